@@ -1,0 +1,1 @@
+"""How one step is decided: state, ledger, budget, plan, selection, nodes, routes."""

@@ -1,0 +1,31 @@
+"""What a run works with: engines and knobs, handed to every node and never checkpointed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pleinair.tools.types import Generator, Retriever
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+    from pleinair.tools.artifacts import ArtifactStore
+
+
+def carry_on(done: int, total: int) -> None:
+    """Take notice of a diffusion step and let it go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Engines and knobs of one run."""
+
+    model: BaseChatModel
+    generator: Generator
+    retriever: Retriever
+    store: ArtifactStore
+    k: int = 4  # hits looked at for a concept
+    floor: float = 0.0  # cosine similarity under which retrieval abstains
+    on_step: Callable[[int, int], None] = carry_on  # steps done, steps in all; raises Cancelled to stop

@@ -1,0 +1,1 @@
+"""How a user meets it: settings, runs, and the doors."""

@@ -1,0 +1,1 @@
+"""What the agent can do: decompose, retrieve, generate, critique, and the engines beneath."""

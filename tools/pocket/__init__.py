@@ -1,0 +1,1 @@
+"""The miniature world, its models and their training."""

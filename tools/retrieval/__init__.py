@@ -1,0 +1,1 @@
+"""The picture library, its encoder and its index."""

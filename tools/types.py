@@ -1,0 +1,215 @@
+"""Every type that crosses a boundary, on one screen.
+
+Values are frozen pydantic models: plain JSON in state and logs, checked where they are read.
+Pixels never appear here but in the two engine protocols; a picture elsewhere is its name in the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    Vectors = NDArray[np.float32]  # [n, dim], L2-normalised rows
+
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 as fractions of width and height
+Status = Literal["present", "missing", "unsure"]
+Action = Literal["reword", "new_seed", "add_reference", "swap_reference"]
+Ending = Literal["accepted", "stopped", "refused", "cancelled", "failed"]
+
+
+class Value(BaseModel):
+    """Base of all boundary types: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Picture(Value):
+    """Name an image in the artifact store by the SHA-256 of its bytes."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    mime: str = "image/png"
+    width: int = Field(gt=0)  # pixels
+    height: int = Field(gt=0)  # pixels
+
+
+class Concept(Value):
+    """Name one thing that must be visible, with a caption that stands alone for look-up."""
+
+    name: str = Field(min_length=1)
+    caption: str = Field(min_length=1)
+
+
+class Row(Value):
+    """State for one concept whether a picture shows it, and on what evidence."""
+
+    concept: str
+    status: Status
+    confidence: float = Field(ge=0, le=1)  # that `status` is right
+    evidence: str = ""
+    box: Box | None = None
+    advice: str = ""
+
+
+class Ledger(Value):
+    """Hold one row for every concept of the prompt; never a single score."""
+
+    rows: tuple[Row, ...]
+
+
+class Hit(Value):
+    """Report one library picture found for a query, best first."""
+
+    id: str  # the picture's file name inside its library
+    score: float  # cosine similarity to the query, -1 to 1, unless the retriever says otherwise
+    caption: str = ""
+    license: str = "unknown"
+    source: str = ""
+    author: str = ""
+
+
+class Reference(Value):
+    """Bind a found picture to the concept that it shows the generator."""
+
+    concept: str
+    hit: Hit
+    picture: Picture
+
+
+class Retrieval(Value):
+    """Record what one look-up found, what was picked, and why it abstained if it did."""
+
+    concept: str
+    query: str
+    hits: tuple[Hit, ...]
+    floor: float | None = None  # hits under this score are never picked
+    abstained: bool = False
+    reason: str = ""
+
+
+class Repair(Value):
+    """Plan the cheapest thing that may put one missing concept into the picture."""
+
+    concept: str
+    action: Action
+    why: str = ""
+
+
+class Request(Value):
+    """Ask a generator for one picture, in diffusers' argument names."""
+
+    prompt: str = Field(min_length=1)
+    negative_prompt: str = ""
+    references: tuple[Reference, ...] = ()
+    height: int = Field(gt=0, multiple_of=8)
+    width: int = Field(gt=0, multiple_of=8)
+    num_inference_steps: int = Field(gt=0, le=1000)
+    guidance_scale: float = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**63)
+
+
+class Attempt(Value):
+    """Keep one generated picture together with what was sent for it and what was seen in it."""
+
+    number: int = Field(ge=0)  # 0 is the draft
+    request: Request
+    picture: Picture
+    repairs: tuple[Repair, ...] = ()
+    seconds: float = Field(ge=0)
+    ledger: Ledger | None = None
+
+
+class Usage(Value):
+    """Count what was spent; addition is field by field."""
+
+    images: int = 0
+    mllm_calls: int = 0
+    tokens: int = 0  # read and written
+    usd: float = 0.0
+
+
+class Budget(Value):
+    """Limit a run; None means no limit of that sort."""
+
+    attempts: int = Field(default=3, ge=0)  # repairs after the draft count, the draft does too
+    images: int | None = Field(default=None, ge=0)
+    mllm_calls: int | None = Field(default=None, ge=0)
+    tokens: int | None = Field(default=None, ge=0)
+    usd: float | None = Field(default=None, ge=0)
+    seconds: float | None = Field(default=None, ge=0)
+
+
+class Outcome(Value):
+    """Say how a run ended, why, and with which picture: the best one, never simply the last."""
+
+    ending: Ending
+    reason: str  # "every concept is present", "attempts", "seconds", an error's text …
+    best: Attempt | None = None
+
+
+class Capabilities(Value):
+    """Declare what a generator can do; plan and select read this and never a model's name."""
+
+    id: str  # engine, model and revision; part of every record
+    slots: int = Field(ge=0)  # references that fit beside the prompt
+    negative_prompt: bool = False
+    height: int  # pixels, the size it was trained for
+    width: int
+    num_inference_steps: int
+    guidance_scale: float
+
+
+class Generator(Protocol):
+    """Draw one picture at a time; `on_step(done, total)` may raise to stop between steps."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def generate(
+        self, request: Request, images: Sequence[Image], on_step: Callable[[int, int], None]
+    ) -> Image: ...
+
+
+class Encoder(Protocol):
+    """Map texts and RGB images into one space, as L2-normalised float32 rows [n, dim]."""
+
+    @property
+    def id(self) -> str: ...
+
+    def encode_text(self, texts: Sequence[str]) -> Vectors: ...
+
+    def encode_images(self, images: Sequence[Image]) -> Vectors: ...
+
+
+class Retriever(Protocol):
+    """Find up to `k` library pictures for a query, best first, and open one by its id."""
+
+    def search(self, query: str, k: int) -> list[Hit]: ...
+
+    def open(self, id: str) -> Image: ...
+
+
+class PleinairError(Exception):
+    """Base of the errors a user can act on: the text says what was wrong and what was wanted."""
+
+
+class BadInput(PleinairError):
+    """A value given by the user is not usable."""
+
+
+class Refused(PleinairError):
+    """A model or a rule declined the request."""
+
+
+class ModelFault(PleinairError):
+    """A model answered in a way that no retry is allowed to hide."""
+
+
+class Cancelled(PleinairError):
+    """The user asked the run to stop."""
