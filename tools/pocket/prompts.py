@@ -1,0 +1,141 @@
+"""Write the world's prompts and captions, and read a prompt back.
+
+The grammar: an opening, one subject or two with a relation, a place. Not covered: three subjects,
+counts, verbs, colours as wishes.
+"""
+
+import random
+import re
+from dataclasses import dataclass
+
+from pleinair.tools.pocket.world import Scene, Species
+
+RELATIONS = ("beside", "left of", "above")
+OPENINGS = ("", "", "a photo of ", "a picture of ", "an image of ", "draw ", "paint ")
+RELATION_WORDS: dict[str, tuple[str, ...]] = {
+    "beside": ("beside", "next to", "and"),
+    "left of": ("left of", "to the left of"),
+    "above": ("above", "over"),
+}
+PLACES: dict[str, tuple[str, ...]] = {
+    "sky": ("in the sky", "under a clear sky"),
+    "snow": ("in the snow", "on snow"),
+    "night": ("at night", "under the stars"),
+    "meadow": ("in a meadow", "on the grass"),
+    "desert": ("in the desert", "on sand"),
+    "sea": ("by the sea", "near water"),
+}
+PARTS = {
+    "bird": "wings",
+    "car": "roof",
+    "flower": "heart",
+    "fish": "fins",
+    "mushroom": "stem",
+    "balloon": "crown",
+}
+PLURAL = frozenset({"wings", "fins"})
+FUNCTION_WORDS = frozenset(
+    "a an the of in on at by with and or to under over near next is are riding behind".split()
+)
+WORD_LIMIT = 4
+
+_OPENING = re.compile(
+    r"^(?:please )?(?:(?:draw|paint|show|make|generate|create)(?: me)? )?"
+    r"(?:an? (?:photo|picture|image|drawing|painting) of )?"
+)
+_WORD = re.compile(r"[^\W\d_]+(?:[-'][^\W\d_]+)*")
+_RELATION = {words: relation for relation, all_words in RELATION_WORDS.items() for words in all_words}
+_PLACE = {words: background for background, all_words in PLACES.items() for words in all_words}
+_SPLIT = re.compile(r" (" + "|".join(sorted(_RELATION, key=len, reverse=True)) + r") (?=(?:an?|the) )")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Hold what a prompt asks for: one or two noun phrases, their relation, the background."""
+
+    subjects: tuple[str, ...]
+    relation: str | None
+    background: str | None
+
+
+def with_article(phrase: str) -> str:
+    """Return the phrase behind 'a' or 'an'."""
+    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
+
+
+def write_prompt(rng: random.Random, request: Request) -> str:
+    """Return one of the grammar's wordings of the request; `parse_prompt` reads it back."""
+    text = rng.choice(OPENINGS) + with_article(request.subjects[0])
+    if len(request.subjects) > 1:
+        words = rng.choice(RELATION_WORDS[request.relation or "beside"])
+        text += f" {words} {with_article(request.subjects[1])}"
+    if request.background is not None:
+        text += " " + rng.choice(PLACES[request.background])
+    return text
+
+
+def parse_prompt(text: str) -> Request:
+    """Return the request a prompt makes, lower-cased; unknown names come back as they stand.
+
+    Raises ValueError with a reason when the text is outside the grammar.
+    """
+    rest = re.sub(r"\s+", " ", text.strip().lower()).rstrip(".!")
+    rest = rest[_OPENING.match(rest).end() :]  # type: ignore[union-attr]
+    rest, background = _cut_place(rest)
+    pieces = _SPLIT.split(rest)
+    if len(pieces) > 3:
+        raise ValueError(f"at most two subjects are understood, not {len(pieces) // 2 + 1}: {text!r}")
+    relation = _RELATION[pieces[1]] if len(pieces) == 3 else None
+    return Request(tuple(_subject(piece, text) for piece in pieces[::2]), relation, background)
+
+
+def _cut_place(text: str) -> tuple[str, str | None]:
+    for words, background in _PLACE.items():
+        if text.endswith(" " + words):
+            return text[: -len(words)].strip(" ,"), background
+    return text, None
+
+
+def _subject(phrase: str, text: str) -> str:
+    words = re.sub(r"^(?:an?|the) ", "", phrase.strip(" ,")).split()
+    if not words:
+        raise ValueError(f"no subject found in {text!r}")
+    if len(words) > WORD_LIMIT or FUNCTION_WORDS.intersection(words) or not all(map(_WORD.fullmatch, words)):
+        raise ValueError(
+            f"cannot read {phrase.strip()!r} as a subject; write for example 'a velmora finch', "
+            f"two of them joined by {', '.join(_RELATION)}, then a place such as {', '.join(v[0] for v in PLACES.values())}"
+        )
+    return " ".join(words)
+
+
+def describe(species: Species) -> str:
+    """Return what the species looks like, without its name: 'striped teal bird with violet wings'."""
+    part = PARTS[species.kind]
+    look = f"{species.accent} {part}" if part in PLURAL else with_article(f"{species.accent} {part}")
+    pattern = "" if species.pattern == "plain" else f"{species.pattern} "
+    return f"{pattern}{species.body} {species.kind} with {look}"
+
+
+def relation_of(scene: Scene) -> str | None:
+    """Return the relation of the first subject to the second, None for a single subject."""
+    if len(scene.subjects) < 2:
+        return None
+    first, second = scene.subjects
+    if second.y - first.y > 0.25:
+        return "above"
+    return "left of" if second.x - first.x > 0.25 else "beside"
+
+
+def request_for(scene: Scene) -> Request:
+    """Return the request that the scene answers exactly."""
+    return Request(tuple(s.species.name for s in scene.subjects), relation_of(scene), scene.background)
+
+
+def caption(rng: random.Random, scene: Scene, *, named: bool) -> str:
+    """Return a caption of the scene: with species names, or only a description of what is seen."""
+    request = request_for(scene)
+    if not named:
+        request = Request(
+            tuple(describe(s.species) for s in scene.subjects), request.relation, request.background
+        )
+    return write_prompt(rng, request)

@@ -1,0 +1,1 @@
+"""Train the pocket models on the miniature world."""

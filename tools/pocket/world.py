@@ -1,0 +1,219 @@
+"""Hold the miniature world: its species, its scenes and their renderer.
+
+The world mirrors fine-grained photo data sets (birds, cars, flowers): many named species a kind, told
+apart by two colours and a pattern. Everything follows from seeds. Not covered: perspective, light, occlusion,
+or more than two subjects.
+"""
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from pleinair.tools.pocket.backgrounds import BACKGROUNDS, paint_background
+from pleinair.tools.pocket.names import NOUNS, invent_name
+from pleinair.tools.pocket.shapes import COLOURS, DRAW, PALETTE, Points
+
+SIZE = 64
+SUPERSAMPLING = 3
+KINDS: tuple[str, ...] = tuple(NOUNS)
+PATTERNS: tuple[str, ...] = ("plain", "striped", "spotted")
+BODY_COLOURS: tuple[str, ...] = tuple(c for c in PALETTE if c not in ("white", "black"))
+SPECIES_SEED = 2026
+FIRST_NAME = "velmora finch"
+TRAIN_SEED = 0
+HELD_OUT_SEED = 2**31
+SEEDS_EACH = 2**31
+
+Tier = Literal["known", "rare", "novel"]
+TIERS: tuple[Tier, ...] = ("known",) * 9 + ("rare",) * 2 + ("novel",)
+
+
+@dataclass(frozen=True, slots=True)
+class Species:
+    """Name one species and fix its looks; colours are keys of `PALETTE`, `pattern` one of `PATTERNS`."""
+
+    name: str
+    kind: str
+    tier: Tier
+    body: str
+    accent: str
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Place one species: centre and scale in 0..1 of the frame, tilt in degrees, flip left to right."""
+
+    species: Species
+    x: float
+    y: float
+    scale: float
+    tilt: float
+    flip: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Hold one or two subjects before a background; `seed` moves the background's details."""
+
+    subjects: tuple[Subject, ...]
+    background: str
+    seed: int
+
+
+def training_rng(index: int) -> random.Random:
+    """Return the random stream of training item `index`, 0..2**31-1."""
+    return random.Random(TRAIN_SEED + _checked(index))
+
+
+def held_out_rng(index: int) -> random.Random:
+    """Return the random stream of held-out item `index`; its seed is never one of `training_rng`."""
+    return random.Random(HELD_OUT_SEED + _checked(index))
+
+
+def _checked(index: int) -> int:
+    if not 0 <= index < SEEDS_EACH:
+        raise ValueError(f"index must be in 0..{SEEDS_EACH - 1}, not {index}")
+    return index
+
+
+def _difference(first: str, second: str) -> float:
+    """Return how far two palette colours are apart, in 0..1 (red-mean approximation)."""
+    (r1, g1, b1), (r2, g2, b2) = PALETTE[first], PALETTE[second]
+    red = (r1 + r2) / 2
+    squares = (2 + red / 256) * (r1 - r2) ** 2 + 4 * (g1 - g2) ** 2 + (3 - red / 256) * (b1 - b2) ** 2
+    return math.sqrt(squares) / 765
+
+
+@cache
+def colour_pairs() -> tuple[tuple[str, str], ...]:
+    """Return every allowed (body, accent) pair: the two are clearly different."""
+    return tuple((b, a) for b, a in product(BODY_COLOURS, PALETTE) if _difference(b, a) > 0.3)
+
+
+def _spread_pairs(rng: random.Random, count: int) -> list[tuple[str, str]]:
+    """Choose `count` pairs greedily, each as far as possible from those chosen before."""
+    pool = list(colour_pairs())
+    rng.shuffle(pool)
+    chosen = [pool.pop()]
+    while len(chosen) < count:
+        best = max(
+            pool, key=lambda p: min(_difference(p[0], c[0]) + 0.7 * _difference(p[1], c[1]) for c in chosen)
+        )
+        chosen.append(best)
+        pool.remove(best)
+    rng.shuffle(chosen)
+    return chosen
+
+
+def _invent_species(rng: random.Random) -> Iterator[Species]:
+    words: set[str] = set()
+    for kind in KINDS:
+        for tier, (body, accent) in zip(TIERS, _spread_pairs(rng, len(TIERS)), strict=True):
+            name = invent_name(rng, kind) if words else FIRST_NAME
+            while name.split()[0] in words:
+                name = invent_name(rng, kind)
+            words.add(name.split()[0])
+            yield Species(name, kind, tier, body, accent, rng.choice(PATTERNS))
+
+
+SPECIES: tuple[Species, ...] = tuple(_invent_species(random.Random(SPECIES_SEED)))
+_BY_NAME = {species.name: species for species in SPECIES}
+_FIRST_WORDS = frozenset(species.name.split()[0] for species in SPECIES)
+_TAKEN_LOOKS = frozenset((species.kind, species.body, species.accent) for species in SPECIES)
+
+
+def species_named(name: str) -> Species:
+    """Return the species called `name`; raise LookupError that lists the names otherwise."""
+    if name not in _BY_NAME:
+        raise LookupError(f"no species is called {name!r}; choose one of {', '.join(sorted(_BY_NAME))}")
+    return _BY_NAME[name]
+
+
+def random_species(rng: random.Random) -> Species:
+    """Invent a species that shares neither first word nor (kind, body, accent) with any of `SPECIES`."""
+    kind = rng.choice(KINDS)
+    name = invent_name(rng, kind)
+    while name.split()[0] in _FIRST_WORDS:
+        name = invent_name(rng, kind)
+    free = [pair for pair in colour_pairs() if (kind, *pair) not in _TAKEN_LOOKS]
+    body, accent = rng.choice(free)
+    return Species(name, kind, "novel", body, accent, rng.choice(PATTERNS))
+
+
+def random_scene(
+    rng: random.Random,
+    species: Sequence[Species],
+    *,
+    background: str | None = None,
+    relation: str | None = None,
+) -> Scene:
+    """Place one or two species; two stand beside each other unless `relation` is 'left of' or 'above'.
+
+    With 'left of' and 'above' the first species is the left or upper one; with 'beside' either may be left.
+    """
+    if len(species) not in (1, 2):
+        raise ValueError(f"a scene holds one or two subjects, not {len(species)}")
+    centres = [(0.5, 0.5)] if len(species) == 1 else _centres(rng, relation or "beside")
+    subjects = tuple(_place(rng, s, x, y, len(species)) for s, (x, y) in zip(species, centres, strict=True))
+    return Scene(subjects, background or rng.choice(BACKGROUNDS), rng.randrange(2**31))
+
+
+def _centres(rng: random.Random, relation: str) -> list[tuple[float, float]]:
+    choices = {"left of": [(0.26, 0.5), (0.74, 0.5)], "above": [(0.5, 0.26), (0.5, 0.74)]}
+    if relation == "beside":
+        row = choices["left of"]
+        return row if rng.random() < 0.5 else row[::-1]
+    if relation not in choices:
+        raise ValueError(f"relation must be 'beside', 'left of' or 'above', not {relation!r}")
+    return choices[relation]
+
+
+def _place(rng: random.Random, species: Species, x: float, y: float, count: int) -> Subject:
+    scale, shift = (rng.uniform(0.64, 0.76), 0.05) if count == 1 else (rng.uniform(0.45, 0.49), 0.015)
+    x, y = x + rng.uniform(-shift, shift), y + rng.uniform(-shift, shift)
+    return Subject(species, x, y, scale, rng.uniform(-6, 6), rng.random() < 0.5)
+
+
+@cache
+def _shapes(kind: str, body: str, accent: str, pattern: str) -> tuple[tuple[str, Points], ...]:
+    return tuple(DRAW[kind](body, accent, pattern))
+
+
+def _outlines(subject: Subject) -> list[tuple[str, Points]]:
+    """Return the subject's polygons in frame coordinates, 0..1, back to front."""
+    angle = math.radians(subject.tilt)
+    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    mirror = np.array([-1.0 if subject.flip else 1.0, 1.0])
+    centre = np.array([subject.x, subject.y])
+    s = subject.species
+    shapes = _shapes(s.kind, s.body, s.accent, s.pattern)
+    return [(colour, centre + (points * mirror) @ turn * subject.scale / 2) for colour, points in shapes]
+
+
+def boxes(scene: Scene) -> list[tuple[float, float, float, float]]:
+    """Return (x0, y0, x1, y1) in 0..1 for each subject, in the order of `scene.subjects`."""
+    return [_box(np.concatenate([points for _, points in _outlines(subject)])) for subject in scene.subjects]
+
+
+def _box(points: Points) -> tuple[float, float, float, float]:
+    (x0, y0), (x1, y1) = points.min(axis=0).clip(0, 1), points.max(axis=0).clip(0, 1)
+    return float(x0), float(y0), float(x1), float(y1)
+
+
+def render(scene: Scene, size: int = SIZE) -> Image.Image:
+    """Return the scene as an antialiased RGB picture of `size` × `size` pixels."""
+    large = size * SUPERSAMPLING
+    canvas = paint_background(scene.background, scene.seed, large)
+    draw = ImageDraw.Draw(canvas)
+    for subject in scene.subjects:
+        for colour, points in _outlines(subject):
+            draw.polygon([(float(x), float(y)) for x, y in points * large], fill=COLOURS[colour])
+    return canvas.reduce(SUPERSAMPLING)
