@@ -1,0 +1,60 @@
+# One virtual environment, made on the first use of any target. Set PYTHON, VENV or FAISS to choose otherwise.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+recent = $(shell $(1) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(1))
+PYTHON ?= $(firstword $(foreach name,python3 python3.12 python3.13 python3.11,$(call recent,$(name))) python3)
+VENV ?= .venv
+FAISS ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+PROMPTS ?= 210
+SEED ?= 1
+OUT ?= out
+REPORTS ?= reports
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+STAMP := $(VENV)/.installed-$(FAISS)
+
+.PHONY: help install demo test check bench lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make the virtual environment with the locked packages
+
+$(STAMP): pyproject.toml requirements.lock requirements-$(FAISS).lock
+	@echo "installing into $(VENV) (FAISS: $(FAISS)); torch alone is some gigabytes" >&2
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) uninstall --yes faiss-cpu faiss-gpu faiss-gpu-cuvs 2>/dev/null
+	$(PIP) install --requirement requirements-$(FAISS).lock
+	$(PIP) install --no-build-isolation --no-deps --editable .
+	rm -f $(VENV)/.installed-*
+	touch $@
+
+demo: $(STAMP) ## draw a species the generator has never seen, and export its storyboard
+	$(BIN)/pleinair draw "$(DEMO)" --out $(OUT)
+
+test: $(STAMP) ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## lint, check the format and the types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p pleinair
+	$(BIN)/mypy tests
+
+bench: $(STAMP) ## measure the pocket models and write the report
+	$(BIN)/python -m pleinair.evals pocket --prompts $(PROMPTS) --seed $(SEED) \
+		--json $(REPORTS)/pocket.json --out $(REPORTS)
+
+lock: $(STAMP) ## resolve every package anew and rewrite requirements.lock
+	head -2 requirements.lock > $(VENV)/lock
+	$(PIP) install --dry-run --ignore-installed --report - '.[dev]' | $(BIN)/python .ci/lock >> $(VENV)/lock
+	mv $(VENV)/lock requirements.lock
+
+clean: ## remove what the targets wrote, but not the virtual environment
+	rm -rf build dist $(OUT) $(REPORTS) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
