@@ -1,0 +1,58 @@
+"""Give every test a home of its own and refuse the network.
+
+The guard sees this process only: a test that starts another process passes `env=os.environ`, which keeps the
+model libraries offline there too.
+"""
+
+import ipaddress
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "LANGSMITH_TRACING": "false"}
+
+GUARDED = frozenset(
+    ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo", "socket.gethostbyname")
+)
+
+
+class NetworkRefused(RuntimeError):
+    """A test reached for the network."""
+
+
+def is_local(host: object) -> bool:
+    """Say whether a host is this machine, without asking a name server."""
+    if host in (None, "", b"", "localhost", b"localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(str(host)).is_loopback
+    except ValueError:
+        return False
+
+
+def host_of(event: str, arguments: tuple[Any, ...]) -> object:
+    """Give the host that an audited socket call names; None where it names none."""
+    if event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        return arguments[0]
+    address = arguments[1]
+    return address[0] if isinstance(address, tuple) else None
+
+
+def refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
+    """Raise on a socket call that names another machine."""
+    if event in GUARDED and not is_local(host := host_of(event, arguments)):
+        raise NetworkRefused(f"{event} to {host!r}: tests may reach only this machine")
+
+
+sys.addaudithook(refuse_network)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the library, the runs and the pictures of all tests under one temporary folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLEINAIR_HOME", str(tmp_path_factory.mktemp("home")))
+        yield

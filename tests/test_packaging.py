@@ -1,0 +1,94 @@
+"""What is listed, locked and shipped agrees with the folders."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+from tree import FILES, LAYERS, ROOT, module, name
+
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+SETUP = PROJECT["tool"]["setuptools"]
+NOT_DATA = {".py", ".pyc", ".md"}
+LOCKS = ("requirements.lock", "requirements-cpu.lock", "requirements-gpu.lock")
+PIN = re.compile(r"([a-z0-9][a-z0-9.-]*)==[0-9a-z.]+( ; sys_platform == \"linux\")?")
+
+
+def locked(lock: str) -> dict[str, str]:
+    """Give the lines of a lock by package; comments and the included lock are left out."""
+    lines = (ROOT / lock).read_text("utf-8").splitlines()
+    return {line.partition("==")[0]: line for line in lines if not line.startswith(("#", "-r "))}
+
+
+def wanted(extra: str = "") -> set[str]:
+    """Give the packages that the project, or one extra of it, asks for."""
+    project = PROJECT["project"]
+    lines = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    names = {re.split(r"[<>=\[ ]", line)[0].replace("_", "-").lower() for line in lines}
+    return names - {"pleinair"}
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Build the wheel from a copy of the tree and give the names inside."""
+    folder = tmp_path_factory.mktemp("build")
+    for layer in LAYERS:
+        shutil.copytree(ROOT / layer, folder / layer, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, folder)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist", "."]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    (wheel,) = folder.glob("dist/*.whl")
+    return ZipFile(wheel).namelist()
+
+
+def test_every_folder_with_code_is_a_listed_package() -> None:
+    folders = {module(path) for path in FILES if path.name == "__init__.py"}
+    assert set(SETUP["packages"]) == folders
+    assert {path.parent for path in FILES} == {p.parent for p in FILES if p.name == "__init__.py"}
+
+
+def test_every_folder_is_mapped_and_linked_for_the_type_checker() -> None:
+    assert SETUP["package-dir"] == {f"pleinair.{layer}": layer for layer in LAYERS}
+    links = {link.name: link.resolve() for link in (ROOT / ".types" / "pleinair").iterdir()}
+    assert links == {layer: ROOT / layer for layer in LAYERS}
+
+
+def test_wheel_puts_one_name_at_the_top_level(shipped: list[str]) -> None:
+    assert {file.split("/")[0] for file in shipped} == {"pleinair", "pleinair-0.1.0.dist-info"}
+
+
+def test_wheel_holds_every_source_file(shipped: list[str]) -> None:
+    assert {f"pleinair/{name(path)}" for path in FILES} <= set(shipped)
+
+
+def test_wheel_holds_weights_profiles_and_pages(shipped: list[str]) -> None:
+    files = [path for layer in LAYERS for path in (ROOT / layer).rglob("*.*") if path.is_file()]
+    data = {f"pleinair/{name(path)}" for path in files if path.suffix not in NOT_DATA}
+    assert data <= set(shipped)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_pins_exactly_and_names_no_host(lock: str) -> None:
+    assert not [line for line in locked(lock).values() if not PIN.fullmatch(line)]
+
+
+def test_lock_holds_all_that_the_project_asks_for() -> None:
+    assert wanted() | wanted("evals") | wanted("dev") <= set(locked("requirements.lock"))
+
+
+@pytest.mark.parametrize("extra", ["cpu", "gpu"])
+def test_each_lock_holds_one_faiss(extra: str) -> None:
+    pins = {**locked("requirements.lock"), **locked(f"requirements-{extra}.lock")}
+    assert {package for package in pins if package.startswith("faiss")} == wanted(extra)
+
+
+def test_license_is_the_whole_apache_license() -> None:
+    text = Path(ROOT / "LICENSE").read_text("utf-8")
+    assert "Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
