@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
+from typing_extensions import TypedDict
 
 from pleinair.tools.types import Attempt, Budget, Concept, Outcome, Repair, Request, Retrieval, Usage
+
+
+def by_number(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Merge attempts: one of the same number is replaced, so a repeated step adds nothing."""
+    merged = {attempt["number"]: attempt for attempt in (*old, *new)}
+    return [merged[number] for number in sorted(merged)]
+
+
+def by_concept(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Merge retrievals: a later look-up for a concept replaces the earlier one."""
+    return list({retrieval["concept"]: retrieval for retrieval in (*old, *new)}.values())
 
 
 class Input(BaseModel):
@@ -20,23 +33,27 @@ class Input(BaseModel):
 
 
 class Output(BaseModel):
-    """What a caller gets: the outcome, and every attempt with its request and ledger."""
+    """What a caller gets: the outcome, every attempt with its request and ledger, and the cost."""
 
     outcome: Outcome | None = None
-    attempts: list[Attempt] = Field(default_factory=list)
-    usage: list[Usage] = Field(default_factory=list)
+    attempts: Annotated[list[Attempt], by_number] = Field(default_factory=list)
+    retrievals: Annotated[list[Retrieval], by_concept] = Field(default_factory=list)
+    usage: Annotated[list[Usage], operator.add] = Field(default_factory=list)
 
 
 class State(Input, Output):
-    """The working state. Lists grow by reducers; everything else is replaced."""
+    """The working state; a field without a reducer is replaced."""
 
-    started: float = 0.0  # seconds since the epoch, set by the first step
     concepts: list[Concept] = Field(default_factory=list)
-    attempts: Annotated[list[Attempt], operator.add] = Field(default_factory=list)
-    retrievals: Annotated[list[Retrieval], operator.add] = Field(default_factory=list)
-    usage: Annotated[list[Usage], operator.add] = Field(default_factory=list)
     repairs: list[Repair] = Field(default_factory=list)
     request: Request | None = None  # the next picture, fixed before it is drawn
+
+
+class LookUp(TypedDict):
+    """One `retrieve` task: a concept as plain JSON, because LangGraph does not check a `Send`."""
+
+    name: str
+    caption: str
 
 
 def changed(**fields: Any) -> dict[str, Any]:

@@ -126,8 +126,9 @@ class Attempt(Value):
 
 
 class Usage(Value):
-    """Count what was spent; addition is field by field."""
+    """Count what one step spent; a run's usage is the sum over its steps."""
 
+    seconds: float = 0.0  # of work, so that the time a run lay dead does not count
     images: int = 0
     mllm_calls: int = 0
     tokens: int = 0  # read and written
@@ -137,7 +138,7 @@ class Usage(Value):
 class Budget(Value):
     """Limit a run; None means no limit of that sort."""
 
-    attempts: int = Field(default=3, ge=0)  # repairs after the draft count, the draft does too
+    attempts: int = Field(default=3, ge=0)  # pictures in all: the draft and its repairs
     images: int | None = Field(default=None, ge=0)
     mllm_calls: int | None = Field(default=None, ge=0)
     tokens: int | None = Field(default=None, ge=0)

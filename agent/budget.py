@@ -1,0 +1,48 @@
+"""What is spent, and whether the next spend is still allowed. Checked before each spend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pleinair.agent.state import State
+from pleinair.tools.types import Usage
+
+PICTURE = Usage(images=1)
+QUESTION = Usage(mllm_calls=1)
+PICTURE_AND_CHECK = Usage(images=1, mllm_calls=1)
+
+
+def total(usage: Sequence[Usage]) -> Usage:
+    """Add usages field by field."""
+    return Usage(**{name: sum(getattr(one, name) for one in usage) for name in Usage.model_fields})
+
+
+def limit(state: State, spend: Usage) -> str | None:
+    """Name the first limit that forbids `spend`, None if it may go ahead.
+
+    Tokens, money and seconds of a step are not known before it: they forbid once they are reached,
+    so a run may pass them by at most one step.
+    """
+    budget, spent = state.budget, total(state.usage)
+    if spend.images and len(state.attempts) >= budget.attempts:
+        return "attempts"
+    for name in ("images", "mllm_calls"):
+        if over(getattr(spent, name) + getattr(spend, name), getattr(budget, name)):
+            return name
+    for name in ("tokens", "usd", "seconds"):
+        most = getattr(budget, name)
+        if most is not None and getattr(spent, name) >= most:
+            return name
+    return None
+
+
+def over(amount: float, most: float | None) -> bool:
+    """Tell whether `amount` is more than a limit that may be absent."""
+    return most is not None and amount > most
+
+
+def seconds_left(state: State) -> float:
+    """Give the seconds of work that remain, infinity without a limit."""
+    if state.budget.seconds is None:
+        return float("inf")
+    return state.budget.seconds - total(state.usage).seconds

@@ -1,0 +1,45 @@
+"""Reading ledgers: what is missing, which attempt is best, when a picture may be accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pleinair.tools.types import Attempt, Concept, Ledger, Row
+
+
+def missing(ledger: Ledger) -> list[Row]:
+    """List the rows that still need work: missing ones and unsure ones."""
+    return [row for row in ledger.rows if row.status != "present"]
+
+
+def is_complete(ledger: Ledger | None, concepts: Sequence[Concept]) -> bool:
+    """Tell whether every concept has a row and every row says present."""
+    if ledger is None or not concepts or missing(ledger):
+        return False
+    return {concept.name for concept in concepts} <= {row.concept for row in ledger.rows}
+
+
+def order(attempt: Attempt) -> tuple[int, float, int]:
+    """Sort key, greatest is best: more present rows, then belief that all are, then earlier.
+
+    An attempt without a ledger comes after every judged one.
+    """
+    if attempt.ledger is None:
+        return (-1, 0.0, -attempt.number)
+    present = len(attempt.ledger.rows) - len(missing(attempt.ledger))
+    return (present, sum(map(belief, attempt.ledger.rows)), -attempt.number)
+
+
+def belief(row: Row) -> float:
+    """Give the probability, 0 to 1, that the row's concept is in the picture."""
+    return {"present": row.confidence, "missing": 1 - row.confidence, "unsure": 0.5}[row.status]
+
+
+def best(attempts: Sequence[Attempt]) -> Attempt | None:
+    """Choose the best attempt so far, None if there is none: a later one must earn its place."""
+    return max(attempts, key=order, default=None)
+
+
+def latest(attempts: Sequence[Attempt]) -> Attempt | None:
+    """Give the attempt with the highest number."""
+    return max(attempts, key=lambda attempt: attempt.number, default=None)

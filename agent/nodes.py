@@ -1,0 +1,225 @@
+"""One function a step: state in, what it changed out. The graphs only wire these."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+from langgraph.runtime import Runtime
+
+from pleinair.agent import budget, ledger
+from pleinair.agent import plan as planning
+from pleinair.agent import select as selection
+from pleinair.agent.context import Context
+from pleinair.agent.state import LookUp, State, changed
+from pleinair.tools.critique import critique as judge
+from pleinair.tools.decompose import decompose as break_down
+from pleinair.tools.generate import generate as draw
+from pleinair.tools.retrieve import retrieve as look_up
+from pleinair.tools.types import (
+    Attempt,
+    Concept,
+    Hit,
+    Outcome,
+    PleinairError,
+    Reference,
+    Refused,
+    Repair,
+    Request,
+    Row,
+    Usage,
+)
+
+Update = dict[str, Any]
+
+
+class OutOfTime(PleinairError):
+    """The run's seconds were used up in the middle of a step."""
+
+
+def decompose(state: State, runtime: Runtime[Context]) -> Update:
+    """List what must be visible; a prompt that the model declines ends the run."""
+    if budget.limit(state, budget.QUESTION):
+        return {}
+    try:
+        concepts, usage = break_down(state.prompt, model=runtime.context.model)
+    except Refused as refusal:
+        return changed(outcome=Outcome(ending="refused", reason=str(refusal)))
+    return changed(concepts=concepts, usage=[usage])
+
+
+def draft(state: State, runtime: Runtime[Context]) -> Update:
+    """Draw the prompt without references."""
+    return attempt(state, runtime, new_request(state, runtime.context), ())
+
+
+def generate(state: State, runtime: Runtime[Context]) -> Update:
+    """Draw the request that `select` has fixed."""
+    assert state.request is not None, "`generate` comes after a step that sets the request"
+    return attempt(state, runtime, state.request, tuple(state.repairs))
+
+
+def attempt(state: State, runtime: Runtime[Context], request: Request, repairs: tuple[Repair, ...]) -> Update:
+    """Draw one picture within the budget and number it after those before."""
+    if budget.limit(state, budget.PICTURE):
+        return {}
+    context, started = runtime.context, perf_counter()
+    try:
+        picture = draw(
+            request,
+            generator=context.generator,
+            store=context.store,
+            run_id=state.run_id,
+            on_step=watch(runtime, started + budget.seconds_left(state)),
+        )
+    except OutOfTime:
+        return changed(usage=[Usage(seconds=perf_counter() - started)])
+    seconds = perf_counter() - started
+    done = Attempt(
+        number=len(state.attempts), request=request, picture=picture, repairs=repairs, seconds=seconds
+    )
+    return changed(attempts=[done], usage=[Usage(images=1, seconds=seconds)])
+
+
+def watch(runtime: Runtime[Context], deadline: float) -> Callable[[int, int], None]:
+    """Report each diffusion step, and stop the picture at the caller's word or the deadline."""
+
+    def on_step(done: int, total: int) -> None:
+        runtime.stream_writer({"step": "generate", "done": done, "total": total})
+        runtime.context.on_step(done, total)
+        if perf_counter() > deadline:
+            raise OutOfTime("The run's seconds are used up.")
+
+    return on_step
+
+
+def critique(state: State, runtime: Runtime[Context]) -> Update:
+    """Judge the newest picture against every concept; without the means to, leave it unjudged."""
+    newest = ledger.latest(state.attempts)
+    if not state.concepts or newest is None or newest.ledger or budget.limit(state, budget.QUESTION):
+        return {}
+    context = runtime.context
+    png = context.store.read(newest.picture)
+    try:
+        seen, usage = judge(png, state.prompt, state.concepts, model=context.model)
+    except Refused as refusal:
+        good = ledger.best(state.attempts)
+        return changed(outcome=Outcome(ending="refused", reason=str(refusal), best=good))
+    return changed(attempts=[newest.model_copy(update={"ledger": seen})], usage=[usage])
+
+
+def plan(state: State, runtime: Runtime[Context]) -> Update:
+    """Choose a repair for every row of the best picture that is not present."""
+    good = ledger.best(state.attempts)
+    assert good is not None and good.ledger is not None, "`plan` comes after a critique"
+    rows = ledger.missing(good.ledger)
+    slots = runtime.context.generator.capabilities.slots
+    return changed(repairs=planning.plan(rows, state.attempts, state.retrievals, slots))
+
+
+def retrieve(state: LookUp, runtime: Runtime[Context]) -> Update:
+    """Look one concept up in the user's library."""
+    started, context = perf_counter(), runtime.context
+    found = look_up(
+        Concept.model_validate(state), retriever=context.retriever, k=context.k, floor=context.floor
+    )
+    return changed(retrievals=[found], usage=[Usage(seconds=perf_counter() - started)])
+
+
+def select(state: State, runtime: Runtime[Context]) -> Update:
+    """Fill the slots and fix the next request, before anything is spent on it.
+
+    References that brought their concept in stay; a concept under repair gets its best untried hit,
+    or keeps its old one where the repair is another seed.
+    """
+    context, good = runtime.context, ledger.best(state.attempts)
+    repairs = planning.after_retrieval(state.repairs, rows_of(good), state.retrievals)
+    before = good.request.references if good else ()
+    swapped = {one.concept for one in repairs if one.action in ("add_reference", "swap_reference")}
+    kept = tuple(reference for reference in before if reference.concept not in swapped)
+    free = max(context.generator.capabilities.slots - len(kept), 0)
+    new = tuple(make_reference(pick, context) for pick in selection.select(usable(state, swapped), free))
+    first_pair = new and len(state.attempts) == 1
+    request = new_request(
+        state,
+        context,
+        references=kept + new,
+        prompt=reworded(state.prompt, repairs, rows_of(good)),
+        # the first repair shares the draft's noise, so that only the references differ
+        number=0 if first_pair else len(state.attempts),
+    )
+    return changed(request=request, repairs=repairs)
+
+
+def rows_of(attempt: Attempt | None) -> Sequence[Row]:
+    """Give an attempt's rows, none where it was not judged."""
+    return attempt.ledger.rows if attempt and attempt.ledger else ()
+
+
+def usable(state: State, concepts: set[str]) -> dict[str, list[Hit]]:
+    """Give each concept under repair its hits that are above the floor and untried."""
+    found = [one for one in state.retrievals if one.concept in concepts]
+    fresh = {one.concept: set(planning.untried(one, state.attempts)) for one in found}
+    return {one.concept: [hit for hit in one.hits if hit.id in fresh[one.concept]] for one in found}
+
+
+def make_reference(pick: selection.Pick, context: Context) -> Reference:
+    """Copy a found picture into the store, so that the run keeps it if the library changes."""
+    picture = context.store.put(context.retriever.open(pick.hit.id))
+    return Reference(concept=pick.concept, hit=pick.hit, picture=picture)
+
+
+def reworded(prompt: str, repairs: Sequence[Repair], rows: Sequence[Row]) -> str:
+    """Add the critic's advice to the prompt for the concepts whose repair is words."""
+    names = {one.concept for one in repairs if one.action == "reword"}
+    return " ".join([prompt, *(row.advice for row in rows if row.concept in names)])
+
+
+def new_request(
+    state: State,
+    context: Context,
+    *,
+    references: tuple[Reference, ...] = (),
+    prompt: str = "",
+    number: int = 0,
+) -> Request:
+    """Write a request at the generator's own size and steps, with the noise of attempt `number`."""
+    able = context.generator.capabilities
+    return Request(
+        prompt=prompt or state.prompt,
+        references=references,
+        height=able.height,
+        width=able.width,
+        num_inference_steps=able.num_inference_steps,
+        guidance_scale=able.guidance_scale,
+        seed=noise_seed(state.seed, number),
+    )
+
+
+def noise_seed(seed: int, number: int) -> int:
+    """Give noise 0 the run's own seed and every later one a seed of its own, the same in a replay."""
+    if number == 0:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:6], "big")
+
+
+def finish(state: State) -> Update:
+    """Say how it ended and give the best picture, which need not be the last."""
+    if state.outcome:
+        return {}
+    good = ledger.best(state.attempts)
+    if good and ledger.is_complete(good.ledger, state.concepts):
+        return changed(outcome=Outcome(ending="accepted", reason="every concept is present", best=good))
+    reason = budget.limit(state, budget.PICTURE_AND_CHECK) or "seconds"
+    return changed(outcome=Outcome(ending="stopped", reason=reason, best=good))
+
+
+def finish_unchecked(state: State) -> Update:
+    """End a graph that does not look at its result: never accepted, and the newest picture."""
+    if state.outcome:
+        return {}
+    newest = ledger.latest(state.attempts)
+    reason = "the result is not checked by this graph" if newest else "attempts"
+    return changed(outcome=Outcome(ending="stopped", reason=reason, best=newest))

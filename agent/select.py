@@ -1,0 +1,79 @@
+"""Which found pictures get the generator's few slots.
+
+With a slot for every concept each takes its best untried hit. With fewer slots the choice is a
+budgeted cover: candidates that another one beats on every concept fall out (Pareto), then the one
+that serves the most uncovered concepts is taken until the slots are full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pleinair.tools.types import Hit
+
+Scores = Mapping[str, float]  # concept -> score of one picture for it
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """A picture chosen to show one concept."""
+
+    concept: str
+    hit: Hit
+
+
+def select(candidates: Mapping[str, Sequence[Hit]], slots: int) -> list[Pick]:
+    """Choose at most `slots` pictures for the concepts, which come in order of need.
+
+    Args:
+        candidates: for each concept its usable hits, best first; an empty list is allowed.
+        slots: pictures that fit, at least 0.
+    """
+    wanted = {concept: hits for concept, hits in candidates.items() if hits}
+    if len(wanted) <= slots:
+        return [Pick(concept, hits[0]) for concept, hits in wanted.items()]
+    return cover(wanted, slots)
+
+
+def cover(candidates: Mapping[str, Sequence[Hit]], slots: int) -> list[Pick]:
+    """Greedy budgeted cover over the non-dominated pictures; ties go to the higher score."""
+    hits = {hit.id: hit for found in candidates.values() for hit in found}
+    scores = score_table(candidates)
+    front = pareto(scores)
+    picks: list[Pick] = []
+    uncovered = list(candidates)
+    while uncovered and front and len({pick.hit.id for pick in picks}) < slots:
+        chosen = max(front, key=lambda id: gain(scores[id], uncovered))
+        served = [concept for concept in uncovered if concept in scores[chosen]]
+        picks += [Pick(concept, hits[chosen]) for concept in served]
+        uncovered = [concept for concept in uncovered if concept not in served]
+        front.remove(chosen)
+    return picks
+
+
+def score_table(candidates: Mapping[str, Sequence[Hit]]) -> dict[str, dict[str, float]]:
+    """Give each picture its score for every concept whose look-up found it."""
+    table: dict[str, dict[str, float]] = {}
+    for concept, hits in candidates.items():
+        for hit in hits:
+            table.setdefault(hit.id, {})[concept] = hit.score
+    return table
+
+
+def pareto(scores: Mapping[str, Scores]) -> list[str]:
+    """Keep the pictures that no other one dominates."""
+    return [id for id in scores if not any(dominates(other, scores[id]) for other in scores.values())]
+
+
+def dominates(a: Scores, b: Scores) -> bool:
+    """Tell whether `a` is at least as good for every concept of `b` and better in one way."""
+    if a is b or not all(a.get(concept, -2.0) >= score for concept, score in b.items()):
+        return False
+    return len(a) > len(b) or any(a[concept] > score for concept, score in b.items())
+
+
+def gain(scores: Scores, uncovered: Sequence[str]) -> tuple[int, float]:
+    """Count the uncovered concepts a picture would serve, then add up its scores for them."""
+    served = [scores[concept] for concept in uncovered if concept in scores]
+    return (len(served), sum(served))

@@ -1,0 +1,17 @@
+"""The baseline: draw the prompt once, without references."""
+
+from langgraph.graph import END, START, StateGraph
+
+from pleinair.agent import nodes
+from pleinair.agent.context import Context
+from pleinair.agent.state import Input, Output, State
+
+builder = StateGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
+builder.add_node("draft", nodes.draft)
+builder.add_node("finish", nodes.finish_unchecked)
+
+builder.add_edge(START, "draft")
+builder.add_edge("draft", "finish")
+builder.add_edge("finish", END)
+
+graph = builder.compile(name="direct")

@@ -1,0 +1,29 @@
+"""The loop: draft and decompose, look, plan, look up, select, draw again, keep the best. Ours."""
+
+from langgraph.graph import END, START, StateGraph
+
+from pleinair.agent import nodes, routes
+from pleinair.agent.context import Context
+from pleinair.agent.state import Input, Output, State
+
+builder = StateGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
+builder.add_node("decompose", nodes.decompose)
+builder.add_node("draft", nodes.draft)
+builder.add_node("critique", nodes.critique)
+builder.add_node("plan", nodes.plan)
+builder.add_node("retrieve", nodes.retrieve)
+builder.add_node("select", nodes.select)
+builder.add_node("generate", nodes.generate)
+builder.add_node("finish", nodes.finish)
+
+builder.add_edge(START, "decompose")
+builder.add_edge(START, "draft")
+builder.add_edge(["decompose", "draft"], "critique")
+builder.add_conditional_edges("critique", routes.route_after_critique)
+builder.add_conditional_edges("plan", routes.route_after_plan, ["retrieve", "select"])
+builder.add_edge("retrieve", "select")
+builder.add_edge("select", "generate")
+builder.add_edge("generate", "critique")
+builder.add_edge("finish", END)
+
+graph = builder.compile(name="pleinair")

@@ -1,0 +1,64 @@
+"""Which picture is best, and when one may be accepted."""
+
+import pytest
+
+from pleinair.agent.ledger import best, is_complete, latest, missing
+from pleinair.tools.types import Attempt, Concept, Ledger, Picture, Request, Row, Status
+
+REQUEST = Request(prompt="p", height=16, width=16, num_inference_steps=1, guidance_scale=1, seed=0)
+PICTURE = Picture(sha256="0" * 64, width=16, height=16)
+
+
+def row(concept: str, status: Status, confidence: float = 0.9) -> Row:
+    return Row(concept=concept, status=status, confidence=confidence)
+
+
+def attempt(number: int, *rows: Row, judged: bool = True) -> Attempt:
+    ledger = Ledger(rows=rows) if judged else None
+    return Attempt(number=number, request=REQUEST, picture=PICTURE, seconds=1, ledger=ledger)
+
+
+CONCEPTS = [Concept(name="finch", caption="finch"), Concept(name="coupe", caption="coupe")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "complete"),
+    [
+        ((row("finch", "present"), row("coupe", "present")), True),
+        ((row("finch", "present"), row("coupe", "unsure")), False),
+        ((row("finch", "present"), row("coupe", "missing")), False),
+        ((row("finch", "present"),), False),
+        ((), False),
+    ],
+)
+def test_only_a_present_row_for_every_concept_is_complete(rows: tuple[Row, ...], complete: bool) -> None:
+    assert is_complete(Ledger(rows=rows), CONCEPTS) is complete
+
+
+def test_nothing_is_complete_without_concepts_or_without_a_ledger() -> None:
+    assert not is_complete(Ledger(rows=()), [])
+    assert not is_complete(None, CONCEPTS)
+
+
+def test_unsure_rows_need_work_too() -> None:
+    ledger = Ledger(rows=(row("a", "present"), row("b", "unsure"), row("c", "missing")))
+    assert [one.concept for one in missing(ledger)] == ["b", "c"]
+
+
+def test_best_prefers_present_rows_then_belief_then_the_earlier() -> None:
+    weak = attempt(0, row("finch", "present", 0.6), row("coupe", "missing", 0.9))
+    strong = attempt(1, row("finch", "present", 0.9), row("coupe", "missing", 0.9))
+    worse = attempt(2, row("finch", "missing"), row("coupe", "missing"))
+    unjudged = attempt(3, judged=False)
+    assert best([weak, strong, worse, unjudged]) is strong
+    assert best([weak, weak.model_copy(update={"number": 4})]) is weak
+
+
+def test_a_sure_absence_counts_for_less_than_a_doubtful_one() -> None:
+    sure, doubtful = attempt(0, row("finch", "missing", 0.95)), attempt(1, row("finch", "missing", 0.6))
+    assert best([sure, doubtful]) is doubtful
+
+
+def test_of_no_attempts_none_is_best() -> None:
+    assert best([]) is None
+    assert latest([]) is None

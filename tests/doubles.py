@@ -1,0 +1,130 @@
+"""Engines small enough to reason about: real members of the protocols, scripted by each test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.runnables import Runnable
+from PIL import Image, ImageDraw
+
+from pleinair.agent.context import Context
+from pleinair.agent.state import Output, changed
+from pleinair.tools.artifacts import ArtifactStore
+from pleinair.tools.types import Capabilities, Hit, Request
+
+Policy = Callable[[str, dict[str, Any], int], dict[str, Any] | str]
+
+
+class ScriptedChat(BaseChatModel):
+    """Answer each bound schema by `policy(schema, card, number of images)`; a string is prose."""
+
+    policy: Policy
+    asked: list[str] = []
+    schema_name: str = ""
+
+    def bind_tools(self, tools: Sequence[Any], **_: Any) -> Runnable[LanguageModelInput, AIMessage]:
+        bound = self.model_copy(update={"schema_name": tools[0].__name__})
+        bound.asked = self.asked
+        return bound
+
+    def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
+        content = messages[-1].content
+        assert isinstance(content, list)
+        blocks = [block for block in content if isinstance(block, dict)]
+        card = json.loads(blocks[0]["text"].removeprefix("```json\n").removesuffix("\n```"))
+        self.asked.append(self.schema_name)
+        answer = self.policy(self.schema_name, card, len(blocks) - 1)
+        if isinstance(answer, str):
+            message = AIMessage(answer)
+        else:
+            call = {"name": self.schema_name, "args": answer, "id": f"call-{len(self.asked)}"}
+            message = AIMessage("", tool_calls=[call])
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
+
+
+class SquareGenerator:
+    """Draw a black picture with a square whose grey follows seed and references."""
+
+    def __init__(self, slots: int = 2, steps: int = 4) -> None:
+        self.capabilities = Capabilities(
+            id="square", slots=slots, height=16, width=16, num_inference_steps=steps, guidance_scale=1.0
+        )
+        self.requests: list[Request] = []
+
+    def generate(
+        self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
+    ) -> Image.Image:
+        self.requests.append(request)
+        for step in range(request.num_inference_steps):
+            on_step(step + 1, request.num_inference_steps)
+        picture = Image.new("RGB", (request.width, request.height))
+        grey = 50 + (request.seed + 40 * len(images)) % 200
+        ImageDraw.Draw(picture).rectangle((4, 4, 12, 12), fill=(grey, grey, grey))
+        return picture
+
+
+class ListRetriever:
+    """Answer a query with fixed hits."""
+
+    def __init__(self, hits: dict[str, list[Hit]]) -> None:
+        self.hits = hits
+
+    def search(self, query: str, k: int) -> list[Hit]:
+        return self.hits.get(query, [])[:k]
+
+    def open(self, id: str) -> Image.Image:
+        picture = Image.new("RGB", (16, 16), "white")
+        ImageDraw.Draw(picture).text((1, 1), id[:1], fill="black")
+        return picture
+
+
+def rows(card: dict[str, Any], present: Callable[[str], bool]) -> dict[str, Any]:
+    """Write a critique that says present or missing with confidence .9."""
+    return {
+        "rows": [
+            {
+                "concept": name,
+                "status": "present" if present(name) else "missing",
+                "confidence": 0.9,
+                "advice": f"Show the {name}.",
+            }
+            for name in card["concepts"]
+        ]
+    }
+
+
+def decomposition(*names: str) -> dict[str, Any]:
+    """Write a decomposition into these concepts, each captioned by its own name."""
+    return {"concepts": [{"name": name, "caption": name} for name in names]}
+
+
+def make_context(
+    folder: Path,
+    policy: Policy,
+    hits: dict[str, list[Hit]] | None = None,
+    generator: SquareGenerator | None = None,
+    **knobs: Any,
+) -> Context:
+    """Put the doubles together, with a real store in `folder`."""
+    return Context(
+        model=ScriptedChat(policy=policy, asked=[]),
+        generator=generator or SquareGenerator(),
+        retriever=ListRetriever(hits or {}),
+        store=ArtifactStore(folder / "artifacts"),
+        **knobs,
+    )
+
+
+def call(graph: Any, context: Context, prompt: str = "p", **fields: Any) -> Output:
+    """Invoke a graph with plain JSON, as its checkpoint will hold it, and read what came out."""
+    return Output.model_validate(graph.invoke(changed(prompt=prompt, **fields), context=context))

@@ -1,0 +1,174 @@
+"""The loop with scripted engines: what it draws, when it stops, what it gives back."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles import SquareGenerator, call, decomposition, make_context, rows
+from langgraph.checkpoint.memory import InMemorySaver
+
+from pleinair.agent.context import Context
+from pleinair.agent.state import Output
+from pleinair.graphs.pleinair import builder, graph
+from pleinair.tools.types import Budget, Cancelled, Hit, ModelFault, Outcome
+
+PROMPT = "a finch beside a coupe"
+HITS = {
+    "finch": [Hit(id="finch.png", score=0.8), Hit(id="finch-2.png", score=0.7)],
+    "coupe": [Hit(id="coupe.png", score=0.8)],
+}
+
+
+def run(context: Context, **fields: Any) -> Output:
+    return call(graph, context, PROMPT, **fields)
+
+
+def ended(output: Output) -> Outcome:
+    assert output.outcome is not None
+    return output.outcome
+
+
+class Critic:
+    """See a concept from the attempt on that `appears` names, never if it names none."""
+
+    def __init__(self, *concepts: str, **appears: int) -> None:
+        self.concepts, self.appears, self.looks = concepts, appears, 0
+
+    def __call__(self, schema: str, card: dict[str, Any], images: int) -> dict[str, Any] | str:
+        if schema == "Decomposition":
+            return decomposition(*self.concepts)
+        assert images == 1
+        looks, self.looks = self.looks, self.looks + 1
+        return rows(card, lambda name: looks >= self.appears.get(name, 99))
+
+
+def test_a_good_draft_is_accepted_without_a_look_up(tmp_path: Path) -> None:
+    output = run(make_context(tmp_path, Critic("finch", finch=0), HITS))
+    assert ended(output).ending == "accepted"
+    assert len(output.attempts) == 1
+    assert output.retrievals == []
+
+
+def test_what_is_missing_comes_from_the_library(tmp_path: Path) -> None:
+    generator = SquareGenerator()
+    output = run(make_context(tmp_path, Critic("finch", "coupe", finch=1, coupe=0), HITS, generator))
+    assert ended(output).ending == "accepted"
+    assert [reference.hit.id for reference in generator.requests[1].references] == ["finch.png"]
+    assert generator.requests[0].seed == generator.requests[1].seed
+    assert [one.concept for one in output.retrievals] == ["finch"]
+
+
+def test_a_reference_that_brought_its_concept_stays(tmp_path: Path) -> None:
+    generator = SquareGenerator()
+    run(make_context(tmp_path, Critic("finch", "coupe", coupe=1, finch=2), HITS, generator))
+    used = [[r.hit.id for r in request.references] for request in generator.requests]
+    assert used == [[], ["finch.png", "coupe.png"], ["coupe.png", "finch-2.png"]]
+
+
+def test_the_best_picture_is_kept_when_later_ones_are_worse(tmp_path: Path) -> None:
+    def forgetful(schema: str, card: dict[str, Any], images: int) -> dict[str, Any]:
+        if schema == "Decomposition":
+            return decomposition("finch", "coupe")
+        forgetful.looks += 1  # type: ignore[attr-defined]
+        return rows(card, lambda name: name == "coupe" and forgetful.looks == 1)  # type: ignore[attr-defined]
+
+    forgetful.looks = 0  # type: ignore[attr-defined]
+    outcome = ended(run(make_context(tmp_path, forgetful, HITS)))
+    assert (outcome.ending, outcome.reason) == ("stopped", "attempts")
+    assert outcome.best is not None and outcome.best.number == 0
+
+
+def test_an_abstaining_look_up_turns_into_words(tmp_path: Path) -> None:
+    generator = SquareGenerator()
+    context = make_context(tmp_path, Critic("finch"), HITS, generator, floor=0.9)
+    output = run(context, budget=Budget(attempts=2))
+    assert output.retrievals[0].abstained
+    assert generator.requests[1].prompt == f"{PROMPT} Show the finch."
+    assert generator.requests[1].seed != generator.requests[0].seed
+    assert output.attempts[1].repairs[0].action == "reword"
+
+
+def test_a_refused_prompt_ends_as_refused_without_a_picture(tmp_path: Path) -> None:
+    outcome = ended(run(make_context(tmp_path, lambda *_: "I draw only birds.")))
+    assert outcome == Outcome(ending="refused", reason="I draw only birds.")
+
+
+@pytest.mark.parametrize(
+    ("budget", "reason", "pictures"),
+    [
+        (Budget(attempts=0), "attempts", 0),
+        (Budget(attempts=2), "attempts", 2),
+        (Budget(images=1), "images", 1),
+        (Budget(mllm_calls=0), "mllm_calls", 1),
+        (Budget(mllm_calls=2), "mllm_calls", 1),
+        (Budget(seconds=0), "seconds", 0),
+    ],
+)
+def test_every_limit_stops_the_loop_by_name(
+    tmp_path: Path, budget: Budget, reason: str, pictures: int
+) -> None:
+    output = run(make_context(tmp_path, Critic("finch"), HITS), budget=budget)
+    assert (ended(output).ending, ended(output).reason) == ("stopped", reason)
+    assert len(output.attempts) == pictures
+    assert (ended(output).best is not None) is (pictures > 0)
+
+
+def test_a_picture_that_takes_too_long_is_left_unfinished(tmp_path: Path) -> None:
+    from time import sleep
+
+    context = make_context(tmp_path, Critic("finch"), HITS, on_step=lambda *_: sleep(0.05))
+    output = run(context, budget=Budget(seconds=0.1))
+    assert (ended(output).reason, output.attempts) == ("seconds", [])
+
+
+def test_an_unjudged_picture_is_never_accepted(tmp_path: Path) -> None:
+    context = make_context(tmp_path, Critic("finch", finch=0), HITS)
+    outcome = ended(run(context, budget=Budget(mllm_calls=1)))
+    assert (outcome.ending, outcome.reason) == ("stopped", "mllm_calls")
+    assert outcome.best is not None and outcome.best.ledger is None
+
+
+def test_cancelling_stops_between_two_diffusion_steps(tmp_path: Path) -> None:
+    steps: list[int] = []
+
+    def stop_at_two(done: int, total: int) -> None:
+        steps.append(done)
+        if done == 2:
+            raise Cancelled("stop")
+
+    context = make_context(tmp_path, Critic("finch"), HITS, on_step=stop_at_two)
+    with pytest.raises(Cancelled):
+        run(context)
+    assert steps == [1, 2]
+    assert not list((tmp_path / "artifacts").rglob("*.png"))
+
+
+def test_a_critic_that_skips_a_concept_is_a_fault_and_not_a_yes(tmp_path: Path) -> None:
+    def skips(schema: str, card: dict[str, Any], images: int) -> dict[str, Any]:
+        return (
+            decomposition("finch", "coupe")
+            if schema == "Decomposition"
+            else rows({"concepts": card["concepts"][:1]}, lambda _: True)
+        )
+
+    with pytest.raises(ModelFault, match="must have the rows"):
+        run(make_context(tmp_path, skips, HITS))
+
+
+def test_the_checkpoint_holds_plain_json_without_pixels(tmp_path: Path) -> None:
+    saver = InMemorySaver()
+    app: Any = builder.compile(checkpointer=saver)
+    config: Any = {"configurable": {"thread_id": "1"}}
+    app.invoke({"prompt": PROMPT}, config, context=make_context(tmp_path, Critic("finch", finch=1), HITS))
+    values = app.get_state(config).values
+    assert {type(value) for value in values.values()} <= {str, int, list, dict}
+    sizes = [len(blob[1]) for blob in saver.blobs.values()]
+    assert max(sizes) < 64 * 1024
+
+
+def test_the_same_seed_gives_the_same_pictures(tmp_path: Path) -> None:
+    def pictures(folder: str, seed: int) -> list[str]:
+        output = run(make_context(tmp_path / folder, Critic("finch", finch=9), HITS), seed=seed)
+        return [attempt.picture.sha256 for attempt in output.attempts]
+
+    assert pictures("a", 7) == pictures("b", 7) != pictures("c", 8)

@@ -1,0 +1,66 @@
+"""One request becomes one picture, once; what does not fit is refused before it is drawn."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from doubles import SquareGenerator
+from PIL import Image
+
+from pleinair.tools.artifacts import ArtifactStore
+from pleinair.tools.generate import generate
+from pleinair.tools.types import BadInput, Hit, ModelFault, Reference, Request
+
+REQUEST = Request(prompt="p", height=16, width=16, num_inference_steps=2, guidance_scale=1, seed=3)
+
+
+def quiet(done: int, total: int) -> None:
+    pass
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path)
+
+
+def test_a_repeated_step_draws_nothing(store: ArtifactStore) -> None:
+    generator = SquareGenerator()
+    first = generate(REQUEST, generator=generator, store=store, run_id="r", on_step=quiet)
+    again = generate(REQUEST, generator=generator, store=store, run_id="r", on_step=quiet)
+    assert first == again
+    assert len(generator.requests) == 1
+
+
+def test_another_seed_is_another_step(store: ArtifactStore) -> None:
+    generator = SquareGenerator()
+    for seed in (3, 4):
+        request = REQUEST.model_copy(update={"seed": seed})
+        generate(request, generator=generator, store=store, run_id="r", on_step=quiet)
+    assert len(generator.requests) == 2
+
+
+def test_too_many_references_are_refused(store: ArtifactStore) -> None:
+    picture = store.put(Image.radial_gradient("L").convert("RGB"))
+    reference = Reference(concept="c", hit=Hit(id="a", score=1), picture=picture)
+    request = REQUEST.model_copy(update={"references": (reference,) * 3})
+    with pytest.raises(BadInput, match="takes 2 references, got 3"):
+        generate(request, generator=SquareGenerator(slots=2), store=store, on_step=quiet)
+
+
+def test_a_negative_prompt_is_refused_where_there_is_none(store: ArtifactStore) -> None:
+    request = REQUEST.model_copy(update={"negative_prompt": "blur"})
+    with pytest.raises(BadInput, match="no negative prompt"):
+        generate(request, generator=SquareGenerator(), store=store, on_step=quiet)
+
+
+class FlatGenerator(SquareGenerator):
+    def generate(
+        self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
+    ) -> Image.Image:
+        return Image.new("RGB", (16, 16), "black")
+
+
+def test_a_flat_picture_is_a_fault_and_is_not_kept(store: ArtifactStore, tmp_path: Path) -> None:
+    with pytest.raises(ModelFault, match="one flat colour"):
+        generate(REQUEST, generator=FlatGenerator(), store=store, on_step=quiet)
+    assert not list(tmp_path.rglob("*.png"))

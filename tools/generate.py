@@ -1,0 +1,58 @@
+"""The verb generate: one request becomes one picture in the store, once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pleinair.tools.types import BadInput, Generator, ModelFault, Picture, Request
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from pleinair.tools.artifacts import ArtifactStore
+
+
+def generate(
+    request: Request,
+    *,
+    generator: Generator,
+    store: ArtifactStore,
+    run_id: str = "",
+    on_step: Callable[[int, int], None],
+) -> Picture:
+    """Draw `request`, or return what this run drew for it before a crash.
+
+    The picture is filed under run, generator and request, so a repeated step neither pays nor
+    writes twice. With an empty `run_id` the same request anywhere shares one picture.
+
+    Raises:
+        BadInput: more references than the generator has slots, or a prompt it cannot take.
+        ModelFault: the generator gave a picture of one flat colour.
+        Cancelled: raised by `on_step`; nothing is written.
+    """
+    able = generator.capabilities
+    if len(request.references) > able.slots:
+        raise BadInput(f"`{able.id}` takes {able.slots} references, got {len(request.references)}.")
+    if request.negative_prompt and not able.negative_prompt:
+        raise BadInput(f"`{able.id}` has no negative prompt, got {request.negative_prompt!r}.")
+
+    def draw() -> Image:
+        images = [store.open(reference.picture) for reference in request.references]
+        return sound(generator.generate(request, images, on_step), able.id)
+
+    return store.once(step_key(run_id, able.id, request), draw)
+
+
+def step_key(run_id: str, engine: str, request: Request) -> str:
+    """Name the step by everything that its picture depends on."""
+    text = "\n".join((run_id, engine, request.model_dump_json()))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sound(image: Image, engine: str) -> Image:
+    """Refuse a flat picture: it is what a generator gives when its numbers overflowed."""
+    if all(low == high for low, high in image.convert("RGB").getextrema()):  # type: ignore[misc]
+        raise ModelFault(f"`{engine}` gave a picture of one flat colour.")
+    return image
