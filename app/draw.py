@@ -1,0 +1,114 @@
+"""The Python door: draw a prompt, resume a run, cancel one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from pleinair.app.order import chosen_seed, new_order
+from pleinair.app.places import places
+from pleinair.app.record import Event
+from pleinair.app.runs import OPEN, Busy, Finished, Run, Runs
+from pleinair.app.settings import load
+
+if TYPE_CHECKING:
+    from pleinair.app.results import Result
+
+OnEvent = Callable[[Event], None]
+
+
+def draw(
+    prompt: str,
+    *,
+    graph: str = "pleinair",
+    profile: str | None = None,
+    seed: int | None = None,
+    out: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    idempotency_key: str | None = None,
+    strip_metadata: bool = False,
+    on_event: OnEvent | None = None,
+) -> Result:
+    """Draw a prompt and return how it ended, with the best picture.
+
+    The same key and request give the same run again, finished, or continued if its process has died.
+
+    Args:
+        prompt: 1 to 2,000 characters.
+        graph: a name of the registry, such as "direct" or "pleinair".
+        profile: the engines; the configured one, or "pocket", when None.
+        seed: 0 to 2**63 - 1; drawn once when None.
+        out: the folder for the results; the configured one when None.
+        overrides: dotted settings, such as {"retrieval.k": 8}.
+        idempotency_key: names the request, so that asking twice draws once.
+        strip_metadata: leave the story out of the PNG; the sidecar keeps it.
+        on_event: told every event of the run, from the threads that work on it.
+
+    Raises:
+        BadInput: a value is not usable; nothing was written.
+        Busy: another process draws this run.
+    """
+    run = submit(
+        prompt,
+        graph=graph,
+        profile=profile,
+        seed=seed,
+        out=out,
+        overrides=overrides,
+        idempotency_key=idempotency_key,
+        strip_metadata=strip_metadata,
+    )
+    return finish(run, on_event)
+
+
+def submit(
+    prompt: str,
+    *,
+    graph: str = "pleinair",
+    profile: str | None = None,
+    seed: int | None = None,
+    out: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    idempotency_key: str | None = None,
+    strip_metadata: bool = False,
+) -> Run:
+    """Check a request and write its row; `finish` then draws it. Arguments as for `draw`."""
+    order = new_order(prompt, graph, seed, load(profile, overrides), out, strip_metadata)
+    return run_table().add(order.model_dump_json(), chosen_seed(order), idempotency_key)
+
+
+def finish(run: Run, on_event: OnEvent | None = None, *, reopen: bool = False) -> Result:
+    """Work on a run until it ends; one that has ended is only read. Raises `Busy`."""
+    from pleinair.app.perform import perform
+    from pleinair.app.results import result_of
+
+    runs = run_table()
+    if run.status in OPEN or (reopen and run.status == "failed"):
+        with suppress(Finished):  # another process was just ahead of us
+            perform(runs, run, places(load().paths.home), on_event, reopen=reopen)
+    return result_of(runs.get(run.id))
+
+
+def resume(run_id: str, on_event: OnEvent | None = None) -> Result:
+    """Continue a run whose process has died, or try a failed one again from its last step.
+
+    Raises `BadInput` for an unknown run and `Busy` while its process lives.
+    """
+    return finish(run_table().get(run_id), on_event, reopen=True)
+
+
+def cancel(run_id: str) -> Run:
+    """Ask a run to stop, end it at once if nobody works on it, and return its row.
+
+    A live holder stops at its next diffusion step or step of the graph, and keeps the best picture.
+    """
+    run = run_table().request_cancel(run_id)
+    with suppress(Busy):  # its holder has been told
+        finish(run)
+    return run_table().get(run_id)
+
+
+def run_table() -> Runs:
+    """Open the run table of the configured home."""
+    return Runs(places(load().paths.home).table)

@@ -1,0 +1,147 @@
+"""From settings to engines: found by name, imported when asked for, built when first used."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pleinair.agent.context import Context, carry_on
+from pleinair.app.places import Places
+from pleinair.app.settings import EngineChoice, Settings
+from pleinair.tools import registry
+from pleinair.tools.registry import Kind
+from pleinair.tools.types import BadInput, Encoder, Generator, Hit, Retriever
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from pleinair.tools.artifacts import ArtifactStore
+    from pleinair.tools.retrieval.index import Index
+    from pleinair.tools.retrieval.library import Library
+
+OnProgress = Callable[[int, int], None]  # pictures indexed, pictures in all
+
+
+def build(
+    settings: Settings,
+    places: Places,
+    store: ArtifactStore,
+    on_step: OnProgress = carry_on,
+    on_index: OnProgress = carry_on,
+) -> Context:
+    """Make the context of a run; the library is opened, and indexed if need be, at the first look-up."""
+    return Context(
+        model=engine("mllm", settings.mllm),
+        generator=cast(Generator, engine("generator", settings.generator)),
+        retriever=LibraryRetriever(settings, places, on_index),
+        store=store,
+        k=settings.retrieval.k,
+        floor=settings.retrieval.floor,
+        on_step=on_step,
+    )
+
+
+def check(settings: Settings) -> None:
+    """Refuse unknown engines and a missing library before anything is imported or written."""
+    for kind, choice in engine_choices(settings).items():
+        if choice.engine not in (known := registry.names(kind)):
+            raise BadInput(f"{kind}.engine = {choice.engine!r}: unknown; wanted one of: {', '.join(known)}")
+    folder = settings.library.folder
+    if folder != "pocket" and not Path(folder).expanduser().is_dir():
+        raise BadInput(
+            f"library.folder = {folder!r}: no such folder; wanted a folder of pictures, or 'pocket'"
+        )
+
+
+def engine_choices(settings: Settings) -> dict[Kind, EngineChoice]:
+    """Give the chosen engine of each kind."""
+    return {"generator": settings.generator, "encoder": settings.encoder, "mllm": settings.mllm}
+
+
+def engine(kind: Kind, choice: EngineChoice) -> Any:
+    """Build an engine, or give the one that was built for the same table before."""
+    return _built(kind, choice.engine, json.dumps(choice.arguments, sort_keys=True))
+
+
+@lru_cache(maxsize=12)
+def _built(kind: Kind, name: str, arguments: str) -> Any:
+    make, given = registry.resolve(kind, name), json.loads(arguments)
+    accepted = inspect.signature(make).parameters
+    for key, value in given.items():
+        if key not in accepted:
+            wanted = ", ".join(accepted) or "no arguments"
+            raise BadInput(
+                f"{kind}.{key} = {value!r}: engine {name!r} has no such argument; wanted: {wanted}"
+            )
+    return make(**given)
+
+
+class LibraryRetriever:
+    """Search the chosen library; the first search opens it and brings its index up to date."""
+
+    def __init__(self, settings: Settings, places: Places, on_index: OnProgress = carry_on) -> None:
+        self._settings, self._places, self._on_index = settings, places, on_index
+        self._lock = threading.Lock()
+        self._opened: Retriever | None = None
+
+    def search(self, query: str, k: int) -> list[Hit]:
+        """Find up to `k` pictures, best first."""
+        return self._open().search(query, k)
+
+    def open(self, id: str) -> Image:
+        """Open a picture of the library by its id."""
+        return self._open().open(id)
+
+    def _open(self) -> Retriever:
+        with self._lock:  # one retrieve a concept runs at once, and only one of them may build the index
+            if self._opened is None:
+                self._opened = open_retriever(self._settings, self._places, self._on_index)
+            return self._opened
+
+
+def open_retriever(settings: Settings, places: Places, on_index: OnProgress = carry_on) -> Retriever:
+    """Open the library with an index that fits its pictures and the encoder."""
+    from pleinair.tools.retrieval.index import IndexRetriever
+    from pleinair.tools.retrieval.library import Library
+
+    library = Library.open(library_folder(settings, places))
+    encoder = cast(Encoder, engine("encoder", settings.encoder))
+    index = fresh_index(library, encoder, index_folder(settings, places), on_index)
+    return IndexRetriever(library, index, encoder)
+
+
+def fresh_index(library: Library, encoder: Encoder, folder: Path, on_index: OnProgress = carry_on) -> Index:
+    """Open an index, or bring it up to date where it is missing, damaged or older than the library."""
+    from pleinair.tools.retrieval.index import Index, build_index
+
+    with suppress(BadInput):
+        index = Index.open(folder, encoder)
+        if not index.is_stale(library):
+            return index
+    return build_index(library, encoder, folder, on_index)
+
+
+def library_folder(settings: Settings, places: Places) -> Path:
+    """Find the library; the miniature one is written to the cache on first use."""
+    if settings.library.folder != "pocket":
+        return Path(settings.library.folder).expanduser().absolute()
+    folder = places.cache / "pocket-library"
+    if not (folder / "metadata.jsonl").exists():
+        from pleinair.tools.pocket.library import write_library
+
+        write_library(folder)
+    return folder
+
+
+def index_folder(settings: Settings, places: Places) -> Path:
+    """Name the index of a library under an encoder; never inside the user's own folder."""
+    choice = settings.encoder.model_dump_json()
+    name = hashlib.sha256(f"{settings.library.folder}\n{choice}".encode()).hexdigest()[:16]
+    return places.cache / "indexes" / name

@@ -1,0 +1,89 @@
+"""What a run was asked for, checked before anything is written."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pleinair.app.engines import check
+from pleinair.app.settings import Settings
+from pleinair.tools import registry
+from pleinair.tools.types import BadInput, Value
+
+MAX_PROMPT = 2000  # characters
+MAX_SEED = 2**63 - 1
+
+
+class Order(Value):
+    """Hold everything that a run depends on; with its seed and the same models it gives the same picture."""
+
+    prompt: str
+    graph: str
+    seed: int | None  # None: drawn once, and kept in the run's row
+    settings: Settings
+    out: str  # absolute folder
+    strip_metadata: bool = False
+
+    @property
+    def slug(self) -> str:
+        """Give the prompt as a piece of a file name, at most 40 characters."""
+        words = re.sub(r"[^a-z0-9]+", "-", self.prompt.lower()).strip("-")
+        return words[:40].strip("-") or "picture"
+
+
+def new_order(
+    prompt: str, graph: str, seed: int | None, settings: Settings, out: str | None, strip_metadata: bool
+) -> Order:
+    """Check all that a user gives; raises `BadInput` with the value and what was wanted."""
+    _check_prompt(prompt)
+    _check_seed(seed)
+    if graph not in (known := registry.names("graph")):
+        raise BadInput(f"graph {graph!r}: unknown; wanted one of: {', '.join(known)}")
+    if settings.budget.attempts < 1:
+        raise BadInput("budget.attempts = 0: nothing would be drawn; wanted 1 or more")
+    check(settings)
+    folder = Path(out or settings.paths.out).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"out {str(folder)!r}: it is a file; wanted a folder")
+    return Order(
+        prompt=prompt,
+        graph=graph,
+        seed=seed,
+        settings=settings,
+        out=str(folder),
+        strip_metadata=strip_metadata,
+    )
+
+
+def read_order(text: str) -> Order:
+    """Read the order of a stored run; one that this version cannot read is `BadInput`."""
+    try:
+        return Order.model_validate_json(text)
+    except ValidationError as error:
+        raise BadInput("this run was ordered by a pleinair whose settings this one cannot read") from error
+
+
+def chosen_seed(order: Order) -> int:
+    """Give the seed asked for, or draw one."""
+    return secrets.randbelow(2**32) if order.seed is None else order.seed
+
+
+def _check_prompt(prompt: str) -> None:
+    if not prompt.strip():
+        raise BadInput("prompt: it is empty; wanted a description of the picture")
+    if len(prompt) > MAX_PROMPT:
+        raise BadInput(f"prompt: {len(prompt):,} characters; wanted at most {MAX_PROMPT:,}")
+    if "\0" in prompt:
+        raise BadInput(f"prompt: a NUL character at position {prompt.index(chr(0))}; wanted text")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f"prompt: half a character at position {error.start}; wanted valid Unicode") from error
+
+
+def _check_seed(seed: int | None) -> None:
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise BadInput(f"seed {seed}: wanted 0 to {MAX_SEED}")

@@ -1,0 +1,226 @@
+"""Carry a run out: from its row, over crashes, to its outcome."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pleinair.app.lease import Lease
+from pleinair.app.order import Order, read_order
+from pleinair.app.places import Places
+from pleinair.app.record import Event, Record
+from pleinair.app.runs import LeaseLost, Run, Runs
+from pleinair.tools.types import Attempt, Cancelled, Ending, Outcome, PleinairError, Refused
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.graph.state import CompiledStateGraph
+
+    from pleinair.agent.context import Context
+    from pleinair.app.checkpoints import FencedSaver
+
+OnEvent = Callable[[Event], None]
+MODES: Final = ("tasks", "updates", "custom")
+KEPT = ("concepts", "attempts", "retrievals", "usage")  # of the state, in snapshot events
+
+
+@dataclass
+class Work:
+    """What one holder works with, and what it has learnt when it ends."""
+
+    run: Run
+    order: Order
+    places: Places
+    lease: Lease
+    record: Record
+    values: dict[str, Any] = field(default_factory=dict)  # the state that the checkpoint holds
+    models: dict[str, str] = field(default_factory=dict)
+    drawn: set[int] = field(default_factory=set)  # numbers of the attempts so far
+
+    @property
+    def folder(self) -> Path:
+        """Name the run's own folder."""
+        return self.places.run(self.run.id)
+
+    @property
+    def heading(self) -> dict[str, Any]:
+        """Give what the log must know of the row."""
+        asked = {"prompt": self.order.prompt, "graph": self.order.graph, "seed": self.run.seed}
+        return {"run": self.run.id, **asked, "models": self.models}
+
+    @property
+    def snapshot(self) -> dict[str, Any]:
+        """Give what the checkpoint holds, for the log."""
+        return {key: self.values[key] for key in KEPT if key in self.values}
+
+
+def perform(
+    runs: Runs, run: Run, places: Places, on_event: OnEvent | None = None, *, reopen: bool = False
+) -> Run:
+    """Work on a run until it ends, from wherever it stands, and return its row.
+
+    Raises `Busy`, `Finished` or `LeaseLost` when it is not ours to work on.
+    """
+    order = read_order(run.order_json)
+    with Lease(runs, run.id, reopen=reopen) as lease:
+        with closing(Record(places.events(run.id), on_event)) as record:
+            work = Work(run, order, places, lease, record)
+            outcome = delivered(work, concluded(work))
+            lease.guard()
+            tell_end(work, outcome)
+            lease.commit(outcome)
+    return runs.get(run.id)
+
+
+def concluded(work: Work) -> Outcome:
+    """Play the graph and turn whatever stops it into an outcome."""
+    try:
+        return play(work)
+    except LeaseLost:
+        raise
+    except Cancelled as stop:
+        return ended("cancelled", str(stop), work)
+    except Refused as refusal:
+        return ended("refused", str(refusal), work)
+    except PleinairError as fault:
+        return ended("failed", str(fault), work)
+    except Exception as bug:  # the one place where a bug becomes an outcome instead of a crash
+        keep_traceback(work)
+        return ended("failed", f"{type(bug).__name__}: {bug}", work)
+
+
+def ended(ending: Ending, reason: str, work: Work) -> Outcome:
+    """Make an outcome with the best attempt that the checkpoint holds."""
+    from pleinair.agent.ledger import best
+
+    attempts = [Attempt.model_validate(attempt) for attempt in work.values.get("attempts", [])]
+    return Outcome(ending=ending, reason=reason[:2000] or "no reason given", best=best(attempts))
+
+
+def keep_traceback(work: Work) -> None:
+    """Put the traceback of a bug into the run's folder."""
+    with suppress(OSError):  # a full disk must not hide the bug itself
+        (work.folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+
+
+def play(work: Work) -> Outcome:
+    """Run the graph from its last checkpoint, or from the input if none is on disk."""
+    from pleinair.app.checkpoints import open_saver
+
+    with open_saver(work.folder / "checkpoints.sqlite", work.lease.guard) as saver:
+        graph = compiled(work.order.graph, saver)
+        config: RunnableConfig = {"configurable": {"thread_id": work.run.id}}
+        fresh = saver.get_tuple(config) is None
+        try:
+            remember(work, graph, config)
+            context = build_context(work)
+            work.record.write("started" if fresh else "resumed", work.heading | work.snapshot)
+            follow(work, graph, start_input(work) if fresh else None, config, context)
+        finally:
+            remember(work, graph, config)
+    if not work.values.get("outcome"):
+        raise RuntimeError(f"graph {work.order.graph!r} ended without an outcome")
+    return Outcome.model_validate(work.values["outcome"])
+
+
+def compiled(name: str, saver: FencedSaver) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """Compile a graph of the registry with our checkpointer."""
+    from pleinair.tools.registry import resolve
+
+    graph: CompiledStateGraph[Any, Any, Any, Any] = resolve("graph", name).builder.compile(
+        checkpointer=saver, name=name
+    )
+    return graph
+
+
+def build_context(work: Work) -> Context:
+    """Build the engines, and note which models they are."""
+    from pleinair.app.engines import build, engine_choices
+    from pleinair.tools.artifacts import ArtifactStore
+
+    work.lease.check()
+    context = build(
+        work.order.settings,
+        work.places,
+        ArtifactStore(work.folder / "pictures"),
+        on_step=lambda done, total: work.lease.check(),
+        on_index=lambda done, total: tell_index(work, done, total),
+    )
+    work.models = {kind: choice.engine for kind, choice in engine_choices(work.order.settings).items()}
+    work.models["generator"] = context.generator.capabilities.id
+    return context
+
+
+def start_input(work: Work) -> dict[str, Any]:
+    """Give the graph's input as plain JSON."""
+    budget = work.order.settings.budget.model_dump(mode="json")
+    return {"prompt": work.order.prompt, "seed": work.run.seed, "run_id": work.run.id, "budget": budget}
+
+
+def follow(
+    work: Work,
+    graph: CompiledStateGraph[Any, Any, Any, Any],
+    given: dict[str, Any] | None,
+    config: RunnableConfig,
+    context: Context,
+) -> None:
+    """Stream the graph into the log, stopping between steps when asked to."""
+    steps = 12 * (work.order.settings.budget.attempts + 2)
+    parts = graph.stream(
+        given,
+        {**config, "recursion_limit": steps, "max_concurrency": 4},
+        context=context,
+        stream_mode=MODES,
+        durability="sync",
+        version="v2",
+    )
+    for part in parts:
+        tell(work, part["type"], part["data"])
+        work.lease.check()
+
+
+def tell(work: Work, kind: str, data: dict[str, Any]) -> None:
+    """Write one part of LangGraph's stream to the log."""
+    if kind == "tasks" and "input" in data:
+        work.record.write("step_started", {}, data["name"], len(work.drawn))
+    elif kind == "custom":
+        work.record.write("progress", data, str(data.get("step", "")), len(work.drawn))
+    elif kind == "updates":
+        for step, update in data.items():
+            work.record.write("step_finished", update or {}, step, len(work.drawn))
+            work.drawn.update(attempt["number"] for attempt in (update or {}).get("attempts", []))
+
+
+def tell_index(work: Work, done: int, total: int) -> None:
+    """Tell how far the library's index is, a hundred times at most."""
+    work.lease.check()
+    if done == total or done % max(total // 100, 1) == 0:
+        data = {"step": "index", "done": done, "total": total}
+        work.record.write("progress", data, "index", len(work.drawn))
+
+
+def tell_end(work: Work, outcome: Outcome) -> None:
+    """Close the log with the whole story, whatever single events a crash has swallowed."""
+    data = work.heading | work.snapshot | {"outcome": outcome.model_dump(mode="json")}
+    work.record.write("ended", data, attempt=len(work.drawn))
+
+
+def remember(work: Work, graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig) -> None:
+    """Read the state back from the checkpoint, with what finished tasks of a broken step wrote."""
+    work.values = dict(graph.get_state(config).values)
+    work.drawn.update(attempt["number"] for attempt in work.values.get("attempts", []))
+
+
+def delivered(work: Work, outcome: Outcome) -> Outcome:
+    """Put the results where the user wanted them; if that fails the run has failed, and says why."""
+    from pleinair.app.results import deliver
+
+    try:
+        deliver(work, outcome)
+    except PleinairError as fault:
+        return outcome.model_copy(update={"ending": "failed", "reason": str(fault)})
+    return outcome

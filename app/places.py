@@ -1,0 +1,47 @@
+"""Where things lie on this machine: runs, caches, libraries."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+from pleinair.tools.types import BadInput
+
+RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Lay out the home folder; nothing is made until it is needed."""
+
+    home: Path
+
+    @property
+    def table(self) -> Path:
+        """Name the database of all runs."""
+        return self.home / "runs.sqlite"
+
+    @property
+    def cache(self) -> Path:
+        """Name the folder for what can be made again: indexes, the miniature library."""
+        return self.home / "cache"
+
+    def run(self, run_id: str) -> Path:
+        """Name a run's own folder; an id that is none never becomes a path."""
+        if not RUN_ID.fullmatch(run_id):
+            raise BadInput(f"run {run_id!r}: not a run id; `pleinair runs list` shows them")
+        return self.home / "runs" / run_id
+
+    def events(self, run_id: str) -> Path:
+        """Name a run's event log."""
+        return self.run(run_id) / "events.jsonl"
+
+
+def places(home: str = "") -> Places:
+    """Find the home folder: PLEINAIR_HOME, then the setting, then the platform's data folder."""
+    chosen = os.environ.get("PLEINAIR_HOME") or home
+    return Places(Path(chosen).expanduser().absolute() if chosen else user_data_path("pleinair"))

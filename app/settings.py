@@ -1,0 +1,211 @@
+"""Which engines a run works with: profiles, files, environment and single keys, merged by rank.
+
+From strongest to weakest: `--set key=value`, `PLEINAIR_SECTION__KEY`, `./pleinair.toml`, the user's
+`pleinair.toml`, the profile, the defaults below. A table that names another engine replaces the weaker
+table whole, since one engine's arguments mean nothing to another.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_config_path
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pleinair.tools.types import BadInput, Budget
+
+Tree = dict[str, Any]
+Layer = tuple[str, Tree]  # where it came from, what it says
+
+DEFAULT = "pocket"
+PREFIX = "PLEINAIR_"
+OUTSIDE = {"PLEINAIR_HOME"}  # read by `Places`, not a key of the settings
+PACKAGED = Path(__file__).with_name("profiles")
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EngineChoice(Section):
+    """Name an engine; every other key of the table is an argument that the engine checks."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    engine: str = Field(min_length=1)
+
+    @property
+    def arguments(self) -> Tree:
+        """Give the table without the engine's name."""
+        return dict(self.model_extra or {})
+
+
+class LibraryChoice(Section):
+    """Say which folder is searched; "pocket" is the miniature one, made on first use."""
+
+    folder: str = Field(default="pocket", min_length=1)
+
+
+class RetrievalKnobs(Section):
+    """Say how many hits are looked at for a concept, and below which score none is taken."""
+
+    k: int = Field(default=4, ge=1, le=64)
+    floor: float = Field(default=0.0, ge=-1, le=1)  # cosine similarity
+
+
+class PathChoice(Section):
+    """Say where runs are kept and where pictures are put; an empty home is the platform's own."""
+
+    home: str = ""
+    out: str = Field(default="pleinair-out", min_length=1)
+
+
+class Settings(Section):
+    """Hold everything that a run can be told besides its prompt."""
+
+    profile: str = DEFAULT
+    generator: EngineChoice
+    encoder: EngineChoice
+    mllm: EngineChoice
+    library: LibraryChoice = LibraryChoice()
+    retrieval: RetrievalKnobs = RetrievalKnobs()
+    budget: Budget = Budget()
+    paths: PathChoice = PathChoice()
+
+
+def load(profile: str | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Merge all sources into settings.
+
+    `overrides` maps dotted keys ("retrieval.k") to values. Raises `BadInput` that names the key, the
+    value, where it was set and what was wanted.
+    """
+    strong = [*_files(), ("environment", _environment(os.environ)), ("--set", _nested(overrides or {}))]
+    named = [str(tree["profile"]) for _, tree in strong if "profile" in tree]
+    name = profile or [DEFAULT, *named][-1]
+    layers = [(f"profile {name}", read_profile(name)), *strong, ("profile", {"profile": name})]
+    return _checked(layers)
+
+
+def profiles() -> dict[str, Path]:
+    """List the profiles by name: the packaged ones, and the user's own beside or instead of them."""
+    folders = (PACKAGED, user_config_path("pleinair") / "profiles")
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
+
+
+def read_profile(name: str) -> Tree:
+    """Read a profile by name, or by path when it ends in .toml."""
+    known = profiles()
+    path = Path(name) if name.endswith(".toml") else known.get(name)
+    if path is None or not path.is_file():
+        choices = ", ".join(known)
+        raise BadInput(f"profile = {name!r}: no such profile; wanted one of: {choices}, or a .toml file")
+    return _toml(path)
+
+
+def assignments(texts: Sequence[str]) -> Tree:
+    """Read `key=value` texts; a value that is no TOML is taken as a string."""
+    pairs = [text.partition("=") for text in texts]
+    for key, sign, _ in pairs:
+        if not (key and sign):
+            raise BadInput(f"--set {key!r}: wanted key=value, for example retrieval.k=8")
+    return {key.strip(): _value(text) for key, _, text in pairs}
+
+
+def _files() -> list[Layer]:
+    paths = (user_config_path("pleinair") / "pleinair.toml", Path("pleinair.toml"))
+    return [(str(path), _toml(path)) for path in paths if path.is_file()]
+
+
+def _environment(environ: Mapping[str, str]) -> Tree:
+    ours = {key: text for key, text in environ.items() if key.startswith(PREFIX) and key not in OUTSIDE}
+    return _nested({_dotted(key): _value(text) for key, text in ours.items()})
+
+
+def _dotted(variable: str) -> str:
+    return variable.removeprefix(PREFIX).lower().replace("__", ".")
+
+
+def _toml(path: Path) -> Tree:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not readable as TOML: {error}") from error
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _nested(flat: Mapping[str, Any]) -> Tree:
+    tree: Tree = {}
+    for key, value in flat.items():
+        *parents, last = key.split(".")
+        place = tree
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise BadInput(f"{key} = {value!r}: {parent!r} is set to a value and to a table at once")
+        place[last] = value
+    return tree
+
+
+def _merged(weak: Tree, strong: Tree) -> Tree:
+    if strong.get("engine", weak.get("engine")) != weak.get("engine"):
+        return strong
+    tables = [
+        key for key, value in strong.items() if isinstance(value, dict) and isinstance(weak.get(key), dict)
+    ]
+    return weak | strong | {key: _merged(weak[key], strong[key]) for key in tables}
+
+
+def _checked(layers: Sequence[Layer]) -> Settings:
+    tree: Tree = {}
+    for _, layer in layers:
+        tree = _merged(tree, layer)
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise BadInput("; ".join(_complaints(error, layers))) from error
+
+
+def _complaints(error: ValidationError, layers: Sequence[Layer]) -> Iterator[str]:
+    for fault in error.errors():
+        place = tuple(str(part) for part in fault["loc"])
+        origin = next((name for name, tree in reversed(layers) if _has(tree, place)), "nowhere")
+        wanted = _wanted(fault["type"], fault["msg"], place)
+        yield f"{'.'.join(place)} = {_shown(fault)} (set in: {origin}): {wanted}"
+
+
+def _has(tree: Any, place: tuple[str, ...]) -> bool:
+    for part in place:
+        if not isinstance(tree, dict) or part not in tree:
+            return False
+        tree = tree[part]
+    return True
+
+
+def _shown(fault: Any) -> str:
+    return "nothing" if fault["type"] == "missing" else repr(fault["input"])[:80]
+
+
+def _wanted(kind: str, message: str, place: tuple[str, ...]) -> str:
+    if kind == "extra_forbidden":
+        return f"unknown key; wanted one of: {', '.join(_known(place[:-1]))}"
+    return message[0].lower() + message[1:]
+
+
+def _known(section: tuple[str, ...]) -> list[str]:
+    fields = Settings.model_fields
+    for name in section:
+        inner = fields[name].annotation
+        fields = inner.model_fields if isinstance(inner, type) and issubclass(inner, BaseModel) else {}
+    return list(fields)
