@@ -1,0 +1,161 @@
+"""Embed texts and pictures with any open_clip model, the pocket one included."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pleinair.tools.types import BadInput
+from pleinair.tools.weights import locate
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from pleinair.tools.types import Vectors
+
+LOCAL = "local-dir:"
+REMEMBERED = 4096  # texts whose embedding is kept
+
+log = logging.getLogger(__name__)
+
+
+class OpenClipEncoder:
+    """Load an open_clip model by name and embed texts and RGB pictures in its space.
+
+    Preprocessing and tokenizer are the model's own. A text longer than the model's context is cut there,
+    which is logged. Not covered: languages and texts a model was not trained for.
+    """
+
+    def __init__(self, model: str, revision: str = "", device: str = "auto", batch: int = 64) -> None:
+        """Load the model.
+
+        Args:
+            model: an open_clip name (`ViT-B-32`), `hf-hub:OWNER/NAME`, or `local-dir:FOLDER` with open_clip's
+                own files; `local-dir:pocket/encoder` is the shipped one.
+            revision: open_clip's pretrained tag; needed by a plain name, meaningless for a folder or the hub.
+            device: a torch device, or `auto` for CUDA where there is one.
+            batch: texts or pictures in one pass, at least 1.
+
+        Raises:
+            BadInput: an unknown model or tag, a folder that is no open_clip model, or a batch under 1.
+        """
+        if batch < 1:
+            raise BadInput(f"batch must be at least 1, got {batch}.")
+        self._name, self._batch = model, batch
+        self._device = _device(device)
+        self._source, tag = _source(model, revision)
+        self._model, self._preprocess, self._tokenize = _load(self._source, tag, self._device)
+        self._label = f"{model}/{revision}" if revision else _label(model)
+        self._texts: OrderedDict[str, Any] = OrderedDict()
+
+    @cached_property
+    def id(self) -> str:
+        """Name the model and, in twelve digits, its weights; the folder's place is no part of it."""
+        digest = hashlib.sha256()
+        for key, tensor in self._model.state_dict().items():
+            digest.update(key.encode())
+            digest.update(tensor.detach().cpu().float().contiguous().numpy())
+        return f"open_clip:{self._label}@{digest.hexdigest()[:12]}"
+
+    def encode_text(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts: float32 [n, dim], rows of length 1. The last few thousand texts are remembered."""
+        import numpy as np
+
+        found = {text: self._texts[text] for text in texts if text in self._texts}
+        new = list(dict.fromkeys(text for text in texts if text not in found))
+        found |= dict(zip(new, self._in_batches(new, self._embed_texts), strict=True))
+        self._remember({text: found[text] for text in new})
+        rows = [found[text] for text in texts]
+        return np.stack(rows) if rows else self._in_batches([], self._embed_texts)
+
+    def encode_images(self, images: Sequence[Image]) -> Vectors:
+        """Embed pictures of any size and mode: float32 [n, dim], rows of length 1."""
+        return self._in_batches(images, self._embed_images)
+
+    def _remember(self, rows: dict[str, Any]) -> None:
+        self._texts.update(rows)
+        while len(self._texts) > REMEMBERED:
+            self._texts.popitem(last=False)
+
+    def _in_batches(self, items: Sequence[Any], embed: Any) -> Vectors:
+        import numpy as np
+        import torch
+
+        if not items:
+            return np.zeros((0, self._dim), dtype=np.float32)
+        starts = range(0, len(items), self._batch)
+        with torch.inference_mode():
+            rows = [embed(items[start : start + self._batch]).float().cpu().numpy() for start in starts]
+        return np.concatenate(rows)
+
+    @cached_property
+    def _dim(self) -> int:
+        import torch
+
+        with torch.inference_mode():
+            return int(self._embed_texts([""]).shape[1])
+
+    def _embed_texts(self, texts: Sequence[str]) -> Any:
+        self._say_what_is_cut(texts)
+        tokens = self._tokenize(list(texts)).to(self._device)
+        return self._model.encode_text(tokens, normalize=True)
+
+    def _embed_images(self, images: Sequence[Image]) -> Any:
+        import torch
+
+        pixels = torch.stack([self._preprocess(image.convert("RGB")) for image in images])
+        return self._model.encode_image(pixels.to(self._device), normalize=True)
+
+    def _say_what_is_cut(self, texts: Sequence[str]) -> None:
+        context = self._tokenize.context_length
+        longer = self._tokenize(list(texts), context_length=context + 1)[:, -1]
+        padding = self._tokenize([""], context_length=context + 1)[0, -1]
+        for text, last in zip(texts, longer, strict=True):
+            if last != padding:
+                log.warning("cut to the encoder's %d tokens: %.60r", context, text)
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _label(model: str) -> str:
+    return model.removeprefix(LOCAL).rstrip("/").rsplit("/", 1)[-1] if model.startswith(LOCAL) else model
+
+
+def _source(model: str, revision: str) -> tuple[str, str | None]:
+    """Return what open_clip is to load; refuse what it would only warn about."""
+    if ":" in model and revision:
+        raise BadInput(f"{model!r} brings its own weights; leave revision empty, not {revision!r}.")
+    if model.startswith(LOCAL):
+        return f"{LOCAL}{locate(model.removeprefix(LOCAL))}", None
+    return (model, None) if ":" in model else (model, _checked_tag(model, revision))
+
+
+def _checked_tag(model: str, tag: str) -> str:
+    import open_clip
+
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if not tags:
+        raise BadInput(f"open_clip has no weights for {model!r}; see open_clip.list_pretrained().")
+    if tag not in tags:
+        raise BadInput(f"{model} has no weights {tag!r}; set revision to one of {', '.join(tags)}.")
+    return tag
+
+
+def _load(source: str, tag: str | None, device: str) -> tuple[Any, Any, Any]:
+    import open_clip
+
+    try:
+        model, preprocess = open_clip.create_model_from_pretrained(source, pretrained=tag, device=device)
+    except (FileNotFoundError, ValueError, RuntimeError) as error:
+        raise BadInput(f"open_clip cannot load {source!r}: {error}") from error
+    return model.eval(), preprocess, open_clip.get_tokenizer(source)
