@@ -130,7 +130,23 @@ def load(folder: Path, device: str) -> Any:
 
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     pipeline = Flux2KleinPipeline.from_pretrained(
-        folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True
+        folder, dtype=dtype, use_safetensors=True, local_files_only=True
     )
+    pipeline.image_processor = small_image_processor(pipeline.vae_scale_factor)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
+
+
+def small_image_processor(scale_factor: int) -> Any:
+    """Make the pipeline's image processor without its floor of 64 pixels a side.
+
+    The floor guards models trained on megapixels; the pocket generator's references are 32 × 32.
+    """
+    from diffusers.pipelines.flux2.image_processor import Flux2ImageProcessor
+
+    class SmallImageProcessor(Flux2ImageProcessor):  # type: ignore[misc]
+        @staticmethod
+        def check_image_input(image: Image, *_: Any) -> Image:
+            return image
+
+    return SmallImageProcessor(vae_scale_factor=scale_factor * 2)
