@@ -1,0 +1,149 @@
+"""Read picture files from anywhere as plain 8-bit RGB, or refuse them with a short reason.
+
+Formats: PNG, JPEG, WEBP, GIF and BMP. TIFF and the rest are left out: large decoders, rare in libraries,
+and most of Pillow's advisories. Not covered: colour profiles (ignored), frames after the first, and a
+decoder that crashes or hangs the process; run untrusted files in a limited child process for that.
+"""
+
+from __future__ import annotations
+
+import io
+import stat
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from pleinair.tools.types import PleinairError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+MAX_BYTES = 64 * 2**20
+MAX_PIXELS = 40_000_000  # decoded: 120 MB as RGB
+MAX_SIDE = 8192  # pixels
+
+ORIENTATION = 0x0112  # the EXIF tag; values as in EXIF 2.3, 4.6.4
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # grey, 0 to 65535
+PLAIN = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr")
+CLEAR = ("LA", "PA", "La", "RGBA", "RGBa")
+
+# Roots of the families that Pillow raises on damaged files; the mutation test watches for others.
+FAULTS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    BufferError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    Warning,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+class BadPicture(PleinairError):
+    """A picture file is damaged, too large or of a kind not read here."""
+
+
+def read_picture(source: str | Path | bytes) -> Image.Image:
+    """Decode the file at a path, or a file's bytes, to upright RGB without metadata.
+
+    The first frame counts, transparency is laid on white, 16 bits are scaled to 8. Raise `BadPicture`, and
+    nothing else; its text never repeats what the decoder said, which may hold addresses and paths.
+    """
+    data = source if isinstance(source, bytes) else read_bytes(Path(source))
+    if not data:
+        raise BadPicture("the file is empty")
+    if len(data) > MAX_BYTES:
+        raise BadPicture(f"the file is over {MAX_BYTES // 2**20} MiB")
+    try:
+        return _decode(data)
+    except BadPicture:
+        raise
+    except UnidentifiedImageError:
+        raise BadPicture(f"not a picture of a kind read here ({', '.join(FORMATS)})") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large() from None
+    except FAULTS:
+        raise BadPicture("the file is damaged") from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a regular file of at most `MAX_BYTES`; raise `BadPicture` for anything else."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for ever
+            raise BadPicture("not a regular file")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError):
+        raise BadPicture("the file cannot be opened") from None
+    if len(data) > MAX_BYTES:
+        raise BadPicture(f"the file is over {MAX_BYTES // 2**20} MiB")
+    return data
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Copy an image of any usual mode as bare 8-bit RGB, transparency on white.
+
+    Raise `BadPicture` when it is over the limits or of a mode with no agreed range (`F`, `LAB`, `HSV`).
+    """
+    _require_size(image)
+    if image.mode in DEEP:
+        rgb = _shallow(image).convert("RGB")
+    elif image.mode in CLEAR or (image.mode in PLAIN and image.has_transparency_data):
+        rgb = _on_white(image.convert("RGBA"))
+    elif image.mode in PLAIN:
+        rgb = image.convert("RGB")
+    else:
+        raise BadPicture("pixels of a kind not read here")
+    rgb.info.clear()
+    return rgb
+
+
+def _decode(data: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        _require_size(image)
+        image.load()
+        turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+        rgb = to_rgb(image)
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _require_size(image: Image.Image) -> None:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise BadPicture("the picture has no pixels")
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise _too_large()
+
+
+def _too_large() -> BadPicture:
+    return BadPicture(f"over {MAX_SIDE} pixels a side or {MAX_PIXELS // 10**6} million in all")
+
+
+def _shallow(image: Image.Image) -> Image.Image:
+    deep = np.clip(np.asarray(image, dtype=np.int64), 0, 65535)
+    return Image.fromarray(((deep + 128) // 257).astype(np.uint8))  # 65535 = 255 * 257
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
