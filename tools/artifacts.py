@@ -1,0 +1,171 @@
+"""Keep finished pictures by content, in a folder or any fsspec location, and never twice for one step.
+
+Layout: `sha256/ab/abcd….png` for pictures and `steps/….json` for the step that made one. Not covered: two
+callers that make the same step at once (the run's lease prevents that), and equal names from other versions
+of zlib.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+from PIL import Image
+from pydantic import ValidationError
+
+from pleinair.tools.disk import RESERVE, DiskFull, explain, sweep_parts, write_whole
+from pleinair.tools.pictures import read_picture, to_rgb
+from pleinair.tools.types import BadInput, Picture, PleinairError, Value
+
+
+class BadArtifact(PleinairError):
+    """A stored picture is missing or no longer what it was."""
+
+
+class Step(Value):
+    """Tie a step of a run to the picture that it made."""
+
+    key: str
+    picture: Picture
+
+
+class ArtifactStore:
+    """Store pictures under the SHA-256 of their PNG bytes.
+
+    `url` is a folder or an fsspec URL (`memory://`, `s3://…` with its driver installed). `reserve` bytes are
+    left free on local disks. Every failed write raises `PleinairError`, a full disk its kind `DiskFull`.
+    """
+
+    def __init__(self, url: str | Path, *, reserve: int = RESERVE) -> None:
+        self._fs, self._root = _locate(url)
+        self._local = isinstance(self._fs, LocalFileSystem)
+        self._reserve = reserve
+        if self._local:
+            sweep_parts(self._parts)
+
+    def put(self, image: Image.Image) -> Picture:
+        """Store an image as RGB and return its name; an intact copy already there is left alone."""
+        data = encode_png(image)
+        picture = Picture(sha256=_digest(data), width=image.width, height=image.height)
+        if not self._intact(picture):
+            self._write(self._place(picture), data)
+        return picture
+
+    def read(self, picture: Picture) -> bytes:
+        """Return the stored PNG bytes; raise `BadArtifact` when they are missing or changed."""
+        data = self._fetch(self._place(picture))
+        if data is None:
+            raise BadArtifact(f"Picture {picture.sha256} is not in the store {self._root}.")
+        if _digest(data) != picture.sha256:
+            raise BadArtifact(f"Picture {picture.sha256} in {self._root} has changed since it was stored.")
+        return data
+
+    def open(self, picture: Picture) -> Image.Image:
+        """Return the stored picture as RGB; raise as `read` does."""
+        return read_picture(self.read(picture))
+
+    def path(self, picture: Picture) -> str:
+        """Return where the picture is: a path in a folder store, else a URL."""
+        place = self._place(picture)
+        return place if self._local else str(self._fs.unstrip_protocol(place))
+
+    def once(self, key: str, make: Callable[[], Image.Image]) -> Picture:
+        """Return the picture of step `key`, calling `make` only when no intact one is stored.
+
+        The step is noted after its picture, so a note never points at a picture that was not yet written; a
+        crash between the two repeats `make`, which finds its own file again if it is deterministic.
+        """
+        if not key:
+            raise BadInput("A step key is empty; name the run, the step and the number.")
+        picture = self._made(key)
+        if picture is None:
+            picture = self.put(make())
+            note = Step(key=key, picture=picture)
+            self._write(self._note(key), note.model_dump_json().encode())
+        return picture
+
+    @property
+    def _parts(self) -> Path:
+        return Path(self._root) / "parts"
+
+    def _place(self, picture: Picture) -> str:
+        return f"{self._root}/sha256/{picture.sha256[:2]}/{picture.sha256}.png"
+
+    def _note(self, key: str) -> str:
+        return f"{self._root}/steps/{_digest(key.encode())}.json"
+
+    def _made(self, key: str) -> Picture | None:
+        data = self._fetch(self._note(key))
+        if data is None:
+            return None
+        try:
+            picture = Step.model_validate_json(data).picture
+        except ValidationError:
+            return None
+        return picture if self._intact(picture) else None
+
+    def _intact(self, picture: Picture) -> bool:
+        try:
+            self.read(picture)
+        except BadArtifact:
+            return False
+        return True
+
+    def _fetch(self, place: str) -> bytes | None:
+        try:
+            return bytes(self._fs.cat_file(place))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise PleinairError(
+                f"Cannot read {place}: {error.strerror or 'the storage refused it'}."
+            ) from error
+
+    def _write(self, place: str, data: bytes) -> None:
+        if self._local:
+            write_whole(Path(place), data, reserve=self._reserve, parts=self._parts)
+        else:
+            self._upload(place, data)
+
+    def _upload(self, place: str, data: bytes) -> None:
+        try:
+            self._fs.pipe_file(place, data)  # object stores show an object when it is complete
+            whole = self._fs.size(place) == len(data)
+        except OSError as error:
+            self._forget(place)
+            raise explain(error, place) from error
+        if not whole:
+            self._forget(place)
+            raise DiskFull(f"The store took only a part of {place}: make room there, then run again.")
+
+    def _forget(self, place: str) -> None:
+        try:
+            self._fs.rm_file(place)
+        except OSError:  # nothing arrived, or the store is gone: the first error is the one to report
+            return
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """Encode pixels as RGB PNG without metadata: the same pixels give the same bytes on one machine."""
+    file = io.BytesIO()
+    to_rgb(image).save(file, "PNG", compress_level=6, optimize=False)
+    return file.getvalue()
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _locate(url: str | Path) -> tuple[Any, str]:
+    if isinstance(url, Path) or "://" not in url:
+        return LocalFileSystem(), Path(url).expanduser().absolute().as_posix()
+    try:
+        fs, root = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise BadInput(f"Cannot store pictures at `{url}`: no such kind of storage is installed.") from error
+    return fs, str(root).rstrip("/")

@@ -1,0 +1,100 @@
+"""Write files whole or not at all, and say plainly when a disk is full.
+
+Local disks only. Not covered: power cuts on file systems that ignore `fsync`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from pathlib import Path
+from uuid import uuid4
+
+from pleinair.tools.types import PleinairError
+
+RESERVE = 64 * 2**20  # bytes left free, so that the run table and the logs can still be written
+PART_AGE = 3600.0  # seconds after which a part file has no living writer
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class DiskFull(PleinairError):
+    """A file did not fit; nothing of it was left behind."""
+
+
+def write_whole(
+    path: Path, data: bytes | memoryview, *, reserve: int = RESERVE, parts: Path | None = None
+) -> None:
+    """Put `data` at `path` in one step: a reader sees the old file or the new one, never a piece.
+
+    `parts` is where the unfinished file lives, on the same disk; the file's own folder unless given.
+    Raise `DiskFull` when fewer than `reserve` bytes would stay free, and `PleinairError` for other faults.
+    """
+    part = (parts or path.parent) / f".{uuid4().hex}.part"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        _require_space(path, len(data), reserve)
+        _write_part(part, data)
+        os.replace(part, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise explain(error, path) from error
+    finally:
+        _discard(part)
+
+
+def explain(error: OSError, path: Path | str) -> PleinairError:
+    """Turn a failed write to `path` into an error that says what to do."""
+    if error.errno in FULL:
+        return _full(path)
+    return PleinairError(f"Cannot write {path}: {error.strerror or 'the storage refused it'}.")
+
+
+def sweep_parts(folder: Path, older_than: float = PART_AGE) -> None:
+    """Remove the unfinished files of killed writers, `older_than` seconds or more of age, from `folder`."""
+    for part in folder.glob(".*.part"):
+        try:
+            if time.time() - part.stat().st_mtime >= older_than:
+                part.unlink()
+        except OSError:  # another process was first, or may not: the file does no harm
+            continue
+
+
+def _full(path: Path | str) -> DiskFull:
+    return DiskFull(
+        f"No room left to write {path}: free some space or choose another folder, then run again. "
+        "What was stored before is intact."
+    )
+
+
+def _require_space(path: Path, size: int, reserve: int) -> None:
+    if shutil.disk_usage(path.parent).free < size + reserve:
+        raise OSError(errno.ENOSPC, "reserve")
+
+
+def _write_part(part: Path, data: bytes | memoryview) -> None:
+    with part.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+        if os.fstat(file.fileno()).st_size != len(data):  # some network disks shorten without an error
+            raise OSError(errno.ENOSPC, "short write")
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # elsewhere a folder cannot be opened, and renames are journalled
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _discard(part: Path) -> None:
+    try:
+        part.unlink(missing_ok=True)
+    except OSError:  # the first error is the one to report; `sweep_parts` comes later
+        return
