@@ -1,0 +1,103 @@
+"""Cases run through the real graphs with scripted engines."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles import decomposition, make_context, rows
+from PIL import Image
+
+from pleinair.agent.context import Context
+from pleinair.evals.cases import Case
+from pleinair.evals.run import load_graphs, run_case, run_cases
+from pleinair.tools.types import ModelFault
+
+CASE = Case("rare-0", "rare", "a velmora finch", ("velmora finch",), 3)
+GRAPHS = load_graphs()
+
+
+class YesJudge:
+    """See every species in every picture."""
+
+    def shows(self, image: Image.Image, names: Sequence[str]) -> dict[str, bool]:
+        return dict.fromkeys(names, True)
+
+
+class NoJudge:
+    """See nothing."""
+
+    def shows(self, image: Image.Image, names: Sequence[str]) -> dict[str, bool]:
+        return dict.fromkeys(names, False)
+
+
+def see(present: bool) -> Any:
+    """Script a model that finds the case's species, and an extra concept, present or missing."""
+
+    def policy(schema: str, card: dict[str, Any], images: int) -> dict[str, Any] | str:
+        if schema == "Decomposition":
+            return decomposition("velmora finch", "snow")
+        return rows(card, lambda name: present)
+
+    return policy
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Context:
+    return make_context(tmp_path, see(True))
+
+
+def test_a_right_picture_is_what_the_judge_says(context: Context) -> None:
+    assert run_case(CASE, "base", GRAPHS["base"], context, YesJudge()).right
+    assert not run_case(CASE, "base", GRAPHS["base"], context, NoJudge()).right
+
+
+def test_loop_is_accepted_on_the_critics_word_and_right_on_the_judges(context: Context) -> None:
+    result = run_case(CASE, "pleinair", GRAPHS["pleinair"], context, NoJudge())
+    assert (result.ending, result.right) == ("accepted", False)
+
+
+def test_only_rows_about_species_are_compared(context: Context) -> None:
+    (only,) = run_case(CASE, "pleinair", GRAPHS["pleinair"], context, NoJudge()).judgements
+    assert (only.said, only.belief, only.true) == (True, 0.9, False)
+
+
+def test_every_attempt_is_compared(tmp_path: Path) -> None:
+    context = make_context(tmp_path, see(False))
+    result = run_case(CASE, "pleinair", GRAPHS["pleinair"], context, YesJudge())
+    assert len(result.judgements) == result.usage.images == 3
+    assert {(j.said, round(j.belief, 6), j.true) for j in result.judgements} == {(False, 0.1, True)}
+
+
+def test_costs_are_counted(context: Context) -> None:
+    result = run_case(CASE, "pleinair", GRAPHS["pleinair"], context, YesJudge())
+    assert (result.usage.images, result.usage.mllm_calls) == (1, 2)
+    assert result.seconds > 0
+
+
+def test_an_engines_fault_is_a_wrong_picture(tmp_path: Path) -> None:
+    def policy(schema: str, card: dict[str, Any], images: int) -> dict[str, Any] | str:
+        raise ModelFault("no such luck")
+
+    result = run_case(CASE, "pleinair", GRAPHS["pleinair"], make_context(tmp_path, policy), YesJudge())
+    assert (result.ending, result.reason, result.right) == ("failed", "no such luck", False)
+
+
+def test_a_bug_raises(tmp_path: Path) -> None:
+    def policy(schema: str, card: dict[str, Any], images: int) -> dict[str, Any] | str:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_case(CASE, "pleinair", GRAPHS["pleinair"], make_context(tmp_path, policy), YesJudge())
+
+
+def test_every_case_runs_through_every_graph_with_the_same_noise(context: Context) -> None:
+    graphs = {column: GRAPHS[column] for column in ("base", "pleinair")}
+    other = Case("rare-1", "rare", "a velmora finch", ("velmora finch",), 4)
+    seen: list[str] = []
+    results = run_cases(
+        [CASE, other], graphs, context, YesJudge(), lambda result: seen.append(result.case.id)
+    )
+    assert [result.column for result in results] == ["base", "pleinair"] * 2
+    assert [result.picture for result in results[::2]] == [result.picture for result in results[1::2]]
+    assert seen == ["rare-0", "rare-0", "rare-1", "rare-1"]
