@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pleinair.app.order import chosen_seed, new_order
-from pleinair.app.places import places
+from pleinair.app.places import Places, places
 from pleinair.app.record import Event
 from pleinair.app.runs import OPEN, Busy, Finished, Run, Runs
 from pleinair.app.settings import load
@@ -86,7 +86,7 @@ def finish(run: Run, on_event: OnEvent | None = None, *, reopen: bool = False) -
     runs = run_table()
     if run.status in OPEN or (reopen and run.status == "failed"):
         with suppress(Finished):  # another process was just ahead of us
-            perform(runs, run, places(load().paths.home), on_event, reopen=reopen)
+            perform(runs, run, home(), on_event, reopen=reopen)
     return result_of(runs.get(run.id))
 
 
@@ -111,4 +111,9 @@ def cancel(run_id: str) -> Run:
 
 def run_table() -> Runs:
     """Open the run table of the configured home."""
-    return Runs(places(load().paths.home).table)
+    return Runs(home().table)
+
+
+def home() -> Places:
+    """Find the configured home."""
+    return places(load().paths.home)

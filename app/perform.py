@@ -7,12 +7,12 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pleinair.app.lease import Lease
 from pleinair.app.order import Order, read_order
 from pleinair.app.places import Places
-from pleinair.app.record import Event, Record
+from pleinair.app.record import Event, Kind, Record
 from pleinair.app.runs import LeaseLost, Run, Runs
 from pleinair.tools.types import Attempt, Cancelled, Ending, Outcome, PleinairError, Refused
 
@@ -118,7 +118,8 @@ def play(work: Work) -> Outcome:
         try:
             remember(work, graph, config)
             context = build_context(work)
-            work.record.write("started" if fresh else "resumed", work.heading | work.snapshot)
+            kind: Kind = "started" if fresh else "resumed"
+            work.record.write(kind, work.heading | work.snapshot, attempt=len(work.drawn))
             follow(work, graph, start_input(work) if fresh else None, config, context)
         finally:
             remember(work, graph, config)
@@ -179,7 +180,7 @@ def follow(
         version="v2",
     )
     for part in parts:
-        tell(work, part["type"], part["data"])
+        tell(work, part["type"], cast(dict[str, Any], part["data"]))
         work.lease.check()
 
 

@@ -1,0 +1,137 @@
+"""The command line. Heavy libraries are imported inside the commands that need them.
+
+Exit codes: 0 accepted, 2 bad input, 3 stopped by a limit, 4 refused, 5 failed, 6 busy, 130 cancelled.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from pleinair.app.cli_runs import runs_app, trace_app
+from pleinair.app.ending import EXITS, explained, leave
+from pleinair.app.watch import work_on
+
+HELP = f"Draw pictures from references: look at what is missing, look it up, draw again.\n\n{EXITS}"
+app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(runs_app, name="runs")
+app.add_typer(trace_app, name="trace")
+
+Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key.")]
+Profile = Annotated[str | None, typer.Option(help="The engines to use; `pocket` needs nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"pleinair {version('pleinair')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that come before a command."""
+
+
+@app.command(help=f"Draw PROMPT; `-` reads it from standard input.\n\n{EXITS}")
+def draw(
+    prompt: Annotated[str, typer.Argument(help="What to draw, up to 2,000 characters.")],
+    graph: Annotated[str, typer.Option(help="The steps to take: pleinair, imagerag, direct.")] = "pleinair",
+    profile: Profile = None,
+    library: Annotated[str | None, typer.Option(help="The folder of pictures to look into.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Repeat a drawing; drawn if left out.")] = None,
+    max_attempts: Annotated[int | None, typer.Option(help="Pictures to draw at most.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Seconds of work at most.")] = None,
+    out: Annotated[str | None, typer.Option(help="The folder for results; ./pleinair-out if unset.")] = None,
+    setting: Setting = None,
+    idempotency_key: Annotated[str | None, typer.Option(help="Asking twice draws once.")] = None,
+    strip_metadata: Annotated[bool, typer.Option(help="Leave the story out of the PNG.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check the request, note it, and draw."""
+    from pleinair.app.draw import submit
+
+    short = {"library.folder": library, "budget.attempts": max_attempts, "budget.seconds": max_seconds}
+    with explained():
+        run = submit(
+            sys.stdin.read() if prompt == "-" else prompt,
+            graph=graph,
+            profile=profile,
+            seed=seed,
+            out=out,
+            overrides=chosen(setting, short),
+            idempotency_key=idempotency_key,
+            strip_metadata=strip_metadata,
+        )
+        work_on(run, as_json)
+
+
+def chosen(setting: list[str] | None, short: dict[str, Any]) -> dict[str, Any]:
+    """Join `--set` with the options that are short for settings; the latter win."""
+    from pleinair.app.settings import assignments
+
+    return assignments(setting or []) | {key: value for key, value in short.items() if value is not None}
+
+
+@app.command()
+def index(
+    folder: Annotated[str, typer.Argument(help="A folder of pictures, with or without a metadata.jsonl.")],
+    profile: Profile = None,
+    setting: Setting = None,
+) -> None:
+    """Index FOLDER for look-ups; only what changed is read again, and a stopped index goes on."""
+    from pleinair.app.index import bring_up_to_date
+    from pleinair.app.settings import load
+
+    with explained():
+        settings = load(profile, chosen(setting, {"library.folder": folder}))
+        with progress_bar("Looking at pictures") as on_index:
+            for line in bring_up_to_date(settings, on_index):
+                typer.echo(line)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on standard error, only where somebody can see it."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@app.command()
+def doctor(profile: Profile = None, setting: Setting = None) -> None:
+    """Look at everything a drawing needs, and say what to do where something is wrong."""
+    from pleinair.app.doctor import examine
+
+    findings = list(examine(profile, chosen(setting, {})))
+    for finding in findings:
+        mark, colour = ("ok", typer.colors.GREEN) if finding.well else ("!!", typer.colors.RED)
+        typer.echo(f"{typer.style(mark, fg=colour)}  {finding.what}: {finding.text}")
+        if finding.remedy:
+            typer.echo(f"      {finding.remedy}")
+    if not all(finding.well for finding in findings):
+        leave("failed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""A run in the terminal while it goes on: steps, ledgers and small pictures, on standard error."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+
+from pleinair.app.gallery import Gallery
+from pleinair.app.order import read_order
+from pleinair.app.record import Event
+from pleinair.app.story import said
+from pleinair.tools.types import Attempt, Outcome, Repair, Retrieval, Row
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from pleinair.app.runs import Run
+
+COLOURS = {"present": "green", "unsure": "yellow", "missing": "red"}
+SIGNS = {"present": "●", "unsure": "◐", "missing": "○"}
+DOING = {
+    "decompose": "Reading the prompt",
+    "draft": "Drawing a draft",
+    "critique": "Looking at the picture",
+    "plan": "Thinking about repairs",
+    "retrieve": "Looking things up",
+    "select": "Choosing references",
+    "generate": "Drawing",
+    "index": "Indexing the library",
+}
+WIDTH = 28  # characters of a picture, two pixels high each
+
+
+class Show:
+    """Tell events as they come; without a terminal plain lines, without colours no pictures."""
+
+    def __init__(self, run: Run, console: Console | None = None) -> None:
+        from pleinair.app.draw import home
+
+        self._console = console or Console(stderr=True, highlight=False)
+        self._run, self._order = run, read_order(run.order_json)
+        self._gallery = Gallery(run.id, self._order, home())
+        self._status = self._console.status("Loading")
+
+    def __enter__(self) -> Show:
+        self._say(f"[bold]{escape(self._order.prompt)}[/]")
+        self._say(f"[dim]run {self._run.id} · {self._order.graph} · seed {self._run.seed}[/]")
+        self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._status.stop()
+
+    def event(self, event: Event) -> None:
+        """Tell one event."""
+        if event.kind in ("step_started", "progress"):
+            self._status.update(doing(event))
+        elif event.kind == "step_finished":
+            self._step(event)
+        elif event.kind == "resumed":
+            self._say("[dim]going on from the last step[/]")
+        elif event.kind == "ended":
+            self._end(Outcome.model_validate(event.data["outcome"]))
+
+    def _step(self, event: Event) -> None:
+        data = event.data
+        if data.get("concepts"):
+            names = ", ".join(one["name"] for one in data["concepts"])
+            self._say(f"must be visible: {escape(names)}")
+        for one in data.get("retrievals", ()):
+            self._say(looked_up(Retrieval.model_validate(one)))
+        for one in data.get("repairs", ()) if event.step == "select" else ():
+            self._say(f"[blue]→[/] {escape(said(Repair.model_validate(one)))}")
+        for one in data.get("attempts", ()):
+            self._attempt(Attempt.model_validate(one))
+
+    def _attempt(self, attempt: Attempt) -> None:
+        if attempt.ledger is None:
+            name = f"attempt {attempt.number}" if attempt.number else "draft"
+            self._say(f"\n[bold]{name}[/] [dim]{attempt.seconds:.1f} s[/]")
+            self._picture(attempt)
+        for row in attempt.ledger.rows if attempt.ledger else ():
+            self._say(row_line(row))
+
+    def _picture(self, attempt: Attempt) -> None:
+        shown = self._gallery.stored(attempt.picture)
+        if shown and self._console.is_terminal and self._console.color_system and not self._console.no_color:
+            self._console.print(half_blocks(shown.image))
+
+    def _end(self, outcome: Outcome) -> None:
+        colour = {"accepted": "green", "failed": "red", "refused": "red"}.get(outcome.ending, "yellow")
+        self._say(f"\n[{colour} bold]{outcome.ending}[/]: {escape(outcome.reason)}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True)
+
+
+def doing(event: Event) -> str:
+    """Say what is being done, with a count where there is one."""
+    words = DOING.get(event.step, event.step)
+    data: dict[str, Any] = event.data
+    return f"{escape(words)} {data['done']}/{data['total']}" if "total" in data else escape(words)
+
+
+def looked_up(found: Retrieval) -> str:
+    """Say what a look-up brought."""
+    if found.abstained or not found.hits:
+        return f"[yellow]⌕[/] {escape(found.concept)}: nothing taken, {escape(found.reason)}"
+    best = found.hits[0]
+    count = len(found.hits)
+    return f"[blue]⌕[/] {escape(found.concept)}: {count} found, best {best.score:.2f} {escape(best.id)}"
+
+
+def row_line(row: Row) -> str:
+    """Say one row of a ledger."""
+    colour, sign = COLOURS[row.status], SIGNS[row.status]
+    line = f"  [{colour}]{sign}[/] {escape(row.concept)} [{colour}]{row.status}[/] {row.confidence:.0%}"
+    return line + (f" [dim]{escape(row.evidence)}[/]" if row.evidence else "")
+
+
+def half_blocks(image: Image, width: int = WIDTH) -> Text:
+    """Draw a picture with upper half blocks: two pixels a character."""
+    height = max(2, round(width * image.height / image.width / 2) * 2)
+    small = image.convert("RGB").resize((width, height))
+    text = Text()
+    for y in range(0, height, 2):
+        for x in range(width):
+            text.append("▀", f"{hexed(small.getpixel((x, y)))} on {hexed(small.getpixel((x, y + 1)))}")
+        text.append("\n")
+    return text
+
+
+def hexed(pixel: Any) -> str:
+    """Write a pixel as rich's colour."""
+    red, green, blue = pixel
+    return f"#{red:02x}{green:02x}{blue:02x}"

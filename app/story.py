@@ -1,0 +1,131 @@
+"""A run's events, folded into the story that the storyboards tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pleinair.app.record import Event
+from pleinair.tools.types import Attempt, Concept, Hit, Outcome, Repair, Retrieval, Row, Usage
+
+HEADING = ("run", "prompt", "graph", "seed", "models")
+COUNTED = ("images", "mllm_calls", "tokens")
+
+
+@dataclass
+class Scene:
+    """Hold one attempt: what was looked up for it, what came out, what was done next."""
+
+    attempt: Attempt
+    retrievals: list[Retrieval]
+    decision: str
+    best: bool
+
+    @property
+    def title(self) -> str:
+        """Name the scene."""
+        return f"Attempt {self.attempt.number}" if self.attempt.number else "Draft"
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Give the ledger's rows, none if nobody looked."""
+        return self.attempt.ledger.rows if self.attempt.ledger else ()
+
+    @property
+    def left(self) -> list[tuple[Retrieval, int, Hit]]:
+        """List the hits that were found and not picked, with their rank from 1."""
+        used = {reference.hit.id for reference in self.attempt.request.references}
+        ranked = [(found, rank, hit) for found in self.retrievals for rank, hit in enumerate(found.hits, 1)]
+        return [(found, rank, hit) for found, rank, hit in ranked if hit.id not in used]
+
+    def rank(self, concept: str, hit: Hit) -> str:
+        """Give a used reference's rank in its look-up, "" when it was found for an earlier attempt."""
+        ids = [one.id for found in self.retrievals if found.concept == concept for one in found.hits]
+        return f"rank {ids.index(hit.id) + 1} of {len(ids)}" if hit.id in ids else "kept from before"
+
+
+@dataclass
+class Story:
+    """Hold a whole run; unfinished ones have no outcome yet."""
+
+    heading: dict[str, Any] = field(default_factory=dict)
+    concepts: list[Concept] = field(default_factory=list)
+    attempts: dict[int, Attempt] = field(default_factory=dict)
+    retrievals: dict[int, dict[str, Retrieval]] = field(default_factory=dict)  # by attempt and concept
+    usage: list[Usage] = field(default_factory=list)
+    outcome: Outcome | None = None
+    repairs: tuple[Repair, ...] = ()  # planned and not drawn yet
+    began: float = 0.0
+    until: float = 0.0
+
+    @property
+    def scenes(self) -> list[Scene]:
+        """Give the attempts in their order."""
+        best = self.outcome.best.number if self.outcome and self.outcome.best else -1
+        return [
+            Scene(one, list(self.retrievals.get(number, {}).values()), self.decision(number), number == best)
+            for number, one in sorted(self.attempts.items())
+        ]
+
+    @property
+    def spent(self) -> str:
+        """Say what was spent, in words."""
+        total = {name: sum(getattr(one, name) for one in self.usage) for name in COUNTED}
+        words = f"{total['images']} pictures, {total['mllm_calls']} questions"
+        tokens = f", {total['tokens']} tokens" if total["tokens"] else ""
+        return f"{words}{tokens}, {sum(one.seconds for one in self.usage):.1f} s"
+
+    def decision(self, number: int) -> str:
+        """Say what was done after an attempt, and why."""
+        following = self.attempts.get(number + 1)
+        if following and following.repairs:
+            return "; ".join(said(repair) for repair in following.repairs)
+        if following:
+            return "Drawn again."
+        if self.outcome:
+            return f"{self.outcome.ending.capitalize()}: {self.outcome.reason}"
+        return "; ".join(said(repair) for repair in self.repairs) or "Not decided yet."
+
+
+def said(repair: Repair) -> str:
+    """Put a repair into words."""
+    action = repair.action.replace("_", " ").capitalize()
+    return f"{action} for “{repair.concept}”" + (f": {repair.why}" if repair.why else "")
+
+
+def tell(events: Sequence[Event]) -> Story:
+    """Fold a run's events; a step that a crash made happen twice counts once."""
+    story = Story()
+    for event in events:
+        story.began = story.began or event.at
+        story.until = event.at
+        _add(story, event)
+    return story
+
+
+def _add(story: Story, event: Event) -> None:
+    data = event.data
+    if event.kind in ("started", "resumed", "ended"):
+        story.heading |= {
+            key: data[key] for key in ("run", "prompt", "graph", "seed", "models") if key in data
+        }
+        story.usage = []  # a snapshot holds all of it
+    if data.get("concepts"):
+        story.concepts = [Concept.model_validate(one) for one in data["concepts"]]
+    for one in data.get("attempts", ()):
+        story.attempts[one["number"]] = Attempt.model_validate(one)
+    for one in data.get("retrievals", ()):
+        _add_retrieval(story, Retrieval.model_validate(one), event.attempt)
+    story.usage += [Usage.model_validate(one) for one in data.get("usage", ())]
+    if "repairs" in data:
+        story.repairs = tuple(Repair.model_validate(one) for one in data["repairs"])
+    if data.get("outcome"):
+        story.outcome = Outcome.model_validate(data["outcome"])
+
+
+def _add_retrieval(story: Story, found: Retrieval, attempt: int) -> None:
+    """File a look-up under the attempt that it was made for; snapshots repeat those known already."""
+    if not any(known.get(found.concept) == found for known in story.retrievals.values()):
+        number = min(attempt, max(story.attempts, default=attempt) + 1)
+        story.retrievals.setdefault(number, {})[found.concept] = found

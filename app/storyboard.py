@@ -1,0 +1,183 @@
+"""The storyboard of a run as one HTML file: no script, no request, everything escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+
+from pleinair.app.gallery import Gallery, Shown
+from pleinair.app.story import Scene, Story
+from pleinair.tools.types import Hit, Reference, Retrieval, Row
+
+TEMPLATES = Path(__file__).with_name("templates")
+SIGNS = {"present": "●", "unsure": "◐", "missing": "○"}
+NOTE = (
+    "The ledger is a model's opinion of its own picture, with the confidence that it claims. "
+    "A score is the similarity of a library picture to the words, not its quality."
+)
+POCKET = "Drawn by pocket models: miniature ones, which know a miniature world and nothing else."
+
+
+def page(story: Story, gallery: Gallery) -> str:
+    """Write the whole page."""
+    style = (TEMPLATES / "storyboard.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    scenes = "".join(scene_card(scene, gallery) for scene in story.scenes)
+    body = header(story) + overview(story) + f'<main class="board">{scenes}</main>' + footer(gallery.pocket)
+    skeleton = Template((TEMPLATES / "storyboard.html").read_text(encoding="utf-8"))
+    title = escape(f"{story.heading.get('prompt', 'A run')} · pleinair")
+    return skeleton.substitute(title=title, style=style, digest=f"sha256-{digest}", body=body)
+
+
+def header(story: Story) -> str:
+    """Say what was asked, how it ended and with which models."""
+    ending = story.outcome.ending if story.outcome else "open"
+    reason = story.outcome.reason if story.outcome else "not finished"
+    return (
+        f'<header><p class="mark">pleinair</p><h1>{escape(str(story.heading.get("prompt", "")))}</h1>'
+        f'<p><span class="ending {ending}">{ending}</span><span>{escape(reason)}</span></p>'
+        f"{facts(story)}</header>"
+    )
+
+
+def facts(story: Story) -> str:
+    """List what identifies the run."""
+    known: Mapping[str, object] = story.heading
+    models = known.get("models")
+    items = {name.capitalize(): known.get(name, "") for name in ("run", "graph", "seed")}
+    items |= {kind.capitalize(): name for kind, name in (models.items() if isinstance(models, dict) else ())}
+    items["Spent"] = story.spent
+    inner = "".join(
+        f"<div><dt>{escape(key)}</dt><dd>{escape(str(text))}</dd></div>" for key, text in items.items()
+    )
+    return f'<dl class="facts">{inner}</dl>'
+
+
+def overview(story: Story) -> str:
+    """Draw the table of concepts by attempts."""
+    if not story.concepts:
+        return ""
+    heads = "".join(f"<th>{escape(scene.title)}</th>" for scene in story.scenes)
+    lines = "".join(overview_row(concept.name, story.scenes) for concept in story.concepts)
+    return f"<table><thead><tr><th>Must be visible</th>{heads}</tr></thead><tbody>{lines}</tbody></table>"
+
+
+def overview_row(concept: str, scenes: Sequence[Scene]) -> str:
+    """Draw how one concept fared in each attempt."""
+    rows = [{row.concept: row for row in scene.rows}.get(concept) for scene in scenes]
+    cells = "".join(f"<td>{sign(row)}</td>" for row in rows)
+    return f'<tr><th scope="row">{escape(concept)}</th>{cells}</tr>'
+
+
+def sign(row: Row | None) -> str:
+    """Draw a row's status as a sign with its name."""
+    if row is None:
+        return '<span class="soft" title="not looked at">–</span>'
+    return f'<span class="{row.status}" title="{row.status}">{SIGNS[row.status]}</span>'
+
+
+def scene_card(scene: Scene, gallery: Gallery) -> str:
+    """Draw one attempt as a column."""
+    badge = '<span class="badge">★ best</span>' if scene.best else ""
+    seconds = f'<span class="push">{scene.attempt.seconds:.1f} s · seed {scene.attempt.request.seed}</span>'
+    parts = (
+        f"<div><h2>{escape(scene.title)}</h2>{badge}{seconds}</div>",
+        f'<div><h3>Prompt as sent</h3><p class="sent">{escape(scene.attempt.request.prompt)}</p></div>',
+        f"<div>{references(scene, gallery)}{left_out(scene, gallery)}</div>",
+        picture(scene, gallery),
+        f"<div><h3>Ledger</h3>{ledger(scene.rows)}</div>",
+        f'<div class="decision"><h3>Decision</h3><p>{escape(scene.decision)}</p></div>',
+    )
+    return f'<article class="scene{" best" if scene.best else ""}">{"".join(parts)}</article>'
+
+
+def references(scene: Scene, gallery: Gallery) -> str:
+    """Show what the generator was given."""
+    used = scene.attempt.request.references
+    if not used:
+        return '<h3>References</h3><p class="soft">None: drawn from the words alone.</p>'
+    return "<h3>References</h3>" + "".join(reference(one, scene, gallery) for one in used)
+
+
+def reference(one: Reference, scene: Scene, gallery: Gallery) -> str:
+    """Show one reference with its concept, score, source and licence."""
+    hit = one.hit
+    score = f"score {hit.score:.2f}, {scene.rank(one.concept, hit)}"
+    credit = " · ".join(filter(None, (hit.license, hit.author, hit.source)))
+    return (
+        f'<div class="reference">{image(gallery.stored(one.picture), hit.caption, "thumb")}'
+        f"<p>{escape(one.concept)}<small>{escape(score)}</small><small>{escape(credit)}</small></p></div>"
+    )
+
+
+def left_out(scene: Scene, gallery: Gallery) -> str:
+    """Show what was found and not picked, and where the library had nothing good enough."""
+    empty = [abstention(one) for one in scene.retrievals if one.abstained]
+    abstained = "".join(f"<p><small>{escape(text)}</small></p>" for text in empty)
+    thumbs = "".join(near_miss(found, rank, hit, gallery) for found, rank, hit in scene.left)
+    strip = f'<p><small>Found, not picked</small></p><div class="left">{thumbs}</div>' if thumbs else ""
+    return abstained + strip
+
+
+def abstention(found: Retrieval) -> str:
+    """Say why nothing was taken for a concept."""
+    return f"Nothing taken for “{found.concept}”: {found.reason}"
+
+
+def near_miss(found: Retrieval, rank: int, hit: Hit, gallery: Gallery) -> str:
+    """Show one picture that was not picked."""
+    caption = f"{found.concept}, rank {rank}: {hit.caption}"
+    label = f"{hit.score:.2f}"
+    return f"<figure>{image(gallery.found(hit), caption, 'thumb')}<figcaption>{label}</figcaption></figure>"
+
+
+def picture(scene: Scene, gallery: Gallery) -> str:
+    """Show the attempt's picture with the ledger's boxes over it."""
+    boxes = "".join(box(row) for row in scene.rows if row.box)
+    overlay = f'<svg viewBox="0 0 1 1" preserveAspectRatio="none" aria-hidden="true">{boxes}</svg>'
+    text = f"{scene.title}: {scene.attempt.request.prompt}"
+    shown = image(gallery.stored(scene.attempt.picture), text, "")
+    return f'<figure class="picture">{shown}{overlay if boxes else ""}</figure>'
+
+
+def box(row: Row) -> str:
+    """Draw a row's box, in fractions of the picture."""
+    x0, y0, x1, y1 = row.box or (0, 0, 0, 0)
+    size = f'x="{x0:.4f}" y="{y0:.4f}" width="{max(x1 - x0, 0):.4f}" height="{max(y1 - y0, 0):.4f}"'
+    return f'<rect class="{row.status}" {size}><title>{escape(row.concept)}</title></rect>'
+
+
+def ledger(rows: Iterable[Row]) -> str:
+    """List what was seen, with confidence and evidence."""
+    items = "".join(ledger_row(row) for row in rows)
+    return (
+        f'<ul class="ledger">{items}</ul>' if items else '<p class="soft">Nobody looked at this picture.</p>'
+    )
+
+
+def ledger_row(row: Row) -> str:
+    """Draw one row."""
+    advice = row.advice if row.status != "present" else ""
+    said = "".join(f"<p>{escape(text)}</p>" for text in (row.evidence, advice) if text)
+    meter = f'<meter min="0" max="1" value="{row.confidence:.3f}"></meter>'
+    return (
+        f"<li>{sign(row)}<b>{escape(row.concept)}</b>"
+        f'<em><span class="{row.status}">{row.status}</span> {row.confidence:.0%} {meter}</em>{said}</li>'
+    )
+
+
+def footer(pocket: bool) -> str:
+    """Say what the page does not prove."""
+    return f"<footer>{f'<p>{POCKET}</p>' if pocket else ''}<p>{NOTE}</p></footer>"
+
+
+def image(shown: Shown | None, text: str, kind: str) -> str:
+    """Put a picture into the page itself, with words for those who do not see it."""
+    if shown is None:
+        return f'<div class="{kind}" title="{escape(text)}: no longer in the library"></div>'
+    names = f"{kind} small" if shown.small else kind
+    return f'<img class="{names.strip()}" src="{shown.uri}" alt="{escape(text)}">'
