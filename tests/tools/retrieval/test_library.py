@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+import os
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pleinair.tools.pictures import BadPicture
+from pleinair.tools.retrieval.library import BadLine, Library, _parse, _target
+from pleinair.tools.types import BadInput
+
+
+def paint(folder: Path, *ids: str) -> None:
+    for number, id in enumerate(ids):
+        (folder / id).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / id)
+
+
+def describe(folder: Path, *lines: object, name: str = "metadata.jsonl") -> None:
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    (folder / name).write_text(text + "\n", encoding="utf-8")
+
+
+def test_a_plain_folder_is_a_library(tmp_path: Path) -> None:
+    paint(tmp_path, "b.png", "a.jpg", "deep/er/c.PNG", "deep/d.webp")
+    (tmp_path / "notes.txt").write_text("no picture", encoding="utf-8")
+    library = Library.open(tmp_path)
+    assert list(library.items) == ["a.jpg", "b.png", "deep/d.webp", "deep/er/c.PNG"]
+    item = library.items["b.png"]
+    assert (item.caption, item.license, item.source, item.author) == ("", "unknown", "", "")
+    assert item.size == (tmp_path / "b.png").stat().st_size
+    assert library.problems == ()
+    assert library.picture("deep/d.webp").mode == "RGB"
+
+
+def test_metadata_is_read(tmp_path: Path) -> None:
+    paint(tmp_path, "a.png", "b.png", "birds/c.png")
+    describe(
+        tmp_path,
+        {"file_name": "a.png", "text": "a finch", "license": "CC0", "source": "s", "author": "x"},
+        {"file_name": "birds/c.png", "caption": " a wren ", "source_url": "https://example.org/wren"},
+        {"file_name": "./b.png", "text": None, "extra": 3},
+    )
+    library = Library.open(tmp_path)
+    first, third = library.items["a.png"], library.items["birds/c.png"]
+    assert (first.caption, first.license, first.source, first.author) == ("a finch", "CC0", "s", "x")
+    assert (third.caption, third.license) == ("a wren", "unknown")
+    assert third.source == "https://example.org/wren"
+    assert library.problems == ()
+
+
+def test_a_folder_below_may_have_its_own_metadata(tmp_path: Path) -> None:
+    paint(tmp_path, "birds/a.png")
+    describe(tmp_path / "birds", {"file_name": "a.png", "text": "a finch"})
+    assert Library.open(tmp_path).items["birds/a.png"].caption == "a finch"
+
+
+def test_every_bad_line_is_told_with_its_number(tmp_path: Path) -> None:
+    paint(tmp_path, "a.png")
+    describe(
+        tmp_path,
+        "{not json",
+        "",
+        "[1, 2]",
+        {"text": "a finch"},
+        {"file_name": "absent.png"},
+        {"file_name": "a.png", "text": "a finch"},
+        {"file_name": "a.png", "text": "again"},
+        {"file_name": "a.png", "text": 7},
+        "[" * 100_000,
+        '{"file_name": ' + "9" * 5000 + "}",
+    )
+    library = Library.open(tmp_path)
+    numbers = [int(problem.split("line ")[1].split(":")[0]) for problem in library.problems]
+    assert numbers == [1, 3, 4, 5, 7, 8, 9, 10]
+    assert "absent.png" in library.problems[3]
+    assert library.items["a.png"].caption == "a finch"
+
+
+def test_bytes_that_are_no_text_cost_their_line_only(tmp_path: Path) -> None:
+    paint(tmp_path, "a.png")
+    (tmp_path / "metadata.jsonl").write_bytes(
+        b'\xef\xbb\xbf{"file_name": "a.png", "text": "a finch"}\r\n\xff\xfe\x00\r\n'
+    )
+    library = Library.open(tmp_path)
+    assert library.items["a.png"].caption == "a finch"
+    assert library.problems == ("metadata.jsonl, line 2: not a JSON object.",)
+
+
+@pytest.mark.parametrize(
+    "name", ["../a.png", "birds/../../a.png", "/etc/passwd", "birds\\a.png", "a\n.png", "..", "a.png\0"]
+)
+def test_a_line_that_leaves_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    library_folder = tmp_path / "library"
+    paint(tmp_path, "a.png")
+    paint(library_folder, "a.png", "birds/b.png")
+    describe(library_folder, {"file_name": name, "text": "stolen"})
+    library = Library.open(library_folder)
+    assert list(library.items) == ["a.png", "birds/b.png"]
+    assert all(item.caption == "" for item in library.items.values())
+    assert "line 1" in library.problems[0]
+
+
+def test_links_out_of_the_folder_are_left_out(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "library", tmp_path / "elsewhere"
+    paint(inside, "a.png")
+    paint(outside, "secret.png")
+    (inside / "link.png").symlink_to(outside / "secret.png")
+    (inside / "folder").symlink_to(outside)
+    (inside / "loop").symlink_to(inside)
+    (inside / "broken.png").symlink_to(inside / "nothing.png")
+    (inside / "alias.png").symlink_to(inside / "a.png")
+    library = Library.open(inside)
+    assert list(library.items) == ["a.png", "alias.png"]
+    assert library.problems == ("link.png: a link out of the library; left out.",)
+
+
+def test_hidden_files_are_left_out(tmp_path: Path) -> None:
+    paint(tmp_path, "a.png", ".trash/b.png", ".c.png")
+    assert list(Library.open(tmp_path).items) == ["a.png"]
+
+
+def test_names_that_no_record_could_hold_are_told(tmp_path: Path) -> None:
+    paint(tmp_path, "finch\u202fü \u200d.png", "line\nbreak.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "ok.png")
+    os.rename(os.fsencode(tmp_path / "ok.png"), os.fsencode(tmp_path) + b"/\xff.png")
+    library = Library.open(tmp_path)
+    assert list(library.items) == ["finch\u202fü \u200d.png"]
+    assert "\\udcff.png" in " ".join(library.problems)
+    assert "line\\nbreak.png" in " ".join(library.problems)
+
+
+@pytest.mark.parametrize("make", ["nothing", "empty", "file", "no pictures"])
+def test_no_pictures_is_bad_input_that_says_what_was_wanted(tmp_path: Path, make: str) -> None:
+    folder = tmp_path / "library"
+    if make == "file":
+        folder.write_text("", encoding="utf-8")
+    elif make != "nothing":
+        folder.mkdir()
+    if make == "no pictures":
+        describe(folder, {"file_name": "a.png"})
+    with pytest.raises(BadInput, match=r"wanted a folder of pictures \(\.png"):
+        Library.open(folder)
+
+
+def test_an_unknown_id_is_bad_input(tmp_path: Path) -> None:
+    paint(tmp_path, "a.png")
+    for id in ("b.png", "../a.png", ""):
+        with pytest.raises(BadInput, match="No picture"):
+            Library.open(tmp_path).picture(id)
+
+
+def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+    paint(tmp_path, "a.png")
+    (tmp_path / "b.png").write_bytes(b"text")
+    with pytest.raises(BadPicture, match="`b.png`: not a picture"):
+        Library.open(tmp_path).picture("b.png")
+
+
+@given(st.binary(max_size=200) | st.text(string.printable).map(str.encode))
+def test_no_line_raises_anything_but_bad_line(line: bytes) -> None:
+    try:
+        record = _parse(line)
+    except BadLine:
+        return
+    assert isinstance(record, dict)
+
+
+@given(st.text() | st.lists(st.sampled_from(["..", "a", "/", "\\", ".", ""])).map("/".join))
+def test_no_name_leads_out_of_the_folder(name: str) -> None:
+    root = Path("/library/birds")
+    try:
+        id = _target({"file_name": name}, folder=root.relative_to("/library"))  # type: ignore[arg-type]
+    except BadLine:
+        return
+    assert Path(os.path.normpath(Path("/library") / id)).is_relative_to(root)
