@@ -1,0 +1,64 @@
+"""A real encoder that a reader can check by eye, and shelves of coloured squares for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from pleinair.tools.retrieval.index import Index, IndexRetriever, build_index
+from pleinair.tools.retrieval.library import Library
+from pleinair.tools.types import Hit
+
+if TYPE_CHECKING:
+    from pleinair.tools.types import Vectors
+
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
+ABOUT_RED = {"file_name": "red.png", "text": "a red square", "license": "CC0", "source": "s", "author": "x"}
+
+
+class ColourEncoder:
+    """Place a picture by its mean colour and a word by the colour that it names."""
+
+    def __init__(self, id: str = "colour-1") -> None:
+        self.id = id
+        self.batches: list[int] = []
+
+    def encode_text(self, texts: Sequence[str]) -> Vectors:
+        return self._rows([np.asarray(COLOURS[text], float) for text in texts])
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
+        self.batches.append(len(images))
+        return self._rows([np.asarray(image, float).mean(axis=(0, 1)) for image in images])
+
+    def _rows(self, colours: list[Any]) -> Vectors:
+        rows = np.stack([np.append(colour / 255, 0.1) for colour in colours])
+        unit: Vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+        return unit
+
+
+def paint(folder: Path, name: str, colour: tuple[int, int, int]) -> None:
+    Image.new("RGB", (8, 8), colour).save(folder / name)
+
+
+def write_shelf(folder: Path) -> Path:
+    """Write one square a colour and a line of metadata for the red one."""
+    folder.mkdir()
+    for name, colour in COLOURS.items():
+        paint(folder, f"{name}.png", colour)
+    (folder / "metadata.jsonl").write_text(json.dumps(ABOUT_RED), encoding="utf-8")
+    return folder
+
+
+def build(shelf: Path, place: Path, encoder: ColourEncoder | None = None, **options: Any) -> Index:
+    return build_index(Library.open(shelf), encoder or ColourEncoder(), place, **options)
+
+
+def find(shelf: Path, place: Path, query: str, k: int = 3, **options: Any) -> list[Hit]:
+    encoder = ColourEncoder()
+    retriever = IndexRetriever(Library.open(shelf), Index.open(place, encoder), encoder, **options)
+    return retriever.search(query, k)
