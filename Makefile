@@ -12,6 +12,8 @@ FAISS ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 PROMPTS ?= 210
 SEED ?= 1
 OUT ?= out
+DEMO ?= a saverel wren in the snow
+DEMO_SEED ?= 1
 REPORTS ?= reports
 
 BIN := $(VENV)/bin
@@ -35,7 +37,9 @@ $(STAMP): pyproject.toml requirements.lock requirements-$(FAISS).lock
 	touch $@
 
 demo: $(STAMP) ## draw a species the generator has never seen, and export its storyboard
-	$(BIN)/pleinair draw "$(DEMO)" --out $(OUT)
+	$(BIN)/pleinair draw "$(DEMO)" --seed $(DEMO_SEED) --out $(OUT) || [ $$? = 3 ]  # 3: stopped, best picture kept
+	$(BIN)/pleinair trace export last $(OUT)/storyboard.png
+	$(BIN)/pleinair trace export last $(OUT)/storyboard.html
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest $(ARGS)

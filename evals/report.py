@@ -136,7 +136,7 @@ def installed(distribution: str) -> str:
 def write_markdown(figures: Figures) -> str:
     """Write the page: what was measured, every figure with its n and interval, and what it does not say."""
     return "\n".join(
-        (*_opening(figures), *_accuracies(figures), *_gains(figures), *_costs(figures), *_critic(figures))
+        (*_opening(figures), *accuracies(figures), *_gains(figures), *_costs(figures), *_critic(figures))
     )
 
 
@@ -150,7 +150,8 @@ def _opening(figures: Figures) -> Iterator[str]:
     yield ", ".join(f"{name} {number}" for name, number in figures["versions"].items()) + "\n"
 
 
-def _accuracies(figures: Figures) -> Iterator[str]:
+def accuracies(figures: Figures) -> Iterator[str]:
+    """Write the table of right pictures, which the README repeats."""
     yield "## Right pictures\n"
     yield from table_head("tier", *GRAPHS, "n")
     for tier in TIERS:
