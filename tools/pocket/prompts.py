@@ -103,7 +103,8 @@ def _subject(phrase: str, text: str) -> str:
     if len(words) > WORD_LIMIT or FUNCTION_WORDS.intersection(words) or not all(map(_WORD.fullmatch, words)):
         raise ValueError(
             f"cannot read {phrase.strip()!r} as a subject; write for example 'a velmora finch', "
-            f"two of them joined by {', '.join(_RELATION)}, then a place such as {', '.join(v[0] for v in PLACES.values())}"
+            f"two of them joined by {', '.join(_RELATION)}, "
+            f"then a place such as {', '.join(words[0] for words in PLACES.values())}"
         )
     return " ".join(words)
 

@@ -1,0 +1,73 @@
+"""Check the picture library: its records, its dirt, that it repeats and that it is written whole."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pleinair.tools.pocket import library
+from pleinair.tools.pocket.library import write_library, write_novel
+from pleinair.tools.pocket.world import SPECIES
+
+
+def records(folder: Path) -> list[dict[str, str]]:
+    lines = (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_every_record_has_a_picture_and_its_rights(tmp_path: Path) -> None:
+    write_library(tmp_path / "library", size=130)
+    found = records(tmp_path / "library")
+    assert len(found) == 130
+    for record in found:
+        assert set(record) == {"file_name", "text", "license", "source", "author"}
+        with Image.open(tmp_path / "library" / record["file_name"]) as picture:
+            assert (picture.mode, picture.size) == ("RGB", (64, 64))
+    assert len({record["source"] for record in found}) == 130
+
+
+def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        write_library(tmp_path / name, seed=seed, size=12)
+    first, again, other = ((tmp_path / n / "00007.png").read_bytes() for n in "abc")
+    assert first == again != other
+    assert records(tmp_path / "a") == records(tmp_path / "b")
+
+
+def test_captions_name_describe_and_are_sometimes_empty(tmp_path: Path) -> None:
+    write_library(tmp_path / "library", size=400)
+    texts = [record["text"] for record in records(tmp_path / "library")]
+    names = [species.name for species in SPECIES if species.tier != "novel"]
+    named = sum(any(name in text for name in names) for text in texts)
+    assert 220 < named < 340
+    assert 2 < texts.count("") < 40
+    assert not any(s.name in text for s in SPECIES if s.tier == "novel" for text in texts)
+
+
+def test_novel_species_come_named_and_clean(tmp_path: Path) -> None:
+    write_novel(tmp_path / "novel", each=2)
+    texts = [record["text"] for record in records(tmp_path / "novel")]
+    novel = [species.name for species in SPECIES if species.tier == "novel"]
+    assert [sum(name in text for text in texts) for name in novel] == [2] * len(novel)
+
+
+def test_a_filled_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(FileExistsError, match="not empty"):
+        write_library(tmp_path, size=1)
+
+
+def test_unknown_tiers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="choose from known, rare, novel"):
+        write_library(tmp_path / "library", tiers=("extinct",))
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> str:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(library, "_write_item", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_library(tmp_path / "library", size=3)
+    assert list(tmp_path.iterdir()) == []

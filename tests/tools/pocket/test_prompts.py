@@ -1,0 +1,71 @@
+"""Check the grammar: it reads back what it writes, and says clearly what it does not read."""
+
+import random
+
+import pytest
+
+from pleinair.tools.pocket.prompts import (
+    RELATIONS,
+    Request,
+    caption,
+    describe,
+    parse_prompt,
+    relation_of,
+    write_prompt,
+)
+from pleinair.tools.pocket.world import BACKGROUNDS, SPECIES, held_out_rng, random_scene, species_named
+
+
+@pytest.mark.parametrize("index", range(200))
+def test_parse_is_the_inverse_of_write(index: int) -> None:
+    rng = held_out_rng(index)
+    names = tuple(species.name for species in rng.sample(SPECIES, rng.choice((1, 2))))
+    relation = rng.choice(RELATIONS) if len(names) == 2 else None
+    request = Request(names, relation, rng.choice((*BACKGROUNDS, None)))
+    assert parse_prompt(write_prompt(rng, request)) == request
+
+
+@pytest.mark.parametrize(
+    ("text", "request_"),
+    [
+        ("A Velmora Finch", Request(("velmora finch",), None, None)),
+        ("draw me a zorble gant at night.", Request(("zorble gant",), None, "night")),
+        ("please paint the zorble gant and the dodo", Request(("zorble gant", "dodo"), "beside", None)),
+        ("a dodo, in the snow", Request(("dodo",), None, "snow")),
+        ("an orvo finch over an eider on sand", Request(("orvo finch", "eider"), "above", "desert")),
+    ],
+)
+def test_other_wordings_and_unknown_names_are_read(text: str, request_: Request) -> None:
+    assert parse_prompt(text) == request_
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "no subject"),
+        ("a photo of ", "no subject|cannot read"),
+        ("a finch riding a car", "cannot read"),
+        ("3 finches", "cannot read"),
+        ("a bird beside a car above a fish", "at most two subjects"),
+        ("the meaning of life and everything else besides", "cannot read"),
+    ],
+)
+def test_text_outside_the_grammar_is_refused_with_a_reason(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        parse_prompt(text)
+
+
+def test_captions_name_or_only_describe() -> None:
+    finch = species_named("velmora finch")
+    scene = random_scene(random.Random(0), [finch], background="snow")
+    assert "velmora finch" in caption(random.Random(0), scene, named=True)
+    described = caption(random.Random(0), scene, named=False)
+    assert describe(finch) in described
+    assert "velmora" not in described
+
+
+@pytest.mark.parametrize("relation", RELATIONS)
+def test_the_relation_is_read_off_the_scene(relation: str) -> None:
+    scene = random_scene(held_out_rng(2), SPECIES[:2], relation=relation)
+    assert relation_of(scene) == relation or relation == "beside"
+    assert relation_of(random_scene(held_out_rng(2), SPECIES[:1])) is None

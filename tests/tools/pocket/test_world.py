@@ -1,0 +1,110 @@
+"""Check the world: its species, its seeds, its scenes and what the renderer draws."""
+
+import random
+from collections import Counter
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from pleinair.tools.pocket.shapes import PALETTE
+from pleinair.tools.pocket.world import (
+    BACKGROUNDS,
+    HELD_OUT_SEED,
+    KINDS,
+    SEEDS_EACH,
+    SPECIES,
+    TRAIN_SEED,
+    Scene,
+    boxes,
+    held_out_rng,
+    random_scene,
+    random_species,
+    render,
+    species_named,
+    training_rng,
+)
+
+
+def test_tiers_have_their_shares() -> None:
+    counts = Counter(species.tier for species in SPECIES)
+    assert counts == {"known": 54, "rare": 12, "novel": 6}
+    assert {species.kind for species in SPECIES if species.tier == "novel"} == set(KINDS)
+
+
+def test_names_and_first_words_are_unique() -> None:
+    assert len({species.name.split()[0] for species in SPECIES}) == len(SPECIES)
+    assert all(len(species.name.split()) == 2 for species in SPECIES)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_species_of_a_kind_never_share_both_colours(kind: str) -> None:
+    looks = [(s.body, s.accent) for s in SPECIES if s.kind == kind]
+    assert len(set(looks)) == len(looks)
+
+
+def test_species_named_lists_the_choices() -> None:
+    assert species_named("velmora finch").kind == "bird"
+    with pytest.raises(LookupError, match="choose one of .*velmora finch"):
+        species_named("dodo")
+
+
+def test_training_and_held_out_seeds_never_meet() -> None:
+    assert TRAIN_SEED + SEEDS_EACH <= HELD_OUT_SEED
+    with pytest.raises(ValueError, match="index must be in"):
+        training_rng(SEEDS_EACH)
+    with pytest.raises(ValueError, match="index must be in"):
+        held_out_rng(-1)
+    assert training_rng(5).random() != held_out_rng(5).random()
+
+
+def test_random_species_are_never_of_the_world() -> None:
+    rng = random.Random(0)
+    looks = {(s.kind, s.body, s.accent) for s in SPECIES}
+    words = {s.name.split()[0] for s in SPECIES}
+    for species in (random_species(rng) for _ in range(200)):
+        assert (species.kind, species.body, species.accent) not in looks
+        assert species.name.split()[0] not in words
+
+
+def test_scenes_and_pictures_follow_from_the_seed() -> None:
+    first, again = (random_scene(held_out_rng(3), SPECIES[:2]) for _ in range(2))
+    assert first == again
+    assert render(first).tobytes() == render(again).tobytes()
+
+
+@pytest.mark.parametrize(("relation", "axis"), [("left of", 0), ("above", 1)])
+def test_relations_order_the_boxes(relation: str, axis: int) -> None:
+    for index in range(20):
+        first, second = boxes(random_scene(held_out_rng(index), SPECIES[:2], relation=relation))
+        assert first[axis + 2] < second[axis] + 0.1
+
+
+def test_one_or_two_subjects_and_known_relations_only() -> None:
+    with pytest.raises(ValueError, match="one or two subjects, not 3"):
+        random_scene(random.Random(0), SPECIES[:3])
+    with pytest.raises(ValueError, match="relation must be"):
+        random_scene(random.Random(0), SPECIES[:2], relation="inside")
+
+
+@pytest.mark.parametrize("species", SPECIES, ids=lambda s: s.name)
+def test_both_colours_are_seen_and_only_inside_the_box(species: object) -> None:
+    assert isinstance(species, type(SPECIES[0]))
+    scene = random_scene(held_out_rng(1), [species], background="sky")
+    picture = np.asarray(render(scene)).astype(int)
+    empty = np.asarray(render(Scene((), "sky", scene.seed))).astype(int)
+    for colour in (species.body, species.accent):
+        assert (np.abs(picture - PALETTE[colour]).sum(axis=2) < 12).sum() > 40
+    ys, xs = np.nonzero(np.abs(picture - empty).sum(axis=2) > 30)
+    x0, y0, x1, y1 = (64 * edge for edge in boxes(scene)[0])
+    assert x0 - 1.5 < xs.min() and xs.max() < x1 + 1.5
+    assert y0 - 1.5 < ys.min() and ys.max() < y1 + 1.5
+
+
+def test_backgrounds_differ() -> None:
+    pictures = [np.asarray(render(Scene((), name, 1))).astype(int) for name in BACKGROUNDS]
+    assert all(np.abs(a - b).mean() > 5 for a, b in combinations(pictures, 2))
+
+
+def test_size_is_an_argument() -> None:
+    assert render(random_scene(random.Random(0), SPECIES[:1]), size=32).size == (32, 32)

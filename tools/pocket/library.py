@@ -1,0 +1,114 @@
+"""Write the miniature world's picture library: pictures, captions, licences and the usual dirt.
+
+The dirt is deliberate: near-duplicates, a few wrong captions, empty captions, some two-subject pictures.
+Not covered: a poisoned set (tests make their own).
+"""
+
+import json
+import random
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from pleinair.tools.pocket.prompts import RELATIONS, caption
+from pleinair.tools.pocket.world import SPECIES, Scene, Species, random_scene, render
+
+LICENCE = "CC0-1.0"
+AUTHOR = "pleinair pocket world"
+SOURCE = "pocket-world"
+TWO_SUBJECTS, NEAR_DUPLICATE, WRONG_CAPTION, EMPTY_CAPTION, NAMED_CAPTION = 0.06, 0.05, 0.01, 0.03, 0.7
+
+Item = tuple[Image.Image, str]
+
+
+def write_library(
+    folder: Path, *, seed: int = 0, size: int = 2000, tiers: Sequence[str] = ("known", "rare")
+) -> None:
+    """Write `size` pictures of the tiers' species in turn, with `metadata.jsonl`, into `folder`, atomically.
+
+    Each line holds file_name, text (the caption, may be empty), license, source and author. The same
+    arguments give the same bytes. Raises FileExistsError where `folder` exists and is not empty.
+    """
+    _write(folder, _items(random.Random(f"library-{seed}"), _of_tiers(tiers), size), seed)
+
+
+def write_novel(folder: Path, *, seed: int = 0, each: int = 6, tiers: Sequence[str] = ("novel",)) -> None:
+    """Write `each` clean, named pictures of every novel species: what a user adds to the library later."""
+    rng = random.Random(f"novel-{seed}")
+    scenes = (random_scene(rng, [species]) for species in _of_tiers(tiers) for _ in range(each))
+    _write(folder, ((render(scene), caption(rng, scene, named=True)) for scene in scenes), seed)
+
+
+def _items(rng: random.Random, species: Sequence[Species], size: int) -> Iterator[Item]:
+    """Yield `size` items: each species in turn, now and then the last scene again, moved by a hair."""
+    scene: Scene | None = None
+    for index in range(size):
+        if scene is not None and rng.random() < NEAR_DUPLICATE:
+            scene = _nudge(rng, scene)
+        else:
+            scene = _draw_scene(rng, species, species[index % len(species)])
+        yield render(scene), _caption(rng, scene, species)
+
+
+def _draw_scene(rng: random.Random, species: Sequence[Species], first: Species) -> Scene:
+    if rng.random() < TWO_SUBJECTS:
+        return random_scene(rng, [first, rng.choice(species)], relation=rng.choice(RELATIONS))
+    return random_scene(rng, [first])
+
+
+def _nudge(rng: random.Random, scene: Scene) -> Scene:
+    subjects = tuple(replace(s, x=s.x + rng.uniform(-0.01, 0.01)) for s in scene.subjects)
+    return replace(scene, subjects=subjects)
+
+
+def _caption(rng: random.Random, scene: Scene, species: Sequence[Species]) -> str:
+    """Return the scene's caption; a few are empty, a few name some other species."""
+    draw = rng.random()
+    if draw < EMPTY_CAPTION:
+        return ""
+    if draw < EMPTY_CAPTION + WRONG_CAPTION:
+        subjects = tuple(replace(s, species=rng.choice(species)) for s in scene.subjects)
+        return caption(rng, replace(scene, subjects=subjects), named=True)
+    return caption(rng, scene, named=rng.random() < NAMED_CAPTION)
+
+
+def _of_tiers(tiers: Sequence[str]) -> list[Species]:
+    chosen = [species for species in SPECIES if species.tier in tiers]
+    if not chosen:
+        raise ValueError(f"no species is of the tiers {tuple(tiers)}; choose from known, rare, novel")
+    return chosen
+
+
+def _write(folder: Path, items: Iterable[Item], seed: int) -> None:
+    """Write the items beside `folder`, then rename: a reader sees all of them or none."""
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} exists and is not empty")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        lines = [_write_item(draft, index, item, seed) for index, item in enumerate(items)]
+        (draft / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
+        draft.chmod(0o755)
+        draft.replace(folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def _write_item(folder: Path, index: int, item: Item, seed: int) -> str:
+    """Save one picture and return its line of `metadata.jsonl`."""
+    picture, text = item
+    name = f"{index:05d}.png"
+    picture.save(folder / name)
+    record = {
+        "file_name": name,
+        "text": text,
+        "license": LICENCE,
+        "source": f"{SOURCE}/{seed}/{name}",
+        "author": AUTHOR,
+    }
+    return json.dumps(record) + "\n"
