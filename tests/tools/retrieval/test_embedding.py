@@ -211,13 +211,9 @@ class Faulty(ColourEncoder):
 
     def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
         rows = super().encode_images(images)
-        faults: dict[str, Vectors] = {
-            "nan": rows * np.nan,
-            "long": rows * 3,
-            "few": rows[1:],
-            "flat": rows[0],
-        }
-        return faults.get(self.fault, rows[0])
+        faults = {"nan": rows * np.nan, "long": rows * 3, "few": rows[1:], "flat": rows.ravel()}
+        broken: Vectors = faults[self.fault]
+        return broken
 
 
 @pytest.mark.parametrize("fault", ["nan", "long", "few", "flat"])
