@@ -142,8 +142,10 @@ def build_context(work: Work) -> Context:
     """Build the engines, and note which models they are."""
     from pleinair.app.engines import build, engine_choices
     from pleinair.tools.artifacts import ArtifactStore
+    from pleinair.tools.disk import sweep_parts
 
     work.lease.check()
+    sweep_parts(work.folder / "pictures" / "parts", older_than=0)  # the holder before us is gone
     context = build(
         work.order.settings,
         work.places,

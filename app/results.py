@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from pleinair.app.order import Order, read_order
 from pleinair.app.runs import Run
 from pleinair.tools.artifacts import ArtifactStore
-from pleinair.tools.disk import write_whole
+from pleinair.tools.disk import sweep_parts, write_whole
 from pleinair.tools.types import Attempt, Outcome, Reference
 
 if TYPE_CHECKING:
@@ -65,11 +67,23 @@ def files(run: Run, order: Order) -> tuple[Path, Path]:
 def deliver(work: Work, outcome: Outcome) -> None:
     """Write both files whole; raises `PleinairError` when the disk is full or the folder is closed."""
     picture, sidecar = files(work.run, work.order)
-    if outcome.best:
-        store = ArtifactStore(work.folder / "pictures")
-        write_whole(picture, png(store.open(outcome.best.picture), work, outcome, outcome.best))
-    text = json.dumps(full_record(work, outcome), ensure_ascii=False, indent=2)
-    write_whole(sidecar, text.encode())
+    with parts_folder(picture.parent, work.run.id) as parts:
+        if outcome.best:
+            store = ArtifactStore(work.folder / "pictures")
+            image = store.open(outcome.best.picture)
+            write_whole(picture, png(image, work, outcome, outcome.best), parts=parts)
+        text = json.dumps(full_record(work, outcome), ensure_ascii=False, indent=2)
+        write_whole(sidecar, text.encode(), parts=parts)
+
+
+@contextmanager
+def parts_folder(out: Path, run_id: str) -> Iterator[Path]:
+    """Give a place for unfinished files that is this run's alone, and leave nothing of a killed one's."""
+    parts = out / f".{run_id}"
+    sweep_parts(parts, older_than=0)
+    yield parts
+    if parts.is_dir():
+        parts.rmdir()
 
 
 def png(image: Image.Image, work: Work, outcome: Outcome, best: Attempt) -> bytes:

@@ -12,7 +12,7 @@ from rich.text import Text
 from pleinair.app.gallery import Gallery
 from pleinair.app.order import read_order
 from pleinair.app.record import Event
-from pleinair.app.story import said
+from pleinair.app.story import said, why
 from pleinair.tools.types import Attempt, Outcome, Repair, Retrieval, Row
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Show:
 
     def _end(self, outcome: Outcome) -> None:
         colour = {"accepted": "green", "failed": "red", "refused": "red"}.get(outcome.ending, "yellow")
-        self._say(f"\n[{colour} bold]{outcome.ending}[/]: {escape(outcome.reason)}")
+        self._say(f"\n[{colour} bold]{outcome.ending}[/]: {escape(why(outcome))}")
 
     def _say(self, text: str) -> None:
         self._console.print(text, soft_wrap=True)

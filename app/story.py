@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pleinair.app.record import Event
-from pleinair.tools.types import Attempt, Concept, Hit, Outcome, Repair, Retrieval, Row, Usage
+from pleinair.tools.types import Attempt, Budget, Concept, Hit, Outcome, Repair, Retrieval, Row, Usage
 
 HEADING = ("run", "prompt", "graph", "seed", "models")
 COUNTED = ("images", "mllm_calls", "tokens")
@@ -19,6 +19,7 @@ class Scene:
 
     attempt: Attempt
     retrievals: list[Retrieval]
+    earlier: list[Retrieval]  # of the attempts before
     decision: str
     best: bool
 
@@ -40,9 +41,10 @@ class Scene:
         return [(found, rank, hit) for found, rank, hit in ranked if hit.id not in used]
 
     def rank(self, concept: str, hit: Hit) -> str:
-        """Give a used reference's rank in its look-up, "" when it was found for an earlier attempt."""
-        ids = [one.id for found in self.retrievals if found.concept == concept for one in found.hits]
-        return f"rank {ids.index(hit.id) + 1} of {len(ids)}" if hit.id in ids else "kept from before"
+        """Give a used reference's rank in the look-up that found it."""
+        known = (*self.retrievals, *self.earlier)
+        ids = next(([one.id for one in found.hits] for found in known if found.concept == concept), [])
+        return f"rank {ids.index(hit.id) + 1} of {len(ids)}" if hit.id in ids else "not looked up"
 
 
 @dataclass
@@ -62,11 +64,19 @@ class Story:
     @property
     def scenes(self) -> list[Scene]:
         """Give the attempts in their order."""
+        return [self.scene(number) for number in sorted(self.attempts)]
+
+    def scene(self, number: int) -> Scene:
+        """Give one attempt."""
         best = self.outcome.best.number if self.outcome and self.outcome.best else -1
-        return [
-            Scene(one, list(self.retrievals.get(number, {}).values()), self.decision(number), number == best)
-            for number, one in sorted(self.attempts.items())
-        ]
+        found = [(at, one) for at, known in self.retrievals.items() for one in known.values()]
+        return Scene(
+            attempt=self.attempts[number],
+            retrievals=[one for at, one in found if at == number],
+            earlier=[one for at, one in reversed(found) if at < number],
+            decision=self.decision(number),
+            best=number == best,
+        )
 
     @property
     def spent(self) -> str:
@@ -84,8 +94,14 @@ class Story:
         if following:
             return "Drawn again."
         if self.outcome:
-            return f"{self.outcome.ending.capitalize()}: {self.outcome.reason}"
+            return f"{self.outcome.ending.capitalize()}: {why(self.outcome)}"
         return "; ".join(said(repair) for repair in self.repairs) or "Not decided yet."
+
+
+def why(outcome: Outcome) -> str:
+    """Say why a run ended; a limit is named as one."""
+    limits = tuple(Budget.model_fields)
+    return f"the limit on {outcome.reason.replace('_', ' ')}" if outcome.reason in limits else outcome.reason
 
 
 def said(repair: Repair) -> str:

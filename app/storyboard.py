@@ -10,10 +10,11 @@ from pathlib import Path
 from string import Template
 
 from pleinair.app.gallery import Gallery, Shown
-from pleinair.app.story import Scene, Story
+from pleinair.app.story import Scene, Story, why
 from pleinair.tools.types import Hit, Reference, Retrieval, Row
 
 TEMPLATES = Path(__file__).with_name("templates")
+LABELS = {"generator": "Generator", "encoder": "Encoder", "mllm": "Chat model"}
 SIGNS = {"present": "●", "unsure": "◐", "missing": "○"}
 NOTE = (
     "The ledger is a model's opinion of its own picture, with the confidence that it claims. "
@@ -36,7 +37,7 @@ def page(story: Story, gallery: Gallery) -> str:
 def header(story: Story) -> str:
     """Say what was asked, how it ended and with which models."""
     ending = story.outcome.ending if story.outcome else "open"
-    reason = story.outcome.reason if story.outcome else "not finished"
+    reason = why(story.outcome) if story.outcome else "not finished"
     return (
         f'<header><p class="mark">pleinair</p><h1>{escape(str(story.heading.get("prompt", "")))}</h1>'
         f'<p><span class="ending {ending}">{ending}</span><span>{escape(reason)}</span></p>'
@@ -49,7 +50,7 @@ def facts(story: Story) -> str:
     known: Mapping[str, object] = story.heading
     models = known.get("models")
     items = {name.capitalize(): known.get(name, "") for name in ("run", "graph", "seed")}
-    items |= {kind.capitalize(): name for kind, name in (models.items() if isinstance(models, dict) else ())}
+    items |= {LABELS[kind]: name for kind, name in (models.items() if isinstance(models, dict) else ())}
     items["Spent"] = story.spent
     inner = "".join(
         f"<div><dt>{escape(key)}</dt><dd>{escape(str(text))}</dd></div>" for key, text in items.items()
@@ -137,37 +138,41 @@ def near_miss(found: Retrieval, rank: int, hit: Hit, gallery: Gallery) -> str:
 
 def picture(scene: Scene, gallery: Gallery) -> str:
     """Show the attempt's picture with the ledger's boxes over it."""
-    boxes = "".join(box(row) for row in scene.rows if row.box)
-    overlay = f'<svg viewBox="0 0 1 1" preserveAspectRatio="none" aria-hidden="true">{boxes}</svg>'
+    size = scene.attempt.picture.width, scene.attempt.picture.height
+    boxes = "".join(box(number, row, *size) for number, row in enumerate(scene.rows, 1) if row.box)
+    overlay = f'<svg viewBox="0 0 {size[0]} {size[1]}" aria-hidden="true">{boxes}</svg>'
     text = f"{scene.title}: {scene.attempt.request.prompt}"
     shown = image(gallery.stored(scene.attempt.picture), text, "")
     return f'<figure class="picture">{shown}{overlay if boxes else ""}</figure>'
 
 
-def box(row: Row) -> str:
-    """Draw a row's box, in fractions of the picture."""
+def box(number: int, row: Row, width: int, height: int) -> str:
+    """Draw a row's box over a picture of this size in pixels, with the row's number."""
     x0, y0, x1, y1 = row.box or (0, 0, 0, 0)
-    size = f'x="{x0:.4f}" y="{y0:.4f}" width="{max(x1 - x0, 0):.4f}" height="{max(y1 - y0, 0):.4f}"'
-    return f'<rect class="{row.status}" {size}><title>{escape(row.concept)}</title></rect>'
+    x, y = x0 * width, y0 * height
+    size = f'width="{max(x1 - x0, 0) * width:.2f}" height="{max(y1 - y0, 0) * height:.2f}"'
+    place = f'x="{x + width / 60:.2f}" y="{y + width / 15:.2f}" font-size="{width / 16:.2f}"'
+    label = f"<text {place}>{number}</text>"
+    return f'<g class="{row.status}"><rect x="{x:.2f}" y="{y:.2f}" {size}/>{label}</g>'
 
 
 def ledger(rows: Iterable[Row]) -> str:
     """List what was seen, with confidence and evidence."""
-    items = "".join(ledger_row(row) for row in rows)
+    items = "".join(ledger_row(number, row) for number, row in enumerate(rows, 1))
     return (
         f'<ul class="ledger">{items}</ul>' if items else '<p class="soft">Nobody looked at this picture.</p>'
     )
 
 
-def ledger_row(row: Row) -> str:
-    """Draw one row."""
+def ledger_row(number: int, row: Row) -> str:
+    """Draw one row; its number is that of its box."""
     advice = row.advice if row.status != "present" else ""
     said = "".join(f"<p>{escape(text)}</p>" for text in (row.evidence, advice) if text)
-    meter = f'<meter min="0" max="1" value="{row.confidence:.3f}"></meter>'
-    return (
-        f"<li>{sign(row)}<b>{escape(row.concept)}</b>"
-        f'<em><span class="{row.status}">{row.status}</span> {row.confidence:.0%} {meter}</em>{said}</li>'
-    )
+    mark = f" <small>{number}</small>" if row.box else ""
+    rect = f'<rect width="{row.confidence:.3f}" height="1"/>'
+    bar = f'<svg class="bar" viewBox="0 0 1 1" preserveAspectRatio="none" aria-hidden="true">{rect}</svg>'
+    level = f'<em class="{row.status}">{row.status} {row.confidence:.0%}{bar}</em>'
+    return f"<li>{sign(row)}<b>{escape(row.concept)}{mark}</b>{level}{said}</li>"
 
 
 def footer(pocket: bool) -> str:

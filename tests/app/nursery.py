@@ -1,0 +1,165 @@
+"""Start runs in processes of their own and kill them: `python nursery.py FOLDER KILLS SEED`.
+
+This process imports everything once and never starts a thread, so that each run costs a fork and no imports.
+It prints what it saw as JSON; the test says what it should have seen.
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pleinair.app.perform
+import pleinair.app.results
+import pleinair.tools.retrieval.index
+from pleinair.agent import nodes
+from pleinair.app.checkpoints import PLAIN
+from pleinair.app.draw import finish, home, resume, run_table, submit
+from pleinair.app.record import Event, read
+from pleinair.graphs import pleinair as loop
+
+LOADED = (pleinair.app.perform, pleinair.app.results, pleinair.tools.retrieval.index, nodes, PLAIN, loop)
+Action = Callable[[], object]
+
+
+def fork(action: Action) -> int:
+    """Do something in a child process, which ends there."""
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException):
+            action()
+            os._exit(0)
+        os._exit(1)
+    return pid
+
+
+def in_child(action: Action) -> None:
+    """Do something in a child process and wait for it."""
+    _, status = os.waitpid(fork(action), 0)
+    assert status == 0, status
+
+
+def killed_after(action: Action, seconds: float) -> bool:
+    """Kill a child after some time; False when it was quicker."""
+    pid = fork(action)
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+
+
+def killed_at(run_id: str, count: int, delay: float) -> bool:
+    """Let a child kill itself a moment after its `count`th event; False when there were fewer."""
+    seen = []
+
+    def on_event(event: Event) -> None:
+        seen.append(event)
+        if len(seen) == count:
+            threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+    return os.WIFSIGNALED(os.waitpid(fork(lambda: resume(run_id, on_event)), 0)[1])
+
+
+def start(settings: dict[str, Any], seed: int) -> str:
+    """Write the row of a new run; a child does it, so that no database is open here while forking."""
+    reader, writer = os.pipe()
+    in_child(lambda: os.write(writer, submit("two things", seed=seed, overrides=settings).id.encode()))
+    return os.read(reader, 100).decode()
+
+
+def torment(run_id: str, rng: random.Random, kills: int, usual: float) -> int:
+    """Kill a run some times at random moments, then let it end; return how often it was hit."""
+    hits = 0
+    for _ in range(kills):
+        if rng.random() < 0.5:
+            hits += killed_after(lambda: resume(run_id), rng.uniform(0, usual))
+        else:
+            hits += killed_at(run_id, rng.randint(1, 40), rng.uniform(0, 0.005))
+    in_child(lambda: finish(run_table().get(run_id)))
+    return hits
+
+
+def remains(run_id: str) -> dict[str, Any]:
+    """Tell everything that must not depend on kills, and what is left on the disk."""
+    run = run_table().get(run_id)
+    folder = home().run(run_id)
+    out = Path(os.environ["PLEINAIR_PATHS__OUT"])
+    seen = [event.seq for event in read(home().events(run_id))]
+    return {
+        "status": run.status,
+        "outcome": without_seconds(json.loads(run.outcome_json or "null")),
+        "pictures": files(folder / "pictures"),
+        "results": sorted(name.replace(run_id, "RUN") for name in files(out) if run_id in name),
+        "log": seen == list(range(len(seen))),
+        "sidecar": without_seconds(
+            json.loads(next(out.glob(f"{run_id}*.json")).read_text("utf-8"))["attempts"]
+        ),
+    }
+
+
+def files(folder: Path) -> list[str]:
+    """List all files and empty folders below a folder, except notes that are named by the run's id."""
+    paths = [path for path in folder.rglob("*") if path.is_file() or not any(path.iterdir())]
+    names = [str(path.relative_to(folder)) for path in paths if path != folder / "parts"]
+    return sorted("steps/STEP" if name.startswith("steps/") else name for name in names)
+
+
+def without_seconds(value: Any) -> Any:
+    """Leave durations out: they differ between two equal runs."""
+    if isinstance(value, dict):
+        return {key: without_seconds(inner) for key, inner in value.items() if key != "seconds"}
+    return [without_seconds(inner) for inner in value] if isinstance(value, list) else value
+
+
+def report(reader: int) -> Any:
+    """Read what a child has told."""
+    with os.fdopen(reader, encoding="utf-8") as file:
+        return json.loads(file.read())
+
+
+def told(action: Callable[[], Any]) -> Any:
+    """Do something in a child and bring its answer back."""
+    reader, writer = os.pipe()
+
+    def tell() -> None:
+        with os.fdopen(writer, "w", encoding="utf-8") as file:
+            json.dump(action(), file)
+
+    pid = fork(tell)
+    os.close(writer)
+    answer = report(reader)
+    os.waitpid(pid, 0)
+    return answer
+
+
+def experiment(kills: int, seed: int) -> dict[str, Any]:
+    """Torment runs of two sorts until enough kills have hit; compare each with an undisturbed one."""
+    rng = random.Random(seed)
+    sorts: list[dict[str, Any]] = [{}, {"mllm.satisfied": False, "budget.attempts": 4}]
+    calm, usual = [], 0.0
+    for settings in sorts:
+        run_id = start(settings, seed)
+        began = time.perf_counter()
+        in_child(lambda run_id=run_id: resume(run_id))  # type: ignore[misc]
+        usual = max(usual, time.perf_counter() - began)
+        calm.append(told(lambda run_id=run_id: remains(run_id)))  # type: ignore[misc]
+    hits, runs, wrong = 0, 0, []
+    while hits < kills:
+        sort = rng.randrange(len(sorts))
+        run_id = start(sorts[sort], seed)
+        hits += torment(run_id, rng, rng.randint(1, 5), usual)
+        runs += 1
+        after = told(lambda run_id=run_id: remains(run_id))  # type: ignore[misc]
+        if after != calm[sort]:
+            wrong.append({"run": run_id, "wanted": calm[sort], "got": after})
+    return {"hits": hits, "runs": runs, "wrong": wrong, "calm": calm, "threads": threading.active_count()}
+
+
+if __name__ == "__main__":
+    print(json.dumps(experiment(int(sys.argv[1]), int(sys.argv[2]))))  # noqa: T201

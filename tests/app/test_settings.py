@@ -1,0 +1,153 @@
+"""Settings: rank, origins, and errors that name key, value and what was wanted."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pleinair.app.settings import Settings, assignments, load, profiles
+from pleinair.tools.types import BadInput
+
+
+@pytest.fixture(autouse=True)
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path
+
+
+def user_file(folder: Path, text: str) -> None:
+    path = folder / "config" / "pleinair" / "pleinair.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(profiles()))
+def test_every_packaged_profile_loads(name: str) -> None:
+    assert load(name).profile == name
+
+
+def test_pocket_is_the_default() -> None:
+    settings = load()
+    assert (settings.profile, settings.library.folder, settings.paths.out) == (
+        "pocket",
+        "pocket",
+        "pleinair-out",
+    )
+
+
+def test_each_source_outranks_the_next(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = [load().retrieval.k]
+    user_file(empty, "retrieval.k = 5")
+    seen.append(load().retrieval.k)
+    (empty / "pleinair.toml").write_text("[retrieval]\nk = 6\nfloor = 0.5", encoding="utf-8")
+    seen.append(load().retrieval.k)
+    monkeypatch.setenv("PLEINAIR_RETRIEVAL__K", "7")
+    seen.append(load().retrieval.k)
+    seen.append(load(overrides={"retrieval.k": 8}).retrieval.k)
+    assert seen == [4, 5, 6, 7, 8]
+    assert load().retrieval.floor == 0.5
+
+
+def test_the_profile_can_be_named_by_every_source(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engines = 'generator.engine = "a"\nencoder.engine = "b"\nmllm.engine = "c"'
+    (empty / "mine.toml").write_text(engines, encoding="utf-8")
+    (empty / "pleinair.toml").write_text('profile = "./mine.toml"', encoding="utf-8")
+    assert load().generator.engine == "a"
+    monkeypatch.setenv("PLEINAIR_PROFILE", "pocket")
+    assert load().generator.engine == "in_context"
+    assert load("./mine.toml").mllm.engine == "c"
+
+
+def test_another_engine_brings_no_arguments_of_the_old_one() -> None:
+    settings = load(overrides={"generator.engine": "other", "generator.steps": 3})
+    assert settings.generator.arguments == {"steps": 3}
+
+
+def test_the_same_engine_keeps_its_other_arguments() -> None:
+    settings = load(overrides={"generator.slots": 1})
+    assert settings.generator.arguments["folder"] == load().generator.arguments["folder"]
+
+
+def test_home_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLEINAIR_HOME", "/somewhere")
+    assert isinstance(load(), Settings)
+
+
+BAD_KEYS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"retrieval.k": 0}, ("retrieval.k = 0", "--set", "greater than or equal to 1")),
+    ({"retrieval.k": "many"}, ("retrieval.k = 'many'", "valid integer")),
+    ({"retrieval.floor": 2}, ("retrieval.floor = 2", "less than or equal to 1")),
+    ({"retrieval.x": 1}, ("retrieval.x = 1", "unknown key; wanted one of: k, floor")),
+    ({"retreival.k": 1}, ("retreival = {'k': 1}", "unknown key", "retrieval")),
+    ({"budget.attempts": -1}, ("budget.attempts = -1", "greater than or equal to 0")),
+    ({"budget.euros": 1}, ("budget.euros = 1", "usd")),
+    ({"generator.engine": ""}, ("generator.engine = ''", "at least 1 character")),
+    ({"library": "pictures"}, ("library = 'pictures'",)),
+    ({"library.folder": ""}, ("library.folder = ''",)),
+    ({"paths.out": 3}, ("paths.out = 3", "valid string")),
+    ({"paths.out": "", "retrieval.k": 0}, ("paths.out = ''", "retrieval.k = 0")),
+]
+
+
+@pytest.mark.parametrize(("overrides", "words"), BAD_KEYS)
+def test_a_bad_key_is_named_with_value_origin_and_wanted(
+    overrides: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    with pytest.raises(BadInput) as error:
+        load(overrides=overrides)
+    assert all(word in str(error.value) for word in words), str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_origin_is_the_file_or_the_environment(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (empty / "pleinair.toml").write_text("retrieval.k = 0", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"set in: pleinair\.toml"):
+        load()
+    monkeypatch.setenv("PLEINAIR_RETRIEVAL__K", "-3")
+    with pytest.raises(BadInput, match="-3 .set in: environment"):
+        load()
+
+
+def test_an_unknown_variable_of_ours_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLEINAIR_BUGDET__ATTEMPTS", "3")
+    with pytest.raises(BadInput, match="bugdet"):
+        load()
+
+
+def test_an_unknown_profile_lists_the_choices() -> None:
+    with pytest.raises(BadInput, match="'sorbet'.*wanted one of: .*pocket"):
+        load("sorbet")
+
+
+def test_a_broken_file_is_named(empty: Path) -> None:
+    (empty / "pleinair.toml").write_text("retrieval = [", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"pleinair\.toml: not readable as TOML"):
+        load()
+
+
+def test_a_value_and_a_table_at_once_is_an_error() -> None:
+    with pytest.raises(BadInput, match="a value and to a table"):
+        load(overrides={"library": "x", "library.folder": "y"})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a=1", 1),
+        ("a=1.5", 1.5),
+        ("a=true", True),
+        ("a=word", "word"),
+        ('a="1"', "1"),
+        ("a=[1, 2]", [1, 2]),
+        ("a=", ""),
+    ],
+)
+def test_assignments_read_toml_or_text(text: str, value: Any) -> None:
+    assert assignments([text]) == {"a": value}
+
+
+@pytest.mark.parametrize("text", ["", "a", "=1"])
+def test_an_assignment_needs_key_and_sign(text: str) -> None:
+    with pytest.raises(BadInput, match="wanted key=value"):
+        assignments([text])
