@@ -172,10 +172,10 @@ BAD: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_no_usable_picture_is_refused_shortly(name: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(BadPicture) as caught:
         read_picture(BAD[name]())
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
     assert len(str(caught.value)) < 100
     assert "0x" not in str(caught.value)
     assert "<" not in str(caught.value)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -62,6 +62,7 @@ def test_bad_input_passes_through() -> None:
 SCORES = st.floats(-1, 1)
 
 
+@settings(deadline=None)
 @given(st.lists(SCORES, min_size=1), SCORES)
 def test_it_abstains_exactly_when_no_hit_reaches_the_floor(scores: list[float], floor: float) -> None:
     found = retrieve(FINCH, retriever=Shelf(*sorted(scores, reverse=True)), k=len(scores), floor=floor)

@@ -184,7 +184,7 @@ PALETTE = st.lists(
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(PALETTE, st.integers(1, 13), st.randoms(use_true_random=False))
 def test_batch_size_and_file_order_change_nothing(
     colours: list[tuple[int, int, int]], size: int, rng: Any

@@ -6,7 +6,7 @@ import string
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -162,6 +162,7 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
         Library.open(tmp_path).picture("b.png")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(string.printable).map(str.encode))
 def test_no_line_raises_anything_but_bad_line(line: bytes) -> None:
     try:
@@ -171,6 +172,7 @@ def test_no_line_raises_anything_but_bad_line(line: bytes) -> None:
     assert isinstance(record, dict)
 
 
+@settings(deadline=None)
 @given(st.text() | st.lists(st.sampled_from(["..", "a", "/", "\\", ".", ""])).map("/".join))
 def test_no_name_leads_out_of_the_folder(name: str) -> None:
     root = Path("/library/birds")
