@@ -1,0 +1,191 @@
+"""Say whether a picture shows a phrase, and where: the pocket critic's evidence.
+
+The form is Cross-modal RAG's adaptor over a frozen encoder: learnable query tokens attend to patch
+features, the phrase attends to what they gathered, and a cosine to the phrase decides. Here the queries
+already know the phrase, a box comes out too, and the logit is calibrated. A phrase with a word the eyes never
+learnt is looked for as its noun's kind ('beskevo warbler' as 'a bird') and its probability halved, so that it
+cannot be called present. Not covered: relations, counts, backgrounds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pleinair.tools.types import BadInput, Box
+from pleinair.tools.weights import checksum, locate
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PATCHES = 64  # 8 × 8 of them, 8 pixels a side
+DIM = 128  # of the encoder's space
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Report one look: the calibrated probability of presence, and the box of the likeliest place.
+
+    `box` is None where the phrase is probably absent; `unknown` is a word the eyes never learnt, or empty.
+    """
+
+    probability: float
+    box: Box | None = None
+    unknown: str = ""
+
+
+class _Attend(nn.Module):
+    """Let tokens attend to others and think about it: attention and an MLP, both residual."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, tokens: Tensor, others: Tensor) -> Tensor:
+        seen = self.norms[1](others)
+        change: Tensor = self.attention(self.norms[0](tokens), seen, seen, need_weights=False)[0]
+        tokens = tokens + change
+        more: Tensor = self.mlp(self.norms[2](tokens))
+        return tokens + more
+
+
+class EyesNet(nn.Module):
+    """Judge pairs of a picture and a phrase.
+
+    `forward(patches, text)` takes unit vectors [n, 64, 128] and [n, 128]; it returns logits [n], boxes
+    [n, 4] as centre and size in 0..1, and the patches' relevance logits [n, 64].
+    """
+
+    def __init__(self, width: int = 96, queries: int = 4, heads: int = 4) -> None:
+        super().__init__()
+        self.from_patch = nn.Linear(DIM, width)
+        self.from_match = nn.Linear(DIM, width)
+        self.place = nn.Parameter(torch.randn(PATCHES, width) * 0.1)
+        self.queries = nn.Parameter(torch.randn(queries, width) * 0.5)
+        self.to_query = nn.Linear(DIM, width)
+        self.to_text = nn.Linear(DIM, width)
+        self.mix = _Attend(width, heads)
+        self.gather = nn.ModuleList(_Attend(width, heads) for _ in range(2))
+        self.read = _Attend(width, heads)
+        self.relevance = nn.Linear(width, 1)
+        self.norm = nn.LayerNorm(width)
+        self.verdict = nn.Linear(width, DIM)
+        self.box = nn.Linear(width, 4)
+        self.scale = nn.Parameter(torch.tensor(10.0))
+        self.shift = nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, patches: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits, boxes and relevance."""
+        match = patches * text[:, None] * DIM
+        tokens = self.from_patch(patches * DIM**0.5) + self.from_match(match) + self.place
+        tokens = self.mix(tokens, tokens)
+        gathered = self.queries + self.to_query(text * DIM**0.5)[:, None]
+        for layer in self.gather:
+            gathered = layer(gathered, tokens)
+        answer = self.norm(self.read(self.to_text(text * DIM**0.5)[:, None], gathered))[:, 0]
+        cosine = F.cosine_similarity(self.verdict(answer), text, dim=-1)
+        return (
+            self.scale * cosine + self.shift,
+            self.box(answer).sigmoid(),
+            self.relevance(tokens)[..., 0],
+        )
+
+
+class Eyes:
+    """Look at pictures with the frozen encoder and the trained adaptor."""
+
+    def __init__(self, folder: str | Path = "pocket/eyes", encoder: str | Path = "pocket/encoder") -> None:
+        """Load both.
+
+        Args:
+            folder: the eyes' config.json and model.safetensors.
+            encoder: the folder of the open_clip model that the eyes were trained on.
+
+        Raises:
+            BadInput: a folder is missing, or the encoder is not the one the eyes were trained on.
+        """
+        from safetensors.torch import load_file
+
+        place, encoder_place = locate(str(folder)), locate(str(encoder))
+        config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+        if checksum(encoder_place) != config["encoder"]:
+            raise BadInput(
+                f"The eyes in {place.name!r} were trained on encoder {config['encoder']}, not on "
+                f"{checksum(encoder_place)}; train them again: python -m pleinair.tools.pocket.training eyes"
+            )
+        self._words = frozenset(config["words"])
+        self._temper = (config["calibration"]["scale"], config["calibration"]["shift"])
+        self._clip, self._preprocess, self._tokenize = load_encoder(encoder_place)
+        self._net = EyesNet(**config["net"])
+        state = {key: value.float() for key, value in load_file(place / "model.safetensors").items()}
+        self._net.load_state_dict(state)
+        self._net.eval()
+
+    def look(self, image: Image, phrases: Sequence[str]) -> list[Sight]:
+        """Look for each phrase in one picture, in the order given; other sizes are scaled to 64 × 64."""
+        if not phrases:
+            return []
+        strange = [self.unknown_word(phrase) for phrase in phrases]
+        asked = [in_known_words(phrase, word) for phrase, word in zip(phrases, strange, strict=True)]
+        probabilities, boxes = self._judge(image, asked)
+        return [_sight(p, box, word) for p, box, word in zip(probabilities, boxes, strange, strict=True)]
+
+    def unknown_word(self, phrase: str) -> str:
+        """Return the first word of the phrase that was in no training text, or ''."""
+        words = re.findall(r"[^\W\d_]+", phrase.lower())
+        return next((word for word in words if word not in self._words), "")
+
+    def _judge(self, image: Image, phrases: Sequence[str]) -> tuple[list[float], list[list[float]]]:
+        pixels = self._preprocess(image.convert("RGB"))[None]
+        with torch.inference_mode():
+            _, patches = encode_pictures(self._clip, pixels)
+            text = self._clip.encode_text(self._tokenize(list(phrases)), normalize=True)
+            logits, boxes, _ = self._net(patches.expand(len(phrases), -1, -1), text)
+            scale, shift = self._temper
+            return (logits * scale + shift).sigmoid().tolist(), boxes.tolist()
+
+
+def in_known_words(phrase: str, unknown: str) -> str:
+    """Return the phrase, or 'a' and its noun's kind when it holds an unknown word and a known noun."""
+    from pleinair.tools.pocket.names import KIND_OF_NOUN
+
+    kind = KIND_OF_NOUN.get(phrase.lower().split()[-1] if phrase.split() else "")
+    return f"a {kind}" if unknown and kind else phrase.lower()
+
+
+def _sight(probability: float, corners: Sequence[float], unknown: str) -> Sight:
+    x, y, width, height = corners
+    box = (
+        max(0.0, x - width / 2),
+        max(0.0, y - height / 2),
+        min(1.0, x + width / 2),
+        min(1.0, y + height / 2),
+    )
+    seen = probability >= 0.5
+    return Sight(probability / 2 if unknown else probability, box if seen else None, unknown)
+
+
+def load_encoder(folder: Path) -> tuple[Any, Any, Any]:
+    """Load the open_clip model of a folder: the model, its preprocessing, its tokenizer."""
+    import open_clip
+
+    source = f"local-dir:{folder}"
+    model, preprocess = open_clip.create_model_from_pretrained(source)
+    return model.eval(), preprocess, open_clip.get_tokenizer(source)
+
+
+def encode_pictures(clip: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return unit vectors of preprocessed pictures [n, 128] and of their patches [n, 64, 128]."""
+    out = clip.visual.forward_intermediates(pixels, indices=1, normalize_intermediates=True, output_fmt="NLC")
+    patches = out["image_intermediates"][0] @ clip.visual.proj
+    return F.normalize(out["image_features"], dim=-1), F.normalize(patches, dim=-1)

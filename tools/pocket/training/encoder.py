@@ -1,0 +1,249 @@
+"""Train the pocket encoder: an open_clip model of some 1.5 M parameters for 64 × 64 pictures.
+
+Two losses share one space. Contrastive: a caption, by name or by description, finds its picture (Radford et
+al. 2021, with captions that fit several pictures of a batch masked out). Dense: a patch finds the phrase
+of the subject it belongs to, so that patch features carry what the eyes need. Rare species take part, novel
+ones do not; invented looks appear under their description alone.
+"""
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pleinair.tools.pocket.eyes import encode_pictures, load_encoder
+from pleinair.tools.pocket.training.card import write_card
+from pleinair.tools.pocket.training.course import Course, Say
+from pleinair.tools.pocket.training.pictures import Pool, Sample, choose, draw
+from pleinair.tools.pocket.training.texts import TAUGHT, phrase, scene_text
+from pleinair.tools.pocket.training.wear import wear
+from pleinair.tools.pocket.world import held_out_rng, random_scene, training_rng
+from pleinair.tools.weights import SHIPPED
+
+FOLDER = SHIPPED / "encoder"
+NOTHING = "background"  # the phrase of a patch that shows no subject
+CONTEXT = 40  # tokens
+VOCABULARY = 900
+BATCH = 64
+RATE = 1.5e-3
+MODEL: dict[str, Any] = {
+    "embed_dim": 128,
+    "vision_cfg": {"image_size": 64, "patch_size": 8, "width": 128, "layers": 4, "head_width": 32},
+    "text_cfg": {"context_length": CONTEXT, "width": 128, "heads": 4, "layers": 3, "hf_tokenizer_name": "."},
+}
+PREPROCESS: dict[str, Any] = {
+    "mean": [0.5] * 3,
+    "std": [0.25] * 3,
+    "interpolation": "bicubic",
+    "resize_mode": "squash",
+}
+
+
+def make(index: int) -> Sample:
+    """Render training sample `index`: taught species, impostors and invented looks, never a novel species."""
+    rng = training_rng(index)
+    return draw(rng, choose(rng, TAUGHT, pairs=0.4, strangers=0.35))
+
+
+def write_texts(count: int) -> Iterator[str]:
+    """Yield the texts that the tokenizer is built from."""
+    yield NOTHING
+    for index in range(count):
+        rng = training_rng(index)
+        yield scene_text(rng, random_scene(rng, choose(rng, TAUGHT, strangers=0.2))).words
+
+
+def write_tokenizer(folder: Path, count: int = 20_000) -> int:
+    """Write a byte-level BPE tokenizer into the folder and return its size; its last id ends a text."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+    raw = Tokenizer(models.BPE())
+    raw.normalizer = normalizers.Lowercase()
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=["<pad>"], initial_alphabet=alphabet, show_progress=False
+    )
+    raw.train_from_iterator(write_texts(count), trainer)
+    raw.add_special_tokens(["<end>"])
+    end: int = raw.get_vocab_size() - 1
+    raw.post_processor = processors.TemplateProcessing(single="$A <end>", special_tokens=[("<end>", end)])
+    folder.mkdir(parents=True, exist_ok=True)
+    raw.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>", "eos_token": "<end>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    return end + 1
+
+
+def write_config(folder: Path, vocabulary: int) -> None:
+    """Write open_clip's configuration file."""
+    model = MODEL | {"text_cfg": MODEL["text_cfg"] | {"vocab_size": vocabulary}}
+    text = json.dumps({"model_cfg": model, "preprocess_cfg": PREPROCESS}, indent=2)
+    (folder / "open_clip_config.json").write_text(text + "\n", encoding="utf-8")
+
+
+def patch_owner(owner: NDArray[np.int8]) -> NDArray[np.int64]:
+    """Reduce owner maps [n, 16, 16] to patches [n, 64]; -1 unless the four cells agree."""
+    cells = owner.reshape(-1, 8, 2, 8, 2).transpose(0, 1, 3, 2, 4).reshape(-1, 64, 4).astype(np.int64)
+    clear = (cells == cells[..., :1]).all(-1)
+    return np.where(clear, cells[..., 0], -1)
+
+
+def pixels(samples: Sequence[Sample]) -> Tensor:
+    """Return the pictures as floats [n, 3, 64, 64] in 0..1."""
+    return torch.from_numpy(np.stack([s.pixels for s in samples])).permute(0, 3, 1, 2).float() / 255
+
+
+def normalise(pictures: Tensor) -> Tensor:
+    """Apply the encoder's own mean and standard deviation to pictures in 0..1."""
+    return (pictures - PREPROCESS["mean"][0]) / PREPROCESS["std"][0]
+
+
+def encode_short(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Encode texts as open_clip does, without the padding behind the longest: unit vectors [n, 128]."""
+    clip: Any = model
+    length = int(tokens.argmax(-1).max()) + 1
+    x = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]
+    x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:length, :length]))
+    ends = x[torch.arange(len(x)), tokens.argmax(-1)]
+    rows: Tensor = F.normalize(ends @ clip.text_projection, dim=-1)
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Hold a batch's texts: a caption a picture, a phrase a subject, and which subject a patch shows."""
+
+    captions: list[str]
+    phrases: list[str]  # the last one is NOTHING
+    same_scene: Tensor  # [n, n] bool: caption i fits picture j
+    same_look: Tensor  # [phrases, phrases] bool: phrase j fits the subject that phrase i is about
+    patches: Tensor  # [n, 64]: index into phrases, or -1
+
+
+def write_batch(rng: random.Random, samples: Sequence[Sample]) -> Texts:
+    """Word a batch of samples."""
+    captions = [scene_text(rng, s.scene) for s in samples]
+    species = [subject.species for s in samples for subject in s.scene.subjects]
+    phrases = [phrase(rng, s) for s in species]
+    starts = np.cumsum([0] + [len(s.scene.subjects) for s in samples[:-1]])
+    owner = patch_owner(np.stack([s.owner for s in samples]))
+    target = np.where(owner > 0, starts[:, None] + owner - 1, owner)
+    target[owner == 0] = len(phrases)
+    look = torch.eye(len(phrases) + 1, dtype=torch.bool)
+    look[:-1, :-1] = torch.tensor([[p.wishes[0].fits(s) for p in phrases] for s in species])
+    return Texts(
+        [text.words for text in captions],
+        [*(text.words for text in phrases), NOTHING],
+        torch.tensor([[text.fits(s.scene) for s in samples] for text in captions]),
+        look,
+        torch.from_numpy(target),
+    )
+
+
+def contrast(scores: Tensor, same: Tensor) -> Tensor:
+    """Return InfoNCE both ways over scores [n, n]; pairs that fit as well are neither right nor wrong."""
+    others = same & ~torch.eye(len(same), dtype=torch.bool)
+    scores = scores.masked_fill(others, -1e4)
+    right = torch.arange(len(scores))
+    return (F.cross_entropy(scores, right) + F.cross_entropy(scores.T, right)) / 2
+
+
+def dense(scores: Tensor, texts: Texts) -> Tensor:
+    """Return the patches' cross-entropy over the batch's phrases; scores are [n, 64, phrases]."""
+    target = texts.patches.flatten()
+    kept = target >= 0
+    scores, target = scores.flatten(0, 1)[kept], target[kept]
+    twins = texts.same_look[target]
+    twins[torch.arange(len(target)), target] = False
+    weights = torch.ones(scores.shape[1])
+    weights[-1] = 0.3
+    return F.cross_entropy(scores.masked_fill(twins, -1e4), target, weight=weights)
+
+
+def loss_of(model: nn.Module, tokenize: Any, pictures: Tensor, texts: Texts) -> tuple[Tensor, Tensor]:
+    """Return the contrastive and the dense loss of one batch."""
+    scale = model.logit_scale.exp().clamp(max=60)  # type: ignore[operator]
+    whole, patches = encode_pictures(model, normalise(pictures))
+    captions = encode_short(model, tokenize(texts.captions))
+    phrases = encode_short(model, tokenize(texts.phrases))
+    return contrast(scale * captions @ whole.T, texts.same_scene), dense(scale * patches @ phrases.T, texts)
+
+
+def fit(course: Course, tokenize: Any, say: Say, size: int = 2500) -> None:
+    """Train until the course's time is over."""
+    pool, rng = Pool(make, size), random.Random(course.step + 5)
+    noise = torch.Generator().manual_seed(course.step + 5)
+    for step in course.steps():
+        samples = pool.batch(rng, BATCH, fresh=6)
+        pictures = wear(pixels(samples), noise)
+        whole, parts = loss_of(course.model, tokenize, pictures, write_batch(rng, samples))
+        course.descend(whole + parts)
+        if step % 50 == 0:
+            say(f"step {step} seconds {course.seconds:.0f} contrast {whole:.3f} dense {parts:.3f}")
+
+
+def recall(model: Any, tokenize: Any, each: int = 4, crowd: int = 200) -> dict[str, float]:
+    """Return the share of species whose name finds a picture of it alone first, by tier.
+
+    The pictures are held-out scenes: `each` of every species and `crowd` scenes of two. Novel species are
+    asked for by description.
+    """
+    from pleinair.tools.pocket.prompts import describe
+    from pleinair.tools.pocket.world import SPECIES
+
+    chosen = [[s] for s in SPECIES for _ in range(each)]
+    chosen += [held_out_rng(index).sample(SPECIES, 2) for index in range(crowd)]
+    samples = [draw(held_out_rng(10_000 + index), species) for index, species in enumerate(chosen)]
+    queries = [f"a photo of a {describe(s) if s.tier == 'novel' else s.name}" for s in SPECIES]
+    with torch.inference_mode():
+        whole, _ = encode_pictures(model, normalise(pixels(samples)))
+        best = (encode_short(model, tokenize(queries)) @ whole.T).argmax(-1).tolist()
+    right = {s.name: chosen[index] == [s] for s, index in zip(SPECIES, best, strict=True)}
+    tiers = {tier: [right[s.name] for s in SPECIES if s.tier == tier] for tier in ("known", "rare", "novel")}
+    return {tier: sum(rights) / len(rights) for tier, rights in tiers.items()}
+
+
+def save(model: nn.Module, folder: Path) -> None:
+    """Write the weights as half floats under open_clip's name."""
+    from safetensors.torch import save_file
+
+    state = {key: value.half().contiguous() for key, value in model.state_dict().items()}
+    save_file(state, folder / "open_clip_model.safetensors")
+
+
+def train(minutes: float, resume: bool, say: Say) -> None:
+    """Train the encoder for `minutes` in all and write its folder; the eyes must be trained anew after it."""
+    import open_clip
+
+    torch.manual_seed(3)
+    torch.set_num_threads(1)
+    write_config(FOLDER, write_tokenizer(FOLDER))
+    source = f"local-dir:{FOLDER}"
+    model, tokenize = open_clip.create_model(source, load_weights=False), open_clip.get_tokenizer(source)
+    course = Course("encoder", model, minutes, RATE)
+    if resume:
+        course.resume()
+    fit(course, tokenize, say)
+    save(model, FOLDER)
+    report(course, say)
+
+
+def report(course: Course, say: Say) -> None:
+    """Measure the written model and write its card."""
+    model, _, tokenize = load_encoder(FOLDER)
+    figures = {
+        f"R@1, {tier}, {'description' if tier == 'novel' else 'name'} → picture": f"{share:.3f}"
+        for tier, share in recall(model, tokenize).items()
+    }
+    for name, figure in figures.items():
+        say(f"{name}: {figure}")
+    write_card(FOLDER, "Pocket encoder", __doc__ or "", course, figures)
