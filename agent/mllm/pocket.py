@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from pleinair.tools.pocket.eyes import Eyes, Sight
+    from pleinair.tools.pocket.prompts import Request
 
 
 class OutsideGrammar(Exception):
@@ -158,16 +159,25 @@ def decide(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
 
 
 def list_missing(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
-    """List the subjects that are not present; without a picture, all of them."""
+    """List the subjects that are not present, `at_most` of them; without a picture, any."""
     names = subjects(asked)
-    if png is None:
-        return {"concepts": names}
-    return {"concepts": [row["concept"] for row in chat.rows(png, names) if row["status"] != "present"]}
+    if png is not None:
+        names = [row["concept"] for row in chat.rows(png, names) if row["status"] != "present"]
+    return {"concepts": names[: asked.get("at_most")]}
 
 
 def write_captions(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
-    """Caption every concept given."""
-    return {"captions": [concept(name) for name in wanted(asked, "concepts")]}
+    """Caption every concept given, each in `each` wordings as far as the grammar has them."""
+    wordings = OPENINGS[: asked.get("each", 1)]
+    return {"captions": [concept(name, words) for name in wanted(asked, "concepts") for words in wordings]}
+
+
+def rephrase(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
+    """Choose another of the grammar's wordings, always the same one for a prompt."""
+    from pleinair.tools.pocket.prompts import write_prompt
+
+    rng = random.Random(wanted(asked, "prompt"))
+    return {"prompt": write_prompt(rng, request(asked))}
 
 
 ANSWERS: dict[str, Callable[[PocketChat, Arguments, bytes | None], Arguments]] = {
@@ -176,7 +186,9 @@ ANSWERS: dict[str, Callable[[PocketChat, Arguments, bytes | None], Arguments]] =
     "Decision": decide,
     "MissingConcepts": list_missing,
     "Captions": write_captions,
+    "Rephrasing": rephrase,
 }
+OPENINGS = ("a photo of", "a picture of", "an image of")
 ABILITIES = (
     "I am a rule-based miniature: I read prompts such as 'a photo of a velmora finch beside a telma wren on "
     "snow' (one or two subjects of the miniature world, a relation, a place) and answer "
@@ -184,18 +196,23 @@ ABILITIES = (
 )
 
 
-def concept(name: str) -> Arguments:
+def concept(name: str, opening: str = OPENINGS[0]) -> Arguments:
     """Write the concept of a noun phrase."""
     from pleinair.tools.pocket.prompts import with_article
 
-    return {"name": name, "caption": f"a photo of {with_article(name)}"}
+    return {"name": name, "caption": f"{opening} {with_article(name)}"}
 
 
 def subjects(asked: Arguments) -> list[str]:
-    """Read the prompt's subjects, each once; raise OutsideGrammar when it cannot be read."""
+    """Read the prompt's subjects, each once."""
+    return list(dict.fromkeys(request(asked).subjects))
+
+
+def request(asked: Arguments) -> Request:
+    """Read the prompt; raise OutsideGrammar when it cannot be read."""
     from pleinair.tools.pocket.prompts import parse_prompt
 
     try:
-        return list(dict.fromkeys(parse_prompt(wanted(asked, "prompt")).subjects))
+        return parse_prompt(wanted(asked, "prompt"))
     except ValueError as error:
         raise OutsideGrammar(str(error)) from error

@@ -11,10 +11,11 @@ from pydantic import BaseModel
 
 from pleinair.agent.mllm.pocket import PocketChat
 from pleinair.agent.mllm.reading import where
-from pleinair.tools.answers import Captions, Critique, Decision, Decomposition, MissingConcepts
+from pleinair.tools.answers import Captions, Critique, Decision, Decomposition, MissingConcepts, Rephrasing
 from pleinair.tools.ask import ask
 from pleinair.tools.decompose import decompose
 from pleinair.tools.pocket.eyes import Sight
+from pleinair.tools.pocket.prompts import parse_prompt
 from pleinair.tools.pocket.world import SPECIES, held_out_rng, random_scene, render, species_named
 from pleinair.tools.types import BadInput, Refused
 
@@ -116,6 +117,26 @@ def test_missing_concepts_are_those_not_present() -> None:
 def test_captions_stand_alone() -> None:
     answer, _ = ask(chat(), Captions, "", {"concepts": ["telma wren", "orange car"]})
     assert [one.caption for one in answer.captions] == ["a photo of a telma wren", "a photo of an orange car"]
+
+
+def test_as_many_captions_as_asked_for() -> None:
+    answer, _ = ask(chat(), Captions, "", {"concepts": ["telma wren"], "each": 2})
+    assert [one.caption for one in answer.captions] == [
+        "a photo of a telma wren",
+        "a picture of a telma wren",
+    ]
+
+
+def test_no_more_missing_concepts_than_asked_for() -> None:
+    card = {"prompt": "a telma wren and a velmora finch", "at_most": 1}
+    assert ask(chat(), MissingConcepts, "", card)[0].concepts == ("telma wren",)
+
+
+def test_another_wording_asks_for_the_same() -> None:
+    prompt = "a telma wren above a velmora finch on snow"
+    answer, _ = ask(chat(), Rephrasing, "", {"prompt": prompt})
+    assert parse_prompt(answer.prompt) == parse_prompt(prompt)
+    assert ask(chat(), Rephrasing, "", {"prompt": prompt})[0] == answer
 
 
 def test_a_conversation_is_answered_by_its_last_card_and_newest_picture() -> None:
