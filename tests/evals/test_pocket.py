@@ -1,0 +1,32 @@
+"""The whole benchmark, once, on the trained models."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pleinair.evals.__main__ import main
+from pleinair.evals.cases import TIERS
+from pleinair.evals.run import GRAPHS
+from pleinair.tools.weights import SHIPPED
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (SHIPPED / "generator").is_dir(), reason="this checkout has no trained models"),
+]
+
+
+def test_three_prompts_give_every_figure(tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    assert main(f"pocket --prompts 3 --seed 5 --json {tmp_path}/f.json --out {out}".split()) == 0
+    figures = json.loads((tmp_path / "f.json").read_text("utf-8"))
+    assert all(figures[tier][column]["n"] == 1 for tier in TIERS for column in GRAPHS)
+    assert all(figures["graphs"][column]["faults"] == [] for column in GRAPHS)
+    assert {path.name for path in out.iterdir()} == {
+        "report.md",
+        "results.jsonl",
+        "accuracy.png",
+        "calibration.png",
+        "examples.png",
+    }
+    assert len((out / "results.jsonl").read_text("utf-8").splitlines()) == 9
