@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.types import Generator, Retriever
 
 if TYPE_CHECKING:
@@ -28,4 +29,5 @@ class Context:
     store: ArtifactStore
     k: int = 4  # hits looked at for a concept
     floor: float = 0.0  # cosine similarity under which retrieval abstains
+    imagerag: ImageRAGOptions = ImageRAGOptions()  # read by the graph of that name only
     on_step: Callable[[int, int], None] = carry_on  # steps done, steps in all; raises Cancelled to stop

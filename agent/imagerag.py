@@ -1,46 +1,182 @@
-"""The steps that ImageRAG has and the loop has not (ICLR 2026, section 3 and appendix D)."""
+"""The steps that ImageRAG has and the loop has not (ICLR 2026, section 3 and appendix D).
+
+Personalisation is no mode of its own: it is what happens when a run is given pictures. Each step that asks a
+model has its own node, so that a resumed run does not ask again what was answered.
+"""
 
 from __future__ import annotations
 
 from time import perf_counter
 
 from langgraph.runtime import Runtime
+from langgraph.types import Send
 
-from pleinair.agent import budget, ledger
+from pleinair.agent import budget, ledger, nodes, routes
 from pleinair.agent.context import Context
+from pleinair.agent.imagerag_state import (
+    ImageRAGState,
+    captions,
+    given,
+    kept,
+    obstacle,
+    pick,
+    room,
+    rounds_left,
+    tries,
+)
 from pleinair.agent.nodes import Update
-from pleinair.agent.state import LookUp, State, changed
+from pleinair.agent.state import LookUp, changed
 from pleinair.tools import imagerag
 from pleinair.tools.retrieve import retrieve as look_up
-from pleinair.tools.types import Concept, Outcome, Refused, Repair, Usage
+from pleinair.tools.types import Concept, Ending, Outcome, Refused, Repair, Request, Usage
 
 
-def decide(state: State, runtime: Runtime[Context]) -> Update:
-    """Look at the draft; where it matches, it is the answer and nothing is looked up."""
+def draft(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
+    """Draw the prompt with nothing but the user's own pictures."""
+    request = nodes.new_request(state, runtime.context, references=given(state))
+    return nodes.attempt(state, runtime, request, ())
+
+
+def decide(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
+    """Look at the newest picture; where it matches, it is the answer and nothing more is looked up."""
     newest = ledger.latest(state.attempts)
     if newest is None or budget.limit(state, budget.QUESTION):
-        return {}
-    png = runtime.context.store.read(newest.picture)
+        return changed(decision=None)
     try:
-        decision, usage = imagerag.decide(png, state.prompt, model=runtime.context.model)
+        decision, usage = imagerag.decide(talk(state, runtime.context))
     except Refused as refusal:
-        return changed(outcome=Outcome(ending="refused", reason=str(refusal)))
-    if not decision.match:
-        return changed(usage=[usage])
-    reason = f"the draft matches: {decision.why}"
-    return changed(outcome=Outcome(ending="accepted", reason=reason, best=newest), usage=[usage])
+        return ended(state, "refused", str(refusal))
+    rest = changed(decision=decision, usage=[usage])
+    if decision.match:
+        which = "picture" if newest.repairs else "draft"
+        return ended(state, "accepted", f"the {which} matches: {decision.why}") | rest
+    if rounds_left(state, runtime.context) < 1:
+        return ended(state, "stopped", f"no match: {decision.why}") | rest
+    return rest
 
 
-def find_missing(state: State, runtime: Runtime[Context]) -> Update:
-    """List what is missing and caption it; with nothing named, the prompt is the caption."""
+def find_missing(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
+    """List what is missing, or before the first picture all that is needed."""
+    if runtime.context.imagerag.retrieve_by == "prompt":
+        return changed(missing=[])
+    names, usage = imagerag.list_concepts(talk(state, runtime.context), tries(state, runtime.context))
+    return changed(missing=names, usage=usage)
+
+
+def caption(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
+    """Caption what is missing; with nothing named, the prompt is the caption."""
+    options = runtime.context.imagerag
+    if not state.missing:
+        return chosen([whole(imagerag.one_line(state.prompt))], [])
+    if options.retrieve_by == "concepts":
+        return chosen([whole(name) for name in state.missing], [])
+    try:
+        concepts, usage = imagerag.write_captions(talk(state, runtime.context), options.captions)
+    except Refused as refusal:
+        return ended(state, "refused", str(refusal))
+    return chosen(concepts, [usage])
+
+
+def retrieve(state: LookUp, runtime: Runtime[Context]) -> Update:
+    """Take the most similar picture for each caption, however similar it is unless there is a threshold."""
+    started, context = perf_counter(), runtime.context
+    options, concept = context.imagerag, Concept.model_validate(state)
+    floor = -1.0 if options.threshold is None else options.threshold
+    found = [
+        look_up(
+            Concept(name=concept.name, caption=line),
+            retriever=context.retriever,
+            k=options.rounds,  # a round tries what the rounds before have left
+            floor=floor,
+        )
+        for line in concept.caption.splitlines()
+    ]
+    return changed(retrievals=[imagerag.merge(found)], usage=[Usage(seconds=perf_counter() - started)])
+
+
+def select(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
+    """Fill the slots in the order of the list, after the user's pictures, and fix the next request.
+
+    References of the round before stay for concepts that are no longer missing, as far as there is room.
+    """
+    context, own, space = runtime.context, given(state), room(state, runtime.context)
+    picks = pick(state, context)
+    new = tuple(nodes.make_reference(one, context) for one in picks)
+    references = (*kept(state)[: space - len(new)], *new)
+    prompt = imagerag.augment(
+        context.imagerag.template, state.prompt, captions(state, references), before=len(own)
+    )
+    request = nodes.new_request(state, context, references=(*own, *references), prompt=prompt)
+    served = {one.concept for one in picks}
+    return fixed(state, request, [one for one in state.repairs if one.concept in served])
+
+
+def rephrase(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
+    """Fix the next request with the prompt in other words and nothing looked up."""
+    context = runtime.context
+    try:
+        prompt, usage = imagerag.rephrase(talk(state, context))
+    except Refused as refusal:
+        return ended(state, "refused", str(refusal))
+    request = nodes.new_request(state, context, references=given(state), prompt=prompt)
+    repair = Repair(concept=state.prompt, action="reword", why=prompt)
+    return fixed(state, request, [repair]) | changed(usage=[usage])
+
+
+def finish(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
+    """Say how it ended: a result that nobody looked at is never called a match."""
+    if not state.outcome and rounds_left(state, runtime.context):
+        return ended(state, "stopped", obstacle(state, runtime.context) or "seconds")
+    if not state.outcome and not state.attempts[-1].repairs:
+        return ended(state, "stopped", f"drawn without a reference: {why_not(state)}")
+    return nodes.finish_unchecked(state)
+
+
+def route_start(state: ImageRAGState, runtime: Runtime[Context]) -> str:
+    """Begin with a draft, or at once with the look-up."""
+    draws = runtime.context.imagerag.mode == "draft_first"
+    return "draft" if draws else route_after_decide(state, runtime)
+
+
+def route_after_decide(state: ImageRAGState, runtime: Runtime[Context]) -> str:
+    """Go on where there is no match and a whole pass is allowed."""
+    if state.outcome or obstacle(state, runtime.context):
+        return "finish"
+    return "rephrase" if runtime.context.imagerag.rephrase_only else "find_missing"
+
+
+def route_after_caption(state: ImageRAGState) -> list[Send] | str:
+    """Look the captions up, unless the model declined to write them."""
+    return "finish" if state.outcome else routes.route_after_plan(state)
+
+
+def route_to_generate(state: ImageRAGState) -> str:
+    """Draw the request, unless it brings nothing new."""
+    return "finish" if state.outcome else "generate"
+
+
+def route_after_generate(state: ImageRAGState, runtime: Runtime[Context]) -> str:
+    """Look at the result only where the rounds ask for it: the paper's experiments do not."""
+    return "decide" if runtime.context.imagerag.rounds > 1 else "finish"
+
+
+def talk(state: ImageRAGState, context: Context) -> imagerag.Talk:
+    """Rebuild the conversation of this round; the pictures are read from the store."""
     newest = ledger.latest(state.attempts)
-    assert newest is not None, "`find_missing` comes after a draft"
-    png = runtime.context.store.read(newest.picture)
-    names, asked = imagerag.list_missing(png, state.prompt, model=runtime.context.model)
-    if not names:
-        return chosen([Concept(name=state.prompt, caption=state.prompt)], [asked])
-    concepts, captioned = imagerag.write_captions(names, model=runtime.context.model)
-    return chosen(concepts, [asked, captioned])
+    return imagerag.Talk(
+        model=context.model,
+        prompt=state.prompt,
+        given=tuple(context.store.read(picture) for picture in state.pictures),
+        drawn=context.store.read(newest.picture) if newest else None,
+        decision=state.decision,
+        missing=tuple(state.missing),
+        room=room(state, context),
+    )
+
+
+def whole(text: str) -> Concept:
+    """Look a text up as it is."""
+    return Concept(name=text, caption=text)
 
 
 def chosen(concepts: list[Concept], usage: list[Usage]) -> Update:
@@ -49,16 +185,20 @@ def chosen(concepts: list[Concept], usage: list[Usage]) -> Update:
     return changed(concepts=concepts, repairs=repairs, usage=usage)
 
 
-def retrieve_first(state: LookUp, runtime: Runtime[Context]) -> Update:
-    """Take the most similar picture of the library, however similar it is (no threshold)."""
-    started, concept = perf_counter(), Concept.model_validate(state)
-    found = look_up(concept, retriever=runtime.context.retriever, k=1, floor=-1.0)
-    return changed(retrievals=[found], usage=[Usage(seconds=perf_counter() - started)])
+def fixed(state: ImageRAGState, request: Request, repairs: list[Repair]) -> Update:
+    """Set the next request; one that was drawn before is not paid for again."""
+    if not any(done.request == request for done in state.attempts):
+        return changed(request=request, repairs=repairs)
+    return ended(state, "stopped", f"nothing new to draw from: {why_not(state)}")
 
 
-def route_after_decide(state: State) -> str:
-    """Go on where the draft does not match and one more picture and two questions are allowed."""
-    if state.outcome or not state.attempts:
-        return "finish"
-    spend = Usage(images=1, mllm_calls=2)
-    return "finish" if budget.limit(state, spend) else "find_missing"
+def why_not(state: ImageRAGState) -> str:
+    """Say why the look-ups gave nothing."""
+    reasons = dict.fromkeys(found.reason for found in state.retrievals if found.reason)
+    return "; ".join(reasons) or "all was tried"
+
+
+def ended(state: ImageRAGState, ending: Ending, reason: str) -> Update:
+    """End with the newest picture, which is the paper's answer."""
+    best = ledger.latest(state.attempts)
+    return changed(outcome=Outcome(ending=ending, reason=reason, best=best))

@@ -1,27 +1,33 @@
-"""ImageRAG in its draft-first mode: decide, list what is missing, caption, look up, draw again once."""
+"""ImageRAG: draw, decide, list what is missing, caption it, look it up, draw again; with every switch."""
 
 from langgraph.graph import END, START, StateGraph
 
-from pleinair.agent import imagerag, nodes, routes
+from pleinair.agent import imagerag, nodes
 from pleinair.agent.context import Context
-from pleinair.agent.state import Input, Output, State
+from pleinair.agent.imagerag_state import ImageRAGInput, ImageRAGState
+from pleinair.agent.state import Output
 
-builder = StateGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
-builder.add_node("draft", nodes.draft)
+builder = StateGraph(ImageRAGState, context_schema=Context, input_schema=ImageRAGInput, output_schema=Output)
+builder.add_node("draft", imagerag.draft)
 builder.add_node("decide", imagerag.decide)
 builder.add_node("find_missing", imagerag.find_missing)
-builder.add_node("retrieve", imagerag.retrieve_first)
-builder.add_node("select", nodes.select)
+builder.add_node("caption", imagerag.caption)
+builder.add_node("rephrase", imagerag.rephrase)
+builder.add_node("retrieve", imagerag.retrieve)
+builder.add_node("select", imagerag.select)
 builder.add_node("generate", nodes.generate)
-builder.add_node("finish", nodes.finish_unchecked)
+builder.add_node("finish", imagerag.finish)
 
-builder.add_edge(START, "draft")
+NEXT = ["find_missing", "rephrase", "finish"]
+builder.add_conditional_edges(START, imagerag.route_start, ["draft", *NEXT])
 builder.add_edge("draft", "decide")
-builder.add_conditional_edges("decide", imagerag.route_after_decide, ["find_missing", "finish"])
-builder.add_conditional_edges("find_missing", routes.route_after_plan, ["retrieve", "select"])
+builder.add_conditional_edges("decide", imagerag.route_after_decide, NEXT)
+builder.add_edge("find_missing", "caption")
+builder.add_conditional_edges("caption", imagerag.route_after_caption, ["retrieve", "select", "finish"])
 builder.add_edge("retrieve", "select")
-builder.add_edge("select", "generate")
-builder.add_edge("generate", "finish")
+builder.add_conditional_edges("select", imagerag.route_to_generate, ["generate", "finish"])
+builder.add_conditional_edges("rephrase", imagerag.route_to_generate, ["generate", "finish"])
+builder.add_conditional_edges("generate", imagerag.route_after_generate, ["decide", "finish"])
 builder.add_edge("finish", END)
 
 graph = builder.compile(name="imagerag")

@@ -25,12 +25,18 @@ class Decision(Value):
 
 
 class MissingConcepts(Value):
-    """List what the prompt asks for and the picture lacks."""
+    """List what the prompt asks for and the picture lacks; without a picture, all that the prompt needs."""
 
     concepts: tuple[str, ...]
 
 
 class Captions(Value):
-    """Give each concept one stand-alone caption of a picture that would show it."""
+    """Give each concept its stand-alone captions of pictures that would show it, each with its concept."""
 
     captions: tuple[Concept, ...]
+
+
+class Rephrasing(Value):
+    """Give the prompt in other words that a picture generator will follow better."""
+
+    prompt: str = Field(min_length=1)

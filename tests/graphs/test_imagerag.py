@@ -1,0 +1,338 @@
+"""ImageRAG with scripted engines: the paper's default, its modes and its switches."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles import ListRetriever, SquareGenerator, call
+from hearing import Answers, HearingChat, Painter, cards, hearing, shown
+from langgraph.checkpoint.memory import InMemorySaver
+from PIL import Image
+
+from pleinair.agent.context import Context
+from pleinair.agent.mllm.pocket import PocketChat
+from pleinair.agent.state import Output
+from pleinair.graphs.imagerag import builder, graph
+from pleinair.tools.artifacts import ArtifactStore
+from pleinair.tools.imagerag import DECIDE_EDIT, ImageRAGOptions
+from pleinair.tools.types import BadInput, Budget, Hit, ModelFault, Picture, Request
+
+PROMPT = "a finch by a coupe"
+UNCHECKED = "the result is not checked by this graph"
+HITS = {
+    "a photo of a finch": [Hit(id="finch.png", score=0.1), Hit(id="finch-2.png", score=0.05)],
+    "a photo of a coupe": [Hit(id="coupe.png", score=0.3)],
+    "finch": [Hit(id="by-name.png", score=0.2)],
+    PROMPT: [Hit(id="by-prompt.png", score=0.2)],
+}
+
+
+class Studio:
+    """Run the graph with scripted engines and keep what they saw."""
+
+    def __init__(self, folder: Path, answers: Answers, *, slots: int = 2, **options: Any) -> None:
+        self.model: HearingChat = hearing(answers)
+        self.generator = SquareGenerator(slots)
+        self.context = Context(
+            model=self.model,
+            generator=self.generator,
+            retriever=ListRetriever(HITS),
+            store=ArtifactStore(folder / "artifacts"),
+            floor=0.9,  # of the loop's; ImageRAG has a threshold of its own
+            imagerag=ImageRAGOptions(**options),
+        )
+
+    def run(self, **fields: Any) -> Output:
+        return call(graph, self.context, PROMPT, **fields)
+
+    def end(self, **fields: Any) -> tuple[str, str, int | None]:
+        """Run and give the ending, its reason and the number of the best attempt."""
+        outcome = self.run(**fields).outcome
+        assert outcome is not None
+        return outcome.ending, outcome.reason, outcome.best.number if outcome.best else None
+
+    def own(self, *colours: str) -> list[Picture]:
+        return [self.context.store.put(Image.new("RGB", (8, 8), colour)) for colour in colours]
+
+    @property
+    def requests(self) -> list[Request]:
+        return self.generator.requests
+
+    @property
+    def used(self) -> list[list[str]]:
+        """Give for each picture what its references were found as, or whose they are."""
+        return [[one.hit.source or one.hit.id for one in request.references] for request in self.requests]
+
+
+def test_a_matching_draft_is_the_answer(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter(matches=(True,)))
+    assert studio.end() == ("accepted", "the draft matches: as asked", 0)
+    assert studio.model.asked == ["Decision"]
+    assert studio.run().retrievals == []
+
+
+def test_by_default_the_top_hits_are_taken_however_far_with_the_same_seed(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("finch", "coupe"))
+    assert studio.end(seed=7) == ("stopped", UNCHECKED, 1)
+    assert studio.model.asked == ["Decision", "MissingConcepts", "Captions"]
+    assert studio.used == [[], ["finch.png", "coupe.png"]]
+    draft, final = studio.requests
+    assert final == draft.model_copy(update={"references": final.references})
+    assert draft.seed == 7
+
+
+def test_one_hit_is_looked_at_for_each_caption(tmp_path: Path) -> None:
+    output = Studio(tmp_path, Painter("finch")).run()
+    assert [(one.concept, one.query, len(one.hits)) for one in output.retrievals] == [
+        ("finch", "a photo of a finch", 1)
+    ]
+    assert [one.action for one in output.attempts[1].repairs] == ["add_reference"]
+
+
+def test_after_three_empty_lists_the_prompt_is_the_caption(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter())
+    assert [one.query for one in studio.run().retrievals] == [PROMPT]
+    assert studio.model.asked == ["Decision", *["MissingConcepts"] * 3]
+    assert studio.model.temperatures("MissingConcepts") == pytest.approx([0, 1 / 3, 2 / 3])
+
+
+@pytest.mark.parametrize(
+    ("budget", "reason", "pictures"),
+    [
+        (Budget(attempts=0), "attempts", 0),
+        (Budget(attempts=1), "attempts", 1),
+        (Budget(mllm_calls=0), "mllm_calls", 1),
+        (Budget(mllm_calls=2), "mllm_calls", 1),
+        (Budget(seconds=0), "seconds", 0),
+        (Budget(mllm_calls=3), UNCHECKED, 2),
+    ],
+)
+def test_every_limit_is_kept_and_named(tmp_path: Path, budget: Budget, reason: str, pictures: int) -> None:
+    studio = Studio(tmp_path, Painter("finch"))
+    assert studio.end(budget=budget) == ("stopped", reason, pictures - 1 if pictures else None)
+    assert len(studio.requests) == pictures
+
+
+def test_repetitions_leave_questions_for_the_captions(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("finch", MissingConcepts=["", None]))
+    studio.run(budget=Budget(mllm_calls=4))
+    assert studio.model.asked == ["Decision", "MissingConcepts", "MissingConcepts", "Captions"]
+
+
+@pytest.mark.parametrize("retrieve_by", ["captions", "prompt"])
+def test_without_a_decision_nothing_more_is_drawn(tmp_path: Path, retrieve_by: str) -> None:
+    studio = Studio(tmp_path, Painter("finch"), retrieve_by=retrieve_by)
+    assert studio.end(budget=Budget(mllm_calls=0)) == ("stopped", "mllm_calls", 0)
+
+
+@pytest.mark.parametrize("question", ["Decision", "Captions"])
+def test_a_refusal_keeps_the_draft(tmp_path: Path, question: str) -> None:
+    answers = Painter("finch")
+    answers.prose[question] = ["I may not."]
+    assert Studio(tmp_path, answers).end() == ("refused", "I may not.", 0)
+
+
+def test_a_library_without_an_answer_costs_no_second_picture(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("dragon"))
+    reason = "nothing new to draw from: no picture in the library was found"
+    assert studio.end() == ("stopped", reason, 0)
+    assert len(studio.requests) == 1
+
+
+def test_no_more_concepts_than_slots_are_asked_for(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("coupe", "finch"), slots=1)
+    studio.run()
+    assert cards(studio.model.conversation("MissingConcepts"))[-1]["at_most"] == 1
+    assert studio.used == [[], ["coupe.png"]]
+
+
+def test_a_generator_without_slots_draws_once(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("finch"), slots=0)
+    assert studio.end() == ("stopped", "no slot is free for a reference", 0)
+
+
+def test_several_captions_fill_the_slots_concept_by_concept(tmp_path: Path) -> None:
+    pair = [{"name": "x", "caption": "a photo of a finch"}, {"name": "x", "caption": "finch"}]
+    answers = Painter("x", "coupe", Captions=[{"captions": [*pair, {"name": "coupe", "caption": PROMPT}]}])
+    studio = Studio(tmp_path, answers, slots=3, captions=2)
+    studio.run()
+    assert studio.used[1] == ["finch.png", "by-prompt.png", "by-name.png"]
+
+
+def test_generation_draws_once_from_all_that_is_needed(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("finch", "coupe"), mode="generation")
+    assert studio.end(seed=7) == ("stopped", UNCHECKED, 0)
+    assert studio.model.asked == ["MissingConcepts", "Captions"]
+    assert (studio.used, studio.requests[0].seed) == ([["finch.png", "coupe.png"]], 7)
+
+
+def test_generation_without_a_find_says_so(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("dragon"), mode="generation")
+    reason = "drawn without a reference: no picture in the library was found"
+    assert studio.end() == ("stopped", reason, 0)
+    assert studio.used == [[]]
+
+
+@pytest.mark.parametrize(("slots", "used"), [(3, ["finch.png", "coupe.png"]), (2, ["finch.png"])])
+def test_own_pictures_come_first_and_take_slots(tmp_path: Path, slots: int, used: list[str]) -> None:
+    studio = Studio(tmp_path, Painter("finch", "coupe"), slots=slots, template="examples")
+    studio.run(pictures=studio.own("red"))
+    mine = "given with the prompt"
+    assert studio.used == [[mine], [mine, *used]]
+    assert "examples of a photo of a finch: image 2" in studio.requests[1].prompt
+    assert studio.requests[0].prompt == PROMPT
+
+
+def test_own_pictures_make_the_decision_one_about_an_edit(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("finch"))
+    output = studio.run(pictures=studio.own("red"))
+    heard = studio.model.conversation("Captions")
+    store, drawn = studio.context.store, output.attempts[0].picture
+    assert cards(heard)[0]["question"] == DECIDE_EDIT
+    assert shown(heard)[0] == [store.read(studio.own("red")[0]), store.read(drawn)]
+
+
+def test_own_pictures_in_every_slot_leave_no_room(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("finch"))
+    pictures = studio.own("red", "blue")
+    assert studio.end(pictures=pictures) == ("stopped", "no slot is free for a reference", 0)
+
+
+def test_more_own_pictures_than_slots_are_refused(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("finch"), slots=1)
+    with pytest.raises(BadInput, match="takes 1 references, got 2"):
+        studio.run(pictures=studio.own("red", "blue"))
+
+
+def test_rephrasing_looks_nothing_up(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("finch"), rephrase_only=True)
+    output = studio.run()
+    assert (studio.model.asked, output.retrievals) == (["Decision", "Rephrasing"], [])
+    assert [request.prompt for request in studio.requests] == [PROMPT, f"plainly: {PROMPT}"]
+    assert studio.used == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("said", "end"),
+    [
+        ({"prompt": PROMPT}, ("stopped", "nothing new to draw from: all was tried", 0)),
+        ("I may not.", ("refused", "I may not.", 0)),
+    ],
+)
+def test_no_new_words_are_no_new_picture(tmp_path: Path, said: Any, end: Any) -> None:
+    studio = Studio(tmp_path, Painter(Rephrasing=[said]), rephrase_only=True)
+    assert studio.end() == end
+
+
+@pytest.mark.parametrize(
+    ("retrieve_by", "used", "asked"),
+    [
+        ("concepts", "by-name.png", ["Decision", "MissingConcepts"]),
+        ("prompt", "by-prompt.png", ["Decision"]),
+    ],
+)
+def test_the_ablations_look_up_less(tmp_path: Path, retrieve_by: str, used: str, asked: list[str]) -> None:
+    studio = Studio(tmp_path, Painter("finch"), retrieve_by=retrieve_by)
+    studio.run()
+    assert (studio.used[1], studio.model.asked) == ([used], asked)
+
+
+def test_a_threshold_leaves_weak_hits_out(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("finch", "coupe"), threshold=0.2)
+    output = studio.run()
+    assert studio.used[1] == ["coupe.png"]
+    assert [one.abstained for one in output.retrievals] == [True, False]
+    assert [one.concept for one in output.attempts[1].repairs] == ["coupe"]
+
+
+def test_nothing_above_the_threshold_ends_with_both_numbers(tmp_path: Path) -> None:
+    reason = "nothing new to draw from: best match 0.10 is under the floor 0.20"
+    assert Studio(tmp_path, Painter("finch"), threshold=0.2).end() == ("stopped", reason, 0)
+
+
+def test_rounds_go_on_until_a_match(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("finch", matches=(False, False, True)), rounds=3)
+    assert studio.end() == ("accepted", "the picture matches: as asked", 2)
+    assert studio.used == [[], ["finch.png"], ["finch-2.png"]]
+    assert len({request.seed for request in studio.requests}) == 1
+
+
+def test_the_last_round_is_looked_at_too(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("finch"), rounds=2)
+    assert studio.end() == ("stopped", "no match: not yet", 2)
+    assert studio.model.asked.count("Decision") == 3
+
+
+def test_a_round_tries_no_picture_twice(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("coupe"), rounds=3)
+    assert studio.end() == ("stopped", "nothing new to draw from: all was tried", 1)
+    assert studio.used == [[], ["coupe.png"]]
+
+
+@pytest.mark.parametrize(("slots", "last"), [(2, ["finch.png", "coupe.png"]), (1, ["coupe.png"])])
+def test_what_a_round_brought_in_stays_while_there_is_room(
+    tmp_path: Path, slots: int, last: list[str]
+) -> None:
+    lists: list[Any] = [{"concepts": ["finch"]}, {"concepts": ["coupe"]}]
+    studio = Studio(tmp_path, Painter(MissingConcepts=lists), rounds=2, slots=slots)
+    studio.run()
+    assert studio.used[1:] == [["finch.png"], last]
+
+
+@pytest.mark.parametrize(
+    ("budget", "reason"), [(Budget(attempts=2), "attempts"), (Budget(mllm_calls=5), "mllm_calls")]
+)
+def test_rounds_keep_the_budget(tmp_path: Path, budget: Budget, reason: str) -> None:
+    studio = Studio(tmp_path, Painter("finch"), rounds=5)
+    assert studio.end(budget=budget) == ("stopped", reason, 1)
+
+
+def test_generation_in_rounds_looks_and_then_lists_what_is_missing(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("finch", matches=(False, True)), mode="generation", rounds=2)
+    assert studio.end() == ("accepted", "the picture matches: as asked", 1)
+    calls = ["MissingConcepts", "Captions", "Decision"]
+    assert studio.model.asked == [*calls, *calls]
+
+
+def test_the_single_picture_template_takes_one(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("finch", "coupe"), template="image")
+    studio.run()
+    assert studio.used[1] == ["finch.png"]
+    assert studio.requests[1].prompt == f"According to this image of a photo of a finch, generate {PROMPT}"
+
+
+def test_a_resumed_run_asks_only_what_was_not_answered(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("finch", Captions=[{"captions": 3}, None]))
+    app: Any = builder.compile(checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "1"}}
+    with pytest.raises(ModelFault):
+        app.invoke({"prompt": PROMPT}, config, context=studio.context)
+    app.invoke(None, config, context=studio.context)
+    assert studio.model.asked == ["Decision", "MissingConcepts", "Captions", "Captions"]
+    assert len(studio.requests) == 2
+
+
+def test_the_checkpoint_holds_plain_json_without_pictures(tmp_path: Path) -> None:
+    studio, saver = Studio(tmp_path, Painter("finch")), InMemorySaver()
+    config: Any = {"configurable": {"thread_id": "1"}}
+    given = {"prompt": PROMPT, "pictures": [one.model_dump() for one in studio.own("red")]}
+    app: Any = builder.compile(checkpointer=saver)
+    app.invoke(given, config, context=studio.context)
+    values = app.get_state(config).values
+    assert {type(value) for value in values.values()} <= {str, int, list, dict}
+    assert values["decision"] == {"match": False, "why": "not yet"}
+    assert max(len(blob[1]) for blob in saver.blobs.values()) < 8 * 1024
+
+
+def test_the_pocket_model_knows_the_questions(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter())
+    hits = {"a photo of a velmora finch": [Hit(id="finch.png", score=0.5)]}
+    context = Context(
+        model=PocketChat(),
+        generator=studio.generator,
+        retriever=ListRetriever(hits),
+        store=studio.context.store,
+        imagerag=ImageRAGOptions(mode="generation"),
+    )
+    call(graph, context, "a velmora finch in the snow")
+    assert studio.used == [["finch.png"]]

@@ -1,0 +1,225 @@
+"""ImageRAG's questions: one conversation, pairs by name, tries that get warmer, templates."""
+
+from typing import Any
+
+import pytest
+from doubles import ScriptedChat
+from hearing import HearingChat, Painter, cards, hearing, said, shown
+from langchain_core.messages import SystemMessage
+
+from pleinair.tools.answers import Captions, Decision, MissingConcepts
+from pleinair.tools.ask import ask, warmed
+from pleinair.tools.imagerag import (
+    DECIDE,
+    DECIDE_EDIT,
+    MISSING,
+    NEEDED,
+    ImageRAGOptions,
+    Talk,
+    augment,
+    decide,
+    list_concepts,
+    merge,
+    rephrase,
+    write_captions,
+)
+from pleinair.tools.types import Hit, ModelFault, Refused, Retrieval
+
+NO = Decision(match=False, why="No, there is no finch, yes, only a coupe.")
+
+
+def talk(model: HearingChat, **fields: Any) -> Talk:
+    usual: dict[str, Any] = {"model": model, "prompt": "a finch", "drawn": b"png", "room": 3}
+    return Talk(**usual | fields)
+
+
+def captioned(model: HearingChat, *missing: str, each: int = 1) -> dict[str, str]:
+    concepts, _ = write_captions(talk(model, decision=NO, missing=missing), each)
+    return {one.name: one.caption for one in concepts}
+
+
+def test_the_three_calls_share_one_conversation() -> None:
+    model = hearing(Painter("finch"))
+    captioned(model, "finch")
+    heard = model.conversation("Captions")
+    assert [type(message) for message in heard[:1]] == [SystemMessage]
+    assert [card["question"] for card in cards(heard)][:2] == [DECIDE, MISSING]
+    assert cards(heard)[2]["concepts"] == ["finch"]
+    assert said(heard) == [NO.model_dump(), {"concepts": ["finch"]}]
+    assert shown(heard) == [[b"png"], [], []]  # the picture is sent once, where it was asked about
+
+
+def test_the_instruction_is_the_same_in_every_call() -> None:
+    model = hearing(Painter("finch"))
+    decide(talk(model))
+    list_concepts(talk(model, decision=NO))
+    captioned(model, "finch")
+    first, second, third = (messages for _, _, messages in model.heard)
+    assert first[0] == second[0] == third[0]
+    assert first[1] == second[1] == third[1]
+
+
+def test_without_a_decision_the_picture_comes_with_the_list() -> None:
+    model = hearing(Painter("finch"))
+    list_concepts(talk(model, drawn=None, given=(b"mine",)))
+    heard = model.conversation("MissingConcepts")
+    assert (cards(heard)[0]["question"], shown(heard)) == (NEEDED, [[b"mine"]])
+
+
+def test_with_own_pictures_the_decision_is_about_the_edit() -> None:
+    model = hearing(Painter())
+    decide(talk(model, given=(b"mine",)))
+    heard = model.conversation("Decision")
+    assert (cards(heard)[0]["question"], shown(heard)) == (DECIDE_EDIT, [[b"mine", b"png"]])
+
+
+@pytest.mark.parametrize("match", [True, False])
+def test_a_yes_in_the_words_of_a_no_is_no_yes(match: bool) -> None:
+    model = hearing(Painter(Decision=[{"match": match, "why": NO.why}]))
+    assert decide(talk(model))[0].match is match
+
+
+def test_a_yes_in_prose_is_no_decision() -> None:
+    with pytest.raises(Refused, match="I cannot say yes"):
+        decide(talk(hearing(Painter(Decision=["I cannot say yes."]))))
+
+
+@pytest.mark.parametrize("failure", ["I can't.", "unable", "", {"concepts": []}, {"concepts": [" ", ""]}])
+def test_a_failed_list_is_asked_for_again_and_warmer(failure: Any) -> None:
+    model = hearing(Painter("finch", MissingConcepts=[failure, failure, None]))
+    names, usage = list_concepts(talk(model, decision=NO))
+    assert names == ["finch"]
+    assert model.temperatures("MissingConcepts") == pytest.approx([0, 1 / 3, 2 / 3])
+    assert sum(one.mllm_calls for one in usage) == 3
+
+
+def test_after_three_failures_there_is_no_list() -> None:
+    model = hearing(Painter("finch", MissingConcepts=["", "", "", None]))
+    assert list_concepts(talk(model))[0] == []
+    assert len(model.heard) == 3
+
+
+def test_the_tries_can_be_fewer() -> None:
+    model = hearing(Painter("finch", MissingConcepts=["", None]))
+    assert list_concepts(talk(model), tries=1)[0] == []
+
+
+def test_a_concept_called_unable_is_a_concept() -> None:
+    model = hearing(Painter("a sign that says unable", "can't opener"))
+    assert list_concepts(talk(model))[0] == ["a sign that says unable", "can't opener"]
+    assert len(model.heard) == 1
+
+
+def test_a_misfit_list_is_a_fault_and_not_repeated() -> None:
+    model = hearing(Painter(MissingConcepts=[{"concepts": 3}]))
+    with pytest.raises(ModelFault):
+        list_concepts(talk(model))
+    assert len(model.heard) == 1
+
+
+def test_a_model_without_temperature_is_asked_as_it_is() -> None:
+    plain = ScriptedChat(policy=lambda *_: {"concepts": ["finch"]})
+    assert warmed(plain, 0.5) is plain
+    assert list_concepts(Talk(model=plain, prompt="p"))[0] == ["finch"]
+
+
+def test_warming_leaves_the_callers_model_alone() -> None:
+    model = hearing(Painter("finch"))
+    assert warmed(model, 0.5) is not model
+    assert model.temperature is None
+
+
+def test_no_more_concepts_than_slots_are_asked_for_or_used() -> None:
+    model = hearing(Painter("finch", "coupe", "tulip"))
+    assert list_concepts(talk(model, room=2))[0] == ["finch", "coupe"]
+    assert cards(model.conversation("MissingConcepts"))[-1]["at_most"] == 2
+
+
+def test_a_concept_named_twice_counts_once_and_keeps_its_place() -> None:
+    model = hearing(Painter("finch", " Coupe ", "FINCH", "tulip"))
+    assert list_concepts(talk(model))[0] == ["finch", "Coupe", "tulip"]
+
+
+def test_captions_are_paired_by_name_and_not_by_line() -> None:
+    captions = {"captions": [{"name": "Coupe ", "caption": "b"}, {"name": "finch", "caption": "a"}]}
+    assert captioned(hearing(Painter(Captions=[captions])), "finch", "coupe") == {"finch": "a", "coupe": "b"}
+
+
+def test_a_caption_of_something_else_is_left_out_and_a_missing_one_is_the_name() -> None:
+    chatter = {"captions": [{"name": "Here are the captions:", "caption": "finch"}]}
+    assert captioned(hearing(Painter(Captions=[chatter])), "finch") == {"finch": "finch"}
+
+
+@pytest.mark.parametrize(
+    "caption", ["a dog's bowl", "3.5mm jack plug", "- a dash", '1. "one"', "7", "l" * 999]
+)
+def test_a_caption_stays_as_it_was_written(caption: str) -> None:
+    given = {"captions": [{"name": "x", "caption": caption}]}
+    assert captioned(hearing(Painter(Captions=[given])), "x") == {"x": caption}
+
+
+@pytest.mark.parametrize(("caption", "kept"), [(" ", "x"), ("two\nlines ", "two lines")])
+def test_a_caption_is_one_line_and_never_blank(caption: str, kept: str) -> None:
+    given = {"captions": [{"name": "x", "caption": caption}]}
+    assert captioned(hearing(Painter(Captions=[given])), "x") == {"x": kept}
+
+
+def test_several_captions_a_concept_are_lines_of_one() -> None:
+    given = {"captions": [{"name": name, "caption": f"{name} {n}"} for n in (1, 1, 2, 3) for name in "ab"]}
+    assert captioned(hearing(Painter(Captions=[given])), "a", "b", each=2) == {
+        "a": "a 1\na 2",
+        "b": "b 1\nb 2",
+    }
+
+
+def test_the_rephrasing_knows_the_picture_that_failed() -> None:
+    model = hearing(Painter())
+    prompt, _ = rephrase(talk(model, decision=NO))
+    assert prompt == "plainly: a finch"
+    assert shown(model.conversation("Rephrasing")) == [[b"png"], []]
+
+
+@pytest.mark.parametrize("schema", [Decision, MissingConcepts, Captions])
+def test_prose_to_a_single_question_is_a_refusal(schema: Any) -> None:
+    with pytest.raises(Refused, match="I may not"):
+        ask(hearing(lambda *_: "I may not."), schema, "", {})
+
+
+def test_the_first_hits_of_all_captions_come_before_the_second_ones() -> None:
+    def found(query: str, *ids: str) -> Retrieval:
+        hits = tuple(Hit(id=id, score=0.5) for id in ids)
+        return Retrieval(concept="a", query=query, hits=hits, abstained=not ids, reason="" if ids else "none")
+
+    both = merge([found("a 1", "x", "y"), found("a 2"), found("a 3", "z", "x")])
+    assert [hit.id for hit in both.hits] == ["x", "z", "y"]
+    assert (both.query, both.abstained) == ("a 1\na 2\na 3", False)
+    assert (merge([found("a 1"), found("a 2")]).reason, merge([found("a 1")]).query) == ("none", "a 1")
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt"),
+    [
+        ("plain", "a b"),
+        ("examples", "According to these examples of a finch: image 2, a coupe: image 3, generate a b"),
+        (
+            "images",
+            "According to these images of a finch: <img><|image_2|></img>, a coupe: <img><|image_3|></img>, "
+            "generate a b",
+        ),
+        ("image", "According to this image of a finch, generate a b"),
+    ],
+)
+def test_each_template_numbers_the_pictures_after_the_users_own(template: Any, prompt: str) -> None:
+    assert augment(template, "a b", ["a finch.", "a coupe"], before=1) == prompt
+    assert augment(template, "a b", []) == "a b"
+
+
+@pytest.mark.parametrize("wrong", [{"tries": 4}, {"captions": 0}, {"threshold": 2}, {"mode": "personal"}])
+def test_an_option_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        ImageRAGOptions(**wrong)
+
+
+def test_the_defaults_are_the_papers() -> None:
+    options = ImageRAGOptions()
+    assert (options.mode, options.captions, options.threshold, options.rounds) == ("draft_first", 1, None, 1)
