@@ -28,6 +28,8 @@ class FencedSaver(SqliteSaver):
     def __init__(self, path: Path, guard: Callable[[], object]) -> None:
         connection = connect(path)
         connection.row_factory = None
+        # what one task wrote must be there whole or not at all, so the saver opens its own transactions
+        connection.isolation_level = "DEFERRED"
         super().__init__(connection, serde=PLAIN)
         self._guard = guard
 

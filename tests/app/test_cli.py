@@ -1,0 +1,204 @@
+"""The command line: what goes where, how it ends, and how lightly it starts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pleinair.app.cli import app
+from pleinair.app.draw import run_table, submit
+
+HEAVY = (
+    "torch",
+    "langgraph",
+    "langchain_core",
+    "diffusers",
+    "transformers",
+    "faiss",
+    "open_clip",
+    "numpy",
+    "PIL",
+)
+COMMANDS = [
+    "draw",
+    "index",
+    "doctor",
+    "runs",
+    "trace",
+    "runs list",
+    "runs show",
+    "runs resume",
+    "runs cancel",
+]
+
+
+def call(*words: str, given: str | None = None) -> Result:
+    return CliRunner().invoke(app, words, input=given)
+
+
+def test_a_drawing_prints_paths_and_tells_its_steps_elsewhere(place: Path) -> None:
+    done = call("draw", "two things", "--seed", "7")
+    assert done.exit_code == 0
+    picture, sidecar = (Path(line) for line in done.stdout.splitlines())
+    assert picture.suffix == ".png" and picture.exists()
+    assert sidecar.suffix == ".json" and sidecar.exists()
+    for words in (
+        "seed 7",
+        "second thing missing 90%",
+        "Add reference for",
+        "accepted: every concept is present",
+    ):
+        assert words in done.stderr
+    assert "\x1b[" not in done.output
+
+
+def test_json_for_programs(place: Path) -> None:
+    answer = json.loads(call("draw", "two things", "--seed", "7", "--json").stdout)
+    assert (answer["ending"], answer["seed"]) == ("accepted", 7)
+    assert Path(answer["picture"]).exists()
+
+
+def test_a_dash_reads_the_prompt(place: Path) -> None:
+    assert call("draw", "-", given="two things").exit_code == 0
+    assert json.loads(run_table().newest(1)[0].order_json)["prompt"] == "two things"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--set", "mllm.satisfied=false", "--max-attempts", "1"], 3, "stopped: the limit on attempts"),
+        (["--set", "mllm.says=No."], 4, "refused: No."),
+        (["--set", "generator.fault=boom"], 5, "failed: RuntimeError: boom"),
+        (["--seed", "-1"], 2, "pleinair: seed -1: wanted 0 to"),
+        (["--graph", "none"], 2, "pleinair: graph 'none': unknown; wanted one of"),
+        (["--set", "retrieval.k=0"], 2, "pleinair: retrieval.k = 0"),
+        (["--set", "nonsense"], 2, "wanted key=value"),
+        (["--max-attempts", "0"], 2, "nothing would be drawn"),
+        (["--library", "/nowhere"], 2, "no such folder"),
+        (["--paws", "4"], 2, "No such option"),
+    ],
+)
+def test_each_ending_has_its_code_and_one_line(place: Path, words: list[str], code: int, said: str) -> None:
+    done = call("draw", "two things", *words)
+    assert done.exit_code == code, done.output
+    assert said in done.stderr
+    assert "Traceback" not in done.output
+
+
+def test_options_stand_for_settings(place: Path) -> None:
+    call(
+        "draw",
+        "x",
+        "--max-attempts",
+        "2",
+        "--max-seconds",
+        "60",
+        "--library",
+        str(place / "library"),
+        "--out",
+        "o",
+    )
+    order = json.loads(run_table().newest(1)[0].order_json)
+    assert (order["settings"]["budget"]["attempts"], order["settings"]["budget"]["seconds"]) == (2, 60)
+    assert order["out"] == str(place / "o")
+
+
+def test_index_then_doctor(place: Path) -> None:
+    done = call("index", str(place / "library"))
+    assert done.exit_code == 0, done.output
+    assert f"6 pictures of {place / 'library'} are indexed under hashes" in done.stdout
+    done = call("doctor")
+    assert done.exit_code == 0, done.output
+    assert "6 pictures in" in done.stdout and "stripes" in done.stdout
+
+
+def test_doctor_says_what_to_do(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLEINAIR_LIBRARY__FOLDER", str(place / "nowhere"))
+    done = call("doctor")
+    assert done.exit_code == 5
+    assert "!!  library: No folder" in done.stdout and "--set library.folder=FOLDER" in done.stdout
+
+
+def test_an_empty_folder_cannot_be_indexed(place: Path) -> None:
+    (place / "empty").mkdir()
+    done = call("index", str(place / "empty"))
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+
+
+def test_runs_are_listed_shown_and_exported(place: Path) -> None:
+    assert call("runs", "list").stdout == ""
+    call("draw", "two things", "--seed", "7")
+    run_id = run_table().newest(1)[0].id
+    assert call("runs", "list").stdout.split() == [run_id, "accepted", "two", "things"]
+    assert json.loads(call("runs", "list", "--json").stdout)[0]["run"] == run_id
+    assert "every concept is present" in call("runs", "show", "last").stdout
+    assert json.loads(call("runs", "show", run_id, "--json").stdout)["seed"] == 7
+    assert call("trace", "export", run_id, str(place / "a.html")).exit_code == 0
+    assert (place / "a.html").stat().st_size > 4000
+
+
+def test_a_waiting_run_is_resumed_or_cancelled(place: Path) -> None:
+    done = call("runs", "resume", submit("two things").id)
+    assert done.exit_code == 0 and "accepted" in done.stderr
+    run = submit("two things")
+    assert "has ended: cancelled" in call("runs", "cancel", run.id).stdout
+    assert call("runs", "resume", run.id).exit_code == 130
+
+
+@pytest.mark.parametrize("words", [("show", "last"), ("show", "../../etc"), ("resume", "x"), ("cancel", "x")])
+def test_an_unknown_run_is_bad_input(place: Path, words: tuple[str, ...]) -> None:
+    done = call("runs", *words)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+
+
+def test_one_key_draws_once(place: Path) -> None:
+    first = call("draw", "two things", "--idempotency-key", "k")
+    assert call("draw", "two things", "--idempotency-key", "k").stdout == first.stdout
+    assert call("draw", "three things", "--idempotency-key", "k").exit_code == 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    done = call(*command.split(), "--help")
+    assert done.exit_code == 0 and "Usage" in done.stdout
+
+
+def test_the_help_of_draw_tells_the_codes() -> None:
+    words = " ".join(call("draw", "--help").stdout.split())
+    assert "0 accepted, 2 bad input, 3 stopped by a limit" in words
+
+
+def test_starting_is_light() -> None:
+    code = f"import sys, pleinair.app.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_installed_command_and_its_version() -> None:
+    command = Path(sys.executable).with_name("pleinair")
+    done = subprocess.run([command, "--version"], env=os.environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "pleinair")
+
+
+def test_interrupting_a_real_process_keeps_the_best_picture(place: Path) -> None:
+    command = [sys.executable, "-m", "pleinair.app.cli", "draw", "two things", "--json"]
+    slow = ["--set", "generator.pause=0.3", "--set", "mllm.satisfied=false", "--max-attempts", "50"]
+    with subprocess.Popen(
+        [*command, *slow], env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None and process.stdout is not None
+        for line in process.stderr:
+            if "missing" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        rest, answer = process.stderr.read(), json.loads(process.stdout.read())
+    assert process.returncode == 130, rest
+    assert answer["ending"] == "cancelled" and Path(answer["picture"]).exists()
+    assert "Traceback" not in rest
