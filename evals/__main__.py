@@ -13,7 +13,7 @@ from pleinair.evals.cases import make_cases
 from pleinair.evals.overhead import measure
 from pleinair.evals.plots import plot, plot_examples
 from pleinair.evals.report import Figures, plain, summarise, write_markdown
-from pleinair.evals.run import GRAPHS, Result, load_graphs, pocket_context, run_cases
+from pleinair.evals.run import GRAPHS, Result, load_graphs, pocket_context, run_cases, warm_up
 from pleinair.tools.types import PleinairError
 
 
@@ -53,7 +53,9 @@ def run_pocket(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         context = pocket_context(Path(folder))
-        results = run_cases(cases, load_graphs(), context, Oracle(), progress.show)
+        graphs = load_graphs()
+        warm_up(graphs, context)
+        results = run_cases(cases, graphs, context, Oracle(), progress.show)
         plot_examples(results, context.store, options.out / "examples.png")
     lines = "".join(json.dumps(plain(result)) + "\n" for result in results)
     (options.out / "results.jsonl").write_text(lines, encoding="utf-8")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pleinair.agent.budget import total
 from pleinair.agent.ledger import belief
 from pleinair.agent.state import Output, changed
-from pleinair.evals.cases import Case
+from pleinair.evals.cases import Case, make_case
 from pleinair.tools.types import Attempt, Outcome, Picture, PleinairError, Usage
 
 if TYPE_CHECKING:
@@ -76,6 +76,12 @@ def load_graphs() -> dict[str, Any]:
     from pleinair.tools.registry import resolve
 
     return {column: resolve("graph", name) for column, name in GRAPHS.items()}
+
+
+def warm_up(graphs: Mapping[str, Any], context: Context) -> None:
+    """Run every graph once, unmeasured: models are loaded and the library is indexed at their first use."""
+    for column, graph in graphs.items():
+        invoke(make_case("rare", 0, seed=-1), column, graph, context)
 
 
 def run_cases(
