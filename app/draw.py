@@ -36,35 +36,25 @@ def draw(
 
     Args:
         prompt: 1 to 2,000 characters.
-        graph: a name of the registry, such as "direct" or "pleinair".
-        profile: the engines; the configured one, or "pocket", when None.
+        graph: a name of the registry.
+        profile: the engines; the configured one when None.
         seed: 0 to 2**63 - 1; drawn once when None.
         out: the folder for the results; the configured one when None.
         overrides: dotted settings, such as {"retrieval.k": 8}.
         idempotency_key: names the request, so that asking twice draws once.
-        strip_metadata: leave the story out of the PNG; the sidecar keeps it.
-        on_event: told every event of the run, from the threads that work on it.
+        strip_metadata: leave the story out of the PNG.
+        on_event: told every event, from the threads that work on it.
 
     Raises:
         BadInput: a value is not usable; nothing was written.
         Busy: another process draws this run.
     """
-    run = submit(
-        prompt,
-        graph=graph,
-        profile=profile,
-        seed=seed,
-        out=out,
-        overrides=overrides,
-        idempotency_key=idempotency_key,
-        strip_metadata=strip_metadata,
-    )
+    run = submit(prompt, graph, profile, seed, out, overrides, idempotency_key, strip_metadata)
     return finish(run, on_event)
 
 
 def submit(
     prompt: str,
-    *,
     graph: str = "pleinair",
     profile: str | None = None,
     seed: int | None = None,

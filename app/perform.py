@@ -5,15 +5,14 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pleinair.app.lease import Lease
-from pleinair.app.order import Order, read_order
+from pleinair.app.order import read_order
 from pleinair.app.places import Places
 from pleinair.app.record import Event, Kind, Record
 from pleinair.app.runs import LeaseLost, Run, Runs
+from pleinair.app.work import Work
 from pleinair.tools.types import Attempt, Cancelled, Ending, Outcome, PleinairError, Refused
 
 if TYPE_CHECKING:
@@ -25,37 +24,6 @@ if TYPE_CHECKING:
 
 OnEvent = Callable[[Event], None]
 MODES: Final = ("tasks", "updates", "custom")
-KEPT = ("concepts", "attempts", "retrievals", "usage")  # of the state, in snapshot events
-
-
-@dataclass
-class Work:
-    """What one holder works with, and what it has learnt when it ends."""
-
-    run: Run
-    order: Order
-    places: Places
-    lease: Lease
-    record: Record
-    values: dict[str, Any] = field(default_factory=dict)  # the state that the checkpoint holds
-    models: dict[str, str] = field(default_factory=dict)
-    drawn: set[int] = field(default_factory=set)  # numbers of the attempts so far
-
-    @property
-    def folder(self) -> Path:
-        """Name the run's own folder."""
-        return self.places.run(self.run.id)
-
-    @property
-    def heading(self) -> dict[str, Any]:
-        """Give what the log must know of the row."""
-        asked = {"prompt": self.order.prompt, "graph": self.order.graph, "seed": self.run.seed}
-        return {"run": self.run.id, **asked, "models": self.models}
-
-    @property
-    def snapshot(self) -> dict[str, Any]:
-        """Give what the checkpoint holds, for the log."""
-        return {key: self.values[key] for key in KEPT if key in self.values}
 
 
 def perform(

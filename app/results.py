@@ -10,19 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pleinair.app.order import Order, read_order
 from pleinair.app.runs import Run
+from pleinair.app.work import Work
 from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.disk import sweep_parts, write_whole
 from pleinair.tools.types import Attempt, Outcome, Reference
-
-if TYPE_CHECKING:
-    from pleinair.app.perform import Work
 
 PARTS = ("pleinair", "langgraph", "torch", "diffusers", "open_clip_torch", "pillow")
 
