@@ -45,10 +45,13 @@ def load_patch_map(folder: Path) -> PatchMap:
         return PatchMap(**arrays)
 
 
-def channel_weights(patch_map: PatchMap) -> torch.Tensor:
-    """Weigh channels by the square root of their spread in pixels: large strokes before fine texture."""
-    weight = torch.from_numpy(patch_map.scale).sqrt().repeat_interleave(4)
-    return weight / weight.mean()
+def channel_scale(patch_map: PatchMap) -> torch.Tensor:
+    """Return the spread (64,) that training gives each packed channel: large strokes wide, fine texture narrow.
+
+    Without it every component has unit variance, and texture is learnt as eagerly as colour.
+    """
+    scale = torch.from_numpy(patch_map.scale)
+    return (scale / scale[0]).sqrt().repeat_interleave(4)
 
 
 def invent(rng: random.Random, kind: str) -> str:
@@ -66,7 +69,8 @@ class Data:
         self.pools = {r: cached_pool(folder, patch_map, r, int(size * share)) for r, share in SHARES.items()}
         self.tokenizer = build_tokenizer()
         self.rng = random.Random(seed)
-        self.mean, self.spread = latent_statistics(self.pools)
+        mean, spread = latent_statistics(self.pools)
+        self.mean, self.spread = mean, spread / channel_scale(patch_map)
 
     def prompt(self, names: tuple[str, ...], relation: str | None, place: str | None) -> str:
         """Write a prompt; entries of `names` that are kinds get invented names. Some prompts are empty."""
@@ -96,7 +100,7 @@ class Data:
 
 
 def latent_statistics(pools: dict[int, Pool]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and standard deviation of the 64 packed channels: the autoencoder's batch-norm figures."""
+    """Return mean and standard deviation of the 64 packed channels: before `channel_scale`."""
     tokens = torch.from_numpy(pools[0].targets[:8000].astype(np.float32)).reshape(-1, 64)
     return tokens.mean(dim=0), tokens.std(dim=0)
 
@@ -126,10 +130,9 @@ class Trainer:
         self.path, self.minutes, self.say = folder / "generator.pt", minutes, say
         self.step, self.spent = 0, 0.0
         torch.manual_seed(0)
-        patch_map = load_patch_map(folder)
         stored = torch.load(self.path, weights_only=True) if resume and self.path.exists() else None
         self.data = Data(folder, seed=stored["step"] if stored else 0)
-        self.flow = Flow(len(self.data.tokenizer), channel_weights(patch_map))
+        self.flow = Flow(len(self.data.tokenizer), torch.ones(64))
         self.optimizers = make_optimizers(self.flow)
         self.average = {k: v.detach().clone() for k, v in self.flow.named_parameters()}
         self.noise = torch.Generator().manual_seed(stored["step"] if stored else 0)
