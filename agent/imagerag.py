@@ -17,6 +17,7 @@ from pleinair.agent.imagerag_state import (
     ImageRAGState,
     captions,
     given,
+    is_new,
     kept,
     obstacle,
     pick,
@@ -27,8 +28,13 @@ from pleinair.agent.imagerag_state import (
 from pleinair.agent.nodes import Update
 from pleinair.agent.state import LookUp, changed
 from pleinair.tools import imagerag
+from pleinair.tools.artifacts import encode_png
+from pleinair.tools.retrieval.rerank import EACH
+from pleinair.tools.retrieval.rerank import rerank as order
 from pleinair.tools.retrieve import retrieve as look_up
 from pleinair.tools.types import Concept, Ending, Outcome, Refused, Repair, Request, Usage
+
+LOOKED_AT = 2 * EACH  # hits that the model orders
 
 
 def draft(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
@@ -86,12 +92,28 @@ def retrieve(state: LookUp, runtime: Runtime[Context]) -> Update:
         look_up(
             Concept(name=concept.name, caption=line),
             retriever=context.retriever,
-            k=options.rounds,  # a round tries what the rounds before have left
+            # a round tries what the rounds before have left
+            k=max(options.rounds, LOOKED_AT if options.rerank else 1),
             floor=floor,
         )
         for line in concept.caption.splitlines()
     ]
     return changed(retrievals=[imagerag.merge(found)], usage=[Usage(seconds=perf_counter() - started)])
+
+
+def rerank(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
+    """Let the model order each new look-up's hits, while questions are left; else they stay as found."""
+    context, spent, done = runtime.context, list(state.usage), []
+    needed = Usage(mllm_calls=2 if context.imagerag.rounds > 1 else 1)  # a look at the result comes first
+    for found in [one for one in state.retrievals if one.hits and not one.abstained]:
+        so_far = state.model_copy(update={"usage": spent})
+        if not is_new(state, found) or budget.limit(so_far, needed):
+            continue
+        pictures = [encode_png(context.retriever.open(hit.id)) for hit in found.hits[:LOOKED_AT]]
+        hits, usage = order(found.query, found.hits, pictures, model=context.model)
+        spent.append(usage)
+        done.append(found.model_copy(update={"hits": tuple(hits)}))
+    return changed(retrievals=done, usage=spent[len(state.usage) :])
 
 
 def select(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
@@ -148,6 +170,11 @@ def route_after_decide(state: ImageRAGState, runtime: Runtime[Context]) -> str:
 def route_after_caption(state: ImageRAGState) -> list[Send] | str:
     """Look the captions up, unless the model declined to write them."""
     return "finish" if state.outcome else routes.route_after_plan(state)
+
+
+def route_after_retrieve(state: ImageRAGState, runtime: Runtime[Context]) -> str:
+    """Let the model order what was found, where that is wanted."""
+    return "rerank" if runtime.context.imagerag.rerank else "select"
 
 
 def route_to_generate(state: ImageRAGState) -> str:

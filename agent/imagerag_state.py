@@ -7,11 +7,12 @@ from itertools import zip_longest
 from pydantic import Field
 
 from pleinair.agent import budget, ledger, nodes
+from pleinair.agent import plan as planning
 from pleinair.agent.context import Context
 from pleinair.agent.select import Pick
 from pleinair.agent.state import Input, State
 from pleinair.tools.answers import Decision
-from pleinair.tools.types import Attempt, Hit, Picture, Reference, Usage
+from pleinair.tools.types import Attempt, Hit, Picture, Reference, Retrieval, Usage
 
 
 class ImageRAGInput(Input):
@@ -44,6 +45,12 @@ def kept(state: ImageRAGState) -> tuple[Reference, ...]:
     newest: Attempt | None = ledger.latest(state.attempts)
     gone = {one.name for one in state.concepts} | {one.concept for one in given(state)}
     return tuple(one for one in newest.request.references if one.concept not in gone) if newest else ()
+
+
+def is_new(state: ImageRAGState, found: Retrieval) -> bool:
+    """Tell whether a look-up is of this round's concepts and served no picture yet."""
+    wanted = found.concept in {one.name for one in state.concepts}
+    return wanted and not planning.tried(found.concept, state.attempts)
 
 
 def pick(state: ImageRAGState, context: Context) -> list[Pick]:

@@ -40,3 +40,9 @@ class Rephrasing(Value):
     """Give the prompt in other words that a picture generator will follow better."""
 
     prompt: str = Field(min_length=1)
+
+
+class Ranking(Value):
+    """Give the numbers of the pictures that show the text, the best first."""
+
+    order: tuple[int, ...]

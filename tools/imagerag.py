@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from pleinair.tools.answers import Captions, Decision, MissingConcepts, Rephrasing
 from pleinair.tools.ask import Turn, ask, messages, put, read, warmed
-from pleinair.tools.types import Concept, Hit, Refused, Retrieval, Usage, Value
+from pleinair.tools.retrieval.rerank import in_turn
+from pleinair.tools.types import Concept, Refused, Retrieval, Usage, Value
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -62,6 +62,7 @@ class ImageRAGOptions(Value):
     tries: int = Field(default=3, ge=1, le=3)  # of the concept call
     threshold: float | None = Field(default=None, ge=-1, le=1)
     rounds: int = Field(default=1, ge=1, le=10)
+    rerank: bool = False  # by the model, among the hits of `Both`, or of the one retriever there is
     template: Template = "plain"
 
 
@@ -183,15 +184,11 @@ def merge(found: Sequence[Retrieval]) -> Retrieval:
     """
     if len(found) == 1:
         return found[0]
-    hits: dict[str, Hit] = {}
-    for hit in chain.from_iterable(zip_longest(*(one.hits for one in found))):
-        if hit:
-            hits.setdefault(hit.id, hit)
     given_up = all(one.abstained for one in found)
     return found[0].model_copy(
         update={
             "query": "\n".join(one.query for one in found),
-            "hits": tuple(hits.values()),
+            "hits": tuple(in_turn([one.hits for one in found])),
             "abstained": given_up,
             "reason": found[0].reason if given_up else "",
         }

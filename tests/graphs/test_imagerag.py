@@ -183,6 +183,14 @@ def test_own_pictures_come_first_and_take_slots(tmp_path: Path, slots: int, used
     assert studio.requests[0].prompt == PROMPT
 
 
+def test_generation_starts_from_own_pictures(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("finch"), mode="generation")
+    pictures = studio.own("red")
+    studio.run(pictures=pictures)
+    assert studio.used == [["given with the prompt", "finch.png"]]
+    assert shown(studio.model.conversation("MissingConcepts")) == [[studio.context.store.read(pictures[0])]]
+
+
 def test_own_pictures_make_the_decision_one_about_an_edit(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch"))
     output = studio.run(pictures=studio.own("red"))
@@ -336,3 +344,15 @@ def test_the_pocket_model_knows_the_questions(tmp_path: Path) -> None:
     )
     call(graph, context, "a velmora finch in the snow")
     assert studio.used == [["finch.png"]]
+
+
+@pytest.mark.parametrize(
+    ("calls", "used", "asked"), [(None, "finch-2.png", 1), (4, "finch-2.png", 1), (3, "finch.png", 0)]
+)
+def test_the_model_orders_the_hits_while_questions_are_left(
+    tmp_path: Path, calls: int | None, used: str, asked: int
+) -> None:
+    studio = Studio(tmp_path, Painter("finch", Ranking=[{"order": [2]}]), rerank=True)
+    output = studio.run(budget=Budget(mllm_calls=calls))
+    assert (studio.used[1], studio.model.asked.count("Ranking")) == ([used], asked)
+    assert sum(one.mllm_calls for one in output.usage) == 3 + asked
