@@ -1,0 +1,26 @@
+"""The tables of `evals/PAPERS.md` name code and tests that exist."""
+
+import re
+
+import pytest
+from tree import ROOT
+
+ROWS = [line for line in (ROOT / "evals" / "PAPERS.md").read_text("utf-8").splitlines() if "`" in line]
+FILE = re.compile(r"`((?:agent|app|evals|graphs|tests|tools)/[\w/]+\.py)`((?:,? `\w+`)*)")
+
+
+def named() -> list[tuple[str, str]]:
+    """Pair every file that the page names with each name that follows it."""
+    found = [(file, re.findall(r"\w+", names)) for row in ROWS for file, names in FILE.findall(row)]
+    return sorted({(file, name) for file, names in found for name in names or [""]})
+
+
+@pytest.mark.parametrize(("file", "name"), named())
+def test_what_the_page_names_exists(file: str, name: str) -> None:
+    text = (ROOT / file).read_text("utf-8")
+    assert not name or re.search(rf"(?:def|class) {name}\b", text)
+
+
+def test_imagerag_has_its_fifteen_rows() -> None:
+    numbers = re.findall(r"^\| (\d+) \|", "\n".join(ROWS), re.MULTILINE)
+    assert [int(number) for number in numbers[:14]] == [*range(1, 14), 15]  # 14 names no code
