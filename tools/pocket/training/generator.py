@@ -19,13 +19,16 @@ from pleinair.tools.pocket.training.muon import Muon
 from pleinair.tools.pocket.training.patches import PatchMap, fit_patch_map, sample_pictures
 from pleinair.tools.pocket.training.pool import SHARES, Pool, cached_pool
 from pleinair.tools.pocket.training.tokens import MAX_LENGTH, build_tokenizer
+from pleinair.tools.pocket.training.words import teach
 from pleinair.tools.pocket.world import Species, random_species
 
 POOL_SIZE = 60_000
 BATCH = 48
 MUON_RATE, ADAM_RATE = 0.02, 2e-3
 EMA = 0.9985
+DRAWN = {0: 0.42, 1: 0.33, 2: 0.25}  # shares of 0, 1, 2 references among batches
 TEXT_DROP = 0.08
+WORD_STEPS = 200
 SAVE_SECONDS = 180
 Say = Callable[[str], None]
 
@@ -81,7 +84,7 @@ class Data:
 
     def batch(self, size: int = BATCH) -> Batch:
         """Return one batch of a single reference count."""
-        count = self.rng.choices(list(SHARES), list(SHARES.values()))[0]
+        count = self.rng.choices(list(DRAWN), list(DRAWN.values()))[0]
         pool = self.pools[count]
         rows = [self.rng.randrange(len(pool.wishes)) for _ in range(size)]
         text = self.tokenizer(
@@ -134,10 +137,12 @@ class Trainer:
         self.data = Data(folder, seed=stored["step"] if stored else 0)
         self.flow = Flow(len(self.data.tokenizer), torch.ones(64))
         self.optimizers = make_optimizers(self.flow)
-        self.average = {k: v.detach().clone() for k, v in self.flow.named_parameters()}
         self.noise = torch.Generator().manual_seed(stored["step"] if stored else 0)
         if stored:
             self._restore(stored)
+        else:
+            teach(self.flow, self.data.tokenizer, WORD_STEPS, say)
+            self.average = {k: v.detach().clone() for k, v in self.flow.named_parameters()}
 
     def _restore(self, stored: dict[str, Any]) -> None:
         self.flow.load_state_dict(stored["flow"])
