@@ -70,7 +70,7 @@ def draw(
     short = {"library.folder": library, "budget.attempts": max_attempts, "budget.seconds": max_seconds}
     with explained():
         run = submit(
-            sys.stdin.read() if prompt == "-" else prompt,
+            standard_input() if prompt == "-" else prompt,
             graph=graph,
             profile=profile,
             seed=seed,
@@ -80,6 +80,16 @@ def draw(
             strip_metadata=strip_metadata,
         )
         work_on(run, as_json)
+
+
+def standard_input() -> str:
+    """Read the prompt that is piped in."""
+    from pleinair.tools.types import BadInput
+
+    try:
+        return sys.stdin.read().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"prompt: standard input is no UTF-8 at byte {error.start}") from error
 
 
 def chosen(setting: list[str] | None, short: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pleinair.app.ending import explained
+from pleinair.app.printable import printable
 from pleinair.app.watch import work_on
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def list_runs(
         typer.echo(json.dumps(rows, ensure_ascii=False))
         return
     for row in rows:
-        typer.echo(f"{row['run']}  {row['status']:<9}  {row['prompt'][:70]}")
+        typer.echo(f"{row['run']}  {row['status']:<9}  {printable(row['prompt'])[:70]}")
 
 
 @runs_app.command()
@@ -47,7 +48,7 @@ def show(run_id: RunId, as_json: Json = False) -> None:
         typer.echo(json.dumps(facts, ensure_ascii=False))
         return
     for key, value in facts.items():
-        typer.echo(f"{key:<10} {value}")
+        typer.echo(f"{key:<10} {printable(str(value))}")
 
 
 @runs_app.command()

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import typer
 
+from pleinair.app.printable import printable
 from pleinair.tools.types import BadInput, PleinairError
 
 CODES = {"accepted": 0, "bad input": 2, "stopped": 3, "refused": 4, "failed": 5, "busy": 6, "cancelled": 130}
@@ -28,7 +29,7 @@ def explained() -> Iterator[None]:
     try:
         yield
     except PleinairError as error:
-        typer.echo(f"pleinair: {error}", err=True)
+        typer.echo(f"pleinair: {printable(str(error))}", err=True)
         leave(_ending(error))
     except KeyboardInterrupt:
         typer.echo("pleinair: stopped at once; `pleinair runs resume` goes on from the last step", err=True)

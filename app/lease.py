@@ -6,8 +6,8 @@ import threading
 from types import TracebackType
 
 from pleinair.app.owner import new_owner
-from pleinair.app.runs import LEASE_SECONDS, Finished, LeaseLost, Run, Runs
-from pleinair.tools.types import Cancelled, Outcome
+from pleinair.app.runs import LEASE_SECONDS, LeaseLost, Run, Runs
+from pleinair.tools.types import Cancelled, Outcome, PleinairError
 
 
 class Lease:
@@ -62,5 +62,7 @@ class Lease:
         while not self._stop.wait(LEASE_SECONDS / 6):
             try:
                 self._runs.renew(self._run_id, self.fence)
-            except (LeaseLost, Finished):
+            except LeaseLost:
                 return  # the next check says so where it can be acted on
+            except PleinairError:
+                continue  # a table that is locked or a disk that is full now may do at the next beat

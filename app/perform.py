@@ -121,7 +121,7 @@ def build_context(work: Work) -> Context:
         on_step=lambda done, total: work.lease.check(),
         on_index=lambda done, total: tell_index(work, done, total),
     )
-    work.models = {kind: choice.engine for kind, choice in engine_choices(work.order.settings).items()}
+    work.models = {kind: choice.label for kind, choice in engine_choices(work.order.settings).items()}
     work.models["generator"] = context.generator.capabilities.id
     return context
 

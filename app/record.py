@@ -6,6 +6,7 @@ Steps are at-least-once, so a step may be told twice; a snapshot event says what
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from pleinair.tools.disk import explain
 from pleinair.tools.types import BadInput, Value
 
 VERSION: Literal[1] = 1
@@ -39,19 +41,23 @@ class Record:
 
     def __init__(self, path: Path, on_event: Callable[[Event], None] | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._on_event = on_event
+        self._path, self._on_event = path, on_event
         self._lock = threading.Lock()
         self._seq = _mend(path)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def write(self, kind: Kind, data: dict[str, Any], step: str = "", attempt: int = 0) -> None:
-        """Append one event, then tell it; what changed the state is on disk on return."""
+        """Append one event, then tell it; what changed the state is on disk on return.
+
+        Raises `DiskFull` or `PleinairError`; the log then ends with the event before.
+        """
         with self._lock:
             event = Event(seq=self._seq, at=time.time(), kind=kind, step=step, attempt=attempt, data=data)
-            _append(self._file, event.model_dump_json().encode() + b"\n")
+            try:
+                _append(self._file, event.model_dump_json().encode() + b"\n", kind in DURABLE)
+            except OSError as error:
+                raise explain(error, self._path) from error
             self._seq += 1
-            if kind in DURABLE:
-                os.fsync(self._file)
         if self._on_event:
             self._on_event(event)
 
@@ -79,7 +85,7 @@ def _events(path: Path, text: bytes) -> Iterator[Event]:
             ) from error
 
 
-def _append(file: int, line: bytes) -> None:
+def _append(file: int, line: bytes, durable: bool) -> None:
     """Write a whole line or take the torn one back, so that a full disk leaves a readable log."""
     end = os.fstat(file).st_size
     try:
@@ -89,7 +95,9 @@ def _append(file: int, line: bytes) -> None:
         raise
     if written < len(line):
         os.ftruncate(file, end)
-        raise OSError(28, "no space left for the event log")
+        raise OSError(errno.ENOSPC, "short write")
+    if durable:
+        os.fsync(file)
 
 
 def _mend(path: Path) -> int:

@@ -113,13 +113,13 @@ class Runs:
 
     def get(self, run_id: str) -> Run:
         """Read one row; an unknown id is `BadInput`."""
-        with self._lock:
-            return self._row(self._open(), run_id)
+        with self._readable() as db:
+            return self._row(db, run_id)
 
     def newest(self, limit: int) -> list[Run]:
         """List the newest rows first."""
-        with self._lock:
-            rows = self._open().execute("SELECT * FROM runs ORDER BY created DESC, id DESC LIMIT ?", (limit,))
+        with self._readable() as db:
+            rows = db.execute("SELECT * FROM runs ORDER BY created DESC, id DESC LIMIT ?", (limit,))
             return [Run(**dict(row)) for row in rows]
 
     def claim(self, run_id: str, owner: Owner, *, reopen: bool = False) -> int:
@@ -199,15 +199,22 @@ class Runs:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            db = self._open()
+        with self._readable() as db:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
-            except BaseException:
-                db.execute("ROLLBACK")
-                raise
-            db.execute("COMMIT")
+                db.execute("COMMIT")
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+
+    @contextmanager
+    def _readable(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                yield self._open()
+            except (sqlite3.Error, OSError) as error:
+                raise PleinairError(f"the run table {self._path} cannot be used: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None or self._pid != os.getpid():

@@ -45,6 +45,12 @@ class EngineChoice(Section):
         """Give the table without the engine's name."""
         return dict(self.model_extra or {})
 
+    @property
+    def label(self) -> str:
+        """Name the engine and, where the table says it, the model."""
+        model = self.arguments.get("model") or self.arguments.get("folder")
+        return f"{self.engine}:{model}" if model else self.engine
+
 
 class LibraryChoice(Section):
     """Say which folder is searched; "pocket" is the miniature one, made on first use."""

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from pleinair.app.gallery import Gallery
 from pleinair.app.order import read_order
+from pleinair.app.printable import printable
 from pleinair.app.record import Event
 from pleinair.app.story import said, why
 from pleinair.tools.types import Attempt, Outcome, Repair, Retrieval, Row
@@ -47,7 +48,7 @@ class Show:
         self._status = self._console.status("Loading")
 
     def __enter__(self) -> Show:
-        self._say(f"[bold]{escape(self._order.prompt)}[/]")
+        self._say(f"[bold]{shown(self._order.prompt)}[/]")
         self._say(f"[dim]run {self._run.id} · {self._order.graph} · seed {self._run.seed}[/]")
         self._status.start()
         return self
@@ -72,11 +73,11 @@ class Show:
         data = event.data
         if data.get("concepts"):
             names = ", ".join(one["name"] for one in data["concepts"])
-            self._say(f"must be visible: {escape(names)}")
+            self._say(f"must be visible: {shown(names)}")
         for one in data.get("retrievals", ()):
             self._say(looked_up(Retrieval.model_validate(one)))
         for one in data.get("repairs", ()) if event.step == "select" else ():
-            self._say(f"[blue]→[/] {escape(said(Repair.model_validate(one)))}")
+            self._say(f"[blue]→[/] {shown(said(Repair.model_validate(one)))}")
         for one in data.get("attempts", ()):
             self._attempt(Attempt.model_validate(one))
 
@@ -95,33 +96,38 @@ class Show:
 
     def _end(self, outcome: Outcome) -> None:
         colour = {"accepted": "green", "failed": "red", "refused": "red"}.get(outcome.ending, "yellow")
-        self._say(f"\n[{colour} bold]{outcome.ending}[/]: {escape(why(outcome))}")
+        self._say(f"\n[{colour} bold]{outcome.ending}[/]: {shown(why(outcome))}")
 
     def _say(self, text: str) -> None:
         self._console.print(text, soft_wrap=True)
+
+
+def shown(text: str) -> str:
+    """Make a text of others harmless: neither the terminal nor rich acts on it."""
+    return escape(printable(text))
 
 
 def doing(event: Event) -> str:
     """Say what is being done, with a count where there is one."""
     words = DOING.get(event.step, event.step)
     data: dict[str, Any] = event.data
-    return f"{escape(words)} {data['done']}/{data['total']}" if "total" in data else escape(words)
+    return f"{shown(words)} {data['done']}/{data['total']}" if "total" in data else shown(words)
 
 
 def looked_up(found: Retrieval) -> str:
     """Say what a look-up brought."""
     if found.abstained or not found.hits:
-        return f"[yellow]⌕[/] {escape(found.concept)}: nothing taken, {escape(found.reason)}"
+        return f"[yellow]⌕[/] {shown(found.concept)}: nothing taken, {shown(found.reason)}"
     best = found.hits[0]
     count = len(found.hits)
-    return f"[blue]⌕[/] {escape(found.concept)}: {count} found, best {best.score:.2f} {escape(best.id)}"
+    return f"[blue]⌕[/] {shown(found.concept)}: {count} found, best {best.score:.2f} {shown(best.id)}"
 
 
 def row_line(row: Row) -> str:
     """Say one row of a ledger."""
     colour, sign = COLOURS[row.status], SIGNS[row.status]
-    line = f"  [{colour}]{sign}[/] {escape(row.concept)} [{colour}]{row.status}[/] {row.confidence:.0%}"
-    return line + (f" [dim]{escape(row.evidence)}[/]" if row.evidence else "")
+    line = f"  [{colour}]{sign}[/] {shown(row.concept)} [{colour}]{row.status}[/] {row.confidence:.0%}"
+    return line + (f" [dim]{shown(row.evidence)}[/]" if row.evidence else "")
 
 
 def half_blocks(image: Image, width: int = WIDTH) -> Text:

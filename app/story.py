@@ -82,9 +82,9 @@ class Story:
     def spent(self) -> str:
         """Say what was spent, in words."""
         total = {name: sum(getattr(one, name) for one in self.usage) for name in COUNTED}
-        words = f"{total['images']} pictures, {total['mllm_calls']} questions"
-        tokens = f", {total['tokens']} tokens" if total["tokens"] else ""
-        return f"{words}{tokens}, {sum(one.seconds for one in self.usage):.1f} s"
+        names = {"images": "picture", "mllm_calls": "question", "tokens": "token"}
+        words = [counted(total[key], name) for key, name in names.items() if total[key] or key != "tokens"]
+        return ", ".join([*words, f"{sum(one.seconds for one in self.usage):.1f} s"])
 
     def decision(self, number: int) -> str:
         """Say what was done after an attempt, and why."""
@@ -96,6 +96,11 @@ class Story:
         if self.outcome:
             return f"{self.outcome.ending.capitalize()}: {why(self.outcome)}"
         return "; ".join(said(repair) for repair in self.repairs) or "Not decided yet."
+
+
+def counted(count: int, name: str) -> str:
+    """Put a number before a noun."""
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 
 def why(outcome: Outcome) -> str:

@@ -22,14 +22,15 @@ PAPER, CARD, LINE = "#f7f5f0", "#fffdf9", "#e4dfd4"
 INK, SOFT = "#26241f", "#77726a"
 COLOURS = {"present": "#2f7d55", "missing": "#b4472f", "unsure": "#96700f"}
 ENDINGS = {"accepted": "#2f7d55", "refused": "#b4472f", "failed": "#b4472f"}
-TALLEST = 12_000  # pixels
+TALLEST = 6000  # pixels
+MOST = 8  # attempts; a wider board is not looked at
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def board(story: Story, gallery: Gallery) -> bytes:
     """Draw all attempts side by side; long texts are cut."""
-    scenes = story.scenes
+    scenes = story.scenes[:MOST]
     width = 2 * EDGE + max(len(scenes), 2) * (WIDTH + GAP) - GAP
     sheet = Sheet(width)
     top = heading(sheet, story, width)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ def work_on(run: Run, as_json: bool, *, reopen: bool = False) -> None:
     from pleinair.app.draw import finish
     from pleinair.app.show import Show
 
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the model libraries would run through our lines
     with stopping_on_interrupt(run.id), Show(run) as show:
         result = finish(run, show.event, reopen=reopen)
     print_result(result, as_json)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pleinair.app.record import Event, Record, read
+from pleinair.tools.disk import DiskFull
 from pleinair.tools.types import BadInput
 
 
@@ -98,7 +99,7 @@ def test_a_full_disk_leaves_a_readable_log(path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, size + 20))
         try:
             write(path, 1)
-        except OSError:
+        except DiskFull:
             os._exit(7)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7

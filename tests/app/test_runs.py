@@ -13,7 +13,7 @@ from pleinair.app import runs as table
 from pleinair.app.lease import Lease
 from pleinair.app.owner import Owner, new_owner
 from pleinair.app.runs import SCHEMA, Busy, Finished, LeaseLost, Runs
-from pleinair.tools.types import BadInput, Cancelled, Outcome
+from pleinair.tools.types import BadInput, Cancelled, Outcome, PleinairError
 
 DONE = Outcome(ending="accepted", reason="every concept is present")
 
@@ -98,13 +98,12 @@ def test_a_stale_fence_changes_nothing(runs: Runs) -> None:
     run = runs.add("{}", 1)
     old = runs.claim(run.id, new_owner().model_copy(update={"started": "1"}))
     new = runs.claim(run.id, new_owner())
-    for attempt in (
-        lambda: runs.commit(run.id, old, DONE),
-        lambda: runs.renew(run.id, old),
-        lambda: runs.release(run.id, old),
-    ):
-        with pytest.raises(LeaseLost):
-            attempt()
+    with pytest.raises(LeaseLost):
+        runs.commit(run.id, old, DONE)
+    with pytest.raises(LeaseLost):
+        runs.renew(run.id, old)
+    with pytest.raises(LeaseLost):
+        runs.release(run.id, old)
     runs.commit(run.id, new, DONE)
     assert runs.get(run.id).outcome == DONE
 
@@ -178,6 +177,28 @@ def test_a_newer_table_is_refused_by_name(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(BadInput, match=rf"runs\.sqlite: .*schema {SCHEMA + 1}"):
         Runs(path).newest(1)
+
+
+def test_a_table_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "runs.sqlite").write_bytes(b"no database at all, but long enough to be read as one" * 9)
+    with pytest.raises(PleinairError, match=r"runs\.sqlite cannot be used: file is not a database"):
+        Runs(tmp_path / "runs.sqlite").newest(1)
+
+
+def test_a_beat_that_fails_is_made_up_for_by_the_next(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, renew, beats = runs.add("{}", 1), runs.renew, list[int]()
+
+    def shaky(run_id: str, fence: int) -> None:
+        beats.append(fence)
+        if len(beats) == 1:
+            raise PleinairError("database is locked")
+        renew(run_id, fence)
+
+    monkeypatch.setattr("pleinair.app.lease.LEASE_SECONDS", 0.06)
+    monkeypatch.setattr(runs, "renew", shaky)
+    with Lease(runs, run.id):
+        time.sleep(0.1)
+    assert len(beats) > 1
 
 
 def contend(path: Path, ids: list[str], results: "multiprocessing.Queue[tuple[int, int, int]]") -> None:

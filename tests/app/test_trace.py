@@ -90,7 +90,8 @@ def test_the_policy_allows_nothing_but_its_own_style(drawn: Run, place: Path) ->
 
 def test_it_tells_the_whole_story(drawn: Run, place: Path) -> None:
     shown = page(drawn, place / "run.html")
-    words = ("accepted", "every concept is present", drawn.id, "stripes", "Draft", "Attempt 1", "★ best")
+    words: tuple[str, ...] = ("accepted", "every concept is present", drawn.id, "stripes")
+    words += ("Draft", "Attempt 1", "★ best")
     words += ("None: drawn from the words alone.", "CC0-1.0", "rank 1 of 4", "Found, not picked")
     words += ("Add reference for “second thing”", "missing 90%", "present 90%", "2 pictures, 3 questions")
     assert [word for word in words if word not in shown.text] == []

@@ -1,0 +1,63 @@
+"""The terminal: small pictures where they can be seen, and texts of others that steer nothing."""
+
+import io
+from typing import Literal
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from pleinair.app.draw import finish, submit
+from pleinair.app.printable import printable
+from pleinair.app.show import Show, half_blocks, row_line
+from pleinair.tools.types import Row
+
+
+def tell(terminal: bool, no_color: bool = False) -> str:
+    """Draw in sight of a console and give what it was told."""
+    file = io.StringIO()
+    run = submit("two [red]things[/] \x1b[2J", seed=7)
+    colours: Literal["truecolor"] | None = "truecolor" if terminal else None
+    console = Console(file=file, force_terminal=terminal, color_system=colours, no_color=no_color)
+    with Show(run, console) as show:
+        finish(run, show.event)
+    return file.getvalue()
+
+
+@pytest.mark.usefixtures("place")
+def test_a_terminal_sees_the_picture() -> None:
+    assert tell(terminal=True).count("▀") > 100
+
+
+@pytest.mark.usefixtures("place")
+def test_a_terminal_without_colours_sees_words() -> None:
+    assert "▀" not in tell(terminal=True, no_color=True)
+
+
+@pytest.mark.usefixtures("place")
+def test_a_file_gets_plain_lines() -> None:
+    told = tell(terminal=False)
+    assert "▀" not in told and "\x1b" not in told
+    assert "second thing" in told and "accepted: every concept is present" in told
+    assert "two [red]things[/] �[2J" in told
+
+
+def test_half_blocks_hold_two_pixels_each() -> None:
+    picture = Image.new("RGB", (2, 2), (255, 0, 0))
+    picture.putpixel((0, 1), (0, 0, 255))
+    text = half_blocks(picture, width=2)
+    assert text.plain == "▀▀\n"
+    assert [str(span.style) for span in text.spans] == ["#ff0000 on #0000ff", "#ff0000 on #ff0000"]
+
+
+def test_evidence_cannot_steer_the_terminal() -> None:
+    row = Row(concept="a [b]", status="missing", confidence=0.5, evidence="\x1b]0;owned\x07 [/dim]")
+    assert "\x1b" not in row_line(row) and "\\[/dim]" in row_line(row)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("plain ü 二", "plain ü 二"), ("a\nb\tc", "a b c"), ("\x1b[31mred", "�[31mred"), ("a\u202eb", "a�b")],
+)
+def test_printable(text: str, shown: str) -> None:
+    assert printable(text) == shown
