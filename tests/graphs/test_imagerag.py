@@ -288,7 +288,7 @@ def test_what_a_round_brought_in_stays_while_there_is_room(
 
 
 @pytest.mark.parametrize(
-    ("budget", "reason"), [(Budget(attempts=2), "attempts"), (Budget(mllm_calls=5), "mllm_calls")]
+    ("budget", "reason"), [(Budget(attempts=2), "attempts"), (Budget(mllm_calls=6), "mllm_calls")]
 )
 def test_rounds_keep_the_budget(tmp_path: Path, budget: Budget, reason: str) -> None:
     studio = Studio(tmp_path, Painter("finch"), rounds=5)

@@ -23,10 +23,10 @@ def ranked(answer: Any, pictures: int = 4) -> str:
 
 
 def both(first: str, second: str) -> Both:
-    shelves = (
-        {"q": [Hit(id=id, score=score) for id in found]} for found, score in ((first, 0.9), (second, 0.1))
-    )
-    return Both(*map(ListRetriever, shelves))
+    def shelf(found: str, score: float) -> ListRetriever:
+        return ListRetriever({"q": [Hit(id=id, score=score) for id in found]})
+
+    return Both(shelf(first, 0.9), shelf(second, 0.1))
 
 
 def test_three_of_either_are_taken_in_turn_and_each_once() -> None:
