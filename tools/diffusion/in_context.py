@@ -35,22 +35,18 @@ class InContext:
         max_sequence_length: int = 512,
         text_encoder_out_layers: Sequence[int] = (9, 18, 27),
     ) -> None:
-        """Remember the folder and check that it is a pipeline; sizes in pixels.
+        """Check the folder and remember how to call it; sizes in pixels.
 
         Args:
             folder: a local pipeline folder, or `pocket/generator` for the one in this package.
             device: a torch device.
             slots: references that may be given at once.
-            height: of the pictures.
-            width: of the pictures.
-            num_inference_steps: denoising steps.
-            guidance_scale: classifier-free guidance; 1 is off.
+            height: of the pictures, like `width`.
             reference_size: longest side a reference is scaled down to.
-            max_sequence_length: text tokens.
             text_encoder_out_layers: hidden states of the text encoder that are stacked.
 
-        Raises:
-            BadInput: the folder holds no `model_index.json`.
+        `num_inference_steps`, `guidance_scale` (1 is off) and `max_sequence_length` are the pipeline's.
+        Raises `BadInput` where the folder holds no `model_index.json`.
         """
         self._folder = locate(folder)
         if not (self._folder / "model_index.json").is_file():
