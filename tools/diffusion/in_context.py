@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
 
 class InContext:
-    """Generate with a `Flux2KleinPipeline` folder; one job at a time, loaded at the first."""
+    """Generate with a `Flux2KleinPipeline` folder; one job at a time, loaded at the first.
+
+    Args:
+        folder: a local pipeline folder, or `pocket/generator` for the one in this package.
+        device: a torch device.
+        slots: references that may be given at once.
+        height: of the pictures in pixels, like `width`.
+        guidance_scale: classifier-free guidance; 1 is off.
+        reference_size: longest side in pixels that a reference is scaled down to.
+        max_sequence_length: text tokens.
+        text_encoder_out_layers: hidden states of the text encoder that are stacked.
+    """
 
     def __init__(
         self,
@@ -35,19 +46,7 @@ class InContext:
         max_sequence_length: int = 512,
         text_encoder_out_layers: Sequence[int] = (9, 18, 27),
     ) -> None:
-        """Check the folder and remember how to call it; sizes in pixels.
-
-        Args:
-            folder: a local pipeline folder, or `pocket/generator` for the one in this package.
-            device: a torch device.
-            slots: references that may be given at once.
-            height: of the pictures, like `width`.
-            reference_size: longest side a reference is scaled down to.
-            text_encoder_out_layers: hidden states of the text encoder that are stacked.
-
-        `num_inference_steps`, `guidance_scale` (1 is off) and `max_sequence_length` are the pipeline's.
-        Raises `BadInput` where the folder holds no `model_index.json`.
-        """
+        """Check the folder and remember how to call it; raise `BadInput` where it is no pipeline."""
         self._folder = locate(folder)
         if not (self._folder / "model_index.json").is_file():
             raise BadInput(f"No diffusers pipeline in {str(self._folder)!r}: it has no model_index.json.")
