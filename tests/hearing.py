@@ -71,10 +71,11 @@ class Painter:
         self.missing, self.matches, self.prose = missing, list(matches), prose
 
     def __call__(self, schema: str, card: dict[str, Any]) -> dict[str, Any] | str:
-        if (scripted := self.prose.get(schema)) and (answer := scripted.pop(0)) is not None:
-            return answer
-        usual: dict[str, Any] = getattr(self, schema)(card)
-        return usual
+        scripted = self.prose.get(schema)
+        answer: dict[str, Any] | str | None = scripted.pop(0) if scripted else None
+        if answer is None:
+            answer = dict(getattr(self, schema)(card))
+        return answer
 
     def Decision(self, card: dict[str, Any]) -> dict[str, Any]:
         match = self.matches.pop(0) if len(self.matches) > 1 else self.matches[0]
