@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from pleinair.tools.pocket.backgrounds import BACKGROUNDS
 from pleinair.tools.pocket.prompts import (
     RELATIONS,
     Request,
@@ -13,7 +14,7 @@ from pleinair.tools.pocket.prompts import (
     relation_of,
     write_prompt,
 )
-from pleinair.tools.pocket.world import BACKGROUNDS, SPECIES, held_out_rng, random_scene, species_named
+from pleinair.tools.pocket.world import SPECIES, held_out_rng, random_scene, species_named
 
 
 @pytest.mark.parametrize("index", range(200))

@@ -7,9 +7,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from pleinair.tools.pocket.backgrounds import BACKGROUNDS
 from pleinair.tools.pocket.shapes import PALETTE
 from pleinair.tools.pocket.world import (
-    BACKGROUNDS,
     HELD_OUT_SEED,
     KINDS,
     SEEDS_EACH,

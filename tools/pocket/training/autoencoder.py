@@ -111,7 +111,8 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self._average()
-        return loss.item() * 127.5
+        error: float = loss.item() * 127.5
+        return error
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -25,7 +25,7 @@ SETTINGS = {
     "height": SIZE,
     "width": SIZE,
     "num_inference_steps": 8,
-    "guidance_scale": 1.0,
+    "guidance_scale": 2.5,
     "max_sequence_length": MAX_LENGTH,
     "text_encoder_out_layers": list(TEXT_LAYERS),
     "reference_size": REFERENCE_SIZE,

@@ -73,6 +73,7 @@ class Flow(nn.Module):
     def __init__(self, vocabulary: int, channel_weight: Tensor) -> None:
         """Take the tokenizer's size and the loss weight of each of the 64 channels (mean 1)."""
         super().__init__()
+        self.channel_weight: Tensor
         self.text_encoder = build_text_encoder(vocabulary)
         self.transformer = build_transformer()
         self.register_buffer("channel_weight", channel_weight, persistent=False)
@@ -83,7 +84,7 @@ class Flow(nn.Module):
             self.register_buffer(f"image_ids_{count}", image_ids(count), persistent=False)
 
     def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Return (b, 20, 288): the hidden states of `TEXT_LAYERS` side by side, as the pipeline stacks them."""
+        """Return (b, 20, 288): the hidden states of `TEXT_LAYERS` side by side, as in the pipeline."""
         states = self.text_encoder.model(
             input_ids=ids, attention_mask=mask, output_hidden_states=True
         ).hidden_states
@@ -92,7 +93,7 @@ class Flow(nn.Module):
     def velocity(self, noisy: Tensor, references: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
         """Return the predicted velocity (b, 64, 64) at noise level `sigma` (b,) in 0..1."""
         ids = getattr(self, f"image_ids_{references.shape[1] // REFERENCE_TOKENS}")
-        out = self.transformer(
+        out: Tensor = self.transformer(
             hidden_states=torch.cat([noisy, references], dim=1),
             timestep=sigma,
             encoder_hidden_states=text,
@@ -109,12 +110,13 @@ class Flow(nn.Module):
         predicted = self.velocity(noisy, batch.references, sigma, self.embed(batch.ids, batch.mask))
         error = ((predicted - (noise - batch.targets)) ** 2 * self.channel_weight).mean(dim=-1)
         weight = 1 + (COVERED_WEIGHT - 1) * batch.covered
-        return (error * weight).sum() / weight.sum()
+        loss: Tensor = (error * weight).sum() / weight.sum()
+        return loss
 
 
 def image_ids(references: int) -> Tensor:
     """Return (64 + 16 r, 4) positions: the target's 8 × 8 grid, then each reference's 4 × 4 grid."""
-    target = Flux2KleinPipeline._prepare_latent_ids(torch.zeros(1, 1, 8, 8))[0]
+    target: Tensor = Flux2KleinPipeline._prepare_latent_ids(torch.zeros(1, 1, 8, 8))[0]
     if not references:
         return target
     grids = [torch.zeros(1, 1, 4, 4) for _ in range(references)]

@@ -49,7 +49,7 @@ def load_patch_map(folder: Path) -> PatchMap:
 
 
 def channel_scale(patch_map: PatchMap) -> torch.Tensor:
-    """Return the spread (64,) that training gives each packed channel: large strokes wide, fine texture narrow.
+    """Return the spread (64,) of each packed channel in training: large strokes wide, texture narrow.
 
     Without it every component has unit variance, and texture is learnt as eagerly as colour.
     """
@@ -110,7 +110,8 @@ def latent_statistics(pools: dict[int, Pool]) -> tuple[torch.Tensor, torch.Tenso
 
 def make_optimizers(flow: Flow) -> list[torch.optim.Optimizer]:
     """Give the blocks' matrices to Muon and everything else to AdamW."""
-    matrices, rest = [], []
+    matrices: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
     for name, parameter in flow.named_parameters():
         in_block = "transformer_blocks" in name and parameter.ndim == 2
         (matrices if in_block else rest).append(parameter)
@@ -169,7 +170,7 @@ class Trainer:
         batch = self.data.batch()
         noise = torch.randn(batch.targets.shape, generator=self.noise)
         loss = loss_of(batch, noise, draw_sigma(len(batch.ids), self.noise))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.optimizers[1].param_groups[0]["params"], 1.0)
         factor = rate(progress, self.step)
         for optimizer, base in zip(self.optimizers, (MUON_RATE, ADAM_RATE), strict=True):
@@ -187,7 +188,7 @@ class Trainer:
             self.average[name].lerp_(parameter, 1 - decay)
 
     def run(self) -> None:
-        """Train until `minutes` (counting earlier runs) are spent; save every three minutes and at the end."""
+        """Train until `minutes` (earlier runs count) are spent; save every three minutes and at the end."""
         loss_of = torch.compile(self.flow)
         began, saved, losses = time.monotonic() - self.spent, time.monotonic(), []
         while self.spent < self.minutes * 60:

@@ -5,6 +5,8 @@ The first stride-2 convolution collects 2 × 2 pixels, the second 2 × 2 of thos
 group, and the activation by silu(a) - silu(-a) = a. Residual branches are silenced. Exact up to rounding.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from diffusers import AutoencoderKLFlux2
@@ -39,11 +41,12 @@ def build_autoencoder(patch_map: PatchMap) -> AutoencoderKLFlux2:
     return model
 
 
-def _write_encoder(encoder: nn.Module, patch_map: PatchMap) -> None:
+def _write_encoder(encoder: Any, patch_map: PatchMap) -> None:
     for module in encoder.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.zero_()
-            module.bias.zero_()
+            if module.bias is not None:
+                module.bias.zero_()
     for module in encoder.modules():
         if isinstance(module, ResnetBlock2D) and module.conv_shortcut is not None:
             _identity(module.conv_shortcut, tap=0)
@@ -64,7 +67,7 @@ def _collect(conv: nn.Conv2d) -> None:
         conv.weight[3 * (2 * row + column) + colour, colour, row, column] = 1.0
 
 
-def _project(conv: nn.Conv2d, patch_map: PatchMap) -> None:
+def _project(conv: Any, patch_map: PatchMap) -> None:
     """Project 4 × 4 pixels: six channels a group, +a -a +b -b of two latents and the two constants."""
     matrix = torch.from_numpy(patch_map.basis / patch_map.scale).reshape(PATCH, PATCH, 3, CHANNELS)
     offset = -torch.from_numpy(patch_map.mean @ (patch_map.basis / patch_map.scale))
@@ -85,7 +88,7 @@ def positions(latent: int) -> tuple[int, int]:
     return first, first + 1
 
 
-def _difference(encoder: nn.Module) -> None:
+def _difference(encoder: Any) -> None:
     """Undo the norm's division, and read each latent as silu(a) - silu(-a); the variance stays tiny."""
     encoder.conv_norm_out.weight.fill_(CONSTANT / 3**0.5)
     encoder.conv_norm_out.bias.zero_()

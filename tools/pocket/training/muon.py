@@ -9,7 +9,7 @@ from torch import Tensor
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     """Push a matrix towards the nearest orthogonal one with the quintic Newton-Schulz iteration of Muon.
 
-    The iteration runs on the Gram matrix of the shorter side, where all factors commute: less than half the work.
+    The iteration runs on the Gram matrix of the shorter side, where all factors commute: half the work.
     """
     x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = x / (x.norm() + 1e-7)
@@ -18,8 +18,8 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
         square = gram @ gram
         change = 3.4445 * torch.eye(x.shape[0]) - 4.7750 * gram + 2.0315 * square
         gram, factor = change @ gram @ change, change @ factor
-    x = factor @ x
-    return x if matrix.shape[0] <= matrix.shape[1] else x.T
+    result: Tensor = factor @ x
+    return result if matrix.shape[0] <= matrix.shape[1] else result.T
 
 
 class Muon(torch.optim.Optimizer):
@@ -38,7 +38,8 @@ class Muon(torch.optim.Optimizer):
                     self._update(parameter, group["lr"], group["momentum"])
 
     def _update(self, parameter: Tensor, lr: float, momentum: float) -> None:
-        buffer = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+        assert parameter.grad is not None
+        buffer: Tensor = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
         buffer.lerp_(parameter.grad, 1 - momentum)
         update = orthogonalise(torch.lerp(parameter.grad, buffer, momentum).flatten(1)).view_as(parameter)
         parameter.mul_(1 - lr * 0.01)

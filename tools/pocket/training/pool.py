@@ -81,7 +81,7 @@ def _one_reference(rng: random.Random) -> Case:
 
 
 def pack(latents: Floats) -> Floats:
-    """Turn (n, 16, h, w) latents into (n, h/2 · w/2, 64) tokens in the order of the pipeline's own packing."""
+    """Turn (n, 16, h, w) latents into (n, h/2 · w/2, 64) tokens in the order of the pipeline's packing."""
     n, c, h, w = latents.shape
     cut = latents.reshape(n, c, h // 2, 2, w // 2, 2).transpose(0, 1, 3, 5, 2, 4)
     return cut.reshape(n, c * 4, h * w // 4).transpose(0, 2, 1)
@@ -145,4 +145,5 @@ def cached_pool(folder: Path, patch_map: PatchMap, references: int, count: int) 
     if not path.exists():
         pool = build_pool(patch_map, references, count, first_index=10_000_000 * (references + 1))
         path.write_bytes(pickle.dumps(pool))
-    return pickle.loads(path.read_bytes())  # the trainer's own file
+    stored: Pool = pickle.loads(path.read_bytes())  # the trainer's own file
+    return stored

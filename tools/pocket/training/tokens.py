@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from pleinair.tools.pocket.backgrounds import BACKGROUNDS
 from pleinair.tools.pocket.prompts import RELATIONS, Request, write_prompt
-from pleinair.tools.pocket.world import BACKGROUNDS, SPECIES, Species, random_species, training_rng
+from pleinair.tools.pocket.world import SPECIES, Species, random_species, training_rng
 
 VOCABULARY = 900
 MAX_LENGTH = 20

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from pleinair.tools.pocket.backgrounds import BACKGROUNDS
 from pleinair.tools.pocket.names import NOUNS
 from pleinair.tools.pocket.prompts import RELATIONS, Request, write_prompt
 from pleinair.tools.pocket.shapes import PALETTE
 from pleinair.tools.pocket.training.flow import TEXT_LAYERS, TEXT_WIDTH, Flow
 from pleinair.tools.pocket.training.pool import KNOWN
 from pleinair.tools.pocket.training.tokens import MAX_LENGTH
-from pleinair.tools.pocket.world import BACKGROUNDS, KINDS, PATTERNS, Species, random_species, training_rng
+from pleinair.tools.pocket.world import KINDS, PATTERNS, Species, random_species, training_rng
 
 UNKNOWN = 0
 BATCH, RATE = 96, 2e-3
@@ -61,7 +62,9 @@ class Words(nn.Module):
         text = self.tokenizer(
             list(prompts), padding="max_length", truncation=True, max_length=MAX_LENGTH, return_tensors="pt"
         )
-        states = self.flow.embed(text["input_ids"], text["attention_mask"]).split(TEXT_WIDTH, dim=-1)[1:]
+        states = self.flow.embed(text["input_ids"], text["attention_mask"]).chunk(len(TEXT_LAYERS), dim=-1)[
+            1:
+        ]
         at_noun = torch.isin(text["input_ids"], self.nouns)
         right = torch.tensor(
             [answers(s) for row, mask in zip(species, at_noun, strict=True) for s in row[: mask.sum()]]
