@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pleinair.agent.context import Context, carry_on
 from pleinair.app.places import Places
-from pleinair.app.settings import EngineChoice, Settings
+from pleinair.app.settings import POCKET, EngineChoice, Settings
 from pleinair.tools import registry
 from pleinair.tools.registry import Kind
 from pleinair.tools.types import BadInput, Encoder, Generator, Hit, Retriever
@@ -54,7 +54,7 @@ def check(settings: Settings) -> None:
         if choice.engine not in (known := registry.names(kind)):
             raise BadInput(f"{kind}.engine = {choice.engine!r}: unknown; wanted one of: {', '.join(known)}")
     folder = settings.library.folder
-    if folder != "pocket" and not Path(folder).expanduser().is_dir():
+    if folder != POCKET and not Path(folder).expanduser().is_dir():
         raise BadInput(
             f"library.folder = {folder!r}: no such folder; wanted a folder of pictures, or 'pocket'"
         )
@@ -130,8 +130,8 @@ def fresh_index(library: Library, encoder: Encoder, folder: Path, on_index: OnPr
 
 def library_folder(settings: Settings, places: Places) -> Path:
     """Find the library; the miniature one is written to the cache on first use."""
-    if settings.library.folder != "pocket":
-        return Path(settings.library.folder).expanduser().absolute()
+    if settings.library.folder != POCKET:
+        return Path(settings.library.absolute().folder)
     folder = places.cache / "pocket-library"
     if not (folder / "metadata.jsonl").exists():
         from pleinair.tools.pocket.library import write_library
@@ -143,5 +143,6 @@ def library_folder(settings: Settings, places: Places) -> Path:
 def index_folder(settings: Settings, places: Places) -> Path:
     """Name the index of a library under an encoder; never inside the user's own folder."""
     choice = settings.encoder.model_dump_json()
-    name = hashlib.sha256(f"{settings.library.folder}\n{choice}".encode()).hexdigest()[:16]
+    folder = settings.library.absolute().folder
+    name = hashlib.sha256(f"{folder}\n{choice}".encode()).hexdigest()[:16]
     return places.cache / "indexes" / name

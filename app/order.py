@@ -52,7 +52,7 @@ def new_order(
         prompt=prompt,
         graph=graph,
         seed=seed,
-        settings=settings,
+        settings=settings.model_copy(update={"library": settings.library.absolute()}),
         out=str(folder),
         strip_metadata=strip_metadata,
     )

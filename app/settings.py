@@ -22,6 +22,7 @@ Tree = dict[str, Any]
 Layer = tuple[str, Tree]  # where it came from, what it says
 
 DEFAULT = "pocket"
+POCKET = "pocket"  # the library that is made, not found
 PREFIX = "PLEINAIR_"
 OUTSIDE = {"PLEINAIR_HOME"}  # read by `Places`, not a key of the settings
 PACKAGED = Path(__file__).with_name("profiles")
@@ -55,7 +56,13 @@ class EngineChoice(Section):
 class LibraryChoice(Section):
     """Say which folder is searched; "pocket" is the miniature one, made on first use."""
 
-    folder: str = Field(default="pocket", min_length=1)
+    folder: str = Field(default=POCKET, min_length=1)
+
+    def absolute(self) -> LibraryChoice:
+        """Give the same library under a name that holds in every working folder."""
+        if self.folder == POCKET:
+            return self
+        return LibraryChoice(folder=str(Path(self.folder).expanduser().absolute()))
 
 
 class RetrievalKnobs(Section):

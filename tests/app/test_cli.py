@@ -108,6 +108,15 @@ def test_options_stand_for_settings(place: Path) -> None:
     assert order["out"] == str(place / "o")
 
 
+def test_a_run_is_resumed_from_another_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = submit("two things", overrides={"library.folder": "library"}, out="pictures")
+    (place / "elsewhere").mkdir()
+    monkeypatch.chdir(place / "elsewhere")
+    done = call("runs", "resume", run.id)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith(str(place / "pictures"))
+
+
 def test_index_then_doctor(place: Path) -> None:
     done = call("index", str(place / "library"))
     assert done.exit_code == 0, done.output

@@ -2,10 +2,12 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from PIL import Image
 from pleinair.app.draw import cancel, draw, finish, home, resume, run_table, submit
 from pleinair.app.record import Event, read
 from pleinair.app.results import Result
-from pleinair.app.runs import Busy, Runs
+from pleinair.app.runs import Busy, LeaseLost, Runs
 from pleinair.tools.disk import DiskFull
 from pleinair.tools.types import BadInput
 
@@ -184,6 +186,24 @@ def test_a_second_process_on_a_run_is_refused(place: Path) -> None:
     worker.join()
     assert f"Busy: run {run.id} is being worked on by process {os.getpid()}" in second.stderr
     assert run_table().get(run.id).status == "accepted"
+
+
+@pytest.mark.parametrize("count", [2, 9, 20])
+def test_a_holder_that_was_overtaken_commits_nothing(place: Path, count: int) -> None:
+    calm, run, seen = draw(PROMPT, seed=7), submit(PROMPT, seed=7), list[Event]()
+
+    def on_event(event: Event) -> None:
+        seen.append(event)
+        if len(seen) == count:  # what another process does once our lease has run out
+            with closing(sqlite3.connect(home().table)) as db, db:
+                db.execute("UPDATE runs SET fence = fence + 1, lease_until = 0 WHERE id = ?", (run.id,))
+
+    with pytest.raises(LeaseLost):
+        finish(run, on_event)
+    assert run_table().get(run.id).status == "running"
+    after = finish(run)
+    assert calm.outcome.best is not None and after.outcome.best is not None
+    assert calm.outcome.best.picture == after.outcome.best.picture
 
 
 @pytest.mark.parametrize("count", [1, 3, 6, 9, 14, 18, 22])

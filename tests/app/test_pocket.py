@@ -1,0 +1,52 @@
+"""The pocket profile: its sizes are the shipped models', and a whole run needs nothing else."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pleinair.app.draw import draw, home, run_table
+from pleinair.app.settings import PACKAGED, read_profile
+from pleinair.app.trace import export
+from pleinair.tools.weights import SHIPPED
+
+PARTS = ("generator", "encoder", "eyes")
+TRAINED = all(list((SHIPPED / part).rglob("*.safetensors")) for part in PARTS)
+GENERATOR = SHIPPED / "generator" / "pocket.json"
+shipped = pytest.mark.skipif(not TRAINED, reason="pocket models not trained yet")
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path
+
+
+@pytest.mark.skipif(not GENERATOR.exists(), reason="pocket generator not trained yet")
+def test_the_profile_has_the_sizes_that_the_generator_was_trained_for() -> None:
+    trained = json.loads(GENERATOR.read_text(encoding="utf-8"))
+    trained["slots"] = trained.pop("references")
+    profile = read_profile("pocket")["generator"]
+    assert {key: profile.get(key) for key in trained} == trained
+
+
+def test_profiles_are_packaged() -> None:
+    assert (PACKAGED / "pocket.toml").is_file()
+
+
+@shipped
+@pytest.mark.slow
+def test_a_run_with_the_pocket_models(alone: Path) -> None:
+    result = draw("a velmora finch in the snow", seed=1, overrides={"budget.attempts": 2})
+    assert result.outcome.ending in ("accepted", "stopped"), result.outcome.reason
+    assert result.picture is not None and result.outcome.best is not None
+    export(run_table().get(result.run_id), home(), alone / "storyboard.html")
+    assert "pocket models" in (alone / "storyboard.html").read_text(encoding="utf-8")
+
+
+@shipped
+@pytest.mark.slow
+def test_a_prompt_that_the_pocket_model_cannot_read_is_refused(alone: Path) -> None:
+    result = draw("the economic consequences of the peace")
+    assert result.outcome.ending == "refused"
