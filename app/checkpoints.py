@@ -17,7 +17,7 @@ from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMet
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
 
-from pleinair.app.runs import connect
+from pleinair.app.database import connect
 
 PLAIN = JsonPlusSerializer(allowed_msgpack_modules=None, allowed_json_modules=None)
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pleinair.app.database import connect
 from pleinair.app.owner import Owner
 from pleinair.tools.types import BadInput, Outcome, PleinairError
 
@@ -235,16 +236,6 @@ class Runs:
                 f"{self._path}: written by a newer pleinair (schema {version}, this one knows {SCHEMA}); "
                 "update pleinair or set another PLEINAIR_HOME"
             )
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """Open a SQLite file that waits for other writers and survives a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    db.row_factory = sqlite3.Row
-    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL"):
-        db.execute(f"PRAGMA {pragma}")
-    return db
 
 
 def _differences(old: str, new: str) -> list[str]:
