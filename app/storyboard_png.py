@@ -93,7 +93,7 @@ class Sheet:
         """Cut the sheet and encode it."""
         file = io.BytesIO()
         cut = self._image.crop((0, 0, self._image.width, min(round(height * SCALE), TALLEST)))
-        cut.quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+        cut.save(file, "PNG", optimize=True)
         return file.getvalue()
 
 
