@@ -99,14 +99,12 @@ def patch_owner(owner: NDArray[np.int8]) -> NDArray[np.int64]:
 
 def pixels(samples: Sequence[Sample]) -> Tensor:
     """Return the pictures as floats [n, 3, 64, 64] in 0..1."""
-    stacked: Tensor = torch.from_numpy(np.stack([s.pixels for s in samples]))
-    return stacked.permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.stack([s.pixels for s in samples])).permute(0, 3, 1, 2).float() / 255
 
 
 def normalise(pictures: Tensor) -> Tensor:
     """Apply the encoder's own mean and standard deviation to pictures in 0..1."""
-    mean, std = float(PREPROCESS["mean"][0]), float(PREPROCESS["std"][0])
-    return (pictures - mean) / std
+    return (pictures - float(PREPROCESS["mean"][0])) / float(PREPROCESS["std"][0])
 
 
 def encode_short(model: nn.Module, tokens: Tensor) -> Tensor:
