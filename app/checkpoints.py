@@ -8,7 +8,7 @@ import os
 os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,5 +56,9 @@ class FencedSaver(SqliteSaver):
 def open_saver(path: Path, guard: Callable[[], object]) -> Iterator[FencedSaver]:
     """Open a run's checkpoints; `guard` raises when the run is another's."""
     saver = FencedSaver(path, guard)
-    with closing(saver.conn):
+    try:
         yield saver
+    finally:
+        # a step that was cut short may still be saving in its thread, and closing under it is a crash
+        with saver.lock:
+            saver.conn.close()
