@@ -8,14 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from contenders import DONE, contend
 
 from pleinair.app import runs as table
 from pleinair.app.lease import Lease
 from pleinair.app.owner import Owner, new_owner
 from pleinair.app.runs import SCHEMA, Busy, Finished, LeaseLost, Runs
 from pleinair.tools.types import BadInput, Cancelled, Outcome, PleinairError
-
-DONE = Outcome(ending="accepted", reason="every concept is present")
 
 
 @pytest.fixture
@@ -199,20 +198,6 @@ def test_a_beat_that_fails_is_made_up_for_by_the_next(runs: Runs, monkeypatch: p
     with Lease(runs, run.id):
         time.sleep(0.1)
     assert len(beats) > 1
-
-
-def contend(path: Path, ids: list[str], results: "multiprocessing.Queue[tuple[int, int, int]]") -> None:
-    """Claim whatever is free and commit it; count claims, commits and refusals."""
-    runs, claims, commits, refused = Runs(path), 0, 0, 0
-    for run_id in ids:
-        try:
-            fence = runs.claim(run_id, new_owner())
-            claims += 1
-            runs.commit(run_id, fence, DONE)
-            commits += 1
-        except (Busy, Finished, LeaseLost):
-            refused += 1
-    results.put((claims, commits, refused))
 
 
 def test_several_processes_never_commit_one_run_twice(runs: Runs) -> None:

@@ -1,0 +1,24 @@
+"""What a process does that competes for runs; importable by the processes that a test spawns."""
+
+import multiprocessing
+from pathlib import Path
+
+from pleinair.app.owner import new_owner
+from pleinair.app.runs import Busy, Finished, LeaseLost, Runs
+from pleinair.tools.types import Outcome
+
+DONE = Outcome(ending="accepted", reason="every concept is present")
+
+
+def contend(path: Path, ids: list[str], results: "multiprocessing.Queue[tuple[int, int, int]]") -> None:
+    """Claim whatever is free and commit it; count claims, commits and refusals."""
+    runs, claims, commits, refused = Runs(path), 0, 0, 0
+    for run_id in ids:
+        try:
+            fence = runs.claim(run_id, new_owner())
+            claims += 1
+            runs.commit(run_id, fence, DONE)
+            commits += 1
+        except (Busy, Finished, LeaseLost):
+            refused += 1
+    results.put((claims, commits, refused))
