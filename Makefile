@@ -19,7 +19,7 @@ REPORTS ?= reports
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # What is never imported need not be compiled.
-INSTALL := $(PIP) install --no-compile
+INSTALL := $(PIP) install
 STAMP := $(VENV)/.installed-$(FAISS)
 
 .PHONY: help install demo test check bench lock clean
