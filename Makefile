@@ -18,8 +18,6 @@ REPORTS ?= reports
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# What is never imported need not be compiled.
-INSTALL := $(PIP) install
 STAMP := $(VENV)/.installed-$(FAISS)
 
 .PHONY: help install demo test check bench lock clean
@@ -33,8 +31,8 @@ $(STAMP): pyproject.toml requirements.lock requirements-$(FAISS).lock
 	@echo "installing into $(VENV) (FAISS: $(FAISS)); torch alone is some gigabytes" >&2
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) uninstall --yes faiss-cpu faiss-gpu faiss-gpu-cuvs 2>/dev/null
-	$(INSTALL) --requirement requirements-$(FAISS).lock
-	$(INSTALL) --no-build-isolation --no-deps --editable .
+	$(PIP) install --requirement requirements-$(FAISS).lock
+	$(PIP) install --no-build-isolation --no-deps --editable .
 	rm -f $(VENV)/.installed-*
 	touch $@
 
