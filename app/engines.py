@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -99,6 +99,10 @@ class LibraryRetriever:
         """Open a picture of the library by its id."""
         return self._open().open(id)
 
+    def entries(self) -> Sequence[Hit]:
+        """List every usable picture of the library, with score 0."""
+        return self._open().entries()
+
     def _open(self) -> Retriever:
         with self._lock:  # one retrieve a concept runs at once, and only one of them may build the index
             if self._opened is None:
@@ -132,7 +136,9 @@ def library_folder(settings: Settings, places: Places) -> Path:
     """Find the library; the miniature one is written to the cache on first use."""
     if settings.library.folder != POCKET:
         return Path(settings.library.absolute().folder)
-    folder = places.cache / "pocket-library"
+    from pleinair.tools.pocket.world import fingerprint
+
+    folder = places.cache / f"pocket-library-{fingerprint()}"
     if not (folder / "metadata.jsonl").exists():
         from pleinair.tools.pocket.library import write_library
 

@@ -79,6 +79,10 @@ class EmptyLibrary:
         """Refuse: there are no pictures."""
         raise LookupError(id)
 
+    def entries(self) -> list[Hit]:
+        """List nothing."""
+        return []
+
 
 def make_context(folder: Path) -> Context:
     """Put the trivial engines together."""

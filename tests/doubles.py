@@ -87,6 +87,10 @@ class ListRetriever:
         ImageDraw.Draw(picture).text((1, 1), id[:1], fill="black")
         return picture
 
+    def entries(self) -> list[Hit]:
+        found = {hit.id: hit for hits in self.hits.values() for hit in hits}
+        return [found[id].model_copy(update={"score": 0.0}) for id in sorted(found)]
+
 
 def rows(card: dict[str, Any], present: Callable[[str], bool]) -> dict[str, Any]:
     """Write a critique that says present or missing with confidence .9."""

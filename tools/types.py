@@ -189,11 +189,16 @@ class Encoder(Protocol):
 
 
 class Retriever(Protocol):
-    """Find up to `k` library pictures for a query, best first, and open one by its id."""
+    """Find up to `k` library pictures for a query, best first, and open one by its id.
+
+    `entries` gives every usable picture of the library in the library's order, each with score 0.
+    """
 
     def search(self, query: str, k: int) -> list[Hit]: ...
 
     def open(self, id: str) -> Image: ...
+
+    def entries(self) -> Sequence[Hit]: ...
 
 
 class PleinairError(Exception):

@@ -27,6 +27,9 @@ class Shelf:
     def open(self, id: str) -> Image.Image:
         raise AssertionError("a look-up opens nothing")
 
+    def entries(self) -> list[Hit]:
+        raise AssertionError("a look-up lists nothing")
+
 
 def test_the_caption_is_looked_up_and_not_the_name() -> None:
     shelf = Shelf(0.4)

@@ -151,6 +151,10 @@ class IndexRetriever:
             raise _stale(self._library)
         return self._library.picture(id)
 
+    def entries(self) -> list[Hit]:
+        """List every indexed picture in the library's order, with score 0."""
+        return [_hit(self._library.items[id], 0.0) for id in self._index.ids]
+
     def _find_distinct(self, vector: Vectors, k: int) -> list[tuple[str, float]]:
         looked_at = 2 * k
         while True:

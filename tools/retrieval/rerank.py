@@ -41,6 +41,10 @@ class Both:
         """Open a picture; the library is the same for both."""
         return self._first.open(id)
 
+    def entries(self) -> Sequence[Hit]:
+        """List the pictures of the library, which is the same for both."""
+        return self._first.entries()
+
 
 def in_turn(found: Sequence[Sequence[Hit]]) -> list[Hit]:
     """Take the first hit of every list, then the second ones …; a picture counts where it comes first."""

@@ -121,6 +121,16 @@ def test_a_picture_opens_by_its_id(shelf: Path, place: Path) -> None:
         retriever.open("../metadata.jsonl")
 
 
+def test_the_entries_are_the_usable_pictures_in_order_with_their_stories(shelf: Path, place: Path) -> None:
+    (shelf / "broken.png").write_bytes(b"no picture")
+    retriever = IndexRetriever(Library.open(shelf), build(shelf, place), ColourEncoder())
+    listed = {hit.id: hit for hit in retriever.entries()}
+    assert list(listed) == ["blue.png", "green.png", "red.png", "white.png"]
+    red = {"id": "red.png", "score": 0.0, "caption": "a red square", "license": "CC0"}
+    assert listed["red.png"].model_dump() == red | {"source": "s", "author": "x"}
+    assert {hit.score for hit in listed.values()} == {0.0}
+
+
 def test_another_encoder_is_refused_with_both_names(shelf: Path, place: Path) -> None:
     index = build(shelf, place)
     other = ColourEncoder("colour-2")
