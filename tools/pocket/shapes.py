@@ -59,31 +59,29 @@ def slice_of_ellipse(
 def bird(body: str, accent: str, pattern: str) -> list[Shape]:
     """Draw a bird that looks right: body and head in `body`, wing, tail and crest in `accent`."""
     shapes = [
-        (accent, polygon((-1, -0.2), (-0.4, -0.15), (-0.4, 0.35), (-1, 0.3))),
-        (accent, polygon((0.2, -0.5), (0.2, -1), (0.5, -0.8), (0.75, -0.55))),
-        ("ink", polygon((-0.12, 0.5), (-0.04, 0.5), (-0.04, 0.95), (-0.12, 0.95))),
-        ("ink", polygon((0.14, 0.5), (0.22, 0.5), (0.22, 0.95), (0.14, 0.95))),
+        (accent, polygon((-1, -0.35), (-0.4, -0.2), (-0.3, 0.4), (-1, 0.45))),
+        (accent, polygon((0.1, -0.5), (0.1, -1), (0.55, -0.9), (0.8, -0.5))),
+        ("ink", polygon((-0.14, 0.5), (-0.04, 0.5), (-0.04, 0.95), (-0.14, 0.95))),
+        ("ink", polygon((0.14, 0.5), (0.24, 0.5), (0.24, 0.95), (0.14, 0.95))),
         ("beak", polygon((0.74, -0.45), (1, -0.28), (0.74, -0.15))),
-        (body, ellipse(0, 0.12, 0.66, 0.5)),
-        (body, ellipse(0.48, -0.35, 0.36, 0.34)),
-        (accent, ellipse(-0.17, 0.1, 0.42, 0.29, 0.25)),
-        ("ink", ellipse(0.56, -0.4, 0.08, 0.08)),
+        (body, ellipse(0.03, 0.12, 0.66, 0.54)),
+        (body, ellipse(0.48, -0.32, 0.36, 0.34)),
+        (accent, ellipse(-0.15, 0.12, 0.47, 0.34, 0.25)),
+        ("ink", ellipse(0.56, -0.38, 0.08, 0.08)),
     ]
     if pattern == "striped":
-        shapes += [
-            (body, slice_of_ellipse(-0.17, 0.1, 0.42, 0.26, left, left + 0.32)) for left in (-0.55, 0.15)
-        ]
+        shapes.append((body, slice_of_ellipse(-0.15, 0.12, 0.47, 0.3, -0.2, 0.25)))
     if pattern == "spotted":
-        shapes += [(body, ellipse(x, y, 0.09, 0.09)) for x, y in ((-0.38, 0.02), (-0.15, 0.12), (0.08, 0.2))]
+        shapes += [(body, ellipse(x, y, 0.12, 0.12)) for x, y in ((-0.34, 0.06), (0.03, 0.2))]
     return shapes
 
 
 def car(body: str, accent: str, pattern: str) -> list[Shape]:
     """Draw a car that looks right: hull in `body`, roof in `accent`, with windows and wheels."""
     shapes = [
-        (accent, polygon((-0.7, -0.1), (-0.45, -0.72), (0.3, -0.72), (0.62, -0.1))),
-        ("glass", polygon((-0.48, -0.15), (-0.34, -0.5), (-0.1, -0.5), (-0.1, -0.15))),
-        ("glass", polygon((0.05, -0.15), (0.05, -0.5), (0.22, -0.5), (0.42, -0.15))),
+        (accent, polygon((-0.78, -0.1), (-0.52, -0.85), (0.36, -0.85), (0.7, -0.1))),
+        ("glass", polygon((-0.44, -0.2), (-0.32, -0.5), (-0.12, -0.5), (-0.12, -0.2))),
+        ("glass", polygon((0.07, -0.2), (0.07, -0.5), (0.22, -0.5), (0.38, -0.2))),
         (body, polygon((-1, 0.02), (-0.92, -0.14), (0.75, -0.14), (0.98, 0.05), (1, 0.5), (-1, 0.5))),
         ("ink", ellipse(-0.55, 0.5, 0.26, 0.26)),
         ("ink", ellipse(0.55, 0.5, 0.26, 0.26)),
@@ -91,7 +89,7 @@ def car(body: str, accent: str, pattern: str) -> list[Shape]:
         ("white", ellipse(0.55, 0.5, 0.1, 0.1)),
     ]
     if pattern == "striped":
-        shapes.insert(4, (accent, polygon((-1, 0.1), (0.98, 0.1), (1, 0.3), (-1, 0.3))))
+        shapes.insert(4, (accent, polygon((-1, 0.1), (0.98, 0.1), (1, 0.28), (-1, 0.28))))
     if pattern == "spotted":
         shapes[4:4] = [(accent, ellipse(x, 0.1, 0.13, 0.13)) for x in (-0.7, -0.23, 0.23, 0.7)]
     return shapes
@@ -117,19 +115,18 @@ def flower(body: str, accent: str, pattern: str) -> list[Shape]:
 def fish(body: str, accent: str, pattern: str) -> list[Shape]:
     """Draw a fish that looks right: trunk in `body`, fins and tail in `accent`."""
     shapes = [
-        (accent, polygon((-1, -0.6), (-0.4, 0), (-1, 0.6), (-0.85, 0))),
-        (accent, polygon((-0.4, -0.3), (-0.2, -0.9), (0.2, -0.85), (0.5, -0.35))),
-        (accent, polygon((-0.2, 0.35), (-0.15, 0.85), (0.15, 0.8), (0.3, 0.35))),
-        (body, ellipse(0.17, 0, 0.8, 0.54)),
-        ("white", ellipse(0.6, -0.12, 0.15, 0.15)),
-        ("ink", ellipse(0.63, -0.12, 0.08, 0.08)),
+        (accent, polygon((-1, -0.75), (-0.3, -0.1), (-0.3, 0.1), (-1, 0.75))),
+        (accent, polygon((-0.45, -0.3), (-0.15, -0.98), (0.35, -0.85), (0.6, -0.3))),
+        (accent, polygon((-0.4, 0.3), (-0.2, 0.92), (0.15, 0.85), (0.4, 0.3))),
+        (body, ellipse(0.2, 0, 0.78, 0.54)),
+        ("white", ellipse(0.62, -0.12, 0.16, 0.16)),
+        ("ink", ellipse(0.65, -0.12, 0.09, 0.09)),
     ]
     if pattern == "striped":
-        shapes += [(accent, slice_of_ellipse(0.17, 0, 0.8, 0.54, left, left + 0.24)) for left in (-0.6, -0.1)]
+        shapes.append((accent, slice_of_ellipse(0.2, 0, 0.78, 0.54, -0.35, -0.08)))
     if pattern == "spotted":
         shapes += [
-            (accent, ellipse(x, y, 0.13, 0.13))
-            for x, y in ((-0.3, -0.05), (0.05, -0.2), (0.05, 0.22), (0.4, 0.22))
+            (accent, ellipse(x, y, 0.14, 0.14)) for x, y in ((-0.25, -0.05), (0.15, -0.22), (0.15, 0.22))
         ]
     return shapes
 

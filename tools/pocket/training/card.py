@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pleinair.tools.pocket.training.course import Course
-from pleinair.tools.pocket.training.pictures import fingerprint
+from pleinair.tools.pocket.world import fingerprint
 
 CARD = """# {title}
 

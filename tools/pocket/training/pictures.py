@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pleinair.tools.pocket.shapes import PALETTE
 from pleinair.tools.pocket.world import (
     SPECIES,
     Scene,
@@ -105,10 +104,3 @@ class Pool:
             self._samples[self._next % len(self._samples)] = self._make(self._next)
             self._next += 1
         return rng.sample(self._samples, size)
-
-
-def fingerprint() -> str:
-    """Name the world a model has learnt, in twelve hexadecimal digits: its species and its palette."""
-    import hashlib
-
-    return hashlib.sha256(repr((SPECIES, sorted(PALETTE.items()))).encode()).hexdigest()[:12]
