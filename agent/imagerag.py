@@ -17,6 +17,7 @@ from pleinair.agent.imagerag_state import (
     ImageRAGState,
     captions,
     given,
+    in_order,
     is_new,
     kept,
     obstacle,
@@ -117,14 +118,15 @@ def rerank(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
 
 
 def select(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
-    """Fill the slots in the order of the list, after the user's pictures, and fix the next request.
+    """Fill the slots, the first of the list first, and fix the next request.
 
-    References of the round before stay for concepts that are no longer missing, as far as there is room.
+    References of the round before stay for concepts that are no longer missing, as far as there is room. The
+    user's own pictures come first, and the others as the prompt names their concepts.
     """
     context, own, space = runtime.context, given(state), room(state, runtime.context)
     picks = pick(state, context)
     new = tuple(nodes.make_reference(one, context) for one in picks)
-    references = (*kept(state)[: space - len(new)], *new)
+    references = in_order((*kept(state)[: space - len(new)], *new), state.prompt)
     prompt = imagerag.augment(
         context.imagerag.template, state.prompt, captions(state, references), before=len(own)
     )

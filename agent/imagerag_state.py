@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pleinair.agent import budget, ledger, nodes
 from pleinair.agent import plan as planning
+from pleinair.agent import select as selection
 from pleinair.agent.context import Context
 from pleinair.agent.select import Pick
 from pleinair.agent.state import Input, State
@@ -62,6 +63,15 @@ def pick(state: ImageRAGState, context: Context) -> list[Pick]:
     ]
     ranked = [one for rank in zip_longest(*ordered) for one in rank if one]
     return ranked[: room(state, context)]
+
+
+def in_order(references: tuple[Reference, ...], prompt: str) -> tuple[Reference, ...]:
+    """Order references as the prompt names their concepts; those it does not name come last, as they were."""
+    text = prompt.casefold()
+    found = {one.concept: text.find(one.concept.casefold()) for one in references}
+    return selection.in_order(
+        references, sorted((name for name in found if found[name] >= 0), key=found.__getitem__)
+    )
 
 
 def captions(state: ImageRAGState, references: tuple[Reference, ...]) -> list[str]:

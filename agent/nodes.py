@@ -140,12 +140,13 @@ def select(state: State, runtime: Runtime[Context]) -> Update:
     swapped = {one.concept for one in repairs if one.action in ("add_reference", "swap_reference")}
     kept = tuple(reference for reference in before if reference.concept not in swapped)
     free = max(context.generator.capabilities.slots - len(kept), 0)
-    new = tuple(make_reference(pick, context) for pick in selection.select(usable(state, swapped), free))
+    picks = selection.once(selection.select(usable(state, swapped), free))
+    new = tuple(make_reference(pick, context) for pick in picks)
     first_pair = new and len(state.attempts) == 1
     request = new_request(
         state,
         context,
-        references=kept + new,
+        references=selection.in_order(kept + new, [one.name for one in state.concepts]),
         prompt=reworded(state.prompt, repairs, rows_of(good)),
         # the first repair shares the draft's noise, so that only the references differ
         number=0 if first_pair else len(state.attempts),

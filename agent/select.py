@@ -7,10 +7,10 @@ that serves the most uncovered concepts is taken until the slots are full.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pleinair.tools.types import Hit
+from pleinair.tools.types import Hit, Reference
 
 Scores = Mapping[str, float]  # concept -> score of one picture for it
 
@@ -34,6 +34,23 @@ def select(candidates: Mapping[str, Sequence[Hit]], slots: int) -> list[Pick]:
     if len(wanted) <= slots:
         return [Pick(concept, hits[0]) for concept, hits in wanted.items()]
     return cover(wanted, slots)
+
+
+def once(picks: Iterable[Pick]) -> list[Pick]:
+    """Keep each picture's first pick: a picture for two concepts is one reference and takes one slot."""
+    first: dict[str, Pick] = {}
+    for pick in picks:
+        first.setdefault(pick.hit.id, pick)
+    return list(first.values())
+
+
+def in_order(references: Iterable[Reference], concepts: Sequence[str]) -> tuple[Reference, ...]:
+    """Put references in the order of their concepts, those of other concepts last and as they were.
+
+    A generator tells by the order alone which reference belongs to which subject of the prompt.
+    """
+    place = {concept: number for number, concept in enumerate(concepts)}
+    return tuple(sorted(references, key=lambda one: place.get(one.concept, len(place))))
 
 
 def cover(candidates: Mapping[str, Sequence[Hit]], slots: int) -> list[Pick]:

@@ -5,8 +5,8 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pleinair.agent.select import dominates, pareto, score_table, select
-from pleinair.tools.types import Hit
+from pleinair.agent.select import dominates, in_order, pareto, score_table, select
+from pleinair.tools.types import Hit, Picture, Reference
 
 
 def hit(id: str, score: float) -> Hit:
@@ -28,6 +28,16 @@ def test_one_slot_goes_to_the_picture_that_shows_both() -> None:
         {"finch": [hit("a", 0.9), hit("both", 0.6)], "coupe": [hit("c", 0.9), hit("both", 0.6)]}, slots=1
     )
     assert {(pick.concept, pick.hit.id) for pick in picks} == {("finch", "both"), ("coupe", "both")}
+
+
+def test_references_follow_their_concepts_and_strangers_come_last() -> None:
+    def reference(concept: str) -> Reference:
+        picture = Picture(sha256="0" * 64, width=1, height=1)
+        return Reference(concept=concept, hit=hit(concept, 0.5), picture=picture)
+
+    given = [reference(name) for name in ("stranger", "coupe", "other", "finch")]
+    ordered = [one.concept for one in in_order(given, ["finch", "absent", "coupe"])]
+    assert ordered == ["finch", "coupe", "stranger", "other"]
 
 
 def test_no_slots_give_no_references() -> None:

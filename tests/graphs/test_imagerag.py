@@ -18,6 +18,9 @@ from pleinair.tools.imagerag import DECIDE_EDIT, ImageRAGOptions
 from pleinair.tools.types import BadInput, Budget, Hit, ModelFault, Picture, Request
 
 PROMPT = "a finch by a coupe"
+MINE = "given with the prompt"
+FINCH = {"name": "finch", "caption": "a photo of a finch"}
+DAWN = {"name": "dawn", "caption": "finch"}
 UNCHECKED = "the result is not checked by this graph"
 HITS = {
     "a photo of a finch": [Hit(id="finch.png", score=0.1), Hit(id="finch-2.png", score=0.05)],
@@ -156,7 +159,17 @@ def test_several_captions_fill_the_slots_concept_by_concept(tmp_path: Path) -> N
     answers = Painter("x", "coupe", Captions=[{"captions": [*pair, {"name": "coupe", "caption": PROMPT}]}])
     studio = Studio(tmp_path, answers, slots=3, captions=2)
     studio.run()
-    assert studio.used[1] == ["finch.png", "by-prompt.png", "by-name.png"]
+    assert sorted(studio.used[1]) == ["by-name.png", "by-prompt.png", "finch.png"]
+
+
+def test_references_come_in_the_order_in_which_the_prompt_names_their_concepts(tmp_path: Path) -> None:
+    lists: list[Any] = [{"concepts": ["coupe"]}, {"concepts": ["dawn", "finch"]}]
+    answers = Painter(MissingConcepts=lists, Captions=[None, {"captions": [FINCH, DAWN]}])
+    studio = Studio(tmp_path, answers, rounds=2, slots=4, template="examples")
+    studio.run(pictures=studio.own("red"))
+    assert studio.used[1:] == [[MINE, "coupe.png"], [MINE, "finch.png", "coupe.png", "by-name.png"]]
+    said = "of a photo of a finch: image 2, a photo of a coupe: image 3, finch: image 4, generate"
+    assert said in studio.requests[2].prompt
 
 
 def test_generation_draws_once_from_all_that_is_needed(tmp_path: Path) -> None:
@@ -177,8 +190,7 @@ def test_generation_without_a_find_says_so(tmp_path: Path) -> None:
 def test_own_pictures_come_first_and_take_slots(tmp_path: Path, slots: int, used: list[str]) -> None:
     studio = Studio(tmp_path, Painter("finch", "coupe"), slots=slots, template="examples")
     studio.run(pictures=studio.own("red"))
-    mine = "given with the prompt"
-    assert studio.used == [[mine], [mine, *used]]
+    assert studio.used == [[MINE], [MINE, *used]]
     assert "examples of a photo of a finch: image 2" in studio.requests[1].prompt
     assert studio.requests[0].prompt == PROMPT
 
@@ -187,7 +199,7 @@ def test_generation_starts_from_own_pictures(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch"), mode="generation")
     pictures = studio.own("red")
     studio.run(pictures=pictures)
-    assert studio.used == [["given with the prompt", "finch.png"]]
+    assert studio.used == [[MINE, "finch.png"]]
     assert shown(studio.model.conversation("MissingConcepts")) == [[studio.context.store.read(pictures[0])]]
 
 

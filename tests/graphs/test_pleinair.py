@@ -58,11 +58,20 @@ def test_what_is_missing_comes_from_the_library(tmp_path: Path) -> None:
     assert [one.concept for one in output.retrievals] == ["finch"]
 
 
-def test_a_reference_that_brought_its_concept_stays(tmp_path: Path) -> None:
+def test_a_reference_that_brought_its_concept_stays_in_the_order_of_the_concepts(tmp_path: Path) -> None:
     generator = SquareGenerator()
     run(make_context(tmp_path, Critic("finch", "coupe", coupe=1, finch=2), HITS, generator))
     used = [[r.hit.id for r in request.references] for request in generator.requests]
-    assert used == [[], ["finch.png", "coupe.png"], ["coupe.png", "finch-2.png"]]
+    assert used == [[], ["finch.png", "coupe.png"], ["finch-2.png", "coupe.png"]]
+
+
+def test_a_picture_for_two_concepts_takes_one_slot(tmp_path: Path) -> None:
+    both = Hit(id="both.png", score=0.6)
+    hits = {name: [Hit(id=f"{name}.png", score=0.9), both] for name in ("finch", "coupe")}
+    generator = SquareGenerator(slots=1)
+    output = run(make_context(tmp_path, Critic("finch", "coupe", finch=1, coupe=1), hits, generator))
+    assert ended(output).ending == "accepted"
+    assert [one.hit.id for one in generator.requests[1].references] == ["both.png"]
 
 
 def test_the_best_picture_is_kept_when_later_ones_are_worse(tmp_path: Path) -> None:
