@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from pleinair.app.cli_runs import runs_app, trace_app
+from pleinair.app.cli_train import train_app
 from pleinair.app.ending import EXITS, explained, leave
 from pleinair.app.watch import work_on
 
@@ -20,6 +21,7 @@ HELP = f"Draw pictures from references: look at what is missing, look it up, dra
 app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(runs_app, name="runs")
 app.add_typer(trace_app, name="trace")
+app.add_typer(train_app, name="train")
 
 Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key.")]
 Profile = Annotated[str | None, typer.Option(help="The engines to use; `pocket` needs nothing.")]
