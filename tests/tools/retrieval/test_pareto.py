@@ -1,0 +1,129 @@
+"""The Pareto set by definition, by grouping and by the paper's algorithm: the same pictures."""
+
+from itertools import product
+from math import comb
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from pleinair.tools.retrieval.pareto import (
+    beta_limit,
+    dominates,
+    exact,
+    grid,
+    grid_needed,
+    scalarised,
+    warning,
+)
+from pleinair.tools.retrieval.sparse import Vector
+from pleinair.tools.types import BadInput
+
+Corpus = tuple[list[Vector], list[float]]
+BOTH, FIRST, SECOND = (True, True), (True, False), (False, True)
+
+
+@st.composite
+def corpora(draw: Any, most: int = 5, lowest: int = 0) -> Corpus:
+    """Draw up to 40 pictures of one to `most` sub-queries; scores are thousandths."""
+    n = draw(st.integers(1, most))
+    vectors = st.tuples(*[st.booleans()] * n).filter(any)
+    pictures = draw(st.lists(st.tuples(vectors, st.integers(lowest, 1000)), min_size=1, max_size=40))
+    return [flags for flags, _ in pictures], [score / 1000 for _, score in pictures]
+
+
+def by_definition(vectors: list[Vector], scores: list[float]) -> list[int]:
+    """Keep what nothing dominates, and of equal vectors the best score, the earlier on a tie."""
+    free = [row for row, one in enumerate(vectors) if not any(dominates(other, one) for other in vectors)]
+
+    def beaten(row: int) -> bool:
+        rivals = [other for other in free if vectors[other] == vectors[row] and other != row]
+        return any((scores[other], -other) > (scores[row], -row) for other in rivals)
+
+    return [row for row in free if not beaten(row)]
+
+
+def test_a_picture_of_everything_stands_alone() -> None:
+    assert exact([FIRST, BOTH, SECOND], [0.9, 0.1, 0.9]) == [1]
+
+
+def test_within_a_vector_the_best_score_wins_and_a_tie_goes_to_the_earlier() -> None:
+    assert exact([FIRST, SECOND, FIRST, SECOND], [0.2, 0.5, 0.3, 0.5]) == [1, 2]
+
+
+def test_dominance_is_over_the_vectors_and_never_the_scores() -> None:
+    assert dominates(BOTH, FIRST) and not dominates(FIRST, BOTH)
+    assert not dominates(FIRST, SECOND) and not dominates(FIRST, FIRST)
+
+
+@given(corpora())
+def test_grouping_gives_what_the_definition_does(corpus: Corpus) -> None:
+    vectors, scores = corpus
+    chosen = exact(vectors, scores)
+    assert chosen == by_definition(vectors, scores)
+    n = len(vectors[0])
+    assert len(chosen) <= comb(n, n // 2)
+    covered = [any(flags) for flags in zip(*vectors, strict=True)]
+    assert [any(flags) for flags in zip(*(vectors[row] for row in chosen), strict=True)] == covered
+
+
+@given(corpora(lowest=-1000), st.floats(0.05, 0.95))
+def test_algorithm_1_gives_the_same_on_a_fine_grid_under_the_bound(corpus: Corpus, share: float) -> None:
+    vectors, scores = corpus
+    limit = beta_limit(len(vectors[0]), scores)
+    beta = share * (limit if limit < float("inf") else 1.0)
+    assert warning(len(vectors[0]), scores, beta) == ""
+    assert scalarised(vectors, scores, beta) == exact(vectors, scores)
+
+
+@given(corpora(most=3), st.integers(0, 6))
+def test_a_finer_grid_changes_nothing(corpus: Corpus, more: int) -> None:
+    vectors, scores = corpus
+    n = len(vectors[0])
+    steps = grid_needed(n) + more
+    limit = beta_limit(n, scores, steps)
+    assume(limit < float("inf"))
+    assert scalarised(vectors, scores, limit / 2, steps) == exact(vectors, scores)
+
+
+def test_a_coarse_grid_misses_a_picture_and_warns() -> None:
+    vectors = [FIRST + (False,), (False, True, True)]
+    scores = [0.1, 0.9]
+    assert exact(vectors, scores) == [0, 1]
+    assert scalarised(vectors, scores, beta=0.015, steps=3) == [1]
+    assert "a grid of 3 steps is coarser than the 5 that 3" in warning(3, scores, 0.015, steps=3)
+    assert scalarised(vectors, scores, beta=0.015) == [0, 1]
+
+
+def test_a_large_beta_returns_a_dominated_picture_and_warns() -> None:
+    vectors, scores = [BOTH, FIRST], [0.1, 1.0]
+    assert scalarised(vectors, scores, beta=0.5) == [1]
+    assert warning(2, scores, beta=0.5).startswith(
+        "algorithm 1 may miss the Pareto set: beta 0.5 is not under"
+    )
+    assert scalarised(vectors, scores, beta=0.015) == exact(vectors, scores) == [0]
+
+
+def test_the_published_beta_is_within_the_bound_up_to_five_subqueries() -> None:
+    assert [n for n in range(1, 8) if not warning(n, [1.0], 0.015)] == [1, 2, 3, 4, 5]
+
+
+def test_the_grid_is_every_positive_split() -> None:
+    for n, steps in product((1, 2, 3), (3, 5)):
+        points = list(grid(n, steps))
+        assert {sum(point) for point in points} <= {steps}
+        assert min(min(point) for point in points) == (1 if n > 1 else steps)
+        assert len(set(points)) == len(points) == comb(steps - 1, n - 1)
+    assert [grid_needed(n) for n in range(2, 7)] == [3, 5, 8, 11, 15]
+
+
+def test_a_grid_too_coarse_or_too_large_is_refused() -> None:
+    with pytest.raises(BadInput, match="2 steps has no point for 3 sub-queries"):
+        scalarised([(True, False, True)], [0.5], 0.015, steps=2)
+    with pytest.raises(BadInput, match="245,157 points"):
+        scalarised([(True,) * 8], [0.5], 0.001)
+
+
+def test_an_empty_library_has_an_empty_set() -> None:
+    assert exact([], []) == scalarised([], [], 0.015) == []

@@ -1,0 +1,64 @@
+"""The declared match rule: whole words in their order, whatever their case; nothing is stemmed."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pleinair.tools.retrieval.sparse import kept, satisfaction
+from pleinair.tools.types import BadInput
+
+WORDS = st.lists(st.sampled_from(["red", "finch", "snow", "on", "Ärmel"]), min_size=1, max_size=6)
+
+
+def has(caption: str, subquery: str) -> bool:
+    return satisfaction([caption], [subquery]) == [(True,)]
+
+
+@pytest.mark.parametrize(
+    ("caption", "subquery"),
+    [
+        ("A Velmora Finch on snow.", "velmora finch"),
+        ("two cars, a velmora-finch", "Velmora finch"),
+        ("an old STRASSE at night", "straße"),
+        ("a ﬁnch", "finch"),
+        ("the dog’s bowl", "dog's bowl"),
+        ("red car", "a red car"),
+        ("group a", "a"),
+    ],
+)
+def test_the_words_stand_in_the_caption(caption: str, subquery: str) -> None:
+    assert has(caption, subquery)
+
+
+@pytest.mark.parametrize(
+    ("caption", "subquery"),
+    [
+        ("a goldfinch on snow", "finch"),
+        ("two finches", "finch"),
+        ("a finch that is red", "red finch"),
+        ("a red and blue finch", "red finch"),
+        ("a finch and a red", "red finch"),
+        ("", "finch"),
+    ],
+)
+def test_other_words_or_another_order_do_not(caption: str, subquery: str) -> None:
+    assert not has(caption, subquery)
+
+
+def test_each_picture_gets_a_flag_for_each_subquery() -> None:
+    captions = ["a red car by a finch", "a finch", "", "snow"]
+    vectors = satisfaction(captions, ["red car", "finch"])
+    assert vectors == [(True, True), (False, True), (False, False), (False, False)]
+    assert kept(vectors) == [0, 1]
+
+
+@pytest.mark.parametrize("subquery", ["", " … ", "_"])
+def test_a_subquery_without_a_word_is_refused(subquery: str) -> None:
+    with pytest.raises(BadInput, match="no word to look for"):
+        satisfaction(["a finch"], [subquery])
+
+
+@given(WORDS, WORDS, WORDS)
+def test_any_run_of_a_captions_words_is_found(before: list[str], inside: list[str], after: list[str]) -> None:
+    caption = ", ".join([*before, *inside, *after])
+    assert has(caption, " ".join(inside).upper())
