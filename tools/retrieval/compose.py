@@ -56,7 +56,8 @@ def compose(
     if options.method == "both":
         if second is None:
             raise BadInput("retrieval.method 'both' wants a second encoder, got none.")
-        found: Retriever = Both(*(_narrowed(one, options, vector) for one in (dense, second)))
+        first, other = (_narrowed(one, options, vector) for one in (dense, second))
+        found: Retriever = Both(first, other)
     else:
         found = _narrowed(_by(options, dense), options, vector)
     return CaptionOrder(found) if options.rerank == "bm25" else found

@@ -61,7 +61,7 @@ def test_the_rest_goes_through() -> None:
 
 @given(st.text("abcdef", max_size=12), st.integers(1, 6), st.sets(st.sampled_from("abcdef")))
 def test_a_filter_gives_the_first_k_of_what_it_keeps(ranking: str, k: int, free: set[str]) -> None:
-    shelf = Shelf(ranking, **dict.fromkeys(free, "CC0"))
+    shelf = Shelf(ranking, {}, **dict.fromkeys(free, "CC0"))
     assert ids(Licensed(shelf, ["CC0"]).search("q", k)) == "".join(id for id in ranking if id in free)[:k]
 
 

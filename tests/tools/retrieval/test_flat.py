@@ -1,0 +1,110 @@
+"""Vectors in a file: exact when few, coded and refined when many, mapped, and exact on a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pleinair.tools.retrieval import flat
+from pleinair.tools.retrieval.manifest import File, Manifest
+
+DIM, COUNT = 32, 3000
+MANY = pytest.mark.parametrize("exact_below", [10**6, 1000], ids=["exact", "coded"])
+
+
+@pytest.fixture(scope="module")
+def rows() -> Any:
+    """Vectors in a hundred bunches, as pictures of a hundred things are."""
+    rng = np.random.default_rng(0)
+    bunches = rng.standard_normal((100, DIM))[rng.integers(0, 100, COUNT)]
+    vectors = (bunches + 0.3 * rng.standard_normal((COUNT, DIM))).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def stored(folder: Path, rows: Any) -> Any:
+    """Write vectors and read them back."""
+    name, digest = flat.write_vectors(folder, list(rows), rows.shape[1])
+    file = File(id="a", sha256="", size=0, mtime_ns=0)
+    manifest = Manifest(
+        encoder="e",
+        dim=rows.shape[1],
+        count=len(rows),
+        vectors=name,
+        sha256=digest,
+        files=(file,) * len(rows),
+    )
+    return flat.read_vectors(folder, manifest)
+
+
+@MANY
+def test_the_nearest_ten_come_with_their_exact_cosines(
+    tmp_path: Path, rows: Any, monkeypatch: pytest.MonkeyPatch, exact_below: int
+) -> None:
+    monkeypatch.setattr(flat, "EXACT_BELOW", exact_below)
+    index, right = stored(tmp_path, rows), 0
+    for row in rows[::300]:
+        query = np.roll(row, 1)[None] * 0.3 + row[None]
+        query /= np.linalg.norm(query)
+        scores, found = flat.find_nearest(index, query, 10)
+        cosines = (rows @ query.T)[:, 0]
+        np.testing.assert_allclose(scores[0], cosines[found[0]], atol=1e-6)
+        right += len(set(found[0].tolist()) & set(np.argsort(-cosines)[:10].tolist()))
+    assert right >= 99
+
+
+@MANY
+def test_more_hits_than_are_refined_are_exact(
+    tmp_path: Path, rows: Any, monkeypatch: pytest.MonkeyPatch, exact_below: int
+) -> None:
+    monkeypatch.setattr(flat, "EXACT_BELOW", exact_below)
+    scores, found = flat.find_nearest(stored(tmp_path, rows), rows[:1], COUNT)
+    assert sorted(found[0].tolist()) == list(range(COUNT))
+    np.testing.assert_allclose(scores[0], np.sort(rows @ rows[0])[::-1], atol=1e-5)
+
+
+@MANY
+def test_a_vector_comes_back_as_it_was(
+    tmp_path: Path, rows: Any, monkeypatch: pytest.MonkeyPatch, exact_below: int
+) -> None:
+    monkeypatch.setattr(flat, "EXACT_BELOW", exact_below)
+    np.testing.assert_array_equal(stored(tmp_path, rows).reconstruct(7), rows[7])
+
+
+@MANY
+def test_the_file_is_mapped_and_not_read(
+    tmp_path: Path, rows: Any, monkeypatch: pytest.MonkeyPatch, exact_below: int
+) -> None:
+    monkeypatch.setattr(flat, "EXACT_BELOW", exact_below)
+    index = stored(tmp_path, rows)
+    assert index.ntotal == COUNT
+    assert str(tmp_path) in Path("/proc/self/maps").read_text(encoding="utf-8")
+
+
+def test_an_odd_dimension_stays_exact(tmp_path: Path, rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flat, "EXACT_BELOW", 1000)
+    odd = np.ascontiguousarray(rows[:, : DIM - 1])
+    index = stored(tmp_path, odd)
+    assert flat.exact(index) is index
+
+
+@MANY
+def test_what_goes_to_a_gpu_is_exact(
+    tmp_path: Path, rows: Any, monkeypatch: pytest.MonkeyPatch, exact_below: int
+) -> None:
+    faiss = flat.load_faiss()
+    monkeypatch.setattr(flat, "EXACT_BELOW", exact_below)
+    monkeypatch.setattr(faiss, "StandardGpuResources", SimpleNamespace, raising=False)
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", lambda _, device, index: (device, index), raising=False)
+    copied = flat.on_gpu(stored(tmp_path, rows))
+    assert copied is not None
+    device, index = copied[0]
+    assert (device, type(index)) == (0, faiss.IndexFlatIP)
+
+
+def test_without_a_gpu_nothing_is_copied(tmp_path: Path, rows: Any) -> None:
+    assert flat.on_gpu(stored(tmp_path, rows[:5])) is None
