@@ -16,6 +16,7 @@ from pleinair.agent.context import Context, carry_on
 from pleinair.app.places import Places
 from pleinair.app.settings import POCKET, EngineChoice, Settings
 from pleinair.tools import registry
+from pleinair.tools.realrag import Training, require_generator, search_away, training_of
 from pleinair.tools.registry import Kind
 from pleinair.tools.types import BadInput, Encoder, Generator, Hit, Retriever
 
@@ -44,6 +45,7 @@ def build(
         store=store,
         k=settings.retrieval.k,
         floor=settings.retrieval.floor,
+        realrag=settings.realrag,
         on_step=on_step,
     )
 
@@ -103,6 +105,15 @@ class LibraryRetriever:
         """List every usable picture of the library, with score 0."""
         return self._open().entries()
 
+    def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
+        """Find up to `k` pictures near a text and far from a picture; raise `BadInput` where nothing can."""
+        return search_away(self._open(), query, away, weight=weight, k=k)
+
+    @property
+    def training(self) -> Training | None:
+        """Say what the retriever was trained with."""
+        return training_of(self._open())
+
     def _open(self) -> Retriever:
         with self._lock:  # one retrieve a concept runs at once, and only one of them may build the index
             if self._opened is None:
@@ -117,6 +128,8 @@ def open_retriever(settings: Settings, places: Places, on_index: OnProgress = ca
 
     library = Library.open(library_folder(settings, places))
     encoder = cast(Encoder, engine("encoder", settings.encoder))
+    if training := training_of(encoder):
+        require_generator(training, engine("generator", settings.generator).capabilities.id)
     index = fresh_index(library, encoder, index_folder(settings, places), on_index)
     return IndexRetriever(library, index, encoder)
 

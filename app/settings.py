@@ -16,6 +16,7 @@ from typing import Any
 from platformdirs import user_config_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.types import BadInput, Budget
 
 Tree = dict[str, Any]
@@ -88,6 +89,7 @@ class Settings(Section):
     mllm: EngineChoice
     library: LibraryChoice = LibraryChoice()
     retrieval: RetrievalKnobs = RetrievalKnobs()
+    realrag: RealRAGOptions = RealRAGOptions()
     budget: Budget = Budget()
     paths: PathChoice = PathChoice()
 
@@ -103,6 +105,12 @@ def load(profile: str | None = None, overrides: Mapping[str, Any] | None = None)
     name = profile or [DEFAULT, *named][-1]
     layers = [(f"profile {name}", read_profile(name)), *strong, ("profile", {"profile": name})]
     return _checked(layers)
+
+
+def altered(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
+    """Set single keys over settings that were made before; nothing else of today's is looked at."""
+    before: Tree = settings.model_dump(mode="json")
+    return _checked([("the run", before), ("--set", _nested(overrides))])
 
 
 def profiles() -> dict[str, Path]:

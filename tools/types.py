@@ -7,7 +7,7 @@ Pixels never appear here but in the two engine protocols; a picture elsewhere is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     Vectors = NDArray[np.float32]  # [n, dim], L2-normalised rows
+    Cosines = NDArray[np.float32]  # [pictures, texts]
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 as fractions of width and height
 Status = Literal["present", "missing", "unsure"]
@@ -201,8 +202,23 @@ class Retriever(Protocol):
     def entries(self) -> Sequence[Hit]: ...
 
 
+@runtime_checkable
+class ContrastRetriever(Retriever, Protocol):
+    """Also find what is near a text and far from a picture, by cos(., query) - weight * cos(., away)."""
+
+    def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]: ...
+
+
+class Scorer(Protocol):
+    """Say by looking how well library pictures show texts; captions have no part in it."""
+
+    def score(self, texts: Sequence[str], ids: Sequence[str]) -> Cosines: ...
+
+
 class PleinairError(Exception):
     """Base of the errors a user can act on: the text says what was wrong and what was wanted."""
+
+    spent: Usage = Usage()  # what was paid for before it was raised
 
 
 class BadInput(PleinairError):

@@ -18,6 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from pleinair.tools.disk import sweep_parts
+from pleinair.tools.realrag import training_of
 from pleinair.tools.retrieval.embedding import Known, embed_library, load_shards
 from pleinair.tools.retrieval.flat import find_nearest, on_gpu, read_vectors, write_vectors
 from pleinair.tools.retrieval.library import Item, Library
@@ -100,14 +101,15 @@ class Index:
         return now != self.manifest.stamps()
 
     def search(self, query: Vectors, k: int) -> list[tuple[str, float]]:
-        """Return up to `k` ids with their cosine to `query` [1, dim], best first, ties by id."""
+        """Return up to `k` ids with their product with `query` [1, dim], best first, ties by id."""
         if query.shape != (1, self.manifest.dim):
             raise BadInput(f"The query is {query.shape}, the index (1, {self.manifest.dim}): {REBUILD}")
         k = min(k, len(self))
         searcher = self._gpu[0] if self._gpu and k <= GPU_K else self._vectors
         with self._turn:
             scores, rows = find_nearest(searcher, query, k)
-        cosines = np.clip(scores[0], -1, 1).tolist()  # rounding may go over 1
+        most = max(1.0, float(np.linalg.norm(query)))  # rounding may go over it
+        cosines = np.clip(scores[0], -most, most).tolist()
         found = [(self.ids[row], cosine) for row, cosine in zip(rows[0], cosines, strict=True)]
         return sorted(found, key=lambda hit: (-hit[1], hit[0]))
 
@@ -131,9 +133,17 @@ class IndexRetriever:
             raise _stale(library)
         self._library, self._index, self._encoder = library, index, encoder
         self._distinct = distinct
+        self.training = training_of(encoder)
 
     def search(self, query: str, k: int) -> list[Hit]:
         """Find up to `k` pictures, best first; raise `BadInput` for `k` under 1 or a blank query."""
+        return self._hits(self._embed(query, k), k)
+
+    def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
+        """Find what is near a text and far from a picture: see `ContrastRetriever`; raise as `search`."""
+        return self._hits(self._embed(query, k) - weight * self._encoder.encode_images([away]), k)
+
+    def _embed(self, query: str, k: int) -> Vectors:
         if k < 1:
             raise BadInput(f"`k` is {k}, wanted 1 or more.")
         if not query.strip():
@@ -141,8 +151,11 @@ class IndexRetriever:
         vector = self._encoder.encode_text([query])
         if not np.isfinite(vector).all():
             raise ModelFault(f"Encoder `{self._encoder.id}` gave no finite vector for a query.")
+        return vector
+
+    def _hits(self, vector: Vectors, k: int) -> list[Hit]:
         found = self._find_distinct(vector, k) if self._distinct else self._index.search(vector, k)
-        return [_hit(self._library.items[id], score) for id, score in found]
+        return [self._library.items[id].hit(score) for id, score in found]
 
     def open(self, id: str) -> Image:
         """Read a picture; raise `BadInput` when its file is no longer the one that was indexed."""
@@ -153,7 +166,7 @@ class IndexRetriever:
 
     def entries(self) -> list[Hit]:
         """List every indexed picture in the library's order, with score 0."""
-        return [_hit(self._library.items[id], 0.0) for id in self._index.ids]
+        return [self._library.items[id].hit(0.0) for id in self._index.ids]
 
     def _find_distinct(self, vector: Vectors, k: int) -> list[tuple[str, float]]:
         looked_at = 2 * k
@@ -227,17 +240,6 @@ def _commit(library: Library, encoder: Encoder, folder: Path, known: Known) -> N
     for path in folder.glob("vectors-*.faiss"):
         if path.name != name:
             path.unlink(missing_ok=True)
-
-
-def _hit(item: Item, score: float) -> Hit:
-    return Hit(
-        id=item.id,
-        score=score,
-        caption=item.caption,
-        license=item.license,
-        source=item.source,
-        author=item.author,
-    )
 
 
 def _stale(library: Library) -> BadInput:

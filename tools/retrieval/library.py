@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from unicodedata import category
 
 from pleinair.tools.pictures import SUFFIXES, BadPicture, read_picture
-from pleinair.tools.types import BadInput
+from pleinair.tools.types import BadInput, Hit
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,6 +49,17 @@ class Item:
     def stamp(self) -> tuple[int, int]:
         """Return size and mtime: while both stay, the file is taken as unchanged."""
         return self.size, self.mtime_ns
+
+    def hit(self, score: float) -> Hit:
+        """Report the picture as found, with what is said about it."""
+        return Hit(
+            id=self.id,
+            score=score,
+            caption=self.caption,
+            license=self.license,
+            source=self.source,
+            author=self.author,
+        )
 
 
 class BadLine(ValueError):

@@ -1,0 +1,82 @@
+"""RealRAG's switches, and whose a trained retriever is (Lyu et al., ICML 2025, sections 3 and 4).
+
+Not covered: how a generator takes the references; the engine's own way of conditioning says that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from pleinair.tools.types import BadInput, Capabilities, ContrastRetriever, Hit, Retriever, Value
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Method = Literal["reflective", "normal", "zero", "self_contrast"]
+Loss = Literal["normal", "reflective"]
+TRAIN = "`pleinair train retriever` trains one"
+
+
+class RealRAGOptions(Value):
+    """Choose the retriever that the run is about; the defaults are the paper's method.
+
+    "reflective" and "normal" want a retriever so trained, "zero" wants an untrained one, "self_contrast"
+    takes any. The last is ours and needs no training: it draws once without a reference, then looks for what
+    is near the prompt and, by `weight`, far from that picture.
+    """
+
+    method: Method = "reflective"
+    references: int = Field(default=1, ge=1, le=16)  # one in the paper's equations
+    weight: float = Field(default=0.5, ge=0, le=4)  # of the cosine to the generator's own picture
+
+
+class Training(Value):
+    """Say what a retriever was trained with; it is no other generator's."""
+
+    loss: Loss
+    generator: str  # the id of its capabilities
+    any_generator: bool = False  # the user wants it for others too
+
+
+def training_of(part: object) -> Training | None:
+    """Return the training of an encoder or a retriever, None for an untrained one."""
+    found = getattr(part, "training", None)
+    return found if isinstance(found, Training) else None
+
+
+def require_generator(training: Training | None, generator: str) -> None:
+    """Refuse a retriever that was trained for another generator than the one whose id is given.
+
+    Its negatives are that generator's faults. Raise `BadInput`; `any_generator` lets it pass.
+    """
+    if training is None or training.any_generator or training.generator == generator:
+        return
+    raise BadInput(
+        f"The retriever was trained for generator `{training.generator}`, the run has `{generator}`: "
+        f"{TRAIN} for it, and encoder.any_generator = true uses this one all the same."
+    )
+
+
+def require(options: RealRAGOptions, training: Training | None, able: Capabilities) -> None:
+    """Refuse what the options, the retriever and the generator cannot do together; raise `BadInput`."""
+    if options.references > able.slots:
+        raise BadInput(f"realrag.references = {options.references}: `{able.id}` takes {able.slots}.")
+    require_generator(training, able.id)
+    have = training.loss if training else "zero"
+    if options.method not in ("self_contrast", have):
+        raise BadInput(
+            f"realrag.method = {options.method!r}: the retriever is {have!r}; {TRAIN}, and encoder.engine = "
+            f"'reflective' opens it, or set realrag.method = {have!r}."
+        )
+
+
+def search_away(retriever: Retriever, query: str, away: Image, *, weight: float, k: int) -> list[Hit]:
+    """Find up to `k` pictures by cos(picture, query) - weight · cos(picture, away), best first.
+
+    Raise `BadInput` when the retriever compares no pictures.
+    """
+    if not isinstance(retriever, ContrastRetriever):
+        raise BadInput("realrag.method = 'self_contrast': this retriever cannot compare with a picture.")
+    return retriever.search_away(query, away, weight, k)
