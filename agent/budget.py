@@ -9,6 +9,7 @@ from pleinair.tools.types import Usage
 
 PICTURE = Usage(images=1)
 QUESTION = Usage(mllm_calls=1)
+UNLIMITED = 2  # calls that one question may take
 PICTURE_AND_CHECK = Usage(images=1, mllm_calls=1)
 
 
@@ -39,6 +40,13 @@ def limit(state: State, spend: Usage) -> str | None:
 def over(amount: float, most: float | None) -> bool:
     """Tell whether `amount` is more than a limit that may be absent."""
     return most is not None and amount > most
+
+
+def calls_left(state: State) -> int:
+    """Give the model calls that remain; without a limit, enough for one question and its repetition."""
+    if state.budget.mllm_calls is None:
+        return UNLIMITED
+    return state.budget.mllm_calls - total(state.usage).mllm_calls
 
 
 def seconds_left(state: State) -> float:

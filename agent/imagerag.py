@@ -52,7 +52,7 @@ def decide(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     try:
         decision, usage = imagerag.decide(talk(state, runtime.context))
     except Refused as refusal:
-        return ended(state, "refused", str(refusal))
+        return ended(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
     rest = changed(decision=decision, usage=[usage])
     if decision.match:
         which = "picture" if newest.repairs else "draft"
@@ -80,7 +80,7 @@ def caption(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     try:
         concepts, usage = imagerag.write_captions(talk(state, runtime.context), options.captions)
     except Refused as refusal:
-        return ended(state, "refused", str(refusal))
+        return ended(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
     return chosen(concepts, [usage])
 
 
@@ -141,7 +141,7 @@ def rephrase(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     try:
         prompt, usage = imagerag.rephrase(talk(state, context))
     except Refused as refusal:
-        return ended(state, "refused", str(refusal))
+        return ended(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
     request = nodes.new_request(state, context, references=given(state), prompt=prompt)
     repair = Repair(concept=state.prompt, action="reword", why=prompt)
     return fixed(state, request, [repair]) | changed(usage=[usage])
@@ -200,6 +200,7 @@ def talk(state: ImageRAGState, context: Context) -> imagerag.Talk:
         decision=state.decision,
         missing=tuple(state.missing),
         room=room(state, context),
+        calls=budget.calls_left(state),
     )
 
 

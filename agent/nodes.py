@@ -44,9 +44,11 @@ def decompose(state: State, runtime: Runtime[Context]) -> Update:
     if budget.limit(state, budget.QUESTION):
         return {}
     try:
-        concepts, usage = break_down(state.prompt, model=runtime.context.model)
+        concepts, usage = break_down(
+            state.prompt, model=runtime.context.model, calls=budget.calls_left(state)
+        )
     except Refused as refusal:
-        return changed(outcome=Outcome(ending="refused", reason=str(refusal)))
+        return changed(outcome=Outcome(ending="refused", reason=str(refusal)), usage=[refusal.spent])
     return changed(concepts=concepts, usage=[usage])
 
 
@@ -103,10 +105,13 @@ def critique(state: State, runtime: Runtime[Context]) -> Update:
     context = runtime.context
     png = context.store.read(newest.picture)
     try:
-        seen, usage = judge(png, state.prompt, state.concepts, model=context.model)
+        seen, usage = judge(
+            png, state.prompt, state.concepts, model=context.model, calls=budget.calls_left(state)
+        )
     except Refused as refusal:
         good = ledger.best(state.attempts)
-        return changed(outcome=Outcome(ending="refused", reason=str(refusal), best=good))
+        outcome = Outcome(ending="refused", reason=str(refusal), best=good)
+        return changed(outcome=outcome, usage=[refusal.spent])
     return changed(attempts=[newest.model_copy(update={"ledger": seen})], usage=[usage])
 
 

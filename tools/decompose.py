@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pleinair.tools.answers import Decomposition
 from pleinair.tools.ask import ask
-from pleinair.tools.types import Concept, ModelFault, Usage
+from pleinair.tools.types import Concept, Usage
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -18,15 +18,18 @@ INSTRUCTION = (
 )
 
 
-def decompose(prompt: str, *, model: BaseChatModel) -> tuple[list[Concept], Usage]:
-    """List the concepts of `prompt` in its own order, each name once.
+def decompose(prompt: str, *, model: BaseChatModel, calls: int = 1) -> tuple[list[Concept], Usage]:
+    """List the concepts of `prompt` in its own order, each name once; `calls` over 1 allow a second question.
 
     Raises:
         Refused: the model declined the prompt; the text is the model's.
         ModelFault: the answer is malformed or names a concept twice.
     """
-    answer, usage = ask(model, Decomposition, INSTRUCTION, {"prompt": prompt})
-    names = [concept.name for concept in answer.concepts]
-    if len(set(names)) < len(names):
-        raise ModelFault(f"The model named a concept twice: {names}.")
+    answer, usage = ask(model, Decomposition, INSTRUCTION, {"prompt": prompt}, calls=calls, check=repetition)
     return list(answer.concepts), usage
+
+
+def repetition(answer: Decomposition) -> str:
+    """Say which concepts are named twice, nothing where none is."""
+    names = [concept.name for concept in answer.concepts]
+    return f"The model named a concept twice: {names}." if len(set(names)) < len(names) else ""

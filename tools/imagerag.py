@@ -14,6 +14,7 @@ from pydantic import Field
 
 from pleinair.tools.answers import Captions, Decision, MissingConcepts, Rephrasing
 from pleinair.tools.ask import Turn, ask, messages, put, read, warmed
+from pleinair.tools.faults import Empty
 from pleinair.tools.retrieval.rerank import in_turn
 from pleinair.tools.types import Concept, Refused, Retrieval, Usage, Value
 
@@ -77,6 +78,7 @@ class Talk:
     decision: Decision | None = None
     missing: tuple[str, ...] = ()
     room: int = 1  # references that still fit
+    calls: int = 1  # that one question may take
 
     @property
     def images(self) -> tuple[bytes, ...]:
@@ -108,7 +110,7 @@ def decide(talk: Talk) -> tuple[Decision, Usage]:
     With pictures of the user's own the question is whether the prompt was carried out on them.
     """
     card = {"question": DECIDE_EDIT if talk.given else DECIDE, "prompt": talk.prompt}
-    return ask(warmed(talk.model, 0), Decision, INSTRUCTION, card, talk.images)
+    return ask(warmed(talk.model, 0), Decision, INSTRUCTION, card, talk.images, calls=talk.calls)
 
 
 def list_concepts(talk: Talk, tries: int = 3) -> tuple[list[str], list[Usage]]:
@@ -132,7 +134,7 @@ def named(reply: dict[str, Any]) -> list[str]:
     """Read the concepts of a reply, none where it is prose; each once, without blank ones."""
     try:
         answer = read(reply, MissingConcepts)
-    except Refused:
+    except (Refused, Empty):
         return []
     names: dict[str, str] = {}
     for name in answer.concepts:
@@ -146,7 +148,9 @@ def write_captions(talk: Talk, each: int = 1) -> tuple[list[Concept], Usage]:
     A concept with several has them in its caption, one a line; one without any is looked up by its name.
     """
     card = {"question": CAPTION, "concepts": list(talk.missing), "each": each}
-    answer, usage = ask(warmed(talk.model, 0), Captions, INSTRUCTION, card, history=talk.listed)
+    answer, usage = ask(
+        warmed(talk.model, 0), Captions, INSTRUCTION, card, history=talk.listed, calls=talk.calls
+    )
     return [
         Concept(name=name, caption="\n".join(written(answer.captions, name)[:each]) or name)
         for name in talk.missing
@@ -163,7 +167,9 @@ def rephrase(talk: Talk) -> tuple[str, Usage]:
     """Ask for the prompt in other words (the paper's ablation without retrieval)."""
     card = {"question": REPHRASE, "prompt": talk.prompt}
     images = () if talk.decision else talk.images
-    answer, usage = ask(warmed(talk.model, 0), Rephrasing, INSTRUCTION, card, images, talk.decided)
+    answer, usage = ask(
+        warmed(talk.model, 0), Rephrasing, INSTRUCTION, card, images, talk.decided, calls=talk.calls
+    )
     return one_line(answer.prompt) or talk.prompt, usage
 
 

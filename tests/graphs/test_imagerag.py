@@ -131,7 +131,7 @@ def test_without_a_decision_nothing_more_is_drawn(tmp_path: Path, retrieve_by: s
 @pytest.mark.parametrize("question", ["Decision", "Captions"])
 def test_a_refusal_keeps_the_draft(tmp_path: Path, question: str) -> None:
     answers = Painter("finch")
-    answers.prose[question] = ["I may not."]
+    answers.prose[question] = ["I may not."] * 2
     assert Studio(tmp_path, answers).end() == ("refused", "I may not.", 0)
 
 
@@ -240,7 +240,7 @@ def test_rephrasing_looks_nothing_up(tmp_path: Path) -> None:
     ],
 )
 def test_no_new_words_are_no_new_picture(tmp_path: Path, said: Any, end: Any) -> None:
-    studio = Studio(tmp_path, Painter(Rephrasing=[said]), rephrase_only=True)
+    studio = Studio(tmp_path, Painter(Rephrasing=[said, said]), rephrase_only=True)
     assert studio.end() == end
 
 
@@ -322,13 +322,13 @@ def test_the_single_picture_template_takes_one(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_asks_only_what_was_not_answered(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch", Captions=[{"captions": 3}, None]))
+    studio = Studio(tmp_path, Painter("finch", Captions=[{"captions": 3}, {"captions": 3}, None]))
     app: Any = builder.compile(checkpointer=InMemorySaver())
     config: Any = {"configurable": {"thread_id": "1"}}
     with pytest.raises(ModelFault):
         app.invoke({"prompt": PROMPT}, config, context=studio.context)
     app.invoke(None, config, context=studio.context)
-    assert studio.model.asked == ["Decision", "MissingConcepts", "Captions", "Captions"]
+    assert studio.model.asked == ["Decision", "MissingConcepts", *["Captions"] * 3]
     assert len(studio.requests) == 2
 
 

@@ -152,7 +152,7 @@ def test_cancelling_stops_between_two_diffusion_steps(tmp_path: Path) -> None:
     assert not list((tmp_path / "artifacts").rglob("*.png"))
 
 
-def test_a_critic_that_skips_a_concept_is_a_fault_and_not_a_yes(tmp_path: Path) -> None:
+def test_a_critic_that_skips_a_concept_gives_no_verdict_and_no_yes(tmp_path: Path) -> None:
     def skips(schema: str, card: dict[str, Any], images: int) -> dict[str, Any]:
         return (
             decomposition("finch", "coupe")
@@ -160,8 +160,18 @@ def test_a_critic_that_skips_a_concept_is_a_fault_and_not_a_yes(tmp_path: Path) 
             else rows({"concepts": card["concepts"][:1]}, lambda _: True)
         )
 
-    with pytest.raises(ModelFault, match="must have the rows"):
-        run(make_context(tmp_path, skips, HITS))
+    output = run(make_context(tmp_path, skips, HITS))
+    assert ended(output).ending == "stopped"
+    rows_seen = [row for one in output.attempts if one.ledger for row in one.ledger.rows]
+    assert {row.status for row in rows_seen} == {"unsure"}
+    assert all("must have the rows" in row.evidence for row in rows_seen)
+
+
+def test_a_second_question_is_not_put_beyond_the_budget(tmp_path: Path) -> None:
+    context = make_context(tmp_path, lambda *_: {"concepts": "one"}, HITS)
+    with pytest.raises(ModelFault, match="not a Decomposition") as fault:
+        run(context, budget=Budget(mllm_calls=1))
+    assert fault.value.spent.mllm_calls == 1
 
 
 def test_the_checkpoint_holds_plain_json_without_pixels(tmp_path: Path) -> None:

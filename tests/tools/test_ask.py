@@ -4,12 +4,15 @@ from typing import Any
 
 import pytest
 from doubles import ScriptedChat
+from hearing import Painter, cards, hearing, shown
+from langchain_core.messages import AIMessage
 
 from pleinair.tools.answers import Decision
-from pleinair.tools.ask import ask, messages
+from pleinair.tools.ask import ask, cost, messages, read
 from pleinair.tools.critique import critique
 from pleinair.tools.decompose import decompose
-from pleinair.tools.types import Concept, ModelFault, Refused
+from pleinair.tools.faults import Empty, Misfit
+from pleinair.tools.types import Concept, ModelFault, Refused, Usage
 
 
 def chat(answer: dict[str, Any] | str) -> ScriptedChat:
@@ -23,15 +26,68 @@ def test_the_answer_is_checked_against_the_schema() -> None:
 
 
 @pytest.mark.parametrize("answer", [{"match": "perhaps"}, {"match": True, "extra": 1}, {}])
-def test_a_misfit_is_a_fault_and_never_repaired(answer: dict[str, Any]) -> None:
+def test_a_misfit_is_a_fault_and_never_mended(answer: dict[str, Any]) -> None:
     with pytest.raises(ModelFault, match="not a Decision"):
         ask(chat(answer), Decision, "Match?", {"prompt": "p"})
 
 
-@pytest.mark.parametrize(("prose", "text"), [("I may not.", "I may not."), ("", "neither a Decision")])
-def test_prose_is_a_refusal_in_the_models_own_words(prose: str, text: str) -> None:
-    with pytest.raises(Refused, match=text):
-        ask(chat(prose), Decision, "Match?", {"prompt": "p"})
+def test_prose_is_a_refusal_in_the_models_own_words() -> None:
+    with pytest.raises(Refused, match="I may not."):
+        ask(chat("I may not."), Decision, "Match?", {"prompt": "p"})
+
+
+def test_nothing_is_no_refusal() -> None:
+    with pytest.raises(Empty, match="neither a Decision nor a reason"):
+        ask(chat(""), Decision, "Match?", {"prompt": "p"})
+
+
+@pytest.mark.parametrize("first", ["I may not.", {"match": "perhaps"}])
+def test_a_second_question_says_what_was_wrong(first: dict[str, Any] | str) -> None:
+    model = hearing(Painter(Decision=[first, {"match": True}]))
+    answer, usage = ask(model, Decision, "Match?", {"prompt": "p"}, [b"png"], calls=2)
+    assert (answer.match, usage.mllm_calls) == (True, 2)
+    heard = model.conversation("Decision")
+    again = cards(heard)[-1]
+    assert again["prompt"] == "p"
+    assert again["your_last_answer"] == (first if isinstance(first, str) else '{"match": "perhaps"}')
+    assert again["what_is_wrong_with_it"]
+    assert shown(heard) == [[b"png"]]
+
+
+def test_there_is_no_third_question() -> None:
+    model = hearing(lambda *_: {"match": "perhaps"})
+    with pytest.raises(Misfit, match="not a Decision: match") as fault:
+        ask(model, Decision, "Match?", {"prompt": "p"}, calls=9)
+    assert (len(model.heard), fault.value.spent.mllm_calls) == (2, 2)
+
+
+def test_one_call_left_is_one_question() -> None:
+    model = hearing(lambda *_: {"match": "perhaps"})
+    with pytest.raises(Misfit) as fault:
+        ask(model, Decision, "Match?", {"prompt": "p"}, calls=1)
+    assert (len(model.heard), fault.value.spent.mllm_calls) == (1, 1)
+
+
+def test_several_tool_calls_are_no_answer() -> None:
+    raw = AIMessage("", tool_calls=[{"name": "Decision", "args": {"match": True}, "id": id} for id in "ab"])
+    with pytest.raises(Misfit, match="called Decision, Decision, 2 in all"):
+        read({"raw": raw}, Decision)
+
+
+def test_a_call_of_another_tool_is_no_answer() -> None:
+    raw = AIMessage("", tool_calls=[{"name": "rm", "args": {"match": True}, "id": "a"}])
+    with pytest.raises(Misfit, match="called rm"):
+        read({"raw": raw}, Decision)
+
+
+@pytest.mark.parametrize("total", [-5, 12])
+def test_what_the_call_cost_is_read_from_the_reply(total: int) -> None:
+    raw = AIMessage(
+        "",
+        usage_metadata={"input_tokens": 0, "output_tokens": total, "total_tokens": total},
+        response_metadata={"usd": 0.5},
+    )
+    assert cost(raw, 2.0) == Usage(mllm_calls=1, tokens=max(total, 0), seconds=2.0, usd=0.5)
 
 
 def test_what_the_user_wrote_stays_inside_the_fenced_card() -> None:
@@ -51,7 +107,18 @@ def test_a_concept_named_twice_is_a_fault() -> None:
 
 
 @pytest.mark.parametrize("judged", [[], ["coupe"], ["finch", "coupe"]])
-def test_the_critic_must_judge_what_it_was_asked(judged: list[str]) -> None:
+@pytest.mark.parametrize("calls", [1, 2])
+def test_rows_that_are_not_the_concepts_are_no_verdict(judged: list[str], calls: int) -> None:
     rows = [{"concept": name, "status": "present", "confidence": 1} for name in judged]
-    with pytest.raises(ModelFault, match="must have the rows"):
-        critique(b"png", "p", [Concept(name="finch", caption="c")], model=chat({"rows": rows}))
+    finch = [Concept(name="finch", caption="c")]
+    ledger, usage = critique(b"png", "p", finch, model=chat({"rows": rows}), calls=calls)
+    assert [(row.concept, row.status, row.confidence) for row in ledger.rows] == [("finch", "unsure", 0)]
+    assert "no verdict: The critique must have the rows ['finch']" in ledger.rows[0].evidence
+    assert usage.mllm_calls == calls
+
+
+def test_a_critique_of_another_shape_is_asked_for_again() -> None:
+    good = {"rows": [{"concept": "finch", "status": "present", "confidence": 1}]}
+    model = hearing(Painter(Critique=[{"score": 10}, good]))
+    ledger, usage = critique(b"png", "p", [Concept(name="finch", caption="c")], model=model, calls=2)
+    assert (ledger.rows[0].status, usage.mllm_calls) == ("present", 2)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pleinair.tools.answers import Ranking
 from pleinair.tools.ask import messages, put, read
+from pleinair.tools.faults import Empty
 from pleinair.tools.types import Hit, Refused, Retriever, Usage
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def rerank(
     reply, usage = put(model, Ranking, messages(INSTRUCTION, card, pictures))
     try:
         order = read(reply, Ranking).order
-    except Refused:
+    except (Refused, Empty):
         return list(hits), usage
     named = [hits[number - 1] for number in order if 1 <= number <= len(pictures)]
     return in_turn([[hit] for hit in (*named, *hits)]), usage

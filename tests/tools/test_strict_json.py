@@ -1,0 +1,74 @@
+"""A model's JSON, read without goodwill."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pleinair.tools.answers import Critique, Decision
+from pleinair.tools.faults import Misfit
+from pleinair.tools.strict_json import UNFIT, parse
+from pleinair.tools.types import Refused
+
+YES = '{"match": true, "why": "as asked"}'
+
+
+@pytest.mark.parametrize("text", [YES, f"\n {YES} ", f"```json\n{YES}\n```", f"```\n{YES}\n```"])
+def test_one_object_is_an_answer_with_or_without_a_fence(text: str) -> None:
+    assert parse(text, Decision) == Decision(match=True, why="as asked")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (f"Sure! {YES}", "text around"),
+        (f"{YES} I hope this helps.", "Extra data"),
+        (f"```json\n{YES}\n```\n```json\n{YES}\n```", "Extra data"),
+        ("{'match': true}", "double quotes"),
+        ('{"match": true, "why": NaN}', "NaN is no JSON number"),
+        ('{"match": -Infinity}', "-Infinity is no JSON number"),
+        ('{"match": 1e999}', "Out of range"),
+        ('{"match": false, "match": true}', "'match' comes twice"),
+        ('{"match": "true"}', "match: Input should be a valid boolean"),
+        ('{"match": 1}', "match: Input should be a valid boolean"),
+        ('{"match": true, "sure": true}', "sure: Extra inputs"),
+        ("{}", "match: Field required"),
+        ('{"match": true', "delimiter"),
+        ('{"a": ' * 20_000 + "1" + "}" * 20_000, "nested too deep"),
+        ('{"match": true, "why": "a\x00b"}', "control character"),
+        ('{"match": ' + "1" * 5000 + "}", "limit"),
+    ],
+)
+def test_all_else_is_a_misfit_that_says_why(text: str, why: str) -> None:
+    with pytest.raises(Misfit, match=r"not a Decision: ") as fault:
+        parse(text, Decision)
+    assert why in str(fault.value)
+    assert len(fault.value.said) <= 2000
+
+
+def test_values_are_never_clamped() -> None:
+    row = {"concept": "finch", "status": "present", "confidence": 10**12}
+    with pytest.raises(Misfit, match="less than or equal to 1"):
+        parse(json.dumps({"rows": [row]}), Critique)
+
+
+def test_prose_is_a_refusal() -> None:
+    with pytest.raises(Refused, match="I cannot help"):
+        parse("I cannot help with that.", Decision)
+
+
+@pytest.mark.parametrize("unfit", ["\ud800", "\x00", "\u202e", "\u2066", "\x1b"])
+def test_what_no_text_should_hold_is_taken_out(unfit: str) -> None:
+    answer = parse(json.dumps({"match": True, "why": f"a{unfit}b"}), Decision)
+    assert answer.why == "ab"
+
+
+@given(st.dictionaries(st.text(), st.recursive(st.none() | st.text(), st.lists)), st.text())
+def test_whatever_is_said_is_an_answer_or_a_named_fault(fields: dict[str, Any], around: str) -> None:
+    for text in (json.dumps(fields), around, around + json.dumps({"match": True, "why": around})):
+        try:
+            assert not UNFIT.search(parse(text, Decision).why)
+        except (Misfit, Refused):
+            pass
