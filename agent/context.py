@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pleinair.tools.imagerag import ImageRAGOptions
+from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.types import Generator, Retriever
 
 if TYPE_CHECKING:
@@ -30,4 +31,5 @@ class Context:
     k: int = 4  # hits looked at for a concept
     floor: float = 0.0  # cosine similarity under which retrieval abstains
     imagerag: ImageRAGOptions = ImageRAGOptions()  # read by the graph of that name only
+    realrag: RealRAGOptions = RealRAGOptions()  # likewise
     on_step: Callable[[int, int], None] = carry_on  # steps done, steps in all; raises Cancelled to stop
