@@ -112,10 +112,11 @@ class OpenClipEncoder:
 
     def _say_what_is_cut(self, texts: Sequence[str]) -> None:
         context = self._tokenize.context_length
-        longer = self._tokenize(list(texts), context_length=context + 1)[:, -1]
-        padding = self._tokenize([""], context_length=context + 1)[0, -1]
-        for text, last in zip(texts, longer, strict=True):
-            if last != padding:
+        longer = self._tokenize(list(texts), context_length=2 * context)[:, :context]
+        # a cut text ends sooner with its end token; SigLIP pads with that token, so padding tells nothing
+        cut = (self._tokenize(list(texts)) != longer).any(dim=1)
+        for text, is_cut in zip(texts, cut.tolist(), strict=True):
+            if is_cut:
                 log.warning("cut to the encoder's %d tokens: %.60r", context, text)
 
 

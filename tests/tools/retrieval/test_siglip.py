@@ -1,0 +1,116 @@
+"""The encoder engine with a model of SigLIP's make, tiny and untrained, built on the spot."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from pleinair.tools.retrieval.encoder import OpenClipEncoder
+
+WIDTH, CONTEXT = 64, 8
+WORDS = ["</s>", "<unk>", "a", "red", "car", "blue", "fish"]
+MODEL = {  # as open_clip's ViT-B-16-SigLIP, but small
+    "embed_dim": WIDTH,
+    "init_logit_bias": -10,
+    "custom_text": True,
+    "vision_cfg": {
+        "image_size": 160,
+        "timm_model_name": "test_vit",
+        "timm_model_pretrained": False,
+        "timm_pool": "map",
+        "timm_proj": "none",
+    },
+    "text_cfg": {
+        "context_length": CONTEXT,
+        "vocab_size": len(WORDS),
+        "hf_tokenizer_name": "here",
+        "tokenizer_kwargs": {"clean": "canonicalize"},
+        "width": WIDTH,
+        "heads": 2,
+        "layers": 1,
+        "no_causal_mask": True,
+        "proj_bias": True,
+        "pool_type": "last",
+        "norm_kwargs": {"eps": 1e-6},
+    },
+}
+PICTURES = {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash", "interpolation": "bicubic"}
+
+
+def save_tokenizer(folder: Path) -> None:
+    """Save a tokenizer of words that ends and pads with the same token, as SigLIP's does."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.WordLevel({word: id for id, word in enumerate(WORDS)}, "<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", WORDS.index("</s>"))]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>", unk_token="<unk>"
+    )
+    fast.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import open_clip
+
+    place = tmp_path_factory.mktemp("siglip")
+    config: dict[str, Any] = {"model_cfg": MODEL, "preprocess_cfg": PICTURES}
+    (place / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_tokenizer(place)
+    torch.manual_seed(0)
+    model = open_clip.create_model(f"local-dir:{place}", load_weights=False)
+    assert type(model).__name__ == "CustomTextCLIP"
+    assert model.logit_bias is not None
+    save_file(model.state_dict(), place / "open_clip_model.safetensors")
+    return place
+
+
+@pytest.fixture(scope="module")
+def encoder(folder: Path) -> OpenClipEncoder:
+    return OpenClipEncoder(f"local-dir:{folder}", device="cpu")
+
+
+def test_texts_and_pictures_share_a_space_of_unit_vectors(encoder: OpenClipEncoder) -> None:
+    texts = encoder.encode_text(["a red car", "a blue fish"])
+    pictures = encoder.encode_images([Image.new("RGB", (40, 90), "red"), Image.effect_noise((64, 64), 90)])
+    for rows in (texts, pictures):
+        assert rows.shape == (2, WIDTH)
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+        assert abs(rows[0] @ rows[1]) < 0.9999
+
+
+def test_case_and_punctuation_make_no_difference(encoder: OpenClipEncoder) -> None:
+    plain, marked = encoder.encode_text(["a red car", "A red, car!"])
+    np.testing.assert_allclose(plain, marked, atol=1e-6)
+
+
+def test_a_long_text_is_cut_and_said(encoder: OpenClipEncoder, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        encoder.encode_text(["a red car " * 3, "a red car a red car a", "a red car a blue fish a car"])
+    assert [record.args for record in caplog.records] == [
+        (CONTEXT, "a red car " * 3),
+        (CONTEXT, "a red car a blue fish a car"),
+    ]
+
+
+def test_the_id_follows_the_weights(folder: Path, encoder: OpenClipEncoder, tmp_path: Path) -> None:
+    import shutil
+
+    other = shutil.copytree(folder, tmp_path / folder.name)
+    assert OpenClipEncoder(f"local-dir:{other}", device="cpu").id == encoder.id
+    torch.manual_seed(1)
+    weights = {name: torch.rand_like(tensor) for name, tensor in encoder._model.state_dict().items()}
+    save_file(weights, other / "open_clip_model.safetensors")
+    assert OpenClipEncoder(f"local-dir:{other}", device="cpu").id != encoder.id
