@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.realrag import RealRAGOptions
-from pleinair.tools.types import Generator, Retriever
+from pleinair.tools.retrieval.captions import CaptionBook
+from pleinair.tools.types import Generator, Retriever, Scorer
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -32,4 +34,7 @@ class Context:
     floor: float = 0.0  # cosine similarity under which retrieval abstains
     imagerag: ImageRAGOptions = ImageRAGOptions()  # read by the graph of that name only
     realrag: RealRAGOptions = RealRAGOptions()  # likewise
+    crossmodal: CrossmodalOptions = CrossmodalOptions()  # likewise, and the two below
+    scorer: Scorer | None = None  # the dense stage; without one the retriever's own scores
+    captions: CaptionBook = field(default_factory=CaptionBook)  # written for pictures without one
     on_step: Callable[[int, int], None] = carry_on  # steps done, steps in all; raises Cancelled to stop

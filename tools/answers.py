@@ -46,3 +46,15 @@ class Ranking(Value):
     """Give the numbers of the pictures that show the text, the best first."""
 
     order: tuple[int, ...]
+
+
+class SubQueries(Value):
+    """List the visible things that the prompt names, each as a short noun phrase with its own modifiers."""
+
+    subqueries: tuple[str, ...] = Field(min_length=1, max_length=16)
+
+
+class PictureCaption(Value):
+    """Say in one sentence what the picture shows, by the names of what is in it."""
+
+    caption: str = Field(min_length=1)

@@ -1,0 +1,31 @@
+"""Cross-modal RAG: sub-queries, captions, looks, the Pareto set, one picture; with every ablation switch."""
+
+from langgraph.graph import END, START, StateGraph
+
+from pleinair.agent import crossmodal, nodes
+from pleinair.agent.context import Context
+from pleinair.agent.crossmodal_state import CrossmodalInput, CrossmodalOutput, CrossmodalState
+
+builder = StateGraph(
+    CrossmodalState, context_schema=Context, input_schema=CrossmodalInput, output_schema=CrossmodalOutput
+)
+builder.add_node("decompose", crossmodal.decompose)
+builder.add_node("caption", crossmodal.caption)
+builder.add_node("search", crossmodal.search)
+builder.add_node("retrieve", nodes.retrieve)
+builder.add_node("select", crossmodal.select)
+builder.add_node("generate", nodes.generate)
+builder.add_node("draft", nodes.draft)
+builder.add_node("finish", crossmodal.finish)
+
+builder.add_conditional_edges(START, crossmodal.route_start, ["decompose", "draft"])
+builder.add_conditional_edges("decompose", crossmodal.route_after_decompose, ["caption", "search", "finish"])
+builder.add_edge("caption", "search")
+builder.add_conditional_edges("search", crossmodal.route_after_search, ["retrieve", "select"])
+builder.add_edge("retrieve", "select")
+builder.add_edge("select", "generate")
+builder.add_edge("generate", "finish")
+builder.add_edge("draft", "finish")
+builder.add_edge("finish", END)
+
+graph = builder.compile(name="crossmodal")

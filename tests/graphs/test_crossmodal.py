@@ -1,0 +1,276 @@
+"""Cross-modal RAG with scripted engines: the paper's default, its limits and its switches."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles import ListRetriever, SquareGenerator
+from hearing import HearingChat, hearing
+from langgraph.checkpoint.memory import InMemorySaver
+
+from pleinair.agent.context import Context
+from pleinair.agent.crossmodal_state import CrossmodalOutput
+from pleinair.agent.mllm.pocket import PocketChat
+from pleinair.agent.state import changed
+from pleinair.graphs.crossmodal import builder, graph
+from pleinair.tools.artifacts import ArtifactStore
+from pleinair.tools.crossmodal import CrossmodalOptions
+from pleinair.tools.types import BadInput, Budget, Hit, Request
+
+PROMPT = "a red finch beside an old coupe in the snow"
+UNCHECKED = "the result is not checked by this graph"
+FINCH, COUPE, SNOW = "red finch", "old coupe", "snow"
+CAPTIONS = {
+    "1.png": "a red finch",
+    "2.png": "a red finch at night",
+    "3.png": "an old coupe",
+    "4.png": "a telma wren",
+    "5.png": "",
+}
+
+
+def hits(**scores: float) -> list[Hit]:
+    """Make hits of `n1=.5` for 1.png; the best first."""
+    found = [Hit(id=f"{n[1:]}.png", score=s, caption=CAPTIONS[f"{n[1:]}.png"]) for n, s in scores.items()]
+    return sorted(found, key=lambda hit: -hit.score)
+
+
+HITS = {
+    FINCH: hits(n1=0.3, n2=0.8, n3=0.1, n4=0.2, n5=0.9),
+    COUPE: hits(n1=0.2, n2=0.2, n3=0.7, n4=0.1, n5=0.1),
+    "walrus": hits(n1=0.1, n2=0.1, n3=0.1, n4=0.6, n5=0.2),
+}
+
+
+class Studio:
+    """Run the graph with scripted engines and keep what they saw."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *parts: str,
+        slots: int = 3,
+        **options: Any,
+    ) -> None:
+        answers = {"subqueries": list(parts or (FINCH, COUPE))}
+        written = iter(["a grey walrus", "I do not say."])
+        self.model: HearingChat = hearing(
+            lambda schema, card: answers if schema == "SubQueries" else {"caption": next(written)}
+        )
+        self.generator = SquareGenerator(slots)
+        self.context = Context(
+            model=self.model,
+            generator=self.generator,
+            retriever=ListRetriever(dict(HITS)),
+            store=ArtifactStore(folder / "artifacts"),
+            k=2,
+            floor=0.5,
+            crossmodal=CrossmodalOptions(**options),
+        )
+
+    def run(self, **fields: Any) -> CrossmodalOutput:
+        given = changed(prompt=PROMPT, **fields)
+        return CrossmodalOutput.model_validate(graph.invoke(given, context=self.context))
+
+    def end(self, **fields: Any) -> tuple[str, str]:
+        outcome = self.run(**fields).outcome
+        assert outcome is not None
+        return outcome.ending, outcome.reason
+
+    @property
+    def requests(self) -> list[Request]:
+        return self.generator.requests
+
+    @property
+    def used(self) -> list[str]:
+        """Give the references of the only picture."""
+        (request,) = self.requests
+        return [one.hit.id for one in request.references]
+
+
+def test_by_default_one_picture_is_drawn_from_the_pareto_set(tmp_path: Path) -> None:
+    studio = Studio(tmp_path)
+    assert studio.end(seed=7) == ("stopped", UNCHECKED)
+    assert (studio.model.asked, studio.used) == (["SubQueries"], ["2.png", "3.png"])
+    assert studio.requests[0].seed == 7
+    assert studio.requests[0].prompt == (
+        f"{PROMPT}\nUse only {FINCH} in the 1st retrieved image.\n"
+        f"Use only {COUPE} in the 2nd retrieved image."
+    )
+
+
+def test_each_subquery_has_its_look_up_with_its_own_cosines(tmp_path: Path) -> None:
+    output = Studio(tmp_path).run()
+    found = [(one.concept, [(hit.id, hit.score) for hit in one.hits]) for one in output.retrievals]
+    assert found == [(FINCH, [("2.png", 0.8)]), (COUPE, [("3.png", 0.7)])]
+    assert output.joint is not None
+    assert [(one.hit.id, one.satisfied) for one in output.joint.members] == [
+        ("2.png", (FINCH,)),
+        ("3.png", (COUPE,)),
+    ]
+    assert (output.joint.pictures, output.joint.kept) == (5, 3)
+
+
+def test_references_come_in_the_order_in_which_the_prompt_names_them(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, COUPE, FINCH)
+    studio.run()
+    assert studio.used == ["2.png", "3.png"]
+    assert [one.concept for one in studio.requests[0].references] == [FINCH, COUPE]
+
+
+def test_a_callers_own_subqueries_cost_no_question_and_stay_in_their_order(tmp_path: Path) -> None:
+    studio = Studio(tmp_path)
+    output = studio.run(subqueries=[COUPE, FINCH])
+    assert (studio.model.asked, studio.used) == ([], ["3.png", "2.png"])
+    assert sum(one.mllm_calls for one in output.usage) == 0
+
+
+def test_a_callers_wordless_subquery_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no word"):
+        Studio(tmp_path).run(subqueries=["…"])
+
+
+def test_what_no_caption_contains_is_looked_up_by_its_looks_and_reported(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, FINCH, "walrus")
+    assert studio.end() == ("stopped", f"{UNCHECKED}; no caption contains 'walrus' (found by its looks)")
+    assert studio.used == ["2.png", "4.png"]
+    assert "Use only walrus in the 2nd retrieved image." in studio.requests[0].prompt
+
+
+def test_looks_under_the_floor_are_not_taken(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, FINCH, "walrus")
+    studio.context.retriever.hits["walrus"] = hits(n4=0.4)  # type: ignore[attr-defined]
+    output = studio.run()
+    assert studio.used == ["2.png"]
+    assert output.outcome is not None and output.outcome.reason.endswith("'walrus' (nothing found)")
+    assert output.retrievals[1].reason == "best match 0.40 is under the floor 0.50"
+
+
+def test_without_the_fallback_it_is_only_reported(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, FINCH, "walrus", fallback=False)
+    output = studio.run()
+    assert studio.used == ["2.png"]
+    assert (output.retrievals[1].abstained, output.retrievals[1].reason) == (True, "no caption contains it")
+
+
+def test_a_library_that_has_nothing_gives_a_picture_without_references(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, "zebra")
+    reason = "drawn without a reference; no caption contains 'zebra' (nothing found)"
+    assert studio.end() == ("stopped", reason)
+    assert (studio.used, studio.requests[0].prompt) == ([], PROMPT)
+
+
+def test_over_the_slots_a_greedy_cover_keeps_the_pictures_that_serve_most(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, FINCH, COUPE, "night", "finch", slots=1)
+    studio.run()
+    assert studio.used == ["2.png"]
+    assert "Use only red finch, finch, night in the 1st retrieved image." in studio.requests[0].prompt
+
+
+def test_within_the_slots_the_whole_set_is_used(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, FINCH, COUPE, "night", "finch", slots=2)
+    output = studio.run()
+    assert output.joint is not None and len(output.joint.members) == 2
+    assert studio.used == ["2.png", "3.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "used", "asked"),
+    [
+        ({"rag": False}, [], []),
+        ({"sparse": False}, ["5.png", "3.png"], ["SubQueries"]),
+        ({"pareto": "top_k"}, ["2.png", "1.png", "3.png"], ["SubQueries"]),
+        ({"pareto": "paper"}, ["2.png", "3.png"], ["SubQueries"]),
+    ],
+)
+def test_the_ablations(tmp_path: Path, options: Any, used: list[str], asked: list[str]) -> None:
+    studio = Studio(tmp_path, **options)
+    assert studio.end() == ("stopped", UNCHECKED)
+    assert (sorted(studio.used), studio.model.asked) == (sorted(used), asked)
+
+
+def test_without_the_dense_stage_the_seed_draws_the_lot(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, dense=False)
+    for seed in range(12):
+        studio.run(seed=seed)
+    assert {request.references[0].hit.id for request in studio.requests} == {"1.png", "2.png"}
+
+
+def test_without_the_instruction_the_prompt_is_untouched(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, template="plain")
+    studio.run()
+    assert (studio.requests[0].prompt, studio.used) == (PROMPT, ["2.png", "3.png"])
+
+
+def test_a_beta_over_its_bound_is_told_with_the_outcome(tmp_path: Path) -> None:
+    assert "beta 0.9 is not under" in Studio(tmp_path, pareto="paper", beta=0.9).end()[1]
+
+
+def test_pictures_without_a_caption_are_captioned_once_and_found(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, FINCH, "grey walrus", captions=4)
+    assert studio.run().joint == studio.run().joint
+    assert studio.model.asked == ["SubQueries", "PictureCaption", "SubQueries"]
+    assert [one.hit.id for one in studio.requests[0].references] == ["2.png", "5.png"]
+
+
+def test_captions_keep_to_the_budget(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, FINCH, "grey walrus", captions=4)
+    assert "'grey walrus' (nothing found)" in studio.end(budget=Budget(mllm_calls=1))[1]
+    assert studio.model.asked == ["SubQueries"]
+
+
+@pytest.mark.parametrize(
+    ("budget", "reason", "asked"),
+    [
+        (Budget(attempts=0), "attempts", []),
+        (Budget(mllm_calls=0), "mllm_calls", []),
+        (Budget(seconds=0), "seconds", []),
+        (Budget(images=0), "images", []),
+    ],
+)
+def test_every_limit_is_kept_before_anything_is_paid(
+    tmp_path: Path, budget: Budget, reason: str, asked: list[str]
+) -> None:
+    studio = Studio(tmp_path)
+    assert studio.end(budget=budget) == ("stopped", reason)
+    assert (studio.model.asked, studio.requests) == (asked, [])
+
+
+def test_a_declined_prompt_ends_the_run(tmp_path: Path) -> None:
+    studio = Studio(tmp_path)
+    studio.model.policy = lambda *_: "I may not."
+    assert studio.end(budget=Budget(mllm_calls=1)) == ("refused", "I may not.")
+    assert studio.requests == []
+
+
+def test_a_resumed_run_looks_nothing_up_again(tmp_path: Path) -> None:
+    studio = Studio(tmp_path)
+    app: Any = builder.compile(checkpointer=InMemorySaver(), interrupt_before=["generate"])
+    config: Any = {"configurable": {"thread_id": "1"}}
+    app.invoke({"prompt": PROMPT}, config, context=studio.context)
+    studio.context.retriever.hits.clear()  # type: ignore[attr-defined]
+    app.invoke(None, config, context=studio.context)
+    assert (studio.model.asked, studio.used) == (["SubQueries"], ["2.png", "3.png"])
+
+
+def test_the_checkpoint_holds_plain_json_without_pictures(tmp_path: Path) -> None:
+    studio, saver = Studio(tmp_path), InMemorySaver()
+    config: Any = {"configurable": {"thread_id": "1"}}
+    app: Any = builder.compile(checkpointer=saver)
+    app.invoke({"prompt": PROMPT}, config, context=studio.context)
+    values = app.get_state(config).values
+    assert {type(value) for value in values.values()} <= {str, int, list, dict}
+    assert values["joint"]["members"][0]["satisfied"] == [FINCH]
+    assert max(len(blob[1]) for blob in saver.blobs.values()) < 8 * 1024
+
+
+def test_the_pocket_model_knows_the_question(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, template="plain")
+    context = Context(
+        model=PocketChat(),
+        generator=studio.generator,
+        retriever=studio.context.retriever,
+        store=studio.context.store,
+    )
+    graph.invoke({"prompt": "a red finch beside an old coupe in the snow"}, context=context)
+    assert studio.used == ["2.png", "3.png"]

@@ -1,0 +1,241 @@
+"""Cross-modal RAG's questions, instruction and joint retrieval, without a graph."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from doubles import ListRetriever
+from hearing import HearingChat, cards, hearing, said, shown
+from numpy.typing import NDArray
+from PIL import Image
+
+from pleinair.agent.mllm.pocket import PocketChat
+from pleinair.tools.answers import SubQueries
+from pleinair.tools.artifacts import encode_png
+from pleinair.tools.ask import ask
+from pleinair.tools.crossmodal import (
+    EXAMPLES,
+    INSTRUCTION,
+    CrossmodalOptions,
+    checked,
+    in_order,
+    instruct,
+    list_subqueries,
+    write_caption,
+)
+from pleinair.tools.retrieval.captions import CaptionBook
+from pleinair.tools.retrieval.dense import IndexScorer, LazyScorer, SearchScorer
+from pleinair.tools.retrieval.joint import Joint, retrieve_jointly
+from pleinair.tools.types import BadInput, Hit, ModelFault, Refused
+
+Numbers = NDArray[np.float32]
+FINCH, COUPE = "velmora finch", "old coupe"
+LIBRARY = {
+    "a.png": ("a velmora finch on snow", (0.2, 0.1)),
+    "b.png": ("a velmora finch at night", (0.7, 0.0)),
+    "c.png": ("an old coupe", (0.0, 0.6)),
+    "d.png": ("an old coupe by the sea", (0.1, 0.8)),
+    "e.png": ("nothing of the sort", (0.9, 0.9)),
+    "f.png": ("", (0.8, 0.7)),
+}
+ENTRIES = [Hit(id=id, score=0.0, caption=caption) for id, (caption, _) in LIBRARY.items()]
+
+
+class Table:
+    """Score by a table, and remember what was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
+
+    def score(self, texts: Sequence[str], ids: Sequence[str]) -> Numbers:
+        self.asked.append((tuple(texts), tuple(ids)))
+        column = {FINCH: 0, COUPE: 1, "walrus": 0}
+        rows = [[LIBRARY[id][1][column[text]] for text in texts] for id in ids]
+        return np.array(rows, dtype=np.float32).reshape(len(ids), len(texts))
+
+
+def find(*subqueries: str, scorer: Table | None = None, k: int = 2, seed: int = 0, **options: Any) -> Joint:
+    return retrieve_jointly(
+        ENTRIES,
+        subqueries or (FINCH, COUPE),
+        scorer=scorer or Table(),
+        options=CrossmodalOptions(**options),
+        k=k,
+        seed=seed,
+    )
+
+
+def ids(joint: Joint) -> list[str]:
+    return [one.hit.id for one in joint.members]
+
+
+def answering(*parts: str) -> HearingChat:
+    return hearing(lambda schema, card: {"subqueries": list(parts)})
+
+
+def test_the_question_states_the_rules_and_shows_six_worked_examples() -> None:
+    model = answering("red car", "old dog")
+    found, usage = list_subqueries("a red car beside an old dog", model=model)
+    assert (found, usage.mllm_calls) == (["red car", "old dog"], 1)
+    heard = model.conversation("SubQueries")
+    assert [card["prompt"] for card in cards(heard)[:-1]] == [text for text, _ in EXAMPLES]
+    assert [tuple(one["subqueries"]) for one in said(heard)] == [parts for _, parts in EXAMPLES]
+    for rule in ("size, colour, material and place", "a photo of", "overhead shot", "'one' and 'the other'"):
+        assert rule in INSTRUCTION
+    assert len(EXAMPLES) == 6
+
+
+def test_a_comma_in_an_entity_splits_nothing() -> None:
+    parts = ["box of salt, pepper and oil", "table"]
+    assert list_subqueries("a box of salt, pepper and oil on a table", model=answering(*parts))[0] == parts
+
+
+def test_subqueries_come_once_and_in_the_prompts_order() -> None:
+    model = answering("blue dog", "A Red  Car", "red car")
+    assert list_subqueries("a red car beside a blue dog", model=model)[0] == ["A Red Car", "blue dog"]
+    assert in_order("two bicycles, one red", ["red bicycle", "kite"]) == ["red bicycle", "kite"]
+    assert in_order("a cat, a dog, a fox", ["fox", "brown dog", "cat"]) == ["cat", "fox", "brown dog"]
+
+
+def test_a_subquery_without_words_and_prose_are_faults_of_the_model() -> None:
+    with pytest.raises(ModelFault, match="no word"):
+        list_subqueries("a cat", model=answering("cat", "…"))
+    with pytest.raises(Refused, match="I may not"):
+        list_subqueries("a cat", model=hearing(lambda *_: "I may not."))
+
+
+def test_a_users_own_subqueries_stay_as_they_are_or_are_refused() -> None:
+    assert checked(["b cat", "a dog"]) == ["b cat", "a dog"]
+    for bad, what in ((["x", " !"], "no word"), (["a cat", "A  Cat"], "twice"), (["x"] * 17, "16 at most")):
+        with pytest.raises(BadInput, match=what):
+            checked(bad)
+
+
+def test_the_instruction_says_what_to_take_from_which_picture() -> None:
+    assert instruct("use_only", "a cat, a dog and a fox", [["cat", "dog"], ["fox"]]) == (
+        "a cat, a dog and a fox\n"
+        "Use only cat, dog in the 1st retrieved image.\n"
+        "Use only fox in the 2nd retrieved image."
+    )
+    many = instruct("use_only", "p", [["x"]] * 13).splitlines()
+    assert [many[number].split(" in the ")[1].split()[0] for number in (3, 4, 11, 13)] == [
+        "3rd",
+        "4th",
+        "11th",
+        "13th",
+    ]
+
+
+def test_without_references_or_under_the_plain_template_the_prompt_stays() -> None:
+    assert instruct("use_only", "a cat", []) == instruct("plain", "a cat", [["cat"]]) == "a cat"
+
+
+def test_the_set_has_the_best_of_each_vector_with_its_subqueries() -> None:
+    joint = find()
+    assert ids(joint) == ["b.png", "d.png"]
+    assert [one.satisfied for one in joint.members] == [(FINCH,), (COUPE,)]
+    assert (joint.pictures, joint.kept, joint.uncovered, joint.warning) == (6, 4, (), "")
+
+
+def test_pictures_without_a_matching_caption_are_dropped_before_anything_is_looked_at() -> None:
+    scorer = Table()
+    find(scorer=scorer)
+    assert scorer.asked == [((FINCH, COUPE), ("a.png", "b.png", "c.png", "d.png"))]
+
+
+def test_the_score_is_the_mean_of_the_cosines_to_every_subquery() -> None:
+    member = find().members[1]
+    assert member.cosines == pytest.approx((0.1, 0.8))
+    assert member.hit.score == pytest.approx(0.45)
+
+
+def test_what_no_caption_contains_is_named() -> None:
+    joint = find(FINCH, "walrus")
+    assert joint.uncovered == ("walrus",)
+    nothing = find("walrus", scorer=(scorer := Table()))
+    assert (nothing.members, nothing.kept, nothing.uncovered, scorer.asked) == ((), 0, ("walrus",), [])
+
+
+def test_the_papers_algorithm_gives_the_same_set_and_warns_of_a_large_beta() -> None:
+    assert find(pareto="paper") == find()
+    assert "beta 0.9 is not under" in find(pareto="paper", beta=0.9).warning
+    assert find(beta=0.9).warning == ""
+
+
+def test_top_k_ranks_by_the_dense_score_alone() -> None:
+    assert ids(find(pareto="top_k", k=1)) == ["d.png"]
+    assert ids(find(pareto="top_k", k=3)) == ["b.png", "c.png", "d.png"]
+
+
+def test_without_the_dense_stage_a_lot_decides_and_nothing_is_scored() -> None:
+    scorer = Table()
+    drawn = {tuple(ids(find(scorer=scorer, dense=False, seed=seed))) for seed in range(40)}
+    assert drawn == {(one, other) for one in ("a.png", "b.png") for other in ("c.png", "d.png")}
+    assert scorer.asked == []
+    assert find(dense=False, seed=3) == find(dense=False, seed=3)
+
+
+def test_without_the_sparse_stage_the_whole_library_is_ranked() -> None:
+    joint = find(sparse=False)
+    assert ids(joint) == ["e.png", "f.png"]
+    assert [one.satisfied for one in joint.members] == [(FINCH, COUPE), ()]
+    assert find(sparse=False, k=0).members == ()
+
+
+def test_something_must_rank() -> None:
+    with pytest.raises(ValueError, match="nothing ranks the pictures"):
+        CrossmodalOptions(sparse=False, dense=False)
+
+
+def test_an_index_and_a_search_score_alike() -> None:
+    class Axes:
+        id = "axes"
+
+        def encode_text(self, texts: Sequence[str]) -> Numbers:
+            return np.eye(2, dtype=np.float32)[[0 if text == FINCH else 1 for text in texts]]
+
+        encode_images = encode_text  # type: ignore[assignment]
+
+    vectors = {id: np.array(row, dtype=np.float32) for id, (_, row) in LIBRARY.items()}
+    by_index = LazyScorer(lambda: IndexScorer(vectors.__getitem__, Axes()))
+    hits = {
+        text: [Hit(id=id, score=float(vectors[id][column])) for id in LIBRARY]
+        for column, text in enumerate((FINCH, COUPE))
+    }
+    by_search = SearchScorer(ListRetriever(hits))
+    asked = ((COUPE, FINCH), ["d.png", "a.png"])
+    assert by_index.score(*asked) == pytest.approx(by_search.score(*asked))
+    assert by_index.score(*asked)[0] == pytest.approx([0.8, 0.1])
+    assert by_index.score((FINCH,), []).shape == by_search.score((FINCH,), []).shape == (0, 1)
+    assert by_search.score((FINCH,), ["unknown"])[0, 0] == -1
+
+
+def test_a_caption_is_asked_of_the_picture_alone() -> None:
+    model = hearing(lambda schema, card: {"caption": " a red\n square "})
+    png = encode_png(Image.new("RGB", (4, 4), "red"))
+    assert write_caption(png, model=model)[0] == "a red square"
+    heard = model.conversation("PictureCaption")
+    assert (cards(heard), shown(heard)) == ([{}], [[png]])
+
+
+def test_captions_outlive_their_book_but_neither_their_pixels_nor_their_model(tmp_path: Path) -> None:
+    retriever, model = ListRetriever({}), answering()
+    book = CaptionBook(tmp_path)
+    key = book.key("a.png", retriever, model)
+    book.put(key, "a letter")
+    again = CaptionBook(tmp_path)
+    assert again.get(again.key("a.png", retriever, model)) == "a letter"
+    assert again.get(again.key("b.png", retriever, model)) is None
+    other = CaptionBook(tmp_path)
+    assert other.get(other.key("a.png", retriever, PocketChat())) is None
+    bare = [Hit(id="a.png", score=0), Hit(id="b.png", score=0), Hit(id="c.png", score=0, caption="own")]
+    assert [one.caption for one in again.filled(bare, retriever, model)] == ["a letter", "", "own"]
+
+
+def test_the_pocket_model_lists_a_prompts_subjects() -> None:
+    prompt = "a photo of a velmora finch beside a telma wren on snow"
+    assert list_subqueries(prompt, model=PocketChat())[0] == ["velmora finch", "telma wren"]
+    with pytest.raises(Refused, match="cannot read"):
+        ask(PocketChat(), SubQueries, INSTRUCTION, {"prompt": "of of of"})
