@@ -6,15 +6,15 @@ Exit codes: 0 accepted, 2 bad input, 3 stopped by a limit, 4 refused, 5 failed, 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
-from pleinair.app.cli_runs import runs_app, trace_app
+from pleinair.app.cli_runs import runs_app
+from pleinair.app.cli_trace import trace_app
 from pleinair.app.cli_train import train_app
 from pleinair.app.ending import EXITS, explained, leave
+from pleinair.app.progress import progress_bar
 from pleinair.app.watch import work_on
 
 HELP = f"Draw pictures from references: look at what is missing, look it up, draw again.\n\n{EXITS}"
@@ -116,18 +116,6 @@ def index(
         with progress_bar("Looking at pictures") as on_index:
             for line in bring_up_to_date(settings, on_index):
                 typer.echo(line)
-
-
-@contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on standard error, only where somebody can see it."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 @app.command()

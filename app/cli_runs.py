@@ -1,10 +1,9 @@
-"""The commands for runs that exist already: list, show, resume, cancel, export."""
+"""The commands for runs that exist already: list, show, resume, cancel."""
 
 from __future__ import annotations
 
 import json
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,9 +16,8 @@ if TYPE_CHECKING:
     from pleinair.app.runs import Run
 
 runs_app = typer.Typer(help="Look at runs, go on with them, stop them.", no_args_is_help=True)
-trace_app = typer.Typer(help="See how a picture came about.", no_args_is_help=True)
 
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or `last`.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or `last`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -71,30 +69,11 @@ def cancel(run_id: RunId) -> None:
     )
 
 
-@trace_app.command()
-def export(
-    run_id: RunId, file: Annotated[Path, typer.Argument(help="Where to, ending in .html or .png.")]
-) -> None:
-    """Write a run's storyboard to one file that needs nothing else."""
-    from pleinair.app.draw import home
-    from pleinair.app.trace import export as write
-
-    with explained():
-        write(find(run_id), home(), file)
-    typer.echo(str(file))
-
-
-def find(run_id: str) -> Run:
+def find(name: str) -> Run:
     """Read a run's row."""
-    from pleinair.app.draw import run_table
-    from pleinair.tools.types import BadInput
+    from pleinair.app.draw import find as look_up
 
-    if run_id != "last":
-        return run_table().get(run_id)
-    newest = run_table().newest(1)
-    if not newest:
-        raise BadInput("there are no runs yet")
-    return newest[0]
+    return look_up(name)
 
 
 def summary(run: Run) -> dict[str, Any]:

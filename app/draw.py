@@ -11,11 +11,13 @@ from pleinair.app.places import Places, places
 from pleinair.app.record import Event
 from pleinair.app.runs import OPEN, Busy, Finished, Run, Runs
 from pleinair.app.settings import load
+from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
     from pleinair.app.results import Result
 
 OnEvent = Callable[[Event], None]
+LIST = "`pleinair runs list` shows them"
 
 
 def draw(
@@ -97,6 +99,22 @@ def cancel(run_id: str) -> Run:
     with suppress(Busy):  # its holder has been told
         finish(run)
     return run_table().get(run_id)
+
+
+def find(name: str) -> Run:
+    """Find a run by its id, by the beginning of it where no other has the same, or as "last".
+
+    Raises `BadInput` where there is none, or more than one.
+    """
+    if name == "last":
+        found = run_table().newest(1)
+    else:
+        found = run_table().newest(2, begins=name) if name else []
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise BadInput(f"run {name!r}: more than one begins so; wanted more of the id")
+    raise BadInput("there are no runs yet" if name == "last" else f"run {name!r}: there is none; {LIST}")
 
 
 def run_table() -> Runs:

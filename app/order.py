@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -17,6 +18,15 @@ MAX_PROMPT = 2000  # characters
 MAX_SEED = 2**63 - 1
 
 
+class Parent(Value):
+    """Say where a run branched off another one, whose steps before that are its own too."""
+
+    run: str
+    step: str  # as `pleinair trace show` prints it, such as "critique:1"
+    checkpoint: str
+    request: dict[str, Any] = {}  # what changes in the request that `step` draws
+
+
 class Order(Value):
     """Hold everything that a run depends on; with its seed and the same models it gives the same picture."""
 
@@ -26,6 +36,7 @@ class Order(Value):
     settings: Settings
     out: str  # absolute folder
     strip_metadata: bool = False
+    parent: Parent | None = None
 
     @property
     def slug(self) -> str:
@@ -38,8 +49,8 @@ def new_order(
     prompt: str, graph: str, seed: int | None, settings: Settings, out: str | None, strip_metadata: bool
 ) -> Order:
     """Check all that a user gives; raises `BadInput` with the value and what was wanted."""
-    _check_prompt(prompt)
-    _check_seed(seed)
+    check_prompt(prompt)
+    check_seed(seed)
     if graph not in (known := registry.names("graph")):
         raise BadInput(f"graph {graph!r}: unknown; wanted one of: {', '.join(known)}")
     if settings.budget.attempts < 1:
@@ -71,7 +82,8 @@ def chosen_seed(order: Order) -> int:
     return secrets.randbelow(2**32) if order.seed is None else order.seed
 
 
-def _check_prompt(prompt: str) -> None:
+def check_prompt(prompt: str) -> None:
+    """Refuse a prompt that is empty, too long or no text."""
     if not prompt.strip():
         raise BadInput("prompt: it is empty; wanted a description of the picture")
     if len(prompt) > MAX_PROMPT:
@@ -84,6 +96,7 @@ def _check_prompt(prompt: str) -> None:
         raise BadInput(f"prompt: half a character at position {error.start}; wanted valid Unicode") from error
 
 
-def _check_seed(seed: int | None) -> None:
+def check_seed(seed: int | None) -> None:
+    """Refuse a seed that no generator takes."""
     if seed is not None and not 0 <= seed <= MAX_SEED:
         raise BadInput(f"seed {seed}: wanted 0 to {MAX_SEED}")

@@ -78,17 +78,20 @@ def keep_traceback(work: Work) -> None:
 def play(work: Work) -> Outcome:
     """Run the graph from its last checkpoint, or from the input if none is on disk."""
     from pleinair.app.checkpoints import open_saver
+    from pleinair.app.graft import graft
 
     with open_saver(work.folder / "checkpoints.sqlite", work.lease.guard) as saver:
         graph = compiled(work.order.graph, saver)
         config: RunnableConfig = {"configurable": {"thread_id": work.run.id}}
-        fresh = saver.get_tuple(config) is None
+        fresh, branch = saver.get_tuple(config) is None, work.order.parent
         try:
+            if fresh and branch:
+                graft(work, saver, branch, start_input(work))
             remember(work, graph, config)
             context = build_context(work)
             kind: Kind = "started" if fresh else "resumed"
             work.record.write(kind, work.heading | work.snapshot, attempt=len(work.drawn))
-            follow(work, graph, start_input(work) if fresh else None, config, context)
+            follow(work, graph, start_input(work) if fresh and not branch else None, config, context)
         finally:
             remember(work, graph, config)
     if not work.values.get("outcome"):
@@ -176,8 +179,10 @@ def tell_index(work: Work, done: int, total: int) -> None:
 
 def tell_end(work: Work, outcome: Outcome) -> None:
     """Close the log with the whole story, whatever single events a crash has swallowed."""
-    data = work.heading | work.snapshot | {"outcome": outcome.model_dump(mode="json")}
-    work.record.write("ended", data, attempt=len(work.drawn))
+    from pleinair.app.results import versions
+
+    told = {"outcome": outcome.model_dump(mode="json"), "versions": versions()}
+    work.record.write("ended", work.heading | work.snapshot | told, attempt=len(work.drawn))
 
 
 def remember(work: Work, graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig) -> None:
@@ -188,10 +193,12 @@ def remember(work: Work, graph: CompiledStateGraph[Any, Any, Any, Any], config: 
 
 def delivered(work: Work, outcome: Outcome) -> Outcome:
     """Put the results where the user wanted them; if that fails the run has failed, and says why."""
-    from pleinair.app.results import deliver
+    from pleinair.app.results import Facts, deliver
+    from pleinair.tools.artifacts import ArtifactStore
 
+    store = ArtifactStore(work.folder / "pictures")
     try:
-        deliver(work, outcome)
+        deliver(Facts(work.run, work.order, work.heading, work.snapshot, store), outcome)
     except PleinairError as fault:
         return outcome.model_copy(update={"ending": "failed", "reason": str(fault)})
     return outcome

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from pleinair.app.order import Order, read_order
 from pleinair.app.runs import Run
-from pleinair.app.work import Work
 from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.disk import sweep_parts, write_whole
 from pleinair.tools.types import Attempt, Outcome, Reference
 
+FORMAT = 1  # of the record; raise it with every change that a reader would trip over
 PARTS = ("pleinair", "langgraph", "torch", "diffusers", "open_clip_torch", "pillow")
 
 
@@ -48,6 +48,23 @@ class Result:
         }
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What the files tell of a run besides its outcome."""
+
+    run: Run
+    order: Order
+    heading: dict[str, Any]  # run, prompt, seed, graph, models
+    kept: dict[str, Any]  # concepts, attempts, look-ups, usage
+    store: ArtifactStore
+    versions: dict[str, str] = field(default_factory=lambda: versions())
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Name the engines that worked on it."""
+        return dict(self.heading["models"])
+
+
 def result_of(run: Run) -> Result:
     """Give the result of a finished run; the files' names follow from its row."""
     order, outcome = read_order(run.order_json), run.outcome
@@ -56,21 +73,23 @@ def result_of(run: Run) -> Result:
     return Result(run.id, outcome, run.seed, picture if outcome.best and picture.exists() else None, sidecar)
 
 
-def files(run: Run, order: Order) -> tuple[Path, Path]:
+def files(run: Run, order: Order, out: Path | None = None) -> tuple[Path, Path]:
     """Name the picture and the sidecar: always the same for one run, so none is made twice."""
-    stem = Path(order.out) / f"{run.id}-{order.slug}"
+    stem = (out or Path(order.out)) / f"{run.id}-{order.slug}"
     return stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".json")
 
 
-def deliver(work: Work, outcome: Outcome) -> None:
-    """Write both files whole; raises `PleinairError` when the disk is full or the folder is closed."""
-    picture, sidecar = files(work.run, work.order)
-    with parts_folder(picture.parent, work.run.id) as parts:
+def deliver(facts: Facts, outcome: Outcome, out: Path | None = None) -> None:
+    """Write both files whole, to the order's folder unless told otherwise.
+
+    Raises `PleinairError` when the disk is full or the folder is closed.
+    """
+    picture, sidecar = files(facts.run, facts.order, out)
+    with parts_folder(picture.parent, facts.run.id) as parts:
         if outcome.best:
-            store = ArtifactStore(work.folder / "pictures")
-            image = store.open(outcome.best.picture)
-            write_whole(picture, png(image, work, outcome, outcome.best), parts=parts)
-        text = json.dumps(full_record(work, outcome), ensure_ascii=False, indent=2)
+            image = facts.store.open(outcome.best.picture)
+            write_whole(picture, png(image, facts, outcome, outcome.best), parts=parts)
+        text = json.dumps(full_record(facts, outcome), ensure_ascii=False, indent=2)
         write_whole(sidecar, text.encode(), parts=parts)
 
 
@@ -84,40 +103,36 @@ def parts_folder(out: Path, run_id: str) -> Iterator[Path]:
         parts.rmdir()
 
 
-def png(image: Image.Image, work: Work, outcome: Outcome, best: Attempt) -> bytes:
+def png(image: Image.Image, facts: Facts, outcome: Outcome, best: Attempt) -> bytes:
     """Encode a picture with its story in text chunks, unless the user wanted none."""
     info = PngInfo()
-    if not work.order.strip_metadata:
-        info.add_text("parameters", infotext(best, work.models))
-        info.add_text("pleinair", json.dumps(story(work, outcome, best), ensure_ascii=False))
+    if not facts.order.strip_metadata:
+        info.add_text("parameters", infotext(best, facts))
+        info.add_text("pleinair", json.dumps(story(facts, outcome, best), ensure_ascii=False))
     file = io.BytesIO()
     image.save(file, "PNG", pnginfo=info)
     return file.getvalue()
 
 
-def infotext(best: Attempt, models: dict[str, str]) -> str:
+def infotext(best: Attempt, facts: Facts) -> str:
     """Write the generation in the form that picture browsers read under `parameters`."""
     request = best.request
-    facts = {
+    pairs = {
         "Steps": request.num_inference_steps,
         "CFG scale": request.guidance_scale,
         "Seed": request.seed,
         "Size": f"{request.width}x{request.height}",
-        "Model": models.get("generator", "unknown").replace(",", ";"),
-        "Version": f"pleinair {installed('pleinair')}",
+        "Model": facts.models.get("generator", "unknown").replace(",", ";"),
+        "Version": f"pleinair {facts.versions.get('pleinair', 'unknown')}",
     }
     lines = [request.prompt, f"Negative prompt: {request.negative_prompt}" if request.negative_prompt else ""]
-    return "\n".join([*filter(None, lines), ", ".join(f"{key}: {value}" for key, value in facts.items())])
+    return "\n".join([*filter(None, lines), ", ".join(f"{key}: {value}" for key, value in pairs.items())])
 
 
-def story(work: Work, outcome: Outcome, best: Attempt) -> dict[str, Any]:
+def story(facts: Facts, outcome: Outcome, best: Attempt) -> dict[str, Any]:
     """Tell in short how the picture came about."""
     return {
-        "run": work.run.id,
-        "prompt": work.order.prompt,
-        "seed": work.run.seed,
-        "graph": work.order.graph,
-        "models": work.models,
+        **facts.heading,
         "references": [credit(reference) for reference in best.request.references],
         "ending": outcome.ending,
         "reason": outcome.reason,
@@ -131,20 +146,25 @@ def credit(reference: Reference) -> dict[str, str]:
     return {"concept": reference.concept, "id": hit.id, "sha256": reference.picture.sha256, **facts}
 
 
-def full_record(work: Work, outcome: Outcome) -> dict[str, Any]:
+def full_record(facts: Facts, outcome: Outcome) -> dict[str, Any]:
     """Tell everything: what was asked, every attempt, every look-up, versions."""
     used = outcome.best.request.references if outcome.best else ()
     return {
-        "format": 1,
-        "run": work.run.id,
-        "order": work.order.model_dump(mode="json"),
-        "seed": work.run.seed,
-        "models": work.models,
+        "format": FORMAT,
+        "run": facts.run.id,
+        "order": facts.order.model_dump(mode="json", exclude=None if facts.order.parent else {"parent"}),
+        "seed": facts.run.seed,
+        "models": facts.models,
         "outcome": outcome.model_dump(mode="json"),
         "references": [credit(reference) for reference in used],
-        **work.snapshot,
-        "versions": {"python": sys.version.split()[0]} | {part: installed(part) for part in PARTS},
+        **facts.kept,
+        "versions": facts.versions,
     }
+
+
+def versions() -> dict[str, str]:
+    """Give the versions of what may change a picture."""
+    return {"python": sys.version.split()[0]} | {part: installed(part) for part in PARTS}
 
 
 def installed(distribution: str) -> str:

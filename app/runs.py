@@ -117,10 +117,11 @@ class Runs:
         with self._readable() as db:
             return self._row(db, run_id)
 
-    def newest(self, limit: int) -> list[Run]:
-        """List the newest rows first."""
+    def newest(self, limit: int, begins: str = "") -> list[Run]:
+        """List the newest rows first, of those whose id begins so."""
+        query = "SELECT * FROM runs WHERE substr(id, 1, ?) = ? ORDER BY created DESC, id DESC LIMIT ?"
         with self._readable() as db:
-            rows = db.execute("SELECT * FROM runs ORDER BY created DESC, id DESC LIMIT ?", (limit,))
+            rows = db.execute(query, (len(begins), begins, limit))
             return [Run(**dict(row)) for row in rows]
 
     def claim(self, run_id: str, owner: Owner, *, reopen: bool = False) -> int:

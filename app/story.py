@@ -9,7 +9,8 @@ from typing import Any
 from pleinair.app.record import Event
 from pleinair.tools.types import Attempt, Budget, Concept, Hit, Outcome, Repair, Retrieval, Row, Usage
 
-HEADING = ("run", "prompt", "graph", "seed", "models")
+HEADING = ("run", "prompt", "graph", "seed", "parent", "models")
+SNAPSHOTS = ("started", "resumed", "ended")
 COUNTED = ("images", "mllm_calls", "tokens")
 
 
@@ -81,10 +82,7 @@ class Story:
     @property
     def spent(self) -> str:
         """Say what was spent, in words."""
-        total = {name: sum(getattr(one, name) for one in self.usage) for name in COUNTED}
-        names = {"images": "picture", "mllm_calls": "question", "tokens": "token"}
-        words = [counted(total[key], name) for key, name in names.items() if total[key] or key != "tokens"]
-        return ", ".join([*words, f"{sum(one.seconds for one in self.usage):.1f} s"])
+        return spent(self.usage)
 
     def decision(self, number: int) -> str:
         """Say what was done after an attempt, and why."""
@@ -96,6 +94,14 @@ class Story:
         if self.outcome:
             return f"{self.outcome.ending.capitalize()}: {why(self.outcome)}"
         return "; ".join(said(repair) for repair in self.repairs) or "Not decided yet."
+
+
+def spent(usage: Sequence[Usage]) -> str:
+    """Add usages up, in words."""
+    total = {name: sum(getattr(one, name) for one in usage) for name in COUNTED}
+    names = {"images": "picture", "mllm_calls": "question", "tokens": "token"}
+    words = [counted(total[key], name) for key, name in names.items() if total[key] or key != "tokens"]
+    return ", ".join([*words, f"{sum(one.seconds for one in usage):.1f} s"])
 
 
 def counted(count: int, name: str) -> str:
@@ -127,17 +133,15 @@ def tell(events: Sequence[Event]) -> Story:
 
 def _add(story: Story, event: Event) -> None:
     data = event.data
-    if event.kind in ("started", "resumed", "ended"):
-        story.heading |= {
-            key: data[key] for key in ("run", "prompt", "graph", "seed", "models") if key in data
-        }
+    if event.kind in SNAPSHOTS:
+        story.heading |= {key: data[key] for key in HEADING if key in data}
         story.usage = []  # a snapshot holds all of it
     if data.get("concepts"):
         story.concepts = [Concept.model_validate(one) for one in data["concepts"]]
     for one in data.get("attempts", ()):
         story.attempts[one["number"]] = Attempt.model_validate(one)
     for one in data.get("retrievals", ()):
-        _add_retrieval(story, Retrieval.model_validate(one), event.attempt)
+        _add_retrieval(story, Retrieval.model_validate(one), event)
     story.usage += [Usage.model_validate(one) for one in data.get("usage", ())]
     if "repairs" in data:
         story.repairs = tuple(Repair.model_validate(one) for one in data["repairs"])
@@ -145,8 +149,17 @@ def _add(story: Story, event: Event) -> None:
         story.outcome = Outcome.model_validate(data["outcome"])
 
 
-def _add_retrieval(story: Story, found: Retrieval, attempt: int) -> None:
-    """File a look-up under the attempt that it was made for; snapshots repeat those known already."""
+def serves(attempt: Attempt, found: Retrieval) -> bool:
+    """Tell whether an attempt was to repair what a look-up was made for."""
+    return any(repair.concept == found.concept for repair in attempt.repairs)
+
+
+def _add_retrieval(story: Story, found: Retrieval, event: Event) -> None:
+    """File a look-up under the attempt that it was made for; snapshots repeat most, and say no number."""
     if not any(known.get(found.concept) == found for known in story.retrievals.values()):
-        number = min(attempt, max(story.attempts, default=attempt) + 1)
+        number = min(event.attempt, max(story.attempts, default=event.attempt) + 1)
+        if event.kind in SNAPSHOTS:
+            number = min(
+                (one.number for one in story.attempts.values() if serves(one, found)), default=number
+            )
         story.retrievals.setdefault(number, {})[found.concept] = found

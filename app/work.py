@@ -37,7 +37,9 @@ class Work:
     def heading(self) -> dict[str, Any]:
         """Give what the log must know of the row."""
         asked = {"prompt": self.order.prompt, "graph": self.order.graph, "seed": self.run.seed}
-        return {"run": self.run.id, **asked, "models": self.models}
+        parent = self.order.parent
+        branch = {"parent": {"run": parent.run, "step": parent.step}} if parent else {}
+        return {"run": self.run.id, **asked, **branch, "models": self.models}
 
     @property
     def snapshot(self) -> dict[str, Any]:
