@@ -18,13 +18,14 @@ from pleinair.app.settings import POCKET, EngineChoice, Settings
 from pleinair.tools import registry
 from pleinair.tools.realrag import Training, require_generator, search_away, training_of
 from pleinair.tools.registry import Kind
+from pleinair.tools.retrieval.compose import compose, floor_of
 from pleinair.tools.types import BadInput, Encoder, Generator, Hit, Retriever
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from pleinair.tools.artifacts import ArtifactStore
-    from pleinair.tools.retrieval.index import Index
+    from pleinair.tools.retrieval.index import Index, IndexRetriever
     from pleinair.tools.retrieval.library import Library
 
 OnProgress = Callable[[int, int], None]  # pictures indexed, pictures in all
@@ -44,7 +45,8 @@ def build(
         retriever=LibraryRetriever(settings, places, on_index),
         store=store,
         k=settings.retrieval.k,
-        floor=settings.retrieval.floor,
+        floor=floor_of(settings.retrieval),
+        imagerag=settings.imagerag,
         realrag=settings.realrag,
         on_step=on_step,
     )
@@ -53,12 +55,30 @@ def build(
 def check(settings: Settings) -> None:
     """Refuse unknown engines and a missing library before anything is imported or written."""
     for kind, choice in engine_choices(settings).items():
-        if choice.engine not in (known := registry.names(kind)):
-            raise BadInput(f"{kind}.engine = {choice.engine!r}: unknown; wanted one of: {', '.join(known)}")
+        _check_engine(kind, kind, choice)
+    _check_retrieval(settings)
     folder = settings.library.folder
     if folder != POCKET and not Path(folder).expanduser().is_dir():
         raise BadInput(
             f"library.folder = {folder!r}: no such folder; wanted a folder of pictures, or 'pocket'"
+        )
+
+
+def _check_engine(table: str, kind: Kind, choice: EngineChoice) -> None:
+    if choice.engine not in (known := registry.names(kind)):
+        raise BadInput(f"{table}.engine = {choice.engine!r}: unknown; wanted one of: {', '.join(known)}")
+
+
+def _check_retrieval(settings: Settings) -> None:
+    knobs, threshold = settings.retrieval, settings.imagerag.threshold
+    if knobs.second:
+        _check_engine("retrieval.second", "encoder", knobs.second)
+    elif knobs.method == "both":
+        raise BadInput("retrieval.method = 'both': wanted another encoder too, in the table retrieval.second")
+    if threshold is not None and knobs.method != "dense":
+        raise BadInput(
+            f"imagerag.threshold = {threshold}: a cosine, and the scores of retrieval.method = "
+            f"{knobs.method!r} are none; wanted 'dense'"
         )
 
 
@@ -111,8 +131,8 @@ class LibraryRetriever:
 
     @property
     def training(self) -> Training | None:
-        """Say what the retriever was trained with."""
-        return training_of(self._open())
+        """Say what the encoder was trained with."""
+        return training_of(engine("encoder", self._settings.encoder))
 
     def _open(self) -> Retriever:
         with self._lock:  # one retrieve a concept runs at once, and only one of them may build the index
@@ -122,6 +142,15 @@ class LibraryRetriever:
 
 
 def open_retriever(settings: Settings, places: Places, on_index: OnProgress = carry_on) -> Retriever:
+    """Open the library with an index that fits, and compose what the settings ask for."""
+    dense, knobs = dense_retriever(settings, places, on_index), settings.retrieval
+    other = None
+    if knobs.method == "both":
+        other = dense_retriever(settings.model_copy(update={"encoder": knobs.second}), places, on_index)
+    return compose(knobs, dense, dense.vector, other)
+
+
+def dense_retriever(settings: Settings, places: Places, on_index: OnProgress = carry_on) -> IndexRetriever:
     """Open the library with an index that fits its pictures and the encoder."""
     from pleinair.tools.retrieval.index import IndexRetriever
     from pleinair.tools.retrieval.library import Library

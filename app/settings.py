@@ -16,7 +16,9 @@ from typing import Any
 from platformdirs import user_config_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.realrag import RealRAGOptions
+from pleinair.tools.retrieval.compose import RetrievalOptions
 from pleinair.tools.types import BadInput, Budget
 
 Tree = dict[str, Any]
@@ -66,11 +68,11 @@ class LibraryChoice(Section):
         return LibraryChoice(folder=str(Path(self.folder).expanduser().absolute()))
 
 
-class RetrievalKnobs(Section):
-    """Say how many hits are looked at for a concept, and below which score none is taken."""
+class RetrievalKnobs(RetrievalOptions):
+    """Say also how many hits are looked at for a concept, and which other encoder "both" asks."""
 
     k: int = Field(default=4, ge=1, le=64)
-    floor: float = Field(default=0.0, ge=-1, le=1)  # cosine similarity
+    second: EngineChoice | None = None
 
 
 class PathChoice(Section):
@@ -89,6 +91,7 @@ class Settings(Section):
     mllm: EngineChoice
     library: LibraryChoice = LibraryChoice()
     retrieval: RetrievalKnobs = RetrievalKnobs()
+    imagerag: ImageRAGOptions = ImageRAGOptions()
     realrag: RealRAGOptions = RealRAGOptions()
     budget: Budget = Budget()
     paths: PathChoice = PathChoice()

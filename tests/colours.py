@@ -58,7 +58,6 @@ def build(shelf: Path, place: Path, encoder: ColourEncoder | None = None, **opti
     return build_index(Library.open(shelf), encoder or ColourEncoder(), place, **options)
 
 
-def find(shelf: Path, place: Path, query: str, k: int = 3, **options: Any) -> list[Hit]:
+def find(shelf: Path, place: Path, query: str, k: int = 3) -> list[Hit]:
     encoder = ColourEncoder()
-    retriever = IndexRetriever(Library.open(shelf), Index.open(place, encoder), encoder, **options)
-    return retriever.search(query, k)
+    return IndexRetriever(Library.open(shelf), Index.open(place, encoder), encoder).search(query, k)

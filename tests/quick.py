@@ -65,15 +65,16 @@ class Stripes:
 
 
 class Hashes:
-    """Embed texts and pictures by their bytes: meaningless, and always the same."""
+    """Embed texts and pictures by their bytes and a salt: meaningless, and always the same."""
 
-    id = "hashes"
+    def __init__(self, salt: str = "") -> None:
+        self.id, self.salt = f"hashes{salt}", salt.encode()
 
     def encode_text(self, texts: Sequence[str]) -> Vectors:
-        return np.stack([unit(text.encode()) for text in texts])
+        return np.stack([unit(text.encode() + self.salt) for text in texts])
 
     def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
-        return np.stack([unit(image.tobytes()) for image in images])
+        return np.stack([unit(image.tobytes() + self.salt) for image in images])
 
 
 class Critic(ScriptedChat):

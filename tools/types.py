@@ -68,7 +68,7 @@ class Hit(Value):
     """Report one library picture found for a query, best first."""
 
     id: str  # the picture's file name inside its library
-    score: float  # cosine similarity to the query, -1 to 1, unless the retriever says otherwise
+    score: float  # dense: cosine to the query, -1 to 1; lexical: BM25, over 0; hybrid: sum of 1 / (60 + rank)
     caption: str = ""
     license: str = "unknown"
     source: str = ""

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
+from pleinair.tools.realrag import search_away
 from pleinair.tools.types import Hit, Retriever
 
 if TYPE_CHECKING:
@@ -26,9 +27,16 @@ class Filter(ABC):
 
     def search(self, query: str, k: int) -> list[Hit]:
         """Find up to `k` pictures, best first."""
+        return self._fill(lambda asked: self._found.search(query, asked), k)
+
+    def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
+        """Find what is near a text and far from a picture, where the retriever behind can."""
+        return self._fill(lambda asked: search_away(self._found, query, away, weight=weight, k=asked), k)
+
+    def _fill(self, search: Callable[[int], list[Hit]], k: int) -> list[Hit]:
         asked = 2 * k
         while True:
-            hits = self._found.search(query, asked)
+            hits = search(asked)
             kept = self.keep(hits)
             if len(kept) >= k or len(hits) < asked:
                 return kept[:k]

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from pleinair.tools.types import Vectors
 
 BATCH = 32  # pictures embedded at a time, and lost at most when a build is killed
-SAME = 0.995  # cosine above which two pictures are one for a reader
 GPU_K = 2048  # the most neighbours that FAISS finds on a GPU
 
 
@@ -104,14 +103,14 @@ class Index:
         """Return up to `k` ids with their product with `query` [1, dim], best first, ties by id."""
         if query.shape != (1, self.manifest.dim):
             raise BadInput(f"The query is {query.shape}, the index (1, {self.manifest.dim}): {REBUILD}")
-        k = min(k, len(self))
-        searcher = self._gpu[0] if self._gpu and k <= GPU_K else self._vectors
+        asked = min(2 * k, len(self))  # FAISS decides ties by no rule of ours: the last places need company
+        searcher = self._gpu[0] if self._gpu and asked <= GPU_K else self._vectors
         with self._turn:
-            scores, rows = find_nearest(searcher, query, k)
+            scores, rows = find_nearest(searcher, query, asked)
         most = max(1.0, float(np.linalg.norm(query)))  # rounding may go over it
         cosines = np.clip(scores[0], -most, most).tolist()
         found = [(self.ids[row], cosine) for row, cosine in zip(rows[0], cosines, strict=True)]
-        return sorted(found, key=lambda hit: (-hit[1], hit[0]))
+        return sorted(found, key=lambda hit: (-hit[1], hit[0]))[:k]
 
     def vector(self, id: str) -> Vectors:
         """Return the vector of a picture, [dim]."""
@@ -122,17 +121,16 @@ class Index:
 class IndexRetriever:
     """Answer queries in words with a library's pictures; implements `Retriever`.
 
-    `distinct` drops a picture whose cosine to a better hit is over `SAME`. Raise `BadInput` when the index is
-    another encoder's or the library has changed since.
+    Copies of a picture are all found; `Distinct` leaves them out. Raise `BadInput` when the index is another
+    encoder's or the library has changed since.
     """
 
-    def __init__(self, library: Library, index: Index, encoder: Encoder, *, distinct: bool = True) -> None:
+    def __init__(self, library: Library, index: Index, encoder: Encoder) -> None:
         if index.manifest.encoder != encoder.id:
             raise BadInput(f"Index of `{index.manifest.encoder}`, queries of `{encoder.id}`: {REBUILD}")
         if index.is_stale(library):
             raise _stale(library)
         self._library, self._index, self._encoder = library, index, encoder
-        self._distinct = distinct
         self.training = training_of(encoder)
 
     def search(self, query: str, k: int) -> list[Hit]:
@@ -154,8 +152,7 @@ class IndexRetriever:
         return vector
 
     def _hits(self, vector: Vectors, k: int) -> list[Hit]:
-        found = self._find_distinct(vector, k) if self._distinct else self._index.search(vector, k)
-        return [self._library.items[id].hit(score) for id, score in found]
+        return [self._library.items[id].hit(score) for id, score in self._index.search(vector, k)]
 
     def open(self, id: str) -> Image:
         """Read a picture; raise `BadInput` when its file is no longer the one that was indexed."""
@@ -164,29 +161,13 @@ class IndexRetriever:
             raise _stale(self._library)
         return self._library.picture(id)
 
+    def vector(self, id: str) -> Vectors:
+        """Return the vector of an indexed picture, [dim]."""
+        return self._index.vector(id)
+
     def entries(self) -> list[Hit]:
         """List every indexed picture in the library's order, with score 0."""
         return [self._library.items[id].hit(0.0) for id in self._index.ids]
-
-    def _find_distinct(self, vector: Vectors, k: int) -> list[tuple[str, float]]:
-        looked_at = 2 * k
-        while True:
-            kept = self._drop_copies(self._index.search(vector, looked_at), k)
-            if len(kept) == k or looked_at >= len(self._index):
-                return kept
-            looked_at *= 4
-
-    def _drop_copies(self, found: list[tuple[str, float]], k: int) -> list[tuple[str, float]]:
-        kept: list[tuple[str, float]] = []
-        vectors: list[Vectors] = []
-        for id, score in found:
-            vector = self._index.vector(id)
-            if not any(float(vector @ better) > SAME for better in vectors):
-                kept.append((id, score))
-                vectors.append(vector)
-            if len(kept) == k:
-                break
-        return kept
 
 
 def _update(

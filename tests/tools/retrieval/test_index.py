@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pleinair.tools.retrieval import flat
+from pleinair.tools.retrieval.filters import Distinct
 from pleinair.tools.retrieval.index import Index, IndexRetriever
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput, ModelFault, PleinairError
@@ -76,13 +77,14 @@ def test_bad_questions_are_bad_input(shelf: Path, place: Path, query: str, k: in
         find(shelf, place, query, k)
 
 
-def test_copies_are_dropped_and_others_take_their_place(shelf: Path, place: Path) -> None:
+def test_copies_are_found_and_can_be_left_out(shelf: Path, place: Path) -> None:
     for number in range(20):
         paint(shelf, f"copy{number:02}.png", (255, number // 10, 0))
-    build(shelf, place)
-    assert [hit.id for hit in find(shelf, place, "red", k=2)] == ["copy00.png", "white.png"]
-    assert len(find(shelf, place, "red", k=5)) == 4
-    assert len(find(shelf, place, "red", k=5, distinct=False)) == 5
+    retriever = IndexRetriever(Library.open(shelf), build(shelf, place), ColourEncoder())
+    distinct = Distinct(retriever, retriever.vector, 0.995)
+    assert [hit.id for hit in distinct.search("red", k=2)] == ["copy00.png", "white.png"]
+    assert len(distinct.search("red", k=5)) == 4
+    assert len(retriever.search("red", k=5)) == 5
 
 
 def change(shelf: Path, how: str) -> None:
@@ -209,7 +211,7 @@ def test_search_agrees_with_brute_force(colours: list[tuple[int, int, int]], que
         encoder = ColourEncoder()
         images = [Image.new("RGB", (8, 8), colour) for colour in colours]
         wanted = np.sort((encoder.encode_images(images) @ encoder.encode_text([query]).T)[:, 0])[::-1][:k]
-        found = find(shelf, Path(root) / "index", query, k, distinct=False)
+        found = find(shelf, Path(root) / "index", query, k)
         assert np.allclose([hit.score for hit in found], np.clip(wanted, -1, 1), atol=1e-6)
 
 

@@ -1,0 +1,83 @@
+"""What the settings make of a library: every way to look it up, and what is refused beforehand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pleinair.app.engines import build, check, open_retriever
+from pleinair.app.places import Places
+from pleinair.app.settings import load
+from pleinair.tools.artifacts import ArtifactStore
+from pleinair.tools.types import BadInput
+
+SECOND = {"retrieval.second.engine": "quick", "retrieval.second.salt": "other"}
+
+
+def found(place: Path, query: str, k: int = 6, **overrides: Any) -> list[str]:
+    keys = {key.replace("__", "."): value for key, value in overrides.items()}
+    retriever = open_retriever(load(overrides=keys), Places(place / "home"))
+    return [hit.id for hit in retriever.search(query, k)]
+
+
+def test_every_method_looks_up_in_its_own_way(place: Path) -> None:
+    dense = found(place, "number 3")
+    assert sorted(dense) == [f"{number}.png" for number in range(6)]
+    assert found(place, "number 3", retrieval__method="lexical") == ["3.png"]
+    hybrid = found(place, "number 3", retrieval__method="hybrid")
+    assert hybrid == ["3.png", *(id for id in dense if id != "3.png")]
+    assert found(place, "number 3", retrieval__rerank="bm25") == hybrid
+
+
+def test_both_takes_three_of_either_encoder_in_turn(place: Path) -> None:
+    first = found(place, "number 3", 3)
+    second = found(place, "number 3", 3, encoder__salt="other")
+    assert first != second
+    both = found(place, "number 3", **{"retrieval.method": "both"} | SECOND)
+    assert both[:2] == [first[0], second[0]]
+    assert set(both) == {*first, *second}
+
+
+def test_only_the_allowed_licences_are_found(place: Path) -> None:
+    metadata = place / "library" / "metadata.jsonl"
+    lines = [json.loads(line) for line in metadata.read_text("utf-8").splitlines()]
+    for line in lines[2:]:
+        line["license"] = "proprietary"
+    metadata.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    assert set(found(place, "number 3", retrieval__licenses=["cc0-1.0"])) == {"0.png", "1.png"}
+    assert found(place, "number 3", retrieval__licenses=["cc0-1.0"], retrieval__method="lexical") == []
+
+
+def test_copies_are_left_out_unless_wanted(place: Path) -> None:
+    library = place / "library"
+    (library / "copy.png").write_bytes((library / "3.png").read_bytes())
+    assert len(found(place, "number 3", 7)) == 6
+    assert len(found(place, "number 3", 7, retrieval__deduplicate=0)) == 7
+
+
+@pytest.mark.parametrize(("method", "floor"), [("dense", 0.4), ("lexical", -1.0), ("hybrid", -1.0)])
+def test_the_floor_is_a_cosine_and_binds_dense_look_ups_only(place: Path, method: str, floor: float) -> None:
+    settings = load(overrides={"retrieval.floor": 0.4, "retrieval.method": method})
+    context = build(settings, Places(place / "home"), ArtifactStore(place / "store"))
+    assert context.floor == floor
+
+
+def test_imagerags_options_reach_its_graph(place: Path) -> None:
+    overrides = {"imagerag.mode": "generation", "imagerag.rerank": True, "imagerag.threshold": 0.2}
+    context = build(load(overrides=overrides), Places(place / "home"), ArtifactStore(place / "store"))
+    options = context.imagerag
+    assert (options.mode, options.rerank, options.threshold) == ("generation", True, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"retrieval.method": "both"}, "retrieval.second"),
+        ({"retrieval.second.engine": "quikc"}, "retrieval.second.engine = 'quikc': unknown"),
+        ({"retrieval.method": "lexical", "imagerag.threshold": 0.2}, "imagerag.threshold = 0.2: a cosine"),
+    ],
+)
+def test_what_cannot_be_composed_is_refused(place: Path, overrides: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        check(load(overrides=overrides))
