@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -37,4 +37,48 @@ def adaptor(
         for line in train_adaptor(
             settings, out, epochs=epochs, learning_rate=learning_rate, batch=batch, seed=seed
         ):
+            typer.echo(line)
+
+
+@train_app.command()
+def retriever(
+    library: Library,
+    out: Out,
+    profile: Profile = None,
+    classes: Annotated[
+        str, typer.Option(help="captions, folders, pocket, or a file of names; by the library if unset.")
+    ] = "",
+    loss: Annotated[Literal["reflective", "normal"], typer.Option(help="With the samples or without.")] = (
+        "reflective"
+    ),
+    samples: Annotated[int, typer.Option(min=1, help="Pictures drawn for each prompt.")] = 1,
+    epochs: Annotated[int, typer.Option(min=1, max=999, help="Times that every pair is seen.")] = 10,
+    learning_rate: Annotated[float, typer.Option(min=1e-9, help="Of Adam.")] = 1e-3,
+    batch: Annotated[int, typer.Option(min=2, help="Pairs compared at a time.")] = 64,
+    tau: Annotated[float, typer.Option(min=1e-3, help="The loss's temperature.")] = 0.07,
+    as_printed: Annotated[bool, typer.Option(help="No temperature in the reflective term.")] = False,
+    not_of_class: Annotated[bool, typer.Option(help="Take no negative of the positive's class.")] = False,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the first weights and the order.")] = 0,
+    setting: Setting = None,
+) -> None:
+    """Train RealRAG's retriever: near the prompt, far from what the generator draws without it."""
+    from pleinair.app.progress import progress_bar
+    from pleinair.app.settings import assignments, load
+    from pleinair.app.train_retriever import train_retriever
+    from pleinair.tools.retrieval.reflective import Choices
+
+    with explained():
+        settings = load(profile, assignments(setting or []) | {"library.folder": library})
+        choices = Choices(
+            loss=loss,
+            epochs=epochs,
+            batch=batch,
+            learning_rate=learning_rate,
+            tau=tau,
+            tau_on_reflective=not as_printed,
+            collisions="class" if not_of_class else "image",
+            samples=samples,
+            seed=seed,
+        )
+        for line in train_retriever(settings, out, choices, classes, progress_bar):
             typer.echo(line)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pleinair.tools.generate import generate
-from pleinair.tools.retrieval.library import Item
+from pleinair.tools.retrieval.library import Item, Library
 from pleinair.tools.types import BadInput, Capabilities, Encoder, Generator, Picture, Request
 
 if TYPE_CHECKING:
@@ -52,11 +52,16 @@ class Sample:
     seed: int
     picture: Picture
 
+    def record(self) -> dict[str, str | int]:
+        """Say what was drawn, and the hash of its bytes."""
+        return {"prompt": self.prompt, "seed": self.seed, "sha256": self.picture.sha256}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
     """Hold all that a training sees, as numbers: the towers are frozen, so nothing is embedded twice."""
 
+    pairs: tuple[Pair, ...]  # n of them
     pool: Vectors  # [m, dim], every picture of the library
     contents: Numbers  # [m], equal where two pictures are the same bytes
     labels: Numbers  # [m], the picture's class, -1 where it has none
@@ -94,14 +99,14 @@ def draw_samples(
     *,
     generator: Generator,
     store: ArtifactStore,
-    choices: Choices,
+    each: int,
     on_progress: OnProgress,
 ) -> list[Sample]:
-    """Draw every prompt `choices.samples` times without references; what is in the store is not drawn again.
+    """Draw every prompt without references under `each` seeds; what is in the store is not drawn again.
 
     The store files a picture under the generator's id and the whole request, seed included.
     """
-    wanted = [(prompt, choices.seed + number) for prompt in prompts for number in range(choices.samples)]
+    wanted = [(prompt, seed) for prompt in prompts for seed in range(each)]
     drawn = []
     for prompt, seed in wanted:
         request = plain_request(prompt, seed, generator.capabilities)
@@ -148,6 +153,7 @@ def make_lesson(
         drawn = drawn_for(pairs, samples, encoder, store)
         negatives = find_negatives(drawn, rows, pool, contents, labels, choices.collisions)
     return Lesson(
+        pairs=tuple(pairs),
         pool=pool,
         contents=contents,
         labels=labels,
@@ -156,6 +162,22 @@ def make_lesson(
         negatives=negatives,
         digest=digest_of(index, pairs, negatives),
     )
+
+
+def records(lesson: Lesson, library: Library, ids: Sequence[str]) -> list[dict[str, str | None]]:
+    """Say of every pair where its picture is from and what its negative is; `ids` are the pool's."""
+    return [
+        {
+            "picture": pair.id,
+            "prompt": pair.prompt,
+            "class": pair.label,
+            "negative": ids[negative] if negative >= 0 else None,
+            "license": library.items[pair.id].license,
+            "source": library.items[pair.id].source,
+            "author": library.items[pair.id].author,
+        }
+        for pair, negative in zip(lesson.pairs, lesson.negatives.tolist(), strict=True)
+    ]
 
 
 def labels_of(pairs: Sequence[Pair], rows: Numbers, size: int) -> Numbers:

@@ -6,7 +6,7 @@ on the CPU. Not covered: other optimisers than Adam, GPUs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +27,9 @@ from pleinair.tools.retrieval.reflective import (
 )
 from pleinair.tools.retrieval.reflective_data import Lesson
 
-OnEpoch = Callable[[int, int, float], None]  # epochs done, epochs in all, mean loss
 
-
-def train(lesson: Lesson, card: Card, folder: Path, on_epoch: OnEpoch) -> Path:
-    """Train to the last epoch from the newest checkpoint in `folder` and return the last one.
+def train(lesson: Lesson, card: Card, folder: Path) -> Iterator[tuple[int, float]]:
+    """Train from the newest checkpoint in `folder` to the last epoch; yield each one's number and mean loss.
 
     The order of an epoch depends on seed and epoch alone, and a checkpoint holds Adam's memory, so a training
     that was stopped ends as it would have. Raise `BadInput` when the folder holds another training.
@@ -48,8 +46,7 @@ def train(lesson: Lesson, card: Card, folder: Path, on_epoch: OnEpoch) -> Path:
         loss = run_epoch(head, optimiser, data, choices, epoch)
         if epoch % EVERY == 0 or epoch == choices.epochs:
             write_whole(folder / f"epoch-{epoch:03d}.safetensors", save(state_of(head, optimiser)))
-        on_epoch(epoch, choices.epochs, loss)
-    return checkpoint(folder, choices.epochs)
+        yield epoch, loss
 
 
 class Data:

@@ -1,0 +1,123 @@
+"""RealRAG's switches, whose a trained retriever is, and looking away from a picture."""
+
+from pathlib import Path
+
+import pytest
+from colours import ColourEncoder, build, write_shelf
+from doubles import ListRetriever
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from pydantic import ValidationError
+
+from pleinair.tools.realrag import (
+    RealRAGOptions,
+    Training,
+    require,
+    require_generator,
+    search_away,
+    training_of,
+)
+from pleinair.tools.retrieval.index import IndexRetriever
+from pleinair.tools.retrieval.library import Library
+from pleinair.tools.types import BadInput, Capabilities
+
+OWN = Training(loss="reflective", generator="square@1")
+RED = Image.new("RGB", (8, 8), (255, 0, 0))
+
+
+def able(slots: int = 2) -> Capabilities:
+    return Capabilities(
+        id="square@1", slots=slots, height=16, width=16, num_inference_steps=1, guidance_scale=1
+    )
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shelf(tmp_path_factory.mktemp("shelf") / "library")
+
+
+@pytest.fixture(scope="module")
+def retriever(shelf: Path) -> IndexRetriever:
+    return IndexRetriever(Library.open(shelf), build(shelf, shelf.parent / "index"), ColourEncoder())
+
+
+def test_the_defaults_are_the_papers() -> None:
+    assert RealRAGOptions().model_dump(exclude={"weight"}) == {"method": "reflective", "references": 1}
+
+
+@pytest.mark.parametrize(("key", "value"), [("method", "best"), ("references", 0), ("weight", -0.1)])
+def test_other_values_are_refused(key: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=key):
+        RealRAGOptions.model_validate({key: value})
+
+
+def test_its_own_generator_is_let_through() -> None:
+    require_generator(OWN, "square@1")
+    require_generator(None, "anything")
+
+
+def test_the_same_generator_with_other_weights_is_another() -> None:
+    with pytest.raises(BadInput, match=r"`square@1`, the run has `square@2`.*any_generator = true"):
+        require_generator(OWN, "square@2")
+    require_generator(OWN.model_copy(update={"any_generator": True}), "square@2")
+
+
+def test_a_refusal_names_the_setting_and_what_to_do() -> None:
+    with pytest.raises(BadInput, match=r"realrag.method = 'reflective'.*pleinair train retriever"):
+        require(RealRAGOptions(), None, able())
+
+
+def test_self_contrast_takes_any_retriever() -> None:
+    for training in (None, OWN, OWN.model_copy(update={"loss": "normal"})):
+        require(RealRAGOptions(method="self_contrast"), training, able())
+
+
+def test_an_encoder_without_a_training_has_none(retriever: IndexRetriever) -> None:
+    assert training_of(ColourEncoder()) is None
+    assert retriever.training is None
+
+
+def test_a_retriever_has_the_training_of_its_encoder(tmp_path: Path) -> None:
+    encoder = ColourEncoder()
+    encoder.training = OWN  # type: ignore[attr-defined]
+    shelf = write_shelf(tmp_path / "library")
+    made = IndexRetriever(Library.open(shelf), build(shelf, tmp_path / "index", encoder), encoder)
+    assert training_of(made) == OWN
+
+
+@given(weight=st.floats(0, 4))
+def test_the_score_is_the_difference_of_the_cosines(retriever: IndexRetriever, weight: float) -> None:
+    encoder = ColourEncoder()
+    (query,), (away,) = encoder.encode_text(["white"]), encoder.encode_images([RED])
+    found = search_away(retriever, "white", RED, weight=weight, k=4)
+    for hit in found:
+        (picture,) = encoder.encode_images([retriever.open(hit.id)])
+        assert hit.score == pytest.approx(float(picture @ query - weight * (picture @ away)), abs=1e-5)
+    scores = [hit.score for hit in found]
+    assert len(scores) == 4 and scores == sorted(scores, reverse=True)
+
+
+def test_without_weight_it_is_the_plain_search(retriever: IndexRetriever) -> None:
+    assert search_away(retriever, "blue", RED, weight=0, k=4) == retriever.search("blue", 4)
+
+
+def test_weight_moves_the_generators_own_picture_down(retriever: IndexRetriever) -> None:
+    plain = [hit.id for hit in retriever.search("red", 4)]
+    away = [hit.id for hit in search_away(retriever, "red", RED, weight=2, k=4)]
+    assert (plain[0], away[-1]) == ("red.png", "red.png")
+
+
+@pytest.mark.parametrize(("query", "k"), [("", 1), ("red", 0)])
+def test_bad_queries_are_refused_as_in_a_search(retriever: IndexRetriever, query: str, k: int) -> None:
+    with pytest.raises(BadInput):
+        search_away(retriever, query, RED, weight=1, k=k)
+
+
+def test_a_retriever_of_words_alone_is_refused() -> None:
+    with pytest.raises(BadInput, match="cannot compare with a picture"):
+        search_away(ListRetriever({}), "red", RED, weight=1, k=1)
+
+
+def test_scores_of_a_plain_search_are_cosines(retriever: IndexRetriever) -> None:
+    assert all(-1 <= hit.score <= 1 for hit in retriever.search("white", 4))
