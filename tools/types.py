@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     Vectors = NDArray[np.float32]  # [n, dim], L2-normalised rows
     Cosines = NDArray[np.float32]  # [pictures, texts]
+    Features = NDArray[np.float32]  # [pictures, patches, channels]
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 as fractions of width and height
 Status = Literal["present", "missing", "unsure"]
@@ -81,6 +82,7 @@ class Reference(Value):
     concept: str
     hit: Hit
     picture: Picture
+    box: Box | None = None  # where in the new picture it acts; None is everywhere
 
 
 class Retrieval(Value):
@@ -161,6 +163,7 @@ class Capabilities(Value):
     id: str  # engine, model and revision; part of every record
     slots: int = Field(ge=0)  # references that fit beside the prompt
     negative_prompt: bool = False
+    boxes: bool = False  # whether it heeds a reference's box
     height: int  # pixels, the size it was trained for
     width: int
     num_inference_steps: int
@@ -207,6 +210,18 @@ class ContrastRetriever(Retriever, Protocol):
     """Also find what is near a text and far from a picture, by cos(., query) - weight * cos(., away)."""
 
     def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]: ...
+
+
+@runtime_checkable
+class Tower(Protocol):
+    """Encode texts as an `Encoder` does, and pictures patch by patch, with a frozen model."""
+
+    @property
+    def id(self) -> str: ...
+
+    def encode_text(self, texts: Sequence[str]) -> Vectors: ...
+
+    def encode_patches(self, images: Sequence[Image]) -> Features: ...
 
 
 class Scorer(Protocol):

@@ -8,6 +8,7 @@ from pathlib import Path
 from pleinair.tools.types import BadInput
 
 SHIPPED = Path(__file__).parent / "pocket" / "weights"
+SMALL = 2**30  # bytes that are read whole to name a folder
 
 
 def locate(folder: str) -> Path:
@@ -32,3 +33,28 @@ def checksum(folder: Path) -> str:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:12]
+
+
+def identity(folder: Path) -> str:
+    """Name a folder by what is in it: by all bytes where they are few, else without the tensors' values.
+
+    The short form is marked `~`. It reads the JSON files, and of each safetensors file the header (names,
+    types and shapes of the tensors) and the size, so a fine-tuned copy of one size looks like its original.
+    """
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix in {".safetensors", ".json"}]
+    if sum(path.stat().st_size for path in files) <= SMALL:
+        return checksum(folder)
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
+        digest.update(head(path))
+    return f"~{digest.hexdigest()[:12]}"
+
+
+def head(path: Path) -> bytes:
+    """Give a JSON file, or the header of a safetensors file, whose length is in its first eight bytes."""
+    if path.suffix == ".json":
+        return path.read_bytes()
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return file.read(min(length, SMALL))

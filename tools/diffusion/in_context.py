@@ -1,139 +1,106 @@
 """In-context conditioning: references stand beside the prompt in the transformer's sequence.
 
-Runs `Flux2KleinPipeline` (FLUX.2 klein, and the pocket generator, which has the same classes).
-Not covered: offloading, compilation, and reuse of the references' keys and values.
+Drives FLUX.2 klein (with and without reuse of the references' keys and values) and dev, FLUX.1 Kontext,
+Qwen-Image-Edit-Plus, OmniGen, Z-Image-Omni, and the pocket generator, which has FLUX.2 klein's classes.
+Not covered: inpainting.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pleinair.tools.types import BadInput, Capabilities, Request
-from pleinair.tools.weights import checksum, locate
+from pleinair.tools.diffusion.drawing import scaled
+from pleinair.tools.diffusion.engine import DiffusersEngine
+from pleinair.tools.diffusion.families import IN_CONTEXT
+from pleinair.tools.diffusion.loading import open_pipeline
+from pleinair.tools.types import BadInput, Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-class InContext:
-    """Generate with a `Flux2KleinPipeline` folder; one job at a time, loaded at the first.
+@dataclass(eq=False)
+class InContext(DiffusersEngine):
+    """Generate with references in the sequence; further arguments are those of `DiffusersEngine`.
 
     Args:
-        folder: a local pipeline folder, or `pocket/generator` for the one in this package.
-        device: a torch device.
-        slots: references that may be given at once.
-        height: of the pictures in pixels, like `width`.
-        guidance_scale: classifier-free guidance; 1 is off.
-        reference_size: longest side in pixels that a reference is scaled down to.
-        max_sequence_length: text tokens.
-        text_encoder_out_layers: hidden states of the text encoder that are stacked.
+        max_sequence_length: text tokens; the class's own number unless set.
+        text_encoder_out_layers: hidden states of FLUX.2's text encoder that are stacked.
     """
 
-    def __init__(
-        self,
-        folder: str,
-        *,
-        device: str = "cpu",
-        slots: int = 4,
-        height: int = 1024,
-        width: int = 1024,
-        num_inference_steps: int = 4,
-        guidance_scale: float = 1.0,
-        reference_size: int = 512,
-        max_sequence_length: int = 512,
-        text_encoder_out_layers: Sequence[int] = (9, 18, 27),
-    ) -> None:
-        """Check the folder and remember how to call it; raise `BadInput` where it is no pipeline."""
-        self._folder = locate(folder)
-        if not (self._folder / "model_index.json").is_file():
-            raise BadInput(f"No diffusers pipeline in {str(self._folder)!r}: it has no model_index.json.")
-        self._device = device
-        self._reference_size = reference_size
-        self._text = {
-            "max_sequence_length": max_sequence_length,
-            "text_encoder_out_layers": tuple(text_encoder_out_layers),
+    engine: ClassVar[str] = "in_context"
+    families = IN_CONTEXT
+
+    pipeline: str = "Flux2KleinPipeline"
+    num_inference_steps: int = 4
+    guidance_scale: float = 1.0
+    max_sequence_length: int | None = None
+    text_encoder_out_layers: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        """Add the named arguments to the options, and check all."""
+        named = {
+            "max_sequence_length": self.max_sequence_length,
+            "text_encoder_out_layers": tuple(self.text_encoder_out_layers),
         }
-        self._lock = threading.Lock()
-        self._pipeline: Any = None
-        self.capabilities = Capabilities(
-            id=f"in_context:{folder}@{checksum(self._folder)}",
-            slots=slots,
-            height=height,
-            width=width,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-        )
+        self.options = {**self.options, **{name: value for name, value in named.items() if value}}
+        super().__post_init__()
 
-    def generate(
-        self, request: Request, images: Sequence[Image], on_step: Callable[[int, int], None]
-    ) -> Image:
-        """Draw one picture; the same request on the same machine gives the same pixels.
+    def open(self, folder: Path, dtype: Any) -> Any:
+        """Load the pipeline, and let it take small references."""
+        return without_floor(open_pipeline(folder, self.pipeline, dtype, self.variant))
 
-        Args:
-            request: prompt, size, steps, guidance and seed.
-            images: the references' pictures, in the order of `request.references`.
-            on_step: told the steps done and the steps in all; what it raises passes through.
-        """
-        with self._lock:
-            return self._draw(request, images, on_step)
+    def conditioning(self, pipeline: Any, request: Request, images: Sequence[Image]) -> dict[str, Any]:
+        """Give the scaled references, and the prompt with a placeholder for each where the class wants it."""
+        family = self.family
+        prompt = request.prompt
+        if family.placeholder:
+            names = [reference.concept for reference in request.references]
+            prompt = with_placeholders(prompt, names, len(images), family.placeholder)
+        if not images:
+            return {"prompt": prompt}
+        unit = pipeline.vae_scale_factor * family.patch
+        small = [scaled(image, self.reference_size, unit) for image in images]
+        return {"prompt": prompt, family.images: small if family.listed else small[0]}
 
-    def _draw(self, request: Request, images: Sequence[Image], on_step: Callable[[int, int], None]) -> Image:
-        import torch
 
-        pipeline = self._load()
-        total = request.num_inference_steps
+def with_placeholders(prompt: str, concepts: Sequence[str], count: int, placeholder: str) -> str:
+    """Give a prompt that has each reference's placeholder; one that names them all is left as it is.
 
-        def after_step(_: Any, step: int, __: Any, values: dict[str, Any]) -> dict[str, Any]:
-            on_step(step + 1, total)
-            return values
+    Args:
+        prompt: with all placeholders, 1 to `count`, or with none.
+        concepts: what the references show, in their order; may be shorter than `count`.
+        count: references given.
+        placeholder: with `{}` for the number.
 
-        # a scheduler keeps state between calls, so each call gets its own
-        pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
-        output = pipeline(
-            prompt=request.prompt,
-            image=[self._scaled(image) for image in images] or None,
-            height=request.height,
-            width=request.width,
-            num_inference_steps=total,
-            guidance_scale=request.guidance_scale,
-            generator=torch.Generator(self._device).manual_seed(request.seed),
-            callback_on_step_end=after_step,
-            **self._text,
-        )
-        picture: Image = output.images[0]
-        return picture
-
-    def _load(self) -> Any:
-        if self._pipeline is None:
-            self._pipeline = load(self._folder, self._device)
-        return self._pipeline
-
-    def _scaled(self, image: Image) -> Image:
-        """Scale a reference down, never up: its tokens cost as much as the picture's own."""
-        scaled = image.convert("RGB")
-        scaled.thumbnail((self._reference_size, self._reference_size))
-        return scaled
+    Raises:
+        BadInput: the prompt names other references than those given.
+    """
+    pattern = re.escape(placeholder).replace(re.escape("{}"), r"(\d+)")
+    named = {int(number) for number in re.findall(pattern, prompt)}
+    if named == set(range(1, count + 1)):  # without references: a prompt that names none
+        return prompt
+    if named:
+        raise BadInput(f"The prompt names references {sorted(named)}, but {count} are given: {prompt!r}.")
+    places = [placeholder.format(number) for number in range(1, count + 1)]
+    said = [f"{concept}: " for concept in concepts[:count]] + [""] * (count - len(concepts))
+    pairs = ", ".join(f"{what}{place}" for what, place in zip(said, places, strict=True))
+    return f"According to these images of {pairs}, generate {prompt}"
 
 
 def load(folder: Path, device: str) -> Any:
-    """Load a pipeline from local safetensors only, without its progress bar."""
-    import torch
-    from diffusers import Flux2KleinPipeline
+    """Load the pocket generator's class from a folder, in the device's own number format."""
+    from pleinair.tools.diffusion.placement import find_dtype
 
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    pipeline = Flux2KleinPipeline.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, local_files_only=True
-    )
-    pipeline.image_processor = small_image_processor(pipeline.vae_scale_factor)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+    return without_floor(open_pipeline(folder, "Flux2KleinPipeline", find_dtype(device))).to(device)
 
 
-def small_image_processor(scale_factor: int) -> Any:
-    """Make the pipeline's image processor without its floor of 64 pixels a side.
+def without_floor(pipeline: Any) -> Any:
+    """Let a pipeline take references under 64 pixels a side, where its class has that floor.
 
     The floor guards models trained on megapixels; the pocket generator's references are 32 × 32.
     """
@@ -144,4 +111,6 @@ def small_image_processor(scale_factor: int) -> Any:
         def check_image_input(image: Image, *_: Any) -> Image:
             return image
 
-    return SmallImageProcessor(vae_scale_factor=scale_factor * 2)
+    if isinstance(pipeline.image_processor, Flux2ImageProcessor):
+        pipeline.image_processor = SmallImageProcessor(vae_scale_factor=pipeline.vae_scale_factor * 2)
+    return pipeline

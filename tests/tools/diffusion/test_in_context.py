@@ -1,125 +1,134 @@
-"""The real loading and calling code on a random `Flux2KleinPipeline` that the test makes and saves."""
+"""The real loading and calling code of every in-context class, on random weights that the test saves."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from diffusers import (
-    AutoencoderKLFlux2,
-    FlowMatchEulerDiscreteScheduler,
-    Flux2KleinPipeline,
-    Flux2Transformer2DModel,
-)
+import tiny
+from drawing import REFERENCES, draw, make_request, stop_after
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from pleinair.tools.diffusion.in_context import InContext
-from pleinair.tools.types import BadInput, Cancelled, Request
+from pleinair.tools.diffusion.in_context import InContext, with_placeholders
+from pleinair.tools.types import BadInput, Cancelled
+
+TEXT = {"max_sequence_length": 24}
+FLUX2 = {**TEXT, "text_encoder_out_layers": (0, 1)}
 
 
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    raw = Tokenizer(models.WordLevel({"<pad>": 0, "a": 1, "finch": 2, "coupe": 3}, unk_token="<pad>"))
-    raw.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", unk_token="<pad>")
-    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
-    return tokenizer
+@dataclass(frozen=True)
+class Case:
+    """Name a class, how it is built small, and what its call needs for that size."""
+
+    pipeline: str
+    make: Callable[[], Any]
+    settings: dict[str, Any]
+    slots: int
+
+
+CASES = {
+    case.pipeline: case
+    for case in (
+        Case("Flux2KleinPipeline", tiny.klein, FLUX2, 4),
+        Case("Flux2KleinKVPipeline", tiny.klein_kv, FLUX2, 4),
+        Case("Flux2Pipeline", tiny.flux2, FLUX2, 6),
+        Case("FluxKontextPipeline", tiny.kontext, {**TEXT, "options": {"_auto_resize": False}}, 1),
+        Case("QwenImageEditPlusPipeline", tiny.qwen_edit, {}, 3),
+        Case("OmniGenPipeline", tiny.omnigen, {"options": {"img_guidance_scale": 1.6}}, 3),
+        Case("ZImageOmniPipeline", tiny.z_image_omni, TEXT, 4),
+    )
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Save a pipeline of random weights: 16-pixel tokens of an untrained two-block autoencoder."""
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=4, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=2, head_dim=8, max_position_embeddings=16,
-    )  # fmt: skip
-    pipeline = Flux2KleinPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=AutoencoderKLFlux2(
-            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-            block_out_channels=(8, 8), layers_per_block=1, latent_channels=4, norm_num_groups=4,
-        ),
-        text_encoder=Qwen3ForCausalLM(config),
-        tokenizer=tiny_tokenizer(),
-        transformer=Flux2Transformer2DModel(
-            in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
-            num_attention_heads=2, joint_attention_dim=32, timestep_guidance_channels=16,
-            axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
-        ),
-        is_distilled=True,
-    )  # fmt: skip
-    path = tmp_path_factory.mktemp("pipeline")
-    pipeline.save_pretrained(path, safe_serialization=True)
-    return path
+def engine(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InContext]:
+    """Open a saved pipeline; Qwen's references, always scaled to a megapixel there, stay small here."""
+    folder = tiny.save(case.make, tmp_path_factory.mktemp(case.pipeline))
+    with pytest.MonkeyPatch.context() as patch:
+        where = "diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus"
+        patch.setattr(f"{where}.VAE_IMAGE_SIZE", 32 * 32)
+        patch.setattr(f"{where}.CONDITION_IMAGE_SIZE", 64 * 64)
+        yield InContext(
+            str(folder), pipeline=case.pipeline, height=32, width=32, reference_size=32, **case.settings
+        )
 
 
-def engine(folder: Path) -> InContext:
-    return InContext(
-        str(folder),
-        slots=2,
-        height=32,
-        width=32,
-        num_inference_steps=3,
-        reference_size=16,
-        max_sequence_length=8,
-        text_encoder_out_layers=(0, 1),
-    )
+def test_draws_with_any_number_of_references(engine: InContext, case: Case) -> None:
+    assert engine.capabilities.slots == case.slots
+    pictures = [draw(engine, images=REFERENCES[:count]) for count in sorted({0, 1, case.slots})]
+    assert all(picture.shape == (32, 32, 3) for picture in pictures)
+    assert len({picture.tobytes() for picture in pictures}) == len(pictures)
 
 
-def request(seed: int = 0) -> Request:
-    return Request(
-        prompt="a finch", height=32, width=32, num_inference_steps=3, guidance_scale=1.0, seed=seed
-    )
+def test_the_picture_follows_seed_prompt_and_references(engine: InContext) -> None:
+    first = draw(engine, images=REFERENCES[:1])
+    assert np.array_equal(first, draw(engine, images=REFERENCES[:1]))
+    assert not np.array_equal(first, draw(engine, images=REFERENCES[1:2]))
+    assert not np.array_equal(first, draw(engine, images=REFERENCES[:1], seed=1))
+    assert not np.array_equal(first, draw(engine, images=REFERENCES[:1], prompt="a coupe"))
 
 
-def quiet(done: int, total: int) -> None:
-    pass
-
-
-def draw(generator: InContext, seed: int = 0, images: Sequence[Image.Image] = ()) -> np.ndarray:
-    return np.asarray(generator.generate(request(seed), images, quiet))
-
-
-REFERENCES = [Image.radial_gradient("L").convert("RGB"), Image.linear_gradient("L").convert("RGB")]
-
-
-@pytest.mark.parametrize("count", [0, 1, 2])
-def test_draws_with_any_number_of_references(folder: Path, count: int) -> None:
-    assert draw(engine(folder), images=REFERENCES[:count]).shape == (32, 32, 3)
-
-
-def test_the_picture_follows_seed_and_references(folder: Path) -> None:
-    generator = engine(folder)
-    first = draw(generator)
-    assert np.array_equal(first, draw(generator))
-    assert not np.array_equal(first, draw(generator, seed=1))
-    assert not np.array_equal(first, draw(generator, images=REFERENCES[:1]))
-
-
-def test_cancelling_leaves_the_next_picture_as_it_was(folder: Path) -> None:
-    generator = engine(folder)
-    before, seen = draw(generator), []
-
-    def stop(done: int, total: int) -> None:
-        seen.append((done, total))
-        if done == 2:
-            raise Cancelled("stop")
-
+def test_cancelling_leaves_the_next_picture_as_it_was(engine: InContext) -> None:
+    before = draw(engine, images=REFERENCES[:1])
+    seen: list[tuple[int, int]] = []
     with pytest.raises(Cancelled):
-        generator.generate(request(), (), stop)
-    assert seen == [(1, 3), (2, 3)]
-    assert np.array_equal(before, draw(generator))
+        engine.generate(make_request(), REFERENCES[:1], stop_after(1, seen))
+    assert seen == [(1, 2)]
+    assert np.array_equal(before, draw(engine, images=REFERENCES[:1]))
 
 
-def test_the_engine_is_named_by_its_weights(folder: Path) -> None:
-    assert engine(folder).capabilities.id.startswith(f"in_context:{folder}@")
+def test_an_over_full_plan_is_refused_before_anything_runs(engine: InContext, case: Case) -> None:
+    seen: list[tuple[int, int]] = []
+    with pytest.raises(BadInput, match=f"takes {case.slots} references, got {case.slots + 1}"):
+        engine.generate(make_request(), REFERENCES[: case.slots + 1], stop_after(1, seen))
+    assert not seen
 
 
-def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="model_index.json"):
-        InContext(str(tmp_path))
-    with pytest.raises(BadInput, match="No model folder"):
-        InContext(str(tmp_path / "nowhere"))
+def omnigen(folder: Path, **settings: Any) -> InContext:
+    return InContext(
+        str(tiny.save(tiny.omnigen, folder)), pipeline="OmniGenPipeline", height=32, width=32, **settings
+    )
+
+
+def test_a_size_that_the_class_would_round_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="multiples of 16 pixels, asked for 24 × 32"):
+        draw(omnigen(tmp_path), width=24)
+
+
+def test_a_reference_too_narrow_for_a_token_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="512 × 4 is too narrow"):
+        draw(omnigen(tmp_path), images=[Image.new("RGB", (512, 4))])
+
+
+PLACE = "<img><|image_{}|></img>"
+
+
+def test_placeholders_say_what_each_reference_shows() -> None:
+    said = with_placeholders("a finch on ice", ["finch"], 2, PLACE)
+    first, second = PLACE.format(1), PLACE.format(2)
+    assert said == f"According to these images of finch: {first}, {second}, generate a finch on ice"
+
+
+def test_a_prompt_that_has_its_placeholders_is_left_as_it_is() -> None:
+    prompt = f"a finch like {PLACE.format(1)} on ice"
+    assert with_placeholders(prompt, ["finch"], 1, PLACE) == prompt
+
+
+def test_a_prompt_that_names_other_references_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"names references \[2\], but 1 are given"):
+        with_placeholders(f"like {PLACE.format(2)}", [], 1, PLACE)
+    with pytest.raises(BadInput, match=r"names references \[1\], but 0 are given"):
+        with_placeholders(f"like {PLACE.format(1)}", [], 0, PLACE)
+
+
+def test_without_references_the_prompt_is_sent_as_it_is() -> None:
+    assert with_placeholders("a finch", [], 0, PLACE) == "a finch"

@@ -1,0 +1,63 @@
+"""One call of a pipeline: watched at each step, with fixed noise, and its picture checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pleinair.tools.types import BadInput, ModelFault, Refused
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+OnStep = Callable[[int, int], None]
+
+
+def watched(on_step: OnStep, total: int, engine: str) -> Callable[..., dict[str, Any]]:
+    """Make a callback for a pipeline that reports each step and stops at the first broken number."""
+
+    def after_step(pipeline: Any, step: int, _: Any, values: dict[str, Any]) -> dict[str, Any]:
+        if not values["latents"].isfinite().all():
+            raise ModelFault(f"`{engine}` overflowed at step {step + 1}: try dtype = 'float32'.")
+        # some schedulers take more steps than were asked for
+        on_step(step + 1, getattr(pipeline, "num_timesteps", None) or total)
+        return values
+
+    return after_step
+
+
+@contextmanager
+def seeded(seed: int, device: str) -> Iterator[None]:
+    """Fix torch's own noise for the time of a call: some autoencoders draw from it, not from a generator."""
+    import torch
+
+    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def to_picture(pipeline: Any, output: Any, engine: str) -> Image:
+    """Read the picture of an output; raise `ModelFault` for broken numbers, `Refused` for a blocked one."""
+    import numpy as np
+
+    if any(getattr(output, "nsfw_content_detected", None) or ()):
+        raise Refused(f"The safety checker of `{engine}` blocked the picture.")
+    if not np.isfinite(output.images).all():
+        raise ModelFault(f"`{engine}` decoded to broken numbers: try dtype = 'float32'.")
+    picture: Image = pipeline.image_processor.numpy_to_pil(output.images)[0]
+    return picture
+
+
+def scaled(image: Image, longest: int, shortest: int = 1) -> Image:
+    """Scale a reference down, never up: its tokens cost as much as the picture's own.
+
+    Raises `BadInput` where a side would have fewer pixels than `shortest`.
+    """
+    small = image.convert("RGB")
+    small.thumbnail((longest, longest))
+    if min(small.size) < shortest:
+        raise BadInput(
+            f"A reference of {image.width} × {image.height} is too narrow: crop it nearer a square."
+        )
+    return small

@@ -1,0 +1,238 @@
+"""What all diffusers engines have: how a model is named, loaded, placed, called, watched and stopped.
+
+Each way of conditioning is a subclass that says which classes it drives, how references become arguments
+and what it loads beside the pipeline. Not covered: several pictures a call, and processes of their own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pleinair.tools.diffusion.drawing import OnStep, seeded, to_picture, watched
+from pleinair.tools.diffusion.families import Family, family_of
+from pleinair.tools.diffusion.loading import Source, check_class, fetch_pipeline, open_pipeline, plain_form
+from pleinair.tools.diffusion.placement import DTYPES, RUNGS, Ladder, find_device, find_dtype
+from pleinair.tools.types import BadInput, Capabilities, Request
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+OURS = (
+    "prompt",
+    "height",
+    "width",
+    "num_inference_steps",
+    "generator",
+    "output_type",
+    "callback_on_step_end",
+)
+
+
+@dataclass(eq=False)
+class DiffusersEngine(ABC):
+    """Draw with one pipeline of diffusers; one picture at a time, loaded at the first.
+
+    Args:
+        folder: a local pipeline folder, or `pocket/NAME` for one in this package.
+        model: a hub id instead, with its `revision`.
+        revision: the commit of the hub id.
+        allow_branch: take a branch name as revision.
+        local_files_only: load from the cache and never ask the hub.
+        variant: name of a second set of weights in the folder, such as "fp16".
+        pipeline: the class of diffusers that draws.
+        device: a torch device, or "auto" for CUDA, else MPS, else the CPU.
+        dtype: float32, bfloat16 or float16; empty is float32 on the CPU and bfloat16 elsewhere.
+        memory: the rung to begin on: whole, vae_tiling, model_offload or sequential_offload.
+        compile: compile the denoiser's repeated blocks at the first picture.
+        attention_backend: a name that diffusers knows, such as "native" or "flash"; none from the hub.
+        slots: references that may be given at once; the class's own limit unless set.
+        height: of the pictures in pixels, like `width`.
+        guidance_scale: in the argument that the class has for it.
+        reference_size: longest side in pixels that a reference is scaled down to.
+        options: other arguments of the pipeline's call, by diffusers' names.
+    """
+
+    engine: ClassVar[str]
+    families: ClassVar[Mapping[str, Family]]
+
+    folder: str = ""
+    _: KW_ONLY
+    model: str = ""
+    revision: str = ""
+    allow_branch: bool = False
+    local_files_only: bool = False
+    variant: str = ""
+    pipeline: str = ""
+    device: str = "cpu"
+    dtype: str = ""
+    memory: str = "whole"
+    compile: bool = False
+    attention_backend: str = ""
+    slots: int | None = None
+    height: int = 1024
+    width: int = 1024
+    num_inference_steps: int = 28
+    guidance_scale: float = 3.5
+    reference_size: int = 512
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check everything that can be checked before weights are touched; raise `BadInput`."""
+        self.family = family_of(self.families, self.pipeline)
+        self.source = Source(
+            folder=self.folder,
+            model=self.model,
+            revision=self.revision,
+            allow_branch=self.allow_branch,
+            local_files_only=self.local_files_only,
+        )
+        self._check_settings()
+        check_class(self.source, self.pipeline, self.family.opens)
+        self._lock = threading.Lock()
+        self._forms: dict[str, Any] = {}
+        self._ladder: Ladder | None = None
+        self.capabilities = self._declared()
+
+    @abstractmethod
+    def conditioning(self, pipeline: Any, request: Request, images: Sequence[Image]) -> dict[str, Any]:
+        """Turn references into arguments of the call; without any, into what the class wants then."""
+
+    def open(self, folder: Path, dtype: Any) -> Any:
+        """Load the pipeline from its folder, on the CPU."""
+        return open_pipeline(folder, self.pipeline, dtype, self.variant)
+
+    def identities(self) -> list[str]:
+        """Name every model that is loaded."""
+        return [self.source.id]
+
+    @property
+    def rungs(self) -> list[str]:
+        """List the ways of placing the model that were tried, the present one last."""
+        return list(self._ladder.taken) if self._ladder else []
+
+    def generate(self, request: Request, images: Sequence[Image], on_step: OnStep) -> Image:
+        """Draw one picture; the same request on the same machine gives the same pixels.
+
+        Args:
+            request: prompt, size, steps, guidance and seed.
+            images: the references' pictures, in the order of `request.references`.
+            on_step: told the steps done and the steps in all; what it raises passes through.
+
+        Raises:
+            BadInput: more references than slots, or a request that the class cannot take.
+            ModelFault: the numbers overflowed on the way.
+            OutOfMemory: it fits in none of the ways that the machine has.
+        """
+        self._check(request, images)
+        with self._lock:
+            ladder = self._ladder = self._ladder or Ladder(find_device(self.device), self.memory)
+            return ladder.try_all(lambda: self._draw(request, images, on_step), self._place)
+
+    def _check_settings(self) -> None:
+        limit, taken = self.family.slots, {*OURS, self.family.images, self.family.guidance}
+        if self.slots is not None and not 0 <= self.slots <= limit:
+            raise BadInput(f"generator.slots = {self.slots}: {self.pipeline} takes at most {limit}")
+        if ours := sorted(taken & set(self.options)):
+            raise BadInput(f"generator.options.{ours[0]}: set by the request, not by an option")
+        if "hub" in self.attention_backend:
+            raise BadInput(f"generator.attention_backend = {self.attention_backend!r}: would load code")
+        for key, value, known in (("memory", self.memory, RUNGS), ("dtype", self.dtype, ("", *DTYPES))):
+            if value not in known:
+                raise BadInput(
+                    f"generator.{key} = {value!r}: wanted one of: {', '.join(filter(None, known))}"
+                )
+
+    def _declared(self) -> Capabilities:
+        return Capabilities(
+            id=f"{self.engine}:{'+'.join(self.identities())}",
+            slots=self.family.slots if self.slots is None else self.slots,
+            negative_prompt=self.family.negative_prompt,
+            height=self.height,
+            width=self.width,
+            num_inference_steps=self.num_inference_steps,
+            guidance_scale=self.guidance_scale,
+        )
+
+    def _check(self, request: Request, images: Sequence[Image]) -> None:
+        able = self.capabilities
+        if len(images) > able.slots:
+            raise BadInput(f"`{able.id}` takes {able.slots} references, got {len(images)}.")
+        if request.negative_prompt and not able.negative_prompt:
+            raise BadInput(f"`{able.id}` has no negative prompt, got {request.negative_prompt!r}.")
+
+    def _place(self) -> None:
+        assert self._ladder is not None
+        if self.pipeline in self._forms:
+            self._ladder.place(self._forms[self.pipeline])
+
+    def _form(self, plain: bool) -> Any:
+        if self.pipeline not in self._forms:
+            self._forms[self.pipeline] = self._load()
+        name = self.family.plain if plain and self.family.plain else self.pipeline
+        if name not in self._forms:
+            self._forms[name] = plain_form(self._forms[self.pipeline], name)
+        return self._forms[name]
+
+    def _load(self) -> Any:
+        assert self._ladder is not None
+        folder = fetch_pipeline(self.source, self.pipeline, self.family.opens, self.variant)
+        pipeline = self.open(folder, find_dtype(self._ladder.device, self.family.dtype or self.dtype))
+        denoiser = getattr(pipeline, "transformer", None) or pipeline.unet
+        if self.attention_backend:
+            denoiser.set_attention_backend(self.attention_backend)
+        self._ladder.place(pipeline)
+        if self.compile:
+            denoiser.compile_repeated_blocks()
+        return pipeline
+
+    def _draw(self, request: Request, images: Sequence[Image], on_step: OnStep) -> Image:
+        pipeline = self._form(plain=not images)
+        arguments = {**self._arguments(pipeline, request, on_step), **self.options}
+        arguments |= self.conditioning(pipeline, request, images)
+        # a scheduler keeps state between calls, so each call gets its own
+        pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
+        device = str(pipeline._execution_device)
+        try:
+            with seeded(request.seed, device):
+                return to_picture(pipeline, pipeline(**arguments), self.capabilities.id)
+        except BaseException:
+            pipeline.maybe_free_model_hooks()  # what was on the device when it was stopped
+            raise
+
+    def _arguments(self, pipeline: Any, request: Request, on_step: OnStep) -> dict[str, Any]:
+        import torch
+
+        family = self.family
+        self._check_call(pipeline, request)
+        call: dict[str, Any] = {
+            "prompt": request.prompt,
+            "height": request.height,
+            "width": request.width,
+            "num_inference_steps": request.num_inference_steps,
+            # noise of the CPU's generator is the same on every device
+            "generator": torch.Generator("cpu").manual_seed(request.seed),
+            "output_type": "np",
+            "callback_on_step_end": watched(on_step, request.num_inference_steps, self.capabilities.id),
+        }
+        if family.guidance:
+            call[family.guidance] = request.guidance_scale
+        if family.negative_prompt:
+            call["negative_prompt"] = request.negative_prompt or family.blank
+        if family.area:
+            call[family.area] = request.height * request.width
+        return call
+
+    def _check_call(self, pipeline: Any, request: Request) -> None:
+        unit = pipeline.vae_scale_factor * self.family.patch
+        if request.height % unit or request.width % unit:
+            size = f"{request.width} × {request.height}"
+            raise BadInput(f"{self.pipeline} draws in multiples of {unit} pixels, asked for {size}.")
+        known = inspect.signature(type(pipeline).__call__).parameters
+        if unknown := [name for name in self.options if name not in known]:
+            raise BadInput(f"generator.options.{unknown[0]}: {type(pipeline).__name__} has no such argument")

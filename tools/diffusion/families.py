@@ -1,0 +1,140 @@
+"""What each pipeline class of diffusers wants, as data that the engines read.
+
+Argument names and behaviours are those of diffusers 0.42; no engine compares a model's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pleinair.tools.types import BadInput
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Describe how one pipeline class is called.
+
+    Args:
+        slots: the most references that one call takes.
+        images: its argument for the references; empty where it takes none.
+        listed: whether that argument is a list, not one picture.
+        guidance: its argument for guidance; empty where it has none.
+        negative_prompt: whether it has an argument of that name that works.
+        blank: the negative prompt sent where the request has none; None sends none.
+        area: its argument for height × width; without it such a class draws at a size of its own.
+        placeholder: what the prompt must hold for each reference, with `{}` for its number from 1.
+        plain: the class that draws without references from the same parts; empty where this one can.
+        patch: side of a token in latent pixels; sides in pixels are multiples of it times the autoencoder's.
+        dtype: the only number format that it works in; empty where the machine decides.
+        also: classes whose folders may be opened as this one.
+        controlnet: the class of its control branch.
+    """
+
+    slots: int = 0
+    images: str = ""
+    listed: bool = True
+    guidance: str = "guidance_scale"
+    negative_prompt: bool = False
+    blank: str | None = None
+    area: str = ""
+    placeholder: str = ""
+    plain: str = ""
+    patch: int = 2
+    dtype: str = ""
+    also: tuple[str, ...] = ()
+    controlnet: str = ""
+
+    def opens(self, pipeline: str, found: str) -> bool:
+        """Tell whether a folder of class `found` can be opened as class `pipeline`."""
+        return found in (pipeline, self.plain, *self.also)
+
+
+IN_CONTEXT = {
+    "Flux2KleinPipeline": Family(slots=4, images="image"),
+    # the references' keys and values are computed at the first step and used again at the others
+    "Flux2KleinKVPipeline": Family(slots=4, images="image", guidance="", also=("Flux2KleinPipeline",)),
+    "Flux2Pipeline": Family(slots=6, images="image"),
+    # a list is a batch here, and nothing stitches it: one reference
+    "FluxKontextPipeline": Family(
+        slots=1, images="image", listed=False, negative_prompt=True, area="max_area"
+    ),
+    # without a reference it fails, and without a negative prompt it drops its guidance
+    "QwenImageEditPlusPipeline": Family(
+        slots=3,
+        images="image",
+        guidance="true_cfg_scale",
+        negative_prompt=True,
+        blank=" ",
+        plain="QwenImagePipeline",
+    ),
+    "OmniGenPipeline": Family(slots=3, images="input_images", placeholder="<img><|image_{}|></img>"),
+    # it encodes references in bfloat16 whatever the autoencoder was loaded in
+    "ZImageOmniPipeline": Family(slots=4, images="image", negative_prompt=True, dtype="bfloat16"),
+}
+
+TEXT_ONLY = {
+    "StableDiffusionPipeline": Family(negative_prompt=True, patch=1),
+    "StableDiffusionXLPipeline": Family(negative_prompt=True, patch=1),
+    "StableDiffusion3Pipeline": Family(negative_prompt=True),
+    "FluxPipeline": Family(),
+    "FluxKontextPipeline": Family(area="max_area"),
+    "Flux2KleinPipeline": Family(),
+    "Flux2KleinKVPipeline": Family(guidance="", also=("Flux2KleinPipeline",)),
+    "Flux2Pipeline": Family(),
+    "QwenImagePipeline": Family(
+        guidance="true_cfg_scale", negative_prompt=True, blank=" ", also=("QwenImageEditPlusPipeline",)
+    ),
+    "OmniGenPipeline": Family(),
+    "ZImagePipeline": Family(negative_prompt=True),
+    "ZImageOmniPipeline": Family(negative_prompt=True, dtype="bfloat16"),
+}
+
+IP_ADAPTER = {
+    "StableDiffusionPipeline": Family(slots=4, images="ip_adapter_image", negative_prompt=True, patch=1),
+    "StableDiffusionXLPipeline": Family(slots=4, images="ip_adapter_image", negative_prompt=True, patch=1),
+}
+
+CONTROLNET = {
+    "StableDiffusionControlNetPipeline": Family(
+        slots=1,
+        images="image",
+        listed=False,
+        negative_prompt=True,
+        patch=1,
+        plain="StableDiffusionPipeline",
+        controlnet="ControlNetModel",
+    ),
+    "StableDiffusionXLControlNetPipeline": Family(
+        slots=1,
+        images="image",
+        listed=False,
+        negative_prompt=True,
+        patch=1,
+        plain="StableDiffusionXLPipeline",
+        controlnet="ControlNetModel",
+    ),
+    "StableDiffusion3ControlNetPipeline": Family(
+        slots=1,
+        images="control_image",
+        listed=False,
+        negative_prompt=True,
+        plain="StableDiffusion3Pipeline",
+        controlnet="SD3ControlNetModel",
+    ),
+    "FluxControlNetPipeline": Family(
+        slots=1,
+        images="control_image",
+        listed=False,
+        plain="FluxPipeline",
+        controlnet="FluxControlNetModel",
+    ),
+}
+
+
+def family_of(families: Mapping[str, Family], pipeline: str) -> Family:
+    """Find the family of a class, or raise `BadInput` with the names there are."""
+    if pipeline not in families:
+        choices = ", ".join(sorted(families))
+        raise BadInput(f"generator.pipeline = {pipeline!r}: unknown here; wanted one of: {choices}")
+    return families[pipeline]
