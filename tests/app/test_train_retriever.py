@@ -1,0 +1,162 @@
+"""Training a retriever from the command line, and drawing with it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pleinair.app.cli import app
+from pleinair.app.settings import load
+from pleinair.app.train_retriever import find_pairs
+from pleinair.tools.retrieval.library import Library
+from pleinair.tools.types import BadInput
+
+
+def call(*words: str) -> Result:
+    return CliRunner().invoke(app, words)
+
+
+def train(place: Path, *words: str, out: str = "trained") -> Result:
+    library = str(place / "library")
+    return call("train", "retriever", "--library", library, "--out", out, "--epochs", "2", *words)
+
+
+def drawn(place: Path) -> int:
+    log = place / "effects.log"
+    return log.read_text("utf-8").count("picture") if log.exists() else 0
+
+
+def trained(place: Path) -> list[str]:
+    """Name the retriever; an engine is kept for its whole name, so a test's own place is a part of it."""
+    return ["--set", "encoder.engine=reflective", "--set", f"encoder.folder={place / 'trained'}"]
+
+
+def draw(place: Path, *words: str) -> Result:
+    return call("draw", "picture 1", "--graph", "realrag", "--json", *trained(place), *words)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_a_training_tells_its_epochs_and_what_a_profile_wants(place: Path) -> None:
+    done = train(place)
+    assert done.exit_code == 0, done.output
+    for words in (
+        "6 pictures with 6 prompts, of 6 in",
+        "6 samples of stripes",
+        "epoch 2 of 2: loss",
+        'engine = "reflective"',
+        json.dumps(str(place / "trained")),
+        'method = "reflective"',
+    ):
+        assert words in done.stdout
+
+
+def test_what_was_learnt_from_is_on_record(place: Path) -> None:
+    train(place)
+    pairs, samples = lines(place / "trained" / "pairs.jsonl"), lines(place / "trained" / "samples.jsonl")
+    assert [one["prompt"] for one in pairs] == [f"picture {number}" for number in range(6)]
+    assert {one["license"] for one in pairs} == {"CC0-1.0"}
+    assert pairs[1]["source"] == "https://example.org/1?a=1&b=2"
+    assert all(one["negative"] not in (None, one["picture"]) for one in pairs)
+    assert {(one["seed"], one["generator"]) for one in samples} == {(0, "stripes")}
+    kept = {path.stem for path in (place / "home" / "cache" / "samples" / "sha256").rglob("*.png")}
+    assert {one["sha256"] for one in samples} == kept
+
+
+def test_samples_are_shared_by_trainings(place: Path) -> None:
+    train(place)
+    assert drawn(place) == 6
+    assert train(place, "--seed", "1", out="other").exit_code == 0
+    assert drawn(place) == 6
+
+
+def test_the_normal_loss_needs_no_samples(place: Path) -> None:
+    done = train(place, "--loss", "normal")
+    assert (done.exit_code, drawn(place)) == (0, 0)
+    assert 'method = "normal"' in done.stdout
+
+
+def test_a_profile_draws_with_the_trained_retriever(place: Path) -> None:
+    train(place)
+    done = draw(place)
+    assert done.exit_code == 3, done.output  # the graph does not look at its result
+    answer = json.loads(done.stdout)
+    assert Path(answer["picture"]).exists()
+    assert answer["reason"] == "the result is not checked by this graph"
+
+
+def test_the_retriever_of_another_generator_is_refused_without_the_flag(place: Path) -> None:
+    train(place)
+    card = place / "trained" / "retriever.json"
+    card.write_text(card.read_text("utf-8").replace('"stripes"', '"dots"'), encoding="utf-8")
+    before = drawn(place)
+    refused = draw(place)
+    assert refused.exit_code not in (0, 3)
+    assert "trained for generator `dots`, the run has `stripes`" in refused.stderr
+    assert drawn(place) == before
+    assert draw(place, "--set", "encoder.any_generator=true").exit_code == 3
+
+
+def test_other_graphs_refuse_it_too(place: Path) -> None:
+    train(place)
+    card = place / "trained" / "retriever.json"
+    card.write_text(card.read_text("utf-8").replace('"stripes"', '"dots"'), encoding="utf-8")
+    refused = call("draw", "two things", *trained(place))
+    assert "trained for generator `dots`" in refused.stderr
+
+
+def test_without_a_trained_retriever_the_method_is_refused(place: Path) -> None:
+    refused = call("draw", "picture 1", "--graph", "realrag")
+    assert "realrag.method = 'reflective': the retriever is 'zero'" in refused.stderr
+    assert call("draw", "picture 1", "--graph", "realrag", "--set", "realrag.method=zero").exit_code == 3
+
+
+def test_our_variant_needs_no_training(place: Path) -> None:
+    words = ("--set", "realrag.method=self_contrast", "--json")
+    answer = json.loads(call("draw", "picture 1", "--graph", "realrag", *words).stdout)
+    assert answer["ending"] == "stopped"
+    assert drawn(place) == 2
+
+
+def test_a_trained_encoder_is_not_trained_on(place: Path) -> None:
+    train(place)
+    refused = train(place, *trained(place), out="second")
+    assert refused.exit_code == 2
+    assert "trained already" in refused.stderr
+
+
+def test_a_folder_of_another_training_is_refused(place: Path) -> None:
+    train(place)
+    refused = train(place, "--tau", "0.1")
+    assert refused.exit_code == 2
+    assert "holds another training (other choices)" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--classes", "folders"), "pictures of 0 classes with a prompt"),
+        (("--classes", "nowhere.txt"), "no readable file; wanted 'captions'"),
+    ],
+)
+def test_classes_that_teach_nothing_are_refused(place: Path, words: tuple[str, ...], said: str) -> None:
+    refused = train(place, *words)
+    assert refused.exit_code == 2
+    assert said in refused.stderr
+
+
+def test_names_come_from_a_file(place: Path) -> None:
+    (place / "names.txt").write_text("picture 2\n\npicture 4\n", encoding="utf-8")
+    pairs = find_pairs(Library.open(place / "library"), "names.txt")
+    assert [(pair.id, pair.label) for pair in pairs] == [("2.png", "picture 2"), ("4.png", "picture 4")]
+
+
+def test_the_options_are_read_from_the_settings() -> None:
+    options = load(overrides={"realrag.references": 2, "realrag.method": "zero"}).realrag
+    assert (options.references, options.method) == (2, "zero")
+    with pytest.raises(BadInput, match=r"realrag.weight = -1 \(set in: --set\)"):
+        load(overrides={"realrag.weight": -1})
