@@ -26,7 +26,11 @@ class Misfit(ModelFault):
 
 
 class BadReply(ModelFault):
-    """What came back is not the reply of a model: no JSON, no choices, too large, or a redirect."""
+    """What came back is not the reply of a model: no JSON, no choices, a redirect."""
+
+
+class TooLarge(BadReply):
+    """What comes back is larger than any answer."""
 
 
 class Unavailable(PleinairError):

@@ -1,0 +1,200 @@
+"""Any model behind OpenAI's interface: hosted, vLLM, Ollama, llama.cpp.
+
+langchain-openai and openai's client do the talking; ours are the deadline, the tries, the size of a reply,
+and what counts as an answer. The key comes from the environment and goes nowhere else. Not covered: streaming
+of tokens, proxies, and several answers to one question.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import httpx2
+import openai
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables.config import run_in_executor
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr, SkipValidation
+
+from pleinair.agent.mllm.arguments import checked_name, checked_url, known_price, one_of, positive
+from pleinair.agent.mllm.patience import Patience, Plan
+from pleinair.agent.mllm.prices import Price, summed
+from pleinair.agent.mllm.sending import described, fitted
+from pleinair.agent.mllm.service import OFFICIAL, Server, setback
+from pleinair.agent.mllm.verdict import counted, message_of, paid_for, weigh, withheld
+from pleinair.agent.mllm.wire import Wire
+from pleinair.tools.ask import read
+from pleinair.tools.types import BadInput, PleinairError, Usage, Value
+
+if TYPE_CHECKING:
+    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+    from langchain_core.language_models import LanguageModelInput
+    from langchain_core.messages import BaseMessage
+    from langchain_core.messages.ai import UsageMetadata
+    from langchain_core.outputs import ChatResult
+    from langchain_core.runnables import Runnable
+
+Answers = Literal["json_schema", "function_calling"]
+Detail = Literal["low", "high", "auto"]
+NO_KEY = "none"  # what a server that wants no key is sent
+
+
+def chat(
+    model: str,
+    base_url: str = "",
+    key_variable: str = "OPENAI_API_KEY",
+    answers: Answers = "json_schema",
+    responses_api: bool = False,
+    deadline: float = 180.0,
+    silence: float = 90.0,
+    tries: int = 3,
+    max_tokens: int = 2048,
+    side: int = 512,
+    detail: Detail = "low",
+    sends_temperature: bool = True,
+    prices: Mapping[str, Any] | None = None,
+) -> OpenAIChat:
+    """Make the model.
+
+    Args:
+        model: the server's name for it.
+        base_url: the server, up to and with /v1; OPENAI_BASE_URL or OpenAI's own where it is empty.
+        key_variable: the environment variable that holds the key.
+        answers: how a structured answer is asked for; "function_calling" for servers without JSON schema.
+        responses_api: speak the Responses API instead of Chat Completions.
+        deadline: seconds for a call with all its tries.
+        silence: seconds that the server may keep silent in one try.
+        tries: how often a passing trouble is met.
+        max_tokens: cap of an answer, raised once where it was too low; 0 leaves it to the server.
+        side: pixels; larger pictures are scaled down to it.
+        detail: how closely a picture is read, where the server knows that.
+        sends_temperature: whether the model takes one.
+        prices: the user's own lines of the price table.
+
+    Raises:
+        BadInput: an argument is not usable, or OpenAI's own server is asked without a key.
+    """
+    url = checked_url(base_url or os.environ.get("OPENAI_BASE_URL", "") or OFFICIAL)
+    server = Server(url, checked_name(model), key_variable, os.environ.get(key_variable, ""))
+    if not server.key and url == OFFICIAL:
+        raise BadInput(f"mllm: {url} wants a key; set the environment variable {key_variable}")
+    return OpenAIChat(
+        model=server.model,
+        api_key=SecretStr(server.key or NO_KEY),
+        base_url=url,
+        http_client=httpx2.Client(transport=Wire(), headers={"accept-encoding": "identity"}),
+        timeout=positive("silence", silence),
+        max_retries=0,
+        use_responses_api=responses_api,
+        disable_streaming=True,
+        server=server,
+        patience=Patience(deadline=positive("deadline", deadline), tries=int(positive("tries", tries))),
+        plan=Plan(cap=max_tokens, side=int(positive("side", side))),
+        price=known_price(server, prices or {}),
+        answers=one_of("answers", answers, ("json_schema", "function_calling")),
+        detail=one_of("detail", detail, ("low", "high", "auto")),
+        sends_temperature=sends_temperature,
+    )
+
+
+class OpenAIChat(ChatOpenAI):
+    """ChatOpenAI with our own deadline, tries and idea of an answer; made by `chat`."""
+
+    server: SkipValidation[Server]
+    patience: SkipValidation[Patience]
+    plan: SkipValidation[Plan]
+    price: Price | None = None
+    answers: Answers = "json_schema"
+    detail: Detail = "low"
+    sends_temperature: bool = True
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Keep LangChain from writing this model down."""
+        return False
+
+    def with_structured_output(
+        self, schema: Any = None, *, include_raw: bool = False, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Ask for one of our schemas; the reply is left as it came, for `tools.ask.read` to judge."""
+        if not (isinstance(schema, type) and issubclass(schema, Value)):
+            return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
+        wanted = described(schema)
+        bound: Runnable[LanguageModelInput, AIMessage]
+        if self.answers == "json_schema":
+            bound = self.bind(response_format={"type": "json_schema", "json_schema": wanted})
+        else:
+            wanted["parameters"] = wanted.pop("schema")
+            tool = {"type": "function", "function": wanted}
+            bound = self.bind_tools([tool], tool_choice=wanted["name"], parallel_tool_calls=False)
+
+        def reply(raw: AIMessage) -> Any:
+            as_it_came = {"raw": raw, "parsed": None, "parsing_error": None}
+            return as_it_came if include_raw else read(as_it_came, schema)
+
+        return bound | RunnableLambda(reply)
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        """Ask until there is an answer or a fault; the reply's metadata says what all tries cost."""
+        replies: list[UsageMetadata] = []
+
+        def send(plan: Plan) -> ChatResult:
+            capped = kwargs | ({"max_tokens": plan.cap} if plan.cap else {})
+            asked = fitted(messages, plan.side, self.detail)
+            try:
+                result = ChatOpenAI._generate(self, asked, stop, None, **capped)
+            except (openai.LengthFinishReasonError, openai.ContentFilterFinishReasonError) as error:
+                replies.extend(paid_for(error))
+                raise withheld(error, plan) from error
+            except Exception as error:
+                raise setback(error, self.server) from error
+            replies.extend(counted(message_of(result).usage_metadata))
+            weigh(result, plan)
+            return result
+
+        try:
+            result = self.patience.ask(send, self.plan)
+        except PleinairError as fault:
+            tokens = summed(replies)
+            fault.spent = Usage(tokens=tokens["total_tokens"], usd=self._usd(tokens))
+            raise
+        return self._accounted(result, replies)
+
+    def _accounted(self, result: ChatResult, replies: Sequence[UsageMetadata]) -> ChatResult:
+        message, tokens = message_of(result), summed(replies)
+        message.usage_metadata = tokens
+        message.response_metadata["usd"] = self._usd(tokens)
+        return result
+
+    def _usd(self, tokens: UsageMetadata) -> float:
+        return self.price.usd(tokens["input_tokens"], tokens["output_tokens"]) if self.price else 0.0
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        """Ask in a thread, under the same rules."""
+        return await run_in_executor(None, self._generate, messages, stop, None, **kwargs)
+
+    def _get_request_payload(
+        self, input_: LanguageModelInput, *, stop: list[str] | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Leave out a temperature that the model does not take; name the cap as the server knows it."""
+        payload = super()._get_request_payload(input_, stop=stop, **kwargs)
+        if not (self.sends_temperature and (self.profile or {}).get("temperature", True)):
+            payload.pop("temperature", None)
+        if self.server.url != OFFICIAL and "max_completion_tokens" in payload:
+            payload["max_tokens"] = payload.pop("max_completion_tokens")
+        return payload

@@ -1,0 +1,180 @@
+"""What openai's client raises, in words that say what to do, and whether to try again."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import openai
+from langchain_core.exceptions import ContextOverflowError
+
+from pleinair.agent.mllm.patience import Plan, Setback
+from pleinair.tools.faults import BadReply, Filtered, TooLarge, Unavailable
+from pleinair.tools.strict_json import UNFIT
+from pleinair.tools.types import ModelFault, PleinairError
+
+OFFICIAL = "https://api.openai.com/v1"
+QUOTED = 300  # characters of a server's own words
+SMALLER = 2  # by this a picture's side is divided when the question is too long
+PASSING = {408, 409, 425, 429}  # and every 5xx
+TOO_LONG = re.compile(
+    r"context.?(length|window|size)|maximum context|prompt is too long|too many tokens", re.I
+)
+POLICY = re.compile(r"content.?(policy|filter|management)|safety system|moderation|usage polic", re.I)
+QUOTA = re.compile(r"insufficient.?(quota|funds|balance)|billing", re.I)
+SECRET = re.compile(r"\b(sk|pk|key|Bearer)([- ])[\w.*-]{6,}")
+# What reading a reply of the wrong form may raise inside langchain-openai and openai.
+MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError, AssertionError)
+
+
+@dataclass(frozen=True)
+class Server:
+    """Say who is asked for what; the key is there to be kept out of texts."""
+
+    url: str
+    model: str
+    key_variable: str
+    key: str = field(default="", repr=False)
+
+    def quote(self, text: object) -> str:
+        """Repeat a server's words: on one line, short, and without the key."""
+        plain = UNFIT.sub("", " ".join(str(text).split()))
+        plain = plain.replace(self.key, "***") if self.key else plain
+        return SECRET.sub(r"\1\2***", plain)[:QUOTED]
+
+
+def setback(error: Exception, server: Server) -> Setback:
+    """Say what an error means for the call; one that is none of the service's is raised again."""
+    if isinstance(error, PleinairError):
+        return passed(error, server)
+    if isinstance(error, ContextOverflowError):
+        return too_long(server)
+    if isinstance(error, openai.APIStatusError):
+        return by_status(error, server)
+    if isinstance(error, openai.APITimeoutError):
+        return Setback(Unavailable(f"{server.url} kept silent for too long."), "tries")
+    if isinstance(error, openai.APIConnectionError):
+        return unconnected(error, server)
+    if isinstance(error, MALFORMED):
+        reason = f"The reply of {server.url} cannot be read: {server.quote(error)}."
+        return Setback(BadReply(reason), "once")
+    raise error
+
+
+def passed(error: PleinairError, server: Server) -> Setback:
+    """Take a fault that the wire has named; a malformed reply may come out well the second time."""
+    again = isinstance(error, BadReply) and not isinstance(error, TooLarge)
+    return Setback(type(error)(server.quote(error)), "once" if again else "never")
+
+
+def by_status(error: openai.APIStatusError, server: Server) -> Setback:
+    """Read the status and the error object that came with it."""
+    status, words, code = error.status_code, said(error, server), f"{error.code} {error.type}"
+    if status in (401, 403):
+        return Setback(unwelcome(status, words, server))
+    if POLICY.search(code) or (status == 400 and POLICY.search(words)):
+        return Setback(Filtered(f"The provider refused the question: {words}"))
+    if status == 413 or (status in (400, 422) and TOO_LONG.search(f"{code} {words}")):
+        return too_long(server)
+    if QUOTA.search(code) or status == 402:
+        return Setback(Unavailable(f"The account at {server.url} has nothing left to spend: {words}"))
+    if status in PASSING or status >= 500:
+        name = "takes no more questions just now" if status == 429 else f"has trouble (status {status})"
+        return Setback(
+            Unavailable(f"{server.url} {name}: {words}"), "tries", wait=pause_asked(error.response.headers)
+        )
+    return Setback(turned_down(status, words, server))
+
+
+def unwelcome(status: int, words: str, server: Server) -> PleinairError:
+    """Say what is wrong with the key."""
+    if not server.key:
+        return Unavailable(f"{server.url} wants a key: set the environment variable {server.key_variable}.")
+    may = "is not accepted" if status == 401 else f"may not use {server.model!r}"
+    return Unavailable(f"The key in {server.key_variable} {may} at {server.url}: check it. {words}".strip())
+
+
+def turned_down(status: int, words: str, server: Server) -> PleinairError:
+    """Say what no second try would change."""
+    if status == 404:
+        return Unavailable(
+            f"There is no model {server.model!r} at {server.url}: check `mllm.model`, and whether "
+            f"`mllm.base_url` lacks its /v1. {words}"
+        )
+    if 300 <= status < 400:
+        return BadReply(f"{server.url} redirects elsewhere, and is not followed: check `mllm.base_url`.")
+    hints = {
+        "response_format": " Try `mllm.answers = function_calling`.",
+        "temperature": " Try `mllm.sends_temperature = false`.",
+    }
+    hint = next((hint for word, hint in hints.items() if word in words), "")
+    return Unavailable(f"{server.url} rejects the question (status {status}): {words}{hint}")
+
+
+def too_long(server: Server) -> Setback:
+    """Shrink the pictures once; what is then still too long is given up."""
+
+    def shrink(plan: Plan) -> Plan:
+        return replace(plan, side=max(plan.side // SMALLER, 1))
+
+    fault = TooLong(f"The question is too long for {server.model!r}, even with smaller pictures.")
+    return Setback(fault, "once", change=shrink)
+
+
+class TooLong(ModelFault):
+    """The question does not fit into the model's context."""
+
+
+def unconnected(error: openai.APIConnectionError, server: Server) -> Setback:
+    """Find out why there is no connection; a broken certificate mends itself by no waiting."""
+    for cause in causes(error):
+        if isinstance(cause, ssl.SSLError):
+            why = server.quote(cause.reason or cause)
+            return Setback(
+                Unavailable(
+                    f"No safe connection to {server.url}: {why}. Check the address and its certificate."
+                )
+            )
+        if isinstance(cause, socket.gaierror):
+            text = f"The name in {server.url} cannot be looked up: check `mllm.base_url` and the network."
+            return Setback(Unavailable(text), "tries")
+        if isinstance(cause, ConnectionRefusedError):
+            text = f"Nothing answers at {server.url}: is the server running there?"
+            return Setback(Unavailable(text), "tries")
+    why = server.quote(error.__cause__ or error)
+    return Setback(Unavailable(f"The connection to {server.url} broke: {why}."), "tries")
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Give what an error came from, the nearest first."""
+    cause = error.__cause__ or error.__context__
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def said(error: openai.APIStatusError, server: Server) -> str:
+    """Give the server's own words; a page of HTML has none."""
+    body: Any = error.body
+    words = body.get("message") if isinstance(body, dict) else body
+    if isinstance(words, bytes | type(None)) or "<html" in str(words).lower():
+        return "it gave no reason."
+    return server.quote(words)
+
+
+def pause_asked(headers: Mapping[str, str], now: float | None = None) -> float | None:
+    """Read how many seconds the server wants us to wait; None where it does not say."""
+    text = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
+        return float(text)
+    try:
+        then = parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return max(then - (time.time() if now is None else now), 0.0)

@@ -1,0 +1,210 @@
+"""The way to one server: every wait ends at the call's deadline, and every reply at a size.
+
+openai's own client waits anew for every byte, so a server that drips never ends; here each read gets what
+is left of the call. Redirects and compressed replies are refused. Not covered: proxies, HTTP/2, streams.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import httpcore2
+import httpx2
+
+from pleinair.tools.faults import BadReply, TooLarge
+
+REMAINING: ContextVar[Callable[[], float]] = ContextVar("REMAINING")  # seconds left of the call
+LARGEST = 4 * 2**20  # bytes of a reply; an answer of ours has a few kilobytes
+PIECE = 64 * 1024  # bytes written before the clock is looked at again
+PLAIN = ("", "identity")
+MAPPED: dict[type[Exception], type[httpx2.TransportError]] = {
+    httpcore2.TimeoutException: httpx2.TimeoutException,
+    httpcore2.ConnectError: httpx2.ConnectError,
+    httpcore2.NetworkError: httpx2.ReadError,
+    httpcore2.ProtocolError: httpx2.RemoteProtocolError,
+}
+
+
+class Wire(httpx2.BaseTransport):
+    """Send requests and read whole replies, within the time that `REMAINING` gives."""
+
+    def __init__(self, largest: int = LARGEST) -> None:
+        self._largest = largest
+        self._pool = httpcore2.ConnectionPool(
+            ssl_context=httpx2.create_ssl_context(),
+            network_backend=Punctual(),
+            max_keepalive_connections=0,  # a connection costs little beside a call, and is never stale
+        )
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send one request; raises `BadReply` for what no model's server sends."""
+        with translated():
+            reply = self._pool.handle_request(core(request))
+            try:
+                body = self._body(reply)
+            finally:
+                reply.close()
+        response = httpx2.Response(reply.status, headers=reply.headers, content=body, request=request)
+        if reply.status == httpx2.codes.OK:
+            check(request.url.path, body)
+        return response
+
+    def _body(self, reply: httpcore2.Response) -> bytes:
+        headers = {name.lower(): value.decode("latin-1") for name, value in reply.headers}
+        if headers.get(b"content-encoding", "").strip().lower() not in PLAIN:
+            raise BadReply("The server compressed its reply, though it was asked not to.")
+        length = headers.get(b"content-length", "0")
+        if length.isdigit() and int(length) > self._largest:
+            raise self._too_large()
+        assert isinstance(reply.stream, Iterable)
+        pieces, size = [], 0
+        for piece in reply.stream:
+            pieces.append(piece)
+            if (size := size + len(piece)) > self._largest:
+                raise self._too_large()
+        return b"".join(pieces)
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(
+            f"The server's reply is larger than {self._largest / 2**20:.0f} MiB: not read further."
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.close()
+
+
+class Punctual(httpcore2.NetworkBackend):
+    """Open connections whose every wait ends when the call ends."""
+
+    def __init__(self) -> None:
+        self._backend = httpcore2.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.NetworkStream:
+        """Look the name up and connect; a look-up knows no limit of its own, so a thread waits for it."""
+        seconds = left(timeout)
+        connect = partial(self._backend.connect_tcp, host, port, seconds, local_address, socket_options)
+        return PunctualStream(within(seconds, connect))
+
+
+class PunctualStream(httpcore2.NetworkStream):
+    """Give every read, write and handshake what is left of the call."""
+
+    def __init__(self, stream: httpcore2.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Read what is there, up to `max_bytes`."""
+        return self._stream.read(max_bytes, left(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Write all of `buffer`."""
+        for start in range(0, len(buffer), PIECE):
+            self._stream.write(buffer[start : start + PIECE], left(timeout))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.NetworkStream:
+        """Agree on encryption."""
+        safe = self._stream.start_tls(ssl_context, server_hostname, left(timeout))
+        return PunctualStream(safe)
+
+    def get_extra_info(self, info: str) -> Any:
+        """Tell what is known of the connection."""
+        return self._stream.get_extra_info(info)
+
+
+def left(timeout: float | None) -> float:
+    """Give the seconds that a wait may take; raises a timeout when there are none."""
+    rest = REMAINING.get()()
+    if rest <= 0:
+        raise httpcore2.ReadTimeout("the call's time is up")
+    return rest if timeout is None else min(rest, timeout)
+
+
+def within(seconds: float, connect: Callable[[], httpcore2.NetworkStream]) -> httpcore2.NetworkStream:
+    """Wait for a connection no longer than `seconds`; one that comes later is closed."""
+    answers: queue.SimpleQueue[httpcore2.NetworkStream | BaseException] = queue.SimpleQueue()
+    late = threading.Event()
+
+    def work() -> None:
+        try:
+            stream = connect()
+        except BaseException as error:  # noqa: B036  # handed to the caller
+            answers.put(error)
+            return
+        answers.put(stream)
+        if late.is_set():
+            stream.close()
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        answer = answers.get(timeout=seconds)
+    except queue.Empty:
+        late.set()
+        raise httpcore2.ConnectTimeout("no connection in time") from None
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
+
+
+def core(request: httpx2.Request) -> httpcore2.Request:
+    """Put a request into the words of the layer below."""
+    url = request.url
+    return httpcore2.Request(
+        method=request.method,
+        url=httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+        headers=request.headers.raw,
+        content=request.read(),
+        extensions=request.extensions,
+    )
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise the layer's errors as those that openai's client knows."""
+    try:
+        yield
+    except tuple(MAPPED) as error:
+        kind = next(theirs for ours, theirs in MAPPED.items() if isinstance(error, ours))
+        raise kind(str(error) or type(error).__name__) from error
+
+
+def check(path: str, body: bytes) -> None:
+    """Require the outer form of a reply, which openai's client takes on trust."""
+    wanted = (
+        "choices" if path.endswith("/chat/completions") else "output" if path.endswith("/responses") else ""
+    )
+    if not wanted:
+        return
+    try:
+        reply = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadReply(f"The server's reply is no JSON: {body[:60]!r}.") from None
+    if not isinstance(reply, dict):
+        raise BadReply(f"The server's reply is no JSON object: {body[:60]!r}.")
+    if reply.get("error"):
+        raise BadReply(f"The server reports an error as if it were an answer: {str(reply['error'])[:200]}.")
+    parts = reply.get(wanted)
+    if not (isinstance(parts, list) and parts and all(isinstance(part, dict) for part in parts)):
+        raise BadReply(f"The server's reply has no {wanted}: {body[:60]!r}.")
+    if wanted == "choices" and not isinstance(parts[0].get("message"), dict):
+        raise BadReply("The server's reply has a choice without a message.")

@@ -1,0 +1,194 @@
+"""A server on this machine that answers each connection with the next act of a script, most of them wrong.
+
+It works on bare sockets, because a library would not let it reset, drip, or promise more than it sends.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from email.utils import formatdate
+from typing import Any
+
+Act = Callable[["FaultServer", socket.socket], None]
+
+PAUSE = 0.05  # seconds between two drips
+PATIENT = 30.0  # seconds that a hanging or dripping server holds out
+TOKENS = 15  # of every completion that says what it cost
+
+
+class FaultServer:
+    """Play the acts in order, the last one again and again; keep the requests and what was charged."""
+
+    def __init__(self, acts: Sequence[Act], port: int = 0) -> None:
+        self.acts, self.requests, self.tokens = list(acts), list[dict[str, Any]](), 0
+        self.connections = 0
+        self._done = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self._threads = [threading.Thread(target=self._listen, daemon=True)]
+        self._threads[0].start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+
+    def wait(self, seconds: float) -> bool:
+        """Wait, but not longer than the test; True when it is over."""
+        return self._done.wait(seconds)
+
+    def close(self) -> None:
+        self._done.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join()
+
+    def _listen(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                act = self.acts[min(self.connections, len(self.acts) - 1)]
+                self.connections += 1
+                thread = threading.Thread(target=self._play, args=(connection, act), daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _play(self, connection: socket.socket, act: Act) -> None:
+        with connection, suppress(OSError):
+            connection.settimeout(PATIENT)
+            if request := self._read(connection):
+                self.requests.append(request)
+                act(self, connection)
+
+    def _read(self, connection: socket.socket) -> dict[str, Any]:
+        with connection.makefile("rb") as stream:
+            length = 0
+            while (line := stream.readline().lower()) not in (b"\r\n", b""):
+                if line.startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+            return dict(json.loads(stream.read(length) or b"{}"))
+
+
+@contextmanager
+def playing(*acts: Act) -> Iterator[FaultServer]:
+    server = FaultServer(acts)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def head(status: int, length: int | None, **headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} X", "Connection: close", "Content-Type: application/json"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    lines += [f"Content-Length: {length}"] if length is not None else []
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def reply(status: int, body: object = b"", **headers: str) -> Act:
+    """Send a whole reply; a body that is no bytes is sent as JSON."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return lambda _, connection: connection.sendall(head(status, len(data), **headers) + data)
+
+
+def error(status: int, message: str = "no", code: str | None = None, **headers: str) -> Act:
+    """Send an error as OpenAI words it."""
+    body = {"error": {"message": message, "type": "t", "param": None, "code": code}}
+    return reply(status, body, **headers)
+
+
+def later(status: int, seconds: float) -> Act:
+    """Send an error that asks to wait until a date."""
+
+    def act(server: FaultServer, connection: socket.socket) -> None:
+        error(status, retry_after=formatdate(time.time() + seconds, usegmt=True))(server, connection)
+
+    return act
+
+
+def completion(
+    content: str | None, finish: str | None = "stop", *, used: Any = TOKENS, **message: Any
+) -> dict[str, Any]:
+    """Make a completion; `used` is the total of tokens, or what stands for the whole usage."""
+    usage = {"prompt_tokens": used - 5, "completion_tokens": 5, "total_tokens": used}
+    return {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "m",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": content, "refusal": None} | message,
+                "finish_reason": finish,
+            }
+        ],
+        "usage": usage,
+    }
+
+
+def says(content: str | None, finish: str | None = "stop", **message: Any) -> Act:
+    """Send a completion, and charge for it."""
+
+    def act(server: FaultServer, connection: socket.socket) -> None:
+        server.tokens += TOKENS
+        reply(200, completion(content, finish, **message))(server, connection)
+
+    return act
+
+
+def without(key: str, value: Any = None) -> Act:
+    """Send a good completion in which one part is replaced, or left out."""
+    body = completion('{"match": true}') | {key: value}
+    return reply(200, {name: part for name, part in body.items() if part is not None or value is not None})
+
+
+def reset(sent: bytes = b"") -> Act:
+    """Break the connection hard, after some bytes or before any."""
+
+    def act(_: FaultServer, connection: socket.socket) -> None:
+        connection.sendall(sent)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    return act
+
+
+def sends(data: bytes) -> Act:
+    """Send bytes and hang up."""
+    return lambda _, connection: connection.sendall(data)
+
+
+def hang(server: FaultServer, connection: socket.socket) -> None:
+    """Say nothing."""
+    server.wait(PATIENT)
+
+
+def drip(data: bytes) -> Act:
+    """Send byte after byte, as slowly as no timeout minds."""
+
+    def act(server: FaultServer, connection: socket.socket) -> None:
+        for byte in data * 1000:
+            if server.wait(PAUSE):
+                return
+            connection.sendall(bytes([byte]))
+
+    return act
+
+
+def drip_body(server: FaultServer, connection: socket.socket) -> None:
+    """Send the head at once and the body in drips."""
+    connection.sendall(head(200, 10**6))
+    drip(b" ")(server, connection)
+
+
+def endless(server: FaultServer, connection: socket.socket) -> None:
+    """Send a body without end and without saying so."""
+    connection.sendall(head(200, None))
+    while not server.wait(0):
+        connection.sendall(b" " * 65536)

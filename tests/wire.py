@@ -1,0 +1,201 @@
+"""A server on this machine that speaks OpenAI's interface and answers with a chat model of LangChain."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, convert_to_messages
+
+from pleinair.agent.mllm.openai import OpenAIChat, chat
+from pleinair.tools import answers
+from pleinair.tools.ask import warmed
+from pleinair.tools.types import PleinairError
+
+KEY = "sk-test-0123456789abcdef"
+MODEL = "pocket"
+
+Json = dict[str, Any]
+
+
+class Service(ThreadingHTTPServer):
+    """Answer Chat Completions and Responses with `model`, and remember the requests."""
+
+    daemon_threads = True
+
+    def __init__(self, model: BaseChatModel) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.model = model
+        self.heard: list[Json] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Service
+
+    def do_GET(self) -> None:
+        self.send(200, {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.heard.append(asked)
+        if self.headers["authorization"] != f"Bearer {KEY}":
+            return self.send(
+                401, {"error": {"message": f"Incorrect API key: {self.headers['authorization']}"}}
+            )
+        if asked["model"] != MODEL:
+            return self.send(404, {"error": {"message": f"no {asked['model']}", "code": "model_not_found"}})
+        form = completed if self.path == "/v1/chat/completions" else responded
+        try:
+            self.send(200, form(asked, self.server.model))
+        except PleinairError as error:
+            self.send(400, {"error": {"message": str(error)}})
+
+    def send(self, status: int, body: Json) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def completed(asked: Json, model: BaseChatModel) -> Json:
+    """Answer a Chat Completions request."""
+    form = asked.get("response_format", {}).get("json_schema", {})
+    tools = [tool["function"] for tool in asked.get("tools", [])]
+    reply = answer(convert_to_messages(asked["messages"]), form, tools, asked, model)
+    message: Json = {"role": "assistant", "content": content(reply, form), "refusal": None}
+    if not form and reply.tool_calls:
+        message["tool_calls"] = [
+            {"id": call["id"], "type": "function", "function": function(call)} for call in reply.tool_calls
+        ]
+    finish = "tool_calls" if "tool_calls" in message else "stop"
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": MODEL,
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+        "usage": usage(reply, "prompt_tokens", "completion_tokens"),
+    }
+
+
+def responded(asked: Json, model: BaseChatModel) -> Json:
+    """Answer a request to the Responses API; without tools."""
+    form = asked["text"]["format"]
+    messages = [
+        {"role": item["role"], "content": [chat_part(part) for part in parts(item)]}
+        for item in asked["input"]
+    ]
+    reply = answer(convert_to_messages(messages), form, [], asked, model)
+    text = {"type": "output_text", "text": content(reply, form), "annotations": []}
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 0,
+        "model": MODEL,
+        "status": "completed",
+        "output": [
+            {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [text]}
+        ],
+        "parallel_tool_calls": False,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": usage(reply, "input_tokens", "output_tokens"),
+    }
+
+
+def answer(
+    messages: list[BaseMessage], form: Json, tools: list[Json], asked: Json, model: BaseChatModel
+) -> AIMessage:
+    """Put the question to the model behind the server; a form is a tool to it."""
+    if "temperature" in asked:
+        model = warmed(model, asked["temperature"])
+    wanted = [form] if form else tools
+    schemas = [getattr(answers, tool["name"], tool) for tool in wanted]
+    reply = (model.bind_tools(schemas) if schemas else model).invoke([plain(one) for one in messages])
+    assert isinstance(reply, AIMessage)
+    return reply
+
+
+def plain(message: BaseMessage) -> BaseMessage:
+    """Turn pictures back into LangChain's own blocks; each must be for a look at low detail."""
+    if not isinstance(message, HumanMessage) or isinstance(message.content, str):
+        return message
+    return HumanMessage([block(part) for part in message.content if isinstance(part, dict)])
+
+
+def block(part: Json) -> Json:
+    if part["type"] != "image_url":
+        return part
+    assert part["image_url"]["detail"] == "low"
+    head, _, data = part["image_url"]["url"].partition(";base64,")
+    return {"type": "image", "base64": data, "mime_type": head.removeprefix("data:")}
+
+
+def parts(item: Json) -> list[Json]:
+    text = item["content"]
+    return [{"type": "input_text", "text": text}] if isinstance(text, str) else text
+
+
+def chat_part(part: Json) -> Json:
+    if part["type"] == "input_image":
+        return {"type": "image_url", "image_url": {"url": part["image_url"], "detail": part["detail"]}}
+    return {"type": "text", "text": part["text"]}
+
+
+def content(reply: AIMessage, form: Json) -> str:
+    if form and reply.tool_calls:
+        return json.dumps(reply.tool_calls[0]["args"])
+    return str(reply.text)
+
+
+def function(call: Any) -> Json:
+    return {"name": call["name"], "arguments": json.dumps(call["args"])}
+
+
+def usage(reply: AIMessage, read: str, written: str) -> Json | None:
+    used = reply.usage_metadata
+    if used is None:
+        return None
+    return {
+        read: used["input_tokens"],
+        written: used["output_tokens"],
+        "total_tokens": used["total_tokens"],
+        **({f"{read}_details": {}, f"{written}_details": {}} if read == "input_tokens" else {}),
+    }
+
+
+@contextmanager
+def served(model: BaseChatModel) -> Iterator[Service]:
+    """Serve a model on a port of this machine that is free."""
+    with Service(model) as service:
+        thread = threading.Thread(target=service.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield service
+        finally:
+            service.shutdown()
+            thread.join()
+
+
+@contextmanager
+def over_the_wire(model: BaseChatModel, **arguments: Any) -> Iterator[OpenAIChat]:
+    """Give a client of the model, behind a real connection."""
+    with served(model) as service, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_API_KEY", KEY)
+        yield chat(MODEL, base_url=service.url, **arguments)
