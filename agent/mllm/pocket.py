@@ -20,6 +20,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field, PrivateAttr
 
+from pleinair.agent.mllm.pocket_driver import drive, is_driving
 from pleinair.agent.mllm.reading import Arguments, card, open_picture, picture, usage, wanted, where
 from pleinair.tools.types import BadInput
 
@@ -66,7 +67,7 @@ class PocketChat(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        """Answer the last question; `tools` holds at most one name.
+        """Answer the last question, or drive where all of a driver's tools are bound.
 
         Raises:
             BadInput: a tool it does not know, no arguments, or no picture where one is needed.
@@ -80,6 +81,8 @@ class PocketChat(BaseChatModel):
         return ChatResult(generations=[ChatGeneration(message=reply)])
 
     def _answer(self, names: Sequence[str], messages: Sequence[BaseMessage]) -> AIMessage:
+        if is_driving(names):
+            return drive(self, messages)
         if len(names) != 1 or names[0] not in ANSWERS:
             raise BadInput(
                 f"PocketChat was asked for {', '.join(names)}; it answers one of {', '.join(ANSWERS)}."

@@ -1,0 +1,159 @@
+"""How the pocket chat model drives: rules over the card that a driving model is sent, and its own eyes.
+
+Each reply holds all calls that need no new sight: first what to draw and a picture of it; then its verdict on
+that picture, the look-ups for what is missing and the next picture. A request may be a prompt of the grammar,
+or a change to what was drawn before: another place ("now make it night"), another reference ("not that
+bird"), once more ("again"). Not covered: changing a subject or a relation, and questions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages.tool import ToolCall, tool_call
+
+from pleinair.agent.ledger import belief
+from pleinair.agent.mllm.reading import Arguments, picture, wanted
+from pleinair.agent.mllm.reading import card as read_card
+from pleinair.tools.types import Row
+
+Call = tuple[str, Arguments]
+Rows = Sequence[Arguments]
+
+_CHANGE = re.compile(
+    r"^(?:now |and |then |but |please )*(?:make it |draw it |paint it |put it |the same )?"
+    r"(?P<place>[a-z ]+?)(?: now| instead| please)*[.!]*$"
+)
+_NOT_THAT = re.compile(r"\bnot (?:that|this|the) (?P<what>[a-z' -]+?)(?: again| please)*[.!]*$")
+_AGAIN = re.compile(r"^(?:once more|again|try again|another one|draw it again)[.!]*$")
+_ANY = {"one", "picture", "reference", "image", "photo"}
+
+
+class Seeing(Protocol):
+    """Judge a picture: one ledger row for each concept, in the order given."""
+
+    def rows(self, png: bytes | None, concepts: Sequence[str]) -> list[Arguments]:
+        """Judge the concepts."""
+        ...
+
+
+def is_driving(names: Sequence[str]) -> bool:
+    """Tell whether the tools are those of a driver and not one question's schema."""
+    return {"decompose", "generate", "critique"} <= set(names)
+
+
+def drive(chat: Seeing, messages: Sequence[BaseMessage]) -> AIMessage:
+    """Decide on the next calls from the newest card; a request outside the grammar is refused in words."""
+    card = read_card(messages)
+    try:
+        calls = list(following(card, chat, messages) if wanted(card, "concepts") else first(card))
+    except ValueError as error:
+        calls = [("finish", {"reason": f"I cannot read this prompt: {error}.", "refused": True})]
+    return AIMessage("", tool_calls=[named(one, number, messages) for number, one in enumerate(calls)])
+
+
+def named(call: Call, number: int, messages: Sequence[BaseMessage]) -> ToolCall:
+    """Give a call an id of its own."""
+    return tool_call(name=call[0], args=call[1], id=f"call_{len(messages)}_{number}")
+
+
+def first(card: Arguments) -> Iterator[Call]:
+    """Say what is to be drawn, and draw it with the references that are known to serve."""
+    from pleinair.tools.pocket.prompts import parse_prompt
+
+    wish, unwanted = understood(card)
+    names = list(dict.fromkeys(parse_prompt(wish).subjects))
+    yield "decompose", {"wish": wish, "concepts": [concept(name) for name in names]}
+    if unwanted:
+        yield "veto", {"ids": unwanted}
+    served = [one for one in last(card) if one["concept"] in names and one["id"] not in card["vetoed"]]
+    again = [one["concept"] for one in served if one["id"] in unwanted]
+    kept = [one for one in served if one["id"] not in unwanted]
+    fresh = [bring(name) for name in again if set(card["looked_up"].get(name, ())) - set(unwanted)]
+    yield "generate", {"references": kept, "repairs": fresh}
+
+
+def understood(card: Arguments) -> tuple[str, list[str]]:
+    """Give the wish in full, and the ids of references that are not wanted again."""
+    asked, before = " ".join(wanted(card, "prompt").lower().split()), card["before"]
+    if before and (found := _NOT_THAT.search(asked)):
+        return before["wish"], [one["id"] for one in last(card) if means(found["what"], one["concept"])]
+    if before and _AGAIN.match(asked):
+        return before["wish"], []
+    if before and (wish := elsewhere(asked, before["wish"])):
+        return wish, []
+    return card["prompt"], []
+
+
+def last(card: Arguments) -> list[dict[str, str]]:
+    """List the references that the request before was drawn from."""
+    return list(card["before"]["references"]) if card["before"] else []
+
+
+def means(what: str, concept: str) -> bool:
+    """Tell whether "that bird" or "that one" means a concept."""
+    from pleinair.tools.pocket.names import KIND_OF_NOUN
+
+    words = concept.split()
+    return what in (*_ANY, concept, *words, KIND_OF_NOUN.get(words[-1]))
+
+
+def elsewhere(asked: str, wish: str) -> str:
+    """Write the wish before with another place, "" where the request names none."""
+    from pleinair.tools.pocket.prompts import PLACES, parse_prompt, with_article
+
+    found = _CHANGE.match(asked)
+    words = [ways[0] for kind, ways in PLACES.items() if found and found["place"] in (kind, *ways)]
+    if not words:
+        return ""
+    before = parse_prompt(wish)
+    relation = f" {before.relation or 'beside'} "
+    return f"{relation.join(with_article(one) for one in before.subjects)} {words[0]}"
+
+
+def following(card: Arguments, chat: Seeing, messages: Sequence[BaseMessage]) -> Iterator[Call]:
+    """Judge the picture that is shown, and repair what the best one lacks, while pictures are left."""
+    if not card["shown"]:
+        yield "finish", {"reason": "there is no new picture to go on from"}
+        return
+    rows = chat.rows(picture(messages), card["concepts"])
+    yield "critique", {"picture": card["shown"][-1], "rows": rows}
+    best = max((*(one["rows"] for one in card["judged"]), rows), key=worth)  # the earlier of equal ones
+    missing = [row for row in best if row["status"] != "present"]
+    if missing and card["pictures_left"] > 0:
+        known = card["looked_up"] if card["slots"] else dict.fromkeys(card["concepts"], ())
+        yield from (
+            ("retrieve", {"concept": row["concept"]}) for row in missing if row["concept"] not in known
+        )
+        yield "generate", {"repairs": [repair(row["concept"], known) for row in missing]}
+
+
+def worth(rows: Rows) -> tuple[int, float]:
+    """Order pictures as the ledger does: more present rows, then belief that all are."""
+    read = [Row(concept="", status=row["status"], confidence=row["confidence"]) for row in rows]
+    return sum(row.status == "present" for row in read), sum(map(belief, read))
+
+
+def repair(name: str, known: dict[str, Sequence[str]]) -> Arguments:
+    """Choose the cheapest repair that was not tried: a reference, another one, another seed."""
+    if name not in known:
+        return bring(name, "add_reference")
+    if known[name]:
+        return bring(name)
+    return {"concept": name, "action": "new_seed", "why": "no reference is left to try"}
+
+
+def bring(name: str, action: str = "swap_reference") -> Arguments:
+    """Plan a reference for a concept."""
+    why = "no reference was tried yet" if action == "add_reference" else "the one before did not do"
+    return {"concept": name, "action": action, "why": why}
+
+
+def concept(name: str) -> Arguments:
+    """Write the concept of a noun phrase."""
+    from pleinair.tools.pocket.prompts import with_article
+
+    return {"name": name, "caption": f"a photo of {with_article(name)}"}

@@ -1,0 +1,182 @@
+"""What a driving model's calls do: the four verbs, the other graphs, and the user's likes and dislikes.
+
+Each takes the checked arguments and a `ToolRuntime`, and returns a text for the model with the change of the
+state as its artifact. `BadInput` and `ModelFault` are the model's to act on; any other error is the run's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from langgraph.prebuilt import ToolRuntime
+from langgraph.runtime import Runtime
+
+from pleinair.agent import budget, calls, ledger, nodes
+from pleinair.agent.context import Context
+from pleinair.agent.nodes import Update
+from pleinair.agent.react_state import Pin, ReactState
+from pleinair.agent.references import found_hit, prepared, with_given
+from pleinair.agent.state import LookUp, Output, by_number, changed
+from pleinair.tools import registry
+from pleinair.tools.critique import in_order
+from pleinair.tools.types import Attempt, BadInput, Budget, Concept, Outcome, Repair, Request, Usage
+
+Done = tuple[str, Update]
+Here = ToolRuntime[Context, ReactState]
+CAPTION = 120  # characters of a hit's caption that the model is told
+
+
+def decompose(asked: calls.Decompose, runtime: Here) -> Done:
+    """Set what is to be drawn; after a picture was judged it stays as it is."""
+    state = runtime.state
+    if any(one.ledger for one in state.attempts):
+        raise BadInput("The concepts stay as they are: a picture was judged by them.")
+    if not asked.concepts:
+        return fresh_concepts(state.model_copy(update={"prompt": asked.wish}), runtime)
+    names = [one.name for one in asked.concepts]
+    if len(set(names)) < len(names):
+        raise BadInput(f"Each concept is named once; got {names}.")
+    return result(concepts=names), changed(wish=asked.wish, concepts=asked.concepts)
+
+
+def fresh_concepts(state: ReactState, runtime: Here) -> Done:
+    """Ask for the concepts in a call of its own."""
+    update = nodes.decompose(state, here(runtime)) or spent(state, budget.QUESTION)
+    names = [one["name"] for one in update.get("concepts", [])]
+    return result(concepts=names), update | changed(wish=state.prompt)
+
+
+def critique(asked: calls.Critique, runtime: Here) -> Done:
+    """Put the model's rows, or those of a fresh call, into the picture's ledger."""
+    state, picture = runtime.state, asked.picture
+    attempt = next((one for one in state.attempts if one.number == picture), None)
+    if attempt is None or (asked.rows and picture not in state.shown):
+        raise BadInput(f"You were not shown picture {picture}; shown were {state.shown or 'none'}.")
+    if attempt.ledger:
+        raise BadInput(f"Picture {picture} was judged before.")
+    if not state.concepts:
+        raise BadInput("There are no concepts yet: call `decompose` first.")
+    if asked.rows:
+        judged = in_order(asked.rows, [one.name for one in state.concepts])
+        return verdict(state, changed(attempts=[attempt.model_copy(update={"ledger": judged})]))
+    if attempt != ledger.latest(state.attempts):
+        raise BadInput("A fresh call judges the newest picture only.")
+    return verdict(state, nodes.critique(state, here(runtime)) or spent(state, budget.QUESTION))
+
+
+def verdict(state: ReactState, update: Update) -> Done:
+    """Say which concepts the best picture lacks now."""
+    merged = by_number(changed(all=state.attempts)["all"], update.get("attempts", []))
+    best = ledger.best([Attempt.model_validate(one) for one in merged])
+    rows = ledger.missing(best.ledger) if best and best.ledger else []
+    return result(best=best and best.number, not_present=[row.concept for row in rows]), update
+
+
+def retrieve(asked: calls.Retrieve, runtime: Here) -> Done:
+    """Look a concept up."""
+    state, concept = runtime.state, asked.concept
+    known = {one.name: one.caption for one in state.concepts}
+    if concept not in known:
+        raise BadInput(f"There is no concept {concept!r}; there are: {', '.join(known) or 'none yet'}.")
+    update = nodes.retrieve(LookUp(name=concept, caption=asked.query or known[concept]), here(runtime))
+    found = update["retrievals"][0]
+    hits = [
+        {"id": hit["id"], "score": hit["score"], "caption": hit["caption"][:CAPTION]} for hit in found["hits"]
+    ]
+    return result(concept=concept, hits=hits, none_taken_because=found["reason"]), update
+
+
+def generate(asked: calls.Generate, runtime: Here) -> Done:
+    """Fix the next request as the loop does, and draw it."""
+    state = runtime.state
+    if limit := budget.limit(state, budget.PICTURE):
+        raise BadInput(f"No picture is left to draw: the limit on {limit} is reached.")
+    seen = prepared(state, asked.repairs, asked.references)
+    seen = seen.model_copy(update={"prompt": asked.prompt}) if asked.prompt else seen
+    own = here(runtime).override(context=with_given(runtime.context, state.given))
+    fixed = nodes.select(seen, own)
+    request = Request.model_validate(fixed["request"])
+    update = nodes.attempt(seen, own, request, tuple(map(Repair.model_validate, fixed["repairs"])))
+    if not update.get("attempts"):
+        return result(picture=None, because="the limit on seconds"), update
+    used = [{"concept": one.concept, "id": one.hit.id} for one in request.references]
+    return result(picture=update["attempts"][0]["number"], prompt=request.prompt, references=used), update
+
+
+def veto(asked: calls.Veto, runtime: Here) -> Done:
+    """Forbid pictures, and let go of what was pinned to them."""
+    state = runtime.state
+    known = {hit.id for one in state.retrievals for hit in one.hits} | {one.hit.id for one in state.given}
+    if strange := [id for id in asked.ids if id not in known]:
+        raise BadInput(f"No picture {strange[0]!r} was found or given.")
+    pins = [one for one in state.pins if one.hit.id not in asked.ids]
+    return result(vetoed=asked.ids), changed(vetoes=sorted({*state.vetoes, *asked.ids}), pins=pins)
+
+
+def pin(asked: calls.Fix, runtime: Here) -> Done:
+    """Bind a concept to a picture that was found for it."""
+    state = runtime.state
+    hit = found_hit(state, asked)
+    kept = [one for one in state.pins if one.concept != asked.concept]
+    fixed = Pin(concept=asked.concept, hit=hit)
+    return result(pinned={asked.concept: hit.id}), changed(pins=[*kept, fixed])
+
+
+def finish(asked: calls.Finish, runtime: Here) -> Done:
+    """End the run; whether a picture is accepted is the ledger's to say."""
+    best = ledger.best(runtime.state.attempts)
+    ending = Outcome(ending="refused" if asked.refused else "stopped", reason=asked.reason, best=best)
+    return result(ended=True), changed(outcome=ending)
+
+
+def run_graph(name: str, runtime: Here) -> Done:
+    """Let another graph draw the wish within what is left; its ledgers count where its concepts are ours."""
+    state = runtime.state
+    if limit := budget.limit(state, budget.PICTURE):
+        raise BadInput(f"No picture is left to draw: the limit on {limit} is reached.")
+    first = len(state.attempts)
+    asked = changed(
+        prompt=state.wish or state.prompt,
+        seed=nodes.noise_seed(state.seed, first),
+        run_id=state.run_id,
+        budget=remaining(state),
+    )
+    output = Output.model_validate(registry.resolve("graph", name).invoke(asked, context=runtime.context))
+    drawn = [taken_over(one, first, state.concepts) for one in output.attempts]
+    update = changed(attempts=drawn, retrievals=output.retrievals, usage=output.usage)
+    why = output.outcome.reason if output.outcome else ""
+    return result(pictures=[one.number for one in drawn], reason=why), update
+
+
+def taken_over(attempt: Attempt, first: int, concepts: Sequence[Concept]) -> Attempt:
+    """Number another graph's attempt after ours; a ledger of other concepts is left out."""
+    rows = [row.concept for row in attempt.ledger.rows] if attempt.ledger else []
+    same = rows == [one.name for one in concepts]
+    return attempt.model_copy(
+        update={"number": first + attempt.number, "ledger": attempt.ledger if same else None}
+    )
+
+
+def remaining(state: ReactState) -> Budget:
+    """Give what is left of every limit."""
+    spent = budget.total(state.usage)
+    most = {name: limit for name, limit in state.budget if name != "attempts" and limit is not None}
+    left = {name: max(limit - getattr(spent, name), 0) for name, limit in most.items()}
+    return Budget(attempts=max(state.budget.attempts - len(state.attempts), 0), **left)
+
+
+def spent(state: ReactState, spend: Usage) -> NoReturn:
+    """Refuse what the budget does not allow."""
+    raise BadInput(f"No question is left to ask: the limit on {budget.limit(state, spend)} is reached.")
+
+
+def result(**facts: Any) -> str:
+    """Write what a call brought, for the model."""
+    return json.dumps(facts, ensure_ascii=False)
+
+
+def here(runtime: Here) -> Runtime[Context]:
+    """Give a tool's runtime as the nodes know it."""
+    return Runtime(context=runtime.context, stream_writer=runtime.stream_writer)

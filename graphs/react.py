@@ -1,0 +1,22 @@
+"""The model decides: it calls the four verbs and the other graphs as tools, under the loop's own limits."""
+
+from langgraph.graph import END, START, StateGraph
+
+from pleinair.agent import react
+from pleinair.agent.context import Context
+from pleinair.agent.react_state import ReactInput, ReactState
+from pleinair.agent.state import Output
+
+builder = StateGraph(ReactState, context_schema=Context, input_schema=ReactInput, output_schema=Output)
+builder.add_node("begin", react.begin)
+builder.add_node("drive", react.drive)
+builder.add_node("act", react.act)
+builder.add_node("finish", react.finish)
+
+builder.add_edge(START, "begin")
+builder.add_edge("begin", "drive")
+builder.add_conditional_edges("drive", react.route, ["act", "drive", "finish"])
+builder.add_edge("act", "drive")
+builder.add_edge("finish", END)
+
+graph = builder.compile(name="react")
