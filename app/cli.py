@@ -64,6 +64,9 @@ def draw(
     setting: Setting = None,
     idempotency_key: Annotated[str | None, typer.Option(help="Asking twice draws once.")] = None,
     strip_metadata: Annotated[bool, typer.Option(help="Leave the story out of the PNG.")] = False,
+    picture: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="A picture of yours to draw from; repeatable.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check the request, note it, and draw."""
@@ -80,6 +83,7 @@ def draw(
             overrides=chosen(setting, short),
             idempotency_key=idempotency_key,
             strip_metadata=strip_metadata,
+            pictures=picture or (),
         )
         work_on(run, as_json)
 

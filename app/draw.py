@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pleinair.app.given import keep_given, read_given
 from pleinair.app.order import chosen_seed, new_order
 from pleinair.app.places import Places, places
 from pleinair.app.record import Event
@@ -30,6 +32,7 @@ def draw(
     overrides: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
     strip_metadata: bool = False,
+    pictures: Sequence[str | Path] = (),
     on_event: OnEvent | None = None,
 ) -> Result:
     """Draw a prompt and return how it ended, with the best picture.
@@ -45,13 +48,14 @@ def draw(
         overrides: dotted settings, such as {"retrieval.k": 8}.
         idempotency_key: names the request, so that asking twice draws once.
         strip_metadata: leave the story out of the PNG.
+        pictures: files of the user's own, for a graph that takes them; they come first and take slots.
         on_event: told every event, from the threads that work on it.
 
     Raises:
         BadInput: a value is not usable; nothing was written.
         Busy: another process draws this run.
     """
-    run = submit(prompt, graph, profile, seed, out, overrides, idempotency_key, strip_metadata)
+    run = submit(prompt, graph, profile, seed, out, overrides, idempotency_key, strip_metadata, pictures)
     return finish(run, on_event)
 
 
@@ -64,9 +68,12 @@ def submit(
     overrides: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
     strip_metadata: bool = False,
+    pictures: Sequence[str | Path] = (),
 ) -> Run:
     """Check a request and write its row; `finish` then draws it. Arguments as for `draw`."""
     order = new_order(prompt, graph, seed, load(profile, overrides), out, strip_metadata)
+    given = keep_given(read_given(pictures, graph), home())
+    order = order.model_copy(update={"pictures": given})
     return run_table().add(order.model_dump_json(), chosen_seed(order), idempotency_key)
 
 

@@ -76,4 +76,6 @@ def submit_fork(
         before.strip_metadata,
     )
     branch = Parent(run=parent.id, step=name, checkpoint=step.checkpoint, request=once)
-    return run_table().add(order.model_copy(update={"parent": branch}).model_dump_json(), number)
+    return run_table().add(
+        order.model_copy(update={"parent": branch, "pictures": before.pictures}).model_dump_json(), number
+    )

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pleinair.app.engines import check
 from pleinair.app.settings import Settings
 from pleinair.tools import registry
-from pleinair.tools.types import BadInput, Value
+from pleinair.tools.types import BadInput, Picture, Value
 
 MAX_PROMPT = 2000  # characters
 MAX_SEED = 2**63 - 1
@@ -37,6 +37,7 @@ class Order(Value):
     out: str  # absolute folder
     strip_metadata: bool = False
     parent: Parent | None = None
+    pictures: tuple[Picture, ...] = ()  # the user's own, kept in the home
 
     @property
     def slug(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from pleinair.app.given import adopt_given
 from pleinair.app.lease import Lease
 from pleinair.app.order import read_order
 from pleinair.app.places import Places
@@ -117,10 +118,12 @@ def build_context(work: Work) -> Context:
 
     work.lease.check()
     sweep_parts(work.folder / "pictures" / "parts", older_than=0)  # the holder before us is gone
+    store = ArtifactStore(work.folder / "pictures")
+    adopt_given(work.order.pictures, work.places, store)
     context = build(
         work.order.settings,
         work.places,
-        ArtifactStore(work.folder / "pictures"),
+        store,
         on_step=lambda done, total: work.lease.check(),
         on_index=lambda done, total: tell_index(work, done, total),
     )
@@ -132,7 +135,9 @@ def build_context(work: Work) -> Context:
 def start_input(work: Work) -> dict[str, Any]:
     """Give the graph's input as plain JSON."""
     budget = work.order.settings.budget.model_dump(mode="json")
-    return {"prompt": work.order.prompt, "seed": work.run.seed, "run_id": work.run.id, "budget": budget}
+    given = [picture.model_dump(mode="json") for picture in work.order.pictures]
+    asked = {"prompt": work.order.prompt, "seed": work.run.seed, "run_id": work.run.id, "budget": budget}
+    return asked | ({"pictures": given} if given else {})
 
 
 def follow(

@@ -26,6 +26,11 @@ class Places:
         return self.home / "runs.sqlite"
 
     @property
+    def given(self) -> Path:
+        """Name the folder for pictures that users gave with their prompts."""
+        return self.home / "given"
+
+    @property
     def cache(self) -> Path:
         """Name the folder for what can be made again: indexes, the miniature library."""
         return self.home / "cache"

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pleinair.app.draw import OnEvent, find, finish, home, run_table
+from pleinair.app.given import require_given
 from pleinair.app.graft import pictures
 from pleinair.app.order import Order, new_order, read_order
 from pleinair.app.places import Places
@@ -75,12 +76,14 @@ def redraw(record: Path, *, out: str | None = None, on_event: OnEvent | None = N
     On the same machine, with the same models, library and versions, the picture has the same pixels.
 
     Raises:
-        BadInput: the file is no record, or that of a fork, which needs its parent's history too.
+        BadInput: the file is no record, or that of a fork, which needs its parent's history too, or a picture
+            that was given with the prompt is not on this machine.
     """
     order, seed = read_record(record)
     if order.parent:
         raise BadInput(f"{record}: run {order.parent.run} was forked for it; fork that again")
     again = new_order(order.prompt, order.graph, seed, order.settings, out or order.out, order.strip_metadata)
+    again = again.model_copy(update={"pictures": require_given(order.pictures, home())})
     return finish(run_table().add(again.model_dump_json(), seed), on_event)
 
 

@@ -152,7 +152,9 @@ def full_record(facts: Facts, outcome: Outcome) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "run": facts.run.id,
-        "order": facts.order.model_dump(mode="json", exclude=None if facts.order.parent else {"parent"}),
+        "order": facts.order.model_dump(
+            mode="json", exclude={name for name in ("parent", "pictures") if not getattr(facts.order, name)}
+        ),
         "seed": facts.run.seed,
         "models": facts.models,
         "outcome": outcome.model_dump(mode="json"),

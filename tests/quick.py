@@ -101,6 +101,12 @@ def answer(schema: str, card: dict[str, Any], second: bool) -> dict[str, Any]:
     """Fill in a schema; the first concept is always there."""
     if schema == "Decomposition":
         return decomposition("first <b>thing</b>", "second thing")
+    if schema == "Decision":
+        return {"match": second, "why": "a reference shows" if second else "no reference shows"}
+    if schema == "MissingConcepts":
+        return {"concepts": ["second thing"]}
+    if schema == "Captions":
+        return {"captions": [{"name": name, "caption": f"a photo of {name}"} for name in card["concepts"]]}
     return rows(card, lambda name: second or name.startswith("first"))
 
 
