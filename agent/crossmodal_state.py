@@ -84,7 +84,7 @@ def report(state: CrossmodalState) -> str:
     if state.joint is None:
         return ""
     looked = {
-        one.concept: "nothing found" if one.abstained else "found by its looks" for one in state.retrievals
+        one.concept: "nothing found" if one.abstained else "looked up instead" for one in state.retrievals
     }
     missed = [f"{name!r} ({looked[name]})" for name in state.joint.uncovered]
     said = f"no caption contains {', '.join(missed)}" if missed else ""

@@ -31,12 +31,12 @@ def adaptor(
     """Train Cross-modal RAG's dense adaptor on a library; its captions are broken down by the chat model."""
     from pleinair.app.settings import assignments, load
     from pleinair.app.train_adaptor import train_adaptor
+    from pleinair.tools.retrieval.adaptor_training import Course
 
     with explained():
         settings = load(profile, assignments(setting or []) | {"library.folder": library})
-        for line in train_adaptor(
-            settings, out, epochs=epochs, learning_rate=learning_rate, batch=batch, seed=seed
-        ):
+        course = Course(epochs=epochs, learning_rate=learning_rate, batch=batch, seed=seed)
+        for line in train_adaptor(settings, out, course):
             typer.echo(line)
 
 

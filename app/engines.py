@@ -18,8 +18,11 @@ from pleinair.app.settings import POCKET, EngineChoice, Settings
 from pleinair.tools import registry
 from pleinair.tools.realrag import Training, require_generator, search_away, training_of
 from pleinair.tools.registry import Kind
+from pleinair.tools.retrieval.captions import CaptionBook
 from pleinair.tools.retrieval.compose import compose, floor_of
-from pleinair.tools.types import BadInput, Encoder, Generator, Hit, Retriever
+from pleinair.tools.retrieval.dense import IndexScorer, LazyScorer
+from pleinair.tools.types import BadInput, Encoder, Generator, Hit, Retriever, Scorer
+from pleinair.tools.weights import locate
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,6 +51,9 @@ def build(
         floor=floor_of(settings.retrieval),
         imagerag=settings.imagerag,
         realrag=settings.realrag,
+        crossmodal=settings.crossmodal,
+        scorer=LazyScorer(lambda: open_scorer(settings, places, on_index)),
+        captions=CaptionBook(places.cache / "captions"),
         on_step=on_step,
     )
 
@@ -57,6 +63,8 @@ def check(settings: Settings) -> None:
     for kind, choice in engine_choices(settings).items():
         _check_engine(kind, kind, choice)
     _check_retrieval(settings)
+    if settings.crossmodal.adaptor:
+        locate(settings.crossmodal.adaptor)
     folder = settings.library.folder
     if folder != POCKET and not Path(folder).expanduser().is_dir():
         raise BadInput(
@@ -161,6 +169,18 @@ def dense_retriever(settings: Settings, places: Places, on_index: OnProgress = c
         require_generator(training, engine("generator", settings.generator).capabilities.id)
     index = fresh_index(library, encoder, index_folder(settings, places), on_index)
     return IndexRetriever(library, index, encoder)
+
+
+def open_scorer(settings: Settings, places: Places, on_index: OnProgress = carry_on) -> Scorer:
+    """Open the adaptor that the settings name, or without one the encoder's own cosines."""
+    encoder = engine("encoder", settings.encoder)
+    if not settings.crossmodal.adaptor:
+        return IndexScorer(dense_retriever(settings, places, on_index).vector, encoder)
+    from pleinair.tools.retrieval.adaptor import open_scorer as open_adaptor
+    from pleinair.tools.retrieval.library import Library
+
+    library = Library.open(library_folder(settings, places))
+    return open_adaptor(settings.crossmodal.adaptor, encoder, library.picture)
 
 
 def fresh_index(library: Library, encoder: Encoder, folder: Path, on_index: OnProgress = carry_on) -> Index:

@@ -16,6 +16,7 @@ from typing import Any
 from platformdirs import user_config_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.retrieval.compose import RetrievalOptions
@@ -93,6 +94,7 @@ class Settings(Section):
     retrieval: RetrievalKnobs = RetrievalKnobs()
     imagerag: ImageRAGOptions = ImageRAGOptions()
     realrag: RealRAGOptions = RealRAGOptions()
+    crossmodal: CrossmodalOptions = CrossmodalOptions()
     budget: Budget = Budget()
     paths: PathChoice = PathChoice()
 

@@ -21,7 +21,18 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field, PrivateAttr
 
 from pleinair.agent.mllm.pocket_driver import drive, is_driving
-from pleinair.agent.mllm.reading import Arguments, card, open_picture, picture, usage, wanted, where
+from pleinair.agent.mllm.reading import (
+    Arguments,
+    OutsideGrammar,
+    card,
+    open_picture,
+    pictures,
+    request,
+    subjects,
+    usage,
+    wanted,
+    where,
+)
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
@@ -30,11 +41,6 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from pleinair.tools.pocket.eyes import Eyes, Sight
-    from pleinair.tools.pocket.prompts import Request
-
-
-class OutsideGrammar(Exception):
-    """The prompt cannot be read; the text says what was wrong."""
 
 
 class PocketChat(BaseChatModel):
@@ -87,7 +93,8 @@ class PocketChat(BaseChatModel):
             raise BadInput(
                 f"PocketChat was asked for {', '.join(names)}; it answers one of {', '.join(ANSWERS)}."
             )
-        arguments = ANSWERS[names[0]](self, card(messages), picture(messages))
+        asked, shown = card(messages), pictures(messages)
+        arguments = ANSWERS[names[0]](self, asked | {"shown": shown}, shown[-1] if shown else None)
         digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()
         return AIMessage("", tool_calls=[{"name": names[0], "args": arguments, "id": f"call_{digest[:16]}"}])
 
@@ -183,6 +190,33 @@ def rephrase(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments
     return {"prompt": write_prompt(rng, request(asked))}
 
 
+def rank(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
+    """Number the pictures that may show all the text names, the likeliest first."""
+    names = [name for line in wanted(asked, "text").splitlines() for name in subjects({"prompt": line})]
+    sights = [chat.look(png, names) for png in asked["shown"]]
+    likely = {number: min(one.probability for one in seen) for number, seen in enumerate(sights, 1)}
+    shown = [number for number, p in likely.items() if p > chat.missing_at]
+    return {"order": sorted(shown, key=lambda number: -likely[number])}
+
+
+def list_subqueries(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
+    """List the prompt's subjects as sub-queries, each once."""
+    return {"subqueries": subjects(asked)}
+
+
+def write_caption(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
+    """Name the one or two species that the eyes find likeliest; raise OutsideGrammar where they see none."""
+    from pleinair.tools.pocket.prompts import with_article
+    from pleinair.tools.pocket.world import SPECIES
+
+    names = [species.name for species in SPECIES]
+    seen = zip(chat.look(png, names), names, strict=True)
+    found = sorted((-sight.probability, name) for sight, name in seen if sight.probability >= chat.present_at)
+    if not found:
+        raise OutsideGrammar("nothing that I know by name is in the picture")
+    return {"caption": f"{OPENINGS[0]} {' beside '.join(with_article(name) for _, name in found[:2])}"}
+
+
 ANSWERS: dict[str, Callable[[PocketChat, Arguments, bytes | None], Arguments]] = {
     "Decomposition": decompose,
     "Critique": critique,
@@ -190,6 +224,9 @@ ANSWERS: dict[str, Callable[[PocketChat, Arguments, bytes | None], Arguments]] =
     "MissingConcepts": list_missing,
     "Captions": write_captions,
     "Rephrasing": rephrase,
+    "Ranking": rank,
+    "SubQueries": list_subqueries,
+    "PictureCaption": write_caption,
 }
 OPENINGS = ("a photo of", "a picture of", "an image of")
 ABILITIES = (
@@ -204,18 +241,3 @@ def concept(name: str, opening: str = OPENINGS[0]) -> Arguments:
     from pleinair.tools.pocket.prompts import with_article
 
     return {"name": name, "caption": f"{opening} {with_article(name)}"}
-
-
-def subjects(asked: Arguments) -> list[str]:
-    """Read the prompt's subjects, each once."""
-    return list(dict.fromkeys(request(asked).subjects))
-
-
-def request(asked: Arguments) -> Request:
-    """Read the prompt; raise OutsideGrammar when it cannot be read."""
-    from pleinair.tools.pocket.prompts import parse_prompt
-
-    try:
-        return parse_prompt(wanted(asked, "prompt"))
-    except ValueError as error:
-        raise OutsideGrammar(str(error)) from error

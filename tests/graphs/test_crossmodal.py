@@ -132,7 +132,7 @@ def test_a_callers_wordless_subquery_is_refused(tmp_path: Path) -> None:
 
 def test_what_no_caption_contains_is_looked_up_by_its_looks_and_reported(tmp_path: Path) -> None:
     studio = Studio(tmp_path, FINCH, "walrus")
-    assert studio.end() == ("stopped", f"{UNCHECKED}; no caption contains 'walrus' (found by its looks)")
+    assert studio.end() == ("stopped", f"{UNCHECKED}; no caption contains 'walrus' (looked up instead)")
     assert studio.used == ["2.png", "4.png"]
     assert "Use only walrus in the 2nd retrieved image." in studio.requests[0].prompt
 

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pleinair.tools.artifacts import encode_png
 from pleinair.tools.crossmodal import CAPTION
 from pleinair.tools.disk import write_whole
 from pleinair.tools.types import Hit, Retriever
@@ -32,6 +31,8 @@ class CaptionBook:
 
     def key(self, id: str, retriever: Retriever, model: BaseChatModel) -> str:
         """Name a picture's caption by its pixels, the model and the question."""
+        from pleinair.tools.artifacts import encode_png  # here, as every graph imports this module
+
         if id not in self._keys:
             digest = hashlib.sha256(encode_png(retriever.open(id)))
             digest.update(f"{model._llm_type}\n{getattr(model, 'model_name', '')}\n{CAPTION}".encode())

@@ -15,7 +15,7 @@ from pleinair.tools.weights import locate
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from pleinair.tools.types import Vectors
+    from pleinair.tools.types import Features, Vectors
 
 LOCAL = "local-dir:"
 REMEMBERED = 4096  # texts whose embedding is kept
@@ -76,6 +76,16 @@ class OpenClipEncoder:
         """Embed pictures of any size and mode: float32 [n, dim], rows of length 1."""
         return self._in_batches(images, self._embed_images)
 
+    def encode_patches(self, images: Sequence[Image]) -> Features:
+        """Give the vision tower's last features: float32 [n, patches, channels], rows of no set length.
+
+        They are in the space that pictures and texts share where the tower ends in a projection. Raise
+        `BadInput` for a tower that gives no patch features.
+        """
+        if not hasattr(self._model.visual, "forward_intermediates"):
+            raise BadInput(f"{self._name} gives no patch features; take a vision transformer.")
+        return self._in_batches(images, self._embed_patches)
+
     def _remember(self, rows: dict[str, Any]) -> None:
         self._texts.update(rows)
         while len(self._texts) > REMEMBERED:
@@ -109,6 +119,21 @@ class OpenClipEncoder:
 
         pixels = torch.stack([self._preprocess(image.convert("RGB")) for image in images])
         return self._model.encode_image(pixels.to(self._device), normalize=True)
+
+    def _embed_patches(self, images: Sequence[Image]) -> Any:
+        import torch
+
+        visual = self._model.visual
+        pixels = torch.stack([self._preprocess(image.convert("RGB")) for image in images])
+        last = visual.forward_intermediates(
+            pixels.to(self._device),
+            indices=1,
+            normalize_intermediates=True,
+            intermediates_only=True,
+            output_fmt="NLC",
+        )["image_intermediates"][0]
+        projection = getattr(visual, "proj", None)
+        return last if projection is None else last @ projection
 
     def _say_what_is_cut(self, texts: Sequence[str]) -> None:
         context = self._tokenize.context_length

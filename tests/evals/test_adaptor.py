@@ -1,0 +1,51 @@
+"""The adaptor's recall: counted rightly, on scenes that are nobody's training."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pleinair.evals.adaptor import held_out, lift, means, recalls, shuffled_wins, write_scenes
+from pleinair.tools.pocket.prompts import parse_prompt
+from pleinair.tools.retrieval.library import Library
+from pleinair.tools.types import BadInput
+
+
+def test_a_picture_counts_where_fewer_than_k_are_as_good() -> None:
+    scores = np.zeros((12, 12), dtype=np.float32)
+    np.fill_diagonal(scores, 0.5)
+    scores[:3, 0] = scores[0, 0]  # two ties
+    scores[:, 1] = 0.9  # eleven ties
+    assert recalls(scores) == pytest.approx({1: 10 / 12, 5: 11 / 12, 10: 11 / 12})
+
+
+def test_the_lift_is_over_the_better_of_clips_two_ways() -> None:
+    found = {"CLIP, whole prompt": {1: 0.2}, "CLIP, sub-queries": {1: 0.4}, "adaptor": {1: 0.8}}
+    assert lift(found) == 2
+
+
+def test_a_scorer_that_copies_the_text_wins_over_no_shuffled_picture() -> None:
+    assert shuffled_wins(np.ones((4, 4), dtype=np.float32)) == 0
+    assert shuffled_wins(np.eye(4, dtype=np.float32)) == 1
+
+
+def test_a_scenes_score_is_the_mean_over_its_two_names() -> None:
+    scenes = held_out(2)
+    names = [one.species.name for scene in scenes for one in scene.subjects]
+    cosines = np.array([[0.1, 0.3, 0.5, 0.9], [0.0, 0.2, 0.4, 0.6]], dtype=np.float32)
+    assert means(cosines, scenes, names) == pytest.approx(np.array([[0.2, 0.7], [0.1, 0.5]]))
+
+
+def test_no_two_held_out_scenes_show_the_same_pair() -> None:
+    pairs = [frozenset(one.species.name for one in scene.subjects) for scene in held_out(300)]
+    assert len(set(pairs)) == 300 and {len(pair) for pair in pairs} == {2}
+    with pytest.raises(BadInput, match="pairs of species"):
+        held_out(10_000)
+
+
+def test_training_scenes_are_a_library_with_two_named_subjects_each(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "scenes", 3)
+    library = Library.open(tmp_path / "scenes")
+    assert [len(parse_prompt(item.caption).subjects) for item in library.items.values()] == [2, 2, 2]
+    with pytest.raises(BadInput, match="not empty"):
+        write_scenes(tmp_path / "scenes", 1)
