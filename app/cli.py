@@ -123,11 +123,15 @@ def index(
 
 
 @app.command()
-def doctor(profile: Profile = None, setting: Setting = None) -> None:
+def doctor(
+    profile: Profile = None,
+    setting: Setting = None,
+    mllm: Annotated[bool, typer.Option("--mllm", help="Let the language model judge 20 pictures.")] = False,
+) -> None:
     """Look at everything a drawing needs, and say what to do where something is wrong."""
     from pleinair.app.doctor import examine
 
-    findings = list(examine(profile, chosen(setting, {})))
+    findings = list(examine(profile, chosen(setting, {}), mllm=mllm))
     for finding in findings:
         mark, colour = ("ok", typer.colors.GREEN) if finding.well else ("!!", typer.colors.RED)
         typer.echo(f"{typer.style(mark, fg=colour)}  {finding.what}: {finding.text}")

@@ -30,8 +30,8 @@ class Finding:
     remedy: str = ""
 
 
-def examine(profile: str | None, overrides: Mapping[str, Any]) -> Iterator[Finding]:
-    """Look at each thing in turn; one that is broken does not hide the next."""
+def examine(profile: str | None, overrides: Mapping[str, Any], *, mllm: bool = False) -> Iterator[Finding]:
+    """Look at each thing in turn, with `mllm` at the model's judgement too; one does not hide the next."""
     yield Finding("versions", True, ", ".join(f"{part} {installed(part)}" for part in PARTS))
     yield tried("GPU", gpu, "install a torch build that fits this machine")
     yield tried("FAISS", faiss_build, "install pleinair[cpu] or pleinair[gpu]")
@@ -45,6 +45,8 @@ def examine(profile: str | None, overrides: Mapping[str, Any]) -> Iterator[Findi
     for kind, choice in engine_choices(settings).items():
         remedy = f"choose another {kind}, or put the model where it looks for it"
         yield tried(kind, partial(name_of, kind, choice), remedy)
+    if mllm:
+        yield tried("critic", lambda: judgement(settings), "choose a model that sees better")
     yield tried("library", lambda: library(settings, home), "pass --set library.folder=FOLDER")
     yield tried("home", lambda: writable(home), "set PLEINAIR_HOME to a folder that you may write to")
     yield tried("run table", lambda: table(home), "move the file away; its runs are lost with it")
@@ -75,9 +77,18 @@ def faiss_build() -> str:
 
 
 def name_of(kind: Kind, choice: EngineChoice) -> str:
-    """Build an engine and give its own id, or its name."""
+    """Build an engine and give its own id, or its name; one on a server is greeted there."""
     built = engine(kind, choice)
+    if greet := getattr(built, "greet", None):
+        return str(greet())
     return str(getattr(getattr(built, "capabilities", built), "id", None) or choice.engine)
+
+
+def judgement(settings: Settings) -> str:
+    """Let the language model judge pictures of which the truth is known."""
+    from pleinair.app.acceptance import accept
+
+    return accept(engine("mllm", settings.mllm))
 
 
 def library(settings: Settings, home: Places) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pleinair.agent.context import Context, carry_on
 from pleinair.app.places import Places
+from pleinair.app.secrecy import refuse_secrets
 from pleinair.app.settings import POCKET, EngineChoice, Settings
 from pleinair.tools import registry
 from pleinair.tools.realrag import Training, require_generator, search_away, training_of
@@ -73,6 +74,7 @@ def check(settings: Settings) -> None:
 
 
 def _check_engine(table: str, kind: Kind, choice: EngineChoice) -> None:
+    refuse_secrets(table, choice.arguments)
     if choice.engine not in (known := registry.names(kind)):
         raise BadInput(f"{table}.engine = {choice.engine!r}: unknown; wanted one of: {', '.join(known)}")
 
@@ -97,6 +99,7 @@ def engine_choices(settings: Settings) -> dict[Kind, EngineChoice]:
 
 def engine(kind: Kind, choice: EngineChoice) -> Any:
     """Build an engine, or give the one that was built for the same table before."""
+    refuse_secrets(kind, choice.arguments)
     return _built(kind, choice.engine, json.dumps(choice.arguments, sort_keys=True))
 
 

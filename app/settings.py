@@ -124,14 +124,20 @@ def profiles() -> dict[str, Path]:
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
 
 
-def read_profile(name: str) -> Tree:
-    """Read a profile by name, or by path when it ends in .toml."""
+def read_profile(name: str, above: tuple[str, ...] = ()) -> Tree:
+    """Read a profile by name, or by path when it ends in .toml; `extends` names the one under it."""
     known = profiles()
     path = Path(name) if name.endswith(".toml") else known.get(name)
     if path is None or not path.is_file():
         choices = ", ".join(known)
         raise BadInput(f"profile = {name!r}: no such profile; wanted one of: {choices}, or a .toml file")
-    return _toml(path)
+    tree = _toml(path)
+    below = tree.pop("extends", None)
+    if below is None:
+        return tree
+    if below in (*above, name):
+        raise BadInput(f"extends = {below!r} (set in: {path}): that profile stands on this one")
+    return _merged(read_profile(str(below), (*above, name)), tree)
 
 
 def assignments(texts: Sequence[str]) -> Tree:

@@ -137,6 +137,22 @@ class OpenAIChat(ChatOpenAI):
 
         return bound | RunnableLambda(reply)
 
+    def greet(self) -> str:
+        """Ask the server which models it has, which costs nothing; raises what a question would."""
+
+        def ask(_: Plan) -> list[str]:
+            try:
+                return [str(one.id) for one in self.root_client.models.list().data]
+            except openai.NotFoundError:
+                return []  # not every server has the list
+            except Exception as error:
+                raise setback(error, self.server) from error
+
+        names = self.patience.ask(ask, self.plan)
+        unlisted = bool(names) and self.server.model not in names
+        hint = f", which lists only {self.server.quote(', '.join(names))}" if unlisted else ""
+        return f"{self.server.model} at {self.server.url}{hint}"
+
     def _generate(
         self,
         messages: list[BaseMessage],

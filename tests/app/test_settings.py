@@ -151,3 +151,18 @@ def test_assignments_read_toml_or_text(text: str, value: Any) -> None:
 def test_an_assignment_needs_key_and_sign(text: str) -> None:
     with pytest.raises(BadInput, match="wanted key=value"):
         assignments([text])
+
+
+def test_a_profile_stands_on_the_one_it_extends(empty: Path) -> None:
+    mine = 'extends = "pocket"\n[retrieval]\nk = 9\n[mllm]\nengine = "openai"\nmodel = "m"\n'
+    (empty / "mine.toml").write_text(mine, encoding="utf-8")
+    settings, pocket = load("mine.toml"), load("pocket")
+    assert (settings.retrieval.k, settings.retrieval.floor) == (9, pocket.retrieval.floor)
+    assert (settings.generator, settings.mllm.arguments) == (pocket.generator, {"model": "m"})
+
+
+def test_a_profile_that_stands_on_itself_is_refused(empty: Path) -> None:
+    (empty / "a.toml").write_text('extends = "b.toml"', encoding="utf-8")
+    (empty / "b.toml").write_text('extends = "a.toml"', encoding="utf-8")
+    with pytest.raises(BadInput, match=r"extends = 'a.toml' \(set in: b.toml\): that profile stands on this"):
+        load("a.toml")
