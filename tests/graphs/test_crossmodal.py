@@ -53,9 +53,8 @@ class Studio:
         **options: Any,
     ) -> None:
         answers = {"subqueries": list(parts or (FINCH, COUPE))}
-        written = iter(["a grey walrus", "I do not say."])
         self.model: HearingChat = hearing(
-            lambda schema, card: answers if schema == "SubQueries" else {"caption": next(written)}
+            lambda schema, card: answers if schema == "SubQueries" else {"caption": "a grey walrus"}
         )
         self.generator = SquareGenerator(slots)
         self.context = Context(
@@ -211,6 +210,15 @@ def test_pictures_without_a_caption_are_captioned_once_and_found(tmp_path: Path)
     assert studio.run().joint == studio.run().joint
     assert studio.model.asked == ["SubQueries", "PictureCaption", "SubQueries"]
     assert [one.hit.id for one in studio.requests[0].references] == ["2.png", "5.png"]
+
+
+def test_a_picture_that_the_model_declines_is_not_asked_for_again(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, captions=4)
+    parts = {"subqueries": [FINCH]}
+    studio.model.policy = lambda schema, *_: parts if schema == "SubQueries" else "I do not say."
+    for _ in range(2):
+        assert studio.end() == ("stopped", UNCHECKED)
+    assert studio.model.asked == ["SubQueries", "PictureCaption", "SubQueries"]
 
 
 def test_captions_keep_to_the_budget(tmp_path: Path) -> None:

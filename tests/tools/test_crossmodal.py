@@ -25,6 +25,8 @@ from pleinair.tools.crossmodal import (
     list_subqueries,
     write_caption,
 )
+from pleinair.tools.pocket.eyes import Sight
+from pleinair.tools.pocket.world import SPECIES
 from pleinair.tools.retrieval.captions import CaptionBook
 from pleinair.tools.retrieval.dense import IndexScorer, LazyScorer, SearchScorer
 from pleinair.tools.retrieval.joint import Joint, retrieve_jointly
@@ -232,6 +234,24 @@ def test_captions_outlive_their_book_but_neither_their_pixels_nor_their_model(tm
     assert other.get(other.key("a.png", retriever, PocketChat())) is None
     bare = [Hit(id="a.png", score=0), Hit(id="b.png", score=0), Hit(id="c.png", score=0, caption="own")]
     assert [one.caption for one in again.filled(bare, retriever, model)] == ["a letter", "", "own"]
+
+
+def test_the_pocket_model_captions_a_picture_with_the_species_it_sees() -> None:
+    class Sees:
+        def __init__(self, **seen: float) -> None:
+            self.seen = {name.replace("_", " "): p for name, p in seen.items()}
+
+        def look(self, image: Image.Image, phrases: Sequence[str]) -> list[Sight]:
+            return [Sight(self.seen.get(phrase, 0.1)) for phrase in phrases]
+
+    model, png = PocketChat(), encode_png(Image.new("RGB", (8, 8), "red"))
+    first, second, third = (species.name for species in SPECIES[:3])
+    seen = {first: 0.8, second: 0.95, third: 0.75}
+    model._loaded = Sees(**{name.replace(" ", "_"): p for name, p in seen.items()})  # type: ignore[assignment]
+    assert write_caption(png, model=model)[0] == f"a photo of a {second} beside a {first}"
+    model._loaded = Sees()  # type: ignore[assignment]
+    with pytest.raises(Refused, match="nothing that I know"):
+        write_caption(png, model=model)
 
 
 def test_the_pocket_model_lists_a_prompts_subjects() -> None:
