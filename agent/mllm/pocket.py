@@ -192,9 +192,10 @@ def rephrase(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments
 
 def rank(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
     """Number the pictures that may show all the text names, the likeliest first."""
-    names = [name for line in wanted(asked, "text").splitlines() for name in subjects({"prompt": line})]
-    sights = [chat.look(png, names) for png in asked["shown"]]
-    likely = {number: min(one.probability for one in seen) for number, seen in enumerate(sights, 1)}
+    lines = wanted(asked, "text").splitlines() or [""]
+    names = [name for line in lines for name in subjects({"prompt": line})]
+    sights = enumerate((chat.look(each, names) for each in asked["shown"]), start=1)
+    likely = {number: min(one.probability for one in seen) for number, seen in sights}
     shown = [number for number, p in likely.items() if p > chat.missing_at]
     return {"order": sorted(shown, key=lambda number: -likely[number])}
 

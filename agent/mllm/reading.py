@@ -18,9 +18,30 @@ from pleinair.tools.types import BadInput, Box
 if TYPE_CHECKING:
     from PIL import Image
 
+    from pleinair.tools.pocket.prompts import Request
+
 Arguments = dict[str, Any]
 FENCE = re.compile(r"```json\s*(.*?)```", re.DOTALL)
 PATCH = 16  # pixels a side of the square that counts as one token
+
+
+class OutsideGrammar(Exception):
+    """The prompt cannot be read; the text says what was wrong."""
+
+
+def subjects(asked: Arguments) -> list[str]:
+    """Read the prompt's subjects, each once; raise as `request` does."""
+    return list(dict.fromkeys(request(asked).subjects))
+
+
+def request(asked: Arguments) -> Request:
+    """Read the prompt; raise OutsideGrammar when it cannot be read."""
+    from pleinair.tools.pocket.prompts import parse_prompt
+
+    try:
+        return parse_prompt(wanted(asked, "prompt"))
+    except ValueError as error:
+        raise OutsideGrammar(str(error)) from error
 
 
 def wanted(asked: Arguments, key: str) -> Any:

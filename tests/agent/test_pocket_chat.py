@@ -11,7 +11,15 @@ from pydantic import BaseModel
 
 from pleinair.agent.mllm.pocket import PocketChat
 from pleinair.agent.mllm.reading import where
-from pleinair.tools.answers import Captions, Critique, Decision, Decomposition, MissingConcepts, Rephrasing
+from pleinair.tools.answers import (
+    Captions,
+    Critique,
+    Decision,
+    Decomposition,
+    MissingConcepts,
+    Ranking,
+    Rephrasing,
+)
 from pleinair.tools.ask import ask
 from pleinair.tools.decompose import decompose
 from pleinair.tools.pocket.eyes import Sight
@@ -112,6 +120,48 @@ def test_missing_concepts_are_those_not_present() -> None:
     blind, _ = ask(model, MissingConcepts, "", card)
     assert seen.concepts == ("velmora finch",)
     assert blind.concepts == ("telma wren", "velmora finch")
+
+
+class ColourEyes(FixedEyes):
+    """See a phrase as likely as the picture is red."""
+
+    def look(self, image: Image.Image, phrases: Sequence[str]) -> list[Sight]:
+        red = image.getpixel((0, 0))[0] / 255  # type: ignore[index]
+        return [Sight(red * self.probabilities.get(phrase, 1.0), None) for phrase in phrases]
+
+
+def reds(*levels: int) -> list[bytes]:
+    return [png(f"rgb({level}, 0, 0)") for level in levels]
+
+
+def test_a_ranking_is_what_the_eyes_see_and_leaves_out_what_they_do_not() -> None:
+    pictures = reds(120, 20, 250, 200)
+    answer, usage = ask(chat(ColourEyes()), Ranking, "", {"text": "a photo of a telma wren"}, pictures)
+    assert answer.order == (3, 4, 1)
+    assert usage.mllm_calls == 1
+    sharp, _ = ask(chat(ColourEyes(), missing_at=0.9), Ranking, "", {"text": "telma wren"}, pictures)
+    assert sharp.order == (3,)
+
+
+@pytest.mark.parametrize(
+    "text", ["a telma wren beside a velmora finch", "a photo of a telma wren\na photo of a velmora finch"]
+)
+def test_a_ranking_wants_all_that_the_text_names(text: str) -> None:
+    eyes = ColourEyes(velmora_finch=0.4)
+    answer, _ = ask(chat(eyes), Ranking, "", {"text": text}, reds(255, 180))
+    assert answer.order == (1,)
+
+
+def test_equals_keep_their_order_and_nothing_seen_is_nothing_named() -> None:
+    same, _ = ask(chat(ColourEyes()), Ranking, "", {"text": "a telma wren"}, reds(200, 200))
+    none, _ = ask(chat(ColourEyes()), Ranking, "", {"text": "a telma wren"}, reds(9, 0))
+    assert (same.order, none.order) == ((1, 2), ())
+
+
+def test_a_ranking_by_words_outside_the_grammar_is_refused() -> None:
+    for text in ("a cat and a dog and a bird", ""):
+        with pytest.raises(Refused, match="cannot read"):
+            ask(chat(ColourEyes()), Ranking, "", {"text": text}, reds(200))
 
 
 def test_captions_stand_alone() -> None:
