@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from pleinair.tools.types import BadInput, Concept, Repair, Row, Value
+from pleinair.tools.types import BadInput, Concept, Hit, Repair, Row, Value
 
 MOST = 16  # things in a list
 MOST_TEXT = 2000  # characters of one text
@@ -65,6 +65,13 @@ class Veto(Value):
 
 class Fix(Choice):
     """Show a concept by this picture from now on."""
+
+
+class Pin(Value):
+    """Bind a concept to the picture that is to show it, until the user says otherwise."""
+
+    concept: str
+    hit: Hit
 
 
 class Finish(Value):

@@ -11,8 +11,10 @@ from langchain_core.messages import message_to_dict as dumped
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from pleinair.agent import ledger
+from pleinair.agent.calls import Pin
 from pleinair.agent.state import Input, State, by_concept, changed
-from pleinair.tools.types import Concept, Hit, Outcome, Reference, Retrieval, Value
+from pleinair.tools.types import Concept, Outcome, Reference, Retrieval, Value
 
 Message = dict[str, Any]  # as LangChain dumps one
 NOTE = "pleinair_note"  # marks a message that the loop wrote and no user
@@ -22,13 +24,6 @@ def said(old: Sequence[Message], new: Sequence[Message]) -> list[Message]:
     """Append messages; the result of a call that has one already changes nothing."""
     answered = {one["data"]["tool_call_id"] for one in old if one["type"] == "tool"}
     return [*old, *(one for one in new if one["data"].get("tool_call_id") not in answered)]
-
-
-class Pin(Value):
-    """Bind a concept to the picture that is to show it, until the user says otherwise."""
-
-    concept: str
-    hit: Hit
 
 
 class Turn(Value):
@@ -108,7 +103,8 @@ def rolled(state: ReactState) -> dict[str, Any]:
 
     The calls and results of an earlier request are left out: what came of them is in its turn.
     """
-    outcome = state.outcome or Outcome(ending="cancelled", reason="it was not finished")
+    best = ledger.best(state.attempts)
+    outcome = state.outcome or Outcome(ending="cancelled", reason="it was not finished", best=best)
     ended = Turn(wish=state.wish or state.prompt, concepts=tuple(state.concepts), outcome=outcome)
     words = [one for one in read(state.messages) if is_user(one) or is_summary(one)]
     return changed(

@@ -16,7 +16,7 @@ from langgraph.runtime import Runtime
 from pleinair.agent import budget, calls, ledger, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
-from pleinair.agent.react_state import Pin, ReactState
+from pleinair.agent.react_state import ReactState
 from pleinair.agent.references import found_hit, prepared, with_given
 from pleinair.agent.state import LookUp, Output, by_number, changed
 from pleinair.tools import registry
@@ -120,7 +120,7 @@ def pin(asked: calls.Fix, runtime: Here) -> Done:
     state = runtime.state
     hit = found_hit(state, asked)
     kept = [one for one in state.pins if one.concept != asked.concept]
-    fixed = Pin(concept=asked.concept, hit=hit)
+    fixed = calls.Pin(concept=asked.concept, hit=hit)
     return result(pinned={asked.concept: hit.id}), changed(pins=[*kept, fixed])
 
 

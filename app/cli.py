@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pleinair.app.cli_chat import chat
 from pleinair.app.cli_runs import runs_app
 from pleinair.app.cli_trace import trace_app
 from pleinair.app.cli_train import train_app
@@ -22,6 +23,7 @@ app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=Fals
 app.add_typer(runs_app, name="runs")
 app.add_typer(trace_app, name="trace")
 app.add_typer(train_app, name="train")
+app.command()(chat)
 
 Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key.")]
 Profile = Annotated[str | None, typer.Option(help="The engines to use; `pocket` needs nothing.")]

@@ -9,10 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pleinair.agent.calls import Pin
 from pleinair.app.engines import check
 from pleinair.app.settings import Settings
 from pleinair.tools import registry
-from pleinair.tools.types import BadInput, Picture, Value
+from pleinair.tools.types import BadInput, Picture, Reference, Value
 
 MAX_PROMPT = 2000  # characters
 MAX_SEED = 2**63 - 1
@@ -27,6 +28,15 @@ class Parent(Value):
     request: dict[str, Any] = {}  # what changes in the request that `step` draws
 
 
+class Thread(Value):
+    """Say which run this one follows in a talk, and what the user wants to see used or not used."""
+
+    after: str = ""
+    vetoes: tuple[str, ...] = ()
+    pins: tuple[Pin, ...] = ()
+    given: tuple[Reference, ...] = ()  # pictures of the user's own, kept in the home
+
+
 class Order(Value):
     """Hold everything that a run depends on; with its seed and the same models it gives the same picture."""
 
@@ -38,6 +48,7 @@ class Order(Value):
     strip_metadata: bool = False
     parent: Parent | None = None
     pictures: tuple[Picture, ...] = ()  # the user's own, kept in the home
+    thread: Thread | None = None  # for a graph that goes on talking
 
     @property
     def slug(self) -> str:

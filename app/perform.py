@@ -13,6 +13,7 @@ from pleinair.app.order import read_order
 from pleinair.app.places import Places
 from pleinair.app.record import Event, Kind, Record
 from pleinair.app.runs import LeaseLost, Run, Runs
+from pleinair.app.thread import carried
 from pleinair.app.work import Work
 from pleinair.tools.types import Attempt, Cancelled, Ending, Outcome, PleinairError, Refused
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pleinair.app.checkpoints import FencedSaver
 
 OnEvent = Callable[[Event], None]
+STEPS = 110  # a picture; `react` may take 17 a reply and 6 replies, and its own rules stop it before
 MODES: Final = ("tasks", "updates", "custom")
 
 
@@ -137,7 +139,7 @@ def start_input(work: Work) -> dict[str, Any]:
     budget = work.order.settings.budget.model_dump(mode="json")
     given = [picture.model_dump(mode="json") for picture in work.order.pictures]
     asked = {"prompt": work.order.prompt, "seed": work.run.seed, "run_id": work.run.id, "budget": budget}
-    return asked | ({"pictures": given} if given else {})
+    return asked | ({"pictures": given} if given else {}) | carried(work)
 
 
 def follow(
@@ -148,7 +150,7 @@ def follow(
     context: Context,
 ) -> None:
     """Stream the graph into the log, stopping between steps when asked to."""
-    steps = 12 * (work.order.settings.budget.attempts + 2)
+    steps = STEPS * (work.order.settings.budget.attempts + 2)
     parts = graph.stream(
         given,
         {**config, "recursion_limit": steps, "max_concurrency": 4},

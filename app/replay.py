@@ -82,6 +82,8 @@ def redraw(record: Path, *, out: str | None = None, on_event: OnEvent | None = N
     order, seed = read_record(record)
     if order.parent:
         raise BadInput(f"{record}: run {order.parent.run} was forked for it; fork that again")
+    if order.thread:
+        raise BadInput(f"{record}: it is of a talk; `pleinair chat --after RUN` goes on with one")
     again = new_order(order.prompt, order.graph, seed, order.settings, out or order.out, order.strip_metadata)
     again = again.model_copy(update={"pictures": require_given(order.pictures, home())})
     return finish(run_table().add(again.model_dump_json(), seed), on_event)

@@ -22,6 +22,7 @@ from pleinair.tools.disk import sweep_parts, write_whole
 from pleinair.tools.types import Attempt, Outcome, Reference
 
 FORMAT = 1  # of the record; raise it with every change that a reader would trip over
+OPTIONAL = ("parent", "pictures", "thread")  # of an order; left out where there is none
 PARTS = ("pleinair", "langgraph", "torch", "diffusers", "open_clip_torch", "pillow")
 
 
@@ -153,7 +154,7 @@ def full_record(facts: Facts, outcome: Outcome) -> dict[str, Any]:
         "format": FORMAT,
         "run": facts.run.id,
         "order": facts.order.model_dump(
-            mode="json", exclude={name for name in ("parent", "pictures") if not getattr(facts.order, name)}
+            mode="json", exclude={name for name in OPTIONAL if not getattr(facts.order, name)}
         ),
         "seed": facts.run.seed,
         "models": facts.models,

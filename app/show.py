@@ -31,6 +31,8 @@ DOING = {
     "retrieve": "Looking things up",
     "select": "Choosing references",
     "generate": "Drawing",
+    "drive": "Thinking",
+    "act": "Working",
     "index": "Indexing the library",
 }
 WIDTH = 28  # characters of a picture, two pixels high each
@@ -60,7 +62,9 @@ class Show:
 
     def event(self, event: Event) -> None:
         """Tell one event."""
-        if event.kind in ("step_started", "progress"):
+        if event.data.get("text"):
+            self._say(shown(str(event.data["text"])))
+        elif event.kind in ("step_started", "progress"):
             self._status.update(doing(event))
         elif event.kind == "step_finished":
             self._step(event)
@@ -79,6 +83,8 @@ class Show:
         for one in data.get("repairs", ()) if event.step == "select" else ():
             self._say(f"[blue]→[/] {shown(said(Repair.model_validate(one)))}")
         for one in data.get("attempts", ()):
+            for repair in one["repairs"] if event.step == "act" and not one["ledger"] else ():
+                self._say(f"[blue]→[/] {shown(said(Repair.model_validate(repair)))}")
             self._attempt(Attempt.model_validate(one))
 
     def _attempt(self, attempt: Attempt) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,10 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from quick import ALONE
+
+from pleinair.agent.mllm.pocket import PocketChat
+from pleinair.agent.mllm.reading import open_picture
 
 Card = dict[str, Any]
 Drive = Callable[[Card, list[BaseMessage]], AIMessage]
@@ -58,3 +63,31 @@ def reply(*calls: tuple[str, dict[str, Any]] | tuple[str, dict[str, Any], str], 
 
 
 reply.count = 0  # type: ignore[attr-defined]
+
+
+class Talker(PocketChat):
+    """Follow the pocket model's rules; see all concepts where a reference was used, else the first one."""
+
+    pause: float = 0.0
+    says: str = ""
+    satisfied: bool = True
+
+    def rows(self, png: bytes | None, concepts: Sequence[str]) -> list[dict[str, Any]]:
+        assert png is not None
+        whole = self.satisfied and open_picture(png).getpixel((0, 0)) != ALONE
+        there = [whole or number == 0 for number in range(len(concepts))]
+        return [
+            {"concept": name, "status": "present" if one else "missing", "confidence": 0.9}
+            for name, one in zip(concepts, there, strict=True)
+        ]
+
+    def _generate(self, messages: list[BaseMessage], *rest: Any, **kwargs: Any) -> ChatResult:
+        time.sleep(self.pause)
+        result = super()._generate(messages, *rest, **kwargs)
+        result.generations[0].message.content = self.says
+        return result
+
+
+def talker(pause: float = 0.0, says: str = "", satisfied: bool = True) -> Talker:
+    """Make a talker from what a profile can hold."""
+    return Talker(pause=pause, says=says, satisfied=satisfied)

@@ -37,6 +37,7 @@ quick = quick:Stripes
 quick = quick:Hashes
 [pleinair.mllm]
 quick = quick:critic
+talker = driving:talker
 """
 
 

@@ -1,0 +1,163 @@
+"""A talk: runs that follow each other, and what the user wants to see used or not used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pleinair.agent.calls import Pin
+from pleinair.app.draw import find, home, run_table
+from pleinair.app.draw import finish as work_on
+from pleinair.app.given import keep_given
+from pleinair.app.order import Thread, chosen_seed, new_order
+from pleinair.app.settings import load
+from pleinair.app.thread import is_talk, state_of
+from pleinair.tools.types import BadInput, Budget, Hit, Picture, Reference
+
+if TYPE_CHECKING:
+    from pleinair.agent.react_state import ReactState
+    from pleinair.app.record import Event
+    from pleinair.app.results import Result
+    from pleinair.app.runs import Run
+
+GRAPH = "react"
+
+
+@dataclass(frozen=True)
+class Found:
+    """One picture that may show a concept, and what is to become of it."""
+
+    concept: str
+    hit: Hit
+    marks: tuple[str, ...]  # of used, pinned, vetoed
+
+
+@dataclass
+class Session:
+    """Hold a talk; every request is a run of its own that goes on from the one before."""
+
+    profile: str | None = None
+    out: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+    runs: list[str] = field(default_factory=list)  # those that may be gone on from, oldest first
+    vetoes: set[str] = field(default_factory=set)
+    pins: dict[str, Hit] = field(default_factory=dict)
+    given: dict[str, Reference] = field(default_factory=dict)
+
+    def submit(self, prompt: str) -> Run:
+        """Check a request and write its row; raises `BadInput`, and nothing was written."""
+        thread = Thread(
+            after=self.runs[-1] if self.runs else "",
+            vetoes=tuple(sorted(self.vetoes)),
+            pins=tuple(Pin(concept=concept, hit=hit) for concept, hit in self.pins.items()),
+            given=tuple(self.given.values()),
+        )
+        order = new_order(prompt, GRAPH, None, load(self.profile, self.overrides), self.out, False)
+        order = order.model_copy(update={"thread": thread})
+        return run_table().add(order.model_dump_json(), chosen_seed(order))
+
+    def finish(self, run: Run, on_event: Callable[[Event], None] | None = None) -> Result:
+        """Work on a request until it ends, and take over what the model has done about references."""
+        try:
+            return work_on(run, on_event)
+        finally:
+            if self._state(run.id):
+                self.runs.append(run.id)
+                self._take_over(run.id)
+
+    def go_on_from(self, name: str) -> None:
+        """Go on from a run, as if nothing had been said after it; raises `BadInput` where that cannot be."""
+        run = find(name)
+        if not is_talk(run) or self._state(run.id) is None:
+            raise BadInput(f"run {run.id}: it is no request of a talk, or it never began")
+        if run.id in self.runs:
+            del self.runs[self.runs.index(run.id) + 1 :]
+        else:
+            self.runs.append(run.id)
+        self._take_over(run.id)
+
+    def fork(self, number: int) -> None:
+        """Go on from the request of this number, counted from 1."""
+        if not 1 <= number <= len(self.runs):
+            raise BadInput(f"request {number}: there are {len(self.runs)}; wanted the number of one of them")
+        self.go_on_from(self.runs[number - 1])
+
+    def found(self) -> list[Found]:
+        """List the pictures that were given or found, concept by concept, best first."""
+        state = self._state(self.runs[-1]) if self.runs else None
+        best = state.outcome.best if state and state.outcome else None
+        used = {one.hit.id for one in best.request.references} if best else set()
+        hits = [(one.concept, one.hit) for one in self.given.values()]
+        hits += [(one.concept, hit) for one in (state.retrievals if state else ()) for hit in one.hits]
+        return [Found(concept, hit, tuple(self._marks(concept, hit, used))) for concept, hit in hits]
+
+    def veto(self, number: int) -> Found:
+        """Forbid a picture of the list, or allow it again."""
+        one = self._numbered(number)
+        self.vetoes ^= {one.hit.id}
+        self.pins = {concept: hit for concept, hit in self.pins.items() if hit.id not in self.vetoes}
+        return one
+
+    def pin(self, number: int) -> Found:
+        """Show a concept by a picture of the list from now on, or let it go again."""
+        one = self._numbered(number)
+        if self.pins.get(one.concept) == one.hit:
+            del self.pins[one.concept]
+        else:
+            self.pins[one.concept] = one.hit
+            self.vetoes.discard(one.hit.id)
+        return one
+
+    def approve(self) -> list[Found]:
+        """Pin what the last picture was drawn from."""
+        used = [one for one in self.found() if "used" in one.marks]
+        self.pins |= {one.concept: one.hit for one in used}
+        return used
+
+    def give(self, file: str, concept: str) -> Picture:
+        """Keep a picture of the user's own to show a concept; raises `BadInput` for a file that is none."""
+        from pleinair.tools.pictures import BadPicture, read_picture
+
+        try:
+            image = read_picture(Path(file).expanduser())
+        except BadPicture as fault:
+            raise BadInput(f"picture {file!r}: {fault}") from fault
+        (picture,) = keep_given([image], home())
+        hit = Hit(id=picture.sha256, score=1.0, caption=Path(file).name, source="given in the talk")
+        self.given[concept] = Reference(concept=concept, hit=hit, picture=picture)
+        return picture
+
+    def limit(self, changes: Mapping[str, Any]) -> Budget:
+        """Set limits of the requests to come, and give them all; raises `BadInput` for one that is none."""
+        wanted = self.overrides | {f"budget.{key}": value for key, value in changes.items()}
+        budget = load(self.profile, wanted).budget
+        if budget.attempts < 1:
+            raise BadInput("budget.attempts = 0: nothing would be drawn; wanted 1 or more")
+        self.overrides = wanted
+        return budget
+
+    def _state(self, run_id: str) -> ReactState | None:
+        return state_of(run_id, home())
+
+    def _take_over(self, run_id: str) -> None:
+        state = self._state(run_id)
+        assert state is not None
+        self.vetoes = set(state.vetoes)
+        self.pins = {one.concept: one.hit for one in state.pins}
+        self.given = {one.concept: one for one in state.given}
+
+    def _marks(self, concept: str, hit: Hit, used: set[str]) -> list[str]:
+        marks = {
+            "used": hit.id in used,
+            "pinned": self.pins.get(concept) == hit,
+            "vetoed": hit.id in self.vetoes,
+        }
+        return [name for name, true in marks.items() if true]
+
+    def _numbered(self, number: int) -> Found:
+        found = self.found()
+        if not 1 <= number <= len(found):
+            raise BadInput(f"reference {number}: there are {len(found)}; `/refs` lists them")
+        return found[number - 1]

@@ -1,0 +1,286 @@
+"""The talk in the terminal: requests that follow each other, and commands between them."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from rich.console import Console
+from typer.testing import CliRunner
+
+from pleinair.app.cli import app
+from pleinair.app.cli_chat import talk
+from pleinair.app.draw import home, resume, run_table
+from pleinair.app.record import read
+from pleinair.app.replay import redraw
+from pleinair.app.results import result_of
+from pleinair.app.runs import Run
+from pleinair.app.session import Session
+from pleinair.app.thread import state_of
+from pleinair.tools.types import BadInput
+
+PROMPT = "a telma wren beside a velmora finch"
+FINCH = "velmora finch"
+
+
+@pytest.fixture
+def talker(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PLEINAIR_MLLM__ENGINE", "talker")
+    return place
+
+
+def say(session: Session, *lines: str | BaseException) -> str:
+    """Say lines and give what was told; an exception is what the reader raises instead."""
+    left, told = iter(lines), io.StringIO()
+
+    def reader(prompt: str) -> str:
+        line = next(left, None)
+        if line is None:
+            raise EOFError
+        if isinstance(line, BaseException):
+            raise line
+        return line
+
+    talk(session, reader, Console(file=told, width=200))
+    return told.getvalue()
+
+
+def runs() -> list[Run]:
+    return run_table().newest(20)[::-1]
+
+
+def references(run: Run) -> list[str]:
+    best = result_of(run).outcome.best
+    assert best is not None
+    return [one.hit.id for one in best.request.references]
+
+
+def prompts() -> list[str]:
+    bests = [result_of(run).outcome.best for run in runs()]
+    return [best.request.prompt for best in bests if best]
+
+
+def numbered(told: str, concept: str) -> dict[str, int]:
+    """Read a list of references: the number of each id."""
+    lines = [line.split() for line in told.splitlines() if f"{concept}:" in line]
+    return {words[3]: int(words[0]) for words in lines}
+
+
+@pytest.mark.usefixtures("talker")
+def test_a_request_is_drawn_in_sight_and_is_a_run() -> None:
+    told = say(Session(), PROMPT)
+    for words in ("must be visible: telma wren, velmora finch", "missing 90%", "Add reference", "accepted:"):
+        assert words in told
+    (run,) = runs()
+    assert run.status == "accepted"
+    assert str(result_of(run).picture) in told
+    assert b"base64" not in home().events(run.id).read_bytes()
+
+
+@pytest.mark.usefixtures("talker")
+def test_a_request_goes_on_from_the_one_before() -> None:
+    say(Session(), PROMPT, "now make it night")
+    first, second = runs()
+    assert prompts() == [PROMPT, f"{PROMPT} at night"]
+    assert references(first) == references(second) != []
+    state = state_of(second.id, home())
+    assert state is not None and len(state.turns) == 1 and len(state.attempts) == 1
+
+
+@pytest.mark.usefixtures("talker")
+def test_not_that_bird_is_a_veto_that_stays() -> None:
+    session = Session()
+    say(session, PROMPT, "not that bird", "now make it snow")
+    first, second, third = map(references, runs())
+    assert first != second == third
+    assert session.vetoes == set(first)
+
+
+@pytest.mark.usefixtures("talker")
+def test_references_are_listed_vetoed_and_pinned() -> None:
+    session = Session()
+    say(session, PROMPT)
+    ids = numbered(say(session, "/refs"), FINCH)
+    (used,) = references(runs()[0])
+    other, third = [id for id in ids if id != used][:2]
+    told = say(session, f"/veto {ids[used]}", f"/pin {ids[third]}", "/refs", "again")
+    assert f"{used} is not used any more." in told
+    assert f"{FINCH} is shown by {third}." in told
+    assert "[used, vetoed]" in told and "[pinned]" in told
+    assert references(runs()[-1]) == [third]
+    told = say(session, f"/veto {ids[used]}", f"/pin {ids[third]}", f"/veto {ids[third]}", "/refs")
+    assert f"{used} is allowed." in told and "no longer bound" in told
+    assert session.vetoes == {third} and not session.pins and other not in session.vetoes
+
+
+@pytest.mark.usefixtures("talker")
+def test_approving_pins_what_was_used() -> None:
+    session = Session()
+    assert "without references" in say(session, "/approve")
+    say(session, PROMPT, "/approve")
+    assert [hit.id for hit in session.pins.values()] == references(runs()[0])
+
+
+@pytest.mark.usefixtures("talker")
+def test_a_fork_forgets_what_came_after() -> None:
+    session = Session()
+    say(session, PROMPT, "now make it night", "not that bird", "/fork 2", "now make it snow")
+    assert prompts()[-1] == f"{PROMPT} in the snow"
+    assert len(session.runs) == 3 and not session.vetoes
+    assert references(runs()[-1]) == references(runs()[0])
+    assert "there are 3" in say(session, "/fork 9")
+
+
+def test_a_picture_of_ones_own_is_used_and_kept(talker: Path) -> None:
+    Image.new("RGB", (16, 16), (9, 200, 9)).save(talker / "my finch.png")
+    session = Session()
+    told = say(session, f"/give 'my finch.png' {FINCH}", PROMPT, "/refs")
+    (talker / "my finch.png").unlink()
+    say(session, "now make it night")
+    first, second = map(references, runs())
+    assert first == second and len(first[0]) == 64
+    assert "my finch.png" in told and "[used]" in told
+
+
+@pytest.mark.usefixtures("talker")
+def test_limits_hold_for_the_requests_to_come() -> None:
+    session = Session(overrides={"mllm.satisfied": False})
+    told = say(session, "/budget attempts=1", PROMPT, "/budget attempts=2", PROMPT, "/budget")
+    assert "attempts 1" in told and "images no limit" in told
+    attempts = [(state_of(run.id, home()) or pytest.fail("no state")).attempts for run in runs()]
+    assert [len(one) for one in attempts] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("/paint", "/paint: no such command; there are: /refs"),
+        ("/veto", "'': wanted a number"),
+        ("/veto 3", "reference 3: there are 0"),
+        ("/fork 1", "request 1: there are 0"),
+        ("/budget attempts=0", "nothing would be drawn"),
+        ("/budget paws=4", "budget.paws = 4"),
+        ("/budget 4", "wanted key=value"),
+        ("/give", "wanted a file and the concept"),
+        ("/give nothing.png a bird", "picture 'nothing.png'"),
+        ("/give 'a b", "No closing quotation"),
+        ("x" * 2001, "2,001 characters"),
+        ("\x1b[2J", "I cannot read this prompt"),
+    ],
+)
+@pytest.mark.usefixtures("talker")
+def test_what_cannot_be_done_is_said_and_the_talk_goes_on(line: str, said: str) -> None:
+    told = say(Session(), line, "/help")
+    assert said in told and "/veto N" in told
+    assert "\x1b" not in told
+
+
+@pytest.mark.usefixtures("talker")
+def test_an_interrupt_between_requests_ends_nothing() -> None:
+    told = say(Session(), KeyboardInterrupt(), "", PROMPT)
+    assert "/quit leaves." in told and "accepted" in told
+    assert "accepted" not in say(Session(), "/quit", PROMPT)
+
+
+@pytest.mark.usefixtures("talker")
+def test_words_of_the_model_are_shown() -> None:
+    told = say(Session(overrides={"mllm.says": "Here \x1b[31myou are"}), PROMPT)
+    assert "Here �[31myou are" in told
+
+
+@pytest.mark.usefixtures("talker")
+def test_a_failed_request_leaves_the_talk_where_it_was() -> None:
+    session = Session()
+    say(session, PROMPT)
+    session.overrides = {"generator.fault": "boom"}
+    assert "failed: RuntimeError: boom" in say(session, "now make it night")
+    session.overrides = {}
+    say(session, "again")
+    assert runs()[-1].status == "accepted"
+
+
+@pytest.mark.usefixtures("talker")
+def test_a_talk_is_gone_on_with_from_its_last_run() -> None:
+    say(Session(), PROMPT, "not that bird")
+    session = Session()
+    session.go_on_from("last")
+    say(session, "now make it night")
+    assert prompts()[-1] == f"{PROMPT} at night"
+    assert references(runs()[-1]) == references(runs()[-2])
+
+
+@pytest.mark.usefixtures("talker")
+def test_a_request_that_waits_is_resumed_with_its_talk() -> None:
+    session = Session()
+    say(session, PROMPT)
+    waiting = session.submit("now make it night")
+    assert resume(waiting.id).outcome.ending == "accepted"
+    assert prompts()[-1] == f"{PROMPT} at night"
+
+
+@pytest.mark.usefixtures("talker")
+def test_a_record_of_a_talk_is_not_drawn_again_alone() -> None:
+    say(Session(), PROMPT)
+    with pytest.raises(BadInput, match="of a talk"):
+        redraw(result_of(runs()[0]).sidecar)
+
+
+@pytest.mark.usefixtures("talker")
+def test_only_a_talk_is_gone_on_with() -> None:
+    from pleinair.app.draw import draw
+
+    run = draw(PROMPT, overrides={"mllm.engine": "quick"})
+    with pytest.raises(BadInput, match="no request of a talk"):
+        Session().go_on_from(run.run_id)
+
+
+@pytest.mark.usefixtures("talker")
+def test_the_command_takes_lines_that_are_piped_in() -> None:
+    done = CliRunner().invoke(app, ["chat"], input=f"{PROMPT}\n/refs\n/quit\n")
+    assert done.exit_code == 0, done.output
+    assert "accepted" in done.output and "[used]" in done.output
+    done = CliRunner().invoke(app, ["chat", "--after", "last"], input="now make it night\n")
+    assert done.exit_code == 0 and prompts()[-1] == f"{PROMPT} at night"
+    assert CliRunner().invoke(app, ["chat", "--after", "nothing"]).exit_code == 2
+
+
+def test_ctrl_c_stops_the_run_and_not_the_program(talker: Path) -> None:
+    command = [sys.executable, "-m", "pleinair.app.cli", "chat", "--set", "mllm.satisfied=false"]
+    slow = ["--set", "mllm.pause=0.3", "--set", "budget.attempts=40"]
+    with subprocess.Popen(
+        [*command, *slow],
+        env=os.environ,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(f"{PROMPT}\n")
+        process.stdin.flush()
+        for line in process.stdout:
+            if "missing" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        process.stdin.write("/help\n/quit\n")
+        process.stdin.close()
+        rest = process.stdout.read()
+    assert process.returncode == 0, rest
+    assert "cancelled: you asked it to stop" in rest and "/veto N" in rest
+    assert runs()[0].status == "cancelled"
+
+
+@pytest.mark.usefixtures("talker")
+def test_the_log_tells_the_talk_without_pixels() -> None:
+    say(Session(), PROMPT, "now make it night")
+    events = read(home().events(runs()[1].id))
+    steps = [event.step for event in events if event.kind == "step_finished"]
+    assert steps[:3] == ["begin", "drive", "act"]
+    heard: Any = next(event.data["messages"] for event in events if event.data.get("messages"))
+    assert json.loads(json.dumps(heard))[0]["data"]["content"] == "now make it night"
