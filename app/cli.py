@@ -112,6 +112,7 @@ def index(
     folder: Annotated[str, typer.Argument(help="A folder of pictures, with or without a metadata.jsonl.")],
     profile: Profile = None,
     setting: Setting = None,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Suggest a floor, by the captions.")] = False,
 ) -> None:
     """Index FOLDER for look-ups; only what changed is read again, and a stopped index goes on."""
     from pleinair.app.index import bring_up_to_date
@@ -120,7 +121,7 @@ def index(
     with explained():
         settings = load(profile, chosen(setting, {"library.folder": folder}))
         with progress_bar("Looking at pictures") as on_index:
-            for line in bring_up_to_date(settings, on_index):
+            for line in bring_up_to_date(settings, on_index, calibrated=calibrate):
                 typer.echo(line)
 
 

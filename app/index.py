@@ -8,16 +8,20 @@ from typing import cast
 from pleinair.app.engines import check, engine, fresh_index, index_folder, library_folder
 from pleinair.app.places import places
 from pleinair.app.settings import Settings
-from pleinair.tools.types import Encoder
+from pleinair.tools.types import Encoder, Retriever
 
 SHOWN = 10  # problems told before the rest is only counted
 
 
-def bring_up_to_date(settings: Settings, on_index: Callable[[int, int], None]) -> Iterator[str]:
+def bring_up_to_date(
+    settings: Settings, on_index: Callable[[int, int], None], *, calibrated: bool = False
+) -> Iterator[str]:
     """Index what is new or changed, then tell what is there and what could not be used.
 
-    Raises `BadInput` when there is no usable picture, `PleinairError` when the disk is full.
+    With `calibrated` also tell which floor the captions suggest; nothing is set by it. Raises `BadInput` when
+    there is no usable picture, or no caption to find a floor from, `PleinairError` when the disk is full.
     """
+    from pleinair.tools.retrieval.index import IndexRetriever
     from pleinair.tools.retrieval.library import Library
 
     check(settings)
@@ -30,3 +34,16 @@ def bring_up_to_date(settings: Settings, on_index: Callable[[int, int], None]) -
     yield from problems[:SHOWN]
     if len(problems) > SHOWN:
         yield f"and {len(problems) - SHOWN} problems more"
+    if calibrated:
+        yield suggested_floor(IndexRetriever(library, index, encoder))
+
+
+def suggested_floor(dense: Retriever) -> str:
+    """Say which floor fits a library, and how often it would be wrong."""
+    from pleinair.tools.retrieval.calibrate import calibrate
+
+    found = calibrate(dense)
+    return (
+        f"retrieval.floor = {found.floor:.3f} by {found.captions} captions: {found.kept:.0%} of them find a "
+        f"picture of their own on or over it, {found.let_in:.0%} another one"
+    )

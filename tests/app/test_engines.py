@@ -1,21 +1,22 @@
 """What the settings make of a library: every way to look it up, and what is refused beforehand."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pleinair.app.engines import build, check, open_retriever
+from pleinair.app.engines import build, check, engine, open_retriever
 from pleinair.app.places import Places
 from pleinair.app.settings import load
 from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput
 
-SECOND = {"retrieval.second.engine": "quick", "retrieval.second.salt": "other"}
+SECOND = {"retrieval__second__engine": "quick", "retrieval__second__salt": "other"}
 
 
-def found(place: Path, query: str, k: int = 6, **overrides: Any) -> list[str]:
+def found(place: Path, query: str, k: int = 6, /, **overrides: Any) -> list[str]:
     keys = {key.replace("__", "."): value for key, value in overrides.items()}
     retriever = open_retriever(load(overrides=keys), Places(place / "home"))
     return [hit.id for hit in retriever.search(query, k)]
@@ -34,7 +35,7 @@ def test_both_takes_three_of_either_encoder_in_turn(place: Path) -> None:
     first = found(place, "number 3", 3)
     second = found(place, "number 3", 3, encoder__salt="other")
     assert first != second
-    both = found(place, "number 3", **{"retrieval.method": "both"} | SECOND)
+    both = found(place, "number 3", retrieval__method="both", **SECOND)
     assert both[:2] == [first[0], second[0]]
     assert set(both) == {*first, *second}
 
@@ -81,3 +82,24 @@ def test_imagerags_options_reach_its_graph(place: Path) -> None:
 def test_what_cannot_be_composed_is_refused(place: Path, overrides: dict[str, Any], words: str) -> None:
     with pytest.raises(BadInput, match=words):
         check(load(overrides=overrides))
+
+
+def test_an_engine_is_loaded_once() -> None:
+    choice = load().encoder
+    assert engine("encoder", choice) is engine("encoder", choice)
+
+
+def test_changed_captions_are_looked_up_as_they_are_now(place: Path) -> None:
+    assert found(place, "number 3", retrieval__method="lexical") == ["3.png"]
+    metadata = place / "library" / "metadata.jsonl"
+    metadata.write_text(metadata.read_text("utf-8").replace("picture 3", "three"), encoding="utf-8")
+    assert found(place, "number 3", retrieval__method="lexical") == []
+
+
+def test_a_floor_is_suggested_from_the_captions(place: Path) -> None:
+    from pleinair.app.index import bring_up_to_date
+
+    settings = load()
+    lines = list(bring_up_to_date(settings, lambda *_: None, calibrated=True))
+    assert re.match(r"retrieval\.floor = -?0\.\d{3} by 6 captions: \d+% of them find a picture", lines[-1])
+    assert len(list(bring_up_to_date(settings, lambda *_: None))) == len(lines) - 1

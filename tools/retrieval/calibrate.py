@@ -1,0 +1,55 @@
+"""Find the floor of a library: the score that best tells a caption's own pictures from all others.
+
+Each caption of a sample is looked up. Its own pictures are those with that very caption, and the best of the
+others stands for what is found when a library lacks a thing. Not covered: a library in which different
+captions say the same; there the others are right too, and the floor comes out too high.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pleinair.tools.types import BadInput, Hit, Retriever, Value
+
+SAMPLE = 200  # captions looked up
+LOOKED_AT = 50  # hits of a caption; its own picture behind them counts as not found
+UNSEEN = -1.0
+
+
+class Calibration(Value):
+    """Give a floor with what it would do to the sample."""
+
+    floor: float  # a cosine similarity, to three decimals
+    captions: int  # in the sample
+    kept: float  # share of captions with a picture of their own on or over the floor
+    let_in: float  # share of captions with another picture there
+
+
+def calibrate(dense: Retriever, sample: int = SAMPLE) -> Calibration:
+    """Choose the floor with the largest `kept` minus `let_in`, in the middle of the gap below it.
+
+    Raise `BadInput` when fewer than two different captions are in the library.
+    """
+    captions = list(dict.fromkeys(entry.caption for entry in dense.entries() if entry.caption.strip()))
+    if len(captions) < 2:
+        raise BadInput(f"A floor is found from captions; the library has {len(captions)}, wanted 2 or more.")
+    chosen = captions[:: -(-len(captions) // sample)]
+    pairs = [_apart(caption, dense.search(caption, LOOKED_AT)) for caption in chosen]
+    own, others = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    best = max(own, key=lambda floor: (_share(own, floor) - _share(others, floor), -floor))
+    below = max((score for score in (*own, *others) if score < best), default=best)
+    floor = math.floor((best + below) / 2 * 1000) / 1000
+    return Calibration(
+        floor=floor, captions=len(chosen), kept=_share(own, floor), let_in=_share(others, floor)
+    )
+
+
+def _apart(caption: str, hits: Sequence[Hit]) -> tuple[float, float]:
+    """Give the best score with this caption and the best with another one."""
+    own = max((hit.score for hit in hits if hit.caption == caption), default=UNSEEN)
+    return own, max((hit.score for hit in hits if hit.caption != caption), default=UNSEEN)
+
+
+def _share(scores: Sequence[float], floor: float) -> float:
+    return sum(score >= floor for score in scores) / len(scores)
