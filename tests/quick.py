@@ -24,7 +24,7 @@ from PIL import Image
 from pleinair.tools.types import Capabilities, Request
 
 if TYPE_CHECKING:
-    from pleinair.tools.types import Vectors
+    from pleinair.tools.types import Features, Vectors
 
 SIZE = 16  # pixels
 STEPS = 3
@@ -77,6 +77,11 @@ class Hashes:
     def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
         return np.stack([unit(image.tobytes() + self.salt) for image in images])
 
+    def encode_patches(self, images: Sequence[Image.Image]) -> Features:
+        corners = [image.crop((x, y, x + 1, y + 1)) for image in images for x in (0, 8) for y in (0, 8)]
+        patches: Features = self.encode_images(corners).reshape(len(images), 4, -1)
+        return patches
+
 
 class Critic(ScriptedChat):
     """See the second concept once a reference was used, or never; or only talk."""
@@ -102,6 +107,8 @@ def answer(schema: str, card: dict[str, Any], second: bool) -> dict[str, Any]:
     """Fill in a schema; the first concept is always there."""
     if schema == "Decomposition":
         return decomposition("first <b>thing</b>", "second thing")
+    if schema == "SubQueries":
+        return {"subqueries": card["prompt"].split(" and ")}
     if schema == "Decision":
         return {"match": second, "why": "a reference shows" if second else "no reference shows"}
     if schema == "MissingConcepts":
