@@ -24,3 +24,9 @@ def test_what_the_page_names_exists(file: str, name: str) -> None:
 def test_imagerag_has_its_fifteen_rows() -> None:
     numbers = re.findall(r"^\| (\d+) \|", "\n".join(ROWS), re.MULTILINE)
     assert [int(number) for number in numbers[:14]] == [*range(1, 14), 15]  # 14 names no code
+
+
+def test_realrag_has_its_thirteen_rows() -> None:
+    page = (ROOT / "evals" / "PAPERS.md").read_text("utf-8").partition("\n## RealRAG\n")[2]
+    numbers = re.findall(r"^\| (\d+) \|", page.partition("\n## ")[0], re.MULTILINE)
+    assert [int(number) for number in numbers] == [*range(1, 14)]
