@@ -15,7 +15,7 @@ from pleinair.app.record import Event, Kind, Record
 from pleinair.app.runs import LeaseLost, Run, Runs
 from pleinair.app.thread import carried
 from pleinair.app.work import Work
-from pleinair.tools.types import Attempt, Cancelled, Ending, Outcome, PleinairError, Refused
+from pleinair.tools.types import Attempt, Cancelled, Ending, Outcome, PleinairError, Refused, Usage
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -56,12 +56,19 @@ def concluded(work: Work) -> Outcome:
     except Cancelled as stop:
         return ended("cancelled", str(stop), work)
     except Refused as refusal:
-        return ended("refused", str(refusal), work)
+        return ended("refused", str(refusal), charged(work, refusal))
     except PleinairError as fault:
-        return ended("failed", str(fault), work)
+        return ended("failed", str(fault), charged(work, fault))
     except Exception as bug:  # the one place where a bug becomes an outcome instead of a crash
         keep_traceback(work)
         return ended("failed", f"{type(bug).__name__}: {bug}", work)
+
+
+def charged(work: Work, fault: PleinairError) -> Work:
+    """Add to the run what was paid in the step that failed, which its checkpoint does not know."""
+    if fault.spent != Usage():
+        work.values["usage"] = [*work.values.get("usage", []), fault.spent.model_dump(mode="json")]
+    return work
 
 
 def ended(ending: Ending, reason: str, work: Work) -> Outcome:

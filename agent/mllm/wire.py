@@ -20,7 +20,8 @@ import httpx2
 
 from pleinair.tools.faults import BadReply, TooLarge
 
-REMAINING: ContextVar[Callable[[], float]] = ContextVar("REMAINING")  # seconds left of the call
+# Seconds left of the call; a request outside of one has ten minutes for each wait.
+REMAINING: ContextVar[Callable[[], float]] = ContextVar("REMAINING", default=lambda: 600.0)
 LARGEST = 4 * 2**20  # bytes of a reply; an answer of ours has a few kilobytes
 PIECE = 64 * 1024  # bytes written before the clock is looked at again
 PLAIN = ("", "identity")
@@ -204,7 +205,7 @@ def check(path: str, body: bytes) -> None:
     if reply.get("error"):
         raise BadReply(f"The server reports an error as if it were an answer: {str(reply['error'])[:200]}.")
     parts = reply.get(wanted)
-    if not (isinstance(parts, list) and parts and all(isinstance(part, dict) for part in parts)):
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
         raise BadReply(f"The server's reply has no {wanted}: {body[:60]!r}.")
-    if wanted == "choices" and not isinstance(parts[0].get("message"), dict):
-        raise BadReply("The server's reply has a choice without a message.")
+    if wanted == "choices" and not (parts and isinstance(parts[0].get("message"), dict)):
+        raise BadReply(f"The server's reply has no choice with a message: {body[:60]!r}.")

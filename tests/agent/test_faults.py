@@ -175,7 +175,7 @@ STOPS: dict[str, tuple[Act, int, type[PleinairError], str]] = {
     "25 broken JSON": (reply(200, BODY[:-5]), 2, BadReply, "is no JSON"),
     "25 a list": (reply(200, [1]), 2, BadReply, "is no JSON object"),
     "26 no body": (reply(200), 2, BadReply, "is no JSON: b''"),
-    "27 no choice": (faults.without("choices", []), 2, BadReply, "has no choices"),
+    "27 no choice": (faults.without("choices", []), 2, BadReply, "has no choice with a message"),
     "28 null for choices": (faults.without("choices"), 2, BadReply, "has no choices"),
     "29 an error as an answer": (
         reply(200, {"error": f"bad {KEY}"}),
@@ -392,6 +392,53 @@ def test_37_the_second_answer_has_more_room(talk: Callable[..., Talk]) -> None:
     with playing(says("{", "length"), GOOD) as server:
         assert talk(server).answer is not None
     assert [request["max_tokens"] for request in server.requests] == [2048, 8192]
+
+
+def response(*content: dict[str, Any], status: str = "completed", why: str = "") -> Act:
+    """Send a reply of the Responses API."""
+    message = {"type": "message", "id": "m", "role": "assistant", "status": status, "content": content}
+    body = {
+        "id": "r",
+        "object": "response",
+        "created_at": 0,
+        "model": "m",
+        "status": status,
+        "incomplete_details": {"reason": why} if why else None,
+        "output": [message] if content else [],
+        "parallel_tool_calls": False,
+        "tool_choice": "auto",
+        "tools": [],
+    }
+    return reply(200, body)
+
+
+PART = {"type": "output_text", "text": YES, "annotations": []}
+RESPONSES: dict[str, tuple[Act, int, type[PleinairError] | None]] = {
+    "an answer": (response(PART), 1, None),
+    "a refusal": (response({"type": "refusal", "refusal": "I must not."}), 1, Refused),
+    "cut off": (response(PART, status="incomplete", why="max_output_tokens"), 2, CutOff),
+    "cut off in thought": (response(status="incomplete", why="max_output_tokens"), 2, CutOff),
+    "filtered": (response(PART, status="incomplete", why="content_filter"), 1, Filtered),
+    "empty": (response(), 2, Empty),
+    "no output": (reply(200, {"id": "r", "object": "response"}), 2, BadReply),
+    "prose": (response(PART | {"text": f"Sure! {YES}"}), 2, Misfit),
+}
+
+
+@pytest.mark.parametrize(("act", "requests", "kind"), RESPONSES.values(), ids=RESPONSES)
+def test_the_responses_api_ends_in_the_same_ways(
+    act: Act, requests: int, kind: type[PleinairError] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    naps = Naps()
+    with playing(act) as server:
+        model = chat("m", base_url=server.url, responses_api=True)
+        model.patience = replace(model.patience, clock=naps.clock, sleep=naps.sleep)
+        held = put(model, naps)
+    assert (type(held.fault) if held.fault else None) is kind, held.fault
+    assert len(server.requests) == requests
+    caps = [request["max_output_tokens"] for request in server.requests]
+    assert caps == ([2048, 8192] if kind is CutOff else [2048] * requests)
 
 
 def test_a_key_that_a_server_repeats_is_not_repeated() -> None:
