@@ -12,6 +12,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -250,3 +251,77 @@ def save(make: Callable[[], Any], folder: Path) -> Path:
     torch.manual_seed(0)
     make().save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+def z_image() -> Any:
+    return diffusers.ZImagePipeline(
+        scheduler=euler(), vae=autoencoder(shift_factor=0.1), text_encoder=qwen3(2), tokenizer=tokenizer(),
+        transformer=diffusers.ZImageTransformer2DModel(
+            in_channels=4, dim=32, n_layers=1, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=16,
+            axes_dims=[4, 6, 6], axes_lens=[1024, 64, 64],
+        ),
+    )  # fmt: skip
+
+
+def branch_sd15() -> Any:
+    return wakened(diffusers.ControlNetModel(**BRANCH, cross_attention_dim=16, **SHOWN))
+
+
+def branch_sdxl() -> Any:
+    return wakened(diffusers.ControlNetModel(**BRANCH, **XL, **SHOWN))
+
+
+def branch_sd3() -> Any:
+    return wakened(diffusers.SD3ControlNetModel(**{**SD3, "num_layers": 1}))
+
+
+def branch_flux1() -> Any:
+    return wakened(diffusers.FluxControlNetModel(**FLUX1))
+
+
+SHOWN = {"conditioning_embedding_out_channels": (8, 8)}  # halves the sides once, as the autoencoder does
+
+
+def wakened(branch: Any) -> Any:
+    """Give a branch that acts: the outputs of a new one are all zero."""
+    with torch.no_grad():
+        for weight in branch.parameters():
+            if not weight.any():
+                weight.normal_(std=0.5)
+    return branch
+
+
+def save_ip_adapter(unet: Any, folder: Path) -> None:
+    """Save an IP-Adapter-plus for a U-Net, in its authors' names, and a picture encoder beside it."""
+    torch.manual_seed(0)
+    width = unet.config.cross_attention_dim
+    crossed = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
+    weights = {f"image_proj.{name}": weight for name, weight in resampler(width).items()}
+    for number, name in enumerate(crossed):
+        size = unet.get_submodule(name.removesuffix(".processor")).to_q.out_features
+        for part in ("to_k_ip", "to_v_ip"):
+            weights[f"ip_adapter.{2 * number + 1}.{part}.weight"] = torch.randn(size, width)
+    (folder / "models").mkdir(parents=True)
+    save_file(weights, folder / "models" / "plus.safetensors")
+    config = transformers.CLIPVisionConfig(**CLIP, num_hidden_layers=2, image_size=32, patch_size=16)
+    encoder = transformers.CLIPVisionModelWithProjection(config)
+    encoder.save_pretrained(folder / "models" / "image_encoder")
+
+
+def resampler(width: int, inside: int = 64) -> dict[str, torch.Tensor]:
+    """Give random weights of IP-Adapter-plus, which has four blocks with heads of 64 in every size."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "latents": (1, 4, inside), "proj_in.weight": (inside, 16), "proj_in.bias": (inside,),
+        "proj_out.weight": (width, inside), "proj_out.bias": (width,),
+        "norm_out.weight": (width,), "norm_out.bias": (width,),
+    }  # fmt: skip
+    for number in range(4):
+        for name, shape in {
+            "0.norm1.weight": (inside,), "0.norm1.bias": (inside,), "0.norm2.weight": (inside,),
+            "0.norm2.bias": (inside,), "0.to_q.weight": (inside, inside),
+            "0.to_kv.weight": (2 * inside, inside), "0.to_out.weight": (inside, inside),
+            "1.0.weight": (inside,), "1.0.bias": (inside,), "1.1.weight": (4 * inside, inside),
+            "1.3.weight": (inside, 4 * inside),
+        }.items():  # fmt: skip
+            shapes[f"layers.{number}.{name}"] = shape
+    return {name: torch.randn(shape) for name, shape in shapes.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 OURS = (
     "prompt",
+    "negative_prompt",
     "height",
     "width",
     "num_inference_steps",
@@ -193,7 +194,7 @@ class DiffusersEngine(ABC):
 
     def _draw(self, request: Request, images: Sequence[Image], on_step: OnStep) -> Image:
         pipeline = self._form(plain=not images)
-        arguments = {**self._arguments(pipeline, request, on_step), **self.options}
+        arguments = {**self._options(pipeline), **self._arguments(pipeline, request, on_step)}
         arguments |= self.conditioning(pipeline, request, images)
         # a scheduler keeps state between calls, so each call gets its own
         pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
@@ -209,7 +210,7 @@ class DiffusersEngine(ABC):
         import torch
 
         family = self.family
-        self._check_call(pipeline, request)
+        self._check_size(pipeline, request)
         call: dict[str, Any] = {
             "prompt": request.prompt,
             "height": request.height,
@@ -228,11 +229,20 @@ class DiffusersEngine(ABC):
             call[family.area] = request.height * request.width
         return call
 
-    def _check_call(self, pipeline: Any, request: Request) -> None:
+    def _check_size(self, pipeline: Any, request: Request) -> None:
         unit = pipeline.vae_scale_factor * self.family.patch
         if request.height % unit or request.width % unit:
             size = f"{request.width} × {request.height}"
             raise BadInput(f"{self.pipeline} draws in multiples of {unit} pixels, asked for {size}.")
-        known = inspect.signature(type(pipeline).__call__).parameters
+
+    def _options(self, pipeline: Any) -> dict[str, Any]:
+        """Give the options that this form has, after a look whether the class itself has all of them."""
+        known, here = arguments_of(self._forms[self.pipeline]), arguments_of(pipeline)
         if unknown := [name for name in self.options if name not in known]:
-            raise BadInput(f"generator.options.{unknown[0]}: {type(pipeline).__name__} has no such argument")
+            raise BadInput(f"generator.options.{unknown[0]}: {self.pipeline} has no such argument")
+        return {name: value for name, value in self.options.items() if name in here}
+
+
+def arguments_of(pipeline: Any) -> Set[str]:
+    """List the arguments of a pipeline's call."""
+    return inspect.signature(type(pipeline).__call__).parameters.keys()

@@ -1,0 +1,112 @@
+"""SD 1.5 and SDXL with an IP-Adapter-plus and a ViT, all of random weights that the test saves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from drawing import REFERENCES, draw, make_reference, make_request, stop_after
+
+from pleinair.tools.diffusion.ip_adapter import IpAdapter, place_masks
+from pleinair.tools.types import BadInput, Cancelled
+
+# diffusers' Euler scheduler, SDXL's own, hands torch's numbers to numpy in the old way
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+CLASSES = {"StableDiffusionPipeline": tiny.sd15, "StableDiffusionXLPipeline": tiny.sdxl}
+
+
+def make_engine(folder: Path, pipeline: str, **settings: Any) -> IpAdapter:
+    given = {
+        "adapter_folder": str(folder / "adapter"),
+        "adapter_subfolder": "models",
+        "adapter_weight": "plus.safetensors",
+        "height": 32,
+        "width": 32,
+        "options": {},
+    }
+    return IpAdapter(str(folder / "base"), pipeline=pipeline, **{**given, **settings})
+
+
+@pytest.fixture(scope="module", params=CLASSES)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp(request.param)
+    tiny.save(CLASSES[request.param], path / "base")
+    tiny.save_ip_adapter(CLASSES[request.param]().unet, path / "adapter")
+    return path
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> IpAdapter:
+    return make_engine(folder, folder.name.rstrip("0123456789"))
+
+
+def test_draws_with_any_number_of_references(engine: IpAdapter) -> None:
+    assert engine.capabilities.slots == 4
+    pictures = [draw(engine, images=REFERENCES[:count]) for count in (0, 1, 4)]
+    assert len({picture.tobytes() for picture in pictures}) == 3
+
+
+def test_without_references_the_adapter_is_off(engine: IpAdapter) -> None:
+    first = draw(engine)
+    draw(engine, images=REFERENCES[:2])
+    assert np.array_equal(first, draw(engine))
+
+
+def test_a_reference_with_a_place_acts_there_only(engine: IpAdapter) -> None:
+    """In latents the adapter changes the left half at one step; the autoencoder spreads it a little."""
+    without = draw(engine, num_inference_steps=1)
+    left = make_reference(box=(0.0, 0.0, 0.25, 1.0))
+    masked = draw(engine, REFERENCES[:1], references=(left,), num_inference_steps=1)
+    change = np.abs(masked.astype(int) - without).sum(axis=(0, 2))
+    assert change[:16].sum() > change[16:].sum()
+    everywhere = draw(engine, REFERENCES[:1], references=(make_reference(),), num_inference_steps=1)
+    assert not np.array_equal(masked, everywhere)
+
+
+def test_two_subjects_each_have_their_place(engine: IpAdapter) -> None:
+    pair = (make_reference("finch", (0, 0, 0.5, 1)), make_reference("coupe", (0.5, 0, 1, 1)))
+    turned = (make_reference("finch", (0.5, 0, 1, 1)), make_reference("coupe", (0, 0, 0.5, 1)))
+    first = draw(engine, REFERENCES[:2], references=pair)
+    assert not np.array_equal(first, draw(engine, REFERENCES[:2], references=turned))
+
+
+def test_cancelling_leaves_the_next_picture_as_it_was(engine: IpAdapter) -> None:
+    before = draw(engine, images=REFERENCES[:1])
+    seen: list[tuple[int, int]] = []
+    with pytest.raises(Cancelled):
+        engine.generate(make_request(), REFERENCES[:1], stop_after(1, seen))
+    assert len(seen) == 1
+    assert np.array_equal(before, draw(engine, images=REFERENCES[:1]))
+
+
+def test_an_over_full_plan_is_refused_before_anything_runs(engine: IpAdapter) -> None:
+    with pytest.raises(BadInput, match="takes 4 references, got 5"):
+        draw(engine, images=REFERENCES[:5])
+
+
+def test_a_negative_prompt_is_heeded(engine: IpAdapter) -> None:
+    assert engine.capabilities.negative_prompt
+    assert not np.array_equal(draw(engine), draw(engine, negative_prompt="coupe"))
+
+
+def test_the_scale_is_part_of_the_name_and_of_the_picture(engine: IpAdapter, folder: Path) -> None:
+    weak = make_engine(folder, engine.pipeline, scale=0.1)
+    assert weak.capabilities.id != engine.capabilities.id
+    assert not np.array_equal(draw(weak, REFERENCES[:1]), draw(engine, REFERENCES[:1]))
+
+
+def test_only_safetensors_are_taken(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"adapter_weight = 'x\.bin': wanted a \.safetensors"):
+        make_engine(tmp_path, "StableDiffusionPipeline", adapter_weight="x.bin")
+
+
+def test_masks_are_full_where_no_place_is_known() -> None:
+    masks = place_masks([None, (0.5, 0, 1, 0.5)], 32, 32)
+    assert masks.shape == (1, 2, 32, 32)
+    assert masks[0, 0].min() == 1
+    assert masks[0, 1].sum() == 16 * 16
+    assert masks[0, 1, 0, 31] == 1

@@ -1,0 +1,152 @@
+"""Which models are opened, from where, and what is refused before a weight is read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from drawing import draw
+
+from pleinair.tools import weights
+from pleinair.tools.diffusion.loading import Source, read_index
+from pleinair.tools.diffusion.text_only import TextOnly
+from pleinair.tools.types import BadInput, PleinairError
+
+COMMIT, OTHER = "a" * 40, "b" * 40
+SD15 = {"pipeline": "StableDiffusionPipeline", "height": 32, "width": 32}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save(tiny.sd15, tmp_path_factory.mktemp("sd15"))
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+@pytest.fixture
+def cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Lay the pipeline into a hub cache as `owner/tiny`, where `main` is one commit."""
+    place = tmp_path / "hub" / "models--owner--tiny"
+    shutil.copytree(folder, place / "snapshots" / COMMIT)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(COMMIT, encoding="utf-8")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return place
+
+
+def edit_index(folder: Path, **changes: Any) -> None:
+    path = folder / "model_index.json"
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **changes}), encoding="utf-8")
+
+
+def test_a_pinned_hub_model_draws_what_its_folder_draws(cache: Path, folder: Path) -> None:
+    pinned = TextOnly(model="owner/tiny", revision=COMMIT, local_files_only=True, **SD15)
+    assert pinned.capabilities.id == f"text_only:owner/tiny@{COMMIT}"
+    assert np.array_equal(draw(pinned), draw(TextOnly(str(folder), **SD15)))
+
+
+@pytest.mark.parametrize("revision", ["", "main", "aaaaaaa", COMMIT.upper()])
+def test_a_revision_that_may_change_is_refused(revision: str) -> None:
+    with pytest.raises(BadInput, match=r"set generator\.revision to a commit of owner/tiny"):
+        TextOnly(model="owner/tiny", revision=revision, **SD15)
+
+
+def test_a_branch_is_taken_on_demand_and_its_commit_recorded(cache: Path) -> None:
+    engine = TextOnly(model="owner/tiny", revision="main", allow_branch=True, **SD15)
+    assert engine.capabilities.id == f"text_only:owner/tiny@{COMMIT}"
+
+
+def test_what_is_not_in_the_cache_is_told_offline(cache: Path) -> None:
+    engine = TextOnly(model="owner/tiny", revision=OTHER, **SD15)
+    with pytest.raises(PleinairError, match=f"owner/tiny at {OTHER} is not in the local cache"):
+        draw(engine)
+
+
+@pytest.mark.parametrize("fields", [{}, {"folder": "x", "model": "owner/tiny"}])
+def test_one_place_is_named(fields: dict[str, str]) -> None:
+    with pytest.raises(BadInput, match=r"Set generator\.folder or generator\.model"):
+        Source(**fields)
+
+
+@pytest.mark.parametrize("model", ["tiny", "https://example.org/x", "a/b/c", "../x/y"])
+def test_an_id_is_an_id(model: str) -> None:
+    with pytest.raises(BadInput, match="wanted a hub id like owner/name"):
+        Source(model=model, revision=COMMIT)
+
+
+def test_messages_name_the_key_that_is_wrong() -> None:
+    with pytest.raises(BadInput, match=r"set generator\.adapter_revision to a commit"):
+        Source(model="owner/tiny", key="adapter_")
+
+
+def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"no model_index\.json"):
+        TextOnly(str(tmp_path), **SD15)
+    with pytest.raises(BadInput, match="No model folder"):
+        TextOnly(str(tmp_path / "nowhere"), **SD15)
+
+
+def test_a_folder_of_another_class_is_refused(folder: Path) -> None:
+    with pytest.raises(BadInput, match="is a StableDiffusionPipeline, not a FluxPipeline"):
+        TextOnly(str(folder), pipeline="FluxPipeline")
+
+
+def test_a_class_without_a_family_is_refused(folder: Path) -> None:
+    with pytest.raises(BadInput, match="pipeline = 'DDPMPipeline': unknown here; wanted one of: Flux2Klein"):
+        TextOnly(str(folder), pipeline="DDPMPipeline")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"_class_name": ["mine", "Mine"]}, {"unet": ["mine", "UNet"]}, {"vae": ["os", "system"]}]
+)
+def test_a_model_that_brings_code_is_refused(copy: Path, changes: dict[str, Any]) -> None:
+    edit_index(copy, **changes)
+    with pytest.raises(BadInput, match="no code from a model is run"):
+        TextOnly(str(copy), **SD15)
+
+
+def test_a_file_of_code_is_refused(copy: Path) -> None:
+    (copy / "unet" / "mine.py").write_text("raise SystemExit", encoding="utf-8")
+    with pytest.raises(BadInput, match="no code from a model is run"):
+        TextOnly(str(copy), **SD15)
+
+
+def test_an_index_that_is_no_json_is_refused(copy: Path) -> None:
+    (copy / "model_index.json").write_text("{", encoding="utf-8")
+    with pytest.raises(BadInput, match="no JSON"):
+        read_index(copy)
+
+
+def test_only_safetensors_are_read(copy: Path) -> None:
+    (file,) = (copy / "unet").glob("*.safetensors")
+    file.rename(file.with_suffix(".bin"))
+    with pytest.raises(BadInput, match="cannot be loaded: .*safetensors"):
+        draw(TextOnly(str(copy), **SD15))
+
+
+def test_a_folder_is_named_by_its_bytes(copy: Path, folder: Path) -> None:
+    assert weights.identity(copy) == weights.identity(folder) == weights.checksum(folder)
+    edit_index(copy, requires_safety_checker=True)
+    assert weights.identity(copy) != weights.identity(folder)
+
+
+def test_a_large_folder_is_named_without_reading_its_tensors(
+    copy: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "SMALL", 4096)
+    short = weights.identity(folder)
+    assert short.startswith("~")
+    (file,) = (copy / "unet").glob("*.safetensors")
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert weights.identity(copy) == short
+    edit_index(copy, requires_safety_checker=True)
+    assert weights.identity(copy) != short

@@ -1,0 +1,232 @@
+"""The real client against a server on this machine that speaks the OpenAI images API."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from email import message_from_bytes
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from drawing import LINEAR, RADIAL, REFERENCES, carry_on, draw, make_request
+from PIL import Image
+
+from pleinair.tools.diffusion.drawing import scaled
+from pleinair.tools.diffusion.remote import OpenAIImages
+from pleinair.tools.faults import BadReply, Filtered, Unavailable
+from pleinair.tools.types import BadInput, Cancelled
+
+Answer = tuple[int, dict[str, Any], dict[str, str]]
+
+
+def encoded(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def picture(image: Image.Image = RADIAL) -> Answer:
+    return 200, {"created": 1, "data": [{"b64_json": encoded(image)}]}, {}
+
+
+def refusal(status: int, code: str = "", headers: dict[str, str] | None = None) -> Answer:
+    return status, {"error": {"message": "because", "code": code}}, headers or {}
+
+
+@dataclass
+class Server:
+    """Hold what is answered next, and what was asked."""
+
+    url: str = ""
+    answers: list[Answer] = field(default_factory=list)
+    asked: list[tuple[str, str, bytes, Message]] = field(default_factory=list)
+
+    def engine(self, **settings: Any) -> OpenAIImages:
+        made = OpenAIImages("m", base_url=self.url, height=32, width=32, **settings)
+        made.sleep = self.slept.append
+        return made
+
+    def __post_init__(self) -> None:
+        self.slept: list[float] = []
+
+    def sent(self) -> dict[str, Any]:
+        """Read the fields of the last request, a form's files as pictures."""
+        _, _, body, headers = self.asked[-1]
+        if headers.get_content_type() == "application/json":
+            return dict(json.loads(body))
+        kind = f"Content-Type: {headers['Content-Type']}\r\n\r\n".encode()
+        parts: dict[str, Any] = {}
+        for part in message_from_bytes(kind + body).walk():
+            if name := part.get_param("name", header="Content-Disposition"):
+                data = part.get_payload(decode=True)
+                assert isinstance(data, bytes)
+                value = Image.open(io.BytesIO(data)) if part.get_filename() else data.decode()
+                parts.setdefault(str(name), []).append(value)
+        return parts
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    state = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            state.asked.append((self.path, self.headers["Authorization"], body, self.headers))
+            status, reply, headers = state.answers.pop(0)
+            self.send_response(status)
+            for name, value in {"Content-Type": "application/json", **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(json.dumps(reply).encode())
+
+        def log_message(self, *_: Any) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        state.url = f"http://127.0.0.1:{http.server_address[1]}/v1"
+        yield state
+        http.shutdown()
+        thread.join()
+
+
+def test_text_alone_asks_for_a_generation(server: Server) -> None:
+    server.answers = [picture()]
+    drawn = server.engine(options={"quality": "low"}).generate(make_request(), (), carry_on)
+    assert drawn.tobytes() == RADIAL.tobytes()
+    path, key, _, _ = server.asked[0]
+    assert (path, key) == ("/v1/images/generations", "Bearer secret")
+    assert server.sent() == {"model": "m", "prompt": "a finch", "n": 1, "size": "32x32", "quality": "low"}
+
+
+def test_references_ask_for_an_edit_with_all_of_them_in_order(server: Server) -> None:
+    server.answers = [picture()]
+    engine = server.engine(slots=2, reference_size=64)
+    engine.generate(make_request(), [RADIAL, LINEAR], carry_on)
+    assert server.asked[0][0] == "/v1/images/edits"
+    sent = server.sent()
+    assert sent["prompt"] == ["a finch"]
+    first, second = sent["image[]"]
+    assert first.tobytes() == scaled(RADIAL, 64).tobytes()
+    assert second.tobytes() == scaled(LINEAR, 64).tobytes()
+
+
+def test_diffusion_servers_are_told_seed_steps_and_guidance(server: Server) -> None:
+    server.answers = [picture(), picture()]
+    engine = server.engine(diffusion=True, options={"response_format": "b64_json"})
+    draw(engine, seed=7, negative_prompt="ice")
+    sent = server.sent()
+    assert (sent["seed"], sent["num_inference_steps"], sent["guidance_scale"]) == (7, 2, 2.0)
+    assert (sent["negative_prompt"], sent["response_format"]) == ("ice", "b64_json")
+    draw(engine, REFERENCES[:1], seed=8)
+    assert server.sent()["seed"] == ["8"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error", "text"),
+    [
+        (401, "invalid_api_key", Unavailable, "no key from OPENAI_API_KEY"),
+        (403, "", Unavailable, "may not use 'm'"),
+        (404, "model_not_found", Unavailable, "no model 'm'"),
+        (400, "invalid_value", BadInput, r"called the request wrong \(400\): .*because"),
+        (422, "", BadInput, "because"),
+        (400, "moderation_blocked", Filtered, "declined the picture"),
+        (400, "content_policy_violation", Filtered, "because"),
+        (429, "insufficient_quota", Unavailable, "no credit left"),
+    ],
+)
+def test_a_lasting_refusal_is_told_at_once(
+    server: Server, status: int, code: str, error: type[Exception], text: str
+) -> None:
+    server.answers = [refusal(status, code)]
+    with pytest.raises(error, match=text):
+        draw(server.engine())
+    assert (len(server.asked), server.slept) == (1, [])
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_what_passes_is_tried_again(server: Server, status: int) -> None:
+    server.answers = [refusal(status), refusal(status, headers={"Retry-After": "7"}), picture()]
+    assert draw(server.engine()).shape == (256, 256, 3)
+    assert server.slept == [1.0, 7.0]
+
+
+def test_tries_end(server: Server) -> None:
+    server.answers = [refusal(500)] * 3
+    with pytest.raises(Unavailable, match="failed with 500.*Tried 3 times"):
+        draw(server.engine())
+    assert len(server.asked) == 3
+
+
+def test_a_wait_beyond_the_deadline_is_not_begun(server: Server) -> None:
+    server.answers = [refusal(429, headers={"Retry-After": "100"})]
+    with pytest.raises(Unavailable, match="asks for fewer requests"):
+        draw(server.engine(deadline=50.0))
+    assert server.slept == []
+
+
+def test_a_run_that_is_stopped_pays_for_no_other_try(server: Server) -> None:
+    server.answers = [refusal(500), picture()]
+    seen: list[tuple[int, int]] = []
+
+    def stop_at_the_second(done: int, total: int) -> None:
+        seen.append((done, total))
+        if len(seen) == 2:
+            raise Cancelled("stop")
+
+    with pytest.raises(Cancelled):
+        server.engine().generate(make_request(), (), stop_at_the_second)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"created": 1, "data": []},
+        {"created": 1},
+        {"created": 1, "data": [{"url": "http://192.0.2.1/picture.png"}]},
+        {"created": 1, "data": [{"b64_json": "no base64"}]},
+        {"created": 1, "data": [{"b64_json": base64.b64encode(b"no picture").decode()}]},
+    ],
+)
+def test_a_reply_without_a_picture_is_a_fault(server: Server, reply: dict[str, Any]) -> None:
+    server.answers = [(200, reply, {})]
+    with pytest.raises(BadReply):
+        draw(server.engine())
+    assert len(server.asked) == 1
+
+
+def test_a_server_that_is_not_there_is_named(server: Server) -> None:
+    engine = OpenAIImages("m", base_url="http://127.0.0.1:9/v1", tries=1)
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9/v1 cannot be reached"):
+        draw(engine)
+
+
+def test_openai_is_not_asked_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(Unavailable, match="set the environment variable OPENAI_API_KEY"):
+        draw(OpenAIImages("gpt-image-1"))
+
+
+def test_an_over_full_plan_is_refused_before_anything_is_sent(server: Server) -> None:
+    with pytest.raises(BadInput, match="takes 2 references, got 3"):
+        draw(server.engine(slots=2), REFERENCES[:3])
+    with pytest.raises(BadInput, match="no negative prompt"):
+        draw(server.engine(), negative_prompt="ice")
+    assert not server.asked
+
+
+def test_settings_that_cannot_be_meant_are_refused() -> None:
+    with pytest.raises(BadInput, match="slots = 17: wanted 0 to 16"):
+        OpenAIImages("m", slots=17)
+    with pytest.raises(BadInput, match="base_url = 'localhost'"):
+        OpenAIImages("m", base_url="localhost")

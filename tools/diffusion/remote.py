@@ -1,0 +1,176 @@
+"""Pictures by the OpenAI images API: OpenAI itself, vLLM-Omni, SGLang-Diffusion, and others that speak it.
+
+Without references it asks for a generation, with some for an edit of several input pictures. Not covered:
+masks, streamed previews, pictures by address (they are never followed), and prices.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pleinair.tools.diffusion.drawing import OnStep, scaled
+from pleinair.tools.diffusion.refusals import Passing, explain
+from pleinair.tools.faults import BadReply, Unavailable
+from pleinair.tools.pictures import read_picture
+from pleinair.tools.types import BadInput, Capabilities, PleinairError, Request
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+OPENAI = "https://api.openai.com/v1"
+MOST = 16  # input pictures that OpenAI takes
+
+
+@dataclass(eq=False)
+class OpenAIImages:
+    """Draw on a server; one request a picture, repeated only after what passes by itself.
+
+    Args:
+        model: the server's name of the model.
+        base_url: the server, up to `/v1`.
+        key_variable: the environment variable with the key; other servers than OpenAI need none.
+        slots: references for one picture; 0 where the model has no edits.
+        height: of the pictures in pixels, like `width`; what comes back may differ.
+        diffusion: whether the server takes seed, steps, guidance and negative prompt (vLLM-Omni, SGLang).
+        reference_size: longest side in pixels that a reference is scaled down to.
+        tries: of one picture, after 429, 5xx and lost connections.
+        deadline: seconds for one picture with all its tries.
+        options: further fields of the request, such as quality or response_format.
+    """
+
+    model: str
+    _: KW_ONLY
+    base_url: str = OPENAI
+    key_variable: str = "OPENAI_API_KEY"
+    slots: int = 4
+    height: int = 1024
+    width: int = 1024
+    num_inference_steps: int = 1
+    guidance_scale: float = 1.0
+    diffusion: bool = False
+    reference_size: int = 1024
+    tries: int = 3
+    deadline: float = 300.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    sleep: Callable[[float], None] = field(default=time.sleep, init=False)
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without asking the server; raise `BadInput`."""
+        if not self.base_url.startswith(("http://", "https://")):
+            raise BadInput(f"generator.base_url = {self.base_url!r}: wanted http://… or https://…")
+        if not 0 <= self.slots <= MOST:
+            raise BadInput(f"generator.slots = {self.slots}: wanted 0 to {MOST}")
+        self.capabilities = Capabilities(
+            id=f"openai_images:{self.model}@{self.base_url}",
+            slots=self.slots,
+            negative_prompt=self.diffusion,
+            height=self.height,
+            width=self.width,
+            num_inference_steps=self.num_inference_steps,
+            guidance_scale=self.guidance_scale,
+        )
+
+    def generate(self, request: Request, images: Sequence[Image], on_step: OnStep) -> Image:
+        """Draw one picture; a server without seeds gives another one each time.
+
+        Args:
+            request: what is drawn; seed, steps and guidance are sent to diffusion servers only.
+            images: the references' pictures, sent as PNG.
+            on_step: told (0, 1) before each try, where it may raise to stop, and (1, 1) at the end.
+
+        Raises:
+            BadInput: more references than slots, or a request that the server calls wrong.
+            Refused: the server's filter declined it.
+            Unavailable: no key, no server, no such model, or no time left; the text says what to do.
+            BadReply: what came back is no picture.
+        """
+        able = self.capabilities
+        if len(images) > able.slots:
+            raise BadInput(f"`{able.id}` takes {able.slots} references, got {len(images)}.")
+        if request.negative_prompt and not able.negative_prompt:
+            raise BadInput(f"`{able.id}` has no negative prompt, got {request.negative_prompt!r}.")
+        files = [png(scaled(image, self.reference_size), number) for number, image in enumerate(images)]
+        reply = self._ask(request, files, on_step)
+        on_step(1, 1)
+        return decoded(reply, able.id)
+
+    def _ask(self, request: Request, files: Sequence[Any], on_step: OnStep) -> Any:
+        ends = time.monotonic() + self.deadline
+        client = self._client()
+        for number in range(1, self.tries + 1):
+            on_step(0, 1)
+            left = ends - time.monotonic()
+            try:
+                return self._send(client.with_options(timeout=max(left, 0.1)), request, files)
+            except Passing as fault:
+                pause = fault.wait if fault.wait is not None else 2.0 ** (number - 1)
+                if number == self.tries or time.monotonic() + pause > ends:
+                    raise Unavailable(f"{fault} Tried {number} times.") from fault
+            self.sleep(pause)
+        raise AssertionError("the last try returns or raises")
+
+    def _send(self, client: Any, request: Request, files: Sequence[Any]) -> Any:
+        from openai import OpenAIError
+
+        fields: dict[str, Any] = {
+            "model": self.model,
+            "prompt": request.prompt,
+            "n": 1,
+            "size": f"{request.width}x{request.height}",
+            **self.options,
+        }
+        if self.diffusion:
+            fields["extra_body"] = steering(request)
+        try:
+            return (
+                client.images.edit(image=list(files), **fields) if files else client.images.generate(**fields)
+            )
+        except OpenAIError as error:
+            raise explain(error, self.model, self.base_url, self.key_variable) from error
+
+    def _client(self) -> Any:
+        from openai import OpenAI
+
+        key = os.environ.get(self.key_variable)
+        if not key and self.base_url == OPENAI:
+            raise Unavailable(f"No key for {OPENAI}: set the environment variable {self.key_variable}.")
+        return OpenAI(api_key=key or "none", base_url=self.base_url, max_retries=0)
+
+
+def steering(request: Request) -> dict[str, Any]:
+    """Give the fields that diffusion servers take beside OpenAI's own."""
+    fields = {
+        "seed": request.seed,
+        "num_inference_steps": request.num_inference_steps,
+        "guidance_scale": request.guidance_scale,
+    }
+    return {**fields, **({"negative_prompt": request.negative_prompt} if request.negative_prompt else {})}
+
+
+def png(image: Image, number: int) -> tuple[str, bytes, str]:
+    """Encode a reference as a file of a form."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return f"reference-{number + 1}.png", file.getvalue(), "image/png"
+
+
+def decoded(reply: Any, engine: str) -> Image:
+    """Read the picture of a reply, or raise `BadReply`."""
+    data = getattr(reply, "data", None) or []
+    text = getattr(data[0], "b64_json", None) if data else None
+    if not text:
+        raise BadReply(
+            f"`{engine}` sent no picture in its reply. If the server gives addresses, set "
+            "generator.options.response_format = 'b64_json': addresses are not followed."
+        )
+    try:
+        return read_picture(base64.b64decode(text, validate=True))
+    except (binascii.Error, PleinairError) as error:
+        raise BadReply(f"`{engine}` sent something that is no picture: {error}") from error
