@@ -74,7 +74,7 @@ def test_python_names_exist(block: str) -> None:
 def test_file_map_names_every_folder() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     mapped = re.findall(r"^\| `(\w+)/` \|", readme, re.MULTILINE)
-    assert set(mapped) == {*LAYERS, "tests"}
+    assert set(mapped) == {*LAYERS, "tests", "examples"}
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,0 +1,20 @@
+"""Draw a prompt from Python: `python examples/draw.py "a saverel wren in the snow"`."""
+
+import sys
+
+from pleinair.app.draw import draw
+
+
+def main(prompt: str = "a saverel wren in the snow") -> None:
+    """Draw, and say how it ended and whose pictures were used."""
+    result = draw(prompt, seed=1, overrides={"budget.attempts": 2})
+    print(f"{result.outcome.ending}: {result.outcome.reason}")
+    best = result.outcome.best
+    for reference in best.request.references if best else ():
+        hit = reference.hit
+        print(f"{reference.concept} was drawn from {hit.id} ({hit.license}, {hit.author})")
+    print(result.picture)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,33 @@
+"""Follow a graph live, from an event loop: `python examples/stream.py "a saverel wren in the snow"`."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+from pleinair.app.draw import home
+from pleinair.app.engines import build
+from pleinair.app.settings import load
+from pleinair.graphs.pleinair import graph
+from pleinair.tools.artifacts import ArtifactStore
+
+
+async def follow(prompt: str) -> None:
+    """Print every diffusion step, and what each node of the graph changed."""
+    context = build(load(), home(), ArtifactStore(Path("out/store")))
+    given: Any = {"prompt": prompt, "seed": 1, "run_id": "stream", "budget": {"attempts": 2}}
+    async for part in graph.astream(given, context=context, stream_mode=["updates", "custom"], version="v2"):
+        if part["type"] == "custom":
+            print(f"  {part['data']}")
+        elif part["type"] == "updates":
+            for node, change in part["data"].items():
+                print(node, ", ".join(change or ()))
+
+
+def main(prompt: str = "a saverel wren in the snow") -> None:
+    """Follow one drawing."""
+    asyncio.run(follow(prompt))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
