@@ -171,6 +171,13 @@ def test_top_k_ranks_by_the_dense_score_alone() -> None:
     assert ids(find(pareto="top_k", k=3)) == ["b.png", "c.png", "d.png"]
 
 
+def test_the_pareto_set_covers_what_can_be_covered_and_top_k_may_not() -> None:
+    subqueries = (FINCH, COUPE, "walrus")
+    assert find(*subqueries).coverage(subqueries) == 1
+    assert find(*subqueries, pareto="top_k", k=1).coverage(subqueries) == 0.5
+    assert find("walrus").coverage(("walrus",)) == 1
+
+
 def test_without_the_dense_stage_a_lot_decides_and_nothing_is_scored() -> None:
     scorer = Table()
     drawn = {tuple(ids(find(scorer=scorer, dense=False, seed=seed))) for seed in range(40)}

@@ -37,6 +37,15 @@ class Joint(Value):
     uncovered: tuple[str, ...]  # sub-queries that no caption contains
     warning: str = ""
 
+    def coverage(self, subqueries: Sequence[str]) -> float:
+        """Give the share of the sub-queries in captions that a member's caption contains; 1 where none is.
+
+        Meaningless without the sparse stage, as nobody has looked at captions then.
+        """
+        coverable = set(subqueries) - set(self.uncovered)
+        served = {one for member in self.members for one in member.satisfied}
+        return len(coverable & served) / len(coverable) if coverable else 1.0
+
 
 def retrieve_jointly(
     entries: Sequence[Hit],
