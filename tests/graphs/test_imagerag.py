@@ -1,5 +1,6 @@
 """ImageRAG with scripted engines: the paper's default, its modes and its switches."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from pleinair.agent.state import Output
 from pleinair.graphs.imagerag import builder, graph
 from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.imagerag import DECIDE_EDIT, ImageRAGOptions
+from pleinair.tools.retrieval.lexical import CaptionOrder
+from pleinair.tools.retrieval.rerank import Both
 from pleinair.tools.types import BadInput, Budget, Hit, ModelFault, Picture, Request
 
 PROMPT = "a finch by a coupe"
@@ -368,3 +371,32 @@ def test_the_model_orders_the_hits_while_questions_are_left(
     output = studio.run(budget=Budget(mllm_calls=calls))
     assert (studio.used[1], studio.model.asked.count("Ranking")) == ([used], asked)
     assert sum(one.mllm_calls for one in output.usage) == 3 + asked
+
+
+def shelf(*names: str, **captions: str) -> ListRetriever:
+    """Find these for the finch's caption, best first."""
+    hits = [
+        Hit(id=name, score=0.9 - place / 10, caption=captions.get(name, ""))
+        for place, name in enumerate(names)
+    ]
+    return ListRetriever({"a photo of a finch": hits})
+
+
+def test_the_model_orders_the_three_best_of_either_encoder(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("finch", Ranking=[{"order": [4, 2]}]), rerank=True)
+    both = Both(shelf("a", "b", "c", "d"), shelf("v", "w", "x", "y"))
+    studio.context = replace(studio.context, retriever=both)
+    output = studio.run()
+    assert [hit.id for hit in output.retrievals[0].hits] == ["w", "v", "a", "b", "c", "x"]
+    assert studio.used[1] == ["w"]
+    (pictures,) = shown(studio.model.conversation("Ranking"))
+    assert len(pictures) == 6
+
+
+def test_words_of_captions_order_the_hits_without_a_question(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("finch"))
+    found = shelf("car", "wren", "bird", car="a car", wren="a wren", bird="a finch on a twig")
+    studio.context = replace(studio.context, retriever=CaptionOrder(found))
+    assert [hit.id for hit in studio.run().retrievals[0].hits] == ["bird"]
+    assert studio.used[1] == ["bird"]
+    assert "Ranking" not in studio.model.asked

@@ -1,4 +1,4 @@
-"""The encoder engine with a model of SigLIP's make, tiny and untrained, built on the spot."""
+"""The encoder engine with models of SigLIP's and of CLIP's make, tiny and untrained, built on the spot."""
 
 from __future__ import annotations
 
@@ -61,19 +61,24 @@ def save_tokenizer(folder: Path) -> None:
     fast.save_pretrained(folder)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def save(place: Path, model_cfg: dict[str, Any], kind: str) -> Any:
+    """Save a model with chance weights as open_clip does, and give it."""
     import open_clip
 
-    place = tmp_path_factory.mktemp("siglip")
-    config: dict[str, Any] = {"model_cfg": MODEL, "preprocess_cfg": PICTURES}
+    config = {"model_cfg": model_cfg, "preprocess_cfg": PICTURES}
     (place / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
-    save_tokenizer(place)
     torch.manual_seed(0)
     model = open_clip.create_model(f"local-dir:{place}", load_weights=False)
-    assert type(model).__name__ == "CustomTextCLIP"
-    assert model.logit_bias is not None
+    assert type(model).__name__ == kind
     save_file(model.state_dict(), place / "open_clip_model.safetensors")
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("siglip")
+    save_tokenizer(place)
+    assert save(place, MODEL, "CustomTextCLIP").logit_bias is not None
     return place
 
 
@@ -114,3 +119,23 @@ def test_the_id_follows_the_weights(folder: Path, encoder: OpenClipEncoder, tmp_
     weights = {name: torch.rand_like(tensor) for name, tensor in encoder._model.state_dict().items()}
     save_file(weights, other / "open_clip_model.safetensors")
     assert OpenClipEncoder(f"local-dir:{other}", device="cpu").id != encoder.id
+
+
+CLIP = {  # as open_clip's ViT-B-32, but small; its texts and their tokens are of full size
+    "embed_dim": WIDTH,
+    "vision_cfg": {"image_size": 64, "layers": 1, "width": WIDTH, "head_width": 32, "patch_size": 32},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": WIDTH, "heads": 2, "layers": 1},
+}
+
+
+def test_a_caption_over_clips_77_tokens_is_cut_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path, CLIP, "CLIP")
+    clip = OpenClipEncoder(f"local-dir:{tmp_path}", device="cpu")
+    with caplog.at_level(logging.WARNING):
+        rows = clip.encode_text(["cat " * 75, "cat " * 76, "a dog's bowl " * 40])
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+    said = [record.args for record in caplog.records if record.args]
+    assert said == [(77, "cat " * 76), (77, "a dog's bowl " * 40)]
+    assert clip.encode_images([Image.new("L", (50, 70))]).shape == (1, WIDTH)
