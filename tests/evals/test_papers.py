@@ -30,3 +30,9 @@ def test_realrag_has_its_thirteen_rows() -> None:
     page = (ROOT / "evals" / "PAPERS.md").read_text("utf-8").partition("\n## RealRAG\n")[2]
     numbers = re.findall(r"^\| (\d+) \|", page.partition("\n## ")[0], re.MULTILINE)
     assert [int(number) for number in numbers] == [*range(1, 14)]
+
+
+def test_crossmodal_has_its_fifteen_rows() -> None:
+    page = (ROOT / "evals" / "PAPERS.md").read_text("utf-8").partition("\n## Cross-modal RAG\n")[2]
+    numbers = re.findall(r"^\| (\d+) \|", page.partition("\n## ")[0], re.MULTILINE)
+    assert [int(number) for number in numbers] == [*range(1, 16)]
