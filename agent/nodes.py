@@ -195,7 +195,9 @@ def new_request(
     able = context.generator.capabilities
     return Request(
         prompt=prompt or state.prompt,
-        references=references,
+        references=selection.placed(references, rows_of(ledger.best(state.attempts)))
+        if able.boxes
+        else references,
         height=able.height,
         width=able.width,
         num_inference_steps=able.num_inference_steps,

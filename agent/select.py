@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pleinair.tools.types import Hit, Reference
+from pleinair.tools.types import Hit, Reference, Row
 
 Scores = Mapping[str, float]  # concept -> score of one picture for it
 
@@ -34,6 +34,12 @@ def select(candidates: Mapping[str, Sequence[Hit]], slots: int) -> list[Pick]:
     if len(wanted) <= slots:
         return [Pick(concept, hits[0]) for concept, hits in wanted.items()]
     return cover(wanted, slots)
+
+
+def placed(references: Iterable[Reference], rows: Iterable[Row]) -> tuple[Reference, ...]:
+    """Give each reference the place of its concept in the picture that is repaired; unknown is everywhere."""
+    boxes = {row.concept: row.box for row in rows}
+    return tuple(one.model_copy(update={"box": boxes.get(one.concept)}) for one in references)
 
 
 def once(picks: Iterable[Pick]) -> list[Pick]:

@@ -5,8 +5,8 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pleinair.agent.select import dominates, in_order, pareto, score_table, select
-from pleinair.tools.types import Hit, Picture, Reference
+from pleinair.agent.select import dominates, in_order, pareto, placed, score_table, select
+from pleinair.tools.types import Hit, Picture, Reference, Row
 
 
 def hit(id: str, score: float) -> Hit:
@@ -30,11 +30,23 @@ def test_one_slot_goes_to_the_picture_that_shows_both() -> None:
     assert {(pick.concept, pick.hit.id) for pick in picks} == {("finch", "both"), ("coupe", "both")}
 
 
-def test_references_follow_their_concepts_and_strangers_come_last() -> None:
-    def reference(concept: str) -> Reference:
-        picture = Picture(sha256="0" * 64, width=1, height=1)
-        return Reference(concept=concept, hit=hit(concept, 0.5), picture=picture)
+def reference(concept: str) -> Reference:
+    picture = Picture(sha256="0" * 64, width=1, height=1)
+    return Reference(concept=concept, hit=hit(concept, 0.5), picture=picture)
 
+
+def test_a_reference_acts_where_its_concept_was_seen() -> None:
+    box = (0.0, 0.0, 0.5, 1.0)
+    rows = [
+        Row(concept="finch", status="present", confidence=0.9, box=box),
+        Row(concept="coupe", status="missing", confidence=0.9),
+    ]
+    before = reference("coupe").model_copy(update={"box": box})
+    finch, coupe, stranger = placed([reference("finch"), before, reference("stranger")], rows)
+    assert (finch.box, coupe.box, stranger.box) == (box, None, None)
+
+
+def test_references_follow_their_concepts_and_strangers_come_last() -> None:
     given = [reference(name) for name in ("stranger", "coupe", "other", "finch")]
     ordered = [one.concept for one in in_order(given, ["finch", "absent", "coupe"])]
     assert ordered == ["finch", "coupe", "stranger", "other"]
