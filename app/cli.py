@@ -19,6 +19,7 @@ from pleinair.app.progress import progress_bar
 from pleinair.app.watch import work_on
 
 HELP = f"Draw pictures from references: look at what is missing, look it up, draw again.\n\n{EXITS}"
+GRAPHS = "pleinair, react, imagerag, crossmodal, realrag, direct"
 app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(runs_app, name="runs")
 app.add_typer(trace_app, name="trace")
@@ -56,7 +57,7 @@ def root(
 @app.command(help=f"Draw PROMPT; `-` reads it from standard input.\n\n{EXITS}")
 def draw(
     prompt: Annotated[str, typer.Argument(help="What to draw, up to 2,000 characters.")],
-    graph: Annotated[str, typer.Option(help="The steps to take: pleinair, imagerag, direct.")] = "pleinair",
+    graph: Annotated[str, typer.Option(help=f"The steps to take: {GRAPHS}.")] = "pleinair",
     profile: Profile = None,
     library: Annotated[str | None, typer.Option(help="The folder of pictures to look into.")] = None,
     seed: Annotated[int | None, typer.Option(help="Repeat a drawing; drawn if left out.")] = None,

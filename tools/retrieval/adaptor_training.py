@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,7 +77,7 @@ class Bank:
 
 def break_down(
     captions: Mapping[str, str], folder: Path, model: BaseChatModel, most: int | None = None
-) -> Iterator[Example | None]:
+) -> Generator[Example | None, None, None]:
     """Yield a picture's example, or None where the model declined its caption or may not be asked.
 
     `captions` are by picture id, and `most` is how many questions may be put. Each answer is a line of
@@ -176,7 +176,7 @@ def step(
     cosines = net.cosines(net.gather(bank.features([one.id for one in batch])), asked)
     loss = contrast(cosines, matches(batch, texts))
     optimizer.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return float(loss.detach())
 
