@@ -1,0 +1,58 @@
+"""Every packaged profile names engines that exist, arguments that they have, and models at a commit."""
+
+import re
+
+import pytest
+
+from pleinair.app.engines import check, engine
+from pleinair.app.settings import Settings, load, profiles
+from pleinair.tools.types import BadInput, Generator
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+HUB = ("in_context", "ip_adapter", "controlnet", "text_only")
+NAMES = sorted(set(profiles()) - {"pocket", "openai"})
+PARTS = ("", "adapter_", "controlnet_")
+
+
+def commits(settings: Settings) -> list[str]:
+    """List the revisions of the hub models that a generator loads."""
+    table = settings.generator.arguments
+    return [str(table[f"{part}revision"]) for part in PARTS if f"{part}revision" in table]
+
+
+@pytest.fixture(params=NAMES)
+def settings(request: pytest.FixtureRequest) -> Settings:
+    return load(str(request.param))
+
+
+def test_its_engines_are_installed(settings: Settings) -> None:
+    check(settings)
+
+
+def test_its_generator_is_built_or_asks_for_a_commit(settings: Settings) -> None:
+    """Nothing is downloaded: weights are loaded at the first picture."""
+    if settings.generator.engine not in HUB or all(map(COMMIT.fullmatch, commits(settings))):
+        built: Generator = engine("generator", settings.generator)
+        table = settings.generator.arguments
+        assert built.capabilities.slots == table.get("slots", built.capabilities.slots)
+        assert (built.capabilities.height, built.capabilities.width) == (table["height"], table["width"])
+    else:
+        with pytest.raises(BadInput, match=r"set generator\.\w*revision to a commit of"):
+            engine("generator", settings.generator)
+
+
+def test_a_profile_with_a_commit_to_fill_in_takes_one_by_setting(settings: Settings) -> None:
+    table = settings.generator.arguments
+    given = {f"generator.{part}revision": "a" * 40 for part in PARTS if table.get(f"{part}revision") == ""}
+    filled = load(settings.profile, given)
+    built: Generator = engine("generator", filled.generator)
+    assert all(commit in built.capabilities.id for commit in commits(filled))
+
+
+def test_hub_models_are_never_named_by_a_branch(settings: Settings) -> None:
+    assert all(commit == "" or COMMIT.fullmatch(commit) for commit in commits(settings))
+
+
+def test_all_profiles_share_their_encoder_and_language_model(settings: Settings) -> None:
+    first = load(NAMES[0])
+    assert (settings.encoder, settings.mllm) == (first.encoder, first.mllm)
