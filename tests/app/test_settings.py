@@ -74,7 +74,27 @@ def test_home_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(load(), Settings)
 
 
+def test_the_options_of_a_graph_are_a_table(empty: Path) -> None:
+    (empty / "pleinair.toml").write_text('[imagerag]\nmode = "generation"\nrounds = 2', encoding="utf-8")
+    options = load(overrides={"imagerag.rounds": 3}).imagerag
+    assert (options.mode, options.rounds, options.captions) == ("generation", 3, 1)
+
+
+def test_retrieval_is_composed_by_a_table(empty: Path) -> None:
+    text = '[retrieval]\nmethod = "both"\nlicenses = ["CC0-1.0"]\n[retrieval.second]\nengine = "open_clip"'
+    (empty / "pleinair.toml").write_text(text + '\nmodel = "ViT-B-16-SigLIP"', encoding="utf-8")
+    knobs = load(overrides={"retrieval.rerank": "bm25"}).retrieval
+    assert (knobs.method, knobs.rerank, knobs.licenses) == ("both", "bm25", ("CC0-1.0",))
+    assert knobs.second is not None
+    assert knobs.second.arguments == {"model": "ViT-B-16-SigLIP"}
+
+
 BAD_KEYS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"imagerag.mode": "fast"}, ("imagerag.mode = 'fast'", "--set", "'draft_first' or 'generation'")),
+    ({"imagerag.x": 1}, ("imagerag.x = 1", "unknown key; wanted one of: mode, retrieve_by")),
+    ({"retrieval.method": "best"}, ("retrieval.method = 'best'", "'dense', 'lexical'")),
+    ({"retrieval.licenses": "CC0"}, ("retrieval.licenses = 'CC0'", "valid tuple")),
+    ({"retrieval.second.model": "x"}, ("retrieval.second.engine = nothing", "required")),
     ({"retrieval.k": 0}, ("retrieval.k = 0", "--set", "greater than or equal to 1")),
     ({"retrieval.k": "many"}, ("retrieval.k = 'many'", "valid integer")),
     ({"retrieval.floor": 2}, ("retrieval.floor = 2", "less than or equal to 1")),
