@@ -53,22 +53,14 @@ def ask(
 ) -> tuple[Answer, Usage]:
     """Ask for one `schema`; `card` is the data, fenced as JSON so that it reads as data.
 
-    An answer that does not fit is asked for once more, with what was wrong with it, if that may be paid for.
-
-    Args:
-        model: a chat model that can bind tools.
-        schema: what the answer must be; its docstring is the question's last word.
-        instruction: what to do, in a system message.
-        card: prompt, concepts and captions; never mixed into the instruction.
-        images: PNG bytes, shown in this order after the card.
-        history: earlier turns of the same conversation, oldest first.
-        calls: how many calls may be spent; with 1 there is no second question.
-        check: says what is wrong with an answer that fits the schema, or nothing.
+    The schema's docstring is the question's last word; the instruction goes into a system message, and the
+    images, PNG bytes, follow the card in their order. `check` says what is wrong with an answer that fits
+    the schema. An answer that does not fit is asked for once more, with what was wrong with it, if `calls`
+    allow it.
 
     Raises:
-        Refused: the model declined, or answered in prose twice; the text is its own.
-        Misfit: the answer did not fit, and neither did the second one.
-        ModelFault: there is no answer: it was cut off, or empty.
+        Refused: the model declined, or answered in prose every time; the text is its own.
+        Misfit: no answer fitted.
         PleinairError: whatever the model raises; all errors say in `spent` what was paid.
     """
     reply, usage = put(model, schema, messages(instruction, card, images, history))
@@ -80,10 +72,10 @@ def ask(
             raise
         again = card | {"your_last_answer": said(fault), "what_is_wrong_with_it": str(fault)[:KEPT]}
     with on_top_of(usage):
-        reply, more = put(model, schema, messages(f"{instruction} {REPAIR}", again, images, history))
-    usage = added(usage, more)
-    with on_top_of(usage):
-        return checked(read(reply, schema), check), usage
+        answer, more = ask(
+            model, schema, f"{instruction} {REPAIR}", again, images, history, calls=1, check=check
+        )
+    return answer, added(usage, more)
 
 
 def checked(answer: Answer, check: Callable[[Answer], str]) -> Answer:

@@ -43,53 +43,29 @@ NO_KEY = "none"  # what a server that wants no key is sent
 
 
 def chat(
-    model: str,
-    base_url: str = "",
-    key_variable: str = "OPENAI_API_KEY",
-    answers: Answers = "json_schema",
-    responses_api: bool = False,
-    deadline: float = 180.0,
-    silence: float = 90.0,
-    tries: int = 3,
-    max_tokens: int = 2048,
-    side: int = 512,
-    detail: Detail = "low",
-    sends_temperature: bool = True,
-    prices: Mapping[str, Any] | None = None,
+    model: str,  # the server's name for it
+    base_url: str = "",  # up to and with /v1; OPENAI_BASE_URL or else OpenAI's own where it is empty
+    key_variable: str = "OPENAI_API_KEY",  # the environment variable that holds the key
+    answers: Answers = "json_schema",  # "function_calling" for servers that know no schemas
+    responses_api: bool = False,  # instead of Chat Completions
+    deadline: float = 180.0,  # seconds for a call with all its tries and pauses
+    silence: float = 90.0,  # seconds without a byte, after which a try is given up
+    tries: int = 3,  # where the trouble passes by itself
+    max_tokens: int = 2048,  # of an answer, raised once where it was cut off; 0 leaves it to the server
+    side: int = 512,  # pixels; larger pictures are scaled down to it
+    detail: Detail = "low",  # how closely a picture is read, where the server knows that
+    sends_temperature: bool = True,  # False for a model that takes none
+    prices: Mapping[str, Any] | None = None,  # the user's own lines of the price table
 ) -> OpenAIChat:
-    """Make the model.
-
-    Args:
-        model: the server's name for it.
-        base_url: the server, up to and with /v1; OPENAI_BASE_URL or OpenAI's own where it is empty.
-        key_variable: the environment variable that holds the key.
-        answers: how a structured answer is asked for; "function_calling" for servers without JSON schema.
-        responses_api: speak the Responses API instead of Chat Completions.
-        deadline: seconds for a call with all its tries.
-        silence: seconds that the server may keep silent in one try.
-        tries: how often a passing trouble is met.
-        max_tokens: cap of an answer, raised once where it was too low; 0 leaves it to the server.
-        side: pixels; larger pictures are scaled down to it.
-        detail: how closely a picture is read, where the server knows that.
-        sends_temperature: whether the model takes one.
-        prices: the user's own lines of the price table.
+    """Make the model from what a profile says.
 
     Raises:
         BadInput: an argument is not usable, or OpenAI's own server is asked without a key.
     """
-    url = checked_url(base_url or os.environ.get("OPENAI_BASE_URL", "") or OFFICIAL)
-    server = Server(url, checked_name(model), key_variable, os.environ.get(key_variable, ""))
-    if not server.key and url == OFFICIAL:
-        raise BadInput(f"mllm: {url} wants a key; set the environment variable {key_variable}")
+    server = named(model, base_url, key_variable)
     return OpenAIChat(
-        model=server.model,
-        api_key=SecretStr(server.key or NO_KEY),
-        base_url=url,
-        http_client=httpx2.Client(transport=Wire(), headers={"accept-encoding": "identity"}),
-        timeout=positive("silence", silence),
-        max_retries=0,
+        **connection(server, positive("silence", silence)),
         use_responses_api=responses_api,
-        disable_streaming=True,
         server=server,
         patience=Patience(deadline=positive("deadline", deadline), tries=int(positive("tries", tries))),
         plan=Plan(cap=max_tokens, side=int(positive("side", side))),
@@ -98,6 +74,28 @@ def chat(
         detail=one_of("detail", detail, ("low", "high", "auto")),
         sends_temperature=sends_temperature,
     )
+
+
+def named(model: str, base_url: str, key_variable: str) -> Server:
+    """Find out who is asked, and with which key."""
+    url = checked_url(base_url or os.environ.get("OPENAI_BASE_URL", "") or OFFICIAL)
+    server = Server(url, checked_name(model), key_variable, os.environ.get(key_variable, ""))
+    if not server.key and url == OFFICIAL:
+        raise BadInput(f"mllm: {url} wants a key; set the environment variable {key_variable}")
+    return server
+
+
+def connection(server: Server, silence: float) -> dict[str, Any]:
+    """Give ChatOpenAI's own arguments: no tries of its own, no streaming, and no way but ours."""
+    return {
+        "model": server.model,
+        "api_key": SecretStr(server.key or NO_KEY),
+        "base_url": server.url,
+        "http_client": httpx2.Client(transport=Wire(), headers={"accept-encoding": "identity"}),
+        "timeout": silence,
+        "max_retries": 0,
+        "disable_streaming": True,
+    }
 
 
 class OpenAIChat(ChatOpenAI):
