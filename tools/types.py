@@ -24,6 +24,7 @@ Box = tuple[float, float, float, float]  # x0, y0, x1, y1 as fractions of width 
 Status = Literal["present", "missing", "unsure"]
 Action = Literal["reword", "new_seed", "add_reference", "swap_reference"]
 Ending = Literal["accepted", "stopped", "refused", "cancelled", "failed"]
+OnStep = Callable[[int, int], None]  # told the steps done and the steps in all; may raise to stop
 
 
 class Value(BaseModel):
@@ -171,14 +172,12 @@ class Capabilities(Value):
 
 
 class Generator(Protocol):
-    """Draw one picture at a time; `on_step(done, total)` may raise to stop between steps."""
+    """Draw one picture at a time; `on_step` is called between steps."""
 
     @property
     def capabilities(self) -> Capabilities: ...
 
-    def generate(
-        self, request: Request, images: Sequence[Image], on_step: Callable[[int, int], None]
-    ) -> Image: ...
+    def generate(self, request: Request, images: Sequence[Image], on_step: OnStep) -> Image: ...
 
 
 class Encoder(Protocol):
@@ -193,10 +192,7 @@ class Encoder(Protocol):
 
 
 class Retriever(Protocol):
-    """Find up to `k` library pictures for a query, best first, and open one by its id.
-
-    `entries` gives every usable picture of the library in the library's order, each with score 0.
-    """
+    """Find up to `k` pictures for a query, best first; open one by its id; list all in order, at score 0."""
 
     def search(self, query: str, k: int) -> list[Hit]: ...
 
