@@ -58,7 +58,7 @@ def _steps(told: list[StateSnapshot], now: dict[str, Any]) -> list[Step]:
     """Pair each state with the one after it."""
     counts, steps = Counter[str](), list[Step]()
     most = max(len(now.get("attempts", ())) - 1, 0)
-    for before, after in zip(told, [*(one.values for one in told[1:]), now], strict=True):
+    for before, after in zip(told, [*(one.values for one in told[1:]), now], strict=False):
         nodes = sorted({task.name for task in before.tasks} - {"__start__"})
         counts.update(nodes)
         if nodes:

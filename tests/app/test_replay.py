@@ -15,9 +15,12 @@ from pleinair.app.replay import redraw, replay
 from pleinair.app.results import Result
 from pleinair.tools.artifacts import BadArtifact
 from pleinair.tools.types import BadInput
+from pleinair.tools.weights import SHIPPED
 
 PROMPT = "two things"
 NEVER = {"mllm.satisfied": False}
+PARTS = ("generator", "encoder", "eyes")
+TRAINED = all(list((SHIPPED / part).rglob("*.safetensors")) for part in PARTS)
 
 
 @pytest.fixture
@@ -144,6 +147,30 @@ def test_pictures_carry_their_story_and_a_record_drawn_anew_gives_the_same(place
         again = redraw(first.sidecar, out=str(place / "again"))
         assert pixels(again.picture) == pixels(first.picture)
         assert again.run_id != first.run_id
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TRAINED, reason="pocket models not trained yet")
+def test_the_pocket_models_give_the_same_pixels_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    first = draw("a velmora finch in the snow", seed=1, overrides={"budget.attempts": 2})
+    replayed = replay(first.run_id, str(tmp_path / "replayed"))
+    again = redraw(first.sidecar, out=str(tmp_path / "again"))
+    branch = fork(first.run_id, "critique:1", out=str(tmp_path / "fork"))
+    for other in (replayed, again, branch):
+        assert pixels(other.picture) == pixels(first.picture)
+        assert other.outcome.reason == first.outcome.reason
+    drawn = {result.run_id: attempts(result) for result in (first, again, branch)}
+    assert drawn[first.run_id] == drawn[again.run_id] == drawn[branch.run_id]
+
+
+def attempts(result: Result) -> list[str]:
+    """Give the names of all pictures of a run."""
+    told = json.loads(result.sidecar.read_text(encoding="utf-8"))
+    return [one["picture"]["sha256"] for one in told["attempts"]]
 
 
 def test_a_record_that_is_none_is_refused(drawn: Result, place: Path) -> None:

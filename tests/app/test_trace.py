@@ -1,13 +1,18 @@
-"""Storyboards: one file, nothing from outside, every text escaped, also of runs that have not ended."""
+"""Traces: a storyboard is one file that needs nothing, and a terminal is told the same as a program."""
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner, Result
 
-from pleinair.app.draw import draw, finish, home, run_table, submit
+from pleinair.app.cli import app
+from pleinair.app.difference import differ
+from pleinair.app.draw import draw, find, finish, home, run_table, submit
+from pleinair.app.fork import fork
 from pleinair.app.record import Event
 from pleinair.app.runs import Run
 from pleinair.app.trace import export
@@ -147,3 +152,120 @@ def test_a_run_that_has_not_begun_has_no_story(place: Path) -> None:
 def test_only_two_kinds_of_file(drawn: Run, place: Path) -> None:
     with pytest.raises(BadInput, match=r"ends in \.html or \.png"):
         export(drawn, home(), place / "run.pdf")
+
+
+def call(*words: str) -> Result:
+    return CliRunner().invoke(app, words)
+
+
+def test_a_terminal_is_told_every_attempt(drawn: Run) -> None:
+    told = call("trace", "show", "last").stdout
+    for words in (
+        f"Run {drawn.id}",
+        "spent        2 pictures, 3 questions",
+        "Draft\n",
+        "Attempt 1 ★ best",
+        "second thing ← 2.png, score 0.29, rank 1 of 4; CC0-1.0, <i>Nobody</i>, https://example.org/2?a=1&b=2",
+        "not picked   second thing ← 1.png",
+        "○ second thing: missing 90%",
+        "decision     Add reference for “second thing”: no reference was tried yet",
+        "decision     Accepted: every concept is present",
+        "decompose:1 draft:1 1 picture, 1 question",
+        "critique:2",
+    ):
+        assert words in told
+
+
+def test_what_attempts_spent_is_what_the_run_spent(drawn: Run) -> None:
+    told = json.loads(call("trace", "show", drawn.id, "--json").stdout)
+    each = [one["usage"] for one in told["attempts"]]
+    assert [sum(one["mllm_calls"] for one in usage) for usage in each] == [2, 1]
+    assert sorted(map(str, sum(each, []))) == sorted(map(str, told["usage"]))
+
+
+def test_a_program_is_told_the_same(drawn: Run) -> None:
+    told = json.loads(call("trace", "show", drawn.id, "--json").stdout)
+    assert (told["run"], told["status"], told["graph"], told["seed"]) == (drawn.id, "accepted", "pleinair", 7)
+    draft, second = told["attempts"]
+    assert (draft["best"], second["best"]) == (False, True)
+    assert Path(second["file"]).exists()
+    assert second["credits"][0]["license"] == "CC0-1.0" and len(second["not_picked"]) == 3
+    assert told["steps"][1] == {"names": ["critique:1"], "attempt": 0}
+
+
+def test_a_fork_says_whose_it_is_and_keeps_the_old_look_ups_in_place(drawn: Run) -> None:
+    fork(drawn.id, "critique:2", overrides={"mllm.satisfied": False})
+    told = json.loads(call("trace", "show", "last", "--json").stdout)
+    assert told["parent"] == {"run": drawn.id, "step": "critique:2"}
+    assert [len(one["not_picked"]) for one in told["attempts"]] == [0, 3, 0]
+    assert f"fork         of {drawn.id} at critique:2" in call("trace", "show", "last").stdout
+
+
+def test_nothing_steers_the_terminal(place: Path) -> None:
+    draw("two \x1b[2Jthings", seed=7)
+    told = call("trace", "show", "last").stdout
+    assert "\x1b" not in told and "two �[2Jthings" in told
+
+
+def test_equal_runs_do_not_differ(drawn: Run) -> None:
+    again = draw(PROMPT, seed=7, out="elsewhere")
+    assert differ(drawn.id, again.run_id) == []
+    done = call("trace", "diff", drawn.id, "last")
+    assert (done.exit_code, done.stdout) == (0, "")
+
+
+def test_what_differs_is_named(drawn: Run) -> None:
+    other = fork(drawn.id, "critique:1", seed=8, overrides={"mllm.satisfied": False, "budget.attempts": 2})
+    done = call("trace", "diff", drawn.id, other.run_id)
+    assert done.exit_code == 1
+    lines = done.stdout.splitlines()
+    for line in (
+        "seed: 7 → 8",
+        "settings · mllm · satisfied: – → False",
+        "settings · budget · attempts: 3 → 2",
+        "attempt 1 · seed: 7 → 8",
+        "attempt 1 · ledger · second thing: present 90% → missing 90%",
+        "ending: accepted → stopped",
+        "best: 1 → 0",
+    ):
+        assert line in lines
+    assert not [line for line in lines if line.startswith(("prompt", "draft", "graph"))]
+    told = json.loads(call("trace", "diff", drawn.id, other.run_id, "--json").stdout)
+    assert {"what": "seed", "first": "7", "second": "8"} in told
+
+
+def test_another_prompt_and_other_references_differ(drawn: Run, place: Path) -> None:
+    (place / "library" / "2.png").unlink()
+    found = {one.what: (one.first, one.second) for one in differ(drawn.id, draw("others", seed=7).run_id)}
+    assert found["prompt"] == (PROMPT, "others")
+    assert found["attempt 1 · reference · second thing"][1].startswith("1.png ")
+    assert "attempt 1 · picture" in found
+
+
+def test_a_run_that_has_not_ended_is_compared_as_far_as_it_got(drawn: Run) -> None:
+    found = {one.what: one.second for one in differ(drawn.id, submit(PROMPT, seed=7).id)}
+    assert (found["ending"], found["draft · picture"]) == ("waiting", "–")
+
+
+def test_a_run_is_found_by_its_beginning_or_as_the_last(drawn: Run) -> None:
+    assert find("last") == find(drawn.id[:-3]) == find(drawn.id) == drawn
+    other = submit(PROMPT)
+    shared = drawn.id[:8] if drawn.id[:8] == other.id[:8] else "2"
+    for name, words in ((shared, "more than one begins so"), ("", "there is none"), ("x", "there is none")):
+        with pytest.raises(BadInput, match=words):
+            find(name)
+    assert find("last") == other
+
+
+@pytest.mark.parametrize(
+    "words", [("show", "x"), ("diff", "last", "x"), ("replay", "x"), ("export", "x", "a.png")]
+)
+def test_an_unknown_run_is_bad_input(place: Path, words: tuple[str, ...]) -> None:
+    done = call("trace", *words)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("command", ["show", "diff", "replay", "fork", "export"])
+def test_every_command_has_help(command: str) -> None:
+    done = call("trace", command, "--help")
+    assert done.exit_code == 0 and "RUN" in done.stdout
