@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pleinair.tools.types import BadInput, ModelFault, Refused
+from pleinair.tools.types import BadInput, ModelFault, OnStep, Refused
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-OnStep = Callable[[int, int], None]
 
 
 def watched(on_step: OnStep, total: int, engine: str) -> Callable[..., dict[str, Any]]:

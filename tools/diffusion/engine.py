@@ -14,11 +14,11 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pleinair.tools.diffusion.drawing import OnStep, seeded, to_picture, watched
+from pleinair.tools.diffusion.drawing import seeded, to_picture, watched
 from pleinair.tools.diffusion.families import Family, family_of
 from pleinair.tools.diffusion.loading import Source, check_class, fetch_pipeline, open_pipeline, plain_form
 from pleinair.tools.diffusion.placement import DTYPES, RUNGS, Ladder, find_device, find_dtype
-from pleinair.tools.types import BadInput, Capabilities, Request
+from pleinair.tools.types import BadInput, Capabilities, OnStep, Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image

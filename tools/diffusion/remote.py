@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pleinair.tools.diffusion.drawing import OnStep, scaled
+from pleinair.tools.diffusion.drawing import scaled
 from pleinair.tools.diffusion.refusals import Passing, explain
 from pleinair.tools.faults import BadReply, Unavailable
 from pleinair.tools.pictures import read_picture
-from pleinair.tools.types import BadInput, Capabilities, PleinairError, Request
+from pleinair.tools.types import BadInput, Capabilities, OnStep, PleinairError, Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image

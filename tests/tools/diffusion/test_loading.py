@@ -18,7 +18,7 @@ from pleinair.tools.diffusion.text_only import TextOnly
 from pleinair.tools.types import BadInput, PleinairError
 
 COMMIT, OTHER = "a" * 40, "b" * 40
-SD15 = {"pipeline": "StableDiffusionPipeline", "height": 32, "width": 32}
+SD15: dict[str, Any] = {"pipeline": "StableDiffusionPipeline", "height": 32, "width": 32}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_what_is_not_in_the_cache_is_told_offline(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("fields", [{}, {"folder": "x", "model": "owner/tiny"}])
-def test_one_place_is_named(fields: dict[str, str]) -> None:
+def test_one_place_is_named(fields: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match=r"Set generator\.folder or generator\.model"):
         Source(**fields)
 
