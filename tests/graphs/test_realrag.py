@@ -183,7 +183,7 @@ def test_without_a_budget_nothing_is_looked_up(tmp_path: Path, budget: Budget, r
 
 def test_a_stopped_run_keeps_what_it_found(tmp_path: Path) -> None:
     studio = Studio(tmp_path)
-    saved = builder.compile(checkpointer=InMemorySaver(), interrupt_before=["generate"])
+    saved: Any = builder.compile(checkpointer=InMemorySaver(), interrupt_before=["generate"])
     thread: Any = {"configurable": {"thread_id": "1"}}
     saved.invoke(changed(prompt=PROMPT), thread, context=studio.context)
     studio.retriever.hits = {PROMPT: [Hit(id="new.png", score=1.0)]}

@@ -123,7 +123,8 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def loss(*, negatives: torch.Tensor | None = NEGATIVES, **options: Any) -> float:
-    return float(reflective_loss(TEXTS, IMAGES, negatives, **{"others": OTHERS, "tau": 0.5} | options))
+    given: dict[str, Any] = {"others": OTHERS, "tau": 0.5, **options}
+    return float(reflective_loss(TEXTS, IMAGES, negatives, **given))
 
 
 def test_the_loss_is_equation_8() -> None:
@@ -323,7 +324,6 @@ def test_a_stopped_training_ends_as_an_uninterrupted_one(bench: Bench, stop: int
     card, folder = bench.card(lesson, **choices), bench.folder / "stopped"
     running = train(lesson, card, folder)
     assert [next(running)[0] for _ in range(stop)] == list(range(1, stop + 1))
-    running.close()
     gone_on = [epoch for epoch, _ in train(lesson, card, folder)]
     assert gone_on == list(range(stop // 2 * 2 + 1, 6))
     last = "epoch-005.safetensors"
