@@ -13,8 +13,8 @@ from itertools import takewhile
 from time import perf_counter
 from typing import Literal
 
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
-from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 from langgraph.types import Overwrite, Send
 
@@ -62,12 +62,18 @@ def asked(state: ReactState, context: Context) -> tuple[Verdict, Usage]:
     """Put the conversation to the model and judge its reply; one that failed is paid for too."""
     started = perf_counter()
     try:
-        reply = context.model.bind_tools(toolbox.tools()).invoke(conversation(state, context))
+        reply = whole(context.model).bind_tools(toolbox.tools()).invoke(conversation(state, context))
     except (Refused, ModelFault) as fault:
         paid = added(fault.spent, Usage(mllm_calls=1, seconds=perf_counter() - started))
         refused = str(fault) if isinstance(fault, Refused) else ""
         return unheard(str(fault), refused), paid
     return vet(reply, current(state.messages), toolbox.objection), cost(reply, perf_counter() - started)
+
+
+def whole(model: BaseChatModel) -> BaseChatModel:
+    """Have a model reply in one piece, also while the graph is streamed: a cut stream looks like a reply."""
+    streams = type(model)._stream is not BaseChatModel._stream and not model.disable_streaming
+    return model.model_copy(update={"disable_streaming": True}) if streams else model
 
 
 def ended(state: ReactState, verdict: Verdict) -> Update:
@@ -79,11 +85,11 @@ def ended(state: ReactState, verdict: Verdict) -> Update:
     return changed(outcome=Outcome(ending=ending, reason=said, best=best))
 
 
-def act(state: Act, runtime: Runtime[Context], config: RunnableConfig) -> Update:
+def act(state: Act, runtime: Runtime[Context]) -> Update:
     """Carry out one call; an error that the model can act on is its result."""
     call, before = state["call"], ReactState.model_validate(state["snapshot"])
     try:
-        text, update = toolbox.carry_out(call, before, runtime, config)
+        text, update = toolbox.carry_out(call, before, runtime)
         answer = ToolMessage(text, tool_call_id=call["id"], name=call["name"])
     except (BadInput, ModelFault) as fault:
         runtime.stream_writer({"step": call["name"], "error": str(fault)})

@@ -117,6 +117,11 @@ def rolled(state: ReactState) -> dict[str, Any]:
     )
 
 
+def last_drawn(turns: Sequence[Turn]) -> Turn | None:
+    """Find the newest request that came to a picture."""
+    return next((turn for turn in reversed(turns) if turn.outcome.best), None)
+
+
 def summary(turn: Turn) -> AIMessage:
     """Say in one message what came of a request."""
     used = turn.outcome.best.request.references if turn.outcome.best else ()

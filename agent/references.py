@@ -55,7 +55,8 @@ def prepared(state: ReactState, repairs: Sequence[Repair], choices: Sequence[Cho
         BadInput: a repair or choice that cannot be carried out; the text says what can.
     """
     chosen = {one.concept: found_hit(state, one) for one in choices}
-    fixed = {one.concept: one.hit for one in (*own(state), *state.pins) if one.hit.id not in state.vetoes}
+    held = [(one.concept, one.hit) for one in own(state)] + [(one.concept, one.hit) for one in state.pins]
+    fixed = {concept: hit for concept, hit in held if hit.id not in state.vetoes}
     found = [usable(one, state, chosen | fixed) for one in all_found(state)]
     seen = state.model_copy(update={"retrievals": found, "prompt": state.wish or state.prompt})
     wanted = {one.concept: one for one in repairs} | forced(state, chosen, fixed)
@@ -73,8 +74,9 @@ def own(state: ReactState) -> list[Reference]:
 def all_found(state: ReactState) -> list[Retrieval]:
     """List the look-ups, with one that found nothing for a concept that only has a fixed picture."""
     known = {one.concept for one in state.retrievals}
-    fixed = {one.concept for one in (*own(state), *state.pins)} - known
-    return [*state.retrievals, *(Retrieval(concept=name, query=name, hits=()) for name in sorted(fixed))]
+    fixed = {one.concept for one in own(state)} | {one.concept for one in state.pins}
+    bare = [Retrieval(concept=name, query=name, hits=()) for name in sorted(fixed - known)]
+    return [*state.retrievals, *bare]
 
 
 def usable(found: Retrieval, state: ReactState, chosen: Mapping[str, Hit]) -> Retrieval:
@@ -106,7 +108,7 @@ def forced(state: ReactState, chosen: Mapping[str, Hit], fixed: Mapping[str, Hit
     best = ledger.best(state.attempts)
     used = {one.concept: one.hit.id for one in best.request.references} if best else {}
     names = {one.name for one in state.concepts}
-    pictures = {name: hit for name, hit in (chosen | fixed).items() if name in names}
+    pictures = {name: hit for name, hit in {**chosen, **fixed}.items() if name in names}
     forced = {
         name: bring(name, name in used, "this picture was chosen")
         for name, hit in pictures.items()

@@ -15,7 +15,7 @@ from pleinair.agent import budget, ledger
 from pleinair.agent import plan as planning
 from pleinair.agent.context import Context
 from pleinair.agent.prompts import DRIVE
-from pleinair.agent.react_state import ReactState, current, read
+from pleinair.agent.react_state import ReactState, current, last_drawn, read
 from pleinair.tools.ask import human
 from pleinair.tools.types import Attempt, Picture, Reference
 
@@ -29,12 +29,12 @@ def conversation(state: ReactState, context: Context) -> list[BaseMessage]:
 
 
 def in_view(state: ReactState) -> list[Picture]:
-    """Choose the pictures to send: those not judged yet; for a new request what the last one came to."""
+    """Choose the pictures to send: those not judged yet; for a new request the one that it may change."""
     fresh = [one.picture for one in unjudged(state.attempts)]
     if fresh or current(state.messages):
         return fresh
-    before = state.turns[-1].outcome.best if state.turns else None
-    return [before.picture] if before else []
+    turn = last_drawn(state.turns)
+    return [turn.outcome.best.picture] if turn and turn.outcome.best else []
 
 
 def unjudged(attempts: Sequence[Attempt]) -> list[Attempt]:
@@ -82,10 +82,10 @@ def left(state: ReactState, concept: str) -> list[str]:
 
 
 def before(state: ReactState) -> dict[str, Any] | None:
-    """Say what the request before this one came to."""
-    if not state.turns:
+    """Say what the last request that came to a picture was."""
+    last = last_drawn(state.turns)
+    if last is None:
         return None
-    last = state.turns[-1]
     best = last.outcome.best
     return {
         "wish": last.wish,

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool
+from langgraph.config import get_config
 from langgraph.runtime import Runtime
 
 from pleinair.agent import calls, verbs
@@ -73,14 +73,12 @@ def objection(call: dict[str, Any]) -> str:
     return ""
 
 
-def carry_out(
-    call: dict[str, Any], state: ReactState, runtime: Runtime[Context], config: RunnableConfig
-) -> tuple[str, Update]:
+def carry_out(call: dict[str, Any], state: ReactState, runtime: Runtime[Context]) -> tuple[str, Update]:
     """Do what a sound call asks for; give the text for the model and the change of the state.
 
     Raises what the tool raises: `BadInput` and `ModelFault` for the model to act on.
     """
-    offered = tools()
+    offered, config = tools(), get_config()
     here = verbs.Here(
         state=state,
         context=runtime.context,

@@ -24,7 +24,7 @@ def carried(work: Work) -> dict[str, Any]:
     thread = work.order.thread
     if thread is None:
         return {}
-    from pleinair.agent.react_state import rolled
+    from pleinair.agent.react_state import Turn, last_drawn, rolled
     from pleinair.agent.state import changed
 
     store, wanted = ArtifactStore(work.folder / "pictures"), changed(**dict(thread))
@@ -33,7 +33,9 @@ def carried(work: Work) -> dict[str, Any]:
     if before is None:
         return {key: value for key, value in wanted.items() if key != "after"}
     kept = rolled(before)
-    adopt(last_pictures(before), ArtifactStore(work.places.run(thread.after) / "pictures"), store)
+    turn = last_drawn([Turn.model_validate(one) for one in kept["turns"]])
+    shown = [turn.outcome.best.picture] if turn and turn.outcome.best else []
+    adopt(shown, ArtifactStore(work.places.run(thread.after) / "pictures"), store)
     return kept | {key: value for key, value in wanted.items() if key != "after"}
 
 
@@ -41,14 +43,6 @@ def adopt(pictures: Sequence[Picture], past: ArtifactStore, store: ArtifactStore
     """Copy pictures from one store to another."""
     for picture in pictures:
         store.adopt(picture, past)
-
-
-def last_pictures(state: ReactState) -> list[Picture]:
-    """List what the model may be shown of a request that is over: its best picture."""
-    from pleinair.agent.ledger import best
-
-    found = state.outcome.best if state.outcome else best(state.attempts)
-    return [found.picture] if found else []
 
 
 def state_of(run_id: str, places: Places) -> ReactState | None:

@@ -24,10 +24,10 @@ Call = tuple[str, Arguments]
 Rows = Sequence[Arguments]
 
 _CHANGE = re.compile(
-    r"^(?:now |and |then |but |please )*(?:make it |draw it |paint it |put it |the same )?"
-    r"(?P<place>[a-z ]+?)(?: now| instead| please)*[.!]*$"
+    r"^(?:now |and |then |but |please )*(?P<it>(?:make|draw|paint|put) it |the same )?"
+    r"(?P<place>[a-z ]+?)(?:,? (?:now|instead|please))*[.!]*$"
 )
-_NOT_THAT = re.compile(r"\bnot (?:that|this|the) (?P<what>[a-z' -]+?)(?: again| please)*[.!]*$")
+_NOT_THAT = re.compile(r"\bnot (?:that|this|the) (?P<what>[a-z' -]+?)(?:,? (?:again|please))*[.!]*$")
 _AGAIN = re.compile(r"^(?:once more|again|try again|another one|draw it again)[.!]*$")
 _ANY = {"one", "picture", "reference", "image", "photo"}
 
@@ -77,15 +77,22 @@ def first(card: Arguments) -> Iterator[Call]:
 
 
 def understood(card: Arguments) -> tuple[str, list[str]]:
-    """Give the wish in full, and the ids of references that are not wanted again."""
+    """Give the wish in full, and the ids of references not wanted again; ValueError where unclear."""
     asked, before = " ".join(wanted(card, "prompt").lower().split()), card["before"]
-    if before and (found := _NOT_THAT.search(asked)):
-        return before["wish"], [one["id"] for one in last(card) if means(found["what"], one["concept"])]
-    if before and _AGAIN.match(asked):
-        return before["wish"], []
-    if before and (wish := elsewhere(asked, before["wish"])):
-        return wish, []
-    return card["prompt"], []
+    changes = _CHANGE.match(asked)
+    place = place_of(changes["place"]) if changes else ""
+    unwanted = _NOT_THAT.search(asked)
+    if not (unwanted or place or _AGAIN.match(asked) or (changes and changes["it"])):
+        return card["prompt"], []
+    if not before:
+        raise ValueError(f"nothing was drawn before that {asked!r} could change")
+    if place:
+        return elsewhere(before["wish"], place), []
+    if changes and changes["it"]:
+        raise ValueError("of what was drawn only the place can be changed, and the references")
+    return before["wish"], [
+        one["id"] for one in last(card) if unwanted and means(unwanted["what"], one["concept"])
+    ]
 
 
 def last(card: Arguments) -> list[dict[str, str]]:
@@ -101,17 +108,20 @@ def means(what: str, concept: str) -> bool:
     return what in (*_ANY, concept, *words, KIND_OF_NOUN.get(words[-1]))
 
 
-def elsewhere(asked: str, wish: str) -> str:
-    """Write the wish before with another place, "" where the request names none."""
-    from pleinair.tools.pocket.prompts import PLACES, parse_prompt, with_article
+def place_of(words: str) -> str:
+    """Give the grammar's words for a place that is named or described, "" for none."""
+    from pleinair.tools.pocket.prompts import PLACES
 
-    found = _CHANGE.match(asked)
-    words = [ways[0] for kind, ways in PLACES.items() if found and found["place"] in (kind, *ways)]
-    if not words:
-        return ""
+    return next((ways[0] for kind, ways in PLACES.items() if words in (kind, *ways)), "")
+
+
+def elsewhere(wish: str, place: str) -> str:
+    """Write a wish anew with another place."""
+    from pleinair.tools.pocket.prompts import parse_prompt, with_article
+
     before = parse_prompt(wish)
     relation = f" {before.relation or 'beside'} "
-    return f"{relation.join(with_article(one) for one in before.subjects)} {words[0]}"
+    return f"{relation.join(map(with_article, before.subjects))} {place}"
 
 
 def following(card: Arguments, chat: Seeing, messages: Sequence[BaseMessage]) -> Iterator[Call]:

@@ -195,6 +195,14 @@ def test_words_of_the_model_are_shown() -> None:
 
 
 @pytest.mark.usefixtures("talker")
+def test_a_request_that_is_not_understood_changes_nothing() -> None:
+    told = say(Session(), PROMPT, "now make it louder", "what?", "now make it night")
+    assert told.count("refused:") == 2 and "only the place can be changed" in told
+    assert prompts()[-1] == f"{PROMPT} at night"
+    assert references(runs()[-1]) == references(runs()[0])
+
+
+@pytest.mark.usefixtures("talker")
 def test_a_failed_request_leaves_the_talk_where_it_was() -> None:
     session = Session()
     say(session, PROMPT)

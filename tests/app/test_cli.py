@@ -26,6 +26,7 @@ HEAVY = (
 )
 COMMANDS = [
     "draw",
+    "chat",
     "index",
     "doctor",
     "runs",

@@ -20,6 +20,7 @@ from pleinair.agent.context import Context
 from pleinair.agent.mllm.pocket import PocketChat
 from pleinair.agent.react_state import ReactState
 from pleinair.agent.state import Output, changed
+from pleinair.app.perform import STEPS
 from pleinair.graphs import pleinair
 from pleinair.graphs.react import builder, graph
 from pleinair.tools.faults import CutOff, Filtered
@@ -182,7 +183,7 @@ def test_pictures_are_shown_beside_the_card_and_nowhere_kept(tmp_path: Path) -> 
     values = app.get_state(config).values
     best = Picture.model_validate(values["outcome"]["best"]["picture"])
     stored = context_with(tmp_path, model).store.read(best)
-    assert base64.b64decode(block["base64"]) == stored  # type: ignore[typeddict-item]
+    assert base64.b64decode(block["base64"]) == stored
     assert not [one for one in model.heard[1][:-1] if "base64" in str(one.content)]
     assert "base64" not in json.dumps(values)
     assert max(len(blob[1]) for blob in saver.blobs.values()) < 64 * 1024
@@ -435,7 +436,9 @@ def test_cancelling_stops_between_two_diffusion_steps(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_repeats_no_call_that_has_its_result(tmp_path: Path) -> None:
-    saver, searched, failed = InMemorySaver(), [], []
+    saver = InMemorySaver()
+    searched: list[str] = []
+    failed: list[str] = []
     app: Any = builder.compile(checkpointer=saver)
     config: Any = {"configurable": {"thread_id": "1"}}
     model = scripted(
@@ -458,7 +461,7 @@ def test_a_resumed_run_repeats_no_call_that_has_its_result(tmp_path: Path) -> No
                 raise OSError("the disk went away")
             return context.retriever.search(query, k)
 
-    flaky = replace(context, retriever=Flaky())  # type: ignore[arg-type]
+    flaky = replace(context, retriever=Flaky())
     with pytest.raises(OSError, match="went away"):
         app.invoke({"prompt": PROMPT}, config, context=flaky)
     app.invoke(None, config, context=flaky)
@@ -593,7 +596,11 @@ def test_any_model_ends_within_its_budget(tmp_path: Path, block: int) -> None:
             mllm_calls=rng.choice([None, None, 2, 9]),
         )
         model = driver(nonsense(rng))
-        output = run(tmp_path / str(number), model, budget=most, run_id=str(number))
+        asked = changed(prompt=PROMPT, budget=most, run_id=str(number))
+        config: Any = {"recursion_limit": STEPS * (most.attempts + 2)}
+        context = context_with(tmp_path / str(number), model)
+        app: Any = graph
+        output = Output.model_validate(app.invoke(asked, config, context=context))
         outcome = ended(output)
         assert outcome.reason and outcome.ending in ("stopped", "refused")
         assert len(output.attempts) <= min(most.attempts, 99 if most.images is None else most.images)
