@@ -16,7 +16,7 @@ from pleinair.tools.types import Value
 Block = str | dict[Any, Any]
 
 # The words of JSON Schema that OpenAI's strict mode, vLLM, Ollama and llama.cpp all take.
-TAKEN = ("type", "description", "enum", "const", "minimum", "maximum", "minItems", "maxItems", "$ref")
+TAKEN = ("type", "description", "enum", "const", "minimum", "maximum", "minItems", "maxItems")
 
 
 def described(schema: type[Value]) -> dict[str, Any]:
@@ -33,6 +33,8 @@ def described(schema: type[Value]) -> dict[str, Any]:
 
 def portable(schema: dict[str, Any]) -> dict[str, Any]:
     """Keep what every server takes; every field is required, and a tuple is an array of its first type."""
+    if "$ref" in schema:
+        return {"$ref": schema["$ref"]}  # OpenAI takes nothing beside it
     kept = {word: schema[word] for word in TAKEN if word in schema}
     if "properties" in schema:
         kept["properties"] = {name: portable(one) for name, one in schema["properties"].items()}

@@ -58,7 +58,7 @@ def setback(error: Exception, server: Server) -> Setback:
     if isinstance(error, openai.APIStatusError):
         return by_status(error, server)
     if isinstance(error, openai.APITimeoutError):
-        return Setback(Unavailable(f"{server.url} kept silent for too long."), "tries")
+        return Setback(Unavailable(f"{server.url} did not answer in time."), "tries")
     if isinstance(error, openai.APIConnectionError):
         return unconnected(error, server)
     if isinstance(error, MALFORMED):

@@ -67,6 +67,7 @@ def test_every_schema_is_spelled_for_every_server(schema: type[Value]) -> None:
     for part in inside(spelled["schema"]):
         assert not {"default", "prefixItems", "minLength", "pattern", "title", "format"}.intersection(part)
         assert part.get("additionalProperties", False) is False
+        assert "$ref" not in part or len(part) == 1
         assert part.get("required", []) == list(part.get("properties", []))
 
 
