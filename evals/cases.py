@@ -11,8 +11,8 @@ from pleinair.tools.pocket.prompts import RELATIONS, Request, write_prompt
 from pleinair.tools.pocket.world import SPECIES
 from pleinair.tools.types import BadInput
 
-Tier = Literal["rare", "known", "two"]
-TIERS: tuple[Tier, ...] = ("rare", "known", "two")
+Tier = Literal["rare", "known", "two", "novel"]
+TIERS: tuple[Tier, ...] = ("rare", "known", "two")  # of the pocket benchmark
 
 
 @dataclass(frozen=True, slots=True)

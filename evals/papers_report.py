@@ -1,0 +1,248 @@
+"""Sum the papers' measurements up: figures with intervals, and whether each claim is seen."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any, Literal, NamedTuple
+
+from pleinair.evals import metrics
+from pleinair.evals.report import Figures, decimal, percent, row, table_head
+
+Record = dict[str, Any]  # one line of the file: setup, section, column, seed, tier, case, measures, seconds
+SHARES = ("right", "R@1", "coverage")  # measures in 0..1 that have intervals
+PAPERS = ("bm25", "mllm")  # re-rankers
+MARGIN = 0.1  # two shares are about equal where the interval of their difference is within it
+TITLES = {
+    "imagerag": "ImageRAG: what is looked up",
+    "pool": "ImageRAG: size of the pool",
+    "rerank": "ImageRAG: re-rankers",
+    "crossmodal": "Cross-modal RAG: coverage, and pictures without a stage",
+    "realrag": "RealRAG: zero, normal, reflective",
+}
+NOTES = {
+    "imagerag": "A library of known and rare species. Base is the draft; every mode keeps a draft that the "
+    "model calls a match.",
+    "pool": "Libraries in which a rare species is every 500th picture; 0 is the draft. R@1 is of rare names.",
+    "rerank": "A library of look-alikes, some under a wrong name. Encoder and model know rare names and no "
+    "novel ones. The paper finds re-rankers within .002 of none; hybrid is ours.",
+    "crossmodal": "Coverage is of the species that the library has, by as many pictures as the Pareto set. "
+    "References go to the generator in the prompt's order; the column instruction adds the paper's "
+    "sentences, which the miniature generator was not trained to read.",
+    "realrag": "From `python -m pleinair.evals.realrag`, all tiers together.",
+}
+
+
+class Claim(NamedTuple):
+    """Say that one column is better than another, or about as good, by one measure on one tier."""
+
+    better: str
+    worse: str
+    measure: str
+    tier: str = "all"
+    kind: Literal["better", "about"] = "better"
+
+    @property
+    def text(self) -> str:
+        """Write the claim."""
+        return f"{self.better} {'≥' if self.kind == 'better' else '≈'} {self.worse}"
+
+
+def chain(measure: str, tier: str, *columns: str) -> list[Claim]:
+    """Claim that each column is better than the next."""
+    return [Claim(better, worse, measure, tier) for better, worse in zip(columns, columns[1:], strict=False)]
+
+
+CLAIMS: dict[str, list[Claim]] = {
+    "imagerag": [
+        claim
+        for tier in ("rare", "two", "all")
+        for claim in (
+            *chain("right", tier, "captions", "concepts", "prompt", "rephrase"),
+            Claim("rephrase", "base", "right", tier, "about"),
+            Claim("captions", "base", "right", tier),
+        )
+    ],
+    "pool": [
+        Claim("1000", "100", "R@1"),
+        Claim("10000", "1000", "R@1"),
+        *(claim for tier in ("rare", "two") for claim in chain("right", tier, "10000", "1000", "100", "0")),
+    ],
+    "rerank": [
+        claim
+        for measure in ("R@1", "right")
+        for claim in (
+            *(
+                Claim(name, "none", measure, tier, "about")
+                for name, tier in product(PAPERS, ("rare", "novel"))
+            ),
+            Claim("hybrid", "none", measure, "rare", "about"),
+            Claim("hybrid", "none", measure, "novel"),
+        )
+    ],
+    "crossmodal": [
+        *(Claim("Pareto", name, "coverage") for name in ("BM25", "dense")),
+        *(Claim("all", f"no {name}", "right") for name in ("RAG", "sparse", "dense", "Pareto")),
+        Claim("instruction", "all", "right"),
+    ],
+}
+
+
+def summarise(section: str, records: Sequence[Record]) -> Figures:
+    """Compute every figure of a section; shares are in 0..1, intervals cover 95 %."""
+    measures = dict.fromkeys(name for one in records for name in one["measures"])
+    return {
+        "measures": {name: dict(tiers(records, name)) for name in measures},
+        "claims": [judged(claim, records) for claim in CLAIMS[section] if known(claim, records)],
+        "records": len(records),
+        "seconds": round(sum(one["seconds"] for one in records), 1),
+    }
+
+
+def tiers(records: Sequence[Record], measure: str) -> Iterator[tuple[str, Figures]]:
+    """Give a measure's figures by tier and column, all tiers together last."""
+    mine = [one for one in records if measure in one["measures"]]
+    each = list(dict.fromkeys(one["tier"] for one in mine))
+    for tier in [*each, "all"] if len(each) > 1 else ["all"]:
+        found = at(mine, tier)
+        columns = dict.fromkeys(one["column"] for one in found)
+        yield (
+            tier,
+            {name: score([one for one in found if one["column"] == name], measure) for name in columns},
+        )
+
+
+def score(records: Sequence[Record], measure: str) -> Figures:
+    """Give the mean of a measure with its interval, and each seed's own."""
+    values = list(by_case(records, measure).values())
+    ci = metrics.interval(values, 0, 1) if measure in SHARES else None
+    seeds = sorted({one["seed"] for one in records})
+    own = [[one["measures"][measure] for one in records if one["seed"] == seed] for seed in seeds]
+    return {
+        "mean": metrics.mean(values),
+        "ci": ci and list(ci),
+        "n": len(values),
+        "by_seed": [metrics.mean(found) for found in own],
+    }
+
+
+def by_case(records: Sequence[Record], measure: str) -> dict[str, float]:
+    """Average a measure over the seeds of a case: they are draws of one case and not new ones."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for one in records:
+        found[f"{one['tier']} {one['case']}"].append(one["measures"][measure])
+    return {case: sum(values) / len(values) for case, values in found.items()}
+
+
+def at(records: Sequence[Record], tier: str) -> list[Record]:
+    """Keep the records of a tier; "all" is every one."""
+    return [one for one in records if tier in ("all", one["tier"])]
+
+
+def known(claim: Claim, records: Sequence[Record]) -> bool:
+    """Tell whether both sides of a claim were measured."""
+    columns = {one["column"] for one in at(records, claim.tier) if claim.measure in one["measures"]}
+    return {claim.better, claim.worse} <= columns
+
+
+def judged(claim: Claim, records: Sequence[Record]) -> Figures:
+    """Give the gain of one column over another on the same cases, and what it says of the claim."""
+    mine = [one for one in at(records, claim.tier) if claim.measure in one["measures"]]
+    ours, theirs = (
+        by_case([one for one in mine if one["column"] == name], claim.measure)
+        for name in (claim.better, claim.worse)
+    )
+    gained = [ours[case] - theirs[case] for case in ours if case in theirs]
+    ci = metrics.interval(gained, -1, 1)
+    return {
+        "claim": claim.text,
+        "measure": claim.measure,
+        "tier": claim.tier,
+        "gain": metrics.mean(gained),
+        "ci": ci and list(ci),
+        "n": len(gained),
+        "verdict": verdict(claim.kind, ci),
+    }
+
+
+def verdict(kind: str, ci: Sequence[float] | None) -> str:
+    """Say what the interval of a gain shows: a tie is called neither."""
+    if ci is None:
+        return "not measured"
+    low, high = ci
+    if kind == "about":
+        return "reproduced" if low >= -MARGIN and high <= MARGIN else "not reproduced: not within the margin"
+    if low > 0:
+        return "reproduced"
+    return "not reproduced: reversed" if high < 0 else "not reproduced: no difference shown"
+
+
+def from_realrag(found: Figures) -> Figures:
+    """Put RealRAG's own figures into the form of the others."""
+    drawn = found["accuracy"]["all"]
+    recalls = {
+        f"R@1, library {where}": {"all": {name: scored(one) for name, one in every["all"].items()}}
+        for where, every in found["recall"].items()
+    }
+    gained = {f"R@1, library {where}": every["all"] for where, every in found["recall_gains"].items()}
+    return {
+        "measures": {"right": {"all": {name: scored(one) for name, one in drawn.items()}}, **recalls},
+        "claims": [
+            {
+                "claim": step.replace(" - ", " ≥ "),
+                "measure": measure,
+                "tier": "all",
+                **one,
+                "verdict": verdict("better", one["ci"]),
+            }
+            for measure, steps in ({"right": found["accuracy_gains"]["all"]} | gained).items()
+            for step, one in steps.items()
+        ],
+        "command": found["command"],
+    }
+
+
+def scored(one: Figures) -> Figures:
+    """Name a share as the other sections do."""
+    return {"mean": one["share"], "ci": one["ci"], "n": one["n"]}
+
+
+def write_markdown(figures: Figures) -> str:
+    """Write the page: every figure with its n and interval, and every claim with what became of it."""
+    about = figures["about"]
+    lines = [
+        "# What the three papers claim, in the miniature world\n",
+        f"```sh\n{about['command']}\n```\n",
+        f"{about['seeds']} seeds, each with prompts, noise and libraries of its own. A picture is right when",
+        "an independent classifier finds every species of the prompt in it. Brackets are 95 % bootstrap",
+        "intervals over prompts and seeds; a name that every seed looks up counts once, by its mean. Prompts",
+        "of one species count as independent. Gains are on the same cases. A claim is reproduced when the",
+        f"interval of the gain is above 0, and for ≈ when it is within ± {100 * MARGIN:.0f} points.\n",
+    ]
+    for name in [name for name in TITLES if name in figures]:
+        lines += [f"## {TITLES[name]}\n", NOTES[name], "", *section(figures[name])]
+    return "\n".join(lines)
+
+
+def section(found: Figures) -> Iterator[str]:
+    """Write a section's tables."""
+    for measure, each in found["measures"].items():
+        columns = list(dict.fromkeys(name for scores in each.values() for name in scores))
+        yield from table_head(measure, *columns, "n")
+        for tier, scores in each.items():
+            sizes = {one["n"] for one in scores.values()}
+            yield row(tier, *(cell(scores.get(name)) for name in columns), ", ".join(map(str, sorted(sizes))))
+        yield ""
+    yield from table_head("claim", "measure", "tier", "gain", "n", "")
+    for one in found["claims"]:
+        gain = percent(one["gain"], one["ci"])
+        yield row(one["claim"], one["measure"], one["tier"], gain, one["n"], one["verdict"])
+    yield ""
+
+
+def cell(scored: Figures | None) -> str:
+    """Write a share with its interval, or a plain mean."""
+    if scored is None:
+        return "–"
+    return percent(scored["mean"], scored["ci"]) if scored["ci"] else decimal(scored["mean"])

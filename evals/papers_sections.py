@@ -1,0 +1,180 @@
+"""List what is measured for each paper's claims: one task a column, a case and a seed.
+
+A seed has prompts, noise and libraries of its own; within it all columns have the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pleinair.agent.context import Context
+from pleinair.evals.cases import Case
+from pleinair.evals.papers_bench import Bench, Measures, Shelf
+from pleinair.evals.papers_cases import RARE, SOUGHT, bunches, in_turn
+from pleinair.graphs import crossmodal, direct, imagerag
+from pleinair.tools.artifacts import encode_png
+from pleinair.tools.crossmodal import CrossmodalOptions
+from pleinair.tools.imagerag import ImageRAGOptions
+from pleinair.tools.retrieval.dense import IndexScorer
+from pleinair.tools.retrieval.joint import retrieve_jointly
+from pleinair.tools.retrieval.lexical import Lexical
+from pleinair.tools.retrieval.rerank import EACH, rerank
+from pleinair.tools.types import Retriever
+
+SIZE = 1000  # pictures of a library where nothing else is said
+MOST = 4  # sub-queries of a group that only look-ups are measured for
+LOOKED_AT = 2 * EACH
+CAPTION = "a photo of a {}"  # as the pocket model captions a concept
+
+MODES: dict[str, dict[str, Any]] = {
+    "rephrase": {"rephrase_only": True},
+    "prompt": {"retrieve_by": "prompt"},
+    "concepts": {"retrieve_by": "concepts"},
+    "captions": {},
+}
+RERANKERS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "bm25": {"rerank": "bm25"},
+    "mllm": {},
+    "hybrid": {"method": "hybrid"},
+}
+STAGES: dict[str, dict[str, Any]] = {
+    "all": {},
+    "no RAG": {"rag": False},
+    "no sparse": {"sparse": False},
+    "no dense": {"dense": False},
+    "no Pareto": {"pareto": "top_k"},
+    "instruction": {"template": "use_only"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Say what to measure; a case that comes again in another seed is the same one."""
+
+    section: str
+    column: str
+    seed: int
+    tier: str
+    case: str
+    measure: Callable[[], Measures]
+
+    @property
+    def key(self) -> tuple[str, str, int, str]:
+        """Name the task among all others of one set of engines."""
+        return self.section, self.column, self.seed, self.case
+
+
+def tasks(bench: Bench, section: str, seed: int, prompts: int, pools: tuple[int, ...]) -> Iterator[Task]:
+    """List a section's tasks of one seed, a case's columns one after another."""
+    if section == "pool":
+        return pool(bench, seed, prompts, pools)
+    return {"imagerag": modes, "rerank": rerankers, "crossmodal": stages}[section](bench, seed, prompts)
+
+
+def modes(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
+    """ImageRAG's ablation: what is looked up, or whether anything is."""
+    shelf = bench.shelf("even", SIZE, seed)
+    contexts = {name: bench.over(shelf, imagerag=ImageRAGOptions(**mode)) for name, mode in MODES.items()}
+    for case in in_turn(("rare", "two"), prompts, seed):
+        yield drawn(bench, "imagerag", "base", seed, case, direct.graph, bench.context)
+        for name, context in contexts.items():
+            yield drawn(bench, "imagerag", name, seed, case, imagerag.graph, context)
+
+
+def pool(bench: Bench, seed: int, prompts: int, sizes: tuple[int, ...]) -> Iterator[Task]:
+    """ImageRAG's figure 16: the same prompts over larger and larger libraries."""
+    shelves = {str(size): bench.shelf("generic", size, seed) for size in sizes}
+    for species in RARE:
+        for name, shelf in shelves.items():
+            look = partial(first_is_right, shelf, bench.retriever(shelf), species.name)
+            yield Task("pool", name, seed, "rare", f"look-up {species.name}", look)
+    for case in in_turn(("rare", "two"), prompts, seed):
+        yield drawn(bench, "pool", "0", seed, case, direct.graph, bench.context)
+        for name, shelf in shelves.items():
+            context = bench.over(shelf, imagerag=ImageRAGOptions())
+            yield drawn(bench, "pool", name, seed, case, imagerag.graph, context)
+
+
+def rerankers(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
+    """ImageRAG's table 4 and hybrid retrieval, on a library of look-alikes; novel names are unknown."""
+    shelf = bench.shelf("hard", SIZE, seed)
+    for species in SOUGHT:
+        for name, knobs in RERANKERS.items():
+            found = bench.retriever(shelf, **knobs)
+            look = partial(first_is_right, shelf, found, species.name, bench if name == "mllm" else None)
+            yield Task("rerank", name, seed, species.tier, f"look-up {species.name}", look)
+    for case in in_turn(("rare", "novel"), prompts, seed):
+        for name, knobs in RERANKERS.items():
+            context = bench.over(shelf, knobs, imagerag=ImageRAGOptions(rerank=name == "mllm"))
+            yield drawn(bench, "rerank", name, seed, case, imagerag.graph, context)
+
+
+def stages(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
+    """Cross-modal RAG: coverage as in its figure 4, and pictures without each of its stages."""
+    shelf = bench.shelf("even", SIZE, seed)
+    for species in bunches(prompts, MOST, seed):
+        for name in ("Pareto", "BM25", "dense"):
+            look = partial(coverage, bench, shelf, species, name)
+            yield Task("crossmodal", name, seed, f"{len(species)} sub-queries", ", ".join(species), look)
+    contexts = {name: bench.over(shelf, crossmodal=staged(bench, stage)) for name, stage in STAGES.items()}
+    for case in in_turn(("two",), prompts, seed):
+        for name, context in contexts.items():
+            yield drawn(bench, "crossmodal", name, seed, case, crossmodal.graph, context)
+
+
+def drawn(
+    bench: Bench, section: str, column: str, seed: int, case: Case, graph: Any, context: Context
+) -> Task:
+    """Draw a case and judge the picture."""
+    return Task(
+        section, column, seed, case.tier, f"{case.id} {case.prompt}", partial(bench.run, graph, case, context)
+    )
+
+
+def staged(bench: Bench, stage: dict[str, Any]) -> CrossmodalOptions:
+    """Give the settings' method with one stage changed; what binds a reference is its place in the order."""
+    plain = bench.context.crossmodal.model_dump() | {"template": "plain"}
+    return CrossmodalOptions.model_validate(plain | stage)
+
+
+def first_is_right(shelf: Shelf, found: Retriever, name: str, looking: Bench | None = None) -> Measures:
+    """Look a species up, let the model of `looking` order what was found, and check the first picture."""
+    text = CAPTION.format(name)
+    hits = found.search(text, LOOKED_AT)
+    if looking and hits:
+        pictures = [encode_png(found.open(hit.id)) for hit in hits]
+        hits, _ = rerank(text, hits, pictures, model=looking.context.model)
+    right = bool(hits) and shelf.stock.shows(hits[0].id, name)
+    return {"R@1": float(right), "in the library": float(shelf.stock.has(name))}
+
+
+def coverage(bench: Bench, shelf: Shelf, species: tuple[str, ...], method: str) -> Measures:
+    """Give the share of the species in the library that the method's pictures show.
+
+    Each method has as many pictures as the Pareto set; the others look the whole prompt up.
+    """
+    found = retrieve_jointly(
+        shelf.dense.entries(),
+        species,
+        scorer=IndexScorer(shelf.dense.vector, bench.encoder),
+        options=bench.context.crossmodal,
+        k=bench.context.generator.capabilities.slots,
+        seed=0,
+    )
+    ids = [one.hit.id for one in found.members]
+    if method != "Pareto" and ids:
+        retriever = bench.retriever(shelf)
+        searched = Lexical(retriever) if method == "BM25" else retriever
+        ids = [hit.id for hit in searched.search(prompt_of(species), len(ids))]
+    there = [name for name in species if shelf.stock.has(name)]
+    covered = [name for name in there if any(shelf.stock.shows(id, name) for id in ids)]
+    return {"coverage": len(covered) / len(there) if there else 1.0, "pictures": float(len(ids))}
+
+
+def prompt_of(species: tuple[str, ...]) -> str:
+    """Write a prompt of any number of species."""
+    return " and ".join(f"a {name}" for name in species)
