@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pleinair.tools.answers import Critique
 from pleinair.tools.ask import ask
+from pleinair.tools.closer import look_closer
 from pleinair.tools.faults import Misfit
 from pleinair.tools.types import Concept, Ledger, ModelFault, Row, Usage
 
@@ -26,7 +27,7 @@ INSTRUCTION = (
 def critique(
     png: bytes, prompt: str, concepts: Sequence[Concept], *, model: BaseChatModel, calls: int = 1
 ) -> tuple[Ledger, Usage]:
-    """Judge a picture against its concepts, with a second question where the answer does not fit.
+    """Judge a picture against its concepts, with a second question where the answer does not fit or doubts.
 
     Where none fits, or `calls` allow no second one, every row is unsure and says why: not knowing is never
     an acceptance.
@@ -49,7 +50,7 @@ def critique(
         )
     except Misfit as fault:
         return unjudged(names, f"no verdict: {fault}"[:EVIDENCE]), fault.spent
-    return Ledger(rows=answer.rows), usage
+    return look_closer(png, Ledger(rows=answer.rows), usage, model=model, calls=calls)
 
 
 def unjudged(names: Sequence[str], reason: str) -> Ledger:
