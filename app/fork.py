@@ -31,7 +31,8 @@ def fork(
 
     What was spent before the step counts towards the new run's budget, so a run that was stopped by its limit
     goes on when it is forked at its last critique with a larger one. Steps that ran beside the named one run
-    again too. A remote model may answer differently when it is asked again.
+    again too. A remote model may answer differently when it is asked again. Where the model drives, it is told a
+    new prompt only at `begin:1`.
 
     Args:
         run: a run's id, the beginning of one, or "last".
@@ -63,8 +64,8 @@ def submit_fork(
     name, step = find_step(steps_of(parent, home()), at)
     check_prompt(before.prompt if prompt is None else prompt)
     check_seed(seed)
-    sent = {key: value for key, value in (("prompt", prompt), ("seed", seed)) if value is not None}
-    whole: dict[str, Any]
+    sent: dict[str, Any] = {"prompt": prompt, "seed": seed}
+    sent = {key: value for key, value in sent.items() if value is not None}
     whole, once = ({}, sent) if name.startswith(f"{DRAWS}:") else (sent, {})
     number = whole.get("seed", parent.seed)
     order = new_order(
@@ -76,6 +77,5 @@ def submit_fork(
         before.strip_metadata,
     )
     branch = Parent(run=parent.id, step=name, checkpoint=step.checkpoint, request=once)
-    return run_table().add(
-        order.model_copy(update={"parent": branch, "pictures": before.pictures}).model_dump_json(), number
-    )
+    shared = {"parent": branch, "pictures": before.pictures, "thread": before.thread}
+    return run_table().add(order.model_copy(update=shared).model_dump_json(), number)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.base import CheckpointTuple
 
 
+ANEW = ("prompt", "seed", "run_id", "budget")  # of the input, what a fork has of its own
+
+
 def graft(work: Work, saver: FencedSaver, parent: Parent, given: dict[str, Any]) -> None:
     """Copy the history up to the step, with `given` and the changed request in the state there.
 
@@ -29,7 +32,7 @@ def graft(work: Work, saver: FencedSaver, parent: Parent, given: dict[str, Any])
     """
     at, *earlier = history(work.places, parent)
     values = at.checkpoint["channel_values"]
-    values |= {key: value for key, value in given.items() if key in values}
+    values |= {key: given[key] for key in ANEW if key in values}
     if parent.request:
         values["request"] = {**values["request"], **parent.request}
     past = ArtifactStore(work.places.run(parent.run) / "pictures")

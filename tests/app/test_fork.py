@@ -86,6 +86,22 @@ def test_only_what_follows_is_paid_for(parent: Result, place: Path, at: str, pai
     assert branch.run_id != parent.run_id
 
 
+@pytest.mark.parametrize("graph", ["crossmodal", "direct", "imagerag", "react"])
+def test_forking_any_graph_at_any_step_changes_nothing_by_itself(place: Path, graph: str) -> None:
+    model = {"mllm.engine": "talker"} if graph == "react" else {}
+    calm = draw("a telma wren beside a velmora finch", seed=7, graph=graph, overrides=model)
+    assert calm.outcome.best is not None, calm.outcome
+    for name in names(calm.run_id):
+        branch = fork(calm.run_id, name)
+        assert branch.outcome.reason == calm.outcome.reason, name
+        assert pictures(branch) == pictures(calm), name
+        assert names(branch.run_id) == names(calm.run_id), name
+
+
+def pictures(result: Result) -> list[str]:
+    return [one.picture.sha256 for one in attempts(result.run_id)]
+
+
 def test_the_parent_stays_as_it_was(parent: Result, place: Path) -> None:
     def files() -> dict[str, bytes]:
         paths = [path for path in home().run(parent.run_id).rglob("*") if path.is_file()]
@@ -172,12 +188,13 @@ def test_a_crash_while_the_history_is_copied_repeats_nothing(
 ) -> None:
     from pleinair.app import graft
 
-    keep, kept = graft.keep, []
+    keep, kept = graft.keep, list[str]()
 
     def dying(*arguments: Any) -> None:
         if len(kept) == 2:
             raise KeyboardInterrupt
-        kept.append(keep(*arguments))  # type: ignore[func-returns-value]
+        keep(*arguments)
+        kept.append(arguments[1])
 
     run = submit_fork(parent.run_id, "critique:2")
     effects(place)

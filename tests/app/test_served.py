@@ -45,7 +45,7 @@ def test_the_server_can_load_it_and_show_its_schemas(name: str) -> None:
 def test_a_context_of_json_chooses_the_engines(place: Path, name: str) -> None:
     context = {"settings": {"mllm.satisfied": False, "budget.attempts": 2}}
     given = {"prompt": "two things", "seed": 7, "budget": {"attempts": 2}}
-    outcome = served(name).invoke(given, context=context)["outcome"]  # type: ignore[call-overload]
+    outcome = served(name).invoke(given, context=context)["outcome"]
     assert outcome["ending"] == "stopped"
     digest = outcome["best"]["picture"]["sha256"]
     assert list((home().home / "served" / "pictures").rglob(f"{digest}.png"))
@@ -53,7 +53,7 @@ def test_a_context_of_json_chooses_the_engines(place: Path, name: str) -> None:
 
 def test_a_context_that_is_wrong_is_bad_input(place: Path) -> None:
     with pytest.raises(BadInput, match=r"nonsense = 1 \(set in: --set\)"):
-        served("direct").invoke({"prompt": "x"}, context={"settings": {"nonsense": 1}})  # type: ignore[call-overload]
+        served("direct").invoke({"prompt": "x"}, context={"settings": {"nonsense": 1}})
 
 
 def test_the_graph_itself_keeps_its_own_context() -> None:
