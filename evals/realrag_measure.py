@@ -58,6 +58,7 @@ class Found:
 
     seed: int
     tier: str
+    name: str
     library: str  # "seen" in training, or "held out"
     method: str
     epoch: int  # 0 for zero
@@ -152,7 +153,7 @@ def find_all(
     """Look every wording of every name up; `queries` are in the order of `questions`."""
     best = (queries @ vectors.T).argmax(1)
     for (species, _), row in zip(questions(), best, strict=True):
-        yield Found(seed, species.tier, where, method, epoch, names[row] == species.name)
+        yield Found(seed, species.tier, species.name, where, method, epoch, names[row] == species.name)
 
 
 def questions() -> list[tuple[Species, str]]:

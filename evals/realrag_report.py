@@ -16,7 +16,7 @@ Record = Mapping[str, Any]
 
 
 def summarise(found: Sequence[Record], drawn: Sequence[Record], about: Figures) -> Figures:
-    """Compute every figure; shares are in 0..1, intervals cover 95 % and take records as independent."""
+    """Compute every figure; shares are in 0..1, intervals cover 95 %, over species."""
     last = max((one["epoch"] for one in found), default=0)
     final = [one for one in found if one["epoch"] in (0, last)]
     return {
@@ -56,9 +56,20 @@ def table(records: Sequence[Record], key: str, columns: Sequence[str]) -> Figure
 
 
 def share(records: Sequence[Record]) -> Figures:
-    """Give the share of right records with its interval."""
-    hits = [float(one["right"]) for one in records]
+    """Give the share of right records, the mean over species, with its interval over species."""
+    hits = by_species(records, [float(one["right"]) for one in records])
     return {"share": metrics.mean(hits), "ci": metrics.interval(hits, 0, 1), "n": len(hits)}
+
+
+def by_species(records: Sequence[Record], values: Sequence[float]) -> list[float]:
+    """Average the values of each species, as its seeds, wordings and pictures depend on each other.
+
+    A record that names no species stands alone.
+    """
+    groups: dict[object, list[float]] = {}
+    for number, (one, value) in enumerate(zip(records, values, strict=True)):
+        groups.setdefault(one.get("name", number), []).append(value)
+    return [sum(group) / len(group) for group in groups.values()]
 
 
 def gains(records: Sequence[Record], key: str) -> Figures:
@@ -69,15 +80,12 @@ def gains(records: Sequence[Record], key: str) -> Figures:
 def tier_gains(records: Sequence[Record], key: str) -> Iterator[tuple[str, Figures]]:
     """Pair the records of two methods, which come in the same order."""
     for better, worse in PAIRS:
-        pairs = zip(at(records, **{key: better}), at(records, **{key: worse}), strict=True)
-        gained = [float(ours["right"]) - float(theirs["right"]) for ours, theirs in pairs]
+        ours, theirs = at(records, **{key: better}), at(records, **{key: worse})
+        pairs = zip(ours, theirs, strict=True)
+        gained = by_species(ours, [float(one["right"]) - float(two["right"]) for one, two in pairs])
         yield (
             f"{better} - {worse}",
-            {
-                "gain": metrics.mean(gained),
-                "ci": metrics.interval(gained, -1, 1),
-                "n": len(gained),
-            },
+            {"gain": metrics.mean(gained), "ci": metrics.interval(gained, -1, 1), "n": len(gained)},
         )
 
 
@@ -116,7 +124,8 @@ def opening(figures: Figures) -> Iterator[str]:
     yield f"{figures['each']} clean pictures a species, {choices['epochs']} epochs, "
     yield f"no negative of the positive's {choices['collisions']}."
     yield "Novel names are unknown to the frozen encoder, rare and novel ones to the generator."
-    yield "Brackets are 95 % bootstrap intervals; wordings and pictures of one species count as independent."
+    yield "A figure is the mean over n species, each its mean over seeds, wordings and pictures; brackets are"
+    yield "95 % bootstrap intervals over species."
     yield "FID is not measured. The CLIP similarities use the encoder that also did the look-up.\n"
 
 

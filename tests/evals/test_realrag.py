@@ -8,7 +8,7 @@ import pytest
 
 from pleinair.evals.realrag import read_options
 from pleinair.evals.realrag_measure import TIERS, chosen, find_all, questions
-from pleinair.evals.realrag_report import COLUMNS, METHODS, summarise, verdict, write_markdown
+from pleinair.evals.realrag_report import COLUMNS, METHODS, share, summarise, verdict, write_markdown
 from pleinair.tools.pocket.world import SPECIES
 
 ABOUT = {"command": "python …", "seeds": 3, "each": 6, "choices": {"epochs": 4, "collisions": "class"}}
@@ -19,7 +19,7 @@ def found() -> list[dict[str, Any]]:
     """Ten questions a tier and library: reflective starts behind normal and ends before it."""
     records = []
     for where, tier, number in itertools.product(("seen", "held out"), TIERS, range(10)):
-        at = {"seed": 0, "tier": tier, "library": where}
+        at = {"seed": 0, "tier": tier, "name": f"{tier} {number}", "library": where}
         records.append(at | {"method": "zero", "epoch": 0, "right": False})
         for method, epoch in itertools.product(("normal", "reflective"), (2, 4)):
             share = RIGHT[method] if epoch == 4 else 2 * (method == "normal")
@@ -54,6 +54,18 @@ def test_gains_are_of_the_same_questions() -> None:
     assert gained["reflective - normal"]["n"] == 30
     low, high = gained["reflective - normal"]["ci"]
     assert 0 < low < 0.3 < high
+
+
+def test_seeds_and_wordings_of_a_species_are_one_value() -> None:
+    once, thrice = (summarise(found() * times, drawn() * times, ABOUT) for times in (1, 3))
+    assert thrice["recall"] == once["recall"]
+    assert thrice["recall_gains"] == once["recall_gains"]
+
+
+def test_a_species_counts_by_its_mean() -> None:
+    records = [{"name": name, "right": right} for name, right in zip("aab", (True, False, True), strict=True)]
+    assert share(records)["share"] == pytest.approx(0.75)
+    assert share(records)["n"] == 2
 
 
 @pytest.mark.parametrize(
