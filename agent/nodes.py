@@ -57,6 +57,14 @@ def draft(state: State, runtime: Runtime[Context]) -> Update:
     return attempt(state, runtime, new_request(state, runtime.context), ())
 
 
+def sketch(state: State, runtime: Runtime[Context]) -> Update:
+    """Draw the prompt without references, in the generator's draft steps if a picture in full may follow."""
+    request, able = new_request(state, runtime.context), runtime.context.generator.capabilities
+    if able.draft_steps and state.budget.attempts > 1:
+        request = request.model_copy(update={"num_inference_steps": able.draft_steps})
+    return attempt(state, runtime, request, ())
+
+
 def generate(state: State, runtime: Runtime[Context]) -> Update:
     """Draw the request that `select` has fixed."""
     assert state.request is not None, "`generate` comes after a step that sets the request"
@@ -140,21 +148,22 @@ def select(state: State, runtime: Runtime[Context]) -> Update:
     or keeps its old one where the repair is another seed.
     """
     context, good = runtime.context, ledger.best(state.attempts)
+    able, first = context.generator.capabilities, len(state.attempts) == 1
     repairs = planning.after_retrieval(state.repairs, rows_of(good), state.retrievals)
     before = good.request.references if good else ()
     swapped = {one.concept for one in repairs if one.action in ("add_reference", "swap_reference")}
     kept = tuple(reference for reference in before if reference.concept not in swapped)
-    free = max(context.generator.capabilities.slots - len(kept), 0)
+    free = max(able.slots - len(kept), 0)
     picks = selection.once(selection.select(usable(state, swapped), free))
     new = tuple(make_reference(pick, context) for pick in picks)
-    first_pair = new and len(state.attempts) == 1
+    refined = good and not repairs and good.request.num_inference_steps < able.num_inference_steps
     request = new_request(
         state,
         context,
         references=selection.in_order(kept + new, [one.name for one in state.concepts]),
         prompt=reworded(state.prompt, repairs, rows_of(good)),
-        # the first repair shares the draft's noise, so that only the references differ
-        number=0 if first_pair else len(state.attempts),
+        # the first repair shares the draft's noise, so that only the references, or the steps, differ
+        number=0 if first and (new or refined) else len(state.attempts),
     )
     return changed(request=request, repairs=repairs)
 

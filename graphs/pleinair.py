@@ -8,7 +8,7 @@ from pleinair.agent.state import Input, Output, State
 
 builder = StateGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
 builder.add_node("decompose", nodes.decompose)
-builder.add_node("draft", nodes.draft)
+builder.add_node("draft", nodes.sketch)
 builder.add_node("critique", nodes.critique)
 builder.add_node("plan", nodes.plan)
 builder.add_node("retrieve", nodes.retrieve)

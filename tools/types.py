@@ -168,6 +168,7 @@ class Capabilities(Value):
     height: int  # pixels, the size it was trained for
     width: int
     num_inference_steps: int
+    draft_steps: int | None = None  # of a first look at a prompt; None draws it in full
     guidance_scale: float
 
 

@@ -23,16 +23,10 @@ from pleinair.tools.types import BadInput, Capabilities, OnStep, Request
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-OURS = (
-    "prompt",
-    "negative_prompt",
-    "height",
-    "width",
-    "num_inference_steps",
-    "generator",
-    "output_type",
-    "callback_on_step_end",
+SET_BY_US = (
+    "prompt negative_prompt height width num_inference_steps generator output_type callback_on_step_end"
 )
+OURS = frozenset(SET_BY_US.split())
 
 
 @dataclass(eq=False)
@@ -54,6 +48,7 @@ class DiffusersEngine(ABC):
         attention_backend: a name that diffusers knows, such as "native" or "flash"; none from the hub.
         slots: references that may be given at once; the class's own limit unless set.
         height: of the pictures in pixels, like `width`.
+        draft_steps: for a first look at a prompt, fewer than `num_inference_steps`; none draws it in full.
         guidance_scale: in the argument that the class has for it.
         reference_size: longest side in pixels that a reference is scaled down to.
         options: other arguments of the pipeline's call, by diffusers' names.
@@ -79,6 +74,7 @@ class DiffusersEngine(ABC):
     height: int = 1024
     width: int = 1024
     num_inference_steps: int = 28
+    draft_steps: int | None = None
     guidance_scale: float = 3.5
     reference_size: int = 512
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -143,6 +139,9 @@ class DiffusersEngine(ABC):
             raise BadInput(f"generator.options.{ours[0]}: set by the request, not by an option")
         if "hub" in self.attention_backend:
             raise BadInput(f"generator.attention_backend = {self.attention_backend!r}: would load code")
+        if self.draft_steps is not None and not 0 < self.draft_steps < self.num_inference_steps:
+            most = self.num_inference_steps - 1
+            raise BadInput(f"generator.draft_steps = {self.draft_steps}: wanted 1 to {most}, or none")
         for key, value, known in (("memory", self.memory, RUNGS), ("dtype", self.dtype, ("", *DTYPES))):
             if value not in known:
                 raise BadInput(
@@ -157,6 +156,7 @@ class DiffusersEngine(ABC):
             height=self.height,
             width=self.width,
             num_inference_steps=self.num_inference_steps,
+            draft_steps=self.draft_steps,
             guidance_scale=self.guidance_scale,
         )
 

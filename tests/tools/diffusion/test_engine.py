@@ -147,6 +147,7 @@ def test_drawing_leaves_torchs_own_noise_alone(folder: Path) -> None:
     ("settings", "text"),
     [
         ({"slots": 5}, "slots = 5: Flux2KleinPipeline takes at most 4"),
+        ({"draft_steps": 4}, "draft_steps = 4: wanted 1 to 3, or none"),
         ({"memory": "magic"}, "memory = 'magic': wanted one of: whole, vae_tiling, model_offload"),
         ({"dtype": "int8"}, "dtype = 'int8': wanted one of: float32"),
         ({"attention_backend": "flash_hub"}, "attention_backend = 'flash_hub': would load code"),
