@@ -15,6 +15,10 @@ Library = Annotated[str, typer.Option(help="The folder of pictures with captions
 Out = Annotated[Path, typer.Option(help="The folder for the trained part.")]
 Profile = Annotated[str | None, typer.Option(help="The engines to use; `pocket` needs nothing.")]
 Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key.")]
+Classes = Annotated[
+    str, typer.Option(help="captions, folders, pocket, or a file of names; by the library if unset.")
+]
+Loss = Annotated[Literal["reflective", "normal"], typer.Option(help="With the samples or without.")]
 
 
 @train_app.command()
@@ -45,12 +49,8 @@ def retriever(
     library: Library,
     out: Out,
     profile: Profile = None,
-    classes: Annotated[
-        str, typer.Option(help="captions, folders, pocket, or a file of names; by the library if unset.")
-    ] = "",
-    loss: Annotated[Literal["reflective", "normal"], typer.Option(help="With the samples or without.")] = (
-        "reflective"
-    ),
+    classes: Classes = "",
+    loss: Loss = "reflective",
     samples: Annotated[int, typer.Option(min=1, help="Pictures drawn for each prompt.")] = 1,
     epochs: Annotated[int, typer.Option(min=1, max=999, help="Times that every pair is seen.")] = 10,
     learning_rate: Annotated[float, typer.Option(min=1e-9, help="Of Adam.")] = 1e-3,
