@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pleinair.evals.adaptor import held_out, lift, means, recalls, shuffled_wins, write_scenes
+from pleinair.evals.adaptor import ADAPTOR, held_out, lifts, means, recalls, shuffled_wins, write_scenes
 from pleinair.tools.pocket.prompts import parse_prompt
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput
@@ -19,9 +19,14 @@ def test_a_picture_counts_where_fewer_than_k_are_as_good() -> None:
     assert recalls(scores) == pytest.approx({1: 10 / 12, 5: 11 / 12, 10: 11 / 12})
 
 
-def test_the_lift_is_over_the_better_of_clips_two_ways() -> None:
-    found = {"CLIP, whole prompt": {1: 0.2}, "CLIP, sub-queries": {1: 0.4}, "adaptor": {1: 0.8}}
-    assert lift(found) == 2
+def test_the_lifts_are_over_each_of_clips_ways() -> None:
+    found = {
+        "CLIP, whole prompt": {1: 0.8},
+        "CLIP, sub-queries": {1: 0.2},
+        "none": {1: 0.0},
+        ADAPTOR: {1: 0.4},
+    }
+    assert lifts(found) == {"CLIP, whole prompt": 0.5, "CLIP, sub-queries": 2, "none": float("inf")}
 
 
 def test_a_scorer_that_copies_the_text_wins_over_no_shuffled_picture() -> None:
