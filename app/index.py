@@ -45,5 +45,5 @@ def suggested_floor(dense: Retriever) -> str:
     found = calibrate(dense)
     return (
         f"retrieval.floor = {found.floor:.3f} by {found.captions} captions: {found.kept:.0%} of them find a "
-        f"picture of their own on or over it, {found.let_in:.0%} another one"
+        f"picture of their own on or over it, {found.let_in:.0%} a stranger"
     )

@@ -1,8 +1,8 @@
-"""Find the floor of a library: the score that best tells a caption's own pictures from all others.
+"""Find the floor of a library: the score that best tells a caption's own pictures from strangers.
 
-Each caption of a sample is looked up. Its own pictures are those with that very caption, and the best of the
-others stands for what is found when a library lacks a thing. Not covered: a library in which different
-captions say the same; there the others are right too, and the floor comes out too high.
+Each caption of a sample is looked up. Its own pictures are those with that very caption; the best picture
+whose caption shares no word with it stands for what is found when a library lacks a thing, and what shares
+some is neither. Not covered: near misses, such as another species of finch; a floor between those is higher.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from pleinair.tools.retrieval.lexical import words
 from pleinair.tools.types import BadInput, Hit, Retriever, Value
 
 SAMPLE = 200  # captions looked up
-LOOKED_AT = 50  # hits of a caption; its own picture behind them counts as not found
+LOOKED_AT = 1000  # hits of a caption; its own picture behind them counts as not found
 UNSEEN = -1.0
 
 
@@ -23,7 +24,7 @@ class Calibration(Value):
     floor: float  # a cosine similarity, to three decimals
     captions: int  # in the sample
     kept: float  # share of captions with a picture of their own on or over the floor
-    let_in: float  # share of captions with another picture there
+    let_in: float  # share of captions with a stranger there
 
 
 def calibrate(dense: Retriever, sample: int = SAMPLE) -> Calibration:
@@ -46,9 +47,14 @@ def calibrate(dense: Retriever, sample: int = SAMPLE) -> Calibration:
 
 
 def _apart(caption: str, hits: Sequence[Hit]) -> tuple[float, float]:
-    """Give the best score with this caption and the best with another one."""
+    """Give the best score with this caption and the best with a caption of wholly other words.
+
+    Where no hit is a stranger the last one's score stands for it, since a stranger's is no higher.
+    """
     own = max((hit.score for hit in hits if hit.caption == caption), default=UNSEEN)
-    return own, max((hit.score for hit in hits if hit.caption != caption), default=UNSEEN)
+    mine = set(words(caption))
+    strangers = [hit.score for hit in hits if hit.caption != caption and mine.isdisjoint(words(hit.caption))]
+    return own, max(strangers, default=hits[-1].score if len(hits) == LOOKED_AT else UNSEEN)
 
 
 def _share(scores: Sequence[float], floor: float) -> float:

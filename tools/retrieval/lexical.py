@@ -7,6 +7,7 @@ captions of ten words take some six seconds to index, once in a process.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
@@ -109,6 +110,7 @@ def _index(captions: tuple[str, ...]) -> Any:
     texts = [words(caption) for caption in captions]
     if not any(texts):
         return None
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG
     index = bm25s.BM25()
     index.index(texts, show_progress=False)
     return index

@@ -57,6 +57,19 @@ def test_pictures_of_the_same_caption_are_its_own() -> None:
     assert calibrate(shelf) == Calibration(floor=0.7, captions=2, kept=1, let_in=0)
 
 
+def test_what_shares_a_word_is_no_stranger() -> None:
+    captions = ["a red finch", "a blue finch", "a car"]
+
+    def search(query: str, k: int) -> list[Hit]:
+        score = {"a car": 0.2} | dict.fromkeys(captions[:2], 0.8 if "finch" in query else 0.2) | {query: 0.9}
+        return [Hit(id=one, score=score[one], caption=one) for one in captions]
+
+    shelf = Scored([(0, 0)] * 3)
+    shelf.entries = lambda: [Hit(id=one, score=0, caption=one) for one in captions]  # type: ignore[method-assign]
+    shelf.search = search  # type: ignore[method-assign]
+    assert calibrate(shelf) == Calibration(floor=0.55, captions=3, kept=1, let_in=0)
+
+
 def test_a_large_library_is_sampled_evenly_and_once_a_caption() -> None:
     shelf = Scored([(0.9, 0.1)] * 1000, blank=5)
     assert calibrate(shelf, sample=100).captions == 100
