@@ -1,14 +1,14 @@
 """Can this model be a critic? Twenty pictures of the miniature world, of which the truth is known.
 
 After ImageRAG's test of a model's judgement (ICLR 2026, appendix E.5): what is asked for is there, or half of
-it is, or something else is. Things are described, since their names mean nothing outside the miniature world.
-Not covered: backgrounds, relations, numbers, and pictures that a generator has drawn badly.
+it is, or something else is. The prompt says what things look like, as their names mean nothing elsewhere. Not
+covered: backgrounds, relations, numbers, and pictures that a generator has drawn badly.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,16 +27,12 @@ SEED = 5
 
 @dataclass(frozen=True)
 class Case:
-    """Hold a picture, what is asked for, and which of it is there."""
+    """Hold a picture, what is asked for, and the names of what is there and of what is not."""
 
     png: bytes
+    prompt: str
     there: tuple[str, ...]
     absent: tuple[str, ...]
-
-    @property
-    def prompt(self) -> str:
-        """Ask for all of it."""
-        return "a picture of " + " and ".join(f"a {name}" for name in self.there + self.absent)
 
 
 @dataclass(frozen=True)
@@ -94,14 +90,24 @@ def cases() -> Iterator[Case]:
     from pleinair.tools.pocket.world import SPECIES, random_scene, render
 
     rng = random.Random(SEED)
+    known = [one for one in SPECIES if one.tier == "known"]
     for number in range(PICTURES):
-        shown = rng.choice(SPECIES)
-        other = rng.choice([one for one in SPECIES if one.kind != shown.kind and one.body != shown.body])
+        shown = rng.choice(known)
+        other = rng.choice([one for one in known if one.kind != shown.kind and one.body != shown.body])
         png = encode_png(render(random_scene(rng, [shown]), SIDE))
-        seen, unseen = (look(shown),), (look(other),)
-        yield [Case(png, seen, ()), Case(png, seen, unseen), Case(png, (), unseen)][number % 3]
+        there, absent = [((shown,), ()), ((shown,), (other,)), ((), (other,))][number % 3]
+        yield Case(png, ask_for(*there, *absent), names(there), names(absent))
 
 
-def look(species: Species) -> str:
-    """Say what a species looks like from afar: 'teal bird'."""
-    return f"{species.body} {species.kind}"
+def ask_for(*species: Species) -> str:
+    """Ask for things by name, and say what each looks like."""
+    from pleinair.tools.pocket.prompts import describe, with_article
+
+    return "a picture of " + " and ".join(
+        f"{with_article(one.name)}, which is {with_article(describe(one))}" for one in species
+    )
+
+
+def names(species: Sequence[Species]) -> tuple[str, ...]:
+    """Name things."""
+    return tuple(one.name for one in species)

@@ -11,7 +11,8 @@ from wire import KEY, MODEL, served
 
 from pleinair.app.acceptance import ENOUGH, PICTURES, accept, cases, judge
 from pleinair.app.cli import app
-from pleinair.tools.pocket.world import KINDS
+from pleinair.tools.pocket.prompts import describe
+from pleinair.tools.pocket.world import species_named
 from pleinair.tools.types import PleinairError
 
 TRUTH = [set(case.there) for case in cases()]
@@ -43,9 +44,15 @@ def test_the_pictures_are_always_the_same_and_ask_for_all_three_things() -> None
 
 def test_what_is_absent_looks_like_nothing_that_is_there() -> None:
     for case in cases():
-        words = " ".join(case.there).split()
-        assert not [name for name in case.absent if set(name.split()) & set(words)]
-        assert all(name.split()[-1] in KINDS for name in case.there + case.absent)
+        (there, absent) = ([species_named(name) for name in names] for names in (case.there, case.absent))
+        assert not [one for one in there for two in absent if one.kind == two.kind or one.body == two.body]
+
+
+def test_the_prompt_says_what_the_names_mean() -> None:
+    for case in cases():
+        for name in case.there + case.absent:
+            assert f"{name}, which is a" in case.prompt
+            assert describe(species_named(name)) in case.prompt
 
 
 def test_who_sees_everything_passes() -> None:
