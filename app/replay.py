@@ -76,8 +76,8 @@ def redraw(record: Path, *, out: str | None = None, on_event: OnEvent | None = N
     On the same machine, with the same models, library and versions, the picture has the same pixels.
 
     Raises:
-        BadInput: the file is no record, or that of a fork or of a talk, which need other runs' history too, or
-            a picture that was given with the prompt is not on this machine.
+        BadInput: the file is no record, or that of a fork or of a talk, which need other runs' history too;
+            or a picture that was given with the prompt is not on this machine.
     """
     order, seed = read_record(record)
     if order.parent:
