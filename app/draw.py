@@ -55,23 +55,12 @@ def draw(
         BadInput: a value is not usable; nothing was written.
         Busy: another process draws this run.
     """
-    run = submit(
-        prompt,
-        graph=graph,
-        profile=profile,
-        seed=seed,
-        out=out,
-        overrides=overrides,
-        idempotency_key=idempotency_key,
-        strip_metadata=strip_metadata,
-        pictures=pictures,
-    )
+    run = submit(prompt, graph, profile, seed, out, overrides, idempotency_key, strip_metadata, pictures)
     return finish(run, on_event)
 
 
 def submit(
     prompt: str,
-    *,
     graph: str = "pleinair",
     profile: str | None = None,
     seed: int | None = None,
