@@ -343,6 +343,20 @@ def test_a_filtered_reply_is_a_refusal(tmp_path: Path) -> None:
     assert ended(run(tmp_path, model)).reason == "the model's provider filtered the answer"
 
 
+def test_a_streamed_graph_still_asks_for_whole_replies(tmp_path: Path) -> None:
+    class Streaming(Driver):
+        def _stream(self, *_: Any, **__: Any) -> Any:
+            raise AssertionError("half a reply may come out of this")
+
+    model = Streaming(policy=sober, heard=[], offered=[])
+    app: Any = graph
+    parts = list(
+        app.stream({"prompt": PROMPT}, context=context_with(tmp_path, model), stream_mode="messages")
+    )
+    assert len(model.heard) == 2
+    assert [len(message.tool_calls) for message, _ in parts if message.type == "ai"] == [2, 1]
+
+
 def test_empty_replies_are_asked_again_and_then_end_it(tmp_path: Path) -> None:
     once = scripted(AIMessage(""))
     assert ended(run(tmp_path / "a", once)).ending == "accepted"
