@@ -31,8 +31,8 @@ def fork(
 
     What was spent before the step counts towards the new run's budget, so a run that was stopped by its limit
     goes on when it is forked at its last critique with a larger one. Steps that ran beside the named one run
-    again too. A remote model may answer differently when it is asked again. Where the model drives, it hears a
-    new prompt only at `begin:1`.
+    again too. A remote model may answer differently when it is asked again. Where the model drives, it hears
+    of a new prompt only at `begin:1`.
 
     Args:
         run: a run's id, the beginning of one, or "last".
