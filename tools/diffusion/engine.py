@@ -94,6 +94,7 @@ class DiffusersEngine(ABC):
         self._lock = threading.Lock()
         self._forms: dict[str, Any] = {}
         self._ladder: Ladder | None = None
+        self._placed = ""  # the rung that the loaded pipeline stands on
         self.capabilities = self._declared()
 
     @abstractmethod
@@ -129,7 +130,7 @@ class DiffusersEngine(ABC):
         self._check(request, images)
         with self._lock:
             ladder = self._ladder = self._ladder or Ladder(find_device(self.device), self.memory)
-            return ladder.try_all(lambda: self._draw(request, images, on_step), self._place)
+            return ladder.try_all(lambda: self._draw(request, images, on_step))
 
     def _check_settings(self) -> None:
         limit, taken = self.family.slots, {*OURS, self.family.images, self.family.guidance}
@@ -167,27 +168,24 @@ class DiffusersEngine(ABC):
         if request.negative_prompt and not able.negative_prompt:
             raise BadInput(f"`{able.id}` has no negative prompt, got {request.negative_prompt!r}.")
 
-    def _place(self) -> None:
-        assert self._ladder is not None
-        if self.pipeline in self._forms:
-            self._ladder.place(self._forms[self.pipeline])
-
     def _form(self, plain: bool) -> Any:
+        assert self._ladder is not None
         if self.pipeline not in self._forms:
-            self._forms[self.pipeline] = self._load()
+            self._forms[self.pipeline] = self._load(self._ladder.device)
+        if self._placed != self._ladder.rung:
+            self._ladder.place(self._forms[self.pipeline])
+            self._placed = self._ladder.rung
         name = self.family.plain if plain and self.family.plain else self.pipeline
         if name not in self._forms:
             self._forms[name] = plain_form(self._forms[self.pipeline], name)
         return self._forms[name]
 
-    def _load(self) -> Any:
-        assert self._ladder is not None
+    def _load(self, device: str) -> Any:
         folder = fetch_pipeline(self.source, self.pipeline, self.family.opens, self.variant)
-        pipeline = self.open(folder, find_dtype(self._ladder.device, self.family.dtype or self.dtype))
+        pipeline = self.open(folder, find_dtype(device, self.family.dtype or self.dtype))
         denoiser = getattr(pipeline, "transformer", None) or pipeline.unet
         if self.attention_backend:
             denoiser.set_attention_backend(self.attention_backend)
-        self._ladder.place(pipeline)
         if self.compile:
             denoiser.compile_repeated_blocks()
         return pipeline
@@ -202,9 +200,9 @@ class DiffusersEngine(ABC):
         try:
             with seeded(request.seed, device):
                 return to_picture(pipeline, pipeline(**arguments), self.capabilities.id)
-        except BaseException:
-            pipeline.maybe_free_model_hooks()  # what was on the device when it was stopped
-            raise
+        finally:
+            # what is still on the device, after a stop or when a plain form drew
+            self._forms[self.pipeline].maybe_free_model_hooks()
 
     def _arguments(self, pipeline: Any, request: Request, on_step: OnStep) -> dict[str, Any]:
         import torch

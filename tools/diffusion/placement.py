@@ -99,8 +99,8 @@ class Ladder:
         self.taken.append(left[0])
         release(self.device)
 
-    def try_all(self, work: Callable[[], T], place: Callable[[], None]) -> T:
-        """Do `work`, again on each further rung while memory runs out; `place` follows each step down."""
+    def try_all(self, work: Callable[[], T]) -> T:
+        """Do `work`, which places its pipeline first, again on each further rung while memory runs out."""
         while True:
             try:
                 return work()
@@ -109,7 +109,6 @@ class Ladder:
                     raise
                 why = str(error).strip().partition("\n")[0][:200]
             self.step_down(why)  # out of the handler, whose traceback holds the tensors
-            place()
 
 
 def release(device: str) -> None:

@@ -52,6 +52,24 @@ def test_memory_that_runs_out_is_met_by_the_next_rung(folder: Path) -> None:
     assert engine.rungs == ["whole", "vae_tiling"]
 
 
+def test_a_model_that_does_not_fit_whole_is_placed_lower(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed: list[str] = []
+    real = Ladder.place
+
+    def place(ladder: Ladder, pipeline: Any) -> None:
+        placed.append(ladder.rung)
+        if ladder.rung == "whole":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        real(ladder, pipeline)
+
+    monkeypatch.setattr(Ladder, "place", place)
+    engine = make_engine(folder)
+    assert np.array_equal(draw(engine), draw(engine))
+    assert placed == engine.rungs == ["whole", "vae_tiling"]
+
+
 def test_the_last_rung_says_what_to_do(folder: Path) -> None:
     engine = make_engine(folder, memory="vae_tiling")
     with pytest.raises(OutOfMemory, match="tried: vae_tiling; CUDA out of memory.*Ask for a smaller picture"):
