@@ -95,7 +95,7 @@ def measure(options: argparse.Namespace, sections: Sequence[str]) -> Figures:
     bench, setup = pocket_bench(options.work.absolute())
     pools = (*POOLS, LARGEST) if options.large else POOLS
     file = Records(options.out / "papers.jsonl", setup)
-    wanted = {name: [] for name in sections if name != "realrag"}  # type: dict[str, list[Record]]
+    wanted: dict[str, list[Record]] = {name: [] for name in sections if name != "realrag"}
     for name, records in wanted.items():
         for seed in range(options.seeds):
             records += file.make(tasks(bench, name, seed, options.prompts, pools))
@@ -128,6 +128,7 @@ def pocket_bench(work: Path) -> tuple[Bench, str]:
     settings, store = load("pocket"), ArtifactStore(work / "pictures")
     context = build(settings, Places(work / "home"), store)
     encoder = engine("encoder", settings.encoder)
+    knobs = settings.retrieval.model_dump(include=set(RetrievalOptions.model_fields))
     named = [context.generator.capabilities.id, encoder.id, fingerprint()]
     if eyes := getattr(context.model, "eyes", ""):
         named.append(identity(locate(eyes)))
@@ -136,7 +137,7 @@ def pocket_bench(work: Path) -> tuple[Bench, str]:
         work=work,
         context=replace(context, generator=Remembered(context.generator, store)),
         encoder=encoder,
-        retrieval=RetrievalOptions.model_validate(settings.retrieval.model_dump(exclude={"k", "second"})),
+        retrieval=RetrievalOptions.model_validate(knobs),
         judge=Oracle(),
     )
     return bench, hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -43,7 +43,7 @@ from pleinair.evals.papers_report import (
 )
 from pleinair.evals.papers_sections import MODES, RERANKERS, STAGES, Task, coverage, staged, tasks
 from pleinair.evals.realrag_report import summarise as summarise_realrag
-from pleinair.graphs import crossmodal
+from pleinair.graphs import crossmodal as wiring
 from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.pocket.prompts import parse_prompt
 from pleinair.tools.retrieval.compose import RetrievalOptions
@@ -52,6 +52,7 @@ from pleinair.tools.retrieval.sparse import satisfaction
 from pleinair.tools.types import BadInput, Hit, ModelFault, Reference, Request
 
 SIZE = 40
+crossmodal: Any = wiring.graph
 
 
 def policy(schema: str, card: dict[str, Any], images: int) -> dict[str, Any] | str:
@@ -273,8 +274,8 @@ def test_concepts_and_captions_are_looked_up_by_different_words(bench: Bench) ->
     shelf = bench.shelf("even", SIZE, 0)
     for column in ("concepts", "captions"):
         asked[column] = []
-        dense = replace(shelf, dense=Listening(shelf.dense, asked[column]))
-        bench.shelves["even", SIZE, 0] = dense  # type: ignore[index]
+        heard: Any = Listening(shelf.dense, asked[column])
+        bench.shelves["even", SIZE, 0] = replace(shelf, dense=heard)
         of(listed(bench, "imagerag"), column, "rare").measure()
     assert asked["captions"] == [f"a photo of a {name}" for name in asked["concepts"]]
 
@@ -310,7 +311,7 @@ def test_each_stage_is_left_out_where_its_column_says_so(bench: Bench) -> None:
     joints, prompts = {}, {}
     for column, stage in STAGES.items():
         context = bench.over(shelf, crossmodal=staged(bench, stage))
-        output = crossmodal.graph.invoke(changed(prompt=case.prompt, seed=case.seed), context=context)
+        output = crossmodal.invoke(changed(prompt=case.prompt, seed=case.seed), context=context)
         joints[column] = output.get("joint")
         prompts[column] = output["outcome"]["best"]["request"]["prompt"]
     assert joints["no RAG"] is None
@@ -325,7 +326,7 @@ def test_each_stage_is_left_out_where_its_column_says_so(bench: Bench) -> None:
 def test_without_the_pareto_set_the_highest_means_are_taken(bench: Bench) -> None:
     shelf, (case,) = bench.shelf("even", 200, 0), in_turn(("two",), 1, 0)
     everything = bench.over(shelf, crossmodal=staged(bench, STAGES["no Pareto"]))
-    output = crossmodal.graph.invoke(changed(prompt=case.prompt, seed=case.seed), context=everything)
+    output = crossmodal.invoke(changed(prompt=case.prompt, seed=case.seed), context=everything)
     members = output["joint"]["members"]
     vectors = satisfaction([one.caption for one in shelf.dense.entries()], case.species)
     hits = [one.id for one, flags in zip(shelf.dense.entries(), vectors, strict=True) if any(flags)]
