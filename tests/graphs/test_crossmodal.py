@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import ListRetriever, SquareGenerator
+from doubles import ListRetriever, SquareGenerator, call
 from hearing import HearingChat, hearing
 from langgraph.checkpoint.memory import InMemorySaver
 
@@ -68,7 +68,7 @@ class Studio:
         )
 
     def run(self, **fields: Any) -> CrossmodalOutput:
-        given = changed(prompt=PROMPT, **fields)
+        given: Any = changed(prompt=PROMPT, **fields)
         return CrossmodalOutput.model_validate(graph.invoke(given, context=self.context))
 
     def end(self, **fields: Any) -> tuple[str, str]:
@@ -280,5 +280,5 @@ def test_the_pocket_model_knows_the_question(tmp_path: Path) -> None:
         retriever=studio.context.retriever,
         store=studio.context.store,
     )
-    graph.invoke({"prompt": "a red finch beside an old coupe in the snow"}, context=context)
+    call(graph, context, "a red finch beside an old coupe in the snow")
     assert studio.used == ["2.png", "3.png"]
