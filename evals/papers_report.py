@@ -215,12 +215,16 @@ def write_markdown(figures: Figures) -> str:
 
 def section(found: Figures) -> Iterator[str]:
     """Write a section's tables: shares by tier, plain means of all tiers, claims."""
-    plain = {name: each for name, each in found["measures"].items() if name not in SHARES and "all" in each}
+    plain = {
+        measure: each["all"]
+        for measure, each in found["measures"].items()
+        if not any(one["ci"] for one in each["all"].values())
+    }
     for measure, each in found["measures"].items():
         if measure not in plain:
             yield from table(measure, each)
     for measure, each in plain.items():
-        means = (f"{name} {decimal(one['mean'])}" for name, one in each["all"].items())
+        means = (f"{name} {decimal(one['mean'])}" for name, one in each.items())
         yield f"Mean of {measure}: {', '.join(means)}.\n"
     yield from table_head("claim", "measure", "tier", "gain", "n", "")
     for one in found["claims"]:

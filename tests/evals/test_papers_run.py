@@ -492,6 +492,7 @@ def test_the_page_says_every_claim_and_what_became_of_it() -> None:
     assert "| concepts ≥ prompt | right | rare | 0.0 % [" in page
     assert page.count("not reproduced: no difference shown") >= 2
     assert "| reflective ≥ zero | right | all | 0.0 % [" in page
+    assert "| R@1, library seen | zero | normal | reflective | n |" in page
     assert TITLES["pool"] not in page
 
 
