@@ -70,25 +70,32 @@ def draw(
     picture: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="A picture of yours to draw from; repeatable.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what it would take; draw and write nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check the request, note it, and draw."""
-    from pleinair.app.draw import submit
+    from pleinair.app.draw import estimate, submit
 
     short = {"library.folder": library, "budget.attempts": max_attempts, "budget.seconds": max_seconds}
     with explained():
-        run = submit(
-            standard_input() if prompt == "-" else prompt,
-            graph=graph,
-            profile=profile,
-            seed=seed,
-            out=out,
-            overrides=chosen(setting, short),
-            idempotency_key=idempotency_key,
-            strip_metadata=strip_metadata,
-            pictures=picture or (),
+        text = standard_input() if prompt == "-" else prompt
+        request: dict[str, Any] = {
+            "graph": graph,
+            "profile": profile,
+            "seed": seed,
+            "out": out,
+            "overrides": chosen(setting, short),
+            "pictures": picture or (),
+        }
+        if dry_run:
+            told = estimate(text, **request)
+            typer.echo(told.model_dump_json() if as_json else "\n".join(told.lines()))
+            return
+        work_on(
+            submit(text, idempotency_key=idempotency_key, strip_metadata=strip_metadata, **request), as_json
         )
-        work_on(run, as_json)
 
 
 def standard_input() -> str:

@@ -16,6 +16,7 @@ from pleinair.app.settings import load
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
+    from pleinair.app.quote import Quote
     from pleinair.app.results import Result
 
 OnEvent = Callable[[Event], None]
@@ -75,6 +76,23 @@ def submit(
     given = keep_given(read_given(pictures, graph), home())
     order = order.model_copy(update={"pictures": given})
     return run_table().add(order.model_dump_json(), chosen_seed(order), idempotency_key)
+
+
+def estimate(
+    prompt: str,
+    graph: str = "pleinair",
+    profile: str | None = None,
+    seed: int | None = None,
+    out: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    pictures: Sequence[str | Path] = (),
+) -> Quote:
+    """Check a request as `submit` does and tell what it would take; builds no engine and writes nothing."""
+    from pleinair.app.quote import quote
+
+    order = new_order(prompt, graph, seed, load(profile, overrides), out, strip_metadata=False)
+    read_given(pictures, graph)
+    return quote(order, home())
 
 
 def finish(run: Run, on_event: OnEvent | None = None, *, reopen: bool = False) -> Result:
