@@ -11,7 +11,10 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +35,16 @@ if TYPE_CHECKING:
     from pleinair.tools.types import Vectors
 
 BATCH_PIXELS = 64_000_000  # decoded pictures held at once: 192 MB
+READERS = 4  # threads that read and decode ahead, each one picture
+
+
+@dataclass(frozen=True)
+class Read:
+    """Hold what reading one file gave: its SHA-256, and the picture unless it is known or damaged."""
+
+    sha256: str = ""
+    image: Image | None = None
+    fault: str = ""
 
 
 @dataclass
@@ -78,13 +91,14 @@ def embed_library(
     """
     total = len(library.items)
     batch = Batch()
-    for done, item in enumerate(library.items.values()):
-        if known.file(item) is None:
-            known.files[item.id] = _look(library, item, known, batch)
-        if batch.full(batch_size):
-            _finish(batch, encoder, known, shards)
-            batch = Batch()
-            on_progress(done + 1, total)
+    with closing(_ahead(library, library.items.values(), known)) as reads:
+        for done, (item, read) in enumerate(reads):
+            if read is not None:
+                known.files[item.id] = _sort_in(item, read, known, batch)
+            if batch.full(batch_size):
+                _finish(batch, encoder, known, shards)
+                batch = Batch()
+                on_progress(done + 1, total)
     _finish(batch, encoder, known, shards)
     on_progress(total, total)
 
@@ -97,18 +111,49 @@ def load_shards(shards: Path, encoder_id: str, known: Known) -> None:
             known.vectors[file.sha256] = vector
 
 
-def _look(library: Library, item: Item, known: Known, batch: Batch) -> File:
-    """Read one file; a usable picture without a vector joins the batch."""
+def _ahead(
+    library: Library, items: Iterable[Item], known: Known
+) -> Generator[tuple[Item, Read | None], None, None]:
+    """Read the items' files a few ahead on threads, and give them in order; None for what is known."""
+    waiting: deque[tuple[Item, Future[Read] | None]] = deque()
+    pool = ThreadPoolExecutor(READERS)
+    try:
+        for item in items:
+            new = known.file(item) is None
+            waiting.append((item, pool.submit(_read, library, item, known) if new else None))
+            if len(waiting) > READERS:
+                yield _first(waiting)
+        while waiting:
+            yield _first(waiting)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _first(waiting: deque[tuple[Item, Future[Read] | None]]) -> tuple[Item, Read | None]:
+    item, reading = waiting.popleft()
+    return item, reading.result() if reading else None
+
+
+def _read(library: Library, item: Item, known: Known) -> Read:
+    """Read one file, and decode it unless a vector of it is there."""
     digest = ""
     try:
         data = read_bytes(library.path(item.id))
         digest = hashlib.sha256(data).hexdigest()
-        file = File(id=item.id, sha256=digest, size=item.size, mtime_ns=item.mtime_ns)
-        if digest not in known.vectors and digest not in batch.images:
-            batch.images[digest] = read_picture(data)
+        return Read(digest, None if digest in known.vectors else read_picture(data))
     except BadPicture as error:
-        return Skipped(id=item.id, sha256=digest, size=item.size, mtime_ns=item.mtime_ns, reason=str(error))
-    if digest in batch.images:
+        return Read(digest, fault=str(error))
+
+
+def _sort_in(item: Item, read: Read, known: Known, batch: Batch) -> File:
+    """Say what a file is; a usable picture without a vector joins the batch."""
+    about = {"id": item.id, "sha256": read.sha256, "size": item.size, "mtime_ns": item.mtime_ns}
+    if read.fault:
+        return Skipped.model_validate({**about, "reason": read.fault})
+    file = File.model_validate(about)
+    if read.sha256 not in known.vectors:
+        if read.image is not None:
+            batch.images.setdefault(read.sha256, read.image)
         batch.files.append(file)
     return file
 
