@@ -26,6 +26,8 @@ class Family:
         placeholder: what the prompt must hold for each reference, with `{}` for its number from 1.
         plain: the class that draws without references from the same parts; empty where this one can.
         patch: side of a token in latent pixels; sides in pixels are multiples of it times the autoencoder's.
+        text_tokens: of a prompt, as the class pads or cuts it when not told otherwise.
+        reference_area: pixels that it scales every reference to; 0 where it takes them as they are.
         dtype: the only number format that it works in; empty where the machine decides.
         also: classes whose folders may be opened as this one.
         controlnet: the class of its control branch.
@@ -41,6 +43,8 @@ class Family:
     placeholder: str = ""
     plain: str = ""
     patch: int = 2
+    text_tokens: int = 512
+    reference_area: int = 0
     dtype: str = ""
     also: tuple[str, ...] = ()
     controlnet: str = ""
@@ -57,7 +61,12 @@ IN_CONTEXT = {
     "Flux2Pipeline": Family(slots=6, images="image"),
     # a list is a batch here, and nothing stitches it: one reference
     "FluxKontextPipeline": Family(
-        slots=1, images="image", listed=False, negative_prompt=True, area="max_area"
+        slots=1,
+        images="image",
+        listed=False,
+        negative_prompt=True,
+        area="max_area",
+        reference_area=1024 * 1024,
     ),
     # without a reference it fails, and without a negative prompt it drops its guidance
     "QwenImageEditPlusPipeline": Family(
@@ -67,6 +76,7 @@ IN_CONTEXT = {
         negative_prompt=True,
         blank=" ",
         plain="QwenImagePipeline",
+        reference_area=1024 * 1024,
     ),
     "OmniGenPipeline": Family(slots=3, images="input_images", placeholder="<img><|image_{}|></img>"),
     # it encodes references in bfloat16 whatever the autoencoder was loaded in

@@ -7,6 +7,7 @@ Not covered: inpainting.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +18,13 @@ from pleinair.tools.diffusion.drawing import scaled
 from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.families import IN_CONTEXT
 from pleinair.tools.diffusion.loading import open_pipeline
+from pleinair.tools.diffusion.reference_plan import ReferencePlan, Size, Tokens, make_plan
 from pleinair.tools.types import BadInput, Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -30,6 +34,9 @@ class InContext(DiffusersEngine):
     Args:
         max_sequence_length: text tokens; the class's own number unless set.
         text_encoder_out_layers: hidden states of FLUX.2's text encoder that are stacked.
+        max_sequence: the longest sequence of text, picture and references, in tokens, that the memory
+            takes; references are made smaller to stay within it, and what is over it in any case is refused
+            before anything runs. Without it there is no limit.
     """
 
     engine: ClassVar[str] = "in_context"
@@ -40,9 +47,12 @@ class InContext(DiffusersEngine):
     guidance_scale: float = 1.0
     max_sequence_length: int | None = None
     text_encoder_out_layers: Sequence[int] = ()
+    max_sequence: int | None = None
 
     def __post_init__(self) -> None:
         """Add the named arguments to the options, and check all."""
+        if self.max_sequence is not None and self.max_sequence < 1:
+            raise BadInput(f"generator.max_sequence = {self.max_sequence}: wanted at least 1, or none")
         named = {
             "max_sequence_length": self.max_sequence_length,
             "text_encoder_out_layers": tuple(self.text_encoder_out_layers),
@@ -61,11 +71,28 @@ class InContext(DiffusersEngine):
         if family.placeholder:
             names = [reference.concept for reference in request.references]
             prompt = with_placeholders(prompt, names, len(images), family.placeholder)
+        unit = pipeline.vae_scale_factor * family.patch
+        planned = self.plan(unit, (request.width, request.height), [image.size for image in images])
         if not images:
             return {"prompt": prompt}
-        unit = pipeline.vae_scale_factor * family.patch
-        small = [scaled(image, self.reference_size, unit) for image in images]
+        small = [scaled(image, planned.size, unit) for image in images]
         return {"prompt": prompt, family.images: small if family.listed else small[0]}
+
+    def plan(self, unit: int, picture: Size, references: Sequence[Size]) -> ReferencePlan:
+        """Predict the sequence, with smaller references where it would be too long; see `make_plan`."""
+        family, longest = self.family, self.reference_size
+        text = int(self.options.get("max_sequence_length") or family.text_tokens)
+        tokens = Tokens(unit=unit, text=text, area=family.reference_area)
+        planned = make_plan(tokens, picture, references, longest=longest, limit=self.max_sequence)
+        log.debug("a sequence of %d tokens, references of %d pixels", planned.tokens, planned.size)
+        if planned.size < longest:
+            log.warning(
+                "References are scaled to %d pixels, not %d: the sequence is limited to %d tokens.",
+                planned.size,
+                longest,
+                self.max_sequence,
+            )
+        return planned
 
 
 def with_placeholders(prompt: str, concepts: Sequence[str], count: int, placeholder: str) -> str:
