@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from pleinair.tools.retrieval.compose import compose, floor_of
 from pleinair.tools.retrieval.dense import IndexScorer, LazyScorer
 from pleinair.tools.types import BadInput, Encoder, Generator, Hit, Retriever, Scorer
 from pleinair.tools.weights import locate
+from pleinair.tools.worker import Worker
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,7 +46,7 @@ def build(
     """Make the context of a run; the library is opened, and indexed if need be, at the first look-up."""
     return Context(
         model=engine("mllm", settings.mllm),
-        generator=cast(Generator, engine("generator", settings.generator)),
+        generator=chosen_generator(settings),
         retriever=LibraryRetriever(settings, places, on_index),
         store=store,
         k=settings.retrieval.k,
@@ -105,7 +106,13 @@ def engine(kind: Kind, choice: EngineChoice) -> Any:
 
 @lru_cache(maxsize=12)
 def _built(kind: Kind, name: str, arguments: str) -> Any:
-    make, given = registry.resolve(kind, name), json.loads(arguments)
+    given = json.loads(arguments)
+    return _maker(kind, name, given)(**given)
+
+
+def _maker(kind: Kind, name: str, given: Mapping[str, Any]) -> Callable[..., Any]:
+    """Find what makes an engine; refuse an argument that it has not."""
+    make: Callable[..., Any] = registry.resolve(kind, name)
     accepted = inspect.signature(make).parameters
     for key, value in given.items():
         if key not in accepted:
@@ -113,7 +120,23 @@ def _built(kind: Kind, name: str, arguments: str) -> Any:
             raise BadInput(
                 f"{kind}.{key} = {value!r}: engine {name!r} has no such argument; wanted: {wanted}"
             )
-    return make(**given)
+    return make
+
+
+def chosen_generator(settings: Settings) -> Generator:
+    """Build the generator, or the worker that has it in its own process; one table, one generator."""
+    choice = settings.generator
+    if not settings.worker.process:
+        return cast(Generator, engine("generator", choice))
+    refuse_secrets("generator", choice.arguments)
+    return _worker(choice.engine, json.dumps(choice.arguments, sort_keys=True), settings.worker.grace)
+
+
+@lru_cache(maxsize=4)
+def _worker(name: str, arguments: str, grace: float) -> Generator:
+    given = json.loads(arguments)
+    _maker("generator", name, given)
+    return Worker(name, given, grace)
 
 
 class LibraryRetriever:
@@ -169,7 +192,7 @@ def dense_retriever(settings: Settings, places: Places, on_index: OnProgress = c
     library = Library.open(library_folder(settings, places))
     encoder = cast(Encoder, engine("encoder", settings.encoder))
     if training := training_of(encoder):
-        require_generator(training, engine("generator", settings.generator).capabilities.id)
+        require_generator(training, chosen_generator(settings).capabilities.id)
     index = fresh_index(library, encoder, index_folder(settings, places), on_index)
     return IndexRetriever(library, index, encoder)
 

@@ -21,6 +21,7 @@ from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.retrieval.compose import RetrievalOptions
 from pleinair.tools.types import BadInput, Budget
+from pleinair.tools.worker import WorkerOptions
 
 Tree = dict[str, Any]
 Layer = tuple[str, Tree]  # where it came from, what it says
@@ -90,6 +91,7 @@ class Settings(Section):
     generator: EngineChoice
     encoder: EngineChoice
     mllm: EngineChoice
+    worker: WorkerOptions = WorkerOptions()
     library: LibraryChoice = LibraryChoice()
     retrieval: RetrievalKnobs = RetrievalKnobs()
     imagerag: ImageRAGOptions = ImageRAGOptions()

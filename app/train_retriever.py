@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from pleinair.app.engines import check, engine, fresh_index, index_folder, library_folder
+from pleinair.app.engines import check, chosen_generator, engine, fresh_index, index_folder, library_folder
 from pleinair.app.places import places
 from pleinair.app.settings import POCKET, Settings
 from pleinair.tools.artifacts import ArtifactStore
@@ -40,7 +40,7 @@ def train_retriever(
     home = places(settings.paths.home)
     library = Library.open(library_folder(settings, home))
     pairs = find_pairs(library, classes or ("pocket" if settings.library.folder == POCKET else "captions"))
-    encoder, generator = frozen_encoder(settings), cast(Generator, engine("generator", settings.generator))
+    encoder, generator = frozen_encoder(settings), chosen_generator(settings)
     with watch("Looking at pictures") as on_index:
         index = fresh_index(library, encoder, index_folder(settings, home), on_index)
     prompts = list(dict.fromkeys(pair.prompt for pair in pairs))

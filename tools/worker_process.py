@@ -1,0 +1,82 @@
+"""What goes on in the worker's process: one engine is built, and draws until the parent hangs up."""
+
+from __future__ import annotations
+
+import faulthandler
+import pickle
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from traceback import format_exception
+from typing import TYPE_CHECKING, Any
+
+from pleinair.tools import registry
+from pleinair.tools.types import Cancelled, Generator, PleinairError, Request
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Flat = tuple[str, tuple[int, int], bytes]  # mode, (width, height) in pixels, pixels
+
+
+def serve(descriptor: int) -> None:
+    """Answer the parent until it hangs up; its first question names the engine, each other is a request."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both, and the parent decides
+    faulthandler.enable()
+    with Connection(descriptor) as pipe, suppress(EOFError, ConnectionError):
+        name, arguments = pipe.recv()
+        try:
+            engine: Generator = registry.resolve("generator", name)(**arguments)
+            pipe.send(("capabilities", engine.capabilities))
+        except Exception as error:
+            pipe.send(("error", sendable(error)))
+            return
+        while True:
+            request, pictures = pipe.recv()
+            pipe.send(answer(engine, request, pictures, pipe))
+
+
+def answer(
+    engine: Generator, request: Request, pictures: Sequence[Flat], pipe: Connection
+) -> tuple[str, Any]:
+    """Draw a picture, or say why there is none; each step is told, and taken when the parent agrees."""
+
+    def on_step(done: int, total: int) -> None:
+        pipe.send(("step", (done, total)))
+        if not pipe.recv():
+            raise Cancelled("The picture was stopped.")
+
+    try:
+        return "picture", flat(engine.generate(request, [whole(picture) for picture in pictures], on_step))
+    except Exception as error:  # every fault is the parent's to judge
+        return "error", sendable(error)
+
+
+def sendable(error: Exception) -> Exception:
+    """Give an error that the parent can read, with our traceback as its note.
+
+    Python's own errors and this program's keep their class; of any other, class and text become a text.
+    """
+    ours = isinstance(error, PleinairError) or type(error).__module__ == "builtins"
+    trace = "".join(format_exception(error))
+    error.add_note(trace)
+    with suppress(Exception):  # a plug-in's own error may lack what a copy takes
+        if ours and str(pickle.loads(pickle.dumps(error))) == str(error):
+            return error
+    plain = RuntimeError(f"{type(error).__name__}: {error}")
+    plain.add_note(trace)
+    return plain
+
+
+def flat(image: Image) -> Flat:
+    """Give mode, size and pixels; the colours of a palette are looked up."""
+    plain = image.convert("RGB") if image.mode in ("P", "PA") else image
+    return plain.mode, plain.size, plain.tobytes()
+
+
+def whole(picture: Flat) -> Image:
+    """Make the picture again."""
+    from PIL import Image
+
+    return Image.frombytes(*picture)
