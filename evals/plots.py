@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from pleinair.tools.artifacts import ArtifactStore
 
-COLOURS = ("#b8b2a6", "#5b8e9c", "#c8553d")
+COLOURS = ("#b8b2a6", "#5b8e9c", "#8aa67a", "#d9a441", "#c8553d")
+BAR = 0.8 / len(GRAPHS)  # width, where two tiers are 1 apart
 EXAMPLES = 4  # cases a tier
 
 
@@ -39,17 +40,17 @@ def _draw_accuracy(axes: Axes, figures: Mapping[str, Any]) -> None:
         heights = [score["accuracy"] for score in scores]
         below = [score["accuracy"] - score["ci"][0] for score in scores]
         above = [score["ci"][1] - score["accuracy"] for score in scores]
-        places = [tier + 0.27 * (number - 1) for tier in range(len(TIERS))]
-        axes.bar(places, heights, 0.25, yerr=[below, above], capsize=3, color=colour, label=column)
+        places = [tier + BAR * (number - (len(GRAPHS) - 1) / 2) for tier in range(len(TIERS))]
+        axes.bar(places, heights, 0.9 * BAR, yerr=[below, above], capsize=2, color=colour, label=column)
     labels = [f"{tier}\nn = {figures[tier]['base']['n']}" for tier in TIERS]
     axes.set(ylim=(0, 1.02), ylabel="share of right pictures", xticks=range(len(TIERS)), xticklabels=labels)
-    axes.legend(frameon=False, ncols=len(GRAPHS), loc="lower center", bbox_to_anchor=(0.5, 1))
+    axes.legend(frameon=False, ncols=len(GRAPHS), loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=8)
 
 
 def _draw_calibration(axes: Axes, figures: Mapping[str, Any]) -> None:
     bins = figures["critic"]["bins"]
     axes.plot([0, 1], [0, 1], color="#b8b2a6", linewidth=1)
-    axes.scatter([b[0] for b in bins], [b[1] for b in bins], [8 + b[2] for b in bins], color=COLOURS[2])
+    axes.scatter([b[0] for b in bins], [b[1] for b in bins], [8 + b[2] for b in bins], color=COLOURS[-1])
     axes.set(
         xlabel="critic's belief that a species is present", ylabel="share that is", xlim=(0, 1), ylim=(0, 1)
     )
@@ -64,7 +65,7 @@ def plot_examples(results: Sequence[Result], store: ArtifactStore, path: Path) -
     for result in results:
         by_case.setdefault(result.case.id, []).append(result)
     chosen = [case for tier in TIERS for case in [c for c in by_case if c.startswith(tier)][:EXAMPLES]]
-    figure = Figure(figsize=(7, 1.9 * len(chosen)), layout="constrained")
+    figure = Figure(figsize=(2.3 * len(GRAPHS), 1.9 * len(chosen)), layout="constrained")
     grid = figure.subplots(len(chosen), len(GRAPHS), squeeze=False)
     for line, case in zip(grid, chosen, strict=True):
         line[0].set_title(by_case[case][0].case.prompt, fontsize=8, loc="left")

@@ -24,7 +24,7 @@ PACKAGES = (
     "numpy",
     "scipy",
 )
-PAIRS = (("pleinair", "base"), ("pleinair", "imagerag"))
+PAIRS = (("pleinair", "base"), ("pleinair", "imagerag"), ("react", "pleinair"))
 
 
 def summarise(results: Sequence[Result], *, prompts: int, seed: int, command: str) -> Figures:

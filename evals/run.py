@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from pleinair.agent.context import Context
     from pleinair.tools.artifacts import ArtifactStore
 
-GRAPHS = {"base": "direct", "imagerag": "imagerag", "pleinair": "pleinair"}  # column: graph of the registry
+GRAPHS = {  # column: graph of the registry; RealRAG needs a training first and has a benchmark of its own
+    "base": "direct",
+    "imagerag": "imagerag",
+    "crossmodal": "crossmodal",
+    "react": "react",
+    "pleinair": "pleinair",
+}
 STEPS = 100  # of LangGraph, far above what the default budget needs
 
 

@@ -178,6 +178,7 @@ def install(folder: Path) -> dict[str, str]:
         "PLEINAIR_LIBRARY__FOLDER": str(folder / "library"),
         "PLEINAIR_GENERATOR__ENGINE": "quick",
         "PLEINAIR_ENCODER__ENGINE": "quick",
+        "PLEINAIR_CROSSMODAL__ADAPTOR": "",  # the profile's belongs to its own encoder
         "PLEINAIR_MLLM__ENGINE": "quick",
         "PLEINAIR_RETRIEVAL__FLOOR": "-1",
         "XDG_CONFIG_HOME": str(folder / "config"),

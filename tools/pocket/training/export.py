@@ -52,7 +52,7 @@ Three subjects, colours as wishes and references of other things were not traine
 | licence | Apache-2.0, weights and data |
 
 The autoencoder's encoder is a linear map fitted to 4 × 4 patches; its decoder is trained with
-`python -m pleinair.tools.pocket.training autoencoder --minutes 10`.
+`python -m pleinair.tools.pocket.training autoencoder --minutes 20`, half of it on the earlier world.
 
 This set was not trained in one go. Channels got their unequal spread at about step 730, the names were
 taught to the text encoder at step 1,782, and at step 4,200 the world got wider fins, wings and roofs,
