@@ -44,6 +44,9 @@ def is_running(pid: int) -> bool:
 
 
 def running(worker: Worker) -> int:
+    """Give the process's id; start it if the test before has ended it."""
+    if worker.pid is None:
+        ask(worker, "a first one")
     assert worker.pid is not None
     return worker.pid
 
@@ -136,7 +139,6 @@ def test_an_engine_that_does_not_stop_is_killed(worker: Worker, prompt: str) -> 
     ],
 )
 def test_a_death_is_a_fault_of_this_picture_only(worker: Worker, prompt: str, text: str) -> None:
-    ask(worker, "before")
     dead = running(worker)
     with pytest.raises(ModelFault, match=f"^The process of `perils:1` died while drawing: it {text}.$"):
         ask(worker, prompt)
@@ -146,7 +148,6 @@ def test_a_death_is_a_fault_of_this_picture_only(worker: Worker, prompt: str, te
 
 
 def test_a_death_from_outside_in_the_middle(worker: Worker) -> None:
-    ask(worker, "before")
     pid = running(worker)
     with pytest.raises(ModelFault, match="died while drawing: it was ended by SIGKILL"):
         worker.generate(make_request(), (), lambda done, total: os.kill(pid, signal.SIGKILL))
@@ -154,7 +155,7 @@ def test_a_death_from_outside_in_the_middle(worker: Worker) -> None:
 
 
 def test_a_death_between_two_pictures_costs_none(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
-    ask(worker, "before")
+    running(worker)
     child = worker._child
     assert child is not None
     os.kill(child.process.pid, signal.SIGKILL)
