@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pleinair.app.cli_chat import chat
+from pleinair.app.cli_models import models_app
 from pleinair.app.cli_runs import runs_app
 from pleinair.app.cli_trace import trace_app
 from pleinair.app.cli_train import train_app
@@ -23,11 +24,16 @@ GRAPHS = "pleinair, react, imagerag, crossmodal, realrag, direct"
 app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(runs_app, name="runs")
 app.add_typer(trace_app, name="trace")
+app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")
 app.command()(chat)
 
 Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key.")]
 Profile = Annotated[str | None, typer.Option(help="The engines to use; `pocket` needs nothing.")]
+Pictures = Annotated[
+    list[str] | None, typer.Option(metavar="FILE", help="A picture of yours to draw from; repeatable.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what it would take; draw and write nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -67,12 +73,8 @@ def draw(
     setting: Setting = None,
     idempotency_key: Annotated[str | None, typer.Option(help="Asking twice draws once.")] = None,
     strip_metadata: Annotated[bool, typer.Option(help="Leave the story out of the PNG.")] = False,
-    picture: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="A picture of yours to draw from; repeatable.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell what it would take; draw and write nothing.")
-    ] = False,
+    picture: Pictures = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Check the request, note it, and draw."""

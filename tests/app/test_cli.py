@@ -35,6 +35,10 @@ COMMANDS = [
     "runs show",
     "runs resume",
     "runs cancel",
+    "models",
+    "models list",
+    "models check",
+    "models pull",
 ]
 
 

@@ -67,8 +67,7 @@ class ControlNet(DiffusersEngine):
 
     def open(self, folder: Path, dtype: Any) -> Any:
         """Load the base model with its branch."""
-        patterns = ("config.json", "diffusion_pytorch_model*.safetensors")
-        place = self.branch_source.fetch(patterns, () if self.variant else ("*.fp16.*", "*.bf16.*"))
+        place = self.branch_source.fetch(*branch_files(self.variant))
         branch = open_part(place, self.family.controlnet, dtype)
         return open_pipeline(folder, self.pipeline, dtype, self.variant, controlnet=branch)
 
@@ -81,6 +80,12 @@ class ControlNet(DiffusersEngine):
             self.family.images: mosaic(shown) if self.control == "mosaic" else shown,
             "controlnet_conditioning_scale": self.controlnet_conditioning_scale,
         }
+
+
+def branch_files(variant: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Give the patterns of what is fetched of a control branch, and of what is left out."""
+    wanted = ("config.json", "diffusion_pytorch_model*.safetensors")
+    return wanted, () if variant else ("*.fp16.*", "*.bf16.*")
 
 
 def fitted(image: Image, height: int, width: int) -> Image:

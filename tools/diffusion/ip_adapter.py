@@ -103,10 +103,20 @@ class IpAdapter(DiffusersEngine):
         return super()._declared().model_copy(update={"boxes": True})
 
     def _fetch_adapter(self) -> Path:
-        encoder = self.image_encoder
-        inside = encoder if "/" in encoder else f"{self.adapter_subfolder}/{encoder}"
-        weight = f"{self.adapter_subfolder}/{self.adapter_weight}"
-        return self.adapter_source.fetch((weight, *(f"{inside}/{pattern}" for pattern in DATA)))
+        return self.adapter_source.fetch(
+            adapter_files(self.adapter_subfolder, self.adapter_weight, self.image_encoder)
+        )
+
+
+def adapter_files(subfolder: str, weight: str, encoder: str) -> tuple[str, ...]:
+    """Give the patterns of what is fetched of an adapter: its weights and its picture encoder."""
+    inside = encoder_folder(subfolder, encoder)
+    return (f"{subfolder}/{weight}", *(f"{inside}/{pattern}" for pattern in DATA))
+
+
+def encoder_folder(subfolder: str, encoder: str) -> str:
+    """Give the folder of an adapter's picture encoder; without a slash it is inside `subfolder`."""
+    return encoder if "/" in encoder else f"{subfolder}/{encoder}"
 
 
 def blank() -> Image:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,21 +75,39 @@ class Source:
 
     def fetch(self, patterns: tuple[str, ...], ignore: tuple[str, ...] = ()) -> Path:
         """Give the local folder with the files of these patterns, downloading what is not there."""
-        return locate(self.folder) if self.folder else self._snapshot(patterns, ignore)
+        return locate(self.folder) if self.folder else Path(self._snapshot(patterns, ignore))
 
-    def _snapshot(self, patterns: tuple[str, ...], ignore: tuple[str, ...]) -> Path:
+    def lacks(self, patterns: tuple[str, ...], ignore: tuple[str, ...] = ()) -> dict[str, int]:
+        """Give the files that `fetch` would download, with their sizes in bytes; asks the hub."""
+        if self.folder:
+            return {}
+        listed = self._snapshot(patterns, ignore, dry_run=True)
+        return {one.filename: one.file_size or 0 for one in listed if one.will_download}
+
+    def here(self) -> Path | None:
+        """Give the local folder without asking the hub, None where no file of the commit is here."""
+        if self.folder:
+            return locate(self.folder)
+        from huggingface_hub import constants
+        from huggingface_hub.file_download import repo_folder_name
+
+        place = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.model, repo_type="model")
+        ref = place / "refs" / self.revision
+        folder = place / "snapshots" / (ref.read_text("utf-8").strip() if ref.is_file() else self.revision)
+        return folder if folder.is_dir() else None
+
+    def _snapshot(self, patterns: tuple[str, ...], ignore: tuple[str, ...], dry_run: bool = False) -> Any:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
         try:
-            return Path(
-                snapshot_download(
-                    self.model,
-                    revision=self.revision,
-                    local_files_only=self.local_files_only,
-                    allow_patterns=list(patterns),
-                    ignore_patterns=list(ignore),
-                )
+            return snapshot_download(
+                self.model,
+                revision=self.revision,
+                local_files_only=self.local_files_only,
+                allow_patterns=list(patterns),
+                ignore_patterns=list(ignore),
+                dry_run=dry_run,
             )
         except LocalEntryNotFoundError as error:
             raise PleinairError(self._absent()) from error
@@ -150,8 +169,13 @@ def read_index(folder: Path) -> tuple[str, dict[str, str]]:
 def fetch_pipeline(source: Source, pipeline: str, opens: Any, variant: str = "") -> Path:
     """Give a folder with a pipeline's index and the data files of its parts, checked before the weights."""
     parts = require_class(source.fetch((INDEX,)), pipeline, opens)
+    return source.fetch(*pipeline_files(parts, variant))
+
+
+def pipeline_files(parts: Iterable[str], variant: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Give the patterns of what is fetched of a pipeline with these parts, and of what is left out."""
     wanted = tuple(f"{part}/{pattern}" for part in parts for pattern in DATA)
-    return source.fetch((INDEX, *wanted), () if variant else DOUBLES)
+    return (INDEX, *wanted), () if variant else DOUBLES
 
 
 def open_pipeline(folder: Path, pipeline: str, dtype: Any, variant: str = "", **parts: Any) -> Any:
