@@ -1,4 +1,4 @@
-"""Run a benchmark: `python -m pleinair.evals pocket`, `overhead` or `papers`."""
+"""Run a benchmark: `python -m pleinair.evals pocket`, `overhead`, `papers` or `gpu`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pleinair.evals import papers
+from pleinair.evals import gpu, papers
 from pleinair.evals.cases import make_cases
 from pleinair.evals.overhead import measure
 from pleinair.evals.plots import plot, plot_examples
@@ -43,6 +43,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     overhead.add_argument("--runs", type=int, default=30, help="of each (30)")
     overhead.set_defaults(run=run_overhead)
     papers.add(commands)
+    gpu.add(commands)
     return parser.parse_args(arguments)
 
 
