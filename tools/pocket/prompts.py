@@ -118,13 +118,11 @@ def describe(species: Species) -> str:
 
 
 def relation_of(scene: Scene) -> str | None:
-    """Return the relation of the first subject to the second, None for a single subject."""
+    """Return how the first subject stands to the second, 'above' or 'left of'; None for a single subject."""
     if len(scene.subjects) < 2:
         return None
     first, second = scene.subjects
-    if second.y - first.y > 0.25:
-        return "above"
-    return "left of" if second.x - first.x > 0.25 else "beside"
+    return "above" if second.y - first.y > 0.25 else "left of"
 
 
 def request_for(scene: Scene) -> Request:
@@ -133,10 +131,12 @@ def request_for(scene: Scene) -> Request:
 
 
 def caption(rng: random.Random, scene: Scene, *, named: bool) -> str:
-    """Return a caption of the scene: with species names, or only a description of what is seen."""
-    request = request_for(scene)
-    if not named:
-        request = Request(
-            tuple(describe(s.species) for s in scene.subjects), request.relation, request.background
-        )
-    return write_prompt(rng, request)
+    """Return a caption of the scene: with species names, or only a description of what is seen.
+
+    Two side by side are told by either of the two relations that look so.
+    """
+    seen = tuple(s.species.name if named else describe(s.species) for s in scene.subjects)
+    relation = relation_of(scene)
+    if relation == "left of":
+        relation = rng.choice(("beside", "left of"))
+    return write_prompt(rng, Request(seen, relation, scene.background))

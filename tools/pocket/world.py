@@ -156,25 +156,21 @@ def random_scene(
     background: str | None = None,
     relation: str | None = None,
 ) -> Scene:
-    """Place one or two species; two stand beside each other unless `relation` is 'left of' or 'above'.
+    """Place one or two species; of two, the first stands on the left, or on top if `relation` is 'above'.
 
-    With 'left of' and 'above' the first species is the left or upper one; with 'beside' either may be left.
+    `relation` is 'beside' (the default), 'left of' or 'above'; the first two look the same.
     """
     if len(species) not in (1, 2):
         raise ValueError(f"a scene holds one or two subjects, not {len(species)}")
-    centres = [(0.5, 0.5)] if len(species) == 1 else _centres(rng, relation or "beside")
+    centres = [(0.5, 0.5)] if len(species) == 1 else _centres(relation or "beside")
     subjects = tuple(_place(rng, s, x, y, len(species)) for s, (x, y) in zip(species, centres, strict=True))
     return Scene(subjects, background or rng.choice(BACKGROUNDS), rng.randrange(2**31))
 
 
-def _centres(rng: random.Random, relation: str) -> list[tuple[float, float]]:
-    choices = {"left of": [(0.26, 0.5), (0.74, 0.5)], "above": [(0.5, 0.26), (0.5, 0.74)]}
-    if relation == "beside":
-        row = choices["left of"]
-        return row if rng.random() < 0.5 else row[::-1]
-    if relation not in choices:
+def _centres(relation: str) -> list[tuple[float, float]]:
+    if relation not in ("beside", "left of", "above"):
         raise ValueError(f"relation must be 'beside', 'left of' or 'above', not {relation!r}")
-    return choices[relation]
+    return [(0.5, 0.26), (0.5, 0.74)] if relation == "above" else [(0.26, 0.5), (0.74, 0.5)]
 
 
 def _place(rng: random.Random, species: Species, x: float, y: float, count: int) -> Subject:
@@ -225,6 +221,7 @@ def fingerprint() -> str:
     """Name the present world in twelve hexadecimal digits: its species and what the renderer draws."""
     digest = hashlib.sha256(repr(SPECIES).encode())
     for number, background in enumerate(BACKGROUNDS):
-        species = SPECIES[number * len(TIERS)]
-        digest.update(render(random_scene(random.Random(number), [species], background=background)).tobytes())
+        rng, species = random.Random(number), SPECIES[number * len(TIERS)]
+        for shown in ([species], [species, SPECIES[0]]):
+            digest.update(render(random_scene(rng, shown, background=background)).tobytes())
     return digest.hexdigest()[:12]

@@ -73,7 +73,7 @@ def test_scenes_and_pictures_follow_from_the_seed() -> None:
     assert render(first).tobytes() == render(again).tobytes()
 
 
-@pytest.mark.parametrize(("relation", "axis"), [("left of", 0), ("above", 1)])
+@pytest.mark.parametrize(("relation", "axis"), [("beside", 0), ("left of", 0), ("above", 1)])
 def test_relations_order_the_boxes(relation: str, axis: int) -> None:
     for index in range(20):
         first, second = boxes(random_scene(held_out_rng(index), SPECIES[:2], relation=relation))
