@@ -43,6 +43,7 @@ RERANKERS: dict[str, dict[str, Any]] = {
 }
 STAGES: dict[str, dict[str, Any]] = {
     "all": {},
+    "S over all": {"scored": "all"},
     "no RAG": {"rag": False},
     "no sparse": {"sparse": False},
     "no dense": {"dense": False},

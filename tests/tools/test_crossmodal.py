@@ -35,7 +35,7 @@ from pleinair.tools.types import BadInput, Hit, ModelFault, Refused
 Numbers = NDArray[np.float32]
 FINCH, COUPE = "velmora finch", "old coupe"
 LIBRARY = {
-    "a.png": ("a velmora finch on snow", (0.2, 0.1)),
+    "a.png": ("a velmora finch on snow", (0.5, 0.3)),
     "b.png": ("a velmora finch at night", (0.7, 0.0)),
     "c.png": ("an old coupe", (0.0, 0.6)),
     "d.png": ("an old coupe by the sea", (0.1, 0.8)),
@@ -148,9 +148,15 @@ def test_pictures_without_a_matching_caption_are_dropped_before_anything_is_look
 
 
 def test_the_score_is_the_mean_of_the_cosines_to_every_subquery() -> None:
-    member = find().members[1]
+    member = find(scored="all").members[1]
     assert member.cosines == pytest.approx((0.1, 0.8))
     assert member.hit.score == pytest.approx(0.45)
+
+
+def test_a_picture_of_both_does_not_win_where_its_caption_has_only_one() -> None:
+    assert ids(find()) == ["b.png", "d.png"]
+    assert ids(find(scored="all")) == ["a.png", "d.png"]
+    assert find().members[1].hit.score == pytest.approx(0.8)
 
 
 def test_what_no_caption_contains_is_named() -> None:

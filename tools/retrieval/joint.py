@@ -1,14 +1,16 @@
 """Find the pictures that together show all sub-queries: Cross-modal RAG's stages 1 to 3, in one go.
 
-Captions first, so that only what they let through is looked at. S, the mean of a picture's cosines, is
-computed once. Without the sparse stage there are no satisfaction vectors: the best `k` of the whole library
-are taken by S, and each sub-query goes to the one of them with the highest cosine (ours).
+Captions first, so that only what they let through is looked at. S, the mean of a picture's cosines to the
+sub-queries that its caption satisfies, or to all, is computed once. Without the sparse stage there are no
+satisfaction vectors: the best `k` of the whole library are taken by their mean to all, and each sub-query
+goes to the one of them with the highest cosine (ours).
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from pleinair.tools.crossmodal import CrossmodalOptions
@@ -75,9 +77,15 @@ def retrieve_jointly(
     rows = kept(vectors)
     hits, flags = [entries[row] for row in rows], [vectors[row] for row in rows]
     cosines = scorer.score(subqueries, [one.id for one in hits]) if options.dense and hits else None
-    means = lots(hits, seed) if cosines is None else mean(cosines)
+    counted = flags if options.scored == "satisfied" else None
+    means = lots(hits, seed) if cosines is None else mean(cosines, counted)
     chosen = choose(flags, means, options, k)
-    members = [member(hits[row], flags[row], subqueries, cosines, row) for row in chosen]
+    members = [
+        member(hits[row], flags[row], subqueries)
+        if cosines is None
+        else member(hits[row], flags[row], subqueries, means[row], cosines[row])
+        for row in chosen
+    ]
     doubt = options.pareto == "paper" and rows
     return Joint(
         pictures=len(entries),
@@ -102,28 +110,36 @@ def rank_all(entries: Sequence[Hit], subqueries: Sequence[str], scorer: Scorer, 
     if not entries or k < 1:
         return Joint(pictures=len(entries), kept=0, members=(), uncovered=tuple(subqueries))
     cosines = scorer.score(subqueries, [one.id for one in entries])
-    chosen = sorted(best(mean(cosines), k))
+    means = mean(cosines)
+    chosen = sorted(best(means, k))
     owner = [max(chosen, key=lambda row: float(cosines[row, column])) for column in range(len(subqueries))]
     flags = {row: tuple(one == row for one in owner) for row in chosen}
     return Joint(
         pictures=len(entries),
         kept=len(entries),
-        members=tuple(member(entries[row], flags[row], subqueries, cosines, row) for row in chosen),
+        members=tuple(
+            member(entries[row], flags[row], subqueries, means[row], cosines[row]) for row in chosen
+        ),
         uncovered=(),
     )
 
 
-def member(hit: Hit, flags: Vector, subqueries: Sequence[str], cosines: Cosines | None, row: int) -> Member:
+def member(
+    hit: Hit, flags: Vector, subqueries: Sequence[str], score: float = 0.0, cosines: Iterable[float] = ()
+) -> Member:
     """Put one chosen picture together."""
-    seen = () if cosines is None else tuple(round(float(one), 6) for one in cosines[row])
-    score = sum(seen) / len(seen) if seen else 0.0
-    served = tuple(one for one, has in zip(subqueries, flags, strict=True) if has)
-    return Member(hit=hit.model_copy(update={"score": score}), satisfied=served, cosines=seen)
+    return Member(
+        hit=hit.model_copy(update={"score": round(score, 6)}),
+        satisfied=tuple(compress(subqueries, flags)),
+        cosines=tuple(round(float(one), 6) for one in cosines),
+    )
 
 
-def mean(cosines: Cosines) -> list[float]:
-    """Give S of each picture: the mean of its cosines over all sub-queries."""
-    return [float(one) for one in cosines.mean(axis=1)]
+def mean(cosines: Cosines, counted: Sequence[Vector] | None = None) -> list[float]:
+    """Give S of each picture: the mean of its cosines to the sub-queries that count for it, or to all."""
+    import numpy as np
+
+    return [float(one) for one in np.average(cosines, axis=1, weights=counted)]
 
 
 def lots(hits: Sequence[Hit], seed: int) -> list[float]:
