@@ -6,20 +6,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pleinair.tools.types import BadInput, ModelFault, OnStep, Refused
+from pleinair.tools.diffusion.previews import Previews
+from pleinair.tools.types import BadInput, ModelFault, OnStep, Refused, Request
+from pleinair.tools.watching import Viewer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def watched(on_step: OnStep, total: int, engine: str) -> Callable[..., dict[str, Any]]:
-    """Make a callback for a pipeline that reports each step and stops at the first broken number."""
+def watched(on_step: OnStep, request: Request, engine: str) -> Callable[..., dict[str, Any]]:
+    """Make a callback for a pipeline that reports each step and stops at the first broken number.
+
+    A `Viewer` is shown previews too, never of the last step, whose picture comes anyway.
+    """
+    previews = Previews(on_step, (request.width, request.height)) if isinstance(on_step, Viewer) else None
 
     def after_step(pipeline: Any, step: int, _: Any, values: dict[str, Any]) -> dict[str, Any]:
         if not values["latents"].isfinite().all():
             raise ModelFault(f"`{engine}` overflowed at step {step + 1}: try dtype = 'float32'.")
         # some schedulers take more steps than were asked for
-        on_step(step + 1, getattr(pipeline, "num_timesteps", None) or total)
+        total = getattr(pipeline, "num_timesteps", None) or request.num_inference_steps
+        on_step(step + 1, total)
+        if previews and step + 1 < total:
+            previews(pipeline, values["latents"])
         return values
 
     return after_step

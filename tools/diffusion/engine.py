@@ -217,7 +217,7 @@ class DiffusersEngine(ABC):
             # noise of the CPU's generator is the same on every device
             "generator": torch.Generator("cpu").manual_seed(request.seed),
             "output_type": "np",
-            "callback_on_step_end": watched(on_step, request.num_inference_steps, self.capabilities.id),
+            "callback_on_step_end": watched(on_step, request, self.capabilities.id),
         }
         if family.guidance:
             call[family.guidance] = request.guidance_scale
