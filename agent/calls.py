@@ -49,7 +49,8 @@ class Generate(Value):
     """Draw one picture, which you will be shown.
 
     A repair that adds or swaps a reference takes the best untried picture found for its concept, unless
-    `references` names another one.
+    `references` names another one. So does `inpaint`, which paints only the box of the one concept that the
+    best picture lacks, where the generator can.
     """
 
     prompt: str = Field(default="", description="Other words than the wish's; seldom needed.")

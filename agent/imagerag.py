@@ -169,9 +169,9 @@ def route_after_decide(state: ImageRAGState, runtime: Runtime[Context]) -> str:
     return "rephrase" if runtime.context.imagerag.rephrase_only else "find_missing"
 
 
-def route_after_caption(state: ImageRAGState) -> list[Send] | str:
+def route_after_caption(state: ImageRAGState, runtime: Runtime[Context]) -> list[Send] | str:
     """Look the captions up, unless the model declined to write them."""
-    return "finish" if state.outcome else routes.route_after_plan(state)
+    return "finish" if state.outcome else routes.route_after_plan(state, runtime)
 
 
 def route_after_retrieve(state: ImageRAGState, runtime: Runtime[Context]) -> str:

@@ -12,6 +12,11 @@ def missing(ledger: Ledger) -> list[Row]:
     return [row for row in ledger.rows if row.status != "present"]
 
 
+def rows_of(attempt: Attempt | None) -> Sequence[Row]:
+    """Give an attempt's rows, none where it was not judged."""
+    return attempt.ledger.rows if attempt and attempt.ledger else ()
+
+
 def is_complete(ledger: Ledger | None, concepts: Sequence[Concept]) -> bool:
     """Tell whether every concept has a row and every row says present."""
     if ledger is None or not concepts or missing(ledger):

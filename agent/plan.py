@@ -40,16 +40,25 @@ def reword(row: Row, retrieval: Retrieval | None) -> Repair:
 def after_retrieval(
     repairs: Sequence[Repair], rows: Sequence[Row], retrievals: Sequence[Retrieval]
 ) -> list[Repair]:
-    """Replace the repairs whose look-up abstained by words, so that no attempt is spent on nothing."""
+    """Replace the repairs whose look-up abstained by words, so that no attempt is spent on nothing.
+
+    A box is painted anew all the same: what is right is kept, and words may do.
+    """
     by_name = {row.concept: row for row in rows}
 
     def revised(one: Repair) -> Repair:
         found = find(one.concept, retrievals)
-        if one.concept in by_name and found and found.abstained:
+        if one.action != "inpaint" and one.concept in by_name and found and found.abstained:
             return reword(by_name[one.concept], found)
         return one
 
     return [revised(one) for one in repairs]
+
+
+def reworded(prompt: str, repairs: Sequence[Repair], rows: Sequence[Row]) -> str:
+    """Add the critic's advice to the prompt for the concepts whose repair is words."""
+    names = {one.concept for one in repairs if one.action == "reword"}
+    return " ".join([prompt, *(row.advice for row in rows if row.concept in names)])
 
 
 def find(concept: str, retrievals: Sequence[Retrieval]) -> Retrieval | None:

@@ -59,7 +59,12 @@ def prepared(state: ReactState, repairs: Sequence[Repair], choices: Sequence[Cho
     fixed = {concept: hit for concept, hit in held if hit.id not in state.vetoes}
     found = [usable(one, state, chosen | fixed) for one in all_found(state)]
     seen = state.model_copy(update={"retrievals": found, "prompt": state.wish or state.prompt})
-    wanted = {one.concept: one for one in repairs} | forced(state, chosen, fixed)
+    wanted = {one.concept: one for one in repairs}
+    wanted |= {
+        name: one
+        for name, one in forced(state, chosen, fixed).items()
+        if name not in wanted or wanted[name].action != "inpaint"  # which brings the chosen picture too
+    }
     for repair in wanted.values():
         check(seen, repair, fixed)
     return seen.model_copy(update={"repairs": list(wanted.values())})

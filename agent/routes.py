@@ -33,12 +33,15 @@ def only_drafts(state: State, context: Context) -> bool:
     return all(attempt.request.num_inference_steps < full for attempt in state.attempts)
 
 
-def route_after_plan(state: State) -> list[Send] | Literal["select"]:
+def route_after_plan(state: State, runtime: Runtime[Context]) -> list[Send] | Literal["select"]:
     """Look up every concept that wants its first reference, one task a concept."""
+    bringing = ["add_reference"]
+    if runtime.context.generator.capabilities.inpaint_slots:
+        bringing.append("inpaint")
     wanted = [
         repair.concept
         for repair in state.repairs
-        if repair.action == "add_reference" and not find(repair.concept, state.retrievals)
+        if repair.action in bringing and not find(repair.concept, state.retrievals)
     ]
     tasks = [
         Send("retrieve", LookUp(name=concept.name, caption=concept.caption))

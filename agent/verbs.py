@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from langgraph.prebuilt import ToolRuntime
 from langgraph.runtime import Runtime
 
-from pleinair.agent import budget, calls, ledger, nodes
+from pleinair.agent import budget, calls, inpaint, ledger, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
 from pleinair.agent.react_state import ReactState
@@ -95,6 +95,7 @@ def generate(asked: calls.Generate, runtime: Here) -> Done:
         raise BadInput(f"No picture is left to draw: the limit on {limit} is reached.")
     seen = prepared(state, asked.repairs, asked.references)
     seen = seen.model_copy(update={"prompt": asked.prompt}) if asked.prompt else seen
+    inpaint.require(seen.repairs, ledger.best(state.attempts), runtime.context.generator.capabilities)
     own = here(runtime).override(context=with_given(runtime.context, state.given))
     fixed = nodes.select(seen, own)
     request = Request.model_validate(fixed["request"])

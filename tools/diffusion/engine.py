@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pleinair.tools.diffusion.drawing import seeded, to_picture, watched
-from pleinair.tools.diffusion.families import Family, family_of
+from pleinair.tools.diffusion.families import INPAINTING, Family, family_of
 from pleinair.tools.diffusion.loading import Source, check_class, fetch_pipeline, open_pipeline, plain_form
 from pleinair.tools.diffusion.placement import DTYPES, RUNGS, Ladder, find_device, find_dtype
+from pleinair.tools.diffusion.repaint import Job, parted
+from pleinair.tools.limits import check_request, check_size
 from pleinair.tools.types import BadInput, Capabilities, OnStep, Request
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class DiffusersEngine(ABC):
         draft_steps: for a first look at a prompt, fewer than `num_inference_steps`; none draws it in full.
         guidance_scale: in the argument that the class has for it.
         reference_size: longest side in pixels that a reference is scaled down to.
+        inpaint: paint boxes of a picture anew, where the class has a form for it.
         options: other arguments of the pipeline's call, by diffusers' names.
     """
 
@@ -77,6 +80,7 @@ class DiffusersEngine(ABC):
     draft_steps: int | None = None
     guidance_scale: float = 3.5
     reference_size: int = 512
+    inpaint: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -89,6 +93,7 @@ class DiffusersEngine(ABC):
             allow_branch=self.allow_branch,
             local_files_only=self.local_files_only,
         )
+        self.inpainting = INPAINTING.get(self.pipeline) if self.inpaint else None
         self._check_settings()
         check_class(self.source, self.pipeline, self.family.opens)
         self._lock = threading.Lock()
@@ -119,15 +124,15 @@ class DiffusersEngine(ABC):
 
         Args:
             request: prompt, size, steps, guidance and seed.
-            images: the references' pictures, in the order of `request.references`.
+            images: the references' pictures, in the order of `request.references`; that of a repaint last.
             on_step: told the steps done and the steps in all; what it raises passes through.
 
         Raises:
-            BadInput: more references than slots, or a request that the class cannot take.
+            BadInput: what `check_request` refuses, or a request that the class cannot take.
             ModelFault: the numbers overflowed on the way.
             OutOfMemory: it fits in none of the ways that the machine has.
         """
-        self._check(request, images)
+        check_request(request, self.capabilities, len(images) - bool(request.repaint))
         with self._lock:
             ladder = self._ladder = self._ladder or Ladder(find_device(self.device), self.memory)
             return ladder.try_all(lambda: self._draw(request, images, on_step))
@@ -150,10 +155,13 @@ class DiffusersEngine(ABC):
                 )
 
     def _declared(self) -> Capabilities:
+        slots, inpainting = self.family.slots if self.slots is None else self.slots, self.inpainting
         return Capabilities(
             id=f"{self.engine}:{'+'.join(self.identities())}",
-            slots=self.family.slots if self.slots is None else self.slots,
+            slots=slots,
             negative_prompt=self.family.negative_prompt,
+            inpaint=inpainting is not None,
+            inpaint_slots=min(slots, inpainting.slots) if inpainting else 0,
             height=self.height,
             width=self.width,
             num_inference_steps=self.num_inference_steps,
@@ -161,21 +169,16 @@ class DiffusersEngine(ABC):
             guidance_scale=self.guidance_scale,
         )
 
-    def _check(self, request: Request, images: Sequence[Image]) -> None:
-        able = self.capabilities
-        if len(images) > able.slots:
-            raise BadInput(f"`{able.id}` takes {able.slots} references, got {len(images)}.")
-        if request.negative_prompt and not able.negative_prompt:
-            raise BadInput(f"`{able.id}` has no negative prompt, got {request.negative_prompt!r}.")
-
-    def _form(self, plain: bool) -> Any:
+    def _form(self, job: Job) -> Any:
         assert self._ladder is not None
         if self.pipeline not in self._forms:
             self._forms[self.pipeline] = self._load(self._ladder.device)
         if self._placed != self._ladder.rung:
             self._ladder.place(self._forms[self.pipeline])
             self._placed = self._ladder.rung
-        name = self.family.plain if plain and self.family.plain else self.pipeline
+        name = self.pipeline if job.images else self.family.plain or self.pipeline
+        if job.old and self.inpainting:
+            name = self.inpainting.pipeline
         if name not in self._forms:
             self._forms[name] = plain_form(self._forms[self.pipeline], name)
         return self._forms[name]
@@ -191,24 +194,28 @@ class DiffusersEngine(ABC):
         return pipeline
 
     def _draw(self, request: Request, images: Sequence[Image], on_step: OnStep) -> Image:
-        pipeline = self._form(plain=not images)
-        arguments = {**self._options(pipeline), **self._arguments(pipeline, request, on_step)}
-        arguments |= self.conditioning(pipeline, request, images)
+        job = parted(request, images)
+        pipeline = self._form(job)
+        unit = pipeline.vae_scale_factor * self.family.patch
+        check_size(request, unit, self.pipeline)
+        arguments = {**self._options(pipeline), **self._arguments(request, on_step)}
+        arguments |= job.arguments(self.inpainting, unit) | self.conditioning(
+            pipeline, job.request, job.images
+        )
         # a scheduler keeps state between calls, so each call gets its own
         pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
         device = str(pipeline._execution_device)
         try:
             with seeded(request.seed, device):
-                return to_picture(pipeline, pipeline(**arguments), self.capabilities.id)
+                return job.finish(to_picture(pipeline, pipeline(**arguments), self.capabilities.id))
         finally:
             # what is still on the device, after a stop or when a plain form drew
             self._forms[self.pipeline].maybe_free_model_hooks()
 
-    def _arguments(self, pipeline: Any, request: Request, on_step: OnStep) -> dict[str, Any]:
+    def _arguments(self, request: Request, on_step: OnStep) -> dict[str, Any]:
         import torch
 
         family = self.family
-        self._check_size(pipeline, request)
         call: dict[str, Any] = {
             "prompt": request.prompt,
             "height": request.height,
@@ -226,12 +233,6 @@ class DiffusersEngine(ABC):
         if family.area:
             call[family.area] = request.height * request.width
         return call
-
-    def _check_size(self, pipeline: Any, request: Request) -> None:
-        unit = pipeline.vae_scale_factor * self.family.patch
-        if request.height % unit or request.width % unit:
-            size = f"{request.width} × {request.height}"
-            raise BadInput(f"{self.pipeline} draws in multiples of {unit} pixels, asked for {size}.")
 
     def _options(self, pipeline: Any) -> dict[str, Any]:
         """Give the options that this form has, after a look whether the class itself has all of them."""

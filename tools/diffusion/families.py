@@ -6,7 +6,8 @@ Argument names and behaviours are those of diffusers 0.42; no engine compares a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from pleinair.tools.types import BadInput
 
@@ -53,6 +54,57 @@ class Family:
         """Tell whether a folder of class `found` can be opened as class `pipeline`."""
         return found in (pipeline, self.plain, *self.also)
 
+
+@dataclass(frozen=True, kw_only=True)
+class Inpainting:
+    """Describe the class that paints a box of a picture anew from the same parts.
+
+    Args:
+        pipeline: its name; picture and mask are its `image` and `mask_image`.
+        slots: the most references that it takes beside the picture.
+        images: its argument for the references; empty where it takes none.
+        listed: whether that argument is a list, not one picture.
+        in_context: whether the picture itself stands in the sequence once more, as a reference does.
+        fixed: arguments that it is always given.
+    """
+
+    pipeline: str
+    slots: int = 0
+    images: str = ""
+    listed: bool = True
+    in_context: bool = False
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Left out: Flux2Pipeline and OmniGenPipeline, for which 0.42 has no class; Flux2KleinKVPipeline, whose
+# weights want a cache that Flux2KleinInpaintPipeline does not keep; StableDiffusion3Pipeline, whose class
+# decodes without the autoencoder's shift; ControlNets, whose branch lays a reference over the whole picture.
+INPAINTING = {
+    # the picture is its first reference; a list has the size of its first one
+    "Flux2KleinPipeline": Inpainting(
+        pipeline="Flux2KleinInpaintPipeline", slots=3, images="image_reference", in_context=True
+    ),
+    # a reference takes the picture's place in the sequence; left alone it draws in a size of its own
+    "FluxKontextPipeline": Inpainting(
+        pipeline="FluxKontextInpaintPipeline",
+        slots=1,
+        images="image_reference",
+        listed=False,
+        in_context=True,
+        fixed={"_auto_resize": False},
+    ),
+    # QwenImageEditInpaintPipeline draws a megapixel whatever is asked for, and takes no references either
+    "QwenImageEditPlusPipeline": Inpainting(pipeline="QwenImageInpaintPipeline"),
+    "QwenImagePipeline": Inpainting(pipeline="QwenImageInpaintPipeline"),
+    "StableDiffusionPipeline": Inpainting(
+        pipeline="StableDiffusionInpaintPipeline", slots=4, images="ip_adapter_image"
+    ),
+    "StableDiffusionXLPipeline": Inpainting(
+        pipeline="StableDiffusionXLInpaintPipeline", slots=4, images="ip_adapter_image"
+    ),
+    "FluxPipeline": Inpainting(pipeline="FluxInpaintPipeline"),
+    "ZImagePipeline": Inpainting(pipeline="ZImageInpaintPipeline"),
+}
 
 IN_CONTEXT = {
     "Flux2KleinPipeline": Family(slots=4, images="image"),

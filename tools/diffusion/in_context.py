@@ -2,7 +2,7 @@
 
 Drives FLUX.2 klein (with and without reuse of the references' keys and values) and dev, FLUX.1 Kontext,
 Qwen-Image-Edit-Plus, OmniGen, Z-Image-Omni, and the pocket generator, which has FLUX.2 klein's classes.
-Not covered: inpainting.
+A box that is painted anew has a class of its own, which `INPAINTING` names.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -72,17 +72,27 @@ class InContext(DiffusersEngine):
             names = [reference.concept for reference in request.references]
             prompt = with_placeholders(prompt, names, len(images), family.placeholder)
         unit = pipeline.vae_scale_factor * family.patch
-        planned = self.plan(unit, (request.width, request.height), [image.size for image in images])
+        inpainting = self.inpainting if request.repaint else None
+        again = bool(inpainting and inpainting.in_context)
+        sizes = [image.size for image in images]
+        planned = self.plan(unit, (request.width, request.height), sizes, again=again)
         if not images:
             return {"prompt": prompt}
-        small = [scaled(image, planned.size, unit) for image in images]
-        return {"prompt": prompt, family.images: small if family.listed else small[0]}
+        small, takes = [scaled(image, planned.size, unit) for image in images], inpainting or family
+        return {"prompt": prompt, takes.images: small if takes.listed else small[0]}
 
-    def plan(self, unit: int, picture: Size, references: Sequence[Size]) -> ReferencePlan:
-        """Predict the sequence, with smaller references where it would be too long; see `make_plan`."""
+    def plan(
+        self, unit: int, picture: Size, references: Sequence[Size], *, again: bool = False
+    ) -> ReferencePlan:
+        """Predict the sequence, with smaller references where it would be too long; see `make_plan`.
+
+        `again` is for a picture that stands in it a second time, to be painted in.
+        """
         family, longest = self.family, self.reference_size
         text = int(self.options.get("max_sequence_length") or family.text_tokens)
         tokens = Tokens(unit=unit, text=text, area=family.reference_area)
+        if again:
+            tokens = replace(tokens, text=text + tokens.of(picture))
         planned = make_plan(tokens, picture, references, longest=longest, limit=self.max_sequence)
         log.debug("a sequence of %d tokens, references of %d pixels", planned.tokens, planned.size)
         if planned.size < longest:

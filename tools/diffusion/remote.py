@@ -1,7 +1,8 @@
 """Pictures by the OpenAI images API: OpenAI itself, vLLM-Omni, SGLang-Diffusion, and others that speak it.
 
-Without references it asks for a generation, with some for an edit of several input pictures. Not covered:
-masks, streamed previews, pictures by address (they are never followed), and prices.
+Without references it asks for a generation, with some for an edit of several input pictures. A box is painted
+anew by an edit with a mask: the picture comes first, then the references of its concept. Not covered:
+streamed previews, pictures by address (they are never followed), and prices.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from pleinair.tools.diffusion.drawing import scaled
 from pleinair.tools.diffusion.refusals import Passing, explain
+from pleinair.tools.diffusion.repaint import Size, mask_of, parted
 from pleinair.tools.faults import BadReply, Unavailable
+from pleinair.tools.limits import check_request
 from pleinair.tools.pictures import read_picture
-from pleinair.tools.types import BadInput, Capabilities, OnStep, PleinairError, Request
+from pleinair.tools.types import BadInput, Box, Capabilities, OnStep, PleinairError, Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,6 +40,7 @@ class OpenAIImages:
         base_url: the server, up to `/v1`.
         key_variable: the environment variable with the key; other servers than OpenAI need none.
         slots: references for one picture; 0 where the model has no edits.
+        inpaint: whether an edit heeds a mask; what a server makes outside it is not kept in any case.
         height: of the pictures in pixels, like `width`; what comes back may differ.
         diffusion: whether the server takes seed, steps, guidance and negative prompt (vLLM-Omni, SGLang).
         reference_size: longest side in pixels that a reference is scaled down to.
@@ -50,6 +54,7 @@ class OpenAIImages:
     base_url: str = OPENAI
     key_variable: str = "OPENAI_API_KEY"
     slots: int = 4
+    inpaint: bool = False
     height: int = 1024
     width: int = 1024
     num_inference_steps: int = 1
@@ -71,6 +76,8 @@ class OpenAIImages:
             id=f"openai_images:{self.model}@{self.base_url}",
             slots=self.slots,
             negative_prompt=self.diffusion,
+            inpaint=self.inpaint,
+            inpaint_slots=min(self.slots, MOST - 1) if self.inpaint else 0,
             height=self.height,
             width=self.width,
             num_inference_steps=self.num_inference_steps,
@@ -82,24 +89,22 @@ class OpenAIImages:
 
         Args:
             request: what is drawn; seed, steps and guidance are sent to diffusion servers only.
-            images: the references' pictures, sent as PNG.
+            images: the references' pictures, and last that of a repaint; sent as PNG.
             on_step: told (0, 1) before each try, where it may raise to stop, and (1, 1) at the end.
 
         Raises:
-            BadInput: more references than slots, or a request that the server calls wrong.
+            BadInput: what `check_request` refuses, or a request that the server calls wrong.
             Refused: the server's filter declined it.
             Unavailable: no key, no server, no such model, or no time left; the text says what to do.
             BadReply: what came back is no picture.
         """
         able = self.capabilities
-        if len(images) > able.slots:
-            raise BadInput(f"`{able.id}` takes {able.slots} references, got {len(images)}.")
-        if request.negative_prompt and not able.negative_prompt:
-            raise BadInput(f"`{able.id}` has no negative prompt, got {request.negative_prompt!r}.")
-        files = [png(scaled(image, self.reference_size), number) for number, image in enumerate(images)]
-        reply = self._ask(request, files, on_step)
+        check_request(request, able, len(images) - bool(request.repaint))
+        job = parted(request, images)
+        files = ([job.old] if job.old else []) + [scaled(one, self.reference_size) for one in job.images]
+        reply = self._ask(request, [png(image, number) for number, image in enumerate(files)], on_step)
         on_step(1, 1)
-        return decoded(reply, able.id)
+        return job.finish(decoded(reply, able.id))
 
     def _ask(self, request: Request, files: Sequence[Any], on_step: OnStep) -> Any:
         ends = time.monotonic() + self.deadline
@@ -128,6 +133,10 @@ class OpenAIImages:
         }
         if self.diffusion:
             fields["extra_body"] = steering(request)
+        if request.repaint:
+            fields["mask"] = png(
+                see_through(request.repaint.box, (request.width, request.height)), name="mask"
+            )
         try:
             return (
                 client.images.edit(image=list(files), **fields) if files else client.images.generate(**fields)
@@ -154,11 +163,20 @@ def steering(request: Request) -> dict[str, Any]:
     return {**fields, **({"negative_prompt": request.negative_prompt} if request.negative_prompt else {})}
 
 
-def png(image: Image, number: int) -> tuple[str, bytes, str]:
-    """Encode a reference as a file of a form."""
+def see_through(box: Box, size: Size) -> Image:
+    """Make a mask as the API wants it: transparent where it is to paint."""
+    from PIL import Image, ImageOps
+
+    mask = Image.new("RGBA", size)
+    mask.putalpha(ImageOps.invert(mask_of(box, size)))
+    return mask
+
+
+def png(image: Image, number: int = 0, name: str = "reference") -> tuple[str, bytes, str]:
+    """Encode a picture as a file of a form."""
     file = io.BytesIO()
     image.save(file, "PNG")
-    return f"reference-{number + 1}.png", file.getvalue(), "image/png"
+    return f"{name}-{number + 1}.png", file.getvalue(), "image/png"
 
 
 def decoded(reply: Any, engine: str) -> Image:
