@@ -74,7 +74,8 @@ def select(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     """Fill the slots and fix the request, its instruction saying what to take from which picture."""
     context = runtime.context
     picks = chosen(state, context.generator.capabilities.slots)
-    references = tuple(nodes.make_reference(Pick(served[0], hit), context) for hit, served in picks.values())
+    shown = [Pick(first, hit, tuple(others)) for hit, (first, *others) in picks.values()]
+    references = tuple(nodes.make_reference(one, context) for one in shown)
     prompt = crossmodal.instruct(
         context.crossmodal.template, state.prompt, [served for _, served in picks.values()]
     )

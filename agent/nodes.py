@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
 from langgraph.runtime import Runtime
 
-from pleinair.agent import budget, ledger
+from pleinair.agent import budget, inpaint, ledger
 from pleinair.agent import plan as planning
 from pleinair.agent import select as selection
 from pleinair.agent.context import Context
 from pleinair.agent.state import LookUp, State, changed
 from pleinair.tools.critique import critique as judge
+from pleinair.tools.crops import choose_crop
 from pleinair.tools.decompose import decompose as break_down
 from pleinair.tools.generate import generate as draw
 from pleinair.tools.retrieve import retrieve as look_up
@@ -28,7 +29,6 @@ from pleinair.tools.types import (
     Refused,
     Repair,
     Request,
-    Row,
     Usage,
 )
 
@@ -128,8 +128,9 @@ def plan(state: State, runtime: Runtime[Context]) -> Update:
     good = ledger.best(state.attempts)
     assert good is not None and good.ledger is not None, "`plan` comes after a critique"
     rows = ledger.missing(good.ledger)
-    slots = runtime.context.generator.capabilities.slots
-    return changed(repairs=planning.plan(rows, state.attempts, state.retrievals, slots))
+    able = runtime.context.generator.capabilities
+    repairs = planning.plan(rows, state.attempts, state.retrievals, able.slots)
+    return changed(repairs=inpaint.instead(repairs, good, state.attempts, state.retrievals, able))
 
 
 def retrieve(state: LookUp, runtime: Runtime[Context]) -> Update:
@@ -145,32 +146,32 @@ def select(state: State, runtime: Runtime[Context]) -> Update:
     """Fill the slots and fix the next request, before anything is spent on it.
 
     References that brought their concept in stay; a concept under repair gets its best untried hit,
-    or keeps its old one where the repair is another seed.
+    or keeps its old one where the repair is another seed. Where only its box is painted anew, the references
+    of what is kept take no slot: they are not shown, and stay in the request as what the picture came from.
     """
     context, good = runtime.context, ledger.best(state.attempts)
     able, first = context.generator.capabilities, len(state.attempts) == 1
-    repairs = planning.after_retrieval(state.repairs, rows_of(good), state.retrievals)
-    before = good.request.references if good else ()
-    swapped = {one.concept for one in repairs if one.action in ("add_reference", "swap_reference")}
+    repairs = planning.after_retrieval(state.repairs, ledger.rows_of(good), state.retrievals)
+    before, painted = good.request.references if good else (), inpaint.painted(repairs)
+    fresh = usable(state, {one.concept for one in repairs if one.action in (*inpaint.BRINGING, "inpaint")})
+    swapped = inpaint.replaced(repairs, fresh, able)
     kept = tuple(reference for reference in before if reference.concept not in swapped)
-    free = max(able.slots - len(kept), 0)
-    picks = selection.once(selection.select(usable(state, swapped), free))
+    kept = kept if painted else kept[: able.slots]
+    free = able.inpaint_slots if painted else max(able.slots - len(kept), 0)
+    picks = selection.once(selection.select(fresh, free))
     new = tuple(make_reference(pick, context) for pick in picks)
     refined = good and not repairs and good.request.num_inference_steps < able.num_inference_steps
     request = new_request(
         state,
         context,
         references=selection.in_order(kept + new, [one.name for one in state.concepts]),
-        prompt=reworded(state.prompt, repairs, rows_of(good)),
+        prompt=planning.reworded(state.prompt, repairs, ledger.rows_of(good)),
         # the first repair shares the draft's noise, so that only the references, or the steps, differ
         number=0 if first and (new or refined) else len(state.attempts),
     )
-    return changed(request=request, repairs=repairs)
-
-
-def rows_of(attempt: Attempt | None) -> Sequence[Row]:
-    """Give an attempt's rows, none where it was not judged."""
-    return attempt.ledger.rows if attempt and attempt.ledger else ()
+    return changed(
+        request=request.model_copy(update={"repaint": inpaint.repaint(repairs, good)}), repairs=repairs
+    )
 
 
 def usable(state: State, concepts: set[str]) -> dict[str, list[Hit]]:
@@ -181,15 +182,11 @@ def usable(state: State, concepts: set[str]) -> dict[str, list[Hit]]:
 
 
 def make_reference(pick: selection.Pick, context: Context) -> Reference:
-    """Copy a found picture into the store, so that the run keeps it if the library changes."""
+    """Copy a found picture into the store, so that the run keeps it, and choose its crop."""
     picture = context.store.put(context.retriever.open(pick.hit.id))
-    return Reference(concept=pick.concept, hit=pick.hit, picture=picture)
-
-
-def reworded(prompt: str, repairs: Sequence[Repair], rows: Sequence[Row]) -> str:
-    """Add the critic's advice to the prompt for the concepts whose repair is words."""
-    names = {one.concept for one in repairs if one.action == "reword"}
-    return " ".join([prompt, *(row.advice for row in rows if row.concept in names)])
+    size, concepts = (picture.width, picture.height), (pick.concept, *pick.others)
+    crop = choose_crop(concepts, pick.hit.boxes, size, context.crops)
+    return Reference(concept=pick.concept, hit=pick.hit, picture=picture, crop=crop)
 
 
 def new_request(
@@ -204,7 +201,7 @@ def new_request(
     able = context.generator.capabilities
     return Request(
         prompt=prompt or state.prompt,
-        references=selection.placed(references, rows_of(ledger.best(state.attempts)))
+        references=selection.placed(references, ledger.rows_of(ledger.best(state.attempts)))
         if able.boxes
         else references,
         height=able.height,

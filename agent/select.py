@@ -8,7 +8,7 @@ that serves the most uncovered concepts is taken until the slots are full.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pleinair.tools.types import Hit, Reference, Row
 
@@ -17,10 +17,11 @@ Scores = Mapping[str, float]  # concept -> score of one picture for it
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """A picture chosen to show one concept."""
+    """A picture chosen to show one concept, and perhaps others with it."""
 
     concept: str
     hit: Hit
+    others: tuple[str, ...] = ()
 
 
 def select(candidates: Mapping[str, Sequence[Hit]], slots: int) -> list[Pick]:
@@ -43,10 +44,11 @@ def placed(references: Iterable[Reference], rows: Iterable[Row]) -> tuple[Refere
 
 
 def once(picks: Iterable[Pick]) -> list[Pick]:
-    """Keep each picture's first pick: a picture for two concepts is one reference and takes one slot."""
+    """Merge a picture's picks into its first: a picture for two concepts is one reference in one slot."""
     first: dict[str, Pick] = {}
     for pick in picks:
-        first.setdefault(pick.hit.id, pick)
+        known = first.get(pick.hit.id)
+        first[pick.hit.id] = replace(known, others=(*known.others, pick.concept)) if known else pick
     return list(first.values())
 
 

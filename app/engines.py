@@ -51,6 +51,7 @@ def build(
         store=store,
         k=settings.retrieval.k,
         floor=floor_of(settings.retrieval),
+        crops=settings.crops,
         imagerag=settings.imagerag,
         realrag=settings.realrag,
         crossmodal=settings.crossmodal,
@@ -224,12 +225,11 @@ def library_folder(settings: Settings, places: Places) -> Path:
     """Find the library; the miniature one is written to the cache on first use."""
     if settings.library.folder != POCKET:
         return Path(settings.library.absolute().folder)
+    from pleinair.tools.pocket.library import FORMAT, write_library
     from pleinair.tools.pocket.world import fingerprint
 
-    folder = places.cache / f"pocket-library-{fingerprint()}"
+    folder = places.cache / f"pocket-library-{fingerprint()}-{FORMAT}"
     if not (folder / "metadata.jsonl").exists():
-        from pleinair.tools.pocket.library import write_library
-
         write_library(folder)
     return folder
 

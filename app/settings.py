@@ -16,6 +16,7 @@ from typing import Any
 from platformdirs import user_config_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pleinair.tools.crops import CropOptions
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.realrag import RealRAGOptions
@@ -94,6 +95,7 @@ class Settings(Section):
     worker: WorkerOptions = WorkerOptions()
     library: LibraryChoice = LibraryChoice()
     retrieval: RetrievalKnobs = RetrievalKnobs()
+    crops: CropOptions = CropOptions()
     imagerag: ImageRAGOptions = ImageRAGOptions()
     realrag: RealRAGOptions = RealRAGOptions()
     crossmodal: CrossmodalOptions = CrossmodalOptions()

@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pleinair.tools.types import BadInput, Generator, ModelFault, Picture, Request
+from pleinair.tools.crops import cut
+from pleinair.tools.limits import check_request
+from pleinair.tools.types import Generator, ModelFault, Picture, Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,24 +24,23 @@ def generate(
     run_id: str = "",
     on_step: Callable[[int, int], None],
 ) -> Picture:
-    """Draw `request`, or return what this run drew for it before a crash.
+    """Draw `request` from its references' crops, or return what this run drew for it before a crash.
 
     The picture is filed under run, generator and request, so a repeated step neither pays nor
     writes twice. With an empty `run_id` the same request anywhere shares one picture.
 
     Raises:
-        BadInput: more references than the generator has slots, or a prompt it cannot take.
+        BadInput: what `check_request` refuses, before anything is drawn.
         ModelFault: the generator gave a picture of one flat colour.
         Cancelled: raised by `on_step`; nothing is written.
     """
     able = generator.capabilities
-    if len(request.references) > able.slots:
-        raise BadInput(f"`{able.id}` takes {able.slots} references, got {len(request.references)}.")
-    if request.negative_prompt and not able.negative_prompt:
-        raise BadInput(f"`{able.id}` has no negative prompt, got {request.negative_prompt!r}.")
+    check_request(request, able, len(request.references))
 
     def draw() -> Image:
-        images = [store.open(reference.picture) for reference in request.references]
+        images = [cut(store.open(one.picture), one.crop) for one in request.references]
+        if request.repaint:
+            images.append(store.open(request.repaint.picture))
         return sound(generator.generate(request, images, on_step), able.id)
 
     return store.once(step_key(run_id, able.id, request), draw)

@@ -5,11 +5,11 @@ Not covered: how a generator takes the references; the engine's own way of condi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from pleinair.tools.types import BadInput, Capabilities, ContrastRetriever, Hit, Retriever, Value
+from pleinair.tools.types import BadInput, Capabilities, Hit, Retriever, Value
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 Method = Literal["reflective", "normal", "zero", "self_contrast"]
 Loss = Literal["normal", "reflective"]
 TRAIN = "`pleinair train retriever` trains one"
+
+
+@runtime_checkable
+class ContrastRetriever(Retriever, Protocol):
+    """Also find what is near a text and far from a picture."""
+
+    def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
+        """Find up to `k` pictures, best first by cos(., query) - weight * cos(., away)."""
+        ...
 
 
 class RealRAGOptions(Value):

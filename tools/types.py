@@ -7,7 +7,7 @@ Pixels never appear here but in the two engine protocols; a picture elsewhere is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 as fractions of width and height
 Status = Literal["present", "missing", "unsure"]
-Action = Literal["reword", "new_seed", "add_reference", "swap_reference"]
+Action = Literal["reword", "new_seed", "add_reference", "swap_reference", "inpaint"]
 Ending = Literal["accepted", "stopped", "refused", "cancelled", "failed"]
 OnStep = Callable[[int, int], None]  # told the steps done and the steps in all; may raise to stop
 
@@ -75,6 +75,7 @@ class Hit(Value):
     license: str = "unknown"
     source: str = ""
     author: str = ""
+    boxes: dict[str, Box] = Field(default_factory=dict)  # where named things stand in it
 
 
 class Reference(Value):
@@ -84,6 +85,7 @@ class Reference(Value):
     hit: Hit
     picture: Picture
     box: Box | None = None  # where in the new picture it acts; None is everywhere
+    crop: Box | None = None  # the part of `picture` that is sent; None is all of it
 
 
 class Retrieval(Value):
@@ -105,6 +107,14 @@ class Repair(Value):
     why: str = ""
 
 
+class Repaint(Value):
+    """Ask that only one concept's place in a picture is painted anew; everything else is kept."""
+
+    concept: str  # of the references only its own are shown for it; the others are of what is kept
+    picture: Picture  # as large as the new one
+    box: Box
+
+
 class Request(Value):
     """Ask a generator for one picture, in diffusers' argument names."""
 
@@ -116,6 +126,17 @@ class Request(Value):
     num_inference_steps: int = Field(gt=0, le=1000)
     guidance_scale: float = Field(ge=0)
     seed: int = Field(ge=0, lt=2**63)
+    repaint: Repaint | None = None  # None draws the whole picture
+
+
+class Leak(Value):
+    """Say how much of a reference came across besides its concept, 0 to 1; None where it cannot be told."""
+
+    concept: str  # the reference's
+    id: str  # of its hit
+    background: float | None = Field(default=None, ge=0, le=1)  # of what was not there without it
+    copied: float = Field(ge=0, le=1)  # likeness of the whole; 1 is the same picture
+    pose: float | None = Field(default=None, ge=0, le=1)  # likeness of the concept's outline, or its mirror's
 
 
 class Attempt(Value):
@@ -127,6 +148,7 @@ class Attempt(Value):
     repairs: tuple[Repair, ...] = ()
     seconds: float = Field(ge=0)
     ledger: Ledger | None = None
+    leaks: tuple[Leak, ...] = ()  # one a reference that was compared
 
 
 class Usage(Value):
@@ -165,6 +187,8 @@ class Capabilities(Value):
     slots: int = Field(ge=0)  # references that fit beside the prompt
     negative_prompt: bool = False
     boxes: bool = False  # whether it heeds a reference's box
+    inpaint: bool = False  # whether it paints a box of a picture anew
+    inpaint_slots: int = Field(default=0, ge=0)  # references that fit beside the picture then
     height: int  # pixels, the size it was trained for
     width: int
     num_inference_steps: int
@@ -173,11 +197,10 @@ class Capabilities(Value):
 
 
 class Generator(Protocol):
-    """Draw one picture at a time; `on_step` is called between steps."""
+    """Draw one picture; `images` are the references', and last that of `repaint`; tell `on_step` steps."""
 
     @property
     def capabilities(self) -> Capabilities: ...
-
     def generate(self, request: Request, images: Sequence[Image], on_step: OnStep) -> Image: ...
 
 
@@ -186,9 +209,7 @@ class Encoder(Protocol):
 
     @property
     def id(self) -> str: ...
-
     def encode_text(self, texts: Sequence[str]) -> Vectors: ...
-
     def encode_images(self, images: Sequence[Image]) -> Vectors: ...
 
 
@@ -196,29 +217,8 @@ class Retriever(Protocol):
     """Find up to `k` pictures for a query, best first; open one by its id; list all in order, at score 0."""
 
     def search(self, query: str, k: int) -> list[Hit]: ...
-
     def open(self, id: str) -> Image: ...
-
     def entries(self) -> Sequence[Hit]: ...
-
-
-@runtime_checkable
-class ContrastRetriever(Retriever, Protocol):
-    """Also find what is near a text and far from a picture, by cos(., query) - weight * cos(., away)."""
-
-    def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]: ...
-
-
-@runtime_checkable
-class Tower(Protocol):
-    """Encode texts as an `Encoder` does, and pictures patch by patch, with a frozen model."""
-
-    @property
-    def id(self) -> str: ...
-
-    def encode_text(self, texts: Sequence[str]) -> Vectors: ...
-
-    def encode_patches(self, images: Sequence[Image]) -> Features: ...
 
 
 class Scorer(Protocol):

@@ -5,7 +5,7 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pleinair.agent.select import dominates, in_order, pareto, placed, score_table, select
+from pleinair.agent.select import Pick, dominates, in_order, once, pareto, placed, score_table, select
 from pleinair.tools.types import Hit, Picture, Reference, Row
 
 
@@ -28,6 +28,12 @@ def test_one_slot_goes_to_the_picture_that_shows_both() -> None:
         {"finch": [hit("a", 0.9), hit("both", 0.6)], "coupe": [hit("c", 0.9), hit("both", 0.6)]}, slots=1
     )
     assert {(pick.concept, pick.hit.id) for pick in picks} == {("finch", "both"), ("coupe", "both")}
+
+
+def test_a_picture_for_two_concepts_is_one_pick_that_names_both() -> None:
+    both, alone = hit("both", 0.6), hit("alone", 0.5)
+    picks = once([Pick("finch", both), Pick("cod", alone), Pick("coupe", both)])
+    assert picks == [Pick("finch", both, ("coupe",)), Pick("cod", alone)]
 
 
 def reference(concept: str) -> Reference:

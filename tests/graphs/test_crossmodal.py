@@ -1,5 +1,6 @@
 """Cross-modal RAG with scripted engines: the paper's default, its limits and its switches."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pleinair.agent.mllm.pocket import PocketChat
 from pleinair.agent.state import changed
 from pleinair.graphs.crossmodal import builder, graph
 from pleinair.tools.artifacts import ArtifactStore
+from pleinair.tools.crops import CropOptions
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.types import BadInput, Budget, Hit, Request
 
@@ -164,6 +166,20 @@ def test_over_the_slots_a_greedy_cover_keeps_the_pictures_that_serve_most(tmp_pa
     studio.run()
     assert studio.used == ["2.png"]
     assert "Use only red finch, finch, night in the 1st retrieved image." in studio.requests[0].prompt
+
+
+def test_a_picture_for_two_subqueries_is_cut_down_to_both(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, FINCH, "night", slots=1)
+    boxes = {"red finch": (0.0, 0.0, 0.5, 0.5), "night": (0.0, 0.5, 0.5, 1.0), "cod": (0.75, 0.0, 1.0, 1.0)}
+    found = {
+        name: [one.model_copy(update={"boxes": boxes}) for one in all_found]
+        for name, all_found in HITS.items()
+    }
+    options = CropOptions(margin=0, least=4)
+    studio.context = replace(studio.context, retriever=ListRetriever(found), crops=options)
+    studio.run()
+    (reference,) = studio.requests[0].references
+    assert (reference.hit.id, reference.crop) == ("2.png", (0.0, 0.0, 0.5, 1.0))
 
 
 def test_within_the_slots_the_whole_set_is_used(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from pleinair.agent.context import Context
 from pleinair.agent.state import Output
 from pleinair.graphs.pleinair import builder, graph
+from pleinair.tools.crops import CropOptions
 from pleinair.tools.types import Budget, Cancelled, Hit, ModelFault, Outcome
 
 PROMPT = "a finch beside a coupe"
@@ -72,6 +73,25 @@ def test_a_picture_for_two_concepts_takes_one_slot(tmp_path: Path) -> None:
     output = run(make_context(tmp_path, Critic("finch", "coupe", finch=1, coupe=1), hits, generator))
     assert ended(output).ending == "accepted"
     assert [one.hit.id for one in generator.requests[1].references] == ["both.png"]
+
+
+BOXES = {"finch": (0.0, 0.0, 0.5, 0.5), "coupe": (0.0, 0.5, 0.5, 1.0), "cod": (0.625, 0.0, 1.0, 0.5)}
+
+
+@pytest.mark.parametrize(
+    ("names", "crop"),
+    [(("finch",), (0.0, 0.0, 0.5625, 0.5625)), (("finch", "coupe"), (0.0, 0.0, 0.5, 1.0))],
+)
+def test_a_reference_is_cut_down_to_the_concepts_that_it_is_to_show(
+    tmp_path: Path, names: tuple[str, ...], crop: tuple[float, ...]
+) -> None:
+    generator = SquareGenerator(slots=1)
+    hits = {name: [Hit(id="three.png", score=0.6, boxes=BOXES)] for name in names}
+    options = CropOptions(margin=0.125 if len(names) == 1 else 0, least=8)
+    run(make_context(tmp_path, Critic(*names), hits, generator, crops=options), budget=Budget(attempts=2))
+    (reference,) = generator.requests[1].references
+    assert reference.crop == crop
+    assert (reference.picture.width, reference.picture.height) == (16, 16)
 
 
 def test_the_best_picture_is_kept_when_later_ones_are_worse(tmp_path: Path) -> None:

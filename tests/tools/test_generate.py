@@ -53,6 +53,35 @@ def test_a_negative_prompt_is_refused_where_there_is_none(store: ArtifactStore) 
         generate(request, generator=SquareGenerator(), store=store, on_step=quiet)
 
 
+class KeepingGenerator(SquareGenerator):
+    given: Sequence[Image.Image] = ()
+
+    def generate(
+        self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
+    ) -> Image.Image:
+        self.given = images
+        return super().generate(request, images, on_step)
+
+
+def test_a_reference_is_sent_as_its_crop(store: ArtifactStore) -> None:
+    whole = Image.radial_gradient("L").convert("RGB")  # 256 pixels a side
+    reference = Reference(concept="c", hit=Hit(id="a", score=1), picture=store.put(whole))
+    cropped = reference.model_copy(update={"crop": (0.25, 0.0, 0.75, 0.5)})
+    generator = KeepingGenerator()
+    request = REQUEST.model_copy(update={"references": (cropped, reference)})
+    generate(request, generator=generator, store=store, on_step=quiet)
+    first, second = generator.given
+    assert first.tobytes() == whole.crop((64, 0, 192, 128)).tobytes()
+    assert second.tobytes() == whole.tobytes()
+    generate(
+        REQUEST.model_copy(update={"references": (reference, reference)}),
+        generator=generator,
+        store=store,
+        on_step=quiet,
+    )
+    assert len(generator.requests) == 2  # another crop is another step
+
+
 class FlatGenerator(SquareGenerator):
     def generate(
         self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]

@@ -1,10 +1,11 @@
 """How many references fit beside the prompt: predicted tokens, and smaller references before memory runs out.
 
 In an in-context model every reference lengthens the sequence that each step attends over: at 1024 pixels one
-costs as many tokens as the picture. All here is arithmetic on sizes; no weights and no pixels are touched.
-Not covered: what a token costs in bytes (it differs by model and attention kernel: find the longest sequence
-that fits and set it), vision tokens in the text of a class, and crops. A `Reference.box` is a place in the
-new picture and says nothing about where in the reference its concept stands, so nothing is cropped by it.
+costs as many tokens as the picture. All here is arithmetic on sizes; no weights and no pixels are touched. A
+reference that is cut down to its concept (`Reference.crop`) reaches the engine cut, and its size is the
+crop's; a `Reference.box` is a place in the new picture and takes nothing away. Not covered: what a token
+costs in bytes (it differs by model and attention kernel: find the longest sequence that fits and set it), and
+vision tokens in the text of a class.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def make_plan(
     Args:
         tokens: what the class declares.
         picture: the size of the new picture.
-        references: the sizes of the references as they were found.
+        references: the sizes of the references as they are sent, crops as crops.
         longest: the declared longest side in pixels of a reference.
         limit: tokens in all; None is no limit.
 

@@ -1,7 +1,8 @@
 """Write the miniature world's picture library: pictures, captions, licences and the usual dirt.
 
 The dirt is deliberate: near-duplicates, a few wrong captions, empty captions, some two-subject pictures.
-Not covered: a poisoned set (tests make their own).
+Boxes tell no lies: a subject has one where the caption names it rightly, and nothing else has. Not covered:
+a poisoned set (tests make their own).
 """
 
 import json
@@ -12,17 +13,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from PIL import Image
-
 from pleinair.tools.pocket.prompts import RELATIONS, caption
-from pleinair.tools.pocket.world import SPECIES, Scene, Species, random_scene, render
+from pleinair.tools.pocket.world import SPECIES, Scene, Species, boxes, random_scene, render
 
 LICENCE = "CC0-1.0"
 AUTHOR = "pleinair pocket world"
 SOURCE = "pocket-world"
 TWO_SUBJECTS, NEAR_DUPLICATE, WRONG_CAPTION, EMPTY_CAPTION, NAMED_CAPTION = 0.06, 0.05, 0.01, 0.03, 0.7
 
-Item = tuple[Image.Image, str]
+FORMAT = 2  # of what is written; raise it when the same arguments give something else
+
+Item = tuple[Scene, str]  # what is to be seen, and what is said about it
 
 
 def write_library(
@@ -30,8 +31,9 @@ def write_library(
 ) -> None:
     """Write `size` pictures of the tiers' species in turn, with `metadata.jsonl`, into `folder`, atomically.
 
-    Each line holds file_name, text (the caption, may be empty), license, source and author. The same
-    arguments give the same bytes. Raises FileExistsError where `folder` exists and is not empty.
+    Each line holds file_name, text (the caption, may be empty), license, source and author, and boxes where
+    the caption names a subject. The same arguments give the same bytes. Raises FileExistsError where `folder`
+    exists and is not empty.
     """
     _write(folder, _items(random.Random(f"library-{seed}"), _of_tiers(tiers), size), seed)
 
@@ -40,7 +42,7 @@ def write_novel(folder: Path, *, seed: int = 0, each: int = 6, tiers: Sequence[s
     """Write `each` clean, named pictures of every novel species: what a user adds to the library later."""
     rng = random.Random(f"novel-{seed}")
     scenes = (random_scene(rng, [species]) for species in _of_tiers(tiers) for _ in range(each))
-    _write(folder, ((render(scene), caption(rng, scene, named=True)) for scene in scenes), seed)
+    _write(folder, ((scene, caption(rng, scene, named=True)) for scene in scenes), seed)
 
 
 def _items(rng: random.Random, species: Sequence[Species], size: int) -> Iterator[Item]:
@@ -51,7 +53,7 @@ def _items(rng: random.Random, species: Sequence[Species], size: int) -> Iterato
             scene = _nudge(rng, scene)
         else:
             scene = _draw_scene(rng, species, species[index % len(species)])
-        yield render(scene), _caption(rng, scene, species)
+        yield scene, _caption(rng, scene, species)
 
 
 def _draw_scene(rng: random.Random, species: Sequence[Species], first: Species) -> Scene:
@@ -101,14 +103,23 @@ def _write(folder: Path, items: Iterable[Item], seed: int) -> None:
 
 def _write_item(folder: Path, index: int, item: Item, seed: int) -> str:
     """Save one picture and return its line of `metadata.jsonl`."""
-    picture, text = item
+    scene, text = item
     name = f"{index:05d}.png"
-    picture.save(folder / name)
-    record = {
+    render(scene).save(folder / name)
+    record: dict[str, object] = {
         "file_name": name,
         "text": text,
         "license": LICENCE,
         "source": f"{SOURCE}/{seed}/{name}",
         "author": AUTHOR,
     }
+    if found := _named(scene, text):
+        record["boxes"] = found
     return json.dumps(record) + "\n"
+
+
+def _named(scene: Scene, text: str) -> dict[str, list[float]]:
+    """Give the boxes of the subjects that a text names; of two of one species the first one's."""
+    pairs = zip(scene.subjects, boxes(scene), strict=True)
+    found = [(one.species.name, [round(edge, 4) for edge in box]) for one, box in pairs]
+    return {name: box for name, box in reversed(found) if name in text}

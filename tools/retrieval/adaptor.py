@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -20,17 +20,32 @@ from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from pleinair.tools.disk import write_whole
-from pleinair.tools.types import BadInput, Tower, Value
+from pleinair.tools.types import BadInput, Value
 from pleinair.tools.weights import locate
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from pleinair.tools.types import Cosines
+    from pleinair.tools.types import Cosines, Features, Vectors
 
 BLOCK = 32  # pictures looked at in one pass
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 TRAIN = "`pleinair train adaptor` trains one"
+
+
+@runtime_checkable
+class Tower(Protocol):
+    """Encode texts as an `Encoder` does, and pictures patch by patch, with a frozen model."""
+
+    @property
+    def id(self) -> str:
+        """Name model, weights and preprocessing."""
+
+    def encode_text(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts, [n, dim]."""
+
+    def encode_patches(self, images: Sequence[Image]) -> Features:
+        """Embed pictures patch by patch, [n, patches, channels]."""
 
 
 class Shape(Value):

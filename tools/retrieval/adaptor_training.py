@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from pleinair.tools.crossmodal import list_subqueries
-from pleinair.tools.retrieval.adaptor import AdaptorNet, Config, Shape, save
+from pleinair.tools.retrieval.adaptor import AdaptorNet, Config, Shape, Tower, save
 from pleinair.tools.retrieval.sparse import satisfaction
-from pleinair.tools.types import BadInput, Refused, Tower
+from pleinair.tools.types import BadInput, Refused
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

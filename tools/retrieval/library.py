@@ -2,23 +2,26 @@
 
 `metadata.jsonl`, in the folder or in any below it, has one JSON object a line: `file_name` relative to that
 `metadata.jsonl`, and as wanted `text` (or `caption`), `license`, `source` (or `source_url`) and `author`, all
-strings. Not covered: `metadata.csv`, parquet, tar shards and data sets by name; hidden files and links out of
-the folder.
+strings, and `boxes`, which says where named things stand: each name with its [x0, y0, x1, y1], as fractions
+of width and height. A line with a fault is a problem and says nothing of its picture. Not covered:
+`metadata.csv`, parquet, tar shards and data sets by name; hidden files and links out of the folder.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from unicodedata import category
 
 from pleinair.tools.pictures import SUFFIXES, BadPicture, read_picture
-from pleinair.tools.types import BadInput, Hit
+from pleinair.tools.retrieval.sparse import words
+from pleinair.tools.types import BadInput, Box, Hit
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,6 +41,7 @@ class Item:
     license: str = "unknown"
     source: str = ""
     author: str = ""
+    boxes: Mapping[str, Box] = field(default_factory=dict, hash=False)
 
     @classmethod
     def at(cls, folder: Path, id: str) -> Item:
@@ -59,6 +63,7 @@ class Item:
             license=self.license,
             source=self.source,
             author=self.author,
+            boxes=dict(self.boxes),
         )
 
 
@@ -166,6 +171,7 @@ def _apply(line: bytes, folder: PurePosixPath, items: dict[str, Item], seen: set
         license=_first(record, "license") or "unknown",
         source=_first(record, "source", "source_url") or "",
         author=_first(record, "author") or "",
+        boxes=_boxes(record.get("boxes")),
     )
     seen.add(id)
 
@@ -198,3 +204,31 @@ def _first(record: dict[str, object], *names: str) -> str | None:
         if value and value.strip():
             return value.strip()
     return None
+
+
+def _boxes(value: object) -> dict[str, Box]:
+    """Read where named things stand; every name has a word, and none is there twice but for its spelling."""
+    if value is not None and not isinstance(value, dict):
+        raise BadLine(f"`boxes` is {_brief(value)}, wanted an object of names")
+    boxes = {name: _box(name, corners) for name, corners in (value or {}).items()}
+    spelled = [tuple(words(name)) for name in boxes]
+    for name, read in zip(boxes, spelled, strict=True):
+        if not read or spelled.count(read) > 1:
+            fault = "a second box under that name" if read else "a name without a word"
+            raise BadLine(f"`boxes`: {_brief(name)} is {fault}")
+    return boxes
+
+
+def _box(name: str, value: object) -> Box:
+    corners = value if isinstance(value, list) else []
+    numbers = [float(one) for one in corners if isinstance(one, int | float) and not isinstance(one, bool)]
+    if len(corners) == len(numbers) == 4 and all(map(math.isfinite, numbers)):
+        x0, y0, x1, y1 = numbers
+        if 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1:
+            return x0, y0, x1, y1
+    wanted = "[x0, y0, x1, y1] with 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1"
+    raise BadLine(f"the box of {_brief(name)} is {_brief(value)}, wanted {wanted}")
+
+
+def _brief(value: object) -> str:
+    return repr(value)[:80]

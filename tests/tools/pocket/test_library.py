@@ -1,19 +1,30 @@
 """Check the picture library: its records, its dirt, that it repeats and that it is written whole."""
 
 import json
+import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from pleinair.tools.pocket import library
 from pleinair.tools.pocket.library import write_library, write_novel
-from pleinair.tools.pocket.world import SPECIES
+from pleinair.tools.pocket.world import SPECIES, Scene, boxes, random_scene, render
+from pleinair.tools.types import Box
+
+
+def full_records(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def records(folder: Path) -> list[dict[str, str]]:
-    lines = (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    return full_records(folder)
+
+
+def places(scene: Scene, name: str) -> list[Box]:
+    return [box for one, box in zip(scene.subjects, boxes(scene), strict=True) if one.species.name == name]
 
 
 def test_every_record_has_a_picture_and_its_rights(tmp_path: Path) -> None:
@@ -21,7 +32,7 @@ def test_every_record_has_a_picture_and_its_rights(tmp_path: Path) -> None:
     found = records(tmp_path / "library")
     assert len(found) == 130
     for record in found:
-        assert set(record) == {"file_name", "text", "license", "source", "author"}
+        assert set(record) - {"boxes"} == {"file_name", "text", "license", "source", "author"}
         with Image.open(tmp_path / "library" / record["file_name"]) as picture:
             assert (picture.mode, picture.size) == ("RGB", (64, 64))
     assert len({record["source"] for record in found}) == 130
@@ -43,6 +54,34 @@ def test_captions_name_describe_and_are_sometimes_empty(tmp_path: Path) -> None:
     assert 220 < named < 340
     assert 2 < texts.count("") < 40
     assert not any(s.name in text for s in SPECIES if s.tier == "novel" for text in texts)
+
+
+def test_boxes_are_of_what_is_named_and_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scenes are noted while they are drawn; every picture says which species it names and where."""
+    seen: list[Scene] = []
+
+    def noted(scene: Scene) -> Image.Image:
+        seen.append(scene)
+        return render(scene)
+
+    monkeypatch.setattr(library, "render", noted)
+    write_library(tmp_path / "library", size=600)
+    lies = pairs = 0
+    for scene, record in zip(seen, full_records(tmp_path / "library"), strict=True):
+        true = {one.species.name: box for one, box in zip(scene.subjects, boxes(scene), strict=True)}
+        told = [species.name for species in SPECIES if species.name in record["text"]]
+        assert set(record.get("boxes", {})) == set(told) & set(true)
+        lies += bool(set(told) - set(true))
+        pairs += len(record.get("boxes", {})) == 2
+        for name, box in record.get("boxes", {}).items():
+            assert any(box == pytest.approx(own, abs=1e-4) for own in places(scene, name))
+    assert lies and pairs
+
+
+def test_of_two_of_one_species_the_first_has_the_box() -> None:
+    scene = random_scene(random.Random(1), [SPECIES[0]] * 2, relation="left of")
+    found = library._named(scene, f"two of the {SPECIES[0].name}")
+    assert found == {SPECIES[0].name: pytest.approx(boxes(scene)[0], abs=1e-4)}
 
 
 def test_novel_species_come_named_and_clean(tmp_path: Path) -> None:

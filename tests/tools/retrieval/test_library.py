@@ -54,6 +54,49 @@ def test_metadata_is_read(tmp_path: Path) -> None:
     assert library.problems == ()
 
 
+def test_boxes_say_where_named_things_stand(tmp_path: Path) -> None:
+    paint(tmp_path, "a.png", "b.png")
+    where = {"velmora finch": [0, 0.25, 0.5, 1], "a sedan": [0.5, 0.5, 0.9, 0.9]}
+    describe(tmp_path, {"file_name": "a.png", "boxes": where}, {"file_name": "b.png", "boxes": None})
+    library = Library.open(tmp_path)
+    assert library.problems == ()
+    assert library.items["a.png"].hit(1.0).boxes == {name: tuple(box) for name, box in where.items()}
+    assert library.items["b.png"].boxes == {}
+    assert len({library.items["a.png"], library.items["b.png"]}) == 2  # still of use as a key
+
+
+@pytest.mark.parametrize(
+    ("boxes", "told"),
+    [
+        ([[0, 0, 1, 1]], "wanted an object"),
+        ({"finch": [0, 0, 1]}, "'finch' is [0, 0, 1], wanted [x0, y0, x1, y1]"),
+        ({"finch": [0, 0, 1, 1, 1]}, "'finch'"),
+        ({"finch": [0, 0, 1, True]}, "'finch'"),
+        ({"finch": [0, 0, 1, "1"]}, "'finch'"),
+        ({"finch": [0, 0, 64, 64]}, "'finch' is [0, 0, 64, 64]"),
+        ({"finch": [0.5, 0, 0.5, 1]}, "'finch'"),
+        ({"finch": [0.5, 0, 0.2, 1]}, "'finch'"),
+        ({"finch": [-0.1, 0, 0.2, 1]}, "'finch'"),
+        ({"finch": [0, 0, float("nan"), 1]}, "'finch'"),
+        ({"finch": None}, "'finch' is None"),
+        ({" ": [0, 0, 1, 1]}, "without a word"),
+        ({"Finch": [0, 0, 1, 1], "finch ": [0, 0, 1, 1]}, "a second box"),
+    ],
+)
+def test_a_line_with_a_wrong_box_is_told_and_left_out(tmp_path: Path, boxes: object, told: str) -> None:
+    paint(tmp_path, "a.png", "b.png")
+    describe(
+        tmp_path,
+        {"file_name": "b.png", "text": "a wren"},
+        {"file_name": "a.png", "text": "a finch", "boxes": boxes},
+    )
+    library = Library.open(tmp_path)
+    (problem,) = library.problems
+    assert problem.startswith("metadata.jsonl, line 2: ") and told in problem
+    assert (library.items["a.png"].caption, library.items["a.png"].boxes) == ("", {})
+    assert library.items["b.png"].caption == "a wren"
+
+
 def test_a_folder_below_may_have_its_own_metadata(tmp_path: Path) -> None:
     paint(tmp_path, "birds/a.png")
     describe(tmp_path / "birds", {"file_name": "a.png", "text": "a finch"})
