@@ -22,6 +22,7 @@ from pleinair.tools.types import (
     Request,
     Usage,
 )
+from pleinair.tools.watching import Viewer
 
 SIZE = 32  # pixels
 STEPS = 4
@@ -57,7 +58,7 @@ class Perils:
             os._exit(3)
         if fault:
             raise BadInput(f"generator.fault = {fault!r}: wanted none")
-        self.log, self.pause = log, pause
+        self.log, self.pause, self.rungs = log, pause, ["whole"]
         self.capabilities = Capabilities(
             id="perils:1", slots=2, height=SIZE, width=SIZE, num_inference_steps=STEPS, guidance_scale=1.0
         )
@@ -71,6 +72,11 @@ class Perils:
                 happen(request.prompt)
             time.sleep(self.pause)
             step_on(request.prompt, on_step, step + 1)
+            if isinstance(on_step, Viewer):
+                self.note(f"show {os.getpid()}")
+                on_step.show(Image.new("RGB", (4, 2), (step, 0, 0)))
+        if request.prompt == "large":
+            self.rungs.append("vae_tiling")
         self.note(f"end {os.getpid()}")
         return paint(request.seed, images)
 

@@ -3,40 +3,26 @@
 The child is a fresh interpreter that holds one engine and draws one picture at a time; nothing is forked, and
 the caller's own script is not imported again. Parent and child take turns on one pipe, so the caller hears
 each step before the next one, and the pixels are those of the same engine in this process.
-Not covered: a stop between two steps (while a model loads, say), previews, several processes for one engine.
+Not covered: a stop between two steps (while a model loads, say), several processes for one engine.
 """
 
 from __future__ import annotations
 
 import logging
-import signal
-import subprocess
-import sys
 import threading
-import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from multiprocessing.connection import Connection, Pipe
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from pleinair.tools.types import Capabilities, ModelFault, OnStep, Request, Value
-from pleinair.tools.worker_process import flat, whole
+from pleinair.tools.worker_child import Child, Gone
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 DEATHS = 2  # of one request; after that it is not tried again
-LAST_BREATH = 10.0  # seconds between the end of the pipe and the end of the process
-CHILD = """
-import sys
-sys.path[:] = sys.argv[2:]
-from pleinair.tools.worker_process import serve
-serve(int(sys.argv[1]))
-"""
 log = logging.getLogger(__name__)
 
 
@@ -45,10 +31,6 @@ class WorkerOptions(Value):
 
     process: bool = False
     grace: float = Field(default=10.0, gt=0)  # seconds
-
-
-class Gone(Exception):
-    """The other end of the pipe is closed."""
 
 
 class Worker:
@@ -67,6 +49,7 @@ class Worker:
         self._lock = threading.Lock()
         self._child: Child | None = None
         self._able: Capabilities | None = None
+        self.rungs: Sequence[str] = ()  # told by the process with its last picture
         self._deaths: Counter[str] = Counter()
 
     @property
@@ -90,7 +73,8 @@ class Worker:
         Args:
             request: prompt, size, steps, guidance and seed.
             images: the references' pictures, in the order of `request.references`.
-            on_step: told the steps done and the steps in all; what it raises stops the picture.
+            on_step: told the steps done and the steps in all, and shown previews if it is a `Viewer`; what it
+                raises stops the picture.
 
         Raises:
             ModelFault: the process died, with what ended it; or it died twice of this request before.
@@ -101,7 +85,7 @@ class Worker:
             self._refuse(key)
             child = self._alive()
             try:
-                picture = child.draw(request, images, on_step, self._grace)
+                picture, self.rungs = child.draw(request, images, on_step, self._grace)
             except Gone:
                 self._deaths[key] += 1
                 raise ModelFault(f"{self._name} died while drawing: {child.last_words()}.") from None
@@ -144,104 +128,3 @@ class Worker:
             if self._child is None:
                 child.close()
         return child
-
-
-class Child:
-    """Hold one process and the pipe to it; it is killed when nobody holds it any more, or at exit.
-
-    `busy` is true from a question to its answer: a process that was left in between is of no more use.
-    """
-
-    def __init__(self) -> None:
-        self.pipe, theirs = Pipe()
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", CHILD, str(theirs.fileno()), *map(str, sys.path)],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=2,  # what an engine prints is no output of this program
-            )
-        self._end = weakref.finalize(self, end, self.process, self.pipe)
-        self.busy = True
-
-    @property
-    def closed(self) -> bool:
-        """Say whether it was ended from here."""
-        return not self._end.alive
-
-    def open(self, engine: str, arguments: Mapping[str, Any]) -> Capabilities:
-        """Build the engine; raise what it raises."""
-        self._say((engine, arguments))
-        able: Capabilities = self._answer(self._hear())
-        return able
-
-    def draw(self, request: Request, images: Sequence[Image], on_step: OnStep, grace: float) -> Image:
-        """Draw one picture; raise what the engine or `on_step` raises, or `Gone`."""
-        self.busy = True
-        self._say((request, [flat(image) for image in images]))
-        while (told := self._hear())[0] == "step":
-            try:
-                on_step(*told[1])
-            except BaseException:
-                self._stop(grace)
-                raise
-            self._say(True)
-        return whole(self._answer(told))
-
-    def last_words(self) -> str:
-        """Say what ended the process; kill it if it has closed the pipe and yet goes on."""
-        try:
-            code = self.process.wait(LAST_BREATH)
-        except subprocess.TimeoutExpired:
-            return "it fell silent"
-        return cause(code)
-
-    def close(self) -> None:
-        """End the process, without a question."""
-        self._end()
-
-    def _stop(self, grace: float) -> None:
-        """Ask the engine to stop, at each of its steps until the grace is over."""
-        deadline = monotonic() + grace
-        with suppress(Gone):
-            self._say(False)
-            while (left := deadline - monotonic()) > 0 and self.pipe.poll(left):
-                if self._hear()[0] != "step":
-                    self.busy = False
-                    return
-                self._say(False)
-
-    def _answer(self, told: tuple[str, Any]) -> Any:
-        self.busy = False
-        if told[0] == "error":
-            raise told[1]
-        return told[1]
-
-    def _say(self, what: Any) -> None:
-        try:
-            self.pipe.send(what)
-        except ConnectionError as error:
-            raise Gone from error
-
-    def _hear(self) -> tuple[str, Any]:
-        try:
-            told: tuple[str, Any] = self.pipe.recv()
-        except (EOFError, ConnectionError) as error:
-            raise Gone from error
-        return told
-
-
-def end(process: subprocess.Popen[bytes], pipe: Connection) -> None:
-    """Kill a process and wait until it is gone; its engine keeps nothing that would be lost."""
-    pipe.close()
-    process.kill()
-    process.wait()
-
-
-def cause(code: int) -> str:
-    """Put a return code into words."""
-    if code >= 0:
-        return f"it ended by itself, with exit status {code}"
-    name = {known.value: known.name for known in signal.Signals}.get(-code, f"signal {-code}")
-    hint = ", as a system does that runs out of memory" if name == "SIGKILL" else ""
-    return f"it was ended by {name}{hint}"

@@ -12,7 +12,8 @@ from traceback import format_exception
 from typing import TYPE_CHECKING, Any
 
 from pleinair.tools import registry
-from pleinair.tools.types import Cancelled, Generator, PleinairError, Request
+from pleinair.tools.types import Cancelled, Generator, OnStep, PleinairError, Request
+from pleinair.tools.watching import Placed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,22 +34,40 @@ def serve(descriptor: int) -> None:
             pipe.send(("error", sendable(error)))
             return
         while True:
-            request, pictures = pipe.recv()
-            pipe.send(answer(engine, request, pictures, pipe))
+            request, pictures, watched = pipe.recv()
+            pipe.send(answer(engine, request, pictures, Watcher(pipe) if watched else Teller(pipe)))
 
 
-def answer(
-    engine: Generator, request: Request, pictures: Sequence[Flat], pipe: Connection
-) -> tuple[str, Any]:
-    """Draw a picture, or say why there is none; each step is told, and taken when the parent agrees."""
+class Teller:
+    """Tell the parent each step, and take it when the parent agrees."""
 
-    def on_step(done: int, total: int) -> None:
-        pipe.send(("step", (done, total)))
-        if not pipe.recv():
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def __call__(self, done: int, total: int) -> None:
+        """Tell a step; raise `Cancelled` when the parent wants no more."""
+        self._tell("step", (done, total))
+
+    def _tell(self, kind: str, what: Any) -> None:
+        self._pipe.send((kind, what))
+        if not self._pipe.recv():
             raise Cancelled("The picture was stopped.")
 
+
+class Watcher(Teller):
+    """Pass previews on too."""
+
+    def show(self, preview: Image) -> None:
+        """Tell a preview, in the same way."""
+        self._tell("preview", flat(preview))
+
+
+def answer(engine: Generator, request: Request, pictures: Sequence[Flat], on_step: OnStep) -> tuple[str, Any]:
+    """Draw a picture, or say why there is none; with a picture, how its model was placed."""
     try:
-        return "picture", flat(engine.generate(request, [whole(picture) for picture in pictures], on_step))
+        picture = engine.generate(request, [whole(picture) for picture in pictures], on_step)
+        rungs = tuple(engine.rungs) if isinstance(engine, Placed) else ()
+        return "picture", (flat(picture), rungs)
     except Exception as error:  # every fault is the parent's to judge
         return "error", sendable(error)
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import perils
 import pytest
 from drawing import LINEAR, RADIAL, carry_on, draw, make_request, stop_after
+from PIL import Image
 
 from pleinair.tools.types import BadInput, Cancelled, ModelFault, Refused, Usage
-from pleinair.tools.worker import Child, Worker
+from pleinair.tools.worker import Worker
+from pleinair.tools.worker_child import Child
 from pleinair.tools.worker_process import flat, whole
 
 
@@ -76,6 +78,58 @@ def test_every_step_is_told(worker: Worker) -> None:
     seen: list[tuple[int, int]] = []
     worker.generate(make_request(), (), lambda done, total: seen.append((done, total)))
     assert seen == [(done, perils.STEPS) for done in range(1, perils.STEPS + 1)]
+
+
+class Watcher:
+    """Note what is shown, and raise at a preview when asked to."""
+
+    def __init__(self, patience: int = 99) -> None:
+        self.told: list[object] = []
+        self._patience = patience
+
+    def __call__(self, done: int, total: int) -> None:
+        self.told.append(done)
+
+    def show(self, preview: Image.Image) -> None:
+        self.told.append((preview.size, preview.getpixel((0, 0))))
+        if len(self.told) == 2 * self._patience:
+            raise Cancelled("seen enough")
+
+
+def test_a_viewer_is_shown_each_preview_after_its_step(worker: Worker) -> None:
+    watcher = Watcher()
+    worker.generate(make_request(), (), watcher)
+    shown = [((4, 2), (step, 0, 0)) for step in range(perils.STEPS)]
+    assert watcher.told == [word for step in range(perils.STEPS) for word in (step + 1, shown[step])]
+
+
+def test_who_wants_no_previews_causes_none(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    worker = Worker("perils", {"log": str(log)})
+    ask(worker, "unseen")
+    assert "show" not in log.read_text("utf-8")
+    worker.generate(make_request(), (), Watcher())
+    assert log.read_text("utf-8").count("show") == perils.STEPS
+    worker.close()
+
+
+def test_a_viewer_may_stop_the_picture_at_a_preview(worker: Worker) -> None:
+    before, watcher = running(worker), Watcher(patience=2)
+    with pytest.raises(Cancelled, match="^seen enough$"):
+        worker.generate(make_request(), (), watcher)
+    assert len(watcher.told) == 4
+    ask(worker, "next")
+    assert worker.pid == before
+
+
+def test_how_the_model_was_placed_is_told_with_the_picture() -> None:
+    worker = Worker("perils", {})
+    assert list(worker.rungs) == []
+    ask(worker, "small")
+    assert list(worker.rungs) == ["whole"]
+    ask(worker, "large")
+    assert list(worker.rungs) == ["whole", "vae_tiling"]
+    worker.close()
 
 
 @pytest.mark.parametrize("number", range(len(perils.FAULTS)))
