@@ -11,7 +11,7 @@ from pleinair.app.results import credit
 from pleinair.app.runs import Run
 from pleinair.app.show import SIGNS
 from pleinair.app.steps import Step, steps_of
-from pleinair.app.story import Scene, Story, counted, spent, tell, why
+from pleinair.app.story import Scene, Story, counted, sent_part, spent, tell, why
 from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Hit, Picture, Row, Usage
 
@@ -99,7 +99,8 @@ def attempt(scene: Scene, account: Account) -> Lines:
     )
     for one in sent.references:
         rank = scene.rank(one.concept, one.hit)
-        yield "reference", f"{one.concept} ← {found(one.hit)}, {rank}; {rights(one.hit)}"
+        facts = (f"{found(one.hit)}, {rank}", sent_part(one), rights(one.hit))
+        yield "reference", f"{one.concept} ← {'; '.join(filter(None, facts))}"
     for retrieval in scene.retrievals:
         if retrieval.abstained:
             yield "not taken", f"{retrieval.concept}: {retrieval.reason}"

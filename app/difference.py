@@ -9,7 +9,8 @@ from typing import Any
 from pleinair.app.draw import find, home
 from pleinair.app.order import read_order
 from pleinair.app.record import read
-from pleinair.app.story import Scene, tell
+from pleinair.app.story import Scene, sent_part, tell
+from pleinair.tools.types import Reference
 
 SHORT = 12  # digits of a SHA-256
 ABSENT = "–"
@@ -60,10 +61,14 @@ def _attempt(scene: Scene) -> dict[str, Any]:
     return {
         **sent.model_dump(include={"prompt", "negative_prompt", "seed", "guidance_scale"}),
         **size,
-        "reference": {one.concept: f"{one.hit.id} {one.picture.sha256[:SHORT]}" for one in sent.references},
+        "reference": {one.concept: _reference(one) for one in sent.references},
         "ledger": {row.concept: f"{row.status} {row.confidence:.0%}" for row in scene.rows},
         "picture": scene.attempt.picture.sha256[:SHORT],
     }
+
+
+def _reference(one: Reference) -> str:
+    return " ".join(filter(None, (one.hit.id, one.picture.sha256[:SHORT], sent_part(one))))
 
 
 def _flat(value: Any, *path: str) -> Iterator[tuple[str, str]]:

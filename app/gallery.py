@@ -14,7 +14,8 @@ from pleinair.app.engines import library_folder
 from pleinair.app.order import Order
 from pleinair.app.places import Places
 from pleinair.tools.artifacts import ArtifactStore
-from pleinair.tools.types import Hit, Picture, PleinairError
+from pleinair.tools.crops import cut
+from pleinair.tools.types import Box, Hit, Picture, PleinairError
 
 if TYPE_CHECKING:
     from pleinair.tools.retrieval.library import Library
@@ -52,10 +53,10 @@ class Gallery:
         self._store = ArtifactStore(places.run(run_id) / "pictures")
         self.pocket = "pocket" in order.settings.generator.model_dump_json()
 
-    def stored(self, picture: Picture) -> Shown | None:
-        """Show a picture of the run."""
+    def stored(self, picture: Picture, crop: Box | None = None) -> Shown | None:
+        """Show a picture of the run, or a part of it."""
         try:
-            return fitted(self._store.open(picture), LARGEST)
+            return fitted(cut(self._store.open(picture), crop), LARGEST)
         except PleinairError:
             return None
 

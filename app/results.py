@@ -140,11 +140,12 @@ def story(facts: Facts, outcome: Outcome, best: Attempt) -> dict[str, Any]:
     }
 
 
-def credit(reference: Reference) -> dict[str, str]:
-    """Say whose picture a reference is."""
+def credit(reference: Reference) -> dict[str, Any]:
+    """Say whose picture a reference is, and which part of it was sent if not all."""
     hit = reference.hit
     facts = {"license": hit.license, "source": hit.source, "author": hit.author}
-    return {"concept": reference.concept, "id": hit.id, "sha256": reference.picture.sha256, **facts}
+    part = {"crop": list(reference.crop)} if reference.crop else {}
+    return {"concept": reference.concept, "id": hit.id, "sha256": reference.picture.sha256, **facts, **part}
 
 
 def full_record(facts: Facts, outcome: Outcome) -> dict[str, Any]:

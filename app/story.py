@@ -7,7 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pleinair.app.record import Event
-from pleinair.tools.types import Attempt, Budget, Concept, Hit, Outcome, Repair, Retrieval, Row, Usage
+from pleinair.tools.crops import pixels
+from pleinair.tools.types import (
+    Attempt,
+    Budget,
+    Concept,
+    Hit,
+    Outcome,
+    Reference,
+    Repair,
+    Retrieval,
+    Row,
+    Usage,
+)
 
 HEADING = ("run", "prompt", "graph", "seed", "parent", "models")
 SNAPSHOTS = ("started", "resumed", "ended")
@@ -119,6 +131,15 @@ def said(repair: Repair) -> str:
     """Put a repair into words."""
     action = repair.action.replace("_", " ").capitalize()
     return f"{action} for “{repair.concept}”" + (f": {repair.why}" if repair.why else "")
+
+
+def sent_part(reference: Reference) -> str:
+    """Say how much of a reference was sent, "" where it was all of it."""
+    if reference.crop is None:
+        return ""
+    size = reference.picture.width, reference.picture.height
+    left, top, right, bottom = pixels(reference.crop, size)
+    return f"cut to {right - left} × {bottom - top} of {size[0]} × {size[1]} pixels"
 
 
 def tell(events: Sequence[Event]) -> Story:

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 
 from pleinair.app.gallery import Gallery, Shown
-from pleinair.app.story import Scene, Story, why
+from pleinair.app.story import Scene, Story, sent_part, why
 from pleinair.tools.types import Hit, Reference, Retrieval, Row
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -105,14 +105,13 @@ def references(scene: Scene, gallery: Gallery) -> str:
 
 
 def reference(one: Reference, scene: Scene, gallery: Gallery) -> str:
-    """Show one reference with its concept, score, source and licence."""
+    """Show one reference, or the part of it that was sent, with its concept, score, source and licence."""
     hit = one.hit
     score = f"score {hit.score:.2f}, {scene.rank(one.concept, hit)}"
     credit = " · ".join(filter(None, (hit.license, hit.author, hit.source)))
-    return (
-        f'<div class="reference">{image(gallery.stored(one.picture), hit.caption, "thumb")}'
-        f"<p>{escape(one.concept)}<small>{escape(score)}</small><small>{escape(credit)}</small></p></div>"
-    )
+    facts = "".join(f"<small>{escape(text)}</small>" for text in (score, sent_part(one), credit) if text)
+    shown = image(gallery.stored(one.picture, one.crop), hit.caption, "thumb")
+    return f'<div class="reference">{shown}<p>{escape(one.concept)}{facts}</p></div>'
 
 
 def left_out(scene: Scene, gallery: Gallery) -> str:

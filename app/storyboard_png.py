@@ -9,7 +9,7 @@ from functools import cache
 from PIL import Image, ImageDraw, ImageFont
 
 from pleinair.app.gallery import Gallery, Shown
-from pleinair.app.story import Scene, Story, why
+from pleinair.app.story import Scene, Story, sent_part, why
 from pleinair.tools.types import Hit, Row
 
 SCALE = 2  # for sharp text; all sizes below are before it
@@ -144,11 +144,12 @@ def references(sheet: Sheet, scene: Scene, gallery: Gallery, x: float, y: float)
     if not used:
         y = sheet.text(x + PAD, y, "No references: drawn from the words alone.", 12, SOFT, WIDTH - 2 * PAD)
     for one in used:
-        sheet.picture(x + PAD, y, gallery.stored(one.picture), THUMB)
+        sheet.picture(x + PAD, y, gallery.stored(one.picture, one.crop), THUMB)
         inner = sheet.text(x + PAD + THUMB + 10, y, one.concept, 13, INK, WIDTH - 2 * PAD - THUMB - 10)
         score = f"score {one.hit.score:.2f}, {scene.rank(one.concept, one.hit)}"
         inner = sheet.text(x + PAD + THUMB + 10, inner, score, 11, SOFT, WIDTH - 2 * PAD - THUMB - 10)
-        sheet.text(x + PAD + THUMB + 10, inner, one.hit.license, 11, SOFT, WIDTH - 2 * PAD - THUMB - 10)
+        rest = ", ".join(filter(None, (one.hit.license, sent_part(one))))
+        sheet.text(x + PAD + THUMB + 10, inner, rest, 11, SOFT, WIDTH - 2 * PAD - THUMB - 10)
         y += THUMB + 8
     return not_picked(sheet, [hit for _, _, hit in scene.left][:7], gallery, x, y)
 
