@@ -40,3 +40,4 @@ class Context:
     scorer: Scorer | None = None  # the dense stage; without one the retriever's own scores
     captions: CaptionBook = field(default_factory=CaptionBook)  # written for pictures without one
     on_step: Callable[[int, int], None] = carry_on  # steps done, steps in all; raises Cancelled to stop
+    previews: bool = False  # put small pictures of what is being drawn on the custom stream

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -14,6 +13,7 @@ from pleinair.agent import plan as planning
 from pleinair.agent import select as selection
 from pleinair.agent.context import Context
 from pleinair.agent.state import LookUp, State, changed
+from pleinair.agent.watch import OutOfTime, watch
 from pleinair.tools.critique import critique as judge
 from pleinair.tools.crops import choose_crop
 from pleinair.tools.decompose import decompose as break_down
@@ -24,7 +24,6 @@ from pleinair.tools.types import (
     Concept,
     Hit,
     Outcome,
-    PleinairError,
     Reference,
     Refused,
     Repair,
@@ -33,10 +32,6 @@ from pleinair.tools.types import (
 )
 
 Update = dict[str, Any]
-
-
-class OutOfTime(PleinairError):
-    """The run's seconds were used up in the middle of a step."""
 
 
 def decompose(state: State, runtime: Runtime[Context]) -> Update:
@@ -91,18 +86,6 @@ def attempt(state: State, runtime: Runtime[Context], request: Request, repairs: 
         number=len(state.attempts), request=request, picture=picture, repairs=repairs, seconds=seconds
     )
     return changed(attempts=[done], usage=[Usage(images=1, seconds=seconds)])
-
-
-def watch(runtime: Runtime[Context], deadline: float) -> Callable[[int, int], None]:
-    """Report each diffusion step, and stop the picture at the caller's word or the deadline."""
-
-    def on_step(done: int, total: int) -> None:
-        runtime.stream_writer({"step": "generate", "done": done, "total": total})
-        runtime.context.on_step(done, total)
-        if perf_counter() > deadline:
-            raise OutOfTime("The run's seconds are used up.")
-
-    return on_step
 
 
 def critique(state: State, runtime: Runtime[Context]) -> Update:

@@ -142,7 +142,7 @@ def draw(prompt: str, session: Session, console: Console, say: Say) -> None:
 
     run = session.submit(prompt)
     with stopping_on_interrupt(run.id), Show(run, console) as show:
-        result = session.finish(run, show.event)
+        result = session.finish(run, show.event, show.on_preview)
     if result.picture:
         say(str(result.picture))
 

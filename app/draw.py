@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pleinair.app.given import keep_given, read_given
 from pleinair.app.order import chosen_seed, new_order
+from pleinair.app.output import OnPreview
 from pleinair.app.places import Places, places
 from pleinair.app.record import Event
 from pleinair.app.runs import OPEN, Busy, Finished, Run, Runs
@@ -35,6 +36,7 @@ def draw(
     strip_metadata: bool = False,
     pictures: Sequence[str | Path] = (),
     on_event: OnEvent | None = None,
+    on_preview: OnPreview | None = None,
 ) -> Result:
     """Draw a prompt and return how it ended, with the best picture.
 
@@ -51,13 +53,14 @@ def draw(
         strip_metadata: leave the story out of the PNG.
         pictures: files of the user's own, for a graph that takes them; they come first and take slots.
         on_event: told every event, from the threads that work on it.
+        on_preview: given small PNGs of what is being drawn, at most four a second; without it none are made.
 
     Raises:
         BadInput: a value is not usable; nothing was written.
         Busy: another process draws this run.
     """
     run = submit(prompt, graph, profile, seed, out, overrides, idempotency_key, strip_metadata, pictures)
-    return finish(run, on_event)
+    return finish(run, on_event, on_preview)
 
 
 def submit(
@@ -95,7 +98,13 @@ def estimate(
     return quote(order, home())
 
 
-def finish(run: Run, on_event: OnEvent | None = None, *, reopen: bool = False) -> Result:
+def finish(
+    run: Run,
+    on_event: OnEvent | None = None,
+    on_preview: OnPreview | None = None,
+    *,
+    reopen: bool = False,
+) -> Result:
     """Work on a run until it ends; one that has ended is only read. Raises `Busy`."""
     from pleinair.app.perform import perform
     from pleinair.app.results import result_of
@@ -103,7 +112,7 @@ def finish(run: Run, on_event: OnEvent | None = None, *, reopen: bool = False) -
     runs = run_table()
     if run.status in OPEN or (reopen and run.status == "failed"):
         with suppress(Finished):  # another process was just ahead of us
-            perform(runs, run, home(), on_event, reopen=reopen)
+            perform(runs, run, home(), on_event, on_preview, reopen=reopen)
     return result_of(runs.get(run.id))
 
 

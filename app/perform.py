@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import traceback
+from base64 import b64decode
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pleinair.app.given import adopt_given
 from pleinair.app.lease import Lease
 from pleinair.app.order import read_order
+from pleinair.app.output import OnPreview
 from pleinair.app.places import Places
 from pleinair.app.record import Event, Kind, Record
 from pleinair.app.runs import LeaseLost, Run, Runs
@@ -30,16 +33,25 @@ MODES: Final = ("tasks", "updates", "custom")
 
 
 def perform(
-    runs: Runs, run: Run, places: Places, on_event: OnEvent | None = None, *, reopen: bool = False
+    runs: Runs,
+    run: Run,
+    places: Places,
+    on_event: OnEvent | None = None,
+    on_preview: OnPreview | None = None,
+    *,
+    reopen: bool = False,
 ) -> Run:
     """Work on a run until it ends, from wherever it stands, and return its row.
+
+    Without `on_preview`, or where the settings want none, no previews are made; none are ever logged.
 
     Raises `Busy`, `Finished` or `LeaseLost` when it is not ours to work on.
     """
     order = read_order(run.order_json)
     with Lease(runs, run.id, reopen=reopen) as lease:
         with closing(Record(places.events(run.id), on_event)) as record:
-            work = Work(run, order, places, lease, record)
+            seen = on_preview if order.settings.output.previews else None
+            work = Work(run, order, places, lease, record, seen)
             outcome = delivered(work, concluded(work))
             lease.guard()
             tell_end(work, outcome)
@@ -138,7 +150,7 @@ def build_context(work: Work) -> Context:
     )
     work.models = {kind: choice.label for kind, choice in engine_choices(work.order.settings).items()}
     work.models["generator"] = context.generator.capabilities.id
-    return context
+    return replace(context, previews=work.on_preview is not None)
 
 
 def start_input(work: Work) -> dict[str, Any]:
@@ -175,6 +187,9 @@ def tell(work: Work, kind: str, data: dict[str, Any]) -> None:
     """Write one part of LangGraph's stream to the log."""
     if kind == "tasks" and "input" in data:
         work.record.write("step_started", {}, data["name"], len(work.drawn))
+    elif kind == "custom" and "preview" in data:
+        if work.on_preview:
+            work.on_preview(b64decode(data["preview"]))
     elif kind == "custom":
         work.record.write("progress", data, str(data.get("step", "")), len(work.drawn))
     elif kind == "updates":

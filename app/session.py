@@ -18,6 +18,7 @@ from pleinair.tools.types import BadInput, Budget, Hit, Picture, Reference
 
 if TYPE_CHECKING:
     from pleinair.agent.react_state import ReactState
+    from pleinair.app.output import OnPreview
     from pleinair.app.record import Event
     from pleinair.app.results import Result
     from pleinair.app.runs import Run
@@ -58,10 +59,15 @@ class Session:
         order = order.model_copy(update={"thread": thread})
         return run_table().add(order.model_dump_json(), chosen_seed(order))
 
-    def finish(self, run: Run, on_event: Callable[[Event], None] | None = None) -> Result:
+    def finish(
+        self,
+        run: Run,
+        on_event: Callable[[Event], None] | None = None,
+        on_preview: OnPreview | None = None,
+    ) -> Result:
         """Work on a request until it ends, and take over what the model has done about references."""
         try:
-            return work_on(run, on_event)
+            return work_on(run, on_event, on_preview)
         finally:
             if self._state(run.id):
                 self.runs.append(run.id)
@@ -118,10 +124,11 @@ class Session:
 
     def give(self, file: str, concept: str) -> Picture:
         """Keep a picture of the user's own to show a concept; raises `BadInput` for a file that is none."""
-        from pleinair.tools.pictures import BadPicture, read_picture
+        from pleinair.tools.decoding import read_untrusted
+        from pleinair.tools.pictures import BadPicture
 
         try:
-            image = read_picture(Path(file).expanduser())
+            image = read_untrusted(Path(file).expanduser())
         except BadPicture as fault:
             raise BadInput(f"picture {file!r}: {fault}") from fault
         (picture,) = keep_given([image], home())

@@ -16,6 +16,7 @@ from typing import Any
 from platformdirs import user_config_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pleinair.app.output import OutputOptions
 from pleinair.tools.crops import CropOptions
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
@@ -101,6 +102,7 @@ class Settings(Section):
     crossmodal: CrossmodalOptions = CrossmodalOptions()
     budget: Budget = Budget()
     paths: PathChoice = PathChoice()
+    output: OutputOptions = OutputOptions()
 
 
 def load(profile: str | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:

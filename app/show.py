@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.text import Text
 
@@ -19,6 +20,7 @@ from pleinair.tools.types import Attempt, Outcome, Repair, Retrieval, Row
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from pleinair.app.output import OnPreview
     from pleinair.app.runs import Run
 
 COLOURS = {"present": "green", "unsure": "yellow", "missing": "red"}
@@ -48,6 +50,17 @@ class Show:
         self._run, self._order = run, read_order(run.order_json)
         self._gallery = Gallery(run.id, self._order, home())
         self._status = self._console.status("Loading")
+        self._words, self._preview = "Loading", Text()
+
+    @property
+    def on_preview(self) -> OnPreview | None:
+        """Give `preview`, where pictures can be seen."""
+        return self.preview if self._sees_pictures else None
+
+    @property
+    def _sees_pictures(self) -> bool:
+        console = self._console
+        return bool(console.is_terminal and console.color_system and not console.no_color)
 
     def __enter__(self) -> Show:
         self._say(f"[bold]{shown(self._order.prompt)}[/]")
@@ -65,13 +78,25 @@ class Show:
         if event.data.get("text"):
             self._say(shown(str(event.data["text"])))
         elif event.kind in ("step_started", "progress"):
-            self._status.update(doing(event))
+            self._preview = Text() if event.kind == "step_started" else self._preview
+            self._do(doing(event))
         elif event.kind == "step_finished":
             self._step(event)
         elif event.kind == "resumed":
             self._say("[dim]going on from the last step[/]")
         elif event.kind == "ended":
             self._end(Outcome.model_validate(event.data["outcome"]))
+
+    def preview(self, png: bytes) -> None:
+        """Show below the spinner what is being drawn, until the next step of the graph."""
+        from PIL import Image
+
+        self._preview = half_blocks(Image.open(io.BytesIO(png)))
+        self._do(self._words)
+
+    def _do(self, words: str) -> None:
+        self._words = words
+        self._status.update(Group(Text.from_markup(words), self._preview) if self._preview else words)
 
     def _step(self, event: Event) -> None:
         data = event.data
@@ -97,7 +122,7 @@ class Show:
 
     def _picture(self, attempt: Attempt) -> None:
         shown = self._gallery.stored(attempt.picture)
-        if shown and self._console.is_terminal and self._console.color_system and not self._console.no_color:
+        if shown and self._sees_pictures:
             self._console.print(half_blocks(shown.image))
 
     def _end(self, outcome: Outcome) -> None:

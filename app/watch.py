@@ -26,7 +26,7 @@ def work_on(run: Run, as_json: bool, *, reopen: bool = False) -> None:
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the model libraries would run through our lines
     with stopping_on_interrupt(run.id), Show(run) as show:
-        result = finish(run, show.event, reopen=reopen)
+        result = finish(run, show.event, show.on_preview, reopen=reopen)
     print_result(result, as_json)
     leave(result.outcome.ending)
 

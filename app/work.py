@@ -8,6 +8,7 @@ from typing import Any
 
 from pleinair.app.lease import Lease
 from pleinair.app.order import Order
+from pleinair.app.output import OnPreview
 from pleinair.app.places import Places
 from pleinair.app.record import Record
 from pleinair.app.runs import Run
@@ -24,6 +25,7 @@ class Work:
     places: Places
     lease: Lease
     record: Record
+    on_preview: OnPreview | None = None  # where nobody looks no previews are made
     values: dict[str, Any] = field(default_factory=dict)  # the state that the checkpoint holds
     models: dict[str, str] = field(default_factory=dict)
     drawn: set[int] = field(default_factory=set)  # numbers of the attempts so far

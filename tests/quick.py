@@ -22,6 +22,7 @@ from langchain_core.outputs import ChatResult
 from PIL import Image
 
 from pleinair.tools.types import Capabilities, Request
+from pleinair.tools.watching import Viewer
 
 if TYPE_CHECKING:
     from pleinair.tools.types import Features, Vectors
@@ -42,12 +43,22 @@ talker = driving:talker
 
 
 class Stripes:
-    """Draw two colours that follow from the request: one from its seed, one from its references."""
+    """Draw two colours that follow from the request: one from its seed, one from its references.
 
-    def __init__(self, pause: float = 0.0, fault: str = "") -> None:
+    Where it may inpaint, only the latter is painted into the picture that is kept.
+    """
+
+    def __init__(self, pause: float = 0.0, fault: str = "", inpaint: bool = False) -> None:
         self.pause, self.fault = pause, fault
         self.capabilities = Capabilities(
-            id="stripes", slots=2, height=SIZE, width=SIZE, num_inference_steps=STEPS, guidance_scale=1.0
+            id="stripes",
+            slots=2,
+            inpaint=inpaint,
+            inpaint_slots=2 * inpaint,
+            height=SIZE,
+            width=SIZE,
+            num_inference_steps=STEPS,
+            guidance_scale=1.0,
         )
 
     def generate(
@@ -56,10 +67,14 @@ class Stripes:
         for step in range(STEPS):
             time.sleep(self.pause)
             on_step(step + 1, STEPS)
+            if isinstance(on_step, Viewer):
+                on_step.show(Image.new("RGB", (4, 4), colour(f"preview {step}")))
         if self.fault:
             raise RuntimeError(self.fault)
         note(f"picture {request.seed} {len(images)}")
         picture = Image.new("RGB", (SIZE, SIZE), colour(str(request.seed)))
+        if request.repaint:
+            *images, picture = images
         corner = images[0].getpixel((0, 0)) if images else ALONE
         picture.paste(corner, (0, 0, SIZE // 2, SIZE // 2))  # type: ignore[arg-type]
         return picture
@@ -89,21 +104,24 @@ class Critic(ScriptedChat):
     pause: float = 0.0
     satisfied: bool = True
     says: str = ""
+    box: list[float] | None = None  # of what is missing
 
     def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
         time.sleep(self.pause)
         note("question")
         second = self.satisfied and shows_reference(messages)
-        self.policy = lambda schema, card, pictures: self.says or answer(schema, card, second)
+        self.policy = lambda schema, card, pictures: self.says or answer(schema, card, second, self.box)
         return super()._generate(messages)
 
 
-def critic(pause: float = 0.0, satisfied: bool = True, says: str = "") -> Critic:
+def critic(
+    pause: float = 0.0, satisfied: bool = True, says: str = "", box: list[float] | None = None
+) -> Critic:
     """Make a critic from what a profile can hold."""
-    return Critic(policy=lambda *_: "", asked=[], pause=pause, satisfied=satisfied, says=says)
+    return Critic(policy=lambda *_: "", asked=[], pause=pause, satisfied=satisfied, says=says, box=box)
 
 
-def answer(schema: str, card: dict[str, Any], second: bool) -> dict[str, Any]:
+def answer(schema: str, card: dict[str, Any], second: bool, box: list[float] | None = None) -> dict[str, Any]:
     """Fill in a schema; the first concept is always there."""
     if schema == "Decomposition":
         return decomposition("first <b>thing</b>", "second thing")
@@ -115,7 +133,10 @@ def answer(schema: str, card: dict[str, Any], second: bool) -> dict[str, Any]:
         return {"concepts": ["second thing"]}
     if schema == "Captions":
         return {"captions": [{"name": name, "caption": f"a photo of {name}"} for name in card["concepts"]]}
-    return rows(card, lambda name: second or name.startswith("first"))
+    judged = rows(card, lambda name: second or name.startswith("first"))
+    for row in judged["rows"]:
+        row |= {"box": box} if row["status"] == "missing" else {}
+    return judged
 
 
 def shows_reference(messages: Sequence[BaseMessage]) -> bool:

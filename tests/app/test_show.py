@@ -1,7 +1,7 @@
 """The terminal: small pictures where they can be seen, and texts of others that steer nothing."""
 
 import io
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from PIL import Image
@@ -9,6 +9,7 @@ from rich.console import Console
 
 from pleinair.app.draw import finish, submit
 from pleinair.app.printable import printable
+from pleinair.app.record import Event, Kind
 from pleinair.app.show import Show, half_blocks, row_line
 from pleinair.tools.types import Row
 
@@ -27,6 +28,35 @@ def tell(terminal: bool, no_color: bool = False) -> str:
 @pytest.mark.usefixtures("place")
 def test_a_terminal_sees_the_picture() -> None:
     assert tell(terminal=True).count("▀") > 100
+
+
+@pytest.mark.usefixtures("place")
+def test_a_preview_stands_below_what_is_being_done() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", width=40)
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4), (9, 99, 199)).save(file, "PNG")
+    show = Show(submit("two things"), console)
+    show.event(event("step_started", step="draft"))
+    assert show.on_preview is not None
+    show.on_preview(file.getvalue())
+    show.event(event("progress", step="generate", data={"done": 2, "total": 8}))
+    console.print(show._status)
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "Drawing 2/8" in told and "\x1b[38;2;9;99;199;48;2;9;99;199m▀" in told
+    show.event(event("step_started", step="critique"))
+    console.print(show._status)
+    assert console.file.getvalue().count("▀") == told.count("▀")  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("place")
+def test_who_sees_no_pictures_is_sent_no_previews() -> None:
+    run = submit("two things")
+    for console in (Console(file=io.StringIO()), Console(force_terminal=True, no_color=True)):
+        assert Show(run, console).on_preview is None
+
+
+def event(kind: Kind, **fields: Any) -> Event:
+    return Event(seq=0, at=0.0, kind=kind, **fields)
 
 
 @pytest.mark.usefixtures("place")
