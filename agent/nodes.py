@@ -13,7 +13,7 @@ from pleinair.agent import plan as planning
 from pleinair.agent import select as selection
 from pleinair.agent.context import Context
 from pleinair.agent.state import LookUp, State, changed
-from pleinair.agent.watch import OutOfTime, watch
+from pleinair.agent.watch import OutOfTime, rungs_of, watch
 from pleinair.tools.critique import critique as judge
 from pleinair.tools.crops import choose_crop
 from pleinair.tools.decompose import decompose as break_down
@@ -83,7 +83,12 @@ def attempt(state: State, runtime: Runtime[Context], request: Request, repairs: 
         return changed(usage=[Usage(seconds=perf_counter() - started)])
     seconds = perf_counter() - started
     done = Attempt(
-        number=len(state.attempts), request=request, picture=picture, repairs=repairs, seconds=seconds
+        number=len(state.attempts),
+        request=request,
+        picture=picture,
+        repairs=repairs,
+        seconds=seconds,
+        rungs=rungs_of(context.generator),
     )
     return changed(attempts=[done], usage=[Usage(images=1, seconds=seconds)])
 

@@ -7,8 +7,8 @@ import io
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from pleinair.tools.types import OnStep, PleinairError
-from pleinair.tools.watching import Viewer
+from pleinair.tools.types import Generator, OnStep, PleinairError
+from pleinair.tools.watching import Placed, Viewer
 
 if TYPE_CHECKING:
     from langgraph.runtime import Runtime
@@ -59,6 +59,11 @@ class Sight(Steps):
             self._runtime.stream_writer({"step": "generate", "preview": text})
         if isinstance(context.on_step, Viewer):
             context.on_step.show(preview)
+
+
+def rungs_of(generator: Generator) -> tuple[str, ...]:
+    """Give the ways in which a generator's model was placed, the last one drew; none where it tells none."""
+    return tuple(generator.rungs) if isinstance(generator, Placed) else ()
 
 
 def small_png(image: Image) -> bytes:

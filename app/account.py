@@ -11,7 +11,7 @@ from pleinair.app.results import credit
 from pleinair.app.runs import Run
 from pleinair.app.show import SIGNS
 from pleinair.app.steps import Step, steps_of
-from pleinair.app.story import Scene, Story, counted, sent_part, spent, tell, why
+from pleinair.app.story import Scene, Story, counted, placed, sent_part, spent, tell, why
 from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Hit, Picture, Row, Usage
 
@@ -97,6 +97,8 @@ def attempt(scene: Scene, account: Account) -> Lines:
             f"guidance {sent.guidance_scale:g}, in {scene.attempt.seconds:.1f} s"
         ),
     )
+    if placed(scene.attempt):
+        yield "placed", placed(scene.attempt)
     for one in sent.references:
         rank = scene.rank(one.concept, one.hit)
         facts = (f"{found(one.hit)}, {rank}", sent_part(one), rights(one.hit))

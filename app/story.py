@@ -127,6 +127,11 @@ def why(outcome: Outcome) -> str:
     return f"the limit on {outcome.reason.replace('_', ' ')}" if outcome.reason in limits else outcome.reason
 
 
+def placed(attempt: Attempt) -> str:
+    """Say how the model was placed, where it was not simply whole."""
+    return "" if attempt.rungs in ((), ("whole",)) else " → ".join(attempt.rungs)
+
+
 def said(repair: Repair) -> str:
     """Put a repair into words."""
     action = repair.action.replace("_", " ").capitalize()

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 
 from pleinair.app.gallery import Gallery, Shown
-from pleinair.app.story import Scene, Story, sent_part, why
+from pleinair.app.story import Scene, Story, placed, sent_part, why
 from pleinair.tools.types import Hit, Reference, Retrieval, Row
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -84,7 +84,8 @@ def sign(row: Row | None) -> str:
 def scene_card(scene: Scene, gallery: Gallery) -> str:
     """Draw one attempt as a column."""
     badge = '<span class="badge">★ best</span>' if scene.best else ""
-    seconds = f'<span class="push">{scene.attempt.seconds:.1f} s · seed {scene.attempt.request.seed}</span>'
+    facts = [f"{scene.attempt.seconds:.1f} s", f"seed {scene.attempt.request.seed}", placed(scene.attempt)]
+    seconds = f'<span class="push">{escape(" · ".join(filter(None, facts)))}</span>'
     parts = (
         f"<div><h2>{escape(scene.title)}</h2>{badge}{seconds}</div>",
         f'<div><h3>Prompt as sent</h3><p class="sent">{escape(scene.attempt.request.prompt)}</p></div>',

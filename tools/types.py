@@ -149,6 +149,7 @@ class Attempt(Value):
     seconds: float = Field(ge=0)
     ledger: Ledger | None = None
     leaks: tuple[Leak, ...] = ()  # one a reference that was compared
+    rungs: tuple[str, ...] = ()  # ways of placing the model that were tried so far, that of this one last
 
 
 class Usage(Value):

@@ -55,10 +55,15 @@ def painter(folder: Path, **knobs: Any) -> Context:
 def told(context: Context) -> tuple[list[dict[str, Any]], list[Any]]:
     """Stream a drawing; give the custom events, and all that changed the state."""
     given: Any = {"prompt": "p"}
-    parts = list(graph.stream(given, context=context, stream_mode=["custom", "values"]))
-    return [part for kind, part in parts if kind == "custom"], [
-        part for kind, part in parts if kind != "custom"
-    ]
+    events: list[dict[str, Any]] = []
+    states: list[Any] = []
+    for kind, part in graph.stream(given, context=context, stream_mode=["custom", "values"]):
+        if kind == "custom":
+            assert isinstance(part, dict)
+            events.append(part)
+        else:
+            states.append(part)
+    return events, states
 
 
 def test_previews_come_where_the_context_asks_for_them(tmp_path: Path) -> None:

@@ -39,8 +39,13 @@ def test_a_watched_run_shows_previews_and_keeps_none(place: Path, apart: bool) -
 def test_previews_are_made_for_a_watcher_who_may_not_want_them(
     place: Path, previews: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, seen, real = list[int](), list[bytes](), quick.colour
-    monkeypatch.setattr(quick, "colour", lambda text: made.append("preview" in text) or real(text))
+    made, seen, real = list[bool](), list[bytes](), quick.colour
+
+    def colour(text: str) -> tuple[int, int, int]:
+        made.append("preview" in text)
+        return real(text)
+
+    monkeypatch.setattr(quick, "colour", colour)
     draw("two things", overrides={"output.previews": previews}, on_preview=seen.append)
     assert any(made) is bool(seen) is previews
     made.clear()

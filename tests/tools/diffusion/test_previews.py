@@ -128,7 +128,8 @@ def test_at_most_four_a_second_are_shown() -> None:
 def test_a_large_picture_has_a_small_preview() -> None:
     engine = pocket()
     engine.generate(request(), (), carry_on)
-    shown = previews.preview(engine._forms[engine.pipeline], *[torch.zeros(1, 64 * 32, 64)] * 2, (512, 256))
+    latents = torch.zeros(1, 64 * 32, 64)
+    shown = previews.preview(engine._forms[engine.pipeline], latents, latents, (512, 256))
     assert shown is not None and shown.size == (96, 48)
 
 
@@ -145,10 +146,14 @@ def test_what_cannot_be_shown_is_drawn_all_the_same(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_map_is_fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    fits: list[Any] = []
-    real = previews.fit_colours
+    fits, real = list[Any](), previews.fit_colours
+
+    def fit(pipeline: Any) -> Any:
+        fits.append(pipeline)
+        return real(pipeline)
+
     monkeypatch.setattr(previews, "PAUSE", 0.0)
-    monkeypatch.setattr(previews, "fit_colours", lambda pipeline: fits.append(1) or real(pipeline))
+    monkeypatch.setattr(previews, "fit_colours", fit)
     engine = pocket()
     for _ in range(2):
         assert len(watch(engine)[0].shown) == STEPS - 2
