@@ -25,7 +25,8 @@ def read_given(files: Sequence[str | Path], graph: str) -> list[Image.Image]:
     Raises:
         BadInput: a file is no usable picture, there are too many, or the graph takes none.
     """
-    from pleinair.tools.pictures import BadPicture, read_picture
+    from pleinair.tools.decoding import read_untrusted
+    from pleinair.tools.pictures import BadPicture
 
     if not files:
         return []
@@ -37,7 +38,7 @@ def read_given(files: Sequence[str | Path], graph: str) -> list[Image.Image]:
     images = []
     for file in files:
         try:
-            images.append(read_picture(Path(file).expanduser()))
+            images.append(read_untrusted(Path(file).expanduser()))
         except BadPicture as fault:
             raise BadInput(f"picture {str(file)!r}: {fault}") from fault
     return images

@@ -1,8 +1,8 @@
 """Read picture files from anywhere as plain 8-bit RGB, or refuse them with a short reason.
 
 Formats: PNG, JPEG, WEBP, GIF and BMP. TIFF and the rest are left out: large decoders, rare in libraries,
-and most of Pillow's advisories. Not covered: colour profiles (ignored), frames after the first, and a
-decoder that crashes or hangs the process; run untrusted files in a limited child process for that.
+and most of Pillow's advisories. All is decoded in this process: for other people's files there is `decoding`.
+Not covered: colour profiles (ignored), frames after the first, and a decoder that crashes or hangs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import io
 import stat
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +51,6 @@ FAULTS = (
     AssertionError,
     BufferError,
     EOFError,
-    MemoryError,
     RuntimeError,
     SyntaxError,
     Warning,
@@ -57,6 +58,11 @@ FAULTS = (
     zlib.error,
     Image.DecompressionBombError,
 )
+
+UNKNOWN = f"not a picture of a kind read here ({', '.join(FORMATS)})"
+TOO_LARGE = f"over {MAX_SIDE} pixels a side or {MAX_PIXELS // 10**6} million in all"
+NO_PIXELS, ODD_PIXELS = "the picture has no pixels", "pixels of a kind not read here"
+DAMAGED, COSTLY = "the file is damaged", "decoding it takes too much memory"
 
 
 class BadPicture(PleinairError):
@@ -69,21 +75,36 @@ def read_picture(source: str | Path | bytes) -> Image.Image:
     The first frame counts, transparency is laid on white, 16 bits are scaled to 8. Raise `BadPicture`, and
     nothing else; its text never repeats what the decoder said, which may hold addresses and paths.
     """
+    data = file_bytes(source)
+    with faults_named():
+        return to_rgb(opened(data))
+
+
+def file_bytes(source: str | Path | bytes) -> bytes:
+    """Give a file's bytes, neither none nor over `MAX_BYTES`; raise `BadPicture` for anything else."""
     data = source if isinstance(source, bytes) else read_bytes(Path(source))
     if not data:
         raise BadPicture("the file is empty")
     if len(data) > MAX_BYTES:
         raise BadPicture(f"the file is over {MAX_BYTES // 2**20} MiB")
+    return data
+
+
+@contextmanager
+def faults_named() -> Iterator[None]:
+    """Turn whatever a decoder raises into a `BadPicture` in our own words."""
     try:
-        return _decode(data)
+        yield
     except BadPicture:
         raise
     except UnidentifiedImageError:
-        raise BadPicture(f"not a picture of a kind read here ({', '.join(FORMATS)})") from None
+        raise BadPicture(UNKNOWN) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large() from None
+        raise BadPicture(TOO_LARGE) from None
+    except MemoryError:
+        raise BadPicture(COSTLY) from None
     except FAULTS:
-        raise BadPicture("the file is damaged") from None
+        raise BadPicture(DAMAGED) from None
 
 
 def read_bytes(path: Path) -> bytes:
@@ -113,30 +134,26 @@ def to_rgb(image: Image.Image) -> Image.Image:
     elif image.mode in PLAIN:
         rgb = image.convert("RGB")
     else:
-        raise BadPicture("pixels of a kind not read here")
+        raise BadPicture(ODD_PIXELS)
     rgb.info.clear()
     return rgb
 
 
-def _decode(data: bytes) -> Image.Image:
+def opened(data: bytes) -> Image.Image:
+    """Decode a file's bytes upright, in the file's own mode; raise `BadPicture` or any of `FAULTS`."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _require_size(image)
         image.load()
         turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
-        rgb = to_rgb(image)
-    return rgb if turn is None else rgb.transpose(turn)
+    return image if turn is None else image.transpose(turn)
 
 
 def _require_size(image: Image.Image) -> None:
     width, height = image.size
     if width < 1 or height < 1:
-        raise BadPicture("the picture has no pixels")
+        raise BadPicture(NO_PIXELS)
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-        raise _too_large()
-
-
-def _too_large() -> BadPicture:
-    return BadPicture(f"over {MAX_SIDE} pixels a side or {MAX_PIXELS // 10**6} million in all")
+        raise BadPicture(TOO_LARGE)
 
 
 def _shallow(image: Image.Image) -> Image.Image:

@@ -2,86 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import os
 import random
-import struct
 import time
 import warnings
-import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from hostile_files import BAD, GOOD, GRADIENT, animation, bomb, deep, mutate, rotated, save
 from PIL import Image
 
 from pleinair.tools import pictures
 from pleinair.tools.pictures import BadPicture, read_picture, to_rgb
-
-GRADIENT = np.linspace(0, 255, 48 * 32 * 3).reshape(32, 48, 3).astype(np.uint8)
-
-
-def save(image: Image.Image, kind: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-def picture(mode: str = "RGB") -> Image.Image:
-    return Image.fromarray(GRADIENT).convert(mode)
-
-
-def deep(kind: str = "PNG") -> bytes:
-    ramp = np.linspace(0, 65535, 48 * 32).reshape(32, 48).astype(np.uint16)
-    return save(Image.fromarray(ramp), kind)
-
-
-def animation(kind: str) -> bytes:
-    frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "lime", "blue")]
-    return save(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
-
-
-def rotated(orientation: int) -> bytes:
-    upright = Image.new("RGB", (40, 20), "white")
-    upright.paste("black", (0, 0, 8, 8))  # a mark in the upper left corner
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return save(upright, "PNG", exif=exif)
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def bomb(width: int, height: int) -> bytes:
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
-    rows = zlib.compress(bytes(min((width // 8 + 1) * height, 10**7)), 9)
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-
-
-GOOD: dict[str, Callable[[], bytes]] = {
-    "png": lambda: save(picture(), "PNG"),
-    "png interlaced palette": lambda: save(picture("P"), "PNG", transparency=3),
-    "png 16-bit": deep,
-    "png 1-bit": lambda: save(picture("1"), "PNG"),
-    "png alpha": lambda: save(picture("RGBA"), "PNG"),
-    "png grey alpha": lambda: save(picture("LA"), "PNG"),
-    "png animated": lambda: animation("PNG"),
-    "png rotated": lambda: rotated(6),
-    "jpeg": lambda: save(picture(), "JPEG"),
-    "jpeg progressive": lambda: save(picture(), "JPEG", progressive=True),
-    "jpeg cmyk": lambda: save(picture("CMYK"), "JPEG"),
-    "jpeg grey": lambda: save(picture("L"), "JPEG"),
-    "gif": lambda: save(picture("P"), "GIF"),
-    "gif animated": lambda: animation("GIF"),
-    "webp": lambda: save(picture(), "WEBP"),
-    "webp animated": lambda: animation("WEBP"),
-    "webp alpha": lambda: save(picture("RGBA"), "WEBP", lossless=True),
-    "bmp": lambda: save(picture(), "BMP"),
-    "bmp palette": lambda: save(picture("P"), "BMP"),
-}
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -152,24 +85,6 @@ def test_cmyk_is_not_inverted() -> None:
     assert max(green, blue) < 15
 
 
-BAD: dict[str, Callable[[], bytes]] = {
-    "empty": lambda: b"",
-    "text": lambda: b"a velmora finch",
-    "svg": lambda: b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
-    "truncated png": lambda: GOOD["png"]()[:-60],
-    "truncated jpeg": lambda: GOOD["jpeg"]()[:200],
-    "header only": lambda: GOOD["png"]()[:40],
-    "tiff": lambda: save(picture(), "TIFF"),
-    "ppm": lambda: save(picture(), "PPM"),
-    "ico": lambda: save(picture(), "ICO"),
-    "postscript": lambda: save(picture(), "EPS"),
-    "too wide": lambda: bomb(8200, 8),
-    "too many pixels": lambda: bomb(8000, 8000),
-    "bomb that only warns": lambda: bomb(8192, 16000),
-    "bomb": lambda: bomb(60000, 60000),
-}
-
-
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_no_usable_picture_is_refused_shortly(name: str) -> None:
     started = time.process_time()
@@ -221,24 +136,6 @@ def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
 def test_pixels_without_an_agreed_range_are_refused(mode: str) -> None:
     with pytest.raises(BadPicture, match="pixels"):
         to_rgb(Image.new(mode, (2, 2)))
-
-
-def mutate(data: bytes, rng: random.Random) -> bytes:
-    broken = bytearray(data)
-    for _ in range(rng.randint(1, 8)):
-        place = rng.randrange(min(len(broken), rng.choice((64, 10**9))))
-        match rng.randrange(4):
-            case 0:
-                broken[place] = rng.randrange(256)
-            case 1:
-                broken[place] ^= 1 << rng.randrange(8)
-            case 2:
-                del broken[place : place + rng.randint(1, 16)]
-            case 3:
-                broken[place:place] = rng.randbytes(rng.randint(1, 16))
-        if not broken:
-            break
-    return bytes(broken)
 
 
 @pytest.mark.parametrize("strict", [True, False], ids=["warnings raise", "warnings pass"])

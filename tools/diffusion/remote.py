@@ -16,12 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pleinair.tools.decoding import read_untrusted
 from pleinair.tools.diffusion.drawing import scaled
 from pleinair.tools.diffusion.refusals import Passing, explain
 from pleinair.tools.diffusion.repaint import Size, mask_of, parted
 from pleinair.tools.faults import BadReply, Unavailable
 from pleinair.tools.limits import check_request
-from pleinair.tools.pictures import read_picture
 from pleinair.tools.types import BadInput, Box, Capabilities, OnStep, PleinairError, Request
 
 if TYPE_CHECKING:
@@ -189,6 +189,6 @@ def decoded(reply: Any, engine: str) -> Image:
             "generator.options.response_format = 'b64_json': addresses are not followed."
         )
     try:
-        return read_picture(base64.b64decode(text, validate=True))
+        return read_untrusted(base64.b64decode(text, validate=True))
     except (binascii.Error, PleinairError) as error:
         raise BadReply(f"`{engine}` sent something that is no picture: {error}") from error

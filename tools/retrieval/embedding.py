@@ -22,8 +22,9 @@ from uuid import uuid4
 
 import numpy as np
 
+from pleinair.tools.decoding import read_untrusted
 from pleinair.tools.disk import write_whole
-from pleinair.tools.pictures import BadPicture, read_bytes, read_picture
+from pleinair.tools.pictures import BadPicture, read_bytes
 from pleinair.tools.retrieval.library import Item, Library
 from pleinair.tools.retrieval.manifest import File, Skipped
 from pleinair.tools.types import Encoder, ModelFault
@@ -140,7 +141,7 @@ def _read(library: Library, item: Item, known: Known) -> Read:
     try:
         data = read_bytes(library.path(item.id))
         digest = hashlib.sha256(data).hexdigest()
-        return Read(digest, None if digest in known.vectors else read_picture(data))
+        return Read(digest, None if digest in known.vectors else read_untrusted(data))
     except BadPicture as error:
         return Read(digest, fault=str(error))
 

@@ -19,7 +19,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from unicodedata import category
 
-from pleinair.tools.pictures import SUFFIXES, BadPicture, read_picture
+from pleinair.tools.decoding import read_untrusted
+from pleinair.tools.pictures import SUFFIXES, BadPicture
 from pleinair.tools.retrieval.sparse import words
 from pleinair.tools.types import BadInput, Box, Hit
 
@@ -98,7 +99,7 @@ class Library:
     def picture(self, id: str) -> Image:
         """Read one picture as RGB; raise `BadInput` for an unknown id, `BadPicture` for a damaged file."""
         try:
-            return read_picture(self.path(id))
+            return read_untrusted(self.path(id))
         except BadPicture as error:
             raise BadPicture(f"`{id}`: {error}") from error
 

@@ -1,0 +1,169 @@
+"""Odd, broken and hostile picture files, all made here."""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+GRADIENT = np.linspace(0, 255, 48 * 32 * 3).reshape(32, 48, 3).astype(np.uint8)
+
+
+def save(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def picture(mode: str = "RGB") -> Image.Image:
+    return Image.fromarray(GRADIENT).convert(mode)
+
+
+def deep(kind: str = "PNG") -> bytes:
+    ramp = np.linspace(0, 65535, 48 * 32).reshape(32, 48).astype(np.uint16)
+    return save(Image.fromarray(ramp), kind)
+
+
+def animation(kind: str) -> bytes:
+    frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "lime", "blue")]
+    return save(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
+
+
+def rotated(orientation: int) -> bytes:
+    upright = Image.new("RGB", (40, 20), "white")
+    upright.paste("black", (0, 0, 8, 8))  # a mark in the upper left corner
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return save(upright, "PNG", exif=exif)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def bomb(width: int, height: int) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+    rows = zlib.compress(bytes(min((width // 8 + 1) * height, 10**7)), 9)
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+GOOD: dict[str, Callable[[], bytes]] = {
+    "png": lambda: save(picture(), "PNG"),
+    "png interlaced palette": lambda: save(picture("P"), "PNG", transparency=3),
+    "png 16-bit": deep,
+    "png 1-bit": lambda: save(picture("1"), "PNG"),
+    "png alpha": lambda: save(picture("RGBA"), "PNG"),
+    "png grey alpha": lambda: save(picture("LA"), "PNG"),
+    "png animated": lambda: animation("PNG"),
+    "png rotated": lambda: rotated(6),
+    "jpeg": lambda: save(picture(), "JPEG"),
+    "jpeg progressive": lambda: save(picture(), "JPEG", progressive=True),
+    "jpeg cmyk": lambda: save(picture("CMYK"), "JPEG"),
+    "jpeg grey": lambda: save(picture("L"), "JPEG"),
+    "gif": lambda: save(picture("P"), "GIF"),
+    "gif animated": lambda: animation("GIF"),
+    "webp": lambda: save(picture(), "WEBP"),
+    "webp animated": lambda: animation("WEBP"),
+    "webp alpha": lambda: save(picture("RGBA"), "WEBP", lossless=True),
+    "bmp": lambda: save(picture(), "BMP"),
+    "bmp palette": lambda: save(picture("P"), "BMP"),
+}
+
+BAD: dict[str, Callable[[], bytes]] = {
+    "empty": lambda: b"",
+    "text": lambda: b"a velmora finch",
+    "svg": lambda: b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+    "truncated png": lambda: GOOD["png"]()[:-60],
+    "truncated jpeg": lambda: GOOD["jpeg"]()[:200],
+    "header only": lambda: GOOD["png"]()[:40],
+    "tiff": lambda: save(picture(), "TIFF"),
+    "ppm": lambda: save(picture(), "PPM"),
+    "ico": lambda: save(picture(), "ICO"),
+    "postscript": lambda: save(picture(), "EPS"),
+    "too wide": lambda: bomb(8200, 8),
+    "too many pixels": lambda: bomb(8000, 8000),
+    "bomb that only warns": lambda: bomb(8192, 16000),
+    "bomb": lambda: bomb(60000, 60000),
+}
+
+
+def text_bomb(kind: bytes, size: int) -> bytes:
+    """Make a small PNG with a compressed text, or colour profile, of `size` bytes."""
+    body = b"Comment\0\0" + zlib.compress(bytes(size), 9)
+    whole = GOOD["png"]()
+    return whole[:33] + chunk(kind, body) + whole[33:]
+
+
+def jpeg_of(width: int, height: int) -> bytes:
+    """Make a JPEG that claims another size than it has."""
+    data = bytearray(GOOD["jpeg"]())
+    place = data.index(b"\xff\xc0") + 5
+    data[place : place + 4] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+def gif_of(width: int, height: int) -> bytes:
+    """Make a GIF whose screen claims another size than it has."""
+    data = bytearray(GOOD["gif"]())
+    data[6:10] = struct.pack("<HH", width, height)
+    return bytes(data)
+
+
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "png of 2.5 gigapixels": lambda: bomb(50_000, 50_000),
+    "png of the largest size": lambda: bomb(2**31 - 1, 2**31 - 1),
+    "png with 50 MB of text": lambda: text_bomb(b"zTXt", 5 * 10**7),
+    "png with a 50 MB profile": lambda: text_bomb(b"iCCP", 5 * 10**7),
+    "jpeg of 65,000 pixels a side": lambda: jpeg_of(65_000, 65_000),
+    "gif of 65,535 pixels a side": lambda: gif_of(65_535, 65_535),
+    "png with rows for a tenth": lambda: bomb(8000, 5000)[:2000],
+}
+
+
+def zipped(text: bytes) -> bytes:
+    """Make a ZIP file with one page in it."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("index.html", text)
+    return file.getvalue()
+
+
+SCRIPT = b"<script>alert(1)</script>"
+POLYGLOTS: dict[str, Callable[[], bytes]] = {
+    "gif and a script": lambda: GOOD["gif"]() + SCRIPT,
+    "gif that is JavaScript": lambda: GOOD["gif"]().replace(b"GIF87a", b"GIF89a") + b"*/=1;alert(1)",
+    "jpeg and a page": lambda: GOOD["jpeg"]()[:2] + b"\xff\xfe\x00\x1b" + SCRIPT + GOOD["jpeg"]()[2:],
+    "png and an archive": lambda: GOOD["png"]() + zipped(SCRIPT),
+    "png and a jpeg": lambda: GOOD["png"]() + GOOD["jpeg"](),
+    "png with a program in its text": lambda: (
+        GOOD["png"]()[:33] + chunk(b"tEXt", b"Comment\0<?php system($_GET['c']);") + GOOD["png"]()[33:]
+    ),
+    "a document and a jpeg": lambda: b"%PDF-1.7\n" + GOOD["jpeg"](),
+    "a page and a gif": lambda: SCRIPT + GOOD["gif"](),
+    "bmp named by its first letters alone": lambda: b"BM" + SCRIPT * 9,
+}
+
+
+def mutate(data: bytes, rng: random.Random) -> bytes:
+    broken = bytearray(data)
+    for _ in range(rng.randint(1, 8)):
+        place = rng.randrange(min(len(broken), rng.choice((64, 10**9))))
+        match rng.randrange(4):
+            case 0:
+                broken[place] = rng.randrange(256)
+            case 1:
+                broken[place] ^= 1 << rng.randrange(8)
+            case 2:
+                del broken[place : place + rng.randint(1, 16)]
+            case 3:
+                broken[place:place] = rng.randbytes(rng.randint(1, 16))
+        if not broken:
+            break
+    return bytes(broken)
