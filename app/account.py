@@ -97,8 +97,8 @@ def attempt(scene: Scene, account: Account) -> Lines:
             f"guidance {sent.guidance_scale:g}, in {scene.attempt.seconds:.1f} s"
         ),
     )
-    if placed(scene.attempt):
-        yield "placed", placed(scene.attempt)
+    made = {"placed": placed(scene.attempt), "painted": scene.painted}
+    yield from ((label, how) for label, how in made.items() if how)
     for one in sent.references:
         rank = scene.rank(one.concept, one.hit)
         facts = (f"{found(one.hit)}, {rank}", sent_part(one), rights(one.hit))
@@ -138,6 +138,7 @@ def plain(scene: Scene, account: Account) -> dict[str, Any]:
     return {
         **scene.attempt.model_dump(mode="json"),
         "best": scene.best,
+        "painted": scene.painted,
         "credits": [credit(one) for one in scene.attempt.request.references],
         "not_picked": [
             {"concept": found.concept, "rank": rank, **hit.model_dump()} for found, rank, hit in scene.left

@@ -29,7 +29,8 @@ def differ(first: str, second: str) -> list[Difference]:
     """Compare two runs by id, beginning or "last"; an empty list means that they are the same.
 
     Compared are prompt, graph, seed, settings and models, and of every attempt the prompt as sent, the seed,
-    size and steps, the references, the ledger and the picture itself; then how it ended. Raises `BadInput`.
+    size and steps, the box painted anew, the references, the ledger and the picture itself; then
+    how it ended. Raises `BadInput`.
     """
     one, two = (dict(_flat(facts(name))) for name in (first, second))
     keys = dict.fromkeys([*one, *two])
@@ -61,6 +62,7 @@ def _attempt(scene: Scene) -> dict[str, Any]:
     return {
         **sent.model_dump(include={"prompt", "negative_prompt", "seed", "guidance_scale"}),
         **size,
+        **({"painted anew": scene.painted, "box": str(sent.repaint.box)} if sent.repaint else {}),
         "reference": {one.concept: _reference(one) for one in sent.references},
         "ledger": {row.concept: f"{row.status} {row.confidence:.0%}" for row in scene.rows},
         "picture": scene.attempt.picture.sha256[:SHORT],

@@ -35,6 +35,7 @@ class Scene:
     earlier: list[Retrieval]  # of the attempts before
     decision: str
     best: bool
+    painted: str = ""  # what alone was painted anew; empty where the whole picture was drawn
 
     @property
     def title(self) -> str:
@@ -89,7 +90,17 @@ class Story:
             earlier=[one for at, one in reversed(found) if at < number],
             decision=self.decision(number),
             best=number == best,
+            painted=self.painted(number),
         )
+
+    def painted(self, number: int) -> str:
+        """Say which box was painted anew in which picture, "" where the whole one was drawn."""
+        repaint = self.attempts[number].request.repaint
+        if repaint is None:
+            return ""
+        known = (one.number for one in self.attempts.values() if one.picture == repaint.picture)
+        where = next((f"attempt {one}" if one else "the draft" for one in known), "an earlier picture")
+        return f"Only the box of “{repaint.concept}” was painted anew; the rest is {where}."
 
     @property
     def spent(self) -> str:

@@ -11,7 +11,7 @@ from string import Template
 
 from pleinair.app.gallery import Gallery, Shown
 from pleinair.app.story import Scene, Story, placed, sent_part, why
-from pleinair.tools.types import Hit, Reference, Retrieval, Row
+from pleinair.tools.types import Box, Hit, Reference, Retrieval, Row
 
 TEMPLATES = Path(__file__).with_name("templates")
 LABELS = {"generator": "Generator", "encoder": "Encoder", "mllm": "Chat model"}
@@ -98,11 +98,14 @@ def scene_card(scene: Scene, gallery: Gallery) -> str:
 
 
 def references(scene: Scene, gallery: Gallery) -> str:
-    """Show what the generator was given."""
-    used = scene.attempt.request.references
+    """Show what the generator was given, and what it painted in."""
+    used, painted = (
+        scene.attempt.request.references,
+        f"<p>{escape(scene.painted)}</p>" if scene.painted else "",
+    )
     if not used:
-        return '<h3>References</h3><p class="soft">None: drawn from the words alone.</p>'
-    return "<h3>References</h3>" + "".join(reference(one, scene, gallery) for one in used)
+        return f'<h3>References</h3>{painted}<p class="soft">None: drawn from the words alone.</p>'
+    return f"<h3>References</h3>{painted}" + "".join(reference(one, scene, gallery) for one in used)
 
 
 def reference(one: Reference, scene: Scene, gallery: Gallery) -> str:
@@ -140,6 +143,8 @@ def picture(scene: Scene, gallery: Gallery) -> str:
     """Show the attempt's picture with the ledger's boxes over it."""
     size = scene.attempt.picture.width, scene.attempt.picture.height
     boxes = "".join(box(number, row, *size) for number, row in enumerate(scene.rows, 1) if row.box)
+    if repaint := scene.attempt.request.repaint:
+        boxes = rect("painted", repaint.box, *size) + boxes
     overlay = f'<svg viewBox="0 0 {size[0]} {size[1]}" aria-hidden="true">{boxes}</svg>'
     text = f"{scene.title}: {scene.attempt.request.prompt}"
     shown = image(gallery.stored(scene.attempt.picture), text, "")
@@ -148,12 +153,17 @@ def picture(scene: Scene, gallery: Gallery) -> str:
 
 def box(number: int, row: Row, width: int, height: int) -> str:
     """Draw a row's box over a picture of this size in pixels, with the row's number."""
-    x0, y0, x1, y1 = row.box or (0, 0, 0, 0)
-    x, y = x0 * width, y0 * height
-    size = f'width="{max(x1 - x0, 0) * width:.2f}" height="{max(y1 - y0, 0) * height:.2f}"'
+    edges = row.box or (0, 0, 0, 0)
+    x, y = edges[0] * width, edges[1] * height
     place = f'x="{x + width / 60:.2f}" y="{y + width / 15:.2f}" font-size="{width / 16:.2f}"'
-    label = f"<text {place}>{number}</text>"
-    return f'<g class="{row.status}"><rect x="{x:.2f}" y="{y:.2f}" {size}/>{label}</g>'
+    return rect(row.status, edges, width, height, f"<text {place}>{number}</text>")
+
+
+def rect(kind: str, edges: Box, width: int, height: int, label: str = "") -> str:
+    """Draw a rectangle over a picture of this size in pixels."""
+    x0, y0, x1, y1 = edges
+    size = f'width="{max(x1 - x0, 0) * width:.2f}" height="{max(y1 - y0, 0) * height:.2f}"'
+    return f'<g class="{kind}"><rect x="{x0 * width:.2f}" y="{y0 * height:.2f}" {size}/>{label}</g>'
 
 
 def ledger(rows: Iterable[Row]) -> str:

@@ -139,8 +139,10 @@ def title(sheet: Sheet, scene: Scene, gallery: Gallery, x: float, y: float) -> f
 
 
 def references(sheet: Sheet, scene: Scene, gallery: Gallery, x: float, y: float) -> float:
-    """Show what the generator was given, and what was found and not picked."""
+    """Show what the generator was given and painted in, and what was found and not picked."""
     used = scene.attempt.request.references
+    if scene.painted:
+        y = sheet.text(x + PAD, y, scene.painted, 12, INK, WIDTH - 2 * PAD) + 4
     if not used:
         y = sheet.text(x + PAD, y, "No references: drawn from the words alone.", 12, SOFT, WIDTH - 2 * PAD)
     for one in used:
@@ -168,6 +170,9 @@ def not_picked(sheet: Sheet, hits: list[Hit], gallery: Gallery, x: float, y: flo
 def picture(sheet: Sheet, scene: Scene, gallery: Gallery, x: float, y: float) -> float:
     """Show the attempt's picture with the ledger's boxes."""
     sheet.picture(x, y, gallery.stored(scene.attempt.picture), WIDTH)
+    if repaint := scene.attempt.request.repaint:
+        x0, y0, x1, y1 = (side * WIDTH for side in repaint.box)
+        sheet.box(x + x0, y + y0, x + x1, y + y1, CARD)
     for number, row in enumerate(scene.rows, 1):
         if row.box:
             x0, y0, x1, y1 = (side * WIDTH for side in row.box)

@@ -55,9 +55,16 @@ class ScriptedChat(BaseChatModel):
 class SquareGenerator:
     """Draw a black picture with a square whose grey follows seed and references."""
 
-    def __init__(self, slots: int = 2, steps: int = 4) -> None:
+    def __init__(self, slots: int = 2, steps: int = 4, inpaint_slots: int | None = None) -> None:
         self.capabilities = Capabilities(
-            id="square", slots=slots, height=16, width=16, num_inference_steps=steps, guidance_scale=1.0
+            id="square",
+            slots=slots,
+            inpaint=inpaint_slots is not None,
+            inpaint_slots=inpaint_slots or 0,
+            height=16,
+            width=16,
+            num_inference_steps=steps,
+            guidance_scale=1.0,
         )
         self.requests: list[Request] = []
 

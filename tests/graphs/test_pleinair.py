@@ -211,3 +211,70 @@ def test_the_same_seed_gives_the_same_pictures(tmp_path: Path) -> None:
         return [attempt.picture.sha256 for attempt in output.attempts]
 
     assert pictures("a", 7) == pictures("b", 7) != pictures("c", 8)
+
+
+BOX = [0.0, 0.0, 0.5, 0.5]
+
+
+def boxed(critic: Critic) -> Any:
+    """Let a critic say where what it misses would be."""
+
+    def policy(schema: str, card: dict[str, Any], images: int) -> dict[str, Any] | str:
+        answer = critic(schema, card, images)
+        for row in answer.get("rows", []) if isinstance(answer, dict) else []:
+            row |= {"box": BOX} if row["status"] == "missing" else {}
+        return answer
+
+    return policy
+
+
+def test_the_box_of_what_is_missing_is_painted_into_the_best_picture(tmp_path: Path) -> None:
+    generator = SquareGenerator(inpaint_slots=1)
+    critic = boxed(Critic("finch", "coupe", coupe=0, finch=2))
+    output = run(make_context(tmp_path, critic, HITS, generator))
+    assert ended(output).ending == "accepted"
+    draft, *painted = output.attempts
+    assert [[one.action for one in attempt.repairs] for attempt in painted] == [["inpaint"], ["inpaint"]]
+    for attempt in painted:
+        assert attempt.request.repaint is not None
+        assert (attempt.request.repaint.concept, attempt.request.repaint.picture) == ("finch", draft.picture)
+        assert attempt.request.repaint.box == tuple(BOX)
+    assert [[one.hit.id for one in sent.references] for sent in generator.requests] == [
+        [],
+        ["finch.png"],
+        ["finch-2.png"],
+    ]
+
+
+def test_with_two_missing_the_whole_is_drawn_and_the_one_left_is_painted_in(tmp_path: Path) -> None:
+    generator = SquareGenerator(slots=1, inpaint_slots=1)
+    critic = boxed(Critic("finch", "coupe", coupe=1, finch=2))
+    output = run(
+        make_context(tmp_path, critic, {"coupe": HITS["coupe"], "finch": HITS["finch"][1:]}, generator)
+    )
+    _, whole, painted = generator.requests
+    assert [one.hit.id for one in whole.references] == ["coupe.png"] and whole.repaint is None
+    # the reference of what is kept stays, and takes no slot from the one that is painted in
+    assert [one.concept for one in painted.references] == ["finch", "coupe"]
+    assert painted.repaint is not None and painted.repaint.picture == output.attempts[1].picture
+    assert ended(output).ending == "accepted"
+
+
+def test_without_a_fit_in_the_library_the_box_is_painted_by_words(tmp_path: Path) -> None:
+    generator = SquareGenerator(inpaint_slots=1)
+    critic = boxed(Critic("finch", "coupe", coupe=0, finch=2))
+    output = run(make_context(tmp_path, critic, HITS, generator, floor=0.9))
+    _, painted, worded = generator.requests
+    assert painted.repaint is not None and painted.references == ()
+    assert worded.repaint is None and worded.prompt == f"{PROMPT} Show the finch."
+    assert output.retrievals[0].abstained
+
+
+def test_a_class_without_slots_looks_nothing_up_for_a_box(tmp_path: Path) -> None:
+    generator = SquareGenerator(slots=0, inpaint_slots=0)
+    output = run(make_context(tmp_path, boxed(Critic("finch", "coupe", coupe=0, finch=1)), HITS, generator))
+    assert output.retrievals == []
+    assert (
+        generator.requests[1].repaint is not None
+        and generator.requests[1].seed != output.attempts[0].request.seed
+    )

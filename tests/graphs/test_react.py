@@ -241,6 +241,7 @@ BAD = [
     ),
     ([("generate", {"repairs": [{"concept": FINCH, "action": "add_reference"}]})], "not looked up"),
     ([("generate", {"repairs": [{"concept": "dodo", "action": "new_seed"}]})], "no concept 'dodo'"),
+    ([("generate", {"repairs": [{"concept": FINCH, "action": "inpaint"}]})], "paints no box anew"),
     ([("generate", {"references": [{"concept": FINCH, "id": "dodo.png"}]})], "No picture 'dodo.png'"),
     ([("veto", {"ids": ["dodo.png"]})], "No picture 'dodo.png'"),
     ([("decompose", {"wish": "x", "concepts": [{"name": "a", "caption": "a"}] * 2})], "named once"),
@@ -620,3 +621,34 @@ def test_any_model_ends_within_its_budget(tmp_path: Path, block: int) -> None:
         assert len(output.attempts) <= min(most.attempts, 99 if most.images is None else most.images)
         assert len(model.heard) <= (4 + 6 * most.attempts if most.mllm_calls is None else most.mllm_calls)
         assert sum(one.images for one in output.usage) == len(output.attempts)
+
+
+def test_a_driving_model_has_a_box_painted_with_the_picture_that_it_chose(tmp_path: Path) -> None:
+    def lacking(card: Card) -> AIMessage:
+        name, judged = rows(card)
+        judged["rows"][0] |= {"status": "missing", "box": [0.0, 0.0, 0.5, 0.5]}
+        return reply((name, judged))
+
+    concepts = [{"name": name, "caption": f"a photo of a {name}"} for name in (FINCH, WREN)]
+    generator = SquareGenerator(inpaint_slots=1)
+    model = scripted(
+        reply(("decompose", {"wish": PROMPT, "concepts": concepts}), ("generate", {})),
+        lacking,
+        reply(("retrieve", {"concept": FINCH})),
+        reply(
+            (
+                "generate",
+                {
+                    "repairs": [{"concept": FINCH, "action": "inpaint"}],
+                    "references": [{"concept": FINCH, "id": "finch-2.png"}],
+                },
+            )
+        ),
+    )
+    output = call(graph, context_with(tmp_path, model, generator), PROMPT)
+    draft, painted = output.attempts
+    asked = painted.request
+    assert asked.repaint is not None
+    assert (asked.repaint.concept, asked.repaint.picture) == (FINCH, draft.picture)
+    assert [one.hit.id for one in asked.references] == ["finch-2.png"]
+    assert [one.action for one in painted.repairs] == ["inpaint"]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.generate import generate
-from pleinair.tools.types import BadInput, Hit, ModelFault, Reference, Request
+from pleinair.tools.types import BadInput, Hit, ModelFault, Reference, Repaint, Request
 
 REQUEST = Request(prompt="p", height=16, width=16, num_inference_steps=2, guidance_scale=1, seed=3)
 
@@ -80,6 +80,23 @@ def test_a_reference_is_sent_as_its_crop(store: ArtifactStore) -> None:
         on_step=quiet,
     )
     assert len(generator.requests) == 2  # another crop is another step
+
+
+def test_the_picture_that_is_painted_in_comes_last(store: ArtifactStore) -> None:
+    small = store.put(Image.radial_gradient("L").convert("RGB"))
+    old = store.put(Image.linear_gradient("L").resize((16, 16)).convert("RGB"))
+    reference = Reference(concept="c", hit=Hit(id="a", score=1), picture=small)
+    repaint = Repaint(concept="c", picture=old, box=(0.0, 0.0, 0.5, 0.5))
+    request = REQUEST.model_copy(update={"references": (reference,), "repaint": repaint})
+    generator = KeepingGenerator(inpaint_slots=1)
+    generate(request, generator=generator, store=store, on_step=quiet)
+    shown, last = generator.given
+    assert (shown.size, last.tobytes()) == ((256, 256), store.open(old).tobytes())
+    with pytest.raises(BadInput, match="`square` cannot paint a box of a picture anew"):
+        generate(request, generator=SquareGenerator(), store=store, on_step=quiet)
+    with pytest.raises(BadInput, match="takes 1 references for a box, got 2"):
+        two = request.model_copy(update={"references": (reference, reference)})
+        generate(two, generator=generator, store=store, on_step=quiet)
 
 
 class FlatGenerator(SquareGenerator):

@@ -13,16 +13,20 @@ from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import numpy as np
 import pytest
-from drawing import LINEAR, RADIAL, REFERENCES, carry_on, draw, make_request
+from drawing import LINEAR, RADIAL, REFERENCES, carry_on, draw, make_reference, make_request
 from PIL import Image
 
 from pleinair.tools.diffusion.drawing import scaled
 from pleinair.tools.diffusion.remote import OpenAIImages
 from pleinair.tools.faults import BadReply, Filtered, Unavailable
-from pleinair.tools.types import BadInput, Cancelled
+from pleinair.tools.types import BadInput, Cancelled, Picture, Repaint
 
 Answer = tuple[int, dict[str, Any], dict[str, str]]
+REPAINT = Repaint(
+    concept="finch", picture=Picture(sha256="0" * 64, width=32, height=32), box=(0.5, 0.25, 1, 0.75)
+)
 
 
 def encoded(image: Image.Image) -> str:
@@ -118,6 +122,32 @@ def test_references_ask_for_an_edit_with_all_of_them_in_order(server: Server) ->
     first, second = sent["image[]"]
     assert first.tobytes() == scaled(RADIAL, 64).tobytes()
     assert second.tobytes() == scaled(LINEAR, 64).tobytes()
+
+
+def test_a_box_asks_for_an_edit_with_a_mask_and_keeps_what_is_outside(server: Server) -> None:
+    server.answers = [picture(LINEAR.rotate(90))]
+    engine = server.engine(slots=1, inpaint=True)
+    assert (engine.capabilities.inpaint, engine.capabilities.inpaint_slots) == (True, 1)
+    old, names = RADIAL.resize((32, 32)), ("coupe", "finch")
+    asked = make_request(references=tuple(map(make_reference, names)), repaint=REPAINT)
+    drawn = np.asarray(engine.generate(asked, [RADIAL, LINEAR, old], carry_on))
+    sent = server.sent()
+    assert server.asked[0][0] == "/v1/images/edits"
+    first, second = sent["image[]"]
+    assert first.tobytes() == old.tobytes()
+    assert second.tobytes() == LINEAR.tobytes()  # the other's picture is what is kept
+    (mask,) = sent["mask"]
+    clear = np.asarray(mask)[..., 3] == 0
+    assert clear[8:24, 16:].all() and not clear[:, :13].any()
+    before = np.asarray(old)
+    assert np.array_equal(drawn[~clear], before[~clear])
+    assert (drawn[clear] != before[clear]).any()
+
+
+def test_a_box_is_refused_where_the_model_has_no_masks(server: Server) -> None:
+    with pytest.raises(BadInput, match="cannot paint a box of a picture anew"):
+        server.engine().generate(make_request(repaint=REPAINT), [RADIAL], carry_on)
+    assert not server.asked
 
 
 def test_diffusion_servers_are_told_seed_steps_and_guidance(server: Server) -> None:
