@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pleinair.agent.leaks import LeakOptions
 from pleinair.tools.crops import CropOptions
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
@@ -34,6 +35,7 @@ class Context:
     k: int = 4  # hits looked at for a concept
     floor: float = 0.0  # cosine similarity under which retrieval abstains
     crops: CropOptions = CropOptions()
+    leak: LeakOptions = LeakOptions()
     imagerag: ImageRAGOptions = ImageRAGOptions()  # read by the graph of that name only
     realrag: RealRAGOptions = RealRAGOptions()  # likewise
     crossmodal: CrossmodalOptions = CrossmodalOptions()  # likewise, and the two below

@@ -8,7 +8,7 @@ from typing import Any
 
 from langgraph.runtime import Runtime
 
-from pleinair.agent import budget, inpaint, ledger
+from pleinair.agent import budget, inpaint, leaks, ledger
 from pleinair.agent import plan as planning
 from pleinair.agent import select as selection
 from pleinair.agent.context import Context
@@ -108,7 +108,10 @@ def critique(state: State, runtime: Runtime[Context]) -> Update:
         good = ledger.best(state.attempts)
         outcome = Outcome(ending="refused", reason=str(refusal), best=good)
         return changed(outcome=outcome, usage=[refusal.spent])
-    return changed(attempts=[newest.model_copy(update={"ledger": seen})], usage=[usage])
+    judged = newest.model_copy(update={"ledger": seen})
+    return changed(
+        attempts=[leaks.compared(judged, state.attempts, context.store, context.leak)], usage=[usage]
+    )
 
 
 def plan(state: State, runtime: Runtime[Context]) -> Update:
@@ -118,7 +121,9 @@ def plan(state: State, runtime: Runtime[Context]) -> Update:
     rows = ledger.missing(good.ledger)
     able = runtime.context.generator.capabilities
     repairs = planning.plan(rows, state.attempts, state.retrievals, able.slots)
-    return changed(repairs=inpaint.instead(repairs, good, state.attempts, state.retrievals, able))
+    repairs = inpaint.instead(repairs, good, state.attempts, state.retrievals, able)
+    swaps = leaks.swaps(good, repairs, state.retrievals, state.attempts, runtime.context.leak)
+    return changed(repairs=[*repairs, *swaps])
 
 
 def retrieve(state: LookUp, runtime: Runtime[Context]) -> Update:

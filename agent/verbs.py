@@ -15,6 +15,7 @@ from langgraph.runtime import Runtime
 
 from pleinair.agent import budget, calls, inpaint, ledger, nodes
 from pleinair.agent.context import Context
+from pleinair.agent.leaks import compared
 from pleinair.agent.nodes import Update
 from pleinair.agent.react_state import ReactState
 from pleinair.agent.references import found_hit, prepared, with_given
@@ -60,7 +61,9 @@ def critique(asked: calls.Critique, runtime: Here) -> Done:
         raise BadInput("There are no concepts yet: call `decompose` first.")
     if asked.rows:
         judged = in_order(asked.rows, [one.name for one in state.concepts])
-        return verdict(state, changed(attempts=[attempt.model_copy(update={"ledger": judged})]))
+        seen = attempt.model_copy(update={"ledger": judged})
+        context = runtime.context
+        return verdict(state, changed(attempts=[compared(seen, state.attempts, context.store, context.leak)]))
     if attempt != ledger.latest(state.attempts):
         raise BadInput("A fresh call judges the newest picture only.")
     return verdict(state, nodes.critique(state, here(runtime)) or spent(state, budget.QUESTION))

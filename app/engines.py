@@ -52,6 +52,7 @@ def build(
         k=settings.retrieval.k,
         floor=floor_of(settings.retrieval),
         crops=settings.crops,
+        leak=settings.leak,
         imagerag=settings.imagerag,
         realrag=settings.realrag,
         crossmodal=settings.crossmodal,

@@ -16,6 +16,7 @@ from typing import Any
 from platformdirs import user_config_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pleinair.agent.leaks import LeakOptions
 from pleinair.app.output import OutputOptions
 from pleinair.tools.crops import CropOptions
 from pleinair.tools.crossmodal import CrossmodalOptions
@@ -67,9 +68,8 @@ class LibraryChoice(Section):
 
     def absolute(self) -> LibraryChoice:
         """Give the same library under a name that holds in every working folder."""
-        if self.folder == POCKET:
-            return self
-        return LibraryChoice(folder=str(Path(self.folder).expanduser().absolute()))
+        place = str(Path(self.folder).expanduser().absolute())
+        return self if self.folder == POCKET else LibraryChoice(folder=place)
 
 
 class RetrievalKnobs(RetrievalOptions):
@@ -97,6 +97,7 @@ class Settings(Section):
     library: LibraryChoice = LibraryChoice()
     retrieval: RetrievalKnobs = RetrievalKnobs()
     crops: CropOptions = CropOptions()
+    leak: LeakOptions = LeakOptions()
     imagerag: ImageRAGOptions = ImageRAGOptions()
     realrag: RealRAGOptions = RealRAGOptions()
     crossmodal: CrossmodalOptions = CrossmodalOptions()

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
+from pleinair.agent.leaks import LeakOptions
 from pleinair.evals.metrics import interval_of_share
 from pleinair.tools import leak
-from pleinair.tools.leak import LeakOptions, View
+from pleinair.tools.leak import View
 from pleinair.tools.pocket.backgrounds import BACKGROUNDS
 from pleinair.tools.pocket.world import SPECIES, Scene, boxes, held_out_rng, random_scene, render
 from pleinair.tools.types import Box

@@ -89,6 +89,14 @@ def widened(box: Box, size: tuple[int, int], margin: float) -> Box:
     return max(0.0, x0 - x), max(0.0, y0 - y), min(1.0, x1 + x), min(1.0, y1 + y)
 
 
+def within(box: Box, crop: Box | None) -> Box | None:
+    """Give a box as fractions of a crop, as far as it lies in it; None where it does not."""
+    x0, y0, x1, y1 = crop or (0.0, 0.0, 1.0, 1.0)
+    left, right = ((min(max(edge, x0), x1) - x0) / (x1 - x0) for edge in (box[0], box[2]))
+    top, bottom = ((min(max(edge, y0), y1) - y0) / (y1 - y0) for edge in (box[1], box[3]))
+    return (left, top, right, bottom) if left < right and top < bottom else None
+
+
 def squared(crop: Box, size: tuple[int, int]) -> Box:
     """Let the shorter side grow to the longer one on both ends alike, as far as the picture goes."""
     (x0, y0, x1, y1), (width, height) = crop, size

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
-from pydantic import Field
 
 from pleinair.tools.crops import pixels
-from pleinair.tools.types import BadInput, Box, Value
+from pleinair.tools.types import BadInput, Box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,15 +32,6 @@ LARGEST = 256  # pixels a side that are looked at; more only cost time
 NOISE = 10.0  # mean distance in Lab; backgrounds this near to each other tell nothing apart
 TO_XYZ = np.array(((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505)))
 WHITE = np.array((0.9505, 1.0, 1.089))  # D65
-
-
-class LeakOptions(Value):
-    """Say whether references are compared with what was drawn, and from where on that is too much."""
-
-    check: bool = True
-    background: float = Field(default=0.8, ge=0, le=1)
-    copied: float = Field(default=0.98, ge=0, le=1)
-    pose: float = Field(default=0.3, ge=0, le=1)  # told, and never a reason to repair: it may be asked for
 
 
 @dataclass(frozen=True, slots=True)
