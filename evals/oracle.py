@@ -109,11 +109,23 @@ class Oracle:
         seen = {finding.name for finding in self.species(image)}
         return {name: name in seen for name in names}
 
-    def _probabilities(self, image: Image.Image) -> NDArray[np.float32]:
-        small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
-        pixels = torch.from_numpy(np.asarray(small, dtype=np.float32) / 255).permute(2, 0, 1)[None]
+    def maps(self, image: Image.Image) -> list[NDArray[np.float32]]:
+        """Give what the layers make of a picture: [32, 32, 32], [64, 16, 16] and twice [128, 8, 8]."""
+        x, found = self._pixels(image) * 2 - 1, []
         with torch.inference_mode():
-            return self.net(pixels)[0].softmax(0).numpy()  # type: ignore[no-any-return]
+            for layer in (*self.net.stem, self.net.body):
+                x = layer(x)
+                if not isinstance(layer, nn.Conv2d | nn.BatchNorm2d):
+                    found.append(x[0].numpy())
+        return found
+
+    def _probabilities(self, image: Image.Image) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return self.net(self._pixels(image))[0].softmax(0).numpy()  # type: ignore[no-any-return]
+
+    def _pixels(self, image: Image.Image) -> Tensor:
+        small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
+        return torch.from_numpy(np.asarray(small, dtype=np.float32) / 255).permute(2, 0, 1)[None]
 
 
 def findings(probabilities: NDArray[np.float32], names: Sequence[str]) -> list[Finding]:

@@ -1,8 +1,8 @@
 """Test what the three papers claim: `python -m pleinair.evals papers`.
 
 Every measurement is appended to a file as soon as it is made and not made again with the same engines, so a
-stopped run goes on where it was, and no picture is drawn twice. With the defaults the first four sections
-take some 12 minutes of one core. Not covered: the papers' own data sets and similarity scores.
+stopped run goes on where it was, and no picture is drawn twice. With the defaults all of it takes most of an
+hour of one core. Not covered: the papers' own data sets and similarity scores.
 """
 
 from __future__ import annotations
@@ -22,12 +22,26 @@ from typing import Any
 from pleinair.evals.papers_bench import Bench, Remembered
 from pleinair.evals.papers_plots import plot
 from pleinair.evals.papers_report import Record, from_realrag, summarise, write_markdown
-from pleinair.evals.papers_sections import Task, tasks
+from pleinair.evals.papers_sections import tasks
+from pleinair.evals.papers_tasks import Task
 from pleinair.evals.report import Figures, versions
 from pleinair.tools.retrieval.compose import RetrievalOptions
 from pleinair.tools.types import BadInput
 
-SECTIONS = ("imagerag", "pool", "rerank", "crossmodal", "realrag")
+COMPARISONS = {  # of RealRAG's retrievers: what differs from the defaults of `pleinair.evals.realrag`
+    "realrag": [],
+    "look-alikes": ["--look-alikes", "432", "--epochs", "10"],
+}
+SECTIONS = (
+    "imagerag",
+    "captions",
+    "pool",
+    "domain",
+    "rerank",
+    "crossmodal",
+    "binding",
+    *COMPARISONS,
+)
 POOLS = (100, 1000)
 LARGEST = 10_000
 Key = tuple[str, str, int, str]
@@ -95,13 +109,13 @@ def measure(options: argparse.Namespace, sections: Sequence[str]) -> Figures:
     bench, setup = pocket_bench(options.work.absolute())
     pools = (*POOLS, LARGEST) if options.large else POOLS
     file = Records(options.out / "papers.jsonl", setup)
-    wanted: dict[str, list[Record]] = {name: [] for name in sections if name != "realrag"}
+    wanted: dict[str, list[Record]] = {name: [] for name in sections if name not in COMPARISONS}
     for name, records in wanted.items():
         for seed in range(options.seeds):
             records += file.make(tasks(bench, name, seed, options.prompts, pools))
     figures: Figures = {name: summarise(name, records) for name, records in wanted.items()}
-    if "realrag" in sections:
-        figures["realrag"] = from_realrag(realrag(options, setup))
+    for name in [name for name in sections if name in COMPARISONS]:
+        figures[name] = from_realrag(realrag(options, setup, name))
     figures["about"] = {
         "command": command(options, sections),
         "prompts": options.prompts,
@@ -197,15 +211,17 @@ def key(record: Record) -> Key:
     return record["section"], record["column"], record["seed"], record["case"]
 
 
-def realrag(options: argparse.Namespace, setup: str) -> Figures:
-    """Run RealRAG's own comparison, or find its figures."""
+def realrag(options: argparse.Namespace, setup: str, name: str) -> Figures:
+    """Run one of RealRAG's own comparisons, or find its figures."""
     from pleinair.evals import realrag as comparison
 
     size = ["--prompts", str(options.prompts), "--seeds", str(options.seeds)]
     folder = options.work / "realrag"
-    kept = folder / f"figures-{setup}-{options.prompts}-{options.seeds}.json"
+    kept = folder / f"{name}-{setup}-{options.prompts}-{options.seeds}.json"
     if not kept.exists():
-        given = comparison.read_options([*size, "--out", str(folder), "--work", str(folder)])
+        given = comparison.read_options(
+            [*size, *COMPARISONS[name], "--out", str(folder), "--work", str(folder)]
+        )
         found = comparison.measure(given)
         kept.write_text(json.dumps(found), encoding="utf-8")
     figures: Figures = json.loads(kept.read_text("utf-8"))

@@ -2,9 +2,9 @@
 
 "even" has each known and rare species in turn, as the shipped library. "generic" is mostly other things: a
 rare species is every five-hundredth picture, so that a small pool has few of them. "hard" is mostly
-look-alikes of rare and novel species, some of them under their names. All have the shipped library's
-near-duplicates and its wrong, empty and nameless captions. A smaller library is the beginning of a larger one
-of its kind and seed.
+look-alikes of rare and novel species, some of them under their names. "domain" has rare species alone. All
+have the shipped library's near-duplicates and its wrong, empty and nameless captions. A smaller library is
+the beginning of a larger one of its kind and seed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from pleinair.tools.pocket.world import (
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput
 
-Kind = Literal["even", "generic", "hard"]
+Kind = Literal["even", "generic", "hard", "domain"]
 Shot = tuple[Scene, str]  # with its caption
 
 IN_LIBRARY = tuple(one for one in SPECIES if one.tier != "novel")
@@ -124,12 +124,17 @@ def worded(rng: random.Random, scene: Scene, passed_for: Species | None) -> str:
 
 def firsts(kind: Kind, rng: random.Random) -> Iterator[tuple[Species, Species | None]]:
     """Yield each picture's first species, and the species that its caption takes it for, if another."""
-    return {"even": even, "generic": generic, "hard": hard}[kind](rng)
+    return {"even": even, "generic": generic, "hard": hard, "domain": domain}[kind](rng)
 
 
 def even(rng: random.Random) -> Iterator[tuple[Species, None]]:
     """Yield the known and the rare species in turn."""
     return ((one, None) for one in cycle(IN_LIBRARY))
+
+
+def domain(rng: random.Random) -> Iterator[tuple[Species, None]]:
+    """Yield the rare species in turn."""
+    return ((one, None) for one in cycle(RARE))
 
 
 def generic(rng: random.Random) -> Iterator[tuple[Species, None]]:

@@ -3,84 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from pleinair.evals import metrics
+from pleinair.evals.papers_claims import CLAIMS, NOTES, TITLES, Claim
 from pleinair.evals.report import Figures, decimal, percent, row, table_head
 
 Record = dict[str, Any]  # one line of the file: setup, section, column, seed, tier, case, measures, seconds
 SHARES = ("right", "R@1", "coverage")  # measures in 0..1 that have intervals
 MARGIN = 0.1  # two shares are about equal where the interval of their difference is within it
-TITLES = {
-    "imagerag": "ImageRAG: what is looked up",
-    "pool": "ImageRAG: size of the pool",
-    "rerank": "ImageRAG: re-rankers",
-    "crossmodal": "Cross-modal RAG: coverage, and pictures without a stage",
-    "realrag": "RealRAG: zero, normal, reflective",
-}
-NOTES = {
-    "imagerag": "A library of known and rare species. Base is the draft; every mode keeps a draft that the "
-    "model calls a match.",
-    "pool": "Libraries in which a rare species is every 500th picture; 0 is the draft. R@1 is of rare names.",
-    "rerank": "A library of look-alikes, some under a wrong name. Encoder and model know rare names and no "
-    "novel ones. The paper finds re-rankers within .002 of none; hybrid is ours.",
-    "crossmodal": "Coverage is of the species that the library has, by as many pictures as the Pareto set. "
-    "References go to the generator in the prompt's order; the column instruction adds the paper's "
-    "sentences, which the miniature generator was not trained to read.",
-    "realrag": "From `python -m pleinair.evals.realrag`, all tiers together.",
-}
-
-
-class Claim(NamedTuple):
-    """Say that one column is better than another, or about as good, by one measure on one tier."""
-
-    better: str
-    worse: str
-    measure: str
-    tier: str = "all"
-    kind: Literal["better", "about"] = "better"
-
-    @property
-    def text(self) -> str:
-        """Write the claim."""
-        return f"{self.better} {'≥' if self.kind == 'better' else '≈'} {self.worse}"
-
-
-def chain(measure: str, tier: str, *columns: str) -> list[Claim]:
-    """Claim that each column is better than the next."""
-    return [Claim(better, worse, measure, tier) for better, worse in zip(columns, columns[1:], strict=False)]
-
-
-CLAIMS: dict[str, list[Claim]] = {
-    "imagerag": [
-        claim
-        for tier in ("rare", "two", "all")
-        for claim in (
-            *chain("right", tier, "captions", "concepts", "prompt", "rephrase"),
-            Claim("rephrase", "base", "right", tier, "about"),
-            Claim("captions", "base", "right", tier),
-        )
-    ],
-    "pool": [
-        Claim("1000", "100", "R@1"),
-        Claim("10000", "1000", "R@1"),
-        *(claim for tier in ("rare", "two") for claim in chain("right", tier, "10000", "1000", "100", "0")),
-    ],
-    "rerank": [
-        claim
-        for measure in ("R@1", "right")
-        for claim in (
-            *(Claim(name, "none", measure, "all", "about") for name in ("bm25", "mllm")),
-            Claim("hybrid", "none", measure, "rare", "about"),
-            Claim("hybrid", "none", measure, "novel"),
-        )
-    ],
-    "crossmodal": [
-        *(Claim("Pareto", name, "coverage") for name in ("BM25", "dense")),
-        *(Claim("all", f"no {name}", "right") for name in ("RAG", "sparse", "dense", "Pareto")),
-        Claim("instruction", "all", "right"),
-    ],
-}
 
 
 def summarise(section: str, records: Sequence[Record]) -> Figures:
@@ -173,9 +104,16 @@ def from_realrag(found: Figures) -> Figures:
         f"R@1, library {where}": {"all": {name: scored(one) for name, one in every["all"].items()}}
         for where, every in found["recall"].items()
     }
+    likeness = {
+        key: {"all": {name: plain(one[key]) for name, one in found["similarity"].items()}}
+        for key in found["similarity"]["base"]
+    }
+    distance = {name: plain(value) for name, value in found["distance"].items()}
     gained = {f"R@1, library {where}": every["all"] for where, every in found["recall_gains"].items()}
     return {
-        "measures": {"right": {"all": {name: scored(one) for name, one in drawn.items()}}, **recalls},
+        "measures": {"right": {"all": {name: scored(one) for name, one in drawn.items()}}, **recalls}
+        | likeness
+        | ({"Fréchet distance": {"all": distance}} if distance else {}),
         "claims": [
             {
                 "claim": step.replace(" - ", " ≥ "),
@@ -194,6 +132,11 @@ def from_realrag(found: Figures) -> Figures:
 def scored(one: Figures) -> Figures:
     """Name a share as the other sections do."""
     return {"mean": one["share"], "ci": one["ci"], "n": one["n"]}
+
+
+def plain(value: float) -> Figures:
+    """Name a mean as the other sections do; it has no interval."""
+    return {"mean": value, "ci": None}
 
 
 def write_markdown(figures: Figures) -> str:
@@ -225,7 +168,7 @@ def section(found: Figures) -> Iterator[str]:
             yield from table(measure, each)
     for measure, each in plain.items():
         means = (f"{name} {decimal(one['mean'])}" for name, one in each.items())
-        yield f"Mean of {measure}: {', '.join(means)}.\n"
+        yield f"{measure}, on average: {', '.join(means)}.\n"
     yield from table_head("claim", "measure", "tier", "gain", "n", "")
     for one in found["claims"]:
         gain = percent(one["gain"], one["ci"])

@@ -5,29 +5,22 @@ A seed has prompts, noise and libraries of its own; within it all columns have t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from pleinair.agent.context import Context
-from pleinair.evals.cases import Case
 from pleinair.evals.papers_bench import Bench, Measures, Shelf
 from pleinair.evals.papers_cases import RARE, SOUGHT, bunches, in_turn
+from pleinair.evals.papers_harder import bound, compared, worded
+from pleinair.evals.papers_tasks import SIZE, Task, drawn, first_is_right
 from pleinair.graphs import crossmodal, direct, imagerag
-from pleinair.tools.artifacts import encode_png
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.retrieval.dense import IndexScorer
 from pleinair.tools.retrieval.joint import retrieve_jointly
 from pleinair.tools.retrieval.lexical import Lexical
-from pleinair.tools.retrieval.rerank import EACH, rerank
-from pleinair.tools.types import Retriever
 
-SIZE = 1000  # pictures of a library where nothing else is said
 MOST = 4  # sub-queries of a group that only look-ups are measured for
-LOOKED_AT = 2 * EACH
-CAPTION = "a photo of a {}"  # as the pocket model captions a concept
 
 MODES: dict[str, dict[str, Any]] = {
     "rephrase": {"rephrase_only": True},
@@ -52,28 +45,13 @@ STAGES: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """Say what to measure; a case that comes again in another seed is the same one."""
-
-    section: str
-    column: str
-    seed: int
-    tier: str
-    case: str
-    measure: Callable[[], Measures]
-
-    @property
-    def key(self) -> tuple[str, str, int, str]:
-        """Name the task among all others of one set of engines."""
-        return self.section, self.column, self.seed, self.case
-
-
 def tasks(bench: Bench, section: str, seed: int, prompts: int, pools: tuple[int, ...]) -> Iterator[Task]:
     """List a section's tasks of one seed, a case's columns one after another."""
     if section == "pool":
         return pool(bench, seed, prompts, pools)
-    return {"imagerag": modes, "rerank": rerankers, "crossmodal": stages}[section](bench, seed, prompts)
+    plain = {"imagerag": modes, "rerank": rerankers, "crossmodal": stages}
+    ours = {"captions": worded, "domain": compared, "binding": bound}
+    return (plain | ours)[section](bench, seed, prompts)
 
 
 def modes(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
@@ -127,30 +105,10 @@ def stages(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
             yield drawn(bench, "crossmodal", name, seed, case, crossmodal.graph, context)
 
 
-def drawn(
-    bench: Bench, section: str, column: str, seed: int, case: Case, graph: Any, context: Context
-) -> Task:
-    """Draw a case and judge the picture."""
-    return Task(
-        section, column, seed, case.tier, f"{case.id} {case.prompt}", partial(bench.run, graph, case, context)
-    )
-
-
 def staged(bench: Bench, stage: dict[str, Any]) -> CrossmodalOptions:
     """Give the settings' method with one stage changed; what binds a reference is its place in the order."""
     plain = bench.context.crossmodal.model_dump() | {"template": "plain"}
     return CrossmodalOptions.model_validate(plain | stage)
-
-
-def first_is_right(shelf: Shelf, found: Retriever, name: str, looking: Bench | None = None) -> Measures:
-    """Look a species up, let the model of `looking` order what was found, and check the first picture."""
-    text = CAPTION.format(name)
-    hits = found.search(text, LOOKED_AT)
-    if looking and hits:
-        pictures = [encode_png(found.open(hit.id)) for hit in hits]
-        hits, _ = rerank(text, hits, pictures, model=looking.context.model)
-    right = bool(hits) and shelf.stock.shows(hits[0].id, name)
-    return {"R@1": float(right), "in the library": float(shelf.stock.has(name))}
 
 
 def coverage(bench: Bench, shelf: Shelf, species: tuple[str, ...], method: str) -> Measures:

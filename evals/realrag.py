@@ -4,8 +4,8 @@ zero is the frozen encoder, normal and reflective are the MLP trained without an
 pictures, self_contrast is ours and untrained, base draws without references. Every seed has a library, a
 training and noise of its own. With `--collisions image` a negative may be of the positive's class, which it
 mostly is where the generator knows the class. What is in the work folder is not made again, so a stopped run
-goes on. Not covered: FID, which needs Inception features and thousands of pictures, and CLIP by other weights
-than the look-up's.
+goes on. Not covered: FID, which needs Inception's features and thousands of pictures, and CLIP by other
+weights than the look-up's.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pleinair.evals.realrag_measure import (
     Drawn,
     Found,
     contexts,
+    distances,
     draw_all,
     find_with,
     teach,
@@ -58,6 +59,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=36, help="drawn in each seed and column (36)")
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 (3)")
     parser.add_argument("--each", type=int, default=6, help="pictures of a species in a library (6)")
+    parser.add_argument("--look-alikes", type=int, default=0, help="besides, in a library (0)")
     parser.add_argument("--epochs", type=int, default=40, help="of every training (40)")
     parser.add_argument(
         "--collisions", choices=("image", "class"), default="class", help="what is no negative (class)"
@@ -74,6 +76,7 @@ def measure(options: argparse.Namespace) -> Figures:
         work=options.work.absolute(),
         choices=Choices(epochs=options.epochs, collisions=options.collisions),
         each=options.each,
+        look_alikes=options.look_alikes,
         context=pocket_context(options.work),
         encoder=resolve("encoder", "open_clip")(**ENCODER),
         oracle=Oracle(),
@@ -92,17 +95,20 @@ def measure(options: argparse.Namespace) -> Figures:
         "prompts": options.prompts,
         "seeds": options.seeds,
         "each": options.each,
+        "look_alikes": options.look_alikes,
         "choices": bench.choices.model_dump(),
         "generator": bench.context.generator.capabilities.id,
         "encoder": bench.encoder.id,
+        "distance": distances(bench, drawn) if drawn else {},
     }
     return summarise([asdict(one) for one in found], [asdict(one) for one in drawn], about)
 
 
 def command(options: argparse.Namespace) -> str:
     """Give the command that repeats the figures."""
-    given = {key: getattr(options, key) for key in ("prompts", "seeds", "each", "epochs", "collisions")}
-    return "python -m pleinair.evals.realrag " + " ".join(f"--{key} {value}" for key, value in given.items())
+    names = ("prompts", "seeds", "each", "look_alikes", "epochs", "collisions")
+    given = (f"--{name.replace('_', '-')} {getattr(options, name)}" for name in names)
+    return " ".join(("python -m pleinair.evals.realrag", *given))
 
 
 if __name__ == "__main__":

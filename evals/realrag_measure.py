@@ -1,7 +1,7 @@
 """Train, look up and draw: the measurements behind `pleinair.evals.realrag`.
 
-A clean library is written for every seed, each caption naming its species, so that what was found can be
-judged. What is in the work folder is not made again.
+A library is written for every seed, each caption naming its species if it is one, so that what was found can
+be judged. What is in the work folder is not made again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import cycle, islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,10 @@ import torch
 
 from pleinair.agent.state import Output, changed
 from pleinair.evals.oracle import Oracle
+from pleinair.evals.realrag_library import NAMES, TIERS, names_of, write_library
+from pleinair.evals.realrag_likeness import Truth, features, real_like
 from pleinair.evals.realrag_report import COLUMNS
 from pleinair.graphs import direct, realrag
-from pleinair.tools.pocket.library import write_novel
 from pleinair.tools.pocket.prompts import PLACES
 from pleinair.tools.pocket.world import SPECIES, Species, fingerprint
 from pleinair.tools.realrag import Loss, RealRAGOptions
@@ -46,8 +48,6 @@ if TYPE_CHECKING:
 
 LOSSES: tuple[Loss, ...] = ("normal", "reflective")
 ENCODER = {"model": "local-dir:pocket/encoder", "device": "cpu"}
-TIERS = ("known", "rare", "novel")
-NAMES = [species.name for species in SPECIES]
 HELD_OUT = 1_000_000  # seed of the library that nothing is trained on
 WORDINGS = ("", *(f" {words[0]}" for words in PLACES.values()))  # after the paper's prompt
 
@@ -67,15 +67,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Judge one picture; similarities are cosines of the frozen encoder, which also did the look-up."""
+    """Judge one picture: how like it is to real ones, and the oracle's features of it."""
 
     seed: int
     tier: str
     name: str
     column: str
     right: bool
-    clip_t: float  # to the prompt
-    clip_i: float  # to held-out pictures of the species, mean
+    likeness: dict[str, float]
+    features: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,27 +85,27 @@ class Bench:
     work: Path
     choices: Choices
     each: int  # pictures of a species in a library
+    look_alikes: int  # in a library
     context: Context
     encoder: Encoder
     oracle: Oracle
 
     def library(self, seed: int) -> Library:
-        """Open a clean library of every species, written on first use."""
-        folder = self.work / f"library-{fingerprint()}-{self.each}-{seed}"
+        """Open a library of every species, written on first use."""
+        folder = self.work / f"library-{fingerprint()}-{self.each}-{self.look_alikes}-{seed}"
         if not folder.exists():
-            write_novel(folder, seed=seed, each=self.each, tiers=TIERS)
+            write_library(folder, seed, self.each, self.look_alikes)
         return Library.open(folder)
+
+    @cached_property
+    def truth(self) -> Truth:
+        """Look at the held-out pictures."""
+        return Truth(self.library(HELD_OUT), self.encoder, self.oracle)
 
     def index(self, library: Library, encoder: Encoder) -> Index:
         """Index a library, or open the index of an earlier run."""
         name = hashlib.sha256(encoder.id.encode()).hexdigest()[:12]
         return build_index(library, encoder, self.work / f"index-{library.folder.name}-{name}")
-
-
-def truth(library: Library, index: Index) -> list[str]:
-    """Give the species of each indexed picture; in these libraries every caption names it."""
-    named = {pair.id: pair.label for pair in pairs_by_name(library.items.values(), NAMES)}
-    return [named[id] for id in index.ids]
 
 
 def teach(bench: Bench, library: Library, index: Index, loss: Loss, seed: int) -> tuple[Card, Path]:
@@ -166,7 +166,7 @@ def find_with(bench: Bench, seed: int, taught: Sequence[tuple[Card, Path]]) -> I
     queries = bench.encoder.encode_text([prompt for _, prompt in questions()])
     for where, library in (("seen", bench.library(seed)), ("held out", bench.library(HELD_OUT))):
         index = bench.index(library, bench.encoder)
-        pool, names = np.stack([index.vector(id) for id in index.ids]), truth(library, index)
+        pool, names = np.stack([index.vector(id) for id in index.ids]), names_of(library, index.ids)
         yield from find_all(seed, where, "zero", 0, pool, names, queries)
         for card, folder in taught:
             for epoch in range(2, card.choices.epochs + 1, 2):
@@ -193,25 +193,30 @@ def contexts(bench: Bench, seed: int, taught: Sequence[tuple[Card, Path]]) -> di
 
 def draw_all(bench: Bench, seed: int, made: dict[str, Context], prompts: int) -> Iterator[Drawn]:
     """Draw the paper's prompt for `prompts` species of the tiers in turn, in every column, and judge."""
-    held_out = bench.library(HELD_OUT)
-    index = bench.index(held_out, bench.encoder)
-    names = np.asarray(truth(held_out, index))
-    pool = np.stack([index.vector(id) for id in index.ids])
+    truth = bench.truth
     for number, species in enumerate(chosen(prompts)):
         for column in COLUMNS:
             image = draw_one(made[column], column, species, noise=seed * 100_000 + number)
-            (vector,) = bench.encoder.encode_images([image])
-            (text,) = bench.encoder.encode_text([prompt_for(species.name)])
             yield Drawn(
                 seed,
                 species.tier,
                 species.name,
                 column,
                 bench.oracle.shows(image, [species.name])[species.name],
-                float(vector @ text),
-                float((pool[names == species.name] @ vector).mean()),
+                truth.likeness(image, species.name, prompt_for(species.name)),
+                tuple(features(bench.oracle.maps(image)).tolist()),
             )
             tell(f"seed {seed}: picture {number + 1} of {prompts}, {column}")
+
+
+def distances(bench: Bench, drawn: Sequence[Drawn]) -> dict[str, float]:
+    """Give each column's Fréchet distance, and that of as many real pictures."""
+    names = [one.name for one in drawn if one.column == "base"]
+    columns = {
+        column: np.asarray([one.features for one in drawn if one.column == column]) for column in COLUMNS
+    }
+    columns["real"] = real_like(bench.library(0), bench.oracle, names)
+    return bench.truth.distances(columns, names)
 
 
 def chosen(prompts: int) -> Iterator[Species]:

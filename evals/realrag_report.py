@@ -25,16 +25,16 @@ def summarise(found: Sequence[Record], drawn: Sequence[Record], about: Figures) 
         "curve": {where: dict(curve(at(found, library=where))) for where in libraries(found)},
         "accuracy": table(drawn, "column", COLUMNS),
         "accuracy_gains": gains(drawn, "column"),
-        "similarity": {
-            column: {key: metrics.mean([one[key] for one in at(drawn, column=column)]) for key in CLIP}
-            for column in COLUMNS
-        },
+        "similarity": {column: likeness(at(drawn, column=column)) for column in COLUMNS},
         "versions": versions(),
         **about,
     }
 
 
-CLIP = ("clip_t", "clip_i")
+def likeness(drawn: Sequence[Record]) -> Figures:
+    """Average every similarity of the pictures."""
+    keys = drawn[0]["likeness"] if drawn else ()
+    return {key: metrics.mean([one["likeness"][key] for one in drawn]) for key in keys}
 
 
 def libraries(found: Sequence[Record]) -> list[str]:
@@ -121,12 +121,15 @@ def opening(figures: Figures) -> Iterator[str]:
     yield f"```sh\n{figures['command']}\n```\n"
     yield f"{figures['seeds']} seeds, each with a library, a training and noise of its own."
     choices = figures["choices"]
-    yield f"{figures['each']} clean pictures a species, {choices['epochs']} epochs, "
+    others = f" and {figures['look_alikes']} look-alikes" if figures["look_alikes"] else ""
+    yield f"{figures['each']} clean pictures a species{others}, {choices['epochs']} epochs, "
     yield f"no negative of the positive's {choices['collisions']}."
     yield "Novel names are unknown to the frozen encoder, rare and novel ones to the generator."
     yield "A figure is the mean over n species, each its mean over seeds, wordings and pictures; brackets are"
     yield "95 % bootstrap intervals over species."
-    yield "FID is not measured. The CLIP similarities use the encoder that also did the look-up.\n"
+    yield "CLIP-T and CLIP-I are by the encoder that also did the look-up. By the oracle's layers are looks,"
+    yield "a cosine to real pictures in DINO's place, style loss, and a Fréchet distance in FID's; real is as"
+    yield "many other real pictures, since by few the distance is never 0. FID itself is not measured.\n"
 
 
 def recalls(figures: Figures) -> Iterator[str]:
@@ -159,10 +162,12 @@ def accuracies(figures: Figures) -> Iterator[str]:
     yield "## Drawn picture is of the species\n"
     yield from shares(figures["accuracy"], COLUMNS)
     yield "\nSimilarity × 100, all tiers:\n"
-    yield from table_head("", *COLUMNS)
-    for key, name in zip(CLIP, ("CLIP-T", "CLIP-I"), strict=True):
-        values = [figures["similarity"][column][key] for column in COLUMNS]
-        yield row(name, *(decimal(value and 100 * value) for value in values))
+    yield from table_head("", *COLUMNS, "real")
+    similar = figures["similarity"]
+    for key in similar["base"]:
+        yield row(key, *(decimal(100 * similar[column][key]) for column in COLUMNS), "–")
+    if found := figures["distance"]:
+        yield row("Fréchet distance", *(decimal(100 * found[column]) for column in (*COLUMNS, "real")))
     yield ""
 
 

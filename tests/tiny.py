@@ -325,3 +325,13 @@ def resampler(width: int, inside: int = 64) -> dict[str, torch.Tensor]:
         }.items():  # fmt: skip
             shapes[f"layers.{number}.{name}"] = shape
     return {name: torch.randn(shape) for name, shape in shapes.items()}
+
+
+def save_dinov2(folder: Path) -> Path:
+    """Save a DINOv2 of two small layers with its preprocessing; give its folder."""
+    config = transformers.Dinov2Config(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, mlp_ratio=2, image_size=28, patch_size=14
+    )
+    size = {"shortest_edge": 28}
+    transformers.BitImageProcessor(size=size, crop_size={"height": 28, "width": 28}).save_pretrained(folder)
+    return save(lambda: transformers.Dinov2Model(config), folder)

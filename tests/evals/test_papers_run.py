@@ -7,15 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from doubles import SquareGenerator, make_context
 from PIL import Image
 from quick import Hashes
 
 from pleinair.agent.state import changed
-from pleinair.evals import papers, papers_sections
+from pleinair.evals import papers, papers_harder, papers_sections
 from pleinair.evals.__main__ import main
 from pleinair.evals.papers import Records, chosen, overridden
 from pleinair.evals.papers_bench import Bench, Measures, Remembered
@@ -29,11 +31,10 @@ from pleinair.evals.papers_cases import (
     open_stock,
     shots,
 )
+from pleinair.evals.papers_claims import CLAIMS, NOTES, TITLES, Claim
+from pleinair.evals.papers_harder import Describing, Turned
 from pleinair.evals.papers_plots import plot
 from pleinair.evals.papers_report import (
-    CLAIMS,
-    TITLES,
-    Claim,
     Record,
     from_realrag,
     judged,
@@ -41,11 +42,15 @@ from pleinair.evals.papers_report import (
     verdict,
     write_markdown,
 )
-from pleinair.evals.papers_sections import MODES, RERANKERS, STAGES, Task, coverage, staged, tasks
+from pleinair.evals.papers_sections import MODES, RERANKERS, STAGES, coverage, staged, tasks
+from pleinair.evals.papers_tasks import Task
 from pleinair.evals.realrag_report import summarise as summarise_realrag
 from pleinair.graphs import crossmodal as wiring
+from pleinair.tools.answers import Decision
 from pleinair.tools.artifacts import ArtifactStore
-from pleinair.tools.pocket.prompts import parse_prompt
+from pleinair.tools.ask import human, read
+from pleinair.tools.pocket.prompts import describe, parse_prompt
+from pleinair.tools.pocket.world import species_named
 from pleinair.tools.retrieval.compose import RetrievalOptions
 from pleinair.tools.retrieval.dense import IndexScorer
 from pleinair.tools.retrieval.sparse import satisfaction
@@ -85,7 +90,9 @@ def generator() -> SquareGenerator:
 
 @pytest.fixture
 def bench(tmp_path: Path, generator: SquareGenerator, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(papers_sections, "SIZE", SIZE)
+    for module in (papers_sections, papers_harder):
+        monkeypatch.setattr(module, "SIZE", SIZE)
+    monkeypatch.setattr(papers_harder, "OF_DOMAIN", SIZE // 2)
     context = make_context(tmp_path, policy, generator=generator)
     return Bench(
         work=tmp_path,
@@ -110,7 +117,7 @@ def of(found: Sequence[Task], column: str, tier: str) -> Task:
 # libraries
 
 
-@pytest.mark.parametrize("kind", ["even", "generic", "hard"])
+@pytest.mark.parametrize("kind", ["even", "generic", "hard", "domain"])
 def test_a_smaller_library_is_the_beginning_of_a_larger_one(kind: Any, tmp_path: Path) -> None:
     small, large = (open_stock(tmp_path, kind, size, 3) for size in (8, 16))
     assert len(small.library.items) == 8
@@ -233,6 +240,9 @@ def thrower(fault: Exception) -> Any:
         ("pool", ["10", "20", "0"]),
         ("rerank", list(RERANKERS)),
         ("crossmodal", ["Pareto", "BM25", "dense", *STAGES]),
+        ("captions", ["concepts", "captions", "describing"]),
+        ("domain", ["generic", "domain", "base"]),
+        ("binding", ["all", "no dense", "no map"]),
     ],
 )
 def test_every_section_measures_its_columns_on_the_same_cases(
@@ -330,7 +340,9 @@ def test_without_the_pareto_set_the_highest_means_are_taken(bench: Bench) -> Non
     members = output["joint"]["members"]
     vectors = satisfaction([one.caption for one in shelf.dense.entries()], case.species)
     hits = [one.id for one, flags in zip(shelf.dense.entries(), vectors, strict=True) if any(flags)]
-    means = IndexScorer(shelf.dense.vector, bench.encoder).score(case.species, hits).mean(axis=1)
+    flags = np.asarray([one for one in vectors if any(one)])
+    cosines = IndexScorer(shelf.dense.vector, bench.encoder).score(case.species, hits)
+    means = (cosines * flags).sum(axis=1) / flags.sum(axis=1)  # of what the caption says
     best = sorted(zip(means.tolist(), hits, strict=True), reverse=True)[:2]
     assert {one["hit"]["id"] for one in members} == {id for _, id in best}
 
@@ -342,6 +354,50 @@ def test_coverage_counts_what_the_library_has(bench: Bench) -> None:
     assert full == {"coverage": 1.0, "pictures": 2.0}
     assert coverage(bench, shelf, (RARE[0].name, "stranger wren"), "Pareto")["coverage"] == 1.0
     assert coverage(bench, shelf, pair, "BM25")["pictures"] == 2.0
+
+
+def test_a_describing_model_captions_a_species_by_its_looks_and_nothing_else(bench: Bench) -> None:
+    asked: list[str] = []
+    shelf = bench.shelf("hard", SIZE, 0)
+    heard: Any = Listening(shelf.dense, asked)
+    bench.shelves["hard", SIZE, 0] = replace(shelf, dense=heard)
+    task = of(listed(bench, "captions"), "describing", "rare")
+    task.measure()
+    name = parse_prompt(task.case.split(" ", 1)[1]).subjects[0]
+    looks = describe(species_named(name))
+    assert asked == [f"a photo of a {looks}"] or asked == [f"a photo of an {looks}"]
+    decision = Describing(inner=bench.context.model).with_structured_output(Decision, include_raw=True)
+    said: Any = decision.invoke([human({"prompt": "a finch"}, [])])
+    assert read(said, Decision).why == "never"
+
+
+def test_without_the_map_the_same_pictures_come_in_the_other_order(
+    bench: Bench, generator: SquareGenerator
+) -> None:
+    found, seen = listed(bench, "binding", 1), {}
+    bench.shelf("hard", 400, 0)
+    for column in ("all", "no map"):
+        of(found, column, "two").measure()
+        seen[column] = [one.hit.id for one in generator.requests[-1].references]
+    assert len(seen["all"]) == 2
+    assert seen["no map"] == seen["all"][::-1]
+
+
+def test_turned_pictures_stay_beside_their_references(tmp_path: Path) -> None:
+    store, generator = ArtifactStore(tmp_path), SquareGenerator()
+    wanted = request(store, 0.5)
+    pair = wanted.model_copy(
+        update={"references": (*wanted.references, *request(store, 0.1, "blue").references)}
+    )
+    images = [store.open(one.picture) for one in pair.references]
+    shown: list[Any] = []
+    inner: Any = SimpleNamespace(
+        capabilities=generator.capabilities, generate=lambda asked, given, _: shown.extend((asked, given))
+    )
+    Turned(inner).generate(pair, images, lambda *_: None)
+    asked, given = shown
+    assert [one.hit.score for one in asked.references] == [0.1, 0.5]
+    assert [image.getpixel((0, 0)) for image in given] == [(0, 0, 255), (255, 0, 0)]
 
 
 # records
@@ -449,7 +505,11 @@ def test_every_claim_is_of_columns_that_are_measured() -> None:
         "pool": {"0", "100", "1000", "10000"},
         "rerank": set(RERANKERS),
         "crossmodal": {"Pareto", "BM25", "dense", *STAGES},
+        "captions": {"concepts", "describing"},
+        "domain": {"generic", "domain", "base"},
+        "binding": {"all", "no dense", "no map"},
     }
+    assert {*columns, *papers.COMPARISONS} == set(papers.SECTIONS) == set(TITLES) == set(NOTES)
     for section, claims in CLAIMS.items():
         assert {name for claim in claims for name in (claim.better, claim.worse)} <= columns[section]
 
@@ -457,7 +517,7 @@ def test_every_claim_is_of_columns_that_are_measured() -> None:
 def realrag_figures() -> dict[str, Any]:
     columns = ("base", "zero", "normal", "reflective", "self_contrast")
     drawn = [
-        {"seed": 0, "tier": tier, "column": column, "right": n % 3 > 0, "clip_t": 0.1, "clip_i": 0.2}
+        {"seed": 0, "tier": tier, "column": column, "right": n % 3 > 0, "likeness": {"looks": 0.2}}
         for tier in ("known", "rare", "novel")
         for column in columns
         for n in range(6)
@@ -474,7 +534,7 @@ def realrag_figures() -> dict[str, Any]:
         for tier in ("known", "rare", "novel")
         for method in columns[1:4]
     ]
-    return summarise_realrag(found, drawn, {"command": "python -m pleinair.evals.realrag"})
+    return summarise_realrag(found, drawn, {"command": "python -m pleinair.evals.realrag", "distance": {}})
 
 
 def figures() -> dict[str, Any]:
@@ -493,6 +553,7 @@ def test_the_page_says_every_claim_and_what_became_of_it() -> None:
     assert page.count("not reproduced: no difference shown") >= 2
     assert "| reflective ≥ zero | right | all | 0.0 % [" in page
     assert "| R@1, library seen | zero | normal | reflective | n |" in page
+    assert "looks, on average: base 0.20, zero 0.20" in page
     assert TITLES["pool"] not in page
 
 
@@ -503,7 +564,7 @@ def test_plain_means_are_a_line_and_shares_a_table() -> None:
     about = {"command": "c", "prompts": 1, "seeds": 1}
     page = write_markdown({"crossmodal": summarise("crossmodal", pairs), "about": about})
     assert "| coverage | Pareto | BM25 | n |" in page
-    assert "Mean of pictures: Pareto 2.00, BM25 2.00." in page
+    assert "pictures, on average: Pareto 2.00, BM25 2.00." in page
 
 
 def test_a_picture_for_each_section(tmp_path: Path) -> None:

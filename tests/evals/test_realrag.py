@@ -2,16 +2,27 @@
 
 import itertools
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pleinair.evals.realrag import read_options
-from pleinair.evals.realrag_measure import TIERS, chosen, find_all, questions
+from pleinair.evals.realrag_library import TIERS, names_of, write_library
+from pleinair.evals.realrag_measure import chosen, find_all, questions
 from pleinair.evals.realrag_report import COLUMNS, METHODS, share, summarise, verdict, write_markdown
 from pleinair.tools.pocket.world import SPECIES
+from pleinair.tools.retrieval.library import Library
 
-ABOUT = {"command": "python …", "seeds": 3, "each": 6, "choices": {"epochs": 4, "collisions": "class"}}
+ABOUT: dict[str, Any] = {
+    "command": "python …",
+    "seeds": 3,
+    "each": 6,
+    "look_alikes": 4,
+    "choices": {"epochs": 4, "collisions": "class"},
+}
+ABOUT |= {"distance": dict.fromkeys((*COLUMNS, "real"), 0.125)}
+LIKE = {"CLIP-T": 0.25, "looks": 0.5}
 RIGHT = {"zero": 0, "normal": 3, "reflective": 6}  # of ten
 
 
@@ -29,7 +40,7 @@ def found() -> list[dict[str, Any]]:
 
 def drawn() -> list[dict[str, Any]]:
     return [
-        {"tier": tier, "column": column, "right": column == "reflective", "clip_t": 0.25, "clip_i": 0.5}
+        {"tier": tier, "column": column, "right": column == "reflective", "likeness": LIKE}
         for tier, column in itertools.product(TIERS, COLUMNS)
     ]
 
@@ -83,13 +94,15 @@ def test_an_order_holds_only_where_its_interval_says_so(ci: Any, said: str) -> N
 
 def test_the_page_says_what_was_not_measured_and_each_step() -> None:
     page = write_markdown(summarise(found(), drawn(), ABOUT))
-    assert "FID is not measured" in page
+    assert "pictures a species and 4 look-alikes, 4 epochs" in page
+    assert "FID itself is not measured" in page
+    assert f"| Fréchet distance |{' 12.50 |' * (len(COLUMNS) + 1)}" in page
     assert "| found, held out | all | reflective - normal | 30.0 % [" in page
     assert "| CLIP-T | 25.00 | 25.00 |" in page
 
 
 def test_without_pictures_the_rest_is_there() -> None:
-    page = write_markdown(summarise(found(), [], ABOUT))
+    page = write_markdown(summarise(found(), [], ABOUT | {"distance": {}}))
     assert "| drawn | all | reflective - zero | – | not measured |" in page
 
 
@@ -109,6 +122,17 @@ def test_a_question_is_right_where_the_first_picture_is_of_the_species() -> None
     pool = np.eye(len(SPECIES), dtype=np.float32)
     assert all(one.right for one in find_all(0, "seen", "zero", 0, pool, names, queries))
     assert not any(one.right for one in find_all(0, "seen", "zero", 0, pool, names[::-1], queries))
+
+
+def test_look_alikes_have_no_name_and_come_last(tmp_path: Path) -> None:
+    plain, more = tmp_path / "plain", tmp_path / "more"
+    write_library(plain, seed=1, each=1, look_alikes=0)
+    write_library(more, seed=1, each=1, look_alikes=5)
+    without, library = Library.open(plain), Library.open(more)
+    assert names_of(without, without.items) == names_of(library, library.items)[: len(SPECIES)]
+    assert [*names_of(library, library.items)][len(SPECIES) :] == [""] * 5
+    assert {one.license for one in library.items.values()} == {"CC0-1.0"}
+    assert not library.problems
 
 
 def test_the_defaults_are_three_seeds() -> None:

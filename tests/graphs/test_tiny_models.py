@@ -41,7 +41,7 @@ pytestmark = [
 
 PROMPT = "a finch by a coupe"
 NAMES = ("finch", "coupe", "fig", "fen")
-SMALL = {"height": 32, "width": 32, "reference_size": 32, "num_inference_steps": 2}
+SMALL: dict[str, Any] = {"height": 32, "width": 32, "reference_size": 32, "num_inference_steps": 2}
 PLACE = "<img><|image_{}|></img>"
 
 
@@ -139,7 +139,7 @@ def test_imagerag_gives_sdxl_one_picture_by_ip_adapter_plus_at_half_scale(
 ) -> None:
     folder = tiny.save(tiny.sdxl, tmp_path / "base")
     tiny.save_ip_adapter(tiny.sdxl().unet, tmp_path / "adapter")
-    adapter = {
+    adapter: dict[str, Any] = {
         "adapter_folder": str(tmp_path / "adapter"),
         "adapter_subfolder": "models",
         "adapter_weight": "plus.safetensors",
@@ -167,7 +167,7 @@ def scales(engine: IpAdapter) -> set[float]:
 def test_imagerag_gives_flux1_one_picture_in_context(tmp_path: Path, calls: list[dict[str, Any]]) -> None:
     """The paper's third generator is FLUX.1 with OminiControl, for which diffusers has no class."""
     known = of_profile("kontext", "pipeline", "slots", "guidance_scale")
-    small = {"max_sequence_length": 24, "options": {"_auto_resize": False}}
+    small: dict[str, Any] = {"max_sequence_length": 24, "options": {"_auto_resize": False}}
     engine = InContext(str(tiny.save(tiny.kontext, tmp_path / "model")), **known, **small, **SMALL)
     _, (first, second) = drawn_by_imagerag(studio(tmp_path, engine))
     assert [one.get("image") is not None for one in calls] == [False, True]
