@@ -11,7 +11,7 @@ from pleinair.app.results import credit
 from pleinair.app.runs import Run
 from pleinair.app.show import SIGNS
 from pleinair.app.steps import Step, steps_of
-from pleinair.app.story import Scene, Story, counted, placed, sent_part, spent, tell, why
+from pleinair.app.story import Scene, Story, came_across, counted, placed, sent_part, spent, tell, why
 from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Hit, Picture, Row, Usage
 
@@ -103,6 +103,7 @@ def attempt(scene: Scene, account: Account) -> Lines:
         rank = scene.rank(one.concept, one.hit)
         facts = (f"{found(one.hit)}, {rank}", sent_part(one), rights(one.hit))
         yield "reference", f"{one.concept} ← {'; '.join(filter(None, facts))}"
+        yield from [("came across", share)] if (share := came_across(scene.attempt, one)) else []
     for retrieval in scene.retrievals:
         if retrieval.abstained:
             yield "not taken", f"{retrieval.concept}: {retrieval.reason}"

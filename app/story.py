@@ -158,6 +158,15 @@ def sent_part(reference: Reference) -> str:
     return f"cut to {right - left} × {bottom - top} of {size[0]} × {size[1]} pixels"
 
 
+def came_across(attempt: Attempt, reference: Reference) -> str:
+    """Say how much of a reference came across besides its concept, "" where nobody compared them."""
+    own = [one for one in attempt.leaks if (one.concept, one.id) == (reference.concept, reference.hit.id)]
+    if not own:
+        return ""
+    shares = {"background": own[0].background, "pose": own[0].pose, "whole": own[0].copied}
+    return ", ".join(f"{part} {share:.0%}" for part, share in shares.items() if share is not None)
+
+
 def tell(events: Sequence[Event]) -> Story:
     """Fold a run's events; a step that a crash made happen twice counts once."""
     story = Story()

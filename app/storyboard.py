@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 
 from pleinair.app.gallery import Gallery, Shown
-from pleinair.app.story import Scene, Story, placed, sent_part, why
+from pleinair.app.story import Scene, Story, came_across, placed, sent_part, why
 from pleinair.tools.types import Box, Hit, Reference, Retrieval, Row
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -18,7 +18,8 @@ LABELS = {"generator": "Generator", "encoder": "Encoder", "mllm": "Chat model"}
 SIGNS = {"present": "●", "unsure": "◐", "missing": "○"}
 NOTE = (
     "The ledger is a model's opinion of its own picture, with the confidence that it claims. "
-    "A score is the similarity of a library picture to the words, not its quality."
+    "A score is the similarity of a library picture to the words, not its quality. "
+    "What came across is what the picture has of a reference besides the concept, by its pixels."
 )
 POCKET = "Drawn by pocket models: miniature ones, which know a miniature world and nothing else."
 
@@ -113,7 +114,9 @@ def reference(one: Reference, scene: Scene, gallery: Gallery) -> str:
     hit = one.hit
     score = f"score {hit.score:.2f}, {scene.rank(one.concept, hit)}"
     credit = " · ".join(filter(None, (hit.license, hit.author, hit.source)))
-    facts = "".join(f"<small>{escape(text)}</small>" for text in (score, sent_part(one), credit) if text)
+    across = f"Came across: {share}" if (share := came_across(scene.attempt, one)) else ""
+    texts = (score, sent_part(one), credit, across)
+    facts = "".join(f"<small>{escape(text)}</small>" for text in texts if text)
     shown = image(gallery.stored(one.picture, one.crop), hit.caption, "thumb")
     return f'<div class="reference">{shown}<p>{escape(one.concept)}{facts}</p></div>'
 

@@ -9,7 +9,7 @@ from functools import cache
 from PIL import Image, ImageDraw, ImageFont
 
 from pleinair.app.gallery import Gallery, Shown
-from pleinair.app.story import Scene, Story, sent_part, why
+from pleinair.app.story import Scene, Story, came_across, sent_part, why
 from pleinair.tools.types import Hit, Row
 
 SCALE = 2  # for sharp text; all sizes below are before it
@@ -151,8 +151,10 @@ def references(sheet: Sheet, scene: Scene, gallery: Gallery, x: float, y: float)
         score = f"score {one.hit.score:.2f}, {scene.rank(one.concept, one.hit)}"
         inner = sheet.text(x + PAD + THUMB + 10, inner, score, 11, SOFT, WIDTH - 2 * PAD - THUMB - 10)
         rest = ", ".join(filter(None, (one.hit.license, sent_part(one))))
-        sheet.text(x + PAD + THUMB + 10, inner, rest, 11, SOFT, WIDTH - 2 * PAD - THUMB - 10)
-        y += THUMB + 8
+        inner = sheet.text(x + PAD + THUMB + 10, inner, rest, 11, SOFT, WIDTH - 2 * PAD - THUMB - 10)
+        if share := came_across(scene.attempt, one):
+            inner = sheet.text(x + PAD + THUMB + 10, inner, f"came across: {share}", 11, SOFT)
+        y = max(y + THUMB, inner) + 8
     return not_picked(sheet, [hit for _, _, hit in scene.left][:7], gallery, x, y)
 
 

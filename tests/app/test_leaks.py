@@ -1,0 +1,52 @@
+"""What came across from a reference is told wherever a run is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from pleinair.app.cli import app
+from pleinair.app.draw import draw, find, home
+from pleinair.app.results import Result
+from pleinair.app.settings import load
+from pleinair.app.trace import export
+from pleinair.tools.types import BadInput, Leak
+
+
+def drawn(**overrides: Any) -> Result:
+    return draw("two things", seed=7, overrides=overrides)
+
+
+def leak_of(result: Result) -> Leak:
+    told = json.loads(result.sidecar.read_text(encoding="utf-8"))
+    (leak,) = told["attempts"][1]["leaks"]
+    return Leak.model_validate(leak)
+
+
+def test_the_record_has_it(place: Path) -> None:
+    leak = leak_of(drawn())
+    assert (leak.concept, leak.id) == ("second thing", "2.png")
+    assert leak.background is not None and leak.pose is None  # quick critics see no boxes
+
+
+def test_storyboards_and_traces_tell_it(place: Path) -> None:
+    result = drawn()
+    leak = leak_of(result)
+    said = f"background {leak.background:.0%}, whole {leak.copied:.0%}"
+    assert f"  came across  {said}\n" in CliRunner().invoke(app, ["trace", "show", "last"]).stdout
+    run = find(result.run_id)
+    export(run, home(), place / "run.html")
+    assert f"<small>Came across: {said}</small>" in (place / "run.html").read_text(encoding="utf-8")
+    export(run, home(), place / "run.png")
+    unchecked = find(drawn(**{"leak.check": False}).run_id)
+    export(unchecked, home(), place / "without.html")
+    export(unchecked, home(), place / "without.png")
+    assert "Came across" not in (place / "without.html").read_text(encoding="utf-8")
+    assert (place / "run.png").read_bytes() != (place / "without.png").read_bytes()
+
+
+def test_limits_are_checked(place: Path) -> None:
+    with pytest.raises(BadInput, match=r"leak\.copied = 2 .*less than or equal to 1"):
+        load(overrides={"leak.copied": 2})
