@@ -13,12 +13,12 @@ from langgraph.types import Send
 
 from pleinair.agent import budget, ledger, nodes, routes
 from pleinair.agent.context import Context
+from pleinair.agent.imagerag_rerank import LOOKED_AT
 from pleinair.agent.imagerag_state import (
     ImageRAGState,
     captions,
     given,
     in_order,
-    is_new,
     kept,
     obstacle,
     pick,
@@ -29,13 +29,8 @@ from pleinair.agent.imagerag_state import (
 from pleinair.agent.nodes import Update
 from pleinair.agent.state import LookUp, changed
 from pleinair.tools import imagerag
-from pleinair.tools.artifacts import encode_png
-from pleinair.tools.retrieval.rerank import EACH
-from pleinair.tools.retrieval.rerank import rerank as order
 from pleinair.tools.retrieve import retrieve as look_up
 from pleinair.tools.types import Concept, Ending, Outcome, Refused, Repair, Request, Usage
-
-LOOKED_AT = 2 * EACH  # hits that the model orders
 
 
 def draft(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
@@ -100,21 +95,6 @@ def retrieve(state: LookUp, runtime: Runtime[Context]) -> Update:
         for line in concept.caption.splitlines()
     ]
     return changed(retrievals=[imagerag.merge(found)], usage=[Usage(seconds=perf_counter() - started)])
-
-
-def rerank(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
-    """Let the model order each new look-up's hits, while questions are left; else they stay as found."""
-    context, spent, done = runtime.context, list(state.usage), []
-    needed = Usage(mllm_calls=2 if context.imagerag.rounds > 1 else 1)  # a look at the result comes first
-    for found in [one for one in state.retrievals if one.hits and not one.abstained]:
-        so_far = state.model_copy(update={"usage": spent})
-        if not is_new(state, found) or budget.limit(so_far, needed):
-            continue
-        pictures = [encode_png(context.retriever.open(hit.id)) for hit in found.hits[:LOOKED_AT]]
-        hits, usage = order(found.query, found.hits, pictures, model=context.model)
-        spent.append(usage)
-        done.append(found.model_copy(update={"hits": tuple(hits)}))
-    return changed(retrievals=done, usage=spent[len(state.usage) :])
 
 
 def select(state: ImageRAGState, runtime: Runtime[Context]) -> Update:

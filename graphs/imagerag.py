@@ -2,7 +2,7 @@
 
 from langgraph.graph import END, START, StateGraph
 
-from pleinair.agent import imagerag, nodes
+from pleinair.agent import imagerag, imagerag_rerank, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.imagerag_state import ImageRAGInput, ImageRAGState
 from pleinair.agent.state import Output
@@ -14,7 +14,7 @@ builder.add_node("find_missing", imagerag.find_missing)
 builder.add_node("caption", imagerag.caption)
 builder.add_node("rephrase", imagerag.rephrase)
 builder.add_node("retrieve", imagerag.retrieve)
-builder.add_node("rerank", imagerag.rerank)
+builder.add_node("rerank", imagerag_rerank.rerank)
 builder.add_node("select", imagerag.select)
 builder.add_node("generate", nodes.generate)
 builder.add_node("finish", imagerag.finish)

@@ -1,7 +1,7 @@
 """ImageRAG's questions, templates and switches (Shalev-Arkushin et al., ICLR 2026, section 3, appendix D).
 
 The questions are in our own words and answered in a schema, so no answer is searched for "yes" or "unable".
-Not covered: IP-Adapter and OminiControl, which are generators; BM25 over generated captions.
+Not covered: IP-Adapter and OminiControl, which are generators.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class ImageRAGOptions(Value):
     """Choose a mode or an ablation; the defaults are the paper's method with the prompt as it is.
 
     With `rounds` over 1 every result is looked at, and drawn again until it matches or the rounds are used
-    up. A `threshold` is a cosine similarity; without one the best hit is taken however far it is.
+    up. A `threshold` is a cosine similarity; without one the best hit is taken however far it is. A re-rank
+    is among the hits of `Both`, or of the one retriever there is; captions are written for hits without one.
     """
 
     mode: Literal["draft_first", "generation"] = "draft_first"
@@ -63,7 +64,7 @@ class ImageRAGOptions(Value):
     tries: int = Field(default=3, ge=1, le=3)  # of the concept call
     threshold: float | None = Field(default=None, ge=-1, le=1)
     rounds: int = Field(default=1, ge=1, le=10)
-    rerank: bool = False  # by the model, among the hits of `Both`, or of the one retriever there is
+    rerank: bool | Literal["captions"] = False  # by the model's look, or by BM25 of its captions
     template: Template = "plain"
 
 

@@ -393,6 +393,28 @@ def test_the_model_orders_the_three_best_of_either_encoder(tmp_path: Path) -> No
     assert len(pictures) == 6
 
 
+CAPTIONS: list[Any] = [{"caption": "a car"}, {"caption": "a finch on a twig"}, {"caption": "a wren"}]
+
+
+def test_captions_that_the_model_writes_order_the_hits(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("finch", PictureCaption=[*CAPTIONS]), rerank="captions")
+    studio.context = replace(studio.context, retriever=shelf("a", "told", "b", "c", told="a told thing"))
+    output = studio.run()
+    assert studio.model.asked[3:] == ["PictureCaption"] * 3  # one has a caption
+    assert [hit.id for hit in output.retrievals[0].hits] == ["b", "a", "told", "c"]
+    assert studio.used[1] == ["b"]
+    studio.run()  # what was written is known
+    assert studio.model.asked.count("PictureCaption") == 3
+
+
+def test_captions_keep_to_the_budget_and_order_what_is_known(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("finch", PictureCaption=[*CAPTIONS]), rerank="captions")
+    studio.context = replace(studio.context, retriever=shelf("a", "b", "c"))
+    output = studio.run(budget=Budget(mllm_calls=5))
+    assert studio.model.asked[3:] == ["PictureCaption"] * 2
+    assert [hit.id for hit in output.retrievals[0].hits] == ["b", "a", "c"]
+
+
 def test_words_of_captions_order_the_hits_without_a_question(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch"))
     found = shelf("car", "wren", "bird", car="a car", wren="a wren", bird="a finch on a twig")

@@ -1,7 +1,7 @@
 """Put two retrievers' hits together, and let a multimodal model say which shows the text best.
 
 After ImageRAG's re-ranking (ICLR 2026, table 4): the three best hits of either encoder, one question. Not
-covered: BM25 over generated captions, and scores that two encoders share: a hit keeps its own encoder's.
+covered: scores that two encoders share: a hit keeps its own encoder's.
 """
 
 from __future__ import annotations
