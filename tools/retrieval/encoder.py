@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pleinair.tools.retrieval.precision import PRECISIONS, find_precision
+from pleinair.tools.retrieval.preparing import preparer
 from pleinair.tools.types import BadInput
 from pleinair.tools.weights import locate
 
@@ -29,7 +30,7 @@ class OpenClipEncoder:
     """Load an open_clip model by name and embed texts and RGB pictures in its space.
 
     Preprocessing and tokenizer are the model's own. A text longer than the model's context is cut there,
-    which is logged. Pictures are prepared by the model's own transform, on threads. Not covered: languages
+    which is logged. Pictures are prepared on threads, as `preparing` says. Not covered: languages
     and texts a model was not trained for.
     """
 
@@ -65,7 +66,8 @@ class OpenClipEncoder:
         self._name, self._batch = model, batch
         self._device = _device(device)
         self._source, tag = _source(model, revision)
-        self._model, self._preprocess, self._tokenize = _load(self._source, tag, self._device)
+        self._model, transform, self._tokenize = _load(self._source, tag, self._device)
+        self._prepare = preparer(transform)
         self._label = f"{model}/{revision}" if revision else _label(model)
         self._texts: OrderedDict[str, Any] = OrderedDict()
         self._round(precision)
@@ -155,7 +157,7 @@ class OpenClipEncoder:
         import torch
 
         with ThreadPoolExecutor(self._threads) as pool:
-            ready = list(pool.map(lambda image: self._preprocess(image.convert("RGB")), images))
+            ready = list(pool.map(lambda image: self._prepare(image.convert("RGB")), images))
         return torch.stack(ready).to(self._device, getattr(torch, self.precision))
 
     def _embed_patches(self, images: Sequence[Image]) -> Any:

@@ -1,0 +1,173 @@
+"""Measure what reading pictures for an index costs: `python -m pleinair.evals.decoding`.
+
+Two questions, each with both answers in the same run, in processor time of all processes: what a decoder of
+its own costs, and what torchvision could save. Not covered: several cores, where the processes of `decoding`
+work side by side; a GPU's decoder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from pleinair.tools.decoding import Decoder
+from pleinair.tools.pictures import read_picture
+from pleinair.tools.retrieval.encoder import OpenClipEncoder
+from pleinair.tools.retrieval.preparing import preparer
+from pleinair.tools.weights import locate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SIZES = ((64, 64, "PNG"), (512, 384, "JPEG"), (1024, 768, "JPEG"), (1024, 768, "PNG"), (1024, 768, "WEBP"))
+VIT = {"image_size": 224, "layers": 4, "width": 256, "patch_size": 32, "head_width": 64}
+TEXT = {"context_length": 8, "vocab_size": 64, "width": 64, "heads": 2, "layers": 1}
+
+Read = Callable[[bytes], Any]
+Embed = Callable[[Sequence[Image.Image]], Any]
+
+
+@cache
+def photo(width: int, height: int, kind: str, seed: int = 0) -> bytes:
+    """Make a file with the smooth shapes, edges and grain of a photograph."""
+    rng = np.random.default_rng(seed)
+    coarse = (rng.normal(128, 60, (height // 16, width // 16, 3))).clip(0, 255).astype(np.uint8)
+    smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    hard = Image.fromarray(coarse[: height // 64, : width // 64]).resize(
+        (width, height), Image.Resampling.BOX
+    )
+    mixed = np.asarray(Image.blend(smooth, hard, 0.4)) + rng.normal(0, 6, (height, width, 1))
+    file = io.BytesIO()
+    Image.fromarray(mixed.clip(0, 255).astype(np.uint8)).save(file, kind, quality=90)
+    return file.getvalue()
+
+
+def work() -> float:
+    """Give the processor's seconds so far, of this process and of those that it has ended."""
+    uses = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(use.ru_utime + use.ru_stime for use in uses)
+
+
+def milliseconds(read: Read, files: Sequence[bytes]) -> float:
+    """Measure what a file takes."""
+    read(files[0])
+    started = work()
+    for data in files:
+        read(data)
+    return 1000 * (work() - started) / len(files)
+
+
+def apart(files: Sequence[bytes], each: Callable[[Image.Image], Any]) -> tuple[float, float]:
+    """Give the milliseconds a file in a process of its own, and those of the process's start."""
+
+    def run(some: Sequence[bytes]) -> float:
+        decoder, started = Decoder(), work()
+        for data in some:
+            each(decoder.read(data))
+        decoder.close()  # only now is its work counted
+        return 1000 * (work() - started)
+
+    start = run(files[:1])
+    return (run(files) - start) / (len(files) - 1), start
+
+
+def reading(files: Sequence[bytes], embed: Embed) -> dict[str, float]:
+    """Measure decoding alone and with what an index does after it, in this process and in its own."""
+    there, start = apart(files, lambda image: None)
+    everything, _ = apart(files, lambda image: embed([image]))
+    return {
+        "here": milliseconds(read_picture, files),
+        "apart": there,
+        "index here": milliseconds(lambda data: embed([read_picture(data)]), files),
+        "index apart": everything,
+        "start": start,
+    }
+
+
+def preparing(files: Sequence[bytes], transform: Any, model: Any) -> dict[str, float]:
+    """Measure Pillow, torchvision's decoder, and Pillow's decoder with torch's resize; compare vectors."""
+    import torch
+    from torchvision.io import ImageReadMode, decode_image
+
+    fast = preparer(transform)
+
+    def by_torchvision(data: bytes) -> Any:
+        raw = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        return decode_image(raw, mode=ImageReadMode.RGB)
+
+    images = [read_picture(data) for data in files]
+    vectors = [
+        embedded(model, torch.stack([prepare(image) for image in images])) for prepare in (transform, fast)
+    ]
+    return {
+        "Pillow": milliseconds(read_picture, files),
+        "torchvision": milliseconds(by_torchvision, files),
+        "its transform": milliseconds(lambda data: transform(images[0]), files),
+        "ours": milliseconds(lambda data: fast(images[0]), files),
+        "cosine": float((vectors[0] * vectors[1]).sum(axis=1).min()),
+    }
+
+
+def embedded(model: Any, pixels: Any) -> NDArray[np.float32]:
+    """Give unit vectors of prepared pictures."""
+    import torch
+
+    with torch.inference_mode():
+        rows = torch.nn.functional.normalize(model.encode_image(pixels).float(), dim=-1)
+    vectors: NDArray[np.float32] = rows.numpy()
+    return vectors
+
+
+def models() -> dict[str, tuple[Any, Any]]:
+    """Load the trained miniature encoder, and make ViT-B/32's preprocessing before a small random tower."""
+    import open_clip
+    import torch
+
+    torch.manual_seed(0)
+    pocket, transform = open_clip.create_model_from_pretrained(f"local-dir:{locate('pocket/encoder')}")
+    tower = open_clip.CLIP(embed_dim=128, vision_cfg=VIT, text_cfg=TEXT)
+    reference = open_clip.image_transform(224, is_train=False)
+    return {"pocket": (transform, pocket.eval()), "ViT-B/32-like": (reference, tower.eval())}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(prog="python -m pleinair.evals.decoding", description=__doc__)
+    parser.add_argument("--files", type=int, default=40, help="of each kind (40)")
+    count = max(2, parser.parse_args(arguments).files)
+    encoder = OpenClipEncoder("local-dir:pocket/encoder", device="cpu", threads=1)
+    towers = models()
+    for width, height, kind in SIZES:
+        few = [photo(width, height, kind, seed) for seed in range(count)]
+        files = few * max(1, 100_000 // (width * height))
+        tell(f"\n{width} x {height} {kind}, {len(files)} files, milliseconds of the processor for one")
+        found = reading(files, encoder.encode_images)
+        tell(f"  {figures(found)}; apart / here = {found['apart'] / found['here']:.2f}")
+        tell(f"  a whole index, apart / here = {found['index apart'] / found['index here']:.2f}")
+        for name, (transform, model) in towers.items():
+            found = preparing(few, transform, model)
+            ratio = found["its transform"] / found["ours"]
+            tell(f"  for {name}: {figures(found)}; its transform / ours = {ratio:.2f}")
+
+
+def tell(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def figures(found: dict[str, float]) -> str:
+    """Put figures in a line."""
+    return ", ".join(f"{name} {value:.{5 if name == 'cosine' else 2}f}" for name, value in found.items())
+
+
+if __name__ == "__main__":
+    main()
