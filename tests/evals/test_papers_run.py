@@ -152,6 +152,11 @@ def test_a_generic_library_has_few_rare_species() -> None:
     assert sum(species.tier == "novel" for species in firsts) > 800
 
 
+def test_a_domains_library_has_rare_species_alone() -> None:
+    firsts = [scene.subjects[0].species for scene, _ in islice(shots("domain", random.Random(0)), 100)]
+    assert {one.name for one in firsts} == {one.name for one in RARE}
+
+
 def test_a_look_alike_differs_in_one_colour() -> None:
     rng = random.Random(0)
     for _ in range(50):
