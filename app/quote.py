@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
+from pleinair.app.foresight import memory
 from pleinair.app.order import Order
 from pleinair.app.past import Span, Spent, each, past, span
 from pleinair.app.places import Places
@@ -52,6 +53,7 @@ class Quote(Value):
     tokens: Range
     seconds: Range  # of work
     usd: Range
+    memory: Range = Range()  # GiB on the generator's device
 
     def lines(self) -> Iterator[str]:
         """Tell it for a terminal."""
@@ -62,6 +64,7 @@ class Quote(Value):
             ("tokens", self.tokens),
             ("seconds", self.seconds),
             ("US dollars", self.usd),
+            ("memory GiB", self.memory),
         ):
             yield f"{label:<10}  {one.text:<18}  {one.note}".rstrip()
         limits = self.limits.model_dump(exclude_none=True)
@@ -74,6 +77,7 @@ def quote(order: Order, places: Places) -> Quote:
     settings, runs = order.settings, past(order, places)
     budget = settings.budget
     pictures = capped(drawings(order.graph, settings), budget.images, "images")
+    low, high, why = memory(settings.generator)
     asked = capped(questions(order.graph, settings, pictures, runs), budget.mllm_calls, "mllm_calls")
     tokens = capped(times(asked, each(runs, "tokens"), runs), budget.tokens, "tokens")
     return Quote(
@@ -87,6 +91,7 @@ def quote(order: Order, places: Places) -> Quote:
         calls=asked,
         tokens=tokens,
         seconds=capped(duration(pictures, asked, runs), budget.seconds, "seconds"),
+        memory=Range(low=low, high=high, note=why),
         usd=capped(money(settings, asked, tokens, runs), budget.usd, "usd"),
     )
 

@@ -50,6 +50,39 @@ def test_nothing_is_written_and_nothing_loaded_before_the_first_run(
     assert "tokens not known no finished run" in words and "seconds not known no finished run" in words
 
 
+def memory_of(*words: str) -> str:
+    (line,) = [line for line in call("two things", *words).stdout.splitlines() if "memory GiB" in line]
+    return " ".join(line.split()[2:])
+
+
+@pytest.mark.usefixtures("place")
+def test_memory_is_told_where_somebody_has_measured_it() -> None:
+    assert memory_of() == "not known not predicted for the engine 'quick'"
+    here = ("--set", "generator.engine=in_context", "--set", "generator.folder=pocket/generator")
+    low, _, high, note = memory_of(*here).split(maxsplit=3)
+    assert 0 < float(low) < float(high)
+    assert note.startswith("an estimate: ") and note.endswith(
+        "of weights in float32, rung whole, without decoding"
+    )
+    assert "over generator.memory_limit: a lower" in memory_of(*here, "--set", "generator.memory_limit=0.01")
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(
+    ("profile", "why"),
+    [
+        ("klein", "the model is not here"),
+        ("qwen_edit", "nobody has measured QwenImageEditPlusPipeline"),
+        ("sdxl", "not predicted for the engine 'ip_adapter'"),
+    ],
+)
+def test_memory_that_is_not_known_is_said_to_be(
+    profile: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PLEINAIR_GENERATOR__ENGINE")
+    assert memory_of("--profile", profile) == f"not known {why}"
+
+
 def test_past_runs_give_seconds_and_leave_the_table_alone(place: Path) -> None:
     for seed in (7, 8):
         draw("two things", seed=seed)

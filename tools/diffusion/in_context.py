@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pleinair.tools.diffusion.drawing import scaled
 from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.families import IN_CONTEXT
-from pleinair.tools.diffusion.loading import open_pipeline
+from pleinair.tools.diffusion.loading import fetch_pipeline, open_pipeline
+from pleinair.tools.diffusion.memory import Needs, choose, read_needs, room_on
+from pleinair.tools.diffusion.placement import find_dtype
 from pleinair.tools.diffusion.reference_plan import ReferencePlan, Size, Tokens, make_plan
+from pleinair.tools.diffusion.repaint import Job
 from pleinair.tools.types import BadInput, Request
 
 if TYPE_CHECKING:
@@ -37,6 +40,9 @@ class InContext(DiffusersEngine):
         max_sequence: the longest sequence of text, picture and references, in tokens, that the memory
             takes; references are made smaller to stay within it, and what is over it in any case is refused
             before anything runs. Without it there is no limit.
+        memory_limit: GiB that the model may take. Within it, and on CUDA within what is free, a lower rung is
+            taken or references are made smaller before anything runs, or the picture is refused, by an
+            estimate that only some families have; see `pleinair.tools.diffusion.memory`.
     """
 
     engine: ClassVar[str] = "in_context"
@@ -48,11 +54,16 @@ class InContext(DiffusersEngine):
     max_sequence_length: int | None = None
     text_encoder_out_layers: Sequence[int] = ()
     max_sequence: int | None = None
+    memory_limit: float | None = None
 
     def __post_init__(self) -> None:
         """Add the named arguments to the options, and check all."""
         if self.max_sequence is not None and self.max_sequence < 1:
             raise BadInput(f"generator.max_sequence = {self.max_sequence}: wanted at least 1, or none")
+        if self.memory_limit is not None and not self.memory_limit > 0:
+            raise BadInput(f"generator.memory_limit = {self.memory_limit}: wanted more than 0 GiB, or none")
+        self._needs: Needs | None = None
+        self._fitting: int | None = None  # tokens that memory has room for, by the estimate
         named = {
             "max_sequence_length": self.max_sequence_length,
             "text_encoder_out_layers": tuple(self.text_encoder_out_layers),
@@ -73,9 +84,8 @@ class InContext(DiffusersEngine):
             prompt = with_placeholders(prompt, names, len(images), family.placeholder)
         unit = pipeline.vae_scale_factor * family.patch
         inpainting = self.inpainting if request.repaint else None
-        again = bool(inpainting and inpainting.in_context)
         sizes = [image.size for image in images]
-        planned = self.plan(unit, (request.width, request.height), sizes, again=again)
+        planned = self.plan(unit, (request.width, request.height), sizes, again=self._again(request))
         if not images:
             return {"prompt": prompt}
         small, takes = [scaled(image, planned.size, unit) for image in images], inpainting or family
@@ -88,21 +98,63 @@ class InContext(DiffusersEngine):
 
         `again` is for a picture that stands in it a second time, to be painted in.
         """
-        family, longest = self.family, self.reference_size
-        text = int(self.options.get("max_sequence_length") or family.text_tokens)
-        tokens = Tokens(unit=unit, text=text, area=family.reference_area)
-        if again:
-            tokens = replace(tokens, text=text + tokens.of(picture))
-        planned = make_plan(tokens, picture, references, longest=longest, limit=self.max_sequence)
+        longest, limit = self.reference_size, least(self.max_sequence, self._fitting)
+        tokens = self._tokens(unit, picture, again)
+        planned = make_plan(tokens, picture, references, longest=longest, limit=limit)
         log.debug("a sequence of %d tokens, references of %d pixels", planned.tokens, planned.size)
         if planned.size < longest:
             log.warning(
                 "References are scaled to %d pixels, not %d: the sequence is limited to %d tokens.",
                 planned.size,
                 longest,
-                self.max_sequence,
+                limit,
             )
         return planned
+
+    def foresee(self, job: Job) -> None:
+        """Choose a rung where the picture will fit before weights are placed, or raise `OutOfMemory`.
+
+        Does nothing where memory has no known limit, or the family no estimate.
+        """
+        ladder, self._fitting = self._ladder, None
+        room = room_on(ladder.device, self.memory_limit) if ladder and self.family.activations else None
+        if ladder is None or room is None:
+            return
+        needs = self._needs = self._needs or self._read_needs(ladder.device)
+        if needs is None:
+            return
+        picture, sizes = (job.request.width, job.request.height), [image.size for image in job.images]
+        tokens = self._tokens(needs.unit, picture, self._again(job.request))
+
+        def plan(most: int | None) -> int:
+            limit = least(self.max_sequence, most)
+            return make_plan(tokens, picture, sizes, longest=self.reference_size, limit=limit).tokens
+
+        rung, self._fitting = choose(needs, ladder.left, room, plan)
+        if rung != ladder.rung:
+            ladder.lower(rung, needs.text(ladder.rung, plan(None)))
+
+    def _form(self, job: Job) -> Any:
+        self.foresee(job)
+        return super()._form(job)
+
+    def _read_needs(self, device: str) -> Needs | None:
+        folder = fetch_pipeline(self.source, self.pipeline, self.family.opens, self.variant)
+        size = find_dtype(device, self.family.dtype or self.dtype).itemsize
+        return read_needs(folder, self.family, size, self.variant)
+
+    def _again(self, request: Request) -> bool:
+        return bool(request.repaint and self.inpainting and self.inpainting.in_context)
+
+    def _tokens(self, unit: int, picture: Size, again: bool) -> Tokens:
+        text = int(self.options.get("max_sequence_length") or self.family.text_tokens)
+        tokens = Tokens(unit=unit, text=text, area=self.family.reference_area)
+        return replace(tokens, text=text + tokens.of(picture)) if again else tokens
+
+
+def least(*limits: int | None) -> int | None:
+    """Give the lowest of some limits; None is none."""
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def with_placeholders(prompt: str, concepts: Sequence[str], count: int, placeholder: str) -> str:

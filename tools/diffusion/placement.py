@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from pleinair.tools.types import BadInput, PleinairError
@@ -58,7 +58,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 class Ladder:
     """Hold how a pipeline is placed, and step down to smaller and slower ways when memory runs out.
 
-    `taken` lists the rungs stood on so far, the present one last.
+    `taken` lists the rungs stood on so far, the present one last; one that was left before it was tried too.
     """
 
     def __init__(self, device: str, start: str = "whole") -> None:
@@ -75,6 +75,17 @@ class Ladder:
         """Name the present rung."""
         return self.taken[-1]
 
+    @property
+    def left(self) -> Sequence[str]:
+        """List the present rung and those under it."""
+        return self._rungs[self._rungs.index(self.rung) :]
+
+    def lower(self, rung: str, why: str) -> None:
+        """Go to a rung under the present one before memory runs out."""
+        log.warning("Not trying rung %s, beginning with %s: %s", self.rung, rung, why)
+        self.taken.append(rung)
+        release(self.device)
+
     def place(self, pipeline: Any) -> None:
         """Put a pipeline where the present rung says."""
         if self.rung != "whole" and hasattr(pipeline.vae, "enable_tiling"):
@@ -88,7 +99,7 @@ class Ladder:
 
     def step_down(self, why: str) -> None:
         """Go to the next rung, or raise `OutOfMemory` from the last."""
-        left = self._rungs[self._rungs.index(self.rung) + 1 :]
+        left = self.left[1:]
         if not left:
             tried = ", ".join(self.taken)
             raise OutOfMemory(

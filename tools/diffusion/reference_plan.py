@@ -4,8 +4,8 @@ In an in-context model every reference lengthens the sequence that each step att
 costs as many tokens as the picture. All here is arithmetic on sizes; no weights and no pixels are touched. A
 reference that is cut down to its concept (`Reference.crop`) reaches the engine cut, and its size is the
 crop's; a `Reference.box` is a place in the new picture and takes nothing away. Not covered: what a token
-costs in bytes (it differs by model and attention kernel: find the longest sequence that fits and set it), and
-vision tokens in the text of a class.
+costs in bytes (`pleinair.tools.diffusion.memory` estimates it for some), and vision tokens in the text of a
+class.
 """
 
 from __future__ import annotations

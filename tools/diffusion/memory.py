@@ -1,0 +1,165 @@
+"""What a picture will take of a device's memory, predicted before a weight is loaded.
+
+Weights are counted from the headers of their files. What a step holds beside them is an estimate: it grows
+with the tokens and with the transformer's width, by a number that was measured for the family
+(`Family.activations`); a family without one is not predicted. Not covered: the autoencoder's decoding, which
+tiles make small, attention that holds its whole matrix, quantised weights, and other programs on the device.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from pleinair.tools.diffusion.families import Family
+from pleinair.tools.diffusion.loading import DOUBLES, read_index
+from pleinair.tools.diffusion.placement import OutOfMemory
+from pleinair.tools.types import BadInput
+from pleinair.tools.weights import head
+
+GIB = 2**30
+BYTES = {"I64": 8, "I32": 4, "I16": 2}  # of other formats one
+FLOATS = ("F64", "F32", "F16", "BF16")  # what loading turns into the wanted format
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """Say what a model takes.
+
+    Args:
+        parts: bytes of the weights by part, in the format that they are loaded in.
+        token: bytes that a step holds for each token, an estimate.
+        unit: side of a token in pixels.
+    """
+
+    parts: Mapping[str, int]
+    token: float
+    unit: int
+
+    def weights(self, rung: str) -> int:
+        """Count the bytes of weights that are on the device at once."""
+        if rung == "sequential_offload":
+            return 0  # a layer at a time: little beside the rest
+        return max(self.parts.values()) if rung == "model_offload" else sum(self.parts.values())
+
+    def tokens(self, rung: str, room: int) -> int:
+        """Give the longest sequence that fits beside the weights in `room` bytes; below 0 if they do not."""
+        return math.floor((room - self.weights(rung)) / self.token)
+
+    def bytes(self, rung: str, tokens: int) -> int:
+        """Predict what a sequence takes, weights included."""
+        return self.weights(rung) + round(self.token * tokens)
+
+    def text(self, rung: str, tokens: int) -> str:
+        """Put a prediction into words."""
+        weights, steps = (in_gib(size) for size in (self.weights(rung), round(self.token * tokens)))
+        whole = in_gib(self.bytes(rung, tokens))
+        return f"about {whole} GiB on rung {rung}: {weights} of weights, {steps} for {tokens:,} tokens"
+
+
+def read_needs(folder: Path, family: Family, size: int, variant: str = "") -> Needs | None:
+    """Read what the model in a folder takes; None for a family or a folder that nothing is known of.
+
+    Args:
+        folder: with the pipeline's index, its configs and its weights.
+        family: what is known of its class.
+        size: bytes of a number in the format that it is loaded in.
+        variant: name of a second set of weights.
+    """
+    form, vae = config_of(folder / "transformer"), config_of(folder / "vae")
+    width = form.get("num_attention_heads", 0) * form.get("attention_head_dim", 0)
+    blocks = vae.get("block_out_channels", ())
+    parts = {part: weight(folder / part, size, variant) for part in read_index(folder)[1]}
+    if not (family.activations and width and blocks and parts.get("transformer")):
+        return None
+    unit = 2 ** (len(blocks) - 1) * family.patch
+    return Needs(parts=parts, token=family.activations * width * size, unit=unit)
+
+
+def config_of(part: Path) -> dict[str, Any]:
+    """Read the settings of a part; none where it has no file of them."""
+    path = part / "config.json"
+    found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return found
+
+
+def weight(part: Path, size: int, variant: str) -> int:
+    """Count the bytes that a part's weights take once they are loaded in a format of `size` bytes."""
+    wanted = (f"*.{variant}.*", f"*.{variant}-*") if variant else ()
+    files = [path for path in sorted(part.glob("*.safetensors")) if chosen(path.name, wanted)]
+    return sum(loaded(tensor, size) for path in files for tensor in tensors(path))
+
+
+def chosen(name: str, wanted: Sequence[str]) -> bool:
+    """Tell whether a file is of the set of weights that is loaded."""
+    return any(fnmatch(name, one) for one in wanted or DOUBLES) is bool(wanted)
+
+
+def tensors(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the entries of a safetensors file's header; none of a damaged one, which loading refuses."""
+    try:
+        entries = json.loads(head(path))
+    except ValueError:
+        return
+    yield from (entry for name, entry in entries.items() if name != "__metadata__")
+
+
+def loaded(tensor: Mapping[str, Any], size: int) -> int:
+    """Count the bytes of a tensor once it is loaded: numbers with a point change their format."""
+    kind, shape = str(tensor["dtype"]), list[int](tensor["shape"])
+    return math.prod(shape) * (size if kind in FLOATS else BYTES.get(kind, 1))
+
+
+def room_on(device: str, limit: float | None) -> int | None:
+    """Give the bytes that a model may take: the limit in GiB, and on CUDA what is free; None is unknown.
+
+    What torch holds already is counted as free, since the model itself may be there.
+    """
+    rooms = [] if limit is None else [round(limit * GIB)]
+    if device.startswith("cuda"):
+        import torch
+
+        rooms.append(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
+    return min(rooms, default=None)
+
+
+def in_gib(size: int) -> str:
+    """Write bytes in GiB, with two figures where there are few."""
+    return f"{size / GIB:.1f}" if size >= GIB else f"{size / GIB:.2g}"
+
+
+def choose(
+    needs: Needs, rungs: Sequence[str], room: int, plan: Callable[[int | None], int]
+) -> tuple[str, int]:
+    """Choose the first rung where a picture fits as it is wanted, else the one with the most room.
+
+    A lower rung draws the same picture more slowly, so it comes before smaller references.
+
+    Args:
+        needs: what the model takes.
+        rungs: the present one and those under it.
+        room: bytes that it may take.
+        plan: gives the tokens within a limit, and raises `BadInput` where no plan is within it.
+
+    Returns:
+        The rung and the tokens that fit there.
+
+    Raises:
+        OutOfMemory: even the smallest references fit nowhere.
+        BadInput: they are too many tokens without a limit from here.
+    """
+    fits, wanted = {rung: needs.tokens(rung, room) for rung in rungs}, plan(None)
+    rung = next((one for one in fits if fits[one] >= wanted), max(fits, key=fits.__getitem__))
+    try:
+        plan(fits[rung])
+    except BadInput as fault:
+        raise OutOfMemory(
+            f"The picture would not fit in memory: {needs.text(rung, wanted)} (an estimate), with room for "
+            f"{in_gib(room)} GiB. Ask for a smaller picture, for fewer or smaller references, or free memory."
+        ) from fault
+    return rung, fits[rung]
