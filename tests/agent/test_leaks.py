@@ -42,7 +42,12 @@ OPTIONS = LeakOptions()
 
 def attempt(number: int, *leaks: Leak, **fields: Any) -> Attempt:
     row = Row(concept="finch", status="present", confidence=0.9)
-    known = {"request": REQUEST, "picture": PICTURE, "seconds": 1.0, "ledger": Ledger(rows=(row,))}
+    known: dict[str, Any] = {
+        "request": REQUEST,
+        "picture": PICTURE,
+        "seconds": 1.0,
+        "ledger": Ledger(rows=(row,)),
+    }
     return Attempt(number=number, leaks=leaks, **(known | fields))
 
 
