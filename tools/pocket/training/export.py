@@ -56,9 +56,9 @@ The autoencoder's encoder is a linear map fitted to 4 × 4 patches; its decoder 
 
 This set was not trained in one go. Channels got their unequal spread at about step 730, the names were
 taught to the text encoder at step 1,782, and at step 4,200 the world got wider fins, wings and roofs,
-the references the order of the prompt, and the pool 90,000 scenes in place of 60,000. The first 110
-minutes ran on two shared cores, the rest on one. It was stopped before the learning rate reached zero,
-so the weights are the moving average.
+the references the order of the prompt, and the pool 90,000 scenes in place of 60,000. At step 8,089 it
+was decided that of two beside each other the first named stands on the left; until then either might.
+The first 110 minutes ran on two shared cores, the rest on one. The weights are the moving average.
 
 ## Figures, on held-out seeds, {each} pictures each, judged by the oracle
 
