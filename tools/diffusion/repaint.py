@@ -109,6 +109,8 @@ def new_share(box: Box, size: Size) -> NDArray[np.float32]:
     def ramp(low: float, high: float, length: int) -> NDArray[np.float32]:
         centers = np.arange(length, dtype=np.float32) + 0.5
         inside = np.minimum(centers - low, high - centers) / (MARGIN * max(size))
-        return inside.clip(0, 1).astype(np.float32)
+        clipped: NDArray[np.float32] = inside.clip(0, 1).astype(np.float32)
+        return clipped
 
-    return np.minimum(ramp(y0, y1, size[1])[:, None], ramp(x0, x1, size[0])[None, :])
+    share: NDArray[np.float32] = np.minimum(ramp(y0, y1, size[1])[:, None], ramp(x0, x1, size[0])[None, :])
+    return share
