@@ -58,6 +58,7 @@ def card(state: ReactState, context: Context) -> dict[str, Any]:
         "given": used(state.given),
         "before": before(state),
         "slots": context.generator.capabilities.slots,
+        "inpaint": context.generator.capabilities.inpaint,
         "pictures_left": pictures_left(state),
     }
 
