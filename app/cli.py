@@ -16,6 +16,7 @@ from pleinair.app.cli_runs import runs_app
 from pleinair.app.cli_trace import trace_app
 from pleinair.app.cli_train import train_app
 from pleinair.app.ending import EXITS, explained, leave
+from pleinair.app.printable import printable
 from pleinair.app.progress import progress_bar
 from pleinair.app.watch import work_on
 
@@ -132,7 +133,7 @@ def index(
         settings = load(profile, chosen(setting, {"library.folder": folder}))
         with progress_bar("Looking at pictures") as on_index:
             for line in bring_up_to_date(settings, on_index, calibrated=calibrate):
-                typer.echo(line)
+                typer.echo(printable(line))
 
 
 @app.command()

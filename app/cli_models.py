@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pleinair.app.ending import explained, leave
-from pleinair.app.printable import printable
+from pleinair.app.printable import printable, printable_json
 
 if TYPE_CHECKING:
     from pleinair.app.models import Piece
@@ -32,7 +31,7 @@ def list_models(
     with explained():
         listed = {name: [row(piece) for piece in pieces_of(name)] for name in names}
     if as_json:
-        typer.echo(json.dumps(listed, ensure_ascii=False))
+        typer.echo(printable_json(listed))
         return
     for name, rows in listed.items():
         typer.echo(name)

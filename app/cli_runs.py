@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pleinair.app.ending import explained
-from pleinair.app.printable import printable
+from pleinair.app.printable import printable, printable_json
 from pleinair.app.watch import work_on
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def list_runs(
     with explained():
         rows = [summary(run) for run in run_table().newest(limit)]
     if as_json:
-        typer.echo(json.dumps(rows, ensure_ascii=False))
+        typer.echo(printable_json(rows))
         return
     for row in rows:
         typer.echo(f"{row['run']}  {row['status']:<9}  {printable(row['prompt'])[:70]}")
@@ -43,7 +43,7 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     with explained():
         facts = details(find(run_id))
     if as_json:
-        typer.echo(json.dumps(facts, ensure_ascii=False))
+        typer.echo(printable_json(facts))
         return
     for key, value in facts.items():
         typer.echo(f"{key:<10} {printable(str(value))}")

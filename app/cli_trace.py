@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pleinair.app.ending import EXITS, explained
-from pleinair.app.printable import printable
+from pleinair.app.printable import printable, printable_json
 from pleinair.app.watch import print_result, work_on
 
 trace_app = typer.Typer(
@@ -31,7 +30,7 @@ def show(run: RunId, as_json: Json = False) -> None:
     with explained():
         account = Account(run)
     if as_json:
-        typer.echo(json.dumps(account.plain(), ensure_ascii=False))
+        typer.echo(printable_json(account.plain()))
         return
     for label, text in account.lines():
         if text:
@@ -52,7 +51,7 @@ def diff(
     with explained():
         found = differ(first, second)
     if as_json:
-        typer.echo(json.dumps([asdict(one) for one in found], ensure_ascii=False))
+        typer.echo(printable_json([asdict(one) for one in found]))
     else:
         for one in found:
             typer.echo(f"{printable(one.what)}: {printable(one.first)} → {printable(one.second)}")

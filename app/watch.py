@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from pleinair.app.ending import leave
+from pleinair.app.printable import printable_json
 
 if TYPE_CHECKING:
     from pleinair.app.results import Result
@@ -34,7 +34,7 @@ def work_on(run: Run, as_json: bool, *, reopen: bool = False) -> None:
 def print_result(result: Result, as_json: bool) -> None:
     """Print paths for people, or everything for programs."""
     if as_json:
-        typer.echo(json.dumps(result.plain(), ensure_ascii=False))
+        typer.echo(printable_json(result.plain()))
     else:
         typer.echo("\n".join(str(path) for path in (result.picture, result.sidecar) if path))
 

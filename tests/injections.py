@@ -69,7 +69,7 @@ QUOTED = re.compile(r"\{.*\}", re.DOTALL)
 
 def texts(number: int = 500) -> list[str]:
     """Write different texts, half of them orders and half of them markup, shorter than a model is shown."""
-    rng, made = random.Random(7), dict.fromkeys(())
+    rng, made = random.Random(7), dict[str, None]()
     while len(made) < number:
         template = rng.choice(ORDERS if len(made) % 2 else MARKUP)
         url = f"http://{WHO}/{len(made)}"
@@ -101,7 +101,8 @@ class Everywhere(ListRetriever):
 
 def orders(text: str) -> list[tuple[str, dict[str, Any]]]:
     """Read every call that a text asks for, as somebody would who does what he reads."""
-    found = [(name, {}) for name, number in CALLED.findall(text) for _ in range(min(int(number), 50))]
+    found: list[tuple[str, dict[str, Any]]] = []
+    found += [(name, {}) for name, number in CALLED.findall(text) for _ in range(min(int(number), 50))]
     found += [(name, {"url": WHO}) for name in INVOKED.findall(text)]
     for quoted in QUOTED.findall(text):
         try:
@@ -153,7 +154,7 @@ def obedient_driver() -> Driver:
 
 def said(message: BaseMessage) -> list[str]:
     """Give a message's text and, where it is a card, each of the texts in it."""
-    found, waiting = [message.text], list[Any]()
+    found, waiting = [str(message.text)], list[Any]()
     with suppress(ValueError):
         waiting.append(json.loads(message.text.removeprefix("```json\n").removesuffix("\n```")))
     while waiting:
@@ -189,7 +190,8 @@ def watched() -> Iterator[list[str]]:
     if not _installed:
         sys.addaudithook(_note)  # for good: there is no way to take one away
         _installed.append(True)
-    _watching.append(seen := [])
+    seen = list[str]()
+    _watching.append(seen)
     try:
         yield seen
     finally:

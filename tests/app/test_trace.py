@@ -2,10 +2,10 @@
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from pages import HARMLESS, Page
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -19,42 +19,6 @@ from pleinair.app.trace import export
 from pleinair.tools.types import BadInput
 
 PROMPT = 'two things <script>alert("1")</script> & more'
-HARMLESS = set(
-    "html head meta title style body header p h1 h2 h3 span dl div dt dd table thead tbody tr th td main "
-    "article small img figure figcaption svg g rect text ul li b em footer".split()
-)
-VOID = {"meta", "img", "rect"}
-
-
-class Page(HTMLParser):
-    """Read a page: its tags, what it loads, and its text; unbalanced tags are an error."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.loads: list[str] = []
-        self.meta: dict[str, str] = {}
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(text)
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        found = {key: value or "" for key, value in attrs}
-        self.loads += [found[key] for key in ("src", "href", "srcset", "data", "action") if key in found]
-        assert not any(key.startswith("on") or key == "style" for key in found)
-        if tag == "meta" and "http-equiv" in found:
-            self.meta[found["http-equiv"]] = found["content"]
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def page(run: Run, file: Path) -> Page:
