@@ -80,17 +80,12 @@ def retrieve_jointly(
     counted = flags if options.scored == "satisfied" else None
     means = lots(hits, seed) if cosines is None else mean(cosines, counted)
     chosen = choose(flags, means, options, k)
-    members = [
-        member(hits[row], flags[row], subqueries)
-        if cosines is None
-        else member(hits[row], flags[row], subqueries, means[row], cosines[row])
-        for row in chosen
-    ]
+    seen = {row: (means[row], cosines[row]) for row in chosen} if cosines is not None else {}
     doubt = options.pareto == "paper" and rows
     return Joint(
         pictures=len(entries),
         kept=len(rows),
-        members=tuple(members),
+        members=tuple(member(hits[row], flags[row], subqueries, *seen.get(row, ())) for row in chosen),
         uncovered=tuple(one for one, *had in zip(subqueries, *flags, strict=True) if not any(had)),
         warning=pareto.warning(len(subqueries), means, options.beta, options.grid_steps) if doubt else "",
     )
