@@ -28,6 +28,8 @@ def of_part(folder: Path, name: str) -> Iterator[str]:
             weights |= {folder / shard for shard in set(read.get("weight_map", {}).values())}
     if (folder / "config.json") in configs and not weights:
         yield f"{name}: no safetensors weights are here"
+    elif weights and (folder / "config.json") not in configs:
+        yield f"{name}: no config.json is here"  # some classes then build their largest model, at random
     yield from whole(sorted(weights), folder.parent)
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pleinair.tools.diffusion.placement import is_out_of_memory
+from pleinair.tools.intact import of_part
 from pleinair.tools.types import BadInput, PleinairError
 from pleinair.tools.weights import identity, locate
 
@@ -22,6 +24,7 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 INDEX = "model_index.json"
 DATA = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")  # what is fetched of a part
 DOUBLES = ("*.fp16.*", "*.fp16-*", "*.bf16.*", "*.non_ema.*")  # the same weights once more
+MEND = "`pleinair models check` looks at its files; `pleinair models pull` fetches one of the hub again."
 LIBRARIES = {"diffusers", "transformers", "stable_diffusion"}  # the last is diffusers' safety checker
 
 
@@ -167,9 +170,16 @@ def read_index(folder: Path) -> tuple[str, dict[str, str]]:
 
 
 def fetch_pipeline(source: Source, pipeline: str, opens: Any, variant: str = "") -> Path:
-    """Give a folder with a pipeline's index and the data files of its parts, checked before the weights."""
+    """Give a folder with a pipeline's index and the data files of its parts, checked before the weights.
+
+    Raises `BadInput` for another class, and where files are missing or cut off.
+    """
     parts = require_class(source.fetch((INDEX,)), pipeline, opens)
-    return source.fetch(*pipeline_files(parts, variant))
+    folder = source.fetch(*pipeline_files(parts, variant))
+    if faults := [fault for part in parts for fault in of_part(folder / part, part)]:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise BadInput(f"{str(folder)!r} cannot be loaded: {faults[0]}{more}. {MEND}")
+    return folder
 
 
 def pipeline_files(parts: Iterable[str], variant: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -192,8 +202,11 @@ def open_pipeline(folder: Path, pipeline: str, dtype: Any, variant: str = "", **
         opened = kind.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, **given
         )
-    except OSError as error:
-        raise BadInput(f"{str(folder)!r} cannot be loaded: {first_line(error)}") from error
+        for name, part in opened.components.items():
+            if hasattr(part, "parameters") and any(weight.is_meta for weight in part.parameters()):
+                raise BadInput(f"{name} has fewer weights than its config wants.")
+    except Exception as error:  # each library has its own for a file that does not fit
+        raise unloadable(folder, error) from error
     opened.set_progress_bar_config(disable=True)
     return opened
 
@@ -206,8 +219,15 @@ def open_part(folder: Path, kind: str, dtype: Any) -> Any:
         return getattr(diffusers, kind).from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True
         )
-    except OSError as error:
-        raise BadInput(f"{str(folder)!r} cannot be loaded: {first_line(error)}") from error
+    except Exception as error:  # each library has its own for a file that does not fit
+        raise unloadable(folder, error) from error
+
+
+def unloadable(folder: Path, error: Exception) -> Exception:
+    """Turn what a library says of a model that it cannot load into ours; a lack of memory stays itself."""
+    if is_out_of_memory(error):
+        return error
+    return BadInput(f"{str(folder)!r} cannot be loaded: {first_line(error)} {MEND}")
 
 
 def plain_form(pipeline: Any, plain: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import tiny
 from drawing import draw
 
 from pleinair.tools import weights
-from pleinair.tools.diffusion.loading import Source, read_index
+from pleinair.tools.diffusion.loading import Source, read_index, unloadable
 from pleinair.tools.diffusion.text_only import TextOnly
 from pleinair.tools.types import BadInput, PleinairError
 
@@ -43,8 +44,7 @@ def cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def edit_index(folder: Path, **changes: Any) -> None:
-    path = folder / "model_index.json"
-    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **changes}), encoding="utf-8")
+    edit(folder / "model_index.json", **changes)
 
 
 def test_a_pinned_hub_model_draws_what_its_folder_draws(cache: Path, folder: Path) -> None:
@@ -130,6 +130,70 @@ def test_only_safetensors_are_read(copy: Path) -> None:
     file.rename(file.with_suffix(".bin"))
     with pytest.raises(BadInput, match="cannot be loaded: .*safetensors"):
         draw(TextOnly(str(copy), **SD15))
+
+
+def cut(file: Path) -> None:
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+
+
+BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a part gone": (lambda folder: shutil.rmtree(folder / "vae"), "vae: no config is here"),
+    "weights gone": (
+        lambda folder: (folder / "unet/diffusion_pytorch_model.safetensors").unlink(),
+        "unet: no safetensors weights are here",
+    ),
+    "weights cut off": (
+        lambda folder: cut(folder / "text_encoder/model.safetensors"),
+        r"text_encoder/model.safetensors: [\d,]+ bytes, wanted [\d,]+",
+    ),
+    "weights of noise": (
+        lambda folder: (folder / "text_encoder/model.safetensors").write_bytes(b"x" * 5000),
+        "text_encoder/model.safetensors: no safetensors",
+    ),
+    # without it transformers builds its class's largest model, at random
+    "a config gone": (
+        lambda folder: (folder / "text_encoder/config.json").unlink(),
+        "text_encoder: no config(.json)? is here",
+    ),
+    "a config cut off": (lambda folder: cut(folder / "unet/config.json"), "unet/config.json: "),
+    "a tokenizer broken": (
+        lambda folder: (folder / "tokenizer/tokenizer.json").write_text("{}"), "cannot be loaded: "
+    ),
+    "fewer weights than wanted": (
+        lambda folder: edit(folder / "unet/config.json", transformer_layers_per_block=2),
+        "unet has fewer weights than its config wants",
+    ),
+    "weights of other sizes": (
+        lambda folder: edit(folder / "unet/config.json", cross_attention_dim=32),
+        "cannot be loaded: .* shape",
+    ),
+}  # fmt: skip
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **changes}), encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_broken_folder_is_told_each_time_and_draws_once_it_is_mended(
+    copy: Path, folder: Path, name: str
+) -> None:
+    break_it, says = BREAKS[name]
+    engine = TextOnly(str(copy), **SD15)
+    break_it(copy)
+    for _ in range(2):
+        with pytest.raises(BadInput, match=says) as caught:
+            draw(engine)
+        assert "`pleinair models check`" in str(caught.value) and "\n" not in str(caught.value)
+    shutil.rmtree(copy)
+    shutil.copytree(folder, copy)
+    draw(engine)
+
+
+def test_a_lack_of_memory_while_loading_is_no_fault_of_the_folder() -> None:
+    lack = MemoryError("no more")
+    assert unloadable(Path("x"), lack) is lack
 
 
 def test_a_folder_is_named_by_its_bytes(copy: Path, folder: Path) -> None:
