@@ -9,14 +9,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from pleinair.app import checkup
+from pleinair.app.checkup import name_of
 from pleinair.app.engines import engine, engine_choices, index_folder, library_folder
 from pleinair.app.places import Places, places
 from pleinair.app.results import PARTS, installed
 from pleinair.app.runs import Runs
-from pleinair.app.settings import EngineChoice, Settings, load
-from pleinair.tools.registry import Kind
+from pleinair.app.settings import Settings, load
 from pleinair.tools.types import PleinairError
 
+FITTING = (
+    ("model files", checkup.files, "`pleinair models check` tells more, `pleinair models pull` fetches some"),
+    ("second encoder", checkup.second_encoder, "correct retrieval.second, or set another retrieval.method"),
+    ("retriever", checkup.retriever, "train one for this generator with `pleinair train retriever`"),
+    ("adaptor", checkup.adaptor, "train one with `pleinair train adaptor`, or set crossmodal.adaptor = ''"),
+)
 RESERVE = 2 * 2**30  # bytes
 
 
@@ -42,9 +49,7 @@ def examine(profile: str | None, overrides: Mapping[str, Any], *, mllm: bool = F
         return
     home = places(settings.paths.home)
     yield Finding("settings", True, f"profile {settings.profile}")
-    for kind, choice in engine_choices(settings).items():
-        remedy = f"choose another {kind}, or put the model where it looks for it"
-        yield tried(kind, partial(name_of, kind, choice), remedy)
+    yield from engines(settings)
     if mllm:
         yield tried("critic", lambda: judgement(settings), "choose a model that sees better")
     yield tried("library", lambda: library(settings, home), "pass --set library.folder=FOLDER")
@@ -53,12 +58,25 @@ def examine(profile: str | None, overrides: Mapping[str, Any], *, mllm: bool = F
     yield tried("free disk", lambda: room(home), "make room, or set PLEINAIR_HOME to another disk")
 
 
+def engines(settings: Settings) -> Iterator[Finding]:
+    """Look at the engines, and whether they fit each other; what the settings do not name is left out."""
+    for kind, choice in engine_choices(settings).items():
+        look = partial(name_of, kind, choice) if kind != "generator" else partial(checkup.generator, settings)
+        yield tried(kind, look, f"choose another {kind}, or put the model where it looks for it")
+    for what, look_at, remedy in FITTING:
+        finding = tried(what, partial(look_at, settings), remedy)
+        if finding.text:
+            yield finding
+
+
 def tried(what: str, look: Callable[[], str], remedy: str) -> Finding:
     """Look at one thing; what it says when it breaks is the finding."""
     try:
         return Finding(what, True, look())
     except (PleinairError, ImportError, OSError) as error:
         return Finding(what, False, str(error), remedy)
+    except Exception as error:  # a library's own fault, or ours; it must not hide the next finding
+        return Finding(what, False, f"{type(error).__name__}: {error}", remedy)
 
 
 def gpu() -> str:
@@ -74,14 +92,6 @@ def faiss_build() -> str:
 
     gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
     return f"{faiss.__version__}, {gpus} GPUs"
-
-
-def name_of(kind: Kind, choice: EngineChoice) -> str:
-    """Build an engine and give its own id, or its name; one on a server is greeted there."""
-    built = engine(kind, choice)
-    if greet := getattr(built, "greet", None):
-        return str(greet())
-    return str(getattr(getattr(built, "capabilities", built), "id", None) or choice.engine)
 
 
 def judgement(settings: Settings) -> str:

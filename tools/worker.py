@@ -61,6 +61,12 @@ class Worker:
         assert self._able is not None
         return self._able
 
+    def greet(self) -> str:
+        """Give the engine's id from its process, which is started if there is none; no weights are loaded."""
+        with self._lock:
+            self._alive()
+        return self.capabilities.id
+
     @property
     def pid(self) -> int | None:
         """Give the id of the process while there is one."""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 OPENAI = "https://api.openai.com/v1"
 MOST = 16  # input pictures that OpenAI takes
+GREETING = 10.0  # seconds for a server's list of models
+LISTED = 8  # models of it that are told
 
 
 @dataclass(eq=False)
@@ -105,6 +107,20 @@ class OpenAIImages:
         reply = self._ask(request, [png(image, number) for number, image in enumerate(files)], on_step)
         on_step(1, 1)
         return job.finish(decoded(reply, able.id))
+
+    def greet(self) -> str:
+        """Ask the server which models it has, which costs nothing; raises what a picture would."""
+        from openai import NotFoundError, OpenAIError
+
+        try:
+            names = [one.id for one in self._client().with_options(timeout=GREETING).models.list().data]
+        except NotFoundError:
+            names = []  # not every server has the list
+        except OpenAIError as error:
+            raise explain(error, self.model, self.base_url, self.key_variable) from error
+        others = ", ".join(sorted(names)[:LISTED]) + (" …" if len(names) > LISTED else "")
+        hint = f", which lists only {others}" if names and self.model not in names else ""
+        return f"{self.model} at {self.base_url}{hint}"
 
     def _ask(self, request: Request, files: Sequence[Any], on_step: OnStep) -> Any:
         ends = time.monotonic() + self.deadline

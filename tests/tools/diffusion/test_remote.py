@@ -21,7 +21,7 @@ from PIL import Image
 from pleinair.tools.diffusion.drawing import scaled
 from pleinair.tools.diffusion.remote import OpenAIImages
 from pleinair.tools.faults import BadReply, Filtered, Unavailable
-from pleinair.tools.types import BadInput, Cancelled, Picture, Repaint
+from pleinair.tools.types import BadInput, Cancelled, Picture, PleinairError, Repaint
 
 Answer = tuple[int, dict[str, Any], dict[str, str]]
 REPAINT = Repaint(
@@ -84,6 +84,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             state.asked.append((self.path, self.headers["Authorization"], body, self.headers))
+            self.answer()
+
+        def do_GET(self) -> None:
+            state.asked.append((self.path, self.headers["Authorization"], b"", self.headers))
+            self.answer()
+
+        def answer(self) -> None:
             status, reply, headers = state.answers.pop(0)
             self.send_response(status)
             for name, value in {"Content-Type": "application/json", **headers}.items():
@@ -101,6 +108,36 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         yield state
         http.shutdown()
         thread.join()
+
+
+def models(*names: str) -> Answer:
+    return 200, {"object": "list", "data": [{"id": name, "object": "model"} for name in names]}, {}
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (models("m", "other"), ""),
+        (models("other", "another"), ", which lists only another, other"),
+        (models(*"abcdefghij"), ", which lists only a, b, c, d, e, f, g, h …"),
+        (refusal(404), ""),
+    ],
+)
+def test_a_greeting_asks_for_no_picture(server: Server, answer: Answer, hint: str) -> None:
+    server.answers = [answer]
+    assert server.engine().greet() == f"m at {server.url}{hint}"
+    assert [path for path, *_ in server.asked] == ["/v1/models"]
+
+
+def test_a_greeting_tells_what_is_wrong(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.answers = [refusal(401)]
+    with pytest.raises(Unavailable, match="took no key from OPENAI_API_KEY"):
+        server.engine().greet()
+    with pytest.raises(PleinairError, match="cannot be reached: .* Is the server running"):
+        OpenAIImages("m", base_url="http://127.0.0.1:9/v1").greet()
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(Unavailable, match="set the environment variable OPENAI_API_KEY"):
+        OpenAIImages("m").greet()
 
 
 def test_text_alone_asks_for_a_generation(server: Server) -> None:
