@@ -37,6 +37,7 @@ $(STAMP): pyproject.toml requirements.lock requirements-$(FAISS).lock
 	touch $@
 
 demo: $(STAMP) ## draw a species the generator has never seen, and export its storyboard
+	$(BIN)/pleinair index
 	$(BIN)/pleinair draw "$(DEMO)" --seed $(DEMO_SEED) --out $(OUT) || [ $$? = 3 ]  # 3: stopped, best picture kept
 	$(BIN)/pleinair trace export last $(OUT)/storyboard.png
 	$(BIN)/pleinair trace export last $(OUT)/storyboard.html

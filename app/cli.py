@@ -120,7 +120,12 @@ def chosen(setting: list[str] | None, short: dict[str, Any]) -> dict[str, Any]:
 
 @app.command()
 def index(
-    folder: Annotated[str, typer.Argument(help="A folder of pictures, with or without a metadata.jsonl.")],
+    folder: Annotated[
+        str | None,
+        typer.Argument(
+            help="A folder of pictures, with or without a metadata.jsonl; the configured library if left out."
+        ),
+    ] = None,
     profile: Profile = None,
     setting: Setting = None,
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Suggest a floor, by the captions.")] = False,

@@ -9,7 +9,7 @@ from functools import cache
 from PIL import Image, ImageDraw, ImageFont
 
 from pleinair.app.gallery import Gallery, Shown
-from pleinair.app.story import Scene, Story, came_across, sent_part, why
+from pleinair.app.story import Scene, Story, sent_part, why
 from pleinair.tools.types import Hit, Row
 
 SCALE = 2  # for sharp text; all sizes below are before it
@@ -145,15 +145,14 @@ def references(sheet: Sheet, scene: Scene, gallery: Gallery, x: float, y: float)
         y = sheet.text(x + PAD, y, scene.painted, 12, INK, WIDTH - 2 * PAD) + 4
     if not used:
         y = sheet.text(x + PAD, y, "No references: drawn from the words alone.", 12, SOFT, WIDTH - 2 * PAD)
+    left, width = x + PAD + THUMB + 10, WIDTH - 2 * PAD - THUMB - 10
     for one in used:
         sheet.picture(x + PAD, y, gallery.stored(one.picture, one.crop), THUMB)
-        inner = sheet.text(x + PAD + THUMB + 10, y, one.concept, 13, INK, WIDTH - 2 * PAD - THUMB - 10)
+        inner = sheet.text(left, y, one.concept, 13, INK, width)
         score = f"score {one.hit.score:.2f}, {scene.rank(one.concept, one.hit)}"
-        inner = sheet.text(x + PAD + THUMB + 10, inner, score, 11, SOFT, WIDTH - 2 * PAD - THUMB - 10)
         rest = ", ".join(filter(None, (one.hit.license, sent_part(one))))
-        inner = sheet.text(x + PAD + THUMB + 10, inner, rest, 11, SOFT, WIDTH - 2 * PAD - THUMB - 10)
-        if share := came_across(scene.attempt, one):
-            inner = sheet.text(x + PAD + THUMB + 10, inner, f"came across: {share}", 11, SOFT)
+        for line in (score, rest):
+            inner = sheet.text(left, inner, line, 11, SOFT, width)
         y = max(y + THUMB, inner) + 8
     return not_picked(sheet, [hit for _, _, hit in scene.left][:7], gallery, x, y)
 

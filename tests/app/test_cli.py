@@ -126,6 +126,7 @@ def test_index_then_doctor(place: Path) -> None:
     done = call("index", str(place / "library"))
     assert done.exit_code == 0, done.output
     assert f"6 pictures of {place / 'library'} are indexed under hashes" in done.stdout
+    assert call("index").stdout == done.stdout  # the configured library is that folder
     done = call("doctor")
     assert done.exit_code == 0, done.output
     assert "6 pictures in" in done.stdout and "stripes" in done.stdout

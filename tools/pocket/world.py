@@ -212,7 +212,7 @@ def render(scene: Scene, size: int = SIZE) -> Image.Image:
     draw = ImageDraw.Draw(canvas)
     for subject in scene.subjects:
         for colour, points in _outlines(subject):
-            draw.polygon([(float(x), float(y)) for x, y in points * large], fill=COLOURS[colour])
+            draw.polygon((points * large).ravel().tolist(), fill=COLOURS[colour])
     return canvas.reduce(SUPERSAMPLING)
 
 
