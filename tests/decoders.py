@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 import time
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -68,12 +69,9 @@ def raise_foreign(data: bytes) -> Image.Image:
 
 def lie(data: bytes) -> Image.Image:
     """Send the given bytes in place of an answer."""
-    lines = [number for number in range(3, 64) if os.path.exists(f"/proc/self/fd/{number}")]
-    for number in lines:
-        try:
+    for number in range(3, 64):
+        with suppress(OSError):
             os.write(number, data)
-        except OSError:
-            continue
     time.sleep(600)
     return Image.new("RGB", (1, 1))
 

@@ -1,0 +1,23 @@
+"""The measurement of decoding runs; what it says depends on the machine."""
+
+import re
+from typing import Any
+
+import pytest
+
+from pleinair.evals import decoding
+from pleinair.tools.pictures import read_picture
+
+
+def test_it_tells_each_ratio_for_each_kind(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(decoding, "SIZES", ((64, 64, "PNG"), (256, 192, "JPEG")))
+    decoding.main(["--files", "2"])
+    told = capsys.readouterr().out
+    assert len(re.findall(r"apart / here = \d", told)) == 4
+    assert len(re.findall(r"cosine 1\.0\d+; its transform / ours = \d", told)) == 4
+
+
+def test_its_pictures_differ_and_have_structure() -> None:
+    one, other = (read_picture(decoding.photo(256, 192, "PNG", seed)) for seed in (0, 1))
+    assert one.size == (256, 192) and one.tobytes() != other.tobytes()
+    assert all(high - low > 120 for low, high in one.getextrema())  # type: ignore[misc]
