@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pleinair.agent import ledger
@@ -43,9 +44,10 @@ class WithGiven:
 
 
 def with_given(context: Context, given: Sequence[Reference]) -> Context:
-    """Give a context that knows the user's own pictures."""
-    pictures = {one.hit.id: one.picture for one in given}
-    return replace(context, retriever=WithGiven(context.retriever, context.store, pictures))
+    """Give a copy of a context that knows the user's own pictures; it may be another class of its form."""
+    pictures, own = {one.hit.id: one.picture for one in given}, copy(context)
+    object.__setattr__(own, "retriever", WithGiven(context.retriever, context.store, pictures))
+    return own
 
 
 def prepared(state: ReactState, repairs: Sequence[Repair], choices: Sequence[Choice]) -> ReactState:

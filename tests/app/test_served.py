@@ -51,6 +51,12 @@ def test_a_context_of_json_chooses_the_engines(place: Path, name: str) -> None:
     assert list((home().home / "served" / "pictures").rglob(f"{digest}.png"))
 
 
+def test_a_served_model_may_drive(place: Path) -> None:
+    context = {"settings": {"mllm.engine": "talker"}}
+    outcome = served("react").invoke({"prompt": "a velmora finch", "seed": 7}, context=context)["outcome"]
+    assert outcome["best"] is not None
+
+
 def test_a_context_that_is_wrong_is_bad_input(place: Path) -> None:
     with pytest.raises(BadInput, match=r"nonsense = 1 \(set in: --set\)"):
         served("direct").invoke({"prompt": "x"}, context={"settings": {"nonsense": 1}})
