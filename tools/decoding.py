@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import weakref
 from collections import deque
 from contextlib import suppress
@@ -65,7 +66,7 @@ class Late(Exception):
 
 
 class Decoder:
-    """Keep processes that decode: as many as there are callers at once, each started at its first use.
+    """Keep processes that decode, each started when it is needed: one a caller, at most one a processor.
 
     Args:
         opener: `module:function` that turns a file's bytes into an image; tests give worse ones.
@@ -83,14 +84,15 @@ class Decoder:
     ) -> None:
         self._arguments = (opener, str(seconds), str(memory))
         self._seconds, self._patience = seconds, patience
-        self._idle: deque[Child] = deque()
-        self._owner = os.getpid()
+        self._own()
 
     def read(self, source: str | Path | bytes) -> Image:
         """Decode one file; raise as `read_untrusted` does."""
         data = file_bytes(source)
+        if self._owner != os.getpid():  # a fork: those processes are the parent's
+            self._own()
         for _ in range(TRIES):
-            with suppress(Gone):
+            with suppress(Gone), self._slots:
                 return self._try(data)
         raise BadPicture("decoding it ends the decoder")
 
@@ -98,6 +100,11 @@ class Decoder:
         """End the idle processes."""
         while self._idle:
             self._idle.pop().close()
+
+    def _own(self) -> None:
+        self._owner = os.getpid()
+        self._idle: deque[Child] = deque()
+        self._slots = threading.BoundedSemaphore(os.cpu_count() or 1)
 
     def _try(self, data: bytes) -> Image:
         child = self._borrow()
@@ -117,8 +124,6 @@ class Decoder:
 
     def _borrow(self) -> Child:
         """Take an idle process that is still alive, or start one."""
-        if self._owner != os.getpid():  # a fork: those processes are the parent's
-            self._idle, self._owner = deque(), os.getpid()
         with suppress(IndexError):
             while True:
                 child = self._idle.pop()

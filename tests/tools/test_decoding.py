@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
 import sys
 import threading
 from collections import Counter
@@ -243,3 +244,43 @@ def test_an_interrupt_leaves_no_half_told_answer(monkeypatch: pytest.MonkeyPatch
     assert not child.alive
     assert decoder.read(GOOD["jpeg"]()).size == (48, 32)
     decoder.close()
+
+
+def test_no_more_processes_than_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    decoder, seen = Decoder(), list[int]()
+
+    def read() -> None:
+        decoder.read(EASY)
+        seen.append(len(decoder._idle))
+
+    threads = [threading.Thread(target=read) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 6 and max(seen) == 1
+    decoder.close()
+
+
+FORK = """
+import os, sys
+from pleinair.tools.decoding import Decoder
+decoder, data = Decoder(), sys.stdin.buffer.read()
+decoder.read(data)
+mine = decoder._idle[-1].process.pid
+if not (child := os.fork()):
+    try:
+        decoder.read(data)
+        os._exit(decoder._idle[-1].process.pid == mine)
+    finally:
+        os._exit(2)
+assert os.waitpid(child, 0)[1] == 0
+decoder.read(data)
+assert decoder._idle[-1].process.pid == mine
+"""
+
+
+def test_a_fork_has_processes_of_its_own() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORK]
+    subprocess.run(command, input=EASY, env=os.environ, check=True, timeout=120)
