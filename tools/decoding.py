@@ -21,8 +21,8 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from pleinair.tools.decoding_process import HEAD, LENGTH, READY, REASONS
-from pleinair.tools.pictures import MAX_PIXELS, MAX_SIDE, BadPicture, file_bytes
+from pleinair.tools.decoding_process import HEAD, LENGTH, READY, REASONS, believable
+from pleinair.tools.pictures import BadPicture, file_bytes
 from pleinair.tools.types import ModelFault
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class Child:
             raise Gone from None
         deadline = monotonic() + patience
         reason, width, height = HEAD.unpack(self._hear(HEAD.size, deadline))
-        if not _believable(reason, width, height):
+        if not believable(reason, width, height):
             raise Gone
         pixels = b"" if reason else self._hear(3 * width * height, deadline)
         self._decoded, self._busy = self._decoded + 1, False
@@ -231,13 +231,6 @@ def end(process: subprocess.Popen[bytes], line: socket.socket) -> None:
     line.close()
     process.kill()
     process.wait()
-
-
-def _believable(reason: int, width: int, height: int) -> bool:
-    """Tell whether a process that is still itself would say this."""
-    if reason:
-        return reason < len(REASONS)
-    return 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS
 
 
 def _image(width: int, height: int, pixels: bytes | bytearray) -> Image:

@@ -19,6 +19,8 @@ from typing import IO, TYPE_CHECKING
 from pleinair.tools.pictures import (
     COSTLY,
     DAMAGED,
+    MAX_PIXELS,
+    MAX_SIDE,
     NO_PIXELS,
     ODD_PIXELS,
     TOO_LARGE,
@@ -101,3 +103,10 @@ def rgb_strips(image: Image) -> Iterator[bytes]:
         strip = image if whole else image.crop((0, top, width, min(height, top + rows)))
         plain = strip.mode == "RGB" and not strip.has_transparency_data
         yield (strip if plain else to_rgb(strip)).tobytes()
+
+
+def believable(reason: int, width: int, height: int) -> bool:
+    """Tell whether a process that is still itself would say this; asked by the parent."""
+    if reason:
+        return reason < len(REASONS)
+    return 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS
