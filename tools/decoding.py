@@ -113,7 +113,7 @@ class Decoder:
         except Late:
             raise BadPicture(f"decoding it takes over {self._patience:g} s") from None
         except Gone:
-            if child.last_signal() == signal.SIGPROF:
+            if child.last_signal() == signal.SIGVTALRM:
                 raise BadPicture(f"decoding it takes over {self._seconds:g} s") from None
             raise
         finally:
