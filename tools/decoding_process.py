@@ -55,8 +55,8 @@ def serve(descriptor: str, opener: str, seconds: str, memory: str) -> None:
         give_up(int(memory))
         line.sendall(READY)
         while data := next_file(files):
-            # at its end the system kills this process; what the system itself takes, which is much where memory
-            # is short, does not count: that is for the parent's patience
+            # at its end the system kills this process; what the system itself takes, much where memory is
+            # short, does not count: that is for the parent's patience
             signal.setitimer(signal.ITIMER_VIRTUAL, float(seconds))
             answer(data, decode, line)
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
