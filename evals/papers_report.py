@@ -108,12 +108,12 @@ def from_realrag(found: Figures) -> Figures:
         key: {"all": {name: plain(one[key]) for name, one in found["similarity"].items()}}
         for key in found["similarity"]["base"]
     }
-    distance = {name: plain(value) for name, value in found["distance"].items()}
+    distance = {name: plain(100 * value) for name, value in found["distance"].items()}
     gained = {f"R@1, library {where}": every["all"] for where, every in found["recall_gains"].items()}
     return {
         "measures": {"right": {"all": {name: scored(one) for name, one in drawn.items()}}, **recalls}
         | likeness
-        | ({"Fréchet distance": {"all": distance}} if distance else {}),
+        | ({"Fréchet distance × 100": {"all": distance}} if distance else {}),
         "claims": [
             {
                 "claim": step.replace(" - ", " ≥ "),
