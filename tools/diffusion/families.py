@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pleinair.tools.diffusion.wording import SHOWS
 from pleinair.tools.types import BadInput
 
 
@@ -25,6 +26,7 @@ class Family:
         blank: the negative prompt sent where the request has none; None sends none.
         area: its argument for height × width; without it such a class draws at a size of its own.
         placeholder: what the prompt must hold for each reference, with `{}` for its number from 1.
+        wording: the sentence behind the prompt for each reference, with {number} and {concept}.
         plain: the class that draws without references from the same parts; empty where this one can.
         patch: side of a token in latent pixels; sides in pixels are multiples of it times the autoencoder's.
         text_tokens: of a prompt, as the class pads or cuts it when not told otherwise.
@@ -44,6 +46,7 @@ class Family:
     blank: str | None = None
     area: str = ""
     placeholder: str = ""
+    wording: str = ""
     plain: str = ""
     patch: int = 2
     text_tokens: int = 512
@@ -114,10 +117,12 @@ INPAINTING = {
 FLUX2 = 48.0
 
 IN_CONTEXT = {
-    "Flux2KleinPipeline": Family(slots=4, images="image", activations=FLUX2),
+    "Flux2KleinPipeline": Family(slots=4, images="image", wording=SHOWS, activations=FLUX2),
     # the references' keys and values are computed at the first step and used again at the others
-    "Flux2KleinKVPipeline": Family(slots=4, images="image", guidance="", also=("Flux2KleinPipeline",)),
-    "Flux2Pipeline": Family(slots=6, images="image", activations=FLUX2),
+    "Flux2KleinKVPipeline": Family(
+        slots=4, images="image", wording=SHOWS, guidance="", also=("Flux2KleinPipeline",)
+    ),
+    "Flux2Pipeline": Family(slots=6, images="image", wording=SHOWS, activations=FLUX2),
     # a list is a batch here, and nothing stitches it: one reference
     "FluxKontextPipeline": Family(
         slots=1,
@@ -131,6 +136,7 @@ IN_CONTEXT = {
     "QwenImageEditPlusPipeline": Family(
         slots=3,
         images="image",
+        wording=SHOWS,
         guidance="true_cfg_scale",
         negative_prompt=True,
         blank=" ",
@@ -139,7 +145,9 @@ IN_CONTEXT = {
     ),
     "OmniGenPipeline": Family(slots=3, images="input_images", placeholder="<img><|image_{}|></img>"),
     # it encodes references in bfloat16 whatever the autoencoder was loaded in
-    "ZImageOmniPipeline": Family(slots=4, images="image", negative_prompt=True, dtype="bfloat16"),
+    "ZImageOmniPipeline": Family(
+        slots=4, images="image", wording=SHOWS, negative_prompt=True, dtype="bfloat16"
+    ),
 }
 
 TEXT_ONLY = {

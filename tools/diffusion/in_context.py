@@ -8,7 +8,6 @@ A box that is painted anew has a class of its own, which `INPAINTING` names.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from pleinair.tools.diffusion.memory import Needs, choose, read_needs, room_on
 from pleinair.tools.diffusion.placement import find_dtype
 from pleinair.tools.diffusion.reference_plan import ReferencePlan, Size, Tokens, make_plan
 from pleinair.tools.diffusion.repaint import Job
+from pleinair.tools.diffusion.wording import checked, with_placeholders, with_sentences
 from pleinair.tools.types import BadInput, Request
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class InContext(DiffusersEngine):
         memory_limit: GiB that the model may take. Within it, and on CUDA within what is free, a lower rung is
             taken or references are made smaller before anything runs, or the picture is refused, by an
             estimate that only some families have; see `pleinair.tools.diffusion.memory`.
+        wording: the sentence that tells of each reference what it shows, with {number} and {concept}; the
+            family's own unless set, and none where it is empty.
     """
 
     engine: ClassVar[str] = "in_context"
@@ -55,6 +57,7 @@ class InContext(DiffusersEngine):
     text_encoder_out_layers: Sequence[int] = ()
     max_sequence: int | None = None
     memory_limit: float | None = None
+    wording: str | None = None
 
     def __post_init__(self) -> None:
         """Add the named arguments to the options, and check all."""
@@ -62,6 +65,7 @@ class InContext(DiffusersEngine):
             raise BadInput(f"generator.max_sequence = {self.max_sequence}: wanted at least 1, or none")
         if self.memory_limit is not None and not self.memory_limit > 0:
             raise BadInput(f"generator.memory_limit = {self.memory_limit}: wanted more than 0 GiB, or none")
+        checked(self.wording or "")
         self._needs: Needs | None = None
         self._fitting: int | None = None  # tokens that memory has room for, by the estimate
         named = {
@@ -76,12 +80,14 @@ class InContext(DiffusersEngine):
         return without_floor(open_pipeline(folder, self.pipeline, dtype, self.variant))
 
     def conditioning(self, pipeline: Any, request: Request, images: Sequence[Image]) -> dict[str, Any]:
-        """Give the scaled references, and the prompt with a placeholder for each where the class wants it."""
+        """Give the scaled references, and the prompt with what the family wants said of them."""
         family = self.family
-        prompt = request.prompt
+        prompt, names = request.prompt, [reference.concept for reference in request.references]
         if family.placeholder:
-            names = [reference.concept for reference in request.references]
             prompt = with_placeholders(prompt, names, len(images), family.placeholder)
+        else:
+            wording = family.wording if self.wording is None else self.wording
+            prompt = with_sentences(prompt, names, wording, first=2 if self._again(request) else 1)
         unit = pipeline.vae_scale_factor * family.patch
         inpainting = self.inpainting if request.repaint else None
         sizes = [image.size for image in images]
@@ -155,30 +161,6 @@ class InContext(DiffusersEngine):
 def least(*limits: int | None) -> int | None:
     """Give the lowest of some limits; None is none."""
     return min((limit for limit in limits if limit is not None), default=None)
-
-
-def with_placeholders(prompt: str, concepts: Sequence[str], count: int, placeholder: str) -> str:
-    """Give a prompt that has each reference's placeholder; one that names them all is left as it is.
-
-    Args:
-        prompt: with all placeholders, 1 to `count`, or with none.
-        concepts: what the references show, in their order; may be shorter than `count`.
-        count: references given.
-        placeholder: with `{}` for the number.
-
-    Raises:
-        BadInput: the prompt names other references than those given.
-    """
-    pattern = re.escape(placeholder).replace(re.escape("{}"), r"(\d+)")
-    named = {int(number) for number in re.findall(pattern, prompt)}
-    if named == set(range(1, count + 1)):  # without references: a prompt that names none
-        return prompt
-    if named:
-        raise BadInput(f"The prompt names references {sorted(named)}, but {count} are given: {prompt!r}.")
-    places = [placeholder.format(number) for number in range(1, count + 1)]
-    said = [f"{concept}: " for concept in concepts[:count]] + [""] * (count - len(concepts))
-    pairs = ", ".join(f"{what}{place}" for what, place in zip(said, places, strict=True))
-    return f"According to these images of {pairs}, generate {prompt}"
 
 
 def load(folder: Path, device: str) -> Any:

@@ -20,6 +20,7 @@ from pleinair.tools.decoding import read_untrusted
 from pleinair.tools.diffusion.drawing import scaled
 from pleinair.tools.diffusion.refusals import Passing, explain
 from pleinair.tools.diffusion.repaint import Size, mask_of, parted
+from pleinair.tools.diffusion.wording import SHOWS, checked, with_sentences
 from pleinair.tools.faults import BadReply, Unavailable
 from pleinair.tools.limits import check_request
 from pleinair.tools.types import BadInput, Box, Capabilities, OnStep, PleinairError, Request
@@ -46,6 +47,7 @@ class OpenAIImages:
         height: of the pictures in pixels, like `width`; what comes back may differ.
         diffusion: whether the server takes seed, steps, guidance and negative prompt (vLLM-Omni, SGLang).
         reference_size: longest side in pixels that a reference is scaled down to.
+        wording: the sentence that tells of each input picture what it shows, with {number} and {concept}.
         tries: of one picture, after 429, 5xx and lost connections.
         deadline: seconds for one picture with all its tries.
         options: further fields of the request, such as quality or response_format.
@@ -63,6 +65,7 @@ class OpenAIImages:
     guidance_scale: float = 1.0
     diffusion: bool = False
     reference_size: int = 1024
+    wording: str = SHOWS
     tries: int = 3
     deadline: float = 300.0
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -74,6 +77,7 @@ class OpenAIImages:
             raise BadInput(f"generator.base_url = {self.base_url!r}: wanted http://… or https://…")
         if not 0 <= self.slots <= MOST:
             raise BadInput(f"generator.slots = {self.slots}: wanted 0 to {MOST}")
+        checked(self.wording)
         self.capabilities = Capabilities(
             id=f"openai_images:{self.model}@{self.base_url}",
             slots=self.slots,
@@ -104,6 +108,9 @@ class OpenAIImages:
         check_request(request, able, len(images) - bool(request.repaint))
         job = parted(request, images)
         files = ([job.old] if job.old else []) + [scaled(one, self.reference_size) for one in job.images]
+        names = [one.concept for one in job.request.references]
+        prompt = with_sentences(request.prompt, names, self.wording, first=2 if job.old else 1)
+        request = request.model_copy(update={"prompt": prompt})
         reply = self._ask(request, [png(image, number) for number, image in enumerate(files)], on_step)
         on_step(1, 1)
         return job.finish(decoded(reply, able.id))

@@ -13,7 +13,8 @@ import tiny
 from drawing import REFERENCES, draw, make_request, stop_after
 from PIL import Image
 
-from pleinair.tools.diffusion.in_context import InContext, with_placeholders
+from pleinair.tools.diffusion.in_context import InContext
+from pleinair.tools.diffusion.wording import SHOWS, with_placeholders, with_sentences
 from pleinair.tools.types import BadInput, Cancelled
 
 TEXT = {"max_sequence_length": 24}
@@ -132,3 +133,17 @@ def test_a_prompt_that_names_other_references_is_refused() -> None:
 
 def test_without_references_the_prompt_is_sent_as_it_is() -> None:
     assert with_placeholders("a finch", [], 0, PLACE) == "a finch"
+
+
+def test_sentences_say_what_each_reference_shows() -> None:
+    two = ["finch", "coupe"]
+    said = with_sentences("a finch by a coupe", two, SHOWS)
+    assert said == "a finch by a coupe. Image 1 shows finch. Image 2 shows coupe."
+    assert with_sentences("Draw a finch!", ["finch"], SHOWS, first=2) == "Draw a finch! Image 2 shows finch."
+    assert with_sentences("a finch", [], SHOWS) == with_sentences("a finch", ["finch"], "") == "a finch"
+
+
+@pytest.mark.parametrize("sentence", ["Image {place} shows it.", "Image {} shows it.", "Image {number"])
+def test_a_sentence_that_cannot_be_filled_in_is_refused(sentence: str) -> None:
+    with pytest.raises(BadInput, match=r"generator\.wording = 'Image .*wanted a sentence with {number}"):
+        InContext("pocket/generator", wording=sentence)

@@ -152,10 +152,11 @@ def test_text_alone_asks_for_a_generation(server: Server) -> None:
 def test_references_ask_for_an_edit_with_all_of_them_in_order(server: Server) -> None:
     server.answers = [picture()]
     engine = server.engine(slots=2, reference_size=64)
-    engine.generate(make_request(), [RADIAL, LINEAR], carry_on)
+    asked = make_request(references=tuple(map(make_reference, ("finch", "coupe"))))
+    engine.generate(asked, [RADIAL, LINEAR], carry_on)
     assert server.asked[0][0] == "/v1/images/edits"
     sent = server.sent()
-    assert sent["prompt"] == ["a finch"]
+    assert sent["prompt"] == ["a finch. Image 1 shows finch. Image 2 shows coupe."]
     first, second = sent["image[]"]
     assert first.tobytes() == scaled(RADIAL, 64).tobytes()
     assert second.tobytes() == scaled(LINEAR, 64).tobytes()
@@ -170,6 +171,7 @@ def test_a_box_asks_for_an_edit_with_a_mask_and_keeps_what_is_outside(server: Se
     drawn = np.asarray(engine.generate(asked, [RADIAL, LINEAR, old], carry_on))
     sent = server.sent()
     assert server.asked[0][0] == "/v1/images/edits"
+    assert sent["prompt"] == ["a finch. Image 2 shows finch."]
     first, second = sent["image[]"]
     assert first.tobytes() == old.tobytes()
     assert second.tobytes() == LINEAR.tobytes()  # the other's picture is what is kept
