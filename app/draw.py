@@ -7,18 +7,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pleinair.app.given import keep_given, read_given
-from pleinair.app.order import chosen_seed, new_order
 from pleinair.app.output import OnPreview
 from pleinair.app.places import Places, places
-from pleinair.app.record import Event
-from pleinair.app.runs import OPEN, Busy, Finished, Run, Runs
+from pleinair.app.run.given import keep_given, read_given
+from pleinair.app.run.order import chosen_seed, new_order
+from pleinair.app.run.record import Event
+from pleinair.app.run.table import OPEN, Busy, Finished, Run, Runs
 from pleinair.app.settings import load
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
-    from pleinair.app.quote import Quote
-    from pleinair.app.results import Result
+    from pleinair.app.checks.quote import Quote
+    from pleinair.app.run.results import Result
 
 OnEvent = Callable[[Event], None]
 LIST = "`pleinair runs list` shows them"
@@ -91,7 +91,7 @@ def estimate(
     pictures: Sequence[str | Path] = (),
 ) -> Quote:
     """Check a request as `submit` does and tell what it would take; builds no engine and writes nothing."""
-    from pleinair.app.quote import quote
+    from pleinair.app.checks.quote import quote
 
     order = new_order(prompt, graph, seed, load(profile, overrides), out, strip_metadata=False)
     read_given(pictures, graph)
@@ -106,8 +106,8 @@ def finish(
     reopen: bool = False,
 ) -> Result:
     """Work on a run until it ends; one that has ended is only read. Raises `Busy`."""
-    from pleinair.app.perform import perform
-    from pleinair.app.results import result_of
+    from pleinair.app.run.perform import perform
+    from pleinair.app.run.results import result_of
 
     runs = run_table()
     if run.status in OPEN or (reopen and run.status == "failed"):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pleinair.agent.calls import Pin
 from pleinair.app.draw import find, home, run_table
 from pleinair.app.draw import finish as work_on
-from pleinair.app.given import keep_given
-from pleinair.app.order import Thread, chosen_seed, new_order
+from pleinair.app.run.given import keep_given
+from pleinair.app.run.order import Thread, chosen_seed, new_order
 from pleinair.app.settings import load
 from pleinair.app.thread import is_talk, state_of
 from pleinair.tools.types import BadInput, Budget, Hit, Picture, Reference
@@ -19,9 +19,9 @@ from pleinair.tools.types import BadInput, Budget, Hit, Picture, Reference
 if TYPE_CHECKING:
     from pleinair.agent.react_state import ReactState
     from pleinair.app.output import OnPreview
-    from pleinair.app.record import Event
-    from pleinair.app.results import Result
-    from pleinair.app.runs import Run
+    from pleinair.app.run.record import Event
+    from pleinair.app.run.results import Result
+    from pleinair.app.run.table import Run
 
 GRAPH = "react"
 

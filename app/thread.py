@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pleinair.app.order import read_order
 from pleinair.app.places import Places
-from pleinair.app.work import Work
+from pleinair.app.run.order import read_order
+from pleinair.app.run.work import Work
 from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.types import Picture
 
 if TYPE_CHECKING:
     from pleinair.agent.react_state import ReactState
-    from pleinair.app.runs import Run
+    from pleinair.app.run.table import Run
 
 
 def carried(work: Work) -> dict[str, Any]:
@@ -48,8 +48,8 @@ def adopt(pictures: Sequence[Picture], past: ArtifactStore, store: ArtifactStore
 def state_of(run_id: str, places: Places) -> ReactState | None:
     """Read what a run remembers; None where it never began."""
     from pleinair.agent.react_state import ReactState
-    from pleinair.app.checkpoints import open_saver
-    from pleinair.app.graft import thread
+    from pleinair.app.run.checkpoints import open_saver
+    from pleinair.app.run.graft import thread
 
     path = places.run(run_id) / "checkpoints.sqlite"
     if not path.exists():

@@ -21,7 +21,7 @@ from pleinair.tools.pocket.world import species_named
 PAGES = ("README.md", "CONTRIBUTING.md")
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 TARGETS = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE))
-MAIN = "from pleinair.app.cli import main; main()"
+MAIN = "from pleinair.app.cli.main import main; main()"
 
 
 def blocks(language: str) -> list[str]:

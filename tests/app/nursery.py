@@ -16,16 +16,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pleinair.app.perform
-import pleinair.app.results
+import pleinair.app.run.perform
+import pleinair.app.run.results
 import pleinair.tools.retrieval.index
 from pleinair.agent import nodes
-from pleinair.app.checkpoints import PLAIN
 from pleinair.app.draw import finish, home, resume, run_table, submit
-from pleinair.app.record import Event, read
+from pleinair.app.run.checkpoints import PLAIN
+from pleinair.app.run.record import Event, read
 from pleinair.graphs import pleinair as loop
 
-LOADED = (pleinair.app.perform, pleinair.app.results, pleinair.tools.retrieval.index, nodes, PLAIN, loop)
+LOADED = (
+    pleinair.app.run.perform,
+    pleinair.app.run.results,
+    pleinair.tools.retrieval.index,
+    nodes,
+    PLAIN,
+    loop,
+)
 Action = Callable[[], object]
 
 

@@ -14,15 +14,15 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from pleinair.app.cli import app
-from pleinair.app.cli_chat import talk
+from pleinair.app.cli.chat import talk
+from pleinair.app.cli.main import app
 from pleinair.app.draw import home, resume, run_table
-from pleinair.app.record import read
-from pleinair.app.replay import redraw
-from pleinair.app.results import result_of
-from pleinair.app.runs import Run
+from pleinair.app.run.record import read
+from pleinair.app.run.results import result_of
+from pleinair.app.run.table import Run
 from pleinair.app.session import Session
 from pleinair.app.thread import state_of
+from pleinair.app.trace.replay import redraw
 from pleinair.tools.types import BadInput
 
 PROMPT = "a telma wren beside a velmora finch"
@@ -259,7 +259,7 @@ def test_the_command_takes_lines_that_are_piped_in() -> None:
 
 
 def test_ctrl_c_stops_the_run_and_not_the_program(talker: Path) -> None:
-    command = [sys.executable, "-m", "pleinair.app.cli", "chat", "--set", "mllm.satisfied=false"]
+    command = [sys.executable, "-m", "pleinair.app.cli.main", "chat", "--set", "mllm.satisfied=false"]
     slow = ["--set", "mllm.pause=0.3", "--set", "budget.attempts=40"]
     with subprocess.Popen(
         [*command, *slow],

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from pleinair.app.cli import app
+from pleinair.app.cli.main import app
 from pleinair.app.draw import run_table, submit
 
 HEAVY = (
@@ -189,7 +189,7 @@ def test_the_help_of_draw_tells_the_codes() -> None:
 
 
 def test_starting_is_light() -> None:
-    code = f"import sys, pleinair.app.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
+    code = f"import sys, pleinair.app.cli.main; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=True
     )
@@ -203,7 +203,7 @@ def test_the_installed_command_and_its_version() -> None:
 
 
 def test_interrupting_a_real_process_keeps_the_best_picture(place: Path) -> None:
-    command = [sys.executable, "-m", "pleinair.app.cli", "draw", "two things", "--json"]
+    command = [sys.executable, "-m", "pleinair.app.cli.main", "draw", "two things", "--json"]
     slow = ["--set", "generator.pause=0.3", "--set", "mllm.satisfied=false", "--max-attempts", "50"]
     with subprocess.Popen(
         [*command, *slow], env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -11,16 +11,16 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pleinair.app.cli import app
-from pleinair.app.difference import differ
+from pleinair.app.cli.main import app
 from pleinair.app.draw import draw, find, home
 from pleinair.app.engines import library_folder
-from pleinair.app.fork import fork
 from pleinair.app.places import places
-from pleinair.app.replay import redraw, replay
-from pleinair.app.results import Result
+from pleinair.app.run.results import Result
 from pleinair.app.settings import load
-from pleinair.app.trace import export
+from pleinair.app.trace.difference import differ
+from pleinair.app.trace.export import export
+from pleinair.app.trace.fork import fork
+from pleinair.app.trace.replay import redraw, replay
 from pleinair.tools.crops import CropOptions
 from pleinair.tools.pocket.library import FORMAT
 from pleinair.tools.types import BadInput

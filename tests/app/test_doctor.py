@@ -15,8 +15,8 @@ import quick
 import tiny
 from typer.testing import CliRunner
 
-from pleinair.app.cli import app
-from pleinair.app.doctor import Finding, examine
+from pleinair.app.checks.doctor import Finding, examine
+from pleinair.app.cli.main import app
 from pleinair.app.draw import draw
 from pleinair.app.engines import chosen_generator
 from pleinair.app.settings import load

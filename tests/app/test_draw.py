@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from pleinair.app.draw import cancel, draw, finish, home, resume, run_table, submit
-from pleinair.app.record import Event, read
-from pleinair.app.results import Result
-from pleinair.app.runs import Busy, LeaseLost, Runs
+from pleinair.app.run.record import Event, read
+from pleinair.app.run.results import Result
+from pleinair.app.run.table import Busy, LeaseLost, Runs
 from pleinair.tools.disk import DiskFull
 from pleinair.tools.types import BadInput
 
@@ -248,7 +248,7 @@ def test_a_full_disk_is_a_failure_that_can_be_resumed(place: Path, monkeypatch: 
         raise DiskFull("No room left.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pleinair.app.results.write_whole", full)
+        patch.setattr("pleinair.app.run.results.write_whole", full)
         result = draw(PROMPT, seed=7)
     assert (result.outcome.ending, result.outcome.reason) == ("failed", "No room left.")
     pictures = effects(place, "picture")
@@ -290,7 +290,7 @@ def test_the_log_tells_the_run_and_holds_no_pixels(place: Path) -> None:
 
 def test_the_checkpoints_are_small_and_plain(place: Path) -> None:
     result = draw(PROMPT, seed=7, overrides=NEVER | {"budget.attempts": 4})
-    from pleinair.app.checkpoints import open_saver
+    from pleinair.app.run.checkpoints import open_saver
 
     with open_saver(home().run(result.run_id) / "checkpoints.sqlite", lambda: None) as saver:
         sizes = [len(row[0]) for row in saver.conn.execute("SELECT checkpoint FROM checkpoints")]

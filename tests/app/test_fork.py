@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pleinair.app.cli import app
+from pleinair.app.cli.main import app
 from pleinair.app.draw import draw, find, finish, home, run_table, submit
-from pleinair.app.fork import fork, submit_fork
-from pleinair.app.order import read_order
-from pleinair.app.record import Event, read
-from pleinair.app.results import Result
-from pleinair.app.steps import Step, find_step, steps_of
+from pleinair.app.run.order import read_order
+from pleinair.app.run.record import Event, read
+from pleinair.app.run.results import Result
+from pleinair.app.trace.fork import fork, submit_fork
+from pleinair.app.trace.steps import Step, find_step, steps_of
 from pleinair.tools.types import Attempt, BadInput
 
 PROMPT = "two things"
@@ -186,7 +186,7 @@ def test_a_fork_that_was_cut_short_is_resumed(parent: Result, place: Path, count
 def test_a_crash_while_the_history_is_copied_repeats_nothing(
     parent: Result, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pleinair.app import graft
+    from pleinair.app.run import graft
 
     keep, kept = graft.keep, list[str]()
 

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from pleinair.app.draw import draw, finish, home, run_table, submit
-from pleinair.app.fork import fork
-from pleinair.app.given import MOST, takes_pictures
-from pleinair.app.record import Event
-from pleinair.app.replay import redraw
-from pleinair.app.results import Result
-from pleinair.app.runs import LeaseLost
+from pleinair.app.run.given import MOST, takes_pictures
+from pleinair.app.run.record import Event
+from pleinair.app.run.results import Result
+from pleinair.app.run.table import LeaseLost
+from pleinair.app.trace.fork import fork
+from pleinair.app.trace.replay import redraw
 from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.types import Attempt, BadInput
 
@@ -149,7 +149,7 @@ def test_the_field_of_the_input_decides() -> None:
 def test_the_command_line_takes_several(mine: Path) -> None:
     from typer.testing import CliRunner
 
-    from pleinair.app.cli import app
+    from pleinair.app.cli.main import app
 
     words = ["draw", PROMPT, "--graph", "imagerag", "--picture", str(mine), "--picture", str(mine)]
     done = CliRunner().invoke(app, words)

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pleinair.app.cli import app
+from pleinair.app.cli.main import app
 from pleinair.app.draw import draw, find, home
-from pleinair.app.results import Result
+from pleinair.app.run.results import Result
 from pleinair.app.settings import load
-from pleinair.app.trace import export
+from pleinair.app.trace.export import export
 from pleinair.tools.types import BadInput, Leak
 
 

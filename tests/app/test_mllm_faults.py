@@ -11,8 +11,8 @@ from faults import Act, FaultServer, error, playing, reply, says
 from PIL import Image
 
 from pleinair.app.draw import draw, home
-from pleinair.app.record import read
-from pleinair.app.results import Result
+from pleinair.app.run.record import read
+from pleinair.app.run.results import Result
 
 KEY = "sk-secret-0123456789"
 LISTED = says(json.dumps(decomposition("first", "second")))

@@ -16,11 +16,11 @@ import pytest
 from huggingface_hub import constants
 from typer.testing import CliRunner, Result
 
-from pleinair.app.cli import app
-from pleinair.app.models import Piece, faults, in_words, pieces
+from pleinair.app.checks.models import Piece, faults, in_words, pieces
+from pleinair.app.cli.main import app
 from pleinair.app.settings import Settings, load, profiles
 
-MAIN = "from pleinair.app.cli import main; main()"
+MAIN = "from pleinair.app.cli.main import main; main()"
 COMMIT = "c0ffee" + "0" * 34
 OWNER, OTHER = "tests/tiny", "tests/adapter"
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"

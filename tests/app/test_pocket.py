@@ -7,7 +7,7 @@ import pytest
 
 from pleinair.app.draw import draw, home, run_table
 from pleinair.app.settings import PACKAGED, read_profile
-from pleinair.app.trace import export
+from pleinair.app.trace.export import export
 from pleinair.tools.weights import SHIPPED
 
 PARTS = ("generator", "encoder", "eyes")

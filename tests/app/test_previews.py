@@ -10,7 +10,7 @@ import quick
 from PIL import Image
 
 from pleinair.app.draw import draw
-from pleinair.app.record import Event
+from pleinair.app.run.record import Event
 
 STEPS = 3  # of the quick generator
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from pleinair.app.cli import app
+from pleinair.app.checks.past import Spent, past
+from pleinair.app.checks.quote import HERE, Quote, Range
+from pleinair.app.cli.main import app
 from pleinair.app.draw import draw, estimate, home, run_table
-from pleinair.app.order import new_order
-from pleinair.app.past import Spent, past
-from pleinair.app.quote import HERE, Quote, Range
+from pleinair.app.run.order import new_order
 from pleinair.app.settings import load, profiles
 from pleinair.tools import registry
 from pleinair.tools.types import BadInput
@@ -194,7 +194,7 @@ def with_log(model: str) -> dict[str, Any]:
 
 def test_money_is_told_by_the_price_table(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = with_log("gpt-4.1-mini")
-    monkeypatch.setattr("pleinair.app.past.alike", lambda run, order: True)  # but for the generator
+    monkeypatch.setattr("pleinair.app.checks.past.alike", lambda run, order: True)  # but for the generator
     monkeypatch.setenv("PLEINAIR_GENERATOR__ENGINE", "in_context")
     quote = told(**overrides)
     assert quote.tokens.low and quote.tokens.high

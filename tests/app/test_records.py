@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from pleinair.app.draw import draw, home
-from pleinair.app.replay import redraw
-from pleinair.app.results import Result
+from pleinair.app.run.results import Result
+from pleinair.app.trace.replay import redraw
 from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.pocket.world import SPECIES
 from pleinair.tools.types import Attempt

@@ -7,14 +7,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pleinair.app.cli import app
-from pleinair.app.difference import differ
+from pleinair.app.cli.main import app
 from pleinair.app.draw import draw, find, finish, home, resume, submit
-from pleinair.app.fork import fork
-from pleinair.app.record import Event
-from pleinair.app.replay import redraw, replay
-from pleinair.app.results import Result
-from pleinair.app.trace import export
+from pleinair.app.run.record import Event
+from pleinair.app.run.results import Result
+from pleinair.app.trace.difference import differ
+from pleinair.app.trace.export import export
+from pleinair.app.trace.fork import fork
+from pleinair.app.trace.replay import redraw, replay
 from pleinair.tools.types import Attempt
 
 PROMPT = "two things"

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pleinair.app.cli import app
+from pleinair.app.cli.main import app
 from pleinair.app.draw import draw, home, submit
-from pleinair.app.fork import fork
-from pleinair.app.replay import redraw, replay
-from pleinair.app.results import Result
+from pleinair.app.run.results import Result
+from pleinair.app.trace.fork import fork
+from pleinair.app.trace.replay import redraw, replay
 from pleinair.tools.artifacts import BadArtifact
 from pleinair.tools.types import BadInput
 from pleinair.tools.weights import SHIPPED

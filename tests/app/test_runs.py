@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from contenders import DONE, contend
 
-from pleinair.app import runs as table
-from pleinair.app.lease import Lease
-from pleinair.app.owner import Owner, new_owner
-from pleinair.app.runs import SCHEMA, Busy, Finished, LeaseLost, Runs
+from pleinair.app.run import table
+from pleinair.app.run.lease import Lease
+from pleinair.app.run.owner import Owner, new_owner
+from pleinair.app.run.table import SCHEMA, Busy, Finished, LeaseLost, Runs
 from pleinair.tools.types import BadInput, Cancelled, Outcome, PleinairError
 
 
@@ -125,7 +125,7 @@ def test_only_a_failed_run_is_opened_again_and_only_on_demand(runs: Runs) -> Non
 
 def test_a_lease_renews_itself(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     run = runs.add("{}", 1)
-    monkeypatch.setattr("pleinair.app.lease.LEASE_SECONDS", 0.06)
+    monkeypatch.setattr("pleinair.app.run.lease.LEASE_SECONDS", 0.06)
     with Lease(runs, run.id):
         before = runs.get(run.id).lease_until
         time.sleep(0.1)
@@ -193,7 +193,7 @@ def test_a_beat_that_fails_is_made_up_for_by_the_next(runs: Runs, monkeypatch: p
             raise PleinairError("database is locked")
         renew(run_id, fence)
 
-    monkeypatch.setattr("pleinair.app.lease.LEASE_SECONDS", 0.06)
+    monkeypatch.setattr("pleinair.app.run.lease.LEASE_SECONDS", 0.06)
     monkeypatch.setattr(runs, "renew", shaky)
     with Lease(runs, run.id):
         time.sleep(0.1)

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from pleinair.app.cli.show import Show, half_blocks, row_line
 from pleinair.app.draw import finish, submit
 from pleinair.app.printable import printable
-from pleinair.app.record import Event, Kind
-from pleinair.app.show import Show, half_blocks, row_line
+from pleinair.app.run.record import Event, Kind
 from pleinair.tools.types import Row
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from pleinair.app.cli import app
+from pleinair.app.cli.main import app
 from pleinair.app.draw import find, resume, run_table
-from pleinair.app.fork import fork
-from pleinair.app.replay import replay
-from pleinair.app.runs import Run
+from pleinair.app.run.table import Run
+from pleinair.app.trace.fork import fork
+from pleinair.app.trace.replay import replay
 
 HOMES = sorted(Path(__file__).with_name("data").glob("home-*.zip"))
 THERE = "/tmp/stored"

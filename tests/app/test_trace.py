@@ -9,13 +9,13 @@ from pages import HARMLESS, Page
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from pleinair.app.cli import app
-from pleinair.app.difference import differ
+from pleinair.app.cli.main import app
 from pleinair.app.draw import draw, find, finish, home, run_table, submit
-from pleinair.app.fork import fork
-from pleinair.app.record import Event
-from pleinair.app.runs import Run
-from pleinair.app.trace import export
+from pleinair.app.run.record import Event
+from pleinair.app.run.table import Run
+from pleinair.app.trace.difference import differ
+from pleinair.app.trace.export import export
+from pleinair.app.trace.fork import fork
 from pleinair.tools.types import BadInput
 
 PROMPT = 'two things <script>alert("1")</script> & more'

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from pleinair.app.cli import app
+from pleinair.app.cli.main import app
 from pleinair.app.settings import load
 from pleinair.app.train_retriever import find_pairs
 from pleinair.tools.retrieval.library import Library

@@ -8,7 +8,7 @@ from PIL import Image
 
 from pleinair.app.draw import draw
 from pleinair.app.engines import chosen_generator
-from pleinair.app.results import Result
+from pleinair.app.run.results import Result
 from pleinair.app.settings import load, profiles
 from pleinair.tools.types import BadInput, Generator
 from pleinair.tools.worker import Worker

@@ -20,7 +20,7 @@ from pleinair.agent.context import Context
 from pleinair.agent.mllm.pocket import PocketChat
 from pleinair.agent.react_state import ReactState
 from pleinair.agent.state import Output, changed
-from pleinair.app.perform import STEPS
+from pleinair.app.run.perform import STEPS
 from pleinair.graphs import pleinair
 from pleinair.graphs.react import builder, graph
 from pleinair.tools.faults import CutOff, Filtered

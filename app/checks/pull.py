@@ -1,0 +1,77 @@
+"""Bring a model's files from the hub: sizes and licence are told first; only what is opened comes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pleinair.app.checks.models import Piece, in_words
+from pleinair.app.trace.story import counted
+from pleinair.tools.diffusion.loading import INDEX, first_line
+from pleinair.tools.types import PleinairError
+
+OFFLINE = "HF_HUB_OFFLINE is set, or local_files_only: nothing is asked of the hub and nothing downloaded"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Say what a model lacks."""
+
+    piece: Piece
+    patterns: tuple[str, ...]
+    ignore: tuple[str, ...]
+    files: dict[str, int]  # name → bytes
+    licence: str
+
+    @property
+    def size(self) -> int:
+        """Count the bytes to be downloaded."""
+        return sum(self.files.values())
+
+    @property
+    def text(self) -> str:
+        """Tell it in a line."""
+        what = f"{counted(len(self.files), 'file')}, {in_words(self.size)}" if self.files else "all here"
+        return (
+            f"{self.piece.role}: {self.piece.model} at {self.piece.revision}, licence {self.licence}: {what}"
+        )
+
+
+def wanted(piece: Piece) -> Wanted:
+    """Ask the hub what a model lacks; of a pipeline its index, a few kilobytes, is fetched for that.
+
+    Raises:
+        BadInput: no commit is set, or the pipeline is of another class.
+        PleinairError: offline, or the hub does not have it.
+    """
+    source = piece.source()
+    require_online(source.local_files_only)
+    index = source.fetch((INDEX,)) if piece.kind == "pipeline" else Path()
+    patterns, ignore = piece.files(index)
+    return Wanted(piece, patterns, ignore, source.lacks(patterns, ignore), licence(piece))
+
+
+def require_online(local_files_only: bool) -> None:
+    """Refuse where the user wants no connection."""
+    from huggingface_hub import constants
+
+    if local_files_only or constants.is_offline_mode():
+        raise PleinairError(OFFLINE)
+
+
+def licence(piece: Piece) -> str:
+    """Ask the hub for a model's licence."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        card = HfApi().model_info(piece.model, revision=piece.revision).card_data
+    except (HfHubHTTPError, OSError) as error:
+        raise PleinairError(f"{piece.model}: {first_line(error)}") from error
+    named = (card.get("license_name") or card.get("license")) if card else None
+    return str(named or piece.licence or "not named on its page")
+
+
+def fetch(plan: Wanted) -> Path:
+    """Download what is missing, with the hub's own bars of progress, and give the folder."""
+    return plan.piece.source().fetch(plan.patterns, plan.ignore)

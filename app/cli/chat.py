@@ -1,0 +1,229 @@
+"""`pleinair chat`: say what you want to see, and then what should be otherwise."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pleinair.app.printable import printable
+from pleinair.app.run.ending import explained
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pleinair.app.session import Found, Session
+
+HELP = """\
+Say what you want to see, then what should be otherwise: "now make it night", "not that bird".
+/refs                  list the pictures found for each concept
+/veto N                never use a picture of the list; again: allow it
+/pin N                 always show its concept by this picture; again: let it go
+/approve               pin what the last picture was drawn from
+/give FILE CONCEPT     show a concept by a picture of yours
+/fork N                go on from request N, as if nothing had been said after it
+/budget [KEY=VALUE …]  show or set the limits of a request: attempts, images, mllm_calls, tokens, usd, seconds
+/help                  show this
+/quit                  leave; Ctrl-D does too. Ctrl-C stops a drawing at its next step"""
+PROMPT = "› "
+
+Read = Callable[[str], str]  # asks for a line; raises EOFError at the end, KeyboardInterrupt on Ctrl-C
+Say = Callable[[str], None]
+
+
+def chat(
+    profile: Annotated[str | None, typer.Option(help="The engines to use; `pocket` needs nothing.")] = None,
+    library: Annotated[str | None, typer.Option(help="The folder of pictures to look into.")] = None,
+    out: Annotated[str | None, typer.Option(help="The folder for results; ./pleinair-out if unset.")] = None,
+    after: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with the talk of a run.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key.")
+    ] = None,
+) -> None:
+    """Draw in a talk: each line is a request, and each goes on from the one before. /help lists commands."""
+    from pleinair.app.session import Session
+    from pleinair.app.settings import assignments, load
+
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the model libraries would run through our lines
+    with explained():
+        chosen = assignments(setting or []) | ({"library.folder": library} if library else {})
+        load(profile, chosen)
+        session = Session(profile=profile, out=out, overrides=chosen)
+        if after:
+            session.go_on_from(after)
+    from rich.console import Console
+
+    talk(session, line_reader(), Console(highlight=False))
+
+
+def line_reader() -> Read:
+    """Read lines from the terminal with a history that is kept, or as they are piped in."""
+    if not sys.stdin.isatty():
+        return piped_line
+    try:
+        import readline
+    except ImportError:  # not on every platform
+        return input
+    history = history_file()
+    if history.exists():
+        readline.read_history_file(history)
+    readline.set_history_length(1000)
+
+    def read(prompt: str) -> str:
+        line = input(prompt)
+        history.parent.mkdir(parents=True, exist_ok=True)
+        readline.write_history_file(history)
+        return line
+
+    return read
+
+
+def piped_line(prompt: str) -> str:
+    """Read a line without a prompt that nobody sees."""
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line
+
+
+def history_file() -> Path:
+    """Name the file of what was said, in the user's own folder."""
+    from pleinair.app.draw import home
+
+    return home().home / "chat-history"
+
+
+def talk(session: Session, read: Read, console: Console) -> None:
+    """Take lines until the user leaves; no request and no command ends the program."""
+    from pleinair.tools.types import PleinairError
+
+    say: Say = lambda text: console.print(text, markup=False, soft_wrap=True)  # noqa: E731
+    say("What do you want to see? /help lists commands.")
+    while True:
+        try:
+            line = read(PROMPT).strip()
+            if line == "/quit":
+                return
+            answer(line, session, console, say)
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            say("\n/quit leaves.")
+        except PleinairError as fault:
+            say(f"pleinair: {printable(str(fault))}")
+
+
+def answer(line: str, session: Session, console: Console, say: Say) -> None:
+    """Do what one line asks for."""
+    from pleinair.tools.types import BadInput
+
+    if not line:
+        return
+    if not line.startswith("/"):
+        draw(line, session, console, say)
+        return
+    name, _, rest = line[1:].partition(" ")
+    if name not in COMMANDS:
+        raise BadInput(
+            f"/{name}: no such command; there are: {', '.join('/' + one for one in COMMANDS)}, /quit"
+        )
+    say(COMMANDS[name](session, rest.strip()))
+
+
+def draw(prompt: str, session: Session, console: Console, say: Say) -> None:
+    """Draw one request in sight of the user, who may stop it."""
+    from pleinair.app.cli.show import Show
+    from pleinair.app.cli.watch import stopping_on_interrupt
+
+    run = session.submit(prompt)
+    with stopping_on_interrupt(run.id), Show(run, console) as show:
+        result = session.finish(run, show.event, show.on_preview)
+    if result.picture:
+        say(str(result.picture))
+
+
+def refs(session: Session, rest: str) -> str:
+    """List what was found."""
+    lines = [f"{number:>3}  {described(one)}" for number, one in enumerate(session.found(), 1)]
+    return "\n".join(lines) or "Nothing was looked up yet."
+
+
+def described(one: Found) -> str:
+    """Say what a picture is and what becomes of it."""
+    marks = f"  [{', '.join(one.marks)}]" if one.marks else ""
+    return printable(f"{one.concept}: {one.hit.id} {one.hit.score:.2f} {one.hit.caption[:60]}") + marks
+
+
+def veto(session: Session, rest: str) -> str:
+    """Forbid or allow."""
+    one = session.veto(number(rest))
+    return f"{printable(one.hit.id)} is {'not used any more' if one.hit.id in session.vetoes else 'allowed'}."
+
+
+def pin(session: Session, rest: str) -> str:
+    """Pin or let go."""
+    one = session.pin(number(rest))
+    held = session.pins.get(one.concept) == one.hit
+    return (
+        f"{printable(one.concept)} is {'shown by' if held else 'no longer bound to'} {printable(one.hit.id)}."
+    )
+
+
+def approve(session: Session, rest: str) -> str:
+    """Pin all that was used."""
+    lines = [f"{one.concept} is shown by {one.hit.id}." for one in session.approve()]
+    return "\n".join(map(printable, lines)) or "The last picture was drawn without references."
+
+
+def give(session: Session, rest: str) -> str:
+    """Keep a picture of the user's."""
+    from pleinair.tools.types import BadInput
+
+    try:
+        words = shlex.split(rest)
+    except ValueError as fault:
+        raise BadInput(f"/give: {fault}") from fault
+    if len(words) < 2:
+        raise BadInput("/give: wanted a file and the concept that it shows")
+    session.give(words[0], " ".join(words[1:]))
+    return f"{printable(' '.join(words[1:]))} is shown by {printable(words[0])}."
+
+
+def fork(session: Session, rest: str) -> str:
+    """Go back."""
+    session.fork(number(rest))
+    return f"Going on from request {len(session.runs)}."
+
+
+def budget(session: Session, rest: str) -> str:
+    """Show or set limits."""
+    from pleinair.app.settings import assignments
+
+    limits = session.limit(assignments(rest.split()))
+    return "\n".join(f"{key} {'no limit' if value is None else value}" for key, value in limits)
+
+
+def number(text: str) -> int:
+    """Read a number that a command wants."""
+    from pleinair.tools.types import BadInput
+
+    if not text.isdecimal():
+        raise BadInput(f"{text!r}: wanted a number")
+    return int(text)
+
+
+COMMANDS: dict[str, Callable[[Session, str], Any]] = {
+    "refs": refs,
+    "veto": veto,
+    "pin": pin,
+    "approve": approve,
+    "give": give,
+    "fork": fork,
+    "budget": budget,
+    "help": lambda session, rest: HELP,
+}

@@ -1,0 +1,109 @@
+"""The commands for runs that exist already: list, show, resume, cancel."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pleinair.app.cli.watch import work_on
+from pleinair.app.printable import printable, printable_json
+from pleinair.app.run.ending import explained
+
+if TYPE_CHECKING:
+    from pleinair.app.run.table import Run
+
+runs_app = typer.Typer(help="Look at runs, go on with them, stop them.", no_args_is_help=True)
+
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or `last`.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@runs_app.command("list")
+def list_runs(
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20, as_json: Json = False
+) -> None:
+    """List the newest runs."""
+    from pleinair.app.draw import run_table
+
+    with explained():
+        rows = [summary(run) for run in run_table().newest(limit)]
+    if as_json:
+        typer.echo(printable_json(rows))
+        return
+    for row in rows:
+        typer.echo(f"{row['run']}  {row['status']:<9}  {printable(row['prompt'])[:70]}")
+
+
+@runs_app.command()
+def show(run_id: RunId, as_json: Json = False) -> None:
+    """Show one run: what was asked, where it stands, how it ended."""
+    with explained():
+        facts = details(find(run_id))
+    if as_json:
+        typer.echo(printable_json(facts))
+        return
+    for key, value in facts.items():
+        typer.echo(f"{key:<10} {printable(str(value))}")
+
+
+@runs_app.command()
+def resume(run_id: RunId, as_json: Json = False) -> None:
+    """Go on with a run whose process has died, or try a failed one again from its last step."""
+    with explained():
+        work_on(find(run_id), as_json, reopen=True)
+
+
+@runs_app.command()
+def cancel(run_id: RunId) -> None:
+    """Stop a run at its next step; the best picture so far is kept."""
+    from pleinair.app.draw import cancel as ask
+    from pleinair.app.run.table import OPEN
+
+    with explained():
+        run = ask(find(run_id).id)
+    typer.echo(
+        f"{run.id} stops at its next step" if run.status in OPEN else f"{run.id} has ended: {run.status}"
+    )
+
+
+def find(name: str) -> Run:
+    """Read a run's row."""
+    from pleinair.app.draw import find as look_up
+
+    return look_up(name)
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Give what a list shows of a run."""
+    order = json.loads(run.order_json)
+    return {"run": run.id, "status": run.status, "prompt": order["prompt"], "created": when(run.created)}
+
+
+def details(run: Run) -> dict[str, Any]:
+    """Give everything that the row says."""
+    order = json.loads(run.order_json)
+    facts = summary(run) | {
+        "graph": order["graph"],
+        "profile": order["settings"]["profile"],
+        "seed": run.seed,
+    }
+    if run.owner:
+        facts["owner"] = f"{run.owner}, until {when(run.lease_until)}"
+    if run.outcome is None:
+        return facts
+    from pleinair.app.run.results import result_of
+
+    result = result_of(run)
+    return facts | {
+        "reason": run.outcome.reason,
+        "picture": str(result.picture),
+        "sidecar": str(result.sidecar),
+    }
+
+
+def when(seconds: float) -> str:
+    """Give a moment in local time."""
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")

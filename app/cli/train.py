@@ -1,0 +1,84 @@
+"""The commands that train a part on the user's own pictures. Heavy libraries are imported inside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pleinair.app.run.ending import explained
+
+train_app = typer.Typer(help="Train a part on your own pictures.", no_args_is_help=True)
+
+Library = Annotated[str, typer.Option(help="The folder of pictures with captions to learn from.")]
+Out = Annotated[Path, typer.Option(help="The folder for the trained part.")]
+Profile = Annotated[str | None, typer.Option(help="The engines to use; `pocket` needs nothing.")]
+Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key.")]
+Classes = Annotated[
+    str, typer.Option(help="captions, folders, pocket, or a file of names; by the library if unset.")
+]
+Loss = Annotated[Literal["reflective", "normal"], typer.Option(help="With the samples or without.")]
+
+
+@train_app.command()
+def adaptor(
+    library: Library,
+    out: Out,
+    profile: Profile = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Times that every picture is seen.")] = 12,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam; the paper's is 5e-5.")] = 5e-5,
+    batch: Annotated[int, typer.Option(min=2, help="Pictures compared at a time.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first weights and the order.")] = 0,
+    setting: Setting = None,
+) -> None:
+    """Train Cross-modal RAG's dense adaptor on a library; its captions are broken down by the chat model."""
+    from pleinair.app.settings import assignments, load
+    from pleinair.app.train_adaptor import train_adaptor
+    from pleinair.tools.retrieval.adaptor_training import Course
+
+    with explained():
+        settings = load(profile, assignments(setting or []) | {"library.folder": library})
+        course = Course(epochs=epochs, learning_rate=learning_rate, batch=batch, seed=seed)
+        for line in train_adaptor(settings, out, course):
+            typer.echo(line)
+
+
+@train_app.command()
+def retriever(
+    library: Library,
+    out: Out,
+    profile: Profile = None,
+    classes: Classes = "",
+    loss: Loss = "reflective",
+    samples: Annotated[int, typer.Option(min=1, help="Pictures drawn for each prompt.")] = 1,
+    epochs: Annotated[int, typer.Option(min=1, max=999, help="Times that every pair is seen.")] = 10,
+    learning_rate: Annotated[float, typer.Option(min=1e-9, help="Of Adam.")] = 1e-3,
+    batch: Annotated[int, typer.Option(min=2, help="Pairs compared at a time.")] = 64,
+    tau: Annotated[float, typer.Option(min=1e-3, help="The loss's temperature.")] = 0.07,
+    as_printed: Annotated[bool, typer.Option(help="No temperature in the reflective term.")] = False,
+    not_of_class: Annotated[bool, typer.Option(help="Take no negative of the positive's class.")] = False,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the first weights and the order.")] = 0,
+    setting: Setting = None,
+) -> None:
+    """Train RealRAG's retriever: near the prompt, far from what the generator draws without it."""
+    from pleinair.app.cli.progress import progress_bar
+    from pleinair.app.settings import assignments, load
+    from pleinair.app.train_retriever import train_retriever
+    from pleinair.tools.retrieval.reflective import Choices
+
+    with explained():
+        settings = load(profile, assignments(setting or []) | {"library.folder": library})
+        choices = Choices(
+            loss=loss,
+            epochs=epochs,
+            batch=batch,
+            learning_rate=learning_rate,
+            tau=tau,
+            tau_on_reflective=not as_printed,
+            collisions="class" if not_of_class else "image",
+            samples=samples,
+            seed=seed,
+        )
+        for line in train_retriever(settings, out, choices, classes, progress_bar):
+            typer.echo(line)

@@ -1,0 +1,57 @@
+"""Work on a run in sight of the user, who may stop it with Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from pleinair.app.printable import printable_json
+from pleinair.app.run.ending import leave
+
+if TYPE_CHECKING:
+    from pleinair.app.run.results import Result
+    from pleinair.app.run.table import Run
+
+
+def work_on(run: Run, as_json: bool, *, reopen: bool = False) -> None:
+    """Work on a run, print where its results are, and leave with its exit code."""
+    from pleinair.app.cli.show import Show
+    from pleinair.app.draw import finish
+
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the model libraries would run through our lines
+    with stopping_on_interrupt(run.id), Show(run) as show:
+        result = finish(run, show.event, show.on_preview, reopen=reopen)
+    print_result(result, as_json)
+    leave(result.outcome.ending)
+
+
+def print_result(result: Result, as_json: bool) -> None:
+    """Print paths for people, or everything for programs."""
+    if as_json:
+        typer.echo(printable_json(result.plain()))
+    else:
+        typer.echo("\n".join(str(path) for path in (result.picture, result.sidecar) if path))
+
+
+@contextmanager
+def stopping_on_interrupt(run_id: str) -> Iterator[None]:
+    """Take the first Ctrl-C as the wish to stop after this step, and the second as an order."""
+    from pleinair.app.draw import run_table
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        typer.echo("Stopping after this step; once more to stop at once.", err=True)
+        # a thread, since the table may be in use by the very code that this handler interrupts
+        threading.Thread(target=lambda: run_table().request_cancel(run_id)).start()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,44 @@
+"""How a command ends: one clear line, and an exit code that programs can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
+
+from pleinair.app.printable import printable
+from pleinair.tools.types import BadInput, PleinairError
+
+CODES = {"accepted": 0, "bad input": 2, "stopped": 3, "refused": 4, "failed": 5, "busy": 6, "cancelled": 130}
+EXITS = (
+    "Exit codes: 0 accepted, 2 bad input, 3 stopped by a limit (with the best picture so far), 4 refused, "
+    "5 failed, 6 another process works on the run, 130 cancelled."
+)
+
+
+def leave(ending: str) -> NoReturn:
+    """Exit with the code of an ending."""
+    raise typer.Exit(CODES[ending])
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn an error that a user can act on into one line on standard error."""
+    try:
+        yield
+    except PleinairError as error:
+        typer.echo(f"pleinair: {printable(str(error))}", err=True)
+        leave(_ending(error))
+    except KeyboardInterrupt:
+        typer.echo("pleinair: stopped at once; `pleinair runs resume` goes on from the last step", err=True)
+        leave("cancelled")
+
+
+def _ending(error: PleinairError) -> str:
+    from pleinair.app.run.table import Busy
+
+    if isinstance(error, Busy):
+        return "busy"
+    return "bad input" if isinstance(error, BadInput) else "failed"

@@ -1,0 +1,1 @@
+"""What a run left behind, told, compared, drawn again and branched off."""

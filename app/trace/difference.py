@@ -1,0 +1,82 @@
+"""What differs between two runs, leaving out what differs always: ids, folders, durations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pleinair.app.draw import find, home
+from pleinair.app.run.order import read_order
+from pleinair.app.run.record import read
+from pleinair.app.trace.story import Scene, sent_part, tell
+from pleinair.tools.types import Reference
+
+SHORT = 12  # digits of a SHA-256
+ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Hold one thing that two runs have otherwise, in words; "–" where a run has it not."""
+
+    what: str  # such as "attempt 1 · ledger · second thing"
+    first: str
+    second: str
+
+
+def differ(first: str, second: str) -> list[Difference]:
+    """Compare two runs by id, beginning or "last"; an empty list means that they are the same.
+
+    Compared are prompt, graph, seed, settings and models, and of every attempt the prompt as sent, the seed,
+    size and steps, the box painted anew, the references, the ledger and the picture itself; then
+    how it ended. Raises `BadInput`.
+    """
+    one, two = (dict(_flat(facts(name))) for name in (first, second))
+    keys = dict.fromkeys([*one, *two])
+    pairs = ((key, one.get(key, ABSENT), two.get(key, ABSENT)) for key in keys)
+    return [Difference(*pair) for pair in pairs if pair[1] != pair[2]]
+
+
+def facts(name: str) -> dict[str, Any]:
+    """Give what two runs are compared by."""
+    run = find(name)
+    order, story = read_order(run.order_json), tell(read(home().events(run.id)))
+    outcome = run.outcome
+    return {
+        "prompt": order.prompt,
+        "graph": order.graph,
+        "seed": run.seed,
+        "settings": order.settings.model_dump(mode="json", exclude={"paths"}),
+        "models": story.heading.get("models", {}),
+        **{scene.title.lower(): _attempt(scene) for scene in story.scenes},
+        "ending": outcome.ending if outcome else run.status,
+        "reason": outcome.reason if outcome else "",
+        "best": outcome.best.number if outcome and outcome.best else ABSENT,
+    }
+
+
+def _attempt(scene: Scene) -> dict[str, Any]:
+    sent = scene.attempt.request
+    size = {"size": f"{sent.width}×{sent.height}", "steps": sent.num_inference_steps}
+    return {
+        **sent.model_dump(include={"prompt", "negative_prompt", "seed", "guidance_scale"}),
+        **size,
+        **({"painted anew": scene.painted, "box": str(sent.repaint.box)} if sent.repaint else {}),
+        "reference": {one.concept: _reference(one) for one in sent.references},
+        "ledger": {row.concept: f"{row.status} {row.confidence:.0%}" for row in scene.rows},
+        "picture": scene.attempt.picture.sha256[:SHORT],
+    }
+
+
+def _reference(one: Reference) -> str:
+    return " ".join(filter(None, (one.hit.id, one.picture.sha256[:SHORT], sent_part(one))))
+
+
+def _flat(value: Any, *path: str) -> Iterator[tuple[str, str]]:
+    """Give every leaf of a tree with its path."""
+    if not isinstance(value, dict):
+        yield " · ".join(path), str(value)
+        return
+    for key, inner in value.items():
+        yield from _flat(inner, *path, str(key))
