@@ -191,6 +191,7 @@ class Child:
         deadline = monotonic() + patience
         reason, width, height = HEAD.unpack(self._hear(HEAD.size, deadline))
         if not believable(reason, width, height):
+            self.close()
             raise Gone
         pixels = b"" if reason else self._hear(3 * width * height, deadline)
         self._decoded, self._busy = self._decoded + 1, False

@@ -218,7 +218,7 @@ def test_cancelled_at_any_event_it_keeps_the_best_picture(place: Path, count: in
     result = finish(run, on_event)
     assert (result.outcome.ending, result.outcome.reason) == ("cancelled", "you asked it to stop")
     drawn = any(event.data.get("attempts") for event in seen if event.kind == "step_finished")
-    assert (result.picture is not None) == drawn
+    assert result.picture is not None or not drawn  # a step may be kept whose end was not told any more
     assert seen[-1].kind == "ended"
 
 
