@@ -7,14 +7,14 @@ which the miniature generator cannot read; what is measured is what they are for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableLambda
 
-from pleinair.evals.papers_bench import Bench
+from pleinair.evals.papers_bench import Bench, Shelf
 from pleinair.evals.papers_cases import RARE, SOUGHT, in_turn
 from pleinair.evals.papers_tasks import CAPTION, SIZE, Task, drawn, first_is_right
 from pleinair.graphs import crossmodal, direct, imagerag
@@ -104,15 +104,22 @@ def compared(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
         "generic": bench.shelf("generic", SIZE, seed),
         "domain": bench.shelf("domain", OF_DOMAIN, seed),
     }
+    return over_shelves(bench, "domain", "base", shelves, seed, prompts)
+
+
+def over_shelves(
+    bench: Bench, section: str, base: str, shelves: Mapping[str, Shelf], seed: int, prompts: int
+) -> Iterator[Task]:
+    """Look rare species up and draw prompts over each library, and draw them without one as `base`."""
     for species in RARE:
         for name, shelf in shelves.items():
             look = partial(first_is_right, shelf, bench.retriever(shelf), species.name)
-            yield Task("domain", name, seed, "rare", f"look-up {species.name}", look)
+            yield Task(section, name, seed, "rare", f"look-up {species.name}", look)
     for case in in_turn(("rare", "two"), prompts, seed):
-        yield drawn(bench, "domain", "base", seed, case, direct.graph, bench.context)
+        yield drawn(bench, section, base, seed, case, direct.graph, bench.context)
         for name, shelf in shelves.items():
             context = bench.over(shelf, imagerag=ImageRAGOptions())
-            yield drawn(bench, "domain", name, seed, case, imagerag.graph, context)
+            yield drawn(bench, section, name, seed, case, imagerag.graph, context)
 
 
 def bound(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:

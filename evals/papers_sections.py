@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 from pleinair.evals.papers_bench import Bench, Measures, Shelf
-from pleinair.evals.papers_cases import RARE, SOUGHT, bunches, in_turn
-from pleinair.evals.papers_harder import bound, compared, worded
+from pleinair.evals.papers_cases import SOUGHT, bunches, in_turn
+from pleinair.evals.papers_harder import bound, compared, over_shelves, worded
 from pleinair.evals.papers_tasks import SIZE, Task, drawn, first_is_right
 from pleinair.graphs import crossmodal, direct, imagerag
 from pleinair.tools.crossmodal import CrossmodalOptions
@@ -67,15 +67,7 @@ def modes(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
 def pool(bench: Bench, seed: int, prompts: int, sizes: tuple[int, ...]) -> Iterator[Task]:
     """ImageRAG's figure 16: the same prompts over larger and larger libraries."""
     shelves = {str(size): bench.shelf("generic", size, seed) for size in sizes}
-    for species in RARE:
-        for name, shelf in shelves.items():
-            look = partial(first_is_right, shelf, bench.retriever(shelf), species.name)
-            yield Task("pool", name, seed, "rare", f"look-up {species.name}", look)
-    for case in in_turn(("rare", "two"), prompts, seed):
-        yield drawn(bench, "pool", "0", seed, case, direct.graph, bench.context)
-        for name, shelf in shelves.items():
-            context = bench.over(shelf, imagerag=ImageRAGOptions())
-            yield drawn(bench, "pool", name, seed, case, imagerag.graph, context)
+    return over_shelves(bench, "pool", "0", shelves, seed, prompts)
 
 
 def rerankers(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
