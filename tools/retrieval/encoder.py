@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,8 +31,8 @@ class OpenClipEncoder:
     """Load an open_clip model by name and embed texts and RGB pictures in its space.
 
     Preprocessing and tokenizer are the model's own. A text longer than the model's context is cut there,
-    which is logged. Pictures are prepared on threads, as `preparing` says. Not covered: languages
-    and texts a model was not trained for.
+    which is logged. Pictures are prepared on threads, as `preparing` says. Threads may share an encoder.
+    Not covered: languages and texts a model was not trained for.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class OpenClipEncoder:
         self._model, transform, self._tokenize = _load(self._source, tag, self._device)
         self._prepare = preparer(transform)
         self._label = f"{model}/{revision}" if revision else _label(model)
+        self._reading = threading.RLock()  # a tokenizer keeps the length it cuts to, so threads take turns
         self._texts: OrderedDict[str, Any] = OrderedDict()
         self._round(precision)
 
@@ -95,10 +97,11 @@ class OpenClipEncoder:
         """Embed texts: float32 [n, dim], rows of length 1. The last few thousand texts are remembered."""
         import numpy as np
 
-        found = {text: self._texts[text] for text in texts if text in self._texts}
-        new = list(dict.fromkeys(text for text in texts if text not in found))
-        found |= dict(zip(new, self._in_batches(new, self._embed_texts), strict=True))
-        self._remember({text: found[text] for text in new})
+        with self._reading:
+            found = {text: self._texts[text] for text in texts if text in self._texts}
+            new = list(dict.fromkeys(text for text in texts if text not in found))
+            found |= dict(zip(new, self._in_batches(new, self._embed_texts), strict=True))
+            self._remember({text: found[text] for text in new})
         rows = [found[text] for text in texts]
         return np.stack(rows) if rows else self._in_batches([], self._embed_texts)
 
@@ -134,10 +137,7 @@ class OpenClipEncoder:
 
     @cached_property
     def _dim(self) -> int:
-        import torch
-
-        with torch.inference_mode():
-            return int(self._embed_texts([""]).shape[1])
+        return int(self.encode_text([""]).shape[1])
 
     def _embed_texts(self, texts: Sequence[str]) -> Any:
         self._say_what_is_cut(texts)

@@ -1,5 +1,8 @@
 import json
 import logging
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +83,25 @@ def test_more_texts_than_it_remembers(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = OpenClipEncoder(MODEL, device="cpu")
     texts = ["one", "two", "three"]
     np.testing.assert_allclose(encoder.encode_text(texts), encoder.encode_text(texts), atol=1e-5)
+
+
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Let threads interrupt one another far more often than they would."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_threads_share_it(encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pleinair.tools.retrieval.encoder.REMEMBERED", 4)
+    texts = [f"a {colour} bird {place}" for colour in ("red", "teal") for place in "abcdefgh"] * 6
+    alone = {text: encoder.encode_text([text])[0] for text in texts}
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda text: encoder.encode_text([text])[0], texts))
+    np.testing.assert_allclose(found, [alone[text] for text in texts], atol=1e-5)
 
 
 def test_a_long_text_is_cut_and_said(encoder: OpenClipEncoder, caplog: pytest.LogCaptureFixture) -> None:
