@@ -11,7 +11,7 @@ from time import perf_counter
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 
-from pleinair.agent import budget, ledger, nodes
+from pleinair.agent import budget, ledger, nodes, slots
 from pleinair.agent.context import Context
 from pleinair.agent.crossmodal_state import CrossmodalState, chosen, look_ups, names, report, uncovered
 from pleinair.agent.nodes import Update
@@ -75,7 +75,7 @@ def select(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     context = runtime.context
     picks = chosen(state, context.generator.capabilities.slots)
     shown = [Pick(first, hit, tuple(others)) for hit, (first, *others) in picks.values()]
-    references = tuple(nodes.make_reference(one, context) for one in shown)
+    references = tuple(slots.make_reference(one, context) for one in shown)
     prompt = crossmodal.instruct(
         context.crossmodal.template, state.prompt, [served for _, served in picks.values()]
     )

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from pleinair.agent import nodes
 from pleinair.agent import select as selection
+from pleinair.agent import slots
 from pleinair.agent.state import Input, Output, State
 from pleinair.tools.retrieval.joint import Joint
 from pleinair.tools.types import Hit, Retrieval
@@ -73,7 +73,7 @@ def chosen(state: CrossmodalState, slots: int) -> dict[str, tuple[Hit, list[str]
 
 def candidates(state: CrossmodalState) -> dict[str, list[Hit]]:
     """Give each sub-query its pictures: those of the Pareto set, or the best one found by its looks."""
-    found = nodes.usable(state, set(names(state)))
+    found = slots.usable(state, set(names(state)))
     by_looks = state.joint.uncovered if state.joint else ()
     ranked = {name: found[name][:1] if name in by_looks else found[name] for name in names(state)}
     return {name: hits for name, hits in ranked.items() if hits}

@@ -11,7 +11,7 @@ from time import perf_counter
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 
-from pleinair.agent import budget, ledger, nodes, routes
+from pleinair.agent import budget, ledger, nodes, routes, slots
 from pleinair.agent.context import Context
 from pleinair.agent.imagerag_rerank import LOOKED_AT
 from pleinair.agent.imagerag_state import (
@@ -105,7 +105,7 @@ def select(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     """
     context, own, space = runtime.context, given(state), room(state, runtime.context)
     picks = pick(state, context)
-    new = tuple(nodes.make_reference(one, context) for one in picks)
+    new = tuple(slots.make_reference(one, context) for one in picks)
     references = in_order((*kept(state)[: space - len(new)], *new), state.prompt)
     prompt = imagerag.augment(
         context.imagerag.template, state.prompt, captions(state, references), before=len(own)

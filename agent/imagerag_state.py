@@ -6,7 +6,7 @@ from itertools import zip_longest
 
 from pydantic import Field
 
-from pleinair.agent import budget, ledger, nodes
+from pleinair.agent import budget, ledger, slots
 from pleinair.agent import plan as planning
 from pleinair.agent import select as selection
 from pleinair.agent.context import Context
@@ -56,7 +56,7 @@ def is_new(state: ImageRAGState, found: Retrieval) -> bool:
 
 def pick(state: ImageRAGState, context: Context) -> list[Pick]:
     """Choose the pictures: every concept's first, then every concept's second, until the room is used."""
-    found = nodes.usable(state, {one.name for one in state.concepts})
+    found = slots.usable(state, {one.name for one in state.concepts})
     ordered = [
         [Pick(one.name, hit) for hit in found.get(one.name, [])[: context.imagerag.captions]]
         for one in state.concepts

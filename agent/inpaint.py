@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pleinair.agent import ledger
-from pleinair.agent.plan import find, untried
+from pleinair.agent.plan import BRINGING, find, untried
 from pleinair.tools.types import (
     Attempt,
     BadInput,
@@ -22,7 +22,6 @@ from pleinair.tools.types import (
     Retrieval,
 )
 
-BRINGING = ("add_reference", "swap_reference")
 WHY = "all else is right: only its place is painted anew"
 LEAST = 1 / 8  # of the picture's side; in a smaller box no subject can be drawn
 MOST = 1 / 2  # of the picture's area; around a larger box little is left to keep

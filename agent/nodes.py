@@ -8,21 +8,19 @@ from typing import Any
 
 from langgraph.runtime import Runtime
 
-from pleinair.agent import budget, inpaint, leaks, ledger
+from pleinair.agent import budget, inpaint, leaks, ledger, slots
 from pleinair.agent import plan as planning
 from pleinair.agent import select as selection
 from pleinair.agent.context import Context
 from pleinair.agent.state import LookUp, State, changed
 from pleinair.agent.watch import OutOfTime, rungs_of, watch
 from pleinair.tools.critique import critique as judge
-from pleinair.tools.crops import choose_crop
 from pleinair.tools.decompose import decompose as break_down
 from pleinair.tools.generate import generate as draw
 from pleinair.tools.retrieve import retrieve as look_up
 from pleinair.tools.types import (
     Attempt,
     Concept,
-    Hit,
     Outcome,
     Reference,
     Refused,
@@ -138,48 +136,31 @@ def retrieve(state: LookUp, runtime: Runtime[Context]) -> Update:
 def select(state: State, runtime: Runtime[Context]) -> Update:
     """Fill the slots and fix the next request, before anything is spent on it.
 
-    References that brought their concept in stay; a concept under repair gets its best untried hit,
-    or keeps its old one where the repair is another seed. Where only its box is painted anew, the references
-    of what is kept take no slot: they are not shown, and stay in the request as what the picture came from.
+    The first repair shares the draft's noise, so that only the references, or the steps, differ.
     """
     context, good = runtime.context, ledger.best(state.attempts)
-    able, first = context.generator.capabilities, len(state.attempts) == 1
     repairs = planning.after_retrieval(state.repairs, ledger.rows_of(good), state.retrievals)
-    before, painted = good.request.references if good else (), inpaint.painted(repairs)
-    fresh = usable(state, {one.concept for one in repairs if one.action in (*inpaint.BRINGING, "inpaint")})
-    swapped = inpaint.replaced(repairs, fresh, able)
-    kept = tuple(reference for reference in before if reference.concept not in swapped)
-    kept = kept if painted else kept[: able.slots]
-    free = able.inpaint_slots if painted else max(able.slots - len(kept), 0)
-    picks = selection.once(selection.select(fresh, free))
-    new = tuple(make_reference(pick, context) for pick in picks)
-    refined = good and not repairs and good.request.num_inference_steps < able.num_inference_steps
+    references = slots.choose_references(state, context, good, repairs)
     request = new_request(
         state,
         context,
-        references=selection.in_order(kept + new, [one.name for one in state.concepts]),
+        references=references,
         prompt=planning.reworded(state.prompt, repairs, ledger.rows_of(good)),
-        # the first repair shares the draft's noise, so that only the references, or the steps, differ
-        number=0 if first and (new or refined) else len(state.attempts),
+        number=0 if shares_noise(state, context, references, repairs) else len(state.attempts),
     )
-    return changed(
-        request=request.model_copy(update={"repaint": inpaint.repaint(repairs, good)}), repairs=repairs
-    )
+    repaint = inpaint.repaint(repairs, good)
+    return changed(request=request.model_copy(update={"repaint": repaint}), repairs=repairs)
 
 
-def usable(state: State, concepts: set[str]) -> dict[str, list[Hit]]:
-    """Give each concept under repair its hits that are above the floor and untried."""
-    found = [one for one in state.retrievals if one.concept in concepts]
-    fresh = {one.concept: set(planning.untried(one, state.attempts)) for one in found}
-    return {one.concept: [hit for hit in one.hits if hit.id in fresh[one.concept]] for one in found}
-
-
-def make_reference(pick: selection.Pick, context: Context) -> Reference:
-    """Copy a found picture into the store, so that the run keeps it, and choose its crop."""
-    picture = context.store.put(context.retriever.open(pick.hit.id))
-    size, concepts = (picture.width, picture.height), (pick.concept, *pick.others)
-    crop = choose_crop(concepts, pick.hit.boxes, size, context.crops)
-    return Reference(concept=pick.concept, hit=pick.hit, picture=picture, crop=crop)
+def shares_noise(
+    state: State, context: Context, references: tuple[Reference, ...], repairs: list[Repair]
+) -> bool:
+    """Tell whether a request is the draft's but for new references, or for more steps."""
+    good = ledger.best(state.attempts)
+    able, before = context.generator.capabilities, slots.references_of(good)
+    new = any(one not in before for one in references)
+    refined = good and not repairs and good.request.num_inference_steps < able.num_inference_steps
+    return len(state.attempts) == 1 and bool(new or refined)
 
 
 def new_request(

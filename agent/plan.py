@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from pleinair.tools.types import Attempt, Repair, Retrieval, Row
 
+BRINGING = ("add_reference", "swap_reference")  # the repairs that show the generator another picture
+
 
 def plan(
     rows: Sequence[Row], attempts: Sequence[Attempt], retrievals: Sequence[Retrieval], slots: int

@@ -11,7 +11,7 @@ from typing import Literal
 
 from langgraph.runtime import Runtime
 
-from pleinair.agent import budget, ledger, nodes
+from pleinair.agent import budget, ledger, nodes, slots
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
 from pleinair.agent.select import Pick
@@ -61,7 +61,7 @@ def select(state: State, runtime: Runtime[Context]) -> Update:
     """Hand over the first hits as references, beside the prompt as it is and the run's own noise."""
     context, (found,) = runtime.context, state.retrievals
     picks = [Pick(found.concept, hit) for hit in found.hits[: context.realrag.references]]
-    references = tuple(nodes.make_reference(pick, context) for pick in picks)
+    references = tuple(slots.make_reference(pick, context) for pick in picks)
     repair = Repair(concept=found.concept, action="add_reference", why=WHY)
     return changed(request=nodes.new_request(state, context, references=references), repairs=[repair])
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from pleinair.tools.artifacts import ArtifactStore
 
-BRINGING = ("add_reference", "swap_reference")
-
 
 @dataclass(frozen=True)
 class WithGiven:
@@ -137,7 +135,7 @@ def check(state: ReactState, repair: Repair, fixed: Mapping[str, Hit]) -> None:
         raise BadInput(
             f"There is no concept {repair.concept!r}; there are: {', '.join(names) or 'none yet'}."
         )
-    if repair.action not in BRINGING:
+    if repair.action not in planning.BRINGING:
         return
     found = planning.find(repair.concept, state.retrievals)
     if found is None:
