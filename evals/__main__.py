@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pleinair.evals import gpu, papers
 from pleinair.evals.cases import make_cases
-from pleinair.evals.overhead import measure
+from pleinair.evals.overhead import AIM, import_share, measure
 from pleinair.evals.plots import plot, plot_examples
 from pleinair.evals.report import Figures, plain, summarise, write_markdown
 from pleinair.evals.run import GRAPHS, Result, load_graphs, pocket_context, run_cases, warm_up
@@ -92,9 +92,10 @@ class Progress:
 
 
 def run_overhead(options: argparse.Namespace) -> None:
-    """Print how much longer the loop takes than its verbs called by hand."""
+    """Print how much longer the loop takes than its verbs called by hand, and what its import adds."""
     ratio, by_hand = measure(options.runs)
     print(f"loop / plain calls = {ratio:.2f} (median of {options.runs}; plain calls {1000 * by_hand:.1f} ms)")
+    print(f"import of the loop / of LangGraph = {import_share():.2f} (the aim is under {AIM:.2f})")
 
 
 if __name__ == "__main__":

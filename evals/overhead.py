@@ -1,4 +1,4 @@
-"""Measure what the loop's wiring costs: the graph against the same verbs called by hand.
+"""Measure what the loop costs: a run against its verbs called by hand, its import against LangGraph's.
 
 Engines here do next to nothing, so the ratio is an upper bound: with a real generator it tends to 1. Not
 covered: checkpoints, the run table, repairs.
@@ -6,7 +6,10 @@ covered: checkpoints, the run table, repairs.
 
 from __future__ import annotations
 
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +32,16 @@ from pleinair.tools.types import Capabilities, Hit, Request
 
 SIDE = 16  # pixels
 PROMPT = "a velmora finch"
+INTERPRETERS = 3
+AIM = 0.3 / 0.8  # seconds: what the import may take, where LangGraph's own takes 0.8 of CPU
+PROBE = """
+import time
+start = time.process_time()
+import langgraph.graph
+langgraph = time.process_time()
+import pleinair.graphs.pleinair
+print((time.process_time() - langgraph) / (langgraph - start))
+"""
 
 
 class YesChat(BaseChatModel):
@@ -126,3 +139,10 @@ def seconds(call: Callable[[Context, int], None], context: Context, seed: int) -
     started = perf_counter()
     call(context, seed)
     return perf_counter() - started
+
+
+def import_share(runs: int = INTERPRETERS) -> float:
+    """Give the CPU time of the loop's import over that of LangGraph's: the median of fresh interpreters."""
+    command = [sys.executable, "-c", PROBE]
+    told = [subprocess.run(command, capture_output=True, env=os.environ, check=True) for _ in range(runs)]
+    return statistics.median(float(one.stdout) for one in told)
