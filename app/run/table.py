@@ -7,18 +7,13 @@ with an older fence is refused, so a holder that was stopped and woke up late ch
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sqlite3
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pleinair.app.run.database import connect
+from pleinair.app.run.database import SharedDatabase
 from pleinair.app.run.owner import Owner
 from pleinair.tools.types import BadInput, Outcome, PleinairError
 
@@ -87,14 +82,11 @@ class Run:
         return None if owner.dead() else owner
 
 
-class Runs:
-    """Open the table in a SQLite file; usable from any thread and after a fork."""
+class Runs(SharedDatabase):
+    """Open the table in a SQLite file; usable from any thread and after a fork.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.RLock()
-        self._pid = 0
-        self._connection: sqlite3.Connection | None = None
+    Nothing stays open after a call, unless it is within `with runs:`.
+    """
 
     def add(self, order_json: str, seed: int, idem_key: str | None = None) -> Run:
         """Write a new row, or find the one that the key already names.
@@ -199,31 +191,6 @@ class Runs:
         )
         return self._row(db, run_id)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._readable() as db:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            finally:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-
-    @contextmanager
-    def _readable(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                yield self._open()
-            except (sqlite3.Error, OSError) as error:
-                raise PleinairError(f"the run table {self._path} cannot be used: {error}") from error
-
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None or self._pid != os.getpid():
-            self._connection, self._pid = connect(self._path), os.getpid()
-            self._prepare(self._connection)
-        return self._connection
-
     def _prepare(self, db: sqlite3.Connection) -> None:
         db.execute("BEGIN IMMEDIATE")
         version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -232,7 +199,6 @@ class Runs:
             db.execute(f"PRAGMA user_version={SCHEMA}")
         db.execute("COMMIT")
         if version > SCHEMA:
-            self._connection = None
             raise BadInput(
                 f"{self._path}: written by a newer pleinair (schema {version}, this one knows {SCHEMA}); "
                 "update pleinair or set another PLEINAIR_HOME"

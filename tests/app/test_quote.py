@@ -1,12 +1,10 @@
 """What a drawing will take, told before anything is spent."""
 
-import gc
 import json
 import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -28,15 +26,6 @@ def call(*words: str) -> Result:
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def settled(folder: Path) -> dict[str, bytes]:
-    """Give the files as they are once no connection of a draw is open, and SQLite has folded its log in."""
-    until = monotonic() + 10
-    while any(folder.rglob("*-wal")) and monotonic() < until:
-        gc.collect()
-        sleep(0.01)
-    return files(folder)
 
 
 def ends(one: Range) -> tuple[float | None, float | None]:
@@ -97,7 +86,8 @@ def test_memory_that_is_not_known_is_said_to_be(
 def test_past_runs_give_seconds_and_leave_the_table_alone(place: Path) -> None:
     for seed in (7, 8):
         draw("two things", seed=seed)
-    before = settled(place)
+    before = files(place)
+    assert not [path for path in before if path.endswith("-wal")]
     quote = told()
     assert files(place) == before
     runs = past_of(quote)
@@ -141,10 +131,10 @@ def test_a_run_that_failed_or_whose_log_is_damaged_does_not_count(place: Path) -
 
 
 def test_a_table_in_use_is_read_with_its_newest_rows(place: Path) -> None:
-    table = run_table()  # stays open, with its log beside it
-    draw("two things", seed=7)
-    assert table.newest(1) and home().table.with_name("runs.sqlite-wal").exists()
-    assert told().past_runs == 1
+    with run_table() as table:  # stays open, with its log beside it
+        draw("two things", seed=7)
+        assert table.newest(1) and home().table.with_name("runs.sqlite-wal").exists()
+        assert told().past_runs == 1
 
 
 @pytest.mark.parametrize(
