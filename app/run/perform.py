@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -48,7 +48,7 @@ def perform(
     Raises `Busy`, `Finished` or `LeaseLost` when it is not ours to work on.
     """
     order = read_order(run.order_json)
-    with Lease(runs, run.id, reopen=reopen) as lease:
+    with runs, Lease(runs, run.id, reopen=reopen) as lease:
         with closing(Record(places.events(run.id), on_event)) as record:
             seen = on_preview if order.settings.output.previews else None
             work = Work(run, order, places, lease, record, seen)
@@ -168,7 +168,11 @@ def follow(
     config: RunnableConfig,
     context: Context,
 ) -> None:
-    """Stream the graph into the log, stopping between steps when asked to."""
+    """Stream the graph into the log, stopping between steps when asked to.
+
+    Steps that are under way at a stop are waited for, so that what they paid for is kept; a picture stops
+    at its next diffusion step.
+    """
     steps = STEPS * (work.order.settings.budget.attempts + 2)
     parts = graph.stream(
         given,
@@ -178,9 +182,10 @@ def follow(
         durability="sync",
         version="v2",
     )
-    for part in parts:
-        tell(work, part["type"], cast(dict[str, Any], part["data"]))
-        work.lease.check()
+    with closing(cast(Generator[Any, None, None], parts)):
+        for part in parts:
+            tell(work, part["type"], cast(dict[str, Any], part["data"]))
+            work.lease.check()
 
 
 def tell(work: Work, kind: str, data: dict[str, Any]) -> None:
@@ -199,9 +204,9 @@ def tell(work: Work, kind: str, data: dict[str, Any]) -> None:
 
 
 def tell_index(work: Work, done: int, total: int) -> None:
-    """Tell how far the library's index is, a hundred times at most."""
+    """Tell how far the library's index is, a hundred times at most; nothing while another run makes it."""
     work.lease.check()
-    if done == total or done % max(total // 100, 1) == 0:
+    if done == total or (done and done % max(total // 100, 1) == 0):
         data = {"step": "index", "done": done, "total": total}
         work.record.write("progress", data, "index", len(work.drawn))
 

@@ -6,15 +6,18 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import quick
 from PIL import Image
 
 from pleinair.app.draw import cancel, draw, finish, home, resume, run_table, submit
+from pleinair.app.run.checkpoints import FencedSaver
 from pleinair.app.run.record import Event, read
 from pleinair.app.run.results import Result
 from pleinair.app.run.table import Busy, LeaseLost, Runs
@@ -218,8 +221,53 @@ def test_cancelled_at_any_event_it_keeps_the_best_picture(place: Path, count: in
     result = finish(run, on_event)
     assert (result.outcome.ending, result.outcome.reason) == ("cancelled", "you asked it to stop")
     drawn = any(event.data.get("attempts") for event in seen if event.kind == "step_finished")
-    assert result.picture is not None or not drawn  # a step may be kept whose end was not told any more
+    assert result.picture is not None or not drawn
     assert seen[-1].kind == "ended"
+    # the end tells of steps too that ended while they were waited for
+    assert (result.picture is not None) == bool(seen[-1].data["attempts"])
+
+
+def test_a_picture_that_was_told_is_kept_by_a_stop_at_that_moment(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = FencedSaver.put_writes
+
+    def slowly(*given: Any) -> None:
+        time.sleep(0.2)
+        save(*given)
+
+    monkeypatch.setattr(FencedSaver, "put_writes", slowly)
+    run = submit(PROMPT, seed=7, overrides=NEVER)
+
+    def on_event(event: Event) -> None:
+        if event.kind == "step_finished" and event.data.get("attempts"):
+            run_table().request_cancel(run.id)
+
+    result = finish(run, on_event)
+    assert result.outcome.ending == "cancelled" and result.picture is not None
+
+
+def test_what_a_question_cost_is_kept_by_a_stop_while_it_is_asked(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, asked, note = submit(PROMPT, seed=7), threading.Event(), quick.note
+
+    def slowly(line: str) -> None:
+        note(line)
+        if line == "question":
+            asked.set()
+            time.sleep(0.2)
+
+    def on_event(event: Event) -> None:
+        if event.kind == "progress":  # of the draft, beside which the prompt is decomposed
+            assert asked.wait(60)
+            run_table().request_cancel(run.id)
+
+    monkeypatch.setattr(quick, "note", slowly)
+    result = finish(run, on_event)
+    usage = json.loads(result.sidecar.read_text(encoding="utf-8"))["usage"]
+    assert result.outcome.ending == "cancelled" and effects(place, "question") == 1
+    assert sum(one["mllm_calls"] for one in usage) == 1
 
 
 def test_a_run_after_a_cancelled_one_is_as_ever(place: Path) -> None:
