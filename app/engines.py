@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
 from pleinair.agent.context import Context, carry_on
@@ -17,6 +18,7 @@ from pleinair.app.places import Places
 from pleinair.app.secrecy import refuse_secrets
 from pleinair.app.settings import POCKET, EngineChoice, Settings
 from pleinair.tools import registry
+from pleinair.tools.once import Once
 from pleinair.tools.realrag import Training, require_generator, search_away, training_of
 from pleinair.tools.registry import Kind
 from pleinair.tools.retrieval.captions import CaptionBook
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from pleinair.tools.retrieval.library import Library
 
 OnProgress = Callable[[int, int], None]  # pictures indexed, pictures in all
+
+PAUSE = 0.2  # seconds between two looks whether somebody else has built an index
+KEEPING = Lock()  # a cache that misses twice at once would keep two engines for one table
 
 
 def build(
@@ -101,15 +106,17 @@ def engine_choices(settings: Settings) -> dict[Kind, EngineChoice]:
 
 
 def engine(kind: Kind, choice: EngineChoice) -> Any:
-    """Build an engine, or give the one that was built for the same table before."""
+    """Build an engine, or give the one that was built for the same table before, by any thread."""
     refuse_secrets(kind, choice.arguments)
-    return _built(kind, choice.engine, json.dumps(choice.arguments, sort_keys=True))
+    with KEEPING:
+        built = _built(kind, choice.engine, json.dumps(choice.arguments, sort_keys=True))
+    return built()
 
 
 @lru_cache(maxsize=12)
-def _built(kind: Kind, name: str, arguments: str) -> Any:
+def _built(kind: Kind, name: str, arguments: str) -> Once[Any]:
     given = json.loads(arguments)
-    return _maker(kind, name, given)(**given)
+    return Once(lambda: _maker(kind, name, given)(**given))
 
 
 def _maker(kind: Kind, name: str, given: Mapping[str, Any]) -> Callable[..., Any]:
@@ -131,23 +138,23 @@ def chosen_generator(settings: Settings) -> Generator:
     if not settings.worker.process:
         return cast(Generator, engine("generator", choice))
     refuse_secrets("generator", choice.arguments)
-    return _worker(choice.engine, json.dumps(choice.arguments, sort_keys=True), settings.worker.grace)
+    _maker("generator", choice.engine, choice.arguments)
+    with KEEPING:
+        return _worker(choice.engine, json.dumps(choice.arguments, sort_keys=True), settings.worker.grace)
 
 
 @lru_cache(maxsize=4)
 def _worker(name: str, arguments: str, grace: float) -> Generator:
-    given = json.loads(arguments)
-    _maker("generator", name, given)
-    return Worker(name, given, grace)
+    return Worker(name, json.loads(arguments), grace)
 
 
 class LibraryRetriever:
     """Search the chosen library; the first search opens it and brings its index up to date."""
 
     def __init__(self, settings: Settings, places: Places, on_index: OnProgress = carry_on) -> None:
-        self._settings, self._places, self._on_index = settings, places, on_index
-        self._lock = threading.Lock()
-        self._opened: Retriever | None = None
+        self._settings = settings
+        # one retrieve a concept runs at once, and only one of them may build the index
+        self._open = Once(lambda: open_retriever(settings, places, on_index))
 
     def search(self, query: str, k: int) -> list[Hit]:
         """Find up to `k` pictures, best first."""
@@ -169,12 +176,6 @@ class LibraryRetriever:
     def training(self) -> Training | None:
         """Say what the encoder was trained with."""
         return training_of(engine("encoder", self._settings.encoder))
-
-    def _open(self) -> Retriever:
-        with self._lock:  # one retrieve a concept runs at once, and only one of them may build the index
-            if self._opened is None:
-                self._opened = open_retriever(self._settings, self._places, self._on_index)
-            return self._opened
 
 
 def open_retriever(settings: Settings, places: Places, on_index: OnProgress = carry_on) -> Retriever:
@@ -212,27 +213,30 @@ def open_scorer(settings: Settings, places: Places, on_index: OnProgress = carry
 
 
 def fresh_index(library: Library, encoder: Encoder, folder: Path, on_index: OnProgress = carry_on) -> Index:
-    """Open an index, or bring it up to date where it is missing, damaged or older than the library."""
-    from pleinair.tools.retrieval.index import Index, build_index
+    """Open an index, or bring it up to date where it is missing, damaged or older than the library.
 
-    with suppress(BadInput):
-        index = Index.open(folder, encoder)
-        if not index.is_stale(library):
-            return index
-    return build_index(library, encoder, folder, on_index)
+    Another run that is at it already is waited for; `on_index` then hears 0 and may raise to stop.
+    """
+    from pleinair.tools.retrieval.index import BeingBuilt, Index, build_index
+
+    while True:
+        with suppress(BadInput):
+            index = Index.open(folder, encoder)
+            if not index.is_stale(library):
+                return index
+        with suppress(BeingBuilt):
+            return build_index(library, encoder, folder, on_index)
+        on_index(0, len(library.items))
+        time.sleep(PAUSE)
 
 
 def library_folder(settings: Settings, places: Places) -> Path:
     """Find the library; the miniature one is written to the cache on first use."""
     if settings.library.folder != POCKET:
         return Path(settings.library.absolute().folder)
-    from pleinair.tools.pocket.library import FORMAT, write_library
-    from pleinair.tools.pocket.world import fingerprint
+    from pleinair.tools.pocket.library import kept_library
 
-    folder = places.cache / f"pocket-library-{fingerprint()}-{FORMAT}"
-    if not (folder / "metadata.jsonl").exists():
-        write_library(folder)
-    return folder
+    return kept_library(places.cache)
 
 
 def index_folder(settings: Settings, places: Places) -> Path:

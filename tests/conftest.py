@@ -54,6 +54,15 @@ def refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(refuse_network)
 
 
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Let threads interrupt one another far more often than they would."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the library, the runs and the pictures of all tests under one temporary folder."""

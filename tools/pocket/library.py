@@ -13,8 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from filelock import FileLock
+
 from pleinair.tools.pocket.prompts import RELATIONS, caption
-from pleinair.tools.pocket.world import SPECIES, Scene, Species, boxes, random_scene, render
+from pleinair.tools.pocket.world import SPECIES, Scene, Species, boxes, fingerprint, random_scene, render
 
 LICENCE = "CC0-1.0"
 AUTHOR = "pleinair pocket world"
@@ -24,6 +26,17 @@ TWO_SUBJECTS, NEAR_DUPLICATE, WRONG_CAPTION, EMPTY_CAPTION, NAMED_CAPTION = 0.06
 FORMAT = 2  # of what is written; raise it when the same arguments give something else
 
 Item = tuple[Scene, str]  # what is to be seen, and what is said about it
+
+
+def kept_library(cache: Path) -> Path:
+    """Give the library in a cache folder; the first who asks writes it, and whoever asks meanwhile waits."""
+    folder = cache / f"pocket-library-{fingerprint()}-{FORMAT}"
+    if not (folder / "metadata.jsonl").exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / f"{folder.name}.lock"):
+            if not (folder / "metadata.jsonl").exists():
+                write_library(folder)
+    return folder
 
 
 def write_library(

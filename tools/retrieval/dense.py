@@ -6,10 +6,10 @@ the pictures that its search leaves out. Not covered: scores by captions.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from pleinair.tools.once import Once
 from pleinair.tools.types import Encoder, Retriever, Scorer
 
 if TYPE_CHECKING:
@@ -58,12 +58,8 @@ class LazyScorer:
     """Open a scorer at its first use; implements `Scorer`."""
 
     def __init__(self, open: Callable[[], Scorer]) -> None:
-        self._open, self._lock = open, threading.Lock()
-        self._opened: Scorer | None = None
+        self._opened = Once(open)
 
     def score(self, texts: Sequence[str], ids: Sequence[str]) -> Cosines:
         """Give what the scorer gives."""
-        with self._lock:
-            if self._opened is None:
-                self._opened = self._open()
-        return self._opened.score(texts, ids)
+        return self._opened().score(texts, ids)

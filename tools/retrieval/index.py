@@ -34,6 +34,10 @@ BATCH = 32  # pictures embedded at a time, and lost at most when a build is kill
 GPU_K = 2048  # the most neighbours that FAISS finds on a GPU
 
 
+class BeingBuilt(BadInput):
+    """An index is being built by another thread or process."""
+
+
 def ignore_progress(done: int, total: int) -> None:
     """Take notice of progress and say nothing."""
 
@@ -49,8 +53,9 @@ def build_index(
     """Bring the index in `folder` up to date with the library and open it.
 
     Only new and changed files are embedded, removed ones are dropped, and pictures that cannot be read are
-    skipped and listed. `on_progress(done, total)` counts pictures and may raise to stop. Raise `BadInput`
-    when another process builds here or no picture is usable, `DiskFull` when the disk is; an old index stays.
+    skipped and listed. `on_progress(done, total)` counts pictures and may raise to stop. Raise `BeingBuilt`
+    when somebody else builds here, `BadInput` when no picture is usable, `DiskFull` when the disk is; an old
+    index stays.
     """
     folder = Path(folder)
     index = _existing(folder, encoder)
@@ -62,7 +67,7 @@ def build_index(
         with FileLock(folder / "lock", timeout=0):
             _update(library, encoder, folder, on_progress, batch_size)
     except Timeout:
-        raise BadInput(f"Another process is building the index in {folder}: wait for it.") from None
+        raise BeingBuilt(f"Another process is building the index in {folder}: wait for it.") from None
     return Index.open(folder, encoder)
 
 

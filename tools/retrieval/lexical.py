@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from pleinair.tools.types import BadInput, Hit, Retriever
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 WORD = re.compile(r"\w+")
 SILENT = frozenset({"photo", "photos", "photograph", "picture", "pictures", "image", "images"})
+INDEXING = Lock()
 RERANKED = 6  # hits of which the captions are compared: ImageRAG's three of either encoder
 
 
@@ -33,7 +35,9 @@ def words(text: str) -> list[str]:
 
 def score_captions(entries: Sequence[Hit], query: str) -> list[float]:
     """Score each entry's caption for a query: 0 where they share no word that counts."""
-    index = _index(tuple(entry.caption for entry in entries))
+    captions = tuple(entry.caption for entry in entries)
+    with INDEXING:  # look-ups run at once, and only one of them is to spend the seconds
+        index = _index(captions)
     asked = words(query)
     scores: list[float] = index.get_scores(asked).tolist() if index and asked else [0.0] * len(entries)
     return scores

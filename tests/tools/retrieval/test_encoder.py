@@ -1,7 +1,5 @@
 import json
 import logging
-import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -83,15 +81,6 @@ def test_more_texts_than_it_remembers(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = OpenClipEncoder(MODEL, device="cpu")
     texts = ["one", "two", "three"]
     np.testing.assert_allclose(encoder.encode_text(texts), encoder.encode_text(texts), atol=1e-5)
-
-
-@pytest.fixture
-def hasty() -> Iterator[None]:
-    """Let threads interrupt one another far more often than they would."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(usual)
 
 
 @pytest.mark.usefixtures("hasty")
