@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from pleinair.agent.mllm.prices import Price, price_of
 from pleinair.agent.mllm.service import Server
+from pleinair.tools.prices import Price, price_of
 from pleinair.tools.types import BadInput
 
 log = logging.getLogger(__name__)

@@ -21,12 +21,12 @@ from pydantic import SecretStr, SkipValidation
 
 from pleinair.agent.mllm.arguments import checked_name, checked_url, known_price, one_of, positive
 from pleinair.agent.mllm.patience import Patience, Plan
-from pleinair.agent.mllm.prices import Price, summed
 from pleinair.agent.mllm.sending import described, fitted
 from pleinair.agent.mllm.service import OFFICIAL, Server, setback
-from pleinair.agent.mllm.verdict import counted, message_of, paid_for, weigh, withheld
+from pleinair.agent.mllm.verdict import counted, message_of, paid_for, summed, weigh, withheld
 from pleinair.agent.mllm.wire import Wire
 from pleinair.tools.ask import read
+from pleinair.tools.prices import Price
 from pleinair.tools.types import BadInput, PleinairError, Usage, Value
 
 if TYPE_CHECKING:

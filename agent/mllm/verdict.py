@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -69,6 +70,14 @@ def paid_for(error: object) -> list[UsageMetadata]:
         total_tokens=usage.total_tokens or 0,
     )
     return [used]
+
+
+def summed(replies: Sequence[UsageMetadata]) -> UsageMetadata:
+    """Add what several tries have cost; a count that is no count is none."""
+    read = sum(max(one["input_tokens"], 0) for one in replies)
+    written = sum(max(one["output_tokens"], 0) for one in replies)
+    total = sum(max(one["total_tokens"], 0) for one in replies)
+    return UsageMetadata(input_tokens=read, output_tokens=written, total_tokens=max(total, read + written))
 
 
 def filtered() -> Setback:

@@ -176,7 +176,7 @@ def for_words(choice: EngineChoice, asked: Range, tokens: Range, runs: Sequence[
 
 def by_table(choice: EngineChoice, tokens: Range) -> Range:
     """Price tokens by the table: at best all are of the cheaper sort, at worst all of the dearer one."""
-    from pleinair.agent.mllm.prices import MILLION, price_of
+    from pleinair.tools.prices import MILLION, price_of
 
     model = str(choice.arguments.get("model", ""))
     price = price_of(model, choice.arguments.get("prices") or {})

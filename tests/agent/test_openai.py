@@ -14,10 +14,9 @@ from langchain_core.messages import HumanMessage
 from PIL import Image
 from wire import KEY, MODEL, Service, over_the_wire, served
 
-from pleinair.agent.mllm import prices
 from pleinair.agent.mllm.openai import OpenAIChat, chat
 from pleinair.agent.mllm.sending import described
-from pleinair.tools import answers
+from pleinair.tools import answers, prices
 from pleinair.tools.answers import Critique, Decision
 from pleinair.tools.ask import ask
 from pleinair.tools.types import BadInput, Value
@@ -99,7 +98,8 @@ def test_large_pictures_are_scaled_down_and_small_ones_go_as_they_are(side: int,
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sent"), [({}, 0.25), ({"sends_temperature": False}, None), ({"model": "gpt-5"}, None)]
+    ("arguments", "sent"),
+    [({}, 0.25), ({"sends_temperature": False}, None), ({"model": "gpt-5.6-luna"}, None)],
 )
 def test_a_temperature_is_sent_where_the_model_takes_one(
     monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], sent: float | None
@@ -114,7 +114,7 @@ def test_the_cap_has_the_name_that_the_server_knows(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     for url, name in (("", "max_completion_tokens"), ("http://127.0.0.1:9/v1", "max_tokens")):
-        model = chat("gpt-4.1-mini", base_url=url)
+        model = chat("gpt-5.4-mini", base_url=url)
         assert model._get_request_payload([HumanMessage("?")], max_tokens=7)[name] == 7
 
 
@@ -141,9 +141,9 @@ def counting() -> ScriptedChat:
 
 
 def test_a_dated_version_costs_what_the_model_does() -> None:
-    assert prices.price_of("gpt-4.1-mini-2025-04-14", {}) == prices.shipped()["gpt-4.1-mini"]
-    own = {"gpt-4.1-mini": {"read": 1, "written": 1}}
-    assert prices.price_of("gpt-4.1-mini", own) == prices.Price(read=1, written=1)
+    assert prices.price_of("gpt-5.4-mini-2026-03-17", {}) == prices.shipped()["gpt-5.4-mini"]
+    own = {"gpt-5.4-mini": {"read": 1, "written": 1}}
+    assert prices.price_of("gpt-5.4-mini", own) == prices.Price(read=1, written=1)
     assert prices.price_of("nobody's", {}) is None
 
 
@@ -193,7 +193,7 @@ def test_openai_is_not_asked_without_a_key(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(BadInput, match="set the environment variable OPENAI_API_KEY"):
-        chat("gpt-4.1-mini")
+        chat("gpt-5.4-mini")
 
 
 def test_the_key_may_stand_in_another_variable(monkeypatch: pytest.MonkeyPatch) -> None:

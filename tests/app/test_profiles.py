@@ -1,11 +1,15 @@
 """Every packaged profile names engines that exist, arguments that they have, and models at a commit."""
 
 import re
+from pathlib import Path
 
 import pytest
+from openai.types import image_model
+from openai.types.shared import chat_model
 
 from pleinair.app.engines import check, engine
 from pleinair.app.settings import Settings, load, profiles
+from pleinair.tools.prices import price_of
 from pleinair.tools.types import BadInput, Generator
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -56,3 +60,26 @@ def test_hub_models_are_never_named_by_a_branch(settings: Settings) -> None:
 def test_all_profiles_share_their_encoder_and_language_model(settings: Settings) -> None:
     first = load(NAMES[0])
     assert (settings.encoder, settings.mllm) == (first.encoder, first.mllm)
+
+
+def openai_models() -> tuple[set[str], set[str]]:
+    """Read openai's own lists: every name, and those that were shut down or will be."""
+    named, ending = set[str](), set[str]()
+    for module in (image_model, chat_model):
+        listed, _, deprecated = Path(str(module.__file__)).read_text("utf-8").partition("Deprecated values")
+        named.update(re.findall(r'"([\w.-]+)",', listed))
+        for entry in deprecated.split("\n- ")[1:]:
+            ending.update(re.findall(r'"([\w.-]+)"', entry))
+    return named, ending
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES, "openai"}))
+def test_no_hosted_model_is_named_whose_end_is_announced(name: str) -> None:
+    named, ending = openai_models()
+    assert {"gpt-image-1", "gpt-4.1-mini"} <= ending <= named
+    settings = load(name)
+    hosted = [settings.mllm] + [settings.generator] * (settings.profile == "gpt_image")
+    for choice in hosted:
+        model = choice.arguments["model"]
+        assert model in named - ending
+        assert price_of(model, {}), "a run cannot be held to a budget of money without its price"
