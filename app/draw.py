@@ -119,6 +119,8 @@ def finish(
 def resume(run_id: str, on_event: OnEvent | None = None) -> Result:
     """Continue a run whose process has died, or try a failed one again from its last step.
 
+    An earlier wish to stop is forgotten, unless the run has ended by it.
+
     Raises `BadInput` for an unknown run and `Busy` while its process lives.
     """
     return finish(run_table().get(run_id), on_event, reopen=True)
@@ -130,8 +132,10 @@ def cancel(run_id: str) -> Run:
     A live holder stops at its next diffusion step or step of the graph, and keeps the best picture.
     """
     run = run_table().request_cancel(run_id)
-    with suppress(Busy):  # its holder has been told
+    try:
         finish(run)
+    except Busy:  # its holder has been told, unless it took the run up just now
+        run_table().request_cancel(run_id)
     return run_table().get(run_id)
 
 

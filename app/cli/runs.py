@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 runs_app = typer.Typer(help="Look at runs, go on with them, stop them.", no_args_is_help=True)
 
+INTERRUPTED = "interrupted"  # its process has died or let go before the end
+
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or `last`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -34,7 +36,9 @@ def list_runs(
         typer.echo(printable_json(rows))
         return
     for row in rows:
-        typer.echo(f"{row['run']}  {row['status']:<9}  {printable(row['prompt'])[:70]}")
+        typer.echo(f"{row['run']}  {row['status']:<11}  {printable(row['prompt'])[:70]}")
+    if any(row["status"] == INTERRUPTED for row in rows):
+        typer.echo(f"{INTERRUPTED}: `pleinair runs resume RUN` goes on from the last step", err=True)
 
 
 @runs_app.command()
@@ -52,8 +56,14 @@ def show(run_id: RunId, as_json: Json = False) -> None:
 @runs_app.command()
 def resume(run_id: RunId, as_json: Json = False) -> None:
     """Go on with a run whose process has died, or try a failed one again from its last step."""
+    from pleinair.app.run.table import OPEN
+
     with explained():
-        work_on(find(run_id), as_json, reopen=True)
+        run = find(run_id)
+        if run.status not in (*OPEN, "failed"):
+            branch = f"`pleinair trace fork {run.id} --at STEP` branches off"
+            typer.echo(f"{run.id} has ended: {run.status}; {branch}", err=True)
+        work_on(run, as_json, reopen=True)
 
 
 @runs_app.command()
@@ -79,7 +89,15 @@ def find(name: str) -> Run:
 def summary(run: Run) -> dict[str, Any]:
     """Give what a list shows of a run."""
     order = json.loads(run.order_json)
-    return {"run": run.id, "status": run.status, "prompt": order["prompt"], "created": when(run.created)}
+    return {"run": run.id, "status": standing(run), "prompt": order["prompt"], "created": when(run.created)}
+
+
+def standing(run: Run) -> str:
+    """Give a run's status, telling one that nobody works on any more from one that waits or is worked on."""
+    from pleinair.app.run.table import OPEN
+
+    begun = run.status in OPEN and run.fence > 0
+    return INTERRUPTED if begun and run.owner is None else run.status
 
 
 def details(run: Run) -> dict[str, Any]:
@@ -92,6 +110,8 @@ def details(run: Run) -> dict[str, Any]:
     }
     if run.owner:
         facts["owner"] = f"{run.owner}, until {when(run.lease_until)}"
+    if facts["status"] == INTERRUPTED:
+        facts["resume"] = f"`pleinair runs resume {run.id}` goes on from the last step"
     if run.outcome is None:
         return facts
     from pleinair.app.run.results import result_of

@@ -1,4 +1,4 @@
-"""Work on a run in sight of the user, who may stop it with Ctrl-C."""
+"""Work on a run in sight of the user, who may stop it with Ctrl-C, as others may with SIGTERM."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pleinair.app.run.results import Result
     from pleinair.app.run.table import Run
 
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
 
 def work_on(run: Run, as_json: bool, *, reopen: bool = False) -> None:
     """Work on a run, print where its results are, and leave with its exit code."""
@@ -25,8 +27,13 @@ def work_on(run: Run, as_json: bool, *, reopen: bool = False) -> None:
     from pleinair.app.draw import finish
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the model libraries would run through our lines
-    with stopping_on_interrupt(run.id), Show(run) as show:
-        result = finish(run, show.event, show.on_preview, reopen=reopen)
+    try:
+        with stopping_on_interrupt(run.id), Show(run) as show:
+            result = finish(run, show.event, show.on_preview, reopen=reopen)
+    except KeyboardInterrupt:
+        again = f"`pleinair runs resume {run.id}` goes on from the last step"
+        typer.echo(f"pleinair: stopped at once; {again}", err=True)
+        leave("cancelled")
     print_result(result, as_json)
     leave(result.outcome.ending)
 
@@ -41,17 +48,19 @@ def print_result(result: Result, as_json: bool) -> None:
 
 @contextmanager
 def stopping_on_interrupt(run_id: str) -> Iterator[None]:
-    """Take the first Ctrl-C as the wish to stop after this step, and the second as an order."""
+    """Take the first Ctrl-C or SIGTERM as the wish to stop after this step, and the second as an order."""
     from pleinair.app.draw import run_table
 
     def stop(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for kind in STOPS:
+            signal.signal(kind, signal.default_int_handler)
         typer.echo("Stopping after this step; once more to stop at once.", err=True)
         # a thread, since the table may be in use by the very code that this handler interrupts
         threading.Thread(target=lambda: run_table().request_cancel(run_id)).start()
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = {kind: signal.signal(kind, stop) for kind in STOPS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

@@ -32,7 +32,7 @@ def explained() -> Iterator[None]:
         typer.echo(f"pleinair: {printable(str(error))}", err=True)
         leave(_ending(error))
     except KeyboardInterrupt:
-        typer.echo("pleinair: stopped at once; `pleinair runs resume` goes on from the last step", err=True)
+        typer.echo("pleinair: stopped at once", err=True)
         leave("cancelled")
 
 

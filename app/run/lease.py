@@ -13,7 +13,7 @@ from pleinair.tools.types import Cancelled, Outcome, PleinairError
 class Lease:
     """Claim a run on entry, renew while held, let go on exit unless an outcome was committed.
 
-    Raises `Busy` or `Finished` on entry. `reopen` also takes up a run that failed.
+    Raises `Busy` or `Finished` on entry. `reopen` also takes up a run that failed or was to stop.
     """
 
     def __init__(self, runs: Runs, run_id: str, *, reopen: bool = False) -> None:
@@ -23,10 +23,7 @@ class Lease:
         self.fence = 0
 
     def __enter__(self) -> Lease:
-        failed = self._runs.get(self._run_id).status == "failed"
         self.fence = self._runs.claim(self._run_id, new_owner(), reopen=self._reopen)
-        if failed:
-            self._runs.withdraw_cancel(self._run_id, self.fence)
         self._thread.start()
         return self
 

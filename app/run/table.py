@@ -119,7 +119,8 @@ class Runs(SharedDatabase):
     def claim(self, run_id: str, owner: Owner, *, reopen: bool = False) -> int:
         """Take an open run for `owner` and return the new fence.
 
-        `reopen` also takes a failed one. Raises `Busy` naming a live holder, and `Finished`.
+        `reopen` also takes a failed one, and forgets an earlier wish to stop. Raises `Busy` naming a live
+        holder, and `Finished`.
         """
         with self._transaction() as db:
             run = self._row(db, run_id)
@@ -130,8 +131,15 @@ class Runs(SharedDatabase):
                 raise Busy(f"run {run_id} is being worked on by {holder}, at least until {until}")
             db.execute(
                 "UPDATE runs SET status='running', outcome_json=NULL, lease_owner=?, lease_until=?, "
-                "fence=fence+1, updated=? WHERE id=? AND fence=?",
-                (owner.model_dump_json(), time.time() + LEASE_SECONDS, time.time(), run_id, run.fence),
+                "fence=fence+1, cancel_requested=cancel_requested*?, updated=? WHERE id=? AND fence=?",
+                (
+                    owner.model_dump_json(),
+                    time.time() + LEASE_SECONDS,
+                    int(not reopen),
+                    time.time(),
+                    run_id,
+                    run.fence,
+                ),
             )
             return run.fence + 1
 
@@ -158,11 +166,6 @@ class Runs(SharedDatabase):
             if run.status in OPEN:
                 db.execute("UPDATE runs SET cancel_requested=1, updated=? WHERE id=?", (time.time(), run_id))
             return run
-
-    def withdraw_cancel(self, run_id: str, fence: int) -> None:
-        """Forget an earlier wish to stop, for a run that is taken up again."""
-        with self._transaction() as db:
-            self._change(db, run_id, fence, cancel_requested=0)
 
     def _change(self, db: sqlite3.Connection, run_id: str, fence: int, **fields: Any) -> None:
         columns = ", ".join(f"{name}=?" for name in fields)
