@@ -34,16 +34,20 @@ CLIPS = {("ViT-B-32", "laion2b_s34b_b79k"): "laion/CLIP-ViT-B-32-laion2B-s34B-b7
 CLIP_FILES = ("open_clip_model.safetensors", "open_clip_config.json")
 LICENCES = {  # as their pages named them; a pull asks the hub
     "Qwen/Qwen-Image-Edit-2509": "apache-2.0",
+    "InstantX/FLUX.1-dev-Controlnet-Union": "non-commercial",
     "black-forest-labs/FLUX.1-Kontext-dev": "non-commercial, gated",
     "black-forest-labs/FLUX.1-schnell": "apache-2.0",
+    "black-forest-labs/FLUX.1-dev": "non-commercial, gated",
     "black-forest-labs/FLUX.2-dev": "non-commercial, gated",
     "black-forest-labs/FLUX.2-klein-4B": "apache-2.0",
     "black-forest-labs/FLUX.2-klein-9b-kv": "non-commercial, gated",
     "h94/IP-Adapter": "apache-2.0",
     "laion/CLIP-ViT-B-32-laion2B-s34B-b79K": "mit",
     "stabilityai/stable-diffusion-xl-base-1.0": "openrail++",
+    "stabilityai/stable-diffusion-3-medium-diffusers": "stability ai community, gated",
     "stable-diffusion-v1-5/stable-diffusion-v1-5": "creativeml-openrail-m",
 }
+    "xinsir/controlnet-tile-sdxl-1.0": "apache-2.0",
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -139,6 +140,15 @@ def wrong(profile: str, checksums: bool = False) -> list[str]:
 def replace(path: Path, data: bytes) -> None:
     """Change what a link of the cache leads to."""
     path.resolve().write_bytes(data)
+
+
+@pytest.mark.parametrize("name", sorted(profiles()))
+def test_what_a_profile_says_of_its_licence_is_what_the_list_says(name: str) -> None:
+    head = profiles()[name].read_text("utf-8").partition("\n\n")[0].lower()
+    (licence,) = [piece.licence for piece in pieces(load(name)) if piece.role == "generator"]
+    for word in ("apache-2.0", "non-commercial", "gated"):
+        assert (word in licence) == (word in head) or not licence, f"{head!r}: {licence!r}"
+    assert licence or not re.search("apache|non-commercial|gated", head)
 
 
 def test_every_packaged_profile_is_listed_and_nothing_is_asked(cache: Path) -> None:

@@ -123,20 +123,21 @@ IN_CONTEXT = {
         slots=4, images="image", wording=SHOWS, guidance="", also=("Flux2KleinPipeline",)
     ),
     "Flux2Pipeline": Family(slots=6, images="image", wording=SHOWS, activations=FLUX2),
-    # a list is a batch here, and nothing stitches it: one reference
+    # a list is a batch here, and nothing stitches it: one reference; its negative prompt does nothing
+    # without a second guidance, true_cfg_scale, that the model was not distilled for
     "FluxKontextPipeline": Family(
         slots=1,
         images="image",
         listed=False,
-        negative_prompt=True,
         area="max_area",
         reference_area=1024 * 1024,
     ),
-    # without a reference it fails, and without a negative prompt it drops its guidance
+    # without a reference it fails, and without a negative prompt it drops its guidance; it shows its model
+    # the references as "Picture 1: …"
     "QwenImageEditPlusPipeline": Family(
         slots=3,
         images="image",
-        wording=SHOWS,
+        wording="Picture {number} shows {concept}.",
         guidance="true_cfg_scale",
         negative_prompt=True,
         blank=" ",

@@ -13,6 +13,7 @@ import tiny
 from drawing import REFERENCES, draw, make_request, stop_after
 from PIL import Image
 
+from pleinair.tools.diffusion.families import IN_CONTEXT
 from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.diffusion.wording import SHOWS, with_placeholders, with_sentences
 from pleinair.tools.types import BadInput, Cancelled
@@ -68,6 +69,28 @@ def test_draws_with_any_number_of_references(engine: InContext, case: Case) -> N
     pictures = [draw(engine, images=REFERENCES[:count]) for count in sorted({0, 1, case.slots})]
     assert all(picture.shape == (32, 32, 3) for picture in pictures)
     assert len({picture.tobytes() for picture in pictures}) == len(pictures)
+
+
+def test_a_negative_prompt_changes_the_picture_or_is_refused(engine: InContext) -> None:
+    if engine.capabilities.negative_prompt:
+        plain = draw(engine, images=REFERENCES[:1])
+        assert not np.array_equal(plain, draw(engine, images=REFERENCES[:1], negative_prompt="a coupe"))
+    else:
+        with pytest.raises(BadInput, match="no negative prompt"):
+            draw(engine, images=REFERENCES[:1], negative_prompt="a coupe")
+
+
+def test_references_are_numbered_as_the_class_itself_numbers_them() -> None:
+    """Qwen's class writes its numbering into the prompt template; ours must not be another one."""
+    import inspect
+
+    from diffusers import QwenImageEditPlusPipeline
+
+    source = inspect.getsource(QwenImageEditPlusPipeline._get_qwen_prompt_embeds)
+    assert '"Picture {}: ' in source
+    wording = IN_CONTEXT["QwenImageEditPlusPipeline"].wording
+    said = with_sentences("A park.", ["finch", "coupe"], wording)
+    assert said == "A park. Picture 1 shows finch. Picture 2 shows coupe."
 
 
 def test_the_picture_follows_seed_prompt_and_references(engine: InContext) -> None:
