@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from pleinair.tools.types import Attempt, Concept, Ledger, Row
 
+UNCHECKED = "the result is not checked by this graph"  # such a graph stops so when all is well
+
 
 def missing(ledger: Ledger) -> list[Row]:
     """List the rows that still need work: missing ones and unsure ones."""

@@ -209,5 +209,5 @@ def finish_unchecked(state: State) -> Update:
     if state.outcome:
         return {}
     newest = ledger.latest(state.attempts)
-    reason = "the result is not checked by this graph" if newest else "attempts"
+    reason = ledger.UNCHECKED if newest else "attempts"
     return changed(outcome=Outcome(ending="stopped", reason=reason, best=newest))

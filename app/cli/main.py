@@ -1,6 +1,6 @@
 """The command line. Heavy libraries are imported inside the commands that need them.
 
-Exit codes: 0 accepted, 2 bad input, 3 stopped by a limit, 4 refused, 5 failed, 6 busy, 130 cancelled.
+Exit codes: 0 accepted or unchecked, 2 bad input, 3 stopped short, 4 refused, 5 failed, 6 busy, 130 cancelled.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from pleinair.app.printable import printable_json
-from pleinair.app.run.ending import leave
+from pleinair.app.run.ending import leave, leave_with
 
 if TYPE_CHECKING:
     from pleinair.app.run.results import Result
@@ -35,7 +35,7 @@ def work_on(run: Run, as_json: bool, *, reopen: bool = False) -> None:
         typer.echo(f"pleinair: stopped at once; {again}", err=True)
         leave("cancelled")
     print_result(result, as_json)
-    leave(result.outcome.ending)
+    leave_with(result.outcome)
 
 
 def print_result(result: Result, as_json: bool) -> None:
