@@ -3,7 +3,8 @@
 Each reply holds all calls that need no new sight: first what to draw and a picture of it; then its verdict on
 that picture, the look-ups for what is missing and the next picture. A request may be a prompt of the grammar,
 or a change to what was drawn before: another place ("now make it night"), another reference ("not that
-bird"), once more ("again"). Not covered: changing a subject or a relation, and questions.
+bird"), once more ("again"). What is neither is refused, and nothing is drawn. Not covered: changing a subject or
+a relation, and questions.
 """
 
 from __future__ import annotations
@@ -30,6 +31,14 @@ _CHANGE = re.compile(
 _NOT_THAT = re.compile(r"\bnot (?:that|this|the) (?P<what>[a-z' -]+?)(?:,? (?:again|please))*[.!]*$")
 _AGAIN = re.compile(r"^(?:once more|again|try again|another one|draw it again)[.!]*$")
 _ANY = {"one", "picture", "reference", "image", "photo"}
+CHANGEABLE = (
+    'of what was drawn only the place can be changed, such as "now make it night", and the references, such as '
+    '"not that bird"; for other subjects say all that is to be seen, such as "a telma wren beside a velmora finch"'
+)
+
+
+class NothingToDo(ValueError):
+    """A request was understood, and nothing can come of it."""
 
 
 class Seeing(Protocol):
@@ -50,6 +59,8 @@ def drive(chat: Seeing, messages: Sequence[BaseMessage]) -> AIMessage:
     card = read_card(messages)
     try:
         calls = list(following(card, chat, messages) if wanted(card, "concepts") else first(card))
+    except NothingToDo as reason:
+        calls = [("finish", {"reason": f"{reason}.", "refused": True})]
     except ValueError as error:
         calls = [("finish", {"reason": f"I cannot read this prompt: {error}.", "refused": True})]
     return AIMessage("", tool_calls=[named(one, number, messages) for number, one in enumerate(calls)])
@@ -83,16 +94,47 @@ def understood(card: Arguments) -> tuple[str, list[str]]:
     place = place_of(changes["place"]) if changes else ""
     unwanted = _NOT_THAT.search(asked)
     if not (unwanted or place or _AGAIN.match(asked) or (changes and changes["it"])):
-        return card["prompt"], []
+        return in_full(card["prompt"], bool(before)), []
     if not before:
         raise ValueError(f"nothing was drawn before that {asked!r} could change")
     if place:
         return elsewhere(before["wish"], place), []
     if changes and changes["it"]:
-        raise ValueError("of what was drawn only the place can be changed, and the references")
-    return before["wish"], [
-        one["id"] for one in last(card) if unwanted and means(unwanted["what"], one["concept"])
-    ]
+        raise ValueError(CHANGEABLE)
+    return before["wish"], meant(unwanted["what"], last(card)) if unwanted else []
+
+
+def in_full(prompt: str, talking: bool) -> str:
+    """Check that a prompt says all that is to be seen; in a talk, a subject that may be none is refused.
+
+    There an unknown noun needs its "a", since "bigger" and "the sky darker" would change what was drawn.
+    """
+    from pleinair.tools.pocket.names import KIND_OF_NOUN
+    from pleinair.tools.pocket.prompts import parse_prompt
+
+    try:
+        subjects = parse_prompt(prompt).subjects
+    except ValueError as error:
+        raise ValueError(f"{error}; {CHANGEABLE}" if talking else str(error)) from error
+    words = " ".join(prompt.lower().split())
+    bare = [one for one in subjects if not re.search(rf"\ban? {re.escape(one)}", words)]
+    strange = [one for one in bare if one.split()[-1] not in KIND_OF_NOUN]
+    if talking and strange:
+        raise ValueError(f"{strange[0]!r} is no subject that I know; {CHANGEABLE}")
+    return prompt
+
+
+def meant(what: str, used: Sequence[dict[str, str]]) -> list[str]:
+    """List the references that are not wanted; raise NothingToDo where none of that was used."""
+    ids = [one["id"] for one in used if means(what, one["concept"])]
+    if not ids:
+        drawn = ", ".join(dict.fromkeys(one["concept"] for one in used))
+        raise NothingToDo(
+            f"No reference that {what!r} could mean was used for the last picture"
+            f"{f', only for {drawn}' if drawn else ''}, so there is none to leave out; "
+            '"again" draws another one'
+        )
+    return ids
 
 
 def last(card: Arguments) -> list[dict[str, str]]:

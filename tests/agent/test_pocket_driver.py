@@ -109,17 +109,62 @@ def test_another_place_keeps_the_subjects_and_their_references(asked: str, place
         ("no, not the velmora finch", ["f1"]),
         ("not that bird", ["f1", "w1"]),
         ("not that one", ["f1", "w1"]),
-        ("not that car", None),
     ],
 )
-def test_not_that_is_a_veto_of_what_was_used(asked: str, vetoed: list[str] | None) -> None:
+def test_not_that_is_a_veto_of_what_was_used(asked: str, vetoed: list[str]) -> None:
     calls = decided(prompt=asked, before=BEFORE, looked_up=LEFT)
-    assert calls.get("veto", {}).get("ids") == vetoed
+    assert calls["veto"]["ids"] == vetoed
     assert calls["decompose"]["wish"] == SCENE
-    gone = vetoed or []
-    assert calls["generate"]["references"] == [one for one in USED if one["id"] not in gone]
+    assert calls["generate"]["references"] == [one for one in USED if one["id"] not in vetoed]
     fresh = [one["concept"] for one in calls["generate"]["repairs"]]
-    assert fresh == ([FINCH] if "f1" in gone else [])  # the wren has no other picture
+    assert fresh == ([FINCH] if "f1" in vetoed else [])  # the wren has no other picture
+
+
+@pytest.mark.parametrize(
+    ("asked", "used", "said"),
+    [
+        (
+            "not that car",
+            USED,
+            "'car' could mean was used for the last picture, only for velmora finch, telma",
+        ),
+        ("not that bird", [], "No reference that 'bird' could mean was used for the last picture, so"),
+        ("not that one", [], '"again" draws another one'),
+    ],
+)
+def test_where_no_reference_was_used_it_is_said_and_nothing_is_drawn(
+    asked: str, used: list[dict[str, str]], said: str
+) -> None:
+    (call,) = drive(Sees(), messages(prompt=asked, before=BEFORE | {"references": used})).tool_calls
+    assert (call["name"], call["args"]["refused"]) == ("finish", True)
+    assert said in call["args"]["reason"] and "cannot read" not in call["args"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("make the wren bigger", "'bigger' after 'wren' is not understood"),
+        ("add a saverel wren", "cannot read 'add a saverel wren'"),
+        ("make two wrens", "not 'two'"),
+        ("bigger, please", "cannot read 'bigger, please'"),
+        ("make the sky darker", "'sky darker' is no subject that I know"),
+        ("brighter colours", "'brighter colours' is no subject that I know"),
+        ("now make it louder", "of what was drawn only the place can be changed"),
+    ],
+)
+def test_in_a_talk_what_is_no_request_is_refused_with_what_can_be_changed(asked: str, said: str) -> None:
+    (call,) = drive(Sees(), messages(prompt=asked, before=BEFORE)).tool_calls
+    assert (call["name"], call["args"]["refused"]) == ("finish", True)
+    reason = call["args"]["reason"]
+    assert said in reason and 'only the place can be changed, such as "now make it night"' in reason
+    assert '"not that bird"' in reason and "say all that is to be seen" in reason
+
+
+@pytest.mark.parametrize(
+    "asked", ["a red bicycle", "a velmora finch", "draw an  Orvo beside the red car", "cod"]
+)
+def test_in_a_talk_a_whole_prompt_is_drawn_anew(asked: str) -> None:
+    assert decided(prompt=asked, before=BEFORE)["decompose"]["wish"] == asked
 
 
 @pytest.mark.parametrize("asked", ["again", "Once more.", "try again"])

@@ -1,13 +1,15 @@
 """Write the world's prompts and captions, and read a prompt back.
 
-The grammar: an opening, one subject or two with a relation, a place. Not covered: three subjects,
-counts, verbs, colours as wishes.
+The grammar: an opening, one subject or two with a relation, a place. A subject ends at its noun, where the
+world knows that; of words that it does not know it is as long as they are. Not covered: three subjects, counts,
+verbs, colours as wishes.
 """
 
 import random
 import re
 from dataclasses import dataclass
 
+from pleinair.tools.pocket.names import KIND_OF_NOUN
 from pleinair.tools.pocket.world import Scene, Species
 
 RELATIONS = ("beside", "left of", "above")
@@ -37,6 +39,16 @@ PLURAL = frozenset({"wings", "fins"})
 FUNCTION_WORDS = frozenset(
     "a an the of in on at by with and or to under over near next is are riding behind".split()
 )
+COUNTS = frozenset(
+    "no two three four five six seven eight nine ten eleven twelve some several many more few both another".split()
+)
+PLURALS = frozenset(f"{noun}s" for noun in KIND_OF_NOUN) | {
+    "finches",
+    "lilies",
+    "daisies",
+    "guppies",
+    "fishes",
+}
 WORD_LIMIT = 4
 
 _OPENING = re.compile(
@@ -100,13 +112,26 @@ def _subject(phrase: str, text: str) -> str:
     words = re.sub(r"^(?:an?|the) ", "", phrase.strip(" ,")).split()
     if not words:
         raise ValueError(f"no subject found in {text!r}")
-    if len(words) > WORD_LIMIT or FUNCTION_WORDS.intersection(words) or not all(map(_WORD.fullmatch, words)):
+    fault = _fault(words)
+    if fault is not None:
         raise ValueError(
-            f"cannot read {phrase.strip()!r} as a subject; write for example 'a velmora finch', "
+            f"cannot read {phrase.strip()!r} as a subject{fault}; write for example 'a velmora finch', "
             f"two of them joined by {', '.join(_RELATION)}, "
             f"then a place such as {', '.join(words[0] for words in PLACES.values())}"
         )
     return " ".join(words)
+
+
+def _fault(words: list[str]) -> str | None:
+    """Say why words are no subject, "" where there is no more to say than that, None if they are one."""
+    if len(words) > WORD_LIMIT or FUNCTION_WORDS.intersection(words) or not all(map(_WORD.fullmatch, words)):
+        return ""
+    if counted := next((word for word in words if word in COUNTS or word in PLURALS), None):
+        return f": of each there is one, not {counted!r}"
+    end = next((at for at, word in enumerate(words) if word in KIND_OF_NOUN), len(words)) + 1
+    if end < len(words) and words[-1] not in KIND_OF_NOUN:
+        return f": {' '.join(words[end:])!r} after {words[end - 1]!r} is not understood"
+    return None
 
 
 def describe(species: Species) -> str:

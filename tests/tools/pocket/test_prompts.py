@@ -12,9 +12,10 @@ from pleinair.tools.pocket.prompts import (
     describe,
     parse_prompt,
     relation_of,
+    with_article,
     write_prompt,
 )
-from pleinair.tools.pocket.world import SPECIES, held_out_rng, random_scene, species_named
+from pleinair.tools.pocket.world import SPECIES, held_out_rng, random_scene, random_species, species_named
 
 
 @pytest.mark.parametrize("index", range(200))
@@ -34,10 +35,19 @@ def test_parse_is_the_inverse_of_write(index: int) -> None:
         ("please paint the zorble gant and the dodo", Request(("zorble gant", "dodo"), "beside", None)),
         ("a dodo, in the snow", Request(("dodo",), None, "snow")),
         ("an orvo finch over an eider on sand", Request(("orvo finch", "eider"), "above", "desert")),
+        ("make a spotted red car", Request(("spotted red car",), None, None)),
+        ("a morel finch", Request(("morel finch",), None, None)),
+        ("a great spotted woodpecker", Request(("great spotted woodpecker",), None, None)),
     ],
 )
 def test_other_wordings_and_unknown_names_are_read(text: str, request_: Request) -> None:
     assert parse_prompt(text) == request_
+
+
+def test_every_species_that_may_be_invented_is_read() -> None:
+    rng = random.Random(3)
+    for species in (*SPECIES, *(random_species(rng) for _ in range(3000))):
+        assert parse_prompt(with_article(species.name)).subjects == (species.name,)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +58,12 @@ def test_other_wordings_and_unknown_names_are_read(text: str, request_: Request)
         ("a finch riding a car", "cannot read"),
         ("3 finches", "cannot read"),
         ("a bird beside a car above a fish", "at most two subjects"),
+        ("make the wren bigger", "cannot read 'the wren bigger' as a subject: 'bigger' after 'wren' is not"),
+        ("a wren running fast", "'running fast' after 'wren' is not understood; write for example"),
+        ("please draw the wren happier at night", "'happier' after 'wren'"),
+        ("make two wrens", "of each there is one, not 'two'"),
+        ("finches", "of each there is one, not 'finches'"),
+        ("two dodos beside a car", "not 'two'"),
         ("the meaning of life and everything else besides", "cannot read"),
     ],
 )
