@@ -3,8 +3,8 @@
 Each reply holds all calls that need no new sight: first what to draw and a picture of it; then its verdict on
 that picture, the look-ups for what is missing and the next picture. A request may be a prompt of the grammar,
 or a change to what was drawn before: another place ("now make it night"), another reference ("not that
-bird"), once more ("again"). What is neither is refused, and nothing is drawn. Not covered: changing a subject or
-a relation, and questions.
+bird"), once more ("again"). What is neither is refused, and nothing is drawn. Not covered: changing a
+subject or a relation, and questions.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ _NOT_THAT = re.compile(r"\bnot (?:that|this|the) (?P<what>[a-z' -]+?)(?:,? (?:ag
 _AGAIN = re.compile(r"^(?:once more|again|try again|another one|draw it again)[.!]*$")
 _ANY = {"one", "picture", "reference", "image", "photo"}
 CHANGEABLE = (
-    'of what was drawn only the place can be changed, such as "now make it night", and the references, such as '
-    '"not that bird"; for other subjects say all that is to be seen, such as "a telma wren beside a velmora finch"'
+    'of what was drawn only the place can be changed, such as "now make it night", and the references, '
+    'such as "not that bird"; for other subjects say all that is to be seen, such as "a telma wren beside '
+    'a velmora finch"'
 )
 
 
