@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pleinair.tools.pocket.eyes import encode_pictures, load_encoder
-from pleinair.tools.pocket.training.card import write_card
+from pleinair.tools.pocket.training.card import Figures, figures_section, write_card
 from pleinair.tools.pocket.training.course import Course, Say
 from pleinair.tools.pocket.training.pictures import Pool, Sample, choose, draw
 from pleinair.tools.pocket.training.texts import TAUGHT, phrase, scene_text
@@ -34,6 +34,8 @@ CONTEXT = 40  # tokens
 VOCABULARY = 900
 BATCH = 64
 RATE = 1.5e-3
+EACH, CROWD = 4, 200  # held-out pictures of every species, and of two
+BARS = {"known": ">= .95", "rare": ">= .95", "novel": "-"}
 MODEL: dict[str, Any] = {
     "embed_dim": 128,
     "vision_cfg": {"image_size": 64, "patch_size": 8, "width": 128, "layers": 4, "head_width": 32},
@@ -191,7 +193,7 @@ def fit(course: Course, tokenize: Any, say: Say, size: int = 2500) -> None:
             say(f"step {step} seconds {course.seconds:.0f} contrast {whole:.3f} dense {parts:.3f}")
 
 
-def recall(model: Any, tokenize: Any, each: int = 4, crowd: int = 200) -> dict[str, float]:
+def recall(model: Any, tokenize: Any, each: int = EACH, crowd: int = CROWD) -> dict[str, float]:
     """Return the share of species whose name finds a picture of it alone first, by tier.
 
     The pictures are held-out scenes: `each` of every species and `crowd` scenes of two. Novel species are
@@ -239,11 +241,22 @@ def train(minutes: float, resume: bool, say: Say) -> None:
 
 def report(course: Course, say: Say) -> None:
     """Measure the written model and write its card."""
+    figures = measure()
+    for name, (figure, bar) in figures.items():
+        say(f"{name}: {figure} (bar {bar})")
+    write_card(FOLDER, "Pocket encoder", __doc__ or "", course, section(figures))
+
+
+def measure() -> Figures:
+    """Measure the written model in the present world."""
     model, _, tokenize = load_encoder(FOLDER)
-    figures = {
-        f"R@1, {tier}, {'description' if tier == 'novel' else 'name'} → picture": f"{share:.3f}"
+    return {
+        f"R@1, {tier}, {'description' if tier == 'novel' else 'name'} → picture": (f"{share:.3f}", BARS[tier])
         for tier, share in recall(model, tokenize).items()
     }
-    for name, figure in figures.items():
-        say(f"{name}: {figure}")
-    write_card(FOLDER, "Pocket encoder", __doc__ or "", course, figures)
+
+
+def section(figures: Figures) -> str:
+    """Write the card's section of figures."""
+    count = f"One query a species, among {EACH} pictures of each and {CROWD} of two"
+    return figures_section(figures, count, "python -m pleinair.evals.pocket_models")

@@ -1,13 +1,13 @@
 """Assemble the trained parts into the pipeline folder that the engine loads, half precision on disk."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
 
 from pleinair.tools.pocket.training.autoencoder import load_autoencoder, mean_absolute_error
+from pleinair.tools.pocket.training.card import NAME, Figures, figures_section
 from pleinair.tools.pocket.training.flow import TEXT_LAYERS, Flow
 from pleinair.tools.pocket.training.generator import (
     BATCH,
@@ -46,7 +46,7 @@ Three subjects, colours as wishes and references of other things were not traine
 | parameters | {parameters:,} (transformer and text encoder) |
 | weights on disk | {megabytes:.1f} MB, float16 |
 | data | {pool:,} scenes rendered from training seeds; no rare or novel species among them |
-| steps | {steps:,} of {batch} |
+| steps | {steps:,}, of {batch} pictures each |
 | time | {minutes:.0f} minutes |
 | command | `python -m pleinair.tools.pocket.training generator --minutes {minutes:.0f}` |
 | licence | Apache-2.0, weights and data |
@@ -60,14 +60,7 @@ the references the order of the prompt, and the pool 90,000 scenes in place of 6
 was decided that of two beside each other the first named stands on the left; until then either might.
 The first 110 minutes ran on two shared cores, the rest on one. The weights are the moving average.
 
-## Figures, on held-out seeds, {each} pictures each, judged by the oracle
-
-| measured | figure | bar |
-|---|---|---|
-{rows}
-
-Again with `python -m pleinair.evals.pocket_generator --each {each}`.
-"""
+{figures}"""
 
 
 def build_pipeline() -> Flux2KleinPipeline:
@@ -102,7 +95,7 @@ def export(folder: Path = FOLDER) -> None:
     (folder / "pocket.json").write_text(json.dumps(SETTINGS, indent=2) + "\n", encoding="utf-8")
 
 
-def write_card(folder: Path, figures: Mapping[str, tuple[str, str]], each: int) -> None:
+def write_card(folder: Path, figures: Figures, each: int) -> None:
     """Write MODEL_CARD.md from the checkpoint's record and the measured figures (figure, bar)."""
     stored = torch.load(cache_folder() / "generator.pt", weights_only=True)
     error = mean_absolute_error(load_autoencoder(load_patch_map(cache_folder())))
@@ -114,7 +107,10 @@ def write_card(folder: Path, figures: Mapping[str, tuple[str, str]], each: int) 
         batch=BATCH,
         pool=POOL_SIZE,
         minutes=stored["spent"] / 60,
-        each=each,
-        rows="\n".join(f"| {name} | {figure} | {bar} |" for name, (figure, bar) in rows.items()),
+        figures=figures_section(
+            rows,
+            f"{each} pictures each, judged by the oracle",
+            f"python -m pleinair.evals.pocket_generator --each {each}",
+        ),
     )
-    (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+    (folder / NAME).write_text(card, encoding="utf-8")

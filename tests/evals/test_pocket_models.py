@@ -1,0 +1,29 @@
+"""The cards of the pocket models tell of the models and the world as they are."""
+
+from pathlib import Path
+
+import pytest
+
+from pleinair.evals.pocket_models import MODELS, card_of
+from pleinair.tools.pocket.training.card import HEADING, figures_section, replace_figures
+from pleinair.tools.pocket.world import fingerprint
+
+CARDS = [card_of(model) for model in (*MODELS, "generator")]
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: f"{card.parent.name}/{card.name}")
+def test_a_card_was_measured_in_this_world(card: Path) -> None:
+    told = card.read_text("utf-8").partition(HEADING)[2]
+    assert f"world `{fingerprint()}`" in told
+    assert "| measured | figure | bar |" in told
+    assert "Again with `python -m pleinair.evals.pocket_" in told
+
+
+def test_new_figures_leave_the_story_of_the_training(tmp_path: Path) -> None:
+    card = tmp_path / "MODEL_CARD.md"
+    card.write_text(CARDS[0].read_text("utf-8"), "utf-8")
+    replace_figures(card, figures_section({"beauty": ("0.5", ">= .9")}, "3 pictures", "look"))
+    before, _, after = CARDS[0].read_text("utf-8").partition(HEADING)
+    assert card.read_text("utf-8").startswith(before)
+    assert "| beauty | 0.5 | >= .9 |" in card.read_text("utf-8")
+    assert after not in card.read_text("utf-8")
