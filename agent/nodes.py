@@ -195,9 +195,10 @@ def noise_seed(seed: int, number: int) -> int:
 
 def finish(state: State) -> Update:
     """Say how it ended and give the best picture, which need not be the last."""
-    if state.outcome:
-        return {}
     good = ledger.best(state.attempts)
+    if state.outcome:  # a step that ended the run beside the draft knows no picture
+        best = state.outcome.best or good
+        return changed(outcome=state.outcome.model_copy(update={"best": best}))
     if good and ledger.is_complete(good.ledger, state.concepts):
         return changed(outcome=Outcome(ending="accepted", reason="every concept is present", best=good))
     reason = budget.limit(state, budget.PICTURE_AND_CHECK) or "seconds"

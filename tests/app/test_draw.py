@@ -135,6 +135,7 @@ def test_an_argument_that_the_engine_does_not_know(place: Path) -> None:
 def test_a_model_that_declines_is_a_refusal(place: Path) -> None:
     result = draw(PROMPT, overrides={"mllm.says": "I would rather not."})
     assert (result.outcome.ending, result.outcome.reason) == ("refused", "I would rather not.")
+    assert result.picture is not None and result.picture.exists()
 
 
 def test_a_bug_becomes_a_failure_with_a_traceback_and_can_be_resumed(place: Path) -> None:

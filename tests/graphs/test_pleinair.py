@@ -117,9 +117,10 @@ def test_an_abstaining_look_up_turns_into_words(tmp_path: Path) -> None:
     assert output.attempts[1].repairs[0].action == "reword"
 
 
-def test_a_refused_prompt_ends_as_refused_without_a_picture(tmp_path: Path) -> None:
-    outcome = ended(run(make_context(tmp_path, lambda *_: "I draw only birds.")))
-    assert outcome == Outcome(ending="refused", reason="I draw only birds.")
+def test_a_refused_prompt_ends_as_refused_with_its_draft(tmp_path: Path) -> None:
+    output = run(make_context(tmp_path, lambda *_: "I draw only birds."))
+    (draft,) = output.attempts
+    assert ended(output) == Outcome(ending="refused", reason="I draw only birds.", best=draft)
 
 
 @pytest.mark.parametrize(
