@@ -8,26 +8,34 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pleinair.tools.variants import chosen, shards
+
 SUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
-def of_part(folder: Path, name: str) -> Iterator[str]:
-    """Look at one part: it has a config, its JSON can be read, and a model has all of its weights."""
+def of_part(folder: Path, name: str, variant: str = "") -> Iterator[str]:
+    """Look at one part: it has a config, its JSON can be read, and a model has all of its weights.
+
+    Of weights that are there in several formats, those of `variant` or else the first set are looked at.
+    """
     configs = sorted(folder.glob("*.json"))
     if not any("config" in path.name for path in configs):
         yield f"{name}: no config is here"
         return
-    weights = {path for path in folder.glob("*.safetensors") if path.is_file() or path.is_symlink()}
+    names = [path.name for path in folder.iterdir()]
+    weights, lists = {folder / one for one in chosen(names, variant)}, shards(names, variant)
     for path in configs:
         try:
             read = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
             yield f"{name}/{path.name}: {error}"
             continue
-        if path.name.endswith(".safetensors.index.json"):
+        if path.name in lists:
             weights |= {folder / shard for shard in set(read.get("weight_map", {}).values())}
     if (folder / "config.json") in configs and not weights:
-        yield f"{name}: no safetensors weights are here"
+        others = [one for one in sorted(names) if one.endswith(".safetensors")]
+        hint = f", only {others[0]}: generator.variant names such a set" if others else ""
+        yield f"{name}: no safetensors weights are here{hint}"
     elif weights and (folder / "config.json") not in configs:
         yield f"{name}: no config.json is here"  # some classes then build their largest model, at random
     yield from whole(sorted(weights), folder.parent)

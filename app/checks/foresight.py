@@ -56,7 +56,7 @@ def defaults() -> dict[str, Any]:
 
 def source(given: dict[str, Any]) -> Any:
     """Name where the model's files are."""
-    from pleinair.tools.diffusion.loading import Source
+    from pleinair.tools.hub import Source
 
     names = ("folder", "model", "revision", "allow_branch", "local_files_only")
     return Source(**{name: given[name] for name in names})

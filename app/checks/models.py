@@ -17,12 +17,13 @@ from pleinair.tools.diffusion.controlnet import branch_files
 from pleinair.tools.diffusion.families import CONTROLNET, IN_CONTEXT, IP_ADAPTER, TEXT_ONLY, Family, family_of
 from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.diffusion.ip_adapter import IpAdapter, adapter_files, encoder_folder
-from pleinair.tools.diffusion.loading import Source, pipeline_files, read_index, require_class
+from pleinair.tools.diffusion.loading import read_index, require_class
+from pleinair.tools.hub import Source
 from pleinair.tools.intact import changed, of_part, whole
 from pleinair.tools.types import BadInput
+from pleinair.tools.variants import Files, pipeline_files
 
 Kind = Literal["pipeline", "adapter", "controlnet", "open_clip", "elsewhere"]
-Files = tuple[tuple[str, ...], tuple[str, ...]]  # patterns of what is wanted, and of what is left out
 
 FAMILIES = {
     "in_context": IN_CONTEXT,
@@ -33,21 +34,21 @@ FAMILIES = {
 CLIPS = {("ViT-B-32", "laion2b_s34b_b79k"): "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"}  # open_clip's own table
 CLIP_FILES = ("open_clip_model.safetensors", "open_clip_config.json")
 LICENCES = {  # as their pages named them; a pull asks the hub
-    "Qwen/Qwen-Image-Edit-2509": "apache-2.0",
     "InstantX/FLUX.1-dev-Controlnet-Union": "non-commercial",
+    "Qwen/Qwen-Image-Edit-2509": "apache-2.0",
     "black-forest-labs/FLUX.1-Kontext-dev": "non-commercial, gated",
-    "black-forest-labs/FLUX.1-schnell": "apache-2.0",
     "black-forest-labs/FLUX.1-dev": "non-commercial, gated",
+    "black-forest-labs/FLUX.1-schnell": "apache-2.0",
     "black-forest-labs/FLUX.2-dev": "non-commercial, gated",
     "black-forest-labs/FLUX.2-klein-4B": "apache-2.0",
     "black-forest-labs/FLUX.2-klein-9b-kv": "non-commercial, gated",
     "h94/IP-Adapter": "apache-2.0",
     "laion/CLIP-ViT-B-32-laion2B-s34B-b79K": "mit",
-    "stabilityai/stable-diffusion-xl-base-1.0": "openrail++",
     "stabilityai/stable-diffusion-3-medium-diffusers": "stability ai community, gated",
+    "stabilityai/stable-diffusion-xl-base-1.0": "openrail++",
     "stable-diffusion-v1-5/stable-diffusion-v1-5": "creativeml-openrail-m",
-}
     "xinsir/controlnet-tile-sdxl-1.0": "apache-2.0",
+}
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ class Piece:
         return str(self.table.get(f"{self.prefix}revision", "")) if self.on_hub else ""
 
     @property
+    def variant(self) -> str:
+        """Name the set of weights that is loaded, where there are several."""
+        return str(self.table.get("variant", ""))
+
+    @property
     def licence(self) -> str:
         """Give its licence where it is known."""
         return LICENCES.get(self.model, "") if self.on_hub else ""
@@ -100,11 +106,11 @@ class Piece:
 
     def files(self, folder: Path) -> Files:
         """Give the patterns of its files; a pipeline's index must be in the folder."""
-        variant = str(self.table.get("variant", ""))
+        names = self.source().names() if self.variant else ()
         if self.kind == "pipeline":
-            return pipeline_files(read_index(folder)[1], variant)
+            return pipeline_files(read_index(folder)[1], self.variant, names)
         if self.kind == "controlnet":
-            return branch_files(variant)
+            return branch_files(self.variant, names)
         if self.kind == "adapter":
             return adapter_files(*self.adapter()), ()
         return CLIP_FILES, ()
@@ -175,14 +181,14 @@ def content(piece: Piece, folder: Path) -> Iterator[str]:
     if piece.kind == "pipeline":
         name, family = piece.family()
         for part in require_class(folder, name, family.opens):
-            yield from of_part(folder / part, part)
+            yield from of_part(folder / part, part, piece.variant)
     elif piece.kind == "adapter":
         subfolder, weight, encoder = piece.adapter()
         yield from whole([folder / subfolder / weight], folder)
         inside = encoder_folder(subfolder, encoder)
         yield from of_part(folder / inside, inside)
     elif piece.kind == "controlnet":
-        yield from of_part(folder, ".")
+        yield from of_part(folder, ".", piece.variant)
     else:
         yield from whole([folder / CLIP_FILES[0]], folder)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pleinair.app.checks.models import Piece, in_words
 from pleinair.app.trace.story import counted
-from pleinair.tools.diffusion.loading import INDEX, first_line
+from pleinair.tools.hub import INDEX, first_line
 from pleinair.tools.types import PleinairError
 
 OFFLINE = "HF_HUB_OFFLINE is set, or local_files_only: nothing is asked of the hub and nothing downloaded"
@@ -62,11 +62,10 @@ def require_online(local_files_only: bool) -> None:
 def licence(piece: Piece) -> str:
     """Ask the hub for a model's licence."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         card = HfApi().model_info(piece.model, revision=piece.revision).card_data
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:  # a broken connection is an error of the transport that the client uses
         raise PleinairError(f"{piece.model}: {first_line(error)}") from error
     named = (card.get("license_name") or card.get("license")) if card else None
     return str(named or piece.licence or "not named on its page")
@@ -74,4 +73,4 @@ def licence(piece: Piece) -> str:
 
 def fetch(plan: Wanted) -> Path:
     """Download what is missing, with the hub's own bars of progress, and give the folder."""
-    return plan.piece.source().fetch(plan.patterns, plan.ignore)
+    return plan.piece.source().download(plan.patterns, plan.ignore)

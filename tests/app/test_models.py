@@ -1,19 +1,16 @@
 """Which models a profile needs, whether their files are whole, and fetching them from a hub right here."""
 
-import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
+from hub import COMMIT, Hub, cached, serving, weights
 from huggingface_hub import constants
 from typer.testing import CliRunner, Result
 
@@ -22,7 +19,6 @@ from pleinair.app.cli.main import app
 from pleinair.app.settings import Settings, load, profiles
 
 MAIN = "from pleinair.app.cli.main import main; main()"
-COMMIT = "c0ffee" + "0" * 34
 OWNER, OTHER = "tests/tiny", "tests/adapter"
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 INDEX = {
@@ -31,12 +27,6 @@ INDEX = {
     "tokenizer": ["transformers", "CLIPTokenizer"],
     "safety_checker": [None, None],
 }
-
-
-def weights(count: int = 4) -> bytes:
-    """Write a safetensors file of one tensor."""
-    header = json.dumps({"x": {"dtype": "U8", "shape": [count], "data_offsets": [0, count]}}).encode()
-    return len(header).to_bytes(8, "little") + header + bytes(count)
 
 
 def tiny() -> dict[str, bytes]:
@@ -78,26 +68,6 @@ adapter_revision = "{COMMIT}"
 adapter_subfolder = "models"
 adapter_weight = "plus.safetensors"
 """
-
-
-def digest(data: bytes, large: bool) -> str:
-    """Name a file as the hub does."""
-    if large:
-        return hashlib.sha256(data).hexdigest()
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-
-
-def cached(cache: Path, model: str, files: dict[str, bytes]) -> Path:
-    """Lay files out as the hub's cache does, and give the snapshot's folder."""
-    place = cache / f"models--{model.replace('/', '--')}"
-    snapshot = place / "snapshots" / COMMIT
-    for name, data in files.items():
-        blob = place / "blobs" / digest(data, name.endswith(".safetensors"))
-        blob.parent.mkdir(parents=True, exist_ok=True)
-        blob.write_bytes(data)
-        (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
-        (snapshot / name).symlink_to(blob)
-    return snapshot
 
 
 @pytest.fixture
@@ -258,64 +228,11 @@ def test_sizes_in_words(size: int, said: str) -> None:
     assert in_words(size) == said
 
 
-class Hub(BaseHTTPRequestHandler):
-    """Serve what huggingface_hub asks for: a model's card, its tree and its files."""
-
-    asked: list[str]
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def answer(self, body: bool) -> None:
-        path = urlsplit(self.path).path.strip("/")
-        model = next((model for model in HUB if f"{model}/" in path), "")
-        rest = path.partition(f"{model}/")[2] if model else ""
-        kind, _, name = rest.partition(f"/{COMMIT}")
-        if kind == "resolve":
-            type(self).asked.append(f"{self.command} {name[1:]}")
-        found = {"revision": self.card, "tree": self.tree, "resolve": self.file}.get(kind)
-        status, data = (200, found(model, name[1:])) if found else (404, b"{}")
-        self.send_response(status)
-        large = name.endswith(".safetensors")
-        self.send_header("ETag", f'"{digest(data, large)}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if body:
-            self.wfile.write(data)
-
-    def card(self, model: str, name: str) -> bytes:
-        facts = {"id": model, "sha": COMMIT, "cardData": {"license": "mit"}, "siblings": []}
-        return json.dumps(facts).encode()
-
-    def tree(self, model: str, name: str) -> bytes:
-        return json.dumps([self.entry(name, data) for name, data in HUB[model].items()]).encode()
-
-    def entry(self, name: str, data: bytes) -> dict[str, Any]:
-        row: dict[str, Any] = {"type": "file", "path": name, "size": len(data), "oid": digest(data, False)}
-        if name.endswith(".safetensors"):
-            row["lfs"] = {"oid": digest(data, True), "size": len(data), "pointerSize": 130}
-        return row
-
-    def file(self, model: str, name: str) -> bytes:
-        return HUB[model][name]
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def hub() -> Iterator[str]:
     """Serve a hub on this machine and give its address."""
-    Hub.asked = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(HUB) as address:
+        yield address
 
 
 def pulled(profile: str, cache: Path, hub: str, *words: str, **environment: str) -> Any:
@@ -334,7 +251,7 @@ def test_a_pull_tells_before_and_waits_for_a_yes(cache: Path, profile: str, hub:
     size = sum(len(tiny()[name]) for name in OPENED)
     told = f"generator: {OWNER} at {COMMIT}, licence mit: {len(OPENED)} files, {in_words(size)}"
     assert told in done.stdout and "--yes" in done.stderr
-    assert {line for line in Hub.asked if line.startswith("GET")} <= {"GET model_index.json"}
+    assert {line for line in Hub.asked if line.startswith("GET resolve")} <= {"GET resolve model_index.json"}
 
 
 def test_a_pull_brings_only_what_is_opened_and_what_is_pulled_is_well(
@@ -349,6 +266,20 @@ def test_a_pull_brings_only_what_is_opened_and_what_is_pulled_is_well(
     assert wrong(profile, checksums=True) == []
     again = pulled(profile, cache, hub)
     assert again.returncode == 0 and "Nothing was to be downloaded." in again.stdout
+
+
+def test_a_pull_of_a_variant_brings_no_other_weights(cache: Path, profile: str, hub: str) -> None:
+    half = {"PLEINAIR_GENERATOR__VARIANT": "fp16"}
+    done = pulled(profile, cache, hub, "--yes", **half)
+    assert done.returncode == 0, done.stderr
+    folder = cache / "models--tests--tiny" / "snapshots" / COMMIT / "unet"
+    assert [path.name for path in folder.glob("*.safetensors")] == [
+        "diffusion_pytorch_model.fp16.safetensors"
+    ]
+    settings = load(profile, {"generator.variant": "fp16"})
+    assert not [fault for piece in pieces(settings) for fault in faults(piece)]
+    (fault,) = wrong(profile)  # without a variant the first set is looked for
+    assert "only diffusion_pytorch_model.fp16.safetensors: generator.variant" in fault
 
 
 def test_a_pull_mends_what_is_missing(cache: Path, profile: str, hub: str) -> None:

@@ -7,15 +7,18 @@ branches copy the layout together with the look. Not covered: edges, depth, pose
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.families import CONTROLNET
-from pleinair.tools.diffusion.loading import Source, open_part, open_pipeline
+from pleinair.tools.diffusion.loading import open_part, open_pipeline
+from pleinair.tools.hub import Source
+from pleinair.tools.intact import of_part
 from pleinair.tools.types import BadInput, Request
+from pleinair.tools.variants import DOUBLES, SHARDS, Files, has, inside
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -67,8 +70,11 @@ class ControlNet(DiffusersEngine):
 
     def open(self, folder: Path, dtype: Any) -> Any:
         """Load the base model with its branch."""
-        place = self.branch_source.fetch(*branch_files(self.variant))
-        branch = open_part(place, self.family.controlnet, dtype)
+        names = self.branch_source.names() if self.variant else ()
+        place = self.branch_source.fetch(
+            *branch_files(self.variant, names), lambda folder: of_part(folder, ".", self.variant)
+        )
+        branch = open_part(place, self.family.controlnet, dtype, self.variant)
         return open_pipeline(folder, self.pipeline, dtype, self.variant, controlnet=branch)
 
     def conditioning(self, pipeline: Any, request: Request, images: Sequence[Image]) -> dict[str, Any]:
@@ -82,10 +88,12 @@ class ControlNet(DiffusersEngine):
         }
 
 
-def branch_files(variant: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Give the patterns of what is fetched of a control branch, and of what is left out."""
-    wanted = ("config.json", "diffusion_pytorch_model*.safetensors")
-    return wanted, () if variant else ("*.fp16.*", "*.bf16.*")
+def branch_files(variant: str = "", names: Iterable[str] = ()) -> Files:
+    """Give the patterns of what is fetched of a control branch, whose files are `names`, and of the rest."""
+    stem, wanted = "diffusion_pytorch_model", ("config.json", "*.safetensors.index*.json")
+    if variant and has(inside(names, ""), variant):
+        return (*wanted, f"{stem}.{variant}*.safetensors"), (SHARDS,)
+    return (*wanted, f"{stem}*.safetensors"), DOUBLES
 
 
 def fitted(image: Image, height: int, width: int) -> Image:

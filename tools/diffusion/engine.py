@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pleinair.tools.diffusion.drawing import seeded, to_picture, watched
 from pleinair.tools.diffusion.families import INPAINTING, Family, family_of
-from pleinair.tools.diffusion.loading import Source, check_class, fetch_pipeline, open_pipeline, plain_form
+from pleinair.tools.diffusion.loading import check_class, fetch_pipeline, open_pipeline, plain_form
 from pleinair.tools.diffusion.placement import DTYPES, RUNGS, Ladder, find_device, find_dtype
 from pleinair.tools.diffusion.repaint import Job, parted
+from pleinair.tools.hub import Source
 from pleinair.tools.limits import check_request, check_size
 from pleinair.tools.types import BadInput, Capabilities, OnStep, Request
 

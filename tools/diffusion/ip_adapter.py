@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pleinair.tools.diffusion.drawing import scaled
 from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.families import IP_ADAPTER
-from pleinair.tools.diffusion.loading import DATA, Source, first_line
+from pleinair.tools.hub import Source, first_line, missing
+from pleinair.tools.intact import of_part
 from pleinair.tools.types import BadInput, Box, Capabilities, Request
+from pleinair.tools.variants import DATA
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -103,8 +105,10 @@ class IpAdapter(DiffusersEngine):
         return super()._declared().model_copy(update={"boxes": True})
 
     def _fetch_adapter(self) -> Path:
+        files = adapter_files(self.adapter_subfolder, self.adapter_weight, self.image_encoder)
+        inside = encoder_folder(self.adapter_subfolder, self.image_encoder)
         return self.adapter_source.fetch(
-            adapter_files(self.adapter_subfolder, self.adapter_weight, self.image_encoder)
+            files, faults=lambda folder: [*missing(folder, files), *of_part(folder / inside, inside)]
         )
 
 

@@ -8,130 +8,18 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pleinair.tools.diffusion.placement import is_out_of_memory
+from pleinair.tools.hub import INDEX, Source, first_line
 from pleinair.tools.intact import of_part
-from pleinair.tools.types import BadInput, PleinairError
-from pleinair.tools.weights import identity, locate
+from pleinair.tools.types import BadInput
+from pleinair.tools.variants import has, pipeline_files
+from pleinair.tools.weights import locate
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-INDEX = "model_index.json"
-DATA = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")  # what is fetched of a part
-DOUBLES = ("*.fp16.*", "*.fp16-*", "*.bf16.*", "*.non_ema.*")  # the same weights once more
 MEND = "`pleinair models check` looks at its files; `pleinair models pull` fetches one of the hub again."
 LIBRARIES = {"diffusers", "transformers", "stable_diffusion"}  # the last is diffusers' safety checker
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Name a model: a local folder, or a hub id at one commit.
-
-    Args:
-        folder: a local folder, or `pocket/NAME` for one in this package.
-        model: a hub id, `owner/name`.
-        revision: the commit of the hub id, 40 hexadecimal digits.
-        allow_branch: take a branch or tag as well; the commit it means now is looked up and recorded.
-        local_files_only: never ask the hub; HF_HUB_OFFLINE=1 says the same for everything.
-        key: what its settings' names begin with, for messages.
-    """
-
-    folder: str = ""
-    model: str = ""
-    revision: str = ""
-    allow_branch: bool = False
-    local_files_only: bool = False
-    key: str = ""
-
-    def __post_init__(self) -> None:
-        """Refuse what names no model, or names one that may change."""
-        if bool(self.folder) == bool(self.model):
-            raise BadInput(f"Set {self._set('folder')} or {self._set('model')}, a local folder or a hub id.")
-        if self.folder:
-            return
-        if not HUB_ID.fullmatch(self.model):
-            raise BadInput(f"{self._set('model')} = {self.model!r}: wanted a hub id like owner/name")
-        if not (COMMIT.fullmatch(self.revision) or (self.allow_branch and self.revision)):
-            name = self._set("revision")
-            raise BadInput(
-                f"{name} = {self.revision!r}: set {name} to a commit of {self.model}, 40 hexadecimal digits, "
-                "from “Files and versions” on its page. A branch or tag can change under you; "
-                "generator.allow_branch = true takes one all the same."
-            )
-
-    @property
-    def id(self) -> str:
-        """Name the model and its exact weights."""
-        if self.folder:
-            return f"{self.folder}@{identity(locate(self.folder))}"
-        return f"{self.model}@{self.commit}"
-
-    @property
-    def commit(self) -> str:
-        """Give the commit; a branch is looked up, on the hub or in the cache."""
-        return self.revision if COMMIT.fullmatch(self.revision) else self.fetch(("config.json", INDEX)).name
-
-    def fetch(self, patterns: tuple[str, ...], ignore: tuple[str, ...] = ()) -> Path:
-        """Give the local folder with the files of these patterns, downloading what is not there."""
-        return locate(self.folder) if self.folder else Path(self._snapshot(patterns, ignore))
-
-    def lacks(self, patterns: tuple[str, ...], ignore: tuple[str, ...] = ()) -> dict[str, int]:
-        """Give the files that `fetch` would download, with their sizes in bytes; asks the hub."""
-        if self.folder:
-            return {}
-        listed = self._snapshot(patterns, ignore, dry_run=True)
-        return {one.filename: one.file_size or 0 for one in listed if one.will_download}
-
-    def here(self) -> Path | None:
-        """Give the local folder without asking the hub, None where no file of the commit is here."""
-        if self.folder:
-            return locate(self.folder)
-        from huggingface_hub import constants
-        from huggingface_hub.file_download import repo_folder_name
-
-        place = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.model, repo_type="model")
-        ref = place / "refs" / self.revision
-        folder = place / "snapshots" / (ref.read_text("utf-8").strip() if ref.is_file() else self.revision)
-        return folder if folder.is_dir() else None
-
-    def _snapshot(self, patterns: tuple[str, ...], ignore: tuple[str, ...], dry_run: bool = False) -> Any:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-        try:
-            return snapshot_download(
-                self.model,
-                revision=self.revision,
-                local_files_only=self.local_files_only,
-                allow_patterns=list(patterns),
-                ignore_patterns=list(ignore),
-                dry_run=dry_run,
-            )
-        except LocalEntryNotFoundError as error:
-            raise PleinairError(self._absent()) from error
-        except (HfHubHTTPError, HFValidationError, OSError) as error:
-            raise PleinairError(self._unreachable(error)) from error
-
-    def _set(self, name: str) -> str:
-        return f"generator.{self.key}{name}"
-
-    def _absent(self) -> str:
-        return (
-            f"{self.model} at {self.revision} is not in the local cache and the hub was not reached. Check "
-            "the connection, unset HF_HUB_OFFLINE and generator.local_files_only, or set "
-            f"{self._set('folder')} to a folder that holds the model."
-        )
-
-    def _unreachable(self, error: Exception) -> str:
-        return (
-            f"{self.model} at {self.revision} cannot be fetched: {first_line(error)} Check the id and the "
-            "commit; for a gated model accept its terms on its page and log in with `hf auth login`."
-        )
 
 
 def check_class(source: Source, pipeline: str, opens: Any) -> None:
@@ -175,17 +63,15 @@ def fetch_pipeline(source: Source, pipeline: str, opens: Any, variant: str = "")
     Raises `BadInput` for another class, and where files are missing or cut off.
     """
     parts = require_class(source.fetch((INDEX,)), pipeline, opens)
-    folder = source.fetch(*pipeline_files(parts, variant))
-    if faults := [fault for part in parts for fault in of_part(folder / part, part)]:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise BadInput(f"{str(folder)!r} cannot be loaded: {faults[0]}{more}. {MEND}")
+
+    def faults(folder: Path) -> list[str]:
+        return [fault for part in parts for fault in of_part(folder / part, part, variant)]
+
+    folder = source.fetch(*pipeline_files(parts, variant, source.names() if variant else ()), faults)
+    if found := faults(folder):
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise BadInput(f"{str(folder)!r} cannot be loaded: {found[0]}{more}. {MEND}")
     return folder
-
-
-def pipeline_files(parts: Iterable[str], variant: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Give the patterns of what is fetched of a pipeline with these parts, and of what is left out."""
-    wanted = tuple(f"{part}/{pattern}" for part in parts for pattern in DATA)
-    return (INDEX, *wanted), () if variant else DOUBLES
 
 
 def open_pipeline(folder: Path, pipeline: str, dtype: Any, variant: str = "", **parts: Any) -> Any:
@@ -211,13 +97,14 @@ def open_pipeline(folder: Path, pipeline: str, dtype: Any, variant: str = "", **
     return opened
 
 
-def open_part(folder: Path, kind: str, dtype: Any) -> Any:
+def open_part(folder: Path, kind: str, dtype: Any, variant: str = "") -> Any:
     """Load one model of a class of diffusers from a folder of its own, as `open_pipeline` does."""
     import diffusers
 
+    given = {"variant": variant} if variant and has((path.name for path in folder.iterdir()), variant) else {}
     try:
         return getattr(diffusers, kind).from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, **given
         )
     except Exception as error:  # each library has its own for a file that does not fit
         raise unloadable(folder, error) from error
@@ -241,8 +128,3 @@ def plain_form(pipeline: Any, plain: str) -> Any:
     made = kind(**parts, **flags)
     made.set_progress_bar_config(disable=True)
     return made
-
-
-def first_line(error: Exception) -> str:
-    """Give the first line of an error's text."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -12,14 +12,14 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from pleinair.tools.diffusion.families import Family
-from pleinair.tools.diffusion.loading import DOUBLES, read_index
+from pleinair.tools.diffusion.loading import read_index
 from pleinair.tools.diffusion.placement import OutOfMemory
 from pleinair.tools.types import BadInput
+from pleinair.tools.variants import chosen
 from pleinair.tools.weights import head
 
 GIB = 2**30
@@ -90,14 +90,8 @@ def config_of(part: Path) -> dict[str, Any]:
 
 def weight(part: Path, size: int, variant: str) -> int:
     """Count the bytes that a part's weights take once they are loaded in a format of `size` bytes."""
-    wanted = (f"*.{variant}.*", f"*.{variant}-*") if variant else ()
-    files = [path for path in sorted(part.glob("*.safetensors")) if chosen(path.name, wanted)]
-    return sum(loaded(tensor, size) for path in files for tensor in tensors(path))
-
-
-def chosen(name: str, wanted: Sequence[str]) -> bool:
-    """Tell whether a file is of the set of weights that is loaded."""
-    return any(fnmatch(name, one) for one in wanted or DOUBLES) is bool(wanted)
+    names = [path.name for path in part.glob("*.safetensors")]
+    return sum(loaded(tensor, size) for name in chosen(names, variant) for tensor in tensors(part / name))
 
 
 def tensors(path: Path) -> Iterator[Mapping[str, Any]]:

@@ -14,8 +14,9 @@ import tiny
 from drawing import draw
 
 from pleinair.tools import weights
-from pleinair.tools.diffusion.loading import Source, read_index, unloadable
+from pleinair.tools.diffusion.loading import read_index, unloadable
 from pleinair.tools.diffusion.text_only import TextOnly
+from pleinair.tools.hub import Source
 from pleinair.tools.types import BadInput, PleinairError
 
 COMMIT, OTHER = "a" * 40, "b" * 40
@@ -194,6 +195,21 @@ def test_a_broken_folder_is_told_each_time_and_draws_once_it_is_mended(
 def test_a_lack_of_memory_while_loading_is_no_fault_of_the_folder() -> None:
     lack = MemoryError("no more")
     assert unloadable(Path("x"), lack) is lack
+
+
+def test_a_variant_is_loaded_and_a_part_without_it_from_its_first_set(copy: Path, folder: Path) -> None:
+    for part in ("unet", "text_encoder"):
+        (file,) = (copy / part).glob("*.safetensors")
+        file.rename(file.with_name(f"{file.stem}.fp16.safetensors"))
+    with pytest.raises(BadInput, match=r"only .*\.fp16\.safetensors: generator\.variant names such a set"):
+        draw(TextOnly(str(copy), **SD15))
+    half = draw(TextOnly(str(copy), variant="fp16", **SD15))
+    assert np.array_equal(half, draw(TextOnly(str(folder), **SD15)))
+
+
+def test_a_variant_that_is_not_there_is_told(folder: Path) -> None:
+    with pytest.raises(BadInput, match=r"cannot be loaded: .*variant=fp16"):
+        draw(TextOnly(str(folder), variant="fp16", **SD15))
 
 
 def test_a_folder_is_named_by_its_bytes(copy: Path, folder: Path) -> None:
