@@ -1,4 +1,4 @@
-"""Every type that crosses a boundary, on one screen.
+"""Every type that crosses a boundary.
 
 Values are frozen pydantic models: plain JSON in state and logs, checked where they are read.
 Pixels never appear here but in the two engine protocols; a picture elsewhere is its name in the store.
