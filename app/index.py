@@ -8,6 +8,7 @@ from typing import cast
 from pleinair.app.engines import check, engine, fresh_index, index_folder, library_folder
 from pleinair.app.places import places
 from pleinair.app.settings import Settings
+from pleinair.app.trace.story import counted
 from pleinair.tools.types import Encoder, Retriever
 
 SHOWN = 10  # problems told before the rest is only counted
@@ -29,11 +30,15 @@ def bring_up_to_date(
     library = Library.open(library_folder(settings, home))
     encoder = cast(Encoder, engine("encoder", settings.encoder))
     index = fresh_index(library, encoder, index_folder(settings, home), on_index)
-    yield f"{len(index)} pictures of {library.folder} are indexed under {encoder.id}"
+    are = "is" if len(index) == 1 else "are"
+    yield f"{counted(len(index), 'picture')} of {library.folder} {are} indexed under {encoder.id}"
+    if library.others:
+        kinds = ", ".join(sorted(set(library.others)))
+        yield f"{counted(len(library.others), 'file')} of other kinds left out: {kinds}"
     problems = [*library.problems, *(f"{skipped.id}: {skipped.reason}" for skipped in index.skipped)]
     yield from problems[:SHOWN]
     if len(problems) > SHOWN:
-        yield f"and {len(problems) - SHOWN} problems more"
+        yield f"and {counted(len(problems) - SHOWN, 'problem')} more"
     if calibrated:
         yield suggested_floor(IndexRetriever(library, index, encoder))
 

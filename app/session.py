@@ -11,7 +11,7 @@ from pleinair.agent.calls import Pin
 from pleinair.app.draw import find, home, run_table
 from pleinair.app.draw import finish as work_on
 from pleinair.app.run.given import keep_given
-from pleinair.app.run.order import Thread, chosen_seed, new_order
+from pleinair.app.run.order import Thread, check_budget, chosen_seed, new_order
 from pleinair.app.settings import load
 from pleinair.app.thread import is_talk, state_of
 from pleinair.tools.types import BadInput, Budget, Hit, Picture, Reference
@@ -140,8 +140,7 @@ class Session:
         """Set limits of the requests to come, and give them all; raises `BadInput` for one that is none."""
         wanted = self.overrides | {f"budget.{key}": value for key, value in changes.items()}
         budget = load(self.profile, wanted).budget
-        if budget.attempts < 1:
-            raise BadInput("budget.attempts = 0: nothing would be drawn; wanted 1 or more")
+        check_budget(budget)
         self.overrides = wanted
         return budget
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 from uuid import uuid4
@@ -43,6 +44,16 @@ def write_whole(
         raise explain(error, path) from error
     finally:
         _discard(part)
+
+
+def require_writable(folder: Path) -> None:
+    """Raise `PleinairError` where no file can be put at or below `folder`; nothing is made or left behind."""
+    place = next(one for one in (folder, *folder.parents) if one.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise explain(error, folder) from error
 
 
 def explain(error: OSError, path: Path | str) -> PleinairError:

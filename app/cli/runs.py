@@ -120,7 +120,7 @@ def details(run: Run) -> dict[str, Any]:
     return facts | {
         "reason": run.outcome.reason,
         "picture": str(result.picture),
-        "sidecar": str(result.sidecar),
+        "sidecar": str(result.sidecar if result.sidecar.exists() else None),
     }
 
 

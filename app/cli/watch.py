@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
 
-from pleinair.app.printable import printable_json
+from pleinair.app.printable import printable, printable_json
 from pleinair.app.run.ending import leave, leave_with
 
 if TYPE_CHECKING:
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
-def work_on(run: Run, as_json: bool, *, reopen: bool = False) -> None:
-    """Work on a run, print where its results are, and leave with its exit code."""
+def work_on(
+    run: Run, as_json: bool, *, reopen: bool = False, remark: Callable[[Run], str] = lambda run: ""
+) -> None:
+    """Work on a run, print where its results are, remark on it, and leave with its exit code."""
     from pleinair.app.cli.show import Show
     from pleinair.app.draw import finish
 
@@ -35,6 +37,8 @@ def work_on(run: Run, as_json: bool, *, reopen: bool = False) -> None:
         typer.echo(f"pleinair: stopped at once; {again}", err=True)
         leave("cancelled")
     print_result(result, as_json)
+    if words := remark(run):
+        typer.echo(printable(words), err=True)
     leave_with(result.outcome)
 
 
@@ -43,7 +47,9 @@ def print_result(result: Result, as_json: bool) -> None:
     if as_json:
         typer.echo(printable_json(result.plain()))
     else:
-        typer.echo("\n".join(str(path) for path in (result.picture, result.sidecar) if path))
+        for path in (result.picture, result.sidecar):
+            if path and path.exists():
+                typer.echo(str(path))
 
 
 @contextmanager

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from pleinair.agent.calls import Pin
 from pleinair.app.engines import check
-from pleinair.app.settings import Settings
+from pleinair.app.settings import POCKET, Settings
 from pleinair.tools import registry
-from pleinair.tools.types import BadInput, Picture, Reference, Value
+from pleinair.tools.disk import require_writable
+from pleinair.tools.types import BadInput, Budget, Picture, PleinairError, Reference, Value
 
 MAX_PROMPT = 2000  # characters
 MAX_SEED = 2**63 - 1
@@ -65,12 +66,11 @@ def new_order(
     check_seed(seed)
     if graph not in (known := registry.names("graph")):
         raise BadInput(f"graph {graph!r}: unknown; wanted one of: {', '.join(known)}")
-    if settings.budget.attempts < 1:
-        raise BadInput("budget.attempts = 0: nothing would be drawn; wanted 1 or more")
+    check_budget(settings.budget)
     check(settings)
+    check_library(settings.library.folder)
     folder = Path(out or settings.paths.out).expanduser().absolute()
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"out {str(folder)!r}: it is a file; wanted a folder")
+    check_out(folder)
     return Order(
         prompt=prompt,
         graph=graph,
@@ -79,6 +79,32 @@ def new_order(
         out=str(folder),
         strip_metadata=strip_metadata,
     )
+
+
+def check_budget(budget: Budget) -> None:
+    """Refuse a limit that allows no picture at all; none of questions, tokens or money allows a draft."""
+    for name in ("attempts", "images", "seconds"):
+        if getattr(budget, name) == 0:
+            wanted = "more than 0" if name == "seconds" else "1 or more"
+            raise BadInput(f"budget.{name} = 0: nothing would be drawn; wanted {wanted}")
+
+
+def check_library(folder: str) -> None:
+    """Refuse a library without a picture, before anything is paid for."""
+    from pleinair.tools.retrieval.library import WANTED, has_pictures
+
+    if folder != POCKET and not has_pictures(Path(folder).expanduser()):
+        raise BadInput(f"library.folder = {folder!r}: no pictures in it; wanted {WANTED}")
+
+
+def check_out(folder: Path) -> None:
+    """Refuse a folder for results that cannot hold any, before anything is paid for."""
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"out {str(folder)!r}: it is a file; wanted a folder")
+    try:
+        require_writable(folder)
+    except PleinairError as fault:
+        raise BadInput(f"out {str(folder)!r}: {fault} Wanted a folder that can be written to") from fault
 
 
 def read_order(text: str) -> Order:

@@ -234,5 +234,6 @@ def delivered(work: Work, outcome: Outcome) -> Outcome:
     try:
         deliver(Facts(work.run, work.order, work.heading, work.snapshot, store), outcome)
     except PleinairError as fault:
-        return outcome.model_copy(update={"ending": "failed", "reason": str(fault)})
+        kept = f" The best picture is kept: {store.path(outcome.best.picture)}" if outcome.best else ""
+        return outcome.model_copy(update={"ending": "failed", "reason": f"{fault}{kept}"})
     return outcome

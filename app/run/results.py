@@ -34,7 +34,7 @@ class Result:
     outcome: Outcome
     seed: int
     picture: Path | None  # None when nothing was drawn
-    sidecar: Path
+    sidecar: Path  # not there where the folder could not be written to
 
     def plain(self) -> dict[str, Any]:
         """Give the result as JSON values."""
@@ -44,7 +44,7 @@ class Result:
             "reason": self.outcome.reason,
             "seed": self.seed,
             "picture": str(self.picture) if self.picture else None,
-            "sidecar": str(self.sidecar),
+            "sidecar": str(self.sidecar) if self.sidecar.exists() else None,
             "outcome": self.outcome.model_dump(mode="json"),
         }
 

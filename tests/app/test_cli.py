@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from pleinair.app.cli.main import app
 from pleinair.app.draw import run_table, submit
+from pleinair.tools.types import PleinairError
 
 HEAVY = (
     "torch",
@@ -132,6 +134,33 @@ def test_index_then_doctor(place: Path) -> None:
     done = call("doctor")
     assert done.exit_code == 0, done.output
     assert "6 pictures in" in done.stdout and "stripes" in done.stdout
+
+
+def test_index_says_what_it_leaves_out(place: Path) -> None:
+    (place / "shelf").mkdir()
+    (place / "library" / "0.png").rename(place / "shelf" / "0.png")
+    for name in ("a.TIFF", "b.tiff", "c.heic", "metadata.jsonl"):
+        (place / "shelf" / name).touch()
+    told = call("index", str(place / "shelf")).stdout.splitlines()
+    assert told == [
+        f"1 picture of {place / 'shelf'} is indexed under hashes",
+        "3 files of other kinds left out: .heic, .tiff",
+    ]
+
+
+def test_a_run_that_cannot_deliver_says_where_its_picture_is(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise PleinairError("The folder was closed meanwhile.")
+
+    monkeypatch.setattr("pleinair.app.run.results.write_whole", full)
+    done = call("draw", "two things")
+    assert (done.exit_code, done.stdout) == (5, "")
+    (kept,) = re.findall(r"closed meanwhile. The best picture is kept: (\S+\.png)", done.stderr)
+    assert Path(kept).exists()
+    answer = json.loads(call("draw", "two things", "--json").stdout)
+    assert (answer["picture"], answer["sidecar"]) == (None, None)
 
 
 def test_doctor_says_what_to_do(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 import quick
 from PIL import Image
 
-from pleinair.app.draw import cancel, draw, finish, home, resume, run_table, submit
+from pleinair.app.draw import cancel, draw, estimate, finish, home, resume, run_table, submit
 from pleinair.app.run.checkpoints import FencedSaver
 from pleinair.app.run.record import Event, read
 from pleinair.app.run.results import Result
@@ -108,14 +109,24 @@ def test_another_graph(place: Path) -> None:
         ("a", {"overrides": {"budget.attempts": 0}}, "budget.attempts = 0: nothing would be drawn"),
         ("a", {"overrides": {"generator.engine": "nonsense"}}, "generator.engine = 'nonsense': unknown"),
         ("a", {"overrides": {"library.folder": "/nowhere"}}, "library.folder = '/nowhere': no such folder"),
+        ("a", {"overrides": {"budget.images": 0}}, "budget.images = 0: nothing would be drawn; wanted 1 or"),
+        (
+            "a",
+            {"overrides": {"budget.seconds": 0}},
+            "budget.seconds = 0: nothing would be drawn; wanted more",
+        ),
+        ("a", {"overrides": {"library.folder": "plugin"}}, "library.folder = 'plugin': no pictures in it"),
         ("a", {"out": "/dev/null"}, "it is a file; wanted a folder"),
+        ("a", {"out": "/proc/x"}, "out '/proc/x': Cannot write .* Wanted a folder that can be written to"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(
     place: Path, prompt: str, arguments: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises(BadInput, match=words):
-        draw(prompt, **arguments)
+    doors: list[Callable[..., object]] = [estimate, draw]
+    for ask in doors:
+        with pytest.raises(BadInput, match=words):
+            ask(prompt, **arguments)
     assert not (place / "home").exists()
 
 
@@ -299,7 +310,8 @@ def test_a_full_disk_is_a_failure_that_can_be_resumed(place: Path, monkeypatch: 
     with monkeypatch.context() as patch:
         patch.setattr("pleinair.app.run.results.write_whole", full)
         result = draw(PROMPT, seed=7)
-    assert (result.outcome.ending, result.outcome.reason) == ("failed", "No room left.")
+    assert result.outcome.ending == "failed"
+    assert result.outcome.reason.startswith("No room left. The best picture is kept: ")
     pictures = effects(place, "picture")
     result = resume(result.run_id)
     assert result.outcome.ending == "accepted"

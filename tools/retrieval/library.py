@@ -75,10 +75,13 @@ class BadLine(ValueError):
 class Library:
     """Hold what a folder contained when it was opened; pictures are read when asked for."""
 
-    def __init__(self, folder: Path, items: Mapping[str, Item], problems: tuple[str, ...]) -> None:
+    def __init__(
+        self, folder: Path, items: Mapping[str, Item], problems: tuple[str, ...], others: tuple[str, ...] = ()
+    ) -> None:
         self.folder = folder
         self.items = MappingProxyType({id: items[id] for id in sorted(items)})
         self.problems = problems  # one sentence each, naming the file and the line
+        self.others = others  # endings of the files that are no pictures as far as is known, one a file
 
     @classmethod
     def open(cls, folder: str | Path) -> Library:
@@ -94,7 +97,9 @@ class Library:
         for id in files:
             if PurePosixPath(id).name == METADATA:
                 _annotate(root, id, items, problems)
-        return cls(root, items, tuple(problems))
+        rest = [PurePosixPath(id) for id in files if id not in items]
+        others = tuple(one.suffix.lower() or one.name for one in rest if one.name != METADATA)
+        return cls(root, items, tuple(problems), others)
 
     def picture(self, id: str) -> Image:
         """Read one picture as RGB; raise `BadInput` for an unknown id, `BadPicture` for a damaged file."""
@@ -108,6 +113,11 @@ class Library:
         if id not in self.items:
             raise BadInput(f"No picture `{id}` in the library {self.folder}.")
         return self.folder / id
+
+
+def has_pictures(folder: Path) -> bool:
+    """Tell whether a library would have a picture; the walk ends at the first."""
+    return any(id.lower().endswith(SUFFIXES) for id in _walk(folder.absolute(), "", []))
 
 
 def _walk(root: Path, below: str, problems: list[str]) -> Iterator[str]:
