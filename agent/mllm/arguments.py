@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from pleinair.agent.mllm.service import Server
+from pleinair.tools.addresses import is_here
 from pleinair.tools.prices import Price, price_of
 from pleinair.tools.types import BadInput
 
@@ -62,12 +62,3 @@ def known_price(server: Server, own: Mapping[str, Any]) -> Price | None:
             server.model,
         )
     return price
-
-
-def is_here(url: str) -> bool:
-    """Say whether an address is this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

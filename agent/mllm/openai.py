@@ -2,7 +2,7 @@
 
 langchain-openai and openai's client do the talking; ours are the deadline, the tries, the size of a reply,
 and what counts as an answer. The key comes from the environment and goes nowhere else. Not covered: streaming
-of tokens, proxies, and several answers to one question.
+of tokens, and several answers to one question.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from pleinair.agent.mllm.patience import Patience, Plan
 from pleinair.agent.mllm.sending import described, fitted
 from pleinair.agent.mllm.service import OFFICIAL, Server, setback
 from pleinair.agent.mllm.verdict import counted, message_of, paid_for, summed, weigh, withheld
-from pleinair.agent.mllm.wire import Wire
 from pleinair.tools.ask import read
 from pleinair.tools.prices import Price
 from pleinair.tools.types import BadInput, PleinairError, Usage, Value
+from pleinair.tools.wire import Wire
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun

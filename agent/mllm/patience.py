@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Literal, TypeVar
 
-from pleinair.agent.mllm.wire import REMAINING
 from pleinair.tools.faults import Unavailable
 from pleinair.tools.types import PleinairError
+from pleinair.tools.wire import REMAINING
 
 log = logging.getLogger(__name__)
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import openai
 from langchain_core.exceptions import ContextOverflowError
 
 from pleinair.agent.mllm.patience import Plan, Setback
+from pleinair.tools.addresses import pause_asked
 from pleinair.tools.faults import BadReply, Filtered, TooLarge, Unavailable
 from pleinair.tools.strict_json import UNFIT
 from pleinair.tools.types import ModelFault, PleinairError
@@ -166,15 +165,3 @@ def said(error: openai.APIStatusError, server: Server) -> str:
     if isinstance(words, bytes | type(None)) or "<html" in str(words).lower():
         return "it gave no reason."
     return server.quote(words)
-
-
-def pause_asked(headers: Mapping[str, str], now: float | None = None) -> float | None:
-    """Read how many seconds the server wants us to wait; None where it does not say."""
-    text = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
-        return float(text)
-    try:
-        then = parsedate_to_datetime(text).timestamp()
-    except (ValueError, OverflowError):
-        return None
-    return max(then - (time.time() if now is None else now), 0.0)

@@ -193,7 +193,7 @@ def by_table(choice: EngineChoice, tokens: Range) -> Range:
 
 def is_local(choice: EngineChoice, usual: str) -> bool:
     """Tell whether an engine's server is this machine; one without an address is where it usually is."""
-    from pleinair.agent.mllm.arguments import is_here
+    from pleinair.tools.addresses import is_here
 
     return is_here(str(choice.arguments.get("base_url") or usual))
 

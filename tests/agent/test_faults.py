@@ -20,7 +20,8 @@ from faults import Act, FaultServer, completion, error, playing, reply, says
 from PIL import Image
 
 from pleinair.agent.mllm.openai import OpenAIChat, chat
-from pleinair.agent.mllm.service import Server, TooLong, pause_asked
+from pleinair.agent.mllm.service import Server, TooLong
+from pleinair.tools.addresses import pause_asked
 from pleinair.tools.answers import Decision
 from pleinair.tools.artifacts import encode_png
 from pleinair.tools.ask import ask
@@ -307,6 +308,22 @@ def test_14_a_name_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(held.fault) is Unavailable
     assert "models.example/v1 cannot be looked up: check `mllm.base_url`" in held.text
     assert len(naps.taken) == 2
+
+
+def test_a_proxy_of_the_environment_is_asked_instead_of_other_machines(
+    talk: Callable[..., Talk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    naps = Naps()
+    with playing(GOOD) as proxy, playing(GOOD) as server:
+        monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1"))
+        held = put(model_at("http://models.example/v1", monkeypatch, naps), naps)
+        assert held.answer == Decision(match=True, why="as asked") and len(proxy.requests) == 1
+        assert talk(server).answer and len(proxy.requests) == 1
+        monkeypatch.setenv("http_proxy", "socks5://me:secret@127.0.0.1:1")
+        refused = put(model_at("http://models.example/v1", monkeypatch, naps), naps).fault
+    assert "the proxy '127.0.0.1:1': wanted http://" in str(refused) and "secret" not in str(refused)
 
 
 def test_14_a_look_up_without_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:

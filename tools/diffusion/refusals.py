@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from pleinair.tools.addresses import pause_asked
 from pleinair.tools.faults import BadReply, Filtered, Unavailable
 from pleinair.tools.types import BadInput, PleinairError
 
 if TYPE_CHECKING:
-    from openai import OpenAIError
+    from openai import APIConnectionError, OpenAIError
 
 BLOCKED = ("moderation_blocked", "content_policy_violation", "content_filter")
 SPENT = ("insufficient_quota", "billing_hard_limit_reached")
 LONGEST = 120.0  # seconds that a server may ask us to wait
+GATEWAY = (504, 524)  # a proxy gave up waiting for a server that may go on
+MAYBE = "The picture may have been made and charged for, so it is not asked for again by itself."
 
 
 class Passing(PleinairError):
@@ -24,15 +28,11 @@ class Passing(PleinairError):
 
 
 def explain(error: OpenAIError, model: str, url: str, key_variable: str) -> PleinairError:
-    """Turn an error of the client into ours: 429, 5xx and lost connections pass, all else is told at once."""
-    from openai import APIConnectionError, APIStatusError, APITimeoutError
+    """Turn an error of the client into ours: 429, 5xx and servers out of reach pass, all else lasts."""
+    from openai import APIConnectionError, APIStatusError
 
-    if isinstance(error, APITimeoutError):
-        return Passing(f"{url} did not answer in time.")
     if isinstance(error, APIConnectionError):
-        return Passing(
-            f"{url} cannot be reached: {error}. Is the server running, and generator.base_url right?"
-        )
+        return unconnected(error, url)
     if not isinstance(error, APIStatusError):
         return BadReply(f"{url} sent a reply that cannot be read: {error}")
     said, code, status = str(error.message)[:300], str(error.code or ""), error.status_code
@@ -40,9 +40,26 @@ def explain(error: OpenAIError, model: str, url: str, key_variable: str) -> Plei
         return Filtered(f"The filter of {url} declined the picture: {said}")
     if status == 429 and code not in SPENT:
         return Passing(f"{url} asks for fewer requests: {said}", seconds(error.response.headers))
+    if status in GATEWAY:
+        return Unavailable(f"{url} failed with {status}: {said} {MAYBE}")
     if status >= 500:
         return Passing(f"{url} failed with {status}: {said}", seconds(error.response.headers))
     return lasting(status, code, said, model, url, key_variable)
+
+
+def unconnected(error: APIConnectionError, url: str) -> PleinairError:
+    """Tell a server that was never asked from one that may have heard the request, and fell silent."""
+    import httpx2
+
+    cause = error.__cause__
+    if isinstance(cause, httpx2.ReadTimeout):
+        return Unavailable(f"{url} did not answer within `generator.deadline`. {MAYBE}")
+    if isinstance(cause, httpx2.ReadError | httpx2.RemoteProtocolError):
+        return Unavailable(f"The connection to {url} broke: {cause}. {MAYBE}")
+    if isinstance(cause, httpx2.TimeoutException):
+        return Passing(f"{url} took no request in time.")
+    why = cause or error
+    return Passing(f"{url} cannot be reached: {why}. Is the server running, and generator.base_url right?")
 
 
 def lasting(status: int, code: str, said: str, model: str, url: str, key_variable: str) -> PleinairError:
@@ -58,10 +75,7 @@ def lasting(status: int, code: str, said: str, model: str, url: str, key_variabl
     return BadInput(f"{url} called the request wrong ({status}): {said}")
 
 
-def seconds(headers: object) -> float | None:
-    """Read Retry-After in seconds, at most two minutes; a date is not read."""
-    text = getattr(headers, "get", lambda _: None)("retry-after")
-    try:
-        return min(max(float(text), 0.0), LONGEST) if text else None
-    except ValueError:
-        return None
+def seconds(headers: Mapping[str, str]) -> float | None:
+    """Read Retry-After, as seconds or as a date: at most two minutes."""
+    asked = pause_asked(headers)
+    return None if asked is None else min(asked, LONGEST)

@@ -1,8 +1,9 @@
 """Pictures by the OpenAI images API: OpenAI itself, vLLM-Omni, SGLang-Diffusion, and others that speak it.
 
 Without references it asks for a generation, with some for an edit of several input pictures. A box is painted
-anew by an edit with a mask: the picture comes first, then the references of its concept. Not covered:
-streamed previews, pictures by address (they are never followed), and prices.
+anew by an edit with a mask: the picture comes first, then the references of its concept. A picture says what
+it cost, where the server counts tokens or the settings name a price. Not covered: streamed previews, and
+pictures by address (they are never followed).
 """
 
 from __future__ import annotations
@@ -10,20 +11,25 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pleinair.tools.addresses import is_here
 from pleinair.tools.decoding import read_untrusted
+from pleinair.tools.diffusion.calling import client, persist, within
 from pleinair.tools.diffusion.drawing import scaled
-from pleinair.tools.diffusion.refusals import Passing, explain
+from pleinair.tools.diffusion.refusals import explain
 from pleinair.tools.diffusion.repaint import Size, mask_of, parted
 from pleinair.tools.diffusion.wording import SHOWS, checked, with_sentences
 from pleinair.tools.faults import BadReply, Unavailable
 from pleinair.tools.limits import check_request
-from pleinair.tools.types import BadInput, Box, Capabilities, OnStep, PleinairError, Request
+from pleinair.tools.prices import price_of
+from pleinair.tools.spending import by_tokens, charged
+from pleinair.tools.types import BadInput, Box, Capabilities, OnStep, PleinairError, Request, Usage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,6 +38,7 @@ OPENAI = "https://api.openai.com/v1"
 MOST = 16  # input pictures that OpenAI takes
 GREETING = 10.0  # seconds for a server's list of models
 LISTED = 8  # models of it that are told
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -48,8 +55,10 @@ class OpenAIImages:
         diffusion: whether the server takes seed, steps, guidance and negative prompt (vLLM-Omni, SGLang).
         reference_size: longest side in pixels that a reference is scaled down to.
         wording: the sentence that tells of each input picture what it shows, with {number} and {concept}.
-        tries: of one picture, after 429, 5xx and lost connections.
+        tries: of one picture, after 429, 5xx and connections that were not made.
         deadline: seconds for one picture with all its tries.
+        prices: the user's own lines of the price table, in US dollars a million tokens.
+        price_per_picture: in US dollars, for a server that counts no tokens; it comes before the table.
         options: further fields of the request, such as quality or response_format.
     """
 
@@ -68,6 +77,8 @@ class OpenAIImages:
     wording: str = SHOWS
     tries: int = 3
     deadline: float = 300.0
+    prices: Mapping[str, Any] = field(default_factory=dict)
+    price_per_picture: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     sleep: Callable[[float], None] = field(default=time.sleep, init=False)
 
@@ -78,6 +89,11 @@ class OpenAIImages:
         if not 0 <= self.slots <= MOST:
             raise BadInput(f"generator.slots = {self.slots}: wanted 0 to {MOST}")
         checked(self.wording)
+        if self.price_per_picture is not None and not self.price_per_picture >= 0:
+            raise BadInput(
+                f"generator.price_per_picture = {self.price_per_picture}: wanted 0 or more dollars"
+            )
+        self._price = price_of(self.model, self.prices, "generator")
         self.capabilities = Capabilities(
             id=f"openai_images:{self.model}@{self.base_url}",
             slots=self.slots,
@@ -111,16 +127,31 @@ class OpenAIImages:
         names = [one.concept for one in job.request.references]
         prompt = with_sentences(request.prompt, names, self.wording, first=2 if job.old else 1)
         request = request.model_copy(update={"prompt": prompt})
-        reply = self._ask(request, [png(image, number) for number, image in enumerate(files)], on_step)
+        forms = [png(image, number) for number, image in enumerate(files)]
+        asking = self._client()
+        reply = persist(
+            lambda: self._send(asking, request, forms),
+            tries=self.tries,
+            deadline=self.deadline,
+            on_step=on_step,
+            sleep=self.sleep,
+        )
         on_step(1, 1)
-        return job.finish(decoded(reply, able.id))
+        spent = self._spent(reply)
+        try:
+            return charged(job.finish(decoded(reply, able.id)), spent)
+        except PleinairError as fault:
+            fault.spent = spent
+            raise
 
     def greet(self) -> str:
         """Ask the server which models it has, which costs nothing; raises what a picture would."""
         from openai import NotFoundError, OpenAIError
 
+        asking = self._client()
         try:
-            names = [one.id for one in self._client().with_options(timeout=GREETING).models.list().data]
+            listed = within(GREETING, lambda: None, lambda: asking.models.list().data)
+            names = [one.id for one in listed]
         except NotFoundError:
             names = []  # not every server has the list
         except OpenAIError as error:
@@ -129,22 +160,7 @@ class OpenAIImages:
         hint = f", which lists only {others}" if names and self.model not in names else ""
         return f"{self.model} at {self.base_url}{hint}"
 
-    def _ask(self, request: Request, files: Sequence[Any], on_step: OnStep) -> Any:
-        ends = time.monotonic() + self.deadline
-        client = self._client()
-        for number in range(1, self.tries + 1):
-            on_step(0, 1)
-            left = ends - time.monotonic()
-            try:
-                return self._send(client.with_options(timeout=max(left, 0.1)), request, files)
-            except Passing as fault:
-                pause = fault.wait if fault.wait is not None else 2.0 ** (number - 1)
-                if number == self.tries or time.monotonic() + pause > ends:
-                    raise Unavailable(f"{fault} Tried {number} times.") from fault
-            self.sleep(pause)
-        raise AssertionError("the last try returns or raises")
-
-    def _send(self, client: Any, request: Request, files: Sequence[Any]) -> Any:
+    def _send(self, asking: Any, request: Request, files: Sequence[Any]) -> Any:
         from openai import OpenAIError
 
         fields: dict[str, Any] = {
@@ -162,18 +178,29 @@ class OpenAIImages:
             )
         try:
             return (
-                client.images.edit(image=list(files), **fields) if files else client.images.generate(**fields)
+                asking.images.edit(image=list(files), **fields) if files else asking.images.generate(**fields)
             )
         except OpenAIError as error:
             raise explain(error, self.model, self.base_url, self.key_variable) from error
 
     def _client(self) -> Any:
-        from openai import OpenAI
-
         key = os.environ.get(self.key_variable)
         if not key and self.base_url == OPENAI:
             raise Unavailable(f"No key for {OPENAI}: set the environment variable {self.key_variable}.")
-        return OpenAI(api_key=key or "none", base_url=self.base_url, max_retries=0)
+        return client(self.base_url, key or "none")
+
+    def _spent(self, reply: Any) -> Usage:
+        """Say what a picture cost; without a price it is nothing on this machine, and a warning elsewhere."""
+        if self.price_per_picture is not None:
+            return Usage(usd=self.price_per_picture)
+        known = by_tokens(getattr(reply, "usage", None), self._price) if self._price else None
+        if known is None and not is_here(self.base_url):
+            log.warning(
+                "It is not known what %s asks for a picture: it counts as 0 USD. Say so by "
+                "`generator.price_per_picture`.",
+                self.base_url,
+            )
+        return known or Usage()
 
 
 def steering(request: Request) -> dict[str, Any]:

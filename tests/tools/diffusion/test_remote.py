@@ -6,21 +6,26 @@ import base64
 import io
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.message import Message
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import faults
 import numpy as np
 import pytest
 from drawing import LINEAR, RADIAL, REFERENCES, carry_on, draw, make_reference, make_request
+from faults import FaultServer
 from PIL import Image
 
 from pleinair.tools.diffusion.drawing import scaled
 from pleinair.tools.diffusion.remote import OpenAIImages
-from pleinair.tools.faults import BadReply, Filtered, Unavailable
+from pleinair.tools.faults import BadReply, Filtered, TooLarge, Unavailable
+from pleinair.tools.spending import spent_on
 from pleinair.tools.types import BadInput, Cancelled, Picture, PleinairError, Repaint
 
 Answer = tuple[int, dict[str, Any], dict[str, str]]
@@ -35,8 +40,8 @@ def encoded(image: Image.Image) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def picture(image: Image.Image = RADIAL) -> Answer:
-    return 200, {"created": 1, "data": [{"b64_json": encoded(image)}]}, {}
+def picture(image: Image.Image = RADIAL, **more: Any) -> Answer:
+    return 200, {"created": 1, "data": [{"b64_json": encoded(image)}], **more}, {}
 
 
 def refusal(status: int, code: str = "", headers: dict[str, str] | None = None) -> Answer:
@@ -226,7 +231,124 @@ def test_a_lasting_refusal_is_told_at_once(
 def test_what_passes_is_tried_again(server: Server, status: int) -> None:
     server.answers = [refusal(status), refusal(status, headers={"Retry-After": "7"}), picture()]
     assert draw(server.engine()).shape == (256, 256, 3)
-    assert server.slept == [1.0, 7.0]
+    assert sum(server.slept) == 1.0 + 7.0 and max(server.slept) == 1.0
+
+
+def test_a_date_is_a_wait(server: Server) -> None:
+    then = formatdate(time.time() + 20, usegmt=True)
+    server.answers = [refusal(503, headers={"Retry-After": then}), picture()]
+    draw(server.engine())
+    assert 15 < sum(server.slept) <= 20
+
+
+def test_a_stop_is_heard_in_a_pause(server: Server) -> None:
+    server.answers = [refusal(429, headers={"Retry-After": "60"}), picture()]
+
+    def stop_after_a_nap(done: int, total: int) -> None:
+        if server.slept:
+            raise Cancelled("stop")
+
+    with pytest.raises(Cancelled):
+        server.engine().generate(make_request(), (), stop_after_a_nap)
+    assert (len(server.asked), server.slept) == (1, [1.0])
+
+
+def asked_of(faulty: FaultServer, on_step: Any = carry_on, **settings: Any) -> OpenAIImages:
+    """Ask a faulty server for a picture, without pauses between tries."""
+    engine = OpenAIImages("m", base_url=faulty.url, height=32, width=32, **settings)
+    engine.sleep = lambda seconds: None
+    engine.generate(make_request(), (), on_step)
+    return engine
+
+
+BROKEN = {
+    "silence": (faults.hang, Unavailable, "did not answer within `generator.deadline`.*may have been made"),
+    "drips": (
+        faults.drip_body,
+        Unavailable,
+        "did not answer within `generator.deadline`.*may have been made",
+    ),
+    "reset": (faults.reset(), Unavailable, "broke: .*may have been made"),
+    "half": (faults.sends(faults.head(200, 999) + b"{"), Unavailable, "broke: .*may have been made"),
+    "gateway": (faults.error(504), Unavailable, "failed with 504.*may have been made"),
+    "endless": (faults.endless, TooLarge, "larger than 64 MiB"),
+    "a gigabyte": (faults.sends(faults.head(200, 2**30)), TooLarge, "larger than 64 MiB"),
+    "a page": (faults.reply(200, b"<html>"), BadReply, "is no JSON"),
+}
+
+
+@pytest.mark.parametrize(("act", "kind", "text"), BROKEN.values(), ids=BROKEN)
+def test_a_picture_that_may_be_paid_for_is_not_asked_for_twice(
+    act: faults.Act, kind: type[Exception], text: str, server: Server
+) -> None:
+    began = time.monotonic()
+    with faults.playing(act) as faulty:
+        with pytest.raises(kind, match=text):
+            asked_of(faulty, deadline=1.5 if act in (faults.hang, faults.drip_body) else 30.0)
+        assert len(faulty.requests) == 1
+    assert time.monotonic() - began < 20
+
+
+def test_a_stop_is_heard_while_a_server_draws(server: Server) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def stop_at_the_second(done: int, total: int) -> None:
+        seen.append((done, total))
+        if len(seen) == 2:
+            raise Cancelled("stop")
+
+    began = time.monotonic()
+    with faults.playing(faults.hang) as faulty, pytest.raises(Cancelled):
+        asked_of(faulty, stop_at_the_second, deadline=60.0)
+    assert seen == [(0, 1)] * 2 and time.monotonic() - began < 20
+
+
+def test_a_proxy_of_the_environment_is_used_for_other_machines_only(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", server.url.removesuffix("/v1"))
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    server.answers = [picture(), picture()]
+    draw(OpenAIImages("m", base_url="http://pictures.example/v1", height=32, width=32))
+    draw(server.engine())
+    assert [path for path, *_ in server.asked] == [
+        "http://pictures.example/v1/images/generations",
+        "/v1/images/generations",
+    ]
+
+
+USED = {
+    "input_tokens": 1100,
+    "input_tokens_details": {"image_tokens": 1000, "text_tokens": 100},
+    "output_tokens": 2000,
+    "total_tokens": 3100,
+}
+OWN = {"prices": {"m": {"read": 5.0, "read_images": 8.0, "written": 30.0}}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "usage", "usd"),
+    [
+        (OWN, USED, (100 * 5 + 1000 * 8 + 2000 * 30) / 1e6),
+        (OWN, None, 0.0),
+        (OWN, {"input_tokens": "many"}, 0.0),
+        (OWN, {"output_tokens": 10}, 300 / 1e6),
+        ({}, USED, 0.0),
+        ({**OWN, "price_per_picture": 0.04}, USED, 0.04),
+    ],
+)
+def test_a_picture_says_what_it_cost(server: Server, settings: Any, usage: Any, usd: float) -> None:
+    server.answers = [picture(usage=usage)]
+    drawn = server.engine(**settings).generate(make_request(), (), carry_on)
+    assert spent_on(drawn).usd == pytest.approx(usd)
+
+
+def test_a_reply_that_is_paid_for_and_no_picture_says_what_it_cost(server: Server) -> None:
+    server.answers = [(200, {"created": 1, "data": [{"b64_json": "no base64"}]}, {})]
+    with pytest.raises(BadReply) as fault:
+        draw(server.engine(price_per_picture=0.04))
+    assert fault.value.spent.usd == 0.04
 
 
 def test_tries_end(server: Server) -> None:
@@ -283,7 +405,7 @@ def test_a_server_that_is_not_there_is_named(server: Server) -> None:
 def test_openai_is_not_asked_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(Unavailable, match="set the environment variable OPENAI_API_KEY"):
-        draw(OpenAIImages("gpt-image-1"))
+        draw(OpenAIImages("gpt-image-2.5-flare"))
 
 
 def test_an_over_full_plan_is_refused_before_anything_is_sent(server: Server) -> None:
@@ -299,3 +421,7 @@ def test_settings_that_cannot_be_meant_are_refused() -> None:
         OpenAIImages("m", slots=17)
     with pytest.raises(BadInput, match="base_url = 'localhost'"):
         OpenAIImages("m", base_url="localhost")
+    with pytest.raises(BadInput, match="price_per_picture = -1"):
+        OpenAIImages("m", price_per_picture=-1)
+    with pytest.raises(BadInput, match=r"generator\.prices\.m = 3: wanted"):
+        OpenAIImages("m", prices={"m": 3})

@@ -1,7 +1,9 @@
 """The way to one server: every wait ends at the call's deadline, and every reply at a size.
 
 openai's own client waits anew for every byte, so a server that drips never ends; here each read gets what
-is left of the call. Redirects and compressed replies are refused. Not covered: proxies, HTTP/2, streams.
+is left of the call, and whoever called may stop it within a second. Proxies are those of the environment;
+compressed replies are refused. Not covered: proxies by SOCKS, HTTP/2, streams, and a stop while a name is
+looked up by a proxy.
 """
 
 from __future__ import annotations
@@ -9,28 +11,45 @@ from __future__ import annotations
 import json
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import httpcore2
 import httpx2
 
+from pleinair.tools.addresses import proxy_of
 from pleinair.tools.faults import BadReply, TooLarge
 
 # Seconds left of the call; a request outside of one has ten minutes for each wait.
 REMAINING: ContextVar[Callable[[], float]] = ContextVar("REMAINING", default=lambda: 600.0)
+# Asked every second of a wait; what it raises ends the call.
+STOPPED: ContextVar[Callable[[], None]] = ContextVar("STOPPED", default=lambda: None)
+HEARING = 1.0  # seconds
 LARGEST = 4 * 2**20  # bytes of a reply; an answer of ours has a few kilobytes
 PIECE = 64 * 1024  # bytes written before the clock is looked at again
 PLAIN = ("", "identity")
 MAPPED: dict[type[Exception], type[httpx2.TransportError]] = {
-    httpcore2.TimeoutException: httpx2.TimeoutException,
+    httpcore2.ConnectTimeout: httpx2.ConnectTimeout,
+    httpcore2.WriteTimeout: httpx2.WriteTimeout,
+    httpcore2.TimeoutException: httpx2.ReadTimeout,
     httpcore2.ConnectError: httpx2.ConnectError,
+    httpcore2.WriteError: httpx2.WriteError,
     httpcore2.NetworkError: httpx2.ReadError,
     httpcore2.ProtocolError: httpx2.RemoteProtocolError,
+    httpcore2.ProxyError: httpx2.ProxyError,
 }
+PARTS = {  # what a reply must have, which openai's client takes on trust
+    "/chat/completions": "choices",
+    "/responses": "output",
+    "/images/generations": "data",
+    "/images/edits": "data",
+}
+
+Answer = TypeVar("Answer")
 
 
 class Wire(httpx2.BaseTransport):
@@ -38,16 +57,13 @@ class Wire(httpx2.BaseTransport):
 
     def __init__(self, largest: int = LARGEST) -> None:
         self._largest = largest
-        self._pool = httpcore2.ConnectionPool(
-            ssl_context=httpx2.create_ssl_context(),
-            network_backend=Punctual(),
-            max_keepalive_connections=0,  # a connection costs little beside a call, and is never stale
-        )
+        self._pools: dict[str, httpcore2.ConnectionPool] = {}
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send one request; raises `BadReply` for what no model's server sends."""
+        pool = self._pool(proxy_of(str(request.url)))
         with translated():
-            reply = self._pool.handle_request(core(request))
+            reply = pool.handle_request(core(request))
             try:
                 body = self._body(reply)
             finally:
@@ -56,6 +72,17 @@ class Wire(httpx2.BaseTransport):
         if reply.status == httpx2.codes.OK:
             check(request.url.path, body)
         return response
+
+    def _pool(self, proxy: str) -> httpcore2.ConnectionPool:
+        """Give the connections through a proxy, or without one."""
+        if proxy not in self._pools:
+            given: dict[str, Any] = {
+                "ssl_context": httpx2.create_ssl_context(),
+                "network_backend": Punctual(),
+                "max_keepalive_connections": 0,  # one costs little beside a call, and is never stale
+            }
+            self._pools[proxy] = through(proxy, given) if proxy else httpcore2.ConnectionPool(**given)
+        return self._pools[proxy]
 
     def _body(self, reply: httpcore2.Response) -> bytes:
         headers = {name.lower(): value.decode("latin-1") for name, value in reply.headers}
@@ -79,7 +106,14 @@ class Wire(httpx2.BaseTransport):
 
     def close(self) -> None:
         """Close the connections."""
-        self._pool.close()
+        for pool in self._pools.values():
+            pool.close()
+
+
+def through(proxy: str, given: dict[str, Any]) -> httpcore2.HTTPProxy:
+    """Make connections through a proxy, with the name and password that its address holds."""
+    known = httpx2.Proxy(proxy)
+    return httpcore2.HTTPProxy(str(known.url), proxy_auth=known.raw_auth, **given)
 
 
 class Punctual(httpcore2.NetworkBackend):
@@ -109,8 +143,15 @@ class PunctualStream(httpcore2.NetworkStream):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Read what is there, up to `max_bytes`."""
-        return self._stream.read(max_bytes, left(timeout))
+        """Read what is there, up to `max_bytes`; between two looks the caller may stop."""
+        ends = None if timeout is None else time.monotonic() + timeout
+        while True:
+            rest = left(None if ends is None else ends - time.monotonic())
+            try:
+                return self._stream.read(max_bytes, min(rest, HEARING))
+            except httpcore2.ReadTimeout:
+                if rest <= HEARING:
+                    raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Write all of `buffer`."""
@@ -134,7 +175,8 @@ class PunctualStream(httpcore2.NetworkStream):
 
 
 def left(timeout: float | None) -> float:
-    """Give the seconds that a wait may take; raises a timeout when there are none."""
+    """Give the seconds that a wait may take; raises a timeout when there are none, or what stops the call."""
+    STOPPED.get()()
     rest = REMAINING.get()()
     if rest <= 0:
         raise httpcore2.ReadTimeout("the call's time is up")
@@ -157,14 +199,26 @@ def within(seconds: float, connect: Callable[[], httpcore2.NetworkStream]) -> ht
             stream.close()
 
     threading.Thread(target=work, daemon=True).start()
-    try:
-        answer = answers.get(timeout=seconds)
-    except queue.Empty:
-        late.set()
-        raise httpcore2.ConnectTimeout("no connection in time") from None
+    answer = heard(answers, seconds, late)
     if isinstance(answer, BaseException):
         raise answer
     return answer
+
+
+def heard(answers: queue.SimpleQueue[Answer], seconds: float, late: threading.Event) -> Answer:
+    """Take the answer of a thread; `late` is set where nobody waits for it any more."""
+    ends = time.monotonic() + seconds
+    try:
+        while True:
+            rest = ends - time.monotonic()
+            with suppress(queue.Empty):
+                return answers.get(timeout=max(min(rest, HEARING), 0))
+            if rest <= HEARING:
+                raise httpcore2.ConnectTimeout("no connection in time")
+            STOPPED.get()()
+    except BaseException:
+        late.set()
+        raise
 
 
 def core(request: httpx2.Request) -> httpcore2.Request:
@@ -191,9 +245,7 @@ def translated() -> Iterator[None]:
 
 def check(path: str, body: bytes) -> None:
     """Require the outer form of a reply, which openai's client takes on trust."""
-    wanted = (
-        "choices" if path.endswith("/chat/completions") else "output" if path.endswith("/responses") else ""
-    )
+    wanted = next((part for end, part in PARTS.items() if path.endswith(end)), "")
     if not wanted:
         return
     try:
