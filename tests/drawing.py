@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from pleinair.tools.types import Box, Cancelled, Generator, Hit, Picture, Reference, Request
@@ -36,6 +39,24 @@ def carry_on(done: int, total: int) -> None:
 def draw(generator: Generator, images: Sequence[Image.Image] = (), **fields: Any) -> np.ndarray:
     """Draw a request and give the pixels."""
     return np.asarray(generator.generate(make_request(**fields), images, carry_on))
+
+
+@contextmanager
+def noisy() -> Iterator[None]:
+    """Have another thread draw from torch's own noise all the while, as one does that builds a model."""
+    done = threading.Event()
+
+    def draw_noise() -> None:
+        while not done.is_set():
+            torch.rand(1)
+
+    thread = threading.Thread(target=draw_noise)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def stop_after(steps: int, seen: list[tuple[int, int]]) -> Callable[[int, int], None]:

@@ -35,13 +35,29 @@ def watched(on_step: OnStep, request: Request, engine: str) -> Callable[..., dic
 
 
 @contextmanager
-def seeded(seed: int, device: str) -> Iterator[None]:
-    """Fix torch's own noise for the time of a call: some autoencoders draw from it, not from a generator."""
+def seeded(pipeline: Any, seed: int) -> Iterator[None]:
+    """Give a pipeline's autoencoder noise of its own for the time of a call.
+
+    Some classes (OmniGen, SD3's ControlNet) let it sample a reference without a generator, that is from
+    torch's noise, which every thread of the process draws from.
+    """
     import torch
 
-    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
-        torch.manual_seed(seed)
+    encode = pipeline.vae.encode
+    noise = torch.Generator(pipeline._execution_device).manual_seed(seed)
+
+    def encoded(*arguments: Any, **named: Any) -> Any:
+        output = encode(*arguments, **named)
+        if spread := getattr(output, "latent_dist", None):
+            sample = spread.sample
+            spread.sample = lambda generator=None: sample(generator or noise)
+        return output
+
+    pipeline.vae.encode = encoded
+    try:
         yield
+    finally:
+        del pipeline.vae.encode
 
 
 def to_picture(pipeline: Any, output: Any, engine: str) -> Image:

@@ -205,9 +205,8 @@ class DiffusersEngine(ABC):
         )
         # a scheduler keeps state between calls, so each call gets its own
         pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
-        device = str(pipeline._execution_device)
         try:
-            with seeded(request.seed, device):
+            with seeded(pipeline, request.seed):
                 return job.finish(to_picture(pipeline, pipeline(**arguments), self.capabilities.id))
         finally:
             # what is still on the device, after a stop or when a plain form drew

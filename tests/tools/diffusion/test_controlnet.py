@@ -11,7 +11,7 @@ import diffusers
 import numpy as np
 import pytest
 import tiny
-from drawing import LINEAR, REFERENCES, draw, make_request, stop_after
+from drawing import LINEAR, REFERENCES, draw, make_request, noisy, stop_after
 from PIL import Image
 
 from pleinair.tools.diffusion.controlnet import ControlNet, fitted, mosaic
@@ -74,6 +74,12 @@ def test_draws_with_and_without_a_reference(engine: ControlNet, case: Case) -> N
 def test_without_a_reference_it_is_the_base_model(engine: ControlNet, case: Case) -> None:
     base = getattr(diffusers, type(case.base()).__name__)
     assert isinstance(engine._forms[engine.family.plain], base)
+
+
+def test_what_other_threads_draw_from_torchs_noise_changes_nothing(engine: ControlNet) -> None:
+    first = draw(engine, REFERENCES[:1])
+    with noisy():
+        assert np.array_equal(first, draw(engine, REFERENCES[:1]))
 
 
 def test_cancelling_leaves_the_next_picture_as_it_was(engine: ControlNet) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from drawing import REFERENCES, draw, make_request, stop_after
+from drawing import REFERENCES, draw, make_request, noisy, stop_after
 from PIL import Image
 
 from pleinair.tools.diffusion.families import IN_CONTEXT
@@ -99,6 +99,12 @@ def test_the_picture_follows_seed_prompt_and_references(engine: InContext) -> No
     assert not np.array_equal(first, draw(engine, images=REFERENCES[1:2]))
     assert not np.array_equal(first, draw(engine, images=REFERENCES[:1], seed=1))
     assert not np.array_equal(first, draw(engine, images=REFERENCES[:1], prompt="a coupe"))
+
+
+def test_what_other_threads_draw_from_torchs_noise_changes_nothing(engine: InContext) -> None:
+    first = draw(engine, images=REFERENCES[:1])
+    with noisy():
+        assert np.array_equal(first, draw(engine, images=REFERENCES[:1]))
 
 
 def test_cancelling_leaves_the_next_picture_as_it_was(engine: InContext) -> None:

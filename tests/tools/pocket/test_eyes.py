@@ -1,5 +1,6 @@
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,15 @@ def test_sights_come_in_the_order_of_the_phrases(eyes: Eyes) -> None:
     assert [s.probability for s in eyes.look(picture, [coupe.name, finch.name])] == pytest.approx(
         [two.probability, one.probability], abs=1e-4
     )
+
+
+@pytest.mark.usefixtures("hasty")
+def test_threads_look_through_the_same_eyes() -> None:
+    finch, eyes = species_named("velmora finch"), Eyes()  # new ones: the first looks come at once too
+    picture, phrases = scene_of(1, finch), [species.name for species in TAUGHT[:8]]
+    with ThreadPoolExecutor(8) as pool:
+        seen = list(pool.map(lambda phrase: eyes.look(picture, [phrase]), phrases * 2))
+    assert seen == [eyes.look(picture, [phrase]) for phrase in phrases * 2]
 
 
 def test_the_box_says_where(eyes: Eyes) -> None:
