@@ -102,9 +102,9 @@ class Decoder:
             self._idle.pop().close()
 
     def _own(self) -> None:
-        self._owner = os.getpid()
         self._idle: deque[Child] = deque()
         self._slots = threading.BoundedSemaphore(os.cpu_count() or 1)
+        self._owner = os.getpid()  # last: another thread that reads it takes from what is there
 
     def _try(self, data: bytes) -> Image:
         child = self._borrow()
