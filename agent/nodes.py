@@ -16,6 +16,7 @@ from pleinair.agent.state import LookUp, State, changed
 from pleinair.agent.watch import OutOfTime, rungs_of, watch
 from pleinair.tools.critique import critique as judge
 from pleinair.tools.decompose import decompose as break_down
+from pleinair.tools.generate import cost
 from pleinair.tools.generate import generate as draw
 from pleinair.tools.retrieve import retrieve as look_up
 from pleinair.tools.types import (
@@ -69,26 +70,28 @@ def attempt(state: State, runtime: Runtime[Context], request: Request, repairs: 
     if budget.limit(state, budget.PICTURE):
         return {}
     context, started = runtime.context, perf_counter()
+    steps = watch(runtime, started + budget.seconds_left(state))
     try:
         picture = draw(
             request,
             generator=context.generator,
             store=context.store,
             run_id=state.run_id,
-            on_step=watch(runtime, started + budget.seconds_left(state)),
+            on_step=steps,
         )
     except OutOfTime:
         return changed(usage=[Usage(seconds=perf_counter() - started)])
-    seconds = perf_counter() - started
+    ended = perf_counter()
+    paid = cost(request, generator=context.generator, store=context.store, run_id=state.run_id)
     done = Attempt(
         number=len(state.attempts),
         request=request,
         picture=picture,
         repairs=repairs,
-        seconds=seconds,
+        seconds=ended - (steps.began or started),
         rungs=rungs_of(context.generator),
     )
-    return changed(attempts=[done], usage=[Usage(images=1, seconds=seconds)])
+    return changed(attempts=[done], usage=[budget.total([Usage(images=1, seconds=ended - started), paid])])
 
 
 def critique(state: State, runtime: Runtime[Context]) -> Update:

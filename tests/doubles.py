@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw
 from pleinair.agent.context import Context
 from pleinair.agent.state import Output, changed
 from pleinair.tools.artifacts import ArtifactStore
-from pleinair.tools.types import Capabilities, Hit, Request
+from pleinair.tools.spending import charged
+from pleinair.tools.types import Capabilities, Hit, Request, Usage
 
 Policy = Callable[[str, dict[str, Any], int], dict[str, Any] | str]
 
@@ -78,6 +79,15 @@ class SquareGenerator:
         grey = 50 + (request.seed + 40 * len(images)) % 200
         ImageDraw.Draw(picture).rectangle((4, 4, 12, 12), fill=(grey, grey, grey))
         return picture
+
+
+class PaidGenerator(SquareGenerator):
+    """Draw as the other does, for 4 cents a picture."""
+
+    def generate(
+        self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
+    ) -> Image.Image:
+        return charged(super().generate(request, images, on_step), Usage(usd=0.04))
 
 
 class ListRetriever:

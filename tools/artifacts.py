@@ -20,7 +20,8 @@ from pydantic import ValidationError
 
 from pleinair.tools.disk import RESERVE, DiskFull, explain, sweep_parts, write_whole
 from pleinair.tools.pictures import read_picture, to_rgb
-from pleinair.tools.types import BadInput, Picture, PleinairError, Value
+from pleinair.tools.spending import spent_on
+from pleinair.tools.types import BadInput, Picture, PleinairError, Usage, Value
 
 
 class BadArtifact(PleinairError):
@@ -32,6 +33,7 @@ class Step(Value):
 
     key: str
     picture: Picture
+    spent: Usage = Usage()  # as far as the engine told
 
 
 class ArtifactStore:
@@ -87,12 +89,17 @@ class ArtifactStore:
         """
         if not key:
             raise BadInput("A step key is empty; name the run, the step and the number.")
-        picture = self._made(key)
-        if picture is None:
-            picture = self.put(make())
-            note = Step(key=key, picture=picture)
-            self._write(self._note(key), note.model_dump_json().encode())
-        return picture
+        made = self._made(key)
+        if made is None:
+            image = make()
+            made = Step(key=key, picture=self.put(image), spent=spent_on(image))
+            self._write(self._note(key), made.model_dump_json().encode())
+        return made.picture
+
+    def spent(self, key: str) -> Usage:
+        """Say what the picture of step `key` cost; nothing where there is none."""
+        made = self._made(key)
+        return made.spent if made else Usage()
 
     @property
     def _parts(self) -> Path:
@@ -104,15 +111,15 @@ class ArtifactStore:
     def _note(self, key: str) -> str:
         return f"{self._root}/steps/{_digest(key.encode())}.json"
 
-    def _made(self, key: str) -> Picture | None:
+    def _made(self, key: str) -> Step | None:
         data = self._fetch(self._note(key))
         if data is None:
             return None
         try:
-            picture = Step.model_validate_json(data).picture
+            made = Step.model_validate_json(data)
         except ValidationError:
             return None
-        return picture if self._intact(picture) else None
+        return made if self._intact(made.picture) else None
 
     def _intact(self, picture: Picture) -> bool:
         try:

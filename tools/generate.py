@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from pleinair.tools.crops import cut
 from pleinair.tools.limits import check_request
-from pleinair.tools.types import Generator, ModelFault, Picture, Request
+from pleinair.tools.spending import spent_on
+from pleinair.tools.types import Generator, ModelFault, Picture, Request, Usage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,9 +42,19 @@ def generate(
         images = [cut(store.open(one.picture), one.crop) for one in request.references]
         if request.repaint:
             images.append(store.open(request.repaint.picture))
-        return sound(generator.generate(request, images, on_step), able.id)
+        drawn = generator.generate(request, images, on_step)
+        try:
+            return sound(drawn, able.id)
+        except ModelFault as fault:
+            fault.spent = spent_on(drawn)
+            raise
 
     return store.once(step_key(run_id, able.id, request), draw)
+
+
+def cost(request: Request, *, generator: Generator, store: ArtifactStore, run_id: str = "") -> Usage:
+    """Say what the picture of a request cost, also where it was drawn before a crash; nothing if untold."""
+    return store.spent(step_key(run_id, generator.capabilities.id, request))
 
 
 def step_key(run_id: str, engine: str, request: Request) -> str:

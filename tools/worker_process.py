@@ -12,13 +12,14 @@ from traceback import format_exception
 from typing import TYPE_CHECKING, Any
 
 from pleinair.tools import registry
-from pleinair.tools.types import Cancelled, Generator, OnStep, PleinairError, Request
+from pleinair.tools.spending import charged, spent_on
+from pleinair.tools.types import Cancelled, Generator, OnStep, PleinairError, Request, Usage
 from pleinair.tools.watching import Placed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Flat = tuple[str, tuple[int, int], bytes]  # mode, (width, height) in pixels, pixels
+Flat = tuple[str, tuple[int, int], bytes, Usage]  # mode, (width, height) in pixels, pixels, what it cost
 
 
 def serve(descriptor: int) -> None:
@@ -89,13 +90,13 @@ def sendable(error: Exception) -> Exception:
 
 
 def flat(image: Image) -> Flat:
-    """Give mode, size and pixels; the colours of a palette are looked up."""
+    """Give mode, size, pixels and cost; the colours of a palette are looked up."""
     plain = image.convert("RGB") if image.mode in ("P", "PA") else image
-    return plain.mode, plain.size, plain.tobytes()
+    return plain.mode, plain.size, plain.tobytes(), spent_on(image)
 
 
 def whole(picture: Flat) -> Image:
     """Make the picture again."""
     from PIL import Image
 
-    return Image.frombytes(*picture)
+    return charged(Image.frombytes(*picture[:3]), picture[3])

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import SquareGenerator, call, decomposition, make_context, rows
+from doubles import PaidGenerator, SquareGenerator, call, decomposition, make_context, rows
 from langgraph.checkpoint.memory import InMemorySaver
 
 from pleinair.agent.context import Context
@@ -186,6 +186,14 @@ def test_a_critic_that_skips_a_concept_gives_no_verdict_and_no_yes(tmp_path: Pat
     rows_seen = [row for one in output.attempts if one.ledger for row in one.ledger.rows]
     assert {row.status for row in rows_seen} == {"unsure"}
     assert all("must have the rows" in row.evidence for row in rows_seen)
+
+
+def test_what_pictures_cost_counts_against_the_budget(tmp_path: Path) -> None:
+    context = make_context(tmp_path, Critic("finch"), HITS, PaidGenerator())
+    output = run(context, budget=Budget(attempts=9, usd=0.07))
+    assert (ended(output).ending, ended(output).reason) == ("stopped", "usd")
+    assert len(output.attempts) == 2
+    assert sum(one.usd for one in output.usage) == pytest.approx(0.08)
 
 
 def test_a_second_question_is_not_put_beyond_the_budget(tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
 """One request becomes one picture, once; what does not fit is refused before it is drawn."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from doubles import SquareGenerator
+from doubles import PaidGenerator, SquareGenerator
 from PIL import Image
 
 from pleinair.tools.artifacts import ArtifactStore
-from pleinair.tools.generate import generate
-from pleinair.tools.types import BadInput, Hit, ModelFault, Reference, Repaint, Request
+from pleinair.tools.generate import cost, generate
+from pleinair.tools.spending import charged
+from pleinair.tools.types import BadInput, Hit, ModelFault, Reference, Repaint, Request, Usage
 
 REQUEST = Request(prompt="p", height=16, width=16, num_inference_steps=2, guidance_scale=1, seed=3)
 
@@ -29,6 +31,26 @@ def test_a_repeated_step_draws_nothing(store: ArtifactStore) -> None:
     again = generate(REQUEST, generator=generator, store=store, run_id="r", on_step=quiet)
     assert first == again
     assert len(generator.requests) == 1
+
+
+def test_what_a_picture_cost_is_kept_with_it(store: ArtifactStore, tmp_path: Path) -> None:
+    generator = PaidGenerator()
+    assert cost(REQUEST, generator=generator, store=store, run_id="r") == Usage()
+    generate(REQUEST, generator=generator, store=store, run_id="r", on_step=quiet)
+    after_a_crash = ArtifactStore(tmp_path)
+    assert cost(REQUEST, generator=generator, store=after_a_crash, run_id="r") == Usage(usd=0.04)
+    assert cost(REQUEST, generator=generator, store=store, run_id="another") == Usage()
+
+
+def test_a_note_of_a_step_that_names_no_cost_is_read(store: ArtifactStore, tmp_path: Path) -> None:
+    generator = PaidGenerator()
+    first = generate(REQUEST, generator=generator, store=store, run_id="r", on_step=quiet)
+    (note,) = (tmp_path / "steps").iterdir()
+    note.write_text(re.sub(r',"spent":{.*?}', "", note.read_text()))
+    assert "spent" not in note.read_text()
+    assert generate(REQUEST, generator=generator, store=store, run_id="r", on_step=quiet) == first
+    assert len(generator.requests) == 1
+    assert cost(REQUEST, generator=generator, store=store, run_id="r") == Usage()
 
 
 def test_another_seed_is_another_step(store: ArtifactStore) -> None:
@@ -103,10 +125,11 @@ class FlatGenerator(SquareGenerator):
     def generate(
         self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
     ) -> Image.Image:
-        return Image.new("RGB", (16, 16), "black")
+        return charged(Image.new("RGB", (16, 16), "black"), Usage(usd=0.04))
 
 
 def test_a_flat_picture_is_a_fault_and_is_not_kept(store: ArtifactStore, tmp_path: Path) -> None:
-    with pytest.raises(ModelFault, match="one flat colour"):
+    with pytest.raises(ModelFault, match="one flat colour") as fault:
         generate(REQUEST, generator=FlatGenerator(), store=store, on_step=quiet)
+    assert fault.value.spent == Usage(usd=0.04)
     assert not list(tmp_path.rglob("*.png"))

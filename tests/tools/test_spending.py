@@ -1,0 +1,56 @@
+"""What a picture cost goes with the picture, and only an engine can write it there."""
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from pleinair.tools.prices import Price
+from pleinair.tools.spending import KEY, by_tokens, charged, spent_on
+from pleinair.tools.types import Usage
+from pleinair.tools.worker_process import flat, whole
+
+PRICE = Price(read=1.0, read_images=2.0, written=10.0)
+
+
+def test_the_process_of_a_worker_tells_it_too() -> None:
+    image = Image.radial_gradient("L").convert("RGB")
+    assert spent_on(whole(flat(charged(image, Usage(usd=0.5))))) == Usage(usd=0.5)
+    assert spent_on(whole(flat(Image.new("RGB", (4, 2))))) == Usage()
+
+
+def test_a_file_cannot_write_it() -> None:
+    note, file = PngInfo(), io.BytesIO()
+    note.add_text(KEY, Usage(usd=-9).model_dump_json())
+    Image.new("RGB", (4, 2)).save(file, "PNG", pnginfo=note)
+    opened = Image.open(file)
+    assert KEY in opened.info and spent_on(opened) == Usage()
+
+
+@pytest.mark.parametrize(
+    ("used", "usd"),
+    [
+        ({"input_tokens": 30, "output_tokens": 100}, 30 * 1 + 100 * 10),
+        (
+            {"input_tokens": 30, "output_tokens": 100, "input_tokens_details": {"image_tokens": 20}},
+            10 * 1 + 20 * 2 + 100 * 10,
+        ),
+        ({"input_tokens": 5, "input_tokens_details": {"image_tokens": 99}}, 5 * 2),
+        ({"input_tokens": -5, "output_tokens": "100"}, None),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_counts_that_are_none_cost_nothing(used: Any, usd: float | None) -> None:
+    told = as_told(used) if used is not None else None
+    spent = by_tokens(told, PRICE)
+    assert (spent and spent.usd) == (None if usd is None else pytest.approx(usd / 1e6))
+
+
+def as_told(used: dict[str, Any]) -> SimpleNamespace:
+    return SimpleNamespace(
+        **{name: as_told(value) if isinstance(value, dict) else value for name, value in used.items()}
+    )
