@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from pleinair.tools.types import Generator, OnStep, PleinairError
-from pleinair.tools.watching import Placed, Viewer
+from pleinair.tools.watching import Placed, Viewer, check_of
 
 if TYPE_CHECKING:
     from langgraph.runtime import Runtime
@@ -44,6 +44,14 @@ class Steps:
         """Tell one step; raise what the caller raises, or `OutOfTime`."""
         self._runtime.stream_writer({"step": "generate", "done": done, "total": total})
         self._runtime.context.on_step(done, total)
+        self._look_at_the_clock()
+
+    def check(self) -> None:
+        """Raise between two steps what would be raised at one, as far as the caller can be asked there."""
+        check_of(self._runtime.context.on_step)()
+        self._look_at_the_clock()
+
+    def _look_at_the_clock(self) -> None:
         if perf_counter() > self._deadline:
             raise OutOfTime("The run's seconds are used up.")
 

@@ -27,6 +27,7 @@ from pleinair.tools.retrieval.dense import IndexScorer, LazyScorer
 from pleinair.tools.types import BadInput, Encoder, Generator, Hit, Retriever, Scorer
 from pleinair.tools.weights import locate
 from pleinair.tools.worker import Worker
+from pleinair.tools.worker_seat import Seat
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 OnProgress = Callable[[int, int], None]  # pictures indexed, pictures in all
 
 PAUSE = 0.2  # seconds between two looks whether somebody else has built an index
+DEVICE = Seat()  # of the worker that draws: two of them would hold two models on one GPU
 KEEPING = Lock()  # a cache that misses twice at once would keep two engines for one table
 
 
@@ -145,7 +147,7 @@ def chosen_generator(settings: Settings) -> Generator:
 
 @lru_cache(maxsize=4)
 def _worker(name: str, arguments: str, grace: float) -> Generator:
-    return Worker(name, json.loads(arguments), grace)
+    return Worker(name, json.loads(arguments), grace, DEVICE)
 
 
 class LibraryRetriever:

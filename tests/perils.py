@@ -56,6 +56,8 @@ class Perils:
     def __init__(self, log: str = "", fault: str = "", pause: float = 0.0) -> None:
         if fault == "exit":
             os._exit(3)
+        if fault == "asleep":
+            time.sleep(600)
         if fault:
             raise BadInput(f"generator.fault = {fault!r}: wanted none")
         self.log, self.pause, self.rungs = log, pause, ["whole"]
@@ -67,6 +69,8 @@ class Perils:
         self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
     ) -> Image.Image:
         self.note(f"begin {os.getpid()}")
+        if request.prompt == "loads for ever":
+            time.sleep(600)
         for step in range(STEPS):
             if step == 1:
                 happen(request.prompt)
@@ -87,7 +91,9 @@ class Perils:
 
 
 def step_on(prompt: str, on_step: Callable[[int, int], None], done: int) -> None:
-    """Tell a step; the deaf engine will not be stopped, and the lost one hangs when it is."""
+    """Tell a step; the deaf engine will not be stopped, the lost one hangs when it is, one hangs before."""
+    if prompt == "hangs" and done == 2:
+        time.sleep(600)
     try:
         on_step(done, STEPS)
     except Cancelled:

@@ -2,22 +2,24 @@
 
 The child is a fresh interpreter that holds one engine and draws one picture at a time; nothing is forked, and
 the caller's own script is not imported again. Parent and child take turns on one pipe, so the caller hears
-each step before the next one, and the pixels are those of the same engine in this process.
-Not covered: a stop between two steps (while a model loads, say), several processes for one engine.
+each step before the next one, and the pixels are those of the same engine in this process. A caller who can
+be asked between two steps (`Stopper`) is asked four times a second, while a model loads or a step hangs too.
+Not covered: several processes for one engine.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from pleinair.tools.types import Capabilities, ModelFault, OnStep, Request, Value
+from pleinair.tools.types import Capabilities, Generator, ModelFault, OnStep, Request, Value
+from pleinair.tools.watching import check_of, go_on
 from pleinair.tools.worker_child import Child, Gone
+from pleinair.tools.worker_seat import Seat
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,11 +44,14 @@ class Worker:
         engine: name of a generator.
         arguments: of the engine, plain JSON.
         grace: seconds that a stop may take before the process is killed.
+        seat: shared by workers of which only one may have a process at a time.
     """
 
-    def __init__(self, engine: str, arguments: Mapping[str, Any], grace: float = 10.0) -> None:
+    def __init__(
+        self, engine: str, arguments: Mapping[str, Any], grace: float = 10.0, seat: Seat | None = None
+    ) -> None:
         self._engine, self._arguments, self._grace = engine, dict(arguments), grace
-        self._lock = threading.Lock()
+        self._seat = seat or Seat()
         self._child: Child | None = None
         self._able: Capabilities | None = None
         self.rungs: Sequence[str] = ()  # told by the process with its last picture
@@ -55,16 +60,21 @@ class Worker:
     @property
     def capabilities(self) -> Capabilities:
         """Say what the engine can do; the first look starts the process, without the model's weights."""
-        if self._able is None:
-            with self._lock:
-                self._alive()
+        self.start()
         assert self._able is not None
         return self._able
 
+    def start(self, on_step: OnStep | None = None) -> None:
+        """Start the process, if there never was one; where `on_step` is a `Stopper` it may end the wait."""
+        if self._able is None:
+            check = check_of(on_step) if on_step else go_on
+            with self._seat.taken(self, check):
+                self._alive(check)
+
     def greet(self) -> str:
         """Give the engine's id from its process, which is started if there is none; no weights are loaded."""
-        with self._lock:
-            self._alive()
+        with self._seat.taken(self, go_on):
+            self._alive(go_on)
         return self.capabilities.id
 
     @property
@@ -80,16 +90,16 @@ class Worker:
             request: prompt, size, steps, guidance and seed.
             images: the references' pictures, in the order of `request.references`.
             on_step: told the steps done and the steps in all, and shown previews if it is a `Viewer`; what it
-                raises stops the picture.
+                raises stops the picture. A `Stopper` is asked while it waits for its turn too.
 
         Raises:
             ModelFault: the process died, with what ended it; or it died twice of this request before.
             PleinairError: what the engine raised, with its class and text.
         """
-        key = request.model_dump_json()
-        with self._lock:
+        key, check = request.model_dump_json(), check_of(on_step)
+        with self._seat.taken(self, check):
             self._refuse(key)
-            child = self._alive()
+            child = self._alive(check)
             try:
                 picture, self.rungs = child.draw(request, images, on_step, self._grace)
             except Gone:
@@ -103,9 +113,13 @@ class Worker:
 
     def close(self) -> None:
         """End the process, after the picture that it is at; the next use starts a new one."""
-        with self._lock:
-            if self._child:
-                self._child.close()
+        with self._seat.lock:
+            self.leave()
+
+    def leave(self) -> None:
+        """End the process for the next one in its seat, who holds it now."""
+        if self._child:
+            self._child.close()
 
     @property
     def _name(self) -> str:
@@ -118,15 +132,15 @@ class Worker:
                 "Ask for a smaller picture, for fewer or smaller references, or free memory."
             )
 
-    def _alive(self) -> Child:
+    def _alive(self, check: Callable[[], None]) -> Child:
         if self._child and self._child.process.poll() is None:
             return self._child
         if self._child and not self._child.closed:
             log.warning("%s is started anew: %s.", self._name, self._child.last_words())
             self._child.close()
-        child, self._child = Child(), None
+        child, self._child, self.rungs = Child(), None, ()  # a new process begins on the first rung
         try:
-            self._able = child.open(self._engine, self._arguments)
+            self._able = child.open(self._engine, self._arguments, check)
             self._child = child
         except Gone:
             raise ModelFault(f"{self._name} died while starting: {child.last_words()}.") from None
@@ -134,3 +148,10 @@ class Worker:
             if self._child is None:
                 child.close()
         return child
+
+
+def started(generator: Generator, on_step: OnStep) -> Generator:
+    """Start a worker's process, as long as `on_step` lets it; any other generator is there already."""
+    if isinstance(generator, Worker):
+        generator.start(on_step)
+    return generator

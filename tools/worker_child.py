@@ -6,20 +6,21 @@ import signal
 import subprocess
 import sys
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from pleinair.tools.types import Capabilities, OnStep, Request
-from pleinair.tools.watching import Viewer
+from pleinair.tools.watching import Viewer, check_of, go_on
 from pleinair.tools.worker_process import flat, whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 TURNS = ("step", "preview")  # what the process says in the middle of a picture, and waits for our word
+PAUSE = 0.25  # seconds between two looks whether to go on, while nothing is said
 LAST_BREATH = 10.0  # seconds between the end of the pipe and the end of the process
 CHILD = """
 import sys
@@ -56,24 +57,21 @@ class Child:
         """Say whether it was ended from here."""
         return not self._end.alive
 
-    def open(self, engine: str, arguments: Mapping[str, Any]) -> Capabilities:
-        """Build the engine; raise what it raises."""
+    def open(
+        self, engine: str, arguments: Mapping[str, Any], check: Callable[[], None] = go_on
+    ) -> Capabilities:
+        """Build the engine; raise what it or `check` raises."""
         self._say((engine, arguments))
-        able: Capabilities = self._answer(self._hear())
+        able: Capabilities = self._answer(self._hear(check))
         return able
 
     def draw(
         self, request: Request, images: Sequence[Image], on_step: OnStep, grace: float
     ) -> tuple[Image, Sequence[str]]:
         """Draw one picture; give it with the rungs. Raise what the engine or `on_step` raises, or `Gone`."""
-        self.busy = True
+        self.busy, check = True, check_of(on_step)
         self._say((request, [flat(image) for image in images], isinstance(on_step, Viewer)))
-        while (told := self._hear())[0] in TURNS:
-            try:
-                pass_on(told, on_step)
-            except BaseException:
-                self._stop(grace)
-                raise
+        while (told := self._turn(check, on_step, grace))[0] in TURNS:
             self._say(True)
         picture, rungs = self._answer(told)
         return whole(picture), rungs
@@ -90,16 +88,31 @@ class Child:
         """End the process, without a question."""
         self._end()
 
-    def _stop(self, grace: float) -> None:
-        """Ask the engine to stop, at each of its steps until the grace is over."""
+    def _turn(self, check: Callable[[], None], on_step: OnStep, grace: float) -> tuple[str, Any]:
+        """Hear one thing, and pass it on where a word is awaited; if the caller raises, stop it all."""
+        told: tuple[str, Any] = ("", None)
+        try:
+            told = self._hear(check)
+            if told[0] in TURNS:
+                pass_on(told, on_step)
+        except BaseException:
+            self._stop(grace, waits=told[0] in TURNS)
+            raise
+        return told
+
+    def _stop(self, grace: float, waits: bool) -> None:
+        """Ask the engine to stop, at each of its steps until the grace is over; now, if it waits at one."""
         deadline = monotonic() + grace
         with suppress(Gone):
-            self._say(False)
-            while (left := deadline - monotonic()) > 0 and self.pipe.poll(left):
-                if self._hear()[0] not in TURNS:
+            while True:
+                if waits:
+                    self._say(False)
+                if not self.pipe.poll(max(0.0, deadline - monotonic())):
+                    return
+                waits = self._hear()[0] in TURNS
+                if not waits:
                     self.busy = False
                     return
-                self._say(False)
 
     def _answer(self, told: tuple[str, Any]) -> Any:
         self.busy = False
@@ -113,7 +126,9 @@ class Child:
         except ConnectionError as error:
             raise Gone from error
 
-    def _hear(self) -> tuple[str, Any]:
+    def _hear(self, check: Callable[[], None] = go_on) -> tuple[str, Any]:
+        while not self.pipe.poll(PAUSE):
+            check()
         try:
             told: tuple[str, Any] = self.pipe.recv()
         except (EOFError, ConnectionError) as error:

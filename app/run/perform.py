@@ -19,6 +19,7 @@ from pleinair.app.run.table import LeaseLost, Run, Runs
 from pleinair.app.run.work import Work
 from pleinair.app.thread import carried
 from pleinair.tools.types import Attempt, Cancelled, Ending, Outcome, PleinairError, Refused, Usage
+from pleinair.tools.watching import Check
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -136,6 +137,7 @@ def build_context(work: Work) -> Context:
     from pleinair.app.engines import build, engine_choices
     from pleinair.tools.artifacts import ArtifactStore
     from pleinair.tools.disk import sweep_parts
+    from pleinair.tools.worker import started
 
     work.lease.check()
     sweep_parts(work.folder / "pictures" / "parts", older_than=0)  # the holder before us is gone
@@ -145,11 +147,11 @@ def build_context(work: Work) -> Context:
         work.order.settings,
         work.places,
         store,
-        on_step=lambda done, total: work.lease.check(),
+        on_step=Check(work.lease.check),
         on_index=lambda done, total: tell_index(work, done, total),
     )
     work.models = {kind: choice.label for kind, choice in engine_choices(work.order.settings).items()}
-    work.models["generator"] = context.generator.capabilities.id
+    work.models["generator"] = started(context.generator, context.on_step).capabilities.id
     return replace(context, previews=work.on_preview is not None)
 
 

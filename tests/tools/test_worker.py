@@ -9,7 +9,8 @@ from pathlib import Path
 
 import perils
 import pytest
-from drawing import LINEAR, RADIAL, carry_on, draw, make_request, stop_after
+from apart import ask, is_running, running
+from drawing import LINEAR, RADIAL, draw, make_request, stop_after
 from PIL import Image
 
 from pleinair.tools.types import BadInput, Cancelled, ModelFault, Refused, Usage
@@ -31,26 +32,6 @@ def worker(plugin: None) -> Iterator[Worker]:
     shared = Worker("perils", {}, grace=0.5)
     yield shared
     shared.close()
-
-
-def ask(worker: Worker, prompt: str) -> None:
-    worker.generate(make_request(prompt=prompt), (), carry_on)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def running(worker: Worker) -> int:
-    """Give the process's id; start it if the test before has ended it."""
-    if worker.pid is None:
-        ask(worker, "a first one")
-    assert worker.pid is not None
-    return worker.pid
 
 
 def test_nothing_is_started_before_the_first_use() -> None:
@@ -159,7 +140,7 @@ def test_a_stop_ends_the_picture_at_that_step(worker: Worker) -> None:
     before, seen = running(worker), list[tuple[int, int]]()
     with pytest.raises(Cancelled, match="^stop$"):
         worker.generate(make_request(), (), stop_after(2, seen))
-    assert seen == [(1, 4), (2, 4)]
+    assert seen == [(0, 4), (1, 4), (2, 4)]
     ask(worker, "next")
     assert worker.pid == before
 
