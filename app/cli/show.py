@@ -14,7 +14,7 @@ from pleinair.app.printable import printable
 from pleinair.app.run.order import read_order
 from pleinair.app.run.record import Event
 from pleinair.app.trace.gallery import Gallery
-from pleinair.app.trace.story import SIGNS, said, why
+from pleinair.app.trace.story import SIGNS, said, title, why
 from pleinair.tools.types import Attempt, Outcome, Repair, Retrieval, Row
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ DOING = {
     "generate": "Drawing",
     "drive": "Thinking",
     "act": "Working",
+    "begin": "Reading the request",
+    "veto": "Leaving pictures out",
+    "pin": "Choosing a picture",
+    "finish": "Ending",
     "index": "Indexing the library",
 }
 WIDTH = 28  # characters of a picture, two pixels high each
@@ -113,8 +117,7 @@ class Show:
 
     def _attempt(self, attempt: Attempt) -> None:
         if attempt.ledger is None:
-            name = f"attempt {attempt.number}" if attempt.number else "draft"
-            self._say(f"\n[bold]{name}[/] [dim]{attempt.seconds:.1f} s[/]")
+            self._say(f"\n[bold]{title(attempt).lower()}[/] [dim]{attempt.seconds:.1f} s[/]")
             self._picture(attempt)
         for row in attempt.ledger.rows if attempt.ledger else ():
             self._say(row_line(row))
@@ -139,8 +142,9 @@ def shown(text: str) -> str:
 
 def doing(event: Event) -> str:
     """Say what is being done, with a count where there is one."""
-    words = DOING.get(event.step, event.step)
     data: dict[str, Any] = event.data
+    call = data.get("call", {"name": event.step, "about": ""})
+    words = ": ".join(filter(None, (DOING.get(call["name"], call["name"]), call["about"])))
     return f"{shown(words)} {data['done']}/{data['total']}" if "total" in data else shown(words)
 
 

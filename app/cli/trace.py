@@ -46,7 +46,7 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Say what differs between two runs. Exit codes: 0 nothing, 1 something, 2 bad input."""
-    from pleinair.app.trace.difference import differ
+    from pleinair.app.trace.difference import came_to_nothing, differ
 
     with explained():
         found = differ(first, second)
@@ -55,6 +55,8 @@ def diff(
     else:
         for one in found:
             typer.echo(f"{printable(one.what)}: {printable(one.first)} → {printable(one.second)}")
+        if told := came_to_nothing(found):
+            typer.echo(f"Nothing else differs: {printable(told)} made no difference to what came out.")
     if found:
         raise typer.Exit(1)
 
@@ -83,11 +85,13 @@ def fork(
 ) -> None:
     """Check the fork, note it, and draw."""
     from pleinair.app.settings import assignments
+    from pleinair.app.trace.difference import unmoved
     from pleinair.app.trace.fork import submit_fork
 
     with explained():
         overrides = assignments(setting or [])
-        work_on(submit_fork(run, at, prompt=prompt, seed=seed, overrides=overrides, out=out), as_json)
+        branch = submit_fork(run, at, prompt=prompt, seed=seed, overrides=overrides, out=out)
+        work_on(branch, as_json, remark=unmoved)
 
 
 @trace_app.command()

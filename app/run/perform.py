@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from pleinair.app.output import OnPreview
 from pleinair.app.places import Places
+from pleinair.app.run.acts import about
 from pleinair.app.run.given import adopt_given
 from pleinair.app.run.lease import Lease
 from pleinair.app.run.order import read_order
@@ -193,7 +194,7 @@ def follow(
 def tell(work: Work, kind: str, data: dict[str, Any]) -> None:
     """Write one part of LangGraph's stream to the log."""
     if kind == "tasks" and "input" in data:
-        work.record.write("step_started", {}, data["name"], len(work.drawn))
+        work.record.write("step_started", called(data["input"]), data["name"], len(work.drawn))
     elif kind == "custom" and "preview" in data:
         if work.on_preview:
             work.on_preview(b64decode(data["preview"]))
@@ -203,6 +204,12 @@ def tell(work: Work, kind: str, data: dict[str, Any]) -> None:
         for step, update in data.items():
             work.record.write("step_finished", update or {}, step, len(work.drawn))
             work.drawn.update(attempt["number"] for attempt in (update or {}).get("attempts", []))
+
+
+def called(given: Any) -> dict[str, Any]:
+    """Give the call that a step carries out, as far as it is told; nothing for a step that was not called."""
+    call = given.get("call") if isinstance(given, dict) else None
+    return {"call": {"name": call["name"], "about": about(call)}} if call else {}
 
 
 def tell_index(work: Work, done: int, total: int) -> None:

@@ -58,7 +58,7 @@ class Account:
             yield "", ""
             yield "Steps, for `pleinair trace fork --at`", ""
         for step in self.steps:
-            yield " ".join(step.names), spent(step.usage) if step.usage else "nothing spent"
+            yield " ".join(step.names), done(step)
 
     def plain(self) -> dict[str, Any]:
         """Give the same as JSON values."""
@@ -70,8 +70,20 @@ class Account:
             "concepts": [concept.model_dump() for concept in self.story.concepts],
             "attempts": [plain(scene, self) for scene in self.story.scenes],
             "usage": [one.model_dump() for one in self.story.usage],
-            "steps": [{"names": step.names, "attempt": step.attempt} for step in self.steps],
+            "steps": [named(step) for step in self.steps],
         }
+
+
+def done(step: Step) -> str:
+    """Say what a step was called for and what it spent."""
+    cost = spent(step.usage) if step.usage else ""
+    return "; ".join(filter(None, (", ".join(step.calls), cost))) or "nothing spent"
+
+
+def named(step: Step) -> dict[str, Any]:
+    """Give a step as JSON values; calls where a driving model made any."""
+    told = {"names": step.names, "attempt": step.attempt}
+    return told | ({"calls": step.calls} if step.calls else {})
 
 
 def _steps(run: Run) -> list[Step]:

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pleinair.app.places import Places
+from pleinair.app.run.acts import worded
 from pleinair.app.run.order import read_order
 from pleinair.app.run.table import Run
 from pleinair.tools.types import BadInput, Usage
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
+
+ACT = "act"  # the node that carries out calls of a driving model
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Step:
     checkpoint: str  # the state before it
     attempt: int  # the picture that it drew, looked at or prepared
     usage: tuple[Usage, ...]  # what it spent; nothing if it was not finished
+    calls: tuple[str, ...] = ()  # what the driving model had it do, such as "retrieve 'saverel wren'"
 
 
 def steps_of(run: Run, places: Places) -> list[Step]:
@@ -74,4 +78,13 @@ def _step(before: StateSnapshot, after: dict[str, Any], names: tuple[str, ...], 
         checkpoint=before.config["configurable"]["checkpoint_id"],
         attempt=min(new[-1]["number"] if new != old else len(old), most),
         usage=tuple(Usage.model_validate(one) for one in spent),
+        calls=tuple(calls_of(before)),
     )
+
+
+def calls_of(before: StateSnapshot) -> list[str]:
+    """List the calls that are carried out next, as many of those waiting as there are tasks for them."""
+    from pleinair.agent.react_state import pending
+
+    acts = sum(task.name == ACT for task in before.tasks)
+    return [worded(call) for call in pending(before.values["messages"])[:acts]] if acts else []

@@ -41,7 +41,7 @@ class Scene:
     @property
     def title(self) -> str:
         """Name the scene."""
-        return f"Attempt {self.attempt.number}" if self.attempt.number else "Draft"
+        return title(self.attempt)
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -99,8 +99,9 @@ class Story:
         repaint = self.attempts[number].request.repaint
         if repaint is None:
             return ""
-        known = (one.number for one in self.attempts.values() if one.picture == repaint.picture)
-        where = next((f"attempt {one}" if one else "the draft" for one in known), "an earlier picture")
+        known = (one for one in self.attempts.values() if one.picture == repaint.picture)
+        names = (f"{'' if one.number else 'the '}{title(one).lower()}" for one in known)
+        where = next(names, "an earlier picture")
         return f"Only the box of “{repaint.concept}” was painted anew; the rest is {where}."
 
     @property
@@ -137,6 +138,13 @@ def why(outcome: Outcome) -> str:
     """Say why a run ended; a limit is named as one."""
     limits = tuple(Budget.model_fields)
     return f"the limit on {outcome.reason.replace('_', ' ')}" if outcome.reason in limits else outcome.reason
+
+
+def title(attempt: Attempt) -> str:
+    """Name a picture; the first is a draft only where it was drawn from the words alone."""
+    if attempt.number:
+        return f"Attempt {attempt.number}"
+    return "First picture" if attempt.request.references else "Draft"
 
 
 def placed(attempt: Attempt) -> str:

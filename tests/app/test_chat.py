@@ -94,6 +94,36 @@ def test_a_request_goes_on_from_the_one_before() -> None:
 
 
 @pytest.mark.usefixtures("talker")
+def test_a_picture_that_begins_with_references_is_called_no_draft() -> None:
+    told = say(Session(), PROMPT, "now make it night")
+    first, second = told.split("now make it night")
+    assert "draft" in first and "attempt 1" in first
+    assert "first picture" in second and "draft" not in second
+    shown = CliRunner().invoke(app, ["trace", "show", "last"]).stdout
+    assert "First picture ★ best" in shown and "Draft" not in shown
+
+
+@pytest.mark.usefixtures("talker")
+def test_every_call_is_named_while_it_is_done_and_afterwards() -> None:
+    say(Session(), PROMPT)
+    started = [one for one in read(home().events(runs()[0].id)) if one.kind == "step_started"]
+    calls = [one.data["call"] for one in started if one.step == "act"]
+    assert calls[0] == {"name": "decompose", "about": PROMPT}
+    assert {"name": "retrieve", "about": FINCH} in calls and {"name": "critique", "about": "0"} in calls
+    assert calls[-2:] == [{"name": "generate", "about": FINCH}, {"name": "critique", "about": "1"}]
+    shown = [
+        line.split(maxsplit=1)
+        for line in CliRunner().invoke(app, ["trace", "show", "last"]).stdout.splitlines()
+    ]
+    steps = {line[0]: line[1] for line in shown if line and line[0].startswith("act:")}
+    assert steps["act:1"] == f"decompose '{PROMPT}'"
+    assert steps["act:2"].startswith("generate; 1 picture")
+    assert steps["act:4"].startswith(f"retrieve '{FINCH}'") and len(steps) == 6
+    told = json.loads(CliRunner().invoke(app, ["trace", "show", "last", "--json"]).stdout)
+    assert [one["calls"] for one in told["steps"] if one["names"] == ["act:1"]] == [[f"decompose '{PROMPT}'"]]
+
+
+@pytest.mark.usefixtures("talker")
 def test_not_that_bird_is_a_veto_that_stays() -> None:
     session = Session()
     say(session, PROMPT, "not that bird", "now make it snow")

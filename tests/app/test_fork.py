@@ -1,10 +1,13 @@
 """Forks: the history before the step is shared and not paid again, one thing changes, the rest is redone."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tree import ROOT
 from typer.testing import CliRunner
 
 from pleinair.app.cli.main import app
@@ -12,6 +15,7 @@ from pleinair.app.draw import draw, find, finish, home, run_table, submit
 from pleinair.app.run.order import read_order
 from pleinair.app.run.record import Event, read
 from pleinair.app.run.results import Result
+from pleinair.app.trace.difference import differ
 from pleinair.app.trace.fork import fork, submit_fork
 from pleinair.app.trace.steps import Step, find_step, steps_of
 from pleinair.tools.types import Attempt, BadInput
@@ -252,6 +256,29 @@ def test_a_node_that_ran_once_needs_no_number() -> None:
     steps = [Step(("a:1",), "x", 0, ()), Step(("ab:1",), "y", 0, ()), Step(("a:2",), "z", 0, ())]
     assert find_step(steps, "ab") == ("ab:1", steps[1])
     assert find_step(steps, "a:2") == ("a:2", steps[2])
+
+
+def test_the_command_says_where_what_was_set_made_no_difference(parent: Result) -> None:
+    words = ["trace", "fork", parent.run_id, "--set", "retrieval.k=3", "--at"]
+    done = CliRunner().invoke(app, [*words, "select:1"])
+    told = "settings · retrieval · k made no difference from select:1 on."
+    assert done.exit_code == 0 and f"The same came out as of {parent.run_id}: {told}" in done.stderr
+    for other in (["retrieve:1"], ["generate:1", "--seed", "8"]):
+        assert "made no difference" not in CliRunner().invoke(app, [*words, *other]).stderr
+    assert "made no difference" not in CliRunner().invoke(app, [*words[:3], "--at", "select:1"]).stderr
+
+
+def test_the_fork_of_the_readme_changes_what_comes_out(place: Path) -> None:
+    captions = place / "library" / "metadata.jsonl"
+    captions.write_text(captions.read_text("utf-8").replace("picture 5", "the second thing"), "utf-8")
+    parent = draw(PROMPT, seed=7)
+    (line,) = re.findall(
+        r"^pleinair (trace fork last .*)$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE
+    )
+    done = CliRunner().invoke(app, shlex.split(line))
+    assert done.exit_code == 0 and "made no difference" not in done.stderr
+    found = [one.what for one in differ(parent.run_id, "last")]
+    assert {"attempt 1 · reference · second thing", "attempt 1 · picture"} <= set(found)
 
 
 def test_the_command_takes_a_prefix_and_ends_like_a_drawing(parent: Result, place: Path) -> None:

@@ -7,11 +7,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from pleinair.app.cli.show import Show, half_blocks, row_line
+from pleinair.app.cli.show import Show, doing, half_blocks, row_line
 from pleinair.app.draw import finish, submit
 from pleinair.app.printable import printable
 from pleinair.app.run.record import Event, Kind
-from pleinair.tools.types import Row
+from pleinair.app.trace.story import title
+from pleinair.tools.types import Attempt, Hit, Picture, Reference, Request, Row
 
 
 def tell(terminal: bool, no_color: bool = False) -> str:
@@ -46,6 +47,39 @@ def test_a_preview_stands_below_what_is_being_done() -> None:
     show.event(event("step_started", step="critique"))
     console.print(show._status)
     assert console.file.getvalue().count("▀") == told.count("▀")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("step", "call", "words"),
+    [
+        ("act", {"name": "retrieve", "about": "telma [b]wren"}, "Looking things up: telma \\[b]wren"),
+        ("act", {"name": "generate", "about": ""}, "Drawing"),
+        ("act", {"name": "imagerag", "about": ""}, "imagerag"),
+        ("begin", None, "Reading the request"),
+        ("finish", None, "Ending"),
+    ],
+)
+def test_what_is_being_done_is_named(step: str, call: dict[str, str] | None, words: str) -> None:
+    assert doing(event("step_started", step=step, data={"call": call} if call else {})) == words
+
+
+def test_a_first_picture_is_a_draft_only_without_references() -> None:
+    picture = Picture(sha256="0" * 64, mime="image/png", width=1, height=1)
+    used = (Reference(concept="a", hit=Hit(id="1.png", score=1.0), picture=picture),)
+    size: dict[str, Any] = {
+        "prompt": "a",
+        "height": 8,
+        "width": 8,
+        "num_inference_steps": 1,
+        "guidance_scale": 1,
+        "seed": 0,
+    }
+    titles = [
+        title(Attempt(number=number, picture=picture, seconds=1, request=Request(**size, references=given)))
+        for number in (0, 1)
+        for given in ((), used)
+    ]
+    assert titles == ["Draft", "First picture", "Attempt 1", "Attempt 1"]
 
 
 @pytest.mark.usefixtures("place")

@@ -198,6 +198,22 @@ def test_what_differs_is_named(drawn: Run) -> None:
     assert {"what": "seed", "first": "7", "second": "8"} in told
 
 
+def test_a_setting_that_made_no_difference_is_told_as_one(drawn: Run) -> None:
+    again = fork(drawn.id, "select:1", overrides={"retrieval.k": 8})
+    done = call("trace", "diff", drawn.id, again.run_id)
+    said = "Nothing else differs: settings · retrieval · k made no difference to what came out."
+    assert done.stdout.splitlines() == ["settings · retrieval · k: 4 → 8", said] and done.exit_code == 1
+    assert len(json.loads(call("trace", "diff", drawn.id, again.run_id, "--json").stdout)) == 1
+
+
+def test_another_look_up_differs_also_where_the_picture_is_the_same(drawn: Run) -> None:
+    other = fork(drawn.id, "retrieve:1", overrides={"retrieval.k": 2})
+    found = {one.what: one for one in differ(drawn.id, other.run_id)}
+    assert [what for what in found if not what.startswith("settings")] == ["look-up · second thing"]
+    assert found["look-up · second thing"].first.startswith(found["look-up · second thing"].second)
+    assert "Nothing else" not in call("trace", "diff", drawn.id, other.run_id).stdout
+
+
 def test_another_prompt_and_other_references_differ(drawn: Run, place: Path) -> None:
     (place / "library" / "2.png").unlink()
     found = {one.what: (one.first, one.second) for one in differ(drawn.id, draw("others", seed=7).run_id)}

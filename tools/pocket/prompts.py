@@ -1,8 +1,8 @@
 """Write the world's prompts and captions, and read a prompt back.
 
 The grammar: an opening, one subject or two with a relation, a place. A subject ends at its noun, where the
-world knows that; of words that it does not know it is as long as they are. Not covered: three subjects, counts,
-verbs, colours as wishes.
+world knows that; of words that it does not know it is as long as they are. Not covered: three subjects,
+counts, verbs, colours as wishes.
 """
 
 import random
@@ -40,15 +40,12 @@ FUNCTION_WORDS = frozenset(
     "a an the of in on at by with and or to under over near next is are riding behind".split()
 )
 COUNTS = frozenset(
-    "no two three four five six seven eight nine ten eleven twelve some several many more few both another".split()
+    "no two three four five six seven eight nine ten eleven twelve "
+    "some several many more few both another".split()
 )
-PLURALS = frozenset(f"{noun}s" for noun in KIND_OF_NOUN) | {
-    "finches",
-    "lilies",
-    "daisies",
-    "guppies",
-    "fishes",
-}
+PLURALS = frozenset(f"{noun}s" for noun in KIND_OF_NOUN) | frozenset(
+    "finches lilies daisies guppies fishes".split()
+)
 WORD_LIMIT = 4
 
 _OPENING = re.compile(
