@@ -7,7 +7,7 @@ import io
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from pleinair.tools.types import Generator, OnStep, PleinairError
+from pleinair.tools.types import Generator, PleinairError
 from pleinair.tools.watching import Placed, Viewer, check_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class OutOfTime(PleinairError):
     """The run's seconds were used up in the middle of a step."""
 
 
-def watch(runtime: Runtime[Context], deadline: float) -> OnStep:
+def watch(runtime: Runtime[Context], deadline: float) -> Steps:
     """Report each diffusion step, and stop the picture at the caller's word or the deadline.
 
     Where the context asks for previews, or its `on_step` is a viewer, what is given is a viewer. A preview
@@ -35,13 +35,16 @@ def watch(runtime: Runtime[Context], deadline: float) -> OnStep:
 
 
 class Steps:
-    """Tell steps."""
+    """Tell steps; `began` is when the first was begun, as far as the engine tells: models load before it."""
 
     def __init__(self, runtime: Runtime[Context], deadline: float) -> None:
         self._runtime, self._deadline = runtime, deadline
+        self.began: float | None = None
 
     def __call__(self, done: int, total: int) -> None:
         """Tell one step; raise what the caller raises, or `OutOfTime`."""
+        if self.began is None and not done:
+            self.began = perf_counter()
         self._runtime.stream_writer({"step": "generate", "done": done, "total": total})
         self._runtime.context.on_step(done, total)
         self._look_at_the_clock()

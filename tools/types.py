@@ -146,7 +146,7 @@ class Attempt(Value):
     request: Request
     picture: Picture
     repairs: tuple[Repair, ...] = ()
-    seconds: float = Field(ge=0)
+    seconds: float = Field(ge=0)  # of drawing; in the usage are also those in which the models loaded
     ledger: Ledger | None = None
     leaks: tuple[Leak, ...] = ()  # one a reference that was compared
     rungs: tuple[str, ...] = ()  # ways of placing the model that were tried so far, that of this one last

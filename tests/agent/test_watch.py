@@ -35,6 +35,20 @@ class Painter(SquareGenerator):
         return super().generate(request, images, on_step)
 
 
+class Loader(SquareGenerator):
+    """Load for five seconds, then draw for one."""
+
+    now = 100.0
+
+    def generate(
+        self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
+    ) -> Image.Image:
+        self.now += 5
+        on_step(0, request.num_inference_steps)
+        self.now += 1
+        return super().generate(request, images, on_step)
+
+
 class Watcher:
     """Be a viewer that a caller gives."""
 
@@ -89,6 +103,17 @@ def test_a_caller_who_is_a_viewer_is_shown_them(tmp_path: Path) -> None:
     assert watcher.steps == [1, 2, 3, 4]
     assert [preview.size for preview in watcher.shown] == [(8, 6)] * STEPS
     assert not [event for event in events if "preview" in event]
+
+
+def test_a_picture_took_as_long_as_it_was_drawn_and_the_run_paid_for_loading_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = Loader(steps=STEPS)
+    for module in ("nodes", "watch"):
+        monkeypatch.setattr(f"pleinair.agent.{module}.perf_counter", lambda: loader.now)
+    context = make_context(tmp_path, lambda *_: decomposition("p"), generator=loader)
+    done = graph.invoke({"prompt": "p"}, context=context)  # type: ignore[call-overload]
+    assert (done["attempts"][0]["seconds"], done["usage"][0]["seconds"]) == (1, 6)
 
 
 @pytest.mark.parametrize("size", [(96, 96), (96, 40), (30, 20)])

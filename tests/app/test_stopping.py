@@ -87,7 +87,7 @@ def test_a_killed_run_is_told_from_one_that_is_worked_on(place: Path) -> None:
 
 
 def test_a_wish_to_stop_holds_while_somebody_works_on_the_run(place: Path) -> None:
-    seen = []
+    seen = list[str]()
 
     def other_process(event: Any) -> None:
         if event.step == "draft" and not seen:

@@ -126,7 +126,7 @@ class DiffusersEngine(ABC):
         Args:
             request: prompt, size, steps, guidance and seed.
             images: the references' pictures, in the order of `request.references`; that of a repaint last.
-            on_step: told the steps done and the steps in all; what it raises passes through.
+            on_step: told the steps done and the steps in all, first none; what it raises passes through.
 
         Raises:
             BadInput: what `check_request` refuses, or a request that the class cannot take.
@@ -205,6 +205,7 @@ class DiffusersEngine(ABC):
         )
         # a scheduler keeps state between calls, so each call gets its own
         pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
+        on_step(0, request.num_inference_steps)  # the model is loaded, and drawing begins
         try:
             with seeded(pipeline, request.seed):
                 return job.finish(to_picture(pipeline, pipeline(**arguments), self.capabilities.id))

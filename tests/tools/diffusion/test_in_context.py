@@ -112,7 +112,7 @@ def test_cancelling_leaves_the_next_picture_as_it_was(engine: InContext) -> None
     seen: list[tuple[int, int]] = []
     with pytest.raises(Cancelled):
         engine.generate(make_request(), REFERENCES[:1], stop_after(1, seen))
-    assert seen == [(1, 2)]
+    assert seen == [(0, 2), (1, 2)]
     assert np.array_equal(before, draw(engine, images=REFERENCES[:1]))
 
 

@@ -89,7 +89,7 @@ def test_every_class_is_shown_and_draws_the_same(pipeline: str, tmp_path: Path) 
     assert np.array_equal(unseen, seen)
     assert torch.equal(before, torch.random.get_rng_state())
     last = watcher.steps[-1]
-    assert watcher.steps == list(range(1, last + 1))
+    assert watcher.steps == list(range(last + 1))
     assert len(watcher.shown) == last - 2  # the first step is noise, the last one the picture
     assert {(one.mode, max(one.size) <= previews.LONGEST) for one in watcher.shown} == {("RGB", True)}
 
@@ -108,7 +108,7 @@ def test_a_viewer_may_stop_the_picture_and_the_next_one_comes() -> None:
     engine, watcher = pocket(), Watcher(patience=2)
     with pytest.raises(Cancelled, match="seen enough"):
         engine.generate(request(), (), watcher)
-    assert watcher.steps == [1, 2, 3]
+    assert watcher.steps == [0, 1, 2, 3]
     assert len(watch(engine)[0].shown) == STEPS - 2
 
 
@@ -141,7 +141,7 @@ def test_what_cannot_be_shown_is_drawn_all_the_same(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(vae, "encode", None)
     watcher, seen = watch(engine)
     assert not watcher.shown
-    assert watcher.steps == [1, 2, 3, 4, 5]
+    assert watcher.steps == [0, 1, 2, 3, 4, 5]
     assert np.array_equal(unseen, seen)
 
 
