@@ -34,7 +34,8 @@ class Spent:
     pictures: tuple[float, ...]  # seconds each
     questions: int
     tokens: int
-    usd: float
+    usd: float  # for the questions
+    painted: float  # US dollars for the pictures
     rest: float  # seconds besides the pictures
 
 
@@ -99,7 +100,8 @@ def spent(story: Story) -> Spent:
         pictures=pictures,
         questions=sum(one.mllm_calls for one in story.usage),
         tokens=sum(one.tokens for one in story.usage),
-        usd=sum(one.usd for one in story.usage),
+        usd=sum(one.usd for one in story.usage if not one.images),
+        painted=sum(one.usd for one in story.usage if one.images),
         rest=max(sum(one.seconds for one in story.usage) - sum(pictures), 0.0),
     )
 
@@ -112,3 +114,13 @@ def span(values: Sequence[float]) -> Span | None:
 def each(runs: Sequence[Spent], name: str) -> Span | None:
     """Give the span of `name` for a question, over the runs that asked any."""
     return span([getattr(one, name) / one.questions for one in runs if one.questions])
+
+
+def by(runs: Sequence[Spent]) -> str:
+    """Say what an estimate rests on."""
+    return f"by {counted(runs)}"
+
+
+def counted(runs: Sequence[Spent]) -> str:
+    """Count the past runs."""
+    return "1 past run" if len(runs) == 1 else f"{len(runs)} past runs"

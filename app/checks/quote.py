@@ -1,42 +1,27 @@
 """What a drawing will take, told before anything is spent: no engine is built and nothing is written.
 
 Low is a draft that is accepted at once, high the whole budget. What a question or a picture takes is what it
-took in past runs of the same graph, profile and models: the least and the most of their averages. Where
-nothing is known it says so. Not covered: tries repeated after a fault, and the making of an index.
+took in past runs of the same graph, profile and models: the least and the most of their averages. Before the
+first one tokens are estimated from what would be sent. Where nothing is known it says so. Not covered: tries
+repeated after a fault, and the making of an index.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 
 from pleinair.app.checks.foresight import memory
-from pleinair.app.checks.past import Span, Spent, each, past, span
+from pleinair.app.checks.money import money
+from pleinair.app.checks.past import Span, Spent, by, counted, each, past, span
+from pleinair.app.checks.question import Tokens, estimated
+from pleinair.app.checks.ranges import Range, product
 from pleinair.app.places import Places
 from pleinair.app.run.order import Order
-from pleinair.app.settings import EngineChoice, Settings
+from pleinair.app.settings import Settings
 from pleinair.tools.types import Budget, Value
 
 AGAIN = 2  # calls that one question may take, where the answer does not fit or is in doubt
 NO_RUN = "no finished run of this graph, profile and models yet"
-HERE = ("in_context", "ip_adapter", "controlnet", "text_only")  # generators on this machine
-
-
-class Range(Value):
-    """Hold the least and the most of something; None is not known, and `note` says why."""
-
-    low: float | None = None
-    high: float | None = None
-    note: str = ""
-
-    @property
-    def text(self) -> str:
-        """Put it into words."""
-        if self.low is None and self.high is None:
-            return "not known"
-        if self.low == self.high:
-            return number(self.low)
-        return f"{number(self.low)} to {number(self.high)}"
 
 
 class Quote(Value):
@@ -79,7 +64,9 @@ def quote(order: Order, places: Places) -> Quote:
     pictures = capped(drawings(order.graph, settings), budget.images, "images")
     low, high, why = memory(settings.generator)
     asked = capped(questions(order.graph, settings, pictures, runs), budget.mllm_calls, "mllm_calls")
-    tokens = capped(times(asked, each(runs, "tokens"), runs), budget.tokens, "tokens")
+    one = None if runs else estimated(order.graph, order.prompt, settings.mllm)
+    each_took = before_any(asked, one) if one else times(asked, each(runs, "tokens"), runs)
+    tokens = capped(each_took, budget.tokens, "tokens")
     return Quote(
         graph=order.graph,
         profile=settings.profile,
@@ -92,7 +79,7 @@ def quote(order: Order, places: Places) -> Quote:
         tokens=tokens,
         seconds=capped(duration(pictures, asked, runs), budget.seconds, "seconds"),
         memory=Range(low=low, high=high, note=why),
-        usd=capped(money(settings, asked, tokens, runs), budget.usd, "usd"),
+        usd=capped(money(settings, pictures, asked, tokens, runs, one), budget.usd, "usd"),
     )
 
 
@@ -140,6 +127,15 @@ def times(asked: Range, one: Span | None, runs: Sequence[Spent]) -> Range:
     return Range(low=round(asked.low * one[0]), high=round(asked.high * one[1]), note=by(runs))
 
 
+def before_any(asked: Range, one: Tokens) -> Range:
+    """Estimate the tokens where no run has told them."""
+    if asked.high == 0:
+        return Range(low=0, high=0)
+    capped = one.written[1]
+    most = None if capped is None else one.read[1] + capped
+    return product(asked, one.read[0] + one.written[0], most, one.note)
+
+
 def duration(pictures: Range, asked: Range, runs: Sequence[Spent]) -> Range:
     """Estimate the seconds of work: of the pictures, and of all else as it grew with the calls."""
     drawn = span([seconds for one in runs for seconds in one.pictures])
@@ -150,52 +146,6 @@ def duration(pictures: Range, asked: Range, runs: Sequence[Spent]) -> Range:
     low = pictures.low * drawn[0] + max(asked.low, 1) * rest[0]
     high = pictures.high * drawn[1] + max(asked.high, 1) * rest[1]
     return Range(low=round(low, 2), high=round(high, 2), note=by(runs))
-
-
-def money(settings: Settings, asked: Range, tokens: Range, runs: Sequence[Spent]) -> Range:
-    """Estimate the US dollars; pictures of a service are not priced here, so their sum is not known."""
-    words = for_words(settings.mllm, asked, tokens, runs)
-    choice = settings.generator
-    if choice.engine in HERE or is_local(choice, "https://api.openai.com/v1"):
-        return words
-    part = f"; the questions: {words.text}" + (f" ({words.note})" if words.note else "")
-    return Range(note=f"no price is known for the pictures of {choice.label}{part}")
-
-
-def for_words(choice: EngineChoice, asked: Range, tokens: Range, runs: Sequence[Spent]) -> Range:
-    """Estimate what the language model costs."""
-    if asked.high == 0 or choice.engine == "pocket":
-        return Range(low=0, high=0)
-    paid = each(runs, "usd")
-    if paid and paid[1] and asked.low is not None and asked.high is not None:
-        return Range(low=round(asked.low * paid[0], 6), high=round(asked.high * paid[1], 6), note=by(runs))
-    if choice.engine != "openai":
-        return Range(note=f"the engine {choice.engine!r} has told no price")
-    return by_table(choice, tokens)
-
-
-def by_table(choice: EngineChoice, tokens: Range) -> Range:
-    """Price tokens by the table: at best all are of the cheaper sort, at worst all of the dearer one."""
-    from pleinair.tools.prices import MILLION, price_of
-
-    model = str(choice.arguments.get("model", ""))
-    price = price_of(model, choice.arguments.get("prices") or {})
-    if price is None and is_local(choice, os.environ.get("OPENAI_BASE_URL", "")):
-        return Range(low=0, high=0, note="a server on this machine, without a price")
-    if price is None:
-        return Range(note=f"no price is known for {model!r}; write it under [mllm.prices]")
-    if tokens.low is None or tokens.high is None:
-        return Range(note=f"the tokens are not known: {tokens.note}")
-    low, high = sorted((price.read, price.written))
-    note = "by the price table; read and written tokens are not told apart"
-    return Range(low=tokens.low * low / MILLION, high=tokens.high * high / MILLION, note=note)
-
-
-def is_local(choice: EngineChoice, usual: str) -> bool:
-    """Tell whether an engine's server is this machine; one without an address is where it usually is."""
-    from pleinair.tools.addresses import is_here
-
-    return is_here(str(choice.arguments.get("base_url") or usual))
 
 
 def capped(one: Range, most: float | None, name: str) -> Range:
@@ -212,20 +162,3 @@ def capped(one: Range, most: float | None, name: str) -> Range:
 def unknown(runs: Sequence[Spent], asked: Range) -> str:
     """Say why something is not known."""
     return "the number of questions is not known" if runs and asked.high is None else NO_RUN
-
-
-def by(runs: Sequence[Spent]) -> str:
-    """Say what an estimate rests on."""
-    return f"by {counted(runs)}"
-
-
-def counted(runs: Sequence[Spent]) -> str:
-    """Count the past runs."""
-    return "1 past run" if len(runs) == 1 else f"{len(runs)} past runs"
-
-
-def number(value: float | None) -> str:
-    """Write a number for people."""
-    if value is None:
-        return "?"
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pleinair.agent.calls import Pin
+from pleinair.app.checks.priced import require_prices
 from pleinair.app.engines import check
 from pleinair.app.settings import POCKET, Settings
 from pleinair.tools import registry
@@ -68,6 +69,7 @@ def new_order(
         raise BadInput(f"graph {graph!r}: unknown; wanted one of: {', '.join(known)}")
     check_budget(settings.budget)
     check(settings)
+    require_prices(settings)
     check_library(settings.library.folder)
     folder = Path(out or settings.paths.out).expanduser().absolute()
     check_out(folder)

@@ -2,21 +2,32 @@
 
 import json
 import os
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from doubles import ScriptedChat, decomposition, rows
+from PIL import Image
 from typer.testing import CliRunner, Result
+from wire import KEY, MODEL, served
 
+from pleinair.agent.mllm.openai import chat
 from pleinair.app.checks.past import Spent, past
-from pleinair.app.checks.quote import HERE, Quote, Range
+from pleinair.app.checks.priced import HERE
+from pleinair.app.checks.question import estimated
+from pleinair.app.checks.quote import Quote
+from pleinair.app.checks.ranges import Range
 from pleinair.app.cli.main import app
 from pleinair.app.draw import draw, estimate, home, run_table
 from pleinair.app.run.order import new_order
-from pleinair.app.settings import load, profiles
+from pleinair.app.settings import EngineChoice, load, profiles
 from pleinair.tools import registry
+from pleinair.tools.artifacts import encode_png
+from pleinair.tools.critique import critique
+from pleinair.tools.decompose import decompose
 from pleinair.tools.types import BadInput
 
 
@@ -194,23 +205,27 @@ def with_log(model: str) -> dict[str, Any]:
 
 
 def test_money_is_told_by_the_price_table(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    overrides = with_log("gpt-4.1-mini")
+    overrides = with_log("gpt-5.4-mini")
     monkeypatch.setattr("pleinair.app.checks.past.alike", lambda run, order: True)  # but for the generator
     monkeypatch.setenv("PLEINAIR_GENERATOR__ENGINE", "in_context")
     quote = told(**overrides)
     assert quote.tokens.low and quote.tokens.high
-    assert quote.usd.low == pytest.approx(quote.tokens.low * 0.4e-6)
-    assert quote.usd.high == pytest.approx(quote.tokens.high * 1.6e-6)
+    assert quote.usd.low == pytest.approx(quote.tokens.low * 0.75e-6)
+    assert quote.usd.high == pytest.approx(quote.tokens.high * 4.5e-6)
 
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
         ({"mllm__engine": "openai", "mllm__model": "nobody-knows"}, "no price is known for 'nobody-knows'"),
-        ({"mllm__engine": "openai", "mllm__model": "gpt-4o"}, "the tokens are not known"),
+        ({"mllm__engine": "openai", "mllm__model": "gpt-5.4", "mllm__max_tokens": 0}, ""),
         (
-            {"generator__engine": "openai_images", "generator__model": "gpt-image-1"},
-            "no price is known for the pictures of openai_images:gpt-image-1",
+            {"generator__engine": "openai_images", "generator__model": "nobody's"},
+            "no price is known for the pictures of openai_images:nobody's",
+        ),
+        (
+            {"generator__engine": "openai_images", "generator__model": "gpt-image-2.5-flare"},
+            "the pictures: not known (priced by their tokens, which no past run has told)",
         ),
     ],
 )
@@ -219,8 +234,89 @@ def test_a_price_that_is_not_known_is_said_to_be(
 ) -> None:
     monkeypatch.setenv("PLEINAIR_GENERATOR__ENGINE", "in_context")
     quote = told(**overrides)
-    assert ends(quote.usd) == (None, None)
+    assert quote.usd.high is None
     assert said in quote.usd.note
+
+
+PRICED = {"mllm__engine": "openai", "mllm__model": "gpt-5.4-mini", "generator__engine": "in_context"}
+
+
+def test_before_the_first_run_tokens_and_money_are_estimated(place: Path) -> None:
+    quote = told(**PRICED)
+    assert quote.tokens.low and quote.tokens.high and quote.usd.low and quote.usd.high
+    assert 2 * 50 < quote.tokens.low < 2 * 1000
+    assert 8 * 2048 < quote.tokens.high < 8 * 8000  # every answer as long as it may be
+    assert quote.tokens.low * 0.75e-6 <= quote.usd.low < quote.usd.high <= quote.tokens.high * 4.5e-6
+    assert "an estimate" in quote.tokens.note and "an estimate" in quote.usd.note
+    assert ends(quote.seconds) == (None, None)
+
+
+@pytest.mark.parametrize("prompt", ["a finch", "a finch beside a coupe, " * 40])
+def test_the_estimate_holds_what_the_client_sends(prompt: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def policy(schema: str, card: dict[str, Any], images: int) -> dict[str, Any]:
+        return rows(card, lambda name: True) if schema == "Critique" else decomposition("finch", "coupe")
+
+    choice = EngineChoice.model_validate({"engine": "openai", "model": MODEL})
+    one = estimated("pleinair", prompt, choice)
+    assert one is not None
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with served(ScriptedChat(policy=policy, asked=[])) as service:
+        model = chat(MODEL, base_url=service.url)
+        concepts, _ = decompose(prompt, model=model)
+        critique(encode_png(Image.radial_gradient("L")), prompt, concepts, model=model)
+    assert len(service.heard) == 2
+    for asked in service.heard:
+        texts = re.sub(r"data:image/png;base64,[^\"]*", "", json.dumps(asked["messages"]))
+        text = len(texts + json.dumps(asked["response_format"])) / 4
+        seen = (70, 1.2 * 16**2) if "image_url" in texts else (0, 0)  # at low detail, or by patches
+        assert one.read[0] <= text + seen[0] and text + seen[1] <= one.read[1]
+
+
+@pytest.mark.parametrize("graph", ["imagerag", "crossmodal"])
+def test_other_graphs_with_questions_of_their_own_are_estimated_too(place: Path, graph: str) -> None:
+    quote = told(graph, budget__mllm_calls=10, **PRICED)
+    assert quote.tokens.low and quote.tokens.high and quote.usd.high
+
+
+def test_pictures_with_a_price_are_in_the_sum(place: Path) -> None:
+    painter = {"generator__engine": "openai_images", "generator__model": "m"}
+    words, quote = told(**PRICED), told(**PRICED | painter, generator__price_per_picture=0.04)
+    assert words.usd.low and words.usd.high
+    assert ends(quote.usd) == pytest.approx((words.usd.low + 0.04, words.usd.high + 3 * 0.04))
+
+
+def test_what_pictures_cost_in_past_runs_is_told_apart_from_the_questions(place: Path) -> None:
+    draw("two things", seed=7)
+    log = home().events(run_table().newest(1)[0].id)
+    paid = re.sub(r'("images":1,"mllm_calls":0,"tokens":0,"usd":)0.0', r"\g<1>0.04", log.read_text("utf-8"))
+    log.write_text(paid, "utf-8")
+    (run,) = past_of(told())
+    assert run.painted == pytest.approx(0.04 * len(run.pictures)) and run.usd == 0
+
+
+UNKNOWN = "no price is known for {}.model = 'm', so money could not stop the run; wanted \"m\" = "
+
+
+@pytest.mark.parametrize(
+    ("table", "engine", "known"),
+    [
+        ("mllm", "openai", {"mllm.prices": {"m": {"read": 1, "written": 2}}}),
+        ("mllm", "openai", {"mllm.base_url": "http://127.0.0.1:8000/v1"}),
+        ("mllm", "openai", {"mllm.model": "gpt-5.4-mini-2026-03-17"}),
+        ("generator", "openai_images", {"generator.prices": {"m": {"read": 1, "written": 2}}}),
+        ("generator", "openai_images", {"generator.price_per_picture": 0.04}),
+        ("generator", "openai_images", {"generator.base_url": "http://127.0.0.1:8000/v1"}),
+        ("generator", "openai_images", {"generator.model": "gpt-image-2.5-flare"}),
+    ],
+)
+def test_a_budget_of_money_wants_a_price(place: Path, table: str, engine: str, known: dict[str, Any]) -> None:
+    unpriced = {f"{table}.engine": engine, f"{table}.model": "m"}
+    limited = unpriced | {"budget.usd": 0.5}
+    with pytest.raises(BadInput, match=re.escape(UNKNOWN.format(table))):
+        draw("two things", overrides=limited)
+    assert not (place / "home").exists()
+    estimate("two things", overrides=unpriced)
+    estimate("two things", overrides=limited | known)
 
 
 def test_the_pocket_world_and_a_server_of_ones_own_cost_nothing(
