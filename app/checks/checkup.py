@@ -17,6 +17,8 @@ from pleinair.tools.worker import Worker
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from pleinair.app.checks.models import Piece
+
 ABSENT = "it is not here"  # as `models.faults` says it
 
 
@@ -42,36 +44,65 @@ def generator(settings: Settings) -> str:
 
 def files(settings: Settings) -> str:
     """Judge the files of every model of the profile; raise `PleinairError` where one is broken."""
-    from huggingface_hub import constants
-
-    from pleinair.app.checks.models import faults, pieces
+    from pleinair.app.checks.models import pieces
 
     broken, absent = [], []
     for piece in pieces(settings):
-        found = list(faults(piece))
-        fetched = piece.on_hub and not (constants.HF_HUB_OFFLINE or piece.table.get("local_files_only"))
-        if found == [ABSENT] and fetched:
+        if fetched_later(piece):
             absent.append(piece.model)
-        elif found:
-            more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-            broken.append(f"{piece.role} {piece.model}: {found[0]}{more}")
+        elif fault := first_fault(piece):
+            broken.append(f"{piece.role} {piece.model}: {fault}")
     if broken:
         raise PleinairError("; ".join(broken))
     return f"fetched at the first use: {', '.join(absent)}" if absent else "whole, as far as they are known"
+
+
+def fetched_later(piece: Piece) -> bool:
+    """Tell whether a model is not here, and will be brought from the hub at its first use."""
+    from huggingface_hub import constants
+
+    from pleinair.app.checks.models import faults
+
+    asked = piece.on_hub and not (constants.HF_HUB_OFFLINE or piece.table.get("local_files_only"))
+    return asked and list(faults(piece)) == [ABSENT]
+
+
+def first_fault(piece: Piece) -> str:
+    """Give the first fault of a model's files and the number of the others; "" where all is well."""
+    from pleinair.app.checks.models import faults
+
+    if piece.on_hub and not piece.revision:
+        return "no commit is set"
+    found = [fault.rstrip(".") for fault in faults(piece)]
+    return found[0] + f" (and {len(found) - 1} more)" * (len(found) > 1) if found else ""
+
+
+def encoder(choice: EngineChoice) -> str:
+    """Build an encoder and give its id; one that is still to be fetched is left there."""
+    return f"{choice.label}, fetched at the first use" if is_awaited(choice) else name_of("encoder", choice)
+
+
+def is_awaited(choice: EngineChoice) -> bool:
+    """Tell whether building an encoder would download it."""
+    from pleinair.app.checks.models import clip
+
+    return fetched_later(clip(choice))
 
 
 def second_encoder(settings: Settings) -> str:
     """Build the other encoder of retrieval.method = "both"; "" where there is none."""
     knobs = settings.retrieval
     if knobs.second:
-        return name_of("encoder", knobs.second)
+        return encoder(knobs.second)
     if knobs.method == "both":
         raise BadInput("retrieval.method = 'both' wants another encoder too, in the table retrieval.second")
     return ""
 
 
 def retriever(settings: Settings) -> str:
-    """Check that a trained retriever is this generator's; "" for an untrained one."""
+    """Check that a trained retriever is this generator's; "" for an untrained one, or one not here yet."""
+    if is_awaited(settings.encoder):
+        return ""
     training = training_of(engine("encoder", settings.encoder))
     if training is None:
         return ""
@@ -89,6 +120,8 @@ def adaptor(settings: Settings) -> str:
     """Open the adaptor and check that it is this encoder's; "" where the settings name none."""
     if not (folder := settings.crossmodal.adaptor):
         return ""
+    if is_awaited(settings.encoder):
+        return f"{folder}, looked at once the encoder is here"
     from pleinair.tools.retrieval.adaptor import open_scorer
 
     open_scorer(folder, engine("encoder", settings.encoder), no_picture)

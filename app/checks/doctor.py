@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,15 +16,35 @@ from pleinair.app.engines import engine, engine_choices, index_folder, library_f
 from pleinair.app.places import Places, places
 from pleinair.app.run.results import PARTS, installed
 from pleinair.app.run.table import Runs
-from pleinair.app.settings import Settings, load
+from pleinair.app.settings import EngineChoice, Settings, load
+from pleinair.tools.registry import Kind
 from pleinair.tools.types import PleinairError
 
 FITTING = (
-    ("model files", checkup.files, "`pleinair models check` tells more, `pleinair models pull` fetches some"),
-    ("second encoder", checkup.second_encoder, "correct retrieval.second, or set another retrieval.method"),
-    ("retriever", checkup.retriever, "train one for this generator with `pleinair train retriever`"),
-    ("adaptor", checkup.adaptor, "train one with `pleinair train adaptor`, or set crossmodal.adaptor = ''"),
+    (
+        "second encoder",
+        checkup.second_encoder,
+        "correct retrieval.second, or set another retrieval.method",
+        (),
+    ),
+    (
+        "retriever",
+        checkup.retriever,
+        "train one for this generator with `pleinair train retriever`",
+        ("generator", "encoder"),
+    ),
+    (
+        "adaptor",
+        checkup.adaptor,
+        "train one with `pleinair train adaptor`, or set crossmodal.adaptor = ''",
+        ("encoder",),
+    ),
+)  # what is looked at, how, what to do, and the engines without which there is nothing to look at
+# words by which a fault says itself what to do
+ADVICE = re.compile(
+    r"`pleinair |\b(set|unset|check|take|choose|wanted|install|is the server running)\b", re.I
 )
+INSTEAD = "choose another {}, or put the model where it looks for it"
 RESERVE = 2 * 2**30  # bytes
 
 
@@ -60,13 +81,41 @@ def examine(profile: str | None, overrides: Mapping[str, Any], *, mllm: bool = F
 
 def engines(settings: Settings) -> Iterator[Finding]:
     """Look at the engines, and whether they fit each other; what the settings do not name is left out."""
+    broken = set()
     for kind, choice in engine_choices(settings).items():
-        look = partial(name_of, kind, choice) if kind != "generator" else partial(checkup.generator, settings)
-        yield tried(kind, look, f"choose another {kind}, or put the model where it looks for it")
-    for what, look_at, remedy in FITTING:
+        finding = advised(tried(kind, looks(settings, kind, choice), INSTEAD.format(kind)))
+        if not finding.well:
+            broken.add(kind)
+        yield finding
+    yield tried("model files", lambda: checkup.files(settings), mending(settings))
+    for what, look_at, remedy, needs in FITTING:
+        if broken.intersection(needs):
+            continue  # told already
         finding = tried(what, partial(look_at, settings), remedy)
         if finding.text:
             yield finding
+
+
+def looks(settings: Settings, kind: Kind, choice: EngineChoice) -> Callable[[], str]:
+    """Give the way to look at an engine of a kind."""
+    if kind == "generator":
+        return partial(checkup.generator, settings)
+    return partial(checkup.encoder, choice) if kind == "encoder" else partial(name_of, kind, choice)
+
+
+def advised(finding: Finding) -> Finding:
+    """Leave the usual remedy out where the fault names a better one."""
+    text = finding.text.removeprefix(f"{finding.what}: ")
+    return replace(finding, text=text, remedy="" if ADVICE.search(text) else finding.remedy)
+
+
+def mending(settings: Settings) -> str:
+    """Say what brings the files of a profile's models."""
+    from huggingface_hub import constants
+
+    offline = ", once HF_HUB_OFFLINE is unset" if constants.HF_HUB_OFFLINE else ""
+    name = settings.profile
+    return f"`pleinair models check {name}` tells more, `pleinair models pull {name}` fetches some{offline}"
 
 
 def tried(what: str, look: Callable[[], str], remedy: str) -> Finding:

@@ -13,6 +13,7 @@ import typer
 from pleinair.app.cli.chat import chat
 from pleinair.app.cli.models import models_app
 from pleinair.app.cli.progress import progress_bar
+from pleinair.app.cli.quiet import quiet
 from pleinair.app.cli.runs import runs_app
 from pleinair.app.cli.trace import trace_app
 from pleinair.app.cli.train import train_app
@@ -150,6 +151,7 @@ def doctor(
     """Look at everything a drawing needs, and say what to do where something is wrong."""
     from pleinair.app.checks.doctor import examine
 
+    quiet()
     findings = list(examine(profile, chosen(setting, {}), mllm=mllm))
     for finding in findings:
         mark, colour = ("ok", typer.colors.GREEN) if finding.well else ("!!", typer.colors.RED)

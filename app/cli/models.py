@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pleinair.app.cli.quiet import quiet
 from pleinair.app.printable import printable, printable_json
 from pleinair.app.run.ending import explained, leave
 
 if TYPE_CHECKING:
     from pleinair.app.checks.models import Piece
 
-models_app = typer.Typer(help="See which models a profile needs, and bring them here.", no_args_is_help=True)
+models_app = typer.Typer(
+    help="See which models a profile needs, and bring them here.", no_args_is_help=True, callback=quiet
+)
 
 Name = Annotated[str, typer.Argument(metavar="PROFILE", help="A profile's name, or a .toml file.")]
 Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key.")]

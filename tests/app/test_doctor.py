@@ -13,9 +13,9 @@ import perils
 import pytest
 import quick
 import tiny
+from checking import faults, look
 from typer.testing import CliRunner
 
-from pleinair.app.checks.doctor import Finding, examine
 from pleinair.app.cli.main import app
 from pleinair.app.draw import draw
 from pleinair.app.engines import chosen_generator
@@ -28,17 +28,7 @@ TINY = {
     "generator.max_sequence_length": 24, "generator.text_encoder_out_layers": [0, 1],
 }  # fmt: skip
 WEIGHTS = Path("transformer") / "diffusion_pytorch_model.safetensors"
-MENDED = "`pleinair models check`"
-
-
-def look(**overrides: Any) -> dict[str, Finding]:
-    """Examine the quick profile with some settings changed, and give the findings by name."""
-    given = {key.replace("__", "."): value for key, value in overrides.items()}
-    return {one.what: one for one in examine(None, given)}
-
-
-def faults(found: dict[str, Finding]) -> list[str]:
-    return [one.what for one in found.values() if not one.well]
+MENDED = "`pleinair models check"
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +119,11 @@ def test_a_model_of_the_hub_that_is_not_here_is_a_fault_only_offline(
 def test_a_server_that_does_not_answer_is_found_without_paying(place: Path) -> None:
     given = {"generator.engine": "openai_images", "generator.model": "m"}
     found = look(**given, **{"generator.base_url": "http://127.0.0.1:9/v1"})["generator"]
-    assert not found.well and "cannot be reached" in found.text
+    assert not found.well and "cannot be reached" in found.text and ".." not in found.text.replace("...", "")
+    assert "Is the server running" in found.text and not found.remedy
     if not os.environ.get("OPENAI_API_KEY"):
-        assert "set the environment variable OPENAI_API_KEY" in look(**given)["generator"].text
+        lacking = look(**given)["generator"]
+        assert "set the environment variable OPENAI_API_KEY" in lacking.text and not lacking.remedy
 
 
 def test_the_second_encoder_is_looked_at_where_one_is_wanted(place: Path) -> None:

@@ -1,0 +1,16 @@
+"""A checkup of the quick profile, for tests of what a doctor finds."""
+
+from typing import Any
+
+from pleinair.app.checks.doctor import Finding, examine
+
+
+def look(**overrides: Any) -> dict[str, Finding]:
+    """Examine the quick profile with some settings changed, and give the findings by name."""
+    given = {key.replace("__", "."): value for key, value in overrides.items()}
+    return {one.what: one for one in examine(None, given)}
+
+
+def faults(found: dict[str, Finding]) -> list[str]:
+    """Name what is not well."""
+    return [one.what for one in found.values() if not one.well]
