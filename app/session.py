@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pleinair.agent.calls import Pin
 from pleinair.app.draw import find, home, run_table
+from pleinair.app.checks.priced import require_prices
 from pleinair.app.draw import finish as work_on
 from pleinair.app.run.given import keep_given
 from pleinair.app.run.order import Thread, check_budget, chosen_seed, new_order
@@ -139,10 +140,11 @@ class Session:
     def limit(self, changes: Mapping[str, Any]) -> Budget:
         """Set limits of the requests to come, and give them all; raises `BadInput` for one that is none."""
         wanted = self.overrides | {f"budget.{key}": value for key, value in changes.items()}
-        budget = load(self.profile, wanted).budget
-        check_budget(budget)
+        settings = load(self.profile, wanted)
+        check_budget(settings.budget)
+        require_prices(settings)
         self.overrides = wanted
-        return budget
+        return settings.budget
 
     def _state(self, run_id: str) -> ReactState | None:
         return state_of(run_id, home())

@@ -131,6 +131,8 @@ def spent(usage: Sequence[Usage]) -> str:
 
 def counted(count: int, name: str) -> str:
     """Put a number before a noun."""
+    paid = sum(one.usd for one in usage)
+    words += [f"{paid:.4g} US dollars"] if paid else []
     return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 

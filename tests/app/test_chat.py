@@ -250,6 +250,13 @@ def test_a_talk_is_gone_on_with_from_its_last_run() -> None:
     session.go_on_from("last")
     say(session, "now make it night")
     assert prompts()[-1] == f"{PROMPT} at night"
+@pytest.mark.usefixtures("talker")
+def test_a_limit_of_money_that_no_price_could_keep_is_not_set() -> None:
+    session = Session(overrides={"mllm.engine": "openai", "mllm.model": "m"})
+    assert "no price is known for mllm.model = 'm'" in say(session, "/budget usd=0.5")
+    assert "budget.usd" not in session.overrides
+
+
     assert references(runs()[-1]) == references(runs()[-2])
 
 

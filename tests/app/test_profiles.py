@@ -9,6 +9,7 @@ from openai.types.shared import chat_model
 
 from pleinair.app.engines import check, engine
 from pleinair.app.settings import Settings, load, profiles
+from pleinair.tools.diffusion.families import IN_CONTEXT
 from pleinair.tools.prices import price_of
 from pleinair.tools.types import BadInput, Generator
 
@@ -60,6 +61,17 @@ def test_hub_models_are_never_named_by_a_branch(settings: Settings) -> None:
 def test_all_profiles_share_their_encoder_and_language_model(settings: Settings) -> None:
     first = load(NAMES[0])
     assert (settings.encoder, settings.mllm) == (first.encoder, first.mllm)
+
+
+@pytest.mark.parametrize("name", ["vllm_omni", "sglang"])
+def test_a_server_is_asked_for_a_model_that_draws_both_ways_by_the_fields_that_are_sent(name: str) -> None:
+    """A draft has no references; what the same model is here tells which field its guidance has."""
+    asked = load(name).generator.arguments
+    here = (load(one).generator.arguments for one in NAMES if load(one).generator.engine == "in_context")
+    pipeline = next(one["pipeline"] for one in here if one["model"] == asked["model"])
+    family = IN_CONTEXT[pipeline]
+    assert not family.plain and family.guidance == "guidance_scale" and family.blank is None
+    assert asked["slots"] <= family.slots
 
 
 def openai_models() -> tuple[set[str], set[str]]:

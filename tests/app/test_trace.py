@@ -16,7 +16,8 @@ from pleinair.app.run.table import Run
 from pleinair.app.trace.difference import differ
 from pleinair.app.trace.export import export
 from pleinair.app.trace.fork import fork
-from pleinair.tools.types import BadInput
+from pleinair.app.trace.story import spent
+from pleinair.tools.types import BadInput, Usage
 
 PROMPT = 'two things <script>alert("1")</script> & more'
 
@@ -249,3 +250,9 @@ def test_an_unknown_run_is_bad_input(place: Path, words: tuple[str, ...]) -> Non
 def test_every_command_has_help(command: str) -> None:
     done = call("trace", command, "--help")
     assert done.exit_code == 0 and "RUN" in done.stdout
+
+
+def test_money_is_told_where_some_was_spent() -> None:
+    usage = [Usage(images=1, usd=0.04, seconds=2), Usage(mllm_calls=1, usd=0.0012)]
+    assert spent(usage) == "1 picture, 1 question, 0.0412 US dollars, 2.0 s"
+    assert "dollars" not in spent([Usage(images=1)])

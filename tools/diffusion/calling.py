@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pleinair.tools.diffusion.refusals import Passing
 from pleinair.tools.faults import Unavailable
 from pleinair.tools.types import OnStep
+from pleinair.tools.watching import Stopper
 
 LARGEST = 64 * 2**20  # bytes of a reply: pictures of 4K in base64
 MOMENT = 1.0  # seconds between two looks whether to stop
@@ -53,21 +54,22 @@ def persist(
 ) -> Result:
     """Call `send` until it gives a picture, within the tries and the deadline in seconds.
 
-    `on_step` is told (0, 1) before each try and every second of a wait, where it may raise to stop. Raises
-    `Unavailable` after the last try, and what `send` raises besides `Passing`.
+    `on_step` is told (0, 1) before each try, and asked every second of a wait, where it may raise to stop.
+    Raises `Unavailable` after the last try, and what `send` raises besides `Passing`.
     """
+    ask = on_step.check if isinstance(on_step, Stopper) else lambda: on_step(0, 1)
     ends = time.monotonic() + deadline
     for number in range(1, tries + 1):
         on_step(0, 1)
         try:
-            return within(max(ends - time.monotonic(), 0.1), seldom(lambda: on_step(0, 1)), send)
+            return within(max(ends - time.monotonic(), 0.1), seldom(ask), send)
         except Passing as fault:
             pause = fault.wait if fault.wait is not None else 2.0 ** (number - 1)
             if number == tries or time.monotonic() + pause > ends:
                 raise Unavailable(f"{fault} Tried {number} times.") from fault
         for moment in moments(pause):
             sleep(moment)
-            on_step(0, 1)
+            ask()
     raise AssertionError("the last try returns or raises")
 
 
