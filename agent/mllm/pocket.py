@@ -82,7 +82,7 @@ class PocketChat(BaseChatModel):
         try:
             reply = self._answer(names, messages) if names else AIMessage(ABILITIES)
         except OutsideGrammar as reason:
-            reply = AIMessage(f"I cannot read this prompt: {reason}. {ABILITIES}")
+            reply = AIMessage(f"I cannot read this prompt: {reason}. {LANGUAGE}.")
         reply.usage_metadata = usage(messages, reply)
         return ChatResult(generations=[ChatGeneration(message=reply)])
 
@@ -132,7 +132,7 @@ class PocketChat(BaseChatModel):
         p = sight.probability
         status = "present" if p >= self.present_at else "missing" if p <= self.missing_at else "unsure"
         sure = {"present": p, "missing": 1 - p, "unsure": max(p, 1 - p)}[status]
-        evidence = f"p={p:.2f} for '{concept}'"
+        evidence = {"present": "seen", "missing": "not found", "unsure": "perhaps seen"}[status]
         if sight.box and status != "missing":
             evidence += f" at {where(sight.box)}"
         if sight.unknown:
@@ -165,7 +165,7 @@ def decide(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
     """Match exactly when every subject of the prompt is present."""
     rows = chat.rows(png, subjects(asked))
     match = all(row["status"] == "present" for row in rows)
-    return {"match": match, "why": "; ".join(row["evidence"] for row in rows)}
+    return {"match": match, "why": "; ".join(f"{row['concept']}: {row['evidence']}" for row in rows)}
 
 
 def list_missing(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
@@ -230,11 +230,11 @@ ANSWERS: dict[str, Callable[[PocketChat, Arguments, bytes | None], Arguments]] =
     "PictureCaption": write_caption,
 }
 OPENINGS = ("a photo of", "a picture of", "an image of")
-ABILITIES = (
+LANGUAGE = (
     "I am a rule-based miniature: I read prompts such as 'a photo of a velmora finch beside a telma wren on "
-    "snow' (one or two subjects of the miniature world, a relation, a place) and answer "
-    f"{', '.join(ANSWERS)}."
+    "snow' (one or two subjects of the miniature world, a relation, a place)"
 )
+ABILITIES = f"{LANGUAGE} and answer {', '.join(ANSWERS)}."
 
 
 def concept(name: str, opening: str = OPENINGS[0]) -> Arguments:

@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from PIL import Image
 from pydantic import BaseModel
 
-from pleinair.agent.mllm.pocket import PocketChat
+from pleinair.agent.mllm.pocket import ANSWERS, PocketChat
 from pleinair.agent.mllm.reading import where
 from pleinair.tools.answers import (
     Captions,
@@ -83,8 +83,9 @@ def test_a_subject_named_twice_is_one_concept() -> None:
     ],
 )
 def test_a_prompt_outside_the_grammar_is_refused_in_words(prompt: str) -> None:
-    with pytest.raises(Refused, match=r"cannot read this prompt: .*one or two subjects"):
+    with pytest.raises(Refused, match=r"cannot read this prompt: .*one or two subjects") as refusal:
         ask(chat(), Decomposition, "", {"prompt": prompt})
+    assert not [schema for schema in ANSWERS if schema in str(refusal.value)]
 
 
 def test_a_critique_has_a_row_for_every_concept_in_order() -> None:
@@ -94,8 +95,8 @@ def test_a_critique_has_a_row_for_every_concept_in_order() -> None:
     assert [row.concept for row in answer.rows] == names
     assert [row.status for row in answer.rows] == ["present", "unsure", "missing"]
     assert [row.confidence for row in answer.rows] == pytest.approx([0.98, 0.5, 0.97])
-    assert answer.rows[0].evidence == "p=0.98 for 'telma wren' at top left"
-    assert answer.rows[2].evidence == "p=0.03 for 'velmora finch'"
+    assert answer.rows[0].evidence == "seen at top left"
+    assert [row.evidence for row in answer.rows[1:]] == ["perhaps seen at top left", "not found"]
     assert answer.rows[0].box == (0, 0, 0.3, 0.3)
 
 
