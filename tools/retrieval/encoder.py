@@ -99,9 +99,10 @@ class OpenClipEncoder:
 
         with self._reading:
             found = {text: self._texts[text] for text in texts if text in self._texts}
-            new = list(dict.fromkeys(text for text in texts if text not in found))
-            found |= dict(zip(new, self._in_batches(new, self._embed_texts), strict=True))
-            self._remember({text: found[text] for text in new})
+            # of nothing new not even the width is asked here: who asks for it first comes for this lock
+            if new := list(dict.fromkeys(text for text in texts if text not in found)):
+                found |= dict(zip(new, self._in_batches(new, self._embed_texts), strict=True))
+                self._remember({text: found[text] for text in new})
         rows = [found[text] for text in texts]
         return np.stack(rows) if rows else self._in_batches([], self._embed_texts)
 

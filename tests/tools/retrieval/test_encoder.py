@@ -1,5 +1,7 @@
 import json
 import logging
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -91,6 +93,24 @@ def test_threads_share_it(encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPa
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda text: encoder.encode_text([text])[0], texts))
     np.testing.assert_allclose(found, [alone[text] for text in texts], atol=1e-5)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_threads_that_ask_for_nothing_and_for_known_texts_wait_for_nobody() -> None:
+    encoder, gate = OpenClipEncoder(MODEL), threading.Barrier(2)
+    encoder.encode_text(["a red bird"])
+
+    def begin(ask: Callable[[], object]) -> None:
+        gate.wait()
+        ask()
+
+    asks = [lambda: encoder.encode_images([]), lambda: encoder.encode_text(["a red bird"])]
+    threads = [threading.Thread(target=begin, args=(ask,), daemon=True) for ask in asks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def test_a_long_text_is_cut_and_said(encoder: OpenClipEncoder, caplog: pytest.LogCaptureFixture) -> None:
