@@ -13,10 +13,19 @@ EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 PARTS = ("generator", "encoder", "eyes")
 TRAINED = all(list((SHIPPED / part).rglob("*.safetensors")) for part in PARTS)
 SAYS = {
+    "crossmodal.py": [
+        " serves saverel wren",
+        "saverel wren was drawn from ",
+        "velmora finch was drawn from ",
+    ],
     "draw.py": ["accepted: |stopped: ", "-a-saverel-wren-in-the-snow.png"],
     "graph.py": ["attempt 0: ", "accepted: |stopped: ", " checkpoints"],
     "own_library.py": ["120 pictures of ", "accepted: |stopped: "],
     "stream.py": ["'step': 'generate', 'done': 1, 'total': 8", "draft attempts, usage", "finish outcome"],
+    "talk.py": [
+        "a saverel wren in the snow → accepted: a saverel wren in the snow, from ",
+        "now make it night → accepted: a saverel wren at night, from ",
+    ],
 }
 
 
