@@ -11,6 +11,7 @@ from time import perf_counter
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 
+from pleinair.agent import begin as beginning
 from pleinair.agent import budget, ledger, nodes, slots
 from pleinair.agent.context import Context
 from pleinair.agent.crossmodal_state import CrossmodalState, chosen, look_ups, names, report, uncovered
@@ -24,10 +25,18 @@ from pleinair.tools.retrieval.joint import retrieve_jointly
 from pleinair.tools.types import Concept, Hit, Outcome, Refused, Usage
 
 
+def begin(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
+    """Begin anew, with the caller's own sub-queries where it gives any."""
+    fresh = beginning.begin(state, runtime)
+    if not state.subqueries:
+        return fresh
+    return fresh | changed(concepts=[whole(one) for one in crossmodal.checked(state.subqueries)])
+
+
 def decompose(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
-    """Break the prompt into sub-queries, or take the caller's own; a declined prompt ends the run."""
-    if state.subqueries:
-        return changed(concepts=[whole(one) for one in crossmodal.checked(state.subqueries)])
+    """Break the prompt into sub-queries unless the caller gave them; a declined prompt ends the run."""
+    if state.concepts:
+        return {}
     if budget.limit(state, budget.PICTURE_AND_CHECK):
         return {}
     try:
@@ -91,7 +100,7 @@ def finish(state: CrossmodalState) -> Update:
         reason = budget.limit(state, budget.PICTURE_AND_CHECK) or "seconds"
         return changed(outcome=Outcome(ending="stopped", reason=reason))
     bare = state.joint is not None and not newest.request.references
-    said = "drawn without a reference" if bare else "the result is not checked by this graph"
+    said = "drawn without a reference" if bare else ledger.UNCHECKED
     reason = "; ".join(one for one in (said, report(state)) if one)
     return changed(outcome=Outcome(ending="stopped", reason=reason, best=newest))
 

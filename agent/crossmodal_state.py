@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
+from langgraph.channels import EphemeralValue
 from pydantic import Field
 
 from pleinair.agent import select as selection
@@ -16,9 +18,9 @@ NO_CAPTION = "no caption contains it"
 
 
 class CrossmodalInput(Input):
-    """What a caller gives besides: sub-queries of its own, which are taken as they are."""
+    """What a caller gives besides: sub-queries of its own for this request, which are taken as they are."""
 
-    subqueries: list[str] = Field(default_factory=list)
+    subqueries: Annotated[list[str], EphemeralValue] = Field(default_factory=list)  # until they are concepts
 
 
 class CrossmodalOutput(Output):

@@ -17,7 +17,10 @@ from pleinair.tools.types import Attempt, Hit, Picture, Reference, Retrieval, Us
 
 
 class ImageRAGInput(Input):
-    """What a caller gives besides: pictures of its own, already in the store, which take slots."""
+    """What a caller gives besides: pictures of its own, already in the store, which take slots.
+
+    They stay with a thread until others, or none, are given.
+    """
 
     pictures: list[Picture] = Field(default_factory=list)
 

@@ -18,6 +18,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langgraph.runtime import Runtime
 from langgraph.types import Overwrite, Send
 
+from pleinair.agent import begin as beginning
 from pleinair.agent import budget, ledger, nodes, prompts, toolbox
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
@@ -33,17 +34,15 @@ FRUITLESS = 3  # replies in a row of which nothing came
 MOST_TEXT = 2000  # characters of the model's words that are told
 SAME = 3  # times that a call brought the same result
 PATHS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[/\\][^\s'\"`,;]+")
-FRESH = changed(concepts=[], repairs=[], request=None, outcome=None, wish="", shown=[])
 
 
-def begin(state: ReactState) -> Update:
+def begin(state: ReactState, runtime: Runtime[Context]) -> Update:
     """Hear the user; what was before in the thread becomes a turn of its own."""
-    heard = stored(HumanMessage(state.prompt))
-    if not (state.outcome or state.usage or state.attempts):
+    fresh, heard = beginning.begin(state, runtime), stored(HumanMessage(state.prompt))
+    if not fresh:
         return changed(messages=heard)
     kept = rolled(state)
-    empty = {"attempts": Overwrite([]), "usage": Overwrite([])}
-    return FRESH | kept | empty | {"messages": Overwrite([*kept["messages"], *heard])}
+    return fresh | kept | {"messages": Overwrite([*kept["messages"], *heard])}
 
 
 def drive(state: ReactState, runtime: Runtime[Context]) -> Update:

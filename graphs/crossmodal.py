@@ -9,6 +9,7 @@ from pleinair.agent.crossmodal_state import CrossmodalInput, CrossmodalOutput, C
 builder = StateGraph(
     CrossmodalState, context_schema=Context, input_schema=CrossmodalInput, output_schema=CrossmodalOutput
 )
+builder.add_node("begin", crossmodal.begin)
 builder.add_node("decompose", crossmodal.decompose)
 builder.add_node("caption", crossmodal.caption)
 builder.add_node("search", crossmodal.search)
@@ -18,7 +19,8 @@ builder.add_node("generate", nodes.generate)
 builder.add_node("draft", nodes.draft)
 builder.add_node("finish", crossmodal.finish)
 
-builder.add_conditional_edges(START, crossmodal.route_start, ["decompose", "draft"])
+builder.add_edge(START, "begin")
+builder.add_conditional_edges("begin", crossmodal.route_start, ["decompose", "draft"])
 builder.add_conditional_edges("decompose", crossmodal.route_after_decompose, ["caption", "search", "finish"])
 builder.add_edge("caption", "search")
 builder.add_conditional_edges("search", crossmodal.route_after_search, ["retrieve", "select"])

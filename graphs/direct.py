@@ -3,14 +3,17 @@
 from langgraph.graph import END, START, StateGraph
 
 from pleinair.agent import nodes
+from pleinair.agent.begin import begin
 from pleinair.agent.context import Context
 from pleinair.agent.state import Input, Output, State
 
 builder = StateGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
+builder.add_node("begin", begin)
 builder.add_node("draft", nodes.draft)
 builder.add_node("finish", nodes.finish_unchecked)
 
-builder.add_edge(START, "draft")
+builder.add_edge(START, "begin")
+builder.add_edge("begin", "draft")
 builder.add_edge("draft", "finish")
 builder.add_edge("finish", END)
 

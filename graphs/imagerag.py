@@ -3,11 +3,13 @@
 from langgraph.graph import END, START, StateGraph
 
 from pleinair.agent import imagerag, imagerag_rerank, nodes
+from pleinair.agent.begin import begin
 from pleinair.agent.context import Context
 from pleinair.agent.imagerag_state import ImageRAGInput, ImageRAGState
 from pleinair.agent.state import Output
 
 builder = StateGraph(ImageRAGState, context_schema=Context, input_schema=ImageRAGInput, output_schema=Output)
+builder.add_node("begin", begin)
 builder.add_node("draft", imagerag.draft)
 builder.add_node("decide", imagerag.decide)
 builder.add_node("find_missing", imagerag.find_missing)
@@ -20,7 +22,8 @@ builder.add_node("generate", nodes.generate)
 builder.add_node("finish", imagerag.finish)
 
 NEXT = ["find_missing", "rephrase", "finish"]
-builder.add_conditional_edges(START, imagerag.route_start, ["draft", *NEXT])
+builder.add_edge(START, "begin")
+builder.add_conditional_edges("begin", imagerag.route_start, ["draft", *NEXT])
 builder.add_edge("draft", "decide")
 builder.add_conditional_edges("decide", imagerag.route_after_decide, NEXT)
 builder.add_edge("find_missing", "caption")

@@ -3,10 +3,12 @@
 from langgraph.graph import END, START, StateGraph
 
 from pleinair.agent import nodes, routes
+from pleinair.agent.begin import begin
 from pleinair.agent.context import Context
 from pleinair.agent.state import Input, Output, State
 
 builder = StateGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
+builder.add_node("begin", begin)
 builder.add_node("decompose", nodes.decompose)
 builder.add_node("draft", nodes.sketch)
 builder.add_node("critique", nodes.critique)
@@ -16,8 +18,9 @@ builder.add_node("select", nodes.select)
 builder.add_node("generate", nodes.generate)
 builder.add_node("finish", nodes.finish)
 
-builder.add_edge(START, "decompose")
-builder.add_edge(START, "draft")
+builder.add_edge(START, "begin")
+builder.add_edge("begin", "decompose")
+builder.add_edge("begin", "draft")
 builder.add_edge(["decompose", "draft"], "critique")
 builder.add_conditional_edges("critique", routes.route_after_critique)
 builder.add_conditional_edges("plan", routes.route_after_plan, ["retrieve", "select"])

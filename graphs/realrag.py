@@ -6,17 +6,20 @@ The draft is for the variant of ours alone, which needs no training.
 from langgraph.graph import END, START, StateGraph
 
 from pleinair.agent import nodes, realrag
+from pleinair.agent.begin import begin
 from pleinair.agent.context import Context
 from pleinair.agent.state import Input, Output, State
 
 builder = StateGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
+builder.add_node("begin", begin)
 builder.add_node("draft", realrag.draft)
 builder.add_node("retrieve", realrag.retrieve)
 builder.add_node("select", realrag.select)
 builder.add_node("generate", nodes.generate)
 builder.add_node("finish", realrag.finish)
 
-builder.add_conditional_edges(START, realrag.route_start, ["draft", "retrieve"])
+builder.add_edge(START, "begin")
+builder.add_conditional_edges("begin", realrag.route_start, ["draft", "retrieve"])
 builder.add_conditional_edges("draft", realrag.route_after_draft, ["retrieve", "finish"])
 builder.add_conditional_edges("retrieve", realrag.route_after_retrieve, ["select", "finish"])
 builder.add_edge("select", "generate")

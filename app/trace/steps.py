@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ACT = "act"  # the node that carries out calls of a driving model
 
+FIRST = "begin"  # of every graph; told only where it changed something
+
 
 @dataclass(frozen=True)
 class Step:
@@ -65,9 +67,16 @@ def _steps(told: list[StateSnapshot], now: dict[str, Any]) -> list[Step]:
     for before, after in zip(told, [*(one.values for one in told[1:]), now], strict=False):
         nodes = sorted({task.name for task in before.tasks} - {"__start__"})
         counts.update(nodes)
-        if nodes:
+        if nodes and (nodes != [FIRST] or _own(after) != _own(before.values)):
             steps.append(_step(before, after, tuple(f"{node}:{counts[node]}" for node in nodes), most))
     return steps
+
+
+def _own(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out of a state what a fork has of its own from there on."""
+    from pleinair.app.run.graft import ANEW
+
+    return {name: value for name, value in values.items() if name not in ANEW}
 
 
 def _step(before: StateSnapshot, after: dict[str, Any], names: tuple[str, ...], most: int) -> Step:

@@ -1,0 +1,140 @@
+"""One request after the other on one thread, with LangGraph's checkpointer: each is answered for itself."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles import SquareGenerator, decomposition, make_context, rows
+from driving import driver, reply
+from langgraph.checkpoint.memory import InMemorySaver
+
+from pleinair.agent.context import Context
+from pleinair.agent.crossmodal_state import CrossmodalOutput
+from pleinair.agent.imagerag_state import ImageRAGState
+from pleinair.agent.state import Output, changed
+from pleinair.tools.realrag import RealRAGOptions
+from pleinair.tools.registry import names
+from pleinair.tools.types import Budget, Cancelled, Hit
+
+FINCH, COUPE = "a finch", "a coupe"
+HITS = {name: [Hit(id=f"{name[2:]}.png", score=0.8, caption=name)] for name in (FINCH, COUPE)}
+DRIVER = "react"
+OURS = ("crossmodal", "direct", "imagerag", "pleinair", "realrag", DRIVER)
+
+
+def answer(schema: str, card: dict[str, Any], _: int = 0) -> dict[str, Any]:
+    """Take the prompt for the one concept, and find it nowhere."""
+    answers = {
+        "Decomposition": lambda: decomposition(card["prompt"]),
+        "SubQueries": lambda: {"subqueries": [card["prompt"]]},
+        "Decision": lambda: {"match": False, "why": "it is not there"},
+        "MissingConcepts": lambda: {"concepts": [card["prompt"]]},
+        "Captions": lambda: {"captions": [{"name": one, "caption": one} for one in card["concepts"]]},
+    }
+    return answers.get(schema, lambda: rows(card, lambda _: False))()
+
+
+def drive(card: dict[str, Any], _: Any) -> Any:
+    """Draw what was asked for once, and end."""
+    concept = {"name": card["prompt"], "caption": card["prompt"]}
+    wish = ("decompose", {"wish": card["prompt"], "concepts": [concept]})
+    if not card["concepts"]:
+        return reply(wish, ("retrieve", {"concept": card["prompt"]}), ("generate", {}))
+    return reply(("finish", {"reason": "that is it"}))
+
+
+class Thread:
+    """Invoke a graph again and again on one thread."""
+
+    def __init__(self, folder: Path, graph: str, **compiled: Any) -> None:
+        self.generator = SquareGenerator()
+        context = make_context(folder, answer, HITS, self.generator, realrag=RealRAGOptions(method="zero"))
+        if graph == DRIVER:
+            object.__setattr__(context, "model", driver(drive))
+        self.context: Context = context
+        builder = import_module(f"pleinair.graphs.{graph}").builder
+        self.graph: Any = builder.compile(checkpointer=InMemorySaver(), **compiled)
+        self.config: Any = {"configurable": {"thread_id": "1"}}
+
+    def ask(self, prompt: str | None, **fields: Any) -> Output:
+        given = None if prompt is None else changed(prompt=prompt, **fields)
+        values = self.graph.invoke(given, self.config, context=self.context)
+        return CrossmodalOutput.model_validate(values or {})
+
+
+def facts(output: Output) -> dict[str, Any]:
+    """Give an output without its times."""
+    values = output.model_dump(mode="json", exclude={"usage": {"__all__": {"seconds"}}})
+    for one in (*values["attempts"], (values["outcome"] or {}).get("best") or {}):
+        one.pop("seconds", None)
+    return values
+
+
+def test_every_graph_of_ours_is_asked() -> None:
+    assert set(OURS) <= set(names("graph"))
+
+
+@pytest.mark.parametrize("graph", OURS)
+def test_the_second_answer_is_of_the_second_prompt(tmp_path: Path, graph: str) -> None:
+    thread, alone = Thread(tmp_path / "both", graph), Thread(tmp_path / "alone", graph)
+    first = thread.ask(FINCH, seed=1, budget=Budget(attempts=2))
+    drawn = len(thread.generator.requests)
+    second = thread.ask(COUPE, seed=2, budget=Budget(attempts=2))
+    assert second.outcome is not None and second.outcome.best is not None
+    assert COUPE in second.outcome.best.request.prompt
+    assert [one.number for one in second.attempts] == list(range(len(first.attempts)))
+    assert len(thread.generator.requests) == 2 * drawn
+    afresh = alone.ask(COUPE, seed=2, budget=Budget(attempts=2))
+    kept = {"retrievals"} if graph == DRIVER else set()  # a talk remembers what was found
+    assert drop(facts(second), kept) == drop(facts(afresh), kept)
+
+
+def drop(values: dict[str, Any], keys: set[str]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in keys}
+
+
+@pytest.mark.parametrize("graph", OURS)
+def test_a_resume_forgets_nothing(tmp_path: Path, graph: str) -> None:
+    last = "act" if graph == DRIVER else "finish"
+    thread, whole = Thread(tmp_path, graph, interrupt_before=[last]), Thread(tmp_path / "whole", graph)
+    thread.ask(FINCH, seed=1)
+    for _ in range(9):
+        if thread.graph.get_state(thread.config).next:
+            output = thread.ask(None)
+    assert output.outcome is not None
+    assert facts(output) == facts(whole.ask(FINCH, seed=1))
+    assert len(thread.generator.requests) == len(whole.generator.requests)
+
+
+@pytest.mark.parametrize("graph", OURS)
+def test_a_request_that_broke_off_is_left_behind_by_the_next(tmp_path: Path, graph: str) -> None:
+    thread, stopping = Thread(tmp_path, graph), True
+
+    def stop(done: int, total: int) -> None:
+        if stopping:
+            raise Cancelled("stop")
+
+    object.__setattr__(thread.context, "on_step", stop)
+    with pytest.raises(Cancelled):
+        thread.ask(FINCH, seed=1)
+    stopping = False
+    output = thread.ask(COUPE, seed=2)
+    assert {one.request.seed for one in output.attempts[:1]} == {2}
+    assert all(COUPE in one.request.prompt for one in output.attempts)
+    assert all(one.concept == COUPE for one in output.retrievals if graph != DRIVER)
+
+
+def test_subqueries_are_of_their_own_request(tmp_path: Path) -> None:
+    thread = Thread(tmp_path, "crossmodal")
+    thread.ask(FINCH, subqueries=[FINCH])
+    assert [one.concept for one in thread.ask(COUPE).retrievals] == [COUPE]
+
+
+def test_answers_of_a_graphs_own_are_of_their_own_request(tmp_path: Path) -> None:
+    thread = Thread(tmp_path, "imagerag", interrupt_after=["begin"])
+    for prompt in (FINCH, COUPE):
+        thread.ask(prompt)
+        begun = ImageRAGState.model_validate(thread.graph.get_state(thread.config).values)
+        assert (begun.prompt, begun.decision, begun.missing, begun.attempts) == (prompt, None, [], [])
+        thread.ask(None)
