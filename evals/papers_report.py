@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pleinair.evals import metrics
@@ -11,6 +11,7 @@ from pleinair.evals.report import Figures, decimal, percent, row, table_head
 
 Record = dict[str, Any]  # one line of the file: setup, section, column, seed, tier, case, measures, seconds
 SHARES = ("right", "R@1", "coverage")  # measures in 0..1 that have intervals
+CRAMPED = "cannot tell: both are at the ceiling or the floor"
 MARGIN = 0.1  # two shares are about equal where the interval of their difference is within it
 
 
@@ -79,15 +80,38 @@ def judged(claim: Claim, records: Sequence[Record]) -> Figures:
         "gain": metrics.mean(gained),
         "ci": ci and list(ci),
         "n": len(gained),
-        "verdict": verdict(claim.kind, ci),
+        "verdict": verdict(claim.kind, ci, at_an_end(both_shares(claim, mine))),
     }
 
 
-def verdict(kind: str, ci: Sequence[float] | None) -> str:
-    """Say what the interval of a gain shows: a tie is called neither."""
+def both_shares(claim: Claim, records: Sequence[Record]) -> Iterator[tuple[float, float]]:
+    """Give the two columns' means in each tier."""
+    for tier in dict.fromkeys(one["tier"] for one in records):
+        found = at(records, tier)
+        better, worse = (
+            [one["measures"][claim.measure] for one in found if one["column"] == name]
+            for name in (claim.better, claim.worse)
+        )
+        if better and worse:
+            yield metrics.mean(better), metrics.mean(worse)
+
+
+def at_an_end(pairs: Iterable[tuple[float, float]]) -> bool:
+    """Tell whether in every tier both shares are so near one end that they count as equal."""
+    return all(min(pair) >= 1 - MARGIN or max(pair) <= MARGIN for pair in pairs)
+
+
+def verdict(kind: str, ci: Sequence[float] | None, cramped: bool = False) -> str:
+    """Say what the interval of a gain shows: a tie is called neither.
+
+    Where two columns are `cramped` at an end, what they have in common shows nothing: neither could have been
+    clearly better.
+    """
     if ci is None:
         return "not measured"
     low, high = ci
+    if cramped and low <= 0 <= high:
+        return CRAMPED
     if kind == "about":
         if -MARGIN <= low and high <= MARGIN:
             return "reproduced"
@@ -100,6 +124,9 @@ def verdict(kind: str, ci: Sequence[float] | None) -> str:
 def from_realrag(found: Figures) -> Figures:
     """Put RealRAG's own figures into the form of the others."""
     drawn = found["accuracy"]["all"]
+    shares = {"right": drawn} | {
+        f"R@1, library {where}": every["all"] for where, every in found["recall"].items()
+    }
     recalls = {
         f"R@1, library {where}": {"all": {name: scored(one) for name, one in every["all"].items()}}
         for where, every in found["recall"].items()
@@ -120,13 +147,19 @@ def from_realrag(found: Figures) -> Figures:
                 "measure": measure,
                 "tier": "all",
                 **one,
-                "verdict": verdict("better", one["ci"]),
+                "verdict": verdict("better", one["ci"], at_an_end([sides(step, shares[measure])])),
             }
             for measure, steps in ({"right": found["accuracy_gains"]["all"]} | gained).items()
             for step, one in steps.items()
         ],
         "command": found["command"],
     }
+
+
+def sides(step: str, scores: Figures) -> tuple[float, float]:
+    """Give the shares of the two columns of a step such as "normal - zero"."""
+    better, worse = step.split(" - ")
+    return scores[better]["share"], scores[worse]["share"]
 
 
 def scored(one: Figures) -> Figures:
@@ -149,7 +182,9 @@ def write_markdown(figures: Figures) -> str:
         "an independent classifier finds every species of the prompt in it. Brackets are 95 % bootstrap",
         "intervals over prompts and seeds; a species that comes again is taken as independent. Gains are on",
         "the same cases. A claim is reproduced when the gain's interval is above 0, and for ≈ where it is",
-        f"within ± {100 * MARGIN:.0f} points.\n",
+        f"within ± {100 * MARGIN:.0f} points. Where in every tier both columns are within"
+        f" {100 * MARGIN:.0f} points of the same end and",
+        "neither is shown to be better, it cannot be told: they had no room to differ.\n",
     ]
     for name in [name for name in TITLES if name in figures]:
         lines += [f"## {TITLES[name]}\n", NOTES[name], "", *section(figures[name])]

@@ -35,6 +35,7 @@ from pleinair.evals.papers_claims import CLAIMS, NOTES, TITLES, Claim
 from pleinair.evals.papers_harder import Describing, Turned
 from pleinair.evals.papers_plots import plot
 from pleinair.evals.papers_report import (
+    CRAMPED,
     Record,
     from_realrag,
     judged,
@@ -477,6 +478,45 @@ def records(**share: int) -> list[Record]:
 )
 def test_a_claim_needs_its_whole_interval(kind: str, ci: tuple[float, float] | None, said: str) -> None:
     assert verdict(kind, ci) == said
+
+
+@pytest.mark.parametrize("kind", ["better", "about"])
+def test_without_room_to_differ_nothing_can_be_told(kind: str) -> None:
+    assert verdict(kind, (-0.05, 0.05), cramped=True).startswith("cannot tell: both are at the ceiling or")
+    assert verdict("better", (0.01, 0.08), cramped=True) == "reproduced"
+    assert verdict(kind, (-0.08, -0.01), cramped=True) != verdict(kind, (-0.05, 0.05), cramped=True)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "cramped"),
+    [
+        ({"rare": 1.0, "novel": 0.0}, {"rare": 1.0, "novel": 0.0}, True),
+        ({"rare": 0.95, "novel": 0.05}, {"rare": 1.0, "novel": 0.1}, True),
+        ({"rare": 1.0, "novel": 0.4}, {"rare": 1.0, "novel": 0.4}, False),
+        ({"rare": 1.0, "novel": 0.0}, {"rare": 1.0, "novel": 1.0}, False),
+    ],
+)
+def test_columns_at_the_ends_of_every_tier_are_told_as_such(
+    ours: dict[str, float], theirs: dict[str, float], cramped: bool
+) -> None:
+    made = [
+        record(name, f"{tier} {number}", float(number < 20 * shares[tier]), tier=tier)
+        for name, shares in (("bm25", ours), ("none", theirs))
+        for tier in shares
+        for number in range(20)
+    ]
+    found = judged(Claim("bm25", "none", "right", kind="about"), made)
+    assert (found["verdict"] == CRAMPED) == cramped
+    alone = judged(Claim("bm25", "none", "right", "rare", "about"), made)
+    assert alone["verdict"] == CRAMPED
+
+
+def test_realrags_steps_at_an_end_are_told_as_such() -> None:
+    claims = {
+        (one["claim"], one["measure"]): one["verdict"] for one in from_realrag(realrag_figures())["claims"]
+    }
+    assert claims["reflective ≥ normal", "R@1, library seen"] == CRAMPED  # all are right
+    assert claims["reflective ≥ normal", "right"] == "not reproduced: no difference shown"
 
 
 def test_gains_are_on_the_same_cases() -> None:
