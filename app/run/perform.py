@@ -54,7 +54,9 @@ def perform(
         with closing(Record(places.events(run.id), on_event)) as record:
             seen = on_preview if order.settings.output.previews else None
             work = Work(run, order, places, lease, record, seen)
-            outcome = delivered(work, concluded(work))
+            outcome = concluded(work)
+            work.name_encoder()
+            outcome = delivered(work, outcome)
             lease.guard()
             tell_end(work, outcome)
             lease.commit(outcome)

@@ -47,3 +47,12 @@ class Work:
     def snapshot(self) -> dict[str, Any]:
         """Give what the checkpoint holds, for the log."""
         return {key: self.values[key] for key in KEPT if key in self.values}
+
+    def name_encoder(self) -> None:
+        """Name the encoder by its weights where it has looked something up; it is not loaded for that."""
+        from pleinair.app.engines import index_folder
+        from pleinair.tools.retrieval.manifest import encoder_of
+
+        if self.values.get("retrievals") and "encoder" in self.models:
+            found = encoder_of(index_folder(self.order.settings, self.places))
+            self.models["encoder"] = found or self.models["encoder"]

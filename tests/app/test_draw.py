@@ -56,7 +56,7 @@ def test_the_picture_carries_its_story(place: Path) -> None:
     result = draw(PROMPT, seed=7)
     story = json.loads(chunks(result)["pleinair"])
     assert (story["run"], story["prompt"], story["seed"]) == (result.run_id, PROMPT, 7)
-    assert story["models"] == {"generator": "stripes", "encoder": "quick", "mllm": "quick"}
+    assert story["models"] == {"generator": "stripes", "encoder": "hashes", "mllm": "quick"}
     assert [(one["concept"], one["license"]) for one in story["references"]] == [("second thing", "CC0-1.0")]
     assert "Steps: 3, CFG scale: 1.0, Seed: 7, Size: 16x16, Model: stripes" in chunks(result)["parameters"]
 
@@ -86,6 +86,11 @@ def test_a_missing_seed_is_drawn_once_and_kept(place: Path) -> None:
     again = draw(PROMPT, seed=run_table().get(result.run_id).seed)
     assert result.outcome.best is not None and again.outcome.best is not None
     assert result.outcome.best.picture == again.outcome.best.picture
+
+
+def test_an_encoder_that_nothing_asked_is_named_as_it_was_chosen(place: Path) -> None:
+    story = json.loads(chunks(draw(PROMPT, graph="direct"))["pleinair"])
+    assert story["models"]["encoder"] == "quick"
 
 
 def test_another_graph(place: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from pleinair.tools.disk import write_whole
 from pleinair.tools.types import BadInput, Value
@@ -52,6 +52,20 @@ class Manifest(Value):
     def stamps(self) -> dict[str, Stamp]:
         """Return the stamp of every file that was looked at, skipped ones too."""
         return {file.id: file.stamp for file in (*self.files, *self.skipped)}
+
+
+class Head(BaseModel):
+    """Read of a manifest whose vectors they are, and nothing of its files."""
+
+    encoder: str
+
+
+def encoder_of(folder: Path) -> str:
+    """Give the id of the encoder that an index was made with, "" where there is no index to be read."""
+    try:
+        return Head.model_validate_json((folder / FILE).read_bytes()).encoder
+    except (OSError, ValidationError):
+        return ""
 
 
 def save_manifest(folder: Path, manifest: Manifest) -> None:
