@@ -175,7 +175,7 @@ class DiffusersEngine(ABC):
         if self.pipeline not in self._forms:
             self._forms[self.pipeline] = self._load(self._ladder.device)
         if self._placed != self._ladder.rung:
-            self._ladder.place(self._forms[self.pipeline])
+            self._ladder.place(self._forms[self.pipeline], self.family.resident)
             self._placed = self._ladder.rung
         name = self.pipeline if job.images else self.family.plain or self.pipeline
         if job.old and self.inpainting:

@@ -34,6 +34,8 @@ class Family:
         dtype: the only number format that it works in; empty where the machine decides.
         activations: numbers that a step holds for each token and each channel of the transformer's width, as
             measured; 0 where nobody has.
+        resident: parts that stay on the device when layers are offloaded one by one: their classes read a
+            weight of a layer without calling it, and would find nothing.
         also: classes whose folders may be opened as this one.
         controlnet: the class of its control branch.
     """
@@ -53,6 +55,7 @@ class Family:
     reference_area: int = 0
     dtype: str = ""
     activations: float = 0.0
+    resident: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     controlnet: str = ""
 
@@ -147,7 +150,7 @@ IN_CONTEXT = {
     "OmniGenPipeline": Family(slots=3, images="input_images", placeholder="<img><|image_{}|></img>"),
     # it encodes references in bfloat16 whatever the autoencoder was loaded in
     "ZImageOmniPipeline": Family(
-        slots=4, images="image", wording=SHOWS, negative_prompt=True, dtype="bfloat16"
+        slots=4, images="image", wording=SHOWS, negative_prompt=True, dtype="bfloat16", resident=("siglip",)
     ),
 }
 

@@ -86,13 +86,14 @@ class Ladder:
         self.taken.append(rung)
         release(self.device)
 
-    def place(self, pipeline: Any) -> None:
-        """Put a pipeline where the present rung says."""
+    def place(self, pipeline: Any, resident: Sequence[str] = ()) -> None:
+        """Put a pipeline where the present rung says; `resident` parts are never offloaded by layers."""
         if self.rung != "whole" and hasattr(pipeline.vae, "enable_tiling"):
             pipeline.vae.enable_tiling()
         if self.rung == "model_offload":
             pipeline.enable_model_cpu_offload(device=self.device)
         elif self.rung == "sequential_offload":
+            pipeline._exclude_from_cpu_offload = [*type(pipeline)._exclude_from_cpu_offload, *resident]
             pipeline.enable_sequential_cpu_offload(device=self.device)
         else:
             pipeline.to(self.device)

@@ -1,0 +1,111 @@
+"""On the rungs that offload, every way of conditioning draws what it draws as a whole, also after a stop.
+
+A CPU stands in for the device: accelerate's own hooks move the weights, from it and back to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import numpy as np
+import pytest
+import tiny
+import torch
+from drawing import REFERENCES, draw, make_request, stop_after
+
+from pleinair.tools.diffusion import placement
+from pleinair.tools.diffusion.controlnet import ControlNet
+from pleinair.tools.diffusion.engine import DiffusersEngine
+from pleinair.tools.diffusion.in_context import InContext
+from pleinair.tools.diffusion.ip_adapter import IpAdapter
+from pleinair.tools.diffusion.text_only import TextOnly
+from pleinair.tools.types import Cancelled
+
+# diffusers' Euler scheduler, SDXL's own, hands torch's numbers to numpy in the old way
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+Open = Callable[[Path, str], DiffusersEngine]
+TEXT: dict[str, Any] = {"max_sequence_length": 24}
+LAYERS = {**TEXT, "text_encoder_out_layers": (0, 1)}
+SIZE: dict[str, Any] = {"height": 32, "width": 32}
+
+
+def saved(make: Callable[[], Any], folder: Path) -> Path:
+    """Save a model for the first of its engines, and find it for the others."""
+    return folder if folder.is_dir() else tiny.save(make, folder)
+
+
+def in_context(make: Callable[[], Any], pipeline: str, **settings: Any) -> Open:
+    def opened(folder: Path, rung: str) -> DiffusersEngine:
+        model = str(saved(make, folder))
+        return InContext(model, pipeline=pipeline, reference_size=32, memory=rung, **SIZE, **settings)
+
+    return opened
+
+
+def ip_adapter(folder: Path, rung: str) -> DiffusersEngine:
+    model = saved(tiny.sdxl, folder / "base")
+    if not (folder / "adapter").is_dir():
+        tiny.save_ip_adapter(tiny.sdxl().unet, folder / "adapter")
+    return IpAdapter(
+        str(model), memory=rung, adapter_folder=str(folder / "adapter"), adapter_subfolder="models",
+        adapter_weight="plus.safetensors", image_encoder="image_encoder", **SIZE,
+    )  # fmt: skip
+
+
+def controlnet(make: Callable[[], Any], branch: Callable[[], Any], **settings: Any) -> Open:
+    def opened(folder: Path, rung: str) -> DiffusersEngine:
+        model, place = str(saved(make, folder / "base")), str(saved(branch, folder / "branch"))
+        return ControlNet(model, memory=rung, controlnet_folder=place, **SIZE, **settings)
+
+    return opened
+
+
+def text_only(folder: Path, rung: str) -> DiffusersEngine:
+    model = str(saved(tiny.z_image, folder))
+    return TextOnly(model, pipeline="ZImagePipeline", memory=rung, options=TEXT, **SIZE)
+
+
+CASES: dict[str, Open] = {
+    "klein": in_context(tiny.klein, "Flux2KleinPipeline", **LAYERS),
+    "klein_kv": in_context(tiny.klein_kv, "Flux2KleinKVPipeline", **LAYERS),
+    "kontext": in_context(tiny.kontext, "FluxKontextPipeline", options={"_auto_resize": False}, **TEXT),
+    "omnigen": in_context(tiny.omnigen, "OmniGenPipeline", options={"img_guidance_scale": 1.6}),
+    "z_image_omni": in_context(tiny.z_image_omni, "ZImageOmniPipeline", **TEXT),
+    "ip_adapter": ip_adapter,
+    "controlnet": controlnet(tiny.sdxl, tiny.branch_sdxl),
+    "controlnet_sd3": controlnet(
+        tiny.sd3, tiny.branch_sd3, pipeline="StableDiffusion3ControlNetPipeline", options=TEXT
+    ),
+    "text_only": text_only,
+}
+
+
+@pytest.fixture(autouse=True)
+def offloading_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open the lower rungs to the CPU; diffusers calls it cpu:0, a device that no tensor is on."""
+    offload = accelerate.cpu_offload
+
+    def to_cpu(model: Any, execution_device: Any, **others: Any) -> Any:
+        return offload(model, torch.device("cpu"), **others)
+
+    monkeypatch.setattr(accelerate, "cpu_offload", to_cpu)
+    monkeypatch.setattr(placement, "ON_CPU", placement.RUNGS)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_offloaded_model_draws_the_same(name: str, tmp_path: Path) -> None:
+    engines = {rung: CASES[name](tmp_path / "model", rung) for rung in ("whole", *placement.RUNGS[2:])}
+    whole = engines.pop("whole")
+    counts = (0, 1) if whole.capabilities.slots else (0,)
+    wanted = [draw(whole, REFERENCES[:count]) for count in counts]
+    for rung, engine in engines.items():
+        for count, picture in zip(counts, wanted, strict=True):
+            assert np.array_equal(draw(engine, REFERENCES[:count]), picture), (rung, count)
+        with pytest.raises(Cancelled):
+            engine.generate(make_request(), REFERENCES[: counts[-1]], stop_after(1, []))
+        assert np.array_equal(draw(engine, REFERENCES[: counts[-1]]), wanted[-1]), rung
+        assert engine.rungs == [rung]
