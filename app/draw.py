@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pleinair.app.output import OnPreview
+from pleinair.app.pins import require_pins
 from pleinair.app.places import Places, places
 from pleinair.app.run.given import keep_given, read_given
 from pleinair.app.run.order import chosen_seed, new_order
@@ -76,6 +77,7 @@ def submit(
 ) -> Run:
     """Check a request and write its row; `finish` then draws it. Arguments as for `draw`."""
     order = new_order(prompt, graph, seed, load(profile, overrides), out, strip_metadata)
+    require_pins(order.settings)
     given = keep_given(read_given(pictures, graph), home())
     order = order.model_copy(update={"pictures": given})
     return run_table().add(order.model_dump_json(), chosen_seed(order), idempotency_key)

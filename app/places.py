@@ -35,6 +35,11 @@ class Places:
         """Name the folder for what can be made again: indexes, the miniature library."""
         return self.home / "cache"
 
+    @property
+    def commits(self) -> Path:
+        """Name the file of the commits that models without one in their profile are kept to."""
+        return self.home / "commits.json"
+
     def run(self, run_id: str) -> Path:
         """Name a run's own folder; an id that is none never becomes a path."""
         if not RUN_ID.fullmatch(run_id):

@@ -11,6 +11,7 @@ from pleinair.agent.calls import Pin
 from pleinair.app.draw import find, home, run_table
 from pleinair.app.checks.priced import require_prices
 from pleinair.app.draw import finish as work_on
+from pleinair.app.pins import require_pins
 from pleinair.app.run.given import keep_given
 from pleinair.app.run.order import Thread, check_budget, chosen_seed, new_order
 from pleinair.app.settings import load
@@ -57,6 +58,7 @@ class Session:
             given=tuple(self.given.values()),
         )
         order = new_order(prompt, GRAPH, None, load(self.profile, self.overrides), self.out, False)
+        require_pins(order.settings)
         order = order.model_copy(update={"thread": thread})
         return run_table().add(order.model_dump_json(), chosen_seed(order))
 

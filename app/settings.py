@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pleinair.agent.leaks import LeakOptions
 from pleinair.app.output import OutputOptions
+from pleinair.app.pins import pinned
 from pleinair.tools.crops import CropOptions
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
@@ -116,7 +118,7 @@ def load(profile: str | None = None, overrides: Mapping[str, Any] | None = None)
     named = [str(tree["profile"]) for _, tree in strong if "profile" in tree]
     name = profile or [DEFAULT, *named][-1]
     layers = [(f"profile {name}", read_profile(name)), *strong, ("profile", {"profile": name})]
-    return _checked(layers)
+    return _checked([*layers, ("kept commits", pinned(_of(layers)))])
 
 
 def altered(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
@@ -163,11 +165,8 @@ def _files() -> list[Layer]:
 
 def _environment(environ: Mapping[str, str]) -> Tree:
     ours = {key: text for key, text in environ.items() if key.startswith(PREFIX) and key not in OUTSIDE}
-    return _nested({_dotted(key): _value(text) for key, text in ours.items()})
-
-
-def _dotted(variable: str) -> str:
-    return variable.removeprefix(PREFIX).lower().replace("__", ".")
+    dotted = {key: key.removeprefix(PREFIX).lower().replace("__", ".") for key in ours}
+    return _nested({dotted[key]: _value(text) for key, text in ours.items()})
 
 
 def _toml(path: Path) -> Tree:
@@ -206,12 +205,13 @@ def _merged(weak: Tree, strong: Tree) -> Tree:
     return weak | strong | {key: _merged(weak[key], strong[key]) for key in tables}
 
 
+def _of(layers: Sequence[Layer]) -> Tree:
+    return reduce(_merged, (layer for _, layer in layers), {})
+
+
 def _checked(layers: Sequence[Layer]) -> Settings:
-    tree: Tree = {}
-    for _, layer in layers:
-        tree = _merged(tree, layer)
     try:
-        return Settings.model_validate(tree)
+        return Settings.model_validate(_of(layers))
     except ValidationError as error:
         raise BadInput("; ".join(_complaints(error, layers))) from error
 

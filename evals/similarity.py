@@ -192,11 +192,12 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def open_encoder(text: str, looked_up_by: str) -> Encoder:
-    """Open `MODEL` or `MODEL=WEIGHTS` of open_clip, unless it did the look-up."""
+    """Open `MODEL` or `MODEL=WEIGHTS` of open_clip, perhaps with `@COMMIT`, unless it did the look-up."""
     from pleinair.tools.retrieval.encoder import OpenClipEncoder
 
-    model, _, weights = text.partition("=")
-    encoder = OpenClipEncoder(model, weights)
+    named, _, commit = text.partition("@")
+    model, _, weights = named.partition("=")
+    encoder = OpenClipEncoder(model, weights, commit=commit)
     require_other(encoder, looked_up_by)
     return encoder
 
@@ -226,8 +227,8 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--encoder",
         action="append",
         default=[],
-        metavar="MODEL[=WEIGHTS]",
-        help="of open_clip, for instance ViT-L-14=openai",
+        metavar="MODEL[=WEIGHTS][@COMMIT]",
+        help="of open_clip: local-dir:FOLDER, or ViT-L-14=openai at a commit of its page on the hub",
     )
     parser.add_argument(
         "--dinov2", action="append", default=[], metavar="FOLDER", help="in transformers' format"

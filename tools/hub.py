@@ -32,6 +32,8 @@ class Source:
         allow_branch: take a branch or tag as well; the commit it means now is looked up and recorded.
         local_files_only: never ask the hub; HF_HUB_OFFLINE=1 says the same for everything.
         key: what its settings' names begin with, for messages.
+        table: where they are.
+        revision_key: the name of the commit there.
     """
 
     folder: str = ""
@@ -40,6 +42,8 @@ class Source:
     allow_branch: bool = False
     local_files_only: bool = False
     key: str = ""
+    table: str = "generator"
+    revision_key: str = "revision"
 
     def __post_init__(self) -> None:
         """Refuse what names no model, or names one that may change."""
@@ -50,12 +54,7 @@ class Source:
         if not HUB_ID.fullmatch(self.model):
             raise BadInput(f"{self._set('model')} = {self.model!r}: wanted a hub id like owner/name")
         if not (COMMIT.fullmatch(self.revision) or (self.allow_branch and self.revision)):
-            name = self._set("revision")
-            raise BadInput(
-                f"{name} = {self.revision!r}: set {name} to a commit of {self.model}, 40 hexadecimal digits, "
-                "from “Files and versions” on its page. A branch or tag can change under you; "
-                "generator.allow_branch = true takes one all the same."
-            )
+            raise BadInput(self._unpinned())
 
     @property
     def id(self) -> str:
@@ -153,13 +152,22 @@ class Source:
             raise PleinairError(self._unreachable(error)) from error
 
     def _set(self, name: str) -> str:
-        return f"generator.{self.key}{name}"
+        return f"{self.table}.{self.key}{name}"
+
+    def _unpinned(self) -> str:
+        name = self._set(self.revision_key)
+        branch = "; generator.allow_branch = true takes one all the same" * (self.table == "generator")
+        return (
+            f"{name} = {self.revision!r}: set {name} to a commit of {self.model}, 40 hexadecimal digits, "
+            "from “Files and versions” on its page; or leave it empty, and `pleinair models pull PROFILE` "
+            f"takes the present one and keeps to it. A branch or tag can change under you{branch}."
+        )
 
     def _absent(self) -> str:
         return (
             f"{self.model} at {self.revision} is not in the local cache and the hub was not reached. Check "
-            "the connection, unset HF_HUB_OFFLINE and generator.local_files_only, or set "
-            f"{self._set('folder')} to a folder that holds the model."
+            "the connection, unset HF_HUB_OFFLINE and generator.local_files_only, or name a folder that "
+            "holds the model."
         )
 
     def _unreachable(self, error: Exception) -> str:

@@ -8,7 +8,7 @@ of diffusers makes of a config.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,8 @@ from pleinair.tools.diffusion.ip_adapter import IpAdapter, adapter_files, encode
 from pleinair.tools.diffusion.loading import read_index, require_class
 from pleinair.tools.hub import Source
 from pleinair.tools.intact import changed, of_part, whole
+from pleinair.tools.retrieval.clip_hub import FILES as CLIP_FILES
+from pleinair.tools.retrieval.clip_hub import LOCAL, WEIGHTS, hub_id, known, label
 from pleinair.tools.types import BadInput
 from pleinair.tools.variants import Files, pipeline_files
 
@@ -31,8 +33,6 @@ FAMILIES = {
     "controlnet": CONTROLNET,
     "text_only": TEXT_ONLY,
 }
-CLIPS = {("ViT-B-32", "laion2b_s34b_b79k"): "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"}  # open_clip's own table
-CLIP_FILES = ("open_clip_model.safetensors", "open_clip_config.json")
 LICENCES = {  # as their pages named them; a pull asks the hub
     "InstantX/FLUX.1-dev-Controlnet-Union": "non-commercial",
     "Qwen/Qwen-Image-Edit-2509": "apache-2.0",
@@ -60,6 +60,7 @@ class Piece:
     table: dict[str, Any]
     prefix: str = ""  # of its keys in the table
     where: str = ""  # of one that is elsewhere
+    kept_as: str = ""  # its name among the kept commits, where that is not the hub id
 
     @property
     def model(self) -> str:
@@ -115,6 +116,10 @@ class Piece:
             return adapter_files(*self.adapter()), ()
         return CLIP_FILES, ()
 
+    def at(self, commit: str) -> Piece:
+        """Give the same model at a commit."""
+        return replace(self, table={**self.table, f"{self.prefix}revision": commit})
+
     def adapter(self) -> tuple[str, str, str]:
         """Give an adapter's folder, its file and the folder of its picture encoder, as the engine does."""
         keys = ("adapter_subfolder", "adapter_weight", "image_encoder")
@@ -143,14 +148,15 @@ def generator_pieces(choice: EngineChoice) -> Iterator[Piece]:
 
 
 def clip(choice: EngineChoice) -> Piece:
-    """Name an encoder; open_clip takes the newest commit of its own hub models."""
-    name, tag = (str(choice.arguments.get(key, "")) for key in ("model", "revision"))
-    if choice.engine == "open_clip" and name.startswith("local-dir:"):
-        return Piece("encoder", "open_clip", {"folder": name.removeprefix("local-dir:")})
-    hub = name.removeprefix("hf-hub:") if name.startswith("hf-hub:") else CLIPS.get((name, tag))
-    if choice.engine != "open_clip" or hub is None:
+    """Name an encoder; raises `BadInput` for one of open_clip's names whose weights are not on the hub."""
+    if choice.engine != "open_clip":
         return elsewhere("encoder", choice)
-    return Piece("encoder", "open_clip", {"model": hub, "revision": "main", "allow_branch": True})
+    table, name = choice.arguments, str(choice.arguments.get("model", ""))
+    if name.startswith(LOCAL):
+        return Piece("encoder", "open_clip", {"folder": name.removeprefix(LOCAL)})
+    hub, commit = known(table)
+    found = {"model": hub or hub_id(table), "revision": str(table.get("commit") or commit)}
+    return Piece("encoder", "open_clip", found, kept_as=label(table))
 
 
 def elsewhere(role: str, choice: EngineChoice) -> Piece:
@@ -190,7 +196,7 @@ def content(piece: Piece, folder: Path) -> Iterator[str]:
     elif piece.kind == "controlnet":
         yield from of_part(folder, ".", piece.variant)
     else:
-        yield from whole([folder / CLIP_FILES[0]], folder)
+        yield from whole([folder / WEIGHTS], folder)
 
 
 def size_here(piece: Piece) -> int:
@@ -207,7 +213,7 @@ def state(piece: Piece) -> str:
     if piece.kind == "elsewhere":
         return f"at {piece.where}" if piece.where else "nothing known to download"
     if piece.on_hub and not piece.revision:
-        return "its commit is to be filled in"
+        return "at no commit yet: a pull takes the present one"
     size = size_here(piece)
     if not size:
         return "not here"

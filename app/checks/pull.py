@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pleinair.app.checks.models import Piece, in_words
 from pleinair.app.trace.story import counted
+from pleinair.tools.disk import DiskFull
 from pleinair.tools.hub import INDEX, first_line
 from pleinair.tools.types import PleinairError
 
+SPARE = 2 * 2**30  # bytes that a download leaves free, for pictures and the run table
 OFFLINE = "HF_HUB_OFFLINE is set, or local_files_only: nothing is asked of the hub and nothing downloaded"
 
 
@@ -37,6 +42,28 @@ class Wanted:
         )
 
 
+def at_commit(piece: Piece) -> Piece:
+    """Give a model at its commit; where the settings name none, at the one that the hub has now."""
+    if piece.revision:
+        return piece
+    require_online(bool(piece.table.get("local_files_only")))
+    return piece.at(str(card(piece.model).sha))
+
+
+def require_room(plans: Sequence[Wanted]) -> None:
+    """Refuse downloads that the disk of the cache has no room for."""
+    from huggingface_hub import constants
+
+    place = Path(constants.HF_HUB_CACHE).expanduser().absolute()
+    there = next(folder for folder in (place, *place.parents) if folder.is_dir())
+    size, free = sum(plan.size for plan in plans), shutil.disk_usage(there).free
+    if size and size + SPARE > free:
+        raise DiskFull(
+            f"The download is {in_words(size)}, and {there} has {in_words(free)} free, of which "
+            f"{in_words(SPARE)} are left alone. Make room, or set HF_HUB_CACHE to a folder on another disk."
+        )
+
+
 def wanted(piece: Piece) -> Wanted:
     """Ask the hub what a model lacks; of a pipeline its index, a few kilobytes, is fetched for that.
 
@@ -61,14 +88,19 @@ def require_online(local_files_only: bool) -> None:
 
 def licence(piece: Piece) -> str:
     """Ask the hub for a model's licence."""
+    data = card(piece.model, piece.revision).card_data
+    named = (data.get("license_name") or data.get("license")) if data else None
+    return str(named or piece.licence or "not named on its page")
+
+
+def card(model: str, revision: str | None = None) -> Any:
+    """Ask the hub for a model's page, at the present commit unless another is named."""
     from huggingface_hub import HfApi
 
     try:
-        card = HfApi().model_info(piece.model, revision=piece.revision).card_data
+        return HfApi().model_info(model, revision=revision)
     except Exception as error:  # a broken connection is an error of the transport that the client uses
-        raise PleinairError(f"{piece.model}: {first_line(error)}") from error
-    named = (card.get("license_name") or card.get("license")) if card else None
-    return str(named or piece.licence or "not named on its page")
+        raise PleinairError(f"{model}: {first_line(error)}") from error
 
 
 def fetch(plan: Wanted) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ from pleinair.app.run.ending import explained, leave
 
 if TYPE_CHECKING:
     from pleinair.app.checks.models import Piece
+    from pleinair.app.checks.pull import Wanted
 
 models_app = typer.Typer(
     help="See which models a profile needs, and bring them here.", no_args_is_help=True, callback=quiet
@@ -73,20 +75,43 @@ def pull(
     setting: Setting = None,
     yes: Annotated[bool, typer.Option("--yes", help="Download without asking.")] = False,
 ) -> None:
-    """Download what PROFILE's models lack, after telling the sizes and licences."""
-    from pleinair.app.checks.pull import Wanted, fetch, wanted
+    """Download what PROFILE's models lack, after telling the sizes and licences.
+
+    A model that PROFILE names without a commit is taken at the present one, which later runs keep to.
+    """
+    from pleinair.app.checks.pull import at_commit, fetch, require_room, wanted
 
     with explained():
-        plans: list[Wanted] = [wanted(piece) for piece in pieces_of(profile, setting) if piece.on_hub]
+        named = [piece for piece in pieces_of(profile, setting) if piece.on_hub]
+        plans = [wanted(at_commit(piece)) for piece in named]
         for plan in plans:
             typer.echo(printable(plan.text))
+        require_room(plans)
         lacking = any(plan.files for plan in plans)
         if lacking and not (yes or agreed(sum(plan.size for plan in plans))):
             typer.echo("Nothing was downloaded; --yes downloads it.", err=True)
             leave("bad input")
+        keep_commits(profile, setting, named, plans)
         for plan in plans:  # also where all is here: a lost link of the cache is set again
             typer.echo(str(fetch(plan)))
         typer.echo("Downloaded." if lacking else "Nothing was to be downloaded.")
+
+
+def keep_commits(
+    profile: str, setting: list[str] | None, named: Sequence[Piece], plans: Sequence[Wanted]
+) -> None:
+    """Write down the commits that the settings leave open, so that later runs load the same ones."""
+    from pleinair.app.pins import keep
+    from pleinair.app.places import places
+    from pleinair.app.settings import assignments, load
+
+    pairs = [(before, plan.piece) for before, plan in zip(named, plans, strict=True) if not before.revision]
+    if pairs:
+        home = places(load(profile, assignments(setting or [])).paths.home)
+        file = keep(home, {before.kept_as or before.model: after.revision for before, after in pairs})
+        typer.echo(
+            f"{printable(profile)} names no commit for {len(pairs)} of them: kept in {printable(str(file))}"
+        )
 
 
 def agreed(size: int) -> bool:

@@ -128,7 +128,7 @@ def test_every_packaged_profile_is_listed_and_nothing_is_asked(cache: Path) -> N
     klein = listed["klein"][0]
     assert klein["model"] == "black-forest-labs/FLUX.2-klein-4B" and klein["licence"] == "apache-2.0"
     assert len(klein["revision"]) == 40 and klein["state"] == "not here"
-    assert listed["omnigen"][0]["state"] == "its commit is to be filled in"
+    assert listed["omnigen"][0]["state"] == "at no commit yet: a pull takes the present one"
     assert listed["sglang"][0]["state"] == "at http://127.0.0.1:30000/v1"
     assert listed["pocket"][0]["state"].startswith("here, ")
     assert "klein\n  generator   black-forest-labs/FLUX.2-klein-4B  e7b7dc27f91d" in call("list").stdout

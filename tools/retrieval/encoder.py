@@ -9,8 +9,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pleinair.tools.retrieval.clip_hub import LOCAL, WEIGHTS, clip_source, fetch_clip, would_be_pickle
 from pleinair.tools.retrieval.precision import PRECISIONS, find_precision
 from pleinair.tools.retrieval.preparing import preparer
 from pleinair.tools.types import BadInput
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
     from pleinair.tools.types import Features, Vectors
 
-LOCAL = "local-dir:"
 REMEMBERED = 4096  # texts whose embedding is kept
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class OpenClipEncoder:
         batch: int = 64,
         precision: str = "",
         threads: int = 4,
+        commit: str = "",
     ) -> None:
         """Load the model.
 
@@ -54,10 +56,11 @@ class OpenClipEncoder:
             batch: texts or pictures in one pass, at least 1.
             precision: of the weights: float32, bfloat16 or float16; empty lets the machine decide.
             threads: that prepare the pictures of a pass, at least 1.
+            commit: of the model on the hub, 40 hexadecimal digits; nothing for a folder.
 
         Raises:
-            BadInput: an unknown model, tag or precision, a folder that is no open_clip model, or a batch or
-                number of threads under 1.
+            BadInput: an unknown model, tag or precision, no commit, a folder that is no open_clip model or
+                has no safetensors, or a batch or number of threads under 1.
         """
         if batch < 1 or threads < 1:
             raise BadInput(f"batch and threads must be at least 1, got {min(batch, threads)}.")
@@ -66,8 +69,7 @@ class OpenClipEncoder:
         self._threads = threads
         self._name, self._batch = model, batch
         self._device = _device(device)
-        self._source, tag = _source(model, revision)
-        self._model, transform, self._tokenize = _load(self._source, tag, self._device)
+        self._model, transform, self._tokenize = _load(_folder(model, revision, commit), self._device)
         self._prepare = preparer(transform)
         self._label = f"{model}/{revision}" if revision else _label(model)
         self._reading = threading.RLock()  # a tokenizer keeps the length it cuts to, so threads take turns
@@ -195,16 +197,18 @@ def _label(model: str) -> str:
     return model.removeprefix(LOCAL).rstrip("/").rsplit("/", 1)[-1] if model.startswith(LOCAL) else model
 
 
-def _source(model: str, revision: str) -> tuple[str, str | None]:
-    """Return what open_clip is to load; refuse what it would only warn about."""
+def _folder(model: str, revision: str, commit: str) -> Path:
+    """Return the folder that open_clip is to load; refuse what it would only warn about."""
     if ":" in model and revision:
         raise BadInput(f"{model!r} brings its own weights; leave revision empty, not {revision!r}.")
     if model.startswith(LOCAL):
-        return f"{LOCAL}{locate(model.removeprefix(LOCAL))}", None
-    return (model, None) if ":" in model else (model, _checked_tag(model, revision))
+        return locate(model.removeprefix(LOCAL))
+    if ":" not in model:
+        _check_tag(model, revision)
+    return fetch_clip(clip_source({"model": model, "revision": revision, "commit": commit}))
 
 
-def _checked_tag(model: str, tag: str) -> str:
+def _check_tag(model: str, tag: str) -> None:
     import open_clip
 
     tags = open_clip.list_pretrained_tags_by_model(model)
@@ -212,14 +216,16 @@ def _checked_tag(model: str, tag: str) -> str:
         raise BadInput(f"open_clip has no weights for {model!r}; see open_clip.list_pretrained().")
     if tag not in tags:
         raise BadInput(f"{model} has no weights {tag!r}; set revision to one of {', '.join(tags)}.")
-    return tag
 
 
-def _load(source: str, tag: str | None, device: str) -> tuple[Any, Any, Any]:
+def _load(folder: Path, device: str) -> tuple[Any, Any, Any]:
     import open_clip
 
+    source = f"{LOCAL}{folder}"
+    if would_be_pickle(folder):
+        raise BadInput(f"open_clip cannot load {source!r}: it has no {WEIGHTS}, and a pickle is never read.")
     try:
-        model, preprocess = open_clip.create_model_from_pretrained(source, pretrained=tag, device=device)
+        model, preprocess = open_clip.create_model_from_pretrained(source, device=device)
     except (FileNotFoundError, ValueError, RuntimeError) as error:
         raise BadInput(f"open_clip cannot load {source!r}: {error}") from error
     return model.eval(), preprocess, open_clip.get_tokenizer(source)
