@@ -78,8 +78,15 @@ def first_fault(piece: Piece) -> str:
 
 
 def encoder(choice: EngineChoice) -> str:
-    """Build an encoder and give its id; one that is still to be fetched is left there."""
-    return f"{choice.label}, fetched at the first use" if is_awaited(choice) else name_of("encoder", choice)
+    """Build an encoder and give its id; one that is still to be fetched is left where it is."""
+    from pleinair.app.checks.models import clip
+
+    piece = clip(choice)
+    if fetched_later(piece):
+        return f"{choice.label}, fetched at the first use"
+    if piece.on_hub and first_fault(piece) == ABSENT:
+        raise PleinairError(f"{choice.label} is not here: see the model files below")
+    return name_of("encoder", choice)
 
 
 def is_awaited(choice: EngineChoice) -> bool:

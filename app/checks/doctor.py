@@ -42,7 +42,7 @@ FITTING = (
 )  # what is looked at, how, what to do, and the engines without which there is nothing to look at
 # words by which a fault says itself what to do
 ADVICE = re.compile(
-    r"`pleinair |\b(set|unset|check|take|choose|wanted|install|is the server running)\b", re.I
+    r"`pleinair |\b(set|unset|check|take|choose|wanted|install|see|is the server running)\b", re.I
 )
 INSTEAD = "choose another {}, or put the model where it looks for it"
 RESERVE = 2 * 2**30  # bytes

@@ -31,6 +31,8 @@ def test_an_encoder_that_is_not_here_is_told_once_and_not_as_a_retriever(
     found = look(**ENCODER, **{"crossmodal.adaptor": "pocket/adaptor"})
     assert faults(found) == ["encoder", "model files"]
     assert not {"retriever", "adaptor"} & set(found)
+    assert found["encoder"].text == "open_clip:ViT-B-32 is not here: see the model files below"
+    assert not found["encoder"].remedy
     assert f"encoder {CLIP}: it is not here" in found["model files"].text
     remedy = found["model files"].remedy
     assert "`pleinair models pull pocket`" in remedy and "once HF_HUB_OFFLINE is unset" in remedy
