@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pleinair.agent.calls import Pin
-from pleinair.app.draw import find, home, run_table
 from pleinair.app.checks.priced import require_prices
+from pleinair.app.draw import find, home, run_table
 from pleinair.app.draw import finish as work_on
 from pleinair.app.pins import require_pins
 from pleinair.app.run.given import keep_given
 from pleinair.app.run.order import Thread, check_budget, chosen_seed, new_order
 from pleinair.app.settings import load
 from pleinair.app.thread import is_talk, state_of
-from pleinair.tools.types import BadInput, Budget, Hit, Picture, Reference
+from pleinair.tools.types import BadInput, Budget, Hit, Picture, Reference, Retrieval
 
 if TYPE_CHECKING:
     from pleinair.agent.react_state import ReactState
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pleinair.app.run.table import Run
 
 GRAPH = "react"
+EARLIER = "of an earlier request"
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Found:
 
     concept: str
     hit: Hit
-    marks: tuple[str, ...]  # of used, pinned, vetoed
+    marks: tuple[str, ...]  # of used, pinned, vetoed, under the floor, of an earlier request
 
 
 @dataclass
@@ -94,30 +96,38 @@ class Session:
         self.go_on_from(self.runs[number - 1])
 
     def found(self) -> list[Found]:
-        """List the pictures that were given or found, concept by concept, best first."""
+        """List the pictures given or found, best first; of the last request before earlier ones."""
         state = self._state(self.runs[-1]) if self.runs else None
         best = state.outcome.best if state and state.outcome else None
         used = {one.hit.id for one in best.request.references} if best else set()
-        hits = [(one.concept, one.hit) for one in self.given.values()]
-        hits += [(one.concept, hit) for one in (state.retrievals if state else ()) for hit in one.hits]
-        return [Found(concept, hit, tuple(self._marks(concept, hit, used))) for concept, hit in hits]
+        hits = [(one.concept, one.hit, False) for one in self.given.values()]
+        for one in state.retrievals if state else ():
+            hits += [(one.concept, hit, weak(one, hit)) for hit in one.hits]
+        now = sought(state) if state else frozenset()
+        marked = [
+            Found(concept, hit, self._marks(concept, hit, used, under, now)) for concept, hit, under in hits
+        ]
+        return sorted(marked, key=lambda one: EARLIER in one.marks)
 
-    def veto(self, number: int) -> Found:
-        """Forbid a picture of the list, or allow it again."""
-        one = self._numbered(number)
-        self.vetoes ^= {one.hit.id}
+    def veto(self, *numbers: int) -> list[Found]:
+        """Forbid pictures of the list, or allow them again; `BadInput` and none where one is not there."""
+        chosen = self._numbered(*numbers)
+        self.vetoes ^= {one.hit.id for one in chosen}
         self.pins = {concept: hit for concept, hit in self.pins.items() if hit.id not in self.vetoes}
-        return one
+        return chosen
 
-    def pin(self, number: int) -> Found:
-        """Show a concept by a picture of the list from now on, or let it go again."""
-        one = self._numbered(number)
-        if self.pins.get(one.concept) == one.hit:
-            del self.pins[one.concept]
-        else:
-            self.pins[one.concept] = one.hit
-            self.vetoes.discard(one.hit.id)
-        return one
+    def pin(self, *numbers: int) -> list[Found]:
+        """Show concepts by pictures of the list from now on, or let them go again; raises as `veto`."""
+        chosen = self._numbered(*numbers)
+        if twice := [name for name, count in Counter(one.concept for one in chosen).items() if count > 1]:
+            raise BadInput(f"{twice[0]}: wanted one picture to show it")
+        for one in chosen:
+            if self.pins.get(one.concept) == one.hit:
+                del self.pins[one.concept]
+            else:
+                self.pins[one.concept] = one.hit
+                self.vetoes.discard(one.hit.id)
+        return chosen
 
     def approve(self) -> list[Found]:
         """Pin what the last picture was drawn from."""
@@ -158,16 +168,34 @@ class Session:
         self.pins = {one.concept: one.hit for one in state.pins}
         self.given = {one.concept: one for one in state.given}
 
-    def _marks(self, concept: str, hit: Hit, used: set[str]) -> list[str]:
+    def _marks(
+        self, concept: str, hit: Hit, used: set[str], under: bool, now: frozenset[str]
+    ) -> tuple[str, ...]:
         marks = {
             "used": hit.id in used,
             "pinned": self.pins.get(concept) == hit,
             "vetoed": hit.id in self.vetoes,
+            "under the floor": under,
+            EARLIER: bool(now) and concept not in now,
         }
-        return [name for name, true in marks.items() if true]
+        return tuple(name for name, true in marks.items() if true)
 
-    def _numbered(self, number: int) -> Found:
+    def _numbered(self, *numbers: int) -> list[Found]:
         found = self.found()
-        if not 1 <= number <= len(found):
-            raise BadInput(f"reference {number}: there are {len(found)}; `/refs` lists them")
-        return found[number - 1]
+        for number in numbers:
+            if not 1 <= number <= len(found):
+                raise BadInput(f"reference {number}: there are {len(found)}; `/refs` lists them")
+        return [found[number - 1] for number in dict.fromkeys(numbers)]
+
+
+def weak(found: Retrieval, hit: Hit) -> bool:
+    """Tell whether a hit is too weak to be taken."""
+    return found.abstained or (found.floor is not None and hit.score < found.floor)
+
+
+def sought(state: ReactState) -> frozenset[str]:
+    """Name the concepts of the last request, or of the last one that was drawn where it came to none."""
+    from pleinair.agent.react_state import last_drawn
+
+    last = last_drawn(state.turns)
+    return frozenset(one.name for one in state.concepts or (last.concepts if last else ()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 HELP = """\
 Say what you want to see, then what should be otherwise: "now make it night", "not that bird".
 /refs                  list the pictures found for each concept
-/veto N                never use a picture of the list; again: allow it
-/pin N                 always show its concept by this picture; again: let it go
+/veto N …              never use these pictures of the list; again: allow them
+/pin N …               always show their concepts by these pictures; again: let them go
 /approve               pin what the last picture was drawn from
 /give FILE CONCEPT     show a concept by a picture of yours
 /fork N                go on from request N, as if nothing had been said after it
@@ -161,17 +162,19 @@ def described(one: Found) -> str:
 
 def veto(session: Session, rest: str) -> str:
     """Forbid or allow."""
-    one = session.veto(number(rest))
-    return f"{printable(one.hit.id)} is {'not used any more' if one.hit.id in session.vetoes else 'allowed'}."
+    chosen = session.veto(*numbers("veto", rest))
+    ways = {one.hit.id: "not used any more" if one.hit.id in session.vetoes else "allowed" for one in chosen}
+    return "\n".join(f"{printable(id)} is {way}." for id, way in ways.items())
 
 
 def pin(session: Session, rest: str) -> str:
     """Pin or let go."""
-    one = session.pin(number(rest))
-    held = session.pins.get(one.concept) == one.hit
-    return (
-        f"{printable(one.concept)} is {'shown by' if held else 'no longer bound to'} {printable(one.hit.id)}."
-    )
+    chosen = session.pin(*numbers("pin", rest))
+    lines = []
+    for one in chosen:
+        way = "shown by" if session.pins.get(one.concept) == one.hit else "no longer bound to"
+        lines.append(printable(f"{one.concept} is {way} {one.hit.id}."))
+    return "\n".join(lines)
 
 
 def approve(session: Session, rest: str) -> str:
@@ -189,14 +192,19 @@ def give(session: Session, rest: str) -> str:
     except ValueError as fault:
         raise BadInput(f"/give: {fault}") from fault
     if len(words) < 2:
-        raise BadInput("/give: wanted a file and the concept that it shows")
+        raise BadInput(f"{usage('give')}: wanted a file and the concept that it shows")
     session.give(words[0], " ".join(words[1:]))
     return f"{printable(' '.join(words[1:]))} is shown by {printable(words[0])}."
 
 
 def fork(session: Session, rest: str) -> str:
     """Go back."""
-    session.fork(number(rest))
+    from pleinair.tools.types import BadInput
+
+    chosen = numbers("fork", rest)
+    if len(chosen) > 1:
+        raise BadInput(f"{usage('fork')}: wanted one number, got {len(chosen)}")
+    session.fork(*chosen)
     return f"Going on from request {len(session.runs)}."
 
 
@@ -208,13 +216,22 @@ def budget(session: Session, rest: str) -> str:
     return "\n".join(f"{key} {'no limit' if value is None else value}" for key, value in limits)
 
 
-def number(text: str) -> int:
-    """Read a number that a command wants."""
+def numbers(command: str, text: str) -> list[int]:
+    """Read the numbers that a command wants, with or without commas between them."""
     from pleinair.tools.types import BadInput
 
-    if not text.isdecimal():
-        raise BadInput(f"{text!r}: wanted a number")
-    return int(text)
+    words = text.replace(",", " ").split()
+    if strange := [word for word in words or [""] if not word.isdecimal()]:
+        raise BadInput(
+            f"{usage(command)}: wanted a number, got {repr(strange[0]) if strange[0] else 'nothing'}"
+        )
+    return [int(word) for word in words]
+
+
+def usage(command: str) -> str:
+    """Give a command as the help has it, with its arguments."""
+    lines = (re.split(r"\s{2,}", line)[0] for line in HELP.splitlines())
+    return next(line for line in lines if line.split()[0] == f"/{command}")
 
 
 COMMANDS: dict[str, Callable[[Session, str], Any]] = {

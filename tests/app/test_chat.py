@@ -150,6 +150,41 @@ def test_references_are_listed_vetoed_and_pinned() -> None:
 
 
 @pytest.mark.usefixtures("talker")
+def test_several_references_are_vetoed_at_once_or_none() -> None:
+    session = Session()
+    say(session, PROMPT)
+    first, second, third = list(numbered(say(session, "/refs"), FINCH))[:3]
+    told = say(session, "/veto 1 2", "/veto 3, 99", "/veto 2 2 3")
+    assert told.count("is not used any more.") == 3 and f"{second} is allowed." in told
+    assert "reference 99: there are" in told and session.vetoes == {first, third}
+    assert f"{FINCH}: wanted one picture to show it" in say(session, "/pin 3 4") and not session.pins
+    assert "shown by" in say(session, "/pin 4") and len(session.pins) == 1
+
+
+@pytest.mark.usefixtures("talker")
+def test_the_last_requests_references_are_listed_first_and_weak_ones_marked() -> None:
+    session = Session()
+    say(session, PROMPT, "a telma wren", "/budget attempts=1", "a red car")
+    session.overrides |= {"mllm.satisfied": False, "retrieval.floor": 0.99, "budget.attempts": 2}
+    told = say(session, f"{PROMPT.replace('velmora finch', 'dodo')}", "/refs")
+    lines = [line for line in told.splitlines() if ".png " in line and "dodo:" in line or f"{FINCH}:" in line]
+    weak, earlier = lines[:-4], lines[-4:]
+    assert all("dodo:" in line and "[under the floor]" in line for line in weak) and weak
+    assert all(f"{FINCH}:" in line and "[of an earlier request]" in line for line in earlier)
+    assert "refused" in say(session, "what?")
+    assert [one.concept for one in session.found()][:1] == ["dodo"]
+
+
+@pytest.mark.usefixtures("talker")
+def test_not_that_bird_without_a_reference_draws_nothing() -> None:
+    session = Session(overrides={"mllm.satisfied": False, "retrieval.floor": 0.99, "budget.attempts": 2})
+    told = say(session, PROMPT, "not that bird")
+    assert "No reference that 'bird' could mean was used for the last picture" in told
+    assert "cannot read" not in told and result_of(runs()[1]).outcome.best is None
+    assert say(session, "again").count("attempt 1") == 1
+
+
+@pytest.mark.usefixtures("talker")
 def test_approving_pins_what_was_used() -> None:
     session = Session()
     assert "without references" in say(session, "/approve")
@@ -191,7 +226,11 @@ def test_limits_hold_for_the_requests_to_come() -> None:
     ("line", "said"),
     [
         ("/paint", "/paint: no such command; there are: /refs"),
-        ("/veto", "'': wanted a number"),
+        ("/veto", "/veto N …: wanted a number, got nothing"),
+        ("/veto 1 x", "/veto N …: wanted a number, got 'x'"),
+        ("/fork", "/fork N: wanted a number, got nothing"),
+        ("/fork 1 2", "/fork N: wanted one number, got 2"),
+        ("/give bird.png", "/give FILE CONCEPT: wanted a file"),
         ("/veto 3", "reference 3: there are 0"),
         ("/fork 1", "request 1: there are 0"),
         ("/budget attempts=0", "nothing would be drawn"),
@@ -209,6 +248,13 @@ def test_what_cannot_be_done_is_said_and_the_talk_goes_on(line: str, said: str) 
     told = say(Session(), line, "/help")
     assert said in told and "/veto N" in told
     assert "\x1b" not in told
+
+
+@pytest.mark.usefixtures("talker")
+def test_a_limit_of_money_that_no_price_could_keep_is_not_set() -> None:
+    session = Session(overrides={"mllm.engine": "openai", "mllm.model": "m"})
+    assert "no price is known for mllm.model = 'm'" in say(session, "/budget usd=0.5")
+    assert "budget.usd" not in session.overrides
 
 
 @pytest.mark.usefixtures("talker")
@@ -250,13 +296,6 @@ def test_a_talk_is_gone_on_with_from_its_last_run() -> None:
     session.go_on_from("last")
     say(session, "now make it night")
     assert prompts()[-1] == f"{PROMPT} at night"
-@pytest.mark.usefixtures("talker")
-def test_a_limit_of_money_that_no_price_could_keep_is_not_set() -> None:
-    session = Session(overrides={"mllm.engine": "openai", "mllm.model": "m"})
-    assert "no price is known for mllm.model = 'm'" in say(session, "/budget usd=0.5")
-    assert "budget.usd" not in session.overrides
-
-
     assert references(runs()[-1]) == references(runs()[-2])
 
 
