@@ -93,7 +93,7 @@ def both_shares(claim: Claim, records: Sequence[Record]) -> Iterator[tuple[float
             for name in (claim.better, claim.worse)
         )
         if better and worse:
-            yield metrics.mean(better), metrics.mean(worse)
+            yield sum(better) / len(better), sum(worse) / len(worse)
 
 
 def at_an_end(pairs: Iterable[tuple[float, float]]) -> bool:
