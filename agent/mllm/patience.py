@@ -12,8 +12,8 @@ from itertools import count
 from typing import Literal, TypeVar
 
 from pleinair.tools.faults import Unavailable
+from pleinair.tools.punctual import REMAINING
 from pleinair.tools.types import PleinairError
-from pleinair.tools.wire import REMAINING
 
 log = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ def client(base_url: str, key: str) -> Any:
 
 def within(seconds: float, stopped: Callable[[], None], send: Callable[[], Result]) -> Result:
     """Send what is all over after so many seconds; what `stopped` raises, at any time, ends it too."""
-    from pleinair.tools.wire import REMAINING, STOPPED
+    from pleinair.tools.punctual import REMAINING, STOPPED
 
     ends = time.monotonic() + seconds
     before, ear = REMAINING.set(lambda: ends - time.monotonic()), STOPPED.set(stopped)

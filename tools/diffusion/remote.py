@@ -52,7 +52,8 @@ class OpenAIImages:
         slots: references for one picture; 0 where the model has no edits.
         inpaint: whether an edit heeds a mask; what a server makes outside it is not kept in any case.
         height: of the pictures in pixels, like `width`; what comes back may differ.
-        diffusion: whether the server takes seed, steps, guidance and negative prompt (vLLM-Omni, SGLang).
+        diffusion: whether the server takes seed, steps and guidance (vLLM-Omni, SGLang).
+        negative_prompt: whether such a server's model heeds one; those distilled to few steps do not.
         reference_size: longest side in pixels that a reference is scaled down to.
         wording: the sentence that tells of each input picture what it shows, with {number} and {concept}.
         tries: of one picture, after 429, 5xx and connections that were not made.
@@ -73,6 +74,7 @@ class OpenAIImages:
     num_inference_steps: int = 1
     guidance_scale: float = 1.0
     diffusion: bool = False
+    negative_prompt: bool = False
     reference_size: int = 1024
     wording: str = SHOWS
     tries: int = 3
@@ -97,7 +99,7 @@ class OpenAIImages:
         self.capabilities = Capabilities(
             id=f"openai_images:{self.model}@{self.base_url}",
             slots=self.slots,
-            negative_prompt=self.diffusion,
+            negative_prompt=self.diffusion and self.negative_prompt,
             inpaint=self.inpaint,
             inpaint_slots=min(self.slots, MOST - 1) if self.inpaint else 0,
             height=self.height,

@@ -196,7 +196,7 @@ def test_a_box_is_refused_where_the_model_has_no_masks(server: Server) -> None:
 
 def test_diffusion_servers_are_told_seed_steps_and_guidance(server: Server) -> None:
     server.answers = [picture(), picture()]
-    engine = server.engine(diffusion=True, options={"response_format": "b64_json"})
+    engine = server.engine(diffusion=True, negative_prompt=True, options={"response_format": "b64_json"})
     draw(engine, seed=7, negative_prompt="ice")
     sent = server.sent()
     assert (sent["seed"], sent["num_inference_steps"], sent["guidance_scale"]) == (7, 2, 2.0)
@@ -411,8 +411,9 @@ def test_openai_is_not_asked_without_a_key(monkeypatch: pytest.MonkeyPatch) -> N
 def test_an_over_full_plan_is_refused_before_anything_is_sent(server: Server) -> None:
     with pytest.raises(BadInput, match="takes 2 references, got 3"):
         draw(server.engine(slots=2), REFERENCES[:3])
-    with pytest.raises(BadInput, match="no negative prompt"):
-        draw(server.engine(), negative_prompt="ice")
+    for settings in ({}, {"diffusion": True}):
+        with pytest.raises(BadInput, match="no negative prompt"):
+            draw(server.engine(**settings), negative_prompt="ice")
     assert not server.asked
 
 
