@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 
 HARMLESS = set(
     "html head meta title style body header p h1 h2 h3 span dl div dt dd table thead tbody tr th td main "
-    "article small img figure figcaption svg g rect text ul li b em footer".split()
+    "article small img figure figcaption svg g rect path text ul li b em footer".split()
 )
-VOID = {"meta", "img", "rect"}
+VOID = {"meta", "img", "rect", "path"}
 
 
 class Page(HTMLParser):

@@ -52,6 +52,7 @@ class Gallery:
         self._order, self._places = order, places
         self._store = ArtifactStore(places.run(run_id) / "pictures")
         self.pocket = "pocket" in order.settings.generator.model_dump_json()
+        self.leak = order.settings.leak  # from where on what came across is too much
 
     def stored(self, picture: Picture, crop: Box | None = None) -> Shown | None:
         """Show a picture of the run, or a part of it."""

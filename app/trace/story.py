@@ -34,7 +34,7 @@ class Scene:
     attempt: Attempt
     retrievals: list[Retrieval]
     earlier: list[Retrieval]  # of the attempts before
-    decision: str
+    decisions: tuple[str, ...]
     best: bool
     painted: str = ""  # what alone was painted anew; empty where the whole picture was drawn
 
@@ -42,6 +42,11 @@ class Scene:
     def title(self) -> str:
         """Name the scene."""
         return title(self.attempt)
+
+    @property
+    def decision(self) -> str:
+        """Say what was done next, in one line."""
+        return "; ".join(self.decisions)
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -89,7 +94,7 @@ class Story:
             attempt=self.attempts[number],
             retrievals=[one for at, one in found if at == number],
             earlier=[one for at, one in reversed(found) if at < number],
-            decision=self.decision(number),
+            decisions=self.decisions(number),
             best=number == best,
             painted=self.painted(number),
         )
@@ -109,16 +114,16 @@ class Story:
         """Say what was spent, in words."""
         return spent(self.usage)
 
-    def decision(self, number: int) -> str:
+    def decisions(self, number: int) -> tuple[str, ...]:
         """Say what was done after an attempt, and why."""
         following = self.attempts.get(number + 1)
         if following and following.repairs:
-            return "; ".join(said(repair) for repair in following.repairs)
+            return tuple(said(repair) for repair in following.repairs)
         if following:
-            return "Drawn again."
+            return ("Drawn again.",)
         if self.outcome:
-            return f"{self.outcome.ending.capitalize()}: {why(self.outcome)}"
-        return "; ".join(said(repair) for repair in self.repairs) or "Not decided yet."
+            return (closed(self.outcome),)
+        return tuple(said(repair) for repair in self.repairs) or ("Not decided yet.",)
 
 
 def spent(usage: Sequence[Usage]) -> str:
@@ -126,13 +131,13 @@ def spent(usage: Sequence[Usage]) -> str:
     total = {name: sum(getattr(one, name) for one in usage) for name in COUNTED}
     names = {"images": "picture", "mllm_calls": "question", "tokens": "token"}
     words = [counted(total[key], name) for key, name in names.items() if total[key] or key != "tokens"]
+    paid = sum(one.usd for one in usage)
+    words += [f"{paid:.4g} US dollars"] if paid else []
     return ", ".join([*words, f"{sum(one.seconds for one in usage):.1f} s"])
 
 
 def counted(count: int, name: str) -> str:
     """Put a number before a noun."""
-    paid = sum(one.usd for one in usage)
-    words += [f"{paid:.4g} US dollars"] if paid else []
     return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 
@@ -140,6 +145,12 @@ def why(outcome: Outcome) -> str:
     """Say why a run ended; a limit is named as one."""
     limits = tuple(Budget.model_fields)
     return f"the limit on {outcome.reason.replace('_', ' ')}" if outcome.reason in limits else outcome.reason
+
+
+def closed(outcome: Outcome) -> str:
+    """Say with what a run ended; the reason of a refusal or fault can be long, and stands at the top."""
+    ending = outcome.ending.capitalize()
+    return f"{ending}." if outcome.ending in ("refused", "failed") else f"{ending}: {why(outcome)}"
 
 
 def title(attempt: Attempt) -> str:

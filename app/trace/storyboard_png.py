@@ -2,215 +2,203 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageFont
+from pleinair.app.trace.gallery import Gallery
+from pleinair.app.trace.story import Scene, Story, why
+from pleinair.app.trace.storyboard_sheet import CARD, COLOURS, EDGE, INK, LINE, SOFT, TINT, Sheet
+from pleinair.app.trace.storyboard_words import abstentions, drawn, facts_of, made_with, marked, scenes_of
+from pleinair.tools.types import Box, Hit, Reference, Row
 
-from pleinair.app.trace.gallery import Gallery, Shown
-from pleinair.app.trace.story import Scene, Story, sent_part, why
-from pleinair.tools.types import Hit, Row
-
-SCALE = 2  # for sharp text; all sizes below are before it
-WIDTH = 300  # of a column, pixels
+WIDTHS = {1: 460, 2: 340}  # of a column, pixels, by their count
+WIDTH = 300  # of a column where there are more
 GAP = 18
-EDGE = 34
 PAD = 14
 THUMB = 56
-PAPER, CARD, LINE = "#f7f5f0", "#fffdf9", "#e4dfd4"
-INK, SOFT = "#26241f", "#77726a"
-COLOURS = {"present": "#2f7d55", "missing": "#b4472f", "unsure": "#96700f"}
-ENDINGS = {"accepted": "#2f7d55", "refused": "#b4472f", "failed": "#b4472f"}
-TALLEST = 6000  # pixels
+STEP = 40  # pixels from one picture that was not picked to the next
+ENDINGS = {"accepted": COLOURS["present"], "refused": COLOURS["missing"], "failed": COLOURS["missing"]}
 MOST = 8  # attempts; a wider board is not looked at
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def board(story: Story, gallery: Gallery) -> bytes:
     """Draw all attempts side by side; long texts are cut."""
-    scenes = story.scenes[:MOST]
-    width = 2 * EDGE + max(len(scenes), 2) * (WIDTH + GAP) - GAP
-    sheet = Sheet(width)
-    top = heading(sheet, story, width)
-    y = top
-    for part in (title, references, picture, ledger, decision):
-        y = max([part(sheet, scene, gallery, left(n), y) for n, scene in enumerate(scenes)], default=y)
-    for number, scene in enumerate(scenes):
-        sheet.frame(left(number), top, y + PAD, COLOURS["present"] if scene.best else LINE)
-    return sheet.png(footer(sheet, gallery, y + PAD))
+    sheet, end = laid_out(story, gallery)
+    return sheet.png(end)
 
 
-def left(number: int) -> int:
-    """Give where a column begins."""
-    return EDGE + number * (WIDTH + GAP)
+def laid_out(story: Story, gallery: Gallery) -> tuple[Sheet, float]:
+    """Draw the board on a sheet, and give where it ends; a first drawing tells how high the rows are."""
+    scenes = scenes_of(story)[:MOST]
+    width = WIDTHS.get(len(scenes), WIDTH)
+    whole = 2 * EDGE + max(len(scenes) * (width + GAP) - GAP, WIDTHS[1])
+    sheet, rough = Sheet(whole), Sheet(whole)
+    places = [(scene, EDGE + number * (width + GAP)) for number, scene in enumerate(scenes)]
+    tops = rows([Column(rough, scene, gallery, x, width) for scene, x in places], heading(sheet, story))
+    for scene, x in places:
+        Column(sheet, scene, gallery, x, width).draw(tops)
+    return sheet, footer(sheet, story, gallery, tops[-1])
 
 
-class Sheet:
-    """Draw on a large sheet in small units, and cut it at the end."""
-
-    def __init__(self, width: int) -> None:
-        self.width = width
-        self._image = Image.new("RGB", (width * SCALE, TALLEST), PAPER)
-        self._draw = ImageDraw.Draw(self._image)
-
-    def text(
-        self, x: float, y: float, words: str, size: int = 13, colour: str = INK, width: int = WIDTH
-    ) -> float:
-        """Write words from a top left corner, wrapped to a width and cut after four lines; give the end."""
-        lines = list(wrapped(words, font(size), width * SCALE))
-        for line in lines[:4]:
-            self._draw.text((x * SCALE, y * SCALE), line, colour, font(size))
-            y += size * 1.4
-        return y
-
-    def picture(self, x: float, y: float, shown: Shown | None, size: int) -> None:
-        """Put a picture into a square; small ones are enlarged by squares."""
-        box = (size * SCALE, size * SCALE)
-        if shown is None:
-            self._draw.rectangle((x * SCALE, y * SCALE, (x + size) * SCALE, (y + size) * SCALE), LINE)
-            return
-        smooth = Image.Resampling.NEAREST if shown.small else Image.Resampling.LANCZOS
-        self._image.paste(shown.image.resize(box, smooth), (round(x * SCALE), round(y * SCALE)))
-
-    def box(self, x0: float, y0: float, x1: float, y1: float, colour: str) -> None:
-        """Draw an empty box."""
-        corners = (x0 * SCALE, y0 * SCALE, max(x1, x0) * SCALE, max(y1, y0) * SCALE)
-        self._draw.rectangle(corners, outline=colour, width=2 * SCALE)
-
-    def bar(self, x: float, y: float, share: float, colour: str) -> None:
-        """Draw how much of a whole."""
-        for part, tint in ((1.0, LINE), (share, colour)):
-            self._draw.rectangle((x * SCALE, y * SCALE, (x + 40 * part) * SCALE, (y + 4) * SCALE), tint)
-
-    def frame(self, x: float, top: float, bottom: float, colour: str) -> None:
-        """Draw the edge of a column."""
-        corners = (x * SCALE, top * SCALE, (x + WIDTH) * SCALE, bottom * SCALE)
-        self._draw.rounded_rectangle(corners, 10 * SCALE, outline=colour, width=SCALE)
-
-    def png(self, height: float) -> bytes:
-        """Cut the sheet and encode it."""
-        file = io.BytesIO()
-        cut = self._image.crop((0, 0, self._image.width, min(round(height * SCALE), TALLEST)))
-        cut.save(file, "PNG", optimize=True)
-        return file.getvalue()
+def rows(columns: Sequence[Column], top: float) -> list[float]:
+    """Give where each row begins, and where the last ends, so that the same stands beside the same."""
+    tops = [top]
+    for row in range(len(columns[0].parts) if columns else 0):
+        tops.append(max(one.parts[row](tops[-1]) for one in columns))
+    return tops
 
 
-@cache
-def font(size: int) -> Font:
-    """Load the typeface that comes with Pillow."""
-    return ImageFont.load_default(size * SCALE)
-
-
-def wrapped(words: str, face: Font, width: float) -> Iterator[str]:
-    """Break words into lines; a word that is too long is cut."""
-    line = ""
-    for word in words.split():
-        longer = f"{line} {word}".strip()
-        if line and face.getlength(longer) > width:
-            yield line
-            line = word
-        else:
-            line = longer
-        while face.getlength(line) > width:
-            line = line[:-1]
-    if line:
-        yield line
-
-
-def heading(sheet: Sheet, story: Story, width: int) -> float:
+def heading(sheet: Sheet, story: Story) -> float:
     """Write what was asked and how it ended; give where the columns begin."""
-    y = sheet.text(EDGE, EDGE, "pleinair", 12, SOFT)
-    y = sheet.text(EDGE, y + 2, str(story.heading.get("prompt", "")), 22, INK, width - 2 * EDGE)
+    width = sheet.width - 2 * EDGE
+    y = sheet.text(EDGE, EDGE - 6, "pleinair", 12, SOFT, width)
+    y = sheet.text(EDGE, y + 2, str(story.heading.get("prompt", "")), 22, INK, width)
+    y = closing(sheet, story, y + 6)
+    graph, seed = (story.heading.get(name, "") for name in ("graph", "seed"))
+    return sheet.text(EDGE, y + 2, f"{graph} graph · seed {seed} · {story.spent}", 11, SOFT, width) + GAP
+
+
+def closing(sheet: Sheet, story: Story, y: float) -> float:
+    """Write how it ended, and why: beside it where there is room, below it otherwise."""
     ending = story.outcome.ending if story.outcome else "open"
     reason = why(story.outcome) if story.outcome else "not finished"
-    colour = ENDINGS.get(ending, COLOURS["unsure"])
-    y = sheet.text(EDGE, y + 4, f"{ending}: {reason}", 14, colour, width - 2 * EDGE)
-    facts = f"run {story.heading.get('run', '')}  ·  seed {story.heading.get('seed', '')}  ·  {story.spent}"
-    return sheet.text(EDGE, y + 4, facts, 11, SOFT, width - 2 * EDGE) + GAP
+    end = sheet.pill(EDGE, y, ending, ENDINGS.get(ending, COLOURS["unsure"])) + 9
+    if sheet.wide(reason, 13) <= sheet.width - EDGE - end:
+        return max(sheet.text(end, y, reason, 13, INK, sheet.width), y + 18) + 4
+    return sheet.text(EDGE, y + 24, reason, 12, INK, sheet.width - 2 * EDGE, 10) + 4
 
 
-def title(sheet: Sheet, scene: Scene, gallery: Gallery, x: float, y: float) -> float:
-    """Write the attempt's name and prompt."""
-    best = "   (best)" if scene.best else ""
-    y = sheet.text(x + PAD, y + PAD, scene.title + best, 17, COLOURS["present"] if scene.best else INK)
-    return sheet.text(x + PAD, y, scene.attempt.request.prompt, 12, SOFT, WIDTH - 2 * PAD) + 6
+def footer(sheet: Sheet, story: Story, gallery: Gallery, y: float) -> float:
+    """Say with what it was made, and what the picture does not prove; give where the sheet ends."""
+    width = sheet.width - 2 * EDGE
+    facts = " · ".join(f"{name.lower()} {text}" for name, text in made_with(story).items())
+    pocket = "Drawn by pocket models, which know a miniature world and nothing else. "
+    words = f"{pocket if gallery.pocket else ''}The ledger is a model's opinion of its own picture."
+    y = sheet.text(EDGE, y + GAP - 4, facts, 10, SOFT, width)
+    return sheet.text(EDGE, y + 2, words, 10, SOFT, width) + EDGE - 8
 
 
-def references(sheet: Sheet, scene: Scene, gallery: Gallery, x: float, y: float) -> float:
-    """Show what the generator was given and painted in, and what was found and not picked."""
-    used = scene.attempt.request.references
-    if scene.painted:
-        y = sheet.text(x + PAD, y, scene.painted, 12, INK, WIDTH - 2 * PAD) + 4
-    if not used:
-        y = sheet.text(x + PAD, y, "No references: drawn from the words alone.", 12, SOFT, WIDTH - 2 * PAD)
-    left, width = x + PAD + THUMB + 10, WIDTH - 2 * PAD - THUMB - 10
-    for one in used:
-        sheet.picture(x + PAD, y, gallery.stored(one.picture, one.crop), THUMB)
-        inner = sheet.text(left, y, one.concept, 13, INK, width)
-        score = f"score {one.hit.score:.2f}, {scene.rank(one.concept, one.hit)}"
-        rest = ", ".join(filter(None, (one.hit.license, sent_part(one))))
-        for line in (score, rest):
-            inner = sheet.text(left, inner, line, 11, SOFT, width)
-        y = max(y + THUMB, inner) + 8
-    return not_picked(sheet, [hit for _, _, hit in scene.left][:7], gallery, x, y)
+@dataclass(frozen=True)
+class Column:
+    """Draw one attempt: the picture first, then what was seen, decided and sent."""
 
+    sheet: Sheet
+    scene: Scene
+    gallery: Gallery
+    x: float
+    width: int
 
-def not_picked(sheet: Sheet, hits: list[Hit], gallery: Gallery, x: float, y: float) -> float:
-    """Show the near misses in a row."""
-    if not hits:
-        return y + 6
-    y = sheet.text(x + PAD, y, "Found, not picked", 11, SOFT)
-    for number, hit in enumerate(hits):
-        sheet.picture(x + PAD + number * 39, y + 2, gallery.found(hit), 34)
-        sheet.text(x + PAD + number * 39 + 5, y + 38, f"{hit.score:.2f}", 10, SOFT)
-    return y + 58
+    @property
+    def parts(self) -> tuple[Callable[[float], float], ...]:
+        """List what draws the rows; each takes where it begins and gives where it ends."""
+        return self.head, self.picture, self.ledger, self.decision, self.sent
 
+    @property
+    def inner(self) -> int:
+        """Give how wide words may be."""
+        return self.width - 2 * PAD
 
-def picture(sheet: Sheet, scene: Scene, gallery: Gallery, x: float, y: float) -> float:
-    """Show the attempt's picture with the ledger's boxes."""
-    sheet.picture(x, y, gallery.stored(scene.attempt.picture), WIDTH)
-    if repaint := scene.attempt.request.repaint:
-        x0, y0, x1, y1 = (side * WIDTH for side in repaint.box)
-        sheet.box(x + x0, y + y0, x + x1, y + y1, CARD)
-    for number, row in enumerate(scene.rows, 1):
-        if row.box:
-            x0, y0, x1, y1 = (side * WIDTH for side in row.box)
-            sheet.box(x + x0, y + y0, x + x1, y + y1, COLOURS[row.status])
-            sheet.text(x + x0 + 5, y + y0 + 3, str(number), 13, COLOURS[row.status])
-    return y + WIDTH + PAD
+    def draw(self, tops: Sequence[float]) -> None:
+        """Draw the card and all that is on it."""
+        x, end = self.x, self.x + self.width
+        self.sheet.card((x, tops[0], end, tops[-1]), COLOURS["present"] if self.scene.best else LINE)
+        self.sheet.band((x + 1, tops[3], end - 1, tops[4]), TINT)
+        for part, top in zip(self.parts, tops, strict=False):
+            part(top)
 
+    def text(self, y: float, words: str, size: int = 12, colour: str = INK, most: int = 4) -> float:
+        """Write words over the whole width."""
+        return self.sheet.text(self.x + PAD, y, words, size, colour, self.inner, most)
 
-def ledger(sheet: Sheet, scene: Scene, gallery: Gallery, x: float, y: float) -> float:
-    """List what was seen."""
-    if not scene.rows:
-        return sheet.text(x + PAD, y, "Nobody looked at this picture.", 12, SOFT) + 6
-    for number, row in enumerate(scene.rows, 1):
-        y = ledger_row(sheet, row, number, x + PAD, y)
-    return y
+    def head(self, y: float) -> float:
+        """Write the attempt's name, how long it took and its seed."""
+        title = self.scene.title
+        if self.scene.best:
+            place = self.x + PAD + self.sheet.wide(title, 17) + 10
+            self.sheet.pill(place, y + PAD - 1, "best", COLOURS["present"])
+        return self.text(self.text(y + PAD - 4, title, 17) + 1, drawn(self.scene), 11, SOFT) + 9
 
+    def picture(self, y: float) -> float:
+        """Show the attempt's picture in its own shape, with marks where the ledger says that concepts are."""
+        size = self.scene.attempt.picture
+        high = round(self.width * size.height / size.width)
+        self.sheet.picture(self.x + 1, y, self.gallery.stored(size), self.width - 2, high)
+        if repaint := self.scene.attempt.request.repaint:
+            self.sheet.box(self.over(repaint.box, y, high), CARD)
+        for label, row, box in marked(self.scene):
+            place = self.over(box, y, high)
+            self.sheet.corners(place, COLOURS[row.status])
+            self.sheet.text(place[0] + 5, place[1] + 3, label, 12, COLOURS[row.status], self.width)
+        return y + high
 
-def ledger_row(sheet: Sheet, row: Row, number: int, x: float, y: float) -> float:
-    """Write one row."""
-    colour = COLOURS[row.status]
-    sheet.bar(x + WIDTH - 2 * PAD - 40, y + 6, row.confidence, colour)
-    sheet.text(x + WIDTH - 2 * PAD - 130, y, f"{row.status} {row.confidence:.0%}", 12, colour)
-    y = sheet.text(x, y, f"{number}  {row.concept}", 13, INK, WIDTH - 2 * PAD - 140)
-    said = row.evidence or (row.advice if row.status != "present" else "")
-    return sheet.text(x + 14, y, said, 11, SOFT, WIDTH - 2 * PAD - 14) + 5
+    def over(self, box: Box, y: float, high: int) -> Box:
+        """Place a box over the picture."""
+        left, wide = self.x + 1, self.width - 2
+        return left + box[0] * wide, y + box[1] * high, left + box[2] * wide, y + box[3] * high
 
+    def ledger(self, y: float) -> float:
+        """List what was seen."""
+        y = self.text(y + 10, "Ledger", 11, SOFT) + 2
+        if not self.scene.rows:
+            return self.text(y, "None was kept for this picture.", 12, SOFT) + 8
+        for number, row in enumerate(self.scene.rows, 1):
+            y = self.row(row, number if len(self.scene.rows) > 1 else 0, y)
+        return y + 5
 
-def decision(sheet: Sheet, scene: Scene, gallery: Gallery, x: float, y: float) -> float:
-    """Write what was done next."""
-    y = sheet.text(x + PAD, y + 4, "Decision", 11, SOFT)
-    return sheet.text(x + PAD, y, scene.decision, 13, INK, WIDTH - 2 * PAD)
+    def row(self, row: Row, number: int, y: float) -> float:
+        """Write one row; its number, if not 0, is that of its mark."""
+        colour, level = COLOURS[row.status], f"{row.status} {row.confidence:.0%}"
+        left, right = self.x + PAD + 17, self.x + self.width - PAD - 36
+        wide = self.sheet.wide(level, 12)
+        self.sheet.sign(self.x + PAD, y + 5, row.status)
+        self.sheet.bar(right, y + 7, row.confidence, colour)
+        self.sheet.text(right - 7 - wide, y + 1, level, 12, colour, wide + 1)
+        name = f"{row.concept}  {number}" if number and row.box and row.status != "unsure" else row.concept
+        y = self.sheet.text(left, y, name, 13, INK, right - 16 - wide - left)
+        told = row.evidence or (row.advice if row.status != "present" else "")
+        return self.sheet.text(left, y, told, 11, SOFT, self.inner - 17) + 4
 
+    def decision(self, y: float) -> float:
+        """Write what was done next."""
+        y = self.text(y + 10, "Decision", 11, SOFT) + 2
+        for words in self.scene.decisions:
+            y = self.text(y, words, 13) + 3
+        return y + 8
 
-def footer(sheet: Sheet, gallery: Gallery, y: float) -> float:
-    """Say what the picture does not prove; give where the sheet ends."""
-    pocket = (
-        "Drawn by pocket models, which know a miniature world and nothing else. " if gallery.pocket else ""
-    )
-    words = f"{pocket}The ledger is a model's opinion of its own picture."
-    return sheet.text(EDGE, y + GAP, words, 11, SOFT, sheet.width - 2 * EDGE) + EDGE
+    def sent(self, y: float) -> float:
+        """Show what the generator was given and painted in, and what was found and not picked."""
+        request = self.scene.attempt.request
+        y = self.text(y + 10, "Prompt as sent", 11, SOFT)
+        y = self.text(y, request.prompt) + 6
+        y = self.text(y, "References", 11, SOFT) + 2
+        if self.scene.painted:
+            y = self.text(y, self.scene.painted) + 4
+        if not request.references:
+            y = self.text(y, "None: drawn from the words alone.", 12, SOFT) + 4
+        for one in request.references:
+            y = self.reference(one, y)
+        for words in abstentions(self.scene):
+            y = self.text(y, words, 11, SOFT) + 4
+        return self.not_picked([hit for _, _, hit in self.scene.left], y) + 8
+
+    def reference(self, one: Reference, y: float) -> float:
+        """Show one reference, or the part of it that was sent, with what is known of it."""
+        left, width = self.x + PAD + THUMB + 10, self.inner - THUMB - 10
+        self.sheet.picture(self.x + PAD, y + 2, self.gallery.stored(one.picture, one.crop), THUMB, THUMB)
+        end = self.sheet.text(left, y, one.concept, 13, INK, width)
+        for words in facts_of(one, self.scene, self.gallery.leak):
+            end = self.sheet.text(left, end, words, 11, SOFT, width, 3)
+        return max(y + THUMB + 2, end) + 6
+
+    def not_picked(self, hits: Sequence[Hit], y: float) -> float:
+        """Show the near misses in a row, and say how many more there are."""
+        if not hits:
+            return y
+        most = self.inner // STEP
+        more = f", {most} of {len(hits)}" if len(hits) > most else ""
+        y = self.text(y, f"Found, not picked{more}", 11, SOFT)
+        for number, hit in enumerate(hits[:most]):
+            x = self.x + PAD + number * STEP
+            self.sheet.picture(x, y + 3, self.gallery.found(hit), STEP - 6, STEP - 6)
+            self.sheet.text(x + 6, y + STEP, f"{hit.score:.2f}", 10, SOFT, STEP)
+        return y + STEP + 15

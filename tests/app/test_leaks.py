@@ -12,6 +12,7 @@ from pleinair.app.draw import draw, find, home
 from pleinair.app.run.results import Result
 from pleinair.app.settings import load
 from pleinair.app.trace.export import export
+from pleinair.app.trace.storyboard_words import TOO_MUCH
 from pleinair.tools.types import BadInput, Leak
 
 
@@ -31,17 +32,31 @@ def test_the_record_has_it(place: Path) -> None:
     assert leak.background is not None and leak.pose is None  # quick critics see no boxes
 
 
-def test_storyboards_and_traces_tell_it(place: Path) -> None:
+def test_traces_tell_it_and_storyboards_only_what_is_too_much(place: Path) -> None:
     result = drawn()
     leak = leak_of(result)
     said = f"background {leak.background:.0%}, whole {leak.copied:.0%}"
     assert f"  came across  {said}\n" in CliRunner().invoke(app, ["trace", "show", "last"]).stdout
     run = find(result.run_id)
     export(run, home(), place / "run.html")
-    assert f"<small>Came across: {said}</small>" in (place / "run.html").read_text(encoding="utf-8")
-    unchecked = find(drawn(**{"leak.check": False}).run_id)
-    export(unchecked, home(), place / "without.html")
-    assert "Came across" not in (place / "without.html").read_text(encoding="utf-8")
+    assert "came across" not in (place / "run.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"leak.copied": 0}, "The picture is nearly a copy of it."),
+        ({"leak.background": 0.1}, "Its background came across too."),
+        ({"leak.background": 0.1, "leak.check": False}, ""),
+    ],
+)
+def test_storyboards_say_in_words_what_came_across_too_much(
+    limits: dict[str, Any], words: str, place: Path
+) -> None:
+    run = find(drawn(**limits).run_id)
+    export(run, home(), place / "run.html")
+    told = (place / "run.html").read_text(encoding="utf-8")
+    assert [one for one in TOO_MUCH.values() if one in told] == ([words] if words else [])
 
 
 def test_limits_are_checked(place: Path) -> None:

@@ -1,0 +1,102 @@
+"""What both storyboards say alike: of concepts, of references, and where a mark goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from pleinair.agent.leaks import LeakOptions, excess
+from pleinair.app.trace.story import Scene, Story, placed, sent_part
+from pleinair.tools.types import Box, Reference, Retrieval, Row
+
+LABELS = {"generator": "Generator", "encoder": "Encoder", "mllm": "Chat model"}
+REACH = 0.16  # of a box's shorter side: how far the mark of a corner goes
+ROOM = 0.08  # of a box, left free on each side so that its marks do not touch what it is about
+TOO_MUCH = {
+    "background": "Its background came across too.",
+    "whole picture": "The picture is nearly a copy of it.",
+}
+
+
+def listed(story: Story) -> str:
+    """Head the list of concepts: a graph that keeps no ledger may list only what it found missing."""
+    if any(scene.rows for scene in story.scenes):
+        return "Must be visible"
+    repaired = {repair.concept for one in story.attempts.values() for repair in one.repairs}
+    repaired |= {repair.concept for repair in story.repairs}
+    missing = bool(story.concepts) and {one.name for one in story.concepts} <= repaired
+    return "Named as missing" if missing else "Concepts"
+
+
+def scenes_of(story: Story) -> list[Scene]:
+    """Give the attempts in their order; one that is alone is not called the best."""
+    scenes = story.scenes
+    return [replace(one, best=False) for one in scenes] if len(scenes) == 1 else scenes
+
+
+def made_with(story: Story) -> dict[str, str]:
+    """Name the run, whose fork it is, and the models that made it."""
+    known: Mapping[str, object] = story.heading
+    models, parent = known.get("models"), known.get("parent")
+    items = {"Run": str(known.get("run", ""))}
+    if isinstance(parent, dict):
+        items["Fork"] = f"of {parent['run']} at {parent['step']}"
+    return items | {
+        LABELS[kind]: str(name) for kind, name in (models.items() if isinstance(models, dict) else ())
+    }
+
+
+def drawn(scene: Scene) -> str:
+    """Say how long an attempt took, its seed, and how the model was placed where that matters."""
+    facts = (f"{scene.attempt.seconds:.1f} s", f"seed {scene.attempt.request.seed}", placed(scene.attempt))
+    return " · ".join(filter(None, facts))
+
+
+def facts_of(one: Reference, scene: Scene, options: LeakOptions) -> list[str]:
+    """Say of a reference its score and rank, the part sent, whose it is, and what came across too much."""
+    hit = one.hit
+    score = f"score {hit.score:.2f}, {scene.rank(one.concept, hit)}"
+    credit = " · ".join(filter(None, (hit.license, hit.author, hit.source)))
+    return [text for text in (score, sent_part(one), credit, too_much(one, scene, options)) if text]
+
+
+def too_much(one: Reference, scene: Scene, options: LeakOptions) -> str:
+    """Say what of a reference came across that should not have, "" for nothing or where nobody compared."""
+    leaks = scene.attempt.leaks
+    found = [excess(leak, options) for leak in leaks if (leak.concept, leak.id) == (one.concept, one.hit.id)]
+    return next((TOO_MUCH[what] for what in found if what), "")
+
+
+def abstentions(scene: Scene) -> list[str]:
+    """Say for which concepts the library had nothing good enough."""
+    return [abstention(found) for found in scene.retrievals if found.abstained]
+
+
+def abstention(found: Retrieval) -> str:
+    """Say why nothing was taken for a concept."""
+    return f"Nothing taken for “{found.concept}”: {found.reason}"
+
+
+def marked(scene: Scene) -> list[tuple[str, Row, Box]]:
+    """List the boxes to be marked in a picture, with a label where there are several concepts.
+
+    A box is drawn with room around it, inside the picture; the record keeps the true one. Of what is unsure
+    nobody knows the place.
+    """
+    rows = [(number, row) for number, row in enumerate(scene.rows, 1) if row.box and row.status != "unsure"]
+    several = len(scene.rows) > 1
+    return [(str(number) if several else "", row, roomy(row.box)) for number, row in rows if row.box]
+
+
+def roomy(box: Box) -> Box:
+    """Widen a box on all sides, inside the picture."""
+    x0, y0, x1, y1 = box
+    wide, high = ROOM * max(x1 - x0, 0), ROOM * max(y1 - y0, 0)
+    return max(x0 - wide, 0.0), max(y0 - high, 0.0), min(x1 + wide, 1.0), min(y1 + high, 1.0)
+
+
+def corners(x0: float, y0: float, x1: float, y1: float) -> Iterator[tuple[float, ...]]:
+    """Give the marks of a box's four corners, each as x, y of an end, of the corner and of the other end."""
+    reach = REACH * max(min(x1 - x0, y1 - y0), 0)
+    for x, y, right, down in ((x0, y0, 1, 1), (x1, y0, -1, 1), (x1, y1, -1, -1), (x0, y1, 1, -1)):
+        yield x, y + down * reach, x, y, x + right * reach, y
