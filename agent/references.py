@@ -12,6 +12,7 @@ from pleinair.agent import plan as planning
 from pleinair.agent.calls import Choice
 from pleinair.agent.context import Context
 from pleinair.agent.react_state import ReactState
+from pleinair.tools.retrieval.filters import Without
 from pleinair.tools.types import BadInput, Hit, Picture, Reference, Repair, Retrieval, Retriever
 
 if TYPE_CHECKING:
@@ -41,11 +42,31 @@ class WithGiven:
         return self.store.open(self.given[id]) if id in self.given else self.retriever.open(id)
 
 
+def without_vetoed(context: Context, state: ReactState) -> Context:
+    """Give a copy of a context for another graph, which knows no vetoes of its own.
+
+    Raises:
+        BadInput: the user fixed a picture, which another graph would not keep to.
+    """
+    names = {one.name for one in state.concepts}
+    fixed = [one.concept for one in (*state.given, *state.pins) if one.hit.id not in state.vetoes]
+    if held := [concept for concept in fixed if concept in names or not names]:
+        why = f"The user fixed the picture of {held[0]!r}, and another graph would not keep to it"
+        raise BadInput(f"{why}: call `generate`.")
+    return searching(context, Without(context.retriever, state.vetoes)) if state.vetoes else context
+
+
+def searching(context: Context, retriever: Retriever) -> Context:
+    """Give a copy of a context with another retriever; it may be another class of its form."""
+    changed = copy(context)
+    object.__setattr__(changed, "retriever", retriever)
+    return changed
+
+
 def with_given(context: Context, given: Sequence[Reference]) -> Context:
-    """Give a copy of a context that knows the user's own pictures; it may be another class of its form."""
-    pictures, own = {one.hit.id: one.picture for one in given}, copy(context)
-    object.__setattr__(own, "retriever", WithGiven(context.retriever, context.store, pictures))
-    return own
+    """Give a copy of a context that knows the user's own pictures."""
+    pictures = {one.hit.id: one.picture for one in given}
+    return searching(context, WithGiven(context.retriever, context.store, pictures))
 
 
 def prepared(state: ReactState, repairs: Sequence[Repair], choices: Sequence[Choice]) -> ReactState:

@@ -18,7 +18,7 @@ from pleinair.agent.context import Context
 from pleinair.agent.leaks import compared
 from pleinair.agent.nodes import Update
 from pleinair.agent.react_state import ReactState
-from pleinair.agent.references import found_hit, prepared, with_given
+from pleinair.agent.references import found_hit, prepared, with_given, without_vetoed
 from pleinair.agent.state import LookUp, Output, by_number, changed
 from pleinair.tools import registry
 from pleinair.tools.critique import in_order
@@ -136,7 +136,10 @@ def finish(asked: calls.Finish, runtime: Here) -> Done:
 
 
 def run_graph(name: str, runtime: Here) -> Done:
-    """Let another graph draw the wish within what is left; its ledgers count where its concepts are ours."""
+    """Let another graph draw the wish within what is left; its ledgers count where its concepts are ours.
+
+    Its steps are checkpointed beside those of the run, so a resumed run repeats none of them either.
+    """
     state = runtime.state
     if limit := budget.limit(state, budget.PICTURE):
         raise BadInput(f"No picture is left to draw: the limit on {limit} is reached.")
@@ -147,7 +150,8 @@ def run_graph(name: str, runtime: Here) -> Done:
         run_id=state.run_id,
         budget=remaining(state),
     )
-    output = Output.model_validate(registry.resolve("graph", name).invoke(asked, context=runtime.context))
+    context = without_vetoed(runtime.context, state)
+    output = Output.model_validate(registry.resolve("graph", name).invoke(asked, context=context))
     drawn = [taken_over(one, first, state.concepts) for one in output.attempts]
     update = changed(attempts=drawn, retrievals=output.retrievals, usage=output.usage)
     why = output.outcome.reason if output.outcome else ""

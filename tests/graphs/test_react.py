@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import SquareGenerator, call, make_context
+from doubles import ListRetriever, ScriptedChat, SquareGenerator, call, make_context
 from driving import Card, Driver, driver, reply
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
@@ -25,6 +25,7 @@ from pleinair.graphs import pleinair
 from pleinair.graphs.react import builder, graph
 from pleinair.tools.faults import CutOff, Filtered
 from pleinair.tools.pocket.eyes import Sight
+from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.types import Budget, Cancelled, Hit, Outcome, Picture, PleinairError, Reference
 
 PROMPT = "a telma wren beside a velmora finch at night"
@@ -440,6 +441,90 @@ def test_another_graph_draws_within_what_is_left(tmp_path: Path) -> None:
     assert [one.number for one in output.attempts] == [0, 1, 2]
     assert [one.ledger is not None for one in output.attempts] == [False, True, True]
     assert calls(output) == 2 + 3
+
+
+GRAPHS = ["crossmodal", "imagerag", "pleinair", "realrag"]
+
+
+def nested(name: str) -> Driver:
+    """Have another graph draw the finch, which it finds missing in every picture."""
+
+    class Both(Driver):
+        def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+            return super().bind_tools(tools, **kwargs) if len(tools) > 1 else lacking.bind_tools(tools)
+
+    concept = {"name": FINCH, "caption": "a photo of a velmora finch"}
+    lacking = ScriptedChat(policy=lambda schema, card, _: found_missing(schema, card, concept), asked=[])
+    script = iter([reply(DECOMPOSE, (name, {})), reply(("finish", {"reason": "enough"}))])
+    return Both(policy=lambda *_: next(script), heard=[], offered=[])
+
+
+def found_missing(schema: str, card: Card, concept: dict[str, str]) -> dict[str, Any]:
+    answers = {
+        "Decomposition": {"concepts": [concept]},
+        "SubQueries": {"subqueries": [FINCH]},
+        "Decision": {"match": False, "why": "no finch"},
+        "MissingConcepts": {"concepts": [FINCH]},
+        "Captions": {"captions": [concept]},
+    }
+    return answers[schema] if schema in answers else rows(card | {"shown": [0]}, "missing")[1]
+
+
+class Shelf(ListRetriever):
+    """Find the same for any query."""
+
+    def search(self, query: str, k: int) -> list[Hit]:
+        return [one.model_copy(update={"caption": FINCH}) for one in HITS["a photo of a velmora finch"]][:k]
+
+
+def nested_context(folder: Path, name: str, generator: SquareGenerator) -> Context:
+    context = context_with(folder, nested(name), generator, realrag=RealRAGOptions(method="zero"))
+    return replace(context, retriever=Shelf(HITS))
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("vetoes", [[], ["finch.png"]])
+def test_another_graph_uses_no_vetoed_picture(tmp_path: Path, name: str, vetoes: list[str]) -> None:
+    generator = SquareGenerator()
+    context = nested_context(tmp_path, name, generator)
+    output = call(graph, context, PROMPT, vetoes=vetoes, budget=Budget(attempts=2))
+    used = [hit.hit.id for one in output.attempts for hit in one.request.references]
+    assert used[:1] == (["finch-2.png"] if vetoes else ["finch.png"])
+    assert not {*used, *(hit.id for one in output.retrievals for hit in one.hits)} & set(vetoes)
+
+
+def test_another_graph_is_refused_where_the_user_fixed_a_picture(tmp_path: Path) -> None:
+    generator = SquareGenerator()
+    context = nested_context(tmp_path, "pleinair", generator)
+    pin = {"concept": FINCH, "hit": HITS["a photo of a velmora finch"][1].model_dump()}
+    output = call(graph, context, PROMPT, pins=[pin])
+    assert not generator.requests
+    assert "call `generate`" in told(context.model)[-1].text  # type: ignore[arg-type]
+    assert ended(output).reason == "enough"
+
+
+def test_a_process_that_dies_inside_another_graph_repeats_none_of_its_steps(tmp_path: Path) -> None:
+    class Dying(SquareGenerator):
+        dead = False
+
+        def generate(self, *given: Any) -> Image.Image:
+            if len(self.requests) == 1 and not self.dead:
+                self.dead = True
+                raise KeyboardInterrupt
+            return super().generate(*given)
+
+    generator = Dying()
+    context = nested_context(tmp_path, "pleinair", generator)
+    app: Any = builder.compile(checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "1"}}
+    budget = Budget(attempts=2)
+    with pytest.raises(KeyboardInterrupt):
+        app.invoke(changed(prompt=PROMPT, budget=budget), config, context=context, durability="sync")
+    output = Output.model_validate(app.invoke(None, config, context=context, durability="sync"))
+    assert [len(one.references) for one in generator.requests] == [0, 1]
+    assert [one.number for one in output.attempts] == [0, 1]
+    calm = nested_context(tmp_path / "calm", "pleinair", SquareGenerator())
+    assert calls(output) == calls(call(graph, calm, PROMPT, budget=budget))
 
 
 def test_cancelling_stops_between_two_diffusion_steps(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Leave hits out: by licence, by score, and where a better hit looks the same."""
+"""Leave hits out: by licence, by name, by score, and where a better hit looks the same."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
-from pleinair.tools.realrag import search_away
+from pleinair.tools.realrag import Training, search_away, training_of
 from pleinair.tools.types import Hit, Retriever
 
 if TYPE_CHECKING:
@@ -20,6 +20,11 @@ class Filter(ABC):
 
     def __init__(self, found: Retriever) -> None:
         self._found = found
+
+    @property
+    def training(self) -> Training | None:
+        """Give the training of the retriever behind, None where it has none."""
+        return training_of(self._found)
 
     @abstractmethod
     def keep(self, hits: Sequence[Hit]) -> list[Hit]:
@@ -67,6 +72,22 @@ class Licensed(Filter):
 
     def entries(self) -> list[Hit]:
         """List the pictures with a licence of the list."""
+        return self.keep(self._found.entries())
+
+
+class Without(Filter):
+    """Search a library as if some of its pictures were not in it; they may still be opened."""
+
+    def __init__(self, found: Retriever, ids: Collection[str]) -> None:
+        super().__init__(found)
+        self._ids = frozenset(ids)
+
+    def keep(self, hits: Sequence[Hit]) -> list[Hit]:
+        """Keep the hits that are of other pictures."""
+        return [hit for hit in hits if hit.id not in self._ids]
+
+    def entries(self) -> list[Hit]:
+        """List the other pictures."""
         return self.keep(self._found.entries())
 
 

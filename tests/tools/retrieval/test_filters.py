@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shelves import Shelf, ids
 
-from pleinair.tools.retrieval.filters import AtLeast, Distinct, Licensed
+from pleinair.tools.realrag import Training, training_of
+from pleinair.tools.retrieval.filters import AtLeast, Distinct, Licensed, Without
 
 if TYPE_CHECKING:
     from pleinair.tools.types import Vectors
@@ -81,3 +82,17 @@ def test_a_question_for_nothing_is_refused_by_the_retriever(k: int) -> None:
 
     with pytest.raises(BadInput):
         Licensed(Shelf("a"), ["CC0"]).search("q", k)
+
+
+def test_pictures_are_left_out_by_name_and_may_be_opened() -> None:
+    without = Without(Shelf("abcd"), ["a", "c"])
+    assert ids(without.search("q", 2)) == "bd"
+    assert ids(without.entries()) == "bd"
+    assert without.open("a").size == (8, 8)
+
+
+def test_a_filter_is_of_the_training_of_what_it_filters() -> None:
+    shelf = Shelf("ab")
+    shelf.training = Training(loss="reflective", generator="square")  # type: ignore[attr-defined]
+    assert training_of(Without(shelf, ["a"])) == shelf.training  # type: ignore[attr-defined]
+    assert training_of(Without(Shelf("ab"), ["a"])) is None
