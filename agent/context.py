@@ -41,5 +41,6 @@ class Context:
     crossmodal: CrossmodalOptions = CrossmodalOptions()  # likewise, and the two below
     scorer: Scorer | None = None  # the dense stage; without one the retriever's own scores
     captions: CaptionBook = field(default_factory=CaptionBook)  # written for pictures without one
-    on_step: Callable[[int, int], None] = carry_on  # steps done, steps in all; raises Cancelled to stop
+    # steps done, steps in all; raises Cancelled to stop, and its `check()`, if it has one, does between steps
+    on_step: Callable[[int, int], None] = carry_on
     previews: bool = False  # put small pictures of what is being drawn on the custom stream
