@@ -17,8 +17,8 @@ from PIL import Image
 from pleinair.agent.context import Context
 from pleinair.agent.watch import MOST, small_png
 from pleinair.graphs.direct import graph
-from pleinair.tools.types import Request
-from pleinair.tools.watching import Viewer
+from pleinair.tools.types import Cancelled, Request
+from pleinair.tools.watching import Check, Viewer, check_of
 
 STEPS = 4
 
@@ -46,6 +46,17 @@ class Loader(SquareGenerator):
         self.now += 5
         on_step(0, request.num_inference_steps)
         self.now += 1
+        return super().generate(request, images, on_step)
+
+
+class Slow(Loader):
+    """Load for a minute, and ask meanwhile whether to go on."""
+
+    def generate(
+        self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
+    ) -> Image.Image:
+        self.now += 60
+        check_of(on_step)()
         return super().generate(request, images, on_step)
 
 
@@ -114,6 +125,31 @@ def test_a_picture_took_as_long_as_it_was_drawn_and_the_run_paid_for_loading_too
     context = make_context(tmp_path, lambda *_: decomposition("p"), generator=loader)
     done = graph.invoke({"prompt": "p"}, context=context)  # type: ignore[call-overload]
     assert (done["attempts"][0]["seconds"], done["usage"][0]["seconds"]) == (1, 6)
+
+
+def stop() -> None:
+    raise Cancelled("enough")
+
+
+def test_a_caller_who_can_be_asked_stops_a_picture_before_its_first_step(tmp_path: Path) -> None:
+    context = make_context(tmp_path, lambda *_: "", generator=Slow(steps=STEPS), on_step=Check(stop))
+    events: list[Any] = []
+    with pytest.raises(Cancelled, match="enough"):
+        events.extend(graph.stream({"prompt": "p"}, context=context, stream_mode="custom"))  # type: ignore[call-overload]
+    assert events == []  # a question is no step
+
+
+@pytest.mark.parametrize("seconds, drawn", [(59, 0), (99, 1)])
+def test_the_end_of_the_time_is_seen_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, drawn: int
+) -> None:
+    slow = Slow(steps=STEPS)
+    for module in ("nodes", "watch"):
+        monkeypatch.setattr(f"pleinair.agent.{module}.perf_counter", lambda: slow.now)
+    given: Any = {"prompt": "p", "budget": {"seconds": seconds}}
+    done = graph.invoke(given, context=make_context(tmp_path, lambda *_: "", generator=slow))
+    assert len(done["attempts"]) == drawn
+    assert done["usage"][0]["seconds"] == 60 + 6 * drawn
 
 
 @pytest.mark.parametrize("size", [(96, 96), (96, 40), (30, 20)])
