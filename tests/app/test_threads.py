@@ -64,6 +64,7 @@ def drawn(graph: str) -> tuple[bytes, list[Any], list[Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # what a library silences while it is imported, other threads may undo
 @pytest.mark.skipif(not TRAINED, reason="pocket models not trained yet")
 @pytest.mark.usefixtures("pocket")
 def test_runs_at_once_give_what_they_give_one_after_another() -> None:
