@@ -105,7 +105,8 @@ class Show:
         data = event.data
         if data.get("concepts"):
             names = ", ".join(one["name"] for one in data["concepts"])
-            self._say(f"must be visible: {shown(names)}")
+            label = "to be looked up" if data.get("repairs") else "must be visible"
+            self._say(f"{label}: {shown(names)}")
         for one in data.get("retrievals", ()):
             self._say(looked_up(Retrieval.model_validate(one)))
         for one in data.get("repairs", ()) if event.step == "select" else ():

@@ -71,11 +71,12 @@ def closing(sheet: Sheet, story: Story, y: float) -> float:
 def footer(sheet: Sheet, story: Story, gallery: Gallery, y: float) -> float:
     """Say with what it was made, and what the picture does not prove; give where the sheet ends."""
     width = sheet.width - 2 * EDGE
-    facts = " · ".join(f"{name.lower()} {text}" for name, text in made_with(story).items())
+    known = [f"{name.lower()} {text}" for name, text in made_with(story).items()]
     pocket = "Drawn by pocket models, which know a miniature world and nothing else. "
     words = f"{pocket if gallery.pocket else ''}The ledger is a model's opinion of its own picture."
-    y = sheet.text(EDGE, y + GAP - 4, facts, 10, SOFT, width)
-    return sheet.text(EDGE, y + 2, words, 10, SOFT, width) + EDGE - 8
+    y = sheet.text(EDGE, y + GAP - 4, known[0], 10, SOFT, width)
+    y = sheet.text(EDGE, y, " · ".join(known[1:]), 10, SOFT, width)
+    return sheet.text(EDGE, y, words, 10, SOFT, width) + EDGE - 8
 
 
 @dataclass(frozen=True)
@@ -153,8 +154,10 @@ class Column:
         self.sheet.sign(self.x + PAD, y + 5, row.status)
         self.sheet.bar(right, y + 7, row.confidence, colour)
         self.sheet.text(right - 7 - wide, y + 1, level, 12, colour, wide + 1)
-        name = f"{row.concept}  {number}" if number and row.box and row.status != "unsure" else row.concept
-        y = self.sheet.text(left, y, name, 13, INK, right - 16 - wide - left)
+        if number and row.box and row.status != "unsure":
+            beside = min(left + self.sheet.wide(row.concept, 13) + 6, right - wide - 24)
+            self.sheet.text(beside, y + 2, str(number), 11, SOFT, 16)
+        y = self.sheet.text(left, y, row.concept, 13, INK, right - 26 - wide - left)
         told = row.evidence or (row.advice if row.status != "present" else "")
         return self.sheet.text(left, y, told, 11, SOFT, self.inner - 17) + 4
 

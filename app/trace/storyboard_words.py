@@ -22,8 +22,9 @@ def listed(story: Story) -> str:
     """Head the list of concepts: a graph that keeps no ledger may list only what it found missing."""
     if any(scene.rows for scene in story.scenes):
         return "Must be visible"
-    repaired = {repair.concept for one in story.attempts.values() for repair in one.repairs}
-    repaired |= {repair.concept for repair in story.repairs}
+    drawn_anew = [one for one in story.attempts.values() if one.number]
+    repaired = {repair.concept for one in drawn_anew for repair in one.repairs}
+    repaired |= {repair.concept for repair in story.repairs if story.attempts}
     missing = bool(story.concepts) and {one.name for one in story.concepts} <= repaired
     return "Named as missing" if missing else "Concepts"
 

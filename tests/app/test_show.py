@@ -15,10 +15,10 @@ from pleinair.app.trace.story import title
 from pleinair.tools.types import Attempt, Hit, Picture, Reference, Request, Row
 
 
-def tell(terminal: bool, no_color: bool = False) -> str:
+def tell(terminal: bool, no_color: bool = False, graph: str = "pleinair") -> str:
     """Draw in sight of a console and give what it was told."""
     file = io.StringIO()
-    run = submit("two [red]things[/] \x1b[2J", seed=7)
+    run = submit("two [red]things[/] \x1b[2J", seed=7, graph=graph)
     colours: Literal["truecolor"] | None = "truecolor" if terminal else None
     console = Console(file=file, force_terminal=terminal, color_system=colours, no_color=no_color)
     with Show(run, console) as show:
@@ -29,6 +29,15 @@ def tell(terminal: bool, no_color: bool = False) -> str:
 @pytest.mark.usefixtures("place")
 def test_a_terminal_sees_the_picture() -> None:
     assert tell(terminal=True).count("▀") > 100
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(
+    ("graph", "words"),
+    [("imagerag", "to be looked up: second thing"), ("pleinair", "must be visible: first <b>thing</b>")],
+)
+def test_what_one_graph_looks_up_is_not_all_that_must_be_visible(graph: str, words: str) -> None:
+    assert words in tell(terminal=False, graph=graph)
 
 
 @pytest.mark.usefixtures("place")
