@@ -33,7 +33,7 @@ def predicted(given: dict[str, Any]) -> tuple[float | None, float | None, str]:
     folder = source(given).here()
     form = family.dtype or given["dtype"] or ("float32" if given["device"] == "cpu" else "bfloat16")
     needs = read_needs(folder, family, 4 if form == "float32" else 2, given["variant"]) if folder else None
-    if needs is None:
+    if needs is None or not needs.token:
         return None, None, "the model is not here"
     text, slots = given["max_sequence_length"] or family.text_tokens, given["slots"]
     tokens = Tokens(unit=needs.unit, text=text, area=family.reference_area)

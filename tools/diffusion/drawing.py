@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pleinair.tools.diffusion.families import Family
 from pleinair.tools.diffusion.previews import Previews
 from pleinair.tools.types import BadInput, ModelFault, OnStep, Refused, Request
 from pleinair.tools.watching import Viewer
@@ -32,6 +33,29 @@ def watched(on_step: OnStep, request: Request, engine: str) -> Callable[..., dic
         return values
 
     return after_step
+
+
+def call_arguments(request: Request, family: Family, on_step: OnStep, engine: str) -> dict[str, Any]:
+    """Put a request into the arguments of a class's call; references and options are not among them."""
+    import torch
+
+    call: dict[str, Any] = {
+        "prompt": request.prompt,
+        "height": request.height,
+        "width": request.width,
+        "num_inference_steps": request.num_inference_steps,
+        # noise of the CPU's generator is the same on every device
+        "generator": torch.Generator("cpu").manual_seed(request.seed),
+        "output_type": "np",
+        "callback_on_step_end": watched(on_step, request, engine),
+    }
+    if family.guidance:
+        call[family.guidance] = request.guidance_scale
+    if family.negative_prompt:
+        call["negative_prompt"] = request.negative_prompt or family.blank
+    if family.area:
+        call[family.area] = request.height * request.width
+    return call
 
 
 @contextmanager

@@ -6,20 +6,27 @@ and what it loads beside the pipeline. Not covered: several pictures a call, and
 
 from __future__ import annotations
 
-import inspect
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pleinair.tools.diffusion.drawing import seeded, to_picture, watched
+from pleinair.tools.diffusion.drawing import call_arguments, seeded, to_picture
 from pleinair.tools.diffusion.families import INPAINTING, Family, family_of
-from pleinair.tools.diffusion.loading import check_class, fetch_pipeline, open_pipeline, plain_form
+from pleinair.tools.diffusion.loading import (
+    check_class,
+    fetch_pipeline,
+    open_pipeline,
+    options_of,
+    plain_form,
+)
+from pleinair.tools.diffusion.memory import Needs, lower_to_weights, read_needs, room_on
 from pleinair.tools.diffusion.placement import DTYPES, RUNGS, Ladder, find_device, find_dtype
 from pleinair.tools.diffusion.repaint import Job, parted
-from pleinair.tools.hub import Source
+from pleinair.tools.diffusion.tuning import check_backend, check_compiles, use_backend
+from pleinair.tools.hub import INDEX, Source
 from pleinair.tools.limits import check_request, check_size
 from pleinair.tools.types import BadInput, Capabilities, OnStep, Request
 
@@ -47,6 +54,8 @@ class DiffusersEngine(ABC):
         device: a torch device, or "auto" for CUDA, else MPS, else the CPU.
         dtype: float32, bfloat16 or float16; empty is float32 on the CPU and bfloat16 elsewhere.
         memory: the rung to begin on: whole, vae_tiling, model_offload or sequential_offload.
+        memory_limit: GiB that the model may take. Where its weights do not fit within it, and on CUDA within
+            what is free, it begins on a lower rung or is refused.
         compile: compile the denoiser's repeated blocks at the first picture.
         attention_backend: a name that diffusers knows, such as "native" or "flash"; none from the hub.
         slots: references that may be given at once; the class's own limit unless set.
@@ -72,6 +81,7 @@ class DiffusersEngine(ABC):
     device: str = "cpu"
     dtype: str = ""
     memory: str = "whole"
+    memory_limit: float | None = None
     compile: bool = False
     attention_backend: str = ""
     slots: int | None = None
@@ -97,7 +107,9 @@ class DiffusersEngine(ABC):
         self.inpainting = INPAINTING.get(self.pipeline) if self.inpaint else None
         self._check_settings()
         check_class(self.source, self.pipeline, self.family.opens)
+        check_backend(self.attention_backend)
         self._lock = threading.Lock()
+        self._needs: Needs | None = None
         self._forms: dict[str, Any] = {}
         self._ladder: Ladder | None = None
         self._placed = ""  # the rung that the loaded pipeline stands on
@@ -138,14 +150,28 @@ class DiffusersEngine(ABC):
             ladder = self._ladder = self._ladder or Ladder(find_device(self.device), self.memory)
             return ladder.try_all(lambda: self._draw(request, images, on_step))
 
+    def foresee(self, job: Job) -> None:
+        """Choose a rung with room for the weights before they are placed, or raise `OutOfMemory`."""
+        if self._ladder and (found := self._foreseen(self._ladder.device)):
+            lower_to_weights(self._ladder, *found)
+
+    def _foreseen(self, device: str) -> tuple[Needs, int] | None:
+        """Give what the model takes and the bytes that it may take; None where one is not known."""
+        room = room_on(device, self.memory_limit)
+        if room is not None and self._needs is None:
+            folder = fetch_pipeline(self.source, self.pipeline, self.family.opens, self.variant)
+            size = find_dtype(device, self.family.dtype or self.dtype).itemsize
+            self._needs = read_needs(folder, self.family, size, self.variant)
+        return (self._needs, room) if room is not None and self._needs else None
+
     def _check_settings(self) -> None:
         limit, taken = self.family.slots, {*OURS, self.family.images, self.family.guidance}
         if self.slots is not None and not 0 <= self.slots <= limit:
             raise BadInput(f"generator.slots = {self.slots}: {self.pipeline} takes at most {limit}")
         if ours := sorted(taken & set(self.options)):
             raise BadInput(f"generator.options.{ours[0]}: set by the request, not by an option")
-        if "hub" in self.attention_backend:
-            raise BadInput(f"generator.attention_backend = {self.attention_backend!r}: would load code")
+        if self.memory_limit is not None and not self.memory_limit > 0:
+            raise BadInput(f"generator.memory_limit = {self.memory_limit}: wanted more than 0 GiB, or none")
         if self.draft_steps is not None and not 0 < self.draft_steps < self.num_inference_steps:
             most = self.num_inference_steps - 1
             raise BadInput(f"generator.draft_steps = {self.draft_steps}: wanted 1 to {most}, or none")
@@ -172,6 +198,7 @@ class DiffusersEngine(ABC):
 
     def _form(self, job: Job) -> Any:
         assert self._ladder is not None
+        self.foresee(job)
         if self.pipeline not in self._forms:
             self._forms[self.pipeline] = self._load(self._ladder.device)
         if self._placed != self._ladder.rung:
@@ -185,11 +212,13 @@ class DiffusersEngine(ABC):
         return self._forms[name]
 
     def _load(self, device: str) -> Any:
+        if self.compile:
+            check_compiles(self.source.fetch((INDEX,)))
         folder = fetch_pipeline(self.source, self.pipeline, self.family.opens, self.variant)
         pipeline = self.open(folder, find_dtype(device, self.family.dtype or self.dtype))
         denoiser = getattr(pipeline, "transformer", None) or pipeline.unet
         if self.attention_backend:
-            denoiser.set_attention_backend(self.attention_backend)
+            use_backend(denoiser, self.attention_backend)
         if self.compile:
             denoiser.compile_repeated_blocks()
         return pipeline
@@ -199,7 +228,10 @@ class DiffusersEngine(ABC):
         pipeline = self._form(job)
         unit = pipeline.vae_scale_factor * self.family.patch
         check_size(request, unit, self.pipeline)
-        arguments = {**self._options(pipeline), **self._arguments(request, on_step)}
+        arguments = {
+            **options_of(pipeline, self._forms[self.pipeline], self.options),
+            **call_arguments(request, self.family, on_step, self.capabilities.id),
+        }
         arguments |= job.arguments(self.inpainting, unit) | self.conditioning(
             pipeline, job.request, job.images
         )
@@ -212,37 +244,3 @@ class DiffusersEngine(ABC):
         finally:
             # what is still on the device, after a stop or when a plain form drew
             self._forms[self.pipeline].maybe_free_model_hooks()
-
-    def _arguments(self, request: Request, on_step: OnStep) -> dict[str, Any]:
-        import torch
-
-        family = self.family
-        call: dict[str, Any] = {
-            "prompt": request.prompt,
-            "height": request.height,
-            "width": request.width,
-            "num_inference_steps": request.num_inference_steps,
-            # noise of the CPU's generator is the same on every device
-            "generator": torch.Generator("cpu").manual_seed(request.seed),
-            "output_type": "np",
-            "callback_on_step_end": watched(on_step, request, self.capabilities.id),
-        }
-        if family.guidance:
-            call[family.guidance] = request.guidance_scale
-        if family.negative_prompt:
-            call["negative_prompt"] = request.negative_prompt or family.blank
-        if family.area:
-            call[family.area] = request.height * request.width
-        return call
-
-    def _options(self, pipeline: Any) -> dict[str, Any]:
-        """Give the options that this form has, after a look whether the class itself has all of them."""
-        known, here = arguments_of(self._forms[self.pipeline]), arguments_of(pipeline)
-        if unknown := [name for name in self.options if name not in known]:
-            raise BadInput(f"generator.options.{unknown[0]}: {self.pipeline} has no such argument")
-        return {name: value for name, value in self.options.items() if name in here}
-
-
-def arguments_of(pipeline: Any) -> Set[str]:
-    """List the arguments of a pipeline's call."""
-    return inspect.signature(type(pipeline).__call__).parameters.keys()

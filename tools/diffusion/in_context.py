@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pleinair.tools.diffusion.drawing import scaled
 from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.families import IN_CONTEXT
-from pleinair.tools.diffusion.loading import fetch_pipeline, open_pipeline
-from pleinair.tools.diffusion.memory import Needs, choose, read_needs, room_on
-from pleinair.tools.diffusion.placement import find_dtype
+from pleinair.tools.diffusion.loading import open_pipeline
+from pleinair.tools.diffusion.memory import choose
 from pleinair.tools.diffusion.reference_plan import ReferencePlan, Size, Tokens, make_plan
 from pleinair.tools.diffusion.repaint import Job
 from pleinair.tools.diffusion.wording import checked, with_placeholders, with_sentences
@@ -40,9 +39,8 @@ class InContext(DiffusersEngine):
         max_sequence: the longest sequence of text, picture and references, in tokens, that the memory
             takes; references are made smaller to stay within it, and what is over it in any case is refused
             before anything runs. Without it there is no limit.
-        memory_limit: GiB that the model may take. Within it, and on CUDA within what is free, a lower rung is
-            taken or references are made smaller before anything runs, or the picture is refused, by an
-            estimate that only some families have; see `pleinair.tools.diffusion.memory`.
+        memory_limit: as of every engine; references are made smaller too, by an estimate that only some
+            families have; see `pleinair.tools.diffusion.memory`.
         wording: the sentence that tells of each reference what it shows, with {number} and {concept}; the
             family's own unless set, and none where it is empty.
     """
@@ -56,17 +54,13 @@ class InContext(DiffusersEngine):
     max_sequence_length: int | None = None
     text_encoder_out_layers: Sequence[int] = ()
     max_sequence: int | None = None
-    memory_limit: float | None = None
     wording: str | None = None
 
     def __post_init__(self) -> None:
         """Add the named arguments to the options, and check all."""
         if self.max_sequence is not None and self.max_sequence < 1:
             raise BadInput(f"generator.max_sequence = {self.max_sequence}: wanted at least 1, or none")
-        if self.memory_limit is not None and not self.memory_limit > 0:
-            raise BadInput(f"generator.memory_limit = {self.memory_limit}: wanted more than 0 GiB, or none")
         checked(self.wording or "")
-        self._needs: Needs | None = None
         self._fitting: int | None = None  # tokens that memory has room for, by the estimate
         named = {
             "max_sequence_length": self.max_sequence_length,
@@ -120,15 +114,13 @@ class InContext(DiffusersEngine):
     def foresee(self, job: Job) -> None:
         """Choose a rung where the picture will fit before weights are placed, or raise `OutOfMemory`.
 
-        Does nothing where memory has no known limit, or the family no estimate.
+        Does nothing where memory has no known limit, and looks at the weights alone without an estimate.
         """
         ladder, self._fitting = self._ladder, None
-        room = room_on(ladder.device, self.memory_limit) if ladder and self.family.activations else None
-        if ladder is None or room is None:
-            return
-        needs = self._needs = self._needs or self._read_needs(ladder.device)
-        if needs is None:
-            return
+        found = self._foreseen(ladder.device) if ladder else None
+        if ladder is None or found is None or not found[0].token:
+            return super().foresee(job)
+        needs, room = found
         picture, sizes = (job.request.width, job.request.height), [image.size for image in job.images]
         tokens = self._tokens(needs.unit, picture, self._again(job.request))
 
@@ -139,15 +131,6 @@ class InContext(DiffusersEngine):
         rung, self._fitting = choose(needs, ladder.left, room, plan)
         if rung != ladder.rung:
             ladder.lower(rung, needs.text(ladder.rung, plan(None)))
-
-    def _form(self, job: Job) -> Any:
-        self.foresee(job)
-        return super()._form(job)
-
-    def _read_needs(self, device: str) -> Needs | None:
-        folder = fetch_pipeline(self.source, self.pipeline, self.family.opens, self.variant)
-        size = find_dtype(device, self.family.dtype or self.dtype).itemsize
-        return read_needs(folder, self.family, size, self.variant)
 
     def _again(self, request: Request) -> bool:
         return bool(request.repaint and self.inpainting and self.inpainting.in_context)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,13 @@ def read_index(folder: Path) -> tuple[str, dict[str, str]]:
         what = "; ".join(foreign) or "a class or a file of its own"
         raise BadInput(f"{str(folder)!r} brings its own code ({what}): no code from a model is run here.")
     return name, parts
+
+
+def read_classes(folder: Path) -> dict[str, str]:
+    """Read the classes of a pipeline's parts by name, after the checks of `read_index`."""
+    _, parts = read_index(folder)
+    index = json.loads((folder / INDEX).read_text("utf-8"))
+    return {part: str(index[part][1]) for part in parts}
 
 
 def fetch_pipeline(source: Source, pipeline: str, opens: Any, variant: str = "") -> Path:
@@ -115,6 +123,14 @@ def unloadable(folder: Path, error: Exception) -> Exception:
     if is_out_of_memory(error):
         return error
     return BadInput(f"{str(folder)!r} cannot be loaded: {first_line(error)} {MEND}")
+
+
+def options_of(form: Any, pipeline: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the options that a form's call has; raise `BadInput` for one that the class itself has not."""
+    here, known = (inspect.signature(type(one).__call__).parameters for one in (form, pipeline))
+    if unknown := [name for name in options if name not in known]:
+        raise BadInput(f"generator.options.{unknown[0]}: {type(pipeline).__name__} has no such argument")
+    return {name: value for name, value in options.items() if name in here}
 
 
 def plain_form(pipeline: Any, plain: str) -> Any:

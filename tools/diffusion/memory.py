@@ -2,8 +2,9 @@
 
 Weights are counted from the headers of their files. What a step holds beside them is an estimate: it grows
 with the tokens and with the transformer's width, by a number that was measured for the family
-(`Family.activations`); a family without one is not predicted. Not covered: the autoencoder's decoding, which
-tiles make small, attention that holds its whole matrix, quantised weights, and other programs on the device.
+(`Family.activations`). Of a family without one only the weights are known, the least that it takes. Not
+covered: the autoencoder's decoding, which tiles make small, attention that holds its whole matrix, control
+branches and adapters, quantised weights, and other programs on the device.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from pleinair.tools.diffusion.families import Family
 from pleinair.tools.diffusion.loading import read_index
-from pleinair.tools.diffusion.placement import OutOfMemory
+from pleinair.tools.diffusion.placement import Ladder, OutOfMemory
 from pleinair.tools.types import BadInput
 from pleinair.tools.variants import chosen
 from pleinair.tools.weights import head
@@ -33,7 +34,7 @@ class Needs:
 
     Args:
         parts: bytes of the weights by part, in the format that they are loaded in.
-        token: bytes that a step holds for each token, an estimate.
+        token: bytes that a step holds for each token, an estimate; 0 where nobody has measured the family.
         unit: side of a token in pixels.
     """
 
@@ -57,13 +58,15 @@ class Needs:
 
     def text(self, rung: str, tokens: int) -> str:
         """Put a prediction into words."""
+        if not self.token:
+            return f"at least {in_gib(self.weights(rung))} GiB on rung {rung}, for the weights alone"
         weights, steps = (in_gib(size) for size in (self.weights(rung), round(self.token * tokens)))
         whole = in_gib(self.bytes(rung, tokens))
         return f"about {whole} GiB on rung {rung}: {weights} of weights, {steps} for {tokens:,} tokens"
 
 
 def read_needs(folder: Path, family: Family, size: int, variant: str = "") -> Needs | None:
-    """Read what the model in a folder takes; None for a family or a folder that nothing is known of.
+    """Read what the model in a folder takes; None where it has no weights.
 
     Args:
         folder: with the pipeline's index, its configs and its weights.
@@ -75,10 +78,11 @@ def read_needs(folder: Path, family: Family, size: int, variant: str = "") -> Ne
     width = form.get("num_attention_heads", 0) * form.get("attention_head_dim", 0)
     blocks = vae.get("block_out_channels", ())
     parts = {part: weight(folder / part, size, variant) for part in read_index(folder)[1]}
-    if not (family.activations and width and blocks and parts.get("transformer")):
+    if not any(parts.values()):
         return None
-    unit = 2 ** (len(blocks) - 1) * family.patch
-    return Needs(parts=parts, token=family.activations * width * size, unit=unit)
+    known = width and blocks and parts.get("transformer")
+    unit = 2 ** max(len(blocks) - 1, 0) * family.patch
+    return Needs(parts=parts, token=family.activations * width * size if known else 0.0, unit=unit)
 
 
 def config_of(part: Path) -> dict[str, Any]:
@@ -125,6 +129,21 @@ def room_on(device: str, limit: float | None) -> int | None:
 def in_gib(size: int) -> str:
     """Write bytes in GiB, with two figures where there are few."""
     return f"{size / GIB:.1f}" if size >= GIB else f"{size / GIB:.2g}"
+
+
+def lower_to_weights(ladder: Ladder, needs: Needs, room: int) -> None:
+    """Go to the first rung whose weights alone fit, without trying one that cannot do.
+
+    Raises `OutOfMemory` where they fit nowhere. That a picture takes more than the weights shows later.
+    """
+    rung = next((one for one in ladder.left if needs.weights(one) <= room), None)
+    if rung is None:
+        raise OutOfMemory(
+            f"The model would not fit in memory: it takes {needs.text(ladder.rung, 0)}, with room for "
+            f"{in_gib(room)} GiB. Take a smaller model, a device with more memory, or free some."
+        )
+    if rung != ladder.rung:
+        ladder.lower(rung, needs.text(ladder.rung, 0))
 
 
 def choose(

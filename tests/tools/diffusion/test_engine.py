@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,11 +58,11 @@ def test_a_model_that_does_not_fit_whole_is_placed_lower(
     placed: list[str] = []
     real = Ladder.place
 
-    def place(ladder: Ladder, pipeline: Any) -> None:
+    def place(ladder: Ladder, pipeline: Any, resident: Sequence[str] = ()) -> None:
         placed.append(ladder.rung)
         if ladder.rung == "whole":
             raise torch.OutOfMemoryError("CUDA out of memory")
-        real(ladder, pipeline)
+        real(ladder, pipeline, resident)
 
     monkeypatch.setattr(Ladder, "place", place)
     engine = make_engine(folder)

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from pleinair.tools.diffusion.families import FLUX2, IN_CONTEXT
 from pleinair.tools.diffusion.in_context import InContext
-from pleinair.tools.diffusion.memory import GIB, Needs, choose, read_needs, room_on
+from pleinair.tools.diffusion.memory import GIB, Needs, choose, lower_to_weights, read_needs, room_on
 from pleinair.tools.diffusion.placement import RUNGS, Ladder, OutOfMemory
 from pleinair.tools.diffusion.repaint import parted
+from pleinair.tools.diffusion.text_only import TextOnly
 from pleinair.tools.types import BadInput
 
 KLEIN = IN_CONTEXT["Flux2KleinPipeline"]
@@ -72,8 +73,40 @@ def test_the_unit_and_the_width_are_those_of_the_model(folder: Path) -> None:
     assert needs.token == FLUX2 * pipeline.transformer.inner_dim * 4
 
 
-def test_a_family_that_nobody_measured_is_not_predicted(folder: Path) -> None:
-    assert read_needs(folder, replace(KLEIN, activations=0.0), 4) is None
+def test_of_a_family_that_nobody_measured_the_weights_are_known(folder: Path) -> None:
+    needs = read_needs(folder, replace(KLEIN, activations=0.0), 4)
+    assert needs is not None and needs.token == 0 and needs.parts == needs_of(folder).parts
+    assert needs.text("whole", 0).startswith("at least ") and "for the weights alone" in needs.text(
+        "whole", 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("room", "taken"),
+    [(1700, ["whole"]), (1699, ["whole", "model_offload"]), (899, ["whole", "sequential_offload"])],
+)
+def test_weights_that_do_not_fit_are_not_tried(room: int, taken: list[str]) -> None:
+    ladder = Ladder("cuda")
+    lower_to_weights(ladder, replace(PLAIN, token=0.0), room)
+    assert ladder.taken == taken  # never vae_tiling, which makes no weight smaller
+
+
+def test_weights_that_fit_on_no_rung_are_refused() -> None:
+    with pytest.raises(OutOfMemory, match=r"would not fit in memory: it takes at least .* with room for"):
+        lower_to_weights(Ladder("cpu"), replace(PLAIN, token=0.0), 1699)
+
+
+def test_every_engine_refuses_before_it_loads(tmp_path: Path) -> None:
+    model = str(tiny.save(tiny.sd15, tmp_path))
+    settings = {"pipeline": "StableDiffusionPipeline", "height": 32, "width": 32}
+    engine, seen = TextOnly(model, memory_limit=1e-6, **settings), list[tuple[int, int]]()
+    with pytest.raises(OutOfMemory, match="for the weights alone"):
+        engine.generate(make_request(), (), stop_after(1, seen))
+    assert not seen and not engine._forms
+    engine.memory_limit = 8.0
+    draw(engine)
+    with pytest.raises(BadInput, match=r"generator\.memory_limit = 0: wanted more than 0"):
+        TextOnly(model, memory_limit=0, **settings)
 
 
 def test_a_variant_is_counted_once(folder: Path, tmp_path: Path) -> None:
