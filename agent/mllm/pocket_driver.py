@@ -111,12 +111,14 @@ def in_full(prompt: str, talking: bool) -> str:
     There an unknown noun needs its "a", since "bigger" and "the sky darker" would change what was drawn.
     """
     from pleinair.tools.pocket.names import KIND_OF_NOUN
-    from pleinair.tools.pocket.prompts import parse_prompt
+    from pleinair.tools.pocket.prompts import HINT, parse_prompt
 
     try:
         subjects = parse_prompt(prompt).subjects
     except ValueError as error:
-        raise ValueError(f"{error}; {CHANGEABLE}" if talking else str(error)) from error
+        raise ValueError(
+            f"{str(error).removesuffix(HINT)}; {CHANGEABLE}" if talking else str(error)
+        ) from error
     words = " ".join(prompt.lower().split())
     bare = [one for one in subjects if not re.search(rf"\ban? {re.escape(one)}", words)]
     strange = [one for one in bare if one.split()[-1] not in KIND_OF_NOUN]

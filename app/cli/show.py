@@ -40,6 +40,7 @@ DOING = {
     "finish": "Ending",
     "index": "Indexing the library",
 }
+UNTOLD = ("critique", "finish")  # calls whose argument is told by what comes of them
 WIDTH = 28  # characters of a picture, two pixels high each
 
 
@@ -145,7 +146,8 @@ def doing(event: Event) -> str:
     """Say what is being done, with a count where there is one."""
     data: dict[str, Any] = event.data
     call = data.get("call", {"name": event.step, "about": ""})
-    words = ": ".join(filter(None, (DOING.get(call["name"], call["name"]), call["about"])))
+    about = "" if call["name"] in UNTOLD else call["about"]
+    words = ": ".join(filter(None, (DOING.get(call["name"], call["name"]), about)))
     return f"{shown(words)} {data['done']}/{data['total']}" if "total" in data else shown(words)
 
 

@@ -22,4 +22,4 @@ def about(call: Mapping[str, Any]) -> str:
 def worded(call: Mapping[str, Any]) -> str:
     """Write a call as its verb and what it is about, such as "retrieve 'saverel wren'"."""
     what = about(call)
-    return f"{call['name']} {what!r}" if what else str(call["name"])
+    return " ".join(filter(None, (call["name"], what if what.isdecimal() else what and repr(what))))

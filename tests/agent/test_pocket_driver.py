@@ -157,6 +157,7 @@ def test_in_a_talk_what_is_no_request_is_refused_with_what_can_be_changed(asked:
     assert (call["name"], call["args"]["refused"]) == ("finish", True)
     reason = call["args"]["reason"]
     assert said in reason and 'only the place can be changed, such as "now make it night"' in reason
+    assert "write for example" not in reason
     assert '"not that bird"' in reason and "say all that is to be seen" in reason
 
 

@@ -118,6 +118,7 @@ def test_every_call_is_named_while_it_is_done_and_afterwards() -> None:
     steps = {line[0]: line[1] for line in shown if line and line[0].startswith("act:")}
     assert steps["act:1"] == f"decompose '{PROMPT}'"
     assert steps["act:2"].startswith("generate; 1 picture")
+    assert steps["act:3"].startswith("critique 0")
     assert steps["act:4"].startswith(f"retrieve '{FINCH}'") and len(steps) == 6
     told = json.loads(CliRunner().invoke(app, ["trace", "show", "last", "--json"]).stdout)
     assert [one["calls"] for one in told["steps"] if one["names"] == ["act:1"]] == [[f"decompose '{PROMPT}'"]]

@@ -63,6 +63,8 @@ def test_a_preview_stands_below_what_is_being_done() -> None:
     [
         ("act", {"name": "retrieve", "about": "telma [b]wren"}, "Looking things up: telma \\[b]wren"),
         ("act", {"name": "generate", "about": ""}, "Drawing"),
+        ("act", {"name": "critique", "about": "0"}, "Looking at the picture"),
+        ("act", {"name": "finish", "about": "it will not do"}, "Ending"),
         ("act", {"name": "imagerag", "about": ""}, "imagerag"),
         ("begin", None, "Reading the request"),
         ("finish", None, "Ending"),

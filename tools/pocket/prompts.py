@@ -56,6 +56,10 @@ _WORD = re.compile(r"[^\W\d_]+(?:[-'][^\W\d_]+)*")
 _RELATION = {words: relation for relation, all_words in RELATION_WORDS.items() for words in all_words}
 _PLACE = {words: background for background, all_words in PLACES.items() for words in all_words}
 _SPLIT = re.compile(r" (" + "|".join(sorted(_RELATION, key=len, reverse=True)) + r") (?=(?:an?|the) )")
+HINT = (
+    f"; write for example 'a velmora finch', two of them joined by {', '.join(_RELATION)}, "
+    f"then a place such as {', '.join(words[0] for words in PLACES.values())}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +115,7 @@ def _subject(phrase: str, text: str) -> str:
         raise ValueError(f"no subject found in {text!r}")
     fault = _fault(words)
     if fault is not None:
-        raise ValueError(
-            f"cannot read {phrase.strip()!r} as a subject{fault}; write for example 'a velmora finch', "
-            f"two of them joined by {', '.join(_RELATION)}, "
-            f"then a place such as {', '.join(words[0] for words in PLACES.values())}"
-        )
+        raise ValueError(f"cannot read {phrase.strip()!r} as a subject{fault}{HINT}")
     return " ".join(words)
 
 
