@@ -36,8 +36,8 @@ def list_runs(
         typer.echo(printable_json(rows))
         return
     for row in rows:
-        typer.echo(f"{row['run']}  {row['status']:<11}  {printable(row['prompt'])[:70]}")
-    if any(row["status"] == INTERRUPTED for row in rows):
+        typer.echo(f"{row['run']}  {standing(row):<11}  {printable(row['prompt'])[:70]}")
+    if any(row["interrupted"] for row in rows):
         typer.echo(f"{INTERRUPTED}: `pleinair runs resume RUN` goes on from the last step", err=True)
 
 
@@ -49,6 +49,8 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     if as_json:
         typer.echo(printable_json(facts))
         return
+    facts["status"] = standing(facts)
+    del facts["interrupted"]
     for key, value in facts.items():
         typer.echo(f"{key:<10} {printable(str(value))}")
 
@@ -89,15 +91,25 @@ def find(name: str) -> Run:
 def summary(run: Run) -> dict[str, Any]:
     """Give what a list shows of a run."""
     order = json.loads(run.order_json)
-    return {"run": run.id, "status": standing(run), "prompt": order["prompt"], "created": when(run.created)}
+    return {
+        "run": run.id,
+        "status": run.status,
+        "interrupted": interrupted(run),
+        "prompt": order["prompt"],
+        "created": when(run.created),
+    }
 
 
-def standing(run: Run) -> str:
-    """Give a run's status, telling one that nobody works on any more from one that waits or is worked on."""
+def interrupted(run: Run) -> bool:
+    """Tell whether somebody has begun a run and nobody works on it any more."""
     from pleinair.app.run.table import OPEN
 
-    begun = run.status in OPEN and run.fence > 0
-    return INTERRUPTED if begun and run.owner is None else run.status
+    return run.status in OPEN and run.fence > 0 and run.owner is None
+
+
+def standing(facts: dict[str, Any]) -> str:
+    """Say in a word where a run stands."""
+    return INTERRUPTED if facts["interrupted"] else str(facts["status"])
 
 
 def details(run: Run) -> dict[str, Any]:
@@ -110,7 +122,7 @@ def details(run: Run) -> dict[str, Any]:
     }
     if run.owner:
         facts["owner"] = f"{run.owner}, until {when(run.lease_until)}"
-    if facts["status"] == INTERRUPTED:
+    if facts["interrupted"]:
         facts["resume"] = f"`pleinair runs resume {run.id}` goes on from the last step"
     if run.outcome is None:
         return facts

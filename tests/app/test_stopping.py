@@ -84,6 +84,8 @@ def test_a_killed_run_is_told_from_one_that_is_worked_on(place: Path) -> None:
     listed = call("runs", "list")
     assert [line.split()[1] for line in listed.stdout.splitlines()] == ["interrupted", "running"]
     assert "`pleinair runs resume RUN`" in listed.stderr
+    rows = json.loads(call("runs", "list", "--json").stdout)
+    assert [(row["status"], row["interrupted"]) for row in rows] == [("running", True), ("running", False)]
 
 
 def test_a_wish_to_stop_holds_while_somebody_works_on_the_run(place: Path) -> None:
