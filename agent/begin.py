@@ -35,7 +35,7 @@ def forgotten(state: State) -> dict[str, Any]:
     """Give the update that empties every field of one request; nothing where all are empty."""
     fields = type(state).model_fields
     own = {name: fields[name] for name in fields.keys() - given_fields(type(state))}
-    empty = {name: one.get_default(call_default_factory=True) for name, one in own.items()}  # type: ignore[call-arg]
+    empty = {name: one.get_default(call_default_factory=True) for name, one in own.items()}
     old = [name for name in sorted(own) if getattr(state, name) != empty[name]]
     merged = {name for name in old if any(map(callable, own[name].metadata))}  # by a reducer
     return {name: Overwrite(empty[name]) if name in merged else plain(empty[name]) for name in old}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from itertools import takewhile
 from time import perf_counter
 from typing import Literal
@@ -59,14 +60,15 @@ def drive(state: ReactState, runtime: Runtime[Context]) -> Update:
 
 def asked(state: ReactState, context: Context) -> tuple[Verdict, Usage]:
     """Put the conversation to the model and judge its reply; one that failed is paid for too."""
-    started = perf_counter()
+    started, offers = perf_counter(), toolbox.offered(context)
     try:
-        reply = whole(context.model).bind_tools(toolbox.tools()).invoke(conversation(state, context))
+        reply = whole(context.model).bind_tools(offers).invoke(conversation(state, context))
     except (Refused, ModelFault) as fault:
         paid = added(fault.spent, Usage(mllm_calls=1, seconds=perf_counter() - started))
         refused = str(fault) if isinstance(fault, Refused) else ""
         return unheard(str(fault), refused), paid
-    return vet(reply, current(state.messages), toolbox.objection), cost(reply, perf_counter() - started)
+    verdict = vet(reply, current(state.messages), partial(toolbox.objection, offers=offers))
+    return verdict, cost(reply, perf_counter() - started)
 
 
 def whole(model: BaseChatModel) -> BaseChatModel:

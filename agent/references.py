@@ -49,8 +49,9 @@ def without_vetoed(context: Context, state: ReactState) -> Context:
         BadInput: the user fixed a picture, which another graph would not keep to.
     """
     names = {one.name for one in state.concepts}
-    fixed = [one.concept for one in (*state.given, *state.pins) if one.hit.id not in state.vetoes]
-    if held := [concept for concept in fixed if concept in names or not names]:
+    fixed = [(one.concept, one.hit) for one in state.given] + [(one.concept, one.hit) for one in state.pins]
+    kept = [concept for concept, hit in fixed if hit.id not in state.vetoes]
+    if held := [concept for concept in kept if concept in names or not names]:
         why = f"The user fixed the picture of {held[0]!r}, and another graph would not keep to it"
         raise BadInput(f"{why}: call `generate`.")
     return searching(context, Without(context.retriever, state.vetoes)) if state.vetoes else context

@@ -1,7 +1,7 @@
 """The driving model's tools: what it is offered, which calls are sound, and how one is carried out."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -14,9 +14,11 @@ from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
 from pleinair.agent.react_state import ReactState
 from pleinair.tools import registry
+from pleinair.tools.realrag import require_training, training_of
 from pleinair.tools.types import BadInput, Value
 
 DRIVER = "react"  # the graph that offers the others
+TRAINED = "realrag"  # the graph that may want a trained retriever
 Do = Callable[[Any, verbs.Here], verbs.Done]
 TOOLS: dict[str, tuple[Do, type[Value]]] = {
     "decompose": (verbs.decompose, calls.Decompose),
@@ -35,6 +37,15 @@ def tools() -> tuple[BaseTool, ...]:
     graphs = [name for name in registry.names("graph") if name != DRIVER and name not in TOOLS]
     own = [tool(name, do, schema, schema.__doc__ or name) for name, (do, schema) in TOOLS.items()]
     return (*own, *map(graph_tool, graphs))
+
+
+def offered(context: Context) -> tuple[BaseTool, ...]:
+    """Give the tools of a run: all but a graph that cannot draw with its retriever."""
+    try:
+        require_training(context.realrag, training_of(context.retriever))
+    except BadInput:
+        return tuple(one for one in tools() if one.name != TRAINED)
+    return tools()
 
 
 def tool(name: str, do: Do, schema: type[Value], does: str) -> BaseTool:
@@ -61,9 +72,9 @@ def graph_tool(name: str) -> BaseTool:
     return tool(name, lambda _, runtime: verbs.run_graph(name, runtime), calls.Whole, does)
 
 
-def objection(call: dict[str, Any]) -> str:
-    """Say what is wrong with a call before anything is done, "" if nothing."""
-    known = [one.name for one in tools()]
+def objection(call: dict[str, Any], offers: Sequence[BaseTool] = ()) -> str:
+    """Say what is wrong with a call before anything is done, "" if nothing; `offers` is all by default."""
+    known = [one.name for one in offers or tools()]
     if call["name"] not in known:
         return f"There is no tool of that name; there are: {', '.join(known)}."
     try:
@@ -78,7 +89,7 @@ def carry_out(call: dict[str, Any], state: ReactState, runtime: Runtime[Context]
 
     Raises what the tool raises: `BadInput` and `ModelFault` for the model to act on.
     """
-    offered, config = tools(), get_config()
+    known, config = tools(), get_config()
     here = verbs.Here(
         state=state,
         context=runtime.context,
@@ -86,9 +97,9 @@ def carry_out(call: dict[str, Any], state: ReactState, runtime: Runtime[Context]
         stream_writer=runtime.stream_writer,
         tool_call_id=call["id"],
         store=None,
-        tools=list(offered),
+        tools=list(known),
     )
-    chosen = next(one for one in offered if one.name == call["name"])
+    chosen = next(one for one in known if one.name == call["name"])
     given = call | {"type": "tool_call", "args": {**call["args"], "runtime": here}}
     answer = chosen.invoke(given, config)
     return str(answer.content), answer.artifact

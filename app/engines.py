@@ -19,7 +19,7 @@ from pleinair.app.secrecy import refuse_secrets
 from pleinair.app.settings import POCKET, EngineChoice, Settings
 from pleinair.tools import registry
 from pleinair.tools.once import Once
-from pleinair.tools.realrag import Training, require_generator, search_away, training_of
+from pleinair.tools.realrag import Training, foretold, require_generator, search_away, training_of
 from pleinair.tools.registry import Kind
 from pleinair.tools.retrieval.captions import CaptionBook
 from pleinair.tools.retrieval.compose import compose, floor_of
@@ -177,7 +177,7 @@ class LibraryRetriever:
     @property
     def training(self) -> Training | None:
         """Say what the encoder was trained with."""
-        return training_of(engine("encoder", self._settings.encoder))
+        return foretold(self._settings.encoder, engine)
 
 
 def open_retriever(settings: Settings, places: Places, on_index: OnProgress = carry_on) -> Retriever:

@@ -5,10 +5,12 @@ Not covered: how a generator takes the references; the engine's own way of condi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
+from pleinair.tools.registry import resolve
 from pleinair.tools.types import BadInput, Capabilities, Hit, Retriever, Value
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 Method = Literal["reflective", "normal", "zero", "self_contrast"]
 Loss = Literal["normal", "reflective"]
 TRAIN = "`pleinair train retriever` trains one"
+OURS = "pleinair."
+UNTRAINED = "self_contrast"  # the method that asks nothing of the retriever
 
 
 @runtime_checkable
@@ -25,6 +29,17 @@ class ContrastRetriever(Retriever, Protocol):
 
     def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
         """Find up to `k` pictures, best first by cos(., query) - weight * cos(., away)."""
+        ...
+
+
+class Chosen(Protocol):
+    """Name an engine with its arguments."""
+
+    engine: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Give the engine's arguments."""
         ...
 
 
@@ -55,6 +70,17 @@ def training_of(part: object) -> Training | None:
     return found if isinstance(found, Training) else None
 
 
+def foretold(chosen: Chosen, build: Callable[[Literal["encoder"], Any], object]) -> Training | None:
+    """Say what a chosen encoder was trained with; ours is not loaded for it, another's is built.
+
+    Raise `BadInput` where its training is not there.
+    """
+    make = resolve("encoder", chosen.engine)
+    if foretell := getattr(make, "foretell", None):
+        return Training.model_validate(foretell(**chosen.arguments))
+    return None if make.__module__.startswith(OURS) else training_of(build("encoder", chosen))
+
+
 def require_generator(training: Training | None, generator: str) -> None:
     """Refuse a retriever that was trained for another generator than the one whose id is given.
 
@@ -73,11 +99,17 @@ def require(options: RealRAGOptions, training: Training | None, able: Capabiliti
     if options.references > able.slots:
         raise BadInput(f"realrag.references = {options.references}: `{able.id}` takes {able.slots}.")
     require_generator(training, able.id)
+    require_training(options, training)
+
+
+def require_training(options: RealRAGOptions, training: Training | None) -> None:
+    """Refuse a method that wants another retriever; raise `BadInput` with the ways out."""
     have = training.loss if training else "zero"
-    if options.method not in ("self_contrast", have):
+    if options.method not in (UNTRAINED, have):
         raise BadInput(
-            f"realrag.method = {options.method!r}: the retriever is {have!r}; {TRAIN}, and encoder.engine = "
-            f"'reflective' opens it, or set realrag.method = {have!r}."
+            f"realrag.method = {options.method!r}: the retriever is {have!r}. Either train one: {TRAIN}, and "
+            f"encoder.engine = 'reflective' opens it; or take this one as it is: --set realrag.method={have} "
+            f"or --set realrag.method={UNTRAINED}."
         )
 
 

@@ -11,13 +11,15 @@ from pydantic import ValidationError
 
 from pleinair.agent.calls import Pin
 from pleinair.app.checks.priced import require_prices
-from pleinair.app.engines import check
+from pleinair.app.engines import check, engine
 from pleinair.app.settings import POCKET, Settings
 from pleinair.tools import registry
 from pleinair.tools.disk import require_writable
+from pleinair.tools.realrag import foretold, require_training
 from pleinair.tools.types import BadInput, Budget, Picture, PleinairError, Reference, Value
 
 MAX_PROMPT = 2000  # characters
+REALRAG = "realrag"  # the graph that may want a trained retriever
 MAX_SEED = 2**63 - 1
 
 
@@ -69,6 +71,8 @@ def new_order(
         raise BadInput(f"graph {graph!r}: unknown; wanted one of: {', '.join(known)}")
     check_budget(settings.budget)
     check(settings)
+    if graph == REALRAG:
+        require_training(settings.realrag, foretold(settings.encoder, engine))
     require_prices(settings)
     check_library(settings.library.folder)
     folder = Path(out or settings.paths.out).expanduser().absolute()

@@ -8,8 +8,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pleinair.app.cli.main import app
-from pleinair.app.settings import load
+from pleinair.app.draw import run_table
+from pleinair.app.settings import EngineChoice, load
 from pleinair.app.train_retriever import find_pairs
+from pleinair.tools.realrag import foretold
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput
 
@@ -83,7 +85,7 @@ def test_the_normal_loss_needs_no_samples(place: Path) -> None:
 def test_a_profile_draws_with_the_trained_retriever(place: Path) -> None:
     train(place)
     done = draw(place)
-    assert done.exit_code == 3, done.output  # the graph does not look at its result
+    assert done.exit_code == 0, done.output  # the graph does not look at its result
     answer = json.loads(done.stdout)
     assert Path(answer["picture"]).exists()
     assert answer["reason"] == "the result is not checked by this graph"
@@ -98,7 +100,7 @@ def test_the_retriever_of_another_generator_is_refused_without_the_flag(place: P
     assert refused.exit_code not in (0, 3)
     assert "trained for generator `dots`, the run has `stripes`" in refused.stderr
     assert drawn(place) == before
-    assert draw(place, "--set", "encoder.any_generator=true").exit_code == 3
+    assert draw(place, "--set", "encoder.any_generator=true").exit_code == 0
 
 
 def test_other_graphs_refuse_it_too(place: Path) -> None:
@@ -111,8 +113,16 @@ def test_other_graphs_refuse_it_too(place: Path) -> None:
 
 def test_without_a_trained_retriever_the_method_is_refused(place: Path) -> None:
     refused = call("draw", "picture 1", "--graph", "realrag")
+    assert refused.exit_code == 2
     assert "realrag.method = 'reflective': the retriever is 'zero'" in refused.stderr
-    assert call("draw", "picture 1", "--graph", "realrag", "--set", "realrag.method=zero").exit_code == 3
+    for way in (
+        "`pleinair train retriever`",
+        "--set realrag.method=zero",
+        "--set realrag.method=self_contrast",
+    ):
+        assert way in refused.stderr
+    assert not run_table().newest(9)
+    assert call("draw", "picture 1", "--graph", "realrag", "--set", "realrag.method=zero").exit_code == 0
 
 
 def test_our_variant_needs_no_training(place: Path) -> None:
@@ -160,3 +170,16 @@ def test_the_options_are_read_from_the_settings() -> None:
     assert (options.references, options.method) == (2, "zero")
     with pytest.raises(BadInput, match=r"realrag.weight = -1 \(set in: --set\)"):
         load(overrides={"realrag.weight": -1})
+
+
+def test_a_training_is_told_without_loading_it(place: Path) -> None:
+    train(place)
+    chosen = EngineChoice.model_validate({"engine": "reflective", "folder": str(place / "trained")})
+
+    def build(*_: object) -> object:
+        raise AssertionError("nothing is to be loaded")
+
+    training = foretold(chosen, build)
+    assert training is not None
+    assert (training.loss, training.generator) == ("reflective", "stripes")
+    assert foretold(EngineChoice(engine="open_clip"), build) is None

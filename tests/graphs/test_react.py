@@ -25,7 +25,7 @@ from pleinair.graphs import pleinair
 from pleinair.graphs.react import builder, graph
 from pleinair.tools.faults import CutOff, Filtered
 from pleinair.tools.pocket.eyes import Sight
-from pleinair.tools.realrag import RealRAGOptions
+from pleinair.tools.realrag import Method, RealRAGOptions
 from pleinair.tools.types import Budget, Cancelled, Hit, Outcome, Picture, PleinairError, Reference
 
 PROMPT = "a telma wren beside a velmora finch at night"
@@ -171,6 +171,15 @@ def test_the_verbs_and_the_other_graphs_are_offered(tmp_path: Path) -> None:
     run(tmp_path, model)
     assert {"decompose", "generate", "critique", "retrieve", "pleinair", "imagerag"} <= set(model.offered)
     assert "react" not in model.offered
+
+
+@pytest.mark.parametrize(("method", "able"), [("reflective", False), ("zero", True), ("self_contrast", True)])
+def test_a_graph_that_cannot_draw_is_not_offered(tmp_path: Path, method: Method, able: bool) -> None:
+    model = scripted(reply(DECOMPOSE, ("realrag", {})))
+    call(graph, context_with(tmp_path, model, realrag=RealRAGOptions(method=method)), PROMPT)
+    assert ("realrag" in model.offered) is able
+    errors = [one.text for one in model.heard[1] if isinstance(one, ToolMessage) and one.status == "error"]
+    assert any("no tool of that name" in text for text in errors) is not able
 
 
 def test_pictures_are_shown_beside_the_card_and_nowhere_kept(tmp_path: Path) -> None:
@@ -460,7 +469,7 @@ def nested(name: str) -> Driver:
 
 
 def found_missing(schema: str, card: Card, concept: dict[str, str]) -> dict[str, Any]:
-    answers = {
+    answers: dict[str, dict[str, Any]] = {
         "Decomposition": {"concepts": [concept]},
         "SubQueries": {"subqueries": [FINCH]},
         "Decision": {"match": False, "why": "no finch"},

@@ -1,5 +1,6 @@
 """One request after the other on one thread, with LangGraph's checkpointer: each is answered for itself."""
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ OURS = ("crossmodal", "direct", "imagerag", "pleinair", "realrag", DRIVER)
 
 def answer(schema: str, card: dict[str, Any], _: int = 0) -> dict[str, Any]:
     """Take the prompt for the one concept, and find it nowhere."""
-    answers = {
+    answers: dict[str, Callable[[], dict[str, Any]]] = {
         "Decomposition": lambda: decomposition(card["prompt"]),
         "SubQueries": lambda: {"subqueries": [card["prompt"]]},
         "Decision": lambda: {"match": False, "why": "it is not there"},

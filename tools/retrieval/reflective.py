@@ -85,9 +85,13 @@ class ReflectiveEncoder:
             raise BadInput(f"{path} was trained on `{card.encoder}`, which is now `{self._frozen.id}`.")
         self._head = load_head(checkpoint(path, epoch or card.choices.epochs), card)
         self._card = card
-        self.training = Training(
-            loss=card.choices.loss, generator=card.generator, any_generator=any_generator
-        )
+        self.training = self.foretell(folder, any_generator=any_generator)
+
+    @staticmethod
+    def foretell(folder: str = "", any_generator: bool = False, **_: Any) -> Training:
+        """Say what such an encoder was trained with, and load none; raise `BadInput` for no such training."""
+        card = load_card(Path(folder).expanduser())
+        return Training(loss=card.choices.loss, generator=card.generator, any_generator=any_generator)
 
     @property
     def id(self) -> str:
