@@ -22,10 +22,11 @@ Measured = tuple["Figures", str]  # the figures, and the section of the card tha
 
 def encoder() -> Measured:
     """Measure how often a name finds its picture."""
-    from pleinair.tools.pocket.training import encoder as trained
+    from pleinair.tools.pocket.training import recall
+    from pleinair.tools.pocket.training.encoder import FOLDER
 
-    figures = trained.measure()
-    return figures, trained.section(figures)
+    figures = recall.measure(FOLDER)
+    return figures, recall.section(figures)
 
 
 def eyes() -> Measured:

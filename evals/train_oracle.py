@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pleinair.evals.oracle import WEIGHTS, Oracle, OracleNet
+from pleinair.tools.pocket.training.embed import pixels
 from pleinair.tools.pocket.training.pictures import Pool, Sample, choose, draw
 from pleinair.tools.pocket.training.wear import wear
 from pleinair.tools.pocket.world import SPECIES, held_out_rng, random_scene, render, training_rng
@@ -41,11 +42,6 @@ def targets(samples: Sequence[Sample]) -> Tensor:
             classes[n][maps[n] == number] = NAMES.index(name) if name else len(NAMES)
     classes[maps < 0] = -100
     return torch.from_numpy(classes)
-
-
-def pixels(samples: Sequence[Sample]) -> Tensor:
-    """Return the pictures as floats [n, 3, 64, 64] in 0..1."""
-    return torch.from_numpy(np.stack([s.pixels for s in samples])).permute(0, 3, 1, 2).float() / 255
 
 
 def train(minutes: float, net: OracleNet, size: int = 8000) -> int:

@@ -19,13 +19,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pleinair.tools.pocket.eyes import encode_pictures, load_encoder
-from pleinair.tools.pocket.training.card import Figures, figures_section, write_card
+from pleinair.tools.pocket.eyes import encode_pictures
+from pleinair.tools.pocket.training.card import write_card
 from pleinair.tools.pocket.training.course import Course, Say
+from pleinair.tools.pocket.training.embed import PREPROCESS, encode_short, normalise, pixels
 from pleinair.tools.pocket.training.pictures import Pool, Sample, choose, draw
+from pleinair.tools.pocket.training.recall import measure, section
 from pleinair.tools.pocket.training.texts import TAUGHT, phrase, scene_text
 from pleinair.tools.pocket.training.wear import wear
-from pleinair.tools.pocket.world import held_out_rng, random_scene, training_rng
+from pleinair.tools.pocket.world import random_scene, training_rng
 from pleinair.tools.weights import SHIPPED
 
 FOLDER = SHIPPED / "encoder"
@@ -34,18 +36,10 @@ CONTEXT = 40  # tokens
 VOCABULARY = 900
 BATCH = 64
 RATE = 1.5e-3
-EACH, CROWD = 4, 200  # held-out pictures of every species, and of two
-BARS = {"known": ">= .95", "rare": ">= .95", "novel": "-"}
 MODEL: dict[str, Any] = {
     "embed_dim": 128,
     "vision_cfg": {"image_size": 64, "patch_size": 8, "width": 128, "layers": 4, "head_width": 32},
     "text_cfg": {"context_length": CONTEXT, "width": 128, "heads": 4, "layers": 3, "hf_tokenizer_name": "."},
-}
-PREPROCESS: dict[str, Any] = {
-    "mean": [0.5] * 3,
-    "std": [0.25] * 3,
-    "interpolation": "bicubic",
-    "resize_mode": "squash",
 }
 
 
@@ -97,27 +91,6 @@ def patch_owner(owner: NDArray[np.int8]) -> NDArray[np.int64]:
     cells = owner.reshape(-1, 8, 2, 8, 2).transpose(0, 1, 3, 2, 4).reshape(-1, 64, 4).astype(np.int64)
     clear = (cells == cells[..., :1]).all(-1)
     return np.where(clear, cells[..., 0], -1)
-
-
-def pixels(samples: Sequence[Sample]) -> Tensor:
-    """Return the pictures as floats [n, 3, 64, 64] in 0..1."""
-    return torch.from_numpy(np.stack([s.pixels for s in samples])).permute(0, 3, 1, 2).float() / 255
-
-
-def normalise(pictures: Tensor) -> Tensor:
-    """Apply the encoder's own mean and standard deviation to pictures in 0..1."""
-    return (pictures - float(PREPROCESS["mean"][0])) / float(PREPROCESS["std"][0])
-
-
-def encode_short(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Encode texts as open_clip does, without the padding behind the longest: unit vectors [n, 128]."""
-    clip: Any = model
-    length = int(tokens.argmax(-1).max()) + 1
-    x = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]
-    x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:length, :length]))
-    ends = x[torch.arange(len(x)), tokens.argmax(-1)]
-    rows: Tensor = F.normalize(ends @ clip.text_projection, dim=-1)
-    return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,27 +166,6 @@ def fit(course: Course, tokenize: Any, say: Say, size: int = 2500) -> None:
             say(f"step {step} seconds {course.seconds:.0f} contrast {whole:.3f} dense {parts:.3f}")
 
 
-def recall(model: Any, tokenize: Any, each: int = EACH, crowd: int = CROWD) -> dict[str, float]:
-    """Return the share of species whose name finds a picture of it alone first, by tier.
-
-    The pictures are held-out scenes: `each` of every species and `crowd` scenes of two. Novel species are
-    asked for by description.
-    """
-    from pleinair.tools.pocket.prompts import describe
-    from pleinair.tools.pocket.world import SPECIES
-
-    chosen = [[s] for s in SPECIES for _ in range(each)]
-    chosen += [held_out_rng(index).sample(SPECIES, 2) for index in range(crowd)]
-    samples = [draw(held_out_rng(10_000 + index), species) for index, species in enumerate(chosen)]
-    queries = [f"a photo of a {describe(s) if s.tier == 'novel' else s.name}" for s in SPECIES]
-    with torch.inference_mode():
-        whole, _ = encode_pictures(model, normalise(pixels(samples)))
-        best = (encode_short(model, tokenize(queries)) @ whole.T).argmax(-1).tolist()
-    right = {s.name: chosen[index] == [s] for s, index in zip(SPECIES, best, strict=True)}
-    tiers = {tier: [right[s.name] for s in SPECIES if s.tier == tier] for tier in ("known", "rare", "novel")}
-    return {tier: sum(rights) / len(rights) for tier, rights in tiers.items()}
-
-
 def save(model: nn.Module, folder: Path) -> None:
     """Write the weights as half floats under open_clip's name."""
     from safetensors.torch import save_file
@@ -241,22 +193,7 @@ def train(minutes: float, resume: bool, say: Say) -> None:
 
 def report(course: Course, say: Say) -> None:
     """Measure the written model and write its card."""
-    figures = measure()
+    figures = measure(FOLDER)
     for name, (figure, bar) in figures.items():
         say(f"{name}: {figure} (bar {bar})")
     write_card(FOLDER, "Pocket encoder", __doc__ or "", course, section(figures))
-
-
-def measure() -> Figures:
-    """Measure the written model in the present world."""
-    model, _, tokenize = load_encoder(FOLDER)
-    return {
-        f"R@1, {tier}, {'description' if tier == 'novel' else 'name'} → picture": (f"{share:.3f}", BARS[tier])
-        for tier, share in recall(model, tokenize).items()
-    }
-
-
-def section(figures: Figures) -> str:
-    """Write the card's section of figures."""
-    count = f"One query a species, among {EACH} pictures of each and {CROWD} of two"
-    return figures_section(figures, count, "python -m pleinair.evals.pocket_models")

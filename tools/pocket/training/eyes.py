@@ -23,7 +23,7 @@ from pleinair.tools.pocket.prompts import PARTS, PLACES
 from pleinair.tools.pocket.shapes import PALETTE
 from pleinair.tools.pocket.training.card import Figures, figures_section, write_card
 from pleinair.tools.pocket.training.course import Course, Say
-from pleinair.tools.pocket.training.encoder import encode_short, normalise
+from pleinair.tools.pocket.training.embed import encode_short, normalise
 from pleinair.tools.pocket.training.texts import TAUGHT
 from pleinair.tools.pocket.training.views import Question, View, ask, make_view
 from pleinair.tools.pocket.training.wear import wear
