@@ -130,15 +130,22 @@ class Source:
             return Path(self._ask(patterns, ignore, local_files_only=True))
         return None
 
-    def _ask(self, patterns: tuple[str, ...], ignore: tuple[str, ...], **how: bool) -> Any:
+    def _ask(
+        self,
+        patterns: tuple[str, ...],
+        ignore: tuple[str, ...],
+        local_files_only: bool,
+        dry_run: bool = False,
+    ) -> Any:
         from huggingface_hub import snapshot_download
 
         return snapshot_download(
             self.model,
             revision=self.revision,
+            local_files_only=local_files_only,
             allow_patterns=list(patterns),
             ignore_patterns=list(ignore),
-            **how,
+            dry_run=dry_run,
         )
 
     def _snapshot(self, patterns: tuple[str, ...], ignore: tuple[str, ...], dry_run: bool = False) -> Any:

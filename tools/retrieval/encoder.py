@@ -32,7 +32,7 @@ class OpenClipEncoder:
     """Load an open_clip model by name and embed texts and RGB pictures in its space.
 
     Preprocessing and tokenizer are the model's own. A text longer than the model's context is cut there,
-    which is logged. Pictures are prepared on threads, as `preparing` says. Threads may share an encoder.
+    which is logged once. Pictures are prepared on threads, as `preparing` says. Threads may share an encoder.
     Not covered: languages and texts a model was not trained for.
     """
 
@@ -74,6 +74,7 @@ class OpenClipEncoder:
         self._label = f"{model}/{revision}" if revision else _label(model)
         self._reading = threading.RLock()  # a tokenizer keeps the length it cuts to, so threads take turns
         self._texts: OrderedDict[str, Any] = OrderedDict()
+        self._said = set[int]()  # which texts were called too long
         self._round(precision)
 
     def _round(self, precision: str) -> None:
@@ -181,7 +182,8 @@ class OpenClipEncoder:
         # a cut text ends sooner with its end token; SigLIP pads with that token, so padding tells nothing
         cut = (self._tokenize(list(texts)) != longer).any(dim=1)
         for text, is_cut in zip(texts, cut.tolist(), strict=True):
-            if is_cut:
+            if is_cut and hash(text) not in self._said:
+                self._said.add(hash(text))
                 log.warning("cut to the encoder's %d tokens: %.60r", context, text)
 
 

@@ -98,7 +98,7 @@ def test_weights_that_fit_on_no_rung_are_refused() -> None:
 
 def test_every_engine_refuses_before_it_loads(tmp_path: Path) -> None:
     model = str(tiny.save(tiny.sd15, tmp_path))
-    settings = {"pipeline": "StableDiffusionPipeline", "height": 32, "width": 32}
+    settings: dict[str, Any] = {"pipeline": "StableDiffusionPipeline", "height": 32, "width": 32}
     engine, seen = TextOnly(model, memory_limit=1e-6, **settings), list[tuple[int, int]]()
     with pytest.raises(OutOfMemory, match="for the weights alone"):
         engine.generate(make_request(), (), stop_after(1, seen))

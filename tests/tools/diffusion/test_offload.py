@@ -6,10 +6,10 @@ A CPU stands in for the device: accelerate's own hooks move the weights, from it
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import accelerate
 import numpy as np
 import pytest
 import tiny
@@ -87,12 +87,12 @@ CASES: dict[str, Open] = {
 @pytest.fixture(autouse=True)
 def offloading_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Open the lower rungs to the CPU; diffusers calls it cpu:0, a device that no tensor is on."""
-    offload = accelerate.cpu_offload
+    offload = import_module("accelerate").cpu_offload
 
     def to_cpu(model: Any, execution_device: Any, **others: Any) -> Any:
         return offload(model, torch.device("cpu"), **others)
 
-    monkeypatch.setattr(accelerate, "cpu_offload", to_cpu)
+    monkeypatch.setattr("accelerate.cpu_offload", to_cpu)
     monkeypatch.setattr(placement, "ON_CPU", placement.RUNGS)
 
 

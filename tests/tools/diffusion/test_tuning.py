@@ -12,7 +12,7 @@ import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 from drawing import draw
 
-from pleinair.tools.diffusion import engine as engine_file
+from pleinair.tools.diffusion.loading import open_pipeline
 from pleinair.tools.diffusion.text_only import TextOnly
 from pleinair.tools.types import BadInput
 
@@ -32,13 +32,13 @@ def klein(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def unloaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """List the pipelines that are loaded."""
-    loaded, real = [], engine_file.open_pipeline
+    loaded = list[str]()
 
     def noted(folder: Path, pipeline: str, *others: Any) -> Any:
         loaded.append(pipeline)
-        return real(folder, pipeline, *others)
+        return open_pipeline(folder, pipeline, *others)
 
-    monkeypatch.setattr(engine_file, "open_pipeline", noted)
+    monkeypatch.setattr("pleinair.tools.diffusion.engine.open_pipeline", noted)
     return loaded
 
 
@@ -59,9 +59,8 @@ def test_a_backend_is_taken_and_is_this_model_s_alone(klein: str) -> None:
     before = _AttentionBackendRegistry._active_backend
     engine = TextOnly(klein, attention_backend="_native_math", **KLEIN)
     assert np.abs(draw(engine).astype(int) - draw(TextOnly(klein, **KLEIN))).max() <= 1
-    processors = [
-        getattr(one, "processor", None) for one in engine._forms[engine.pipeline].transformer.modules()
-    ]
+    modules = engine._forms[engine.pipeline].transformer.modules()
+    processors: list[Any] = [getattr(one, "processor", None) for one in modules]
     taken = {one._attention_backend for one in processors if hasattr(one, "_attention_backend")}
     assert taken == {AttentionBackendName._NATIVE_MATH}
     assert _AttentionBackendRegistry._active_backend == before

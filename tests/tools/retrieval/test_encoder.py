@@ -113,6 +113,17 @@ def test_threads_that_ask_for_nothing_and_for_known_texts_wait_for_nobody() -> N
         assert not thread.is_alive()
 
 
+def test_a_long_text_is_said_once_even_when_it_was_forgotten(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pleinair.tools.retrieval.encoder.REMEMBERED", 1)
+    encoder, long = OpenClipEncoder(MODEL, device="cpu"), "a blue fish " * 30
+    with caplog.at_level(logging.WARNING):
+        for text in (long, "a red car", long):
+            encoder.encode_text([text])
+    assert len([one for one in caplog.messages if "cut to the encoder's" in one]) == 1
+
+
 def test_a_long_text_is_cut_and_said(encoder: OpenClipEncoder, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         encoder.encode_text(["a red car " * 30])
