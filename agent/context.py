@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import MISSING, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import CoreSchema, core_schema
 
 from pleinair.agent.leaks import LeakOptions
 from pleinair.tools.crops import CropOptions
@@ -44,3 +46,15 @@ class Context:
     # steps done, steps in all; raises Cancelled to stop, and its `check()`, if it has one, does between steps
     on_step: Callable[[int, int], None] = carry_on
     previews: bool = False  # put small pictures of what is being drawn on the custom stream
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, *_: Any) -> CoreSchema:
+        return core_schema.is_instance_schema(cls)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, *_: Any) -> dict[str, Any]:
+        """Name the parts to LangGraph's tools; they are Python's objects, which JSON cannot hold."""
+        parts = {one.name: {"description": f"a Python object, {one.type}"} for one in fields(cls)}
+        wanted = [one.name for one in fields(cls) if one.default is one.default_factory is MISSING]
+        facts = {"title": cls.__name__, "description": cls.__doc__}
+        return facts | {"type": "object", "properties": parts, "required": wanted}

@@ -4,12 +4,47 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field
+from pydantic import (
+    BaseModel,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import TypedDict
 
-from pleinair.tools.types import Attempt, Budget, Concept, Outcome, Repair, Request, Retrieval, Usage
+from pleinair.tools.types import (
+    Attempt,
+    BadInput,
+    Budget,
+    Concept,
+    Outcome,
+    Repair,
+    Request,
+    Retrieval,
+    Usage,
+)
+
+MAX_PROMPT = 2000  # characters
+MAX_SEED = 2**63 - 1
+FAULTS = 3  # told at once
+
+
+def check_prompt(prompt: str) -> None:
+    """Refuse a prompt that is empty, too long or no text."""
+    if not prompt.strip():
+        raise BadInput("prompt: it is empty; wanted a description of the picture")
+    if len(prompt) > MAX_PROMPT:
+        raise BadInput(f"prompt: {len(prompt):,} characters; wanted at most {MAX_PROMPT:,}")
+    if "\0" in prompt:
+        raise BadInput(f"prompt: a NUL character at position {prompt.index(chr(0))}; wanted text")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f"prompt: half a character at position {error.start}; wanted valid Unicode") from error
 
 
 def by_number(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -24,12 +59,30 @@ def by_concept(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> 
 
 
 class Input(BaseModel):
-    """What a caller gives: a prompt, and optionally a seed, a run id and a budget."""
+    """What a caller gives: a prompt, and optionally a seed, a run id and a budget; else `BadInput`."""
 
     prompt: str
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     run_id: str = ""
     budget: Budget = Budget()
+
+    @field_validator("prompt")
+    @classmethod
+    def is_a_prompt(cls, prompt: str) -> str:
+        """Refuse a prompt that nothing can be drawn for."""
+        check_prompt(prompt)
+        return prompt
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def told_plainly(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Say in one line what is wrong."""
+        try:
+            return handler(given)
+        except ValidationError as error:
+            faults = error.errors(include_url=False, include_input=False)[:FAULTS]
+            told = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'input'}: {one['msg']}" for one in faults)
+            raise BadInput(told) from error
 
 
 class Output(BaseModel):

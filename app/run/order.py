@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pleinair.agent.calls import Pin
+from pleinair.agent.state import MAX_SEED, check_prompt
 from pleinair.app.checks.priced import require_prices
 from pleinair.app.engines import check, engine
 from pleinair.app.settings import POCKET, Settings
@@ -18,9 +19,7 @@ from pleinair.tools.disk import require_writable
 from pleinair.tools.realrag import foretold, require_training
 from pleinair.tools.types import BadInput, Budget, Picture, PleinairError, Reference, Value
 
-MAX_PROMPT = 2000  # characters
 REALRAG = "realrag"  # the graph that may want a trained retriever
-MAX_SEED = 2**63 - 1
 
 
 class Parent(Value):
@@ -124,20 +123,6 @@ def read_order(text: str) -> Order:
 def chosen_seed(order: Order) -> int:
     """Give the seed asked for, or draw one."""
     return secrets.randbelow(2**32) if order.seed is None else order.seed
-
-
-def check_prompt(prompt: str) -> None:
-    """Refuse a prompt that is empty, too long or no text."""
-    if not prompt.strip():
-        raise BadInput("prompt: it is empty; wanted a description of the picture")
-    if len(prompt) > MAX_PROMPT:
-        raise BadInput(f"prompt: {len(prompt):,} characters; wanted at most {MAX_PROMPT:,}")
-    if "\0" in prompt:
-        raise BadInput(f"prompt: a NUL character at position {prompt.index(chr(0))}; wanted text")
-    try:
-        prompt.encode()
-    except UnicodeEncodeError as error:
-        raise BadInput(f"prompt: half a character at position {error.start}; wanted valid Unicode") from error
 
 
 def check_seed(seed: int | None) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pleinair.agent.state import check_prompt
 from pleinair.app.draw import OnEvent, find, finish, home, run_table
-from pleinair.app.run.order import Parent, check_prompt, check_seed, new_order, read_order
+from pleinair.app.run.order import Parent, check_seed, new_order, read_order
 from pleinair.app.settings import altered
 from pleinair.app.trace.steps import find_step, steps_of
 

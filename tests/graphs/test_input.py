@@ -1,0 +1,54 @@
+"""What a graph says of itself, and of a call that it cannot take."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles import make_context
+
+from pleinair.tools.types import BadInput
+
+GRAPHS = ("crossmodal", "direct", "imagerag", "pleinair", "react", "realrag")
+
+
+def graph_of(name: str) -> Any:
+    return import_module(f"pleinair.graphs.{name}").graph
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_every_graph_shows_its_schemas(name: str) -> None:
+    graph = graph_of(name)
+    context = graph.get_context_jsonschema()
+    assert context["required"] == ["model", "generator", "retriever", "store"]
+    assert {"k", "floor", "scorer"} <= set(context["properties"])
+    assert "prompt" in graph.get_input_jsonschema()["required"]
+    assert "outcome" in graph.get_output_jsonschema()["properties"]
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_call_without_a_context_says_what_to_pass(name: str) -> None:
+    with pytest.raises(BadInput, match=r"wanted graph.invoke\(…, context=…\)"):
+        graph_of(name).invoke({"prompt": "a finch"})
+
+
+WRONG = [
+    ({"prompt": ""}, "prompt: it is empty"),
+    ({"prompt": " \n"}, "prompt: it is empty"),
+    ({"prompt": "x" * 2001}, "prompt: 2,001 characters; wanted at most 2,000"),
+    ({"prompt": "a\0b"}, "prompt: a NUL character at position 1"),
+    ({"prompt": 3}, "prompt: Input should be a valid string"),
+    ({"seed": 3}, "prompt: Field required"),
+    ({"prompt": "a finch", "seed": -1}, "seed: Input should be greater than or equal to 0"),
+    ({"prompt": "a finch", "budget": {"attempts": -1}}, "budget.attempts: Input should be"),
+]
+
+
+@pytest.mark.parametrize(("given", "says"), WRONG)
+@pytest.mark.parametrize("name", GRAPHS)
+def test_an_input_that_is_wrong_is_told_in_one_line(
+    tmp_path: Path, name: str, given: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(BadInput, match=says) as told:
+        graph_of(name).invoke(given, context=make_context(tmp_path, lambda *_: ""))
+    assert "\n" not in str(told.value)
