@@ -18,7 +18,7 @@ def call(*words: str) -> Result:
 def draw(*words: str) -> dict[str, Any]:
     """Draw and read the sidecar."""
     done = call("draw", "picture 1 and picture 4", "--graph", "crossmodal", "--json", *words)
-    assert done.exit_code == 3, done.output  # nobody looked at the result
+    assert done.exit_code == 0, done.output  # nobody looked at the result, and nothing went wrong
     return dict(json.loads(Path(json.loads(done.stdout)["sidecar"]).read_text("utf-8")))
 
 
