@@ -15,9 +15,8 @@ from pleinair.tools.types import BadInput, Usage
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
-ACT = "act"  # the node that carries out calls of a driving model
-
 FIRST = "begin"  # of every graph; told only where it changed something
+ACT = "act"  # the node that carries out calls of a driving model
 
 
 @dataclass(frozen=True)
