@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
 from pydantic import Field, ValidationError
 
+from pleinair.tools.strict_json import UNFIT
 from pleinair.tools.types import BadInput, Concept, Hit, Repair, Row, Value
 
 MOST = 16  # things in a list
@@ -114,9 +114,9 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def check_text(text: str) -> None:
-    """Refuse a text that is too long, or holds control characters or halves of characters."""
+    """Refuse a text that is too long, or holds what no text should: controls, what nobody sees, halves."""
     if len(text) > MOST_TEXT:
         raise BadInput(f"A text has {len(text):,} characters; wanted at most {MOST_TEXT:,}.")
-    strange = [char for char in text if unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t"]
+    strange = [char for char in text if char == "\r" or UNFIT.match(char)]
     if strange:
         raise BadInput(f"A text holds the character {strange[0]!a}.")

@@ -51,7 +51,8 @@ def decide(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     rest = changed(decision=decision, usage=[usage])
     if decision.match:
         which = "picture" if newest.repairs else "draft"
-        return ended(state, "accepted", f"the {which} matches: {decision.why}") | rest
+        skipped = "" if newest.repairs or state.retrievals else ", so nothing was looked up"
+        return ended(state, "accepted", f"the {which} matches{skipped}: {decision.why}") | rest
     if rounds_left(state, runtime.context) < 1:
         return ended(state, "stopped", f"no match: {decision.why}") | rest
     return rest

@@ -31,7 +31,7 @@ from pleinair.tools.ask import added, cost
 from pleinair.tools.types import BadInput, Ending, ModelFault, Outcome, Refused, Usage
 
 AT_ONCE = "retrieve"  # calls that cost nothing that must be counted between them
-FRUITLESS = 3  # replies in a row of which nothing came
+FRUITLESS = 3  # replies in a row of which nothing came: one, and two more that were told what was wrong
 MOST_TEXT = 2000  # characters of the model's words that are told
 SAME = 3  # times that a call brought the same result
 PATHS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[/\\][^\s'\"`,;]+")

@@ -23,8 +23,12 @@ log = logging.getLogger(__name__)
 Answer = TypeVar("Answer", bound=Value)
 
 FENCED = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?\s*```\Z", re.DOTALL | re.IGNORECASE)
-# Controls but tab and line ends, halves of characters, and marks that turn the direction of a text.
-UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Controls but tab and line ends, halves of characters, and what nobody sees: marks that turn the direction of
+# a text, spaces of no width, tags. The joiners U+200C and U+200D stay: some scripts are written with them.
+UNFIT = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ud800-\udfff"
+    "\ufeff\ufff9-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
+)
 KEPT = 2000  # characters of a misfit that are shown to the model again
 COMPLAINTS = 5
 

@@ -124,11 +124,20 @@ def test_any_call_is_sound_or_told_why_not(name: str, args: dict[str, Any]) -> N
         ({"concept": "x" * 2001}, "2,001 characters; wanted at most 2,000"),
         ({"concept": "a\x1b[2J"}, "the character '\\x1b'"),
         ({"concept": "a\udc80"}, "the character '\\udc80'"),
+        ({"concept": "a\u202eb"}, "the character '\\u202e'"),
+        ({"concept": "a", "query": "b\u200b"}, "the character '\\u200b'"),
+        ({"concept": "a\ufeff"}, "the character '\\ufeff'"),
+        ({"concept": "a\U000e0041"}, "the character '\\U000e0041'"),
         ({"concept": "a", "query": ["b" * 1999] * 11}, "wanted at most 20,000"),
     ],
 )
 def test_arguments_are_taken_as_they_are_or_not_at_all(args: dict[str, Any], says: str) -> None:
     assert says in objection({"name": "retrieve", "args": args, "id": "1"})
+
+
+def test_marks_that_scripts_are_written_with_are_taken() -> None:
+    for text in ("می\u200cخواهم", "क्\u200dष", "żółw\n\t🐢", "٢"):
+        assert objection({"name": "retrieve", "args": {"concept": text}, "id": "1"}) == ""
 
 
 def test_langgraphs_own_tool_node_runs_them(tmp_path: Path) -> None:

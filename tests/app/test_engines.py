@@ -2,13 +2,18 @@
 
 import json
 import re
+from collections import Counter
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import pytest
+import quick
 
+from pleinair.app.draw import draw, home
 from pleinair.app.engines import build, check, engine, open_retriever
 from pleinair.app.places import Places
+from pleinair.app.run.record import read
 from pleinair.app.settings import load
 from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput
@@ -87,6 +92,36 @@ def test_what_cannot_be_composed_is_refused(place: Path, overrides: dict[str, An
 def test_an_engine_is_loaded_once() -> None:
     choice = load().encoder
     assert engine("encoder", choice) is engine("encoder", choice)
+
+
+def test_a_run_of_two_concepts_and_two_passes_loads_each_engine_once(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Counter[str]()
+
+    def count(made_by: type[Any]) -> None:
+        begin = made_by.__init__  # type: ignore[misc]
+
+        @wraps(begin)
+        def counted(self: Any, *given: Any, **named: Any) -> None:
+            made[made_by.__name__] += 1
+            begin(self, *given, **named)
+
+        monkeypatch.setattr(made_by, "__init__", counted)
+
+    def answer(schema: str, *rest: Any) -> dict[str, Any]:
+        wanted = {"concepts": ["second thing", "third thing"]}
+        return wanted if schema == "MissingConcepts" else usual(schema, *rest)
+
+    usual = quick.answer
+    monkeypatch.setattr(quick, "answer", answer)
+    count(quick.Stripes)
+    count(quick.Hashes)
+    chosen = {"encoder.salt": f"{place}", "generator.pause": 0.001, "mllm.satisfied": False}
+    result = draw("two things", graph="imagerag", overrides=chosen | {"imagerag.rounds": 2})
+    attempts = read(home().events(result.run_id))[-1].data["attempts"]
+    assert [len(one["request"]["references"]) for one in attempts] == [0, 2, 2]
+    assert made == {"Stripes": 1, "Hashes": 1}
 
 
 def test_changed_captions_are_looked_up_as_they_are_now(place: Path) -> None:

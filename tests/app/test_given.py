@@ -47,7 +47,7 @@ def used(result: Result) -> list[list[Any]]:
 
 def test_a_picture_of_ones_own_is_the_drafts_reference(mine: Path) -> None:
     result = draw(PROMPT, graph="imagerag", seed=7, pictures=[mine])
-    assert result.outcome.reason == "the draft matches: a reference shows"
+    assert result.outcome.reason == "the draft matches, so nothing was looked up: a reference shows"
     assert used(result) == [[RED]]
     (credit,) = record(result)["references"]
     assert (credit["source"], credit["license"]) == (MINE, "unknown")

@@ -61,6 +61,7 @@ def test_hub_models_are_never_named_by_a_branch(settings: Settings) -> None:
 def test_all_profiles_share_their_encoder_and_language_model(settings: Settings) -> None:
     first = load(NAMES[0])
     assert (settings.encoder, settings.mllm) == (first.encoder, first.mllm)
+    assert settings.encoder.arguments["model"] == "ViT-B-32"  # ImageRAG's
 
 
 @pytest.mark.parametrize("name", ["vllm_omni", "sglang"])

@@ -72,7 +72,7 @@ class Studio:
 
 def test_a_matching_draft_is_the_answer(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter(matches=(True,)))
-    assert studio.end() == ("accepted", "the draft matches: as asked", 0)
+    assert studio.end() == ("accepted", "the draft matches, so nothing was looked up: as asked", 0)
     assert studio.model.asked == ["Decision"]
     assert studio.run().retrievals == []
 

@@ -300,6 +300,14 @@ def test_of_too_many_calls_the_first_are_run(tmp_path: Path) -> None:
     assert len(results) == 201
 
 
+def test_a_tool_that_does_not_exist_is_asked_about_twice_with_the_list(tmp_path: Path) -> None:
+    model = driver(lambda *_: reply(("paint", {})))
+    output = run(tmp_path, model)
+    assert len(model.heard) == 1 + 2
+    assert "there are: decompose, generate" in told(model)[-1].text
+    assert (ended(output).ending, ended(output).reason) == ("stopped", f"no progress: {told(model)[-1].text}")
+
+
 def test_the_same_call_again_and_again_ends_the_run(tmp_path: Path) -> None:
     model = driver(lambda *_: reply(("decompose", DECOMPOSE[1])))
     output = run(tmp_path, model)

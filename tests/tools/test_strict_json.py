@@ -59,7 +59,9 @@ def test_prose_is_a_refusal() -> None:
         parse("I cannot help with that.", Decision)
 
 
-@pytest.mark.parametrize("unfit", ["\ud800", "\x00", "\u202e", "\u2066", "\x1b"])
+@pytest.mark.parametrize(
+    "unfit", ["\ud800", "\x00", "\u202e", "\u2066", "\x1b", "\u200b", "\ufeff", "\U000e0041"]
+)
 def test_what_no_text_should_hold_is_taken_out(unfit: str) -> None:
     answer = parse(json.dumps({"match": True, "why": f"a{unfit}b"}), Decision)
     assert answer.why == "ab"
