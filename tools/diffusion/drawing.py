@@ -67,7 +67,7 @@ def seeded(pipeline: Any, seed: int) -> Iterator[None]:
     """
     import torch
 
-    encode = pipeline.vae.encode
+    encode, own = pipeline.vae.encode, "encode" in vars(pipeline.vae)
     noise = torch.Generator(pipeline._execution_device).manual_seed(seed)
 
     def encoded(*arguments: Any, **named: Any) -> Any:
@@ -81,7 +81,10 @@ def seeded(pipeline: Any, seed: int) -> Iterator[None]:
     try:
         yield
     finally:
-        del pipeline.vae.encode
+        if own:  # somebody has set it on this very one
+            pipeline.vae.encode = encode
+        else:
+            del pipeline.vae.encode
 
 
 def to_picture(pipeline: Any, output: Any, engine: str) -> Image:
