@@ -14,9 +14,10 @@ def check_request(request: Request, able: Capabilities, given: int) -> None:
         given: how many references come with it.
 
     Raises:
-        BadInput: more references than slots, a negative prompt or a box where there is none, or a box that
-            is not inside a picture of the request's size.
+        BadInput: a size in no multiple of what is declared, more references than slots, a negative prompt or
+            a box where there is none, or a box that is not inside a picture of the request's size.
     """
+    check_size(request.height, request.width, able.multiple_of, f"`{able.id}`")
     if given > able.slots and not request.repaint:  # for a box only its own concept's are shown
         raise BadInput(f"`{able.id}` takes {able.slots} references, got {given}.")
     if request.negative_prompt and not able.negative_prompt:
@@ -25,11 +26,10 @@ def check_request(request: Request, able: Capabilities, given: int) -> None:
         _check_repaint(request, request.repaint, able)
 
 
-def check_size(request: Request, unit: int, name: str) -> None:
+def check_size(height: int, width: int, unit: int, name: str) -> None:
     """Refuse a size that is no multiple of the unit, in pixels, in which a class draws."""
-    if request.height % unit or request.width % unit:
-        size = f"{request.width} × {request.height}"
-        raise BadInput(f"{name} draws in multiples of {unit} pixels, asked for {size}.")
+    if height % unit or width % unit:
+        raise BadInput(f"{name} draws in multiples of {unit} pixels, asked for {width} × {height}.")
 
 
 def _check_repaint(request: Request, repaint: Repaint, able: Capabilities) -> None:

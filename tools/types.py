@@ -1,6 +1,5 @@
-"""Every type that crosses a boundary.
+"""Every type that crosses a boundary: frozen values, plain JSON in state and logs, checked as they are read.
 
-Values are frozen pydantic models: plain JSON in state and logs, checked where they are read.
 Pixels never appear here but in the two engine protocols; a picture elsewhere is its name in the store.
 """
 
@@ -192,6 +191,7 @@ class Capabilities(Value):
     inpaint_slots: int = Field(default=0, ge=0)  # references that fit beside the picture then
     height: int  # pixels, the size it was trained for
     width: int
+    multiple_of: int = Field(default=8, gt=0)  # pixels of a side, as far as that is known before it is loaded
     num_inference_steps: int
     draft_steps: int | None = None  # of a first look at a prompt; None draws it in full
     guidance_scale: float

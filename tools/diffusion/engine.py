@@ -22,7 +22,7 @@ from pleinair.tools.diffusion.loading import (
     options_of,
     plain_form,
 )
-from pleinair.tools.diffusion.memory import Needs, lower_to_weights, read_needs, room_on
+from pleinair.tools.diffusion.memory import Needs, lower_to_weights, read_needs, room_on, unit_of
 from pleinair.tools.diffusion.placement import DTYPES, RUNGS, Ladder, find_device, find_dtype
 from pleinair.tools.diffusion.repaint import Job, parted
 from pleinair.tools.diffusion.tuning import check_backend, check_compiles, use_backend
@@ -183,6 +183,8 @@ class DiffusersEngine(ABC):
 
     def _declared(self) -> Capabilities:
         slots, inpainting = self.family.slots if self.slots is None else self.slots, self.inpainting
+        unit = unit_of(self.source.here(), self.family) or 8
+        check_size(self.height, self.width, unit, f"generator.height and width: {self.pipeline}")
         return Capabilities(
             id=f"{self.engine}:{'+'.join(self.identities())}",
             slots=slots,
@@ -191,6 +193,7 @@ class DiffusersEngine(ABC):
             inpaint_slots=min(slots, inpainting.slots) if inpainting else 0,
             height=self.height,
             width=self.width,
+            multiple_of=unit,
             num_inference_steps=self.num_inference_steps,
             draft_steps=self.draft_steps,
             guidance_scale=self.guidance_scale,
@@ -227,7 +230,7 @@ class DiffusersEngine(ABC):
         job = parted(request, images)
         pipeline = self._form(job)
         unit = pipeline.vae_scale_factor * self.family.patch
-        check_size(request, unit, self.pipeline)
+        check_size(request.height, request.width, unit, self.pipeline)
         arguments = {
             **options_of(pipeline, self._forms[self.pipeline], self.options),
             **call_arguments(request, self.family, on_step, self.capabilities.id),

@@ -74,15 +74,22 @@ def read_needs(folder: Path, family: Family, size: int, variant: str = "") -> Ne
         size: bytes of a number in the format that it is loaded in.
         variant: name of a second set of weights.
     """
-    form, vae = config_of(folder / "transformer"), config_of(folder / "vae")
+    form = config_of(folder / "transformer")
     width = form.get("num_attention_heads", 0) * form.get("attention_head_dim", 0)
-    blocks = vae.get("block_out_channels", ())
     parts = {part: weight(folder / part, size, variant) for part in read_index(folder)[1]}
     if not any(parts.values()):
         return None
-    known = width and blocks and parts.get("transformer")
-    unit = 2 ** max(len(blocks) - 1, 0) * family.patch
-    return Needs(parts=parts, token=family.activations * width * size if known else 0.0, unit=unit)
+    known = width and parts.get("transformer")
+    unit = unit_of(folder, family)
+    token = family.activations * width * size if known and unit else 0.0
+    return Needs(parts=parts, token=token, unit=unit or 1)
+
+
+def unit_of(folder: Path | None, family: Family) -> int | None:
+    """Read the pixels that sides are multiples of; None where a folder's autoencoder does not say."""
+    vae = config_of(folder / "vae") if folder else {}
+    halvings = len(vae.get("temperal_downsample", vae.get("block_out_channels", ())[1:]))
+    return 2**halvings * family.patch if vae else None
 
 
 def config_of(part: Path) -> dict[str, Any]:

@@ -212,6 +212,22 @@ def test_a_variant_that_is_not_there_is_told(folder: Path) -> None:
         draw(TextOnly(str(folder), variant="fp16", **SD15))
 
 
+def test_a_size_that_the_model_cannot_draw_is_refused_before_it_is_loaded(
+    folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        BadInput, match=r"generator\.height and width: .* in multiples of 2 pixels, asked for 32 × 33"
+    ):
+        TextOnly(str(folder), **{**SD15, "height": 33})
+    coarse = Path(shutil.copytree(folder, tmp_path / "coarse"))
+    edit(coarse / "vae" / "config.json", block_out_channels=[8] * 6)  # that is 32 pixels
+    engine = TextOnly(str(coarse), **SD15)
+    assert engine.capabilities.multiple_of == 32
+    with pytest.raises(BadInput, match="draws in multiples of 32 pixels, asked for 32 × 40"):
+        draw(engine, height=40)
+    assert not engine._forms
+
+
 def test_a_folder_is_named_by_its_bytes(copy: Path, folder: Path) -> None:
     assert weights.identity(copy) == weights.identity(folder) == weights.checksum(folder)
     edit_index(copy, requires_safety_checker=True)

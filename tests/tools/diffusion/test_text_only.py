@@ -40,6 +40,8 @@ def test_draws_from_text_and_stops(pipeline: str, tmp_path: Path) -> None:
     make, options = CASES[pipeline]
     engine = TextOnly(str(tiny.save(make, tmp_path)), pipeline=pipeline, height=32, width=32, options=options)
     first = draw(engine)
+    unit = engine._forms[pipeline].vae_scale_factor * engine.family.patch
+    assert engine.capabilities.multiple_of == unit  # read from its config alone
     assert not np.array_equal(first, draw(engine, seed=1))
     with pytest.raises(Cancelled):
         engine.generate(make_request(), (), stop_after(1, []))
