@@ -46,10 +46,10 @@ EXAMPLES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 class CrossmodalOptions(Value):
-    """Choose an ablation; the defaults are the paper's method but for the exact Pareto set and `scored`.
+    """Choose an ablation; the defaults are the paper's method but for the exact Pareto set.
 
-    S, a picture's dense score, is its mean cosine to the sub-queries that its caption satisfies. `scored`
-    "all" is the paper's: to all of the prompt. By that a picture of two subjects wins where one was wanted.
+    S, a picture's dense score, is its mean cosine to all sub-queries of the prompt. By that a picture of two
+    subjects wins where one was wanted; `scored` "satisfied", ours, takes those alone that its caption has.
     `pareto` "paper" is algorithm 1, "top_k" ranks by the dense score alone. Without `sparse` the whole
     library is ranked so; without `dense` a picture is drawn by lot among those of one vector (table 4). The
     published β is the default; the paper does not give its grid, so 0 `grid_steps` takes the coarsest that
@@ -60,7 +60,7 @@ class CrossmodalOptions(Value):
     sparse: bool = True
     dense: bool = True
     pareto: Choice = "exact"
-    scored: Scored = "satisfied"
+    scored: Scored = "all"
     template: Template = "use_only"
     beta: float = Field(default=0.015, gt=0, le=1)
     grid_steps: int = Field(default=0, ge=0, le=64)

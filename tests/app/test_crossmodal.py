@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 
 from pleinair.app.cli.main import app
 from pleinair.app.settings import load
+from pleinair.tools.crossmodal import CrossmodalOptions
 
 
 def call(*words: str) -> Result:
@@ -29,6 +30,11 @@ def train(place: Path, *words: str) -> Result:
 
 def ids(sidecar: dict[str, Any]) -> list[str]:
     return [one["id"] for one in sidecar["references"]]
+
+
+def test_the_paper_scores_by_the_whole_prompt_and_the_pocket_profile_by_what_a_caption_has() -> None:
+    assert CrossmodalOptions().scored == load("klein").crossmodal.scored == "all"
+    assert load("pocket").crossmodal.scored == "satisfied"
 
 
 def test_a_drawing_takes_the_pictures_whose_captions_fit(place: Path) -> None:
