@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
 from tree import ROOT
 
 from pleinair.app.draw import home
@@ -49,6 +50,22 @@ def test_a_context_of_json_chooses_the_engines(place: Path, name: str) -> None:
     assert outcome["ending"] == "stopped"
     digest = outcome["best"]["picture"]["sha256"]
     assert list((home().home / "served" / "pictures").rglob(f"{digest}.png"))
+
+
+def test_a_thread_of_the_server_answers_each_request_for_itself(place: Path) -> None:
+    graph: Any = served("pleinair").builder.compile(checkpointer=InMemorySaver())
+    thread, context = {"configurable": {"thread_id": "1"}}, {"settings": {"mllm.satisfied": False}}
+    for prompt, seed in (("two things", 7), ("two others", 8)):
+        given = {"prompt": prompt, "seed": seed, "budget": {"attempts": 2}}
+        values = graph.invoke(given, thread, context=context)
+        assert [one["number"] for one in values["attempts"]] == [0, 1]
+        assert {one["request"]["seed"] for one in values["attempts"]} == {seed}
+        assert values["outcome"]["best"]["request"]["prompt"].startswith(prompt)
+
+
+def test_a_served_graph_without_a_context_says_what_to_pass() -> None:
+    with pytest.raises(BadInput, match="take {'settings': {}}"):
+        served("direct").invoke({"prompt": "a finch"})
 
 
 def test_a_served_model_may_drive(place: Path) -> None:
