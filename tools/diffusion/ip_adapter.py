@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pleinair.tools.building import alone
 from pleinair.tools.diffusion.drawing import scaled
 from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.families import IP_ADAPTER
@@ -75,7 +76,7 @@ class IpAdapter(DiffusersEngine):
         """Load the base model and hang the adapter into it."""
         pipeline = super().open(folder, dtype)
         try:
-            pipeline.load_ip_adapter(
+            alone(pipeline.load_ip_adapter)(
                 str(self._fetch_adapter()),
                 subfolder=self.adapter_subfolder,
                 weight_name=self.adapter_weight,

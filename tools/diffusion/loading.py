@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pleinair.tools.building import alone
 from pleinair.tools.diffusion.placement import is_out_of_memory
 from pleinair.tools.hub import INDEX, Source, first_line
 from pleinair.tools.intact import of_part
@@ -93,7 +94,7 @@ def open_pipeline(folder: Path, pipeline: str, dtype: Any, variant: str = "", **
     kind = getattr(diffusers, pipeline)
     given = {**parts, **({"variant": variant} if variant else {})}
     try:
-        opened = kind.from_pretrained(
+        opened = alone(kind.from_pretrained)(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, **given
         )
         for name, part in opened.components.items():
@@ -111,7 +112,7 @@ def open_part(folder: Path, kind: str, dtype: Any, variant: str = "") -> Any:
 
     given = {"variant": variant} if variant and has((path.name for path in folder.iterdir()), variant) else {}
     try:
-        return getattr(diffusers, kind).from_pretrained(
+        return alone(getattr(diffusers, kind).from_pretrained)(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, **given
         )
     except Exception as error:  # each library has its own for a file that does not fit

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pleinair.tools.building import alone
 from pleinair.tools.types import BadInput, Box
 from pleinair.tools.weights import checksum, locate
 
@@ -126,7 +127,7 @@ class Eyes:
         self._words = frozenset(config["words"])
         self._temper = (config["calibration"]["scale"], config["calibration"]["shift"])
         self._clip, self._preprocess, self._tokenize = load_encoder(encoder_place)
-        self._net = EyesNet(**config["net"])
+        self._net = alone(EyesNet)(**config["net"])
         state = {key: value.float() for key, value in load_file(place / "model.safetensors").items()}
         self._net.load_state_dict(state)
         self._net.eval()
@@ -180,7 +181,7 @@ def load_encoder(folder: Path) -> tuple[Any, Any, Any]:
     import open_clip
 
     source = f"local-dir:{folder}"
-    model, preprocess = open_clip.create_model_from_pretrained(source)
+    model, preprocess = alone(open_clip.create_model_from_pretrained)(source)
     return model.eval(), preprocess, open_clip.get_tokenizer(source)
 
 

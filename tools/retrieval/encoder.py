@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pleinair.tools.building import alone
 from pleinair.tools.retrieval.clip_hub import LOCAL, WEIGHTS, clip_source, fetch_clip, would_be_pickle
 from pleinair.tools.retrieval.precision import PRECISIONS, find_precision
 from pleinair.tools.retrieval.preparing import preparer
@@ -227,7 +228,7 @@ def _load(folder: Path, device: str) -> tuple[Any, Any, Any]:
     if would_be_pickle(folder):
         raise BadInput(f"open_clip cannot load {source!r}: it has no {WEIGHTS}, and a pickle is never read.")
     try:
-        model, preprocess = open_clip.create_model_from_pretrained(source, device=device)
+        model, preprocess = alone(open_clip.create_model_from_pretrained)(source, device=device)
     except (FileNotFoundError, ValueError, RuntimeError) as error:
         raise BadInput(f"open_clip cannot load {source!r}: {error}") from error
     return model.eval(), preprocess, open_clip.get_tokenizer(source)

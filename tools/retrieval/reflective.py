@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from pleinair.tools.building import alone
 from pleinair.tools.disk import write_whole
 from pleinair.tools.realrag import Loss, Training
 from pleinair.tools.registry import resolve
@@ -154,7 +155,7 @@ def load_head(path: Path, card: Card) -> Any:
     """Load the MLP of a checkpoint; raise `BadInput` when the file is no such MLP."""
     from pleinair.tools.retrieval.head import Head
 
-    head = Head(card.dim, card.choices.width)
+    head = alone(Head)(card.dim, card.choices.width)
     tensors = load_tensors(path)
     own = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
     try:

@@ -1,0 +1,35 @@
+"""Models that several threads build at once all get their weights."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from pleinair.tools.building import alone
+from pleinair.tools.diffusion.loading import open_pipeline
+from pleinair.tools.pocket.eyes import Eyes
+from pleinair.tools.weights import SHIPPED
+
+TRAINED = all((SHIPPED / part).is_dir() for part in ("generator", "eyes", "encoder"))
+TIMES = 6  # without taking turns the second model breaks within three
+
+
+@pytest.mark.skipif(not TRAINED, reason="pocket models not trained yet")
+@pytest.mark.filterwarnings("ignore")  # another thread may undo a library's filter
+def test_a_pipeline_and_another_model_are_loaded_at_once() -> None:
+    with ThreadPoolExecutor(2) as pool:
+        drawing = pool.submit(
+            lambda: [
+                open_pipeline(SHIPPED / "generator", "Flux2KleinPipeline", torch.float32)
+                for _ in range(TIMES)
+            ]
+        )
+        while not drawing.done():
+            eyes = Eyes()
+            assert not [name for name, weight in eyes._net.named_parameters() if weight.is_meta]
+        assert len(drawing.result()) == TIMES
+
+
+def test_what_builds_may_build_more() -> None:
+    inner = alone(lambda number: number + 1)
+    assert alone(lambda number: inner(number) * 2)(3) == 8
