@@ -38,6 +38,7 @@ SECTIONS = (
     "pool",
     "domain",
     "rerank",
+    "rerank-pool",
     "crossmodal",
     "binding",
     *COMPARISONS,

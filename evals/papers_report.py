@@ -73,6 +73,7 @@ def judged(claim: Claim, records: Sequence[Record]) -> Figures:
     )
     gained = [ours[case] - theirs[case] for case in ours if case in theirs]
     ci = metrics.interval(gained, -1, 1)
+    moved = claim.kind == "about" and any(gained)  # then the columns could differ, and did
     return {
         "claim": claim.text,
         "measure": claim.measure,
@@ -80,7 +81,7 @@ def judged(claim: Claim, records: Sequence[Record]) -> Figures:
         "gain": metrics.mean(gained),
         "ci": ci and list(ci),
         "n": len(gained),
-        "verdict": verdict(claim.kind, ci, at_an_end(both_shares(claim, mine))),
+        "verdict": verdict(claim.kind, ci, not moved and at_an_end(both_shares(claim, mine))),
     }
 
 
@@ -104,8 +105,8 @@ def at_an_end(pairs: Iterable[tuple[float, float]]) -> bool:
 def verdict(kind: str, ci: Sequence[float] | None, cramped: bool = False) -> str:
     """Say what the interval of a gain shows: a tie is called neither.
 
-    Where two columns are `cramped` at an end, what they have in common shows nothing: neither could have been
-    clearly better.
+    Where two columns are `cramped` at an end, that they are alike shows nothing: there was no room for a
+    gain, or no case in which they differed.
     """
     if ci is None:
         return "not measured"
@@ -183,8 +184,8 @@ def write_markdown(figures: Figures) -> str:
         "intervals over prompts and seeds; a species that comes again is taken as independent. Gains are on",
         "the same cases. A claim is reproduced when the gain's interval is above 0, and for ≈ where it is",
         f"within ± {100 * MARGIN:.0f} points. Where in every tier both columns are within"
-        f" {100 * MARGIN:.0f} points of the same end and",
-        "neither is shown to be better, it cannot be told: they had no room to differ.\n",
+        f" {100 * MARGIN:.0f} points of the same end,",
+        "a gain that is not shown cannot be told, for want of room; nor ≈, unless some case differs.\n",
     ]
     for name in [name for name in TITLES if name in figures]:
         lines += [f"## {TITLES[name]}\n", NOTES[name], "", *section(figures[name])]

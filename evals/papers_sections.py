@@ -5,17 +5,18 @@ A seed has prompts, noise and libraries of its own; within it all columns have t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from pleinair.evals.papers_bench import Bench, Measures, Shelf
-from pleinair.evals.papers_cases import SOUGHT, bunches, in_turn
+from pleinair.evals.papers_cases import RARE, SOUGHT, bunches, in_turn
 from pleinair.evals.papers_harder import bound, compared, over_shelves, worded
 from pleinair.evals.papers_tasks import SIZE, Task, drawn, first_is_right
 from pleinair.graphs import crossmodal, direct, imagerag
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
+from pleinair.tools.pocket.world import Species
 from pleinair.tools.retrieval.dense import IndexScorer
 from pleinair.tools.retrieval.joint import retrieve_jointly
 from pleinair.tools.retrieval.lexical import Lexical
@@ -50,7 +51,7 @@ def tasks(bench: Bench, section: str, seed: int, prompts: int, pools: tuple[int,
     if section == "pool":
         return pool(bench, seed, prompts, pools)
     plain = {"imagerag": modes, "rerank": rerankers, "crossmodal": stages}
-    ours = {"captions": worded, "domain": compared, "binding": bound}
+    ours = {"captions": worded, "domain": compared, "binding": bound, "rerank-pool": first_of_pool}
     return (plain | ours)[section](bench, seed, prompts)
 
 
@@ -74,14 +75,38 @@ def rerankers(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
     """ImageRAG's table 4 and hybrid retrieval, on a library of look-alikes; novel names are unknown."""
     shelf = bench.shelf("hard", SIZE, seed)
     for species in SOUGHT:
-        for name, knobs in RERANKERS.items():
-            found = bench.retriever(shelf, **knobs)
-            look = partial(first_is_right, shelf, found, species.name, bench if name == "mllm" else None)
-            yield Task("rerank", name, seed, species.tier, f"look-up {species.name}", look)
+        yield from looked_up(bench, "rerank", RERANKERS, shelf, seed, species)
     for case in in_turn(("rare", "novel"), prompts, seed):
         for name, knobs in RERANKERS.items():
             context = bench.over(shelf, knobs, imagerag=ImageRAGOptions(rerank=name == "mllm"))
             yield drawn(bench, "rerank", name, seed, case, imagerag.graph, context)
+
+
+def first_of_pool(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
+    """ImageRAG's table 4 where it can fail: rare species of a generic pool, found but not always first.
+
+    Only look-ups, of all species that the pool has; the number of prompts says nothing.
+    """
+    shelf = bench.shelf("generic", SIZE, seed)
+    papers = {name: knobs for name, knobs in RERANKERS.items() if name != "hybrid"}
+    for species in RARE:
+        if shelf.stock.has(species.name):
+            yield from looked_up(bench, "rerank-pool", papers, shelf, seed, species)
+
+
+def looked_up(
+    bench: Bench,
+    section: str,
+    rerankers: Mapping[str, dict[str, Any]],
+    shelf: Shelf,
+    seed: int,
+    species: Species,
+) -> Iterator[Task]:
+    """Look a species up with each re-ranker."""
+    for name, knobs in rerankers.items():
+        found = bench.retriever(shelf, **knobs)
+        look = partial(first_is_right, shelf, found, species.name, bench if name == "mllm" else None)
+        yield Task(section, name, seed, species.tier, f"look-up {species.name}", look)
 
 
 def stages(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:

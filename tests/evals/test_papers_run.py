@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -263,6 +263,19 @@ def test_every_section_measures_its_columns_on_the_same_cases(
     assert {"imagerag": {"right", "shown", "references"}}.get(section, {"right"}) <= set(measures)
 
 
+def test_a_pool_is_reordered_for_the_species_that_it_has(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(papers_sections, "SIZE", 150)
+    found, stock = listed(bench, "rerank-pool"), bench.shelf("generic", 150, 0).stock
+    there = [f"look-up {one.name}" for one in RARE if stock.has(one.name)]
+    assert 0 < len(there) < len(RARE)
+    assert [(one.case, one.column) for one in found] == [
+        (case, column) for case in there for column in ("none", "bm25", "mllm")
+    ]
+    assert all(one.measure()["in the library"] == 1.0 for one in found)
+
+
 @pytest.mark.parametrize(
     ("column", "prompt", "references"),
     [
@@ -444,6 +457,9 @@ def test_a_cut_line_is_made_again_and_spoils_no_other(tmp_path: Path) -> None:
 # figures
 
 
+KINDS: tuple[Literal["better", "about"], ...] = ("better", "about")
+
+
 def record(column: str, case: str, right: float, seed: int = 0, tier: str = "rare") -> Record:
     return {
         "setup": "s",
@@ -491,7 +507,8 @@ def test_without_room_to_differ_nothing_can_be_told(kind: str) -> None:
     ("ours", "theirs", "cramped"),
     [
         ({"rare": 1.0, "novel": 0.0}, {"rare": 1.0, "novel": 0.0}, True),
-        ({"rare": 0.95, "novel": 0.05}, {"rare": 1.0, "novel": 0.1}, True),
+        ({"rare": 0.95, "novel": 0.05}, {"rare": 1.0, "novel": 0.1}, False),  # some cases differ
+        ({"rare": 0.95, "novel": 0.05}, {"rare": 0.95, "novel": 0.05}, True),
         ({"rare": 1.0, "novel": 0.4}, {"rare": 1.0, "novel": 0.4}, False),
         ({"rare": 1.0, "novel": 0.0}, {"rare": 1.0, "novel": 1.0}, False),
     ],
@@ -507,8 +524,15 @@ def test_columns_at_the_ends_of_every_tier_are_told_as_such(
     ]
     found = judged(Claim("bm25", "none", "right", kind="about"), made)
     assert (found["verdict"] == CRAMPED) == cramped
-    alone = judged(Claim("bm25", "none", "right", "rare", "about"), made)
-    assert alone["verdict"] == CRAMPED
+    gain = judged(Claim("bm25", "none", "right", "rare"), made)  # no room for one
+    assert gain["verdict"] == CRAMPED
+
+
+def test_columns_near_the_ceiling_are_about_equal_where_cases_differ() -> None:
+    ours = [record("bm25", f"case {number}", float(number != 3)) for number in range(60)]
+    theirs = [record("none", f"case {number}", float(number not in (7, 9))) for number in range(60)]
+    said = {kind: judged(Claim("bm25", "none", "right", kind=kind), [*ours, *theirs]) for kind in KINDS}
+    assert {kind: one["verdict"] for kind, one in said.items()} == {"about": "reproduced", "better": CRAMPED}
 
 
 def test_realrags_steps_at_an_end_are_told_as_such() -> None:
@@ -549,6 +573,7 @@ def test_every_claim_is_of_columns_that_are_measured() -> None:
         "imagerag": {"base", *MODES},
         "pool": {"0", "100", "1000", "10000"},
         "rerank": set(RERANKERS),
+        "rerank-pool": {"none", "bm25", "mllm"},
         "crossmodal": {"Pareto", "BM25", "dense", *STAGES},
         "captions": {"concepts", "describing"},
         "domain": {"generic", "domain", "base"},
