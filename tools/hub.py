@@ -93,9 +93,11 @@ class Source:
         from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
         if not self.folder:
-            with suppress(CachedRepoTreeNotFoundError):
-                return [one.path for one in get_cached_repo_tree(self.model, revision=self.revision)]
-            if not (self.local_files_only or constants.is_offline_mode()):
+            online = not (self.local_files_only or constants.is_offline_mode())
+            if COMMIT.fullmatch(self.revision) or not online:  # what a branch means may have changed
+                with suppress(CachedRepoTreeNotFoundError):
+                    return [one.path for one in get_cached_repo_tree(self.model, revision=self.revision)]
+            if online:
                 with suppress(Exception):  # not reached: what is here is all there is
                     return HfApi().list_repo_files(self.model, revision=self.revision)
         here = self.here()

@@ -17,6 +17,8 @@ class Range(Value):
         """Put it into words."""
         if self.low is None and self.high is None:
             return "not known"
+        if self.high is None:
+            return f"at least {number(self.low)}"
         if self.low == self.high:
             return number(self.low)
         return f"{number(self.low)} to {number(self.high)}"

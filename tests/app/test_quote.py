@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 from doubles import ScriptedChat, decomposition, rows
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -79,12 +80,23 @@ def test_memory_is_told_where_somebody_has_measured_it() -> None:
 
 
 @pytest.mark.usefixtures("place")
+def test_of_a_class_that_nobody_measured_the_weights_are_told(tmp_path: Path) -> None:
+    folder = tiny.save(tiny.sd15, tmp_path / "sd15")
+    engine = {"engine": "text_only", "pipeline": "StableDiffusionPipeline", "folder": str(folder)}
+    words = [word for key, value in engine.items() for word in ("--set", f"generator.{key}={value}")]
+    said, least, size, note = memory_of(*words).split(maxsplit=3)
+    assert (said, least) == ("at", "least") and float(size) > 0
+    assert note.startswith("the weights alone, in float32 on rung whole: nobody has measured the steps of ")
+
+
+@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize(
     ("profile", "why"),
     [
         ("klein", "the model is not here"),
-        ("qwen_edit", "nobody has measured QwenImageEditPlusPipeline"),
-        ("sdxl", "not predicted for the engine 'ip_adapter'"),
+        ("qwen_edit", "the model is not here"),
+        ("sdxl", "the model is not here"),
+        ("gpt_image", "not predicted for the engine 'openai_images'"),
     ],
 )
 def test_memory_that_is_not_known_is_said_to_be(

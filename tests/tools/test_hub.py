@@ -69,6 +69,8 @@ def test_names_are_listed_without_asking_where_they_are_known(cache: Path) -> No
     fetched()
     Hub.asked.clear()
     assert sorted(SOURCE.names()) == sorted(FILES) and Hub.asked == []
+    assert sorted(Source(model=MODEL, revision="main", allow_branch=True).names()) == sorted(FILES)
+    assert Hub.asked  # what a branch means may have changed
     offline = Source(model=MODEL, revision=COMMIT, local_files_only=True)
     shutil.rmtree(cache / "models--tests--part" / "trees")
     assert sorted(offline.names()) == sorted(FILES)
