@@ -354,7 +354,7 @@ def test_each_stage_is_left_out_where_its_column_says_so(bench: Bench) -> None:
 
 def test_without_the_pareto_set_the_highest_means_are_taken(bench: Bench) -> None:
     shelf, (case,) = bench.shelf("even", 200, 0), in_turn(("two",), 1, 0)
-    everything = bench.over(shelf, crossmodal=staged(bench, STAGES["no Pareto"]))
+    everything = bench.over(shelf, crossmodal=staged(bench, STAGES["no Pareto"] | {"scored": "satisfied"}))
     output = crossmodal.invoke(changed(prompt=case.prompt, seed=case.seed), context=everything)
     members = output["joint"]["members"]
     vectors = satisfaction([one.caption for one in shelf.dense.entries()], case.species)
