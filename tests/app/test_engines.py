@@ -100,7 +100,7 @@ def test_a_run_of_two_concepts_and_two_passes_loads_each_engine_once(
     made = Counter[str]()
 
     def count(made_by: type[Any]) -> None:
-        begin = made_by.__init__  # type: ignore[misc]
+        begin = made_by.__init__
 
         @wraps(begin)
         def counted(self: Any, *given: Any, **named: Any) -> None:
