@@ -31,6 +31,7 @@ from pleinair.agent.state import changed
 from pleinair.graphs import crossmodal, imagerag, pleinair, react
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
+from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.types import Budget, Hit, ModelFault, Usage
 
 BUDGET = Budget(attempts=3, images=4, mllm_calls=30)
@@ -128,7 +129,9 @@ def test_a_model_that_obeys_captions_calls_nothing_but_its_tools(
         for number, chunk in enumerate(CHUNKS):
             generator = SquareGenerator()
             driver = obedient_driver()
-            context = replace(obedient(tmp_path / str(number), chunk, generator), model=driver)
+            untrained = RealRAGOptions(method="zero")  # else that graph is not offered
+            context = obedient(tmp_path / str(number), chunk, generator)
+            context = replace(context, model=driver, realrag=untrained)
             state = run(react.builder, context)
             require_in_budget(state, generator)
             told += sum(WHO in str(one.content) for one in driver.heard[-1])
