@@ -350,7 +350,8 @@ def test_the_log_tells_the_run_and_holds_no_pixels(place: Path) -> None:
     assert [event.seq for event in events] == list(range(len(events)))
     assert (events[0].kind, events[-1].kind) == ("started", "ended")
     steps = [event.step for event in events if event.kind == "step_finished"]
-    assert steps[2:] == ["critique", "plan", "retrieve", "select", "generate", "critique", "finish"]
+    assert (steps[0], set(steps[1:3])) == ("begin", {"decompose", "draft"})
+    assert steps[3:] == ["critique", "plan", "retrieve", "select", "generate", "critique", "finish"]
     assert b"base64" not in path.read_bytes()
 
 
