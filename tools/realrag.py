@@ -107,7 +107,7 @@ def require_training(options: RealRAGOptions, training: Training | None) -> None
     have = training.loss if training else "zero"
     if options.method not in (UNTRAINED, have):
         raise BadInput(
-            f"realrag.method = {options.method!r}: the retriever is {have!r}. Either train one: {TRAIN}, and "
+            f"realrag.method = {options.method!r}: the retriever is {have!r}. Either {TRAIN}, and "
             f"encoder.engine = 'reflective' opens it; or take this one as it is: --set realrag.method={have} "
             f"or --set realrag.method={UNTRAINED}."
         )
