@@ -1,7 +1,8 @@
 """Build one model at a time, whichever thread asks.
 
 While diffusers and transformers load a model they change torch for the whole process: what another thread
-builds meanwhile gets weights without data.
+builds meanwhile gets weights without data. Nor do their modules, which are imported when a class is first
+asked for, bear two threads.
 """
 
 from __future__ import annotations

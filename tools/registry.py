@@ -6,9 +6,11 @@ A plug-in declares `name = "module:attribute"` in the group `pleinair.generator`
 
 from __future__ import annotations
 
+import sys
 from difflib import get_close_matches
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pleinair.tools.types import BadInput, PleinairError
 
@@ -53,7 +55,13 @@ def resolve(kind: Kind, name: str) -> Any:
 
 
 def _points(kind: Kind) -> tuple[EntryPoint, ...]:
-    return tuple(entry_points(group=f"pleinair.{kind}"))
+    return tuple(point for point in _declared(tuple(sys.path)) if point.group == f"pleinair.{kind}")
+
+
+@lru_cache(maxsize=4)
+def _declared(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Read what the distributions on a path declare, once: it takes a third of a quick run's time."""
+    return tuple(point for kind in get_args(Kind) for point in entry_points(group=f"pleinair.{kind}"))
 
 
 def _load(kind: Kind, point: EntryPoint) -> Any:

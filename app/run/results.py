@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,7 @@ def versions() -> dict[str, str]:
     return {"python": sys.version.split()[0]} | {part: installed(part) for part in PARTS}
 
 
+@cache
 def installed(distribution: str) -> str:
     """Give the version of an installed distribution."""
     try:

@@ -22,7 +22,7 @@ from pleinair.tools.pocket.world import SPECIES
 from pleinair.tools.types import Attempt
 from pleinair.tools.weights import SHIPPED
 
-PICTURES = int(os.environ.get("PICTURES", "6"))
+PICTURES = int(os.environ.get("PICTURES", "4"))
 SEED = int(os.environ.get("SEED", "1"))
 PARTS = ("generator", "encoder", "eyes")
 TRAINED = all(list((SHIPPED / part).rglob("*.safetensors")) for part in PARTS)

@@ -11,7 +11,7 @@ from pleinair.tools.pocket.eyes import Eyes
 from pleinair.tools.weights import SHIPPED
 
 TRAINED = all((SHIPPED / part).is_dir() for part in ("generator", "eyes", "encoder"))
-TIMES = 6  # without taking turns the second model breaks within three
+TIMES = 3  # without taking turns the second model breaks within three
 
 
 @pytest.mark.skipif(not TRAINED, reason="pocket models not trained yet")

@@ -87,7 +87,7 @@ def test_a_name_claimed_twice_is_refused(install: Install) -> None:
 
 
 def test_an_empty_kind_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "entry_points", lambda **_: ())
+    monkeypatch.setattr(registry, "_declared", lambda _: ())
     with pytest.raises(BadInput, match="none installed"):
         resolve("mllm", "pocket")
 

@@ -83,6 +83,7 @@ def fetch_pipeline(source: Source, pipeline: str, opens: Any, variant: str = "")
     return folder
 
 
+@alone
 def open_pipeline(folder: Path, pipeline: str, dtype: Any, variant: str = "", **parts: Any) -> Any:
     """Load a pipeline on the CPU from local safetensors, without its progress bar.
 
@@ -94,7 +95,7 @@ def open_pipeline(folder: Path, pipeline: str, dtype: Any, variant: str = "", **
     kind = getattr(diffusers, pipeline)
     given = {**parts, **({"variant": variant} if variant else {})}
     try:
-        opened = alone(kind.from_pretrained)(
+        opened = kind.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, **given
         )
         for name, part in opened.components.items():
@@ -106,13 +107,14 @@ def open_pipeline(folder: Path, pipeline: str, dtype: Any, variant: str = "", **
     return opened
 
 
+@alone
 def open_part(folder: Path, kind: str, dtype: Any, variant: str = "") -> Any:
     """Load one model of a class of diffusers from a folder of its own, as `open_pipeline` does."""
     import diffusers
 
     given = {"variant": variant} if variant and has((path.name for path in folder.iterdir()), variant) else {}
     try:
-        return alone(getattr(diffusers, kind).from_pretrained)(
+        return getattr(diffusers, kind).from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, **given
         )
     except Exception as error:  # each library has its own for a file that does not fit
@@ -134,6 +136,7 @@ def options_of(form: Any, pipeline: Any, options: Mapping[str, Any]) -> dict[str
     return {name: value for name, value in options.items() if name in here}
 
 
+@alone
 def plain_form(pipeline: Any, plain: str) -> Any:
     """Make a pipeline of class `plain` from the parts of another one; nothing is loaded twice."""
     import diffusers

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pleinair.tools.building import alone
 from pleinair.tools.diffusion.loading import read_classes
 from pleinair.tools.hub import first_line
 from pleinair.tools.types import BadInput
@@ -16,6 +17,7 @@ from pleinair.tools.types import BadInput
 DENOISERS = ("transformer", "unet")
 
 
+@alone
 def check_backend(name: str) -> None:
     """Refuse an attention backend that diffusers does not know, or that this machine lacks; "" is none."""
     if not name:
@@ -36,6 +38,7 @@ def check_backend(name: str) -> None:
         raise BadInput(f"{_key(name)}: {first_line(error)}") from error
 
 
+@alone
 def check_compiles(folder: Path) -> None:
     """Refuse to compile a pipeline whose denoiser names no repeated blocks, by its index."""
     import diffusers

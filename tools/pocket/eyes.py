@@ -176,12 +176,13 @@ def _sight(probability: float, corners: Sequence[float], unknown: str) -> Sight:
     return Sight(probability / 2 if unknown else probability, box if seen else None, unknown)
 
 
+@alone
 def load_encoder(folder: Path) -> tuple[Any, Any, Any]:
     """Load the open_clip model of a folder: the model, its preprocessing, its tokenizer."""
     import open_clip
 
     source = f"local-dir:{folder}"
-    model, preprocess = alone(open_clip.create_model_from_pretrained)(source)
+    model, preprocess = open_clip.create_model_from_pretrained(source)
     return model.eval(), preprocess, open_clip.get_tokenizer(source)
 
 

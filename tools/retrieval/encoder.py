@@ -211,6 +211,7 @@ def _folder(model: str, revision: str, commit: str) -> Path:
     return fetch_clip(clip_source({"model": model, "revision": revision, "commit": commit}))
 
 
+@alone
 def _check_tag(model: str, tag: str) -> None:
     import open_clip
 
@@ -221,6 +222,7 @@ def _check_tag(model: str, tag: str) -> None:
         raise BadInput(f"{model} has no weights {tag!r}; set revision to one of {', '.join(tags)}.")
 
 
+@alone
 def _load(folder: Path, device: str) -> tuple[Any, Any, Any]:
     import open_clip
 
@@ -228,7 +230,7 @@ def _load(folder: Path, device: str) -> tuple[Any, Any, Any]:
     if would_be_pickle(folder):
         raise BadInput(f"open_clip cannot load {source!r}: it has no {WEIGHTS}, and a pickle is never read.")
     try:
-        model, preprocess = alone(open_clip.create_model_from_pretrained)(source, device=device)
+        model, preprocess = open_clip.create_model_from_pretrained(source, device=device)
     except (FileNotFoundError, ValueError, RuntimeError) as error:
         raise BadInput(f"open_clip cannot load {source!r}: {error}") from error
     return model.eval(), preprocess, open_clip.get_tokenizer(source)
