@@ -43,7 +43,7 @@ demo: $(STAMP) ## draw a species the generator has never seen, and export its st
 	$(BIN)/pleinair trace export last $(OUT)/storyboard.html
 
 test: $(STAMP) ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP) ## lint, check the format and the types
 	$(BIN)/ruff check .

@@ -65,7 +65,15 @@ def hasty() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the library, the runs and the pictures of all tests under one temporary folder."""
+    """Keep the library, the runs and the pictures of all tests under one temporary folder.
+
+    Where workers share the tests they share the cache too: the pocket library and its index are made once.
+    """
+    home = tmp_path_factory.mktemp("home")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = tmp_path_factory.getbasetemp().parent / "cache"
+        shared.mkdir(exist_ok=True)
+        (home / "cache").symlink_to(shared, target_is_directory=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLEINAIR_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("PLEINAIR_HOME", str(home))
         yield

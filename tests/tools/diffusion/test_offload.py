@@ -71,12 +71,9 @@ def text_only(folder: Path, rung: str) -> DiffusersEngine:
 
 CASES: dict[str, Open] = {
     "klein": in_context(tiny.klein, "Flux2KleinPipeline", **LAYERS),
-    "klein_kv": in_context(tiny.klein_kv, "Flux2KleinKVPipeline", **LAYERS),
-    "kontext": in_context(tiny.kontext, "FluxKontextPipeline", options={"_auto_resize": False}, **TEXT),
     "omnigen": in_context(tiny.omnigen, "OmniGenPipeline", options={"img_guidance_scale": 1.6}),
     "z_image_omni": in_context(tiny.z_image_omni, "ZImageOmniPipeline", **TEXT),
     "ip_adapter": ip_adapter,
-    "controlnet": controlnet(tiny.sdxl, tiny.branch_sdxl),
     "controlnet_sd3": controlnet(
         tiny.sd3, tiny.branch_sd3, pipeline="StableDiffusion3ControlNetPipeline", options=TEXT
     ),
