@@ -131,8 +131,8 @@ def resume(run_id: str, on_event: OnEvent | None = None) -> Result:
 def cancel(run_id: str) -> Run:
     """Ask a run to stop, end it at once if nobody works on it, and return its row.
 
-    A live holder stops at its next diffusion step or step of the graph, and keeps the best picture; a model in
-    a process of its own is stopped, or killed, within `worker.grace` seconds, whatever it is at.
+    A live holder stops at its next diffusion step or step of the graph, and keeps the best picture; a model
+    in a process of its own is stopped, or killed, within `worker.grace` seconds, whatever it is at.
     """
     run = run_table().request_cancel(run_id)
     try:
