@@ -1,6 +1,6 @@
 """Start runs in processes of their own and kill them: `python nursery.py FOLDER KILLS SEED`.
 
-This process imports everything once and never starts a thread, so that each run costs a fork and no imports.
+This process imports and looks up everything once and never starts a thread: each run costs a fork alone.
 It prints what it saw as JSON; the test says what it should have seen.
 """
 
@@ -23,7 +23,9 @@ from pleinair.agent import nodes
 from pleinair.app.draw import finish, home, resume, run_table, submit
 from pleinair.app.run.checkpoints import PLAIN
 from pleinair.app.run.record import Event, read
+from pleinair.app.run.results import versions
 from pleinair.graphs import pleinair as loop
+from pleinair.tools.registry import names
 
 LOADED = (
     pleinair.app.run.perform,
@@ -169,4 +171,5 @@ def experiment(kills: int, seed: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    KEPT = names("graph"), versions()  # which are looked up once a process
     print(json.dumps(experiment(int(sys.argv[1]), int(sys.argv[2]))))  # noqa: T201
