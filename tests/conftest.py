@@ -64,6 +64,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
+def pytest_sessionfinish() -> None:
+    """Give it all back, or nanobind tells of leaks."""
+    gc.unfreeze()
+
+
 @pytest.fixture
 def hasty() -> Iterator[None]:
     """Let threads interrupt one another far more often than they would."""
