@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pleinair.tools.types import Attempt, Concept, Ledger, Row
+from pleinair.tools.types import Attempt, Concept, Ledger, Row, belief
 
 UNCHECKED = "the result is not checked by this graph"  # such a graph stops so when all is well
 
@@ -42,11 +42,6 @@ def order(attempt: Attempt) -> tuple[int, int, float, float, int]:
 def leaked(attempt: Attempt) -> float:
     """Give the most that came across of any reference's background or whole, in tenths: less is noise."""
     return round(max((max(one.background or 0.0, one.copied) for one in attempt.leaks), default=0.0), 1)
-
-
-def belief(row: Row) -> float:
-    """Give the probability, 0 to 1, that the row's concept is in the picture."""
-    return {"present": row.confidence, "missing": 1 - row.confidence, "unsure": 0.5}[row.status]
 
 
 def best(attempts: Sequence[Attempt]) -> Attempt | None:

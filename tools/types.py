@@ -59,6 +59,11 @@ class Row(Value):
     advice: str = ""
 
 
+def belief(row: Row) -> float:
+    """Give the probability, 0 to 1, that the row's concept is in the picture."""
+    return {"present": row.confidence, "missing": 1 - row.confidence, "unsure": 0.5}[row.status]
+
+
 class Ledger(Value):
     """Hold one row for every concept of the prompt; never a single score."""
 
