@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import CoreSchema, core_schema
 
-from pleinair.agent.leaks import LeakOptions
+from pleinair.agent.repairs.leaks import LeakOptions
 from pleinair.tools.crops import CropOptions
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions

@@ -11,7 +11,8 @@ from typing import Literal
 
 from langgraph.runtime import Runtime
 
-from pleinair.agent import budget, ledger, nodes, slots
+from pleinair.agent import budget, ledger, nodes
+from pleinair.agent import select as slots
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
 from pleinair.agent.select import Pick

@@ -10,7 +10,7 @@ from langgraph.types import Send
 from pleinair.agent.budget import PICTURE_AND_CHECK, limit
 from pleinair.agent.context import Context
 from pleinair.agent.ledger import best, is_complete
-from pleinair.agent.plan import find
+from pleinair.agent.repairs.plan import find
 from pleinair.agent.state import LookUp, State
 
 

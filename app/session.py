@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pleinair.agent.calls import Pin
+from pleinair.agent.react.schemas import Pin
 from pleinair.app.checks.priced import require_prices
 from pleinair.app.draw import find, home, run_table
 from pleinair.app.draw import finish as work_on
@@ -20,7 +20,7 @@ from pleinair.app.thread import is_talk, state_of
 from pleinair.tools.types import BadInput, Budget, Hit, Picture, Reference, Retrieval
 
 if TYPE_CHECKING:
-    from pleinair.agent.react_state import ReactState
+    from pleinair.agent.react.state import ReactState
     from pleinair.app.output import OnPreview
     from pleinair.app.run.record import Event
     from pleinair.app.run.results import Result
@@ -195,7 +195,7 @@ def weak(found: Retrieval, hit: Hit) -> bool:
 
 def sought(state: ReactState) -> frozenset[str]:
     """Name the concepts of the last request, or of the last one that was drawn where it came to none."""
-    from pleinair.agent.react_state import last_drawn
+    from pleinair.agent.react.state import last_drawn
 
     last = last_drawn(state.turns)
     return frozenset(one.name for one in state.concepts or (last.concepts if last else ()))

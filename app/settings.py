@@ -17,7 +17,7 @@ from typing import Any
 from platformdirs import user_config_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pleinair.agent.leaks import LeakOptions
+from pleinair.agent.repairs.leaks import LeakOptions
 from pleinair.app.output import OutputOptions
 from pleinair.app.pins import pinned
 from pleinair.tools.crops import CropOptions

@@ -12,7 +12,7 @@ from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.types import Picture
 
 if TYPE_CHECKING:
-    from pleinair.agent.react_state import ReactState
+    from pleinair.agent.react.state import ReactState
     from pleinair.app.run.table import Run
 
 
@@ -24,7 +24,7 @@ def carried(work: Work) -> dict[str, Any]:
     thread = work.order.thread
     if thread is None:
         return {}
-    from pleinair.agent.react_state import Turn, last_drawn, rolled
+    from pleinair.agent.react.state import Turn, last_drawn, rolled
     from pleinair.agent.state import changed
 
     store, wanted = ArtifactStore(work.folder / "pictures"), changed(**dict(thread))
@@ -47,7 +47,7 @@ def adopt(pictures: Sequence[Picture], past: ArtifactStore, store: ArtifactStore
 
 def state_of(run_id: str, places: Places) -> ReactState | None:
     """Read what a run remembers; None where it never began."""
-    from pleinair.agent.react_state import ReactState
+    from pleinair.agent.react.state import ReactState
     from pleinair.app.run.checkpoints import open_saver
     from pleinair.app.run.graft import thread
 

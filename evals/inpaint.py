@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pleinair.agent.context import Context, carry_on
-from pleinair.agent.inpaint import misshapen
+from pleinair.agent.repairs.inpaint import misshapen
 from pleinair.evals.cases import Case, make_case
 from pleinair.evals.metrics import interval_of_share
 from pleinair.tools.generate import generate

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from pleinair.agent.leaks import LeakOptions
+from pleinair.agent.repairs.leaks import LeakOptions
 from pleinair.evals.metrics import interval_of_share
 from pleinair.tools import leak
 from pleinair.tools.leak import View

@@ -9,10 +9,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pleinair.agent.budget import total
-from pleinair.tools.types import belief
 from pleinair.agent.state import Output, changed
 from pleinair.evals.cases import Case, make_case
-from pleinair.tools.types import Attempt, Outcome, Picture, PleinairError, Usage
+from pleinair.tools.types import Attempt, Outcome, Picture, PleinairError, Usage, belief
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -2,9 +2,10 @@
 
 from langgraph.graph import END, START, StateGraph
 
-from pleinair.agent import crossmodal, nodes
+from pleinair.agent import nodes
 from pleinair.agent.context import Context
-from pleinair.agent.crossmodal_state import CrossmodalInput, CrossmodalOutput, CrossmodalState
+from pleinair.agent.crossmodal import nodes as crossmodal
+from pleinair.agent.crossmodal.state import CrossmodalInput, CrossmodalOutput, CrossmodalState
 
 builder = StateGraph(
     CrossmodalState, context_schema=Context, input_schema=CrossmodalInput, output_schema=CrossmodalOutput

@@ -2,10 +2,12 @@
 
 from langgraph.graph import END, START, StateGraph
 
-from pleinair.agent import imagerag, imagerag_rerank, nodes
-from pleinair.agent.begin import begin
+from pleinair.agent import nodes
 from pleinair.agent.context import Context
-from pleinair.agent.imagerag_state import ImageRAGInput, ImageRAGState
+from pleinair.agent.imagerag import nodes as imagerag
+from pleinair.agent.imagerag import nodes as imagerag_rerank
+from pleinair.agent.imagerag.state import ImageRAGInput, ImageRAGState
+from pleinair.agent.nodes import begin
 from pleinair.agent.state import Output
 
 builder = StateGraph(ImageRAGState, context_schema=Context, input_schema=ImageRAGInput, output_schema=Output)

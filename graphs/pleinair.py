@@ -3,8 +3,8 @@
 from langgraph.graph import END, START, StateGraph
 
 from pleinair.agent import nodes, routes
-from pleinair.agent.begin import begin
 from pleinair.agent.context import Context
+from pleinair.agent.nodes import begin
 from pleinair.agent.state import Input, Output, State
 
 builder = StateGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)

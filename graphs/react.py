@@ -2,9 +2,9 @@
 
 from langgraph.graph import END, START, StateGraph
 
-from pleinair.agent import react
 from pleinair.agent.context import Context
-from pleinair.agent.react_state import ReactInput, ReactState
+from pleinair.agent.react import nodes as react
+from pleinair.agent.react.state import ReactInput, ReactState
 from pleinair.agent.state import Output
 
 builder = StateGraph(ReactState, context_schema=Context, input_schema=ReactInput, output_schema=Output)

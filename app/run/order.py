@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pleinair.agent.calls import Pin
+from pleinair.agent.react.schemas import Pin
 from pleinair.agent.state import MAX_SEED, check_prompt
 from pleinair.app.checks.priced import require_prices
 from pleinair.app.engines import check, engine

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from pleinair.agent.leaks import LeakOptions, excess
+from pleinair.agent.repairs.leaks import LeakOptions, excess
 from pleinair.app.trace.story import Scene, Story, placed, sent_part
 from pleinair.tools.types import Box, Reference, Retrieval, Row
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from pleinair.agent.inpaint import WHY, instead, obstacle, repaint, replaced, require
-from pleinair.agent.plan import after_retrieval
+from pleinair.agent.repairs.inpaint import WHY, instead, obstacle, repaint, replaced, require
+from pleinair.agent.repairs.plan import after_retrieval
 from pleinair.tools.types import (
     Action,
     Attempt,

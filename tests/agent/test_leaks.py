@@ -10,8 +10,8 @@ from doubles import ListRetriever, ScriptedChat, call, decomposition, rows
 from PIL import Image
 
 from pleinair.agent.context import Context
-from pleinair.agent.leaks import LeakOptions, compared, excess, swaps
 from pleinair.agent.ledger import best
+from pleinair.agent.repairs.leaks import LeakOptions, compared, excess, swaps
 from pleinair.agent.state import Output
 from pleinair.graphs.pleinair import graph
 from pleinair.tools.artifacts import ArtifactStore

@@ -1,6 +1,6 @@
 """The ladder of repairs."""
 
-from pleinair.agent.plan import after_retrieval, plan, untried
+from pleinair.agent.repairs.plan import after_retrieval, plan, untried
 from pleinair.tools.types import Attempt, Hit, Picture, Reference, Repair, Request, Retrieval, Row
 
 PICTURE = Picture(sha256="0" * 64, width=8, height=8)

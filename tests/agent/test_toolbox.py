@@ -14,11 +14,12 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.runtime import Runtime
 
-from pleinair.agent import calls, toolbox
 from pleinair.agent.context import Context
-from pleinair.agent.react_state import ReactState, pending, rolled, said, stored
-from pleinair.agent.references import prepared
-from pleinair.agent.toolbox import TOOLS, objection, tools
+from pleinair.agent.react import schemas as calls
+from pleinair.agent.react import tools as toolbox
+from pleinair.agent.react.references import prepared
+from pleinair.agent.react.state import ReactState, pending, rolled, said, stored
+from pleinair.agent.react.tools import TOOLS, objection, tools
 from pleinair.tools.types import (
     Attempt,
     BadInput,

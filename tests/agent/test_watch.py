@@ -15,7 +15,7 @@ from doubles import SquareGenerator, decomposition, make_context
 from PIL import Image
 
 from pleinair.agent.context import Context
-from pleinair.agent.watch import MOST, small_png
+from pleinair.agent.progress import MOST, small_png
 from pleinair.graphs.direct import graph
 from pleinair.tools.types import Cancelled, Request
 from pleinair.tools.watching import Check, Viewer, check_of

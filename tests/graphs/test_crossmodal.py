@@ -10,7 +10,7 @@ from hearing import HearingChat, hearing
 from langgraph.checkpoint.memory import InMemorySaver
 
 from pleinair.agent.context import Context
-from pleinair.agent.crossmodal_state import CrossmodalOutput
+from pleinair.agent.crossmodal.state import CrossmodalOutput
 from pleinair.agent.mllm.pocket import PocketChat
 from pleinair.agent.state import changed
 from pleinair.graphs.crossmodal import builder, graph

@@ -25,8 +25,8 @@ from injections import (
 )
 from langgraph.checkpoint.memory import InMemorySaver
 
-from pleinair.agent import toolbox
 from pleinair.agent.context import Context
+from pleinair.agent.react import tools as toolbox
 from pleinair.agent.state import changed
 from pleinair.graphs import crossmodal, imagerag, pleinair, react
 from pleinair.tools.crossmodal import CrossmodalOptions

@@ -15,10 +15,10 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 
-from pleinair.agent import prompts
 from pleinair.agent.context import Context
 from pleinair.agent.mllm.pocket import PocketChat
-from pleinair.agent.react_state import ReactState
+from pleinair.agent.react import prompts
+from pleinair.agent.react.state import ReactState
 from pleinair.agent.state import Output, changed
 from pleinair.app.run.perform import STEPS
 from pleinair.graphs import pleinair

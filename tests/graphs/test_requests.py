@@ -11,8 +11,8 @@ from driving import driver, reply
 from langgraph.checkpoint.memory import InMemorySaver
 
 from pleinair.agent.context import Context
-from pleinair.agent.crossmodal_state import CrossmodalOutput
-from pleinair.agent.imagerag_state import ImageRAGState
+from pleinair.agent.crossmodal.state import CrossmodalOutput
+from pleinair.agent.imagerag.state import ImageRAGState
 from pleinair.agent.state import Output, changed
 from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.registry import names

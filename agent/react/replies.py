@@ -14,8 +14,8 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.messages.tool import tool_call
 
-from pleinair.agent import prompts
-from pleinair.agent.react_state import note
+from pleinair.agent.react import prompts
+from pleinair.agent.react.state import note
 
 MOST_CALLS = 8  # in one message
 MOST_TEXT = 20_000  # characters

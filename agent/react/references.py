@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pleinair.agent import ledger
-from pleinair.agent import plan as planning
-from pleinair.agent.calls import Choice
 from pleinair.agent.context import Context
-from pleinair.agent.react_state import ReactState
+from pleinair.agent.react.schemas import Choice
+from pleinair.agent.react.state import ReactState
+from pleinair.agent.repairs import plan as planning
 from pleinair.tools.retrieval.filters import Without
 from pleinair.tools.types import BadInput, Hit, Picture, Reference, Repair, Retrieval, Retriever
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from pleinair.agent import ledger
-from pleinair.agent.calls import Pin
+from pleinair.agent.react.schemas import Pin
 from pleinair.agent.state import Input, State, by_concept, changed
 from pleinair.tools.types import Concept, Outcome, Reference, Retrieval, Value
 

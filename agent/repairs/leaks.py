@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from pleinair.agent.plan import find, untried
+from pleinair.agent.repairs.plan import find, untried
 from pleinair.tools.crops import cut, own_names, union, within
 from pleinair.tools.types import Attempt, Leak, Reference, Repair, Retrieval, Value
 

@@ -11,10 +11,11 @@ from time import perf_counter
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 
-from pleinair.agent import begin as beginning
-from pleinair.agent import budget, ledger, nodes, slots
+from pleinair.agent import budget, ledger, nodes
+from pleinair.agent import nodes as beginning
+from pleinair.agent import select as slots
 from pleinair.agent.context import Context
-from pleinair.agent.crossmodal_state import CrossmodalState, chosen, look_ups, names, report, uncovered
+from pleinair.agent.crossmodal.state import CrossmodalState, chosen, look_ups, names, report, uncovered
 from pleinair.agent.nodes import Update
 from pleinair.agent.select import Pick
 from pleinair.agent.state import LookUp, changed

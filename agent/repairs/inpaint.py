@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pleinair.agent import ledger
-from pleinair.agent.plan import BRINGING, find, untried
+from pleinair.agent.repairs.plan import BRINGING, find, untried
 from pleinair.tools.types import (
     Attempt,
     BadInput,

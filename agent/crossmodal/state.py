@@ -9,7 +9,7 @@ from langgraph.channels import EphemeralValue
 from pydantic import Field
 
 from pleinair.agent import select as selection
-from pleinair.agent import slots
+from pleinair.agent import select as slots
 from pleinair.agent.state import Input, Output, State
 from pleinair.tools.retrieval.joint import Joint
 from pleinair.tools.types import Hit, Retrieval

@@ -6,10 +6,11 @@ from itertools import zip_longest
 
 from pydantic import Field
 
-from pleinair.agent import budget, ledger, slots
-from pleinair.agent import plan as planning
+from pleinair.agent import budget, ledger
 from pleinair.agent import select as selection
+from pleinair.agent import select as slots
 from pleinair.agent.context import Context
+from pleinair.agent.repairs import plan as planning
 from pleinair.agent.select import Pick
 from pleinair.agent.state import Input, State
 from pleinair.tools.answers import Decision

@@ -12,10 +12,10 @@ from typing import Any
 from langchain_core.messages import BaseMessage, SystemMessage
 
 from pleinair.agent import budget, ledger
-from pleinair.agent import plan as planning
 from pleinair.agent.context import Context
-from pleinair.agent.prompts import DRIVE
-from pleinair.agent.react_state import ReactState, current, last_drawn, read
+from pleinair.agent.react.prompts import DRIVE
+from pleinair.agent.react.state import ReactState, current, last_drawn, read
+from pleinair.agent.repairs import plan as planning
 from pleinair.tools.ask import human
 from pleinair.tools.types import Attempt, Picture, Reference
 

@@ -19,14 +19,16 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langgraph.runtime import Runtime
 from langgraph.types import Overwrite, Send
 
-from pleinair.agent import begin as beginning
-from pleinair.agent import budget, ledger, nodes, prompts, toolbox
+from pleinair.agent import budget, ledger, nodes
+from pleinair.agent import nodes as beginning
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
-from pleinair.agent.react_state import Act, ReactState, current, pending, rolled, stored
-from pleinair.agent.replies import Verdict, error, unheard, vet
+from pleinair.agent.react import prompts
+from pleinair.agent.react import tools as toolbox
+from pleinair.agent.react.messages import conversation, unjudged
+from pleinair.agent.react.replies import Verdict, error, unheard, vet
+from pleinair.agent.react.state import Act, ReactState, current, pending, rolled, stored
 from pleinair.agent.state import changed
-from pleinair.agent.talk import conversation, unjudged
 from pleinair.tools.ask import added, cost
 from pleinair.tools.types import BadInput, Ending, ModelFault, Outcome, Refused, Usage
 

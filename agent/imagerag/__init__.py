@@ -1,0 +1,1 @@
+"""Nodes and state of ImageRAG."""

@@ -1,0 +1,1 @@
+"""The graph in which the MLLM decides by tool calls: nodes, state, tools and messages."""
