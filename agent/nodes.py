@@ -236,7 +236,8 @@ def begin(state: AnyState, runtime: Runtime[Context]) -> dict[str, Any]:
     if runtime.context is None:
         raise BadInput(
             "There is no context: wanted graph.invoke(…, context=…) with a `pleinair.agent.context.Context`, "
-            "which `pleinair.app.engines.build` makes; graphs of `pleinair.app.served` take {'settings': {}}."
+            "which `pleinair.app.engines.build` makes; graphs of `pleinair.app.langgraph_server` take "
+            "{'settings': {}}."
         )
     return forgotten(state)
 

@@ -14,9 +14,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
 from pleinair.agent.context import Context, carry_on
-from pleinair.app.places import Places
-from pleinair.app.secrecy import refuse_secrets
-from pleinair.app.settings import POCKET, EngineChoice, Settings
+from pleinair.app.paths import Places
+from pleinair.app.settings import POCKET, EngineChoice, Settings, refuse_secrets
 from pleinair.tools import registry
 from pleinair.tools.once import Once
 from pleinair.tools.realrag import Training, foretold, require_generator, search_away, training_of

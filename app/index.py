@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import cast
 
 from pleinair.app.engines import check, engine, fresh_index, index_folder, library_folder
-from pleinair.app.places import places
+from pleinair.app.paths import places
 from pleinair.app.settings import Settings
 from pleinair.app.trace.story import counted
 from pleinair.tools.types import Encoder, Retriever

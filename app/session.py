@@ -9,22 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pleinair.agent.react.schemas import Pin
-from pleinair.app.checks.priced import require_prices
-from pleinair.app.draw import find, home, run_table
-from pleinair.app.draw import finish as work_on
-from pleinair.app.pins import require_pins
-from pleinair.app.run.given import keep_given
-from pleinair.app.run.order import Thread, check_budget, chosen_seed, new_order
+from pleinair.app.api import find, home, run_table
+from pleinair.app.api import finish as work_on
+from pleinair.app.models.pins import require_pins
+from pleinair.app.prices import require_prices
+from pleinair.app.runs.request import Thread, check_budget, chosen_seed, keep_given, new_order
+from pleinair.app.runs.thread import is_talk, state_of
 from pleinair.app.settings import load
-from pleinair.app.thread import is_talk, state_of
 from pleinair.tools.types import BadInput, Budget, Hit, Picture, Reference, Retrieval
 
 if TYPE_CHECKING:
     from pleinair.agent.react.state import ReactState
-    from pleinair.app.output import OnPreview
-    from pleinair.app.run.record import Event
-    from pleinair.app.run.results import Result
-    from pleinair.app.run.table import Run
+    from pleinair.app.runs.events import Event
+    from pleinair.app.runs.results import Result
+    from pleinair.app.runs.store import Run
+    from pleinair.app.settings import OnPreview
 
 GRAPH = "react"
 EARLIER = "of an earlier request"

@@ -8,8 +8,9 @@ table whole, since one engine's arguments mean nothing to another.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,44 @@ from platformdirs import user_config_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pleinair.agent.repairs.leaks import LeakOptions
-from pleinair.app.output import OutputOptions
-from pleinair.app.pins import pinned
+from pleinair.app.models.pins import pinned
 from pleinair.tools.crops import CropOptions
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.retrieval.compose import RetrievalOptions
-from pleinair.tools.types import BadInput, Budget
+from pleinair.tools.types import BadInput, Budget, Value
 from pleinair.tools.worker import WorkerOptions
 
+SECRET = re.compile(r"(^|[_-])(api_?key|key|secret|password|token)$", re.IGNORECASE)
+CREDENTIALS = re.compile(r"://[^/\s]*@")
+
+
+def refuse_secrets(table: str, arguments: dict[str, Any]) -> None:
+    """Raise `BadInput` for an argument that is a secret by its name or form; its value is not repeated."""
+    for place, value in leaves(arguments, table):
+        if SECRET.search(place.rpartition(".")[2]):
+            raise BadInput(
+                f"{place}: a secret has no place in settings, which every record repeats; put it into an "
+                "environment variable, such as OPENAI_API_KEY"
+            )
+        if isinstance(value, str) and CREDENTIALS.search(value):
+            raise BadInput(
+                f"{place}: an address with a password has no place in settings; leave the password out"
+            )
+
+
+def leaves(tree: dict[str, Any], place: str) -> Iterator[tuple[str, Any]]:
+    """Give each value of nested tables with its dotted place."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{place}.{key}")
+        else:
+            yield f"{place}.{key}", value
+
+
 Tree = dict[str, Any]
+OnPreview = Callable[[bytes], None]  # told a small PNG of what is being drawn
 Layer = tuple[str, Tree]  # where it came from, what it says
 
 DEFAULT = "pocket"
@@ -86,6 +114,12 @@ class PathChoice(Section):
 
     home: str = ""
     out: str = Field(default="pleinair-out", min_length=1)
+
+
+class OutputOptions(Value):
+    """Say whether previews are made when somebody watches; they are kept nowhere."""
+
+    previews: bool = True
 
 
 class Settings(Section):

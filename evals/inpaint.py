@@ -51,7 +51,7 @@ class Trial:
 def open_context(folder: Path) -> Context:
     """Build the pocket engines with inpainting switched on, their pictures under `folder`."""
     from pleinair.app.engines import build
-    from pleinair.app.places import places
+    from pleinair.app.paths import places
     from pleinair.app.settings import load
     from pleinair.tools.artifacts import ArtifactStore
 

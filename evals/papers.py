@@ -133,7 +133,7 @@ def measure(options: argparse.Namespace, sections: Sequence[str]) -> Figures:
 def pocket_bench(work: Path) -> tuple[Bench, str]:
     """Build the engines of the pocket profile, and name them with the world they are asked about."""
     from pleinair.app.engines import build, engine
-    from pleinair.app.places import Places
+    from pleinair.app.paths import Places
     from pleinair.app.settings import load
     from pleinair.evals.oracle import Oracle
     from pleinair.tools.artifacts import ArtifactStore

@@ -68,7 +68,7 @@ class Result:
 def pocket_context(folder: Path) -> Context:
     """Build the pocket engines once, their pictures under `folder`."""
     from pleinair.app.engines import build
-    from pleinair.app.places import places
+    from pleinair.app.paths import places
     from pleinair.app.settings import load
     from pleinair.tools.artifacts import ArtifactStore
 

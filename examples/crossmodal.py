@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from pleinair.agent.crossmodal.state import CrossmodalOutput
-from pleinair.app.draw import home
+from pleinair.app.api import home
 from pleinair.app.engines import build
 from pleinair.app.settings import load
 from pleinair.graphs.crossmodal import graph

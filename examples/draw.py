@@ -2,7 +2,7 @@
 
 import sys
 
-from pleinair.app.draw import draw
+from pleinair.app.api import draw
 
 
 def main(prompt: str = "a saverel wren in the snow") -> None:

@@ -8,7 +8,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 
 from pleinair.agent.state import Output
-from pleinair.app.draw import home
+from pleinair.app.api import home
 from pleinair.app.engines import build
 from pleinair.app.settings import load
 from pleinair.graphs.imagerag import builder

@@ -7,7 +7,7 @@ folder a small one of the miniature world is made.
 import sys
 from pathlib import Path
 
-from pleinair.app.draw import draw
+from pleinair.app.api import draw
 from pleinair.app.index import bring_up_to_date
 from pleinair.app.settings import load
 from pleinair.tools.pocket.library import write_library

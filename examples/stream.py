@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pleinair.app.draw import home
+from pleinair.app.api import home
 from pleinair.app.engines import build
 from pleinair.app.settings import load
 from pleinair.graphs.pleinair import graph

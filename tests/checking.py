@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pleinair.app.checks.doctor import Finding, examine
+from pleinair.app.doctor.doctor import Finding, examine
 
 
 def look(**overrides: Any) -> dict[str, Finding]:

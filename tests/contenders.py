@@ -3,8 +3,7 @@
 import multiprocessing
 from pathlib import Path
 
-from pleinair.app.run.owner import new_owner
-from pleinair.app.run.table import Busy, Finished, LeaseLost, Runs
+from pleinair.app.runs.store import Busy, Finished, LeaseLost, Runs, new_owner
 from pleinair.tools.types import Outcome
 
 DONE = Outcome(ending="accepted", reason="every concept is present")

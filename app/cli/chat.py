@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pleinair.app.printable import printable
-from pleinair.app.run.ending import explained
+from pleinair.app.cli.exit_codes import explained
+from pleinair.app.cli.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,7 +94,7 @@ def piped_line(prompt: str) -> str:
 
 def history_file() -> Path:
     """Name the file of what was said, in the user's own folder."""
-    from pleinair.app.draw import home
+    from pleinair.app.api import home
 
     return home().home / "chat-history"
 
@@ -138,8 +138,8 @@ def answer(line: str, session: Session, console: Console, say: Say) -> None:
 
 def draw(prompt: str, session: Session, console: Console, say: Say) -> None:
     """Draw one request in sight of the user, who may stop it."""
-    from pleinair.app.cli.show import Show
-    from pleinair.app.cli.watch import stopping_on_interrupt
+    from pleinair.app.cli.live import Show
+    from pleinair.app.cli.run import stopping_on_interrupt
 
     run = session.submit(prompt)
     with stopping_on_interrupt(run.id), Show(run, console) as show:

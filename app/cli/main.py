@@ -11,15 +11,13 @@ from typing import Annotated, Any
 import typer
 
 from pleinair.app.cli.chat import chat
+from pleinair.app.cli.exit_codes import EXITS, explained, leave
 from pleinair.app.cli.models import models_app
-from pleinair.app.cli.progress import progress_bar
-from pleinair.app.cli.quiet import quiet
+from pleinair.app.cli.run import work_on
 from pleinair.app.cli.runs import runs_app
+from pleinair.app.cli.terminal import printable, progress_bar, quiet
 from pleinair.app.cli.trace import trace_app
 from pleinair.app.cli.train import train_app
-from pleinair.app.cli.watch import work_on
-from pleinair.app.printable import printable
-from pleinair.app.run.ending import EXITS, explained, leave
 
 HELP = f"Draw pictures from references: look at what is missing, look it up, draw again.\n\n{EXITS}"
 GRAPHS = "pleinair, react, imagerag, crossmodal, realrag, direct"
@@ -80,7 +78,7 @@ def draw(
     as_json: Json = False,
 ) -> None:
     """Check the request, note it, and draw."""
-    from pleinair.app.draw import estimate, submit
+    from pleinair.app.api import estimate, submit
 
     short = {"library.folder": library, "budget.attempts": max_attempts, "budget.seconds": max_seconds}
     with explained():
@@ -149,7 +147,7 @@ def doctor(
     mllm: Annotated[bool, typer.Option("--mllm", help="Let the language model judge 20 pictures.")] = False,
 ) -> None:
     """Look at everything a drawing needs, and say what to do where something is wrong."""
-    from pleinair.app.checks.doctor import examine
+    from pleinair.app.doctor.doctor import examine
 
     quiet()
     findings = list(examine(profile, chosen(setting, {}), mllm=mllm))

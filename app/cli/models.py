@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pleinair.app.cli.quiet import quiet
-from pleinair.app.printable import printable, printable_json
-from pleinair.app.run.ending import explained, leave
+from pleinair.app.cli.exit_codes import explained, leave
+from pleinair.app.cli.terminal import printable, printable_json, quiet
 
 if TYPE_CHECKING:
-    from pleinair.app.checks.models import Piece
-    from pleinair.app.checks.pull import Wanted
+    from pleinair.app.models.download import Wanted
+    from pleinair.app.models.inventory import Piece
 
 models_app = typer.Typer(
     help="See which models a profile needs, and bring them here.", no_args_is_help=True, callback=quiet
@@ -52,7 +51,7 @@ def check(
     checksums: Annotated[bool, typer.Option("--checksums", help="Read every byte too.")] = False,
 ) -> None:
     """See whether all files of PROFILE's models are here and whole, and say what to do; loads nothing."""
-    from pleinair.app.checks.models import faults
+    from pleinair.app.models.inventory import faults
 
     well = True
     with explained():
@@ -79,7 +78,7 @@ def pull(
 
     A model that PROFILE names without a commit is taken at the present one, which later runs keep to.
     """
-    from pleinair.app.checks.pull import at_commit, fetch, require_room, wanted
+    from pleinair.app.models.download import at_commit, fetch, require_room, wanted
 
     with explained():
         named = [piece for piece in pieces_of(profile, setting) if piece.on_hub]
@@ -101,8 +100,8 @@ def keep_commits(
     profile: str, setting: list[str] | None, named: Sequence[Piece], plans: Sequence[Wanted]
 ) -> None:
     """Write down the commits that the settings leave open, so that later runs load the same ones."""
-    from pleinair.app.pins import keep
-    from pleinair.app.places import places
+    from pleinair.app.models.pins import keep
+    from pleinair.app.paths import places
     from pleinair.app.settings import assignments, load
 
     pairs = [(before, plan.piece) for before, plan in zip(named, plans, strict=True) if not before.revision]
@@ -116,14 +115,14 @@ def keep_commits(
 
 def agreed(size: int) -> bool:
     """Ask the user, if there is one."""
-    from pleinair.app.checks.models import in_words
+    from pleinair.app.models.inventory import in_words
 
     return sys.stdin.isatty() and typer.confirm(f"Download {in_words(size)}?")
 
 
 def pieces_of(profile: str, setting: list[str] | None = None) -> list[Piece]:
     """List the models of a profile."""
-    from pleinair.app.checks.models import pieces
+    from pleinair.app.models.inventory import pieces
     from pleinair.app.settings import assignments, load
 
     return pieces(load(profile, assignments(setting or [])))
@@ -131,7 +130,7 @@ def pieces_of(profile: str, setting: list[str] | None = None) -> list[Piece]:
 
 def row(piece: Piece) -> dict[str, str]:
     """Give what is told of a model."""
-    from pleinair.app.checks.models import state
+    from pleinair.app.models.inventory import state
 
     return {
         "role": piece.role,

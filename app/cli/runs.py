@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pleinair.app.cli.watch import work_on
-from pleinair.app.printable import printable, printable_json
-from pleinair.app.run.ending import explained
+from pleinair.app.cli.exit_codes import explained
+from pleinair.app.cli.run import work_on
+from pleinair.app.cli.terminal import printable, printable_json
 
 if TYPE_CHECKING:
-    from pleinair.app.run.table import Run
+    from pleinair.app.runs.store import Run
 
 runs_app = typer.Typer(help="Look at runs, go on with them, stop them.", no_args_is_help=True)
 
@@ -28,7 +28,7 @@ def list_runs(
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20, as_json: Json = False
 ) -> None:
     """List the newest runs."""
-    from pleinair.app.draw import run_table
+    from pleinair.app.api import run_table
 
     with explained():
         rows = [summary(run) for run in run_table().newest(limit)]
@@ -58,7 +58,7 @@ def show(run_id: RunId, as_json: Json = False) -> None:
 @runs_app.command()
 def resume(run_id: RunId, as_json: Json = False) -> None:
     """Go on with a run whose process has died, or try a failed one again from its last step."""
-    from pleinair.app.run.table import OPEN
+    from pleinair.app.runs.store import OPEN
 
     with explained():
         run = find(run_id)
@@ -71,8 +71,8 @@ def resume(run_id: RunId, as_json: Json = False) -> None:
 @runs_app.command()
 def cancel(run_id: RunId) -> None:
     """Stop a run at its next step; the best picture so far is kept."""
-    from pleinair.app.draw import cancel as ask
-    from pleinair.app.run.table import OPEN
+    from pleinair.app.api import cancel as ask
+    from pleinair.app.runs.store import OPEN
 
     with explained():
         run = ask(find(run_id).id)
@@ -83,7 +83,7 @@ def cancel(run_id: RunId) -> None:
 
 def find(name: str) -> Run:
     """Read a run's row."""
-    from pleinair.app.draw import find as look_up
+    from pleinair.app.api import find as look_up
 
     return look_up(name)
 
@@ -102,7 +102,7 @@ def summary(run: Run) -> dict[str, Any]:
 
 def interrupted(run: Run) -> bool:
     """Tell whether somebody has begun a run and nobody works on it any more."""
-    from pleinair.app.run.table import OPEN
+    from pleinair.app.runs.store import OPEN
 
     return run.status in OPEN and run.fence > 0 and run.owner is None
 
@@ -126,7 +126,7 @@ def details(run: Run) -> dict[str, Any]:
         facts["resume"] = f"`pleinair runs resume {run.id}` goes on from the last step"
     if run.outcome is None:
         return facts
-    from pleinair.app.run.results import result_of
+    from pleinair.app.runs.results import result_of
 
     result = result_of(run)
     return facts | {

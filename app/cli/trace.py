@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from pleinair.app.cli.watch import print_result, work_on
-from pleinair.app.printable import printable, printable_json
-from pleinair.app.run.ending import EXITS, explained
+from pleinair.app.cli.exit_codes import EXITS, explained
+from pleinair.app.cli.run import print_result, work_on
+from pleinair.app.cli.terminal import printable, printable_json
 
 trace_app = typer.Typer(
     help="See how a picture came about, and branch off.", no_args_is_help=True, rich_markup_mode=None
@@ -25,7 +25,7 @@ WIDTH = 12  # characters of a label
 @trace_app.command()
 def show(run: RunId, as_json: Json = False) -> None:
     """Tell a run attempt by attempt: what was sent, found, seen, decided, spent; then its steps by name."""
-    from pleinair.app.trace.account import Account
+    from pleinair.app.trace.show import Account
 
     with explained():
         account = Account(run)
@@ -46,7 +46,7 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Say what differs between two runs. Exit codes: 0 nothing, 1 something, 2 bad input."""
-    from pleinair.app.trace.difference import came_to_nothing, differ
+    from pleinair.app.trace.diff import came_to_nothing, differ
 
     with explained():
         found = differ(first, second)
@@ -85,7 +85,7 @@ def fork(
 ) -> None:
     """Check the fork, note it, and draw."""
     from pleinair.app.settings import assignments
-    from pleinair.app.trace.difference import unmoved
+    from pleinair.app.trace.diff import unmoved
     from pleinair.app.trace.fork import submit_fork
 
     with explained():
@@ -99,8 +99,8 @@ def export(
     run: RunId, file: Annotated[Path, typer.Argument(help="Where to, ending in .html or .png.")]
 ) -> None:
     """Write a run's storyboard to one file that needs nothing else."""
-    from pleinair.app.draw import find, home
-    from pleinair.app.trace.export import export as write
+    from pleinair.app.api import find, home
+    from pleinair.app.storyboard.export import export as write
 
     with explained():
         write(find(run), home(), file)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pleinair.app.run.ending import explained
+from pleinair.app.cli.exit_codes import explained
 
 train_app = typer.Typer(help="Train a part on your own pictures.", no_args_is_help=True)
 
@@ -34,7 +34,7 @@ def adaptor(
 ) -> None:
     """Train Cross-modal RAG's dense adaptor on a library; its captions are broken down by the chat model."""
     from pleinair.app.settings import assignments, load
-    from pleinair.app.train_adaptor import train_adaptor
+    from pleinair.app.training import train_adaptor
     from pleinair.tools.retrieval.adaptor_training import Course
 
     with explained():
@@ -62,9 +62,9 @@ def retriever(
     setting: Setting = None,
 ) -> None:
     """Train RealRAG's retriever: near the prompt, far from what the generator draws without it."""
-    from pleinair.app.cli.progress import progress_bar
+    from pleinair.app.cli.terminal import progress_bar
     from pleinair.app.settings import assignments, load
-    from pleinair.app.train_retriever import train_retriever
+    from pleinair.app.training import train_retriever
     from pleinair.tools.retrieval.reflective import Choices
 
     with explained():

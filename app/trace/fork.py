@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pleinair.agent.state import check_prompt
-from pleinair.app.draw import OnEvent, find, finish, home, run_table
-from pleinair.app.run.order import Parent, check_seed, new_order, read_order
+from pleinair.app.api import OnEvent, find, finish, home, run_table
+from pleinair.app.runs.request import Parent, check_seed, new_order, read_order
 from pleinair.app.settings import altered
 from pleinair.app.trace.steps import find_step, steps_of
 
 if TYPE_CHECKING:
-    from pleinair.app.run.results import Result
-    from pleinair.app.run.table import Run
+    from pleinair.app.runs.results import Result
+    from pleinair.app.runs.store import Run
 
 DRAWS = "generate"  # the node that draws the request which a step before it has fixed
 

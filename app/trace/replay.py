@@ -8,15 +8,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pleinair.app.draw import OnEvent, find, finish, home, run_table
-from pleinair.app.places import Places
-from pleinair.app.run.given import require_given
-from pleinair.app.run.graft import pictures
-from pleinair.app.run.order import Order, new_order, read_order
-from pleinair.app.run.record import read
-from pleinair.app.run.results import FORMAT, Facts, Result, deliver, files
-from pleinair.app.run.table import Run
-from pleinair.app.run.work import KEPT
+from pleinair.app.api import OnEvent, find, finish, home, run_table
+from pleinair.app.paths import Places
+from pleinair.app.runs.copy_history import pictures
+from pleinair.app.runs.events import read
+from pleinair.app.runs.request import Order, new_order, read_order, require_given
+from pleinair.app.runs.results import FORMAT, Facts, Result, deliver, files
+from pleinair.app.runs.store import Run
+from pleinair.app.runs.work import KEPT
 from pleinair.app.trace.story import HEADING
 from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.disk import write_whole

@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pleinair.app.places import Places
-from pleinair.app.run.acts import worded
-from pleinair.app.run.order import read_order
-from pleinair.app.run.table import Run
+from pleinair.app.paths import Places
+from pleinair.app.runs.describe_call import worded
+from pleinair.app.runs.request import read_order
+from pleinair.app.runs.store import Run
 from pleinair.tools.types import BadInput, Usage
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ def steps_of(run: Run, places: Places) -> list[Step]:
 
     Raises `BadInput` when the graph is not installed any more.
     """
-    from pleinair.app.run.checkpoints import open_saver
-    from pleinair.app.run.graft import thread
-    from pleinair.app.run.perform import compiled
+    from pleinair.app.runs.checkpoints import open_saver
+    from pleinair.app.runs.copy_history import thread
+    from pleinair.app.runs.runner import compiled
 
     path = places.run(run.id) / "checkpoints.sqlite"
     if not path.exists():
@@ -73,7 +73,7 @@ def _steps(told: list[StateSnapshot], now: dict[str, Any]) -> list[Step]:
 
 def _own(values: dict[str, Any]) -> dict[str, Any]:
     """Leave out of a state what a fork has of its own from there on."""
-    from pleinair.app.run.graft import ANEW
+    from pleinair.app.runs.copy_history import ANEW
 
     return {name: value for name, value in values.items() if name not in ANEW}
 

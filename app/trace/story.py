@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pleinair.app.run.record import Event
+from pleinair.app.runs.events import Event
 from pleinair.tools.crops import pixels
 from pleinair.tools.types import (
     Attempt,

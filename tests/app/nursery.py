@@ -16,20 +16,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pleinair.app.run.perform
-import pleinair.app.run.results
+import pleinair.app.runs.results
+import pleinair.app.runs.runner
 import pleinair.tools.retrieval.index
 from pleinair.agent import nodes
-from pleinair.app.draw import finish, home, resume, run_table, submit
-from pleinair.app.run.checkpoints import PLAIN
-from pleinair.app.run.record import Event, read
-from pleinair.app.run.results import versions
+from pleinair.app.api import finish, home, resume, run_table, submit
+from pleinair.app.runs.checkpoints import PLAIN
+from pleinair.app.runs.events import Event, read
+from pleinair.app.runs.results import versions
 from pleinair.graphs import pleinair as loop
 from pleinair.tools.registry import names
 
 LOADED = (
-    pleinair.app.run.perform,
-    pleinair.app.run.results,
+    pleinair.app.runs.runner,
+    pleinair.app.runs.results,
     pleinair.tools.retrieval.index,
     nodes,
     PLAIN,

@@ -9,8 +9,8 @@ from doubles import ScriptedChat, rows
 from typer.testing import CliRunner
 from wire import KEY, MODEL, served
 
-from pleinair.app.checks.acceptance import ENOUGH, PICTURES, accept, cases, judge
 from pleinair.app.cli.main import app
+from pleinair.app.doctor.critic_test import ENOUGH, PICTURES, accept, cases, judge
 from pleinair.tools.pocket.prompts import describe
 from pleinair.tools.pocket.world import species_named
 from pleinair.tools.types import PleinairError

@@ -14,14 +14,14 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
+from pleinair.app.api import home, resume, run_table
 from pleinair.app.cli.chat import talk
 from pleinair.app.cli.main import app
-from pleinair.app.draw import home, resume, run_table
-from pleinair.app.run.record import read
-from pleinair.app.run.results import result_of
-from pleinair.app.run.table import Run
+from pleinair.app.runs.events import read
+from pleinair.app.runs.results import result_of
+from pleinair.app.runs.store import Run
+from pleinair.app.runs.thread import state_of
 from pleinair.app.session import Session
-from pleinair.app.thread import state_of
 from pleinair.app.trace.replay import redraw
 from pleinair.tools.types import BadInput
 
@@ -318,7 +318,7 @@ def test_a_record_of_a_talk_is_not_drawn_again_alone() -> None:
 
 @pytest.mark.usefixtures("talker")
 def test_only_a_talk_is_gone_on_with() -> None:
-    from pleinair.app.draw import draw
+    from pleinair.app.api import draw
 
     run = draw(PROMPT, overrides={"mllm.engine": "quick"})
     with pytest.raises(BadInput, match="no request of a talk"):

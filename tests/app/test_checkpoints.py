@@ -10,8 +10,8 @@ import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.serde.jsonplus import EXT_CONSTRUCTOR_POS_ARGS, EXT_CONSTRUCTOR_SINGLE_ARG
 
-from pleinair.app.run.checkpoints import PLAIN, open_saver
-from pleinair.app.run.table import LeaseLost
+from pleinair.app.runs.checkpoints import PLAIN, open_saver
+from pleinair.app.runs.store import LeaseLost
 
 CONFIG = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
 
@@ -47,7 +47,7 @@ def test_the_canary_would_sing(tmp_path: Path) -> None:
 
 def test_langgraph_itself_is_strict_once_we_are_imported() -> None:
     code = (
-        "import pleinair.app.run.checkpoints, langgraph.checkpoint.serde._msgpack as m, sys; "
+        "import pleinair.app.runs.checkpoints, langgraph.checkpoint.serde._msgpack as m, sys; "
         "sys.exit(not m.STRICT_MSGPACK_ENABLED)"
     )
     env = {key: value for key, value in os.environ.items() if key != "LANGGRAPH_STRICT_MSGPACK"}

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from pleinair.app.api import run_table, submit
 from pleinair.app.cli.main import app
-from pleinair.app.draw import run_table, submit
 from pleinair.tools.types import PleinairError
 
 HEAVY = (
@@ -154,7 +154,7 @@ def test_a_run_that_cannot_deliver_says_where_its_picture_is(
     def full(*_: object, **__: object) -> None:
         raise PleinairError("The folder was closed meanwhile.")
 
-    monkeypatch.setattr("pleinair.app.run.results.write_whole", full)
+    monkeypatch.setattr("pleinair.app.runs.results.write_whole", full)
     done = call("draw", "two things")
     assert (done.exit_code, done.stdout) == (5, "")
     (kept,) = re.findall(r"closed meanwhile. The best picture is kept: (\S+\.png)", done.stderr)

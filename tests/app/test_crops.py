@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from pleinair.app.api import draw, find, home
 from pleinair.app.cli.main import app
-from pleinair.app.draw import draw, find, home
 from pleinair.app.engines import library_folder
-from pleinair.app.places import places
-from pleinair.app.run.results import Result
+from pleinair.app.paths import places
+from pleinair.app.runs.results import Result
 from pleinair.app.settings import load
-from pleinair.app.trace.difference import differ
-from pleinair.app.trace.export import export
+from pleinair.app.storyboard.export import export
+from pleinair.app.trace.diff import differ
 from pleinair.app.trace.fork import fork
 from pleinair.app.trace.replay import redraw, replay
 from pleinair.tools.crops import CropOptions

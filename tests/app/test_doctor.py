@@ -16,8 +16,8 @@ import tiny
 from checking import faults, look
 from typer.testing import CliRunner
 
+from pleinair.app.api import draw
 from pleinair.app.cli.main import app
-from pleinair.app.draw import draw
 from pleinair.app.engines import chosen_generator
 from pleinair.app.settings import load
 from pleinair.tools.retrieval.adaptor import AdaptorNet, Config, Shape, save

@@ -70,7 +70,7 @@ def test_a_model_without_a_commit_is_told_in_full_once(no_cache: pytest.MonkeyPa
 
 def test_the_hubs_own_log_stays_out_unless_it_is_asked_for() -> None:
     code = (
-        "from pleinair.app.cli.quiet import quiet; quiet(); from huggingface_hub.utils import logging;"
+        "from pleinair.app.cli.terminal import quiet; quiet(); from huggingface_hub.utils import logging;"
         "logging.get_logger('huggingface_hub.utils._http').warning('Retrying in 8s [Retry 5/5].')"
     )
     plain = {key: value for key, value in os.environ.items() if key != "HF_HUB_VERBOSITY"}

@@ -17,11 +17,11 @@ import pytest
 import quick
 from PIL import Image
 
-from pleinair.app.draw import cancel, draw, estimate, finish, home, resume, run_table, submit
-from pleinair.app.run.checkpoints import FencedSaver
-from pleinair.app.run.record import Event, read
-from pleinair.app.run.results import Result
-from pleinair.app.run.table import Busy, LeaseLost, Runs
+from pleinair.app.api import cancel, draw, estimate, finish, home, resume, run_table, submit
+from pleinair.app.runs.checkpoints import FencedSaver
+from pleinair.app.runs.events import Event, read
+from pleinair.app.runs.results import Result
+from pleinair.app.runs.store import Busy, LeaseLost, Runs
 from pleinair.tools.disk import DiskFull
 from pleinair.tools.types import BadInput
 
@@ -199,7 +199,7 @@ def test_a_second_process_on_a_run_is_refused(place: Path) -> None:
     worker = threading.Thread(target=lambda: finish(run, on_event))
     worker.start()
     assert begun.wait(60)
-    code = "import sys; from pleinair.app.draw import resume; resume(sys.argv[1])"
+    code = "import sys; from pleinair.app.api import resume; resume(sys.argv[1])"
     command = [sys.executable, "-c", code, run.id]
     second = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
     refused.set()
@@ -313,7 +313,7 @@ def test_a_full_disk_is_a_failure_that_can_be_resumed(place: Path, monkeypatch: 
         raise DiskFull("No room left.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pleinair.app.run.results.write_whole", full)
+        patch.setattr("pleinair.app.runs.results.write_whole", full)
         result = draw(PROMPT, seed=7)
     assert result.outcome.ending == "failed"
     assert result.outcome.reason.startswith("No room left. The best picture is kept: ")
@@ -357,7 +357,7 @@ def test_the_log_tells_the_run_and_holds_no_pixels(place: Path) -> None:
 
 def test_the_checkpoints_are_small_and_plain(place: Path) -> None:
     result = draw(PROMPT, seed=7, overrides=NEVER | {"budget.attempts": 4})
-    from pleinair.app.run.checkpoints import open_saver
+    from pleinair.app.runs.checkpoints import open_saver
 
     with open_saver(home().run(result.run_id) / "checkpoints.sqlite", lambda: None) as saver:
         sizes = [len(row[0]) for row in saver.conn.execute("SELECT checkpoint FROM checkpoints")]

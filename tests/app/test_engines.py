@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import quick
 
-from pleinair.app.draw import draw, home
+from pleinair.app.api import draw, home
 from pleinair.app.engines import build, check, engine, open_retriever
-from pleinair.app.places import Places
-from pleinair.app.run.record import read
+from pleinair.app.paths import Places
+from pleinair.app.runs.events import read
 from pleinair.app.settings import load
 from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput

@@ -10,12 +10,12 @@ import pytest
 from tree import ROOT
 from typer.testing import CliRunner
 
+from pleinair.app.api import draw, find, finish, home, run_table, submit
 from pleinair.app.cli.main import app
-from pleinair.app.draw import draw, find, finish, home, run_table, submit
-from pleinair.app.run.order import read_order
-from pleinair.app.run.record import Event, read
-from pleinair.app.run.results import Result
-from pleinair.app.trace.difference import differ
+from pleinair.app.runs.events import Event, read
+from pleinair.app.runs.request import read_order
+from pleinair.app.runs.results import Result
+from pleinair.app.trace.diff import differ
 from pleinair.app.trace.fork import fork, submit_fork
 from pleinair.app.trace.steps import Step, find_step, steps_of
 from pleinair.tools.types import Attempt, BadInput
@@ -190,7 +190,7 @@ def test_a_fork_that_was_cut_short_is_resumed(parent: Result, place: Path, count
 def test_a_crash_while_the_history_is_copied_repeats_nothing(
     parent: Result, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pleinair.app.run import graft
+    from pleinair.app.runs import copy_history as graft
 
     keep, kept = graft.keep, list[str]()
 

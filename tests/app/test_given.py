@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pleinair.app.draw import draw, finish, home, run_table, submit
-from pleinair.app.run.given import MOST, takes_pictures
-from pleinair.app.run.record import Event
-from pleinair.app.run.results import Result
-from pleinair.app.run.table import LeaseLost
+from pleinair.app.api import draw, finish, home, run_table, submit
+from pleinair.app.runs.events import Event
+from pleinair.app.runs.request import MOST, takes_pictures
+from pleinair.app.runs.results import Result
+from pleinair.app.runs.store import LeaseLost
 from pleinair.app.trace.fork import fork
 from pleinair.app.trace.replay import redraw
 from pleinair.tools.artifacts import ArtifactStore

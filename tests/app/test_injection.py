@@ -15,10 +15,10 @@ from PIL import Image
 from quick import colour
 from typer.testing import CliRunner
 
+from pleinair.app.api import home, run_table
 from pleinair.app.cli.main import app
-from pleinair.app.draw import home, run_table
-from pleinair.app.printable import printable_json
-from pleinair.app.trace.export import export
+from pleinair.app.cli.terminal import printable_json
+from pleinair.app.storyboard.export import export
 
 EACH = 63  # texts of one library; a look-up gives up to 64 pictures
 PROMPT = "two things"

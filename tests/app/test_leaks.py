@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from pleinair.app.api import draw, find, home
 from pleinair.app.cli.main import app
-from pleinair.app.draw import draw, find, home
-from pleinair.app.run.results import Result
+from pleinair.app.runs.results import Result
 from pleinair.app.settings import load
-from pleinair.app.trace.export import export
-from pleinair.app.trace.storyboard_words import TOO_MUCH
+from pleinair.app.storyboard.export import export
+from pleinair.app.storyboard.words import TOO_MUCH
 from pleinair.tools.types import BadInput, Leak
 
 

@@ -10,9 +10,9 @@ from doubles import decomposition
 from faults import Act, FaultServer, error, playing, reply, says
 from PIL import Image
 
-from pleinair.app.draw import draw, home
-from pleinair.app.run.record import read
-from pleinair.app.run.results import Result
+from pleinair.app.api import draw, home
+from pleinair.app.runs.events import read
+from pleinair.app.runs.results import Result
 
 KEY = "sk-secret-0123456789"
 LISTED = says(json.dumps(decomposition("first", "second")))

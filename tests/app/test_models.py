@@ -14,8 +14,8 @@ from hub import COMMIT, Hub, cached, serving, weights
 from huggingface_hub import constants
 from typer.testing import CliRunner, Result
 
-from pleinair.app.checks.models import Piece, faults, in_words, pieces
 from pleinair.app.cli.main import app
+from pleinair.app.models.inventory import Piece, faults, in_words, pieces
 from pleinair.app.settings import Settings, load, profiles
 
 MAIN = "from pleinair.app.cli.main import main; main()"

@@ -10,11 +10,11 @@ import pytest
 from hub import COMMIT, Hub, reach, serving, weights
 from typer.testing import CliRunner, Result
 
+from pleinair.app.api import run_table, submit
 from pleinair.app.cli.main import app
-from pleinair.app.draw import run_table, submit
 from pleinair.app.engines import engine
-from pleinair.app.pins import kept
-from pleinair.app.places import places
+from pleinair.app.models.pins import kept
+from pleinair.app.paths import places
 from pleinair.app.settings import load
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 from pleinair.tools.types import BadInput
@@ -136,7 +136,7 @@ def test_an_encoder_that_is_only_a_pickle_is_refused(tmp_path: Path) -> None:
 def test_a_download_that_the_disk_cannot_hold_is_refused(
     profile: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pleinair.app.checks.pull.SPARE", 2**60)
+    monkeypatch.setattr("pleinair.app.models.download.SPARE", 2**60)
     done = pull(profile, "--yes")
     assert done.exit_code == 5 and "free" in done.stderr and "The download is" in done.stderr
     assert kept(places()) == {} and not any("safetensors" in line for line in Hub.asked if "GET" in line)

@@ -11,11 +11,11 @@ import torch
 from doubles import call, make_context
 from typer.testing import CliRunner
 
+from pleinair.app.api import draw, home, run_table
 from pleinair.app.cli.main import app
-from pleinair.app.draw import draw, home, run_table
 from pleinair.app.engines import chosen_generator
 from pleinair.app.settings import load
-from pleinair.app.trace.export import export
+from pleinair.app.storyboard.export import export
 from pleinair.graphs.direct import graph
 from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.worker import Worker

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pleinair.app.draw import draw, home, run_table
+from pleinair.app.api import draw, home, run_table
 from pleinair.app.settings import PACKAGED, read_profile
-from pleinair.app.trace.export import export
+from pleinair.app.storyboard.export import export
 from pleinair.tools.weights import SHIPPED
 
 PARTS = ("generator", "encoder", "eyes")

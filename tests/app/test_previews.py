@@ -9,8 +9,8 @@ import pytest
 import quick
 from PIL import Image
 
-from pleinair.app.draw import draw
-from pleinair.app.run.record import Event
+from pleinair.app.api import draw
+from pleinair.app.runs.events import Event
 
 STEPS = 3  # of the quick generator
 

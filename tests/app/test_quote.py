@@ -16,14 +16,14 @@ from typer.testing import CliRunner, Result
 from wire import KEY, MODEL, served
 
 from pleinair.agent.mllm.openai import chat
-from pleinair.app.checks.past import Spent, past
-from pleinair.app.checks.priced import HERE
-from pleinair.app.checks.question import estimated
-from pleinair.app.checks.quote import Quote
-from pleinair.app.checks.ranges import Range
+from pleinair.app.api import draw, estimate, home, run_table
 from pleinair.app.cli.main import app
-from pleinair.app.draw import draw, estimate, home, run_table
-from pleinair.app.run.order import new_order
+from pleinair.app.estimate.estimate import Quote
+from pleinair.app.estimate.history import Spent, past
+from pleinair.app.estimate.ranges import Range
+from pleinair.app.estimate.tokens import estimated
+from pleinair.app.prices import HERE
+from pleinair.app.runs.request import new_order
 from pleinair.app.settings import EngineChoice, load, profiles
 from pleinair.tools import registry
 from pleinair.tools.artifacts import encode_png
@@ -218,7 +218,9 @@ def with_log(model: str) -> dict[str, Any]:
 
 def test_money_is_told_by_the_price_table(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = with_log("gpt-5.4-mini")
-    monkeypatch.setattr("pleinair.app.checks.past.alike", lambda run, order: True)  # but for the generator
+    monkeypatch.setattr(
+        "pleinair.app.estimate.history.alike", lambda run, order: True
+    )  # but for the generator
     monkeypatch.setenv("PLEINAIR_GENERATOR__ENGINE", "in_context")
     quote = told(**overrides)
     assert quote.tokens.low and quote.tokens.high

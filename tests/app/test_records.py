@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pleinair.app.draw import draw, home
-from pleinair.app.run.results import Result
+from pleinair.app.api import draw, home
+from pleinair.app.runs.results import Result
 from pleinair.app.trace.replay import redraw
 from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.pocket.world import SPECIES

@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from pleinair.app.api import draw, find, finish, home, resume, submit
 from pleinair.app.cli.main import app
-from pleinair.app.draw import draw, find, finish, home, resume, submit
-from pleinair.app.run.record import Event
-from pleinair.app.run.results import Result
-from pleinair.app.trace.difference import differ
-from pleinair.app.trace.export import export
+from pleinair.app.runs.events import Event
+from pleinair.app.runs.results import Result
+from pleinair.app.storyboard.export import export
+from pleinair.app.trace.diff import differ
 from pleinair.app.trace.fork import fork
 from pleinair.app.trace.replay import redraw, replay
 from pleinair.tools.types import Attempt

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from pleinair.app.api import draw, home, submit
 from pleinair.app.cli.main import app
-from pleinair.app.draw import draw, home, submit
-from pleinair.app.run.results import Result
+from pleinair.app.runs.results import Result
 from pleinair.app.trace.fork import fork
 from pleinair.app.trace.replay import redraw, replay
 from pleinair.tools.artifacts import BadArtifact

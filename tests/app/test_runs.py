@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from contenders import DONE, contend
 
-from pleinair.app.run import table
-from pleinair.app.run.lease import Lease
-from pleinair.app.run.owner import Owner, new_owner
-from pleinair.app.run.table import SCHEMA, Busy, Finished, LeaseLost, Runs
+from pleinair.app.runs import store as table
+from pleinair.app.runs.lease import Lease
+from pleinair.app.runs.store import SCHEMA, Busy, Finished, LeaseLost, Owner, Runs, new_owner
 from pleinair.tools.types import BadInput, Cancelled, Outcome, PleinairError
 
 
@@ -134,7 +133,7 @@ def test_only_a_failed_run_is_opened_again_and_only_on_demand(runs: Runs) -> Non
 
 def test_a_lease_renews_itself(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     run = runs.add("{}", 1)
-    monkeypatch.setattr("pleinair.app.run.lease.LEASE_SECONDS", 0.06)
+    monkeypatch.setattr("pleinair.app.runs.lease.LEASE_SECONDS", 0.06)
     with Lease(runs, run.id):
         before = runs.get(run.id).lease_until
         wait_for(lambda: runs.get(run.id).lease_until > before)
@@ -201,7 +200,7 @@ def test_a_beat_that_fails_is_made_up_for_by_the_next(runs: Runs, monkeypatch: p
             raise PleinairError("database is locked")
         renew(run_id, fence)
 
-    monkeypatch.setattr("pleinair.app.run.lease.LEASE_SECONDS", 0.06)
+    monkeypatch.setattr("pleinair.app.runs.lease.LEASE_SECONDS", 0.06)
     monkeypatch.setattr(runs, "renew", shaky)
     with Lease(runs, run.id):
         wait_for(lambda: len(beats) > 1)

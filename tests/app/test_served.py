@@ -10,8 +10,8 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from tree import ROOT
 
-from pleinair.app.draw import home
-from pleinair.app.served import served
+from pleinair.app.api import home
+from pleinair.app.langgraph_server import served
 from pleinair.tools.registry import names
 from pleinair.tools.types import BadInput
 

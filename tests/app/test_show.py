@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from pleinair.app.cli.show import Show, doing, half_blocks, row_line
-from pleinair.app.draw import finish, submit
-from pleinair.app.printable import printable
-from pleinair.app.run.record import Event, Kind
+from pleinair.app.api import finish, submit
+from pleinair.app.cli.live import Show, doing, half_blocks, row_line
+from pleinair.app.cli.terminal import printable
+from pleinair.app.runs.events import Event, Kind
 from pleinair.app.trace.story import title
 from pleinair.tools.types import Attempt, Hit, Picture, Reference, Request, Row
 

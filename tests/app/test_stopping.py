@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from pleinair.app.api import cancel, draw, resume, run_table, submit
 from pleinair.app.cli.main import app
-from pleinair.app.draw import cancel, draw, resume, run_table, submit
-from pleinair.app.run.owner import new_owner
+from pleinair.app.runs.store import new_owner
 
 SLOW = ("--set", "generator.pause=0.4", "--seed", "7")
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from pleinair.app.api import find, resume, run_table
 from pleinair.app.cli.main import app
-from pleinair.app.draw import find, resume, run_table
-from pleinair.app.run.table import Run
+from pleinair.app.runs.store import Run
 from pleinair.app.trace.fork import fork
 from pleinair.app.trace.replay import replay
 

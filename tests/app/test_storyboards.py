@@ -10,16 +10,15 @@ import pytest
 from pages import HARMLESS, Page
 from PIL import Image
 
-from pleinair.app.draw import draw, find, home
-from pleinair.app.run.order import read_order
-from pleinair.app.run.record import read
-from pleinair.app.trace import storyboard_sheet as sheets
-from pleinair.app.trace.gallery import Gallery, Shown
+from pleinair.app.api import draw, find, home
+from pleinair.app.runs.events import read
+from pleinair.app.runs.request import read_order
+from pleinair.app.storyboard import png as sheets
+from pleinair.app.storyboard.gallery import Gallery, Shown
+from pleinair.app.storyboard.html import TEMPLATES, page
+from pleinair.app.storyboard.png import Sheet, board, font, laid_out, wrapped
+from pleinair.app.storyboard.words import listed, marked, roomy
 from pleinair.app.trace.story import Scene, Story, tell
-from pleinair.app.trace.storyboard import TEMPLATES, page
-from pleinair.app.trace.storyboard_png import board, laid_out
-from pleinair.app.trace.storyboard_sheet import Sheet, font, wrapped
-from pleinair.app.trace.storyboard_words import listed, marked, roomy
 from pleinair.tools.types import Attempt, Box, Ledger, Picture, Request, Row
 
 REFUSAL = "I would rather not draw this. " * 9

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import pytest
 import quick
 
-from pleinair.app.draw import draw, home
+from pleinair.app.api import draw, home
 from pleinair.app.engines import chosen_generator, engine, library_folder
-from pleinair.app.run.record import read
+from pleinair.app.runs.events import read
 from pleinair.app.settings import load
 from pleinair.tools.pocket.library import write_library
 from pleinair.tools.weights import SHIPPED

@@ -9,12 +9,12 @@ from pages import HARMLESS, Page
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from pleinair.app.api import draw, find, finish, home, run_table, submit
 from pleinair.app.cli.main import app
-from pleinair.app.draw import draw, find, finish, home, run_table, submit
-from pleinair.app.run.record import Event
-from pleinair.app.run.table import Run
-from pleinair.app.trace.difference import differ
-from pleinair.app.trace.export import export
+from pleinair.app.runs.events import Event
+from pleinair.app.runs.store import Run
+from pleinair.app.storyboard.export import export
+from pleinair.app.trace.diff import differ
 from pleinair.app.trace.fork import fork
 from pleinair.app.trace.story import spent
 from pleinair.tools.types import BadInput, Usage

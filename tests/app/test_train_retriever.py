@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from pleinair.app.api import run_table
 from pleinair.app.cli.main import app
-from pleinair.app.draw import run_table
 from pleinair.app.settings import EngineChoice, load
-from pleinair.app.train_retriever import find_pairs
+from pleinair.app.training import find_pairs
 from pleinair.tools.realrag import foretold
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput

@@ -10,9 +10,9 @@ import perils
 import pytest
 from PIL import Image
 
-from pleinair.app.draw import cancel, draw, finish, submit
+from pleinair.app.api import cancel, draw, finish, submit
 from pleinair.app.engines import DEVICE, chosen_generator
-from pleinair.app.run.results import Result
+from pleinair.app.runs.results import Result
 from pleinair.app.settings import load, profiles
 from pleinair.tools.types import BadInput, Generator, Outcome
 from pleinair.tools.worker import Worker

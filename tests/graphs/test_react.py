@@ -20,7 +20,7 @@ from pleinair.agent.mllm.pocket import PocketChat
 from pleinair.agent.react import prompts
 from pleinair.agent.react.state import ReactState
 from pleinair.agent.state import Output, changed
-from pleinair.app.run.perform import STEPS
+from pleinair.app.runs.runner import STEPS
 from pleinair.graphs import pleinair
 from pleinair.graphs.react import builder, graph
 from pleinair.tools.faults import CutOff, Filtered

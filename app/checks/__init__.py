@@ -1,1 +1,0 @@
-"""What can be known before anything is drawn: health, models, cost, memory."""

@@ -1,0 +1,53 @@
+"""How a command ends: one clear line, and an exit code that programs can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
+
+from pleinair.app.cli.terminal import printable
+from pleinair.tools.types import BadInput, Outcome, PleinairError
+
+CODES = {"accepted": 0, "bad input": 2, "stopped": 3, "refused": 4, "failed": 5, "busy": 6, "cancelled": 130}
+EXITS = (
+    "Exit codes: 0 accepted, or drawn by a graph that checks no result; 2 bad input; 3 stopped by a limit or "
+    "for want of references (with the best picture so far); 4 refused; 5 failed; 6 another process works on "
+    "the run; 130 cancelled, by SIGTERM too."
+)
+
+
+def leave(ending: str) -> NoReturn:
+    """Exit with the code of an ending."""
+    raise typer.Exit(CODES[ending])
+
+
+def leave_with(outcome: Outcome) -> NoReturn:
+    """Exit with the code of an outcome; a picture that its graph never checks is no failure."""
+    from pleinair.agent.ledger import UNCHECKED
+
+    drawn = outcome.ending == "stopped" and outcome.best and outcome.reason.startswith(UNCHECKED)
+    leave("accepted" if drawn else outcome.ending)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn an error that a user can act on into one line on standard error."""
+    try:
+        yield
+    except PleinairError as error:
+        typer.echo(f"pleinair: {printable(str(error))}", err=True)
+        leave(_ending(error))
+    except KeyboardInterrupt:
+        typer.echo("pleinair: stopped at once", err=True)
+        leave("cancelled")
+
+
+def _ending(error: PleinairError) -> str:
+    from pleinair.app.runs.store import Busy
+
+    if isinstance(error, Busy):
+        return "busy"
+    return "bad input" if isinstance(error, BadInput) else "failed"

@@ -1,0 +1,1 @@
+"""Estimates before a run: calls, tokens, money, memory and seconds."""

@@ -1,0 +1,1 @@
+"""Model files: what is installed, downloads, pinned commits."""

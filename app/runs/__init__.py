@@ -1,0 +1,1 @@
+"""A run from its request to its outcome: store, lease, events, checkpoints, results."""

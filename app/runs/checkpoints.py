@@ -1,0 +1,64 @@
+"""A run's LangGraph checkpoints: one SQLite file, plain data only, written by the holder only."""
+
+from __future__ import annotations
+
+import os
+
+# LangGraph reads this when it is first imported; `PLAIN` below holds even if that has happened already
+os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite import SqliteSaver
+
+from pleinair.app.runs.store import connect
+
+PLAIN = JsonPlusSerializer(allowed_msgpack_modules=None, allowed_json_modules=None)
+
+
+class FencedSaver(SqliteSaver):
+    """Save only while `guard` lets it: a holder that lost its lease cannot fork the run's history."""
+
+    def __init__(self, path: Path, guard: Callable[[], object]) -> None:
+        connection = connect(path)
+        connection.row_factory = None
+        # what one task wrote must be there whole or not at all, so the saver opens its own transactions
+        connection.isolation_level = "DEFERRED"
+        super().__init__(connection, serde=PLAIN)
+        self._guard = guard
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Save a checkpoint of the holder's."""
+        self._guard()
+        return super().put(config, checkpoint, metadata, new_versions)
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Save what one task of the holder's wrote."""
+        self._guard()
+        super().put_writes(config, writes, task_id, task_path)
+
+
+@contextmanager
+def open_saver(path: Path, guard: Callable[[], object]) -> Iterator[FencedSaver]:
+    """Open a run's checkpoints; `guard` raises when the run is another's."""
+    saver = FencedSaver(path, guard)
+    try:
+        yield saver
+    finally:
+        # a step that was cut short may still be saving in its thread, and closing under it is a crash
+        with saver.lock:
+            saver.conn.close()

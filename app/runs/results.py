@@ -1,0 +1,181 @@
+"""What the user gets: the best picture with its story inside, and the full record beside it."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from pleinair.app.runs.request import Order, read_order
+from pleinair.app.runs.store import Run
+from pleinair.tools.artifacts import ArtifactStore
+from pleinair.tools.disk import sweep_parts, write_whole
+from pleinair.tools.types import Attempt, Outcome, Reference
+
+FORMAT = 1  # of the record; raise it with every change that a reader would trip over
+OPTIONAL = ("parent", "pictures", "thread")  # of an order; left out where there is none
+PARTS = ("pleinair", "langgraph", "torch", "diffusers", "open_clip_torch", "pillow")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run as its caller sees it."""
+
+    run_id: str
+    outcome: Outcome
+    seed: int
+    picture: Path | None  # None when nothing was drawn
+    sidecar: Path  # not there where the folder could not be written to
+
+    def plain(self) -> dict[str, Any]:
+        """Give the result as JSON values."""
+        return {
+            "run_id": self.run_id,
+            "ending": self.outcome.ending,
+            "reason": self.outcome.reason,
+            "seed": self.seed,
+            "picture": str(self.picture) if self.picture else None,
+            "sidecar": str(self.sidecar) if self.sidecar.exists() else None,
+            "outcome": self.outcome.model_dump(mode="json"),
+        }
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the files tell of a run besides its outcome."""
+
+    run: Run
+    order: Order
+    heading: dict[str, Any]  # run, prompt, seed, graph, models
+    kept: dict[str, Any]  # concepts, attempts, look-ups, usage
+    store: ArtifactStore
+    versions: dict[str, str] = field(default_factory=lambda: versions())
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Name the engines that worked on it."""
+        return dict(self.heading["models"])
+
+
+def result_of(run: Run) -> Result:
+    """Give the result of a finished run; the files' names follow from its row."""
+    order, outcome = read_order(run.order_json), run.outcome
+    assert outcome is not None, "a finished run's row holds its outcome"
+    picture, sidecar = files(run, order)
+    return Result(run.id, outcome, run.seed, picture if outcome.best and picture.exists() else None, sidecar)
+
+
+def files(run: Run, order: Order, out: Path | None = None) -> tuple[Path, Path]:
+    """Name the picture and the sidecar: always the same for one run, so none is made twice."""
+    stem = (out or Path(order.out)) / f"{run.id}-{order.slug}"
+    return stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".json")
+
+
+def deliver(facts: Facts, outcome: Outcome, out: Path | None = None) -> None:
+    """Write both files whole, to the order's folder unless told otherwise.
+
+    Raises `PleinairError` when the disk is full or the folder is closed.
+    """
+    picture, sidecar = files(facts.run, facts.order, out)
+    with parts_folder(picture.parent, facts.run.id) as parts:
+        if outcome.best:
+            image = facts.store.open(outcome.best.picture)
+            write_whole(picture, png(image, facts, outcome, outcome.best), parts=parts)
+        text = json.dumps(full_record(facts, outcome), ensure_ascii=False, indent=2)
+        write_whole(sidecar, text.encode(), parts=parts)
+
+
+@contextmanager
+def parts_folder(out: Path, run_id: str) -> Iterator[Path]:
+    """Give a place for unfinished files that is this run's alone, and leave nothing of a killed one's."""
+    parts = out / f".{run_id}"
+    sweep_parts(parts, older_than=0)
+    yield parts
+    if parts.is_dir():
+        parts.rmdir()
+
+
+def png(image: Image.Image, facts: Facts, outcome: Outcome, best: Attempt) -> bytes:
+    """Encode a picture with its story in text chunks, unless the user wanted none."""
+    info = PngInfo()
+    if not facts.order.strip_metadata:
+        info.add_text("parameters", infotext(best, facts))
+        info.add_text("pleinair", json.dumps(story(facts, outcome, best), ensure_ascii=False))
+    file = io.BytesIO()
+    image.save(file, "PNG", pnginfo=info)
+    return file.getvalue()
+
+
+def infotext(best: Attempt, facts: Facts) -> str:
+    """Write the generation in the form that picture browsers read under `parameters`."""
+    request = best.request
+    pairs = {
+        "Steps": request.num_inference_steps,
+        "CFG scale": request.guidance_scale,
+        "Seed": request.seed,
+        "Size": f"{request.width}x{request.height}",
+        "Model": facts.models.get("generator", "unknown").replace(",", ";"),
+        "Version": f"pleinair {facts.versions.get('pleinair', 'unknown')}",
+    }
+    lines = [request.prompt, f"Negative prompt: {request.negative_prompt}" if request.negative_prompt else ""]
+    return "\n".join([*filter(None, lines), ", ".join(f"{key}: {value}" for key, value in pairs.items())])
+
+
+def story(facts: Facts, outcome: Outcome, best: Attempt) -> dict[str, Any]:
+    """Tell in short how the picture came about."""
+    return {
+        **facts.heading,
+        "references": [credit(reference) for reference in best.request.references],
+        "ending": outcome.ending,
+        "reason": outcome.reason,
+    }
+
+
+def credit(reference: Reference) -> dict[str, Any]:
+    """Say whose picture a reference is, and which part of it was sent if not all."""
+    hit = reference.hit
+    facts = {"license": hit.license, "source": hit.source, "author": hit.author}
+    part = {"crop": list(reference.crop)} if reference.crop else {}
+    return {"concept": reference.concept, "id": hit.id, "sha256": reference.picture.sha256, **facts, **part}
+
+
+def full_record(facts: Facts, outcome: Outcome) -> dict[str, Any]:
+    """Tell everything: what was asked, every attempt, every look-up, versions."""
+    used = outcome.best.request.references if outcome.best else ()
+    return {
+        "format": FORMAT,
+        "run": facts.run.id,
+        "order": facts.order.model_dump(
+            mode="json", exclude={name for name in OPTIONAL if not getattr(facts.order, name)}
+        ),
+        "seed": facts.run.seed,
+        "models": facts.models,
+        "outcome": outcome.model_dump(mode="json"),
+        "references": [credit(reference) for reference in used],
+        **facts.kept,
+        "versions": facts.versions,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Give the versions of what may change a picture."""
+    return {"python": sys.version.split()[0]} | {part: installed(part) for part in PARTS}
+
+
+@cache
+def installed(distribution: str) -> str:
+    """Give the version of an installed distribution."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"

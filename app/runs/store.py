@@ -1,0 +1,353 @@
+"""The table of runs: a row before any work, one holder at a time, one outcome.
+
+A run is finished when its row says so. Whoever works on it holds a lease and a fence number; a commit
+with an older fence is refused, so a holder that was stopped and woke up late changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import sqlite3
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from pleinair.tools.types import BadInput, Outcome, PleinairError
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a SQLite file that waits for other writers and survives a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    db.row_factory = sqlite3.Row
+    try:
+        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL"):
+            db.execute(f"PRAGMA {pragma}")
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+class SharedDatabase(ABC):
+    """Share one connection between threads, and close it with the last use.
+
+    A use is a `with` of the object itself, or one transaction outside of any: a connection that is left to
+    Python's collector stays open for as long as that pleases. A forked process gets a connection of its own.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        self._pid = self._users = 0
+        self._connection: sqlite3.Connection | None = None
+
+    @abstractmethod
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        """Make tables in a new file, or raise for one that cannot be used."""
+
+    def __enter__(self) -> Self:
+        with self._lock:
+            self._users += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._connection and not self._users:
+                self._connection.close()
+                self._connection = None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._readable() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+
+    @contextmanager
+    def _readable(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self:
+            try:
+                yield self._open()
+            except (sqlite3.Error, OSError) as error:
+                raise PleinairError(f"the run table {self._path} cannot be used: {error}") from error
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None or self._pid != os.getpid():
+            db = connect(self._path)
+            try:
+                self._prepare(db)
+            except BaseException:
+                db.close()
+                raise
+            self._connection, self._pid = db, os.getpid()
+        return self._connection
+
+
+SCHEMA = 1  # raise it with every change of the tables, and migrate from each older one
+LEASE_SECONDS = 60.0
+OPEN = ("waiting", "running")
+
+TABLES = """
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY,
+    idem_key TEXT UNIQUE,
+    order_json TEXT NOT NULL,
+    seed INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    lease_owner TEXT,
+    lease_until REAL NOT NULL DEFAULT 0,
+    fence INTEGER NOT NULL DEFAULT 0,
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    outcome_json TEXT,
+    created REAL NOT NULL,
+    updated REAL NOT NULL
+)
+"""
+
+
+class Busy(PleinairError):
+    """Another process works on this run."""
+
+
+class LeaseLost(PleinairError):
+    """Another process has taken this run over; what this one did is not committed."""
+
+
+class Finished(PleinairError):
+    """The run has ended, so there is nothing left to work on."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row: what was asked, where it stands, how it ended."""
+
+    id: str
+    idem_key: str | None
+    order_json: str
+    seed: int
+    status: str
+    lease_owner: str | None
+    lease_until: float
+    fence: int
+    cancel_requested: int
+    outcome_json: str | None
+    created: float
+    updated: float
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """Give how it ended, None while it has not."""
+        return Outcome.model_validate_json(self.outcome_json) if self.outcome_json else None
+
+    @property
+    def owner(self) -> Owner | None:
+        """Give the holder that is not known to be gone, None if nobody works on it."""
+        if self.lease_owner is None or self.lease_until < time.time():
+            return None
+        owner = Owner.model_validate_json(self.lease_owner)
+        return None if owner.dead() else owner
+
+
+class Runs(SharedDatabase):
+    """Open the table in a SQLite file; usable from any thread and after a fork.
+
+    Nothing stays open after a call, unless it is within `with runs:`.
+    """
+
+    def add(self, order_json: str, seed: int, idem_key: str | None = None) -> Run:
+        """Write a new row, or find the one that the key already names.
+
+        Raises `BadInput` when the key names a run of another request. The row is on disk on return.
+        """
+        with self._transaction() as db:
+            known = self._by_key(db, idem_key)
+            if known is None:
+                return self._insert(db, order_json, seed, idem_key)
+        if changes := _differences(known.order_json, order_json):
+            raise BadInput(
+                f"idempotency key {idem_key!r}: it names run {known.id}, which asked for something else "
+                f"({', '.join(changes)}); use another key"
+            )
+        return known
+
+    def get(self, run_id: str) -> Run:
+        """Read one row; an unknown id is `BadInput`."""
+        with self._readable() as db:
+            return self._row(db, run_id)
+
+    def newest(self, limit: int, begins: str = "") -> list[Run]:
+        """List the newest rows first, of those whose id begins so."""
+        query = "SELECT * FROM runs WHERE substr(id, 1, ?) = ? ORDER BY created DESC, id DESC LIMIT ?"
+        with self._readable() as db:
+            rows = db.execute(query, (len(begins), begins, limit))
+            return [Run(**dict(row)) for row in rows]
+
+    def claim(self, run_id: str, owner: Owner, *, reopen: bool = False) -> int:
+        """Take an open run for `owner` and return the new fence.
+
+        `reopen` also takes a failed one, and forgets an earlier wish to stop. Raises `Busy` naming a live
+        holder, and `Finished`.
+        """
+        with self._transaction() as db:
+            run = self._row(db, run_id)
+            if run.status not in (*OPEN, "failed" if reopen else "running"):
+                raise Finished(f"run {run_id} has ended: {run.status}")
+            if holder := run.owner:
+                until = time.strftime("%H:%M:%S", time.localtime(run.lease_until))
+                raise Busy(f"run {run_id} is being worked on by {holder}, at least until {until}")
+            db.execute(
+                "UPDATE runs SET status='running', outcome_json=NULL, lease_owner=?, lease_until=?, "
+                "fence=fence+1, cancel_requested=cancel_requested*?, updated=? WHERE id=? AND fence=?",
+                (
+                    owner.model_dump_json(),
+                    time.time() + LEASE_SECONDS,
+                    int(not reopen),
+                    time.time(),
+                    run_id,
+                    run.fence,
+                ),
+            )
+            return run.fence + 1
+
+    def renew(self, run_id: str, fence: int) -> None:
+        """Prolong the lease; raises `LeaseLost`."""
+        with self._transaction() as db:
+            self._change(db, run_id, fence, lease_until=time.time() + LEASE_SECONDS)
+
+    def release(self, run_id: str, fence: int) -> None:
+        """Let go of a run that is not finished, so that the next holder need not wait."""
+        with self._transaction() as db:
+            self._change(db, run_id, fence, lease_owner=None, status="waiting")
+
+    def commit(self, run_id: str, fence: int, outcome: Outcome) -> None:
+        """Write how it ended; raises `LeaseLost` when the fence is stale."""
+        with self._transaction() as db:
+            text = outcome.model_dump_json()
+            self._change(db, run_id, fence, status=outcome.ending, outcome_json=text, lease_owner=None)
+
+    def request_cancel(self, run_id: str) -> Run:
+        """Ask the holder to stop; a finished run stays as it is."""
+        with self._transaction() as db:
+            run = self._row(db, run_id)
+            if run.status in OPEN:
+                db.execute("UPDATE runs SET cancel_requested=1, updated=? WHERE id=?", (time.time(), run_id))
+            return run
+
+    def _change(self, db: sqlite3.Connection, run_id: str, fence: int, **fields: Any) -> None:
+        columns = ", ".join(f"{name}=?" for name in fields)
+        values = (*fields.values(), time.time(), run_id, fence)
+        done = db.execute(f"UPDATE runs SET {columns}, updated=? WHERE id=? AND fence=?", values)
+        if done.rowcount != 1:
+            raise LeaseLost(f"run {run_id} has been taken over by another process")
+
+    def _row(self, db: sqlite3.Connection, run_id: str) -> Run:
+        row = db.execute("SELECT * FROM runs WHERE id=?", (run_id,)).fetchone()
+        if row is None:
+            raise BadInput(f"run {run_id!r}: there is none; `pleinair runs list` shows them")
+        return Run(**dict(row))
+
+    def _by_key(self, db: sqlite3.Connection, key: str | None) -> Run | None:
+        row = db.execute("SELECT * FROM runs WHERE idem_key=?", (key,)).fetchone() if key else None
+        return Run(**dict(row)) if row else None
+
+    def _insert(self, db: sqlite3.Connection, order_json: str, seed: int, key: str | None) -> Run:
+        now = time.time()
+        run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(4)
+        db.execute(
+            "INSERT INTO runs (id, idem_key, order_json, seed, status, created, updated) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (run_id, key or None, order_json, seed, "waiting", now, now),
+        )
+        return self._row(db, run_id)
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            db.execute(TABLES)
+            db.execute(f"PRAGMA user_version={SCHEMA}")
+        db.execute("COMMIT")
+        if version > SCHEMA:
+            raise BadInput(
+                f"{self._path}: written by a newer pleinair (schema {version}, this one knows {SCHEMA}); "
+                "update pleinair or set another PLEINAIR_HOME"
+            )
+
+
+def _differences(old: str, new: str) -> list[str]:
+    before, after = json.loads(old), json.loads(new)
+    return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+
+
+class Owner(BaseModel):
+    """Name one holder; two threads of a process are two holders."""
+
+    model_config = ConfigDict(frozen=True)
+
+    host: str  # machine, boot and process namespace: within it a process id means one process
+    pid: int
+    started: str  # tells a process from a later one with the same id
+    nonce: str
+
+    def dead(self) -> bool:
+        """Tell whether the process is known to be gone; of another machine's nothing is known."""
+        return self.host == _host() and _started(self.pid) != self.started
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host.split('/')[0]}"
+
+
+def new_owner() -> Owner:
+    """Make an owner out of this process."""
+    pid = os.getpid()
+    return Owner(host=_host(), pid=pid, started=_started(pid), nonce=secrets.token_hex(4))
+
+
+@cache
+def _host() -> str:
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    namespace = Path("/proc/self/ns/pid")
+    parts = [socket.gethostname(), boot.read_text(encoding="ascii")[:8] if boot.exists() else ""]
+    return "/".join([*parts, os.readlink(namespace) if namespace.exists() else ""])
+
+
+def _started(pid: int) -> str:
+    """Give a process's start time in clock ticks, "" when it is gone or a zombie.
+
+    Without /proc only the bare id is looked at, so a reused one passes for alive until its lease ends.
+    """
+    if not Path("/proc/self/stat").exists():
+        return _alive(pid)
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def _alive(pid: int) -> str:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:
+        return "alive"
+    return "alive"

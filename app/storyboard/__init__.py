@@ -1,0 +1,1 @@
+"""The storyboard of a run as HTML and PNG."""

@@ -1,0 +1,35 @@
+"""Export the storyboard of a run, finished or not, to a file that can be mailed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pleinair.app.paths import Places
+from pleinair.app.runs.events import read
+from pleinair.app.runs.request import read_order
+from pleinair.app.runs.store import Run
+from pleinair.app.storyboard.gallery import Gallery
+from pleinair.app.trace.story import tell
+from pleinair.tools.disk import write_whole
+from pleinair.tools.types import BadInput
+
+
+def export(run: Run, places: Places, file: Path) -> None:
+    """Write a storyboard to a .html or .png file.
+
+    Raises `BadInput` for another ending, or a run that has not begun; `PleinairError` when the disk is full.
+    """
+    if file.suffix not in (".html", ".png"):
+        raise BadInput(f"{str(file)!r}: wanted a name that ends in .html or .png")
+    story = tell(read(places.events(run.id)))
+    if not story.heading:
+        raise BadInput(f"run {run.id}: nothing has happened yet (status: {run.status})")
+    gallery = Gallery(run.id, read_order(run.order_json), places)
+    if file.suffix == ".html":
+        from pleinair.app.storyboard.html import page
+
+        write_whole(file.absolute(), page(story, gallery).encode())
+    else:
+        from pleinair.app.storyboard.png import board
+
+        write_whole(file.absolute(), board(story, gallery))
