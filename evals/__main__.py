@@ -9,9 +9,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pleinair.evals import gpu, papers
 from pleinair.evals.cases import make_cases
-from pleinair.evals.overhead import AIM, import_share, measure
+from pleinair.evals.experiments.overhead import AIM, import_share, measure
+from pleinair.evals.gpu import run as gpu
+from pleinair.evals.papers import run as papers
 from pleinair.evals.plots import plot, plot_examples
 from pleinair.evals.report import Figures, plain, summarise, write_markdown
 from pleinair.evals.run import GRAPHS, Result, load_graphs, pocket_context, run_cases, warm_up
@@ -50,7 +51,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def run_pocket(options: argparse.Namespace) -> None:
     """Run the pocket benchmark and write its JSON, report and plots."""
     cases = make_cases(options.prompts, options.seed)
-    from pleinair.evals.oracle import Oracle  # torch, only once there is something to judge
+    from pleinair.evals.pocket.oracle import Oracle  # torch, only once there is something to judge
 
     progress = Progress(len(cases) * len(GRAPHS))
     options.out.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ MOST = 3  # pictures without a reference that are looked at
 class LeakOptions(Value):
     """Say whether references are compared with what was drawn, and from where on it is too much.
 
-    The defaults are measured: `python -m pleinair.evals.leak`.
+    The defaults are measured: `python -m pleinair.evals.experiments.leak`.
     """
 
     check: bool = True

@@ -5,7 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pleinair.evals.adaptor import ADAPTOR, held_out, lifts, means, recalls, shuffled_wins, write_scenes
+from pleinair.evals.experiments.adaptor import (
+    ADAPTOR,
+    held_out,
+    lifts,
+    means,
+    recalls,
+    shuffled_wins,
+    write_scenes,
+)
 from pleinair.tools.pocket.prompts import parse_prompt
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pleinair.evals import decoding
+from pleinair.evals.experiments import decoding
 from pleinair.tools.pictures import read_picture
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from pleinair.evals import gpu, gpu_shapes
 from pleinair.evals.__main__ import main
-from pleinair.evals.gpu import COMMAND, Part, make_parts, write_page
-from pleinair.evals.gpu_measure import compare_faiss
+from pleinair.evals.gpu import run as gpu
+from pleinair.evals.gpu import shapes as gpu_shapes
+from pleinair.evals.gpu.measure import compare_faiss
+from pleinair.evals.gpu.run import COMMAND, Part, make_parts, write_page
 
-PAGE = Path(gpu.__file__).parent / "GPU.md"
+PAGE = Path(gpu.__file__).parents[1] / "GPU.md"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from PIL import Image
 
 from pleinair.agent.context import Context
 from pleinair.evals.cases import Case
-from pleinair.evals.inpaint import Trial, gaps, kind_of, lines, trial
+from pleinair.evals.experiments.inpaint import Trial, gaps, kind_of, lines, trial
 from pleinair.tools.pocket.eyes import Eyes, Sight
 from pleinair.tools.pocket.world import SPECIES
 from pleinair.tools.types import Box, Hit

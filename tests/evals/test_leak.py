@@ -2,7 +2,7 @@
 
 import pytest
 
-from pleinair.evals.leak import auc, interval_of_auc, main, marks, summarise
+from pleinair.evals.experiments.leak import auc, interval_of_auc, main, marks, summarise
 from pleinair.tools.pocket.world import held_out_rng
 
 

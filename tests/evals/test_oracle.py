@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pleinair.evals.oracle import WEIGHTS, Oracle, components, findings
+from pleinair.evals.pocket.oracle import WEIGHTS, Oracle, components, findings
 from pleinair.tools.pocket.world import SPECIES, boxes, held_out_rng, random_scene, render, species_named
 from pleinair.tools.types import BadInput
 

@@ -1,7 +1,7 @@
 import pytest
 
 from pleinair.evals.__main__ import main
-from pleinair.evals.overhead import measure
+from pleinair.evals.experiments.overhead import measure
 
 
 def test_the_loop_costs_more_than_its_verbs_but_not_out_of_proportion() -> None:

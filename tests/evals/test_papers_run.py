@@ -17,11 +17,12 @@ from PIL import Image
 from quick import Hashes
 
 from pleinair.agent.state import changed
-from pleinair.evals import papers, papers_harder, papers_sections
 from pleinair.evals.__main__ import main
-from pleinair.evals.papers import Records, chosen, overridden
-from pleinair.evals.papers_bench import Bench, Measures, Remembered
-from pleinair.evals.papers_cases import (
+from pleinair.evals.papers import harder as papers_harder
+from pleinair.evals.papers import run as papers
+from pleinair.evals.papers import sections as papers_sections
+from pleinair.evals.papers.bench import Bench, Measures, Remembered
+from pleinair.evals.papers.cases import (
     RARE,
     SOUGHT,
     bunches,
@@ -31,10 +32,10 @@ from pleinair.evals.papers_cases import (
     open_stock,
     shots,
 )
-from pleinair.evals.papers_claims import CLAIMS, NOTES, TITLES, Claim
-from pleinair.evals.papers_harder import Describing, Turned
-from pleinair.evals.papers_plots import plot
-from pleinair.evals.papers_report import (
+from pleinair.evals.papers.claims import CLAIMS, NOTES, TITLES, Claim
+from pleinair.evals.papers.harder import Describing, Turned
+from pleinair.evals.papers.plots import plot
+from pleinair.evals.papers.report import (
     CRAMPED,
     Record,
     from_realrag,
@@ -43,9 +44,10 @@ from pleinair.evals.papers_report import (
     verdict,
     write_markdown,
 )
-from pleinair.evals.papers_sections import MODES, RERANKERS, STAGES, coverage, staged, tasks
-from pleinair.evals.papers_tasks import Task
-from pleinair.evals.realrag_report import summarise as summarise_realrag
+from pleinair.evals.papers.run import Records, chosen, overridden
+from pleinair.evals.papers.sections import MODES, RERANKERS, STAGES, coverage, staged, tasks
+from pleinair.evals.papers.tasks import Task
+from pleinair.evals.realrag.report import summarise as summarise_realrag
 from pleinair.graphs import crossmodal as wiring
 from pleinair.tools.answers import Decision
 from pleinair.tools.artifacts import ArtifactStore
@@ -607,7 +609,7 @@ def realrag_figures() -> dict[str, Any]:
     return summarise_realrag(
         found,
         drawn,
-        {"command": "python -m pleinair.evals.realrag", "distance": {"base": 0.05, "real": 0.01}},
+        {"command": "python -m pleinair.evals.realrag.run", "distance": {"base": 0.05, "real": 0.01}},
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pleinair.evals.pocket_models import MODELS, card_of
+from pleinair.evals.pocket.models import MODELS, card_of
 from pleinair.tools.pocket.training.card import HEADING, figures_section, replace_figures
 from pleinair.tools.pocket.world import fingerprint
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pleinair.evals.realrag import read_options
-from pleinair.evals.realrag_library import TIERS, names_of, write_library
-from pleinair.evals.realrag_measure import chosen, find_all, questions
-from pleinair.evals.realrag_report import COLUMNS, METHODS, share, summarise, verdict, write_markdown
+from pleinair.evals.realrag.library import TIERS, names_of, write_library
+from pleinair.evals.realrag.measure import chosen, find_all, questions
+from pleinair.evals.realrag.report import COLUMNS, METHODS, share, summarise, verdict, write_markdown
+from pleinair.evals.realrag.run import read_options
 from pleinair.tools.pocket.world import SPECIES
 from pleinair.tools.retrieval.library import Library
 

@@ -11,9 +11,7 @@ import pytest
 import tiny
 from PIL import Image, ImageFilter
 
-from pleinair.evals.oracle import Oracle
-from pleinair.evals.realrag_likeness import Truth, features, real_like
-from pleinair.evals.similarity import (
+from pleinair.evals.experiments.similarity import (
     Dinov2,
     frechet,
     main,
@@ -23,6 +21,8 @@ from pleinair.evals.similarity import (
     to_prompts,
     to_truth,
 )
+from pleinair.evals.pocket.oracle import Oracle
+from pleinair.evals.realrag.likeness import Truth, features, real_like
 from pleinair.tools.pocket.library import write_novel
 from pleinair.tools.pocket.world import SPECIES, held_out_rng, random_scene, render
 from pleinair.tools.retrieval.encoder import OpenClipEncoder

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageChops
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize
 
-from pleinair.evals.decoding import embedded, models, photo
+from pleinair.evals.experiments.decoding import embedded, models, photo
 from pleinair.tools.pictures import read_picture
 from pleinair.tools.retrieval import preparing
 from pleinair.tools.retrieval.preparing import preparer

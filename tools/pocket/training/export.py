@@ -110,7 +110,7 @@ def write_card(folder: Path, figures: Figures, each: int) -> None:
         figures=figures_section(
             rows,
             f"{each} pictures each, judged by the oracle",
-            f"python -m pleinair.evals.pocket_generator --each {each}",
+            f"python -m pleinair.evals.pocket.generator --each {each}",
         ),
     )
     (folder / NAME).write_text(card, encoding="utf-8")

@@ -224,4 +224,4 @@ def measure(net: EyesNet, frozen: Frozen, scale: float, shift: float, count: int
 
 def section(figures: Figures) -> str:
     """Write the card's section of figures."""
-    return figures_section(figures, f"{COUNT:,} pictures", "python -m pleinair.evals.pocket_models")
+    return figures_section(figures, f"{COUNT:,} pictures", "python -m pleinair.evals.pocket.models")

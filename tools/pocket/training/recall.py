@@ -28,7 +28,7 @@ def measure(folder: Path) -> Figures:
 def section(figures: Figures) -> str:
     """Write the card's section of figures."""
     count = f"One query a species, among {EACH} pictures of each and {CROWD} of two"
-    return figures_section(figures, count, "python -m pleinair.evals.pocket_models")
+    return figures_section(figures, count, "python -m pleinair.evals.pocket.models")
 
 
 def recall(model: Any, tokenize: Any, each: int = EACH, crowd: int = CROWD) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Compare RealRAG's retrievers in the miniature world: `python -m pleinair.evals.realrag`.
+"""Compare RealRAG's retrievers in the miniature world: `python -m pleinair.evals.realrag.run`.
 
 zero is the frozen encoder, normal and reflective are the MLP trained without and with the generator's own
 pictures, self_contrast is ours and untrained, base draws without references. Every seed has a library, a
@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from pleinair.evals.oracle import Oracle
-from pleinair.evals.realrag_measure import (
+from pleinair.evals.pocket.oracle import Oracle
+from pleinair.evals.realrag.measure import (
     ENCODER,
     LOSSES,
     Bench,
@@ -30,7 +30,7 @@ from pleinair.evals.realrag_measure import (
     find_with,
     teach,
 )
-from pleinair.evals.realrag_report import summarise, write_markdown
+from pleinair.evals.realrag.report import summarise, write_markdown
 from pleinair.evals.report import Figures
 from pleinair.evals.run import pocket_context
 from pleinair.tools.registry import resolve
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m pleinair.evals.realrag", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pleinair.evals.realrag.run", description=__doc__)
     parser.add_argument("--prompts", type=int, default=36, help="drawn in each seed and column (36)")
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 (3)")
     parser.add_argument("--each", type=int, default=6, help="pictures of a species in a library (6)")
@@ -108,7 +108,7 @@ def command(options: argparse.Namespace) -> str:
     """Give the command that repeats the figures."""
     names = ("prompts", "seeds", "each", "look_alikes", "epochs", "collisions")
     given = (f"--{name.replace('_', '-')} {getattr(options, name)}" for name in names)
-    return " ".join(("python -m pleinair.evals.realrag", *given))
+    return " ".join(("python -m pleinair.evals.realrag.run", *given))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from pleinair.evals.papers_bench import Bench, Measures, Shelf
-from pleinair.evals.papers_cases import RARE, SOUGHT, bunches, in_turn
-from pleinair.evals.papers_harder import bound, compared, over_shelves, worded
-from pleinair.evals.papers_tasks import SIZE, Task, drawn, first_is_right
+from pleinair.evals.papers.bench import Bench, Measures, Shelf
+from pleinair.evals.papers.cases import RARE, SOUGHT, bunches, in_turn
+from pleinair.evals.papers.harder import bound, compared, over_shelves, worded
+from pleinair.evals.papers.tasks import SIZE, Task, drawn, first_is_right
 from pleinair.graphs import crossmodal, direct, imagerag
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions

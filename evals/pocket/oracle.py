@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pleinair.tools.types import BadInput, Box
 
-WEIGHTS = Path(__file__).parent / "data" / "oracle.safetensors"
+WEIGHTS = Path(__file__).parents[1] / "data" / "oracle.safetensors"
 SIDE = 64  # pixels a side of what the classifier sees
 GRID = 16  # cells a side of what it answers
 SMALLEST = 8  # cells; less of a species is a fleck
@@ -84,7 +84,9 @@ class Oracle:
         from safetensors import safe_open
 
         if not path.is_file():
-            raise BadInput(f"No oracle at {str(path)!r}; train it: python -m pleinair.evals.train_oracle")
+            raise BadInput(
+                f"No oracle at {str(path)!r}; train it: python -m pleinair.evals.pocket.train_oracle"
+            )
         with safe_open(path, framework="pt") as file:
             self.names: list[str] = json.loads(file.metadata()["names"])
             state = {key: file.get_tensor(key).float() for key in file.keys()}

@@ -1,6 +1,6 @@
 """Measure the pocket generator against its bars on held-out seeds, judged by the oracle; write its card.
 
-`python -m pleinair.evals.pocket_generator --each 60`. References come in the order in which the prompt names
+`python -m pleinair.evals.pocket.generator --each 60`. References come in the order in which the prompt names
 their subjects, as the graphs hand them over. Not covered: another order, three subjects, wrong references.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from pleinair.evals.oracle import Oracle
+from pleinair.evals.pocket.oracle import Oracle
 from pleinair.tools.diffusion.in_context import load
 from pleinair.tools.pocket.backgrounds import BACKGROUNDS
 from pleinair.tools.pocket.prompts import RELATIONS, Request, write_prompt
@@ -123,7 +123,7 @@ def measure(folder: Path, each: int, changes: dict[str, Any]) -> dict[str, tuple
 
 def main() -> None:
     """Measure, print, and with --card write MODEL_CARD.md beside the weights."""
-    parser = argparse.ArgumentParser(prog="python -m pleinair.evals.pocket_generator", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pleinair.evals.pocket.generator", description=__doc__)
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--each", type=int, default=60, help="pictures a measure")
     parser.add_argument("--steps", type=int)

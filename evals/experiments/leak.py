@@ -1,6 +1,6 @@
-"""Validate the leak check on scenes whose leaks are known: `python -m pleinair.evals.leak --each 300`.
+"""Validate the leak check on scenes whose leaks are known.
 
-Every number is a species, a reference and new pictures of it, in which the background, the pose or
+Run it by `python -m pleinair.evals.experiments.leak --each 300`. Every number is a species, a reference and new pictures of it, in which the background, the pose or
 everything is the reference's or is not. Boxes are off by up to 3 % of the side, as a critic's are. Two hashes
 of pictures stand beside the measure of copies for comparison. Not covered: what generators draw, which is
 blurred and wrong in other ways, and photographs.
@@ -56,7 +56,7 @@ class Line:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m pleinair.evals.leak", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pleinair.evals.experiments.leak", description=__doc__)
     parser.add_argument("--each", type=int, default=300, help="pictures of each kind (300)")
     each = parser.parse_args(arguments).each
     lines = summarise([mark for number in range(each) for mark in marks(held_out_rng(FIRST + number))])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pleinair.evals.papers_claims import TITLES
+from pleinair.evals.papers.claims import TITLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pleinair.agent.context import Context
 from pleinair.agent.state import Output, changed
-from pleinair.evals.papers_cases import Kind, Stock, open_stock
+from pleinair.evals.papers.cases import Kind, Stock, open_stock
 from pleinair.evals.run import STEPS, Judge
 from pleinair.tools.retrieval.compose import RetrievalOptions, compose
 from pleinair.tools.retrieval.dense import IndexScorer

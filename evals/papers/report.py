@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pleinair.evals import metrics
-from pleinair.evals.papers_claims import CLAIMS, NOTES, TITLES, Claim
+from pleinair.evals.papers.claims import CLAIMS, NOTES, TITLES, Claim
 from pleinair.evals.report import Figures, decimal, percent, row, table_head
 
 Record = dict[str, Any]  # one line of the file: setup, section, column, seed, tier, case, measures, seconds

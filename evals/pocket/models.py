@@ -1,6 +1,6 @@
-"""Measure the pocket encoder, eyes and oracle against their bars: `python -m pleinair.evals.pocket_models`.
+"""Measure the pocket encoder, eyes and oracle against their bars: `python -m pleinair.evals.pocket.models`.
 
-The generator is measured by `python -m pleinair.evals.pocket_generator`, which takes longer.
+The generator is measured by `python -m pleinair.evals.pocket.generator`, which takes longer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pleinair.tools.pocket.training.card import Figures
 
-ORACLE = Path(__file__).parent / "data" / "ORACLE.md"
+ORACLE = Path(__file__).parents[1] / "data" / "ORACLE.md"
 SCENES = 500
 Measured = tuple["Figures", str]  # the figures, and the section of the card that tells them
 
@@ -46,8 +46,8 @@ def eyes() -> Measured:
 
 def oracle() -> Measured:
     """Measure how often the judge of the evaluations names exactly what stands in a rendered scene."""
-    from pleinair.evals import train_oracle
-    from pleinair.evals.oracle import Oracle
+    from pleinair.evals.pocket import train_oracle
+    from pleinair.evals.pocket.oracle import Oracle
     from pleinair.tools.pocket.training.card import figures_section
 
     figures = {}
@@ -56,7 +56,7 @@ def oracle() -> Measured:
         for share, what in zip(shares, ("one subject", "two subjects"), strict=True):
             bar = ">= .99" if (state, what) == ("clean", "one subject") else "-"
             figures[f"right species, {what}, {state} pictures"] = (f"{share:.3f}", bar)
-    command = "python -m pleinair.evals.pocket_models"
+    command = "python -m pleinair.evals.pocket.models"
     return figures, figures_section(figures, f"{SCENES} pictures each", command)
 
 
@@ -73,7 +73,7 @@ def card_of(model: str) -> Path:
 
 def main() -> None:
     """Measure, print, and with --cards write the figures into the cards beside the weights."""
-    parser = argparse.ArgumentParser(prog="python -m pleinair.evals.pocket_models", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pleinair.evals.pocket.models", description=__doc__)
     parser.add_argument("--model", choices=MODELS, help="only this one")
     parser.add_argument("--cards", action="store_true", help="write the figures into the model cards")
     options = parser.parse_args()

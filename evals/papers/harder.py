@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableLambda
 
-from pleinair.evals.papers_bench import Bench, Shelf
-from pleinair.evals.papers_cases import RARE, SOUGHT, in_turn
-from pleinair.evals.papers_tasks import CAPTION, SIZE, Task, drawn, first_is_right
+from pleinair.evals.papers.bench import Bench, Shelf
+from pleinair.evals.papers.cases import RARE, SOUGHT, in_turn
+from pleinair.evals.papers.tasks import CAPTION, SIZE, Task, drawn, first_is_right
 from pleinair.graphs import crossmodal, direct, imagerag
 from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.pocket.prompts import describe, with_article

@@ -1,7 +1,7 @@
 """Measure how like pictures are to their prompts and to real pictures, as the three papers do.
 
-`python -m pleinair.evals.similarity DRAWN REAL` compares two libraries; a drawn picture's text is its prompt,
-and its truth are the real pictures of the same text. CLIP and SigLIP are any open_clip encoders but the
+`python -m pleinair.evals.experiments.similarity DRAWN REAL` compares two libraries; a drawn
+picture's text is its prompt, and its truth are the real pictures of the same text. CLIP and SigLIP are any open_clip encoders but the
 look-up's, DINOv2 is a folder in transformers' format. Much is left open: ImageRAG and RealRAG name no CLIP,
 and no paper the layers of a style loss. A Fréchet distance of few pictures is far too large: compare equal
 numbers only, and one network. Not covered: Inception's weights, and GPTScore, for which there is the ledger.
@@ -220,7 +220,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m pleinair.evals.similarity", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m pleinair.evals.experiments.similarity", description=__doc__
+    )
     parser.add_argument("drawn", type=Path, help="a library: pictures, each with its prompt as text")
     parser.add_argument("real", type=Path, help="a library of real pictures with the same texts")
     parser.add_argument(

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pleinair.evals.papers_cases import look_alike
+from pleinair.evals.papers.cases import look_alike
 from pleinair.tools.pocket.library import AUTHOR, LICENCE, SOURCE, write_novel
 from pleinair.tools.pocket.prompts import caption
 from pleinair.tools.pocket.world import SPECIES, random_scene, render

@@ -141,7 +141,7 @@ def report(folder: str, count: int) -> str:
 
 def main() -> None:
     """Write scenes or measure, as the arguments say."""
-    parser = argparse.ArgumentParser(prog="python -m pleinair.evals.adaptor", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pleinair.evals.experiments.adaptor", description=__doc__)
     parser.add_argument("what", choices=("scenes", "recall"))
     parser.add_argument("folder", help="for the scenes, or of the adaptor")
     parser.add_argument("--count", type=int, default=500, help="scenes")

@@ -1,4 +1,4 @@
-"""Measure what reading pictures for an index costs: `python -m pleinair.evals.decoding`.
+"""Measure what reading pictures for an index costs: `python -m pleinair.evals.experiments.decoding`.
 
 Two questions, each with both answers in the same run, in processor time of all processes: what a decoder of
 its own costs, and what torchvision could save. It needs Linux, and fewer than 1,000 files of a kind. Not
@@ -136,7 +136,9 @@ def models() -> dict[str, tuple[Any, Any]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print both tables."""
-    parser = argparse.ArgumentParser(prog="python -m pleinair.evals.decoding", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m pleinair.evals.experiments.decoding", description=__doc__
+    )
     parser.add_argument("--files", type=int, default=40, help="of each kind (40)")
     count = max(2, parser.parse_args(arguments).files)
     encoder = OpenClipEncoder("local-dir:pocket/encoder", device="cpu", threads=1)

@@ -19,16 +19,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from pleinair.evals.papers_bench import Bench, Remembered
-from pleinair.evals.papers_plots import plot
-from pleinair.evals.papers_report import Record, from_realrag, summarise, write_markdown
-from pleinair.evals.papers_sections import tasks
-from pleinair.evals.papers_tasks import Task
+from pleinair.evals.papers.bench import Bench, Remembered
+from pleinair.evals.papers.plots import plot
+from pleinair.evals.papers.report import Record, from_realrag, summarise, write_markdown
+from pleinair.evals.papers.sections import tasks
+from pleinair.evals.papers.tasks import Task
 from pleinair.evals.report import Figures, versions
 from pleinair.tools.retrieval.compose import RetrievalOptions
 from pleinair.tools.types import BadInput
 
-COMPARISONS = {  # of RealRAG's retrievers: what differs from the defaults of `pleinair.evals.realrag`
+COMPARISONS = {  # of RealRAG's retrievers: what differs from the defaults of `pleinair.evals.realrag.run`
     "realrag": [],
     "look-alikes": ["--look-alikes", "432", "--epochs", "10"],
 }
@@ -135,7 +135,7 @@ def pocket_bench(work: Path) -> tuple[Bench, str]:
     from pleinair.app.engines import build, engine
     from pleinair.app.paths import Places
     from pleinair.app.settings import load
-    from pleinair.evals.oracle import Oracle
+    from pleinair.evals.pocket.oracle import Oracle
     from pleinair.tools.artifacts import ArtifactStore
     from pleinair.tools.pocket.world import fingerprint
     from pleinair.tools.weights import identity, locate
@@ -214,7 +214,7 @@ def key(record: Record) -> Key:
 
 def realrag(options: argparse.Namespace, setup: str, name: str) -> Figures:
     """Run one of RealRAG's own comparisons, or find its figures."""
-    from pleinair.evals import realrag as comparison
+    from pleinair.evals.realrag import run as comparison
 
     size = ["--prompts", str(options.prompts), "--seeds", str(options.seeds)]
     folder = options.work / "realrag"

@@ -1,4 +1,4 @@
-"""Train the oracle: `python -m pleinair.evals.train_oracle --minutes 8`.
+"""Train the oracle: `python -m pleinair.evals.pocket.train_oracle --minutes 8`.
 
 Its pictures come from the same world as the pocket models' but from a block of seeds of its own.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pleinair.evals.oracle import WEIGHTS, Oracle, OracleNet
+from pleinair.evals.pocket.oracle import WEIGHTS, Oracle, OracleNet
 from pleinair.tools.pocket.training.embed import pixels
 from pleinair.tools.pocket.training.pictures import Pool, Sample, choose, draw
 from pleinair.tools.pocket.training.wear import wear

@@ -35,8 +35,8 @@ NOTES = {
     "binding": "A library of look-alikes, of which some are captioned as what they look like, so that words "
     "alone mislead. The miniature generator reads no instruction and binds by the order of references: "
     "no map hands the same pictures over in the other order.",
-    "realrag": "From `python -m pleinair.evals.realrag`, all tiers together. CLIP-T and CLIP-I are by the "
-    "look-up's encoder; looks, style loss and the Fréchet distance by the oracle's layers; real is as many "
+    "realrag": "From `python -m pleinair.evals.realrag.run`, all tiers together. CLIP-T and CLIP-I are by "
+    "the look-up's encoder; looks, style loss and the Fréchet distance by the oracle's layers; real is as many "
     "real pictures.",
     "look-alikes": "The same with as many look-alikes of rare and novel species in each library as there are "
     "pictures of species, and with ten epochs, with which the paper's figure 7 ends: a setting in which "

@@ -140,10 +140,10 @@ def share(hits: Sequence[bool]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, and print the figures."""
-    from pleinair.evals.oracle import Oracle
+    from pleinair.evals.pocket.oracle import Oracle
     from pleinair.tools.pocket.eyes import Eyes
 
-    parser = argparse.ArgumentParser(prog="python -m pleinair.evals.inpaint", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pleinair.evals.experiments.inpaint", description=__doc__)
     parser.add_argument("--drafts", type=int, default=24, help="that lack one of two subjects")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args(argv)

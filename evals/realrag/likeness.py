@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pleinair.evals.realrag_library import names_of
-from pleinair.evals.similarity import frechet, style_loss
+from pleinair.evals.experiments.similarity import frechet, style_loss
+from pleinair.evals.realrag.library import names_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from pleinair.evals.oracle import Oracle
-    from pleinair.evals.similarity import Maps
+    from pleinair.evals.experiments.similarity import Maps
+    from pleinair.evals.pocket.oracle import Oracle
     from pleinair.tools.retrieval.library import Library
     from pleinair.tools.types import Encoder, Vectors
 

@@ -1,4 +1,4 @@
-"""Train, look up and draw: the measurements behind `pleinair.evals.realrag`.
+"""Train, look up and draw: the measurements behind `pleinair.evals.realrag.run`.
 
 A library is written for every seed, each caption naming its species if it is one, so that what was found can
 be judged. What is in the work folder is not made again.
@@ -20,10 +20,10 @@ import numpy as np
 import torch
 
 from pleinair.agent.state import Output, changed
-from pleinair.evals.oracle import Oracle
-from pleinair.evals.realrag_library import NAMES, TIERS, names_of, write_library
-from pleinair.evals.realrag_likeness import Truth, features, real_like
-from pleinair.evals.realrag_report import COLUMNS
+from pleinair.evals.pocket.oracle import Oracle
+from pleinair.evals.realrag.library import NAMES, TIERS, names_of, write_library
+from pleinair.evals.realrag.likeness import Truth, features, real_like
+from pleinair.evals.realrag.report import COLUMNS
 from pleinair.graphs import direct, realrag
 from pleinair.tools.pocket.prompts import PLACES
 from pleinair.tools.pocket.world import SPECIES, Species, fingerprint

@@ -9,7 +9,7 @@ from typing import Any
 
 from pleinair.agent.context import Context
 from pleinair.evals.cases import Case
-from pleinair.evals.papers_bench import Bench, Measures, Shelf
+from pleinair.evals.papers.bench import Bench, Measures, Shelf
 from pleinair.tools.artifacts import encode_png
 from pleinair.tools.retrieval.rerank import EACH, rerank
 from pleinair.tools.types import Retriever

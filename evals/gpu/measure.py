@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
-from pleinair.evals.gpu_shapes import SHAPES, Shape, build
+from pleinair.evals.gpu.shapes import SHAPES, Shape, build
 from pleinair.tools.types import BadInput
 
 Figures = dict[str, Any]

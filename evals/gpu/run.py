@@ -90,8 +90,8 @@ def find_gpu() -> str:
 
 def make_parts(tiny: bool, repeats: int) -> list[Part]:
     """List what is measured: each shape as it is and, unless tiny, compiled; FAISS."""
-    from pleinair.evals.gpu_measure import compare_faiss, time_shape
-    from pleinair.evals.gpu_shapes import SHAPES
+    from pleinair.evals.gpu.measure import compare_faiss, time_shape
+    from pleinair.evals.gpu.shapes import SHAPES
 
     shapes = [
         Part(name, partial(time_shape, name, compiled, tiny, repeats), compiled)

@@ -1,0 +1,1 @@
+"""Single measurements that are not part of a benchmark."""

@@ -1,0 +1,1 @@
+"""The comparisons that the three papers make, in the miniature world."""

@@ -1,0 +1,1 @@
+"""Figures of the pocket models, and the independent classifier that judges images."""

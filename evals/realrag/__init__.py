@@ -1,0 +1,1 @@
+"""Measurements of RealRAG's trained retriever."""
