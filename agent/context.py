@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import CoreSchema, core_schema
 
 from pleinair.agent.repairs.leaks import LeakOptions
-from pleinair.tools.crops import CropOptions
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
+from pleinair.tools.images.crops import CropOptions
 from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.retrieval.captions import CaptionBook
 from pleinair.tools.types import Generator, Retriever, Scorer
@@ -19,7 +19,7 @@ from pleinair.tools.types import Generator, Retriever, Scorer
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-    from pleinair.tools.artifacts import ArtifactStore
+    from pleinair.tools.storage.artifacts import ArtifactStore
 
 
 def carry_on(done: int, total: int) -> None:

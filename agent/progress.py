@@ -7,8 +7,8 @@ import io
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from pleinair.tools.callbacks import Placed, Viewer, check_of
 from pleinair.tools.types import Generator, PleinairError
-from pleinair.tools.watching import Placed, Viewer, check_of
 
 if TYPE_CHECKING:
     from langgraph.runtime import Runtime

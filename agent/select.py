@@ -15,7 +15,7 @@ from pleinair.agent.context import Context
 from pleinair.agent.repairs import inpaint
 from pleinair.agent.repairs import plan as planning
 from pleinair.agent.state import State
-from pleinair.tools.crops import choose_crop
+from pleinair.tools.images.crops import choose_crop
 from pleinair.tools.types import Attempt, Hit, Reference, Repair, Row
 
 Scores = Mapping[str, float]  # concept -> score of one picture for it

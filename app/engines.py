@@ -17,23 +17,22 @@ from pleinair.agent.context import Context, carry_on
 from pleinair.app.paths import Places
 from pleinair.app.settings import POCKET, EngineChoice, Settings, refuse_secrets
 from pleinair.tools import registry
-from pleinair.tools.once import Once
+from pleinair.tools.locks import Once
+from pleinair.tools.model_files.folders import locate
 from pleinair.tools.realrag import Training, foretold, require_generator, search_away, training_of
 from pleinair.tools.registry import Kind
 from pleinair.tools.retrieval.captions import CaptionBook
 from pleinair.tools.retrieval.compose import compose, floor_of
 from pleinair.tools.retrieval.dense import IndexScorer, LazyScorer
 from pleinair.tools.types import BadInput, Encoder, Generator, Hit, Retriever, Scorer
-from pleinair.tools.weights import locate
-from pleinair.tools.worker import Worker
-from pleinair.tools.worker_seat import Seat
+from pleinair.tools.worker.worker import Seat, Worker
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from pleinair.tools.artifacts import ArtifactStore
     from pleinair.tools.retrieval.index import Index, IndexRetriever
     from pleinair.tools.retrieval.library import Library
+    from pleinair.tools.storage.artifacts import ArtifactStore
 
 OnProgress = Callable[[int, int], None]  # pictures indexed, pictures in all
 

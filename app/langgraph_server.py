@@ -53,7 +53,7 @@ class Served:
 def _built(settings: str, places: Places) -> Context:
     from pleinair.app.engines import build
     from pleinair.app.settings import Settings
-    from pleinair.tools.artifacts import ArtifactStore
+    from pleinair.tools.storage.artifacts import ArtifactStore
 
     store = ArtifactStore(places.home / "served" / "pictures")
     return build(Settings.model_validate_json(settings), places, store)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 
 from pleinair.app.settings import EngineChoice, Settings
-from pleinair.tools.addresses import is_here
-from pleinair.tools.prices import Price, Where, price_of
+from pleinair.tools.http.addresses import is_here
+from pleinair.tools.http.prices import Price, Where, price_of
 from pleinair.tools.types import BadInput
 
 OPENAI = "https://api.openai.com/v1"

@@ -136,8 +136,8 @@ class Session:
 
     def give(self, file: str, concept: str) -> Picture:
         """Keep a picture of the user's own to show a concept; raises `BadInput` for a file that is none."""
-        from pleinair.tools.decoding import read_untrusted
-        from pleinair.tools.pictures import BadPicture
+        from pleinair.tools.images.reading import BadPicture
+        from pleinair.tools.images.sandbox import read_untrusted
 
         try:
             image = read_untrusted(Path(file).expanduser())

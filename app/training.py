@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, cast
 from pleinair.app.engines import check, chosen_generator, engine, fresh_index, index_folder, library_folder
 from pleinair.app.paths import places
 from pleinair.app.settings import POCKET, Settings
-from pleinair.tools.artifacts import ArtifactStore
-from pleinair.tools.disk import write_whole
 from pleinair.tools.realrag import training_of
+from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, Encoder, Generator
 
 if TYPE_CHECKING:

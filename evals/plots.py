@@ -12,7 +12,7 @@ from pleinair.evals.run import GRAPHS, Result
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from pleinair.tools.artifacts import ArtifactStore
+    from pleinair.tools.storage.artifacts import ArtifactStore
 
 COLOURS = ("#b8b2a6", "#5b8e9c", "#8aa67a", "#d9a441", "#c8553d")
 BAR = 0.8 / len(GRAPHS)  # width, where two tiers are 1 apart

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from pleinair.agent.context import Context
-    from pleinair.tools.artifacts import ArtifactStore
+    from pleinair.tools.storage.artifacts import ArtifactStore
 
 GRAPHS = {  # column: graph of the registry; RealRAG needs a training first and has a benchmark of its own
     "base": "direct",
@@ -70,7 +70,7 @@ def pocket_context(folder: Path) -> Context:
     from pleinair.app.engines import build
     from pleinair.app.paths import places
     from pleinair.app.settings import load
-    from pleinair.tools.artifacts import ArtifactStore
+    from pleinair.tools.storage.artifacts import ArtifactStore
 
     settings = load("pocket")
     return build(settings, places(settings.paths.home), ArtifactStore(folder / "pictures"))

@@ -8,7 +8,7 @@ from pleinair.app.api import home
 from pleinair.app.engines import build
 from pleinair.app.settings import load
 from pleinair.graphs.crossmodal import graph
-from pleinair.tools.artifacts import ArtifactStore
+from pleinair.tools.storage.artifacts import ArtifactStore
 
 
 def main(prompt: str = "a saverel wren beside a velmora finch", folder: str = "out/store") -> None:

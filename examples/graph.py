@@ -12,7 +12,7 @@ from pleinair.app.api import home
 from pleinair.app.engines import build
 from pleinair.app.settings import load
 from pleinair.graphs.imagerag import builder
-from pleinair.tools.artifacts import ArtifactStore
+from pleinair.tools.storage.artifacts import ArtifactStore
 
 
 def main(prompt: str = "a saverel wren in the snow", folder: str = "out/store") -> None:

@@ -9,7 +9,7 @@ from pleinair.app.api import home
 from pleinair.app.engines import build
 from pleinair.app.settings import load
 from pleinair.graphs.pleinair import graph
-from pleinair.tools.artifacts import ArtifactStore
+from pleinair.tools.storage.artifacts import ArtifactStore
 
 
 async def follow(prompt: str) -> None:

@@ -10,7 +10,7 @@ from pleinair.app.api import home
 from pleinair.app.engines import build
 from pleinair.app.settings import load
 from pleinair.graphs.react import builder
-from pleinair.tools.artifacts import ArtifactStore
+from pleinair.tools.storage.artifacts import ArtifactStore
 
 
 def main(*requests: str, folder: str = "out/store") -> None:

@@ -4,7 +4,7 @@ import os
 
 from drawing import carry_on, make_request
 
-from pleinair.tools.worker import Worker
+from pleinair.tools.worker.worker import Worker
 
 
 def ask(worker: Worker, prompt: str) -> None:

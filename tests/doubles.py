@@ -15,8 +15,7 @@ from PIL import Image, ImageDraw
 
 from pleinair.agent.context import Context
 from pleinair.agent.state import Output, changed
-from pleinair.tools.artifacts import ArtifactStore
-from pleinair.tools.spending import charged
+from pleinair.tools.storage.artifacts import ArtifactStore, charged
 from pleinair.tools.types import Capabilities, Hit, Request, Usage
 
 Policy = Callable[[str, dict[str, Any], int], dict[str, Any] | str]

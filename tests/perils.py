@@ -12,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageChops
 
+from pleinair.tools.callbacks import Viewer
 from pleinair.tools.types import (
     BadInput,
     Cancelled,
@@ -22,7 +23,6 @@ from pleinair.tools.types import (
     Request,
     Usage,
 )
-from pleinair.tools.watching import Viewer
 
 SIZE = 32  # pixels
 STEPS = 4

@@ -21,8 +21,8 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
 from PIL import Image
 
+from pleinair.tools.callbacks import Viewer
 from pleinair.tools.types import Capabilities, Request
-from pleinair.tools.watching import Viewer
 
 if TYPE_CHECKING:
     from pleinair.tools.types import Features, Vectors

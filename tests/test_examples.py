@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tree import ROOT
 
-from pleinair.tools.weights import SHIPPED
+from pleinair.tools.model_files.folders import SHIPPED
 
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 PARTS = ("generator", "encoder", "eyes")

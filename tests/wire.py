@@ -14,8 +14,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, convert_to_messages
 
 from pleinair.agent.mllm.openai import OpenAIChat, chat
-from pleinair.tools import answers
-from pleinair.tools.ask import warmed
+from pleinair.tools.mllm import schemas as answers
+from pleinair.tools.mllm.ask import warmed
 from pleinair.tools.types import PleinairError
 
 KEY = "sk-test-0123456789abcdef"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pleinair.tools.answers import PictureCaption, SubQueries
-from pleinair.tools.ask import Turn, ask
+from pleinair.tools.mllm.ask import Turn, ask
+from pleinair.tools.mllm.schemas import PictureCaption, SubQueries
 from pleinair.tools.retrieval.sparse import needle, spelled, words
 from pleinair.tools.types import BadInput, Usage, Value
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pleinair.tools.answers import Decomposition
-from pleinair.tools.ask import ask
+from pleinair.tools.mllm.ask import ask
+from pleinair.tools.mllm.schemas import Decomposition
 from pleinair.tools.types import Concept, Usage
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from pleinair.tools.answers import Captions, Decision, MissingConcepts, Rephrasing
-from pleinair.tools.ask import Turn, ask, messages, put, read, warmed
-from pleinair.tools.faults import Empty
+from pleinair.tools.errors import Empty
+from pleinair.tools.mllm.ask import Turn, ask, messages, put, read, warmed
+from pleinair.tools.mllm.schemas import Captions, Decision, MissingConcepts, Rephrasing
 from pleinair.tools.retrieval.rerank import in_turn
 from pleinair.tools.types import Concept, Refused, Retrieval, Usage, Value
 

@@ -20,9 +20,9 @@ from pleinair.agent.nodes import Update
 from pleinair.agent.select import Pick
 from pleinair.agent.state import LookUp, changed
 from pleinair.tools import crossmodal
-from pleinair.tools.artifacts import encode_png
 from pleinair.tools.retrieval.dense import SearchScorer
 from pleinair.tools.retrieval.joint import retrieve_jointly
+from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import Concept, Hit, Outcome, Refused, Usage
 
 

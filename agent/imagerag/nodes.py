@@ -32,11 +32,11 @@ from pleinair.agent.imagerag.state import (
 from pleinair.agent.nodes import Update
 from pleinair.agent.state import LookUp, changed
 from pleinair.tools import imagerag
-from pleinair.tools.artifacts import encode_png
 from pleinair.tools.retrieval.lexical import score_captions
 from pleinair.tools.retrieval.rerank import EACH
 from pleinair.tools.retrieval.rerank import rerank as order
 from pleinair.tools.retrieve import retrieve as look_up
+from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import Concept, Ending, Hit, Outcome, Refused, Repair, Request, Retrieval, Usage
 
 LOOKED_AT = 2 * EACH  # hits that the model looks at

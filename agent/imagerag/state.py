@@ -13,7 +13,7 @@ from pleinair.agent.context import Context
 from pleinair.agent.repairs import plan as planning
 from pleinair.agent.select import Pick
 from pleinair.agent.state import Input, State
-from pleinair.tools.answers import Decision
+from pleinair.tools.mllm.schemas import Decision
 from pleinair.tools.types import Attempt, Hit, Picture, Reference, Retrieval, Usage
 
 

@@ -21,15 +21,15 @@ from langchain_core.runnables.config import run_in_executor
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr, SkipValidation
 
-from pleinair.agent.mllm.patience import Patience, Plan
 from pleinair.agent.mllm.sending import described, fitted
-from pleinair.agent.mllm.service import OFFICIAL, Server, setback
 from pleinair.agent.mllm.verdict import counted, message_of, paid_for, summed, weigh, withheld
-from pleinair.tools.addresses import is_here
-from pleinair.tools.ask import read
-from pleinair.tools.prices import Price, price_of
+from pleinair.tools.http.addresses import is_here
+from pleinair.tools.http.openai_errors import OFFICIAL, Server, setback
+from pleinair.tools.http.prices import Price, price_of
+from pleinair.tools.http.retry import Patience, Plan
+from pleinair.tools.http.transport import Wire
+from pleinair.tools.mllm.ask import read
 from pleinair.tools.types import BadInput, PleinairError, Usage, Value
-from pleinair.tools.wire import Wire
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun

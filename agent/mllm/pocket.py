@@ -1,7 +1,6 @@
 """The pocket chat model: rules for language, trained eyes for sight, behind LangChain's own interface.
 
-It answers the questions of `pleinair.tools.answers` about the miniature world. Its language is the grammar
-of `pleinair.tools.pocket.prompts`: a prompt outside it is refused in words, never guessed at. Not covered:
+It answers the schemas of `pleinair.tools.mllm.schemas` about the miniature world. Its language is the grammar of `pleinair.tools.pocket.prompts`: a prompt outside it is refused in words, never guessed at. Not covered:
 conversation, streaming, and whether relation, number and background of a prompt are met.
 """
 

@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 from PIL import Image
 
-from pleinair.tools.artifacts import encode_png
+from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import Value
 
 Block = str | dict[Any, Any]

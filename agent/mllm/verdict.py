@@ -12,9 +12,9 @@ from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-from pleinair.agent.mllm.patience import Plan, Setback
-from pleinair.tools.faults import CutOff, Empty, Filtered
-from pleinair.tools.strict_json import UNFIT
+from pleinair.tools.errors import CutOff, Empty, Filtered
+from pleinair.tools.http.retry import Plan, Setback
+from pleinair.tools.mllm.ask import UNFIT
 from pleinair.tools.types import Refused
 
 log = logging.getLogger(__name__)

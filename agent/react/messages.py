@@ -16,7 +16,7 @@ from pleinair.agent.context import Context
 from pleinair.agent.react.prompts import DRIVE
 from pleinair.agent.react.state import ReactState, current, last_drawn, read
 from pleinair.agent.repairs import plan as planning
-from pleinair.tools.ask import human
+from pleinair.tools.mllm.ask import human
 from pleinair.tools.types import Attempt, Picture, Reference
 
 MOST_SHOWN = 4  # pictures in one call

@@ -29,7 +29,7 @@ from pleinair.agent.react.messages import conversation, unjudged
 from pleinair.agent.react.replies import Verdict, error, unheard, vet
 from pleinair.agent.react.state import Act, ReactState, current, pending, rolled, stored
 from pleinair.agent.state import changed
-from pleinair.tools.ask import added, cost
+from pleinair.tools.mllm.ask import added, cost
 from pleinair.tools.types import BadInput, Ending, ModelFault, Outcome, Refused, Usage
 
 AT_ONCE = "retrieve"  # calls that cost nothing that must be counted between them

@@ -18,7 +18,7 @@ from pleinair.tools.types import BadInput, Hit, Picture, Reference, Repair, Retr
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from pleinair.tools.artifacts import ArtifactStore
+    from pleinair.tools.storage.artifacts import ArtifactStore
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from pleinair.tools.strict_json import UNFIT
+from pleinair.tools.mllm.ask import UNFIT
 from pleinair.tools.types import BadInput, Concept, Hit, Repair, Row, Value
 
 MOST = 16  # things in a list

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from pleinair.agent.repairs.plan import find, untried
-from pleinair.tools.crops import cut, own_names, union, within
+from pleinair.tools.images.crops import cut, own_names, union, within
 from pleinair.tools.types import Attempt, Leak, Reference, Repair, Retrieval, Value
 
 if TYPE_CHECKING:
-    from pleinair.tools.artifacts import ArtifactStore
-    from pleinair.tools.leak import View
+    from pleinair.tools.images.leak import View
+    from pleinair.tools.storage.artifacts import ArtifactStore
 
 MOST = 3  # pictures without a reference that are looked at
 
@@ -46,7 +46,7 @@ def compared(
 
 def leak_of(reference: Reference, drawn: Attempt, attempts: Sequence[Attempt], store: ArtifactStore) -> Leak:
     """Measure what of one reference came across."""
-    from pleinair.tools import leak  # here, as every graph imports this module
+    from pleinair.tools.images import leak
 
     without = [one.picture for one in attempts if not uses(one, reference) and one.number != drawn.number]
     new, sent = drawn_view(reference, drawn, store), sent_view(reference, store)
@@ -67,7 +67,7 @@ def uses(attempt: Attempt, reference: Reference) -> bool:
 
 def drawn_view(reference: Reference, drawn: Attempt, store: ArtifactStore) -> View:
     """Open a drawn picture, with what its ledger says of places; a box that is none is not known."""
-    from pleinair.tools.leak import View, is_box, shrunk
+    from pleinair.tools.images.leak import View, is_box, shrunk
 
     rows = drawn.ledger.rows if drawn.ledger else ()
     boxes = {row.concept: row.box for row in rows if row.box and is_box(row.box)}
@@ -77,7 +77,7 @@ def drawn_view(reference: Reference, drawn: Attempt, store: ArtifactStore) -> Vi
 
 def sent_view(reference: Reference, store: ArtifactStore) -> View:
     """Open a reference as it was sent, with what its library says of places."""
-    from pleinair.tools.leak import View, shrunk
+    from pleinair.tools.images.leak import View, shrunk
 
     boxes, crop = reference.hit.boxes, reference.crop
     own = [boxes[name] for name in own_names(reference.concept, boxes)]

@@ -86,8 +86,8 @@ def judge(model: BaseChatModel) -> Score:
 
 def cases() -> Iterator[Case]:
     """Draw the pictures, always the same: all there, half there, or another thing there, in turn."""
-    from pleinair.tools.artifacts import encode_png
     from pleinair.tools.pocket.world import SPECIES, random_scene, render
+    from pleinair.tools.storage.artifacts import encode_png
 
     rng = random.Random(SEED)
     known = [one for one in SPECIES if one.tier == "known"]

@@ -12,7 +12,7 @@ from pleinair.app.settings import EngineChoice, Settings
 from pleinair.tools.realrag import require_generator, training_of
 from pleinair.tools.registry import Kind
 from pleinair.tools.types import BadInput, PleinairError
-from pleinair.tools.worker import Worker
+from pleinair.tools.worker.worker import Worker
 
 if TYPE_CHECKING:
     from PIL.Image import Image

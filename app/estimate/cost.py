@@ -9,7 +9,7 @@ from pleinair.app.estimate.ranges import Range, both, product
 from pleinair.app.estimate.tokens import Tokens
 from pleinair.app.prices import HERE, is_local, listed
 from pleinair.app.settings import EngineChoice, Settings
-from pleinair.tools.prices import MILLION, Price
+from pleinair.tools.http.prices import MILLION, Price
 
 
 def money(

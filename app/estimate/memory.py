@@ -86,7 +86,7 @@ def defaults() -> dict[str, Any]:
 
 def source(given: dict[str, Any]) -> Any:
     """Name where the model's files are."""
-    from pleinair.tools.hub import Source
+    from pleinair.tools.model_files.hub import Source
 
     names = ("folder", "model", "revision", "allow_branch", "local_files_only")
     return Source(**{name: given[name] for name in names})

@@ -51,7 +51,9 @@ def estimated(graph: str, prompt: str, choice: EngineChoice) -> Tokens | None:
 def questions(graph: str) -> Iterator[tuple[str, int]]:
     """Give each sort of question of a graph: its text with the schema of its answer, and its pictures."""
     from pleinair.agent.mllm.sending import described
-    from pleinair.tools import answers, closer, critique, crossmodal, decompose, imagerag
+    from pleinair.tools import critique, crossmodal, decompose, imagerag
+    from pleinair.tools import critique as closer
+    from pleinair.tools.mllm import schemas as answers
 
     own = (imagerag.DECIDE, imagerag.MISSING, imagerag.CAPTION)  # one conversation, which repeats them
     known: Mapping[str, tuple[tuple[str, type[Value], int], ...]] = {

@@ -10,8 +10,8 @@ from typing import Any
 
 from pleinair.app.models.inventory import Piece, in_words
 from pleinair.app.trace.story import counted
-from pleinair.tools.disk import DiskFull
-from pleinair.tools.hub import INDEX, first_line
+from pleinair.tools.model_files.hub import INDEX, first_line
+from pleinair.tools.storage.files import DiskFull
 from pleinair.tools.types import PleinairError
 
 SPARE = 2 * 2**30  # bytes that a download leaves free, for pictures and the run table

@@ -18,12 +18,12 @@ from pleinair.tools.diffusion.families import CONTROLNET, IN_CONTEXT, IP_ADAPTER
 from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.diffusion.ip_adapter import IpAdapter, adapter_files, encoder_folder
 from pleinair.tools.diffusion.loading import read_index, require_class
-from pleinair.tools.hub import Source
-from pleinair.tools.intact import changed, of_part, whole
-from pleinair.tools.retrieval.clip_hub import FILES as CLIP_FILES
-from pleinair.tools.retrieval.clip_hub import LOCAL, WEIGHTS, hub_id, known, label
+from pleinair.tools.model_files.hub import Source
+from pleinair.tools.model_files.integrity import changed, of_part, whole
+from pleinair.tools.model_files.open_clip import FILES as CLIP_FILES
+from pleinair.tools.model_files.open_clip import LOCAL, WEIGHTS, hub_id, known, label
+from pleinair.tools.model_files.variants import Files, pipeline_files
 from pleinair.tools.types import BadInput
-from pleinair.tools.variants import Files, pipeline_files
 
 Kind = Literal["pipeline", "adapter", "controlnet", "open_clip", "elsewhere"]
 

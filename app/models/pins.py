@@ -13,9 +13,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from pleinair.app.paths import Places, places
-from pleinair.tools.disk import write_whole
-from pleinair.tools.hub import COMMIT
-from pleinair.tools.retrieval.clip_hub import is_unpinned, label
+from pleinair.tools.model_files.hub import COMMIT
+from pleinair.tools.model_files.open_clip import is_unpinned, label
+from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput
 
 Tree = dict[str, Any]

@@ -9,7 +9,7 @@ from pleinair.app.paths import Places
 from pleinair.app.runs.checkpoints import FencedSaver, open_saver
 from pleinair.app.runs.request import Parent
 from pleinair.app.runs.work import Work
-from pleinair.tools.artifacts import ArtifactStore
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Picture
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from pleinair.tools.disk import explain
+from pleinair.tools.storage.files import explain
 from pleinair.tools.types import BadInput, Value
 
 VERSION: Literal[1] = 1

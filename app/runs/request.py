@@ -17,14 +17,14 @@ from pleinair.app.paths import Places
 from pleinair.app.prices import require_prices
 from pleinair.app.settings import POCKET, Settings
 from pleinair.tools import registry
-from pleinair.tools.disk import require_writable
 from pleinair.tools.realrag import foretold, require_training
+from pleinair.tools.storage.files import require_writable
 from pleinair.tools.types import BadInput, Budget, Picture, PleinairError, Reference, Value
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from pleinair.tools.artifacts import ArtifactStore
+    from pleinair.tools.storage.artifacts import ArtifactStore
 
 
 REALRAG = "realrag"  # the graph that may want a trained retriever
@@ -149,8 +149,8 @@ def read_given(files: Sequence[str | Path], graph: str) -> list[Image.Image]:
     Raises:
         BadInput: a file is no usable picture, there are too many, or the graph takes none.
     """
-    from pleinair.tools.decoding import read_untrusted
-    from pleinair.tools.pictures import BadPicture
+    from pleinair.tools.images.reading import BadPicture
+    from pleinair.tools.images.sandbox import read_untrusted
 
     if not files:
         return []
@@ -180,7 +180,7 @@ def keep_given(images: Sequence[Image.Image], places: Places) -> tuple[Picture, 
 
 def require_given(pictures: Sequence[Picture], places: Places) -> tuple[Picture, ...]:
     """Give the pictures back if the home holds them; else raise `BadInput`."""
-    from pleinair.tools.artifacts import BadArtifact
+    from pleinair.tools.storage.artifacts import BadArtifact
 
     for picture in pictures:
         try:
@@ -199,6 +199,6 @@ def adopt_given(pictures: Sequence[Picture], places: Places, store: ArtifactStor
 
 
 def _store(places: Places) -> ArtifactStore:
-    from pleinair.tools.artifacts import ArtifactStore
+    from pleinair.tools.storage.artifacts import ArtifactStore
 
     return ArtifactStore(places.given)

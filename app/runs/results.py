@@ -18,8 +18,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from pleinair.app.runs.request import Order, read_order
 from pleinair.app.runs.store import Run
-from pleinair.tools.artifacts import ArtifactStore
-from pleinair.tools.disk import sweep_parts, write_whole
+from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.storage.files import sweep_parts, write_whole
 from pleinair.tools.types import Attempt, Outcome, Reference
 
 FORMAT = 1  # of the record; raise it with every change that a reader would trip over

@@ -18,8 +18,8 @@ from pleinair.app.runs.store import LeaseLost, Run, Runs
 from pleinair.app.runs.thread import carried
 from pleinair.app.runs.work import Work
 from pleinair.app.settings import OnPreview
+from pleinair.tools.callbacks import Check
 from pleinair.tools.types import Attempt, Cancelled, Ending, Outcome, PleinairError, Refused, Usage
-from pleinair.tools.watching import Check
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -137,9 +137,9 @@ def compiled(name: str, saver: FencedSaver) -> CompiledStateGraph[Any, Any, Any,
 def build_context(work: Work) -> Context:
     """Build the engines, and note which models they are."""
     from pleinair.app.engines import build, engine_choices
-    from pleinair.tools.artifacts import ArtifactStore
-    from pleinair.tools.disk import sweep_parts
-    from pleinair.tools.worker import started
+    from pleinair.tools.storage.artifacts import ArtifactStore
+    from pleinair.tools.storage.files import sweep_parts
+    from pleinair.tools.worker.worker import started
 
     work.lease.check()
     sweep_parts(work.folder / "pictures" / "parts", older_than=0)  # the holder before us is gone
@@ -238,7 +238,7 @@ def remember(work: Work, graph: CompiledStateGraph[Any, Any, Any, Any], config: 
 def delivered(work: Work, outcome: Outcome) -> Outcome:
     """Put the results where the user wanted them; if that fails the run has failed, and says why."""
     from pleinair.app.runs.results import Facts, deliver
-    from pleinair.tools.artifacts import ArtifactStore
+    from pleinair.tools.storage.artifacts import ArtifactStore
 
     store = ArtifactStore(work.folder / "pictures")
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pleinair.app.paths import Places
 from pleinair.app.runs.request import read_order
 from pleinair.app.runs.work import Work
-from pleinair.tools.artifacts import ArtifactStore
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Picture
 
 if TYPE_CHECKING:

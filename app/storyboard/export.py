@@ -10,7 +10,7 @@ from pleinair.app.runs.request import read_order
 from pleinair.app.runs.store import Run
 from pleinair.app.storyboard.gallery import Gallery
 from pleinair.app.trace.story import tell
-from pleinair.tools.disk import write_whole
+from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput
 
 

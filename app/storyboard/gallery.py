@@ -13,8 +13,8 @@ from PIL import Image
 from pleinair.app.engines import library_folder
 from pleinair.app.paths import Places
 from pleinair.app.runs.request import Order
-from pleinair.tools.artifacts import ArtifactStore
-from pleinair.tools.crops import cut
+from pleinair.tools.images.crops import cut
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Box, Hit, Picture, PleinairError
 
 if TYPE_CHECKING:

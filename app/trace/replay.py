@@ -17,8 +17,8 @@ from pleinair.app.runs.results import FORMAT, Facts, Result, deliver, files
 from pleinair.app.runs.store import Run
 from pleinair.app.runs.work import KEPT
 from pleinair.app.trace.story import HEADING
-from pleinair.tools.artifacts import ArtifactStore
-from pleinair.tools.disk import write_whole
+from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import Attempt, BadInput
 
 

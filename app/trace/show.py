@@ -22,7 +22,7 @@ from pleinair.app.trace.story import (
     tell,
     why,
 )
-from pleinair.tools.artifacts import ArtifactStore
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Hit, Picture, Row, Usage
 
 Lines = Iterator[tuple[str, str]]  # a label, and what it says

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pleinair.app.runs.events import Event
-from pleinair.tools.crops import pixels
+from pleinair.tools.images.crops import pixels
 from pleinair.tools.types import (
     Attempt,
     Budget,

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from pleinair.tools.decoding import Decoder
-from pleinair.tools.pictures import read_picture
+from pleinair.tools.images.reading import read_picture
+from pleinair.tools.images.sandbox import Decoder
+from pleinair.tools.model_files.folders import locate
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 from pleinair.tools.retrieval.preparing import preparer
-from pleinair.tools.weights import locate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -53,7 +53,7 @@ def open_context(folder: Path) -> Context:
     from pleinair.app.engines import build
     from pleinair.app.paths import places
     from pleinair.app.settings import load
-    from pleinair.tools.artifacts import ArtifactStore
+    from pleinair.tools.storage.artifacts import ArtifactStore
 
     settings = load("pocket", {"generator.inpaint": True})
     return build(settings, places(settings.paths.home), ArtifactStore(folder / "pictures"))

@@ -1,9 +1,9 @@
 """Validate the leak check on scenes whose leaks are known.
 
-Run it by `python -m pleinair.evals.experiments.leak --each 300`. Every number is a species, a reference and new pictures of it, in which the background, the pose or
-everything is the reference's or is not. Boxes are off by up to 3 % of the side, as a critic's are. Two hashes
-of pictures stand beside the measure of copies for comparison. Not covered: what generators draw, which is
-blurred and wrong in other ways, and photographs.
+Run it by `python -m pleinair.evals.experiments.leak --each 300`. Every number is a species, a reference and
+new pictures of it, in which the background, the pose or everything is the reference's or is not. Boxes are
+off by up to 3 % of the side, as a critic's are. Two hashes of pictures stand beside the measure of copies
+for comparison. Not covered: what generators draw, which is blurred and wrong in other ways, and photographs.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from pleinair.agent.repairs.leaks import LeakOptions
 from pleinair.evals.metrics import interval_of_share
-from pleinair.tools import leak
-from pleinair.tools.leak import View
+from pleinair.tools.images import leak
+from pleinair.tools.images.leak import View
 from pleinair.tools.pocket.backgrounds import BACKGROUNDS
 from pleinair.tools.pocket.world import SPECIES, Scene, boxes, held_out_rng, random_scene, render
 from pleinair.tools.types import Box
 
 if TYPE_CHECKING:
-    from pleinair.tools.leak import Bits
+    from pleinair.tools.images.leak import Bits
 
 FIRST = 900_000  # held-out numbers of this measure
 LIMITS = LeakOptions()

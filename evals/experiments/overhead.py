@@ -24,10 +24,10 @@ from PIL import Image
 
 from pleinair.agent.context import Context, carry_on
 from pleinair.agent.state import changed
-from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.critique import critique
 from pleinair.tools.decompose import decompose
 from pleinair.tools.generate import generate
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Capabilities, Hit, Request
 
 SIDE = 16  # pixels

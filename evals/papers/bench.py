@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from pleinair.evals.cases import Case
-    from pleinair.tools.artifacts import ArtifactStore
+    from pleinair.tools.storage.artifacts import ArtifactStore
 
 Measures = dict[str, float]
 

@@ -36,8 +36,8 @@ NOTES = {
     "alone mislead. The miniature generator reads no instruction and binds by the order of references: "
     "no map hands the same pictures over in the other order.",
     "realrag": "From `python -m pleinair.evals.realrag.run`, all tiers together. CLIP-T and CLIP-I are by "
-    "the look-up's encoder; looks, style loss and the Fréchet distance by the oracle's layers; real is as many "
-    "real pictures.",
+    "the look-up's encoder; looks, style loss and the Fréchet distance by the oracle's layers; real is as "
+    "many real pictures.",
     "look-alikes": "The same with as many look-alikes of rare and novel species in each library as there are "
     "pictures of species, and with ten epochs, with which the paper's figure 7 ends: a setting in which "
     "neither is at the ceiling, fixed by looking at zero and normal alone.",

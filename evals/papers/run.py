@@ -136,9 +136,9 @@ def pocket_bench(work: Path) -> tuple[Bench, str]:
     from pleinair.app.paths import Places
     from pleinair.app.settings import load
     from pleinair.evals.pocket.oracle import Oracle
-    from pleinair.tools.artifacts import ArtifactStore
+    from pleinair.tools.model_files.folders import identity, locate
     from pleinair.tools.pocket.world import fingerprint
-    from pleinair.tools.weights import identity, locate
+    from pleinair.tools.storage.artifacts import ArtifactStore
 
     settings, store = load("pocket"), ArtifactStore(work / "pictures")
     context = build(settings, Places(work / "home"), store)

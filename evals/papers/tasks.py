@@ -10,8 +10,8 @@ from typing import Any
 from pleinair.agent.context import Context
 from pleinair.evals.cases import Case
 from pleinair.evals.papers.bench import Bench, Measures, Shelf
-from pleinair.tools.artifacts import encode_png
 from pleinair.tools.retrieval.rerank import EACH, rerank
+from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import Retriever
 
 SIZE = 1000  # pictures of a library where nothing else is said

@@ -65,8 +65,8 @@ MODELS: dict[str, Callable[[], Measured]] = {"encoder": encoder, "eyes": eyes, "
 
 def card_of(model: str) -> Path:
     """Find the card of a model."""
+    from pleinair.tools.model_files.folders import SHIPPED
     from pleinair.tools.pocket.training.card import NAME
-    from pleinair.tools.weights import SHIPPED
 
     return ORACLE if model == "oracle" else SHIPPED / model / NAME
 

@@ -20,12 +20,12 @@ from faults import Act, FaultServer, completion, error, playing, reply, says
 from PIL import Image
 
 from pleinair.agent.mllm.openai import OpenAIChat, chat
-from pleinair.agent.mllm.service import Server, TooLong
-from pleinair.tools.addresses import pause_asked
-from pleinair.tools.answers import Decision
-from pleinair.tools.artifacts import encode_png
-from pleinair.tools.ask import ask
-from pleinair.tools.faults import BadReply, CutOff, Empty, Filtered, Misfit, TooLarge, Unavailable
+from pleinair.tools.errors import BadReply, CutOff, Empty, Filtered, Misfit, TooLarge, Unavailable
+from pleinair.tools.http.addresses import pause_asked
+from pleinair.tools.http.openai_errors import Server, TooLong
+from pleinair.tools.mllm.ask import ask
+from pleinair.tools.mllm.schemas import Decision
+from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import PleinairError, Refused, Usage
 
 KEY = "sk-secret-0123456789"

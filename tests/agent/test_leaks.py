@@ -14,8 +14,8 @@ from pleinair.agent.ledger import best
 from pleinair.agent.repairs.leaks import LeakOptions, compared, excess, swaps
 from pleinair.agent.state import Output
 from pleinair.graphs.pleinair import graph
-from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.pocket.world import SPECIES, boxes, random_scene, render
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import (
     Action,
     Attempt,

@@ -16,9 +16,10 @@ from wire import KEY, MODEL, Service, over_the_wire, served
 
 from pleinair.agent.mllm.openai import OpenAIChat, chat
 from pleinair.agent.mllm.sending import described
-from pleinair.tools import answers, prices
-from pleinair.tools.answers import Critique, Decision
-from pleinair.tools.ask import ask
+from pleinair.tools.http import prices
+from pleinair.tools.mllm import schemas as answers
+from pleinair.tools.mllm.ask import ask
+from pleinair.tools.mllm.schemas import Critique, Decision
 from pleinair.tools.types import BadInput, Value
 
 YES = {"match": True, "why": "as asked"}

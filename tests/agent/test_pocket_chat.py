@@ -11,7 +11,9 @@ from pydantic import BaseModel
 
 from pleinair.agent.mllm.pocket import ANSWERS, PocketChat
 from pleinair.agent.mllm.reading import where
-from pleinair.tools.answers import (
+from pleinair.tools.decompose import decompose
+from pleinair.tools.mllm.ask import ask
+from pleinair.tools.mllm.schemas import (
     Captions,
     Critique,
     Decision,
@@ -20,8 +22,6 @@ from pleinair.tools.answers import (
     Ranking,
     Rephrasing,
 )
-from pleinair.tools.ask import ask
-from pleinair.tools.decompose import decompose
 from pleinair.tools.pocket.eyes import Sight
 from pleinair.tools.pocket.prompts import parse_prompt
 from pleinair.tools.pocket.world import SPECIES, held_out_rng, random_scene, render, species_named

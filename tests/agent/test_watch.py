@@ -17,8 +17,8 @@ from PIL import Image
 from pleinair.agent.context import Context
 from pleinair.agent.progress import MOST, small_png
 from pleinair.graphs.direct import graph
+from pleinair.tools.callbacks import Check, Viewer, check_of
 from pleinair.tools.types import Cancelled, Request
-from pleinair.tools.watching import Check, Viewer, check_of
 
 STEPS = 4
 

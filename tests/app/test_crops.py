@@ -21,7 +21,7 @@ from pleinair.app.storyboard.export import export
 from pleinair.app.trace.diff import differ
 from pleinair.app.trace.fork import fork
 from pleinair.app.trace.replay import redraw, replay
-from pleinair.tools.crops import CropOptions
+from pleinair.tools.images.crops import CropOptions
 from pleinair.tools.pocket.library import FORMAT
 from pleinair.tools.types import BadInput
 

@@ -21,7 +21,7 @@ from pleinair.app.cli.main import app
 from pleinair.app.engines import chosen_generator
 from pleinair.app.settings import load
 from pleinair.tools.retrieval.adaptor import AdaptorNet, Config, Shape, save
-from pleinair.tools.worker import Worker
+from pleinair.tools.worker.worker import Worker
 
 TINY = {
     "generator.engine": "in_context", "generator.height": 32, "generator.width": 32,

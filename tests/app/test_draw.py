@@ -22,7 +22,7 @@ from pleinair.app.runs.checkpoints import FencedSaver
 from pleinair.app.runs.events import Event, read
 from pleinair.app.runs.results import Result
 from pleinair.app.runs.store import Busy, LeaseLost, Runs
-from pleinair.tools.disk import DiskFull
+from pleinair.tools.storage.files import DiskFull
 from pleinair.tools.types import BadInput
 
 PROMPT = "two things"
@@ -326,7 +326,7 @@ def test_a_full_disk_is_a_failure_that_can_be_resumed(place: Path, monkeypatch: 
 def test_a_disk_that_fills_while_drawing_loses_no_finished_picture(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pleinair.tools.artifacts import ArtifactStore
+    from pleinair.tools.storage.artifacts import ArtifactStore
 
     put, count = ArtifactStore.put, []
 

@@ -15,7 +15,7 @@ from pleinair.app.engines import build, check, engine, open_retriever
 from pleinair.app.paths import Places
 from pleinair.app.runs.events import read
 from pleinair.app.settings import load
-from pleinair.tools.artifacts import ArtifactStore
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput
 
 SECOND = {"retrieval__second__engine": "quick", "retrieval__second__salt": "other"}

@@ -17,7 +17,7 @@ from pleinair.app.runs.results import Result
 from pleinair.app.runs.store import LeaseLost
 from pleinair.app.trace.fork import fork
 from pleinair.app.trace.replay import redraw
-from pleinair.tools.artifacts import ArtifactStore
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Attempt, BadInput
 
 PROMPT, RED = "two things", (200, 10, 10)

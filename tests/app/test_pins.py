@@ -16,9 +16,9 @@ from pleinair.app.engines import engine
 from pleinair.app.models.pins import kept
 from pleinair.app.paths import places
 from pleinair.app.settings import load
+from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 from pleinair.tools.types import BadInput
-from pleinair.tools.weights import SHIPPED
 
 OTHER = "b" * 40
 MODEL, SIGLIP = "tests/tiny", "timm/ViT-B-16-SigLIP"

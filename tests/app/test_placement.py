@@ -18,7 +18,7 @@ from pleinair.app.settings import load
 from pleinair.app.storyboard.export import export
 from pleinair.graphs.direct import graph
 from pleinair.tools.diffusion.in_context import InContext
-from pleinair.tools.worker import Worker
+from pleinair.tools.worker.worker import Worker
 
 TRIED = ("whole", "vae_tiling")
 

@@ -8,7 +8,7 @@ import pytest
 from pleinair.app.api import draw, home, run_table
 from pleinair.app.settings import PACKAGED, read_profile
 from pleinair.app.storyboard.export import export
-from pleinair.tools.weights import SHIPPED
+from pleinair.tools.model_files.folders import SHIPPED
 
 PARTS = ("generator", "encoder", "eyes")
 TRAINED = all(list((SHIPPED / part).rglob("*.safetensors")) for part in PARTS)

@@ -10,7 +10,7 @@ from openai.types.shared import chat_model
 from pleinair.app.engines import check, engine
 from pleinair.app.settings import Settings, load, profiles
 from pleinair.tools.diffusion.families import IN_CONTEXT
-from pleinair.tools.prices import price_of
+from pleinair.tools.http.prices import price_of
 from pleinair.tools.types import BadInput, Generator
 
 COMMIT = re.compile(r"[0-9a-f]{40}")

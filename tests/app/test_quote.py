@@ -26,9 +26,9 @@ from pleinair.app.prices import HERE
 from pleinair.app.runs.request import new_order
 from pleinair.app.settings import EngineChoice, load, profiles
 from pleinair.tools import registry
-from pleinair.tools.artifacts import encode_png
 from pleinair.tools.critique import critique
 from pleinair.tools.decompose import decompose
+from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import BadInput
 
 

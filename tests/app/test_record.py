@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pleinair.app.runs.events import Event, Record, read
-from pleinair.tools.disk import DiskFull
+from pleinair.tools.storage.files import DiskFull
 from pleinair.tools.types import BadInput
 
 

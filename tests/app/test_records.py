@@ -17,10 +17,10 @@ from PIL import Image
 from pleinair.app.api import draw, home
 from pleinair.app.runs.results import Result
 from pleinair.app.trace.replay import redraw
-from pleinair.tools.artifacts import ArtifactStore
+from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.pocket.world import SPECIES
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Attempt
-from pleinair.tools.weights import SHIPPED
 
 PICTURES = int(os.environ.get("PICTURES", "4"))
 SEED = int(os.environ.get("SEED", "1"))

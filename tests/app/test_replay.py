@@ -13,9 +13,9 @@ from pleinair.app.cli.main import app
 from pleinair.app.runs.results import Result
 from pleinair.app.trace.fork import fork
 from pleinair.app.trace.replay import redraw, replay
-from pleinair.tools.artifacts import BadArtifact
+from pleinair.tools.model_files.folders import SHIPPED
+from pleinair.tools.storage.artifacts import BadArtifact
 from pleinair.tools.types import BadInput
-from pleinair.tools.weights import SHIPPED
 
 PROMPT = "two things"
 NEVER = {"mllm.satisfied": False}

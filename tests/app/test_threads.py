@@ -16,8 +16,8 @@ from pleinair.app.api import draw, home
 from pleinair.app.engines import chosen_generator, engine, library_folder
 from pleinair.app.runs.events import read
 from pleinair.app.settings import load
+from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.pocket.library import write_library
-from pleinair.tools.weights import SHIPPED
 
 T = TypeVar("T")
 PARTS = ("generator", "encoder", "eyes")

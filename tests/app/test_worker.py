@@ -15,7 +15,7 @@ from pleinair.app.engines import DEVICE, chosen_generator
 from pleinair.app.runs.results import Result
 from pleinair.app.settings import load, profiles
 from pleinair.tools.types import BadInput, Generator, Outcome
-from pleinair.tools.worker import Worker
+from pleinair.tools.worker.worker import Worker
 
 APART = {"worker.process": True}
 HERE = {"gpt_image", "openai", "pocket", "sglang", "vllm_omni"}  # no model of weight on this machine

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pleinair.evals.experiments import decoding
-from pleinair.tools.pictures import read_picture
+from pleinair.tools.images.reading import read_picture
 
 
 def test_it_tells_each_ratio_for_each_kind(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

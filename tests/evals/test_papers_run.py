@@ -49,14 +49,14 @@ from pleinair.evals.papers.sections import MODES, RERANKERS, STAGES, coverage, s
 from pleinair.evals.papers.tasks import Task
 from pleinair.evals.realrag.report import summarise as summarise_realrag
 from pleinair.graphs import crossmodal as wiring
-from pleinair.tools.answers import Decision
-from pleinair.tools.artifacts import ArtifactStore
-from pleinair.tools.ask import human, read
+from pleinair.tools.mllm.ask import human, read
+from pleinair.tools.mllm.schemas import Decision
 from pleinair.tools.pocket.prompts import describe, parse_prompt
 from pleinair.tools.pocket.world import species_named
 from pleinair.tools.retrieval.compose import RetrievalOptions
 from pleinair.tools.retrieval.dense import IndexScorer
 from pleinair.tools.retrieval.sparse import satisfaction
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Hit, ModelFault, Reference, Request
 
 SIZE = 40

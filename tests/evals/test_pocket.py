@@ -8,7 +8,7 @@ import pytest
 from pleinair.evals.__main__ import main
 from pleinair.evals.cases import TIERS
 from pleinair.evals.run import GRAPHS
-from pleinair.tools.weights import SHIPPED
+from pleinair.tools.model_files.folders import SHIPPED
 
 pytestmark = [
     pytest.mark.slow,

@@ -10,8 +10,8 @@ from pleinair.evals.cases import TIERS, make_cases
 from pleinair.evals.plots import plot, plot_examples
 from pleinair.evals.report import percent, plain, summarise, write_markdown
 from pleinair.evals.run import GRAPHS, Judgement, Result
-from pleinair.tools.artifacts import ArtifactStore
-from pleinair.tools.pictures import read_picture
+from pleinair.tools.images.reading import read_picture
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Picture, Usage
 
 CASES = make_cases(30, 4)

@@ -14,9 +14,9 @@ from pleinair.agent.crossmodal.state import CrossmodalOutput
 from pleinair.agent.mllm.pocket import PocketChat
 from pleinair.agent.state import changed
 from pleinair.graphs.crossmodal import builder, graph
-from pleinair.tools.artifacts import ArtifactStore
-from pleinair.tools.crops import CropOptions
 from pleinair.tools.crossmodal import CrossmodalOptions
+from pleinair.tools.images.crops import CropOptions
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Budget, Hit, Request
 
 PROMPT = "a red finch beside an old coupe in the snow"

@@ -14,10 +14,10 @@ from pleinair.agent.context import Context
 from pleinair.agent.mllm.pocket import PocketChat
 from pleinair.agent.state import Output
 from pleinair.graphs.imagerag import builder, graph
-from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.imagerag import DECIDE_EDIT, ImageRAGOptions
 from pleinair.tools.retrieval.lexical import CaptionOrder
 from pleinair.tools.retrieval.rerank import Both
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Budget, Hit, ModelFault, Picture, Request
 
 PROMPT = "a finch by a coupe"

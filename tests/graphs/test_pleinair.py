@@ -10,7 +10,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from pleinair.agent.context import Context
 from pleinair.agent.state import Output
 from pleinair.graphs.pleinair import builder, graph
-from pleinair.tools.crops import CropOptions
+from pleinair.tools.images.crops import CropOptions
 from pleinair.tools.types import Budget, Cancelled, Hit, ModelFault, Outcome
 
 PROMPT = "a finch beside a coupe"

@@ -26,9 +26,9 @@ from PIL import Image
 
 from pleinair.agent.context import Context
 from pleinair.agent.state import Input, Output
-from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.realrag import Training
 from pleinair.tools.registry import names, resolve
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Attempt, Budget, Hit, Outcome, Request
 
 GRAPHS = names("graph")

@@ -23,7 +23,7 @@ from pleinair.agent.state import Output, changed
 from pleinair.app.runs.runner import STEPS
 from pleinair.graphs import pleinair
 from pleinair.graphs.react import builder, graph
-from pleinair.tools.faults import CutOff, Filtered
+from pleinair.tools.errors import CutOff, Filtered
 from pleinair.tools.pocket.eyes import Sight
 from pleinair.tools.realrag import Method, RealRAGOptions
 from pleinair.tools.types import Budget, Cancelled, Hit, Outcome, Picture, PleinairError, Reference

@@ -25,12 +25,12 @@ from pleinair.agent.context import Context
 from pleinair.agent.state import Output
 from pleinair.app.settings import load
 from pleinair.graphs import imagerag, realrag
-from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.diffusion.controlnet import ControlNet, fitted, mosaic
 from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.diffusion.ip_adapter import IpAdapter
 from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.realrag import Training
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Attempt, Generator, Hit
 
 # diffusers' own: SDXL's scheduler hands numbers to numpy in the old way, FLUX.1's branch imports an old name

@@ -16,9 +16,9 @@ from pleinair.agent.context import Context
 from pleinair.agent.mllm.pocket import PocketChat
 from pleinair.agent.state import changed
 from pleinair.tools import registry
-from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.pocket.eyes import Sight
 from pleinair.tools.realrag import RealRAGOptions
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Hit, Request
 
 PROMPT = "a photo of a velmora finch beside a telma wren on snow"

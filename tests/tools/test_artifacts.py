@@ -22,9 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pleinair.tools.artifacts import ArtifactStore, BadArtifact
-from pleinair.tools.disk import PART_AGE, DiskFull, sweep_parts, write_whole
-from pleinair.tools.pictures import BadPicture
+from pleinair.tools.images.reading import BadPicture
+from pleinair.tools.storage.artifacts import ArtifactStore, BadArtifact
+from pleinair.tools.storage.files import PART_AGE, DiskFull, sweep_parts, write_whole
 from pleinair.tools.types import BadInput, Picture, PleinairError
 
 
@@ -249,7 +249,7 @@ WRITER = """
 import sys
 import numpy as np
 from PIL import Image
-from pleinair.tools.artifacts import ArtifactStore
+from pleinair.tools.storage.artifacts import ArtifactStore
 
 def make(step):
     return Image.fromarray(np.random.default_rng(step).integers(0, 256, (48, 48, 3), np.uint8))

@@ -7,11 +7,11 @@ from doubles import ScriptedChat
 from hearing import Painter, cards, hearing, shown
 from langchain_core.messages import AIMessage
 
-from pleinair.tools.answers import Decision
-from pleinair.tools.ask import ask, cost, messages, read
 from pleinair.tools.critique import critique
 from pleinair.tools.decompose import decompose
-from pleinair.tools.faults import Empty, Misfit
+from pleinair.tools.errors import Empty, Misfit
+from pleinair.tools.mllm.ask import ask, cost, messages, read
+from pleinair.tools.mllm.schemas import Decision
 from pleinair.tools.types import Concept, ModelFault, Refused, Usage
 
 

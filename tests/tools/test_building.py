@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from pleinair.tools.building import alone
 from pleinair.tools.diffusion.loading import open_pipeline
+from pleinair.tools.locks import alone
+from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.pocket.eyes import Eyes
-from pleinair.tools.weights import SHIPPED
 
 TRAINED = all((SHIPPED / part).is_dir() for part in ("generator", "eyes", "encoder"))
 TIMES = 3  # without taking turns the second model breaks within three

@@ -7,8 +7,8 @@ import pytest
 from hearing import cards, hearing, shown
 from PIL import Image
 
-from pleinair.tools.artifacts import encode_png
 from pleinair.tools.critique import critique
+from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import Concept
 
 BOX = [0.5, 0.25, 0.7, 0.45]

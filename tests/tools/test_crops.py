@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pleinair.tools.crops import CropOptions, choose_crop, cut, own_names, pixels
+from pleinair.tools.images.crops import CropOptions, choose_crop, cut, own_names, pixels
 from pleinair.tools.pocket.world import Scene, Species, Subject, boxes, render, species_named
 from pleinair.tools.types import Box
 

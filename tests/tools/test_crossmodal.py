@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pleinair.agent.mllm.pocket import PocketChat
-from pleinair.tools.answers import SubQueries
-from pleinair.tools.artifacts import encode_png
-from pleinair.tools.ask import ask
 from pleinair.tools.crossmodal import (
     EXAMPLES,
     INSTRUCTION,
@@ -25,11 +22,14 @@ from pleinair.tools.crossmodal import (
     list_subqueries,
     write_caption,
 )
+from pleinair.tools.mllm.ask import ask
+from pleinair.tools.mllm.schemas import SubQueries
 from pleinair.tools.pocket.eyes import Sight
 from pleinair.tools.pocket.world import SPECIES
 from pleinair.tools.retrieval.captions import CaptionBook
 from pleinair.tools.retrieval.dense import IndexScorer, LazyScorer, SearchScorer
 from pleinair.tools.retrieval.joint import Joint, retrieve_jointly
+from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import BadInput, Hit, ModelFault, Refused
 
 Numbers = NDArray[np.float32]

@@ -20,10 +20,11 @@ import pytest
 from decoders import PLACE, head
 from hostile_files import BAD, BOMBS, GOOD, POLYGLOTS, mutate, rotated
 
-from pleinair.tools import decoding, decoding_process
-from pleinair.tools.decoding import Decoder
-from pleinair.tools.decoding_process import REASONS
-from pleinair.tools.pictures import COSTLY, BadPicture, opened, read_picture
+from pleinair.tools.images import sandbox as decoding
+from pleinair.tools.images import sandbox_process as decoding_process
+from pleinair.tools.images.reading import COSTLY, BadPicture, opened, read_picture
+from pleinair.tools.images.sandbox import Decoder
+from pleinair.tools.images.sandbox_process import REASONS
 from pleinair.tools.types import ModelFault
 
 FUZZ = int(os.environ.get("FUZZ", "400"))
@@ -265,7 +266,7 @@ def test_no_more_processes_than_processors(monkeypatch: pytest.MonkeyPatch) -> N
 
 FORK = """
 import os, sys
-from pleinair.tools.decoding import Decoder
+from pleinair.tools.images.sandbox import Decoder
 decoder, data = Decoder(), sys.stdin.buffer.read()
 decoder.read(data)
 mine = decoder._idle[-1].process.pid

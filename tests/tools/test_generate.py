@@ -8,9 +8,8 @@ import pytest
 from doubles import PaidGenerator, SquareGenerator
 from PIL import Image
 
-from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.generate import cost, generate
-from pleinair.tools.spending import charged
+from pleinair.tools.storage.artifacts import ArtifactStore, charged
 from pleinair.tools.types import BadInput, Hit, ModelFault, Reference, Repaint, Request, Usage
 
 REQUEST = Request(prompt="p", height=16, width=16, num_inference_steps=2, guidance_scale=1, seed=3)

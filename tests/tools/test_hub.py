@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hub import COMMIT, Hub, cached, reach, serving, weights
 
-from pleinair.tools.hub import Source
-from pleinair.tools.intact import of_part
+from pleinair.tools.model_files.hub import Source
+from pleinair.tools.model_files.integrity import of_part
 
 MODEL = "tests/part"
 FILES = {"config.json": b"{}", "model.safetensors": weights(), "merges.txt": b"a b\n"}

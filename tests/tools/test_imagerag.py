@@ -7,8 +7,6 @@ from doubles import ScriptedChat
 from hearing import HearingChat, Painter, cards, hearing, said, shown
 from langchain_core.messages import SystemMessage
 
-from pleinair.tools.answers import Captions, Decision, MissingConcepts
-from pleinair.tools.ask import ask, warmed
 from pleinair.tools.imagerag import (
     DECIDE,
     DECIDE_EDIT,
@@ -23,6 +21,8 @@ from pleinair.tools.imagerag import (
     rephrase,
     write_captions,
 )
+from pleinair.tools.mllm.ask import ask, warmed
+from pleinair.tools.mllm.schemas import Captions, Decision, MissingConcepts
 from pleinair.tools.types import Hit, ModelFault, Refused, Retrieval
 
 NO = Decision(match=False, why="No, there is no finch, yes, only a coupe.")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image, ImageOps
 
-from pleinair.tools.leak import View, background, copied, pose, shrunk
+from pleinair.tools.images.leak import View, background, copied, pose, shrunk
 from pleinair.tools.pocket.world import SPECIES, Scene, boxes, random_scene, render
 from pleinair.tools.types import BadInput
 

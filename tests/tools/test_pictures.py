@@ -13,8 +13,8 @@ import pytest
 from hostile_files import BAD, GOOD, GRADIENT, animation, bomb, deep, mutate, rotated, save
 from PIL import Image
 
-from pleinair.tools import pictures
-from pleinair.tools.pictures import BadPicture, read_picture, to_rgb
+from pleinair.tools.images import reading as pictures
+from pleinair.tools.images.reading import BadPicture, read_picture, to_rgb
 
 
 @pytest.mark.parametrize("name", GOOD)

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pleinair.tools.prices import Price
-from pleinair.tools.spending import KEY, by_tokens, charged, spent_on
+from pleinair.tools.http.prices import Price
+from pleinair.tools.storage.artifacts import KEY, by_tokens, charged, spent_on
 from pleinair.tools.types import Usage
-from pleinair.tools.worker_process import flat, whole
+from pleinair.tools.worker.process import flat, whole
 
 PRICE = Price(read=1.0, read_images=2.0, written=10.0)
 

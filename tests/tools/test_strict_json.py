@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pleinair.tools.answers import Critique, Decision
-from pleinair.tools.faults import Misfit
-from pleinair.tools.strict_json import UNFIT, parse
+from pleinair.tools.errors import Misfit
+from pleinair.tools.mllm.ask import UNFIT, parse
+from pleinair.tools.mllm.schemas import Critique, Decision
 from pleinair.tools.types import Refused
 
 YES = '{"match": true, "why": "as asked"}'

@@ -5,7 +5,7 @@ from fnmatch import fnmatch
 import pytest
 
 from pleinair.tools.diffusion.controlnet import branch_files
-from pleinair.tools.variants import Files, chosen, pipeline_files, shards
+from pleinair.tools.model_files.variants import Files, chosen, pipeline_files, shards
 
 # as SDXL's repository has them: both sets of every model, other formats beside them, a tokenizer
 NAMES = [

@@ -14,9 +14,9 @@ from drawing import LINEAR, RADIAL, draw, make_request, stop_after
 from PIL import Image
 
 from pleinair.tools.types import BadInput, Cancelled, ModelFault, Refused, Usage
-from pleinair.tools.worker import Worker
-from pleinair.tools.worker_child import Child
-from pleinair.tools.worker_process import flat, whole
+from pleinair.tools.worker.child import Child
+from pleinair.tools.worker.process import flat, whole
+from pleinair.tools.worker.worker import Worker
 
 
 @pytest.fixture(autouse=True, scope="module")

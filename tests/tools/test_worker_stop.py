@@ -9,10 +9,9 @@ import pytest
 from apart import ask, is_running, running
 from drawing import carry_on, make_request
 
+from pleinair.tools.callbacks import Check, Stopper
 from pleinair.tools.types import Cancelled
-from pleinair.tools.watching import Check, Stopper
-from pleinair.tools.worker import Worker
-from pleinair.tools.worker_seat import Seat
+from pleinair.tools.worker.worker import Seat, Worker
 
 GRACE = 0.5  # seconds
 PATIENCE = (

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.families import CONTROLNET
 from pleinair.tools.diffusion.loading import open_part, open_pipeline
-from pleinair.tools.hub import Source
-from pleinair.tools.intact import of_part
+from pleinair.tools.model_files.hub import Source
+from pleinair.tools.model_files.integrity import of_part
+from pleinair.tools.model_files.variants import DOUBLES, SHARDS, Files, has, inside
 from pleinair.tools.types import BadInput, Request
-from pleinair.tools.variants import DOUBLES, SHARDS, Files, has, inside
 
 if TYPE_CHECKING:
     from PIL.Image import Image

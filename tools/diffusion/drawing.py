@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pleinair.tools.callbacks import Viewer
 from pleinair.tools.diffusion.families import Family
 from pleinair.tools.diffusion.previews import Previews
 from pleinair.tools.types import BadInput, ModelFault, OnStep, Refused, Request
-from pleinair.tools.watching import Viewer
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -26,8 +26,8 @@ from pleinair.tools.diffusion.memory import Needs, lower_to_weights, read_needs,
 from pleinair.tools.diffusion.placement import DTYPES, RUNGS, Ladder, find_device, find_dtype
 from pleinair.tools.diffusion.repaint import Job, parted
 from pleinair.tools.diffusion.tuning import check_backend, check_compiles, use_backend
-from pleinair.tools.hub import INDEX, Source
-from pleinair.tools.limits import check_request, check_size
+from pleinair.tools.generate import check_request, check_size
+from pleinair.tools.model_files.hub import INDEX, Source
 from pleinair.tools.types import BadInput, Capabilities, OnStep, Request
 
 if TYPE_CHECKING:

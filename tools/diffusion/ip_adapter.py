@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pleinair.tools.building import alone
 from pleinair.tools.diffusion.drawing import scaled
 from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.families import IP_ADAPTER
-from pleinair.tools.hub import Source, first_line, missing
-from pleinair.tools.intact import of_part
+from pleinair.tools.locks import alone
+from pleinair.tools.model_files.hub import Source, first_line, missing
+from pleinair.tools.model_files.integrity import of_part
+from pleinair.tools.model_files.variants import DATA
 from pleinair.tools.types import BadInput, Box, Capabilities, Request
-from pleinair.tools.variants import DATA
 
 if TYPE_CHECKING:
     from PIL.Image import Image

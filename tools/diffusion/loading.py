@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pleinair.tools.building import alone
 from pleinair.tools.diffusion.placement import is_out_of_memory
-from pleinair.tools.hub import INDEX, Source, first_line
-from pleinair.tools.intact import of_part
+from pleinair.tools.locks import alone
+from pleinair.tools.model_files.folders import locate
+from pleinair.tools.model_files.hub import INDEX, Source, first_line
+from pleinair.tools.model_files.integrity import of_part
+from pleinair.tools.model_files.variants import has, pipeline_files
 from pleinair.tools.types import BadInput
-from pleinair.tools.variants import has, pipeline_files
-from pleinair.tools.weights import locate
 
 MEND = "`pleinair models check` looks at its files; `pleinair models pull` fetches one of the hub again."
 LIBRARIES = {"diffusers", "transformers", "stable_diffusion"}  # the last is diffusers' safety checker

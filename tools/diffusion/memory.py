@@ -19,9 +19,9 @@ from typing import Any
 from pleinair.tools.diffusion.families import Family
 from pleinair.tools.diffusion.loading import read_index
 from pleinair.tools.diffusion.placement import Ladder, OutOfMemory
+from pleinair.tools.model_files.folders import head
+from pleinair.tools.model_files.variants import chosen
 from pleinair.tools.types import BadInput
-from pleinair.tools.variants import chosen
-from pleinair.tools.weights import head
 
 GIB = 2**30
 BYTES = {"I64": 8, "I32": 4, "I16": 2}  # of other formats one

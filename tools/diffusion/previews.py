@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from pleinair.tools.watching import Viewer
+from pleinair.tools.callbacks import Viewer
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,17 +18,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pleinair.tools.addresses import is_here
-from pleinair.tools.decoding import read_untrusted
-from pleinair.tools.diffusion.calling import client, persist, within
 from pleinair.tools.diffusion.drawing import scaled
-from pleinair.tools.diffusion.refusals import explain
 from pleinair.tools.diffusion.repaint import Size, mask_of, parted
 from pleinair.tools.diffusion.wording import SHOWS, checked, with_sentences
-from pleinair.tools.faults import BadReply, Unavailable
-from pleinair.tools.limits import check_request
-from pleinair.tools.prices import price_of
-from pleinair.tools.spending import by_tokens, charged
+from pleinair.tools.errors import BadReply, Unavailable
+from pleinair.tools.generate import check_request
+from pleinair.tools.http.addresses import is_here
+from pleinair.tools.http.openai_errors import explain
+from pleinair.tools.http.prices import price_of
+from pleinair.tools.http.retry import client, persist, within
+from pleinair.tools.images.sandbox import read_untrusted
+from pleinair.tools.storage.artifacts import by_tokens, charged
 from pleinair.tools.types import BadInput, Box, Capabilities, OnStep, PleinairError, Request, Usage
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pleinair.tools.building import alone
 from pleinair.tools.diffusion.loading import read_classes
-from pleinair.tools.hub import first_line
+from pleinair.tools.locks import alone
+from pleinair.tools.model_files.hub import first_line
 from pleinair.tools.types import BadInput
 
 DENOISERS = ("transformer", "unet")

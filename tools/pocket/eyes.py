@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pleinair.tools.building import alone
+from pleinair.tools.locks import alone
+from pleinair.tools.model_files.folders import checksum, locate
 from pleinair.tools.types import BadInput, Box
-from pleinair.tools.weights import checksum, locate
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
-from pleinair.tools.building import alone
-from pleinair.tools.disk import write_whole
+from pleinair.tools.locks import alone
+from pleinair.tools.model_files.folders import locate
+from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, Value
-from pleinair.tools.weights import locate
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pleinair.tools.crossmodal import CAPTION
-from pleinair.tools.disk import write_whole
+from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import Hit, Retriever
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class CaptionBook:
 
     def key(self, id: str, retriever: Retriever, model: BaseChatModel) -> str:
         """Name a picture's caption by its pixels, the model and the question."""
-        from pleinair.tools.artifacts import encode_png  # here, as every graph imports this module
+        from pleinair.tools.storage.artifacts import encode_png  # here, as every graph imports this module
 
         if id not in self._keys:
             digest = hashlib.sha256(encode_png(retriever.open(id)))

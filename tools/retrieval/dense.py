@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from pleinair.tools.once import Once
+from pleinair.tools.locks import Once
 from pleinair.tools.types import Encoder, Retriever, Scorer
 
 if TYPE_CHECKING:

@@ -22,11 +22,11 @@ from uuid import uuid4
 
 import numpy as np
 
-from pleinair.tools.decoding import read_untrusted
-from pleinair.tools.disk import write_whole
-from pleinair.tools.pictures import BadPicture, read_bytes
+from pleinair.tools.images.reading import BadPicture, read_bytes
+from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.retrieval.library import Item, Library
 from pleinair.tools.retrieval.manifest import File, Skipped
+from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import Encoder, ModelFault
 
 if TYPE_CHECKING:

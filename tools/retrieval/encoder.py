@@ -12,12 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pleinair.tools.building import alone
-from pleinair.tools.retrieval.clip_hub import LOCAL, WEIGHTS, clip_source, fetch_clip, would_be_pickle
+from pleinair.tools.locks import alone
+from pleinair.tools.model_files.folders import locate
+from pleinair.tools.model_files.open_clip import LOCAL, WEIGHTS, clip_source, fetch_clip, would_be_pickle
 from pleinair.tools.retrieval.precision import PRECISIONS, find_precision
 from pleinair.tools.retrieval.preparing import preparer
 from pleinair.tools.types import BadInput
-from pleinair.tools.weights import locate
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pleinair.tools.disk import write_whole
 from pleinair.tools.retrieval.manifest import REBUILD, Manifest
+from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, PleinairError
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from unicodedata import category
 
-from pleinair.tools.decoding import read_untrusted
-from pleinair.tools.pictures import SUFFIXES, BadPicture
+from pleinair.tools.images.reading import SUFFIXES, BadPicture
+from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.retrieval.sparse import words
 from pleinair.tools.types import BadInput, Box, Hit
 

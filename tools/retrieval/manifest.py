@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
 
-from pleinair.tools.disk import write_whole
+from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, Value
 
 VERSION = 1

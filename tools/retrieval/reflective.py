@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from pleinair.tools.building import alone
-from pleinair.tools.disk import write_whole
+from pleinair.tools.locks import alone
 from pleinair.tools.realrag import Loss, Training
 from pleinair.tools.registry import resolve
+from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, Encoder, Value
 
 if TYPE_CHECKING:

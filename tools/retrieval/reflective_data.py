@@ -24,9 +24,9 @@ from pleinair.tools.types import BadInput, Capabilities, Encoder, Generator, Pic
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pleinair.tools.artifacts import ArtifactStore
     from pleinair.tools.retrieval.index import Index
     from pleinair.tools.retrieval.reflective import Choices
+    from pleinair.tools.storage.artifacts import ArtifactStore
     from pleinair.tools.types import Vectors
 
     Numbers = NDArray[np.int64]

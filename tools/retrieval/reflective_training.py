@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from pleinair.tools.disk import write_whole
 from pleinair.tools.retrieval.head import Head
 from pleinair.tools.retrieval.reflective import (
     EVERY,
@@ -26,6 +25,7 @@ from pleinair.tools.retrieval.reflective import (
     save_card,
 )
 from pleinair.tools.retrieval.reflective_data import Lesson
+from pleinair.tools.storage.files import write_whole
 
 
 def train(lesson: Lesson, card: Card, folder: Path) -> Iterator[tuple[int, float]]:

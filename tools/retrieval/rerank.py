@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
-from pleinair.tools.answers import Ranking
-from pleinair.tools.ask import messages, put, read
-from pleinair.tools.faults import Empty
+from pleinair.tools.errors import Empty
+from pleinair.tools.mllm.ask import messages, put, read
+from pleinair.tools.mllm.schemas import Ranking
 from pleinair.tools.types import Hit, Refused, Retriever, Usage
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import pytest
 import tiny
 from drawing import draw
 
-from pleinair.tools import weights
 from pleinair.tools.diffusion.loading import read_index, unloadable
 from pleinair.tools.diffusion.text_only import TextOnly
-from pleinair.tools.hub import Source
+from pleinair.tools.model_files import folders as weights
+from pleinair.tools.model_files.hub import Source
 from pleinair.tools.types import BadInput, PleinairError
 
 COMMIT, OTHER = "a" * 40, "b" * 40

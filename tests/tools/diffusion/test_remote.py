@@ -24,8 +24,8 @@ from PIL import Image
 
 from pleinair.tools.diffusion.drawing import scaled
 from pleinair.tools.diffusion.remote import OpenAIImages
-from pleinair.tools.faults import BadReply, Filtered, TooLarge, Unavailable
-from pleinair.tools.spending import spent_on
+from pleinair.tools.errors import BadReply, Filtered, TooLarge, Unavailable
+from pleinair.tools.storage.artifacts import spent_on
 from pleinair.tools.types import BadInput, Cancelled, Picture, PleinairError, Repaint
 
 Answer = tuple[int, dict[str, Any], dict[str, str]]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.pocket.eyes import Eyes
 from pleinair.tools.pocket.prompts import describe
 from pleinair.tools.pocket.world import (
@@ -19,7 +20,6 @@ from pleinair.tools.pocket.world import (
     species_named,
 )
 from pleinair.tools.types import BadInput
-from pleinair.tools.weights import SHIPPED
 
 TAUGHT = [s for s in SPECIES if s.tier != "novel"]
 

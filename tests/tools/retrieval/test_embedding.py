@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pleinair.tools.disk import DiskFull
 from pleinair.tools.retrieval import embedding
 from pleinair.tools.retrieval.index import Index
 from pleinair.tools.retrieval.library import Library
+from pleinair.tools.storage.files import DiskFull
 from pleinair.tools.types import BadInput, Cancelled, ModelFault
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.pocket.prompts import describe
 from pleinair.tools.pocket.world import SPECIES, Species, held_out_rng, random_scene, render
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 from pleinair.tools.types import BadInput
-from pleinair.tools.weights import SHIPPED
 
 MODEL = "local-dir:pocket/encoder"
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pleinair.tools.pictures import BadPicture
+from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.retrieval.library import BadLine, Library, _parse, _target
 from pleinair.tools.types import BadInput
 

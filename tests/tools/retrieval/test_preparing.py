@@ -11,7 +11,7 @@ from PIL import Image, ImageChops
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize
 
 from pleinair.evals.experiments.decoding import embedded, models, photo
-from pleinair.tools.pictures import read_picture
+from pleinair.tools.images.reading import read_picture
 from pleinair.tools.retrieval import preparing
 from pleinair.tools.retrieval.preparing import preparer
 

@@ -13,7 +13,6 @@ from doubles import SquareGenerator
 from PIL import Image
 from torch.nn import functional
 
-from pleinair.tools.artifacts import ArtifactStore
 from pleinair.tools.retrieval import reflective
 from pleinair.tools.retrieval.head import Head
 from pleinair.tools.retrieval.index import Index, IndexRetriever, build_index
@@ -31,6 +30,7 @@ from pleinair.tools.retrieval.reflective_data import (
     records,
 )
 from pleinair.tools.retrieval.reflective_training import Data, reflective_logits, reflective_loss, train
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Request
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.pocket.eyes import encode_pictures
 from pleinair.tools.pocket.training.card import write_card
 from pleinair.tools.pocket.training.course import Course, Say
@@ -28,7 +29,6 @@ from pleinair.tools.pocket.training.recall import measure, section
 from pleinair.tools.pocket.training.texts import TAUGHT, phrase, scene_text
 from pleinair.tools.pocket.training.wear import wear
 from pleinair.tools.pocket.world import random_scene, training_rng
-from pleinair.tools.weights import SHIPPED
 
 FOLDER = SHIPPED / "encoder"
 NOTHING = "background"  # the phrase of a patch that shows no subject

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pleinair.tools.model_files.folders import SHIPPED, checksum
 from pleinair.tools.pocket.eyes import EyesNet, encode_pictures, load_encoder
 from pleinair.tools.pocket.prompts import PARTS, PLACES
 from pleinair.tools.pocket.shapes import PALETTE
@@ -28,7 +29,6 @@ from pleinair.tools.pocket.training.texts import TAUGHT
 from pleinair.tools.pocket.training.views import Question, View, ask, make_view
 from pleinair.tools.pocket.training.wear import wear
 from pleinair.tools.pocket.world import KINDS, PATTERNS, held_out_rng, training_rng
-from pleinair.tools.weights import SHIPPED, checksum
 
 FOLDER, ENCODER = SHIPPED / "eyes", SHIPPED / "encoder"
 FIRST_INDEX = 600_000_000

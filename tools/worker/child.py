@@ -12,9 +12,9 @@ from multiprocessing.connection import Connection, Pipe
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from pleinair.tools.callbacks import Viewer, check_of, go_on
 from pleinair.tools.types import Capabilities, OnStep, Request
-from pleinair.tools.watching import Viewer, check_of, go_on
-from pleinair.tools.worker_process import flat, whole
+from pleinair.tools.worker.process import flat, whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,7 +25,7 @@ LAST_BREATH = 10.0  # seconds between the end of the pipe and the end of the pro
 CHILD = """
 import sys
 sys.path[:] = sys.argv[2:]
-from pleinair.tools.worker_process import serve
+from pleinair.tools.worker.process import serve
 serve(int(sys.argv[1]))
 """
 

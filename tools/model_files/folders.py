@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pleinair.tools.types import BadInput
 
-SHIPPED = Path(__file__).parent / "pocket" / "weights"
+SHIPPED = Path(__file__).parents[1] / "pocket" / "weights"
 SMALL = 2**30  # bytes that are read whole to name a folder
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import httpcore2
 import httpx2
 
-from pleinair.tools.addresses import proxy_of
-from pleinair.tools.faults import BadReply, TooLarge
-from pleinair.tools.punctual import Punctual
+from pleinair.tools.errors import BadReply, TooLarge
+from pleinair.tools.http.addresses import proxy_of
+from pleinair.tools.http.deadline import Punctual
 
 LARGEST = 4 * 2**20  # bytes of a reply; an answer of ours has a few kilobytes
 PLAIN = ("", "identity")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pleinair.tools.building import alone
-from pleinair.tools.hub import Source
+from pleinair.tools.locks import alone
+from pleinair.tools.model_files.hub import Source
 from pleinair.tools.types import BadInput
 
 LOCAL, HUB = "local-dir:", "hf-hub:"

@@ -10,19 +10,59 @@ Not covered: several processes for one engine.
 from __future__ import annotations
 
 import logging
+import threading
+import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import Field
 
+from pleinair.tools.callbacks import check_of, go_on
 from pleinair.tools.types import Capabilities, Generator, ModelFault, OnStep, Request, Value
-from pleinair.tools.watching import check_of, go_on
-from pleinair.tools.worker_child import Child, Gone
-from pleinair.tools.worker_seat import Seat
+from pleinair.tools.worker.child import PAUSE, Child, Gone
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+def vacant() -> None:
+    """Name nobody."""
+
+
+class Sitter(Protocol):
+    """Have a process, and end it when another is to have one."""
+
+    def leave(self) -> None:
+        """End the process, which draws nothing now."""
+
+
+class Seat:
+    """Let one worker at a time have a process.
+
+    Who comes while a picture is drawn waits for it; who comes after another worker ends that one's process
+    first. Not covered: other programs with models on the same device, and an order of waiting.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._holder: Callable[[], Sitter | None] = vacant
+
+    @contextmanager
+    def taken(self, sitter: Sitter, check: Callable[[], None]) -> Iterator[None]:
+        """Hold the place; while another holds it, `check` is asked now and then, and may raise."""
+        while not self.lock.acquire(timeout=PAUSE):
+            check()
+        try:
+            before = self._holder()
+            if before is not None and before is not sitter:
+                before.leave()
+            self._holder = weakref.ref(sitter)
+            yield
+        finally:
+            self.lock.release()
+
 
 DEATHS = 2  # of one request; after that it is not tried again
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pleinair.tools.model_files.folders import identity, locate
 from pleinair.tools.types import BadInput, PleinairError
-from pleinair.tools.weights import identity, locate
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pleinair.tools.variants import chosen, shards
+from pleinair.tools.model_files.variants import chosen, shards
 
 SUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 

@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from pleinair.tools.pictures import (
+from pleinair.tools.images.reading import (
     COSTLY,
     DAMAGED,
     MAX_PIXELS,

@@ -1,12 +1,14 @@
-"""Make a thing at its first use, once, whichever thread asks first."""
+"""Locks between threads: a value that is made once, and functions that run one at a time."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from functools import wraps
+from typing import Generic, ParamSpec, TypeVar
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Once(Generic[T]):
@@ -25,3 +27,17 @@ class Once(Generic[T]):
             if self._made is None:
                 self._made = self._make()
             return self._made
+
+
+_TURN = threading.RLock()
+
+
+def alone(build: Callable[P, T]) -> Callable[P, T]:
+    """Let a function that builds models wait for every other one; it may call them itself."""
+
+    @wraps(build)
+    def building(*args: P.args, **kwargs: P.kwargs) -> T:
+        with _TURN:
+            return build(*args, **kwargs)
+
+    return building

@@ -12,9 +12,9 @@ from traceback import format_exception
 from typing import TYPE_CHECKING, Any
 
 from pleinair.tools import registry
-from pleinair.tools.spending import charged, spent_on
+from pleinair.tools.callbacks import Placed
+from pleinair.tools.storage.artifacts import charged, spent_on
 from pleinair.tools.types import Cancelled, Generator, OnStep, PleinairError, Request, Usage
-from pleinair.tools.watching import Placed
 
 if TYPE_CHECKING:
     from PIL.Image import Image

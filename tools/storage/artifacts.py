@@ -11,17 +11,47 @@ import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 from pydantic import ValidationError
 
-from pleinair.tools.disk import RESERVE, DiskFull, explain, sweep_parts, write_whole
-from pleinair.tools.pictures import read_picture, to_rgb
-from pleinair.tools.spending import spent_on
+from pleinair.tools.images.reading import read_picture, to_rgb
+from pleinair.tools.storage.files import RESERVE, DiskFull, explain, sweep_parts, write_whole
 from pleinair.tools.types import BadInput, Picture, PleinairError, Usage, Value
+
+if TYPE_CHECKING:
+    from pleinair.tools.http.prices import Price
+
+
+KEY = "pleinair.spent"  # of the picture's `info`, which no file can fill with a `Usage`
+
+
+def charged(image: Image.Image, spent: Usage) -> Image.Image:
+    """Write on a picture what it cost."""
+    image.info[KEY] = spent
+    return image
+
+
+def spent_on(image: Image.Image) -> Usage:
+    """Read what a picture cost; nothing where its engine told nothing."""
+    found = image.info.get(KEY)
+    return found if isinstance(found, Usage) else Usage()
+
+
+def by_tokens(used: Any, price: Price) -> Usage | None:
+    """Price what the images API says it used; None where it says nothing that counts."""
+    read, written = count(used, "input_tokens"), count(used, "output_tokens")
+    seen = min(count(getattr(used, "input_tokens_details", None), "image_tokens"), read)
+    return Usage(usd=price.usd(read - seen, written, seen)) if read or written else None
+
+
+def count(used: Any, name: str) -> int:
+    """Read a number of tokens; one that is none is 0."""
+    value = getattr(used, name, 0)
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 class BadArtifact(PleinairError):

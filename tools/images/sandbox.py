@@ -21,8 +21,8 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from pleinair.tools.decoding_process import HEAD, LENGTH, READY, REASONS, believable
-from pleinair.tools.pictures import BadPicture, file_bytes
+from pleinair.tools.images.reading import BadPicture, file_bytes
+from pleinair.tools.images.sandbox_process import HEAD, LENGTH, READY, REASONS, believable
 from pleinair.tools.types import ModelFault
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ FILES = 1000  # that one process decodes before a fresh one takes its place
 TRIES = 2  # of a file of which a process died: something else may have ended it
 START = 60.0  # seconds until a process is ready
 LAST_BREATH = 1.0  # second between the end of its socket and the end of a process
-OPENER = "pleinair.tools.pictures:opened"
+OPENER = "pleinair.tools.images.reading:opened"
 THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # they take address space
 # glibc keeps freed memory for the next file: page faults cost more than the pixels' way between the processes
 MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(128 * 2**20), "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20)}
@@ -43,7 +43,7 @@ KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "TMP
 CHILD = """
 import sys
 sys.path[:] = sys.argv[5:]
-from pleinair.tools.decoding_process import serve
+from pleinair.tools.images.sandbox_process import serve
 serve(*sys.argv[1:5])
 """
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from pleinair.tools.crops import pixels
+from pleinair.tools.images.crops import pixels
 from pleinair.tools.types import BadInput, Box
 
 if TYPE_CHECKING:

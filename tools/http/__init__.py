@@ -1,0 +1,1 @@
+"""HTTP clients: transport, deadlines, retries, error codes, prices."""

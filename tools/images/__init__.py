@@ -1,0 +1,1 @@
+"""Reading, cropping and comparing images; decoding in a sandbox."""

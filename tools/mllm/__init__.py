@@ -1,0 +1,1 @@
+"""Structured output of multimodal language models."""

@@ -1,0 +1,1 @@
+"""Model files: the hub, variants, integrity, local folders."""

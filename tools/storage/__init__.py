@@ -1,0 +1,1 @@
+"""The artifact store and safe file writes."""

@@ -1,0 +1,1 @@
+"""A generator in a process of its own."""
