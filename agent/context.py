@@ -13,7 +13,7 @@ from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.images.crops import CropOptions
 from pleinair.tools.realrag import RealRAGOptions
-from pleinair.tools.retrieval.captions import CaptionBook
+from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
 from pleinair.tools.types import Generator, Retriever, Scorer
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from pleinair.tools.locks import Once
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.realrag import Training, foretold, require_generator, search_away, training_of
 from pleinair.tools.registry import Kind
-from pleinair.tools.retrieval.captions import CaptionBook
 from pleinair.tools.retrieval.compose import compose, floor_of
-from pleinair.tools.retrieval.dense import IndexScorer, LazyScorer
+from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
+from pleinair.tools.retrieval.crossmodal.dense import IndexScorer, LazyScorer
 from pleinair.tools.types import BadInput, Encoder, Generator, Hit, Retriever, Scorer
 from pleinair.tools.worker.worker import Seat, Worker
 
@@ -205,7 +205,7 @@ def open_scorer(settings: Settings, places: Places, on_index: OnProgress = carry
     encoder = engine("encoder", settings.encoder)
     if not settings.crossmodal.adaptor:
         return IndexScorer(dense_retriever(settings, places, on_index).vector, encoder)
-    from pleinair.tools.retrieval.adaptor import open_scorer as open_adaptor
+    from pleinair.tools.retrieval.crossmodal.adaptor import open_scorer as open_adaptor
     from pleinair.tools.retrieval.library import Library
 
     library = Library.open(library_folder(settings, places))

@@ -17,10 +17,10 @@ from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, Encoder, Generator
 
 if TYPE_CHECKING:
-    from pleinair.tools.retrieval.adaptor_training import Course
+    from pleinair.tools.retrieval.crossmodal.adaptor_training import Course
     from pleinair.tools.retrieval.library import Library
-    from pleinair.tools.retrieval.reflective import Card, Choices
-    from pleinair.tools.retrieval.reflective_data import Lesson, Pair
+    from pleinair.tools.retrieval.realrag.data import Lesson, Pair
+    from pleinair.tools.retrieval.realrag.reflective import Card, Choices
 
 
 Watch = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]  # a title gives a progress bar
@@ -35,8 +35,8 @@ def train_retriever(
     that give too few pairs, an encoder that is trained already, or a folder with another training.
     """
     from pleinair.tools.retrieval.library import Library
-    from pleinair.tools.retrieval.reflective import save_card
-    from pleinair.tools.retrieval.reflective_data import draw_samples, make_lesson, records
+    from pleinair.tools.retrieval.realrag.data import draw_samples, make_lesson, records
+    from pleinair.tools.retrieval.realrag.reflective import save_card
 
     check(settings)
     home = places(settings.paths.home)
@@ -65,7 +65,7 @@ def train_retriever(
 
 def learn(out: Path, card: Card, lesson: Lesson) -> Iterator[str]:
     """Train, and say what to put into a profile."""
-    from pleinair.tools.retrieval.reflective_training import train
+    from pleinair.tools.retrieval.realrag.training import train
 
     for epoch, loss in train(lesson, card, out):
         yield f"epoch {epoch} of {card.choices.epochs}: loss {loss:.4f}"
@@ -84,7 +84,7 @@ def frozen_encoder(settings: Settings) -> Encoder:
 
 def find_pairs(library: Library, classes: str) -> list[Pair]:
     """Read the classes as the word says: captions, folders, the pocket's species, or a file of names."""
-    from pleinair.tools.retrieval import reflective_data as data
+    from pleinair.tools.retrieval.realrag import data
 
     items = library.items.values()
     if classes == "captions":
@@ -115,7 +115,7 @@ def card_for(
     settings: Settings, choices: Choices, generator: Generator, encoder: Encoder, lesson: Lesson
 ) -> Card:
     """Describe the training."""
-    from pleinair.tools.retrieval.reflective import Card
+    from pleinair.tools.retrieval.realrag.reflective import Card
 
     return Card(
         choices=choices,
@@ -139,8 +139,8 @@ def train_adaptor(settings: Settings, out: Path, course: Course) -> Iterator[str
     The chat model breaks each caption down once; `budget.mllm_calls` limits that, and what it answered is
     kept in `out`. Raise `BadInput` for an encoder without patch features or fewer than two usable pictures.
     """
-    from pleinair.tools.retrieval.adaptor import require_tower
-    from pleinair.tools.retrieval.adaptor_training import break_down, train
+    from pleinair.tools.retrieval.crossmodal.adaptor import require_tower
+    from pleinair.tools.retrieval.crossmodal.adaptor_training import break_down, train
     from pleinair.tools.retrieval.library import Library
 
     check(settings)

@@ -14,8 +14,8 @@ from langchain_core.runnables import Runnable
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from quick import ALONE
 
-from pleinair.agent.mllm.pocket import PocketChat
-from pleinair.agent.mllm.reading import open_picture
+from pleinair.tools.pocket.chat import PocketChat
+from pleinair.tools.pocket.chat_cards import open_picture
 
 Card = dict[str, Any]
 Drive = Callable[[Card, list[BaseMessage]], AIMessage]

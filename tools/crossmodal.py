@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from pleinair.tools.mllm.ask import Turn, ask
 from pleinair.tools.mllm.schemas import PictureCaption, SubQueries
-from pleinair.tools.retrieval.sparse import needle, spelled, words
+from pleinair.tools.retrieval.crossmodal.sparse import needle, spelled, words
 from pleinair.tools.types import BadInput, Usage, Value
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from pleinair.agent.nodes import Update
 from pleinair.agent.select import Pick
 from pleinair.agent.state import LookUp, changed
 from pleinair.tools import crossmodal
-from pleinair.tools.retrieval.dense import SearchScorer
-from pleinair.tools.retrieval.joint import retrieve_jointly
+from pleinair.tools.retrieval.crossmodal.dense import SearchScorer
+from pleinair.tools.retrieval.crossmodal.joint import retrieve_jointly
 from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import Concept, Hit, Outcome, Refused, Usage
 

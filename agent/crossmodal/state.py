@@ -11,7 +11,7 @@ from pydantic import Field
 from pleinair.agent import select as selection
 from pleinair.agent import select as slots
 from pleinair.agent.state import Input, Output, State
-from pleinair.tools.retrieval.joint import Joint
+from pleinair.tools.retrieval.crossmodal.joint import Joint
 from pleinair.tools.types import Hit, Retrieval
 
 NO_CAPTION = "no caption contains it"

@@ -35,7 +35,7 @@ def adaptor(
     """Train Cross-modal RAG's dense adaptor on a library; its captions are broken down by the chat model."""
     from pleinair.app.settings import assignments, load
     from pleinair.app.training import train_adaptor
-    from pleinair.tools.retrieval.adaptor_training import Course
+    from pleinair.tools.retrieval.crossmodal.adaptor_training import Course
 
     with explained():
         settings = load(profile, assignments(setting or []) | {"library.folder": library})
@@ -65,7 +65,7 @@ def retriever(
     from pleinair.app.cli.terminal import progress_bar
     from pleinair.app.settings import assignments, load
     from pleinair.app.training import train_retriever
-    from pleinair.tools.retrieval.reflective import Choices
+    from pleinair.tools.retrieval.realrag.reflective import Choices
 
     with explained():
         settings = load(profile, assignments(setting or []) | {"library.folder": library})

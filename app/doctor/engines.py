@@ -129,7 +129,7 @@ def adaptor(settings: Settings) -> str:
         return ""
     if is_awaited(settings.encoder):
         return f"{folder}, looked at once the encoder is here"
-    from pleinair.tools.retrieval.adaptor import open_scorer
+    from pleinair.tools.retrieval.crossmodal.adaptor import open_scorer
 
     open_scorer(folder, engine("encoder", settings.encoder), no_picture)
     return f"{folder}, for this encoder"

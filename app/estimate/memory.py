@@ -37,8 +37,7 @@ def memory(choice: EngineChoice) -> tuple[float | None, float | None, str]:
 def predicted(given: dict[str, Any]) -> tuple[float | None, float | None, str]:
     """Predict from the settings of an in-context engine; raise `BadInput` for what it would refuse."""
     from pleinair.tools.diffusion.families import IN_CONTEXT, family_of
-    from pleinair.tools.diffusion.memory import GIB, in_gib, read_needs
-    from pleinair.tools.diffusion.reference_plan import Tokens, predict
+    from pleinair.tools.diffusion.memory import GIB, Tokens, in_gib, predict, read_needs
 
     family = family_of(IN_CONTEXT, given["pipeline"])
     folder = source(given).here()

@@ -95,7 +95,7 @@ def means(cosines: Cosines, scenes: Sequence[Scene], names: Sequence[str]) -> Co
 
 def compare(folder: str, scenes: Sequence[Scene], encoder: OpenClipEncoder) -> dict[str, Cosines]:
     """Score every picture for every scene's prompt, by each way."""
-    from pleinair.tools.retrieval.adaptor import open_scorer
+    from pleinair.tools.retrieval.crossmodal.adaptor import open_scorer
 
     pictures = {str(number): render(scene) for number, scene in enumerate(scenes)}
     names = sorted({one.species.name for scene in scenes for one in scene.subjects})

@@ -22,8 +22,7 @@ from PIL import Image
 from pleinair.tools.images.reading import read_picture
 from pleinair.tools.images.sandbox import Decoder
 from pleinair.tools.model_files.folders import locate
-from pleinair.tools.retrieval.encoder import OpenClipEncoder
-from pleinair.tools.retrieval.preparing import preparer
+from pleinair.tools.retrieval.encoder import OpenClipEncoder, preparer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,10 +1,11 @@
-"""Measure how like pictures are to their prompts and to real pictures, as the three papers do.
+"""Measure how close images are to their prompts and to real images, as the three papers do.
 
 `python -m pleinair.evals.experiments.similarity DRAWN REAL` compares two libraries; the text of a generated
 image is its prompt, and its ground truth are the real images of the same text. CLIP and SigLIP are any
-open_clip encoders but the retriever's, DINOv2 is a folder in transformers' format. The papers leave much open:
-ImageRAG and RealRAG name no CLIP, and no paper the layers of a style loss. A Fréchet distance of few pictures is far too large: compare equal
-numbers only, and one network. Not covered: Inception's weights, and GPTScore, for which there is the ledger.
+open_clip encoders but the retriever's, DINOv2 is a folder in transformers' format. The papers leave much
+open: ImageRAG and RealRAG name no CLIP, and no paper the layers of a style loss. A Fréchet distance of few
+images is far too large: compare equal numbers only, and one network. Not covered: Inception's weights, and
+GPTScore, for which there is the ledger.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pleinair.agent.state import Output, changed
 from pleinair.evals.papers.cases import Kind, Stock, open_stock
 from pleinair.evals.run import STEPS, Judge
 from pleinair.tools.retrieval.compose import RetrievalOptions, compose
-from pleinair.tools.retrieval.dense import IndexScorer
+from pleinair.tools.retrieval.crossmodal.dense import IndexScorer
 from pleinair.tools.retrieval.index import IndexRetriever, build_index
 from pleinair.tools.types import Capabilities, Encoder, Generator, ModelFault, Outcome, Request, Retriever
 

@@ -17,8 +17,8 @@ from pleinair.graphs import crossmodal, direct, imagerag
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.pocket.world import Species
-from pleinair.tools.retrieval.dense import IndexScorer
-from pleinair.tools.retrieval.joint import retrieve_jointly
+from pleinair.tools.retrieval.crossmodal.dense import IndexScorer
+from pleinair.tools.retrieval.crossmodal.joint import retrieve_jointly
 from pleinair.tools.retrieval.lexical import Lexical
 
 MOST = 4  # sub-queries of a group that only look-ups are measured for

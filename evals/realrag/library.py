@@ -17,7 +17,7 @@ from pleinair.evals.papers.cases import look_alike
 from pleinair.tools.pocket.library import AUTHOR, LICENCE, SOURCE, write_novel
 from pleinair.tools.pocket.prompts import caption
 from pleinair.tools.pocket.world import SPECIES, random_scene, render
-from pleinair.tools.retrieval.reflective_data import pairs_by_name
+from pleinair.tools.retrieval.realrag.data import pairs_by_name
 
 if TYPE_CHECKING:
     from pleinair.tools.retrieval.library import Library

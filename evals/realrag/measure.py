@@ -30,15 +30,21 @@ from pleinair.tools.pocket.world import SPECIES, Species, fingerprint
 from pleinair.tools.realrag import Loss, RealRAGOptions
 from pleinair.tools.retrieval.index import Index, IndexRetriever, build_index
 from pleinair.tools.retrieval.library import Library
-from pleinair.tools.retrieval.reflective import Card, Choices, ReflectiveEncoder, checkpoint, load_head
-from pleinair.tools.retrieval.reflective_data import (
+from pleinair.tools.retrieval.realrag.data import (
     Lesson,
     draw_samples,
     make_lesson,
     pairs_by_name,
     prompt_for,
 )
-from pleinair.tools.retrieval.reflective_training import train
+from pleinair.tools.retrieval.realrag.reflective import (
+    Card,
+    Choices,
+    ReflectiveEncoder,
+    checkpoint,
+    load_head,
+)
+from pleinair.tools.retrieval.realrag.training import train
 
 if TYPE_CHECKING:
     from PIL.Image import Image

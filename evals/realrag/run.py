@@ -34,7 +34,7 @@ from pleinair.evals.realrag.report import summarise, write_markdown
 from pleinair.evals.report import Figures
 from pleinair.evals.run import pocket_context
 from pleinair.tools.registry import resolve
-from pleinair.tools.retrieval.reflective import Choices
+from pleinair.tools.retrieval.realrag.reflective import Choices
 from pleinair.tools.types import PleinairError
 
 

@@ -9,8 +9,6 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from PIL import Image
 from pydantic import BaseModel
 
-from pleinair.agent.mllm.pocket import ANSWERS, PocketChat
-from pleinair.agent.mllm.reading import where
 from pleinair.tools.decompose import decompose
 from pleinair.tools.mllm.ask import ask
 from pleinair.tools.mllm.schemas import (
@@ -22,6 +20,8 @@ from pleinair.tools.mllm.schemas import (
     Ranking,
     Rephrasing,
 )
+from pleinair.tools.pocket.chat import ANSWERS, PocketChat
+from pleinair.tools.pocket.chat_cards import where
 from pleinair.tools.pocket.eyes import Sight
 from pleinair.tools.pocket.prompts import parse_prompt
 from pleinair.tools.pocket.world import SPECIES, held_out_rng, random_scene, render, species_named

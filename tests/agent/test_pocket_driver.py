@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from pleinair.agent.mllm.pocket import PocketChat
-from pleinair.agent.mllm.pocket_driver import drive, is_driving
+from pleinair.tools.pocket.chat import PocketChat
+from pleinair.tools.pocket.chat_driver import drive, is_driving
 
 FINCH, WREN = "velmora finch", "telma wren"
 SCENE = "a velmora finch beside a telma wren in the snow"

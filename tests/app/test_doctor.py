@@ -20,7 +20,7 @@ from pleinair.app.api import draw
 from pleinair.app.cli.main import app
 from pleinair.app.engines import chosen_generator
 from pleinair.app.settings import load
-from pleinair.tools.retrieval.adaptor import AdaptorNet, Config, Shape, save
+from pleinair.tools.retrieval.crossmodal.adaptor import AdaptorNet, Config, Shape, save
 from pleinair.tools.worker.worker import Worker
 
 TINY = {

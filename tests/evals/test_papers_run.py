@@ -54,8 +54,8 @@ from pleinair.tools.mllm.schemas import Decision
 from pleinair.tools.pocket.prompts import describe, parse_prompt
 from pleinair.tools.pocket.world import species_named
 from pleinair.tools.retrieval.compose import RetrievalOptions
-from pleinair.tools.retrieval.dense import IndexScorer
-from pleinair.tools.retrieval.sparse import satisfaction
+from pleinair.tools.retrieval.crossmodal.dense import IndexScorer
+from pleinair.tools.retrieval.crossmodal.sparse import satisfaction
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Hit, ModelFault, Reference, Request
 

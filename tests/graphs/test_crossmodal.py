@@ -11,11 +11,11 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from pleinair.agent.context import Context
 from pleinair.agent.crossmodal.state import CrossmodalOutput
-from pleinair.agent.mllm.pocket import PocketChat
 from pleinair.agent.state import changed
 from pleinair.graphs.crossmodal import builder, graph
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.images.crops import CropOptions
+from pleinair.tools.pocket.chat import PocketChat
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Budget, Hit, Request
 

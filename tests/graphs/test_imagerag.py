@@ -11,10 +11,10 @@ from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 
 from pleinair.agent.context import Context
-from pleinair.agent.mllm.pocket import PocketChat
 from pleinair.agent.state import Output
 from pleinair.graphs.imagerag import builder, graph
 from pleinair.tools.imagerag import DECIDE_EDIT, ImageRAGOptions
+from pleinair.tools.pocket.chat import PocketChat
 from pleinair.tools.retrieval.lexical import CaptionOrder
 from pleinair.tools.retrieval.rerank import Both
 from pleinair.tools.storage.artifacts import ArtifactStore

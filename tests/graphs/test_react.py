@@ -16,7 +16,6 @@ from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 
 from pleinair.agent.context import Context
-from pleinair.agent.mllm.pocket import PocketChat
 from pleinair.agent.react import prompts
 from pleinair.agent.react.state import ReactState
 from pleinair.agent.state import Output, changed
@@ -24,6 +23,7 @@ from pleinair.app.runs.runner import STEPS
 from pleinair.graphs import pleinair
 from pleinair.graphs.react import builder, graph
 from pleinair.tools.errors import CutOff, Filtered
+from pleinair.tools.pocket.chat import PocketChat
 from pleinair.tools.pocket.eyes import Sight
 from pleinair.tools.realrag import Method, RealRAGOptions
 from pleinair.tools.types import Budget, Cancelled, Hit, Outcome, Picture, PleinairError, Reference

@@ -13,9 +13,9 @@ from PIL import Image
 from wire import over_the_wire
 
 from pleinair.agent.context import Context
-from pleinair.agent.mllm.pocket import PocketChat
 from pleinair.agent.state import changed
 from pleinair.tools import registry
+from pleinair.tools.pocket.chat import PocketChat
 from pleinair.tools.pocket.eyes import Sight
 from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.storage.artifacts import ArtifactStore

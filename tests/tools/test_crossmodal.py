@@ -11,7 +11,6 @@ from hearing import HearingChat, cards, hearing, said, shown
 from numpy.typing import NDArray
 from PIL import Image
 
-from pleinair.agent.mllm.pocket import PocketChat
 from pleinair.tools.crossmodal import (
     EXAMPLES,
     INSTRUCTION,
@@ -24,11 +23,12 @@ from pleinair.tools.crossmodal import (
 )
 from pleinair.tools.mllm.ask import ask
 from pleinair.tools.mllm.schemas import SubQueries
+from pleinair.tools.pocket.chat import PocketChat
 from pleinair.tools.pocket.eyes import Sight
 from pleinair.tools.pocket.world import SPECIES
-from pleinair.tools.retrieval.captions import CaptionBook
-from pleinair.tools.retrieval.dense import IndexScorer, LazyScorer, SearchScorer
-from pleinair.tools.retrieval.joint import Joint, retrieve_jointly
+from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
+from pleinair.tools.retrieval.crossmodal.dense import IndexScorer, LazyScorer, SearchScorer
+from pleinair.tools.retrieval.crossmodal.joint import Joint, retrieve_jointly
 from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import BadInput, Hit, ModelFault, Refused
 

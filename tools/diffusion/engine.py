@@ -13,19 +13,21 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pleinair.tools.diffusion.drawing import call_arguments, seeded, to_picture
+from pleinair.tools.diffusion.call import call_arguments, seeded, to_picture
 from pleinair.tools.diffusion.families import INPAINTING, Family, family_of
+from pleinair.tools.diffusion.inpaint import Job, parted
 from pleinair.tools.diffusion.loading import (
+    check_backend,
     check_class,
+    check_compiles,
     fetch_pipeline,
     open_pipeline,
     options_of,
     plain_form,
+    use_backend,
 )
 from pleinair.tools.diffusion.memory import Needs, lower_to_weights, read_needs, room_on, unit_of
-from pleinair.tools.diffusion.placement import DTYPES, RUNGS, Ladder, find_device, find_dtype
-from pleinair.tools.diffusion.repaint import Job, parted
-from pleinair.tools.diffusion.tuning import check_backend, check_compiles, use_backend
+from pleinair.tools.diffusion.offload import DTYPES, RUNGS, Ladder, find_device, find_dtype
 from pleinair.tools.generate import check_request, check_size
 from pleinair.tools.model_files.hub import INDEX, Source
 from pleinair.tools.types import BadInput, Capabilities, OnStep, Request

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pleinair.tools.diffusion.wording import SHOWS
+from pleinair.tools.diffusion.prompt import SHOWS
 from pleinair.tools.types import BadInput
 
 

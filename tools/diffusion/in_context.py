@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pleinair.tools.diffusion.drawing import scaled
+from pleinair.tools.diffusion.call import scaled
 from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.families import IN_CONTEXT
+from pleinair.tools.diffusion.inpaint import Job
 from pleinair.tools.diffusion.loading import open_pipeline
-from pleinair.tools.diffusion.memory import choose
-from pleinair.tools.diffusion.reference_plan import ReferencePlan, Size, Tokens, make_plan
-from pleinair.tools.diffusion.repaint import Job
-from pleinair.tools.diffusion.wording import checked, with_placeholders, with_sentences
+from pleinair.tools.diffusion.memory import ReferencePlan, Size, Tokens, choose, make_plan
+from pleinair.tools.diffusion.prompt import checked, with_placeholders, with_sentences
 from pleinair.tools.types import BadInput, Request
 
 if TYPE_CHECKING:
@@ -148,7 +147,7 @@ def least(*limits: int | None) -> int | None:
 
 def load(folder: Path, device: str) -> Any:
     """Load the pocket generator's class from a folder, in the device's own number format."""
-    from pleinair.tools.diffusion.placement import find_dtype
+    from pleinair.tools.diffusion.offload import find_dtype
 
     return without_floor(open_pipeline(folder, "Flux2KleinPipeline", find_dtype(device))).to(device)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pleinair.tools.diffusion.drawing import scaled
+from pleinair.tools.diffusion.call import scaled
 from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.families import IP_ADAPTER
 from pleinair.tools.locks import alone

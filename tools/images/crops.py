@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from pleinair.tools.retrieval.sparse import spelled
+from pleinair.tools.retrieval.crossmodal.sparse import spelled
 from pleinair.tools.types import Box, Value
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from pleinair.tools.realrag import training_of
 from pleinair.tools.retrieval.embedding import Known, embed_library, load_shards
-from pleinair.tools.retrieval.flat import find_nearest, on_gpu, read_vectors, write_vectors
+from pleinair.tools.retrieval.faiss_index import find_nearest, on_gpu, read_vectors, write_vectors
 from pleinair.tools.retrieval.library import Item, Library
 from pleinair.tools.retrieval.manifest import REBUILD, Manifest, Skipped, load_manifest, save_manifest
 from pleinair.tools.storage.files import sweep_parts

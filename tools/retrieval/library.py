@@ -21,7 +21,7 @@ from unicodedata import category
 
 from pleinair.tools.images.reading import SUFFIXES, BadPicture
 from pleinair.tools.images.sandbox import read_untrusted
-from pleinair.tools.retrieval.sparse import words
+from pleinair.tools.retrieval.crossmodal.sparse import words
 from pleinair.tools.types import BadInput, Box, Hit
 
 if TYPE_CHECKING:

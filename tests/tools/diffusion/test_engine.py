@@ -13,9 +13,9 @@ import tiny
 import torch
 from drawing import REFERENCES, carry_on, draw, make_request
 
-from pleinair.tools.diffusion.drawing import to_picture
+from pleinair.tools.diffusion.call import to_picture
 from pleinair.tools.diffusion.in_context import InContext
-from pleinair.tools.diffusion.placement import Ladder, OutOfMemory, find_device, find_dtype, is_out_of_memory
+from pleinair.tools.diffusion.offload import Ladder, OutOfMemory, find_device, find_dtype, is_out_of_memory
 from pleinair.tools.types import BadInput, ModelFault, Refused
 
 Settings = dict[str, Any]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pleinair.tools.diffusion.families import IN_CONTEXT
 from pleinair.tools.diffusion.in_context import InContext
-from pleinair.tools.diffusion.wording import SHOWS, with_placeholders, with_sentences
+from pleinair.tools.diffusion.prompt import SHOWS, with_placeholders, with_sentences
 from pleinair.tools.types import BadInput, Cancelled
 
 TEXT = {"max_sequence_length": 24}

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from pleinair.tools.diffusion.families import FLUX2, IN_CONTEXT
 from pleinair.tools.diffusion.in_context import InContext
+from pleinair.tools.diffusion.inpaint import parted
 from pleinair.tools.diffusion.memory import GIB, Needs, choose, lower_to_weights, read_needs, room_on
-from pleinair.tools.diffusion.placement import RUNGS, Ladder, OutOfMemory
-from pleinair.tools.diffusion.repaint import parted
+from pleinair.tools.diffusion.offload import RUNGS, Ladder, OutOfMemory
 from pleinair.tools.diffusion.text_only import TextOnly
 from pleinair.tools.types import BadInput
 

@@ -16,7 +16,7 @@ import tiny
 import torch
 from drawing import REFERENCES, draw, make_request, stop_after
 
-from pleinair.tools.diffusion import placement
+from pleinair.tools.diffusion import offload as placement
 from pleinair.tools.diffusion.controlnet import ControlNet
 from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.in_context import InContext

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pleinair.tools.diffusion.drawing import scaled
+from pleinair.tools.diffusion.call import scaled
 from pleinair.tools.diffusion.in_context import InContext
-from pleinair.tools.diffusion.reference_plan import Tokens, fit, make_plan, predict
+from pleinair.tools.diffusion.memory import Tokens, fit, make_plan, predict
 from pleinair.tools.types import BadInput
 
 KLEIN = Tokens(unit=16, text=512)

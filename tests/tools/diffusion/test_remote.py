@@ -22,8 +22,8 @@ from drawing import LINEAR, RADIAL, REFERENCES, carry_on, draw, make_reference, 
 from faults import FaultServer
 from PIL import Image
 
-from pleinair.tools.diffusion.drawing import scaled
-from pleinair.tools.diffusion.remote import OpenAIImages
+from pleinair.tools.diffusion.call import scaled
+from pleinair.tools.diffusion.openai_images import OpenAIImages
 from pleinair.tools.errors import BadReply, Filtered, TooLarge, Unavailable
 from pleinair.tools.storage.artifacts import spent_on
 from pleinair.tools.types import BadInput, Cancelled, Picture, PleinairError, Repaint

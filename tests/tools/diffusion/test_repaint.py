@@ -16,8 +16,8 @@ from PIL import Image
 from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.families import INPAINTING
 from pleinair.tools.diffusion.in_context import InContext
+from pleinair.tools.diffusion.inpaint import MARGIN, mask_of, new_share, put_back
 from pleinair.tools.diffusion.ip_adapter import IpAdapter
-from pleinair.tools.diffusion.repaint import MARGIN, mask_of, new_share, put_back
 from pleinair.tools.diffusion.text_only import TextOnly
 from pleinair.tools.types import BadInput, Box, Cancelled, Picture, Reference, Repaint
 

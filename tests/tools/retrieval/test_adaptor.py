@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file
 
-from pleinair.tools.retrieval.adaptor import AdaptorNet, AdaptorScorer, Shape, load, open_scorer
-from pleinair.tools.retrieval.adaptor_training import (
+from pleinair.tools.retrieval.crossmodal.adaptor import AdaptorNet, AdaptorScorer, Shape, load, open_scorer
+from pleinair.tools.retrieval.crossmodal.adaptor_training import (
     Course,
     Example,
     break_down,

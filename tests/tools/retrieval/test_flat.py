@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pleinair.tools.retrieval import flat
+from pleinair.tools.retrieval import faiss_index as flat
 from pleinair.tools.retrieval.manifest import File, Manifest
 
 DIM, COUNT = 32, 3000

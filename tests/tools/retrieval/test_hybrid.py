@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shelves import Shelf, ids
 
-from pleinair.tools.retrieval.hybrid import DEPTH, Hybrid, fuse
+from pleinair.tools.retrieval.compose import DEPTH, Hybrid, fuse
 from pleinair.tools.types import Hit
 
 RANKINGS = st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=8).map("".join)

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pleinair.tools.retrieval import flat
+from pleinair.tools.retrieval import faiss_index as flat
 from pleinair.tools.retrieval.filters import Distinct
 from pleinair.tools.retrieval.index import Index, IndexRetriever
 from pleinair.tools.retrieval.library import Library

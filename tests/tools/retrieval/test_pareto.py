@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pleinair.tools.retrieval.pareto import (
+from pleinair.tools.retrieval.crossmodal.pareto import (
     beta_limit,
     dominates,
     exact,
@@ -17,7 +17,7 @@ from pleinair.tools.retrieval.pareto import (
     scalarised,
     warning,
 )
-from pleinair.tools.retrieval.sparse import Vector
+from pleinair.tools.retrieval.crossmodal.sparse import Vector
 from pleinair.tools.types import BadInput
 
 Corpus = tuple[list[Vector], list[float]]

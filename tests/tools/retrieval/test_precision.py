@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pleinair.tools.retrieval import precision
-from pleinair.tools.retrieval.encoder import OpenClipEncoder
-from pleinair.tools.retrieval.precision import SMALL, cpu_has_bfloat16, find_precision
+from pleinair.tools.retrieval import encoder as precision
+from pleinair.tools.retrieval.encoder import SMALL, OpenClipEncoder, cpu_has_bfloat16, find_precision
 from pleinair.tools.types import BadInput
 
 MODEL = "local-dir:pocket/encoder"

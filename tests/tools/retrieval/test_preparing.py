@@ -12,8 +12,8 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Norma
 
 from pleinair.evals.experiments.decoding import embedded, models, photo
 from pleinair.tools.images.reading import read_picture
-from pleinair.tools.retrieval import preparing
-from pleinair.tools.retrieval.preparing import preparer
+from pleinair.tools.retrieval import encoder as preparing
+from pleinair.tools.retrieval.encoder import preparer
 
 SIZES = [(64, 64), (65, 64), (512, 384), (1024, 768), (90, 320), (32, 32), (64, 640)]
 LEVEL = 1 / 255 / 0.25  # of a colour, after the smallest standard deviation

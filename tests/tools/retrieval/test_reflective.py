@@ -13,12 +13,10 @@ from doubles import SquareGenerator
 from PIL import Image
 from torch.nn import functional
 
-from pleinair.tools.retrieval import reflective
-from pleinair.tools.retrieval.head import Head
 from pleinair.tools.retrieval.index import Index, IndexRetriever, build_index
 from pleinair.tools.retrieval.library import Item, Library
-from pleinair.tools.retrieval.reflective import Card, Choices, ReflectiveEncoder, epochs_done, load_head
-from pleinair.tools.retrieval.reflective_data import (
+from pleinair.tools.retrieval.realrag import reflective
+from pleinair.tools.retrieval.realrag.data import (
     Lesson,
     Pair,
     draw_samples,
@@ -29,7 +27,15 @@ from pleinair.tools.retrieval.reflective_data import (
     pairs_by_name,
     records,
 )
-from pleinair.tools.retrieval.reflective_training import Data, reflective_logits, reflective_loss, train
+from pleinair.tools.retrieval.realrag.reflective import (
+    Card,
+    Choices,
+    Head,
+    ReflectiveEncoder,
+    epochs_done,
+    load_head,
+)
+from pleinair.tools.retrieval.realrag.training import Data, reflective_logits, reflective_loss, train
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Request
 
@@ -195,7 +201,7 @@ def test_where_every_picture_collides_there_is_no_negative() -> None:
 def test_many_pairs_are_compared_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.asarray([0, 1, 2, 3, 0])
     whole = find_negatives(POOL[rows], rows, POOL, COPIES, CLASSES, "image")
-    monkeypatch.setattr("pleinair.tools.retrieval.reflective_data.BLOCK", 2)
+    monkeypatch.setattr("pleinair.tools.retrieval.realrag.data.BLOCK", 2)
     np.testing.assert_array_equal(find_negatives(POOL[rows], rows, POOL, COPIES, CLASSES, "image"), whole)
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pleinair.tools.retrieval.sparse import kept, satisfaction
+from pleinair.tools.retrieval.crossmodal.sparse import kept, satisfaction
 from pleinair.tools.types import BadInput
 
 WORDS = st.lists(st.sampled_from(["red", "finch", "snow", "on", "Ärmel"]), min_size=1, max_size=6)

@@ -14,17 +14,17 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from pleinair.tools.retrieval.head import Head
-from pleinair.tools.retrieval.reflective import (
+from pleinair.tools.retrieval.realrag.data import Lesson
+from pleinair.tools.retrieval.realrag.reflective import (
     EVERY,
     Card,
     Choices,
+    Head,
     checkpoint,
     epochs_done,
     load_tensors,
     save_card,
 )
-from pleinair.tools.retrieval.reflective_data import Lesson
 from pleinair.tools.storage.files import write_whole
 
 

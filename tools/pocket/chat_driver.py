@@ -16,8 +16,8 @@ from typing import Protocol
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.tool import ToolCall, tool_call
 
-from pleinair.agent.mllm.reading import Arguments, picture, wanted
-from pleinair.agent.mllm.reading import card as read_card
+from pleinair.tools.pocket.chat_cards import Arguments, picture, wanted
+from pleinair.tools.pocket.chat_cards import card as read_card
 from pleinair.tools.types import Row, belief
 
 Call = tuple[str, Arguments]

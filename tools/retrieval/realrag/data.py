@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pleinair.tools.retrieval.index import Index
-    from pleinair.tools.retrieval.reflective import Choices
+    from pleinair.tools.retrieval.realrag.reflective import Choices
     from pleinair.tools.storage.artifacts import ArtifactStore
     from pleinair.tools.types import Vectors
 

@@ -14,8 +14,8 @@ from itertools import compress
 from typing import TYPE_CHECKING
 
 from pleinair.tools.crossmodal import CrossmodalOptions
-from pleinair.tools.retrieval import pareto
-from pleinair.tools.retrieval.sparse import Vector, kept, satisfaction
+from pleinair.tools.retrieval.crossmodal import pareto
+from pleinair.tools.retrieval.crossmodal.sparse import Vector, kept, satisfaction
 from pleinair.tools.types import Hit, Scorer, Value
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import comb
 
-from pleinair.tools.retrieval.sparse import Vector
+from pleinair.tools.retrieval.crossmodal.sparse import Vector
 from pleinair.tools.types import BadInput
 
 MOST_POINTS = 200_000  # of a grid; seven sub-queries need 18,564 and eight 245,157

@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pleinair.tools.diffusion.drawing import scaled
-from pleinair.tools.diffusion.repaint import Size, mask_of, parted
-from pleinair.tools.diffusion.wording import SHOWS, checked, with_sentences
+from pleinair.tools.diffusion.call import scaled
+from pleinair.tools.diffusion.inpaint import Size, mask_of, parted
+from pleinair.tools.diffusion.prompt import SHOWS, checked, with_sentences
 from pleinair.tools.errors import BadReply, Unavailable
 from pleinair.tools.generate import check_request
 from pleinair.tools.http.addresses import is_here

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from pleinair.tools.crossmodal import list_subqueries
-from pleinair.tools.retrieval.adaptor import AdaptorNet, Config, Shape, Tower, save
-from pleinair.tools.retrieval.sparse import satisfaction
+from pleinair.tools.retrieval.crossmodal.adaptor import AdaptorNet, Config, Shape, Tower, save
+from pleinair.tools.retrieval.crossmodal.sparse import satisfaction
 from pleinair.tools.types import BadInput, Refused
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
-"""The pocket chat model: rules for language, trained eyes for sight, behind LangChain's own interface.
+"""The pocket chat model: rules for language, trained detectors for sight, behind LangChain's own interface.
 
-It answers the schemas of `pleinair.tools.mllm.schemas` about the miniature world. Its language is the grammar of `pleinair.tools.pocket.prompts`: a prompt outside it is refused in words, never guessed at. Not covered:
-conversation, streaming, and whether relation, number and background of a prompt are met.
+It answers the schemas of `pleinair.tools.mllm.schemas` about the miniature world. Its language is the
+grammar of `pleinair.tools.pocket.prompts`: a prompt outside it is refused in words, never guessed at. Not
+covered: conversation, streaming, and whether relation, number and background of a prompt are met.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field, PrivateAttr
 
-from pleinair.agent.mllm.pocket_driver import drive, is_driving
-from pleinair.agent.mllm.reading import (
+from pleinair.tools.pocket.chat_cards import (
     Arguments,
     OutsideGrammar,
     card,
@@ -32,6 +32,7 @@ from pleinair.agent.mllm.reading import (
     wanted,
     where,
 )
+from pleinair.tools.pocket.chat_driver import drive, is_driving
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:

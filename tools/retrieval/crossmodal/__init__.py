@@ -1,0 +1,1 @@
+"""Cross-modal RAG's retrieval: sparse filter, dense adaptor, Pareto set."""

@@ -1,0 +1,1 @@
+"""RealRAG's reflective retriever and its training."""
