@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tree import ROOT
+from support.source_tree import ROOT
 
 from pleinair.tools.model_files.folders import SHIPPED
 

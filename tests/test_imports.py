@@ -6,7 +6,7 @@ import subprocess
 import sys
 from importlib import import_module
 
-from tree import MODULES
+from support.source_tree import MODULES
 
 HEAVY = {"torch", "diffusers", "transformers", "open_clip", "faiss", "scipy", "matplotlib"}
 PROBE = "import json, sys, pleinair.graphs.pleinair; print(json.dumps(list(sys.modules)))"

@@ -4,7 +4,7 @@ import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from tree import FILES, LAYERS, imports, module, name
+from support.source_tree import FILES, LAYERS, imports, module, name
 
 
 def above(path: Path) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 from zipfile import ZipFile
 
 import pytest
-from tree import FILES, LAYERS, ROOT, module, name
+from support.source_tree import FILES, LAYERS, ROOT, module, name
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 SETUP = PROJECT["tool"]["setuptools"]

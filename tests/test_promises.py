@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from tree import ROOT
+from support.source_tree import ROOT
 
 PAGE = (ROOT / "docs" / "promises.md").read_text("utf-8")
 ROWS = [line for line in PAGE.splitlines() if re.match(r"\| \d", line)]

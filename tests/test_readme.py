@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from tree import LAYERS, ROOT
+from support.source_tree import LAYERS, ROOT
 
 from pleinair.evals.report import accuracies
 from pleinair.tools.pocket.prompts import parse_prompt

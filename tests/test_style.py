@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from statistics import median, quantiles
 
-from tree import FILES, ROOT, functions, name
+from support.source_tree import FILES, ROOT, functions, name
 
 BANNED = {"utils", "util", "helpers", "common", "core", "manager", "misc", "shared"}
 ONE_MACHINE = re.compile(r"(?<![\w.~])/(?:home|root|Users|opt|mnt)/")

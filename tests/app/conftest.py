@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-import quick
+from support import quick_engines as quick
 
 
 @pytest.fixture

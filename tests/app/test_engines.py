@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import quick
+from support import quick_engines as quick
 
 from pleinair.app.api import draw, home
 from pleinair.app.engines import build, check, engine, open_retriever

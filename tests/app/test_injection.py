@@ -9,10 +9,10 @@ from pathlib import Path
 from unicodedata import category
 
 import pytest
-from injections import WHO, texts, watched
-from pages import HARMLESS, Page
 from PIL import Image
-from quick import colour
+from support.html_page import HARMLESS, Page
+from support.injections import WHO, texts, watched
+from support.quick_engines import colour
 from typer.testing import CliRunner
 
 from pleinair.app.api import home, run_table

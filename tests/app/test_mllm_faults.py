@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import decomposition
-from faults import Act, FaultServer, error, playing, reply, says
 from PIL import Image
+from support.fake_engines import decomposition
+from support.fault_server import Act, FaultServer, error, playing, reply, says
 
 from pleinair.app.api import draw, home
 from pleinair.app.runs.events import read

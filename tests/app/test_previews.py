@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import quick
 from PIL import Image
+from support import quick_engines as quick
 
 from pleinair.app.api import draw
 from pleinair.app.runs.events import Event

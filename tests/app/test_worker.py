@@ -6,9 +6,9 @@ from threading import Thread
 from time import sleep
 from typing import Any
 
-import perils
 import pytest
 from PIL import Image
+from support import faulty_generator as perils
 
 from pleinair.app.api import cancel, draw, finish, submit
 from pleinair.app.engines import DEVICE, chosen_generator

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import decomposition, make_context, rows
 from PIL import Image
+from support.fake_engines import decomposition, make_context, rows
 
 from pleinair.agent.context import Context
 from pleinair.evals.cases import Case

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from doubles import SquareGenerator, call, make_context
+from support.fake_engines import SquareGenerator, call, make_context
 
 from pleinair.graphs import direct
 

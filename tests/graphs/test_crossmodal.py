@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import ListRetriever, SquareGenerator, call
-from hearing import HearingChat, hearing
 from langgraph.checkpoint.memory import InMemorySaver
+from support.fake_engines import ListRetriever, SquareGenerator, call
+from support.recording_chat import HearingChat, hearing
 
 from pleinair.agent.context import Context
 from pleinair.agent.crossmodal.state import CrossmodalOutput

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from doubles import SquareGenerator, call, decomposition, make_context, rows
+from support.fake_engines import SquareGenerator, call, decomposition, make_context, rows
 
 from pleinair.agent.state import Output
 from pleinair.graphs.direct import graph as direct

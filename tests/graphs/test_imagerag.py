@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import ListRetriever, SquareGenerator, call
-from hearing import Answers, HearingChat, Painter, cards, hearing, shown
 from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
+from support.fake_engines import ListRetriever, SquareGenerator, call
+from support.recording_chat import Answers, HearingChat, Painter, cards, hearing, shown
 
 from pleinair.agent.context import Context
 from pleinair.agent.state import Output

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import SquareGenerator, decomposition, make_context, rows
-from injections import (
+from langgraph.checkpoint.memory import InMemorySaver
+from support.fake_engines import SquareGenerator, decomposition, make_context, rows
+from support.injections import (
     FIRST,
     SECOND,
     WHO,
@@ -23,7 +24,6 @@ from injections import (
     texts,
     watched,
 )
-from langgraph.checkpoint.memory import InMemorySaver
 
 from pleinair.agent.context import Context
 from pleinair.agent.react import tools as toolbox

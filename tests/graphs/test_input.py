@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import make_context
+from support.fake_engines import make_context
 
 from pleinair.tools.types import BadInput
 

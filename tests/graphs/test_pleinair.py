@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import PaidGenerator, SquareGenerator, call, decomposition, make_context, rows
 from langgraph.checkpoint.memory import InMemorySaver
+from support.fake_engines import PaidGenerator, SquareGenerator, call, decomposition, make_context, rows
 
 from pleinair.agent.context import Context
 from pleinair.agent.state import Output

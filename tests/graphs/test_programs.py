@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from doubles import ListRetriever, SquareGenerator, decomposition, rows
-from driving import card_of, reply
-from hearing import Painter
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
@@ -23,6 +20,9 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.types import StreamMode
 from PIL import Image
+from support.fake_driver import card_of, reply
+from support.fake_engines import ListRetriever, SquareGenerator, decomposition, rows
+from support.recording_chat import Painter
 
 from pleinair.agent.context import Context
 from pleinair.agent.state import Input, Output

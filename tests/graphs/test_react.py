@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import ListRetriever, ScriptedChat, SquareGenerator, call, make_context
-from driving import Card, Driver, driver, reply
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
+from support.fake_driver import Card, Driver, driver, reply
+from support.fake_engines import ListRetriever, ScriptedChat, SquareGenerator, call, make_context
 
 from pleinair.agent.context import Context
 from pleinair.agent.react import prompts

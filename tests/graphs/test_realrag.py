@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import ListRetriever, SquareGenerator, call, make_context
 from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
+from support.fake_engines import ListRetriever, SquareGenerator, call, make_context
 
 from pleinair.agent.context import Context
 from pleinair.agent.state import Output, changed

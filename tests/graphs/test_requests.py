@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import SquareGenerator, decomposition, make_context, rows
-from driving import driver, reply
 from langgraph.checkpoint.memory import InMemorySaver
+from support.fake_driver import driver, reply
+from support.fake_engines import SquareGenerator, decomposition, make_context, rows
 
 from pleinair.agent.context import Context
 from pleinair.agent.crossmodal.state import CrossmodalOutput

@@ -14,12 +14,12 @@ from typing import Any
 import diffusers
 import numpy as np
 import pytest
-import tiny
 import torch
-from doubles import ListRetriever, call
-from drawing import carry_on
-from hearing import Painter, cards, hearing
 from PIL import Image
+from support import tiny_pipelines as tiny
+from support.fake_engines import ListRetriever, call
+from support.generator_requests import carry_on
+from support.recording_chat import Painter, cards, hearing
 
 from pleinair.agent.context import Context
 from pleinair.agent.state import Output

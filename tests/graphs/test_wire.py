@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import ListRetriever, SquareGenerator
-from hearing import Painter, hearing
 from langchain_core.language_models import BaseChatModel
 from PIL import Image
-from wire import over_the_wire
+from support.fake_engines import ListRetriever, SquareGenerator
+from support.openai_server import over_the_wire
+from support.recording_chat import Painter, hearing
 
 from pleinair.agent.context import Context
 from pleinair.agent.state import changed

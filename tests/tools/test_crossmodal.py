@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from doubles import ListRetriever
-from hearing import HearingChat, cards, hearing, said, shown
 from numpy.typing import NDArray
 from PIL import Image
+from support.fake_engines import ListRetriever
+from support.recording_chat import HearingChat, cards, hearing, said, shown
 
 from pleinair.tools.crossmodal import (
     EXAMPLES,

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from doubles import PaidGenerator, SquareGenerator
 from PIL import Image
+from support.fake_engines import PaidGenerator, SquareGenerator
 
 from pleinair.tools.generate import cost, generate
 from pleinair.tools.storage.artifacts import ArtifactStore, charged

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from doubles import ScriptedChat
-from hearing import HearingChat, Painter, cards, hearing, said, shown
 from langchain_core.messages import SystemMessage
+from support.fake_engines import ScriptedChat
+from support.recording_chat import HearingChat, Painter, cards, hearing, said, shown
 
 from pleinair.tools.imagerag import (
     DECIDE,

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from colours import ColourEncoder, build, write_shelf
-from doubles import ListRetriever
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
+from support.colour_encoder import ColourEncoder, build, write_shelf
+from support.fake_engines import ListRetriever
 
 from pleinair.tools.realrag import (
     RealRAGOptions,

@@ -10,9 +10,9 @@ from typing import Any
 import diffusers
 import numpy as np
 import pytest
-import tiny
-from drawing import LINEAR, REFERENCES, draw, make_request, noisy, stop_after
 from PIL import Image
+from support import tiny_pipelines as tiny
+from support.generator_requests import LINEAR, REFERENCES, draw, make_request, noisy, stop_after
 
 from pleinair.tools.diffusion.controlnet import ControlNet, fitted, mosaic
 from pleinair.tools.types import BadInput, Cancelled

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
-from drawing import REFERENCES, carry_on, draw, make_request
+from support import tiny_pipelines as tiny
+from support.generator_requests import REFERENCES, carry_on, draw, make_request
 
 from pleinair.tools.diffusion.call import to_picture
 from pleinair.tools.diffusion.in_context import InContext

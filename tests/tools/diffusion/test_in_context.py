@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
-from drawing import REFERENCES, draw, make_request, noisy, stop_after
 from PIL import Image
+from support import tiny_pipelines as tiny
+from support.generator_requests import REFERENCES, draw, make_request, noisy, stop_after
 
 from pleinair.tools.diffusion.families import IN_CONTEXT
 from pleinair.tools.diffusion.in_context import InContext

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
-from drawing import draw
+from support import tiny_pipelines as tiny
+from support.generator_requests import draw
 
 from pleinair.tools.diffusion.loading import read_index, unloadable
 from pleinair.tools.diffusion.text_only import TextOnly

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
-from drawing import REFERENCES, carry_on, draw, make_request, stop_after
 from hypothesis import given
 from hypothesis import strategies as st
+from support import tiny_pipelines as tiny
+from support.generator_requests import REFERENCES, carry_on, draw, make_request, stop_after
 
 from pleinair.tools.diffusion.families import FLUX2, IN_CONTEXT
 from pleinair.tools.diffusion.in_context import InContext

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
-from drawing import REFERENCES, draw, make_request, stop_after
+from support import tiny_pipelines as tiny
+from support.generator_requests import REFERENCES, draw, make_request, stop_after
 
 from pleinair.tools.diffusion import offload as placement
 from pleinair.tools.diffusion.controlnet import ControlNet

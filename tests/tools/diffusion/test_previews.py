@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
-from drawing import carry_on, make_request
 from PIL import Image
+from support import tiny_pipelines as tiny
+from support.generator_requests import carry_on, make_request
 
 from pleinair.tools.diffusion import previews
 from pleinair.tools.diffusion.in_context import InContext

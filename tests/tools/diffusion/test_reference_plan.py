@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
-from drawing import REFERENCES, carry_on, draw, make_request, stop_after
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from support import tiny_pipelines as tiny
+from support.generator_requests import REFERENCES, carry_on, draw, make_request, stop_after
 
 from pleinair.tools.diffusion.call import scaled
 from pleinair.tools.diffusion.in_context import InContext

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
-from drawing import REFERENCES, draw, make_request, stop_after
+from support import tiny_pipelines as tiny
+from support.generator_requests import REFERENCES, draw, make_request, stop_after
 
 from pleinair.tools.diffusion.text_only import TextOnly
 from pleinair.tools.types import BadInput, Cancelled

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
-from drawing import draw
+from support import tiny_pipelines as tiny
+from support.generator_requests import draw
 
 from pleinair.tools.diffusion.loading import open_pipeline
 from pleinair.tools.diffusion.text_only import TextOnly

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from shelves import Shelf, ids
+from support.fake_retriever import Shelf, ids
 
 from pleinair.tools.retrieval.compose import RetrievalOptions, compose, floor_of
 from pleinair.tools.retrieve import retrieve

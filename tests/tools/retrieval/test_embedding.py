@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import colours
 import numpy as np
 import pytest
-from colours import ColourEncoder, build, find, paint, write_shelf
 from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support import colour_encoder as colours
+from support.colour_encoder import ColourEncoder, build, find, paint, write_shelf
 
 from pleinair.tools.retrieval import embedding
 from pleinair.tools.retrieval.index import Index
@@ -134,7 +134,7 @@ def test_shards_of_another_encoder_or_damaged_ones_are_ignored(shelf: Path, plac
 BUILDER = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from colours import ColourEncoder, build
+from support.colour_encoder import ColourEncoder, build
 from pathlib import Path
 
 class Dying(ColourEncoder):
@@ -151,7 +151,7 @@ def test_a_killed_build_loses_at_most_one_batch(shelf: Path, place: Path, tmp_pa
     for number in range(6):
         paint(shelf, f"new{number}.png", (number * 40, 90, 200))
     whole = build(shelf, tmp_path / "undisturbed").manifest
-    here = str(Path(colours.__file__).parent)
+    here = str(Path(colours.__file__).parents[1])
     for batches in (1, 2):  # killed after one batch, then after two more
         command = [sys.executable, "-c", BUILDER, here, str(shelf), str(place), str(batches)]
         assert subprocess.run(command, env=os.environ, check=False).returncode == -9

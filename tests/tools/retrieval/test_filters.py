@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from shelves import Shelf, ids
+from support.fake_retriever import Shelf, ids
 
 from pleinair.tools.realrag import Training, training_of
 from pleinair.tools.retrieval.filters import AtLeast, Distinct, Licensed, Without

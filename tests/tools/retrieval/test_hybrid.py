@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from shelves import Shelf, ids
+from support.fake_retriever import Shelf, ids
 
 from pleinair.tools.retrieval.compose import DEPTH, Hybrid, fuse
 from pleinair.tools.types import Hit

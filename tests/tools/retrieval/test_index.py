@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from colours import COLOURS, ColourEncoder, build, find, paint, write_shelf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support.colour_encoder import COLOURS, ColourEncoder, build, find, paint, write_shelf
 
 from pleinair.tools.retrieval import faiss_index as flat
 from pleinair.tools.retrieval.filters import Distinct

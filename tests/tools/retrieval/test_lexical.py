@@ -7,7 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from shelves import Shelf, ids
+from support.fake_retriever import Shelf, ids
 
 from pleinair.tools.retrieval.lexical import RERANKED, CaptionOrder, Lexical, score_captions, words
 from pleinair.tools.types import BadInput, Hit

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from doubles import ListRetriever, ScriptedChat
+from support.fake_engines import ListRetriever, ScriptedChat
 
 from pleinair.tools.retrieval.rerank import Both, rerank
 from pleinair.tools.types import Hit, ModelFault

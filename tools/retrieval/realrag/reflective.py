@@ -12,10 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from pydantic import Field, ValidationError
-from torch import Tensor, nn
-from torch.nn import functional
 
 from pleinair.tools.locks import alone
 from pleinair.tools.realrag import Loss, Training
@@ -25,6 +22,7 @@ from pleinair.tools.types import BadInput, Encoder, Value
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
     from pleinair.tools.types import Vectors
 
@@ -156,7 +154,7 @@ def checkpoint(folder: Path, epoch: int) -> Path:
 
 def load_head(path: Path, card: Card) -> Any:
     """Load the MLP of a checkpoint; raise `BadInput` when the file is no such MLP."""
-    from pleinair.tools.retrieval.realrag.reflective import Head
+    from pleinair.tools.retrieval.realrag.head import Head
 
     head = alone(Head)(card.dim, card.choices.width)
     tensors = load_tensors(path)
@@ -177,25 +175,3 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         return dict(load(path.read_bytes()))
     except (SafetensorError, OSError) as error:
         raise BadInput(f"{path} is damaged: {error}") from None
-
-
-class Head(nn.Module):
-    """Map embeddings [n, dim] to embeddings of length 1 by x + down(gelu(up(x))).
-
-    Before any training it is the identity. The sum is our choice: the paper says "a simple MLP layer".
-    """
-
-    def __init__(self, dim: int, width: int, seed: int = 0) -> None:
-        """Make the layers, `width` units wide; the same seed gives the same weights."""
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.up = nn.Linear(dim, width)
-            self.down = nn.Linear(width, dim)
-        nn.init.zeros_(self.down.weight)
-        nn.init.zeros_(self.down.bias)
-
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """Change unit vectors [n, dim]."""
-        change: Tensor = self.down(functional.gelu(self.up(embeddings)))
-        return functional.normalize(embeddings + change, dim=-1)

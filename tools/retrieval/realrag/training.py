@@ -15,11 +15,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pleinair.tools.retrieval.realrag.data import Lesson
+from pleinair.tools.retrieval.realrag.head import Head
 from pleinair.tools.retrieval.realrag.reflective import (
     EVERY,
     Card,
     Choices,
-    Head,
     checkpoint,
     epochs_done,
     load_tensors,

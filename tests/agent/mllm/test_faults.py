@@ -1,0 +1,473 @@
+"""What a server may do wrong, each with its one ending: an answer after another try, or a fault that says it.
+
+The numbers are those of the list that the cases follow: 1 to 23 transport, 24 to 32 the reply's outer form,
+33 to 47 its content.
+"""
+
+import json
+import logging
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from PIL import Image
+from support import fault_server as faults
+from support.fault_server import Act, FaultServer, completion, error, playing, reply, says
+
+from pleinair.agent.mllm.openai import OpenAIChat, chat
+from pleinair.tools.errors import BadReply, CutOff, Empty, Filtered, Misfit, TooLarge, Unavailable
+from pleinair.tools.http.addresses import pause_asked
+from pleinair.tools.http.openai_errors import Server, TooLong
+from pleinair.tools.mllm.ask import ask
+from pleinair.tools.mllm.schemas import Decision
+from pleinair.tools.storage.artifacts import encode_png
+from pleinair.tools.types import PleinairError, Refused, Usage
+
+KEY = "sk-secret-0123456789"
+PICTURE = encode_png(Image.linear_gradient("L").resize((512, 512)))
+YES = '{"match": true, "why": "as asked"}'
+GOOD = says(YES)
+SURE = 20.0  # seconds within which a busy machine answers itself
+SLACK = 10.0  # seconds over a deadline, for a machine that is busy with something else
+
+
+@dataclass
+class Naps:
+    """Sleep in no time: what was slept is only added to the clock."""
+
+    taken: list[float] = field(default_factory=list)
+    awake: Callable[[], None] = lambda: None
+
+    def clock(self) -> float:
+        return time.monotonic() + sum(self.taken)
+
+    def sleep(self, seconds: float) -> None:
+        self.taken.append(seconds)
+        self.awake()
+
+
+@dataclass
+class Talk:
+    """One question to a faulty server, and how it ended."""
+
+    answer: Decision | None
+    fault: PleinairError | None
+    usage: Usage
+    naps: Naps
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        return str(self.fault)
+
+
+def model_at(
+    url: str, monkeypatch: pytest.MonkeyPatch, naps: Naps, deadline: float = SURE, silence: float = SURE
+) -> OpenAIChat:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    model = chat("m", base_url=url, deadline=deadline, silence=silence)
+    model.patience = replace(model.patience, clock=naps.clock, sleep=naps.sleep)
+    return model
+
+
+def put(model: OpenAIChat, naps: Naps) -> Talk:
+    started, answer, fault = time.monotonic(), None, None
+    try:
+        answer, usage = ask(model, Decision, "Match?", {"prompt": "p"}, [PICTURE], calls=2)
+    except PleinairError as error:
+        fault, usage = error, error.spent
+    return Talk(answer, fault, usage, naps, time.monotonic() - started)
+
+
+@pytest.fixture
+def talk(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[..., Talk]:
+    """Ask a server once and hold every ending to what all of them owe."""
+
+    def talk(server: FaultServer, deadline: float = SURE, silence: float = SURE) -> Talk:
+        naps = Naps()
+        with caplog.at_level(logging.DEBUG, "pleinair"):
+            held = put(model_at(server.url, monkeypatch, naps, deadline, silence), naps)
+        assert (held.answer is None) is (held.fault is not None)
+        assert held.seconds < deadline + SLACK
+        assert held.usage.tokens == server.tokens
+        assert held.usage.mllm_calls in (1, 2)
+        assert not [text for text in (*chain(held.fault), caplog.text) if KEY in text]
+        return held
+
+    return talk
+
+
+def chain(fault: BaseException | None) -> list[str]:
+    """Give the texts of an error and of all that a traceback shows with it."""
+    texts = []
+    while fault is not None:
+        texts.append(f"{fault} {fault!r}")
+        fault = fault.__cause__ or (None if fault.__suppress_context__ else fault.__context__)
+    return texts
+
+
+POLICY = error(400, "Your request was rejected by our safety system.", "content_policy_violation")
+QUOTA = error(429, "You exceeded your current quota.", "insufficient_quota")
+HTML = b"<html><body>Bad gateway</body></html>"
+BODY = json.dumps(completion(YES)).encode()
+SHORT = faults.sends(faults.head(200, len(BODY) + 50) + BODY)
+GIGABYTE = faults.sends(faults.head(200, 2**30) + b" " * 1000)
+
+RECOVERS: dict[str, Act] = {
+    "1 retry-after in seconds": error(429, retry_after="1"),
+    "2 retry-after as a date": faults.later(429, 5),
+    "4 no retry-after": error(429),
+    "6 server error": error(500),
+    "7 a page for an overloaded server": reply(503, HTML, content_type="text/html"),
+    "8 timeout of the server": error(408),
+    "8 conflict": error(409),
+    "17 reset before the head": faults.reset(),
+    "18 reset in the body": faults.reset(faults.head(200, len(BODY)) + BODY[:20]),
+    "19 short body": SHORT,
+    "24 a page instead of JSON": reply(200, HTML, content_type="text/html"),
+    "25 broken JSON": reply(200, BODY[:-5]),
+    "26 no body": reply(200),
+    "27 no choice": faults.without("choices", []),
+    "28 null for choices": faults.without("choices"),
+    "29 an error as an answer": reply(200, {"error": {"message": "overloaded"}}),
+    "29 a choice without a message": faults.without("choices", [{"index": 0}]),
+    "36 empty": says(""),
+    "36 null": says(None),
+    "37 cut off": says('{"match": tr', "length"),
+    "37 cut off where it seems whole": says(YES, "length"),
+}
+
+
+@pytest.mark.parametrize("act", RECOVERS.values(), ids=RECOVERS)
+def test_what_passes_is_tried_again(act: Act, talk: Callable[..., Talk]) -> None:
+    with playing(act, GOOD) as server:
+        held = talk(server)
+    assert held.answer == Decision(match=True, why="as asked"), held.fault
+    assert len(server.requests) == 2
+    assert held.usage.mllm_calls == 1
+
+
+STOPS: dict[str, tuple[Act, int, type[PleinairError], str]] = {
+    "3 retry-after beyond the deadline": (error(429, retry_after="3600"), 1, Unavailable, "in 3600 s"),
+    "4 never ready": (error(429), 3, Unavailable, "takes no more questions just now.*try 3 of 3"),
+    "5 nothing left to spend": (QUOTA, 1, Unavailable, "has nothing left to spend"),
+    "6 always broken": (error(500), 3, Unavailable, r"has trouble \(status 500\)"),
+    "9 wrong key": (error(401, f"Incorrect API key {KEY}"), 1, Unavailable, "key in OPENAI_API_KEY is not"),
+    "9 forbidden": (error(403), 1, Unavailable, "OPENAI_API_KEY may not use 'm' at http://127"),
+    "10 rejected": (error(400, "Unknown parameter."), 1, Unavailable, r"rejects .* Unknown parameter"),
+    "10 no schemas": (error(400, "no such response_format"), 1, Unavailable, "answers = function_calling"),
+    "11 against the provider's policy": (POLICY, 1, Filtered, "refused the question: Your request was"),
+    "12 no such model": (error(404, "m?"), 1, Unavailable, "no model 'm' at .*check `mllm.model`"),
+    "12 no such page": (reply(404, HTML), 1, Unavailable, "lacks its /v1"),
+    "13 too large": (error(413), 2, TooLong, "too long for 'm', even with smaller pictures"),
+    "13 too long": (error(400, "x", "context_length_exceeded"), 2, TooLong, "too long for 'm'"),
+    "17 reset again and again": (faults.reset(), 3, Unavailable, r"connection to .* broke.*try 3 of 3"),
+    "19 short again and again": (SHORT, 3, Unavailable, "connection to .* broke"),
+    "22 redirect": (reply(302, location="http://192.0.2.1/"), 1, BadReply, "redirects elsewhere, and is not"),
+    "23 a gigabyte": (GIGABYTE, 1, TooLarge, "larger than 4 MiB"),
+    "23 no end": (faults.endless, 1, TooLarge, "larger than 4 MiB"),
+    "23 compressed": (reply(200, BODY, content_encoding="gzip"), 2, BadReply, "compressed its reply"),
+    "24 pages instead of JSON": (reply(200, HTML), 2, BadReply, "is no JSON: b'<html>"),
+    "25 broken JSON": (reply(200, BODY[:-5]), 2, BadReply, "is no JSON"),
+    "25 a list": (reply(200, [1]), 2, BadReply, "is no JSON object"),
+    "26 no body": (reply(200), 2, BadReply, "is no JSON: b''"),
+    "27 no choice": (faults.without("choices", []), 2, BadReply, "has no choice with a message"),
+    "28 null for choices": (faults.without("choices"), 2, BadReply, "has no choices"),
+    "29 an error as an answer": (
+        reply(200, {"error": f"bad {KEY}"}),
+        2,
+        BadReply,
+        r"error as if .*bad \*\*\*",
+    ),
+    "33 refusal": (says(None, refusal="I must not."), 1, Refused, "^I must not.$"),
+    "33 refusal beside an answer": (says(YES, refusal="I must not."), 1, Refused, "^I must not.$"),
+    "34 refusal in prose": (says("I'm sorry, I can't."), 2, Refused, "^I'm sorry, I can't.$"),
+    "35 filter": (says("", "content_filter"), 1, Filtered, "filter withheld"),
+    "36 empty": (says(""), 2, Empty, "empty answer, twice"),
+    "37 cut off": (says(YES, "length"), 2, CutOff, "cut off .*raise `mllm.max_tokens`"),
+    "39 prose around JSON": (says(f"Sure! {YES}"), 2, Misfit, "text around the JSON object"),
+    "40 single quotes": (says("{'match': true}"), 2, Misfit, "not a Decision"),
+    "40 NaN": (says('{"match": NaN}'), 2, Misfit, "NaN is no JSON number"),
+    "40 Infinity": (says('{"match": Infinity}'), 2, Misfit, "Infinity is no JSON number"),
+    "41 a key twice": (says('{"match": false, "match": true}'), 2, Misfit, "'match' comes twice"),
+    "42 wrong type": (says('{"match": "yes"}'), 2, Misfit, "match: Input should be a valid boolean"),
+    "43 extra field": (says('{"match": true, "k": 1}'), 2, Misfit, "k: Extra inputs are not permitted"),
+    "44 out of range": (says('{"match": 1000000000000}'), 2, Misfit, "match: Input should be"),
+    "46 nested": (says('{"a":' * 20_000 + "1" + "}" * 20_000), 2, Misfit, "nested too deep"),
+    "47 ten megabytes": (reply(200, completion("x" * 10_000_000)), 1, TooLarge, "larger than 4 MiB"),
+}
+
+
+@pytest.mark.parametrize(("act", "requests", "kind", "text"), STOPS.values(), ids=STOPS)
+def test_what_does_not_pass_ends_by_its_name(
+    act: Act, requests: int, kind: type[PleinairError], text: str, talk: Callable[..., Talk]
+) -> None:
+    with playing(act) as server:
+        held = talk(server)
+    assert type(held.fault) is kind, held.fault
+    assert re.search(text, held.text), held.text
+    assert len(server.requests) == requests
+
+
+ACCEPTED: dict[str, Act] = {
+    "30 unknown reason to end": says(YES, "eos"),
+    "31 no reason to end": says(YES, None),
+    "38 fenced": says(f"```json\n{YES}\n```"),
+    "45 characters unfit for text": says(json.dumps({"match": True, "why": "as\ud800 \u202eask\x00ed"})),
+}
+
+
+@pytest.mark.parametrize("act", ACCEPTED.values(), ids=ACCEPTED)
+def test_what_does_no_harm_is_accepted_and_noted(
+    act: Act, talk: Callable[..., Talk], caplog: pytest.LogCaptureFixture
+) -> None:
+    with playing(act) as server:
+        held = talk(server)
+    assert held.answer == Decision(match=True, why="as asked"), held.fault
+    assert len(server.requests) == 1
+    assert [record.levelname for record in caplog.records if record.name.startswith("pleinair")] == [
+        "WARNING"
+    ]
+
+
+@pytest.mark.parametrize("usage", [None, {"prompt_tokens": -3, "completion_tokens": -4, "total_tokens": -7}])
+def test_32_a_count_that_is_none_counts_as_none(usage: Any, talk: Callable[..., Talk]) -> None:
+    with playing(faults.without("usage", usage)) as server:
+        held = talk(server)
+    assert held.answer is not None
+    assert held.usage.tokens == 0
+
+
+MISFITS = {name: act for name, (act, _, kind, _) in STOPS.items() if kind is Misfit or "prose" in name}
+
+
+@pytest.mark.parametrize("act", MISFITS.values(), ids=MISFITS)
+def test_a_misfit_is_asked_about_once(act: Act, talk: Callable[..., Talk]) -> None:
+    with playing(act, GOOD) as server:
+        held = talk(server)
+    assert held.answer == Decision(match=True, why="as asked")
+    assert held.usage.mllm_calls == 2
+    again = server.requests[1]["messages"][-1]["content"][0]["text"]
+    assert '"what_is_wrong_with_it"' in again
+
+
+def test_1_a_wait_that_is_asked_for_is_kept(talk: Callable[..., Talk]) -> None:
+    with playing(error(429, retry_after="7"), error(503, retry_after="2.5"), GOOD) as server:
+        assert talk(server).naps.taken == [7, 2.5]
+
+
+def test_2_a_date_is_a_wait(talk: Callable[..., Talk]) -> None:
+    with playing(faults.later(429, 5), GOOD) as server:
+        (nap,) = talk(server).naps.taken
+    assert 0 <= nap <= 5
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("5", 5),
+        ("0.5", 0.5),
+        ("", None),
+        ("soon", None),
+        ("-1", None),
+        ("nan", None),
+        ("9" * 400, None),
+        ("Thu, 01 Jan 1970 00:00:30 GMT", 20),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+    ],
+)
+def test_a_header_that_is_no_wait_is_none(header: str, seconds: float | None) -> None:
+    assert pause_asked({"retry-after": header}, now=10) == seconds
+
+
+def test_4_pauses_grow_and_differ(talk: Callable[..., Talk]) -> None:
+    with playing(error(429), error(429), GOOD) as server:
+        first, second = talk(server).naps.taken
+    assert 0.25 <= first <= 0.5 <= second <= 1.0
+
+
+def test_13_smaller_pictures_are_tried(talk: Callable[..., Talk]) -> None:
+    with playing(error(413), GOOD) as server:
+        assert talk(server).answer is not None
+    sizes = [len(request["messages"][-1]["content"][1]["image_url"]["url"]) for request in server.requests]
+    assert sizes[1] < sizes[0] / 2
+
+
+def test_14_a_name_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: Any, **__: Any) -> None:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    naps = Naps()
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    held = put(model_at("http://models.example/v1", monkeypatch, naps), naps)
+    assert type(held.fault) is Unavailable
+    assert "models.example/v1 cannot be looked up: check `mllm.base_url`" in held.text
+    assert len(naps.taken) == 2
+
+
+def test_a_proxy_of_the_environment_is_asked_instead_of_other_machines(
+    talk: Callable[..., Talk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    naps = Naps()
+    with playing(GOOD) as proxy, playing(GOOD) as server:
+        monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1"))
+        held = put(model_at("http://models.example/v1", monkeypatch, naps), naps)
+        assert held.answer == Decision(match=True, why="as asked") and len(proxy.requests) == 1
+        assert talk(server).answer and len(proxy.requests) == 1
+        monkeypatch.setenv("http_proxy", "socks5://me:secret@127.0.0.1:1")
+        refused = put(model_at("http://models.example/v1", monkeypatch, naps), naps).fault
+    assert "the proxy '127.0.0.1:1': wanted http://" in str(refused) and "secret" not in str(refused)
+
+
+def test_14_a_look_up_without_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    naps = Naps()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(5))
+    held = put(model_at("http://models.example/v1", monkeypatch, naps, deadline=1), naps)
+    assert type(held.fault) is Unavailable
+    assert "within the 1 s of `mllm.deadline`" in held.text
+    assert held.seconds < 4
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def test_15_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    naps = Naps()
+    held = put(model_at(f"http://127.0.0.1:{free_port()}/v1", monkeypatch, naps), naps)
+    assert type(held.fault) is Unavailable
+    assert "is the server running there?" in held.text
+    assert len(naps.taken) == 2
+
+
+def test_15_a_server_that_starts_meanwhile_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    port, servers = free_port(), list[FaultServer]()
+    naps = Naps(awake=lambda: servers.append(FaultServer([GOOD], port)))
+    try:
+        held = put(model_at(f"http://127.0.0.1:{port}/v1", monkeypatch, naps), naps)
+        assert held.answer is not None
+    finally:
+        for server in servers:
+            server.close()
+
+
+def test_16_no_safe_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    naps = Naps()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        threading.Thread(target=plain_answer, args=(listener,), daemon=True).start()
+        held = put(model_at(f"https://127.0.0.1:{port}/v1", monkeypatch, naps), naps)
+    assert type(held.fault) is Unavailable
+    assert "No safe connection to https://127.0.0.1" in held.text
+    assert naps.taken == []
+
+
+def plain_answer(listener: socket.socket) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def test_20_silence_is_tried_again(talk: Callable[..., Talk]) -> None:
+    with playing(faults.hang, GOOD) as server:
+        held = talk(server, silence=1.0)
+    assert held.answer is not None, held.fault
+    assert len(server.requests) == 2
+
+
+def test_20_silence_without_end_ends(talk: Callable[..., Talk]) -> None:
+    with playing(faults.hang) as server:
+        held = talk(server, deadline=1.0, silence=0.3)
+    assert type(held.fault) is Unavailable
+
+
+DRIPS = {
+    "in the head": faults.drip(b"HTTP/1.1 200 OK\r\nX-Slow: "),
+    "in the body": faults.drip_body,
+    "in empty lines": faults.drip(b"\r\n"),
+}
+
+
+@pytest.mark.parametrize("act", DRIPS.values(), ids=DRIPS)
+def test_21_a_drip_ends_at_the_deadline(act: Act, talk: Callable[..., Talk]) -> None:
+    with playing(act) as server:
+        held = talk(server, deadline=1.0)
+    assert type(held.fault) in (Unavailable, BadReply)
+    assert len(server.requests) <= 3
+
+
+def test_37_the_second_answer_has_more_room(talk: Callable[..., Talk]) -> None:
+    with playing(says("{", "length"), GOOD) as server:
+        assert talk(server).answer is not None
+    assert [request["max_tokens"] for request in server.requests] == [2048, 8192]
+
+
+def response(*content: dict[str, Any], status: str = "completed", why: str = "") -> Act:
+    """Send a reply of the Responses API."""
+    message = {"type": "message", "id": "m", "role": "assistant", "status": status, "content": content}
+    body = {
+        "id": "r",
+        "object": "response",
+        "created_at": 0,
+        "model": "m",
+        "status": status,
+        "incomplete_details": {"reason": why} if why else None,
+        "output": [message] if content else [],
+        "parallel_tool_calls": False,
+        "tool_choice": "auto",
+        "tools": [],
+    }
+    return reply(200, body)
+
+
+PART = {"type": "output_text", "text": YES, "annotations": []}
+RESPONSES: dict[str, tuple[Act, int, type[PleinairError] | None]] = {
+    "an answer": (response(PART), 1, None),
+    "a refusal": (response({"type": "refusal", "refusal": "I must not."}), 1, Refused),
+    "cut off": (response(PART, status="incomplete", why="max_output_tokens"), 2, CutOff),
+    "cut off in thought": (response(status="incomplete", why="max_output_tokens"), 2, CutOff),
+    "filtered": (response(PART, status="incomplete", why="content_filter"), 1, Filtered),
+    "empty": (response(), 2, Empty),
+    "no output": (reply(200, {"id": "r", "object": "response"}), 2, BadReply),
+    "prose": (response(PART | {"text": f"Sure! {YES}"}), 2, Misfit),
+}
+
+
+@pytest.mark.parametrize(("act", "requests", "kind"), RESPONSES.values(), ids=RESPONSES)
+def test_the_responses_api_ends_in_the_same_ways(
+    act: Act, requests: int, kind: type[PleinairError] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    naps = Naps()
+    with playing(act) as server:
+        model = chat("m", base_url=server.url, responses_api=True)
+        model.patience = replace(model.patience, clock=naps.clock, sleep=naps.sleep)
+        held = put(model, naps)
+    assert (type(held.fault) if held.fault else None) is kind, held.fault
+    assert len(server.requests) == requests
+    caps = [request["max_output_tokens"] for request in server.requests]
+    assert caps == ([2048, 8192] if kind is CutOff else [2048] * requests)
+
+
+def test_a_key_that_a_server_repeats_is_not_repeated() -> None:
+    server = Server("http://h/v1", "m", "OPENAI_API_KEY", "abc123def")
+    quoted = server.quote("Bearer abcdef123 is bad;\n key abc123def, sk-proj-12345678 \u202e" + "x" * 900)
+    assert "abc123def" not in quoted and "12345678" not in quoted and "abcdef123" not in quoted
+    assert len(quoted) <= 300 and "\n" not in quoted and "\u202e" not in quoted
+    assert "abc123def" not in repr(server)
+
+
+def test_without_a_key_the_advice_is_to_set_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with playing(error(401, "Missing key")) as server:
+        held = put(chat("m", base_url=server.url), Naps())
+    assert "wants a key: set the environment variable OPENAI_API_KEY" in held.text

@@ -1,0 +1,226 @@
+"""The model behind OpenAI's interface: what is sent, what is counted, what is kept secret."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.load import dumps
+from langchain_core.messages import HumanMessage
+from PIL import Image
+from support.fake_engines import ScriptedChat
+from support.openai_server import KEY, MODEL, Service, over_the_wire, served
+from support.recording_chat import Painter, hearing, shown
+
+from pleinair.agent.mllm.openai import OpenAIChat, chat
+from pleinair.agent.mllm.sending import described
+from pleinair.tools.http import prices
+from pleinair.tools.mllm import schemas as answers
+from pleinair.tools.mllm.ask import ask
+from pleinair.tools.mllm.schemas import Critique, Decision
+from pleinair.tools.types import BadInput, Value
+
+YES = {"match": True, "why": "as asked"}
+
+
+def scripted(answer: dict[str, Any] | str = YES) -> ScriptedChat:
+    return ScriptedChat(policy=lambda *_: answer, asked=[])
+
+
+def png(side: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side // 2), "red").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def client(service: Service, monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> OpenAIChat:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    return chat(MODEL, **{"base_url": service.url} | arguments)
+
+
+@pytest.mark.parametrize("how", [{}, {"answers": "function_calling"}, {"responses_api": True}])
+def test_every_way_of_asking_gives_the_answer(how: dict[str, Any]) -> None:
+    with over_the_wire(scripted(), **how) as model:
+        answer, usage = ask(model, Decision, "Match?", {"prompt": "p"}, [png(64)])
+    assert answer == Decision.model_validate(YES)
+    assert usage.mllm_calls == 1
+
+
+def test_the_schema_is_sent_strictly_and_the_cap_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(scripted()) as service:
+        ask(client(service, monkeypatch, max_tokens=99), Decision, "Match?", {"prompt": "p"})
+    (sent,) = service.heard
+    form = sent["response_format"]["json_schema"]
+    assert (form["name"], form["strict"]) == ("Decision", True)
+    assert form["schema"]["required"] == ["match", "why"]
+    assert (sent["max_tokens"], sent["messages"][0]["content"]) == (99, "Match?")
+
+
+@pytest.mark.parametrize(
+    "schema", [one for one in vars(answers).values() if isinstance(one, type) and issubclass(one, Value)]
+)
+def test_every_schema_is_spelled_for_every_server(schema: type[Value]) -> None:
+    spelled = described(schema)
+    assert spelled["description"]
+    for part in inside(spelled["schema"]):
+        assert not {"default", "prefixItems", "minLength", "pattern", "title", "format"}.intersection(part)
+        assert part.get("additionalProperties", False) is False
+        assert "$ref" not in part or len(part) == 1
+        assert part.get("required", []) == list(part.get("properties", []))
+
+
+def inside(part: Any) -> Iterator[dict[str, Any]]:
+    """Give a schema and all that are inside it; the names of fields are no schema."""
+    if isinstance(part, dict):
+        yield part
+        part = [value for key, value in part.items() if key not in ("properties", "$defs")] + [
+            one for key in ("properties", "$defs") for one in part.get(key, {}).values()
+        ]
+    for item in part if isinstance(part, list) else []:
+        yield from inside(item)
+
+
+def test_a_box_is_spelled_as_four_numbers() -> None:
+    row = described(Critique)["schema"]["$defs"]["Row"]["properties"]
+    box = {"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4}
+    assert row["box"] == {"anyOf": [box, {"type": "null"}]}
+
+
+@pytest.mark.parametrize(("side", "width"), [(64, 64), (512, 512), (2000, 512)])
+def test_large_pictures_are_scaled_down_and_small_ones_go_as_they_are(side: int, width: int) -> None:
+    heard = hearing(Painter(matches=(True,)))
+    with over_the_wire(heard) as model:
+        ask(model, Decision, "Match?", {"prompt": "p"}, [png(side)])
+    ((picture,),) = shown(heard.conversation("Decision"))
+    assert Image.open(io.BytesIO(picture)).size == (width, width // 2)
+    assert (picture == png(side)) is (side <= 512)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sent"),
+    [({}, 0.25), ({"sends_temperature": False}, None), ({"model": "gpt-5.6-luna"}, None)],
+)
+def test_a_temperature_is_sent_where_the_model_takes_one(
+    monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], sent: float | None
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    model = chat(**{"model": MODEL, "base_url": "http://127.0.0.1:9/v1"} | arguments)
+    warm = model.model_copy(update={"temperature": 0.25})
+    assert warm._get_request_payload([HumanMessage("?")]).get("temperature") == sent
+
+
+def test_the_cap_has_the_name_that_the_server_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    for url, name in (("", "max_completion_tokens"), ("http://127.0.0.1:9/v1", "max_tokens")):
+        model = chat("gpt-5.4-mini", base_url=url)
+        assert model._get_request_payload([HumanMessage("?")], max_tokens=7)[name] == 7
+
+
+def test_tokens_and_money_are_counted() -> None:
+    own = {MODEL: {"read": 2.0, "written": 10.0}}
+    with over_the_wire(counting(), prices=own) as model:
+        usage = ask(model, Decision, "Match?", {"prompt": "p"})[1]
+    assert usage.tokens == 1500
+    assert usage.usd == pytest.approx((1000 * 2 + 500 * 10) / 1e6)
+
+
+def counting() -> ScriptedChat:
+    from langchain_core.messages import BaseMessage
+    from langchain_core.outputs import ChatResult
+
+    class Counting(ScriptedChat):
+        def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
+            result = super()._generate(messages)
+            used = {"input_tokens": 1000, "output_tokens": 500, "total_tokens": 1500}
+            result.generations[0].message.usage_metadata = used  # type: ignore[attr-defined]
+            return result
+
+    return Counting(policy=lambda *_: YES, asked=[])
+
+
+def test_a_dated_version_costs_what_the_model_does() -> None:
+    assert prices.price_of("gpt-5.4-mini-2026-03-17", {}) == prices.shipped()["gpt-5.4-mini"]
+    own = {"gpt-5.4-mini": {"read": 1, "written": 1}}
+    assert prices.price_of("gpt-5.4-mini", own) == prices.Price(read=1, written=1)
+    assert prices.price_of("nobody's", {}) is None
+
+
+def test_a_price_that_is_none_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"mllm.prices.x = \{'read': -1\}: wanted"):
+        prices.price_of("x", {"x": {"read": -1}})
+
+
+def test_an_unknown_price_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    chat("nobody's", base_url="http://127.0.0.1:9/v1")
+    assert not caplog.text
+    chat("nobody's", base_url="https://models.example/v1")
+    assert 'No price is known for "nobody\'s"' in caplog.text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"model": ""},
+        {"base_url": "ftp://host/v1"},
+        {"base_url": "host/v1"},
+        {"base_url": "http://host/v1?key=1"},
+        {"base_url": "http://[::1"},
+        {"answers": "prose"},
+        {"detail": "all"},
+        {"deadline": 0},
+        {"silence": -1.0},
+        {"tries": 0},
+        {"side": 0},
+    ],
+)
+def test_a_wrong_argument_is_named(monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with pytest.raises(BadInput, match=rf"mllm\.{next(iter(arguments))}\b.*wanted"):
+        chat(**{"model": MODEL} | arguments)
+
+
+def test_a_password_in_the_address_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with pytest.raises(BadInput, match="mllm.base_url") as error:
+        chat(MODEL, base_url="http://me:hunter2@host/v1")
+    assert "hunter2" not in str(error.value)
+
+
+def test_openai_is_not_asked_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(BadInput, match="set the environment variable OPENAI_API_KEY"):
+        chat("gpt-5.4-mini")
+
+
+def test_the_key_may_stand_in_another_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with served(scripted()) as service:
+        model = chat(MODEL, base_url=service.url, key_variable="MY_KEY")
+        assert ask(model, Decision, "Match?", {})[0].match
+
+
+def test_the_key_is_in_no_text_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    model = chat(MODEL, base_url="http://127.0.0.1:9/v1")
+    texts = (repr(model), str(model), dumps(model), repr(model._identifying_params))
+    assert not [text for text in texts if KEY in text]
+
+
+def test_it_can_be_awaited() -> None:
+    import asyncio
+
+    with over_the_wire(hearing(Painter(matches=(True,)))) as model:
+        question = [HumanMessage([{"type": "text", "text": '```json\n{"prompt": "p"}\n```'}])]
+        bound = model.with_structured_output(Decision)
+        assert asyncio.run(bound.ainvoke(question)).match
+
+
+def test_the_prices_are_shipped() -> None:
+    assert Path(prices.TABLE).is_file()
+    assert json.dumps({name: price.model_dump() for name, price in prices.shipped().items()})

@@ -1,0 +1,175 @@
+"""A checkup of a profile: what would stop a drawing is found, with what to do, and nothing is drawn."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import faulty_generator as perils
+from support import quick_engines as quick
+from support import tiny_pipelines as tiny
+from support.doctor_findings import faults, look
+from typer.testing import CliRunner
+
+from pleinair.app.api import draw
+from pleinair.app.cli.main import app
+from pleinair.app.engines import chosen_generator
+from pleinair.app.settings import load
+from pleinair.tools.retrieval.crossmodal.adaptor import AdaptorNet, Config, Shape, save
+from pleinair.tools.worker.worker import Worker
+
+TINY = {
+    "generator.engine": "in_context", "generator.height": 32, "generator.width": 32,
+    "generator.max_sequence_length": 24, "generator.text_encoder_out_layers": [0, 1],
+}  # fmt: skip
+WEIGHTS = Path("transformer") / "diffusion_pytorch_model.safetensors"
+MENDED = "`pleinair models check"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save(tiny.klein, tmp_path_factory.mktemp("klein"))
+
+
+@pytest.fixture
+def broken(model: Path, place: Path) -> Path:
+    """Give a pipeline whose weights are cut off."""
+    folder = Path(shutil.copytree(model, place / "broken"))
+    whole = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+@pytest.fixture
+def apart(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """Give settings of a worker, which is closed afterwards."""
+    monkeypatch.syspath_prepend(perils.install(place / "more"))
+    given = {"worker.process": True, "generator.engine": "perils", "generator.log": str(place / "log")}
+    yield given
+    worker = chosen_generator(load(overrides=given))
+    assert isinstance(worker, Worker)
+    worker.close()
+
+
+def test_a_sound_profile_has_no_faults_and_no_lines_about_what_it_lacks(place: Path) -> None:
+    found = look()
+    assert faults(found) == []
+    assert {"second encoder", "retriever", "adaptor"}.isdisjoint(found)
+    log = place / "effects.log"
+    assert not log.exists() or "picture" not in log.read_text("utf-8")
+
+
+def test_a_worker_is_asked_in_its_process_and_left_closed(apart: dict[str, Any], place: Path) -> None:
+    worker = chosen_generator(load(overrides=apart))
+    assert isinstance(worker, Worker)
+    for _ in range(2):
+        finding = look(**apart)["generator"]
+        assert (finding.well, finding.text) == (True, "perils:1, in a process of its own")
+        assert worker.pid is None
+    assert not (place / "log").exists()  # nothing was drawn
+
+
+def test_a_worker_that_dies_at_the_start_is_told(apart: dict[str, Any]) -> None:
+    finding = look(**apart | {"generator.fault": "exit"})["generator"]
+    assert not finding.well and "died while starting: it ended by itself, with exit status 3" in finding.text
+
+
+@pytest.mark.parametrize("process", [False, True])
+def test_a_broken_model_is_one_clear_fault_of_doctor_and_draw(broken: Path, process: bool) -> None:
+    given = {**TINY, "generator.folder": str(broken), "worker.process": process}
+    found = look(**given)
+    says = f"{WEIGHTS.as_posix()}: "
+    assert faults(found) == ["model files"]
+    assert says in found["model files"].text and MENDED in found["model files"].remedy
+    for _ in range(3):  # never a loop, and the worker lives on
+        outcome = draw("two things", graph="direct", overrides=given).outcome
+        assert (outcome.ending, outcome.best) == ("failed", None)
+        assert says in outcome.reason and MENDED in outcome.reason and "\n" not in outcome.reason
+    if isinstance(worker := chosen_generator(load(overrides=given)), Worker):
+        assert worker.pid is not None
+        worker.close()
+
+
+def test_a_folder_that_is_no_pipeline_is_told_by_all(place: Path) -> None:
+    (place / "empty").mkdir()
+    for process in (False, True):
+        given = {**TINY, "generator.folder": str(place / "empty"), "worker.process": process}
+        found = look(**given)
+        assert faults(found) == ["generator", "model files"]
+        assert "it has no model_index.json" in found["generator"].text
+        assert "it has no model_index.json" in draw("two things", overrides=given).outcome.reason
+
+
+def test_a_model_of_the_hub_that_is_not_here_is_a_fault_only_offline(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(place / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    given = {"generator.engine": "in_context", "generator.model": "o/n", "generator.revision": "a" * 40}
+    assert look(**given)["model files"].text == "fetched at the first use: o/n"
+    offline = look(**given, **{"generator.local_files_only": True})["model files"]
+    assert (offline.well, offline.text) == (False, "generator o/n: it is not here")
+
+
+def test_a_server_that_does_not_answer_is_found_without_paying(place: Path) -> None:
+    given = {"generator.engine": "openai_images", "generator.model": "m"}
+    found = look(**given, **{"generator.base_url": "http://127.0.0.1:9/v1"})["generator"]
+    assert not found.well and "cannot be reached" in found.text and ".." not in found.text.replace("...", "")
+    assert "Is the server running" in found.text and not found.remedy
+    if not os.environ.get("OPENAI_API_KEY"):
+        lacking = look(**given)["generator"]
+        assert "set the environment variable OPENAI_API_KEY" in lacking.text and not lacking.remedy
+
+
+def test_the_second_encoder_is_looked_at_where_one_is_wanted(place: Path) -> None:
+    both = {"retrieval.method": "both"}
+    found = look(**both, **{"retrieval.second": {"engine": "quick", "salt": "!"}})["second encoder"]
+    assert (found.well, found.text) == (True, "hashes!")
+    lacking = look(**both)["second encoder"]
+    assert not lacking.well and "in the table retrieval.second" in lacking.text and lacking.remedy
+    assert not look(**both, **{"retrieval.second": {"engine": "no such"}})["second encoder"].well
+
+
+def test_a_trained_retriever_must_be_this_generators(place: Path) -> None:
+    out, library = place / "trained", str(place / "library")
+    done = CliRunner().invoke(
+        app,
+        ["train", "retriever", "--library", library, "--out", str(out), "--epochs", "2", "--loss", "normal"],
+    )
+    assert done.exit_code == 0, done.output
+    given: dict[str, Any] = {"encoder.engine": "reflective", "encoder.folder": str(out)}
+    assert look(**given)["retriever"].text == "trained with the normal loss, for this generator"
+    card = out / "retriever.json"
+    card.write_text(card.read_text("utf-8").replace('"stripes"', '"dots"'), encoding="utf-8")
+    given["encoder.epoch"] = 2  # another table, so that it is opened anew
+    other = look(**given)["retriever"]
+    assert (
+        not other.well and "trained for generator `dots`" in other.text and "train retriever" in other.remedy
+    )
+    given["encoder.any_generator"] = True
+    assert look(**given)["retriever"].text == "trained with the normal loss, for any generator"
+
+
+def test_an_adaptor_must_open_and_be_this_encoders(place: Path) -> None:
+    shape = Shape.of(channels=64, dim=64)
+    assert quick.unit(b"x").shape == (64,)
+    for name in ("hashes", "another"):
+        save(place / name, AdaptorNet(shape), Config(encoder=name, shape=shape))
+    ours, others = (look(crossmodal__adaptor=str(place / name))["adaptor"] for name in ("hashes", "another"))
+    assert ours.well and ours.text.endswith("for this encoder")
+    assert not others.well and "is of encoder `another`, not of `hashes`" in others.text
+    (place / "hashes" / "model.safetensors").write_bytes(b"x")
+    torn = look(crossmodal__adaptor=str(place / "hashes"))["adaptor"]
+    assert not torn.well and "No adaptor in" in torn.text and "train adaptor" in torn.remedy
+
+
+def test_a_fault_of_a_library_does_not_hide_the_next_finding(place: Path) -> None:
+    (place / "bad").mkdir()
+    (place / "bad" / "model_index.json").write_text(json.dumps([1]), encoding="utf-8")
+    found = look(**TINY, **{"generator.folder": str(place / "bad")})
+    assert not found["generator"].well and found["free disk"].text

@@ -1,0 +1,79 @@
+"""What a checkup says of something that is not here: once, in its own words, with the remedy that helps."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.doctor_findings import faults, look
+
+ENCODER = {
+    "encoder.engine": "open_clip",
+    "encoder.model": "ViT-B-32",
+    "encoder.revision": "laion2b_s34b_b79k",
+}
+CLIP = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+
+
+@pytest.fixture
+def no_cache(place: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Give a hub's cache with nothing in it, and a way to be offline."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(place / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    return monkeypatch
+
+
+def test_an_encoder_that_is_not_here_is_told_once_and_not_as_a_retriever(
+    no_cache: pytest.MonkeyPatch,
+) -> None:
+    no_cache.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    found = look(**ENCODER, **{"crossmodal.adaptor": "pocket/adaptor"})
+    assert faults(found) == ["encoder", "model files"]
+    assert not {"retriever", "adaptor"} & set(found)
+    assert found["encoder"].text == "open_clip:ViT-B-32 is not here: see the model files below"
+    assert not found["encoder"].remedy
+    assert f"encoder {CLIP}: it is not here" in found["model files"].text
+    remedy = found["model files"].remedy
+    assert "`pleinair models pull pocket`" in remedy and "once HF_HUB_OFFLINE is unset" in remedy
+
+
+def test_an_encoder_is_not_downloaded_to_be_looked_at(no_cache: pytest.MonkeyPatch) -> None:
+    def fetched(*_: object, **__: object) -> None:
+        raise AssertionError("a download")
+
+    no_cache.setattr("huggingface_hub.snapshot_download", fetched)
+    no_cache.setattr("huggingface_hub.hf_hub_download", fetched)
+    found = look(**ENCODER, **{"crossmodal.adaptor": "pocket/adaptor"})
+    assert faults(found) == []
+    assert found["encoder"].text == "open_clip:ViT-B-32, fetched at the first use"
+    assert found["model files"].text == f"fetched at the first use: {CLIP}"
+    assert found["adaptor"].text == "pocket/adaptor, looked at once the encoder is here"
+
+
+def test_a_fault_that_says_what_to_do_gets_no_second_remedy(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    found = look(**{"mllm.engine": "openai", "mllm.model": "m"})["mllm"]
+    assert found.text.startswith("https://api.openai.com/v1 wants a key")
+    assert "OPENAI_API_KEY" in found.text and (found.well, found.remedy) == (False, "")
+    assert look(**{"mllm.engine": "quick", "mllm.pause": "x"})["mllm"].remedy
+
+
+def test_a_model_without_a_commit_is_told_in_full_once(no_cache: pytest.MonkeyPatch) -> None:
+    found = look(**{"generator.engine": "in_context", "generator.model": "o/n"})
+    assert "set generator.revision to a commit of o/n" in found["generator"].text
+    assert (found["generator"].remedy, found["model files"].text) == ("", "generator o/n: no commit is set")
+
+
+def test_the_hubs_own_log_stays_out_unless_it_is_asked_for() -> None:
+    code = (
+        "from pleinair.app.cli.terminal import quiet; quiet(); from huggingface_hub.utils import logging;"
+        "logging.get_logger('huggingface_hub.utils._http').warning('Retrying in 8s [Retry 5/5].')"
+    )
+    plain = {key: value for key, value in os.environ.items() if key != "HF_HUB_VERBOSITY"}
+    for more, heard in (({}, False), ({"HF_HUB_VERBOSITY": "info"}, True)):
+        said = subprocess.run([sys.executable, "-c", code], env=plain | more, capture_output=True, check=True)
+        assert (b"Retrying" in said.stderr) is heard

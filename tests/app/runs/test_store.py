@@ -1,0 +1,221 @@
+"""The run table: one row a request, one holder at a time, one outcome."""
+
+import multiprocessing
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from support.lease_contention import DONE, contend
+
+from pleinair.app.runs import store as table
+from pleinair.app.runs.lease import Lease
+from pleinair.app.runs.store import SCHEMA, Busy, Finished, LeaseLost, Owner, Runs, new_owner
+from pleinair.tools.types import BadInput, Cancelled, Outcome, PleinairError
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path / "runs.sqlite")
+
+
+def other_machine() -> Owner:
+    return Owner(host="elsewhere/1/2", pid=1, started="1", nonce="00")
+
+
+def test_a_row_is_there_before_any_work(runs: Runs, tmp_path: Path) -> None:
+    run = runs.add('{"prompt": "x"}', 7)
+    assert Runs(tmp_path / "runs.sqlite").get(run.id) == run
+    assert (run.status, run.seed, run.fence, run.outcome) == ("waiting", 7, 0, None)
+
+
+def test_newest_first(runs: Runs) -> None:
+    ids = [runs.add("{}", seed).id for seed in range(3)]
+    assert [run.id for run in runs.newest(2)] == ids[:0:-1]
+
+
+def test_an_unknown_run_is_bad_input(runs: Runs) -> None:
+    with pytest.raises(BadInput, match="there is none"):
+        runs.get("nonsense")
+
+
+def test_one_key_is_one_run(runs: Runs) -> None:
+    first = runs.add('{"prompt": "x"}', 1, "key")
+    assert runs.add('{"prompt": "x"}', 2, "key") == first
+
+
+def test_no_key_is_a_run_each(runs: Runs) -> None:
+    assert runs.add("{}", 1).id != runs.add("{}", 1).id
+    assert runs.add("{}", 1, "").id != runs.add("{}", 1, "").id
+
+
+def test_a_key_for_another_request_is_refused_by_what_differs(runs: Runs) -> None:
+    runs.add('{"prompt": "x", "graph": "direct"}', 1, "key")
+    with pytest.raises(BadInput, match=r"key 'key'.*\(prompt\)"):
+        runs.add('{"prompt": "y", "graph": "direct"}', 1, "key")
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    """Wait up to half a minute for what a thread beside is to do."""
+    late = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < late
+        time.sleep(0.01)
+
+
+def test_sixteen_threads_with_one_key_make_one_run(tmp_path: Path) -> None:
+    def ask(number: int) -> str:
+        return Runs(tmp_path / "runs.sqlite").add("{}", number, "key").id
+
+    with ThreadPoolExecutor(16) as pool:
+        ids = list(pool.map(ask, range(16)))
+    assert len(set(ids)) == 1
+    assert len(Runs(tmp_path / "runs.sqlite").newest(99)) == 1
+
+
+def test_a_held_run_is_refused_with_who_and_when(runs: Runs) -> None:
+    run = runs.add("{}", 1)
+    runs.claim(run.id, new_owner())
+    with pytest.raises(Busy, match=rf"process {os.getpid()} on .*until \d\d:\d\d:\d\d"):
+        runs.claim(run.id, new_owner())
+
+
+def test_a_lease_that_ran_out_can_be_taken(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = runs.add("{}", 1)
+    runs.claim(run.id, other_machine())
+    with pytest.raises(Busy):
+        runs.claim(run.id, new_owner())
+    late = time.time() + table.LEASE_SECONDS + 1
+    monkeypatch.setattr(time, "time", lambda: late)
+    assert runs.claim(run.id, new_owner()) == 2
+
+
+def test_a_dead_process_holds_nothing(runs: Runs) -> None:
+    run = runs.add("{}", 1)
+    gone = new_owner().model_copy(update={"started": "1"})
+    runs.claim(run.id, gone)
+    assert runs.get(run.id).owner is None
+    assert runs.claim(run.id, new_owner()) == 2
+
+
+def test_a_stale_fence_changes_nothing(runs: Runs) -> None:
+    run = runs.add("{}", 1)
+    old = runs.claim(run.id, new_owner().model_copy(update={"started": "1"}))
+    new = runs.claim(run.id, new_owner())
+    with pytest.raises(LeaseLost):
+        runs.commit(run.id, old, DONE)
+    with pytest.raises(LeaseLost):
+        runs.renew(run.id, old)
+    with pytest.raises(LeaseLost):
+        runs.release(run.id, old)
+    runs.commit(run.id, new, DONE)
+    assert runs.get(run.id).outcome == DONE
+
+
+def test_a_finished_run_is_not_taken_up_again(runs: Runs) -> None:
+    run = runs.add("{}", 1)
+    runs.commit(run.id, runs.claim(run.id, new_owner()), DONE)
+    with pytest.raises(Finished, match="accepted"):
+        runs.claim(run.id, new_owner(), reopen=True)
+
+
+def test_only_a_failed_run_is_opened_again_and_only_on_demand(runs: Runs) -> None:
+    run = runs.add("{}", 1)
+    runs.commit(run.id, runs.claim(run.id, new_owner()), Outcome(ending="failed", reason="full disk"))
+    with pytest.raises(Finished):
+        runs.claim(run.id, new_owner())
+    assert runs.claim(run.id, new_owner(), reopen=True) == 2
+    assert (runs.get(run.id).status, runs.get(run.id).outcome) == ("running", None)
+
+
+def test_a_lease_renews_itself(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = runs.add("{}", 1)
+    monkeypatch.setattr("pleinair.app.runs.lease.LEASE_SECONDS", 0.06)
+    with Lease(runs, run.id):
+        before = runs.get(run.id).lease_until
+        wait_for(lambda: runs.get(run.id).lease_until > before)
+
+
+def test_leaving_without_an_outcome_lets_go(runs: Runs) -> None:
+    run = runs.add("{}", 1)
+    with pytest.raises(ZeroDivisionError), Lease(runs, run.id):
+        raise ZeroDivisionError
+    assert (runs.get(run.id).status, runs.get(run.id).owner) == ("waiting", None)
+
+
+def test_a_wish_to_stop_reaches_the_holder(runs: Runs) -> None:
+    run = runs.add("{}", 1)
+    with Lease(runs, run.id) as lease:
+        lease.check()
+        runs.request_cancel(run.id)
+        with pytest.raises(Cancelled):
+            lease.check()
+
+
+def test_a_wish_to_stop_comes_too_late_for_a_finished_run(runs: Runs) -> None:
+    run = runs.add("{}", 1)
+    runs.commit(run.id, runs.claim(run.id, new_owner()), DONE)
+    assert runs.request_cancel(run.id).status == "accepted"
+    assert runs.get(run.id).cancel_requested == 0
+
+
+def test_a_holder_that_lost_its_lease_is_told_before_it_writes(runs: Runs) -> None:
+    run = runs.add("{}", 1)
+    with Lease(runs, run.id) as lease:
+        with sqlite3.connect(runs._path) as db:
+            db.execute("UPDATE runs SET fence = fence + 1")
+        db.close()
+        with pytest.raises(LeaseLost):
+            lease.guard()
+        with pytest.raises(LeaseLost):
+            lease.commit(DONE)
+    assert runs.get(run.id).status == "running"
+
+
+def test_a_newer_table_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "runs.sqlite"
+    Runs(path).newest(1)
+    with sqlite3.connect(path) as db:
+        db.execute(f"PRAGMA user_version={SCHEMA + 1}")
+    db.close()
+    with pytest.raises(BadInput, match=rf"runs\.sqlite: .*schema {SCHEMA + 1}"):
+        Runs(path).newest(1)
+
+
+def test_a_table_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "runs.sqlite").write_bytes(b"no database at all, but long enough to be read as one" * 9)
+    with pytest.raises(PleinairError, match=r"runs\.sqlite cannot be used: file is not a database"):
+        Runs(tmp_path / "runs.sqlite").newest(1)
+
+
+def test_a_beat_that_fails_is_made_up_for_by_the_next(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, renew, beats = runs.add("{}", 1), runs.renew, list[int]()
+
+    def shaky(run_id: str, fence: int) -> None:
+        beats.append(fence)
+        if len(beats) == 1:
+            raise PleinairError("database is locked")
+        renew(run_id, fence)
+
+    monkeypatch.setattr("pleinair.app.runs.lease.LEASE_SECONDS", 0.06)
+    monkeypatch.setattr(runs, "renew", shaky)
+    with Lease(runs, run.id):
+        wait_for(lambda: len(beats) > 1)
+
+
+def test_several_processes_never_commit_one_run_twice(runs: Runs) -> None:
+    ids = [runs.add("{}", seed).id for seed in range(20)]
+    spawn = multiprocessing.get_context("spawn")
+    results = spawn.Queue()
+    workers = [spawn.Process(target=contend, args=(runs._path, ids, results)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    counts = [results.get(timeout=120) for _ in workers]
+    for worker in workers:
+        worker.join()
+    assert sum(commits for _, commits, _ in counts) == len(ids)
+    assert {run.status for run in runs.newest(99)} == {"accepted"}
+    assert all(run.fence == 1 for run in runs.newest(99))

@@ -1,0 +1,94 @@
+"""Runs of every released format still open: listed, shown, exported, replayed, resumed and forked.
+
+`data/home-FORMAT.zip` is a home as that version left it: runs that ended in several ways, one that waits, and
+one whose process died on its way. Its own folders lay under `/tmp/stored`.
+"""
+
+import json
+import sqlite3
+import zipfile
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pleinair.app.api import find, resume, run_table
+from pleinair.app.cli.main import app
+from pleinair.app.runs.store import Run
+from pleinair.app.trace.fork import fork
+from pleinair.app.trace.replay import replay
+
+HOMES = sorted(Path(__file__).with_name("data").glob("home-*.zip"))
+THERE = "/tmp/stored"
+STATUSES = {
+    "home-0.1": ["accepted", "cancelled", "failed", "stopped", "stopped", "waiting", "waiting"],
+    "home-0.1-unchecked": ["accepted"] * 3
+    + ["cancelled", "failed", "running"]
+    + ["stopped"] * 4
+    + ["waiting"],
+}
+
+
+@pytest.fixture(params=HOMES, ids=lambda path: path.stem)
+def old(request: pytest.FixtureRequest, place: Path) -> Path:
+    """Open a stored home as if it had always lain here."""
+    with zipfile.ZipFile(request.param) as archive:
+        archive.extractall(place)
+    with closing(sqlite3.connect(place / "home" / "runs.sqlite")) as db, db:
+        db.execute("UPDATE runs SET order_json = replace(order_json, ?, ?)", (THERE, str(place)))
+    return place
+
+
+def call(*words: str) -> Result:
+    return CliRunner().invoke(app, words)
+
+
+def named(prompt: str, status: str = "") -> Run:
+    """Find a run by its prompt and status."""
+    runs = run_table().newest(99)
+    return next(
+        run for run in runs if json.loads(run.order_json)["prompt"] == prompt and status in run.status
+    )
+
+
+def test_there_is_a_stored_home() -> None:
+    assert HOMES
+
+
+def test_every_run_is_listed(old: Path, request: pytest.FixtureRequest) -> None:
+    listed = json.loads(call("runs", "list", "--json").stdout)
+    assert sorted(row["status"] for row in listed) == STATUSES[request.node.callspec.id]
+
+
+def test_every_run_is_shown_and_exported(old: Path) -> None:
+    for run in run_table().newest(99):
+        assert json.loads(call("runs", "show", run.id, "--json").stdout)["status"] == run.status
+        begun = json.loads(run.order_json)["prompt"] != "waiting things"
+        for words in (("show", run.id), ("export", run.id, "a.html"), ("export", run.id, "a.png")):
+            done = call("trace", *words)
+            assert done.exit_code == (0 if begun else 2), done.output
+
+
+def test_an_accepted_run_is_replayed(old: Path) -> None:
+    result = replay(named("two things", "accepted").id, str(old / "again"))
+    assert result.picture is not None and result.outcome.best is not None
+    stored = next((old / "again").glob("*attempt-1.png")).read_bytes()
+    assert sha256(stored).hexdigest() == result.outcome.best.picture.sha256
+
+
+def test_a_run_that_waits_is_drawn_and_one_that_died_goes_on(old: Path) -> None:
+    assert resume(named("waiting things").id).outcome.ending == "accepted"
+    died = named("broken things")
+    log = old / "effects.log"
+    assert resume(died.id).outcome.reason == "attempts"
+    assert find(died.id).status == "stopped"
+    assert log.read_text(encoding="utf-8").count("question\n") < 4 + 3  # decompose and a look are behind it
+
+
+def test_an_old_run_is_forked(old: Path) -> None:
+    parent = named("two things", "accepted")
+    branch = fork(parent.id, "critique:2", overrides={"mllm.satisfied": False})
+    assert branch.outcome.ending == "stopped"
+    assert call("trace", "diff", parent.id, branch.run_id).exit_code == 1

@@ -1,0 +1,133 @@
+"""Runs at once in one process, as a service has them: each as if it were alone, and nothing left of it."""
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from support import quick_engines as quick
+
+from pleinair.app.api import draw, home
+from pleinair.app.engines import chosen_generator, engine, library_folder
+from pleinair.app.runs.events import read
+from pleinair.app.settings import load
+from pleinair.tools.model_files.folders import SHIPPED
+from pleinair.tools.pocket.library import write_library
+
+T = TypeVar("T")
+PARTS = ("generator", "encoder", "eyes")
+TRAINED = all(list((SHIPPED / part).rglob("*.safetensors")) for part in PARTS)
+PROMPT = "a velmora finch beside a beskevo warbler in the snow"  # the second is in no library
+# few steps, and tables that no other test has: the first use of each engine comes from several threads
+SMALL = {
+    "budget.attempts": 2,
+    "generator.num_inference_steps": 2,
+    "encoder.batch": 17,
+    "mllm.error_seed": 17,
+}
+
+
+def at_once(call: Callable[[int], T], count: int) -> list[T]:
+    """Call from so many threads, which begin together."""
+    gate = threading.Barrier(count)
+
+    def begin(number: int) -> T:
+        gate.wait()
+        return call(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(begin, range(count)))
+
+
+@pytest.fixture
+def pocket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the pocket profile a home that holds nothing yet, and a small library of its world."""
+    write_library(tmp_path / "library", size=48)
+    monkeypatch.setenv("PLEINAIR_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PLEINAIR_PATHS__OUT", str(tmp_path / "out"))
+    monkeypatch.setenv("PLEINAIR_LIBRARY__FOLDER", str(tmp_path / "library"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+def drawn(graph: str) -> tuple[bytes, list[Any], list[Any]]:
+    """Draw; give the picture's file, each attempt with its ledger, and what was found."""
+    result = draw(PROMPT, graph=graph, seed=3, overrides=SMALL, strip_metadata=True)
+    assert result.picture is not None, result.outcome.reason
+    record = json.loads(result.sidecar.read_text(encoding="utf-8"))
+    attempts = [(one["picture"], one["request"], one["ledger"]) for one in record["attempts"]]
+    return result.picture.read_bytes(), attempts, record["retrievals"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # what a library silences while it is imported, other threads may undo
+@pytest.mark.skipif(not TRAINED, reason="pocket models not trained yet")
+@pytest.mark.usefixtures("pocket")
+def test_runs_at_once_give_what_they_give_one_after_another() -> None:
+    graphs = ("pleinair", "imagerag", "crossmodal", "react")
+    together = at_once(lambda number: drawn(graphs[number]), len(graphs))
+    assert together == [drawn(graph) for graph in graphs]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_runs_that_begin_together_wait_for_one_index(place: Path) -> None:
+    overrides = {"encoder.salt": "of this test"}
+    results = at_once(lambda seed: draw("two things", seed=seed, overrides=overrides), 4)
+    assert {result.outcome.ending for result in results} == {"accepted"}
+    events = [event for result in results for event in read(home().events(result.run_id))]
+    built = [event.data["done"] for event in events if event.step == "index" and event.kind == "progress"]
+    assert built == [6]
+
+
+@pytest.mark.usefixtures("place", "hasty")
+def test_threads_that_ask_at_once_get_one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, begin = [], quick.Hashes.__init__
+
+    def counted(self: quick.Hashes, salt: str = "") -> None:
+        made.append(self)
+        begin(self, salt)
+
+    monkeypatch.setattr(quick.Hashes, "__init__", counted)
+    choice = load(overrides={"encoder.salt": "asked for at once"}).encoder
+    found = at_once(lambda _: engine("encoder", choice), 8)
+    assert len(made) == 1 and set(map(id, found)) == {id(made[0])}
+
+
+@pytest.mark.usefixtures("place", "hasty")
+def test_threads_that_ask_at_once_get_one_process_that_draws() -> None:
+    settings = load(overrides={"worker.process": True, "generator.pause": 0.01})
+    assert len(set(map(id, at_once(lambda _: chosen_generator(settings), 8)))) == 1
+
+
+def test_whoever_asks_at_once_for_the_pocket_library_gets_it_whole(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def few(folder: Path) -> None:
+        written.append(folder)
+        write_library(folder, size=12)
+
+    monkeypatch.setattr("pleinair.tools.pocket.library.write_library", few)
+    settings = load(overrides={"library.folder": "pocket"})
+    folders = at_once(lambda _: library_folder(settings, home()), 4)
+    assert set(folders) == set(written) and len(written) == 1
+    assert len(list(folders[0].glob("*.png"))) == 12
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts what /proc lists")
+@pytest.mark.usefixtures("place")
+def test_many_runs_leave_no_thread_and_no_file_open() -> None:
+    def left() -> tuple[int, int]:
+        return threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+    for seed in range(2):  # the first ones open what is kept: the decoder's process, a module's own file
+        draw("two things", seed=seed)
+    before = left()
+    for seed in range(10):
+        draw("two things", seed=seed)
+    assert left() == before

@@ -1,0 +1,193 @@
+"""Storyboards tell the picture first, say everything once, and can be read by everybody."""
+
+import io
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from support.html_page import HARMLESS, Page
+
+from pleinair.app.api import draw, find, home
+from pleinair.app.runs.events import read
+from pleinair.app.runs.request import read_order
+from pleinair.app.storyboard import png as sheets
+from pleinair.app.storyboard.gallery import Gallery, Shown
+from pleinair.app.storyboard.html import TEMPLATES, page
+from pleinair.app.storyboard.png import Sheet, board, font, laid_out, wrapped
+from pleinair.app.storyboard.words import listed, marked, roomy
+from pleinair.app.trace.story import Scene, Story, tell
+from pleinair.tools.types import Attempt, Box, Ledger, Picture, Request, Row
+
+REFUSAL = "I would rather not draw this. " * 9
+PLACE: Box = (0.25, 0.25, 0.75, 0.75)
+THEMES = re.compile(r"--(\w+): light-dark\((#\w{6}), (#\w{6})\)")
+
+
+def told(**given: Any) -> tuple[Story, Gallery]:
+    prompt, graph = given.pop("prompt", "two things"), given.pop("graph", "pleinair")
+    run = find(draw(prompt, seed=7, graph=graph, overrides=given).run_id)
+    return tell(read(home().events(run.id))), Gallery(run.id, read_order(run.order_json), home())
+
+
+def written(story: Story, gallery: Gallery) -> str:
+    return " ".join(laid_out(story, gallery)[0].lines)
+
+
+def scene(*rows: Row) -> Scene:
+    request = Request(prompt="a", height=8, width=8, num_inference_steps=1, guidance_scale=1, seed=0)
+    picture = Picture(sha256="0" * 64, width=8, height=8)
+    attempt = Attempt(number=0, request=request, picture=picture, seconds=1, ledger=Ledger(rows=rows))
+    return Scene(attempt, [], [], (), best=False)
+
+
+def seen(status: Any, box: Box | None = PLACE) -> Row:
+    return Row(concept="a", status=status, confidence=1, box=box)
+
+
+def test_the_picture_comes_first_and_the_decision_before_the_references(place: Path) -> None:
+    card = page(*told()).split("<article")[2]
+    marks = ("<h2>Attempt 1", "<figure", "Ledger", "Decision", "Prompt as sent", "References", "not picked")
+    places = [card.index(words) for words in marks]
+    assert places == sorted(places)
+
+
+def test_headings_are_in_order_and_pictures_have_words(place: Path) -> None:
+    text = page(*told())
+    levels = [int(tag[1]) for tag in Page(text).tags if re.fullmatch(r"h\d", tag)]
+    assert levels[:3] == [1, 2, 3] and all(after - before <= 1 for before, after in pairwise(levels))
+    assert len(re.findall(r'<img [^>]*alt="[^"]+"', text)) == text.count("<img ") == 6
+    assert '<main class="board" tabindex="0" aria-label="Attempts">' in text
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_words_stand_out_from_what_is_behind_them(theme: int) -> None:
+    style = (TEMPLATES / "storyboard.css").read_text(encoding="utf-8")
+    colours = {one[1]: one[2 + theme] for one in THEMES.finditer(style)}
+    words, behind = ("ink", "soft", "present", "missing", "unsure"), ("paper", "card", "tint")
+    assert min(contrast(colours[one], colours[two]) for one in words for two in behind) >= 4.5
+
+
+def test_words_stand_out_on_the_sheet() -> None:
+    words = (sheets.INK, sheets.SOFT, *sheets.COLOURS.values())
+    assert min(contrast(one, two) for one in words for two in (sheets.PAPER, sheets.CARD, sheets.TINT)) >= 4.5
+
+
+def contrast(one: str, two: str) -> float:
+    """Give the ratio of two colours' luminances as WCAG 2 defines it, 1 to 21."""
+    low, high = sorted((luminance(one), luminance(two)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_a_mark_leaves_room_and_stays_in_the_picture() -> None:
+    assert roomy((0.0, 0.5, 0.5, 1.0)) == pytest.approx((0.0, 0.46, 0.54, 1.0))
+    ((label, row, box),) = marked(scene(seen("present")))
+    assert (label, row.box) == ("", PLACE) and box == pytest.approx((0.21, 0.21, 0.79, 0.79))
+
+
+def test_what_is_unsure_has_no_mark_and_of_several_each_has_its_number() -> None:
+    found = marked(scene(seen("unsure"), seen("missing"), seen("present", None), seen("present")))
+    assert [(label, row.status) for label, row, _ in found] == [("2", "missing"), ("4", "present")]
+
+
+def test_marks_are_drawn_over_the_picture(place: Path) -> None:
+    story, gallery = told(**{"mllm.box": [0, 0, 0.5, 0.5]})
+    first, second = page(story, gallery).split("<article")[1:]
+    assert first.count("<path") == 2 and "<path" not in second
+    without = told()
+    assert board(story, gallery) != board(*without)
+
+
+def test_the_sheet_says_what_was_sent_found_and_spent(place: Path) -> None:
+    story, gallery = told()
+    said = written(story, gallery)
+    seconds = [f"{one.attempt.seconds:.1f} s · seed 7" for one in story.scenes]
+    words: tuple[str, ...] = tuple(seconds)
+    words += ("best", "Prompt as sent two things", "None: drawn from the words alone.", "rank 1 of 4")
+    words += ("CC0-1.0 · <i>Nobody</i> · https://example.org/2?a=1&b=2", "Found, not picked")
+    words += ("missing 90%", "Add reference for “second thing”: no reference was tried yet", "encoder hashes")
+    assert [one for one in words if one not in said] == []
+
+
+def test_what_the_library_did_not_have_is_said_on_both(place: Path) -> None:
+    story, gallery = told(**{"retrieval.floor": 1.0})
+    assert "Nothing taken for “second thing”" in written(story, gallery)
+    assert "Nothing taken for “second thing”" in Page(page(story, gallery)).text
+
+
+def test_a_refusal_is_said_once(place: Path) -> None:
+    story, gallery = told(**{"mllm.says": REFUSAL})
+    assert story.scenes and story.scenes[0].decision == "Refused."
+    assert Page(page(story, gallery)).text.count(REFUSAL.strip()) == 1
+    assert written(story, gallery).count("I would rather not draw this.") == 9
+
+
+def test_one_picture_alone_is_not_called_the_best(place: Path) -> None:
+    story, gallery = told(graph="direct")
+    text = page(story, gallery)
+    assert story.scenes[0].best and '<body class="one">' in text
+    assert "★ best" not in text
+    assert "best" not in laid_out(story, gallery)[0].lines
+    assert '<body class="two">' in page(*told())
+
+
+def test_signs_have_a_legend_where_there_is_a_table(place: Path) -> None:
+    text = page(*told())
+    assert '<p class="legend">' in text and 'aria-label="missing" title="missing">○</span>' in text
+    without = page(*told(graph="direct"))
+    assert "legend" not in without.split("<body")[1] and "<table>" not in without
+
+
+def test_concepts_are_called_what_they_are(place: Path) -> None:
+    assert listed(told()[0]) == "Must be visible"
+    story, gallery = told(graph="imagerag")
+    assert listed(story) == "Named as missing"
+    assert "<small>Named as missing</small>second thing</p>" in page(story, gallery)
+    story, gallery = told(graph="crossmodal", prompt="one and two")
+    assert listed(story) == "Concepts" and "<h2>First picture</h2>" in page(story, gallery)
+
+
+def test_a_prompt_that_was_changed_stands_out(place: Path) -> None:
+    story, gallery = told()
+    first = story.attempts[0]
+    assert '<p class="same">two things</p>' in page(story, gallery)
+    changed = first.request.model_copy(update={"prompt": "three <things>"})
+    story.attempts[0] = first.model_copy(update={"request": changed})
+    assert '<p class="sent">three &lt;things&gt;</p>' in page(story, gallery)
+    assert "Prompt as sent three <things>" in written(story, gallery)
+
+
+def test_a_run_without_a_picture_is_told(place: Path) -> None:
+    story = Story(heading={"prompt": "a", "run": "1"})
+    gallery = told()[1]
+    assert "<main" not in page(story, gallery) and set(Page(page(story, gallery)).tags) <= HARMLESS
+    with Image.open(io.BytesIO(board(story, gallery))) as picture:
+        assert picture.height < 600
+
+
+def test_words_wrap_and_are_never_lost_in_silence() -> None:
+    word = "https://example.org/" + "x" * 300
+    lines = list(wrapped(f"from {word}", font(11), 300))
+    assert lines[0] == "from" and "".join(lines[1:]) == word
+    assert max(font(11).getlength(line) for line in lines) <= 300
+    sheet = Sheet(300)
+    sheet.text(0, 0, word, 11, sheets.INK, 150, most=2)
+    assert len(sheet.lines) == 2 and sheet.lines[1].endswith("…")
+
+
+def test_a_picture_keeps_its_shape_on_the_sheet() -> None:
+    sheet, shown = Sheet(300), Shown(Image.new("RGB", (8, 4), "#ff0000"))
+    sheet.picture(10, 10, shown, 100, 50)
+    with Image.open(io.BytesIO(sheet.png(100))) as drawn:
+        red = [
+            drawn.getpixel((x, y)) == (255, 0, 0) for x, y in ((20, 20), (219, 119), (219, 121), (221, 20))
+        ]
+    assert red == [True, True, False, False]

@@ -1,0 +1,290 @@
+"""Forks: the history before the step is shared and not paid again, one thing changes, the rest is redone."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.source_tree import ROOT
+from typer.testing import CliRunner
+
+from pleinair.app.api import draw, find, finish, home, run_table, submit
+from pleinair.app.cli.main import app
+from pleinair.app.runs.events import Event, read
+from pleinair.app.runs.request import read_order
+from pleinair.app.runs.results import Result
+from pleinair.app.trace.diff import differ
+from pleinair.app.trace.fork import fork, submit_fork
+from pleinair.app.trace.steps import Step, find_step, steps_of
+from pleinair.tools.types import Attempt, BadInput
+
+PROMPT = "two things"
+NEVER = {"mllm.satisfied": False}
+WHOLE = (
+    "decompose:1",
+    "draft:1",
+    "critique:1",
+    "plan:1",
+    "retrieve:1",
+    "select:1",
+    "generate:1",
+    "critique:2",
+)
+
+
+@pytest.fixture
+def parent(place: Path) -> Result:
+    return draw(PROMPT, seed=7)
+
+
+def names(run_id: str) -> list[str]:
+    return [name for step in steps_of(find(run_id), home()) for name in step.names]
+
+
+def attempts(run_id: str) -> list[Attempt]:
+    """Give the attempts that a run's log ends with."""
+    return [Attempt.model_validate(one) for one in read(home().events(run_id))[-1].data["attempts"]]
+
+
+def effects(place: Path) -> list[str]:
+    """Give what was paid for: pictures with their seed, questions."""
+    log = place / "effects.log"
+    lines = log.read_text(encoding="utf-8").splitlines()
+    log.write_text("", encoding="utf-8")
+    return lines
+
+
+def test_steps_have_names(parent: Result) -> None:
+    assert names(parent.run_id) == [*WHOLE, "finish:1"]
+
+
+def test_a_step_knows_what_it_spent_and_on_which_picture(parent: Result) -> None:
+    steps = steps_of(find(parent.run_id), home())
+    questions = [sum(one.mllm_calls for one in step.usage) for step in steps]
+    assert questions == [1, 1, 0, 0, 0, 0, 1, 0]
+    assert [step.attempt for step in steps] == [0, 0, 1, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("at", "paid"),
+    [
+        ("decompose:1", ["picture 7 0", "picture 7 1", "question", "question", "question"]),
+        ("draft", ["picture 7 0", "picture 7 1", "question", "question", "question"]),
+        ("critique:1", ["picture 7 1", "question", "question"]),
+        ("plan", ["picture 7 1", "question"]),
+        ("retrieve:1", ["picture 7 1", "question"]),
+        ("generate:1", ["picture 7 1", "question"]),
+        ("critique:2", ["question"]),
+        ("finish:1", []),
+    ],
+)
+def test_only_what_follows_is_paid_for(parent: Result, place: Path, at: str, paid: list[str]) -> None:
+    effects(place)
+    branch = fork(parent.run_id, at)
+    assert sorted(effects(place)) == paid
+    assert branch.outcome.best is not None and parent.outcome.best is not None
+    assert branch.outcome.best.picture == parent.outcome.best.picture
+    assert names(branch.run_id) == names(parent.run_id)
+    assert branch.run_id != parent.run_id
+
+
+@pytest.mark.parametrize("graph", ["crossmodal", "direct", "imagerag", "react"])
+def test_forking_any_graph_at_any_step_changes_nothing_by_itself(place: Path, graph: str) -> None:
+    model = {"mllm.engine": "talker"} if graph == "react" else {}
+    calm = draw("a telma wren beside a velmora finch", seed=7, graph=graph, overrides=model)
+    assert calm.outcome.best is not None, calm.outcome
+    for name in names(calm.run_id):
+        branch = fork(calm.run_id, name)
+        assert branch.outcome.reason == calm.outcome.reason, name
+        assert pictures(branch) == pictures(calm), name
+        assert names(branch.run_id) == names(calm.run_id), name
+
+
+def pictures(result: Result) -> list[str]:
+    return [one.picture.sha256 for one in attempts(result.run_id)]
+
+
+def test_the_parent_stays_as_it_was(parent: Result, place: Path) -> None:
+    def files() -> dict[str, bytes]:
+        paths = [path for path in home().run(parent.run_id).rglob("*") if path.is_file()]
+        return {str(path): path.read_bytes() for path in paths if "sqlite" not in path.name}
+
+    before, row, steps = files(), find(parent.run_id), names(parent.run_id)
+    fork(parent.run_id, "critique:1", seed=8, overrides=NEVER)
+    assert (files(), find(parent.run_id), names(parent.run_id)) == (before, row, steps)
+
+
+def test_it_says_whose_it_is(parent: Result) -> None:
+    branch = fork(parent.run_id, "select")
+    origin = read_order(find(branch.run_id).order_json).parent
+    assert origin is not None and (origin.run, origin.step) == (parent.run_id, "select:1")
+    record = json.loads(branch.sidecar.read_text(encoding="utf-8"))
+    assert record["order"]["parent"]["run"] == parent.run_id
+    assert read(home().events(branch.run_id))[0].data["parent"]["step"] == "select:1"
+
+
+def test_another_seed_from_the_start(parent: Result) -> None:
+    branch = fork(parent.run_id, "draft:1", seed=8)
+    assert [one.request.seed for one in attempts(branch.run_id)] == [8, 8]
+    assert find(branch.run_id).seed == 8
+
+
+def test_another_seed_for_one_picture(parent: Result) -> None:
+    branch = fork(parent.run_id, "generate:1", seed=8)
+    assert [one.request.seed for one in attempts(branch.run_id)] == [7, 8]
+    assert find(branch.run_id).seed == 7
+
+
+def test_another_prompt_for_one_picture_and_for_the_rest(parent: Result) -> None:
+    once = attempts(fork(parent.run_id, "generate:1", prompt="other words").run_id)
+    assert [one.request.prompt for one in once] == [PROMPT, "other words"]
+    whole = fork(parent.run_id, "select:1", prompt="other words")
+    assert [one.request.prompt for one in attempts(whole.run_id)] == [PROMPT, "other words"]
+    assert read_order(find(whole.run_id).order_json).prompt == "other words"
+
+
+def test_a_stopped_run_goes_on_with_a_larger_budget(place: Path) -> None:
+    stopped = draw(PROMPT, seed=7, overrides=NEVER | {"budget.attempts": 2})
+    branch = fork(stopped.run_id, "critique:2", overrides={"budget.attempts": 4})
+    assert (branch.outcome.ending, branch.outcome.reason) == ("stopped", "attempts")
+    pairs = zip(attempts(branch.run_id), attempts(stopped.run_id), strict=False)
+    assert [one.picture == two.picture for one, two in pairs] == [True, True]
+    assert len(attempts(branch.run_id)) == 4
+
+
+def test_a_failed_step_is_tried_again_otherwise(place: Path) -> None:
+    failed = draw(PROMPT, seed=7, overrides={"generator.fault": "boom"})
+    assert fork(failed.run_id, "draft", overrides={"generator.fault": ""}).outcome.ending == "accepted"
+
+
+def test_a_fork_of_a_fork(parent: Result, place: Path) -> None:
+    first = fork(parent.run_id, "critique:2", overrides=NEVER)
+    effects(place)
+    second = fork(first.run_id, "critique:3", overrides={"mllm.satisfied": True})
+    assert effects(place) == ["question"]
+    assert (second.outcome.ending, len(attempts(second.run_id))) == ("accepted", 3)
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_a_fork_that_was_cut_short_is_resumed(parent: Result, place: Path, count: int) -> None:
+    calm = fork(parent.run_id, "critique:1", overrides=NEVER)
+    effects(place)
+    run, seen = submit_fork(parent.run_id, "critique:1", overrides=NEVER), list[Event]()
+
+    def on_event(event: Event) -> None:
+        seen.append(event)
+        if len(seen) == count:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finish(run, on_event)
+    after = finish(run)
+    assert "picture 7 0" not in effects(place)
+    assert [one.picture for one in attempts(run.id)] == [one.picture for one in attempts(calm.run_id)]
+    assert names(run.id) == names(calm.run_id)
+    assert after.outcome.reason == calm.outcome.reason
+
+
+def test_a_crash_while_the_history_is_copied_repeats_nothing(
+    parent: Result, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pleinair.app.runs import copy_history as graft
+
+    keep, kept = graft.keep, list[str]()
+
+    def dying(*arguments: Any) -> None:
+        if len(kept) == 2:
+            raise KeyboardInterrupt
+        keep(*arguments)
+        kept.append(arguments[1])
+
+    run = submit_fork(parent.run_id, "critique:2")
+    effects(place)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(graft, "keep", dying)
+        finish(run)
+    assert finish(run).outcome.ending == "accepted"
+    assert effects(place) == ["question"]
+
+
+def test_a_picture_that_is_gone_fails_by_name(parent: Result) -> None:
+    assert parent.outcome.best is not None
+    digest = parent.outcome.best.picture.sha256
+    next(home().run(parent.run_id).rglob(f"{digest}.png")).unlink()
+    branch = fork(parent.run_id, "critique:2")
+    assert branch.outcome.ending == "failed"
+    assert digest in branch.outcome.reason and "is not in the store" in branch.outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("at", "wishes", "words"),
+    [
+        ("critique", {}, "it ran more than once; wanted one of: critique:1, critique:2"),
+        ("critique:9", {}, "no such step; wanted one of: decompose:1, draft:1"),
+        ("", {}, "no such step"),
+        ("generate:1", {"seed": -1}, "seed -1: wanted 0 to"),
+        ("generate:1", {"prompt": " "}, "prompt: it is empty"),
+        ("draft", {"prompt": "x" * 2001}, "2,001 characters"),
+        ("draft", {"overrides": {"nonsense": 1}}, r"nonsense = 1 \(set in: --set\): unknown key"),
+        ("draft", {"overrides": {"generator.engine": "none"}}, "generator.engine = 'none': unknown"),
+        ("draft", {"out": "/dev/null"}, "it is a file"),
+    ],
+)
+def test_bad_wishes_are_refused_and_nothing_is_written(
+    parent: Result, at: str, wishes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(BadInput, match=words):
+        fork(parent.run_id, at, **wishes)
+    assert len(run_table().newest(9)) == 1
+
+
+def test_a_run_that_has_not_begun_has_no_steps(place: Path) -> None:
+    with pytest.raises(BadInput, match="none has run"):
+        fork(submit(PROMPT).id, "draft")
+
+
+def test_a_run_whose_checkpoints_are_gone_has_no_steps(parent: Result) -> None:
+    run = submit_fork(parent.run_id, "draft")
+    (home().run(parent.run_id) / "checkpoints.sqlite").unlink()
+    assert steps_of(find(parent.run_id), home()) == []
+    assert "checkpoint before draft:1 is gone" in finish(run).outcome.reason
+
+
+def test_a_node_that_ran_once_needs_no_number() -> None:
+    steps = [Step(("a:1",), "x", 0, ()), Step(("ab:1",), "y", 0, ()), Step(("a:2",), "z", 0, ())]
+    assert find_step(steps, "ab") == ("ab:1", steps[1])
+    assert find_step(steps, "a:2") == ("a:2", steps[2])
+
+
+def test_the_command_says_where_what_was_set_made_no_difference(parent: Result) -> None:
+    words = ["trace", "fork", parent.run_id, "--set", "retrieval.k=3", "--at"]
+    done = CliRunner().invoke(app, [*words, "select:1"])
+    told = "settings · retrieval · k made no difference from select:1 on."
+    assert done.exit_code == 0 and f"The same came out as of {parent.run_id}: {told}" in done.stderr
+    for other in (["retrieve:1"], ["generate:1", "--seed", "8"]):
+        assert "made no difference" not in CliRunner().invoke(app, [*words, *other]).stderr
+    assert "made no difference" not in CliRunner().invoke(app, [*words[:3], "--at", "select:1"]).stderr
+
+
+def test_the_fork_of_the_readme_changes_what_comes_out(place: Path) -> None:
+    captions = place / "library" / "metadata.jsonl"
+    captions.write_text(captions.read_text("utf-8").replace("picture 5", "the second thing"), "utf-8")
+    parent = draw(PROMPT, seed=7)
+    (line,) = re.findall(
+        r"^pleinair (trace fork last .*)$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE
+    )
+    done = CliRunner().invoke(app, shlex.split(line))
+    assert done.exit_code == 0 and "made no difference" not in done.stderr
+    found = [one.what for one in differ(parent.run_id, "last")]
+    assert {"attempt 1 · reference · second thing", "attempt 1 · picture"} <= set(found)
+
+
+def test_the_command_takes_a_prefix_and_ends_like_a_drawing(parent: Result, place: Path) -> None:
+    words = ["trace", "fork", parent.run_id[:-2], "--at", "critique:1", "--set", "mllm.satisfied=false"]
+    done = CliRunner().invoke(app, [*words, "--set", "budget.attempts=2", "--out", str(place / "other")])
+    assert done.exit_code == 3, done.output
+    assert str(place / "other") in done.stdout and "stopped: the limit on attempts" in done.stderr
+    done = CliRunner().invoke(app, ["trace", "fork", "last", "--at", "nowhere"])
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)

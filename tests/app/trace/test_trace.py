@@ -1,0 +1,258 @@
+"""Traces: a storyboard is one file that needs nothing, and a terminal is told the same as a program."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from support.html_page import HARMLESS, Page
+from typer.testing import CliRunner, Result
+
+from pleinair.app.api import draw, find, finish, home, run_table, submit
+from pleinair.app.cli.main import app
+from pleinair.app.runs.events import Event
+from pleinair.app.runs.store import Run
+from pleinair.app.storyboard.export import export
+from pleinair.app.trace.diff import differ
+from pleinair.app.trace.fork import fork
+from pleinair.app.trace.story import spent
+from pleinair.tools.types import BadInput, Usage
+
+PROMPT = 'two things <script>alert("1")</script> & more'
+
+
+def page(run: Run, file: Path) -> Page:
+    export(run, home(), file)
+    return Page(file.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def drawn(place: Path) -> Run:
+    return run_table().get(draw(PROMPT, seed=7).run_id)
+
+
+def test_the_page_needs_nothing_from_outside(drawn: Run, place: Path) -> None:
+    shown = page(drawn, place / "run.html")
+    assert shown.loads and all(source.startswith("data:image/png;base64,") for source in shown.loads)
+    assert "url(" not in (place / "run.html").read_text(encoding="utf-8")
+    assert "@import" not in (place / "run.html").read_text(encoding="utf-8")
+
+
+def test_everything_is_escaped(drawn: Run, place: Path) -> None:
+    shown = page(drawn, place / "run.html")
+    assert set(shown.tags) <= HARMLESS
+    assert PROMPT in shown.text
+    assert "first <b>thing</b>" in shown.text and "<i>Nobody</i>" in shown.text
+
+
+def test_the_policy_allows_nothing_but_its_own_style(drawn: Run, place: Path) -> None:
+    import base64
+    import hashlib
+
+    policy = page(drawn, place / "run.html").meta["Content-Security-Policy"]
+    style = re.search("<style>(.*)</style>", (place / "run.html").read_text(encoding="utf-8"), re.DOTALL)
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert policy.startswith("default-src 'none'; img-src data:")
+    assert f"style-src 'sha256-{digest}'" in policy
+
+
+def test_it_tells_the_whole_story(drawn: Run, place: Path) -> None:
+    shown = page(drawn, place / "run.html")
+    words: tuple[str, ...] = ("accepted", "every concept is present", drawn.id, "stripes")
+    words += ("Draft", "Attempt 1", "★ best")
+    words += ("None: drawn from the words alone.", "CC0-1.0", "rank 1 of 4", "Found, not picked")
+    words += ("Add reference for “second thing”", "missing 90%", "present 90%", "2 pictures, 3 questions")
+    assert [word for word in words if word not in shown.text] == []
+    assert shown.loads and len(shown.loads) == 2 + 1 + 3  # attempts, the reference, the ones not picked
+
+
+def test_the_board_is_a_picture_too(drawn: Run, place: Path) -> None:
+    export(drawn, home(), place / "run.png")
+    with Image.open(place / "run.png") as board:
+        assert board.width > 1000 and board.height > 1000
+
+
+def test_a_library_that_has_gone_leaves_gaps(drawn: Run, place: Path) -> None:
+    (place / "library").rename(place / "elsewhere")
+    assert len(page(drawn, place / "run.html").loads) == 3
+    export(drawn, home(), place / "run.png")
+
+
+@pytest.mark.parametrize("count", [1, 5, 8, 13, 17, 20])
+def test_a_run_that_was_cut_short_is_shown_as_far_as_it_got(place: Path, count: int) -> None:
+    run, seen = submit(PROMPT, seed=7), list[Event]()
+
+    def on_event(event: Event) -> None:
+        seen.append(event)
+        if len(seen) == count:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finish(run, on_event)
+    assert "open" in page(run, place / "run.html").text
+
+
+def test_a_resumed_run_tells_each_thing_once(place: Path) -> None:
+    run, seen = submit(PROMPT, seed=7), list[Event]()
+
+    def on_event(event: Event) -> None:
+        seen.append(event)
+        if len(seen) == 17:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finish(run, on_event)
+    finish(run)
+    shown = page(run_table().get(run.id), place / "run.html")
+    assert len(shown.loads) == 6 and "2 pictures, 3 questions" in shown.text
+
+
+def test_a_run_that_has_not_begun_has_no_story(place: Path) -> None:
+    with pytest.raises(BadInput, match="nothing has happened yet"):
+        export(submit(PROMPT), home(), place / "run.html")
+
+
+def test_only_two_kinds_of_file(drawn: Run, place: Path) -> None:
+    with pytest.raises(BadInput, match=r"ends in \.html or \.png"):
+        export(drawn, home(), place / "run.pdf")
+
+
+def call(*words: str) -> Result:
+    return CliRunner().invoke(app, words)
+
+
+def test_a_terminal_is_told_every_attempt(drawn: Run) -> None:
+    told = call("trace", "show", "last").stdout
+    for words in (
+        f"Run {drawn.id}",
+        "spent        2 pictures, 3 questions",
+        "Draft\n",
+        "Attempt 1 ★ best",
+        "second thing ← 2.png, score 0.29, rank 1 of 4; CC0-1.0, <i>Nobody</i>, https://example.org/2?a=1&b=2",
+        "not picked   second thing ← 1.png",
+        "○ second thing: missing 90%",
+        "decision     Add reference for “second thing”: no reference was tried yet",
+        "decision     Accepted: every concept is present",
+        "decompose:1 draft:1 1 picture, 1 question",
+        "critique:2",
+    ):
+        assert words in told
+
+
+def test_what_attempts_spent_is_what_the_run_spent(drawn: Run) -> None:
+    told = json.loads(call("trace", "show", drawn.id, "--json").stdout)
+    each = [one["usage"] for one in told["attempts"]]
+    assert [sum(one["mllm_calls"] for one in usage) for usage in each] == [2, 1]
+    assert sorted(map(str, sum(each, []))) == sorted(map(str, told["usage"]))
+
+
+def test_a_program_is_told_the_same(drawn: Run) -> None:
+    told = json.loads(call("trace", "show", drawn.id, "--json").stdout)
+    assert (told["run"], told["status"], told["graph"], told["seed"]) == (drawn.id, "accepted", "pleinair", 7)
+    draft, second = told["attempts"]
+    assert (draft["best"], second["best"]) == (False, True)
+    assert Path(second["file"]).exists()
+    assert second["credits"][0]["license"] == "CC0-1.0" and len(second["not_picked"]) == 3
+    assert told["steps"][1] == {"names": ["critique:1"], "attempt": 0}
+
+
+def test_a_fork_says_whose_it_is_and_keeps_the_old_look_ups_in_place(drawn: Run) -> None:
+    fork(drawn.id, "critique:2", overrides={"mllm.satisfied": False})
+    told = json.loads(call("trace", "show", "last", "--json").stdout)
+    assert told["parent"] == {"run": drawn.id, "step": "critique:2"}
+    assert [len(one["not_picked"]) for one in told["attempts"]] == [0, 3, 0]
+    assert f"fork         of {drawn.id} at critique:2" in call("trace", "show", "last").stdout
+
+
+def test_nothing_steers_the_terminal(place: Path) -> None:
+    draw("two \x1b[2Jthings", seed=7)
+    told = call("trace", "show", "last").stdout
+    assert "\x1b" not in told and "two �[2Jthings" in told
+
+
+def test_equal_runs_do_not_differ(drawn: Run) -> None:
+    again = draw(PROMPT, seed=7, out="elsewhere")
+    assert differ(drawn.id, again.run_id) == []
+    done = call("trace", "diff", drawn.id, "last")
+    assert (done.exit_code, done.stdout) == (0, "")
+
+
+def test_what_differs_is_named(drawn: Run) -> None:
+    other = fork(drawn.id, "critique:1", seed=8, overrides={"mllm.satisfied": False, "budget.attempts": 2})
+    done = call("trace", "diff", drawn.id, other.run_id)
+    assert done.exit_code == 1
+    lines = done.stdout.splitlines()
+    for line in (
+        "seed: 7 → 8",
+        "settings · mllm · satisfied: – → False",
+        "settings · budget · attempts: 3 → 2",
+        "attempt 1 · seed: 7 → 8",
+        "attempt 1 · ledger · second thing: present 90% → missing 90%",
+        "ending: accepted → stopped",
+        "best: 1 → 0",
+    ):
+        assert line in lines
+    assert not [line for line in lines if line.startswith(("prompt", "draft", "graph"))]
+    told = json.loads(call("trace", "diff", drawn.id, other.run_id, "--json").stdout)
+    assert {"what": "seed", "first": "7", "second": "8"} in told
+
+
+def test_a_setting_that_made_no_difference_is_told_as_one(drawn: Run) -> None:
+    again = fork(drawn.id, "select:1", overrides={"retrieval.k": 8})
+    done = call("trace", "diff", drawn.id, again.run_id)
+    said = "Nothing else differs: settings · retrieval · k made no difference to what came out."
+    assert done.stdout.splitlines() == ["settings · retrieval · k: 4 → 8", said] and done.exit_code == 1
+    assert len(json.loads(call("trace", "diff", drawn.id, again.run_id, "--json").stdout)) == 1
+
+
+def test_another_look_up_differs_also_where_the_picture_is_the_same(drawn: Run) -> None:
+    other = fork(drawn.id, "retrieve:1", overrides={"retrieval.k": 2})
+    found = {one.what: one for one in differ(drawn.id, other.run_id)}
+    assert [what for what in found if not what.startswith("settings")] == ["look-up · second thing"]
+    assert found["look-up · second thing"].first.startswith(found["look-up · second thing"].second)
+    assert "Nothing else" not in call("trace", "diff", drawn.id, other.run_id).stdout
+
+
+def test_another_prompt_and_other_references_differ(drawn: Run, place: Path) -> None:
+    (place / "library" / "2.png").unlink()
+    found = {one.what: (one.first, one.second) for one in differ(drawn.id, draw("others", seed=7).run_id)}
+    assert found["prompt"] == (PROMPT, "others")
+    assert found["attempt 1 · reference · second thing"][1].startswith("1.png ")
+    assert "attempt 1 · picture" in found
+
+
+def test_a_run_that_has_not_ended_is_compared_as_far_as_it_got(drawn: Run) -> None:
+    found = {one.what: one.second for one in differ(drawn.id, submit(PROMPT, seed=7).id)}
+    assert (found["ending"], found["draft · picture"]) == ("waiting", "–")
+
+
+def test_a_run_is_found_by_its_beginning_or_as_the_last(drawn: Run) -> None:
+    assert find("last") == find(drawn.id[:-3]) == find(drawn.id) == drawn
+    other = submit(PROMPT)
+    shared = drawn.id[:8] if drawn.id[:8] == other.id[:8] else "2"
+    for name, words in ((shared, "more than one begins so"), ("", "there is none"), ("x", "there is none")):
+        with pytest.raises(BadInput, match=words):
+            find(name)
+    assert find("last") == other
+
+
+@pytest.mark.parametrize(
+    "words", [("show", "x"), ("diff", "last", "x"), ("replay", "x"), ("export", "x", "a.png")]
+)
+def test_an_unknown_run_is_bad_input(place: Path, words: tuple[str, ...]) -> None:
+    done = call("trace", *words)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("command", ["show", "diff", "replay", "fork", "export"])
+def test_every_command_has_help(command: str) -> None:
+    done = call("trace", command, "--help")
+    assert done.exit_code == 0 and "RUN" in done.stdout
+
+
+def test_money_is_told_where_some_was_spent() -> None:
+    usage = [Usage(images=1, usd=0.04, seconds=2), Usage(mllm_calls=1, usd=0.0012)]
+    assert spent(usage) == "1 picture, 1 question, 0.0412 US dollars, 2.0 s"
+    assert "dollars" not in spent([Usage(images=1)])

@@ -1,0 +1,93 @@
+"""A driving model scripted by each test, and the same eyes for it as for the loop."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from support.quick_engines import ALONE
+
+from pleinair.tools.pocket.chat import PocketChat
+from pleinair.tools.pocket.chat_cards import open_picture
+
+Card = dict[str, Any]
+Drive = Callable[[Card, list[BaseMessage]], AIMessage]
+
+
+class Driver(BaseChatModel):
+    """Reply by `policy(card, messages)`, and remember what it was sent and offered."""
+
+    policy: Drive
+    heard: list[list[BaseMessage]] = []
+    offered: list[str] = []
+
+    def bind_tools(self, tools: Sequence[Any], **_: Any) -> Runnable[LanguageModelInput, AIMessage]:
+        self.offered[:] = [convert_to_openai_tool(tool)["function"]["name"] for tool in tools]
+        return self
+
+    def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
+        self.heard.append(messages)
+        return ChatResult(generations=[ChatGeneration(message=self.policy(card_of(messages), messages))])
+
+    @property
+    def _llm_type(self) -> str:
+        return "driver"
+
+
+def driver(policy: Drive) -> Driver:
+    return Driver(policy=policy, heard=[], offered=[])
+
+
+def card_of(messages: Sequence[BaseMessage]) -> Card:
+    """Read the card of the last message."""
+    last = messages[-1]
+    assert isinstance(last, HumanMessage)
+    text = last.content if isinstance(last.content, str) else last.content[0]["text"]  # type: ignore[index]
+    return dict(json.loads(text.removeprefix("```json\n").removesuffix("\n```")))
+
+
+def reply(*calls: tuple[str, dict[str, Any]] | tuple[str, dict[str, Any], str], says: str = "") -> AIMessage:
+    """Write a reply with calls; an id is made up where none is given."""
+    made = []
+    for number, (name, args, *id) in enumerate(calls):
+        reply.count += 1  # type: ignore[attr-defined]
+        made.append({"name": name, "args": args, "id": id[0] if id else f"c{reply.count}-{number}"})  # type: ignore[attr-defined]
+    return AIMessage(says, tool_calls=made)
+
+
+reply.count = 0  # type: ignore[attr-defined]
+
+
+class Talker(PocketChat):
+    """Follow the pocket model's rules; see all concepts where a reference was used, else the first one."""
+
+    pause: float = 0.0
+    says: str = ""
+    satisfied: bool = True
+
+    def rows(self, png: bytes | None, concepts: Sequence[str]) -> list[dict[str, Any]]:
+        assert png is not None
+        whole = self.satisfied and open_picture(png).getpixel((0, 0)) != ALONE
+        there = [whole or number == 0 for number in range(len(concepts))]
+        return [
+            {"concept": name, "status": "present" if one else "missing", "confidence": 0.9}
+            for name, one in zip(concepts, there, strict=True)
+        ]
+
+    def _generate(self, messages: list[BaseMessage], *rest: Any, **kwargs: Any) -> ChatResult:
+        time.sleep(self.pause)
+        result = super()._generate(messages, *rest, **kwargs)
+        result.generations[0].message.content = self.says
+        return result
+
+
+def talker(pause: float = 0.0, says: str = "", satisfied: bool = True) -> Talker:
+    """Make a talker from what a profile can hold."""
+    return Talker(pause=pause, says=says, satisfied=satisfied)

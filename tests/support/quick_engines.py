@@ -1,0 +1,207 @@
+"""Quick engines for tests of whole runs, installed the way a third party's are: by entry points.
+
+Everything around them is real: registry, library, index, store, graphs, checkpoints.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatResult
+from PIL import Image
+from support.fake_engines import ScriptedChat, decomposition, rows
+
+from pleinair.tools.callbacks import Viewer
+from pleinair.tools.types import Capabilities, Request
+
+if TYPE_CHECKING:
+    from pleinair.tools.types import Features, Vectors
+
+SIZE = 16  # pixels
+STEPS = 3
+ALONE = (1, 1, 1)  # colour of the corner of a picture without references
+
+ENTRY_POINTS = """
+[pleinair.generator]
+quick = support.quick_engines:Stripes
+[pleinair.encoder]
+quick = support.quick_engines:Hashes
+[pleinair.mllm]
+quick = support.quick_engines:critic
+talker = support.fake_driver:talker
+"""
+
+
+class Stripes:
+    """Draw two colours that follow from the request: one from its seed, one from its references.
+
+    Where it may inpaint, only the latter is painted into the picture that is kept.
+    """
+
+    def __init__(self, pause: float = 0.0, fault: str = "", inpaint: bool = False) -> None:
+        self.pause, self.fault = pause, fault
+        self.capabilities = Capabilities(
+            id="stripes",
+            slots=2,
+            inpaint=inpaint,
+            inpaint_slots=2 * inpaint,
+            height=SIZE,
+            width=SIZE,
+            num_inference_steps=STEPS,
+            guidance_scale=1.0,
+        )
+
+    def generate(
+        self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
+    ) -> Image.Image:
+        for step in range(STEPS):
+            time.sleep(self.pause)
+            on_step(step + 1, STEPS)
+            if isinstance(on_step, Viewer):
+                on_step.show(Image.new("RGB", (4, 4), colour(f"preview {step}")))
+        if self.fault:
+            raise RuntimeError(self.fault)
+        note(f"picture {request.seed} {len(images)}")
+        picture = Image.new("RGB", (SIZE, SIZE), colour(str(request.seed)))
+        if request.repaint:
+            *images, picture = images
+        corner = images[0].getpixel((0, 0)) if images else ALONE
+        picture.paste(corner, (0, 0, SIZE // 2, SIZE // 2))  # type: ignore[arg-type]
+        return picture
+
+
+class Hashes:
+    """Embed texts and pictures by their bytes and a salt: meaningless, and always the same."""
+
+    def __init__(self, salt: str = "") -> None:
+        self.id, self.salt = f"hashes{salt}", salt.encode()
+
+    def encode_text(self, texts: Sequence[str]) -> Vectors:
+        return np.stack([unit(text.encode() + self.salt) for text in texts])
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
+        return np.stack([unit(image.tobytes() + self.salt) for image in images])
+
+    def encode_patches(self, images: Sequence[Image.Image]) -> Features:
+        corners = [image.crop((x, y, x + 1, y + 1)) for image in images for x in (0, 8) for y in (0, 8)]
+        patches: Features = self.encode_images(corners).reshape(len(images), 4, -1)
+        return patches
+
+
+class Critic(ScriptedChat):
+    """See the second concept once a reference was used, or never; or only talk."""
+
+    pause: float = 0.0
+    satisfied: bool = True
+    says: str = ""
+    box: list[float] | None = None  # of what is missing
+
+    def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
+        time.sleep(self.pause)
+        note("question")
+        second = self.satisfied and shows_reference(messages)
+        self.policy = lambda schema, card, pictures: self.says or answer(schema, card, second, self.box)
+        return super()._generate(messages)
+
+
+def critic(
+    pause: float = 0.0, satisfied: bool = True, says: str = "", box: list[float] | None = None
+) -> Critic:
+    """Make a critic from what a profile can hold."""
+    return Critic(policy=lambda *_: "", asked=[], pause=pause, satisfied=satisfied, says=says, box=box)
+
+
+def answer(schema: str, card: dict[str, Any], second: bool, box: list[float] | None = None) -> dict[str, Any]:
+    """Fill in a schema; the first concept is always there."""
+    if schema == "Decomposition":
+        return decomposition("first <b>thing</b>", "second thing")
+    if schema == "SubQueries":
+        return {"subqueries": card["prompt"].split(" and ")}
+    if schema == "Decision":
+        return {"match": second, "why": "a reference shows" if second else "no reference shows"}
+    if schema == "MissingConcepts":
+        return {"concepts": ["second thing"]}
+    if schema == "Captions":
+        return {"captions": [{"name": name, "caption": f"a photo of {name}"} for name in card["concepts"]]}
+    judged = rows(card, lambda name: second or name.startswith("first"))
+    for row in judged["rows"]:
+        row |= {"box": box} if row["status"] == "missing" else {}
+    return judged
+
+
+def shows_reference(messages: Sequence[BaseMessage]) -> bool:
+    """Look at the corner of the last picture of the messages."""
+    block = messages[-1].content[-1]
+    if not isinstance(block, dict) or block["type"] != "image":
+        return False
+    with Image.open(io.BytesIO(base64.b64decode(block["base64"]))) as picture:
+        return picture.getpixel((0, 0)) != ALONE
+
+
+def colour(text: str) -> tuple[int, int, int]:
+    """Give a colour for a text."""
+    red, green, blue = hashlib.sha256(text.encode()).digest()[:3]
+    return red, green, blue
+
+
+def unit(data: bytes) -> Any:
+    """Give a unit vector for bytes."""
+    digest = np.frombuffer(hashlib.sha512(data).digest(), np.uint8).astype(np.float32) - 127.5
+    return digest / np.linalg.norm(digest)
+
+
+def note(line: str) -> None:
+    """Note an effect in the file that the test counts, if there is one."""
+    if path := os.environ.get("QUICK_LOG"):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def write_library(folder: Path) -> None:
+    """Make a library of six small pictures."""
+    folder.mkdir(parents=True)
+    lines = []
+    for number in range(6):
+        Image.new("RGB", (SIZE, SIZE), colour(f"library {number}")).save(folder / f"{number}.png")
+        facts = {
+            "license": "CC0-1.0",
+            "source": f"https://example.org/{number}?a=1&b=2",
+            "author": "<i>Nobody</i>",
+        }
+        lines.append(json.dumps({"file_name": f"{number}.png", "text": f"picture {number}", **facts}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
+
+
+def install(folder: Path) -> dict[str, str]:
+    """Make a home, a library and a plug-in in a folder; give the environment that uses them.
+
+    The plug-in folder, the first of PYTHONPATH, must also be on `sys.path` to be found in this process.
+    """
+    info = folder / "plugin" / "quick-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: quick\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(ENTRY_POINTS, encoding="utf-8")
+    write_library(folder / "library")
+    return {
+        "PYTHONPATH": os.pathsep.join([str(info.parent), str(Path(__file__).parents[1])]),
+        "PLEINAIR_HOME": str(folder / "home"),
+        "PLEINAIR_PATHS__OUT": str(folder / "out"),
+        "PLEINAIR_LIBRARY__FOLDER": str(folder / "library"),
+        "PLEINAIR_GENERATOR__ENGINE": "quick",
+        "PLEINAIR_ENCODER__ENGINE": "quick",
+        "PLEINAIR_CROSSMODAL__ADAPTOR": "",  # the profile's belongs to its own encoder
+        "PLEINAIR_MLLM__ENGINE": "quick",
+        "PLEINAIR_RETRIEVAL__FLOOR": "-1",
+        "XDG_CONFIG_HOME": str(folder / "config"),
+        "QUICK_LOG": str(folder / "effects.log"),
+    }

@@ -1,0 +1,468 @@
+"""The reflective retriever: its loss to the last digit, its lesson, its checkpoints and its index."""
+
+from collections.abc import Callable, Sequence
+from math import e, exp, log
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support.colour_encoder import COLOURS, ColourEncoder, paint, write_shelf
+from support.fake_engines import SquareGenerator
+from torch.nn import functional
+
+from pleinair.tools.retrieval.index import Index, IndexRetriever, build_index
+from pleinair.tools.retrieval.library import Item, Library
+from pleinair.tools.retrieval.realrag import reflective
+from pleinair.tools.retrieval.realrag.data import (
+    Lesson,
+    Pair,
+    draw_samples,
+    find_negatives,
+    make_lesson,
+    pairs_by_caption,
+    pairs_by_folder,
+    pairs_by_name,
+    records,
+)
+from pleinair.tools.retrieval.realrag.head import Head
+from pleinair.tools.retrieval.realrag.reflective import (
+    Card,
+    Choices,
+    ReflectiveEncoder,
+    epochs_done,
+    load_head,
+)
+from pleinair.tools.retrieval.realrag.training import Data, reflective_logits, reflective_loss, train
+from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.types import BadInput, Request
+
+if TYPE_CHECKING:
+    from pleinair.tools.types import Vectors
+
+LOOKS = {"crimson": "red", "emerald": "green", "azure": "blue"}
+MISREAD = {"crimson": (20, 255, 0), "emerald": (0, 20, 255), "azure": (255, 0, 20)}  # by the frozen encoder
+TEXTS = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+IMAGES = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+NEGATIVES = torch.tensor([[0.6, 0.8], [1.0, 0.0]])
+OTHERS = ~torch.eye(2, dtype=torch.bool)
+
+
+class Words(ColourEncoder):
+    """Place a text by its last word; of three words it has a wrong idea."""
+
+    def encode_text(self, texts: Sequence[str]) -> "Vectors":
+        places = COLOURS | MISREAD
+        return self._rows([np.asarray(places[text.split()[-1]], float) for text in texts])
+
+
+class Blue(SquareGenerator):
+    """Draw blue whatever is asked for, a little otherwise for every prompt."""
+
+    def generate(self, request: Request, *rest: Any) -> Image.Image:
+        grey = super().generate(request, *rest).getchannel(0)
+        tint = grey.point(lambda value: value // 8 + sum(request.prompt.encode()) % 50)
+        return Image.merge("RGB", (Image.new("L", grey.size), tint, Image.new("L", grey.size, 255)))
+
+
+class Bench:
+    """Hold a small library, its index, samples of a generator, and trainings on them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.encoder, self.generator = folder, Words(), Blue()
+        self.store = ArtifactStore(folder / "samples")
+        self.shelf = folder / "library"
+        self.shelf.mkdir()
+        for name, look in LOOKS.items():
+            (self.shelf / name).mkdir()
+            for number in range(3):
+                red, green, blue = COLOURS[look]
+                colour = (abs(red - 20 * number), abs(green - 20 * number), abs(blue - 20 * number))
+                paint(self.shelf / name, f"{number}.png", colour)
+
+    @property
+    def index(self) -> Index:
+        return build_index(Library.open(self.shelf), self.encoder, self.folder / "index")
+
+    def lesson(self, **choices: Any) -> Lesson:
+        pairs = pairs_by_folder(Library.open(self.shelf).items.values())
+        given = Choices(**choices)
+        samples = draw_samples(
+            list(dict.fromkeys(pair.prompt for pair in pairs)),
+            generator=self.generator,
+            store=self.store,
+            each=given.samples,
+            on_progress=lambda done, total: None,
+        )
+        return make_lesson(
+            pairs,
+            samples if given.loss == "reflective" else [],
+            index=self.index,
+            encoder=self.encoder,
+            store=self.store,
+            choices=given,
+        )
+
+    def card(self, lesson: Lesson, **choices: Any) -> Card:
+        return Card(
+            choices=Choices(**choices),
+            generator=self.generator.capabilities.id,
+            encoder=self.encoder.id,
+            engine="words",
+            dim=lesson.pool.shape[1],
+            lesson=lesson.digest,
+        )
+
+    def train(self, out: str, **choices: Any) -> Path:
+        lesson, folder = self.lesson(**choices), self.folder / out
+        list(train(lesson, self.card(lesson, **choices), folder))
+        return folder
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    made = Bench(tmp_path)
+    monkeypatch.setattr(reflective, "resolve", lambda kind, name: {"words": Words}[name])
+    return made
+
+
+def loss(*, negatives: torch.Tensor | None = NEGATIVES, **options: Any) -> float:
+    given: dict[str, Any] = {"others": OTHERS, "tau": 0.5, **options}
+    return float(reflective_loss(TEXTS, IMAGES, negatives, **given))
+
+
+def test_the_loss_is_equation_8() -> None:
+    first = -log(exp(1 / 0.5) / (exp(1 / 0.5) + exp(0.6 / 0.5) + exp(0.6 / 0.5)))
+    second = -log(exp(0.8 / 0.5) / (exp(0.8 / 0.5) + exp(0 / 0.5) + exp(0 / 0.5)))
+    assert loss() == pytest.approx((first + second) / 2, abs=1e-6)
+
+
+def test_as_printed_the_reflective_term_has_no_temperature() -> None:
+    first = -log(exp(1 / 0.5) / (exp(1 / 0.5) + exp(0.6 / 0.5) + exp(0.6)))
+    second = -log(exp(0.8 / 0.5) / (exp(0.8 / 0.5) + 1 + 1))
+    assert loss(tau_on_reflective=False) == pytest.approx((first + second) / 2, abs=1e-6)
+
+
+def test_as_printed_the_reflective_term_is_at_most_e() -> None:
+    rows = functional.normalize(torch.randn(500, 8, generator=torch.Generator().manual_seed(0)), dim=1)
+    printed = reflective_logits(rows, rows.roll(1, 0), 1.0).exp()
+    assert float(printed.max()) <= e
+    assert float(reflective_logits(rows, rows, 1.0).exp().max()) == pytest.approx(e, rel=1e-5)
+    assert float(reflective_logits(rows, rows, 0.07).exp().min()) > 1e6
+
+
+def test_without_negatives_it_is_plain_infonce() -> None:
+    expected = functional.cross_entropy(TEXTS @ IMAGES.T / 0.5, torch.arange(2))
+    assert loss(negatives=None) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_a_pair_without_a_negative_has_none() -> None:
+    assert loss(present=torch.tensor([False, False])) == pytest.approx(loss(negatives=None), abs=1e-6)
+    assert loss(negatives=None) < loss(present=torch.tensor([True, False])) < loss()
+
+
+def test_the_reflective_term_pushes_the_prompt_away_from_its_negative() -> None:
+    negatives = NEGATIVES.clone().requires_grad_()
+    reflective_loss(TEXTS, IMAGES, negatives, others=OTHERS, tau=0.5).backward()  # type: ignore[no-untyped-call]
+    assert negatives.grad is not None
+    assert bool(((TEXTS * negatives.grad).sum(1) > 0).all())  # descent lowers the cosine
+
+
+def test_an_untrained_head_changes_nothing() -> None:
+    rows = functional.normalize(torch.randn(9, 8, generator=torch.Generator().manual_seed(1)), dim=1)
+    torch.testing.assert_close(Head(8, 16, seed=3)(rows), rows)
+
+
+POOL = np.asarray([[1, 0], [1, 0], [0.8, 0.6], [0, 1]], dtype=np.float32)
+COPIES = np.asarray([0, 0, 1, 2])  # the first two are the same file
+CLASSES = np.asarray([0, 0, 0, 1])
+
+
+@pytest.mark.parametrize(("collisions", "expected"), [("image", 2), ("class", 3)])
+def test_neither_the_positive_nor_its_copy_nor_where_wanted_its_class_is_a_negative(
+    collisions: str, expected: int
+) -> None:
+    drawn, rows = POOL[:1], np.asarray([0])
+    assert find_negatives(drawn, rows, POOL, COPIES, CLASSES, collisions).tolist() == [expected]
+
+
+def test_the_negative_is_the_nearest_picture_to_what_was_drawn() -> None:
+    drawn = np.asarray([[0.6, 0.8], [1, 0]], dtype=np.float32)
+    assert find_negatives(drawn, np.asarray([0, 3]), POOL, COPIES, CLASSES, "image").tolist() == [2, 0]
+
+
+def test_where_every_picture_collides_there_is_no_negative() -> None:
+    rows, one_class = np.asarray([0]), np.zeros(4, dtype=np.int64)
+    assert find_negatives(POOL[:1], rows, POOL, COPIES, one_class, "class").tolist() == [-1]
+
+
+def test_many_pairs_are_compared_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.asarray([0, 1, 2, 3, 0])
+    whole = find_negatives(POOL[rows], rows, POOL, COPIES, CLASSES, "image")
+    monkeypatch.setattr("pleinair.tools.retrieval.realrag.data.BLOCK", 2)
+    np.testing.assert_array_equal(find_negatives(POOL[rows], rows, POOL, COPIES, CLASSES, "image"), whole)
+
+
+@pytest.mark.parametrize(
+    ("collisions", "allowed"),
+    [("image", [[0, 0, 1], [0, 0, 1], [1, 1, 0]]), ("class", [[0, 0, 0], [0, 0, 0], [0, 0, 0]])],
+)
+def test_the_same_rule_holds_within_a_batch(bench: Bench, collisions: str, allowed: list[list[int]]) -> None:
+    lesson = bench.lesson()
+    object.__setattr__(lesson, "contents", np.resize([0, 0, 1], len(lesson.pool)))
+    object.__setattr__(lesson, "labels", np.zeros(len(lesson.pool), dtype=np.int64))
+    found = Data(lesson, reflective=True).others(torch.tensor([0, 1, 2]), collisions)
+    assert found.int().tolist() == allowed
+
+
+def item(id: str, caption: str = "") -> Item:
+    return Item(id=id, size=1, mtime_ns=1, caption=caption)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        (
+            pairs_by_caption([item("1", "A red car"), item("2"), item("3", "a red car")]),
+            [Pair("1", "A red car", "a red car"), Pair("3", "a red car", "a red car")],
+        ),
+        (
+            pairs_by_folder([item("cars/audi_a4/1.png"), item("loose.png")]),
+            [Pair("cars/audi_a4/1.png", "a photo of a audi a4", "audi a4")],
+        ),
+        (
+            pairs_by_name(
+                [item("1", "the Wren."), item("2", "a wrench"), item("3", "a wren, a cod"), item("4")],
+                ["wren", "cod"],
+            ),
+            [Pair("1", "a photo of a wren", "wren")],
+        ),
+    ],
+)
+def test_pairs_are_read_from_a_library(pairs: list[Pair], expected: list[Pair]) -> None:
+    assert pairs == expected
+
+
+def test_samples_are_drawn_once_whatever_is_trained(bench: Bench) -> None:
+    bench.lesson()
+    drawn = len(bench.generator.requests)
+    assert drawn == len(LOOKS)
+    bench.lesson(seed=5, loss="reflective")
+    assert len(bench.generator.requests) == drawn
+    bench.lesson(samples=2)
+    assert [request.seed for request in bench.generator.requests[drawn:]] == [1] * len(LOOKS)
+
+
+def test_another_generators_samples_are_not_taken(bench: Bench) -> None:
+    bench.lesson()
+    bench.generator = Blue()
+    bench.generator.capabilities = bench.generator.capabilities.model_copy(update={"id": "square@2"})
+    bench.lesson()
+    assert len(bench.generator.requests) == len(LOOKS)
+
+
+def test_a_sample_that_was_lost_is_drawn_again(bench: Bench) -> None:
+    bench.lesson()
+    before = len(bench.generator.requests)
+    for path in (bench.folder / "samples" / "sha256").rglob("*.png"):
+        path.unlink()
+    bench.lesson()
+    assert len(bench.generator.requests) == before + len(LOOKS)
+
+
+def test_a_lesson_has_the_generators_fault_as_negative(bench: Bench) -> None:
+    lesson, library = bench.lesson(), Library.open(bench.shelf)
+    told = records(lesson, library, bench.index.ids)
+    assert {one["class"] for one in told} == set(LOOKS)
+    assert {str(one["negative"]).split("/")[0] for one in told} == {"azure"}
+    assert all(one["negative"] != one["picture"] for one in told)
+    assert {one["license"] for one in told} == {"unknown"}
+
+
+def test_a_class_rule_leaves_the_own_class_out(bench: Bench) -> None:
+    told = records(bench.lesson(collisions="class"), Library.open(bench.shelf), bench.index.ids)
+    assert all(str(one["negative"]).split("/")[0] != one["class"] for one in told)
+
+
+def test_a_library_of_one_class_teaches_nothing(bench: Bench) -> None:
+    pairs = [Pair("azure/0.png", "p", "azure"), Pair("gone.png", "q", "other")]
+    with pytest.raises(BadInput, match="pictures of 1 classes"):
+        make_lesson(pairs, [], index=bench.index, encoder=bench.encoder, store=bench.store, choices=Choices())
+
+
+def first_for(encoder: Any, index: Index, name: str) -> str:
+    ((id, _),) = index.search(encoder.encode_text([f"a photo of a {name}"]), 1)
+    return id.split("/")[0]
+
+
+@pytest.mark.parametrize("method", ["normal", "reflective"])
+def test_training_teaches_names_that_the_frozen_encoder_does_not_know(bench: Bench, method: str) -> None:
+    assert all(first_for(bench.encoder, bench.index, name) != name for name in LOOKS)
+    encoder = ReflectiveEncoder(str(bench.train("out", loss=method, epochs=40, learning_rate=1e-2)))
+    index = build_index(Library.open(bench.shelf), encoder, bench.folder / "trained")
+    assert [first_for(encoder, index, name) for name in LOOKS] == list(LOOKS)
+
+
+def test_the_text_tower_stays_frozen(bench: Bench) -> None:
+    encoder = ReflectiveEncoder(str(bench.train("out", epochs=4)))
+    np.testing.assert_array_equal(encoder.encode_text(["red"]), bench.encoder.encode_text(["red"]))
+    picture = [Image.new("RGB", (8, 8), "red")]
+    changed = encoder.encode_images(picture)
+    assert np.abs(changed - bench.encoder.encode_images(picture)).max() > 1e-3
+    np.testing.assert_allclose(np.linalg.norm(changed, axis=1), 1, atol=1e-5)
+    assert changed.dtype == np.float32
+
+
+def test_the_normal_loss_draws_no_negative(bench: Bench) -> None:
+    assert set(bench.lesson(loss="normal").negatives.tolist()) == {-1}
+
+
+def test_checkpoints_come_every_second_epoch_and_last(bench: Bench) -> None:
+    assert epochs_done(bench.train("out", epochs=5)) == [2, 4, 5]
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_stopped_training_ends_as_an_uninterrupted_one(bench: Bench, stop: int) -> None:
+    choices: dict[str, Any] = {"epochs": 5, "batch": 4, "seed": 1}
+    whole, lesson = bench.train("whole", **choices), bench.lesson(**choices)
+    card, folder = bench.card(lesson, **choices), bench.folder / "stopped"
+    running = train(lesson, card, folder)
+    assert [next(running)[0] for _ in range(stop)] == list(range(1, stop + 1))
+    gone_on = [epoch for epoch, _ in train(lesson, card, folder)]
+    assert gone_on == list(range(stop // 2 * 2 + 1, 6))
+    last = "epoch-005.safetensors"
+    assert (folder / last).read_bytes() == (whole / last).read_bytes()
+
+
+def test_a_finished_training_is_not_repeated(bench: Bench) -> None:
+    folder, lesson = bench.train("out", epochs=2), bench.lesson()
+    assert list(train(lesson, bench.card(lesson, epochs=2), folder)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [({"tau": 0.1}, "choices"), ({"loss": "normal"}, "choices, lesson"), ({"seed": 1}, "choices")],
+)
+def test_a_folder_holds_one_training(bench: Bench, change: dict[str, Any], named: str) -> None:
+    bench.train("out", epochs=2)
+    with pytest.raises(BadInput, match=rf"another training \(other {named}\)"):
+        bench.train("out", epochs=2, **change)
+
+
+def test_a_grown_library_is_another_lesson(bench: Bench) -> None:
+    bench.train("out", epochs=2)
+    paint(bench.shelf / "azure", "new.png", (10, 10, 240))
+    with pytest.raises(BadInput, match=r"other lesson\)"):
+        bench.train("out", epochs=2)
+
+
+def test_another_generators_training_has_its_own_folder_and_id(bench: Bench) -> None:
+    first = ReflectiveEncoder(str(bench.train("out", epochs=2)))
+    bench.generator.capabilities = bench.generator.capabilities.model_copy(update={"id": "square@2"})
+    with pytest.raises(BadInput, match=r"other generator\)"):
+        bench.train("out", epochs=2)
+    second = ReflectiveEncoder(str(bench.train("other", epochs=2)))
+    assert (first.training.generator, second.training.generator) == ("square", "square@2")
+    assert first.id != second.id
+
+
+def test_an_unfinished_training_is_used_only_by_its_epoch(bench: Bench) -> None:
+    lesson, folder = bench.lesson(), bench.folder / "out"
+    running = train(lesson, bench.card(lesson, epochs=6), folder)
+    for _ in range(3):
+        next(running)
+    with pytest.raises(BadInput, match=r"no checkpoint of epoch 6 \(there are: 2\)"):
+        ReflectiveEncoder(str(folder))
+    assert ReflectiveEncoder(str(folder), epoch=2).training.loss == "reflective"
+
+
+def test_every_checkpoint_has_its_own_id(bench: Bench) -> None:
+    folder = str(bench.train("out", epochs=4))
+    ids = [ReflectiveEncoder(folder, epoch=epoch).id for epoch in (2, 4, 0)]
+    assert ids[0] != ids[1] == ids[2]
+    assert all(id.startswith("reflective:") and id.endswith("+colour-1") for id in ids)
+
+
+def test_an_index_of_another_checkpoint_is_refused(bench: Bench) -> None:
+    folder, library = str(bench.train("out", epochs=4)), Library.open(bench.shelf)
+    second, fourth = (ReflectiveEncoder(folder, epoch=epoch) for epoch in (2, 4))
+    index = build_index(library, second, bench.folder / "trained")
+    with pytest.raises(BadInput, match=r"is of encoder `reflective:"):
+        Index.open(bench.folder / "trained", fourth)
+    with pytest.raises(BadInput, match=r"Index of `reflective:"):
+        IndexRetriever(library, index, fourth)
+    assert build_index(library, fourth, bench.folder / "trained").manifest.encoder == fourth.id
+
+
+def test_an_unseen_picture_is_found_without_training(bench: Bench) -> None:
+    folder = bench.train("out", epochs=4)
+    encoder, before = ReflectiveEncoder(str(folder)), sorted(folder.iterdir())
+    build_index(Library.open(bench.shelf), encoder, bench.folder / "trained")
+    (bench.shelf / "novel").mkdir()
+    paint(bench.shelf / "novel", "0.png", COLOURS["white"])
+    looked_at: list[int] = []
+    encoder._frozen = counting(looked_at)
+    library = Library.open(bench.shelf)
+    index = build_index(library, encoder, bench.folder / "trained")
+    assert looked_at == [1]
+    best = IndexRetriever(library, index, encoder).search("white", 1)
+    assert [hit.id for hit in best] == ["novel/0.png"]
+    assert sorted(folder.iterdir()) == before
+
+
+def counting(looked_at: list[int]) -> Words:
+    encoder = Words()
+    encoder.batches = looked_at
+    return encoder
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def widen(path: Path) -> None:
+    card = path.parent / "retriever.json"
+    card.write_text(card.read_text("utf-8").replace('"width": 256', '"width": 8'), encoding="utf-8")
+
+
+def empty(path: Path) -> None:
+    (path.parent / "retriever.json").unlink()
+
+
+def scribble(path: Path) -> None:
+    (path.parent / "retriever.json").write_text("{}", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (cut, "is damaged"),
+        (widen, "does not fit"),
+        (empty, "No trained retriever"),
+        (scribble, "retriever.json is damaged"),
+    ],
+)
+def test_a_damaged_training_is_refused(bench: Bench, harm: Callable[[Path], None], said: str) -> None:
+    folder = bench.train("out", epochs=2)
+    harm(folder / "epoch-002.safetensors")
+    with pytest.raises(BadInput, match=said):
+        ReflectiveEncoder(str(folder))
+
+
+def test_a_changed_base_encoder_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = bench.train("out", epochs=2)
+    monkeypatch.setattr(reflective, "resolve", lambda kind, name: lambda: Words("colour-2"))
+    with pytest.raises(BadInput, match="trained on `colour-1`, which is now `colour-2`"):
+        ReflectiveEncoder(str(folder))
+
+
+def test_a_seed_gives_the_same_head(bench: Bench) -> None:
+    paths = [bench.train(out, epochs=2) / "epoch-002.safetensors" for out in ("one", "two")]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert isinstance(load_head(paths[0], bench.card(bench.lesson(), epochs=2)), Head)
+
+
+def test_the_shelf_without_folders_has_no_classes(tmp_path: Path) -> None:
+    assert pairs_by_folder(Library.open(write_shelf(tmp_path / "flat")).items.values()) == []
