@@ -120,7 +120,7 @@ def test_a_picture_took_as_long_as_it_was_drawn_and_the_run_paid_for_loading_too
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loader = Loader(steps=STEPS)
-    for module in ("nodes", "watch"):
+    for module in ("nodes", "progress"):
         monkeypatch.setattr(f"pleinair.agent.{module}.perf_counter", lambda: loader.now)
     context = make_context(tmp_path, lambda *_: decomposition("p"), generator=loader)
     done = graph.invoke({"prompt": "p"}, context=context)  # type: ignore[call-overload]
@@ -144,7 +144,7 @@ def test_the_end_of_the_time_is_seen_before_the_first_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, drawn: int
 ) -> None:
     slow = Slow(steps=STEPS)
-    for module in ("nodes", "watch"):
+    for module in ("nodes", "progress"):
         monkeypatch.setattr(f"pleinair.agent.{module}.perf_counter", lambda: slow.now)
     given: Any = {"prompt": "p", "budget": {"seconds": seconds}}
     done = graph.invoke(given, context=make_context(tmp_path, lambda *_: "", generator=slow))

@@ -16,7 +16,7 @@ def test_a_card_was_measured_in_this_world(card: Path) -> None:
     told = card.read_text("utf-8").partition(HEADING)[2]
     assert f"world `{fingerprint()}`" in told
     assert "| measured | figure | bar |" in told
-    assert "Again with `python -m pleinair.evals.pocket_" in told
+    assert "Again with `python -m pleinair.evals.pocket." in told
 
 
 def test_new_figures_leave_the_story_of_the_training(tmp_path: Path) -> None:
