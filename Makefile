@@ -45,11 +45,12 @@ demo: $(STAMP) ## draw a species the generator has never seen, and export its st
 test: $(STAMP) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: $(STAMP) ## lint, check the format and the types
+check: $(STAMP) ## lint, check the format and the types, report sizes and wording
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p pleinair
 	$(BIN)/mypy tests
+	$(BIN)/python -m tests.support.style_report
 
 bench: $(STAMP) ## measure the pocket models and write the report
 	$(BIN)/python -m pleinair.evals pocket --prompts $(PROMPTS) --seed $(SEED) \

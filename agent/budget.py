@@ -28,7 +28,7 @@ def limit(state: State, spend: Usage) -> str | None:
     if spend.images and len(state.attempts) >= budget.attempts:
         return "attempts"
     for name in ("images", "mllm_calls"):
-        if over(getattr(spent, name) + getattr(spend, name), getattr(budget, name)):
+        if _over(getattr(spent, name) + getattr(spend, name), getattr(budget, name)):
             return name
     for name in ("tokens", "usd", "seconds"):
         most = getattr(budget, name)
@@ -37,7 +37,7 @@ def limit(state: State, spend: Usage) -> str | None:
     return None
 
 
-def over(amount: float, most: float | None) -> bool:
+def _over(amount: float, most: float | None) -> bool:
     """Tell whether `amount` is more than a limit that may be absent."""
     return most is not None and amount > most
 

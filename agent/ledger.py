@@ -26,7 +26,7 @@ def is_complete(ledger: Ledger | None, concepts: Sequence[Concept]) -> bool:
     return {concept.name for concept in concepts} <= {row.concept for row in ledger.rows}
 
 
-def order(attempt: Attempt) -> tuple[int, int, float, float, int]:
+def _order(attempt: Attempt) -> tuple[int, int, float, float, int]:
     """Sort key, greatest is best: more present rows, drawn in more steps, belief in the rows, earlier.
 
     Before "earlier" comes what leaked from references: less is better. An attempt without a ledger comes
@@ -36,17 +36,17 @@ def order(attempt: Attempt) -> tuple[int, int, float, float, int]:
         return (-1, 0, 0.0, 0.0, -attempt.number)
     present = len(attempt.ledger.rows) - len(missing(attempt.ledger))
     steps = attempt.request.num_inference_steps  # fewer only in a draft
-    return (present, steps, sum(map(belief, attempt.ledger.rows)), -leaked(attempt), -attempt.number)
+    return (present, steps, sum(map(belief, attempt.ledger.rows)), -_leaked(attempt), -attempt.number)
 
 
-def leaked(attempt: Attempt) -> float:
+def _leaked(attempt: Attempt) -> float:
     """Give the most that came across of any reference's background or whole, in tenths: less is noise."""
     return round(max((max(one.background or 0.0, one.copied) for one in attempt.leaks), default=0.0), 1)
 
 
 def best(attempts: Sequence[Attempt]) -> Attempt | None:
     """Choose the best attempt so far, None if there is none: a later one must earn its place."""
-    return max(attempts, key=order, default=None)
+    return max(attempts, key=_order, default=None)
 
 
 def latest(attempts: Sequence[Attempt]) -> Attempt | None:

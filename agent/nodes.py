@@ -153,13 +153,13 @@ def select(state: State, runtime: Runtime[Context]) -> Update:
         context,
         references=references,
         prompt=planning.reworded(state.prompt, repairs, ledger.rows_of(good)),
-        number=0 if shares_noise(state, context, references, repairs) else len(state.attempts),
+        number=0 if _shares_noise(state, context, references, repairs) else len(state.attempts),
     )
     repaint = inpaint.repaint(repairs, good)
     return changed(request=request.model_copy(update={"repaint": repaint}), repairs=repairs)
 
 
-def shares_noise(
+def _shares_noise(
     state: State, context: Context, references: tuple[Reference, ...], repairs: list[Repair]
 ) -> bool:
     """Tell whether a request is the draft's but for new references, or for more steps."""
@@ -239,20 +239,20 @@ def begin(state: AnyState, runtime: Runtime[Context]) -> dict[str, Any]:
             "which `pleinair.app.engines.build` makes; graphs of `pleinair.app.langgraph_server` take "
             "{'settings': {}}."
         )
-    return forgotten(state)
+    return _forgotten(state)
 
 
-def forgotten(state: State) -> dict[str, Any]:
+def _forgotten(state: State) -> dict[str, Any]:
     """Give the update that empties every field of one request; nothing where all are empty."""
     fields = type(state).model_fields
-    own = {name: fields[name] for name in fields.keys() - given_fields(type(state))}
+    own = {name: fields[name] for name in fields.keys() - _given_fields(type(state))}
     empty = {name: one.get_default(call_default_factory=True) for name, one in own.items()}
     old = [name for name in sorted(own) if getattr(state, name) != empty[name]]
     merged = {name for name in old if any(map(callable, own[name].metadata))}  # by a reducer
     return {name: Overwrite(empty[name]) if name in merged else plain(empty[name]) for name in old}
 
 
-def given_fields(state: type[State]) -> set[str]:
+def _given_fields(state: type[State]) -> set[str]:
     """List the fields of a state that a caller gives: those of its input."""
     inputs = [one for one in state.__mro__ if issubclass(one, Input) and not issubclass(one, State)]
     return {name for one in inputs for name in one.model_fields}

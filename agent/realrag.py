@@ -25,8 +25,8 @@ WHY = "every picture is drawn from what the prompt finds"
 
 def draft(state: State, runtime: Runtime[Context]) -> Update:
     """Draw the generator's own attempt, for the look-up to keep away from."""
-    allow(runtime.context)
-    if obstacle(state, runtime.context):
+    _allow(runtime.context)
+    if _obstacle(state, runtime.context):
         return {}
     return nodes.draft(state, runtime)
 
@@ -34,21 +34,21 @@ def draft(state: State, runtime: Runtime[Context]) -> Update:
 def retrieve(state: State, runtime: Runtime[Context]) -> Update:
     """Look the raw prompt up and take the first hits, however far they are."""
     context = runtime.context
-    allow(context)
-    if obstacle(state, context):
+    _allow(context)
+    if _obstacle(state, context):
         return {}
     started = perf_counter()
-    hits = search(state, context)
+    hits = _search(state, context)
     found = Retrieval(concept=state.prompt, query=state.prompt, hits=tuple(hits))
     return changed(retrievals=[found], usage=[Usage(seconds=perf_counter() - started)])
 
 
-def allow(context: Context) -> None:
+def _allow(context: Context) -> None:
     """Refuse a retriever, or a number of references, that this run cannot have."""
     require(context.realrag, training_of(context.retriever), context.generator.capabilities)
 
 
-def search(state: State, context: Context) -> list[Hit]:
+def _search(state: State, context: Context) -> list[Hit]:
     """Find the pictures near the prompt, and with a draft those that are also far from it."""
     options, k = context.realrag, max(context.k, context.realrag.references)
     own = ledger.latest(state.attempts)
@@ -72,13 +72,13 @@ def finish(state: State, runtime: Runtime[Context]) -> Update:
     newest = ledger.latest(state.attempts)
     if newest and newest.request.references:
         return nodes.finish_unchecked(state)
-    reason = obstacle(state, runtime.context) or "seconds"
+    reason = _obstacle(state, runtime.context) or "seconds"
     if newest:
         reason = f"drawn without a reference: {reason}"
     return changed(outcome=Outcome(ending="stopped", reason=reason, best=newest))
 
 
-def obstacle(state: State, context: Context) -> str | None:
+def _obstacle(state: State, context: Context) -> str | None:
     """Say what forbids the pictures that are still to come, None if nothing does."""
     if context.realrag.method != "self_contrast" or state.attempts:
         return budget.limit(state, budget.PICTURE)

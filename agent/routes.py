@@ -22,12 +22,12 @@ def route_after_critique(state: State, runtime: Runtime[Context]) -> Literal["fi
     good = best(state.attempts)
     if state.outcome or good is None:
         return "finish"
-    if is_complete(good.ledger, state.concepts) and not only_drafts(state, runtime.context):
+    if is_complete(good.ledger, state.concepts) and not _only_drafts(state, runtime.context):
         return "finish"
     return "finish" if limit(state, PICTURE_AND_CHECK) else "plan"
 
 
-def only_drafts(state: State, context: Context) -> bool:
+def _only_drafts(state: State, context: Context) -> bool:
     """Tell whether every picture so far was drawn in fewer steps than the generator's own."""
     full = context.generator.capabilities.num_inference_steps
     return all(attempt.request.num_inference_steps < full for attempt in state.attempts)

@@ -75,7 +75,7 @@ def cover(candidates: Mapping[str, Sequence[Hit]], slots: int) -> list[Pick]:
     picks: list[Pick] = []
     uncovered = list(candidates)
     while uncovered and front and len({pick.hit.id for pick in picks}) < slots:
-        chosen = max(front, key=lambda id: gain(scores[id], uncovered))
+        chosen = max(front, key=lambda id: _gain(scores[id], uncovered))
         served = [concept for concept in uncovered if concept in scores[chosen]]
         picks += [Pick(concept, hits[chosen]) for concept in served]
         uncovered = [concept for concept in uncovered if concept not in served]
@@ -104,7 +104,7 @@ def dominates(a: Scores, b: Scores) -> bool:
     return len(a) > len(b) or any(a[concept] > score for concept, score in b.items())
 
 
-def gain(scores: Scores, uncovered: Sequence[str]) -> tuple[int, float]:
+def _gain(scores: Scores, uncovered: Sequence[str]) -> tuple[int, float]:
     """Count the uncovered concepts a picture would serve, then add up its scores for them."""
     served = [scores[concept] for concept in uncovered if concept in scores]
     return (len(served), sum(served))

@@ -61,7 +61,7 @@ def build(
         imagerag=settings.imagerag,
         realrag=settings.realrag,
         crossmodal=settings.crossmodal,
-        scorer=LazyScorer(lambda: open_scorer(settings, places, on_index)),
+        scorer=LazyScorer(lambda: _open_scorer(settings, places, on_index)),
         captions=CaptionBook(places.cache / "captions"),
         on_step=on_step,
     )
@@ -180,14 +180,14 @@ class LibraryRetriever:
 
 def open_retriever(settings: Settings, places: Places, on_index: OnProgress = carry_on) -> Retriever:
     """Open the library with an index that fits, and compose what the settings ask for."""
-    dense, knobs = dense_retriever(settings, places, on_index), settings.retrieval
+    dense, knobs = _dense_retriever(settings, places, on_index), settings.retrieval
     other = None
     if knobs.method == "both":
-        other = dense_retriever(settings.model_copy(update={"encoder": knobs.second}), places, on_index)
+        other = _dense_retriever(settings.model_copy(update={"encoder": knobs.second}), places, on_index)
     return compose(knobs, dense, dense.vector, other)
 
 
-def dense_retriever(settings: Settings, places: Places, on_index: OnProgress = carry_on) -> IndexRetriever:
+def _dense_retriever(settings: Settings, places: Places, on_index: OnProgress = carry_on) -> IndexRetriever:
     """Open the library with an index that fits its pictures and the encoder."""
     from pleinair.tools.retrieval.index import IndexRetriever
     from pleinair.tools.retrieval.library import Library
@@ -200,11 +200,11 @@ def dense_retriever(settings: Settings, places: Places, on_index: OnProgress = c
     return IndexRetriever(library, index, encoder)
 
 
-def open_scorer(settings: Settings, places: Places, on_index: OnProgress = carry_on) -> Scorer:
+def _open_scorer(settings: Settings, places: Places, on_index: OnProgress = carry_on) -> Scorer:
     """Open the adaptor that the settings name, or without one the encoder's own cosines."""
     encoder = engine("encoder", settings.encoder)
     if not settings.crossmodal.adaptor:
-        return IndexScorer(dense_retriever(settings, places, on_index).vector, encoder)
+        return IndexScorer(_dense_retriever(settings, places, on_index).vector, encoder)
     from pleinair.tools.retrieval.crossmodal.adaptor import open_scorer as open_adaptor
     from pleinair.tools.retrieval.library import Library
 

@@ -40,10 +40,10 @@ def bring_up_to_date(
     if len(problems) > SHOWN:
         yield f"and {counted(len(problems) - SHOWN, 'problem')} more"
     if calibrated:
-        yield suggested_floor(IndexRetriever(library, index, encoder))
+        yield _suggested_floor(IndexRetriever(library, index, encoder))
 
 
-def suggested_floor(dense: Retriever) -> str:
+def _suggested_floor(dense: Retriever) -> str:
     """Say which floor fits a library, and how often it would be wrong."""
     from pleinair.tools.retrieval.calibrate import calibrate
 

@@ -25,7 +25,7 @@ def require_prices(settings: Settings) -> None:
         ("generator", settings.generator, "openai_images", "read = …, read_images = …, written = …"),
     )
     for table, choice, engine, form in tables:
-        if choice.engine == engine and not (is_local(choice) or is_priced(choice, table)):
+        if choice.engine == engine and not (is_local(choice) or _is_priced(choice, table)):
             model = str(choice.arguments.get("model", ""))
             more = " or generator.price_per_picture" if table == "generator" else ""
             raise BadInput(
@@ -35,7 +35,7 @@ def require_prices(settings: Settings) -> None:
             )
 
 
-def is_priced(choice: EngineChoice, table: Where) -> bool:
+def _is_priced(choice: EngineChoice, table: Where) -> bool:
     """Tell whether it is known what a model of ours costs."""
     return choice.arguments.get("price_per_picture") is not None or listed(choice, table) is not None
 

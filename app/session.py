@@ -101,8 +101,8 @@ class Session:
         used = {one.hit.id for one in best.request.references} if best else set()
         hits = [(one.concept, one.hit, False) for one in self.given.values()]
         for one in state.retrievals if state else ():
-            hits += [(one.concept, hit, weak(one, hit)) for hit in one.hits]
-        now = sought(state) if state else frozenset()
+            hits += [(one.concept, hit, _weak(one, hit)) for hit in one.hits]
+        now = _sought(state) if state else frozenset()
         marked = [
             Found(concept, hit, self._marks(concept, hit, used, under, now)) for concept, hit, under in hits
         ]
@@ -187,12 +187,12 @@ class Session:
         return [found[number - 1] for number in dict.fromkeys(numbers)]
 
 
-def weak(found: Retrieval, hit: Hit) -> bool:
+def _weak(found: Retrieval, hit: Hit) -> bool:
     """Tell whether a hit is too weak to be taken."""
     return found.abstained or (found.floor is not None and hit.score < found.floor)
 
 
-def sought(state: ReactState) -> frozenset[str]:
+def _sought(state: ReactState) -> frozenset[str]:
     """Name the concepts of the last request, or of the last one that was drawn where it came to none."""
     from pleinair.agent.react.state import last_drawn
 

@@ -34,7 +34,7 @@ CREDENTIALS = re.compile(r"://[^/\s]*@")
 
 def refuse_secrets(table: str, arguments: dict[str, Any]) -> None:
     """Raise `BadInput` for an argument that is a secret by its name or form; its value is not repeated."""
-    for place, value in leaves(arguments, table):
+    for place, value in _leaves(arguments, table):
         if SECRET.search(place.rpartition(".")[2]):
             raise BadInput(
                 f"{place}: a secret has no place in settings, which every record repeats; put it into an "
@@ -46,11 +46,11 @@ def refuse_secrets(table: str, arguments: dict[str, Any]) -> None:
             )
 
 
-def leaves(tree: dict[str, Any], place: str) -> Iterator[tuple[str, Any]]:
+def _leaves(tree: dict[str, Any], place: str) -> Iterator[tuple[str, Any]]:
     """Give each value of nested tables with its dotted place."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from leaves(value, f"{place}.{key}")
+            yield from _leaves(value, f"{place}.{key}")
         else:
             yield f"{place}.{key}", value
 

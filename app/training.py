@@ -42,7 +42,7 @@ def train_retriever(
     home = places(settings.paths.home)
     library = Library.open(library_folder(settings, home))
     pairs = find_pairs(library, classes or ("pocket" if settings.library.folder == POCKET else "captions"))
-    encoder, generator = frozen_encoder(settings), chosen_generator(settings)
+    encoder, generator = _frozen_encoder(settings), chosen_generator(settings)
     with watch("Looking at pictures") as on_index:
         index = fresh_index(library, encoder, index_folder(settings, home), on_index)
     prompts = list(dict.fromkeys(pair.prompt for pair in pairs))
@@ -55,15 +55,15 @@ def train_retriever(
             )
         yield f"{len(samples)} samples of {generator.capabilities.id}"
     lesson = make_lesson(pairs, samples, index=index, encoder=encoder, store=store, choices=choices)
-    card = card_for(settings, choices, generator, encoder, lesson)
+    card = _card_for(settings, choices, generator, encoder, lesson)
     save_card(out, card)
     drawn = [{**one.record(), "generator": card.generator} for one in samples]
-    write_lines(out / "samples.jsonl", drawn)
-    write_lines(out / "pairs.jsonl", records(lesson, library, index.ids))
-    yield from learn(out, card, lesson)
+    _write_lines(out / "samples.jsonl", drawn)
+    _write_lines(out / "pairs.jsonl", records(lesson, library, index.ids))
+    yield from _learn(out, card, lesson)
 
 
-def learn(out: Path, card: Card, lesson: Lesson) -> Iterator[str]:
+def _learn(out: Path, card: Card, lesson: Lesson) -> Iterator[str]:
     """Train, and say what to put into a profile."""
     from pleinair.tools.retrieval.realrag.training import train
 
@@ -74,7 +74,7 @@ def learn(out: Path, card: Card, lesson: Lesson) -> Iterator[str]:
     yield f'[realrag]\nmethod = "{card.choices.loss}"'
 
 
-def frozen_encoder(settings: Settings) -> Encoder:
+def _frozen_encoder(settings: Settings) -> Encoder:
     """Build the encoder to train on; raise `BadInput` when it is a trained one."""
     encoder = cast(Encoder, engine("encoder", settings.encoder))
     if training_of(encoder):
@@ -91,17 +91,17 @@ def find_pairs(library: Library, classes: str) -> list[Pair]:
         return data.pairs_by_caption(items)
     if classes == "folders":
         return data.pairs_by_folder(items)
-    return data.pairs_by_name(items, species() if classes == "pocket" else names_in(classes))
+    return data.pairs_by_name(items, _species() if classes == "pocket" else _names_in(classes))
 
 
-def species() -> list[str]:
+def _species() -> list[str]:
     """List the miniature world's names."""
     from pleinair.tools.pocket.world import SPECIES
 
     return [one.name for one in SPECIES]
 
 
-def names_in(file: str) -> list[str]:
+def _names_in(file: str) -> list[str]:
     """Read a file with a class name a line."""
     try:
         lines = Path(file).expanduser().read_text(encoding="utf-8").splitlines()
@@ -111,7 +111,7 @@ def names_in(file: str) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def card_for(
+def _card_for(
     settings: Settings, choices: Choices, generator: Generator, encoder: Encoder, lesson: Lesson
 ) -> Card:
     """Describe the training."""
@@ -128,7 +128,7 @@ def card_for(
     )
 
 
-def write_lines(path: Path, lines: Iterable[object]) -> None:
+def _write_lines(path: Path, lines: Iterable[object]) -> None:
     """Write JSON, a line each."""
     write_whole(path, "".join(json.dumps(one) + "\n" for one in lines).encode())
 

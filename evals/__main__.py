@@ -21,7 +21,7 @@ from pleinair.tools.types import PleinairError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark that the command line names; 1 where the user has to act, 0 otherwise."""
-    options = read_options(arguments)
+    options = _read_options(arguments)
     try:
         options.run(options)
     except PleinairError as error:
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m pleinair.evals", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="benchmark")
@@ -39,16 +39,16 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     pocket.add_argument("--seed", type=int, default=1, help="of the prompts and the noise (1)")
     pocket.add_argument("--json", type=Path, default=Path("reports/pocket.json"), help="where the figures go")
     pocket.add_argument("--out", type=Path, default=Path("reports"), help="where report and plots go")
-    pocket.set_defaults(run=run_pocket)
+    pocket.set_defaults(run=_run_pocket)
     overhead = commands.add_parser("overhead", help="compare the loop with plain calls of its verbs")
     overhead.add_argument("--runs", type=int, default=30, help="of each (30)")
-    overhead.set_defaults(run=run_overhead)
+    overhead.set_defaults(run=_run_overhead)
     papers.add(commands)
     gpu.add(commands)
     return parser.parse_args(arguments)
 
 
-def run_pocket(options: argparse.Namespace) -> None:
+def _run_pocket(options: argparse.Namespace) -> None:
     """Run the pocket benchmark and write its JSON, report and plots."""
     cases = make_cases(options.prompts, options.seed)
     from pleinair.evals.pocket.oracle import Oracle  # torch, only once there is something to judge
@@ -64,10 +64,10 @@ def run_pocket(options: argparse.Namespace) -> None:
     lines = "".join(json.dumps(plain(result)) + "\n" for result in results)
     (options.out / "results.jsonl").write_text(lines, encoding="utf-8")
     command = f"python -m pleinair.evals pocket --prompts {options.prompts} --seed {options.seed}"
-    write(summarise(results, prompts=options.prompts, seed=options.seed, command=command), options)
+    _write(summarise(results, prompts=options.prompts, seed=options.seed, command=command), options)
 
 
-def write(figures: Figures, options: argparse.Namespace) -> None:
+def _write(figures: Figures, options: argparse.Namespace) -> None:
     """Write the figures and say where they are."""
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -92,7 +92,7 @@ class Progress:
         print(line, end="\n" if self.done == self.total else "", file=sys.stderr, flush=True)
 
 
-def run_overhead(options: argparse.Namespace) -> None:
+def _run_overhead(options: argparse.Namespace) -> None:
     """Print how much longer the loop takes than its verbs called by hand, and what its import adds."""
     ratio, by_hand = measure(options.runs)
     print(f"loop / plain calls = {ratio:.2f} (median of {options.runs}; plain calls {1000 * by_hand:.1f} ms)")

@@ -44,13 +44,13 @@ def make_cases(prompts: int, seed: int) -> list[Case]:
 def make_case(tier: Tier, number: int, seed: int) -> Case:
     """Write case `number` of a tier; it follows from the three arguments alone."""
     rng = random.Random(f"{seed}/{tier}/{number}")
-    species = choose_species(rng, tier, number)
+    species = _choose_species(rng, tier, number)
     relation = rng.choice(RELATIONS) if len(species) > 1 else None
     prompt = write_prompt(rng, Request(species, relation, rng.choice(BACKGROUNDS)))
     return Case(f"{tier}-{number}", tier, prompt, species, rng.randrange(2**32))
 
 
-def choose_species(rng: random.Random, tier: Tier, number: int) -> tuple[str, ...]:
+def _choose_species(rng: random.Random, tier: Tier, number: int) -> tuple[str, ...]:
     """Choose the species of a case, each at most once, in random order."""
     if tier != "two":
         return (rng.choice(names(tier)),)

@@ -23,7 +23,7 @@ def interval(values: Sequence[float], low: float, high: float, seed: int = 0) ->
     """Give a 95 % interval of the mean of values that lie in [low, high]; None for no values.
 
     Bias-corrected and accelerated bootstrap (Efron, 1987) over the values, `seed` for the resampling. Values
-    that are all equal have no bootstrap: see `interval_of_equals`. Not covered: values that depend on each
+    that are all equal have no bootstrap: see `_interval_of_equals`. Not covered: values that depend on each
     other, such as cases about one species, for which the true interval is wider.
     """
     from scipy.stats import bootstrap
@@ -31,13 +31,13 @@ def interval(values: Sequence[float], low: float, high: float, seed: int = 0) ->
     if not values:
         return None
     if len(set(values)) == 1:
-        return interval_of_equals(values[0], len(values), low, high)
+        return _interval_of_equals(values[0], len(values), low, high)
     sample = [float(value) for value in values]
     found = bootstrap(
         (sample,), _mean_of_rows, n_resamples=RESAMPLES, method="BCa", rng=seed, vectorized=True
     ).confidence_interval
     if not (isfinite(found.low) and isfinite(found.high)):
-        return interval_of_equals(sample[0], len(sample), low, high)
+        return _interval_of_equals(sample[0], len(sample), low, high)
     return float(found.low), float(found.high)
 
 
@@ -47,7 +47,7 @@ def _mean_of_rows(sample: Sequence[float], axis: int) -> object:
     return np.mean(sample, axis=axis)
 
 
-def interval_of_equals(value: float, n: int, low: float, high: float) -> Interval:
+def _interval_of_equals(value: float, n: int, low: float, high: float) -> Interval:
     """Bound the mean where n draws all gave `value`.
 
     By Clopper and Pearson (1934), other values have probability at most u = 1 - 0.025 ** (1 / n), so the

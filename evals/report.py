@@ -33,7 +33,7 @@ def summarise(results: Sequence[Result], *, prompts: int, seed: int, command: st
     graphs = {column: costs(runs) for column, runs in by_column.items()}
     return {
         **{
-            tier: {column: score(at(runs, tier), seed) for column, runs in by_column.items()}
+            tier: {column: _score(_at(runs, tier), seed) for column, runs in by_column.items()}
             for tier in TIERS
         },
         "critic": critic([j for result in by_column["pleinair"] for j in result.judgements]),
@@ -47,12 +47,12 @@ def summarise(results: Sequence[Result], *, prompts: int, seed: int, command: st
     }
 
 
-def at(results: Sequence[Result], tier: str) -> list[Result]:
+def _at(results: Sequence[Result], tier: str) -> list[Result]:
     """Keep the results of one tier."""
     return [result for result in results if result.case.tier == tier]
 
 
-def score(results: Sequence[Result], seed: int) -> Figures:
+def _score(results: Sequence[Result], seed: int) -> Figures:
     """Give the share of right pictures with its interval."""
     hits = [result.right for result in results]
     ci = metrics.interval([float(hit) for hit in hits], 0, 1, seed)
@@ -62,7 +62,7 @@ def score(results: Sequence[Result], seed: int) -> Figures:
 def gains(by_column: dict[str, list[Result]], tier: str, seed: int) -> Iterator[tuple[str, Figures]]:
     """Give how much more often one column is right than another on the same cases, with intervals."""
     for better, worse in PAIRS:
-        pairs = zip(at(by_column[better], tier), at(by_column[worse], tier), strict=True)
+        pairs = zip(_at(by_column[better], tier), _at(by_column[worse], tier), strict=True)
         gain = [float(ours.right) - float(theirs.right) for ours, theirs in pairs]
         ci = metrics.interval(gain, -1, 1, seed)
         yield f"{better} - {worse}", {"gain": metrics.mean(gain), "ci": ci and list(ci), "n": len(gain)}
@@ -90,9 +90,9 @@ def critic(judgements: Sequence[Judgement]) -> Figures:
     beliefs = [j.belief for j in judgements]
     right, found = metrics.precision(said, true), metrics.recall(said, true)
     return {
-        "precision": ratio(*right),
+        "precision": _ratio(*right),
         "precision_ci": metrics.interval_of_share(*right),
-        "recall": ratio(*found),
+        "recall": _ratio(*found),
         "recall_ci": metrics.interval_of_share(*found),
         "ece": metrics.calibration_error(beliefs, true),
         "bins": metrics.calibration(beliefs, true),
@@ -102,7 +102,7 @@ def critic(judgements: Sequence[Judgement]) -> Figures:
     }
 
 
-def ratio(part: int, whole: int) -> float | None:
+def _ratio(part: int, whole: int) -> float | None:
     """Divide; None where there is nothing to divide by."""
     return part / whole if whole else None
 
@@ -122,10 +122,10 @@ def plain(result: Result) -> Figures:
 
 def versions() -> dict[str, str]:
     """Give the versions that the figures depend on."""
-    return {"python": sys.version.split()[0]} | {name: installed(name) for name in PACKAGES}
+    return {"python": sys.version.split()[0]} | {name: _installed(name) for name in PACKAGES}
 
 
-def installed(distribution: str) -> str:
+def _installed(distribution: str) -> str:
     """Give the version of a distribution."""
     try:
         return version(distribution)

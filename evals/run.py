@@ -86,7 +86,7 @@ def load_graphs() -> dict[str, Any]:
 def warm_up(graphs: Mapping[str, Any], context: Context) -> None:
     """Run every graph once, unmeasured: models are loaded and the library is indexed at their first use."""
     for column, graph in graphs.items():
-        invoke(make_case("rare", 0, seed=-1), column, graph, context)
+        _invoke(make_case("rare", 0, seed=-1), column, graph, context)
 
 
 def run_cases(
@@ -108,7 +108,7 @@ def run_cases(
 def run_case(case: Case, column: str, graph: Any, context: Context, judge: Judge) -> Result:
     """Run one case and judge its pictures; a fault of an engine is a result, a bug raises."""
     started = perf_counter()
-    output = invoke(case, column, graph, context)
+    output = _invoke(case, column, graph, context)
     seconds = perf_counter() - started
     outcome = output.outcome or Outcome(ending="failed", reason="the graph ended without an outcome")
     best = outcome.best
@@ -125,7 +125,7 @@ def run_case(case: Case, column: str, graph: Any, context: Context, judge: Judge
     )
 
 
-def invoke(case: Case, column: str, graph: Any, context: Context) -> Output:
+def _invoke(case: Case, column: str, graph: Any, context: Context) -> Output:
     """Run the graph with the default budget."""
     given = changed(prompt=case.prompt, seed=case.seed, run_id=f"{column}/{case.id}")
     try:

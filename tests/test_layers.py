@@ -1,4 +1,4 @@
-"""The arrows between the folders: evals → app → graphs → agent → tools, and no cycle anywhere."""
+"""Imports point one way: evals → app → graphs → agent → tools, the same inside app, and no cycle anywhere."""
 
 import ast
 from graphlib import TopologicalSorter
@@ -31,3 +31,21 @@ def test_no_import_cycle() -> None:
 
 def test_imports_are_absolute() -> None:
     assert not {name(path): lines for path in FILES if (lines := relative(path))}
+
+
+def app_folder(target: str) -> str:
+    """Return the subfolder of `app` that a module is in, "" for none."""
+    parts = target.split(".")
+    return parts[2] if parts[1] == "app" and len(parts) > 3 else ""
+
+
+def test_folders_of_app_import_in_one_direction() -> None:
+    folders = {module(path): app_folder(module(path)) for path in FILES}
+    arrows: dict[str, set[str]] = {}
+    for path in FILES:
+        if folder := folders[module(path)]:
+            reached = {app_folder(target) for target in imports(path)} - {"", folder}
+            arrows.setdefault(folder, set()).update(reached)
+    assert {"cli", "runs", "storyboard"} <= set(arrows)
+    order = tuple(TopologicalSorter(arrows).static_order())
+    assert order.index("runs") < min(map(order.index, ("cli", "storyboard", "trace", "estimate", "doctor")))

@@ -27,7 +27,7 @@ INSTRUCTION = (
 )
 
 
-def look_closer(
+def _look_closer(
     png: bytes, ledger: Ledger, usage: Usage, *, model: BaseChatModel, calls: int
 ) -> tuple[Ledger, Usage]:
     """Ask once more about the unsure rows that have a place, if there is more to see and a call to spend.
@@ -37,34 +37,34 @@ def look_closer(
     rows = [row for row in ledger.rows if row.status == "unsure" and row.box]
     if not rows or usage.mllm_calls >= calls:
         return ledger, usage
-    cut = cut_outs(png, rows)
+    cut = _cut_outs(png, rows)
     if not cut:
         return ledger, usage
     names = [row.concept for row in rows]
     with on_top_of(usage):
         try:
             answer, more = ask(
-                model, Critique, INSTRUCTION, {"concepts": names}, cut, check=lambda seen: other(seen, names)
+                model, Critique, INSTRUCTION, {"concepts": names}, cut, check=lambda seen: _other(seen, names)
             )
         except Misfit as fault:
             return ledger, added(usage, fault.spent)
-    return replaced(ledger, answer.rows), added(usage, more)
+    return _replaced(ledger, answer.rows), added(usage, more)
 
 
-def cut_outs(png: bytes, rows: Sequence[Row]) -> list[bytes]:
+def _cut_outs(png: bytes, rows: Sequence[Row]) -> list[bytes]:
     """Cut the rows' places out; none where the picture was seen in full or a place has no extent."""
     from PIL import Image
 
     with Image.open(io.BytesIO(png)) as picture:
-        places = [pixels(row, picture) for row in rows]
+        places = [_pixels(row, picture) for row in rows]
         if max(picture.size) <= SEEN or not all(
             right > left and low > top for left, top, right, low in places
         ):
             return []
-        return [encoded(picture.crop(place)) for place in places]
+        return [_encoded(picture.crop(place)) for place in places]
 
 
-def pixels(row: Row, picture: Image) -> tuple[int, int, int, int]:
+def _pixels(row: Row, picture: Image) -> tuple[int, int, int, int]:
     """Give a row's place with its margin, in pixels inside the picture."""
     assert row.box is not None
     left, top, right, low = row.box
@@ -75,20 +75,20 @@ def pixels(row: Row, picture: Image) -> tuple[int, int, int, int]:
     return x0, y0, x1, y1
 
 
-def encoded(picture: Image) -> bytes:
+def _encoded(picture: Image) -> bytes:
     """Write a picture as PNG."""
     from pleinair.tools.storage.artifacts import encode_png
 
     return encode_png(picture.convert("RGB"))
 
 
-def other(seen: Critique, names: Sequence[str]) -> str:
+def _other(seen: Critique, names: Sequence[str]) -> str:
     """Say what is wrong with rows that are not the concepts asked for; else nothing."""
     judged = [row.concept for row in seen.rows]
     return "" if judged == list(names) else f"The rows must be {list(names)}, got {judged}."
 
 
-def replaced(ledger: Ledger, rows: Sequence[Row]) -> Ledger:
+def _replaced(ledger: Ledger, rows: Sequence[Row]) -> Ledger:
     """Put the new verdicts in; a place stays what it was in the whole picture."""
     new = {row.concept: row for row in rows}
     return Ledger(
@@ -131,21 +131,21 @@ def critique(
             card,
             [png],
             calls=calls,
-            check=lambda seen: disorder(seen.rows, names),
+            check=lambda seen: _disorder(seen.rows, names),
         )
     except Misfit as fault:
-        return unjudged(names, f"no verdict: {fault}"[:EVIDENCE]), fault.spent
-    return look_closer(png, Ledger(rows=answer.rows), usage, model=model, calls=calls)
+        return _unjudged(names, f"no verdict: {fault}"[:EVIDENCE]), fault.spent
+    return _look_closer(png, Ledger(rows=answer.rows), usage, model=model, calls=calls)
 
 
-def unjudged(names: Sequence[str], reason: str) -> Ledger:
+def _unjudged(names: Sequence[str], reason: str) -> Ledger:
     """Make a ledger that knows nothing and says why."""
     return Ledger(
         rows=tuple(Row(concept=name, status="unsure", confidence=0, evidence=reason) for name in names)
     )
 
 
-def disorder(rows: Sequence[Row], names: Sequence[str]) -> str:
+def _disorder(rows: Sequence[Row], names: Sequence[str]) -> str:
     """Say what is wrong with rows that are not the concepts, one each, in order; else nothing."""
     judged = [row.concept for row in rows]
     return "" if judged == list(names) else f"The critique must have the rows {list(names)}, got {judged}."
@@ -153,6 +153,6 @@ def disorder(rows: Sequence[Row], names: Sequence[str]) -> str:
 
 def in_order(rows: Sequence[Row], names: Sequence[str]) -> Ledger:
     """Make a ledger of rows that are the concepts, one each, in order; `ModelFault` if they are not."""
-    if wrong := disorder(rows, names):
+    if wrong := _disorder(rows, names):
         raise ModelFault(wrong)
     return Ledger(rows=tuple(rows))

@@ -89,11 +89,11 @@ def list_subqueries(prompt: str, *, model: BaseChatModel, calls: int = 1) -> tup
     """
     examples = [Turn({"prompt": text}, SubQueries(subqueries=parts)) for text, parts in EXAMPLES]
     card = {"prompt": prompt}
-    answer, usage = ask(model, SubQueries, INSTRUCTION, card, history=examples, calls=calls, check=wordless)
-    return in_order(prompt, distinct(answer.subqueries)), usage
+    answer, usage = ask(model, SubQueries, INSTRUCTION, card, history=examples, calls=calls, check=_wordless)
+    return in_order(prompt, _distinct(answer.subqueries)), usage
 
 
-def wordless(answer: SubQueries) -> str:
+def _wordless(answer: SubQueries) -> str:
     """Say which sub-queries have no word, nothing where all have."""
     bad = [one for one in answer.subqueries if not words(one)]
     return f"These sub-queries have no word: {bad}." if bad else ""
@@ -106,12 +106,12 @@ def checked(subqueries: Sequence[str]) -> list[str]:
     for one in subqueries:
         if not words(one):
             raise BadInput(f"The sub-query {one!r} has no word to look for.")
-    if len(distinct(subqueries)) < len(subqueries):
+    if len(_distinct(subqueries)) < len(subqueries):
         raise BadInput(f"A sub-query was given twice: {list(subqueries)}.")
     return list(subqueries)
 
 
-def distinct(subqueries: Sequence[str]) -> list[str]:
+def _distinct(subqueries: Sequence[str]) -> list[str]:
     """Keep the first of those that the match rule reads alike."""
     first: dict[str, str] = {}
     for one in subqueries:
@@ -146,13 +146,13 @@ def instruct(template: Template, prompt: str, served: Sequence[Sequence[str]]) -
     if template == "plain" or not served:
         return prompt
     lines = [
-        f"Use only {', '.join(names)} in the {ordinal(number)} retrieved image."
+        f"Use only {', '.join(names)} in the {_ordinal(number)} retrieved image."
         for number, names in enumerate(served, 1)
     ]
     return "\n".join([prompt, *lines])
 
 
-def ordinal(number: int) -> str:
+def _ordinal(number: int) -> str:
     """Write a place in a row: 1st, 2nd, 3rd, 4th … 11th."""
     ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{ending}"

@@ -25,11 +25,11 @@ def decompose(prompt: str, *, model: BaseChatModel, calls: int = 1) -> tuple[lis
         Refused: the model declined the prompt; the text is the model's.
         ModelFault: the answer is malformed or names a concept twice.
     """
-    answer, usage = ask(model, Decomposition, INSTRUCTION, {"prompt": prompt}, calls=calls, check=repetition)
+    answer, usage = ask(model, Decomposition, INSTRUCTION, {"prompt": prompt}, calls=calls, check=_repetition)
     return list(answer.concepts), usage
 
 
-def repetition(answer: Decomposition) -> str:
+def _repetition(answer: Decomposition) -> str:
     """Say which concepts are named twice, nothing where none is."""
     names = [concept.name for concept in answer.concepts]
     return f"The model named a concept twice: {names}." if len(set(names)) < len(names) else ""

@@ -95,26 +95,26 @@ def generate(
             images.append(store.open(request.repaint.picture))
         drawn = generator.generate(request, images, on_step)
         try:
-            return sound(drawn, able.id)
+            return _sound(drawn, able.id)
         except ModelFault as fault:
             fault.spent = spent_on(drawn)
             raise
 
-    return store.once(step_key(run_id, able.id, request), draw)
+    return store.once(_step_key(run_id, able.id, request), draw)
 
 
 def cost(request: Request, *, generator: Generator, store: ArtifactStore, run_id: str = "") -> Usage:
     """Say what the picture of a request cost, also where it was drawn before a crash; nothing if untold."""
-    return store.spent(step_key(run_id, generator.capabilities.id, request))
+    return store.spent(_step_key(run_id, generator.capabilities.id, request))
 
 
-def step_key(run_id: str, engine: str, request: Request) -> str:
+def _step_key(run_id: str, engine: str, request: Request) -> str:
     """Name the step by everything that its picture depends on."""
     text = "\n".join((run_id, engine, request.model_dump_json()))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def sound(image: Image, engine: str) -> Image:
+def _sound(image: Image, engine: str) -> Image:
     """Refuse a flat picture: it is what a generator gives when its numbers overflowed."""
     if all(low == high for low, high in image.convert("RGB").getextrema()):  # type: ignore[misc]
         raise ModelFault(f"`{engine}` gave a picture of one flat colour.")

@@ -126,12 +126,12 @@ def list_concepts(talk: Talk, tries: int = 3) -> tuple[list[str], list[Usage]]:
     for number in range(tries):
         reply, usage = put(warmed(talk.model, number * RISE), MissingConcepts, question)
         spent.append(usage)
-        if names := named(reply)[: talk.room]:
+        if names := _named(reply)[: talk.room]:
             return names, spent
     return [], spent
 
 
-def named(reply: dict[str, Any]) -> list[str]:
+def _named(reply: dict[str, Any]) -> list[str]:
     """Read the concepts of a reply, none where it is prose; each once, without blank ones."""
     try:
         answer = read(reply, MissingConcepts)
@@ -139,7 +139,7 @@ def named(reply: dict[str, Any]) -> list[str]:
         return []
     names: dict[str, str] = {}
     for name in answer.concepts:
-        names.setdefault(key(name), one_line(name))
+        names.setdefault(_key(name), one_line(name))
     return [name for name in names.values() if name]
 
 
@@ -153,14 +153,14 @@ def write_captions(talk: Talk, each: int = 1) -> tuple[list[Concept], Usage]:
         warmed(talk.model, 0), Captions, INSTRUCTION, card, history=talk.listed, calls=talk.calls
     )
     return [
-        Concept(name=name, caption="\n".join(written(answer.captions, name)[:each]) or name)
+        Concept(name=name, caption="\n".join(_written(answer.captions, name)[:each]) or name)
         for name in talk.missing
     ], usage
 
 
-def written(captions: Iterable[Concept], name: str) -> list[str]:
+def _written(captions: Iterable[Concept], name: str) -> list[str]:
     """List the captions written for a name, each once; letters' case and spaces make no difference."""
-    mine = (one_line(one.caption) for one in captions if key(one.name) == key(name))
+    mine = (one_line(one.caption) for one in captions if _key(one.name) == _key(name))
     return [caption for caption in dict.fromkeys(mine) if caption]
 
 
@@ -179,7 +179,7 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def key(name: str) -> str:
+def _key(name: str) -> str:
     """Give what two spellings of a name have in common."""
     return one_line(name).casefold()
 

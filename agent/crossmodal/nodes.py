@@ -31,7 +31,7 @@ def begin(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     fresh = beginning.begin(state, runtime)
     if not state.subqueries:
         return fresh
-    return fresh | changed(concepts=[whole(one) for one in crossmodal.checked(state.subqueries)])
+    return fresh | changed(concepts=[_whole(one) for one in crossmodal.checked(state.subqueries)])
 
 
 def decompose(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
@@ -46,14 +46,14 @@ def decompose(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
         )
     except Refused as refusal:
         return changed(outcome=Outcome(ending="refused", reason=str(refusal)), usage=[refusal.spent])
-    return changed(concepts=[whole(one) for one in found], usage=[usage])
+    return changed(concepts=[_whole(one) for one in found], usage=[usage])
 
 
 def caption(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     """Have pictures without a caption captioned, each kept as soon as it is paid for."""
     context, spent = runtime.context, list(state.usage)
     most = context.crossmodal.captions
-    for done, hit in enumerate(unknown(context)[:most], 1):
+    for done, hit in enumerate(_unknown(context)[:most], 1):
         if budget.limit(state.model_copy(update={"usage": spent}), budget.QUESTION):
             break
         spent.append(write(hit, context))
@@ -125,12 +125,12 @@ def route_after_search(state: CrossmodalState, runtime: Runtime[Context]) -> lis
     return [Send("retrieve", LookUp(name=one, caption=one)) for one in uncovered(state)] or "select"
 
 
-def whole(subquery: str) -> Concept:
+def _whole(subquery: str) -> Concept:
     """Look a sub-query up as it is."""
     return Concept(name=subquery, caption=subquery)
 
 
-def unknown(context: Context) -> list[Hit]:
+def _unknown(context: Context) -> list[Hit]:
     """List the pictures without a caption of which nothing is known yet."""
     book, retriever, model = context.captions, context.retriever, context.model
     bare = [one for one in retriever.entries() if not one.caption]

@@ -40,10 +40,10 @@ def names(state: CrossmodalState) -> list[str]:
 
 def look_ups(joint: Joint, subqueries: Sequence[str]) -> list[Retrieval]:
     """Turn a joint retrieval into one look-up a sub-query, each picture with its own cosine to it."""
-    return [look_up(joint, name, column) for column, name in enumerate(subqueries)]
+    return [_look_up(joint, name, column) for column, name in enumerate(subqueries)]
 
 
-def look_up(joint: Joint, name: str, column: int) -> Retrieval:
+def _look_up(joint: Joint, name: str, column: int) -> Retrieval:
     """List the pictures that serve one sub-query, the highest cosine first."""
     hits = [
         one.hit.model_copy(update={"score": one.cosines[column] if one.cosines else 0.0})
@@ -62,7 +62,7 @@ def chosen(state: CrossmodalState, slots: int) -> dict[str, tuple[Hit, list[str]
     a greedy cover: the picture that serves the most sub-queries not served yet, by the higher cosines on a
     tie, until all are served or the slots are full (ours; the paper has no limit).
     """
-    found = candidates(state)
+    found = _candidates(state)
     hits = {hit.id: hit for one in found.values() for hit in one}
     if len(hits) > slots:
         kept = {pick.hit.id for pick in selection.cover(found, slots)}
@@ -73,7 +73,7 @@ def chosen(state: CrossmodalState, slots: int) -> dict[str, tuple[Hit, list[str]
     return {id: (hits[id], served[id]) for id in order}
 
 
-def candidates(state: CrossmodalState) -> dict[str, list[Hit]]:
+def _candidates(state: CrossmodalState) -> dict[str, list[Hit]]:
     """Give each sub-query its pictures: those of the Pareto set, or the best one found by its looks."""
     found = slots.usable(state, set(names(state)))
     by_looks = state.joint.uncovered if state.joint else ()

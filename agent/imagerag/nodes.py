@@ -45,7 +45,7 @@ LOOKED_AT = 2 * EACH  # hits that the model looks at
 def rerank(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     """Order each new look-up's hits by the model's look or its captions; without questions they stay."""
     context, spent, done = runtime.context, list(state.usage), []
-    by = by_captions if context.imagerag.rerank == "captions" else by_looks
+    by = _by_captions if context.imagerag.rerank == "captions" else _by_looks
     for found in [one for one in state.retrievals if one.hits and not one.abstained]:
         if is_new(state, found):
             hits, usage = by(found, state.model_copy(update={"usage": list(spent)}), context)
@@ -54,16 +54,16 @@ def rerank(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     return changed(retrievals=done, usage=spent[len(state.usage) :])
 
 
-def by_looks(found: Retrieval, state: ImageRAGState, context: Context) -> tuple[Sequence[Hit], list[Usage]]:
+def _by_looks(found: Retrieval, state: ImageRAGState, context: Context) -> tuple[Sequence[Hit], list[Usage]]:
     """Let the model look at the hits and order them, in one question."""
-    if no_question_left(state, context):
+    if _no_question_left(state, context):
         return found.hits, []
     pictures = [encode_png(context.retriever.open(hit.id)) for hit in found.hits[:LOOKED_AT]]
     hits, usage = order(found.query, found.hits, pictures, model=context.model)
     return hits, [usage]
 
 
-def by_captions(
+def _by_captions(
     found: Retrieval, state: ImageRAGState, context: Context
 ) -> tuple[Sequence[Hit], list[Usage]]:
     """Have hits without a caption captioned, a question each, and order all by BM25 of their captions."""
@@ -71,14 +71,14 @@ def by_captions(
     for hit in found.hits[:LOOKED_AT]:
         key = "" if hit.caption else context.captions.key(hit.id, context.retriever, context.model)
         so_far = state.model_copy(update={"usage": [*state.usage, *spent]})
-        if key and context.captions.get(key) is None and not no_question_left(so_far, context):
+        if key and context.captions.get(key) is None and not _no_question_left(so_far, context):
             spent.append(write_caption(hit, context))
     told = context.captions.filled(found.hits, context.retriever, context.model)
     scored = zip(found.hits, score_captions(told, found.query), strict=True)
     return [hit for hit, _ in sorted(scored, key=lambda pair: -pair[1])], spent
 
 
-def no_question_left(state: ImageRAGState, context: Context) -> bool:
+def _no_question_left(state: ImageRAGState, context: Context) -> bool:
     """Tell whether another question would leave none for the look at the result, where rounds ask for one."""
     return bool(budget.limit(state, Usage(mllm_calls=2 if context.imagerag.rounds > 1 else 1)))
 
@@ -95,16 +95,16 @@ def decide(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     if newest is None or budget.limit(state, budget.QUESTION):
         return changed(decision=None)
     try:
-        decision, usage = imagerag.decide(talk(state, runtime.context))
+        decision, usage = imagerag.decide(_talk(state, runtime.context))
     except Refused as refusal:
-        return ended(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
+        return _ended(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
     rest = changed(decision=decision, usage=[usage])
     if decision.match:
         which = "picture" if newest.repairs else "draft"
         skipped = "" if newest.repairs or state.retrievals else ", so nothing was looked up"
-        return ended(state, "accepted", f"the {which} matches{skipped}: {decision.why}") | rest
+        return _ended(state, "accepted", f"the {which} matches{skipped}: {decision.why}") | rest
     if rounds_left(state, runtime.context) < 1:
-        return ended(state, "stopped", f"no match: {decision.why}") | rest
+        return _ended(state, "stopped", f"no match: {decision.why}") | rest
     return rest
 
 
@@ -112,7 +112,7 @@ def find_missing(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     """List what is missing, or before the first picture all that is needed."""
     if runtime.context.imagerag.retrieve_by == "prompt":
         return changed(missing=[])
-    names, usage = imagerag.list_concepts(talk(state, runtime.context), tries(state, runtime.context))
+    names, usage = imagerag.list_concepts(_talk(state, runtime.context), tries(state, runtime.context))
     return changed(missing=names, usage=usage)
 
 
@@ -120,14 +120,14 @@ def caption(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     """Caption what is missing; with nothing named, the prompt is the caption."""
     options = runtime.context.imagerag
     if not state.missing:
-        return chosen([whole(imagerag.one_line(state.prompt))], [])
+        return _chosen([_whole(imagerag.one_line(state.prompt))], [])
     if options.retrieve_by == "concepts":
-        return chosen([whole(name) for name in state.missing], [])
+        return _chosen([_whole(name) for name in state.missing], [])
     try:
-        concepts, usage = imagerag.write_captions(talk(state, runtime.context), options.captions)
+        concepts, usage = imagerag.write_captions(_talk(state, runtime.context), options.captions)
     except Refused as refusal:
-        return ended(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
-    return chosen(concepts, [usage])
+        return _ended(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
+    return _chosen(concepts, [usage])
 
 
 def retrieve(state: LookUp, runtime: Runtime[Context]) -> Update:
@@ -163,27 +163,27 @@ def select(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     )
     request = nodes.new_request(state, context, references=(*own, *references), prompt=prompt)
     served = {one.concept for one in picks}
-    return fixed(state, request, [one for one in state.repairs if one.concept in served])
+    return _fixed(state, request, [one for one in state.repairs if one.concept in served])
 
 
 def rephrase(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     """Fix the next request with the prompt in other words and nothing looked up."""
     context = runtime.context
     try:
-        prompt, usage = imagerag.rephrase(talk(state, context))
+        prompt, usage = imagerag.rephrase(_talk(state, context))
     except Refused as refusal:
-        return ended(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
+        return _ended(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
     request = nodes.new_request(state, context, references=given(state), prompt=prompt)
     repair = Repair(concept=state.prompt, action="reword", why=prompt)
-    return fixed(state, request, [repair]) | changed(usage=[usage])
+    return _fixed(state, request, [repair]) | changed(usage=[usage])
 
 
 def finish(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     """Say how it ended: a result that nobody looked at is never called a match."""
     if not state.outcome and rounds_left(state, runtime.context):
-        return ended(state, "stopped", obstacle(state, runtime.context) or "seconds")
+        return _ended(state, "stopped", obstacle(state, runtime.context) or "seconds")
     if not state.outcome and not state.attempts[-1].repairs:
-        return ended(state, "stopped", f"drawn without a reference: {why_not(state)}")
+        return _ended(state, "stopped", f"drawn without a reference: {_why_not(state)}")
     return nodes.finish_unchecked(state)
 
 
@@ -220,7 +220,7 @@ def route_after_generate(state: ImageRAGState, runtime: Runtime[Context]) -> str
     return "decide" if runtime.context.imagerag.rounds > 1 else "finish"
 
 
-def talk(state: ImageRAGState, context: Context) -> imagerag.Talk:
+def _talk(state: ImageRAGState, context: Context) -> imagerag.Talk:
     """Rebuild the conversation of this round; the pictures are read from the store."""
     newest = ledger.latest(state.attempts)
     return imagerag.Talk(
@@ -235,31 +235,31 @@ def talk(state: ImageRAGState, context: Context) -> imagerag.Talk:
     )
 
 
-def whole(text: str) -> Concept:
+def _whole(text: str) -> Concept:
     """Look a text up as it is."""
     return Concept(name=text, caption=text)
 
 
-def chosen(concepts: list[Concept], usage: list[Usage]) -> Update:
+def _chosen(concepts: list[Concept], usage: list[Usage]) -> Update:
     """Set the missing concepts, each to be repaired by a reference."""
     repairs = [Repair(concept=one.name, action="add_reference", why=one.caption) for one in concepts]
     return changed(concepts=concepts, repairs=repairs, usage=usage)
 
 
-def fixed(state: ImageRAGState, request: Request, repairs: list[Repair]) -> Update:
+def _fixed(state: ImageRAGState, request: Request, repairs: list[Repair]) -> Update:
     """Set the next request; one that was drawn before is not paid for again."""
     if not any(done.request == request for done in state.attempts):
         return changed(request=request, repairs=repairs)
-    return ended(state, "stopped", f"nothing new to draw from: {why_not(state)}")
+    return _ended(state, "stopped", f"nothing new to draw from: {_why_not(state)}")
 
 
-def why_not(state: ImageRAGState) -> str:
+def _why_not(state: ImageRAGState) -> str:
     """Say why the look-ups gave nothing."""
     reasons = dict.fromkeys(found.reason for found in state.retrievals if found.reason)
     return "; ".join(reasons) or "all was tried"
 
 
-def ended(state: ImageRAGState, ending: Ending, reason: str) -> Update:
+def _ended(state: ImageRAGState, ending: Ending, reason: str) -> Update:
     """End with the newest picture, which is the paper's answer."""
     best = ledger.latest(state.attempts)
     return changed(outcome=Outcome(ending=ending, reason=reason, best=best))

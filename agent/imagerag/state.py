@@ -100,10 +100,10 @@ def tries(state: ImageRAGState, context: Context) -> int:
     """Limit the concept call's repetitions to what the budget of questions leaves besides the captions."""
     most, asked = state.budget.mllm_calls, context.imagerag.tries
     spent = budget.total(state.usage).mllm_calls
-    return asked if most is None else min(asked, most - spent - questions(context) + 1)
+    return asked if most is None else min(asked, most - spent - _questions(context) + 1)
 
 
-def questions(context: Context) -> int:
+def _questions(context: Context) -> int:
     """Count the questions of one pass, with the look at its result where the rounds ask for one."""
     options = context.imagerag
     asked = 1 if options.rephrase_only else {"captions": 2, "concepts": 1, "prompt": 0}[options.retrieve_by]
@@ -116,4 +116,4 @@ def obstacle(state: ImageRAGState, context: Context) -> str | None:
         return budget.limit(state, budget.QUESTION if state.attempts else budget.PICTURE) or "seconds"
     if room(state, context) < 1 and not context.imagerag.rephrase_only:
         return "no slot is free for a reference"
-    return budget.limit(state, Usage(images=1, mllm_calls=questions(context)))
+    return budget.limit(state, Usage(images=1, mllm_calls=_questions(context)))

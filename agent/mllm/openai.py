@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def checked_url(url: str) -> str:
+def _checked_url(url: str) -> str:
     """Require a plain address: no password, which would end up in records, no query, no fragment."""
     try:
         parts = urlsplit(url)
@@ -59,28 +59,28 @@ def checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def checked_name(model: str) -> str:
+def _checked_name(model: str) -> str:
     """Require a model's name."""
     if not model.strip():
         raise BadInput("mllm.model is empty: wanted the server's name for the model")
     return model
 
 
-def one_of(name: str, value: str, choices: tuple[str, ...]) -> Any:
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> Any:
     """Require one of the choices."""
     if value not in choices:
         raise BadInput(f"mllm.{name} = {value!r}: wanted one of: {', '.join(choices)}")
     return value
 
 
-def positive(name: str, value: float) -> float:
+def _positive(name: str, value: float) -> float:
     """Require a number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise BadInput(f"mllm.{name} = {value!r}: wanted a number above 0")
     return value
 
 
-def known_price(server: Server, own: Mapping[str, Any]) -> Price | None:
+def _known_price(server: Server, own: Mapping[str, Any]) -> Price | None:
     """Look the price up, and say so where there is none and the server is another machine."""
     price = price_of(server.model, own)
     if price is None and not is_here(server.url):
@@ -117,30 +117,30 @@ def chat(
     Raises:
         BadInput: an argument is not usable, or OpenAI's own server is asked without a key.
     """
-    server = named(model, base_url, key_variable)
+    server = _named(model, base_url, key_variable)
     return OpenAIChat(
-        **connection(server, positive("silence", silence)),
+        **_connection(server, _positive("silence", silence)),
         use_responses_api=responses_api,
         server=server,
-        patience=Patience(deadline=positive("deadline", deadline), tries=int(positive("tries", tries))),
-        plan=Plan(cap=max_tokens, side=int(positive("side", side))),
-        price=known_price(server, prices or {}),
-        answers=one_of("answers", answers, ("json_schema", "function_calling")),
-        detail=one_of("detail", detail, ("low", "high", "auto")),
+        patience=Patience(deadline=_positive("deadline", deadline), tries=int(_positive("tries", tries))),
+        plan=Plan(cap=max_tokens, side=int(_positive("side", side))),
+        price=_known_price(server, prices or {}),
+        answers=_one_of("answers", answers, ("json_schema", "function_calling")),
+        detail=_one_of("detail", detail, ("low", "high", "auto")),
         sends_temperature=sends_temperature,
     )
 
 
-def named(model: str, base_url: str, key_variable: str) -> Server:
+def _named(model: str, base_url: str, key_variable: str) -> Server:
     """Find out who is asked, and with which key."""
-    url = checked_url(base_url or os.environ.get("OPENAI_BASE_URL", "") or OFFICIAL)
-    server = Server(url, checked_name(model), key_variable, os.environ.get(key_variable, ""))
+    url = _checked_url(base_url or os.environ.get("OPENAI_BASE_URL", "") or OFFICIAL)
+    server = Server(url, _checked_name(model), key_variable, os.environ.get(key_variable, ""))
     if not server.key and url == OFFICIAL:
         raise BadInput(f"mllm: {url} wants a key; set the environment variable {key_variable}")
     return server
 
 
-def connection(server: Server, silence: float) -> dict[str, Any]:
+def _connection(server: Server, silence: float) -> dict[str, Any]:
     """Give ChatOpenAI's own arguments: no tries of its own, no streaming, and no way but ours."""
     return {
         "model": server.model,

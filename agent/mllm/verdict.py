@@ -34,13 +34,13 @@ def message_of(result: ChatResult) -> AIMessage:
 def weigh(result: ChatResult, plan: Plan) -> None:
     """Let an answer pass; raise a `Setback` for a reply that is none."""
     message = message_of(result)
-    if refusal := refusal_of(message):
+    if refusal := _refusal_of(message):
         raise Setback(Refused(UNFIT.sub("", refusal)))
-    finish = finish_of(result.generations[0], message)
+    finish = _finish_of(result.generations[0], message)
     if finish in FILTERED:
-        raise filtered()
+        raise _filtered()
     if finish in CUT:
-        raise cut_off(plan)
+        raise _cut_off(plan)
     if finish not in KNOWN:
         log.warning("The model ended its answer for an unknown reason: %.40r", finish)
     if not (message.text.strip() or message.tool_calls or message.invalid_tool_calls):
@@ -51,7 +51,7 @@ def withheld(
     error: openai.LengthFinishReasonError | openai.ContentFilterFinishReasonError, plan: Plan
 ) -> Setback:
     """Say what openai's client found in the reply before we did."""
-    return cut_off(plan) if isinstance(error, openai.LengthFinishReasonError) else filtered()
+    return _cut_off(plan) if isinstance(error, openai.LengthFinishReasonError) else _filtered()
 
 
 def counted(usage: UsageMetadata | None) -> list[UsageMetadata]:
@@ -80,19 +80,19 @@ def summed(replies: Sequence[UsageMetadata]) -> UsageMetadata:
     return UsageMetadata(input_tokens=read, output_tokens=written, total_tokens=max(total, read + written))
 
 
-def filtered() -> Setback:
+def _filtered() -> Setback:
     """Say that the provider took the answer away."""
     return Setback(Filtered("The provider's content filter withheld the model's answer."))
 
 
-def cut_off(plan: Plan) -> Setback:
+def _cut_off(plan: Plan) -> Setback:
     """Ask once more with a higher cap; part of an answer is none."""
     cap = plan.cap * ROOMIER
     text = "The model's answer was cut off at the cap of tokens: raise `mllm.max_tokens`."
     return Setback(CutOff(text), "once", change=lambda before: replace(before, cap=cap))
 
 
-def refusal_of(message: AIMessage) -> str:
+def _refusal_of(message: AIMessage) -> str:
     """Find the model's refusal, of either API; it has a field of its own."""
     found: Any = message.additional_kwargs.get("refusal")
     blocks = message.content if isinstance(message.content, list) else []
@@ -100,7 +100,7 @@ def refusal_of(message: AIMessage) -> str:
     return str(found or " ".join(map(str, inside)))
 
 
-def finish_of(generation: Any, message: AIMessage) -> str | None:
+def _finish_of(generation: Any, message: AIMessage) -> str | None:
     """Say why the answer ended: Chat Completions' finish_reason, or the Responses API's status."""
     assert isinstance(generation, ChatGeneration)
     details = message.response_metadata.get("incomplete_details") or {}

@@ -24,11 +24,11 @@ MOST_SHOWN = 4  # pictures in one call
 
 def conversation(state: ReactState, context: Context) -> list[BaseMessage]:
     """Build what the model is sent now."""
-    pictures = [context.store.read(picture) for picture in in_view(state)]
-    return [SystemMessage(DRIVE), *read(state.messages), human(card(state, context), pictures)]
+    pictures = [context.store.read(picture) for picture in _in_view(state)]
+    return [SystemMessage(DRIVE), *read(state.messages), human(_card(state, context), pictures)]
 
 
-def in_view(state: ReactState) -> list[Picture]:
+def _in_view(state: ReactState) -> list[Picture]:
     """Choose the pictures to send: those not judged yet; for a new request the one that it may change."""
     fresh = [one.picture for one in unjudged(state.attempts)]
     if fresh or current(state.messages):
@@ -42,7 +42,7 @@ def unjudged(attempts: Sequence[Attempt]) -> list[Attempt]:
     return [one for one in attempts if one.ledger is None][-MOST_SHOWN:]
 
 
-def card(state: ReactState, context: Context) -> dict[str, Any]:
+def _card(state: ReactState, context: Context) -> dict[str, Any]:
     """Say where things stand; the pictures that follow are of `shown`, in this order."""
     best = ledger.best(state.attempts)
     return {
@@ -50,39 +50,39 @@ def card(state: ReactState, context: Context) -> dict[str, Any]:
         "wish": state.wish,
         "concepts": [one.name for one in state.concepts],
         "shown": [one.number for one in unjudged(state.attempts)],
-        "judged": [judged(one) for one in state.attempts if one.ledger],
-        "references": used(best.request.references if best else ()),
-        "looked_up": {one.concept: left(state, one.concept) for one in state.retrievals},
+        "judged": [_judged(one) for one in state.attempts if one.ledger],
+        "references": _used(best.request.references if best else ()),
+        "looked_up": {one.concept: _left(state, one.concept) for one in state.retrievals},
         "vetoed": state.vetoes,
         "pinned": {one.concept: one.hit.id for one in state.pins},
-        "given": used(state.given),
-        "before": before(state),
+        "given": _used(state.given),
+        "before": _before(state),
         "slots": context.generator.capabilities.slots,
         "inpaint": context.generator.capabilities.inpaint,
-        "pictures_left": pictures_left(state),
+        "pictures_left": _pictures_left(state),
     }
 
 
-def judged(attempt: Attempt) -> dict[str, Any]:
+def _judged(attempt: Attempt) -> dict[str, Any]:
     """Repeat what was seen in a picture."""
     rows = attempt.ledger.rows if attempt.ledger else ()
     short = {"concept", "status", "confidence"}
     return {"picture": attempt.number, "rows": [row.model_dump(include=short) for row in rows]}
 
 
-def used(references: Sequence[Reference]) -> list[dict[str, str]]:
+def _used(references: Sequence[Reference]) -> list[dict[str, str]]:
     """Name references."""
     return [{"concept": one.concept, "id": one.hit.id} for one in references]
 
 
-def left(state: ReactState, concept: str) -> list[str]:
+def _left(state: ReactState, concept: str) -> list[str]:
     """List the hits of a concept that no picture was drawn from, best first."""
     found = planning.find(concept, state.retrievals)
     fresh = planning.untried(found, state.attempts) if found else []
     return [id for id in fresh if id not in state.vetoes]
 
 
-def before(state: ReactState) -> dict[str, Any] | None:
+def _before(state: ReactState) -> dict[str, Any] | None:
     """Say what the last request that came to a picture was."""
     last = last_drawn(state.turns)
     if last is None:
@@ -91,11 +91,11 @@ def before(state: ReactState) -> dict[str, Any] | None:
     return {
         "wish": last.wish,
         "ending": last.outcome.ending,
-        "references": used(best.request.references if best else ()),
+        "references": _used(best.request.references if best else ()),
     }
 
 
-def pictures_left(state: ReactState) -> int:
+def _pictures_left(state: ReactState) -> int:
     """Count the pictures that may still be drawn and checked."""
     if budget.limit(state, budget.PICTURE_AND_CHECK):
         return 0

@@ -57,14 +57,14 @@ def drive(state: ReactState, runtime: Runtime[Context]) -> Update:
         runtime.stream_writer({"step": "drive", "text": said[:MOST_TEXT]})
     shown = [one.number for one in unjudged(state.attempts)]
     update = changed(usage=[usage], shown=shown) | {"messages": stored(*verdict.messages)}
-    return update | ended(state, verdict)
+    return update | _ended(state, verdict)
 
 
 def asked(state: ReactState, context: Context) -> tuple[Verdict, Usage]:
     """Put the conversation to the model and judge its reply; one that failed is paid for too."""
     started, offers = perf_counter(), toolbox.offered(context)
     try:
-        reply = whole(context.model).bind_tools(offers).invoke(conversation(state, context))
+        reply = _whole(context.model).bind_tools(offers).invoke(conversation(state, context))
     except (Refused, ModelFault) as fault:
         paid = added(fault.spent, Usage(mllm_calls=1, seconds=perf_counter() - started))
         refused = str(fault) if isinstance(fault, Refused) else ""
@@ -73,13 +73,13 @@ def asked(state: ReactState, context: Context) -> tuple[Verdict, Usage]:
     return verdict, cost(reply, perf_counter() - started)
 
 
-def whole(model: BaseChatModel) -> BaseChatModel:
+def _whole(model: BaseChatModel) -> BaseChatModel:
     """Have a model reply in one piece, also while the graph is streamed: a cut stream looks like a reply."""
     streams = type(model)._stream is not BaseChatModel._stream and not model.disable_streaming
     return model.model_copy(update={"disable_streaming": True}) if streams else model
 
 
-def ended(state: ReactState, verdict: Verdict) -> Update:
+def _ended(state: ReactState, verdict: Verdict) -> Update:
     """End a run whose model declined, or talks instead of drawing; a picture drawn before is kept."""
     best, said = ledger.best(state.attempts), verdict.refused or verdict.words
     if not said:
@@ -96,11 +96,11 @@ def act(state: Act, runtime: Runtime[Context]) -> Update:
         answer = ToolMessage(text, tool_call_id=call["id"], name=call["name"])
     except (BadInput, ModelFault) as fault:
         runtime.stream_writer({"step": call["name"], "error": str(fault)})
-        answer, update = error(call, without_paths(str(fault))), changed(usage=[fault.spent])
+        answer, update = error(call, _without_paths(str(fault))), changed(usage=[fault.spent])
     return update | {"messages": stored(answer)}
 
 
-def without_paths(text: str) -> str:
+def _without_paths(text: str) -> str:
     """Take the places of this machine out of a text for the model."""
     return PATHS.sub("…", text)
 
@@ -110,44 +110,44 @@ def finish(state: ReactState) -> Update:
     left = [error(call, prompts.ENDED) for call in pending(state.messages)]
     update: Update = {"messages": stored(*left)} if left else {}
     best = ledger.best(state.attempts)
-    why = impasse(state)
-    if state.outcome or budget.limit(state, budget.PICTURE_AND_CHECK) or is_right(state) or not why:
+    why = _impasse(state)
+    if state.outcome or budget.limit(state, budget.PICTURE_AND_CHECK) or _is_right(state) or not why:
         return update | nodes.finish(state)
     return update | changed(outcome=Outcome(ending="stopped", reason=why, best=best))
 
 
 def route(state: ReactState) -> list[Send] | Literal["drive", "finish"]:
     """Carry out what the model wants, ask it again, or stop."""
-    if is_over(state):
+    if _is_over(state):
         return "finish"
     if calls := pending(state.messages):
         first = list(takewhile(lambda call: call["name"] == AT_ONCE, calls)) or calls[:1]
         snapshot = state.model_dump(mode="json", exclude={"messages", "turns"})
         return [Send("act", Act(call=call, snapshot=snapshot)) for call in first]
-    return "finish" if impasse(state) or budget.limit(state, budget.QUESTION) else "drive"
+    return "finish" if _impasse(state) or budget.limit(state, budget.QUESTION) else "drive"
 
 
-def is_over(state: ReactState) -> bool:
+def _is_over(state: ReactState) -> bool:
     """Tell whether nothing that a call could bring is wanted or allowed any more."""
-    if state.outcome or is_right(state):
+    if state.outcome or _is_right(state):
         return True
     return not unjudged(state.attempts) and bool(budget.limit(state, budget.PICTURE_AND_CHECK))
 
 
-def is_right(state: ReactState) -> bool:
+def _is_right(state: ReactState) -> bool:
     """Tell whether a judged picture has every concept."""
     best = ledger.best(state.attempts)
     return best is not None and ledger.is_complete(best.ledger, state.concepts)
 
 
-def impasse(state: ReactState) -> str:
+def _impasse(state: ReactState) -> str:
     """Say why asking the model again is useless, "" if it is not."""
     heard = current(state.messages)
     replies = [one for one in heard if isinstance(one, AIMessage)]
-    if len(replies) >= most_replies(state):
+    if len(replies) >= _most_replies(state):
         return f"no progress: the model replied {len(replies)} times without an end"
-    if fruitless(heard) >= FRUITLESS:
-        return f"no progress: {last_error(heard)}"
+    if _fruitless(heard) >= FRUITLESS:
+        return f"no progress: {_last_error(heard)}"
     results = [one for one in heard if isinstance(one, ToolMessage)]
     asked = {call["id"]: str((call["name"], call["args"])) for one in replies for call in one.tool_calls}
     counted = Counter((asked.get(one.tool_call_id, ""), one.text) for one in results)
@@ -156,12 +156,12 @@ def impasse(state: ReactState) -> str:
     return ""
 
 
-def most_replies(state: ReactState) -> int:
+def _most_replies(state: ReactState) -> int:
     """Limit the replies of one run by the pictures it may draw; a sober model needs a third of it."""
     return 4 + 6 * state.budget.attempts
 
 
-def fruitless(heard: Sequence[BaseMessage]) -> int:
+def _fruitless(heard: Sequence[BaseMessage]) -> int:
     """Count the newest replies of which no call succeeded."""
     count = 0
     for one in reversed(heard):
@@ -171,7 +171,7 @@ def fruitless(heard: Sequence[BaseMessage]) -> int:
     return count
 
 
-def last_error(heard: Sequence[BaseMessage]) -> str:
+def _last_error(heard: Sequence[BaseMessage]) -> str:
     """Repeat what the model was told last."""
     told = [one.text for one in heard if not isinstance(one, AIMessage)]
     return told[-1] if told else "the model said nothing"

@@ -54,10 +54,10 @@ def without_vetoed(context: Context, state: ReactState) -> Context:
     if held := [concept for concept in kept if concept in names or not names]:
         why = f"The user fixed the picture of {held[0]!r}, and another graph would not keep to it"
         raise BadInput(f"{why}: call `generate`.")
-    return searching(context, Without(context.retriever, state.vetoes)) if state.vetoes else context
+    return _searching(context, Without(context.retriever, state.vetoes)) if state.vetoes else context
 
 
-def searching(context: Context, retriever: Retriever) -> Context:
+def _searching(context: Context, retriever: Retriever) -> Context:
     """Give a copy of a context with another retriever; it may be another class of its form."""
     changed = copy(context)
     object.__setattr__(changed, "retriever", retriever)
@@ -67,7 +67,7 @@ def searching(context: Context, retriever: Retriever) -> Context:
 def with_given(context: Context, given: Sequence[Reference]) -> Context:
     """Give a copy of a context that knows the user's own pictures."""
     pictures = {one.hit.id: one.picture for one in given}
-    return searching(context, WithGiven(context.retriever, context.store, pictures))
+    return _searching(context, WithGiven(context.retriever, context.store, pictures))
 
 
 def prepared(state: ReactState, repairs: Sequence[Repair], choices: Sequence[Choice]) -> ReactState:
@@ -77,9 +77,9 @@ def prepared(state: ReactState, repairs: Sequence[Repair], choices: Sequence[Cho
         BadInput: a repair or choice that cannot be carried out; the text says what can.
     """
     chosen = {one.concept: found_hit(state, one) for one in choices}
-    held = [(one.concept, one.hit) for one in own(state)] + [(one.concept, one.hit) for one in state.pins]
+    held = [(one.concept, one.hit) for one in _own(state)] + [(one.concept, one.hit) for one in state.pins]
     fixed = {concept: hit for concept, hit in held if hit.id not in state.vetoes}
-    found = [usable(one, state, chosen | fixed) for one in all_found(state)]
+    found = [_usable(one, state, chosen | fixed) for one in _all_found(state)]
     seen = state.model_copy(update={"retrievals": found, "prompt": state.wish or state.prompt})
     wanted = {one.concept: one for one in repairs}
     wanted |= {
@@ -88,25 +88,25 @@ def prepared(state: ReactState, repairs: Sequence[Repair], choices: Sequence[Cho
         if name not in wanted or wanted[name].action != "inpaint"  # which brings the chosen picture too
     }
     for repair in wanted.values():
-        check(seen, repair, fixed)
+        _check(seen, repair, fixed)
     return seen.model_copy(update={"repairs": list(wanted.values())})
 
 
-def own(state: ReactState) -> list[Reference]:
+def _own(state: ReactState) -> list[Reference]:
     """List the user's own pictures of which the concept is drawn now."""
     names = {one.name for one in state.concepts}
     return [one for one in state.given if one.concept in names]
 
 
-def all_found(state: ReactState) -> list[Retrieval]:
+def _all_found(state: ReactState) -> list[Retrieval]:
     """List the look-ups, with one that found nothing for a concept that only has a fixed picture."""
     known = {one.concept for one in state.retrievals}
-    fixed = {one.concept for one in own(state)} | {one.concept for one in state.pins}
+    fixed = {one.concept for one in _own(state)} | {one.concept for one in state.pins}
     bare = [Retrieval(concept=name, query=name, hits=()) for name in sorted(fixed - known)]
     return [*state.retrievals, *bare]
 
 
-def usable(found: Retrieval, state: ReactState, chosen: Mapping[str, Hit]) -> Retrieval:
+def _usable(found: Retrieval, state: ReactState, chosen: Mapping[str, Hit]) -> Retrieval:
     """Leave of a look-up the chosen hit, or all that are not vetoed."""
     if hit := chosen.get(found.concept):
         return found.model_copy(update={"hits": (hit,), "floor": None, "abstained": False})
@@ -137,20 +137,20 @@ def forced(state: ReactState, chosen: Mapping[str, Hit], fixed: Mapping[str, Hit
     names = {one.name for one in state.concepts}
     pictures = {name: hit for name, hit in {**chosen, **fixed}.items() if name in names}
     forced = {
-        name: bring(name, name in used, "this picture was chosen")
+        name: _bring(name, name in used, "this picture was chosen")
         for name, hit in pictures.items()
         if used.get(name) != hit.id
     }
     vetoed = [name for name, id in used.items() if id in state.vetoes and name not in forced]
-    return forced | {name: bring(name, True, "its picture was vetoed") for name in vetoed}
+    return forced | {name: _bring(name, True, "its picture was vetoed") for name in vetoed}
 
 
-def bring(concept: str, again: bool, why: str) -> Repair:
+def _bring(concept: str, again: bool, why: str) -> Repair:
     """Plan a reference for a concept."""
     return Repair(concept=concept, action="swap_reference" if again else "add_reference", why=why)
 
 
-def check(state: ReactState, repair: Repair, fixed: Mapping[str, Hit]) -> None:
+def _check(state: ReactState, repair: Repair, fixed: Mapping[str, Hit]) -> None:
     """Refuse a repair that would do nothing, or undo what the user wants."""
     names = [one.name for one in state.concepts]
     if repair.concept not in names:

@@ -37,13 +37,13 @@ class Verdict:
 
 def vet(reply: AIMessage, heard: Sequence[BaseMessage], check: Check) -> Verdict:
     """Decide what becomes of a reply; `heard` is the conversation of this request so far."""
-    if reason := refusal(reply):
+    if reason := _refusal(reply):
         return Verdict((AIMessage(reason),), reason)
-    if fault := broken(reply, heard):
+    if fault := _broken(reply, heard):
         return Verdict((AIMessage(reply.text[:MOST_TEXT] or "…"), note(fault)))
     if not (reply.tool_calls or reply.invalid_tool_calls):
-        return in_words(reply, heard)
-    return Verdict((kept(reply), *objections(reply, check)))
+        return _in_words(reply, heard)
+    return Verdict((_kept(reply), *_objections(reply, check)))
 
 
 def unheard(fault: str, refused: str = "") -> Verdict:
@@ -51,27 +51,27 @@ def unheard(fault: str, refused: str = "") -> Verdict:
     return Verdict((AIMessage(refused or "…"), *([] if refused else [note(fault)])), refused)
 
 
-def refusal(reply: AIMessage) -> str:
+def _refusal(reply: AIMessage) -> str:
     """Give the reason where the model or its provider declined, "" where neither did."""
     said = str(reply.additional_kwargs.get("refusal") or "")
     blocks = reply.content if isinstance(reply.content, list) else []
     for block in blocks:
         if isinstance(block, dict) and block.get("type") == "refusal":
             said = said or str(block.get("refusal") or "")
-    if said or ended(reply) in FILTERED:
+    if said or _ended(reply) in FILTERED:
         return said or "the model's provider filtered the answer"
     return ""
 
 
-def ended(reply: AIMessage) -> str:
+def _ended(reply: AIMessage) -> str:
     """Give the reason that the provider names for the reply's end, "" where it names none."""
     facts = reply.response_metadata
     return str(facts.get("finish_reason") or facts.get("stop_reason") or facts.get("status") or "")
 
 
-def broken(reply: AIMessage, heard: Sequence[BaseMessage]) -> str:
+def _broken(reply: AIMessage, heard: Sequence[BaseMessage]) -> str:
     """Say why none of a reply can be used, "" if it can."""
-    if ended(reply) in CUT_OFF or len(reply.text) > MOST_TEXT:
+    if _ended(reply) in CUT_OFF or len(reply.text) > MOST_TEXT:
         return prompts.CUT
     ids = [call["id"] or "" for call in (*reply.tool_calls, *reply.invalid_tool_calls)]
     before = {call["id"] for one in heard if isinstance(one, AIMessage) for call in one.tool_calls}
@@ -82,7 +82,7 @@ def broken(reply: AIMessage, heard: Sequence[BaseMessage]) -> str:
     return ""
 
 
-def in_words(reply: AIMessage, heard: Sequence[BaseMessage]) -> Verdict:
+def _in_words(reply: AIMessage, heard: Sequence[BaseMessage]) -> Verdict:
     """Remind a model that only talks, once; talk that goes on is its answer."""
     text = reply.text.strip()
     if not text:
@@ -93,7 +93,7 @@ def in_words(reply: AIMessage, heard: Sequence[BaseMessage]) -> Verdict:
     return Verdict((AIMessage(text), note(prompts.NO_CALL)))
 
 
-def kept(reply: AIMessage) -> AIMessage:
+def _kept(reply: AIMessage) -> AIMessage:
     """Keep of a reply what the next call needs: its words, thoughts and calls, no picture, no bookkeeping.
 
     A call whose arguments are no JSON is kept without them, because servers refuse a conversation with it.
@@ -108,7 +108,7 @@ def kept(reply: AIMessage) -> AIMessage:
     return AIMessage(content, tool_calls=[*reply.tool_calls, *bare], additional_kwargs=thoughts)
 
 
-def objections(reply: AIMessage, check: Check) -> list[ToolMessage]:
+def _objections(reply: AIMessage, check: Check) -> list[ToolMessage]:
     """Answer the calls that will not be carried out."""
     rejected = [error(call, prompts.NO_JSON) for call in reply.invalid_tool_calls]
     for number, call in enumerate(reply.tool_calls):

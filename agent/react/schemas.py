@@ -94,8 +94,8 @@ def parsed(schema: type[Value], arguments: dict[str, Any]) -> Value:
     text = json.dumps(arguments)
     if len(text) > MOST_JSON:
         raise BadInput(f"The arguments have {len(text):,} characters; wanted at most {MOST_JSON:,}.")
-    for one in texts(arguments):
-        check_text(one)
+    for one in _texts(arguments):
+        _check_text(one)
     try:
         return schema.model_validate_json(text, strict=True)
     except ValidationError as error:
@@ -104,16 +104,16 @@ def parsed(schema: type[Value], arguments: dict[str, Any]) -> Value:
         raise BadInput(f"Wrong arguments: {told}.") from error
 
 
-def texts(value: Any) -> Iterator[str]:
+def _texts(value: Any) -> Iterator[str]:
     """Yield every text of a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list | tuple):
         for one in value.values() if isinstance(value, dict) else value:
-            yield from texts(one)
+            yield from _texts(one)
 
 
-def check_text(text: str) -> None:
+def _check_text(text: str) -> None:
     """Refuse a text that is too long, or holds what no text should: controls, what nobody sees, halves."""
     if len(text) > MOST_TEXT:
         raise BadInput(f"A text has {len(text):,} characters; wanted at most {MOST_TEXT:,}.")

@@ -80,11 +80,11 @@ def note(text: str) -> HumanMessage:
 def current(messages: Sequence[Message]) -> list[BaseMessage]:
     """Give the messages since the user last spoke."""
     heard = read(messages)
-    starts = [number for number, one in enumerate(heard) if is_user(one)]
+    starts = [number for number, one in enumerate(heard) if _is_user(one)]
     return heard[starts[-1] + 1 :] if starts else heard
 
 
-def is_user(message: BaseMessage) -> bool:
+def _is_user(message: BaseMessage) -> bool:
     """Tell whether a message is the user's."""
     return isinstance(message, HumanMessage) and NOTE not in message.additional_kwargs
 
@@ -106,9 +106,9 @@ def rolled(state: ReactState) -> dict[str, Any]:
     best = ledger.best(state.attempts)
     outcome = state.outcome or Outcome(ending="cancelled", reason="it was not finished", best=best)
     ended = Turn(wish=state.wish or state.prompt, concepts=tuple(state.concepts), outcome=outcome)
-    words = [one for one in read(state.messages) if is_user(one) or is_summary(one)]
+    words = [one for one in read(state.messages) if _is_user(one) or _is_summary(one)]
     return changed(
-        messages=stored(*words, summary(ended)),
+        messages=stored(*words, _summary(ended)),
         turns=[*state.turns, ended],
         retrievals=state.retrievals,
         vetoes=state.vetoes,
@@ -122,7 +122,7 @@ def last_drawn(turns: Sequence[Turn]) -> Turn | None:
     return next((turn for turn in reversed(turns) if turn.outcome.best), None)
 
 
-def summary(turn: Turn) -> AIMessage:
+def _summary(turn: Turn) -> AIMessage:
     """Say in one message what came of a request."""
     used = turn.outcome.best.request.references if turn.outcome.best else ()
     facts = {
@@ -134,6 +134,6 @@ def summary(turn: Turn) -> AIMessage:
     return AIMessage(json.dumps(facts, ensure_ascii=False), additional_kwargs={NOTE: True})
 
 
-def is_summary(message: BaseMessage) -> bool:
+def _is_summary(message: BaseMessage) -> bool:
     """Tell whether a message stands for an earlier request's calls."""
     return isinstance(message, AIMessage) and NOTE in message.additional_kwargs

@@ -21,7 +21,6 @@ from pleinair.agent import budget, ledger, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
 from pleinair.agent.react import schemas as calls
-from pleinair.agent.react import tools as verbs
 from pleinair.agent.react.references import found_hit, prepared, with_given, without_vetoed
 from pleinair.agent.react.state import ReactState
 from pleinair.agent.repairs import inpaint
@@ -37,27 +36,27 @@ Here = ToolRuntime[Context, ReactState]
 CAPTION = 120  # characters of a hit's caption that the model is told
 
 
-def decompose(asked: calls.Decompose, runtime: Here) -> Done:
+def _decompose(asked: calls.Decompose, runtime: Here) -> Done:
     """Set what is to be drawn; after a picture was judged it stays as it is."""
     state = runtime.state
     if any(one.ledger for one in state.attempts):
         raise BadInput("The concepts stay as they are: a picture was judged by them.")
     if not asked.concepts:
-        return fresh_concepts(state.model_copy(update={"prompt": asked.wish}), runtime)
+        return _fresh_concepts(state.model_copy(update={"prompt": asked.wish}), runtime)
     names = [one.name for one in asked.concepts]
     if len(set(names)) < len(names):
         raise BadInput(f"Each concept is named once; got {names}.")
-    return result(concepts=names), changed(wish=asked.wish, concepts=asked.concepts)
+    return _result(concepts=names), changed(wish=asked.wish, concepts=asked.concepts)
 
 
-def fresh_concepts(state: ReactState, runtime: Here) -> Done:
+def _fresh_concepts(state: ReactState, runtime: Here) -> Done:
     """Ask for the concepts in a call of its own."""
     update = nodes.decompose(state, here(runtime)) or spent(state, budget.QUESTION)
     names = [one["name"] for one in update.get("concepts", [])]
-    return result(concepts=names), update | changed(wish=state.prompt)
+    return _result(concepts=names), update | changed(wish=state.prompt)
 
 
-def critique(asked: calls.Critique, runtime: Here) -> Done:
+def _critique(asked: calls.Critique, runtime: Here) -> Done:
     """Put the model's rows, or those of a fresh call, into the picture's ledger."""
     state, picture = runtime.state, asked.picture
     attempt = next((one for one in state.attempts if one.number == picture), None)
@@ -66,26 +65,28 @@ def critique(asked: calls.Critique, runtime: Here) -> Done:
     if attempt.ledger:
         raise BadInput(f"Picture {picture} was judged before.")
     if not state.concepts:
-        raise BadInput("There are no concepts yet: call `decompose` first.")
+        raise BadInput("There are no concepts yet: call `_decompose` first.")
     if asked.rows:
         judged = in_order(asked.rows, [one.name for one in state.concepts])
         seen = attempt.model_copy(update={"ledger": judged})
         context = runtime.context
-        return verdict(state, changed(attempts=[compared(seen, state.attempts, context.store, context.leak)]))
+        return _verdict(
+            state, changed(attempts=[compared(seen, state.attempts, context.store, context.leak)])
+        )
     if attempt != ledger.latest(state.attempts):
         raise BadInput("A fresh call judges the newest picture only.")
-    return verdict(state, nodes.critique(state, here(runtime)) or spent(state, budget.QUESTION))
+    return _verdict(state, nodes.critique(state, here(runtime)) or spent(state, budget.QUESTION))
 
 
-def verdict(state: ReactState, update: Update) -> Done:
+def _verdict(state: ReactState, update: Update) -> Done:
     """Say which concepts the best picture lacks now."""
     merged = by_number(changed(all=state.attempts)["all"], update.get("attempts", []))
     best = ledger.best([Attempt.model_validate(one) for one in merged])
     rows = ledger.missing(best.ledger) if best and best.ledger else []
-    return result(best=best and best.number, not_present=[row.concept for row in rows]), update
+    return _result(best=best and best.number, not_present=[row.concept for row in rows]), update
 
 
-def retrieve(asked: calls.Retrieve, runtime: Here) -> Done:
+def _retrieve(asked: calls.Retrieve, runtime: Here) -> Done:
     """Look a concept up."""
     state, concept = runtime.state, asked.concept
     known = {one.name: one.caption for one in state.concepts}
@@ -96,10 +97,10 @@ def retrieve(asked: calls.Retrieve, runtime: Here) -> Done:
     hits = [
         {"id": hit["id"], "score": hit["score"], "caption": hit["caption"][:CAPTION]} for hit in found["hits"]
     ]
-    return result(concept=concept, hits=hits, none_taken_because=found["reason"]), update
+    return _result(concept=concept, hits=hits, none_taken_because=found["reason"]), update
 
 
-def generate(asked: calls.Generate, runtime: Here) -> Done:
+def _generate(asked: calls.Generate, runtime: Here) -> Done:
     """Fix the next request as the loop does, and draw it."""
     state = runtime.state
     if limit := budget.limit(state, budget.PICTURE):
@@ -112,38 +113,38 @@ def generate(asked: calls.Generate, runtime: Here) -> Done:
     request = Request.model_validate(fixed["request"])
     update = nodes.attempt(seen, own, request, tuple(map(Repair.model_validate, fixed["repairs"])))
     if not update.get("attempts"):
-        return result(picture=None, because="the limit on seconds"), update
+        return _result(picture=None, because="the limit on seconds"), update
     used = [{"concept": one.concept, "id": one.hit.id} for one in request.references]
-    return result(picture=update["attempts"][0]["number"], prompt=request.prompt, references=used), update
+    return _result(picture=update["attempts"][0]["number"], prompt=request.prompt, references=used), update
 
 
-def veto(asked: calls.Veto, runtime: Here) -> Done:
+def _veto(asked: calls.Veto, runtime: Here) -> Done:
     """Forbid pictures, and let go of what was pinned to them."""
     state = runtime.state
     known = {hit.id for one in state.retrievals for hit in one.hits} | {one.hit.id for one in state.given}
     if strange := [id for id in asked.ids if id not in known]:
         raise BadInput(f"No picture {strange[0]!r} was found or given.")
     pins = [one for one in state.pins if one.hit.id not in asked.ids]
-    return result(vetoed=asked.ids), changed(vetoes=sorted({*state.vetoes, *asked.ids}), pins=pins)
+    return _result(vetoed=asked.ids), changed(vetoes=sorted({*state.vetoes, *asked.ids}), pins=pins)
 
 
-def pin(asked: calls.Fix, runtime: Here) -> Done:
+def _pin(asked: calls.Fix, runtime: Here) -> Done:
     """Bind a concept to a picture that was found for it."""
     state = runtime.state
     hit = found_hit(state, asked)
     kept = [one for one in state.pins if one.concept != asked.concept]
     fixed = calls.Pin(concept=asked.concept, hit=hit)
-    return result(pinned={asked.concept: hit.id}), changed(pins=[*kept, fixed])
+    return _result(pinned={asked.concept: hit.id}), changed(pins=[*kept, fixed])
 
 
-def finish(asked: calls.Finish, runtime: Here) -> Done:
+def _finish(asked: calls.Finish, runtime: Here) -> Done:
     """End the run; whether a picture is accepted is the ledger's to say."""
     best = ledger.best(runtime.state.attempts)
     ending = Outcome(ending="refused" if asked.refused else "stopped", reason=asked.reason, best=best)
-    return result(ended=True), changed(outcome=ending)
+    return _result(ended=True), changed(outcome=ending)
 
 
-def run_graph(name: str, runtime: Here) -> Done:
+def _run_graph(name: str, runtime: Here) -> Done:
     """Let another graph draw the wish within what is left; its ledgers count where its concepts are ours.
 
     Its steps are checkpointed beside those of the run, so a resumed run repeats none of them either.
@@ -156,17 +157,17 @@ def run_graph(name: str, runtime: Here) -> Done:
         prompt=state.wish or state.prompt,
         seed=nodes.noise_seed(state.seed, first),
         run_id=state.run_id,
-        budget=remaining(state),
+        budget=_remaining(state),
     )
     context = without_vetoed(runtime.context, state)
     output = Output.model_validate(registry.resolve("graph", name).invoke(asked, context=context))
-    drawn = [taken_over(one, first, state.concepts) for one in output.attempts]
+    drawn = [_taken_over(one, first, state.concepts) for one in output.attempts]
     update = changed(attempts=drawn, retrievals=output.retrievals, usage=output.usage)
     why = output.outcome.reason if output.outcome else ""
-    return result(pictures=[one.number for one in drawn], reason=why), update
+    return _result(pictures=[one.number for one in drawn], reason=why), update
 
 
-def taken_over(attempt: Attempt, first: int, concepts: Sequence[Concept]) -> Attempt:
+def _taken_over(attempt: Attempt, first: int, concepts: Sequence[Concept]) -> Attempt:
     """Number another graph's attempt after ours; a ledger of other concepts is left out."""
     rows = [row.concept for row in attempt.ledger.rows] if attempt.ledger else []
     same = rows == [one.name for one in concepts]
@@ -175,7 +176,7 @@ def taken_over(attempt: Attempt, first: int, concepts: Sequence[Concept]) -> Att
     )
 
 
-def remaining(state: ReactState) -> Budget:
+def _remaining(state: ReactState) -> Budget:
     """Give what is left of every limit."""
     spent = budget.total(state.usage)
     most = {name: limit for name, limit in state.budget if name != "attempts" and limit is not None}
@@ -188,7 +189,7 @@ def spent(state: ReactState, spend: Usage) -> NoReturn:
     raise BadInput(f"No question is left to ask: the limit on {budget.limit(state, spend)} is reached.")
 
 
-def result(**facts: Any) -> str:
+def _result(**facts: Any) -> str:
     """Write what a call brought, for the model."""
     return json.dumps(facts, ensure_ascii=False)
 
@@ -200,15 +201,15 @@ def here(runtime: Here) -> Runtime[Context]:
 
 DRIVER = "react"  # the graph that offers the others
 TRAINED = "realrag"  # the graph that may want a trained retriever
-Do = Callable[[Any, verbs.Here], verbs.Done]
+Do = Callable[[Any, Here], Done]
 TOOLS: dict[str, tuple[Do, type[Value]]] = {
-    "decompose": (verbs.decompose, calls.Decompose),
-    "generate": (verbs.generate, calls.Generate),
-    "critique": (verbs.critique, calls.Critique),
-    "retrieve": (verbs.retrieve, calls.Retrieve),
-    "veto": (verbs.veto, calls.Veto),
-    "pin": (verbs.pin, calls.Fix),
-    "finish": (verbs.finish, calls.Finish),
+    "decompose": (_decompose, calls.Decompose),
+    "generate": (_generate, calls.Generate),
+    "critique": (_critique, calls.Critique),
+    "retrieve": (_retrieve, calls.Retrieve),
+    "veto": (_veto, calls.Veto),
+    "pin": (_pin, calls.Fix),
+    "finish": (_finish, calls.Finish),
 }
 
 
@@ -216,8 +217,8 @@ TOOLS: dict[str, tuple[Do, type[Value]]] = {
 def tools() -> tuple[BaseTool, ...]:
     """Give the tools: the verbs, and every graph that is installed but the driver itself."""
     graphs = [name for name in registry.names("graph") if name != DRIVER and name not in TOOLS]
-    own = [tool(name, do, schema, schema.__doc__ or name) for name, (do, schema) in TOOLS.items()]
-    return (*own, *map(graph_tool, graphs))
+    own = [_tool(name, do, schema, schema.__doc__ or name) for name, (do, schema) in TOOLS.items()]
+    return (*own, *map(_graph_tool, graphs))
 
 
 def offered(context: Context) -> tuple[BaseTool, ...]:
@@ -229,13 +230,13 @@ def offered(context: Context) -> tuple[BaseTool, ...]:
     return tools()
 
 
-def tool(name: str, do: Do, schema: type[Value], does: str) -> BaseTool:
+def _tool(name: str, do: Do, schema: type[Value], does: str) -> BaseTool:
     """Make one tool; what it gives besides its text is the change of the state.
 
     The arguments are checked here and not by LangChain, which drops what it does not know.
     """
 
-    def run(runtime: verbs.Here, **given: Any) -> verbs.Done:
+    def run(runtime: Here, **given: Any) -> Done:
         return do(calls.parsed(schema, given), runtime)
 
     return StructuredTool.from_function(
@@ -247,10 +248,10 @@ def tool(name: str, do: Do, schema: type[Value], does: str) -> BaseTool:
     )
 
 
-def graph_tool(name: str) -> BaseTool:
+def _graph_tool(name: str) -> BaseTool:
     """Make a tool of a graph; it is imported when it is called."""
     does = f"Let the graph `{name}` draw the wish in its own way, within what is left of the budget."
-    return tool(name, lambda _, runtime: verbs.run_graph(name, runtime), calls.Whole, does)
+    return _tool(name, lambda _, runtime: _run_graph(name, runtime), calls.Whole, does)
 
 
 def objection(call: dict[str, Any], offers: Sequence[BaseTool] = ()) -> str:
@@ -271,7 +272,7 @@ def carry_out(call: dict[str, Any], state: ReactState, runtime: Runtime[Context]
     Raises what the tool raises: `BadInput` and `ModelFault` for the model to act on.
     """
     known, config = tools(), get_config()
-    here = verbs.Here(
+    here = Here(
         state=state,
         context=runtime.context,
         config=config,

@@ -42,7 +42,7 @@ def instead(
         if obstacle(one.concept, good, able) or (one.action in BRINGING and not able.inpaint_slots):
             return repairs
         found = find(one.concept, retrievals)
-        if one.action != "add_reference" and brought(found, one, good, attempts, able) in tried(
+        if one.action != "add_reference" and _brought(found, one, good, attempts, able) in _tried(
             one, attempts
         ):
             return repairs
@@ -79,7 +79,7 @@ def misshapen(box: Box) -> str:
     return "its box is nearly the whole picture" if (x1 - x0) * (y1 - y0) > MOST else ""
 
 
-def brought(
+def _brought(
     found: Retrieval | None,
     repair: Repair,
     good: Attempt,
@@ -94,7 +94,7 @@ def brought(
     return next(iter([*fresh, *old]), None)
 
 
-def tried(repair: Repair, attempts: Sequence[Attempt]) -> set[str | None]:
+def _tried(repair: Repair, attempts: Sequence[Attempt]) -> set[str | None]:
     """List the hits with which the concept's box was painted before, None for words alone."""
     done = [one.request for one in attempts if one.request.repaint]
     own = [one for one in done if one.repaint and one.repaint.concept == repair.concept]

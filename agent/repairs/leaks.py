@@ -40,16 +40,16 @@ def compared(
     """Give a judged attempt with the leaks of its references; the others say what was there without each."""
     if not options.check or not drawn.request.references:
         return drawn
-    leaks = [leak_of(one, drawn, attempts, store) for one in drawn.request.references]
+    leaks = [_leak_of(one, drawn, attempts, store) for one in drawn.request.references]
     return drawn.model_copy(update={"leaks": tuple(leaks)})
 
 
-def leak_of(reference: Reference, drawn: Attempt, attempts: Sequence[Attempt], store: ArtifactStore) -> Leak:
+def _leak_of(reference: Reference, drawn: Attempt, attempts: Sequence[Attempt], store: ArtifactStore) -> Leak:
     """Measure what of one reference came across."""
     from pleinair.tools.images import leak
 
-    without = [one.picture for one in attempts if not uses(one, reference) and one.number != drawn.number]
-    new, sent = drawn_view(reference, drawn, store), sent_view(reference, store)
+    without = [one.picture for one in attempts if not _uses(one, reference) and one.number != drawn.number]
+    new, sent = _drawn_view(reference, drawn, store), _sent_view(reference, store)
     before = [leak.shrunk(store.open(picture)) for picture in without[-MOST:]]
     return Leak(
         concept=reference.concept,
@@ -60,12 +60,12 @@ def leak_of(reference: Reference, drawn: Attempt, attempts: Sequence[Attempt], s
     )
 
 
-def uses(attempt: Attempt, reference: Reference) -> bool:
+def _uses(attempt: Attempt, reference: Reference) -> bool:
     """Tell whether an attempt was drawn from the same picture."""
     return any(one.picture.sha256 == reference.picture.sha256 for one in attempt.request.references)
 
 
-def drawn_view(reference: Reference, drawn: Attempt, store: ArtifactStore) -> View:
+def _drawn_view(reference: Reference, drawn: Attempt, store: ArtifactStore) -> View:
     """Open a drawn picture, with what its ledger says of places; a box that is none is not known."""
     from pleinair.tools.images.leak import View, is_box, shrunk
 
@@ -75,7 +75,7 @@ def drawn_view(reference: Reference, drawn: Attempt, store: ArtifactStore) -> Vi
     return View(shrunk(store.open(drawn.picture)), own, tuple(boxes.values()))
 
 
-def sent_view(reference: Reference, store: ArtifactStore) -> View:
+def _sent_view(reference: Reference, store: ArtifactStore) -> View:
     """Open a reference as it was sent, with what its library says of places."""
     from pleinair.tools.images.leak import View, shrunk
 

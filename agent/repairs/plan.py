@@ -17,10 +17,10 @@ def plan(
     The ladder: a reference if none was tried; another one while the look-up has untried hits; then
     words, where the critic has advice and references cannot help; else the same with a new seed.
     """
-    return [repair(row, attempts, find(row.concept, retrievals), slots) for row in rows]
+    return [_repair(row, attempts, find(row.concept, retrievals), slots) for row in rows]
 
 
-def repair(row: Row, attempts: Sequence[Attempt], retrieval: Retrieval | None, slots: int) -> Repair:
+def _repair(row: Row, attempts: Sequence[Attempt], retrieval: Retrieval | None, slots: int) -> Repair:
     """Choose the repair of one row; `slots` is how many references the generator takes."""
     if slots and retrieval is None:
         return Repair(concept=row.concept, action="add_reference", why="no reference was tried yet")
@@ -29,11 +29,11 @@ def repair(row: Row, attempts: Sequence[Attempt], retrieval: Retrieval | None, s
             concept=row.concept, action="swap_reference", why="the reference tried did not bring it"
         )
     if not slots or (retrieval and retrieval.abstained):
-        return reword(row, retrieval)
+        return _reword(row, retrieval)
     return Repair(concept=row.concept, action="new_seed", why="every reference found was tried")
 
 
-def reword(row: Row, retrieval: Retrieval | None) -> Repair:
+def _reword(row: Row, retrieval: Retrieval | None) -> Repair:
     """Fall back on words, or on luck where the critic gave none."""
     why = retrieval.reason if retrieval else "the generator takes no references"
     return Repair(concept=row.concept, action="reword" if row.advice else "new_seed", why=why)
@@ -51,7 +51,7 @@ def after_retrieval(
     def revised(one: Repair) -> Repair:
         found = find(one.concept, retrievals)
         if one.action != "inpaint" and one.concept in by_name and found and found.abstained:
-            return reword(by_name[one.concept], found)
+            return _reword(by_name[one.concept], found)
         return one
 
     return [revised(one) for one in repairs]

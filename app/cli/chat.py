@@ -59,18 +59,18 @@ def chat(
             session.go_on_from(after)
     from rich.console import Console
 
-    talk(session, line_reader(), Console(highlight=False))
+    talk(session, _line_reader(), Console(highlight=False))
 
 
-def line_reader() -> Read:
+def _line_reader() -> Read:
     """Read lines from the terminal with a history that is kept, or as they are piped in."""
     if not sys.stdin.isatty():
-        return piped_line
+        return _piped_line
     try:
         import readline
     except ImportError:  # not on every platform
         return input
-    history = history_file()
+    history = _history_file()
     if history.exists():
         readline.read_history_file(history)
     readline.set_history_length(1000)
@@ -84,7 +84,7 @@ def line_reader() -> Read:
     return read
 
 
-def piped_line(prompt: str) -> str:
+def _piped_line(prompt: str) -> str:
     """Read a line without a prompt that nobody sees."""
     line = sys.stdin.readline()
     if not line:
@@ -92,7 +92,7 @@ def piped_line(prompt: str) -> str:
     return line
 
 
-def history_file() -> Path:
+def _history_file() -> Path:
     """Name the file of what was said, in the user's own folder."""
     from pleinair.app.api import home
 
@@ -126,7 +126,7 @@ def answer(line: str, session: Session, console: Console, say: Say) -> None:
     if not line:
         return
     if not line.startswith("/"):
-        draw(line, session, console, say)
+        _draw(line, session, console, say)
         return
     name, _, rest = line[1:].partition(" ")
     if name not in COMMANDS:
@@ -136,7 +136,7 @@ def answer(line: str, session: Session, console: Console, say: Say) -> None:
     say(COMMANDS[name](session, rest.strip()))
 
 
-def draw(prompt: str, session: Session, console: Console, say: Say) -> None:
+def _draw(prompt: str, session: Session, console: Console, say: Say) -> None:
     """Draw one request in sight of the user, who may stop it."""
     from pleinair.app.cli.live import Show
     from pleinair.app.cli.run import stopping_on_interrupt
@@ -148,28 +148,28 @@ def draw(prompt: str, session: Session, console: Console, say: Say) -> None:
         say(str(result.picture))
 
 
-def refs(session: Session, rest: str) -> str:
+def _refs(session: Session, rest: str) -> str:
     """List what was found."""
-    lines = [f"{number:>3}  {described(one)}" for number, one in enumerate(session.found(), 1)]
+    lines = [f"{number:>3}  {_described(one)}" for number, one in enumerate(session.found(), 1)]
     return "\n".join(lines) or "Nothing was looked up yet."
 
 
-def described(one: Found) -> str:
+def _described(one: Found) -> str:
     """Say what a picture is and what becomes of it."""
     marks = f"  [{', '.join(one.marks)}]" if one.marks else ""
     return printable(f"{one.concept}: {one.hit.id} {one.hit.score:.2f} {one.hit.caption[:60]}") + marks
 
 
-def veto(session: Session, rest: str) -> str:
+def _veto(session: Session, rest: str) -> str:
     """Forbid or allow."""
-    chosen = session.veto(*numbers("veto", rest))
+    chosen = session.veto(*_numbers("veto", rest))
     ways = {one.hit.id: "not used any more" if one.hit.id in session.vetoes else "allowed" for one in chosen}
     return "\n".join(f"{printable(id)} is {way}." for id, way in ways.items())
 
 
-def pin(session: Session, rest: str) -> str:
+def _pin(session: Session, rest: str) -> str:
     """Pin or let go."""
-    chosen = session.pin(*numbers("pin", rest))
+    chosen = session.pin(*_numbers("pin", rest))
     lines = []
     for one in chosen:
         way = "shown by" if session.pins.get(one.concept) == one.hit else "no longer bound to"
@@ -177,13 +177,13 @@ def pin(session: Session, rest: str) -> str:
     return "\n".join(lines)
 
 
-def approve(session: Session, rest: str) -> str:
+def _approve(session: Session, rest: str) -> str:
     """Pin all that was used."""
     lines = [f"{one.concept} is shown by {one.hit.id}." for one in session.approve()]
     return "\n".join(map(printable, lines)) or "The last picture was drawn without references."
 
 
-def give(session: Session, rest: str) -> str:
+def _give(session: Session, rest: str) -> str:
     """Keep a picture of the user's."""
     from pleinair.tools.types import BadInput
 
@@ -192,23 +192,23 @@ def give(session: Session, rest: str) -> str:
     except ValueError as fault:
         raise BadInput(f"/give: {fault}") from fault
     if len(words) < 2:
-        raise BadInput(f"{usage('give')}: wanted a file and the concept that it shows")
+        raise BadInput(f"{_usage('give')}: wanted a file and the concept that it shows")
     session.give(words[0], " ".join(words[1:]))
     return f"{printable(' '.join(words[1:]))} is shown by {printable(words[0])}."
 
 
-def fork(session: Session, rest: str) -> str:
+def _fork(session: Session, rest: str) -> str:
     """Go back."""
     from pleinair.tools.types import BadInput
 
-    chosen = numbers("fork", rest)
+    chosen = _numbers("fork", rest)
     if len(chosen) > 1:
-        raise BadInput(f"{usage('fork')}: wanted one number, got {len(chosen)}")
+        raise BadInput(f"{_usage('fork')}: wanted one number, got {len(chosen)}")
     session.fork(*chosen)
     return f"Going on from request {len(session.runs)}."
 
 
-def budget(session: Session, rest: str) -> str:
+def _budget(session: Session, rest: str) -> str:
     """Show or set limits."""
     from pleinair.app.settings import assignments
 
@@ -216,31 +216,31 @@ def budget(session: Session, rest: str) -> str:
     return "\n".join(f"{key} {'no limit' if value is None else value}" for key, value in limits)
 
 
-def numbers(command: str, text: str) -> list[int]:
+def _numbers(command: str, text: str) -> list[int]:
     """Read the numbers that a command wants, with or without commas between them."""
     from pleinair.tools.types import BadInput
 
     words = text.replace(",", " ").split()
     if strange := [word for word in words or [""] if not word.isdecimal()]:
         raise BadInput(
-            f"{usage(command)}: wanted a number, got {repr(strange[0]) if strange[0] else 'nothing'}"
+            f"{_usage(command)}: wanted a number, got {repr(strange[0]) if strange[0] else 'nothing'}"
         )
     return [int(word) for word in words]
 
 
-def usage(command: str) -> str:
+def _usage(command: str) -> str:
     """Give a command as the help has it, with its arguments."""
     lines = (re.split(r"\s{2,}", line)[0] for line in HELP.splitlines())
     return next(line for line in lines if line.split()[0] == f"/{command}")
 
 
 COMMANDS: dict[str, Callable[[Session, str], Any]] = {
-    "refs": refs,
-    "veto": veto,
-    "pin": pin,
-    "approve": approve,
-    "give": give,
-    "fork": fork,
-    "budget": budget,
+    "refs": _refs,
+    "veto": _veto,
+    "pin": _pin,
+    "approve": _approve,
+    "give": _give,
+    "fork": _fork,
+    "budget": _budget,
     "help": lambda session, rest: HELP,
 }

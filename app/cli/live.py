@@ -109,7 +109,7 @@ class Show:
             label = "to be looked up" if data.get("repairs") else "must be visible"
             self._say(f"{label}: {shown(names)}")
         for one in data.get("retrievals", ()):
-            self._say(looked_up(Retrieval.model_validate(one)))
+            self._say(_looked_up(Retrieval.model_validate(one)))
         for one in data.get("repairs", ()) if event.step == "select" else ():
             self._say(f"[blue]→[/] {shown(said(Repair.model_validate(one)))}")
         for one in data.get("attempts", ()):
@@ -151,7 +151,7 @@ def doing(event: Event) -> str:
     return f"{shown(words)} {data['done']}/{data['total']}" if "total" in data else shown(words)
 
 
-def looked_up(found: Retrieval) -> str:
+def _looked_up(found: Retrieval) -> str:
     """Say what a look-up brought."""
     if found.abstained or not found.hits:
         return f"[yellow]⌕[/] {shown(found.concept)}: nothing taken, {shown(found.reason)}"
@@ -174,12 +174,12 @@ def half_blocks(image: Image, width: int = WIDTH) -> Text:
     text = Text()
     for y in range(0, height, 2):
         for x in range(width):
-            text.append("▀", f"{hexed(small.getpixel((x, y)))} on {hexed(small.getpixel((x, y + 1)))}")
+            text.append("▀", f"{_hexed(small.getpixel((x, y)))} on {_hexed(small.getpixel((x, y + 1)))}")
         text.append("\n")
     return text
 
 
-def hexed(pixel: Any) -> str:
+def _hexed(pixel: Any) -> str:
     """Write a pixel as rich's colour."""
     red, green, blue = pixel
     return f"#{red:02x}{green:02x}{blue:02x}"

@@ -42,7 +42,7 @@ def main() -> None:
     app()
 
 
-def show_version(wanted: bool) -> None:
+def _show_version(wanted: bool) -> None:
     """Print the version and leave."""
     if wanted:
         from importlib.metadata import version
@@ -54,7 +54,7 @@ def show_version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Take the options that come before a command."""
@@ -82,13 +82,13 @@ def draw(
 
     short = {"library.folder": library, "budget.attempts": max_attempts, "budget.seconds": max_seconds}
     with explained():
-        text = standard_input() if prompt == "-" else prompt
+        text = _standard_input() if prompt == "-" else prompt
         request: dict[str, Any] = {
             "graph": graph,
             "profile": profile,
             "seed": seed,
             "out": out,
-            "overrides": chosen(setting, short),
+            "overrides": _chosen(setting, short),
             "pictures": picture or (),
         }
         if dry_run:
@@ -100,7 +100,7 @@ def draw(
         )
 
 
-def standard_input() -> str:
+def _standard_input() -> str:
     """Read the prompt that is piped in."""
     from pleinair.tools.types import BadInput
 
@@ -110,7 +110,7 @@ def standard_input() -> str:
         raise BadInput(f"prompt: standard input is no UTF-8 at byte {error.start}") from error
 
 
-def chosen(setting: list[str] | None, short: dict[str, Any]) -> dict[str, Any]:
+def _chosen(setting: list[str] | None, short: dict[str, Any]) -> dict[str, Any]:
     """Join `--set` with the options that are short for settings; the latter win."""
     from pleinair.app.settings import assignments
 
@@ -134,7 +134,7 @@ def index(
     from pleinair.app.settings import load
 
     with explained():
-        settings = load(profile, chosen(setting, {"library.folder": folder}))
+        settings = load(profile, _chosen(setting, {"library.folder": folder}))
         with progress_bar("Looking at pictures") as on_index:
             for line in bring_up_to_date(settings, on_index, calibrated=calibrate):
                 typer.echo(printable(line))
@@ -150,7 +150,7 @@ def doctor(
     from pleinair.app.doctor.doctor import examine
 
     quiet()
-    findings = list(examine(profile, chosen(setting, {}), mllm=mllm))
+    findings = list(examine(profile, _chosen(setting, {}), mllm=mllm))
     for finding in findings:
         mark, colour = ("ok", typer.colors.GREEN) if finding.well else ("!!", typer.colors.RED)
         typer.echo(f"{typer.style(mark, fg=colour)}  {finding.what}: {finding.text}")

@@ -33,7 +33,7 @@ def list_models(
 
     names = [profile] if profile else sorted(profiles())
     with explained():
-        listed = {name: [row(piece) for piece in pieces_of(name)] for name in names}
+        listed = {name: [_row(piece) for piece in _pieces_of(name)] for name in names}
     if as_json:
         typer.echo(printable_json(listed))
         return
@@ -55,11 +55,11 @@ def check(
 
     well = True
     with explained():
-        for piece in pieces_of(profile, setting):
+        for piece in _pieces_of(profile, setting):
             found = list(faults(piece, checksums))
             well = well and not found
             mark = typer.style(*("!!", typer.colors.RED) if found else ("ok", typer.colors.GREEN))
-            typer.echo(f"{mark}  {piece.role}: {printable(piece.model)}, {row(piece)['state']}")
+            typer.echo(f"{mark}  {piece.role}: {printable(piece.model)}, {_row(piece)['state']}")
             for fault in found:
                 typer.echo(f"      {printable(fault)}")
             if found and piece.on_hub:
@@ -81,22 +81,22 @@ def pull(
     from pleinair.app.models.download import at_commit, fetch, require_room, wanted
 
     with explained():
-        named = [piece for piece in pieces_of(profile, setting) if piece.on_hub]
+        named = [piece for piece in _pieces_of(profile, setting) if piece.on_hub]
         plans = [wanted(at_commit(piece)) for piece in named]
         for plan in plans:
             typer.echo(printable(plan.text))
         require_room(plans)
         lacking = any(plan.files for plan in plans)
-        if lacking and not (yes or agreed(sum(plan.size for plan in plans))):
+        if lacking and not (yes or _agreed(sum(plan.size for plan in plans))):
             typer.echo("Nothing was downloaded; --yes downloads it.", err=True)
             leave("bad input")
-        keep_commits(profile, setting, named, plans)
+        _keep_commits(profile, setting, named, plans)
         for plan in plans:  # also where all is here: a lost link of the cache is set again
             typer.echo(str(fetch(plan)))
         typer.echo("Downloaded." if lacking else "Nothing was to be downloaded.")
 
 
-def keep_commits(
+def _keep_commits(
     profile: str, setting: list[str] | None, named: Sequence[Piece], plans: Sequence[Wanted]
 ) -> None:
     """Write down the commits that the settings leave open, so that later runs load the same ones."""
@@ -113,14 +113,14 @@ def keep_commits(
         )
 
 
-def agreed(size: int) -> bool:
+def _agreed(size: int) -> bool:
     """Ask the user, if there is one."""
     from pleinair.app.models.inventory import in_words
 
     return sys.stdin.isatty() and typer.confirm(f"Download {in_words(size)}?")
 
 
-def pieces_of(profile: str, setting: list[str] | None = None) -> list[Piece]:
+def _pieces_of(profile: str, setting: list[str] | None = None) -> list[Piece]:
     """List the models of a profile."""
     from pleinair.app.models.inventory import pieces
     from pleinair.app.settings import assignments, load
@@ -128,7 +128,7 @@ def pieces_of(profile: str, setting: list[str] | None = None) -> list[Piece]:
     return pieces(load(profile, assignments(setting or [])))
 
 
-def row(piece: Piece) -> dict[str, str]:
+def _row(piece: Piece) -> dict[str, str]:
     """Give what is told of a model."""
     from pleinair.app.models.inventory import state
 

@@ -31,12 +31,12 @@ def list_runs(
     from pleinair.app.api import run_table
 
     with explained():
-        rows = [summary(run) for run in run_table().newest(limit)]
+        rows = [_summary(run) for run in run_table().newest(limit)]
     if as_json:
         typer.echo(printable_json(rows))
         return
     for row in rows:
-        typer.echo(f"{row['run']}  {standing(row):<11}  {printable(row['prompt'])[:70]}")
+        typer.echo(f"{row['run']}  {_standing(row):<11}  {printable(row['prompt'])[:70]}")
     if any(row["interrupted"] for row in rows):
         typer.echo(f"{INTERRUPTED}: `pleinair runs resume RUN` goes on from the last step", err=True)
 
@@ -45,11 +45,11 @@ def list_runs(
 def show(run_id: RunId, as_json: Json = False) -> None:
     """Show one run: what was asked, where it stands, how it ended."""
     with explained():
-        facts = details(find(run_id))
+        facts = _details(_find(run_id))
     if as_json:
         typer.echo(printable_json(facts))
         return
-    facts["status"] = standing(facts)
+    facts["status"] = _standing(facts)
     del facts["interrupted"]
     for key, value in facts.items():
         typer.echo(f"{key:<10} {printable(str(value))}")
@@ -61,7 +61,7 @@ def resume(run_id: RunId, as_json: Json = False) -> None:
     from pleinair.app.runs.store import OPEN
 
     with explained():
-        run = find(run_id)
+        run = _find(run_id)
         if run.status not in (*OPEN, "failed"):
             branch = f"`pleinair trace fork {run.id} --at STEP` branches off"
             typer.echo(f"{run.id} has ended: {run.status}; {branch}", err=True)
@@ -75,53 +75,53 @@ def cancel(run_id: RunId) -> None:
     from pleinair.app.runs.store import OPEN
 
     with explained():
-        run = ask(find(run_id).id)
+        run = ask(_find(run_id).id)
     typer.echo(
         f"{run.id} stops at its next step" if run.status in OPEN else f"{run.id} has ended: {run.status}"
     )
 
 
-def find(name: str) -> Run:
+def _find(name: str) -> Run:
     """Read a run's row."""
     from pleinair.app.api import find as look_up
 
     return look_up(name)
 
 
-def summary(run: Run) -> dict[str, Any]:
+def _summary(run: Run) -> dict[str, Any]:
     """Give what a list shows of a run."""
     order = json.loads(run.order_json)
     return {
         "run": run.id,
         "status": run.status,
-        "interrupted": interrupted(run),
+        "interrupted": _interrupted(run),
         "prompt": order["prompt"],
-        "created": when(run.created),
+        "created": _when(run.created),
     }
 
 
-def interrupted(run: Run) -> bool:
+def _interrupted(run: Run) -> bool:
     """Tell whether somebody has begun a run and nobody works on it any more."""
     from pleinair.app.runs.store import OPEN
 
     return run.status in OPEN and run.fence > 0 and run.owner is None
 
 
-def standing(facts: dict[str, Any]) -> str:
+def _standing(facts: dict[str, Any]) -> str:
     """Say in a word where a run stands."""
     return INTERRUPTED if facts["interrupted"] else str(facts["status"])
 
 
-def details(run: Run) -> dict[str, Any]:
+def _details(run: Run) -> dict[str, Any]:
     """Give everything that the row says."""
     order = json.loads(run.order_json)
-    facts = summary(run) | {
+    facts = _summary(run) | {
         "graph": order["graph"],
         "profile": order["settings"]["profile"],
         "seed": run.seed,
     }
     if run.owner:
-        facts["owner"] = f"{run.owner}, until {when(run.lease_until)}"
+        facts["owner"] = f"{run.owner}, until {_when(run.lease_until)}"
     if facts["interrupted"]:
         facts["resume"] = f"`pleinair runs resume {run.id}` goes on from the last step"
     if run.outcome is None:
@@ -136,6 +136,6 @@ def details(run: Run) -> dict[str, Any]:
     }
 
 
-def when(seconds: float) -> str:
+def _when(seconds: float) -> str:
     """Give a moment in local time."""
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")

@@ -96,10 +96,10 @@ def cases() -> Iterator[Case]:
         other = rng.choice([one for one in known if one.kind != shown.kind and one.body != shown.body])
         png = encode_png(render(random_scene(rng, [shown]), SIDE))
         there, absent = [((shown,), ()), ((shown,), (other,)), ((), (other,))][number % 3]
-        yield Case(png, ask_for(*there, *absent), names(there), names(absent))
+        yield Case(png, _ask_for(*there, *absent), _names(there), _names(absent))
 
 
-def ask_for(*species: Species) -> str:
+def _ask_for(*species: Species) -> str:
     """Ask for things by name, and say what each looks like."""
     from pleinair.tools.pocket.prompts import describe, with_article
 
@@ -108,6 +108,6 @@ def ask_for(*species: Species) -> str:
     )
 
 
-def names(species: Sequence[Species]) -> tuple[str, ...]:
+def _names(species: Sequence[Species]) -> tuple[str, ...]:
     """Name things."""
     return tuple(one.name for one in species)

@@ -61,8 +61,8 @@ class Finding:
 def examine(profile: str | None, overrides: Mapping[str, Any], *, mllm: bool = False) -> Iterator[Finding]:
     """Look at each thing in turn, with `mllm` at the model's judgement too; one does not hide the next."""
     yield Finding("versions", True, ", ".join(f"{part} {installed(part)}" for part in PARTS))
-    yield tried("GPU", gpu, "install a torch build that fits this machine")
-    yield tried("FAISS", faiss_build, "install pleinair[cpu] or pleinair[gpu]")
+    yield _tried("GPU", _gpu, "install a torch build that fits this machine")
+    yield _tried("FAISS", _faiss_build, "install pleinair[cpu] or pleinair[gpu]")
     try:
         settings = load(profile, overrides)
     except PleinairError as error:
@@ -70,46 +70,46 @@ def examine(profile: str | None, overrides: Mapping[str, Any], *, mllm: bool = F
         return
     home = places(settings.paths.home)
     yield Finding("settings", True, f"profile {settings.profile}")
-    yield from engines(settings)
+    yield from _engines(settings)
     if mllm:
-        yield tried("critic", lambda: judgement(settings), "choose a model that sees better")
-    yield tried("library", lambda: library(settings, home), "pass --set library.folder=FOLDER")
-    yield tried("home", lambda: writable(home), "set PLEINAIR_HOME to a folder that you may write to")
-    yield tried("run table", lambda: table(home), "move the file away; its runs are lost with it")
-    yield tried("free disk", lambda: room(home), "make room, or set PLEINAIR_HOME to another disk")
+        yield _tried("critic", lambda: _judgement(settings), "choose a model that sees better")
+    yield _tried("library", lambda: _library(settings, home), "pass --set library.folder=FOLDER")
+    yield _tried("home", lambda: _writable(home), "set PLEINAIR_HOME to a folder that you may write to")
+    yield _tried("run table", lambda: _table(home), "move the file away; its runs are lost with it")
+    yield _tried("free disk", lambda: _room(home), "make room, or set PLEINAIR_HOME to another disk")
 
 
-def engines(settings: Settings) -> Iterator[Finding]:
+def _engines(settings: Settings) -> Iterator[Finding]:
     """Look at the engines, and whether they fit each other; what the settings do not name is left out."""
     broken = set()
     for kind, choice in engine_choices(settings).items():
-        finding = advised(tried(kind, looks(settings, kind, choice), INSTEAD.format(kind)))
+        finding = _advised(_tried(kind, _looks(settings, kind, choice), INSTEAD.format(kind)))
         if not finding.well:
             broken.add(kind)
         yield finding
-    yield tried("model files", lambda: checkup.files(settings), mending(settings))
+    yield _tried("model files", lambda: checkup.files(settings), _mending(settings))
     for what, look_at, remedy, needs in FITTING:
         if broken.intersection(needs):
             continue  # told already
-        finding = tried(what, partial(look_at, settings), remedy)
+        finding = _tried(what, partial(look_at, settings), remedy)
         if finding.text:
             yield finding
 
 
-def looks(settings: Settings, kind: Kind, choice: EngineChoice) -> Callable[[], str]:
+def _looks(settings: Settings, kind: Kind, choice: EngineChoice) -> Callable[[], str]:
     """Give the way to look at an engine of a kind."""
     if kind == "generator":
         return partial(checkup.generator, settings)
     return partial(checkup.encoder, choice) if kind == "encoder" else partial(name_of, kind, choice)
 
 
-def advised(finding: Finding) -> Finding:
+def _advised(finding: Finding) -> Finding:
     """Leave the usual remedy out where the fault names a better one."""
     text = finding.text.removeprefix(f"{finding.what}: ")
     return replace(finding, text=text, remedy="" if ADVICE.search(text) else finding.remedy)
 
 
-def mending(settings: Settings) -> str:
+def _mending(settings: Settings) -> str:
     """Say what brings the files of a profile's models."""
     from huggingface_hub import constants
 
@@ -118,7 +118,7 @@ def mending(settings: Settings) -> str:
     return f"`pleinair models check {name}` tells more, `pleinair models pull {name}` fetches some{offline}"
 
 
-def tried(what: str, look: Callable[[], str], remedy: str) -> Finding:
+def _tried(what: str, look: Callable[[], str], remedy: str) -> Finding:
     """Look at one thing; what it says when it breaks is the finding."""
     try:
         return Finding(what, True, look())
@@ -128,14 +128,14 @@ def tried(what: str, look: Callable[[], str], remedy: str) -> Finding:
         return Finding(what, False, f"{type(error).__name__}: {error}", remedy)
 
 
-def gpu() -> str:
+def _gpu() -> str:
     """Name the GPU; a machine without one is well too."""
     import torch
 
     return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "none, drawing on the CPU"
 
 
-def faiss_build() -> str:
+def _faiss_build() -> str:
     """Say which FAISS is there."""
     import faiss
 
@@ -143,14 +143,14 @@ def faiss_build() -> str:
     return f"{faiss.__version__}, {gpus} GPUs"
 
 
-def judgement(settings: Settings) -> str:
+def _judgement(settings: Settings) -> str:
     """Let the language model judge pictures of which the truth is known."""
     from pleinair.app.doctor.critic_test import accept
 
     return accept(engine("mllm", settings.mllm))
 
 
-def library(settings: Settings, home: Places) -> str:
+def _library(settings: Settings, home: Places) -> str:
     """Count the library's pictures and say whether it is indexed."""
     from pleinair.tools.retrieval.library import Library
 
@@ -159,7 +159,7 @@ def library(settings: Settings, home: Places) -> str:
     return f"{len(found.items)} pictures in {found.folder}, {indexed}"
 
 
-def writable(home: Places) -> str:
+def _writable(home: Places) -> str:
     """Check that the home folder can be written to."""
     home.home.mkdir(parents=True, exist_ok=True)
     if not os.access(home.home, os.W_OK):
@@ -167,12 +167,12 @@ def writable(home: Places) -> str:
     return str(home.home)
 
 
-def table(home: Places) -> str:
+def _table(home: Places) -> str:
     """Check that the run table opens."""
     return f"{len(Runs(home.table).newest(1000))} runs"
 
 
-def room(home: Places) -> str:
+def _room(home: Places) -> str:
     """Check that there is room for pictures."""
     free = shutil.disk_usage(home.home).free
     if free < RESERVE:

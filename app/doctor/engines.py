@@ -48,16 +48,16 @@ def files(settings: Settings) -> str:
 
     broken, absent = [], []
     for piece in pieces(settings):
-        if fetched_later(piece):
+        if _fetched_later(piece):
             absent.append(piece.model)
-        elif fault := first_fault(piece):
+        elif fault := _first_fault(piece):
             broken.append(f"{piece.role} {piece.model}: {fault}")
     if broken:
         raise PleinairError("; ".join(broken))
     return f"fetched at the first use: {', '.join(absent)}" if absent else "whole, as far as they are known"
 
 
-def fetched_later(piece: Piece) -> bool:
+def _fetched_later(piece: Piece) -> bool:
     """Tell whether a model is not here, and will be brought from the hub at its first use."""
     from huggingface_hub import constants
 
@@ -67,7 +67,7 @@ def fetched_later(piece: Piece) -> bool:
     return asked and list(faults(piece)) == [ABSENT]
 
 
-def first_fault(piece: Piece) -> str:
+def _first_fault(piece: Piece) -> str:
     """Give the first fault of a model's files and the number of the others; "" where all is well."""
     from pleinair.app.models.inventory import faults
 
@@ -82,18 +82,18 @@ def encoder(choice: EngineChoice) -> str:
     from pleinair.app.models.inventory import clip
 
     piece = clip(choice)
-    if fetched_later(piece):
+    if _fetched_later(piece):
         return f"{choice.label}, fetched at the first use"
-    if piece.on_hub and first_fault(piece) == ABSENT:
+    if piece.on_hub and _first_fault(piece) == ABSENT:
         raise PleinairError(f"{choice.label} is not here: see the model files below")
     return name_of("encoder", choice)
 
 
-def is_awaited(choice: EngineChoice) -> bool:
+def _is_awaited(choice: EngineChoice) -> bool:
     """Tell whether building an encoder would download it."""
     from pleinair.app.models.inventory import clip
 
-    return fetched_later(clip(choice))
+    return _fetched_later(clip(choice))
 
 
 def second_encoder(settings: Settings) -> str:
@@ -108,7 +108,7 @@ def second_encoder(settings: Settings) -> str:
 
 def retriever(settings: Settings) -> str:
     """Check that a trained retriever is this generator's; "" for an untrained one, or one not here yet."""
-    if is_awaited(settings.encoder):
+    if _is_awaited(settings.encoder):
         return ""
     training = training_of(engine("encoder", settings.encoder))
     if training is None:
@@ -118,7 +118,7 @@ def retriever(settings: Settings) -> str:
     return f"trained with the {training.loss} loss, for {whose}"
 
 
-def no_picture(id: str) -> Image:
+def _no_picture(id: str) -> Image:
     """Open no picture: an adaptor is looked at without one."""
     raise BadInput(f"picture {id!r}: none is looked at here")
 
@@ -127,9 +127,9 @@ def adaptor(settings: Settings) -> str:
     """Open the adaptor and check that it is this encoder's; "" where the settings name none."""
     if not (folder := settings.crossmodal.adaptor):
         return ""
-    if is_awaited(settings.encoder):
+    if _is_awaited(settings.encoder):
         return f"{folder}, looked at once the encoder is here"
     from pleinair.tools.retrieval.crossmodal.adaptor import open_scorer
 
-    open_scorer(folder, engine("encoder", settings.encoder), no_picture)
+    open_scorer(folder, engine("encoder", settings.encoder), _no_picture)
     return f"{folder}, for this encoder"

@@ -21,20 +21,20 @@ def money(
     one: Tokens | None,
 ) -> Range:
     """Estimate the US dollars; where one part is not known, the other is told in the note."""
-    words = for_words(settings.mllm, asked, tokens, runs, one)
-    seen = for_pictures(settings.generator, pictures, runs)
+    words = _for_words(settings.mllm, asked, tokens, runs, one)
+    seen = _for_pictures(settings.generator, pictures, runs)
     total = both(words, seen)
     if total.low is None and total.high is None:
-        return Range(note=f"the pictures: {told(seen)}; the questions: {told(words)}")
+        return Range(note=f"the pictures: {_told(seen)}; the questions: {_told(words)}")
     return total
 
 
-def told(part: Range) -> str:
+def _told(part: Range) -> str:
     """Put a part of a sum into words."""
     return part.text + (f" ({part.note})" if part.note else "")
 
 
-def for_pictures(choice: EngineChoice, pictures: Range, runs: Sequence[Spent]) -> Range:
+def _for_pictures(choice: EngineChoice, pictures: Range, runs: Sequence[Spent]) -> Range:
     """Estimate what the pictures cost."""
     if choice.engine in HERE or is_local(choice):
         return Range(low=0, high=0)
@@ -49,7 +49,7 @@ def for_pictures(choice: EngineChoice, pictures: Range, runs: Sequence[Spent]) -
     return Range(note=f"no price is known for the pictures of {choice.label}")
 
 
-def for_words(
+def _for_words(
     choice: EngineChoice, asked: Range, tokens: Range, runs: Sequence[Spent], one: Tokens | None
 ) -> Range:
     """Estimate what the language model costs."""
@@ -66,10 +66,10 @@ def for_words(
     if price is None:
         model = str(choice.arguments.get("model", ""))
         return Range(note=f"no price is known for {model!r}; write it under [mllm.prices]")
-    return by_estimate(asked, one, price) if one else by_table(tokens, price)
+    return _by_estimate(asked, one, price) if one else _by_table(tokens, price)
 
 
-def by_table(tokens: Range, price: Price) -> Range:
+def _by_table(tokens: Range, price: Price) -> Range:
     """Price tokens by the table: at best all are of the cheaper sort, at worst all of the dearer one."""
     if tokens.low is None or tokens.high is None:
         return Range(note=f"the tokens are not known: {tokens.note}")
@@ -78,7 +78,7 @@ def by_table(tokens: Range, price: Price) -> Range:
     return Range(low=tokens.low * low / MILLION, high=tokens.high * high / MILLION, note=note)
 
 
-def by_estimate(asked: Range, one: Tokens, price: Price) -> Range:
+def _by_estimate(asked: Range, one: Tokens, price: Price) -> Range:
     """Price what a question is estimated to read and to write."""
     low = (one.read[0] * price.read + one.written[0] * price.written) / MILLION
     capped = one.written[1]

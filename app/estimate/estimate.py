@@ -61,11 +61,11 @@ def quote(order: Order, places: Places) -> Quote:
     """Estimate what an order takes."""
     settings, runs = order.settings, past(order, places)
     budget = settings.budget
-    pictures = capped(drawings(order.graph, settings), budget.images, "images")
+    pictures = capped(_drawings(order.graph, settings), budget.images, "images")
     low, high, why = memory(settings.generator)
-    asked = capped(questions(order.graph, settings, pictures, runs), budget.mllm_calls, "mllm_calls")
+    asked = capped(_questions(order.graph, settings, pictures, runs), budget.mllm_calls, "mllm_calls")
     one = None if runs else estimated(order.graph, order.prompt, settings.mllm)
-    each_took = before_any(asked, one) if one else times(asked, each(runs, "tokens"), runs)
+    each_took = _before_any(asked, one) if one else _times(asked, each(runs, "tokens"), runs)
     tokens = capped(each_took, budget.tokens, "tokens")
     return Quote(
         graph=order.graph,
@@ -77,13 +77,13 @@ def quote(order: Order, places: Places) -> Quote:
         pictures=pictures,
         calls=asked,
         tokens=tokens,
-        seconds=capped(duration(pictures, asked, runs), budget.seconds, "seconds"),
+        seconds=capped(_duration(pictures, asked, runs), budget.seconds, "seconds"),
         memory=Range(low=low, high=high, note=why),
         usd=capped(money(settings, pictures, asked, tokens, runs, one), budget.usd, "usd"),
     )
 
 
-def drawings(graph: str, settings: Settings) -> Range:
+def _drawings(graph: str, settings: Settings) -> Range:
     """Count the pictures, as far as the graph is one of ours."""
     most, rounds = settings.budget.attempts, settings.imagerag.rounds
     if graph == "direct" or graph == "crossmodal":
@@ -99,7 +99,7 @@ def drawings(graph: str, settings: Settings) -> Range:
     return Range(low=1, high=most)
 
 
-def questions(graph: str, settings: Settings, pictures: Range, runs: Sequence[Spent]) -> Range:
+def _questions(graph: str, settings: Settings, pictures: Range, runs: Sequence[Spent]) -> Range:
     """Count the calls of the language model; where the graph sets no bound, by what past runs took."""
     assert pictures.low is not None and pictures.high is not None
     if graph == "direct" or graph == "realrag" or (graph == "crossmodal" and not settings.crossmodal.rag):
@@ -116,18 +116,18 @@ def questions(graph: str, settings: Settings, pictures: Range, runs: Sequence[Sp
     return Range(low=low, high=taken[1], note=f"what {counted(runs)} took; this graph sets no bound")
 
 
-def times(asked: Range, one: Span | None, runs: Sequence[Spent]) -> Range:
+def _times(asked: Range, one: Span | None, runs: Sequence[Spent]) -> Range:
     """Multiply the calls by what each took; what past runs did not report is not known."""
     if asked.high == 0:
         return Range(low=0, high=0)
     if one is None or asked.low is None or asked.high is None:
-        return Range(note=unknown(runs, asked))
+        return Range(note=_unknown(runs, asked))
     if not one[1]:
         return Range(note="the language model of past runs reported none")
     return Range(low=round(asked.low * one[0]), high=round(asked.high * one[1]), note=by(runs))
 
 
-def before_any(asked: Range, one: Tokens) -> Range:
+def _before_any(asked: Range, one: Tokens) -> Range:
     """Estimate the tokens where no run has told them."""
     if asked.high == 0:
         return Range(low=0, high=0)
@@ -136,12 +136,12 @@ def before_any(asked: Range, one: Tokens) -> Range:
     return product(asked, one.read[0] + one.written[0], most, one.note)
 
 
-def duration(pictures: Range, asked: Range, runs: Sequence[Spent]) -> Range:
+def _duration(pictures: Range, asked: Range, runs: Sequence[Spent]) -> Range:
     """Estimate the seconds of work: of the pictures, and of all else as it grew with the calls."""
     drawn = span([seconds for one in runs for seconds in one.pictures])
     rest = span([one.rest / max(one.questions, 1) for one in runs])
     if drawn is None or rest is None or asked.low is None or asked.high is None:
-        return Range(note=unknown(runs, asked))
+        return Range(note=_unknown(runs, asked))
     assert pictures.low is not None and pictures.high is not None
     low = pictures.low * drawn[0] + max(asked.low, 1) * rest[0]
     high = pictures.high * drawn[1] + max(asked.high, 1) * rest[1]
@@ -159,6 +159,6 @@ def capped(one: Range, most: float | None, name: str) -> Range:
     return one
 
 
-def unknown(runs: Sequence[Spent], asked: Range) -> str:
+def _unknown(runs: Sequence[Spent], asked: Range) -> str:
     """Say why something is not known."""
     return "the number of questions is not known" if runs and asked.high is None else NO_RUN

@@ -42,11 +42,11 @@ class Spent:
 def past(order: Order, places: Places) -> list[Spent]:
     """List what the newest finished runs of the same graph and profile, with the same models, have spent."""
     found: list[Spent] = []
-    for run in ended(places.table):
+    for run in _ended(places.table):
         if len(found) == ENOUGH:
             break
-        if alike(run, order) and (story := told(places.events(run.id))):
-            found.append(spent(story))
+        if alike(run, order) and (story := _told(places.events(run.id))):
+            found.append(_spent(story))
     return found
 
 
@@ -65,7 +65,7 @@ def alike(run: Run, order: Order) -> bool:
     )
 
 
-def ended(table: Path) -> Iterator[Run]:
+def _ended(table: Path) -> Iterator[Run]:
     """Yield the newest runs that drew to their end; a missing table has none.
 
     Raises `PleinairError` when the table cannot be read.
@@ -84,7 +84,7 @@ def ended(table: Path) -> Iterator[Run]:
     yield from (run for run in runs if run.status in USEFUL)
 
 
-def told(log: Path) -> Story | None:
+def _told(log: Path) -> Story | None:
     """Tell a run from its log, None where that cannot be read or nothing was drawn."""
     try:
         story = tell(read(log))
@@ -93,7 +93,7 @@ def told(log: Path) -> Story | None:
     return story if story.attempts else None
 
 
-def spent(story: Story) -> Spent:
+def _spent(story: Story) -> Spent:
     """Sum up a run."""
     pictures = tuple(one.seconds for one in story.attempts.values())
     return Spent(

@@ -28,20 +28,20 @@ def memory(choice: EngineChoice) -> tuple[float | None, float | None, str]:
     try:
         piece = next(generator_pieces(choice))
         if choice.engine == ENGINE and piece.family()[1].activations:
-            return predicted(defaults() | choice.arguments)
-        return weights_alone(piece)
+            return _predicted(_defaults() | choice.arguments)
+        return _weights_alone(piece)
     except BadInput as fault:
         return None, None, str(fault).partition(". ")[0]
 
 
-def predicted(given: dict[str, Any]) -> tuple[float | None, float | None, str]:
+def _predicted(given: dict[str, Any]) -> tuple[float | None, float | None, str]:
     """Predict from the settings of an in-context engine; raise `BadInput` for what it would refuse."""
     from pleinair.tools.diffusion.families import IN_CONTEXT, family_of
     from pleinair.tools.diffusion.memory import GIB, Tokens, in_gib, predict, read_needs
 
     family = family_of(IN_CONTEXT, given["pipeline"])
-    folder = source(given).here()
-    form = number_format(given, family)
+    folder = _source(given).here()
+    form = _number_format(given, family)
     needs = read_needs(folder, family, 4 if form == "float32" else 2, given["variant"]) if folder else None
     if needs is None or not needs.token:
         return None, None, "the model is not here"
@@ -57,12 +57,12 @@ def predicted(given: dict[str, Any]) -> tuple[float | None, float | None, str]:
     return low / GIB, high / GIB, note
 
 
-def weights_alone(piece: Piece) -> tuple[float | None, float | None, str]:
+def _weights_alone(piece: Piece) -> tuple[float | None, float | None, str]:
     """Count a model's weights on the rung that it begins on; adapters and control branches are left out."""
     from pleinair.tools.diffusion.memory import GIB, read_needs
 
     (name, family), folder = piece.family(), piece.source().here()
-    form, rung = number_format(piece.table, family), str(piece.table.get("memory") or "whole")
+    form, rung = _number_format(piece.table, family), str(piece.table.get("memory") or "whole")
     needs = read_needs(folder, family, 4 if form == "float32" else 2, piece.variant) if folder else None
     if needs is None:
         return None, None, "the model is not here"
@@ -70,20 +70,20 @@ def weights_alone(piece: Piece) -> tuple[float | None, float | None, str]:
     return needs.weights(rung) / GIB, None, note
 
 
-def number_format(given: Mapping[str, Any], family: Family) -> str:
+def _number_format(given: Mapping[str, Any], family: Family) -> str:
     """Name the format that a model is loaded in."""
     usual = "float32" if given.get("device", "cpu") == "cpu" else "bfloat16"
     return family.dtype or str(given.get("dtype") or usual)
 
 
-def defaults() -> dict[str, Any]:
+def _defaults() -> dict[str, Any]:
     """Give what the engine takes where a profile says nothing."""
     from pleinair.tools.diffusion.in_context import InContext
 
     return {one.name: one.default for one in fields(InContext) if one.default is not MISSING}
 
 
-def source(given: dict[str, Any]) -> Any:
+def _source(given: dict[str, Any]) -> Any:
     """Name where the model's files are."""
     from pleinair.tools.model_files.hub import Source
 

@@ -18,10 +18,10 @@ class Range(Value):
         if self.low is None and self.high is None:
             return "not known"
         if self.high is None:
-            return f"at least {number(self.low)}"
+            return f"at least {_number(self.low)}"
         if self.low == self.high:
-            return number(self.low)
-        return f"{number(self.low)} to {number(self.high)}"
+            return _number(self.low)
+        return f"{_number(self.low)} to {_number(self.high)}"
 
 
 def both(one: Range, other: Range) -> Range:
@@ -39,7 +39,7 @@ def product(count: Range, low: float, high: float | None, note: str, digits: int
     return Range(low=least, high=most, note=note)
 
 
-def number(value: float | None) -> str:
+def _number(value: float | None) -> str:
     """Write a number for people."""
     if value is None:
         return "?"

@@ -36,10 +36,10 @@ class Tokens(Value):
 
 def estimated(graph: str, prompt: str, choice: EngineChoice) -> Tokens | None:
     """Estimate one question of a graph; None for an engine or a graph of which this cannot be told."""
-    asked = list(questions(graph))
+    asked = list(_questions(graph))
     if choice.engine != "openai" or not asked:
         return None
-    given = defaults() | choice.arguments
+    given = _defaults() | choice.arguments
     side, cap = int(given["side"]), int(given["max_tokens"])
     sizes = [len(text) + len(prompt) for text, _ in asked]
     sights = [count for _, count in asked]
@@ -48,7 +48,7 @@ def estimated(graph: str, prompt: str, choice: EngineChoice) -> Tokens | None:
     return Tokens(read=(least, most), written=(SHORT, cap or None))
 
 
-def questions(graph: str) -> Iterator[tuple[str, int]]:
+def _questions(graph: str) -> Iterator[tuple[str, int]]:
     """Give each sort of question of a graph: its text with the schema of its answer, and its pictures."""
     from pleinair.agent.mllm.sending import described
     from pleinair.tools import critique, crossmodal, decompose, imagerag
@@ -75,7 +75,7 @@ def questions(graph: str) -> Iterator[tuple[str, int]]:
         yield text + json.dumps(described(schema)), pictures
 
 
-def defaults() -> dict[str, Any]:
+def _defaults() -> dict[str, Any]:
     """Give what the client takes where a profile says nothing."""
     from inspect import signature
 

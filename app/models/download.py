@@ -46,8 +46,8 @@ def at_commit(piece: Piece) -> Piece:
     """Give a model at its commit; where the settings name none, at the one that the hub has now."""
     if piece.revision:
         return piece
-    require_online(bool(piece.table.get("local_files_only")))
-    return piece.at(str(card(piece.model).sha))
+    _require_online(bool(piece.table.get("local_files_only")))
+    return piece.at(str(_card(piece.model).sha))
 
 
 def require_room(plans: Sequence[Wanted]) -> None:
@@ -72,13 +72,13 @@ def wanted(piece: Piece) -> Wanted:
         PleinairError: offline, or the hub does not have it.
     """
     source = piece.source()
-    require_online(source.local_files_only)
+    _require_online(source.local_files_only)
     index = source.fetch((INDEX,)) if piece.kind == "pipeline" else Path()
     patterns, ignore = piece.files(index)
     return Wanted(piece, patterns, ignore, source.lacks(patterns, ignore), licence(piece))
 
 
-def require_online(local_files_only: bool) -> None:
+def _require_online(local_files_only: bool) -> None:
     """Refuse where the user wants no connection."""
     from huggingface_hub import constants
 
@@ -88,12 +88,12 @@ def require_online(local_files_only: bool) -> None:
 
 def licence(piece: Piece) -> str:
     """Ask the hub for a model's licence."""
-    data = card(piece.model, piece.revision).card_data
+    data = _card(piece.model, piece.revision).card_data
     named = (data.get("license_name") or data.get("license")) if data else None
     return str(named or piece.licence or "not named on its page")
 
 
-def card(model: str, revision: str | None = None) -> Any:
+def _card(model: str, revision: str | None = None) -> Any:
     """Ask the hub for a model's page, at the present commit unless another is named."""
     from huggingface_hub import HfApi
 

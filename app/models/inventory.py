@@ -131,13 +131,13 @@ def pieces(settings: Settings) -> list[Piece]:
     """List the models of a profile."""
     second = settings.retrieval.second
     encoders = [clip(choice) for choice in (settings.encoder, second) if choice]
-    return [*generator_pieces(settings.generator), *encoders, elsewhere("mllm", settings.mllm)]
+    return [*generator_pieces(settings.generator), *encoders, _elsewhere("mllm", settings.mllm)]
 
 
 def generator_pieces(choice: EngineChoice) -> Iterator[Piece]:
     """List what a generator loads."""
     if choice.engine not in FAMILIES:
-        yield elsewhere("generator", choice)
+        yield _elsewhere("generator", choice)
         return
     table = {"engine": choice.engine, **choice.arguments}
     yield Piece("generator", "pipeline", table)
@@ -150,7 +150,7 @@ def generator_pieces(choice: EngineChoice) -> Iterator[Piece]:
 def clip(choice: EngineChoice) -> Piece:
     """Name an encoder; raises `BadInput` for one of open_clip's names whose weights are not on the hub."""
     if choice.engine != "open_clip":
-        return elsewhere("encoder", choice)
+        return _elsewhere("encoder", choice)
     table, name = choice.arguments, str(choice.arguments.get("model", ""))
     if name.startswith(LOCAL):
         return Piece("encoder", "open_clip", {"folder": name.removeprefix(LOCAL)})
@@ -159,7 +159,7 @@ def clip(choice: EngineChoice) -> Piece:
     return Piece("encoder", "open_clip", found, kept_as=label(table))
 
 
-def elsewhere(role: str, choice: EngineChoice) -> Piece:
+def _elsewhere(role: str, choice: EngineChoice) -> Piece:
     """Name a model that brings no files that are known here."""
     where = str(choice.arguments.get("base_url") or "")
     return Piece(role, "elsewhere", {"model": choice.label}, where=where)
@@ -174,7 +174,7 @@ def faults(piece: Piece, checksums: bool = False) -> Iterator[str]:
         if folder is None:
             yield "it is not here"
             return
-        yield from content(piece, folder)
+        yield from _content(piece, folder)
     except BadInput as fault:
         yield str(fault)
         return
@@ -182,7 +182,7 @@ def faults(piece: Piece, checksums: bool = False) -> Iterator[str]:
         yield from changed(folder)
 
 
-def content(piece: Piece, folder: Path) -> Iterator[str]:
+def _content(piece: Piece, folder: Path) -> Iterator[str]:
     """Look at the configs and weights that a model's engine will open."""
     if piece.kind == "pipeline":
         name, family = piece.family()
@@ -199,7 +199,7 @@ def content(piece: Piece, folder: Path) -> Iterator[str]:
         yield from whole([folder / WEIGHTS], folder)
 
 
-def size_here(piece: Piece) -> int:
+def _size_here(piece: Piece) -> int:
     """Count the bytes of a model's files that are here."""
     try:
         folder = piece.source().here()
@@ -214,7 +214,7 @@ def state(piece: Piece) -> str:
         return f"at {piece.where}" if piece.where else "nothing known to download"
     if piece.on_hub and not piece.revision:
         return "at no commit yet: a pull takes the present one"
-    size = size_here(piece)
+    size = _size_here(piece)
     if not size:
         return "not here"
     return f"{'incomplete' if any(faults(piece)) else 'here'}, {in_words(size)}"

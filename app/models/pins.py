@@ -51,33 +51,33 @@ def keep(home: Places, taken: Mapping[str, str]) -> Path:
 
 def pinned(tree: Tree) -> Tree:
     """Give a layer of settings with the kept commits of models that have none in `tree`."""
-    lacking = list(unpinned(tree))
+    lacking = list(_unpinned(tree))
     if not lacking:
         return {}
-    known, layer = kept(places(str(table_of(tree, ("paths",)).get("home", "")))), dict[str, Any]()
+    known, layer = kept(places(str(_table_of(tree, ("paths",)).get("home", "")))), dict[str, Any]()
     for place, key, model in lacking:
         if commit := known.get(model):
             inner = layer
             for name in place:
                 inner = inner.setdefault(name, {})
-            inner |= {"engine": table_of(tree, place)["engine"], key: commit}
+            inner |= {"engine": _table_of(tree, place)["engine"], key: commit}
     return layer
 
 
 def require_pins(settings: BaseModel) -> None:
     """Refuse a model without a commit before anything is written, and say what brings one."""
     tree = settings.model_dump(mode="json")
-    for place, key, model in unpinned(tree):
+    for place, key, model in _unpinned(tree):
         raise BadInput(
             f"{'.'.join(place)}.{key} = '': {model} is at no commit yet. `pleinair models pull "
             f"{tree.get('profile')}` takes the present one and keeps it; or set the key to one of your own."
         )
 
 
-def unpinned(tree: Tree) -> Iterator[tuple[tuple[str, ...], str, str]]:
+def _unpinned(tree: Tree) -> Iterator[tuple[tuple[str, ...], str, str]]:
     """List the hub models without a commit: their table, the key of the commit, and the model."""
     for place in TABLES:
-        table = table_of(tree, place)
+        table = _table_of(tree, place)
         if table.get("engine") == "open_clip" and is_unpinned(table):
             yield place, "commit", label(table)
         for part in PARTS.get(str(table.get("engine")), ()) if place == ("generator",) else ():
@@ -86,7 +86,7 @@ def unpinned(tree: Tree) -> Iterator[tuple[tuple[str, ...], str, str]]:
                 yield place, f"{part}revision", str(model)
 
 
-def table_of(tree: Tree, place: tuple[str, ...]) -> Tree:
+def _table_of(tree: Tree, place: tuple[str, ...]) -> Tree:
     """Give a table of a tree, empty where there is none."""
     for name in place:
         inner = tree.get(name) if isinstance(tree, dict) else None

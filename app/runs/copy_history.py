@@ -30,7 +30,7 @@ def graft(work: Work, saver: FencedSaver, parent: Parent, given: dict[str, Any])
         BadInput: the parent's checkpoint is gone.
         BadArtifact: a picture of the parent's is missing or changed.
     """
-    at, *earlier = history(work.places, parent)
+    at, *earlier = _history(work.places, parent)
     values = at.checkpoint["channel_values"]
     values |= {key: given[key] for key in ANEW if key in values}
     if parent.request:
@@ -43,7 +43,7 @@ def graft(work: Work, saver: FencedSaver, parent: Parent, given: dict[str, Any])
         keep(saver, work.run.id, one)
 
 
-def history(places: Places, parent: Parent) -> list[CheckpointTuple]:
+def _history(places: Places, parent: Parent) -> list[CheckpointTuple]:
     """Read the parent's checkpoints from the step's own back to the first."""
     path = places.run(parent.run) / "checkpoints.sqlite"
     found = []

@@ -81,9 +81,9 @@ def new_order(
     if graph == REALRAG:
         require_training(settings.realrag, foretold(settings.encoder, engine))
     require_prices(settings)
-    check_library(settings.library.folder)
+    _check_library(settings.library.folder)
     folder = Path(out or settings.paths.out).expanduser().absolute()
-    check_out(folder)
+    _check_out(folder)
     return Order(
         prompt=prompt,
         graph=graph,
@@ -102,7 +102,7 @@ def check_budget(budget: Budget) -> None:
             raise BadInput(f"budget.{name} = 0: nothing would be drawn; wanted {wanted}")
 
 
-def check_library(folder: str) -> None:
+def _check_library(folder: str) -> None:
     """Refuse a library without a picture, before anything is paid for."""
     from pleinair.tools.retrieval.library import WANTED, has_pictures
 
@@ -110,7 +110,7 @@ def check_library(folder: str) -> None:
         raise BadInput(f"library.folder = {folder!r}: no pictures in it; wanted {WANTED}")
 
 
-def check_out(folder: Path) -> None:
+def _check_out(folder: Path) -> None:
     """Refuse a folder for results that cannot hold any, before anything is paid for."""
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"out {str(folder)!r}: it is a file; wanted a folder")

@@ -87,16 +87,16 @@ def deliver(facts: Facts, outcome: Outcome, out: Path | None = None) -> None:
     Raises `PleinairError` when the disk is full or the folder is closed.
     """
     picture, sidecar = files(facts.run, facts.order, out)
-    with parts_folder(picture.parent, facts.run.id) as parts:
+    with _parts_folder(picture.parent, facts.run.id) as parts:
         if outcome.best:
             image = facts.store.open(outcome.best.picture)
-            write_whole(picture, png(image, facts, outcome, outcome.best), parts=parts)
-        text = json.dumps(full_record(facts, outcome), ensure_ascii=False, indent=2)
+            write_whole(picture, _png(image, facts, outcome, outcome.best), parts=parts)
+        text = json.dumps(_full_record(facts, outcome), ensure_ascii=False, indent=2)
         write_whole(sidecar, text.encode(), parts=parts)
 
 
 @contextmanager
-def parts_folder(out: Path, run_id: str) -> Iterator[Path]:
+def _parts_folder(out: Path, run_id: str) -> Iterator[Path]:
     """Give a place for unfinished files that is this run's alone, and leave nothing of a killed one's."""
     parts = out / f".{run_id}"
     sweep_parts(parts, older_than=0)
@@ -105,18 +105,18 @@ def parts_folder(out: Path, run_id: str) -> Iterator[Path]:
         parts.rmdir()
 
 
-def png(image: Image.Image, facts: Facts, outcome: Outcome, best: Attempt) -> bytes:
+def _png(image: Image.Image, facts: Facts, outcome: Outcome, best: Attempt) -> bytes:
     """Encode a picture with its story in text chunks, unless the user wanted none."""
     info = PngInfo()
     if not facts.order.strip_metadata:
-        info.add_text("parameters", infotext(best, facts))
-        info.add_text("pleinair", json.dumps(story(facts, outcome, best), ensure_ascii=False))
+        info.add_text("parameters", _infotext(best, facts))
+        info.add_text("pleinair", json.dumps(_story(facts, outcome, best), ensure_ascii=False))
     file = io.BytesIO()
     image.save(file, "PNG", pnginfo=info)
     return file.getvalue()
 
 
-def infotext(best: Attempt, facts: Facts) -> str:
+def _infotext(best: Attempt, facts: Facts) -> str:
     """Write the generation in the form that picture browsers read under `parameters`."""
     request = best.request
     pairs = {
@@ -131,7 +131,7 @@ def infotext(best: Attempt, facts: Facts) -> str:
     return "\n".join([*filter(None, lines), ", ".join(f"{key}: {value}" for key, value in pairs.items())])
 
 
-def story(facts: Facts, outcome: Outcome, best: Attempt) -> dict[str, Any]:
+def _story(facts: Facts, outcome: Outcome, best: Attempt) -> dict[str, Any]:
     """Tell in short how the picture came about."""
     return {
         **facts.heading,
@@ -149,7 +149,7 @@ def credit(reference: Reference) -> dict[str, Any]:
     return {"concept": reference.concept, "id": hit.id, "sha256": reference.picture.sha256, **facts, **part}
 
 
-def full_record(facts: Facts, outcome: Outcome) -> dict[str, Any]:
+def _full_record(facts: Facts, outcome: Outcome) -> dict[str, Any]:
     """Tell everything: what was asked, every attempt, every look-up, versions."""
     used = outcome.best.request.references if outcome.best else ()
     return {

@@ -53,40 +53,40 @@ def perform(
         with closing(Record(places.events(run.id), on_event)) as record:
             seen = on_preview if order.settings.output.previews else None
             work = Work(run, order, places, lease, record, seen)
-            outcome = concluded(work)
+            outcome = _concluded(work)
             work.name_encoder()
-            outcome = delivered(work, outcome)
+            outcome = _delivered(work, outcome)
             lease.guard()
-            tell_end(work, outcome)
+            _tell_end(work, outcome)
             lease.commit(outcome)
     return runs.get(run.id)
 
 
-def concluded(work: Work) -> Outcome:
+def _concluded(work: Work) -> Outcome:
     """Play the graph and turn whatever stops it into an outcome."""
     try:
-        return play(work)
+        return _play(work)
     except LeaseLost:
         raise
     except Cancelled as stop:
-        return ended("cancelled", str(stop), work)
+        return _ended("cancelled", str(stop), work)
     except Refused as refusal:
-        return ended("refused", str(refusal), charged(work, refusal))
+        return _ended("refused", str(refusal), _charged(work, refusal))
     except PleinairError as fault:
-        return ended("failed", str(fault), charged(work, fault))
+        return _ended("failed", str(fault), _charged(work, fault))
     except Exception as bug:  # the one place where a bug becomes an outcome instead of a crash
-        keep_traceback(work)
-        return ended("failed", f"{type(bug).__name__}: {bug}", work)
+        _keep_traceback(work)
+        return _ended("failed", f"{type(bug).__name__}: {bug}", work)
 
 
-def charged(work: Work, fault: PleinairError) -> Work:
+def _charged(work: Work, fault: PleinairError) -> Work:
     """Add to the run what was paid in the step that failed, which its checkpoint does not know."""
     if fault.spent != Usage():
         work.values["usage"] = [*work.values.get("usage", []), fault.spent.model_dump(mode="json")]
     return work
 
 
-def ended(ending: Ending, reason: str, work: Work) -> Outcome:
+def _ended(ending: Ending, reason: str, work: Work) -> Outcome:
     """Make an outcome with the best attempt that the checkpoint holds."""
     from pleinair.agent.ledger import best
 
@@ -94,13 +94,13 @@ def ended(ending: Ending, reason: str, work: Work) -> Outcome:
     return Outcome(ending=ending, reason=reason[:2000] or "no reason given", best=best(attempts))
 
 
-def keep_traceback(work: Work) -> None:
+def _keep_traceback(work: Work) -> None:
     """Put the traceback of a bug into the run's folder."""
     with suppress(OSError):  # a full disk must not hide the bug itself
         (work.folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
 
 
-def play(work: Work) -> Outcome:
+def _play(work: Work) -> Outcome:
     """Run the graph from its last checkpoint, or from the input if none is on disk."""
     from pleinair.app.runs.checkpoints import open_saver
     from pleinair.app.runs.copy_history import graft
@@ -111,14 +111,14 @@ def play(work: Work) -> Outcome:
         fresh, branch = saver.get_tuple(config) is None, work.order.parent
         try:
             if fresh and branch:
-                graft(work, saver, branch, start_input(work))
-            remember(work, graph, config)
-            context = build_context(work)
+                graft(work, saver, branch, _start_input(work))
+            _remember(work, graph, config)
+            context = _build_context(work)
             kind: Kind = "started" if fresh else "resumed"
             work.record.write(kind, work.heading | work.snapshot, attempt=len(work.drawn))
-            follow(work, graph, start_input(work) if fresh and not branch else None, config, context)
+            _follow(work, graph, _start_input(work) if fresh and not branch else None, config, context)
         finally:
-            remember(work, graph, config)
+            _remember(work, graph, config)
     if not work.values.get("outcome"):
         raise RuntimeError(f"graph {work.order.graph!r} ended without an outcome")
     return Outcome.model_validate(work.values["outcome"])
@@ -134,7 +134,7 @@ def compiled(name: str, saver: FencedSaver) -> CompiledStateGraph[Any, Any, Any,
     return graph
 
 
-def build_context(work: Work) -> Context:
+def _build_context(work: Work) -> Context:
     """Build the engines, and note which models they are."""
     from pleinair.app.engines import build, engine_choices
     from pleinair.tools.storage.artifacts import ArtifactStore
@@ -150,14 +150,14 @@ def build_context(work: Work) -> Context:
         work.places,
         store,
         on_step=Check(work.lease.check),
-        on_index=lambda done, total: tell_index(work, done, total),
+        on_index=lambda done, total: _tell_index(work, done, total),
     )
     work.models = {kind: choice.label for kind, choice in engine_choices(work.order.settings).items()}
     work.models["generator"] = started(context.generator, context.on_step).capabilities.id
     return replace(context, previews=work.on_preview is not None)
 
 
-def start_input(work: Work) -> dict[str, Any]:
+def _start_input(work: Work) -> dict[str, Any]:
     """Give the graph's input as plain JSON."""
     budget = work.order.settings.budget.model_dump(mode="json")
     given = [picture.model_dump(mode="json") for picture in work.order.pictures]
@@ -165,7 +165,7 @@ def start_input(work: Work) -> dict[str, Any]:
     return asked | ({"pictures": given} if given else {}) | carried(work)
 
 
-def follow(
+def _follow(
     work: Work,
     graph: CompiledStateGraph[Any, Any, Any, Any],
     given: dict[str, Any] | None,
@@ -188,14 +188,14 @@ def follow(
     )
     with closing(cast(Generator[Any, None, None], parts)):
         for part in parts:
-            tell(work, part["type"], cast(dict[str, Any], part["data"]))
+            _tell(work, part["type"], cast(dict[str, Any], part["data"]))
             work.lease.check()
 
 
-def tell(work: Work, kind: str, data: dict[str, Any]) -> None:
+def _tell(work: Work, kind: str, data: dict[str, Any]) -> None:
     """Write one part of LangGraph's stream to the log."""
     if kind == "tasks" and "input" in data:
-        work.record.write("step_started", called(data["input"]), data["name"], len(work.drawn))
+        work.record.write("step_started", _called(data["input"]), data["name"], len(work.drawn))
     elif kind == "custom" and "preview" in data:
         if work.on_preview:
             work.on_preview(b64decode(data["preview"]))
@@ -207,13 +207,13 @@ def tell(work: Work, kind: str, data: dict[str, Any]) -> None:
             work.drawn.update(attempt["number"] for attempt in (update or {}).get("attempts", []))
 
 
-def called(given: Any) -> dict[str, Any]:
+def _called(given: Any) -> dict[str, Any]:
     """Give the call that a step carries out, as far as it is told; nothing for a step that was not called."""
     call = given.get("call") if isinstance(given, dict) else None
     return {"call": {"name": call["name"], "about": about(call)}} if call else {}
 
 
-def tell_index(work: Work, done: int, total: int) -> None:
+def _tell_index(work: Work, done: int, total: int) -> None:
     """Tell how far the library's index is, a hundred times at most; nothing while another run makes it."""
     work.lease.check()
     if done == total or (done and done % max(total // 100, 1) == 0):
@@ -221,7 +221,7 @@ def tell_index(work: Work, done: int, total: int) -> None:
         work.record.write("progress", data, "index", len(work.drawn))
 
 
-def tell_end(work: Work, outcome: Outcome) -> None:
+def _tell_end(work: Work, outcome: Outcome) -> None:
     """Close the log with the whole story, whatever single events a crash has swallowed."""
     from pleinair.app.runs.results import versions
 
@@ -229,13 +229,13 @@ def tell_end(work: Work, outcome: Outcome) -> None:
     work.record.write("ended", work.heading | work.snapshot | told, attempt=len(work.drawn))
 
 
-def remember(work: Work, graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig) -> None:
+def _remember(work: Work, graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig) -> None:
     """Read the state back from the checkpoint, with what finished tasks of a broken step wrote."""
     work.values = dict(graph.get_state(config).values)
     work.drawn.update(attempt["number"] for attempt in work.values.get("attempts", []))
 
 
-def delivered(work: Work, outcome: Outcome) -> Outcome:
+def _delivered(work: Work, outcome: Outcome) -> Outcome:
     """Put the results where the user wanted them; if that fails the run has failed, and says why."""
     from pleinair.app.runs.results import Facts, deliver
     from pleinair.tools.storage.artifacts import ArtifactStore

@@ -28,18 +28,18 @@ def carried(work: Work) -> dict[str, Any]:
     from pleinair.agent.state import changed
 
     store, wanted = ArtifactStore(work.folder / "pictures"), changed(**dict(thread))
-    adopt([one.picture for one in thread.given], ArtifactStore(work.places.given), store)
+    _adopt([one.picture for one in thread.given], ArtifactStore(work.places.given), store)
     before = state_of(thread.after, work.places) if thread.after else None
     if before is None:
         return {key: value for key, value in wanted.items() if key != "after"}
     kept = rolled(before)
     turn = last_drawn([Turn.model_validate(one) for one in kept["turns"]])
     shown = [turn.outcome.best.picture] if turn and turn.outcome.best else []
-    adopt(shown, ArtifactStore(work.places.run(thread.after) / "pictures"), store)
+    _adopt(shown, ArtifactStore(work.places.run(thread.after) / "pictures"), store)
     return kept | {key: value for key, value in wanted.items() if key != "after"}
 
 
-def adopt(pictures: Sequence[Picture], past: ArtifactStore, store: ArtifactStore) -> None:
+def _adopt(pictures: Sequence[Picture], past: ArtifactStore, store: ArtifactStore) -> None:
     """Copy pictures from one store to another."""
     for picture in pictures:
         store.adopt(picture, past)

@@ -57,14 +57,14 @@ class Gallery:
     def stored(self, picture: Picture, crop: Box | None = None) -> Shown | None:
         """Show a picture of the run, or a part of it."""
         try:
-            return fitted(cut(self._store.open(picture), crop), LARGEST)
+            return _fitted(cut(self._store.open(picture), crop), LARGEST)
         except PleinairError:
             return None
 
     def found(self, hit: Hit) -> Shown | None:
         """Show a picture of the library, if it is still there."""
         try:
-            return fitted(self._library.picture(hit.id), THUMB) if self._library else None
+            return _fitted(self._library.picture(hit.id), THUMB) if self._library else None
         except PleinairError:
             return None
 
@@ -78,7 +78,7 @@ class Gallery:
             return None
 
 
-def fitted(image: Image.Image, size: int) -> Shown:
+def _fitted(image: Image.Image, size: int) -> Shown:
     """Shrink a picture to at most `size` pixels a side; it is never enlarged."""
     copy = image.convert("RGB")
     copy.thumbnail((size, size))

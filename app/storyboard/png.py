@@ -123,7 +123,7 @@ def wrapped(words: str, face: Font, width: float) -> Iterator[str]:
             yield line
             longer = word
         while len(longer) > 1 and face.getlength(longer) > width:
-            part = fitting(longer, face, width)
+            part = _fitting(longer, face, width)
             yield part
             longer = longer[len(part) :]
         line = longer
@@ -131,7 +131,7 @@ def wrapped(words: str, face: Font, width: float) -> Iterator[str]:
         yield line
 
 
-def fitting(word: str, face: Font, width: float) -> str:
+def _fitting(word: str, face: Font, width: float) -> str:
     """Give as much of a word's beginning as fits, at least one letter."""
     end = next((n for n in range(2, len(word) + 1) if face.getlength(word[:n]) > width), len(word) + 1)
     return word[: end - 1]
@@ -160,13 +160,13 @@ def laid_out(story: Story, gallery: Gallery) -> tuple[Sheet, float]:
     whole = 2 * EDGE + max(len(scenes) * (width + GAP) - GAP, WIDTHS[1])
     sheet, rough = Sheet(whole), Sheet(whole)
     places = [(scene, EDGE + number * (width + GAP)) for number, scene in enumerate(scenes)]
-    tops = rows([Column(rough, scene, gallery, x, width) for scene, x in places], heading(sheet, story))
+    tops = _rows([Column(rough, scene, gallery, x, width) for scene, x in places], _heading(sheet, story))
     for scene, x in places:
         Column(sheet, scene, gallery, x, width).draw(tops)
-    return sheet, footer(sheet, story, gallery, tops[-1])
+    return sheet, _footer(sheet, story, gallery, tops[-1])
 
 
-def rows(columns: Sequence[Column], top: float) -> list[float]:
+def _rows(columns: Sequence[Column], top: float) -> list[float]:
     """Give where each row begins, and where the last ends, so that the same stands beside the same."""
     tops = [top]
     for row in range(len(columns[0].parts) if columns else 0):
@@ -174,17 +174,17 @@ def rows(columns: Sequence[Column], top: float) -> list[float]:
     return tops
 
 
-def heading(sheet: Sheet, story: Story) -> float:
+def _heading(sheet: Sheet, story: Story) -> float:
     """Write what was asked and how it ended; give where the columns begin."""
     width = sheet.width - 2 * EDGE
     y = sheet.text(EDGE, EDGE - 6, "pleinair", 12, SOFT, width)
     y = sheet.text(EDGE, y + 2, str(story.heading.get("prompt", "")), 22, INK, width)
-    y = closing(sheet, story, y + 6)
+    y = _closing(sheet, story, y + 6)
     graph, seed = (story.heading.get(name, "") for name in ("graph", "seed"))
     return sheet.text(EDGE, y + 2, f"{graph} graph · seed {seed} · {story.spent}", 11, SOFT, width) + GAP
 
 
-def closing(sheet: Sheet, story: Story, y: float) -> float:
+def _closing(sheet: Sheet, story: Story, y: float) -> float:
     """Write how it ended, and why: beside it where there is room, below it otherwise."""
     ending = story.outcome.ending if story.outcome else "open"
     reason = why(story.outcome) if story.outcome else "not finished"
@@ -194,7 +194,7 @@ def closing(sheet: Sheet, story: Story, y: float) -> float:
     return sheet.text(EDGE, y + 24, reason, 12, INK, sheet.width - 2 * EDGE, 10) + 4
 
 
-def footer(sheet: Sheet, story: Story, gallery: Gallery, y: float) -> float:
+def _footer(sheet: Sheet, story: Story, gallery: Gallery, y: float) -> float:
     """Say with what it was made, and what the picture does not prove; give where the sheet ends."""
     width = sheet.width - 2 * EDGE
     known = [f"{name.lower()} {text}" for name, text in made_with(story).items()]

@@ -58,10 +58,10 @@ def facts_of(one: Reference, scene: Scene, options: LeakOptions) -> list[str]:
     hit = one.hit
     score = f"score {hit.score:.2f}, {scene.rank(one.concept, hit)}"
     credit = " · ".join(filter(None, (hit.license, hit.author, hit.source)))
-    return [text for text in (score, sent_part(one), credit, too_much(one, scene, options)) if text]
+    return [text for text in (score, sent_part(one), credit, _too_much(one, scene, options)) if text]
 
 
-def too_much(one: Reference, scene: Scene, options: LeakOptions) -> str:
+def _too_much(one: Reference, scene: Scene, options: LeakOptions) -> str:
     """Say what of a reference came across that should not have, "" for nothing or where nobody compared."""
     leaks = scene.attempt.leaks
     found = [excess(leak, options) for leak in leaks if (leak.concept, leak.id) == (one.concept, one.hit.id)]
@@ -70,10 +70,10 @@ def too_much(one: Reference, scene: Scene, options: LeakOptions) -> str:
 
 def abstentions(scene: Scene) -> list[str]:
     """Say for which concepts the library had nothing good enough."""
-    return [abstention(found) for found in scene.retrievals if found.abstained]
+    return [_abstention(found) for found in scene.retrievals if found.abstained]
 
 
-def abstention(found: Retrieval) -> str:
+def _abstention(found: Retrieval) -> str:
     """Say why nothing was taken for a concept."""
     return f"Nothing taken for “{found.concept}”: {found.reason}"
 

@@ -34,7 +34,7 @@ def differ(first: str, second: str) -> list[Difference]:
     attempt the prompt as sent, the seed, size and steps, the box painted anew, the references, the ledger and
     the picture itself; then how it ended. Raises `BadInput`.
     """
-    one, two = (dict(_flat(facts(name))) for name in (first, second))
+    one, two = (dict(_flat(_facts(name))) for name in (first, second))
     keys = dict.fromkeys([*one, *two])
     pairs = ((key, one.get(key, ABSENT), two.get(key, ABSENT)) for key in keys)
     return [Difference(*pair) for pair in pairs if pair[1] != pair[2]]
@@ -55,7 +55,7 @@ def unmoved(branch: Run) -> str:
     return f"The same came out as of {parent.run}: {told} made no difference from {parent.step} on."
 
 
-def facts(name: str) -> dict[str, Any]:
+def _facts(name: str) -> dict[str, Any]:
     """Give what two runs are compared by."""
     run = find(name)
     order, story = read_order(run.order_json), tell(read(home().events(run.id)))

@@ -41,7 +41,7 @@ def replay(run: str, out: str | None = None) -> Result:
     row = find(run)
     if row.outcome is None:
         raise BadInput(f"run {row.id}: it has not ended (status: {row.status}); wanted one that has")
-    facts = facts_of(row, home())
+    facts = _facts_of(row, home())
     for picture in pictures(facts.kept):
         facts.store.read(picture)
     folder = Path(out or facts.order.out).expanduser().absolute()
@@ -53,7 +53,7 @@ def replay(run: str, out: str | None = None) -> Result:
     return Result(row.id, row.outcome, row.seed, picture_file if row.outcome.best else None, sidecar)
 
 
-def facts_of(row: Run, places: Places) -> Facts:
+def _facts_of(row: Run, places: Places) -> Facts:
     """Read what a finished run's log says at its end; raises `BadInput` when it does not say it."""
     ends = [event.data for event in read(places.events(row.id)) if event.kind == "ended"]
     if not ends:
@@ -78,7 +78,7 @@ def redraw(record: Path, *, out: str | None = None, on_event: OnEvent | None = N
         BadInput: the file is no record, or that of a fork or of a talk, which need other runs' history too;
             or a picture that was given with the prompt is not on this machine.
     """
-    order, seed = read_record(record)
+    order, seed = _read_record(record)
     if order.parent:
         raise BadInput(f"{record}: run {order.parent.run} was forked for it; fork that again")
     if order.thread:
@@ -88,7 +88,7 @@ def redraw(record: Path, *, out: str | None = None, on_event: OnEvent | None = N
     return finish(run_table().add(again.model_dump_json(), seed), on_event)
 
 
-def read_record(record: Path) -> tuple[Order, int]:
+def _read_record(record: Path) -> tuple[Order, int]:
     """Read what was asked, and the seed; raises `BadInput`."""
     try:
         told: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))

@@ -49,16 +49,16 @@ class Account:
 
     def lines(self) -> Lines:
         """Tell everything; a block begins with a label and no text."""
-        yield from heading(self)
+        yield from _heading(self)
         for scene in self.story.scenes:
             yield "", ""
             yield scene.title + (" ★ best" if scene.best else ""), ""
-            yield from attempt(scene, self)
+            yield from _attempt(scene, self)
         if self.steps:
             yield "", ""
             yield "Steps, for `pleinair trace fork --at`", ""
         for step in self.steps:
-            yield " ".join(step.names), done(step)
+            yield " ".join(step.names), _done(step)
 
     def plain(self) -> dict[str, Any]:
         """Give the same as JSON values."""
@@ -70,17 +70,17 @@ class Account:
             "concepts": [concept.model_dump() for concept in self.story.concepts],
             "attempts": [plain(scene, self) for scene in self.story.scenes],
             "usage": [one.model_dump() for one in self.story.usage],
-            "steps": [named(step) for step in self.steps],
+            "steps": [_named(step) for step in self.steps],
         }
 
 
-def done(step: Step) -> str:
+def _done(step: Step) -> str:
     """Say what a step was called for and what it spent."""
     cost = spent(step.usage) if step.usage else ""
     return "; ".join(filter(None, (", ".join(step.calls), cost))) or "nothing spent"
 
 
-def named(step: Step) -> dict[str, Any]:
+def _named(step: Step) -> dict[str, Any]:
     """Give a step as JSON values; calls where a driving model made any."""
     told = {"names": step.names, "attempt": step.attempt}
     return told | ({"calls": step.calls} if step.calls else {})
@@ -93,7 +93,7 @@ def _steps(run: Run) -> list[Step]:
         return []
 
 
-def heading(account: Account) -> Lines:
+def _heading(account: Account) -> Lines:
     """Tell what was asked, with which models, and how it ended."""
     story, known = account.story, account.story.heading
     ending = f"{story.outcome.ending}: {why(story.outcome)}" if story.outcome else account.run.status
@@ -108,7 +108,7 @@ def heading(account: Account) -> Lines:
     yield "spent", story.spent
 
 
-def attempt(scene: Scene, account: Account) -> Lines:
+def _attempt(scene: Scene, account: Account) -> Lines:
     """Tell one attempt."""
     sent, usage = scene.attempt.request, account.usage(scene.attempt.number)
     yield "prompt", sent.prompt
@@ -123,17 +123,17 @@ def attempt(scene: Scene, account: Account) -> Lines:
     yield from ((label, how) for label, how in made.items() if how)
     for one in sent.references:
         rank = scene.rank(one.concept, one.hit)
-        facts = (f"{found(one.hit)}, {rank}", sent_part(one), rights(one.hit))
+        facts = (f"{found(one.hit)}, {rank}", sent_part(one), _rights(one.hit))
         yield "reference", f"{one.concept} ← {'; '.join(filter(None, facts))}"
         yield from [("came across", share)] if (share := came_across(scene.attempt, one)) else []
     for retrieval in scene.retrievals:
         if retrieval.abstained:
             yield "not taken", f"{retrieval.concept}: {retrieval.reason}"
     for retrieval, rank_from_1, hit in scene.left:
-        yield "not picked", f"{retrieval.concept} ← {found(hit)}, rank {rank_from_1}; {rights(hit)}"
+        yield "not picked", f"{retrieval.concept} ← {found(hit)}, rank {rank_from_1}; {_rights(hit)}"
     yield "picture", account.where(scene.attempt.picture)
     for row in scene.rows:
-        yield "ledger", said(row)
+        yield "ledger", _said(row)
     yield "decision", scene.decision
     if usage:
         yield "spent", spent(usage)
@@ -144,12 +144,12 @@ def found(hit: Hit) -> str:
     return f"{hit.id}, score {hit.score:.2f}"
 
 
-def rights(hit: Hit) -> str:
+def _rights(hit: Hit) -> str:
     """Say whose a library picture is."""
     return ", ".join(filter(None, (hit.license, hit.author, hit.source)))
 
 
-def said(row: Row) -> str:
+def _said(row: Row) -> str:
     """Say one row of a ledger."""
     line = f"{SIGNS[row.status]} {row.concept}: {row.status} {row.confidence:.0%}"
     return f"{line}, {row.evidence}" if row.evidence else line

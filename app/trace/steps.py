@@ -86,11 +86,11 @@ def _step(before: StateSnapshot, after: dict[str, Any], names: tuple[str, ...], 
         checkpoint=before.config["configurable"]["checkpoint_id"],
         attempt=min(new[-1]["number"] if new != old else len(old), most),
         usage=tuple(Usage.model_validate(one) for one in spent),
-        calls=tuple(calls_of(before)),
+        calls=tuple(_calls_of(before)),
     )
 
 
-def calls_of(before: StateSnapshot) -> list[str]:
+def _calls_of(before: StateSnapshot) -> list[str]:
     """List the calls that are carried out next, as many of those waiting as there are tasks for them."""
     from pleinair.agent.react.state import pending
 

@@ -122,7 +122,7 @@ class Story:
         if following:
             return ("Drawn again.",)
         if self.outcome:
-            return (closed(self.outcome),)
+            return (_closed(self.outcome),)
         return tuple(said(repair) for repair in self.repairs) or ("Not decided yet.",)
 
 
@@ -147,7 +147,7 @@ def why(outcome: Outcome) -> str:
     return f"the limit on {outcome.reason.replace('_', ' ')}" if outcome.reason in limits else outcome.reason
 
 
-def closed(outcome: Outcome) -> str:
+def _closed(outcome: Outcome) -> str:
     """Say with what a run ended; the reason of a refusal or fault can be long, and stands at the top."""
     ending = outcome.ending.capitalize()
     return f"{ending}." if outcome.ending in ("refused", "failed") else f"{ending}: {why(outcome)}"
@@ -217,7 +217,7 @@ def _add(story: Story, event: Event) -> None:
         story.outcome = Outcome.model_validate(data["outcome"])
 
 
-def serves(attempt: Attempt, found: Retrieval) -> bool:
+def _serves(attempt: Attempt, found: Retrieval) -> bool:
     """Tell whether an attempt was to repair what a look-up was made for."""
     return any(repair.concept == found.concept for repair in attempt.repairs)
 
@@ -228,6 +228,6 @@ def _add_retrieval(story: Story, found: Retrieval, event: Event) -> None:
         number = min(event.attempt, max(story.attempts, default=event.attempt) + 1)
         if event.kind in SNAPSHOTS:
             number = min(
-                (one.number for one in story.attempts.values() if serves(one, found)), default=number
+                (one.number for one in story.attempts.values() if _serves(one, found)), default=number
             )
         story.retrievals.setdefault(number, {})[found.concept] = found

@@ -58,7 +58,7 @@ def write_scenes(folder: Path, count: int) -> None:
     lines = []
     for index in range(count):
         rng = training_rng(FIRST + index)
-        scene = draw(rng, rng.sample(TAUGHT, 2))
+        scene = _draw(rng, rng.sample(TAUGHT, 2))
         render(scene).save(folder / f"{index:05d}.png")
         lines.append(json.dumps({"file_name": f"{index:05d}.png", "text": caption(rng, scene, named=True)}))
     (folder / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
@@ -71,10 +71,10 @@ def held_out(count: int) -> list[Scene]:
         raise BadInput(f"There are {len(pairs)} pairs of species, wanted {count}.")
     chosen = random.Random(FIRST).sample(pairs, count)
     rngs = [held_out_rng(FIRST + index) for index in range(count)]
-    return [draw(rng, rng.sample(pair, 2)) for rng, pair in zip(rngs, chosen, strict=True)]
+    return [_draw(rng, rng.sample(pair, 2)) for rng, pair in zip(rngs, chosen, strict=True)]
 
 
-def draw(rng: random.Random, pair: Sequence[Species]) -> Scene:
+def _draw(rng: random.Random, pair: Sequence[Species]) -> Scene:
     """Place a pair."""
     return random_scene(rng, pair, relation=rng.choice(RELATIONS))
 
@@ -93,7 +93,7 @@ def means(cosines: Cosines, scenes: Sequence[Scene], names: Sequence[str]) -> Co
     return mean
 
 
-def compare(folder: str, scenes: Sequence[Scene], encoder: OpenClipEncoder) -> dict[str, Cosines]:
+def _compare(folder: str, scenes: Sequence[Scene], encoder: OpenClipEncoder) -> dict[str, Cosines]:
     """Score every picture for every scene's prompt, by each way."""
     from pleinair.tools.retrieval.crossmodal.adaptor import open_scorer
 
@@ -124,12 +124,12 @@ def shuffled_wins(scores: NDArray[np.float32]) -> float:
     return float((scores.diagonal() > scores[others, np.arange(len(scores))]).mean())
 
 
-def report(folder: str, count: int) -> str:
+def _report(folder: str, count: int) -> str:
     """Measure and put the figures into a table."""
     from pleinair.tools.retrieval.encoder import OpenClipEncoder
 
     encoder = OpenClipEncoder(ENCODER)
-    scores = compare(folder, held_out(count), encoder)
+    scores = _compare(folder, held_out(count), encoder)
     found = {way: recalls(one) for way, one in scores.items()}
     lines = [f"{count} held-out scenes, {encoder.id}", f"{'':20} {'  '.join(f'R@{k:<3}' for k in RANKS)}"]
     lines += [f"{way:20} {'  '.join(f'{one[k]:.3f}' for k in RANKS)}" for way, one in found.items()]
@@ -149,7 +149,7 @@ def main() -> None:
     if options.what == "scenes":
         write_scenes(Path(options.folder), options.count)
     else:
-        sys.stdout.write(report(options.folder, options.count))
+        sys.stdout.write(_report(options.folder, options.count))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def photo(width: int, height: int, kind: str, seed: int = 0) -> bytes:
     return file.getvalue()
 
 
-def milliseconds(read: Read, files: Sequence[bytes], work: Callable[[], float] = process_time) -> float:
+def _milliseconds(read: Read, files: Sequence[bytes], work: Callable[[], float] = process_time) -> float:
     """Measure what a file takes, after the first."""
     read(files[0])
     started = work()
@@ -59,33 +59,33 @@ def milliseconds(read: Read, files: Sequence[bytes], work: Callable[[], float] =
     return 1000 * (work() - started) / len(files)
 
 
-def apart(files: Sequence[bytes], each: Callable[[Image.Image], Any]) -> tuple[float, float]:
+def _apart(files: Sequence[bytes], each: Callable[[Image.Image], Any]) -> tuple[float, float]:
     """Give the milliseconds a file in both processes, and those of the second one's start."""
     decoder = Decoder()
     decoder.read(photo(64, 64, "PNG"))
     clock = (~decoder._idle[-1].process.pid << 3) | 2  # of another process's work, as Linux numbers them
     start = clock_gettime(clock)
-    found = milliseconds(
+    found = _milliseconds(
         lambda data: each(decoder.read(data)), files, lambda: process_time() + clock_gettime(clock)
     )
     decoder.close()
     return found, 1000 * start
 
 
-def reading(files: Sequence[bytes], embed: Embed) -> dict[str, float]:
+def _reading(files: Sequence[bytes], embed: Embed) -> dict[str, float]:
     """Measure decoding alone and with what an index does after it, in this process and in its own."""
-    there, start = apart(files, lambda image: None)
-    everything, _ = apart(files, lambda image: embed([image]))
+    there, start = _apart(files, lambda image: None)
+    everything, _ = _apart(files, lambda image: embed([image]))
     return {
-        "here": milliseconds(read_picture, files),
+        "here": _milliseconds(read_picture, files),
         "apart": there,
-        "index here": milliseconds(lambda data: embed([read_picture(data)]), files),
+        "index here": _milliseconds(lambda data: embed([read_picture(data)]), files),
         "index apart": everything,
         "start": start,
     }
 
 
-def preparing(files: Sequence[bytes], transform: Any, model: Any) -> dict[str, float]:
+def _preparing(files: Sequence[bytes], transform: Any, model: Any) -> dict[str, float]:
     """Measure Pillow, torchvision's decoder, and Pillow's decoder with torch's resize; compare vectors."""
     import torch
     from torchvision.io import ImageReadMode, decode_image
@@ -103,10 +103,10 @@ def preparing(files: Sequence[bytes], transform: Any, model: Any) -> dict[str, f
         embedded(model, torch.stack([prepare(image) for image in images])) for prepare in (transform, fast)
     ]
     return {
-        "Pillow": milliseconds(read_picture, files),
-        "torchvision": milliseconds(by_torchvision, files),
-        "its transform": milliseconds(lambda data: transform(images[0]), files),
-        "ours": milliseconds(lambda data: fast(images[0]), files),
+        "Pillow": _milliseconds(read_picture, files),
+        "torchvision": _milliseconds(by_torchvision, files),
+        "its transform": _milliseconds(lambda data: transform(images[0]), files),
+        "ours": _milliseconds(lambda data: fast(images[0]), files),
         "cosine": float((vectors[0] * vectors[1]).sum(axis=1).min()),
     }
 
@@ -145,23 +145,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for width, height, kind in SIZES:
         few = [photo(width, height, kind, seed) for seed in range(count)]
         files = few * max(1, 100_000 // (width * height))
-        tell(f"\n{width} x {height} {kind}, {len(files)} files, milliseconds of the processor for one")
-        found = reading(files, encoder.encode_images)
-        tell(f"  {figures(found)}; apart / here = {found['apart'] / found['here']:.2f}")
-        tell(f"  a whole index, apart / here = {found['index apart'] / found['index here']:.2f}")
+        _tell(f"\n{width} x {height} {kind}, {len(files)} files, milliseconds of the processor for one")
+        found = _reading(files, encoder.encode_images)
+        _tell(f"  {_figures(found)}; apart / here = {found['apart'] / found['here']:.2f}")
+        _tell(f"  a whole index, apart / here = {found['index apart'] / found['index here']:.2f}")
         for name, (transform, model) in towers.items():
-            found = preparing(few, transform, model)
+            found = _preparing(few, transform, model)
             ratio = found["its transform"] / found["ours"]
-            tell(f"  for {name}: {figures(found)}; its transform / ours = {ratio:.2f}")
+            _tell(f"  for {name}: {_figures(found)}; its transform / ours = {ratio:.2f}")
 
 
-def tell(line: str) -> None:
+def _tell(line: str) -> None:
     """Print a line at once."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
-def figures(found: dict[str, float]) -> str:
+def _figures(found: dict[str, float]) -> str:
     """Put figures in a line."""
     return ", ".join(f"{name} {value:.{5 if name == 'cosine' else 2}f}" for name, value in found.items())
 

@@ -48,7 +48,7 @@ class Trial:
     drawn: tuple[bool, bool]
 
 
-def open_context(folder: Path) -> Context:
+def _open_context(folder: Path) -> Context:
     """Build the pocket engines with inpainting switched on, their pictures under `folder`."""
     from pleinair.app.engines import build
     from pleinair.app.paths import places
@@ -62,7 +62,7 @@ def open_context(folder: Path) -> Context:
 def gaps(cases: Iterable[Case], context: Context, eyes: Eyes) -> Iterator[Gap]:
     """Draw drafts, and keep those that lack one subject of which the kind is there."""
     for case in cases:
-        draft = draw(request(case, context), context)
+        draft = _draw(_request(case, context), context)
         image = context.store.open(draft)
         sights = zip(case.species, eyes.look(image, case.species), strict=True)
         lacking = [name for name, sight in sights if sight.probability < 0.5]
@@ -84,7 +84,7 @@ def kind_of(species: str) -> str:
     return KIND_OF_NOUN[species.split()[-1]]
 
 
-def request(case: Case, context: Context, *references: Reference, repaint: Repaint | None = None) -> Request:
+def _request(case: Case, context: Context, *references: Reference, repaint: Repaint | None = None) -> Request:
     """Ask for the case's picture at the generator's own size, from the case's noise."""
     able = context.generator.capabilities
     return Request(
@@ -99,7 +99,7 @@ def request(case: Case, context: Context, *references: Reference, repaint: Repai
     )
 
 
-def draw(asked: Request, context: Context) -> Picture:
+def _draw(asked: Request, context: Context) -> Picture:
     """Draw one picture into the store."""
     return generate(asked, generator=context.generator, store=context.store, on_step=carry_on)
 
@@ -107,12 +107,12 @@ def draw(asked: Request, context: Context) -> Picture:
 def trial(gap: Gap, context: Context, judge: Judge) -> Trial:
     """Repair a gap in both ways."""
     repaint = Repaint(concept=gap.lacking, picture=gap.draft, box=gap.box)
-    painted = draw(request(gap.case, context, gap.reference, repaint=repaint), context)
-    drawn = draw(request(gap.case, context, gap.reference), context)
-    return Trial(shown(painted, gap, context, judge), shown(drawn, gap, context, judge))
+    painted = _draw(_request(gap.case, context, gap.reference, repaint=repaint), context)
+    drawn = _draw(_request(gap.case, context, gap.reference), context)
+    return Trial(_shown(painted, gap, context, judge), _shown(drawn, gap, context, judge))
 
 
-def shown(picture: Picture, gap: Gap, context: Context, judge: Judge) -> tuple[bool, bool]:
+def _shown(picture: Picture, gap: Gap, context: Context, judge: Judge) -> tuple[bool, bool]:
     """Say whether a picture shows what was lacking, and what was there."""
     seen = judge.shows(context.store.open(picture), gap.case.species)
     return seen[gap.lacking], all(there for name, there in seen.items() if name != gap.lacking)
@@ -127,10 +127,10 @@ def lines(trials: Sequence[Trial]) -> Iterator[str]:
     ):
         new, old, both = ([pair[0] for pair in pairs], [pair[1] for pair in pairs], list(map(all, pairs)))
         shares = zip(("both right", "the lacking one", "the other one"), (both, new, old), strict=True)
-        yield f"{name:<18} " + ", ".join(f"{what} {share(hits)}" for what, hits in shares)
+        yield f"{name:<18} " + ", ".join(f"{what} {_share(hits)}" for what, hits in shares)
 
 
-def share(hits: Sequence[bool]) -> str:
+def _share(hits: Sequence[bool]) -> str:
     """Write a share with its interval, in percent."""
     bounds = interval_of_share(sum(hits), len(hits))
     if bounds is None:
@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(argv)
     cases = (make_case("two", number, asked.seed) for number in count())
     with tempfile.TemporaryDirectory() as folder:
-        context, judge = open_context(Path(folder)), Oracle()
+        context, judge = _open_context(Path(folder)), Oracle()
         found = islice(gaps(cases, context, Eyes()), asked.drafts)
         told = lines([trial(gap, context, judge) for gap in found])
         sys.stdout.write("".join(f"{line}\n" for line in told))

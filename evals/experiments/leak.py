@@ -60,28 +60,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--each", type=int, default=300, help="pictures of each kind (300)")
     each = parser.parse_args(arguments).each
     lines = summarise([mark for number in range(each) for mark in marks(held_out_rng(FIRST + number))])
-    rows = ["measure | against | n | AUC | leaks found | false alarms", *map(row, lines)]
-    rows += [f"{milliseconds(side):.1f} ms a reference, {side} pixels a side" for side in (64, 1024)]
+    rows = ["measure | against | n | AUC | leaks found | false alarms", *map(_row, lines)]
+    rows += [f"{_milliseconds(side):.1f} ms a reference, {side} pixels a side" for side in (64, 1024)]
     sys.stdout.write("\n".join([*rows, ""]))
     return 0
 
 
-def row(one: Line) -> str:
+def _row(one: Line) -> str:
     """Write a line of the table; a hash has no threshold of ours, and so no shares."""
     counts = (one.found, one.alarms) if one.measure in THRESHOLDS else ()
-    shares = [share(count, one.n) for count in counts]
+    shares = [_share(count, one.n) for count in counts]
     return " | ".join([one.measure, one.against, str(one.n), interval_of_auc(one.auc, one.n), *shares])
 
 
 def marks(rng: random.Random) -> Iterator[Mark]:
     """Render one reference and what may come of it, and measure all."""
     scene = random_scene(rng, [rng.choice(SPECIES)])
-    yield from backgrounds(rng, scene)
-    yield from copies(rng, scene)
-    yield from poses(rng, scene)
+    yield from _backgrounds(rng, scene)
+    yield from _copies(rng, scene)
+    yield from _poses(rng, scene)
 
 
-def backgrounds(rng: random.Random, scene: Scene) -> Iterator[Mark]:
+def _backgrounds(rng: random.Random, scene: Scene) -> Iterator[Mark]:
     """Draw the species anew over the reference's background, or over others."""
     asked, other = rng.sample([name for name in BACKGROUNDS if name != scene.background], 2)
     species, own = [scene.subjects[0].species], scene.background
@@ -97,34 +97,34 @@ def backgrounds(rng: random.Random, scene: Scene) -> Iterator[Mark]:
         new = random_scene(rng, species, background=drawn)
         new = new if case else replace(new, seed=scene.seed)
         for name, boxed in (("background", True), ("background, no boxes", False)):
-            views = (view(rng, new, boxed), view(rng, scene, boxed))
+            views = (_view(rng, new, boxed), _view(rng, scene, boxed))
             found = leak.background(*views, [render(before)])
             assert found is not None
             yield name, case, not case, found
 
 
-def copies(rng: random.Random, scene: Scene) -> Iterator[Mark]:
+def _copies(rng: random.Random, scene: Scene) -> Iterator[Mark]:
     """Damage the reference a little, or draw its species anew, over its own background and another."""
     picture, species = render(scene), [scene.subjects[0].species]
     other = rng.choice([name for name in BACKGROUNDS if name != scene.background])
     cases = {
-        "": damaged(rng, picture),
+        "": _damaged(rng, picture),
         "drawn anew, same background": render(random_scene(rng, species, background=scene.background)),
         "drawn anew, another background": render(random_scene(rng, species, background=other)),
     }
     for case, new in cases.items():
         yield "copied", case, not case, leak.copied(new, picture)
         mirrored = ImageOps.mirror(new)
-        for name, bits in (("dHash", dhash), ("DCT hash", dct_hash)):
+        for name, bits in (("dHash", _dhash), ("DCT hash", _dct_hash)):
             there = bits(picture)
             yield name, case, not case, max(float((bits(one) == there).mean()) for one in (new, mirrored))
 
 
-def poses(rng: random.Random, scene: Scene) -> Iterator[Mark]:
+def _poses(rng: random.Random, scene: Scene) -> Iterator[Mark]:
     """Tilt the subject as the reference has it, mirrored or not, or by 20 to 60 degrees more or less."""
     tilt = rng.uniform(-45, 45)
     first = replace(scene.subjects[0], tilt=tilt)
-    reference = view(rng, replace(scene, subjects=(first,)))
+    reference = _view(rng, replace(scene, subjects=(first,)))
     turned = tilt + rng.uniform(20, 60) * (-1 if tilt > 0 else 1)
     while abs(abs(turned) - abs(tilt)) < 15:  # as a mirror image it would be the same pose
         turned = tilt + rng.uniform(20, 60) * rng.choice((-1, 1))
@@ -133,23 +133,23 @@ def poses(rng: random.Random, scene: Scene) -> Iterator[Mark]:
         again = random_scene(rng, [first.species]).subjects[0]
         again = replace(again, flip=first.flip != flipped, tilt=-angle if flipped else angle)
         new = Scene((again,), rng.choice(BACKGROUNDS), rng.randrange(2**31))
-        found = leak.pose(view(rng, new), reference)
+        found = leak.pose(_view(rng, new), reference)
         assert found is not None
         yield "pose", case, not case, found
 
 
-def view(rng: random.Random, scene: Scene, boxed: bool = True) -> View:
+def _view(rng: random.Random, scene: Scene, boxed: bool = True) -> View:
     """Render a scene, with its subject's box as a critic would give it, or without."""
-    return View(render(scene), shaken(rng, boxes(scene)[0]) if boxed else None)
+    return View(render(scene), _shaken(rng, boxes(scene)[0]) if boxed else None)
 
 
-def shaken(rng: random.Random, box: Box) -> Box:
+def _shaken(rng: random.Random, box: Box) -> Box:
     """Move a box's edges by up to 3 % of the side."""
     x0, y0, x1, y1 = (min(max(edge + rng.uniform(-0.03, 0.03), 0.0), 1.0) for edge in box)
     return x0, y0, x1, y1
 
 
-def damaged(rng: random.Random, picture: Image.Image) -> Image.Image:
+def _damaged(rng: random.Random, picture: Image.Image) -> Image.Image:
     """Give a copy that is not the same bytes: compressed, blurred, noisy, brighter, cut or mirrored."""
     noise = np.random.default_rng(rng.randrange(2**32)).normal(0, 12, (*picture.size, 3))
     edge, file = rng.randint(1, 3), io.BytesIO()
@@ -167,13 +167,13 @@ def damaged(rng: random.Random, picture: Image.Image) -> Image.Image:
     )
 
 
-def dhash(image: Image.Image) -> Bits:
+def _dhash(image: Image.Image) -> Bits:
     """Compare each of 8 × 9 grey pixels with its neighbour on the right."""
     grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int64)
     return np.asarray(grey[:, 1:] > grey[:, :-1]).ravel()
 
 
-def dct_hash(image: Image.Image) -> Bits:
+def _dct_hash(image: Image.Image) -> Bits:
     """Compare the 63 lowest cosines of 32 × 32 grey pixels, but for the mean, with their median."""
     grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BOX), dtype=np.float64)
     steps = np.arange(32)
@@ -188,13 +188,13 @@ def summarise(found: Sequence[Mark]) -> list[Line]:
     for measure, case, _, value in found:
         by_kind.setdefault((measure, case), []).append(value)
     return [
-        Line(measure, case, len(values), auc(by_kind[measure, ""], values), *over(measure, by_kind, case))
+        Line(measure, case, len(values), auc(by_kind[measure, ""], values), *_over(measure, by_kind, case))
         for (measure, case), values in by_kind.items()
         if case
     ]
 
 
-def over(measure: str, by_kind: dict[tuple[str, str], list[float]], case: str) -> tuple[int, int]:
+def _over(measure: str, by_kind: dict[tuple[str, str], list[float]], case: str) -> tuple[int, int]:
     """Count the leaks and the others over the measure's threshold; hashes have none of ours."""
     limit = THRESHOLDS.get(measure, 2.0)
     leaks, others = (sum(value >= limit for value in by_kind[measure, kind]) for kind in ("", case))
@@ -215,17 +215,17 @@ def interval_of_auc(value: float, n: int) -> str:
     return f"{value:.3f} [{max(value - half, 0):.3f}, {min(value + half, 1):.3f}]"
 
 
-def share(count: int, n: int) -> str:
+def _share(count: int, n: int) -> str:
     """Write a share with its interval."""
     low, high = interval_of_share(count, n) or (0.0, 1.0)
     return f"{count / n:.0%} [{low:.0%}, {high:.0%}]"
 
 
-def milliseconds(side: int, times: int = 10) -> float:
+def _milliseconds(side: int, times: int = 10) -> float:
     """Time all measures of one reference against two pictures without it."""
     rng = held_out_rng(FIRST)
     scenes = [random_scene(rng, [rng.choice(SPECIES)]) for _ in range(4)]
-    views = [View(render(one).resize((side, side)), shaken(rng, boxes(one)[0])) for one in scenes]
+    views = [View(render(one).resize((side, side)), _shaken(rng, boxes(one)[0])) for one in scenes]
     began = time.perf_counter()
     for _ in range(times):
         new, reference, *without = [View(leak.shrunk(one.image), one.own) for one in views]

@@ -97,21 +97,21 @@ class EmptyLibrary:
         return []
 
 
-def make_context(folder: Path) -> Context:
+def _make_context(folder: Path) -> Context:
     """Put the trivial engines together."""
     return Context(
         model=YesChat(), generator=GradientGenerator(), retriever=EmptyLibrary(), store=ArtifactStore(folder)
     )
 
 
-def by_graph(context: Context, seed: int) -> None:
+def _by_graph(context: Context, seed: int) -> None:
     """Run the loop once."""
     from pleinair.graphs.pleinair import graph
 
     graph.invoke(changed(prompt=PROMPT, seed=seed, run_id="graph"), context=context)  # type: ignore[call-overload]
 
 
-def by_hand(context: Context, seed: int) -> None:
+def _by_hand(context: Context, seed: int) -> None:
     """Call decompose, generate and critique, as the loop does when the draft is accepted."""
     request = Request(
         prompt=PROMPT, height=SIDE, width=SIDE, num_inference_steps=1, guidance_scale=1, seed=seed
@@ -126,15 +126,15 @@ def by_hand(context: Context, seed: int) -> None:
 def measure(runs: int) -> tuple[float, float]:
     """Give the ratio of the medians, and the median by hand in seconds; the two take turns."""
     with tempfile.TemporaryDirectory() as folder:
-        context = make_context(Path(folder))
-        for call in (by_graph, by_hand):
+        context = _make_context(Path(folder))
+        for call in (_by_graph, _by_hand):
             call(context, runs)  # what is imported or compiled once is not counted
-        pairs = [(seconds(by_graph, context, n), seconds(by_hand, context, n)) for n in range(runs)]
+        pairs = [(_seconds(_by_graph, context, n), _seconds(_by_hand, context, n)) for n in range(runs)]
     graph, hand = (statistics.median(times) for times in zip(*pairs, strict=True))
     return graph / hand, hand
 
 
-def seconds(call: Callable[[Context, int], None], context: Context, seed: int) -> float:
+def _seconds(call: Callable[[Context, int], None], context: Context, seed: int) -> float:
     """Time one call."""
     started = perf_counter()
     call(context, seed)

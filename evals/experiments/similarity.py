@@ -142,16 +142,16 @@ def style_loss(ours: Maps, real: Maps) -> float:
     caller's choice; figures of two networks cannot be compared.
     """
     layers = zip(ours, real, strict=True)
-    return float(np.mean([np.mean((gram(one) - gram(other)) ** 2) for one, other in layers]))
+    return float(np.mean([np.mean((_gram(one) - _gram(other)) ** 2) for one, other in layers]))
 
 
-def gram(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+def _gram(maps: NDArray[np.float32]) -> NDArray[np.float32]:
     """Give the channels' products, averaged over positions: [channels, channels]."""
     flat = maps.reshape(len(maps), -1)
     return np.asarray(flat @ flat.T / flat.shape[1], dtype=np.float32)
 
 
-def compare(
+def _compare(
     drawn: Library, real: Library, encoders: Sequence[Encoder], eyes: Sequence[Eye]
 ) -> Mapping[str, Any]:
     """Give every score: values of single pictures, but for the distance of the two sets.
@@ -160,7 +160,7 @@ def compare(
         BadInput: a drawn picture has no text, or no real picture has the same.
     """
     items = list(drawn.items.values())
-    prompts, truth = [one.caption for one in items], [truth_of(one.caption, real) for one in items]
+    prompts, truth = [one.caption for one in items], [_truth_of(one.caption, real) for one in items]
     images = [drawn.picture(one.id) for one in items]
     found: dict[str, Any] = {}
     for encoder in encoders:
@@ -173,7 +173,7 @@ def compare(
     return found
 
 
-def truth_of(prompt: str, real: Library) -> list[Image]:
+def _truth_of(prompt: str, real: Library) -> list[Image]:
     """Open the real pictures whose text is the prompt."""
     same = [id for id, one in real.items.items() if prompt and one.caption == prompt]
     if not same:
@@ -181,7 +181,7 @@ def truth_of(prompt: str, real: Library) -> list[Image]:
     return [real.picture(id) for id in same]
 
 
-def lines(found: Mapping[str, Any]) -> Iterator[str]:
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     """Write the scores as a table."""
     yield from table_head("score", "mean", "95 % interval", "n")
     for name, values in found.items():
@@ -192,7 +192,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield row(name, f"{metrics.mean(values):.3f}", f"{low:.3f} to {high:.3f}", len(values))
 
 
-def open_encoder(text: str, looked_up_by: str) -> Encoder:
+def _open_encoder(text: str, looked_up_by: str) -> Encoder:
     """Open `MODEL` or `MODEL=WEIGHTS` of open_clip, perhaps with `@COMMIT`, unless it did the look-up."""
     from pleinair.tools.retrieval.encoder import OpenClipEncoder
 
@@ -207,19 +207,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Compare two folders; 1 where the user has to act, 0 otherwise."""
     from pleinair.tools.retrieval.library import Library
 
-    options = read_options(arguments)
+    options = _read_options(arguments)
     try:
-        encoders = [open_encoder(text, options.looked_up_by) for text in options.encoder]
+        encoders = [_open_encoder(text, options.looked_up_by) for text in options.encoder]
         eyes = [Dinov2(folder) for folder in options.dinov2]
-        found = compare(Library.open(options.drawn), Library.open(options.real), encoders, eyes)
+        found = _compare(Library.open(options.drawn), Library.open(options.real), encoders, eyes)
     except PleinairError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stdout.write("\n".join(lines(found)) + "\n")
+    sys.stdout.write("\n".join(_lines(found)) + "\n")
     return 0
 
 
-def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m pleinair.evals.experiments.similarity", description=__doc__

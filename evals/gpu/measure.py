@@ -25,7 +25,7 @@ def time_shape(name: str, compile: bool, tiny: bool, repeats: int) -> list[Figur
     if compile:  # as the engines do
         getattr(pipeline, shape.part).compile_repeated_blocks()
     try:
-        return [time_call(pipeline, shape, count, repeats) for count in shape.references]
+        return [_time_call(pipeline, shape, count, repeats) for count in shape.references]
     finally:
         del pipeline
         if compile:
@@ -35,21 +35,21 @@ def time_shape(name: str, compile: bool, tiny: bool, repeats: int) -> list[Figur
             torch.cuda.empty_cache()
 
 
-def time_call(pipeline: Any, shape: Shape, references: int, repeats: int) -> Figures:
+def _time_call(pipeline: Any, shape: Shape, references: int, repeats: int) -> Figures:
     """Draw one picture some times over."""
     import torch
 
     device = pipeline._execution_device
-    call = arguments(shape, references, device, pipeline.vae.dtype)
+    call = _arguments(shape, references, device, pipeline.vae.dtype)
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    first, *others = [seconds(lambda: pipeline(**call), on_gpu) for _ in range(1 + repeats)]
+    first, *others = [_seconds(lambda: pipeline(**call), on_gpu) for _ in range(1 + repeats)]
     peak = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else None
     return {"references": references, "first": first, "seconds": statistics.median(others), "peak": peak}
 
 
-def arguments(shape: Shape, references: int, device: Any, dtype: Any) -> Figures:
+def _arguments(shape: Shape, references: int, device: Any, dtype: Any) -> Figures:
     """Make the call's arguments: random embeddings, grey references, the same noise each time."""
     import torch
     from PIL import Image
@@ -64,7 +64,7 @@ def arguments(shape: Shape, references: int, device: Any, dtype: Any) -> Figures
     return {**texts, **given, **size, **shape.call, "generator": torch.Generator("cpu").manual_seed(0)}
 
 
-def seconds(call: Callable[[], Any], on_gpu: bool) -> float:
+def _seconds(call: Callable[[], Any], on_gpu: bool) -> float:
     """Time a call to the end of what it started on the GPU."""
     import torch
 
@@ -86,22 +86,22 @@ def compare_faiss(tiny: bool, repeats: int) -> list[Figures]:
 
     count = 2000 if tiny else 350_000
     rng = np.random.default_rng(0)
-    vectors, queries = unit(rng, count), unit(rng, 32)
+    vectors, queries = _unit(rng, count), _unit(rng, 32)
     on_cpu = faiss.IndexFlatIP(DIM)
     on_cpu.add(vectors)
-    other = faiss.clone_index(on_cpu) if tiny else to_gpu(faiss, on_cpu)
+    other = faiss.clone_index(on_cpu) if tiny else _to_gpu(faiss, on_cpu)
     rows = []
     for batch in (1, 32):
         asked = queries[:batch]
         ids, theirs = on_cpu.search(asked, K)[1], other.search(asked, K)[1]
         found = np.mean([len(set(a) & set(b)) / K for a, b in zip(ids, theirs, strict=True)])
-        cpu, gpu = (milliseconds(index, asked, repeats) for index in (on_cpu, other))
+        cpu, gpu = (_milliseconds(index, asked, repeats) for index in (on_cpu, other))
         equal = float((ids == theirs).mean())
         rows.append({"batch": batch, "equal": equal, "recall": float(found), "cpu": cpu, "gpu": gpu})
     return rows
 
 
-def unit(rng: Any, count: int) -> Any:
+def _unit(rng: Any, count: int) -> Any:
     """Make random rows of length 1, float32 [count, DIM]."""
     import numpy as np
 
@@ -109,14 +109,14 @@ def unit(rng: Any, count: int) -> Any:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def to_gpu(faiss: Any, index: Any) -> Any:
+def _to_gpu(faiss: Any, index: Any) -> Any:
     """Copy an index to the first GPU."""
     if not hasattr(faiss, "StandardGpuResources"):
         raise BadInput("FAISS is built without CUDA here: install the extra `gpu` in place of `cpu`.")
     return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
 
 
-def milliseconds(index: Any, queries: Any, repeats: int) -> float:
+def _milliseconds(index: Any, queries: Any, repeats: int) -> float:
     """Time a search; the median, of which FAISS itself waits for the GPU."""
     times = []
     for _ in range(repeats):

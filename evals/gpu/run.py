@@ -103,11 +103,11 @@ def make_parts(tiny: bool, repeats: int) -> list[Part]:
 
 def write_page(parts: list[Part], device: str) -> str:
     """Write the page; times only where they are a GPU's."""
-    lines = ["# On a GPU", "", *(measured(parts, device) if device else unmeasured(parts)), ""]
+    lines = ["# On a GPU", "", *(_measured(parts, device) if device else _unmeasured(parts)), ""]
     return "\n".join(lines)
 
 
-def unmeasured(parts: list[Part]) -> Iterator[str]:
+def _unmeasured(parts: list[Part]) -> Iterator[str]:
     """Say what is not known, and how to get to know it."""
     ran = sum(not part.fault for part in parts)
     yield "No GPU was at hand, so nothing here is measured. One command measures it and rewrites this page:"
@@ -120,34 +120,34 @@ def unmeasured(parts: list[Part]) -> Iterator[str]:
     yield "- the pocket models trained larger, which the command does not do at all."
     yield from ("", "Text encoders are in no figure: the pipelines are given random embeddings.", "")
     yield f"On tiny shapes on the CPU, {ran} of {len(parts)} parts of the same code ran to their end."
-    yield from faults(parts)
+    yield from _faults(parts)
 
 
-def measured(parts: list[Part], device: str) -> Iterator[str]:
+def _measured(parts: list[Part], device: str) -> Iterator[str]:
     """Give the figures as tables."""
     yield f"{device}; {', '.join(f'{name} {number}' for name, number in versions().items())}."
     yield from ("", "```sh", COMMAND, "```", "")
     yield "Random weights of the real sizes in bfloat16, 1024 × 1024, without text encoders; the median after"
     yield from ("the first call. Peak memory is what tensors took.", "", *PICTURES)
-    yield from (drawn(part, row) for part in parts for row in part.rows if "references" in row)
+    yield from (_drawn(part, row) for part in parts for row in part.rows if "references" in row)
     yield from ("", "FAISS, exact search in 350,000 × 512 float32:", "", *VECTORS)
-    yield from (searched(row) for part in parts for row in part.rows if "batch" in row)
-    yield from faults(parts)
+    yield from (_searched(row) for part in parts for row in part.rows if "batch" in row)
+    yield from _faults(parts)
 
 
-def drawn(part: Part, row: dict[str, Any]) -> str:
+def _drawn(part: Part, row: dict[str, Any]) -> str:
     """Write one row of the pictures' table."""
     times = f"{row['first']:.2f} | {row['seconds']:.3f} | {row['peak'] or 0:.1f}"
     return f"| {part.name} | {'yes' if part.compiled else 'no'} | {row['references']} | {times} |"
 
 
-def searched(row: dict[str, Any]) -> str:
+def _searched(row: dict[str, Any]) -> str:
     """Write one row of the vectors' table."""
     shares = f"{row['equal']:.2%} | {row['recall']:.4f}"
     return f"| {row['batch']} | {shares} | {row['cpu']:.2f} | {row['gpu']:.2f} |"
 
 
-def faults(parts: list[Part]) -> Iterator[str]:
+def _faults(parts: list[Part]) -> Iterator[str]:
     """List the parts that failed, with why."""
     for part in parts:
         if part.fault:

@@ -44,21 +44,21 @@ class Shape:
     parts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def blocks(count: int) -> dict[str, Any]:
+def _blocks(count: int) -> dict[str, Any]:
     """Name an autoencoder's blocks."""
     down, up = ("DownEncoderBlock2D",) * count, ("UpDecoderBlock2D",) * count
     return {"down_block_types": down, "up_block_types": up}
 
 
-def autoencoder(tiny: bool, **real: Any) -> dict[str, Any]:
+def _autoencoder(tiny: bool, **real: Any) -> dict[str, Any]:
     """Give the configuration that all these autoencoders have but for their latents."""
     if tiny:
         small = {"block_out_channels": (8, 8), "layers_per_block": 1, "norm_num_groups": 4}
-        return {**blocks(2), **real, **small, "latent_channels": 4}
-    return {**blocks(4), "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, **real}
+        return {**_blocks(2), **real, **small, "latent_channels": 4}
+    return {**_blocks(4), "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, **real}
 
 
-def sdxl(tiny: bool) -> Shape:
+def _sdxl(tiny: bool) -> Shape:
     """Give Stable Diffusion XL, 2.6 billion weights in the U-Net."""
     levels = ("DownBlock2D", *("CrossAttnDownBlock2D",) * (1 if tiny else 2))
     real = {
@@ -82,7 +82,7 @@ def sdxl(tiny: bool) -> Shape:
         pipeline="StableDiffusionXLPipeline",
         part="unet",
         denoiser=("UNet2DConditionModel", unet),
-        vae=("AutoencoderKL", autoencoder(tiny, latent_channels=4)),
+        vae=("AutoencoderKL", _autoencoder(tiny, latent_channels=4)),
         scheduler=("EulerDiscreteScheduler", {"beta_schedule": "scaled_linear"}),
         embeddings={**texts, **{f"negative_{name}": shape for name, shape in texts.items()}},
         side=64 if tiny else 1024,
@@ -91,7 +91,7 @@ def sdxl(tiny: bool) -> Shape:
     )
 
 
-def klein(tiny: bool, pipeline: str = "Flux2KleinPipeline") -> Shape:
+def _klein(tiny: bool, pipeline: str = "Flux2KleinPipeline") -> Shape:
     """Give FLUX.2 klein 4B: four steps, up to four references in context."""
     reused = pipeline == "Flux2KleinKVPipeline"
     real = {
@@ -107,7 +107,7 @@ def klein(tiny: bool, pipeline: str = "Flux2KleinPipeline") -> Shape:
     return Shape(
         pipeline=pipeline,
         denoiser=("Flux2Transformer2DModel", small if tiny else real),
-        vae=("AutoencoderKLFlux2", autoencoder(tiny, latent_channels=32)),
+        vae=("AutoencoderKLFlux2", _autoencoder(tiny, latent_channels=32)),
         embeddings={"prompt_embeds": (1, 7, 32) if tiny else (1, 512, 7680)},
         side=64 if tiny else 1024,
         reference=64 if tiny else 512,
@@ -117,12 +117,12 @@ def klein(tiny: bool, pipeline: str = "Flux2KleinPipeline") -> Shape:
     )
 
 
-def klein_kv(tiny: bool) -> Shape:
+def _klein_kv(tiny: bool) -> Shape:
     """Give FLUX.2 klein 4B whose references' keys and values are computed once."""
-    return klein(tiny, "Flux2KleinKVPipeline")
+    return _klein(tiny, "Flux2KleinKVPipeline")
 
 
-def flux(tiny: bool, pipeline: str = "FluxPipeline") -> Shape:
+def _flux(tiny: bool, pipeline: str = "FluxPipeline") -> Shape:
     """Give FLUX.1 dev, 12 billion weights."""
     small = {
         "in_channels": 16, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16,
@@ -135,7 +135,7 @@ def flux(tiny: bool, pipeline: str = "FluxPipeline") -> Shape:
     return Shape(
         pipeline=pipeline,
         denoiser=("FluxTransformer2DModel", {"guidance_embeds": True, **(small if tiny else {})}),
-        vae=("AutoencoderKL", autoencoder(tiny, latent_channels=16, shift_factor=0.1159, **vae)),
+        vae=("AutoencoderKL", _autoencoder(tiny, latent_channels=16, shift_factor=0.1159, **vae)),
         embeddings={"prompt_embeds": whole, "pooled_prompt_embeds": pooled},
         side=64 if tiny else 1024,
         reference=64 if tiny else 1024,
@@ -150,17 +150,17 @@ def flux(tiny: bool, pipeline: str = "FluxPipeline") -> Shape:
     )
 
 
-def kontext(tiny: bool) -> Shape:
+def _kontext(tiny: bool) -> Shape:
     """Give FLUX.1 Kontext dev, which takes one reference."""
-    return flux(tiny, "FluxKontextPipeline")
+    return _flux(tiny, "FluxKontextPipeline")
 
 
 SHAPES = {
-    "SDXL": sdxl,
-    "FLUX.2-klein-4B": klein,
-    "FLUX.2-klein-4B, keys and values reused": klein_kv,
-    "FLUX.1-dev": flux,
-    "FLUX.1-Kontext-dev": kontext,
+    "SDXL": _sdxl,
+    "FLUX.2-klein-4B": _klein,
+    "FLUX.2-klein-4B, keys and values reused": _klein_kv,
+    "FLUX.1-dev": _flux,
+    "FLUX.1-Kontext-dev": _kontext,
 }
 
 
@@ -170,9 +170,9 @@ def build(shape: Shape, device: str, dtype: Any) -> Any:
 
     name, config = shape.scheduler
     parts = {
-        "vae": materialise(shape.vae, device, dtype),
+        "vae": _materialise(shape.vae, device, dtype),
         "scheduler": getattr(diffusers, name)(**config),
-        shape.part: materialise(shape.denoiser, device, dtype),
+        shape.part: _materialise(shape.denoiser, device, dtype),
     }
     absent = {"text_encoder": None, "tokenizer": None}
     pipeline = getattr(diffusers, shape.pipeline)(**parts, **absent, **shape.parts)
@@ -190,7 +190,7 @@ def meta(config: Config) -> Any:
         return getattr(diffusers, name)(**arguments)
 
 
-def materialise(config: Config, device: str, dtype: Any) -> Any:
+def _materialise(config: Config, device: str, dtype: Any) -> Any:
     """Give a model memory on the device, and small random weights: variances and norms of 1, biases of 0."""
     import torch
 

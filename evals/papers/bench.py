@@ -47,10 +47,10 @@ class Remembered:
             self.drawn += 1
             return self._generator.generate(request, images, on_step)
 
-        return self._store.open(self._store.once(drawn_from(self.capabilities.id, request), draw))
+        return self._store.open(self._store.once(_drawn_from(self.capabilities.id, request), draw))
 
 
-def drawn_from(engine: str, request: Request) -> str:
+def _drawn_from(engine: str, request: Request) -> str:
     """Name all that a generator may look at: everything but how its references were found."""
     seen = request.model_dump(mode="json")
     for reference in seen["references"]:
@@ -94,7 +94,7 @@ class Bench:
 
     def run(self, graph: Any, case: Case, context: Context) -> Measures:
         """Run a graph and judge its picture; a model's fault is a wrong picture, all else raises."""
-        outcome = invoke(graph, case, context)
+        outcome = _invoke(graph, case, context)
         if outcome.best is None:
             return {"right": 0.0, "shown": 0.0, "references": 0.0}
         shown = self.judge.shows(context.store.open(outcome.best.picture), case.species)
@@ -113,7 +113,7 @@ class Shelf:
     dense: IndexRetriever
 
 
-def invoke(graph: Any, case: Case, context: Context) -> Outcome:
+def _invoke(graph: Any, case: Case, context: Context) -> Outcome:
     """Run the graph with the default budget; equal requests share one picture."""
     given = changed(prompt=case.prompt, seed=case.seed)
     try:

@@ -78,12 +78,12 @@ def open_stock(folder: Path, kind: Kind, size: int, seed: int) -> Stock:
     place = folder / f"{kind}-{size}-{seed}-{fingerprint()}"
     if not (place / "truth.json").exists():
         shutil.rmtree(place, ignore_errors=True)
-        write_stock(place, shots(kind, random.Random(f"{kind}-{seed}")), size)
+        _write_stock(place, shots(kind, random.Random(f"{kind}-{seed}")), size)
     truth = json.loads((place / "truth.json").read_text("utf-8"))
     return Stock(Library.open(place / "pictures"), {id: tuple(found) for id, found in truth.items()})
 
 
-def write_stock(place: Path, found: Iterator[Shot], size: int) -> None:
+def _write_stock(place: Path, found: Iterator[Shot], size: int) -> None:
     """Write the first `size` pictures with their metadata, and last of all what is in them."""
     pictures, lines, truth = place / "pictures", [], {}
     pictures.mkdir(parents=True)
@@ -99,17 +99,17 @@ def write_stock(place: Path, found: Iterator[Shot], size: int) -> None:
 
 def shots(kind: Kind, rng: random.Random) -> Iterator[Shot]:
     """Yield scenes with captions without end; now and then the last one again, moved by a hair."""
-    for first, passed_for in firsts(kind, rng):
+    for first, passed_for in _firsts(kind, rng):
         pair = rng.random() < TWO_SUBJECTS
         shown = [first, rng.choice(KNOWN)] if pair else [first]
         scene = random_scene(rng, shown, relation=rng.choice(RELATIONS) if pair else None)
-        yield scene, worded(rng, scene, passed_for)
+        yield scene, _worded(rng, scene, passed_for)
         if rng.random() < NEAR_DUPLICATE:
             again = replace(scene, subjects=tuple(replace(one, x=one.x + 0.01) for one in scene.subjects))
-            yield again, worded(rng, again, passed_for)
+            yield again, _worded(rng, again, passed_for)
 
 
-def worded(rng: random.Random, scene: Scene, passed_for: Species | None) -> str:
+def _worded(rng: random.Random, scene: Scene, passed_for: Species | None) -> str:
     """Write a caption: mostly with names, else of what is seen; a few are empty, a few name others."""
     draw = rng.random()
     if draw < EMPTY_CAPTION:
@@ -122,22 +122,22 @@ def worded(rng: random.Random, scene: Scene, passed_for: Species | None) -> str:
     return caption(rng, scene, named=rng.random() < NAMED_CAPTION)
 
 
-def firsts(kind: Kind, rng: random.Random) -> Iterator[tuple[Species, Species | None]]:
+def _firsts(kind: Kind, rng: random.Random) -> Iterator[tuple[Species, Species | None]]:
     """Yield each picture's first species, and the species that its caption takes it for, if another."""
-    return {"even": even, "generic": generic, "hard": hard, "domain": domain}[kind](rng)
+    return {"even": _even, "generic": _generic, "hard": _hard, "domain": _domain}[kind](rng)
 
 
-def even(rng: random.Random) -> Iterator[tuple[Species, None]]:
+def _even(rng: random.Random) -> Iterator[tuple[Species, None]]:
     """Yield the known and the rare species in turn."""
     return ((one, None) for one in cycle(IN_LIBRARY))
 
 
-def domain(rng: random.Random) -> Iterator[tuple[Species, None]]:
+def _domain(rng: random.Random) -> Iterator[tuple[Species, None]]:
     """Yield the rare species in turn."""
     return ((one, None) for one in cycle(RARE))
 
 
-def generic(rng: random.Random) -> Iterator[tuple[Species, None]]:
+def _generic(rng: random.Random) -> Iterator[tuple[Species, None]]:
     """Yield mostly known species and strangers."""
     while True:
         if rng.random() < RARE_SHARE:
@@ -146,7 +146,7 @@ def generic(rng: random.Random) -> Iterator[tuple[Species, None]]:
             yield (rng.choice(KNOWN) if rng.random() < 0.5 else random_species(rng)), None
 
 
-def hard(rng: random.Random) -> Iterator[tuple[Species, Species | None]]:
+def _hard(rng: random.Random) -> Iterator[tuple[Species, Species | None]]:
     """Yield look-alikes of rare and novel species, those themselves, and known ones."""
     sorts = (look_alike, lambda rng: (rng.choice(SOUGHT), None), lambda rng: (rng.choice(KNOWN), None))
     while True:

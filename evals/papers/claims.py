@@ -59,7 +59,7 @@ class Claim(NamedTuple):
         return f"{self.better} {'≥' if self.kind == 'better' else '≈'} {self.worse}"
 
 
-def chain(measure: str, tier: str, *columns: str) -> list[Claim]:
+def _chain(measure: str, tier: str, *columns: str) -> list[Claim]:
     """Claim that each column is better than the next."""
     return [Claim(better, worse, measure, tier) for better, worse in zip(columns, columns[1:], strict=False)]
 
@@ -69,7 +69,7 @@ CLAIMS: dict[str, list[Claim]] = {
         claim
         for tier in ("rare", "two", "all")
         for claim in (
-            *chain("right", tier, "captions", "concepts", "prompt", "rephrase"),
+            *_chain("right", tier, "captions", "concepts", "prompt", "rephrase"),
             Claim("rephrase", "base", "right", tier, "about"),
             Claim("captions", "base", "right", tier),
         )
@@ -82,11 +82,11 @@ CLAIMS: dict[str, list[Claim]] = {
     "pool": [
         Claim("1000", "100", "R@1"),
         Claim("10000", "1000", "R@1"),
-        *(claim for tier in ("rare", "two") for claim in chain("right", tier, "10000", "1000", "100", "0")),
+        *(claim for tier in ("rare", "two") for claim in _chain("right", tier, "10000", "1000", "100", "0")),
     ],
     "domain": [
         Claim("domain", "generic", "R@1"),
-        *(claim for tier in ("rare", "two") for claim in chain("right", tier, "domain", "generic", "base")),
+        *(claim for tier in ("rare", "two") for claim in _chain("right", tier, "domain", "generic", "base")),
     ],
     "rerank": [
         claim

@@ -44,13 +44,13 @@ class Describing(BaseChatModel):
 
     def bind_tools(self, tools: Sequence[Any], **given: Any) -> Runnable[Any, AIMessage]:
         """Bind the inner model's, and word its captions anew."""
-        return self.inner.bind_tools(tools, **given) | RunnableLambda(described)
+        return self.inner.bind_tools(tools, **given) | RunnableLambda(_described)
 
     def _generate(self, messages: list[BaseMessage], *rest: Any, **given: Any) -> ChatResult:
         return self.inner._generate(messages, *rest, **given)
 
 
-def described(reply: AIMessage) -> AIMessage:
+def _described(reply: AIMessage) -> AIMessage:
     """Replace the captions of species by what they look like."""
     for call in reply.tool_calls:
         for one in call["args"].get("captions", ()):

@@ -20,7 +20,7 @@ def summarise(section: str, records: Sequence[Record]) -> Figures:
     measures = dict.fromkeys(name for one in records for name in one["measures"])
     return {
         "measures": {name: dict(tiers(records, name)) for name in measures},
-        "claims": [judged(claim, records) for claim in CLAIMS[section] if known(claim, records)],
+        "claims": [judged(claim, records) for claim in CLAIMS[section] if _known(claim, records)],
         "records": len(records),
         "seconds": round(sum(one["seconds"] for one in records), 1),
     }
@@ -31,15 +31,15 @@ def tiers(records: Sequence[Record], measure: str) -> Iterator[tuple[str, Figure
     mine = [one for one in records if measure in one["measures"]]
     each = list(dict.fromkeys(one["tier"] for one in mine))
     for tier in [*each, "all"] if len(each) > 1 else ["all"]:
-        found = at(mine, tier)
+        found = _at(mine, tier)
         columns = dict.fromkeys(one["column"] for one in found)
         yield (
             tier,
-            {name: score([one for one in found if one["column"] == name], measure) for name in columns},
+            {name: _score([one for one in found if one["column"] == name], measure) for name in columns},
         )
 
 
-def score(records: Sequence[Record], measure: str) -> Figures:
+def _score(records: Sequence[Record], measure: str) -> Figures:
     """Give the mean of a measure with its interval, and each seed's own."""
     values = [one["measures"][measure] for one in records]
     ci = metrics.interval(values, 0, 1) if measure in SHARES else None
@@ -53,20 +53,20 @@ def score(records: Sequence[Record], measure: str) -> Figures:
     }
 
 
-def at(records: Sequence[Record], tier: str) -> list[Record]:
+def _at(records: Sequence[Record], tier: str) -> list[Record]:
     """Keep the records of a tier; "all" is every one."""
     return [one for one in records if tier in ("all", one["tier"])]
 
 
-def known(claim: Claim, records: Sequence[Record]) -> bool:
+def _known(claim: Claim, records: Sequence[Record]) -> bool:
     """Tell whether both sides of a claim were measured."""
-    columns = {one["column"] for one in at(records, claim.tier) if claim.measure in one["measures"]}
+    columns = {one["column"] for one in _at(records, claim.tier) if claim.measure in one["measures"]}
     return {claim.better, claim.worse} <= columns
 
 
 def judged(claim: Claim, records: Sequence[Record]) -> Figures:
     """Give the gain of one column over another on the same cases, and what it says of the claim."""
-    mine = [one for one in at(records, claim.tier) if claim.measure in one["measures"]]
+    mine = [one for one in _at(records, claim.tier) if claim.measure in one["measures"]]
     ours, theirs = (
         {(one["seed"], one["case"]): one["measures"][claim.measure] for one in mine if one["column"] == name}
         for name in (claim.better, claim.worse)
@@ -81,14 +81,14 @@ def judged(claim: Claim, records: Sequence[Record]) -> Figures:
         "gain": metrics.mean(gained),
         "ci": ci and list(ci),
         "n": len(gained),
-        "verdict": verdict(claim.kind, ci, not moved and at_an_end(both_shares(claim, mine))),
+        "verdict": verdict(claim.kind, ci, not moved and _at_an_end(_both_shares(claim, mine))),
     }
 
 
-def both_shares(claim: Claim, records: Sequence[Record]) -> Iterator[tuple[float, float]]:
+def _both_shares(claim: Claim, records: Sequence[Record]) -> Iterator[tuple[float, float]]:
     """Give the two columns' means in each tier."""
     for tier in dict.fromkeys(one["tier"] for one in records):
-        found = at(records, tier)
+        found = _at(records, tier)
         better, worse = (
             [one["measures"][claim.measure] for one in found if one["column"] == name]
             for name in (claim.better, claim.worse)
@@ -97,7 +97,7 @@ def both_shares(claim: Claim, records: Sequence[Record]) -> Iterator[tuple[float
             yield sum(better) / len(better), sum(worse) / len(worse)
 
 
-def at_an_end(pairs: Iterable[tuple[float, float]]) -> bool:
+def _at_an_end(pairs: Iterable[tuple[float, float]]) -> bool:
     """Tell whether in every tier both shares are so near one end that they count as equal."""
     return all(min(pair) >= 1 - MARGIN or max(pair) <= MARGIN for pair in pairs)
 
@@ -148,7 +148,7 @@ def from_realrag(found: Figures) -> Figures:
                 "measure": measure,
                 "tier": "all",
                 **one,
-                "verdict": verdict("better", one["ci"], at_an_end([sides(step, shares[measure])])),
+                "verdict": verdict("better", one["ci"], _at_an_end([_sides(step, shares[measure])])),
             }
             for measure, steps in ({"right": found["accuracy_gains"]["all"]} | gained).items()
             for step, one in steps.items()
@@ -157,7 +157,7 @@ def from_realrag(found: Figures) -> Figures:
     }
 
 
-def sides(step: str, scores: Figures) -> tuple[float, float]:
+def _sides(step: str, scores: Figures) -> tuple[float, float]:
     """Give the shares of the two columns of a step such as "normal - zero"."""
     better, worse = step.split(" - ")
     return scores[better]["share"], scores[worse]["share"]
@@ -201,7 +201,7 @@ def section(found: Figures) -> Iterator[str]:
     }
     for measure, each in found["measures"].items():
         if measure not in plain:
-            yield from table(measure, each)
+            yield from _table(measure, each)
     for measure, each in plain.items():
         means = (f"{name} {decimal(one['mean'])}" for name, one in each.items())
         yield f"{measure}, on average: {', '.join(means)}.\n"
@@ -212,16 +212,16 @@ def section(found: Figures) -> Iterator[str]:
     yield ""
 
 
-def table(measure: str, tiers: Figures) -> Iterator[str]:
+def _table(measure: str, tiers: Figures) -> Iterator[str]:
     """Write a table of tiers by columns."""
     columns = list(dict.fromkeys(name for scores in tiers.values() for name in scores))
     yield from table_head(measure, *columns, "n")
     for tier, scores in tiers.items():
         sizes = sorted({one["n"] for one in scores.values()})
-        yield row(tier, *(cell(scores.get(name)) for name in columns), ", ".join(map(str, sizes)))
+        yield row(tier, *(_cell(scores.get(name)) for name in columns), ", ".join(map(str, sizes)))
     yield ""
 
 
-def cell(scored: Figures | None) -> str:
+def _cell(scored: Figures | None) -> str:
     """Write a share with its interval; a dash where it was not measured."""
     return percent(scored["mean"], scored["ci"]) if scored else "–"

@@ -61,15 +61,15 @@ def add(commands: Any) -> None:
     papers.add_argument("--json", type=Path, default=Path("reports/papers.json"), help="where the figures go")
     papers.add_argument("--out", type=Path, default=Path("reports"), help="where page, plots and records go")
     papers.add_argument("--work", type=Path, default=Path("reports/papers-work"), help="what is kept")
-    papers.set_defaults(run=run)
+    papers.set_defaults(run=_run)
 
 
-def run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> None:
     """Measure the sections that are asked for, and write figures, page and plots."""
     sections = chosen(options.only)
     options.out.mkdir(parents=True, exist_ok=True)
     with overridden(options.set):
-        figures = measure(options, sections)
+        figures = _measure(options, sections)
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     page = write_markdown(figures)
@@ -104,7 +104,7 @@ def overridden(texts: Sequence[str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def measure(options: argparse.Namespace, sections: Sequence[str]) -> Figures:
+def _measure(options: argparse.Namespace, sections: Sequence[str]) -> Figures:
     """Make or find every measurement and sum it up."""
     started = perf_counter()
     bench, setup = pocket_bench(options.work.absolute())
@@ -116,9 +116,9 @@ def measure(options: argparse.Namespace, sections: Sequence[str]) -> Figures:
             records += file.make(tasks(bench, name, seed, options.prompts, pools))
     figures: Figures = {name: summarise(name, records) for name, records in wanted.items()}
     for name in [name for name in sections if name in COMPARISONS]:
-        figures[name] = from_realrag(realrag(options, setup, name))
+        figures[name] = from_realrag(_realrag(options, setup, name))
     figures["about"] = {
-        "command": command(options, sections),
+        "command": _command(options, sections),
         "prompts": options.prompts,
         "seeds": options.seeds,
         "setup": setup,
@@ -212,7 +212,7 @@ def key(record: Record) -> Key:
     return record["section"], record["column"], record["seed"], record["case"]
 
 
-def realrag(options: argparse.Namespace, setup: str, name: str) -> Figures:
+def _realrag(options: argparse.Namespace, setup: str, name: str) -> Figures:
     """Run one of RealRAG's own comparisons, or find its figures."""
     from pleinair.evals.realrag import run as comparison
 
@@ -229,7 +229,7 @@ def realrag(options: argparse.Namespace, setup: str, name: str) -> Figures:
     return figures
 
 
-def command(options: argparse.Namespace, sections: Sequence[str]) -> str:
+def _command(options: argparse.Namespace, sections: Sequence[str]) -> str:
     """Give the command that repeats the figures."""
     parts = ["python -m pleinair.evals papers"]
     if tuple(sections) != SECTIONS:

@@ -49,13 +49,13 @@ STAGES: dict[str, dict[str, Any]] = {
 def tasks(bench: Bench, section: str, seed: int, prompts: int, pools: tuple[int, ...]) -> Iterator[Task]:
     """List a section's tasks of one seed, a case's columns one after another."""
     if section == "pool":
-        return pool(bench, seed, prompts, pools)
-    plain = {"imagerag": modes, "rerank": rerankers, "crossmodal": stages}
-    ours = {"captions": worded, "domain": compared, "binding": bound, "rerank-pool": first_of_pool}
+        return _pool(bench, seed, prompts, pools)
+    plain = {"imagerag": _modes, "rerank": rerankers, "crossmodal": _stages}
+    ours = {"captions": worded, "domain": compared, "binding": bound, "rerank-pool": _first_of_pool}
     return (plain | ours)[section](bench, seed, prompts)
 
 
-def modes(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
+def _modes(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
     """ImageRAG's ablation: what is looked up, or whether anything is."""
     shelf = bench.shelf("even", SIZE, seed)
     contexts = {name: bench.over(shelf, imagerag=ImageRAGOptions(**mode)) for name, mode in MODES.items()}
@@ -65,7 +65,7 @@ def modes(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
             yield drawn(bench, "imagerag", name, seed, case, imagerag.graph, context)
 
 
-def pool(bench: Bench, seed: int, prompts: int, sizes: tuple[int, ...]) -> Iterator[Task]:
+def _pool(bench: Bench, seed: int, prompts: int, sizes: tuple[int, ...]) -> Iterator[Task]:
     """ImageRAG's figure 16: the same prompts over larger and larger libraries."""
     shelves = {str(size): bench.shelf("generic", size, seed) for size in sizes}
     return over_shelves(bench, "pool", "0", shelves, seed, prompts)
@@ -75,14 +75,14 @@ def rerankers(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
     """ImageRAG's table 4 and hybrid retrieval, on a library of look-alikes; novel names are unknown."""
     shelf = bench.shelf("hard", SIZE, seed)
     for species in SOUGHT:
-        yield from looked_up(bench, "rerank", RERANKERS, shelf, seed, species)
+        yield from _looked_up(bench, "rerank", RERANKERS, shelf, seed, species)
     for case in in_turn(("rare", "novel"), prompts, seed):
         for name, knobs in RERANKERS.items():
             context = bench.over(shelf, knobs, imagerag=ImageRAGOptions(rerank=name == "mllm"))
             yield drawn(bench, "rerank", name, seed, case, imagerag.graph, context)
 
 
-def first_of_pool(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
+def _first_of_pool(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
     """ImageRAG's table 4 where it can fail: rare species of a generic pool, found but not always first.
 
     Only look-ups, of all species that the pool has; the number of prompts says nothing.
@@ -91,10 +91,10 @@ def first_of_pool(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
     papers = {name: knobs for name, knobs in RERANKERS.items() if name != "hybrid"}
     for species in RARE:
         if shelf.stock.has(species.name):
-            yield from looked_up(bench, "rerank-pool", papers, shelf, seed, species)
+            yield from _looked_up(bench, "rerank-pool", papers, shelf, seed, species)
 
 
-def looked_up(
+def _looked_up(
     bench: Bench,
     section: str,
     rerankers: Mapping[str, dict[str, Any]],
@@ -109,7 +109,7 @@ def looked_up(
         yield Task(section, name, seed, species.tier, f"look-up {species.name}", look)
 
 
-def stages(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
+def _stages(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
     """Cross-modal RAG: coverage as in its figure 4, and pictures without each of its stages."""
     shelf = bench.shelf("even", SIZE, seed)
     for species in bunches(prompts, MOST, seed):
@@ -145,12 +145,12 @@ def coverage(bench: Bench, shelf: Shelf, species: tuple[str, ...], method: str) 
     if method != "Pareto" and ids:
         retriever = bench.retriever(shelf)
         searched = Lexical(retriever) if method == "BM25" else retriever
-        ids = [hit.id for hit in searched.search(prompt_of(species), len(ids))]
+        ids = [hit.id for hit in searched.search(_prompt_of(species), len(ids))]
     there = [name for name in species if shelf.stock.has(name)]
     covered = [name for name in there if any(shelf.stock.shows(id, name) for id in ids)]
     return {"coverage": len(covered) / len(there) if there else 1.0, "pictures": float(len(ids))}
 
 
-def prompt_of(species: tuple[str, ...]) -> str:
+def _prompt_of(species: tuple[str, ...]) -> str:
     """Write a prompt of any number of species."""
     return " and ".join(f"a {name}" for name in species)

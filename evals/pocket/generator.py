@@ -63,14 +63,14 @@ MEASURES: dict[str, tuple[Draw, str]] = {
 }
 
 
-def prompt_for(rng: random.Random, species: Sequence[Species]) -> str:
+def _prompt_for(rng: random.Random, species: Sequence[Species]) -> str:
     """Write a held-out prompt for the species, with a relation of two and mostly a place."""
     relation = rng.choice(RELATIONS) if len(species) > 1 else None
     place = rng.choice(BACKGROUNDS) if rng.random() < 0.75 else None
     return write_prompt(rng, Request(tuple(s.name for s in species), relation, place))
 
 
-def reference(rng: random.Random, species: Species, size: int) -> Image.Image:
+def _reference(rng: random.Random, species: Species, size: int) -> Image.Image:
     """Render a reference as the engine hands it over."""
     picture = render(random_scene(rng, [species]))
     picture.thumbnail((size, size))
@@ -90,10 +90,10 @@ class Measurement:
     def draw(self, rng: random.Random, case: Case, seed: int) -> Image.Image:
         """Draw one picture for the case."""
         asked, referenced = case
-        image = [reference(rng, species, self.size) for species in referenced] or None
+        image = [_reference(rng, species, self.size) for species in referenced] or None
         generator = torch.Generator().manual_seed(seed)
         output = self.pipeline(
-            prompt=prompt_for(rng, asked), image=image, generator=generator, **self.settings
+            prompt=_prompt_for(rng, asked), image=image, generator=generator, **self.settings
         )
         picture: Image.Image = output.images[0]
         return picture
@@ -109,7 +109,7 @@ class Measurement:
         return right / count
 
 
-def measure(folder: Path, each: int, changes: dict[str, Any]) -> dict[str, tuple[str, str]]:
+def _measure(folder: Path, each: int, changes: dict[str, Any]) -> dict[str, tuple[str, str]]:
     """Return figure and bar of every measure, `each` pictures a measure."""
     measurement, figures = Measurement(folder, changes), {}
     began = time.perf_counter()
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--card", action="store_true", help="write MODEL_CARD.md into the folder")
     options = parser.parse_args()
     changes = {"num_inference_steps": options.steps, "guidance_scale": options.guidance}
-    figures = measure(options.folder, options.each, {k: v for k, v in changes.items() if v is not None})
+    figures = _measure(options.folder, options.each, {k: v for k, v in changes.items() if v is not None})
     if options.card:
         write_card(options.folder, figures, options.each)
 

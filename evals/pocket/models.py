@@ -20,7 +20,7 @@ SCENES = 500
 Measured = tuple["Figures", str]  # the figures, and the section of the card that tells them
 
 
-def encoder() -> Measured:
+def _encoder() -> Measured:
     """Measure how often a name finds its picture."""
     from pleinair.tools.pocket.training import recall
     from pleinair.tools.pocket.training.encoder import FOLDER
@@ -29,7 +29,7 @@ def encoder() -> Measured:
     return figures, recall.section(figures)
 
 
-def eyes() -> Measured:
+def _eyes() -> Measured:
     """Measure precision, recall, calibration and boxes of what the critic sees."""
     from safetensors.torch import load_file
 
@@ -44,7 +44,7 @@ def eyes() -> Measured:
     return figures, trained.section(figures)
 
 
-def oracle() -> Measured:
+def _oracle() -> Measured:
     """Measure how often the judge of the evaluations names exactly what stands in a rendered scene."""
     from pleinair.evals.pocket import train_oracle
     from pleinair.evals.pocket.oracle import Oracle
@@ -60,7 +60,7 @@ def oracle() -> Measured:
     return figures, figures_section(figures, f"{SCENES} pictures each", command)
 
 
-MODELS: dict[str, Callable[[], Measured]] = {"encoder": encoder, "eyes": eyes, "oracle": oracle}
+MODELS: dict[str, Callable[[], Measured]] = {"encoder": _encoder, "eyes": _eyes, "oracle": _oracle}
 
 
 def card_of(model: str) -> Path:

@@ -26,13 +26,13 @@ BATCH = 64
 RATE = 3e-3
 
 
-def make(index: int) -> Sample:
+def _make(index: int) -> Sample:
     """Render training sample `index` of any species, a quarter of the subjects being strangers."""
     rng = training_rng(FIRST_INDEX + index)
     return draw(rng, choose(rng, SPECIES))
 
 
-def targets(samples: Sequence[Sample]) -> Tensor:
+def _targets(samples: Sequence[Sample]) -> Tensor:
     """Return class indices [n, 16, 16]; -100 where subject and background mix."""
     maps = np.stack([s.owner for s in samples]).astype(np.int64)
     classes = np.full(maps.shape, len(NAMES) + 1)
@@ -44,9 +44,9 @@ def targets(samples: Sequence[Sample]) -> Tensor:
     return torch.from_numpy(classes)
 
 
-def train(minutes: float, net: OracleNet, size: int = 8000) -> int:
+def _train(minutes: float, net: OracleNet, size: int = 8000) -> int:
     """Train in place for `minutes` and return the number of steps; the rate falls to 0 over the time."""
-    pool, rng = Pool(make, size), random.Random(11)
+    pool, rng = Pool(_make, size), random.Random(11)
     noise = torch.Generator().manual_seed(11)
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=0.02)
     started, step = time.monotonic(), 0
@@ -55,7 +55,7 @@ def train(minutes: float, net: OracleNet, size: int = 8000) -> int:
         optimizer.param_groups[0]["lr"] = RATE * min(1, step / 50) * (1 - part)
         samples = pool.batch(rng, BATCH, fresh=6)
         logits = net(wear(pixels(samples), noise))
-        loss = torch.nn.functional.cross_entropy(logits, targets(samples))
+        loss = torch.nn.functional.cross_entropy(logits, _targets(samples))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -65,7 +65,7 @@ def train(minutes: float, net: OracleNet, size: int = 8000) -> int:
     return step
 
 
-def save(net: OracleNet, path: Path) -> None:
+def _save(net: OracleNet, path: Path) -> None:
     """Write the weights as half floats, with the species' names."""
     from safetensors.torch import save_file
 
@@ -108,8 +108,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(23)
     net = Oracle(arguments.path).net if arguments.resume else OracleNet(len(NAMES))
-    steps = train(arguments.minutes, net)
-    save(net, arguments.path)
+    steps = _train(arguments.minutes, net)
+    _save(net, arguments.path)
     for worn in (0.0, 1.0):
         one, two = measure(Oracle(arguments.path), worn=worn)
         print(f"{steps} steps, wear {worn}: one subject {one:.3f}, two subjects {two:.3f}")  # noqa: T201

@@ -117,7 +117,7 @@ class Bench:
 def teach(bench: Bench, library: Library, index: Index, loss: Loss, seed: int) -> tuple[Card, Path]:
     """Train one retriever, or find it trained; the folder's name depends on all that it was trained with."""
     choices = bench.choices.model_copy(update={"loss": loss, "seed": seed})
-    lesson = lesson_for(bench, library, index, choices)
+    lesson = _lesson_for(bench, library, index, choices)
     card = Card(
         choices=choices,
         generator=bench.context.generator.capabilities.id,
@@ -130,18 +130,18 @@ def teach(bench: Bench, library: Library, index: Index, loss: Loss, seed: int) -
     name = hashlib.sha256(card.model_dump_json().encode()).hexdigest()[:12]
     folder = bench.work / f"{loss}-{seed}-{name}"
     for epoch, mean_loss in train(lesson, card, folder):
-        tell(f"seed {seed} {loss}: epoch {epoch}, loss {mean_loss:.3f}")
+        _tell(f"seed {seed} {loss}: epoch {epoch}, loss {mean_loss:.3f}")
     return card, folder
 
 
-def lesson_for(bench: Bench, library: Library, index: Index, choices: Choices) -> Lesson:
+def _lesson_for(bench: Bench, library: Library, index: Index, choices: Choices) -> Lesson:
     """Draw the samples, which all seeds share, and find the negatives."""
     samples = draw_samples(
         [prompt_for(name) for name in NAMES] if choices.loss == "reflective" else [],
         generator=bench.context.generator,
         store=bench.context.store,
         each=choices.samples,
-        on_progress=lambda done, total: tell(f"sample {done} of {total}"),
+        on_progress=lambda done, total: _tell(f"sample {done} of {total}"),
     )
     return make_lesson(
         pairs_by_name(library.items.values(), NAMES),
@@ -202,7 +202,7 @@ def draw_all(bench: Bench, seed: int, made: dict[str, Context], prompts: int) ->
     truth = bench.truth
     for number, species in enumerate(chosen(prompts)):
         for column in COLUMNS:
-            image = draw_one(made[column], column, species, noise=seed * 100_000 + number)
+            image = _draw_one(made[column], column, species, noise=seed * 100_000 + number)
             yield Drawn(
                 seed,
                 species.tier,
@@ -212,7 +212,7 @@ def draw_all(bench: Bench, seed: int, made: dict[str, Context], prompts: int) ->
                 truth.likeness(image, species.name, prompt_for(species.name)),
                 tuple(features(bench.oracle.maps(image)).tolist()),
             )
-            tell(f"seed {seed}: picture {number + 1} of {prompts}, {column}")
+            _tell(f"seed {seed}: picture {number + 1} of {prompts}, {column}")
 
 
 def distances(bench: Bench, drawn: Sequence[Drawn]) -> dict[str, float]:
@@ -233,7 +233,7 @@ def chosen(prompts: int) -> Iterator[Species]:
     return islice((next(turn) for turn in cycle(turns)), prompts)
 
 
-def draw_one(context: Context, column: str, species: Species, noise: int) -> Image:
+def _draw_one(context: Context, column: str, species: Species, noise: int) -> Image:
     """Run the graph; the same request of an earlier run is taken from the store."""
     graph: Any = direct.graph if column == "base" else realrag.graph
     given = changed(prompt=prompt_for(species.name), seed=noise)
@@ -242,7 +242,7 @@ def draw_one(context: Context, column: str, species: Species, noise: int) -> Ima
     return context.store.open(output.outcome.best.picture)
 
 
-def tell(line: str) -> None:
+def _tell(line: str) -> None:
     """Say on standard error how far it is."""
     sys.stderr.write(f"\r{line:<70}")
     sys.stderr.flush()

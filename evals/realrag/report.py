@@ -20,48 +20,51 @@ def summarise(found: Sequence[Record], drawn: Sequence[Record], about: Figures) 
     last = max((one["epoch"] for one in found), default=0)
     final = [one for one in found if one["epoch"] in (0, last)]
     return {
-        "recall": {where: table(at(final, library=where), "method", METHODS) for where in libraries(found)},
-        "recall_gains": {where: gains(at(final, library=where), "method") for where in libraries(found)},
-        "curve": {where: dict(curve(at(found, library=where))) for where in libraries(found)},
-        "accuracy": table(drawn, "column", COLUMNS),
-        "accuracy_gains": gains(drawn, "column"),
-        "similarity": {column: likeness(at(drawn, column=column)) for column in COLUMNS},
+        "recall": {
+            where: _table(_at(final, library=where), "method", METHODS) for where in _libraries(found)
+        },
+        "recall_gains": {where: _gains(_at(final, library=where), "method") for where in _libraries(found)},
+        "curve": {where: dict(_curve(_at(found, library=where))) for where in _libraries(found)},
+        "accuracy": _table(drawn, "column", COLUMNS),
+        "accuracy_gains": _gains(drawn, "column"),
+        "similarity": {column: _likeness(_at(drawn, column=column)) for column in COLUMNS},
         "versions": versions(),
         **about,
     }
 
 
-def likeness(drawn: Sequence[Record]) -> Figures:
+def _likeness(drawn: Sequence[Record]) -> Figures:
     """Average every similarity of the pictures."""
     keys = drawn[0]["likeness"] if drawn else ()
     return {key: metrics.mean([one["likeness"][key] for one in drawn]) for key in keys}
 
 
-def libraries(found: Sequence[Record]) -> list[str]:
+def _libraries(found: Sequence[Record]) -> list[str]:
     """List the libraries that were searched."""
     return sorted({one["library"] for one in found}, reverse=True)
 
 
-def at(records: Sequence[Record], **wanted: object) -> list[Record]:
+def _at(records: Sequence[Record], **wanted: object) -> list[Record]:
     """Keep the records with these values; the tier "all" is every one."""
     wanted = {key: value for key, value in wanted.items() if value != "all"}
     return [one for one in records if all(one[key] == value for key, value in wanted.items())]
 
 
-def table(records: Sequence[Record], key: str, columns: Sequence[str]) -> Figures:
+def _table(records: Sequence[Record], key: str, columns: Sequence[str]) -> Figures:
     """Give each tier and column its share of right records."""
     return {
-        tier: {column: share(at(records, tier=tier, **{key: column})) for column in columns} for tier in TIERS
+        tier: {column: share(_at(records, tier=tier, **{key: column})) for column in columns}
+        for tier in TIERS
     }
 
 
 def share(records: Sequence[Record]) -> Figures:
     """Give the share of right records, the mean over species, with its interval over species."""
-    hits = by_species(records, [float(one["right"]) for one in records])
+    hits = _by_species(records, [float(one["right"]) for one in records])
     return {"share": metrics.mean(hits), "ci": metrics.interval(hits, 0, 1), "n": len(hits)}
 
 
-def by_species(records: Sequence[Record], values: Sequence[float]) -> list[float]:
+def _by_species(records: Sequence[Record], values: Sequence[float]) -> list[float]:
     """Average the values of each species, as its seeds, wordings and pictures depend on each other.
 
     A record that names no species stands alone.
@@ -72,31 +75,31 @@ def by_species(records: Sequence[Record], values: Sequence[float]) -> list[float
     return [sum(group) / len(group) for group in groups.values()]
 
 
-def gains(records: Sequence[Record], key: str) -> Figures:
+def _gains(records: Sequence[Record], key: str) -> Figures:
     """Give for each tier how much more often one method is right than another on the same questions."""
-    return {tier: dict(tier_gains(at(records, tier=tier), key)) for tier in TIERS}
+    return {tier: dict(_tier_gains(_at(records, tier=tier), key)) for tier in TIERS}
 
 
-def tier_gains(records: Sequence[Record], key: str) -> Iterator[tuple[str, Figures]]:
+def _tier_gains(records: Sequence[Record], key: str) -> Iterator[tuple[str, Figures]]:
     """Pair the records of two methods, which come in the same order."""
     for better, worse in PAIRS:
-        ours, theirs = at(records, **{key: better}), at(records, **{key: worse})
+        ours, theirs = _at(records, **{key: better}), _at(records, **{key: worse})
         pairs = zip(ours, theirs, strict=True)
-        gained = by_species(ours, [float(one["right"]) - float(two["right"]) for one, two in pairs])
+        gained = _by_species(ours, [float(one["right"]) - float(two["right"]) for one, two in pairs])
         yield (
             f"{better} - {worse}",
             {"gain": metrics.mean(gained), "ci": metrics.interval(gained, -1, 1), "n": len(gained)},
         )
 
 
-def curve(found: Sequence[Record]) -> Iterator[tuple[str, Figures]]:
+def _curve(found: Sequence[Record]) -> Iterator[tuple[str, Figures]]:
     """Give the share of right look-ups after every checkpoint, over all tiers (the paper's figure 7)."""
     for method in METHODS:
-        epochs = sorted({one["epoch"] for one in at(found, method=method)})
+        epochs = sorted({one["epoch"] for one in _at(found, method=method)})
         yield (
             method,
             {
-                str(epoch): metrics.accuracy([one["right"] for one in at(found, method=method, epoch=epoch)])
+                str(epoch): metrics.accuracy([one["right"] for one in _at(found, method=method, epoch=epoch)])
                 for epoch in epochs
             },
         )
@@ -112,10 +115,10 @@ def verdict(gained: Figures) -> str:
 
 def write_markdown(figures: Figures) -> str:
     """Write the page: what was measured, each figure with its interval, and what does not reproduce."""
-    return "\n".join((*opening(figures), *recalls(figures), *accuracies(figures), *order(figures)))
+    return "\n".join((*_opening(figures), *_recalls(figures), *_accuracies(figures), *_order(figures)))
 
 
-def opening(figures: Figures) -> Iterator[str]:
+def _opening(figures: Figures) -> Iterator[str]:
     """Say what was measured and how."""
     yield "# RealRAG's retrievers in the miniature world\n"
     yield f"```sh\n{figures['command']}\n```\n"
@@ -132,11 +135,11 @@ def opening(figures: Figures) -> Iterator[str]:
     yield "many other real pictures, since by few the distance is never 0. FID itself is not measured.\n"
 
 
-def recalls(figures: Figures) -> Iterator[str]:
+def _recalls(figures: Figures) -> Iterator[str]:
     """Write what the look-ups found first."""
     for where, tiers in figures["recall"].items():
         yield f"## First picture found is of the species, library {where}\n"
-        yield from shares(tiers, METHODS)
+        yield from _shares(tiers, METHODS)
         yield "\nAll tiers, by epoch:\n"
         curves = figures["curve"][where]
         epochs = list(curves["normal"])
@@ -146,7 +149,7 @@ def recalls(figures: Figures) -> Iterator[str]:
         yield ""
 
 
-def shares(tiers: Figures, columns: Sequence[str]) -> Iterator[str]:
+def _shares(tiers: Figures, columns: Sequence[str]) -> Iterator[str]:
     """Write a table of tiers by columns."""
     yield from table_head("tier", *columns, "n")
     for tier, cells in tiers.items():
@@ -157,10 +160,10 @@ def shares(tiers: Figures, columns: Sequence[str]) -> Iterator[str]:
         )
 
 
-def accuracies(figures: Figures) -> Iterator[str]:
+def _accuracies(figures: Figures) -> Iterator[str]:
     """Write how often the drawn pictures are right, and how similar they are."""
     yield "## Drawn picture is of the species\n"
-    yield from shares(figures["accuracy"], COLUMNS)
+    yield from _shares(figures["accuracy"], COLUMNS)
     yield "\nSimilarity × 100, all tiers:\n"
     yield from table_head("", *COLUMNS, "real")
     similar = figures["similarity"]
@@ -171,7 +174,7 @@ def accuracies(figures: Figures) -> Iterator[str]:
     yield ""
 
 
-def order(figures: Figures) -> Iterator[str]:
+def _order(figures: Figures) -> Iterator[str]:
     """Write whether each step of the paper's order is seen."""
     yield "## The paper's order\n"
     yield from table_head("measure", "tier", "step", "gain", "")

@@ -91,7 +91,7 @@ def measure(options: argparse.Namespace) -> Figures:
         if options.prompts:
             drawn += draw_all(bench, seed, contexts(bench, seed, taught), options.prompts)
     about = {
-        "command": command(options),
+        "command": _command(options),
         "prompts": options.prompts,
         "seeds": options.seeds,
         "each": options.each,
@@ -104,7 +104,7 @@ def measure(options: argparse.Namespace) -> Figures:
     return summarise([asdict(one) for one in found], [asdict(one) for one in drawn], about)
 
 
-def command(options: argparse.Namespace) -> str:
+def _command(options: argparse.Namespace) -> str:
     """Give the command that repeats the figures."""
     names = ("prompts", "seeds", "each", "look_alikes", "epochs", "collisions")
     given = (f"--{name.replace('_', '-')} {getattr(options, name)}" for name in names)

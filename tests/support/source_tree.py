@@ -34,10 +34,3 @@ def imports(path: Path) -> Iterator[str]:
 
 def _module_of(target: str) -> str:
     return target if target in MODULES else target.rpartition(".")[0]
-
-
-def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """Yield every function and method of a file, nested ones too."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node

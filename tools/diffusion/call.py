@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def watched(on_step: OnStep, request: Request, engine: str) -> Callable[..., dict[str, Any]]:
+def _watched(on_step: OnStep, request: Request, engine: str) -> Callable[..., dict[str, Any]]:
     """Make a callback for a pipeline that reports each step and stops at the first broken number.
 
     A `Viewer` is shown previews too, never of the last step, whose picture comes anyway.
@@ -47,7 +47,7 @@ def call_arguments(request: Request, family: Family, on_step: OnStep, engine: st
         # noise of the CPU's generator is the same on every device
         "generator": torch.Generator("cpu").manual_seed(request.seed),
         "output_type": "np",
-        "callback_on_step_end": watched(on_step, request, engine),
+        "callback_on_step_end": _watched(on_step, request, engine),
     }
     if family.guidance:
         call[family.guidance] = request.guidance_scale

@@ -70,7 +70,7 @@ class InContext(DiffusersEngine):
 
     def open(self, folder: Path, dtype: Any) -> Any:
         """Load the pipeline, and let it take small references."""
-        return without_floor(open_pipeline(folder, self.pipeline, dtype, self.variant))
+        return _without_floor(open_pipeline(folder, self.pipeline, dtype, self.variant))
 
     def conditioning(self, pipeline: Any, request: Request, images: Sequence[Image]) -> dict[str, Any]:
         """Give the scaled references, and the prompt with what the family wants said of them."""
@@ -97,7 +97,7 @@ class InContext(DiffusersEngine):
 
         `again` is for a picture that stands in it a second time, to be painted in.
         """
-        longest, limit = self.reference_size, least(self.max_sequence, self._fitting)
+        longest, limit = self.reference_size, _least(self.max_sequence, self._fitting)
         tokens = self._tokens(unit, picture, again)
         planned = make_plan(tokens, picture, references, longest=longest, limit=limit)
         log.debug("a sequence of %d tokens, references of %d pixels", planned.tokens, planned.size)
@@ -124,7 +124,7 @@ class InContext(DiffusersEngine):
         tokens = self._tokens(needs.unit, picture, self._again(job.request))
 
         def plan(most: int | None) -> int:
-            limit = least(self.max_sequence, most)
+            limit = _least(self.max_sequence, most)
             return make_plan(tokens, picture, sizes, longest=self.reference_size, limit=limit).tokens
 
         rung, self._fitting = choose(needs, ladder.left, room, plan)
@@ -140,7 +140,7 @@ class InContext(DiffusersEngine):
         return replace(tokens, text=text + tokens.of(picture)) if again else tokens
 
 
-def least(*limits: int | None) -> int | None:
+def _least(*limits: int | None) -> int | None:
     """Give the lowest of some limits; None is none."""
     return min((limit for limit in limits if limit is not None), default=None)
 
@@ -149,10 +149,10 @@ def load(folder: Path, device: str) -> Any:
     """Load the pocket generator's class from a folder, in the device's own number format."""
     from pleinair.tools.diffusion.offload import find_dtype
 
-    return without_floor(open_pipeline(folder, "Flux2KleinPipeline", find_dtype(device))).to(device)
+    return _without_floor(open_pipeline(folder, "Flux2KleinPipeline", find_dtype(device))).to(device)
 
 
-def without_floor(pipeline: Any) -> Any:
+def _without_floor(pipeline: Any) -> Any:
     """Let a pipeline take references under 64 pixels a side, where its class has that floor.
 
     The floor guards models trained on megapixels; the pocket generator's references are 32 × 32.

@@ -75,14 +75,14 @@ def mask_of(box: Box, size: Size, unit: int = 1) -> Image:
         raise BadInput(
             f"A box of {width:.0f} × {height:.0f} pixels is too small: wanted at least {unit} × {unit}."
         )
-    x0, y0, x1, y1 = widened(box, size)
+    x0, y0, x1, y1 = _widened(box, size)
     mask = Image.new("L", size, 0)
     corners = (x0 // unit * unit, y0 // unit * unit, -(-x1 // unit) * unit - 1, -(-y1 // unit) * unit - 1)
     ImageDraw.Draw(mask).rectangle(corners, fill=255)
     return mask
 
 
-def widened(box: Box, size: Size) -> Edges:
+def _widened(box: Box, size: Size) -> Edges:
     """Widen a box by the margin; give its edges in pixels, which may lie outside the picture."""
     (width, height), margin = size, MARGIN * max(size)
     x0, y0, x1, y1 = box
@@ -104,7 +104,7 @@ def new_share(box: Box, size: Size) -> NDArray[np.float32]:
     """Give the new picture's share of each pixel, [height, width]: 1 in the box, 0 outside the margin."""
     import numpy as np
 
-    x0, y0, x1, y1 = widened(box, size)
+    x0, y0, x1, y1 = _widened(box, size)
 
     def ramp(low: float, high: float, length: int) -> NDArray[np.float32]:
         centers = np.arange(length, dtype=np.float32) + 0.5

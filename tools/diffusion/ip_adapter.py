@@ -92,7 +92,7 @@ class IpAdapter(DiffusersEngine):
         """Give the references to the adapter; without any it is switched off, and told of a blank one."""
         if not images:
             pipeline.set_ip_adapter_scale(0.0)
-            return {"ip_adapter_image": [[blank()]]}
+            return {"ip_adapter_image": [[_blank()]]}
         given = {"ip_adapter_image": [[scaled(image, self.reference_size) for image in images]]}
         boxes = [reference.box for reference in request.references]
         if not any(boxes):
@@ -124,7 +124,7 @@ def encoder_folder(subfolder: str, encoder: str) -> str:
     return encoder if "/" in encoder else f"{subfolder}/{encoder}"
 
 
-def blank() -> Image:
+def _blank() -> Image:
     """Make a grey picture, for an adapter that must be given one."""
     from PIL import Image
 

@@ -59,7 +59,7 @@ def read_index(folder: Path) -> tuple[str, dict[str, str]]:
     return name, parts
 
 
-def read_classes(folder: Path) -> dict[str, str]:
+def _read_classes(folder: Path) -> dict[str, str]:
     """Read the classes of a pipeline's parts by name, after the checks of `read_index`."""
     _, parts = read_index(folder)
     index = json.loads((folder / INDEX).read_text("utf-8"))
@@ -179,7 +179,7 @@ def check_compiles(folder: Path) -> None:
     """Refuse to compile a pipeline whose denoiser names no repeated blocks, by its index."""
     import diffusers
 
-    named = {part: kind for part, kind in read_classes(folder).items() if part in DENOISERS}
+    named = {part: kind for part, kind in _read_classes(folder).items() if part in DENOISERS}
     for part, kind in named.items():
         if not getattr(getattr(diffusers, kind, None), "_repeated_blocks", None):
             raise BadInput(f"generator.compile = true: the {part}'s class {kind} has no blocks to compile")

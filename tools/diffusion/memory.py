@@ -74,9 +74,9 @@ def read_needs(folder: Path, family: Family, size: int, variant: str = "") -> Ne
         size: bytes of a number in the format that it is loaded in.
         variant: name of a second set of weights.
     """
-    form = config_of(folder / "transformer")
+    form = _config_of(folder / "transformer")
     width = form.get("num_attention_heads", 0) * form.get("attention_head_dim", 0)
-    parts = {part: weight(folder / part, size, variant) for part in read_index(folder)[1]}
+    parts = {part: _weight(folder / part, size, variant) for part in read_index(folder)[1]}
     if not any(parts.values()):
         return None
     known = width and parts.get("transformer")
@@ -87,25 +87,25 @@ def read_needs(folder: Path, family: Family, size: int, variant: str = "") -> Ne
 
 def unit_of(folder: Path | None, family: Family) -> int | None:
     """Read the pixels that sides are multiples of; None where a folder's autoencoder does not say."""
-    vae = config_of(folder / "vae") if folder else {}
+    vae = _config_of(folder / "vae") if folder else {}
     halvings = len(vae.get("temperal_downsample", vae.get("block_out_channels", ())[1:]))
     return 2**halvings * family.patch if vae else None
 
 
-def config_of(part: Path) -> dict[str, Any]:
+def _config_of(part: Path) -> dict[str, Any]:
     """Read the settings of a part; none where it has no file of them."""
     path = part / "config.json"
     found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     return found
 
 
-def weight(part: Path, size: int, variant: str) -> int:
+def _weight(part: Path, size: int, variant: str) -> int:
     """Count the bytes that a part's weights take once they are loaded in a format of `size` bytes."""
     names = [path.name for path in part.glob("*.safetensors")]
-    return sum(loaded(tensor, size) for name in chosen(names, variant) for tensor in tensors(part / name))
+    return sum(_loaded(tensor, size) for name in chosen(names, variant) for tensor in _tensors(part / name))
 
 
-def tensors(path: Path) -> Iterator[Mapping[str, Any]]:
+def _tensors(path: Path) -> Iterator[Mapping[str, Any]]:
     """Yield the entries of a safetensors file's header; none of a damaged one, which loading refuses."""
     try:
         entries = json.loads(head(path))
@@ -114,7 +114,7 @@ def tensors(path: Path) -> Iterator[Mapping[str, Any]]:
     yield from (entry for name, entry in entries.items() if name != "__metadata__")
 
 
-def loaded(tensor: Mapping[str, Any], size: int) -> int:
+def _loaded(tensor: Mapping[str, Any], size: int) -> int:
     """Count the bytes of a tensor once it is loaded: numbers with a point change their format."""
     kind, shape = str(tensor["dtype"]), list[int](tensor["shape"])
     return math.prod(shape) * (size if kind in FLOATS else BYTES.get(kind, 1))
@@ -263,11 +263,11 @@ def make_plan(
     plans = [ReferencePlan(size=size, tokens=predict(tokens, picture, references, size)) for size in usable]
     fitting = [plan for plan in plans if limit is None or plan.tokens <= limit]
     if not fitting:
-        raise BadInput(too_long(plans[-1], picture, len(references), limit or 0))
+        raise BadInput(_too_long(plans[-1], picture, len(references), limit or 0))
     return fitting[0]
 
 
-def too_long(plan: ReferencePlan, picture: Size, references: int, limit: int) -> str:
+def _too_long(plan: ReferencePlan, picture: Size, references: int, limit: int) -> str:
     """Say by how much a plan is over the limit, and what to do."""
     width, height = picture
     given = f" with {references} references of {plan.size} pixels" if references else ""

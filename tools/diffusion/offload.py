@@ -84,7 +84,7 @@ class Ladder:
         """Go to a rung under the present one before memory runs out."""
         log.warning("Not trying rung %s, beginning with %s: %s", self.rung, rung, why)
         self.taken.append(rung)
-        release(self.device)
+        _release(self.device)
 
     def place(self, pipeline: Any, resident: Sequence[str] = ()) -> None:
         """Put a pipeline where the present rung says; `resident` parts are never offloaded by layers."""
@@ -109,7 +109,7 @@ class Ladder:
             )
         log.warning("Out of memory on rung %s, going on with %s: %s", self.rung, left[0], why)
         self.taken.append(left[0])
-        release(self.device)
+        _release(self.device)
 
     def try_all(self, work: Callable[[], T]) -> T:
         """Do `work`, which places its pipeline first, again on each further rung while memory runs out."""
@@ -123,7 +123,7 @@ class Ladder:
             self.step_down(why)  # out of the handler, whose traceback holds the tensors
 
 
-def release(device: str) -> None:
+def _release(device: str) -> None:
     """Give cached memory back to the device."""
     import gc
 

@@ -129,7 +129,7 @@ class OpenAIImages:
         names = [one.concept for one in job.request.references]
         prompt = with_sentences(request.prompt, names, self.wording, first=2 if job.old else 1)
         request = request.model_copy(update={"prompt": prompt})
-        forms = [png(image, number) for number, image in enumerate(files)]
+        forms = [_png(image, number) for number, image in enumerate(files)]
         asking = self._client()
         reply = persist(
             lambda: self._send(asking, request, forms),
@@ -141,7 +141,7 @@ class OpenAIImages:
         on_step(1, 1)
         spent = self._spent(reply)
         try:
-            return charged(job.finish(decoded(reply, able.id)), spent)
+            return charged(job.finish(_decoded(reply, able.id)), spent)
         except PleinairError as fault:
             fault.spent = spent
             raise
@@ -173,10 +173,10 @@ class OpenAIImages:
             **self.options,
         }
         if self.diffusion:
-            fields["extra_body"] = steering(request)
+            fields["extra_body"] = _steering(request)
         if request.repaint:
-            fields["mask"] = png(
-                see_through(request.repaint.box, (request.width, request.height)), name="mask"
+            fields["mask"] = _png(
+                _see_through(request.repaint.box, (request.width, request.height)), name="mask"
             )
         try:
             return (
@@ -205,7 +205,7 @@ class OpenAIImages:
         return known or Usage()
 
 
-def steering(request: Request) -> dict[str, Any]:
+def _steering(request: Request) -> dict[str, Any]:
     """Give the fields that diffusion servers take beside OpenAI's own."""
     fields = {
         "seed": request.seed,
@@ -215,7 +215,7 @@ def steering(request: Request) -> dict[str, Any]:
     return {**fields, **({"negative_prompt": request.negative_prompt} if request.negative_prompt else {})}
 
 
-def see_through(box: Box, size: Size) -> Image:
+def _see_through(box: Box, size: Size) -> Image:
     """Make a mask as the API wants it: transparent where it is to paint."""
     from PIL import Image, ImageOps
 
@@ -224,14 +224,14 @@ def see_through(box: Box, size: Size) -> Image:
     return mask
 
 
-def png(image: Image, number: int = 0, name: str = "reference") -> tuple[str, bytes, str]:
+def _png(image: Image, number: int = 0, name: str = "reference") -> tuple[str, bytes, str]:
     """Encode a picture as a file of a form."""
     file = io.BytesIO()
     image.save(file, "PNG")
     return f"{name}-{number + 1}.png", file.getvalue(), "image/png"
 
 
-def decoded(reply: Any, engine: str) -> Image:
+def _decoded(reply: Any, engine: str) -> Image:
     """Read the picture of a reply, or raise `BadReply`."""
     data = getattr(reply, "data", None) or []
     text = getattr(data[0], "b64_json", None) if data else None

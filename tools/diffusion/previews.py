@@ -71,18 +71,18 @@ def preview(pipeline: Any, before: Any, latents: Any, size: tuple[int, int]) -> 
         size: width and height of the whole picture in pixels.
     """
     try:
-        colours = colours_of(pipeline)
-        grid = unpacked(pipeline, expected(pipeline.scheduler, before, latents), size)
+        colours = _colours_of(pipeline)
+        grid = _unpacked(pipeline, _expected(pipeline.scheduler, before, latents), size)
         if colours is None or grid is None:
             return None
-        return coloured(grid.permute(1, 2, 0).float().cpu().numpy(), colours)
+        return _coloured(grid.permute(1, 2, 0).float().cpu().numpy(), colours)
     # the picture itself goes on
     except (ArithmeticError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         log.debug("no preview from %s: %s", type(pipeline).__name__, error)
         return None
 
 
-def coloured(places: NDArray[np.float32], colours: Colours) -> Image:
+def _coloured(places: NDArray[np.float32], colours: Colours) -> Image:
     """Map [height, width, channels] to a picture no larger than a preview may be."""
     from PIL import Image
 
@@ -92,7 +92,7 @@ def coloured(places: NDArray[np.float32], colours: Colours) -> Image:
     return image
 
 
-def expected(scheduler: Any, before: Any, latents: Any) -> Any:
+def _expected(scheduler: Any, before: Any, latents: Any) -> Any:
     """Follow the line of the last step to the last noise level; other schedulers' latents stay."""
     step = getattr(scheduler, "step_index", None)
     if type(scheduler).__name__ not in STRAIGHT or not step:
@@ -102,7 +102,7 @@ def expected(scheduler: Any, before: Any, latents: Any) -> Any:
     return latents + share * (latents - before)
 
 
-def unpacked(pipeline: Any, latents: Any, size: tuple[int, int]) -> Any:
+def _unpacked(pipeline: Any, latents: Any, size: tuple[int, int]) -> Any:
     """Give the autoencoder's own latents, [channels, height, width], by the class's own un-packing."""
     width, height = size
     scale = pipeline.vae_scale_factor
@@ -111,13 +111,13 @@ def unpacked(pipeline: Any, latents: Any, size: tuple[int, int]) -> Any:
         if latents.shape[1] != tall * wide:
             return None
         if hasattr(pipeline, "_unpack_latents_with_ids"):
-            return spread(pipeline, latents, tall, wide)
+            return _spread(pipeline, latents, tall, wide)
         latents = pipeline._unpack_latents(latents, height, width, scale)
     grid = latents[0]
-    return denormalised(pipeline.vae.config, grid[:, 0] if grid.ndim == 4 else grid)
+    return _denormalised(pipeline.vae.config, grid[:, 0] if grid.ndim == 4 else grid)
 
 
-def spread(pipeline: Any, latents: Any, tall: int, wide: int) -> Any:
+def _spread(pipeline: Any, latents: Any, tall: int, wide: int) -> Any:
     """Lay tokens out by their places and take back the autoencoder's batch norm, as FLUX.2 has them."""
     import torch
 
@@ -125,27 +125,27 @@ def spread(pipeline: Any, latents: Any, tall: int, wide: int) -> Any:
     grid = pipeline._unpack_latents_with_ids(latents, places).float()
     norm = pipeline.vae.bn
     deviation = (norm.running_var.float() + pipeline.vae.config.batch_norm_eps).sqrt()
-    grid = grid * along(deviation, grid) + along(norm.running_mean, grid)
+    grid = grid * _along(deviation, grid) + _along(norm.running_mean, grid)
     return pipeline._unpatchify_latents(grid)[0]
 
 
-def denormalised(config: Any, grid: Any) -> Any:
+def _denormalised(config: Any, grid: Any) -> Any:
     """Take the scale and the shift back that the class gives an autoencoder's latents."""
     mean, deviation = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
     grid = grid.float() / (getattr(config, "scaling_factor", None) or 1.0)
     if mean is None or deviation is None:
         return grid + (getattr(config, "shift_factor", None) or 0.0)
-    return grid * along(deviation, grid) + along(mean, grid)
+    return grid * _along(deviation, grid) + _along(mean, grid)
 
 
-def along(values: Any, grid: Any) -> Any:
+def _along(values: Any, grid: Any) -> Any:
     """Shape one value a channel so that it meets the channels of [..., channels, height, width]."""
     import torch
 
     return torch.as_tensor(values, device=grid.device, dtype=grid.dtype).reshape(-1, 1, 1)
 
 
-def colours_of(pipeline: Any) -> Colours | None:
+def _colours_of(pipeline: Any) -> Colours | None:
     """Give the map of a pipeline's autoencoder, fitted the first time that it is asked for."""
     if pipeline.vae not in fitted:
         fitted[pipeline.vae] = None  # one that fails is not tried again
@@ -163,7 +163,7 @@ def fit_colours(pipeline: Any) -> Colours | None:
 
     shown = samples(CELLS * pipeline.vae_scale_factor)
     with torch.no_grad():
-        latents = encoded(pipeline, shown)
+        latents = _encoded(pipeline, shown)
     if not latents.isfinite().all():
         return None
     wanted = torch.nn.functional.adaptive_avg_pool2d(shown, tuple(latents.shape[-2:]))
@@ -173,7 +173,7 @@ def fit_colours(pipeline: Any) -> Colours | None:
     return colours
 
 
-def encoded(pipeline: Any, shown: Any) -> Any:
+def _encoded(pipeline: Any, shown: Any) -> Any:
     """Encode pictures, [n, 3, height, width] from 0 to 1, to their mean latents in float32 on the CPU."""
     given = (2 * shown - 1).to(device=pipeline._execution_device, dtype=pipeline.vae.dtype)
     if hasattr(pipeline.vae.config, "temperal_downsample"):  # diffusers' word for one that takes films

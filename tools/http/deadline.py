@@ -38,9 +38,9 @@ class Punctual(httpcore2.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
         """Look the name up and connect; a look-up knows no limit of its own, so a thread waits for it."""
-        seconds = left(timeout)
+        seconds = _left(timeout)
         connect = partial(self._backend.connect_tcp, host, port, seconds, local_address, socket_options)
-        return PunctualStream(within(seconds, connect))
+        return PunctualStream(_within(seconds, connect))
 
 
 class PunctualStream(httpcore2.NetworkStream):
@@ -53,7 +53,7 @@ class PunctualStream(httpcore2.NetworkStream):
         """Read what is there, up to `max_bytes`; between two looks the caller may stop."""
         ends = None if timeout is None else time.monotonic() + timeout
         while True:
-            rest = left(None if ends is None else ends - time.monotonic())
+            rest = _left(None if ends is None else ends - time.monotonic())
             try:
                 return self._stream.read(max_bytes, min(rest, HEARING))
             except httpcore2.ReadTimeout:
@@ -63,7 +63,7 @@ class PunctualStream(httpcore2.NetworkStream):
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Write all of `buffer`."""
         for start in range(0, len(buffer), PIECE):
-            self._stream.write(buffer[start : start + PIECE], left(timeout))
+            self._stream.write(buffer[start : start + PIECE], _left(timeout))
 
     def close(self) -> None:
         """Close the connection."""
@@ -73,7 +73,7 @@ class PunctualStream(httpcore2.NetworkStream):
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.NetworkStream:
         """Agree on encryption."""
-        safe = self._stream.start_tls(ssl_context, server_hostname, left(timeout))
+        safe = self._stream.start_tls(ssl_context, server_hostname, _left(timeout))
         return PunctualStream(safe)
 
     def get_extra_info(self, info: str) -> Any:
@@ -81,7 +81,7 @@ class PunctualStream(httpcore2.NetworkStream):
         return self._stream.get_extra_info(info)
 
 
-def left(timeout: float | None) -> float:
+def _left(timeout: float | None) -> float:
     """Give the seconds that a wait may take; raises a timeout when there are none, or what stops the call."""
     STOPPED.get()()
     rest = REMAINING.get()()
@@ -90,7 +90,7 @@ def left(timeout: float | None) -> float:
     return rest if timeout is None else min(rest, timeout)
 
 
-def within(seconds: float, connect: Callable[[], httpcore2.NetworkStream]) -> httpcore2.NetworkStream:
+def _within(seconds: float, connect: Callable[[], httpcore2.NetworkStream]) -> httpcore2.NetworkStream:
     """Wait for a connection no longer than `seconds`; one that comes later is closed."""
     answers: queue.SimpleQueue[httpcore2.NetworkStream | BaseException] = queue.SimpleQueue()
     late = threading.Event()
@@ -106,13 +106,13 @@ def within(seconds: float, connect: Callable[[], httpcore2.NetworkStream]) -> ht
             stream.close()
 
     threading.Thread(target=work, daemon=True).start()
-    answer = heard(answers, seconds, late)
+    answer = _heard(answers, seconds, late)
     if isinstance(answer, BaseException):
         raise answer
     return answer
 
 
-def heard(answers: queue.SimpleQueue[Answer], seconds: float, late: threading.Event) -> Answer:
+def _heard(answers: queue.SimpleQueue[Answer], seconds: float, late: threading.Event) -> Answer:
     """Take the answer of a thread; `late` is set where nobody waits for it any more."""
     ends = time.monotonic() + seconds
     try:

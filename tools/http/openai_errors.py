@@ -34,22 +34,22 @@ def explain(error: OpenAIError, model: str, url: str, key_variable: str) -> Plei
     from openai import APIConnectionError, APIStatusError
 
     if isinstance(error, APIConnectionError):
-        return image_server_unconnected(error, url)
+        return _image_server_unconnected(error, url)
     if not isinstance(error, APIStatusError):
         return BadReply(f"{url} sent a reply that cannot be read: {error}")
     said, code, status = str(error.message)[:300], str(error.code or ""), error.status_code
     if code in BLOCKED:
         return Filtered(f"The filter of {url} declined the picture: {said}")
     if status == 429 and code not in SPENT:
-        return Passing(f"{url} asks for fewer requests: {said}", seconds(error.response.headers))
+        return Passing(f"{url} asks for fewer requests: {said}", _seconds(error.response.headers))
     if status in GATEWAY:
         return Unavailable(f"{url} failed with {status}: {said} {MAYBE}")
     if status >= 500:
-        return Passing(f"{url} failed with {status}: {said}", seconds(error.response.headers))
-    return lasting(status, code, said, model, url, key_variable)
+        return Passing(f"{url} failed with {status}: {said}", _seconds(error.response.headers))
+    return _lasting(status, code, said, model, url, key_variable)
 
 
-def image_server_unconnected(error: APIConnectionError, url: str) -> PleinairError:
+def _image_server_unconnected(error: APIConnectionError, url: str) -> PleinairError:
     """Tell a server that was never asked from one that may have heard the request, and fell silent."""
     import httpx2
 
@@ -64,7 +64,7 @@ def image_server_unconnected(error: APIConnectionError, url: str) -> PleinairErr
     return Passing(f"{url} cannot be reached: {why}. Is the server running, and generator.base_url right?")
 
 
-def lasting(status: int, code: str, said: str, model: str, url: str, key_variable: str) -> PleinairError:
+def _lasting(status: int, code: str, said: str, model: str, url: str, key_variable: str) -> PleinairError:
     """Explain a refusal that no repetition would change."""
     if code in SPENT:
         return Unavailable(f"The account at {url} has no credit left: {said}")
@@ -77,7 +77,7 @@ def lasting(status: int, code: str, said: str, model: str, url: str, key_variabl
     return BadInput(f"{url} called the request wrong ({status}): {said}")
 
 
-def seconds(headers: Mapping[str, str]) -> float | None:
+def _seconds(headers: Mapping[str, str]) -> float | None:
     """Read Retry-After, as seconds or as a date: at most two minutes."""
     asked = pause_asked(headers)
     return None if asked is None else min(asked, LONGEST)
@@ -116,36 +116,36 @@ class Server:
 def setback(error: Exception, server: Server) -> Setback:
     """Say what an error means for the call; one that is none of the service's is raised again."""
     if isinstance(error, PleinairError):
-        return passed(error, server)
+        return _passed(error, server)
     if isinstance(error, ContextOverflowError):
-        return too_long(server)
+        return _too_long(server)
     if isinstance(error, openai.APIStatusError):
-        return by_status(error, server)
+        return _by_status(error, server)
     if isinstance(error, openai.APITimeoutError):
         return Setback(Unavailable(f"{server.url} did not answer in time."), "tries")
     if isinstance(error, openai.APIConnectionError):
-        return unconnected(error, server)
+        return _unconnected(error, server)
     if isinstance(error, MALFORMED):
         reason = f"The reply of {server.url} cannot be read: {server.quote(error)}."
         return Setback(BadReply(reason), "once")
     raise error
 
 
-def passed(error: PleinairError, server: Server) -> Setback:
+def _passed(error: PleinairError, server: Server) -> Setback:
     """Take a fault that the wire has named; a malformed reply may come out well the second time."""
     again = isinstance(error, BadReply) and not isinstance(error, TooLarge)
     return Setback(type(error)(server.quote(error)), "once" if again else "never")
 
 
-def by_status(error: openai.APIStatusError, server: Server) -> Setback:
+def _by_status(error: openai.APIStatusError, server: Server) -> Setback:
     """Read the status and the error object that came with it."""
     status, words, code = error.status_code, said(error, server), f"{error.code} {error.type}"
     if status in (401, 403):
-        return Setback(unwelcome(status, words, server))
+        return Setback(_unwelcome(status, words, server))
     if POLICY.search(code) or (status == 400 and POLICY.search(words)):
         return Setback(Filtered(f"The provider refused the question: {words}"))
     if status == 413 or (status in (400, 422) and TOO_LONG.search(f"{code} {words}")):
-        return too_long(server)
+        return _too_long(server)
     if QUOTA.search(code) or status == 402:
         return Setback(Unavailable(f"The account at {server.url} has nothing left to spend: {words}"))
     if status in PASSING or status >= 500:
@@ -153,10 +153,10 @@ def by_status(error: openai.APIStatusError, server: Server) -> Setback:
         return Setback(
             Unavailable(f"{server.url} {name}: {words}"), "tries", wait=pause_asked(error.response.headers)
         )
-    return Setback(turned_down(status, words, server))
+    return Setback(_turned_down(status, words, server))
 
 
-def unwelcome(status: int, words: str, server: Server) -> PleinairError:
+def _unwelcome(status: int, words: str, server: Server) -> PleinairError:
     """Say what is wrong with the key."""
     if not server.key:
         return Unavailable(f"{server.url} wants a key: set the environment variable {server.key_variable}.")
@@ -164,7 +164,7 @@ def unwelcome(status: int, words: str, server: Server) -> PleinairError:
     return Unavailable(f"The key in {server.key_variable} {may} at {server.url}: check it. {words}".strip())
 
 
-def turned_down(status: int, words: str, server: Server) -> PleinairError:
+def _turned_down(status: int, words: str, server: Server) -> PleinairError:
     """Say what no second try would change."""
     if status == 404:
         return Unavailable(
@@ -181,7 +181,7 @@ def turned_down(status: int, words: str, server: Server) -> PleinairError:
     return Unavailable(f"{server.url} rejects the question (status {status}): {words}{hint}")
 
 
-def too_long(server: Server) -> Setback:
+def _too_long(server: Server) -> Setback:
     """Shrink the pictures once; what is then still too long is given up."""
 
     def shrink(plan: Plan) -> Plan:
@@ -195,9 +195,9 @@ class TooLong(ModelFault):
     """The question does not fit into the model's context."""
 
 
-def unconnected(error: openai.APIConnectionError, server: Server) -> Setback:
+def _unconnected(error: openai.APIConnectionError, server: Server) -> Setback:
     """Find out why there is no connection; a broken certificate mends itself by no waiting."""
-    for cause in causes(error):
+    for cause in _causes(error):
         if isinstance(cause, ssl.SSLError):
             why = server.quote(cause.reason or cause)
             return Setback(
@@ -215,7 +215,7 @@ def unconnected(error: openai.APIConnectionError, server: Server) -> Setback:
     return Setback(Unavailable(f"The connection to {server.url} broke: {why}."), "tries")
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
+def _causes(error: BaseException) -> Iterator[BaseException]:
     """Give what an error came from, the nearest first."""
     cause = error.__cause__ or error.__context__
     while cause is not None:

@@ -44,13 +44,13 @@ def price_of(model: str, own: Mapping[str, Any], where: Where = "mllm") -> Price
     """
     for name in (model, DATED.sub("", model)):
         if name in own:
-            return checked(name, own[name], where)
+            return _checked(name, own[name], where)
         if name in shipped():
             return shipped()[name]
     return None
 
 
-def checked(model: str, given: Any, where: Where) -> Price:
+def _checked(model: str, given: Any, where: Where) -> Price:
     """Read one line of the user's table."""
     try:
         return Price.model_validate(given)

@@ -75,25 +75,25 @@ def persist(
     for number in range(1, tries + 1):
         on_step(0, 1)
         try:
-            return within(max(ends - time.monotonic(), 0.1), seldom(ask), send)
+            return within(max(ends - time.monotonic(), 0.1), _seldom(ask), send)
         except Passing as fault:
             pause = fault.wait if fault.wait is not None else 2.0 ** (number - 1)
             if number == tries or time.monotonic() + pause > ends:
                 raise Unavailable(f"{fault} Tried {number} times.") from fault
-        for moment in moments(pause):
+        for moment in _moments(pause):
             sleep(moment)
             ask()
     raise AssertionError("the last try returns or raises")
 
 
-def moments(seconds: float) -> Iterator[float]:
+def _moments(seconds: float) -> Iterator[float]:
     """Cut a pause into pieces of a second."""
     while seconds > 0:
         yield min(seconds, MOMENT)
         seconds -= MOMENT
 
 
-def seldom(tell: Callable[[], None]) -> Callable[[], None]:
+def _seldom(tell: Callable[[], None]) -> Callable[[], None]:
     """Make something that may be called often and tells only once a second."""
     last = time.monotonic()
 

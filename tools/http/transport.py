@@ -50,15 +50,15 @@ class Wire(httpx2.BaseTransport):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send one request; raises `BadReply` for what no model's server sends."""
         pool = self._pool(proxy_of(str(request.url)))
-        with translated():
-            reply = pool.handle_request(core(request))
+        with _translated():
+            reply = pool.handle_request(_core(request))
             try:
                 body = self._body(reply)
             finally:
                 reply.close()
         response = httpx2.Response(reply.status, headers=reply.headers, content=body, request=request)
         if reply.status == httpx2.codes.OK:
-            check(request.url.path, body)
+            _check(request.url.path, body)
         return response
 
     def _pool(self, proxy: str) -> httpcore2.ConnectionPool:
@@ -69,7 +69,7 @@ class Wire(httpx2.BaseTransport):
                 "network_backend": Punctual(),
                 "max_keepalive_connections": 0,  # one costs little beside a call, and is never stale
             }
-            self._pools[proxy] = through(proxy, given) if proxy else httpcore2.ConnectionPool(**given)
+            self._pools[proxy] = _through(proxy, given) if proxy else httpcore2.ConnectionPool(**given)
         return self._pools[proxy]
 
     def _body(self, reply: httpcore2.Response) -> bytes:
@@ -98,13 +98,13 @@ class Wire(httpx2.BaseTransport):
             pool.close()
 
 
-def through(proxy: str, given: dict[str, Any]) -> httpcore2.HTTPProxy:
+def _through(proxy: str, given: dict[str, Any]) -> httpcore2.HTTPProxy:
     """Make connections through a proxy, with the name and password that its address holds."""
     known = httpx2.Proxy(proxy)
     return httpcore2.HTTPProxy(str(known.url), proxy_auth=known.raw_auth, **given)
 
 
-def core(request: httpx2.Request) -> httpcore2.Request:
+def _core(request: httpx2.Request) -> httpcore2.Request:
     """Put a request into the words of the layer below."""
     url = request.url
     return httpcore2.Request(
@@ -117,7 +117,7 @@ def core(request: httpx2.Request) -> httpcore2.Request:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def _translated() -> Iterator[None]:
     """Raise the layer's errors as those that openai's client knows."""
     try:
         yield
@@ -126,7 +126,7 @@ def translated() -> Iterator[None]:
         raise kind(str(error) or type(error).__name__) from error
 
 
-def check(path: str, body: bytes) -> None:
+def _check(path: str, body: bytes) -> None:
     """Require the outer form of a reply, which openai's client takes on trust."""
     wanted = next((part for end, part in PARTS.items() if path.endswith(end)), "")
     if not wanted:

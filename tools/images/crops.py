@@ -49,18 +49,18 @@ def choose_crop(
         return None
     own = {name for names in found for name in names}
     others = [box for name, box in boxes.items() if name not in own]
-    close = widened(union([boxes[name] for name in own]), size, options.margin)
-    square = squared(close, size)
-    crop = square if cut_away(others, square) >= cut_away(others, close) else close
-    if options.when == "apart" and not cut_away(others, crop):
+    close = _widened(union([boxes[name] for name in own]), size, options.margin)
+    square = _squared(close, size)
+    crop = square if _cut_away(others, square) >= _cut_away(others, close) else close
+    if options.when == "apart" and not _cut_away(others, crop):
         return None
     left, top, right, bottom = pixels(crop, size)
     return crop if min(right - left, bottom - top) >= options.least else None
 
 
-def cut_away(others: Sequence[Box], crop: Box) -> int:
+def _cut_away(others: Sequence[Box], crop: Box) -> int:
     """Count the boxes that a crop removes."""
-    return sum(share_inside(box, crop) <= 1 - GONE for box in others)
+    return sum(_share_inside(box, crop) <= 1 - GONE for box in others)
 
 
 def own_names(concept: str, boxes: Boxes) -> list[str]:
@@ -81,7 +81,7 @@ def union(boxes: Sequence[Box]) -> Box:
     return min(x0), min(y0), max(x1), max(y1)
 
 
-def widened(box: Box, size: tuple[int, int], margin: float) -> Box:
+def _widened(box: Box, size: tuple[int, int], margin: float) -> Box:
     """Add a margin, a share of the longer side in pixels, on every side, within the picture."""
     (x0, y0, x1, y1), (width, height) = box, size
     edge = margin * max((x1 - x0) * width, (y1 - y0) * height)
@@ -97,16 +97,16 @@ def within(box: Box, crop: Box | None) -> Box | None:
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 
-def squared(crop: Box, size: tuple[int, int]) -> Box:
+def _squared(crop: Box, size: tuple[int, int]) -> Box:
     """Let the shorter side grow to the longer one on both ends alike, as far as the picture goes."""
     (x0, y0, x1, y1), (width, height) = crop, size
     longer = max((x1 - x0) * width, (y1 - y0) * height)
-    left, right = grown(x0, x1, min(longer / width, 1.0))
-    top, bottom = grown(y0, y1, min(longer / height, 1.0))
+    left, right = _grown(x0, x1, min(longer / width, 1.0))
+    top, bottom = _grown(y0, y1, min(longer / height, 1.0))
     return left, top, right, bottom
 
 
-def grown(start: float, end: float, length: float) -> tuple[float, float]:
+def _grown(start: float, end: float, length: float) -> tuple[float, float]:
     """Let a span in 0..1 grow to a length, and stay within."""
     if end - start >= length:
         return start, end
@@ -114,7 +114,7 @@ def grown(start: float, end: float, length: float) -> tuple[float, float]:
     return first, first + length
 
 
-def share_inside(box: Box, crop: Box) -> float:
+def _share_inside(box: Box, crop: Box) -> float:
     """Give the share of a box's area, 0 to 1, that lies in a crop."""
     width = min(box[2], crop[2]) - max(box[0], crop[0])
     height = min(box[3], crop[3]) - max(box[1], crop[1])

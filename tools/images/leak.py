@@ -71,30 +71,30 @@ def background(new: View, reference: View, without: Sequence[Image.Image]) -> fl
     It cannot without a picture drawn without the reference, or where things fill a picture. Where the
     concept's box is unknown, it is taken to stand in the middle, and the outer ring of cells is compared.
     """
-    free = cells(new) & cells(reference)
+    free = _cells(new) & _cells(reference)
     if not without or not free.any():
         return None
-    layout = to_lab(reference.image, GRID)
-    before = np.min([distance(to_lab(one, GRID), layout) for one in without], axis=0)[free]
-    gone = np.clip(before - distance(to_lab(new.image, GRID), layout)[free], 0, None)
+    layout = _to_lab(reference.image, GRID)
+    before = np.min([_distance(_to_lab(one, GRID), layout) for one in without], axis=0)[free]
+    gone = np.clip(before - _distance(_to_lab(new.image, GRID), layout)[free], 0, None)
     return float(gone.sum() / max(before.sum(), NOISE * before.size))
 
 
 def copied(new: Image.Image, reference: Image.Image) -> float:
     """Give the likeness of two whole pictures, or of one and the other's mirror image; 1 is the same."""
-    here, there = to_lab(new, THUMB), to_lab(reference, THUMB)
-    return max(correlation(one, there) for one in (here, here[:, ::-1]))
+    here, there = _to_lab(new, THUMB), _to_lab(reference, THUMB)
+    return max(_correlation(one, there) for one in (here, here[:, ::-1]))
 
 
 def pose(new: View, reference: View) -> float | None:
     """Give the likeness of a concept's edges in two pictures, mirrored or not; None without both boxes."""
     if new.own is None or reference.own is None:
         return None
-    here, there = (to_lab(one.image.crop(around(one)), CUT) for one in (new, reference))
-    return max(correlation(edges(one), edges(there)) for one in (here, here[:, ::-1]))
+    here, there = (_to_lab(one.image.crop(_around(one)), CUT) for one in (new, reference))
+    return max(_correlation(_edges(one), _edges(there)) for one in (here, here[:, ::-1]))
 
 
-def cells(view: View) -> Bits:
+def _cells(view: View) -> Bits:
     """Mark the cells of the layout, [8, 8], that nothing stands in."""
     free = np.ones((GRID, GRID), dtype=np.bool_)
     if view.own is None:
@@ -105,14 +105,14 @@ def cells(view: View) -> Bits:
     return free
 
 
-def around(view: View) -> tuple[int, int, int, int]:
+def _around(view: View) -> tuple[int, int, int, int]:
     """Give the concept's box in whole pixels, at least one a side."""
     assert view.own is not None
     left, top, right, bottom = pixels(view.own, view.image.size)
     return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
-def to_lab(image: Image.Image, side: int) -> Numbers:
+def _to_lab(image: Image.Image, side: int) -> Numbers:
     """Shrink a picture to a square and give it in CIE Lab (sRGB, D65), [side, side, 3]."""
     small = image.convert("RGB").resize((side, side), Image.Resampling.BOX)
     red_green_blue = np.asarray(small, dtype=np.float64) / 255
@@ -125,18 +125,18 @@ def to_lab(image: Image.Image, side: int) -> Numbers:
     return np.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), axis=-1)
 
 
-def edges(lab: Numbers) -> Numbers:
+def _edges(lab: Numbers) -> Numbers:
     """Give how fast a small picture changes downwards and to the right, [23, 23, 2]."""
     down, right = np.diff(lab, axis=0)[:, :-1], np.diff(lab, axis=1)[:-1]
     return np.stack((np.linalg.norm(down, axis=-1), np.linalg.norm(right, axis=-1)), axis=-1)
 
 
-def distance(one: Numbers, other: Numbers) -> Numbers:
+def _distance(one: Numbers, other: Numbers) -> Numbers:
     """Give the distance in Lab, pixel by pixel."""
     return np.asarray(np.linalg.norm(one - other, axis=-1))
 
 
-def correlation(one: Numbers, other: Numbers) -> float:
+def _correlation(one: Numbers, other: Numbers) -> float:
     """Correlate two pictures channel by channel, each less its mean; 0 for opposites and for flat ones."""
     one, other = one - one.mean((0, 1)), other - other.mean((0, 1))
     scale = float(np.sqrt((one**2).sum() * (other**2).sum()))

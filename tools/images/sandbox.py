@@ -153,7 +153,7 @@ class Child:
                 stdout=subprocess.DEVNULL,
                 env=_environment(),
             )
-        self._end = weakref.finalize(self, end, self.process, self._line)
+        self._end = weakref.finalize(self, _end, self.process, self._line)
         self._decoded, self._busy = 0, False
 
     @property
@@ -227,7 +227,7 @@ class Child:
         return heard
 
 
-def end(process: subprocess.Popen[bytes], line: socket.socket) -> None:
+def _end(process: subprocess.Popen[bytes], line: socket.socket) -> None:
     """Kill a process and wait until it is gone; nothing is lost with it."""
     line.close()
     process.kill()

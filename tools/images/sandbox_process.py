@@ -52,9 +52,9 @@ def serve(descriptor: str, opener: str, seconds: str, memory: str) -> None:
     for plugin in LATER:
         import_module(f"PIL.{plugin}ImagePlugin")
     with socket.socket(fileno=int(descriptor)) as line, line.makefile("rb") as files:
-        give_up(int(memory))
+        _give_up(int(memory))
         line.sendall(READY)
-        while data := next_file(files):
+        while data := _next_file(files):
             # at its end the system kills this process; what the system itself takes, much where memory is
             # short, does not count: that is for the parent's patience
             signal.setitimer(signal.ITIMER_VIRTUAL, float(seconds))
@@ -62,7 +62,7 @@ def serve(descriptor: str, opener: str, seconds: str, memory: str) -> None:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
-def give_up(memory: int) -> None:
+def _give_up(memory: int) -> None:
     """Keep `memory` bytes more than there are and the open descriptors; open, write, start nothing."""
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)  # what decoders print may hold addresses
@@ -74,7 +74,7 @@ def give_up(memory: int) -> None:
         resource.setrlimit(kind, (0, 0))
 
 
-def next_file(files: IO[bytes]) -> bytes:
+def _next_file(files: IO[bytes]) -> bytes:
     """Give the next file's bytes; none at the end."""
     head = files.read(LENGTH.size)
     return files.read(*LENGTH.unpack(head)) if len(head) == LENGTH.size else b""

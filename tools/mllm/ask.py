@@ -45,20 +45,20 @@ def parse(text: str, schema: type[Answer]) -> Answer:
         Refused: the text is prose without any object; the text is the model's own.
         Misfit: it is no fitting `schema`, and why.
     """
-    inner = unfenced(text.strip())
+    inner = _unfenced(text.strip())
     if not inner.startswith("{"):
         if "{" not in inner:
             raise Refused(inner)
-        raise misfit(schema, "there is text around the JSON object", text)
+        raise _misfit(schema, "there is text around the JSON object", text)
     try:
-        return fit(json.loads(inner, object_pairs_hook=once, parse_constant=no_number), schema)
+        return _fit(json.loads(inner, object_pairs_hook=_once, parse_constant=_no_number), schema)
     except RecursionError:
-        raise misfit(schema, "it is nested too deep", text) from None
+        raise _misfit(schema, "it is nested too deep", text) from None
     except ValueError as error:
-        raise misfit(schema, complaint(error), text) from error
+        raise _misfit(schema, _complaint(error), text) from error
 
 
-def unfenced(text: str) -> str:
+def _unfenced(text: str) -> str:
     """Take a Markdown fence off that goes around the whole text."""
     found = FENCED.match(text)
     if found:
@@ -66,24 +66,24 @@ def unfenced(text: str) -> str:
     return found[1].strip() if found else text
 
 
-def fit(value: Any, schema: type[Answer]) -> Answer:
+def _fit(value: Any, schema: type[Answer]) -> Answer:
     """Check a JSON value against the schema, types as they stand: "1" is no number."""
-    clean = tidy(value)
+    clean = _tidy(value)
     if clean != value:
         log.warning("Control characters were taken out of the model's answer.")
     return schema.model_validate_json(json.dumps(clean, allow_nan=False), strict=True)
 
 
-def tidy(value: Any) -> Any:
+def _tidy(value: Any) -> Any:
     """Take out of every text what no text should hold."""
     if isinstance(value, str):
         return UNFIT.sub("", value)
     if isinstance(value, dict):
-        return {tidy(key): tidy(item) for key, item in value.items()}
-    return [tidy(item) for item in value] if isinstance(value, list) else value
+        return {_tidy(key): _tidy(item) for key, item in value.items()}
+    return [_tidy(item) for item in value] if isinstance(value, list) else value
 
 
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make an object; a key that comes twice has two values, and neither is the answer."""
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -92,12 +92,12 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def no_number(name: str) -> float:
+def _no_number(name: str) -> float:
     """Refuse NaN and the infinities, which JSON does not have."""
     raise ValueError(f"{name} is no JSON number")
 
 
-def complaint(error: ValueError) -> str:
+def _complaint(error: ValueError) -> str:
     """Say in one line what was wrong, in the words of the schema."""
     if not isinstance(error, ValidationError):
         return str(error)
@@ -105,7 +105,7 @@ def complaint(error: ValueError) -> str:
     return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}" for fault in faults)
 
 
-def misfit(schema: type[Value], reason: str, text: str) -> Misfit:
+def _misfit(schema: type[Value], reason: str, text: str) -> Misfit:
     """Make the fault of an answer that does not fit."""
     return Misfit(f"The model's answer is not a {schema.__name__}: {reason}", UNFIT.sub("", text)[:KEPT])
 
@@ -116,7 +116,7 @@ REPAIR = (
 )
 
 
-def fine(answer: object) -> str:
+def _fine(answer: object) -> str:
     """Find nothing wrong."""
     return ""
 
@@ -139,7 +139,7 @@ def ask(
     history: Sequence[Turn] = (),
     *,
     calls: int = 1,
-    check: Callable[[Answer], str] = fine,
+    check: Callable[[Answer], str] = _fine,
 ) -> tuple[Answer, Usage]:
     """Ask for one `schema`; `card` is the data, fenced as JSON so that it reads as data.
 
@@ -155,12 +155,12 @@ def ask(
     """
     reply, usage = put(model, schema, messages(instruction, card, images, history))
     try:
-        return checked(read(reply, schema), check), usage
+        return _checked(read(reply, schema), check), usage
     except (Misfit, Refused) as fault:
         fault.spent = usage
         if calls < 2:
             raise
-        again = card | {"your_last_answer": said(fault), "what_is_wrong_with_it": str(fault)[:KEPT]}
+        again = card | {"your_last_answer": _said(fault), "what_is_wrong_with_it": str(fault)[:KEPT]}
     with on_top_of(usage):
         answer, more = ask(
             model, schema, f"{instruction} {REPAIR}", again, images, history, calls=1, check=check
@@ -168,14 +168,14 @@ def ask(
     return answer, added(usage, more)
 
 
-def checked(answer: Answer, check: Callable[[Answer], str]) -> Answer:
+def _checked(answer: Answer, check: Callable[[Answer], str]) -> Answer:
     """Give the answer, or the fault that `check` finds in it."""
     if wrong := check(answer):
         raise Misfit(wrong, answer.model_dump_json()[:KEPT])
     return answer
 
 
-def said(fault: Misfit | Refused) -> str:
+def _said(fault: Misfit | Refused) -> str:
     """Give what the model had said; a refusal's text is just that."""
     return fault.said if isinstance(fault, Misfit) else str(fault)[:KEPT]
 
@@ -211,7 +211,9 @@ def put(
 
 def cost(raw: AIMessage, seconds: float) -> Usage:
     """Count one call; a model that knows its price says it in `response_metadata`, in US dollars."""
-    return Usage(mllm_calls=1, tokens=tokens(raw), seconds=seconds, usd=raw.response_metadata.get("usd", 0.0))
+    return Usage(
+        mllm_calls=1, tokens=_tokens(raw), seconds=seconds, usd=raw.response_metadata.get("usd", 0.0)
+    )
 
 
 def warmed(model: BaseChatModel, temperature: float) -> BaseChatModel:
@@ -242,16 +244,16 @@ def human(card: dict[str, Any], images: Sequence[bytes]) -> HumanMessage:
 
     text = f"```json\n{json.dumps(card, ensure_ascii=False)}\n```"
     content: list[str | dict[Any, Any]] = [{"type": "text", "text": text}]
-    content += [image_block(image) for image in images]
+    content += [_image_block(image) for image in images]
     return HumanMessage(content)
 
 
-def image_block(png: bytes) -> dict[str, Any]:
+def _image_block(png: bytes) -> dict[str, Any]:
     """Wrap PNG bytes as a standard content block; it lives only as long as the call."""
     return {"type": "image", "base64": base64.b64encode(png).decode(), "mime_type": "image/png"}
 
 
-def tokens(raw: AIMessage) -> int:
+def _tokens(raw: AIMessage) -> int:
     """Read how many tokens the call took, 0 where the provider does not say or says nonsense."""
     return max(raw.usage_metadata["total_tokens"], 0) if raw.usage_metadata else 0
 
@@ -272,6 +274,6 @@ def read(reply: dict[str, Any], schema: type[Answer]) -> Answer:
         raise Empty(f"The model gave neither a {schema.__name__} nor a reason.")
     names = ", ".join(str(call["name"]) for call in calls[:5])
     if names != schema.__name__:
-        raise misfit(schema, f"the model called {names}, {len(calls)} in all", "")
+        raise _misfit(schema, f"the model called {names}, {len(calls)} in all", "")
     given = calls[0]["args"]
     return parse(given if isinstance(given, str) else json.dumps(given), schema)

@@ -47,13 +47,13 @@ def whole(paths: Iterable[Path], root: Path) -> Iterator[str]:
         name = path.relative_to(root).as_posix()
         if not path.is_file():
             yield f"{name}: missing"
-        elif not (size := promised(path)):
+        elif not (size := _promised(path)):
             yield f"{name}: no safetensors"
         elif size != (real := path.stat().st_size):
             yield f"{name}: {real:,} bytes, wanted {size:,}"
 
 
-def promised(path: Path) -> int:
+def _promised(path: Path) -> int:
     """Read from a safetensors header how many bytes the file must have, 0 where it is none."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -70,11 +70,11 @@ def changed(folder: Path) -> Iterator[str]:
     for path in sorted(folder.rglob("*")):
         wanted = path.resolve().name if path.is_symlink() else ""
         known = path.is_file() and SUM.fullmatch(wanted)
-        if known and sum_of(path, len(wanted)) != wanted:
+        if known and _sum_of(path, len(wanted)) != wanted:
             yield f"{path.relative_to(folder).as_posix()}: its bytes are not those of its checksum"
 
 
-def sum_of(path: Path, digits: int) -> str:
+def _sum_of(path: Path, digits: int) -> str:
     """Digest a file as the hub does."""
     digest = hashlib.sha256() if digits == 64 else hashlib.sha1(usedforsecurity=False)
     if digits == 40:

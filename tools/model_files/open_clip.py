@@ -64,13 +64,13 @@ def hub_id(table: Mapping[str, Any]) -> str:
     if not place:
         raise BadInput(
             f"{name} has weights {tag!r} at no place on the hub that open_clip knows; take one of "
-            f"{', '.join(on_hub(name)) or 'another model'}, or a folder with {WEIGHTS} as local-dir:FOLDER."
+            f"{', '.join(_on_hub(name)) or 'another model'}, or a folder with {WEIGHTS} as local-dir:FOLDER."
         )
     return place
 
 
 @alone
-def on_hub(name: str) -> list[str]:
+def _on_hub(name: str) -> list[str]:
     """List the tags of a model whose weights are on the hub."""
     import open_clip
 

@@ -18,7 +18,7 @@ DOUBLES = ("*.fp16.*", "*.fp16-*", "*.bf16.*", "*.non_ema.*")  # the same weight
 SHARDS = "*.safetensors.index.json"  # which file holds which tensor, of the first set
 
 
-def weights_of(variant: str) -> tuple[str, str]:
+def _weights_of(variant: str) -> tuple[str, str]:
     """Give the patterns of a variant's weights, in one file or in several."""
     return f"*.{variant}.safetensors", f"*.{variant}-*.safetensors"
 
@@ -29,12 +29,12 @@ def chosen(names: Iterable[str], variant: str = "") -> list[str]:
     plain = [name for name in weights if not any(fnmatch(name, double) for double in DOUBLES)]
     if not variant:
         return plain
-    return [name for name in weights if any(fnmatch(name, one) for one in weights_of(variant))] or plain
+    return [name for name in weights if any(fnmatch(name, one) for one in _weights_of(variant))] or plain
 
 
 def has(names: Iterable[str], variant: str) -> bool:
     """Tell whether one part's files have weights of a variant."""
-    return any(fnmatch(name, pattern) for name in names for pattern in weights_of(variant))
+    return any(fnmatch(name, pattern) for name in names for pattern in _weights_of(variant))
 
 
 def shards(names: Iterable[str], variant: str = "") -> list[str]:
@@ -50,16 +50,16 @@ def shards(names: Iterable[str], variant: str = "") -> list[str]:
 def pipeline_files(parts: Iterable[str], variant: str = "", names: Iterable[str] = ()) -> Files:
     """Give the patterns for a pipeline's parts; a variant's files are chosen among `names`."""
     names = list(names)
-    files = [part_files(part, variant, inside(names, part)) for part in parts]
+    files = [_part_files(part, variant, inside(names, part)) for part in parts]
     wanted, left = zip(*files, strict=True) if files else ((), ())
     return tuple(chain(*wanted)), tuple(chain(*left))
 
 
-def part_files(part: str, variant: str = "", names: Iterable[str] = ()) -> Files:
+def _part_files(part: str, variant: str = "", names: Iterable[str] = ()) -> Files:
     """Give the patterns for one part, in whose folder are the files `names`."""
     place = f"{part}/"
     if variant and has(names, variant):
-        wanted = (*SIDE, *weights_of(variant))
+        wanted = (*SIDE, *_weights_of(variant))
         return tuple(place + one for one in wanted), (place + SHARDS,)
     return tuple(place + one for one in DATA), tuple(place + one for one in DOUBLES)
 

@@ -151,24 +151,24 @@ class PocketChat(BaseChatModel):
         return [self.row(concept, sight) for concept, sight in zip(concepts, sights, strict=True)]
 
 
-def decompose(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
+def _decompose(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
     """List the prompt's subjects, each once."""
     return {"concepts": [concept(name) for name in subjects(asked)]}
 
 
-def critique(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
+def _critique(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
     """Judge the concepts in the order given."""
     return {"rows": chat.rows(png, wanted(asked, "concepts"))}
 
 
-def decide(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
+def _decide(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
     """Match exactly when every subject of the prompt is present."""
     rows = chat.rows(png, subjects(asked))
     match = all(row["status"] == "present" for row in rows)
     return {"match": match, "why": "; ".join(f"{row['concept']}: {row['evidence']}" for row in rows)}
 
 
-def list_missing(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
+def _list_missing(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
     """List the subjects that are not present, `at_most` of them; without a picture, any."""
     names = subjects(asked)
     if png is not None:
@@ -176,13 +176,13 @@ def list_missing(chat: PocketChat, asked: Arguments, png: bytes | None) -> Argum
     return {"concepts": names[: asked.get("at_most")]}
 
 
-def write_captions(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
+def _write_captions(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
     """Caption every concept given, each in `each` wordings as far as the grammar has them."""
     wordings = OPENINGS[: asked.get("each", 1)]
     return {"captions": [concept(name, words) for name in wanted(asked, "concepts") for words in wordings]}
 
 
-def rephrase(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
+def _rephrase(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
     """Choose another of the grammar's wordings, always the same one for a prompt."""
     from pleinair.tools.pocket.prompts import write_prompt
 
@@ -190,7 +190,7 @@ def rephrase(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments
     return {"prompt": write_prompt(rng, request(asked))}
 
 
-def rank(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
+def _rank(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
     """Number the pictures that may show all the text names, the likeliest first."""
     lines = wanted(asked, "text").splitlines() or [""]
     names = [name for line in lines for name in subjects({"prompt": line})]
@@ -200,12 +200,12 @@ def rank(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
     return {"order": sorted(shown, key=lambda number: -likely[number])}
 
 
-def list_subqueries(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
+def _list_subqueries(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
     """List the prompt's subjects as sub-queries, each once."""
     return {"subqueries": subjects(asked)}
 
 
-def write_caption(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
+def _write_caption(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
     """Name the one or two species that the eyes find likeliest; raise OutsideGrammar where they see none."""
     from pleinair.tools.pocket.prompts import with_article
     from pleinair.tools.pocket.world import SPECIES
@@ -219,15 +219,15 @@ def write_caption(chat: PocketChat, asked: Arguments, png: bytes | None) -> Argu
 
 
 ANSWERS: dict[str, Callable[[PocketChat, Arguments, bytes | None], Arguments]] = {
-    "Decomposition": decompose,
-    "Critique": critique,
-    "Decision": decide,
-    "MissingConcepts": list_missing,
-    "Captions": write_captions,
-    "Rephrasing": rephrase,
-    "Ranking": rank,
-    "SubQueries": list_subqueries,
-    "PictureCaption": write_caption,
+    "Decomposition": _decompose,
+    "Critique": _critique,
+    "Decision": _decide,
+    "MissingConcepts": _list_missing,
+    "Captions": _write_captions,
+    "Rephrasing": _rephrase,
+    "Ranking": _rank,
+    "SubQueries": _list_subqueries,
+    "PictureCaption": _write_caption,
 }
 OPENINGS = ("a photo of", "a picture of", "an image of")
 LANGUAGE = (

@@ -58,53 +58,53 @@ def drive(chat: Seeing, messages: Sequence[BaseMessage]) -> AIMessage:
     """Decide on the next calls from the newest card; a request outside the grammar is refused in words."""
     card = read_card(messages)
     try:
-        calls = list(following(card, chat, messages) if wanted(card, "concepts") else first(card))
+        calls = list(_following(card, chat, messages) if wanted(card, "concepts") else _first(card))
     except NothingToDo as reason:
         calls = [("finish", {"reason": f"{reason}.", "refused": True})]
     except ValueError as error:
         calls = [("finish", {"reason": f"I cannot read this prompt: {error}.", "refused": True})]
-    return AIMessage("", tool_calls=[named(one, number, messages) for number, one in enumerate(calls)])
+    return AIMessage("", tool_calls=[_named(one, number, messages) for number, one in enumerate(calls)])
 
 
-def named(call: Call, number: int, messages: Sequence[BaseMessage]) -> ToolCall:
+def _named(call: Call, number: int, messages: Sequence[BaseMessage]) -> ToolCall:
     """Give a call an id of its own."""
     return tool_call(name=call[0], args=call[1], id=f"call_{len(messages)}_{number}")
 
 
-def first(card: Arguments) -> Iterator[Call]:
+def _first(card: Arguments) -> Iterator[Call]:
     """Say what is to be drawn, and draw it with the references that are known to serve."""
     from pleinair.tools.pocket.prompts import parse_prompt
 
-    wish, unwanted = understood(card)
+    wish, unwanted = _understood(card)
     names = list(dict.fromkeys(parse_prompt(wish).subjects))
     yield "decompose", {"wish": wish, "concepts": [concept(name) for name in names]}
     if unwanted:
         yield "veto", {"ids": unwanted}
-    served = [one for one in last(card) if one["concept"] in names and one["id"] not in card["vetoed"]]
+    served = [one for one in _last(card) if one["concept"] in names and one["id"] not in card["vetoed"]]
     again = [one["concept"] for one in served if one["id"] in unwanted]
     kept = [one for one in served if one["id"] not in unwanted]
-    fresh = [bring(name) for name in again if set(card["looked_up"].get(name, ())) - set(unwanted)]
+    fresh = [_bring(name) for name in again if set(card["looked_up"].get(name, ())) - set(unwanted)]
     yield "generate", {"references": kept, "repairs": fresh}
 
 
-def understood(card: Arguments) -> tuple[str, list[str]]:
+def _understood(card: Arguments) -> tuple[str, list[str]]:
     """Give the wish in full, and the ids of references not wanted again; ValueError where unclear."""
     asked, before = " ".join(wanted(card, "prompt").lower().split()), card["before"]
     changes = _CHANGE.match(asked)
-    place = place_of(changes["place"]) if changes else ""
+    place = _place_of(changes["place"]) if changes else ""
     unwanted = _NOT_THAT.search(asked)
     if not (unwanted or place or _AGAIN.match(asked) or (changes and changes["it"])):
-        return in_full(card["prompt"], bool(before)), []
+        return _in_full(card["prompt"], bool(before)), []
     if not before:
         raise ValueError(f"nothing was drawn before that {asked!r} could change")
     if place:
-        return elsewhere(before["wish"], place), []
+        return _elsewhere(before["wish"], place), []
     if changes and changes["it"]:
         raise ValueError(CHANGEABLE)
-    return before["wish"], meant(unwanted["what"], last(card)) if unwanted else []
+    return before["wish"], _meant(unwanted["what"], _last(card)) if unwanted else []
 
 
-def in_full(prompt: str, talking: bool) -> str:
+def _in_full(prompt: str, talking: bool) -> str:
     """Check that a prompt says all that is to be seen; in a talk, a subject that may be none is refused.
 
     There an unknown noun needs its "a", since "bigger" and "the sky darker" would change what was drawn.
@@ -126,9 +126,9 @@ def in_full(prompt: str, talking: bool) -> str:
     return prompt
 
 
-def meant(what: str, used: Sequence[dict[str, str]]) -> list[str]:
+def _meant(what: str, used: Sequence[dict[str, str]]) -> list[str]:
     """List the references that are not wanted; raise NothingToDo where none of that was used."""
-    ids = [one["id"] for one in used if means(what, one["concept"])]
+    ids = [one["id"] for one in used if _means(what, one["concept"])]
     if not ids:
         drawn = ", ".join(dict.fromkeys(one["concept"] for one in used))
         raise NothingToDo(
@@ -139,12 +139,12 @@ def meant(what: str, used: Sequence[dict[str, str]]) -> list[str]:
     return ids
 
 
-def last(card: Arguments) -> list[dict[str, str]]:
+def _last(card: Arguments) -> list[dict[str, str]]:
     """List the references that the request before was drawn from."""
     return list(card["before"]["references"]) if card["before"] else []
 
 
-def means(what: str, concept: str) -> bool:
+def _means(what: str, concept: str) -> bool:
     """Tell whether "that bird" or "that one" means a concept."""
     from pleinair.tools.pocket.names import KIND_OF_NOUN
 
@@ -152,14 +152,14 @@ def means(what: str, concept: str) -> bool:
     return what in (*_ANY, concept, *words, KIND_OF_NOUN.get(words[-1]))
 
 
-def place_of(words: str) -> str:
+def _place_of(words: str) -> str:
     """Give the grammar's words for a place that is named or described, "" for none."""
     from pleinair.tools.pocket.prompts import PLACES
 
     return next((ways[0] for kind, ways in PLACES.items() if words in (kind, *ways)), "")
 
 
-def elsewhere(wish: str, place: str) -> str:
+def _elsewhere(wish: str, place: str) -> str:
     """Write a wish anew with another place."""
     from pleinair.tools.pocket.prompts import parse_prompt, with_article
 
@@ -168,39 +168,39 @@ def elsewhere(wish: str, place: str) -> str:
     return f"{relation.join(map(with_article, before.subjects))} {place}"
 
 
-def following(card: Arguments, chat: Seeing, messages: Sequence[BaseMessage]) -> Iterator[Call]:
+def _following(card: Arguments, chat: Seeing, messages: Sequence[BaseMessage]) -> Iterator[Call]:
     """Judge the picture that is shown, and repair what the best one lacks, while pictures are left."""
     if not card["shown"]:
         yield "finish", {"reason": "there is no new picture to go on from"}
         return
     rows = chat.rows(picture(messages), card["concepts"])
     yield "critique", {"picture": card["shown"][-1], "rows": rows}
-    best = max((*(one["rows"] for one in card["judged"]), rows), key=worth)  # the earlier of equal ones
+    best = max((*(one["rows"] for one in card["judged"]), rows), key=_worth)  # the earlier of equal ones
     missing = [row for row in best if row["status"] != "present"]
     if missing and card["pictures_left"] > 0:
         known = card["looked_up"] if card["slots"] else dict.fromkeys(card["concepts"], ())
         yield from (
             ("retrieve", {"concept": row["concept"]}) for row in missing if row["concept"] not in known
         )
-        yield "generate", {"repairs": [repair(row["concept"], known) for row in missing]}
+        yield "generate", {"repairs": [_repair(row["concept"], known) for row in missing]}
 
 
-def worth(rows: Rows) -> tuple[int, float]:
+def _worth(rows: Rows) -> tuple[int, float]:
     """Order pictures as the ledger does: more present rows, then belief that all are."""
     read = [Row(concept="", status=row["status"], confidence=row["confidence"]) for row in rows]
     return sum(row.status == "present" for row in read), sum(map(belief, read))
 
 
-def repair(name: str, known: dict[str, Sequence[str]]) -> Arguments:
+def _repair(name: str, known: dict[str, Sequence[str]]) -> Arguments:
     """Choose the cheapest repair that was not tried: a reference, another one, another seed."""
     if name not in known:
-        return bring(name, "add_reference")
+        return _bring(name, "add_reference")
     if known[name]:
-        return bring(name)
+        return _bring(name)
     return {"concept": name, "action": "new_seed", "why": "no reference is left to try"}
 
 
-def bring(name: str, action: str = "swap_reference") -> Arguments:
+def _bring(name: str, action: str = "swap_reference") -> Arguments:
     """Plan a reference for a concept."""
     why = "no reference was tried yet" if action == "add_reference" else "the one before did not do"
     return {"concept": name, "action": action, "why": why}

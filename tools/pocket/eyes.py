@@ -137,7 +137,7 @@ class Eyes:
         if not phrases:
             return []
         strange = [self.unknown_word(phrase) for phrase in phrases]
-        asked = [in_known_words(phrase, word) for phrase, word in zip(phrases, strange, strict=True)]
+        asked = [_in_known_words(phrase, word) for phrase, word in zip(phrases, strange, strict=True)]
         probabilities, boxes = self._judge(image, asked)
         return [_sight(p, box, word) for p, box, word in zip(probabilities, boxes, strange, strict=True)]
 
@@ -156,7 +156,7 @@ class Eyes:
             return (logits * scale + shift).sigmoid().tolist(), boxes.tolist()
 
 
-def in_known_words(phrase: str, unknown: str) -> str:
+def _in_known_words(phrase: str, unknown: str) -> str:
     """Return the phrase, or 'a' and its noun's kind when it holds an unknown word and a known noun."""
     from pleinair.tools.pocket.names import KIND_OF_NOUN
 

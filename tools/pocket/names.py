@@ -41,7 +41,7 @@ NOUNS: dict[str, tuple[str, ...]] = {
 KIND_OF_NOUN = {noun: kind for kind, nouns in NOUNS.items() for noun in (*nouns, kind)}
 
 
-def invent_word(rng: random.Random) -> str:
+def _invent_word(rng: random.Random) -> str:
     """Return one invented word of two or three syllables, starting with a consonant."""
     middles = [rng.choice(VOWELS) + rng.choice(MIDDLES) for _ in range(rng.choice((1, 2)))]
     return rng.choice(ONSETS) + "".join(middles) + rng.choice(ENDINGS)
@@ -49,4 +49,4 @@ def invent_word(rng: random.Random) -> str:
 
 def invent_name(rng: random.Random, kind: str) -> str:
     """Return a two-word name whose second word reveals `kind`."""
-    return f"{invent_word(rng)} {rng.choice(NOUNS[kind])}"
+    return f"{_invent_word(rng)} {rng.choice(NOUNS[kind])}"

@@ -32,7 +32,7 @@ FIXED: dict[str, tuple[int, int, int]] = {
 COLOURS = PALETTE | FIXED
 
 
-def ellipse(x: float, y: float, rx: float, ry: float, turn: float = 0.0) -> Points:
+def _ellipse(x: float, y: float, rx: float, ry: float, turn: float = 0.0) -> Points:
     """Return 28 points around an ellipse turned by `turn` radians."""
     angle = np.linspace(0, 2 * np.pi, 28, endpoint=False)
     px, py = rx * np.cos(angle), ry * np.sin(angle)
@@ -40,12 +40,12 @@ def ellipse(x: float, y: float, rx: float, ry: float, turn: float = 0.0) -> Poin
     return np.stack([x + px * cos - py * sin, y + px * sin + py * cos], axis=1)
 
 
-def polygon(*points: tuple[float, float]) -> Points:
+def _polygon(*points: tuple[float, float]) -> Points:
     """Return the points as an (n, 2) array."""
     return np.array(points, dtype=np.float64)
 
 
-def slice_of_ellipse(
+def _slice_of_ellipse(
     x: float, y: float, rx: float, ry: float, left: float, right: float, upper_only: bool = False
 ) -> Points:
     """Return the part of an upright ellipse between two vertical lines given in -1..1 of its radius."""
@@ -56,126 +56,126 @@ def slice_of_ellipse(
     return np.concatenate([top_side, np.stack([x + rx * u, y + bottom], axis=1)[::-1]])
 
 
-def bird(body: str, accent: str, pattern: str) -> list[Shape]:
+def _bird(body: str, accent: str, pattern: str) -> list[Shape]:
     """Draw a bird that looks right: body and head in `body`, wing, tail and crest in `accent`."""
     shapes = [
-        (accent, polygon((-1, -0.35), (-0.4, -0.2), (-0.3, 0.4), (-1, 0.45))),
-        (accent, polygon((0.1, -0.5), (0.1, -1), (0.55, -0.9), (0.8, -0.5))),
-        ("ink", polygon((-0.14, 0.5), (-0.04, 0.5), (-0.04, 0.95), (-0.14, 0.95))),
-        ("ink", polygon((0.14, 0.5), (0.24, 0.5), (0.24, 0.95), (0.14, 0.95))),
-        ("beak", polygon((0.74, -0.45), (1, -0.28), (0.74, -0.15))),
-        (body, ellipse(0.03, 0.12, 0.66, 0.54)),
-        (body, ellipse(0.48, -0.32, 0.36, 0.34)),
-        (accent, ellipse(-0.15, 0.12, 0.47, 0.34, 0.25)),
-        ("ink", ellipse(0.56, -0.38, 0.08, 0.08)),
+        (accent, _polygon((-1, -0.35), (-0.4, -0.2), (-0.3, 0.4), (-1, 0.45))),
+        (accent, _polygon((0.1, -0.5), (0.1, -1), (0.55, -0.9), (0.8, -0.5))),
+        ("ink", _polygon((-0.14, 0.5), (-0.04, 0.5), (-0.04, 0.95), (-0.14, 0.95))),
+        ("ink", _polygon((0.14, 0.5), (0.24, 0.5), (0.24, 0.95), (0.14, 0.95))),
+        ("beak", _polygon((0.74, -0.45), (1, -0.28), (0.74, -0.15))),
+        (body, _ellipse(0.03, 0.12, 0.66, 0.54)),
+        (body, _ellipse(0.48, -0.32, 0.36, 0.34)),
+        (accent, _ellipse(-0.15, 0.12, 0.47, 0.34, 0.25)),
+        ("ink", _ellipse(0.56, -0.38, 0.08, 0.08)),
     ]
     if pattern == "striped":
-        shapes.append((body, slice_of_ellipse(-0.15, 0.12, 0.47, 0.3, -0.2, 0.25)))
+        shapes.append((body, _slice_of_ellipse(-0.15, 0.12, 0.47, 0.3, -0.2, 0.25)))
     if pattern == "spotted":
-        shapes += [(body, ellipse(x, y, 0.12, 0.12)) for x, y in ((-0.34, 0.06), (0.03, 0.2))]
+        shapes += [(body, _ellipse(x, y, 0.12, 0.12)) for x, y in ((-0.34, 0.06), (0.03, 0.2))]
     return shapes
 
 
-def car(body: str, accent: str, pattern: str) -> list[Shape]:
+def _car(body: str, accent: str, pattern: str) -> list[Shape]:
     """Draw a car that looks right: hull in `body`, roof in `accent`, with windows and wheels."""
     shapes = [
-        (accent, polygon((-0.78, -0.1), (-0.52, -0.85), (0.36, -0.85), (0.7, -0.1))),
-        ("glass", polygon((-0.44, -0.2), (-0.32, -0.5), (-0.12, -0.5), (-0.12, -0.2))),
-        ("glass", polygon((0.07, -0.2), (0.07, -0.5), (0.22, -0.5), (0.38, -0.2))),
-        (body, polygon((-1, 0.02), (-0.92, -0.14), (0.75, -0.14), (0.98, 0.05), (1, 0.5), (-1, 0.5))),
-        ("ink", ellipse(-0.55, 0.5, 0.26, 0.26)),
-        ("ink", ellipse(0.55, 0.5, 0.26, 0.26)),
-        ("white", ellipse(-0.55, 0.5, 0.1, 0.1)),
-        ("white", ellipse(0.55, 0.5, 0.1, 0.1)),
+        (accent, _polygon((-0.78, -0.1), (-0.52, -0.85), (0.36, -0.85), (0.7, -0.1))),
+        ("glass", _polygon((-0.44, -0.2), (-0.32, -0.5), (-0.12, -0.5), (-0.12, -0.2))),
+        ("glass", _polygon((0.07, -0.2), (0.07, -0.5), (0.22, -0.5), (0.38, -0.2))),
+        (body, _polygon((-1, 0.02), (-0.92, -0.14), (0.75, -0.14), (0.98, 0.05), (1, 0.5), (-1, 0.5))),
+        ("ink", _ellipse(-0.55, 0.5, 0.26, 0.26)),
+        ("ink", _ellipse(0.55, 0.5, 0.26, 0.26)),
+        ("white", _ellipse(-0.55, 0.5, 0.1, 0.1)),
+        ("white", _ellipse(0.55, 0.5, 0.1, 0.1)),
     ]
     if pattern == "striped":
-        shapes.insert(4, (accent, polygon((-1, 0.1), (0.98, 0.1), (1, 0.28), (-1, 0.28))))
+        shapes.insert(4, (accent, _polygon((-1, 0.1), (0.98, 0.1), (1, 0.28), (-1, 0.28))))
     if pattern == "spotted":
-        shapes[4:4] = [(accent, ellipse(x, 0.1, 0.13, 0.13)) for x in (-0.7, -0.23, 0.23, 0.7)]
+        shapes[4:4] = [(accent, _ellipse(x, 0.1, 0.13, 0.13)) for x in (-0.7, -0.23, 0.23, 0.7)]
     return shapes
 
 
-def flower(body: str, accent: str, pattern: str) -> list[Shape]:
+def _flower(body: str, accent: str, pattern: str) -> list[Shape]:
     """Draw a flower: six petals in `body`, the heart in `accent`, on a stem with two leaves."""
     angles = [np.pi / 3 * i for i in range(6)]
     shapes = [
-        ("stem", polygon((-0.05, 0), (0.05, 0), (0.05, 1), (-0.05, 1))),
-        ("stem", ellipse(0.25, 0.75, 0.25, 0.1, -0.5)),
-        ("stem", ellipse(-0.25, 0.8, 0.25, 0.1, 0.5)),
+        ("stem", _polygon((-0.05, 0), (0.05, 0), (0.05, 1), (-0.05, 1))),
+        ("stem", _ellipse(0.25, 0.75, 0.25, 0.1, -0.5)),
+        ("stem", _ellipse(-0.25, 0.8, 0.25, 0.1, 0.5)),
     ]
     for i, a in enumerate(angles):
         colour = accent if pattern == "striped" and i % 2 else body
-        shapes.append((colour, ellipse(0.48 * np.cos(a), -0.25 + 0.48 * np.sin(a), 0.32, 0.24, a)))
+        shapes.append((colour, _ellipse(0.48 * np.cos(a), -0.25 + 0.48 * np.sin(a), 0.32, 0.24, a)))
     if pattern == "spotted":
-        shapes += [(accent, ellipse(0.58 * np.cos(a), -0.25 + 0.58 * np.sin(a), 0.09, 0.09)) for a in angles]
+        shapes += [(accent, _ellipse(0.58 * np.cos(a), -0.25 + 0.58 * np.sin(a), 0.09, 0.09)) for a in angles]
     heart = body if pattern == "striped" else accent
-    return [*shapes, (accent, ellipse(0, -0.25, 0.33, 0.33)), (heart, ellipse(0, -0.25, 0.14, 0.14))]
+    return [*shapes, (accent, _ellipse(0, -0.25, 0.33, 0.33)), (heart, _ellipse(0, -0.25, 0.14, 0.14))]
 
 
-def fish(body: str, accent: str, pattern: str) -> list[Shape]:
+def _fish(body: str, accent: str, pattern: str) -> list[Shape]:
     """Draw a fish that looks right: trunk in `body`, fins and tail in `accent`."""
     shapes = [
-        (accent, polygon((-1, -0.75), (-0.3, -0.1), (-0.3, 0.1), (-1, 0.75))),
-        (accent, polygon((-0.45, -0.3), (-0.15, -0.98), (0.35, -0.85), (0.6, -0.3))),
-        (accent, polygon((-0.4, 0.3), (-0.2, 0.92), (0.15, 0.85), (0.4, 0.3))),
-        (body, ellipse(0.2, 0, 0.78, 0.54)),
-        ("white", ellipse(0.62, -0.12, 0.16, 0.16)),
-        ("ink", ellipse(0.65, -0.12, 0.09, 0.09)),
+        (accent, _polygon((-1, -0.75), (-0.3, -0.1), (-0.3, 0.1), (-1, 0.75))),
+        (accent, _polygon((-0.45, -0.3), (-0.15, -0.98), (0.35, -0.85), (0.6, -0.3))),
+        (accent, _polygon((-0.4, 0.3), (-0.2, 0.92), (0.15, 0.85), (0.4, 0.3))),
+        (body, _ellipse(0.2, 0, 0.78, 0.54)),
+        ("white", _ellipse(0.62, -0.12, 0.16, 0.16)),
+        ("ink", _ellipse(0.65, -0.12, 0.09, 0.09)),
     ]
     if pattern == "striped":
-        shapes.append((accent, slice_of_ellipse(0.2, 0, 0.78, 0.54, -0.35, -0.08)))
+        shapes.append((accent, _slice_of_ellipse(0.2, 0, 0.78, 0.54, -0.35, -0.08)))
     if pattern == "spotted":
         shapes += [
-            (accent, ellipse(x, y, 0.14, 0.14)) for x, y in ((-0.25, -0.05), (0.15, -0.22), (0.15, 0.22))
+            (accent, _ellipse(x, y, 0.14, 0.14)) for x, y in ((-0.25, -0.05), (0.15, -0.22), (0.15, 0.22))
         ]
     return shapes
 
 
-def mushroom(body: str, accent: str, pattern: str) -> list[Shape]:
+def _mushroom(body: str, accent: str, pattern: str) -> list[Shape]:
     """Draw a mushroom: cap in `body`, stem in `accent`."""
     shapes = [
-        (accent, polygon((-0.28, 0), (0.28, 0), (0.4, 0.95), (-0.4, 0.95))),
-        (body, slice_of_ellipse(0, 0.15, 1, 1.05, -1, 1, upper_only=True)),
+        (accent, _polygon((-0.28, 0), (0.28, 0), (0.4, 0.95), (-0.4, 0.95))),
+        (body, _slice_of_ellipse(0, 0.15, 1, 1.05, -1, 1, upper_only=True)),
     ]
     if pattern == "striped":
         shapes += [
-            (accent, slice_of_ellipse(0, 0.15, 1, 1.05, left, left + 0.22, upper_only=True))
+            (accent, _slice_of_ellipse(0, 0.15, 1, 1.05, left, left + 0.22, upper_only=True))
             for left in (-0.66, -0.11, 0.44)
         ]
     if pattern == "spotted":
         shapes += [
-            (accent, ellipse(x, y, 0.15, 0.15))
+            (accent, _ellipse(x, y, 0.15, 0.15))
             for x, y in ((-0.55, -0.1), (0, -0.6), (0, -0.1), (0.55, -0.1))
         ]
     return shapes
 
 
-def balloon(body: str, accent: str, pattern: str) -> list[Shape]:
+def _balloon(body: str, accent: str, pattern: str) -> list[Shape]:
     """Draw a hot-air balloon: envelope in `body`, mouth and crown in `accent`, above a basket."""
     shapes = [
-        ("wicker", polygon((-0.2, 0.7), (0.2, 0.7), (0.16, 1), (-0.16, 1))),
-        (accent, polygon((-0.62, 0.1), (0.62, 0.1), (0.2, 0.66), (-0.2, 0.66))),
-        (body, ellipse(0, -0.25, 0.78, 0.75)),
-        (accent, polygon((-0.45, -0.86), (0, -1), (0.45, -0.86), (0.3, -0.72), (-0.3, -0.72))),
+        ("wicker", _polygon((-0.2, 0.7), (0.2, 0.7), (0.16, 1), (-0.16, 1))),
+        (accent, _polygon((-0.62, 0.1), (0.62, 0.1), (0.2, 0.66), (-0.2, 0.66))),
+        (body, _ellipse(0, -0.25, 0.78, 0.75)),
+        (accent, _polygon((-0.45, -0.86), (0, -1), (0.45, -0.86), (0.3, -0.72), (-0.3, -0.72))),
     ]
     if pattern == "striped":
         shapes += [
-            (accent, slice_of_ellipse(0, -0.25, 0.78, 0.75, left, left + 0.26))
+            (accent, _slice_of_ellipse(0, -0.25, 0.78, 0.75, left, left + 0.26))
             for left in (-0.64, -0.13, 0.38)
         ]
     if pattern == "spotted":
         shapes += [
-            (accent, ellipse(x, y, 0.14, 0.14))
+            (accent, _ellipse(x, y, 0.14, 0.14))
             for x, y in ((-0.45, -0.25), (0, -0.45), (0, -0.02), (0.45, -0.25))
         ]
     return shapes
 
 
 DRAW: dict[str, Callable[[str, str, str], list[Shape]]] = {
-    "bird": bird,
-    "car": car,
-    "flower": flower,
-    "fish": fish,
-    "mushroom": mushroom,
-    "balloon": balloon,
+    "bird": _bird,
+    "car": _car,
+    "flower": _flower,
+    "fish": _fish,
+    "mushroom": _mushroom,
+    "balloon": _balloon,
 }

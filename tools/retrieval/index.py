@@ -38,7 +38,7 @@ class BeingBuilt(BadInput):
     """An index is being built by another thread or process."""
 
 
-def ignore_progress(done: int, total: int) -> None:
+def _ignore_progress(done: int, total: int) -> None:
     """Take notice of progress and say nothing."""
 
 
@@ -46,7 +46,7 @@ def build_index(
     library: Library,
     encoder: Encoder,
     folder: str | Path,
-    on_progress: Callable[[int, int], None] = ignore_progress,
+    on_progress: Callable[[int, int], None] = _ignore_progress,
     *,
     batch_size: int = BATCH,
 ) -> Index:

@@ -43,12 +43,12 @@ def spent_on(image: Image.Image) -> Usage:
 
 def by_tokens(used: Any, price: Price) -> Usage | None:
     """Price what the images API says it used; None where it says nothing that counts."""
-    read, written = count(used, "input_tokens"), count(used, "output_tokens")
-    seen = min(count(getattr(used, "input_tokens_details", None), "image_tokens"), read)
+    read, written = _count(used, "input_tokens"), _count(used, "output_tokens")
+    seen = min(_count(getattr(used, "input_tokens_details", None), "image_tokens"), read)
     return Usage(usd=price.usd(read - seen, written, seen)) if read or written else None
 
 
-def count(used: Any, name: str) -> int:
+def _count(used: Any, name: str) -> int:
     """Read a number of tokens; one that is none is 0."""
     value = getattr(used, name, 0)
     return value if isinstance(value, int) and value > 0 else 0

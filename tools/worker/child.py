@@ -49,7 +49,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what an engine prints is no output of this program
             )
-        self._end = weakref.finalize(self, end, self.process, self.pipe)
+        self._end = weakref.finalize(self, _end, self.process, self.pipe)
         self.busy = True
 
     @property
@@ -82,7 +82,7 @@ class Child:
             code = self.process.wait(LAST_BREATH)
         except subprocess.TimeoutExpired:
             return "it fell silent"
-        return cause(code)
+        return _cause(code)
 
     def close(self) -> None:
         """End the process, without a question."""
@@ -94,7 +94,7 @@ class Child:
         try:
             told = self._hear(check)
             if told[0] in TURNS:
-                pass_on(told, on_step)
+                _pass_on(told, on_step)
         except BaseException:
             self._stop(grace, waits=told[0] in TURNS)
             raise
@@ -136,7 +136,7 @@ class Child:
         return told
 
 
-def pass_on(told: tuple[str, Any], on_step: OnStep) -> None:
+def _pass_on(told: tuple[str, Any], on_step: OnStep) -> None:
     """Tell the caller of a step, or show the preview that only a viewer is sent."""
     if told[0] == "step":
         on_step(*told[1])
@@ -144,14 +144,14 @@ def pass_on(told: tuple[str, Any], on_step: OnStep) -> None:
         on_step.show(whole(told[1]))
 
 
-def end(process: subprocess.Popen[bytes], pipe: Connection) -> None:
+def _end(process: subprocess.Popen[bytes], pipe: Connection) -> None:
     """Kill a process and wait until it is gone; its engine keeps nothing that would be lost."""
     pipe.close()
     process.kill()
     process.wait()
 
 
-def cause(code: int) -> str:
+def _cause(code: int) -> str:
     """Put a return code into words."""
     if code >= 0:
         return f"it ended by itself, with exit status {code}"

@@ -32,7 +32,7 @@ def serve(descriptor: int) -> None:
             engine: Generator = registry.resolve("generator", name)(**arguments)
             pipe.send(("capabilities", engine.capabilities))
         except Exception as error:
-            pipe.send(("error", sendable(error)))
+            pipe.send(("error", _sendable(error)))
             return
         while True:
             request, pictures, watched = pipe.recv()
@@ -70,10 +70,10 @@ def answer(engine: Generator, request: Request, pictures: Sequence[Flat], on_ste
         rungs = tuple(engine.rungs) if isinstance(engine, Placed) else ()
         return "picture", (flat(picture), rungs)
     except Exception as error:  # every fault is the parent's to judge
-        return "error", sendable(error)
+        return "error", _sendable(error)
 
 
-def sendable(error: Exception) -> Exception:
+def _sendable(error: Exception) -> Exception:
     """Give an error that the parent can read, with our traceback as its note.
 
     Python's own errors and this program's keep their class; of any other, class and text become a text.

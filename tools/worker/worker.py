@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def vacant() -> None:
+def _vacant() -> None:
     """Name nobody."""
 
 
@@ -47,7 +47,7 @@ class Seat:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self._holder: Callable[[], Sitter | None] = vacant
+        self._holder: Callable[[], Sitter | None] = _vacant
 
     @contextmanager
     def taken(self, sitter: Sitter, check: Callable[[], None]) -> Iterator[None]:

@@ -8,7 +8,7 @@ import time
 PARTS = ("generator", "autoencoder", "encoder", "eyes")
 
 
-def say(line: str) -> None:
+def _say(line: str) -> None:
     """Print a line with the time of day."""
     sys.stdout.write(f"{time.strftime('%H:%M:%S')} {line}\n")
     sys.stdout.flush()
@@ -26,7 +26,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     part = importlib.import_module(f"pleinair.tools.pocket.training.{options.part}")
-    part.train(options.minutes, options.resume, say)
+    part.train(options.minutes, options.resume, _say)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def to_tensor(pictures: Any) -> Tensor:
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def checkpoint_path() -> Path:
+def _checkpoint_path() -> Path:
     """Return where the autoencoder's checkpoint lies."""
     return cache_folder() / "autoencoder.pt"
 
@@ -35,11 +35,11 @@ def checkpoint_path() -> Path:
 def load_autoencoder(patch_map: PatchMap) -> AutoencoderKLFlux2:
     """Return the autoencoder with the averaged decoder of the checkpoint."""
     model = build_autoencoder(patch_map)
-    model.decoder.load_state_dict(torch.load(checkpoint_path(), weights_only=True)["average"])
+    model.decoder.load_state_dict(torch.load(_checkpoint_path(), weights_only=True)["average"])
     return model.eval()
 
 
-def held_out_pictures(count: int) -> Any:
+def _held_out_pictures(count: int) -> Any:
     """Render `count` held-out pictures of all species, one or two in each: (count, 64, 64, 3) bytes."""
     scenes = []
     for index in range(count):
@@ -51,7 +51,7 @@ def held_out_pictures(count: int) -> Any:
 @torch.no_grad()
 def mean_absolute_error(model: AutoencoderKLFlux2, count: int = 64) -> float:
     """Return the reconstruction error of `count` held-out pictures in 1/255."""
-    pictures = to_tensor(held_out_pictures(count))
+    pictures = to_tensor(_held_out_pictures(count))
     decoded = model.decode(model.encode(pictures).latent_dist.mode()).sample.clamp(-1, 1)
     return float((decoded - pictures).abs().mean() * 127.5)
 
@@ -70,8 +70,8 @@ class Trainer:
         self.average = {k: v.detach().clone() for k, v in self.decoder.named_parameters()}
         self.step, self.spent = 0, 0.0
         self.optimizers = self._optimizers()
-        if resume and checkpoint_path().exists():
-            self._restore(torch.load(checkpoint_path(), weights_only=True))
+        if resume and _checkpoint_path().exists():
+            self._restore(torch.load(_checkpoint_path(), weights_only=True))
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         kernels = [p for n, p in self.decoder.named_parameters() if p.ndim == 4 and "conv_out" not in n]
@@ -94,9 +94,9 @@ class Trainer:
             "step": self.step,
             "spent": self.spent,
         }
-        draft = checkpoint_path().with_suffix(".new")
+        draft = _checkpoint_path().with_suffix(".new")
         torch.save(state, draft)
-        draft.replace(checkpoint_path())
+        draft.replace(_checkpoint_path())
 
     def train_step(self, progress: float) -> float:
         """Run one update on the absolute error; return it in 1/255."""

@@ -43,13 +43,13 @@ MODEL: dict[str, Any] = {
 }
 
 
-def make(index: int) -> Sample:
+def _make(index: int) -> Sample:
     """Render training sample `index`: taught species, impostors and invented looks, never a novel species."""
     rng = training_rng(index)
     return draw(rng, choose(rng, TAUGHT, pairs=0.4, strangers=0.35))
 
 
-def write_texts(count: int) -> Iterator[str]:
+def _write_texts(count: int) -> Iterator[str]:
     """Yield the texts that the tokenizer is built from."""
     yield NOTHING
     for index in range(count):
@@ -57,7 +57,7 @@ def write_texts(count: int) -> Iterator[str]:
         yield scene_text(rng, random_scene(rng, choose(rng, TAUGHT, strangers=0.2))).words
 
 
-def write_tokenizer(folder: Path, count: int = 20_000) -> int:
+def _write_tokenizer(folder: Path, count: int = 20_000) -> int:
     """Write a byte-level BPE tokenizer into the folder and return its size; its last id ends a text."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -68,7 +68,7 @@ def write_tokenizer(folder: Path, count: int = 20_000) -> int:
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY, special_tokens=["<pad>"], initial_alphabet=alphabet, show_progress=False
     )
-    raw.train_from_iterator(write_texts(count), trainer)
+    raw.train_from_iterator(_write_texts(count), trainer)
     raw.add_special_tokens(["<end>"])
     end: int = raw.get_vocab_size() - 1
     raw.post_processor = processors.TemplateProcessing(single="$A <end>", special_tokens=[("<end>", end)])
@@ -79,14 +79,14 @@ def write_tokenizer(folder: Path, count: int = 20_000) -> int:
     return end + 1
 
 
-def write_config(folder: Path, vocabulary: int) -> None:
+def _write_config(folder: Path, vocabulary: int) -> None:
     """Write open_clip's configuration file."""
     model = MODEL | {"text_cfg": MODEL["text_cfg"] | {"vocab_size": vocabulary}}
     text = json.dumps({"model_cfg": model, "preprocess_cfg": PREPROCESS}, indent=2)
     (folder / "open_clip_config.json").write_text(text + "\n", encoding="utf-8")
 
 
-def patch_owner(owner: NDArray[np.int8]) -> NDArray[np.int64]:
+def _patch_owner(owner: NDArray[np.int8]) -> NDArray[np.int64]:
     """Reduce owner maps [n, 16, 16] to patches [n, 64]; -1 unless the four cells agree."""
     cells = owner.reshape(-1, 8, 2, 8, 2).transpose(0, 1, 3, 2, 4).reshape(-1, 64, 4).astype(np.int64)
     clear = (cells == cells[..., :1]).all(-1)
@@ -104,13 +104,13 @@ class Texts:
     patches: Tensor  # [n, 64]: index into phrases, or -1
 
 
-def write_batch(rng: random.Random, samples: Sequence[Sample]) -> Texts:
+def _write_batch(rng: random.Random, samples: Sequence[Sample]) -> Texts:
     """Word a batch of samples."""
     captions = [scene_text(rng, s.scene) for s in samples]
     species = [subject.species for s in samples for subject in s.scene.subjects]
     phrases = [phrase(rng, s) for s in species]
     starts = np.cumsum([0] + [len(s.scene.subjects) for s in samples[:-1]])
-    owner = patch_owner(np.stack([s.owner for s in samples]))
+    owner = _patch_owner(np.stack([s.owner for s in samples]))
     target = np.where(owner > 0, starts[:, None] + owner - 1, owner)
     target[owner == 0] = len(phrases)
     look = torch.eye(len(phrases) + 1, dtype=torch.bool)
@@ -124,7 +124,7 @@ def write_batch(rng: random.Random, samples: Sequence[Sample]) -> Texts:
     )
 
 
-def contrast(scores: Tensor, same: Tensor) -> Tensor:
+def _contrast(scores: Tensor, same: Tensor) -> Tensor:
     """Return InfoNCE both ways over scores [n, n]; pairs that fit as well are neither right nor wrong."""
     others = same & ~torch.eye(len(same), dtype=torch.bool)
     scores = scores.masked_fill(others, -1e4)
@@ -132,7 +132,7 @@ def contrast(scores: Tensor, same: Tensor) -> Tensor:
     return (F.cross_entropy(scores, right) + F.cross_entropy(scores.T, right)) / 2
 
 
-def dense(scores: Tensor, texts: Texts) -> Tensor:
+def _dense(scores: Tensor, texts: Texts) -> Tensor:
     """Return the patches' cross-entropy over the batch's phrases; scores are [n, 64, phrases]."""
     target = texts.patches.flatten()
     kept = target >= 0
@@ -144,29 +144,29 @@ def dense(scores: Tensor, texts: Texts) -> Tensor:
     return F.cross_entropy(scores.masked_fill(twins, -1e4), target, weight=weights)
 
 
-def loss_of(model: nn.Module, tokenize: Any, pictures: Tensor, texts: Texts) -> tuple[Tensor, Tensor]:
+def _loss_of(model: nn.Module, tokenize: Any, pictures: Tensor, texts: Texts) -> tuple[Tensor, Tensor]:
     """Return the contrastive and the dense loss of one batch."""
     scale = model.logit_scale.exp().clamp(max=60)  # type: ignore[operator]
     whole, patches = encode_pictures(model, normalise(pictures))
     captions = encode_short(model, tokenize(texts.captions))
     phrases = encode_short(model, tokenize(texts.phrases))
-    return contrast(scale * captions @ whole.T, texts.same_scene), dense(scale * patches @ phrases.T, texts)
+    return _contrast(scale * captions @ whole.T, texts.same_scene), _dense(scale * patches @ phrases.T, texts)
 
 
-def fit(course: Course, tokenize: Any, say: Say, size: int = 2500) -> None:
+def _fit(course: Course, tokenize: Any, say: Say, size: int = 2500) -> None:
     """Train until the course's time is over."""
-    pool, rng = Pool(make, size), random.Random(course.step + 5)
+    pool, rng = Pool(_make, size), random.Random(course.step + 5)
     noise = torch.Generator().manual_seed(course.step + 5)
     for step in course.steps():
         samples = pool.batch(rng, BATCH, fresh=6)
         pictures = wear(pixels(samples), noise)
-        whole, parts = loss_of(course.model, tokenize, pictures, write_batch(rng, samples))
+        whole, parts = _loss_of(course.model, tokenize, pictures, _write_batch(rng, samples))
         course.descend(whole + parts)
         if step % 50 == 0:
             say(f"step {step} seconds {course.seconds:.0f} contrast {whole:.3f} dense {parts:.3f}")
 
 
-def save(model: nn.Module, folder: Path) -> None:
+def _save(model: nn.Module, folder: Path) -> None:
     """Write the weights as half floats under open_clip's name."""
     from safetensors.torch import save_file
 
@@ -180,18 +180,18 @@ def train(minutes: float, resume: bool, say: Say) -> None:
 
     torch.manual_seed(3)
     torch.set_num_threads(1)
-    write_config(FOLDER, write_tokenizer(FOLDER))
+    _write_config(FOLDER, _write_tokenizer(FOLDER))
     source = f"local-dir:{FOLDER}"
     model, tokenize = open_clip.create_model(source, load_weights=False), open_clip.get_tokenizer(source)
     course = Course("encoder", model, minutes, RATE)
     if resume:
         course.resume()
-    fit(course, tokenize, say)
-    save(model, FOLDER)
-    report(course, say)
+    _fit(course, tokenize, say)
+    _save(model, FOLDER)
+    _report(course, say)
 
 
-def report(course: Course, say: Say) -> None:
+def _report(course: Course, say: Say) -> None:
     """Measure the written model and write its card."""
     figures = measure(FOLDER)
     for name, (figure, bar) in figures.items():

@@ -63,7 +63,7 @@ The first 110 minutes ran on two shared cores, the rest on one. The weights are 
 {figures}"""
 
 
-def build_pipeline() -> Flux2KleinPipeline:
+def _build_pipeline() -> Flux2KleinPipeline:
     """Return the pipeline in float32, with the data's statistics in the batch norm.
 
     Takes the moving average, so that a run may be cut before its learning rate reaches zero.
@@ -74,7 +74,7 @@ def build_pipeline() -> Flux2KleinPipeline:
     flow = Flow(len(tokenizer), torch.ones(64))
     flow.load_state_dict(stored["flow"] | stored["average"])
     autoencoder = load_autoencoder(patch_map)
-    write_statistics(autoencoder, stored["mean"], stored["spread"])
+    _write_statistics(autoencoder, stored["mean"], stored["spread"])
     scheduler = FlowMatchEulerDiscreteScheduler(shift=SHIFT, use_dynamic_shifting=False)
     flow.text_encoder.config.tie_word_embeddings = True
     return Flux2KleinPipeline(
@@ -82,7 +82,7 @@ def build_pipeline() -> Flux2KleinPipeline:
     )
 
 
-def write_statistics(autoencoder: AutoencoderKLFlux2, mean: torch.Tensor, spread: torch.Tensor) -> None:
+def _write_statistics(autoencoder: AutoencoderKLFlux2, mean: torch.Tensor, spread: torch.Tensor) -> None:
     """Set the batch norm so that the pipeline normalises exactly as training did."""
     autoencoder.bn.running_mean.copy_(mean)
     autoencoder.bn.running_var.copy_(spread**2 - autoencoder.config.batch_norm_eps)
@@ -90,7 +90,7 @@ def write_statistics(autoencoder: AutoencoderKLFlux2, mean: torch.Tensor, spread
 
 def export(folder: Path = FOLDER) -> None:
     """Write the pipeline as float16 safetensors, and its call arguments as pocket.json."""
-    pipeline = build_pipeline().to(torch.float16)
+    pipeline = _build_pipeline().to(torch.float16)
     pipeline.save_pretrained(folder, safe_serialization=True)
     (folder / "pocket.json").write_text(json.dumps(SETTINGS, indent=2) + "\n", encoding="utf-8")
 

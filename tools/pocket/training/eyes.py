@@ -73,7 +73,7 @@ class Batch:
     relevant: Tensor  # [n, 64] in 0..1
 
 
-def assemble(frozen: Frozen, views: Sequence[View], asked: Sequence[Sequence[Question]], worn: Any) -> Batch:
+def _assemble(frozen: Frozen, views: Sequence[View], asked: Sequence[Sequence[Question]], worn: Any) -> Batch:
     """Encode views and questions; `worn` is the generator of the wear, or None for clean pictures."""
     pictures = torch.from_numpy(np.stack([v.sample.pixels for v in views])).permute(0, 3, 1, 2).float() / 255
     patches = frozen.patches(pictures if worn is None else wear(pictures, worn))
@@ -87,7 +87,7 @@ def assemble(frozen: Frozen, views: Sequence[View], asked: Sequence[Sequence[Que
     )
 
 
-def loss_of(net: EyesNet, batch: Batch) -> Tensor:
+def _loss_of(net: EyesNet, batch: Batch) -> Tensor:
     """Add up presence, relevance and, where the phrase fits, the box."""
     logits, boxes, relevance = net(batch.patches, batch.texts)
     presence = F.binary_cross_entropy_with_logits(logits, batch.fits)
@@ -96,7 +96,7 @@ def loss_of(net: EyesNet, batch: Batch) -> Tensor:
     return presence + patches + 3 * F.l1_loss(boxes[right], batch.boxes[right])
 
 
-def fit(course: Course, net: EyesNet, frozen: Frozen, say: Say, size: int = 2500) -> None:
+def _fit(course: Course, net: EyesNet, frozen: Frozen, say: Say, size: int = 2500) -> None:
     """Train until the course's time is over; views are rendered once, a few are exchanged each step."""
     rng, noise = random.Random(course.step + 7), torch.Generator().manual_seed(course.step + 7)
     start = FIRST_INDEX + 10 * course.step
@@ -106,23 +106,23 @@ def fit(course: Course, net: EyesNet, frozen: Frozen, say: Say, size: int = 2500
             fresh = 4 * step + index
             views[fresh % size] = make_view(training_rng(start + size + fresh))
         chosen = rng.sample(views, BATCH)
-        loss = loss_of(net, assemble(frozen, chosen, [ask(rng, view) for view in chosen], noise))
+        loss = _loss_of(net, _assemble(frozen, chosen, [ask(rng, view) for view in chosen], noise))
         course.descend(loss)
         if step % 50 == 0:
             say(f"step {step} seconds {course.seconds:.0f} loss {loss:.3f}")
 
 
 @torch.no_grad()
-def examine(net: EyesNet, frozen: Frozen, rngs: Sequence[random.Random], worn: bool) -> dict[str, Tensor]:
+def _examine(net: EyesNet, frozen: Frozen, rngs: Sequence[random.Random], worn: bool) -> dict[str, Tensor]:
     """Return logits, truth and box overlap over fresh views."""
     views = [make_view(rng) for rng in rngs]
     asked = [ask(rng, view) for rng, view in zip(rngs, views, strict=True)]
-    batch = assemble(frozen, views, asked, torch.Generator().manual_seed(1) if worn else None)
+    batch = _assemble(frozen, views, asked, torch.Generator().manual_seed(1) if worn else None)
     logits, boxes, _ = net(batch.patches, batch.texts)
-    return {"logits": logits, "fits": batch.fits, "overlap": overlap(boxes, batch.boxes)}
+    return {"logits": logits, "fits": batch.fits, "overlap": _overlap(boxes, batch.boxes)}
 
 
-def overlap(first: Tensor, second: Tensor) -> Tensor:
+def _overlap(first: Tensor, second: Tensor) -> Tensor:
     """Return the intersection over union of boxes [n, 4] as centre and size."""
     low = torch.maximum(first[:, :2] - first[:, 2:] / 2, second[:, :2] - second[:, 2:] / 2)
     high = torch.minimum(first[:, :2] + first[:, 2:] / 2, second[:, :2] + second[:, 2:] / 2)
@@ -130,7 +130,7 @@ def overlap(first: Tensor, second: Tensor) -> Tensor:
     return shared / (first[:, 2:].prod(-1) + second[:, 2:].prod(-1) - shared)
 
 
-def calibrate(logits: Tensor, fits: Tensor) -> tuple[float, float]:
+def _calibrate(logits: Tensor, fits: Tensor) -> tuple[float, float]:
     """Return scale and shift of the logit that minimise the cross-entropy."""
     parameters = torch.tensor([1.0, 0.0], requires_grad=True)
     optimizer = torch.optim.LBFGS([parameters], max_iter=100)
@@ -146,7 +146,7 @@ def calibrate(logits: Tensor, fits: Tensor) -> tuple[float, float]:
     return scale, shift
 
 
-def expected_error(probabilities: NDArray[np.float32], fits: NDArray[np.float32], bins: int = 10) -> float:
+def _expected_error(probabilities: NDArray[np.float32], fits: NDArray[np.float32], bins: int = 10) -> float:
     """Return the expected calibration error over equal-width bins of the probability."""
     place = np.minimum((probabilities * bins).astype(int), bins - 1)
     gaps = [
@@ -156,7 +156,7 @@ def expected_error(probabilities: NDArray[np.float32], fits: NDArray[np.float32]
     return float(sum(gaps))
 
 
-def figures_of(found: dict[str, Tensor], scale: float, shift: float) -> dict[str, float]:
+def _figures_of(found: dict[str, Tensor], scale: float, shift: float) -> dict[str, float]:
     """Return precision, recall, calibration error and mean box overlap at probability .5."""
     p = (found["logits"] * scale + shift).sigmoid()
     seen, fits = p >= 0.5, found["fits"] > 0
@@ -164,12 +164,12 @@ def figures_of(found: dict[str, Tensor], scale: float, shift: float) -> dict[str
     return {
         "precision": float(both / seen.sum()),
         "recall": float(both / fits.sum()),
-        "expected calibration error": expected_error(p.numpy(), found["fits"].numpy()),
+        "expected calibration error": _expected_error(p.numpy(), found["fits"].numpy()),
         "box overlap (IoU)": float(found["overlap"][fits].mean()),
     }
 
 
-def known_words() -> list[str]:
+def _known_words() -> list[str]:
     """Return every word that the encoder met in training."""
     names = " ".join(s.name for s in TAUGHT)
     places = " ".join(words for all_words in PLACES.values() for words in all_words)
@@ -185,22 +185,22 @@ def train(minutes: float, resume: bool, say: Say) -> None:
     course = Course("eyes", net, minutes, RATE)
     if resume:
         course.resume()
-    fit(course, net, frozen, say)
-    write(course, net, frozen, say)
+    _fit(course, net, frozen, say)
+    _write(course, net, frozen, say)
 
 
-def write(course: Course, net: EyesNet, frozen: Frozen, say: Say, count: int = 1500) -> None:
+def _write(course: Course, net: EyesNet, frozen: Frozen, say: Say, count: int = 1500) -> None:
     """Calibrate, measure and write weights, configuration and card."""
     from safetensors.torch import save_file
 
     rngs = [training_rng(CALIBRATION_INDEX + index) for index in range(count)]
-    found = examine(net, frozen, rngs, worn=True)
-    scale, shift = calibrate(found["logits"], found["fits"])
+    found = _examine(net, frozen, rngs, worn=True)
+    scale, shift = _calibrate(found["logits"], found["fits"])
     config = {
         "encoder": checksum(ENCODER),
         "net": NET,
         "calibration": {"scale": scale, "shift": shift},
-        "words": known_words(),
+        "words": _known_words(),
     }
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
@@ -215,8 +215,8 @@ def measure(net: EyesNet, frozen: Frozen, scale: float, shift: float, count: int
     """Measure the eyes on held-out pictures, clean and worn; each is asked about in several phrases."""
     figures = {}
     for worn in (False, True):
-        held_out = examine(net, frozen, [held_out_rng(20_000 + index) for index in range(count)], worn)
-        for name, figure in figures_of(held_out, scale, shift).items():
+        held_out = _examine(net, frozen, [held_out_rng(20_000 + index) for index in range(count)], worn)
+        for name, figure in _figures_of(held_out, scale, shift).items():
             bar = "-" if worn else BARS.get(name, "-")
             figures[f"{name}, {'worn' if worn else 'clean'} pictures"] = (f"{figure:.3f}", bar)
     return figures

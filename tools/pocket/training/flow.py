@@ -29,7 +29,7 @@ class Batch:
     covered: Tensor
 
 
-def build_text_encoder(vocabulary: int) -> Qwen3ForCausalLM:
+def _build_text_encoder(vocabulary: int) -> Qwen3ForCausalLM:
     """Return a three-layer Qwen3 of width 96."""
     config = Qwen3Config(
         vocab_size=vocabulary,
@@ -47,7 +47,7 @@ def build_text_encoder(vocabulary: int) -> Qwen3ForCausalLM:
     return Qwen3ForCausalLM(config)
 
 
-def build_transformer() -> Flux2Transformer2DModel:
+def _build_transformer() -> Flux2Transformer2DModel:
     """Return one double and five single blocks of width 192, with gates that start near zero."""
     model = Flux2Transformer2DModel(
         in_channels=64,
@@ -74,8 +74,8 @@ class Flow(nn.Module):
         """Take the tokenizer's size and the loss weight of each of the 64 channels (mean 1)."""
         super().__init__()
         self.channel_weight: Tensor
-        self.text_encoder = build_text_encoder(vocabulary)
-        self.transformer = build_transformer()
+        self.text_encoder = _build_text_encoder(vocabulary)
+        self.transformer = _build_transformer()
         self.register_buffer("channel_weight", channel_weight, persistent=False)
         self.register_buffer(
             "text_ids", Flux2KleinPipeline._prepare_text_ids(torch.zeros(1, MAX_LENGTH, 1))[0], False

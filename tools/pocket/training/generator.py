@@ -47,7 +47,7 @@ def load_patch_map(folder: Path) -> PatchMap:
         return PatchMap(**arrays)
 
 
-def channel_scale(patch_map: PatchMap) -> torch.Tensor:
+def _channel_scale(patch_map: PatchMap) -> torch.Tensor:
     """Return the spread (64,) of each packed channel in training: large strokes wide, texture narrow.
 
     Without it every component has unit variance, and texture is learnt as eagerly as colour.
@@ -71,8 +71,8 @@ class Data:
         self.pools = {r: cached_pool(folder, patch_map, r, int(size * share)) for r, share in SHARES.items()}
         self.tokenizer = build_tokenizer()
         self.rng = random.Random(seed)
-        mean, spread = latent_statistics(self.pools)
-        self.mean, self.spread = mean, spread / channel_scale(patch_map)
+        mean, spread = _latent_statistics(self.pools)
+        self.mean, self.spread = mean, spread / _channel_scale(patch_map)
 
     def prompt(self, names: tuple[str, ...], relation: str | None, place: str | None) -> str:
         """Write a prompt; entries of `names` that are kinds get invented names. Some prompts are empty."""
@@ -101,13 +101,13 @@ class Data:
         return (torch.from_numpy(tokens.astype(np.float32)) - self.mean) / self.spread
 
 
-def latent_statistics(pools: dict[int, Pool]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and standard deviation of the 64 packed channels: before `channel_scale`."""
+def _latent_statistics(pools: dict[int, Pool]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and standard deviation of the 64 packed channels: before `_channel_scale`."""
     tokens = torch.from_numpy(pools[0].targets[:8000].astype(np.float32)).reshape(-1, 64)
     return tokens.mean(dim=0), tokens.std(dim=0)
 
 
-def make_optimizers(flow: Flow) -> list[torch.optim.Optimizer]:
+def _make_optimizers(flow: Flow) -> list[torch.optim.Optimizer]:
     """Give the blocks' matrices to Muon and everything else to AdamW."""
     matrices: list[torch.nn.Parameter] = []
     rest: list[torch.nn.Parameter] = []
@@ -120,7 +120,7 @@ def make_optimizers(flow: Flow) -> list[torch.optim.Optimizer]:
     ]
 
 
-def rate(progress: float, step: int) -> float:
+def _rate(progress: float, step: int) -> float:
     """Return the learning-rate factor: short warm-up, constant, linear to zero over the last quarter."""
     return min(1.0, (step + 1) / 100) * min(1.0, max(0.0, (1 - progress) / 0.25))
 
@@ -136,7 +136,7 @@ class Trainer:
         stored = torch.load(self.path, weights_only=True) if resume and self.path.exists() else None
         self.data = Data(folder, seed=stored["step"] if stored else 0)
         self.flow = Flow(len(self.data.tokenizer), torch.ones(64))
-        self.optimizers = make_optimizers(self.flow)
+        self.optimizers = _make_optimizers(self.flow)
         self.noise = torch.Generator().manual_seed(stored["step"] if stored else 0)
         if stored:
             self._restore(stored)
@@ -171,7 +171,7 @@ class Trainer:
         loss = loss_of(batch, noise, draw_sigma(len(batch.ids), self.noise))
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.optimizers[1].param_groups[0]["params"], 1.0)
-        factor = rate(progress, self.step)
+        factor = _rate(progress, self.step)
         for optimizer, base in zip(self.optimizers, (MUON_RATE, ADAM_RATE), strict=True):
             optimizer.param_groups[0]["lr"] = base * factor
             optimizer.step()

@@ -72,7 +72,7 @@ def _project(conv: Any, patch_map: PatchMap) -> None:
     matrix = torch.from_numpy(patch_map.basis / patch_map.scale).reshape(PATCH, PATCH, 3, CHANNELS)
     offset = -torch.from_numpy(patch_map.mean @ (patch_map.basis / patch_map.scale))
     for k in range(CHANNELS):
-        plus, minus = positions(k)
+        plus, minus = _positions(k)
         for row, column, colour in np.ndindex(PATCH, PATCH, 3):
             source = 3 * (2 * (row % 2) + column % 2) + colour
             conv.weight[plus, source, row // 2, column // 2] = matrix[row, column, colour, k]
@@ -82,7 +82,7 @@ def _project(conv: Any, patch_map: PatchMap) -> None:
         conv.bias[6 * group + 4], conv.bias[6 * group + 5] = CONSTANT, -CONSTANT
 
 
-def positions(latent: int) -> tuple[int, int]:
+def _positions(latent: int) -> tuple[int, int]:
     """Return the channels that carry a latent with plus and with minus sign."""
     first = 6 * (latent // 2) + 2 * (latent % 2)
     return first, first + 1
@@ -93,6 +93,6 @@ def _difference(encoder: Any) -> None:
     encoder.conv_norm_out.weight.fill_(CONSTANT / 3**0.5)
     encoder.conv_norm_out.bias.zero_()
     for k in range(CHANNELS):
-        plus, minus = positions(k)
+        plus, minus = _positions(k)
         encoder.conv_out.weight[k, plus, 1, 1], encoder.conv_out.weight[k, minus, 1, 1] = 1.0, -1.0
     encoder.conv_out.bias[CHANNELS:] = -20.0

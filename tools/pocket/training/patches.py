@@ -23,7 +23,7 @@ class PatchMap:
     def encode(self, pictures: NDArray[np.uint8]) -> Floats:
         """Map (n, h, w, 3) bytes to (n, 16, h/4, w/4) latents."""
         n, h, w, _ = pictures.shape
-        latents = (to_patches(pictures) - self.mean) @ (self.basis / self.scale)
+        latents = (_to_patches(pictures) - self.mean) @ (self.basis / self.scale)
         return latents.reshape(n, h // PATCH, w // PATCH, CHANNELS).transpose(0, 3, 1, 2)
 
     def decode(self, latents: Floats) -> NDArray[np.uint8]:
@@ -35,7 +35,7 @@ class PatchMap:
         return ((pixels.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
 
 
-def to_patches(pictures: NDArray[np.uint8]) -> Floats:
+def _to_patches(pictures: NDArray[np.uint8]) -> Floats:
     """Cut (n, h, w, 3) bytes into (n * h/4 * w/4, 48) patches in -1..1, ordered row, column, colour."""
     n, h, w, _ = pictures.shape
     cut = pictures.reshape(n, h // PATCH, PATCH, w // PATCH, PATCH, 3).transpose(0, 1, 3, 2, 4, 5)
@@ -58,7 +58,7 @@ def sample_pictures(count: int, first_index: int) -> NDArray[np.uint8]:
 
 def fit_patch_map(pictures: NDArray[np.uint8]) -> PatchMap:
     """Return the first 16 principal components of the pictures' patches, each scaled to unit variance."""
-    patches = to_patches(pictures)
+    patches = _to_patches(pictures)
     mean = patches.mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov((patches - mean).T.astype(np.float64)))
     order = np.argsort(values)[::-1][:CHANNELS]

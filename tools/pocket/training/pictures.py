@@ -46,7 +46,7 @@ def impostor(rng: random.Random, species: Species) -> Species:
     return replace(species, name="", tier="novel", body=body, accent=accent)
 
 
-def coverage(subject: Subject) -> NDArray[np.float32]:
+def _coverage(subject: Subject) -> NDArray[np.float32]:
     """Return the share of each cell that the subject covers, [16, 16] in 0..1; windows count as holes.
 
     The subject is drawn in black on the meadow, whose red channel is nowhere under 160.
@@ -60,7 +60,7 @@ def owner_of(scene: Scene) -> NDArray[np.int8]:
     """Return the owner map of a scene, int8 [16, 16]."""
     owner = np.zeros((GRID, GRID), dtype=np.int8)
     for number, subject in enumerate(scene.subjects, start=1):
-        share = coverage(subject)
+        share = _coverage(subject)
         owner[(share > 0.15) & (share < 0.55)] = -1
         owner[share >= 0.55] = number
     return owner

@@ -91,7 +91,7 @@ def pack(latents: Floats) -> Floats:
     return cut.reshape(n, c * 4, h * w // 4).transpose(0, 2, 1)
 
 
-def covered_tokens(scene: Scene) -> NDArray[np.uint8]:
+def _covered_tokens(scene: Scene) -> NDArray[np.uint8]:
     """Return 64 flags, row by row: does any subject's box meet this 8 × 8 pixel token?"""
     grid = np.zeros((8, 8), dtype=np.uint8)
     for x0, y0, x1, y1 in boxes(scene):
@@ -113,7 +113,7 @@ def _items(references: int, indices: Sequence[int]) -> Iterator[tuple[Any, ...]]
         pictures = [_render_reference(rng, species) for species in case.referenced]
         names = tuple(s.name if s in KNOWN else s.kind for s in case.subjects)
         place = scene.background if rng.random() < 0.75 else None
-        yield np.asarray(render(scene)), pictures, covered_tokens(scene), (names, relation, place)
+        yield np.asarray(render(scene)), pictures, _covered_tokens(scene), (names, relation, place)
 
 
 def build_part(patch_map: PatchMap, references: int, indices: Sequence[int]) -> Pool:
@@ -128,7 +128,7 @@ def build_part(patch_map: PatchMap, references: int, indices: Sequence[int]) -> 
     return Pool(tokens, copies, np.stack(covered), list(wishes))
 
 
-def build_pool(patch_map: PatchMap, references: int, count: int, first_index: int) -> Pool:
+def _build_pool(patch_map: PatchMap, references: int, count: int, first_index: int) -> Pool:
     """Build `count` items on two processes."""
     chunks = [
         range(i, min(i + 1000, first_index + count)) for i in range(first_index, first_index + count, 1000)
@@ -147,7 +147,7 @@ def cached_pool(folder: Path, patch_map: PatchMap, references: int, count: int) 
     """Load the pool of `references` from `folder`, building it first where it is missing."""
     path = folder / f"pool-{references}-{count}.pickle"
     if not path.exists():
-        pool = build_pool(patch_map, references, count, first_index=10_000_000 * (references + 1))
+        pool = _build_pool(patch_map, references, count, first_index=10_000_000 * (references + 1))
         path.write_bytes(pickle.dumps(pool))
     stored: Pool = pickle.loads(path.read_bytes())  # the trainer's own file
     return stored

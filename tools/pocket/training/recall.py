@@ -21,7 +21,7 @@ def measure(folder: Path) -> Figures:
     model, _, tokenize = load_encoder(folder)
     return {
         f"R@1, {tier}, {'description' if tier == 'novel' else 'name'} → picture": (f"{share:.3f}", BARS[tier])
-        for tier, share in recall(model, tokenize).items()
+        for tier, share in _recall(model, tokenize).items()
     }
 
 
@@ -31,7 +31,7 @@ def section(figures: Figures) -> str:
     return figures_section(figures, count, "python -m pleinair.evals.pocket.models")
 
 
-def recall(model: Any, tokenize: Any, each: int = EACH, crowd: int = CROWD) -> dict[str, float]:
+def _recall(model: Any, tokenize: Any, each: int = EACH, crowd: int = CROWD) -> dict[str, float]:
     """Return the share of species whose name finds a picture of it alone first, by tier.
 
     The pictures are held-out scenes: `each` of every species and `crowd` scenes of two. Novel species are

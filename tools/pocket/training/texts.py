@@ -46,7 +46,7 @@ class Text:
         )
 
 
-def full_wish(species: Species) -> Wish:
+def _full_wish(species: Species) -> Wish:
     """Return the wish that a name or a full description expresses."""
     return Wish(species.kind, species.body, species.accent, species.pattern)
 
@@ -54,7 +54,7 @@ def full_wish(species: Species) -> Wish:
 def phrase(rng: random.Random, species: Species) -> Text:
     """Word one subject alone: by name, by full description, or by a part of it ('teal bird')."""
     chance = rng.random()
-    words, wish = describe(species), full_wish(species)
+    words, wish = describe(species), _full_wish(species)
     if species.name and chance < 0.55:
         words = species.name
     elif chance > 0.85:
@@ -77,5 +77,5 @@ def scene_text(rng: random.Random, scene: Scene) -> Text:
     if len(scene.subjects) == 1 and rng.random() < 0.5:
         return phrase(rng, scene.subjects[0].species)
     named = all(s.species.name for s in scene.subjects) and rng.random() < 0.6
-    wishes = tuple(full_wish(s.species) for s in scene.subjects)
+    wishes = tuple(_full_wish(s.species) for s in scene.subjects)
     return Text(caption(rng, scene, named=named), wishes, scene.background)

@@ -37,16 +37,16 @@ class Question:
 def make_view(rng: Rng) -> View:
     """Render taught species, impostors and invented looks; one view in seven has a spoilt subject."""
     if rng.random() < 0.15:
-        return spoilt_view(rng)
+        return _spoilt_view(rng)
     near = choose(rng, TAUGHT, strangers=0)
     shown = [s if rng.random() < 0.7 else impostor(rng, s) for s in near]
     return View(draw(rng, shown), tuple(near))
 
 
-def spoilt_view(rng: Rng) -> View:
+def _spoilt_view(rng: Rng) -> View:
     """Render a scene whose first subject is half one species and half another; it fits neither."""
     species = choose(rng, TAUGHT, strangers=0)
-    rivals = [s for s in TAUGHT if s.kind == species[0].kind and differs(s, species[0])]
+    rivals = [s for s in TAUGHT if s.kind == species[0].kind and _differs(s, species[0])]
     other = rng.choice(rivals)
     scene = random_scene(rng, species, relation=rng.choice(RELATIONS))
     subject = scene.subjects[0]
@@ -56,7 +56,7 @@ def spoilt_view(rng: Rng) -> View:
     return View(Sample(pixels, owner_of(rest), rest), (species[0], other, *species[1:]))
 
 
-def differs(first: Species, second: Species) -> bool:
+def _differs(first: Species, second: Species) -> bool:
     """Say whether two species share neither body nor accent colour."""
     return first.body != second.body and first.accent != second.accent
 
@@ -81,12 +81,12 @@ def ask(rng: Rng, view: View) -> list[Question]:
         text = phrase(rng, rng.choice(CANDIDATES)(rng, view))
         if not any(text.wishes[0].fits(s) for s in (*view.near, *(x.species for x in scene.subjects))):
             questions.append(_wrong(text))
-        elif is_full(text) and not any(text.wishes[0].fits(s.species) for s in scene.subjects):
+        elif _is_full(text) and not any(text.wishes[0].fits(s.species) for s in scene.subjects):
             questions.append(_wrong(text))
     return questions
 
 
-def is_full(text: Text) -> bool:
+def _is_full(text: Text) -> bool:
     """Say whether the phrase names or fully describes a look."""
     return text.wishes[0].accent is not None
 
@@ -117,7 +117,7 @@ def _rival(rng: Rng, view: View) -> Species:
     """Return a taught species of the same kind that shares a colour, or else just the kind."""
     near = rng.choice(view.near)
     kin = [s for s in TAUGHT if s.kind == near.kind and s != near]
-    close = [s for s in kin if not differs(s, near)]
+    close = [s for s in kin if not _differs(s, near)]
     return rng.choice(close if close and rng.random() < 0.5 else kin)
 
 

@@ -26,7 +26,7 @@ BATCH, RATE = 96, 2e-3
 ANSWERS = (len(KINDS), len(PALETTE) + 1, len(PALETTE) + 1, len(PATTERNS) + 1)
 
 
-def answers(species: Species) -> tuple[int, int, int, int]:
+def _answers(species: Species) -> tuple[int, int, int, int]:
     """Return the class of kind, body, accent and pattern; the last three are 0 for a species not known."""
     kind, colours = KINDS.index(species.kind), list(PALETTE)
     if species not in KNOWN:
@@ -35,7 +35,7 @@ def answers(species: Species) -> tuple[int, int, int, int]:
     return kind, looks[0] + 1, looks[1] + 1, looks[2] + 1
 
 
-def draw_prompt(rng: random.Random) -> tuple[str, list[Species]]:
+def _draw_prompt(rng: random.Random) -> tuple[str, list[Species]]:
     """Return a prompt of known and invented names, and the species it names in order."""
     species = [
         rng.choice(KNOWN) if rng.random() < 0.75 else random_species(rng) for _ in range(rng.choice((1, 2)))
@@ -67,7 +67,7 @@ class Words(nn.Module):
         ]
         at_noun = torch.isin(text["input_ids"], self.nouns)
         right = torch.tensor(
-            [answers(s) for row, mask in zip(species, at_noun, strict=True) for s in row[: mask.sum()]]
+            [_answers(s) for row, mask in zip(species, at_noun, strict=True) for s in row[: mask.sum()]]
         )
         losses, share = [], 0.0
         for head, state in zip(self.heads, states, strict=True):
@@ -83,7 +83,7 @@ def teach(flow: Flow, tokenizer: PreTrainedTokenizerFast, steps: int, say: Calla
     optimizer = torch.optim.AdamW([*flow.text_encoder.parameters(), *words.heads.parameters()], lr=RATE)
     for step in range(steps):
         rng = training_rng(90_000_000 + step)
-        prompts, species = zip(*[draw_prompt(rng) for _ in range(BATCH)], strict=True)
+        prompts, species = zip(*[_draw_prompt(rng) for _ in range(BATCH)], strict=True)
         loss, share = words(prompts, species)
         loss.backward()
         optimizer.param_groups[0]["lr"] = RATE * min(1.0, 2 * (1 - step / steps))

@@ -84,20 +84,20 @@ def break_down(
     `subqueries.jsonl` in `folder` as soon as it is paid for, and is not asked for again, so a stopped
     breakdown goes on.
     """
-    known = read_subqueries(folder / SUBQUERIES)
+    known = _read_subqueries(folder / SUBQUERIES)
     folder.mkdir(parents=True, exist_ok=True)
     asked = 0
     with (folder / SUBQUERIES).open("a", encoding="utf-8") as file:
         file.write("\n")  # ends a line that was cut off
         for id, caption in captions.items():
             if caption not in known and (most is None or asked < most):
-                asked, known[caption] = asked + 1, ask(caption, model)
+                asked, known[caption] = asked + 1, _ask(caption, model)
                 file.write(json.dumps({"caption": caption, "subqueries": known[caption]}) + "\n")
                 file.flush()
             yield Example(id, caption, known[caption]) if known.get(caption) else None
 
 
-def ask(caption: str, model: BaseChatModel) -> tuple[str, ...]:
+def _ask(caption: str, model: BaseChatModel) -> tuple[str, ...]:
     """Break one caption down; nothing where the model declines."""
     try:
         return tuple(list_subqueries(caption, model=model)[0])
@@ -105,7 +105,7 @@ def ask(caption: str, model: BaseChatModel) -> tuple[str, ...]:
         return ()
 
 
-def read_subqueries(path: Path) -> dict[str, tuple[str, ...]]:
+def _read_subqueries(path: Path) -> dict[str, tuple[str, ...]]:
     """Read what was answered before, by caption; a line that was cut off is asked for again."""
     known: dict[str, tuple[str, ...]] = {}
     for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
@@ -147,22 +147,22 @@ def train(
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, STEP, GAMMA)
     losses: list[float] = []
     for epoch in range(course.epochs):
-        batches = shuffled(examples, course.batch, random.Random(f"{course.seed}/{epoch}"))
-        steps = [step(net, optimizer, tower, bank, batch, course.batch) for batch in batches]
+        batches = _shuffled(examples, course.batch, random.Random(f"{course.seed}/{epoch}"))
+        steps = [_step(net, optimizer, tower, bank, batch, course.batch) for batch in batches]
         scheduler.step()
         losses.append(float(np.mean(steps)))
-        save(folder, net, Config(encoder=tower.id, shape=shape, training=facts(course, examples, losses)))
+        save(folder, net, Config(encoder=tower.id, shape=shape, training=_facts(course, examples, losses)))
         yield losses[-1]
 
 
-def shuffled(examples: Sequence[Example], batch: int, rng: random.Random) -> list[list[Example]]:
+def _shuffled(examples: Sequence[Example], batch: int, rng: random.Random) -> list[list[Example]]:
     """Cut the examples, in a new order, into batches; a last one of a single picture is left out."""
     order = rng.sample(examples, len(examples))
     cut = [order[start : start + batch] for start in range(0, len(order), batch)]
     return [one for one in cut if len(one) > 1]
 
 
-def step(
+def _step(
     net: AdaptorNet,
     optimizer: torch.optim.Optimizer,
     tower: Tower,
@@ -198,7 +198,7 @@ def contrast(cosines: Tensor, positive: Tensor, tau: float = TAU) -> Tensor:
     return (scaled.logsumexp(dim=0) - own.logsumexp(dim=0)).mean()
 
 
-def facts(course: Course, examples: Sequence[Example], losses: Sequence[float]) -> dict[str, object]:
+def _facts(course: Course, examples: Sequence[Example], losses: Sequence[float]) -> dict[str, object]:
     """Say how a checkpoint came about."""
     return {
         "pictures": len(examples),

@@ -72,14 +72,14 @@ def retrieve_jointly(
         BadInput: a sub-query without a word, or a grid that is too coarse or too large.
     """
     if not options.sparse:
-        return rank_all(entries, subqueries, scorer, k)
+        return _rank_all(entries, subqueries, scorer, k)
     vectors = satisfaction([one.caption for one in entries], subqueries)
     rows = kept(vectors)
     hits, flags = [entries[row] for row in rows], [vectors[row] for row in rows]
     cosines = scorer.score(subqueries, [one.id for one in hits]) if options.dense and hits else None
     counted = flags if options.scored == "satisfied" else None
-    means = lots(hits, seed) if cosines is None else mean(cosines, counted)
-    chosen = choose(flags, means, options, k)
+    means = _lots(hits, seed) if cosines is None else _mean(cosines, counted)
+    chosen = _choose(flags, means, options, k)
     seen = {row: (means[row], cosines[row]) for row in chosen} if cosines is not None else {}
     doubt = options.pareto == "paper" and rows
     return Joint(
@@ -91,22 +91,22 @@ def retrieve_jointly(
     )
 
 
-def choose(flags: Sequence[Vector], means: Sequence[float], options: CrossmodalOptions, k: int) -> list[int]:
+def _choose(flags: Sequence[Vector], means: Sequence[float], options: CrossmodalOptions, k: int) -> list[int]:
     """Choose places by the way that the options name."""
     if options.pareto == "top_k":
-        return sorted(best(means, k))
+        return sorted(_best(means, k))
     if options.pareto == "paper":
         return pareto.scalarised(flags, means, options.beta, options.grid_steps)
     return pareto.exact(flags, means)
 
 
-def rank_all(entries: Sequence[Hit], subqueries: Sequence[str], scorer: Scorer, k: int) -> Joint:
+def _rank_all(entries: Sequence[Hit], subqueries: Sequence[str], scorer: Scorer, k: int) -> Joint:
     """Rank the whole library by S."""
     if not entries or k < 1:
         return Joint(pictures=len(entries), kept=0, members=(), uncovered=tuple(subqueries))
     cosines = scorer.score(subqueries, [one.id for one in entries])
-    means = mean(cosines)
-    chosen = sorted(best(means, k))
+    means = _mean(cosines)
+    chosen = sorted(_best(means, k))
     owner = [max(chosen, key=lambda row: float(cosines[row, column])) for column in range(len(subqueries))]
     flags = {row: tuple(one == row for one in owner) for row in chosen}
     return Joint(
@@ -130,18 +130,18 @@ def member(
     )
 
 
-def mean(cosines: Cosines, counted: Sequence[Vector] | None = None) -> list[float]:
+def _mean(cosines: Cosines, counted: Sequence[Vector] | None = None) -> list[float]:
     """Give S of each picture: the mean of its cosines to the sub-queries that count for it, or to all."""
     import numpy as np
 
     return [float(one) for one in np.average(cosines, axis=1, weights=counted)]
 
 
-def lots(hits: Sequence[Hit], seed: int) -> list[float]:
+def _lots(hits: Sequence[Hit], seed: int) -> list[float]:
     """Draw a number in 0..1 for each picture; the same seed and picture give the same."""
     return [random.Random(f"{seed}/{hit.id}").random() for hit in hits]
 
 
-def best(means: Sequence[float], k: int) -> list[int]:
+def _best(means: Sequence[float], k: int) -> list[int]:
     """Give the places of the `k` highest, ties to the earlier."""
     return sorted(range(len(means)), key=lambda row: (-means[row], row))[:k]

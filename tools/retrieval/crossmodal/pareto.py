@@ -54,15 +54,15 @@ def scalarised(vectors: Sequence[Vector], scores: Sequence[float], beta: float, 
         return []
     flags = np.array(vectors, dtype=np.float64)
     dense = beta * flags.shape[1] * np.asarray(scores, dtype=np.float64)
-    steps = checked_steps(flags.shape[1], steps)
+    steps = _checked_steps(flags.shape[1], steps)
     found: set[int] = set()
-    for block in blocks(grid(flags.shape[1], steps)):
+    for block in _blocks(grid(flags.shape[1], steps)):
         values = np.array(block) @ flags.T / steps + dense
         found.update(values.argmax(axis=1).tolist())
     return sorted(found)
 
 
-def checked_steps(n: int, steps: int) -> int:
+def _checked_steps(n: int, steps: int) -> int:
     """Give the grid's steps for `n` sub-queries, `grid_needed` where 0 was asked for."""
     steps = steps or grid_needed(n)
     if steps < n:
@@ -93,7 +93,7 @@ def grid(n: int, steps: int) -> Iterator[tuple[int, ...]]:
             yield (first, *rest)
 
 
-def blocks(points: Iterator[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
+def _blocks(points: Iterator[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
     """Collect grid points into lists of at most `BLOCK`."""
     block: list[tuple[int, ...]] = []
     for point in points:
@@ -113,12 +113,12 @@ def beta_limit(n: int, scores: Sequence[float], steps: int = 0) -> float:
     """
     sums = [n * score for score in scores]
     widest = max(sums, default=0.0) - min(0.0, *sums, 0.0)
-    return 1 / (checked_steps(n, steps) * widest) if widest > 0 else float("inf")
+    return 1 / (_checked_steps(n, steps) * widest) if widest > 0 else float("inf")
 
 
 def warning(n: int, scores: Sequence[float], beta: float, steps: int = 0) -> str:
     """Say where β or the grid is outside theorem 3.2, so that algorithm 1 may miss or add pictures."""
-    steps, said = checked_steps(n, steps), []
+    steps, said = _checked_steps(n, steps), []
     if beta >= (limit := beta_limit(n, scores, steps)):
         said.append(f"beta {beta:g} is not under {limit:.3g}, the smallest α over the largest Σ cos")
     if steps < (needed := grid_needed(n)):

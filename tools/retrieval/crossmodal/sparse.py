@@ -28,10 +28,10 @@ def satisfaction(captions: Sequence[str], subqueries: Sequence[str]) -> list[Vec
         BadInput: a sub-query without a word, which every caption would contain.
     """
     wanted = [needle(subquery) for subquery in subqueries]
-    return [vector(spelled(caption), wanted) for caption in captions]
+    return [_vector(spelled(caption), wanted) for caption in captions]
 
 
-def vector(text: str, wanted: Sequence[str]) -> Vector:
+def _vector(text: str, wanted: Sequence[str]) -> Vector:
     """Give the satisfaction vector of a text that `spelled` has made."""
     return tuple(words in text for words in wanted)
 
@@ -43,15 +43,15 @@ def needle(subquery: str) -> str:
         found = found[1:]
     if not found:
         raise BadInput(f"The sub-query {subquery!r} has no word to look for in captions.")
-    return padded(found)
+    return _padded(found)
 
 
 def spelled(text: str) -> str:
     """Spell a text so that whole words are found by their blanks."""
-    return padded(words(text))
+    return _padded(words(text))
 
 
-def padded(found: Sequence[str]) -> str:
+def _padded(found: Sequence[str]) -> str:
     """Join words with a blank before, between and after them."""
     return f" {' '.join(found)} "
 

@@ -109,14 +109,14 @@ def draw_samples(
     wanted = [(prompt, seed) for prompt in prompts for seed in range(each)]
     drawn = []
     for prompt, seed in wanted:
-        request = plain_request(prompt, seed, generator.capabilities)
+        request = _plain_request(prompt, seed, generator.capabilities)
         picture = generate(request, generator=generator, store=store, on_step=lambda done, total: None)
         drawn.append(Sample(prompt, seed, picture))
         on_progress(len(drawn), len(wanted))
     return drawn
 
 
-def plain_request(prompt: str, seed: int, able: Capabilities) -> Request:
+def _plain_request(prompt: str, seed: int, able: Capabilities) -> Request:
     """Ask for a prompt at the generator's own size and steps, without references."""
     return Request(
         prompt=prompt,
@@ -145,12 +145,12 @@ def make_lesson(
     at = {id: row for row, id in enumerate(index.ids)}
     pairs = [pair for pair in pairs if pair.id in at]
     rows = np.array([at[pair.id] for pair in pairs], dtype=np.int64)
-    labels = labels_of(pairs, rows, len(at))
+    labels = _labels_of(pairs, rows, len(at))
     pool = np.stack([index.vector(id) for id in index.ids])
-    contents = numbered([file.sha256 for file in index.manifest.files])
+    contents = _numbered([file.sha256 for file in index.manifest.files])
     negatives = np.full(len(rows), -1, dtype=np.int64)
     if samples:
-        drawn = drawn_for(pairs, samples, encoder, store)
+        drawn = _drawn_for(pairs, samples, encoder, store)
         negatives = find_negatives(drawn, rows, pool, contents, labels, choices.collisions)
     return Lesson(
         pairs=tuple(pairs),
@@ -160,7 +160,7 @@ def make_lesson(
         rows=rows,
         texts=encoder.encode_text([pair.prompt for pair in pairs]),
         negatives=negatives,
-        digest=digest_of(index, pairs, negatives),
+        digest=_digest_of(index, pairs, negatives),
     )
 
 
@@ -180,7 +180,7 @@ def records(lesson: Lesson, library: Library, ids: Sequence[str]) -> list[dict[s
     ]
 
 
-def labels_of(pairs: Sequence[Pair], rows: Numbers, size: int) -> Numbers:
+def _labels_of(pairs: Sequence[Pair], rows: Numbers, size: int) -> Numbers:
     """Number the classes and give each of `size` pictures its own, -1 for none."""
     number = {label: n for n, label in enumerate(sorted({pair.label for pair in pairs}))}
     if len(number) < 2:
@@ -190,20 +190,20 @@ def labels_of(pairs: Sequence[Pair], rows: Numbers, size: int) -> Numbers:
     return labels
 
 
-def digest_of(index: Index, pairs: Sequence[Pair], negatives: Numbers) -> str:
+def _digest_of(index: Index, pairs: Sequence[Pair], negatives: Numbers) -> str:
     """Name a lesson by what is in it, in sixteen hexadecimal digits; vectors follow from the encoder's id."""
     pictures = [file.sha256 for file in index.manifest.files]
     known = [(pair.id, pair.prompt, pair.label) for pair in pairs]
     return hashlib.sha256(json.dumps([pictures, known, negatives.tolist()]).encode()).hexdigest()[:16]
 
 
-def numbered(names: Sequence[str]) -> Numbers:
+def _numbered(names: Sequence[str]) -> Numbers:
     """Give equal names equal numbers."""
     number = {name: n for n, name in enumerate(dict.fromkeys(names))}
     return np.array([number[name] for name in names], dtype=np.int64)
 
 
-def drawn_for(
+def _drawn_for(
     pairs: Sequence[Pair], samples: Sequence[Sample], encoder: Encoder, store: ArtifactStore
 ) -> Vectors:
     """Embed for each pair one of its prompt's samples, in turn: [n, dim]."""
@@ -211,11 +211,11 @@ def drawn_for(
     of_prompt: dict[str, list[int]] = {}
     for number, one in enumerate(samples):
         of_prompt.setdefault(one.prompt, []).append(number)
-    chosen: Vectors = vectors[list(in_turn([pair.prompt for pair in pairs], of_prompt))]
+    chosen: Vectors = vectors[list(_in_turn([pair.prompt for pair in pairs], of_prompt))]
     return chosen
 
 
-def in_turn(prompts: Sequence[str], of_prompt: Mapping[str, Sequence[int]]) -> Iterator[int]:
+def _in_turn(prompts: Sequence[str], of_prompt: Mapping[str, Sequence[int]]) -> Iterator[int]:
     """Give each prompt the next of its numbers, from the first again after the last."""
     used: dict[str, int] = {}
     for prompt in prompts:

@@ -81,7 +81,7 @@ class ReflectiveEncoder:
             BadInput: no such training or checkpoint, an unfinished one, or a base encoder that has changed.
         """
         path = Path(folder).expanduser()
-        card = load_card(path)
+        card = _load_card(path)
         self._frozen: Encoder = resolve("encoder", card.engine)(**card.arguments)
         if self._frozen.id != card.encoder:
             raise BadInput(f"{path} was trained on `{card.encoder}`, which is now `{self._frozen.id}`.")
@@ -92,7 +92,7 @@ class ReflectiveEncoder:
     @staticmethod
     def foretell(folder: str = "", any_generator: bool = False, **_: Any) -> Training:
         """Say what such an encoder was trained with, and load none; raise `BadInput` for no such training."""
-        card = load_card(Path(folder).expanduser())
+        card = _load_card(Path(folder).expanduser())
         return Training(loss=card.choices.loss, generator=card.generator, any_generator=any_generator)
 
     @property
@@ -117,7 +117,7 @@ class ReflectiveEncoder:
         return rows
 
 
-def load_card(folder: Path) -> Card:
+def _load_card(folder: Path) -> Card:
     """Read what a folder's training is; raise `BadInput` where there is none."""
     try:
         return Card.model_validate_json((folder / CARD).read_bytes())
@@ -130,7 +130,7 @@ def load_card(folder: Path) -> Card:
 def save_card(folder: Path, card: Card) -> None:
     """Write the card, or refuse a folder that holds another training; raise `BadInput`."""
     if (folder / CARD).exists():
-        old = load_card(folder).model_dump()
+        old = _load_card(folder).model_dump()
         changed = [key for key, value in card.model_dump().items() if old[key] != value]
         if changed:
             raise BadInput(f"{folder} holds another training (other {', '.join(changed)}): choose another.")

@@ -40,12 +40,12 @@ def train(lesson: Lesson, card: Card, folder: Path) -> Iterator[tuple[int, float
     optimiser = torch.optim.Adam(head.parameters(), lr=choices.learning_rate)
     done = max(epochs_done(folder), default=0)
     if done:
-        restore(checkpoint(folder, done), head, optimiser)
+        _restore(checkpoint(folder, done), head, optimiser)
     data = Data(lesson, reflective=choices.loss == "reflective")
     for epoch in range(done + 1, choices.epochs + 1):
-        loss = run_epoch(head, optimiser, data, choices, epoch)
+        loss = _run_epoch(head, optimiser, data, choices, epoch)
         if epoch % EVERY == 0 or epoch == choices.epochs:
-            write_whole(folder / f"epoch-{epoch:03d}.safetensors", save(state_of(head, optimiser)))
+            write_whole(folder / f"epoch-{epoch:03d}.safetensors", save(_state_of(head, optimiser)))
         yield epoch, loss
 
 
@@ -122,7 +122,7 @@ def reflective_logits(texts: Tensor, negatives: Tensor, tau: float) -> Tensor:
     return (texts * negatives).sum(1, keepdim=True) / tau
 
 
-def run_epoch(
+def _run_epoch(
     head: Head, optimiser: torch.optim.Optimizer, data: Data, choices: Choices, epoch: int
 ) -> float:
     """See every pair once, in an order that follows from seed and epoch; return the mean loss."""
@@ -137,7 +137,7 @@ def run_epoch(
     return total / len(order)
 
 
-def state_of(head: Head, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _state_of(head: Head, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Name all that a training needs to go on: weights, and Adam's memory by parameter."""
     weights = {f"head.{name}": value for name, value in head.state_dict().items()}
     memory = optimiser.state_dict()["state"]
@@ -146,7 +146,7 @@ def state_of(head: Head, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def restore(path: Path, head: Head, optimiser: torch.optim.Optimizer) -> None:
+def _restore(path: Path, head: Head, optimiser: torch.optim.Optimizer) -> None:
     """Put head and optimiser back to where a checkpoint has them."""
     memory: dict[int, dict[str, Tensor]] = {}
     weights: dict[str, Tensor] = {}
