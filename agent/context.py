@@ -35,7 +35,7 @@ class Context:
     retriever: Retriever
     store: ArtifactStore
     k: int = 4  # hits looked at for a concept
-    floor: float = 0.0  # cosine similarity under which retrieval abstains
+    threshold: float = 0.0  # cosine similarity under which retrieval abstains
     crops: CropOptions = CropOptions()
     leak: LeakOptions = LeakOptions()
     imagerag: ImageRAGOptions = ImageRAGOptions()  # read by the graph of that name only

@@ -13,7 +13,7 @@ from pleinair.agent import budget, ledger
 from pleinair.agent import select as selection
 from pleinair.agent import select as slots
 from pleinair.agent.context import Context
-from pleinair.agent.progress import OutOfTime, rungs_of, watch
+from pleinair.agent.progress import OutOfTime, offload_levels_of, watch
 from pleinair.agent.repairs import inpaint, leaks
 from pleinair.agent.repairs import plan as planning
 from pleinair.agent.state import Input, LookUp, State, changed, plain
@@ -26,11 +26,11 @@ from pleinair.tools.types import (
     Attempt,
     BadInput,
     Concept,
+    GenerateRequest,
     Outcome,
     Reference,
     Refused,
     Repair,
-    Request,
     Usage,
 )
 
@@ -69,7 +69,9 @@ def generate(state: State, runtime: Runtime[Context]) -> Update:
     return attempt(state, runtime, state.request, tuple(state.repairs))
 
 
-def attempt(state: State, runtime: Runtime[Context], request: Request, repairs: tuple[Repair, ...]) -> Update:
+def attempt(
+    state: State, runtime: Runtime[Context], request: GenerateRequest, repairs: tuple[Repair, ...]
+) -> Update:
     """Draw one picture within the budget and number it after those before."""
     if budget.limit(state, budget.PICTURE):
         return {}
@@ -93,7 +95,7 @@ def attempt(state: State, runtime: Runtime[Context], request: Request, repairs: 
         picture=picture,
         repairs=repairs,
         seconds=ended - (steps.began or started),
-        rungs=rungs_of(context.generator),
+        offload_levels=offload_levels_of(context.generator),
     )
     return changed(attempts=[done], usage=[budget.total([Usage(images=1, seconds=ended - started), paid])])
 
@@ -135,7 +137,7 @@ def retrieve(state: LookUp, runtime: Runtime[Context]) -> Update:
     """Look one concept up in the user's library."""
     started, context = perf_counter(), runtime.context
     found = look_up(
-        Concept.model_validate(state), retriever=context.retriever, k=context.k, floor=context.floor
+        Concept.model_validate(state), retriever=context.retriever, k=context.k, threshold=context.threshold
     )
     return changed(retrievals=[found], usage=[Usage(seconds=perf_counter() - started)])
 
@@ -156,7 +158,7 @@ def select(state: State, runtime: Runtime[Context]) -> Update:
         number=0 if _shares_noise(state, context, references, repairs) else len(state.attempts),
     )
     repaint = inpaint.repaint(repairs, good)
-    return changed(request=request.model_copy(update={"repaint": repaint}), repairs=repairs)
+    return changed(request=request.model_copy(update={"inpaint": repaint}), repairs=repairs)
 
 
 def _shares_noise(
@@ -177,10 +179,10 @@ def new_request(
     references: tuple[Reference, ...] = (),
     prompt: str = "",
     number: int = 0,
-) -> Request:
+) -> GenerateRequest:
     """Write a request at the generator's own size and steps, with the noise of attempt `number`."""
     able = context.generator.capabilities
-    return Request(
+    return GenerateRequest(
         prompt=prompt or state.prompt,
         references=selection.placed(references, ledger.rows_of(ledger.best(state.attempts)))
         if able.boxes

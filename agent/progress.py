@@ -72,9 +72,9 @@ class Sight(Steps):
             context.on_step.show(preview)
 
 
-def rungs_of(generator: Generator) -> tuple[str, ...]:
+def offload_levels_of(generator: Generator) -> tuple[str, ...]:
     """Give the ways in which a generator's model was placed, the last one drew; none where it tells none."""
-    return tuple(generator.rungs) if isinstance(generator, Placed) else ()
+    return tuple(generator.offload_levels) if isinstance(generator, Placed) else ()
 
 
 def small_png(image: Image) -> bytes:

@@ -136,7 +136,7 @@ def references_of(attempt: Attempt | None) -> tuple[Reference, ...]:
 
 
 def usable(state: State, concepts: set[str]) -> dict[str, list[Hit]]:
-    """Give each concept under repair its hits that are above the floor and untried."""
+    """Give each concept under repair its hits that are above the threshold and untried."""
     found = [one for one in state.retrievals if one.concept in concepts]
     fresh = {one.concept: set(planning.untried(one, state.attempts)) for one in found}
     return {one.concept: [hit for hit in one.hits if hit.id in fresh[one.concept]] for one in found}

@@ -21,9 +21,9 @@ from pleinair.tools.types import (
     BadInput,
     Budget,
     Concept,
+    GenerateRequest,
     Outcome,
     Repair,
-    Request,
     Retrieval,
     Usage,
 )
@@ -99,7 +99,7 @@ class State(Input, Output):
 
     concepts: list[Concept] = Field(default_factory=list)
     repairs: list[Repair] = Field(default_factory=list)
-    request: Request | None = None  # the next picture, fixed before it is drawn
+    request: GenerateRequest | None = None  # the next picture, fixed before it is drawn
 
 
 class LookUp(TypedDict):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pleinair.app.models.pins import require_pins
-from pleinair.app.paths import Places, places
+from pleinair.app.paths import Paths, places
 from pleinair.app.runs.events import Event
 from pleinair.app.runs.request import chosen_seed, keep_given, new_order, read_given
 from pleinair.app.runs.store import OPEN, Busy, Finished, Run, Runs
@@ -16,7 +16,7 @@ from pleinair.app.settings import OnPreview, load
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
-    from pleinair.app.estimate.estimate import Quote
+    from pleinair.app.estimate.estimate import Estimate
     from pleinair.app.runs.results import Result
 
 OnEvent = Callable[[Event], None]
@@ -89,7 +89,7 @@ def estimate(
     out: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     pictures: Sequence[str | Path] = (),
-) -> Quote:
+) -> Estimate:
     """Check a request as `submit` does and tell what it would take; builds no engine and writes nothing."""
     from pleinair.app.estimate.estimate import quote
 
@@ -161,6 +161,6 @@ def run_table() -> Runs:
     return Runs(home().table)
 
 
-def home() -> Places:
+def home() -> Paths:
     """Find the configured home."""
     return places(load().paths.home)

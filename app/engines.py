@@ -14,18 +14,18 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
 from pleinair.agent.context import Context, carry_on
-from pleinair.app.paths import Places
-from pleinair.app.settings import POCKET, EngineChoice, Settings, refuse_secrets
+from pleinair.app.paths import Paths
+from pleinair.app.settings import POCKET, BackendChoice, Settings, refuse_secrets
 from pleinair.tools import registry
 from pleinair.tools.locks import Once
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.realrag import Training, foretold, require_generator, search_away, training_of
 from pleinair.tools.registry import Kind
-from pleinair.tools.retrieval.compose import compose, floor_of
+from pleinair.tools.retrieval.compose import compose, threshold_of
 from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer, LazyScorer
 from pleinair.tools.types import BadInput, Encoder, Generator, Hit, Retriever, Scorer
-from pleinair.tools.worker.worker import Seat, Worker
+from pleinair.tools.worker.worker import DeviceLock, Worker
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 OnProgress = Callable[[int, int], None]  # pictures indexed, pictures in all
 
 PAUSE = 0.2  # seconds between two looks whether somebody else has built an index
-DEVICE = Seat()  # of the worker that draws: two of them would hold two models on one GPU
+DEVICE = DeviceLock()  # of the worker that draws: two of them would hold two models on one GPU
 KEEPING = Lock()  # a cache that misses twice at once would keep two engines for one table
 
 
 def build(
     settings: Settings,
-    places: Places,
+    places: Paths,
     store: ArtifactStore,
     on_step: OnProgress = carry_on,
     on_index: OnProgress = carry_on,
@@ -55,7 +55,7 @@ def build(
         retriever=LibraryRetriever(settings, places, on_index),
         store=store,
         k=settings.retrieval.k,
-        floor=floor_of(settings.retrieval),
+        threshold=threshold_of(settings.retrieval),
         crops=settings.crops,
         leak=settings.leak,
         imagerag=settings.imagerag,
@@ -81,10 +81,10 @@ def check(settings: Settings) -> None:
         )
 
 
-def _check_engine(table: str, kind: Kind, choice: EngineChoice) -> None:
+def _check_engine(table: str, kind: Kind, choice: BackendChoice) -> None:
     refuse_secrets(table, choice.arguments)
-    if choice.engine not in (known := registry.names(kind)):
-        raise BadInput(f"{table}.engine = {choice.engine!r}: unknown; wanted one of: {', '.join(known)}")
+    if choice.backend not in (known := registry.names(kind)):
+        raise BadInput(f"{table}.backend = {choice.backend!r}: unknown; wanted one of: {', '.join(known)}")
 
 
 def _check_retrieval(settings: Settings) -> None:
@@ -100,16 +100,16 @@ def _check_retrieval(settings: Settings) -> None:
         )
 
 
-def engine_choices(settings: Settings) -> dict[Kind, EngineChoice]:
+def engine_choices(settings: Settings) -> dict[Kind, BackendChoice]:
     """Give the chosen engine of each kind."""
     return {"generator": settings.generator, "encoder": settings.encoder, "mllm": settings.mllm}
 
 
-def engine(kind: Kind, choice: EngineChoice) -> Any:
+def engine(kind: Kind, choice: BackendChoice) -> Any:
     """Build an engine, or give the one that was built for the same table before, by any thread."""
     refuse_secrets(kind, choice.arguments)
     with KEEPING:
-        built = _built(kind, choice.engine, json.dumps(choice.arguments, sort_keys=True))
+        built = _built(kind, choice.backend, json.dumps(choice.arguments, sort_keys=True))
     return built()
 
 
@@ -138,9 +138,9 @@ def chosen_generator(settings: Settings) -> Generator:
     if not settings.worker.process:
         return cast(Generator, engine("generator", choice))
     refuse_secrets("generator", choice.arguments)
-    _maker("generator", choice.engine, choice.arguments)
+    _maker("generator", choice.backend, choice.arguments)
     with KEEPING:
-        return _worker(choice.engine, json.dumps(choice.arguments, sort_keys=True), settings.worker.grace)
+        return _worker(choice.backend, json.dumps(choice.arguments, sort_keys=True), settings.worker.grace)
 
 
 @lru_cache(maxsize=4)
@@ -151,7 +151,7 @@ def _worker(name: str, arguments: str, grace: float) -> Generator:
 class LibraryRetriever:
     """Search the chosen library; the first search opens it and brings its index up to date."""
 
-    def __init__(self, settings: Settings, places: Places, on_index: OnProgress = carry_on) -> None:
+    def __init__(self, settings: Settings, places: Paths, on_index: OnProgress = carry_on) -> None:
         self._settings = settings
         # one retrieve a concept runs at once, and only one of them may build the index
         self._open = Once(lambda: open_retriever(settings, places, on_index))
@@ -178,7 +178,7 @@ class LibraryRetriever:
         return foretold(self._settings.encoder, engine)
 
 
-def open_retriever(settings: Settings, places: Places, on_index: OnProgress = carry_on) -> Retriever:
+def open_retriever(settings: Settings, places: Paths, on_index: OnProgress = carry_on) -> Retriever:
     """Open the library with an index that fits, and compose what the settings ask for."""
     dense, knobs = _dense_retriever(settings, places, on_index), settings.retrieval
     other = None
@@ -187,7 +187,7 @@ def open_retriever(settings: Settings, places: Places, on_index: OnProgress = ca
     return compose(knobs, dense, dense.vector, other)
 
 
-def _dense_retriever(settings: Settings, places: Places, on_index: OnProgress = carry_on) -> IndexRetriever:
+def _dense_retriever(settings: Settings, places: Paths, on_index: OnProgress = carry_on) -> IndexRetriever:
     """Open the library with an index that fits its pictures and the encoder."""
     from pleinair.tools.retrieval.index import IndexRetriever
     from pleinair.tools.retrieval.library import Library
@@ -200,7 +200,7 @@ def _dense_retriever(settings: Settings, places: Places, on_index: OnProgress = 
     return IndexRetriever(library, index, encoder)
 
 
-def _open_scorer(settings: Settings, places: Places, on_index: OnProgress = carry_on) -> Scorer:
+def _open_scorer(settings: Settings, places: Paths, on_index: OnProgress = carry_on) -> Scorer:
     """Open the adaptor that the settings name, or without one the encoder's own cosines."""
     encoder = engine("encoder", settings.encoder)
     if not settings.crossmodal.adaptor:
@@ -230,7 +230,7 @@ def fresh_index(library: Library, encoder: Encoder, folder: Path, on_index: OnPr
         time.sleep(PAUSE)
 
 
-def library_folder(settings: Settings, places: Places) -> Path:
+def library_folder(settings: Settings, places: Paths) -> Path:
     """Find the library; the miniature one is written to the cache on first use."""
     if settings.library.folder != POCKET:
         return Path(settings.library.absolute().folder)
@@ -239,7 +239,7 @@ def library_folder(settings: Settings, places: Places) -> Path:
     return kept_library(places.cache)
 
 
-def index_folder(settings: Settings, places: Places) -> Path:
+def index_folder(settings: Settings, places: Paths) -> Path:
     """Name the index of a library under an encoder; never inside the user's own folder."""
     choice = settings.encoder.model_dump_json()
     folder = settings.library.absolute().folder

@@ -19,8 +19,8 @@ def bring_up_to_date(
 ) -> Iterator[str]:
     """Index what is new or changed, then tell what is there and what could not be used.
 
-    With `calibrated` also tell which floor the captions suggest; nothing is set by it. Raises `BadInput` when
-    there is no usable picture, or no caption to find a floor from, `PleinairError` when the disk is full.
+    With `calibrated` also suggest a threshold from the captions; nothing is set by it. Raises `BadInput` when
+    there is no usable image, or no caption for a suggestion, `PleinairError` when the disk is full.
     """
     from pleinair.tools.retrieval.index import IndexRetriever
     from pleinair.tools.retrieval.library import Library
@@ -44,11 +44,11 @@ def bring_up_to_date(
 
 
 def _suggested_floor(dense: Retriever) -> str:
-    """Say which floor fits a library, and how often it would be wrong."""
+    """Say which threshold fits a library, and how often it would be wrong."""
     from pleinair.tools.retrieval.calibrate import calibrate
 
     found = calibrate(dense)
     return (
-        f"retrieval.floor = {found.floor:.3f} by {found.captions} captions: {found.kept:.0%} of them find a "
-        f"picture of their own on or over it, {found.let_in:.0%} a stranger"
+        f"retrieval.threshold = {found.threshold:.3f} by {found.captions} captions: {found.kept:.0%} of them "
+        f"find a picture of their own on or over it, {found.let_in:.0%} a stranger"
     )

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from pleinair.app.api import home
-from pleinair.app.paths import Places
+from pleinair.app.paths import Paths
 from pleinair.tools import registry
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Served:
 
 
 @lru_cache(maxsize=4)
-def _built(settings: str, places: Places) -> Context:
+def _built(settings: str, places: Paths) -> Context:
     from pleinair.app.engines import build
     from pleinair.app.settings import Settings
     from pleinair.tools.storage.artifacts import ArtifactStore

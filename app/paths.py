@@ -15,7 +15,7 @@ RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
-class Places:
+class Paths:
     """Lay out the home folder; nothing is made until it is needed."""
 
     home: Path
@@ -51,7 +51,7 @@ class Places:
         return self.run(run_id) / "events.jsonl"
 
 
-def places(home: str = "") -> Places:
+def places(home: str = "") -> Paths:
     """Find the home folder: PLEINAIR_HOME, then the setting, then the platform's data folder."""
     chosen = os.environ.get("PLEINAIR_HOME") or home
-    return Places(Path(chosen).expanduser().absolute() if chosen else user_data_path("pleinair"))
+    return Paths(Path(chosen).expanduser().absolute() if chosen else user_data_path("pleinair"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from pleinair.app.settings import EngineChoice, Settings
+from pleinair.app.settings import BackendChoice, Settings
 from pleinair.tools.http.addresses import is_here
 from pleinair.tools.http.prices import Price, Where, price_of
 from pleinair.tools.types import BadInput
@@ -20,12 +20,12 @@ def require_prices(settings: Settings) -> None:
     """Refuse a budget of money for a hosted model without a price, since it could never stop the run."""
     if settings.budget.usd is None:
         return
-    tables: tuple[tuple[Where, EngineChoice, str, str], ...] = (
+    tables: tuple[tuple[Where, BackendChoice, str, str], ...] = (
         ("mllm", settings.mllm, "openai", "read = …, written = …"),
         ("generator", settings.generator, "openai_images", "read = …, read_images = …, written = …"),
     )
     for table, choice, engine, form in tables:
-        if choice.engine == engine and not (is_local(choice) or _is_priced(choice, table)):
+        if choice.backend == engine and not (is_local(choice) or _is_priced(choice, table)):
             model = str(choice.arguments.get("model", ""))
             more = " or generator.price_per_picture" if table == "generator" else ""
             raise BadInput(
@@ -35,17 +35,17 @@ def require_prices(settings: Settings) -> None:
             )
 
 
-def _is_priced(choice: EngineChoice, table: Where) -> bool:
+def _is_priced(choice: BackendChoice, table: Where) -> bool:
     """Tell whether it is known what a model of ours costs."""
     return choice.arguments.get("price_per_picture") is not None or listed(choice, table) is not None
 
 
-def listed(choice: EngineChoice, table: Where) -> Price | None:
+def listed(choice: BackendChoice, table: Where) -> Price | None:
     """Look a model up in the price table, the user's own lines first."""
     return price_of(str(choice.arguments.get("model", "")), choice.arguments.get("prices") or {}, table)
 
 
-def is_local(choice: EngineChoice) -> bool:
+def is_local(choice: BackendChoice) -> bool:
     """Tell whether an engine's server is this machine; one without an address is where it usually is."""
-    usual = os.environ.get("OPENAI_BASE_URL", "") if choice.engine == "openai" else OPENAI
+    usual = os.environ.get("OPENAI_BASE_URL", "") if choice.backend == "openai" else OPENAI
     return is_here(str(choice.arguments.get("base_url") or usual))

@@ -13,7 +13,7 @@ from pleinair.app.api import find, home, run_table
 from pleinair.app.api import finish as work_on
 from pleinair.app.models.pins import require_pins
 from pleinair.app.prices import require_prices
-from pleinair.app.runs.request import Thread, check_budget, chosen_seed, keep_given, new_order
+from pleinair.app.runs.request import ChatThread, check_budget, chosen_seed, keep_given, new_order
 from pleinair.app.runs.thread import is_talk, state_of
 from pleinair.app.settings import load
 from pleinair.tools.types import BadInput, Budget, Hit, Picture, Reference, Retrieval
@@ -35,11 +35,11 @@ class Found:
 
     concept: str
     hit: Hit
-    marks: tuple[str, ...]  # of used, pinned, vetoed, under the floor, of an earlier request
+    marks: tuple[str, ...]  # of used, pinned, vetoed, under the threshold, of an earlier request
 
 
 @dataclass
-class Session:
+class ChatSession:
     """Hold a talk; every request is a run of its own that goes on from the one before."""
 
     profile: str | None = None
@@ -52,7 +52,7 @@ class Session:
 
     def submit(self, prompt: str) -> Run:
         """Check a request and write its row; raises `BadInput`, and nothing was written."""
-        thread = Thread(
+        thread = ChatThread(
             after=self.runs[-1] if self.runs else "",
             vetoes=tuple(sorted(self.vetoes)),
             pins=tuple(Pin(concept=concept, hit=hit) for concept, hit in self.pins.items()),
@@ -174,7 +174,7 @@ class Session:
             "used": hit.id in used,
             "pinned": self.pins.get(concept) == hit,
             "vetoed": hit.id in self.vetoes,
-            "under the floor": under,
+            "under the threshold": under,
             EARLIER: bool(now) and concept not in now,
         }
         return tuple(name for name, true in marks.items() if true)
@@ -189,7 +189,7 @@ class Session:
 
 def _weak(found: Retrieval, hit: Hit) -> bool:
     """Tell whether a hit is too weak to be taken."""
-    return found.abstained or (found.floor is not None and hit.score < found.floor)
+    return found.abstained or (found.threshold is not None and hit.score < found.threshold)
 
 
 def _sought(state: ReactState) -> frozenset[str]:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from platformdirs import user_config_path
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pleinair.agent.repairs.leaks import LeakOptions
 from pleinair.app.models.pins import pinned
@@ -62,7 +64,14 @@ Layer = tuple[str, Tree]  # where it came from, what it says
 DEFAULT = "pocket"
 POCKET = "pocket"  # the library that is made, not found
 PREFIX = "PLEINAIR_"
-OUTSIDE = {"PLEINAIR_HOME"}  # read by `Places`, not a key of the settings
+OUTSIDE = {"PLEINAIR_HOME"}  # read by `Paths`, not a key of the settings
+RENAMED = {  # keys that changed their name, accepted with a warning until 1.0
+    ("retrieval", "floor"): "threshold",
+    ("generator", "engine"): "backend",
+    ("encoder", "engine"): "backend",
+    ("mllm", "engine"): "backend",
+    ("retrieval", "second", "engine"): "backend",
+}
 PACKAGED = Path(__file__).with_name("profiles")
 
 
@@ -72,12 +81,12 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class EngineChoice(Section):
+class BackendChoice(Section):
     """Name an engine; every other key of the table is an argument that the engine checks."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    engine: str = Field(min_length=1)
+    backend: str = Field(min_length=1)
 
     @property
     def arguments(self) -> Tree:
@@ -88,7 +97,7 @@ class EngineChoice(Section):
     def label(self) -> str:
         """Name the engine and, where the table says it, the model."""
         model = self.arguments.get("model") or self.arguments.get("folder")
-        return f"{self.engine}:{model}" if model else self.engine
+        return f"{self.backend}:{model}" if model else self.backend
 
 
 class LibraryChoice(Section):
@@ -106,7 +115,7 @@ class RetrievalKnobs(RetrievalOptions):
     """Say also how many hits are looked at for a concept, and which other encoder "both" asks."""
 
     k: int = Field(default=4, ge=1, le=64)
-    second: EngineChoice | None = None
+    second: BackendChoice | None = None
 
 
 class PathChoice(Section):
@@ -126,9 +135,9 @@ class Settings(Section):
     """Hold everything that a run can be told besides its prompt."""
 
     profile: str = DEFAULT
-    generator: EngineChoice
-    encoder: EngineChoice
-    mllm: EngineChoice
+    generator: BackendChoice
+    encoder: BackendChoice
+    mllm: BackendChoice
     worker: WorkerOptions = WorkerOptions()
     library: LibraryChoice = LibraryChoice()
     retrieval: RetrievalKnobs = RetrievalKnobs()
@@ -141,6 +150,25 @@ class Settings(Section):
     paths: PathChoice = PathChoice()
     output: OutputOptions = OutputOptions()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_renamed_keys(cls, tree: Any) -> Any:
+        return renamed(tree)[0] if isinstance(tree, dict) else tree
+
+
+def renamed(tree: Tree) -> tuple[Tree, list[str]]:
+    """Return a tree with today's keys for renamed ones, and a sentence for each key that was renamed."""
+    remarks = []
+    tree = deepcopy(tree)
+    for (*parents, old), new in RENAMED.items():
+        table: Any = tree
+        for key in parents:
+            table = table.get(key) if isinstance(table, dict) else None
+        if isinstance(table, dict) and old in table and new not in table:
+            table[new] = table.pop(old)
+            remarks.append(f"{'.'.join((*parents, old))} is now called {'.'.join((*parents, new))}")
+    return tree, remarks
+
 
 def load(profile: str | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
     """Merge all sources into settings.
@@ -148,17 +176,19 @@ def load(profile: str | None = None, overrides: Mapping[str, Any] | None = None)
     `overrides` maps dotted keys ("retrieval.k") to values. Raises `BadInput` that names the key, the
     value, where it was set and what was wanted.
     """
-    strong = [*_files(), ("environment", _environment(os.environ)), ("--set", _nested(overrides or {}))]
+    sources = [*_files(), ("environment", _environment(os.environ)), ("--set", _nested(overrides or {}))]
+    strong = [(origin, _current(tree, origin)) for origin, tree in sources]
     named = [str(tree["profile"]) for _, tree in strong if "profile" in tree]
     name = profile or [DEFAULT, *named][-1]
-    layers = [(f"profile {name}", read_profile(name)), *strong, ("profile", {"profile": name})]
+    profile_tree = _current(read_profile(name), f"profile {name}")
+    layers = [(f"profile {name}", profile_tree), *strong, ("profile", {"profile": name})]
     return _checked([*layers, ("kept commits", pinned(_of(layers)))])
 
 
 def altered(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
     """Set single keys over settings that were made before; nothing else of today's is looked at."""
     before: Tree = settings.model_dump(mode="json")
-    return _checked([("the run", before), ("--set", _nested(overrides))])
+    return _checked([("the run", before), ("--set", _current(_nested(overrides), "--set"))])
 
 
 def profiles() -> dict[str, Path]:
@@ -190,6 +220,13 @@ def assignments(texts: Sequence[str]) -> Tree:
         if not (key and sign):
             raise BadInput(f"--set {key!r}: wanted key=value, for example retrieval.k=8")
     return {key.strip(): _value(text) for key, _, text in pairs}
+
+
+def _current(tree: Tree, origin: str) -> Tree:
+    tree, remarks = renamed(tree)
+    for remark in remarks:
+        warnings.warn(f"{remark} (set in: {origin})", DeprecationWarning, stacklevel=3)
+    return tree
 
 
 def _files() -> list[Layer]:
@@ -231,7 +268,7 @@ def _nested(flat: Mapping[str, Any]) -> Tree:
 
 
 def _merged(weak: Tree, strong: Tree) -> Tree:
-    if strong.get("engine", weak.get("engine")) != weak.get("engine"):
+    if strong.get("backend", weak.get("backend")) != weak.get("backend"):
         return strong
     tables = [
         key for key, value in strong.items() if isinstance(value, dict) and isinstance(weak.get(key), dict)

@@ -78,7 +78,9 @@ def _frozen_encoder(settings: Settings) -> Encoder:
     """Build the encoder to train on; raise `BadInput` when it is a trained one."""
     encoder = cast(Encoder, engine("encoder", settings.encoder))
     if training_of(encoder):
-        raise BadInput(f"encoder.engine = {settings.encoder.engine!r}: trained already; wanted a frozen one")
+        raise BadInput(
+            f"encoder.backend = {settings.encoder.backend!r}: trained already; wanted a frozen one"
+        )
     return encoder
 
 
@@ -121,7 +123,7 @@ def _card_for(
         choices=choices,
         generator=generator.capabilities.id,
         encoder=encoder.id,
-        engine=settings.encoder.engine,
+        engine=settings.encoder.backend,
         arguments=settings.encoder.arguments,
         dim=lesson.pool.shape[1],
         lesson=lesson.digest,

@@ -60,5 +60,5 @@ class Placed(Protocol):
     """Tell the ways of placing the model that were tried, the one that drew last."""
 
     @property
-    def rungs(self) -> Sequence[str]:
+    def offload_levels(self) -> Sequence[str]:
         """List them in the order in which they were tried."""

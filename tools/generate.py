@@ -11,11 +11,11 @@ from pleinair.tools.storage.artifacts import spent_on
 from pleinair.tools.types import (
     BadInput,
     Capabilities,
+    GenerateRequest,
     Generator,
+    Inpaint,
     ModelFault,
     Picture,
-    Repaint,
-    Request,
     Usage,
 )
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pleinair.tools.storage.artifacts import ArtifactStore
 
 
-def check_request(request: Request, able: Capabilities, given: int) -> None:
+def check_request(request: GenerateRequest, able: Capabilities, given: int) -> None:
     """Refuse a request that a generator cannot take, before anything is drawn or paid for.
 
     Args:
@@ -38,12 +38,12 @@ def check_request(request: Request, able: Capabilities, given: int) -> None:
             a box where there is none, or a box that is not inside a picture of the request's size.
     """
     check_size(request.height, request.width, able.multiple_of, f"`{able.id}`")
-    if given > able.slots and not request.repaint:  # for a box only its own concept's are shown
+    if given > able.slots and not request.inpaint:  # for a box only its own concept's are shown
         raise BadInput(f"`{able.id}` takes {able.slots} references, got {given}.")
     if request.negative_prompt and not able.negative_prompt:
         raise BadInput(f"`{able.id}` has no negative prompt, got {request.negative_prompt!r}.")
-    if request.repaint:
-        _check_repaint(request, request.repaint, able)
+    if request.inpaint:
+        _check_repaint(request, request.inpaint, able)
 
 
 def check_size(height: int, width: int, unit: int, name: str) -> None:
@@ -52,7 +52,7 @@ def check_size(height: int, width: int, unit: int, name: str) -> None:
         raise BadInput(f"{name} draws in multiples of {unit} pixels, asked for {width} × {height}.")
 
 
-def _check_repaint(request: Request, repaint: Repaint, able: Capabilities) -> None:
+def _check_repaint(request: GenerateRequest, repaint: Inpaint, able: Capabilities) -> None:
     if not able.inpaint:
         raise BadInput(f"`{able.id}` cannot paint a box of a picture anew.")
     picture, (x0, y0, x1, y1) = repaint.picture, repaint.box
@@ -69,7 +69,7 @@ def _check_repaint(request: Request, repaint: Repaint, able: Capabilities) -> No
 
 
 def generate(
-    request: Request,
+    request: GenerateRequest,
     *,
     generator: Generator,
     store: ArtifactStore,
@@ -91,8 +91,8 @@ def generate(
 
     def draw() -> Image:
         images = [cut(store.open(one.picture), one.crop) for one in request.references]
-        if request.repaint:
-            images.append(store.open(request.repaint.picture))
+        if request.inpaint:
+            images.append(store.open(request.inpaint.picture))
         drawn = generator.generate(request, images, on_step)
         try:
             return _sound(drawn, able.id)
@@ -103,12 +103,12 @@ def generate(
     return store.once(_step_key(run_id, able.id, request), draw)
 
 
-def cost(request: Request, *, generator: Generator, store: ArtifactStore, run_id: str = "") -> Usage:
+def cost(request: GenerateRequest, *, generator: Generator, store: ArtifactStore, run_id: str = "") -> Usage:
     """Say what the picture of a request cost, also where it was drawn before a crash; nothing if untold."""
     return store.spent(_step_key(run_id, generator.capabilities.id, request))
 
 
-def _step_key(run_id: str, engine: str, request: Request) -> str:
+def _step_key(run_id: str, engine: str, request: GenerateRequest) -> str:
     """Name the step by everything that its picture depends on."""
     text = "\n".join((run_id, engine, request.model_dump_json()))
     return hashlib.sha256(text.encode()).hexdigest()

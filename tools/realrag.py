@@ -35,7 +35,7 @@ class ContrastRetriever(Retriever, Protocol):
 class Chosen(Protocol):
     """Name an engine with its arguments."""
 
-    engine: str
+    backend: str
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def foretold(chosen: Chosen, build: Callable[[Literal["encoder"], Any], object])
 
     Raise `BadInput` where its training is not there.
     """
-    make = resolve("encoder", chosen.engine)
+    make = resolve("encoder", chosen.backend)
     if foretell := getattr(make, "foretell", None):
         return Training.model_validate(foretell(**chosen.arguments))
     return None if make.__module__.startswith(OURS) else training_of(build("encoder", chosen))
@@ -108,8 +108,8 @@ def require_training(options: RealRAGOptions, training: Training | None) -> None
     if options.method not in (UNTRAINED, have):
         raise BadInput(
             f"realrag.method = {options.method!r}: the retriever is {have!r}. Either {TRAIN}, and "
-            f"encoder.engine = 'reflective' opens it; or take this one as it is: --set realrag.method={have} "
-            f"or --set realrag.method={UNTRAINED}."
+            f"encoder.backend = 'reflective' opens it; or take this one as it is: --set realrag.method="
+            f"{have} or --set realrag.method={UNTRAINED}."
         )
 
 

@@ -5,28 +5,28 @@ from __future__ import annotations
 from pleinair.tools.types import Concept, Hit, Retrieval, Retriever
 
 
-def retrieve(concept: Concept, *, retriever: Retriever, k: int, floor: float) -> Retrieval:
+def retrieve(concept: Concept, *, retriever: Retriever, k: int, threshold: float) -> Retrieval:
     """Look up a concept's caption and keep what was found, best first, at most `k` hits.
 
-    Abstain when no hit scores `floor` or more; the hits stay in the record either way, so that a reader sees
-    how near it was. Raise what the retriever raises: `BadInput` for `k` under 1 or an empty caption.
+    Abstain when no hit scores `threshold` or more; the hits are recorded either way, so that a reader
+    sees how near it was. Raise what the retriever raises: `BadInput` for `k` under 1 or an empty caption.
     """
     hits = tuple(retriever.search(concept.caption, k))
-    reason = _why_not(hits, floor)
+    reason = _why_not(hits, threshold)
     return Retrieval(
         concept=concept.name,
         query=concept.caption,
         hits=hits,
-        floor=floor,
+        threshold=threshold,
         abstained=bool(reason),
         reason=reason,
     )
 
 
-def _why_not(hits: tuple[Hit, ...], floor: float) -> str:
+def _why_not(hits: tuple[Hit, ...], threshold: float) -> str:
     if not hits:
         return "no picture in the library was found"
     best = max(hit.score for hit in hits)
-    if best >= floor:
+    if best >= threshold:
         return ""
-    return f"best match {best:.2f} is under the floor {floor:.2f}"
+    return f"best match {best:.2f} is under the threshold {threshold:.2f}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +24,11 @@ Status = Literal["present", "missing", "unsure"]
 Action = Literal["reword", "new_seed", "add_reference", "swap_reference", "inpaint"]
 Ending = Literal["accepted", "stopped", "refused", "cancelled", "failed"]
 OnStep = Callable[[int, int], None]  # told the steps done and the steps in all; may raise to stop
+
+
+def _formerly(name: str, old: str) -> AliasChoices:
+    """Accept a field under its name and under the one that runs stored before 0.2 have."""
+    return AliasChoices(name, old)
 
 
 class Value(BaseModel):
@@ -98,7 +103,9 @@ class Retrieval(Value):
     concept: str
     query: str
     hits: tuple[Hit, ...]
-    floor: float | None = None  # hits under this score are never picked
+    threshold: float | None = Field(
+        default=None, validation_alias=_formerly("threshold", "floor")
+    )  # hits under this score are never picked
     abstained: bool = False
     reason: str = ""
 
@@ -111,7 +118,7 @@ class Repair(Value):
     why: str = ""
 
 
-class Repaint(Value):
+class Inpaint(Value):
     """Ask that only one concept's place in a picture is painted anew; everything else is kept."""
 
     concept: str  # of the references only its own are shown for it; the others are of what is kept
@@ -119,7 +126,7 @@ class Repaint(Value):
     box: Box
 
 
-class Request(Value):
+class GenerateRequest(Value):
     """Ask a generator for one picture, in diffusers' argument names."""
 
     prompt: str = Field(min_length=1)
@@ -130,7 +137,7 @@ class Request(Value):
     num_inference_steps: int = Field(gt=0, le=1000)
     guidance_scale: float = Field(ge=0)
     seed: int = Field(ge=0, lt=2**63)
-    repaint: Repaint | None = None  # None draws the whole picture
+    inpaint: Inpaint | None = Field(default=None, validation_alias=_formerly("inpaint", "repaint"))
 
 
 class Leak(Value):
@@ -147,13 +154,15 @@ class Attempt(Value):
     """Keep one generated picture together with what was sent for it and what was seen in it."""
 
     number: int = Field(ge=0)  # 0 is the draft
-    request: Request
+    request: GenerateRequest
     picture: Picture
     repairs: tuple[Repair, ...] = ()
     seconds: float = Field(ge=0)  # of drawing; in the usage are also those in which the models loaded
     ledger: Ledger | None = None
     leaks: tuple[Leak, ...] = ()  # one a reference that was compared
-    rungs: tuple[str, ...] = ()  # ways of placing the model that were tried so far, that of this one last
+    offload_levels: tuple[
+        str, ...
+    ] = ()  # ways of placing the model that were tried so far, that of this one last
 
 
 class Usage(Value):
@@ -203,11 +212,11 @@ class Capabilities(Value):
 
 
 class Generator(Protocol):
-    """Draw one picture; `images` are the references', and last that of `repaint`; tell `on_step` steps."""
+    """Draw one picture; `images` are the references', and last that of `inpaint`; tell `on_step` steps."""
 
     @property
     def capabilities(self) -> Capabilities: ...
-    def generate(self, request: Request, images: Sequence[Image], on_step: OnStep) -> Image: ...
+    def generate(self, request: GenerateRequest, images: Sequence[Image], on_step: OnStep) -> Image: ...
 
 
 class Encoder(Protocol):

@@ -37,7 +37,17 @@ from pleinair.tools.retrieval.rerank import EACH
 from pleinair.tools.retrieval.rerank import rerank as order
 from pleinair.tools.retrieve import retrieve as look_up
 from pleinair.tools.storage.artifacts import encode_png
-from pleinair.tools.types import Concept, Ending, Hit, Outcome, Refused, Repair, Request, Retrieval, Usage
+from pleinair.tools.types import (
+    Concept,
+    Ending,
+    GenerateRequest,
+    Hit,
+    Outcome,
+    Refused,
+    Repair,
+    Retrieval,
+    Usage,
+)
 
 LOOKED_AT = 2 * EACH  # hits that the model looks at
 
@@ -134,14 +144,14 @@ def retrieve(state: LookUp, runtime: Runtime[Context]) -> Update:
     """Take the most similar picture for each caption, however similar it is unless there is a threshold."""
     started, context = perf_counter(), runtime.context
     options, concept = context.imagerag, Concept.model_validate(state)
-    floor = -1.0 if options.threshold is None else options.threshold
+    threshold = -1.0 if options.threshold is None else options.threshold
     found = [
         look_up(
             Concept(name=concept.name, caption=line),
             retriever=context.retriever,
             # a round tries what the rounds before have left
             k=max(options.rounds, LOOKED_AT if options.rerank else 1),
-            floor=floor,
+            threshold=threshold,
         )
         for line in concept.caption.splitlines()
     ]
@@ -246,7 +256,7 @@ def _chosen(concepts: list[Concept], usage: list[Usage]) -> Update:
     return changed(concepts=concepts, repairs=repairs, usage=usage)
 
 
-def _fixed(state: ImageRAGState, request: Request, repairs: list[Repair]) -> Update:
+def _fixed(state: ImageRAGState, request: GenerateRequest, repairs: list[Repair]) -> Update:
     """Set the next request; one that was drawn before is not paid for again."""
     if not any(done.request == request for done in state.attempts):
         return changed(request=request, repairs=repairs)

@@ -26,7 +26,7 @@ from pleinair.agent.mllm.verdict import counted, message_of, paid_for, summed, w
 from pleinair.tools.http.addresses import is_here
 from pleinair.tools.http.openai_errors import OFFICIAL, Server, setback
 from pleinair.tools.http.prices import Price, price_of
-from pleinair.tools.http.retry import Patience, Plan
+from pleinair.tools.http.retry import Plan, RetryPolicy
 from pleinair.tools.http.transport import Wire
 from pleinair.tools.mllm.ask import read
 from pleinair.tools.types import BadInput, PleinairError, Usage, Value
@@ -122,7 +122,7 @@ def chat(
         **_connection(server, _positive("silence", silence)),
         use_responses_api=responses_api,
         server=server,
-        patience=Patience(deadline=_positive("deadline", deadline), tries=int(_positive("tries", tries))),
+        patience=RetryPolicy(deadline=_positive("deadline", deadline), tries=int(_positive("tries", tries))),
         plan=Plan(cap=max_tokens, side=int(_positive("side", side))),
         price=_known_price(server, prices or {}),
         answers=_one_of("answers", answers, ("json_schema", "function_calling")),
@@ -157,7 +157,7 @@ class OpenAIChat(ChatOpenAI):
     """ChatOpenAI with our own deadline, tries and idea of an answer; made by `chat`."""
 
     server: SkipValidation[Server]
-    patience: SkipValidation[Patience]
+    patience: SkipValidation[RetryPolicy]
     plan: SkipValidation[Plan]
     price: Price | None = None
     answers: Answers = "json_schema"

@@ -109,7 +109,7 @@ def _all_found(state: ReactState) -> list[Retrieval]:
 def _usable(found: Retrieval, state: ReactState, chosen: Mapping[str, Hit]) -> Retrieval:
     """Leave of a look-up the chosen hit, or all that are not vetoed."""
     if hit := chosen.get(found.concept):
-        return found.model_copy(update={"hits": (hit,), "floor": None, "abstained": False})
+        return found.model_copy(update={"hits": (hit,), "threshold": None, "abstained": False})
     hits = tuple(hit for hit in found.hits if hit.id not in state.vetoes)
     if found.hits and not hits:
         return found.model_copy(update={"hits": (), "abstained": True, "reason": "all found were vetoed"})

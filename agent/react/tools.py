@@ -29,7 +29,17 @@ from pleinair.agent.state import LookUp, Output, by_number, changed
 from pleinair.tools import registry
 from pleinair.tools.critique import in_order
 from pleinair.tools.realrag import require_training, training_of
-from pleinair.tools.types import Attempt, BadInput, Budget, Concept, Outcome, Repair, Request, Usage, Value
+from pleinair.tools.types import (
+    Attempt,
+    BadInput,
+    Budget,
+    Concept,
+    GenerateRequest,
+    Outcome,
+    Repair,
+    Usage,
+    Value,
+)
 
 Done = tuple[str, Update]
 Here = ToolRuntime[Context, ReactState]
@@ -110,7 +120,7 @@ def _generate(asked: calls.Generate, runtime: Here) -> Done:
     inpaint.require(seen.repairs, ledger.best(state.attempts), runtime.context.generator.capabilities)
     own = here(runtime).override(context=with_given(runtime.context, state.given))
     fixed = nodes.select(seen, own)
-    request = Request.model_validate(fixed["request"])
+    request = GenerateRequest.model_validate(fixed["request"])
     update = nodes.attempt(seen, own, request, tuple(map(Repair.model_validate, fixed["repairs"])))
     if not update.get("attempts"):
         return _result(picture=None, because="the limit on seconds"), update

@@ -17,7 +17,7 @@ from pleinair.tools.types import (
     Box,
     Capabilities,
     Hit,
-    Repaint,
+    Inpaint,
     Repair,
     Retrieval,
 )
@@ -96,8 +96,8 @@ def _brought(
 
 def _tried(repair: Repair, attempts: Sequence[Attempt]) -> set[str | None]:
     """List the hits with which the concept's box was painted before, None for words alone."""
-    done = [one.request for one in attempts if one.request.repaint]
-    own = [one for one in done if one.repaint and one.repaint.concept == repair.concept]
+    done = [one.request for one in attempts if one.request.inpaint]
+    own = [one for one in done if one.inpaint and one.inpaint.concept == repair.concept]
     return {
         next((one.hit.id for one in sent.references if one.concept == repair.concept), None) for sent in own
     }
@@ -120,14 +120,14 @@ def replaced(repairs: Sequence[Repair], fresh: Mapping[str, Sequence[Hit]], able
     return swapped
 
 
-def repaint(repairs: Sequence[Repair], good: Attempt | None) -> Repaint | None:
+def repaint(repairs: Sequence[Repair], good: Attempt | None) -> Inpaint | None:
     """Fix what is painted in; None where the whole picture is drawn."""
     concept = painted(repairs)
     rows = good.ledger.rows if good and good.ledger else ()
     box = next((row.box for row in rows if row.concept == concept), None)
     if concept is None or good is None or box is None:
         return None
-    return Repaint(concept=concept, picture=good.picture, box=box)
+    return Inpaint(concept=concept, picture=good.picture, box=box)
 
 
 def require(repairs: Sequence[Repair], good: Attempt | None, able: Capabilities) -> None:

@@ -75,9 +75,9 @@ def tried(concept: str, attempts: Sequence[Attempt]) -> set[str]:
 
 
 def untried(retrieval: Retrieval, attempts: Sequence[Attempt]) -> list[str]:
-    """List the hits above the floor that no attempt has used for the concept, best first."""
+    """List the hits above the threshold that no attempt has used for the concept, best first."""
     if retrieval.abstained:
         return []
     used = tried(retrieval.concept, attempts)
-    floor = retrieval.floor if retrieval.floor is not None else -1.0
-    return [hit.id for hit in retrieval.hits if hit.id not in used and hit.score >= floor]
+    threshold = retrieval.threshold if retrieval.threshold is not None else -1.0
+    return [hit.id for hit in retrieval.hits if hit.id not in used and hit.score >= threshold]

@@ -18,7 +18,7 @@ from pleinair.app.cli.terminal import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pleinair.app.session import Found, Session
+    from pleinair.app.session import ChatSession, Found
 
 HELP = """\
 Say what you want to see, then what should be otherwise: "now make it night", "not that bird".
@@ -47,14 +47,14 @@ def chat(
     ] = None,
 ) -> None:
     """Draw in a talk: each line is a request, and each goes on from the one before. /help lists commands."""
-    from pleinair.app.session import Session
+    from pleinair.app.session import ChatSession
     from pleinair.app.settings import assignments, load
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the model libraries would run through our lines
     with explained():
         chosen = assignments(setting or []) | ({"library.folder": library} if library else {})
         load(profile, chosen)
-        session = Session(profile=profile, out=out, overrides=chosen)
+        session = ChatSession(profile=profile, out=out, overrides=chosen)
         if after:
             session.go_on_from(after)
     from rich.console import Console
@@ -99,7 +99,7 @@ def _history_file() -> Path:
     return home().home / "chat-history"
 
 
-def talk(session: Session, read: Read, console: Console) -> None:
+def talk(session: ChatSession, read: Read, console: Console) -> None:
     """Take lines until the user leaves; no request and no command ends the program."""
     from pleinair.tools.types import PleinairError
 
@@ -119,7 +119,7 @@ def talk(session: Session, read: Read, console: Console) -> None:
             say(f"pleinair: {printable(str(fault))}")
 
 
-def answer(line: str, session: Session, console: Console, say: Say) -> None:
+def answer(line: str, session: ChatSession, console: Console, say: Say) -> None:
     """Do what one line asks for."""
     from pleinair.tools.types import BadInput
 
@@ -136,7 +136,7 @@ def answer(line: str, session: Session, console: Console, say: Say) -> None:
     say(COMMANDS[name](session, rest.strip()))
 
 
-def _draw(prompt: str, session: Session, console: Console, say: Say) -> None:
+def _draw(prompt: str, session: ChatSession, console: Console, say: Say) -> None:
     """Draw one request in sight of the user, who may stop it."""
     from pleinair.app.cli.live import Show
     from pleinair.app.cli.run import stopping_on_interrupt
@@ -148,7 +148,7 @@ def _draw(prompt: str, session: Session, console: Console, say: Say) -> None:
         say(str(result.picture))
 
 
-def _refs(session: Session, rest: str) -> str:
+def _refs(session: ChatSession, rest: str) -> str:
     """List what was found."""
     lines = [f"{number:>3}  {_described(one)}" for number, one in enumerate(session.found(), 1)]
     return "\n".join(lines) or "Nothing was looked up yet."
@@ -160,14 +160,14 @@ def _described(one: Found) -> str:
     return printable(f"{one.concept}: {one.hit.id} {one.hit.score:.2f} {one.hit.caption[:60]}") + marks
 
 
-def _veto(session: Session, rest: str) -> str:
+def _veto(session: ChatSession, rest: str) -> str:
     """Forbid or allow."""
     chosen = session.veto(*_numbers("veto", rest))
     ways = {one.hit.id: "not used any more" if one.hit.id in session.vetoes else "allowed" for one in chosen}
     return "\n".join(f"{printable(id)} is {way}." for id, way in ways.items())
 
 
-def _pin(session: Session, rest: str) -> str:
+def _pin(session: ChatSession, rest: str) -> str:
     """Pin or let go."""
     chosen = session.pin(*_numbers("pin", rest))
     lines = []
@@ -177,13 +177,13 @@ def _pin(session: Session, rest: str) -> str:
     return "\n".join(lines)
 
 
-def _approve(session: Session, rest: str) -> str:
+def _approve(session: ChatSession, rest: str) -> str:
     """Pin all that was used."""
     lines = [f"{one.concept} is shown by {one.hit.id}." for one in session.approve()]
     return "\n".join(map(printable, lines)) or "The last picture was drawn without references."
 
 
-def _give(session: Session, rest: str) -> str:
+def _give(session: ChatSession, rest: str) -> str:
     """Keep a picture of the user's."""
     from pleinair.tools.types import BadInput
 
@@ -197,7 +197,7 @@ def _give(session: Session, rest: str) -> str:
     return f"{printable(' '.join(words[1:]))} is shown by {printable(words[0])}."
 
 
-def _fork(session: Session, rest: str) -> str:
+def _fork(session: ChatSession, rest: str) -> str:
     """Go back."""
     from pleinair.tools.types import BadInput
 
@@ -208,7 +208,7 @@ def _fork(session: Session, rest: str) -> str:
     return f"Going on from request {len(session.runs)}."
 
 
-def _budget(session: Session, rest: str) -> str:
+def _budget(session: ChatSession, rest: str) -> str:
     """Show or set limits."""
     from pleinair.app.settings import assignments
 
@@ -234,7 +234,7 @@ def _usage(command: str) -> str:
     return next(line for line in lines if line.split()[0] == f"/{command}")
 
 
-COMMANDS: dict[str, Callable[[Session, str], Any]] = {
+COMMANDS: dict[str, Callable[[ChatSession, str], Any]] = {
     "refs": _refs,
     "veto": _veto,
     "pin": _pin,

@@ -127,7 +127,9 @@ def index(
     ] = None,
     profile: Profile = None,
     setting: Setting = None,
-    calibrate: Annotated[bool, typer.Option("--calibrate", help="Suggest a floor, by the captions.")] = False,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Suggest a threshold, by the captions.")
+    ] = False,
 ) -> None:
     """Index FOLDER for look-ups; only what changed is read again, and a stopped index goes on."""
     from pleinair.app.index import bring_up_to_date

@@ -13,10 +13,10 @@ from typing import Any
 from pleinair.app.doctor import engines as checkup
 from pleinair.app.doctor.engines import name_of
 from pleinair.app.engines import engine, engine_choices, index_folder, library_folder
-from pleinair.app.paths import Places, places
+from pleinair.app.paths import Paths, places
 from pleinair.app.runs.results import PARTS, installed
 from pleinair.app.runs.store import Runs
-from pleinair.app.settings import EngineChoice, Settings, load
+from pleinair.app.settings import BackendChoice, Settings, load
 from pleinair.tools.registry import Kind
 from pleinair.tools.types import PleinairError
 
@@ -96,7 +96,7 @@ def _engines(settings: Settings) -> Iterator[Finding]:
             yield finding
 
 
-def _looks(settings: Settings, kind: Kind, choice: EngineChoice) -> Callable[[], str]:
+def _looks(settings: Settings, kind: Kind, choice: BackendChoice) -> Callable[[], str]:
     """Give the way to look at an engine of a kind."""
     if kind == "generator":
         return partial(checkup.generator, settings)
@@ -150,7 +150,7 @@ def _judgement(settings: Settings) -> str:
     return accept(engine("mllm", settings.mllm))
 
 
-def _library(settings: Settings, home: Places) -> str:
+def _library(settings: Settings, home: Paths) -> str:
     """Count the library's pictures and say whether it is indexed."""
     from pleinair.tools.retrieval.library import Library
 
@@ -159,7 +159,7 @@ def _library(settings: Settings, home: Places) -> str:
     return f"{len(found.items)} pictures in {found.folder}, {indexed}"
 
 
-def _writable(home: Places) -> str:
+def _writable(home: Paths) -> str:
     """Check that the home folder can be written to."""
     home.home.mkdir(parents=True, exist_ok=True)
     if not os.access(home.home, os.W_OK):
@@ -167,12 +167,12 @@ def _writable(home: Places) -> str:
     return str(home.home)
 
 
-def _table(home: Places) -> str:
+def _table(home: Paths) -> str:
     """Check that the run table opens."""
     return f"{len(Runs(home.table).newest(1000))} runs"
 
 
-def _room(home: Places) -> str:
+def _room(home: Paths) -> str:
     """Check that there is room for pictures."""
     free = shutil.disk_usage(home.home).free
     if free < RESERVE:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from pleinair.app.engines import chosen_generator, engine
-from pleinair.app.settings import EngineChoice, Settings
+from pleinair.app.settings import BackendChoice, Settings
 from pleinair.tools.realrag import require_generator, training_of
 from pleinair.tools.registry import Kind
 from pleinair.tools.types import BadInput, PleinairError
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 ABSENT = "it is not here"  # as `models.faults` says it
 
 
-def name_of(kind: Kind, choice: EngineChoice) -> str:
+def name_of(kind: Kind, choice: BackendChoice) -> str:
     """Build an engine and give its own id, or its name; one on a server is greeted there."""
     built = engine(kind, choice)
     if greet := getattr(built, "greet", None):
         return str(greet())
-    return str(getattr(getattr(built, "capabilities", built), "id", None) or choice.engine)
+    return str(getattr(getattr(built, "capabilities", built), "id", None) or choice.backend)
 
 
 def generator(settings: Settings) -> str:
@@ -77,7 +77,7 @@ def _first_fault(piece: Piece) -> str:
     return found[0] + f" (and {len(found) - 1} more)" * (len(found) > 1) if found else ""
 
 
-def encoder(choice: EngineChoice) -> str:
+def encoder(choice: BackendChoice) -> str:
     """Build an encoder and give its id; one that is still to be fetched is left where it is."""
     from pleinair.app.models.inventory import clip
 
@@ -89,7 +89,7 @@ def encoder(choice: EngineChoice) -> str:
     return name_of("encoder", choice)
 
 
-def _is_awaited(choice: EngineChoice) -> bool:
+def _is_awaited(choice: BackendChoice) -> bool:
     """Tell whether building an encoder would download it."""
     from pleinair.app.models.inventory import clip
 

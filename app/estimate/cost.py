@@ -8,7 +8,7 @@ from pleinair.app.estimate.history import Spent, by, each, span
 from pleinair.app.estimate.ranges import Range, both, product
 from pleinair.app.estimate.tokens import Tokens
 from pleinair.app.prices import HERE, is_local, listed
-from pleinair.app.settings import EngineChoice, Settings
+from pleinair.app.settings import BackendChoice, Settings
 from pleinair.tools.http.prices import MILLION, Price
 
 
@@ -34,9 +34,9 @@ def _told(part: Range) -> str:
     return part.text + (f" ({part.note})" if part.note else "")
 
 
-def _for_pictures(choice: EngineChoice, pictures: Range, runs: Sequence[Spent]) -> Range:
+def _for_pictures(choice: BackendChoice, pictures: Range, runs: Sequence[Spent]) -> Range:
     """Estimate what the pictures cost."""
-    if choice.engine in HERE or is_local(choice):
+    if choice.backend in HERE or is_local(choice):
         return Range(low=0, high=0)
     each_costs = choice.arguments.get("price_per_picture")
     if each_costs is not None:
@@ -44,22 +44,22 @@ def _for_pictures(choice: EngineChoice, pictures: Range, runs: Sequence[Spent]) 
     paid = span([one.painted / len(one.pictures) for one in runs])
     if paid and paid[1]:
         return product(pictures, *paid, f"pictures {by(runs)}", 6)
-    if choice.engine == "openai_images" and listed(choice, "generator"):
+    if choice.backend == "openai_images" and listed(choice, "generator"):
         return Range(note="priced by their tokens, which no past run has told")
     return Range(note=f"no price is known for the pictures of {choice.label}")
 
 
 def _for_words(
-    choice: EngineChoice, asked: Range, tokens: Range, runs: Sequence[Spent], one: Tokens | None
+    choice: BackendChoice, asked: Range, tokens: Range, runs: Sequence[Spent], one: Tokens | None
 ) -> Range:
     """Estimate what the language model costs."""
-    if asked.high == 0 or choice.engine == "pocket":
+    if asked.high == 0 or choice.backend == "pocket":
         return Range(low=0, high=0)
     paid = each(runs, "usd")
     if paid and paid[1]:
         return product(asked, *paid, by(runs), 6)
-    if choice.engine != "openai":
-        return Range(note=f"the engine {choice.engine!r} has told no price")
+    if choice.backend != "openai":
+        return Range(note=f"the engine {choice.backend!r} has told no price")
     price = listed(choice, "mllm")
     if price is None and is_local(choice):
         return Range(low=0, high=0, note="a server on this machine, without a price")

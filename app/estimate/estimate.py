@@ -15,8 +15,8 @@ from pleinair.app.estimate.history import Span, Spent, by, counted, each, past, 
 from pleinair.app.estimate.memory import memory
 from pleinair.app.estimate.ranges import Range, product
 from pleinair.app.estimate.tokens import Tokens, estimated
-from pleinair.app.paths import Places
-from pleinair.app.runs.request import Order
+from pleinair.app.paths import Paths
+from pleinair.app.runs.request import DrawRequest
 from pleinair.app.settings import Settings
 from pleinair.tools.types import Budget, Value
 
@@ -24,7 +24,7 @@ AGAIN = 2  # calls that one question may take, where the answer does not fit or 
 NO_RUN = "no finished run of this graph, profile and models yet"
 
 
-class Quote(Value):
+class Estimate(Value):
     """Hold a whole estimate."""
 
     graph: str
@@ -57,7 +57,7 @@ class Quote(Value):
         yield "The first number is for a draft that is accepted at once, the second for the whole budget."
 
 
-def quote(order: Order, places: Places) -> Quote:
+def quote(order: DrawRequest, places: Paths) -> Estimate:
     """Estimate what an order takes."""
     settings, runs = order.settings, past(order, places)
     budget = settings.budget
@@ -67,7 +67,7 @@ def quote(order: Order, places: Places) -> Quote:
     one = None if runs else estimated(order.graph, order.prompt, settings.mllm)
     each_took = _before_any(asked, one) if one else _times(asked, each(runs, "tokens"), runs)
     tokens = capped(each_took, budget.tokens, "tokens")
-    return Quote(
+    return Estimate(
         graph=order.graph,
         profile=settings.profile,
         generator=settings.generator.label,

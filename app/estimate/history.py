@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from pleinair.app.paths import Places
+from pleinair.app.paths import Paths
 from pleinair.app.runs.events import read
-from pleinair.app.runs.request import Order, read_order
+from pleinair.app.runs.request import DrawRequest, read_order
 from pleinair.app.runs.store import Run
 from pleinair.app.trace.story import Story, tell
 from pleinair.tools.types import BadInput, PleinairError
@@ -39,7 +39,7 @@ class Spent:
     rest: float  # seconds besides the pictures
 
 
-def past(order: Order, places: Places) -> list[Spent]:
+def past(order: DrawRequest, places: Paths) -> list[Spent]:
     """List what the newest finished runs of the same graph and profile, with the same models, have spent."""
     found: list[Spent] = []
     for run in _ended(places.table):
@@ -50,7 +50,7 @@ def past(order: Order, places: Places) -> list[Spent]:
     return found
 
 
-def alike(run: Run, order: Order) -> bool:
+def alike(run: Run, order: DrawRequest) -> bool:
     """Tell whether a run was of the same graph, profile, generator and language model."""
     try:
         other = read_order(run.order_json)

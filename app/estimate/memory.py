@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
-from pleinair.app.settings import EngineChoice
+from pleinair.app.settings import BackendChoice
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 ENGINE = "in_context"  # the one whose sequence grows with the references
 
 
-def memory(choice: EngineChoice) -> tuple[float | None, float | None, str]:
+def memory(choice: BackendChoice) -> tuple[float | None, float | None, str]:
     """Estimate GiB without references and with all slots full, and say on what it rests.
 
     Where nobody has measured a class the weights are the least that it takes, and the most is not known.
     """
     from pleinair.app.models.inventory import FAMILIES, generator_pieces
 
-    if choice.engine not in FAMILIES:
-        return None, None, f"not predicted for the engine {choice.engine!r}"
+    if choice.backend not in FAMILIES:
+        return None, None, f"not predicted for the engine {choice.backend!r}"
     try:
         piece = next(generator_pieces(choice))
-        if choice.engine == ENGINE and piece.family()[1].activations:
+        if choice.backend == ENGINE and piece.family()[1].activations:
             return _predicted(_defaults() | choice.arguments)
         return _weights_alone(piece)
     except BadInput as fault:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pleinair.app.settings import EngineChoice
+from pleinair.app.settings import BackendChoice
 from pleinair.tools.types import Value
 
 FEW, MANY = 6, 2  # characters of a token: of plain words, and of JSON, names and other languages
@@ -34,10 +34,10 @@ class Tokens(Value):
         return "an estimate from the length of what is sent, with answers up to mllm.max_tokens"
 
 
-def estimated(graph: str, prompt: str, choice: EngineChoice) -> Tokens | None:
+def estimated(graph: str, prompt: str, choice: BackendChoice) -> Tokens | None:
     """Estimate one question of a graph; None for an engine or a graph of which this cannot be told."""
     asked = list(_questions(graph))
-    if choice.engine != "openai" or not asked:
+    if choice.backend != "openai" or not asked:
         return None
     given = _defaults() | choice.arguments
     side, cap = int(given["side"]), int(given["max_tokens"])

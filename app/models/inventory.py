@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pleinair.app.settings import EngineChoice, Settings
+from pleinair.app.settings import BackendChoice, Settings
 from pleinair.tools.diffusion.controlnet import branch_files
 from pleinair.tools.diffusion.families import CONTROLNET, IN_CONTEXT, IP_ADAPTER, TEXT_ONLY, Family, family_of
 from pleinair.tools.diffusion.in_context import InContext
@@ -100,9 +100,9 @@ class Piece:
 
     def family(self) -> tuple[str, Family]:
         """Give the pipeline's class and what is known of it."""
-        families = FAMILIES[self.table["engine"]]
+        families = FAMILIES[self.table["backend"]]
         default = {"in_context": InContext.pipeline, "ip_adapter": IpAdapter.pipeline}
-        name = str(self.table.get("pipeline") or default.get(self.table["engine"], ""))
+        name = str(self.table.get("pipeline") or default.get(self.table["backend"], ""))
         return name, family_of(families, name)
 
     def files(self, folder: Path) -> Files:
@@ -134,22 +134,22 @@ def pieces(settings: Settings) -> list[Piece]:
     return [*generator_pieces(settings.generator), *encoders, _elsewhere("mllm", settings.mllm)]
 
 
-def generator_pieces(choice: EngineChoice) -> Iterator[Piece]:
+def generator_pieces(choice: BackendChoice) -> Iterator[Piece]:
     """List what a generator loads."""
-    if choice.engine not in FAMILIES:
+    if choice.backend not in FAMILIES:
         yield _elsewhere("generator", choice)
         return
-    table = {"engine": choice.engine, **choice.arguments}
+    table = {"backend": choice.backend, **choice.arguments}
     yield Piece("generator", "pipeline", table)
-    if choice.engine == "ip_adapter":
+    if choice.backend == "ip_adapter":
         yield Piece("adapter", "adapter", table, "adapter_")
-    if choice.engine == "controlnet":
+    if choice.backend == "controlnet":
         yield Piece("controlnet", "controlnet", table, "controlnet_")
 
 
-def clip(choice: EngineChoice) -> Piece:
+def clip(choice: BackendChoice) -> Piece:
     """Name an encoder; raises `BadInput` for one of open_clip's names whose weights are not on the hub."""
-    if choice.engine != "open_clip":
+    if choice.backend != "open_clip":
         return _elsewhere("encoder", choice)
     table, name = choice.arguments, str(choice.arguments.get("model", ""))
     if name.startswith(LOCAL):
@@ -159,7 +159,7 @@ def clip(choice: EngineChoice) -> Piece:
     return Piece("encoder", "open_clip", found, kept_as=label(table))
 
 
-def _elsewhere(role: str, choice: EngineChoice) -> Piece:
+def _elsewhere(role: str, choice: BackendChoice) -> Piece:
     """Name a model that brings no files that are known here."""
     where = str(choice.arguments.get("base_url") or "")
     return Piece(role, "elsewhere", {"model": choice.label}, where=where)

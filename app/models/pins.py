@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pleinair.app.paths import Places, places
+from pleinair.app.paths import Paths, places
 from pleinair.tools.model_files.hub import COMMIT
 from pleinair.tools.model_files.open_clip import is_unpinned, label
 from pleinair.tools.storage.files import write_whole
@@ -28,7 +28,7 @@ PARTS = {  # what the names of an engine's hub models begin with
 TABLES = (("generator",), ("encoder",), ("retrieval", "second"))
 
 
-def kept(home: Places) -> dict[str, str]:
+def kept(home: Paths) -> dict[str, str]:
     """Read the commits by model; raises `BadInput` for a file that is none."""
     path = home.commits
     if not path.is_file():
@@ -42,7 +42,7 @@ def kept(home: Places) -> dict[str, str]:
     return read
 
 
-def keep(home: Places, taken: Mapping[str, str]) -> Path:
+def keep(home: Paths, taken: Mapping[str, str]) -> Path:
     """Add commits to those that are kept; gives the file."""
     data = json.dumps(kept(home) | dict(taken), indent=1, sort_keys=True).encode() + b"\n"
     write_whole(home.commits, data)
@@ -60,7 +60,7 @@ def pinned(tree: Tree) -> Tree:
             inner = layer
             for name in place:
                 inner = inner.setdefault(name, {})
-            inner |= {"engine": _table_of(tree, place)["engine"], key: commit}
+            inner |= {"backend": _table_of(tree, place)["backend"], key: commit}
     return layer
 
 
@@ -78,9 +78,9 @@ def _unpinned(tree: Tree) -> Iterator[tuple[tuple[str, ...], str, str]]:
     """List the hub models without a commit: their table, the key of the commit, and the model."""
     for place in TABLES:
         table = _table_of(tree, place)
-        if table.get("engine") == "open_clip" and is_unpinned(table):
+        if table.get("backend") == "open_clip" and is_unpinned(table):
             yield place, "commit", label(table)
-        for part in PARTS.get(str(table.get("engine")), ()) if place == ("generator",) else ():
+        for part in PARTS.get(str(table.get("backend")), ()) if place == ("generator",) else ():
             model, commit = table.get(f"{part}model"), table.get(f"{part}revision")
             if model and not commit and not table.get(f"{part}folder"):
                 yield place, f"{part}revision", str(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pleinair.app.paths import Places
+from pleinair.app.paths import Paths
 from pleinair.app.runs.checkpoints import FencedSaver, open_saver
 from pleinair.app.runs.request import Parent
 from pleinair.app.runs.work import Work
@@ -43,7 +43,7 @@ def graft(work: Work, saver: FencedSaver, parent: Parent, given: dict[str, Any])
         keep(saver, work.run.id, one)
 
 
-def _history(places: Places, parent: Parent) -> list[CheckpointTuple]:
+def _history(places: Paths, parent: Parent) -> list[CheckpointTuple]:
     """Read the parent's checkpoints from the step's own back to the first."""
     path = places.run(parent.run) / "checkpoints.sqlite"
     found = []

@@ -36,7 +36,7 @@ class Event(Value):
     data: dict[str, Any] = Field(default_factory=dict)
 
 
-class Record:
+class EventLog:
     """Append to a log; for the holder of the run only, from any of its threads."""
 
     def __init__(self, path: Path, on_event: Callable[[Event], None] | None = None) -> None:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pleinair.agent.react.schemas import Pin
 from pleinair.agent.state import MAX_SEED, check_prompt
 from pleinair.app.engines import check, engine
-from pleinair.app.paths import Places
+from pleinair.app.paths import Paths
 from pleinair.app.prices import require_prices
 from pleinair.app.settings import POCKET, Settings
 from pleinair.tools import registry
@@ -39,7 +39,7 @@ class Parent(Value):
     request: dict[str, Any] = {}  # what changes in the request that `step` draws
 
 
-class Thread(Value):
+class ChatThread(Value):
     """Say which run this one follows in a talk, and what the user wants to see used or not used."""
 
     after: str = ""
@@ -48,7 +48,7 @@ class Thread(Value):
     given: tuple[Reference, ...] = ()  # pictures of the user's own, kept in the home
 
 
-class Order(Value):
+class DrawRequest(Value):
     """Hold everything that a run depends on; with its seed and the same models it gives the same picture."""
 
     prompt: str
@@ -59,7 +59,7 @@ class Order(Value):
     strip_metadata: bool = False
     parent: Parent | None = None
     pictures: tuple[Picture, ...] = ()  # the user's own, kept in the home
-    thread: Thread | None = None  # for a graph that goes on talking
+    thread: ChatThread | None = None  # for a graph that goes on talking
 
     @property
     def slug(self) -> str:
@@ -70,7 +70,7 @@ class Order(Value):
 
 def new_order(
     prompt: str, graph: str, seed: int | None, settings: Settings, out: str | None, strip_metadata: bool
-) -> Order:
+) -> DrawRequest:
     """Check all that a user gives; raises `BadInput` with the value and what was wanted."""
     check_prompt(prompt)
     check_seed(seed)
@@ -84,7 +84,7 @@ def new_order(
     _check_library(settings.library.folder)
     folder = Path(out or settings.paths.out).expanduser().absolute()
     _check_out(folder)
-    return Order(
+    return DrawRequest(
         prompt=prompt,
         graph=graph,
         seed=seed,
@@ -120,15 +120,15 @@ def _check_out(folder: Path) -> None:
         raise BadInput(f"out {str(folder)!r}: {fault} Wanted a folder that can be written to") from fault
 
 
-def read_order(text: str) -> Order:
+def read_order(text: str) -> DrawRequest:
     """Read the order of a stored run; one that this version cannot read is `BadInput`."""
     try:
-        return Order.model_validate_json(text)
+        return DrawRequest.model_validate_json(text)
     except ValidationError as error:
         raise BadInput("this run was ordered by a pleinair whose settings this one cannot read") from error
 
 
-def chosen_seed(order: Order) -> int:
+def chosen_seed(order: DrawRequest) -> int:
     """Give the seed asked for, or draw one."""
     return secrets.randbelow(2**32) if order.seed is None else order.seed
 
@@ -173,12 +173,12 @@ def takes_pictures(graph: str) -> bool:
     return FIELD in registry.resolve("graph", graph).get_input_jsonschema().get("properties", {})
 
 
-def keep_given(images: Sequence[Image.Image], places: Places) -> tuple[Picture, ...]:
+def keep_given(images: Sequence[Image.Image], places: Paths) -> tuple[Picture, ...]:
     """Store pictures in the home and name them; raises `PleinairError` when the disk is full."""
     return tuple(_store(places).put(image) for image in images)
 
 
-def require_given(pictures: Sequence[Picture], places: Places) -> tuple[Picture, ...]:
+def require_given(pictures: Sequence[Picture], places: Paths) -> tuple[Picture, ...]:
     """Give the pictures back if the home holds them; else raise `BadInput`."""
     from pleinair.tools.storage.artifacts import BadArtifact
 
@@ -192,13 +192,13 @@ def require_given(pictures: Sequence[Picture], places: Places) -> tuple[Picture,
     return tuple(pictures)
 
 
-def adopt_given(pictures: Sequence[Picture], places: Places, store: ArtifactStore) -> None:
+def adopt_given(pictures: Sequence[Picture], places: Paths, store: ArtifactStore) -> None:
     """Copy the user's pictures into a run's own store; raises `BadArtifact` when one is gone."""
     for picture in pictures:
         store.adopt(picture, _store(places))
 
 
-def _store(places: Places) -> ArtifactStore:
+def _store(places: Paths) -> ArtifactStore:
     from pleinair.tools.storage.artifacts import ArtifactStore
 
     return ArtifactStore(places.given)

@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pleinair.app.runs.request import Order, read_order
+from pleinair.app.runs.request import DrawRequest, read_order
 from pleinair.app.runs.store import Run
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.storage.files import sweep_parts, write_whole
@@ -55,7 +55,7 @@ class Facts:
     """What the files tell of a run besides its outcome."""
 
     run: Run
-    order: Order
+    order: DrawRequest
     heading: dict[str, Any]  # run, prompt, seed, graph, models
     kept: dict[str, Any]  # concepts, attempts, look-ups, usage
     store: ArtifactStore
@@ -75,7 +75,7 @@ def result_of(run: Run) -> Result:
     return Result(run.id, outcome, run.seed, picture if outcome.best and picture.exists() else None, sidecar)
 
 
-def files(run: Run, order: Order, out: Path | None = None) -> tuple[Path, Path]:
+def files(run: Run, order: DrawRequest, out: Path | None = None) -> tuple[Path, Path]:
     """Name the picture and the sidecar: always the same for one run, so none is made twice."""
     stem = (out or Path(order.out)) / f"{run.id}-{order.slug}"
     return stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".json")

@@ -9,9 +9,9 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from pleinair.app.paths import Places
+from pleinair.app.paths import Paths
 from pleinair.app.runs.describe_call import about
-from pleinair.app.runs.events import Event, Kind, Record
+from pleinair.app.runs.events import Event, EventLog, Kind
 from pleinair.app.runs.lease import Lease
 from pleinair.app.runs.request import adopt_given, read_order
 from pleinair.app.runs.store import LeaseLost, Run, Runs
@@ -36,7 +36,7 @@ MODES: Final = ("tasks", "updates", "custom")
 def perform(
     runs: Runs,
     run: Run,
-    places: Places,
+    places: Paths,
     on_event: OnEvent | None = None,
     on_preview: OnPreview | None = None,
     *,
@@ -50,7 +50,7 @@ def perform(
     """
     order = read_order(run.order_json)
     with runs, Lease(runs, run.id, reopen=reopen) as lease:
-        with closing(Record(places.events(run.id), on_event)) as record:
+        with closing(EventLog(places.events(run.id), on_event)) as record:
             seen = on_preview if order.settings.output.previews else None
             work = Work(run, order, places, lease, record, seen)
             outcome = _concluded(work)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pleinair.app.paths import Places
+from pleinair.app.paths import Paths
 from pleinair.app.runs.request import read_order
 from pleinair.app.runs.work import Work
 from pleinair.tools.storage.artifacts import ArtifactStore
@@ -45,7 +45,7 @@ def _adopt(pictures: Sequence[Picture], past: ArtifactStore, store: ArtifactStor
         store.adopt(picture, past)
 
 
-def state_of(run_id: str, places: Places) -> ReactState | None:
+def state_of(run_id: str, places: Paths) -> ReactState | None:
     """Read what a run remembers; None where it never began."""
     from pleinair.agent.react.state import ReactState
     from pleinair.app.runs.checkpoints import open_saver

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pleinair.app.paths import Places
-from pleinair.app.runs.events import Record
+from pleinair.app.paths import Paths
+from pleinair.app.runs.events import EventLog
 from pleinair.app.runs.lease import Lease
-from pleinair.app.runs.request import Order
+from pleinair.app.runs.request import DrawRequest
 from pleinair.app.runs.store import Run
 from pleinair.app.settings import OnPreview
 
@@ -21,10 +21,10 @@ class Work:
     """What one holder works with, and what it has learnt when it ends."""
 
     run: Run
-    order: Order
-    places: Places
+    order: DrawRequest
+    places: Paths
     lease: Lease
-    record: Record
+    record: EventLog
     on_preview: OnPreview | None = None  # where nobody looks no previews are made
     values: dict[str, Any] = field(default_factory=dict)  # the state that the checkpoint holds
     models: dict[str, str] = field(default_factory=dict)

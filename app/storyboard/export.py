@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pleinair.app.paths import Places
+from pleinair.app.paths import Paths
 from pleinair.app.runs.events import read
 from pleinair.app.runs.request import read_order
 from pleinair.app.runs.store import Run
@@ -14,7 +14,7 @@ from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput
 
 
-def export(run: Run, places: Places, file: Path) -> None:
+def export(run: Run, places: Paths, file: Path) -> None:
     """Write a storyboard to a .html or .png file.
 
     Raises `BadInput` for another ending, or a run that has not begun; `PleinairError` when the disk is full.

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from pleinair.app.engines import library_folder
-from pleinair.app.paths import Places
-from pleinair.app.runs.request import Order
+from pleinair.app.paths import Paths
+from pleinair.app.runs.request import DrawRequest
 from pleinair.tools.images.crops import cut
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Box, Hit, Picture, PleinairError
@@ -48,7 +48,7 @@ class Shown:
 class Gallery:
     """Open pictures by their names in a run; what is gone is None."""
 
-    def __init__(self, run_id: str, order: Order, places: Places) -> None:
+    def __init__(self, run_id: str, order: DrawRequest, places: Paths) -> None:
         self._order, self._places = order, places
         self._store = ArtifactStore(places.run(run_id) / "pictures")
         self.pocket = "pocket" in order.settings.generator.model_dump_json()

@@ -81,7 +81,7 @@ def _picture(scene: Scene, gallery: Gallery) -> str:
     """Show the attempt's picture, with marks where the ledger says that concepts are."""
     size = scene.attempt.picture.width, scene.attempt.picture.height
     marks = "".join(_mark(label, row, box, *size) for label, row, box in marked(scene))
-    if repaint := scene.attempt.request.repaint:
+    if repaint := scene.attempt.request.inpaint:
         marks = painted(repaint.box, *size) + marks
     overlay = f'<svg viewBox="0 0 {size[0]} {size[1]}" aria-hidden="true">{marks}</svg>'
     text = f"{scene.title}: {scene.attempt.request.prompt}"

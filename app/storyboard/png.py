@@ -250,7 +250,7 @@ class Column:
         size = self.scene.attempt.picture
         high = round(self.width * size.height / size.width)
         self.sheet.picture(self.x + 1, y, self.gallery.stored(size), self.width - 2, high)
-        if repaint := self.scene.attempt.request.repaint:
+        if repaint := self.scene.attempt.request.inpaint:
             self.sheet.box(self.over(repaint.box, y, high), CARD)
         for label, row, box in marked(self.scene):
             place = self.over(box, y, high)

@@ -82,7 +82,7 @@ def _attempt(scene: Scene) -> dict[str, Any]:
     return {
         **sent.model_dump(include={"prompt", "negative_prompt", "seed", "guidance_scale"}),
         **size,
-        **({"painted anew": scene.painted, "box": str(sent.repaint.box)} if sent.repaint else {}),
+        **({"painted anew": scene.painted, "box": str(sent.inpaint.box)} if sent.inpaint else {}),
         "reference": {one.concept: _reference(one) for one in sent.references},
         "ledger": {row.concept: f"{row.status} {row.confidence:.0%}" for row in scene.rows},
         "picture": scene.attempt.picture.sha256[:SHORT],

@@ -9,10 +9,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from pleinair.app.api import OnEvent, find, finish, home, run_table
-from pleinair.app.paths import Places
+from pleinair.app.paths import Paths
 from pleinair.app.runs.copy_history import pictures
 from pleinair.app.runs.events import read
-from pleinair.app.runs.request import Order, new_order, read_order, require_given
+from pleinair.app.runs.request import DrawRequest, new_order, read_order, require_given
 from pleinair.app.runs.results import FORMAT, Facts, Result, deliver, files
 from pleinair.app.runs.store import Run
 from pleinair.app.runs.work import KEPT
@@ -53,7 +53,7 @@ def replay(run: str, out: str | None = None) -> Result:
     return Result(row.id, row.outcome, row.seed, picture_file if row.outcome.best else None, sidecar)
 
 
-def _facts_of(row: Run, places: Places) -> Facts:
+def _facts_of(row: Run, places: Paths) -> Facts:
     """Read what a finished run's log says at its end; raises `BadInput` when it does not say it."""
     ends = [event.data for event in read(places.events(row.id)) if event.kind == "ended"]
     if not ends:
@@ -88,12 +88,12 @@ def redraw(record: Path, *, out: str | None = None, on_event: OnEvent | None = N
     return finish(run_table().add(again.model_dump_json(), seed), on_event)
 
 
-def _read_record(record: Path) -> tuple[Order, int]:
+def _read_record(record: Path) -> tuple[DrawRequest, int]:
     """Read what was asked, and the seed; raises `BadInput`."""
     try:
         told: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
         if told["format"] == FORMAT:
-            return Order.model_validate(told["order"]), int(told["seed"])
+            return DrawRequest.model_validate(told["order"]), int(told["seed"])
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise BadInput(f"{record}: not a record that this pleinair can read") from error
     raise BadInput(f"{record}: its format is {told['format']}, this pleinair reads {FORMAT}")

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pleinair.app.paths import Places
+from pleinair.app.paths import Paths
 from pleinair.app.runs.describe_call import worded
 from pleinair.app.runs.request import read_order
 from pleinair.app.runs.store import Run
@@ -30,7 +30,7 @@ class Step:
     calls: tuple[str, ...] = ()  # what the driving model had it do, such as "retrieve 'saverel wren'"
 
 
-def steps_of(run: Run, places: Places) -> list[Step]:
+def steps_of(run: Run, places: Paths) -> list[Step]:
     """List the steps that a run has begun, in their order; none when its checkpoints are gone.
 
     Raises `BadInput` when the graph is not installed any more.

@@ -101,7 +101,7 @@ class Story:
 
     def painted(self, number: int) -> str:
         """Say which box was painted anew in which picture, "" where the whole one was drawn."""
-        repaint = self.attempts[number].request.repaint
+        repaint = self.attempts[number].request.inpaint
         if repaint is None:
             return ""
         known = (one for one in self.attempts.values() if one.picture == repaint.picture)
@@ -162,7 +162,7 @@ def title(attempt: Attempt) -> str:
 
 def placed(attempt: Attempt) -> str:
     """Say how the model was placed, where it was not simply whole."""
-    return "" if attempt.rungs in ((), ("whole",)) else " → ".join(attempt.rungs)
+    return "" if attempt.offload_levels in ((), ("whole",)) else " → ".join(attempt.offload_levels)
 
 
 def said(repair: Repair) -> str:

@@ -22,11 +22,11 @@ from pleinair.agent.repairs.inpaint import misshapen
 from pleinair.evals.cases import Case, make_case
 from pleinair.evals.metrics import interval_of_share
 from pleinair.tools.generate import generate
-from pleinair.tools.types import Box, Picture, Reference, Repaint, Request
+from pleinair.tools.types import Box, GenerateRequest, Inpaint, Picture, Reference
 
 if TYPE_CHECKING:
     from pleinair.evals.run import Judge
-    from pleinair.tools.pocket.eyes import Eyes
+    from pleinair.tools.pocket.eyes import ConceptDetector
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def _open_context(folder: Path) -> Context:
     return build(settings, places(settings.paths.home), ArtifactStore(folder / "pictures"))
 
 
-def gaps(cases: Iterable[Case], context: Context, eyes: Eyes) -> Iterator[Gap]:
+def gaps(cases: Iterable[Case], context: Context, eyes: ConceptDetector) -> Iterator[Gap]:
     """Draw drafts, and keep those that lack one subject of which the kind is there."""
     for case in cases:
         draft = _draw(_request(case, context), context)
@@ -84,10 +84,12 @@ def kind_of(species: str) -> str:
     return KIND_OF_NOUN[species.split()[-1]]
 
 
-def _request(case: Case, context: Context, *references: Reference, repaint: Repaint | None = None) -> Request:
+def _request(
+    case: Case, context: Context, *references: Reference, inpaint: Inpaint | None = None
+) -> GenerateRequest:
     """Ask for the case's picture at the generator's own size, from the case's noise."""
     able = context.generator.capabilities
-    return Request(
+    return GenerateRequest(
         prompt=case.prompt,
         references=references,
         height=able.height,
@@ -95,19 +97,19 @@ def _request(case: Case, context: Context, *references: Reference, repaint: Repa
         num_inference_steps=able.num_inference_steps,
         guidance_scale=able.guidance_scale,
         seed=case.seed,
-        repaint=repaint,
+        inpaint=inpaint,
     )
 
 
-def _draw(asked: Request, context: Context) -> Picture:
+def _draw(asked: GenerateRequest, context: Context) -> Picture:
     """Draw one picture into the store."""
     return generate(asked, generator=context.generator, store=context.store, on_step=carry_on)
 
 
 def trial(gap: Gap, context: Context, judge: Judge) -> Trial:
     """Repair a gap in both ways."""
-    repaint = Repaint(concept=gap.lacking, picture=gap.draft, box=gap.box)
-    painted = _draw(_request(gap.case, context, gap.reference, repaint=repaint), context)
+    repaint = Inpaint(concept=gap.lacking, picture=gap.draft, box=gap.box)
+    painted = _draw(_request(gap.case, context, gap.reference, inpaint=repaint), context)
     drawn = _draw(_request(gap.case, context, gap.reference), context)
     return Trial(_shown(painted, gap, context, judge), _shown(drawn, gap, context, judge))
 
@@ -141,7 +143,7 @@ def _share(hits: Sequence[bool]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, and print the figures."""
     from pleinair.evals.pocket.oracle import Oracle
-    from pleinair.tools.pocket.eyes import Eyes
+    from pleinair.tools.pocket.eyes import ConceptDetector
 
     parser = argparse.ArgumentParser(prog="python -m pleinair.evals.experiments.inpaint", description=__doc__)
     parser.add_argument("--drafts", type=int, default=24, help="that lack one of two subjects")
@@ -150,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cases = (make_case("two", number, asked.seed) for number in count())
     with tempfile.TemporaryDirectory() as folder:
         context, judge = _open_context(Path(folder)), Oracle()
-        found = islice(gaps(cases, context, Eyes()), asked.drafts)
+        found = islice(gaps(cases, context, ConceptDetector()), asked.drafts)
         told = lines([trial(gap, context, judge) for gap in found])
         sys.stdout.write("".join(f"{line}\n" for line in told))
 

@@ -28,7 +28,7 @@ from pleinair.tools.critique import critique
 from pleinair.tools.decompose import decompose
 from pleinair.tools.generate import generate
 from pleinair.tools.storage.artifacts import ArtifactStore
-from pleinair.tools.types import Capabilities, Hit, Request
+from pleinair.tools.types import Capabilities, GenerateRequest, Hit
 
 SIDE = 16  # pixels
 PROMPT = "a velmora finch"
@@ -74,7 +74,7 @@ class GradientGenerator:
     )
 
     def generate(
-        self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
+        self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
     ) -> Image.Image:
         """Draw at once."""
         on_step(1, 1)
@@ -113,7 +113,7 @@ def _by_graph(context: Context, seed: int) -> None:
 
 def _by_hand(context: Context, seed: int) -> None:
     """Call decompose, generate and critique, as the loop does when the draft is accepted."""
-    request = Request(
+    request = GenerateRequest(
         prompt=PROMPT, height=SIDE, width=SIDE, num_inference_steps=1, guidance_scale=1, seed=seed
     )
     concepts, _ = decompose(PROMPT, model=context.model)

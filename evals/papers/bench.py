@@ -15,7 +15,15 @@ from pleinair.evals.run import STEPS, Judge
 from pleinair.tools.retrieval.compose import RetrievalOptions, compose
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer
 from pleinair.tools.retrieval.index import IndexRetriever, build_index
-from pleinair.tools.types import Capabilities, Encoder, Generator, ModelFault, Outcome, Request, Retriever
+from pleinair.tools.types import (
+    Capabilities,
+    Encoder,
+    GenerateRequest,
+    Generator,
+    ModelFault,
+    Outcome,
+    Retriever,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,7 +47,7 @@ class Remembered:
         return self._generator.capabilities
 
     def generate(
-        self, request: Request, images: Sequence[Image], on_step: Callable[[int, int], None]
+        self, request: GenerateRequest, images: Sequence[Image], on_step: Callable[[int, int], None]
     ) -> Image:
         """Draw, or open what an equal request gave before, in this process or another."""
 
@@ -50,7 +58,7 @@ class Remembered:
         return self._store.open(self._store.once(_drawn_from(self.capabilities.id, request), draw))
 
 
-def _drawn_from(engine: str, request: Request) -> str:
+def _drawn_from(engine: str, request: GenerateRequest) -> str:
     """Name all that a generator may look at: everything but how its references were found."""
     seen = request.model_dump(mode="json")
     for reference in seen["references"]:

@@ -21,7 +21,7 @@ from pleinair.graphs import crossmodal, direct, imagerag
 from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.pocket.prompts import describe, with_article
 from pleinair.tools.pocket.world import SPECIES
-from pleinair.tools.types import Capabilities, Generator, Request
+from pleinair.tools.types import Capabilities, GenerateRequest, Generator
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage, BaseMessage
@@ -71,7 +71,7 @@ class Turned:
         return own.model_copy(update={"id": f"{own.id}, references turned"})
 
     def generate(
-        self, request: Request, images: Sequence[Image], on_step: Callable[[int, int], None]
+        self, request: GenerateRequest, images: Sequence[Image], on_step: Callable[[int, int], None]
     ) -> Image:
         """Draw; one reference or none is as it was."""
         turned = request.model_copy(update={"references": request.references[::-1]})

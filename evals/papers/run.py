@@ -133,7 +133,7 @@ def _measure(options: argparse.Namespace, sections: Sequence[str]) -> Figures:
 def pocket_bench(work: Path) -> tuple[Bench, str]:
     """Build the engines of the pocket profile, and name them with the world they are asked about."""
     from pleinair.app.engines import build, engine
-    from pleinair.app.paths import Places
+    from pleinair.app.paths import Paths
     from pleinair.app.settings import load
     from pleinair.evals.pocket.oracle import Oracle
     from pleinair.tools.model_files.folders import identity, locate
@@ -141,7 +141,7 @@ def pocket_bench(work: Path) -> tuple[Bench, str]:
     from pleinair.tools.storage.artifacts import ArtifactStore
 
     settings, store = load("pocket"), ArtifactStore(work / "pictures")
-    context = build(settings, Places(work / "home"), store)
+    context = build(settings, Paths(work / "home"), store)
     encoder = engine("encoder", settings.encoder)
     knobs = settings.retrieval.model_dump(include=set(RetrievalOptions.model_fields))
     named = [context.generator.capabilities.id, encoder.id, fingerprint()]

@@ -6,11 +6,11 @@ import pytest
 
 from pleinair.agent.budget import PICTURE, PICTURE_AND_CHECK, QUESTION, limit, seconds_left, total
 from pleinair.agent.state import State
-from pleinair.tools.types import Attempt, Budget, Picture, Request, Usage
+from pleinair.tools.types import Attempt, Budget, GenerateRequest, Picture, Usage
 
 DONE = Attempt(
     number=0,
-    request=Request(prompt="p", height=8, width=8, num_inference_steps=1, guidance_scale=1, seed=0),
+    request=GenerateRequest(prompt="p", height=8, width=8, num_inference_steps=1, guidance_scale=1, seed=0),
     picture=Picture(sha256="0" * 64, width=8, height=8),
     seconds=1,
 )

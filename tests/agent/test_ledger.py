@@ -3,9 +3,9 @@
 import pytest
 
 from pleinair.agent.ledger import best, is_complete, latest, missing
-from pleinair.tools.types import Attempt, Concept, Ledger, Picture, Request, Row, Status
+from pleinair.tools.types import Attempt, Concept, GenerateRequest, Ledger, Picture, Row, Status
 
-REQUEST = Request(prompt="p", height=16, width=16, num_inference_steps=1, guidance_scale=1, seed=0)
+REQUEST = GenerateRequest(prompt="p", height=16, width=16, num_inference_steps=1, guidance_scale=1, seed=0)
 PICTURE = Picture(sha256="0" * 64, width=16, height=16)
 
 

@@ -18,7 +18,7 @@ from pleinair.agent.context import Context
 from pleinair.agent.progress import MOST, small_png
 from pleinair.graphs.direct import graph
 from pleinair.tools.callbacks import Check, Viewer, check_of
-from pleinair.tools.types import Cancelled, Request
+from pleinair.tools.types import Cancelled, GenerateRequest
 
 STEPS = 4
 
@@ -27,7 +27,7 @@ class Painter(SquareGenerator):
     """Show what a viewer may see before each step."""
 
     def generate(
-        self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
+        self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
     ) -> Image.Image:
         if isinstance(on_step, Viewer):
             for number in range(request.num_inference_steps):
@@ -41,7 +41,7 @@ class Loader(SquareGenerator):
     now = 100.0
 
     def generate(
-        self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
+        self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
     ) -> Image.Image:
         self.now += 5
         on_step(0, request.num_inference_steps)
@@ -53,7 +53,7 @@ class Slow(Loader):
     """Load for a minute, and ask meanwhile whether to go on."""
 
     def generate(
-        self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
+        self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
     ) -> Image.Image:
         self.now += 60
         check_of(on_step)()

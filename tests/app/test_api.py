@@ -112,7 +112,7 @@ def test_another_graph(place: Path) -> None:
         ("a", {"graph": "nonsense"}, "graph 'nonsense': unknown; wanted one of: .*pleinair"),
         ("a", {"profile": "nonsense"}, "no such profile"),
         ("a", {"overrides": {"budget.attempts": 0}}, "budget.attempts = 0: nothing would be drawn"),
-        ("a", {"overrides": {"generator.engine": "nonsense"}}, "generator.engine = 'nonsense': unknown"),
+        ("a", {"overrides": {"generator.backend": "nonsense"}}, "generator.backend = 'nonsense': unknown"),
         ("a", {"overrides": {"library.folder": "/nowhere"}}, "library.folder = '/nowhere': no such folder"),
         ("a", {"overrides": {"budget.images": 0}}, "budget.images = 0: nothing would be drawn; wanted 1 or"),
         (

@@ -12,7 +12,7 @@ from support import quick_engines as quick
 
 from pleinair.app.api import draw, home
 from pleinair.app.engines import build, check, engine, open_retriever
-from pleinair.app.paths import Places
+from pleinair.app.paths import Paths
 from pleinair.app.runs.events import read
 from pleinair.app.settings import load
 from pleinair.tools.storage.artifacts import ArtifactStore
@@ -23,7 +23,7 @@ SECOND = {"retrieval__second__engine": "quick", "retrieval__second__salt": "othe
 
 def found(place: Path, query: str, k: int = 6, /, **overrides: Any) -> list[str]:
     keys = {key.replace("__", "."): value for key, value in overrides.items()}
-    retriever = open_retriever(load(overrides=keys), Places(place / "home"))
+    retriever = open_retriever(load(overrides=keys), Paths(place / "home"))
     return [hit.id for hit in retriever.search(query, k)]
 
 
@@ -62,16 +62,18 @@ def test_copies_are_left_out_unless_wanted(place: Path) -> None:
     assert len(found(place, "number 3", 7, retrieval__deduplicate=0)) == 7
 
 
-@pytest.mark.parametrize(("method", "floor"), [("dense", 0.4), ("lexical", -1.0), ("hybrid", -1.0)])
-def test_the_floor_is_a_cosine_and_binds_dense_look_ups_only(place: Path, method: str, floor: float) -> None:
-    settings = load(overrides={"retrieval.floor": 0.4, "retrieval.method": method})
-    context = build(settings, Places(place / "home"), ArtifactStore(place / "store"))
-    assert context.floor == floor
+@pytest.mark.parametrize(("method", "threshold"), [("dense", 0.4), ("lexical", -1.0), ("hybrid", -1.0)])
+def test_the_floor_is_a_cosine_and_binds_dense_look_ups_only(
+    place: Path, method: str, threshold: float
+) -> None:
+    settings = load(overrides={"retrieval.threshold": 0.4, "retrieval.method": method})
+    context = build(settings, Paths(place / "home"), ArtifactStore(place / "store"))
+    assert context.threshold == threshold
 
 
 def test_imagerags_options_reach_its_graph(place: Path) -> None:
     overrides = {"imagerag.mode": "generation", "imagerag.rerank": True, "imagerag.threshold": 0.2}
-    context = build(load(overrides=overrides), Places(place / "home"), ArtifactStore(place / "store"))
+    context = build(load(overrides=overrides), Paths(place / "home"), ArtifactStore(place / "store"))
     options = context.imagerag
     assert (options.mode, options.rerank, options.threshold) == ("generation", True, 0.2)
 
@@ -80,7 +82,7 @@ def test_imagerags_options_reach_its_graph(place: Path) -> None:
     ("overrides", "words"),
     [
         ({"retrieval.method": "both"}, "retrieval.second"),
-        ({"retrieval.second.engine": "quikc"}, "retrieval.second.engine = 'quikc': unknown"),
+        ({"retrieval.second.backend": "quikc"}, "retrieval.second.backend = 'quikc': unknown"),
         ({"retrieval.method": "lexical", "imagerag.threshold": 0.2}, "imagerag.threshold = 0.2: a cosine"),
     ],
 )
@@ -136,5 +138,7 @@ def test_a_floor_is_suggested_from_the_captions(place: Path) -> None:
 
     settings = load()
     lines = list(bring_up_to_date(settings, lambda *_: None, calibrated=True))
-    assert re.match(r"retrieval\.floor = -?0\.\d{3} by 6 captions: \d+% of them find a picture", lines[-1])
+    assert re.match(
+        r"retrieval\.threshold = -?0\.\d{3} by 6 captions: \d+% of them find a picture", lines[-1]
+    )
     assert len(list(bring_up_to_date(settings, lambda *_: None))) == len(lines) - 1

@@ -100,7 +100,7 @@ def test_an_index_that_complains_only_shows_them(place: Path) -> None:
 def test_a_talk_only_shows_them(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     everything, folder = texts(), place / "hostile"
     write_library(folder, everything[:64], everything)
-    monkeypatch.setenv("PLEINAIR_MLLM__ENGINE", "talker")
+    monkeypatch.setenv("PLEINAIR_MLLM__BACKEND", "talker")
     monkeypatch.setenv("PLEINAIR_LIBRARY__FOLDER", str(folder))
     wish = "a velmora finch beside a telma wren"
     with home_alone():

@@ -41,12 +41,12 @@ def pixels(path: Path | None) -> bytes:
 def test_the_record_says_what_was_painted_in(drawn: Result) -> None:
     assert (drawn.outcome.ending, [one.action for one in best(drawn).repairs]) == ("accepted", ["inpaint"])
     draft, painted = json.loads(drawn.sidecar.read_text(encoding="utf-8"))["attempts"]
-    assert painted["request"]["repaint"] == {
+    assert painted["request"]["inpaint"] == {
         "concept": "second thing",
         "picture": draft["picture"],
         "box": [0.0, 0.0, 0.5, 0.5],
     }
-    assert draft["request"]["repaint"] is None
+    assert draft["request"]["inpaint"] is None
 
 
 def test_it_is_told_everywhere(drawn: Result, place: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_served_graph_without_a_context_says_what_to_pass() -> None:
 
 
 def test_a_served_model_may_drive(place: Path) -> None:
-    context = {"settings": {"mllm.engine": "talker"}}
+    context = {"settings": {"mllm.backend": "talker"}}
     outcome = served("react").invoke({"prompt": "a velmora finch", "seed": 7}, context=context)["outcome"]
     assert outcome["best"] is not None
 

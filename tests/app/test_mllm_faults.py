@@ -25,9 +25,9 @@ SEEN = says(
 
 def run(server: FaultServer, monkeypatch: pytest.MonkeyPatch, **budget: Any) -> Result:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.delenv("PLEINAIR_MLLM__ENGINE")
+    monkeypatch.delenv("PLEINAIR_MLLM__BACKEND")
     settings: dict[str, Any] = {
-        "mllm.engine": "openai",
+        "mllm.backend": "openai",
         "mllm.model": "m",
         "mllm.base_url": server.url,
         "mllm.deadline": 20,

@@ -41,7 +41,7 @@ def test_an_engine_that_ran_out_of_memory_says_how_it_went_on(tmp_path: Path) ->
     )  # fmt: skip
     context = make_context(tmp_path, lambda *_: {}, on_step=run_out, generator=engine)  # type: ignore[arg-type]
     (attempt,) = call(graph, context).attempts
-    assert attempt.rungs == TRIED
+    assert attempt.offload_levels == TRIED
 
 
 @pytest.mark.parametrize("apart", [False, True])
@@ -49,10 +49,10 @@ def test_the_run_keeps_it_and_its_traces_tell_it(
     place: Path, apart: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(perils.install(place / "more"))
-    given = {"worker.process": apart, "generator.engine": "perils"}
+    given = {"worker.process": apart, "generator.backend": "perils"}
     results = [draw(prompt, graph="direct", overrides=given) for prompt in ("small", "large")]
-    rungs = [result.outcome.best.rungs for result in results if result.outcome.best]
-    assert rungs == [TRIED[:1], TRIED]
+    offload_levels = [result.outcome.best.offload_levels for result in results if result.outcome.best]
+    assert offload_levels == [TRIED[:1], TRIED]
     texts = [told(result.run_id) for result in results]
     assert "placed" not in texts[0]
     assert "whole → vae_tiling" in texts[1]
@@ -64,4 +64,4 @@ def test_the_run_keeps_it_and_its_traces_tell_it(
 
 def test_an_engine_that_places_nothing_says_nothing(place: Path) -> None:
     best = draw("two things").outcome.best
-    assert best is not None and best.rungs == ()
+    assert best is not None and best.offload_levels == ()

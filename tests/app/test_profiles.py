@@ -36,7 +36,7 @@ def test_its_engines_are_installed(settings: Settings) -> None:
 
 def test_its_generator_is_built_or_asks_for_a_commit(settings: Settings) -> None:
     """Nothing is downloaded: weights are loaded at the first picture."""
-    if settings.generator.engine not in HUB or all(map(COMMIT.fullmatch, commits(settings))):
+    if settings.generator.backend not in HUB or all(map(COMMIT.fullmatch, commits(settings))):
         built: Generator = engine("generator", settings.generator)
         table = settings.generator.arguments
         assert built.capabilities.slots == table.get("slots", built.capabilities.slots)
@@ -68,7 +68,7 @@ def test_all_profiles_share_their_encoder_and_language_model(settings: Settings)
 def test_a_server_is_asked_for_a_model_that_draws_both_ways_by_the_fields_that_are_sent(name: str) -> None:
     """A draft has no references; what the same model is here tells which field its guidance has."""
     asked = load(name).generator.arguments
-    here = (load(one).generator.arguments for one in NAMES if load(one).generator.engine == "in_context")
+    here = (load(one).generator.arguments for one in NAMES if load(one).generator.backend == "in_context")
     pipeline = next(one["pipeline"] for one in here if one["model"] == asked["model"])
     family = IN_CONTEXT[pipeline]
     assert not family.plain and family.guidance == "guidance_scale" and family.blank is None

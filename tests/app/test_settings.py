@@ -46,21 +46,21 @@ def test_each_source_outranks_the_next(empty: Path, monkeypatch: pytest.MonkeyPa
     seen.append(load().retrieval.k)
     seen.append(load(overrides={"retrieval.k": 8}).retrieval.k)
     assert seen == [4, 5, 6, 7, 8]
-    assert load().retrieval.floor == 0.5
+    assert load().retrieval.threshold == 0.5
 
 
 def test_the_profile_can_be_named_by_every_source(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engines = 'generator.engine = "a"\nencoder.engine = "b"\nmllm.engine = "c"'
+    engines = 'generator.backend = "a"\nencoder.engine = "b"\nmllm.engine = "c"'
     (empty / "mine.toml").write_text(engines, encoding="utf-8")
     (empty / "pleinair.toml").write_text('profile = "./mine.toml"', encoding="utf-8")
-    assert load().generator.engine == "a"
+    assert load().generator.backend == "a"
     monkeypatch.setenv("PLEINAIR_PROFILE", "pocket")
-    assert load().generator.engine == "in_context"
-    assert load("./mine.toml").mllm.engine == "c"
+    assert load().generator.backend == "in_context"
+    assert load("./mine.toml").mllm.backend == "c"
 
 
 def test_another_engine_brings_no_arguments_of_the_old_one() -> None:
-    settings = load(overrides={"generator.engine": "other", "generator.steps": 3})
+    settings = load(overrides={"generator.backend": "other", "generator.steps": 3})
     assert settings.generator.arguments == {"steps": 3}
 
 
@@ -94,15 +94,15 @@ BAD_KEYS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"imagerag.x": 1}, ("imagerag.x = 1", "unknown key; wanted one of: mode, retrieve_by")),
     ({"retrieval.method": "best"}, ("retrieval.method = 'best'", "'dense', 'lexical'")),
     ({"retrieval.licenses": "CC0"}, ("retrieval.licenses = 'CC0'", "valid tuple")),
-    ({"retrieval.second.model": "x"}, ("retrieval.second.engine = nothing", "required")),
+    ({"retrieval.second.model": "x"}, ("retrieval.second.backend = nothing", "required")),
     ({"retrieval.k": 0}, ("retrieval.k = 0", "--set", "greater than or equal to 1")),
     ({"retrieval.k": "many"}, ("retrieval.k = 'many'", "valid integer")),
-    ({"retrieval.floor": 2}, ("retrieval.floor = 2", "less than or equal to 1")),
+    ({"retrieval.threshold": 2}, ("retrieval.threshold = 2", "less than or equal to 1")),
     ({"retrieval.x": 1}, ("retrieval.x = 1", "unknown key; wanted one of: method, rerank")),
     ({"retreival.k": 1}, ("retreival = {'k': 1}", "unknown key", "retrieval")),
     ({"budget.attempts": -1}, ("budget.attempts = -1", "greater than or equal to 0")),
     ({"budget.euros": 1}, ("budget.euros = 1", "usd")),
-    ({"generator.engine": ""}, ("generator.engine = ''", "at least 1 character")),
+    ({"generator.backend": ""}, ("generator.backend = ''", "at least 1 character")),
     ({"library": "pictures"}, ("library = 'pictures'",)),
     ({"library.folder": ""}, ("library.folder = ''",)),
     ({"paths.out": 3}, ("paths.out = 3", "valid string")),
@@ -177,7 +177,7 @@ def test_a_profile_stands_on_the_one_it_extends(empty: Path) -> None:
     mine = 'extends = "pocket"\n[retrieval]\nk = 9\n[mllm]\nengine = "openai"\nmodel = "m"\n'
     (empty / "mine.toml").write_text(mine, encoding="utf-8")
     settings, pocket = load("mine.toml"), load("pocket")
-    assert (settings.retrieval.k, settings.retrieval.floor) == (9, pocket.retrieval.floor)
+    assert (settings.retrieval.k, settings.retrieval.threshold) == (9, pocket.retrieval.threshold)
     assert (settings.generator, settings.mllm.arguments) == (pocket.generator, {"model": "m"})
 
 
@@ -186,3 +186,21 @@ def test_a_profile_that_stands_on_itself_is_refused(empty: Path) -> None:
     (empty / "b.toml").write_text('extends = "a.toml"', encoding="utf-8")
     with pytest.raises(BadInput, match=r"extends = 'a.toml' \(set in: b.toml\): that profile stands on this"):
         load("a.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("retrieval.floor", "retrieval.threshold"), ("generator.engine", "generator.backend")]
+)
+def test_a_renamed_key_is_accepted_with_a_warning(old: str, new: str) -> None:
+    value = 0.5 if old.endswith("floor") else "in_context"
+    with pytest.warns(DeprecationWarning, match=f"{old} is now called {new}") as warned:
+        settings = load(overrides={old: value})
+    assert "set in: --set" in str(warned[0].message)
+    assert settings == load(overrides={new: value})
+
+
+def test_settings_of_a_stored_run_are_read_under_their_old_names() -> None:
+    stored = load().model_dump(mode="json")
+    stored["retrieval"]["floor"] = stored["retrieval"].pop("threshold")
+    stored["mllm"]["engine"] = stored["mllm"].pop("backend")
+    assert Settings.model_validate(stored) == load()

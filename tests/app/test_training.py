@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from pleinair.app.api import run_table
 from pleinair.app.cli.main import app
-from pleinair.app.settings import EngineChoice, load
+from pleinair.app.settings import BackendChoice, load
 from pleinair.app.training import find_pairs
 from pleinair.tools.realrag import foretold
 from pleinair.tools.retrieval.library import Library
@@ -32,7 +32,7 @@ def drawn(place: Path) -> int:
 
 def trained(place: Path) -> list[str]:
     """Name the retriever; an engine is kept for its whole name, so a test's own place is a part of it."""
-    return ["--set", "encoder.engine=reflective", "--set", f"encoder.folder={place / 'trained'}"]
+    return ["--set", "encoder.backend=reflective", "--set", f"encoder.folder={place / 'trained'}"]
 
 
 def draw(place: Path, *words: str) -> Result:
@@ -174,7 +174,7 @@ def test_the_options_are_read_from_the_settings() -> None:
 
 def test_a_training_is_told_without_loading_it(place: Path) -> None:
     train(place)
-    chosen = EngineChoice.model_validate({"engine": "reflective", "folder": str(place / "trained")})
+    chosen = BackendChoice.model_validate({"backend": "reflective", "folder": str(place / "trained")})
 
     def build(*_: object) -> object:
         raise AssertionError("nothing is to be loaded")
@@ -182,4 +182,4 @@ def test_a_training_is_told_without_loading_it(place: Path) -> None:
     training = foretold(chosen, build)
     assert training is not None
     assert (training.loss, training.generator) == ("reflective", "stripes")
-    assert foretold(EngineChoice(engine="open_clip"), build) is None
+    assert foretold(BackendChoice(backend="open_clip"), build) is None

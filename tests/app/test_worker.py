@@ -41,7 +41,7 @@ def test_a_run_draws_the_same_in_a_process_of_its_own(place: Path) -> None:
 
 def test_a_death_fails_one_run_with_its_reason(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(perils.install(place / "more"))
-    given = APART | {"generator.engine": "perils"}
+    given = APART | {"generator.backend": "perils"}
     dead = draw("SIGKILL", overrides=given).outcome
     assert (dead.ending, dead.best) == ("failed", None)
     assert dead.reason.startswith("The process of `perils:1` died while drawing: it was ended by SIGKILL")
@@ -54,7 +54,7 @@ def perilous(place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Give settings of a generator that does what the prompt says, and may take a second to stop."""
     monkeypatch.syspath_prepend(perils.install(place / "more"))
     log = {"generator.log": str(place / "log")}
-    return APART | {"generator.engine": "perils", "worker.grace": 1.0, "budget.attempts": 1} | log
+    return APART | {"generator.backend": "perils", "worker.grace": 1.0, "budget.attempts": 1} | log
 
 
 def cancelled_once(seen: Callable[[], bool], prompt: str, given: dict[str, Any]) -> Outcome:

@@ -17,7 +17,7 @@ from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.images.crops import CropOptions
 from pleinair.tools.pocket.chat import PocketChat
 from pleinair.tools.storage.artifacts import ArtifactStore
-from pleinair.tools.types import BadInput, Budget, Hit, Request
+from pleinair.tools.types import BadInput, Budget, GenerateRequest, Hit
 
 PROMPT = "a red finch beside an old coupe in the snow"
 UNCHECKED = "the result is not checked by this graph"
@@ -65,7 +65,7 @@ class Studio:
             retriever=ListRetriever(dict(HITS)),
             store=ArtifactStore(folder / "artifacts"),
             k=2,
-            floor=0.5,
+            threshold=0.5,
             crossmodal=CrossmodalOptions(**options),
         )
 
@@ -79,7 +79,7 @@ class Studio:
         return outcome.ending, outcome.reason
 
     @property
-    def requests(self) -> list[Request]:
+    def requests(self) -> list[GenerateRequest]:
         return self.generator.requests
 
     @property
@@ -144,7 +144,7 @@ def test_looks_under_the_floor_are_not_taken(tmp_path: Path) -> None:
     output = studio.run()
     assert studio.used == ["2.png"]
     assert output.outcome is not None and output.outcome.reason.endswith("'walrus' (nothing found)")
-    assert output.retrievals[1].reason == "best match 0.40 is under the floor 0.50"
+    assert output.retrievals[1].reason == "best match 0.40 is under the threshold 0.50"
 
 
 def test_without_the_fallback_it_is_only_reported(tmp_path: Path) -> None:

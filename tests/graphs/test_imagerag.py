@@ -18,7 +18,7 @@ from pleinair.tools.pocket.chat import PocketChat
 from pleinair.tools.retrieval.lexical import CaptionOrder
 from pleinair.tools.retrieval.rerank import Both
 from pleinair.tools.storage.artifacts import ArtifactStore
-from pleinair.tools.types import BadInput, Budget, Hit, ModelFault, Picture, Request
+from pleinair.tools.types import BadInput, Budget, GenerateRequest, Hit, ModelFault, Picture
 
 PROMPT = "a finch by a coupe"
 MINE = "given with the prompt"
@@ -44,7 +44,7 @@ class Studio:
             generator=self.generator,
             retriever=ListRetriever(HITS),
             store=ArtifactStore(folder / "artifacts"),
-            floor=0.9,  # of the loop's; ImageRAG has a threshold of its own
+            threshold=0.9,  # of the loop's; ImageRAG has a threshold of its own
             imagerag=ImageRAGOptions(**options),
         )
 
@@ -61,7 +61,7 @@ class Studio:
         return [self.context.store.put(Image.new("RGB", (8, 8), colour)) for colour in colours]
 
     @property
-    def requests(self) -> list[Request]:
+    def requests(self) -> list[GenerateRequest]:
         return self.generator.requests
 
     @property
@@ -269,7 +269,7 @@ def test_a_threshold_leaves_weak_hits_out(tmp_path: Path) -> None:
 
 
 def test_nothing_above_the_threshold_ends_with_both_numbers(tmp_path: Path) -> None:
-    reason = "nothing new to draw from: best match 0.10 is under the floor 0.20"
+    reason = "nothing new to draw from: best match 0.10 is under the threshold 0.20"
     assert Studio(tmp_path, Painter("finch"), threshold=0.2).end() == ("stopped", reason, 0)
 
 

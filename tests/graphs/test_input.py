@@ -21,7 +21,7 @@ def test_every_graph_shows_its_schemas(name: str) -> None:
     graph = graph_of(name)
     context = graph.get_context_jsonschema()
     assert context["required"] == ["model", "generator", "retriever", "store"]
-    assert {"k", "floor", "scorer"} <= set(context["properties"])
+    assert {"k", "threshold", "scorer"} <= set(context["properties"])
     assert "prompt" in graph.get_input_jsonschema()["required"]
     assert "outcome" in graph.get_output_jsonschema()["properties"]
 

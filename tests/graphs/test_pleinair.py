@@ -109,7 +109,7 @@ def test_the_best_picture_is_kept_when_later_ones_are_worse(tmp_path: Path) -> N
 
 def test_an_abstaining_look_up_turns_into_words(tmp_path: Path) -> None:
     generator = SquareGenerator()
-    context = make_context(tmp_path, Critic("finch"), HITS, generator, floor=0.9)
+    context = make_context(tmp_path, Critic("finch"), HITS, generator, threshold=0.9)
     output = run(context, budget=Budget(attempts=2))
     assert output.retrievals[0].abstained
     assert generator.requests[1].prompt == f"{PROMPT} Show the finch."
@@ -245,9 +245,9 @@ def test_the_box_of_what_is_missing_is_painted_into_the_best_picture(tmp_path: P
     draft, *painted = output.attempts
     assert [[one.action for one in attempt.repairs] for attempt in painted] == [["inpaint"], ["inpaint"]]
     for attempt in painted:
-        assert attempt.request.repaint is not None
-        assert (attempt.request.repaint.concept, attempt.request.repaint.picture) == ("finch", draft.picture)
-        assert attempt.request.repaint.box == tuple(BOX)
+        assert attempt.request.inpaint is not None
+        assert (attempt.request.inpaint.concept, attempt.request.inpaint.picture) == ("finch", draft.picture)
+        assert attempt.request.inpaint.box == tuple(BOX)
     assert [[one.hit.id for one in sent.references] for sent in generator.requests] == [
         [],
         ["finch.png"],
@@ -262,20 +262,20 @@ def test_with_two_missing_the_whole_is_drawn_and_the_one_left_is_painted_in(tmp_
         make_context(tmp_path, critic, {"coupe": HITS["coupe"], "finch": HITS["finch"][1:]}, generator)
     )
     _, whole, painted = generator.requests
-    assert [one.hit.id for one in whole.references] == ["coupe.png"] and whole.repaint is None
+    assert [one.hit.id for one in whole.references] == ["coupe.png"] and whole.inpaint is None
     # the reference of what is kept stays, and takes no slot from the one that is painted in
     assert [one.concept for one in painted.references] == ["finch", "coupe"]
-    assert painted.repaint is not None and painted.repaint.picture == output.attempts[1].picture
+    assert painted.inpaint is not None and painted.inpaint.picture == output.attempts[1].picture
     assert ended(output).ending == "accepted"
 
 
 def test_without_a_fit_in_the_library_the_box_is_painted_by_words(tmp_path: Path) -> None:
     generator = SquareGenerator(inpaint_slots=1)
     critic = boxed(Critic("finch", "coupe", coupe=0, finch=2))
-    output = run(make_context(tmp_path, critic, HITS, generator, floor=0.9))
+    output = run(make_context(tmp_path, critic, HITS, generator, threshold=0.9))
     _, painted, worded = generator.requests
-    assert painted.repaint is not None and painted.references == ()
-    assert worded.repaint is None and worded.prompt == f"{PROMPT} Show the finch."
+    assert painted.inpaint is not None and painted.references == ()
+    assert worded.inpaint is None and worded.prompt == f"{PROMPT} Show the finch."
     assert output.retrievals[0].abstained
 
 
@@ -284,6 +284,6 @@ def test_a_class_without_slots_looks_nothing_up_for_a_box(tmp_path: Path) -> Non
     output = run(make_context(tmp_path, boxed(Critic("finch", "coupe", coupe=0, finch=1)), HITS, generator))
     assert output.retrievals == []
     assert (
-        generator.requests[1].repaint is not None
+        generator.requests[1].inpaint is not None
         and generator.requests[1].seed != output.attempts[0].request.seed
     )

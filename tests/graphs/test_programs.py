@@ -29,7 +29,7 @@ from pleinair.agent.state import Input, Output
 from pleinair.tools.realrag import Training
 from pleinair.tools.registry import names, resolve
 from pleinair.tools.storage.artifacts import ArtifactStore
-from pleinair.tools.types import Attempt, Budget, Hit, Outcome, Request
+from pleinair.tools.types import Attempt, Budget, GenerateRequest, Hit, Outcome
 
 GRAPHS = names("graph")
 PROMPT = "a finch beside a coupe"
@@ -221,7 +221,7 @@ class Waiting(SquareGenerator):
         self.loop_lived = True
 
     def generate(
-        self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
+        self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
     ) -> Image.Image:
         self.started.set()
         self.loop_lived &= self.go.wait(30)

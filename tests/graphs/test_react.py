@@ -115,14 +115,14 @@ SIGHTS: list[dict[str, int]] = [
 
 
 @pytest.mark.parametrize("sights", SIGHTS)
-@pytest.mark.parametrize("floor", [0.0, 0.75, 0.9])
+@pytest.mark.parametrize("threshold", [0.0, 0.75, 0.9])
 def test_the_pocket_model_draws_what_the_loop_draws(
-    tmp_path: Path, sights: dict[str, int], floor: float
+    tmp_path: Path, sights: dict[str, int], threshold: float
 ) -> None:
     outputs, drawn = [], []
     for name, one in (("loop", pleinair.graph), ("react", graph)):
         generator = SquareGenerator()
-        context = context_with(tmp_path / name, pocket(**sights), generator, floor=floor)
+        context = context_with(tmp_path / name, pocket(**sights), generator, threshold=threshold)
         outputs.append(call(one, context, PROMPT, seed=3))
         drawn.append([request.model_dump(exclude={"prompt"}) for request in generator.requests])
     loop, react = outputs
@@ -750,7 +750,7 @@ def test_a_driving_model_has_a_box_painted_with_the_picture_that_it_chose(tmp_pa
     output = call(graph, context_with(tmp_path, model, generator), PROMPT)
     draft, painted = output.attempts
     asked = painted.request
-    assert asked.repaint is not None
-    assert (asked.repaint.concept, asked.repaint.picture) == (FINCH, draft.picture)
+    assert asked.inpaint is not None
+    assert (asked.inpaint.concept, asked.inpaint.picture) == (FINCH, draft.picture)
     assert [one.hit.id for one in asked.references] == ["finch-2.png"]
     assert [one.action for one in painted.repairs] == ["inpaint"]

@@ -12,7 +12,7 @@ from pleinair.agent.context import Context
 from pleinair.agent.state import Output, changed
 from pleinair.graphs.realrag import builder, graph
 from pleinair.tools.realrag import RealRAGOptions, Training
-from pleinair.tools.types import BadInput, Budget, Hit, Request
+from pleinair.tools.types import BadInput, Budget, GenerateRequest, Hit
 
 PROMPT = "  a finch,\nby night  "
 HITS = [Hit(id="far.png", score=-0.4), Hit(id="farther.png", score=-0.5), Hit(id="last.png", score=-0.6)]
@@ -47,7 +47,7 @@ class Studio:
             generator=self.generator,
             retriever=self.retriever,
             store=doubles.store,
-            floor=0.9,  # of the loop's; RealRAG has none
+            threshold=0.9,  # of the loop's; RealRAG has none
             realrag=RealRAGOptions(**options),
         )
 
@@ -65,7 +65,7 @@ class Studio:
         return outcome.ending, outcome.reason, outcome.best.number if outcome.best else None
 
     @property
-    def requests(self) -> list[Request]:
+    def requests(self) -> list[GenerateRequest]:
         return self.generator.requests
 
     @property
@@ -80,7 +80,7 @@ def test_the_raw_prompt_finds_one_reference_however_far(tmp_path: Path) -> None:
     (request,) = studio.requests
     assert (request.prompt, request.seed) == (PROMPT, 7)
     (found,) = output.retrievals
-    assert (found.query, found.floor, found.abstained) == (PROMPT, None, False)
+    assert (found.query, found.threshold, found.abstained) == (PROMPT, None, False)
 
 
 def test_the_result_is_never_called_accepted(tmp_path: Path) -> None:

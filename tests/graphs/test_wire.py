@@ -19,7 +19,7 @@ from pleinair.tools.pocket.chat import PocketChat
 from pleinair.tools.pocket.eyes import Sight
 from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.storage.artifacts import ArtifactStore
-from pleinair.tools.types import Hit, Request
+from pleinair.tools.types import GenerateRequest, Hit
 
 PROMPT = "a photo of a velmora finch beside a telma wren on snow"
 NAMES = ("velmora finch", "telma wren")
@@ -34,7 +34,7 @@ class Stage(SquareGenerator):
         self.shown: dict[bytes, set[str]] = {}
 
     def generate(
-        self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
+        self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
     ) -> Image.Image:
         picture = super().generate(request, images, on_step)
         self.shown[picture.tobytes()] = {NAMES[0], *(one.concept for one in request.references)}

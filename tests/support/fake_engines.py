@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from pleinair.agent.context import Context
 from pleinair.agent.state import Output, changed
 from pleinair.tools.storage.artifacts import ArtifactStore, charged
-from pleinair.tools.types import Capabilities, Hit, Request, Usage
+from pleinair.tools.types import Capabilities, GenerateRequest, Hit, Usage
 
 Policy = Callable[[str, dict[str, Any], int], dict[str, Any] | str]
 
@@ -66,10 +66,10 @@ class SquareGenerator:
             num_inference_steps=steps,
             guidance_scale=1.0,
         )
-        self.requests: list[Request] = []
+        self.requests: list[GenerateRequest] = []
 
     def generate(
-        self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
+        self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
     ) -> Image.Image:
         self.requests.append(request)
         for step in range(request.num_inference_steps):
@@ -84,7 +84,7 @@ class PaidGenerator(SquareGenerator):
     """Draw as the other does, for 4 cents a picture."""
 
     def generate(
-        self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
+        self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
     ) -> Image.Image:
         return charged(super().generate(request, images, on_step), Usage(usd=0.04))
 

@@ -17,10 +17,10 @@ from pleinair.tools.types import (
     BadInput,
     Cancelled,
     Capabilities,
+    GenerateRequest,
     ModelFault,
     PleinairError,
     Refused,
-    Request,
     Usage,
 )
 
@@ -60,13 +60,13 @@ class Perils:
             time.sleep(600)
         if fault:
             raise BadInput(f"generator.fault = {fault!r}: wanted none")
-        self.log, self.pause, self.rungs = log, pause, ["whole"]
+        self.log, self.pause, self.offload_levels = log, pause, ["whole"]
         self.capabilities = Capabilities(
             id="perils:1", slots=2, height=SIZE, width=SIZE, num_inference_steps=STEPS, guidance_scale=1.0
         )
 
     def generate(
-        self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
+        self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
     ) -> Image.Image:
         self.note(f"begin {os.getpid()}")
         if request.prompt == "loads for ever":
@@ -80,7 +80,7 @@ class Perils:
                 self.note(f"show {os.getpid()}")
                 on_step.show(Image.new("RGB", (4, 2), (step, 0, 0)))
         if request.prompt == "large":
-            self.rungs.append("vae_tiling")
+            self.offload_levels.append("vae_tiling")
         self.note(f"end {os.getpid()}")
         return paint(request.seed, images)
 

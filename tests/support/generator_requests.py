@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pleinair.tools.types import Box, Cancelled, Generator, Hit, Picture, Reference, Request
+from pleinair.tools.types import Box, Cancelled, GenerateRequest, Generator, Hit, Picture, Reference
 
 SIZE = 32
 RADIAL, LINEAR = Image.radial_gradient("L").convert("RGB"), Image.linear_gradient("L").convert("RGB")
 REFERENCES = [RADIAL, LINEAR, *(LINEAR.rotate(90 * turn) for turn in range(1, 4)), *(RADIAL,) * 3]
 
 
-def make_request(**fields: Any) -> Request:
+def make_request(**fields: Any) -> GenerateRequest:
     """Ask for a small picture in two steps."""
     given = {"prompt": "a finch", "height": SIZE, "width": SIZE, "num_inference_steps": 2, "seed": 0}
-    return Request.model_validate({**given, "guidance_scale": 2.0, **fields})
+    return GenerateRequest.model_validate({**given, "guidance_scale": 2.0, **fields})
 
 
 def make_reference(concept: str = "finch", box: Box | None = None) -> Reference:

@@ -22,7 +22,7 @@ from PIL import Image
 from support.fake_engines import ScriptedChat, decomposition, rows
 
 from pleinair.tools.callbacks import Viewer
-from pleinair.tools.types import Capabilities, Request
+from pleinair.tools.types import Capabilities, GenerateRequest
 
 if TYPE_CHECKING:
     from pleinair.tools.types import Features, Vectors
@@ -62,7 +62,7 @@ class Stripes:
         )
 
     def generate(
-        self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
+        self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
     ) -> Image.Image:
         for step in range(STEPS):
             time.sleep(self.pause)
@@ -73,7 +73,7 @@ class Stripes:
             raise RuntimeError(self.fault)
         note(f"picture {request.seed} {len(images)}")
         picture = Image.new("RGB", (SIZE, SIZE), colour(str(request.seed)))
-        if request.repaint:
+        if request.inpaint:
             *images, picture = images
         corner = images[0].getpixel((0, 0)) if images else ALONE
         picture.paste(corner, (0, 0, SIZE // 2, SIZE // 2))  # type: ignore[arg-type]
@@ -197,11 +197,11 @@ def install(folder: Path) -> dict[str, str]:
         "PLEINAIR_HOME": str(folder / "home"),
         "PLEINAIR_PATHS__OUT": str(folder / "out"),
         "PLEINAIR_LIBRARY__FOLDER": str(folder / "library"),
-        "PLEINAIR_GENERATOR__ENGINE": "quick",
-        "PLEINAIR_ENCODER__ENGINE": "quick",
+        "PLEINAIR_GENERATOR__BACKEND": "quick",
+        "PLEINAIR_ENCODER__BACKEND": "quick",
         "PLEINAIR_CROSSMODAL__ADAPTOR": "",  # the profile's belongs to its own encoder
-        "PLEINAIR_MLLM__ENGINE": "quick",
-        "PLEINAIR_RETRIEVAL__FLOOR": "-1",
+        "PLEINAIR_MLLM__BACKEND": "quick",
+        "PLEINAIR_RETRIEVAL__THRESHOLD": "-1",
         "XDG_CONFIG_HOME": str(folder / "config"),
         "QUICK_LOG": str(folder / "effects.log"),
     }

@@ -71,7 +71,8 @@ def docstring_verbs(path: Path) -> Iterator[str]:
 
 def used_names(path: Path) -> set[tuple[str, str]]:
     """Pair each module of the project with every name of it that a file imports or reads."""
-    used, modules = set(), {}
+    used: set[tuple[str, str]] = set()
+    modules: dict[str, str] = {}
     for node in ast.walk(parse(path)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pleinair"):
             used |= {(str(node.module), alias.name) for alias in node.names}

@@ -10,9 +10,9 @@ from support.fake_engines import PaidGenerator, SquareGenerator
 
 from pleinair.tools.generate import cost, generate
 from pleinair.tools.storage.artifacts import ArtifactStore, charged
-from pleinair.tools.types import BadInput, Hit, ModelFault, Reference, Repaint, Request, Usage
+from pleinair.tools.types import BadInput, GenerateRequest, Hit, Inpaint, ModelFault, Reference, Usage
 
-REQUEST = Request(prompt="p", height=16, width=16, num_inference_steps=2, guidance_scale=1, seed=3)
+REQUEST = GenerateRequest(prompt="p", height=16, width=16, num_inference_steps=2, guidance_scale=1, seed=3)
 
 
 def quiet(done: int, total: int) -> None:
@@ -78,7 +78,7 @@ class KeepingGenerator(SquareGenerator):
     given: Sequence[Image.Image] = ()
 
     def generate(
-        self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
+        self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
     ) -> Image.Image:
         self.given = images
         return super().generate(request, images, on_step)
@@ -107,8 +107,8 @@ def test_the_picture_that_is_painted_in_comes_last(store: ArtifactStore) -> None
     small = store.put(Image.radial_gradient("L").convert("RGB"))
     old = store.put(Image.linear_gradient("L").resize((16, 16)).convert("RGB"))
     reference = Reference(concept="c", hit=Hit(id="a", score=1), picture=small)
-    repaint = Repaint(concept="c", picture=old, box=(0.0, 0.0, 0.5, 0.5))
-    request = REQUEST.model_copy(update={"references": (reference,), "repaint": repaint})
+    repaint = Inpaint(concept="c", picture=old, box=(0.0, 0.0, 0.5, 0.5))
+    request = REQUEST.model_copy(update={"references": (reference,), "inpaint": repaint})
     generator = KeepingGenerator(inpaint_slots=1)
     generate(request, generator=generator, store=store, on_step=quiet)
     shown, last = generator.given
@@ -122,7 +122,7 @@ def test_the_picture_that_is_painted_in_comes_last(store: ArtifactStore) -> None
 
 class FlatGenerator(SquareGenerator):
     def generate(
-        self, request: Request, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
+        self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
     ) -> Image.Image:
         return charged(Image.new("RGB", (16, 16), "black"), Usage(usd=0.04))
 

@@ -8,7 +8,7 @@ import torch
 from pleinair.tools.diffusion.loading import open_pipeline
 from pleinair.tools.locks import alone
 from pleinair.tools.model_files.folders import SHIPPED
-from pleinair.tools.pocket.eyes import Eyes
+from pleinair.tools.pocket.eyes import ConceptDetector
 
 TRAINED = all((SHIPPED / part).is_dir() for part in ("generator", "eyes", "encoder"))
 TIMES = 3  # without taking turns the second model breaks within three
@@ -25,7 +25,7 @@ def test_a_pipeline_and_another_model_are_loaded_at_once() -> None:
             ]
         )
         while not drawing.done():
-            eyes = Eyes()
+            eyes = ConceptDetector()
             assert not [name for name, weight in eyes._net.named_parameters() if weight.is_meta]
         assert len(drawing.result()) == TIMES
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from pleinair.tools.callbacks import Viewer
 from pleinair.tools.diffusion.families import Family
 from pleinair.tools.diffusion.previews import Previews
-from pleinair.tools.types import BadInput, ModelFault, OnStep, Refused, Request
+from pleinair.tools.types import BadInput, GenerateRequest, ModelFault, OnStep, Refused
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def _watched(on_step: OnStep, request: Request, engine: str) -> Callable[..., dict[str, Any]]:
+def _watched(on_step: OnStep, request: GenerateRequest, engine: str) -> Callable[..., dict[str, Any]]:
     """Make a callback for a pipeline that reports each step and stops at the first broken number.
 
     A `Viewer` is shown previews too, never of the last step, whose picture comes anyway.
@@ -35,7 +35,7 @@ def _watched(on_step: OnStep, request: Request, engine: str) -> Callable[..., di
     return after_step
 
 
-def call_arguments(request: Request, family: Family, on_step: OnStep, engine: str) -> dict[str, Any]:
+def call_arguments(request: GenerateRequest, family: Family, on_step: OnStep, engine: str) -> dict[str, Any]:
     """Put a request into the arguments of a class's call; references and options are not among them."""
     import torch
 

@@ -18,7 +18,7 @@ from pleinair.tools.diffusion.loading import open_part, open_pipeline
 from pleinair.tools.model_files.hub import Source
 from pleinair.tools.model_files.integrity import of_part
 from pleinair.tools.model_files.variants import DOUBLES, SHARDS, Files, has, inside
-from pleinair.tools.types import BadInput, Request
+from pleinair.tools.types import BadInput, GenerateRequest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -77,7 +77,9 @@ class ControlNet(DiffusersEngine):
         branch = open_part(place, self.family.controlnet, dtype, self.variant)
         return open_pipeline(folder, self.pipeline, dtype, self.variant, controlnet=branch)
 
-    def conditioning(self, pipeline: Any, request: Request, images: Sequence[Image]) -> dict[str, Any]:
+    def conditioning(
+        self, pipeline: Any, request: GenerateRequest, images: Sequence[Image]
+    ) -> dict[str, Any]:
         """Give the reference to the branch; without one the plain form draws."""
         if not images:
             return {}

@@ -30,7 +30,7 @@ from pleinair.tools.diffusion.memory import Needs, lower_to_weights, read_needs,
 from pleinair.tools.diffusion.offload import DTYPES, RUNGS, Ladder, find_device, find_dtype
 from pleinair.tools.generate import check_request, check_size
 from pleinair.tools.model_files.hub import INDEX, Source
-from pleinair.tools.types import BadInput, Capabilities, OnStep, Request
+from pleinair.tools.types import BadInput, Capabilities, GenerateRequest, OnStep
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -118,7 +118,9 @@ class DiffusersEngine(ABC):
         self.capabilities = self._declared()
 
     @abstractmethod
-    def conditioning(self, pipeline: Any, request: Request, images: Sequence[Image]) -> dict[str, Any]:
+    def conditioning(
+        self, pipeline: Any, request: GenerateRequest, images: Sequence[Image]
+    ) -> dict[str, Any]:
         """Turn references into arguments of the call; without any, into what the class wants then."""
 
     def open(self, folder: Path, dtype: Any) -> Any:
@@ -130,11 +132,11 @@ class DiffusersEngine(ABC):
         return [self.source.id]
 
     @property
-    def rungs(self) -> list[str]:
+    def offload_levels(self) -> list[str]:
         """List the ways of placing the model that were tried, the present one last."""
         return list(self._ladder.taken) if self._ladder else []
 
-    def generate(self, request: Request, images: Sequence[Image], on_step: OnStep) -> Image:
+    def generate(self, request: GenerateRequest, images: Sequence[Image], on_step: OnStep) -> Image:
         """Draw one picture; the same request on the same machine gives the same pixels.
 
         Args:
@@ -147,7 +149,7 @@ class DiffusersEngine(ABC):
             ModelFault: the numbers overflowed on the way.
             OutOfMemory: it fits in none of the ways that the machine has.
         """
-        check_request(request, self.capabilities, len(images) - bool(request.repaint))
+        check_request(request, self.capabilities, len(images) - bool(request.inpaint))
         with self._lock:
             ladder = self._ladder = self._ladder or Ladder(find_device(self.device), self.memory)
             return ladder.try_all(lambda: self._draw(request, images, on_step))
@@ -228,7 +230,7 @@ class DiffusersEngine(ABC):
             denoiser.compile_repeated_blocks()
         return pipeline
 
-    def _draw(self, request: Request, images: Sequence[Image], on_step: OnStep) -> Image:
+    def _draw(self, request: GenerateRequest, images: Sequence[Image], on_step: OnStep) -> Image:
         job = parted(request, images)
         pipeline = self._form(job)
         unit = pipeline.vae_scale_factor * self.family.patch

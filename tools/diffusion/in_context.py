@@ -20,7 +20,7 @@ from pleinair.tools.diffusion.inpaint import Job
 from pleinair.tools.diffusion.loading import open_pipeline
 from pleinair.tools.diffusion.memory import ReferencePlan, Size, Tokens, choose, make_plan
 from pleinair.tools.diffusion.prompt import checked, with_placeholders, with_sentences
-from pleinair.tools.types import BadInput, Request
+from pleinair.tools.types import BadInput, GenerateRequest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,7 +72,9 @@ class InContext(DiffusersEngine):
         """Load the pipeline, and let it take small references."""
         return _without_floor(open_pipeline(folder, self.pipeline, dtype, self.variant))
 
-    def conditioning(self, pipeline: Any, request: Request, images: Sequence[Image]) -> dict[str, Any]:
+    def conditioning(
+        self, pipeline: Any, request: GenerateRequest, images: Sequence[Image]
+    ) -> dict[str, Any]:
         """Give the scaled references, and the prompt with what the family wants said of them."""
         family = self.family
         prompt, names = request.prompt, [reference.concept for reference in request.references]
@@ -82,7 +84,7 @@ class InContext(DiffusersEngine):
             wording = family.wording if self.wording is None else self.wording
             prompt = with_sentences(prompt, names, wording, first=2 if self._again(request) else 1)
         unit = pipeline.vae_scale_factor * family.patch
-        inpainting = self.inpainting if request.repaint else None
+        inpainting = self.inpainting if request.inpaint else None
         sizes = [image.size for image in images]
         planned = self.plan(unit, (request.width, request.height), sizes, again=self._again(request))
         if not images:
@@ -131,8 +133,8 @@ class InContext(DiffusersEngine):
         if rung != ladder.rung:
             ladder.lower(rung, needs.text(ladder.rung, plan(None)))
 
-    def _again(self, request: Request) -> bool:
-        return bool(request.repaint and self.inpainting and self.inpainting.in_context)
+    def _again(self, request: GenerateRequest) -> bool:
+        return bool(request.inpaint and self.inpainting and self.inpainting.in_context)
 
     def _tokens(self, unit: int, picture: Size, again: bool) -> Tokens:
         text = int(self.options.get("max_sequence_length") or self.family.text_tokens)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pleinair.tools.diffusion.families import Inpainting
-from pleinair.tools.types import BadInput, Box, Request
+from pleinair.tools.types import BadInput, Box, GenerateRequest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,7 @@ Edges = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels, perhaps o
 class Job:
     """Hold what a model is shown: the request with the references in question, and the picture painted in."""
 
-    request: Request
+    request: GenerateRequest
     images: Sequence[Image]
     old: Image | None = None
 
@@ -37,28 +37,28 @@ class Job:
 
         What stood in the box was wrong, so nothing of it is left to begin from: `strength` is 1.
         """
-        if self.old is None or self.request.repaint is None or inpainting is None:
+        if self.old is None or self.request.inpaint is None or inpainting is None:
             return {}
-        mask = mask_of(self.request.repaint.box, self.old.size, unit)
+        mask = mask_of(self.request.inpaint.box, self.old.size, unit)
         return {"image": self.old, "mask_image": mask, "strength": 1.0, **inpainting.fixed}
 
     def finish(self, new: Image) -> Image:
         """Put what is kept back around the box."""
-        repaint = self.request.repaint
+        repaint = self.request.inpaint
         return put_back(self.old, new, repaint.box) if self.old and repaint else new
 
 
-def parted(request: Request, images: Sequence[Image]) -> Job:
+def parted(request: GenerateRequest, images: Sequence[Image]) -> Job:
     """Part what a generator is given into what it shows the model and the picture that is painted in.
 
     Without a box all is left as it is. With one, only the references of the box's concept remain: the others
     show what is kept, and would be drawn a second time.
     """
-    if request.repaint is None:
+    if request.inpaint is None:
         return Job(request, images)
     *given, old = images
     pairs = zip(request.references, given, strict=True)
-    shown = [(one, image) for one, image in pairs if one.concept == request.repaint.concept]
+    shown = [(one, image) for one, image in pairs if one.concept == request.inpaint.concept]
     fewer = request.model_copy(update={"references": tuple(one for one, _ in shown)})
     return Job(fewer, [image for _, image in shown], old.convert("RGB"))
 

@@ -18,7 +18,7 @@ from pleinair.tools.locks import alone
 from pleinair.tools.model_files.hub import Source, first_line, missing
 from pleinair.tools.model_files.integrity import of_part
 from pleinair.tools.model_files.variants import DATA
-from pleinair.tools.types import BadInput, Box, Capabilities, Request
+from pleinair.tools.types import BadInput, Box, Capabilities, GenerateRequest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -88,7 +88,9 @@ class IpAdapter(DiffusersEngine):
             raise BadInput(f"The IP-Adapter {name!r} cannot be loaded: {first_line(error)}") from error
         return pipeline
 
-    def conditioning(self, pipeline: Any, request: Request, images: Sequence[Image]) -> dict[str, Any]:
+    def conditioning(
+        self, pipeline: Any, request: GenerateRequest, images: Sequence[Image]
+    ) -> dict[str, Any]:
         """Give the references to the adapter; without any it is switched off, and told of a blank one."""
         if not images:
             pipeline.set_ip_adapter_scale(0.0)

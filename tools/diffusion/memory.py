@@ -154,7 +154,7 @@ def lower_to_weights(ladder: Ladder, needs: Needs, room: int) -> None:
 
 
 def choose(
-    needs: Needs, rungs: Sequence[str], room: int, plan: Callable[[int | None], int]
+    needs: Needs, offload_levels: Sequence[str], room: int, plan: Callable[[int | None], int]
 ) -> tuple[str, int]:
     """Choose the first rung where a picture fits as it is wanted, else the one with the most room.
 
@@ -162,7 +162,7 @@ def choose(
 
     Args:
         needs: what the model takes.
-        rungs: the present one and those under it.
+        offload_levels: the present one and those under it.
         room: bytes that it may take.
         plan: gives the tokens within a limit, and raises `BadInput` where no plan is within it.
 
@@ -173,7 +173,7 @@ def choose(
         OutOfMemory: even the smallest references fit nowhere.
         BadInput: they are too many tokens without a limit from here.
     """
-    fits, wanted = {rung: needs.tokens(rung, room) for rung in rungs}, plan(None)
+    fits, wanted = {rung: needs.tokens(rung, room) for rung in offload_levels}, plan(None)
     rung = next((one for one in fits if fits[one] >= wanted), max(fits, key=fits.__getitem__))
     try:
         plan(fits[rung])

@@ -58,7 +58,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 class Ladder:
     """Hold how a pipeline is placed, and step down to smaller and slower ways when memory runs out.
 
-    `taken` lists the rungs stood on so far, the present one last; one that was left before it was tried too.
+    `taken` lists the offload levels tried so far, the present one last.
     """
 
     def __init__(self, device: str, start: str = "whole") -> None:

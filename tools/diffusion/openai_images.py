@@ -29,7 +29,7 @@ from pleinair.tools.http.prices import price_of
 from pleinair.tools.http.retry import client, persist, within
 from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.storage.artifacts import by_tokens, charged
-from pleinair.tools.types import BadInput, Box, Capabilities, OnStep, PleinairError, Request, Usage
+from pleinair.tools.types import BadInput, Box, Capabilities, GenerateRequest, OnStep, PleinairError, Usage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -108,7 +108,7 @@ class OpenAIImages:
             guidance_scale=self.guidance_scale,
         )
 
-    def generate(self, request: Request, images: Sequence[Image], on_step: OnStep) -> Image:
+    def generate(self, request: GenerateRequest, images: Sequence[Image], on_step: OnStep) -> Image:
         """Draw one picture; a server without seeds gives another one each time.
 
         Args:
@@ -123,7 +123,7 @@ class OpenAIImages:
             BadReply: what came back is no picture.
         """
         able = self.capabilities
-        check_request(request, able, len(images) - bool(request.repaint))
+        check_request(request, able, len(images) - bool(request.inpaint))
         job = parted(request, images)
         files = ([job.old] if job.old else []) + [scaled(one, self.reference_size) for one in job.images]
         names = [one.concept for one in job.request.references]
@@ -162,7 +162,7 @@ class OpenAIImages:
         hint = f", which lists only {others}" if names and self.model not in names else ""
         return f"{self.model} at {self.base_url}{hint}"
 
-    def _send(self, asking: Any, request: Request, files: Sequence[Any]) -> Any:
+    def _send(self, asking: Any, request: GenerateRequest, files: Sequence[Any]) -> Any:
         from openai import OpenAIError
 
         fields: dict[str, Any] = {
@@ -174,9 +174,9 @@ class OpenAIImages:
         }
         if self.diffusion:
             fields["extra_body"] = _steering(request)
-        if request.repaint:
+        if request.inpaint:
             fields["mask"] = _png(
-                _see_through(request.repaint.box, (request.width, request.height)), name="mask"
+                _see_through(request.inpaint.box, (request.width, request.height)), name="mask"
             )
         try:
             return (
@@ -205,7 +205,7 @@ class OpenAIImages:
         return known or Usage()
 
 
-def _steering(request: Request) -> dict[str, Any]:
+def _steering(request: GenerateRequest) -> dict[str, Any]:
     """Give the fields that diffusion servers take beside OpenAI's own."""
     fields = {
         "seed": request.seed,

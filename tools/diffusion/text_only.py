@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.families import TEXT_ONLY
-from pleinair.tools.types import Request
+from pleinair.tools.types import GenerateRequest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,6 +21,8 @@ class TextOnly(DiffusersEngine):
     engine: ClassVar[str] = "text_only"
     families = TEXT_ONLY
 
-    def conditioning(self, pipeline: Any, request: Request, images: Sequence[Image]) -> dict[str, Any]:
+    def conditioning(
+        self, pipeline: Any, request: GenerateRequest, images: Sequence[Image]
+    ) -> dict[str, Any]:
         """Give nothing: there are no references."""
         return {}

@@ -137,7 +137,7 @@ class Setback(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class RetryPolicy:
     """Try a call until it works, no other try may help, or its time is up."""
 
     deadline: float = 180.0  # seconds for a call with all its tries and pauses

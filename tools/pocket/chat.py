@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import LanguageModelInput
     from langchain_core.runnables import Runnable
 
-    from pleinair.tools.pocket.eyes import Eyes, Sight
+    from pleinair.tools.pocket.eyes import ConceptDetector, Sight
 
 
 class PocketChat(BaseChatModel):
@@ -52,7 +52,7 @@ class PocketChat(BaseChatModel):
     error_rate: float = Field(default=0.0, ge=0, le=1)  # share of sights turned into their opposite
     error_seed: int = 0
 
-    _loaded: Eyes | None = PrivateAttr(default=None)
+    _loaded: ConceptDetector | None = PrivateAttr(default=None)
     _lock: Any = PrivateAttr(default_factory=threading.Lock)
 
     @property
@@ -109,12 +109,12 @@ class PocketChat(BaseChatModel):
         sights = self._open_eyes().look(open_picture(png), phrases)
         return [self._err(png, phrase, sight) for phrase, sight in zip(phrases, sights, strict=True)]
 
-    def _open_eyes(self) -> Eyes:
+    def _open_eyes(self) -> ConceptDetector:
         with self._lock:
             if self._loaded is None:
-                from pleinair.tools.pocket.eyes import Eyes
+                from pleinair.tools.pocket.eyes import ConceptDetector
 
-                self._loaded = Eyes(self.eyes)
+                self._loaded = ConceptDetector(self.eyes)
             return self._loaded
 
     def _err(self, png: bytes, phrase: str, sight: Sight) -> Sight:

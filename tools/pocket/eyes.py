@@ -102,7 +102,7 @@ class EyesNet(nn.Module):
         )
 
 
-class Eyes:
+class ConceptDetector:
     """Look at pictures with the frozen encoder and the trained adaptor."""
 
     def __init__(self, folder: str | Path = "pocket/eyes", encoder: str | Path = "pocket/encoder") -> None:

@@ -66,16 +66,16 @@ def fuse(found: Sequence[Sequence[Hit]]) -> list[Hit]:
 class RetrievalOptions(Value):
     """Say which pictures of a library are found and in which order.
 
-    The floor is a cosine similarity. "dense" keeps weaker hits on the record, where the reader of a look-up
-    passes them over; "hybrid" fuses none of them; the others' scores are no cosines of one encoder, and they
-    abstain only where nothing is found.
+    The threshold is a cosine similarity. "dense" keeps weaker hits in the trace, but they are never selected;
+    "hybrid" fuses none of them. The scores of the other methods are no cosines of one encoder, so they abstain
+    only where nothing is found.
     """
 
     method: Literal["dense", "lexical", "hybrid", "both"] = "dense"
     rerank: Literal["none", "bm25"] = "none"  # by the captions of the best hits
     licenses: tuple[str, ...] = ()  # those allowed; all where empty
     deduplicate: float = Field(default=0.995, ge=0, le=1)  # cosine over which two are one; 0 keeps copies
-    floor: float = Field(default=0.0, ge=-1, le=1)
+    threshold: float = Field(default=0.0, ge=-1, le=1)
 
 
 def compose(
@@ -105,16 +105,16 @@ def compose(
     return CaptionOrder(found) if options.rerank == "bm25" else found
 
 
-def floor_of(options: RetrievalOptions) -> float:
+def threshold_of(options: RetrievalOptions) -> float:
     """Give the score under which a look-up of the composed retriever abstains: none but for "dense"."""
-    return options.floor if options.method == "dense" else -1.0
+    return options.threshold if options.method == "dense" else -1.0
 
 
 def _by(options: RetrievalOptions, dense: Retriever) -> Retriever:
     if options.method == "dense":
         return dense
     lexical = Lexical(dense)
-    return lexical if options.method == "lexical" else Hybrid(AtLeast(dense, options.floor), lexical)
+    return lexical if options.method == "lexical" else Hybrid(AtLeast(dense, options.threshold), lexical)
 
 
 def _narrowed(found: Retriever, options: RetrievalOptions, vector: Callable[[str], Vectors]) -> Retriever:

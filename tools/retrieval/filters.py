@@ -94,12 +94,12 @@ class Without(Filter):
 class AtLeast(Filter):
     """Keep the hits that score at least so much, in the retriever's own scores."""
 
-    def __init__(self, found: Retriever, floor: float) -> None:
+    def __init__(self, found: Retriever, threshold: float) -> None:
         super().__init__(found)
-        self._floor = floor
+        self._floor = threshold
 
     def keep(self, hits: Sequence[Hit]) -> list[Hit]:
-        """Keep the hits on or over the floor."""
+        """Keep the hits on or over the threshold."""
         return [hit for hit in hits if hit.score >= self._floor]
 
     def search(self, query: str, k: int) -> list[Hit]:

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from pleinair.tools.callbacks import Viewer, check_of, go_on
-from pleinair.tools.types import Capabilities, OnStep, Request
+from pleinair.tools.types import Capabilities, GenerateRequest, OnStep
 from pleinair.tools.worker.process import flat, whole
 
 if TYPE_CHECKING:
@@ -66,15 +66,15 @@ class Child:
         return able
 
     def draw(
-        self, request: Request, images: Sequence[Image], on_step: OnStep, grace: float
+        self, request: GenerateRequest, images: Sequence[Image], on_step: OnStep, grace: float
     ) -> tuple[Image, Sequence[str]]:
-        """Draw one picture; give it with the rungs. Raise what the engine or `on_step` raises, or `Gone`."""
+        """Generate one image; return it with the offload levels. Raise what either raises."""
         self.busy, check = True, check_of(on_step)
         self._say((request, [flat(image) for image in images], isinstance(on_step, Viewer)))
         while (told := self._turn(check, on_step, grace))[0] in TURNS:
             self._say(True)
-        picture, rungs = self._answer(told)
-        return whole(picture), rungs
+        picture, offload_levels = self._answer(told)
+        return whole(picture), offload_levels
 
     def last_words(self) -> str:
         """Say what ended the process; kill it if it has closed the pipe and yet goes on."""

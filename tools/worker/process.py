@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pleinair.tools import registry
 from pleinair.tools.callbacks import Placed
 from pleinair.tools.storage.artifacts import charged, spent_on
-from pleinair.tools.types import Cancelled, Generator, OnStep, PleinairError, Request, Usage
+from pleinair.tools.types import Cancelled, GenerateRequest, Generator, OnStep, PleinairError, Usage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -63,12 +63,14 @@ class Watcher(Teller):
         self._tell("preview", flat(preview))
 
 
-def answer(engine: Generator, request: Request, pictures: Sequence[Flat], on_step: OnStep) -> tuple[str, Any]:
+def answer(
+    engine: Generator, request: GenerateRequest, pictures: Sequence[Flat], on_step: OnStep
+) -> tuple[str, Any]:
     """Draw a picture, or say why there is none; with a picture, how its model was placed."""
     try:
         picture = engine.generate(request, [whole(picture) for picture in pictures], on_step)
-        rungs = tuple(engine.rungs) if isinstance(engine, Placed) else ()
-        return "picture", (flat(picture), rungs)
+        offload_levels = tuple(engine.offload_levels) if isinstance(engine, Placed) else ()
+        return "picture", (flat(picture), offload_levels)
     except Exception as error:  # every fault is the parent's to judge
         return "error", _sendable(error)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import Field
 
 from pleinair.tools.callbacks import check_of, go_on
-from pleinair.tools.types import Capabilities, Generator, ModelFault, OnStep, Request, Value
+from pleinair.tools.types import Capabilities, GenerateRequest, Generator, ModelFault, OnStep, Value
 from pleinair.tools.worker.child import PAUSE, Child, Gone
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Sitter(Protocol):
         """End the process, which draws nothing now."""
 
 
-class Seat:
+class DeviceLock:
     """Let one worker at a time have a process.
 
     Who comes while a picture is drawn waits for it; who comes after another worker ends that one's process
@@ -88,13 +88,13 @@ class Worker:
     """
 
     def __init__(
-        self, engine: str, arguments: Mapping[str, Any], grace: float = 10.0, seat: Seat | None = None
+        self, engine: str, arguments: Mapping[str, Any], grace: float = 10.0, seat: DeviceLock | None = None
     ) -> None:
         self._engine, self._arguments, self._grace = engine, dict(arguments), grace
-        self._seat = seat or Seat()
+        self._seat = seat or DeviceLock()
         self._child: Child | None = None
         self._able: Capabilities | None = None
-        self.rungs: Sequence[str] = ()  # told by the process with its last picture
+        self.offload_levels: Sequence[str] = ()  # told by the process with its last picture
         self._deaths: Counter[str] = Counter()
 
     @property
@@ -123,7 +123,7 @@ class Worker:
         child = self._child
         return child.process.pid if child and child.process.poll() is None else None
 
-    def generate(self, request: Request, images: Sequence[Image], on_step: OnStep) -> Image:
+    def generate(self, request: GenerateRequest, images: Sequence[Image], on_step: OnStep) -> Image:
         """Draw one picture; a second caller waits for the first.
 
         Args:
@@ -141,7 +141,7 @@ class Worker:
             self._refuse(key)
             child = self._alive(check)
             try:
-                picture, self.rungs = child.draw(request, images, on_step, self._grace)
+                picture, self.offload_levels = child.draw(request, images, on_step, self._grace)
             except Gone:
                 self._deaths[key] += 1
                 raise ModelFault(f"{self._name} died while drawing: {child.last_words()}.") from None
@@ -178,7 +178,7 @@ class Worker:
         if self._child and not self._child.closed:
             log.warning("%s is started anew: %s.", self._name, self._child.last_words())
             self._child.close()
-        child, self._child, self.rungs = Child(), None, ()  # a new process begins on the first rung
+        child, self._child, self.offload_levels = Child(), None, ()  # a new process begins on the first rung
         try:
             self._able = child.open(self._engine, self._arguments, check)
             self._child = child

@@ -24,13 +24,13 @@ from pleinair.tools.types import (
     Attempt,
     BadInput,
     Concept,
+    GenerateRequest,
     Hit,
     Ledger,
     Outcome,
     Picture,
     Reference,
     Repair,
-    Request,
     Retrieval,
     Row,
     Usage,
@@ -46,7 +46,7 @@ def attempt(number: int = 0, *used: str, **status: str) -> Attempt:
     pairs = [one.split("=") for one in used]
     references = [Reference(concept=c, hit=Hit(id=id, score=0.8), picture=PICTURE) for c, id in pairs]
     rows = [Row(concept=name, status=one, confidence=0.9) for name, one in status.items()]  # type: ignore[arg-type]
-    request = Request(
+    request = GenerateRequest(
         prompt="p",
         references=tuple(references),
         height=16,
@@ -61,7 +61,7 @@ def attempt(number: int = 0, *used: str, **status: str) -> Attempt:
 
 def state(*attempts: Attempt, **fields: Any) -> ReactState:
     found = [
-        Retrieval(concept=name, query=name, hits=tuple(hits), floor=0.0)
+        Retrieval(concept=name, query=name, hits=tuple(hits), threshold=0.0)
         for name, hits in HITS.items()
         if name not in fields.get("unsought", ())
     ]

@@ -12,13 +12,13 @@ from pleinair.tools.types import (
     BadInput,
     Box,
     Capabilities,
+    GenerateRequest,
     Hit,
+    Inpaint,
     Ledger,
     Picture,
     Reference,
-    Repaint,
     Repair,
-    Request,
     Retrieval,
     Row,
 )
@@ -51,12 +51,12 @@ def attempt(number: int = 0, *used: str, rows: tuple[Row, ...] = (FINCH, COUPE),
         "guidance_scale": 1,
         "seed": 0,
     }
-    request = Request.model_validate({**given, "references": references, **fields})
+    request = GenerateRequest.model_validate({**given, "references": references, **fields})
     return Attempt(number=number, request=request, picture=PICTURE, seconds=0, ledger=Ledger(rows=rows))
 
 
 def painted(number: int, *used: str) -> Attempt:
-    return attempt(number, *used, repaint=Repaint(concept="finch", picture=PICTURE, box=BOX))
+    return attempt(number, *used, inpaint=Inpaint(concept="finch", picture=PICTURE, box=BOX))
 
 
 def found(*ids: str) -> Retrieval:
@@ -155,7 +155,7 @@ INPAINT = [Repair(concept="finch", action="inpaint")]
 
 
 def test_what_is_painted_in_is_the_best_picture_at_the_rows_box() -> None:
-    assert repaint(INPAINT, attempt()) == Repaint(concept="finch", picture=PICTURE, box=BOX)
+    assert repaint(INPAINT, attempt()) == Inpaint(concept="finch", picture=PICTURE, box=BOX)
     assert repaint([Repair(concept="finch", action="new_seed")], attempt()) is None
     assert repaint(INPAINT, None) is None
 

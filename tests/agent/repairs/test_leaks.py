@@ -22,6 +22,7 @@ from pleinair.tools.types import (
     Box,
     Budget,
     Capabilities,
+    GenerateRequest,
     Hit,
     Leak,
     Ledger,
@@ -29,13 +30,12 @@ from pleinair.tools.types import (
     Picture,
     Reference,
     Repair,
-    Request,
     Retrieval,
     Row,
 )
 
 PICTURE = Picture(sha256="0" * 64, width=64, height=64)
-REQUEST = Request(prompt="p", height=64, width=64, num_inference_steps=1, guidance_scale=1, seed=0)
+REQUEST = GenerateRequest(prompt="p", height=64, width=64, num_inference_steps=1, guidance_scale=1, seed=0)
 LEAKY = Leak(concept="finch", id="a", background=0.9, copied=0.5)
 OPTIONS = LeakOptions()
 
@@ -124,7 +124,9 @@ class Copier:
     def __init__(self) -> None:
         self.used: list[list[str]] = []
 
-    def generate(self, request: Request, images: Sequence[Image.Image], on_step: OnStep) -> Image.Image:
+    def generate(
+        self, request: GenerateRequest, images: Sequence[Image.Image], on_step: OnStep
+    ) -> Image.Image:
         self.used.append([one.hit.id for one in request.references])
         if images:
             return images[0]

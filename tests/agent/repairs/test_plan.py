@@ -1,22 +1,22 @@
 """The ladder of repairs."""
 
 from pleinair.agent.repairs.plan import after_retrieval, plan, untried
-from pleinair.tools.types import Attempt, Hit, Picture, Reference, Repair, Request, Retrieval, Row
+from pleinair.tools.types import Attempt, GenerateRequest, Hit, Picture, Reference, Repair, Retrieval, Row
 
 PICTURE = Picture(sha256="0" * 64, width=8, height=8)
 ROW = Row(concept="finch", status="missing", confidence=0.9, advice="Show the finch.")
 
 
-def retrieval(*ids: str, floor: float = 0.2, abstained: bool = False) -> Retrieval:
+def retrieval(*ids: str, threshold: float = 0.2, abstained: bool = False) -> Retrieval:
     hits = tuple(Hit(id=id, score=1 - 0.3 * n) for n, id in enumerate(ids))
     return Retrieval(
-        concept="finch", query="finch", hits=hits, floor=floor, abstained=abstained, reason="too far"
+        concept="finch", query="finch", hits=hits, threshold=threshold, abstained=abstained, reason="too far"
     )
 
 
 def attempt(number: int, *ids: str) -> Attempt:
     references = tuple(Reference(concept="finch", hit=Hit(id=id, score=1), picture=PICTURE) for id in ids)
-    request = Request(
+    request = GenerateRequest(
         prompt="p", references=references, height=8, width=8, num_inference_steps=1, guidance_scale=1, seed=0
     )
     return Attempt(number=number, request=request, picture=PICTURE, seconds=1)
@@ -44,7 +44,7 @@ def test_without_advice_there_are_no_words() -> None:
 
 
 def test_hits_under_the_floor_are_never_tried() -> None:
-    assert untried(retrieval("a", "b", "c", floor=0.5), []) == ["a", "b"]
+    assert untried(retrieval("a", "b", "c", threshold=0.5), []) == ["a", "b"]
 
 
 def test_an_abstained_look_up_turns_into_words_at_once() -> None:

@@ -21,7 +21,7 @@ from pleinair.app.runs.events import read
 from pleinair.app.runs.results import result_of
 from pleinair.app.runs.store import Run
 from pleinair.app.runs.thread import state_of
-from pleinair.app.session import Session
+from pleinair.app.session import ChatSession
 from pleinair.app.trace.replay import redraw
 from pleinair.tools.types import BadInput
 
@@ -31,11 +31,11 @@ FINCH = "velmora finch"
 
 @pytest.fixture
 def talker(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PLEINAIR_MLLM__ENGINE", "talker")
+    monkeypatch.setenv("PLEINAIR_MLLM__BACKEND", "talker")
     return place
 
 
-def say(session: Session, *lines: str | BaseException) -> str:
+def say(session: ChatSession, *lines: str | BaseException) -> str:
     """Say lines and give what was told; an exception is what the reader raises instead."""
     left, told = iter(lines), io.StringIO()
 
@@ -74,7 +74,7 @@ def numbered(told: str, concept: str) -> dict[str, int]:
 
 @pytest.mark.usefixtures("talker")
 def test_a_request_is_drawn_in_sight_and_is_a_run() -> None:
-    told = say(Session(), PROMPT)
+    told = say(ChatSession(), PROMPT)
     for words in ("must be visible: telma wren, velmora finch", "missing 90%", "Add reference", "accepted:"):
         assert words in told
     (run,) = runs()
@@ -85,7 +85,7 @@ def test_a_request_is_drawn_in_sight_and_is_a_run() -> None:
 
 @pytest.mark.usefixtures("talker")
 def test_a_request_goes_on_from_the_one_before() -> None:
-    say(Session(), PROMPT, "now make it night")
+    say(ChatSession(), PROMPT, "now make it night")
     first, second = runs()
     assert prompts() == [PROMPT, f"{PROMPT} at night"]
     assert references(first) == references(second) != []
@@ -95,7 +95,7 @@ def test_a_request_goes_on_from_the_one_before() -> None:
 
 @pytest.mark.usefixtures("talker")
 def test_a_picture_that_begins_with_references_is_called_no_draft() -> None:
-    told = say(Session(), PROMPT, "now make it night")
+    told = say(ChatSession(), PROMPT, "now make it night")
     first, second = told.split("now make it night")
     assert "draft" in first and "attempt 1" in first
     assert "first picture" in second and "draft" not in second
@@ -105,7 +105,7 @@ def test_a_picture_that_begins_with_references_is_called_no_draft() -> None:
 
 @pytest.mark.usefixtures("talker")
 def test_every_call_is_named_while_it_is_done_and_afterwards() -> None:
-    say(Session(), PROMPT)
+    say(ChatSession(), PROMPT)
     started = [one for one in read(home().events(runs()[0].id)) if one.kind == "step_started"]
     calls = [one.data["call"] for one in started if one.step == "act"]
     assert calls[0] == {"name": "decompose", "about": PROMPT}
@@ -126,7 +126,7 @@ def test_every_call_is_named_while_it_is_done_and_afterwards() -> None:
 
 @pytest.mark.usefixtures("talker")
 def test_not_that_bird_is_a_veto_that_stays() -> None:
-    session = Session()
+    session = ChatSession()
     say(session, PROMPT, "not that bird", "now make it snow")
     first, second, third = map(references, runs())
     assert first != second == third
@@ -135,7 +135,7 @@ def test_not_that_bird_is_a_veto_that_stays() -> None:
 
 @pytest.mark.usefixtures("talker")
 def test_references_are_listed_vetoed_and_pinned() -> None:
-    session = Session()
+    session = ChatSession()
     say(session, PROMPT)
     ids = numbered(say(session, "/refs"), FINCH)
     (used,) = references(runs()[0])
@@ -152,7 +152,7 @@ def test_references_are_listed_vetoed_and_pinned() -> None:
 
 @pytest.mark.usefixtures("talker")
 def test_several_references_are_vetoed_at_once_or_none() -> None:
-    session = Session()
+    session = ChatSession()
     say(session, PROMPT)
     first, second, third = list(numbered(say(session, "/refs"), FINCH))[:3]
     told = say(session, "/veto 1 2", "/veto 3, 99", "/veto 2 2 3")
@@ -164,13 +164,13 @@ def test_several_references_are_vetoed_at_once_or_none() -> None:
 
 @pytest.mark.usefixtures("talker")
 def test_the_last_requests_references_are_listed_first_and_weak_ones_marked() -> None:
-    session = Session()
+    session = ChatSession()
     say(session, PROMPT, "a telma wren", "/budget attempts=1", "a red car")
-    session.overrides |= {"mllm.satisfied": False, "retrieval.floor": 0.99, "budget.attempts": 2}
+    session.overrides |= {"mllm.satisfied": False, "retrieval.threshold": 0.99, "budget.attempts": 2}
     told = say(session, f"{PROMPT.replace('velmora finch', 'dodo')}", "/refs")
     lines = [line for line in told.splitlines() if ".png " in line and "dodo:" in line or f"{FINCH}:" in line]
     weak, earlier = lines[:-4], lines[-4:]
-    assert all("dodo:" in line and "[under the floor]" in line for line in weak) and weak
+    assert all("dodo:" in line and "[under the threshold]" in line for line in weak) and weak
     assert all(f"{FINCH}:" in line and "[of an earlier request]" in line for line in earlier)
     assert "refused" in say(session, "what?")
     assert [one.concept for one in session.found()][:1] == ["dodo"]
@@ -178,7 +178,9 @@ def test_the_last_requests_references_are_listed_first_and_weak_ones_marked() ->
 
 @pytest.mark.usefixtures("talker")
 def test_not_that_bird_without_a_reference_draws_nothing() -> None:
-    session = Session(overrides={"mllm.satisfied": False, "retrieval.floor": 0.99, "budget.attempts": 2})
+    session = ChatSession(
+        overrides={"mllm.satisfied": False, "retrieval.threshold": 0.99, "budget.attempts": 2}
+    )
     told = say(session, PROMPT, "not that bird")
     assert "No reference that 'bird' could mean was used for the last picture" in told
     assert "cannot read" not in told and result_of(runs()[1]).outcome.best is None
@@ -187,7 +189,7 @@ def test_not_that_bird_without_a_reference_draws_nothing() -> None:
 
 @pytest.mark.usefixtures("talker")
 def test_approving_pins_what_was_used() -> None:
-    session = Session()
+    session = ChatSession()
     assert "without references" in say(session, "/approve")
     say(session, PROMPT, "/approve")
     assert [hit.id for hit in session.pins.values()] == references(runs()[0])
@@ -195,7 +197,7 @@ def test_approving_pins_what_was_used() -> None:
 
 @pytest.mark.usefixtures("talker")
 def test_a_fork_forgets_what_came_after() -> None:
-    session = Session()
+    session = ChatSession()
     say(session, PROMPT, "now make it night", "not that bird", "/fork 2", "now make it snow")
     assert prompts()[-1] == f"{PROMPT} in the snow"
     assert len(session.runs) == 3 and not session.vetoes
@@ -205,7 +207,7 @@ def test_a_fork_forgets_what_came_after() -> None:
 
 def test_a_picture_of_ones_own_is_used_and_kept(talker: Path) -> None:
     Image.new("RGB", (16, 16), (9, 200, 9)).save(talker / "my finch.png")
-    session = Session()
+    session = ChatSession()
     told = say(session, f"/give 'my finch.png' {FINCH}", PROMPT, "/refs")
     (talker / "my finch.png").unlink()
     say(session, "now make it night")
@@ -216,7 +218,7 @@ def test_a_picture_of_ones_own_is_used_and_kept(talker: Path) -> None:
 
 @pytest.mark.usefixtures("talker")
 def test_limits_hold_for_the_requests_to_come() -> None:
-    session = Session(overrides={"mllm.satisfied": False})
+    session = ChatSession(overrides={"mllm.satisfied": False})
     told = say(session, "/budget attempts=1", PROMPT, "/budget attempts=2", PROMPT, "/budget")
     assert "attempts 1" in told and "images no limit" in told
     attempts = [(state_of(run.id, home()) or pytest.fail("no state")).attempts for run in runs()]
@@ -246,34 +248,34 @@ def test_limits_hold_for_the_requests_to_come() -> None:
 )
 @pytest.mark.usefixtures("talker")
 def test_what_cannot_be_done_is_said_and_the_talk_goes_on(line: str, said: str) -> None:
-    told = say(Session(), line, "/help")
+    told = say(ChatSession(), line, "/help")
     assert said in told and "/veto N" in told
     assert "\x1b" not in told
 
 
 @pytest.mark.usefixtures("talker")
 def test_a_limit_of_money_that_no_price_could_keep_is_not_set() -> None:
-    session = Session(overrides={"mllm.engine": "openai", "mllm.model": "m"})
+    session = ChatSession(overrides={"mllm.backend": "openai", "mllm.model": "m"})
     assert "no price is known for mllm.model = 'm'" in say(session, "/budget usd=0.5")
     assert "budget.usd" not in session.overrides
 
 
 @pytest.mark.usefixtures("talker")
 def test_an_interrupt_between_requests_ends_nothing() -> None:
-    told = say(Session(), KeyboardInterrupt(), "", PROMPT)
+    told = say(ChatSession(), KeyboardInterrupt(), "", PROMPT)
     assert "/quit leaves." in told and "accepted" in told
-    assert "accepted" not in say(Session(), "/quit", PROMPT)
+    assert "accepted" not in say(ChatSession(), "/quit", PROMPT)
 
 
 @pytest.mark.usefixtures("talker")
 def test_words_of_the_model_are_shown() -> None:
-    told = say(Session(overrides={"mllm.says": "Here \x1b[31myou are"}), PROMPT)
+    told = say(ChatSession(overrides={"mllm.says": "Here \x1b[31myou are"}), PROMPT)
     assert "Here �[31myou are" in told
 
 
 @pytest.mark.usefixtures("talker")
 def test_a_request_that_is_not_understood_changes_nothing() -> None:
-    told = say(Session(), PROMPT, "now make it louder", "what?", "now make it night")
+    told = say(ChatSession(), PROMPT, "now make it louder", "what?", "now make it night")
     assert told.count("refused:") == 2 and "only the place can be changed" in told
     assert prompts()[-1] == f"{PROMPT} at night"
     assert references(runs()[-1]) == references(runs()[0])
@@ -281,7 +283,7 @@ def test_a_request_that_is_not_understood_changes_nothing() -> None:
 
 @pytest.mark.usefixtures("talker")
 def test_a_failed_request_leaves_the_talk_where_it_was() -> None:
-    session = Session()
+    session = ChatSession()
     say(session, PROMPT)
     session.overrides = {"generator.fault": "boom"}
     assert "failed: RuntimeError: boom" in say(session, "now make it night")
@@ -292,8 +294,8 @@ def test_a_failed_request_leaves_the_talk_where_it_was() -> None:
 
 @pytest.mark.usefixtures("talker")
 def test_a_talk_is_gone_on_with_from_its_last_run() -> None:
-    say(Session(), PROMPT, "not that bird")
-    session = Session()
+    say(ChatSession(), PROMPT, "not that bird")
+    session = ChatSession()
     session.go_on_from("last")
     say(session, "now make it night")
     assert prompts()[-1] == f"{PROMPT} at night"
@@ -302,7 +304,7 @@ def test_a_talk_is_gone_on_with_from_its_last_run() -> None:
 
 @pytest.mark.usefixtures("talker")
 def test_a_request_that_waits_is_resumed_with_its_talk() -> None:
-    session = Session()
+    session = ChatSession()
     say(session, PROMPT)
     waiting = session.submit("now make it night")
     assert resume(waiting.id).outcome.ending == "accepted"
@@ -311,7 +313,7 @@ def test_a_request_that_waits_is_resumed_with_its_talk() -> None:
 
 @pytest.mark.usefixtures("talker")
 def test_a_record_of_a_talk_is_not_drawn_again_alone() -> None:
-    say(Session(), PROMPT)
+    say(ChatSession(), PROMPT)
     with pytest.raises(BadInput, match="of a talk"):
         redraw(result_of(runs()[0]).sidecar)
 
@@ -320,9 +322,9 @@ def test_a_record_of_a_talk_is_not_drawn_again_alone() -> None:
 def test_only_a_talk_is_gone_on_with() -> None:
     from pleinair.app.api import draw
 
-    run = draw(PROMPT, overrides={"mllm.engine": "quick"})
+    run = draw(PROMPT, overrides={"mllm.backend": "quick"})
     with pytest.raises(BadInput, match="no request of a talk"):
-        Session().go_on_from(run.run_id)
+        ChatSession().go_on_from(run.run_id)
 
 
 @pytest.mark.usefixtures("talker")
@@ -363,7 +365,7 @@ def test_ctrl_c_stops_the_run_and_not_the_program(talker: Path) -> None:
 
 @pytest.mark.usefixtures("talker")
 def test_the_log_tells_the_talk_without_pixels() -> None:
-    say(Session(), PROMPT, "now make it night")
+    say(ChatSession(), PROMPT, "now make it night")
     events = read(home().events(runs()[1].id))
     steps = [event.step for event in events if event.kind == "step_finished"]
     assert steps[:3] == ["begin", "drive", "act"]

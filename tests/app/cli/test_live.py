@@ -12,7 +12,7 @@ from pleinair.app.cli.live import Show, doing, half_blocks, row_line
 from pleinair.app.cli.terminal import printable
 from pleinair.app.runs.events import Event, Kind
 from pleinair.app.trace.story import title
-from pleinair.tools.types import Attempt, Hit, Picture, Reference, Request, Row
+from pleinair.tools.types import Attempt, GenerateRequest, Hit, Picture, Reference, Row
 
 
 def tell(terminal: bool, no_color: bool = False, graph: str = "pleinair") -> str:
@@ -86,7 +86,11 @@ def test_a_first_picture_is_a_draft_only_without_references() -> None:
         "seed": 0,
     }
     titles = [
-        title(Attempt(number=number, picture=picture, seconds=1, request=Request(**size, references=given)))
+        title(
+            Attempt(
+                number=number, picture=picture, seconds=1, request=GenerateRequest(**size, references=given)
+            )
+        )
         for number in (0, 1)
         for given in ((), used)
     ]

@@ -87,9 +87,9 @@ def test_doctor_asks_the_model_behind_the_wire(
     place: Path, monkeypatch: pytest.MonkeyPatch, right: int, mark: str
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.delenv("PLEINAIR_MLLM__ENGINE")
+    monkeypatch.delenv("PLEINAIR_MLLM__BACKEND")
     with served(chat(Judge(right))) as service:
-        settings = ["mllm.engine=openai", f"mllm.model={MODEL}", f"mllm.base_url={service.url}"]
+        settings = ["mllm.backend=openai", f"mllm.model={MODEL}", f"mllm.base_url={service.url}"]
         given = [word for setting in settings for word in ("--set", setting)]
         output = CliRunner().invoke(app, ["doctor", "--mllm", *given]).output
     assert f"ok  mllm: {MODEL} at {service.url}" in output
@@ -99,9 +99,9 @@ def test_doctor_asks_the_model_behind_the_wire(
 
 def test_doctor_says_what_to_do_about_a_wrong_key(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-another-0123456789")
-    monkeypatch.delenv("PLEINAIR_MLLM__ENGINE")
+    monkeypatch.delenv("PLEINAIR_MLLM__BACKEND")
     with served(chat(Judge(0))) as service:
-        settings = ["mllm.engine=openai", f"mllm.model={MODEL}", f"mllm.base_url={service.url}"]
+        settings = ["mllm.backend=openai", f"mllm.model={MODEL}", f"mllm.base_url={service.url}"]
         given = [word for setting in settings for word in ("--set", setting)]
         result = CliRunner().invoke(app, ["doctor", "--mllm", *given])
     assert result.exit_code == 5
@@ -113,7 +113,7 @@ def test_doctor_says_what_to_do_about_a_wrong_key(place: Path, monkeypatch: pyte
     "setting", ["mllm.api_key=sk-1234567890", "mllm.base_url=http://me:sk-1234567890@h/v1"]
 )
 def test_a_secret_in_settings_is_refused_before_anything_is_written(place: Path, setting: str) -> None:
-    result = CliRunner().invoke(app, ["draw", "a finch", "--set", "mllm.engine=openai", "--set", setting])
+    result = CliRunner().invoke(app, ["draw", "a finch", "--set", "mllm.backend=openai", "--set", setting])
     assert result.exit_code == 2
     assert "has no place in settings" in result.output
     assert "sk-1234567890" not in result.output
@@ -125,6 +125,6 @@ def test_the_profile_is_pocket_with_another_model() -> None:
     from pleinair.app.settings import read_profile
 
     pocket, openai = read_profile("pocket"), read_profile("openai")
-    assert openai["mllm"]["engine"] == "openai"
+    assert openai["mllm"]["backend"] == "openai"
     assert openai | {"mllm": 0} == pocket | {"mllm": 0}
     assert json.dumps(openai)

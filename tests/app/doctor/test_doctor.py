@@ -24,7 +24,7 @@ from pleinair.tools.retrieval.crossmodal.adaptor import AdaptorNet, Config, Shap
 from pleinair.tools.worker.worker import Worker
 
 TINY = {
-    "generator.engine": "in_context", "generator.height": 32, "generator.width": 32,
+    "generator.backend": "in_context", "generator.height": 32, "generator.width": 32,
     "generator.max_sequence_length": 24, "generator.text_encoder_out_layers": [0, 1],
 }  # fmt: skip
 WEIGHTS = Path("transformer") / "diffusion_pytorch_model.safetensors"
@@ -49,7 +49,7 @@ def broken(model: Path, place: Path) -> Path:
 def apart(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """Give settings of a worker, which is closed afterwards."""
     monkeypatch.syspath_prepend(perils.install(place / "more"))
-    given = {"worker.process": True, "generator.engine": "perils", "generator.log": str(place / "log")}
+    given = {"worker.process": True, "generator.backend": "perils", "generator.log": str(place / "log")}
     yield given
     worker = chosen_generator(load(overrides=given))
     assert isinstance(worker, Worker)
@@ -110,14 +110,14 @@ def test_a_model_of_the_hub_that_is_not_here_is_a_fault_only_offline(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(place / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    given = {"generator.engine": "in_context", "generator.model": "o/n", "generator.revision": "a" * 40}
+    given = {"generator.backend": "in_context", "generator.model": "o/n", "generator.revision": "a" * 40}
     assert look(**given)["model files"].text == "fetched at the first use: o/n"
     offline = look(**given, **{"generator.local_files_only": True})["model files"]
     assert (offline.well, offline.text) == (False, "generator o/n: it is not here")
 
 
 def test_a_server_that_does_not_answer_is_found_without_paying(place: Path) -> None:
-    given = {"generator.engine": "openai_images", "generator.model": "m"}
+    given = {"generator.backend": "openai_images", "generator.model": "m"}
     found = look(**given, **{"generator.base_url": "http://127.0.0.1:9/v1"})["generator"]
     assert not found.well and "cannot be reached" in found.text and ".." not in found.text.replace("...", "")
     assert "Is the server running" in found.text and not found.remedy
@@ -128,11 +128,11 @@ def test_a_server_that_does_not_answer_is_found_without_paying(place: Path) -> N
 
 def test_the_second_encoder_is_looked_at_where_one_is_wanted(place: Path) -> None:
     both = {"retrieval.method": "both"}
-    found = look(**both, **{"retrieval.second": {"engine": "quick", "salt": "!"}})["second encoder"]
+    found = look(**both, **{"retrieval.second": {"backend": "quick", "salt": "!"}})["second encoder"]
     assert (found.well, found.text) == (True, "hashes!")
     lacking = look(**both)["second encoder"]
     assert not lacking.well and "in the table retrieval.second" in lacking.text and lacking.remedy
-    assert not look(**both, **{"retrieval.second": {"engine": "no such"}})["second encoder"].well
+    assert not look(**both, **{"retrieval.second": {"backend": "no such"}})["second encoder"].well
 
 
 def test_a_trained_retriever_must_be_this_generators(place: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_trained_retriever_must_be_this_generators(place: Path) -> None:
         ["train", "retriever", "--library", library, "--out", str(out), "--epochs", "2", "--loss", "normal"],
     )
     assert done.exit_code == 0, done.output
-    given: dict[str, Any] = {"encoder.engine": "reflective", "encoder.folder": str(out)}
+    given: dict[str, Any] = {"encoder.backend": "reflective", "encoder.folder": str(out)}
     assert look(**given)["retriever"].text == "trained with the normal loss, for this generator"
     card = out / "retriever.json"
     card.write_text(card.read_text("utf-8").replace('"stripes"', '"dots"'), encoding="utf-8")

@@ -9,7 +9,7 @@ import pytest
 from support.doctor_findings import faults, look
 
 ENCODER = {
-    "encoder.engine": "open_clip",
+    "encoder.backend": "open_clip",
     "encoder.model": "ViT-B-32",
     "encoder.revision": "laion2b_s34b_b79k",
 }
@@ -56,14 +56,14 @@ def test_a_fault_that_says_what_to_do_gets_no_second_remedy(
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    found = look(**{"mllm.engine": "openai", "mllm.model": "m"})["mllm"]
+    found = look(**{"mllm.backend": "openai", "mllm.model": "m"})["mllm"]
     assert found.text.startswith("https://api.openai.com/v1 wants a key")
     assert "OPENAI_API_KEY" in found.text and (found.well, found.remedy) == (False, "")
-    assert look(**{"mllm.engine": "quick", "mllm.pause": "x"})["mllm"].remedy
+    assert look(**{"mllm.backend": "quick", "mllm.pause": "x"})["mllm"].remedy
 
 
 def test_a_model_without_a_commit_is_told_in_full_once(no_cache: pytest.MonkeyPatch) -> None:
-    found = look(**{"generator.engine": "in_context", "generator.model": "o/n"})
+    found = look(**{"generator.backend": "in_context", "generator.model": "o/n"})
     assert "set generator.revision to a commit of o/n" in found["generator"].text
     assert (found["generator"].remedy, found["model files"].text) == ("", "generator o/n: no commit is set")
 

@@ -18,13 +18,13 @@ from typer.testing import CliRunner, Result
 from pleinair.agent.mllm.openai import chat
 from pleinair.app.api import draw, estimate, home, run_table
 from pleinair.app.cli.main import app
-from pleinair.app.estimate.estimate import Quote
+from pleinair.app.estimate.estimate import Estimate
 from pleinair.app.estimate.history import Spent, past
 from pleinair.app.estimate.ranges import Range
 from pleinair.app.estimate.tokens import estimated
 from pleinair.app.prices import HERE
 from pleinair.app.runs.request import new_order
-from pleinair.app.settings import EngineChoice, load, profiles
+from pleinair.app.settings import BackendChoice, load, profiles
 from pleinair.tools import registry
 from pleinair.tools.critique import critique
 from pleinair.tools.decompose import decompose
@@ -44,7 +44,7 @@ def ends(one: Range) -> tuple[float | None, float | None]:
     return one.low, one.high
 
 
-def told(graph: str = "pleinair", **overrides: Any) -> Quote:
+def told(graph: str = "pleinair", **overrides: Any) -> Estimate:
     keys = {key.replace("__", "."): value for key, value in overrides.items()}
     return estimate("two things", graph, overrides=keys)
 
@@ -70,7 +70,7 @@ def memory_of(*words: str) -> str:
 @pytest.mark.usefixtures("place")
 def test_memory_is_told_where_somebody_has_measured_it() -> None:
     assert memory_of() == "not known not predicted for the engine 'quick'"
-    here = ("--set", "generator.engine=in_context", "--set", "generator.folder=pocket/generator")
+    here = ("--set", "generator.backend=in_context", "--set", "generator.folder=pocket/generator")
     low, _, high, note = memory_of(*here).split(maxsplit=3)
     assert 0 < float(low) < float(high)
     assert note.startswith("an estimate: ") and note.endswith(
@@ -82,7 +82,7 @@ def test_memory_is_told_where_somebody_has_measured_it() -> None:
 @pytest.mark.usefixtures("place")
 def test_of_a_class_that_nobody_measured_the_weights_are_told(tmp_path: Path) -> None:
     folder = tiny.save(tiny.sd15, tmp_path / "sd15")
-    engine = {"engine": "text_only", "pipeline": "StableDiffusionPipeline", "folder": str(folder)}
+    engine = {"backend": "text_only", "pipeline": "StableDiffusionPipeline", "folder": str(folder)}
     words = [word for key, value in engine.items() for word in ("--set", f"generator.{key}={value}")]
     said, least, size, note = memory_of(*words).split(maxsplit=3)
     assert (said, least) == ("at", "least") and float(size) > 0
@@ -102,7 +102,7 @@ def test_of_a_class_that_nobody_measured_the_weights_are_told(tmp_path: Path) ->
 def test_memory_that_is_not_known_is_said_to_be(
     profile: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("PLEINAIR_GENERATOR__ENGINE")
+    monkeypatch.delenv("PLEINAIR_GENERATOR__BACKEND")
     assert memory_of("--profile", profile) == f"not known {why}"
 
 
@@ -122,7 +122,7 @@ def test_past_runs_give_seconds_and_leave_the_table_alone(place: Path) -> None:
     assert quote.seconds.note == "by 2 past runs"
 
 
-def past_of(quote: Quote) -> list[Spent]:
+def past_of(quote: Estimate) -> list[Spent]:
     return past(new_order("x", quote.graph, None, load(), None, False), home())
 
 
@@ -208,7 +208,7 @@ def with_log(model: str) -> dict[str, Any]:
     draw("two things", seed=7)
     run, table = run_table().newest(1)[0], home().table
     order = json.loads(run.order_json)
-    order["settings"]["mllm"] = {"engine": "openai", "model": model}
+    order["settings"]["mllm"] = {"backend": "openai", "model": model}
     with closing(sqlite3.connect(table)) as db, db:
         db.execute("UPDATE runs SET order_json=?", (json.dumps(order),))
     log = home().events(run.id)
@@ -221,7 +221,7 @@ def test_money_is_told_by_the_price_table(place: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(
         "pleinair.app.estimate.history.alike", lambda run, order: True
     )  # but for the generator
-    monkeypatch.setenv("PLEINAIR_GENERATOR__ENGINE", "in_context")
+    monkeypatch.setenv("PLEINAIR_GENERATOR__BACKEND", "in_context")
     quote = told(**overrides)
     assert quote.tokens.low and quote.tokens.high
     assert quote.usd.low == pytest.approx(quote.tokens.low * 0.75e-6)
@@ -246,7 +246,7 @@ def test_money_is_told_by_the_price_table(place: Path, monkeypatch: pytest.Monke
 def test_a_price_that_is_not_known_is_said_to_be(
     place: Path, monkeypatch: pytest.MonkeyPatch, overrides: dict[str, Any], said: str
 ) -> None:
-    monkeypatch.setenv("PLEINAIR_GENERATOR__ENGINE", "in_context")
+    monkeypatch.setenv("PLEINAIR_GENERATOR__BACKEND", "in_context")
     quote = told(**overrides)
     assert quote.usd.high is None
     assert said in quote.usd.note
@@ -270,7 +270,7 @@ def test_the_estimate_holds_what_the_client_sends(prompt: str, monkeypatch: pyte
     def policy(schema: str, card: dict[str, Any], images: int) -> dict[str, Any]:
         return rows(card, lambda name: True) if schema == "Critique" else decomposition("finch", "coupe")
 
-    choice = EngineChoice.model_validate({"engine": "openai", "model": MODEL})
+    choice = BackendChoice.model_validate({"backend": "openai", "model": MODEL})
     one = estimated("pleinair", prompt, choice)
     assert one is not None
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -312,7 +312,7 @@ UNKNOWN = "no price is known for {}.model = 'm', so money could not stop the run
 
 
 @pytest.mark.parametrize(
-    ("table", "engine", "known"),
+    ("table", "backend", "known"),
     [
         ("mllm", "openai", {"mllm.prices": {"m": {"read": 1, "written": 2}}}),
         ("mllm", "openai", {"mllm.base_url": "http://127.0.0.1:8000/v1"}),
@@ -324,7 +324,7 @@ UNKNOWN = "no price is known for {}.model = 'm', so money could not stop the run
     ],
 )
 def test_a_budget_of_money_wants_a_price(place: Path, table: str, engine: str, known: dict[str, Any]) -> None:
-    unpriced = {f"{table}.engine": engine, f"{table}.model": "m"}
+    unpriced = {f"{table}.backend": engine, f"{table}.model": "m"}
     limited = unpriced | {"budget.usd": 0.5}
     with pytest.raises(BadInput, match=re.escape(UNKNOWN.format(table))):
         draw("two things", overrides=limited)
@@ -336,7 +336,7 @@ def test_a_budget_of_money_wants_a_price(place: Path, table: str, engine: str, k
 def test_the_pocket_world_and_a_server_of_ones_own_cost_nothing(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PLEINAIR_GENERATOR__ENGINE", "in_context")
+    monkeypatch.setenv("PLEINAIR_GENERATOR__BACKEND", "in_context")
     here = {"mllm__model": "llama", "mllm__base_url": "http://127.0.0.1:8000/v1"}
     assert ends(told(mllm__engine="pocket").usd) == (0, 0)
     assert ends(told(mllm__engine="openai", **here).usd) == (0, 0)

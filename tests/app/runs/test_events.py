@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pleinair.app.runs.events import Event, Record, read
+from pleinair.app.runs.events import Event, EventLog, read
 from pleinair.tools.storage.files import DiskFull
 from pleinair.tools.types import BadInput
 
@@ -18,7 +18,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def write(path: Path, count: int) -> None:
-    record = Record(path)
+    record = EventLog(path)
     for number in range(count):
         record.write("progress", {"number": number}, "generate", number)
     record.close()
@@ -80,7 +80,7 @@ def test_a_newer_log_is_refused(path: Path) -> None:
 
 def test_every_event_is_told_once_from_any_thread(path: Path) -> None:
     told: list[Event] = []
-    record = Record(path, told.append)
+    record = EventLog(path, told.append)
     threads = [threading.Thread(target=record.write, args=("progress", {"n": n})) for n in range(20)]
     for thread in threads:
         thread.start()

@@ -19,7 +19,7 @@ from pleinair.app.storyboard.html import TEMPLATES, page
 from pleinair.app.storyboard.png import Sheet, board, font, laid_out, wrapped
 from pleinair.app.storyboard.words import listed, marked, roomy
 from pleinair.app.trace.story import Scene, Story, tell
-from pleinair.tools.types import Attempt, Box, Ledger, Picture, Request, Row
+from pleinair.tools.types import Attempt, Box, GenerateRequest, Ledger, Picture, Row
 
 REFUSAL = "I would rather not draw this. " * 9
 PLACE: Box = (0.25, 0.25, 0.75, 0.75)
@@ -37,7 +37,7 @@ def written(story: Story, gallery: Gallery) -> str:
 
 
 def scene(*rows: Row) -> Scene:
-    request = Request(prompt="a", height=8, width=8, num_inference_steps=1, guidance_scale=1, seed=0)
+    request = GenerateRequest(prompt="a", height=8, width=8, num_inference_steps=1, guidance_scale=1, seed=0)
     picture = Picture(sha256="0" * 64, width=8, height=8)
     attempt = Attempt(number=0, request=request, picture=picture, seconds=1, ledger=Ledger(rows=rows))
     return Scene(attempt, [], [], (), best=False)
@@ -118,7 +118,7 @@ def test_the_sheet_says_what_was_sent_found_and_spent(place: Path) -> None:
 
 
 def test_what_the_library_did_not_have_is_said_on_both(place: Path) -> None:
-    story, gallery = told(**{"retrieval.floor": 1.0})
+    story, gallery = told(**{"retrieval.threshold": 1.0})
     assert "Nothing taken for “second thing”" in written(story, gallery)
     assert "Nothing taken for “second thing”" in Page(page(story, gallery)).text
 

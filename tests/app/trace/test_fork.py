@@ -92,7 +92,7 @@ def test_only_what_follows_is_paid_for(parent: Result, place: Path, at: str, pai
 
 @pytest.mark.parametrize("graph", ["crossmodal", "direct", "imagerag", "react"])
 def test_forking_any_graph_at_any_step_changes_nothing_by_itself(place: Path, graph: str) -> None:
-    model = {"mllm.engine": "talker"} if graph == "react" else {}
+    model = {"mllm.backend": "talker"} if graph == "react" else {}
     calm = draw("a telma wren beside a velmora finch", seed=7, graph=graph, overrides=model)
     assert calm.outcome.best is not None, calm.outcome
     for name in names(calm.run_id):
@@ -228,7 +228,7 @@ def test_a_picture_that_is_gone_fails_by_name(parent: Result) -> None:
         ("generate:1", {"prompt": " "}, "prompt: it is empty"),
         ("draft", {"prompt": "x" * 2001}, "2,001 characters"),
         ("draft", {"overrides": {"nonsense": 1}}, r"nonsense = 1 \(set in: --set\): unknown key"),
-        ("draft", {"overrides": {"generator.engine": "none"}}, "generator.engine = 'none': unknown"),
+        ("draft", {"overrides": {"generator.backend": "none"}}, "generator.backend = 'none': unknown"),
         ("draft", {"out": "/dev/null"}, "it is a file"),
     ],
 )

@@ -9,7 +9,7 @@ from support.fake_engines import SquareGenerator, make_context
 from pleinair.agent.context import Context
 from pleinair.evals.cases import Case
 from pleinair.evals.experiments.inpaint import Trial, gaps, kind_of, lines, trial
-from pleinair.tools.pocket.eyes import Eyes, Sight
+from pleinair.tools.pocket.eyes import ConceptDetector, Sight
 from pleinair.tools.pocket.world import SPECIES
 from pleinair.tools.types import Box, Hit
 
@@ -18,7 +18,7 @@ CASE = Case("two-0", "two", f"a {BIRD} beside a {CAR}", (BIRD, CAR), seed=3)
 BOX: Box = (0.0, 0.0, 0.5, 0.5)
 
 
-class KnownEyes(Eyes):
+class KnownEyes(ConceptDetector):
     """See what they are told."""
 
     def __init__(self, seen: Sequence[str], box: Box | None = BOX) -> None:
@@ -65,9 +65,9 @@ def test_both_repairs_have_the_same_reference_and_noise(tmp_path: Path) -> None:
     (gap,) = gaps([CASE], context, KnownEyes([CAR]))
     assert trial(gap, context, KnownJudge(draft=53)) == Trial(painted=(True, True), drawn=(True, True))
     draft, painted, drawn = generator.requests
-    assert (draft.references, draft.repaint, drawn.repaint) == ((), None, None)
-    assert painted.repaint is not None and painted.repaint.picture == gap.draft
-    assert painted.model_copy(update={"repaint": None}) == drawn
+    assert (draft.references, draft.inpaint, drawn.inpaint) == ((), None, None)
+    assert painted.inpaint is not None and painted.inpaint.picture == gap.draft
+    assert painted.model_copy(update={"inpaint": None}) == drawn
     assert draft.seed == drawn.seed == 3
 
 

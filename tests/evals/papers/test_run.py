@@ -57,7 +57,7 @@ from pleinair.tools.retrieval.compose import RetrievalOptions
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer
 from pleinair.tools.retrieval.crossmodal.sparse import satisfaction
 from pleinair.tools.storage.artifacts import ArtifactStore
-from pleinair.tools.types import BadInput, Hit, ModelFault, Reference, Request
+from pleinair.tools.types import BadInput, GenerateRequest, Hit, ModelFault, Reference
 
 SIZE = 40
 crossmodal: Any = wiring.graph
@@ -101,7 +101,7 @@ def bench(tmp_path: Path, generator: SquareGenerator, monkeypatch: pytest.Monkey
         work=tmp_path,
         context=replace(context, generator=Remembered(generator, context.store)),
         encoder=Hashes(),
-        retrieval=RetrievalOptions(floor=-1.0),
+        retrieval=RetrievalOptions(threshold=-1.0),
         judge=EveryOther(),
     )
 
@@ -189,10 +189,10 @@ def test_groups_are_of_every_size_and_of_different_species() -> None:
 # engines
 
 
-def request(store: ArtifactStore, score: float, colour: str = "red", seed: int = 1) -> Request:
+def request(store: ArtifactStore, score: float, colour: str = "red", seed: int = 1) -> GenerateRequest:
     hit = Hit(id=f"{score}.png", score=score)
     reference = Reference(concept="c", hit=hit, picture=store.put(Image.new("RGB", (8, 8), colour)))
-    return Request(
+    return GenerateRequest(
         prompt="p",
         references=(reference,),
         height=16,

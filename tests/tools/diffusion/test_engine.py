@@ -45,11 +45,11 @@ def short_of_memory(times: int) -> Callable[[int, int], None]:
 
 def test_memory_that_runs_out_is_met_by_the_next_rung(folder: Path) -> None:
     engine = make_engine(folder)
-    assert engine.rungs == []
+    assert engine.offload_levels == []
     picture = engine.generate(make_request(), (), short_of_memory(1))
-    assert engine.rungs == ["whole", "vae_tiling"]
+    assert engine.offload_levels == ["whole", "vae_tiling"]
     assert np.array_equal(np.asarray(picture), draw(engine))
-    assert engine.rungs == ["whole", "vae_tiling"]
+    assert engine.offload_levels == ["whole", "vae_tiling"]
 
 
 def test_a_model_that_does_not_fit_whole_is_placed_lower(
@@ -67,7 +67,7 @@ def test_a_model_that_does_not_fit_whole_is_placed_lower(
     monkeypatch.setattr(Ladder, "place", place)
     engine = make_engine(folder)
     assert np.array_equal(draw(engine), draw(engine))
-    assert placed == engine.rungs == ["whole", "vae_tiling"]
+    assert placed == engine.offload_levels == ["whole", "vae_tiling"]
 
 
 def test_the_last_rung_says_what_to_do(folder: Path) -> None:
@@ -85,7 +85,7 @@ def test_other_faults_are_not_tried_again(folder: Path) -> None:
 
     with pytest.raises(RuntimeError, match="a bug"):
         engine.generate(make_request(), (), on_step)
-    assert (calls, engine.rungs) == ([0], ["whole"])
+    assert (calls, engine.offload_levels) == ([0], ["whole"])
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.diffusion.inpaint import MARGIN, mask_of, new_share, put_back
 from pleinair.tools.diffusion.ip_adapter import IpAdapter
 from pleinair.tools.diffusion.text_only import TextOnly
-from pleinair.tools.types import BadInput, Box, Cancelled, Picture, Reference, Repaint
+from pleinair.tools.types import BadInput, Box, Cancelled, Inpaint, Picture, Reference
 
 # diffusers' Euler scheduler, SDXL's own, hands torch's numbers to numpy in the old way
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -88,13 +88,13 @@ def engine(case: Case, tmp_path_factory: pytest.TempPathFactory) -> DiffusersEng
     return make_engine(case, tmp_path_factory.mktemp(case.pipeline))
 
 
-def repaint(box: Box = BOX, size: int = SIZE) -> Repaint:
-    return Repaint(concept="finch", picture=Picture(sha256="0" * 64, width=size, height=size), box=box)
+def repaint(box: Box = BOX, size: int = SIZE) -> Inpaint:
+    return Inpaint(concept="finch", picture=Picture(sha256="0" * 64, width=size, height=size), box=box)
 
 
 def paint(engine: DiffusersEngine, *shown: Image.Image, **fields: Any) -> np.ndarray:
     references = tuple(make_reference() for _ in shown)
-    return draw(engine, [*shown, OLD], **{"references": references, "repaint": repaint(), **fields})
+    return draw(engine, [*shown, OLD], **{"references": references, "inpaint": repaint(), **fields})
 
 
 def test_what_is_outside_the_box_stays_pixel_for_pixel(engine: DiffusersEngine, case: Case) -> None:
@@ -114,7 +114,7 @@ def test_the_box_follows_the_prompt_and_cancelling_leaves_the_engine_as_it_was(
 ) -> None:
     whole, first = draw(engine), paint(engine)
     with pytest.raises(Cancelled):
-        engine.generate(make_request(repaint=repaint()), [OLD], stop_after(1, []))
+        engine.generate(make_request(inpaint=repaint()), [OLD], stop_after(1, []))
     assert np.array_equal(first, paint(engine))
     assert not np.array_equal(first, paint(engine, prompt="a coupe"))
     assert np.array_equal(whole, draw(engine))
@@ -143,14 +143,14 @@ def klein(tmp_path_factory: pytest.TempPathFactory) -> DiffusersEngine:
         (repaint(size=64), "picture has 64 × 64 pixels, asked for 32 × 32"),
     ],
 )
-def test_a_box_that_cannot_be_meant_is_refused(klein: DiffusersEngine, asked: Repaint, text: str) -> None:
+def test_a_box_that_cannot_be_meant_is_refused(klein: DiffusersEngine, asked: Inpaint, text: str) -> None:
     with pytest.raises(BadInput, match=text):
-        paint(klein, repaint=asked)
+        paint(klein, inpaint=asked)
 
 
 def test_only_the_references_of_its_concept_are_shown(klein: DiffusersEngine) -> None:
     other: Reference = make_reference("coupe")
-    pair = draw(klein, [*REFERENCES[:2], OLD], references=(make_reference(), other), repaint=repaint())
+    pair = draw(klein, [*REFERENCES[:2], OLD], references=(make_reference(), other), inpaint=repaint())
     assert np.array_equal(pair, paint(klein, REFERENCES[0]))
     assert not np.array_equal(pair, paint(klein, REFERENCES[1]))
 
@@ -170,7 +170,7 @@ def test_a_class_without_a_form_for_it_and_a_switch_that_is_off_refuse(tmp_path:
     for engine in (off, none):
         assert (engine.capabilities.inpaint, engine.capabilities.inpaint_slots) == (False, 0)
         with pytest.raises(BadInput, match="cannot paint a box of a picture anew"):
-            engine.generate(make_request(repaint=repaint()), [OLD], carry_on)
+            engine.generate(make_request(inpaint=repaint()), [OLD], carry_on)
 
 
 def test_the_mask_is_the_box_with_its_margin_out_to_whole_units() -> None:

@@ -176,7 +176,7 @@ def test_without_a_limit_nothing_is_foreseen(folder: Path) -> None:
     assert room_on("cpu", 1.5) == 1.5 * GIB
     engine = make_engine(folder)
     draw(engine, images=REFERENCES[:2])
-    assert engine.rungs == ["whole"]
+    assert engine.offload_levels == ["whole"]
 
 
 def test_the_engine_takes_smaller_references(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -208,7 +208,7 @@ def test_the_engine_begins_on_the_rung_that_fits(folder: Path, caplog: pytest.Lo
     engine._ladder = ladder = Ladder("cpu")
     ladder._rungs = RUNGS  # those of a device with offloading
     engine.foresee(parted(make_request(), ()))
-    assert engine.rungs == ["whole", "model_offload"]
+    assert engine.offload_levels == ["whole", "model_offload"]
     assert "beginning with model_offload: about" in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""On the rungs that offload, every way of conditioning draws what it draws as a whole, also after a stop.
+"""Every conditioning gives the same image on every offload level as without offload, also after a stop.
 
 A CPU stands in for the device: accelerate's own hooks move the weights, from it and back to it.
 """
@@ -83,7 +83,7 @@ CASES: dict[str, Open] = {
 
 @pytest.fixture(autouse=True)
 def offloading_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Open the lower rungs to the CPU; diffusers calls it cpu:0, a device that no tensor is on."""
+    """Open the lower offload_levels to the CPU; diffusers calls it cpu:0, a device that no tensor is on."""
     offload = import_module("accelerate").cpu_offload
 
     def to_cpu(model: Any, execution_device: Any, **others: Any) -> Any:
@@ -105,4 +105,4 @@ def test_an_offloaded_model_draws_the_same(name: str, tmp_path: Path) -> None:
         with pytest.raises(Cancelled):
             engine.generate(make_request(), REFERENCES[: counts[-1]], stop_after(1, []))
         assert np.array_equal(draw(engine, REFERENCES[: counts[-1]]), wanted[-1]), rung
-        assert engine.rungs == [rung]
+        assert engine.offload_levels == [rung]

@@ -34,10 +34,10 @@ from pleinair.tools.diffusion.call import scaled
 from pleinair.tools.diffusion.openai_images import OpenAIImages
 from pleinair.tools.errors import BadReply, Filtered, TooLarge, Unavailable
 from pleinair.tools.storage.artifacts import spent_on
-from pleinair.tools.types import BadInput, Cancelled, Picture, PleinairError, Repaint
+from pleinair.tools.types import BadInput, Cancelled, Inpaint, Picture, PleinairError
 
 Answer = tuple[int, dict[str, Any], dict[str, str]]
-REPAINT = Repaint(
+REPAINT = Inpaint(
     concept="finch", picture=Picture(sha256="0" * 64, width=32, height=32), box=(0.5, 0.25, 1, 0.75)
 )
 
@@ -180,7 +180,7 @@ def test_a_box_asks_for_an_edit_with_a_mask_and_keeps_what_is_outside(server: Se
     engine = server.engine(slots=1, inpaint=True)
     assert (engine.capabilities.inpaint, engine.capabilities.inpaint_slots) == (True, 1)
     old, names = RADIAL.resize((32, 32)), ("coupe", "finch")
-    asked = make_request(references=tuple(map(make_reference, names)), repaint=REPAINT)
+    asked = make_request(references=tuple(map(make_reference, names)), inpaint=REPAINT)
     drawn = np.asarray(engine.generate(asked, [RADIAL, LINEAR, old], carry_on))
     sent = server.sent()
     assert server.asked[0][0] == "/v1/images/edits"
@@ -198,7 +198,7 @@ def test_a_box_asks_for_an_edit_with_a_mask_and_keeps_what_is_outside(server: Se
 
 def test_a_box_is_refused_where_the_model_has_no_masks(server: Server) -> None:
     with pytest.raises(BadInput, match="cannot paint a box of a picture anew"):
-        server.engine().generate(make_request(repaint=REPAINT), [RADIAL], carry_on)
+        server.engine().generate(make_request(inpaint=REPAINT), [RADIAL], carry_on)
     assert not server.asked
 
 

@@ -17,7 +17,7 @@ from pleinair.tools.diffusion import previews
 from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.diffusion.previews import Previews, samples
 from pleinair.tools.diffusion.text_only import TextOnly
-from pleinair.tools.types import Cancelled, Generator, Request
+from pleinair.tools.types import Cancelled, GenerateRequest, Generator
 
 # diffusers' Euler scheduler, SDXL's own, hands torch's numbers to numpy in the old way
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -68,7 +68,7 @@ def pocket() -> InContext:
     )
 
 
-def request(**fields: Any) -> Request:
+def request(**fields: Any) -> GenerateRequest:
     return make_request(prompt="a red coupe", **{"num_inference_steps": STEPS, **fields})
 
 

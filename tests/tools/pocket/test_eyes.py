@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pleinair.tools.model_files.folders import SHIPPED
-from pleinair.tools.pocket.eyes import Eyes
+from pleinair.tools.pocket.eyes import ConceptDetector
 from pleinair.tools.pocket.prompts import describe
 from pleinair.tools.pocket.world import (
     SPECIES,
@@ -25,15 +25,15 @@ TAUGHT = [s for s in SPECIES if s.tier != "novel"]
 
 
 @pytest.fixture(scope="module")
-def eyes() -> Eyes:
-    return Eyes()
+def eyes() -> ConceptDetector:
+    return ConceptDetector()
 
 
 def scene_of(index: int, *species: Species) -> Image.Image:
     return render(random_scene(held_out_rng(index), species))
 
 
-def test_precision_and_recall_on_held_out_scenes(eyes: Eyes) -> None:
+def test_precision_and_recall_on_held_out_scenes(eyes: ConceptDetector) -> None:
     seen, truth = [], []
     for index in range(80):
         rng = held_out_rng(60_000 + index)
@@ -48,7 +48,7 @@ def test_precision_and_recall_on_held_out_scenes(eyes: Eyes) -> None:
     assert hits.sum() / sum(truth) >= 0.95
 
 
-def test_sights_come_in_the_order_of_the_phrases(eyes: Eyes) -> None:
+def test_sights_come_in_the_order_of_the_phrases(eyes: ConceptDetector) -> None:
     finch, coupe = species_named("velmora finch"), next(s for s in TAUGHT if s.kind == "car")
     picture = scene_of(1, finch)
     one, two = eyes.look(picture, [finch.name, coupe.name])
@@ -61,14 +61,17 @@ def test_sights_come_in_the_order_of_the_phrases(eyes: Eyes) -> None:
 
 @pytest.mark.usefixtures("hasty")
 def test_threads_look_through_the_same_eyes() -> None:
-    finch, eyes = species_named("velmora finch"), Eyes()  # new ones: the first looks come at once too
+    finch, eyes = (
+        species_named("velmora finch"),
+        ConceptDetector(),
+    )  # new ones: the first looks come at once too
     picture, phrases = scene_of(1, finch), [species.name for species in TAUGHT[:8]]
     with ThreadPoolExecutor(8) as pool:
         seen = list(pool.map(lambda phrase: eyes.look(picture, [phrase]), phrases * 2))
     assert seen == [eyes.look(picture, [phrase]) for phrase in phrases * 2]
 
 
-def test_the_box_says_where(eyes: Eyes) -> None:
+def test_the_box_says_where(eyes: ConceptDetector) -> None:
     left, right = species_named("velmora finch"), next(s for s in TAUGHT if s.kind == "car")
     scene = random_scene(held_out_rng(2), [left, right], relation="left of")
     for sight, true in zip(eyes.look(render(scene), [left.name, right.name]), boxes(scene), strict=True):
@@ -76,12 +79,12 @@ def test_the_box_says_where(eyes: Eyes) -> None:
         assert np.abs(np.subtract(sight.box, true)).max() < 0.15
 
 
-def test_an_absent_thing_has_no_box(eyes: Eyes) -> None:
+def test_an_absent_thing_has_no_box(eyes: ConceptDetector) -> None:
     (sight,) = eyes.look(scene_of(3, species_named("velmora finch")), ["a blue car"])
     assert sight.box is None
 
 
-def test_a_wrong_colour_is_absent(eyes: Eyes) -> None:
+def test_a_wrong_colour_is_absent(eyes: ConceptDetector) -> None:
     from dataclasses import replace
 
     finch = species_named("velmora finch")
@@ -90,7 +93,7 @@ def test_a_wrong_colour_is_absent(eyes: Eyes) -> None:
     assert sight.probability < 0.5
 
 
-def test_novel_species_are_seen_by_description(eyes: Eyes) -> None:
+def test_novel_species_are_seen_by_description(eyes: ConceptDetector) -> None:
     novel = [s for s in SPECIES if s.tier == "novel"]
     right = [eyes.look(scene_of(70_000 + i, s), [describe(s)])[0].probability for i, s in enumerate(novel)]
     wrong = [
@@ -100,7 +103,7 @@ def test_novel_species_are_seen_by_description(eyes: Eyes) -> None:
     assert np.mean(right) > np.mean(wrong) + 0.4
 
 
-def test_an_unknown_name_is_never_said_to_be_present(eyes: Eyes) -> None:
+def test_an_unknown_name_is_never_said_to_be_present(eyes: ConceptDetector) -> None:
     novel = next(s for s in SPECIES if s.tier == "novel" and s.kind == "bird")
     (there,) = eyes.look(scene_of(5, novel), [novel.name])
     (gone,) = eyes.look(scene_of(6, next(s for s in TAUGHT if s.kind == "car")), [novel.name])
@@ -108,11 +111,11 @@ def test_an_unknown_name_is_never_said_to_be_present(eyes: Eyes) -> None:
     assert max(there.probability, gone.probability) <= 0.5
 
 
-def test_no_phrases_give_no_sights(eyes: Eyes) -> None:
+def test_no_phrases_give_no_sights(eyes: ConceptDetector) -> None:
     assert eyes.look(Image.new("RGB", (64, 64)), []) == []
 
 
-def test_any_size_and_mode_is_looked_at(eyes: Eyes) -> None:
+def test_any_size_and_mode_is_looked_at(eyes: ConceptDetector) -> None:
     finch = species_named("velmora finch")
     large = scene_of(1, finch).resize((256, 256)).convert("RGBA")
     assert eyes.look(large, [finch.name])[0].probability > 0.5
@@ -124,4 +127,4 @@ def test_eyes_of_another_encoder_are_refused(tmp_path: Path) -> None:
     config = json.loads(path.read_text(encoding="utf-8")) | {"encoder": "0" * 12}
     path.write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(BadInput, match="were trained on encoder 000000000000"):
-        Eyes(tmp_path / "eyes")
+        ConceptDetector(tmp_path / "eyes")

@@ -1,4 +1,4 @@
-"""A floor from captions: between a caption's own pictures and the others."""
+"""A threshold from captions: between a caption's own pictures and the others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Scored:
         return sorted(hits, key=lambda hit: -hit.score)[:k]
 
     def open(self, id: str) -> Image.Image:
-        raise AssertionError("a floor is found without pictures")
+        raise AssertionError("a threshold is found without pictures")
 
     def entries(self) -> list[Hit]:
         named = [Hit(id=str(number), score=0, caption=str(number)) for number in range(len(self.scores))]
@@ -40,12 +40,12 @@ class Scored:
 
 def test_the_floor_is_in_the_middle_of_the_gap() -> None:
     found = calibrate(Scored([(0.9, 0.5), (0.8, 0.6), (0.85, 0.2)]))
-    assert found == Calibration(floor=0.7, captions=3, kept=1, let_in=0)
+    assert found == Calibration(threshold=0.7, captions=3, kept=1, let_in=0)
 
 
 def test_an_overlap_is_split_where_the_fewest_are_wrong() -> None:
     found = calibrate(Scored([(0.9, 0.5), (0.8, 0.3), (0.7, 0.75), (0.2, 0.1)]))
-    assert found.floor == pytest.approx(0.6)
+    assert found.threshold == pytest.approx(0.6)
     assert (found.kept, found.let_in) == (0.75, 0.25)
 
 
@@ -54,7 +54,7 @@ def test_pictures_of_the_same_caption_are_its_own() -> None:
     twin = Hit(id="twin", score=0.95, caption="0")
     usual = shelf.search
     shelf.search = lambda query, k: [twin] * (query == "0") + usual(query, k)  # type: ignore[method-assign]
-    assert calibrate(shelf) == Calibration(floor=0.7, captions=2, kept=1, let_in=0)
+    assert calibrate(shelf) == Calibration(threshold=0.7, captions=2, kept=1, let_in=0)
 
 
 def test_what_shares_a_word_is_no_stranger() -> None:
@@ -67,7 +67,7 @@ def test_what_shares_a_word_is_no_stranger() -> None:
     shelf = Scored([(0, 0)] * 3)
     shelf.entries = lambda: [Hit(id=one, score=0, caption=one) for one in captions]  # type: ignore[method-assign]
     shelf.search = search  # type: ignore[method-assign]
-    assert calibrate(shelf) == Calibration(floor=0.55, captions=3, kept=1, let_in=0)
+    assert calibrate(shelf) == Calibration(threshold=0.55, captions=3, kept=1, let_in=0)
 
 
 def test_a_large_library_is_sampled_evenly_and_once_a_caption() -> None:
@@ -84,9 +84,9 @@ def test_without_captions_to_compare_there_is_no_floor(scores: list[tuple[float,
 
 @given(st.lists(SCORES, min_size=2, max_size=12))
 def test_no_other_floor_does_better(scores: list[tuple[float, float]]) -> None:
-    def gain(floor: float) -> int:
-        return sum(own >= floor for own, _ in scores) - sum(other >= floor for _, other in scores)
+    def gain(threshold: float) -> int:
+        return sum(own >= threshold for own, _ in scores) - sum(other >= threshold for _, other in scores)
 
     found = calibrate(Scored(scores))
-    assert (found.kept - found.let_in) * len(scores) == pytest.approx(gain(found.floor))
-    assert gain(found.floor) == max(gain(own) for own, _ in scores)
+    assert (found.kept - found.let_in) * len(scores) == pytest.approx(gain(found.threshold))
+    assert gain(found.threshold) == max(gain(own) for own, _ in scores)

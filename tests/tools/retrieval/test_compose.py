@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from support.fake_retriever import Shelf, ids
 
-from pleinair.tools.retrieval.compose import RetrievalOptions, compose, floor_of
+from pleinair.tools.retrieval.compose import RetrievalOptions, compose, threshold_of
 from pleinair.tools.retrieve import retrieve
 from pleinair.tools.types import BadInput, Concept, Hit
 
@@ -60,19 +60,19 @@ def abstains(query: str, **options: Any) -> bool:
     wanted = RetrievalOptions(**options)
     retriever = compose(wanted, Shelf("dacb", CAPTIONS), vector)
     concept = Concept(name=query, caption=query)
-    return retrieve(concept, retriever=retriever, k=4, floor=floor_of(wanted)).abstained
+    return retrieve(concept, retriever=retriever, k=4, threshold=threshold_of(wanted)).abstained
 
 
 @pytest.mark.parametrize(
     ("query", "options", "wanted"),
     [
-        ("a zebra", {"floor": 0.85}, False),
-        ("a finch", {"floor": 0.95}, True),
-        ("a finch", {"method": "lexical", "floor": 0.95}, False),
+        ("a zebra", {"threshold": 0.85}, False),
+        ("a finch", {"threshold": 0.95}, True),
+        ("a finch", {"method": "lexical", "threshold": 0.95}, False),
         ("a zebra", {"method": "lexical"}, True),
-        ("a finch", {"method": "hybrid", "floor": 0.95}, False),
-        ("a zebra", {"method": "hybrid", "floor": 0.95}, True),
-        ("a zebra", {"method": "hybrid", "floor": 0.85}, False),
+        ("a finch", {"method": "hybrid", "threshold": 0.95}, False),
+        ("a zebra", {"method": "hybrid", "threshold": 0.95}, True),
+        ("a zebra", {"method": "hybrid", "threshold": 0.85}, False),
     ],
 )
 def test_where_it_abstains(query: str, options: dict[str, Any], wanted: bool) -> None:
@@ -80,11 +80,12 @@ def test_where_it_abstains(query: str, options: dict[str, Any], wanted: bool) ->
 
 
 def test_the_floor_keeps_weak_hits_out_of_a_fusion() -> None:
-    assert ids(found("a zebra", method="hybrid", floor=0.75)) == "da"
+    assert ids(found("a zebra", method="hybrid", threshold=0.75)) == "da"
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"method": "best"}, {"rerank": "llm"}, {"deduplicate": 1.5}, {"floor": 2}, {"license": ["CC0"]}]
+    "wrong",
+    [{"method": "best"}, {"rerank": "llm"}, {"deduplicate": 1.5}, {"threshold": 2}, {"license": ["CC0"]}],
 )
 def test_what_it_does_not_know_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

@@ -95,13 +95,13 @@ def change(shelf: Path, how: str) -> None:
             (shelf / "red.png").unlink()
         case "rename":
             (shelf / "red.png").rename(shelf / "scarlet.png")
-        case "repaint":
+        case "inpaint":
             status = (shelf / "red.png").stat()
             paint(shelf, "red.png", (9, 9, 9))
             os.utime(shelf / "red.png", ns=(status.st_atime_ns, status.st_mtime_ns + 10**6))
 
 
-@pytest.mark.parametrize("how", ["add", "remove", "rename", "repaint"])
+@pytest.mark.parametrize("how", ["add", "remove", "rename", "inpaint"])
 def test_a_changed_library_is_never_served(shelf: Path, place: Path, how: str) -> None:
     encoder = ColourEncoder()
     index, before = build(shelf, place), Library.open(shelf)

@@ -11,7 +11,7 @@ from support.worker_process import ask, is_running, running
 
 from pleinair.tools.callbacks import Check, Stopper
 from pleinair.tools.types import Cancelled
-from pleinair.tools.worker.worker import Seat, Worker
+from pleinair.tools.worker.worker import DeviceLock, Worker
 
 GRACE = 0.5  # seconds
 PATIENCE = (
@@ -33,7 +33,7 @@ def worker() -> Iterator[Worker]:
     made.close()
 
 
-class Patience(Check):
+class RetryPolicy(Check):
     """Count the steps, and stop at the second question between them."""
 
     def __init__(self, questions: int = 2) -> None:
@@ -59,7 +59,7 @@ def stopped(worker: Worker, prompt: str, on_step: Stopper) -> None:
 
 @pytest.mark.parametrize("prompt, steps", [("loads for ever", 0), ("hangs", 1)])
 def test_an_engine_that_says_nothing_is_killed_at_a_stop(worker: Worker, prompt: str, steps: int) -> None:
-    before, patience = running(worker), Patience()
+    before, patience = running(worker), RetryPolicy()
     stopped(worker, prompt, patience)
     assert patience.steps == steps  # a question is no step
     assert not is_running(before)
@@ -70,7 +70,7 @@ def test_an_engine_that_says_nothing_is_killed_at_a_stop(worker: Worker, prompt:
 def test_an_engine_that_hears_of_it_within_the_grace_lives_on() -> None:
     worker = Worker("perils", {"pause": 0.4}, grace=PATIENCE)
     before = running(worker)
-    stopped(worker, "slow", Patience(1))
+    stopped(worker, "slow", RetryPolicy(1))
     assert worker.pid == before
     ask(worker, "next")  # no word of the stop is left over
     assert worker.pid == before
@@ -81,7 +81,7 @@ def test_a_process_that_starts_for_ever_is_killed_at_a_stop() -> None:
     worker = Worker("perils", {"fault": "asleep"}, grace=GRACE)
     for begin in (worker.start, lambda asked: worker.generate(make_request(), (), asked)):
         with pytest.raises(Cancelled, match="^enough$"):
-            begin(Patience())
+            begin(RetryPolicy())
         assert worker.pid is None
 
 
@@ -108,7 +108,7 @@ def test_who_waits_for_his_turn_hears_a_stop_too(worker: Worker) -> None:
 
     first = aside(lambda: worker.generate(make_request(), (), hold))
     assert at_it.wait(PATIENCE)
-    stopped(worker, "second", Patience())
+    stopped(worker, "second", RetryPolicy())
     assert first.is_alive()
     go_on.set()
     first.join()
@@ -119,7 +119,7 @@ def test_who_waits_for_his_turn_hears_a_stop_too(worker: Worker) -> None:
 @pytest.fixture
 def pair() -> Iterator[tuple[Worker, Worker]]:
     """Give two workers of one seat."""
-    seat = Seat()
+    seat = DeviceLock()
     one, two = (Worker("perils", {"pause": pause}, GRACE, seat) for pause in (0.0, 0.001))
     yield one, two
     one.close()
@@ -130,12 +130,12 @@ def test_of_workers_that_share_a_seat_one_has_a_process(pair: tuple[Worker, Work
     one, two = pair
     first = running(one)
     ask(one, "large")
-    assert list(one.rungs) == ["whole", "vae_tiling"]
+    assert list(one.offload_levels) == ["whole", "vae_tiling"]
     ask(two, "another")
     assert (one.pid, is_running(first)) == (None, False)
     assert two.pid is not None
     ask(one, "small")
-    assert list(one.rungs) == ["whole"]  # a new process begins on the first rung
+    assert list(one.offload_levels) == ["whole"]  # a new process begins on the first rung
     assert two.pid is None
 
 
@@ -165,7 +165,7 @@ def test_a_picture_is_waited_for_before_its_process_makes_room(pair: tuple[Worke
 
 
 def test_a_worker_that_is_gone_leaves_its_seat() -> None:
-    seat = Seat()
+    seat = DeviceLock()
     gone, next_one = (Worker("perils", {}, GRACE, seat) for _ in range(2))
     pid = running(gone)
     del gone

@@ -105,11 +105,11 @@ def test_a_viewer_may_stop_the_picture_at_a_preview(worker: Worker) -> None:
 
 def test_how_the_model_was_placed_is_told_with_the_picture() -> None:
     worker = Worker("perils", {})
-    assert list(worker.rungs) == []
+    assert list(worker.offload_levels) == []
     ask(worker, "small")
-    assert list(worker.rungs) == ["whole"]
+    assert list(worker.offload_levels) == ["whole"]
     ask(worker, "large")
-    assert list(worker.rungs) == ["whole", "vae_tiling"]
+    assert list(worker.offload_levels) == ["whole", "vae_tiling"]
     worker.close()
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from pleinair.tools.generate import generate
 from pleinair.tools.retrieval.library import Item, Library
-from pleinair.tools.types import BadInput, Capabilities, Encoder, Generator, Picture, Request
+from pleinair.tools.types import BadInput, Capabilities, Encoder, GenerateRequest, Generator, Picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -116,9 +116,9 @@ def draw_samples(
     return drawn
 
 
-def _plain_request(prompt: str, seed: int, able: Capabilities) -> Request:
+def _plain_request(prompt: str, seed: int, able: Capabilities) -> GenerateRequest:
     """Ask for a prompt at the generator's own size and steps, without references."""
-    return Request(
+    return GenerateRequest(
         prompt=prompt,
         height=able.height,
         width=able.width,

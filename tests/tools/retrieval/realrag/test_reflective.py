@@ -37,7 +37,7 @@ from pleinair.tools.retrieval.realrag.reflective import (
 )
 from pleinair.tools.retrieval.realrag.training import Data, reflective_logits, reflective_loss, train
 from pleinair.tools.storage.artifacts import ArtifactStore
-from pleinair.tools.types import BadInput, Request
+from pleinair.tools.types import BadInput, GenerateRequest
 
 if TYPE_CHECKING:
     from pleinair.tools.types import Vectors
@@ -61,7 +61,7 @@ class Words(ColourEncoder):
 class Blue(SquareGenerator):
     """Draw blue whatever is asked for, a little otherwise for every prompt."""
 
-    def generate(self, request: Request, *rest: Any) -> Image.Image:
+    def generate(self, request: GenerateRequest, *rest: Any) -> Image.Image:
         grey = super().generate(request, *rest).getchannel(0)
         tint = grey.point(lambda value: value // 8 + sum(request.prompt.encode()) % 50)
         return Image.merge("RGB", (Image.new("L", grey.size), tint, Image.new("L", grey.size, 255)))
