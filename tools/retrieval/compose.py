@@ -67,8 +67,8 @@ class RetrievalOptions(Value):
     """Say which pictures of a library are found and in which order.
 
     The threshold is a cosine similarity. "dense" keeps weaker hits in the trace, but they are never selected;
-    "hybrid" fuses none of them. The scores of the other methods are no cosines of one encoder, so they abstain
-    only where nothing is found.
+    "hybrid" fuses none of them. The scores of the other methods are no cosines of one encoder, so those
+    abstain only where nothing is found.
     """
 
     method: Literal["dense", "lexical", "hybrid", "both"] = "dense"
