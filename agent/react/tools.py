@@ -75,7 +75,7 @@ def _critique(asked: calls.Critique, runtime: Here) -> Done:
     if attempt.ledger:
         raise BadInput(f"Picture {picture} was judged before.")
     if not state.concepts:
-        raise BadInput("There are no concepts yet: call `_decompose` first.")
+        raise BadInput("There are no concepts yet: call `decompose` first.")
     if asked.rows:
         judged = in_order(asked.rows, [one.name for one in state.concepts])
         seen = attempt.model_copy(update={"ledger": judged})

@@ -286,7 +286,7 @@ def find_precision(device: str, weights: int) -> str:
     if weights < SMALL:
         return "float32"
     kind = device.partition(":")[0]
-    able = {"cpu": cpu_has_bfloat16, "cuda": _gpu_has_bfloat16}.get(kind)
+    able = {"cpu": cpu_has_bfloat16, "cuda": gpu_has_bfloat16}.get(kind)
     return "bfloat16" if able and able() else "float32"
 
 
@@ -298,7 +298,7 @@ def cpu_has_bfloat16() -> bool:
     return any(bool(getattr(torch.cpu, name, bool)()) for name in asked)
 
 
-def _gpu_has_bfloat16() -> bool:
+def gpu_has_bfloat16() -> bool:
     """Tell whether the GPU computes in bfloat16 itself."""
     import torch
 
