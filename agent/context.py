@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import CoreSchema, core_schema
 
 from pleinair.agent.repairs.leaks import LeakOptions
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.images.crops import CropOptions
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from pleinair.tools.storage.artifacts import ArtifactStore
-
-
-def carry_on(done: int, total: int) -> None:
-    """Take notice of a diffusion step and let it go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +41,7 @@ class Context:
     scorer: Scorer | None = None  # the dense stage; without one the retriever's own scores
     captions: CaptionBook = field(default_factory=CaptionBook)  # written for pictures without one
     # steps done, steps in all; raises Cancelled to stop, and its `check()`, if it has one, does between steps
-    on_step: Callable[[int, int], None] = carry_on
+    on_step: Callable[[int, int], None] = no_callback
     previews: bool = False  # put small pictures of what is being drawn on the custom stream
 
     @classmethod

@@ -7,7 +7,7 @@ import io
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from pleinair.tools.callbacks import Placed, Viewer, check_of
+from pleinair.tools.callbacks import PreviewCallback, ReportsOffloadLevels, stop_check
 from pleinair.tools.types import Generator, PleinairError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def watch(runtime: Runtime[Context], deadline: float) -> Steps:
     Where the context asks for previews, or its `on_step` is a viewer, what is given is a viewer. A preview
     is a custom event of the stream, {"step": "generate", "preview": PNG in base64}, and never in the state.
     """
-    wanted = runtime.context.previews or isinstance(runtime.context.on_step, Viewer)
+    wanted = runtime.context.previews or isinstance(runtime.context.on_step, PreviewCallback)
     return Sight(runtime, deadline) if wanted else Steps(runtime, deadline)
 
 
@@ -51,7 +51,7 @@ class Steps:
 
     def check(self) -> None:
         """Raise between two steps what would be raised at one, as far as the caller can be asked there."""
-        check_of(self._runtime.context.on_step)()
+        stop_check(self._runtime.context.on_step)()
         self._look_at_the_clock()
 
     def _look_at_the_clock(self) -> None:
@@ -68,13 +68,13 @@ class Sight(Steps):
         if context.previews:
             text = base64.b64encode(small_png(preview)).decode()
             self._runtime.stream_writer({"step": "generate", "preview": text})
-        if isinstance(context.on_step, Viewer):
+        if isinstance(context.on_step, PreviewCallback):
             context.on_step.show(preview)
 
 
 def offload_levels_of(generator: Generator) -> tuple[str, ...]:
     """Give the ways in which a generator's model was placed, the last one drew; none where it tells none."""
-    return tuple(generator.offload_levels) if isinstance(generator, Placed) else ()
+    return tuple(generator.offload_levels) if isinstance(generator, ReportsOffloadLevels) else ()
 
 
 def small_png(image: Image) -> bytes:

@@ -13,10 +13,11 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
-from pleinair.agent.context import Context, carry_on
+from pleinair.agent.context import Context
 from pleinair.app.paths import Paths
 from pleinair.app.settings import POCKET, BackendChoice, Settings, refuse_secrets
 from pleinair.tools import registry
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.locks import Once
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.realrag import Training, foretold, require_generator, search_away, training_of
@@ -45,8 +46,8 @@ def build(
     settings: Settings,
     places: Paths,
     store: ArtifactStore,
-    on_step: OnProgress = carry_on,
-    on_index: OnProgress = carry_on,
+    on_step: OnProgress = no_callback,
+    on_index: OnProgress = no_callback,
 ) -> Context:
     """Make the context of a run; the library is opened, and indexed if need be, at the first look-up."""
     return Context(
@@ -151,7 +152,7 @@ def _worker(name: str, arguments: str, grace: float) -> Generator:
 class LibraryRetriever:
     """Search the chosen library; the first search opens it and brings its index up to date."""
 
-    def __init__(self, settings: Settings, places: Paths, on_index: OnProgress = carry_on) -> None:
+    def __init__(self, settings: Settings, places: Paths, on_index: OnProgress = no_callback) -> None:
         self._settings = settings
         # one retrieve a concept runs at once, and only one of them may build the index
         self._open = Once(lambda: open_retriever(settings, places, on_index))
@@ -178,7 +179,7 @@ class LibraryRetriever:
         return foretold(self._settings.encoder, engine)
 
 
-def open_retriever(settings: Settings, places: Paths, on_index: OnProgress = carry_on) -> Retriever:
+def open_retriever(settings: Settings, places: Paths, on_index: OnProgress = no_callback) -> Retriever:
     """Open the library with an index that fits, and compose what the settings ask for."""
     dense, knobs = _dense_retriever(settings, places, on_index), settings.retrieval
     other = None
@@ -187,7 +188,7 @@ def open_retriever(settings: Settings, places: Paths, on_index: OnProgress = car
     return compose(knobs, dense, dense.vector, other)
 
 
-def _dense_retriever(settings: Settings, places: Paths, on_index: OnProgress = carry_on) -> IndexRetriever:
+def _dense_retriever(settings: Settings, places: Paths, on_index: OnProgress = no_callback) -> IndexRetriever:
     """Open the library with an index that fits its pictures and the encoder."""
     from pleinair.tools.retrieval.index import IndexRetriever
     from pleinair.tools.retrieval.library import Library
@@ -200,7 +201,7 @@ def _dense_retriever(settings: Settings, places: Paths, on_index: OnProgress = c
     return IndexRetriever(library, index, encoder)
 
 
-def _open_scorer(settings: Settings, places: Paths, on_index: OnProgress = carry_on) -> Scorer:
+def _open_scorer(settings: Settings, places: Paths, on_index: OnProgress = no_callback) -> Scorer:
     """Open the adaptor that the settings name, or without one the encoder's own cosines."""
     encoder = engine("encoder", settings.encoder)
     if not settings.crossmodal.adaptor:
@@ -212,7 +213,9 @@ def _open_scorer(settings: Settings, places: Paths, on_index: OnProgress = carry
     return open_adaptor(settings.crossmodal.adaptor, encoder, library.picture)
 
 
-def fresh_index(library: Library, encoder: Encoder, folder: Path, on_index: OnProgress = carry_on) -> Index:
+def fresh_index(
+    library: Library, encoder: Encoder, folder: Path, on_index: OnProgress = no_callback
+) -> Index:
     """Open an index, or bring it up to date where it is missing, damaged or older than the library.
 
     Another run that is at it already is waited for; `on_index` then hears 0 and may raise to stop.

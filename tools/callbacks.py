@@ -1,7 +1,6 @@
-"""What a caller may learn of a picture beside its steps, and when he may stop it.
+"""Step callbacks: what a generator may call beside `OnStep`, and the callback that does nothing.
 
-How it looks on the way, where its model stands, a question between two steps: all are offered, never owed.
-A plain function is told the steps only, and many engines place nothing.
+Both methods are optional: a plain function is called at the steps only.
 """
 
 from __future__ import annotations
@@ -14,51 +13,51 @@ if TYPE_CHECKING:
 
 
 @runtime_checkable
-class Viewer(Protocol):
-    """Be told the steps as any `OnStep` is, and now and then be shown a small RGB picture; both may raise."""
+class PreviewCallback(Protocol):
+    """Step callback that also receives previews: small RGB images. Both methods may raise to stop."""
 
     def __call__(self, done: int, total: int, /) -> None:
-        """Be told the steps done and the steps in all."""
+        """Receive the number of steps done and the total."""
 
     def show(self, preview: Image) -> None:
-        """Be shown a preview."""
+        """Receive a preview."""
 
 
 @runtime_checkable
-class Stopper(Protocol):
-    """Be told the steps as any `OnStep` is, and be asked between two, or before all, whether to stop."""
+class StopCallback(Protocol):
+    """Step callback that can also be asked to stop before the first step and between two steps."""
 
     def __call__(self, done: int, total: int, /) -> None:
-        """Be told the steps done and the steps in all."""
+        """Receive the number of steps done and the total; may raise to stop."""
 
     def check(self) -> None:
-        """Raise, as at a step, where the picture is to stop; no step is done by it."""
+        """Raise what a step would raise if generation is to stop; no step is counted."""
 
 
-class Check:
-    """Take every step for no more than an occasion to ask whether to stop; `check` raises then."""
+class StopCheck:
+    """`StopCallback` that ignores the steps and runs `check`, which raises to stop."""
 
     def __init__(self, check: Callable[[], None]) -> None:
         self.check = check
 
     def __call__(self, done: int, total: int) -> None:
-        """Ask at a step."""
+        """Run the check at a step."""
         self.check()
 
 
-def check_of(on_step: Callable[[int, int], None]) -> Callable[[], None]:
-    """Give what asks whether to stop; a plain function is asked at its steps only."""
-    return on_step.check if isinstance(on_step, Stopper) else go_on
+def no_callback(*_: object) -> None:
+    """Do nothing: the default callback."""
 
 
-def go_on() -> None:
-    """Ask nobody."""
+def stop_check(on_step: Callable[[int, int], None]) -> Callable[[], None]:
+    """Return the `check` of a `StopCallback`, and `no_callback` for a plain function."""
+    return on_step.check if isinstance(on_step, StopCallback) else no_callback
 
 
 @runtime_checkable
-class Placed(Protocol):
-    """Tell the ways of placing the model that were tried, the one that drew last."""
+class ReportsOffloadLevels(Protocol):
+    """Generator that lists the offload levels it has tried."""
 
     @property
     def offload_levels(self) -> Sequence[str]:
-        """List them in the order in which they were tried."""
+        """List the levels in the order in which they were tried; the last one generated the image."""

@@ -1,4 +1,4 @@
-"""Locks between threads: a value that is made once, and functions that run one at a time."""
+"""Locks between threads: a value that is built once, and functions that run one at a time."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ P = ParamSpec("P")
 
 
 class Once(Generic[T]):
-    """Call `make` at the first call and give its result ever after; who calls meanwhile waits for it.
+    """Lazily built value: the first call runs `build`, other threads wait, later calls return its result.
 
-    Where `make` raises nothing is kept, and the next call tries again. It must not give None.
+    If `build` raises, nothing is stored and the next call tries again. It must not return None.
     """
 
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make, self._lock = make, threading.Lock()
-        self._made: T | None = None
+    def __init__(self, build: Callable[[], T]) -> None:
+        self._build, self._lock = build, threading.Lock()
+        self._value: T | None = None
 
     def __call__(self) -> T:
-        """Give the thing."""
+        """Return the value, built if necessary."""
         with self._lock:
-            if self._made is None:
-                self._made = self._make()
-            return self._made
+            if self._value is None:
+                self._value = self._build()
+            return self._value
 
 
-_TURN = threading.RLock()
+_BUILDING = threading.RLock()
 
 
-def alone(build: Callable[P, T]) -> Callable[P, T]:
-    """Let a function that builds models wait for every other one; it may call them itself."""
+def serialized(build: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function that builds models so that one such function runs at a time; calls may nest."""
 
     @wraps(build)
-    def building(*args: P.args, **kwargs: P.kwargs) -> T:
-        with _TURN:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        with _BUILDING:
             return build(*args, **kwargs)
 
-    return building
+    return wrapper

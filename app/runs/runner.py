@@ -18,7 +18,7 @@ from pleinair.app.runs.store import LeaseLost, Run, Runs
 from pleinair.app.runs.thread import carried
 from pleinair.app.runs.work import Work
 from pleinair.app.settings import OnPreview
-from pleinair.tools.callbacks import Check
+from pleinair.tools.callbacks import StopCheck
 from pleinair.tools.types import Attempt, Cancelled, Ending, Outcome, PleinairError, Refused, Usage
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _build_context(work: Work) -> Context:
         work.order.settings,
         work.places,
         store,
-        on_step=Check(work.lease.check),
+        on_step=StopCheck(work.lease.check),
         on_index=lambda done, total: _tell_index(work, done, total),
     )
     work.models = {kind: choice.label for kind, choice in engine_choices(work.order.settings).items()}

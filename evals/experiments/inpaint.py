@@ -17,10 +17,11 @@ from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pleinair.agent.context import Context, carry_on
+from pleinair.agent.context import Context
 from pleinair.agent.repairs.inpaint import misshapen
 from pleinair.evals.cases import Case, make_case
 from pleinair.evals.metrics import interval_of_share
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.generate import generate
 from pleinair.tools.types import Box, GenerateRequest, Inpaint, Picture, Reference
 
@@ -103,7 +104,7 @@ def _request(
 
 def _draw(asked: GenerateRequest, context: Context) -> Picture:
     """Draw one picture into the store."""
-    return generate(asked, generator=context.generator, store=context.store, on_step=carry_on)
+    return generate(asked, generator=context.generator, store=context.store, on_step=no_callback)
 
 
 def trial(gap: Gap, context: Context, judge: Judge) -> Trial:

@@ -22,8 +22,9 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable
 from PIL import Image
 
-from pleinair.agent.context import Context, carry_on
+from pleinair.agent.context import Context
 from pleinair.agent.state import changed
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.critique import critique
 from pleinair.tools.decompose import decompose
 from pleinair.tools.generate import generate
@@ -118,7 +119,7 @@ def _by_hand(context: Context, seed: int) -> None:
     )
     concepts, _ = decompose(PROMPT, model=context.model)
     picture = generate(
-        request, generator=context.generator, store=context.store, run_id="hand", on_step=carry_on
+        request, generator=context.generator, store=context.store, run_id="hand", on_step=no_callback
     )
     critique(context.store.read(picture), PROMPT, concepts, model=context.model)
 

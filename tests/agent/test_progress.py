@@ -17,7 +17,7 @@ from support.fake_engines import SquareGenerator, decomposition, make_context
 from pleinair.agent.context import Context
 from pleinair.agent.progress import MOST, small_png
 from pleinair.graphs.direct import graph
-from pleinair.tools.callbacks import Check, Viewer, check_of
+from pleinair.tools.callbacks import PreviewCallback, StopCheck, stop_check
 from pleinair.tools.types import Cancelled, GenerateRequest
 
 STEPS = 4
@@ -29,7 +29,7 @@ class Painter(SquareGenerator):
     def generate(
         self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
     ) -> Image.Image:
-        if isinstance(on_step, Viewer):
+        if isinstance(on_step, PreviewCallback):
             for number in range(request.num_inference_steps):
                 on_step.show(Image.new("RGB", (8, 6), (number, 0, 0)))
         return super().generate(request, images, on_step)
@@ -56,7 +56,7 @@ class Slow(Loader):
         self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
     ) -> Image.Image:
         self.now += 60
-        check_of(on_step)()
+        stop_check(on_step)()
         return super().generate(request, images, on_step)
 
 
@@ -132,7 +132,7 @@ def stop() -> None:
 
 
 def test_a_caller_who_can_be_asked_stops_a_picture_before_its_first_step(tmp_path: Path) -> None:
-    context = make_context(tmp_path, lambda *_: "", generator=Slow(steps=STEPS), on_step=Check(stop))
+    context = make_context(tmp_path, lambda *_: "", generator=Slow(steps=STEPS), on_step=StopCheck(stop))
     events: list[Any] = []
     with pytest.raises(Cancelled, match="enough"):
         events.extend(graph.stream({"prompt": "p"}, context=context, stream_mode="custom"))  # type: ignore[call-overload]

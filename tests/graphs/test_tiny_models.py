@@ -18,13 +18,13 @@ import torch
 from PIL import Image
 from support import tiny_pipelines as tiny
 from support.fake_engines import ListRetriever, call
-from support.generator_requests import carry_on
 from support.recording_chat import Painter, cards, hearing
 
 from pleinair.agent.context import Context
 from pleinair.agent.state import Output
 from pleinair.app.settings import load
 from pleinair.graphs import imagerag, realrag
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.diffusion.controlnet import ControlNet, fitted, mosaic
 from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.diffusion.ip_adapter import IpAdapter
@@ -208,4 +208,4 @@ def test_realrag_gives_the_control_branch_what_the_prompt_found(
     assert given["controlnet_conditioning_scale"] == known["controlnet_conditioning_scale"]
     assert given["prompt"] == PROMPT
     plain = attempt.request.model_copy(update={"references": ()})
-    assert not np.array_equal(pixels(context, output)[0], np.asarray(engine.generate(plain, [], carry_on)))
+    assert not np.array_equal(pixels(context, output)[0], np.asarray(engine.generate(plain, [], no_callback)))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageChops
 
-from pleinair.tools.callbacks import Viewer
+from pleinair.tools.callbacks import PreviewCallback
 from pleinair.tools.types import (
     BadInput,
     Cancelled,
@@ -76,7 +76,7 @@ class Perils:
                 happen(request.prompt)
             time.sleep(self.pause)
             step_on(request.prompt, on_step, step + 1)
-            if isinstance(on_step, Viewer):
+            if isinstance(on_step, PreviewCallback):
                 self.note(f"show {os.getpid()}")
                 on_step.show(Image.new("RGB", (4, 2), (step, 0, 0)))
         if request.prompt == "large":

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.types import Box, Cancelled, GenerateRequest, Generator, Hit, Picture, Reference
 
 SIZE = 32
@@ -32,13 +33,9 @@ def make_reference(concept: str = "finch", box: Box | None = None) -> Reference:
     )
 
 
-def carry_on(done: int, total: int) -> None:
-    """Let the picture go on."""
-
-
 def draw(generator: Generator, images: Sequence[Image.Image] = (), **fields: Any) -> np.ndarray:
     """Draw a request and give the pixels."""
-    return np.asarray(generator.generate(make_request(**fields), images, carry_on))
+    return np.asarray(generator.generate(make_request(**fields), images, no_callback))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from langchain_core.outputs import ChatResult
 from PIL import Image
 from support.fake_engines import ScriptedChat, decomposition, rows
 
-from pleinair.tools.callbacks import Viewer
+from pleinair.tools.callbacks import PreviewCallback
 from pleinair.tools.types import Capabilities, GenerateRequest
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Stripes:
         for step in range(STEPS):
             time.sleep(self.pause)
             on_step(step + 1, STEPS)
-            if isinstance(on_step, Viewer):
+            if isinstance(on_step, PreviewCallback):
                 on_step.show(Image.new("RGB", (4, 4), colour(f"preview {step}")))
         if self.fault:
             raise RuntimeError(self.fault)

@@ -2,14 +2,15 @@
 
 import os
 
-from support.generator_requests import carry_on, make_request
+from support.generator_requests import make_request
 
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.worker.worker import Worker
 
 
 def ask(worker: Worker, prompt: str) -> None:
     """Draw a picture that nobody looks at."""
-    worker.generate(make_request(prompt=prompt), (), carry_on)
+    worker.generate(make_request(prompt=prompt), (), no_callback)
 
 
 def is_running(pid: int) -> bool:

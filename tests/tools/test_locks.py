@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pleinair.tools.diffusion.loading import open_pipeline
-from pleinair.tools.locks import alone
+from pleinair.tools.locks import serialized
 from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.pocket.eyes import ConceptDetector
 
@@ -31,5 +31,5 @@ def test_a_pipeline_and_another_model_are_loaded_at_once() -> None:
 
 
 def test_what_builds_may_build_more() -> None:
-    inner = alone(lambda number: number + 1)
-    assert alone(lambda number: inner(number) * 2)(3) == 8
+    inner = serialized(lambda number: number + 1)
+    assert serialized(lambda number: inner(number) * 2)(3) == 8

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pleinair.tools.callbacks import Viewer
+from pleinair.tools.callbacks import PreviewCallback
 from pleinair.tools.diffusion.families import Family
 from pleinair.tools.diffusion.previews import Previews
 from pleinair.tools.types import BadInput, GenerateRequest, ModelFault, OnStep, Refused
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 def _watched(on_step: OnStep, request: GenerateRequest, engine: str) -> Callable[..., dict[str, Any]]:
     """Make a callback for a pipeline that reports each step and stops at the first broken number.
 
-    A `Viewer` is shown previews too, never of the last step, whose picture comes anyway.
+    A `PreviewCallback` is shown previews too, never of the last step, whose picture comes anyway.
     """
-    previews = Previews(on_step, (request.width, request.height)) if isinstance(on_step, Viewer) else None
+    previews = (
+        Previews(on_step, (request.width, request.height)) if isinstance(on_step, PreviewCallback) else None
+    )
 
     def after_step(pipeline: Any, step: int, _: Any, values: dict[str, Any]) -> dict[str, Any]:
         if not values["latents"].isfinite().all():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pleinair.tools.diffusion.call import scaled
 from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.families import IP_ADAPTER
-from pleinair.tools.locks import alone
+from pleinair.tools.locks import serialized
 from pleinair.tools.model_files.hub import Source, first_line, missing
 from pleinair.tools.model_files.integrity import of_part
 from pleinair.tools.model_files.variants import DATA
@@ -76,7 +76,7 @@ class IpAdapter(DiffusersEngine):
         """Load the base model and hang the adapter into it."""
         pipeline = super().open(folder, dtype)
         try:
-            alone(pipeline.load_ip_adapter)(
+            serialized(pipeline.load_ip_adapter)(
                 str(self._fetch_adapter()),
                 subfolder=self.adapter_subfolder,
                 weight_name=self.adapter_weight,

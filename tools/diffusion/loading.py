@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pleinair.tools.diffusion.offload import is_out_of_memory
-from pleinair.tools.locks import alone
+from pleinair.tools.locks import serialized
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.model_files.hub import INDEX, Source, first_line
 from pleinair.tools.model_files.integrity import of_part
@@ -83,7 +83,7 @@ def fetch_pipeline(source: Source, pipeline: str, opens: Any, variant: str = "")
     return folder
 
 
-@alone
+@serialized
 def open_pipeline(folder: Path, pipeline: str, dtype: Any, variant: str = "", **parts: Any) -> Any:
     """Load a pipeline on the CPU from local safetensors, without its progress bar.
 
@@ -107,7 +107,7 @@ def open_pipeline(folder: Path, pipeline: str, dtype: Any, variant: str = "", **
     return opened
 
 
-@alone
+@serialized
 def open_part(folder: Path, kind: str, dtype: Any, variant: str = "") -> Any:
     """Load one model of a class of diffusers from a folder of its own, as `open_pipeline` does."""
     import diffusers
@@ -136,7 +136,7 @@ def options_of(form: Any, pipeline: Any, options: Mapping[str, Any]) -> dict[str
     return {name: value for name, value in options.items() if name in here}
 
 
-@alone
+@serialized
 def plain_form(pipeline: Any, plain: str) -> Any:
     """Make a pipeline of class `plain` from the parts of another one; nothing is loaded twice."""
     import diffusers
@@ -153,7 +153,7 @@ def plain_form(pipeline: Any, plain: str) -> Any:
 DENOISERS = ("transformer", "unet")
 
 
-@alone
+@serialized
 def check_backend(name: str) -> None:
     """Refuse an attention backend that diffusers does not know, or that this machine lacks; "" is none."""
     if not name:
@@ -174,7 +174,7 @@ def check_backend(name: str) -> None:
         raise BadInput(f"{_key(name)}: {first_line(error)}") from error
 
 
-@alone
+@serialized
 def check_compiles(folder: Path) -> None:
     """Refuse to compile a pipeline whose denoiser names no repeated blocks, by its index."""
     import diffusers

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from pleinair.tools.callbacks import Viewer
+from pleinair.tools.callbacks import PreviewCallback
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,9 @@ class Previews:
         clock: seconds that only grow.
     """
 
-    def __init__(self, viewer: Viewer, size: tuple[int, int], clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, viewer: PreviewCallback, size: tuple[int, int], clock: Callable[[], float] = monotonic
+    ) -> None:
         self._viewer, self._size, self._clock = viewer, size, clock
         self._next = float("-inf")
         self._before: Any = None

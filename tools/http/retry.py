@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal, TypeVar
 
-from pleinair.tools.callbacks import Stopper
+from pleinair.tools.callbacks import StopCallback
 from pleinair.tools.errors import Unavailable
 from pleinair.tools.http.deadline import REMAINING
 from pleinair.tools.types import OnStep, PleinairError
@@ -70,7 +70,7 @@ def persist(
     `on_step` is told (0, 1) before each try, and asked every second of a wait, where it may raise to stop.
     Raises `Unavailable` after the last try, and what `send` raises besides `Passing`.
     """
-    ask = on_step.check if isinstance(on_step, Stopper) else lambda: on_step(0, 1)
+    ask = on_step.check if isinstance(on_step, StopCallback) else lambda: on_step(0, 1)
     ends = time.monotonic() + deadline
     for number in range(1, tries + 1):
         on_step(0, 1)

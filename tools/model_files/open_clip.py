@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pleinair.tools.locks import alone
+from pleinair.tools.locks import serialized
 from pleinair.tools.model_files.hub import Source
 from pleinair.tools.types import BadInput
 
@@ -51,7 +51,7 @@ def clip_source(table: Mapping[str, Any]) -> Source:
     )
 
 
-@alone
+@serialized
 def hub_id(table: Mapping[str, Any]) -> str:
     """Look an encoder's hub id up in open_clip's own table; raises `BadInput` where it names none."""
     name, tag = str(table.get("model", "")), str(table.get("revision", ""))
@@ -69,7 +69,7 @@ def hub_id(table: Mapping[str, Any]) -> str:
     return place
 
 
-@alone
+@serialized
 def _on_hub(name: str) -> list[str]:
     """List the tags of a model whose weights are on the hub."""
     import open_clip

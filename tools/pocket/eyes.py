@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pleinair.tools.locks import alone
+from pleinair.tools.locks import serialized
 from pleinair.tools.model_files.folders import checksum, locate
 from pleinair.tools.types import BadInput, Box
 
@@ -127,7 +127,7 @@ class ConceptDetector:
         self._words = frozenset(config["words"])
         self._temper = (config["calibration"]["scale"], config["calibration"]["shift"])
         self._clip, self._preprocess, self._tokenize = load_encoder(encoder_place)
-        self._net = alone(EyesNet)(**config["net"])
+        self._net = serialized(EyesNet)(**config["net"])
         state = {key: value.float() for key, value in load_file(place / "model.safetensors").items()}
         self._net.load_state_dict(state)
         self._net.eval()
@@ -176,7 +176,7 @@ def _sight(probability: float, corners: Sequence[float], unknown: str) -> Sight:
     return Sight(probability / 2 if unknown else probability, box if seen else None, unknown)
 
 
-@alone
+@serialized
 def load_encoder(folder: Path) -> tuple[Any, Any, Any]:
     """Load the open_clip model of a folder: the model, its preprocessing, its tokenizer."""
     import open_clip

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pleinair.tools.locks import alone
+from pleinair.tools.locks import serialized
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.model_files.open_clip import LOCAL, WEIGHTS, clip_source, fetch_clip, would_be_pickle
 from pleinair.tools.types import BadInput
@@ -248,7 +248,7 @@ def _folder(model: str, revision: str, commit: str) -> Path:
     return fetch_clip(clip_source({"model": model, "revision": revision, "commit": commit}))
 
 
-@alone
+@serialized
 def _check_tag(model: str, tag: str) -> None:
     import open_clip
 
@@ -259,7 +259,7 @@ def _check_tag(model: str, tag: str) -> None:
         raise BadInput(f"{model} has no weights {tag!r}; set revision to one of {', '.join(tags)}.")
 
 
-@alone
+@serialized
 def _load(folder: Path, device: str) -> tuple[Any, Any, Any]:
     import open_clip
 

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, Pipe
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from pleinair.tools.callbacks import Viewer, check_of, go_on
+from pleinair.tools.callbacks import PreviewCallback, no_callback, stop_check
 from pleinair.tools.types import Capabilities, GenerateRequest, OnStep
 from pleinair.tools.worker.process import flat, whole
 
@@ -58,7 +58,7 @@ class Child:
         return not self._end.alive
 
     def open(
-        self, engine: str, arguments: Mapping[str, Any], check: Callable[[], None] = go_on
+        self, engine: str, arguments: Mapping[str, Any], check: Callable[[], None] = no_callback
     ) -> Capabilities:
         """Build the engine; raise what it or `check` raises."""
         self._say((engine, arguments))
@@ -69,8 +69,8 @@ class Child:
         self, request: GenerateRequest, images: Sequence[Image], on_step: OnStep, grace: float
     ) -> tuple[Image, Sequence[str]]:
         """Generate one image; return it with the offload levels. Raise what either raises."""
-        self.busy, check = True, check_of(on_step)
-        self._say((request, [flat(image) for image in images], isinstance(on_step, Viewer)))
+        self.busy, check = True, stop_check(on_step)
+        self._say((request, [flat(image) for image in images], isinstance(on_step, PreviewCallback)))
         while (told := self._turn(check, on_step, grace))[0] in TURNS:
             self._say(True)
         picture, offload_levels = self._answer(told)
@@ -126,7 +126,7 @@ class Child:
         except ConnectionError as error:
             raise Gone from error
 
-    def _hear(self, check: Callable[[], None] = go_on) -> tuple[str, Any]:
+    def _hear(self, check: Callable[[], None] = no_callback) -> tuple[str, Any]:
         while not self.pipe.poll(PAUSE):
             check()
         try:
@@ -140,7 +140,7 @@ def _pass_on(told: tuple[str, Any], on_step: OnStep) -> None:
     """Tell the caller of a step, or show the preview that only a viewer is sent."""
     if told[0] == "step":
         on_step(*told[1])
-    elif isinstance(on_step, Viewer):
+    elif isinstance(on_step, PreviewCallback):
         on_step.show(whole(told[1]))
 
 

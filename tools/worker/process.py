@@ -12,7 +12,7 @@ from traceback import format_exception
 from typing import TYPE_CHECKING, Any
 
 from pleinair.tools import registry
-from pleinair.tools.callbacks import Placed
+from pleinair.tools.callbacks import ReportsOffloadLevels
 from pleinair.tools.storage.artifacts import charged, spent_on
 from pleinair.tools.types import Cancelled, GenerateRequest, Generator, OnStep, PleinairError, Usage
 
@@ -69,7 +69,7 @@ def answer(
     """Draw a picture, or say why there is none; with a picture, how its model was placed."""
     try:
         picture = engine.generate(request, [whole(picture) for picture in pictures], on_step)
-        offload_levels = tuple(engine.offload_levels) if isinstance(engine, Placed) else ()
+        offload_levels = tuple(engine.offload_levels) if isinstance(engine, ReportsOffloadLevels) else ()
         return "picture", (flat(picture), offload_levels)
     except Exception as error:  # every fault is the parent's to judge
         return "error", _sendable(error)

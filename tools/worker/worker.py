@@ -3,7 +3,8 @@
 The child is a fresh interpreter that holds one engine and draws one picture at a time; nothing is forked, and
 the caller's own script is not imported again. Parent and child take turns on one pipe, so the caller hears
 each step before the next one, and the pixels are those of the same engine in this process. A caller who can
-be asked between two steps (`Stopper`) is asked four times a second, while a model loads or a step hangs too.
+be asked between two steps (`StopCallback`) is asked four times a second, also while a model loads or a step
+hangs.
 Not covered: several processes for one engine.
 """
 
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import Field
 
-from pleinair.tools.callbacks import check_of, go_on
+from pleinair.tools.callbacks import no_callback, stop_check
 from pleinair.tools.types import Capabilities, GenerateRequest, Generator, ModelFault, OnStep, Value
 from pleinair.tools.worker.child import PAUSE, Child, Gone
 
@@ -105,16 +106,16 @@ class Worker:
         return self._able
 
     def start(self, on_step: OnStep | None = None) -> None:
-        """Start the process, if there never was one; where `on_step` is a `Stopper` it may end the wait."""
+        """Start the process, if there never was one; a `StopCallback` may end the wait."""
         if self._able is None:
-            check = check_of(on_step) if on_step else go_on
+            check = stop_check(on_step) if on_step else no_callback
             with self._seat.taken(self, check):
                 self._alive(check)
 
     def greet(self) -> str:
         """Give the engine's id from its process, which is started if there is none; no weights are loaded."""
-        with self._seat.taken(self, go_on):
-            self._alive(go_on)
+        with self._seat.taken(self, no_callback):
+            self._alive(no_callback)
         return self.capabilities.id
 
     @property
@@ -129,14 +130,14 @@ class Worker:
         Args:
             request: prompt, size, steps, guidance and seed.
             images: the references' pictures, in the order of `request.references`.
-            on_step: told the steps done and the steps in all, and shown previews if it is a `Viewer`; what it
-                raises stops the picture. A `Stopper` is asked while it waits for its turn too.
+            on_step: told the steps done and the steps in all, and the previews if it is a `PreviewCallback`;
+                what it raises stops the picture. A `StopCallback` is asked while it waits for its turn too.
 
         Raises:
             ModelFault: the process died, with what ended it; or it died twice of this request before.
             PleinairError: what the engine raised, with its class and text.
         """
-        key, check = request.model_dump_json(), check_of(on_step)
+        key, check = request.model_dump_json(), stop_check(on_step)
         with self._seat.taken(self, check):
             self._refuse(key)
             child = self._alive(check)

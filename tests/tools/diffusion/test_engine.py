@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 from support import tiny_pipelines as tiny
-from support.generator_requests import REFERENCES, carry_on, draw, make_request
+from support.generator_requests import REFERENCES, draw, make_request
 
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.diffusion.call import to_picture
 from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.diffusion.offload import Ladder, OutOfMemory, find_device, find_dtype, is_out_of_memory
@@ -182,7 +183,7 @@ def test_settings_that_cannot_be_meant_are_refused(folder: Path, settings: Setti
 def test_an_unknown_argument_is_refused_before_the_call(folder: Path) -> None:
     engine = make_engine(folder, options={"true_cfg_scale": 2.0})
     with pytest.raises(BadInput, match=r"options\.true_cfg_scale: Flux2KleinPipeline has no such argument"):
-        engine.generate(make_request(), (), carry_on)
+        engine.generate(make_request(), (), no_callback)
 
 
 def test_a_negative_prompt_is_refused_where_there_is_none(folder: Path) -> None:

@@ -15,13 +15,13 @@ from support.generator_requests import (
     LINEAR,
     REFERENCES,
     SIZE,
-    carry_on,
     draw,
     make_reference,
     make_request,
     stop_after,
 )
 
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.families import INPAINTING
 from pleinair.tools.diffusion.in_context import InContext
@@ -170,7 +170,7 @@ def test_a_class_without_a_form_for_it_and_a_switch_that_is_off_refuse(tmp_path:
     for engine in (off, none):
         assert (engine.capabilities.inpaint, engine.capabilities.inpaint_slots) == (False, 0)
         with pytest.raises(BadInput, match="cannot paint a box of a picture anew"):
-            engine.generate(make_request(inpaint=repaint()), [OLD], carry_on)
+            engine.generate(make_request(inpaint=repaint()), [OLD], no_callback)
 
 
 def test_the_mask_is_the_box_with_its_margin_out_to_whole_units() -> None:

@@ -12,8 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support import tiny_pipelines as tiny
-from support.generator_requests import REFERENCES, carry_on, draw, make_request, stop_after
+from support.generator_requests import REFERENCES, draw, make_request, stop_after
 
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.diffusion.families import FLUX2, IN_CONTEXT
 from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.diffusion.inpaint import parted
@@ -199,7 +200,7 @@ def test_the_engine_refuses_before_it_loads(folder: Path) -> None:
         engine.generate(make_request(), REFERENCES[:1], stop_after(1, seen))
     assert not seen and not engine._forms
     engine.memory_limit = 8.0
-    engine.generate(make_request(), REFERENCES[:1], carry_on)
+    engine.generate(make_request(), REFERENCES[:1], no_callback)
 
 
 def test_the_engine_begins_on_the_rung_that_fits(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

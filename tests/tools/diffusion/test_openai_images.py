@@ -24,12 +24,12 @@ from support.generator_requests import (
     LINEAR,
     RADIAL,
     REFERENCES,
-    carry_on,
     draw,
     make_reference,
     make_request,
 )
 
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.diffusion.call import scaled
 from pleinair.tools.diffusion.openai_images import OpenAIImages
 from pleinair.tools.errors import BadReply, Filtered, TooLarge, Unavailable
@@ -155,7 +155,7 @@ def test_a_greeting_tells_what_is_wrong(server: Server, monkeypatch: pytest.Monk
 
 def test_text_alone_asks_for_a_generation(server: Server) -> None:
     server.answers = [picture()]
-    drawn = server.engine(options={"quality": "low"}).generate(make_request(), (), carry_on)
+    drawn = server.engine(options={"quality": "low"}).generate(make_request(), (), no_callback)
     assert drawn.tobytes() == RADIAL.tobytes()
     path, key, _, _ = server.asked[0]
     assert (path, key) == ("/v1/images/generations", "Bearer secret")
@@ -166,7 +166,7 @@ def test_references_ask_for_an_edit_with_all_of_them_in_order(server: Server) ->
     server.answers = [picture()]
     engine = server.engine(slots=2, reference_size=64)
     asked = make_request(references=tuple(map(make_reference, ("finch", "coupe"))))
-    engine.generate(asked, [RADIAL, LINEAR], carry_on)
+    engine.generate(asked, [RADIAL, LINEAR], no_callback)
     assert server.asked[0][0] == "/v1/images/edits"
     sent = server.sent()
     assert sent["prompt"] == ["a finch. Image 1 shows finch. Image 2 shows coupe."]
@@ -181,7 +181,7 @@ def test_a_box_asks_for_an_edit_with_a_mask_and_keeps_what_is_outside(server: Se
     assert (engine.capabilities.inpaint, engine.capabilities.inpaint_slots) == (True, 1)
     old, names = RADIAL.resize((32, 32)), ("coupe", "finch")
     asked = make_request(references=tuple(map(make_reference, names)), inpaint=REPAINT)
-    drawn = np.asarray(engine.generate(asked, [RADIAL, LINEAR, old], carry_on))
+    drawn = np.asarray(engine.generate(asked, [RADIAL, LINEAR, old], no_callback))
     sent = server.sent()
     assert server.asked[0][0] == "/v1/images/edits"
     assert sent["prompt"] == ["a finch. Image 2 shows finch."]
@@ -198,7 +198,7 @@ def test_a_box_asks_for_an_edit_with_a_mask_and_keeps_what_is_outside(server: Se
 
 def test_a_box_is_refused_where_the_model_has_no_masks(server: Server) -> None:
     with pytest.raises(BadInput, match="cannot paint a box of a picture anew"):
-        server.engine().generate(make_request(inpaint=REPAINT), [RADIAL], carry_on)
+        server.engine().generate(make_request(inpaint=REPAINT), [RADIAL], no_callback)
     assert not server.asked
 
 
@@ -261,7 +261,7 @@ def test_a_stop_is_heard_in_a_pause(server: Server) -> None:
     assert (len(server.asked), server.slept) == (1, [1.0])
 
 
-def asked_of(faulty: FaultServer, on_step: Any = carry_on, **settings: Any) -> OpenAIImages:
+def asked_of(faulty: FaultServer, on_step: Any = no_callback, **settings: Any) -> OpenAIImages:
     """Ask a faulty server for a picture, without pauses between tries."""
     engine = OpenAIImages("m", base_url=faulty.url, height=32, width=32, **settings)
     engine.sleep = lambda seconds: None
@@ -348,7 +348,7 @@ OWN = {"prices": {"m": {"read": 5.0, "read_images": 8.0, "written": 30.0}}}
 )
 def test_a_picture_says_what_it_cost(server: Server, settings: Any, usage: Any, usd: float) -> None:
     server.answers = [picture(usage=usage)]
-    drawn = server.engine(**settings).generate(make_request(), (), carry_on)
+    drawn = server.engine(**settings).generate(make_request(), (), no_callback)
     assert spent_on(drawn).usd == pytest.approx(usd)
 
 

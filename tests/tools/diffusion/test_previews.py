@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 from support import tiny_pipelines as tiny
-from support.generator_requests import carry_on, make_request
+from support.generator_requests import make_request
 
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.diffusion import previews
 from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.diffusion.previews import Previews, samples
@@ -83,7 +84,7 @@ def test_every_class_is_shown_and_draws_the_same(pipeline: str, tmp_path: Path) 
     make, settings = CLASSES[pipeline]
     folder = str(tiny.save(make, tmp_path))
     engine = TextOnly(folder, pipeline=pipeline, height=32, width=32, options=settings)
-    unseen = np.asarray(engine.generate(request(), (), carry_on))
+    unseen = np.asarray(engine.generate(request(), (), no_callback))
     before = torch.random.get_rng_state()
     watcher, seen = watch(engine)
     assert np.array_equal(unseen, seen)
@@ -115,7 +116,7 @@ def test_a_viewer_may_stop_the_picture_and_the_next_one_comes() -> None:
 def test_at_most_four_a_second_are_shown() -> None:
     watcher, now = Watcher(), [0.0]
     engine = pocket()
-    engine.generate(request(), (), carry_on)
+    engine.generate(request(), (), no_callback)
     pipeline = engine._forms[engine.pipeline]
     show = Previews(watcher, (32, 32), clock=lambda: now[0])
     for tick in range(101):  # ten seconds
@@ -127,7 +128,7 @@ def test_at_most_four_a_second_are_shown() -> None:
 @pytest.mark.usefixtures("eager")
 def test_a_large_picture_has_a_small_preview() -> None:
     engine = pocket()
-    engine.generate(request(), (), carry_on)
+    engine.generate(request(), (), no_callback)
     latents = torch.zeros(1, 64 * 32, 64)
     shown = previews.preview(engine._forms[engine.pipeline], latents, latents, (512, 256))
     assert shown is not None and shown.size == (96, 48)
@@ -136,7 +137,7 @@ def test_a_large_picture_has_a_small_preview() -> None:
 @pytest.mark.usefixtures("eager")
 def test_what_cannot_be_shown_is_drawn_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = pocket()
-    unseen = np.asarray(engine.generate(request(), (), carry_on))
+    unseen = np.asarray(engine.generate(request(), (), no_callback))
     vae = engine._forms[engine.pipeline].vae
     monkeypatch.setattr(vae, "encode", None)
     watcher, seen = watch(engine)

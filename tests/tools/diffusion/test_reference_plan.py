@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from support import tiny_pipelines as tiny
-from support.generator_requests import REFERENCES, carry_on, draw, make_request, stop_after
+from support.generator_requests import REFERENCES, draw, make_request, stop_after
 
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.diffusion.call import scaled
 from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.diffusion.memory import Tokens, fit, make_plan, predict
@@ -148,7 +149,7 @@ def test_the_engine_refuses_before_a_step_is_done(tmp_path: Path) -> None:
         engine.generate(make_request(), REFERENCES[:1], stop_after(1, seen))
     assert not seen
     engine.max_sequence = None
-    engine.generate(make_request(), REFERENCES[:1], carry_on)
+    engine.generate(make_request(), REFERENCES[:1], no_callback)
 
 
 def test_a_limit_of_nothing_is_refused() -> None:

@@ -6,10 +6,10 @@ from time import monotonic
 
 import pytest
 from support import faulty_generator as perils
-from support.generator_requests import carry_on, make_request
+from support.generator_requests import make_request
 from support.worker_process import ask, is_running, running
 
-from pleinair.tools.callbacks import Check, Stopper
+from pleinair.tools.callbacks import StopCallback, StopCheck, no_callback
 from pleinair.tools.types import Cancelled
 from pleinair.tools.worker.worker import DeviceLock, Worker
 
@@ -33,7 +33,7 @@ def worker() -> Iterator[Worker]:
     made.close()
 
 
-class RetryPolicy(Check):
+class RetryPolicy(StopCheck):
     """Count the steps, and stop at the second question between them."""
 
     def __init__(self, questions: int = 2) -> None:
@@ -49,7 +49,7 @@ class RetryPolicy(Check):
             raise Cancelled("enough")
 
 
-def stopped(worker: Worker, prompt: str, on_step: Stopper) -> None:
+def stopped(worker: Worker, prompt: str, on_step: StopCallback) -> None:
     """Ask for a picture that must end by a stop and not by the engine's waking up."""
     begun = monotonic()
     with pytest.raises(Cancelled, match="^enough$"):
@@ -90,7 +90,7 @@ def test_what_the_question_raises_comes_back_as_it_is(worker: Worker) -> None:
         raise EOFError("mine")  # what a broken pipe raises too
 
     with pytest.raises(EOFError, match="mine"):
-        worker.generate(make_request(prompt="hangs"), (), Check(lose))
+        worker.generate(make_request(prompt="hangs"), (), StopCheck(lose))
 
 
 def aside(act: Callable[[], object]) -> threading.Thread:
@@ -158,7 +158,7 @@ def test_a_picture_is_waited_for_before_its_process_makes_room(pair: tuple[Worke
 
     first = aside(lambda: one.generate(make_request(), (), note))
     assert at_it.wait(PATIENCE)
-    two.generate(make_request(), (), carry_on)
+    two.generate(make_request(), (), no_callback)
     first.join()
     assert seen == list(range(1, perils.STEPS + 1)) and all(alive)
     assert one.pid is None

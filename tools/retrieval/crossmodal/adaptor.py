@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
-from pleinair.tools.locks import alone
+from pleinair.tools.locks import serialized
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, Value
@@ -174,7 +174,7 @@ def load(folder: Path) -> tuple[AdaptorNet, Config]:
 
     try:
         config = Config.model_validate_json((folder / CONFIG).read_bytes())
-        net = alone(AdaptorNet)(config.shape)
+        net = serialized(AdaptorNet)(config.shape)
         net.load_state_dict(parsed((folder / WEIGHTS).read_bytes()))
     except (OSError, ValidationError, SafetensorError, RuntimeError) as error:
         raise BadInput(f"No adaptor in {folder} ({type(error).__name__}): {TRAIN}.") from error

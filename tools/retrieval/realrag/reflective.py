@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from pleinair.tools.locks import alone
+from pleinair.tools.locks import serialized
 from pleinair.tools.realrag import Loss, Training
 from pleinair.tools.registry import resolve
 from pleinair.tools.storage.files import write_whole
@@ -156,7 +156,7 @@ def load_head(path: Path, card: Card) -> Any:
     """Load the MLP of a checkpoint; raise `BadInput` when the file is no such MLP."""
     from pleinair.tools.retrieval.realrag.head import Head
 
-    head = alone(Head)(card.dim, card.choices.width)
+    head = serialized(Head)(card.dim, card.choices.width)
     tensors = load_tensors(path)
     own = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
     try:
