@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pleinair.agent.state import State
-from pleinair.tools.types import Usage
+from pleinair.tools.types import Attempt, Limit, Outcome, Usage, limit_reached
 
 PICTURE = Usage(images=1)
 QUESTION = Usage(mllm_calls=1)
@@ -18,8 +18,8 @@ def total(usage: Sequence[Usage]) -> Usage:
     return Usage(**{name: sum(getattr(one, name) for one in usage) for name in Usage.model_fields})
 
 
-def limit(state: State, spend: Usage) -> str | None:
-    """Name the first limit that forbids `spend`, None if it may go ahead.
+def limit(state: State, spend: Usage) -> Limit | None:
+    """Return the first limit that forbids `spend`, None if none does.
 
     Tokens, money and seconds of a step are not known before it: they forbid once they are reached,
     so a run may pass them by at most one step.
@@ -27,19 +27,31 @@ def limit(state: State, spend: Usage) -> str | None:
     budget, spent = state.budget, total(state.usage)
     if spend.images and len(state.attempts) >= budget.attempts:
         return "attempts"
-    for name in ("images", "mllm_calls"):
-        if _over(getattr(spent, name) + getattr(spend, name), getattr(budget, name)):
+    counted: tuple[Limit, ...] = ("images", "mllm_calls")
+    for name in counted:
+        most = getattr(budget, name)
+        if most is not None and getattr(spent, name) + getattr(spend, name) > most:
             return name
-    for name in ("tokens", "usd", "seconds"):
+    measured: tuple[Limit, ...] = ("tokens", "usd", "seconds")
+    for name in measured:
         most = getattr(budget, name)
         if most is not None and getattr(spent, name) >= most:
             return name
     return None
 
 
-def _over(amount: float, most: float | None) -> bool:
-    """Tell whether `amount` is more than a limit that may be absent."""
-    return most is not None and amount > most
+def stopped(state: State, limit: Limit | None, best: Attempt | None, before: str = "") -> Outcome:
+    """Return the outcome of a run that a limit stopped; None is the time, which may run out within a step.
+
+    Args:
+        state: of the run, with its budget.
+        limit: what `limit` returned.
+        best: the image to return.
+        before: the first part of the reason.
+    """
+    limit = limit or "seconds"
+    reason = limit_reached(limit, getattr(state.budget, limit))
+    return Outcome(ending="stopped", limit=limit, reason=f"{before}{reason}", best=best)
 
 
 def calls_left(state: State) -> int:

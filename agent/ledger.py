@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pleinair.tools.types import Attempt, Concept, Ledger, Row, belief
 
-UNCHECKED = "the result is not checked by this graph"  # such a graph stops so when all is well
+UNCHECKED = "this graph does not check its image"
 
 
 def missing(ledger: Ledger) -> list[Row]:

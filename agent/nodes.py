@@ -210,17 +210,17 @@ def finish(state: State) -> Update:
         return changed(outcome=state.outcome.model_copy(update={"best": best}))
     if good and ledger.is_complete(good.ledger, state.concepts):
         return changed(outcome=Outcome(ending="accepted", reason="every concept is present", best=good))
-    reason = budget.limit(state, budget.PICTURE_AND_CHECK) or "seconds"
-    return changed(outcome=Outcome(ending="stopped", reason=reason, best=good))
+    return changed(outcome=budget.stopped(state, budget.limit(state, budget.PICTURE_AND_CHECK), good))
 
 
 def finish_unchecked(state: State) -> Update:
-    """End a graph that does not look at its result: never accepted, and the newest picture."""
+    """End a graph that does not check its image: never accepted, and with the newest image."""
     if state.outcome:
         return {}
     newest = ledger.latest(state.attempts)
-    reason = ledger.UNCHECKED if newest else "attempts"
-    return changed(outcome=Outcome(ending="stopped", reason=reason, best=newest))
+    if newest is None:
+        return changed(outcome=budget.stopped(state, budget.limit(state, budget.PICTURE), None))
+    return changed(outcome=Outcome(ending="unchecked", reason=ledger.UNCHECKED, best=newest))
 
 
 # LangGraph hands a node whose state is no class the graph's own state, with the fields that only it has.

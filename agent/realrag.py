@@ -18,7 +18,7 @@ from pleinair.agent.nodes import Update
 from pleinair.agent.select import Pick
 from pleinair.agent.state import State, changed
 from pleinair.tools.realrag import require, search_away, training_of
-from pleinair.tools.types import Hit, Outcome, Repair, Retrieval, Usage
+from pleinair.tools.types import Hit, Limit, Repair, Retrieval, Usage
 
 WHY = "every picture is drawn from what the prompt finds"
 
@@ -72,13 +72,11 @@ def finish(state: State, runtime: Runtime[Context]) -> Update:
     newest = ledger.latest(state.attempts)
     if newest and newest.request.references:
         return nodes.finish_unchecked(state)
-    reason = _obstacle(state, runtime.context) or "seconds"
-    if newest:
-        reason = f"drawn without a reference: {reason}"
-    return changed(outcome=Outcome(ending="stopped", reason=reason, best=newest))
+    before = "drawn without a reference: " if newest else ""
+    return changed(outcome=budget.stopped(state, _obstacle(state, runtime.context), newest, before))
 
 
-def _obstacle(state: State, context: Context) -> str | None:
+def _obstacle(state: State, context: Context) -> Limit | None:
     """Say what forbids the pictures that are still to come, None if nothing does."""
     if context.realrag.method != "self_contrast" or state.attempts:
         return budget.limit(state, budget.PICTURE)

@@ -6,9 +6,9 @@ Pixels never appear here but in the two engine protocols; a picture elsewhere is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 as fractions of width and height
 Status = Literal["present", "missing", "unsure"]
 Action = Literal["reword", "new_seed", "add_reference", "swap_reference", "inpaint"]
-Ending = Literal["accepted", "stopped", "refused", "cancelled", "failed"]
+Ending = Literal["accepted", "unchecked", "stopped", "refused", "cancelled", "failed"]
+Limit = Literal["attempts", "images", "mllm_calls", "tokens", "usd", "seconds"]  # the fields of a budget
 OnStep = Callable[[int, int], None]  # told the steps done and the steps in all; may raise to stop
 
 
@@ -160,9 +161,9 @@ class Attempt(Value):
     seconds: float = Field(ge=0)  # of drawing; in the usage are also those in which the models loaded
     ledger: Ledger | None = None
     leaks: tuple[Leak, ...] = ()  # one a reference that was compared
-    offload_levels: tuple[
-        str, ...
-    ] = ()  # ways of placing the model that were tried so far, that of this one last
+    offload_levels: tuple[str, ...] = Field(
+        default=(), validation_alias=_formerly("offload_levels", "rungs")
+    )  # levels that were tried so far, that of this image last
 
 
 class Usage(Value):
@@ -186,12 +187,44 @@ class Budget(Value):
     seconds: float | None = Field(default=None, ge=0)
 
 
+_UNITS: dict[Limit, str] = {
+    "attempts": "attempt",
+    "images": "image",
+    "mllm_calls": "MLLM call",
+    "tokens": "token",
+    "usd": "US dollar",
+    "seconds": "second",
+}
+
+
+def limit_reached(limit: Limit, amount: float | None = None) -> str:
+    """Return the sentence that says that a limit of a budget is reached, with its amount if that is known."""
+    unit = _UNITS[limit] if amount == 1 else f"{_UNITS[limit]}s"
+    return f"the limit {'on' if amount is None else f'of {amount:,.10g}'} {unit} is reached"
+
+
 class Outcome(Value):
-    """Say how a run ended, why, and with which picture: the best one, never simply the last."""
+    """How a run ended, why, and with which image: the best one, which need not be the last."""
 
     ending: Ending
-    reason: str  # "every concept is present", "attempts", "seconds", an error's text …
+    reason: str  # a sentence for people; nothing decides on it
+    limit: Limit | None = None  # the field of the budget that stopped the run
     best: Attempt | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, data: Any) -> Any:
+        """Convert outcomes of 0.1, which had no `limit` and stated two facts in the reason alone."""
+        if not isinstance(data, dict) or data.get("ending") != "stopped" or "limit" in data:
+            return data
+        reason = str(data["reason"])
+        if reason.startswith("the result is not checked by this graph") and data.get("best"):
+            return data | {"ending": "unchecked"}
+        before, _, limit = reason.rpartition(": ")
+        if limit not in get_args(Limit) or before not in ("", "drawn without a reference"):
+            return data
+        sentence = limit_reached(cast(Limit, limit))
+        return data | {"limit": limit, "reason": f"{before}: {sentence}" if before else sentence}
 
 
 class Capabilities(Value):

@@ -23,7 +23,7 @@ from pleinair.tools import crossmodal
 from pleinair.tools.retrieval.crossmodal.dense import SearchScorer
 from pleinair.tools.retrieval.crossmodal.joint import retrieve_jointly
 from pleinair.tools.storage.artifacts import encode_png
-from pleinair.tools.types import Concept, Hit, Outcome, Refused, Usage
+from pleinair.tools.types import Concept, Ending, Hit, Outcome, Refused, Usage
 
 
 def begin(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
@@ -98,12 +98,12 @@ def finish(state: CrossmodalState) -> Update:
         return {}
     newest = ledger.latest(state.attempts)
     if newest is None:
-        reason = budget.limit(state, budget.PICTURE_AND_CHECK) or "seconds"
-        return changed(outcome=Outcome(ending="stopped", reason=reason))
+        return changed(outcome=budget.stopped(state, budget.limit(state, budget.PICTURE_AND_CHECK), None))
     bare = state.joint is not None and not newest.request.references
-    said = "drawn without a reference" if bare else ledger.UNCHECKED
-    reason = "; ".join(one for one in (said, report(state)) if one)
-    return changed(outcome=Outcome(ending="stopped", reason=reason, best=newest))
+    ending: Ending = "stopped" if bare else "unchecked"
+    first = "drawn without a reference" if bare else ledger.UNCHECKED
+    reason = "; ".join(filter(None, (first, report(state))))
+    return changed(outcome=Outcome(ending=ending, reason=reason, best=newest))
 
 
 def route_start(state: CrossmodalState, runtime: Runtime[Context]) -> str:

@@ -191,7 +191,10 @@ def rephrase(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
 def finish(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     """Say how it ended: a result that nobody looked at is never called a match."""
     if not state.outcome and rounds_left(state, runtime.context):
-        return _ended(state, "stopped", obstacle(state, runtime.context) or "seconds")
+        limit, newest = obstacle(state, runtime.context), ledger.latest(state.attempts)
+        if limit == "slots":
+            return _ended(state, "stopped", "no slot is free for a reference")
+        return changed(outcome=budget.stopped(state, limit, newest))
     if not state.outcome and not state.attempts[-1].repairs:
         return _ended(state, "stopped", f"drawn without a reference: {_why_not(state)}")
     return nodes.finish_unchecked(state)

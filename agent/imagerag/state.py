@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import zip_longest
+from typing import Literal
 
 from pydantic import Field
 
@@ -14,7 +15,7 @@ from pleinair.agent.repairs import plan as planning
 from pleinair.agent.select import Pick
 from pleinair.agent.state import Input, State
 from pleinair.tools.mllm.schemas import Decision
-from pleinair.tools.types import Attempt, Hit, Picture, Reference, Retrieval, Usage
+from pleinair.tools.types import Attempt, Hit, Limit, Picture, Reference, Retrieval, Usage
 
 
 class ImageRAGInput(Input):
@@ -110,10 +111,10 @@ def _questions(context: Context) -> int:
     return asked + (options.rounds > 1)
 
 
-def obstacle(state: ImageRAGState, context: Context) -> str | None:
-    """Say what forbids another pass, None if nothing does."""
+def obstacle(state: ImageRAGState, context: Context) -> Limit | Literal["slots"] | None:
+    """Return what forbids another pass, a limit or the want of a free slot; None if nothing does."""
     if not state.decision and (state.attempts or context.imagerag.mode == "draft_first"):
         return budget.limit(state, budget.QUESTION if state.attempts else budget.PICTURE) or "seconds"
     if room(state, context) < 1 and not context.imagerag.rephrase_only:
-        return "no slot is free for a reference"
+        return "slots"
     return budget.limit(state, Usage(images=1, mllm_calls=_questions(context)))

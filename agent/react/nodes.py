@@ -85,7 +85,7 @@ def _ended(state: ReactState, verdict: Verdict) -> Update:
     if not said:
         return {}
     ending: Ending = "stopped" if best and not verdict.refused else "refused"
-    return changed(outcome=Outcome(ending=ending, reason=said, best=best))
+    return changed(outcome=Outcome(ending=ending, reason=said, limit=None, best=best))
 
 
 def act(state: Act, runtime: Runtime[Context]) -> Update:

@@ -34,6 +34,7 @@ from pleinair.tools.types import (
     BadInput,
     Budget,
     Concept,
+    Ending,
     GenerateRequest,
     Outcome,
     Repair,
@@ -150,8 +151,9 @@ def _pin(asked: calls.Fix, runtime: Here) -> Done:
 def _finish(asked: calls.Finish, runtime: Here) -> Done:
     """End the run; whether a picture is accepted is the ledger's to say."""
     best = ledger.best(runtime.state.attempts)
-    ending = Outcome(ending="refused" if asked.refused else "stopped", reason=asked.reason, best=best)
-    return _result(ended=True), changed(outcome=ending)
+    ending: Ending = "refused" if asked.refused else "stopped"
+    outcome = Outcome(ending=ending, reason=asked.reason, limit=None, best=best)
+    return _result(ended=True), changed(outcome=outcome)
 
 
 def _run_graph(name: str, runtime: Here) -> Done:

@@ -9,12 +9,21 @@ from typing import NoReturn
 import typer
 
 from pleinair.app.cli.terminal import printable
-from pleinair.tools.types import BadInput, Outcome, PleinairError
+from pleinair.tools.types import BadInput, PleinairError
 
-CODES = {"accepted": 0, "bad input": 2, "stopped": 3, "refused": 4, "failed": 5, "busy": 6, "cancelled": 130}
+CODES = {
+    "accepted": 0,
+    "unchecked": 0,
+    "bad input": 2,
+    "stopped": 3,
+    "refused": 4,
+    "failed": 5,
+    "busy": 6,
+    "cancelled": 130,
+}
 EXITS = (
-    "Exit codes: 0 accepted, or drawn by a graph that checks no result; 2 bad input; 3 stopped by a limit or "
-    "for want of references (with the best picture so far); 4 refused; 5 failed; 6 another process works on "
+    "Exit codes: 0 accepted, or unchecked by a graph that checks no image; 2 bad input; 3 stopped by a limit "
+    "or for want of references (with the best image so far); 4 refused; 5 failed; 6 another process works on "
     "the run; 130 cancelled, by SIGTERM too."
 )
 
@@ -22,14 +31,6 @@ EXITS = (
 def leave(ending: str) -> NoReturn:
     """Exit with the code of an ending."""
     raise typer.Exit(CODES[ending])
-
-
-def leave_with(outcome: Outcome) -> NoReturn:
-    """Exit with the code of an outcome; a picture that its graph never checks is no failure."""
-    from pleinair.agent.ledger import UNCHECKED
-
-    drawn = outcome.ending == "stopped" and outcome.best and outcome.reason.startswith(UNCHECKED)
-    leave("accepted" if drawn else outcome.ending)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pleinair.app.cli.terminal import printable
 from pleinair.app.runs.events import Event
 from pleinair.app.runs.request import read_order
 from pleinair.app.storyboard.gallery import Gallery
-from pleinair.app.trace.story import SIGNS, said, title, why
+from pleinair.app.trace.story import SIGNS, said, title
 from pleinair.tools.types import Attempt, Outcome, Repair, Retrieval, Row
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Show:
 
     def _end(self, outcome: Outcome) -> None:
         colour = {"accepted": "green", "failed": "red", "refused": "red"}.get(outcome.ending, "yellow")
-        self._say(f"\n[{colour} bold]{outcome.ending}[/]: {shown(why(outcome))}")
+        self._say(f"\n[{colour} bold]{outcome.ending}[/]: {shown(outcome.reason)}")
 
     def _say(self, text: str) -> None:
         self._console.print(text, soft_wrap=True)

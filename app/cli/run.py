@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from pleinair.app.cli.exit_codes import leave, leave_with
+from pleinair.app.cli.exit_codes import leave
 from pleinair.app.cli.terminal import printable, printable_json
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def work_on(
     print_result(result, as_json)
     if words := remark(run):
         typer.echo(printable(words), err=True)
-    leave_with(result.outcome)
+    leave(result.outcome.ending)
 
 
 def print_result(result: Result, as_json: bool) -> None:

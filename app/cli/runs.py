@@ -52,7 +52,8 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     facts["status"] = _standing(facts)
     del facts["interrupted"]
     for key, value in facts.items():
-        typer.echo(f"{key:<10} {printable(str(value))}")
+        if value is not None:
+            typer.echo(f"{key:<10} {printable(str(value))}")
 
 
 @runs_app.command()
@@ -131,6 +132,7 @@ def _details(run: Run) -> dict[str, Any]:
     result = result_of(run)
     return facts | {
         "reason": run.outcome.reason,
+        "limit": run.outcome.limit,
         "picture": str(result.picture),
         "sidecar": str(result.sidecar if result.sidecar.exists() else None),
     }

@@ -22,7 +22,7 @@ from pleinair.tools.types import BadInput, PleinairError
 
 MOST = 200  # rows looked at, newest first
 ENOUGH = 20  # runs that a quote rests on
-USEFUL = ("accepted", "stopped")
+USEFUL = ("accepted", "unchecked", "stopped")
 
 Span = tuple[float, float]  # the least and the most
 
@@ -80,7 +80,7 @@ def _ended(table: Path) -> Iterator[Run]:
             rows = db.execute("SELECT * FROM runs ORDER BY created DESC LIMIT ?", (MOST,)).fetchall()
     except sqlite3.Error as error:
         raise PleinairError(f"the run table {table} cannot be read: {error}") from error
-    runs = (Run(**dict(row)) for row in rows)
+    runs = (Run.of(row) for row in rows)
     yield from (run for run in runs if run.status in USEFUL)
 
 

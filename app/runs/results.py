@@ -43,6 +43,7 @@ class Result:
             "run_id": self.run_id,
             "ending": self.outcome.ending,
             "reason": self.outcome.reason,
+            "limit": self.outcome.limit,
             "seed": self.seed,
             "picture": str(self.picture) if self.picture else None,
             "sidecar": str(self.sidecar) if self.sidecar.exists() else None,
@@ -138,6 +139,7 @@ def _story(facts: Facts, outcome: Outcome, best: Attempt) -> dict[str, Any]:
         "references": [credit(reference) for reference in best.request.references],
         "ending": outcome.ending,
         "reason": outcome.reason,
+        "limit": outcome.limit,
     }
 
 

@@ -16,7 +16,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -136,7 +136,7 @@ class Finished(PleinairError):
 
 @dataclass(frozen=True)
 class Run:
-    """One row: what was asked, where it stands, how it ended."""
+    """One row: what was requested, where it stands, how it ended."""
 
     id: str
     idem_key: str | None
@@ -151,9 +151,16 @@ class Run:
     created: float
     updated: float
 
+    @classmethod
+    def of(cls, row: sqlite3.Row) -> Run:
+        """Return a row of the table; version 0.1 wrote that runs stopped that today end as `unchecked`."""
+        run = cls(**dict(row))
+        outcome = run.outcome if run.status == "stopped" else None
+        return replace(run, status=outcome.ending) if outcome else run
+
     @property
     def outcome(self) -> Outcome | None:
-        """Give how it ended, None while it has not."""
+        """Return how it ended, None while it has not."""
         return Outcome.model_validate_json(self.outcome_json) if self.outcome_json else None
 
     @property
@@ -197,7 +204,7 @@ class Runs(SharedDatabase):
         query = "SELECT * FROM runs WHERE substr(id, 1, ?) = ? ORDER BY created DESC, id DESC LIMIT ?"
         with self._readable() as db:
             rows = db.execute(query, (len(begins), begins, limit))
-            return [Run(**dict(row)) for row in rows]
+            return [Run.of(row) for row in rows]
 
     def claim(self, run_id: str, owner: Owner, *, reopen: bool = False) -> int:
         """Take an open run for `owner` and return the new fence.
@@ -261,11 +268,11 @@ class Runs(SharedDatabase):
         row = db.execute("SELECT * FROM runs WHERE id=?", (run_id,)).fetchone()
         if row is None:
             raise BadInput(f"run {run_id!r}: there is none; `pleinair runs list` shows them")
-        return Run(**dict(row))
+        return Run.of(row)
 
     def _by_key(self, db: sqlite3.Connection, key: str | None) -> Run | None:
         row = db.execute("SELECT * FROM runs WHERE idem_key=?", (key,)).fetchone() if key else None
-        return Run(**dict(row)) if row else None
+        return Run.of(row) if row else None
 
     def _insert(self, db: sqlite3.Connection, order_json: str, seed: int, key: str | None) -> Run:
         now = time.time()

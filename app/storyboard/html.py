@@ -20,7 +20,7 @@ from pleinair.app.storyboard.words import (
     marked,
     scenes_of,
 )
-from pleinair.app.trace.story import SIGNS, Scene, Story, why
+from pleinair.app.trace.story import SIGNS, Scene, Story
 from pleinair.tools.types import Box, Hit, Reference, Retrieval, Row
 
 
@@ -167,7 +167,7 @@ def page(story: Story, gallery: Gallery) -> str:
 def _header(story: Story) -> str:
     """Say what was asked, how it ended, what it took, and how each concept fared."""
     ending = story.outcome.ending if story.outcome else "open"
-    reason = why(story.outcome) if story.outcome else "not finished"
+    reason = story.outcome.reason if story.outcome else "not finished"
     graph, seed = (story.heading.get(name, "") for name in ("graph", "seed"))
     spent = f"{graph} graph · seed {seed} · {story.spent}"
     return (

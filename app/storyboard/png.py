@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from pleinair.app.storyboard.gallery import Gallery, Shown
 from pleinair.app.storyboard.words import abstentions, corners, drawn, facts_of, made_with, marked, scenes_of
-from pleinair.app.trace.story import Scene, Story, why
+from pleinair.app.trace.story import Scene, Story
 from pleinair.tools.types import Box, Hit, Reference, Row, Status
 
 SCALE = 2  # for sharp text; all sizes below are before it
@@ -187,7 +187,7 @@ def _heading(sheet: Sheet, story: Story) -> float:
 def _closing(sheet: Sheet, story: Story, y: float) -> float:
     """Write how it ended, and why: beside it where there is room, below it otherwise."""
     ending = story.outcome.ending if story.outcome else "open"
-    reason = why(story.outcome) if story.outcome else "not finished"
+    reason = story.outcome.reason if story.outcome else "not finished"
     end = sheet.pill(EDGE, y, ending, ENDINGS.get(ending, COLOURS["unsure"])) + 9
     if sheet.wide(reason, 13) <= sheet.width - EDGE - end:
         return max(sheet.text(end, y, reason, 13, INK, sheet.width), y + 18) + 4

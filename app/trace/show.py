@@ -20,7 +20,6 @@ from pleinair.app.trace.story import (
     sent_part,
     spent,
     tell,
-    why,
 )
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Hit, Picture, Row, Usage
@@ -67,6 +66,7 @@ class Account:
             **self.story.heading,
             "status": self.run.status,
             "reason": outcome.reason if outcome else "",
+            "limit": outcome.limit if outcome else None,
             "concepts": [concept.model_dump() for concept in self.story.concepts],
             "attempts": [plain(scene, self) for scene in self.story.scenes],
             "usage": [one.model_dump() for one in self.story.usage],
@@ -96,7 +96,7 @@ def _steps(run: Run) -> list[Step]:
 def _heading(account: Account) -> Lines:
     """Tell what was asked, with which models, and how it ended."""
     story, known = account.story, account.story.heading
-    ending = f"{story.outcome.ending}: {why(story.outcome)}" if story.outcome else account.run.status
+    ending = f"{story.outcome.ending}: {story.outcome.reason}" if story.outcome else account.run.status
     yield f"Run {known['run']}", ""
     yield "prompt", known["prompt"]
     yield "graph", f"{known['graph']}, seed {known['seed']}"

@@ -10,7 +10,6 @@ from pleinair.app.runs.events import Event
 from pleinair.tools.images.crops import pixels
 from pleinair.tools.types import (
     Attempt,
-    Budget,
     Concept,
     Hit,
     Outcome,
@@ -141,16 +140,10 @@ def counted(count: int, name: str) -> str:
     return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 
-def why(outcome: Outcome) -> str:
-    """Say why a run ended; a limit is named as one."""
-    limits = tuple(Budget.model_fields)
-    return f"the limit on {outcome.reason.replace('_', ' ')}" if outcome.reason in limits else outcome.reason
-
-
 def _closed(outcome: Outcome) -> str:
     """Say with what a run ended; the reason of a refusal or fault can be long, and stands at the top."""
     ending = outcome.ending.capitalize()
-    return f"{ending}." if outcome.ending in ("refused", "failed") else f"{ending}: {why(outcome)}"
+    return f"{ending}." if outcome.ending in ("refused", "failed") else f"{ending}: {outcome.reason}"
 
 
 def title(attempt: Attempt) -> str:

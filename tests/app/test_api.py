@@ -48,7 +48,7 @@ def test_draws_until_every_concept_is_present(place: Path) -> None:
 
 def test_stops_at_its_limit_with_the_best_picture(place: Path) -> None:
     result = draw(PROMPT, seed=7, overrides=NEVER | {"budget.attempts": 2})
-    assert (result.outcome.ending, result.outcome.reason) == ("stopped", "attempts")
+    assert (result.outcome.ending, result.outcome.limit) == ("stopped", "attempts")
     assert result.picture is not None and result.picture.exists()
 
 

@@ -60,7 +60,7 @@ ENDINGS: dict[str, tuple[list[Act], str, str, int]] = {
     "cut off": ([LISTED, says("{", "length")], "failed", "The model's answer was cut off", 2),
     "empty": ([LISTED, says("")], "failed", "The model gave an empty answer, twice", 2),
     "no list": ([says("{}")], "failed", "The model's answer is not a Decomposition", 2),
-    "no verdict": ([LISTED, says("{}")], "stopped", "attempts", 3),
+    "no verdict": ([LISTED, says("{}")], "stopped", "the limit of 1 attempt is reached", 3),
 }
 
 
@@ -95,5 +95,5 @@ def test_the_draft_survives_a_critic_that_fails(place: Path, monkeypatch: pytest
 def test_money_stops_a_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with playing(LISTED, SEEN) as server:
         result = run(server, monkeypatch, usd=4.0)
-    assert (result.outcome.ending, result.outcome.reason) == ("stopped", "usd")
+    assert (result.outcome.ending, result.outcome.limit) == ("stopped", "usd")
     assert len(server.requests) == 1

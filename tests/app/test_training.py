@@ -88,7 +88,7 @@ def test_a_profile_draws_with_the_trained_retriever(place: Path) -> None:
     assert done.exit_code == 0, done.output  # the graph does not look at its result
     answer = json.loads(done.stdout)
     assert Path(answer["picture"]).exists()
-    assert answer["reason"] == "the result is not checked by this graph"
+    assert (answer["ending"], answer["limit"]) == ("unchecked", None)
 
 
 def test_the_retriever_of_another_generator_is_refused_without_the_flag(place: Path) -> None:
@@ -128,7 +128,7 @@ def test_without_a_trained_retriever_the_method_is_refused(place: Path) -> None:
 def test_our_variant_needs_no_training(place: Path) -> None:
     words = ("--set", "realrag.method=self_contrast", "--json")
     answer = json.loads(call("draw", "picture 1", "--graph", "realrag", *words).stdout)
-    assert answer["ending"] == "stopped"
+    assert answer["ending"] == "unchecked"
     assert drawn(place) == 2
 
 

@@ -11,5 +11,5 @@ def test_direct_draws_once_and_claims_nothing(tmp_path: Path) -> None:
     generator = SquareGenerator()
     output = call(direct.graph, make_context(tmp_path, lambda *_: "", generator=generator), "a finch")
     assert output.outcome is not None and output.outcome.best is not None
-    assert output.outcome.ending == "stopped"
+    assert (output.outcome.ending, output.outcome.limit) == ("unchecked", None)
     assert len(generator.requests) == 1

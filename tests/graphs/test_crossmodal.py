@@ -20,7 +20,7 @@ from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Budget, GenerateRequest, Hit
 
 PROMPT = "a red finch beside an old coupe in the snow"
-UNCHECKED = "the result is not checked by this graph"
+UNCHECKED = "this graph does not check its image"
 FINCH, COUPE, SNOW = "red finch", "old coupe", "snow"
 CAPTIONS = {
     "1.png": "a red finch",
@@ -76,7 +76,7 @@ class Studio:
     def end(self, **fields: Any) -> tuple[str, str]:
         outcome = self.run(**fields).outcome
         assert outcome is not None
-        return outcome.ending, outcome.reason
+        return outcome.ending, outcome.limit or outcome.reason
 
     @property
     def requests(self) -> list[GenerateRequest]:
@@ -91,7 +91,7 @@ class Studio:
 
 def test_by_default_one_picture_is_drawn_from_the_pareto_set(tmp_path: Path) -> None:
     studio = Studio(tmp_path)
-    assert studio.end(seed=7) == ("stopped", UNCHECKED)
+    assert studio.end(seed=7) == ("unchecked", UNCHECKED)
     assert (studio.model.asked, studio.used) == (["SubQueries"], ["2.png", "3.png"])
     assert studio.requests[0].seed == 7
     assert studio.requests[0].prompt == (
@@ -133,7 +133,7 @@ def test_a_callers_wordless_subquery_is_refused(tmp_path: Path) -> None:
 
 def test_what_no_caption_contains_is_looked_up_by_its_looks_and_reported(tmp_path: Path) -> None:
     studio = Studio(tmp_path, FINCH, "walrus")
-    assert studio.end() == ("stopped", f"{UNCHECKED}; no caption contains 'walrus' (looked up instead)")
+    assert studio.end() == ("unchecked", f"{UNCHECKED}; no caption contains 'walrus' (looked up instead)")
     assert studio.used == ["2.png", "4.png"]
     assert "Use only walrus in the 2nd retrieved image." in studio.requests[0].prompt
 
@@ -200,7 +200,7 @@ def test_within_the_slots_the_whole_set_is_used(tmp_path: Path) -> None:
 )
 def test_the_ablations(tmp_path: Path, options: Any, used: list[str], asked: list[str]) -> None:
     studio = Studio(tmp_path, **options)
-    assert studio.end() == ("stopped", UNCHECKED)
+    assert studio.end() == ("unchecked", UNCHECKED)
     assert (sorted(studio.used), studio.model.asked) == (sorted(used), asked)
 
 
@@ -233,7 +233,7 @@ def test_a_picture_that_the_model_declines_is_not_asked_for_again(tmp_path: Path
     parts = {"subqueries": [FINCH]}
     studio.model.policy = lambda schema, *_: parts if schema == "SubQueries" else "I do not say."
     for _ in range(2):
-        assert studio.end() == ("stopped", UNCHECKED)
+        assert studio.end() == ("unchecked", UNCHECKED)
     assert studio.model.asked == ["SubQueries", "PictureCaption", "SubQueries"]
 
 

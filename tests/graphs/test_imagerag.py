@@ -24,7 +24,7 @@ PROMPT = "a finch by a coupe"
 MINE = "given with the prompt"
 FINCH = {"name": "finch", "caption": "a photo of a finch"}
 DAWN = {"name": "dawn", "caption": "finch"}
-UNCHECKED = "the result is not checked by this graph"
+UNCHECKED = "this graph does not check its image"
 HITS = {
     "a photo of a finch": [Hit(id="finch.png", score=0.1), Hit(id="finch-2.png", score=0.05)],
     "a photo of a coupe": [Hit(id="coupe.png", score=0.3)],
@@ -52,10 +52,10 @@ class Studio:
         return call(graph, self.context, PROMPT, **fields)
 
     def end(self, **fields: Any) -> tuple[str, str, int | None]:
-        """Run and give the ending, its reason and the number of the best attempt."""
+        """Run and return the ending, its limit or reason, and the number of the best attempt."""
         outcome = self.run(**fields).outcome
         assert outcome is not None
-        return outcome.ending, outcome.reason, outcome.best.number if outcome.best else None
+        return outcome.ending, outcome.limit or outcome.reason, outcome.best.number if outcome.best else None
 
     def own(self, *colours: str) -> list[Picture]:
         return [self.context.store.put(Image.new("RGB", (8, 8), colour)) for colour in colours]
@@ -79,7 +79,7 @@ def test_a_matching_draft_is_the_answer(tmp_path: Path) -> None:
 
 def test_by_default_the_top_hits_are_taken_however_far_with_the_same_seed(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch", "coupe"))
-    assert studio.end(seed=7) == ("stopped", UNCHECKED, 1)
+    assert studio.end(seed=7) == ("unchecked", UNCHECKED, 1)
     assert studio.model.asked == ["Decision", "MissingConcepts", "Captions"]
     assert studio.used == [[], ["finch.png", "coupe.png"]]
     draft, final = studio.requests
@@ -110,13 +110,17 @@ def test_after_three_empty_lists_the_prompt_is_the_caption(tmp_path: Path) -> No
         (Budget(mllm_calls=0), "mllm_calls", 1),
         (Budget(mllm_calls=2), "mllm_calls", 1),
         (Budget(seconds=0), "seconds", 0),
-        (Budget(mllm_calls=3), UNCHECKED, 2),
     ],
 )
 def test_every_limit_is_kept_and_named(tmp_path: Path, budget: Budget, reason: str, pictures: int) -> None:
     studio = Studio(tmp_path, Painter("finch"))
     assert studio.end(budget=budget) == ("stopped", reason, pictures - 1 if pictures else None)
     assert len(studio.requests) == pictures
+
+
+def test_a_budget_that_is_just_enough_stops_nothing(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, Painter("finch"))
+    assert studio.end(budget=Budget(mllm_calls=3)) == ("unchecked", UNCHECKED, 1)
 
 
 def test_repetitions_leave_questions_for_the_captions(tmp_path: Path) -> None:
@@ -177,7 +181,7 @@ def test_references_come_in_the_order_in_which_the_prompt_names_their_concepts(t
 
 def test_generation_draws_once_from_all_that_is_needed(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch", "coupe"), mode="generation")
-    assert studio.end(seed=7) == ("stopped", UNCHECKED, 0)
+    assert studio.end(seed=7) == ("unchecked", UNCHECKED, 0)
     assert studio.model.asked == ["MissingConcepts", "Captions"]
     assert (studio.used, studio.requests[0].seed) == ([["finch.png", "coupe.png"]], 7)
 

@@ -103,7 +103,8 @@ def test_the_best_picture_is_kept_when_later_ones_are_worse(tmp_path: Path) -> N
 
     forgetful.looks = 0  # type: ignore[attr-defined]
     outcome = ended(run(make_context(tmp_path, forgetful, HITS)))
-    assert (outcome.ending, outcome.reason) == ("stopped", "attempts")
+    assert (outcome.ending, outcome.limit) == ("stopped", "attempts")
+    assert outcome.reason == "the limit of 3 attempts is reached"
     assert outcome.best is not None and outcome.best.number == 0
 
 
@@ -124,7 +125,7 @@ def test_a_refused_prompt_ends_as_refused_with_its_draft(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("budget", "reason", "pictures"),
+    ("budget", "limit", "pictures"),
     [
         (Budget(attempts=0), "attempts", 0),
         (Budget(attempts=2), "attempts", 2),
@@ -135,10 +136,10 @@ def test_a_refused_prompt_ends_as_refused_with_its_draft(tmp_path: Path) -> None
     ],
 )
 def test_every_limit_stops_the_loop_by_name(
-    tmp_path: Path, budget: Budget, reason: str, pictures: int
+    tmp_path: Path, budget: Budget, limit: str, pictures: int
 ) -> None:
     output = run(make_context(tmp_path, Critic("finch"), HITS), budget=budget)
-    assert (ended(output).ending, ended(output).reason) == ("stopped", reason)
+    assert (ended(output).ending, ended(output).limit) == ("stopped", limit)
     assert len(output.attempts) == pictures
     assert (ended(output).best is not None) is (pictures > 0)
 
@@ -148,13 +149,13 @@ def test_a_picture_that_takes_too_long_is_left_unfinished(tmp_path: Path) -> Non
 
     context = make_context(tmp_path, Critic("finch"), HITS, on_step=lambda *_: sleep(0.05))
     output = run(context, budget=Budget(seconds=0.1))
-    assert (ended(output).reason, output.attempts) == ("seconds", [])
+    assert (ended(output).limit, output.attempts) == ("seconds", [])
 
 
 def test_an_unjudged_picture_is_never_accepted(tmp_path: Path) -> None:
     context = make_context(tmp_path, Critic("finch", finch=0), HITS)
     outcome = ended(run(context, budget=Budget(mllm_calls=1)))
-    assert (outcome.ending, outcome.reason) == ("stopped", "mllm_calls")
+    assert (outcome.ending, outcome.limit) == ("stopped", "mllm_calls")
     assert outcome.best is not None and outcome.best.ledger is None
 
 
@@ -191,7 +192,7 @@ def test_a_critic_that_skips_a_concept_gives_no_verdict_and_no_yes(tmp_path: Pat
 def test_what_pictures_cost_counts_against_the_budget(tmp_path: Path) -> None:
     context = make_context(tmp_path, Critic("finch"), HITS, PaidGenerator())
     output = run(context, budget=Budget(attempts=9, usd=0.07))
-    assert (ended(output).ending, ended(output).reason) == ("stopped", "usd")
+    assert (ended(output).ending, ended(output).limit) == ("stopped", "usd")
     assert len(output.attempts) == 2
     assert sum(one.usd for one in output.usage) == pytest.approx(0.08)
 

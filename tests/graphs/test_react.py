@@ -150,19 +150,19 @@ def test_every_limit_ends_it_as_it_ends_the_loop(tmp_path: Path, budget: Budget)
         ended(call(one, context_with(tmp_path / name, pocket()), PROMPT, budget=budget))
         for name, one in (("loop", pleinair.graph), ("react", graph))
     )
-    assert (react.ending, react.reason) == (loop.ending, loop.reason)
+    assert (react.ending, react.limit, react.reason) == (loop.ending, loop.limit, loop.reason)
     assert react.best is None or loop.best is not None
 
 
 def test_without_a_question_nothing_is_drawn(tmp_path: Path) -> None:
     model = scripted()
     outcome = ended(run(tmp_path, model, budget=Budget(mllm_calls=0)))
-    assert (outcome.reason, outcome.best, model.heard) == ("mllm_calls", None, [])
+    assert (outcome.limit, outcome.best, model.heard) == ("mllm_calls", None, [])
 
 
 def test_no_call_is_made_when_nothing_may_be_drawn(tmp_path: Path) -> None:
     model = scripted()
-    assert ended(run(tmp_path, model, budget=Budget(attempts=0))).reason == "attempts"
+    assert ended(run(tmp_path, model, budget=Budget(attempts=0))).limit == "attempts"
     assert not model.heard
 
 
@@ -204,6 +204,12 @@ def test_a_picture_is_accepted_by_its_ledger_and_not_by_the_model(tmp_path: Path
     outcome = ended(run(tmp_path, hasty))
     assert (outcome.ending, outcome.reason) == ("stopped", "it is perfect")
     assert outcome.best is not None and outcome.best.ledger is None
+
+
+def test_a_reason_of_the_models_own_is_no_limit(tmp_path: Path) -> None:
+    model = scripted(reply(DECOMPOSE, ("finish", {"reason": "attempts"})))
+    outcome = ended(run(tmp_path, model))
+    assert (outcome.ending, outcome.limit, outcome.reason) == ("stopped", None, "attempts")
 
 
 def test_what_follows_an_accepted_picture_is_not_paid_for(tmp_path: Path) -> None:

@@ -59,10 +59,10 @@ class Studio:
         return call(graph, self.context, PROMPT, **fields)
 
     def end(self, **fields: Any) -> tuple[str, str, int | None]:
-        """Run and give the ending, its reason and the number of the best attempt."""
+        """Run and return the ending, its limit or reason, and the number of the best attempt."""
         outcome = self.run(**fields).outcome
         assert outcome is not None
-        return outcome.ending, outcome.reason, outcome.best.number if outcome.best else None
+        return outcome.ending, outcome.limit or outcome.reason, outcome.best.number if outcome.best else None
 
     @property
     def requests(self) -> list[GenerateRequest]:
@@ -84,7 +84,7 @@ def test_the_raw_prompt_finds_one_reference_however_far(tmp_path: Path) -> None:
 
 
 def test_the_result_is_never_called_accepted(tmp_path: Path) -> None:
-    assert Studio(tmp_path).end() == ("stopped", "the result is not checked by this graph", 0)
+    assert Studio(tmp_path).end() == ("unchecked", "this graph does not check its image", 0)
 
 
 def test_it_costs_one_picture_and_no_question(tmp_path: Path) -> None:

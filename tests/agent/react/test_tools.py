@@ -296,7 +296,7 @@ def test_a_request_that_is_over_is_kept_in_short() -> None:
     call = {"name": "veto", "args": {}, "id": "a"}
     talk = stored(HumanMessage("hi"), AIMessage("", tool_calls=[call]), ToolMessage("x", tool_call_id="a"))
     best = attempt(0, f"{FINCH}=f1")
-    ended = Outcome(ending="stopped", reason="attempts", best=best)
+    ended = Outcome(ending="stopped", limit="attempts", reason="enough", best=best)
     kept = rolled(state(best, messages=talk, outcome=ended, wish="w", vetoes=["v"]))
     assert [one["type"] for one in kept["messages"]] == ["human", "ai"]
     assert json.loads(kept["messages"][1]["data"]["content"])["references"] == [

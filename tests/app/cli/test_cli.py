@@ -78,9 +78,12 @@ def test_a_dash_reads_the_prompt(place: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--set", "mllm.satisfied=false", "--max-attempts", "1"], 3, "stopped: the limit on attempts"),
-        (["--graph", "direct"], 0, "stopped: the result is not checked by this graph"),
-        (["--graph", "imagerag", "--max-attempts", "1"], 3, "stopped: the limit on attempts"),
+        (["--set", "mllm.satisfied=false", "--max-attempts", "1"], 3, "stopped: the limit of 1 attempt is"),
+        (["--graph", "direct"], 0, "unchecked: this graph does not check its image"),
+        (["--graph", "imagerag"], 0, "unchecked: this graph does not check its image"),
+        (["--graph", "crossmodal"], 0, "unchecked: this graph does not check its image"),
+        (["--graph", "realrag", "--set", "realrag.method=zero"], 0, "unchecked: this graph does not check"),
+        (["--graph", "imagerag", "--max-attempts", "1"], 3, "stopped: the limit of 1 attempt is reached"),
         (["--set", "mllm.says=No."], 4, "refused: No."),
         (["--set", "generator.fault=boom"], 5, "failed: RuntimeError: boom"),
         (["--seed", "-1"], 2, "pleinair: seed -1: wanted 0 to"),
@@ -216,7 +219,9 @@ def test_every_command_has_help(command: str) -> None:
 
 def test_the_help_of_draw_tells_the_codes() -> None:
     words = " ".join(call("draw", "--help").stdout.split())
-    assert "0 accepted, or drawn by a graph that checks no result; 2 bad input; 3 stopped by a limit" in words
+    assert (
+        "0 accepted, or unchecked by a graph that checks no image; 2 bad input; 3 stopped" in words
+    )
 
 
 def test_starting_is_light() -> None:

@@ -23,10 +23,10 @@ from pleinair.app.trace.replay import replay
 HOMES = sorted(Path(__file__).with_name("data").glob("home-*.zip"))
 THERE = "/tmp/stored"
 STATUSES = {
-    "home-0.1": ["accepted", "cancelled", "failed", "stopped", "stopped", "waiting", "waiting"],
+    "home-0.1": ["accepted", "cancelled", "failed", "stopped", "unchecked", "waiting", "waiting"],
     "home-0.1-unchecked": ["accepted"] * 3
-    + ["cancelled", "failed", "running"]
-    + ["stopped"] * 4
+    + ["cancelled", "failed", "running", "stopped"]
+    + ["unchecked"] * 3
     + ["waiting"],
 }
 
@@ -78,11 +78,25 @@ def test_an_accepted_run_is_replayed(old: Path) -> None:
     assert sha256(stored).hexdigest() == result.outcome.best.picture.sha256
 
 
+def test_endings_that_were_sentences_are_fields(old: Path) -> None:
+    runs = [run for run in run_table().newest(99) if run.status in ("stopped", "unchecked")]
+    assert {run.status for run in runs} == {"stopped", "unchecked"}
+    for run in runs:
+        facts = json.loads(call("runs", "show", run.id, "--json").stdout)
+        assert facts["limit"] == ("attempts" if run.status == "stopped" else None)
+        assert ("the limit on attempts is reached" in facts["reason"]) == (run.status == "stopped")
+        assert f"{run.status}: {facts['reason']}" in call("trace", "show", run.id).stdout
+        answer = json.loads(call("trace", "replay", run.id, "--out", str(old / run.id), "--json").stdout)
+        assert (answer["ending"], answer["limit"]) == (run.status, facts["limit"])
+        assert resume(run.id).outcome.ending == run.status
+        assert call("runs", "resume", run.id).exit_code == (3 if run.status == "stopped" else 0)
+
+
 def test_a_run_that_waits_is_drawn_and_one_that_died_goes_on(old: Path) -> None:
     assert resume(named("waiting things").id).outcome.ending == "accepted"
     died = named("broken things")
     log = old / "effects.log"
-    assert resume(died.id).outcome.reason == "attempts"
+    assert resume(died.id).outcome.limit == "attempts"
     assert find(died.id).status == "stopped"
     assert log.read_text(encoding="utf-8").count("question\n") < 4 + 3  # decompose and a look are behind it
 

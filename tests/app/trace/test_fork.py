@@ -148,7 +148,7 @@ def test_another_prompt_for_one_picture_and_for_the_rest(parent: Result) -> None
 def test_a_stopped_run_goes_on_with_a_larger_budget(place: Path) -> None:
     stopped = draw(PROMPT, seed=7, overrides=NEVER | {"budget.attempts": 2})
     branch = fork(stopped.run_id, "critique:2", overrides={"budget.attempts": 4})
-    assert (branch.outcome.ending, branch.outcome.reason) == ("stopped", "attempts")
+    assert (branch.outcome.ending, branch.outcome.limit) == ("stopped", "attempts")
     pairs = zip(attempts(branch.run_id), attempts(stopped.run_id), strict=False)
     assert [one.picture == two.picture for one, two in pairs] == [True, True]
     assert len(attempts(branch.run_id)) == 4
@@ -285,6 +285,6 @@ def test_the_command_takes_a_prefix_and_ends_like_a_drawing(parent: Result, plac
     words = ["trace", "fork", parent.run_id[:-2], "--at", "critique:1", "--set", "mllm.satisfied=false"]
     done = CliRunner().invoke(app, [*words, "--set", "budget.attempts=2", "--out", str(place / "other")])
     assert done.exit_code == 3, done.output
-    assert str(place / "other") in done.stdout and "stopped: the limit on attempts" in done.stderr
+    assert str(place / "other") in done.stdout and "stopped: the limit of 1 attempt is reached" in done.stderr
     done = CliRunner().invoke(app, ["trace", "fork", "last", "--at", "nowhere"])
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
