@@ -95,7 +95,7 @@ def test_an_encoder_that_nothing_asked_is_named_as_it_was_chosen(place: Path) ->
 
 def test_another_graph(place: Path) -> None:
     result = draw(PROMPT, graph="direct")
-    assert result.outcome.ending == "stopped"
+    assert result.outcome.ending == "unchecked"
     assert effects(place, "question") == 0
 
 
