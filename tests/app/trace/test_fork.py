@@ -285,6 +285,7 @@ def test_the_command_takes_a_prefix_and_ends_like_a_drawing(parent: Result, plac
     words = ["trace", "fork", parent.run_id[:-2], "--at", "critique:1", "--set", "mllm.satisfied=false"]
     done = CliRunner().invoke(app, [*words, "--set", "budget.attempts=2", "--out", str(place / "other")])
     assert done.exit_code == 3, done.output
-    assert str(place / "other") in done.stdout and "stopped: the limit of 2 attempts is reached" in done.stderr
+    assert str(place / "other") in done.stdout
+    assert "stopped: the limit of 2 attempts is reached" in done.stderr
     done = CliRunner().invoke(app, ["trace", "fork", "last", "--at", "nowhere"])
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
