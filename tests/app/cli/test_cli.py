@@ -219,9 +219,7 @@ def test_every_command_has_help(command: str) -> None:
 
 def test_the_help_of_draw_tells_the_codes() -> None:
     words = " ".join(call("draw", "--help").stdout.split())
-    assert (
-        "0 accepted, or unchecked by a graph that checks no image; 2 bad input; 3 stopped" in words
-    )
+    assert "0 accepted, or unchecked by a graph that checks no image; 2 bad input; 3 stopped" in words
 
 
 def test_starting_is_light() -> None:
