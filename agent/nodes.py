@@ -1,4 +1,4 @@
-"""One function a step: state in, what it changed out. The graphs only wire these."""
+"""Node functions of the loop, which the other graphs share; the graphs only wire them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from langgraph.runtime import Runtime
 from langgraph.types import Overwrite
 
 from pleinair.agent import budget, ledger
-from pleinair.agent import select as selection
-from pleinair.agent import select as slots
 from pleinair.agent.context import Context
 from pleinair.agent.progress import OutOfTime, offload_levels_of, watch
-from pleinair.agent.repairs import inpaint, leaks
-from pleinair.agent.repairs import plan as planning
-from pleinair.agent.state import Input, LookUp, State, changed, plain
-from pleinair.tools.critique import critique as judge
-from pleinair.tools.decompose import decompose as break_down
+from pleinair.agent.repairs import plan as repair_plan
+from pleinair.agent.repairs.inpaint import inpaint_of
+from pleinair.agent.repairs.leaks import with_leaks
+from pleinair.agent.select import references_of, select_references, with_boxes
+from pleinair.agent.state import Input, RetrieveTask, State, changed, plain
+from pleinair.tools.critique import critique as judge_image
+from pleinair.tools.decompose import decompose as list_concepts
 from pleinair.tools.generate import cost
-from pleinair.tools.generate import generate as draw
-from pleinair.tools.retrieve import retrieve as look_up
+from pleinair.tools.generate import generate as generate_image
+from pleinair.tools.retrieve import retrieve as retrieve_concept
 from pleinair.tools.types import (
     Attempt,
     BadInput,
@@ -38,11 +38,11 @@ Update = dict[str, Any]
 
 
 def decompose(state: State, runtime: Runtime[Context]) -> Update:
-    """List what must be visible; a prompt that the model declines ends the run."""
+    """List the concepts that must be visible; a prompt that the model declines ends the run."""
     if budget.limit(state, budget.QUESTION):
         return {}
     try:
-        concepts, usage = break_down(
+        concepts, usage = list_concepts(
             state.prompt, model=runtime.context.model, calls=budget.calls_left(state)
         )
     except Refused as refusal:
@@ -51,34 +51,34 @@ def decompose(state: State, runtime: Runtime[Context]) -> Update:
 
 
 def draft(state: State, runtime: Runtime[Context]) -> Update:
-    """Draw the prompt without references."""
+    """Generate an image of the prompt without references."""
     return attempt(state, runtime, new_request(state, runtime.context), ())
 
 
-def sketch(state: State, runtime: Runtime[Context]) -> Update:
-    """Draw the prompt without references, in the generator's draft steps if a picture in full may follow."""
-    request, able = new_request(state, runtime.context), runtime.context.generator.capabilities
-    if able.draft_steps and state.budget.attempts > 1:
-        request = request.model_copy(update={"num_inference_steps": able.draft_steps})
+def quick_draft(state: State, runtime: Runtime[Context]) -> Update:
+    """Generate a draft, in the generator's draft steps if an image in full steps may follow."""
+    request, capabilities = new_request(state, runtime.context), runtime.context.generator.capabilities
+    if capabilities.draft_steps and state.budget.attempts > 1:
+        request = request.model_copy(update={"num_inference_steps": capabilities.draft_steps})
     return attempt(state, runtime, request, ())
 
 
 def generate(state: State, runtime: Runtime[Context]) -> Update:
-    """Draw the request that `select` has fixed."""
-    assert state.request is not None, "`generate` comes after a step that sets the request"
+    """Generate the request that `select` has set."""
+    assert state.request is not None, "`generate` comes after a node that sets the request"
     return attempt(state, runtime, state.request, tuple(state.repairs))
 
 
 def attempt(
     state: State, runtime: Runtime[Context], request: GenerateRequest, repairs: tuple[Repair, ...]
 ) -> Update:
-    """Draw one picture within the budget and number it after those before."""
+    """Generate one image within the budget, and number it after the attempts before."""
     if budget.limit(state, budget.PICTURE):
         return {}
     context, started = runtime.context, perf_counter()
     steps = watch(runtime, started + budget.seconds_left(state))
     try:
-        picture = draw(
+        picture = generate_image(
             request,
             generator=context.generator,
             store=context.store,
@@ -87,89 +87,85 @@ def attempt(
         )
     except OutOfTime:
         return changed(usage=[Usage(seconds=perf_counter() - started)])
-    ended = perf_counter()
+    finished = perf_counter()
     paid = cost(request, generator=context.generator, store=context.store, run_id=state.run_id)
-    done = Attempt(
+    result = Attempt(
         number=len(state.attempts),
         request=request,
         picture=picture,
         repairs=repairs,
-        seconds=ended - (steps.began or started),
+        seconds=finished - (steps.began or started),
         offload_levels=offload_levels_of(context.generator),
     )
-    return changed(attempts=[done], usage=[budget.total([Usage(images=1, seconds=ended - started), paid])])
+    usage = budget.total([Usage(images=1, seconds=finished - started), paid])
+    return changed(attempts=[result], usage=[usage])
 
 
 def critique(state: State, runtime: Runtime[Context]) -> Update:
-    """Judge the newest picture against every concept; without the means to, leave it unjudged."""
+    """Judge the newest image against every concept; it stays unjudged without an MLLM call left."""
     newest = ledger.latest(state.attempts)
     if not state.concepts or newest is None or newest.ledger or budget.limit(state, budget.QUESTION):
         return {}
     context = runtime.context
     png = context.store.read(newest.picture)
     try:
-        seen, usage = judge(
+        rows, usage = judge_image(
             png, state.prompt, state.concepts, model=context.model, calls=budget.calls_left(state)
         )
     except Refused as refusal:
-        good = ledger.best(state.attempts)
-        outcome = Outcome(ending="refused", reason=str(refusal), best=good)
+        outcome = Outcome(ending="refused", reason=str(refusal), best=ledger.best(state.attempts))
         return changed(outcome=outcome, usage=[refusal.spent])
-    judged = newest.model_copy(update={"ledger": seen})
-    return changed(
-        attempts=[leaks.compared(judged, state.attempts, context.store, context.leak)], usage=[usage]
-    )
+    judged = newest.model_copy(update={"ledger": rows})
+    return changed(attempts=[with_leaks(judged, state.attempts, context.store, context.leak)], usage=[usage])
 
 
 def plan(state: State, runtime: Runtime[Context]) -> Update:
-    """Choose a repair for every row of the best picture that is not present."""
-    good = ledger.best(state.attempts)
-    assert good is not None and good.ledger is not None, "`plan` comes after a critique"
-    rows = ledger.missing(good.ledger)
-    able = runtime.context.generator.capabilities
-    repairs = planning.plan(rows, state.attempts, state.retrievals, able.slots)
-    repairs = inpaint.instead(repairs, good, state.attempts, state.retrievals, able)
-    swaps = leaks.swaps(good, repairs, state.retrievals, state.attempts, runtime.context.leak)
-    return changed(repairs=[*repairs, *swaps])
+    """Set a repair for every concept that the best image does not show."""
+    best, context = ledger.best(state.attempts), runtime.context
+    assert best is not None and best.ledger is not None, "`plan` comes after a critique"
+    repairs = repair_plan.plan_repairs(
+        best, state.attempts, state.retrievals, context.generator.capabilities, context.leak
+    )
+    return changed(repairs=repairs)
 
 
-def retrieve(state: LookUp, runtime: Runtime[Context]) -> Update:
-    """Look one concept up in the user's library."""
+def retrieve(state: RetrieveTask, runtime: Runtime[Context]) -> Update:
+    """Retrieve images of one concept from the user's library."""
     started, context = perf_counter(), runtime.context
-    found = look_up(
+    retrieval = retrieve_concept(
         Concept.model_validate(state), retriever=context.retriever, k=context.k, threshold=context.threshold
     )
-    return changed(retrievals=[found], usage=[Usage(seconds=perf_counter() - started)])
+    return changed(retrievals=[retrieval], usage=[Usage(seconds=perf_counter() - started)])
 
 
 def select(state: State, runtime: Runtime[Context]) -> Update:
-    """Fill the slots and fix the next request, before anything is spent on it.
+    """Fill the slots and set the next request, before anything is spent on it.
 
     The first repair shares the draft's noise, so that only the references, or the steps, differ.
     """
-    context, good = runtime.context, ledger.best(state.attempts)
-    repairs = planning.after_retrieval(state.repairs, ledger.rows_of(good), state.retrievals)
-    references = slots.choose_references(state, context, good, repairs)
+    context, best = runtime.context, ledger.best(state.attempts)
+    rows = ledger.rows_of(best)
+    repairs = repair_plan.revise_repairs(state.repairs, rows, state.retrievals)
+    references = select_references(state, context, repairs)
     request = new_request(
         state,
         context,
         references=references,
-        prompt=planning.reworded(state.prompt, repairs, ledger.rows_of(good)),
+        prompt=repair_plan.prompt_with_advice(state.prompt, repairs, rows),
         number=0 if _shares_noise(state, context, references, repairs) else len(state.attempts),
     )
-    repaint = inpaint.repaint(repairs, good)
-    return changed(request=request.model_copy(update={"inpaint": repaint}), repairs=repairs)
+    request = request.model_copy(update={"inpaint": inpaint_of(repairs, best)})
+    return changed(request=request, repairs=repairs)
 
 
 def _shares_noise(
     state: State, context: Context, references: tuple[Reference, ...], repairs: list[Repair]
 ) -> bool:
-    """Tell whether a request is the draft's but for new references, or for more steps."""
-    good = ledger.best(state.attempts)
-    able, before = context.generator.capabilities, slots.references_of(good)
-    new = any(one not in before for one in references)
-    refined = good and not repairs and good.request.num_inference_steps < able.num_inference_steps
-    return len(state.attempts) == 1 and bool(new or refined)
+    """Return whether a request is the draft's but for new references, or for more steps."""
+    best, steps = ledger.best(state.attempts), context.generator.capabilities.num_inference_steps
+    is_new = any(reference not in references_of(best) for reference in references)
+    is_refined = best and not repairs and best.request.num_inference_steps < steps
+    return len(state.attempts) == 1 and bool(is_new or is_refined)
 
 
 def new_request(
@@ -184,7 +180,7 @@ def new_request(
     able = context.generator.capabilities
     return GenerateRequest(
         prompt=prompt or state.prompt,
-        references=selection.placed(references, ledger.rows_of(ledger.best(state.attempts)))
+        references=with_boxes(references, ledger.rows_of(ledger.best(state.attempts)))
         if able.boxes
         else references,
         height=able.height,

@@ -1,90 +1,169 @@
-"""Which found pictures get the generator's few slots.
+"""Selection of references: which retrieved images get the generator's few slots, cropped and in order.
 
-With a slot for every concept each takes its best untried hit. With fewer slots the choice is a
-budgeted cover: candidates that another one beats on every concept fall out (Pareto), then the one
-that serves the most uncovered concepts is taken until the slots are full.
+`select_references` is the selection of the loop and of the react graph; the graphs of the papers use its
+steps. Candidates are the unused hits above the threshold. With a slot for every concept each takes its best
+candidate. With fewer slots the choice is a budgeted cover: images that another one beats on every concept
+are dropped (Pareto), then the one that serves the most uncovered concepts is taken until the slots are full.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from pleinair.agent import select as selection
+from pleinair.agent import ledger
 from pleinair.agent.context import Context
-from pleinair.agent.repairs import inpaint
-from pleinair.agent.repairs import plan as planning
 from pleinair.agent.state import State
 from pleinair.tools.images.crops import choose_crop
-from pleinair.tools.types import Attempt, Hit, Reference, Repair, Row
+from pleinair.tools.types import Attempt, Capabilities, Hit, Reference, Repair, Retrieval, Row
 
-Scores = Mapping[str, float]  # concept -> score of one picture for it
+Candidates = Mapping[str, Sequence[Hit]]  # concept -> its usable hits, best first
+Scores = Mapping[str, float]  # concept -> score of one image for it
+
+REFERENCE_ACTIONS = ("add_reference", "swap_reference")  # repairs that show the generator another image
 
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """A picture chosen to show one concept, and perhaps others with it."""
+    """Library image picked for one concept, and for the other concepts that it serves too."""
 
     concept: str
     hit: Hit
     others: tuple[str, ...] = ()
 
 
-def select(candidates: Mapping[str, Sequence[Hit]], slots: int) -> list[Pick]:
-    """Choose at most `slots` pictures for the concepts, which come in order of need.
+def select_references(state: State, context: Context, repairs: Sequence[Repair]) -> tuple[Reference, ...]:
+    """Return the references of the next request, in the order of the concepts.
+
+    References of the best attempt stay for the concepts that it shows, and for those that another seed
+    repairs; each other concept under repair gets its best unused hit. For an inpainted box the references of
+    what is kept take no slot: they are not shown, and stay in the request as the sources of the image.
+    """
+    capabilities, concept = context.generator.capabilities, inpainted_concept(repairs)
+    actions = (*REFERENCE_ACTIONS, "inpaint")
+    candidates = unused_candidates(state, {repair.concept for repair in repairs if repair.action in actions})
+    replaced = replaced_concepts(repairs, candidates, capabilities)
+    best = references_of(ledger.best(state.attempts))
+    retained = tuple(reference for reference in best if reference.concept not in replaced)
+    if concept is None:
+        retained = retained[: capabilities.slots]
+        slots = max(capabilities.slots - len(retained), 0)
+    else:
+        slots = capabilities.inpaint_slots
+    references = retained + make_references(pick_hits(candidates, slots), context)
+    return order_references(references, [concept.name for concept in state.concepts])
+
+
+def inpainted_concept(repairs: Iterable[Repair]) -> str | None:
+    """Return the concept whose box is inpainted, None where the whole image is generated."""
+    return next((repair.concept for repair in repairs if repair.action == "inpaint"), None)
+
+
+def replaced_concepts(
+    repairs: Iterable[Repair], candidates: Candidates, capabilities: Capabilities
+) -> set[str]:
+    """Return the concepts whose references in the best attempt are replaced.
+
+    For an inpainted box the reference stays where no other is left, unless the generator takes none beside
+    the image.
+    """
+    repairs = list(repairs)
+    replaced = {repair.concept for repair in repairs if repair.action in REFERENCE_ACTIONS}
+    concept = inpainted_concept(repairs)
+    if concept and (candidates.get(concept) or not capabilities.inpaint_slots):
+        replaced.add(concept)
+    return replaced
+
+
+def references_of(attempt: Attempt | None) -> tuple[Reference, ...]:
+    """Return the references of an attempt, none without an attempt."""
+    return attempt.request.references if attempt else ()
+
+
+def find_retrieval(concept: str, retrievals: Iterable[Retrieval]) -> Retrieval | None:
+    """Return the retrieval made for a concept, None where there is none."""
+    return next((retrieval for retrieval in retrievals if retrieval.concept == concept), None)
+
+
+def used_ids(concept: str, attempts: Iterable[Attempt]) -> set[str]:
+    """Return the ids of the hits that any attempt used for a concept."""
+    used = (reference for attempt in attempts for reference in attempt.request.references)
+    return {reference.hit.id for reference in used if reference.concept == concept}
+
+
+def unused_hits(retrieval: Retrieval, attempts: Iterable[Attempt]) -> list[Hit]:
+    """Return the hits above the threshold that no attempt used for the concept, best first."""
+    if retrieval.abstained:
+        return []
+    used = used_ids(retrieval.concept, attempts)
+    threshold = retrieval.threshold if retrieval.threshold is not None else -1.0
+    return [hit for hit in retrieval.hits if hit.id not in used and hit.score >= threshold]
+
+
+def unused_candidates(state: State, concepts: Collection[str]) -> dict[str, list[Hit]]:
+    """Return the unused hits of each of `concepts` that was retrieved for, in the order of the retrievals."""
+    return {
+        retrieval.concept: unused_hits(retrieval, state.attempts)
+        for retrieval in state.retrievals
+        if retrieval.concept in concepts
+    }
+
+
+def restrict_retrievals(
+    retrievals: Iterable[Retrieval], choices: Mapping[str, Hit], vetoes: Collection[str]
+) -> list[Retrieval]:
+    """Return the retrievals with a chosen hit as a concept's only one, and without the vetoed ids.
+
+    A chosen hit needs no threshold. A retrieval whose hits are all vetoed abstains.
+    """
+    return [_restrict(retrieval, choices.get(retrieval.concept), vetoes) for retrieval in retrievals]
+
+
+def _restrict(retrieval: Retrieval, choice: Hit | None, vetoes: Collection[str]) -> Retrieval:
+    if choice:
+        return retrieval.model_copy(update={"hits": (choice,), "threshold": None, "abstained": False})
+    hits = tuple(hit for hit in retrieval.hits if hit.id not in vetoes)
+    update: dict[str, object] = {"hits": hits}
+    if retrieval.hits and not hits:
+        update |= {"abstained": True, "reason": "all found were vetoed"}
+    return retrieval.model_copy(update=update)
+
+
+def pick_hits(candidates: Candidates, slots: int) -> list[Pick]:
+    """Pick at most `slots` images for the concepts; an image for two concepts is one pick.
 
     Args:
-        candidates: for each concept its usable hits, best first; an empty list is allowed.
-        slots: pictures that fit, at least 0.
+        candidates: the concepts in order of need, each with its hits; an empty list is allowed.
+        slots: images that fit, at least 0.
     """
-    wanted = {concept: hits for concept, hits in candidates.items() if hits}
-    if len(wanted) <= slots:
-        return [Pick(concept, hits[0]) for concept, hits in wanted.items()]
-    return cover(wanted, slots)
+    candidates = {concept: hits for concept, hits in candidates.items() if hits}
+    if len(candidates) > slots:
+        return cover(candidates, slots)
+    concepts: dict[str, list[str]] = {}
+    for concept, hits in candidates.items():
+        concepts.setdefault(hits[0].id, []).append(concept)
+    return [Pick(first, candidates[first][0], tuple(others)) for first, *others in concepts.values()]
 
 
-def placed(references: Iterable[Reference], rows: Iterable[Row]) -> tuple[Reference, ...]:
-    """Give each reference the place of its concept in the picture that is repaired; unknown is everywhere."""
-    boxes = {row.concept: row.box for row in rows}
-    return tuple(one.model_copy(update={"box": boxes.get(one.concept)}) for one in references)
-
-
-def once(picks: Iterable[Pick]) -> list[Pick]:
-    """Merge a picture's picks into its first: a picture for two concepts is one reference in one slot."""
-    first: dict[str, Pick] = {}
-    for pick in picks:
-        known = first.get(pick.hit.id)
-        first[pick.hit.id] = replace(known, others=(*known.others, pick.concept)) if known else pick
-    return list(first.values())
-
-
-def in_order(references: Iterable[Reference], concepts: Sequence[str]) -> tuple[Reference, ...]:
-    """Put references in the order of their concepts, those of other concepts last and as they were.
-
-    A generator tells by the order alone which reference belongs to which subject of the prompt.
-    """
-    place = {concept: number for number, concept in enumerate(concepts)}
-    return tuple(sorted(references, key=lambda one: place.get(one.concept, len(place))))
-
-
-def cover(candidates: Mapping[str, Sequence[Hit]], slots: int) -> list[Pick]:
-    """Greedy budgeted cover over the non-dominated pictures; ties go to the higher score."""
-    hits = {hit.id: hit for found in candidates.values() for hit in found}
+def cover(candidates: Candidates, slots: int) -> list[Pick]:
+    """Pick by greedy budgeted cover over the Pareto front; ties go to the higher scores."""
+    hits_by_id = {hit.id: hit for hits in candidates.values() for hit in hits}
     scores = score_table(candidates)
     front = pareto(scores)
     picks: list[Pick] = []
     uncovered = list(candidates)
-    while uncovered and front and len({pick.hit.id for pick in picks}) < slots:
-        chosen = max(front, key=lambda id: _gain(scores[id], uncovered))
-        served = [concept for concept in uncovered if concept in scores[chosen]]
-        picks += [Pick(concept, hits[chosen]) for concept in served]
+    while uncovered and front and len(picks) < slots:
+        best = max(front, key=lambda id: _gain(scores[id], uncovered))
+        served = [concept for concept in uncovered if concept in scores[best]]
+        if served:
+            picks.append(Pick(served[0], hits_by_id[best], tuple(served[1:])))
         uncovered = [concept for concept in uncovered if concept not in served]
-        front.remove(chosen)
+        front.remove(best)
     return picks
 
 
-def score_table(candidates: Mapping[str, Sequence[Hit]]) -> dict[str, dict[str, float]]:
-    """Give each picture its score for every concept whose look-up found it."""
+def score_table(candidates: Candidates) -> dict[str, dict[str, float]]:
+    """Return for each image its score for every concept that it is a candidate for."""
     table: dict[str, dict[str, float]] = {}
     for concept, hits in candidates.items():
         for hit in hits:
@@ -93,58 +172,54 @@ def score_table(candidates: Mapping[str, Sequence[Hit]]) -> dict[str, dict[str, 
 
 
 def pareto(scores: Mapping[str, Scores]) -> list[str]:
-    """Keep the pictures that no other one dominates."""
+    """Return the ids of the images that no other one dominates."""
     return [id for id in scores if not any(dominates(other, scores[id]) for other in scores.values())]
 
 
 def dominates(a: Scores, b: Scores) -> bool:
-    """Tell whether `a` is at least as good for every concept of `b` and better in one way."""
+    """Return whether `a` is at least as good for every concept of `b` and better in one way."""
     if a is b or not all(a.get(concept, -2.0) >= score for concept, score in b.items()):
         return False
     return len(a) > len(b) or any(a[concept] > score for concept, score in b.items())
 
 
 def _gain(scores: Scores, uncovered: Sequence[str]) -> tuple[int, float]:
-    """Count the uncovered concepts a picture would serve, then add up its scores for them."""
+    """Return how many uncovered concepts an image would serve, and the sum of its scores for them."""
     served = [scores[concept] for concept in uncovered if concept in scores]
     return (len(served), sum(served))
 
 
-def choose_references(
-    state: State, context: Context, good: Attempt | None, repairs: list[Repair]
-) -> tuple[Reference, ...]:
-    """Keep the references that brought their concept in, and give each concept under repair a new one.
+def make_references(picks: Iterable[Pick], context: Context) -> tuple[Reference, ...]:
+    """Copy each picked image into the store, so that the run keeps it, and choose its crop."""
+    references = []
+    for pick in picks:
+        picture = context.store.put(context.retriever.open(pick.hit.id))
+        size, concepts = (picture.width, picture.height), (pick.concept, *pick.others)
+        crop = choose_crop(concepts, pick.hit.boxes, size, context.crops)
+        references.append(Reference(concept=pick.concept, hit=pick.hit, picture=picture, crop=crop))
+    return tuple(references)
 
-    A new one is the concept's best untried hit; the old one stays where the repair is another seed. Where
-    only a box is painted anew, the references of what is kept take no slot: they are not shown, and stay in
-    the request as what the picture came from.
+
+def order_references(references: Iterable[Reference], concepts: Sequence[str]) -> tuple[Reference, ...]:
+    """Return references in the order of their concepts, those of other concepts last and as they were.
+
+    A generator infers from the order alone which reference belongs to which subject of the prompt.
     """
-    able, painted = context.generator.capabilities, inpaint.painted(repairs)
-    fresh = usable(state, {one.concept for one in repairs if one.action in (*planning.BRINGING, "inpaint")})
-    swapped = inpaint.replaced(repairs, fresh, able)
-    kept = tuple(one for one in references_of(good) if one.concept not in swapped)
-    kept = kept if painted else kept[: able.slots]
-    free = able.inpaint_slots if painted else max(able.slots - len(kept), 0)
-    picks = selection.once(selection.select(fresh, free))
-    new = tuple(make_reference(pick, context) for pick in picks)
-    return selection.in_order(kept + new, [one.name for one in state.concepts])
+    rank = {concept: number for number, concept in enumerate(concepts)}
+    return tuple(sorted(references, key=lambda reference: rank.get(reference.concept, len(rank))))
 
 
-def references_of(attempt: Attempt | None) -> tuple[Reference, ...]:
-    """Give what an attempt was drawn from."""
-    return attempt.request.references if attempt else ()
+def order_by_prompt(references: Sequence[Reference], prompt: str) -> tuple[Reference, ...]:
+    """Return references in the order in which the prompt names their concepts; the others last."""
+    text = prompt.casefold()
+    places = {reference.concept: text.find(reference.concept.casefold()) for reference in references}
+    concepts = [concept for concept, place in places.items() if place >= 0]
+    return order_references(references, sorted(concepts, key=places.__getitem__))
 
 
-def usable(state: State, concepts: set[str]) -> dict[str, list[Hit]]:
-    """Give each concept under repair its hits that are above the threshold and untried."""
-    found = [one for one in state.retrievals if one.concept in concepts]
-    fresh = {one.concept: set(planning.untried(one, state.attempts)) for one in found}
-    return {one.concept: [hit for hit in one.hits if hit.id in fresh[one.concept]] for one in found}
-
-
-def make_reference(pick: selection.Pick, context: Context) -> Reference:
-    """Copy a found picture into the store, so that the run keeps it, and choose its crop."""
-    picture = context.store.put(context.retriever.open(pick.hit.id))
-    size, concepts = (picture.width, picture.height), (pick.concept, *pick.others)
-    crop = choose_crop(concepts, pick.hit.boxes, size, context.crops)
-    return Reference(concept=pick.concept, hit=pick.hit, picture=picture, crop=crop)
+def with_boxes(references: Iterable[Reference], rows: Iterable[Row]) -> tuple[Reference, ...]:
+    """Return references with the box of their concept in the repaired image; None is everywhere."""
+    boxes = {row.concept: row.box for row in rows}
+    return tuple(
+        reference.model_copy(update={"box": boxes.get(reference.concept)}) for reference in references
+    )

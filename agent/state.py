@@ -102,8 +102,8 @@ class State(Input, Output):
     request: GenerateRequest | None = None  # the next picture, fixed before it is drawn
 
 
-class LookUp(TypedDict):
-    """One `retrieve` task: a concept as plain JSON, because LangGraph does not check a `Send`."""
+class RetrieveTask(TypedDict):
+    """Input of one `retrieve` task: a concept as plain JSON, because LangGraph does not check a `Send`."""
 
     name: str
     caption: str

@@ -5,20 +5,18 @@ from langgraph.graph import END, START, StateGraph
 from pleinair.agent import nodes
 from pleinair.agent.context import Context
 from pleinair.agent.imagerag import nodes as imagerag
-from pleinair.agent.imagerag import nodes as imagerag_rerank
 from pleinair.agent.imagerag.state import ImageRAGInput, ImageRAGState
-from pleinair.agent.nodes import begin
 from pleinair.agent.state import Output
 
 builder = StateGraph(ImageRAGState, context_schema=Context, input_schema=ImageRAGInput, output_schema=Output)
-builder.add_node("begin", begin)
+builder.add_node("begin", nodes.begin)
 builder.add_node("draft", imagerag.draft)
 builder.add_node("decide", imagerag.decide)
 builder.add_node("find_missing", imagerag.find_missing)
 builder.add_node("caption", imagerag.caption)
 builder.add_node("rephrase", imagerag.rephrase)
 builder.add_node("retrieve", imagerag.retrieve)
-builder.add_node("rerank", imagerag_rerank.rerank)
+builder.add_node("rerank", imagerag.rerank)
 builder.add_node("select", imagerag.select)
 builder.add_node("generate", nodes.generate)
 builder.add_node("finish", imagerag.finish)

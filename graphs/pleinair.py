@@ -4,13 +4,12 @@ from langgraph.graph import END, START, StateGraph
 
 from pleinair.agent import nodes, routes
 from pleinair.agent.context import Context
-from pleinair.agent.nodes import begin
 from pleinair.agent.state import Input, Output, State
 
 builder = StateGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
-builder.add_node("begin", begin)
+builder.add_node("begin", nodes.begin)
 builder.add_node("decompose", nodes.decompose)
-builder.add_node("draft", nodes.sketch)
+builder.add_node("draft", nodes.quick_draft)
 builder.add_node("critique", nodes.critique)
 builder.add_node("plan", nodes.plan)
 builder.add_node("retrieve", nodes.retrieve)

@@ -7,11 +7,10 @@ from langgraph.graph import END, START, StateGraph
 
 from pleinair.agent import nodes, realrag
 from pleinair.agent.context import Context
-from pleinair.agent.nodes import begin
 from pleinair.agent.state import Input, Output, State
 
 builder = StateGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
-builder.add_node("begin", begin)
+builder.add_node("begin", nodes.begin)
 builder.add_node("draft", realrag.draft)
 builder.add_node("retrieve", realrag.retrieve)
 builder.add_node("select", realrag.select)

@@ -1,4 +1,4 @@
-"""What a Cross-modal RAG run remembers: the sub-queries, and which picture serves which of them."""
+"""State of the Cross-modal RAG graph: the sub-queries, and which image serves which of them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Annotated
 from langgraph.channels import EphemeralValue
 from pydantic import Field
 
-from pleinair.agent import select as selection
-from pleinair.agent import select as slots
+from pleinair.agent.select import Pick, cover, unused_candidates
 from pleinair.agent.state import Input, Output, State
 from pleinair.tools.retrieval.crossmodal.joint import Joint
 from pleinair.tools.types import Hit, Retrieval
@@ -18,81 +17,84 @@ NO_CAPTION = "no caption contains it"
 
 
 class CrossmodalInput(Input):
-    """What a caller gives besides: sub-queries of its own for this request, which are taken as they are."""
+    """Input of the Cross-modal RAG graph."""
 
-    subqueries: Annotated[list[str], EphemeralValue] = Field(default_factory=list)  # until they are concepts
+    # the caller's sub-queries for this request, used as they are instead of the model's
+    subqueries: Annotated[list[str], EphemeralValue] = Field(default_factory=list)
 
 
 class CrossmodalOutput(Output):
-    """What a caller gets besides: the joint retrieval, with each picture's sub-queries."""
+    """Output of the Cross-modal RAG graph."""
 
-    joint: Joint | None = None
+    joint: Joint | None = None  # the joint retrieval, with the sub-queries of each image
 
 
 class CrossmodalState(CrossmodalInput, CrossmodalOutput, State):
-    """The working state; the concepts are the sub-queries, in the prompt's order."""
+    """Working state of the Cross-modal RAG graph; the concepts are the sub-queries, in the prompt's order."""
 
 
 def names(state: CrossmodalState) -> list[str]:
-    """List the sub-queries in the prompt's order."""
-    return [one.name for one in state.concepts]
+    """Return the sub-queries in the prompt's order."""
+    return [concept.name for concept in state.concepts]
 
 
-def look_ups(joint: Joint, subqueries: Sequence[str]) -> list[Retrieval]:
-    """Turn a joint retrieval into one look-up a sub-query, each picture with its own cosine to it."""
-    return [_look_up(joint, name, column) for column, name in enumerate(subqueries)]
+def uncovered(state: CrossmodalState) -> tuple[str, ...]:
+    """Return the sub-queries that no caption contains."""
+    return state.joint.uncovered if state.joint else ()
 
 
-def _look_up(joint: Joint, name: str, column: int) -> Retrieval:
-    """List the pictures that serve one sub-query, the highest cosine first."""
+def retrievals_of(joint: Joint, subqueries: Sequence[str]) -> list[Retrieval]:
+    """Split a joint retrieval into one retrieval per sub-query, each image with its cosine to it."""
+    return [_retrieval(joint, name, column) for column, name in enumerate(subqueries)]
+
+
+def _retrieval(joint: Joint, name: str, column: int) -> Retrieval:
     hits = [
-        one.hit.model_copy(update={"score": one.cosines[column] if one.cosines else 0.0})
-        for one in joint.members
-        if name in one.satisfied
+        member.hit.model_copy(update={"score": member.cosines[column] if member.cosines else 0.0})
+        for member in joint.members
+        if name in member.satisfied
     ]
     reason = "" if hits else NO_CAPTION
     ranked = sorted(hits, key=lambda hit: (-hit.score, hit.id))
     return Retrieval(concept=name, query=name, hits=tuple(ranked), abstained=not hits, reason=reason)
 
 
-def chosen(state: CrossmodalState, slots: int) -> dict[str, tuple[Hit, list[str]]]:
-    """Choose at most `slots` pictures; give each with the sub-queries it serves, in the prompt's order.
+def pick_jointly(state: CrossmodalState, slots: int) -> list[Pick]:
+    """Pick at most `slots` images, each with the sub-queries that it serves, in the prompt's order.
 
-    All of the Pareto set where it fits, with one picture for each sub-query that was looked up by looks. Else
-    a greedy cover: the picture that serves the most sub-queries not served yet, by the higher cosines on a
+    All of the Pareto set if it fits, with one image for each sub-query that was retrieved by its looks. Else
+    a greedy cover: the image that serves the most sub-queries not served yet, by the higher cosines on a
     tie, until all are served or the slots are full (ours; the paper has no limit).
     """
-    found = _candidates(state)
-    hits = {hit.id: hit for one in found.values() for hit in one}
+    candidates = _candidates(state)
+    hits = {hit.id: hit for ranked in candidates.values() for hit in ranked}
     if len(hits) > slots:
-        kept = {pick.hit.id for pick in selection.cover(found, slots)}
-        hits = {id: hit for id, hit in hits.items() if id in kept}
-    served = {id: [name for name in found if id in [hit.id for hit in found[name]]] for id in hits}
-    place = {name: number for number, name in enumerate(found)}
-    order = sorted(hits, key=lambda id: [place[name] for name in served[id]])
-    return {id: (hits[id], served[id]) for id in order}
+        covering = {pick.hit.id for pick in cover(candidates, slots)}
+        hits = {id: hit for id, hit in hits.items() if id in covering}
+    ids = {name: {hit.id for hit in ranked} for name, ranked in candidates.items()}
+    rank = {name: number for number, name in enumerate(candidates)}
+    picks = []
+    for id, hit in hits.items():
+        first, *others = [name for name in candidates if id in ids[name]]
+        picks.append(Pick(first, hit, tuple(others)))
+    return sorted(picks, key=lambda pick: [rank[name] for name in (pick.concept, *pick.others)])
 
 
 def _candidates(state: CrossmodalState) -> dict[str, list[Hit]]:
-    """Give each sub-query its pictures: those of the Pareto set, or the best one found by its looks."""
-    found = slots.usable(state, set(names(state)))
-    by_looks = state.joint.uncovered if state.joint else ()
-    ranked = {name: found[name][:1] if name in by_looks else found[name] for name in names(state)}
+    """Return the hits of each sub-query: those of the Pareto set, or the best one retrieved by its looks."""
+    hits, by_looks = unused_candidates(state, names(state)), uncovered(state)
+    ranked = {name: hits[name][:1] if name in by_looks else hits[name] for name in names(state)}
     return {name: hits for name, hits in ranked.items() if hits}
 
 
 def report(state: CrossmodalState) -> str:
-    """Say which sub-queries no caption contains and what was done, and any doubt about the method."""
+    """Return the sub-queries that no caption contains, what was done, and any warning about the method."""
     if state.joint is None:
         return ""
-    looked = {
-        one.concept: "nothing found" if one.abstained else "looked up instead" for one in state.retrievals
+    results = {
+        retrieval.concept: "nothing found" if retrieval.abstained else "looked up instead"
+        for retrieval in state.retrievals
     }
-    missed = [f"{name!r} ({looked[name]})" for name in state.joint.uncovered]
-    said = f"no caption contains {', '.join(missed)}" if missed else ""
-    return "; ".join(one for one in (said, state.joint.warning) if one)
-
-
-def uncovered(state: CrossmodalState) -> tuple[str, ...]:
-    """List the sub-queries that no caption contains."""
-    return state.joint.uncovered if state.joint else ()
+    missing = ", ".join(f"{name!r} ({results[name]})" for name in state.joint.uncovered)
+    lines = (f"no caption contains {missing}" if missing else "", state.joint.warning)
+    return "; ".join(filter(None, lines))

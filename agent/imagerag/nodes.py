@@ -1,7 +1,7 @@
-"""The steps that ImageRAG has and the loop has not (ICLR 2026, section 3 and appendix D).
+"""Node functions and routes of the ImageRAG graph (ICLR 2026, section 3 and appendix D).
 
-Personalisation is no mode of its own: it is what happens when a run is given pictures. Each step that asks a
-model has its own node, so that a resumed run does not ask again what was answered.
+Personalisation is no mode of its own: it is a run with input images. Each MLLM call has a node of its own, so
+that a resumed run does not repeat an answered call.
 """
 
 from __future__ import annotations
@@ -13,29 +13,28 @@ from langgraph.runtime import Runtime
 from langgraph.types import Send
 
 from pleinair.agent import budget, ledger, nodes, routes
-from pleinair.agent import select as slots
 from pleinair.agent.context import Context
-from pleinair.agent.crossmodal.nodes import write as write_caption
+from pleinair.agent.crossmodal.nodes import write_caption
 from pleinair.agent.imagerag.state import (
     ImageRAGState,
     captions,
-    given,
-    in_order,
+    concept_tries,
+    free_slots,
+    input_references,
     is_new,
-    kept,
     obstacle,
-    pick,
-    room,
+    pick_by_rank,
+    retained_references,
     rounds_left,
-    tries,
 )
 from pleinair.agent.nodes import Update
-from pleinair.agent.state import LookUp, changed
+from pleinair.agent.select import make_references, order_by_prompt
+from pleinair.agent.state import RetrieveTask, changed
 from pleinair.tools import imagerag
 from pleinair.tools.retrieval.lexical import score_captions
 from pleinair.tools.retrieval.rerank import EACH
-from pleinair.tools.retrieval.rerank import rerank as order
-from pleinair.tools.retrieve import retrieve as look_up
+from pleinair.tools.retrieval.rerank import rerank as rerank_hits
+from pleinair.tools.retrieve import retrieve as retrieve_concept
 from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import (
     Concept,
@@ -49,192 +48,198 @@ from pleinair.tools.types import (
     Usage,
 )
 
-LOOKED_AT = 2 * EACH  # hits that the model looks at
-
-
-def rerank(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
-    """Order each new look-up's hits by the model's look or its captions; without questions they stay."""
-    context, spent, done = runtime.context, list(state.usage), []
-    by = _by_captions if context.imagerag.rerank == "captions" else _by_looks
-    for found in [one for one in state.retrievals if one.hits and not one.abstained]:
-        if is_new(state, found):
-            hits, usage = by(found, state.model_copy(update={"usage": list(spent)}), context)
-            spent += usage
-            done.append(found.model_copy(update={"hits": tuple(hits)}))
-    return changed(retrievals=done, usage=spent[len(state.usage) :])
-
-
-def _by_looks(found: Retrieval, state: ImageRAGState, context: Context) -> tuple[Sequence[Hit], list[Usage]]:
-    """Let the model look at the hits and order them, in one question."""
-    if _no_question_left(state, context):
-        return found.hits, []
-    pictures = [encode_png(context.retriever.open(hit.id)) for hit in found.hits[:LOOKED_AT]]
-    hits, usage = order(found.query, found.hits, pictures, model=context.model)
-    return hits, [usage]
-
-
-def _by_captions(
-    found: Retrieval, state: ImageRAGState, context: Context
-) -> tuple[Sequence[Hit], list[Usage]]:
-    """Have hits without a caption captioned, a question each, and order all by BM25 of their captions."""
-    spent: list[Usage] = []
-    for hit in found.hits[:LOOKED_AT]:
-        key = "" if hit.caption else context.captions.key(hit.id, context.retriever, context.model)
-        so_far = state.model_copy(update={"usage": [*state.usage, *spent]})
-        if key and context.captions.get(key) is None and not _no_question_left(so_far, context):
-            spent.append(write_caption(hit, context))
-    told = context.captions.filled(found.hits, context.retriever, context.model)
-    scored = zip(found.hits, score_captions(told, found.query), strict=True)
-    return [hit for hit, _ in sorted(scored, key=lambda pair: -pair[1])], spent
-
-
-def _no_question_left(state: ImageRAGState, context: Context) -> bool:
-    """Tell whether another question would leave none for the look at the result, where rounds ask for one."""
-    return bool(budget.limit(state, Usage(mllm_calls=2 if context.imagerag.rounds > 1 else 1)))
+RERANKED = 2 * EACH  # hits that are shown to the model or captioned
 
 
 def draft(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
-    """Draw the prompt with nothing but the user's own pictures."""
-    request = nodes.new_request(state, runtime.context, references=given(state))
+    """Generate an image of the prompt with the input images alone."""
+    request = nodes.new_request(state, runtime.context, references=input_references(state))
     return nodes.attempt(state, runtime, request, ())
 
 
 def decide(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
-    """Look at the newest picture; where it matches, it is the answer and nothing more is looked up."""
+    """Ask whether the newest image matches the prompt, and end the run if it does."""
     newest = ledger.latest(state.attempts)
     if newest is None or budget.limit(state, budget.QUESTION):
         return changed(decision=None)
     try:
         decision, usage = imagerag.decide(_talk(state, runtime.context))
     except Refused as refusal:
-        return _ended(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
-    rest = changed(decision=decision, usage=[usage])
+        return _end(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
+    update = changed(decision=decision, usage=[usage])
     if decision.match:
-        which = "picture" if newest.repairs else "draft"
+        image = "picture" if newest.repairs else "draft"
         skipped = "" if newest.repairs or state.retrievals else ", so nothing was looked up"
-        return _ended(state, "accepted", f"the {which} matches{skipped}: {decision.why}") | rest
+        return _end(state, "accepted", f"the {image} matches{skipped}: {decision.why}") | update
     if rounds_left(state, runtime.context) < 1:
-        return _ended(state, "stopped", f"no match: {decision.why}") | rest
-    return rest
+        return _end(state, "stopped", f"no match: {decision.why}") | update
+    return update
 
 
 def find_missing(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
-    """List what is missing, or before the first picture all that is needed."""
+    """List the missing concepts, or before the first image all that are needed."""
     if runtime.context.imagerag.retrieve_by == "prompt":
         return changed(missing=[])
-    names, usage = imagerag.list_concepts(_talk(state, runtime.context), tries(state, runtime.context))
+    tries = concept_tries(state, runtime.context)
+    names, usage = imagerag.list_concepts(_talk(state, runtime.context), tries)
     return changed(missing=names, usage=usage)
 
 
 def caption(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
-    """Caption what is missing; with nothing named, the prompt is the caption."""
-    options = runtime.context.imagerag
-    if not state.missing:
-        return _chosen([_whole(imagerag.one_line(state.prompt))], [])
-    if options.retrieve_by == "concepts":
-        return _chosen([_whole(name) for name in state.missing], [])
-    try:
-        concepts, usage = imagerag.write_captions(_talk(state, runtime.context), options.captions)
-    except Refused as refusal:
-        return _ended(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
-    return _chosen(concepts, [usage])
+    """Write captions of the missing concepts; if none is missing, the prompt is the caption."""
+    options, usage = runtime.context.imagerag, list[Usage]()
+    names = state.missing or [imagerag.one_line(state.prompt)]
+    concepts = [Concept(name=name, caption=name) for name in names]
+    if state.missing and options.retrieve_by == "captions":
+        try:
+            concepts, spent = imagerag.write_captions(_talk(state, runtime.context), options.captions)
+        except Refused as refusal:
+            return _end(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
+        usage = [spent]
+    repairs = [
+        Repair(concept=concept.name, action="add_reference", why=concept.caption) for concept in concepts
+    ]
+    return changed(concepts=concepts, repairs=repairs, usage=usage)
 
 
-def retrieve(state: LookUp, runtime: Runtime[Context]) -> Update:
-    """Take the most similar picture for each caption, however similar it is unless there is a threshold."""
+def retrieve(state: RetrieveTask, runtime: Runtime[Context]) -> Update:
+    """Retrieve by each caption of a concept; without a threshold of ImageRAG's own any score will do."""
     started, context = perf_counter(), runtime.context
     options, concept = context.imagerag, Concept.model_validate(state)
-    threshold = -1.0 if options.threshold is None else options.threshold
-    found = [
-        look_up(
+    retrievals = [
+        retrieve_concept(
             Concept(name=concept.name, caption=line),
             retriever=context.retriever,
-            # a round tries what the rounds before have left
-            k=max(options.rounds, LOOKED_AT if options.rerank else 1),
-            threshold=threshold,
+            # a later round uses the hits that the rounds before have left
+            k=max(options.rounds, RERANKED if options.rerank else 1),
+            threshold=-1.0 if options.threshold is None else options.threshold,
         )
         for line in concept.caption.splitlines()
     ]
-    return changed(retrievals=[imagerag.merge(found)], usage=[Usage(seconds=perf_counter() - started)])
+    usage = Usage(seconds=perf_counter() - started)
+    return changed(retrievals=[imagerag.merge(retrievals)], usage=[usage])
+
+
+def rerank(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
+    """Order each new retrieval's hits by the model or by captions; without MLLM calls left they stay."""
+    context, spent, reranked = runtime.context, list(state.usage), []
+    order = _order_by_captions if context.imagerag.rerank == "captions" else _order_by_model
+    for retrieval in state.retrievals:
+        if retrieval.hits and not retrieval.abstained and is_new(state, retrieval):
+            hits, usage = order(retrieval, state.model_copy(update={"usage": list(spent)}), context)
+            spent += usage
+            reranked.append(retrieval.model_copy(update={"hits": tuple(hits)}))
+    return changed(retrievals=reranked, usage=spent[len(state.usage) :])
+
+
+def _order_by_model(
+    retrieval: Retrieval, state: ImageRAGState, context: Context
+) -> tuple[Sequence[Hit], list[Usage]]:
+    """Show the model the first hits in one call, and return all hits in its order."""
+    if _is_spent(state, context):
+        return retrieval.hits, []
+    images = [encode_png(context.retriever.open(hit.id)) for hit in retrieval.hits[:RERANKED]]
+    hits, usage = rerank_hits(retrieval.query, retrieval.hits, images, model=context.model)
+    return hits, [usage]
+
+
+def _order_by_captions(
+    retrieval: Retrieval, state: ImageRAGState, context: Context
+) -> tuple[Sequence[Hit], list[Usage]]:
+    """Caption the first hits that lack a caption, a call each, and order all hits by BM25 of the captions."""
+    spent: list[Usage] = []
+    for hit in retrieval.hits[:RERANKED]:
+        key = "" if hit.caption else context.captions.key(hit.id, context.retriever, context.model)
+        current = state.model_copy(update={"usage": [*state.usage, *spent]})
+        if key and context.captions.get(key) is None and not _is_spent(current, context):
+            spent.append(write_caption(hit, context))
+    captioned = context.captions.filled(retrieval.hits, context.retriever, context.model)
+    scored = zip(retrieval.hits, score_captions(captioned, retrieval.query), strict=True)
+    return [hit for hit, _ in sorted(scored, key=lambda pair: -pair[1])], spent
+
+
+def _is_spent(state: ImageRAGState, context: Context) -> bool:
+    """Return whether another MLLM call would leave none for the decision that rounds end with."""
+    return bool(budget.limit(state, Usage(mllm_calls=2 if context.imagerag.rounds > 1 else 1)))
 
 
 def select(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
-    """Fill the slots, the first of the list first, and fix the next request.
+    """Fill the slots and set the next request.
 
-    References of the round before stay for concepts that are no longer missing, as far as there is room. The
-    user's own pictures come first, and the others as the prompt names their concepts.
+    References of the round before stay for concepts that are no longer missing, as far as slots are free. The
+    input images come first, then the others in the order in which the prompt names their concepts.
     """
-    context, own, space = runtime.context, given(state), room(state, runtime.context)
-    picks = pick(state, context)
-    new = tuple(slots.make_reference(one, context) for one in picks)
-    references = in_order((*kept(state)[: space - len(new)], *new), state.prompt)
+    context, inputs = runtime.context, input_references(state)
+    picks = pick_by_rank(state, context)
+    retained = retained_references(state)[: free_slots(state, context) - len(picks)]
+    references = order_by_prompt((*retained, *make_references(picks, context)), state.prompt)
     prompt = imagerag.augment(
-        context.imagerag.template, state.prompt, captions(state, references), before=len(own)
+        context.imagerag.template, state.prompt, captions(state, references), before=len(inputs)
     )
-    request = nodes.new_request(state, context, references=(*own, *references), prompt=prompt)
-    served = {one.concept for one in picks}
-    return _fixed(state, request, [one for one in state.repairs if one.concept in served])
+    request = nodes.new_request(state, context, references=(*inputs, *references), prompt=prompt)
+    concepts = {pick.concept for pick in picks}
+    return _set_request(state, request, [repair for repair in state.repairs if repair.concept in concepts])
 
 
 def rephrase(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
-    """Fix the next request with the prompt in other words and nothing looked up."""
+    """Set the next request to the prompt in other words, with no reference retrieved."""
     context = runtime.context
     try:
         prompt, usage = imagerag.rephrase(_talk(state, context))
     except Refused as refusal:
-        return _ended(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
-    request = nodes.new_request(state, context, references=given(state), prompt=prompt)
+        return _end(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
+    request = nodes.new_request(state, context, references=input_references(state), prompt=prompt)
     repair = Repair(concept=state.prompt, action="reword", why=prompt)
-    return _fixed(state, request, [repair]) | changed(usage=[usage])
+    return _set_request(state, request, [repair]) | changed(usage=[usage])
 
 
 def finish(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
-    """Say how it ended: a result that nobody looked at is never called a match."""
+    """Set the outcome; a result that was not looked at is never called a match."""
     if not state.outcome and rounds_left(state, runtime.context):
         limit, newest = obstacle(state, runtime.context), ledger.latest(state.attempts)
         if limit == "slots":
-            return _ended(state, "stopped", "no slot is free for a reference")
+            return _end(state, "stopped", "no slot is free for a reference")
         return changed(outcome=budget.stopped(state, limit, newest))
     if not state.outcome and not state.attempts[-1].repairs:
-        return _ended(state, "stopped", f"drawn without a reference: {_why_not(state)}")
+        return _end(state, "stopped", f"drawn without a reference: {_why_not(state)}")
     return nodes.finish_unchecked(state)
 
 
 def route_start(state: ImageRAGState, runtime: Runtime[Context]) -> str:
-    """Begin with a draft, or at once with the look-up."""
-    draws = runtime.context.imagerag.mode == "draft_first"
-    return "draft" if draws else route_after_decide(state, runtime)
+    """Go to the draft, or in generation mode directly to retrieval."""
+    drafts = runtime.context.imagerag.mode == "draft_first"
+    return "draft" if drafts else route_after_decide(state, runtime)
 
 
 def route_after_decide(state: ImageRAGState, runtime: Runtime[Context]) -> str:
-    """Go on where there is no match and a whole pass is allowed."""
+    """Go on where there is no match and a whole round is allowed."""
     if state.outcome or obstacle(state, runtime.context):
         return "finish"
     return "rephrase" if runtime.context.imagerag.rephrase_only else "find_missing"
 
 
 def route_after_caption(state: ImageRAGState, runtime: Runtime[Context]) -> list[Send] | str:
-    """Look the captions up, unless the model declined to write them."""
+    """Retrieve by the captions, unless the model declined to write them."""
     return "finish" if state.outcome else routes.route_after_plan(state, runtime)
 
 
 def route_after_retrieve(state: ImageRAGState, runtime: Runtime[Context]) -> str:
-    """Let the model order what was found, where that is wanted."""
+    """Go to the re-ranking if it is switched on."""
     return "rerank" if runtime.context.imagerag.rerank else "select"
 
 
 def route_to_generate(state: ImageRAGState) -> str:
-    """Draw the request, unless it brings nothing new."""
+    """Generate the request, unless it brings nothing new."""
     return "finish" if state.outcome else "generate"
 
 
 def route_after_generate(state: ImageRAGState, runtime: Runtime[Context]) -> str:
-    """Look at the result only where the rounds ask for it: the paper's experiments do not."""
+    """Decide on the result only with several rounds: the paper's experiments do not look at it."""
     return "decide" if runtime.context.imagerag.rounds > 1 else "finish"
 
 
 def _talk(state: ImageRAGState, context: Context) -> imagerag.Talk:
-    """Rebuild the conversation of this round; the pictures are read from the store."""
+    """Rebuild the conversation of this round; the images are read from the store."""
     newest = ledger.latest(state.attempts)
     return imagerag.Talk(
         model=context.model,
@@ -243,36 +248,25 @@ def _talk(state: ImageRAGState, context: Context) -> imagerag.Talk:
         drawn=context.store.read(newest.picture) if newest else None,
         decision=state.decision,
         missing=tuple(state.missing),
-        room=room(state, context),
+        room=free_slots(state, context),
         calls=budget.calls_left(state),
     )
 
 
-def _whole(text: str) -> Concept:
-    """Look a text up as it is."""
-    return Concept(name=text, caption=text)
-
-
-def _chosen(concepts: list[Concept], usage: list[Usage]) -> Update:
-    """Set the missing concepts, each to be repaired by a reference."""
-    repairs = [Repair(concept=one.name, action="add_reference", why=one.caption) for one in concepts]
-    return changed(concepts=concepts, repairs=repairs, usage=usage)
-
-
-def _fixed(state: ImageRAGState, request: GenerateRequest, repairs: list[Repair]) -> Update:
-    """Set the next request; one that was drawn before is not paid for again."""
-    if not any(done.request == request for done in state.attempts):
+def _set_request(state: ImageRAGState, request: GenerateRequest, repairs: list[Repair]) -> Update:
+    """Set the next request, or end where it was generated before: it is not paid for again."""
+    if not any(attempt.request == request for attempt in state.attempts):
         return changed(request=request, repairs=repairs)
-    return _ended(state, "stopped", f"nothing new to draw from: {_why_not(state)}")
+    return _end(state, "stopped", f"nothing new to draw from: {_why_not(state)}")
 
 
 def _why_not(state: ImageRAGState) -> str:
-    """Say why the look-ups gave nothing."""
-    reasons = dict.fromkeys(found.reason for found in state.retrievals if found.reason)
+    """Return why the retrievals yielded no reference."""
+    reasons = dict.fromkeys(retrieval.reason for retrieval in state.retrievals if retrieval.reason)
     return "; ".join(reasons) or "all was tried"
 
 
-def _ended(state: ImageRAGState, ending: Ending, reason: str) -> Update:
-    """End with the newest picture, which is the paper's answer."""
+def _end(state: ImageRAGState, ending: Ending, reason: str) -> Update:
+    """Set the outcome with the newest image, which is the paper's answer."""
     best = ledger.latest(state.attempts)
     return changed(outcome=Outcome(ending=ending, reason=reason, best=best))

@@ -1,4 +1,4 @@
-"""What an ImageRAG run remembers, and what follows from it: references, room, rounds (appendix D)."""
+"""State of the ImageRAG graph, and what follows from it: references, free slots, rounds (appendix D)."""
 
 from __future__ import annotations
 
@@ -8,34 +8,29 @@ from typing import Literal
 from pydantic import Field
 
 from pleinair.agent import budget, ledger
-from pleinair.agent import select as selection
-from pleinair.agent import select as slots
 from pleinair.agent.context import Context
-from pleinair.agent.repairs import plan as planning
-from pleinair.agent.select import Pick
+from pleinair.agent.select import Pick, references_of, unused_candidates, used_ids
 from pleinair.agent.state import Input, State
 from pleinair.tools.mllm.schemas import Decision
-from pleinair.tools.types import Attempt, Hit, Limit, Picture, Reference, Retrieval, Usage
+from pleinair.tools.types import Hit, Limit, Picture, Reference, Retrieval, Usage
 
 
 class ImageRAGInput(Input):
-    """What a caller gives besides: pictures of its own, already in the store, which take slots.
+    """Input of the ImageRAG graph."""
 
-    They stay with a thread until others, or none, are given.
-    """
-
+    # input images, already in the store; they take slots, and stay with a thread until replaced
     pictures: list[Picture] = Field(default_factory=list)
 
 
 class ImageRAGState(ImageRAGInput, State):
-    """The working state with the conversation's answers; what a later round answers replaces them."""
+    """Working state of the ImageRAG graph; a later round replaces the answers of an earlier one."""
 
-    decision: Decision | None = None
-    missing: list[str] = Field(default_factory=list)
+    decision: Decision | None = None  # whether the newest image matches the prompt
+    missing: list[str] = Field(default_factory=list)  # concepts to retrieve references for
 
 
-def given(state: ImageRAGState) -> tuple[Reference, ...]:
-    """Make the user's own pictures references; they come first."""
+def input_references(state: ImageRAGState) -> tuple[Reference, ...]:
+    """Return the input images as references; they come first."""
     return tuple(
         Reference(
             concept=f"own picture {number}",
@@ -46,75 +41,67 @@ def given(state: ImageRAGState) -> tuple[Reference, ...]:
     )
 
 
-def kept(state: ImageRAGState) -> tuple[Reference, ...]:
-    """Give the newest picture's library references whose concepts are no longer missing."""
-    newest: Attempt | None = ledger.latest(state.attempts)
-    gone = {one.name for one in state.concepts} | {one.concept for one in given(state)}
-    return tuple(one for one in newest.request.references if one.concept not in gone) if newest else ()
+def retained_references(state: ImageRAGState) -> tuple[Reference, ...]:
+    """Return the newest image's library references whose concepts are no longer missing."""
+    concepts = {concept.name for concept in state.concepts}
+    concepts |= {reference.concept for reference in input_references(state)}
+    references = references_of(ledger.latest(state.attempts))
+    return tuple(reference for reference in references if reference.concept not in concepts)
 
 
-def is_new(state: ImageRAGState, found: Retrieval) -> bool:
-    """Tell whether a look-up is of this round's concepts and served no picture yet."""
-    wanted = found.concept in {one.name for one in state.concepts}
-    return wanted and not planning.tried(found.concept, state.attempts)
+def is_new(state: ImageRAGState, retrieval: Retrieval) -> bool:
+    """Return whether a retrieval is for a concept of this round and served no image yet."""
+    concepts = {concept.name for concept in state.concepts}
+    return retrieval.concept in concepts and not used_ids(retrieval.concept, state.attempts)
 
 
-def pick(state: ImageRAGState, context: Context) -> list[Pick]:
-    """Choose the pictures: every concept's first, then every concept's second, until the room is used."""
-    found = slots.usable(state, {one.name for one in state.concepts})
-    ordered = [
-        [Pick(one.name, hit) for hit in found.get(one.name, [])[: context.imagerag.captions]]
-        for one in state.concepts
+def pick_by_rank(state: ImageRAGState, context: Context) -> list[Pick]:
+    """Pick every concept's first unused hit, then every concept's second, until the free slots are used."""
+    candidates = unused_candidates(state, {concept.name for concept in state.concepts})
+    picks = [
+        [Pick(concept.name, hit) for hit in candidates.get(concept.name, [])[: context.imagerag.captions]]
+        for concept in state.concepts
     ]
-    ranked = [one for rank in zip_longest(*ordered) for one in rank if one]
-    return ranked[: room(state, context)]
-
-
-def in_order(references: tuple[Reference, ...], prompt: str) -> tuple[Reference, ...]:
-    """Order references as the prompt names their concepts; those it does not name come last, as they were."""
-    text = prompt.casefold()
-    found = {one.concept: text.find(one.concept.casefold()) for one in references}
-    return selection.in_order(
-        references, sorted((name for name in found if found[name] >= 0), key=found.__getitem__)
-    )
+    ranked = [pick for rank in zip_longest(*picks) for pick in rank if pick]
+    return ranked[: free_slots(state, context)]
 
 
 def captions(state: ImageRAGState, references: tuple[Reference, ...]) -> list[str]:
-    """Give each reference the caption it was looked up by; a concept's first speaks for all of its own."""
-    queries = {found.concept: found.query.splitlines()[0] for found in state.retrievals}
-    return [queries[one.concept] for one in references]
+    """Return the caption that each reference was retrieved by, the first one of its concept."""
+    queries = {retrieval.concept: retrieval.query.splitlines()[0] for retrieval in state.retrievals}
+    return [queries[reference.concept] for reference in references]
 
 
-def room(state: ImageRAGState, context: Context) -> int:
-    """Count the references that fit beside the user's pictures; one at most under the "image" template."""
-    free = context.generator.capabilities.slots - len(state.pictures)
-    return min(free, 1) if context.imagerag.template == "image" else free
+def free_slots(state: ImageRAGState, context: Context) -> int:
+    """Return the references that fit beside the input images; at most one with the template "image"."""
+    slots = context.generator.capabilities.slots - len(state.pictures)
+    return min(slots, 1) if context.imagerag.template == "image" else slots
 
 
 def rounds_left(state: ImageRAGState, context: Context) -> int:
-    """Count the passes that may still be drawn."""
+    """Return how many rounds may still be generated."""
     drafts = int(context.imagerag.mode == "draft_first")
     return context.imagerag.rounds + drafts - len(state.attempts)
 
 
-def tries(state: ImageRAGState, context: Context) -> int:
-    """Limit the concept call's repetitions to what the budget of questions leaves besides the captions."""
-    most, asked = state.budget.mllm_calls, context.imagerag.tries
+def concept_tries(state: ImageRAGState, context: Context) -> int:
+    """Return the tries of the concept call that the budget leaves besides the captions."""
+    limit, tries = state.budget.mllm_calls, context.imagerag.tries
     spent = budget.total(state.usage).mllm_calls
-    return asked if most is None else min(asked, most - spent - _questions(context) + 1)
+    return tries if limit is None else min(tries, limit - spent - _calls_per_round(context) + 1)
 
 
-def _questions(context: Context) -> int:
-    """Count the questions of one pass, with the look at its result where the rounds ask for one."""
+def _calls_per_round(context: Context) -> int:
+    """Return the MLLM calls of one round, with the decision on its result where rounds have one."""
     options = context.imagerag
-    asked = 1 if options.rephrase_only else {"captions": 2, "concepts": 1, "prompt": 0}[options.retrieve_by]
-    return asked + (options.rounds > 1)
+    calls = 1 if options.rephrase_only else {"captions": 2, "concepts": 1, "prompt": 0}[options.retrieve_by]
+    return calls + (options.rounds > 1)
 
 
 def obstacle(state: ImageRAGState, context: Context) -> Limit | Literal["slots"] | None:
-    """Return what forbids another pass, a limit or the want of a free slot; None if nothing does."""
+    """Return what forbids another round, a limit or the lack of a free slot; None if nothing does."""
     if not state.decision and (state.attempts or context.imagerag.mode == "draft_first"):
         return budget.limit(state, budget.QUESTION if state.attempts else budget.PICTURE) or "seconds"
-    if room(state, context) < 1 and not context.imagerag.rephrase_only:
+    if free_slots(state, context) < 1 and not context.imagerag.rephrase_only:
         return "slots"
-    return budget.limit(state, Usage(images=1, mllm_calls=_questions(context)))
+    return budget.limit(state, Usage(images=1, mllm_calls=_calls_per_round(context)))

@@ -15,7 +15,7 @@ from pleinair.agent import budget, ledger
 from pleinair.agent.context import Context
 from pleinair.agent.react.prompts import DRIVE
 from pleinair.agent.react.state import ReactState, current, last_drawn, read
-from pleinair.agent.repairs import plan as planning
+from pleinair.agent.select import find_retrieval, unused_hits
 from pleinair.tools.mllm.ask import human
 from pleinair.tools.types import Attempt, Picture, Reference
 
@@ -77,9 +77,9 @@ def _used(references: Sequence[Reference]) -> list[dict[str, str]]:
 
 def _left(state: ReactState, concept: str) -> list[str]:
     """List the hits of a concept that no picture was drawn from, best first."""
-    found = planning.find(concept, state.retrievals)
-    fresh = planning.untried(found, state.attempts) if found else []
-    return [id for id in fresh if id not in state.vetoes]
+    retrieval = find_retrieval(concept, state.retrievals)
+    hits = unused_hits(retrieval, state.attempts) if retrieval else []
+    return [hit.id for hit in hits if hit.id not in state.vetoes]
 
 
 def _before(state: ReactState) -> dict[str, Any] | None:

@@ -20,7 +20,6 @@ from langgraph.runtime import Runtime
 from langgraph.types import Overwrite, Send
 
 from pleinair.agent import budget, ledger, nodes
-from pleinair.agent import nodes as beginning
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
 from pleinair.agent.react import prompts
@@ -41,7 +40,7 @@ PATHS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[/\\][^\s'\"`,;]+")
 
 def begin(state: ReactState, runtime: Runtime[Context]) -> Update:
     """Hear the user; what was before in the thread becomes a turn of its own."""
-    fresh, heard = beginning.begin(state, runtime), stored(HumanMessage(state.prompt))
+    fresh, heard = nodes.begin(state, runtime), stored(HumanMessage(state.prompt))
     if not fresh:
         return changed(messages=heard)
     kept = rolled(state)

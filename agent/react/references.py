@@ -1,8 +1,11 @@
-"""Which pictures may show a concept: what was found, less the vetoed ones, and first what was chosen."""
+"""What the user and the driving model decide about references: input images, pins, vetoes and choices.
+
+They restrict what `pleinair.agent.select` may pick from, and add the repairs that they call for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +14,13 @@ from pleinair.agent import ledger
 from pleinair.agent.context import Context
 from pleinair.agent.react.schemas import Choice
 from pleinair.agent.react.state import ReactState
-from pleinair.agent.repairs import plan as planning
+from pleinair.agent.select import (
+    REFERENCE_ACTIONS,
+    find_retrieval,
+    references_of,
+    restrict_retrievals,
+    unused_hits,
+)
 from pleinair.tools.retrieval.filters import Without
 from pleinair.tools.types import BadInput, Hit, Picture, Reference, Repair, Retrieval, Retriever
 
@@ -22,146 +31,131 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class WithGiven:
-    """Open the user's own pictures from the store, and all others from the library."""
+class _WithInputImages:
+    """Retriever that opens the input images from the store, and all others from the library."""
 
     retriever: Retriever
     store: ArtifactStore
-    given: Mapping[str, Picture]
+    pictures: Mapping[str, Picture]
 
     def search(self, query: str, k: int) -> list[Hit]:
-        """Search the library."""
         return self.retriever.search(query, k)
 
     def entries(self) -> Sequence[Hit]:
-        """List the library's pictures."""
         return self.retriever.entries()
 
     def open(self, id: str) -> Image:
-        """Open a picture by its id."""
-        return self.store.open(self.given[id]) if id in self.given else self.retriever.open(id)
+        return self.store.open(self.pictures[id]) if id in self.pictures else self.retriever.open(id)
+
+
+def with_input_images(context: Context, references: Sequence[Reference]) -> Context:
+    """Return a copy of the context whose retriever also opens the input images."""
+    pictures = {reference.hit.id: reference.picture for reference in references}
+    return _with_retriever(context, _WithInputImages(context.retriever, context.store, pictures))
 
 
 def without_vetoed(context: Context, state: ReactState) -> Context:
-    """Give a copy of a context for another graph, which knows no vetoes of its own.
+    """Return a copy of the context for another graph, which knows neither vetoes nor pins.
 
     Raises:
-        BadInput: the user fixed a picture, which another graph would not keep to.
+        BadInput: a concept has a pin or an input image, which another graph would not use.
     """
-    names = {one.name for one in state.concepts}
-    fixed = [(one.concept, one.hit) for one in state.given] + [(one.concept, one.hit) for one in state.pins]
-    kept = [concept for concept, hit in fixed if hit.id not in state.vetoes]
-    if held := [concept for concept in kept if concept in names or not names]:
-        why = f"The user fixed the picture of {held[0]!r}, and another graph would not keep to it"
-        raise BadInput(f"{why}: call `generate`.")
-    return _searching(context, Without(context.retriever, state.vetoes)) if state.vetoes else context
+    concepts = {concept.name for concept in state.concepts}
+    for concept, hit in _fixed_hits(state):
+        if hit.id not in state.vetoes and (concept in concepts or not concepts):
+            raise BadInput(
+                f"The user fixed the picture of {concept!r}, and another graph would not use it: "
+                "call `generate`."
+            )
+    return _with_retriever(context, Without(context.retriever, state.vetoes)) if state.vetoes else context
 
 
-def _searching(context: Context, retriever: Retriever) -> Context:
-    """Give a copy of a context with another retriever; it may be another class of its form."""
-    changed = copy(context)
-    object.__setattr__(changed, "retriever", retriever)
-    return changed
+def _fixed_hits(state: ReactState) -> list[tuple[str, Hit]]:
+    """Return every concept with an input image or a pin, and its hit; of several the last one counts."""
+    inputs = [(reference.concept, reference.hit) for reference in state.given]
+    return inputs + [(pin.concept, pin.hit) for pin in state.pins]
 
 
-def with_given(context: Context, given: Sequence[Reference]) -> Context:
-    """Give a copy of a context that knows the user's own pictures."""
-    pictures = {one.hit.id: one.picture for one in given}
-    return _searching(context, WithGiven(context.retriever, context.store, pictures))
+def _with_retriever(context: Context, retriever: Retriever) -> Context:
+    """Return a copy of the context with another retriever; a context of another class keeps its class."""
+    context = copy(context)
+    object.__setattr__(context, "retriever", retriever)
+    return context
 
 
-def prepared(state: ReactState, repairs: Sequence[Repair], choices: Sequence[Choice]) -> ReactState:
-    """Give the state as `select` is to see it: with the repairs, and the look-ups as they may be used.
+def apply_choices(state: ReactState, repairs: Sequence[Repair], choices: Sequence[Choice]) -> ReactState:
+    """Return the state for `select`: with the repairs, and retrievals restricted by choices, pins and vetoes.
+
+    A pin or an input image outranks the model's choice.
 
     Raises:
-        BadInput: a repair or choice that cannot be carried out; the text says what can.
+        BadInput: a repair or choice that cannot be carried out; the message says what can.
     """
-    chosen = {one.concept: found_hit(state, one) for one in choices}
-    held = [(one.concept, one.hit) for one in _own(state)] + [(one.concept, one.hit) for one in state.pins]
-    fixed = {concept: hit for concept, hit in held if hit.id not in state.vetoes}
-    found = [_usable(one, state, chosen | fixed) for one in _all_found(state)]
-    seen = state.model_copy(update={"retrievals": found, "prompt": state.wish or state.prompt})
-    wanted = {one.concept: one for one in repairs}
-    wanted |= {
-        name: one
-        for name, one in forced(state, chosen, fixed).items()
-        if name not in wanted or wanted[name].action != "inpaint"  # which brings the chosen picture too
-    }
-    for repair in wanted.values():
-        _check(seen, repair, fixed)
-    return seen.model_copy(update={"repairs": list(wanted.values())})
+    concepts = {concept.name for concept in state.concepts}
+    fixed = {concept: hit for concept, hit in _fixed_hits(state) if concept in concepts}
+    retrieved = {retrieval.concept for retrieval in state.retrievals}
+    unretrieved = [Retrieval(concept=name, query=name, hits=()) for name in sorted(fixed.keys() - retrieved)]
+    fixed = {concept: hit for concept, hit in fixed.items() if hit.id not in state.vetoes}
+    hits = {choice.concept: retrieved_hit(state, choice) for choice in choices} | fixed
+    retrievals = restrict_retrievals([*state.retrievals, *unretrieved], hits, state.vetoes)
+    state = state.model_copy(update={"retrievals": retrievals, "prompt": state.wish or state.prompt})
+    planned = {repair.concept: repair for repair in repairs}
+    for repair in _required_repairs(state, hits):
+        inpaints = repair.concept in planned and planned[repair.concept].action == "inpaint"
+        if not inpaints:  # an inpainting shows the chosen image too
+            planned[repair.concept] = repair
+    for repair in planned.values():
+        _check(repair, state, fixed)
+    return state.model_copy(update={"repairs": list(planned.values())})
 
 
-def _own(state: ReactState) -> list[Reference]:
-    """List the user's own pictures of which the concept is drawn now."""
-    names = {one.name for one in state.concepts}
-    return [one for one in state.given if one.concept in names]
-
-
-def _all_found(state: ReactState) -> list[Retrieval]:
-    """List the look-ups, with one that found nothing for a concept that only has a fixed picture."""
-    known = {one.concept for one in state.retrievals}
-    fixed = {one.concept for one in _own(state)} | {one.concept for one in state.pins}
-    bare = [Retrieval(concept=name, query=name, hits=()) for name in sorted(fixed - known)]
-    return [*state.retrievals, *bare]
-
-
-def _usable(found: Retrieval, state: ReactState, chosen: Mapping[str, Hit]) -> Retrieval:
-    """Leave of a look-up the chosen hit, or all that are not vetoed."""
-    if hit := chosen.get(found.concept):
-        return found.model_copy(update={"hits": (hit,), "threshold": None, "abstained": False})
-    hits = tuple(hit for hit in found.hits if hit.id not in state.vetoes)
-    if found.hits and not hits:
-        return found.model_copy(update={"hits": (), "abstained": True, "reason": "all found were vetoed"})
-    return found.model_copy(update={"hits": hits})
-
-
-def found_hit(state: ReactState, choice: Choice) -> Hit:
-    """Find a chosen hit among what was looked up for its concept."""
-    found = planning.find(choice.concept, state.retrievals)
-    hits = [
-        *(found.hits if found else ()),
-        *(one.hit for one in state.given if one.concept == choice.concept),
-    ]
+def retrieved_hit(state: ReactState, choice: Choice) -> Hit:
+    """Return the chosen hit among those that were retrieved, or given as input, for its concept."""
+    retrieval = find_retrieval(choice.concept, state.retrievals)
+    inputs = (reference.hit for reference in state.given if reference.concept == choice.concept)
+    hits = [*(retrieval.hits if retrieval else ()), *inputs]
+    hits = [hit for hit in hits if hit.id not in state.vetoes]
     hit = next((hit for hit in hits if hit.id == choice.id), None)
-    if hit is None or hit.id in state.vetoes:
-        known = ", ".join(hit.id for hit in hits if hit.id not in state.vetoes)
-        raise BadInput(f"No picture {choice.id!r} for {choice.concept!r}; there are: {known or 'none yet'}.")
+    if hit is None:
+        ids = ", ".join(hit.id for hit in hits) or "none yet"
+        raise BadInput(f"No picture {choice.id!r} for {choice.concept!r}; there are: {ids}.")
     return hit
 
 
-def forced(state: ReactState, chosen: Mapping[str, Hit], fixed: Mapping[str, Hit]) -> dict[str, Repair]:
-    """Give the repairs that a choice, a pin or a veto asks for, by concept."""
-    best = ledger.best(state.attempts)
-    used = {one.concept: one.hit.id for one in best.request.references} if best else {}
-    names = {one.name for one in state.concepts}
-    pictures = {name: hit for name, hit in {**chosen, **fixed}.items() if name in names}
-    forced = {
-        name: _bring(name, name in used, "this picture was chosen")
-        for name, hit in pictures.items()
-        if used.get(name) != hit.id
+def _required_repairs(state: ReactState, hits: Mapping[str, Hit]) -> list[Repair]:
+    """Return the repairs that put the chosen hits into the next image and the vetoed ones out of it."""
+    best = references_of(ledger.best(state.attempts))
+    used = {reference.concept: reference.hit.id for reference in best}
+    concepts = {concept.name for concept in state.concepts}
+    repairs = {
+        name: Repair(
+            concept=name,
+            action="swap_reference" if name in used else "add_reference",
+            why="this picture was chosen",
+        )
+        for name, hit in hits.items()
+        if name in concepts and used.get(name) != hit.id
     }
-    vetoed = [name for name, id in used.items() if id in state.vetoes and name not in forced]
-    return forced | {name: _bring(name, True, "its picture was vetoed") for name in vetoed}
+    vetoed = [name for name, id in used.items() if id in state.vetoes and name not in repairs]
+    why = "its picture was vetoed"
+    return [
+        *repairs.values(),
+        *(Repair(concept=name, action="swap_reference", why=why) for name in vetoed),
+    ]
 
 
-def _bring(concept: str, again: bool, why: str) -> Repair:
-    """Plan a reference for a concept."""
-    return Repair(concept=concept, action="swap_reference" if again else "add_reference", why=why)
-
-
-def _check(state: ReactState, repair: Repair, fixed: Mapping[str, Hit]) -> None:
-    """Refuse a repair that would do nothing, or undo what the user wants."""
-    names = [one.name for one in state.concepts]
+def _check(repair: Repair, state: ReactState, fixed: Collection[str]) -> None:
+    """Raise `BadInput` for a repair that would change nothing, or undo what the user fixed."""
+    names = [concept.name for concept in state.concepts]
     if repair.concept not in names:
         raise BadInput(
             f"There is no concept {repair.concept!r}; there are: {', '.join(names) or 'none yet'}."
         )
-    if repair.action not in planning.BRINGING:
+    if repair.action not in REFERENCE_ACTIONS:
         return
-    found = planning.find(repair.concept, state.retrievals)
-    if found is None:
+    retrieval = find_retrieval(repair.concept, state.retrievals)
+    if retrieval is None:
         raise BadInput(f"{repair.concept!r} was not looked up: call `retrieve` first.")
-    if not found.abstained and not planning.untried(found, state.attempts):
+    if not retrieval.abstained and not unused_hits(retrieval, state.attempts):
         why = "the user fixed its picture" if repair.concept in fixed else "every picture found was tried"
         raise BadInput(f"There is no other reference for {repair.concept!r}: {why}.")

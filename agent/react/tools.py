@@ -21,11 +21,16 @@ from pleinair.agent import budget, ledger, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
 from pleinair.agent.react import schemas as calls
-from pleinair.agent.react.references import found_hit, prepared, with_given, without_vetoed
+from pleinair.agent.react.references import (
+    apply_choices,
+    retrieved_hit,
+    with_input_images,
+    without_vetoed,
+)
 from pleinair.agent.react.state import ReactState
 from pleinair.agent.repairs import inpaint
-from pleinair.agent.repairs.leaks import compared
-from pleinair.agent.state import LookUp, Output, by_number, changed
+from pleinair.agent.repairs.leaks import with_leaks
+from pleinair.agent.state import Output, RetrieveTask, by_number, changed
 from pleinair.tools import registry
 from pleinair.tools.critique import in_order
 from pleinair.tools.realrag import require_training, training_of
@@ -82,7 +87,7 @@ def _critique(asked: calls.Critique, runtime: Here) -> Done:
         seen = attempt.model_copy(update={"ledger": judged})
         context = runtime.context
         return _verdict(
-            state, changed(attempts=[compared(seen, state.attempts, context.store, context.leak)])
+            state, changed(attempts=[with_leaks(seen, state.attempts, context.store, context.leak)])
         )
     if attempt != ledger.latest(state.attempts):
         raise BadInput("A fresh call judges the newest picture only.")
@@ -103,7 +108,7 @@ def _retrieve(asked: calls.Retrieve, runtime: Here) -> Done:
     known = {one.name: one.caption for one in state.concepts}
     if concept not in known:
         raise BadInput(f"There is no concept {concept!r}; there are: {', '.join(known) or 'none yet'}.")
-    update = nodes.retrieve(LookUp(name=concept, caption=asked.query or known[concept]), here(runtime))
+    update = nodes.retrieve(RetrieveTask(name=concept, caption=asked.query or known[concept]), here(runtime))
     found = update["retrievals"][0]
     hits = [
         {"id": hit["id"], "score": hit["score"], "caption": hit["caption"][:CAPTION]} for hit in found["hits"]
@@ -116,10 +121,12 @@ def _generate(asked: calls.Generate, runtime: Here) -> Done:
     state = runtime.state
     if limit := budget.limit(state, budget.PICTURE):
         raise BadInput(f"No picture is left to draw: the limit on {limit} is reached.")
-    seen = prepared(state, asked.repairs, asked.references)
+    seen = apply_choices(state, asked.repairs, asked.references)
     seen = seen.model_copy(update={"prompt": asked.prompt}) if asked.prompt else seen
-    inpaint.require(seen.repairs, ledger.best(state.attempts), runtime.context.generator.capabilities)
-    own = here(runtime).override(context=with_given(runtime.context, state.given))
+    inpaint.require_possible(
+        seen.repairs, ledger.best(state.attempts), runtime.context.generator.capabilities
+    )
+    own = here(runtime).override(context=with_input_images(runtime.context, state.given))
     fixed = nodes.select(seen, own)
     request = GenerateRequest.model_validate(fixed["request"])
     update = nodes.attempt(seen, own, request, tuple(map(Repair.model_validate, fixed["repairs"])))
@@ -142,7 +149,7 @@ def _veto(asked: calls.Veto, runtime: Here) -> Done:
 def _pin(asked: calls.Fix, runtime: Here) -> Done:
     """Bind a concept to a picture that was found for it."""
     state = runtime.state
-    hit = found_hit(state, asked)
+    hit = retrieved_hit(state, asked)
     kept = [one for one in state.pins if one.concept != asked.concept]
     fixed = calls.Pin(concept=asked.concept, hit=hit)
     return _result(pinned={asked.concept: hit.id}), changed(pins=[*kept, fixed])

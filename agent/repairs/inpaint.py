@@ -1,142 +1,125 @@
-"""When one box of the best picture is painted anew, rather than the whole picture.
+"""Inpainting as a repair: when only one box of the best image is generated again.
 
-Only where a single row is not present, so that all the others are what is kept: with two or more the whole
-picture is drawn again, and what is then left may be painted in. Other graphs than the loop and the driven one
-never do it.
+Only where a single concept is missing, so that everything else is kept: with two or more the whole image is
+generated again, and what is missing then may be inpainted. Only the loop and the react graph inpaint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pleinair.agent import ledger
-from pleinair.agent.repairs.plan import BRINGING, find, untried
-from pleinair.tools.types import (
-    Attempt,
-    BadInput,
-    Box,
-    Capabilities,
-    Hit,
-    Inpaint,
-    Repair,
-    Retrieval,
+from pleinair.agent.select import (
+    REFERENCE_ACTIONS,
+    find_retrieval,
+    inpainted_concept,
+    references_of,
+    unused_hits,
 )
+from pleinair.tools.types import Attempt, BadInput, Box, Capabilities, Inpaint, Reference, Repair, Retrieval
 
-WHY = "all else is right: only its place is painted anew"
-LEAST = 1 / 8  # of the picture's side; in a smaller box no subject can be drawn
-MOST = 1 / 2  # of the picture's area; around a larger box little is left to keep
+WHY = "everything else is right: only its box is inpainted"
+MIN_SIDE = 1 / 8  # of the image's side; no subject fits into a smaller box
+MAX_AREA = 1 / 2  # of the image's area; around a larger box little is left to keep
 
 
-def instead(
+def prefer_inpainting(
     repairs: list[Repair],
-    good: Attempt,
+    best: Attempt,
     attempts: Sequence[Attempt],
     retrievals: Sequence[Retrieval],
-    able: Capabilities,
+    capabilities: Capabilities,
 ) -> list[Repair]:
-    """Paint one box anew where that keeps all that is right, and was not tried with the same reference.
+    """Return an inpainting in place of a single repair, where possible and not tried with the same reference.
 
-    A class that takes no references beside the picture does so only when none is left to try.
+    A generator that takes no references beside the image inpaints only when no reference is left to try.
     """
-    for one in repairs:
-        if obstacle(one.concept, good, able) or (one.action in BRINGING and not able.inpaint_slots):
+    for repair in repairs:
+        if obstacle(repair.concept, best, capabilities):
             return repairs
-        found = find(one.concept, retrievals)
-        if one.action != "add_reference" and _brought(found, one, good, attempts, able) in _tried(
-            one, attempts
-        ):
+        if repair.action in REFERENCE_ACTIONS and not capabilities.inpaint_slots:
             return repairs
-    return [Repair(concept=one.concept, action="inpaint", why=WHY) for one in repairs]
+        hit_id = _next_hit_id(repair.concept, best, attempts, retrievals, capabilities)
+        if repair.action != "add_reference" and hit_id in _inpainted_hit_ids(repair.concept, attempts):
+            return repairs
+    return [Repair(concept=repair.concept, action="inpaint", why=WHY) for repair in repairs]
 
 
-def obstacle(concept: str, good: Attempt | None, able: Capabilities) -> str:
-    """Say why the concept's box in the best picture cannot be painted anew, "" if it can."""
-    if not able.inpaint:
-        return "this generator paints no box anew"
-    if good is None or good.ledger is None:
-        return "no picture was judged"
-    lacking = [row for row in ledger.missing(good.ledger) if row.concept == concept]
-    if len(lacking) != 1 or len(ledger.missing(good.ledger)) > 1:
-        return "it must be the only concept that the best picture lacks"
-    if len(good.ledger.rows) == 1:
+def obstacle(concept: str, best: Attempt | None, capabilities: Capabilities) -> str:
+    """Return why the concept's box in the best image cannot be inpainted, "" if it can."""
+    if not capabilities.inpaint:
+        return "this generator does not inpaint"
+    if best is None or best.ledger is None:
+        return "no image was judged"
+    missing = ledger.missing(best.ledger)
+    if [row.concept for row in missing] != [concept]:
+        return "it must be the only concept that the best image lacks"
+    if len(best.ledger.rows) == 1:
         return "there is nothing else to keep"
-    if lacking[0].box is None:
-        return "nobody said where it would be"
-    if (good.picture.width, good.picture.height) != (able.width, able.height):
-        return "the best picture has another size"
-    if good.request.num_inference_steps < able.num_inference_steps:
-        return "the best picture is a sketch"
-    return misshapen(lacking[0].box)
+    if missing[0].box is None:
+        return "its critique has no box for it"
+    if (best.picture.width, best.picture.height) != (capabilities.width, capabilities.height):
+        return "the best image has another size"
+    if best.request.num_inference_steps < capabilities.num_inference_steps:
+        return "the best image is a draft of fewer steps"
+    return box_obstacle(missing[0].box)
 
 
-def misshapen(box: Box) -> str:
-    """Say what is wrong with a box for painting, "" if nothing is."""
+def box_obstacle(box: Box) -> str:
+    """Return why a box cannot be inpainted whatever it shows, "" if it can."""
     x0, y0, x1, y1 = box
     if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
-        return "its box is not inside the picture"
-    if min(x1 - x0, y1 - y0) < LEAST:
+        return "its box is not inside the image"
+    if min(x1 - x0, y1 - y0) < MIN_SIDE:
         return "its box is too small"
-    return "its box is nearly the whole picture" if (x1 - x0) * (y1 - y0) > MOST else ""
+    return "its box is nearly the whole image" if (x1 - x0) * (y1 - y0) > MAX_AREA else ""
 
 
-def _brought(
-    found: Retrieval | None,
-    repair: Repair,
-    good: Attempt,
+def _next_hit_id(
+    concept: str,
+    best: Attempt,
     attempts: Sequence[Attempt],
-    able: Capabilities,
+    retrievals: Sequence[Retrieval],
+    capabilities: Capabilities,
 ) -> str | None:
-    """Name the hit that would be shown for the box: the best untried one, or the concept's old one."""
-    if not able.inpaint_slots:
+    """Return the hit that would be the box's reference: the best unused one, else the current one."""
+    if not capabilities.inpaint_slots:
         return None
-    fresh = untried(found, attempts) if found else []
-    old = [one.hit.id for one in good.request.references if one.concept == repair.concept]
-    return next(iter([*fresh, *old]), None)
+    retrieval = find_retrieval(concept, retrievals)
+    unused = [hit.id for hit in unused_hits(retrieval, attempts)] if retrieval else []
+    return next(iter(unused), _hit_id(concept, references_of(best)))
 
 
-def _tried(repair: Repair, attempts: Sequence[Attempt]) -> set[str | None]:
-    """List the hits with which the concept's box was painted before, None for words alone."""
-    done = [one.request for one in attempts if one.request.inpaint]
-    own = [one for one in done if one.inpaint and one.inpaint.concept == repair.concept]
+def _inpainted_hit_ids(concept: str, attempts: Sequence[Attempt]) -> set[str | None]:
+    """Return the hits with which the concept's box was inpainted before, None for the prompt alone."""
+    requests = [attempt.request for attempt in attempts]
     return {
-        next((one.hit.id for one in sent.references if one.concept == repair.concept), None) for sent in own
+        _hit_id(concept, request.references)
+        for request in requests
+        if request.inpaint and request.inpaint.concept == concept
     }
 
 
-def painted(repairs: Sequence[Repair]) -> str | None:
-    """Name the concept whose box is painted anew, None where the whole picture is drawn."""
-    return next((one.concept for one in repairs if one.action == "inpaint"), None)
+def _hit_id(concept: str, references: Sequence[Reference]) -> str | None:
+    return next((reference.hit.id for reference in references if reference.concept == concept), None)
 
 
-def replaced(repairs: Sequence[Repair], fresh: Mapping[str, Sequence[Hit]], able: Capabilities) -> set[str]:
-    """Name the concepts whose references change.
-
-    For a box the old one stays where no other is left, unless the class takes none beside the picture.
-    """
-    swapped = {one.concept for one in repairs if one.action in BRINGING}
-    concept = painted(repairs)
-    if concept and (fresh.get(concept) or not able.inpaint_slots):
-        swapped.add(concept)
-    return swapped
-
-
-def repaint(repairs: Sequence[Repair], good: Attempt | None) -> Inpaint | None:
-    """Fix what is painted in; None where the whole picture is drawn."""
-    concept = painted(repairs)
-    rows = good.ledger.rows if good and good.ledger else ()
-    box = next((row.box for row in rows if row.concept == concept), None)
-    if concept is None or good is None or box is None:
+def inpaint_of(repairs: Sequence[Repair], best: Attempt | None) -> Inpaint | None:
+    """Return the concept, image and box to inpaint; None where the whole image is generated."""
+    concept = inpainted_concept(repairs)
+    box = next((row.box for row in ledger.rows_of(best) if row.concept == concept), None)
+    if concept is None or best is None or box is None:
         return None
-    return Inpaint(concept=concept, picture=good.picture, box=box)
+    return Inpaint(concept=concept, picture=best.picture, box=box)
 
 
-def require(repairs: Sequence[Repair], good: Attempt | None, able: Capabilities) -> None:
-    """Refuse a driving model's wish to paint a box that cannot be painted, or beside other repairs."""
-    concept = painted(repairs)
+def require_possible(repairs: Sequence[Repair], best: Attempt | None, capabilities: Capabilities) -> None:
+    """Raise `BadInput` if an inpainting that the driving model asks for is impossible, or not alone."""
+    concept = inpainted_concept(repairs)
     if concept is None:
         return
-    why = obstacle(concept, good, able)
-    if not why and len(repairs) > 1:
-        why = "it must be the only repair"
-    if why:
-        raise BadInput(f"The box of {concept!r} cannot be painted anew: {why}.")
+    reason = obstacle(concept, best, capabilities)
+    if not reason and len(repairs) > 1:
+        reason = "it must be the only repair"
+    if reason:
+        raise BadInput(f"The box of {concept!r} cannot be inpainted: {reason}.")

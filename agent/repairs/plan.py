@@ -1,83 +1,93 @@
-"""The cheapest repair for each row that is not present."""
+"""Plan of the next attempt: the cheapest repair for each concept that the best image does not show."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from pleinair.tools.types import Attempt, Repair, Retrieval, Row
+from pleinair.agent import ledger
+from pleinair.agent.repairs import inpaint
+from pleinair.agent.repairs.leaks import LeakOptions, excess
+from pleinair.agent.select import find_retrieval, unused_hits
+from pleinair.tools.types import Attempt, Capabilities, Repair, Retrieval, Row
 
-BRINGING = ("add_reference", "swap_reference")  # the repairs that show the generator another picture
 
-
-def plan(
-    rows: Sequence[Row], attempts: Sequence[Attempt], retrievals: Sequence[Retrieval], slots: int
+def plan_repairs(
+    best: Attempt,
+    attempts: Sequence[Attempt],
+    retrievals: Sequence[Retrieval],
+    capabilities: Capabilities,
+    leaks: LeakOptions,
 ) -> list[Repair]:
-    """Give each row one repair, from what was tried for its concept before.
+    """Return the repairs of the next attempt; empty where the best image shows every concept.
 
-    The ladder: a reference if none was tried; another one while the look-up has untried hits; then
-    words, where the critic has advice and references cannot help; else the same with a new seed.
+    Each concept that is not present gets the cheapest repair that was not tried: a reference if there was
+    none; another one while there are unused hits; then the critic's advice in the prompt, where references
+    cannot help; else a new seed. A single missing concept is inpainted instead where that is possible. Where
+    the whole image is generated again anyway, references that leaked are swapped too.
     """
-    return [_repair(row, attempts, find(row.concept, retrievals), slots) for row in rows]
+    rows = ledger.missing(best.ledger) if best.ledger else []
+    repairs = [_repair(row, attempts, find_retrieval(row.concept, retrievals), capabilities) for row in rows]
+    repairs = inpaint.prefer_inpainting(repairs, best, attempts, retrievals, capabilities)
+    return [*repairs, *_swap_leaked(best, repairs, attempts, retrievals, leaks)]
 
 
-def _repair(row: Row, attempts: Sequence[Attempt], retrieval: Retrieval | None, slots: int) -> Repair:
-    """Choose the repair of one row; `slots` is how many references the generator takes."""
-    if slots and retrieval is None:
-        return Repair(concept=row.concept, action="add_reference", why="no reference was tried yet")
-    if slots and retrieval and untried(retrieval, attempts):
-        return Repair(
-            concept=row.concept, action="swap_reference", why="the reference tried did not bring it"
-        )
-    if not slots or (retrieval and retrieval.abstained):
+def _repair(
+    row: Row, attempts: Sequence[Attempt], retrieval: Retrieval | None, capabilities: Capabilities
+) -> Repair:
+    if not capabilities.slots or (retrieval and retrieval.abstained):
         return _reword(row, retrieval)
-    return Repair(concept=row.concept, action="new_seed", why="every reference found was tried")
+    if retrieval is None:
+        return Repair(concept=row.concept, action="add_reference", why="no reference was tried yet")
+    if unused_hits(retrieval, attempts):
+        return Repair(concept=row.concept, action="swap_reference", why="the reference tried did not help")
+    return Repair(concept=row.concept, action="new_seed", why="every retrieved reference was tried")
 
 
 def _reword(row: Row, retrieval: Retrieval | None) -> Repair:
-    """Fall back on words, or on luck where the critic gave none."""
+    """Return a repair by the critic's advice, or by another seed where there is none."""
     why = retrieval.reason if retrieval else "the generator takes no references"
     return Repair(concept=row.concept, action="reword" if row.advice else "new_seed", why=why)
 
 
-def after_retrieval(
-    repairs: Sequence[Repair], rows: Sequence[Row], retrievals: Sequence[Retrieval]
+def _swap_leaked(
+    best: Attempt,
+    repairs: Sequence[Repair],
+    attempts: Sequence[Attempt],
+    retrievals: Sequence[Retrieval],
+    options: LeakOptions,
 ) -> list[Repair]:
-    """Replace the repairs whose look-up abstained by words, so that no attempt is spent on nothing.
-
-    A box is painted anew all the same: what is right is kept, and words may do.
-    """
-    by_name = {row.concept: row for row in rows}
-
-    def revised(one: Repair) -> Repair:
-        found = find(one.concept, retrievals)
-        if one.action != "inpaint" and one.concept in by_name and found and found.abstained:
-            return _reword(by_name[one.concept], found)
-        return one
-
-    return [revised(one) for one in repairs]
-
-
-def reworded(prompt: str, repairs: Sequence[Repair], rows: Sequence[Row]) -> str:
-    """Add the critic's advice to the prompt for the concepts whose repair is words."""
-    names = {one.concept for one in repairs if one.action == "reword"}
-    return " ".join([prompt, *(row.advice for row in rows if row.concept in names)])
-
-
-def find(concept: str, retrievals: Sequence[Retrieval]) -> Retrieval | None:
-    """Find the look-up made for a concept."""
-    return next((one for one in retrievals if one.concept == concept), None)
-
-
-def tried(concept: str, attempts: Sequence[Attempt]) -> set[str]:
-    """List the ids of the hits that served a concept in any attempt."""
-    used = (reference for attempt in attempts for reference in attempt.request.references)
-    return {reference.hit.id for reference in used if reference.concept == concept}
-
-
-def untried(retrieval: Retrieval, attempts: Sequence[Attempt]) -> list[str]:
-    """List the hits above the threshold that no attempt has used for the concept, best first."""
-    if retrieval.abstained:
+    """Return a swap for each reference of a concept not under repair that leaked and has an unused hit."""
+    if not repairs or any(repair.action == "inpaint" for repair in repairs):
         return []
-    used = tried(retrieval.concept, attempts)
-    threshold = retrieval.threshold if retrieval.threshold is not None else -1.0
-    return [hit.id for hit in retrieval.hits if hit.id not in used and hit.score >= threshold]
+    repaired = {repair.concept for repair in repairs}
+    swaps = []
+    for leak in best.leaks:
+        retrieval = find_retrieval(leak.concept, retrievals)
+        leaked = "" if leak.concept in repaired else excess(leak, options)
+        if leaked and retrieval and unused_hits(retrieval, attempts):
+            why = f"its {leaked} leaked into the image"
+            swaps.append(Repair(concept=leak.concept, action="swap_reference", why=why))
+    return swaps
+
+
+def revise_repairs(
+    repairs: Iterable[Repair], rows: Iterable[Row], retrievals: Sequence[Retrieval]
+) -> list[Repair]:
+    """Return the repairs with the ones whose retrieval abstained replaced by advice or a new seed.
+
+    An inpainting is kept: it changes nothing else, and may succeed without a reference.
+    """
+    rows_by_concept = {row.concept: row for row in rows}
+
+    def revise(repair: Repair) -> Repair:
+        row, retrieval = rows_by_concept.get(repair.concept), find_retrieval(repair.concept, retrievals)
+        abstained = retrieval is not None and retrieval.abstained
+        return _reword(row, retrieval) if row and abstained and repair.action != "inpaint" else repair
+
+    return [revise(repair) for repair in repairs]
+
+
+def prompt_with_advice(prompt: str, repairs: Iterable[Repair], rows: Iterable[Row]) -> str:
+    """Return the prompt followed by the critic's advice for each concept that is repaired by rewording."""
+    concepts = {repair.concept for repair in repairs if repair.action == "reword"}
+    return " ".join([prompt, *(row.advice for row in rows if row.concept in concepts)])

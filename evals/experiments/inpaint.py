@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pleinair.agent.context import Context
-from pleinair.agent.repairs.inpaint import misshapen
+from pleinair.agent.repairs.inpaint import box_obstacle
 from pleinair.evals.cases import Case, make_case
 from pleinair.evals.metrics import interval_of_share
 from pleinair.tools.callbacks import no_callback
@@ -71,7 +71,7 @@ def gaps(cases: Iterable[Case], context: Context, eyes: ConceptDetector) -> Iter
             continue
         box = eyes.look(image, [f"a {kind_of(lacking[0])}"])[0].box
         hits = context.retriever.search(f"a photo of a {lacking[0]}", 1)
-        if box and not misshapen(box) and hits:
+        if box and not box_obstacle(box) and hits:
             picture = context.store.put(context.retriever.open(hits[0].id))
             yield Gap(
                 case, draft, lacking[0], box, Reference(concept=lacking[0], hit=hits[0], picture=picture)

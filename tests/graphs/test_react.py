@@ -257,7 +257,7 @@ BAD = [
     ),
     ([("generate", {"repairs": [{"concept": FINCH, "action": "add_reference"}]})], "not looked up"),
     ([("generate", {"repairs": [{"concept": "dodo", "action": "new_seed"}]})], "no concept 'dodo'"),
-    ([("generate", {"repairs": [{"concept": FINCH, "action": "inpaint"}]})], "paints no box anew"),
+    ([("generate", {"repairs": [{"concept": FINCH, "action": "inpaint"}]})], "does not inpaint"),
     ([("generate", {"references": [{"concept": FINCH, "id": "dodo.png"}]})], "No picture 'dodo.png'"),
     ([("veto", {"ids": ["dodo.png"]})], "No picture 'dodo.png'"),
     ([("decompose", {"wish": "x", "concepts": [{"name": "a", "caption": "a"}] * 2})], "named once"),

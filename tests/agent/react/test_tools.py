@@ -17,7 +17,7 @@ from support.fake_engines import SquareGenerator, make_context
 from pleinair.agent.context import Context
 from pleinair.agent.react import schemas as calls
 from pleinair.agent.react import tools as toolbox
-from pleinair.agent.react.references import prepared
+from pleinair.agent.react.references import apply_choices
 from pleinair.agent.react.state import ReactState, pending, rolled, said, stored
 from pleinair.agent.react.tools import TOOLS, objection, tools
 from pleinair.tools.types import (
@@ -166,49 +166,49 @@ def actions(seen: ReactState) -> dict[str, str]:
 
 
 def test_repairs_pass_as_they_are() -> None:
-    seen = prepared(state(attempt(), wish="w"), [swap(FINCH)], [])
+    seen = apply_choices(state(attempt(), wish="w"), [swap(FINCH)], [])
     assert (seen.prompt, actions(seen)) == ("w", {FINCH: "swap_reference"})
     assert queries(seen) == {FINCH: ["f1", "f2"], WREN: ["w1"]}
 
 
 def test_a_choice_leaves_only_itself_and_asks_for_its_repair() -> None:
-    seen = prepared(state(), [], [calls.Choice(concept=FINCH, id="f2")])
+    seen = apply_choices(state(), [], [calls.Choice(concept=FINCH, id="f2")])
     assert queries(seen)[FINCH] == ["f2"]
     assert actions(seen) == {FINCH: "add_reference"}
-    again = prepared(state(attempt(0, f"{FINCH}=f1")), [], [calls.Choice(concept=FINCH, id="f2")])
+    again = apply_choices(state(attempt(0, f"{FINCH}=f1")), [], [calls.Choice(concept=FINCH, id="f2")])
     assert actions(again) == {FINCH: "swap_reference"}
 
 
 def test_a_pin_beats_a_choice_and_stays() -> None:
     pins = [calls.Pin(concept=FINCH, hit=HITS[FINCH][0])]
-    seen = prepared(state(pins=pins), [], [calls.Choice(concept=FINCH, id="f2")])
+    seen = apply_choices(state(pins=pins), [], [calls.Choice(concept=FINCH, id="f2")])
     assert queries(seen)[FINCH] == ["f1"]
     used = state(attempt(0, f"{FINCH}=f1"), pins=pins)
-    assert actions(prepared(used, [], [])) == {}
+    assert actions(apply_choices(used, [], [])) == {}
     with pytest.raises(BadInput, match="the user fixed its picture"):
-        prepared(used, [swap(FINCH)], [])
+        apply_choices(used, [swap(FINCH)], [])
 
 
 def test_a_veto_takes_a_picture_out_and_away() -> None:
-    seen = prepared(state(attempt(0, f"{FINCH}=f1"), vetoes=["f1"]), [], [])
+    seen = apply_choices(state(attempt(0, f"{FINCH}=f1"), vetoes=["f1"]), [], [])
     assert queries(seen)[FINCH] == ["f2"]
     assert actions(seen) == {FINCH: "swap_reference"}
     with pytest.raises(BadInput, match="No picture 'f1'.*there are: f2"):
-        prepared(state(vetoes=["f1"]), [], [calls.Choice(concept=FINCH, id="f1")])
+        apply_choices(state(vetoes=["f1"]), [], [calls.Choice(concept=FINCH, id="f1")])
 
 
 def test_with_all_vetoed_the_look_up_abstains() -> None:
-    seen = prepared(state(vetoes=["f1", "f2"]), [swap(FINCH)], [])
+    seen = apply_choices(state(vetoes=["f1", "f2"]), [swap(FINCH)], [])
     (found,) = [one for one in seen.retrievals if one.concept == FINCH]
     assert (found.hits, found.abstained, found.reason) == ((), True, "all found were vetoed")
 
 
 def test_the_users_own_picture_comes_without_a_look_up() -> None:
     own = Reference(concept=FINCH, hit=Hit(id="mine", score=1), picture=PICTURE)
-    seen = prepared(state(unsought=[FINCH], given=[own]), [], [])
+    seen = apply_choices(state(unsought=[FINCH], given=[own]), [], [])
     assert queries(seen)[FINCH] == ["mine"]
     assert actions(seen) == {FINCH: "add_reference"}
-    assert actions(prepared(state(given=[own], concepts=[]), [], [])) == {}
+    assert actions(apply_choices(state(given=[own], concepts=[]), [], [])) == {}
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_the_users_own_picture_comes_without_a_look_up() -> None:
 )
 def test_a_repair_that_would_do_nothing_is_refused(before: ReactState, repair: Repair, says: str) -> None:
     with pytest.raises(BadInput, match=says):
-        prepared(before, [repair], [])
+        apply_choices(before, [repair], [])
 
 
 def run(name: str, before: ReactState, folder: Path, **args: Any) -> dict[str, Any]:

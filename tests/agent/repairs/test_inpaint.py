@@ -1,11 +1,12 @@
-"""When a box is painted anew, when the whole picture is drawn, and what is asked for then."""
+"""When a box is inpainted, when the whole image is generated again, and the request in either case."""
 
 from typing import Any
 
 import pytest
 
-from pleinair.agent.repairs.inpaint import WHY, instead, obstacle, repaint, replaced, require
-from pleinair.agent.repairs.plan import after_retrieval
+from pleinair.agent.repairs.inpaint import WHY, inpaint_of, obstacle, prefer_inpainting, require_possible
+from pleinair.agent.repairs.plan import revise_repairs
+from pleinair.agent.select import replaced_concepts
 from pleinair.tools.types import (
     Action,
     Attempt,
@@ -27,8 +28,8 @@ PICTURE = Picture(sha256="0" * 64, width=16, height=16)
 BOX: Box = (0.0, 0.0, 0.5, 0.5)
 FINCH = Row(concept="finch", status="missing", confidence=0.9, box=BOX)
 COUPE = Row(concept="coupe", status="present", confidence=0.9)
-ABLE = Capabilities(
-    id="able",
+CAPABILITIES = Capabilities(
+    id="inpainter",
     slots=2,
     inpaint=True,
     inpaint_slots=1,
@@ -41,9 +42,9 @@ ABLE = Capabilities(
 
 def attempt(number: int = 0, *used: str, rows: tuple[Row, ...] = (FINCH, COUPE), **fields: Any) -> Attempt:
     """Make an attempt with references as "concept=id"."""
-    pairs = [one.split("=") for one in used]
+    pairs = [pair.split("=") for pair in used]
     references = [Reference(concept=c, hit=Hit(id=id, score=0.8), picture=PICTURE) for c, id in pairs]
-    given = {
+    defaults = {
         "prompt": "p",
         "height": 16,
         "width": 16,
@@ -51,15 +52,15 @@ def attempt(number: int = 0, *used: str, rows: tuple[Row, ...] = (FINCH, COUPE),
         "guidance_scale": 1,
         "seed": 0,
     }
-    request = GenerateRequest.model_validate({**given, "references": references, **fields})
+    request = GenerateRequest.model_validate({**defaults, "references": references, **fields})
     return Attempt(number=number, request=request, picture=PICTURE, seconds=0, ledger=Ledger(rows=rows))
 
 
-def painted(number: int, *used: str) -> Attempt:
+def inpainted(number: int, *used: str) -> Attempt:
     return attempt(number, *used, inpaint=Inpaint(concept="finch", picture=PICTURE, box=BOX))
 
 
-def found(*ids: str) -> Retrieval:
+def retrieval(*ids: str) -> Retrieval:
     hits = tuple(Hit(id=id, score=0.8) for id in ids)
     return Retrieval(
         concept="finch", query="finch", hits=hits, abstained=not ids, reason="" if ids else "none"
@@ -70,39 +71,43 @@ def action(
     planned: Action,
     *attempts: Attempt,
     retrievals: tuple[Retrieval, ...] = (),
-    **able: Any,
+    **capabilities: Any,
 ) -> Action:
     repairs = [Repair(concept="finch", action=planned)]
-    (one,) = instead(repairs, attempts[0], attempts, retrievals, ABLE.model_copy(update=able))
-    return one.action
+    updated = CAPABILITIES.model_copy(update=capabilities)
+    (repair,) = prefer_inpainting(repairs, attempts[0], attempts, retrievals, updated)
+    return repair.action
 
 
-def test_the_box_of_the_only_missing_concept_is_painted_anew() -> None:
-    (one,) = instead([Repair(concept="finch", action="add_reference")], attempt(), [attempt()], [], ABLE)
-    assert one == Repair(concept="finch", action="inpaint", why=WHY)
+def test_the_box_of_the_only_missing_concept_is_inpainted() -> None:
+    repairs = [Repair(concept="finch", action="add_reference")]
+    (repair,) = prefer_inpainting(repairs, attempt(), [attempt()], [], CAPABILITIES)
+    assert repair == Repair(concept="finch", action="inpaint", why=WHY)
     unsure = FINCH.model_copy(update={"status": "unsure"})
     assert action("add_reference", attempt(rows=(unsure, COUPE))) == "inpaint"
 
 
 @pytest.mark.parametrize(
-    ("good", "able", "why"),
+    ("best", "capabilities", "why"),
     [
-        (attempt(), {"inpaint": False}, "paints no box"),
+        (attempt(), {"inpaint": False}, "does not inpaint"),
         (attempt(rows=(FINCH, COUPE.model_copy(update={"status": "unsure"}))), {}, "only concept"),
         (attempt(rows=(FINCH,)), {}, "nothing else to keep"),
-        (attempt(rows=(FINCH.model_copy(update={"box": None}), COUPE)), {}, "nobody said where"),
+        (attempt(rows=(FINCH.model_copy(update={"box": None}), COUPE)), {}, "has no box for it"),
         (attempt(), {"height": 32}, "another size"),
-        (attempt(num_inference_steps=2), {}, "a sketch"),
-        (attempt().model_copy(update={"ledger": None}), {}, "no picture was judged"),
-        (None, {}, "no picture was judged"),
+        (attempt(num_inference_steps=2), {}, "fewer steps"),
+        (attempt().model_copy(update={"ledger": None}), {}, "no image was judged"),
+        (None, {}, "no image was judged"),
     ],
 )
-def test_elsewhere_the_whole_picture_is_drawn(good: Attempt | None, able: dict[str, Any], why: str) -> None:
-    can = ABLE.model_copy(update=able)
-    assert why in obstacle("finch", good, can)
-    asked = [Repair(concept="finch", action="add_reference")]
-    if good and good.ledger:
-        assert instead(asked, good, [good], [], can) == asked
+def test_otherwise_the_whole_image_is_generated(
+    best: Attempt | None, capabilities: dict[str, Any], why: str
+) -> None:
+    updated = CAPABILITIES.model_copy(update=capabilities)
+    assert why in obstacle("finch", best, updated)
+    repairs = [Repair(concept="finch", action="add_reference")]
+    if best and best.ledger:
+        assert prefer_inpainting(repairs, best, [best], [], updated) == repairs
 
 
 @pytest.mark.parametrize(
@@ -114,69 +119,73 @@ def test_elsewhere_the_whole_picture_is_drawn(good: Attempt | None, able: dict[s
         ((0.5, 0.5, 0.5, 0.5), "not inside"),
     ],
 )
-def test_a_box_must_leave_something_to_keep_and_to_paint(box: Box, why: str) -> None:
-    assert why in obstacle("finch", attempt(rows=(FINCH.model_copy(update={"box": box}), COUPE)), ABLE)
+def test_a_box_must_leave_something_to_keep_and_to_inpaint(box: Box, why: str) -> None:
+    assert why in obstacle(
+        "finch", attempt(rows=(FINCH.model_copy(update={"box": box}), COUPE)), CAPABILITIES
+    )
 
 
-def test_a_concept_that_is_there_is_not_painted_over() -> None:
-    assert "only concept" in obstacle("coupe", attempt(), ABLE)
+def test_a_present_concept_is_not_inpainted() -> None:
+    assert "only concept" in obstacle("coupe", attempt(), CAPABILITIES)
 
 
-def test_the_same_reference_is_not_painted_twice() -> None:
-    looked_up = (found("a", "b"),)
-    assert action("swap_reference", attempt(), painted(1, "finch=a"), retrievals=looked_up) == "inpaint"
-    both = (painted(1, "finch=a"), painted(2, "finch=b"))
-    assert action("new_seed", attempt(), *both, retrievals=looked_up) == "inpaint"  # in words alone
-    done = (*both, painted(3))
-    assert action("new_seed", attempt(), *done, retrievals=looked_up) == "new_seed"
+def test_a_box_is_not_inpainted_twice_with_the_same_reference() -> None:
+    retrievals = (retrieval("a", "b"),)
+    assert action("swap_reference", attempt(), inpainted(1, "finch=a"), retrievals=retrievals) == "inpaint"
+    both = (inpainted(1, "finch=a"), inpainted(2, "finch=b"))
+    assert action("new_seed", attempt(), *both, retrievals=retrievals) == "inpaint"  # by the prompt alone
+    done = (*both, inpainted(3))
+    assert action("new_seed", attempt(), *done, retrievals=retrievals) == "new_seed"
 
 
-def test_a_reference_that_failed_in_a_whole_picture_may_do_in_a_box() -> None:
-    drawn = attempt(1, "finch=a")
-    assert action("new_seed", drawn, retrievals=(found("a"),)) == "inpaint"
-    assert action("new_seed", drawn, painted(2, "finch=a"), retrievals=(found("a"),)) == "new_seed"
+def test_a_reference_that_failed_in_a_whole_image_is_tried_in_a_box() -> None:
+    whole = attempt(1, "finch=a")
+    assert action("new_seed", whole, retrievals=(retrieval("a"),)) == "inpaint"
+    assert action("new_seed", whole, inpainted(2, "finch=a"), retrievals=(retrieval("a"),)) == "new_seed"
 
 
-def test_a_class_that_shows_no_reference_beside_the_picture_paints_last() -> None:
+def test_a_generator_without_references_beside_the_image_inpaints_last() -> None:
     assert action("add_reference", attempt(), inpaint_slots=0) == "add_reference"
     assert action("swap_reference", attempt(), inpaint_slots=0) == "swap_reference"
-    assert action("new_seed", attempt(), retrievals=(found("a"),), inpaint_slots=0) == "inpaint"
-    assert action("reword", attempt(), painted(1), inpaint_slots=0) == "reword"
+    assert action("new_seed", attempt(), retrievals=(retrieval("a"),), inpaint_slots=0) == "inpaint"
+    assert action("reword", attempt(), inpainted(1), inpaint_slots=0) == "reword"
 
 
 def test_several_repairs_and_none_stay_as_they_are() -> None:
     pair = [Repair(concept=name, action="add_reference") for name in ("finch", "coupe")]
     missing = attempt(rows=(FINCH, COUPE.model_copy(update={"status": "missing"})))
-    assert instead(pair, missing, [missing], [], ABLE) == pair
-    assert instead([], attempt(), [attempt()], [], ABLE) == []
+    assert prefer_inpainting(pair, missing, [missing], [], CAPABILITIES) == pair
+    assert prefer_inpainting([], attempt(), [attempt()], [], CAPABILITIES) == []
 
 
 INPAINT = [Repair(concept="finch", action="inpaint")]
 
 
-def test_what_is_painted_in_is_the_best_picture_at_the_rows_box() -> None:
-    assert repaint(INPAINT, attempt()) == Inpaint(concept="finch", picture=PICTURE, box=BOX)
-    assert repaint([Repair(concept="finch", action="new_seed")], attempt()) is None
-    assert repaint(INPAINT, None) is None
+def test_the_best_image_is_inpainted_at_the_box_of_the_row() -> None:
+    assert inpaint_of(INPAINT, attempt()) == Inpaint(concept="finch", picture=PICTURE, box=BOX)
+    assert inpaint_of([Repair(concept="finch", action="new_seed")], attempt()) is None
+    assert inpaint_of(INPAINT, None) is None
 
 
-def test_the_old_reference_stays_where_no_other_is_left() -> None:
-    fresh = {"finch": [Hit(id="b", score=0.8)]}
-    assert replaced(INPAINT, fresh, ABLE) == {"finch"}
-    assert replaced(INPAINT, {"finch": []}, ABLE) == set()
-    assert replaced(INPAINT, {"finch": []}, ABLE.model_copy(update={"inpaint_slots": 0})) == {"finch"}
+def test_the_current_reference_stays_where_no_other_is_left() -> None:
+    candidates = {"finch": [Hit(id="b", score=0.8)]}
+    assert replaced_concepts(INPAINT, candidates, CAPABILITIES) == {"finch"}
+    assert replaced_concepts(INPAINT, {"finch": []}, CAPABILITIES) == set()
+    assert replaced_concepts(
+        INPAINT, {"finch": []}, CAPABILITIES.model_copy(update={"inpaint_slots": 0})
+    ) == {"finch"}
 
 
-def test_a_look_up_that_abstained_leaves_the_box_to_words() -> None:
-    assert after_retrieval(INPAINT, [FINCH], [found()]) == INPAINT
+def test_a_retrieval_that_abstains_leaves_the_box_to_the_prompt() -> None:
+    assert revise_repairs(INPAINT, [FINCH], [retrieval()]) == INPAINT
 
 
-def test_a_driving_model_is_told_why_not() -> None:
-    require(INPAINT, attempt(), ABLE)
-    with pytest.raises(
-        BadInput, match="The box of 'finch' cannot be painted anew: it must be the only repair"
-    ):
-        require([*INPAINT, Repair(concept="coupe", action="swap_reference")], attempt(), ABLE)
-    with pytest.raises(BadInput, match="paints no box anew"):
-        require(INPAINT, attempt(), ABLE.model_copy(update={"inpaint": False}))
-    require([Repair(concept="finch", action="new_seed")], None, ABLE)
+def test_an_impossible_inpainting_is_an_error_for_the_driving_model() -> None:
+    require_possible(INPAINT, attempt(), CAPABILITIES)
+    with pytest.raises(BadInput, match="The box of 'finch' cannot be inpainted: it must be the only repair"):
+        require_possible(
+            [*INPAINT, Repair(concept="coupe", action="swap_reference")], attempt(), CAPABILITIES
+        )
+    with pytest.raises(BadInput, match="does not inpaint"):
+        require_possible(INPAINT, attempt(), CAPABILITIES.model_copy(update={"inpaint": False}))
+    require_possible([Repair(concept="finch", action="new_seed")], None, CAPABILITIES)

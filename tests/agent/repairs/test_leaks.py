@@ -1,4 +1,4 @@
-"""Leaks in the loop: measured after a look, a reason to swap what is drawn anew anyway, and a tie's end."""
+"""Leaks in the loop: measured after a critique, a reason to swap a reference, and a tie-breaker."""
 
 import random
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from support.fake_engines import ListRetriever, ScriptedChat, call, decompositio
 
 from pleinair.agent.context import Context
 from pleinair.agent.ledger import best
-from pleinair.agent.repairs.leaks import LeakOptions, compared, excess, swaps
+from pleinair.agent.repairs.leaks import LeakOptions, excess, with_leaks
+from pleinair.agent.repairs.plan import plan_repairs
 from pleinair.agent.state import Output
 from pleinair.graphs.pleinair import graph
 from pleinair.tools.pocket.world import SPECIES, boxes, random_scene, render
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import (
-    Action,
     Attempt,
     Box,
     Budget,
@@ -38,24 +38,23 @@ PICTURE = Picture(sha256="0" * 64, width=64, height=64)
 REQUEST = GenerateRequest(prompt="p", height=64, width=64, num_inference_steps=1, guidance_scale=1, seed=0)
 LEAKY = Leak(concept="finch", id="a", background=0.9, copied=0.5)
 OPTIONS = LeakOptions()
+CAPABILITIES = Capabilities(
+    id="copier", slots=2, height=64, width=64, num_inference_steps=1, guidance_scale=1
+)
 
 
 def attempt(number: int, *leaks: Leak, **fields: Any) -> Attempt:
     row = Row(concept="finch", status="present", confidence=0.9)
-    known: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "request": REQUEST,
         "picture": PICTURE,
         "seconds": 1.0,
         "ledger": Ledger(rows=(row,)),
     }
-    return Attempt(number=number, leaks=leaks, **(known | fields))
+    return Attempt(number=number, leaks=leaks, **(defaults | fields))
 
 
-def repair(concept: str, action: Action = "add_reference") -> Repair:
-    return Repair(concept=concept, action=action)
-
-
-def looked_up(*ids: str) -> Retrieval:
+def retrieval(*ids: str) -> Retrieval:
     return Retrieval(concept="finch", query="finch", hits=tuple(Hit(id=id, score=0.9) for id in ids))
 
 
@@ -73,41 +72,47 @@ def test_a_better_ledger_beats_any_leak() -> None:
 
 
 @pytest.mark.parametrize(
-    ("background", "copied", "said"),
+    ("background", "copied", "expected"),
     [(0.79, 0.97, ""), (None, 0.97, ""), (0.81, 0.5, "background"), (0.81, 0.99, "whole picture")],
 )
-def test_what_came_across_too_much_is_named(background: float | None, copied: float, said: str) -> None:
+def test_what_leaked_too_much_is_reported(background: float | None, copied: float, expected: str) -> None:
     leak = Leak(concept="finch", id="a", background=background, copied=copied, pose=1)
-    assert excess(leak, OPTIONS) == said
+    assert excess(leak, OPTIONS) == expected
 
 
-def test_a_leaky_reference_gives_way_where_an_attempt_is_spent_anyway() -> None:
-    good = attempt(1, LEAKY)
-    (swap,) = swaps(good, [repair("coupe")], [looked_up("a", "b")], [good], OPTIONS)
+def swaps(
+    *missing: str, ids: str = "ab", options: LeakOptions = OPTIONS, inpaint: bool = False
+) -> list[Repair]:
+    """Plan the repairs of an image with a leaked finch; return those of the finch after the others'."""
+    row = Row(concept="finch", status="present", confidence=0.9)
+    lacking = [
+        Row(concept=name, status="missing", confidence=0.9, box=(0.0, 0.0, 0.5, 0.5)) for name in missing
+    ]
+    rows = [row for row in [row] if "finch" not in missing] + lacking
+    references = (Reference(concept="finch", hit=Hit(id="a", score=1), picture=PICTURE),)
+    request = REQUEST.model_copy(update={"references": references})
+    best = attempt(1, LEAKY, request=request, ledger=Ledger(rows=tuple(rows)))
+    capabilities = CAPABILITIES.model_copy(update={"inpaint": inpaint, "inpaint_slots": int(inpaint)})
+    repairs = plan_repairs(best, [best], [retrieval(*ids)], capabilities, options)
+    return repairs[len(missing) :]
+
+
+def test_a_leaked_reference_is_swapped_where_an_attempt_is_made_anyway() -> None:
+    (swap,) = swaps("coupe")
     assert (swap.concept, swap.action) == ("finch", "swap_reference")
     assert "background" in swap.why
 
 
-@pytest.mark.parametrize(
-    ("repairs", "ids", "options"),
-    [
-        ([], "ab", OPTIONS),  # nothing else to repair
-        ([repair("finch")], "ab", OPTIONS),  # repaired already
-        ([repair("coupe", "inpaint")], "ab", OPTIONS),  # only a box is painted
-        ([repair("coupe")], "a", OPTIONS),  # no other picture
-        ([repair("coupe")], "ab", LeakOptions(background=0.95)),
-    ],
-)
-def test_else_it_stays(repairs: list[Repair], ids: str, options: LeakOptions) -> None:
-    request = REQUEST.model_copy(
-        update={"references": (Reference(concept="finch", hit=Hit(id="a", score=1), picture=PICTURE),)}
-    )
-    good = attempt(1, LEAKY, request=request)
-    assert swaps(good, repairs, [looked_up(*ids)], [good], options) == []
+def test_otherwise_it_stays() -> None:
+    assert swaps() == []  # nothing else to repair
+    assert swaps("finch") == []  # repaired already
+    assert swaps("coupe", inpaint=True) == []  # only a box is inpainted
+    assert swaps("coupe", ids="a") == []  # no other hit
+    assert swaps("coupe", options=LeakOptions(background=0.95)) == []
 
 
 class Library(ListRetriever):
-    """Give a finch in the snow for finch ids, a coupe at night for the others."""
+    """Library with a finch in the snow for finch ids, and a coupe at night for the others."""
 
     def open(self, id: str) -> Image.Image:
         species, background = (SPECIES[0], "snow") if id.startswith("finch") else (SPECIES[30], "night")
@@ -115,11 +120,9 @@ class Library(ListRetriever):
 
 
 class Copier:
-    """Draw a meadow, or the first reference as it is."""
+    """Generator that returns the first reference as it is, or a meadow without one."""
 
-    capabilities = Capabilities(
-        id="copier", slots=2, height=64, width=64, num_inference_steps=1, guidance_scale=1
-    )
+    capabilities = CAPABILITIES
 
     def __init__(self) -> None:
         self.used: list[list[str]] = []
@@ -127,19 +130,19 @@ class Copier:
     def generate(
         self, request: GenerateRequest, images: Sequence[Image.Image], on_step: OnStep
     ) -> Image.Image:
-        self.used.append([one.hit.id for one in request.references])
+        self.used.append([reference.hit.id for reference in request.references])
         if images:
             return images[0]
         return render(random_scene(random.Random(1), [SPECIES[60]], background="meadow"))
 
 
-def drawn(folder: Path, copier: Copier, box: Box | None = None, **knobs: Any) -> Output:
-    """Run the loop: the finch is there with the first references, the coupe never."""
+def run(folder: Path, copier: Copier, box: Box | None = None, **knobs: Any) -> Output:
+    """Run the loop: the finch is present with the first references, the coupe never."""
 
-    def policy(schema: str, card: dict[str, Any], images: int) -> dict[str, Any]:
+    def policy(schema: str, question: dict[str, Any], images: int) -> dict[str, Any]:
         if schema == "Decomposition":
             return decomposition("finch", "coupe")
-        answer = rows(card, lambda name: name == "finch" and len(copier.used) > 1)
+        answer = rows(question, lambda name: name == "finch" and len(copier.used) > 1)
         answer["rows"][0]["box"] = box
         return answer
 
@@ -157,29 +160,29 @@ def drawn(folder: Path, copier: Copier, box: Box | None = None, **knobs: Any) ->
 
 def test_the_loop_measures_and_swaps_a_copied_reference(tmp_path: Path) -> None:
     copier = Copier()
-    output = drawn(tmp_path, copier)
+    output = run(tmp_path, copier)
     first, second = output.attempts[1].leaks
     assert (first.concept, first.id, second.id) == ("finch", "finch-1", "coupe-1")
     assert first.copied == pytest.approx(1) and (first.background or 0) > 0.9 and first.pose is None
     assert second.copied < 0.9 and (second.background or 0) < 0.5
     assert copier.used[2] == ["finch-2", "coupe-2"]
-    assert "its whole picture came across" in [one.why for one in output.attempts[2].repairs]
+    assert "its whole picture leaked into the image" in [repair.why for repair in output.attempts[2].repairs]
     assert output.attempts[0].leaks == ()
 
 
-def test_without_the_check_nothing_is_measured_and_nothing_given_up(tmp_path: Path) -> None:
+def test_without_the_check_nothing_is_measured_and_nothing_swapped(tmp_path: Path) -> None:
     copier = Copier()
-    output = drawn(tmp_path, copier, leak=LeakOptions(check=False))
-    assert [one.leaks for one in output.attempts] == [(), (), ()]
+    output = run(tmp_path, copier, leak=LeakOptions(check=False))
+    assert [attempt.leaks for attempt in output.attempts] == [(), (), ()]
     assert copier.used[2] == ["finch-1", "coupe-2"]
 
 
-def test_a_models_impossible_box_is_an_unknown_one(tmp_path: Path) -> None:
-    output = drawn(tmp_path, Copier(), box=(0.9, 0.1, 0.2, 1.4))
+def test_an_impossible_box_of_the_model_is_ignored(tmp_path: Path) -> None:
+    output = run(tmp_path, Copier(), box=(0.9, 0.1, 0.2, 1.4))
     assert output.attempts[1].leaks[0].pose is None
 
 
-def test_boxes_on_both_sides_tell_the_pose_in_the_crop_too(tmp_path: Path) -> None:
+def test_boxes_on_both_sides_yield_the_pose_in_the_crop_too(tmp_path: Path) -> None:
     scene = random_scene(random.Random(2), [SPECIES[0], SPECIES[30]])
     store, picture = ArtifactStore(tmp_path), render(scene)
     first, second = boxes(scene)
@@ -197,7 +200,7 @@ def test_boxes_on_both_sides_tell_the_pose_in_the_crop_too(tmp_path: Path) -> No
         picture=store.put(picture),
         ledger=Ledger(rows=(row,)),
     )
-    (leak,) = compared(judged, [judged], store, OPTIONS).leaks
+    (leak,) = with_leaks(judged, [judged], store, OPTIONS).leaks
     assert leak.pose is not None and leak.pose > 0.7
-    assert leak.background is None  # nothing was drawn without it
+    assert leak.background is None  # no image was generated without it
     assert leak.copied < 0.98
