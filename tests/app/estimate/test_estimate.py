@@ -312,7 +312,7 @@ UNKNOWN = "no price is known for {}.model = 'm', so money could not stop the run
 
 
 @pytest.mark.parametrize(
-    ("table", "backend", "known"),
+    ("table", "engine", "known"),
     [
         ("mllm", "openai", {"mllm.prices": {"m": {"read": 1, "written": 2}}}),
         ("mllm", "openai", {"mllm.base_url": "http://127.0.0.1:8000/v1"}),
