@@ -1,9 +1,9 @@
 """Trace the path of a prompt: `python -m tests.support.prompt_path [PROMPT]`.
 
-Runs `pleinair draw` with the pocket profile in a temporary home and prints every file and function of the project
-that receives the prompt, or a value that holds it, before the first pipeline call. Files that only observe a run
-(events, terminal) and the decomposition, which runs beside the draft, are listed apart. A function counts when one
-of its arguments holds the prompt at its call; what is only stored and read back later is not seen.
+Runs `pleinair draw` with the pocket profile in a temporary home and prints every file and function of the
+project that receives the prompt, or a value that holds it, before the first pipeline call. Files that only
+observe a run (events, terminal) and the decomposition, which runs beside the draft, are listed apart. A
+function counts when one of its arguments holds the prompt; what is stored and read back later is not seen.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def trace(prompt: str = PROMPT) -> PromptPath:
             pass
         finally:
             sys.setprofile(None)
-            threading.setprofile(None)  # type: ignore[arg-type]
+            threading.setprofile(None)
     if not path.reached:
         raise RuntimeError("no pipeline was called")
     return path
