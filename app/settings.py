@@ -180,8 +180,7 @@ def load(profile: str | None = None, overrides: Mapping[str, Any] | None = None)
     strong = [(origin, _current(tree, origin)) for origin, tree in sources]
     named = [str(tree["profile"]) for _, tree in strong if "profile" in tree]
     name = profile or [DEFAULT, *named][-1]
-    profile_tree = _current(read_profile(name), f"profile {name}")
-    layers = [(f"profile {name}", profile_tree), *strong, ("profile", {"profile": name})]
+    layers = [(f"profile {name}", read_profile(name)), *strong, ("profile", {"profile": name})]
     return _checked([*layers, ("kept commits", pinned(_of(layers)))])
 
 
@@ -204,7 +203,7 @@ def read_profile(name: str, above: tuple[str, ...] = ()) -> Tree:
     if path is None or not path.is_file():
         choices = ", ".join(known)
         raise BadInput(f"profile = {name!r}: no such profile; wanted one of: {choices}, or a .toml file")
-    tree = _toml(path)
+    tree = _current(_toml(path), str(path))
     below = tree.pop("extends", None)
     if below is None:
         return tree

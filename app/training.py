@@ -70,7 +70,7 @@ def _learn(out: Path, card: Card, lesson: Lesson) -> Iterator[str]:
     for epoch, loss in train(lesson, card, out):
         yield f"epoch {epoch} of {card.choices.epochs}: loss {loss:.4f}"
     yield f"The retriever is in {out}, for this generator only; a profile names it by"
-    yield f'[encoder]\nengine = "reflective"\nfolder = {json.dumps(str(out.absolute()))}'
+    yield f'[encoder]\nbackend = "reflective"\nfolder = {json.dumps(str(out.absolute()))}'
     yield f'[realrag]\nmethod = "{card.choices.loss}"'
 
 

@@ -18,7 +18,7 @@ from pleinair.app.settings import load
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput
 
-SECOND = {"retrieval__second__engine": "quick", "retrieval__second__salt": "other"}
+SECOND = {"retrieval__second__backend": "quick", "retrieval__second__salt": "other"}
 
 
 def found(place: Path, query: str, k: int = 6, /, **overrides: Any) -> list[str]:

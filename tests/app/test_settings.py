@@ -40,7 +40,7 @@ def test_each_source_outranks_the_next(empty: Path, monkeypatch: pytest.MonkeyPa
     seen = [load().retrieval.k]
     user_file(empty, "retrieval.k = 5")
     seen.append(load().retrieval.k)
-    (empty / "pleinair.toml").write_text("[retrieval]\nk = 6\nfloor = 0.5", encoding="utf-8")
+    (empty / "pleinair.toml").write_text("[retrieval]\nk = 6\nthreshold = 0.5", encoding="utf-8")
     seen.append(load().retrieval.k)
     monkeypatch.setenv("PLEINAIR_RETRIEVAL__K", "7")
     seen.append(load().retrieval.k)
@@ -50,7 +50,7 @@ def test_each_source_outranks_the_next(empty: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_profile_can_be_named_by_every_source(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engines = 'generator.backend = "a"\nencoder.engine = "b"\nmllm.engine = "c"'
+    engines = 'generator.backend = "a"\nencoder.backend = "b"\nmllm.backend = "c"'
     (empty / "mine.toml").write_text(engines, encoding="utf-8")
     (empty / "pleinair.toml").write_text('profile = "./mine.toml"', encoding="utf-8")
     assert load().generator.backend == "a"
@@ -81,7 +81,7 @@ def test_the_options_of_a_graph_are_a_table(empty: Path) -> None:
 
 
 def test_retrieval_is_composed_by_a_table(empty: Path) -> None:
-    text = '[retrieval]\nmethod = "both"\nlicenses = ["CC0-1.0"]\n[retrieval.second]\nengine = "open_clip"'
+    text = '[retrieval]\nmethod = "both"\nlicenses = ["CC0-1.0"]\n[retrieval.second]\nbackend = "open_clip"'
     (empty / "pleinair.toml").write_text(text + '\nmodel = "ViT-B-16-SigLIP"', encoding="utf-8")
     knobs = load(overrides={"retrieval.rerank": "bm25"}).retrieval
     assert (knobs.method, knobs.rerank, knobs.licenses) == ("both", "bm25", ("CC0-1.0",))
@@ -174,7 +174,7 @@ def test_an_assignment_needs_key_and_sign(text: str) -> None:
 
 
 def test_a_profile_stands_on_the_one_it_extends(empty: Path) -> None:
-    mine = 'extends = "pocket"\n[retrieval]\nk = 9\n[mllm]\nengine = "openai"\nmodel = "m"\n'
+    mine = 'extends = "pocket"\n[retrieval]\nk = 9\n[mllm]\nbackend = "openai"\nmodel = "m"\n'
     (empty / "mine.toml").write_text(mine, encoding="utf-8")
     settings, pocket = load("mine.toml"), load("pocket")
     assert (settings.retrieval.k, settings.retrieval.threshold) == (9, pocket.retrieval.threshold)

@@ -50,7 +50,7 @@ def test_a_training_tells_its_epochs_and_what_a_profile_wants(place: Path) -> No
         "6 pictures with 6 prompts, of 6 in",
         "6 samples of stripes",
         "epoch 2 of 2: loss",
-        'engine = "reflective"',
+        'backend = "reflective"',
         json.dumps(str(place / "trained")),
         'method = "reflective"',
     ):

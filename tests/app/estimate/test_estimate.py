@@ -213,7 +213,7 @@ def with_log(model: str) -> dict[str, Any]:
         db.execute("UPDATE runs SET order_json=?", (json.dumps(order),))
     log = home().events(run.id)
     log.write_text(log.read_text("utf-8").replace('"tokens":0', '"tokens":1000'), "utf-8")
-    return {"mllm__engine": "openai", "mllm__model": model}
+    return {"mllm__backend": "openai", "mllm__model": model}
 
 
 def test_money_is_told_by_the_price_table(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,14 +231,14 @@ def test_money_is_told_by_the_price_table(place: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ({"mllm__engine": "openai", "mllm__model": "nobody-knows"}, "no price is known for 'nobody-knows'"),
-        ({"mllm__engine": "openai", "mllm__model": "gpt-5.4", "mllm__max_tokens": 0}, ""),
+        ({"mllm__backend": "openai", "mllm__model": "nobody-knows"}, "no price is known for 'nobody-knows'"),
+        ({"mllm__backend": "openai", "mllm__model": "gpt-5.4", "mllm__max_tokens": 0}, ""),
         (
-            {"generator__engine": "openai_images", "generator__model": "nobody's"},
+            {"generator__backend": "openai_images", "generator__model": "nobody's"},
             "no price is known for the pictures of openai_images:nobody's",
         ),
         (
-            {"generator__engine": "openai_images", "generator__model": "gpt-image-2.5-flare"},
+            {"generator__backend": "openai_images", "generator__model": "gpt-image-2.5-flare"},
             "the pictures: not known (priced by their tokens, which no past run has told)",
         ),
     ],
@@ -252,7 +252,7 @@ def test_a_price_that_is_not_known_is_said_to_be(
     assert said in quote.usd.note
 
 
-PRICED = {"mllm__engine": "openai", "mllm__model": "gpt-5.4-mini", "generator__engine": "in_context"}
+PRICED = {"mllm__backend": "openai", "mllm__model": "gpt-5.4-mini", "generator__backend": "in_context"}
 
 
 def test_before_the_first_run_tokens_and_money_are_estimated(place: Path) -> None:
@@ -293,7 +293,7 @@ def test_other_graphs_with_questions_of_their_own_are_estimated_too(place: Path,
 
 
 def test_pictures_with_a_price_are_in_the_sum(place: Path) -> None:
-    painter = {"generator__engine": "openai_images", "generator__model": "m"}
+    painter = {"generator__backend": "openai_images", "generator__model": "m"}
     words, quote = told(**PRICED), told(**PRICED | painter, generator__price_per_picture=0.04)
     assert words.usd.low and words.usd.high
     assert ends(quote.usd) == pytest.approx((words.usd.low + 0.04, words.usd.high + 3 * 0.04))
@@ -338,8 +338,8 @@ def test_the_pocket_world_and_a_server_of_ones_own_cost_nothing(
 ) -> None:
     monkeypatch.setenv("PLEINAIR_GENERATOR__BACKEND", "in_context")
     here = {"mllm__model": "llama", "mllm__base_url": "http://127.0.0.1:8000/v1"}
-    assert ends(told(mllm__engine="pocket").usd) == (0, 0)
-    assert ends(told(mllm__engine="openai", **here).usd) == (0, 0)
+    assert ends(told(mllm__backend="pocket").usd) == (0, 0)
+    assert ends(told(mllm__backend="openai", **here).usd) == (0, 0)
 
 
 def test_json_says_the_same(place: Path) -> None:

@@ -59,7 +59,7 @@ OPENED = {name for name in tiny() if "fp16" not in name and name.count("/") and 
 PROFILE = f"""
 extends = "pocket"
 [generator]
-engine = "ip_adapter"
+backend = "ip_adapter"
 pipeline = "StableDiffusionPipeline"
 model = "{OWNER}"
 revision = "{COMMIT}"

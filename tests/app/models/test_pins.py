@@ -35,12 +35,12 @@ HUB = {
 PROFILE = """
 extends = "pocket"
 [generator]
-engine = "text_only"
+backend = "text_only"
 pipeline = "FluxPipeline"
 model = "tests/tiny"
 revision = ""
 [encoder]
-engine = "open_clip"
+backend = "open_clip"
 model = "ViT-B-16-SigLIP"
 revision = "webli"
 """
