@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pleinair.agent.context import Context
 from pleinair.app.paths import Paths
-from pleinair.app.settings import POCKET, BackendChoice, Settings, refuse_secrets
-from pleinair.tools import registry
+from pleinair.app.settings import POCKET, BackendChoice, Settings
+from pleinair.tools.arguments import checked, declare
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.locks import Once
 from pleinair.tools.model_files.folders import locate
@@ -69,9 +68,9 @@ def build(
 
 
 def check(settings: Settings) -> None:
-    """Refuse unknown engines and a missing library before anything is imported or written."""
+    """Refuse backends, arguments and a library that cannot be used; builds nothing and writes nothing."""
     for kind, choice in engine_choices(settings).items():
-        _check_engine(kind, kind, choice)
+        declare(kind, choice.backend, choice.arguments)
     _check_retrieval(settings)
     if settings.crossmodal.adaptor:
         locate(settings.crossmodal.adaptor)
@@ -82,16 +81,10 @@ def check(settings: Settings) -> None:
         )
 
 
-def _check_engine(table: str, kind: Kind, choice: BackendChoice) -> None:
-    refuse_secrets(table, choice.arguments)
-    if choice.backend not in (known := registry.names(kind)):
-        raise BadInput(f"{table}.backend = {choice.backend!r}: unknown; wanted one of: {', '.join(known)}")
-
-
 def _check_retrieval(settings: Settings) -> None:
     knobs, threshold = settings.retrieval, settings.imagerag.threshold
     if knobs.second:
-        _check_engine("retrieval.second", "encoder", knobs.second)
+        declare("encoder", knobs.second.backend, knobs.second.arguments, "retrieval.second")
     elif knobs.method == "both":
         raise BadInput("retrieval.method = 'both': wanted another encoder too, in the table retrieval.second")
     if threshold is not None and knobs.method != "dense":
@@ -107,8 +100,7 @@ def engine_choices(settings: Settings) -> dict[Kind, BackendChoice]:
 
 
 def engine(kind: Kind, choice: BackendChoice) -> Any:
-    """Build an engine, or give the one that was built for the same table before, by any thread."""
-    refuse_secrets(kind, choice.arguments)
+    """Build a backend, or return the one that was built for the same table before, by any thread."""
     with KEEPING:
         built = _built(kind, choice.backend, json.dumps(choice.arguments, sort_keys=True))
     return built()
@@ -116,21 +108,8 @@ def engine(kind: Kind, choice: BackendChoice) -> Any:
 
 @lru_cache(maxsize=12)
 def _built(kind: Kind, name: str, arguments: str) -> Once[Any]:
-    given = json.loads(arguments)
-    return Once(lambda: _maker(kind, name, given)(**given))
-
-
-def _maker(kind: Kind, name: str, given: Mapping[str, Any]) -> Callable[..., Any]:
-    """Find what makes an engine; refuse an argument that it has not."""
-    make: Callable[..., Any] = registry.resolve(kind, name)
-    accepted = inspect.signature(make).parameters
-    for key, value in given.items():
-        if key not in accepted:
-            wanted = ", ".join(accepted) or "no arguments"
-            raise BadInput(
-                f"{kind}.{key} = {value!r}: engine {name!r} has no such argument; wanted: {wanted}"
-            )
-    return make
+    parsed = json.loads(arguments)
+    return Once(lambda: checked(kind, name, parsed)(**parsed))
 
 
 def chosen_generator(settings: Settings) -> Generator:
@@ -138,8 +117,7 @@ def chosen_generator(settings: Settings) -> Generator:
     choice = settings.generator
     if not settings.worker.process:
         return cast(Generator, engine("generator", choice))
-    refuse_secrets("generator", choice.arguments)
-    _maker("generator", choice.backend, choice.arguments)
+    checked("generator", choice.backend, choice.arguments)
     with KEEPING:
         return _worker(choice.backend, json.dumps(choice.arguments, sort_keys=True), settings.worker.grace)
 

@@ -8,7 +8,6 @@ table whole, since one engine's arguments mean nothing to another.
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,33 +28,6 @@ from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.retrieval.compose import RetrievalOptions
 from pleinair.tools.types import BadInput, Budget, Value
 from pleinair.tools.worker.worker import WorkerOptions
-
-SECRET = re.compile(r"(^|[_-])(api_?key|key|secret|password|token)$", re.IGNORECASE)
-CREDENTIALS = re.compile(r"://[^/\s]*@")
-
-
-def refuse_secrets(table: str, arguments: dict[str, Any]) -> None:
-    """Raise `BadInput` for an argument that is a secret by its name or form; its value is not repeated."""
-    for place, value in _leaves(arguments, table):
-        if SECRET.search(place.rpartition(".")[2]):
-            raise BadInput(
-                f"{place}: a secret has no place in settings, which every record repeats; put it into an "
-                "environment variable, such as OPENAI_API_KEY"
-            )
-        if isinstance(value, str) and CREDENTIALS.search(value):
-            raise BadInput(
-                f"{place}: an address with a password has no place in settings; leave the password out"
-            )
-
-
-def _leaves(tree: dict[str, Any], place: str) -> Iterator[tuple[str, Any]]:
-    """Give each value of nested tables with its dotted place."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{place}.{key}")
-        else:
-            yield f"{place}.{key}", value
-
 
 Tree = dict[str, Any]
 OnPreview = Callable[[bytes], None]  # told a small PNG of what is being drawn

@@ -7,6 +7,7 @@ A plug-in declares `name = "module:attribute"` in the group `pleinair.generator`
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
@@ -81,6 +82,11 @@ def _owner(point: EntryPoint) -> str:
 
 def _unknown(kind: Kind, name: str) -> str:
     choices = names(kind)
-    close = get_close_matches(name, choices, n=1)
-    hint = f" Did you mean `{close[0]}`?" if close else ""
+    hint = did_you_mean(name, choices)
     return f"No {kind} is called `{name}`; there are: {', '.join(choices) or 'none installed'}.{hint}"
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Return a question with the closest choice to append to a message, empty if none is close."""
+    close = get_close_matches(name, choices, n=1)
+    return f" Did you mean `{close[0]}`?" if close else ""

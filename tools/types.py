@@ -6,7 +6,7 @@ Pixels never appear here but in the two engine protocols; a picture elsewhere is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast, get_args
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
@@ -24,6 +24,9 @@ Status = Literal["present", "missing", "unsure"]
 Action = Literal["reword", "new_seed", "add_reference", "swap_reference", "inpaint"]
 Ending = Literal["accepted", "unchecked", "stopped", "refused", "cancelled", "failed"]
 Limit = Literal["attempts", "images", "mllm_calls", "tokens", "usd", "seconds"]  # the fields of a budget
+Side = Annotated[int, Field(gt=0, multiple_of=8)]  # pixels
+Steps = Annotated[int, Field(gt=0, le=1000)]
+Guidance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 OnStep = Callable[[int, int], None]  # told the steps done and the steps in all; may raise to stop
 
 
@@ -33,9 +36,9 @@ def _formerly(name: str, old: str) -> AliasChoices:
 
 
 class Value(BaseModel):
-    """Base of all boundary types: immutable, and an unknown field is an error."""
+    """Base of all boundary types: immutable; an unknown field, infinity and NaN are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Picture(Value):
@@ -133,10 +136,10 @@ class GenerateRequest(Value):
     prompt: str = Field(min_length=1)
     negative_prompt: str = ""
     references: tuple[Reference, ...] = ()
-    height: int = Field(gt=0, multiple_of=8)
-    width: int = Field(gt=0, multiple_of=8)
-    num_inference_steps: int = Field(gt=0, le=1000)
-    guidance_scale: float = Field(ge=0)
+    height: Side
+    width: Side
+    num_inference_steps: Steps
+    guidance_scale: Guidance
     seed: int = Field(ge=0, lt=2**63)
     inpaint: Inpaint | None = Field(default=None, validation_alias=_formerly("inpaint", "repaint"))
 

@@ -142,12 +142,6 @@ def test_a_prompt_of_every_script_and_of_full_length(place: Path) -> None:
     assert result.picture is not None and result.picture.name.isascii()
 
 
-def test_an_argument_that_the_engine_does_not_know(place: Path) -> None:
-    result = draw(PROMPT, overrides={"generator.paws": 4})
-    assert result.outcome.ending == "failed"
-    assert "generator.paws = 4" in result.outcome.reason and "pause" in result.outcome.reason
-
-
 def test_a_model_that_declines_is_a_refusal(place: Path) -> None:
     result = draw(PROMPT, overrides={"mllm.says": "I would rather not."})
     assert (result.outcome.ending, result.outcome.reason) == ("refused", "I would rather not.")

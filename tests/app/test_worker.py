@@ -109,7 +109,7 @@ def test_two_tables_of_one_program_never_have_two_processes(perilous: dict[str, 
 
 
 def test_an_argument_that_the_engine_has_not_is_refused_before_a_process_starts(place: Path) -> None:
-    with pytest.raises(BadInput, match="generator.paws = 4: .* has no such argument; wanted: pause"):
+    with pytest.raises(BadInput, match="generator.paws = 4: .* has no such argument; accepted: pause"):
         chosen_generator(load(overrides=APART | {"generator.paws": 4}))
 
 

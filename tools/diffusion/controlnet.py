@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.families import CONTROLNET
@@ -18,7 +20,7 @@ from pleinair.tools.diffusion.loading import open_part, open_pipeline
 from pleinair.tools.model_files.hub import Source
 from pleinair.tools.model_files.integrity import of_part
 from pleinair.tools.model_files.variants import DOUBLES, SHARDS, Files, has, inside
-from pleinair.tools.types import BadInput, GenerateRequest
+from pleinair.tools.types import BadInput, GenerateRequest, Guidance, Steps
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,14 +41,15 @@ class ControlNet(DiffusersEngine):
 
     engine: ClassVar[str] = "controlnet"
     families = CONTROLNET
+    parts = ("", "controlnet_")
 
     pipeline: str = "StableDiffusionXLControlNetPipeline"
-    num_inference_steps: int = 50
-    guidance_scale: float = 5.0
+    num_inference_steps: Steps = 50
+    guidance_scale: Guidance = 5.0
     controlnet_model: str = ""
     controlnet_folder: str = ""
     controlnet_revision: str = ""
-    controlnet_conditioning_scale: float = 1.0
+    controlnet_conditioning_scale: Annotated[float, Field(ge=0)] = 1.0
     control: str = "picture"
 
     def __post_init__(self) -> None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from pydantic import Field
+
+from pleinair.tools.arguments import check_values
 from pleinair.tools.diffusion.call import call_arguments, seeded, to_picture
 from pleinair.tools.diffusion.families import INPAINTING, Family, family_of
 from pleinair.tools.diffusion.inpaint import Job, parted
@@ -30,7 +33,7 @@ from pleinair.tools.diffusion.memory import Needs, lower_to_weights, read_needs,
 from pleinair.tools.diffusion.offload import DTYPES, RUNGS, Ladder, find_device, find_dtype
 from pleinair.tools.generate import check_request, check_size
 from pleinair.tools.model_files.hub import INDEX, Source
-from pleinair.tools.types import BadInput, Capabilities, GenerateRequest, OnStep
+from pleinair.tools.types import BadInput, Capabilities, GenerateRequest, Guidance, OnStep, Side, Steps
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 SET_BY_US = (
     "prompt negative_prompt height width num_inference_steps generator output_type callback_on_step_end"
 )
+PLACEHOLDER = "0" * 40  # a commit
 OURS = frozenset(SET_BY_US.split())
 
 
@@ -71,6 +75,7 @@ class DiffusersEngine(ABC):
 
     engine: ClassVar[str]
     families: ClassVar[Mapping[str, Family]]
+    parts: ClassVar[tuple[str, ...]] = ("",)  # prefixes of the arguments that name a model on the hub
 
     folder: str = ""
     _: KW_ONLY
@@ -83,21 +88,23 @@ class DiffusersEngine(ABC):
     device: str = "cpu"
     dtype: str = ""
     memory: str = "whole"
-    memory_limit: float | None = None
+    memory_limit: Annotated[float, Field(gt=0)] | None = None
     compile: bool = False
     attention_backend: str = ""
     slots: int | None = None
-    height: int = 1024
-    width: int = 1024
-    num_inference_steps: int = 28
-    draft_steps: int | None = None
-    guidance_scale: float = 3.5
-    reference_size: int = 512
+    height: Side = 1024
+    width: Side = 1024
+    num_inference_steps: Steps = 28
+    draft_steps: Steps | None = None
+    guidance_scale: Guidance = 3.5
+    reference_size: Annotated[int, Field(gt=0)] = 512
     inpaint: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check everything that can be checked before weights are touched; raise `BadInput`."""
+        named = [one.name for one in fields(self) if one.init]
+        check_values(type(self), {name: getattr(self, name) for name in named}, "generator")
         self.family = family_of(self.families, self.pipeline)
         self.source = Source(
             folder=self.folder,
@@ -116,6 +123,18 @@ class DiffusersEngine(ABC):
         self._ladder: Ladder | None = None
         self._placed = ""  # the rung that the loaded pipeline stands on
         self.capabilities = self._declared()
+
+    @classmethod
+    def declare(cls, **arguments: Any) -> Capabilities:
+        """Check arguments and return the capabilities; nothing is loaded and the hub is not asked.
+
+        A model that is at no commit yet, or at a branch, is declared under a placeholder.
+        """
+        for part in cls.parts:
+            key = f"{part}revision"
+            if arguments.get(f"{part}model") and (arguments.get("allow_branch") or not arguments.get(key)):
+                arguments[key] = PLACEHOLDER
+        return cls(**arguments).capabilities
 
     @abstractmethod
     def conditioning(
@@ -174,8 +193,6 @@ class DiffusersEngine(ABC):
             raise BadInput(f"generator.slots = {self.slots}: {self.pipeline} takes at most {limit}")
         if ours := sorted(taken & set(self.options)):
             raise BadInput(f"generator.options.{ours[0]}: set by the request, not by an option")
-        if self.memory_limit is not None and not self.memory_limit > 0:
-            raise BadInput(f"generator.memory_limit = {self.memory_limit}: wanted more than 0 GiB, or none")
         if self.draft_steps is not None and not 0 < self.draft_steps < self.num_inference_steps:
             most = self.num_inference_steps - 1
             raise BadInput(f"generator.draft_steps = {self.draft_steps}: wanted 1 to {most}, or none")

@@ -11,7 +11,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from pleinair.tools.diffusion.call import scaled
 from pleinair.tools.diffusion.engine import DiffusersEngine
@@ -20,7 +22,7 @@ from pleinair.tools.diffusion.inpaint import Job
 from pleinair.tools.diffusion.loading import open_pipeline
 from pleinair.tools.diffusion.memory import ReferencePlan, Size, Tokens, choose, make_plan
 from pleinair.tools.diffusion.prompt import checked, with_placeholders, with_sentences
-from pleinair.tools.types import BadInput, GenerateRequest
+from pleinair.tools.types import GenerateRequest, Guidance, Steps
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,17 +50,15 @@ class InContext(DiffusersEngine):
     families = IN_CONTEXT
 
     pipeline: str = "Flux2KleinPipeline"
-    num_inference_steps: int = 4
-    guidance_scale: float = 1.0
-    max_sequence_length: int | None = None
+    num_inference_steps: Steps = 4
+    guidance_scale: Guidance = 1.0
+    max_sequence_length: Annotated[int, Field(gt=0)] | None = None
     text_encoder_out_layers: Sequence[int] = ()
-    max_sequence: int | None = None
+    max_sequence: Annotated[int, Field(ge=1)] | None = None
     wording: str | None = None
 
     def __post_init__(self) -> None:
         """Add the named arguments to the options, and check all."""
-        if self.max_sequence is not None and self.max_sequence < 1:
-            raise BadInput(f"generator.max_sequence = {self.max_sequence}: wanted at least 1, or none")
         checked(self.wording or "")
         self._fitting: int | None = None  # tokens that memory has room for, by the estimate
         named = {

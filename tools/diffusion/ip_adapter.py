@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from pleinair.tools.diffusion.call import scaled
 from pleinair.tools.diffusion.engine import DiffusersEngine
@@ -18,7 +20,7 @@ from pleinair.tools.locks import serialized
 from pleinair.tools.model_files.hub import Source, first_line, missing
 from pleinair.tools.model_files.integrity import of_part
 from pleinair.tools.model_files.variants import DATA
-from pleinair.tools.types import BadInput, Box, Capabilities, GenerateRequest
+from pleinair.tools.types import BadInput, Box, Capabilities, GenerateRequest, Guidance, Steps
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,24 +42,23 @@ class IpAdapter(DiffusersEngine):
 
     engine: ClassVar[str] = "ip_adapter"
     families = IP_ADAPTER
+    parts = ("", "adapter_")
 
     pipeline: str = "StableDiffusionXLPipeline"
-    num_inference_steps: int = 50
-    guidance_scale: float = 5.0
+    num_inference_steps: Steps = 50
+    guidance_scale: Guidance = 5.0
     adapter_model: str = ""
     adapter_folder: str = ""
     adapter_revision: str = ""
     adapter_subfolder: str = "sdxl_models"
     adapter_weight: str = "ip-adapter-plus_sdxl_vit-h.safetensors"
     image_encoder: str = "models/image_encoder"
-    scale: float = 0.5
+    scale: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     def __post_init__(self) -> None:
         """Check the adapter's settings too."""
         if not self.adapter_weight.endswith(".safetensors"):
             raise BadInput(f"generator.adapter_weight = {self.adapter_weight!r}: wanted a .safetensors file")
-        if not 0 <= self.scale <= 1:
-            raise BadInput(f"generator.scale = {self.scale}: wanted 0 to 1")
         self.adapter_source = Source(
             folder=self.adapter_folder,
             model=self.adapter_model,

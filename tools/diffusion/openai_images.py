@@ -29,7 +29,18 @@ from pleinair.tools.http.prices import price_of
 from pleinair.tools.http.retry import client, persist, within
 from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.storage.artifacts import by_tokens, charged
-from pleinair.tools.types import BadInput, Box, Capabilities, GenerateRequest, OnStep, PleinairError, Usage
+from pleinair.tools.types import (
+    BadInput,
+    Box,
+    Capabilities,
+    GenerateRequest,
+    Guidance,
+    OnStep,
+    PleinairError,
+    Side,
+    Steps,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,10 +80,10 @@ class OpenAIImages:
     key_variable: str = "OPENAI_API_KEY"
     slots: int = 4
     inpaint: bool = False
-    height: int = 1024
-    width: int = 1024
-    num_inference_steps: int = 1
-    guidance_scale: float = 1.0
+    height: Side = 1024
+    width: Side = 1024
+    num_inference_steps: Steps = 1
+    guidance_scale: Guidance = 1.0
     diffusion: bool = False
     negative_prompt: bool = False
     reference_size: int = 1024
@@ -107,6 +118,11 @@ class OpenAIImages:
             num_inference_steps=self.num_inference_steps,
             guidance_scale=self.guidance_scale,
         )
+
+    @classmethod
+    def declare(cls, **arguments: Any) -> Capabilities:
+        """Check arguments and return the capabilities; the server is not asked."""
+        return cls(**arguments).capabilities
 
     def generate(self, request: GenerateRequest, images: Sequence[Image], on_step: OnStep) -> Image:
         """Draw one picture; a server without seeds gives another one each time.

@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
+from pleinair.tools.arguments import check_values
 from pleinair.tools.locks import serialized
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.model_files.open_clip import LOCAL, WEIGHTS, clip_source, fetch_clip, would_be_pickle
@@ -79,9 +81,9 @@ class OpenClipEncoder:
         model: str,
         revision: str = "",
         device: str = "auto",
-        batch: int = 64,
-        precision: str = "",
-        threads: int = 4,
+        batch: Annotated[int, Field(ge=1)] = 64,
+        precision: Literal["", "float32", "bfloat16", "float16"] = "",
+        threads: Annotated[int, Field(ge=1)] = 4,
         commit: str = "",
     ) -> None:
         """Load the model.
@@ -100,10 +102,9 @@ class OpenClipEncoder:
             BadInput: an unknown model, tag or precision, no commit, a folder that is no open_clip model or
                 has no safetensors, or a batch or number of threads under 1.
         """
-        if batch < 1 or threads < 1:
-            raise BadInput(f"batch and threads must be at least 1, got {min(batch, threads)}.")
-        if precision not in ("", *PRECISIONS):
-            raise BadInput(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
+        values = {"batch": batch, "precision": precision, "threads": threads}
+        check_values(type(self), values, "encoder")
+        self.declare(model, revision)
         self._threads = threads
         self._name, self._batch = model, batch
         self._device = _device(device)
@@ -114,6 +115,16 @@ class OpenClipEncoder:
         self._texts: OrderedDict[str, Any] = OrderedDict()
         self._said = set[int]()  # which texts were called too long
         self._round(precision)
+
+    @staticmethod
+    def declare(model: str, revision: str = "", **_: Any) -> None:
+        """Check the model's name without loading it; raise `BadInput`."""
+        if ":" in model and revision:
+            raise BadInput(
+                f"encoder.revision = {revision!r}: {model!r} has weights of its own; leave it empty"
+            )
+        if model.startswith(LOCAL):
+            locate(model.removeprefix(LOCAL))
 
     def _round(self, precision: str) -> None:
         """Bring the weights to the wanted format; the id is that of the weights before they are rounded."""
@@ -239,8 +250,6 @@ def _label(model: str) -> str:
 
 def _folder(model: str, revision: str, commit: str) -> Path:
     """Return the folder that open_clip is to load; refuse what it would only warn about."""
-    if ":" in model and revision:
-        raise BadInput(f"{model!r} brings its own weights; leave revision empty, not {revision!r}.")
     if model.startswith(LOCAL):
         return locate(model.removeprefix(LOCAL))
     if ":" not in model:
@@ -273,7 +282,6 @@ def _load(folder: Path, device: str) -> tuple[Any, Any, Any]:
     return model.eval(), preprocess, open_clip.get_tokenizer(source)
 
 
-PRECISIONS = ("float32", "bfloat16", "float16")
 SMALL = 10_000_000  # weights; under it nothing is gained, and rounding costs all the same
 
 

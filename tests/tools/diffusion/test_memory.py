@@ -106,7 +106,7 @@ def test_every_engine_refuses_before_it_loads(tmp_path: Path) -> None:
     assert not seen and not engine._forms
     engine.memory_limit = 8.0
     draw(engine)
-    with pytest.raises(BadInput, match=r"generator\.memory_limit = 0: wanted more than 0"):
+    with pytest.raises(BadInput, match=r"generator\.memory_limit = 0: input should be greater than 0"):
         TextOnly(model, memory_limit=0, **settings)
 
 
@@ -221,5 +221,5 @@ def test_what_is_free_on_cuda_counts_too(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_limit_of_nothing_is_refused() -> None:
-    with pytest.raises(BadInput, match="memory_limit = 0: wanted more than 0 GiB"):
+    with pytest.raises(BadInput, match="memory_limit = 0: input should be greater than 0"):
         InContext("pocket/generator", memory_limit=0)

@@ -153,5 +153,5 @@ def test_the_engine_refuses_before_a_step_is_done(tmp_path: Path) -> None:
 
 
 def test_a_limit_of_nothing_is_refused() -> None:
-    with pytest.raises(BadInput, match="max_sequence = 0: wanted at least 1"):
+    with pytest.raises(BadInput, match="max_sequence = 0: input should be greater than or equal to 1"):
         InContext("pocket/generator", max_sequence=0)
