@@ -3,8 +3,8 @@
 Types and ranges are read from the annotations of the class or function, such as
 `Annotated[int, Field(gt=0)]`. A backend whose arguments depend on each other also has a classmethod
 `declare(**arguments)`: it raises `BadInput`, loads nothing and returns what is known without loading, which
-is the `Capabilities` of a generator. Not covered: annotations that cannot be evaluated, or that pydantic has no
-schema for.
+is the `Capabilities` of a generator. Not covered: annotations that cannot be evaluated, or that pydantic has
+no schema for.
 """
 
 from __future__ import annotations
@@ -140,7 +140,9 @@ def _annotations(make: Callable[..., Any]) -> dict[str, Any]:
     if isinstance(make, type) and issubclass(make, BaseModel):
         fields = make.model_fields.items()
         return {key: Annotated[field.annotation, *field.metadata, None] for key, field in fields}
-    source: Any = make if is_dataclass(make) or not isinstance(make, type) else vars(make)["__init__"]
+    source: Any = (
+        make if is_dataclass(make) or not isinstance(make, type) else getattr(make, "__init__", make)
+    )
     try:
         return get_type_hints(source, include_extras=True)
     except (NameError, TypeError, AttributeError):

@@ -65,6 +65,6 @@ def test_the_number_of_threads_changes_nothing() -> None:
 
 def test_an_unknown_format_and_no_threads_are_refused() -> None:
     with pytest.raises(BadInput, match="encoder.precision = 'int1': input should be '', 'float32'"):
-        OpenClipEncoder(MODEL, precision="int1")
+        OpenClipEncoder(MODEL, precision="int1")  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="encoder.threads = 0: input should be greater than or equal to 1"):
         OpenClipEncoder(MODEL, threads=0)
