@@ -215,9 +215,9 @@ def library_folder(settings: Settings, places: Paths) -> Path:
     """Find the library; the miniature one is written to the cache on first use."""
     if settings.library.folder != POCKET:
         return Path(settings.library.absolute().folder)
-    from pleinair.tools.pocket.library import kept_library
+    from pleinair.tools.pocket.library import cached_library
 
-    return kept_library(places.cache)
+    return cached_library(places.cache)
 
 
 def index_folder(settings: Settings, places: Paths) -> Path:

@@ -42,6 +42,7 @@ RENAMED = {  # keys that changed their name, accepted with a warning until 1.0
     ("generator", "engine"): "backend",
     ("encoder", "engine"): "backend",
     ("mllm", "engine"): "backend",
+    ("mllm", "eyes"): "detector",
     ("retrieval", "second", "engine"): "backend",
 }
 PACKAGED = Path(__file__).with_name("profiles")

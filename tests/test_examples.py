@@ -10,7 +10,7 @@ from support.source_tree import ROOT
 from pleinair.tools.model_files.folders import SHIPPED
 
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
-PARTS = ("generator", "encoder", "eyes")
+PARTS = ("generator", "encoder", "detector")
 TRAINED = all(list((SHIPPED / part).rglob("*.safetensors")) for part in PARTS)
 SAYS = {
     "crossmodal.py": [

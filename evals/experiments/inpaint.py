@@ -27,7 +27,7 @@ from pleinair.tools.types import Box, GenerateRequest, Inpaint, Picture, Referen
 
 if TYPE_CHECKING:
     from pleinair.evals.run import Judge
-    from pleinair.tools.pocket.eyes import ConceptDetector
+    from pleinair.tools.pocket.detector import ConceptDetector
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +60,16 @@ def _open_context(folder: Path) -> Context:
     return build(settings, places(settings.paths.home), ArtifactStore(folder / "pictures"))
 
 
-def gaps(cases: Iterable[Case], context: Context, eyes: ConceptDetector) -> Iterator[Gap]:
+def gaps(cases: Iterable[Case], context: Context, detector: ConceptDetector) -> Iterator[Gap]:
     """Draw drafts, and keep those that lack one subject of which the kind is there."""
     for case in cases:
         draft = _draw(_request(case, context), context)
         image = context.store.open(draft)
-        sights = zip(case.species, eyes.look(image, case.species), strict=True)
-        lacking = [name for name, sight in sights if sight.probability < 0.5]
+        detections = zip(case.species, detector.detect(image, case.species), strict=True)
+        lacking = [name for name, detection in detections if detection.probability < 0.5]
         if len(lacking) != 1:
             continue
-        box = eyes.look(image, [f"a {kind_of(lacking[0])}"])[0].box
+        box = detector.detect(image, [f"a {kind_of(lacking[0])}"])[0].box
         hits = context.retriever.search(f"a photo of a {lacking[0]}", 1)
         if box and not box_obstacle(box) and hits:
             picture = context.store.put(context.retriever.open(hits[0].id))
@@ -144,7 +144,7 @@ def _share(hits: Sequence[bool]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, and print the figures."""
     from pleinair.evals.pocket.oracle import Oracle
-    from pleinair.tools.pocket.eyes import ConceptDetector
+    from pleinair.tools.pocket.detector import ConceptDetector
 
     parser = argparse.ArgumentParser(prog="python -m pleinair.evals.experiments.inpaint", description=__doc__)
     parser.add_argument("--drafts", type=int, default=24, help="that lack one of two subjects")

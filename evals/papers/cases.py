@@ -23,7 +23,7 @@ from pleinair.evals.cases import Case, Tier, make_case, names
 from pleinair.tools.pocket.library import (
     AUTHOR,
     EMPTY_CAPTION,
-    LICENCE,
+    LICENSE,
     NAMED_CAPTION,
     NEAR_DUPLICATE,
     SOURCE,
@@ -91,7 +91,7 @@ def _write_stock(place: Path, found: Iterator[Shot], size: int) -> None:
         name = f"{number:05d}.png"
         render(scene).save(pictures / name)
         truth[name] = [one.species.name for one in scene.subjects]
-        facts = {"license": LICENCE, "source": f"{SOURCE}/{place.name}/{name}", "author": AUTHOR}
+        facts = {"license": LICENSE, "source": f"{SOURCE}/{place.name}/{name}", "author": AUTHOR}
         lines.append(json.dumps({"file_name": name, "text": text, **facts}) + "\n")
     (pictures / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
     (place / "truth.json").write_text(json.dumps(truth), encoding="utf-8")

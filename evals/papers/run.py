@@ -145,8 +145,8 @@ def pocket_bench(work: Path) -> tuple[Bench, str]:
     encoder = engine("encoder", settings.encoder)
     knobs = settings.retrieval.model_dump(include=set(RetrievalOptions.model_fields))
     named = [context.generator.capabilities.id, encoder.id, fingerprint()]
-    if eyes := getattr(context.model, "eyes", ""):
-        named.append(identity(locate(eyes)))
+    if detector := getattr(context.model, "detector", ""):
+        named.append(identity(locate(detector)))
     text = "\n".join((*named, settings.model_dump_json(exclude={"paths", "profile"})))
     bench = Bench(
         work=work,

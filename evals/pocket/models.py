@@ -1,4 +1,4 @@
-"""Measure the pocket encoder, eyes and oracle against their bars: `python -m pleinair.evals.pocket.models`.
+"""Measure the pocket encoder, concept detector and oracle: `python -m pleinair.evals.pocket.models`.
 
 The generator is measured by `python -m pleinair.evals.pocket.generator`, which takes longer.
 """
@@ -29,14 +29,14 @@ def _encoder() -> Measured:
     return figures, recall.section(figures)
 
 
-def _eyes() -> Measured:
+def _detector() -> Measured:
     """Measure precision, recall, calibration and boxes of what the critic sees."""
     from safetensors.torch import load_file
 
-    from pleinair.tools.pocket.eyes import EyesNet
-    from pleinair.tools.pocket.training import eyes as trained
+    from pleinair.tools.pocket.detector import DetectorNet
+    from pleinair.tools.pocket.training import detector as trained
 
-    net = EyesNet(**trained.NET)
+    net = DetectorNet(**trained.NET)
     state = load_file(trained.FOLDER / "model.safetensors")
     net.load_state_dict({key: value.float() for key, value in state.items()})
     calibration = json.loads((trained.FOLDER / "config.json").read_text("utf-8"))["calibration"]
@@ -60,7 +60,7 @@ def _oracle() -> Measured:
     return figures, figures_section(figures, f"{SCENES} pictures each", command)
 
 
-MODELS: dict[str, Callable[[], Measured]] = {"encoder": _encoder, "eyes": _eyes, "oracle": _oracle}
+MODELS: dict[str, Callable[[], Measured]] = {"encoder": _encoder, "detector": _detector, "oracle": _oracle}
 
 
 def card_of(model: str) -> Path:

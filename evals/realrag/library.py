@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pleinair.evals.papers.cases import look_alike
-from pleinair.tools.pocket.library import AUTHOR, LICENCE, SOURCE, write_novel
+from pleinair.tools.pocket.library import AUTHOR, LICENSE, SOURCE, write_novel
 from pleinair.tools.pocket.prompts import caption
 from pleinair.tools.pocket.world import SPECIES, random_scene, render
 from pleinair.tools.retrieval.realrag.data import pairs_by_name
@@ -37,7 +37,7 @@ def write_library(folder: Path, seed: int, each: int, look_alikes: int) -> None:
             twin, _ = look_alike(rng)
             scene, name = random_scene(rng, [twin]), f"look-alike-{number:05d}.png"
             render(scene).save(draft / name)
-            facts = {"license": LICENCE, "source": f"{SOURCE}/{seed}/{name}", "author": AUTHOR}
+            facts = {"license": LICENSE, "source": f"{SOURCE}/{seed}/{name}", "author": AUTHOR}
             said = {"file_name": name, "text": caption(rng, scene, named=False)}
             file.write(json.dumps(said | facts) + "\n")
     draft.rename(folder)

@@ -10,7 +10,7 @@ from pleinair.app.settings import PACKAGED, read_profile
 from pleinair.app.storyboard.export import export
 from pleinair.tools.model_files.folders import SHIPPED
 
-PARTS = ("generator", "encoder", "eyes")
+PARTS = ("generator", "encoder", "detector")
 TRAINED = all(list((SHIPPED / part).rglob("*.safetensors")) for part in PARTS)
 GENERATOR = SHIPPED / "generator" / "pocket.json"
 shipped = pytest.mark.skipif(not TRAINED, reason="pocket models not trained yet")

@@ -189,7 +189,12 @@ def test_a_profile_that_stands_on_itself_is_refused(empty: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [("retrieval.floor", "retrieval.threshold"), ("generator.engine", "generator.backend")]
+    ("old", "new"),
+    [
+        ("retrieval.floor", "retrieval.threshold"),
+        ("generator.engine", "generator.backend"),
+        ("mllm.eyes", "mllm.detector"),
+    ],
 )
 def test_a_renamed_key_is_accepted_with_a_warning(old: str, new: str) -> None:
     value = 0.5 if old.endswith("floor") else "in_context"

@@ -24,7 +24,7 @@ from pleinair.graphs import pleinair
 from pleinair.graphs.react import builder, graph
 from pleinair.tools.errors import CutOff, Filtered
 from pleinair.tools.pocket.chat import PocketChat
-from pleinair.tools.pocket.eyes import Sight
+from pleinair.tools.pocket.detector import Detection
 from pleinair.tools.realrag import Method, RealRAGOptions
 from pleinair.tools.types import Budget, Cancelled, Hit, Outcome, Picture, PleinairError, Reference
 
@@ -41,22 +41,22 @@ DECOMPOSE: Calls = (
 )
 
 
-class Eyes:
+class FakeDetector:
     """See a phrase from the look on that `appears` names, never if it names none."""
 
     def __init__(self, **appears: int) -> None:
         self.appears = {name.replace("_", " "): look for name, look in appears.items()}
         self.looks = 0
 
-    def look(self, image: Image.Image, phrases: list[str]) -> list[Sight]:
+    def detect(self, image: Image.Image, phrases: list[str]) -> list[Detection]:
         self.looks += 1
         seen = [self.looks > self.appears.get(phrase, 99) for phrase in phrases]
-        return [Sight(0.9 if one else 0.1, None) for one in seen]
+        return [Detection(0.9 if one else 0.1, None) for one in seen]
 
 
 def pocket(**appears: int) -> PocketChat:
     chat = PocketChat()
-    chat._loaded = Eyes(**appears)  # type: ignore[assignment]
+    chat._loaded = FakeDetector(**appears)  # type: ignore[assignment]
     return chat
 
 
@@ -114,15 +114,15 @@ SIGHTS: list[dict[str, int]] = [
 ]
 
 
-@pytest.mark.parametrize("sights", SIGHTS)
+@pytest.mark.parametrize("detections", SIGHTS)
 @pytest.mark.parametrize("threshold", [0.0, 0.75, 0.9])
 def test_the_pocket_model_draws_what_the_loop_draws(
-    tmp_path: Path, sights: dict[str, int], threshold: float
+    tmp_path: Path, detections: dict[str, int], threshold: float
 ) -> None:
     outputs, drawn = [], []
     for name, one in (("loop", pleinair.graph), ("react", graph)):
         generator = SquareGenerator()
-        context = context_with(tmp_path / name, pocket(**sights), generator, threshold=threshold)
+        context = context_with(tmp_path / name, pocket(**detections), generator, threshold=threshold)
         outputs.append(call(one, context, PROMPT, seed=3))
         drawn.append([request.model_dump(exclude={"prompt"}) for request in generator.requests])
     loop, react = outputs

@@ -16,7 +16,7 @@ from pleinair.agent.context import Context
 from pleinair.agent.state import changed
 from pleinair.tools import registry
 from pleinair.tools.pocket.chat import PocketChat
-from pleinair.tools.pocket.eyes import Sight
+from pleinair.tools.pocket.detector import Detection
 from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import GenerateRequest, Hit
@@ -41,20 +41,22 @@ class Stage(SquareGenerator):
         return picture
 
 
-class StageEyes:
+class StageDetector:
     """See what was staged: the pocket model's language is the real one, its sight is not under test."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
 
-    def look(self, picture: Image.Image, phrases: Sequence[str]) -> list[Sight]:
+    def detect(self, picture: Image.Image, phrases: Sequence[str]) -> list[Detection]:
         there = self.stage.shown.get(picture.tobytes(), set())
-        return [Sight(0.95, (0.1, 0.2, 0.6, 0.7)) if name in there else Sight(0.04) for name in phrases]
+        return [
+            Detection(0.95, (0.1, 0.2, 0.6, 0.7)) if name in there else Detection(0.04) for name in phrases
+        ]
 
 
 def pocket(stage: Stage) -> PocketChat:
     chat = PocketChat()
-    chat._loaded = StageEyes(stage)  # type: ignore[assignment]
+    chat._loaded = StageDetector(stage)  # type: ignore[assignment]
     return chat
 
 

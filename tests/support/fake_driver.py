@@ -1,4 +1,4 @@
-"""A driving model scripted by each test, and the same eyes for it as for the loop."""
+"""Fake driver models for the `react` graph: one scripted by each test, one that follows the pocket rules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from support.quick_engines import ALONE
 
 from pleinair.tools.pocket.chat import PocketChat
-from pleinair.tools.pocket.chat_cards import open_picture
+from pleinair.tools.pocket.chat_payload import decode_image
 
 Card = dict[str, Any]
 Drive = Callable[[Card, list[BaseMessage]], AIMessage]
@@ -72,9 +72,8 @@ class Talker(PocketChat):
     says: str = ""
     satisfied: bool = True
 
-    def rows(self, png: bytes | None, concepts: Sequence[str]) -> list[dict[str, Any]]:
-        assert png is not None
-        whole = self.satisfied and open_picture(png).getpixel((0, 0)) != ALONE
+    def rows(self, images: Sequence[bytes], concepts: Sequence[str]) -> list[dict[str, Any]]:
+        whole = self.satisfied and decode_image(images[-1]).getpixel((0, 0)) != ALONE
         there = [whole or number == 0 for number in range(len(concepts))]
         return [
             {"concept": name, "status": "present" if one else "missing", "confidence": 0.9}

@@ -24,7 +24,7 @@ from pleinair.tools.crossmodal import (
 from pleinair.tools.mllm.ask import ask
 from pleinair.tools.mllm.schemas import SubQueries
 from pleinair.tools.pocket.chat import PocketChat
-from pleinair.tools.pocket.eyes import Sight
+from pleinair.tools.pocket.detector import Detection
 from pleinair.tools.pocket.world import SPECIES
 from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer, LazyScorer, SearchScorer
@@ -256,8 +256,8 @@ def test_the_pocket_model_captions_a_picture_with_the_species_it_sees() -> None:
         def __init__(self, **seen: float) -> None:
             self.seen = {name.replace("_", " "): p for name, p in seen.items()}
 
-        def look(self, image: Image.Image, phrases: Sequence[str]) -> list[Sight]:
-            return [Sight(self.seen.get(phrase, 0.1)) for phrase in phrases]
+        def detect(self, image: Image.Image, phrases: Sequence[str]) -> list[Detection]:
+            return [Detection(self.seen.get(phrase, 0.1)) for phrase in phrases]
 
     model, png = PocketChat(), encode_png(Image.new("RGB", (8, 8), "red"))
     first, second, third = (species.name for species in SPECIES[:3])

@@ -8,9 +8,9 @@ import torch
 from pleinair.tools.diffusion.loading import open_pipeline
 from pleinair.tools.locks import serialized
 from pleinair.tools.model_files.folders import SHIPPED
-from pleinair.tools.pocket.eyes import ConceptDetector
+from pleinair.tools.pocket.detector import ConceptDetector
 
-TRAINED = all((SHIPPED / part).is_dir() for part in ("generator", "eyes", "encoder"))
+TRAINED = all((SHIPPED / part).is_dir() for part in ("generator", "detector", "encoder"))
 TIMES = 3  # without taking turns the second model breaks within three
 
 
@@ -25,8 +25,8 @@ def test_a_pipeline_and_another_model_are_loaded_at_once() -> None:
             ]
         )
         while not drawing.done():
-            eyes = ConceptDetector()
-            assert not [name for name, weight in eyes._net.named_parameters() if weight.is_meta]
+            detector = ConceptDetector()
+            assert not [name for name, weight in detector._net.named_parameters() if weight.is_meta]
         assert len(drawing.result()) == TIMES
 
 

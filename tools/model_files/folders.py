@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from pathlib import Path
 
 from pleinair.tools.types import BadInput
 
 SHIPPED = Path(__file__).parents[1] / "pocket" / "weights"
+RENAMED = {"pocket/eyes": "pocket/detector"}  # accepted with a warning until 1.0
 SMALL = 2**30  # bytes that are read whole to name a folder
 
 
@@ -17,6 +19,9 @@ def locate(folder: str) -> Path:
     Raises:
         BadInput: there is no such folder.
     """
+    if new := RENAMED.get(folder):
+        warnings.warn(f"{folder} is now called {new}", DeprecationWarning, stacklevel=2)
+        folder = new
     kind, _, name = folder.partition("/")
     path = SHIPPED / name if kind == "pocket" else Path(folder).expanduser()
     if not path.is_dir():

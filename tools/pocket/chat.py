@@ -1,4 +1,4 @@
-"""The pocket chat model: rules for language, trained detectors for sight, behind LangChain's own interface.
+"""Pocket chat model: rules for language and a trained concept detector for images, as a LangChain chat model.
 
 It answers the schemas of `pleinair.tools.mllm.schemas` about the miniature world. Its language is the
 grammar of `pleinair.tools.pocket.prompts`: a prompt outside it is refused in words, never guessed at. Not
@@ -12,6 +12,7 @@ import json
 import random
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel
@@ -20,36 +21,39 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field, PrivateAttr
 
-from pleinair.tools.pocket.chat_cards import (
-    Arguments,
-    OutsideGrammar,
-    card,
-    open_picture,
-    pictures,
-    request,
-    subjects,
-    usage,
-    wanted,
-    where,
-)
 from pleinair.tools.pocket.chat_driver import drive, is_driving
-from pleinair.tools.types import BadInput
+from pleinair.tools.pocket.chat_payload import (
+    OPENINGS,
+    Json,
+    OutsideGrammar,
+    argument,
+    concept_of,
+    decode_image,
+    images_in,
+    read_payload,
+    request_of,
+    subjects_of,
+    usage,
+)
+from pleinair.tools.pocket.prompts import with_article, write_prompt
+from pleinair.tools.pocket.world import SPECIES
+from pleinair.tools.types import BadInput, Box
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import CallbackManagerForLLMRun
     from langchain_core.language_models import LanguageModelInput
     from langchain_core.runnables import Runnable
 
-    from pleinair.tools.pocket.eyes import ConceptDetector, Sight
+    from pleinair.tools.pocket.detector import ConceptDetector, Detection
 
 
 class PocketChat(BaseChatModel):
-    """Answer by rules about prompts and by trained eyes about pictures."""
+    """Chat model that answers by rules about prompts and by a concept detector about images."""
 
-    eyes: str = "pocket/eyes"  # the folder of the eyes; the shipped ones by default
+    detector: str = "pocket/detector"  # the detector's folder; the shipped one by default
     present_at: float = Field(default=0.7, ge=0, le=1)  # probability from which a concept is present
     missing_at: float = Field(default=0.3, ge=0, le=1)  # probability up to which it is missing
-    error_rate: float = Field(default=0.0, ge=0, le=1)  # share of sights turned into their opposite
+    error_rate: float = Field(default=0.0, ge=0, le=1)  # share of detections that are inverted
     error_seed: int = 0
 
     _loaded: ConceptDetector | None = PrivateAttr(default=None)
@@ -62,7 +66,7 @@ class PocketChat(BaseChatModel):
     def bind_tools(
         self, tools: Sequence[Any], *, tool_choice: str | None = None, **kwargs: Any
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Bind the schemas that may be asked for; their names say which question is meant."""
+        """Bind the schema of an MLLM call, or all of a driver's tools, by name."""
         names = [convert_to_openai_tool(tool)["function"]["name"] for tool in tools]
         return self.bind(tools=names, **kwargs)
 
@@ -73,16 +77,11 @@ class PocketChat(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        """Answer the last question, or drive where all of a driver's tools are bound.
-
-        Raises:
-            BadInput: a tool it does not know, no arguments, or no picture where one is needed.
-        """
         names = kwargs.get("tools") or []
         try:
-            reply = self._answer(names, messages) if names else AIMessage(ABILITIES)
+            reply = self._answer(names, messages) if names else AIMessage(_ABILITIES)
         except OutsideGrammar as reason:
-            reply = AIMessage(f"I cannot read this prompt: {reason}. {LANGUAGE}.")
+            reply = AIMessage(f"I cannot read this prompt: {reason}. {_LANGUAGE}.")
         reply.usage_metadata = usage(messages, reply)
         return ChatResult(generations=[ChatGeneration(message=reply)])
 
@@ -91,134 +90,132 @@ class PocketChat(BaseChatModel):
             return drive(self, messages)
         if len(names) != 1 or names[0] not in ANSWERS:
             raise BadInput(
-                f"PocketChat was asked for {', '.join(names)}; it answers one of {', '.join(ANSWERS)}."
+                f"PocketChat cannot answer {', '.join(names)}; bind exactly one of {', '.join(ANSWERS)}."
             )
-        asked, shown = card(messages), pictures(messages)
-        arguments = ANSWERS[names[0]](self, asked | {"shown": shown}, shown[-1] if shown else None)
+        images = images_in(messages)
+        arguments = ANSWERS[names[0]](self, read_payload(messages), images)
         digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()
         return AIMessage("", tool_calls=[{"name": names[0], "args": arguments, "id": f"call_{digest[:16]}"}])
 
-    def look(self, png: bytes | None, phrases: Sequence[str]) -> list[Sight]:
-        """Look for each phrase, with the set error rate.
+    def detect(self, images: Sequence[bytes], phrases: Sequence[str]) -> list[Detection]:
+        """Return a detection for each phrase in the newest image, inverted at the configured error rate.
 
         Raises:
-            BadInput: there is no picture in the conversation, or it cannot be read.
+            BadInput: there is no image, or it cannot be read.
         """
-        if png is None:
-            raise BadInput("This question needs a picture: an image block with base64 data in a message.")
-        sights = self._open_eyes().look(open_picture(png), phrases)
-        return [self._err(png, phrase, sight) for phrase, sight in zip(phrases, sights, strict=True)]
+        if not images:
+            raise BadInput("This MLLM call needs an image; add an image block with base64 data to a message.")
+        image = images[-1]
+        detections = self._open_detector().detect(decode_image(image), phrases)
+        return [self._err(image, phrase, hit) for phrase, hit in zip(phrases, detections, strict=True)]
 
-    def _open_eyes(self) -> ConceptDetector:
+    def _open_detector(self) -> ConceptDetector:
         with self._lock:
             if self._loaded is None:
-                from pleinair.tools.pocket.eyes import ConceptDetector
+                from pleinair.tools.pocket.detector import ConceptDetector
 
-                self._loaded = ConceptDetector(self.eyes)
+                self._loaded = ConceptDetector(self.detector)
             return self._loaded
 
-    def _err(self, png: bytes, phrase: str, sight: Sight) -> Sight:
-        from dataclasses import replace
-
-        key = f"{self.error_seed} {hashlib.sha256(png).hexdigest()} {phrase}"
+    def _err(self, image: bytes, phrase: str, detection: Detection) -> Detection:
+        key = f"{self.error_seed} {hashlib.sha256(image).hexdigest()} {phrase}"
         wrong = random.Random(key).random() < self.error_rate
-        return replace(sight, probability=1 - sight.probability) if wrong else sight
+        return replace(detection, probability=1 - detection.probability) if wrong else detection
 
-    def row(self, concept: str, sight: Sight) -> Arguments:
-        """Put one sight into the words of a ledger row.
+    def rows(self, images: Sequence[bytes], concepts: Sequence[str]) -> list[Json]:
+        """Return one ledger row for each concept, in order.
 
         The advice stays empty: more words would leave the grammar, and another seed serves better.
         """
-        p = sight.probability
+        detections = self.detect(images, concepts)
+        return [self._row(concept, hit) for concept, hit in zip(concepts, detections, strict=True)]
+
+    def _row(self, concept: str, detection: Detection) -> Json:
+        p = detection.probability
         status = "present" if p >= self.present_at else "missing" if p <= self.missing_at else "unsure"
-        sure = {"present": p, "missing": 1 - p, "unsure": max(p, 1 - p)}[status]
+        confidence = {"present": p, "missing": 1 - p, "unsure": max(p, 1 - p)}[status]
         evidence = {"present": "seen", "missing": "not found", "unsure": "perhaps seen"}[status]
-        if sight.box and status != "missing":
-            evidence += f" at {where(sight.box)}"
-        if sight.unknown:
-            evidence += f"; {sight.unknown!r} is a word these eyes never learnt"
+        if detection.box and status != "missing":
+            evidence += f" at {describe_place(detection.box)}"
+        if detection.unknown:
+            evidence += f"; {detection.unknown!r} is a word the detector never learnt"
         return {
             "concept": concept,
             "status": status,
-            "confidence": round(sure, 4),
+            "confidence": round(confidence, 4),
             "evidence": evidence,
-            "box": sight.box and [round(edge, 4) for edge in sight.box],
+            "box": detection.box and [round(edge, 4) for edge in detection.box],
         }
 
-    def rows(self, png: bytes | None, concepts: Sequence[str]) -> list[Arguments]:
-        """Return one row a concept, in the order given."""
-        sights = self.look(png, concepts)
-        return [self.row(concept, sight) for concept, sight in zip(concepts, sights, strict=True)]
+
+def describe_place(box: Box) -> str:
+    """Return where a box's centre is, such as "top left", "right" or "the centre"."""
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    row = "top" if y < 0.38 else "bottom" if y > 0.62 else ""
+    column = "left" if x < 0.38 else "right" if x > 0.62 else ""
+    return f"{row} {column}".strip() or "the centre"
 
 
-def _decompose(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
-    """List the prompt's subjects, each once."""
-    return {"concepts": [concept(name) for name in subjects(asked)]}
+def _decompose(chat: PocketChat, payload: Json, images: Sequence[bytes]) -> Json:
+    return {"concepts": [concept_of(name) for name in subjects_of(payload)]}
 
 
-def _critique(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
-    """Judge the concepts in the order given."""
-    return {"rows": chat.rows(png, wanted(asked, "concepts"))}
+def _critique(chat: PocketChat, payload: Json, images: Sequence[bytes]) -> Json:
+    return {"rows": chat.rows(images, argument(payload, "concepts"))}
 
 
-def _decide(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
-    """Match exactly when every subject of the prompt is present."""
-    rows = chat.rows(png, subjects(asked))
+def _decide(chat: PocketChat, payload: Json, images: Sequence[bytes]) -> Json:
+    """Match exactly if every subject of the prompt is present."""
+    rows = chat.rows(images, subjects_of(payload))
     match = all(row["status"] == "present" for row in rows)
     return {"match": match, "why": "; ".join(f"{row['concept']}: {row['evidence']}" for row in rows)}
 
 
-def _list_missing(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
-    """List the subjects that are not present, `at_most` of them; without a picture, any."""
-    names = subjects(asked)
-    if png is not None:
-        names = [row["concept"] for row in chat.rows(png, names) if row["status"] != "present"]
-    return {"concepts": names[: asked.get("at_most")]}
+def _list_missing(chat: PocketChat, payload: Json, images: Sequence[bytes]) -> Json:
+    """List the subjects that are not present, at most `at_most` of them; without an image, all count."""
+    names = subjects_of(payload)
+    if images:
+        names = [row["concept"] for row in chat.rows(images, names) if row["status"] != "present"]
+    return {"concepts": names[: payload.get("at_most")]}
 
 
-def _write_captions(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
-    """Caption every concept given, each in `each` wordings as far as the grammar has them."""
-    wordings = OPENINGS[: asked.get("each", 1)]
-    return {"captions": [concept(name, words) for name in wanted(asked, "concepts") for words in wordings]}
+def _write_captions(chat: PocketChat, payload: Json, images: Sequence[bytes]) -> Json:
+    """Caption every concept in `each` wordings, or in as many as the grammar has."""
+    openings = OPENINGS[: payload.get("each", 1)]
+    concepts = argument(payload, "concepts")
+    return {"captions": [concept_of(name, opening) for name in concepts for opening in openings]}
 
 
-def _rephrase(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
+def _rephrase(chat: PocketChat, payload: Json, images: Sequence[bytes]) -> Json:
     """Choose another of the grammar's wordings, always the same one for a prompt."""
-    from pleinair.tools.pocket.prompts import write_prompt
-
-    rng = random.Random(wanted(asked, "prompt"))
-    return {"prompt": write_prompt(rng, request(asked))}
+    rng = random.Random(argument(payload, "prompt"))
+    return {"prompt": write_prompt(rng, request_of(payload))}
 
 
-def _rank(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
-    """Number the pictures that may show all the text names, the likeliest first."""
-    lines = wanted(asked, "text").splitlines() or [""]
-    names = [name for line in lines for name in subjects({"prompt": line})]
-    sights = enumerate((chat.look(each, names) for each in asked["shown"]), start=1)
-    likely = {number: min(one.probability for one in seen) for number, seen in sights}
-    shown = [number for number, p in likely.items() if p > chat.missing_at]
-    return {"order": sorted(shown, key=lambda number: -likely[number])}
+def _rank(chat: PocketChat, payload: Json, images: Sequence[bytes]) -> Json:
+    """Number the images that may show everything in the text, the likeliest first."""
+    lines = argument(payload, "text").splitlines() or [""]
+    names = [name for line in lines for name in subjects_of({"prompt": line})]
+    scores = [min(hit.probability for hit in chat.detect([image], names)) for image in images]
+    order = [number for number, score in enumerate(scores, start=1) if score > chat.missing_at]
+    return {"order": sorted(order, key=lambda number: -scores[number - 1])}
 
 
-def _list_subqueries(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
-    """List the prompt's subjects as sub-queries, each once."""
-    return {"subqueries": subjects(asked)}
+def _list_subqueries(chat: PocketChat, payload: Json, images: Sequence[bytes]) -> Json:
+    return {"subqueries": subjects_of(payload)}
 
 
-def _write_caption(chat: PocketChat, asked: Arguments, png: bytes | None) -> Arguments:
-    """Name the one or two species that the eyes find likeliest; raise OutsideGrammar where they see none."""
-    from pleinair.tools.pocket.prompts import with_article
-    from pleinair.tools.pocket.world import SPECIES
-
+def _write_caption(chat: PocketChat, payload: Json, images: Sequence[bytes]) -> Json:
+    """Name the one or two likeliest species; raise OutsideGrammar if none is present."""
     names = [species.name for species in SPECIES]
-    seen = zip(chat.look(png, names), names, strict=True)
-    found = sorted((-sight.probability, name) for sight, name in seen if sight.probability >= chat.present_at)
-    if not found:
+    pairs = zip(chat.detect(images, names), names, strict=True)
+    present = sorted((-hit.probability, name) for hit, name in pairs if hit.probability >= chat.present_at)
+    if not present:
         raise OutsideGrammar("nothing that I know by name is in the picture")
-    return {"caption": f"{OPENINGS[0]} {' beside '.join(with_article(name) for _, name in found[:2])}"}
+    return {"caption": f"{OPENINGS[0]} {' beside '.join(with_article(name) for _, name in present[:2])}"}
 
 
-ANSWERS: dict[str, Callable[[PocketChat, Arguments, bytes | None], Arguments]] = {
+ANSWERS: dict[str, Callable[[PocketChat, Json, Sequence[bytes]], Json]] = {
     "Decomposition": _decompose,
     "Critique": _critique,
     "Decision": _decide,
@@ -229,16 +226,8 @@ ANSWERS: dict[str, Callable[[PocketChat, Arguments, bytes | None], Arguments]] =
     "SubQueries": _list_subqueries,
     "PictureCaption": _write_caption,
 }
-OPENINGS = ("a photo of", "a picture of", "an image of")
-LANGUAGE = (
+_LANGUAGE = (
     "I am a rule-based miniature: I read prompts such as 'a photo of a velmora finch beside a telma wren on "
     "snow' (one or two subjects of the miniature world, a relation, a place)"
 )
-ABILITIES = f"{LANGUAGE} and answer {', '.join(ANSWERS)}."
-
-
-def concept(name: str, opening: str = OPENINGS[0]) -> Arguments:
-    """Write the concept of a noun phrase."""
-    from pleinair.tools.pocket.prompts import with_article
-
-    return {"name": name, "caption": f"{opening} {with_article(name)}"}
+_ABILITIES = f"{_LANGUAGE} and answer {', '.join(ANSWERS)}."

@@ -18,7 +18,7 @@ from filelock import FileLock
 from pleinair.tools.pocket.prompts import RELATIONS, caption
 from pleinair.tools.pocket.world import SPECIES, Scene, Species, boxes, fingerprint, random_scene, render
 
-LICENCE = "CC0-1.0"
+LICENSE = "CC0-1.0"
 AUTHOR = "pleinair pocket world"
 SOURCE = "pocket-world"
 TWO_SUBJECTS, NEAR_DUPLICATE, WRONG_CAPTION, EMPTY_CAPTION, NAMED_CAPTION = 0.06, 0.05, 0.01, 0.03, 0.7
@@ -28,7 +28,7 @@ FORMAT = 2  # of what is written; raise it when the same arguments give somethin
 Item = tuple[Scene, str]  # what is to be seen, and what is said about it
 
 
-def kept_library(cache: Path) -> Path:
+def cached_library(cache: Path) -> Path:
     """Give the library in a cache folder; the first who asks writes it, and whoever asks meanwhile waits."""
     folder = cache / f"pocket-library-{fingerprint()}-{FORMAT}"
     if not (folder / "metadata.jsonl").exists():
@@ -122,7 +122,7 @@ def _write_item(folder: Path, index: int, item: Item, seed: int) -> str:
     record: dict[str, object] = {
         "file_name": name,
         "text": text,
-        "license": LICENCE,
+        "license": LICENSE,
         "source": f"{SOURCE}/{seed}/{name}",
         "author": AUTHOR,
     }

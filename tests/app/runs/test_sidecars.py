@@ -24,7 +24,7 @@ from pleinair.tools.types import Attempt
 
 PICTURES = int(os.environ.get("PICTURES", "4"))
 SEED = int(os.environ.get("SEED", "1"))
-PARTS = ("generator", "encoder", "eyes")
+PARTS = ("generator", "encoder", "detector")
 TRAINED = all(list((SHIPPED / part).rglob("*.safetensors")) for part in PARTS)
 GRAPHS = ("pleinair", "imagerag", "crossmodal", "direct")
 PLACES = ("in the snow", "at night", "by the sea", "in a meadow")

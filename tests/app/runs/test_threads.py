@@ -20,7 +20,7 @@ from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.pocket.library import write_library
 
 T = TypeVar("T")
-PARTS = ("generator", "encoder", "eyes")
+PARTS = ("generator", "encoder", "detector")
 TRAINED = all(list((SHIPPED / part).rglob("*.safetensors")) for part in PARTS)
 PROMPT = "a velmora finch beside a beskevo warbler in the snow"  # the second is in no library
 # few steps, and tables that no other test has: the first use of each engine comes from several threads

@@ -19,7 +19,7 @@ from pleinair.tools.types import BadInput
 
 PROMPT = "two things"
 NEVER = {"mllm.satisfied": False}
-PARTS = ("generator", "encoder", "eyes")
+PARTS = ("generator", "encoder", "detector")
 TRAINED = all(list((SHIPPED / part).rglob("*.safetensors")) for part in PARTS)
 
 

@@ -9,7 +9,7 @@ from support.fake_engines import SquareGenerator, make_context
 from pleinair.agent.context import Context
 from pleinair.evals.cases import Case
 from pleinair.evals.experiments.inpaint import Trial, gaps, kind_of, lines, trial
-from pleinair.tools.pocket.eyes import ConceptDetector, Sight
+from pleinair.tools.pocket.detector import ConceptDetector, Detection
 from pleinair.tools.pocket.world import SPECIES
 from pleinair.tools.types import Box, Hit
 
@@ -18,14 +18,14 @@ CASE = Case("two-0", "two", f"a {BIRD} beside a {CAR}", (BIRD, CAR), seed=3)
 BOX: Box = (0.0, 0.0, 0.5, 0.5)
 
 
-class KnownEyes(ConceptDetector):
-    """See what they are told."""
+class FakeDetector(ConceptDetector):
+    """Concept detector whose answers each test sets."""
 
     def __init__(self, seen: Sequence[str], box: Box | None = BOX) -> None:
         self.seen, self.box = seen, box
 
-    def look(self, image: Image.Image, phrases: Sequence[str]) -> list[Sight]:
-        return [Sight(0.9 if one in self.seen else 0.1, self.box) for one in phrases]
+    def detect(self, image: Image.Image, phrases: Sequence[str]) -> list[Detection]:
+        return [Detection(0.9 if one in self.seen else 0.1, self.box) for one in phrases]
 
 
 class KnownJudge:
@@ -47,22 +47,22 @@ def context_for(folder: Path, generator: SquareGenerator, *hits: str) -> Context
 
 def test_a_gap_is_a_draft_that_lacks_one_subject_where_its_kind_is(tmp_path: Path) -> None:
     context = context_for(tmp_path, SquareGenerator(inpaint_slots=1), "bird.png")
-    (gap,) = gaps([CASE], context, KnownEyes([CAR]))
+    (gap,) = gaps([CASE], context, FakeDetector([CAR]))
     assert (gap.lacking, gap.box, gap.reference.hit.id) == (BIRD, BOX, "bird.png")
-    for eyes in (
-        KnownEyes([]),
-        KnownEyes([BIRD, CAR]),
-        KnownEyes([CAR], None),
-        KnownEyes([CAR], (0, 0, 1, 1)),
+    for detector in (
+        FakeDetector([]),
+        FakeDetector([BIRD, CAR]),
+        FakeDetector([CAR], None),
+        FakeDetector([CAR], (0, 0, 1, 1)),
     ):
-        assert not list(gaps([CASE], context, eyes))
-    assert not list(gaps([CASE], context_for(tmp_path, SquareGenerator()), KnownEyes([CAR])))
+        assert not list(gaps([CASE], context, detector))
+    assert not list(gaps([CASE], context_for(tmp_path, SquareGenerator()), FakeDetector([CAR])))
 
 
 def test_both_repairs_have_the_same_reference_and_noise(tmp_path: Path) -> None:
     generator = SquareGenerator(inpaint_slots=1)
     context = context_for(tmp_path, generator, "bird.png")
-    (gap,) = gaps([CASE], context, KnownEyes([CAR]))
+    (gap,) = gaps([CASE], context, FakeDetector([CAR]))
     assert trial(gap, context, KnownJudge(draft=53)) == Trial(painted=(True, True), drawn=(True, True))
     draft, painted, drawn = generator.requests
     assert (draft.references, draft.inpaint, drawn.inpaint) == ((), None, None)

@@ -1,4 +1,4 @@
-"""What the pocket model decides from the card alone."""
+"""The pocket chat model as a driver: decisions from the payload alone."""
 
 import json
 from collections.abc import Sequence
@@ -17,22 +17,22 @@ BEFORE = {"wish": SCENE, "ending": "accepted", "references": USED}
 LEFT = {FINCH: ["f1", "f2"], WREN: ["w1"]}
 
 
-class Sees:
-    """See what it is told to see."""
+class FakeCritic:
+    """Critic with a set status for each concept, "missing" by default."""
 
     def __init__(self, **status: str) -> None:
-        self.status = {name.replace("_", " "): one for name, one in status.items()}
+        self.status = {name.replace("_", " "): value for name, value in status.items()}
 
-    def rows(self, png: bytes | None, concepts: Sequence[str]) -> list[dict[str, Any]]:
-        return [judged(name, self.status.get(name, "missing")) for name in concepts]
+    def rows(self, images: Sequence[bytes], concepts: Sequence[str]) -> list[dict[str, Any]]:
+        return [row(name, self.status.get(name, "missing")) for name in concepts]
 
 
-def judged(name: str, status: str, confidence: float = 0.9) -> dict[str, Any]:
+def row(name: str, status: str, confidence: float = 0.9) -> dict[str, Any]:
     return {"concept": name, "status": status, "confidence": confidence}
 
 
 def messages(**changes: Any) -> list[BaseMessage]:
-    card: dict[str, Any] = {
+    payload: dict[str, Any] = {
         "prompt": SCENE,
         "wish": "",
         "concepts": [],
@@ -44,18 +44,18 @@ def messages(**changes: Any) -> list[BaseMessage]:
         "slots": 2,
         "pictures_left": 3,
     }
-    return [HumanMessage("…"), HumanMessage(f"```json\n{json.dumps(card | changes)}\n```")]
+    return [HumanMessage("…"), HumanMessage(f"```json\n{json.dumps(payload | changes)}\n```")]
 
 
-def decided(sees: Sees | None = None, **changes: Any) -> dict[str, Any]:
-    """Give the calls by name, with all look-ups in one list."""
-    reply = drive(sees or Sees(), messages(**changes))
-    made: dict[str, Any] = {call["name"]: call["args"] for call in reply.tool_calls}
-    looked = [call["args"]["concept"] for call in reply.tool_calls if call["name"] == "retrieve"]
-    return made | {"retrieve": looked}
+def calls_for(critic: FakeCritic | None = None, **changes: Any) -> dict[str, Any]:
+    """Return the calls by name, with all retrievals in one list."""
+    reply = drive(critic or FakeCritic(), messages(**changes))
+    calls: dict[str, Any] = {call["name"]: call["args"] for call in reply.tool_calls}
+    retrieved = [call["args"]["concept"] for call in reply.tool_calls if call["name"] == "retrieve"]
+    return calls | {"retrieve": retrieved}
 
 
-def looking(**changes: Any) -> dict[str, Any]:
+def with_image(**changes: Any) -> dict[str, Any]:
     return {"concepts": [FINCH, WREN], "shown": [0], **changes}
 
 
@@ -67,21 +67,21 @@ def test_it_drives_where_a_drivers_tools_are_bound() -> None:
     assert [call["name"] for call in reply.tool_calls] == ["decompose", "generate"]
 
 
-def test_a_prompt_is_decomposed_and_drawn_in_one_reply() -> None:
-    calls = decided()
+def test_a_prompt_is_decomposed_and_generated_in_one_reply() -> None:
+    calls = calls_for()
     assert calls["decompose"]["wish"] == SCENE
-    assert [one["name"] for one in calls["decompose"]["concepts"]] == [FINCH, WREN]
+    assert [concept["name"] for concept in calls["decompose"]["concepts"]] == [FINCH, WREN]
     assert calls["generate"] == {"references": [], "repairs": []}
 
 
 def test_a_prompt_outside_the_grammar_is_refused_at_once() -> None:
-    (call,) = drive(Sees(), messages(prompt="three cats on a bicycle")).tool_calls
+    (call,) = drive(FakeCritic(), messages(prompt="three cats on a bicycle")).tool_calls
     assert (call["name"], call["args"]["refused"]) == ("finish", True)
     assert "cannot read this prompt" in call["args"]["reason"]
 
 
 @pytest.mark.parametrize(
-    ("asked", "place"),
+    ("prompt", "place"),
     [
         ("now make it night", "at night"),
         ("Make it at night now.", "at night"),
@@ -92,8 +92,8 @@ def test_a_prompt_outside_the_grammar_is_refused_at_once() -> None:
         ("now make it louder", ""),
     ],
 )
-def test_another_place_keeps_the_subjects_and_their_references(asked: str, place: str) -> None:
-    calls = decided(prompt=asked, before=BEFORE, looked_up=LEFT)
+def test_another_place_keeps_the_subjects_and_their_references(prompt: str, place: str) -> None:
+    calls = calls_for(prompt=prompt, before=BEFORE, looked_up=LEFT)
     if not place:
         assert calls["finish"]["refused"]
         return
@@ -102,7 +102,7 @@ def test_another_place_keeps_the_subjects_and_their_references(asked: str, place
 
 
 @pytest.mark.parametrize(
-    ("asked", "vetoed"),
+    ("prompt", "vetoed"),
     [
         ("not that finch", ["f1"]),
         ("Not that wren again, please.", ["w1"]),
@@ -111,17 +111,17 @@ def test_another_place_keeps_the_subjects_and_their_references(asked: str, place
         ("not that one", ["f1", "w1"]),
     ],
 )
-def test_not_that_is_a_veto_of_what_was_used(asked: str, vetoed: list[str]) -> None:
-    calls = decided(prompt=asked, before=BEFORE, looked_up=LEFT)
+def test_not_that_vetoes_references_that_were_used(prompt: str, vetoed: list[str]) -> None:
+    calls = calls_for(prompt=prompt, before=BEFORE, looked_up=LEFT)
     assert calls["veto"]["ids"] == vetoed
     assert calls["decompose"]["wish"] == SCENE
-    assert calls["generate"]["references"] == [one for one in USED if one["id"] not in vetoed]
-    fresh = [one["concept"] for one in calls["generate"]["repairs"]]
-    assert fresh == ([FINCH] if "f1" in vetoed else [])  # the wren has no other picture
+    assert calls["generate"]["references"] == [ref for ref in USED if ref["id"] not in vetoed]
+    repaired = [repair["concept"] for repair in calls["generate"]["repairs"]]
+    assert repaired == ([FINCH] if "f1" in vetoed else [])  # the wren has no other picture
 
 
 @pytest.mark.parametrize(
-    ("asked", "used", "said"),
+    ("prompt", "used", "reason"),
     [
         (
             "not that car",
@@ -132,16 +132,16 @@ def test_not_that_is_a_veto_of_what_was_used(asked: str, vetoed: list[str]) -> N
         ("not that one", [], '"again" draws another one'),
     ],
 )
-def test_where_no_reference_was_used_it_is_said_and_nothing_is_drawn(
-    asked: str, used: list[dict[str, str]], said: str
+def test_a_veto_of_a_reference_that_was_not_used_is_refused(
+    prompt: str, used: list[dict[str, str]], reason: str
 ) -> None:
-    (call,) = drive(Sees(), messages(prompt=asked, before=BEFORE | {"references": used})).tool_calls
+    (call,) = drive(FakeCritic(), messages(prompt=prompt, before=BEFORE | {"references": used})).tool_calls
     assert (call["name"], call["args"]["refused"]) == ("finish", True)
-    assert said in call["args"]["reason"] and "cannot read" not in call["args"]["reason"]
+    assert reason in call["args"]["reason"] and "cannot read" not in call["args"]["reason"]
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("prompt", "fault"),
     [
         ("make the wren bigger", "'bigger' after 'wren' is not understood"),
         ("add a saverel wren", "cannot read 'add a saverel wren'"),
@@ -152,77 +152,77 @@ def test_where_no_reference_was_used_it_is_said_and_nothing_is_drawn(
         ("now make it louder", "of what was drawn only the place can be changed"),
     ],
 )
-def test_in_a_talk_what_is_no_request_is_refused_with_what_can_be_changed(asked: str, said: str) -> None:
-    (call,) = drive(Sees(), messages(prompt=asked, before=BEFORE)).tool_calls
+def test_in_a_chat_other_changes_are_refused_with_what_can_be_changed(prompt: str, fault: str) -> None:
+    (call,) = drive(FakeCritic(), messages(prompt=prompt, before=BEFORE)).tool_calls
     assert (call["name"], call["args"]["refused"]) == ("finish", True)
     reason = call["args"]["reason"]
-    assert said in reason and 'only the place can be changed, such as "now make it night"' in reason
+    assert fault in reason and 'only the place can be changed, such as "now make it night"' in reason
     assert "write for example" not in reason
     assert '"not that bird"' in reason and "say all that is to be seen" in reason
 
 
-@pytest.mark.parametrize("asked", ["a red bicycle", "a velmora finch", "an  Orvo beside the red car", "cod"])
-def test_in_a_talk_a_whole_prompt_is_drawn_anew(asked: str) -> None:
-    assert decided(prompt=asked, before=BEFORE)["decompose"]["wish"] == asked
+@pytest.mark.parametrize("prompt", ["a red bicycle", "a velmora finch", "an  Orvo beside the red car", "cod"])
+def test_in_a_chat_a_complete_prompt_replaces_the_last(prompt: str) -> None:
+    assert calls_for(prompt=prompt, before=BEFORE)["decompose"]["wish"] == prompt
 
 
-@pytest.mark.parametrize("asked", ["again", "Once more.", "try again"])
-def test_again_draws_the_same_wish(asked: str) -> None:
-    calls = decided(prompt=asked, before=BEFORE, looked_up=LEFT)
+@pytest.mark.parametrize("prompt", ["again", "Once more.", "try again"])
+def test_again_repeats_the_last_prompt(prompt: str) -> None:
+    calls = calls_for(prompt=prompt, before=BEFORE, looked_up=LEFT)
     assert (calls["decompose"]["wish"], calls["generate"]["references"]) == (SCENE, USED)
 
 
-def test_a_change_needs_something_before_it() -> None:
-    assert decided(prompt="not that bird")["finish"]["refused"]
+def test_a_change_needs_an_earlier_image() -> None:
+    assert calls_for(prompt="not that bird")["finish"]["refused"]
 
 
-def test_references_of_other_subjects_and_vetoed_ones_are_left() -> None:
-    calls = decided(prompt="a telma wren at night", before=BEFORE, looked_up=LEFT, vetoed=["w1"])
+def test_references_of_other_subjects_and_vetoed_ones_are_not_used() -> None:
+    calls = calls_for(prompt="a telma wren at night", before=BEFORE, looked_up=LEFT, vetoed=["w1"])
     assert calls["generate"] == {"references": [], "repairs": []}
 
 
-def test_what_is_missing_is_looked_up_and_drawn_in_the_reply_that_judges() -> None:
-    calls = decided(Sees(telma_wren="present"), **looking())
-    assert [one["status"] for one in calls["critique"]["rows"]] == ["missing", "present"]
+def test_one_reply_judges_retrieves_what_is_missing_and_generates() -> None:
+    calls = calls_for(FakeCritic(telma_wren="present"), **with_image())
+    assert [row["status"] for row in calls["critique"]["rows"]] == ["missing", "present"]
     assert calls["retrieve"] == [FINCH]
-    assert [(one["concept"], one["action"]) for one in calls["generate"]["repairs"]] == [
+    assert [(repair["concept"], repair["action"]) for repair in calls["generate"]["repairs"]] == [
         (FINCH, "add_reference")
     ]
 
 
-def test_what_was_looked_up_is_swapped_while_there_is_another_one() -> None:
-    calls = decided(Sees(), **looking(looked_up={FINCH: ["f2"], WREN: []}))
+def test_a_reference_is_swapped_while_another_one_is_left() -> None:
+    calls = calls_for(FakeCritic(), **with_image(looked_up={FINCH: ["f2"], WREN: []}))
     assert calls["retrieve"] == []
-    assert [one["action"] for one in calls["generate"]["repairs"]] == ["swap_reference", "new_seed"]
+    assert [repair["action"] for repair in calls["generate"]["repairs"]] == ["swap_reference", "new_seed"]
 
 
 def test_without_slots_it_tries_another_seed() -> None:
-    calls = decided(Sees(telma_wren="present"), **looking(slots=0))
+    calls = calls_for(FakeCritic(telma_wren="present"), **with_image(slots=0))
     assert calls["retrieve"] == []
-    assert [one["action"] for one in calls["generate"]["repairs"]] == ["new_seed"]
+    assert [repair["action"] for repair in calls["generate"]["repairs"]] == ["new_seed"]
 
 
-@pytest.mark.parametrize("left", [0, 1])
-def test_it_draws_again_only_where_it_may_and_must(left: int) -> None:
-    assert ("generate" in decided(Sees(), **looking(pictures_left=left))) == bool(left)
-    done = decided(Sees(telma_wren="present", velmora_finch="present"), **looking())
+@pytest.mark.parametrize("budget", [0, 1])
+def test_it_generates_again_only_if_something_is_missing_and_the_budget_allows(budget: int) -> None:
+    assert ("generate" in calls_for(FakeCritic(), **with_image(pictures_left=budget))) == bool(budget)
+    done = calls_for(FakeCritic(telma_wren="present", velmora_finch="present"), **with_image())
     assert "generate" not in done
 
 
-def test_it_repairs_the_best_picture_and_not_the_last() -> None:
-    earlier = {"picture": 0, "rows": [judged(FINCH, "present"), judged(WREN, "missing")]}
-    calls = decided(Sees(), **looking(shown=[1], judged=[earlier]))
-    assert [one["concept"] for one in calls["generate"]["repairs"]] == [WREN]
+def test_it_repairs_the_best_image_and_not_the_last() -> None:
+    judged = {"picture": 0, "rows": [row(FINCH, "present"), row(WREN, "missing")]}
+    calls = calls_for(FakeCritic(), **with_image(shown=[1], judged=[judged]))
+    assert [repair["concept"] for repair in calls["generate"]["repairs"]] == [WREN]
 
 
-def test_without_a_new_picture_it_ends() -> None:
-    assert "no new picture" in decided(concepts=[FINCH])["finish"]["reason"]
+def test_without_a_new_image_it_finishes() -> None:
+    assert "no new picture" in calls_for(concepts=[FINCH])["finish"]["reason"]
 
 
-def test_no_two_calls_have_one_id() -> None:
+def test_call_ids_are_unique() -> None:
     ids = [
         call["id"]
         for length in range(3)
-        for call in drive(Sees(), [HumanMessage("…")] * length + messages()).tool_calls
+        for call in drive(FakeCritic(), [HumanMessage("…")] * length + messages()).tool_calls
     ]
     assert len(set(ids)) == len(ids)

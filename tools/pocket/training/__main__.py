@@ -5,7 +5,7 @@ import importlib
 import sys
 import time
 
-PARTS = ("generator", "autoencoder", "encoder", "eyes")
+PARTS = ("generator", "autoencoder", "encoder", "detector")
 
 
 def _say(line: str) -> None:

@@ -2,8 +2,8 @@
 
 Two losses share one space. Contrastive: a caption, by name or by description, finds its picture (Radford et
 al. 2021, with captions that fit several pictures of a batch masked out). Dense: a patch finds the phrase
-of the subject it belongs to, so that patch features carry what the eyes need. Rare species take part, novel
-ones do not; invented looks appear under their description alone.
+of the subject it belongs to, so that patch features carry what the detector needs. Rare species take part,
+novel ones do not; invented looks appear under their description alone.
 """
 
 import json
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pleinair.tools.model_files.folders import SHIPPED
-from pleinair.tools.pocket.eyes import encode_pictures
+from pleinair.tools.pocket.detector import encode_images
 from pleinair.tools.pocket.training.card import write_card
 from pleinair.tools.pocket.training.course import Course, Say
 from pleinair.tools.pocket.training.embed import PREPROCESS, encode_short, normalise, pixels
@@ -147,7 +147,7 @@ def _dense(scores: Tensor, texts: Texts) -> Tensor:
 def _loss_of(model: nn.Module, tokenize: Any, pictures: Tensor, texts: Texts) -> tuple[Tensor, Tensor]:
     """Return the contrastive and the dense loss of one batch."""
     scale = model.logit_scale.exp().clamp(max=60)  # type: ignore[operator]
-    whole, patches = encode_pictures(model, normalise(pictures))
+    whole, patches = encode_images(model, normalise(pictures))
     captions = encode_short(model, tokenize(texts.captions))
     phrases = encode_short(model, tokenize(texts.phrases))
     return _contrast(scale * captions @ whole.T, texts.same_scene), _dense(scale * patches @ phrases.T, texts)
@@ -175,7 +175,7 @@ def _save(model: nn.Module, folder: Path) -> None:
 
 
 def train(minutes: float, resume: bool, say: Say) -> None:
-    """Train the encoder for `minutes` in all and write its folder; the eyes must be trained anew after it."""
+    """Train the encoder for `minutes` in all and write its folder; train the detector again after it."""
     import open_clip
 
     torch.manual_seed(3)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from pleinair.tools.pocket.eyes import encode_pictures, load_encoder
+from pleinair.tools.pocket.detector import encode_images, load_encoder
 from pleinair.tools.pocket.prompts import describe
 from pleinair.tools.pocket.training.card import Figures, figures_section
 from pleinair.tools.pocket.training.embed import encode_short, normalise, pixels
@@ -42,7 +42,7 @@ def _recall(model: Any, tokenize: Any, each: int = EACH, crowd: int = CROWD) -> 
     samples = [draw(held_out_rng(10_000 + index), species) for index, species in enumerate(chosen)]
     queries = [f"a photo of a {describe(s) if s.tier == 'novel' else s.name}" for s in SPECIES]
     with torch.inference_mode():
-        whole, _ = encode_pictures(model, normalise(pixels(samples)))
+        whole, _ = encode_images(model, normalise(pixels(samples)))
         best = (encode_short(model, tokenize(queries)) @ whole.T).argmax(-1).tolist()
     right = {s.name: chosen[index] == [s] for s, index in zip(SPECIES, best, strict=True)}
     tiers = {tier: [right[s.name] for s in SPECIES if s.tier == tier] for tier in ("known", "rare", "novel")}

@@ -1,4 +1,4 @@
-"""Make the eyes' training pairs: pictures, also of spoilt subjects, with phrases that fit or nearly do."""
+"""Make the training pairs of the detector: pictures, some of spoilt subjects, and phrases."""
 
 import random
 from collections.abc import Callable, Sequence

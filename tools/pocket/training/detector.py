@@ -1,4 +1,4 @@
-"""Train the pocket eyes on the frozen pocket encoder.
+"""Train the pocket detector on the frozen pocket encoder.
 
 Some phrases fit; the others name rivals of the same kind, share a colour, or describe what is nearly there.
 Some pictures show spoilt subjects, half one species and half another, which fit no phrase. Rare species take
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pleinair.tools.model_files.folders import SHIPPED, checksum
-from pleinair.tools.pocket.eyes import EyesNet, encode_pictures, load_encoder
+from pleinair.tools.pocket.detector import DetectorNet, encode_images, load_encoder
 from pleinair.tools.pocket.prompts import PARTS, PLACES
 from pleinair.tools.pocket.shapes import PALETTE
 from pleinair.tools.pocket.training.card import Figures, figures_section, write_card
@@ -30,7 +30,7 @@ from pleinair.tools.pocket.training.views import Question, View, ask, make_view
 from pleinair.tools.pocket.training.wear import wear
 from pleinair.tools.pocket.world import KINDS, PATTERNS, held_out_rng, training_rng
 
-FOLDER, ENCODER = SHIPPED / "eyes", SHIPPED / "encoder"
+FOLDER, ENCODER = SHIPPED / "detector", SHIPPED / "encoder"
 FIRST_INDEX = 600_000_000
 CALIBRATION_INDEX = 900_000_000
 NET: dict[str, Any] = {"width": 96, "queries": 4, "heads": 4}
@@ -59,7 +59,7 @@ class Frozen:
     @torch.no_grad()
     def patches(self, pictures: Tensor) -> Tensor:
         """Return unit vectors [n, 64, 128] of pictures in 0..1."""
-        return encode_pictures(self.clip, normalise(pictures))[1]
+        return encode_images(self.clip, normalise(pictures))[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _assemble(frozen: Frozen, views: Sequence[View], asked: Sequence[Sequence[Qu
     )
 
 
-def _loss_of(net: EyesNet, batch: Batch) -> Tensor:
+def _loss_of(net: DetectorNet, batch: Batch) -> Tensor:
     """Add up presence, relevance and, where the phrase fits, the box."""
     logits, boxes, relevance = net(batch.patches, batch.texts)
     presence = F.binary_cross_entropy_with_logits(logits, batch.fits)
@@ -96,7 +96,7 @@ def _loss_of(net: EyesNet, batch: Batch) -> Tensor:
     return presence + patches + 3 * F.l1_loss(boxes[right], batch.boxes[right])
 
 
-def _fit(course: Course, net: EyesNet, frozen: Frozen, say: Say, size: int = 2500) -> None:
+def _fit(course: Course, net: DetectorNet, frozen: Frozen, say: Say, size: int = 2500) -> None:
     """Train until the course's time is over; views are rendered once, a few are exchanged each step."""
     rng, noise = random.Random(course.step + 7), torch.Generator().manual_seed(course.step + 7)
     start = FIRST_INDEX + 10 * course.step
@@ -113,7 +113,9 @@ def _fit(course: Course, net: EyesNet, frozen: Frozen, say: Say, size: int = 250
 
 
 @torch.no_grad()
-def _examine(net: EyesNet, frozen: Frozen, rngs: Sequence[random.Random], worn: bool) -> dict[str, Tensor]:
+def _examine(
+    net: DetectorNet, frozen: Frozen, rngs: Sequence[random.Random], worn: bool
+) -> dict[str, Tensor]:
     """Return logits, truth and box overlap over fresh views."""
     views = [make_view(rng) for rng in rngs]
     asked = [ask(rng, view) for rng, view in zip(rngs, views, strict=True)]
@@ -178,18 +180,18 @@ def _known_words() -> list[str]:
 
 
 def train(minutes: float, resume: bool, say: Say) -> None:
-    """Train the eyes for `minutes` in all, calibrate them and write their folder."""
+    """Train the detector for `minutes` in all, calibrate them and write their folder."""
     torch.manual_seed(4)
     torch.set_num_threads(1)
-    frozen, net = Frozen(), EyesNet(**NET)
-    course = Course("eyes", net, minutes, RATE)
+    frozen, net = Frozen(), DetectorNet(**NET)
+    course = Course("detector", net, minutes, RATE)
     if resume:
         course.resume()
     _fit(course, net, frozen, say)
     _write(course, net, frozen, say)
 
 
-def _write(course: Course, net: EyesNet, frozen: Frozen, say: Say, count: int = 1500) -> None:
+def _write(course: Course, net: DetectorNet, frozen: Frozen, say: Say, count: int = 1500) -> None:
     """Calibrate, measure and write weights, configuration and card."""
     from safetensors.torch import save_file
 
@@ -208,11 +210,11 @@ def _write(course: Course, net: EyesNet, frozen: Frozen, say: Say, count: int = 
     figures = measure(net, frozen, scale, shift)
     for name, (figure, bar) in figures.items():
         say(f"{name}: {figure} (bar {bar})")
-    write_card(FOLDER, "Pocket eyes", __doc__ or "", course, section(figures))
+    write_card(FOLDER, "Pocket concept detector", __doc__ or "", course, section(figures))
 
 
-def measure(net: EyesNet, frozen: Frozen, scale: float, shift: float, count: int = COUNT) -> Figures:
-    """Measure the eyes on held-out pictures, clean and worn; each is asked about in several phrases."""
+def measure(net: DetectorNet, frozen: Frozen, scale: float, shift: float, count: int = COUNT) -> Figures:
+    """Measure the detector on held-out pictures, clean and worn; each is asked about in several phrases."""
     figures = {}
     for worn in (False, True):
         held_out = _examine(net, frozen, [held_out_rng(20_000 + index) for index in range(count)], worn)
