@@ -50,7 +50,7 @@ def estimated(graph: str, prompt: str, choice: BackendChoice) -> Tokens | None:
 
 def _questions(graph: str) -> Iterator[tuple[str, int]]:
     """Give each sort of question of a graph: its text with the schema of its answer, and its pictures."""
-    from pleinair.agent.mllm.sending import described
+    from pleinair.agent.mllm.request import described
     from pleinair.tools import critique, crossmodal, decompose, imagerag
     from pleinair.tools import critique as closer
     from pleinair.tools.mllm import schemas as answers

@@ -1,9 +1,9 @@
-"""Pictures by the OpenAI images API: OpenAI itself, vLLM-Omni, SGLang-Diffusion, and others that speak it.
+"""Generator behind the OpenAI images API: OpenAI itself, vLLM-Omni, SGLang-Diffusion and other servers.
 
-Without references it asks for a generation, with some for an edit of several input pictures. A box is painted
-anew by an edit with a mask: the picture comes first, then the references of its concept. A picture says what
-it cost, where the server counts tokens or the settings name a price. Not covered: streamed previews, and
-pictures by address (they are never followed).
+Without references it requests a generation, with references an edit of several input images. A box is
+inpainted by an edit with a mask: the image to change comes first, then the references of its concept. An
+image carries its cost, where the server counts tokens or the settings contain a price. Not covered: streamed
+previews, and images by URL (which are not downloaded).
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ import binascii
 import io
 import logging
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pleinair.tools.callbacks import StopCallback
 from pleinair.tools.diffusion.call import scaled
 from pleinair.tools.diffusion.inpaint import Size, mask_of, parted
 from pleinair.tools.diffusion.prompt import SHOWS, checked, with_sentences
 from pleinair.tools.errors import BadReply, Unavailable
 from pleinair.tools.generate import check_request
-from pleinair.tools.http.addresses import is_here
-from pleinair.tools.http.openai_errors import explain
+from pleinair.tools.http.addresses import checked_url, is_here
+from pleinair.tools.http.openai_api import IMAGES, OFFICIAL, Server, failure_of, greet
 from pleinair.tools.http.prices import price_of
-from pleinair.tools.http.retry import client, persist, within
+from pleinair.tools.http.retry import Failures, RetryPolicy
 from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.storage.artifacts import by_tokens, charged
 from pleinair.tools.types import (
@@ -45,30 +46,28 @@ from pleinair.tools.types import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-OPENAI = "https://api.openai.com/v1"
-MOST = 16  # input pictures that OpenAI takes
-GREETING = 10.0  # seconds for a server's list of models
-LISTED = 8  # models of it that are told
+MAX_INPUT_IMAGES = 16  # that OpenAI takes
+MAX_REPLY = 64 * 2**20  # bytes: images of 4K in base64
 log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
 class OpenAIImages:
-    """Draw on a server; one request a picture, repeated only after what passes by itself.
+    """Generator on a server: one request an image, repeated only where none can have been charged for.
 
     Args:
         model: the server's name of the model.
         base_url: the server, up to `/v1`.
         key_variable: the environment variable with the key; other servers than OpenAI need none.
-        slots: references for one picture; 0 where the model has no edits.
-        inpaint: whether an edit heeds a mask; what a server makes outside it is not kept in any case.
-        height: of the pictures in pixels, like `width`; what comes back may differ.
+        slots: references for one image; 0 where the model has no edits.
+        inpaint: whether an edit heeds a mask; what a server changes outside it is discarded in any case.
+        height: of the images in pixels, like `width`; what comes back may differ.
         diffusion: whether the server takes seed, steps and guidance (vLLM-Omni, SGLang).
         negative_prompt: whether such a server's model heeds one; those distilled to few steps do not.
         reference_size: longest side in pixels that a reference is scaled down to.
-        wording: the sentence that tells of each input picture what it shows, with {number} and {concept}.
-        tries: of one picture, after 429, 5xx and connections that were not made.
-        deadline: seconds for one picture with all its tries.
+        wording: the sentence that describes each input image, with {number} and {concept}.
+        tries: of one image, after 429, 5xx and connections that were not made.
+        deadline: seconds for one image with all its tries.
         prices: the user's own lines of the price table, in US dollars a million tokens.
         price_per_picture: in US dollars, for a server that counts no tokens; it comes before the table.
         options: further fields of the request, such as quality or response_format.
@@ -76,7 +75,7 @@ class OpenAIImages:
 
     model: str
     _: KW_ONLY
-    base_url: str = OPENAI
+    base_url: str = OFFICIAL
     key_variable: str = "OPENAI_API_KEY"
     slots: int = 4
     inpaint: bool = False
@@ -93,26 +92,33 @@ class OpenAIImages:
     prices: Mapping[str, Any] = field(default_factory=dict)
     price_per_picture: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    sleep: Callable[[float], None] = field(default=time.sleep, init=False)
 
     def __post_init__(self) -> None:
-        """Check what can be checked without asking the server; raise `BadInput`."""
-        if not self.base_url.startswith(("http://", "https://")):
-            raise BadInput(f"generator.base_url = {self.base_url!r}: wanted http://… or https://…")
-        if not 0 <= self.slots <= MOST:
-            raise BadInput(f"generator.slots = {self.slots}: wanted 0 to {MOST}")
+        """Check what can be checked without calling the server; raise `BadInput`."""
+        checked_url(self.base_url, "generator.base_url")
+        if not 0 <= self.slots <= MAX_INPUT_IMAGES:
+            raise BadInput(f"generator.slots = {self.slots}: wanted 0 to {MAX_INPUT_IMAGES}")
         checked(self.wording)
         if self.price_per_picture is not None and not self.price_per_picture >= 0:
             raise BadInput(
                 f"generator.price_per_picture = {self.price_per_picture}: wanted 0 or more dollars"
             )
+        # a fixed pause, and no second request for what may be charged for already
+        self.retry_policy = RetryPolicy(
+            section="generator",
+            deadline=self.deadline,
+            tries=self.tries,
+            pause=1.0,
+            repeat_done=False,
+            chance=lambda: 1.0,
+        )
         self._price = price_of(self.model, self.prices, "generator")
         self.capabilities = Capabilities(
             id=f"openai_images:{self.model}@{self.base_url}",
             slots=self.slots,
             negative_prompt=self.diffusion and self.negative_prompt,
             inpaint=self.inpaint,
-            inpaint_slots=min(self.slots, MOST - 1) if self.inpaint else 0,
+            inpaint_slots=min(self.slots, MAX_INPUT_IMAGES - 1) if self.inpaint else 0,
             height=self.height,
             width=self.width,
             num_inference_steps=self.num_inference_steps,
@@ -125,60 +131,49 @@ class OpenAIImages:
         return cls(**arguments).capabilities
 
     def generate(self, request: GenerateRequest, images: Sequence[Image], on_step: OnStep) -> Image:
-        """Draw one picture; a server without seeds gives another one each time.
+        """Generate one image; a server without seeds gives another one each time.
 
         Args:
-            request: what is drawn; seed, steps and guidance are sent to diffusion servers only.
-            images: the references' pictures, and last that of a repaint; sent as PNG.
-            on_step: told (0, 1) before each try, where it may raise to stop, and (1, 1) at the end.
+            request: what to generate; seed, steps and guidance are sent to diffusion servers only.
+            images: the references' images, and last the one to inpaint; sent as PNG.
+            on_step: called with (0, 1) before each try, where it may raise to stop, and (1, 1) at the end.
 
         Raises:
             BadInput: what `check_request` refuses, or a request that the server calls wrong.
             Refused: the server's filter declined it.
             Unavailable: no key, no server, no such model, or no time left; the text says what to do.
-            BadReply: what came back is no picture.
+            BadReply: what came back is no image.
         """
-        able = self.capabilities
-        check_request(request, able, len(images) - bool(request.inpaint))
+        check_request(request, self.capabilities, len(images) - bool(request.inpaint))
         job = parted(request, images)
-        files = ([job.old] if job.old else []) + [scaled(one, self.reference_size) for one in job.images]
-        names = [one.concept for one in job.request.references]
+        inputs = ([job.old] if job.old else []) + [scaled(image, self.reference_size) for image in job.images]
+        names = [reference.concept for reference in job.request.references]
         prompt = with_sentences(request.prompt, names, self.wording, first=2 if job.old else 1)
         request = request.model_copy(update={"prompt": prompt})
-        forms = [_png(image, number) for number, image in enumerate(files)]
-        asking = self._client()
-        reply = persist(
-            lambda: self._send(asking, request, forms),
-            tries=self.tries,
-            deadline=self.deadline,
-            on_step=on_step,
-            sleep=self.sleep,
-        )
+        files = [_png(image, number) for number, image in enumerate(inputs)]
+        server = self._server()
+        client = server.client(MAX_REPLY)
+
+        def send(_: Failures) -> Any:
+            on_step(0, 1)
+            return self._send(client, server, request, files)
+
+        check = on_step.check if isinstance(on_step, StopCallback) else partial(on_step, 0, 1)
+        reply = self.retry_policy.call(send, check)
         on_step(1, 1)
         spent = self._spent(reply)
         try:
-            return charged(job.finish(_decoded(reply, able.id)), spent)
-        except PleinairError as fault:
-            fault.spent = spent
+            return charged(job.finish(_decoded(reply, self.capabilities.id)), spent)
+        except PleinairError as error:
+            error.spent = spent
             raise
 
     def greet(self) -> str:
-        """Ask the server which models it has, which costs nothing; raises what a picture would."""
-        from openai import NotFoundError, OpenAIError
+        """Return the model, its address, and whether the server lists it, which costs nothing."""
+        server = self._server()
+        return greet(server, server.client(MAX_REPLY))
 
-        asking = self._client()
-        try:
-            listed = within(GREETING, lambda: None, lambda: asking.models.list().data)
-            names = [one.id for one in listed]
-        except NotFoundError:
-            names = []  # not every server has the list
-        except OpenAIError as error:
-            raise explain(error, self.model, self.base_url, self.key_variable) from error
-        others = ", ".join(sorted(names)[:LISTED]) + (" …" if len(names) > LISTED else "")
-        hint = f", which lists only {others}" if names and self.model not in names else ""
-        return f"{self.model} at {self.base_url}{hint}"
-
-    def _send(self, asking: Any, request: GenerateRequest, files: Sequence[Any]) -> Any:
+    def _send(self, client: Any, server: Server, request: GenerateRequest, files: Sequence[Any]) -> Any:
         from openai import OpenAIError
 
         fields: dict[str, Any] = {
@@ -189,40 +184,39 @@ class OpenAIImages:
             **self.options,
         }
         if self.diffusion:
-            fields["extra_body"] = _steering(request)
+            fields["extra_body"] = _diffusion_fields(request)
         if request.inpaint:
-            fields["mask"] = _png(
-                _see_through(request.inpaint.box, (request.width, request.height)), name="mask"
-            )
+            mask = _alpha_mask(request.inpaint.box, (request.width, request.height))
+            fields["mask"] = _png(mask, name="mask")
         try:
-            return (
-                asking.images.edit(image=list(files), **fields) if files else asking.images.generate(**fields)
-            )
-        except OpenAIError as error:
-            raise explain(error, self.model, self.base_url, self.key_variable) from error
+            if files:
+                return client.images.edit(image=list(files), **fields)
+            return client.images.generate(**fields)
+        except (OpenAIError, BadReply) as error:
+            raise failure_of(error, server) from error
 
-    def _client(self) -> Any:
-        key = os.environ.get(self.key_variable)
-        if not key and self.base_url == OPENAI:
-            raise Unavailable(f"No key for {OPENAI}: set the environment variable {self.key_variable}.")
-        return client(self.base_url, key or "none")
+    def _server(self) -> Server:
+        key = os.environ.get(self.key_variable, "")
+        if not key and self.base_url == OFFICIAL:
+            raise Unavailable(f"No key for {OFFICIAL}: set the environment variable {self.key_variable}.")
+        return Server(self.base_url, self.model, self.key_variable, key, IMAGES)
 
     def _spent(self, reply: Any) -> Usage:
-        """Say what a picture cost; without a price it is nothing on this machine, and a warning elsewhere."""
+        """Return the cost of an image; where it is not known 0, with a warning unless the server is local."""
         if self.price_per_picture is not None:
             return Usage(usd=self.price_per_picture)
-        known = by_tokens(getattr(reply, "usage", None), self._price) if self._price else None
-        if known is None and not is_here(self.base_url):
+        usage = by_tokens(getattr(reply, "usage", None), self._price) if self._price else None
+        if usage is None and not is_here(self.base_url):
             log.warning(
-                "It is not known what %s asks for a picture: it counts as 0 USD. Say so by "
+                "The price of an image of %s is not known: it counts as 0 USD. Set "
                 "`generator.price_per_picture`.",
                 self.base_url,
             )
-        return known or Usage()
+        return usage or Usage()
 
 
-def _steering(request: GenerateRequest) -> dict[str, Any]:
-    """Give the fields that diffusion servers take beside OpenAI's own."""
+def _diffusion_fields(request: GenerateRequest) -> dict[str, Any]:
+    """Return the fields that diffusion servers take beside OpenAI's own."""
     fields = {
         "seed": request.seed,
         "num_inference_steps": request.num_inference_steps,
@@ -231,8 +225,8 @@ def _steering(request: GenerateRequest) -> dict[str, Any]:
     return {**fields, **({"negative_prompt": request.negative_prompt} if request.negative_prompt else {})}
 
 
-def _see_through(box: Box, size: Size) -> Image:
-    """Make a mask as the API wants it: transparent where it is to paint."""
+def _alpha_mask(box: Box, size: Size) -> Image:
+    """Return a mask as the API takes it: transparent where it is to inpaint."""
     from PIL import Image, ImageOps
 
     mask = Image.new("RGBA", size)
@@ -241,22 +235,22 @@ def _see_through(box: Box, size: Size) -> Image:
 
 
 def _png(image: Image, number: int = 0, name: str = "reference") -> tuple[str, bytes, str]:
-    """Encode a picture as a file of a form."""
+    """Encode an image as a file of a form: name, data, type."""
     file = io.BytesIO()
     image.save(file, "PNG")
     return f"{name}-{number + 1}.png", file.getvalue(), "image/png"
 
 
-def _decoded(reply: Any, engine: str) -> Image:
-    """Read the picture of a reply, or raise `BadReply`."""
+def _decoded(reply: Any, generator: str) -> Image:
+    """Decode the image of a reply; raise `BadReply`."""
     data = getattr(reply, "data", None) or []
     text = getattr(data[0], "b64_json", None) if data else None
     if not text:
         raise BadReply(
-            f"`{engine}` sent no picture in its reply. If the server gives addresses, set "
-            "generator.options.response_format = 'b64_json': addresses are not followed."
+            f"`{generator}` sent no image in its reply. If the server sends URLs, set "
+            "generator.options.response_format = 'b64_json': URLs are not followed."
         )
     try:
         return read_untrusted(base64.b64decode(text, validate=True))
     except (binascii.Error, PleinairError) as error:
-        raise BadReply(f"`{engine}` sent something that is no picture: {error}") from error
+        raise BadReply(f"`{generator}` sent something that is no image: {error}") from error

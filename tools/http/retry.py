@@ -1,7 +1,4 @@
-"""A call to an images server: who makes it, how often it is tried, and how it is stopped.
-
-A call is repeated only where no picture can have been made and charged for.
-"""
+"""The retry policy of HTTP calls: when a call that failed is sent again, and when it is given up."""
 
 from __future__ import annotations
 
@@ -9,184 +6,110 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
-from pleinair.tools.callbacks import StopCallback
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.errors import Unavailable
-from pleinair.tools.http.deadline import REMAINING
-from pleinair.tools.types import OnStep, PleinairError
-
-LARGEST = 64 * 2**20  # bytes of a reply: pictures of 4K in base64
-MOMENT = 1.0  # seconds between two looks whether to stop
+from pleinair.tools.http.transport import TICK, CallLimits, limited
+from pleinair.tools.types import PleinairError
 
 Result = TypeVar("Result")
-
-
-class Passing(PleinairError):
-    """A fault that may pass by itself; `wait` is how long the server asks for, in seconds."""
-
-    def __init__(self, reason: str, wait: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait = wait
-
-
-def client(base_url: str, key: str) -> Any:
-    """Make openai's client with our own way to the server, and no tries of its own."""
-    import httpx2
-    from openai import OpenAI
-
-    from pleinair.tools.http.transport import Wire
-
-    way = httpx2.Client(transport=Wire(LARGEST), headers={"accept-encoding": "identity"})
-    return OpenAI(api_key=key, base_url=base_url, max_retries=0, http_client=way)
-
-
-def within(seconds: float, stopped: Callable[[], None], send: Callable[[], Result]) -> Result:
-    """Send what is all over after so many seconds; what `stopped` raises, at any time, ends it too."""
-    from pleinair.tools.http.deadline import REMAINING, STOPPED
-
-    ends = time.monotonic() + seconds
-    before, ear = REMAINING.set(lambda: ends - time.monotonic()), STOPPED.set(stopped)
-    try:
-        return send()
-    finally:
-        REMAINING.reset(before)
-        STOPPED.reset(ear)
-
-
-def persist(
-    send: Callable[[], Result],
-    *,
-    tries: int,
-    deadline: float,
-    on_step: OnStep,
-    sleep: Callable[[float], None],
-) -> Result:
-    """Call `send` until it gives a picture, within the tries and the deadline in seconds.
-
-    `on_step` is told (0, 1) before each try, and asked every second of a wait, where it may raise to stop.
-    Raises `Unavailable` after the last try, and what `send` raises besides `Passing`.
-    """
-    ask = on_step.check if isinstance(on_step, StopCallback) else lambda: on_step(0, 1)
-    ends = time.monotonic() + deadline
-    for number in range(1, tries + 1):
-        on_step(0, 1)
-        try:
-            return within(max(ends - time.monotonic(), 0.1), _seldom(ask), send)
-        except Passing as fault:
-            pause = fault.wait if fault.wait is not None else 2.0 ** (number - 1)
-            if number == tries or time.monotonic() + pause > ends:
-                raise Unavailable(f"{fault} Tried {number} times.") from fault
-        for moment in _moments(pause):
-            sleep(moment)
-            ask()
-    raise AssertionError("the last try returns or raises")
-
-
-def _moments(seconds: float) -> Iterator[float]:
-    """Cut a pause into pieces of a second."""
-    while seconds > 0:
-        yield min(seconds, MOMENT)
-        seconds -= MOMENT
-
-
-def _seldom(tell: Callable[[], None]) -> Callable[[], None]:
-    """Make something that may be called often and tells only once a second."""
-    last = time.monotonic()
-
-    def heard() -> None:
-        nonlocal last
-        if time.monotonic() - last >= MOMENT:
-            last = time.monotonic()
-            tell()
-
-    return heard
-
+Again = Literal["never", "once", "tries"]
+Failures = Counter[type[PleinairError]]  # failed attempts of a call by the class of their error
+MAY_BE_CHARGED = "The server may have done it and charged for it, so it is not asked again by itself."
 
 log = logging.getLogger(__name__)
 
-Again = Literal["never", "once", "tries"]
 
-FIRST_PAUSE = 0.5  # seconds; doubled with each try, of which a random half is waited
+class CallFailure(Exception):
+    """Failure of one attempt of a call.
 
-
-@dataclass(frozen=True)
-class Plan:
-    """Say how the next try is made."""
-
-    cap: int  # tokens of the answer; 0 leaves it to the server
-    side: int  # pixels of a picture's longer side
-
-
-class Setback(Exception):
-    """A try has failed: with what fault, and whether another one may help."""
+    Args:
+        error: raised when no attempt follows.
+        again: whether another attempt may help: one for each class of error, or as many as the policy allows.
+        wait: seconds until then; None leaves them to the policy.
+        may_be_done: whether the server may have done what was asked, and charged for it.
+    """
 
     def __init__(
         self,
-        fault: PleinairError,
+        error: PleinairError,
         again: Again = "never",
         *,
         wait: float | None = None,
-        change: Callable[[Plan], Plan] | None = None,
+        may_be_done: bool = False,
     ) -> None:
-        super().__init__(str(fault))
-        self.fault, self.again, self.wait, self.change = fault, again, wait, change
+        super().__init__(str(error))
+        self.error, self.again, self.wait, self.may_be_done = error, again, wait, may_be_done
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """Try a call until it works, no other try may help, or its time is up."""
+    """Limits of a call with all its attempts.
 
-    deadline: float = 180.0  # seconds for a call with all its tries and pauses
+    Args:
+        section: of the settings, for messages.
+        deadline: seconds for all attempts and pauses.
+        tries: attempts at most, where the trouble may pass by itself.
+        pause: seconds after the first attempt, doubled with each further one; a random half of it is waited.
+        repeat_done: whether a call that the server may have done and charged for is sent again.
+    """
+
+    section: str = "mllm"
+    deadline: float = 180.0
     tries: int = 3
+    pause: float = 0.5
+    repeat_done: bool = True
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
-    chance: Callable[[], float] = random.random  # 0 to 1; how long a pause is changes no answer
+    chance: Callable[[], float] = random.random  # 0 to 1
 
-    def ask(self, send: Callable[[Plan], Result], plan: Plan) -> Result:
-        """Call `send`; raises the fault of the last try, or `Unavailable` when the time is up."""
-        ends = self.clock() + self.deadline
-        before = REMAINING.set(lambda: ends - self.clock())
-        try:
-            return self._ask(send, plan, ends)
-        finally:
-            REMAINING.reset(before)
+    def call(self, send: Callable[[Failures], Result], check: Callable[[], None] = no_callback) -> Result:
+        """Return what `send` returns, after as many attempts as it takes.
 
-    def _ask(self, send: Callable[[Plan], Result], plan: Plan, ends: float) -> Result:
-        seen: Counter[type[PleinairError]] = Counter()
+        Args:
+            send: makes one attempt, from the failures so far; raises `CallFailure`, or what ends the call.
+            check: called every second of a wait; what it raises ends the call.
+
+        Raises:
+            PleinairError: the error of the last attempt, or `Unavailable` when the time is up.
+        """
+        ends, failures = self.clock() + self.deadline, Failures()
         for number in count(1):
             try:
-                return send(plan)
-            except Setback as setback:
-                pause = self._pause(setback, number, seen, ends)
-                plan = setback.change(plan) if setback.change else plan
-                log.warning("%s Trying again in %.1f s.", setback.fault, pause)
-            self.sleep(pause)
+                with limited(CallLimits(lambda: ends - self.clock(), check)):
+                    return send(failures)
+            except CallFailure as failure:
+                failures[type(failure.error)] += 1
+                wait = self._wait(failure, number, failures, ends - self.clock())
+                log.warning("%s Trying again in %.1f s.", failure.error, wait)
+            while wait > 0:
+                self.sleep(min(wait, TICK))
+                check()
+                wait -= TICK
         raise AssertionError("counting does not end")
 
-    # Faults are raised `from None`: what caused them may repeat a server's words, and those the key.
-    def _pause(self, setback: Setback, number: int, seen: Counter[type[PleinairError]], ends: float) -> float:
-        fault, rest = setback.fault, ends - self.clock()
-        seen[type(fault)] += 1
-        if setback.again == "never" or (setback.again == "once" and seen[type(fault)] > 1):
-            raise fault from None
-        if rest <= 0:
+    # Errors are raised `from None`: what caused them may repeat a server's words, and those the key.
+    def _wait(self, failure: CallFailure, number: int, failures: Failures, remaining: float) -> float:
+        error, again = failure.error, failure.again
+        if failure.may_be_done and not self.repeat_done:
+            raise type(error)(f"{error} {MAY_BE_CHARGED}") from None
+        if again == "never" or (again == "once" and failures[type(error)] > 1):
+            raise error from None
+        if remaining <= 0:
             raise Unavailable(
-                f"No answer within the {self.deadline:g} s of `mllm.deadline`: {fault}"
+                f"No answer within the {self.deadline:g} s of `{self.section}.deadline`: {error}"
             ) from None
-        if setback.again == "tries" and number >= self.tries:
-            raise type(fault)(f"{fault} That was try {number} of {self.tries}.") from None
-        pause = self._backoff(number) if setback.wait is None else setback.wait
-        if setback.change is not None:
-            pause = 0.0
-        if pause >= rest:
+        if again == "tries" and number >= self.tries:
+            raise type(error)(f"{error} That was try {number} of {self.tries}.") from None
+        backoff = self.pause * 2 ** (number - 1) * (1 + self.chance()) / 2
+        wait = backoff if failure.wait is None else failure.wait
+        if wait >= remaining:
             raise Unavailable(
-                f"{fault} Ask again in {pause:.0f} s: `mllm.deadline` gives a call {self.deadline:g} s."
+                f"{error} Ask again in {wait:.0f} s: `{self.section}.deadline` gives a call "
+                f"{self.deadline:g} s."
             ) from None
-        return pause
-
-    def _backoff(self, number: int) -> float:
-        return float(FIRST_PAUSE * 2 ** (number - 1) * (1 + self.chance()) / 2)
+        return wait

@@ -1,28 +1,36 @@
-"""The way to one server: every wait ends at the call's deadline, and every reply at a size.
+"""HTTP transport whose every wait ends at the call's deadline, and every reply at a maximum size.
 
 openai's own client waits anew for every byte, so a server that drips never ends; here each read gets what
-is left of the call, and whoever called may stop it within a second. Proxies are those of the environment;
-compressed replies are refused. Not covered: proxies by SOCKS, HTTP/2, streams, and a stop in the middle of
-agreeing on encryption.
+is left of the call, and the caller may stop it within a second. Proxies are those of the environment;
+compressed replies are refused. Not covered: SOCKS proxies, HTTP/2, streams, and a stop in the middle of a
+TLS handshake.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+from concurrent.futures import Future
 from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import httpcore2
 import httpx2
 
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.errors import BadReply, TooLarge
 from pleinair.tools.http.addresses import proxy_of
-from pleinair.tools.http.deadline import Punctual
 
-LARGEST = 4 * 2**20  # bytes of a reply; an answer of ours has a few kilobytes
-PLAIN = ("", "identity")
-MAPPED: dict[type[Exception], type[httpx2.TransportError]] = {
+MAX_REPLY = 4 * 2**20  # bytes; an answer of ours has a few kilobytes
+TICK = 1.0  # seconds between two checks whether to stop
+CHUNK = 64 * 1024  # bytes written between two looks at the clock
+UNCOMPRESSED = ("", "identity")
+ERRORS: dict[type[Exception], type[httpx2.TransportError]] = {
     httpcore2.ConnectTimeout: httpx2.ConnectTimeout,
     httpcore2.WriteTimeout: httpx2.WriteTimeout,
     httpcore2.TimeoutException: httpx2.ReadTimeout,
@@ -32,7 +40,7 @@ MAPPED: dict[type[Exception], type[httpx2.TransportError]] = {
     httpcore2.ProtocolError: httpx2.RemoteProtocolError,
     httpcore2.ProxyError: httpx2.ProxyError,
 }
-PARTS = {  # what a reply must have, which openai's client takes on trust
+REQUIRED_FIELDS = {  # by the end of the path
     "/chat/completions": "choices",
     "/responses": "output",
     "/images/generations": "data",
@@ -40,57 +48,103 @@ PARTS = {  # what a reply must have, which openai's client takes on trust
 }
 
 
-class Wire(httpx2.BaseTransport):
-    """Send requests and read whole replies, within the time that `REMAINING` gives."""
+class CallLimits:
+    """Time left for a call, and the check that may stop it.
 
-    def __init__(self, largest: int = LARGEST) -> None:
-        self._largest = largest
+    Args:
+        remaining: seconds left of the call.
+        check: called at most once in `TICK` seconds of a wait; what it raises ends the call.
+    """
+
+    def __init__(self, remaining: Callable[[], float], check: Callable[[], None] = no_callback) -> None:
+        self._remaining, self._check, self._checked = remaining, check, time.monotonic()
+
+    def check(self) -> None:
+        """Raise what stops the call."""
+        if time.monotonic() - self._checked >= TICK:
+            self._checked = time.monotonic()
+            self._check()
+
+    def wait(self, timeout: float | None) -> float:
+        """Return the seconds that a wait may take; raise a timeout when there are none, or what stops it."""
+        self.check()
+        if (remaining := self._remaining()) <= 0:
+            raise httpcore2.ReadTimeout("the call's time is up")
+        return remaining if timeout is None else min(remaining, timeout)
+
+
+_UNLIMITED = CallLimits(lambda: 600.0)  # outside of a limited call every single wait may take ten minutes
+_limits: ContextVar[CallLimits] = ContextVar("limits", default=_UNLIMITED)
+
+
+@contextmanager
+def limited(limits: CallLimits) -> Iterator[None]:
+    """Hold every request in the block to `limits`."""
+    token = _limits.set(limits)
+    try:
+        yield
+    finally:
+        _limits.reset(token)
+
+
+def http_client(max_reply: int = MAX_REPLY) -> httpx2.Client:
+    """Build a client for one server whose replies are at most `max_reply` bytes."""
+    return httpx2.Client(transport=_Transport(max_reply), headers={"accept-encoding": "identity"})
+
+
+class _Transport(httpx2.BaseTransport):
+    """Transport of whole replies, in the time that `limited` allows."""
+
+    def __init__(self, max_reply: int) -> None:
+        self._max_reply = max_reply
         self._pools: dict[str, httpcore2.ConnectionPool] = {}
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send one request; raises `BadReply` for what no model's server sends."""
+        """Send one request; raise `BadReply` for what no model's server sends."""
         pool = self._pool(proxy_of(str(request.url)))
-        with _translated():
-            reply = pool.handle_request(_core(request))
+        with _translated_errors():
+            reply = pool.handle_request(_core_request(request))
             try:
                 body = self._body(reply)
             finally:
                 reply.close()
         response = httpx2.Response(reply.status, headers=reply.headers, content=body, request=request)
         if reply.status == httpx2.codes.OK:
-            _check(request.url.path, body)
+            _check_fields(request.url.path, body)
         return response
 
     def _pool(self, proxy: str) -> httpcore2.ConnectionPool:
-        """Give the connections through a proxy, or without one."""
         if proxy not in self._pools:
-            given: dict[str, Any] = {
+            options: dict[str, Any] = {
                 "ssl_context": httpx2.create_ssl_context(),
-                "network_backend": Punctual(),
+                "network_backend": _Backend(),
                 "max_keepalive_connections": 0,  # one costs little beside a call, and is never stale
             }
-            self._pools[proxy] = _through(proxy, given) if proxy else httpcore2.ConnectionPool(**given)
+            if proxy:
+                parts = httpx2.Proxy(proxy)  # parses name and password
+                self._pools[proxy] = httpcore2.HTTPProxy(str(parts.url), proxy_auth=parts.raw_auth, **options)
+            else:
+                self._pools[proxy] = httpcore2.ConnectionPool(**options)
         return self._pools[proxy]
 
     def _body(self, reply: httpcore2.Response) -> bytes:
         headers = {name.lower(): value.decode("latin-1") for name, value in reply.headers}
-        if headers.get(b"content-encoding", "").strip().lower() not in PLAIN:
+        if headers.get(b"content-encoding", "").strip().lower() not in UNCOMPRESSED:
             raise BadReply("The server compressed its reply, though it was asked not to.")
         length = headers.get(b"content-length", "0")
-        if length.isdigit() and int(length) > self._largest:
+        if length.isdigit() and int(length) > self._max_reply:
             raise self._too_large()
         assert isinstance(reply.stream, Iterable)
-        pieces, size = [], 0
-        for piece in reply.stream:
-            pieces.append(piece)
-            if (size := size + len(piece)) > self._largest:
+        body = bytearray()
+        for chunk in reply.stream:
+            body += chunk
+            if len(body) > self._max_reply:
                 raise self._too_large()
-        return b"".join(pieces)
+        return bytes(body)
 
     def _too_large(self) -> TooLarge:
-        return TooLarge(
-            f"The server's reply is larger than {self._largest / 2**20:.0f} MiB: not read further."
-        )
+        limit = f"{self._max_reply / 2**20:.0f} MiB"
+        return TooLarge(f"The server's reply is larger than {limit}: not read further.")
 
     def close(self) -> None:
         """Close the connections."""
@@ -98,14 +152,7 @@ class Wire(httpx2.BaseTransport):
             pool.close()
 
 
-def _through(proxy: str, given: dict[str, Any]) -> httpcore2.HTTPProxy:
-    """Make connections through a proxy, with the name and password that its address holds."""
-    known = httpx2.Proxy(proxy)
-    return httpcore2.HTTPProxy(str(known.url), proxy_auth=known.raw_auth, **given)
-
-
-def _core(request: httpx2.Request) -> httpcore2.Request:
-    """Put a request into the words of the layer below."""
+def _core_request(request: httpx2.Request) -> httpcore2.Request:
     url = request.url
     return httpcore2.Request(
         method=request.method,
@@ -117,19 +164,19 @@ def _core(request: httpx2.Request) -> httpcore2.Request:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
-    """Raise the layer's errors as those that openai's client knows."""
+def _translated_errors() -> Iterator[None]:
+    """Raise httpcore's errors as those of httpx, which openai's client handles."""
     try:
         yield
-    except tuple(MAPPED) as error:
-        kind = next(theirs for ours, theirs in MAPPED.items() if isinstance(error, ours))
+    except tuple(ERRORS) as error:
+        kind = next(theirs for ours, theirs in ERRORS.items() if isinstance(error, ours))
         raise kind(str(error) or type(error).__name__) from error
 
 
-def _check(path: str, body: bytes) -> None:
-    """Require the outer form of a reply, which openai's client takes on trust."""
-    wanted = next((part for end, part in PARTS.items() if path.endswith(end)), "")
-    if not wanted:
+def _check_fields(path: str, body: bytes) -> None:
+    """Require the outer form of a reply, which openai's client does not check."""
+    name = next((name for end, name in REQUIRED_FIELDS.items() if path.endswith(end)), "")
+    if not name:
         return
     try:
         reply = json.loads(body)
@@ -139,8 +186,93 @@ def _check(path: str, body: bytes) -> None:
         raise BadReply(f"The server's reply is no JSON object: {body[:60]!r}.")
     if reply.get("error"):
         raise BadReply(f"The server reports an error as if it were an answer: {str(reply['error'])[:200]}.")
-    parts = reply.get(wanted)
-    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-        raise BadReply(f"The server's reply has no {wanted}: {body[:60]!r}.")
-    if wanted == "choices" and not (parts and isinstance(parts[0].get("message"), dict)):
+    items = reply.get(name)
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise BadReply(f"The server's reply has no {name}: {body[:60]!r}.")
+    if name == "choices" and not (items and isinstance(items[0].get("message"), dict)):
         raise BadReply(f"The server's reply has no choice with a message: {body[:60]!r}.")
+
+
+class _Backend(httpcore2.NetworkBackend):
+    """Network backend whose connections keep to the limits of the call."""
+
+    def __init__(self) -> None:
+        self._backend = httpcore2.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.NetworkStream:
+        """Resolve the name and connect, in a thread, because resolving a name has no time limit."""
+        seconds = _limits.get().wait(timeout)
+        connect = partial(self._backend.connect_tcp, host, port, seconds, local_address, socket_options)
+        return _Stream(_connected(connect, seconds))
+
+
+class _Stream(httpcore2.NetworkStream):
+    """Network stream whose reads, writes and handshake keep to the limits of the call."""
+
+    def __init__(self, stream: httpcore2.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Read what is there, up to `max_bytes`; the caller may stop it at every tick."""
+        ends = None if timeout is None else time.monotonic() + timeout
+        while True:
+            seconds = _limits.get().wait(None if ends is None else ends - time.monotonic())
+            try:
+                return self._stream.read(max_bytes, min(seconds, TICK))
+            except httpcore2.ReadTimeout:
+                if seconds <= TICK:
+                    raise
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Write all of `buffer`."""
+        for start in range(0, len(buffer), CHUNK):
+            self._stream.write(buffer[start : start + CHUNK], _limits.get().wait(timeout))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.NetworkStream:
+        """Encrypt the connection."""
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, _limits.get().wait(timeout)))
+
+    def get_extra_info(self, info: str) -> Any:
+        """Return a property of the connection."""
+        return self._stream.get_extra_info(info)
+
+
+def _connected(connect: Callable[[], httpcore2.NetworkStream], seconds: float) -> httpcore2.NetworkStream:
+    """Wait for a connection at most `seconds`; one that comes later is closed."""
+    future: Future[httpcore2.NetworkStream] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(connect())
+        except BaseException as error:  # noqa: B036  # raised in the caller's thread
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    ends = time.monotonic() + seconds
+    try:
+        while (rest := ends - time.monotonic()) > 0:
+            if futures.wait([future], timeout=min(rest, TICK)).done:
+                return future.result()
+            _limits.get().check()
+        raise httpcore2.ConnectTimeout("no connection in time")
+    except BaseException:
+        future.add_done_callback(_close)
+        raise
+
+
+def _close(future: Future[httpcore2.NetworkStream]) -> None:
+    if not future.exception():
+        future.result().close()

@@ -15,7 +15,7 @@ from support.openai_server import KEY, MODEL, Service, over_the_wire, served
 from support.recording_chat import Painter, hearing, shown
 
 from pleinair.agent.mllm.openai import OpenAIChat, chat
-from pleinair.agent.mllm.sending import described
+from pleinair.agent.mllm.request import described
 from pleinair.tools.http import prices
 from pleinair.tools.mllm import schemas as answers
 from pleinair.tools.mllm.ask import ask

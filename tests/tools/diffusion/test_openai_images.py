@@ -8,7 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email import message_from_bytes
 from email.message import Message
 from email.utils import formatdate
@@ -66,7 +66,7 @@ class Server:
 
     def engine(self, **settings: Any) -> OpenAIImages:
         made = OpenAIImages("m", base_url=self.url, height=32, width=32, **settings)
-        made.sleep = self.slept.append
+        made.retry_policy = replace(made.retry_policy, sleep=self.slept.append)
         return made
 
     def __post_init__(self) -> None:
@@ -144,9 +144,9 @@ def test_a_greeting_asks_for_no_picture(server: Server, answer: Answer, hint: st
 
 def test_a_greeting_tells_what_is_wrong(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.answers = [refusal(401)]
-    with pytest.raises(Unavailable, match="took no key from OPENAI_API_KEY"):
+    with pytest.raises(Unavailable, match="key in OPENAI_API_KEY is not accepted"):
         server.engine().greet()
-    with pytest.raises(PleinairError, match="cannot be reached: .* Is the server running"):
+    with pytest.raises(PleinairError, match="Nothing answers at .*is the server running"):
         OpenAIImages("m", base_url="http://127.0.0.1:9/v1").greet()
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(Unavailable, match="set the environment variable OPENAI_API_KEY"):
@@ -216,12 +216,12 @@ def test_diffusion_servers_are_told_seed_steps_and_guidance(server: Server) -> N
 @pytest.mark.parametrize(
     ("status", "code", "error", "text"),
     [
-        (401, "invalid_api_key", Unavailable, "no key from OPENAI_API_KEY"),
+        (401, "invalid_api_key", Unavailable, "key in OPENAI_API_KEY is not accepted"),
         (403, "", Unavailable, "may not use 'm'"),
         (404, "model_not_found", Unavailable, "no model 'm'"),
-        (400, "invalid_value", BadInput, r"called the request wrong \(400\): .*because"),
+        (400, "invalid_value", BadInput, r"rejects the request \(status 400\): .*because"),
         (422, "", BadInput, "because"),
-        (400, "moderation_blocked", Filtered, "declined the picture"),
+        (400, "moderation_blocked", Filtered, "refused the request"),
         (400, "content_policy_violation", Filtered, "because"),
         (429, "insufficient_quota", Unavailable, "no credit left"),
     ],
@@ -264,21 +264,21 @@ def test_a_stop_is_heard_in_a_pause(server: Server) -> None:
 def asked_of(faulty: FaultServer, on_step: Any = no_callback, **settings: Any) -> OpenAIImages:
     """Ask a faulty server for a picture, without pauses between tries."""
     engine = OpenAIImages("m", base_url=faulty.url, height=32, width=32, **settings)
-    engine.sleep = lambda seconds: None
+    engine.retry_policy = replace(engine.retry_policy, sleep=lambda seconds: None)
     engine.generate(make_request(), (), on_step)
     return engine
 
 
 BROKEN = {
-    "silence": (faults.hang, Unavailable, "did not answer within `generator.deadline`.*may have been made"),
+    "silence": (faults.hang, Unavailable, "did not answer in time; `generator.deadline` .*may have done it"),
     "drips": (
         faults.drip_body,
         Unavailable,
-        "did not answer within `generator.deadline`.*may have been made",
+        "did not answer in time; `generator.deadline` .*may have done it",
     ),
-    "reset": (faults.reset(), Unavailable, "broke: .*may have been made"),
-    "half": (faults.sends(faults.head(200, 999) + b"{"), Unavailable, "broke: .*may have been made"),
-    "gateway": (faults.error(504), Unavailable, "failed with 504.*may have been made"),
+    "reset": (faults.reset(), Unavailable, "broke: .*may have done it"),
+    "half": (faults.sends(faults.head(200, 999) + b"{"), Unavailable, "broke: .*may have done it"),
+    "gateway": (faults.error(504), Unavailable, "failed with status 504.*may have done it"),
     "endless": (faults.endless, TooLarge, "larger than 64 MiB"),
     "a gigabyte": (faults.sends(faults.head(200, 2**30)), TooLarge, "larger than 64 MiB"),
     "a page": (faults.reply(200, b"<html>"), BadReply, "is no JSON"),
@@ -361,7 +361,7 @@ def test_a_reply_that_is_paid_for_and_no_picture_says_what_it_cost(server: Serve
 
 def test_tries_end(server: Server) -> None:
     server.answers = [refusal(500)] * 3
-    with pytest.raises(Unavailable, match="failed with 500.*Tried 3 times"):
+    with pytest.raises(Unavailable, match="failed with status 500.*try 3 of 3"):
         draw(server.engine())
     assert len(server.asked) == 3
 
@@ -406,7 +406,7 @@ def test_a_reply_without_a_picture_is_a_fault(server: Server, reply: dict[str, A
 
 def test_a_server_that_is_not_there_is_named(server: Server) -> None:
     engine = OpenAIImages("m", base_url="http://127.0.0.1:9/v1", tries=1)
-    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9/v1 cannot be reached"):
+    with pytest.raises(Unavailable, match=r"Nothing answers at http://127\.0\.0\.1:9/v1"):
         draw(engine)
 
 

@@ -1,0 +1,234 @@
+"""Servers with an OpenAI interface: how they are reached, and what their errors mean for a call."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx2
+import openai
+from langchain_core.exceptions import ContextOverflowError
+
+from pleinair.tools.errors import BadReply, Filtered, TooLarge, Unavailable
+from pleinair.tools.http.retry import CallFailure, Failures, RetryPolicy
+from pleinair.tools.http.transport import http_client
+from pleinair.tools.mllm.ask import UNFIT
+from pleinair.tools.types import BadInput, ModelFault, PleinairError
+
+OFFICIAL = "https://api.openai.com/v1"
+NO_KEY = "none"  # sent to a server that needs no key
+QUOTED = 300  # characters of a server's own words
+LISTED = 8  # models of a server that are named
+GREETING = 10.0  # seconds for a server's list of models
+TIMED_OUT = {408, 504, 524}  # somebody gave up waiting for a server that may go on
+PASSING = {*TIMED_OUT, 409, 425, 429}  # and every 5xx
+TOO_LONG = re.compile(
+    r"context.?(length|window|size)|maximum context|prompt is too long|too many tokens", re.I
+)
+POLICY = re.compile(r"content.?(policy|filter|management)|safety system|moderation|usage polic", re.I)
+QUOTA = re.compile(r"insufficient.?(quota|funds|balance)|billing", re.I)
+SECRET = re.compile(r"\b(sk|pk|key|Bearer)([- ])[\w.*-]{6,}")
+# What reading a reply of the wrong form may raise inside langchain-openai and openai.
+MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError, AssertionError)
+
+
+class TooLong(ModelFault):
+    """The request does not fit into the model's context."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Api:
+    """Kind of interface, with what its errors mean.
+
+    Args:
+        section: of the settings, for messages.
+        rejected: class of the error for a request that the server calls wrong.
+        shrinks: whether a request that is too long is sent once more, with smaller images.
+        hints: what to do, by a word of the server's message.
+    """
+
+    section: str
+    rejected: type[PleinairError]
+    shrinks: bool = False
+    hints: Mapping[str, str] = field(default_factory=dict)
+
+
+CHAT = Api(
+    section="mllm",
+    rejected=Unavailable,
+    shrinks=True,
+    hints={
+        "response_format": " Try `mllm.answers = function_calling`.",
+        "temperature": " Try `mllm.sends_temperature = false`.",
+    },
+)
+IMAGES = Api(section="generator", rejected=BadInput)
+
+
+@dataclass(frozen=True)
+class Server:
+    """Address, model and key of a server; the key is kept out of texts."""
+
+    url: str
+    model: str
+    key_variable: str
+    key: str = field(default="", repr=False)
+    api: Api = CHAT
+
+    def quote(self, text: object) -> str:
+        """Return a server's words on one line, short, and without the key."""
+        plain = UNFIT.sub("", " ".join(str(text).split()))
+        plain = plain.replace(self.key, "***") if self.key else plain
+        return SECRET.sub(r"\1\2***", plain)[:QUOTED]
+
+    def client(self, max_reply: int) -> openai.OpenAI:
+        """Build openai's client with our transport, and no retries of its own."""
+        transport = http_client(max_reply)
+        return openai.OpenAI(
+            api_key=self.key or NO_KEY, base_url=self.url, max_retries=0, http_client=transport
+        )
+
+
+def greet(server: Server, client: openai.OpenAI) -> str:
+    """Return the model and its address, and what the server lists if the model is not there.
+
+    It costs nothing. Raise what a call would.
+    """
+
+    def send(_: Failures) -> list[str]:
+        try:
+            return sorted(str(model.id) for model in client.models.list().data)
+        except openai.NotFoundError:
+            return []  # not every server has the list
+        except Exception as error:
+            raise failure_of(error, server) from error
+
+    names = RetryPolicy(section=server.api.section, deadline=GREETING, tries=1).call(send)
+    listed = server.quote(", ".join(names[:LISTED])) + (" …" if len(names) > LISTED else "")
+    hint = f", which lists only {listed}" if names and server.model not in names else ""
+    return f"{server.model} at {server.url}{hint}"
+
+
+def failure_of(error: Exception, server: Server) -> CallFailure:
+    """Return what an error means for the call; raise again one of neither the client nor the server."""
+    if isinstance(error, PleinairError):  # of our transport
+        again = isinstance(error, BadReply) and not isinstance(error, TooLarge)
+        return CallFailure(
+            type(error)(server.quote(error)),
+            "once" if again else "never",
+            may_be_done=isinstance(error, BadReply),
+        )
+    if isinstance(error, ContextOverflowError):
+        return _too_long(server)
+    if isinstance(error, openai.APIStatusError):
+        return _by_status(error, server)
+    if isinstance(error, openai.APIConnectionError):
+        return _unconnected(error, server)
+    if isinstance(error, (openai.OpenAIError, *MALFORMED)):
+        reason = f"The reply of {server.url} cannot be read: {server.quote(error)}."
+        return CallFailure(BadReply(reason), "once", may_be_done=True)
+    raise error
+
+
+def _by_status(error: openai.APIStatusError, server: Server) -> CallFailure:
+    """Read the status and the error object that came with it."""
+    status, words, code = error.status_code, _words(error, server), f"{error.code} {error.type}"
+    if status in (401, 403):
+        return CallFailure(_unauthorized(status, words, server))
+    if POLICY.search(code) or (status == 400 and POLICY.search(words)):
+        return CallFailure(Filtered(f"The filter of {server.url} refused the request: {words}"))
+    if server.api.shrinks and (
+        status == 413 or (status in (400, 422) and TOO_LONG.search(f"{code} {words}"))
+    ):
+        return _too_long(server)
+    if QUOTA.search(code) or status == 402:
+        return CallFailure(Unavailable(f"The account at {server.url} has no credit left: {words}"))
+    if status in PASSING or status >= 500:
+        trouble = "asks for fewer requests" if status == 429 else f"failed with status {status}"
+        return CallFailure(
+            Unavailable(f"{server.url} {trouble}: {words}"),
+            "tries",
+            wait=retry_after(error.response.headers),
+            may_be_done=status in TIMED_OUT,
+        )
+    return CallFailure(_rejected(status, words, server))
+
+
+def _unauthorized(status: int, words: str, server: Server) -> PleinairError:
+    if not server.key:
+        return Unavailable(f"{server.url} wants a key: set the environment variable {server.key_variable}.")
+    trouble = "is not accepted" if status == 401 else f"may not use {server.model!r}"
+    return Unavailable(f"The key in {server.key_variable} {trouble} at {server.url}: check it. {words}")
+
+
+def _rejected(status: int, words: str, server: Server) -> PleinairError:
+    section = server.api.section
+    if status == 404:
+        return Unavailable(
+            f"There is no model {server.model!r} at {server.url}, or no such interface: check "
+            f"`{section}.model`, and whether `{section}.base_url` lacks its /v1. {words}"
+        )
+    if 300 <= status < 400:
+        return BadReply(f"{server.url} redirects elsewhere, and is not followed: check `{section}.base_url`.")
+    hint = next((hint for word, hint in server.api.hints.items() if word in words), "")
+    return server.api.rejected(f"{server.url} rejects the request (status {status}): {words}{hint}")
+
+
+def _too_long(server: Server) -> CallFailure:
+    error = TooLong(f"The request is too long for {server.model!r}, even with smaller images.")
+    return CallFailure(error, "once", wait=0.0)
+
+
+def _unconnected(error: openai.APIConnectionError, server: Server) -> CallFailure:
+    """Find out why there is no connection, and whether the server may have received the request."""
+    url, section, cause = server.url, server.api.section, error.__cause__
+    may_be_done = isinstance(cause, httpx2.ReadTimeout | httpx2.ReadError | httpx2.RemoteProtocolError)
+    message = f"The connection to {url} broke: {server.quote(cause or error)}."
+    if isinstance(error, openai.APITimeoutError):
+        message = f"{url} did not answer in time; `{section}.deadline` limits a call."
+    for source in _causes(error):
+        if isinstance(source, ssl.SSLError):  # waiting does not help
+            reason = server.quote(source.reason or source)
+            return CallFailure(
+                Unavailable(f"No safe connection to {url}: {reason}. Check the address and its certificate.")
+            )
+        if isinstance(source, socket.gaierror):
+            message = f"The name in {url} cannot be resolved: check `{section}.base_url` and the network."
+        if isinstance(source, ConnectionRefusedError):
+            message = f"Nothing answers at {url}: is the server running, and `{section}.base_url` right?"
+    return CallFailure(Unavailable(message), "tries", may_be_done=may_be_done)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield what an error came from, the nearest first."""
+    cause = error.__cause__ or error.__context__
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _words(error: openai.APIStatusError, server: Server) -> str:
+    """Return the server's own words; a page of HTML has none."""
+    body: Any = error.body
+    words = body.get("message") if isinstance(body, dict) else body
+    if isinstance(words, bytes | type(None)) or "<html" in str(words).lower():
+        return "it gave no reason."
+    return server.quote(words)
+
+
+def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
+    """Return the seconds of a Retry-After header, a number or a date; None where there are none."""
+    text = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
+        return float(text)
+    try:
+        then = parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return max(then - (time.time() if now is None else now), 0.0)
