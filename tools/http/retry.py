@@ -104,7 +104,8 @@ class RetryPolicy:
                 f"No answer within the {self.deadline:g} s of `{self.section}.deadline`: {error}"
             ) from None
         if again == "tries" and number >= self.tries:
-            raise type(error)(f"{error} That was try {number} of {self.tries}.") from None
+            suffix = f" That was try {number} of {self.tries}." if number > 1 else ""
+            raise type(error)(f"{error}{suffix}") from None
         backoff = self.pause * 2 ** (number - 1) * (1 + self.chance()) / 2
         wait = backoff if failure.wait is None else failure.wait
         if wait >= remaining:
