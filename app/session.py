@@ -194,7 +194,7 @@ def _weak(found: Retrieval, hit: Hit) -> bool:
 
 def _sought(state: ReactState) -> frozenset[str]:
     """Name the concepts of the last request, or of the last one that was drawn where it came to none."""
-    from pleinair.agent.react.state import last_drawn
+    from pleinair.agent.react.state import last_turn_with_image
 
-    last = last_drawn(state.turns)
+    last = last_turn_with_image(state.turns)
     return frozenset(one.name for one in state.concepts or (last.concepts if last else ()))

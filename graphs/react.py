@@ -15,7 +15,7 @@ builder.add_node("finish", react.finish)
 
 builder.add_edge(START, "begin")
 builder.add_edge("begin", "drive")
-builder.add_conditional_edges("drive", react.route, ["act", "drive", "finish"])
+builder.add_conditional_edges("drive", react.route_after_drive, ["act", "drive", "finish"])
 builder.add_edge("act", "drive")
 builder.add_edge("finish", END)
 

@@ -1,20 +1,25 @@
-"""The arguments of the driving model's calls: one schema a tool, an unknown field is an error."""
+"""Arguments of the driving model's tools: one schema a tool, whose docstring is the tool's description.
+
+Nothing is converted, clamped or dropped; an unknown field is an error.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
 
 from pleinair.tools.mllm.ask import UNFIT
 from pleinair.tools.types import BadInput, Concept, Hit, Repair, Row, Value
 
-MOST = 16  # things in a list
-MOST_TEXT = 2000  # characters of one text
-MOST_JSON = 20_000  # characters of all arguments
-FAULTS = 3  # told at once
+MAX_ITEMS = 16  # of a list
+MAX_TEXT = 2000  # characters of one text
+MAX_JSON = 20_000  # characters of all arguments
+MAX_ERRORS = 3  # reported at once
+
+Schema = TypeVar("Schema", bound=Value)
 
 
 class Choice(Value):
@@ -25,21 +30,21 @@ class Choice(Value):
 
 
 class Decompose(Value):
-    """Say what the user wants to see and what must be visible. Without concepts a fresh call lists them."""
+    """Set what the user wants to see and what must be visible. Without concepts a fresh call lists them."""
 
     wish: str = Field(min_length=1, description="All that is to be seen, in full, fit for a generator.")
-    concepts: tuple[Concept, ...] = Field(default=(), max_length=MOST)
+    concepts: tuple[Concept, ...] = Field(default=(), max_length=MAX_ITEMS)
 
 
 class Critique(Value):
     """Judge a picture that you were shown, once. Without rows a fresh call judges the newest one."""
 
     picture: int = Field(ge=0, le=10**6)
-    rows: tuple[Row, ...] = Field(default=(), max_length=MOST)
+    rows: tuple[Row, ...] = Field(default=(), max_length=MAX_ITEMS)
 
 
 class Retrieve(Value):
-    """Look a concept up in the user's library, by its caption or by another query."""
+    """Retrieve pictures of a concept from the user's library, by its caption or by another query."""
 
     concept: str = Field(min_length=1)
     query: str = ""
@@ -54,25 +59,18 @@ class Generate(Value):
     """
 
     prompt: str = Field(default="", description="Other words than the wish's; seldom needed.")
-    repairs: tuple[Repair, ...] = Field(default=(), max_length=MOST)
-    references: tuple[Choice, ...] = Field(default=(), max_length=MOST)
+    repairs: tuple[Repair, ...] = Field(default=(), max_length=MAX_ITEMS)
+    references: tuple[Choice, ...] = Field(default=(), max_length=MAX_ITEMS)
 
 
 class Veto(Value):
     """Never use these pictures of the library again."""
 
-    ids: tuple[str, ...] = Field(min_length=1, max_length=MOST)
+    ids: tuple[str, ...] = Field(min_length=1, max_length=MAX_ITEMS)
 
 
-class Fix(Choice):
+class PinHit(Choice):
     """Show a concept by this picture from now on."""
-
-
-class Pin(Value):
-    """Bind a concept to the picture that is to show it, until the user says otherwise."""
-
-    concept: str
-    hit: Hit
 
 
 class Finish(Value):
@@ -82,41 +80,45 @@ class Finish(Value):
     refused: bool = False
 
 
-class Whole(Value):
+class RunGraph(Value):
     """Let another graph draw the wish, within what is left of the budget."""
 
 
-def parsed(schema: type[Value], arguments: dict[str, Any]) -> Value:
-    """Check a call's arguments strictly; nothing is converted, clamped or dropped.
+class Pin(Value):
+    """Binding of a concept to a hit, until the user says otherwise."""
 
-    Raises `BadInput` with the fields at fault and what was wanted.
-    """
+    concept: str
+    hit: Hit
+
+
+def parse_arguments(schema: type[Schema], arguments: dict[str, Any]) -> Schema:
+    """Return the arguments of a call as its schema; raise `BadInput` with the fields at fault."""
     text = json.dumps(arguments)
-    if len(text) > MOST_JSON:
-        raise BadInput(f"The arguments have {len(text):,} characters; wanted at most {MOST_JSON:,}.")
-    for one in _texts(arguments):
-        _check_text(one)
+    if len(text) > MAX_JSON:
+        raise BadInput(f"The arguments have {len(text):,} characters; wanted at most {MAX_JSON:,}.")
+    for value in _texts(arguments):
+        _check_text(value)
     try:
         return schema.model_validate_json(text, strict=True)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False)[:FAULTS]
-        told = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'arguments'}: {one['msg']}" for one in faults)
-        raise BadInput(f"Wrong arguments: {told}.") from error
+        errors = error.errors(include_url=False, include_input=False)[:MAX_ERRORS]
+        lines = (f"{'.'.join(map(str, fault['loc'])) or 'arguments'}: {fault['msg']}" for fault in errors)
+        raise BadInput(f"Wrong arguments: {'; '.join(lines)}.") from error
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield every text of a JSON value."""
+    """Yield every text of a JSON value; keys are left to the schema."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list | tuple):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from _texts(one)
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
 
 
 def _check_text(text: str) -> None:
-    """Refuse a text that is too long, or holds what no text should: controls, what nobody sees, halves."""
-    if len(text) > MOST_TEXT:
-        raise BadInput(f"A text has {len(text):,} characters; wanted at most {MOST_TEXT:,}.")
-    strange = [char for char in text if char == "\r" or UNFIT.match(char)]
-    if strange:
-        raise BadInput(f"A text holds the character {strange[0]!a}.")
+    """Raise `BadInput` for a text that is too long or holds control, invisible or surrogate characters."""
+    if len(text) > MAX_TEXT:
+        raise BadInput(f"A text has {len(text):,} characters; wanted at most {MAX_TEXT:,}.")
+    unfit = next((char for char in text if char == "\r" or UNFIT.match(char)), None)
+    if unfit:
+        raise BadInput(f"A text holds the character {unfit!a}.")

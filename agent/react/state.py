@@ -1,4 +1,4 @@
-"""What a thread remembers between the model's calls: plain JSON, and no pictures but by name."""
+"""State of the react graph: what a thread keeps between the model's replies, as plain JSON without images."""
 
 from __future__ import annotations
 
@@ -6,110 +6,120 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage, messages_from_dict
-from langchain_core.messages import message_to_dict as dumped
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    ToolMessage,
+    message_to_dict,
+    messages_from_dict,
+)
 from pydantic import Field
 from typing_extensions import TypedDict
 
 from pleinair.agent import ledger
 from pleinair.agent.react.schemas import Pin
+from pleinair.agent.select import references_of
 from pleinair.agent.state import Input, State, by_concept, changed
 from pleinair.tools.types import Concept, Outcome, Reference, Retrieval, Value
 
 Message = dict[str, Any]  # as LangChain dumps one
-NOTE = "pleinair_note"  # marks a message that the loop wrote and no user
+NOTE = "pleinair_note"  # marks a message that the graph wrote and neither user nor model
 
 
-def said(old: Sequence[Message], new: Sequence[Message]) -> list[Message]:
-    """Append messages; the result of a call that has one already changes nothing."""
-    answered = {one["data"]["tool_call_id"] for one in old if one["type"] == "tool"}
-    return [*old, *(one for one in new if one["data"].get("tool_call_id") not in answered)]
+def append_messages(messages: Sequence[Message], update: Sequence[Message]) -> list[Message]:
+    """Append messages; a second result for the same call is dropped (a reducer)."""
+    answered = {message["data"]["tool_call_id"] for message in messages if message["type"] == "tool"}
+    return [
+        *messages,
+        *(message for message in update if message["data"].get("tool_call_id") not in answered),
+    ]
 
 
 class Turn(Value):
-    """Keep what an earlier request of the thread came to."""
+    """Summary of an earlier request of the thread."""
 
-    wish: str  # what was to be drawn, in full
+    wish: str  # what was to be generated, in full
     concepts: tuple[Concept, ...] = ()
     outcome: Outcome
 
 
 class ReactInput(Input):
-    """What a caller gives besides; what is left out stays as the thread has it.
+    """Input of the react graph; a field that is left out stays as the thread has it.
 
-    `messages`, `turns` and `retrievals` are for a caller that carries a thread over to a new one.
+    `messages`, `turns` and `retrievals` are for a caller that continues a thread in a new one.
     """
 
-    messages: Annotated[list[Message], said] = Field(default_factory=list)
-    turns: list[Turn] = Field(default_factory=list)
-    retrievals: Annotated[list[Retrieval], by_concept] = Field(default_factory=list)
-    vetoes: list[str] = Field(default_factory=list)  # ids of pictures that are never used
-    pins: list[Pin] = Field(default_factory=list)
-    given: list[Reference] = Field(default_factory=list)  # the user's own pictures, in the store already
+    messages: Annotated[list[Message], append_messages] = Field(default_factory=list)  # the conversation
+    turns: list[Turn] = Field(default_factory=list)  # the thread's earlier requests
+    retrievals: Annotated[list[Retrieval], by_concept] = Field(default_factory=list)  # of the whole thread
+    vetoes: list[str] = Field(default_factory=list)  # ids of hits that are never used
+    pins: list[Pin] = Field(default_factory=list)  # concepts that are bound to a hit
+    given: list[Reference] = Field(default_factory=list)  # input images, already in the store
 
 
 class ReactState(ReactInput, State):
-    """The working state; of the current request unless it says otherwise."""
+    """Working state of the react graph; a field is of the current request unless it says otherwise."""
 
-    wish: str = ""  # what is to be drawn, in full: the prompt may be only a change to what was before
+    wish: str = ""  # what is to be generated, in full: the prompt may only change an earlier request
     shown: list[int] = Field(default_factory=list)  # attempts that the model saw before its last reply
 
 
 class Act(TypedDict):
-    """One `act` task: a call of the model's, and the state without its conversation."""
+    """Input of one `act` task."""
 
-    call: dict[str, Any]
-    snapshot: dict[str, Any]
+    call: dict[str, Any]  # the tool call
+    snapshot: dict[str, Any]  # the state without its conversation
 
 
-def read(messages: Sequence[Message]) -> list[BaseMessage]:
-    """Give stored messages as LangChain's."""
+def from_json(messages: Sequence[Message]) -> list[BaseMessage]:
+    """Return stored messages as LangChain's."""
     return list(messages_from_dict(list(messages)))
 
 
-def stored(*messages: BaseMessage) -> list[Message]:
-    """Give messages as plain JSON; a reply that holds what is no JSON raises TypeError."""
-    return [json.loads(json.dumps(dumped(message))) for message in messages]
+def to_json(*messages: BaseMessage) -> list[Message]:
+    """Return messages as plain JSON; raise TypeError for content that is not JSON."""
+    return [json.loads(json.dumps(message_to_dict(message))) for message in messages]
 
 
 def note(text: str) -> HumanMessage:
-    """Write a message of the loop's own to the model."""
+    """Return a message of the graph's own to the model."""
     return HumanMessage(text, additional_kwargs={NOTE: True})
 
 
-def current(messages: Sequence[Message]) -> list[BaseMessage]:
-    """Give the messages since the user last spoke."""
-    heard = read(messages)
-    starts = [number for number, one in enumerate(heard) if _is_user(one)]
-    return heard[starts[-1] + 1 :] if starts else heard
+def current_messages(messages: Sequence[Message]) -> list[BaseMessage]:
+    """Return the messages after the user's last one."""
+    history = from_json(messages)
+    starts = [number for number, message in enumerate(history) if _is_user(message)]
+    return history[starts[-1] + 1 :] if starts else history
 
 
 def _is_user(message: BaseMessage) -> bool:
-    """Tell whether a message is the user's."""
     return isinstance(message, HumanMessage) and NOTE not in message.additional_kwargs
 
 
-def pending(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """List the calls of the newest reply that have no result, in the order written."""
-    heard = current(messages)
-    replies = [one for one in heard if isinstance(one, AIMessage)]
-    done = {one.tool_call_id for one in heard if isinstance(one, ToolMessage)}
+def pending_calls(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return the calls of the newest reply that have no result, in the order written."""
+    history = current_messages(messages)
+    replies = [message for message in history if isinstance(message, AIMessage)]
+    answered = {message.tool_call_id for message in history if isinstance(message, ToolMessage)}
     calls = replies[-1].tool_calls if replies else []
-    return [dict(call) for call in calls if call["id"] not in done]
+    return [dict(call) for call in calls if call["id"] not in answered]
 
 
-def rolled(state: ReactState) -> dict[str, Any]:
-    """Give what a thread keeps when a request is over: its pictures, ledgers, look-ups and in short its talk.
+def archive_request(state: ReactState) -> dict[str, Any]:
+    """Return the update that turns a finished request into a turn, and its messages into a summary.
 
-    The calls and results of an earlier request are left out: what came of them is in its turn.
+    The user's messages stay; the calls and results are dropped: what came of them is in the turn. The
+    thread's retrievals, vetoes, pins and input images stay.
     """
     best = ledger.best(state.attempts)
     outcome = state.outcome or Outcome(ending="cancelled", reason="it was not finished", best=best)
-    ended = Turn(wish=state.wish or state.prompt, concepts=tuple(state.concepts), outcome=outcome)
-    words = [one for one in read(state.messages) if _is_user(one) or _is_summary(one)]
+    turn = Turn(wish=state.wish or state.prompt, concepts=tuple(state.concepts), outcome=outcome)
+    history = [message for message in from_json(state.messages) if _is_user(message) or _is_summary(message)]
     return changed(
-        messages=stored(*words, _summary(ended)),
-        turns=[*state.turns, ended],
+        messages=to_json(*history, _summary(turn)),
+        turns=[*state.turns, turn],
         retrievals=state.retrievals,
         vetoes=state.vetoes,
         pins=state.pins,
@@ -117,23 +127,26 @@ def rolled(state: ReactState) -> dict[str, Any]:
     )
 
 
-def last_drawn(turns: Sequence[Turn]) -> Turn | None:
-    """Find the newest request that came to a picture."""
+def last_turn_with_image(turns: Sequence[Turn]) -> Turn | None:
+    """Return the newest request that produced an image."""
     return next((turn for turn in reversed(turns) if turn.outcome.best), None)
 
 
 def _summary(turn: Turn) -> AIMessage:
-    """Say in one message what came of a request."""
-    used = turn.outcome.best.request.references if turn.outcome.best else ()
+    """Return one message with the result of a request."""
     facts = {
         "drawn": turn.wish if turn.outcome.best else "",
         "ending": turn.outcome.ending,
         "reason": turn.outcome.reason,
-        "references": [{"concept": one.concept, "id": one.hit.id} for one in used],
+        "references": reference_ids(references_of(turn.outcome.best)),
     }
     return AIMessage(json.dumps(facts, ensure_ascii=False), additional_kwargs={NOTE: True})
 
 
 def _is_summary(message: BaseMessage) -> bool:
-    """Tell whether a message stands for an earlier request's calls."""
     return isinstance(message, AIMessage) and NOTE in message.additional_kwargs
+
+
+def reference_ids(references: Sequence[Reference]) -> list[dict[str, str]]:
+    """Return the concept and the hit's id of each reference, as JSON for the model."""
+    return [{"concept": reference.concept, "id": reference.hit.id} for reference in references]

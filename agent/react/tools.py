@@ -1,7 +1,7 @@
-"""What a driving model's calls do: the four verbs, the other graphs, and the user's likes and dislikes.
+"""Tools of the driving model: the four verbs, the other graphs, and the user's likes and dislikes.
 
-Each takes the checked arguments and a `ToolRuntime`, and returns a text for the model with the change of the
-state as its artifact. `BadInput` and `ModelFault` are the model's to act on; any other error is the run's.
+Each takes checked arguments and a `ToolRuntime`, and returns a text for the model, with the update of the
+state as its artifact. `BadInput` and `ModelFault` are for the model to act on; any other error is the run's.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from langgraph.runtime import Runtime
 from pleinair.agent import budget, ledger, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
-from pleinair.agent.react import schemas as calls
+from pleinair.agent.react import schemas
 from pleinair.agent.react.references import (
     apply_choices,
     retrieved_hit,
     with_input_images,
     without_vetoed,
 )
-from pleinair.agent.react.state import ReactState
-from pleinair.agent.repairs import inpaint
+from pleinair.agent.react.state import ReactState, reference_ids
+from pleinair.agent.repairs.inpaint import require_possible
 from pleinair.agent.repairs.leaks import with_leaks
 from pleinair.agent.state import Output, RetrieveTask, by_number, changed
 from pleinair.tools import registry
@@ -47,260 +47,262 @@ from pleinair.tools.types import (
     Value,
 )
 
-Done = tuple[str, Update]
-Here = ToolRuntime[Context, ReactState]
-CAPTION = 120  # characters of a hit's caption that the model is told
+Result = tuple[str, Update]
+ReactRuntime = ToolRuntime[Context, ReactState]
+MAX_CAPTION = 120  # characters of a hit's caption in a result
 
 
-def _decompose(asked: calls.Decompose, runtime: Here) -> Done:
-    """Set what is to be drawn; after a picture was judged it stays as it is."""
+def _decompose(arguments: schemas.Decompose, runtime: ReactRuntime) -> Result:
+    """Set the wish and the concepts; once an image was judged they stay."""
     state = runtime.state
-    if any(one.ledger for one in state.attempts):
+    if any(attempt.ledger for attempt in state.attempts):
         raise BadInput("The concepts stay as they are: a picture was judged by them.")
-    if not asked.concepts:
-        return _fresh_concepts(state.model_copy(update={"prompt": asked.wish}), runtime)
-    names = [one.name for one in asked.concepts]
+    if not arguments.concepts:
+        return _list_concepts(state.model_copy(update={"prompt": arguments.wish}), runtime)
+    names = [concept.name for concept in arguments.concepts]
     if len(set(names)) < len(names):
         raise BadInput(f"Each concept is named once; got {names}.")
-    return _result(concepts=names), changed(wish=asked.wish, concepts=asked.concepts)
+    return _text(concepts=names), changed(wish=arguments.wish, concepts=arguments.concepts)
 
 
-def _fresh_concepts(state: ReactState, runtime: Here) -> Done:
-    """Ask for the concepts in a call of its own."""
-    update = nodes.decompose(state, here(runtime)) or spent(state, budget.QUESTION)
-    names = [one["name"] for one in update.get("concepts", [])]
-    return _result(concepts=names), update | changed(wish=state.prompt)
+def _list_concepts(state: ReactState, runtime: ReactRuntime) -> Result:
+    """List the concepts by an MLLM call of its own."""
+    update = nodes.decompose(state, _node_runtime(runtime)) or _refuse(state, budget.QUESTION)
+    names = [concept["name"] for concept in update.get("concepts", [])]
+    return _text(concepts=names), update | changed(wish=state.prompt)
 
 
-def _critique(asked: calls.Critique, runtime: Here) -> Done:
-    """Put the model's rows, or those of a fresh call, into the picture's ledger."""
-    state, picture = runtime.state, asked.picture
-    attempt = next((one for one in state.attempts if one.number == picture), None)
-    if attempt is None or (asked.rows and picture not in state.shown):
-        raise BadInput(f"You were not shown picture {picture}; shown were {state.shown or 'none'}.")
+def _critique(arguments: schemas.Critique, runtime: ReactRuntime) -> Result:
+    """Set the ledger of an image to the model's rows, or to those of an MLLM call of its own."""
+    state, number = runtime.state, arguments.picture
+    attempt = next((attempt for attempt in state.attempts if attempt.number == number), None)
+    if attempt is None or (arguments.rows and number not in state.shown):
+        raise BadInput(f"You were not shown picture {number}; shown were {state.shown or 'none'}.")
     if attempt.ledger:
-        raise BadInput(f"Picture {picture} was judged before.")
+        raise BadInput(f"Picture {number} was judged before.")
     if not state.concepts:
         raise BadInput("There are no concepts yet: call `decompose` first.")
-    if asked.rows:
-        judged = in_order(asked.rows, [one.name for one in state.concepts])
-        seen = attempt.model_copy(update={"ledger": judged})
-        context = runtime.context
-        return _verdict(
-            state, changed(attempts=[with_leaks(seen, state.attempts, context.store, context.leak)])
-        )
-    if attempt != ledger.latest(state.attempts):
+    if arguments.rows:
+        rows = in_order(arguments.rows, [concept.name for concept in state.concepts])
+        judged, context = attempt.model_copy(update={"ledger": rows}), runtime.context
+        update = changed(attempts=[with_leaks(judged, state.attempts, context.store, context.leak)])
+    elif attempt == ledger.latest(state.attempts):
+        update = nodes.critique(state, _node_runtime(runtime)) or _refuse(state, budget.QUESTION)
+    else:
         raise BadInput("A fresh call judges the newest picture only.")
-    return _verdict(state, nodes.critique(state, here(runtime)) or spent(state, budget.QUESTION))
+    merged = by_number(changed(attempts=state.attempts)["attempts"], update.get("attempts", []))
+    best = ledger.best([Attempt.model_validate(attempt) for attempt in merged])
+    missing = ledger.missing(best.ledger) if best and best.ledger else []
+    return _text(best=best and best.number, not_present=[row.concept for row in missing]), update
 
 
-def _verdict(state: ReactState, update: Update) -> Done:
-    """Say which concepts the best picture lacks now."""
-    merged = by_number(changed(all=state.attempts)["all"], update.get("attempts", []))
-    best = ledger.best([Attempt.model_validate(one) for one in merged])
-    rows = ledger.missing(best.ledger) if best and best.ledger else []
-    return _result(best=best and best.number, not_present=[row.concept for row in rows]), update
-
-
-def _retrieve(asked: calls.Retrieve, runtime: Here) -> Done:
-    """Look a concept up."""
-    state, concept = runtime.state, asked.concept
-    known = {one.name: one.caption for one in state.concepts}
-    if concept not in known:
-        raise BadInput(f"There is no concept {concept!r}; there are: {', '.join(known) or 'none yet'}.")
-    update = nodes.retrieve(RetrieveTask(name=concept, caption=asked.query or known[concept]), here(runtime))
-    found = update["retrievals"][0]
+def _retrieve(arguments: schemas.Retrieve, runtime: ReactRuntime) -> Result:
+    """Retrieve images of a concept."""
+    name = arguments.concept
+    captions = {concept.name: concept.caption for concept in runtime.state.concepts}
+    if name not in captions:
+        raise BadInput(f"There is no concept {name!r}; there are: {', '.join(captions) or 'none yet'}.")
+    task = RetrieveTask(name=name, caption=arguments.query or captions[name])
+    update = nodes.retrieve(task, _node_runtime(runtime))
+    (retrieval,) = update["retrievals"]
     hits = [
-        {"id": hit["id"], "score": hit["score"], "caption": hit["caption"][:CAPTION]} for hit in found["hits"]
+        {"id": hit["id"], "score": hit["score"], "caption": hit["caption"][:MAX_CAPTION]}
+        for hit in retrieval["hits"]
     ]
-    return _result(concept=concept, hits=hits, none_taken_because=found["reason"]), update
+    return _text(concept=name, hits=hits, none_taken_because=retrieval["reason"]), update
 
 
-def _generate(asked: calls.Generate, runtime: Here) -> Done:
-    """Fix the next request as the loop does, and draw it."""
-    state = runtime.state
-    if limit := budget.limit(state, budget.PICTURE):
-        raise BadInput(f"No picture is left to draw: the limit on {limit} is reached.")
-    seen = apply_choices(state, asked.repairs, asked.references)
-    seen = seen.model_copy(update={"prompt": asked.prompt}) if asked.prompt else seen
-    inpaint.require_possible(
-        seen.repairs, ledger.best(state.attempts), runtime.context.generator.capabilities
-    )
-    own = here(runtime).override(context=with_input_images(runtime.context, state.given))
-    fixed = nodes.select(seen, own)
-    request = GenerateRequest.model_validate(fixed["request"])
-    update = nodes.attempt(seen, own, request, tuple(map(Repair.model_validate, fixed["repairs"])))
+def _generate(arguments: schemas.Generate, runtime: ReactRuntime) -> Result:
+    """Set the next request as the loop does, and generate it."""
+    _require_image(runtime.state)
+    state = apply_choices(runtime.state, arguments.repairs, arguments.references)
+    if arguments.prompt:
+        state = state.model_copy(update={"prompt": arguments.prompt})
+    best, capabilities = ledger.best(state.attempts), runtime.context.generator.capabilities
+    require_possible(state.repairs, best, capabilities)
+    context = with_input_images(runtime.context, state.given)
+    node_runtime = _node_runtime(runtime).override(context=context)
+    selected = nodes.select(state, node_runtime)
+    request = GenerateRequest.model_validate(selected["request"])
+    repairs = tuple(map(Repair.model_validate, selected["repairs"]))
+    update = nodes.attempt(state, node_runtime, request, repairs)
     if not update.get("attempts"):
-        return _result(picture=None, because="the limit on seconds"), update
-    used = [{"concept": one.concept, "id": one.hit.id} for one in request.references]
-    return _result(picture=update["attempts"][0]["number"], prompt=request.prompt, references=used), update
+        return _text(picture=None, because="the limit on seconds"), update
+    number, references = update["attempts"][0]["number"], reference_ids(request.references)
+    return _text(picture=number, prompt=request.prompt, references=references), update
 
 
-def _veto(asked: calls.Veto, runtime: Here) -> Done:
-    """Forbid pictures, and let go of what was pinned to them."""
+def _veto(arguments: schemas.Veto, runtime: ReactRuntime) -> Result:
+    """Veto hits, and drop the pins to them."""
     state = runtime.state
-    known = {hit.id for one in state.retrievals for hit in one.hits} | {one.hit.id for one in state.given}
-    if strange := [id for id in asked.ids if id not in known]:
-        raise BadInput(f"No picture {strange[0]!r} was found or given.")
-    pins = [one for one in state.pins if one.hit.id not in asked.ids]
-    return _result(vetoed=asked.ids), changed(vetoes=sorted({*state.vetoes, *asked.ids}), pins=pins)
+    ids = {hit.id for retrieval in state.retrievals for hit in retrieval.hits}
+    ids |= {reference.hit.id for reference in state.given}
+    if unknown := [id for id in arguments.ids if id not in ids]:
+        raise BadInput(f"No picture {unknown[0]!r} was found or given.")
+    pins = [pin for pin in state.pins if pin.hit.id not in arguments.ids]
+    vetoes = sorted({*state.vetoes, *arguments.ids})
+    return _text(vetoed=arguments.ids), changed(vetoes=vetoes, pins=pins)
 
 
-def _pin(asked: calls.Fix, runtime: Here) -> Done:
-    """Bind a concept to a picture that was found for it."""
-    state = runtime.state
-    hit = retrieved_hit(state, asked)
-    kept = [one for one in state.pins if one.concept != asked.concept]
-    fixed = calls.Pin(concept=asked.concept, hit=hit)
-    return _result(pinned={asked.concept: hit.id}), changed(pins=[*kept, fixed])
+def _pin(arguments: schemas.PinHit, runtime: ReactRuntime) -> Result:
+    """Bind a concept to a hit that was retrieved for it."""
+    hit = retrieved_hit(runtime.state, arguments)
+    others = [pin for pin in runtime.state.pins if pin.concept != arguments.concept]
+    pin = schemas.Pin(concept=arguments.concept, hit=hit)
+    return _text(pinned={arguments.concept: hit.id}), changed(pins=[*others, pin])
 
 
-def _finish(asked: calls.Finish, runtime: Here) -> Done:
-    """End the run; whether a picture is accepted is the ledger's to say."""
+def _finish(arguments: schemas.Finish, runtime: ReactRuntime) -> Result:
+    """End the run; only a ledger can make it an accepted one."""
     best = ledger.best(runtime.state.attempts)
-    ending: Ending = "refused" if asked.refused else "stopped"
-    outcome = Outcome(ending=ending, reason=asked.reason, limit=None, best=best)
-    return _result(ended=True), changed(outcome=outcome)
+    ending: Ending = "refused" if arguments.refused else "stopped"
+    outcome = Outcome(ending=ending, reason=arguments.reason, limit=None, best=best)
+    return _text(ended=True), changed(outcome=outcome)
 
 
-def _run_graph(name: str, runtime: Here) -> Done:
-    """Let another graph draw the wish within what is left; its ledgers count where its concepts are ours.
+def _run_graph(name: str, runtime: ReactRuntime) -> Result:
+    """Run another graph on the wish within the remaining budget.
 
-    Its steps are checkpointed beside those of the run, so a resumed run repeats none of them either.
+    A ledger of its counts if it is of the same concepts. Its steps are checkpointed beside those of the run,
+    so a resumed run repeats none of them.
     """
     state = runtime.state
-    if limit := budget.limit(state, budget.PICTURE):
-        raise BadInput(f"No picture is left to draw: the limit on {limit} is reached.")
+    _require_image(state)
     first = len(state.attempts)
-    asked = changed(
+    values = changed(
         prompt=state.wish or state.prompt,
         seed=nodes.noise_seed(state.seed, first),
         run_id=state.run_id,
-        budget=_remaining(state),
+        budget=_remaining_budget(state),
     )
     context = without_vetoed(runtime.context, state)
-    output = Output.model_validate(registry.resolve("graph", name).invoke(asked, context=context))
-    drawn = [_taken_over(one, first, state.concepts) for one in output.attempts]
-    update = changed(attempts=drawn, retrievals=output.retrievals, usage=output.usage)
-    why = output.outcome.reason if output.outcome else ""
-    return _result(pictures=[one.number for one in drawn], reason=why), update
+    output = Output.model_validate(registry.resolve("graph", name).invoke(values, context=context))
+    attempts = [_renumbered(attempt, first, state.concepts) for attempt in output.attempts]
+    update = changed(attempts=attempts, retrievals=output.retrievals, usage=output.usage)
+    reason = output.outcome.reason if output.outcome else ""
+    return _text(pictures=[attempt.number for attempt in attempts], reason=reason), update
 
 
-def _taken_over(attempt: Attempt, first: int, concepts: Sequence[Concept]) -> Attempt:
-    """Number another graph's attempt after ours; a ledger of other concepts is left out."""
-    rows = [row.concept for row in attempt.ledger.rows] if attempt.ledger else []
-    same = rows == [one.name for one in concepts]
-    return attempt.model_copy(
-        update={"number": first + attempt.number, "ledger": attempt.ledger if same else None}
-    )
+def _renumbered(attempt: Attempt, first: int, concepts: Sequence[Concept]) -> Attempt:
+    """Return another graph's attempt numbered after ours, without a ledger of other concepts."""
+    is_ours = [row.concept for row in ledger.rows_of(attempt)] == [concept.name for concept in concepts]
+    update = {"number": first + attempt.number, "ledger": attempt.ledger if is_ours else None}
+    return attempt.model_copy(update=update)
 
 
-def _remaining(state: ReactState) -> Budget:
-    """Give what is left of every limit."""
+def _remaining_budget(state: ReactState) -> Budget:
     spent = budget.total(state.usage)
-    most = {name: limit for name, limit in state.budget if name != "attempts" and limit is not None}
-    left = {name: max(limit - getattr(spent, name), 0) for name, limit in most.items()}
-    return Budget(attempts=max(state.budget.attempts - len(state.attempts), 0), **left)
+    limits = {name: limit for name, limit in state.budget if name != "attempts" and limit is not None}
+    remaining = {name: max(limit - getattr(spent, name), 0) for name, limit in limits.items()}
+    return Budget(attempts=max(state.budget.attempts - len(state.attempts), 0), **remaining)
 
 
-def spent(state: ReactState, spend: Usage) -> NoReturn:
-    """Refuse what the budget does not allow."""
-    raise BadInput(f"No question is left to ask: the limit on {budget.limit(state, spend)} is reached.")
+def _require_image(state: ReactState) -> None:
+    """Raise `BadInput` if the budget allows no further image."""
+    if limit := budget.limit(state, budget.PICTURE):
+        raise BadInput(f"No picture is left to draw: the limit on {limit} is reached.")
 
 
-def _result(**facts: Any) -> str:
-    """Write what a call brought, for the model."""
+def _refuse(state: ReactState, spend: Usage) -> NoReturn:
+    """Raise `BadInput` for an MLLM call that the budget does not allow."""
+    raise BadInput(f"No MLLM call is left: the limit on {budget.limit(state, spend)} is reached.")
+
+
+def _text(**facts: Any) -> str:
+    """Return the result of a call as JSON for the model."""
     return json.dumps(facts, ensure_ascii=False)
 
 
-def here(runtime: Here) -> Runtime[Context]:
-    """Give a tool's runtime as the nodes know it."""
+def _node_runtime(runtime: ReactRuntime) -> Runtime[Context]:
     return Runtime(context=runtime.context, stream_writer=runtime.stream_writer)
 
 
 DRIVER = "react"  # the graph that offers the others
-TRAINED = "realrag"  # the graph that may want a trained retriever
-Do = Callable[[Any, Here], Done]
-TOOLS: dict[str, tuple[Do, type[Value]]] = {
-    "decompose": (_decompose, calls.Decompose),
-    "generate": (_generate, calls.Generate),
-    "critique": (_critique, calls.Critique),
-    "retrieve": (_retrieve, calls.Retrieve),
-    "veto": (_veto, calls.Veto),
-    "pin": (_pin, calls.Fix),
-    "finish": (_finish, calls.Finish),
+TRAINED = "realrag"  # the graph that may need a trained retriever
+Function = Callable[[Any, ReactRuntime], Result]
+TOOLS: dict[str, tuple[Function, type[Value]]] = {
+    "decompose": (_decompose, schemas.Decompose),
+    "generate": (_generate, schemas.Generate),
+    "critique": (_critique, schemas.Critique),
+    "retrieve": (_retrieve, schemas.Retrieve),
+    "veto": (_veto, schemas.Veto),
+    "pin": (_pin, schemas.PinHit),
+    "finish": (_finish, schemas.Finish),
 }
 
 
 @cache
-def tools() -> tuple[BaseTool, ...]:
-    """Give the tools: the verbs, and every graph that is installed but the driver itself."""
+def all_tools() -> tuple[BaseTool, ...]:
+    """Return the tools: those of `TOOLS`, and every installed graph but the react graph itself."""
     graphs = [name for name in registry.names("graph") if name != DRIVER and name not in TOOLS]
-    own = [_tool(name, do, schema, schema.__doc__ or name) for name, (do, schema) in TOOLS.items()]
-    return (*own, *map(_graph_tool, graphs))
+    tools = [
+        _tool(name, function, schema, schema.__doc__ or name) for name, (function, schema) in TOOLS.items()
+    ]
+    return (*tools, *map(_graph_tool, graphs))
 
 
-def offered(context: Context) -> tuple[BaseTool, ...]:
-    """Give the tools of a run: all but a graph that cannot draw with its retriever."""
+def offered_tools(context: Context) -> tuple[BaseTool, ...]:
+    """Return the tools of a run: all but a graph that cannot use the run's retriever."""
     try:
         require_training(context.realrag, training_of(context.retriever))
     except BadInput:
-        return tuple(one for one in tools() if one.name != TRAINED)
-    return tools()
+        return tuple(tool for tool in all_tools() if tool.name != TRAINED)
+    return all_tools()
 
 
-def _tool(name: str, do: Do, schema: type[Value], does: str) -> BaseTool:
-    """Make one tool; what it gives besides its text is the change of the state.
+def _tool(name: str, function: Function, schema: type[Value], description: str) -> BaseTool:
+    """Return a LangChain tool whose artifact is the update of the state.
 
-    The arguments are checked here and not by LangChain, which drops what it does not know.
+    The arguments are checked here and not by LangChain, which drops unknown ones.
     """
 
-    def run(runtime: Here, **given: Any) -> Done:
-        return do(calls.parsed(schema, given), runtime)
+    def run(runtime: ReactRuntime, **arguments: Any) -> Result:
+        return function(schemas.parse_arguments(schema, arguments), runtime)
 
     return StructuredTool.from_function(
         run,
         name=name,
-        description=inspect.cleandoc(does),
+        description=inspect.cleandoc(description),
         args_schema=schema.model_json_schema(),
         response_format="content_and_artifact",
     )
 
 
 def _graph_tool(name: str) -> BaseTool:
-    """Make a tool of a graph; it is imported when it is called."""
-    does = f"Let the graph `{name}` draw the wish in its own way, within what is left of the budget."
-    return _tool(name, lambda _, runtime: _run_graph(name, runtime), calls.Whole, does)
+    """Return the tool that runs a graph; the graph is imported when it is called."""
+    description = f"Let the graph `{name}` draw the wish in its own way, within what is left of the budget."
+    return _tool(name, lambda _, runtime: _run_graph(name, runtime), schemas.RunGraph, description)
 
 
-def objection(call: dict[str, Any], offers: Sequence[BaseTool] = ()) -> str:
-    """Say what is wrong with a call before anything is done, "" if nothing; `offers` is all by default."""
-    known = [one.name for one in offers or tools()]
-    if call["name"] not in known:
-        return f"There is no tool of that name; there are: {', '.join(known)}."
+def call_fault(call: dict[str, Any], offered: Sequence[BaseTool] = ()) -> str:
+    """Return what is wrong with a call before it is run, "" if nothing; all tools are offered by default."""
+    names = [tool.name for tool in offered or all_tools()]
+    if call["name"] not in names:
+        return f"There is no tool of that name; there are: {', '.join(names)}."
+    schema = TOOLS[call["name"]][1] if call["name"] in TOOLS else schemas.RunGraph
     try:
-        calls.parsed(TOOLS[call["name"]][1] if call["name"] in TOOLS else calls.Whole, call["args"])
+        schemas.parse_arguments(schema, call["args"])
     except BadInput as error:
         return str(error)
     return ""
 
 
-def carry_out(call: dict[str, Any], state: ReactState, runtime: Runtime[Context]) -> tuple[str, Update]:
-    """Do what a sound call asks for; give the text for the model and the change of the state.
+def run_call(call: dict[str, Any], state: ReactState, runtime: Runtime[Context]) -> tuple[str, Update]:
+    """Run a call without a fault; return the text for the model and the update of the state.
 
     Raises what the tool raises: `BadInput` and `ModelFault` for the model to act on.
     """
-    known, config = tools(), get_config()
-    here = Here(
+    config = get_config()
+    tool_runtime = ReactRuntime(
         state=state,
         context=runtime.context,
         config=config,
         stream_writer=runtime.stream_writer,
         tool_call_id=call["id"],
         store=None,
-        tools=list(known),
+        tools=list(all_tools()),
     )
-    chosen = next(one for one in known if one.name == call["name"])
-    given = call | {"type": "tool_call", "args": {**call["args"], "runtime": here}}
-    answer = chosen.invoke(given, config)
-    return str(answer.content), answer.artifact
+    tool = next(tool for tool in all_tools() if tool.name == call["name"])
+    arguments = {**call["args"], "runtime": tool_runtime}
+    result = tool.invoke(call | {"type": "tool_call", "args": arguments}, config)
+    return str(result.content), result.artifact

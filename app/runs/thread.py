@@ -24,7 +24,7 @@ def carried(work: Work) -> dict[str, Any]:
     thread = work.order.thread
     if thread is None:
         return {}
-    from pleinair.agent.react.state import Turn, last_drawn, rolled
+    from pleinair.agent.react.state import Turn, archive_request, last_turn_with_image
     from pleinair.agent.state import changed
 
     store, wanted = ArtifactStore(work.folder / "pictures"), changed(**dict(thread))
@@ -32,8 +32,8 @@ def carried(work: Work) -> dict[str, Any]:
     before = state_of(thread.after, work.places) if thread.after else None
     if before is None:
         return {key: value for key, value in wanted.items() if key != "after"}
-    kept = rolled(before)
-    turn = last_drawn([Turn.model_validate(one) for one in kept["turns"]])
+    kept = archive_request(before)
+    turn = last_turn_with_image([Turn.model_validate(one) for one in kept["turns"]])
     shown = [turn.outcome.best.picture] if turn and turn.outcome.best else []
     _adopt(shown, ArtifactStore(work.places.run(thread.after) / "pictures"), store)
     return kept | {key: value for key, value in wanted.items() if key != "after"}

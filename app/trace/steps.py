@@ -92,7 +92,7 @@ def _step(before: StateSnapshot, after: dict[str, Any], names: tuple[str, ...], 
 
 def _calls_of(before: StateSnapshot) -> list[str]:
     """List the calls that are carried out next, as many of those waiting as there are tasks for them."""
-    from pleinair.agent.react.state import pending
+    from pleinair.agent.react.state import pending_calls
 
     acts = sum(task.name == ACT for task in before.tasks)
-    return [worded(call) for call in pending(before.values["messages"])[:acts]] if acts else []
+    return [worded(call) for call in pending_calls(before.values["messages"])[:acts]] if acts else []

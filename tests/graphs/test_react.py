@@ -16,7 +16,7 @@ from support.fake_driver import Card, Driver, driver, reply
 from support.fake_engines import ListRetriever, ScriptedChat, SquareGenerator, call, make_context
 
 from pleinair.agent.context import Context
-from pleinair.agent.react import prompts
+from pleinair.agent.react import messages as sent
 from pleinair.agent.react.state import ReactState
 from pleinair.agent.state import Output, changed
 from pleinair.app.runs.runner import STEPS
@@ -277,7 +277,7 @@ def test_arguments_that_are_no_json_are_told(tmp_path: Path) -> None:
     broken = AIMessage("", invalid_tool_calls=[{"name": "generate", "args": "{", "id": "x1", "error": "cut"}])
     model = scripted(broken)
     assert ended(run(tmp_path, model)).ending == "accepted"
-    assert told(model)[0].text == prompts.NO_JSON
+    assert told(model)[0].text == sent.NO_JSON
 
 
 @pytest.mark.parametrize("ids", [["a", "a"], ["", "b"]])
@@ -359,7 +359,7 @@ def test_nothing_of_a_cut_off_reply_is_used(tmp_path: Path, facts: dict[str, str
     cut.response_metadata = facts
     model = scripted(cut)
     output = run(tmp_path, model)
-    assert model.heard[1][-2].text == prompts.CUT
+    assert model.heard[1][-2].text == sent.CUT_OFF
     assert len(output.attempts) == 1
 
 
@@ -394,7 +394,7 @@ def test_empty_replies_are_asked_again_and_then_end_it(tmp_path: Path) -> None:
 def test_words_instead_of_a_call_are_reminded_once(tmp_path: Path) -> None:
     model = scripted(AIMessage("Shall I?"))
     assert ended(run(tmp_path, model)).ending == "accepted"
-    assert model.heard[1][-2].text == prompts.NO_CALL
+    assert model.heard[1][-2].text == sent.NO_CALL
 
 
 def test_last_words_after_a_picture_are_no_refusal(tmp_path: Path) -> None:

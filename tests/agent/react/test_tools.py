@@ -1,4 +1,4 @@
-"""The driving model's tools: what they say they take, what they take, and what they do to the state."""
+"""Tools of the driving model: schemas, accepted arguments, and updates of the state."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given as given_values
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode
@@ -15,11 +15,16 @@ from langgraph.runtime import Runtime
 from support.fake_engines import SquareGenerator, make_context
 
 from pleinair.agent.context import Context
-from pleinair.agent.react import schemas as calls
-from pleinair.agent.react import tools as toolbox
+from pleinair.agent.react import schemas, tools
 from pleinair.agent.react.references import apply_choices
-from pleinair.agent.react.state import ReactState, pending, rolled, said, stored
-from pleinair.agent.react.tools import TOOLS, objection, tools
+from pleinair.agent.react.state import (
+    ReactState,
+    append_messages,
+    archive_request,
+    pending_calls,
+    to_json,
+)
+from pleinair.agent.react.tools import TOOLS, all_tools, call_fault
 from pleinair.tools.types import (
     Attempt,
     BadInput,
@@ -43,9 +48,9 @@ PICTURE = Picture(sha256="0" * 64, width=16, height=16)
 
 def attempt(number: int = 0, *used: str, **status: str) -> Attempt:
     """Make an attempt with references as "concept=id", judged where a status is given."""
-    pairs = [one.split("=") for one in used]
+    pairs = [pair.split("=") for pair in used]
     references = [Reference(concept=c, hit=Hit(id=id, score=0.8), picture=PICTURE) for c, id in pairs]
-    rows = [Row(concept=name, status=one, confidence=0.9) for name, one in status.items()]  # type: ignore[arg-type]
+    rows = [Row(concept=name, status=value, confidence=0.9) for name, value in status.items()]  # type: ignore[arg-type]
     request = GenerateRequest(
         prompt="p",
         references=tuple(references),
@@ -60,17 +65,17 @@ def attempt(number: int = 0, *used: str, **status: str) -> Attempt:
 
 
 def state(*attempts: Attempt, **fields: Any) -> ReactState:
-    found = [
+    unretrieved = fields.pop("unretrieved", ())
+    retrievals = [
         Retrieval(concept=name, query=name, hits=tuple(hits), threshold=0.0)
         for name, hits in HITS.items()
-        if name not in fields.get("unsought", ())
+        if name not in unretrieved
     ]
-    fields.pop("unsought", None)
     concepts = [Concept(name=name, caption=name) for name in HITS]
     defaults: dict[str, Any] = {
         "prompt": "p",
         "concepts": concepts,
-        "retrievals": found,
+        "retrievals": retrievals,
         "attempts": attempts,
     }
     return ReactState(**{**defaults, **fields})
@@ -80,18 +85,18 @@ def swap(concept: str) -> Repair:
     return Repair(concept=concept, action="swap_reference")
 
 
-@pytest.mark.parametrize("tool", tools(), ids=lambda tool: tool.name)
-def test_a_tool_tells_all_that_it_takes_and_nothing_of_the_runtime(tool: Any) -> None:
-    told = convert_to_openai_tool(tool)["function"]
-    assert told["description"] and "  " not in told["description"]
+@pytest.mark.parametrize("tool", all_tools(), ids=lambda tool: tool.name)
+def test_a_schema_has_every_argument_and_nothing_of_the_runtime(tool: Any) -> None:
+    function = convert_to_openai_tool(tool)["function"]
+    assert function["description"] and "  " not in function["description"]
     fields = TOOLS[tool.name][1].model_fields if tool.name in TOOLS else {}
-    assert set(told["parameters"]["properties"]) == set(fields)
-    assert told["parameters"]["additionalProperties"] is False
+    assert set(function["parameters"]["properties"]) == set(fields)
+    assert function["parameters"]["additionalProperties"] is False
 
 
-def test_the_driver_is_not_its_own_tool() -> None:
-    names = [tool.name for tool in tools()]
-    assert {"pleinair", "imagerag", "direct"} <= set(names) and toolbox.DRIVER not in names
+def test_the_react_graph_is_not_its_own_tool() -> None:
+    names = [tool.name for tool in all_tools()]
+    assert {"pleinair", "imagerag", "direct"} <= set(names) and tools.DRIVER not in names
     assert len(set(names)) == len(names)
 
 
@@ -107,16 +112,16 @@ KEYS = (
 
 
 @given_values(name=NAMES, args=st.dictionaries(KEYS, JSON, max_size=4))
-def test_any_call_is_sound_or_told_why_not(name: str, args: dict[str, Any]) -> None:
-    wrong = objection({"name": name, "args": args, "id": "1"})
-    if not wrong:
-        schema = TOOLS[name][1] if name in TOOLS else calls.Whole
+def test_any_call_is_accepted_or_has_a_fault(name: str, args: dict[str, Any]) -> None:
+    fault = call_fault({"name": name, "args": args, "id": "1"})
+    if not fault:
+        schema = TOOLS[name][1] if name in TOOLS else schemas.RunGraph
         assert schema.model_validate(args).model_dump(include=set(args), mode="json").keys() == args.keys()
-    assert isinstance(wrong, str) and len(wrong) < 2000
+    assert isinstance(fault, str) and len(fault) < 2000
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "fault"),
     [
         ({"concept": 3}, "concept: Input should be a valid string"),
         ({}, "concept: Field required"),
@@ -132,13 +137,13 @@ def test_any_call_is_sound_or_told_why_not(name: str, args: dict[str, Any]) -> N
         ({"concept": "a", "query": ["b" * 1999] * 11}, "wanted at most 20,000"),
     ],
 )
-def test_arguments_are_taken_as_they_are_or_not_at_all(args: dict[str, Any], says: str) -> None:
-    assert says in objection({"name": "retrieve", "args": args, "id": "1"})
+def test_arguments_are_accepted_unchanged_or_not_at_all(args: dict[str, Any], fault: str) -> None:
+    assert fault in call_fault({"name": "retrieve", "args": args, "id": "1"})
 
 
-def test_marks_that_scripts_are_written_with_are_taken() -> None:
+def test_joiners_and_other_scripts_are_accepted() -> None:
     for text in ("می\u200cخواهم", "क्\u200dष", "żółw\n\t🐢", "٢"):
-        assert objection({"name": "retrieve", "args": {"concept": text}, "id": "1"}) == ""
+        assert call_fault({"name": "retrieve", "args": {"concept": text}, "id": "1"}) == ""
 
 
 def test_langgraphs_own_tool_node_runs_them(tmp_path: Path) -> None:
@@ -146,122 +151,124 @@ def test_langgraphs_own_tool_node_runs_them(tmp_path: Path) -> None:
         messages: list[Any] = []
 
     builder: Any = StateGraph(Holder, context_schema=Context)
-    builder.add_node("tools", ToolNode(list(tools())))
+    builder.add_node("tools", ToolNode(list(all_tools())))
     builder.add_edge(START, "tools")
     builder.add_edge("tools", END)
     call = {"name": "retrieve", "args": {"concept": FINCH}, "id": "1", "type": "tool_call"}
-    given = {"prompt": "p", "concepts": state().concepts, "messages": [AIMessage("", tool_calls=[call])]}
-    out = builder.compile().invoke(given, context=make_context(tmp_path, lambda *_: "", HITS))
+    values = {"prompt": "p", "concepts": state().concepts, "messages": [AIMessage("", tool_calls=[call])]}
+    out = builder.compile().invoke(values, context=make_context(tmp_path, lambda *_: "", HITS))
     (answer,) = out["messages"]
     assert [hit["id"] for hit in json.loads(answer.content)["hits"]] == ["f1", "f2"]
     assert answer.artifact["retrievals"][0]["concept"] == FINCH
 
 
-def queries(seen: ReactState) -> dict[str, list[str]]:
-    return {one.concept: [hit.id for hit in one.hits] for one in seen.retrievals}
+def hit_ids(state: ReactState) -> dict[str, list[str]]:
+    return {retrieval.concept: [hit.id for hit in retrieval.hits] for retrieval in state.retrievals}
 
 
-def actions(seen: ReactState) -> dict[str, str]:
-    return {one.concept: one.action for one in seen.repairs}
+def actions(state: ReactState) -> dict[str, str]:
+    return {repair.concept: repair.action for repair in state.repairs}
 
 
-def test_repairs_pass_as_they_are() -> None:
-    seen = apply_choices(state(attempt(), wish="w"), [swap(FINCH)], [])
-    assert (seen.prompt, actions(seen)) == ("w", {FINCH: "swap_reference"})
-    assert queries(seen) == {FINCH: ["f1", "f2"], WREN: ["w1"]}
+def test_repairs_pass_unchanged() -> None:
+    after = apply_choices(state(attempt(), wish="w"), [swap(FINCH)], [])
+    assert (after.prompt, actions(after)) == ("w", {FINCH: "swap_reference"})
+    assert hit_ids(after) == {FINCH: ["f1", "f2"], WREN: ["w1"]}
 
 
-def test_a_choice_leaves_only_itself_and_asks_for_its_repair() -> None:
-    seen = apply_choices(state(), [], [calls.Choice(concept=FINCH, id="f2")])
-    assert queries(seen)[FINCH] == ["f2"]
-    assert actions(seen) == {FINCH: "add_reference"}
-    again = apply_choices(state(attempt(0, f"{FINCH}=f1")), [], [calls.Choice(concept=FINCH, id="f2")])
+def test_a_choice_is_the_only_hit_and_adds_its_repair() -> None:
+    after = apply_choices(state(), [], [schemas.Choice(concept=FINCH, id="f2")])
+    assert hit_ids(after)[FINCH] == ["f2"]
+    assert actions(after) == {FINCH: "add_reference"}
+    again = apply_choices(state(attempt(0, f"{FINCH}=f1")), [], [schemas.Choice(concept=FINCH, id="f2")])
     assert actions(again) == {FINCH: "swap_reference"}
 
 
 def test_a_pin_beats_a_choice_and_stays() -> None:
-    pins = [calls.Pin(concept=FINCH, hit=HITS[FINCH][0])]
-    seen = apply_choices(state(pins=pins), [], [calls.Choice(concept=FINCH, id="f2")])
-    assert queries(seen)[FINCH] == ["f1"]
+    pins = [schemas.Pin(concept=FINCH, hit=HITS[FINCH][0])]
+    after = apply_choices(state(pins=pins), [], [schemas.Choice(concept=FINCH, id="f2")])
+    assert hit_ids(after)[FINCH] == ["f1"]
     used = state(attempt(0, f"{FINCH}=f1"), pins=pins)
     assert actions(apply_choices(used, [], [])) == {}
     with pytest.raises(BadInput, match="the user fixed its picture"):
         apply_choices(used, [swap(FINCH)], [])
 
 
-def test_a_veto_takes_a_picture_out_and_away() -> None:
-    seen = apply_choices(state(attempt(0, f"{FINCH}=f1"), vetoes=["f1"]), [], [])
-    assert queries(seen)[FINCH] == ["f2"]
-    assert actions(seen) == {FINCH: "swap_reference"}
+def test_a_vetoed_hit_is_removed_and_replaced() -> None:
+    after = apply_choices(state(attempt(0, f"{FINCH}=f1"), vetoes=["f1"]), [], [])
+    assert hit_ids(after)[FINCH] == ["f2"]
+    assert actions(after) == {FINCH: "swap_reference"}
     with pytest.raises(BadInput, match="No picture 'f1'.*there are: f2"):
-        apply_choices(state(vetoes=["f1"]), [], [calls.Choice(concept=FINCH, id="f1")])
+        apply_choices(state(vetoes=["f1"]), [], [schemas.Choice(concept=FINCH, id="f1")])
 
 
-def test_with_all_vetoed_the_look_up_abstains() -> None:
-    seen = apply_choices(state(vetoes=["f1", "f2"]), [swap(FINCH)], [])
-    (found,) = [one for one in seen.retrievals if one.concept == FINCH]
-    assert (found.hits, found.abstained, found.reason) == ((), True, "all found were vetoed")
+def test_with_all_hits_vetoed_the_retrieval_abstains() -> None:
+    after = apply_choices(state(vetoes=["f1", "f2"]), [swap(FINCH)], [])
+    (retrieval,) = [item for item in after.retrievals if item.concept == FINCH]
+    assert (retrieval.hits, retrieval.abstained, retrieval.reason) == ((), True, "all found were vetoed")
 
 
-def test_the_users_own_picture_comes_without_a_look_up() -> None:
-    own = Reference(concept=FINCH, hit=Hit(id="mine", score=1), picture=PICTURE)
-    seen = apply_choices(state(unsought=[FINCH], given=[own]), [], [])
-    assert queries(seen)[FINCH] == ["mine"]
-    assert actions(seen) == {FINCH: "add_reference"}
-    assert actions(apply_choices(state(given=[own], concepts=[]), [], [])) == {}
+def test_an_input_image_needs_no_retrieval() -> None:
+    reference = Reference(concept=FINCH, hit=Hit(id="mine", score=1), picture=PICTURE)
+    after = apply_choices(state(unretrieved=[FINCH], given=[reference]), [], [])
+    assert hit_ids(after)[FINCH] == ["mine"]
+    assert actions(after) == {FINCH: "add_reference"}
+    assert actions(apply_choices(state(given=[reference], concepts=[]), [], [])) == {}
 
 
 @pytest.mark.parametrize(
-    ("before", "repair", "says"),
+    ("before", "repair", "error"),
     [
         (state(), swap("dodo"), "no concept 'dodo'"),
-        (state(unsought=[FINCH]), swap(FINCH), "call `retrieve` first"),
+        (state(unretrieved=[FINCH]), swap(FINCH), "call `retrieve` first"),
         (state(attempt(0, f"{WREN}=w1")), swap(WREN), "every picture found was tried"),
     ],
 )
-def test_a_repair_that_would_do_nothing_is_refused(before: ReactState, repair: Repair, says: str) -> None:
-    with pytest.raises(BadInput, match=says):
+def test_a_repair_that_would_change_nothing_is_an_error(
+    before: ReactState, repair: Repair, error: str
+) -> None:
+    with pytest.raises(BadInput, match=error):
         apply_choices(before, [repair], [])
 
 
 def run(name: str, before: ReactState, folder: Path, **args: Any) -> dict[str, Any]:
-    """Call a tool in a graph of one node and give the change of the state."""
+    """Call a tool in a graph of one node and return its update of the state."""
     context = make_context(folder, lambda *_: "", HITS, SquareGenerator())
-    changes: list[dict[str, Any]] = []
+    updates: list[dict[str, Any]] = []
 
     def node(_: ReactState, runtime: Runtime[Context]) -> dict[str, Any]:
         call = {"name": name, "args": args, "id": "1"}
-        changes.append(toolbox.carry_out(call, before, runtime)[1])
+        updates.append(tools.run_call(call, before, runtime)[1])
         return {}
 
     builder: Any = StateGraph(ReactState, context_schema=Context)
     builder.add_node("node", node)
     builder.add_edge(START, "node")
     builder.compile().invoke({"prompt": "p"}, context=context)
-    return changes[0]
+    return updates[0]
 
 
-def test_a_ledger_is_the_models_rows_for_a_picture_it_saw(tmp_path: Path) -> None:
+def test_a_ledger_has_the_models_rows_for_an_image_that_it_was_shown(tmp_path: Path) -> None:
     rows = [{"concept": name, "status": "present", "confidence": 0.9} for name in HITS]
     update = run("critique", state(attempt(), shown=[0]), tmp_path, picture=0, rows=rows)
     assert [row["status"] for row in update["attempts"][0]["ledger"]["rows"]] == ["present", "present"]
-    for wrong, before in (
+    for error, before in (
         ("not shown picture 0", state(attempt())),
         ("was judged before", state(attempt(0, **{FINCH: "missing"}), shown=[0])),
         ("call `decompose` first", state(attempt(), shown=[0], concepts=[])),
     ):
-        with pytest.raises(BadInput, match=wrong):
+        with pytest.raises(BadInput, match=error):
             run("critique", before, tmp_path, picture=0, rows=rows)
 
 
-def test_no_picture_is_drawn_over_the_limit(tmp_path: Path) -> None:
+def test_no_image_is_generated_over_the_limit(tmp_path: Path) -> None:
     full = state(*(attempt(number) for number in range(3)))
     for name in ("generate", "direct"):
         with pytest.raises(BadInput, match="limit on attempts"):
             run(name, full, tmp_path)
 
 
-def test_no_fresh_question_is_put_over_the_limit(tmp_path: Path) -> None:
+def test_no_mllm_call_is_made_over_the_limit(tmp_path: Path) -> None:
     spent = {"budget": {"mllm_calls": 1}, "usage": [Usage(mllm_calls=1)]}
     with pytest.raises(BadInput, match="limit on mllm_calls"):
         run("critique", state(attempt(), **spent), tmp_path, picture=0)
@@ -269,8 +276,8 @@ def test_no_fresh_question_is_put_over_the_limit(tmp_path: Path) -> None:
         run("decompose", state(**spent), tmp_path, wish="w")
 
 
-def test_vetoes_and_pins_are_kept(tmp_path: Path) -> None:
-    pins = [calls.Pin(concept=FINCH, hit=HITS[FINCH][0])]
+def test_vetoes_and_pins_are_stored(tmp_path: Path) -> None:
+    pins = [schemas.Pin(concept=FINCH, hit=HITS[FINCH][0])]
     update = run("veto", state(vetoes=["x"], pins=pins), tmp_path, ids=["f1"])
     assert (update["vetoes"], update["pins"]) == (["f1", "x"], [])
     update = run("pin", state(pins=pins), tmp_path, concept=FINCH, id="f2")
@@ -279,29 +286,27 @@ def test_vetoes_and_pins_are_kept(tmp_path: Path) -> None:
         run("pin", state(), tmp_path, concept=FINCH, id="x")
 
 
-def test_results_are_filed_once_by_the_id_of_their_call() -> None:
-    from langchain_core.messages import ToolMessage
-
+def test_a_call_has_one_result() -> None:
     call = {"name": "veto", "args": {}, "id": "a"}
-    first = stored(AIMessage("", tool_calls=[call, {**call, "id": "b"}]))
-    once = said(first, stored(ToolMessage("one", tool_call_id="a")))
-    assert [one["id"] for one in pending(once)] == ["b"]
-    assert said(once, stored(ToolMessage("two", tool_call_id="a"))) == once
-    assert pending(said(once, stored(ToolMessage("two", tool_call_id="b")))) == []
+    first = to_json(AIMessage("", tool_calls=[call, {**call, "id": "b"}]))
+    once = append_messages(first, to_json(ToolMessage("one", tool_call_id="a")))
+    assert [one["id"] for one in pending_calls(once)] == ["b"]
+    assert append_messages(once, to_json(ToolMessage("two", tool_call_id="a"))) == once
+    assert pending_calls(append_messages(once, to_json(ToolMessage("two", tool_call_id="b")))) == []
 
 
-def test_a_request_that_is_over_is_kept_in_short() -> None:
-    from langchain_core.messages import HumanMessage, ToolMessage
-
+def test_a_finished_request_is_stored_as_a_summary() -> None:
     call = {"name": "veto", "args": {}, "id": "a"}
-    talk = stored(HumanMessage("hi"), AIMessage("", tool_calls=[call]), ToolMessage("x", tool_call_id="a"))
+    history = to_json(
+        HumanMessage("hi"), AIMessage("", tool_calls=[call]), ToolMessage("x", tool_call_id="a")
+    )
     best = attempt(0, f"{FINCH}=f1")
-    ended = Outcome(ending="stopped", limit="attempts", reason="enough", best=best)
-    kept = rolled(state(best, messages=talk, outcome=ended, wish="w", vetoes=["v"]))
-    assert [one["type"] for one in kept["messages"]] == ["human", "ai"]
-    assert json.loads(kept["messages"][1]["data"]["content"])["references"] == [
+    outcome = Outcome(ending="stopped", limit="attempts", reason="enough", best=best)
+    archive = archive_request(state(best, messages=history, outcome=outcome, wish="w", vetoes=["v"]))
+    assert [one["type"] for one in archive["messages"]] == ["human", "ai"]
+    assert json.loads(archive["messages"][1]["data"]["content"])["references"] == [
         {"concept": FINCH, "id": "f1"}
     ]
-    assert (kept["turns"][0]["wish"], kept["vetoes"], len(kept["retrievals"])) == ("w", ["v"], 2)
-    unfinished = rolled(state(best, messages=talk))
+    assert (archive["turns"][0]["wish"], archive["vetoes"], len(archive["retrievals"])) == ("w", ["v"], 2)
+    unfinished = archive_request(state(best, messages=history))
     assert unfinished["turns"][0]["outcome"]["best"]["number"] == 0
