@@ -109,7 +109,7 @@ def test_captions_and_pictures_raise_no_limit_and_reach_nobody(graph: Any, tmp_p
             endings[state["outcome"]["ending"] if state.get("outcome") else "failed"] += 1
     assert seen == []
     ended = endings["stopped"] + endings["unchecked"]
-    assert ended >= (1 if graph is imagerag else len(CHUNKS))  # an obedient model's answers are mostly unusable
+    assert ended >= (1 if graph is imagerag else len(CHUNKS))  # its answers are mostly unusable
     assert set(endings) <= {"stopped", "unchecked", "failed"}
     assert bool(obeyed) == (graph is imagerag)  # of these only its re-ranking shows a model such words
 
