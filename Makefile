@@ -20,7 +20,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 STAMP := $(VENV)/.installed-$(FAISS)
 
-.PHONY: help install demo test check bench lock clean
+.PHONY: help install demo test check docs bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ check: $(STAMP) ## lint, check the format and the types, report sizes and wordin
 	$(BIN)/mypy -p pleinair
 	$(BIN)/mypy tests
 	$(BIN)/python -m tests.support.style_report
+
+docs: $(STAMP) ## write docs/settings.md from the code
+	$(BIN)/python -m tests.support.settings_page
 
 bench: $(STAMP) ## measure the pocket models and write the report
 	$(BIN)/python -m pleinair.evals pocket --prompts $(PROMPTS) --seed $(SEED) \

@@ -7,9 +7,9 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 from support.source_tree import LAYERS, ROOT
@@ -18,7 +18,11 @@ from pleinair.evals.report import accuracies
 from pleinair.tools.pocket.prompts import parse_prompt
 from pleinair.tools.pocket.world import species_named
 
-PAGES = ("README.md", "CONTRIBUTING.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))),
+)
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 TARGETS = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE))
 MAIN = "from pleinair.app.cli.main import main; main()"
@@ -27,7 +31,8 @@ MAIN = "from pleinair.app.cli.main import main; main()"
 def blocks(language: str) -> list[str]:
     """Give the fenced blocks of a language in all pages."""
     text = "\n".join((ROOT / page).read_text("utf-8") for page in PAGES)
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    fenced = re.findall(rf"^( *)```{language}\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(block) for _, block in fenced]
 
 
 COMMANDS = sorted({line for block in blocks("sh") for line in block.splitlines() if line})
@@ -81,7 +86,9 @@ def test_file_map_names_every_folder() -> None:
 def test_links_lead_somewhere(page: str) -> None:
     text = re.sub(r"<!--.*?-->", "", (ROOT / page).read_text("utf-8"), flags=re.DOTALL)
     links = re.findall(r"\]\(([^)]+)\)", text)
-    assert not [link for link in links if "://" not in link and not Path(ROOT / link).exists()]
+    assert not [
+        link for link in links if "://" not in link and not (ROOT / page).parent.joinpath(link).exists()
+    ]
 
 
 def test_help_of_make_lists_every_target() -> None:

@@ -1,0 +1,7 @@
+"""The pages that are generated from the code are up to date."""
+
+from support.settings_page import PAGE, page
+
+
+def test_settings_page_is_up_to_date() -> None:
+    assert PAGE.read_text("utf-8") == page(), "run `make docs`"
