@@ -1,8 +1,9 @@
-"""Write fresh cases in the miniature world: prompts whose right answer is known."""
+"""Test cases in the miniature world: prompts with the species that their image must show."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +18,7 @@ TIERS: tuple[Tier, ...] = ("rare", "known", "two")  # of the pocket benchmark
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Pair a prompt with the species that its picture must show; `seed` is the draft's noise."""
+    """Prompt with the species that its image must show; `seed` is that of the draft's noise."""
 
     id: str
     tier: Tier
@@ -26,23 +27,22 @@ class Case:
     seed: int
 
 
-def make_cases(prompts: int, seed: int) -> list[Case]:
-    """Write `prompts` cases, a third in each tier; more prompts only add cases to those of fewer.
+def make_cases(prompts: int, seed: int, tiers: Sequence[Tier] = TIERS) -> list[Case]:
+    """Write `prompts` cases, equally many in each tier; more prompts only add cases to those of fewer.
 
-    Tier "two" alternates between two rare species and a rare with a known one. Not covered: novel species,
-    more than two subjects, prompts outside the grammar.
+    Tier "two" alternates between two rare species and a rare with a known one. Not covered: more than two
+    subjects, prompts outside the grammar.
 
     Raises:
-        BadInput: `prompts` is no positive multiple of 3.
+        BadInput: `prompts` is no positive multiple of the number of tiers.
     """
-    if prompts < 1 or prompts % len(TIERS):
-        raise BadInput(f"prompts = {prompts}: wanted a positive multiple of {len(TIERS)}, the tiers.")
-    each = prompts // len(TIERS)
-    return [make_case(tier, number, seed) for tier in TIERS for number in range(each)]
+    if prompts < 1 or prompts % len(tiers):
+        raise BadInput(f"prompts = {prompts}: use a positive multiple of {len(tiers)}, the number of tiers.")
+    return [make_case(tier, number, seed) for tier in tiers for number in range(prompts // len(tiers))]
 
 
 def make_case(tier: Tier, number: int, seed: int) -> Case:
-    """Write case `number` of a tier; it follows from the three arguments alone."""
+    """Write case `number` of a tier; it depends on the three arguments alone."""
     rng = random.Random(f"{seed}/{tier}/{number}")
     species = _choose_species(rng, tier, number)
     relation = rng.choice(RELATIONS) if len(species) > 1 else None
@@ -53,13 +53,13 @@ def make_case(tier: Tier, number: int, seed: int) -> Case:
 def _choose_species(rng: random.Random, tier: Tier, number: int) -> tuple[str, ...]:
     """Choose the species of a case, each at most once, in random order."""
     if tier != "two":
-        return (rng.choice(names(tier)),)
+        return (rng.choice(species_of(tier)),)
     if number % 2 == 0:
-        return tuple(rng.sample(names("rare"), 2))
-    pair = [rng.choice(names("rare")), rng.choice(names("known"))]
+        return tuple(rng.sample(species_of("rare"), 2))
+    pair = [rng.choice(species_of("rare")), rng.choice(species_of("known"))]
     return tuple(rng.sample(pair, 2))
 
 
-def names(tier: str) -> list[str]:
-    """List the species of one of the world's tiers."""
+def species_of(tier: str) -> list[str]:
+    """Return the names of the species in one of the world's tiers."""
     return [species.name for species in SPECIES if species.tier == tier]

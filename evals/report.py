@@ -1,16 +1,26 @@
-"""Turn results into figures: one JSON document, and the same as a page of Markdown."""
+"""Figures of the pocket benchmark as JSON, as a page of Markdown and as plots."""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pleinair.evals import metrics
+import pandas as pd
+
 from pleinair.evals.cases import TIERS
+from pleinair.evals.metrics import calibration, calibration_error, estimate, interval_of_share, mean, ratio
 from pleinair.evals.run import GRAPHS, Judgement, Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from pleinair.tools.storage.artifacts import ArtifactStore
 
 Figures = dict[str, Any]  # JSON
 
@@ -25,20 +35,31 @@ PACKAGES = (
     "scipy",
 )
 PAIRS = (("pleinair", "base"), ("pleinair", "imagerag"), ("react", "pleinair"))
+COSTS = ("seconds_per_run", "images_per_run", "mllm_calls_per_run", "images_per_accepted", "images_per_right")
+COLOURS = ("#b8b2a6", "#5b8e9c", "#8aa67a", "#d9a441", "#c8553d")
+EXAMPLES = 4  # cases of each tier
 
 
 def summarise(results: Sequence[Result], *, prompts: int, seed: int, command: str) -> Figures:
-    """Compute every figure of a benchmark; shares are in 0..1, intervals cover 95 %."""
-    by_column = {column: [r for r in results if r.column == column] for column in GRAPHS}
-    graphs = {column: costs(runs) for column, runs in by_column.items()}
+    """Compute every figure of the benchmark; shares are in 0..1, intervals cover 95 %."""
+    frame = pd.json_normalize([plain(result) for result in results])
+    tiers = {tier: _by_case(frame[frame["case.tier"] == tier]) for tier in TIERS}
+    graphs = {column: _costs(frame[frame["graph"] == column]) for column in GRAPHS}
+    judgements = [item for result in results if result.column == "pleinair" for item in result.judgements]
     return {
         **{
-            tier: {column: _score(_at(runs, tier), seed) for column, runs in by_column.items()}
-            for tier in TIERS
+            tier: {column: estimate(hits[column], 0, 1, seed=seed, name="accuracy") for column in GRAPHS}
+            for tier, hits in tiers.items()
         },
-        "critic": critic([j for result in by_column["pleinair"] for j in result.judgements]),
+        "critic": _critic(judgements),
         "seconds_per_run": graphs["pleinair"]["seconds_per_run"],
-        "gains": {tier: dict(gains(by_column, tier, seed)) for tier in TIERS},
+        "gains": {
+            tier: {
+                f"{better} - {worse}": estimate(hits[better] - hits[worse], -1, 1, seed=seed, name="gain")
+                for better, worse in PAIRS
+            }
+            for tier, hits in tiers.items()
+        },
         "graphs": graphs,
         "prompts": prompts,
         "seed": seed,
@@ -47,86 +68,65 @@ def summarise(results: Sequence[Result], *, prompts: int, seed: int, command: st
     }
 
 
-def _at(results: Sequence[Result], tier: str) -> list[Result]:
-    """Keep the results of one tier."""
-    return [result for result in results if result.case.tier == tier]
-
-
-def _score(results: Sequence[Result], seed: int) -> Figures:
-    """Give the share of right pictures with its interval."""
-    hits = [result.right for result in results]
-    ci = metrics.interval([float(hit) for hit in hits], 0, 1, seed)
-    return {"accuracy": metrics.accuracy(hits), "ci": ci and list(ci), "n": len(hits)}
-
-
-def gains(by_column: dict[str, list[Result]], tier: str, seed: int) -> Iterator[tuple[str, Figures]]:
-    """Give how much more often one column is right than another on the same cases, with intervals."""
-    for better, worse in PAIRS:
-        pairs = zip(_at(by_column[better], tier), _at(by_column[worse], tier), strict=True)
-        gain = [float(ours.right) - float(theirs.right) for ours, theirs in pairs]
-        ci = metrics.interval(gain, -1, 1, seed)
-        yield f"{better} - {worse}", {"gain": metrics.mean(gain), "ci": ci and list(ci), "n": len(gain)}
-
-
-def costs(results: Sequence[Result]) -> Figures:
-    """Give what a run of one column costs and how it ends."""
-    images = sum(result.usage.images for result in results)
-    accepted = sum(result.ending == "accepted" for result in results)
-    endings = sorted({result.ending for result in results})
-    return {
-        "seconds_per_run": metrics.mean([result.seconds for result in results]),
-        "images_per_run": metrics.mean([result.usage.images for result in results]),
-        "mllm_calls_per_run": metrics.mean([result.usage.mllm_calls for result in results]),
-        "images_per_accepted": metrics.per_accepted(images, accepted),
-        "images_per_right": metrics.per_accepted(images, sum(result.right for result in results)),
-        "endings": {ending: sum(result.ending == ending for result in results) for ending in endings},
-        "faults": sorted({result.reason for result in results if result.ending == "failed"}),
-    }
-
-
-def critic(judgements: Sequence[Judgement]) -> Figures:
-    """Score the critic's rows against the judge, over every picture and concept of the loop."""
-    said, true = [j.said for j in judgements], [j.true for j in judgements]
-    beliefs = [j.belief for j in judgements]
-    right, found = metrics.precision(said, true), metrics.recall(said, true)
-    return {
-        "precision": _ratio(*right),
-        "precision_ci": metrics.interval_of_share(*right),
-        "recall": _ratio(*found),
-        "recall_ci": metrics.interval_of_share(*found),
-        "ece": metrics.calibration_error(beliefs, true),
-        "bins": metrics.calibration(beliefs, true),
-        "n": len(judgements),
-        "said": right[1],
-        "true": found[1],
-    }
-
-
-def _ratio(part: int, whole: int) -> float | None:
-    """Divide; None where there is nothing to divide by."""
-    return part / whole if whole else None
-
-
 def plain(result: Result) -> Figures:
-    """Give one result as a line of the record."""
+    """Return one result as JSON."""
     return {
         "case": asdict(result.case),
         "graph": result.column,
         "ending": result.ending,
         "reason": result.reason,
         "shown": dict(result.shown),
+        "right": result.right,
         "usage": result.usage.model_dump(),
-        "judgements": [asdict(one) for one in result.judgements],
+        "seconds": result.seconds,
+        "judgements": [asdict(item) for item in result.judgements],
+    }
+
+
+def _by_case(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return for each case, in their order, whether it is right (1.0) in each column."""
+    hits = rows.pivot(index="case.id", columns="graph", values="right").astype(float)
+    return hits.loc[rows["case.id"].unique()]
+
+
+def _costs(runs: pd.DataFrame) -> Figures:
+    """Return what a run of one column costs and how the runs ended."""
+    images = int(runs["usage.images"].sum())
+    return {
+        "seconds_per_run": mean(runs["seconds"]),
+        "images_per_run": mean(runs["usage.images"]),
+        "mllm_calls_per_run": mean(runs["usage.mllm_calls"]),
+        "images_per_accepted": ratio(images, int((runs["ending"] == "accepted").sum())),
+        "images_per_right": ratio(images, int(runs["right"].sum())),
+        "endings": {ending: int(n) for ending, n in runs["ending"].value_counts().sort_index().items()},
+        "faults": sorted(set(runs["reason"][runs["ending"] == "failed"])),
+    }
+
+
+def _critic(judgements: Sequence[Judgement]) -> Figures:
+    """Score the critic's rows against the judge, over every image and concept of the loop."""
+    present, true = [item.present for item in judgements], [item.true for item in judgements]
+    beliefs = [item.belief for item in judgements]
+    both = sum(item.present and item.true for item in judgements)
+    return {
+        "precision": ratio(both, sum(present)),
+        "precision_ci": interval_of_share(both, sum(present)),
+        "recall": ratio(both, sum(true)),
+        "recall_ci": interval_of_share(both, sum(true)),
+        "ece": calibration_error(beliefs, true),
+        "bins": calibration(beliefs, true),
+        "n": len(judgements),
+        "said": sum(present),
+        "true": sum(true),
     }
 
 
 def versions() -> dict[str, str]:
-    """Give the versions that the figures depend on."""
-    return {"python": sys.version.split()[0]} | {name: _installed(name) for name in PACKAGES}
+    """Return the versions of Python and of the packages that the figures depend on."""
+    return {"python": sys.version.split()[0]} | {name: _version(name) for name in PACKAGES}
 
 
-def _installed(distribution: str) -> str:
-    """Give the version of a distribution."""
+def _version(distribution: str) -> str:
     try:
         return version(distribution)
     except PackageNotFoundError:
@@ -134,81 +134,160 @@ def _installed(distribution: str) -> str:
 
 
 def write_markdown(figures: Figures) -> str:
-    """Write the page: what was measured, every figure with its n and interval, and what it does not say."""
-    return "\n".join(
-        (*_opening(figures), *accuracies(figures), *_gains(figures), *_costs(figures), *_critic(figures))
-    )
+    """Return the page: what was measured, and every figure with its n and interval."""
+    return "\n".join((*_opening(figures), *accuracies(figures), *_tables(figures)))
 
 
 def _opening(figures: Figures) -> Iterator[str]:
     yield "# Pocket benchmark\n"
-    yield "Pocket models, a miniature world: these figures compare graphs, not pictures of the real world.\n"
+    yield "Pocket models, a miniature world: these figures compare graphs, not images of the real world.\n"
     yield f"{figures['prompts']} prompts, seed {figures['seed']}, the same cases and noise for every graph."
-    yield "A picture is right when an independent classifier finds every species of the prompt in it."
+    yield "An image is right if an independent classifier finds every species of the prompt in it."
     yield "Brackets are 95 % intervals over prompts; prompts about one species are treated as independent.\n"
     yield f"```sh\n{figures['command']}\n```\n"
     yield ", ".join(f"{name} {number}" for name, number in figures["versions"].items()) + "\n"
 
 
 def accuracies(figures: Figures) -> Iterator[str]:
-    """Write the table of right pictures, which the README repeats."""
-    yield "## Right pictures\n"
-    yield from table_head("tier", *GRAPHS, "n")
-    for tier in TIERS:
-        cells = [percent(figures[tier][column]["accuracy"], figures[tier][column]["ci"]) for column in GRAPHS]
-        yield row(tier, *cells, figures[tier]["base"]["n"])
+    """Yield the lines of the table of right images, which the README repeats."""
+    yield "## Right images\n"
+    yield from table(share_rows("tier", {tier: figures[tier] for tier in TIERS}, "accuracy"))
 
 
-def _gains(figures: Figures) -> Iterator[str]:
+def _tables(figures: Figures) -> Iterator[str]:
+    """Yield gains, costs and the critic's scores."""
     yield "\n## Gain on the same cases\n"
-    yield from table_head("tier", *(f"{better} - {worse}" for better, worse in PAIRS), "n")
-    for tier, gained in figures["gains"].items():
-        cells = [percent(one["gain"], one["ci"]) for one in gained.values()]
-        yield row(tier, *cells, next(iter(gained.values()))["n"])
-
-
-def _costs(figures: Figures) -> Iterator[str]:
-    keys = (
-        "seconds_per_run",
-        "images_per_run",
-        "mllm_calls_per_run",
-        "images_per_accepted",
-        "images_per_right",
-    )
+    yield from table(share_rows("tier", figures["gains"], "gain"))
     yield "\n## Cost of a run\n"
-    yield from table_head("graph", *(key.replace("_", " ") for key in keys), "endings", "n")
-    for column, cost in figures["graphs"].items():
-        endings = ", ".join(f"{n} {ending}" for ending, n in cost["endings"].items())
-        yield row(column, *(decimal(cost[key]) for key in keys), endings, figures["prompts"])
-
-
-def _critic(figures: Figures) -> Iterator[str]:
-    seen = figures["critic"]
+    yield from table(
+        {
+            "graph": column,
+            **{key.replace("_", " "): decimal(cost[key]) for key in COSTS},
+            "endings": ", ".join(f"{n} {ending}" for ending, n in cost["endings"].items()),
+            "n": figures["prompts"],
+        }
+        for column, cost in figures["graphs"].items()
+    )
+    critic = figures["critic"]
     yield "\n## Critic\n"
-    yield f"{seen['n']} rows of the loop's ledgers about species, against the classifier.\n"
-    yield f'- precision of "present": {percent(seen["precision"], seen["precision_ci"])}, n = {seen["said"]}'
-    yield f'- recall of "present": {percent(seen["recall"], seen["recall_ci"])}, n = {seen["true"]}'
-    yield f"- expected calibration error, ten bins: {decimal(seen['ece'])}, n = {seen['n']}\n"
+    yield f"{critic['n']} rows of the loop's ledgers about species, against the classifier.\n"
+    for name, n in (("precision", critic["said"]), ("recall", critic["true"])):
+        yield f'- {name} of "present": {percent(critic[name], critic[f"{name}_ci"])}, n = {n}'
+    yield f"- expected calibration error, ten bins: {decimal(critic['ece'])}, n = {critic['n']}\n"
 
 
-def table_head(*cells: str) -> Iterator[str]:
-    """Write the first two lines of a table."""
-    yield row(*cells)
-    yield row(*("---" for _ in cells))
+def table(rows: Iterator[Mapping[str, object]]) -> Iterator[str]:
+    """Yield the lines of a Markdown table; the keys of the first row are its head."""
+    for number, row in enumerate(rows):
+        if not number:
+            yield f"| {' | '.join(row)} |"
+            yield f"| {' | '.join('---' for _ in row)} |"
+        yield f"| {' | '.join(map(str, row.values()))} |"
 
 
-def row(*cells: object) -> str:
-    """Write one line of a table."""
-    return "| " + " | ".join(map(str, cells)) + " |"
+def share_rows(head: str, tiers: Mapping[str, Figures], value: str = "mean") -> Iterator[Figures]:
+    """Yield a table's row for each tier: the columns' shares with intervals, and n."""
+    columns = dict.fromkeys(column for cells in tiers.values() for column in cells)
+    for tier, cells in tiers.items():
+        shares = {
+            name: percent(cells[name][value], cells[name]["ci"]) if name in cells else "–" for name in columns
+        }
+        sizes = sorted({cell["n"] for cell in cells.values()})
+        yield {head: tier, **shares, "n": ", ".join(map(str, sizes))}
 
 
 def percent(share: float | None, ci: Sequence[float] | None) -> str:
-    """Write a share and its interval in percent; a dash for none."""
+    """Format a share and its interval in percent; a dash for None."""
     if share is None or ci is None:
         return "–"
     return f"{100 * share:.1f} % [{100 * ci[0]:.1f}, {100 * ci[1]:.1f}]"
 
 
 def decimal(value: float | None) -> str:
-    """Write a number with two decimals; a dash for none."""
+    """Format a number with two decimals; a dash for None."""
     return "–" if value is None else f"{value:.2f}"
+
+
+def plot(figures: Figures, folder: Path) -> list[Path]:
+    """Write `accuracy.png` and `calibration.png`; return their paths."""
+    from matplotlib.figure import Figure
+
+    caption = f"{figures['prompts']} prompts, seed {figures['seed']}, 95 % intervals. Pocket models."
+    paths = []
+    for name, draw in (("accuracy", _plot_accuracy), ("calibration", _plot_calibration)):
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        draw(figure.add_subplot(), figures)
+        figure.supxlabel(caption, fontsize=8)
+        paths.append(folder / f"{name}.png")
+        figure.savefig(paths[-1], dpi=150)
+    return paths
+
+
+def _plot_accuracy(axes: Axes, figures: Figures) -> None:
+    labels = {tier: f"{tier}\nn = {figures[tier]['base']['n']}" for tier in TIERS}
+    scores = {column: {labels[tier]: figures[tier][column] for tier in TIERS} for column in GRAPHS}
+    plot_bars(axes, scores, "accuracy", COLOURS, len(GRAPHS))
+    axes.set_ylabel("share of right images")
+
+
+def plot_bars(
+    axes: Axes, scores: Mapping[str, Mapping[str, Figures]], value: str, colours: Sequence[str], columns: int
+) -> None:
+    """Plot a group of bars with intervals for each label; `scores` are by colour, then by label.
+
+    A score holds its `value`, 0..1, and its interval `ci`; the legend has `columns` columns.
+    """
+    labels = list(dict.fromkeys(label for series in scores.values() for label in series))
+    width = 0.8 / len(scores)
+    for number, (name, series) in enumerate(scores.items()):
+        heights = [score[value] for score in series.values()]
+        axes.bar(
+            [labels.index(label) + width * (number - (len(scores) - 1) / 2) for label in series],
+            heights,
+            0.9 * width,
+            yerr=[
+                [height - score["ci"][0] for height, score in zip(heights, series.values(), strict=True)],
+                [score["ci"][1] - height for height, score in zip(heights, series.values(), strict=True)],
+            ],
+            capsize=2,
+            color=colours[number % len(colours)],
+            label=name,
+        )
+    axes.set(ylim=(0, 1.05), xticks=range(len(labels)), xticklabels=labels)
+    axes.legend(frameon=False, fontsize=8, ncols=columns, loc="lower center", bbox_to_anchor=(0.5, 1))
+
+
+def _plot_calibration(axes: Axes, figures: Figures) -> None:
+    bins = pd.DataFrame(figures["critic"]["bins"], columns=["belief", "share", "n"])
+    axes.plot([0, 1], [0, 1], color=COLOURS[0], linewidth=1)
+    axes.scatter(bins["belief"], bins["share"], 8 + bins["n"], color=COLOURS[-1])
+    axes.set(
+        xlabel="critic's belief that a species is present", ylabel="share that is", xlim=(0, 1), ylim=(0, 1)
+    )
+    axes.set_title(f"{figures['critic']['n']} rows; area grows with the rows in a bin", fontsize=9)
+
+
+def plot_examples(results: Sequence[Result], store: ArtifactStore, path: Path) -> Path:
+    """Write a sheet of each tier's first cases, a row each: every graph's image, right or wrong."""
+    from matplotlib.figure import Figure
+
+    cases = [list(group) for _, group in groupby(results, lambda result: result.case.id)]
+    rows = [
+        case for tier in TIERS for case in [case for case in cases if case[0].case.tier == tier][:EXAMPLES]
+    ]
+    figure = Figure(figsize=(2.3 * len(GRAPHS), 1.9 * len(rows)), layout="constrained")
+    for line, case in zip(figure.subplots(len(rows), len(GRAPHS), squeeze=False), rows, strict=True):
+        line[0].set_title(case[0].case.prompt, fontsize=8, loc="left")
+        for axes, result in zip(line, case, strict=True):
+            if result.picture:
+                axes.imshow(store.open(result.picture), interpolation="nearest")
+            axes.set(xticks=[], yticks=[], xlabel=f"{result.column}: {'right' if result.right else 'wrong'}")
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def write_report(figures: Figures, page: str, json_path: Path, page_path: Path) -> None:
+    """Write the figures as JSON and the page, into folders that are created if missing."""
+    for path, text in ((json_path, json.dumps(figures, indent=2) + "\n"), (page_path, page)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")

@@ -1,7 +1,8 @@
-"""Run cases through graphs and let the judge look at what came out."""
+"""Run cases through graphs and have a judge look at the images."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,28 +27,28 @@ GRAPHS = {  # column: graph of the registry; RealRAG needs a training first and 
     "react": "react",
     "pleinair": "pleinair",
 }
-STEPS = 100  # of LangGraph, far above what the default budget needs
+STEPS = 100  # LangGraph's recursion limit, far above what the default budget needs
 
 
 class Judge(Protocol):
-    """Say for each species name whether the picture shows it."""
+    """Independent classifier of species."""
 
     def shows(self, image: Image, names: Sequence[str]) -> dict[str, bool]:
-        """Answer for every name."""
+        """Return for each species name whether the image shows it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Compare what the critic said of one concept in one picture with the judge's answer."""
+    """Critic's row on one concept in one image, and the judge's answer."""
 
-    said: bool  # the critic's row is "present"
-    belief: float  # the critic's probability, 0..1, that it is
+    present: bool  # according to the critic's row
+    belief: float  # the critic's probability, 0..1, that it is present
     true: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Keep how one case ended in one graph; `shown` is the judge's word on the best picture."""
+    """Result of one case in one graph; `shown` holds the judge's answers on the best image."""
 
     case: Case
     column: str  # a key of `GRAPHS`
@@ -61,23 +62,23 @@ class Result:
 
     @property
     def right(self) -> bool:
-        """Tell whether the best picture shows every species of the case."""
+        """Return whether the best image shows every species of the case."""
         return bool(self.shown) and all(self.shown.values())
 
 
-def pocket_context(folder: Path) -> Context:
-    """Build the pocket engines once, their pictures under `folder`."""
+def pocket_context(folder: Path, overrides: Mapping[str, Any] | None = None) -> Context:
+    """Build the context of the pocket profile with some settings changed; images are stored in `folder`."""
     from pleinair.app.engines import build
     from pleinair.app.paths import places
     from pleinair.app.settings import load
     from pleinair.tools.storage.artifacts import ArtifactStore
 
-    settings = load("pocket")
+    settings = load("pocket", overrides)
     return build(settings, places(settings.paths.home), ArtifactStore(folder / "pictures"))
 
 
 def load_graphs() -> dict[str, Any]:
-    """Give the compiled graphs by column."""
+    """Return the compiled graphs by column."""
     from pleinair.tools.registry import resolve
 
     return {column: resolve("graph", name) for column, name in GRAPHS.items()}
@@ -85,8 +86,9 @@ def load_graphs() -> dict[str, Any]:
 
 def warm_up(graphs: Mapping[str, Any], context: Context) -> None:
     """Run every graph once, unmeasured: models are loaded and the library is indexed at their first use."""
+    case = make_case("rare", 0, seed=-1)
     for column, graph in graphs.items():
-        _invoke(make_case("rare", 0, seed=-1), column, graph, context)
+        invoke(case, graph, context, f"{column}/{case.id}")
 
 
 def run_cases(
@@ -106,9 +108,9 @@ def run_cases(
 
 
 def run_case(case: Case, column: str, graph: Any, context: Context, judge: Judge) -> Result:
-    """Run one case and judge its pictures; a fault of an engine is a result, a bug raises."""
+    """Run one case and judge its images; an error of an engine is a failed result, a bug raises."""
     started = perf_counter()
-    output = _invoke(case, column, graph, context)
+    output = invoke(case, graph, context, f"{column}/{case.id}")
     seconds = perf_counter() - started
     outcome = output.outcome or Outcome(ending="failed", reason="the graph ended without an outcome")
     best = outcome.best
@@ -120,21 +122,27 @@ def run_case(case: Case, column: str, graph: Any, context: Context, judge: Judge
         shown=judge.shows(context.store.open(best.picture), case.species) if best else {},
         usage=total(output.usage),
         seconds=seconds,
-        judgements=tuple(judgements(output.attempts, case, context.store, judge)),
+        judgements=tuple(_judgements(output.attempts, case, context.store, judge)),
         picture=best.picture if best else None,
     )
 
 
-def _invoke(case: Case, column: str, graph: Any, context: Context) -> Output:
-    """Run the graph with the default budget."""
-    given = changed(prompt=case.prompt, seed=case.seed, run_id=f"{column}/{case.id}")
+def invoke(
+    case: Case,
+    graph: Any,
+    context: Context,
+    run_id: str = "",
+    failures: type[PleinairError] = PleinairError,
+) -> Output:
+    """Run the graph with the default budget; `failures` end in a failed outcome, other errors raise."""
+    state = changed(prompt=case.prompt, seed=case.seed, run_id=run_id)
     try:
-        return Output.model_validate(graph.invoke(given, {"recursion_limit": STEPS}, context=context))
-    except PleinairError as fault:
-        return Output(outcome=Outcome(ending="failed", reason=str(fault)))
+        return Output.model_validate(graph.invoke(state, {"recursion_limit": STEPS}, context=context))
+    except failures as error:
+        return Output(outcome=Outcome(ending="failed", reason=str(error)))
 
 
-def judgements(
+def _judgements(
     attempts: Sequence[Attempt], case: Case, store: ArtifactStore, judge: Judge
 ) -> Iterator[Judgement]:
     """Pair every ledger row about a species with the judge's answer; other rows are left out."""
@@ -143,3 +151,9 @@ def judgements(
         true = judge.shows(store.open(attempt.picture), [row.concept for row in rows]) if rows else {}
         for row in rows:
             yield Judgement(row.status == "present", belief(row), true[row.concept])
+
+
+def show_progress(line: str, end: str = "") -> None:
+    """Overwrite the line of progress on standard error."""
+    sys.stderr.write(f"\r{line:<110.110}{end}")
+    sys.stderr.flush()

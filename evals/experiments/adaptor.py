@@ -1,10 +1,10 @@
-"""How often a retriever finds the very picture that a prompt describes: R@1, 5 and 10 on held-out scenes.
+"""Measure how often a retriever returns the image that a prompt describes: R@1, 5 and 10 on held-out scenes.
 
-`scenes FOLDER` writes pictures of two species with captions, to train on; `recall FOLDER` measures an adaptor
-on scenes that no training has seen, every pair of species once, so that one picture alone fits a prompt. CLIP
-is measured in three ways: by the mean over the same sub-queries that the adaptor gets, by both names in one
-text, and by the whole prompt, which also tells the relation and the place. Every picture is scored under the
-query's own sub-queries, never under its own. Not covered: captions of a person's own words, and species that
+`scenes FOLDER` writes images of two species with captions, to train on; `recall FOLDER` measures an adaptor
+on scenes of no training, every pair of species at most once, so that a single image fits a prompt. CLIP is
+measured in three ways: by the mean over the same sub-queries that the adaptor gets, by both names in one
+text, and by the whole prompt, which also states the relation and the place. Every image is scored under the
+query's own sub-queries, never under its own. Not covered: captions in a person's own words, and species that
 the encoder never saw.
 """
 
@@ -33,21 +33,19 @@ from pleinair.tools.pocket.world import (
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pleinair.tools.retrieval.encoder import OpenClipEncoder
     from pleinair.tools.types import Cosines
 
 ENCODER = "local-dir:pocket/encoder"
-FIRST = 700_000_000  # of the scenes' indices, training and held-out ones alike
+FIRST = 700_000_000  # first index of the scenes, for training and held-out ones alike
 RANKS = (1, 5, 10)
 ADAPTOR = "adaptor"
 BAR = 1.5  # times CLIP's R@1
-TAUGHT = tuple(species for species in SPECIES if species.tier != "novel")
+POOL = tuple(species for species in SPECIES if species.tier != "novel")
 
 
 def write_scenes(folder: Path, count: int) -> None:
-    """Write `count` training pictures of two species, named in captions, as a library.
+    """Write `count` training images of two species, named in captions, as a library.
 
     Raises:
         BadInput: the folder exists and is not empty.
@@ -57,94 +55,93 @@ def write_scenes(folder: Path, count: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for index in range(count):
-        rng = training_rng(FIRST + index)
-        scene = _draw(rng, rng.sample(TAUGHT, 2))
-        render(scene).save(folder / f"{index:05d}.png")
-        lines.append(json.dumps({"file_name": f"{index:05d}.png", "text": caption(rng, scene, named=True)}))
+        rng, name = training_rng(FIRST + index), f"{index:05d}.png"
+        scene = _scene(rng, rng.sample(POOL, 2))
+        render(scene).save(folder / name)
+        lines.append(json.dumps({"file_name": name, "text": caption(rng, scene, named=True)}))
     (folder / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
 
 
 def held_out(count: int) -> list[Scene]:
-    """Draw `count` held-out scenes, no two of the same pair of species."""
-    pairs = [(one, other) for place, one in enumerate(TAUGHT) for other in TAUGHT[:place]]
+    """Return `count` held-out scenes, no two of the same pair of species."""
+    pairs = [(first, second) for place, first in enumerate(POOL) for second in POOL[:place]]
     if count > len(pairs):
-        raise BadInput(f"There are {len(pairs)} pairs of species, wanted {count}.")
-    chosen = random.Random(FIRST).sample(pairs, count)
+        raise BadInput(f"count = {count}: there are only {len(pairs)} pairs of species.")
+    sample = random.Random(FIRST).sample(pairs, count)
     rngs = [held_out_rng(FIRST + index) for index in range(count)]
-    return [_draw(rng, rng.sample(pair, 2)) for rng, pair in zip(rngs, chosen, strict=True)]
+    return [_scene(rng, rng.sample(pair, 2)) for rng, pair in zip(rngs, sample, strict=True)]
 
 
-def _draw(rng: random.Random, pair: Sequence[Species]) -> Scene:
-    """Place a pair."""
+def _scene(rng: random.Random, pair: Sequence[Species]) -> Scene:
     return random_scene(rng, pair, relation=rng.choice(RELATIONS))
 
 
 def recalls(scores: Cosines) -> dict[int, float]:
-    """Give R@k of scores [pictures, queries], where query j wants picture j; a tie counts as lost."""
-    own = scores.diagonal()
-    better = (scores >= own).sum(axis=0) - 1
+    """Return R@k of scores [images, queries], where image j is right for query j; a tie counts as lost."""
+    better = (scores >= scores.diagonal()).sum(axis=0) - 1
     return {k: float((better < k).mean()) for k in RANKS}
 
 
 def means(cosines: Cosines, scenes: Sequence[Scene], names: Sequence[str]) -> Cosines:
-    """Give S of every picture for every scene's two names: [pictures, names] to [pictures, scenes]."""
-    columns = [[names.index(one.species.name) for one in scene.subjects] for scene in scenes]
+    """Return S of every image for every scene's two names: [images, names] to [images, scenes]."""
+    columns = [[names.index(subject.species.name) for subject in scene.subjects] for scene in scenes]
     mean: Cosines = cosines[:, columns].mean(axis=2)
     return mean
 
 
 def _compare(folder: str, scenes: Sequence[Scene], encoder: OpenClipEncoder) -> dict[str, Cosines]:
-    """Score every picture for every scene's prompt, by each way."""
+    """Score every image for every scene's prompt in each way."""
     from pleinair.tools.retrieval.crossmodal.adaptor import open_scorer
 
-    pictures = {str(number): render(scene) for number, scene in enumerate(scenes)}
-    names = sorted({one.species.name for scene in scenes for one in scene.subjects})
-    asked = [request_for(scene) for scene in scenes]
-    prompts = [write_prompt(random.Random(number), one) for number, one in enumerate(asked)]
-    pairs = [" and ".join(map(with_article, one.subjects)) for one in asked]
-    seen = encoder.encode_images(list(pictures.values()))
-    adapted = open_scorer(folder, encoder, pictures.__getitem__).score(names, list(pictures))
+    images = {str(number): render(scene) for number, scene in enumerate(scenes)}
+    names = sorted({subject.species.name for scene in scenes for subject in scene.subjects})
+    requests = [request_for(scene) for scene in scenes]
+    prompts = [write_prompt(random.Random(number), request) for number, request in enumerate(requests)]
+    pairs = [" and ".join(map(with_article, request.subjects)) for request in requests]
+    vectors = encoder.encode_images(list(images.values()))
+    adapted = open_scorer(folder, encoder, images.__getitem__).score(names, list(images))
     return {
-        "CLIP, sub-queries": means(seen @ encoder.encode_text(names).T, scenes, names),
-        "CLIP, both names": seen @ encoder.encode_text(pairs).T,
-        "CLIP, whole prompt": seen @ encoder.encode_text(prompts).T,
+        "CLIP, sub-queries": means(vectors @ encoder.encode_text(names).T, scenes, names),
+        "CLIP, both names": vectors @ encoder.encode_text(pairs).T,
+        "CLIP, whole prompt": vectors @ encoder.encode_text(prompts).T,
         ADAPTOR: means(adapted, scenes, names),
     }
 
 
-def lifts(found: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
-    """Give the adaptor's R@1 over each of CLIP's."""
-    own = found[ADAPTOR][1]
-    return {way: own / one[1] if one[1] else float("inf") for way, one in found.items() if way != ADAPTOR}
+def lifts(recall: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
+    """Return the adaptor's R@1 over each of CLIP's."""
+    firsts = {way: values[1] for way, values in recall.items()}
+    adaptor = firsts.pop(ADAPTOR)
+    return {way: adaptor / first if first else float("inf") for way, first in firsts.items()}
 
 
-def shuffled_wins(scores: NDArray[np.float32]) -> float:
-    """Give the share of prompts whose own picture scores above another one, taken at random."""
-    others = np.roll(np.arange(len(scores)), 1)
-    return float((scores.diagonal() > scores[others, np.arange(len(scores))]).mean())
+def wins_over_shuffled(scores: Cosines) -> float:
+    """Return the share of prompts whose own image scores above another one's."""
+    places = np.arange(len(scores))
+    return float((scores.diagonal() > scores[np.roll(places, 1), places]).mean())
 
 
 def _report(folder: str, count: int) -> str:
-    """Measure and put the figures into a table."""
+    """Measure and return the figures as a table."""
     from pleinair.tools.retrieval.encoder import OpenClipEncoder
 
     encoder = OpenClipEncoder(ENCODER)
     scores = _compare(folder, held_out(count), encoder)
-    found = {way: recalls(one) for way, one in scores.items()}
+    recall = {way: recalls(values) for way, values in scores.items()}
     lines = [f"{count} held-out scenes, {encoder.id}", f"{'':20} {'  '.join(f'R@{k:<3}' for k in RANKS)}"]
-    lines += [f"{way:20} {'  '.join(f'{one[k]:.3f}' for k in RANKS)}" for way, one in found.items()]
-    times = ", ".join(f"{times:.2f} × {way}" for way, times in lifts(found).items())
-    lines.append(f"the adaptor's R@1 is {times} (bar {BAR})")
-    lines.append(f"own picture above a shuffled one: {shuffled_wins(scores[ADAPTOR]):.3f} of the prompts")
+    lines += [f"{way:20} {'  '.join(f'{row[k]:.3f}' for k in RANKS)}" for way, row in recall.items()]
+    ratios = ", ".join(f"{ratio:.2f} × {way}" for way, ratio in lifts(recall).items())
+    lines.append(f"the adaptor's R@1 is {ratios} (bar {BAR})")
+    lines.append(f"own image above a shuffled one: {wins_over_shuffled(scores[ADAPTOR]):.3f} of the prompts")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Write scenes or measure, as the arguments say."""
+    """Write scenes or measure an adaptor."""
     parser = argparse.ArgumentParser(prog="python -m pleinair.evals.experiments.adaptor", description=__doc__)
-    parser.add_argument("what", choices=("scenes", "recall"))
-    parser.add_argument("folder", help="for the scenes, or of the adaptor")
-    parser.add_argument("--count", type=int, default=500, help="scenes")
+    parser.add_argument("what", choices=("scenes", "recall"), help="write scenes or measure an adaptor")
+    parser.add_argument("folder", help="folder of the scenes or of the adaptor")
+    parser.add_argument("--count", type=int, default=500, help="number of scenes (500)")
     options = parser.parse_args()
     if options.what == "scenes":
         write_scenes(Path(options.folder), options.count)

@@ -1,8 +1,8 @@
-"""Measure what reading pictures for an index costs: `python -m pleinair.evals.experiments.decoding`.
+"""Measure what reading images for an index costs: `python -m pleinair.evals.experiments.decoding`.
 
-Two questions, each with both answers in the same run, in processor time of all processes: what a decoder of
-its own costs, and what torchvision could save. It needs Linux, and fewer than 1,000 files of a kind. Not
-covered: several cores, where the processes of `decoding` work side by side; a GPU's decoder.
+Two questions, each with both answers in the same run, in processor time of all processes: what decoding in a
+process of its own costs, and what torchvision could save. It needs Linux, and fewer than 1,000 files of a
+kind. Not covered: several cores, where the processes of `sandbox` work in parallel; a GPU's decoder.
 """
 
 from __future__ import annotations
@@ -31,56 +31,56 @@ SIZES = ((64, 64, "PNG"), (512, 384, "JPEG"), (1024, 768, "JPEG"), (1024, 768, "
 VIT = {"image_size": 224, "layers": 4, "width": 256, "patch_size": 32, "head_width": 64}
 TEXT = {"context_length": 8, "vocab_size": 64, "width": 64, "heads": 2, "layers": 1}
 
-Read = Callable[[bytes], Any]
 Embed = Callable[[Sequence[Image.Image]], Any]
 
 
 @cache
 def photo(width: int, height: int, kind: str, seed: int = 0) -> bytes:
-    """Make a file with the smooth shapes, edges and grain of a photograph."""
+    """Return a file with the smooth shapes, edges and grain of a photograph."""
     rng = np.random.default_rng(seed)
     coarse = (rng.normal(128, 60, (height // 16, width // 16, 3))).clip(0, 255).astype(np.uint8)
     smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-    hard = Image.fromarray(coarse[: height // 64, : width // 64]).resize(
-        (width, height), Image.Resampling.BOX
-    )
-    mixed = np.asarray(Image.blend(smooth, hard, 0.4)) + rng.normal(0, 6, (height, width, 1))
+    blocks = Image.fromarray(coarse[: height // 64, : width // 64])
+    edges = blocks.resize((width, height), Image.Resampling.BOX)
+    mixed = np.asarray(Image.blend(smooth, edges, 0.4)) + rng.normal(0, 6, (height, width, 1))
     file = io.BytesIO()
     Image.fromarray(mixed.clip(0, 255).astype(np.uint8)).save(file, kind, quality=90)
     return file.getvalue()
 
 
-def _milliseconds(read: Read, files: Sequence[bytes], work: Callable[[], float] = process_time) -> float:
-    """Measure what a file takes, after the first."""
+def _milliseconds(
+    read: Callable[[bytes], Any], files: Sequence[bytes], clock: Callable[[], float] = process_time
+) -> float:
+    """Return the time for a file, after the first."""
     read(files[0])
-    started = work()
+    started = clock()
     for data in files:
         read(data)
-    return 1000 * (work() - started) / len(files)
+    return 1000 * (clock() - started) / len(files)
 
 
-def _apart(files: Sequence[bytes], each: Callable[[Image.Image], Any]) -> tuple[float, float]:
-    """Give the milliseconds a file in both processes, and those of the second one's start."""
+def _apart(files: Sequence[bytes], use: Callable[[Image.Image], Any]) -> tuple[float, float]:
+    """Return the milliseconds for a file in both processes, and those of the second one's start."""
     decoder = Decoder()
     decoder.read(photo(64, 64, "PNG"))
-    clock = (~decoder._idle[-1].process.pid << 3) | 2  # of another process's work, as Linux numbers them
+    clock = (~decoder._idle[-1].process.pid << 3) | 2  # Linux's clock of another process's CPU time
     start = clock_gettime(clock)
-    found = _milliseconds(
-        lambda data: each(decoder.read(data)), files, lambda: process_time() + clock_gettime(clock)
+    time = _milliseconds(
+        lambda data: use(decoder.read(data)), files, lambda: process_time() + clock_gettime(clock)
     )
     decoder.close()
-    return found, 1000 * start
+    return time, 1000 * start
 
 
 def _reading(files: Sequence[bytes], embed: Embed) -> dict[str, float]:
-    """Measure decoding alone and with what an index does after it, in this process and in its own."""
-    there, start = _apart(files, lambda image: None)
-    everything, _ = _apart(files, lambda image: embed([image]))
+    """Measure decoding alone and in an index, in this process and in one of its own."""
+    apart, start = _apart(files, lambda image: None)
+    index_apart, _ = _apart(files, lambda image: embed([image]))
     return {
         "here": _milliseconds(read_picture, files),
-        "apart": there,
+        "apart": apart,
         "index here": _milliseconds(lambda data: embed([read_picture(data)]), files),
-        "index apart": everything,
+        "index apart": index_apart,
         "start": start,
     }
 
@@ -95,24 +95,24 @@ def _preparing(files: Sequence[bytes], transform: Any, model: Any) -> dict[str, 
     def by_torchvision(data: bytes) -> Any:
         raw = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # on its way out since torchvision 0.29
+            warnings.simplefilter("ignore", DeprecationWarning)  # deprecated since torchvision 0.29
             return decode_image(raw, mode=ImageReadMode.RGB)
 
     images = [read_picture(data) for data in files]
-    vectors = [
-        embedded(model, torch.stack([prepare(image) for image in images])) for prepare in (transform, fast)
-    ]
+    first, second = (
+        embed(model, torch.stack([prepare(image) for image in images])) for prepare in (transform, fast)
+    )
     return {
         "Pillow": _milliseconds(read_picture, files),
         "torchvision": _milliseconds(by_torchvision, files),
         "its transform": _milliseconds(lambda data: transform(images[0]), files),
         "ours": _milliseconds(lambda data: fast(images[0]), files),
-        "cosine": float((vectors[0] * vectors[1]).sum(axis=1).min()),
+        "cosine": float((first * second).sum(axis=1).min()),
     }
 
 
-def embedded(model: Any, pixels: Any) -> NDArray[np.float32]:
-    """Give unit vectors of prepared pictures."""
+def embed(model: Any, pixels: Any) -> NDArray[np.float32]:
+    """Return unit vectors of prepared images."""
     import torch
 
     with torch.inference_mode():
@@ -122,7 +122,7 @@ def embedded(model: Any, pixels: Any) -> NDArray[np.float32]:
 
 
 def models() -> dict[str, tuple[Any, Any]]:
-    """Load the trained miniature encoder, and make ViT-B/32's preprocessing before a small random tower."""
+    """Return the trained miniature encoder, and a small random tower with ViT-B/32's preprocessing."""
     import open_clip
     import torch
 
@@ -138,32 +138,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m pleinair.evals.experiments.decoding", description=__doc__
     )
-    parser.add_argument("--files", type=int, default=40, help="of each kind (40)")
+    parser.add_argument("--files", type=int, default=40, help="files of each kind (40)")
     count = max(2, parser.parse_args(arguments).files)
     encoder = OpenClipEncoder("local-dir:pocket/encoder", device="cpu", threads=1)
     towers = models()
     for width, height, kind in SIZES:
         few = [photo(width, height, kind, seed) for seed in range(count)]
         files = few * max(1, 100_000 // (width * height))
-        _tell(f"\n{width} x {height} {kind}, {len(files)} files, milliseconds of the processor for one")
-        found = _reading(files, encoder.encode_images)
-        _tell(f"  {_figures(found)}; apart / here = {found['apart'] / found['here']:.2f}")
-        _tell(f"  a whole index, apart / here = {found['index apart'] / found['index here']:.2f}")
+        _print(f"\n{width} x {height} {kind}, {len(files)} files, processor time of each in milliseconds")
+        times = _reading(files, encoder.encode_images)
+        _print(f"  {_format(times)}; apart / here = {times['apart'] / times['here']:.2f}")
+        _print(f"  a whole index, apart / here = {times['index apart'] / times['index here']:.2f}")
         for name, (transform, model) in towers.items():
-            found = _preparing(few, transform, model)
-            ratio = found["its transform"] / found["ours"]
-            _tell(f"  for {name}: {_figures(found)}; its transform / ours = {ratio:.2f}")
+            times = _preparing(few, transform, model)
+            ratio = times["its transform"] / times["ours"]
+            _print(f"  for {name}: {_format(times)}; its transform / ours = {ratio:.2f}")
 
 
-def _tell(line: str) -> None:
-    """Print a line at once."""
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
-def _figures(found: dict[str, float]) -> str:
-    """Put figures in a line."""
-    return ", ".join(f"{name} {value:.{5 if name == 'cosine' else 2}f}" for name, value in found.items())
+def _format(figures: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.{5 if name == 'cosine' else 2}f}" for name, value in figures.items())
 
 
 if __name__ == "__main__":

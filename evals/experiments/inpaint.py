@@ -1,9 +1,9 @@
-"""Which repair is better in the miniature world: the box painted anew, or the whole picture drawn again?
+"""Compare two repairs in the miniature world: inpainting a box, and generating the whole image again.
 
-A draft lacks one of its two subjects, and something of that subject's kind stands where it should: this box
-is painted with the best reference found, and the whole picture is drawn with the same one, from the same
-noise. The oracle judges. Not covered: what real models do. The critic of the pocket profile never says where
-something missing would be, so its own loop seldom has a box to paint.
+A draft lacks one of its two subjects, and something of that subject's kind is in its place: this box is
+inpainted with the best reference retrieved, and the whole image is generated with the same one, from the same
+noise. The oracle judges. Not covered: real models. The critic of the pocket profile never locates what is
+missing, so its own loop seldom has a box to inpaint.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from pleinair.agent.context import Context
 from pleinair.agent.repairs.inpaint import box_obstacle
 from pleinair.evals.cases import Case, make_case
 from pleinair.evals.metrics import interval_of_share
+from pleinair.evals.run import pocket_context
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.generate import generate
+from pleinair.tools.pocket.names import KIND_OF_NOUN
 from pleinair.tools.types import Box, GenerateRequest, Inpaint, Picture, Reference
 
 if TYPE_CHECKING:
@@ -32,130 +34,105 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Hold a draft that lacks one of its subjects, where it should be, and the reference found for it."""
+    """Draft that lacks one of its subjects, the box where it belongs, and a reference for it."""
 
     case: Case
     draft: Picture
-    lacking: str
+    missing: str
     box: Box
     reference: Reference
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Say which subjects each repair shows: the one that was lacking, and the one that was there."""
+    """Judge's answers on each repair: whether it shows the missing subject, and the other one."""
 
-    painted: tuple[bool, bool]
-    drawn: tuple[bool, bool]
-
-
-def _open_context(folder: Path) -> Context:
-    """Build the pocket engines with inpainting switched on, their pictures under `folder`."""
-    from pleinair.app.engines import build
-    from pleinair.app.paths import places
-    from pleinair.app.settings import load
-    from pleinair.tools.storage.artifacts import ArtifactStore
-
-    settings = load("pocket", {"generator.inpaint": True})
-    return build(settings, places(settings.paths.home), ArtifactStore(folder / "pictures"))
+    inpainted: tuple[bool, bool]
+    regenerated: tuple[bool, bool]
 
 
 def gaps(cases: Iterable[Case], context: Context, detector: ConceptDetector) -> Iterator[Gap]:
-    """Draw drafts, and keep those that lack one subject of which the kind is there."""
+    """Generate drafts and yield those that lack one subject but show something of its kind."""
     for case in cases:
-        draft = _draw(_request(case, context), context)
+        draft = _generate(context, case)
         image = context.store.open(draft)
         detections = zip(case.species, detector.detect(image, case.species), strict=True)
-        lacking = [name for name, detection in detections if detection.probability < 0.5]
-        if len(lacking) != 1:
+        missing = [name for name, detection in detections if detection.probability < 0.5]
+        if len(missing) != 1:
             continue
-        box = detector.detect(image, [f"a {kind_of(lacking[0])}"])[0].box
-        hits = context.retriever.search(f"a photo of a {lacking[0]}", 1)
+        box = detector.detect(image, [f"a {KIND_OF_NOUN[missing[0].split()[-1]]}"])[0].box
+        hits = context.retriever.search(f"a photo of a {missing[0]}", 1)
         if box and not box_obstacle(box) and hits:
             picture = context.store.put(context.retriever.open(hits[0].id))
-            yield Gap(
-                case, draft, lacking[0], box, Reference(concept=lacking[0], hit=hits[0], picture=picture)
-            )
+            reference = Reference(concept=missing[0], hit=hits[0], picture=picture)
+            yield Gap(case, draft, missing[0], box, reference)
 
 
-def kind_of(species: str) -> str:
-    """Give the kind that a species' noun names, such as "bird"."""
-    from pleinair.tools.pocket.names import KIND_OF_NOUN
-
-    return KIND_OF_NOUN[species.split()[-1]]
-
-
-def _request(
-    case: Case, context: Context, *references: Reference, inpaint: Inpaint | None = None
-) -> GenerateRequest:
-    """Ask for the case's picture at the generator's own size, from the case's noise."""
-    able = context.generator.capabilities
-    return GenerateRequest(
+def _generate(context: Context, case: Case, *references: Reference, box: Inpaint | None = None) -> Picture:
+    """Generate the case's image at the generator's own size, from the case's noise."""
+    capabilities = context.generator.capabilities
+    request = GenerateRequest(
         prompt=case.prompt,
         references=references,
-        height=able.height,
-        width=able.width,
-        num_inference_steps=able.num_inference_steps,
-        guidance_scale=able.guidance_scale,
+        height=capabilities.height,
+        width=capabilities.width,
+        num_inference_steps=capabilities.num_inference_steps,
+        guidance_scale=capabilities.guidance_scale,
         seed=case.seed,
-        inpaint=inpaint,
+        inpaint=box,
     )
+    return generate(request, generator=context.generator, store=context.store, on_step=no_callback)
 
 
-def _draw(asked: GenerateRequest, context: Context) -> Picture:
-    """Draw one picture into the store."""
-    return generate(asked, generator=context.generator, store=context.store, on_step=no_callback)
-
-
-def trial(gap: Gap, context: Context, judge: Judge) -> Trial:
+def repair(gap: Gap, context: Context, judge: Judge) -> Trial:
     """Repair a gap in both ways."""
-    repaint = Inpaint(concept=gap.lacking, picture=gap.draft, box=gap.box)
-    painted = _draw(_request(gap.case, context, gap.reference, inpaint=repaint), context)
-    drawn = _draw(_request(gap.case, context, gap.reference), context)
-    return Trial(_shown(painted, gap, context, judge), _shown(drawn, gap, context, judge))
 
+    def shows(picture: Picture) -> tuple[bool, bool]:
+        shown = judge.shows(context.store.open(picture), gap.case.species)
+        return shown[gap.missing], all(is_shown for name, is_shown in shown.items() if name != gap.missing)
 
-def _shown(picture: Picture, gap: Gap, context: Context, judge: Judge) -> tuple[bool, bool]:
-    """Say whether a picture shows what was lacking, and what was there."""
-    seen = judge.shows(context.store.open(picture), gap.case.species)
-    return seen[gap.lacking], all(there for name, there in seen.items() if name != gap.lacking)
+    inpaint = Inpaint(concept=gap.missing, picture=gap.draft, box=gap.box)
+    inpainted = _generate(context, gap.case, gap.reference, box=inpaint)
+    return Trial(shows(inpainted), shows(_generate(context, gap.case, gap.reference)))
 
 
 def lines(trials: Sequence[Trial]) -> Iterator[str]:
-    """Tell the figures, with exact 95 % intervals."""
+    """Yield the figures, with exact 95 % intervals."""
     yield f"{len(trials)} drafts that lack one of two subjects"
     for name, pairs in (
-        ("box painted anew", [one.painted for one in trials]),
-        ("whole drawn again", [one.drawn for one in trials]),
+        ("box inpainted", [trial.inpainted for trial in trials]),
+        ("image regenerated", [trial.regenerated for trial in trials]),
     ):
-        new, old, both = ([pair[0] for pair in pairs], [pair[1] for pair in pairs], list(map(all, pairs)))
-        shares = zip(("both right", "the lacking one", "the other one"), (both, new, old), strict=True)
-        yield f"{name:<18} " + ", ".join(f"{what} {_share(hits)}" for what, hits in shares)
+        hits = {
+            "both right": [all(pair) for pair in pairs],
+            "the missing one": [missing for missing, _ in pairs],
+            "the other one": [other for _, other in pairs],
+        }
+        yield f"{name:<18} " + ", ".join(f"{label} {_share(values)}" for label, values in hits.items())
 
 
 def _share(hits: Sequence[bool]) -> str:
-    """Write a share with its interval, in percent."""
     bounds = interval_of_share(sum(hits), len(hits))
     if bounds is None:
         return "none"
     return f"{sum(hits) / len(hits):.0%} [{bounds[0] * 100:.0f}, {bounds[1] * 100:.0f}]"
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, and print the figures."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print the figures."""
     from pleinair.evals.pocket.oracle import Oracle
     from pleinair.tools.pocket.detector import ConceptDetector
 
     parser = argparse.ArgumentParser(prog="python -m pleinair.evals.experiments.inpaint", description=__doc__)
-    parser.add_argument("--drafts", type=int, default=24, help="that lack one of two subjects")
-    parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args(argv)
-    cases = (make_case("two", number, asked.seed) for number in count())
+    parser.add_argument("--drafts", type=int, default=24, help="drafts that lack one of two subjects (24)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of prompts and noise (1)")
+    options = parser.parse_args(arguments)
+    cases = (make_case("two", number, options.seed) for number in count())
     with tempfile.TemporaryDirectory() as folder:
-        context, judge = _open_context(Path(folder)), Oracle()
-        found = islice(gaps(cases, context, ConceptDetector()), asked.drafts)
-        told = lines([trial(gap, context, judge) for gap in found])
-        sys.stdout.write("".join(f"{line}\n" for line in told))
+        context, judge = pocket_context(Path(folder), {"generator.inpaint": True}), Oracle()
+        drafts = islice(gaps(cases, context, ConceptDetector()), options.drafts)
+        trials = [repair(gap, context, judge) for gap in drafts]
+    sys.stdout.write("".join(f"{line}\n" for line in lines(trials)))
 
 
 if __name__ == "__main__":

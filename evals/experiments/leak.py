@@ -1,9 +1,9 @@
-"""Validate the leak check on scenes whose leaks are known.
+"""Validate the leak check on scenes whose leaks are known: `python -m pleinair.evals.experiments.leak`.
 
-Run it by `python -m pleinair.evals.experiments.leak --each 300`. Every number is a species, a reference and
-new pictures of it, in which the background, the pose or everything is the reference's or is not. Boxes are
-off by up to 3 % of the side, as a critic's are. Two hashes of pictures stand beside the measure of copies
-for comparison. Not covered: what generators draw, which is blurred and wrong in other ways, and photographs.
+Every number is a species, a reference and new images of it, in which the background, the pose or everything
+is the reference's or is not. Boxes are off by up to 3 % of the side, as a critic's are. Two hashes of images
+are compared with the measure of copies. Not covered: what generators produce, which is blurred and wrong in
+other ways, and photographs.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import io
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from pleinair.agent.repairs.leaks import LeakOptions
@@ -31,7 +32,7 @@ from pleinair.tools.types import Box
 if TYPE_CHECKING:
     from pleinair.tools.images.leak import Bits
 
-FIRST = 900_000  # held-out numbers of this measure
+FIRST = 900_000  # first of the held-out numbers
 LIMITS = LeakOptions()
 THRESHOLDS = {
     "background": LIMITS.background,
@@ -39,88 +40,74 @@ THRESHOLDS = {
     "copied": LIMITS.copied,
     "pose": LIMITS.pose,
 }
-Mark = tuple[str, str, bool, float]  # measure, case, whether it is a leak, value
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """Sum one measure up against one kind of picture that is no leak."""
-
-    measure: str
-    against: str
-    n: int  # of either kind
-    auc: float
-    found: int  # leaks over the threshold
-    alarms: int  # others over it
+Sample = tuple[str, str, float]  # measure, kind of image that is no leak or "" for a leak, value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(prog="python -m pleinair.evals.experiments.leak", description=__doc__)
-    parser.add_argument("--each", type=int, default=300, help="pictures of each kind (300)")
+    parser.add_argument("--each", type=int, default=300, help="images of each kind (300)")
     each = parser.parse_args(arguments).each
-    lines = summarise([mark for number in range(each) for mark in marks(held_out_rng(FIRST + number))])
-    rows = ["measure | against | n | AUC | leaks found | false alarms", *map(_row, lines)]
-    rows += [f"{_milliseconds(side):.1f} ms a reference, {side} pixels a side" for side in (64, 1024)]
-    sys.stdout.write("\n".join([*rows, ""]))
+    scores = summarise(sample for number in range(each) for sample in samples(held_out_rng(FIRST + number)))
+    lines = ["measure | against | n | AUC | leaks detected | false alarms"]
+    for score in scores.itertuples():
+        # a hash has no threshold and therefore no shares
+        counts = (score.detected, score.alarms) if score.measure in THRESHOLDS else ()
+        shares = [_share(count, score.n) for count in counts]
+        area = interval_of_auc(score.auc, score.n)
+        lines.append(" | ".join([score.measure, score.against, str(score.n), area, *shares]))
+    lines += [f"{_milliseconds(side):.1f} ms a reference, {side} pixels a side" for side in (64, 1024)]
+    sys.stdout.write("\n".join([*lines, ""]))
     return 0
 
 
-def _row(one: Line) -> str:
-    """Write a line of the table; a hash has no threshold of ours, and so no shares."""
-    counts = (one.found, one.alarms) if one.measure in THRESHOLDS else ()
-    shares = [_share(count, one.n) for count in counts]
-    return " | ".join([one.measure, one.against, str(one.n), interval_of_auc(one.auc, one.n), *shares])
-
-
-def marks(rng: random.Random) -> Iterator[Mark]:
-    """Render one reference and what may come of it, and measure all."""
+def samples(rng: random.Random) -> Iterator[Sample]:
+    """Render a reference and images with and without its leaks, and measure all."""
     scene = random_scene(rng, [rng.choice(SPECIES)])
     yield from _backgrounds(rng, scene)
     yield from _copies(rng, scene)
     yield from _poses(rng, scene)
 
 
-def _backgrounds(rng: random.Random, scene: Scene) -> Iterator[Mark]:
-    """Draw the species anew over the reference's background, or over others."""
-    asked, other = rng.sample([name for name in BACKGROUNDS if name != scene.background], 2)
-    species, own = [scene.subjects[0].species], scene.background
-    draft = random_scene(rng, [rng.choice(SPECIES)], background=asked)
-    as_asked = random_scene(rng, [rng.choice(SPECIES)], background=own)
+def _backgrounds(rng: random.Random, scene: Scene) -> Iterator[Sample]:
+    """Render the species over the reference's background, or over others."""
+    requested, other = rng.sample([name for name in BACKGROUNDS if name != scene.background], 2)
+    species, leaked = [scene.subjects[0].species], scene.background
+    draft = random_scene(rng, [rng.choice(SPECIES)], background=requested)
+    draft_like_reference = random_scene(rng, [rng.choice(SPECIES)], background=leaked)
     cases = (
-        ("", own, draft),
-        ("as asked", asked, draft),
-        ("asked as the reference has it", own, as_asked),
+        ("", leaked, draft),
+        ("as asked", requested, draft),
+        ("asked as the reference has it", leaked, draft_like_reference),
         ("another one", other, draft),
     )
-    for case, drawn, before in cases:
-        new = random_scene(rng, species, background=drawn)
-        new = new if case else replace(new, seed=scene.seed)
-        for name, boxed in (("background", True), ("background, no boxes", False)):
-            views = (_view(rng, new, boxed), _view(rng, scene, boxed))
-            found = leak.background(*views, [render(before)])
-            assert found is not None
-            yield name, case, not case, found
+    for case, background, before in cases:
+        image = random_scene(rng, species, background=background)
+        image = image if case else replace(image, seed=scene.seed)
+        for measure, boxed in (("background", True), ("background, no boxes", False)):
+            views = (_view(rng, image, boxed), _view(rng, scene, boxed))
+            value = leak.background(*views, [render(before)])
+            assert value is not None
+            yield measure, case, value
 
 
-def _copies(rng: random.Random, scene: Scene) -> Iterator[Mark]:
-    """Damage the reference a little, or draw its species anew, over its own background and another."""
-    picture, species = render(scene), [scene.subjects[0].species]
+def _copies(rng: random.Random, scene: Scene) -> Iterator[Sample]:
+    """Damage the reference slightly, or render its species again, over its own background and another."""
+    reference, species = render(scene), [scene.subjects[0].species]
     other = rng.choice([name for name in BACKGROUNDS if name != scene.background])
     cases = {
-        "": _damaged(rng, picture),
+        "": _damaged(rng, reference),
         "drawn anew, same background": render(random_scene(rng, species, background=scene.background)),
         "drawn anew, another background": render(random_scene(rng, species, background=other)),
     }
-    for case, new in cases.items():
-        yield "copied", case, not case, leak.copied(new, picture)
-        mirrored = ImageOps.mirror(new)
-        for name, bits in (("dHash", _dhash), ("DCT hash", _dct_hash)):
-            there = bits(picture)
-            yield name, case, not case, max(float((bits(one) == there).mean()) for one in (new, mirrored))
+    for case, image in cases.items():
+        yield "copied", case, leak.copied(image, reference)
+        pair = (image, ImageOps.mirror(image))
+        for measure, hash in (("dHash", _dhash), ("DCT hash", _dct_hash)):
+            yield measure, case, max(float((hash(side) == hash(reference)).mean()) for side in pair)
 
 
-def _poses(rng: random.Random, scene: Scene) -> Iterator[Mark]:
+def _poses(rng: random.Random, scene: Scene) -> Iterator[Sample]:
     """Tilt the subject as the reference has it, mirrored or not, or by 20 to 60 degrees more or less."""
     tilt = rng.uniform(-45, 45)
     first = replace(scene.subjects[0], tilt=tilt)
@@ -130,12 +117,12 @@ def _poses(rng: random.Random, scene: Scene) -> Iterator[Mark]:
         turned = tilt + rng.uniform(20, 60) * rng.choice((-1, 1))
     for case, angle in (("", tilt + rng.uniform(-3, 3)), ("20 to 60 degrees off", turned)):
         flipped = rng.random() < 0.5
-        again = random_scene(rng, [first.species]).subjects[0]
-        again = replace(again, flip=first.flip != flipped, tilt=-angle if flipped else angle)
-        new = Scene((again,), rng.choice(BACKGROUNDS), rng.randrange(2**31))
-        found = leak.pose(_view(rng, new), reference)
-        assert found is not None
-        yield "pose", case, not case, found
+        subject = random_scene(rng, [first.species]).subjects[0]
+        subject = replace(subject, flip=first.flip != flipped, tilt=-angle if flipped else angle)
+        image = Scene((subject,), rng.choice(BACKGROUNDS), rng.randrange(2**31))
+        value = leak.pose(_view(rng, image), reference)
+        assert value is not None
+        yield "pose", case, value
 
 
 def _view(rng: random.Random, scene: Scene, boxed: bool = True) -> View:
@@ -149,20 +136,20 @@ def _shaken(rng: random.Random, box: Box) -> Box:
     return x0, y0, x1, y1
 
 
-def _damaged(rng: random.Random, picture: Image.Image) -> Image.Image:
-    """Give a copy that is not the same bytes: compressed, blurred, noisy, brighter, cut or mirrored."""
-    noise = np.random.default_rng(rng.randrange(2**32)).normal(0, 12, (*picture.size, 3))
+def _damaged(rng: random.Random, image: Image.Image) -> Image.Image:
+    """Return a copy that is not the same bytes: compressed, blurred, noisy, brighter, cropped or mirrored."""
+    noise = np.random.default_rng(rng.randrange(2**32)).normal(0, 12, (*image.size, 3))
     edge, file = rng.randint(1, 3), io.BytesIO()
-    picture.save(file, "JPEG", quality=rng.randint(40, 80))
-    width, height = picture.size
+    image.save(file, "JPEG", quality=rng.randint(40, 80))
+    width, height = image.size
     return rng.choice(
         (
             Image.open(file).convert("RGB"),
-            picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 1.5))),
-            Image.fromarray(np.clip(np.asarray(picture) + noise, 0, 255).astype(np.uint8)),
-            ImageEnhance.Brightness(picture).enhance(rng.uniform(0.85, 1.15)),
-            picture.crop((edge, edge, width - edge, height - edge)).resize(picture.size),
-            ImageOps.mirror(picture),
+            image.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 1.5))),
+            Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8)),
+            ImageEnhance.Brightness(image).enhance(rng.uniform(0.85, 1.15)),
+            image.crop((edge, edge, width - edge, height - edge)).resize(image.size),
+            ImageOps.mirror(image),
         )
     )
 
@@ -174,41 +161,39 @@ def _dhash(image: Image.Image) -> Bits:
 
 
 def _dct_hash(image: Image.Image) -> Bits:
-    """Compare the 63 lowest cosines of 32 × 32 grey pixels, but for the mean, with their median."""
+    """Compare the 63 lowest cosines of 32 × 32 grey pixels, except for the mean, with their median."""
+    from scipy.fft import dctn
+
     grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BOX), dtype=np.float64)
-    steps = np.arange(32)
-    cosines = np.cos(np.pi * (steps[None] + 0.5) * steps[:, None] / 32)
-    low = (cosines @ grey @ cosines.T)[:8, :8].ravel()[1:]
+    low = dctn(grey)[:8, :8].ravel()[1:]
     return np.asarray(low > np.median(low))
 
 
-def summarise(found: Sequence[Mark]) -> list[Line]:
-    """Compare each measure's leaks with each kind of its other pictures."""
-    by_kind: dict[tuple[str, str], list[float]] = {}
-    for measure, case, _, value in found:
-        by_kind.setdefault((measure, case), []).append(value)
-    return [
-        Line(measure, case, len(values), auc(by_kind[measure, ""], values), *_over(measure, by_kind, case))
-        for (measure, case), values in by_kind.items()
-        if case
-    ]
+def summarise(samples: Iterable[Sample]) -> pd.DataFrame:
+    """Compare each measure's leaks with each kind of its other images.
 
-
-def _over(measure: str, by_kind: dict[tuple[str, str], list[float]], case: str) -> tuple[int, int]:
-    """Count the leaks and the others over the measure's threshold; hashes have none of ours."""
-    limit = THRESHOLDS.get(measure, 2.0)
-    leaks, others = (sum(value >= limit for value in by_kind[measure, kind]) for kind in ("", case))
-    return leaks, others
+    The columns are measure, against, n (of either kind), auc, and the numbers of leaks (`detected`) and of
+    others (`alarms`) above the measure's threshold.
+    """
+    frame = pd.DataFrame(samples, columns=["measure", "against", "value"])
+    values = {key: rows["value"] for key, rows in frame.groupby(["measure", "against"], sort=False)}
+    rows = []
+    for (measure, against), others in values.items():
+        if against:
+            leaks, limit = values[measure, ""], THRESHOLDS.get(measure, 2.0)
+            counts = int((leaks >= limit).sum()), int((others >= limit).sum())
+            rows.append((measure, against, len(others), auc(leaks, others), *counts))
+    return pd.DataFrame(rows, columns=["measure", "against", "n", "auc", "detected", "alarms"])
 
 
 def auc(leaks: Sequence[float], others: Sequence[float]) -> float:
-    """Give the probability that a leak has the higher value, ties by half."""
+    """Return the probability that a leak has the higher value, ties by half."""
     gaps = np.subtract.outer(np.asarray(leaks), np.asarray(others))
     return float((gaps > 0).mean() + (gaps == 0).mean() / 2)
 
 
 def interval_of_auc(value: float, n: int) -> str:
-    """Write an AUC of n against n with its 95 % interval (Hanley and McNeil, 1982)."""
+    """Format an AUC of n against n with its 95 % interval (Hanley and McNeil, 1982)."""
     twice, square = value / (2 - value), 2 * value**2 / (1 + value)
     spread = value * (1 - value) + (n - 1) * (twice + square - 2 * value**2)
     half = 1.96 * max(spread, 0.0) ** 0.5 / n
@@ -216,23 +201,22 @@ def interval_of_auc(value: float, n: int) -> str:
 
 
 def _share(count: int, n: int) -> str:
-    """Write a share with its interval."""
     low, high = interval_of_share(count, n) or (0.0, 1.0)
     return f"{count / n:.0%} [{low:.0%}, {high:.0%}]"
 
 
 def _milliseconds(side: int, times: int = 10) -> float:
-    """Time all measures of one reference against two pictures without it."""
+    """Time all measures of one reference against two images without it."""
     rng = held_out_rng(FIRST)
     scenes = [random_scene(rng, [rng.choice(SPECIES)]) for _ in range(4)]
-    views = [View(render(one).resize((side, side)), _shaken(rng, boxes(one)[0])) for one in scenes]
-    began = time.perf_counter()
+    views = [View(render(scene).resize((side, side)), _shaken(rng, boxes(scene)[0])) for scene in scenes]
+    started = time.perf_counter()
     for _ in range(times):
-        new, reference, *without = [View(leak.shrunk(one.image), one.own) for one in views]
-        leak.background(new, reference, [one.image for one in without])
-        leak.copied(new.image, reference.image)
-        leak.pose(new, reference)
-    return (time.perf_counter() - began) / times * 1000
+        image, reference, *others = [View(leak.shrunk(view.image), view.own) for view in views]
+        leak.background(image, reference, [view.image for view in others])
+        leak.copied(image.image, reference.image)
+        leak.pose(image, reference)
+    return (time.perf_counter() - started) / times * 1000
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Measure how close images are to their prompts and to real images, as the three papers do.
 
-`python -m pleinair.evals.experiments.similarity DRAWN REAL` compares two libraries; the text of a generated
-image is its prompt, and its ground truth are the real images of the same text. CLIP and SigLIP are any
-open_clip encoders but the retriever's, DINOv2 is a folder in transformers' format. The papers leave much
-open: ImageRAG and RealRAG name no CLIP, and no paper the layers of a style loss. A Fréchet distance of few
-images is far too large: compare equal numbers only, and one network. Not covered: Inception's weights, and
-GPTScore, for which there is the ledger.
+`python -m pleinair.evals.experiments.similarity GENERATED REAL` compares two libraries; the text of an image
+is its prompt, and its ground truth are the real images of the same text. CLIP and SigLIP are any open_clip
+encoders but the retriever's, DINOv2 is a folder in transformers' format. The papers leave much open: ImageRAG
+and RealRAG name no CLIP, and no paper the layers of a style loss. A Fréchet distance of few images is far too
+large: compare equal numbers only, and one network. Not covered: Inception's weights, and GPTScore, for which
+there is the ledger.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from pleinair.evals import metrics
-from pleinair.evals.report import row, table_head
+from pleinair.evals.metrics import interval, mean
+from pleinair.evals.report import table
 from pleinair.tools.types import BadInput, PleinairError
 
 if TYPE_CHECKING:
@@ -30,32 +30,28 @@ if TYPE_CHECKING:
     from pleinair.tools.types import Encoder, Vectors
 
     Rows = NDArray[np.floating[Any]]
-    Maps = Sequence[
-        NDArray[np.float32]
-    ]  # a network's feature maps of a picture, each [channels, height, width]
+    Maps = Sequence[NDArray[np.float32]]  # feature maps of an image, each [channels, height, width]
 
 
-class Eye(Protocol):
-    """Embed pictures; every `Encoder` does."""
+class ImageEncoder(Protocol):
+    """Model that embeds images; every `Encoder` is one."""
 
     @property
     def id(self) -> str:
-        """Name the model and its weights."""
-        ...
+        """Model and weights."""
 
     def encode_images(self, images: Sequence[Image]) -> Vectors:
-        """Give rows of length 1."""
-        ...
+        """Return rows of length 1."""
 
 
 class Dinov2:
-    """Embed pictures with a DINOv2 (Oquab et al., 2023) in a local folder, by its class token."""
+    """DINOv2 (Oquab et al., 2023) in a local folder; an image is embedded as its class token."""
 
     def __init__(self, folder: str, batch: int = 32) -> None:
         """Open the model and its own preprocessing.
 
         Raises:
-            BadInput: the folder holds no such model in safetensors.
+            BadInput: the folder contains no such model in safetensors.
         """
         from transformers import AutoImageProcessor, Dinov2Model
 
@@ -69,7 +65,7 @@ class Dinov2:
         self.id = f"dinov2:{Path(folder).name}"
 
     def encode_images(self, images: Sequence[Image]) -> Vectors:
-        """Embed pictures: float32 [n, dim], rows of length 1."""
+        """Embed images: float32 [n, dim], rows of length 1."""
         starts = range(0, len(images), self._batch)
         return np.concatenate([self._embed(images[start : start + self._batch]) for start in starts])
 
@@ -79,166 +75,155 @@ class Dinov2:
         pixels = self._prepare([image.convert("RGB") for image in images], return_tensors="pt")
         with torch.inference_mode():
             rows = self._model(**pixels).last_hidden_state[:, 0]
-        found: Vectors = torch.nn.functional.normalize(rows.float(), dim=-1).numpy()
-        return found
+        vectors: Vectors = torch.nn.functional.normalize(rows.float(), dim=-1).numpy()
+        return vectors
 
 
-def require_other(judge: Eye, looked_up_by: str) -> None:
-    """Refuse the look-up's own encoder as a judge: what it finds near it also calls alike."""
-    if judge.id == looked_up_by:
-        raise BadInput(f"{judge.id} also did the look-up: take another model, or other weights, as a judge.")
+def require_other(judge: ImageEncoder, retriever: str) -> None:
+    """Refuse the retrieval's own encoder as a judge: what it retrieves it also scores as similar."""
+    if judge.id == retriever:
+        raise BadInput(f"{judge.id} also did the retrieval: use another model, or other weights, as a judge.")
 
 
 def to_prompts(judge: Encoder, images: Sequence[Image], prompts: Sequence[str]) -> list[float]:
-    """Give each picture's cosine to its prompt (CLIP-T; with SigLIP's weights the papers' SigLIP score)."""
+    """Return each image's cosine to its prompt (CLIP-T; with SigLIP's weights the papers' SigLIP score)."""
     pairs = judge.encode_images(images) * judge.encode_text(prompts)
-    return [float(one) for one in pairs.sum(axis=1)]
+    return [float(cosine) for cosine in pairs.sum(axis=1)]
 
 
-def to_truth(judge: Eye, images: Sequence[Image], truth: Sequence[Sequence[Image]]) -> list[float]:
-    """Give each picture's mean cosine to its own real pictures (CLIP-I, DINO)."""
-    means = [judge.encode_images(real).mean(axis=0) for real in truth]
-    return [float(one) for one in (judge.encode_images(images) * np.stack(means)).sum(axis=1)]
+def to_truth(judge: ImageEncoder, images: Sequence[Image], truth: Sequence[Sequence[Image]]) -> list[float]:
+    """Return each image's mean cosine to its own real images (CLIP-I, DINO)."""
+    means = np.stack([judge.encode_images(real).mean(axis=0) for real in truth])
+    return [float(cosine) for cosine in (judge.encode_images(images) * means).sum(axis=1)]
 
 
 def recognised(judge: Encoder, images: Sequence[Image], prompts: Sequence[str]) -> list[bool]:
-    """Tell of each picture whether its own prompt is the nearest of all (RealRAG's zero-shot accuracy)."""
+    """Return whether each image's prompt is the nearest of all (RealRAG's zero-shot accuracy)."""
     names = list(dict.fromkeys(prompts))
     nearest = (judge.encode_images(images) @ judge.encode_text(names).T).argmax(axis=1)
     return [names[place] == prompt for place, prompt in zip(nearest, prompts, strict=True)]
 
 
-def frechet(ours: Rows, real: Rows) -> float:
-    """Give the Fréchet distance of two sets of features [n, dim] (Heusel et al., 2017).
+def frechet(generated: Rows, real: Rows) -> float:
+    """Return the Fréchet distance of two sets of features [n, dim] (Heusel et al., 2017).
 
     |m - m'|² + tr(C + C' - 2 (C C')^½); with Inception's raw features it is FID. The root's trace is that of
-    C^½ C' C^½, which is symmetric, so that fewer pictures than dimensions need no correction; they make the
+    C^½ C' C^½, which is symmetric, so that fewer images than dimensions need no correction; they make the
     distance larger all the same.
 
     Raises:
-        BadInput: a set has fewer than two pictures.
+        BadInput: a set has fewer than two images.
     """
-    if min(len(ours), len(real)) < 2:
-        raise BadInput(f"{len(ours)} and {len(real)} pictures: wanted at least 2 of each.")
-    one, other = ours.astype(np.float64), real.astype(np.float64)
-    first, second = (np.atleast_2d(np.cov(rows, rowvar=False)) for rows in (one, other))
-    root = _root(first)
+    if min(len(generated), len(real)) < 2:
+        raise BadInput(f"{len(generated)} and {len(real)} images: use at least 2 of each.")
+    sets = [features.astype(np.float64) for features in (generated, real)]
+    first, second = (np.atleast_2d(np.cov(features, rowvar=False)) for features in sets)
+    values, vectors = np.linalg.eigh(first)
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T  # negative values are rounding errors
     shared = np.sqrt(np.clip(np.linalg.eigvalsh(root @ second @ root), 0, None)).sum()
-    apart = ((one.mean(axis=0) - other.mean(axis=0)) ** 2).sum()
+    apart = ((sets[0].mean(axis=0) - sets[1].mean(axis=0)) ** 2).sum()
     return max(float(apart + np.trace(first) + np.trace(second) - 2 * shared), 0.0)
 
 
-def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the symmetric root; what is negative by rounding counts as none."""
-    values, vectors = np.linalg.eigh(covariance)
-    found: NDArray[np.float64] = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
-    return found
+def style_loss(generated: Maps, real: Maps) -> float:
+    """Compare two images' Gram matrices (Gatys et al., 2016), with equal weights of the layers.
 
-
-def style_loss(ours: Maps, real: Maps) -> float:
-    """Compare two pictures' Gram matrices (Gatys et al., 2016), the layers weighed alike.
-
-    A layer's part is the mean squared difference of G = F Fᵀ / positions. Which network gives the maps is the
-    caller's choice; figures of two networks cannot be compared.
+    A layer's part is the mean squared difference of G = F Fᵀ / positions. The caller chooses the network of
+    the maps; figures of two networks cannot be compared.
     """
-    layers = zip(ours, real, strict=True)
-    return float(np.mean([np.mean((_gram(one) - _gram(other)) ** 2) for one, other in layers]))
+    pairs = zip(map(_gram, generated), map(_gram, real), strict=True)
+    return float(np.mean([np.mean((first - second) ** 2) for first, second in pairs]))
 
 
 def _gram(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give the channels' products, averaged over positions: [channels, channels]."""
+    """Return the channels' products, averaged over positions: [channels, channels]."""
     flat = maps.reshape(len(maps), -1)
     return np.asarray(flat @ flat.T / flat.shape[1], dtype=np.float32)
 
 
 def _compare(
-    drawn: Library, real: Library, encoders: Sequence[Encoder], eyes: Sequence[Eye]
-) -> Mapping[str, Any]:
-    """Give every score: values of single pictures, but for the distance of the two sets.
+    generated: Library, real: Library, encoders: Sequence[Encoder], others: Sequence[ImageEncoder]
+) -> dict[str, Any]:
+    """Return every score: values of single images, except for the distance of the two sets.
 
     Raises:
-        BadInput: a drawn picture has no text, or no real picture has the same.
+        BadInput: a generated image has no text, or no real image has the same.
     """
-    items = list(drawn.items.values())
-    prompts, truth = [one.caption for one in items], [_truth_of(one.caption, real) for one in items]
-    images = [drawn.picture(one.id) for one in items]
-    found: dict[str, Any] = {}
+    items = generated.items.values()
+    prompts, truth = [item.caption for item in items], [_truth(item.caption, real) for item in items]
+    images = [generated.picture(item.id) for item in items]
+    scores: dict[str, Any] = {}
     for encoder in encoders:
-        found[f"to the prompt, {encoder.id}"] = to_prompts(encoder, images, prompts)
-        found[f"prompt recognised, {encoder.id}"] = [*map(float, recognised(encoder, images, prompts))]
+        scores[f"to the prompt, {encoder.id}"] = to_prompts(encoder, images, prompts)
+        scores[f"prompt recognised, {encoder.id}"] = [*map(float, recognised(encoder, images, prompts))]
     pool = [real.picture(id) for id in real.items]
-    for eye in (*encoders, *eyes):
-        found[f"to real pictures, {eye.id}"] = to_truth(eye, images, truth)
-        found[f"Fréchet distance, {eye.id}"] = frechet(eye.encode_images(images), eye.encode_images(pool))
-    return found
+    for judge in (*encoders, *others):
+        scores[f"to real images, {judge.id}"] = to_truth(judge, images, truth)
+        scores[f"Fréchet distance, {judge.id}"] = frechet(*map(judge.encode_images, (images, pool)))
+    return scores
 
 
-def _truth_of(prompt: str, real: Library) -> list[Image]:
-    """Open the real pictures whose text is the prompt."""
-    same = [id for id, one in real.items.items() if prompt and one.caption == prompt]
-    if not same:
-        raise BadInput(f"{real.folder} has no picture with the text {prompt!r}.")
-    return [real.picture(id) for id in same]
+def _truth(prompt: str, real: Library) -> list[Image]:
+    """Open the real images whose text is the prompt."""
+    ids = [id for id, item in real.items.items() if prompt and item.caption == prompt]
+    if not ids:
+        raise BadInput(f"{real.folder} has no image with the text {prompt!r}.")
+    return [real.picture(id) for id in ids]
 
 
-def _lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """Write the scores as a table."""
-    yield from table_head("score", "mean", "95 % interval", "n")
-    for name, values in found.items():
+def _rows(scores: Mapping[str, Any]) -> Iterator[dict[str, object]]:
+    """Yield the rows of the table of scores."""
+    for name, values in scores.items():
         if isinstance(values, float):
-            yield row(name, f"{values:.3f}", "–", "all")
+            yield {"score": name, "mean": f"{values:.3f}", "95 % interval": "–", "n": "all"}
             continue
-        low, high = metrics.interval(values, -1, 1) or (0.0, 0.0)
-        yield row(name, f"{metrics.mean(values):.3f}", f"{low:.3f} to {high:.3f}", len(values))
+        low, high = interval(values, -1, 1) or (0.0, 0.0)
+        ends = f"{low:.3f} to {high:.3f}"
+        yield {"score": name, "mean": f"{mean(values):.3f}", "95 % interval": ends, "n": len(values)}
 
 
-def _open_encoder(text: str, looked_up_by: str) -> Encoder:
-    """Open `MODEL` or `MODEL=WEIGHTS` of open_clip, perhaps with `@COMMIT`, unless it did the look-up."""
+def _open_encoder(text: str, retriever: str) -> Encoder:
+    """Open `MODEL` or `MODEL=WEIGHTS` of open_clip, perhaps with `@COMMIT`, unless it did the retrieval."""
     from pleinair.tools.retrieval.encoder import OpenClipEncoder
 
-    named, _, commit = text.partition("@")
-    model, _, weights = named.partition("=")
+    name, _, commit = text.partition("@")
+    model, _, weights = name.partition("=")
     encoder = OpenClipEncoder(model, weights, commit=commit)
-    require_other(encoder, looked_up_by)
+    require_other(encoder, retriever)
     return encoder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare two folders; 1 where the user has to act, 0 otherwise."""
+    """Compare two folders; return 1 for an error the user can act on, else 0."""
     from pleinair.tools.retrieval.library import Library
 
     options = _read_options(arguments)
     try:
-        encoders = [_open_encoder(text, options.looked_up_by) for text in options.encoder]
-        eyes = [Dinov2(folder) for folder in options.dinov2]
-        found = _compare(Library.open(options.drawn), Library.open(options.real), encoders, eyes)
+        encoders = [_open_encoder(text, options.retriever) for text in options.encoder]
+        others = [Dinov2(folder) for folder in options.dinov2]
+        scores = _compare(Library.open(options.generated), Library.open(options.real), encoders, others)
     except PleinairError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stdout.write("\n".join(_lines(found)) + "\n")
+    sys.stdout.write("\n".join(table(_rows(scores))) + "\n")
     return 0
 
 
 def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m pleinair.evals.experiments.similarity", description=__doc__
     )
-    parser.add_argument("drawn", type=Path, help="a library: pictures, each with its prompt as text")
-    parser.add_argument("real", type=Path, help="a library of real pictures with the same texts")
+    parser.add_argument("generated", type=Path, help="library of images, each with its prompt as text")
+    parser.add_argument("real", type=Path, help="library of real images with the same texts")
     parser.add_argument(
         "--encoder",
         action="append",
         default=[],
         metavar="MODEL[=WEIGHTS][@COMMIT]",
-        help="of open_clip: local-dir:FOLDER, or ViT-L-14=openai at a commit of its page on the hub",
+        help="an open_clip encoder: local-dir:FOLDER, or ViT-L-14=openai at a commit of the hub",
     )
-    parser.add_argument(
-        "--dinov2", action="append", default=[], metavar="FOLDER", help="in transformers' format"
-    )
-    parser.add_argument(
-        "--looked-up-by", default="", metavar="ID", help="encoder that did the look-up; refused here"
-    )
+    parser.add_argument("--dinov2", action="append", default=[], metavar="FOLDER", help="a DINOv2 folder")
+    parser.add_argument("--retriever", "--looked-up-by", default="", metavar="ID", help="encoder to refuse")
     return parser.parse_args(arguments)
 
 

@@ -1,10 +1,10 @@
-"""Write the libraries that the papers' claims are tested on, and know what is in every picture.
+"""Image libraries for the papers' claims, with the species in every image.
 
 "even" has each known and rare species in turn, as the shipped library. "generic" is mostly other things: a
-rare species is every five-hundredth picture, so that a small pool has few of them. "hard" is mostly
-look-alikes of rare and novel species, some of them under their names. "domain" has rare species alone. All
+rare species is every five-hundredth image, so that a small pool has few of them. "hard" is mostly
+look-alikes of rare and novel species, some captioned as the species. "domain" has rare species alone. All
 have the shipped library's near-duplicates and its wrong, empty and nameless captions. A smaller library is
-the beginning of a larger one of its kind and seed.
+the beginning of a larger one of the same kind and seed.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Literal
 
-from pleinair.evals.cases import Case, Tier, make_case, names
+from pleinair.evals.cases import species_of
 from pleinair.tools.pocket.library import (
     AUTHOR,
     EMPTY_CAPTION,
@@ -43,146 +43,130 @@ from pleinair.tools.pocket.world import (
     render,
 )
 from pleinair.tools.retrieval.library import Library
-from pleinair.tools.types import BadInput
 
 Kind = Literal["even", "generic", "hard", "domain"]
-Shot = tuple[Scene, str]  # with its caption
+Item = tuple[Scene, str]  # a scene and its caption
 
-IN_LIBRARY = tuple(one for one in SPECIES if one.tier != "novel")
-RARE = tuple(one for one in SPECIES if one.tier == "rare")
-KNOWN = tuple(one for one in SPECIES if one.tier == "known")
-SOUGHT = tuple(one for one in SPECIES if one.tier != "known")  # in a hard library
+IN_LIBRARY = tuple(species for species in SPECIES if species.tier != "novel")
+RARE = tuple(species for species in SPECIES if species.tier == "rare")
+KNOWN = tuple(species for species in SPECIES if species.tier == "known")
+UNKNOWN = tuple(species for species in SPECIES if species.tier != "known")  # queries in a hard library
 RARE_SHARE = len(RARE) / 500  # of a generic library
-LOOK_ALIKES, TRUE_ONES, OTHERS = 0.6, 0.15, 0.25  # of a hard library
-MISNAMED = 0.15  # of the look-alikes are captioned as what they look like
+HARD_SHARES = (0.6, 0.15, 0.25)  # look-alikes, unknown and known species in a hard library
+MISNAMED = 0.15  # share of the look-alikes that are captioned as the species they resemble
 
 
 @dataclass(frozen=True, slots=True)
-class Stock:
-    """Hold a library and the species in each of its pictures."""
+class LabelledLibrary:
+    """Library with the species in each of its images."""
 
     library: Library
-    truth: dict[str, tuple[str, ...]]
+    labels: dict[str, tuple[str, ...]]
 
     def shows(self, id: str, name: str) -> bool:
-        """Tell whether a picture shows a species."""
-        return name in self.truth[id]
+        """Return whether an image shows a species."""
+        return name in self.labels[id]
 
     def has(self, name: str) -> bool:
-        """Tell whether any picture shows a species."""
-        return any(name in found for found in self.truth.values())
+        """Return whether any image shows a species."""
+        return any(name in names for names in self.labels.values())
 
 
-def open_stock(folder: Path, kind: Kind, size: int, seed: int) -> Stock:
+def open_labelled(folder: Path, kind: Kind, size: int, seed: int) -> LabelledLibrary:
     """Open a library below `folder`; it is written at its first use."""
     place = folder / f"{kind}-{size}-{seed}-{fingerprint()}"
     if not (place / "truth.json").exists():
         shutil.rmtree(place, ignore_errors=True)
-        _write_stock(place, shots(kind, random.Random(f"{kind}-{seed}")), size)
-    truth = json.loads((place / "truth.json").read_text("utf-8"))
-    return Stock(Library.open(place / "pictures"), {id: tuple(found) for id, found in truth.items()})
+        _write(place, islice(items(kind, random.Random(f"{kind}-{seed}")), size))
+    labels = json.loads((place / "truth.json").read_text("utf-8"))
+    return LabelledLibrary(
+        Library.open(place / "pictures"), {id: tuple(names) for id, names in labels.items()}
+    )
 
 
-def _write_stock(place: Path, found: Iterator[Shot], size: int) -> None:
-    """Write the first `size` pictures with their metadata, and last of all what is in them."""
-    pictures, lines, truth = place / "pictures", [], {}
-    pictures.mkdir(parents=True)
-    for number, (scene, text) in enumerate(islice(found, size)):
+def _write(place: Path, items: Iterable[Item]) -> None:
+    """Write images and metadata, and the labels last."""
+    images, lines, labels = place / "pictures", [], {}
+    images.mkdir(parents=True)
+    for number, (scene, text) in enumerate(items):
         name = f"{number:05d}.png"
-        render(scene).save(pictures / name)
-        truth[name] = [one.species.name for one in scene.subjects]
-        facts = {"license": LICENSE, "source": f"{SOURCE}/{place.name}/{name}", "author": AUTHOR}
-        lines.append(json.dumps({"file_name": name, "text": text, **facts}) + "\n")
-    (pictures / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
-    (place / "truth.json").write_text(json.dumps(truth), encoding="utf-8")
+        lines.append(write_item(images / name, scene, text, place.name))
+        labels[name] = [subject.species.name for subject in scene.subjects]
+    (images / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
+    (place / "truth.json").write_text(json.dumps(labels), encoding="utf-8")
 
 
-def shots(kind: Kind, rng: random.Random) -> Iterator[Shot]:
-    """Yield scenes with captions without end; now and then the last one again, moved by a hair."""
-    for first, passed_for in _firsts(kind, rng):
+def write_item(path: Path, scene: Scene, text: str, origin: str) -> str:
+    """Write an image and return its line of `metadata.jsonl`."""
+    render(scene).save(path)
+    source = {"license": LICENSE, "source": f"{SOURCE}/{origin}/{path.name}", "author": AUTHOR}
+    return json.dumps({"file_name": path.name, "text": text, **source}) + "\n"
+
+
+def items(kind: Kind, rng: random.Random) -> Iterator[Item]:
+    """Yield scenes with captions without end; now and then the last scene again, moved by a hair."""
+    for first, misnamed in _first_species(kind, rng):
         pair = rng.random() < TWO_SUBJECTS
-        shown = [first, rng.choice(KNOWN)] if pair else [first]
-        scene = random_scene(rng, shown, relation=rng.choice(RELATIONS) if pair else None)
-        yield scene, _worded(rng, scene, passed_for)
+        species = [first, rng.choice(KNOWN)] if pair else [first]
+        scene = random_scene(rng, species, relation=rng.choice(RELATIONS) if pair else None)
+        yield scene, _caption(rng, scene, misnamed)
         if rng.random() < NEAR_DUPLICATE:
-            again = replace(scene, subjects=tuple(replace(one, x=one.x + 0.01) for one in scene.subjects))
-            yield again, _worded(rng, again, passed_for)
+            moved = tuple(replace(subject, x=subject.x + 0.01) for subject in scene.subjects)
+            scene = replace(scene, subjects=moved)
+            yield scene, _caption(rng, scene, misnamed)
 
 
-def _worded(rng: random.Random, scene: Scene, passed_for: Species | None) -> str:
-    """Write a caption: mostly with names, else of what is seen; a few are empty, a few name others."""
+def _caption(rng: random.Random, scene: Scene, misnamed: Species | None) -> str:
+    """Write a caption, mostly with names, else of what is visible; a few are empty, a few name others."""
     draw = rng.random()
     if draw < EMPTY_CAPTION:
         return ""
-    wrong = rng.choice(IN_LIBRARY) if draw < EMPTY_CAPTION + WRONG_CAPTION else passed_for
+    wrong = rng.choice(IN_LIBRARY) if draw < EMPTY_CAPTION + WRONG_CAPTION else misnamed
     if wrong:
         first, *rest = scene.subjects
-        told = replace(scene, subjects=(replace(first, species=wrong), *rest))
-        return caption(rng, told, named=True)
-    return caption(rng, scene, named=rng.random() < NAMED_CAPTION)
+        scene = replace(scene, subjects=(replace(first, species=wrong), *rest))
+    return caption(rng, scene, named=bool(wrong) or rng.random() < NAMED_CAPTION)
 
 
-def _firsts(kind: Kind, rng: random.Random) -> Iterator[tuple[Species, Species | None]]:
-    """Yield each picture's first species, and the species that its caption takes it for, if another."""
-    return {"even": _even, "generic": _generic, "hard": _hard, "domain": _domain}[kind](rng)
-
-
-def _even(rng: random.Random) -> Iterator[tuple[Species, None]]:
-    """Yield the known and the rare species in turn."""
-    return ((one, None) for one in cycle(IN_LIBRARY))
-
-
-def _domain(rng: random.Random) -> Iterator[tuple[Species, None]]:
-    """Yield the rare species in turn."""
-    return ((one, None) for one in cycle(RARE))
-
-
-def _generic(rng: random.Random) -> Iterator[tuple[Species, None]]:
-    """Yield mostly known species and strangers."""
+def _first_species(kind: Kind, rng: random.Random) -> Iterator[tuple[Species, Species | None]]:
+    """Yield each image's first species, and the species that its caption names instead, if any."""
+    in_turn = {"even": IN_LIBRARY, "domain": RARE}.get(kind, ())
+    yield from ((species, None) for species in cycle(in_turn))
     while True:
-        if rng.random() < RARE_SHARE:
+        if kind == "hard":
+            makers = (
+                look_alike,
+                lambda rng: (rng.choice(UNKNOWN), None),
+                lambda rng: (rng.choice(KNOWN), None),
+            )
+            (make,) = rng.choices(makers, HARD_SHARES)
+            yield make(rng)
+        elif rng.random() < RARE_SHARE:
             yield rng.choice(RARE), None
         else:
             yield (rng.choice(KNOWN) if rng.random() < 0.5 else random_species(rng)), None
 
 
-def _hard(rng: random.Random) -> Iterator[tuple[Species, Species | None]]:
-    """Yield look-alikes of rare and novel species, those themselves, and known ones."""
-    sorts = (look_alike, lambda rng: (rng.choice(SOUGHT), None), lambda rng: (rng.choice(KNOWN), None))
-    while True:
-        (make,) = rng.choices(sorts, (LOOK_ALIKES, TRUE_ONES, OTHERS))
-        yield make(rng)
-
-
 def look_alike(rng: random.Random) -> tuple[Species, Species | None]:
-    """Invent a species with the kind, the pattern and one of the two colours of one that is sought."""
-    real = rng.choice(SOUGHT)
-    body, accent = rng.choice(near_pairs(real))
-    name = invent_name(rng, real.kind)
-    twin = Species(name, real.kind, "novel", body, accent, real.pattern)
+    """Invent a species with the kind, the pattern and one of the two colours of an unknown species.
+
+    The second value is the real species if the look-alike is to be captioned as it.
+    """
+    real = rng.choice(UNKNOWN)
+    body, accent = rng.choice(near_colours(real))
+    twin = Species(invent_name(rng, real.kind), real.kind, "novel", body, accent, real.pattern)
     return twin, real if rng.random() < MISNAMED else None
 
 
 @cache
-def near_pairs(real: Species) -> tuple[tuple[str, str], ...]:
-    """List the colours that share one with a species' own and are no other species' of its kind."""
-    taken = {(one.body, one.accent) for one in SPECIES if one.kind == real.kind}
+def near_colours(real: Species) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of colours that share one with a species and are no other species' of its kind."""
+    used = {(species.body, species.accent) for species in SPECIES if species.kind == real.kind}
     near = [(body, accent) for body, accent in colour_pairs() if body == real.body or accent == real.accent]
-    return tuple(pair for pair in near if pair not in taken)
+    return tuple(pair for pair in near if pair not in used)
 
 
-def in_turn(tiers: Sequence[Tier], prompts: int, seed: int) -> list[Case]:
-    """Write `prompts` cases, as many in each tier.
-
-    Raises:
-        BadInput: `prompts` is no positive multiple of the tiers.
-    """
-    if prompts < 1 or prompts % len(tiers):
-        raise BadInput(f"prompts = {prompts}: wanted a positive multiple of {len(tiers)}.")
-    return [make_case(tier, number, seed) for tier in tiers for number in range(prompts // len(tiers))]
-
-
-def bunches(count: int, most: int, seed: int) -> list[tuple[str, ...]]:
-    """Draw `count` groups of each size from 2 to `most` of the species that libraries have."""
-    rng, pool = random.Random(f"bunches-{seed}"), [*names("rare"), *names("known")]
-    return [tuple(rng.sample(pool, size)) for size in range(2, most + 1) for _ in range(count)]
+def species_groups(count: int, largest: int, seed: int) -> list[tuple[str, ...]]:
+    """Draw `count` groups of each size from 2 to `largest` of the species in libraries."""
+    rng, pool = random.Random(f"bunches-{seed}"), [*species_of("rare"), *species_of("known")]
+    return [tuple(rng.sample(pool, size)) for size in range(2, largest + 1) for _ in range(count)]

@@ -1,118 +1,233 @@
-"""Sum the papers' measurements up: figures with intervals, and whether each claim is seen."""
+"""Claims of the three papers and what the measurements say of them: figures, page and plots."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-from pleinair.evals import metrics
-from pleinair.evals.papers.claims import CLAIMS, NOTES, TITLES, Claim
-from pleinair.evals.report import Figures, decimal, percent, row, table_head
+import pandas as pd
 
-Record = dict[str, Any]  # one line of the file: setup, section, column, seed, tier, case, measures, seconds
-SHARES = ("right", "R@1", "coverage")  # measures in 0..1 that have intervals
-CRAMPED = "cannot tell: both are at the ceiling or the floor"
-MARGIN = 0.1  # two shares are about equal where the interval of their difference is within it
+from pleinair.evals.metrics import estimate, mean
+from pleinair.evals.report import Figures, decimal, percent, plot_bars, share_rows, table
+
+Record = dict[str, Any]  # a line of the file: setup, section, column, seed, tier, case, measures, seconds
+SHARES = ("right", "R@1", "coverage")  # beginnings of the measures in 0..1 that have intervals
+AT_AN_END = "cannot tell: both are at the ceiling or the floor"
+MARGIN = 0.1  # two shares are about equal if the interval of their difference is within it
+COLOURS = ("#5b8e9c", "#c8553d", "#b8b2a6", "#7a9e5e", "#8d6a9f")
+
+TITLES = {
+    "imagerag": "ImageRAG: what is retrieved by",
+    "captions": "ImageRAG: captions that describe the looks",
+    "pool": "ImageRAG: size of the pool",
+    "domain": "ImageRAG: a generic pool and one of the domain",
+    "rerank": "ImageRAG: re-rankers",
+    "rerank-pool": "ImageRAG: re-rankers where the right image is not always first",
+    "crossmodal": "Cross-modal RAG: coverage, and images without a stage",
+    "binding": "Cross-modal RAG with misleading captions, and without its map",
+    "realrag": "RealRAG: zero, normal, reflective",
+    "look-alikes": "RealRAG among look-alikes, after ten epochs",
+}
+NOTES = {
+    "imagerag": "A library of known and rare species. Base is the draft; every mode keeps a draft that the "
+    "model calls a match.",
+    "captions": "A library of look-alikes. The pocket model's captions name the concept and add nothing; "
+    "describing has a model that knows how each species looks and captions it so, without its name. The "
+    "encoder never saw novel names.",
+    "pool": "Libraries in which a rare species is every 500th image; 0 is the draft. R@1 is of rare names.",
+    "domain": "Generic is a pool of 1,000 in which a rare species is every 500th image, domain one of 100 "
+    "of rare species alone; base is the draft.",
+    "rerank": "A library of look-alikes, some under a wrong name. Encoder and model know rare names and no "
+    "novel ones. The paper finds re-rankers within .002 of none; hybrid is ours.",
+    "rerank-pool": "Retrieval alone, in a pool of 1,000 in which a rare species is every 500th image, of "
+    "those that it has: the right one is mostly among the six that are re-ordered, and not always the first.",
+    "crossmodal": "Coverage is of the species that the library has, by as many images as the Pareto set. "
+    "References go to the generator in the prompt's order; the column instruction adds the paper's "
+    "sentences, which the miniature generator was not trained to read.",
+    "binding": "A library of look-alikes, some captioned as the species they resemble, so that captions "
+    "alone mislead. The miniature generator reads no instruction and binds by the order of references: "
+    "no map passes the same images in reverse order.",
+    "realrag": "From `python -m pleinair.evals.realrag.run`, all tiers together. CLIP-T and CLIP-I are by "
+    "the retrieval's encoder; looks, style loss and the Fréchet distance by the oracle's layers; real is as "
+    "many real images.",
+    "look-alikes": "The same with as many look-alikes of rare and novel species in each library as there are "
+    "images of species, and with ten epochs, with which the paper's figure 7 ends: a setting in which "
+    "neither is at the ceiling, chosen by zero and normal alone.",
+}
+
+
+class Claim(NamedTuple):
+    """Claim that one column is better than another, or about as good, by one measure on one tier."""
+
+    better: str
+    worse: str
+    measure: str
+    tier: str = "all"
+    kind: Literal["better", "about"] = "better"
+
+    @property
+    def text(self) -> str:
+        """Return the claim as text."""
+        return f"{self.better} {'≥' if self.kind == 'better' else '≈'} {self.worse}"
+
+
+def _chain(measure: str, tier: str, *columns: str) -> list[Claim]:
+    """Claim that each column is better than the next."""
+    return [Claim(better, worse, measure, tier) for better, worse in zip(columns, columns[1:], strict=False)]
+
+
+CLAIMS: dict[str, list[Claim]] = {
+    "imagerag": [
+        claim
+        for tier in ("rare", "two", "all")
+        for claim in (
+            *_chain("right", tier, "captions", "concepts", "prompt", "rephrase"),
+            Claim("rephrase", "base", "right", tier, "about"),
+            Claim("captions", "base", "right", tier),
+        )
+    ],
+    "captions": [
+        Claim("describing", "concepts", measure, tier)
+        for measure in ("R@1", "right")
+        for tier in ("rare", "novel", "all")
+    ],
+    "pool": [
+        Claim("1000", "100", "R@1"),
+        Claim("10000", "1000", "R@1"),
+        *(claim for tier in ("rare", "two") for claim in _chain("right", tier, "10000", "1000", "100", "0")),
+    ],
+    "domain": [
+        Claim("domain", "generic", "R@1"),
+        *(claim for tier in ("rare", "two") for claim in _chain("right", tier, "domain", "generic", "base")),
+    ],
+    "rerank": [
+        claim
+        for measure in ("R@1", "right")
+        for claim in (
+            *(Claim(name, "none", measure, "all", "about") for name in ("bm25", "mllm")),
+            Claim("hybrid", "none", measure, "rare", "about"),
+            Claim("hybrid", "none", measure, "novel"),
+        )
+    ],
+    "rerank-pool": [Claim(name, "none", "R@1", "all", "about") for name in ("bm25", "mllm")],
+    "crossmodal": [
+        *(Claim("Pareto", name, "coverage") for name in ("BM25", "dense")),
+        *(Claim("all", f"no {name}", "right") for name in ("RAG", "sparse", "dense", "Pareto")),
+        Claim("instruction", "all", "right"),
+    ],
+    "binding": [Claim("all", f"no {name}", "right") for name in ("dense", "map")],
+}
 
 
 def summarise(section: str, records: Sequence[Record]) -> Figures:
     """Compute every figure of a section; shares are in 0..1, intervals cover 95 %."""
-    measures = dict.fromkeys(name for one in records for name in one["measures"])
+    frame = measurements(records)
     return {
-        "measures": {name: dict(tiers(records, name)) for name in measures},
-        "claims": [judged(claim, records) for claim in CLAIMS[section] if _known(claim, records)],
+        "measures": scores(frame),
+        "claims": judge(CLAIMS[section], frame),
         "records": len(records),
-        "seconds": round(sum(one["seconds"] for one in records), 1),
+        "seconds": round(sum(record["seconds"] for record in records), 1),
     }
 
 
-def tiers(records: Sequence[Record], measure: str) -> Iterator[tuple[str, Figures]]:
-    """Give a measure's figures by tier and column, all tiers together last."""
-    mine = [one for one in records if measure in one["measures"]]
-    each = list(dict.fromkeys(one["tier"] for one in mine))
-    for tier in [*each, "all"] if len(each) > 1 else ["all"]:
-        found = _at(mine, tier)
-        columns = dict.fromkeys(one["column"] for one in found)
-        yield (
-            tier,
-            {name: _score([one for one in found if one["column"] == name], measure) for name in columns},
-        )
+def measurements(records: Iterable[Record]) -> pd.DataFrame:
+    """Return a row for each measure of each record.
 
-
-def _score(records: Sequence[Record], measure: str) -> Figures:
-    """Give the mean of a measure with its interval, and each seed's own."""
-    values = [one["measures"][measure] for one in records]
-    ci = metrics.interval(values, 0, 1) if measure in SHARES else None
-    seeds = sorted({one["seed"] for one in records})
-    own = [[one["measures"][measure] for one in records if one["seed"] == seed] for seed in seeds]
-    return {
-        "mean": metrics.mean(values),
-        "ci": ci and list(ci),
-        "n": len(values),
-        "by_seed": [metrics.mean(found) for found in own],
-    }
-
-
-def _at(records: Sequence[Record], tier: str) -> list[Record]:
-    """Keep the records of a tier; "all" is every one."""
-    return [one for one in records if tier in ("all", one["tier"])]
-
-
-def _known(claim: Claim, records: Sequence[Record]) -> bool:
-    """Tell whether both sides of a claim were measured."""
-    columns = {one["column"] for one in _at(records, claim.tier) if claim.measure in one["measures"]}
-    return {claim.better, claim.worse} <= columns
-
-
-def judged(claim: Claim, records: Sequence[Record]) -> Figures:
-    """Give the gain of one column over another on the same cases, and what it says of the claim."""
-    mine = [one for one in _at(records, claim.tier) if claim.measure in one["measures"]]
-    ours, theirs = (
-        {(one["seed"], one["case"]): one["measures"][claim.measure] for one in mine if one["column"] == name}
-        for name in (claim.better, claim.worse)
+    The column `unit` is what counts as one independent value of a share: the record's `name` if it has one,
+    otherwise its case within its seed.
+    """
+    return pd.DataFrame(
+        {
+            **record,
+            "measure": measure,
+            "value": float(value),
+            "unit": record.get("name", (record["seed"], record["case"])),
+        }
+        for record in records
+        for measure, value in record["measures"].items()
     )
-    gained = [ours[case] - theirs[case] for case in ours if case in theirs]
-    ci = metrics.interval(gained, -1, 1)
-    moved = claim.kind == "about" and any(gained)  # then the columns could differ, and did
+
+
+def scores(frame: pd.DataFrame) -> Figures:
+    """Return the score of every measure, tier and column; if there are several tiers, "all" comes last."""
+    result: Figures = {}
+    for measure, rows in frame.groupby("measure", sort=False):
+        tiers = list(rows["tier"].unique())
+        result[measure] = {
+            tier: {
+                column: _score(cells, measure)
+                for column, cells in _at(rows, tier).groupby("column", sort=False)
+            }
+            for tier in ([*tiers, "all"] if len(tiers) > 1 else ["all"])
+        }
+    return result
+
+
+def _score(rows: pd.DataFrame, measure: str) -> Figures:
+    """Return the mean of a measure with its interval if it is a share, and the mean in each seed."""
+    if not measure.startswith(SHARES):
+        score: Figures = {"mean": mean(rows["value"]), "ci": None, "n": len(rows)}
+    else:
+        score = estimate(_by_unit(rows), 0, 1)
+    return score | {"by_seed": [mean(part["value"]) for _, part in rows.groupby("seed")]}
+
+
+def _by_unit(rows: pd.DataFrame) -> pd.Series:
+    return rows.groupby("unit", sort=False)["value"].mean()
+
+
+def _at(rows: pd.DataFrame, tier: str) -> pd.DataFrame:
+    """Return the rows of a tier; "all" is every one."""
+    return rows if tier == "all" else rows[rows["tier"] == tier]
+
+
+def judge(claims: Sequence[Claim], frame: pd.DataFrame) -> list[Figures]:
+    """Return for each claim of which both columns were measured the gain on the same cases and a verdict."""
+    result = []
+    for claim in claims:
+        rows = _at(frame[frame["measure"] == claim.measure], claim.tier)
+        better, worse = (rows[rows["column"] == name] for name in (claim.better, claim.worse))
+        if len(better) and len(worse):
+            result.append(
+                _judge(claim, better.set_index(["seed", "case"]), worse.set_index(["seed", "case"]))
+            )
+    return result
+
+
+def _judge(claim: Claim, better: pd.DataFrame, worse: pd.DataFrame) -> Figures:
+    gains = better.assign(value=better["value"] - worse["value"]).dropna(subset="value")
+    gain = estimate(_by_unit(gains), -1, 1, name="gain")
+    differ = claim.kind == "about" and bool(gains["value"].any())  # then the columns had room to differ
     return {
         "claim": claim.text,
         "measure": claim.measure,
         "tier": claim.tier,
-        "gain": metrics.mean(gained),
-        "ci": ci and list(ci),
-        "n": len(gained),
-        "verdict": verdict(claim.kind, ci, not moved and _at_an_end(_both_shares(claim, mine))),
+        **gain,
+        "verdict": verdict(claim.kind, gain["ci"], not differ and _at_an_end(better, worse)),
     }
 
 
-def _both_shares(claim: Claim, records: Sequence[Record]) -> Iterator[tuple[float, float]]:
-    """Give the two columns' means in each tier."""
-    for tier in dict.fromkeys(one["tier"] for one in records):
-        found = _at(records, tier)
-        better, worse = (
-            [one["measures"][claim.measure] for one in found if one["column"] == name]
-            for name in (claim.better, claim.worse)
-        )
-        if better and worse:
-            yield sum(better) / len(better), sum(worse) / len(worse)
+def _at_an_end(better: pd.DataFrame, worse: pd.DataFrame) -> bool:
+    """Return whether in every tier both shares are so near one end that they count as equal."""
+    means = [
+        rows.groupby(["tier", "unit"])["value"].mean().groupby("tier").mean() for rows in (better, worse)
+    ]
+    pairs = pd.DataFrame(means).dropna(axis=1)
+    return bool(((pairs.min() >= 1 - MARGIN) | (pairs.max() <= MARGIN)).all())
 
 
-def _at_an_end(pairs: Iterable[tuple[float, float]]) -> bool:
-    """Tell whether in every tier both shares are so near one end that they count as equal."""
-    return all(min(pair) >= 1 - MARGIN or max(pair) <= MARGIN for pair in pairs)
+def verdict(kind: str, ci: Sequence[float] | None, at_an_end: bool = False) -> str:
+    """Return what the interval of a gain shows; no difference is neither better nor worse.
 
-
-def verdict(kind: str, ci: Sequence[float] | None, cramped: bool = False) -> str:
-    """Say what the interval of a gain shows: a tie is called neither.
-
-    Where two columns are `cramped` at an end, that they are alike shows nothing: there was no room for a
-    gain, or no case in which they differed.
+    That two columns are alike `at_an_end` shows nothing: there was no room for a gain, or no case in which
+    they differed.
     """
     if ci is None:
         return "not measured"
     low, high = ci
-    if cramped and low <= 0 <= high:
-        return CRAMPED
+    if at_an_end and low <= 0 <= high:
+        return AT_AN_END
     if kind == "about":
         if -MARGIN <= low and high <= MARGIN:
             return "reproduced"
@@ -122,106 +237,75 @@ def verdict(kind: str, ci: Sequence[float] | None, cramped: bool = False) -> str
     return "not reproduced: reversed" if high < 0 else "not reproduced: no difference shown"
 
 
-def from_realrag(found: Figures) -> Figures:
-    """Put RealRAG's own figures into the form of the others."""
-    drawn = found["accuracy"]["all"]
-    shares = {"right": drawn} | {
-        f"R@1, library {where}": every["all"] for where, every in found["recall"].items()
-    }
-    recalls = {
-        f"R@1, library {where}": {"all": {name: scored(one) for name, one in every["all"].items()}}
-        for where, every in found["recall"].items()
-    }
-    likeness = {
-        key: {"all": {name: plain(one[key]) for name, one in found["similarity"].items()}}
-        for key in found["similarity"]["base"]
-    }
-    distance = {name: plain(100 * value) for name, value in found["distance"].items()}
-    gained = {f"R@1, library {where}": every["all"] for where, every in found["recall_gains"].items()}
-    return {
-        "measures": {"right": {"all": {name: scored(one) for name, one in drawn.items()}}, **recalls}
-        | likeness
-        | ({"Fréchet distance × 100": {"all": distance}} if distance else {}),
-        "claims": [
-            {
-                "claim": step.replace(" - ", " ≥ "),
-                "measure": measure,
-                "tier": "all",
-                **one,
-                "verdict": verdict("better", one["ci"], _at_an_end([_sides(step, shares[measure])])),
-            }
-            for measure, steps in ({"right": found["accuracy_gains"]["all"]} | gained).items()
-            for step, one in steps.items()
-        ],
-        "command": found["command"],
-    }
-
-
-def _sides(step: str, scores: Figures) -> tuple[float, float]:
-    """Give the shares of the two columns of a step such as "normal - zero"."""
-    better, worse = step.split(" - ")
-    return scores[better]["share"], scores[worse]["share"]
-
-
-def scored(one: Figures) -> Figures:
-    """Name a share as the other sections do."""
-    return {"mean": one["share"], "ci": one["ci"], "n": one["n"]}
-
-
-def plain(value: float) -> Figures:
-    """Name a mean as the other sections do; it has no interval."""
-    return {"mean": value, "ci": None}
-
-
 def write_markdown(figures: Figures) -> str:
-    """Write the page: every figure with its n and interval, and every claim with what became of it."""
+    """Return the page: every figure with its n and interval, and every claim with its verdict."""
     about = figures["about"]
     lines = [
         "# What the three papers claim, in the miniature world\n",
         f"```sh\n{about['command']}\n```\n",
-        f"{about['seeds']} seeds, each with prompts, noise and libraries of its own. A picture is right when",
+        f"{about['seeds']} seeds, each with prompts, noise and libraries of its own. An image is right if",
         "an independent classifier finds every species of the prompt in it. Brackets are 95 % bootstrap",
-        "intervals over prompts and seeds; a species that comes again is taken as independent. Gains are on",
-        "the same cases. A claim is reproduced when the gain's interval is above 0, and for ≈ where it is",
-        f"within ± {100 * MARGIN:.0f} points. Where in every tier both columns are within"
+        "intervals over prompts and seeds; repeated species are treated as independent. Gains are on",
+        "the same cases. A claim is reproduced if the gain's interval is above 0, and for ≈ if it is",
+        f"within ± {100 * MARGIN:.0f} points. If in every tier both columns are within"
         f" {100 * MARGIN:.0f} points of the same end,",
-        "a gain that is not shown cannot be told, for want of room; nor ≈, unless some case differs.\n",
+        "a gain that is not shown cannot be judged, for want of room; nor ≈, unless some case differs.\n",
     ]
     for name in [name for name in TITLES if name in figures]:
         lines += [f"## {TITLES[name]}\n", NOTES[name], "", *section(figures[name])]
     return "\n".join(lines)
 
 
-def section(found: Figures) -> Iterator[str]:
-    """Write a section's tables: shares by tier, plain means of all tiers, claims."""
-    plain = {
-        measure: each["all"]
-        for measure, each in found["measures"].items()
-        if not any(one["ci"] for one in each["all"].values())
-    }
-    for measure, each in found["measures"].items():
-        if measure not in plain:
-            yield from _table(measure, each)
-    for measure, each in plain.items():
-        means = (f"{name} {decimal(one['mean'])}" for name, one in each.items())
-        yield f"{measure}, on average: {', '.join(means)}.\n"
-    yield from table_head("claim", "measure", "tier", "gain", "n", "")
-    for one in found["claims"]:
-        gain = percent(one["gain"], one["ci"])
-        yield row(one["claim"], one["measure"], one["tier"], gain, one["n"], one["verdict"])
+def section(figures: Figures) -> Iterator[str]:
+    """Yield a section's tables: shares by tier, other means over all tiers, claims."""
+    shares = {measure: tiers for measure, tiers in figures["measures"].items() if _has_intervals(tiers)}
+    for measure, tiers in shares.items():
+        yield from table(share_rows(measure, tiers))
+        yield ""
+    for measure, tiers in figures["measures"].items():
+        if measure not in shares:
+            means = (f"{name} {decimal(score['mean'])}" for name, score in tiers["all"].items())
+            yield f"{measure}, on average: {', '.join(means)}.\n"
+    yield from table(
+        {
+            "claim": claim["claim"],
+            "measure": claim["measure"],
+            "tier": claim["tier"],
+            "gain": percent(claim["gain"], claim["ci"]),
+            "n": claim["n"],
+            "": claim["verdict"],
+        }
+        for claim in figures["claims"]
+    )
     yield ""
 
 
-def _table(measure: str, tiers: Figures) -> Iterator[str]:
-    """Write a table of tiers by columns."""
-    columns = list(dict.fromkeys(name for scores in tiers.values() for name in scores))
-    yield from table_head(measure, *columns, "n")
-    for tier, scores in tiers.items():
-        sizes = sorted({one["n"] for one in scores.values()})
-        yield row(tier, *(_cell(scores.get(name)) for name in columns), ", ".join(map(str, sizes)))
-    yield ""
+def _has_intervals(tiers: Figures) -> bool:
+    return any(score["ci"] for score in tiers["all"].values())
 
 
-def _cell(scored: Figures | None) -> str:
-    """Write a share with its interval; a dash where it was not measured."""
-    return percent(scored["mean"], scored["ci"]) if scored else "–"
+def plot(figures: Figures, folder: Path) -> list[Path]:
+    """Write `papers-SECTION.png` for every section of the figures; return their paths."""
+    about = figures["about"]
+    caption = f"{about['prompts']} prompts, {about['seeds']} seeds, 95 % intervals. Pocket models."
+    names = [name for name in TITLES if name in figures]
+    return [_plot(name, figures[name]["measures"], caption, folder / f"papers-{name}.png") for name in names]
+
+
+def _plot(name: str, measures: Figures, caption: str, path: Path) -> Path:
+    from matplotlib.figure import Figure
+
+    shares = {measure: tiers for measure, tiers in measures.items() if _has_intervals(tiers)}
+    figure = Figure(figsize=(5.2 * max(len(shares), 1), 4), layout="constrained")
+    figure.suptitle(TITLES[name], fontsize=11)
+    for number, (measure, tiers) in enumerate(shares.items(), 1):
+        axes = figure.add_subplot(1, len(shares), number)
+        sizes = {tier: max(score["n"] for score in cells.values()) for tier, cells in tiers.items()}
+        plot_bars(
+            axes, {f"{tier}, n = {sizes[tier]}": cells for tier, cells in tiers.items()}, "mean", COLOURS, 3
+        )
+        axes.set_ylabel(measure)
+        axes.tick_params("x", labelrotation=20, labelsize=8)
+    figure.supxlabel(caption, fontsize=8)
+    figure.savefig(path, dpi=130)
+    return path

@@ -1,27 +1,50 @@
-"""List what is measured for each paper's claims: one task a column, a case and a seed.
+"""Measurements for each of the papers' claims: a task is one column, one case and one seed.
 
-A seed has prompts, noise and libraries of its own; within it all columns have the same.
+A seed has prompts, noise and libraries of its own; within it all columns share them. The sections "captions",
+"domain", "binding" and "rerank-pool" test a claim where the plain libraries cannot show it; their settings
+were fixed before any of them was run. Not covered: the words of Cross-modal RAG's instruction, which the
+miniature generator cannot read; what is measured is their purpose, the map from images to sub-queries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pleinair.evals.papers.bench import Bench, Measures, Shelf
-from pleinair.evals.papers.cases import RARE, SOUGHT, bunches, in_turn
-from pleinair.evals.papers.harder import bound, compared, over_shelves, worded
-from pleinair.evals.papers.tasks import SIZE, Task, drawn, first_is_right
+from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import RunnableLambda
+
+from pleinair.evals.cases import Case, make_cases
+from pleinair.evals.papers.bench import Bench, Measures, Pool
+from pleinair.evals.papers.cases import RARE, UNKNOWN, species_groups
 from pleinair.graphs import crossmodal, direct, imagerag
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
-from pleinair.tools.pocket.world import Species
+from pleinair.tools.pocket.prompts import describe, with_article
+from pleinair.tools.pocket.world import SPECIES, Species
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer
 from pleinair.tools.retrieval.crossmodal.joint import retrieve_jointly
 from pleinair.tools.retrieval.lexical import Lexical
+from pleinair.tools.retrieval.rerank import EACH, rerank
+from pleinair.tools.storage.artifacts import encode_png
+from pleinair.tools.types import Capabilities, GenerateRequest, Generator, Retriever
 
-MOST = 4  # sub-queries of a group that only look-ups are measured for
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage, BaseMessage
+    from langchain_core.outputs import ChatResult
+    from langchain_core.runnables import Runnable
+    from PIL.Image import Image
+
+    from pleinair.agent.context import Context
+
+SIZE = 1000  # images of a library unless stated otherwise
+DOMAIN_SIZE = 100  # images of a domain's own pool
+GROUP_SIZE = 4  # sub-queries of the largest group in retrieval
+HITS = 2 * EACH  # per query
+CAPTION = "a photo of a {}"  # the pocket model's caption of a concept
+LOOKS = {species.name: f"a photo of {with_article(describe(species))}" for species in SPECIES}
 
 MODES: dict[str, dict[str, Any]] = {
     "rephrase": {"rephrase_only": True},
@@ -45,112 +68,247 @@ STAGES: dict[str, dict[str, Any]] = {
     "instruction": {"template": "use_only"},
 }
 
-
-def tasks(bench: Bench, section: str, seed: int, prompts: int, pools: tuple[int, ...]) -> Iterator[Task]:
-    """List a section's tasks of one seed, a case's columns one after another."""
-    if section == "pool":
-        return _pool(bench, seed, prompts, pools)
-    plain = {"imagerag": _modes, "rerank": rerankers, "crossmodal": _stages}
-    ours = {"captions": worded, "domain": compared, "binding": bound, "rerank-pool": _first_of_pool}
-    return (plain | ours)[section](bench, seed, prompts)
+Step = tuple[str, str, str, Callable[[], Measures]]  # column, tier, case, measurement
 
 
-def _modes(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
-    """ImageRAG's ablation: what is looked up, or whether anything is."""
-    shelf = bench.shelf("even", SIZE, seed)
-    contexts = {name: bench.over(shelf, imagerag=ImageRAGOptions(**mode)) for name, mode in MODES.items()}
-    for case in in_turn(("rare", "two"), prompts, seed):
-        yield drawn(bench, "imagerag", "base", seed, case, direct.graph, bench.context)
-        for name, context in contexts.items():
-            yield drawn(bench, "imagerag", name, seed, case, imagerag.graph, context)
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Measurement of one column on one case; a case with the same name in another seed is the same one."""
+
+    section: str
+    column: str
+    seed: int
+    tier: str
+    case: str
+    measure: Callable[[], Measures]
+
+    @property
+    def key(self) -> tuple[str, str, int, str]:
+        """Return what identifies the task among all others of one set of engines."""
+        return self.section, self.column, self.seed, self.case
 
 
-def _pool(bench: Bench, seed: int, prompts: int, sizes: tuple[int, ...]) -> Iterator[Task]:
+class DescribingChat(BaseChatModel):
+    """Chat model that captions species by their looks, as a large model does, and else is the inner model."""
+
+    inner: BaseChatModel
+
+    @property
+    def _llm_type(self) -> str:
+        return "describing"
+
+    def bind_tools(self, tools: Sequence[Any], **options: Any) -> Runnable[Any, AIMessage]:
+        """Bind the tools to the inner model and replace its captions."""
+        return self.inner.bind_tools(tools, **options) | RunnableLambda(_describe)
+
+    def _generate(self, messages: list[BaseMessage], *rest: Any, **options: Any) -> ChatResult:
+        return self.inner._generate(messages, *rest, **options)
+
+
+def _describe(reply: AIMessage) -> AIMessage:
+    """Replace the captions of species by descriptions."""
+    for call in reply.tool_calls:
+        for item in call["args"].get("captions", ()):
+            item["caption"] = LOOKS.get(item["name"], item["caption"])
+    return reply
+
+
+class ReversedGenerator:
+    """Generator that receives its references in reverse order; implements `Generator`."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Return the generator's capabilities under another id, since its images differ."""
+        capabilities = self._generator.capabilities
+        return capabilities.model_copy(update={"id": f"{capabilities.id}, references turned"})
+
+    def generate(
+        self, request: GenerateRequest, images: Sequence[Image], on_step: Callable[[int, int], None]
+    ) -> Image:
+        """Generate an image; zero or one reference makes no difference."""
+        request = request.model_copy(update={"references": request.references[::-1]})
+        return self._generator.generate(request, images[::-1], on_step)
+
+
+def tasks(bench: Bench, section: str, seed: int, prompts: int, sizes: tuple[int, ...]) -> Iterator[Task]:
+    """List a section's tasks of one seed, a case's columns one after another; `sizes` are those of "pool"."""
+    sections: dict[str, Callable[[Bench, int, int], Iterator[Step]]] = {
+        "imagerag": _modes,
+        "captions": _captions,
+        "pool": partial(_sizes, sizes=sizes),
+        "domain": _domain,
+        "rerank": _rerankers,
+        "rerank-pool": _rerankers_of_pool,
+        "crossmodal": _stages,
+        "binding": _binding,
+    }
+    for column, tier, case, measure in sections[section](bench, seed, prompts):
+        yield Task(section, column, seed, tier, case, measure)
+
+
+def _modes(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
+    """ImageRAG's ablation: what is retrieved by, and whether anything is."""
+    pool = bench.pool("even", SIZE, seed)
+    contexts = {name: bench.over(pool, imagerag=ImageRAGOptions(**mode)) for name, mode in MODES.items()}
+    return _images(bench, make_cases(prompts, seed, ("rare", "two")), imagerag.graph, contexts, base="base")
+
+
+def _captions(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
+    """ImageRAG's captions against names, by a model that knows more than the encoder."""
+    pool, model = bench.pool("hard", SIZE, seed), bench.context.model
+    for species in UNKNOWN:
+        name = species.name
+        texts = {"concepts": name, "captions": CAPTION.format(name), "describing": LOOKS[name]}
+        for column, text in texts.items():
+            yield column, *_retrieval(species, pool, bench.retriever(pool), text=text)
+    contexts = {
+        "concepts": bench.over(pool, imagerag=ImageRAGOptions(retrieve_by="concepts")),
+        "captions": bench.over(pool, imagerag=ImageRAGOptions()),
+        "describing": bench.over(pool, imagerag=ImageRAGOptions(), model=DescribingChat(inner=model)),
+    }
+    yield from _images(bench, make_cases(prompts, seed, ("rare", "novel")), imagerag.graph, contexts)
+
+
+def _sizes(bench: Bench, seed: int, prompts: int, sizes: tuple[int, ...]) -> Iterator[Step]:
     """ImageRAG's figure 16: the same prompts over larger and larger libraries."""
-    shelves = {str(size): bench.shelf("generic", size, seed) for size in sizes}
-    return over_shelves(bench, "pool", "0", shelves, seed, prompts)
+    return _over_pools(
+        bench, {str(size): bench.pool("generic", size, seed) for size in sizes}, seed, prompts, "0"
+    )
 
 
-def rerankers(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
-    """ImageRAG's table 4 and hybrid retrieval, on a library of look-alikes; novel names are unknown."""
-    shelf = bench.shelf("hard", SIZE, seed)
-    for species in SOUGHT:
-        yield from _looked_up(bench, "rerank", RERANKERS, shelf, seed, species)
-    for case in in_turn(("rare", "novel"), prompts, seed):
-        for name, knobs in RERANKERS.items():
-            context = bench.over(shelf, knobs, imagerag=ImageRAGOptions(rerank=name == "mllm"))
-            yield drawn(bench, "rerank", name, seed, case, imagerag.graph, context)
+def _domain(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
+    """ImageRAG's tables 6 and 7: a generic pool, and a smaller one of the domain."""
+    generic, domain = bench.pool("generic", SIZE, seed), bench.pool("domain", DOMAIN_SIZE, seed)
+    return _over_pools(bench, {"generic": generic, "domain": domain}, seed, prompts, "base")
 
 
-def _first_of_pool(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
-    """ImageRAG's table 4 where it can fail: rare species of a generic pool, found but not always first.
-
-    Only look-ups, of all species that the pool has; the number of prompts says nothing.
-    """
-    shelf = bench.shelf("generic", SIZE, seed)
-    papers = {name: knobs for name, knobs in RERANKERS.items() if name != "hybrid"}
+def _over_pools(
+    bench: Bench, pools: Mapping[str, Pool], seed: int, prompts: int, base: str
+) -> Iterator[Step]:
+    """Retrieve rare species and generate prompts over each pool, and without one as the column `base`."""
     for species in RARE:
-        if shelf.stock.has(species.name):
-            yield from _looked_up(bench, "rerank-pool", papers, shelf, seed, species)
+        for name, pool in pools.items():
+            yield name, *_retrieval(species, pool, bench.retriever(pool))
+    contexts = {name: bench.over(pool, imagerag=ImageRAGOptions()) for name, pool in pools.items()}
+    yield from _images(bench, make_cases(prompts, seed, ("rare", "two")), imagerag.graph, contexts, base)
 
 
-def _looked_up(
-    bench: Bench,
-    section: str,
-    rerankers: Mapping[str, dict[str, Any]],
-    shelf: Shelf,
-    seed: int,
-    species: Species,
-) -> Iterator[Task]:
-    """Look a species up with each re-ranker."""
-    for name, knobs in rerankers.items():
-        found = bench.retriever(shelf, **knobs)
-        look = partial(first_is_right, shelf, found, species.name, bench if name == "mllm" else None)
-        yield Task(section, name, seed, species.tier, f"look-up {species.name}", look)
+def _rerankers(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
+    """ImageRAG's table 4 and hybrid retrieval, on a library of look-alikes; novel names are unknown."""
+    pool = bench.pool("hard", SIZE, seed)
+    yield from _reranked(bench, pool, UNKNOWN, RERANKERS)
+    contexts = {
+        name: bench.over(pool, options, imagerag=ImageRAGOptions(rerank=name == "mllm"))
+        for name, options in RERANKERS.items()
+    }
+    yield from _images(bench, make_cases(prompts, seed, ("rare", "novel")), imagerag.graph, contexts)
 
 
-def _stages(bench: Bench, seed: int, prompts: int) -> Iterator[Task]:
-    """Cross-modal RAG: coverage as in its figure 4, and pictures without each of its stages."""
-    shelf = bench.shelf("even", SIZE, seed)
-    for species in bunches(prompts, MOST, seed):
-        for name in ("Pareto", "BM25", "dense"):
-            look = partial(coverage, bench, shelf, species, name)
-            yield Task("crossmodal", name, seed, f"{len(species)} sub-queries", ", ".join(species), look)
-    contexts = {name: bench.over(shelf, crossmodal=staged(bench, stage)) for name, stage in STAGES.items()}
-    for case in in_turn(("two",), prompts, seed):
-        for name, context in contexts.items():
-            yield drawn(bench, "crossmodal", name, seed, case, crossmodal.graph, context)
+def _rerankers_of_pool(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
+    """ImageRAG's table 4 where it can fail: rare species of a generic pool, retrieved but not always first.
 
-
-def staged(bench: Bench, stage: dict[str, Any]) -> CrossmodalOptions:
-    """Give the settings' method with one stage changed; what binds a reference is its place in the order."""
-    plain = bench.context.crossmodal.model_dump() | {"template": "plain"}
-    return CrossmodalOptions.model_validate(plain | stage)
-
-
-def coverage(bench: Bench, shelf: Shelf, species: tuple[str, ...], method: str) -> Measures:
-    """Give the share of the species in the library that the method's pictures show.
-
-    Each method has as many pictures as the Pareto set; the others look the whole prompt up.
+    Retrieval alone, of all species that the pool has; the number of prompts has no effect.
     """
-    found = retrieve_jointly(
-        shelf.dense.entries(),
+    pool = bench.pool("generic", SIZE, seed)
+    columns = {name: options for name, options in RERANKERS.items() if name != "hybrid"}
+    return _reranked(bench, pool, [species for species in RARE if pool.labelled.has(species.name)], columns)
+
+
+def _reranked(
+    bench: Bench, pool: Pool, queries: Iterable[Species], columns: Mapping[str, dict[str, Any]]
+) -> Iterator[Step]:
+    for species in queries:
+        for name, options in columns.items():
+            model = bench.context.model if name == "mllm" else None
+            yield name, *_retrieval(species, pool, bench.retriever(pool, **options), model)
+
+
+def _stages(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
+    """Cross-modal RAG: coverage as in its figure 4, and images without each of its stages."""
+    pool = bench.pool("even", SIZE, seed)
+    for species in species_groups(prompts, GROUP_SIZE, seed):
+        for name in ("Pareto", "BM25", "dense"):
+            measure = partial(coverage, bench, pool, species, name)
+            yield name, f"{len(species)} sub-queries", ", ".join(species), measure
+    contexts = {
+        name: bench.over(pool, crossmodal=stage_options(bench, stage)) for name, stage in STAGES.items()
+    }
+    yield from _images(bench, make_cases(prompts, seed, ("two",)), crossmodal.graph, contexts)
+
+
+def _binding(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
+    """Cross-modal RAG with misleading captions: without its dense stage, and without its map."""
+    pool, options = bench.pool("hard", SIZE, seed), stage_options(bench, {})
+    contexts = {
+        "all": bench.over(pool, crossmodal=options),
+        "no dense": bench.over(pool, crossmodal=stage_options(bench, STAGES["no dense"])),
+        "no map": bench.over(pool, crossmodal=options, generator=ReversedGenerator(bench.context.generator)),
+    }
+    return _images(bench, make_cases(prompts, seed, ("two",)), crossmodal.graph, contexts)
+
+
+def stage_options(bench: Bench, stage: dict[str, Any]) -> CrossmodalOptions:
+    """Return the settings' method with one stage changed; the order of references is what binds them."""
+    options = bench.context.crossmodal.model_dump() | {"template": "plain"}
+    return CrossmodalOptions.model_validate(options | stage)
+
+
+def _images(
+    bench: Bench, cases: Iterable[Case], graph: Any, contexts: Mapping[str, Context], base: str = ""
+) -> Iterator[Step]:
+    """Generate and judge each case in each context, and without references as the column `base`."""
+    columns = {name: (graph, context) for name, context in contexts.items()}
+    if base:
+        columns = {base: (direct.graph, bench.context)} | columns
+    for case in cases:
+        for column, (wiring, context) in columns.items():
+            measure = partial(bench.run, wiring, case, context)
+            yield column, case.tier, f"{case.id} {case.prompt}", measure
+
+
+def _retrieval(
+    species: Species, pool: Pool, retriever: Retriever, model: BaseChatModel | None = None, text: str = ""
+) -> tuple[str, str, Callable[[], Measures]]:
+    """Return the step that retrieves a species, by default by the pocket model's caption of it.
+
+    A `model` re-ranks the hits. R@1 is 1 if the first hit shows the species.
+    """
+    name = species.name
+
+    def measure() -> Measures:
+        query = text or CAPTION.format(name)
+        hits = retriever.search(query, HITS)
+        if model and hits:
+            images = [encode_png(retriever.open(hit.id)) for hit in hits]
+            hits, _ = rerank(query, hits, images, model=model)
+        right = bool(hits) and pool.labelled.shows(hits[0].id, name)
+        return {"R@1": float(right), "in the library": float(pool.labelled.has(name))}
+
+    return species.tier, f"retrieve {name}", measure
+
+
+def coverage(bench: Bench, pool: Pool, species: tuple[str, ...], method: str) -> Measures:
+    """Return the share of the species in the library that the method's images show.
+
+    Each method has as many images as the Pareto set; the others retrieve by the whole prompt.
+    """
+    pareto = retrieve_jointly(
+        pool.dense.entries(),
         species,
-        scorer=IndexScorer(shelf.dense.vector, bench.encoder),
+        scorer=IndexScorer(pool.dense.vector, bench.encoder),
         options=bench.context.crossmodal,
         k=bench.context.generator.capabilities.slots,
         seed=0,
     )
-    ids = [one.hit.id for one in found.members]
+    ids = [member.hit.id for member in pareto.members]
     if method != "Pareto" and ids:
-        retriever = bench.retriever(shelf)
-        searched = Lexical(retriever) if method == "BM25" else retriever
-        ids = [hit.id for hit in searched.search(_prompt_of(species), len(ids))]
-    there = [name for name in species if shelf.stock.has(name)]
-    covered = [name for name in there if any(shelf.stock.shows(id, name) for id in ids)]
-    return {"coverage": len(covered) / len(there) if there else 1.0, "pictures": float(len(ids))}
-
-
-def _prompt_of(species: tuple[str, ...]) -> str:
-    """Write a prompt of any number of species."""
-    return " and ".join(f"a {name}" for name in species)
+        dense = bench.retriever(pool)
+        retriever = Lexical(dense) if method == "BM25" else dense
+        prompt = " and ".join(f"a {name}" for name in species)
+        ids = [hit.id for hit in retriever.search(prompt, len(ids))]
+    in_library = [name for name in species if pool.labelled.has(name)]
+    covered = [name for name in in_library if any(pool.labelled.shows(id, name) for id in ids)]
+    return {"coverage": len(covered) / len(in_library) if in_library else 1.0, "pictures": float(len(ids))}

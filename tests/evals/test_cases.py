@@ -9,7 +9,7 @@ CASES = make_cases(90, 7)
 
 
 def tier_of(case: Case) -> list[str]:
-    """Give the world's tiers of a case's species, sorted."""
+    """Return the world's tiers of a case's species, sorted."""
     return sorted(species_named(name).tier for name in case.species)
 
 
@@ -62,3 +62,11 @@ def test_seeds_of_the_noise_differ() -> None:
 def test_refuses_a_number_that_does_not_split(prompts: int) -> None:
     with pytest.raises(BadInput, match="multiple of 3"):
         make_cases(prompts, 1)
+
+
+def test_tiers_can_be_chosen() -> None:
+    cases = make_cases(4, 7, ("rare", "novel"))
+    assert [case.id for case in cases] == ["rare-0", "rare-1", "novel-0", "novel-1"]
+    assert set(cases[:2]) < set(CASES)
+    with pytest.raises(BadInput, match="prompts = 3"):
+        make_cases(3, 0, ("rare", "two"))

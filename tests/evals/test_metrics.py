@@ -14,16 +14,17 @@ def binomial_tail(hits: int, n: int, p: float) -> float:
     return sum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(hits, n + 1))
 
 
-def test_accuracy_is_the_share_of_hits() -> None:
-    assert metrics.accuracy([True, False, True, True]) == 0.75
+def test_mean_of_hits_is_their_share() -> None:
+    assert metrics.mean([True, False, True, True]) == 0.75
 
 
-def test_nothing_measured_is_no_figure() -> None:
-    assert metrics.accuracy([]) is None
+def test_nothing_measured_has_no_figure() -> None:
+    assert metrics.mean([]) is None
+    assert metrics.ratio(5, 0) is None
     assert metrics.interval([], 0, 1) is None
     assert metrics.interval_of_share(0, 0) is None
     assert metrics.calibration_error([], []) is None
-    assert metrics.per_accepted(5, 0) is None
+    assert metrics.estimate([], 0, 1) == {"mean": None, "ci": None, "n": 0}
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 10), (10, 10), (0, 1), (70, 70)])
@@ -33,19 +34,19 @@ def test_equal_hits_have_the_exact_interval(hits: int, n: int) -> None:
 
 
 @pytest.mark.parametrize(("hits", "n"), [(3, 10), (1, 70), (35, 70)])
-def test_ends_of_the_exact_interval_have_tails_of_a_fortieth(hits: int, n: int) -> None:
+def test_exact_interval_has_tails_of_2_5_percent(hits: int, n: int) -> None:
     ci = metrics.interval_of_share(hits, n)
     assert ci is not None
     assert binomial_tail(hits, n, ci[0]) == pytest.approx(0.025)
     assert 1 - binomial_tail(hits + 1, n, ci[1]) == pytest.approx(0.025)
 
 
-def test_no_difference_is_bounded_on_both_sides() -> None:
+def test_equal_differences_have_a_symmetric_interval() -> None:
     assert metrics.interval([0.0] * 70, -1, 1) == pytest.approx((-0.0513, 0.0513), abs=1e-4)
 
 
 def test_bootstrap_is_near_the_brute_force_percentiles() -> None:
-    """Every one of the 6**6 resamples of a symmetric sample, against 9,999 drawn ones."""
+    """Every one of the 6**6 resamples of a symmetric sample, against 9,999 random ones."""
     sample = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     means = sorted(sum(resample) / 6 for resample in product(sample, repeat=6))
     ci = metrics.interval(sample, 0, 1)
@@ -59,7 +60,7 @@ def test_same_seed_same_interval() -> None:
     assert metrics.interval(values, 0, 1, 5) == metrics.interval(values, 0, 1, 5)
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_interval_has_about_its_nominal_coverage() -> None:
     rng, covered = random.Random(1), 0
     for _ in range(60):
         ci = metrics.interval([float(rng.random() < 0.8) for _ in range(40)], 0, 1)
@@ -69,23 +70,22 @@ def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=12))
-def test_interval_holds_the_mean_and_stays_in_range(hits: list[bool]) -> None:
+def test_interval_contains_the_mean_and_stays_in_range(hits: list[bool]) -> None:
     ci = metrics.interval([float(hit) for hit in hits], 0, 1)
     assert ci is not None
     assert 0 <= ci[0] <= sum(hits) / len(hits) <= ci[1] <= 1
 
 
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=30))
-def test_precision_and_recall_count_as_a_table_does(pairs: list[tuple[bool, bool]]) -> None:
-    said, true = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    both = pairs.count((True, True))
-    assert metrics.precision(said, true) == (both, both + pairs.count((True, False)))
-    assert metrics.recall(said, true) == (both, both + pairs.count((False, True)))
+def test_estimate_has_mean_interval_and_n() -> None:
+    values = [0.0, 1.0, 1.0, 1.0]
+    ci = metrics.interval(values, 0, 1, 5)
+    assert ci is not None
+    assert metrics.estimate(values, 0, 1, seed=5, name="gain") == {"gain": 0.75, "ci": list(ci), "n": 4}
 
 
 def test_unequal_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="zip"):
-        metrics.precision([True], [])
+        metrics.calibration([1.0], [])
 
 
 def test_calibration_error_of_a_known_case() -> None:
@@ -100,14 +100,10 @@ def test_certain_and_right_is_calibrated() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40))
 def test_calibration_error_equals_the_sum_over_bins(pairs: list[tuple[float, bool]]) -> None:
-    wanted = 0.0
+    expected = 0.0
     for number in range(10):
         low, high = number / 10, (number + 1) / 10
         inside = [(b, t) for b, t in pairs if low <= b < high or (number == 9 and b == 1)]
-        wanted += abs(sum(b - t for b, t in inside)) / len(pairs)
+        expected += abs(sum(b - t for b, t in inside)) / len(pairs)
     beliefs, true = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    assert metrics.calibration_error(beliefs, true) == pytest.approx(wanted, abs=1e-9)
-
-
-def test_pictures_of_rejected_runs_count_too() -> None:
-    assert metrics.per_accepted(9, 3) == 3
+    assert metrics.calibration_error(beliefs, true) == pytest.approx(expected, abs=1e-9)

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from pleinair.evals.cases import TIERS, make_cases
-from pleinair.evals.plots import plot, plot_examples
-from pleinair.evals.report import percent, plain, summarise, write_markdown
+from pleinair.evals.report import percent, plain, plot, plot_examples, summarise, write_markdown
 from pleinair.evals.run import GRAPHS, Judgement, Result
 from pleinair.tools.images.reading import read_picture
 from pleinair.tools.storage.artifacts import ArtifactStore
@@ -19,16 +18,16 @@ COMMAND = "python -m pleinair.evals pocket --prompts 30 --seed 4"
 
 
 def make_results(picture: Picture | None = None) -> list[Result]:
-    """Invent results in which the loop is right more often than ImageRAG, and that more than the base."""
+    """Return results in which the loop is right more often than ImageRAG, and that more than the base."""
     rng, results = random.Random(1), []
     for case in CASES:
         for column, chance in zip(GRAPHS, (0.2, 0.5, 0.6, 0.8, 0.9), strict=True):
             right = rng.random() < chance
-            judged = (Judgement(True, 0.9, right),) if column == "pleinair" else ()
+            judgements = (Judgement(True, 0.9, right),) if column == "pleinair" else ()
             ending = "accepted" if column == "pleinair" else "stopped"
             usage = Usage(images=2, mllm_calls=3)
             shown = dict.fromkeys(case.species, right)
-            results.append(Result(case, column, ending, "", shown, usage, 0.5, judged, picture))
+            results.append(Result(case, column, ending, "", shown, usage, 0.5, judgements, picture))
     return results
 
 
@@ -46,7 +45,7 @@ def test_every_accuracy_has_its_interval_and_n(tier: str, column: str) -> None:
     assert score["n"] == 10
 
 
-def test_accuracy_counts_the_right_pictures() -> None:
+def test_accuracy_counts_the_right_images() -> None:
     right = [r.right for r in RESULTS if (r.case.tier, r.column) == ("rare", "imagerag")]
     assert FIGURES["rare"]["imagerag"]["accuracy"] == sum(right) / 10
 
@@ -64,7 +63,7 @@ def test_critic_is_scored_against_the_judge() -> None:
     assert FIGURES["critic"]["n"] == 30
 
 
-def test_costs_are_per_run_and_per_picture() -> None:
+def test_costs_are_per_run_and_per_image() -> None:
     costs = FIGURES["graphs"]["pleinair"]
     assert (costs["images_per_run"], costs["mllm_calls_per_run"], costs["seconds_per_run"]) == (2, 3, 0.5)
     assert costs["images_per_accepted"] == 2
@@ -73,12 +72,12 @@ def test_costs_are_per_run_and_per_picture() -> None:
     assert FIGURES["seconds_per_run"] == 0.5
 
 
-def test_figures_say_how_they_were_made() -> None:
+def test_figures_contain_command_seed_and_versions() -> None:
     assert (FIGURES["prompts"], FIGURES["seed"], FIGURES["command"]) == (30, 4, COMMAND)
     assert {"pleinair", "torch", "python"} <= set(FIGURES["versions"])
 
 
-def test_page_states_n_seed_command_versions_and_what_it_is() -> None:
+def test_page_states_n_seed_command_and_versions() -> None:
     assert "30 prompts, seed 4" in PAGE
     assert COMMAND in PAGE
     assert f"torch {FIGURES['versions']['torch']}" in PAGE
@@ -94,23 +93,19 @@ def test_page_shows_every_accuracy_with_its_interval() -> None:
 
 
 def test_no_judgements_make_dashes_not_errors() -> None:
-    bare = [result for result in RESULTS if result.column != "pleinair"]
-    page = write_markdown(summarise(bare + bare_loop(), prompts=30, seed=4, command=COMMAND))
+    others = [result for result in RESULTS if result.column != "pleinair"]
+    failed = [Result(case, "pleinair", "failed", "no", {}, Usage(), 0.1, ()) for case in CASES]
+    page = write_markdown(summarise(others + failed, prompts=30, seed=4, command=COMMAND))
     assert 'precision of "present": –' in page
 
 
-def bare_loop() -> list[Result]:
-    """Give a loop whose every run failed before anything was drawn."""
-    return [Result(case, "pleinair", "failed", "no", {}, Usage(), 0.1, ()) for case in CASES]
-
-
-def test_a_result_is_a_line_of_json() -> None:
+def test_a_result_is_serialised_as_json() -> None:
     line = json.loads(json.dumps(plain(RESULTS[2])))
     assert line["case"]["prompt"] == CASES[0].prompt
-    assert line["graph"] == RESULTS[2].column
+    assert (line["graph"], line["right"]) == (RESULTS[2].column, RESULTS[2].right)
 
 
-def test_plots_are_pictures(tmp_path: Path) -> None:
+def test_plots_are_images(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path / "pictures")
     results = make_results(store.put(Image.linear_gradient("L").resize((64, 64))))
     paths = [*plot(FIGURES, tmp_path), plot_examples(results, store, tmp_path / "examples.png")]

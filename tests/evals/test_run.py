@@ -18,21 +18,21 @@ GRAPHS = load_graphs()
 
 
 class YesJudge:
-    """See every species in every picture."""
+    """Judge that sees every species in every image."""
 
     def shows(self, image: Image.Image, names: Sequence[str]) -> dict[str, bool]:
         return dict.fromkeys(names, True)
 
 
 class NoJudge:
-    """See nothing."""
+    """Judge that sees nothing."""
 
     def shows(self, image: Image.Image, names: Sequence[str]) -> dict[str, bool]:
         return dict.fromkeys(names, False)
 
 
-def see(present: bool) -> Any:
-    """Script a model that finds the case's species, and an extra concept, present or missing."""
+def model_that_sees(present: bool) -> Any:
+    """Return a policy that finds the case's species, and an extra concept, present or missing."""
 
     def policy(schema: str, card: dict[str, Any], images: int) -> dict[str, Any] | str:
         if schema == "Decomposition":
@@ -44,29 +44,29 @@ def see(present: bool) -> Any:
 
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    return make_context(tmp_path, see(True))
+    return make_context(tmp_path, model_that_sees(True))
 
 
-def test_a_right_picture_is_what_the_judge_says(context: Context) -> None:
+def test_the_judge_decides_what_is_right(context: Context) -> None:
     assert run_case(CASE, "base", GRAPHS["base"], context, YesJudge()).right
     assert not run_case(CASE, "base", GRAPHS["base"], context, NoJudge()).right
 
 
-def test_loop_is_accepted_on_the_critics_word_and_right_on_the_judges(context: Context) -> None:
+def test_the_critic_accepts_and_the_judge_decides_what_is_right(context: Context) -> None:
     result = run_case(CASE, "pleinair", GRAPHS["pleinair"], context, NoJudge())
     assert (result.ending, result.right) == ("accepted", False)
 
 
 def test_only_rows_about_species_are_compared(context: Context) -> None:
-    (only,) = run_case(CASE, "pleinair", GRAPHS["pleinair"], context, NoJudge()).judgements
-    assert (only.said, only.belief, only.true) == (True, 0.9, False)
+    (judgement,) = run_case(CASE, "pleinair", GRAPHS["pleinair"], context, NoJudge()).judgements
+    assert (judgement.present, judgement.belief, judgement.true) == (True, 0.9, False)
 
 
 def test_every_attempt_is_compared(tmp_path: Path) -> None:
-    context = make_context(tmp_path, see(False))
+    context = make_context(tmp_path, model_that_sees(False))
     result = run_case(CASE, "pleinair", GRAPHS["pleinair"], context, YesJudge())
     assert len(result.judgements) == result.usage.images == 3
-    assert {(j.said, round(j.belief, 6), j.true) for j in result.judgements} == {(False, 0.1, True)}
+    assert {(j.present, round(j.belief, 6), j.true) for j in result.judgements} == {(False, 0.1, True)}
 
 
 def test_costs_are_counted(context: Context) -> None:
@@ -75,7 +75,7 @@ def test_costs_are_counted(context: Context) -> None:
     assert result.seconds > 0
 
 
-def test_an_engines_fault_is_a_wrong_picture(tmp_path: Path) -> None:
+def test_an_engines_error_is_a_wrong_image(tmp_path: Path) -> None:
     def policy(schema: str, card: dict[str, Any], images: int) -> dict[str, Any] | str:
         raise ModelFault("no such luck")
 
@@ -94,10 +94,8 @@ def test_a_bug_raises(tmp_path: Path) -> None:
 def test_every_case_runs_through_every_graph_with_the_same_noise(context: Context) -> None:
     graphs = {column: GRAPHS[column] for column in ("base", "pleinair")}
     other = Case("rare-1", "rare", "a velmora finch", ("velmora finch",), 4)
-    seen: list[str] = []
-    results = run_cases(
-        [CASE, other], graphs, context, YesJudge(), lambda result: seen.append(result.case.id)
-    )
+    ids: list[str] = []
+    results = run_cases([CASE, other], graphs, context, YesJudge(), lambda result: ids.append(result.case.id))
     assert [result.column for result in results] == ["base", "pleinair"] * 2
     assert [result.picture for result in results[::2]] == [result.picture for result in results[1::2]]
-    assert seen == ["rare-0", "rare-0", "rare-1", "rare-1"]
+    assert ids == ["rare-0", "rare-0", "rare-1", "rare-1"]

@@ -1,4 +1,4 @@
-"""The adaptor's recall: counted rightly, on scenes that are nobody's training."""
+"""The adaptor's recall: how it is counted, and that its scenes are in no training."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from pleinair.evals.experiments.adaptor import (
     lifts,
     means,
     recalls,
-    shuffled_wins,
+    wins_over_shuffled,
     write_scenes,
 )
 from pleinair.tools.pocket.prompts import parse_prompt
@@ -19,7 +19,7 @@ from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput
 
 
-def test_a_picture_counts_where_fewer_than_k_are_as_good() -> None:
+def test_an_image_counts_if_fewer_than_k_are_as_good() -> None:
     scores = np.zeros((12, 12), dtype=np.float32)
     np.fill_diagonal(scores, 0.5)
     scores[:3, 0] = scores[0, 0]  # two ties
@@ -28,29 +28,29 @@ def test_a_picture_counts_where_fewer_than_k_are_as_good() -> None:
 
 
 def test_the_lifts_are_over_each_of_clips_ways() -> None:
-    found = {
+    recall = {
         "CLIP, whole prompt": {1: 0.8},
         "CLIP, sub-queries": {1: 0.2},
         "none": {1: 0.0},
         ADAPTOR: {1: 0.4},
     }
-    assert lifts(found) == {"CLIP, whole prompt": 0.5, "CLIP, sub-queries": 2, "none": float("inf")}
+    assert lifts(recall) == {"CLIP, whole prompt": 0.5, "CLIP, sub-queries": 2, "none": float("inf")}
 
 
-def test_a_scorer_that_copies_the_text_wins_over_no_shuffled_picture() -> None:
-    assert shuffled_wins(np.ones((4, 4), dtype=np.float32)) == 0
-    assert shuffled_wins(np.eye(4, dtype=np.float32)) == 1
+def test_a_constant_scorer_wins_over_no_shuffled_image() -> None:
+    assert wins_over_shuffled(np.ones((4, 4), dtype=np.float32)) == 0
+    assert wins_over_shuffled(np.eye(4, dtype=np.float32)) == 1
 
 
 def test_a_scenes_score_is_the_mean_over_its_two_names() -> None:
     scenes = held_out(2)
-    names = [one.species.name for scene in scenes for one in scene.subjects]
+    names = [subject.species.name for scene in scenes for subject in scene.subjects]
     cosines = np.array([[0.1, 0.3, 0.5, 0.9], [0.0, 0.2, 0.4, 0.6]], dtype=np.float32)
     assert means(cosines, scenes, names) == pytest.approx(np.array([[0.2, 0.7], [0.1, 0.5]]))
 
 
 def test_no_two_held_out_scenes_show_the_same_pair() -> None:
-    pairs = [frozenset(one.species.name for one in scene.subjects) for scene in held_out(300)]
+    pairs = [frozenset(subject.species.name for subject in scene.subjects) for scene in held_out(300)]
     assert len(set(pairs)) == 300 and {len(pair) for pair in pairs} == {2}
     with pytest.raises(BadInput, match="pairs of species"):
         held_out(10_000)

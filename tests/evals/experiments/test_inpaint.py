@@ -8,28 +8,28 @@ from support.fake_engines import SquareGenerator, make_context
 
 from pleinair.agent.context import Context
 from pleinair.evals.cases import Case
-from pleinair.evals.experiments.inpaint import Trial, gaps, kind_of, lines, trial
+from pleinair.evals.experiments.inpaint import Trial, gaps, lines, repair
 from pleinair.tools.pocket.detector import ConceptDetector, Detection
 from pleinair.tools.pocket.world import SPECIES
 from pleinair.tools.types import Box, Hit
 
-BIRD, CAR = (next(one.name for one in SPECIES if one.kind == kind) for kind in ("bird", "car"))
+BIRD, CAR = (next(species.name for species in SPECIES if species.kind == kind) for kind in ("bird", "car"))
 CASE = Case("two-0", "two", f"a {BIRD} beside a {CAR}", (BIRD, CAR), seed=3)
 BOX: Box = (0.0, 0.0, 0.5, 0.5)
 
 
 class FakeDetector(ConceptDetector):
-    """Concept detector whose answers each test sets."""
+    """Detector that finds the given phrases."""
 
-    def __init__(self, seen: Sequence[str], box: Box | None = BOX) -> None:
-        self.seen, self.box = seen, box
+    def __init__(self, present: Sequence[str], box: Box | None = BOX) -> None:
+        self.present, self.box = present, box
 
     def detect(self, image: Image.Image, phrases: Sequence[str]) -> list[Detection]:
-        return [Detection(0.9 if one in self.seen else 0.1, self.box) for one in phrases]
+        return [Detection(0.9 if phrase in self.present else 0.1, self.box) for phrase in phrases]
 
 
-class KnownJudge:
-    """Find the bird in a brighter picture than the draft, and the car always."""
+class FakeJudge:
+    """Judge that finds the bird in every image but the draft, and the car always."""
 
     def __init__(self, draft: int) -> None:
         self.draft = draft
@@ -41,14 +41,14 @@ class KnownJudge:
 
 
 def context_for(folder: Path, generator: SquareGenerator, *hits: str) -> Context:
-    found = {f"a photo of a {BIRD}": [Hit(id=id, score=0.8) for id in hits]}
-    return make_context(folder, lambda *_: "", found, generator)
+    results = {f"a photo of a {BIRD}": [Hit(id=id, score=0.8) for id in hits]}
+    return make_context(folder, lambda *_: "", results, generator)
 
 
-def test_a_gap_is_a_draft_that_lacks_one_subject_where_its_kind_is(tmp_path: Path) -> None:
+def test_a_gap_is_a_draft_that_lacks_one_subject_but_shows_its_kind(tmp_path: Path) -> None:
     context = context_for(tmp_path, SquareGenerator(inpaint_slots=1), "bird.png")
     (gap,) = gaps([CASE], context, FakeDetector([CAR]))
-    assert (gap.lacking, gap.box, gap.reference.hit.id) == (BIRD, BOX, "bird.png")
+    assert (gap.missing, gap.box, gap.reference.hit.id) == (BIRD, BOX, "bird.png")
     for detector in (
         FakeDetector([]),
         FakeDetector([BIRD, CAR]),
@@ -63,29 +63,25 @@ def test_both_repairs_have_the_same_reference_and_noise(tmp_path: Path) -> None:
     generator = SquareGenerator(inpaint_slots=1)
     context = context_for(tmp_path, generator, "bird.png")
     (gap,) = gaps([CASE], context, FakeDetector([CAR]))
-    assert trial(gap, context, KnownJudge(draft=53)) == Trial(painted=(True, True), drawn=(True, True))
-    draft, painted, drawn = generator.requests
-    assert (draft.references, draft.inpaint, drawn.inpaint) == ((), None, None)
-    assert painted.inpaint is not None and painted.inpaint.picture == gap.draft
-    assert painted.model_copy(update={"inpaint": None}) == drawn
-    assert draft.seed == drawn.seed == 3
+    trial = repair(gap, context, FakeJudge(draft=53))
+    assert trial == Trial(inpainted=(True, True), regenerated=(True, True))
+    draft, inpainted, regenerated = generator.requests
+    assert (draft.references, draft.inpaint, regenerated.inpaint) == ((), None, None)
+    assert inpainted.inpaint is not None and inpainted.inpaint.picture == gap.draft
+    assert inpainted.model_copy(update={"inpaint": None}) == regenerated
+    assert draft.seed == regenerated.seed == 3
 
 
 def test_the_figures_have_intervals() -> None:
     trials = [
-        Trial(painted=(False, True), drawn=(True, True)),
-        Trial(painted=(True, False), drawn=(True, True)),
+        Trial(inpainted=(False, True), regenerated=(True, True)),
+        Trial(inpainted=(True, False), regenerated=(True, True)),
     ]
-    head, painted, drawn = lines(trials)
+    head, inpainted, regenerated = lines(trials)
     assert head == "2 drafts that lack one of two subjects"
-    assert painted == (
-        "box painted anew   both right 0% [0, 84], the lacking one 50% [1, 99], the other one 50% [1, 99]"
+    assert inpainted == (
+        "box inpainted      both right 0% [0, 84], the missing one 50% [1, 99], the other one 50% [1, 99]"
     )
-    assert "both right 100% [16, 100]" in drawn
-    assert (
-        list(lines([]))[1] == "box painted anew   both right none, the lacking one none, the other one none"
-    )
-
-
-def test_a_species_has_a_kind() -> None:
-    assert (kind_of(BIRD), kind_of(CAR)) == ("bird", "car")
+    assert "both right 100% [16, 100]" in regenerated
+    _, empty, _ = lines([])
+    assert empty == "box inpainted      both right none, the missing one none, the other one none"

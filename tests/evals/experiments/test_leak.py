@@ -1,25 +1,23 @@
-"""The leak check's own check: on few scenes, with the defaults that it is to set."""
+"""Validation of the leak check, on few scenes and with the default thresholds."""
 
 import pytest
 
-from pleinair.evals.experiments.leak import auc, interval_of_auc, main, marks, summarise
+from pleinair.evals.experiments.leak import auc, interval_of_auc, main, samples, summarise
 from pleinair.tools.pocket.world import held_out_rng
 
 
-def test_every_measure_tells_leaks_from_others() -> None:
-    lines = {
-        (one.measure, one.against): one
-        for one in summarise([mark for number in range(24) for mark in marks(held_out_rng(number))])
-    }
-    assert {one.n for one in lines.values()} == {24}
+def test_every_measure_separates_leaks_from_others() -> None:
+    table = summarise(sample for number in range(24) for sample in samples(held_out_rng(number)))
+    scores = {(score.measure, score.against): score for score in table.itertuples()}
+    assert {score.n for score in scores.values()} == {24}
     for against in ("as asked", "asked as the reference has it"):
         for measure in ("background", "background, no boxes"):
-            one = lines[measure, against]
-            assert one.auc > 0.95 and one.found >= 20 and one.alarms <= 2
-    assert lines["copied", "drawn anew, another background"].auc > 0.95
-    assert lines["copied", "drawn anew, same background"].alarms <= 3
-    assert lines["pose", "20 to 60 degrees off"].auc > 0.85
-    assert lines["dHash", "drawn anew, same background"].found == 0  # it has no threshold
+            score = scores[measure, against]
+            assert score.auc > 0.95 and score.detected >= 20 and score.alarms <= 2
+    assert scores["copied", "drawn anew, another background"].auc > 0.95
+    assert scores["copied", "drawn anew, same background"].alarms <= 3
+    assert scores["pose", "20 to 60 degrees off"].auc > 0.85
+    assert scores["dHash", "drawn anew, same background"].detected == 0  # it has no threshold
 
 
 def test_the_area_counts_pairs_and_halves_ties() -> None:
@@ -36,7 +34,7 @@ def test_an_area_comes_with_its_interval(value: float, text: str) -> None:
 
 def test_the_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--each", "2"]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith("measure | against | n | AUC")
-    assert sum(line.startswith("background") for line in told) == 6
-    assert "ms a reference, 1024 pixels a side" in told[-1]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("measure | against | n | AUC")
+    assert sum(line.startswith("background") for line in lines) == 6
+    assert "ms a reference, 1024 pixels a side" in lines[-1]

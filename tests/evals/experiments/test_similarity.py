@@ -1,4 +1,4 @@
-"""Similarity scores on real models of chance weights and on pictures whose order is known."""
+"""Similarity scores on real models with random weights and on images whose order is known."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pleinair.evals.experiments.similarity import (
     to_truth,
 )
 from pleinair.evals.pocket.oracle import Oracle
-from pleinair.evals.realrag.likeness import Truth, features, real_like
+from pleinair.evals.realrag.bench import RealImages, features, real_features
 from pleinair.tools.pocket.library import write_novel
 from pleinair.tools.pocket.world import SPECIES, held_out_rng, random_scene, render
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pleinair.tools.types import Vectors
 
 POCKET = "local-dir:pocket/encoder"
-NAMES = [one.name for one in SPECIES[:6]]
+NAMES = [species.name for species in SPECIES[:6]]
 PROMPTS = [f"a photo of a {name}" for name in NAMES]
 
 
@@ -54,7 +54,7 @@ def dinov2(tmp_path_factory: pytest.TempPathFactory) -> Dinov2:
 
 @pytest.fixture(scope="module")
 def pictures() -> list[Image.Image]:
-    return [render(random_scene(held_out_rng(900 + n), [one])) for n, one in enumerate(SPECIES[:6])]
+    return [render(random_scene(held_out_rng(900 + n), [species])) for n, species in enumerate(SPECIES[:6])]
 
 
 def distorted(pictures: list[Image.Image], radius: float) -> list[Image.Image]:
@@ -64,10 +64,10 @@ def distorted(pictures: list[Image.Image], radius: float) -> list[Image.Image]:
 BLURS = (0.5, 2, 6)
 
 
-def test_a_picture_is_most_like_itself_and_less_the_more_it_is_blurred(
+def test_an_image_is_most_similar_to_itself_and_less_the_more_it_is_blurred(
     encoder: OpenClipEncoder, dinov2: Dinov2, pictures: list[Image.Image]
 ) -> None:
-    truth = [[one] for one in pictures]
+    truth = [[picture] for picture in pictures]
     for judge in (encoder, dinov2):
         assert to_truth(judge, pictures, truth) == pytest.approx([1] * 6, abs=1e-5)
         means = [np.mean(to_truth(judge, distorted(pictures, radius), truth)) for radius in BLURS]
@@ -75,25 +75,25 @@ def test_a_picture_is_most_like_itself_and_less_the_more_it_is_blurred(
         assert means[-1] < 0.99999
 
 
-def test_several_real_pictures_count_by_their_mean(dinov2: Dinov2, pictures: list[Image.Image]) -> None:
+def test_several_real_images_count_by_their_mean(dinov2: Dinov2, pictures: list[Image.Image]) -> None:
     first, second, *_ = pictures
-    alone = [to_truth(dinov2, [first], [[one]])[0] for one in (first, second)]
+    alone = [to_truth(dinov2, [first], [[real]])[0] for real in (first, second)]
     assert to_truth(dinov2, [first], [[first, second]]) == pytest.approx([sum(alone) / 2])
 
 
-def test_prompts_are_nearer_to_their_own_pictures(
+def test_prompts_are_nearer_to_their_own_images(
     encoder: OpenClipEncoder, pictures: list[Image.Image]
 ) -> None:
-    own = np.mean(to_prompts(encoder, pictures, PROMPTS))
-    others = np.mean(to_prompts(encoder, pictures, PROMPTS[1:] + PROMPTS[:1]))
-    assert own > others + 0.2
+    right = np.mean(to_prompts(encoder, pictures, PROMPTS))
+    wrong = np.mean(to_prompts(encoder, pictures, PROMPTS[1:] + PROMPTS[:1]))
+    assert right > wrong + 0.2
     assert sum(recognised(encoder, pictures, PROMPTS)) >= 5
     assert sum(recognised(encoder, pictures, PROMPTS[1:] + PROMPTS[:1])) <= 1
 
 
-def test_the_look_ups_encoder_is_no_judge(encoder: OpenClipEncoder, dinov2: Dinov2) -> None:
+def test_the_retrievals_encoder_is_no_judge(encoder: OpenClipEncoder, dinov2: Dinov2) -> None:
     require_other(dinov2, encoder.id)
-    with pytest.raises(BadInput, match="also did the look-up"):
+    with pytest.raises(BadInput, match="also did the retrieval"):
         require_other(encoder, encoder.id)
 
 
@@ -110,7 +110,7 @@ def normal(n: int, mean: float = 0.0, spread: float = 1.0, dim: int = 4) -> Vect
     return rows
 
 
-def test_equal_sets_have_no_distance_also_with_few_pictures() -> None:
+def test_equal_sets_have_no_distance_also_with_few_images() -> None:
     assert frechet(normal(50), normal(50)) == pytest.approx(0, abs=1e-6)
     assert frechet(normal(3, dim=16), normal(3, dim=16)) == pytest.approx(0, abs=1e-6)
 
@@ -127,21 +127,21 @@ def test_the_distance_of_moved_and_widened_sets_is_known() -> None:
 def test_it_is_the_published_form() -> None:
     from scipy.linalg import sqrtm
 
-    one, other = normal(60) @ np.diag([1, 2, 3, 4]), normal(80, 0.3)[::-1] @ np.triu(np.ones((4, 4)))
-    first, second = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
-    apart = ((one.mean(axis=0) - other.mean(axis=0)) ** 2).sum()
-    wanted = apart + np.trace(first + second - 2 * sqrtm(first @ second).real)
-    assert frechet(one, other) == pytest.approx(wanted, rel=1e-4)
+    rows, others = normal(60) @ np.diag([1, 2, 3, 4]), normal(80, 0.3)[::-1] @ np.triu(np.ones((4, 4)))
+    first, second = np.cov(rows, rowvar=False), np.cov(others, rowvar=False)
+    apart = ((rows.mean(axis=0) - others.mean(axis=0)) ** 2).sum()
+    expected = apart + np.trace(first + second - 2 * sqrtm(first @ second).real)
+    assert frechet(rows, others) == pytest.approx(expected, rel=1e-4)
 
 
-def test_few_pictures_of_one_kind_are_further_apart_than_many() -> None:
+def test_few_images_of_one_kind_are_further_apart_than_many() -> None:
     rows = normal(2000, dim=16)
     few, many = (frechet(rows[:n], rows[n : 2 * n]) for n in (20, 1000))
     assert few > 5 * many
 
 
-def test_one_picture_is_refused() -> None:
-    with pytest.raises(BadInput, match="1 and 5 pictures"):
+def test_a_single_image_is_refused() -> None:
+    with pytest.raises(BadInput, match="1 and 5 images"):
         frechet(normal(1), normal(5))
 
 
@@ -149,31 +149,32 @@ def test_one_picture_is_refused() -> None:
 
 
 def test_style_follows_texture_and_not_place(oracle: Oracle, pictures: list[Image.Image]) -> None:
-    one = pictures[0]
-    assert style_loss(oracle.maps(one), oracle.maps(one)) == 0
-    losses = [style_loss(oracle.maps(one), oracle.maps(*distorted([one], radius))) for radius in BLURS]
+    maps = oracle.maps(pictures[0])
+    assert style_loss(maps, maps) == 0
+    losses = [style_loss(maps, oracle.maps(*distorted(pictures[:1], radius))) for radius in BLURS]
     assert losses == sorted(losses)
-    mirrored = one.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    assert style_loss(oracle.maps(one), oracle.maps(mirrored)) < losses[-1]
+    mirrored = pictures[0].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    assert style_loss(maps, oracle.maps(mirrored)) < losses[-1]
 
 
-def test_likeness_tells_right_pictures_from_wrong_ones(
+def test_similarity_separates_right_images_from_wrong_ones(
     encoder: OpenClipEncoder, oracle: Oracle, tmp_path: Path, pictures: list[Image.Image]
 ) -> None:
     write_novel(tmp_path / "held-out", seed=1, each=2, tiers=("known",))
     library = Library.open(tmp_path / "held-out")
-    truth = Truth(library, encoder, oracle)
-    known = [one.name for one in SPECIES if one.tier == "known"]
-    right = [truth.likeness(pictures[n], NAMES[n], PROMPTS[n]) for n in range(6) if NAMES[n] in known]
-    wrong = [truth.likeness(pictures[n - 1], NAMES[n], PROMPTS[n]) for n in range(6) if NAMES[n] in known]
+    real_images = RealImages(library, encoder, oracle)
+    names = [species.name for species in SPECIES if species.tier == "known"]
+    places = [n for n in range(6) if NAMES[n] in names]
+    right = [real_images.similarity(pictures[n], NAMES[n], PROMPTS[n]) for n in places]
+    wrong = [real_images.similarity(pictures[n - 1], NAMES[n], PROMPTS[n]) for n in places]
     for key in ("CLIP-T", "CLIP-I", "looks"):
-        assert np.mean([one[key] for one in right]) > np.mean([one[key] for one in wrong])
-    assert sum(one["style loss"] for one in right) > 0
-    real = real_like(library, oracle, [*known, *known])
-    blurred = np.stack([features(oracle.maps(one)) for one in distorted(pictures, 6)])
-    found = truth.distances({"real": real, "blurred": blurred}, known)
-    assert found["real"] == pytest.approx(0, abs=1e-6)  # the very same pictures
-    assert found["blurred"] > 0.1
+        assert np.mean([item[key] for item in right]) > np.mean([item[key] for item in wrong])
+    assert sum(item["style loss"] for item in right) > 0
+    real = real_features(library, oracle, [*names, *names])
+    blurred = np.stack([features(oracle.maps(picture)) for picture in distorted(pictures, 6)])
+    distances = real_images.distances({"real": real, "blurred": blurred}, names)
+    assert distances["real"] == pytest.approx(0, abs=1e-6)  # the very same images
+    assert distances["blurred"] > 0.1
 
 
 # command line
@@ -192,22 +193,22 @@ def write(folder: Path, pictures: list[Image.Image], texts: list[str]) -> Path:
 def test_the_command_writes_every_score(
     tmp_path: Path, pictures: list[Image.Image], capsys: pytest.CaptureFixture[str], encoder: OpenClipEncoder
 ) -> None:
-    drawn, real = (write(tmp_path / name, pictures, PROMPTS) for name in ("drawn", "real"))
+    generated, real = (write(tmp_path / name, pictures, PROMPTS) for name in ("generated", "real"))
     tiny.save_dinov2(tmp_path / "small")
-    words = [str(drawn), str(real), "--encoder", POCKET, "--dinov2", str(tmp_path / "small")]
+    words = [str(generated), str(real), "--encoder", POCKET, "--dinov2", str(tmp_path / "small")]
     assert main(words) == 0
     page = capsys.readouterr().out
     assert page.count("| 1.000 |") >= 2
     assert "| Fréchet distance, dinov2:small | 0.000 |" in page
     assert f"| prompt recognised, {encoder.id} |" in page
-    assert main([*words, "--looked-up-by", encoder.id]) == 1
-    assert "also did the look-up" in capsys.readouterr().err
+    assert main([*words, "--retriever", encoder.id]) == 1
+    assert "also did the retrieval" in capsys.readouterr().err
 
 
-def test_a_prompt_without_real_pictures_is_refused(
+def test_a_prompt_without_real_images_is_refused(
     tmp_path: Path, pictures: list[Image.Image], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    drawn = write(tmp_path / "drawn", pictures, PROMPTS)
+    generated = write(tmp_path / "generated", pictures, PROMPTS)
     real = write(tmp_path / "real", pictures[1:], PROMPTS[1:])
-    assert main([str(drawn), str(real)]) == 1
-    assert f"no picture with the text {PROMPTS[0]!r}" in capsys.readouterr().err
+    assert main([str(generated), str(real)]) == 1
+    assert f"no image with the text {PROMPTS[0]!r}" in capsys.readouterr().err

@@ -8,23 +8,22 @@ ROWS = [line for line in (ROOT / "evals" / "PAPERS.md").read_text("utf-8").split
 FILE = re.compile(r"`((?:agent|app|evals|graphs|tests|tools)/[\w/]+\.py)`((?:,? `\w+`)*)")
 
 
-def named() -> list[tuple[str, str]]:
+def references() -> list[tuple[str, str]]:
     """Pair every file that the page names with each name that follows it."""
-    found = [(file, re.findall(r"\w+", names)) for row in ROWS for file, names in FILE.findall(row)]
-    return sorted({(file, name) for file, names in found for name in names or [""]})
+    pairs = [(file, re.findall(r"\w+", names)) for row in ROWS for file, names in FILE.findall(row)]
+    return sorted({(file, name) for file, names in pairs for name in names or [""]})
 
 
-def stands(file: str, name: str) -> bool:
-    """Say whether a file is there and defines a name; without a name, whether it is there."""
+def exists(file: str, name: str) -> bool:
+    """Return whether a file exists and, unless the name is empty, defines it."""
     path = ROOT / file
-    return path.is_file() and bool(
-        re.search(rf"(?:def|class) {name}\b" if name else "", path.read_text("utf-8"))
-    )
+    definition = rf"(?:def|class) {name}\b" if name else ""
+    return path.is_file() and bool(re.search(definition, path.read_text("utf-8")))
 
 
-def test_what_the_page_names_exists() -> None:
-    assert len(named()) > 100
-    assert not [one for one in named() if not stands(*one)]
+def test_every_reference_of_the_page_exists() -> None:
+    assert len(references()) > 100
+    assert not [reference for reference in references() if not exists(*reference)]
 
 
 def test_imagerag_has_its_fifteen_rows() -> None:

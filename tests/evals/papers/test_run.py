@@ -1,7 +1,6 @@
-"""The papers' claims on engines that do next to nothing, and the figures of made-up measurements."""
+"""The papers' claims on engines that do next to nothing, and the figures of invented measurements."""
 
 import json
-import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,40 +17,51 @@ from support.quick_engines import Hashes
 
 from pleinair.agent.state import changed
 from pleinair.evals.__main__ import main
-from pleinair.evals.papers import harder as papers_harder
+from pleinair.evals.cases import make_cases
 from pleinair.evals.papers import run as papers
-from pleinair.evals.papers import sections as papers_sections
-from pleinair.evals.papers.bench import Bench, Measures, Remembered
+from pleinair.evals.papers import sections
+from pleinair.evals.papers.bench import Bench, CachedGenerator, Measures
 from pleinair.evals.papers.cases import (
     RARE,
-    SOUGHT,
-    bunches,
-    in_turn,
+    UNKNOWN,
+    Kind,
+    items,
     look_alike,
-    near_pairs,
-    open_stock,
-    shots,
+    near_colours,
+    open_labelled,
+    species_groups,
 )
-from pleinair.evals.papers.claims import CLAIMS, NOTES, TITLES, Claim
-from pleinair.evals.papers.harder import Describing, Turned
-from pleinair.evals.papers.plots import plot
 from pleinair.evals.papers.report import (
-    CRAMPED,
+    AT_AN_END,
+    CLAIMS,
+    NOTES,
+    TITLES,
+    Claim,
     Record,
-    from_realrag,
-    judged,
+    judge,
+    measurements,
+    plot,
     summarise,
     verdict,
     write_markdown,
 )
-from pleinair.evals.papers.run import Records, chosen, overridden
-from pleinair.evals.papers.sections import MODES, RERANKERS, STAGES, coverage, staged, tasks
-from pleinair.evals.papers.tasks import Task
-from pleinair.evals.realrag.report import summarise as summarise_realrag
+from pleinair.evals.papers.run import Cache, choose_sections, over_all_tiers
+from pleinair.evals.papers.sections import (
+    MODES,
+    RERANKERS,
+    STAGES,
+    DescribingChat,
+    ReversedGenerator,
+    Task,
+    coverage,
+    stage_options,
+    tasks,
+)
+from pleinair.evals.realrag.run import summarise as summarise_realrag
 from pleinair.graphs import crossmodal as wiring
 from pleinair.tools.mllm.ask import human, read
 from pleinair.tools.mllm.schemas import Decision
-from pleinair.tools.pocket.prompts import describe, parse_prompt
+from pleinair.tools.pocket.prompts import describe, parse_prompt, with_article
 from pleinair.tools.pocket.world import species_named
 from pleinair.tools.retrieval.compose import RetrievalOptions
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer
@@ -64,7 +74,7 @@ crossmodal: Any = wiring.graph
 
 
 def policy(schema: str, card: dict[str, Any], images: int) -> dict[str, Any] | str:
-    """Read prompts as the pocket model does and find that nothing matches."""
+    """Read prompts as the pocket model does; nothing ever matches."""
     subjects = list(parse_prompt(card["prompt"]).subjects) if "prompt" in card else []
     answers: dict[str, Callable[[], dict[str, Any]]] = {
         "Decision": lambda: {"match": False, "why": "never"},
@@ -80,7 +90,7 @@ def policy(schema: str, card: dict[str, Any], images: int) -> dict[str, Any] | s
 
 
 class EveryOther:
-    """See a species or not by the lengths of names, always the same."""
+    """Judge that decides by the length of the species' name."""
 
     def shows(self, image: Image.Image, names: Sequence[str]) -> dict[str, bool]:
         return {name: len(name) % 2 == 0 for name in names}
@@ -93,27 +103,26 @@ def generator() -> SquareGenerator:
 
 @pytest.fixture
 def bench(tmp_path: Path, generator: SquareGenerator, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    for module in (papers_sections, papers_harder):
-        monkeypatch.setattr(module, "SIZE", SIZE)
-    monkeypatch.setattr(papers_harder, "OF_DOMAIN", SIZE // 2)
+    monkeypatch.setattr(sections, "SIZE", SIZE)
+    monkeypatch.setattr(sections, "DOMAIN_SIZE", SIZE // 2)
     context = make_context(tmp_path, policy, generator=generator)
     return Bench(
         work=tmp_path,
-        context=replace(context, generator=Remembered(generator, context.store)),
+        context=replace(context, generator=CachedGenerator(generator, context.store)),
         encoder=Hashes(),
         retrieval=RetrievalOptions(threshold=-1.0),
         judge=EveryOther(),
     )
 
 
-def listed(bench: Bench, section: str, prompts: int = 2) -> list[Task]:
+def list_tasks(bench: Bench, section: str, prompts: int = 2) -> list[Task]:
     return list(tasks(bench, section, 0, prompts, (10, 20)))
 
 
-def of(found: Sequence[Task], column: str, tier: str) -> Task:
-    """Give the first task of a column and a tier that draws."""
+def generation(tasks: Sequence[Task], column: str, tier: str) -> Task:
+    """Return the first task of a column and a tier that generates an image."""
     return next(
-        one for one in found if one.column == column and one.tier == tier and "look-up" not in one.case
+        task for task in tasks if (task.column, task.tier) == (column, tier) and "retrieve" not in task.case
     )
 
 
@@ -122,66 +131,55 @@ def of(found: Sequence[Task], column: str, tier: str) -> Task:
 
 @pytest.mark.parametrize("kind", ["even", "generic", "hard", "domain"])
 def test_a_smaller_library_is_the_beginning_of_a_larger_one(kind: Any, tmp_path: Path) -> None:
-    small, large = (open_stock(tmp_path, kind, size, 3) for size in (8, 16))
+    small, large = (open_labelled(tmp_path, kind, size, 3) for size in (8, 16))
     assert len(small.library.items) == 8
-    assert list(small.truth.items()) == list(large.truth.items())[:8]
+    assert list(small.labels.items()) == list(large.labels.items())[:8]
     for id, item in small.library.items.items():
         assert item.caption == large.library.items[id].caption
         assert small.library.picture(id).tobytes() == large.library.picture(id).tobytes()
 
 
 def test_a_library_that_was_not_finished_is_written_again(tmp_path: Path) -> None:
-    stock = open_stock(tmp_path, "even", 4, 0)
-    place = stock.library.folder.parent
+    place = open_labelled(tmp_path, "even", 4, 0).library.folder.parent
     (place / "truth.json").unlink()
     (place / "pictures" / "00000.png").write_bytes(b"cut")
-    assert open_stock(tmp_path, "even", 4, 0).library.picture("00000.png").size == (64, 64)
+    assert open_labelled(tmp_path, "even", 4, 0).library.picture("00000.png").size == (64, 64)
 
 
-def test_an_even_library_has_every_species_and_says_so(tmp_path: Path) -> None:
-    stock = open_stock(tmp_path, "even", 90, 0)
-    assert all(stock.has(species.name) for species in RARE)
-    assert not stock.has("nobody")
-    named = [
-        all(name in item.caption for name in stock.truth[id]) for id, item in stock.library.items.items()
-    ]
-    assert 0.5 < sum(named) / len(named) < 0.9  # the others are described, misnamed or bare
+def test_an_even_library_has_every_species_and_names_most(tmp_path: Path) -> None:
+    labelled = open_labelled(tmp_path, "even", 90, 0)
+    assert all(labelled.has(species.name) for species in RARE)
+    assert not labelled.has("nobody")
+    captions = {id: item.caption for id, item in labelled.library.items.items()}
+    right = [all(name in captions[id] for name in names) for id, names in labelled.labels.items()]
+    assert 0.5 < sum(right) / len(right) < 0.9  # the others are described, misnamed or empty
 
 
 def test_a_generic_library_has_few_rare_species() -> None:
     rare = {species.name for species in RARE}
-    firsts = [scene.subjects[0].species for scene, _ in islice(shots("generic", random.Random(0)), 2000)]
+    firsts = [scene.subjects[0].species for scene, _ in islice(items("generic", random.Random(0)), 2000)]
     assert 30 <= sum(species.name in rare for species in firsts) <= 70  # 48 are expected
     assert sum(species.tier == "novel" for species in firsts) > 800
 
 
 def test_a_domains_library_has_rare_species_alone() -> None:
-    firsts = [scene.subjects[0].species for scene, _ in islice(shots("domain", random.Random(0)), 100)]
-    assert {one.name for one in firsts} == {one.name for one in RARE}
+    firsts = [scene.subjects[0].species for scene, _ in islice(items("domain", random.Random(0)), 100)]
+    assert {species.name for species in firsts} == {species.name for species in RARE}
 
 
 def test_a_look_alike_differs_in_one_colour() -> None:
     rng = random.Random(0)
     for _ in range(50):
-        twin, passed_for = look_alike(rng)
-        near = [
-            one for one in SOUGHT if one.kind == twin.kind and (twin.body, twin.accent) in near_pairs(one)
-        ]
+        twin, misnamed = look_alike(rng)
+        kind = [species for species in UNKNOWN if species.kind == twin.kind]
+        near = [species for species in kind if (twin.body, twin.accent) in near_colours(species)]
         assert near
-        assert all((twin.body == one.body) != (twin.accent == one.accent) for one in near)
-        assert passed_for is None or passed_for in near
-
-
-def test_cases_are_those_of_fewer_and_more() -> None:
-    few, many = (in_turn(("rare", "two"), prompts, 5) for prompts in (2, 4))
-    assert {case.id for case in few} == {"rare-0", "two-0"}
-    assert set(few) < set(many)
-    with pytest.raises(BadInput, match="prompts = 3"):
-        in_turn(("rare", "two"), 3, 0)
+        assert all((twin.body == real.body) != (twin.accent == real.accent) for real in near)
+        assert misnamed is None or misnamed in near
 
 
 def test_groups_are_of_every_size_and_of_different_species() -> None:
-    groups = bunches(3, 4, 0)
+    groups = species_groups(3, 4, 0)
     assert [len(group) for group in groups] == [2] * 3 + [3] * 3 + [4] * 3
     assert all(len(set(group)) == len(group) for group in groups)
 
@@ -203,27 +201,28 @@ def request(store: ArtifactStore, score: float, colour: str = "red", seed: int =
     )
 
 
-def test_a_picture_is_drawn_once_however_its_references_were_found(tmp_path: Path) -> None:
+def test_equal_requests_share_an_image_however_references_were_retrieved(tmp_path: Path) -> None:
     store, generator = ArtifactStore(tmp_path), SquareGenerator()
-    for again in range(2):
-        remembered = Remembered(generator, store)
-        for wanted in (request(store, 0.5), request(store, 0.9)):
-            remembered.generate(wanted, [store.open(wanted.references[0].picture)], lambda *_: None)
-        assert (len(generator.requests), remembered.drawn) == (1, 1 - again)
+    for process in range(2):
+        cached = CachedGenerator(generator, store)
+        for score in (0.5, 0.9):
+            equal = request(store, score)
+            cached.generate(equal, [store.open(equal.references[0].picture)], lambda *_: None)
+        assert (len(generator.requests), cached.generated) == (1, 1 - process)
 
 
 @pytest.mark.parametrize("other", [{"colour": "blue"}, {"seed": 2}])
-def test_another_reference_or_noise_is_another_picture(tmp_path: Path, other: dict[str, Any]) -> None:
+def test_another_reference_or_noise_is_another_image(tmp_path: Path, other: dict[str, Any]) -> None:
     store, generator = ArtifactStore(tmp_path), SquareGenerator()
-    for wanted in (request(store, 0.5), request(store, 0.5, **other)):
-        Remembered(generator, store).generate(wanted, [], lambda *_: None)
+    for distinct in (request(store, 0.5), request(store, 0.5, **other)):
+        CachedGenerator(generator, store).generate(distinct, [], lambda *_: None)
     assert len(generator.requests) == 2
 
 
-def test_a_models_fault_is_a_wrong_picture_and_a_users_raises(bench: Bench) -> None:
+def test_a_models_fault_is_a_wrong_image_and_a_users_error_raises(bench: Bench) -> None:
     for fault, raises in ((ModelFault("odd"), False), (BadInput("no such folder"), True)):
         raising = replace(bench.context, model=make_context(bench.work, thrower(fault)).model)
-        task = of(listed(replace(bench, context=raising), "imagerag"), "captions", "two")
+        task = generation(list_tasks(replace(bench, context=raising), "imagerag"), "captions", "two")
         if raises:
             with pytest.raises(BadInput, match="no such folder"):
                 task.measure()
@@ -256,26 +255,26 @@ def thrower(fault: Exception) -> Any:
 def test_every_section_measures_its_columns_on_the_same_cases(
     bench: Bench, section: str, columns: list[str]
 ) -> None:
-    found = listed(bench, section)
-    assert list(dict.fromkeys(task.column for task in found)) == columns
-    assert len({task.key for task in found}) == len(found)
-    drawn = {column: {task.case for task in found if task.column == column} for column in columns}
-    assert len({frozenset(cases) for cases in drawn.values()}) <= 2  # look-ups and pictures
-    measures = [name for task in found for name, value in task.measure().items() if 0 <= value <= 4]
+    listed = list_tasks(bench, section)
+    assert list(dict.fromkeys(task.column for task in listed)) == columns
+    assert len({task.key for task in listed}) == len(listed)
+    cases = {column: frozenset(task.case for task in listed if task.column == column) for column in columns}
+    assert len(set(cases.values())) <= 2  # retrievals and images
+    measures = [name for task in listed for name, value in task.measure().items() if 0 <= value <= 4]
     assert {"imagerag": {"right", "shown", "references"}}.get(section, {"right"}) <= set(measures)
 
 
 def test_a_pool_is_reordered_for_the_species_that_it_has(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(papers_sections, "SIZE", 150)
-    found, stock = listed(bench, "rerank-pool"), bench.shelf("generic", 150, 0).stock
-    there = [f"look-up {one.name}" for one in RARE if stock.has(one.name)]
-    assert 0 < len(there) < len(RARE)
-    assert [(one.case, one.column) for one in found] == [
-        (case, column) for case in there for column in ("none", "bm25", "mllm")
+    monkeypatch.setattr(sections, "SIZE", 150)
+    listed, labelled = list_tasks(bench, "rerank-pool"), bench.pool("generic", 150, 0).labelled
+    cases = [f"retrieve {species.name}" for species in RARE if labelled.has(species.name)]
+    assert 0 < len(cases) < len(RARE)
+    assert [(task.case, task.column) for task in listed] == [
+        (case, column) for case in cases for column in ("none", "bm25", "mllm")
     ]
-    assert all(one.measure()["in the library"] == 1.0 for one in found)
+    assert all(task.measure()["in the library"] == 1.0 for task in listed)
 
 
 @pytest.mark.parametrize(
@@ -288,140 +287,141 @@ def test_a_pool_is_reordered_for_the_species_that_it_has(
         ("captions", None, 2),
     ],
 )
-def test_each_mode_draws_from_what_it_looks_up(
+def test_each_mode_generates_from_what_it_retrieves(
     bench: Bench, generator: SquareGenerator, column: str, prompt: str | None, references: int
 ) -> None:
-    task = of(listed(bench, "imagerag"), column, "two")
+    task = generation(list_tasks(bench, "imagerag"), column, "two")
     assert task.measure()["references"] == references
     last = generator.requests[-1]
     assert len(last.references) == references
     assert last.prompt.startswith(prompt or task.case.split(" ", 1)[1])
-    said = " ".join(reference.concept for reference in last.references)
-    assert (said == last.prompt) == (column == "prompt")
+    concepts = " ".join(reference.concept for reference in last.references)
+    assert (concepts == last.prompt) == (column == "prompt")
 
 
-def test_concepts_and_captions_are_looked_up_by_different_words(bench: Bench) -> None:
-    asked: dict[str, list[str]] = {}
-    shelf = bench.shelf("even", SIZE, 0)
+def test_concepts_and_captions_are_different_queries(bench: Bench) -> None:
+    queries, pool = {}, bench.pool("even", SIZE, 0)
     for column in ("concepts", "captions"):
-        asked[column] = []
-        heard: Any = Listening(shelf.dense, asked[column])
-        bench.shelves["even", SIZE, 0] = replace(shelf, dense=heard)
-        of(listed(bench, "imagerag"), column, "rare").measure()
-    assert asked["captions"] == [f"a photo of a {name}" for name in asked["concepts"]]
+        bench.pools["even", SIZE, 0] = pool
+        queries[column] = record_queries(bench, "even")
+        generation(list_tasks(bench, "imagerag"), column, "rare").measure()
+    assert queries["captions"] == [f"a photo of a {name}" for name in queries["concepts"]]
 
 
-class Listening:
-    """Remember what is looked up."""
+def record_queries(bench: Bench, kind: Kind) -> list[str]:
+    """Return a list to which every query of a pool will be appended."""
+    queries: list[str] = []
+    pool = bench.pool(kind, SIZE, 0)
+    dense: Any = RecordingRetriever(pool.dense, queries)
+    bench.pools[kind, SIZE, 0] = replace(pool, dense=dense)
+    return queries
 
-    def __init__(self, found: Any, asked: list[str]) -> None:
-        self.found, self.asked = found, asked
+
+class RecordingRetriever:
+    """Retriever that records its queries."""
+
+    def __init__(self, inner: Any, queries: list[str]) -> None:
+        self.inner, self.queries = inner, queries
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.found, name)
+        return getattr(self.inner, name)
 
     def search(self, query: str, k: int) -> list[Hit]:
-        self.asked.append(query)
-        hits: list[Hit] = self.found.search(query, k)
+        self.queries.append(query)
+        hits: list[Hit] = self.inner.search(query, k)
         return hits
 
 
 def test_the_model_puts_the_last_hit_first(bench: Bench) -> None:
-    shelf, found = bench.shelf("hard", SIZE, 0), listed(bench, "rerank")
-    (case,) = {task.case for task in found if "look-up" not in task.case and task.tier == "rare"}
+    pool, listed = bench.pool("hard", SIZE, 0), list_tasks(bench, "rerank")
+    (case,) = {task.case for task in listed if "retrieve" not in task.case and task.tier == "rare"}
     text = f"a photo of a {parse_prompt(case.split(' ', 1)[1]).subjects[0]}"
-    hits = shelf.dense.search(text, 6)
-    for column, wanted in (("none", hits[0].id), ("mllm", hits[-1].id)):
-        of(found, column, "rare").measure()
+    hits = pool.dense.search(text, 6)
+    for column, id in (("none", hits[0].id), ("mllm", hits[-1].id)):
+        generation(listed, column, "rare").measure()
         inner = bench.context.generator._generator  # type: ignore[attr-defined]
-        assert inner.requests[-1].references[0].hit.id == wanted
+        assert inner.requests[-1].references[0].hit.id == id
 
 
-def test_each_stage_is_left_out_where_its_column_says_so(bench: Bench) -> None:
-    shelf, (case,) = bench.shelf("even", 200, 0), in_turn(("two",), 1, 0)
+def test_each_column_leaves_its_stage_out(bench: Bench) -> None:
+    pool, (case,) = bench.pool("even", 200, 0), make_cases(1, 0, ("two",))
     joints, prompts = {}, {}
     for column, stage in STAGES.items():
-        context = bench.over(shelf, crossmodal=staged(bench, stage))
+        context = bench.over(pool, crossmodal=stage_options(bench, stage))
         output = crossmodal.invoke(changed(prompt=case.prompt, seed=case.seed), context=context)
         joints[column] = output.get("joint")
         prompts[column] = output["outcome"]["best"]["request"]["prompt"]
     assert joints["no RAG"] is None
-    kept = {column: joint["kept"] for column, joint in joints.items() if joint}
-    assert kept["no sparse"] == 200 > kept["all"] == kept["no dense"] == kept["no Pareto"]
-    bare = [column for column, joint in joints.items() if joint and not joint["members"][0]["cosines"]]
-    assert bare == ["no dense"]
-    said = {column for column, prompt in prompts.items() if "Use only" in prompt}
-    assert said == {"instruction"}
+    sizes = {column: joint["kept"] for column, joint in joints.items() if joint}
+    assert sizes["no sparse"] == 200 > sizes["all"] == sizes["no dense"] == sizes["no Pareto"]
+    no_cosines = [column for column, joint in joints.items() if joint and not joint["members"][0]["cosines"]]
+    assert no_cosines == ["no dense"]
+    assert {column for column, prompt in prompts.items() if "Use only" in prompt} == {"instruction"}
 
 
-def test_without_the_pareto_set_the_highest_means_are_taken(bench: Bench) -> None:
-    shelf, (case,) = bench.shelf("even", 200, 0), in_turn(("two",), 1, 0)
-    everything = bench.over(shelf, crossmodal=staged(bench, STAGES["no Pareto"] | {"scored": "satisfied"}))
-    output = crossmodal.invoke(changed(prompt=case.prompt, seed=case.seed), context=everything)
-    members = output["joint"]["members"]
-    vectors = satisfaction([one.caption for one in shelf.dense.entries()], case.species)
-    hits = [one.id for one, flags in zip(shelf.dense.entries(), vectors, strict=True) if any(flags)]
-    flags = np.asarray([one for one in vectors if any(one)])
-    cosines = IndexScorer(shelf.dense.vector, bench.encoder).score(case.species, hits)
-    means = (cosines * flags).sum(axis=1) / flags.sum(axis=1)  # of what the caption says
-    best = sorted(zip(means.tolist(), hits, strict=True), reverse=True)[:2]
-    assert {one["hit"]["id"] for one in members} == {id for _, id in best}
+def test_without_the_pareto_set_the_highest_means_count(bench: Bench) -> None:
+    pool, (case,) = bench.pool("even", 200, 0), make_cases(1, 0, ("two",))
+    options = stage_options(bench, STAGES["no Pareto"] | {"scored": "satisfied"})
+    context = bench.over(pool, crossmodal=options)
+    output = crossmodal.invoke(changed(prompt=case.prompt, seed=case.seed), context=context)
+    entries = pool.dense.entries()
+    vectors = np.asarray(satisfaction([entry.caption for entry in entries], case.species))
+    ids = [entry.id for entry, flags in zip(entries, vectors, strict=True) if any(flags)]
+    flags = vectors[vectors.any(axis=1)]
+    cosines = IndexScorer(pool.dense.vector, bench.encoder).score(case.species, ids)
+    means = (cosines * flags).sum(axis=1) / flags.sum(axis=1)  # over the satisfied sub-queries
+    best = sorted(zip(means.tolist(), ids, strict=True), reverse=True)[:2]
+    assert {member["hit"]["id"] for member in output["joint"]["members"]} == {id for _, id in best}
 
 
 def test_coverage_counts_what_the_library_has(bench: Bench) -> None:
-    shelf = bench.shelf("even", 200, 0)
+    pool = bench.pool("even", 200, 0)
     pair = (RARE[0].name, RARE[1].name)
-    full = coverage(bench, shelf, pair, "Pareto")
+    full = coverage(bench, pool, pair, "Pareto")
     assert full == {"coverage": 1.0, "pictures": 2.0}
-    assert coverage(bench, shelf, (RARE[0].name, "stranger wren"), "Pareto")["coverage"] == 1.0
-    assert coverage(bench, shelf, pair, "BM25")["pictures"] == 2.0
+    assert coverage(bench, pool, (RARE[0].name, "stranger wren"), "Pareto")["coverage"] == 1.0
+    assert coverage(bench, pool, pair, "BM25")["pictures"] == 2.0
 
 
-def test_a_describing_model_captions_a_species_by_its_looks_and_nothing_else(bench: Bench) -> None:
-    asked: list[str] = []
-    shelf = bench.shelf("hard", SIZE, 0)
-    heard: Any = Listening(shelf.dense, asked)
-    bench.shelves["hard", SIZE, 0] = replace(shelf, dense=heard)
-    task = of(listed(bench, "captions"), "describing", "rare")
+def test_a_describing_model_changes_captions_and_nothing_else(bench: Bench) -> None:
+    queries = record_queries(bench, "hard")
+    task = generation(list_tasks(bench, "captions"), "describing", "rare")
     task.measure()
     name = parse_prompt(task.case.split(" ", 1)[1]).subjects[0]
     looks = describe(species_named(name))
-    assert asked == [f"a photo of a {looks}"] or asked == [f"a photo of an {looks}"]
-    decision = Describing(inner=bench.context.model).with_structured_output(Decision, include_raw=True)
-    said: Any = decision.invoke([human({"prompt": "a finch"}, [])])
-    assert read(said, Decision).why == "never"
+    assert queries == [f"a photo of {with_article(looks)}"]
+    decision = DescribingChat(inner=bench.context.model).with_structured_output(Decision, include_raw=True)
+    reply: Any = decision.invoke([human({"prompt": "a finch"}, [])])
+    assert read(reply, Decision).why == "never"
 
 
-def test_without_the_map_the_same_pictures_come_in_the_other_order(
+def test_without_the_map_the_same_images_come_in_reverse_order(
     bench: Bench, generator: SquareGenerator
 ) -> None:
-    found, seen = listed(bench, "binding", 1), {}
-    bench.shelf("hard", 400, 0)
+    listed, ids = list_tasks(bench, "binding", 1), {}
     for column in ("all", "no map"):
-        of(found, column, "two").measure()
-        seen[column] = [one.hit.id for one in generator.requests[-1].references]
-    assert len(seen["all"]) == 2
-    assert seen["no map"] == seen["all"][::-1]
+        generation(listed, column, "two").measure()
+        ids[column] = [reference.hit.id for reference in generator.requests[-1].references]
+    assert len(ids["all"]) == 2
+    assert ids["no map"] == ids["all"][::-1]
 
 
-def test_turned_pictures_stay_beside_their_references(tmp_path: Path) -> None:
+def test_reversed_images_stay_with_their_references(tmp_path: Path) -> None:
     store, generator = ArtifactStore(tmp_path), SquareGenerator()
-    wanted = request(store, 0.5)
-    pair = wanted.model_copy(
-        update={"references": (*wanted.references, *request(store, 0.1, "blue").references)}
-    )
-    images = [store.open(one.picture) for one in pair.references]
-    shown: list[Any] = []
+    first, second = request(store, 0.5), request(store, 0.1, "blue")
+    pair = first.model_copy(update={"references": (*first.references, *second.references)})
+    images = [store.open(reference.picture) for reference in pair.references]
+    calls: list[Any] = []
     inner: Any = SimpleNamespace(
-        capabilities=generator.capabilities, generate=lambda asked, given, _: shown.extend((asked, given))
+        capabilities=generator.capabilities, generate=lambda *arguments: calls.extend(arguments)
     )
-    Turned(inner).generate(pair, images, lambda *_: None)
-    asked, given = shown
-    assert [one.hit.score for one in asked.references] == [0.1, 0.5]
-    assert [image.getpixel((0, 0)) for image in given] == [(0, 0, 255), (255, 0, 0)]
+    ReversedGenerator(inner).generate(pair, images, lambda *_: None)
+    turned, turned_images, _ = calls
+    assert [reference.hit.score for reference in turned.references] == [0.1, 0.5]
+    assert [image.getpixel((0, 0)) for image in turned_images] == [(0, 0, 255), (255, 0, 0)]
 
 
-# records
+# cached measurements
 
 
 def counting(calls: list[str], column: str = "c", case: str = "x") -> Task:
@@ -432,27 +432,24 @@ def counting(calls: list[str], column: str = "c", case: str = "x") -> Task:
     return Task("imagerag", column, 0, "rare", case, measure)
 
 
-def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
+def test_no_task_is_measured_twice(tmp_path: Path) -> None:
     calls: list[str] = []
     for _ in range(2):
-        (record,) = Records(tmp_path / "r.jsonl", "s").make([counting(calls)])
+        (record,) = Cache(tmp_path / "r.jsonl", "s").measure([counting(calls)])
         assert record["measures"] == {"right": 1.0}
     assert len(calls) == 1
-    list(Records(tmp_path / "r.jsonl", "other engines").make([counting(calls)]))
+    list(Cache(tmp_path / "r.jsonl", "other engines").measure([counting(calls)]))
     assert len(calls) == 2
 
 
-def test_a_cut_line_is_made_again_and_spoils_no_other(tmp_path: Path) -> None:
+def test_a_cut_line_is_measured_again_and_spoils_no_other(tmp_path: Path) -> None:
     calls: list[str] = []
-    path = tmp_path / "r.jsonl"
-    list(Records(path, "s").make([counting(calls), counting(calls, case="y")]))
+    path, pair = tmp_path / "r.jsonl", [counting(calls), counting(calls, case="y")]
+    list(Cache(path, "s").measure(pair))
     path.write_text(path.read_text("utf-8")[:-9], encoding="utf-8")
-    list(Records(path, "s").make([counting(calls), counting(calls, case="y")]))
+    list(Cache(path, "s").measure(pair))
     assert calls == ["x", "y", "y"]
-    assert [one["case"] for one in Records(path, "s").make([counting(calls), counting(calls, case="y")])] == [
-        "x",
-        "y",
-    ]
+    assert [record["case"] for record in Cache(path, "s").measure(pair)] == ["x", "y"]
     assert len(calls) == 3
 
 
@@ -476,14 +473,14 @@ def record(column: str, case: str, right: float, seed: int = 0, tier: str = "rar
 
 
 def records(**share: int) -> list[Record]:
-    """Make twenty cases of each column, of which so many are right."""
+    """Return twenty cases of each column, of which `share` are right."""
     return [
         record(column, f"case {n}", float(n < right)) for column, right in share.items() for n in range(20)
     ]
 
 
 @pytest.mark.parametrize(
-    ("kind", "ci", "said"),
+    ("kind", "ci", "expected"),
     [
         ("better", (0.01, 0.3), "reproduced"),
         ("better", (-0.1, 0.3), "not reproduced: no difference shown"),
@@ -494,19 +491,19 @@ def records(**share: int) -> list[Record]:
         ("about", None, "not measured"),
     ],
 )
-def test_a_claim_needs_its_whole_interval(kind: str, ci: tuple[float, float] | None, said: str) -> None:
-    assert verdict(kind, ci) == said
+def test_a_claim_needs_its_whole_interval(kind: str, ci: tuple[float, float] | None, expected: str) -> None:
+    assert verdict(kind, ci) == expected
 
 
 @pytest.mark.parametrize("kind", ["better", "about"])
-def test_without_room_to_differ_nothing_can_be_told(kind: str) -> None:
-    assert verdict(kind, (-0.05, 0.05), cramped=True).startswith("cannot tell: both are at the ceiling or")
-    assert verdict("better", (0.01, 0.08), cramped=True) == "reproduced"
-    assert verdict(kind, (-0.08, -0.01), cramped=True) != verdict(kind, (-0.05, 0.05), cramped=True)
+def test_without_room_to_differ_there_is_no_verdict(kind: str) -> None:
+    assert verdict(kind, (-0.05, 0.05), at_an_end=True).startswith("cannot tell: both are at the ceiling or")
+    assert verdict("better", (0.01, 0.08), at_an_end=True) == "reproduced"
+    assert verdict(kind, (-0.08, -0.01), at_an_end=True) != verdict(kind, (-0.05, 0.05), at_an_end=True)
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "cramped"),
+    ("bm25", "none", "at_an_end"),
     [
         ({"rare": 1.0, "novel": 0.0}, {"rare": 1.0, "novel": 0.0}, True),
         ({"rare": 0.95, "novel": 0.05}, {"rare": 1.0, "novel": 0.1}, False),  # some cases differ
@@ -515,40 +512,44 @@ def test_without_room_to_differ_nothing_can_be_told(kind: str) -> None:
         ({"rare": 1.0, "novel": 0.0}, {"rare": 1.0, "novel": 1.0}, False),
     ],
 )
-def test_columns_at_the_ends_of_every_tier_are_told_as_such(
-    ours: dict[str, float], theirs: dict[str, float], cramped: bool
+def test_columns_at_the_ends_of_every_tier_have_no_verdict(
+    bm25: dict[str, float], none: dict[str, float], at_an_end: bool
 ) -> None:
-    made = [
+    cases = [
         record(name, f"{tier} {number}", float(number < 20 * shares[tier]), tier=tier)
-        for name, shares in (("bm25", ours), ("none", theirs))
+        for name, shares in (("bm25", bm25), ("none", none))
         for tier in shares
         for number in range(20)
     ]
-    found = judged(Claim("bm25", "none", "right", kind="about"), made)
-    assert (found["verdict"] == CRAMPED) == cramped
-    gain = judged(Claim("bm25", "none", "right", "rare"), made)  # no room for one
-    assert gain["verdict"] == CRAMPED
+    about = judge_records(Claim("bm25", "none", "right", kind="about"), cases)
+    assert (about["verdict"] == AT_AN_END) == at_an_end
+    gain = judge_records(Claim("bm25", "none", "right", "rare"), cases)  # no room for one
+    assert gain["verdict"] == AT_AN_END
+
+
+def judge_records(claim: Claim, records: Sequence[Record]) -> dict[str, Any]:
+    (judgement,) = judge([claim], measurements(records))
+    return judgement
 
 
 def test_columns_near_the_ceiling_are_about_equal_where_cases_differ() -> None:
-    ours = [record("bm25", f"case {number}", float(number != 3)) for number in range(60)]
-    theirs = [record("none", f"case {number}", float(number not in (7, 9))) for number in range(60)]
-    said = {kind: judged(Claim("bm25", "none", "right", kind=kind), [*ours, *theirs]) for kind in KINDS}
-    assert {kind: one["verdict"] for kind, one in said.items()} == {"about": "reproduced", "better": CRAMPED}
+    bm25 = [record("bm25", f"case {number}", float(number != 3)) for number in range(60)]
+    none = [record("none", f"case {number}", float(number not in (7, 9))) for number in range(60)]
+    claims = {kind: Claim("bm25", "none", "right", kind=kind) for kind in KINDS}
+    verdicts = {kind: judge_records(claim, [*bm25, *none])["verdict"] for kind, claim in claims.items()}
+    assert verdicts == {"about": "reproduced", "better": AT_AN_END}
 
 
-def test_realrags_steps_at_an_end_are_told_as_such() -> None:
-    claims = {
-        (one["claim"], one["measure"]): one["verdict"] for one in from_realrag(realrag_figures())["claims"]
-    }
-    assert claims["reflective ≥ normal", "R@1, library seen"] == CRAMPED  # all are right
+def test_realrags_steps_at_an_end_have_no_verdict() -> None:
+    claims = {(item["claim"], item["measure"]): item["verdict"] for item in realrag_figures()["claims"]}
+    assert claims["reflective ≥ normal", "R@1, library seen"] == AT_AN_END  # all are right
     assert claims["reflective ≥ normal", "right"] == "not reproduced: no difference shown"
 
 
 def test_gains_are_on_the_same_cases() -> None:
-    found = judged(Claim("captions", "base", "right"), records(captions=18, base=2))
-    assert (found["gain"], found["n"], found["verdict"]) == (0.8, 20, "reproduced")
-    low, high = found["ci"]
+    claim = judge_records(Claim("captions", "base", "right"), records(captions=18, base=2))
+    assert (claim["gain"], claim["n"], claim["verdict"]) == (0.8, 20, "reproduced")
+    low, high = claim["ci"]
     assert 0.5 < low < 0.8 < high <= 1
 
 
@@ -560,14 +561,14 @@ def test_every_seed_has_its_own_mean() -> None:
 
 
 def test_a_case_is_compared_within_its_seed() -> None:
-    ours = [record("captions", "x", 1.0, seed) for seed in range(3)]
-    found = judged(Claim("captions", "base", "right"), [*ours, record("base", "x", 0.0, 2)])
-    assert (found["gain"], found["n"]) == (1.0, 1)
+    captions = [record("captions", "x", 1.0, seed) for seed in range(3)]
+    claim = judge_records(Claim("captions", "base", "right"), [*captions, record("base", "x", 0.0, 2)])
+    assert (claim["gain"], claim["n"]) == (1.0, 1)
 
 
 def test_a_claim_of_a_column_that_was_not_measured_is_left_out() -> None:
-    said = [one["claim"] for one in summarise("imagerag", records(captions=18, base=2))["claims"]]
-    assert said == ["captions ≥ base", "captions ≥ base"]  # rare, all
+    claims = [item["claim"] for item in summarise("imagerag", records(captions=18, base=2))["claims"]]
+    assert claims == ["captions ≥ base", "captions ≥ base"]  # rare, all
 
 
 def test_every_claim_is_of_columns_that_are_measured() -> None:
@@ -588,41 +589,33 @@ def test_every_claim_is_of_columns_that_are_measured() -> None:
 
 def realrag_figures() -> dict[str, Any]:
     columns = ("base", "zero", "normal", "reflective", "self_contrast")
-    drawn = [
-        {"seed": 0, "tier": tier, "column": column, "right": n % 3 > 0, "likeness": {"looks": 0.2}}
-        for tier in ("known", "rare", "novel")
+    cases = [{"seed": 0, "tier": tier, "case": tier} for tier in ("known", "rare", "novel")]
+    generated = [
+        case
+        | {"column": column, "case": f"{case['tier']} {n}", "measures": {"right": n % 3 > 0, "looks": 0.2}}
+        for case in cases
         for column in columns
         for n in range(6)
     ]
-    found = [
-        {
-            "seed": 0,
-            "tier": tier,
-            "library": "seen",
-            "method": method,
-            "epoch": 2 * (method != "zero"),
-            "right": True,
-        }
-        for tier in ("known", "rare", "novel")
-        for method in columns[1:4]
+    retrieved = [
+        case | {"column": column, "epoch": 2 * (column != "zero"), "measures": {"R@1, library seen": 1.0}}
+        for case in cases
+        for column in columns[1:4]
     ]
-    return summarise_realrag(
-        found,
-        drawn,
-        {"command": "python -m pleinair.evals.realrag.run", "distance": {"base": 0.05, "real": 0.01}},
-    )
+    realrag = summarise_realrag(retrieved, generated, {"base": 0.05, "real": 0.01})
+    return over_all_tiers(realrag | {"command": "python -m pleinair.evals.realrag.run"})
 
 
 def figures() -> dict[str, Any]:
     about = {"command": "python -m pleinair.evals papers", "prompts": 20, "seeds": 1}
     return {
         "imagerag": summarise("imagerag", records(captions=18, concepts=12, prompt=12, rephrase=2, base=2)),
-        "realrag": from_realrag(realrag_figures()),
+        "realrag": realrag_figures(),
         "about": about,
     }
 
 
-def test_the_page_says_every_claim_and_what_became_of_it() -> None:
+def test_the_page_has_every_claim_and_verdict() -> None:
     page = write_markdown(figures())
     assert "| captions ≥ concepts | right | rare | 30.0 % [" in page
     assert "| concepts ≥ prompt | right | rare | 0.0 % [" in page
@@ -636,15 +629,15 @@ def test_the_page_says_every_claim_and_what_became_of_it() -> None:
 
 def test_plain_means_are_a_line_and_shares_a_table() -> None:
     pairs = [record("Pareto", "x", 1.0), record("BM25", "x", 0.0)]
-    for one in pairs:
-        one["measures"] = {"coverage": one["measures"]["right"], "pictures": 2.0}
+    for pair in pairs:
+        pair["measures"] = {"coverage": pair["measures"]["right"], "pictures": 2.0}
     about = {"command": "c", "prompts": 1, "seeds": 1}
     page = write_markdown({"crossmodal": summarise("crossmodal", pairs), "about": about})
     assert "| coverage | Pareto | BM25 | n |" in page
     assert "pictures, on average: Pareto 2.00, BM25 2.00." in page
 
 
-def test_a_picture_for_each_section(tmp_path: Path) -> None:
+def test_each_section_has_a_plot(tmp_path: Path) -> None:
     paths = plot(figures(), tmp_path)
     assert [path.name for path in paths] == ["papers-imagerag.png", "papers-realrag.png"]
     for path in paths:
@@ -655,33 +648,31 @@ def test_a_picture_for_each_section(tmp_path: Path) -> None:
 # command line
 
 
-def test_sections_are_chosen_in_their_order() -> None:
-    assert chosen("realrag, imagerag") == ["imagerag", "realrag"]
+def test_sections_are_returned_in_their_order() -> None:
+    assert choose_sections("realrag, imagerag") == ["imagerag", "realrag"]
     with pytest.raises(BadInput, match="'imagrag'"):
-        chosen("imagrag")
-
-
-def test_settings_count_while_it_runs_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PLEINAIR_GENERATOR__FOLDER", "before")
-    with overridden(["generator.folder=there", "retrieval.k=2"]):
-        assert os.environ["PLEINAIR_GENERATOR__FOLDER"] == "there"
-        assert os.environ["PLEINAIR_RETRIEVAL__K"] == "2"
-    assert os.environ["PLEINAIR_GENERATOR__FOLDER"] == "before"
-    assert "PLEINAIR_RETRIEVAL__K" not in os.environ
-    with pytest.raises(BadInput, match="key=value"), overridden(["generator.folder"]):
-        pass
+        choose_sections("imagrag")
 
 
 def test_the_command_writes_figures_page_and_plots(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(papers, "pocket_bench", lambda work: (bench, "quick"))
+    settings: list[Any] = []
+
+    def quick_bench(work: Path, overrides: Any) -> tuple[Bench, str]:
+        settings.append(overrides)
+        return bench, "quick"
+
+    monkeypatch.setattr(papers, "pocket_bench", quick_bench)
     out = tmp_path / "report"
-    words = ["papers", "--only", "imagerag", "--prompts", "2", "--seeds", "2", "--out", str(out)]
-    assert main([*words, "--json", str(tmp_path / "f.json"), "--work", str(tmp_path)]) == 0
-    found = json.loads((tmp_path / "f.json").read_text("utf-8"))
-    assert found["imagerag"]["measures"]["right"]["all"]["captions"]["n"] == 4
-    assert len((out / "papers.jsonl").read_text("utf-8").splitlines()) == found["imagerag"]["records"] == 20
+    words = ["papers", "--only", "imagerag", "--prompts", "2", "--seeds", "2", "--set", "retrieval.k=2"]
+    places = ["--out", str(out), "--json", str(tmp_path / "f.json"), "--work", str(tmp_path)]
+    assert main([*words, *places]) == 0
+    section = json.loads((tmp_path / "f.json").read_text("utf-8"))["imagerag"]
+    assert section["measures"]["right"]["all"]["captions"]["n"] == 4
+    assert len((out / "papers.jsonl").read_text("utf-8").splitlines()) == section["records"] == 20
+    assert settings == [{"retrieval.k": 2}]
     assert {path.name for path in out.iterdir()} == {"papers.jsonl", "papers.md", "papers-imagerag.png"}
-    assert "--only imagerag --prompts 2 --seeds 2" in capsys.readouterr().out
+    assert "--only imagerag --prompts 2 --seeds 2 --set retrieval.k=2" in capsys.readouterr().out
     assert main(["papers", "--only", "nothing"]) == 1
+    assert main([*words, "--set", "retrieval.k", *places]) == 1

@@ -1,16 +1,23 @@
-"""The comparison of RealRAG's retrievers: its questions, its sums and what it says of the paper's order."""
+"""The comparison of RealRAG's retrievers: its queries, its figures and the verdicts on the paper's order."""
 
 import itertools
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from pleinair.evals.realrag.library import TIERS, names_of, write_library
-from pleinair.evals.realrag.measure import chosen, find_all, questions
-from pleinair.evals.realrag.report import COLUMNS, METHODS, share, summarise, verdict, write_markdown
-from pleinair.evals.realrag.run import read_options
+from pleinair.evals.realrag.bench import (
+    COLUMNS,
+    TIERS,
+    names_of,
+    queries,
+    recalls,
+    species_in_turn,
+    write_library,
+)
+from pleinair.evals.realrag.run import read_options, summarise, write_markdown
 from pleinair.tools.pocket.world import SPECIES
 from pleinair.tools.retrieval.library import Library
 
@@ -21,117 +28,138 @@ ABOUT: dict[str, Any] = {
     "look_alikes": 4,
     "choices": {"epochs": 4, "collisions": "class"},
 }
-ABOUT |= {"distance": dict.fromkeys((*COLUMNS, "real"), 0.125)}
-LIKE = {"CLIP-T": 0.25, "looks": 0.5}
+DISTANCES = dict.fromkeys((*COLUMNS, "real"), 0.125)
 RIGHT = {"zero": 0, "normal": 3, "reflective": 6}  # of ten
+LIBRARIES = ("R@1, library seen", "R@1, library held out")
 
 
-def found() -> list[dict[str, Any]]:
-    """Ten questions a tier and library: reflective starts behind normal and ends before it."""
+def retrieved(seeds: int = 1) -> list[dict[str, Any]]:
+    """Return ten queries a tier and library: reflective starts behind normal and ends before it."""
     records = []
-    for where, tier, number in itertools.product(("seen", "held out"), TIERS, range(10)):
-        at = {"seed": 0, "tier": tier, "name": f"{tier} {number}", "library": where}
-        records.append(at | {"method": "zero", "epoch": 0, "right": False})
-        for method, epoch in itertools.product(("normal", "reflective"), (2, 4)):
-            share = RIGHT[method] if epoch == 4 else 2 * (method == "normal")
-            records.append(at | {"method": method, "epoch": epoch, "right": number < share})
+    for seed, measure, tier, number in itertools.product(range(seeds), LIBRARIES, TIERS, range(10)):
+        case = {"seed": seed, "tier": tier, "name": f"{tier} {number}", "case": f"{tier} {number}"}
+        records.append(case | {"column": "zero", "epoch": 0, "measures": {measure: 0.0}})
+        for column, epoch in itertools.product(("normal", "reflective"), (2, 4)):
+            share = RIGHT[column] if epoch == 4 else 2 * (column == "normal")
+            measures = {measure: float(number < share)}
+            records.append(case | {"column": column, "epoch": epoch, "measures": measures})
     return records
 
 
-def drawn() -> list[dict[str, Any]]:
+def generated() -> list[dict[str, Any]]:
     return [
-        {"tier": tier, "column": column, "right": column == "reflective", "likeness": LIKE}
+        {
+            "seed": 0,
+            "tier": tier,
+            "name": tier,
+            "case": tier,
+            "column": column,
+            "measures": {"right": float(column == "reflective"), "CLIP-T": 0.25, "looks": 0.5},
+        }
         for tier, column in itertools.product(TIERS, COLUMNS)
     ]
 
 
+def page_of(figures: dict[str, Any]) -> str:
+    return write_markdown(ABOUT | figures)
+
+
 def test_the_last_epoch_counts() -> None:
-    figures = summarise(found(), drawn(), ABOUT)
-    for where in ("seen", "held out"):
-        shares = {method: figures["recall"][where]["all"][method]["share"] for method in METHODS}
+    figures = summarise(retrieved(), generated(), DISTANCES)
+    for measure in LIBRARIES:
+        shares = {column: score["mean"] for column, score in figures["measures"][measure]["all"].items()}
         assert shares == pytest.approx({"zero": 0, "normal": 0.3, "reflective": 0.6})
-        assert figures["recall"][where]["rare"]["zero"]["n"] == 10
+        assert figures["measures"][measure]["rare"]["zero"]["n"] == 10
 
 
 def test_the_curve_has_every_checkpoint() -> None:
-    curve = summarise(found(), drawn(), ABOUT)["curve"]["held out"]
+    curve = summarise(retrieved(), generated(), DISTANCES)["curve"]["R@1, library held out"]
     assert curve["normal"] == pytest.approx({"2": 0.2, "4": 0.3})
     assert curve["reflective"] == pytest.approx({"2": 0.0, "4": 0.6})
 
 
-def test_gains_are_of_the_same_questions() -> None:
-    gained = summarise(found(), drawn(), ABOUT)["recall_gains"]["seen"]["all"]
-    assert gained["reflective - normal"]["gain"] == pytest.approx(0.3)
-    assert gained["reflective - normal"]["n"] == 30
-    low, high = gained["reflective - normal"]["ci"]
+def test_gains_are_of_the_same_queries() -> None:
+    claims = summarise(retrieved(), generated(), DISTANCES)["claims"]
+    (claim,) = [
+        claim
+        for claim in claims
+        if (claim["claim"], claim["measure"], claim["tier"]) == ("reflective ≥ normal", LIBRARIES[0], "all")
+    ]
+    assert claim["gain"] == pytest.approx(0.3)
+    assert (claim["n"], claim["verdict"]) == (30, "reproduced")
+    low, high = claim["ci"]
     assert 0 < low < 0.3 < high
 
 
+def test_every_step_is_judged_on_every_tier() -> None:
+    claims = summarise(retrieved(), generated(), DISTANCES)["claims"]
+    assert len({(claim["claim"], claim["measure"], claim["tier"]) for claim in claims}) == 3 * 3 * 4
+
+
 def test_seeds_and_wordings_of_a_species_are_one_value() -> None:
-    once, thrice = (summarise(found() * times, drawn() * times, ABOUT) for times in (1, 3))
-    assert thrice["recall"] == once["recall"]
-    assert thrice["recall_gains"] == once["recall_gains"]
+    once, thrice = (summarise(retrieved(seeds), generated(), DISTANCES) for seeds in (1, 3))
+    assert thrice["claims"] == once["claims"]
+    for measure in LIBRARIES:
+        for column, score in thrice["measures"][measure]["all"].items():
+            expected = once["measures"][measure]["all"][column]
+            assert (score["mean"], score["ci"], score["n"]) == (expected["mean"], expected["ci"], 30)
 
 
 def test_a_species_counts_by_its_mean() -> None:
-    records = [{"name": name, "right": right} for name, right in zip("aab", (True, False, True), strict=True)]
-    assert share(records)["share"] == pytest.approx(0.75)
-    assert share(records)["n"] == 2
+    records = [
+        {
+            "seed": 0,
+            "tier": "rare",
+            "name": name,
+            "case": str(number),
+            "column": "zero",
+            "measures": {"right": right},
+        }
+        for number, (name, right) in enumerate(zip("aab", (1.0, 0.0, 1.0), strict=True))
+    ]
+    score = summarise(retrieved(), records, {})["measures"]["right"]["all"]["zero"]
+    assert (score["mean"], score["n"]) == (0.75, 2)
 
 
-@pytest.mark.parametrize(
-    ("ci", "said"),
-    [
-        ((0.1, 0.2), "holds"),
-        ((-0.1, 0.2), "is not shown"),
-        ((-0.2, -0.1), "is reversed"),
-        (None, "not measured"),
-    ],
-)
-def test_an_order_holds_only_where_its_interval_says_so(ci: Any, said: str) -> None:
-    assert verdict({"ci": ci}) == said
+def test_the_page_has_every_step_and_names_what_was_not_measured() -> None:
+    page = page_of(summarise(retrieved(), generated(), DISTANCES))
+    assert "images of a species and 4 look-alikes, 4 epochs" in page
+    assert "FID itself is\nnot measured" in page
+    assert "Fréchet distance × 100, on average: base 12.50, zero 12.50" in page
+    assert "| reflective ≥ normal | R@1, library held out | all | 30.0 % [" in page
+    assert "CLIP-T, on average: base 0.25, zero 0.25" in page
+    assert "| reflective | 0.00 | 0.60 |" in page
 
 
-def test_the_page_says_what_was_not_measured_and_each_step() -> None:
-    page = write_markdown(summarise(found(), drawn(), ABOUT))
-    assert "pictures a species and 4 look-alikes, 4 epochs" in page
-    assert "FID itself is not measured" in page
-    assert f"| Fréchet distance |{' 12.50 |' * (len(COLUMNS) + 1)}" in page
-    assert "| found, held out | all | reflective - normal | 30.0 % [" in page
-    assert "| CLIP-T | 25.00 | 25.00 |" in page
+def test_without_images_the_rest_is_reported() -> None:
+    page = page_of(summarise(retrieved(), [], {}))
+    assert "| reflective ≥ zero | R@1, library seen | all |" in page
+    assert "| right |" not in page
 
 
-def test_without_pictures_the_rest_is_there() -> None:
-    page = write_markdown(summarise(found(), [], ABOUT | {"distance": {}}))
-    assert "| drawn | all | reflective - zero | – | not measured |" in page
-
-
-def test_pictures_are_of_the_tiers_in_turn_and_the_same_for_more() -> None:
-    few, more = list(chosen(9)), list(chosen(36))
+def test_species_are_of_the_tiers_in_turn_and_the_same_for_more() -> None:
+    few, more = list(species_in_turn(9)), list(species_in_turn(36))
     assert few == more[:9]
-    assert Counter(one.tier for one in more) == dict.fromkeys(TIERS, 12)
-    assert len({one.name for one in more if one.tier == "rare"}) == 12
+    assert Counter(species.tier for species in more) == dict.fromkeys(TIERS, 12)
+    assert len({species.name for species in more if species.tier == "rare"}) == 12
 
 
-def test_a_question_is_right_where_the_first_picture_is_of_the_species() -> None:
-    import numpy as np
-
-    asked = questions()
-    queries = np.stack([np.eye(len(SPECIES))[SPECIES.index(one)] for one, _ in asked]).astype(np.float32)
-    names = [one.name for one in SPECIES]
-    pool = np.eye(len(SPECIES), dtype=np.float32)
-    assert all(one.right for one in find_all(0, "seen", "zero", 0, pool, names, queries))
-    assert not any(one.right for one in find_all(0, "seen", "zero", 0, pool, names[::-1], queries))
+def test_a_query_is_right_if_the_first_image_is_of_the_species() -> None:
+    units = np.eye(len(SPECIES), dtype=np.float32)
+    texts = np.stack([units[SPECIES.index(species)] for species, _ in queries()])
+    names = [species.name for species in SPECIES]
+    for order, right in ((names, 1.0), (names[::-1], 0.0)):
+        records = recalls({"seed": 0, "measure": "R@1", "column": "zero"}, units, order, texts)
+        assert {record["measures"]["R@1"] for record in records} == {right}
 
 
 def test_look_alikes_have_no_name_and_come_last(tmp_path: Path) -> None:
-    plain, more = tmp_path / "plain", tmp_path / "more"
-    write_library(plain, seed=1, each=1, look_alikes=0)
-    write_library(more, seed=1, each=1, look_alikes=5)
-    without, library = Library.open(plain), Library.open(more)
+    for count in (0, 5):
+        write_library(tmp_path / str(count), seed=1, each=1, look_alikes=count)
+    without, library = Library.open(tmp_path / "0"), Library.open(tmp_path / "5")
     assert names_of(without, without.items) == names_of(library, library.items)[: len(SPECIES)]
     assert [*names_of(library, library.items)][len(SPECIES) :] == [""] * 5
-    assert {one.license for one in library.items.values()} == {"CC0-1.0"}
+    assert {item.license for item in library.items.values()} == {"CC0-1.0"}
     assert not library.problems
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageChops
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize
 
-from pleinair.evals.experiments.decoding import embedded, models, photo
+from pleinair.evals.experiments.decoding import embed, models, photo
 from pleinair.tools.images.reading import read_picture
 from pleinair.tools.retrieval import encoder as preparing
 from pleinair.tools.retrieval.encoder import preparer
@@ -56,7 +56,7 @@ def test_it_gives_the_transforms_vectors(
     assert by_transform == ["quick"]
     assert (ready.shape, ready.dtype) == (wanted.shape, torch.float32)
     assert float((ready - wanted).abs().max()) < 3 * LEVEL
-    one, other = embedded(model, torch.stack([wanted, ready]))
+    one, other = embed(model, torch.stack([wanted, ready]))
     assert float(one @ other) > 0.999
 
 

@@ -1,0 +1,299 @@
+"""Train RealRAG's retrievers, retrieve and generate with them, and compare the images with real ones.
+
+A library is written for every seed; captions name the species, so that hits can be judged. A look-alike is no
+species: its caption describes it without a name, so that it is no positive of a training, and to retrieve it
+is wrong. It may be a reflective negative. What is in the work folder is not computed again.
+
+CLIP-T and CLIP-I are by the frozen encoder, which also did the retrieval; there is no second one. Looks,
+style loss and the Fréchet distance are by the oracle's layers, which no tool ever reads. They stand for the
+papers' DINO, style loss and FID, and are none of them: the oracle was trained on this world's species.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import cycle, islice, product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from pleinair.agent.state import Output, changed
+from pleinair.evals.experiments.similarity import frechet, style_loss
+from pleinair.evals.papers.cases import look_alike, write_item
+from pleinair.evals.pocket.oracle import Oracle
+from pleinair.evals.run import show_progress
+from pleinair.graphs import direct, realrag
+from pleinair.tools.pocket.library import write_novel
+from pleinair.tools.pocket.prompts import PLACES, caption
+from pleinair.tools.pocket.world import SPECIES, Species, fingerprint, random_scene
+from pleinair.tools.realrag import Loss, RealRAGOptions
+from pleinair.tools.retrieval.index import Index, IndexRetriever, build_index
+from pleinair.tools.retrieval.library import Library
+from pleinair.tools.retrieval.realrag.data import (
+    Lesson,
+    draw_samples,
+    make_lesson,
+    pairs_by_name,
+    prompt_for,
+)
+from pleinair.tools.retrieval.realrag.reflective import (
+    Card,
+    Choices,
+    ReflectiveEncoder,
+    checkpoint,
+    load_head,
+)
+from pleinair.tools.retrieval.realrag.training import train
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from pleinair.agent.context import Context
+    from pleinair.evals.experiments.similarity import Maps
+    from pleinair.evals.papers.report import Record
+    from pleinair.tools.types import Encoder, Vectors
+
+TIERS = ("known", "rare", "novel")
+NAMES = [species.name for species in SPECIES]
+LOSSES: tuple[Loss, ...] = ("normal", "reflective")
+COLUMNS = ("base", "zero", *LOSSES, "self_contrast")
+ENCODER = {"model": "local-dir:pocket/encoder", "device": "cpu"}
+HELD_OUT = 1_000_000  # seed of the library that nothing is trained on
+WORDINGS = ("", *(f" {words[0]}" for words in PLACES.values()))  # after the paper's prompt
+
+Trained = tuple[Card, Path]  # a retriever and its folder
+
+
+def write_library(folder: Path, seed: int, each: int, look_alikes: int) -> None:
+    """Write `each` clean images of every species and `look_alikes` of rare and novel ones."""
+    draft = folder.with_name(f".{folder.name}")
+    shutil.rmtree(draft, ignore_errors=True)
+    write_novel(draft, seed=seed, each=each, tiers=TIERS)
+    rng = random.Random(f"look-alikes-{seed}")
+    with (draft / "metadata.jsonl").open("a", encoding="utf-8") as file:
+        for number in range(look_alikes):
+            scene = random_scene(rng, [look_alike(rng)[0]])
+            path = draft / f"look-alike-{number:05d}.png"
+            file.write(write_item(path, scene, caption(rng, scene, named=False), str(seed)))
+    draft.rename(folder)
+
+
+def names_of(library: Library, ids: Iterable[str]) -> list[str]:
+    """Return the species of each image, which its caption names; that of a look-alike is empty."""
+    labels = {pair.id: pair.label for pair in pairs_by_name(library.items.values(), NAMES)}
+    return [labels.get(id, "") for id in ids]
+
+
+class RealImages:
+    """Real images of every species, embedded by the encoder and the oracle."""
+
+    def __init__(self, library: Library, encoder: Encoder, oracle: Oracle) -> None:
+        self._encoder, self._oracle = encoder, oracle
+        images = [library.picture(id) for id in library.items]
+        self._names = np.asarray(names_of(library, library.items))
+        self._embeddings = encoder.encode_images(images)
+        self._maps = [oracle.maps(image) for image in images]
+        self._features = np.stack([features(maps) for maps in self._maps])
+
+    def similarity(self, image: Image, name: str, prompt: str) -> dict[str, float]:
+        """Compare an image with its prompt, and with the real ones of its species: means over those."""
+        rows = np.flatnonzero(self._names == name)
+        (vector,), (text,) = self._encoder.encode_images([image]), self._encoder.encode_text([prompt])
+        maps = self._oracle.maps(image)
+        return {
+            "CLIP-T": float(vector @ text),
+            "CLIP-I": float((self._embeddings[rows] @ vector).mean()),
+            "looks": float((self._features[rows] @ features(maps)).mean()),
+            "style loss": float(np.mean([style_loss(maps, self._maps[row]) for row in rows])),
+        }
+
+    def distances(self, columns: dict[str, Vectors], names: Sequence[str]) -> dict[str, float]:
+        """Return each column's Fréchet distance to the real images of these species."""
+        real = self._features[np.isin(self._names, names)]
+        return {column: frechet(rows, real) for column, rows in columns.items()}
+
+
+def features(maps: Maps) -> Vectors:
+    """Average the last layer over positions: [channels], of length 1."""
+    mean = maps[-1].mean(axis=(1, 2))
+    vector: Vectors = mean / np.linalg.norm(mean)
+    return vector
+
+
+def real_features(library: Library, oracle: Oracle, names: Sequence[str]) -> Vectors:
+    """Return the features of as many other real images of the species: those of a perfect generator."""
+    pairs = list(zip(library.items, names_of(library, library.items), strict=True))
+    rows = []
+    for place, name in enumerate(names):
+        ids = [id for id, label in pairs if label == name]
+        rows.append(features(oracle.maps(library.picture(ids[names[:place].count(name) % len(ids)]))))
+    return np.stack(rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Engines and settings that all seeds share."""
+
+    work: Path
+    choices: Choices
+    each: int  # images of a species in a library
+    look_alikes: int  # in a library
+    context: Context
+    encoder: Encoder
+    oracle: Oracle
+
+    def library(self, seed: int) -> Library:
+        """Open a library of every species, written at its first use."""
+        folder = self.work / f"library-{fingerprint()}-{self.each}-{self.look_alikes}-{seed}"
+        if not folder.exists():
+            write_library(folder, seed, self.each, self.look_alikes)
+        return Library.open(folder)
+
+    @cached_property
+    def real(self) -> RealImages:
+        """Embed the held-out images."""
+        return RealImages(self.library(HELD_OUT), self.encoder, self.oracle)
+
+    def index(self, library: Library, encoder: Encoder) -> Index:
+        """Index a library, or open the index of an earlier run."""
+        name = hashlib.sha256(encoder.id.encode()).hexdigest()[:12]
+        return build_index(library, encoder, self.work / f"index-{library.folder.name}-{name}")
+
+
+def train_retriever(bench: Bench, library: Library, index: Index, loss: Loss, seed: int) -> Trained:
+    """Train a retriever, or open it; the folder's name depends on all that it is trained with."""
+    choices = bench.choices.model_copy(update={"loss": loss, "seed": seed})
+    lesson = _lesson(bench, library, index, choices)
+    card = Card(
+        choices=choices,
+        generator=bench.context.generator.capabilities.id,
+        encoder=bench.encoder.id,
+        engine="open_clip",
+        arguments=ENCODER,
+        dim=lesson.pool.shape[1],
+        lesson=lesson.digest,
+    )
+    name = hashlib.sha256(card.model_dump_json().encode()).hexdigest()[:12]
+    folder = bench.work / f"{loss}-{seed}-{name}"
+    for epoch, mean_loss in train(lesson, card, folder):
+        show_progress(f"seed {seed} {loss}: epoch {epoch}, loss {mean_loss:.3f}")
+    return card, folder
+
+
+def _lesson(bench: Bench, library: Library, index: Index, choices: Choices) -> Lesson:
+    """Generate the samples, which all seeds share, and find the negatives."""
+    samples = draw_samples(
+        [prompt_for(name) for name in NAMES] if choices.loss == "reflective" else [],
+        generator=bench.context.generator,
+        store=bench.context.store,
+        each=choices.samples,
+        on_progress=lambda done, total: show_progress(f"sample {done} of {total}"),
+    )
+    return make_lesson(
+        pairs_by_name(library.items.values(), NAMES),
+        samples,
+        index=index,
+        encoder=bench.encoder,
+        store=bench.context.store,
+        choices=choices,
+    )
+
+
+def queries() -> list[tuple[Species, str]]:
+    """Return every species with every wording of its prompt."""
+    return [(species, f"{prompt_for(species.name)}{words}") for species, words in product(SPECIES, WORDINGS)]
+
+
+def retrievals(bench: Bench, seed: int, trained: Sequence[Trained]) -> Iterator[Record]:
+    """Measure the untrained encoder and every checkpoint in the library of the seed and the held-out one."""
+    texts = bench.encoder.encode_text([prompt for _, prompt in queries()])
+    for name, library in (("seen", bench.library(seed)), ("held out", bench.library(HELD_OUT))):
+        index = bench.index(library, bench.encoder)
+        vectors, names = np.stack([index.vector(id) for id in index.ids]), names_of(library, index.ids)
+        about = {"seed": seed, "measure": f"R@1, library {name}"}
+        yield from recalls(about | {"column": "zero", "epoch": 0}, vectors, names, texts)
+        for card, folder in trained:
+            for epoch in range(2, card.choices.epochs + 1, 2):
+                with torch.inference_mode():
+                    adapted = load_head(checkpoint(folder, epoch), card)(torch.from_numpy(vectors)).numpy()
+                column = {"column": card.choices.loss, "epoch": epoch}
+                yield from recalls(about | column, adapted, names, texts)
+
+
+def recalls(about: Record, vectors: Vectors, names: Sequence[str], texts: Vectors) -> Iterator[Record]:
+    """Yield for each of `queries`, embedded as `texts`, whether the first image shows the species."""
+    measure = about.pop("measure")
+    best = (texts @ vectors.T).argmax(1)
+    for (species, prompt), row in zip(queries(), best, strict=True):
+        case = {"tier": species.tier, "name": species.name, "case": prompt}
+        yield about | case | {"measures": {measure: float(names[row] == species.name)}}
+
+
+def make_contexts(bench: Bench, seed: int, trained: Sequence[Trained]) -> dict[str, Context]:
+    """Return every column's context, with its retriever over the library of the seed."""
+    library = bench.library(seed)
+    encoders: dict[str, Encoder] = {"zero": bench.encoder, "self_contrast": bench.encoder}
+    encoders |= {card.choices.loss: ReflectiveEncoder(str(folder)) for card, folder in trained}
+    contexts = {
+        column: replace(
+            bench.context,
+            retriever=IndexRetriever(library, bench.index(library, encoder), encoder),
+            realrag=RealRAGOptions.model_validate({"method": column}),
+        )
+        for column, encoder in encoders.items()
+    }
+    return {"base": bench.context} | contexts
+
+
+def generations(bench: Bench, seed: int, contexts: dict[str, Context], prompts: int) -> Iterator[Record]:
+    """Generate the paper's prompt for `prompts` species of the tiers in turn, in every column, and judge."""
+    for number, species in enumerate(species_in_turn(prompts)):
+        for column in COLUMNS:
+            image = _generate(contexts[column], column, species, noise=seed * 100_000 + number)
+            right = bench.oracle.shows(image, [species.name])[species.name]
+            similarity = bench.real.similarity(image, species.name, prompt_for(species.name))
+            yield {
+                "seed": seed,
+                "tier": species.tier,
+                "name": species.name,
+                "case": str(number),
+                "column": column,
+                "measures": {"right": float(right), **similarity},
+                "features": features(bench.oracle.maps(image)),
+            }
+            show_progress(f"seed {seed}: image {number + 1} of {prompts}, {column}")
+
+
+def species_in_turn(prompts: int) -> Iterator[Species]:
+    """Yield a species of each tier in turn, each tier's own in random order and again from the start."""
+    rng = random.Random("realrag")
+    tiers = [[species for species in SPECIES if species.tier == tier] for tier in TIERS]
+    turns = [cycle(rng.sample(tier, len(tier))) for tier in tiers]
+    return islice((next(turn) for turn in cycle(turns)), prompts)
+
+
+def _generate(context: Context, column: str, species: Species, noise: int) -> Image:
+    """Run the graph; the same request of an earlier run is served from the store."""
+    graph: Any = direct.graph if column == "base" else realrag.graph
+    state = changed(prompt=prompt_for(species.name), seed=noise)
+    output = Output.model_validate(graph.invoke(state, context=context))
+    assert output.outcome is not None and output.outcome.best is not None, output
+    return context.store.open(output.outcome.best.picture)
+
+
+def distances(bench: Bench, generated: Sequence[Record]) -> dict[str, float]:
+    """Return each column's Fréchet distance, and as "real" that of as many real images."""
+    names = [record["name"] for record in generated if record["column"] == "base"]
+    columns = {
+        column: np.asarray([record["features"] for record in generated if record["column"] == column])
+        for column in COLUMNS
+    }
+    columns["real"] = real_features(bench.library(0), bench.oracle, names)
+    return bench.real.distances(columns, names)
