@@ -62,7 +62,7 @@ def test_it_tells_the_whole_story(drawn: Run, place: Path) -> None:
     shown = page(drawn, place / "run.html")
     words: tuple[str, ...] = ("accepted", "every concept is present", drawn.id, "stripes")
     words += ("Draft", "Attempt 1", "★ best")
-    words += ("None: drawn from the words alone.", "CC0-1.0", "rank 1 of 4", "Found, not picked")
+    words += ("None: generated from the prompt alone.", "CC0-1.0", "rank 1 of 4", "Retrieved, not selected")
     words += ("Add reference for “second thing”", "missing 90%", "present 90%", "2 pictures, 3 questions")
     assert [word for word in words if word not in shown.text] == []
     assert shown.loads and len(shown.loads) == 2 + 1 + 3  # attempts, the reference, the ones not picked
