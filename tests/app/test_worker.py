@@ -44,7 +44,7 @@ def test_a_death_fails_one_run_with_its_reason(place: Path, monkeypatch: pytest.
     given = APART | {"generator.backend": "perils"}
     dead = draw("SIGKILL", overrides=given).outcome
     assert (dead.ending, dead.best) == ("failed", None)
-    assert dead.reason.startswith("The process of `perils:1` died while drawing: it was ended by SIGKILL")
+    assert dead.reason.startswith("The process of `perils:1` died while generating: it was ended by SIGKILL")
     assert draw("two things", overrides=given).outcome.ending == "accepted"
     close(chosen_generator(load(overrides=given)))
 

@@ -12,15 +12,14 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
-import weakref
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from pleinair.tools.child_process import ChannelClosed, ChildProcess
 from pleinair.tools.images.reading import BadPicture, file_bytes
 from pleinair.tools.images.sandbox_process import HEAD, LENGTH, READY, REASONS, believable
 from pleinair.tools.types import ModelFault
@@ -34,18 +33,12 @@ MEMORY = 448 * 2**20  # bytes that a file may take beyond what an idle process h
 FILES = 1000  # that one process decodes before a fresh one takes its place
 TRIES = 2  # of a file of which a process died: something else may have ended it
 START = 60.0  # seconds until a process is ready
-LAST_BREATH = 1.0  # second between the end of its socket and the end of a process
+EXIT_TIME = 1.0  # second between the end of its socket and the end of a process
 OPENER = "pleinair.tools.images.reading:opened"
 THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # they take address space
 # glibc keeps freed memory for the next file: page faults cost more than the pixels' way between the processes
 MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(128 * 2**20), "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20)}
 KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "TMPDIR")
-CHILD = """
-import sys
-sys.path[:] = sys.argv[5:]
-from pleinair.tools.images.sandbox_process import serve
-serve(*sys.argv[1:5])
-"""
 
 
 def read_untrusted(source: str | Path | bytes) -> Image:
@@ -55,10 +48,6 @@ def read_untrusted(source: str | Path | bytes) -> Image:
     than `SECONDS` or `MEMORY`, or that ends the process. Raise `BadPicture`; `ModelFault` if none starts.
     """
     return _decoder.read(source)
-
-
-class Gone(Exception):
-    """The process ended, or said something that it never says."""
 
 
 class Late(Exception):
@@ -82,7 +71,7 @@ class Decoder:
         patience: float = PATIENCE,
         memory: int = MEMORY,
     ) -> None:
-        self._arguments = (opener, str(seconds), str(memory))
+        self._arguments = (opener, seconds, memory)
         self._seconds, self._patience = seconds, patience
         self._own()
 
@@ -92,7 +81,7 @@ class Decoder:
         if self._owner != os.getpid():  # a fork: those processes are the parent's
             self._own()
         for _ in range(TRIES):
-            with suppress(Gone), self._slots:
+            with suppress(ChannelClosed), self._slots:
                 return self._try(data)
         raise BadPicture("decoding it ends the decoder")
 
@@ -102,7 +91,7 @@ class Decoder:
             self._idle.pop().close()
 
     def _own(self) -> None:
-        self._idle: deque[Child] = deque()
+        self._idle: deque[DecoderProcess] = deque()
         self._slots = threading.BoundedSemaphore(os.cpu_count() or 1)
         self._owner = os.getpid()  # last: another thread that reads it takes from what is there
 
@@ -112,8 +101,8 @@ class Decoder:
             return child.decode(data, self._patience)
         except Late:
             raise BadPicture(f"decoding it takes over {self._patience:g} s") from None
-        except Gone:
-            if child.last_signal() == signal.SIGVTALRM:
+        except ChannelClosed:
+            if child.exit_code(EXIT_TIME) == -signal.SIGVTALRM:
                 raise BadPicture(f"decoding it takes over {self._seconds:g} s") from None
             raise
         finally:
@@ -122,7 +111,7 @@ class Decoder:
             else:
                 child.close()
 
-    def _borrow(self) -> Child:
+    def _borrow(self) -> DecoderProcess:
         """Take an idle process that is still alive, or start one."""
         with suppress(IndexError):
             while True:
@@ -130,48 +119,43 @@ class Decoder:
                 if child.alive:
                     return child
                 child.close()
-        child = Child(*self._arguments)
+        child = DecoderProcess(*self._arguments)
         child.wait_until_ready()
         return child
 
 
-class Child:
-    """Hold one process and the socket to it; it is killed when nobody holds it any more, or at exit.
+class DecoderProcess(ChildProcess):
+    """Process that decodes, and the socket to it.
 
-    `fit` is false from a file's first byte to the last of its answer: a process that was left in between is
-    of no more use.
+    `fit` is false from a file's first byte to the last of its answer: a process that was left in between
+    cannot be used again.
     """
 
-    def __init__(self, opener: str, seconds: str, memory: str) -> None:
-        self._line, theirs = socket.socketpair()
-        command = [sys.executable, "-P", "-c", CHILD, str(theirs.fileno()), opener, seconds, memory]
-        with theirs:
-            self.process = subprocess.Popen(
-                [*command, *map(str, sys.path)],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=_environment(),
-            )
-        self._end = weakref.finalize(self, _end, self.process, self._line)
+    def __init__(self, opener: str, seconds: float, memory: int) -> None:
+        self._socket, theirs = socket.socketpair()
+        super().__init__(
+            "pleinair.tools.images.sandbox_process",
+            self._socket,
+            theirs,
+            opener,
+            seconds,
+            memory,
+            stdout=subprocess.DEVNULL,
+            env=_environment(),
+        )
         self._decoded, self._busy = 0, False
 
     @property
     def fit(self) -> bool:
-        """Say whether another file may be given to it."""
+        """Whether it may decode another file."""
         return not self._busy and self._decoded < FILES
-
-    @property
-    def alive(self) -> bool:
-        """Say whether the process runs."""
-        return self.process.poll() is None
 
     def wait_until_ready(self) -> None:
         """Wait for the first sign of life; raise `ModelFault` where none comes."""
-        self._line.settimeout(START)
+        self._socket.settimeout(START)
         try:
             ready = self._hear(1, monotonic() + START) == READY
-        except (Gone, Late):
+        except (ChannelClosed, Late):
             ready = False
         if not ready:
             self.close()
@@ -179,59 +163,42 @@ class Child:
             raise ModelFault(f"The process that decodes pictures does not start (exit status {code}).")
 
     def decode(self, data: bytes, patience: float) -> Image:
-        """Decode one file; raise `BadPicture` as it says, `Late` or `Gone`."""
+        """Decode one file; raise `BadPicture` as it says, `Late` or `ChannelClosed`."""
         self._busy = True
-        self._line.settimeout(patience)
+        self._socket.settimeout(patience)
         try:
-            self._line.sendall(LENGTH.pack(len(data)) + data)
+            self._socket.sendall(LENGTH.pack(len(data)) + data)
         except TimeoutError:
             raise Late from None
         except OSError:
-            raise Gone from None
+            raise ChannelClosed from None
         deadline = monotonic() + patience
         reason, width, height = HEAD.unpack(self._hear(HEAD.size, deadline))
         if not believable(reason, width, height):
             self.close()
-            raise Gone
+            raise ChannelClosed
         pixels = b"" if reason else self._hear(3 * width * height, deadline)
         self._decoded, self._busy = self._decoded + 1, False
         if reason:
             raise BadPicture(REASONS[reason])
         return _image(width, height, pixels)
 
-    def last_signal(self) -> int:
-        """Give the number of the signal that ended the process, 0 for none."""
-        with suppress(subprocess.TimeoutExpired):
-            return max(0, -self.process.wait(LAST_BREATH))
-        return 0
-
-    def close(self) -> None:
-        """End the process, without a question."""
-        self._end()
-
     def _hear(self, size: int, deadline: float) -> bytearray:
         heard = bytearray(size)
         rest = memoryview(heard)
         while rest:
             try:
-                count = self._line.recv_into(rest)
+                count = self._socket.recv_into(rest)
             except TimeoutError:
                 raise Late from None
             except OSError:
-                raise Gone from None
+                raise ChannelClosed from None
             if not count:
-                raise Gone
+                raise ChannelClosed
             rest = rest[count:]
             if monotonic() > deadline:
                 raise Late
         return heard
-
-
-def _end(process: subprocess.Popen[bytes], line: socket.socket) -> None:
-    """Kill a process and wait until it is gone; nothing is lost with it."""
-    line.close()
-    process.kill()
-    process.wait()
 
 
 def _image(width: int, height: int, pixels: bytes | bytearray) -> Image:

@@ -44,20 +44,20 @@ LATER = ("Bmp", "Gif", "Jpeg", "Mpo", "Png", "Ppm", "Tiff", "WebP")
 Opener = Callable[[bytes], "Image"]
 
 
-def serve(descriptor: str, opener: str, seconds: str, memory: str) -> None:
+def serve(descriptor: int, opener: str, seconds: float, memory: int) -> None:
     """Answer each file with pixels or a reason; the process ends when the parent hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both, and the parent decides
     module, _, name = opener.partition(":")
     decode: Opener = getattr(import_module(module), name)
     for plugin in LATER:
         import_module(f"PIL.{plugin}ImagePlugin")
-    with socket.socket(fileno=int(descriptor)) as line, line.makefile("rb") as files:
-        _give_up(int(memory))
+    with socket.socket(fileno=descriptor) as line, line.makefile("rb") as files:
+        _give_up(memory)
         line.sendall(READY)
         while data := _next_file(files):
             # at its end the system kills this process; what the system itself takes, much where memory is
             # short, does not count: that is for the parent's patience
-            signal.setitimer(signal.ITIMER_VIRTUAL, float(seconds))
+            signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
             answer(data, decode, line)
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 

@@ -1,4 +1,4 @@
-"""What goes on in the worker's process: one engine is built, and draws until the parent hangs up."""
+"""The worker's child process: it builds one generator and generates until the parent closes the pipe."""
 
 from __future__ import annotations
 
@@ -19,71 +19,70 @@ from pleinair.tools.types import Cancelled, GenerateRequest, Generator, OnStep, 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Flat = tuple[str, tuple[int, int], bytes, Usage]  # mode, (width, height) in pixels, pixels, what it cost
+PackedImage = tuple[str, tuple[int, int], bytes, Usage]  # mode, (width, height), pixels, what it cost
 
 
 def serve(descriptor: int) -> None:
-    """Answer the parent until it hangs up; its first question names the engine, each other is a request."""
+    """Answer the parent until it closes the pipe: first a backend's name and arguments, then requests."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both, and the parent decides
     faulthandler.enable()
     with Connection(descriptor) as pipe, suppress(EOFError, ConnectionError):
         name, arguments = pipe.recv()
         try:
-            engine: Generator = registry.resolve("generator", name)(**arguments)
-            pipe.send(("capabilities", engine.capabilities))
+            generator: Generator = registry.resolve("generator", name)(**arguments)
+            pipe.send(("capabilities", generator.capabilities))
         except Exception as error:
             pipe.send(("error", _sendable(error)))
             return
         while True:
-            request, pictures, watched = pipe.recv()
-            pipe.send(answer(engine, request, pictures, Watcher(pipe) if watched else Teller(pipe)))
+            request, images, previews = pipe.recv()
+            on_step = _PreviewSender(pipe) if previews else _StepSender(pipe)
+            pipe.send(_generate(generator, request, images, on_step))
 
 
-class Teller:
-    """Tell the parent each step, and take it when the parent agrees."""
+class _StepSender:
+    """Step callback that sends each step to the parent and waits for its consent."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
 
     def __call__(self, done: int, total: int) -> None:
-        """Tell a step; raise `Cancelled` when the parent wants no more."""
-        self._tell("step", (done, total))
+        self._send("step", (done, total))
 
-    def _tell(self, kind: str, what: Any) -> None:
-        self._pipe.send((kind, what))
+    def _send(self, kind: str, value: Any) -> None:
+        self._pipe.send((kind, value))
         if not self._pipe.recv():
-            raise Cancelled("The picture was stopped.")
+            raise Cancelled("The image was stopped.")
 
 
-class Watcher(Teller):
-    """Pass previews on too."""
+class _PreviewSender(_StepSender):
+    """Step callback that sends previews too."""
 
     def show(self, preview: Image) -> None:
-        """Tell a preview, in the same way."""
-        self._tell("preview", flat(preview))
+        self._send("preview", pack(preview))
 
 
-def answer(
-    engine: Generator, request: GenerateRequest, pictures: Sequence[Flat], on_step: OnStep
+def _generate(
+    generator: Generator, request: GenerateRequest, images: Sequence[PackedImage], on_step: OnStep
 ) -> tuple[str, Any]:
-    """Draw a picture, or say why there is none; with a picture, how its model was placed."""
+    """Return the message with an image and the offload levels, or with an error."""
     try:
-        picture = engine.generate(request, [whole(picture) for picture in pictures], on_step)
-        offload_levels = tuple(engine.offload_levels) if isinstance(engine, ReportsOffloadLevels) else ()
-        return "picture", (flat(picture), offload_levels)
-    except Exception as error:  # every fault is the parent's to judge
+        image = generator.generate(request, [unpack(image) for image in images], on_step)
+        levels = tuple(generator.offload_levels) if isinstance(generator, ReportsOffloadLevels) else ()
+        return "image", (pack(image), levels)
+    except Exception as error:  # the parent handles every error
         return "error", _sendable(error)
 
 
 def _sendable(error: Exception) -> Exception:
-    """Give an error that the parent can read, with our traceback as its note.
+    """Return an error that the parent can unpickle, with our traceback as its note.
 
-    Python's own errors and this program's keep their class; of any other, class and text become a text.
+    Python's own errors and this program's keep their class; any other becomes a RuntimeError with its text.
     """
     ours = isinstance(error, PleinairError) or type(error).__module__ == "builtins"
     trace = "".join(format_exception(error))
     error.add_note(trace)
-    with suppress(Exception):  # a plug-in's own error may lack what a copy takes
+    with suppress(Exception):  # a plug-in's own error may not survive pickling
         if ours and str(pickle.loads(pickle.dumps(error))) == str(error):
             return error
     plain = RuntimeError(f"{type(error).__name__}: {error}")
@@ -91,14 +90,14 @@ def _sendable(error: Exception) -> Exception:
     return plain
 
 
-def flat(image: Image) -> Flat:
-    """Give mode, size, pixels and cost; the colours of a palette are looked up."""
+def pack(image: Image) -> PackedImage:
+    """Return mode, size, pixels and cost of an image; one with a palette becomes RGB."""
     plain = image.convert("RGB") if image.mode in ("P", "PA") else image
     return plain.mode, plain.size, plain.tobytes(), spent_on(image)
 
 
-def whole(picture: Flat) -> Image:
-    """Make the picture again."""
+def unpack(packed: PackedImage) -> Image:
+    """Build the image from what `pack` returned."""
     from PIL import Image
 
-    return charged(Image.frombytes(*picture[:3]), picture[3])
+    return charged(Image.frombytes(*packed[:3]), packed[3])

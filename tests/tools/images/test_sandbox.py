@@ -218,7 +218,7 @@ def test_a_parent_that_vanishes_ends_its_child() -> None:
     decoder = Decoder()
     decoder.read(EASY)
     child = decoder._idle.pop()
-    child._line.close()
+    child._socket.close()
     assert child.process.wait(10) == 0
     child.close()
 

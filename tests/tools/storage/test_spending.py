@@ -11,15 +11,15 @@ from PIL.PngImagePlugin import PngInfo
 from pleinair.tools.http.prices import Price
 from pleinair.tools.storage.artifacts import KEY, by_tokens, charged, spent_on
 from pleinair.tools.types import Usage
-from pleinair.tools.worker.process import flat, whole
+from pleinair.tools.worker.process import pack, unpack
 
 PRICE = Price(read=1.0, read_images=2.0, written=10.0)
 
 
 def test_the_process_of_a_worker_tells_it_too() -> None:
     image = Image.radial_gradient("L").convert("RGB")
-    assert spent_on(whole(flat(charged(image, Usage(usd=0.5))))) == Usage(usd=0.5)
-    assert spent_on(whole(flat(Image.new("RGB", (4, 2))))) == Usage()
+    assert spent_on(unpack(pack(charged(image, Usage(usd=0.5))))) == Usage(usd=0.5)
+    assert spent_on(unpack(pack(Image.new("RGB", (4, 2))))) == Usage()
 
 
 def test_a_file_cannot_write_it() -> None:

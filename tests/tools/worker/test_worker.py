@@ -14,9 +14,8 @@ from support.generator_requests import LINEAR, RADIAL, draw, make_request, stop_
 from support.worker_process import ask, is_running, running
 
 from pleinair.tools.types import BadInput, Cancelled, ModelFault, Refused, Usage
-from pleinair.tools.worker.child import Child
-from pleinair.tools.worker.process import flat, whole
-from pleinair.tools.worker.worker import Worker
+from pleinair.tools.worker.process import pack, unpack
+from pleinair.tools.worker.worker import Worker, WorkerProcess
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -175,7 +174,7 @@ def test_an_engine_that_does_not_stop_is_killed(worker: Worker, prompt: str) -> 
 )
 def test_a_death_is_a_fault_of_this_picture_only(worker: Worker, prompt: str, text: str) -> None:
     dead = running(worker)
-    with pytest.raises(ModelFault, match=f"^The process of `perils:1` died while drawing: it {text}.$"):
+    with pytest.raises(ModelFault, match=f"^The process of `perils:1` died while generating: it {text}.$"):
         ask(worker, prompt)
     ask(worker, "next")
     assert worker.pid != dead
@@ -184,25 +183,25 @@ def test_a_death_is_a_fault_of_this_picture_only(worker: Worker, prompt: str, te
 
 def test_a_death_from_outside_in_the_middle(worker: Worker) -> None:
     pid = running(worker)
-    with pytest.raises(ModelFault, match="died while drawing: it was ended by SIGKILL"):
+    with pytest.raises(ModelFault, match="died while generating: it was ended by SIGKILL"):
         worker.generate(make_request(), (), lambda done, total: os.kill(pid, signal.SIGKILL))
     ask(worker, "next")
 
 
 def test_a_death_between_two_pictures_costs_none(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
     running(worker)
-    child = worker._child
+    child = worker._process
     assert child is not None
     os.kill(child.process.pid, signal.SIGKILL)
     child.process.wait()
     ask(worker, "next")
-    assert "is started anew: it was ended by SIGKILL" in caplog.text
+    assert "is started again: it was ended by SIGKILL" in caplog.text
 
 
 def test_a_request_that_killed_twice_is_not_tried_again() -> None:
     worker = Worker("perils", {})
     for _ in range(2):
-        with pytest.raises(ModelFault, match="died while drawing"):
+        with pytest.raises(ModelFault, match="died while generating"):
             ask(worker, "SIGABRT")
     with pytest.raises(ModelFault, match="died 2 times of this request: it is not tried again"):
         ask(worker, "SIGABRT")
@@ -259,8 +258,8 @@ def test_a_worker_that_nobody_holds_leaves_no_process() -> None:
 
 
 def test_a_parent_that_vanishes_ends_its_child() -> None:
-    child = Child()
-    child.open("perils", {})
+    child = WorkerProcess()
+    child.load("perils", {})
     child.pipe.close()
     assert child.process.wait(10) == 0
     child.close()
@@ -269,9 +268,9 @@ def test_a_parent_that_vanishes_ends_its_child() -> None:
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "I;16", "F"])
 def test_pixels_cross_as_they_are(mode: str) -> None:
     picture = RADIAL.convert("L").convert(mode) if mode != "LA" else RADIAL.convert("RGBA").convert("LA")
-    again = whole(flat(picture))
+    again = unpack(pack(picture))
     assert (again.mode, again.size, again.tobytes()) == (mode, picture.size, picture.tobytes())
 
 
 def test_a_palette_is_looked_up() -> None:
-    assert whole(flat(LINEAR.convert("P"))).mode == "RGB"
+    assert unpack(pack(LINEAR.convert("P"))).mode == "RGB"
