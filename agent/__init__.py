@@ -1,1 +1,1 @@
-"""How one step is decided: state, ledger, budget, plan, selection, nodes, routes."""
+"""Steps of the graphs: state, context, ledger, budget, selection, nodes and routes."""

@@ -1,4 +1,4 @@
-"""What is spent, and whether the next spend is still allowed. Checked before each spend."""
+"""Budget of a run: what is spent, and which limit forbids the next expense; checked before each."""
 
 from __future__ import annotations
 
@@ -7,35 +7,34 @@ from collections.abc import Sequence
 from pleinair.agent.state import State
 from pleinair.tools.types import Attempt, Limit, Outcome, Usage, limit_reached
 
-PICTURE = Usage(images=1)
-QUESTION = Usage(mllm_calls=1)
-UNLIMITED = 2  # calls that one question may take
-PICTURE_AND_CHECK = Usage(images=1, mllm_calls=1)
+IMAGE = Usage(images=1)
+MLLM_CALL = Usage(mllm_calls=1)
+IMAGE_AND_CRITIQUE = Usage(images=1, mllm_calls=1)
 
 
 def total(usage: Sequence[Usage]) -> Usage:
-    """Add usages field by field."""
-    return Usage(**{name: sum(getattr(one, name) for one in usage) for name in Usage.model_fields})
+    """Return the sum of usages, field by field."""
+    return Usage(**{name: sum(getattr(part, name) for part in usage) for name in Usage.model_fields})
 
 
 def limit(state: State, spend: Usage) -> Limit | None:
     """Return the first limit that forbids `spend`, None if none does.
 
-    Tokens, money and seconds of a step are not known before it: they forbid once they are reached,
-    so a run may pass them by at most one step.
+    Tokens, money and seconds of a step are not known before it: they forbid once they are reached, so a run
+    may exceed them by at most one step.
     """
     budget, spent = state.budget, total(state.usage)
     if spend.images and len(state.attempts) >= budget.attempts:
         return "attempts"
     counted: tuple[Limit, ...] = ("images", "mllm_calls")
     for name in counted:
-        most = getattr(budget, name)
-        if most is not None and getattr(spent, name) + getattr(spend, name) > most:
+        maximum = getattr(budget, name)
+        if maximum is not None and getattr(spent, name) + getattr(spend, name) > maximum:
             return name
     measured: tuple[Limit, ...] = ("tokens", "usd", "seconds")
     for name in measured:
-        most = getattr(budget, name)
-        if most is not None and getattr(spent, name) >= most:
+        maximum = getattr(budget, name)
+        if maximum is not None and getattr(spent, name) >= maximum:
             return name
     return None
 
@@ -55,14 +54,14 @@ def stopped(state: State, limit: Limit | None, best: Attempt | None, before: str
 
 
 def calls_left(state: State) -> int:
-    """Give the model calls that remain; without a limit, enough for one question and its repetition."""
+    """Return the remaining MLLM calls; without a limit 2, enough for one question and its repetition."""
     if state.budget.mllm_calls is None:
-        return UNLIMITED
+        return 2
     return state.budget.mllm_calls - total(state.usage).mllm_calls
 
 
 def seconds_left(state: State) -> float:
-    """Give the seconds of work that remain, infinity without a limit."""
+    """Return the remaining seconds of work, infinity without a limit."""
     if state.budget.seconds is None:
         return float("inf")
     return state.budget.seconds - total(state.usage).seconds

@@ -39,7 +39,7 @@ Update = dict[str, Any]
 
 def decompose(state: State, runtime: Runtime[Context]) -> Update:
     """List the concepts that must be visible; a prompt that the model declines ends the run."""
-    if budget.limit(state, budget.QUESTION):
+    if budget.limit(state, budget.MLLM_CALL):
         return {}
     try:
         concepts, usage = list_concepts(
@@ -73,7 +73,7 @@ def attempt(
     state: State, runtime: Runtime[Context], request: GenerateRequest, repairs: tuple[Repair, ...]
 ) -> Update:
     """Generate one image within the budget, and number it after the attempts before."""
-    if budget.limit(state, budget.PICTURE):
+    if budget.limit(state, budget.IMAGE):
         return {}
     context, started = runtime.context, perf_counter()
     steps = watch(runtime, started + budget.seconds_left(state))
@@ -104,7 +104,7 @@ def attempt(
 def critique(state: State, runtime: Runtime[Context]) -> Update:
     """Judge the newest image against every concept; it stays unjudged without an MLLM call left."""
     newest = ledger.latest(state.attempts)
-    if not state.concepts or newest is None or newest.ledger or budget.limit(state, budget.QUESTION):
+    if not state.concepts or newest is None or newest.ledger or budget.limit(state, budget.MLLM_CALL):
         return {}
     context = runtime.context
     png = context.store.read(newest.picture)
@@ -206,7 +206,7 @@ def finish(state: State) -> Update:
         return changed(outcome=state.outcome.model_copy(update={"best": best}))
     if good and ledger.is_complete(good.ledger, state.concepts):
         return changed(outcome=Outcome(ending="accepted", reason="every concept is present", best=good))
-    return changed(outcome=budget.stopped(state, budget.limit(state, budget.PICTURE_AND_CHECK), good))
+    return changed(outcome=budget.stopped(state, budget.limit(state, budget.IMAGE_AND_CRITIQUE), good))
 
 
 def finish_unchecked(state: State) -> Update:
@@ -215,7 +215,7 @@ def finish_unchecked(state: State) -> Update:
         return {}
     newest = ledger.latest(state.attempts)
     if newest is None:
-        return changed(outcome=budget.stopped(state, budget.limit(state, budget.PICTURE), None))
+        return changed(outcome=budget.stopped(state, budget.limit(state, budget.IMAGE), None))
     return changed(outcome=Outcome(ending="unchecked", reason=ledger.UNCHECKED, best=newest))
 
 

@@ -1,4 +1,4 @@
-"""What is told of a picture while it is drawn: its steps, and previews where somebody wants them."""
+"""Progress of an image while it is generated: diffusion steps and previews on the custom stream."""
 
 from __future__ import annotations
 
@@ -16,54 +16,57 @@ if TYPE_CHECKING:
 
     from pleinair.agent.context import Context
 
-MOST = 7_500  # bytes of a preview's PNG; as text in a stream it is a third longer
-SIDES = (96, 64, 48)  # pixels that a preview is tried at; the last one fits whatever it shows
+MAX_BYTES = 7_500  # of a preview's PNG; in base64 it is a third longer
+_SIDES = (96, 64, 48)  # pixels of a preview's longer side, tried in turn; the last one always fits
 
 
 class OutOfTime(PleinairError):
-    """The run's seconds were used up in the middle of a step."""
+    """The seconds of the run's budget were used up within a step."""
 
 
-def watch(runtime: Runtime[Context], deadline: float) -> Steps:
-    """Report each diffusion step, and stop the picture at the caller's word or the deadline.
+def watch(runtime: Runtime[Context], deadline: float) -> StepReporter:
+    """Return the callback of one image, which reports its steps and stops it at the deadline.
 
-    Where the context asks for previews, or its `on_step` is a viewer, what is given is a viewer. A preview
-    is a custom event of the stream, {"step": "generate", "preview": PNG in base64}, and never in the state.
+    It takes previews where the context asks for them or its `on_step` does. A preview is a custom event of
+    the stream, {"step": "generate", "preview": PNG in base64}, and never in the state.
     """
-    wanted = runtime.context.previews or isinstance(runtime.context.on_step, PreviewCallback)
-    return Sight(runtime, deadline) if wanted else Steps(runtime, deadline)
+    previews = runtime.context.previews or isinstance(runtime.context.on_step, PreviewCallback)
+    return PreviewReporter(runtime, deadline) if previews else StepReporter(runtime, deadline)
 
 
-class Steps:
-    """Tell steps; `began` is when the first was begun, as far as the engine tells: models load before it."""
+class StepReporter:
+    """Step callback of a generator, with a deadline in seconds of `perf_counter`.
+
+    `began` is when the first step began if the generator reports that: models are loaded before.
+    """
 
     def __init__(self, runtime: Runtime[Context], deadline: float) -> None:
         self._runtime, self._deadline = runtime, deadline
         self.began: float | None = None
 
     def __call__(self, done: int, total: int) -> None:
-        """Tell one step; raise what the caller raises, or `OutOfTime`."""
+        """Report one step; raise what the caller's callback raises, or `OutOfTime`."""
         if self.began is None and not done:
             self.began = perf_counter()
         self._runtime.stream_writer({"step": "generate", "done": done, "total": total})
         self._runtime.context.on_step(done, total)
-        self._look_at_the_clock()
+        self._check_deadline()
 
     def check(self) -> None:
-        """Raise between two steps what would be raised at one, as far as the caller can be asked there."""
+        """Raise between two steps what a step would raise, if the caller's callback has a `check`."""
         stop_check(self._runtime.context.on_step)()
-        self._look_at_the_clock()
+        self._check_deadline()
 
-    def _look_at_the_clock(self) -> None:
+    def _check_deadline(self) -> None:
         if perf_counter() > self._deadline:
             raise OutOfTime("The run's seconds are used up.")
 
 
-class Sight(Steps):
-    """Tell steps and show previews."""
+class PreviewReporter(StepReporter):
+    """Step callback that passes previews on too."""
 
     def show(self, preview: Image) -> None:
-        """Show a preview to whoever wants it."""
+        """Write a preview to the stream and pass it to the caller's callback, where either asks for it."""
         context = self._runtime.context
         if context.previews:
             text = base64.b64encode(small_png(preview)).decode()
@@ -73,16 +76,16 @@ class Sight(Steps):
 
 
 def offload_levels_of(generator: Generator) -> tuple[str, ...]:
-    """Give the ways in which a generator's model was placed, the last one drew; none where it tells none."""
+    """Return the offload levels that a generator tried, the last one in use; none if it reports none."""
     return tuple(generator.offload_levels) if isinstance(generator, ReportsOffloadLevels) else ()
 
 
 def small_png(image: Image) -> bytes:
-    """Write a picture as a PNG of at most 7,500 bytes, smaller where it must be."""
-    for side in SIDES:
+    """Return an image as a PNG of at most 7,500 bytes, made smaller as needed."""
+    for side in _SIDES:
         small, file = image.convert("RGB"), io.BytesIO()
         small.thumbnail((side, side))
         small.save(file, "PNG")
-        if len(file.getvalue()) <= MOST:
+        if len(file.getvalue()) <= MAX_BYTES:
             break
     return file.getvalue()

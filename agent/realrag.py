@@ -76,20 +76,20 @@ def finish(state: State, runtime: Runtime[Context]) -> Update:
 def _obstacle(state: State, context: Context) -> Limit | None:
     """Return the limit that forbids the remaining images, None if none does."""
     if context.realrag.method != "self_contrast" or state.attempts:
-        return budget.limit(state, budget.PICTURE)
+        return budget.limit(state, budget.IMAGE)
     return "attempts" if state.budget.attempts < 2 else budget.limit(state, Usage(images=2))
 
 
 def route_start(state: State, runtime: Runtime[Context]) -> Literal["draft", "retrieve"]:
-    """Go to the draft only with the method that keeps away from it."""
+    """Route to the draft only with the method that keeps away from it."""
     return "draft" if runtime.context.realrag.method == "self_contrast" else "retrieve"
 
 
 def route_after_draft(state: State) -> Literal["retrieve", "finish"]:
-    """Go on if there is a draft."""
+    """Continue if there is a draft."""
     return "retrieve" if state.attempts else "finish"
 
 
 def route_after_retrieve(state: State) -> Literal["select", "finish"]:
-    """Go on if something was retrieved."""
+    """Continue if something was retrieved."""
     return "select" if state.retrievals else "finish"

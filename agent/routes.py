@@ -7,7 +7,7 @@ from typing import Literal
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 
-from pleinair.agent.budget import PICTURE_AND_CHECK, limit
+from pleinair.agent.budget import IMAGE_AND_CRITIQUE, limit
 from pleinair.agent.context import Context
 from pleinair.agent.ledger import best, is_complete
 from pleinair.agent.select import find_retrieval
@@ -24,7 +24,7 @@ def route_after_critique(state: State, runtime: Runtime[Context]) -> Literal["fi
         return "finish"
     if is_complete(best_attempt.ledger, state.concepts) and not _only_drafts(state, runtime.context):
         return "finish"
-    return "finish" if limit(state, PICTURE_AND_CHECK) else "plan"
+    return "finish" if limit(state, IMAGE_AND_CRITIQUE) else "plan"
 
 
 def _only_drafts(state: State, context: Context) -> bool:

@@ -1,1 +1,1 @@
-"""In which order: LangGraph wiring only."""
+"""Graphs: LangGraph wiring only."""

@@ -39,7 +39,7 @@ def begin(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
 
 def decompose(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     """Split the prompt into sub-queries unless the caller did; a declined prompt ends the run."""
-    if state.concepts or budget.limit(state, budget.PICTURE_AND_CHECK):
+    if state.concepts or budget.limit(state, budget.IMAGE_AND_CRITIQUE):
         return {}
     try:
         subqueries, usage = crossmodal.list_subqueries(
@@ -59,7 +59,7 @@ def caption(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     context, spent = runtime.context, list(state.usage)
     total = context.crossmodal.captions
     for done, hit in enumerate(_uncaptioned(context)[:total], 1):
-        if budget.limit(state.model_copy(update={"usage": spent}), budget.QUESTION):
+        if budget.limit(state.model_copy(update={"usage": spent}), budget.MLLM_CALL):
             break
         spent.append(write_caption(hit, context))
         runtime.stream_writer({"step": "caption", "done": done, "total": total})
@@ -122,7 +122,7 @@ def finish(state: CrossmodalState) -> Update:
         return {}
     newest = ledger.latest(state.attempts)
     if newest is None:
-        return changed(outcome=budget.stopped(state, budget.limit(state, budget.PICTURE_AND_CHECK), None))
+        return changed(outcome=budget.stopped(state, budget.limit(state, budget.IMAGE_AND_CRITIQUE), None))
     bare = state.joint is not None and not newest.request.references
     ending: Ending = "stopped" if bare else "unchecked"
     first = "drawn without a reference" if bare else ledger.UNCHECKED
@@ -131,12 +131,12 @@ def finish(state: CrossmodalState) -> Update:
 
 
 def route_start(state: CrossmodalState, runtime: Runtime[Context]) -> str:
-    """Go to the sub-queries, or without retrieval directly to the image."""
+    """Route to the sub-queries, or without retrieval directly to the image."""
     return "decompose" if runtime.context.crossmodal.rag else "draft"
 
 
 def route_after_decompose(state: CrossmodalState, runtime: Runtime[Context]) -> str:
-    """Go on with the sub-queries, by way of the captions if those are to be written."""
+    """Continue with the sub-queries, by way of the captions if those are to be written."""
     if state.outcome or not state.concepts:
         return "finish"
     return "caption" if runtime.context.crossmodal.captions else "search"

@@ -60,7 +60,7 @@ def draft(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
 def decide(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     """Ask whether the newest image matches the prompt, and end the run if it does."""
     newest = ledger.latest(state.attempts)
-    if newest is None or budget.limit(state, budget.QUESTION):
+    if newest is None or budget.limit(state, budget.MLLM_CALL):
         return changed(decision=None)
     try:
         decision, usage = imagerag.decide(_talk(state, runtime.context))
@@ -206,13 +206,13 @@ def finish(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
 
 
 def route_start(state: ImageRAGState, runtime: Runtime[Context]) -> str:
-    """Go to the draft, or in generation mode directly to retrieval."""
+    """Route to the draft, or in generation mode directly to retrieval."""
     drafts = runtime.context.imagerag.mode == "draft_first"
     return "draft" if drafts else route_after_decide(state, runtime)
 
 
 def route_after_decide(state: ImageRAGState, runtime: Runtime[Context]) -> str:
-    """Go on where there is no match and a whole round is allowed."""
+    """Start a round if there is no match and a whole round is allowed."""
     if state.outcome or obstacle(state, runtime.context):
         return "finish"
     return "rephrase" if runtime.context.imagerag.rephrase_only else "find_missing"
@@ -224,7 +224,7 @@ def route_after_caption(state: ImageRAGState, runtime: Runtime[Context]) -> list
 
 
 def route_after_retrieve(state: ImageRAGState, runtime: Runtime[Context]) -> str:
-    """Go to the re-ranking if it is switched on."""
+    """Route to the re-ranking if it is switched on."""
     return "rerank" if runtime.context.imagerag.rerank else "select"
 
 

@@ -101,7 +101,7 @@ def _calls_per_round(context: Context) -> int:
 def obstacle(state: ImageRAGState, context: Context) -> Limit | Literal["slots"] | None:
     """Return what forbids another round, a limit or the lack of a free slot; None if nothing does."""
     if not state.decision and (state.attempts or context.imagerag.mode == "draft_first"):
-        return budget.limit(state, budget.QUESTION if state.attempts else budget.PICTURE) or "seconds"
+        return budget.limit(state, budget.MLLM_CALL if state.attempts else budget.IMAGE) or "seconds"
     if free_slots(state, context) < 1 and not context.imagerag.rephrase_only:
         return "slots"
     return budget.limit(state, Usage(images=1, mllm_calls=_calls_per_round(context)))

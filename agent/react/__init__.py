@@ -1,1 +1,1 @@
-"""The graph in which the MLLM decides by tool calls: nodes, state, tools and messages."""
+"""Nodes, state, tools and messages of the react graph, in which the MLLM decides by tool calls."""

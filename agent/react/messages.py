@@ -130,7 +130,7 @@ def _last_request(state: ReactState) -> dict[str, Any] | None:
 
 def _images_left(state: ReactState) -> int:
     """Return how many images may still be generated and judged."""
-    if budget.limit(state, budget.PICTURE_AND_CHECK):
+    if budget.limit(state, budget.IMAGE_AND_CRITIQUE):
         return 0
     attempts = state.budget.attempts - len(state.attempts)
     spent = budget.total(state.usage).images

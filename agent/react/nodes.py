@@ -114,7 +114,7 @@ def finish(state: ReactState) -> Update:
     results = [error_result(call, messages.ENDED) for call in pending_calls(state.messages)]
     update: Update = {"messages": to_json(*results)} if results else {}
     reason = _impasse(state)
-    if state.outcome or budget.limit(state, budget.PICTURE_AND_CHECK) or _is_complete(state) or not reason:
+    if state.outcome or budget.limit(state, budget.IMAGE_AND_CRITIQUE) or _is_complete(state) or not reason:
         return update | nodes.finish(state)
     best = ledger.best(state.attempts)
     return update | changed(outcome=Outcome(ending="stopped", reason=reason, best=best))
@@ -128,14 +128,14 @@ def route_after_drive(state: ReactState) -> list[Send] | Literal["drive", "finis
         batch = list(takewhile(lambda call: call["name"] == PARALLEL, calls)) or calls[:1]
         snapshot = state.model_dump(mode="json", exclude={"messages", "turns"})
         return [Send("act", Act(call=call, snapshot=snapshot)) for call in batch]
-    return "finish" if _impasse(state) or budget.limit(state, budget.QUESTION) else "drive"
+    return "finish" if _impasse(state) or budget.limit(state, budget.MLLM_CALL) else "drive"
 
 
 def _is_over(state: ReactState) -> bool:
     """Return whether no call can improve the result any more."""
     if state.outcome or _is_complete(state):
         return True
-    return not unjudged(state.attempts) and bool(budget.limit(state, budget.PICTURE_AND_CHECK))
+    return not unjudged(state.attempts) and bool(budget.limit(state, budget.IMAGE_AND_CRITIQUE))
 
 
 def _is_complete(state: ReactState) -> bool:

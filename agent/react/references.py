@@ -61,7 +61,7 @@ def without_vetoed(context: Context, state: ReactState) -> Context:
         BadInput: a concept has a pin or an input image, which another graph would not use.
     """
     concepts = {concept.name for concept in state.concepts}
-    for concept, hit in _fixed_hits(state):
+    for concept, hit in _user_hits(state):
         if hit.id not in state.vetoes and (concept in concepts or not concepts):
             raise BadInput(
                 f"The user fixed the picture of {concept!r}, and another graph would not use it: "
@@ -70,7 +70,7 @@ def without_vetoed(context: Context, state: ReactState) -> Context:
     return _with_retriever(context, Without(context.retriever, state.vetoes)) if state.vetoes else context
 
 
-def _fixed_hits(state: ReactState) -> list[tuple[str, Hit]]:
+def _user_hits(state: ReactState) -> list[tuple[str, Hit]]:
     """Return every concept with an input image or a pin, and its hit; of several the last one counts."""
     inputs = [(reference.concept, reference.hit) for reference in state.given]
     return inputs + [(pin.concept, pin.hit) for pin in state.pins]
@@ -92,11 +92,13 @@ def apply_choices(state: ReactState, repairs: Sequence[Repair], choices: Sequenc
         BadInput: a repair or choice that cannot be carried out; the message says what can.
     """
     concepts = {concept.name for concept in state.concepts}
-    fixed = {concept: hit for concept, hit in _fixed_hits(state) if concept in concepts}
+    user_hits = {concept: hit for concept, hit in _user_hits(state) if concept in concepts}
     retrieved = {retrieval.concept for retrieval in state.retrievals}
-    unretrieved = [Retrieval(concept=name, query=name, hits=()) for name in sorted(fixed.keys() - retrieved)]
-    fixed = {concept: hit for concept, hit in fixed.items() if hit.id not in state.vetoes}
-    hits = {choice.concept: retrieved_hit(state, choice) for choice in choices} | fixed
+    unretrieved = [
+        Retrieval(concept=name, query=name, hits=()) for name in sorted(user_hits.keys() - retrieved)
+    ]
+    user_hits = {concept: hit for concept, hit in user_hits.items() if hit.id not in state.vetoes}
+    hits = {choice.concept: retrieved_hit(state, choice) for choice in choices} | user_hits
     retrievals = restrict_retrievals([*state.retrievals, *unretrieved], hits, state.vetoes)
     state = state.model_copy(update={"retrievals": retrievals, "prompt": state.wish or state.prompt})
     planned = {repair.concept: repair for repair in repairs}
@@ -105,7 +107,7 @@ def apply_choices(state: ReactState, repairs: Sequence[Repair], choices: Sequenc
         if not inpaints:  # an inpainting shows the chosen image too
             planned[repair.concept] = repair
     for repair in planned.values():
-        _check(repair, state, fixed)
+        _check(repair, state, user_hits)
     return state.model_copy(update={"repairs": list(planned.values())})
 
 
@@ -144,7 +146,7 @@ def _required_repairs(state: ReactState, hits: Mapping[str, Hit]) -> list[Repair
     ]
 
 
-def _check(repair: Repair, state: ReactState, fixed: Collection[str]) -> None:
+def _check(repair: Repair, state: ReactState, user_hits: Collection[str]) -> None:
     """Raise `BadInput` for a repair that would change nothing, or undo what the user fixed."""
     names = [concept.name for concept in state.concepts]
     if repair.concept not in names:
@@ -157,5 +159,5 @@ def _check(repair: Repair, state: ReactState, fixed: Collection[str]) -> None:
     if retrieval is None:
         raise BadInput(f"{repair.concept!r} was not looked up: call `retrieve` first.")
     if not retrieval.abstained and not unused_hits(retrieval, state.attempts):
-        why = "the user fixed its picture" if repair.concept in fixed else "every picture found was tried"
+        why = "the user fixed its picture" if repair.concept in user_hits else "every picture found was tried"
         raise BadInput(f"There is no other reference for {repair.concept!r}: {why}.")

@@ -67,7 +67,7 @@ def _decompose(arguments: schemas.Decompose, runtime: ReactRuntime) -> Result:
 
 def _list_concepts(state: ReactState, runtime: ReactRuntime) -> Result:
     """List the concepts by an MLLM call of its own."""
-    update = nodes.decompose(state, _node_runtime(runtime)) or _refuse(state, budget.QUESTION)
+    update = nodes.decompose(state, _node_runtime(runtime)) or _refuse(state, budget.MLLM_CALL)
     names = [concept["name"] for concept in update.get("concepts", [])]
     return _text(concepts=names), update | changed(wish=state.prompt)
 
@@ -87,7 +87,7 @@ def _critique(arguments: schemas.Critique, runtime: ReactRuntime) -> Result:
         judged, context = attempt.model_copy(update={"ledger": rows}), runtime.context
         update = changed(attempts=[with_leaks(judged, state.attempts, context.store, context.leak)])
     elif attempt == ledger.latest(state.attempts):
-        update = nodes.critique(state, _node_runtime(runtime)) or _refuse(state, budget.QUESTION)
+        update = nodes.critique(state, _node_runtime(runtime)) or _refuse(state, budget.MLLM_CALL)
     else:
         raise BadInput("A fresh call judges the newest picture only.")
     merged = by_number(changed(attempts=state.attempts)["attempts"], update.get("attempts", []))
@@ -199,7 +199,7 @@ def _remaining_budget(state: ReactState) -> Budget:
 
 def _require_image(state: ReactState) -> None:
     """Raise `BadInput` if the budget allows no further image."""
-    if limit := budget.limit(state, budget.PICTURE):
+    if limit := budget.limit(state, budget.IMAGE):
         raise BadInput(f"No picture is left to draw: the limit on {limit} is reached.")
 
 

@@ -1,14 +1,14 @@
-"""Limits are named before the spend that would pass them."""
+"""Limits are reported before the expense that would exceed them."""
 
 from typing import Any
 
 import pytest
 
-from pleinair.agent.budget import PICTURE, PICTURE_AND_CHECK, QUESTION, limit, seconds_left, total
+from pleinair.agent.budget import IMAGE, IMAGE_AND_CRITIQUE, MLLM_CALL, limit, seconds_left, total
 from pleinair.agent.state import State
 from pleinair.tools.types import Attempt, Budget, GenerateRequest, Picture, Usage
 
-DONE = Attempt(
+ATTEMPT = Attempt(
     number=0,
     request=GenerateRequest(prompt="p", height=8, width=8, num_inference_steps=1, guidance_scale=1, seed=0),
     picture=Picture(sha256="0" * 64, width=8, height=8),
@@ -16,35 +16,35 @@ DONE = Attempt(
 )
 
 
-def state(made: int = 0, **budget: Any) -> State:
-    spent = [Usage(images=made, mllm_calls=2, tokens=100, usd=0.5, seconds=3)]
-    done = [DONE.model_copy(update={"number": n}) for n in range(made)]
-    return State(prompt="p", budget=Budget(**budget), attempts=done, usage=spent)
+def state(images: int = 0, **budget: Any) -> State:
+    spent = [Usage(images=images, mllm_calls=2, tokens=100, usd=0.5, seconds=3)]
+    attempts = [ATTEMPT.model_copy(update={"number": n}) for n in range(images)]
+    return State(prompt="p", budget=Budget(**budget), attempts=attempts, usage=spent)
 
 
 @pytest.mark.parametrize(
     ("budget", "spend", "expected"),
     [
-        ({"attempts": 2}, PICTURE, None),
-        ({"attempts": 1}, PICTURE, "attempts"),
-        ({"attempts": 1}, QUESTION, None),
-        ({"images": 1}, PICTURE, "images"),
-        ({"images": 2}, PICTURE, None),
-        ({"mllm_calls": 2}, QUESTION, "mllm_calls"),
-        ({"mllm_calls": 3}, PICTURE_AND_CHECK, None),
-        ({"tokens": 100}, QUESTION, "tokens"),
-        ({"tokens": 101}, QUESTION, None),
-        ({"usd": 0.5}, PICTURE, "usd"),
-        ({"seconds": 3.0}, PICTURE, "seconds"),
-        ({"seconds": 3.1}, PICTURE, None),
+        ({"attempts": 2}, IMAGE, None),
+        ({"attempts": 1}, IMAGE, "attempts"),
+        ({"attempts": 1}, MLLM_CALL, None),
+        ({"images": 1}, IMAGE, "images"),
+        ({"images": 2}, IMAGE, None),
+        ({"mllm_calls": 2}, MLLM_CALL, "mllm_calls"),
+        ({"mllm_calls": 3}, IMAGE_AND_CRITIQUE, None),
+        ({"tokens": 100}, MLLM_CALL, "tokens"),
+        ({"tokens": 101}, MLLM_CALL, None),
+        ({"usd": 0.5}, IMAGE, "usd"),
+        ({"seconds": 3.0}, IMAGE, "seconds"),
+        ({"seconds": 3.1}, IMAGE, None),
     ],
 )
-def test_names_the_limit(budget: dict[str, Any], spend: Usage, expected: str | None) -> None:
-    assert limit(state(made=1, **budget), spend) == expected
+def test_the_first_limit_is_reported(budget: dict[str, Any], spend: Usage, expected: str | None) -> None:
+    assert limit(state(images=1, **budget), spend) == expected
 
 
 def test_an_empty_budget_allows_nothing() -> None:
-    assert limit(state(attempts=0), PICTURE) == "attempts"
+    assert limit(state(attempts=0), IMAGE) == "attempts"
 
 
 def test_usage_adds_up_field_by_field() -> None:

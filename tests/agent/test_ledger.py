@@ -1,4 +1,4 @@
-"""Which picture is best, and when one may be accepted."""
+"""Which image is best, and when one may be accepted."""
 
 import pytest
 
@@ -40,12 +40,12 @@ def test_nothing_is_complete_without_concepts_or_without_a_ledger() -> None:
     assert not is_complete(None, CONCEPTS)
 
 
-def test_unsure_rows_need_work_too() -> None:
+def test_unsure_rows_are_not_present() -> None:
     ledger = Ledger(rows=(row("a", "present"), row("b", "unsure"), row("c", "missing")))
-    assert [one.concept for one in missing(ledger)] == ["b", "c"]
+    assert [row.concept for row in missing(ledger)] == ["b", "c"]
 
 
-def test_best_prefers_present_rows_then_belief_then_the_earlier() -> None:
+def test_the_best_has_more_present_rows_then_more_belief_then_came_earlier() -> None:
     weak = attempt(0, row("finch", "present", 0.6), row("coupe", "missing", 0.9))
     strong = attempt(1, row("finch", "present", 0.9), row("coupe", "missing", 0.9))
     worse = attempt(2, row("finch", "missing"), row("coupe", "missing"))
@@ -54,11 +54,11 @@ def test_best_prefers_present_rows_then_belief_then_the_earlier() -> None:
     assert best([weak, weak.model_copy(update={"number": 4})]) is weak
 
 
-def test_a_sure_absence_counts_for_less_than_a_doubtful_one() -> None:
+def test_a_confident_absence_counts_for_less_than_a_doubtful_one() -> None:
     sure, doubtful = attempt(0, row("finch", "missing", 0.95)), attempt(1, row("finch", "missing", 0.6))
     assert best([sure, doubtful]) is doubtful
 
 
-def test_of_no_attempts_none_is_best() -> None:
+def test_without_attempts_there_is_no_best() -> None:
     assert best([]) is None
     assert latest([]) is None

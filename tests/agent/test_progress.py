@@ -1,4 +1,4 @@
-"""What is told of a picture on the way: steps to all, previews to those who asked, and none to the state."""
+"""Progress of an image: steps on the stream, previews only on request, and none in the state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from support.fake_engines import SquareGenerator, decomposition, make_context
 
 from pleinair.agent.context import Context
-from pleinair.agent.progress import MOST, small_png
+from pleinair.agent.progress import MAX_BYTES, small_png
 from pleinair.graphs.direct import graph
 from pleinair.tools.callbacks import PreviewCallback, StopCheck, stop_check
 from pleinair.tools.types import Cancelled, GenerateRequest
@@ -23,8 +23,8 @@ from pleinair.tools.types import Cancelled, GenerateRequest
 STEPS = 4
 
 
-class Painter(SquareGenerator):
-    """Show what a viewer may see before each step."""
+class PreviewingGenerator(SquareGenerator):
+    """Generator that shows a preview before each step."""
 
     def generate(
         self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
@@ -36,7 +36,7 @@ class Painter(SquareGenerator):
 
 
 class Loader(SquareGenerator):
-    """Load for five seconds, then draw for one."""
+    """Generator that loads for five seconds, then generates for one."""
 
     now = 100.0
 
@@ -50,7 +50,7 @@ class Loader(SquareGenerator):
 
 
 class Slow(Loader):
-    """Load for a minute, and ask meanwhile whether to go on."""
+    """Generator that loads for another minute, and checks then whether to stop."""
 
     def generate(
         self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
@@ -60,8 +60,8 @@ class Slow(Loader):
         return super().generate(request, images, on_step)
 
 
-class Watcher:
-    """Be a viewer that a caller gives."""
+class PreviewRecorder:
+    """Step callback of a caller that takes previews."""
 
     def __init__(self) -> None:
         self.steps, self.shown = list[int](), list[Image.Image]()
@@ -73,16 +73,17 @@ class Watcher:
         self.shown.append(preview)
 
 
-def painter(folder: Path, **knobs: Any) -> Context:
-    return make_context(folder, lambda *_: decomposition("p"), generator=Painter(steps=STEPS), **knobs)
+def previewing_context(folder: Path, **options: Any) -> Context:
+    generator = PreviewingGenerator(steps=STEPS)
+    return make_context(folder, lambda *_: decomposition("p"), generator=generator, **options)
 
 
-def told(context: Context) -> tuple[list[dict[str, Any]], list[Any]]:
-    """Stream a drawing; give the custom events, and all that changed the state."""
-    given: Any = {"prompt": "p"}
+def stream(context: Context) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Stream a run; return the custom events and the states."""
+    values: Any = {"prompt": "p"}
     events: list[dict[str, Any]] = []
     states: list[Any] = []
-    for kind, part in graph.stream(given, context=context, stream_mode=["custom", "values"]):
+    for kind, part in graph.stream(values, context=context, stream_mode=["custom", "values"]):
         if kind == "custom":
             assert isinstance(part, dict)
             events.append(part)
@@ -91,8 +92,8 @@ def told(context: Context) -> tuple[list[dict[str, Any]], list[Any]]:
     return events, states
 
 
-def test_previews_come_where_the_context_asks_for_them(tmp_path: Path) -> None:
-    events, states = told(painter(tmp_path, previews=True))
+def test_previews_are_streamed_where_the_context_asks_for_them(tmp_path: Path) -> None:
+    events, states = stream(previewing_context(tmp_path, previews=True))
     shown = [event for event in events if "preview" in event]
     assert len(shown) == STEPS
     for number, event in enumerate(shown):
@@ -103,20 +104,20 @@ def test_previews_come_where_the_context_asks_for_them(tmp_path: Path) -> None:
     assert [event["done"] for event in events if "done" in event] == [1, 2, 3, 4]
 
 
-def test_nobody_who_did_not_ask_is_shown_any(tmp_path: Path) -> None:
-    events, _ = told(painter(tmp_path))
+def test_without_a_request_there_are_no_previews(tmp_path: Path) -> None:
+    events, _ = stream(previewing_context(tmp_path))
     assert [sorted(event) for event in events] == [["done", "step", "total"]] * STEPS
 
 
-def test_a_caller_who_is_a_viewer_is_shown_them(tmp_path: Path) -> None:
-    watcher = Watcher()
-    events, _ = told(painter(tmp_path, on_step=watcher))
-    assert watcher.steps == [1, 2, 3, 4]
-    assert [preview.size for preview in watcher.shown] == [(8, 6)] * STEPS
+def test_a_callback_that_takes_previews_is_passed_them(tmp_path: Path) -> None:
+    recorder = PreviewRecorder()
+    events, _ = stream(previewing_context(tmp_path, on_step=recorder))
+    assert recorder.steps == [1, 2, 3, 4]
+    assert [preview.size for preview in recorder.shown] == [(8, 6)] * STEPS
     assert not [event for event in events if "preview" in event]
 
 
-def test_a_picture_took_as_long_as_it_was_drawn_and_the_run_paid_for_loading_too(
+def test_loading_counts_in_the_usage_of_the_run_and_not_in_the_seconds_of_the_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loader = Loader(steps=STEPS)
@@ -131,31 +132,31 @@ def stop() -> None:
     raise Cancelled("enough")
 
 
-def test_a_caller_who_can_be_asked_stops_a_picture_before_its_first_step(tmp_path: Path) -> None:
+def test_a_callback_with_a_check_stops_an_image_before_its_first_step(tmp_path: Path) -> None:
     context = make_context(tmp_path, lambda *_: "", generator=Slow(steps=STEPS), on_step=StopCheck(stop))
     events: list[Any] = []
     with pytest.raises(Cancelled, match="enough"):
         events.extend(graph.stream({"prompt": "p"}, context=context, stream_mode="custom"))  # type: ignore[call-overload]
-    assert events == []  # a question is no step
+    assert events == []  # a check is no step
 
 
-@pytest.mark.parametrize("seconds, drawn", [(59, 0), (99, 1)])
-def test_the_end_of_the_time_is_seen_before_the_first_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, drawn: int
+@pytest.mark.parametrize("seconds, images", [(59, 0), (99, 1)])
+def test_the_deadline_is_checked_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, images: int
 ) -> None:
     slow = Slow(steps=STEPS)
     for module in ("nodes", "progress"):
         monkeypatch.setattr(f"pleinair.agent.{module}.perf_counter", lambda: slow.now)
-    given: Any = {"prompt": "p", "budget": {"seconds": seconds}}
-    done = graph.invoke(given, context=make_context(tmp_path, lambda *_: "", generator=slow))
-    assert len(done["attempts"]) == drawn
-    assert done["usage"][0]["seconds"] == 60 + 6 * drawn
+    values: Any = {"prompt": "p", "budget": {"seconds": seconds}}
+    done = graph.invoke(values, context=make_context(tmp_path, lambda *_: "", generator=slow))
+    assert len(done["attempts"]) == images
+    assert done["usage"][0]["seconds"] == 60 + 6 * images
 
 
 @pytest.mark.parametrize("size", [(96, 96), (96, 40), (30, 20)])
 def test_a_preview_is_small_whatever_it_shows(size: tuple[int, int]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
     png = small_png(Image.fromarray(noise))
-    assert len(png) <= MOST and len(base64.b64encode(png)) <= 10 * 1024
+    assert len(png) <= MAX_BYTES and len(base64.b64encode(png)) <= 10 * 1024
     with Image.open(io.BytesIO(png)) as picture:
         assert picture.width / picture.height == pytest.approx(size[0] / size[1], rel=0.05)

@@ -1,4 +1,4 @@
-"""Cross-modal RAG with scripted engines: the paper's default, its limits and its switches."""
+"""The Cross-modal RAG graph with fake engines: the paper's default, its limits and its switches."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -32,9 +32,9 @@ CAPTIONS = {
 
 
 def hits(**scores: float) -> list[Hit]:
-    """Make hits of `n1=.5` for 1.png; the best first."""
-    found = [Hit(id=f"{n[1:]}.png", score=s, caption=CAPTIONS[f"{n[1:]}.png"]) for n, s in scores.items()]
-    return sorted(found, key=lambda hit: -hit.score)
+    """Return hits, the best first; `n1=.5` is 1.png with that score."""
+    library = [Hit(id=f"{n[1:]}.png", score=s, caption=CAPTIONS[f"{n[1:]}.png"]) for n, s in scores.items()]
+    return sorted(library, key=lambda hit: -hit.score)
 
 
 HITS = {
@@ -45,7 +45,7 @@ HITS = {
 
 
 class Studio:
-    """Run the graph with scripted engines and keep what they saw."""
+    """The graph with fake engines, which record their requests."""
 
     def __init__(
         self,
@@ -70,8 +70,8 @@ class Studio:
         )
 
     def run(self, **fields: Any) -> CrossmodalOutput:
-        given: Any = changed(prompt=PROMPT, **fields)
-        return CrossmodalOutput.model_validate(graph.invoke(given, context=self.context))
+        values: Any = changed(prompt=PROMPT, **fields)
+        return CrossmodalOutput.model_validate(graph.invoke(values, context=self.context))
 
     def end(self, **fields: Any) -> tuple[str, str]:
         outcome = self.run(**fields).outcome
@@ -84,12 +84,12 @@ class Studio:
 
     @property
     def used(self) -> list[str]:
-        """Give the references of the only picture."""
+        """Return the ids of the references of the only request."""
         (request,) = self.requests
-        return [one.hit.id for one in request.references]
+        return [reference.hit.id for reference in request.references]
 
 
-def test_by_default_one_picture_is_drawn_from_the_pareto_set(tmp_path: Path) -> None:
+def test_by_default_one_image_is_generated_from_the_pareto_set(tmp_path: Path) -> None:
     studio = Studio(tmp_path)
     assert studio.end(seed=7) == ("unchecked", UNCHECKED)
     assert (studio.model.asked, studio.used) == (["SubQueries"], ["2.png", "3.png"])
@@ -100,33 +100,36 @@ def test_by_default_one_picture_is_drawn_from_the_pareto_set(tmp_path: Path) -> 
     )
 
 
-def test_each_subquery_has_its_look_up_with_its_own_cosines(tmp_path: Path) -> None:
+def test_each_subquery_has_a_retrieval_with_its_own_cosines(tmp_path: Path) -> None:
     output = Studio(tmp_path).run()
-    found = [(one.concept, [(hit.id, hit.score) for hit in one.hits]) for one in output.retrievals]
-    assert found == [(FINCH, [("2.png", 0.8)]), (COUPE, [("3.png", 0.7)])]
+    scores = [
+        (retrieval.concept, [(hit.id, hit.score) for hit in retrieval.hits])
+        for retrieval in output.retrievals
+    ]
+    assert scores == [(FINCH, [("2.png", 0.8)]), (COUPE, [("3.png", 0.7)])]
     assert output.joint is not None
-    assert [(one.hit.id, one.satisfied) for one in output.joint.members] == [
+    assert [(member.hit.id, member.satisfied) for member in output.joint.members] == [
         ("2.png", (FINCH,)),
         ("3.png", (COUPE,)),
     ]
     assert (output.joint.pictures, output.joint.kept) == (5, 3)
 
 
-def test_references_come_in_the_order_in_which_the_prompt_names_them(tmp_path: Path) -> None:
+def test_references_follow_the_order_of_the_prompt(tmp_path: Path) -> None:
     studio = Studio(tmp_path, COUPE, FINCH)
     studio.run()
     assert studio.used == ["2.png", "3.png"]
-    assert [one.concept for one in studio.requests[0].references] == [FINCH, COUPE]
+    assert [reference.concept for reference in studio.requests[0].references] == [FINCH, COUPE]
 
 
-def test_a_callers_own_subqueries_cost_no_question_and_stay_in_their_order(tmp_path: Path) -> None:
+def test_the_callers_subqueries_cost_no_mllm_call_and_stay_in_their_order(tmp_path: Path) -> None:
     studio = Studio(tmp_path)
     output = studio.run(subqueries=[COUPE, FINCH])
     assert (studio.model.asked, studio.used) == ([], ["3.png", "2.png"])
-    assert sum(one.mllm_calls for one in output.usage) == 0
+    assert sum(usage.mllm_calls for usage in output.usage) == 0
 
 
-def test_a_callers_wordless_subquery_is_refused(tmp_path: Path) -> None:
+def test_a_subquery_of_the_caller_without_a_word_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no word"):
         Studio(tmp_path).run(subqueries=["…"])
 
@@ -138,7 +141,7 @@ def test_what_no_caption_contains_is_looked_up_by_its_looks_and_reported(tmp_pat
     assert "Use only walrus in the 2nd retrieved image." in studio.requests[0].prompt
 
 
-def test_looks_under_the_floor_are_not_taken(tmp_path: Path) -> None:
+def test_hits_under_the_threshold_are_not_used(tmp_path: Path) -> None:
     studio = Studio(tmp_path, FINCH, "walrus")
     studio.context.retriever.hits["walrus"] = hits(n4=0.4)  # type: ignore[attr-defined]
     output = studio.run()
@@ -154,29 +157,29 @@ def test_without_the_fallback_it_is_only_reported(tmp_path: Path) -> None:
     assert (output.retrievals[1].abstained, output.retrievals[1].reason) == (True, "no caption contains it")
 
 
-def test_a_library_that_has_nothing_gives_a_picture_without_references(tmp_path: Path) -> None:
+def test_a_library_without_hits_yields_an_image_without_references(tmp_path: Path) -> None:
     studio = Studio(tmp_path, "zebra")
     reason = "drawn without a reference; no caption contains 'zebra' (nothing found)"
     assert studio.end() == ("stopped", reason)
     assert (studio.used, studio.requests[0].prompt) == ([], PROMPT)
 
 
-def test_over_the_slots_a_greedy_cover_keeps_the_pictures_that_serve_most(tmp_path: Path) -> None:
+def test_with_too_few_slots_a_greedy_cover_keeps_the_images_that_serve_most(tmp_path: Path) -> None:
     studio = Studio(tmp_path, FINCH, COUPE, "night", "finch", slots=1)
     studio.run()
     assert studio.used == ["2.png"]
     assert "Use only red finch, finch, night in the 1st retrieved image." in studio.requests[0].prompt
 
 
-def test_a_picture_for_two_subqueries_is_cut_down_to_both(tmp_path: Path) -> None:
+def test_an_image_for_two_subqueries_is_cropped_to_both(tmp_path: Path) -> None:
     studio = Studio(tmp_path, FINCH, "night", slots=1)
     boxes = {"red finch": (0.0, 0.0, 0.5, 0.5), "night": (0.0, 0.5, 0.5, 1.0), "cod": (0.75, 0.0, 1.0, 1.0)}
-    found = {
-        name: [one.model_copy(update={"boxes": boxes}) for one in all_found]
-        for name, all_found in HITS.items()
+    boxed = {
+        name: [hit.model_copy(update={"boxes": boxes}) for hit in found_hits]
+        for name, found_hits in HITS.items()
     }
     options = CropOptions(margin=0, least=4)
-    studio.context = replace(studio.context, retriever=ListRetriever(found), crops=options)
+    studio.context = replace(studio.context, retriever=ListRetriever(boxed), crops=options)
     studio.run()
     (reference,) = studio.requests[0].references
     assert (reference.hit.id, reference.crop) == ("2.png", (0.0, 0.0, 0.5, 1.0))
@@ -190,7 +193,7 @@ def test_within_the_slots_the_whole_set_is_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "used", "asked"),
+    ("options", "used", "calls"),
     [
         ({"rag": False}, [], []),
         ({"sparse": False}, ["5.png", "3.png"], ["SubQueries"]),
@@ -198,37 +201,37 @@ def test_within_the_slots_the_whole_set_is_used(tmp_path: Path) -> None:
         ({"pareto": "paper"}, ["2.png", "3.png"], ["SubQueries"]),
     ],
 )
-def test_the_ablations(tmp_path: Path, options: Any, used: list[str], asked: list[str]) -> None:
+def test_the_ablations(tmp_path: Path, options: Any, used: list[str], calls: list[str]) -> None:
     studio = Studio(tmp_path, **options)
     assert studio.end() == ("unchecked", UNCHECKED)
-    assert (sorted(studio.used), studio.model.asked) == (sorted(used), asked)
+    assert (sorted(studio.used), studio.model.asked) == (sorted(used), calls)
 
 
-def test_without_the_dense_stage_the_seed_draws_the_lot(tmp_path: Path) -> None:
+def test_without_the_dense_stage_the_seed_decides(tmp_path: Path) -> None:
     studio = Studio(tmp_path, dense=False)
     for seed in range(12):
         studio.run(seed=seed)
     assert {request.references[0].hit.id for request in studio.requests} == {"1.png", "2.png"}
 
 
-def test_without_the_instruction_the_prompt_is_untouched(tmp_path: Path) -> None:
+def test_without_the_instruction_the_prompt_is_unchanged(tmp_path: Path) -> None:
     studio = Studio(tmp_path, template="plain")
     studio.run()
     assert (studio.requests[0].prompt, studio.used) == (PROMPT, ["2.png", "3.png"])
 
 
-def test_a_beta_over_its_bound_is_told_with_the_outcome(tmp_path: Path) -> None:
+def test_a_beta_over_its_bound_is_reported_in_the_outcome(tmp_path: Path) -> None:
     assert "beta 0.9 is not under" in Studio(tmp_path, pareto="paper", beta=0.9).end()[1]
 
 
-def test_pictures_without_a_caption_are_captioned_once_and_found(tmp_path: Path) -> None:
+def test_images_without_a_caption_are_captioned_once_and_retrieved(tmp_path: Path) -> None:
     studio = Studio(tmp_path, FINCH, "grey walrus", captions=4)
     assert studio.run().joint == studio.run().joint
     assert studio.model.asked == ["SubQueries", "PictureCaption", "SubQueries"]
-    assert [one.hit.id for one in studio.requests[0].references] == ["2.png", "5.png"]
+    assert [reference.hit.id for reference in studio.requests[0].references] == ["2.png", "5.png"]
 
 
-def test_a_picture_that_the_model_declines_is_not_asked_for_again(tmp_path: Path) -> None:
+def test_an_image_that_the_model_declines_is_not_tried_again(tmp_path: Path) -> None:
     studio = Studio(tmp_path, captions=4)
     parts = {"subqueries": [FINCH]}
     studio.model.policy = lambda schema, *_: parts if schema == "SubQueries" else "I do not say."
@@ -244,7 +247,7 @@ def test_captions_keep_to_the_budget(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget", "reason", "asked"),
+    ("budget", "reason", "calls"),
     [
         (Budget(attempts=0), "attempts", []),
         (Budget(mllm_calls=0), "mllm_calls", []),
@@ -252,12 +255,12 @@ def test_captions_keep_to_the_budget(tmp_path: Path) -> None:
         (Budget(images=0), "images", []),
     ],
 )
-def test_every_limit_is_kept_before_anything_is_paid(
-    tmp_path: Path, budget: Budget, reason: str, asked: list[str]
+def test_every_limit_is_checked_before_anything_is_paid(
+    tmp_path: Path, budget: Budget, reason: str, calls: list[str]
 ) -> None:
     studio = Studio(tmp_path)
     assert studio.end(budget=budget) == ("stopped", reason)
-    assert (studio.model.asked, studio.requests) == (asked, [])
+    assert (studio.model.asked, studio.requests) == (calls, [])
 
 
 def test_a_declined_prompt_ends_the_run(tmp_path: Path) -> None:
@@ -267,7 +270,7 @@ def test_a_declined_prompt_ends_the_run(tmp_path: Path) -> None:
     assert studio.requests == []
 
 
-def test_a_resumed_run_looks_nothing_up_again(tmp_path: Path) -> None:
+def test_a_resumed_run_retrieves_nothing_again(tmp_path: Path) -> None:
     studio = Studio(tmp_path)
     app: Any = builder.compile(checkpointer=InMemorySaver(), interrupt_before=["generate"])
     config: Any = {"configurable": {"thread_id": "1"}}
@@ -277,7 +280,7 @@ def test_a_resumed_run_looks_nothing_up_again(tmp_path: Path) -> None:
     assert (studio.model.asked, studio.used) == (["SubQueries"], ["2.png", "3.png"])
 
 
-def test_the_checkpoint_holds_plain_json_without_pictures(tmp_path: Path) -> None:
+def test_the_checkpoint_holds_plain_json_without_images(tmp_path: Path) -> None:
     studio, saver = Studio(tmp_path), InMemorySaver()
     config: Any = {"configurable": {"thread_id": "1"}}
     app: Any = builder.compile(checkpointer=saver)
@@ -288,7 +291,7 @@ def test_the_checkpoint_holds_plain_json_without_pictures(tmp_path: Path) -> Non
     assert max(len(blob[1]) for blob in saver.blobs.values()) < 8 * 1024
 
 
-def test_the_pocket_model_knows_the_question(tmp_path: Path) -> None:
+def test_the_pocket_chat_model_lists_subqueries(tmp_path: Path) -> None:
     studio = Studio(tmp_path, template="plain")
     context = Context(
         model=PocketChat(),

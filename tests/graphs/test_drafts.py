@@ -1,4 +1,4 @@
-"""A generator with few-step drafts: the draft is a first look, and what is accepted was drawn in full."""
+"""A generator with drafts of few steps: an accepted image was generated in full steps."""
 
 from __future__ import annotations
 
@@ -16,65 +16,67 @@ HITS = {"coupe": [Hit(id="coupe.png", score=0.8)]}
 
 
 class Critic:
-    """See each concept or not, look by look."""
+    """Critic that finds every concept, or none, in each image in turn."""
 
-    def __init__(self, *looks: bool) -> None:
-        self.looks = list(looks)
+    def __init__(self, *verdicts: bool) -> None:
+        self.verdicts = list(verdicts)
 
-    def __call__(self, schema: str, card: dict[str, Any], images: int) -> dict[str, Any]:
+    def __call__(self, schema: str, question: dict[str, Any], images: int) -> dict[str, Any]:
         if schema == "Decomposition":
             return decomposition("coupe")
-        seen = self.looks.pop(0)
-        return rows(card, lambda _: seen)
+        present = self.verdicts.pop(0)
+        return rows(question, lambda _: present)
 
 
-def run(folder: Path, *looks: bool, **fields: Any) -> tuple[Output, list[tuple[int, int, int]]]:
-    """Run the loop with drafts of two steps out of four; give steps, seed and references of each picture."""
+def run(folder: Path, *verdicts: bool, **fields: Any) -> tuple[Output, list[tuple[int, int, int]]]:
+    """Run the loop with drafts of two steps of four; return steps, seed and references of each image."""
     generator = SquareGenerator()
     generator.capabilities = generator.capabilities.model_copy(update={"draft_steps": 2})
-    output = call(graph, make_context(folder, Critic(*looks), HITS, generator), seed=7, **fields)
-    drawn = [(one.num_inference_steps, one.seed, len(one.references)) for one in generator.requests]
-    return output, drawn
+    output = call(graph, make_context(folder, Critic(*verdicts), HITS, generator), seed=7, **fields)
+    images = [
+        (request.num_inference_steps, request.seed, len(request.references)) for request in generator.requests
+    ]
+    return output, images
 
 
 def ending(output: Output) -> tuple[str, int]:
-    """Give how it ended, and with which picture."""
+    """Return the ending and the number of the best attempt."""
     assert output.outcome is not None and output.outcome.best is not None
     return output.outcome.ending, output.outcome.best.number
 
 
-def test_a_draft_that_is_right_is_drawn_in_full_with_the_same_noise(tmp_path: Path) -> None:
-    output, drawn = run(tmp_path, True, True)
-    assert drawn == [(2, 7, 0), (4, 7, 0)]
+def test_a_draft_that_is_right_is_generated_in_full_with_the_same_noise(tmp_path: Path) -> None:
+    output, images = run(tmp_path, True, True)
+    assert images == [(2, 7, 0), (4, 7, 0)]
     assert ending(output) == ("accepted", 1)
 
 
 def test_a_draft_that_is_not_right_is_repaired_in_full(tmp_path: Path) -> None:
-    output, drawn = run(tmp_path, False, True)
-    assert drawn == [(2, 7, 0), (4, 7, 1)]
+    output, images = run(tmp_path, False, True)
+    assert images == [(2, 7, 0), (4, 7, 1)]
     assert ending(output) == ("accepted", 1)
 
 
-def test_a_draft_that_the_full_picture_does_not_reach_stays_the_best(tmp_path: Path) -> None:
-    output, drawn = run(tmp_path, True, False)
-    assert len(drawn) == 2
+def test_a_draft_that_is_better_than_the_full_image_stays_the_best(tmp_path: Path) -> None:
+    output, images = run(tmp_path, True, False)
+    assert len(images) == 2
     assert ending(output) == ("accepted", 0)
 
 
-def test_a_run_of_one_picture_has_no_draft(tmp_path: Path) -> None:
-    output, drawn = run(tmp_path, True, budget=Budget(attempts=1))
-    assert drawn == [(4, 7, 0)]
+def test_a_run_of_one_attempt_has_no_draft(tmp_path: Path) -> None:
+    output, images = run(tmp_path, True, budget=Budget(attempts=1))
+    assert images == [(4, 7, 0)]
     assert ending(output) == ("accepted", 0)
 
 
-def test_a_budget_without_a_second_picture_accepts_the_draft(tmp_path: Path) -> None:
-    output, drawn = run(tmp_path, True, budget=Budget(images=1))
-    assert drawn == [(2, 7, 0)]
+def test_a_budget_without_a_second_image_accepts_the_draft(tmp_path: Path) -> None:
+    output, images = run(tmp_path, True, budget=Budget(images=1))
+    assert images == [(2, 7, 0)]
     assert ending(output) == ("accepted", 0)
 
 
-def test_a_graph_of_one_picture_draws_it_in_full(tmp_path: Path) -> None:
+def test_a_graph_of_one_image_generates_it_in_full(tmp_path: Path) -> None:
     generator = SquareGenerator()
     generator.capabilities = generator.capabilities.model_copy(update={"draft_steps": 2})
     call(direct, make_context(tmp_path, Critic(), {}, generator))
-    assert [one.num_inference_steps for one in generator.requests] == [4]
+    assert [request.num_inference_steps for request in generator.requests] == [4]

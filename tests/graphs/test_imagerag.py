@@ -1,4 +1,4 @@
-"""ImageRAG with scripted engines: the paper's default, its modes and its switches."""
+"""The ImageRAG graph with fake engines: the paper's default, its modes and its switches."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Budget, GenerateRequest, Hit, ModelFault, Picture
 
 PROMPT = "a finch by a coupe"
-MINE = "given with the prompt"
+INPUT = "given with the prompt"  # the source of an input image
 FINCH = {"name": "finch", "caption": "a photo of a finch"}
 DAWN = {"name": "dawn", "caption": "finch"}
 UNCHECKED = "this graph does not check its image"
@@ -34,7 +34,7 @@ HITS = {
 
 
 class Studio:
-    """Run the graph with scripted engines and keep what they saw."""
+    """The graph with fake engines, which record their requests."""
 
     def __init__(self, folder: Path, answers: Answers, *, slots: int = 2, **options: Any) -> None:
         self.model: HearingChat = hearing(answers)
@@ -44,7 +44,7 @@ class Studio:
             generator=self.generator,
             retriever=ListRetriever(HITS),
             store=ArtifactStore(folder / "artifacts"),
-            threshold=0.9,  # of the loop's; ImageRAG has a threshold of its own
+            threshold=0.9,  # of the loop; ImageRAG has a threshold of its own
             imagerag=ImageRAGOptions(**options),
         )
 
@@ -57,7 +57,7 @@ class Studio:
         assert outcome is not None
         return outcome.ending, outcome.limit or outcome.reason, outcome.best.number if outcome.best else None
 
-    def own(self, *colours: str) -> list[Picture]:
+    def inputs(self, *colours: str) -> list[Picture]:
         return [self.context.store.put(Image.new("RGB", (8, 8), colour)) for colour in colours]
 
     @property
@@ -66,8 +66,11 @@ class Studio:
 
     @property
     def used(self) -> list[list[str]]:
-        """Give for each picture what its references were found as, or whose they are."""
-        return [[one.hit.source or one.hit.id for one in request.references] for request in self.requests]
+        """Return for each image the ids of its references, or the source of an input image."""
+        return [
+            [reference.hit.source or reference.hit.id for reference in request.references]
+            for request in self.requests
+        ]
 
 
 def test_a_matching_draft_is_the_answer(tmp_path: Path) -> None:
@@ -77,7 +80,7 @@ def test_a_matching_draft_is_the_answer(tmp_path: Path) -> None:
     assert studio.run().retrievals == []
 
 
-def test_by_default_the_top_hits_are_taken_however_far_with_the_same_seed(tmp_path: Path) -> None:
+def test_by_default_the_top_hits_are_used_whatever_their_scores_with_the_same_seed(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch", "coupe"))
     assert studio.end(seed=7) == ("unchecked", UNCHECKED, 1)
     assert studio.model.asked == ["Decision", "MissingConcepts", "Captions"]
@@ -87,23 +90,23 @@ def test_by_default_the_top_hits_are_taken_however_far_with_the_same_seed(tmp_pa
     assert draft.seed == 7
 
 
-def test_one_hit_is_looked_at_for_each_caption(tmp_path: Path) -> None:
+def test_one_hit_is_retrieved_for_each_caption(tmp_path: Path) -> None:
     output = Studio(tmp_path, Painter("finch")).run()
-    assert [(one.concept, one.query, len(one.hits)) for one in output.retrievals] == [
+    assert [(retrieval.concept, retrieval.query, len(retrieval.hits)) for retrieval in output.retrievals] == [
         ("finch", "a photo of a finch", 1)
     ]
-    assert [one.action for one in output.attempts[1].repairs] == ["add_reference"]
+    assert [attempt.action for attempt in output.attempts[1].repairs] == ["add_reference"]
 
 
 def test_after_three_empty_lists_the_prompt_is_the_caption(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter())
-    assert [one.query for one in studio.run().retrievals] == [PROMPT]
+    assert [retrieval.query for retrieval in studio.run().retrievals] == [PROMPT]
     assert studio.model.asked == ["Decision", *["MissingConcepts"] * 3]
     assert studio.model.temperatures("MissingConcepts") == pytest.approx([0, 1 / 3, 2 / 3])
 
 
 @pytest.mark.parametrize(
-    ("budget", "reason", "pictures"),
+    ("budget", "reason", "images"),
     [
         (Budget(attempts=0), "attempts", 0),
         (Budget(attempts=1), "attempts", 1),
@@ -112,10 +115,10 @@ def test_after_three_empty_lists_the_prompt_is_the_caption(tmp_path: Path) -> No
         (Budget(seconds=0), "seconds", 0),
     ],
 )
-def test_every_limit_is_kept_and_named(tmp_path: Path, budget: Budget, reason: str, pictures: int) -> None:
+def test_every_limit_is_kept_and_reported(tmp_path: Path, budget: Budget, reason: str, images: int) -> None:
     studio = Studio(tmp_path, Painter("finch"))
-    assert studio.end(budget=budget) == ("stopped", reason, pictures - 1 if pictures else None)
-    assert len(studio.requests) == pictures
+    assert studio.end(budget=budget) == ("stopped", reason, images - 1 if images else None)
+    assert len(studio.requests) == images
 
 
 def test_a_budget_that_is_just_enough_stops_nothing(tmp_path: Path) -> None:
@@ -123,14 +126,14 @@ def test_a_budget_that_is_just_enough_stops_nothing(tmp_path: Path) -> None:
     assert studio.end(budget=Budget(mllm_calls=3)) == ("unchecked", UNCHECKED, 1)
 
 
-def test_repetitions_leave_questions_for_the_captions(tmp_path: Path) -> None:
+def test_repetitions_leave_mllm_calls_for_the_captions(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch", MissingConcepts=["", None]))
     studio.run(budget=Budget(mllm_calls=4))
     assert studio.model.asked == ["Decision", "MissingConcepts", "MissingConcepts", "Captions"]
 
 
 @pytest.mark.parametrize("retrieve_by", ["captions", "prompt"])
-def test_without_a_decision_nothing_more_is_drawn(tmp_path: Path, retrieve_by: str) -> None:
+def test_without_a_decision_nothing_more_is_generated(tmp_path: Path, retrieve_by: str) -> None:
     studio = Studio(tmp_path, Painter("finch"), retrieve_by=retrieve_by)
     assert studio.end(budget=Budget(mllm_calls=0)) == ("stopped", "mllm_calls", 0)
 
@@ -142,21 +145,21 @@ def test_a_refusal_keeps_the_draft(tmp_path: Path, question: str) -> None:
     assert Studio(tmp_path, answers).end() == ("refused", "I may not.", 0)
 
 
-def test_a_library_without_an_answer_costs_no_second_picture(tmp_path: Path) -> None:
+def test_a_library_without_hits_costs_no_second_image(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("dragon"))
     reason = "nothing new to draw from: no picture in the library was found"
     assert studio.end() == ("stopped", reason, 0)
     assert len(studio.requests) == 1
 
 
-def test_no_more_concepts_than_slots_are_asked_for(tmp_path: Path) -> None:
+def test_at_most_as_many_concepts_as_slots_are_listed(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("coupe", "finch"), slots=1)
     studio.run()
     assert cards(studio.model.conversation("MissingConcepts"))[-1]["at_most"] == 1
     assert studio.used == [[], ["coupe.png"]]
 
 
-def test_a_generator_without_slots_draws_once(tmp_path: Path) -> None:
+def test_a_generator_without_slots_generates_once(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch"), slots=0)
     assert studio.end() == ("stopped", "no slot is free for a reference", 0)
 
@@ -169,24 +172,24 @@ def test_several_captions_fill_the_slots_concept_by_concept(tmp_path: Path) -> N
     assert sorted(studio.used[1]) == ["by-name.png", "by-prompt.png", "finch.png"]
 
 
-def test_references_come_in_the_order_in_which_the_prompt_names_their_concepts(tmp_path: Path) -> None:
+def test_references_follow_the_order_of_their_concepts_in_the_prompt(tmp_path: Path) -> None:
     lists: list[Any] = [{"concepts": ["coupe"]}, {"concepts": ["dawn", "finch"]}]
     answers = Painter(MissingConcepts=lists, Captions=[None, {"captions": [FINCH, DAWN]}])
     studio = Studio(tmp_path, answers, rounds=2, slots=4, template="examples")
-    studio.run(pictures=studio.own("red"))
-    assert studio.used[1:] == [[MINE, "coupe.png"], [MINE, "finch.png", "coupe.png", "by-name.png"]]
-    said = "of a photo of a finch: image 2, a photo of a coupe: image 3, finch: image 4, generate"
-    assert said in studio.requests[2].prompt
+    studio.run(pictures=studio.inputs("red"))
+    assert studio.used[1:] == [[INPUT, "coupe.png"], [INPUT, "finch.png", "coupe.png", "by-name.png"]]
+    instruction = "of a photo of a finch: image 2, a photo of a coupe: image 3, finch: image 4, generate"
+    assert instruction in studio.requests[2].prompt
 
 
-def test_generation_draws_once_from_all_that_is_needed(tmp_path: Path) -> None:
+def test_generation_mode_generates_once_from_all_that_is_needed(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch", "coupe"), mode="generation")
     assert studio.end(seed=7) == ("unchecked", UNCHECKED, 0)
     assert studio.model.asked == ["MissingConcepts", "Captions"]
     assert (studio.used, studio.requests[0].seed) == ([["finch.png", "coupe.png"]], 7)
 
 
-def test_generation_without_a_find_says_so(tmp_path: Path) -> None:
+def test_generation_mode_without_hits_has_a_reason(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("dragon"), mode="generation")
     reason = "drawn without a reference: no picture in the library was found"
     assert studio.end() == ("stopped", reason, 0)
@@ -194,44 +197,44 @@ def test_generation_without_a_find_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("slots", "used"), [(3, ["finch.png", "coupe.png"]), (2, ["finch.png"])])
-def test_own_pictures_come_first_and_take_slots(tmp_path: Path, slots: int, used: list[str]) -> None:
+def test_input_images_come_first_and_take_slots(tmp_path: Path, slots: int, used: list[str]) -> None:
     studio = Studio(tmp_path, Painter("finch", "coupe"), slots=slots, template="examples")
-    studio.run(pictures=studio.own("red"))
-    assert studio.used == [[MINE], [MINE, *used]]
+    studio.run(pictures=studio.inputs("red"))
+    assert studio.used == [[INPUT], [INPUT, *used]]
     assert "examples of a photo of a finch: image 2" in studio.requests[1].prompt
     assert studio.requests[0].prompt == PROMPT
 
 
-def test_generation_starts_from_own_pictures(tmp_path: Path) -> None:
+def test_generation_mode_starts_from_input_images(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch"), mode="generation")
-    pictures = studio.own("red")
+    pictures = studio.inputs("red")
     studio.run(pictures=pictures)
-    assert studio.used == [[MINE, "finch.png"]]
+    assert studio.used == [[INPUT, "finch.png"]]
     assert shown(studio.model.conversation("MissingConcepts")) == [[studio.context.store.read(pictures[0])]]
 
 
-def test_own_pictures_make_the_decision_one_about_an_edit(tmp_path: Path) -> None:
+def test_input_images_make_the_decision_one_about_an_edit(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch"))
-    output = studio.run(pictures=studio.own("red"))
-    heard = studio.model.conversation("Captions")
-    store, drawn = studio.context.store, output.attempts[0].picture
-    assert cards(heard)[0]["question"] == DECIDE_EDIT
-    assert shown(heard)[0] == [store.read(studio.own("red")[0]), store.read(drawn)]
+    output = studio.run(pictures=studio.inputs("red"))
+    messages = studio.model.conversation("Captions")
+    store, draft = studio.context.store, output.attempts[0].picture
+    assert cards(messages)[0]["question"] == DECIDE_EDIT
+    assert shown(messages)[0] == [store.read(studio.inputs("red")[0]), store.read(draft)]
 
 
-def test_own_pictures_in_every_slot_leave_no_room(tmp_path: Path) -> None:
+def test_input_images_in_every_slot_leave_none_free(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch"))
-    pictures = studio.own("red", "blue")
+    pictures = studio.inputs("red", "blue")
     assert studio.end(pictures=pictures) == ("stopped", "no slot is free for a reference", 0)
 
 
-def test_more_own_pictures_than_slots_are_refused(tmp_path: Path) -> None:
+def test_more_input_images_than_slots_are_an_error(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch"), slots=1)
     with pytest.raises(BadInput, match="takes 1 references, got 2"):
-        studio.run(pictures=studio.own("red", "blue"))
+        studio.run(pictures=studio.inputs("red", "blue"))
 
 
-def test_rephrasing_looks_nothing_up(tmp_path: Path) -> None:
+def test_rephrasing_retrieves_nothing(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch"), rephrase_only=True)
     output = studio.run()
     assert (studio.model.asked, output.retrievals) == (["Decision", "Rephrasing"], [])
@@ -240,36 +243,38 @@ def test_rephrasing_looks_nothing_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "end"),
+    ("answer", "end"),
     [
         ({"prompt": PROMPT}, ("stopped", "nothing new to draw from: all was tried", 0)),
         ("I may not.", ("refused", "I may not.", 0)),
     ],
 )
-def test_no_new_words_are_no_new_picture(tmp_path: Path, said: Any, end: Any) -> None:
-    studio = Studio(tmp_path, Painter(Rephrasing=[said, said]), rephrase_only=True)
+def test_an_unchanged_prompt_is_no_new_image(tmp_path: Path, answer: Any, end: Any) -> None:
+    studio = Studio(tmp_path, Painter(Rephrasing=[answer, answer]), rephrase_only=True)
     assert studio.end() == end
 
 
 @pytest.mark.parametrize(
-    ("retrieve_by", "used", "asked"),
+    ("retrieve_by", "used", "calls"),
     [
         ("concepts", "by-name.png", ["Decision", "MissingConcepts"]),
         ("prompt", "by-prompt.png", ["Decision"]),
     ],
 )
-def test_the_ablations_look_up_less(tmp_path: Path, retrieve_by: str, used: str, asked: list[str]) -> None:
+def test_the_ablations_make_fewer_calls(
+    tmp_path: Path, retrieve_by: str, used: str, calls: list[str]
+) -> None:
     studio = Studio(tmp_path, Painter("finch"), retrieve_by=retrieve_by)
     studio.run()
-    assert (studio.used[1], studio.model.asked) == ([used], asked)
+    assert (studio.used[1], studio.model.asked) == ([used], calls)
 
 
-def test_a_threshold_leaves_weak_hits_out(tmp_path: Path) -> None:
+def test_hits_under_the_threshold_are_not_used(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch", "coupe"), threshold=0.2)
     output = studio.run()
     assert studio.used[1] == ["coupe.png"]
-    assert [one.abstained for one in output.retrievals] == [True, False]
-    assert [one.concept for one in output.attempts[1].repairs] == ["coupe"]
+    assert [retrieval.abstained for retrieval in output.retrievals] == [True, False]
+    assert [attempt.concept for attempt in output.attempts[1].repairs] == ["coupe"]
 
 
 def test_nothing_above_the_threshold_ends_with_both_numbers(tmp_path: Path) -> None:
@@ -290,16 +295,14 @@ def test_the_last_round_is_looked_at_too(tmp_path: Path) -> None:
     assert studio.model.asked.count("Decision") == 3
 
 
-def test_a_round_tries_no_picture_twice(tmp_path: Path) -> None:
+def test_a_round_uses_no_hit_twice(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("coupe"), rounds=3)
     assert studio.end() == ("stopped", "nothing new to draw from: all was tried", 1)
     assert studio.used == [[], ["coupe.png"]]
 
 
 @pytest.mark.parametrize(("slots", "last"), [(2, ["finch.png", "coupe.png"]), (1, ["coupe.png"])])
-def test_what_a_round_brought_in_stays_while_there_is_room(
-    tmp_path: Path, slots: int, last: list[str]
-) -> None:
+def test_references_of_a_round_stay_while_slots_are_free(tmp_path: Path, slots: int, last: list[str]) -> None:
     lists: list[Any] = [{"concepts": ["finch"]}, {"concepts": ["coupe"]}]
     studio = Studio(tmp_path, Painter(MissingConcepts=lists), rounds=2, slots=slots)
     studio.run()
@@ -314,21 +317,21 @@ def test_rounds_keep_the_budget(tmp_path: Path, budget: Budget, reason: str) -> 
     assert studio.end(budget=budget) == ("stopped", reason, 1)
 
 
-def test_generation_in_rounds_looks_and_then_lists_what_is_missing(tmp_path: Path) -> None:
+def test_generation_mode_in_rounds_decides_and_then_lists_what_is_missing(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch", matches=(False, True)), mode="generation", rounds=2)
     assert studio.end() == ("accepted", "the picture matches: as asked", 1)
     calls = ["MissingConcepts", "Captions", "Decision"]
     assert studio.model.asked == [*calls, *calls]
 
 
-def test_the_single_picture_template_takes_one(tmp_path: Path) -> None:
+def test_the_single_image_template_takes_one_reference(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch", "coupe"), template="image")
     studio.run()
     assert studio.used[1] == ["finch.png"]
     assert studio.requests[1].prompt == f"According to this image of a photo of a finch, generate {PROMPT}"
 
 
-def test_a_resumed_run_asks_only_what_was_not_answered(tmp_path: Path) -> None:
+def test_a_resumed_run_repeats_no_answered_call(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch", Captions=[{"captions": 3}, {"captions": 3}, None]))
     app: Any = builder.compile(checkpointer=InMemorySaver())
     config: Any = {"configurable": {"thread_id": "1"}}
@@ -339,19 +342,19 @@ def test_a_resumed_run_asks_only_what_was_not_answered(tmp_path: Path) -> None:
     assert len(studio.requests) == 2
 
 
-def test_the_checkpoint_holds_plain_json_without_pictures(tmp_path: Path) -> None:
+def test_the_checkpoint_holds_plain_json_without_images(tmp_path: Path) -> None:
     studio, saver = Studio(tmp_path, Painter("finch")), InMemorySaver()
     config: Any = {"configurable": {"thread_id": "1"}}
-    given = {"prompt": PROMPT, "pictures": [one.model_dump() for one in studio.own("red")]}
+    values = {"prompt": PROMPT, "pictures": [picture.model_dump() for picture in studio.inputs("red")]}
     app: Any = builder.compile(checkpointer=saver)
-    app.invoke(given, config, context=studio.context)
+    app.invoke(values, config, context=studio.context)
     values = app.get_state(config).values
     assert {type(value) for value in values.values()} <= {str, int, list, dict}
     assert values["decision"] == {"match": False, "why": "not yet"}
     assert max(len(blob[1]) for blob in saver.blobs.values()) < 8 * 1024
 
 
-def test_the_pocket_model_knows_the_questions(tmp_path: Path) -> None:
+def test_the_pocket_chat_model_answers_every_call(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter())
     hits = {"a photo of a velmora finch": [Hit(id="finch.png", score=0.5)]}
     context = Context(
@@ -366,19 +369,19 @@ def test_the_pocket_model_knows_the_questions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("calls", "used", "asked"), [(None, "finch-2.png", 1), (4, "finch-2.png", 1), (3, "finch.png", 0)]
+    ("calls", "used", "rankings"), [(None, "finch-2.png", 1), (4, "finch-2.png", 1), (3, "finch.png", 0)]
 )
-def test_the_model_orders_the_hits_while_questions_are_left(
-    tmp_path: Path, calls: int | None, used: str, asked: int
+def test_the_model_orders_the_hits_while_calls_are_left(
+    tmp_path: Path, calls: int | None, used: str, rankings: int
 ) -> None:
     studio = Studio(tmp_path, Painter("finch", Ranking=[{"order": [2]}]), rerank=True)
     output = studio.run(budget=Budget(mllm_calls=calls))
-    assert (studio.used[1], studio.model.asked.count("Ranking")) == ([used], asked)
-    assert sum(one.mllm_calls for one in output.usage) == 3 + asked
+    assert (studio.used[1], studio.model.asked.count("Ranking")) == ([used], rankings)
+    assert sum(usage.mllm_calls for usage in output.usage) == 3 + rankings
 
 
 def shelf(*names: str, **captions: str) -> ListRetriever:
-    """Find these for the finch's caption, best first."""
+    """Return a library with these hits for the finch's caption, best first."""
     hits = [
         Hit(id=name, score=0.9 - place / 10, caption=captions.get(name, ""))
         for place, name in enumerate(names)
@@ -402,16 +405,16 @@ CAPTIONS: list[Any] = [{"caption": "a car"}, {"caption": "a finch on a twig"}, {
 
 def test_captions_that_the_model_writes_order_the_hits(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch", PictureCaption=[*CAPTIONS]), rerank="captions")
-    studio.context = replace(studio.context, retriever=shelf("a", "told", "b", "c", told="a told thing"))
+    studio.context = replace(studio.context, retriever=shelf("a", "captioned", "b", "c", captioned="a thing"))
     output = studio.run()
-    assert studio.model.asked[3:] == ["PictureCaption"] * 3  # one has a caption
-    assert [hit.id for hit in output.retrievals[0].hits] == ["b", "a", "told", "c"]
+    assert studio.model.asked[3:] == ["PictureCaption"] * 3  # the fourth has a caption
+    assert [hit.id for hit in output.retrievals[0].hits] == ["b", "a", "captioned", "c"]
     assert studio.used[1] == ["b"]
-    studio.run()  # what was written is known
+    studio.run()  # the captions are stored
     assert studio.model.asked.count("PictureCaption") == 3
 
 
-def test_captions_keep_to_the_budget_and_order_what_is_known(tmp_path: Path) -> None:
+def test_captions_keep_to_the_budget_and_order_the_captioned_hits(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch", PictureCaption=[*CAPTIONS]), rerank="captions")
     studio.context = replace(studio.context, retriever=shelf("a", "b", "c"))
     output = studio.run(budget=Budget(mllm_calls=5))
@@ -419,10 +422,10 @@ def test_captions_keep_to_the_budget_and_order_what_is_known(tmp_path: Path) -> 
     assert [hit.id for hit in output.retrievals[0].hits] == ["b", "a", "c"]
 
 
-def test_words_of_captions_order_the_hits_without_a_question(tmp_path: Path) -> None:
+def test_words_of_captions_order_the_hits_without_a_call(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch"))
-    found = shelf("car", "wren", "bird", car="a car", wren="a wren", bird="a finch on a twig")
-    studio.context = replace(studio.context, retriever=CaptionOrder(found))
+    library = shelf("car", "wren", "bird", car="a car", wren="a wren", bird="a finch on a twig")
+    studio.context = replace(studio.context, retriever=CaptionOrder(library))
     assert [hit.id for hit in studio.run().retrievals[0].hits] == ["bird"]
     assert studio.used[1] == ["bird"]
     assert "Ranking" not in studio.model.asked

@@ -1,4 +1,4 @@
-"""Five hundred texts that give orders, and models that obey: a library can spoil a picture and no more."""
+"""Five hundred texts with instructions, and models that obey: a library can spoil an image and no more."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from support.injections import (
     watched,
 )
 
+from pleinair.agent.budget import total
 from pleinair.agent.context import Context
 from pleinair.agent.react import tools
 from pleinair.agent.state import changed
@@ -38,12 +39,12 @@ BUDGET = Budget(attempts=3, images=4, mllm_calls=30)
 CLOSED = {"decompose", "generate", "critique", "retrieve", "veto", "pin", "finish"}
 GRAPHS = {"crossmodal", "direct", "imagerag", "pleinair", "realrag"}
 HITS, TEXTS, CHANCE = hits(), texts(), random.Random(3)
-EACH = 20  # hits that one run sees
+EACH = 20  # hits of one run
 CHUNKS = [HITS[start : start + EACH] for start in range(0, len(HITS), EACH)]
 
 
-def answer(schema: str, card: dict[str, Any], images: int) -> dict[str, Any]:
-    """See a text in every picture, and repeat it wherever an answer has room for words."""
+def answer(schema: str, question: dict[str, Any], images: int) -> dict[str, Any]:
+    """Answer with one of the texts wherever an answer has room for words."""
     text = CHANCE.choice(TEXTS)
     answers: dict[str, dict[str, Any]] = {
         "Decomposition": decomposition(FIRST, SECOND),
@@ -57,11 +58,11 @@ def answer(schema: str, card: dict[str, Any], images: int) -> dict[str, Any]:
     }
     if schema in answers:
         return answers[schema]
-    seen = rows(card, lambda name: name == FIRST)
-    return {"rows": [row | {"evidence": text[:200], "advice": text[:200]} for row in seen["rows"]]}
+    judged = rows(question, lambda name: name == FIRST)
+    return {"rows": [row | {"evidence": text[:200], "advice": text[:200]} for row in judged["rows"]]}
 
 
-def obedient(folder: Path, found: list[Hit], generator: SquareGenerator) -> Context:
+def obedient(folder: Path, library: list[Hit], generator: SquareGenerator) -> Context:
     context = make_context(
         folder,
         answer,
@@ -70,63 +71,63 @@ def obedient(folder: Path, found: list[Hit], generator: SquareGenerator) -> Cont
         imagerag=ImageRAGOptions(rerank=True),
         crossmodal=CrossmodalOptions(captions=4),
     )
-    return replace(context, model=Obedient(policy=answer, asked=[], obeyed=[]), retriever=Everywhere(found))
+    return replace(context, model=Obedient(policy=answer, asked=[], obeyed=[]), retriever=Everywhere(library))
 
 
 def run(builder: Any, context: Context) -> dict[str, Any]:
-    """Run a graph and give its last state, as plain JSON; a model whose answer is unusable ends it there."""
+    """Run a graph and return its last state as plain JSON; an unusable answer of the model ends it there."""
     graph, config = builder.compile(checkpointer=InMemorySaver()), {"configurable": {"thread_id": "1"}}
-    asked = changed(prompt="two things", seed=1, run_id="r", budget=BUDGET)
+    values = changed(prompt="two things", seed=1, run_id="r", budget=BUDGET)
     with suppress(ModelFault):
-        graph.invoke(asked, context=context, config=config)
+        graph.invoke(values, context=context, config=config)
     return dict(graph.get_state(config).values)
 
 
-def require_in_budget(state: dict[str, Any], generator: SquareGenerator) -> None:
-    spent = [Usage.model_validate(one) for one in state["usage"]]
+def check_budget(state: dict[str, Any], generator: SquareGenerator) -> None:
+    usage = total([Usage.model_validate(step) for step in state["usage"]])
     assert Budget.model_validate(state["budget"]) == BUDGET
-    assert len(generator.requests) == sum(one.images for one in spent) <= 4
-    assert sum(one.mllm_calls for one in spent) <= 30
+    assert len(generator.requests) == usage.images <= 4
+    assert usage.mllm_calls <= 30
 
 
-def test_there_are_five_hundred_and_most_of_a_half_are_orders() -> None:
-    said = texts()
-    assert len(set(said)) == len(HITS) == 500
-    assert sum(bool(orders(text)) for text in said) > 200
-    assert max(map(len, said)) <= 120
+def test_there_are_five_hundred_texts_and_nearly_half_are_instructions() -> None:
+    samples = texts()
+    assert len(set(samples)) == len(HITS) == 500
+    assert sum(bool(orders(text)) for text in samples) > 200
+    assert max(map(len, samples)) <= 120
 
 
-@pytest.mark.parametrize("graph", [pleinair, imagerag, crossmodal], ids=lambda one: str(one.graph.name))
-def test_captions_and_pictures_raise_no_limit_and_reach_nobody(graph: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("graph", [pleinair, imagerag, crossmodal], ids=lambda module: str(module.graph.name))
+def test_captions_and_images_raise_no_limit_and_reach_nobody(graph: Any, tmp_path: Path) -> None:
     obeyed, endings = Counter[str](), Counter[str]()
-    with watched() as seen:
+    with watched() as events:
         for number, chunk in enumerate(CHUNKS):
             generator = SquareGenerator()
             context = obedient(tmp_path / str(number), chunk, generator)
             state = run(graph.builder, context)
-            require_in_budget(state, generator)
+            check_budget(state, generator)
             obeyed.update(context.model.obeyed)  # type: ignore[attr-defined]
             endings[state["outcome"]["ending"] if state.get("outcome") else "failed"] += 1
-    assert seen == []
-    ended = endings["stopped"] + endings["unchecked"]
-    assert ended >= (1 if graph is imagerag else len(CHUNKS))  # its answers are mostly unusable
+    assert events == []
+    finished = endings["stopped"] + endings["unchecked"]
+    assert finished >= (1 if graph is imagerag else len(CHUNKS))  # its answers are mostly unusable
     assert set(endings) <= {"stopped", "unchecked", "failed"}
-    assert bool(obeyed) == (graph is imagerag)  # of these only its re-ranking shows a model such words
+    assert bool(obeyed) == (graph is imagerag)  # only its re-ranking shows a model the texts
 
 
 def test_a_model_that_obeys_captions_calls_nothing_but_its_tools(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    called: list[str] = []
+    calls: list[str] = []
     run_call = tools.run_call
 
     def noted(call: dict[str, Any], *rest: Any) -> Any:
-        called.append(call["name"])
+        calls.append(call["name"])
         return run_call(call, *rest)
 
     monkeypatch.setattr(tools, "run_call", noted)
-    told = 0
-    with watched() as seen:
+    shown = 0
+    with watched() as events:
         for number, chunk in enumerate(CHUNKS):
             generator = SquareGenerator()
             driver = obedient_driver()
@@ -134,10 +135,10 @@ def test_a_model_that_obeys_captions_calls_nothing_but_its_tools(
             context = obedient(tmp_path / str(number), chunk, generator)
             context = replace(context, model=driver, realrag=untrained)
             state = run(react.builder, context)
-            require_in_budget(state, generator)
-            told += sum(WHO in str(one.content) for one in driver.heard[-1])
+            check_budget(state, generator)
+            shown += sum(WHO in str(message.content) for message in driver.sent[-1])
             assert set(driver.offered) == CLOSED | GRAPHS
-    assert set(called) <= CLOSED | GRAPHS
-    assert {"decompose", "generate", "critique", "retrieve"} <= set(called)
-    assert told > 10  # the texts did reach the model
-    assert seen == []
+    assert set(calls) <= CLOSED | GRAPHS
+    assert {"decompose", "generate", "critique", "retrieve"} <= set(calls)
+    assert shown > 10  # the texts did reach the model
+    assert events == []

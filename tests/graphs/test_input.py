@@ -1,4 +1,4 @@
-"""What a graph says of itself, and of a call that it cannot take."""
+"""The schemas of every graph, and errors of its input."""
 
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_every_graph_shows_its_schemas(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_a_call_without_a_context_says_what_to_pass(name: str) -> None:
+def test_an_error_says_how_to_pass_a_context(name: str) -> None:
     with pytest.raises(BadInput, match=r"wanted graph.invoke\(…, context=…\)"):
         graph_of(name).invoke({"prompt": "a finch"})
 
@@ -44,11 +44,11 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("given", "says"), WRONG)
+@pytest.mark.parametrize(("values", "error"), WRONG)
 @pytest.mark.parametrize("name", GRAPHS)
-def test_an_input_that_is_wrong_is_told_in_one_line(
-    tmp_path: Path, name: str, given: dict[str, Any], says: str
+def test_an_error_of_the_input_is_one_line(
+    tmp_path: Path, name: str, values: dict[str, Any], error: str
 ) -> None:
-    with pytest.raises(BadInput, match=says) as told:
-        graph_of(name).invoke(given, context=make_context(tmp_path, lambda *_: ""))
-    assert "\n" not in str(told.value)
+    with pytest.raises(BadInput, match=error) as caught:
+        graph_of(name).invoke(values, context=make_context(tmp_path, lambda *_: ""))
+    assert "\n" not in str(caught.value)

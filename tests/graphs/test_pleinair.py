@@ -1,6 +1,7 @@
-"""The loop with scripted engines: what it draws, when it stops, what it gives back."""
+"""The loop with fake engines: its requests, when it stops, and what it returns."""
 
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -24,55 +25,55 @@ def run(context: Context, **fields: Any) -> Output:
     return call(graph, context, PROMPT, **fields)
 
 
-def ended(output: Output) -> Outcome:
+def end(output: Output) -> Outcome:
     assert output.outcome is not None
     return output.outcome
 
 
 class Critic:
-    """See a concept from the attempt on that `appears` names, never if it names none."""
+    """Critic that finds a concept from the image on that `appears` gives for it, else never."""
 
     def __init__(self, *concepts: str, **appears: int) -> None:
-        self.concepts, self.appears, self.looks = concepts, appears, 0
+        self.concepts, self.appears, self.images = concepts, appears, 0
 
-    def __call__(self, schema: str, card: dict[str, Any], images: int) -> dict[str, Any] | str:
+    def __call__(self, schema: str, question: dict[str, Any], images: int) -> dict[str, Any] | str:
         if schema == "Decomposition":
             return decomposition(*self.concepts)
         assert images == 1
-        looks, self.looks = self.looks, self.looks + 1
-        return rows(card, lambda name: looks >= self.appears.get(name, 99))
+        number, self.images = self.images, self.images + 1
+        return rows(question, lambda name: number >= self.appears.get(name, 99))
 
 
-def test_a_good_draft_is_accepted_without_a_look_up(tmp_path: Path) -> None:
+def test_a_complete_draft_is_accepted_without_a_retrieval(tmp_path: Path) -> None:
     output = run(make_context(tmp_path, Critic("finch", finch=0), HITS))
-    assert ended(output).ending == "accepted"
+    assert end(output).ending == "accepted"
     assert len(output.attempts) == 1
     assert output.retrievals == []
 
 
-def test_what_is_missing_comes_from_the_library(tmp_path: Path) -> None:
+def test_a_missing_concept_is_retrieved_from_the_library(tmp_path: Path) -> None:
     generator = SquareGenerator()
     output = run(make_context(tmp_path, Critic("finch", "coupe", finch=1, coupe=0), HITS, generator))
-    assert ended(output).ending == "accepted"
+    assert end(output).ending == "accepted"
     assert [reference.hit.id for reference in generator.requests[1].references] == ["finch.png"]
     assert generator.requests[0].seed == generator.requests[1].seed
-    assert [one.concept for one in output.retrievals] == ["finch"]
+    assert [retrieval.concept for retrieval in output.retrievals] == ["finch"]
 
 
-def test_a_reference_that_brought_its_concept_stays_in_the_order_of_the_concepts(tmp_path: Path) -> None:
+def test_a_reference_that_helped_stays_in_the_order_of_the_concepts(tmp_path: Path) -> None:
     generator = SquareGenerator()
     run(make_context(tmp_path, Critic("finch", "coupe", coupe=1, finch=2), HITS, generator))
     used = [[r.hit.id for r in request.references] for request in generator.requests]
     assert used == [[], ["finch.png", "coupe.png"], ["finch-2.png", "coupe.png"]]
 
 
-def test_a_picture_for_two_concepts_takes_one_slot(tmp_path: Path) -> None:
+def test_an_image_for_two_concepts_takes_one_slot(tmp_path: Path) -> None:
     both = Hit(id="both.png", score=0.6)
     hits = {name: [Hit(id=f"{name}.png", score=0.9), both] for name in ("finch", "coupe")}
     generator = SquareGenerator(slots=1)
     output = run(make_context(tmp_path, Critic("finch", "coupe", finch=1, coupe=1), hits, generator))
-    assert ended(output).ending == "accepted"
-    assert [one.hit.id for one in generator.requests[1].references] == ["both.png"]
+    assert end(output).ending == "accepted"
+    assert [reference.hit.id for reference in generator.requests[1].references] == ["both.png"]
 
 
 BOXES = {"finch": (0.0, 0.0, 0.5, 0.5), "coupe": (0.0, 0.5, 0.5, 1.0), "cod": (0.625, 0.0, 1.0, 0.5)}
@@ -82,7 +83,7 @@ BOXES = {"finch": (0.0, 0.0, 0.5, 0.5), "coupe": (0.0, 0.5, 0.5, 1.0), "cod": (0
     ("names", "crop"),
     [(("finch",), (0.0, 0.0, 0.5625, 0.5625)), (("finch", "coupe"), (0.0, 0.0, 0.5, 1.0))],
 )
-def test_a_reference_is_cut_down_to_the_concepts_that_it_is_to_show(
+def test_a_reference_is_cropped_to_its_concepts(
     tmp_path: Path, names: tuple[str, ...], crop: tuple[float, ...]
 ) -> None:
     generator = SquareGenerator(slots=1)
@@ -94,21 +95,21 @@ def test_a_reference_is_cut_down_to_the_concepts_that_it_is_to_show(
     assert (reference.picture.width, reference.picture.height) == (16, 16)
 
 
-def test_the_best_picture_is_kept_when_later_ones_are_worse(tmp_path: Path) -> None:
-    def forgetful(schema: str, card: dict[str, Any], images: int) -> dict[str, Any]:
+def test_the_best_image_is_returned_when_later_ones_are_worse(tmp_path: Path) -> None:
+    def forgetful(schema: str, question: dict[str, Any], images: int) -> dict[str, Any]:
         if schema == "Decomposition":
             return decomposition("finch", "coupe")
-        forgetful.looks += 1  # type: ignore[attr-defined]
-        return rows(card, lambda name: name == "coupe" and forgetful.looks == 1)  # type: ignore[attr-defined]
+        forgetful.images += 1  # type: ignore[attr-defined]
+        return rows(question, lambda name: name == "coupe" and forgetful.images == 1)  # type: ignore[attr-defined]
 
-    forgetful.looks = 0  # type: ignore[attr-defined]
-    outcome = ended(run(make_context(tmp_path, forgetful, HITS)))
+    forgetful.images = 0  # type: ignore[attr-defined]
+    outcome = end(run(make_context(tmp_path, forgetful, HITS)))
     assert (outcome.ending, outcome.limit) == ("stopped", "attempts")
     assert outcome.reason == "the limit of 3 attempts is reached"
     assert outcome.best is not None and outcome.best.number == 0
 
 
-def test_an_abstaining_look_up_turns_into_words(tmp_path: Path) -> None:
+def test_a_retrieval_that_abstains_turns_into_rewording(tmp_path: Path) -> None:
     generator = SquareGenerator()
     context = make_context(tmp_path, Critic("finch"), HITS, generator, threshold=0.9)
     output = run(context, budget=Budget(attempts=2))
@@ -121,11 +122,11 @@ def test_an_abstaining_look_up_turns_into_words(tmp_path: Path) -> None:
 def test_a_refused_prompt_ends_as_refused_with_its_draft(tmp_path: Path) -> None:
     output = run(make_context(tmp_path, lambda *_: "I draw only birds."))
     (draft,) = output.attempts
-    assert ended(output) == Outcome(ending="refused", reason="I draw only birds.", best=draft)
+    assert end(output) == Outcome(ending="refused", reason="I draw only birds.", best=draft)
 
 
 @pytest.mark.parametrize(
-    ("budget", "limit", "pictures"),
+    ("budget", "limit", "images"),
     [
         (Budget(attempts=0), "attempts", 0),
         (Budget(attempts=2), "attempts", 2),
@@ -135,26 +136,24 @@ def test_a_refused_prompt_ends_as_refused_with_its_draft(tmp_path: Path) -> None
         (Budget(seconds=0), "seconds", 0),
     ],
 )
-def test_every_limit_stops_the_loop_by_name(
-    tmp_path: Path, budget: Budget, limit: str, pictures: int
+def test_the_outcome_has_the_limit_that_stopped_the_loop(
+    tmp_path: Path, budget: Budget, limit: str, images: int
 ) -> None:
     output = run(make_context(tmp_path, Critic("finch"), HITS), budget=budget)
-    assert (ended(output).ending, ended(output).limit) == ("stopped", limit)
-    assert len(output.attempts) == pictures
-    assert (ended(output).best is not None) is (pictures > 0)
+    assert (end(output).ending, end(output).limit) == ("stopped", limit)
+    assert len(output.attempts) == images
+    assert (end(output).best is not None) is (images > 0)
 
 
-def test_a_picture_that_takes_too_long_is_left_unfinished(tmp_path: Path) -> None:
-    from time import sleep
-
+def test_an_image_that_takes_too_long_is_not_finished(tmp_path: Path) -> None:
     context = make_context(tmp_path, Critic("finch"), HITS, on_step=lambda *_: sleep(0.05))
     output = run(context, budget=Budget(seconds=0.1))
-    assert (ended(output).limit, output.attempts) == ("seconds", [])
+    assert (end(output).limit, output.attempts) == ("seconds", [])
 
 
-def test_an_unjudged_picture_is_never_accepted(tmp_path: Path) -> None:
+def test_an_unjudged_image_is_never_accepted(tmp_path: Path) -> None:
     context = make_context(tmp_path, Critic("finch", finch=0), HITS)
-    outcome = ended(run(context, budget=Budget(mllm_calls=1)))
+    outcome = end(run(context, budget=Budget(mllm_calls=1)))
     assert (outcome.ending, outcome.limit) == ("stopped", "mllm_calls")
     assert outcome.best is not None and outcome.best.ledger is None
 
@@ -174,30 +173,30 @@ def test_cancelling_stops_between_two_diffusion_steps(tmp_path: Path) -> None:
     assert not list((tmp_path / "artifacts").rglob("*.png"))
 
 
-def test_a_critic_that_skips_a_concept_gives_no_verdict_and_no_yes(tmp_path: Path) -> None:
-    def skips(schema: str, card: dict[str, Any], images: int) -> dict[str, Any]:
+def test_a_critique_that_skips_a_concept_leaves_every_row_unsure(tmp_path: Path) -> None:
+    def skips(schema: str, question: dict[str, Any], images: int) -> dict[str, Any]:
         return (
             decomposition("finch", "coupe")
             if schema == "Decomposition"
-            else rows({"concepts": card["concepts"][:1]}, lambda _: True)
+            else rows({"concepts": question["concepts"][:1]}, lambda _: True)
         )
 
     output = run(make_context(tmp_path, skips, HITS))
-    assert ended(output).ending == "stopped"
-    rows_seen = [row for one in output.attempts if one.ledger for row in one.ledger.rows]
-    assert {row.status for row in rows_seen} == {"unsure"}
-    assert all("must have the rows" in row.evidence for row in rows_seen)
+    assert end(output).ending == "stopped"
+    judged_rows = [row for attempt in output.attempts if attempt.ledger for row in attempt.ledger.rows]
+    assert {row.status for row in judged_rows} == {"unsure"}
+    assert all("must have the rows" in row.evidence for row in judged_rows)
 
 
-def test_what_pictures_cost_counts_against_the_budget(tmp_path: Path) -> None:
+def test_the_price_of_images_counts_against_the_budget(tmp_path: Path) -> None:
     context = make_context(tmp_path, Critic("finch"), HITS, PaidGenerator())
     output = run(context, budget=Budget(attempts=9, usd=0.07))
-    assert (ended(output).ending, ended(output).limit) == ("stopped", "usd")
+    assert (end(output).ending, end(output).limit) == ("stopped", "usd")
     assert len(output.attempts) == 2
-    assert sum(one.usd for one in output.usage) == pytest.approx(0.08)
+    assert sum(usage.usd for usage in output.usage) == pytest.approx(0.08)
 
 
-def test_a_second_question_is_not_put_beyond_the_budget(tmp_path: Path) -> None:
+def test_an_mllm_call_is_not_repeated_beyond_the_budget(tmp_path: Path) -> None:
     context = make_context(tmp_path, lambda *_: {"concepts": "one"}, HITS)
     with pytest.raises(ModelFault, match="not a Decomposition") as fault:
         run(context, budget=Budget(mllm_calls=1))
@@ -215,7 +214,7 @@ def test_the_checkpoint_holds_plain_json_without_pixels(tmp_path: Path) -> None:
     assert max(sizes) < 64 * 1024
 
 
-def test_the_same_seed_gives_the_same_pictures(tmp_path: Path) -> None:
+def test_the_same_seed_yields_the_same_images(tmp_path: Path) -> None:
     def pictures(folder: str, seed: int) -> list[str]:
         output = run(make_context(tmp_path / folder, Critic("finch", finch=9), HITS), seed=seed)
         return [attempt.picture.sha256 for attempt in output.attempts]
@@ -227,10 +226,10 @@ BOX = [0.0, 0.0, 0.5, 0.5]
 
 
 def boxed(critic: Critic) -> Any:
-    """Let a critic say where what it misses would be."""
+    """Return a critic with a box for every missing concept."""
 
-    def policy(schema: str, card: dict[str, Any], images: int) -> dict[str, Any] | str:
-        answer = critic(schema, card, images)
+    def policy(schema: str, question: dict[str, Any], images: int) -> dict[str, Any] | str:
+        answer = critic(schema, question, images)
         for row in answer.get("rows", []) if isinstance(answer, dict) else []:
             row |= {"box": BOX} if row["status"] == "missing" else {}
         return answer
@@ -238,49 +237,52 @@ def boxed(critic: Critic) -> Any:
     return policy
 
 
-def test_the_box_of_what_is_missing_is_painted_into_the_best_picture(tmp_path: Path) -> None:
+def test_the_box_of_a_missing_concept_is_inpainted_in_the_best_image(tmp_path: Path) -> None:
     generator = SquareGenerator(inpaint_slots=1)
     critic = boxed(Critic("finch", "coupe", coupe=0, finch=2))
     output = run(make_context(tmp_path, critic, HITS, generator))
-    assert ended(output).ending == "accepted"
-    draft, *painted = output.attempts
-    assert [[one.action for one in attempt.repairs] for attempt in painted] == [["inpaint"], ["inpaint"]]
-    for attempt in painted:
+    assert end(output).ending == "accepted"
+    draft, *inpainted = output.attempts
+    assert [[repair.action for repair in attempt.repairs] for attempt in inpainted] == [
+        ["inpaint"],
+        ["inpaint"],
+    ]
+    for attempt in inpainted:
         assert attempt.request.inpaint is not None
         assert (attempt.request.inpaint.concept, attempt.request.inpaint.picture) == ("finch", draft.picture)
         assert attempt.request.inpaint.box == tuple(BOX)
-    assert [[one.hit.id for one in sent.references] for sent in generator.requests] == [
+    assert [[reference.hit.id for reference in request.references] for request in generator.requests] == [
         [],
         ["finch.png"],
         ["finch-2.png"],
     ]
 
 
-def test_with_two_missing_the_whole_is_drawn_and_the_one_left_is_painted_in(tmp_path: Path) -> None:
+def test_with_two_missing_the_whole_image_is_generated_and_the_last_one_is_inpainted(tmp_path: Path) -> None:
     generator = SquareGenerator(slots=1, inpaint_slots=1)
     critic = boxed(Critic("finch", "coupe", coupe=1, finch=2))
     output = run(
         make_context(tmp_path, critic, {"coupe": HITS["coupe"], "finch": HITS["finch"][1:]}, generator)
     )
-    _, whole, painted = generator.requests
-    assert [one.hit.id for one in whole.references] == ["coupe.png"] and whole.inpaint is None
-    # the reference of what is kept stays, and takes no slot from the one that is painted in
-    assert [one.concept for one in painted.references] == ["finch", "coupe"]
-    assert painted.inpaint is not None and painted.inpaint.picture == output.attempts[1].picture
-    assert ended(output).ending == "accepted"
+    _, full, inpainted = generator.requests
+    assert [reference.hit.id for reference in full.references] == ["coupe.png"] and full.inpaint is None
+    # the reference of what is kept stays, and takes no slot from that of the box
+    assert [reference.concept for reference in inpainted.references] == ["finch", "coupe"]
+    assert inpainted.inpaint is not None and inpainted.inpaint.picture == output.attempts[1].picture
+    assert end(output).ending == "accepted"
 
 
-def test_without_a_fit_in_the_library_the_box_is_painted_by_words(tmp_path: Path) -> None:
+def test_without_a_hit_the_box_is_inpainted_by_the_prompt(tmp_path: Path) -> None:
     generator = SquareGenerator(inpaint_slots=1)
     critic = boxed(Critic("finch", "coupe", coupe=0, finch=2))
     output = run(make_context(tmp_path, critic, HITS, generator, threshold=0.9))
-    _, painted, worded = generator.requests
-    assert painted.inpaint is not None and painted.references == ()
-    assert worded.inpaint is None and worded.prompt == f"{PROMPT} Show the finch."
+    _, inpainted, reworded = generator.requests
+    assert inpainted.inpaint is not None and inpainted.references == ()
+    assert reworded.inpaint is None and reworded.prompt == f"{PROMPT} Show the finch."
     assert output.retrievals[0].abstained
 
 
-def test_a_class_without_slots_looks_nothing_up_for_a_box(tmp_path: Path) -> None:
+def test_a_generator_without_slots_retrieves_nothing_for_a_box(tmp_path: Path) -> None:
     generator = SquareGenerator(slots=0, inpaint_slots=0)
     output = run(make_context(tmp_path, boxed(Critic("finch", "coupe", coupe=0, finch=1)), HITS, generator))
     assert output.retrievals == []

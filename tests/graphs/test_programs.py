@@ -1,4 +1,4 @@
-"""Every graph as a LangGraph program: typed ends, any checkpointer, every stream mode, sync and async."""
+"""Every graph as a LangGraph program: types, checkpointers, stream modes, sync and async."""
 
 import asyncio
 import sqlite3
@@ -20,7 +20,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.types import StreamMode
 from PIL import Image
-from support.fake_driver import card_of, reply
+from support.fake_driver import reply, status_of
 from support.fake_engines import ListRetriever, SquareGenerator, decomposition, rows
 from support.recording_chat import Painter
 
@@ -33,11 +33,11 @@ from pleinair.tools.types import Attempt, Budget, GenerateRequest, Hit, Outcome
 
 GRAPHS = names("graph")
 PROMPT = "a finch beside a coupe"
-GIVEN: dict[str, Any] = {"prompt": PROMPT, "seed": 7, "run_id": "r", "budget": {"attempts": 2}}
+INPUT: dict[str, Any] = {"prompt": PROMPT, "seed": 7, "run_id": "r", "budget": {"attempts": 2}}
 CONFIG: Any = {"configurable": {"thread_id": "t"}}
 MODES = sorted(
     mode for mode in get_args(StreamMode) if mode != "tools"
-)  # those are of LangGraph's own ToolNode
+)  # the events of LangGraph's own ToolNode
 PIXELS = (b"\x89PNG", b"iVBORw0KGgo", b"base64")
 HITS = [Hit(id="finch.png", score=0.8, caption="a finch"), Hit(id="coupe.png", score=0.7, caption="a coupe")]
 DRIVE = (
@@ -52,33 +52,31 @@ DRIVE = (
 
 
 class Polymath(BaseChatModel):
-    """Answer what every graph asks: the coupe is always missing; drive by a fixed list of calls."""
+    """Model for every graph: the coupe is always missing; the react graph gets a fixed list of calls."""
 
     asks: str = ""
     painter: Painter = Painter("coupe")
 
     def bind_tools(self, tools: Sequence[Any], **_: Any) -> Runnable[LanguageModelInput, AIMessage]:
-        named = [convert_to_openai_tool(tool)["function"]["name"] for tool in tools]
-        return self.model_copy(update={"asks": named[0] if len(named) == 1 else ""})
+        names = [convert_to_openai_tool(tool)["function"]["name"] for tool in tools]
+        return self.model_copy(update={"asks": names[0] if len(names) == 1 else ""})
 
     def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
         if self.asks:
-            answer = AIMessage(
-                "", tool_calls=[{"name": self.asks, "args": self.fill_in(messages), "id": "c"}]
-            )
+            answer = AIMessage("", tool_calls=[{"name": self.asks, "args": self.answer(messages), "id": "c"}])
         else:
-            answer = DRIVE[sum(isinstance(one, AIMessage) for one in messages)].model_copy()
+            answer = DRIVE[sum(isinstance(message, AIMessage) for message in messages)].model_copy()
         return ChatResult(generations=[ChatGeneration(message=answer)])
 
-    def fill_in(self, messages: list[BaseMessage]) -> dict[str, Any]:
-        card = card_of(messages)
+    def answer(self, messages: list[BaseMessage]) -> dict[str, Any]:
+        question = status_of(messages)
         if self.asks == "Decomposition":
             return decomposition("finch", "coupe")
         if self.asks == "Critique":
-            return rows(card, lambda name: name == "finch")
+            return rows(question, lambda name: name == "finch")
         if self.asks == "SubQueries":
             return {"subqueries": ["finch", "coupe"]}
-        return dict(getattr(self.painter, self.asks)(card))
+        return dict(getattr(self.painter, self.asks)(question))
 
     @property
     def _llm_type(self) -> str:
@@ -86,7 +84,7 @@ class Polymath(BaseChatModel):
 
 
 class AnyQuery(ListRetriever):
-    """Find the same pictures for every query, as a retriever that was trained for the generator."""
+    """Retriever with the same hits for every query, trained for the generator."""
 
     training = Training(loss="reflective", generator="square")
 
@@ -106,22 +104,22 @@ def context(folder: Path, generator: SquareGenerator | None = None) -> Context:
     )
 
 
-def built(name: str, saver: BaseCheckpointSaver[Any] | None = None) -> Any:
+def compiled(name: str, saver: BaseCheckpointSaver[Any] | None = None) -> Any:
     return resolve("graph", name).builder.compile(checkpointer=saver, name=name)
 
 
-def told(values: Any) -> tuple[Outcome, list[Attempt]]:
-    """Read what a graph gave, without durations."""
+def result_of(values: Any) -> tuple[Outcome, list[Attempt]]:
+    """Return the outcome and the attempts without their durations."""
     output = Output.model_validate(values, extra="ignore")
     assert output.outcome is not None
-    still = [one.model_copy(update={"seconds": 0.0}) for one in output.attempts]
-    best = still[output.outcome.best.number] if output.outcome.best else None
-    return output.outcome.model_copy(update={"best": best}), still
+    attempts = [attempt.model_copy(update={"seconds": 0.0}) for attempt in output.attempts]
+    best = attempts[output.outcome.best.number] if output.outcome.best else None
+    return output.outcome.model_copy(update={"best": best}), attempts
 
 
-def calm(name: str, folder: Path) -> tuple[Outcome, list[Attempt]]:
-    """Give what an undisturbed run without a checkpointer comes to."""
-    return told(resolve("graph", name).invoke(GIVEN, context=context(folder / "calm")))
+def expected(name: str, folder: Path) -> tuple[Outcome, list[Attempt]]:
+    """Return the result of a run without a checkpointer."""
+    return result_of(resolve("graph", name).invoke(INPUT, context=context(folder / "expected")))
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -129,40 +127,41 @@ def test_it_is_compiled_and_typed(name: str, tmp_path: Path) -> None:
     graph = resolve("graph", name)
     assert (graph.name, graph.context_schema, graph.checkpointer) == (name, Context, None)
     assert issubclass(graph.builder.input_schema, Input) and issubclass(graph.builder.output_schema, Output)
-    given = graph.builder.input_schema(prompt=PROMPT, seed=7, run_id="r", budget=Budget(attempts=2))
-    output = graph.invoke(given, context=context(tmp_path), version="v2").value
+    values = graph.builder.input_schema(prompt=PROMPT, seed=7, run_id="r", budget=Budget(attempts=2))
+    output = graph.invoke(values, context=context(tmp_path), version="v2").value
     assert isinstance(output, Output) and isinstance(output.outcome, Outcome)
-    assert told(output.model_dump()) == calm(name, tmp_path)
+    assert result_of(output.model_dump()) == expected(name, tmp_path)
     assert output.attempts and isinstance(output.attempts[0], Attempt)
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_every_stream_mode_tells_the_same_sync_and_async(name: str, tmp_path: Path) -> None:
+def test_every_stream_mode_is_the_same_sync_and_async(name: str, tmp_path: Path) -> None:
     def kinds(parts: list[Any]) -> list[str]:
         return sorted(str(part["type"]) for part in parts)
 
     async def collect(graph: Any) -> list[Any]:
         stream = graph.astream(
-            GIVEN, CONFIG, context=context(tmp_path / "async"), stream_mode=MODES, version="v2"
+            INPUT, CONFIG, context=context(tmp_path / "async"), stream_mode=MODES, version="v2"
         )
         return [part async for part in stream]
 
-    graph = built(name, InMemorySaver())
+    graph = compiled(name, InMemorySaver())
     sync = list(
-        graph.stream(GIVEN, CONFIG, context=context(tmp_path / "sync"), stream_mode=MODES, version="v2")
+        graph.stream(INPUT, CONFIG, context=context(tmp_path / "sync"), stream_mode=MODES, version="v2")
     )
-    ours = asyncio.run(collect(built(name, InMemorySaver())))
+    asynchronous = asyncio.run(collect(compiled(name, InMemorySaver())))
     asks = {"messages"} if name not in ("direct", "realrag") else set()
     assert set(kinds(sync)) == {*MODES} - {"messages"} | asks
-    assert kinds(sync) == kinds(ours)
+    assert kinds(sync) == kinds(asynchronous)
     steps = [part["data"]["done"] for part in sync if part["type"] == "custom" and "done" in part["data"]]
-    drawn = len(calm(name, tmp_path)[1])
-    assert steps == [1, 2, 3, 4] * drawn
-    assert [told(parts) for parts in (final(sync), final(ours))] == [calm(name, tmp_path)] * 2
+    assert steps == [1, 2, 3, 4] * len(expected(name, tmp_path)[1])
+    assert [result_of(parts) for parts in (final(sync), final(asynchronous))] == [
+        expected(name, tmp_path)
+    ] * 2
 
 
 def final(parts: list[Any]) -> Any:
-    """Give the last state that was told."""
+    """Return the last state of a stream."""
     return [part["data"] for part in parts if part["type"] == "values"][-1].model_dump()
 
 
@@ -171,21 +170,21 @@ def final(parts: list[Any]) -> Any:
 def test_it_runs_with_a_checkpointer(name: str, kind: str, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "c.sqlite", check_same_thread=False)) as db:
         saver: BaseCheckpointSaver[Any] = SqliteSaver(db) if kind == "sqlite" else InMemorySaver()
-        graph = built(name, saver)
-        values = graph.invoke(GIVEN, CONFIG, context=context(tmp_path / "one"))
-        assert told(values) == told(graph.get_state(CONFIG).values) == calm(name, tmp_path)
+        graph = compiled(name, saver)
+        values = graph.invoke(INPUT, CONFIG, context=context(tmp_path / "one"))
+        assert result_of(values) == result_of(graph.get_state(CONFIG).values) == expected(name, tmp_path)
         check_no_pixels(saver)
-        assert replayed(graph, tmp_path / "one") == [told(values)] * 2
+        assert replayed(graph, tmp_path / "one") == [result_of(values)] * 2
 
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_it_runs_with_a_checkpointer_in_an_event_loop(name: str, tmp_path: Path) -> None:
     async def run() -> list[Any]:
         async with async_savers(tmp_path) as savers:
-            graphs = [built(name, saver) for saver in savers]
-            return [await one.ainvoke(GIVEN, CONFIG, context=context(tmp_path / "one")) for one in graphs]
+            graphs = [compiled(name, saver) for saver in savers]
+            return [await graph.ainvoke(INPUT, CONFIG, context=context(tmp_path / "one")) for graph in graphs]
 
-    assert [told(values) for values in asyncio.run(run())] == [calm(name, tmp_path)] * 2
+    assert [result_of(values) for values in asyncio.run(run())] == [expected(name, tmp_path)] * 2
 
 
 @asynccontextmanager
@@ -195,51 +194,51 @@ async def async_savers(folder: Path) -> AsyncIterator[list[BaseCheckpointSaver[A
 
 
 def replayed(graph: Any, folder: Path) -> list[tuple[Outcome, list[Attempt]]]:
-    """Go on from the first checkpoint and from one in the middle."""
+    """Return the results of runs from the first checkpoint and from one in the middle."""
     history = list(graph.get_state_history(CONFIG))
     starts = (history[-1], history[len(history) // 2])
-    return [told(graph.invoke(None, start.config, context=context(folder))) for start in starts]
+    return [result_of(graph.invoke(None, start.config, context=context(folder))) for start in starts]
 
 
 def check_no_pixels(saver: BaseCheckpointSaver[Any]) -> None:
-    """Look at every checkpoint and write, as the saver would store it."""
+    """Check every checkpoint and write, as the saver would store it."""
     stored = list(saver.list(CONFIG))
     assert len(stored) > 2
-    for one in stored:
-        for value in (one.checkpoint, one.pending_writes):
+    for checkpoint in stored:
+        for value in (checkpoint.checkpoint, checkpoint.pending_writes):
             _, data = saver.serde.dumps_typed(value)
             assert len(data) < 2**17
             assert not [mark for mark in PIXELS if mark in data]
 
 
 class Waiting(SquareGenerator):
-    """Draw only once somebody else has seen that it began."""
+    """Generator that waits until another task has seen that it started."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.started, self.go = threading.Event(), threading.Event()
-        self.loop_lived = True
+        self.started, self.resume = threading.Event(), threading.Event()
+        self.loop_runs = True
 
     def generate(
         self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
     ) -> Image.Image:
         self.started.set()
-        self.loop_lived &= self.go.wait(30)
+        self.loop_runs &= self.resume.wait(30)
         return super().generate(request, images, on_step)
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_drawing_does_not_block_the_event_loop(name: str, tmp_path: Path) -> None:
+def test_generating_does_not_block_the_event_loop(name: str, tmp_path: Path) -> None:
     generator = Waiting()
 
     async def run() -> None:
-        drawing = asyncio.create_task(
-            resolve("graph", name).ainvoke(GIVEN, context=context(tmp_path, generator))
+        task = asyncio.create_task(
+            resolve("graph", name).ainvoke(INPUT, context=context(tmp_path, generator))
         )
-        while not generator.started.is_set():  # a loop that is blocked never gets past this
+        while not generator.started.is_set():  # a blocked loop never leaves this one
             await asyncio.sleep(0.001)
-        generator.go.set()
-        await drawing
+        generator.resume.set()
+        await task
 
     asyncio.run(run())
-    assert generator.loop_lived
+    assert generator.loop_runs

@@ -1,4 +1,4 @@
-"""RealRAG with scripted engines: the raw prompt finds the references, always, and nothing is asked."""
+"""The RealRAG graph with fake engines: the raw prompt retrieves the references, and no model is called."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 from support.fake_engines import ListRetriever, SquareGenerator, call, make_context
 
+from pleinair.agent.budget import total
 from pleinair.agent.context import Context
 from pleinair.agent.state import Output, changed
 from pleinair.graphs.realrag import builder, graph
@@ -17,11 +18,11 @@ from pleinair.tools.types import BadInput, Budget, GenerateRequest, Hit
 PROMPT = "  a finch,\nby night  "
 HITS = [Hit(id="far.png", score=-0.4), Hit(id="farther.png", score=-0.5), Hit(id="last.png", score=-0.6)]
 AWAY = [Hit(id="other.png", score=-1.3), Hit(id="far.png", score=-1.4)]
-OWN = Training(loss="reflective", generator="square")
+TRAINING = Training(loss="reflective", generator="square")
 
 
 class Trained(ListRetriever):
-    """Answer the raw prompt only; keep what was to be kept away from."""
+    """Retriever for the raw prompt alone, which records the images to keep away from."""
 
     def __init__(self, training: Training | None) -> None:
         super().__init__({PROMPT: HITS})
@@ -34,26 +35,26 @@ class Trained(ListRetriever):
 
 
 class Studio:
-    """Run the graph with scripted engines; a question to the model fails the test."""
+    """The graph with fake engines; an MLLM call fails the test."""
 
     def __init__(
-        self, folder: Path, training: Training | None = OWN, *, slots: int = 2, **options: Any
+        self, folder: Path, training: Training | None = TRAINING, *, slots: int = 2, **options: Any
     ) -> None:
         self.retriever = Trained(training)
         self.generator = SquareGenerator(slots)
-        doubles = make_context(folder, self.unasked)
+        fakes = make_context(folder, self.fail)
         self.context = Context(
-            model=doubles.model,
+            model=fakes.model,
             generator=self.generator,
             retriever=self.retriever,
-            store=doubles.store,
-            threshold=0.9,  # of the loop's; RealRAG has none
+            store=fakes.store,
+            threshold=0.9,  # of the loop; RealRAG has none
             realrag=RealRAGOptions(**options),
         )
 
     @staticmethod
-    def unasked(*_: Any) -> str:
-        raise AssertionError("RealRAG asks no model")
+    def fail(*_: Any) -> str:
+        raise AssertionError("RealRAG calls no model")
 
     def run(self, **fields: Any) -> Output:
         return call(graph, self.context, PROMPT, **fields)
@@ -70,80 +71,80 @@ class Studio:
 
     @property
     def used(self) -> list[list[str]]:
-        return [[one.hit.id for one in request.references] for request in self.requests]
+        return [[reference.hit.id for reference in request.references] for request in self.requests]
 
 
-def test_the_raw_prompt_finds_one_reference_however_far(tmp_path: Path) -> None:
+def test_the_raw_prompt_retrieves_one_reference_whatever_its_score(tmp_path: Path) -> None:
     studio = Studio(tmp_path)
     output = studio.run(seed=7)
     assert studio.used == [["far.png"]]
     (request,) = studio.requests
     assert (request.prompt, request.seed) == (PROMPT, 7)
-    (found,) = output.retrievals
-    assert (found.query, found.threshold, found.abstained) == (PROMPT, None, False)
+    (retrieval,) = output.retrievals
+    assert (retrieval.query, retrieval.threshold, retrieval.abstained) == (PROMPT, None, False)
 
 
 def test_the_result_is_never_called_accepted(tmp_path: Path) -> None:
     assert Studio(tmp_path).end() == ("unchecked", "this graph does not check its image", 0)
 
 
-def test_it_costs_one_picture_and_no_question(tmp_path: Path) -> None:
-    usage = Studio(tmp_path).run().usage
-    assert (sum(one.images for one in usage), sum(one.mllm_calls for one in usage)) == (1, 0)
+def test_it_costs_one_image_and_no_mllm_call(tmp_path: Path) -> None:
+    spent = total(Studio(tmp_path).run().usage)
+    assert (spent.images, spent.mllm_calls) == (1, 0)
 
 
-def test_more_references_are_taken_in_order(tmp_path: Path) -> None:
+def test_more_references_are_used_in_order(tmp_path: Path) -> None:
     studio = Studio(tmp_path, references=2)
     studio.run()
     assert studio.used == [["far.png", "farther.png"]]
 
 
 @pytest.mark.parametrize("slots", [0, 1])
-def test_more_references_than_slots_are_refused_and_nothing_is_drawn(tmp_path: Path, slots: int) -> None:
+def test_more_references_than_slots_are_an_error_and_nothing_is_generated(tmp_path: Path, slots: int) -> None:
     studio = Studio(tmp_path, slots=slots, references=slots + 1)
     with pytest.raises(BadInput, match=rf"references = {slots + 1}: `square` takes {slots}"):
         studio.run()
     assert studio.requests == []
 
 
-def test_a_retriever_of_another_generator_is_refused(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, OWN.model_copy(update={"generator": "circle"}))
+def test_a_retriever_of_another_generator_is_an_error(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, TRAINING.model_copy(update={"generator": "circle"}))
     with pytest.raises(BadInput, match="trained for generator `circle`, the run has `square`"):
         studio.run()
     assert studio.requests == []
 
 
-def test_a_flag_takes_it_all_the_same(tmp_path: Path) -> None:
+def test_a_flag_accepts_it_anyway(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Training(loss="reflective", generator="circle", any_generator=True))
     studio.run()
     assert studio.used == [["far.png"]]
 
 
 @pytest.mark.parametrize(
-    ("method", "training", "have"),
+    ("method", "training", "actual"),
     [
         ("reflective", None, "zero"),
-        ("zero", OWN, "reflective"),
-        ("normal", OWN, "reflective"),
+        ("zero", TRAINING, "reflective"),
+        ("normal", TRAINING, "reflective"),
         ("reflective", Training(loss="normal", generator="square"), "normal"),
     ],
 )
-def test_a_retriever_is_not_passed_off_as_another(
-    tmp_path: Path, method: str, training: Training | None, have: str
+def test_a_retriever_of_another_method_is_an_error(
+    tmp_path: Path, method: str, training: Training | None, actual: str
 ) -> None:
     studio = Studio(tmp_path, training, method=method)
-    with pytest.raises(BadInput, match=f"realrag.method = '{method}': the retriever is '{have}'"):
+    with pytest.raises(BadInput, match=f"realrag.method = '{method}': the retriever is '{actual}'"):
         studio.run()
     assert studio.requests == []
 
 
-def test_zero_takes_an_untrained_retriever(tmp_path: Path) -> None:
+def test_zero_accepts_an_untrained_retriever(tmp_path: Path) -> None:
     studio = Studio(tmp_path, None, method="zero")
     studio.run()
     assert studio.used == [["far.png"]]
 
 
-def test_self_contrast_looks_away_from_the_generators_own_picture(tmp_path: Path) -> None:
+def test_self_contrast_keeps_away_from_the_draft(tmp_path: Path) -> None:
     studio = Studio(tmp_path, None, method="self_contrast", weight=0.75)
     output = studio.run(seed=3)
     assert studio.used == [[], ["other.png"]]
@@ -156,8 +157,8 @@ def test_self_contrast_looks_away_from_the_generators_own_picture(tmp_path: Path
     assert output.outcome.best == output.attempts[1]
 
 
-def test_self_contrast_needs_a_retriever_that_compares_pictures(tmp_path: Path) -> None:
-    context = make_context(tmp_path, Studio.unasked, realrag=RealRAGOptions(method="self_contrast"))
+def test_self_contrast_needs_a_retriever_that_compares_images(tmp_path: Path) -> None:
+    context = make_context(tmp_path, Studio.fail, realrag=RealRAGOptions(method="self_contrast"))
     with pytest.raises(BadInput, match="cannot compare with a picture"):
         call(graph, context, PROMPT)
 
@@ -166,7 +167,7 @@ def test_self_contrast_needs_a_retriever_that_compares_pictures(tmp_path: Path) 
     ("budget", "reason"),
     [(Budget(attempts=1), "attempts"), (Budget(images=1), "images"), (Budget(seconds=0), "seconds")],
 )
-def test_no_draft_is_paid_for_that_no_picture_can_follow(tmp_path: Path, budget: Budget, reason: str) -> None:
+def test_no_draft_is_paid_for_without_an_image_after_it(tmp_path: Path, budget: Budget, reason: str) -> None:
     studio = Studio(tmp_path, None, method="self_contrast")
     assert studio.end(budget=budget) == ("stopped", reason, None)
     assert studio.requests == []
@@ -175,13 +176,13 @@ def test_no_draft_is_paid_for_that_no_picture_can_follow(tmp_path: Path, budget:
 @pytest.mark.parametrize(
     ("budget", "reason"), [(Budget(attempts=0), "attempts"), (Budget(images=0), "images")]
 )
-def test_without_a_budget_nothing_is_looked_up(tmp_path: Path, budget: Budget, reason: str) -> None:
+def test_without_a_budget_nothing_is_retrieved(tmp_path: Path, budget: Budget, reason: str) -> None:
     studio = Studio(tmp_path)
     assert studio.end(budget=budget) == ("stopped", reason, None)
     assert studio.run(budget=budget).retrievals == []
 
 
-def test_a_stopped_run_keeps_what_it_found(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_retrieval(tmp_path: Path) -> None:
     studio = Studio(tmp_path)
     saved: Any = builder.compile(checkpointer=InMemorySaver(), interrupt_before=["generate"])
     thread: Any = {"configurable": {"thread_id": "1"}}

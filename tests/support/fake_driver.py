@@ -17,15 +17,15 @@ from support.quick_engines import ALONE
 from pleinair.tools.pocket.chat import PocketChat
 from pleinair.tools.pocket.chat_payload import decode_image
 
-Card = dict[str, Any]
-Drive = Callable[[Card, list[BaseMessage]], AIMessage]
+Status = dict[str, Any]  # the JSON of the status message
+Policy = Callable[[Status, list[BaseMessage]], AIMessage]
 
 
 class Driver(BaseChatModel):
-    """Reply by `policy(card, messages)`, and remember what it was sent and offered."""
+    """Driving model that replies by `policy(status, messages)` and records what it was sent and offered."""
 
-    policy: Drive
-    heard: list[list[BaseMessage]] = []
+    policy: Policy
+    sent: list[list[BaseMessage]] = []
     offered: list[str] = []
 
     def bind_tools(self, tools: Sequence[Any], **_: Any) -> Runnable[LanguageModelInput, AIMessage]:
@@ -33,20 +33,20 @@ class Driver(BaseChatModel):
         return self
 
     def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
-        self.heard.append(messages)
-        return ChatResult(generations=[ChatGeneration(message=self.policy(card_of(messages), messages))])
+        self.sent.append(messages)
+        return ChatResult(generations=[ChatGeneration(message=self.policy(status_of(messages), messages))])
 
     @property
     def _llm_type(self) -> str:
         return "driver"
 
 
-def driver(policy: Drive) -> Driver:
-    return Driver(policy=policy, heard=[], offered=[])
+def driver(policy: Policy) -> Driver:
+    return Driver(policy=policy, sent=[], offered=[])
 
 
-def card_of(messages: Sequence[BaseMessage]) -> Card:
-    """Read the card of the last message."""
+def status_of(messages: Sequence[BaseMessage]) -> Status:
+    """Read the JSON of the last message."""
     last = messages[-1]
     assert isinstance(last, HumanMessage)
     text = last.content if isinstance(last.content, str) else last.content[0]["text"]  # type: ignore[index]
@@ -54,30 +54,33 @@ def card_of(messages: Sequence[BaseMessage]) -> Card:
 
 
 def reply(*calls: tuple[str, dict[str, Any]] | tuple[str, dict[str, Any], str], says: str = "") -> AIMessage:
-    """Write a reply with calls; an id is made up where none is given."""
-    made = []
+    """Write a reply with calls; a call without an id gets one."""
+    tool_calls = []
     for number, (name, args, *id) in enumerate(calls):
         reply.count += 1  # type: ignore[attr-defined]
-        made.append({"name": name, "args": args, "id": id[0] if id else f"c{reply.count}-{number}"})  # type: ignore[attr-defined]
-    return AIMessage(says, tool_calls=made)
+        tool_calls.append({"name": name, "args": args, "id": id[0] if id else f"c{reply.count}-{number}"})  # type: ignore[attr-defined]
+    return AIMessage(says, tool_calls=tool_calls)
 
 
 reply.count = 0  # type: ignore[attr-defined]
 
 
 class Talker(PocketChat):
-    """Follow the pocket model's rules; see all concepts where a reference was used, else the first one."""
+    """Pocket chat model that finds all concepts where a reference was used, else the first one."""
 
     pause: float = 0.0
     says: str = ""
     satisfied: bool = True
 
     def rows(self, images: Sequence[bytes], concepts: Sequence[str]) -> list[dict[str, Any]]:
-        whole = self.satisfied and decode_image(images[-1]).getpixel((0, 0)) != ALONE
-        there = [whole or number == 0 for number in range(len(concepts))]
+        complete = self.satisfied and decode_image(images[-1]).getpixel((0, 0)) != ALONE
         return [
-            {"concept": name, "status": "present" if one else "missing", "confidence": 0.9}
-            for name, one in zip(concepts, there, strict=True)
+            {
+                "concept": name,
+                "status": "present" if complete or number == 0 else "missing",
+                "confidence": 0.9,
+            }
+            for number, name in enumerate(concepts)
         ]
 
     def _generate(self, messages: list[BaseMessage], *rest: Any, **kwargs: Any) -> ChatResult:
@@ -88,5 +91,5 @@ class Talker(PocketChat):
 
 
 def talker(pause: float = 0.0, says: str = "", satisfied: bool = True) -> Talker:
-    """Make a talker from what a profile can hold."""
+    """Build a talker from values that a profile can have."""
     return Talker(pause=pause, says=says, satisfied=satisfied)

@@ -16,7 +16,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatResult
-from support.fake_driver import Card, Driver, driver
+from support.fake_driver import Driver, Status, driver
 from support.fake_engines import ListRetriever, ScriptedChat, decomposition
 
 from pleinair.tools.types import Hit
@@ -135,13 +135,13 @@ def obedient_driver() -> Driver:
     done = count()
     waiting: list[tuple[str, dict[str, Any]]] = []
 
-    def policy(card: Card, messages: list[BaseMessage]) -> AIMessage:
-        if not card["concepts"]:
+    def policy(status: Status, messages: list[BaseMessage]) -> AIMessage:
+        if not status["concepts"]:
             wish = {"wish": "two things", **decomposition(FIRST, SECOND)}
             return AIMessage("", tool_calls=made([("decompose", wish), ("generate", {})]))
-        if not card["looked_up"]:
-            rows = [{"concept": name, "status": "missing", "confidence": 0.9} for name in card["concepts"]]
-            judge = ("critique", {"picture": card["shown"][-1], "rows": rows})
+        if not status["looked_up"]:
+            rows = [{"concept": name, "status": "missing", "confidence": 0.9} for name in status["concepts"]]
+            judge = ("critique", {"picture": status["shown"][-1], "rows": rows})
             return AIMessage("", tool_calls=made([judge, ("retrieve", {"concept": FIRST})]))
         if not next(done):
             waiting.extend(heard(messages))

@@ -281,7 +281,7 @@ def test_vetoes_and_pins_are_stored(tmp_path: Path) -> None:
     update = run("veto", state(vetoes=["x"], pins=pins), tmp_path, ids=["f1"])
     assert (update["vetoes"], update["pins"]) == (["f1", "x"], [])
     update = run("pin", state(pins=pins), tmp_path, concept=FINCH, id="f2")
-    assert [one["hit"]["id"] for one in update["pins"]] == ["f2"]
+    assert [pin["hit"]["id"] for pin in update["pins"]] == ["f2"]
     with pytest.raises(BadInput, match="No picture 'x'"):
         run("pin", state(), tmp_path, concept=FINCH, id="x")
 
@@ -290,7 +290,7 @@ def test_a_call_has_one_result() -> None:
     call = {"name": "veto", "args": {}, "id": "a"}
     first = to_json(AIMessage("", tool_calls=[call, {**call, "id": "b"}]))
     once = append_messages(first, to_json(ToolMessage("one", tool_call_id="a")))
-    assert [one["id"] for one in pending_calls(once)] == ["b"]
+    assert [call["id"] for call in pending_calls(once)] == ["b"]
     assert append_messages(once, to_json(ToolMessage("two", tool_call_id="a"))) == once
     assert pending_calls(append_messages(once, to_json(ToolMessage("two", tool_call_id="b")))) == []
 
@@ -303,7 +303,7 @@ def test_a_finished_request_is_stored_as_a_summary() -> None:
     best = attempt(0, f"{FINCH}=f1")
     outcome = Outcome(ending="stopped", limit="attempts", reason="enough", best=best)
     archive = archive_request(state(best, messages=history, outcome=outcome, wish="w", vetoes=["v"]))
-    assert [one["type"] for one in archive["messages"]] == ["human", "ai"]
+    assert [message["type"] for message in archive["messages"]] == ["human", "ai"]
     assert json.loads(archive["messages"][1]["data"]["content"])["references"] == [
         {"concept": FINCH, "id": "f1"}
     ]

@@ -1,4 +1,4 @@
-"""When a box is inpainted, when the whole image is generated again, and the request in either case."""
+"""When a box is inpainted, when the full image is generated again, and the request in either case."""
 
 from typing import Any
 
@@ -139,9 +139,9 @@ def test_a_box_is_not_inpainted_twice_with_the_same_reference() -> None:
 
 
 def test_a_reference_that_failed_in_a_whole_image_is_tried_in_a_box() -> None:
-    whole = attempt(1, "finch=a")
-    assert action("new_seed", whole, retrievals=(retrieval("a"),)) == "inpaint"
-    assert action("new_seed", whole, inpainted(2, "finch=a"), retrievals=(retrieval("a"),)) == "new_seed"
+    full = attempt(1, "finch=a")
+    assert action("new_seed", full, retrievals=(retrieval("a"),)) == "inpaint"
+    assert action("new_seed", full, inpainted(2, "finch=a"), retrievals=(retrieval("a"),)) == "new_seed"
 
 
 def test_a_generator_without_references_beside_the_image_inpaints_last() -> None:
