@@ -16,9 +16,9 @@ ATTEMPT = Attempt(
 )
 
 
-def state(images: int = 0, **budget: Any) -> State:
-    spent = [Usage(images=images, mllm_calls=2, tokens=100, usd=0.5, seconds=3)]
-    attempts = [ATTEMPT.model_copy(update={"number": n}) for n in range(images)]
+def state(number: int = 0, **budget: Any) -> State:
+    spent = [Usage(images=number, mllm_calls=2, tokens=100, usd=0.5, seconds=3)]
+    attempts = [ATTEMPT.model_copy(update={"number": n}) for n in range(number)]
     return State(prompt="p", budget=Budget(**budget), attempts=attempts, usage=spent)
 
 
@@ -40,7 +40,7 @@ def state(images: int = 0, **budget: Any) -> State:
     ],
 )
 def test_the_first_limit_is_reported(budget: dict[str, Any], spend: Usage, expected: str | None) -> None:
-    assert limit(state(images=1, **budget), spend) == expected
+    assert limit(state(1, **budget), spend) == expected
 
 
 def test_an_empty_budget_allows_nothing() -> None:

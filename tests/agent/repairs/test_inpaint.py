@@ -1,4 +1,4 @@
-"""When a box is inpainted, when the full image is generated again, and the request in either case."""
+"""When a box is inpainted, when the whole image is generated again, and the request in either case."""
 
 from typing import Any
 
