@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from pleinair.app.runs.results import Result
 
 OnEvent = Callable[[Event], None]
-LIST = "`pleinair runs list` shows them"
 
 
 def draw(
@@ -152,8 +151,10 @@ def find(name: str) -> Run:
     if len(found) == 1:
         return found[0]
     if found:
-        raise BadInput(f"run {name!r}: more than one begins so; wanted more of the id")
-    raise BadInput("there are no runs yet" if name == "last" else f"run {name!r}: there is none; {LIST}")
+        raise BadInput(f"run {name!r}: ambiguous", "Give more characters of its id.")
+    if name == "last":
+        raise BadInput("there are no runs yet")
+    raise BadInput(f"run {name!r}: there is none", "`pleinair runs list` shows them.")
 
 
 def run_table() -> Runs:

@@ -43,7 +43,7 @@ class Paths:
     def run(self, run_id: str) -> Path:
         """Name a run's own folder; an id that is none never becomes a path."""
         if not RUN_ID.fullmatch(run_id):
-            raise BadInput(f"run {run_id!r}: not a run id; `pleinair runs list` shows them")
+            raise BadInput(f"run {run_id!r}: not a run id", "`pleinair runs list` shows them.")
         return self.home / "runs" / run_id
 
     def events(self, run_id: str) -> Path:

@@ -89,8 +89,8 @@ def require_generator(training: Training | None, generator: str) -> None:
     if training is None or training.any_generator or training.generator == generator:
         return
     raise BadInput(
-        f"The retriever was trained for generator `{training.generator}`, the run has `{generator}`: "
-        f"{TRAIN} for it, and encoder.any_generator = true uses this one all the same."
+        f"The retriever was trained for generator `{training.generator}`, the run has `{generator}`.",
+        f"{TRAIN} for it, and encoder.any_generator = true uses this one all the same.",
     )
 
 
@@ -107,9 +107,9 @@ def require_training(options: RealRAGOptions, training: Training | None) -> None
     have = training.loss if training else "zero"
     if options.method not in (UNTRAINED, have):
         raise BadInput(
-            f"realrag.method = {options.method!r}: the retriever is {have!r}. Either {TRAIN}, and "
-            f"encoder.backend = 'reflective' opens it; or take this one as it is: --set realrag.method="
-            f"{have} or --set realrag.method={UNTRAINED}."
+            f"realrag.method = {options.method!r}: the retriever is {have!r}.",
+            f"Either {TRAIN}, and encoder.backend = 'reflective' opens it; or take this one as it is: --set "
+            f"realrag.method={have} or --set realrag.method={UNTRAINED}.",
         )
 
 

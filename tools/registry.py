@@ -51,7 +51,7 @@ def resolve(kind: Kind, name: str) -> Any:
         raise BadInput(_unknown(kind, name))
     if len(found) > 1:
         owners = " and ".join(sorted(_owner(point) for point in found))
-        raise BrokenPlugin(f"The {kind} `{name}` is claimed by {owners}: uninstall one of them.")
+        raise BrokenPlugin(f"The {kind} `{name}` is claimed by {owners}.", "Uninstall one of them.")
     return _load(kind, found[0])
 
 

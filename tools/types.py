@@ -6,7 +6,7 @@ Pixels never appear here but in the two engine protocols; a picture elsewhere is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self, cast, get_args
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
@@ -279,9 +279,33 @@ class Scorer(Protocol):
 
 
 class PleinairError(Exception):
-    """Base of the errors a user can act on: the text says what was wrong and what was wanted."""
+    """Base of the errors that a user can act on; its text is the message followed by the remedy.
 
+    Args:
+        message: what is wrong: the name, the value and what is accepted.
+        remedy: what to do about it, as a sentence; "" where the message leaves no question.
+    """
+
+    remedy: str = ""
     spent: Usage = Usage()  # what was paid for before it was raised
+
+    def __init__(self, message: str = "", remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+    @property
+    def message(self) -> str:
+        """What is wrong, without the remedy."""
+        return str(self.args[0]) if self.args else ""
+
+    def __str__(self) -> str:
+        return f"{self.message.removesuffix('.')}. {self.remedy}" if self.remedy else self.message
+
+    def reworded(self, message: str) -> Self:
+        """Return a copy with another message; class, remedy, cost and other fields stay."""
+        other = type(self).__new__(type(self), message)
+        other.__dict__ |= self.__dict__
+        return other
 
 
 class BadInput(PleinairError):

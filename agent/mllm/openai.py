@@ -128,7 +128,7 @@ def _server(model: str, base_url: str, key_variable: str) -> Server:
         raise BadInput("mllm.model is empty: wanted the server's name for the model")
     server = Server(url, model, key_variable, os.environ.get(key_variable, ""))
     if not server.key and url == OFFICIAL:
-        raise BadInput(f"mllm: {url} wants a key; set the environment variable {key_variable}")
+        raise BadInput(f"{url} needs a key", f"Set the environment variable {key_variable}.")
     return server
 
 

@@ -41,7 +41,7 @@ def check_reply(result: ChatResult) -> None:
     if reason not in REASONS:
         log.warning("The model ended its answer for an unknown reason: %.40r", reason)
     if not (message.text.strip() or message.tool_calls or message.invalid_tool_calls):
-        raise CallFailure(Empty("The model gave an empty answer, twice: try another model."), "once")
+        raise CallFailure(Empty("The model gave an empty answer, twice.", "Try another model."), "once")
 
 
 def filtered() -> CallFailure:

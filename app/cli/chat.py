@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pleinair.app.cli.exit_codes import explained
+from pleinair.app.cli.exit_codes import error_lines, explained
 from pleinair.app.cli.terminal import printable
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def talk(session: ChatSession, read: Read, console: Console) -> None:
         except KeyboardInterrupt:
             say("\n/quit leaves.")
         except PleinairError as fault:
-            say(f"pleinair: {printable(str(fault))}")
+            say(error_lines(fault))
 
 
 def answer(line: str, session: ChatSession, console: Console, say: Say) -> None:

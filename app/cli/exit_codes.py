@@ -33,13 +33,19 @@ def leave(ending: str) -> NoReturn:
     raise typer.Exit(CODES[ending])
 
 
+def error_lines(error: PleinairError) -> str:
+    """Return what the terminal prints for an error: its message, and its remedy on a line of its own."""
+    remedy = f"\n          {printable(error.remedy)}" if error.remedy else ""
+    return f"pleinair: {printable(error.message)}{remedy}"
+
+
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn an error that a user can act on into one line on standard error."""
+    """Print an error that a user can act on to standard error, and exit with its code."""
     try:
         yield
     except PleinairError as error:
-        typer.echo(f"pleinair: {printable(str(error))}", err=True)
+        typer.echo(error_lines(error), err=True)
         leave(_ending(error))
     except KeyboardInterrupt:
         typer.echo("pleinair: stopped at once", err=True)

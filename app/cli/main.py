@@ -154,11 +154,11 @@ def doctor(
     quiet()
     findings = list(examine(profile, _chosen(setting, {}), mllm=mllm))
     for finding in findings:
-        mark, colour = ("ok", typer.colors.GREEN) if finding.well else ("!!", typer.colors.RED)
-        typer.echo(f"{typer.style(mark, fg=colour)}  {finding.what}: {finding.text}")
+        mark, colour = ("ok", typer.colors.GREEN) if finding.ok else ("!!", typer.colors.RED)
+        typer.echo(f"{typer.style(mark, fg=colour)}  {finding.name}: {finding.text}")
         if finding.remedy:
             typer.echo(f"      {finding.remedy}")
-    if not all(finding.well for finding in findings):
+    if not all(finding.ok for finding in findings):
         leave("failed")
 
 

@@ -1,142 +1,246 @@
-"""Look at everything a drawing needs before one is started."""
+"""Checks of everything that a run needs: each reports what is wrong and what to do about it.
+
+No weights of a generator are loaded and nothing is paid for: files are judged by their configs and headers.
+"""
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from pleinair.app.doctor import engines as checkup
-from pleinair.app.doctor.engines import name_of
-from pleinair.app.engines import engine, engine_choices, index_folder, library_folder
+from pleinair.app.engines import chosen_generator, engine, engine_choices, index_folder, library_folder
 from pleinair.app.paths import Paths, places
 from pleinair.app.runs.results import PARTS, installed
 from pleinair.app.runs.store import Runs
 from pleinair.app.settings import BackendChoice, Settings, load
+from pleinair.tools.realrag import require_generator, training_of
 from pleinair.tools.registry import Kind
-from pleinair.tools.types import PleinairError
+from pleinair.tools.types import BadInput, PleinairError
+from pleinair.tools.worker.worker import Worker
 
-FITTING = (
-    (
-        "second encoder",
-        checkup.second_encoder,
-        "correct retrieval.second, or set another retrieval.method",
-        (),
-    ),
-    (
-        "retriever",
-        checkup.retriever,
-        "train one for this generator with `pleinair train retriever`",
-        ("generator", "encoder"),
-    ),
-    (
-        "adaptor",
-        checkup.adaptor,
-        "train one with `pleinair train adaptor`, or set crossmodal.adaptor = ''",
-        ("encoder",),
-    ),
-)  # what is looked at, how, what to do, and the engines without which there is nothing to look at
-# words by which a fault says itself what to do
-ADVICE = re.compile(
-    r"`pleinair |\b(set|unset|check|take|choose|wanted|install|see|is the server running)\b", re.I
-)
-INSTEAD = "choose another {}, or put the model where it looks for it"
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from pleinair.app.models.inventory import Piece
+
 RESERVE = 2 * 2**30  # bytes
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Say how one thing is, and what to do when it is not well."""
+    """The result of one check."""
 
-    what: str
-    well: bool
+    name: str
+    ok: bool
     text: str
     remedy: str = ""
 
 
 def examine(profile: str | None, overrides: Mapping[str, Any], *, mllm: bool = False) -> Iterator[Finding]:
-    """Look at each thing in turn, with `mllm` at the model's judgement too; one does not hide the next."""
+    """Run each check in turn; with `mllm` the language model judges images too, which may cost money."""
     yield Finding("versions", True, ", ".join(f"{part} {installed(part)}" for part in PARTS))
-    yield _tried("GPU", _gpu, "install a torch build that fits this machine")
-    yield _tried("FAISS", _faiss_build, "install pleinair[cpu] or pleinair[gpu]")
+    yield _check("GPU", _gpu, "Install a torch build that fits this machine.")
+    yield _check("FAISS", _faiss_build, "Install pleinair[cpu] or pleinair[gpu].")
     try:
         settings = load(profile, overrides)
     except PleinairError as error:
-        yield Finding("settings", False, str(error), "correct that key")
+        yield Finding("settings", False, error.message, error.remedy or "Correct that key.")
         return
     home = places(settings.paths.home)
     yield Finding("settings", True, f"profile {settings.profile}")
     yield from _engines(settings)
     if mllm:
-        yield _tried("critic", lambda: _judgement(settings), "choose a model that sees better")
-    yield _tried("library", lambda: _library(settings, home), "pass --set library.folder=FOLDER")
-    yield _tried("home", lambda: _writable(home), "set PLEINAIR_HOME to a folder that you may write to")
-    yield _tried("run table", lambda: _table(home), "move the file away; its runs are lost with it")
-    yield _tried("free disk", lambda: _room(home), "make room, or set PLEINAIR_HOME to another disk")
+        yield _check("critic", lambda: _judgement(settings), "Choose another language model.")
+    yield _check("library", lambda: _library(settings, home), "Pass --set library.folder=FOLDER.")
+    yield _check("home", lambda: _writable(home), "Set PLEINAIR_HOME to a folder that you may write to.")
+    yield _check("run table", lambda: _run_table(home), "Move the file away; its runs are lost with it.")
+    yield _check("free disk", lambda: _free_disk(home), "Make room, or set PLEINAIR_HOME to another disk.")
+
+
+def _check(name: str, look: Callable[[], str], remedy: str) -> Finding:
+    """Run one check; the error's own remedy comes before the usual one of the check."""
+    try:
+        return Finding(name, True, look())
+    except PleinairError as error:
+        return Finding(name, False, error.message, error.remedy or remedy)
+    except (ImportError, OSError) as error:
+        return Finding(name, False, str(error), remedy)
+    except Exception as error:  # a library's own fault, or ours; it must not hide the next finding
+        return Finding(name, False, f"{type(error).__name__}: {error}", remedy)
 
 
 def _engines(settings: Settings) -> Iterator[Finding]:
-    """Look at the engines, and whether they fit each other; what the settings do not name is left out."""
+    """Check the engines, and whether they fit each other; what the settings do not name is left out."""
     broken = set()
+    looks: dict[Kind, Callable[[], str]] = {
+        "generator": lambda: _generator(settings),
+        "encoder": lambda: _encoder(settings.encoder),
+    }
     for kind, choice in engine_choices(settings).items():
-        finding = _advised(_tried(kind, _looks(settings, kind, choice), INSTEAD.format(kind)))
-        if not finding.well:
+        look = looks.get(kind, partial(_engine_id, kind, choice))
+        finding = _check(kind, look, f"Check the table [{kind}] of the profile.")
+        if not finding.ok:
             broken.add(kind)
         yield finding
-    yield _tried("model files", lambda: checkup.files(settings), _mending(settings))
-    for what, look_at, remedy, needs in FITTING:
-        if broken.intersection(needs):
-            continue  # told already
-        finding = _tried(what, partial(look_at, settings), remedy)
-        if finding.text:
-            yield finding
+    yield _check("model files", lambda: _model_files(settings), _pull(settings))
+    fitting: tuple[tuple[str, Callable[[Settings], str], str, set[Kind]], ...] = (
+        (
+            "second encoder",
+            _second_encoder,
+            "Correct retrieval.second, or set another retrieval.method.",
+            set(),
+        ),
+        (
+            "retriever",
+            _retriever,
+            "Train one for this generator with `pleinair train retriever`.",
+            {"generator", "encoder"},
+        ),
+        (
+            "adaptor",
+            _adaptor,
+            "Train one with `pleinair train adaptor`, or set crossmodal.adaptor = ''.",
+            {"encoder"},
+        ),
+    )
+    for name, check, remedy, needs in fitting:
+        if broken.isdisjoint(needs):  # otherwise the fault has been reported above
+            finding = _check(name, partial(check, settings), remedy)
+            if finding.text:
+                yield finding
 
 
-def _looks(settings: Settings, kind: Kind, choice: BackendChoice) -> Callable[[], str]:
-    """Give the way to look at an engine of a kind."""
-    if kind == "generator":
-        return partial(checkup.generator, settings)
-    return partial(checkup.encoder, choice) if kind == "encoder" else partial(name_of, kind, choice)
-
-
-def _advised(finding: Finding) -> Finding:
-    """Leave the usual remedy out where the fault names a better one."""
-    text = finding.text.removeprefix(f"{finding.what}: ")
-    return replace(finding, text=text, remedy="" if ADVICE.search(text) else finding.remedy)
-
-
-def _mending(settings: Settings) -> str:
-    """Say what brings the files of a profile's models."""
+def _pull(settings: Settings) -> str:
+    """Return the remedy for missing or damaged model files."""
     from huggingface_hub import constants
 
     offline = ", once HF_HUB_OFFLINE is unset" if constants.HF_HUB_OFFLINE else ""
     name = settings.profile
-    return f"`pleinair models check {name}` tells more, `pleinair models pull {name}` fetches some{offline}"
+    return f"`pleinair models check {name}` tells more, `pleinair models pull {name}` fetches some{offline}."
 
 
-def _tried(what: str, look: Callable[[], str], remedy: str) -> Finding:
-    """Look at one thing; what it says when it breaks is the finding."""
+def _engine_id(kind: Kind, choice: BackendChoice) -> str:
+    """Build an engine and return its id; one on a server is asked there."""
+    built = engine(kind, choice)
+    if greet := getattr(built, "greet", None):
+        return str(greet())
+    return str(getattr(getattr(built, "capabilities", built), "id", None) or choice.backend)
+
+
+def _generator(settings: Settings) -> str:
+    """Build the generator where it will run: in its own process, if it has one."""
+    if not settings.worker.process:
+        return _engine_id("generator", settings.generator)
+    worker = cast(Worker, chosen_generator(settings))
+    worker.close()  # a process of an earlier run would answer for the files of then
     try:
-        return Finding(what, True, look())
-    except (PleinairError, ImportError, OSError) as error:
-        return Finding(what, False, str(error), remedy)
-    except Exception as error:  # a library's own fault, or ours; it must not hide the next finding
-        return Finding(what, False, f"{type(error).__name__}: {error}", remedy)
+        return f"{worker.greet()}, in a process of its own"
+    finally:
+        worker.close()
+
+
+def _model_files(settings: Settings) -> str:
+    """Check the files of every model of the profile; raise `PleinairError` with the first fault of each."""
+    from pleinair.app.models.inventory import pieces
+
+    broken, absent = [], []
+    for piece in pieces(settings):
+        if _fetched_later(piece):
+            absent.append(piece.model)
+        elif fault := _first_fault(piece):
+            broken.append(f"{piece.role} {piece.model}: {fault}")
+    if broken:
+        raise PleinairError("; ".join(broken))
+    return f"fetched at the first use: {', '.join(absent)}" if absent else "whole, as far as they are known"
+
+
+def _fetched_later(piece: Piece) -> bool:
+    """Return whether a model is not here, and its first use downloads it."""
+    from huggingface_hub import constants
+
+    from pleinair.app.models.inventory import is_absent
+
+    online = not (constants.HF_HUB_OFFLINE or piece.table.get("local_files_only"))
+    return piece.on_hub and online and is_absent(piece)
+
+
+def _first_fault(piece: Piece) -> str:
+    """Return the first fault of a model's files and the number of the others; "" where there is none."""
+    from pleinair.app.models.inventory import faults
+
+    if piece.on_hub and not piece.revision:
+        return "no commit is set"
+    texts = [fault.rstrip(".") for fault in faults(piece)]
+    return texts[0] + f" (and {len(texts) - 1} more)" * (len(texts) > 1) if texts else ""
+
+
+def _encoder(choice: BackendChoice) -> str:
+    """Build an encoder and return its id; nothing is downloaded for it."""
+    from pleinair.app.models.inventory import clip, is_absent
+
+    piece = clip(choice)
+    if _fetched_later(piece):
+        return f"{choice.label}, fetched at the first use"
+    if piece.on_hub and is_absent(piece):
+        raise PleinairError(f"{choice.label} is not here", "See the model files below.")
+    return _engine_id("encoder", choice)
+
+
+def _encoder_fetched_later(settings: Settings) -> bool:
+    from pleinair.app.models.inventory import clip
+
+    return _fetched_later(clip(settings.encoder))
+
+
+def _second_encoder(settings: Settings) -> str:
+    """Build the other encoder of retrieval.method = "both"; "" where there is none."""
+    retrieval = settings.retrieval
+    if retrieval.second:
+        return _encoder(retrieval.second)
+    if retrieval.method == "both":
+        raise BadInput("retrieval.method = 'both' needs another encoder too, in the table retrieval.second")
+    return ""
+
+
+def _retriever(settings: Settings) -> str:
+    """Check that a trained retriever is this generator's; "" for an untrained one, or one not here yet."""
+    training = None if _encoder_fetched_later(settings) else training_of(engine("encoder", settings.encoder))
+    if training is None:
+        return ""
+    require_generator(training, chosen_generator(settings).capabilities.id)
+    whose = "any generator" if training.any_generator else "this generator"
+    return f"trained with the {training.loss} loss, for {whose}"
+
+
+def _adaptor(settings: Settings) -> str:
+    """Open the adaptor and check that it is this encoder's; "" where the settings name none."""
+    if not (folder := settings.crossmodal.adaptor):
+        return ""
+    if _encoder_fetched_later(settings):
+        return f"{folder}, checked once the encoder is here"
+    from pleinair.tools.retrieval.crossmodal.adaptor import open_scorer
+
+    open_scorer(folder, engine("encoder", settings.encoder), _no_image)
+    return f"{folder}, for this encoder"
+
+
+def _no_image(id: str) -> Image:
+    raise AssertionError(f"an adaptor is opened without its images, such as {id!r}")
 
 
 def _gpu() -> str:
-    """Name the GPU; a machine without one is well too."""
+    """Return the name of the GPU; a machine without one is fine too."""
     import torch
 
-    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "none, drawing on the CPU"
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "none, on the CPU"
 
 
 def _faiss_build() -> str:
-    """Say which FAISS is there."""
+    """Return the version of FAISS and the number of GPUs that it sees."""
     import faiss
 
     gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
@@ -144,19 +248,19 @@ def _faiss_build() -> str:
 
 
 def _judgement(settings: Settings) -> str:
-    """Let the language model judge pictures of which the truth is known."""
+    """Let the language model judge images of which the truth is known."""
     from pleinair.app.doctor.critic_test import accept
 
     return accept(engine("mllm", settings.mllm))
 
 
 def _library(settings: Settings, home: Paths) -> str:
-    """Count the library's pictures and say whether it is indexed."""
+    """Count the library's images and report whether it is indexed."""
     from pleinair.tools.retrieval.library import Library
 
-    found = Library.open(library_folder(settings, home))
-    indexed = "indexed" if index_folder(settings, home).is_dir() else "indexed at the first look-up"
-    return f"{len(found.items)} pictures in {found.folder}, {indexed}"
+    library = Library.open(library_folder(settings, home))
+    indexed = "indexed" if index_folder(settings, home).is_dir() else "indexed at the first retrieval"
+    return f"{len(library.items)} images in {library.folder}, {indexed}"
 
 
 def _writable(home: Paths) -> str:
@@ -167,14 +271,14 @@ def _writable(home: Paths) -> str:
     return str(home.home)
 
 
-def _table(home: Paths) -> str:
+def _run_table(home: Paths) -> str:
     """Check that the run table opens."""
     return f"{len(Runs(home.table).newest(1000))} runs"
 
 
-def _room(home: Paths) -> str:
-    """Check that there is room for pictures."""
+def _free_disk(home: Paths) -> str:
+    """Check that there is room for images."""
     free = shutil.disk_usage(home.home).free
     if free < RESERVE:
-        raise PleinairError(f"{free / 2**30:.1f} GiB, wanted {RESERVE / 2**30:.0f} GiB")
+        raise PleinairError(f"{free / 2**30:.1f} GiB, at least {RESERVE / 2**30:.0f} GiB are needed")
     return f"{free / 2**30:.0f} GiB"

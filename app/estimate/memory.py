@@ -31,7 +31,7 @@ def memory(choice: BackendChoice) -> tuple[float | None, float | None, str]:
             return _predicted(_defaults() | choice.arguments)
         return _weights_alone(piece)
     except BadInput as fault:
-        return None, None, str(fault).partition(". ")[0]
+        return None, None, fault.message
 
 
 def _predicted(given: dict[str, Any]) -> tuple[float | None, float | None, str]:

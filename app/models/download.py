@@ -60,7 +60,8 @@ def require_room(plans: Sequence[Wanted]) -> None:
     if size and size + SPARE > free:
         raise DiskFull(
             f"The download is {in_words(size)}, and {there} has {in_words(free)} free, of which "
-            f"{in_words(SPARE)} are left alone. Make room, or set HF_HUB_CACHE to a folder on another disk."
+            f"{in_words(SPARE)} are left alone.",
+            "Make room, or set HF_HUB_CACHE to a folder on another disk.",
         )
 
 

@@ -165,6 +165,14 @@ def _elsewhere(role: str, choice: BackendChoice) -> Piece:
     return Piece(role, "elsewhere", {"model": choice.label}, where=where)
 
 
+def is_absent(piece: Piece) -> bool:
+    """Return whether no file of a model is here; False where its files are not known, or no commit is set."""
+    try:
+        return piece.kind != "elsewhere" and piece.source().here() is None
+    except BadInput:
+        return False
+
+
 def faults(piece: Piece, checksums: bool = False) -> Iterator[str]:
     """Say everything that is wrong with a model's files; nothing where all is well."""
     if piece.kind == "elsewhere":

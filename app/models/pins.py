@@ -69,8 +69,9 @@ def require_pins(settings: BaseModel) -> None:
     tree = settings.model_dump(mode="json")
     for place, key, model in _unpinned(tree):
         raise BadInput(
-            f"{'.'.join(place)}.{key} = '': {model} is at no commit yet. `pleinair models pull "
-            f"{tree.get('profile')}` takes the present one and keeps it; or set the key to one of your own."
+            f"{'.'.join(place)}.{key} = '': {model} is at no commit yet.",
+            f"`pleinair models pull {tree.get('profile')}` takes the present one and keeps it; or set "
+            "the key to one of your own.",
         )
 
 

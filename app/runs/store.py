@@ -189,8 +189,9 @@ class Runs(SharedDatabase):
                 return self._insert(db, order_json, seed, idem_key)
         if changes := _differences(known.order_json, order_json):
             raise BadInput(
-                f"idempotency key {idem_key!r}: it names run {known.id}, which asked for something else "
-                f"({', '.join(changes)}); use another key"
+                f"idempotency key {idem_key!r}: it names run {known.id}, whose request is another one "
+                f"({', '.join(changes)})",
+                "Use another key.",
             )
         return known
 
@@ -267,7 +268,7 @@ class Runs(SharedDatabase):
     def _row(self, db: sqlite3.Connection, run_id: str) -> Run:
         row = db.execute("SELECT * FROM runs WHERE id=?", (run_id,)).fetchone()
         if row is None:
-            raise BadInput(f"run {run_id!r}: there is none; `pleinair runs list` shows them")
+            raise BadInput(f"run {run_id!r}: there is none", "`pleinair runs list` shows them.")
         return Run.of(row)
 
     def _by_key(self, db: sqlite3.Connection, key: str | None) -> Run | None:
@@ -293,8 +294,8 @@ class Runs(SharedDatabase):
         db.execute("COMMIT")
         if version > SCHEMA:
             raise BadInput(
-                f"{self._path}: written by a newer pleinair (schema {version}, this one knows {SCHEMA}); "
-                "update pleinair or set another PLEINAIR_HOME"
+                f"{self._path}: written by a newer pleinair (schema {version}, this one reads {SCHEMA})",
+                "Update pleinair or set another PLEINAIR_HOME.",
             )
 
 

@@ -165,7 +165,7 @@ def test_one_key_draws_once(place: Path) -> None:
 
 def test_one_key_for_two_requests_is_refused(place: Path) -> None:
     draw(PROMPT, seed=7, idempotency_key="k")
-    with pytest.raises(BadInput, match="asked for something else .seed"):
+    with pytest.raises(BadInput, match="whose request is another one .seed"):
         draw(PROMPT, seed=8, idempotency_key="k")
 
 

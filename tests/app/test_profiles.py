@@ -42,7 +42,7 @@ def test_its_generator_is_built_or_asks_for_a_commit(settings: Settings) -> None
         assert built.capabilities.slots == table.get("slots", built.capabilities.slots)
         assert (built.capabilities.height, built.capabilities.width) == (table["height"], table["width"])
     else:
-        with pytest.raises(BadInput, match=r"set generator\.\w*revision to a commit of"):
+        with pytest.raises(BadInput, match=r"Set generator\.\w*revision to a commit"):
             engine("generator", settings.generator)
 
 

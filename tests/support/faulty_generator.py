@@ -41,7 +41,7 @@ class Foreign(Exception):
 
 
 FAULTS = (
-    BadInput("seed -1: wanted 0 or more"),
+    BadInput("seed -1: wanted 0 or more", "Choose another seed."),
     Refused("no swans"),
     ModelFault("overflowed at step 3"),
     Cancelled("not today"),

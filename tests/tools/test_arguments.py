@@ -159,7 +159,7 @@ def test_a_model_at_no_commit_or_a_branch_is_declared_without_the_hub() -> None:
     assert declare("generator", "in_context", arguments).slots == 1
     branch = arguments | {"revision": "main", "allow_branch": True}
     assert declare("generator", "in_context", branch).slots == 1
-    with pytest.raises(BadInput, match=r"set generator\.revision to a commit"):
+    with pytest.raises(BadInput, match=r"Set generator\.revision to a commit"):
         declare("generator", "in_context", arguments | {"revision": "main"})
 
 

@@ -1,10 +1,20 @@
-"""Outcomes of 0.1, whose reasons held what `ending` and `limit` hold now."""
+"""Outcomes of 0.1, whose reasons held what `ending` and `limit` hold now; errors with a remedy."""
 
+import pickle
 from typing import Any
 
 import pytest
 
-from pleinair.tools.types import Attempt, GenerateRequest, Outcome, Picture, limit_reached
+from pleinair.tools.types import (
+    Attempt,
+    BadInput,
+    GenerateRequest,
+    Outcome,
+    Picture,
+    Refused,
+    Usage,
+    limit_reached,
+)
 
 BEST = Attempt(
     number=0,
@@ -55,3 +65,19 @@ def test_a_limit_is_stated_with_its_amount_and_unit() -> None:
     assert limit_reached("usd", 0.05) == "the limit of 0.05 US dollars is reached"
     assert limit_reached("seconds", 60.0) == "the limit of 60 seconds is reached"
     assert limit_reached("mllm_calls") == "the limit on MLLM calls is reached"
+
+
+def test_an_error_states_what_is_wrong_and_then_what_to_do() -> None:
+    error = BadInput("seed = -1: wanted 0 or more", "Choose another seed.")
+    assert str(error) == "seed = -1: wanted 0 or more. Choose another seed."
+    assert (error.message, error.remedy) == ("seed = -1: wanted 0 or more", "Choose another seed.")
+    assert (str(BadInput("no more")), BadInput("no more").remedy) == ("no more", "")
+
+
+def test_a_copy_of_an_error_keeps_its_fields() -> None:
+    error = Refused("no", "Ask another model.")
+    error.spent = Usage(images=1)
+    for other in (pickle.loads(pickle.dumps(error)), error.reworded("no")):
+        assert type(other) is Refused
+        assert (str(other), other.remedy, other.spent) == (str(error), error.remedy, error.spent)
+    assert str(error.reworded("never")) == "never. Ask another model."

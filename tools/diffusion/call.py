@@ -26,7 +26,7 @@ def _watched(on_step: OnStep, request: GenerateRequest, engine: str) -> Callable
 
     def after_step(pipeline: Any, step: int, _: Any, values: dict[str, Any]) -> dict[str, Any]:
         if not values["latents"].isfinite().all():
-            raise ModelFault(f"`{engine}` overflowed at step {step + 1}: try dtype = 'float32'.")
+            raise ModelFault(f"`{engine}` overflowed at step {step + 1}.", "Try dtype = 'float32'.")
         # some schedulers take more steps than were asked for
         total = getattr(pipeline, "num_timesteps", None) or request.num_inference_steps
         on_step(step + 1, total)
@@ -96,7 +96,7 @@ def to_picture(pipeline: Any, output: Any, engine: str) -> Image:
     if any(getattr(output, "nsfw_content_detected", None) or ()):
         raise Refused(f"The safety checker of `{engine}` blocked the picture.")
     if not np.isfinite(output.images).all():
-        raise ModelFault(f"`{engine}` decoded to broken numbers: try dtype = 'float32'.")
+        raise ModelFault(f"`{engine}` decoded to broken numbers.", "Try dtype = 'float32'.")
     picture: Image = pipeline.image_processor.numpy_to_pil(output.images)[0]
     return picture
 
@@ -110,6 +110,6 @@ def scaled(image: Image, longest: int, shortest: int = 1) -> Image:
     small.thumbnail((longest, longest))
     if min(small.size) < shortest:
         raise BadInput(
-            f"A reference of {image.width} × {image.height} is too narrow: crop it nearer a square."
+            f"A reference of {image.width} × {image.height} is too narrow.", "Crop it nearer a square."
         )
     return small

@@ -35,7 +35,7 @@ def require_class(folder: Path, pipeline: str, opens: Any) -> dict[str, str]:
     found, parts = read_index(folder)
     if not opens(pipeline, found):
         raise BadInput(
-            f"{str(folder)!r} is a {found}, not a {pipeline}: set generator.pipeline to its class."
+            f"{str(folder)!r} is a {found}, not a {pipeline}.", "Set generator.pipeline to its class."
         )
     return parts
 
@@ -79,7 +79,7 @@ def fetch_pipeline(source: Source, pipeline: str, opens: Any, variant: str = "")
     folder = source.fetch(*pipeline_files(parts, variant, source.names() if variant else ()), faults)
     if found := faults(folder):
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise BadInput(f"{str(folder)!r} cannot be loaded: {found[0]}{more}. {MEND}")
+        raise BadInput(f"{str(folder)!r} cannot be loaded: {found[0]}{more}.", MEND)
     return folder
 
 
@@ -125,7 +125,7 @@ def unloadable(folder: Path, error: Exception) -> Exception:
     """Turn what a library says of a model that it cannot load into ours; a lack of memory stays itself."""
     if is_out_of_memory(error):
         return error
-    return BadInput(f"{str(folder)!r} cannot be loaded: {first_line(error)} {MEND}")
+    return BadInput(f"{str(folder)!r} cannot be loaded: {first_line(error)}", MEND)
 
 
 def options_of(form: Any, pipeline: Any, options: Mapping[str, Any]) -> dict[str, Any]:

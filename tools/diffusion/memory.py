@@ -147,7 +147,8 @@ def lower_to_weights(ladder: Ladder, needs: Needs, room: int) -> None:
     if rung is None:
         raise OutOfMemory(
             f"The model would not fit in memory: it takes {needs.text(ladder.rung, 0)}, with room for "
-            f"{in_gib(room)} GiB. Take a smaller model, a device with more memory, or free some."
+            f"{in_gib(room)} GiB.",
+            "Take a smaller model, a device with more memory, or free some.",
         )
     if rung != ladder.rung:
         ladder.lower(rung, needs.text(ladder.rung, 0))
@@ -180,7 +181,8 @@ def choose(
     except BadInput as fault:
         raise OutOfMemory(
             f"The picture would not fit in memory: {needs.text(rung, wanted)} (an estimate), with room for "
-            f"{in_gib(room)} GiB. Ask for a smaller picture, for fewer or smaller references, or free memory."
+            f"{in_gib(room)} GiB.",
+            "Ask for a smaller picture, for fewer or smaller references, or free memory.",
         ) from fault
     return rung, fits[rung]
 

@@ -104,8 +104,8 @@ class Ladder:
         if not left:
             tried = ", ".join(self.taken)
             raise OutOfMemory(
-                f"The picture does not fit in memory on {self.device} (tried: {tried}; {why}). "
-                "Ask for a smaller picture, for fewer or smaller references, or free memory."
+                f"The picture does not fit in memory on {self.device} (tried: {tried}; {why}).",
+                "Ask for a smaller picture, for fewer or smaller references, or free memory.",
             )
         log.warning("Out of memory on rung %s, going on with %s: %s", self.rung, left[0], why)
         self.taken.append(left[0])

@@ -198,7 +198,9 @@ class OpenAIImages:
     def _server(self) -> Server:
         key = os.environ.get(self.key_variable, "")
         if not key and self.base_url == OFFICIAL:
-            raise Unavailable(f"No key for {OFFICIAL}: set the environment variable {self.key_variable}.")
+            raise Unavailable(
+                f"{OFFICIAL} needs a key.", f"Set the environment variable {self.key_variable}."
+            )
         return Server(self.base_url, self.model, self.key_variable, key, IMAGES)
 
     def _spent(self, reply: Any) -> Usage:
@@ -247,8 +249,8 @@ def _decoded(reply: Any, generator: str) -> Image:
     text = getattr(data[0], "b64_json", None) if data else None
     if not text:
         raise BadReply(
-            f"`{generator}` sent no image in its reply. If the server sends URLs, set "
-            "generator.options.response_format = 'b64_json': URLs are not followed."
+            f"`{generator}` sent no image in its reply.",
+            "If the server sends URLs, set generator.options.response_format = 'b64_json': none is fetched.",
         )
     try:
         return read_untrusted(base64.b64decode(text, validate=True))

@@ -64,8 +64,8 @@ CHAT = Api(
     rejected=Unavailable,
     shrinks=True,
     hints={
-        "response_format": " Try `mllm.answers = function_calling`.",
-        "temperature": " Try `mllm.sends_temperature = false`.",
+        "response_format": "Try `mllm.answers = function_calling`.",
+        "temperature": "Try `mllm.sends_temperature = false`.",
     },
 )
 IMAGES = Api(section="generator", rejected=BadInput)
@@ -120,7 +120,7 @@ def failure_of(error: Exception, server: Server) -> CallFailure:
     if isinstance(error, PleinairError):  # of our transport
         again = isinstance(error, BadReply) and not isinstance(error, TooLarge)
         return CallFailure(
-            type(error)(server.quote(error)),
+            error.reworded(server.quote(error.message)),
             "once" if again else "never",
             may_be_done=isinstance(error, BadReply),
         )
@@ -162,22 +162,27 @@ def _by_status(error: openai.APIStatusError, server: Server) -> CallFailure:
 
 def _unauthorized(status: int, words: str, server: Server) -> PleinairError:
     if not server.key:
-        return Unavailable(f"{server.url} wants a key: set the environment variable {server.key_variable}.")
+        return Unavailable(
+            f"{server.url} needs a key.", f"Set the environment variable {server.key_variable}."
+        )
     trouble = "is not accepted" if status == 401 else f"may not use {server.model!r}"
-    return Unavailable(f"The key in {server.key_variable} {trouble} at {server.url}: check it. {words}")
+    text = f"The key in {server.key_variable} {trouble} at {server.url}: {words}"
+    return Unavailable(text, f"Check {server.key_variable}.")
 
 
 def _rejected(status: int, words: str, server: Server) -> PleinairError:
     section = server.api.section
     if status == 404:
         return Unavailable(
-            f"There is no model {server.model!r} at {server.url}, or no such interface: check "
-            f"`{section}.model`, and whether `{section}.base_url` lacks its /v1. {words}"
+            f"There is no model {server.model!r} at {server.url}, or no such interface: {words}",
+            f"Check `{section}.model`, and whether `{section}.base_url` lacks its /v1.",
         )
     if 300 <= status < 400:
-        return BadReply(f"{server.url} redirects elsewhere, and is not followed: check `{section}.base_url`.")
+        return BadReply(
+            f"{server.url} redirects elsewhere, and is not followed.", f"Check `{section}.base_url`."
+        )
     hint = next((hint for word, hint in server.api.hints.items() if word in words), "")
-    return server.api.rejected(f"{server.url} rejects the request (status {status}): {words}{hint}")
+    return server.api.rejected(f"{server.url} rejects the request (status {status}): {words}", hint)
 
 
 def _too_long(server: Server) -> CallFailure:
@@ -189,20 +194,24 @@ def _unconnected(error: openai.APIConnectionError, server: Server) -> CallFailur
     """Find out why there is no connection, and whether the server may have received the request."""
     url, section, cause = server.url, server.api.section, error.__cause__
     may_be_done = isinstance(cause, httpx2.ReadTimeout | httpx2.ReadError | httpx2.RemoteProtocolError)
-    message = f"The connection to {url} broke: {server.quote(cause or error)}."
+    message, remedy = f"The connection to {url} broke: {server.quote(cause or error)}.", ""
     if isinstance(error, openai.APITimeoutError):
         message = f"{url} did not answer in time; `{section}.deadline` limits a call."
     for source in _causes(error):
         if isinstance(source, ssl.SSLError):  # waiting does not help
             reason = server.quote(source.reason or source)
             return CallFailure(
-                Unavailable(f"No safe connection to {url}: {reason}. Check the address and its certificate.")
+                Unavailable(
+                    f"No safe connection to {url}: {reason}.", "Check the address and its certificate."
+                )
             )
         if isinstance(source, socket.gaierror):
-            message = f"The name in {url} cannot be resolved: check `{section}.base_url` and the network."
+            message = f"The name in {url} cannot be resolved."
+            remedy = f"Check `{section}.base_url` and the network."
         if isinstance(source, ConnectionRefusedError):
-            message = f"Nothing answers at {url}: is the server running, and `{section}.base_url` right?"
-    return CallFailure(Unavailable(message), "tries", may_be_done=may_be_done)
+            message = f"Nothing answers at {url}."
+            remedy = f"Check that the server is running and that `{section}.base_url` is right."
+    return CallFailure(Unavailable(message, remedy), "tries", may_be_done=may_be_done)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -96,21 +96,22 @@ class RetryPolicy:
     def _wait(self, failure: CallFailure, number: int, failures: Failures, remaining: float) -> float:
         error, again = failure.error, failure.again
         if failure.may_be_done and not self.repeat_done:
-            raise type(error)(f"{error} {MAY_BE_CHARGED}") from None
+            raise error.reworded(f"{error.message} {MAY_BE_CHARGED}") from None
         if again == "never" or (again == "once" and failures[type(error)] > 1):
             raise error from None
         if remaining <= 0:
             raise Unavailable(
-                f"No answer within the {self.deadline:g} s of `{self.section}.deadline`: {error}"
+                f"No answer within the {self.deadline:g} s of `{self.section}.deadline`: {error.message}",
+                error.remedy,
             ) from None
         if again == "tries" and number >= self.tries:
             suffix = f" That was try {number} of {self.tries}." if number > 1 else ""
-            raise type(error)(f"{error}{suffix}") from None
+            raise error.reworded(f"{error.message}{suffix}") from None
         backoff = self.pause * 2 ** (number - 1) * (1 + self.chance()) / 2
         wait = backoff if failure.wait is None else failure.wait
         if wait >= remaining:
             raise Unavailable(
-                f"{error} Ask again in {wait:.0f} s: `{self.section}.deadline` gives a call "
-                f"{self.deadline:g} s."
+                f"{error.message} `{self.section}.deadline` gives a call {self.deadline:g} s.",
+                f"Ask again in {wait:.0f} s.",
             ) from None
         return wait

@@ -48,13 +48,15 @@ class Source:
     def __post_init__(self) -> None:
         """Refuse what names no model, or names one that may change."""
         if bool(self.folder) == bool(self.model):
-            raise BadInput(f"Set {self._set('folder')} or {self._set('model')}, a local folder or a hub id.")
+            raise BadInput(
+                f"{self._set('folder')} or {self._set('model')}: wanted one of them, a folder or a hub id"
+            )
         if self.folder:
             return
         if not HUB_ID.fullmatch(self.model):
             raise BadInput(f"{self._set('model')} = {self.model!r}: wanted a hub id like owner/name")
         if not (COMMIT.fullmatch(self.revision) or (self.allow_branch and self.revision)):
-            raise BadInput(self._unpinned())
+            raise self._unpinned()
 
     @property
     def id(self) -> str:
@@ -156,33 +158,35 @@ class Source:
         try:
             return self._ask(patterns, ignore, local_files_only=self.local_files_only, dry_run=dry_run)
         except LocalEntryNotFoundError as error:
-            raise PleinairError(self._absent()) from error
+            raise self._absent() from error
         except (HfHubHTTPError, HFValidationError, OSError) as error:
-            raise PleinairError(self._unreachable(error)) from error
+            raise self._unreachable(error) from error
 
     def _set(self, name: str) -> str:
         return f"{self.table}.{self.key}{name}"
 
-    def _unpinned(self) -> str:
+    def _unpinned(self) -> BadInput:
         name = self._set(self.revision_key)
         branch = "; generator.allow_branch = true takes one all the same" * (self.table == "generator")
-        return (
-            f"{name} = {self.revision!r}: set {name} to a commit of {self.model}, 40 hexadecimal digits, "
-            "from “Files and versions” on its page; or leave it empty, and `pleinair models pull PROFILE` "
-            f"takes the present one and keeps to it. A branch or tag can change under you{branch}."
+        return BadInput(
+            f"{name} = {self.revision!r}: wanted a commit of {self.model}, 40 hexadecimal digits; a branch "
+            f"or tag can change under you{branch}.",
+            f"Set {name} to a commit from “Files and versions” on the model's page; or leave it empty, and "
+            "`pleinair models pull PROFILE` takes the present commit and keeps to it.",
         )
 
-    def _absent(self) -> str:
-        return (
-            f"{self.model} at {self.revision} is not in the local cache and the hub was not reached. Check "
-            "the connection, unset HF_HUB_OFFLINE and generator.local_files_only, or name a folder that "
-            "holds the model."
+    def _absent(self) -> PleinairError:
+        return PleinairError(
+            f"{self.model} at {self.revision} is not in the local cache and the hub was not reached.",
+            "Check the connection, unset HF_HUB_OFFLINE and generator.local_files_only, or name a folder "
+            "that holds the model.",
         )
 
-    def _unreachable(self, error: Exception) -> str:
-        return (
-            f"{self.model} at {self.revision} cannot be fetched: {first_line(error)} Check the id and the "
-            "commit; for a gated model accept its terms on its page and log in with `hf auth login`."
+    def _unreachable(self, error: Exception) -> PleinairError:
+        return PleinairError(
+            f"{self.model} at {self.revision} cannot be fetched: {first_line(error)}",
+            "Check the id and the commit; for a gated model accept its terms on its page and log in with "
+            "`hf auth login`.",
         )
 
 

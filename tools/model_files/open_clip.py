@@ -63,8 +63,9 @@ def hub_id(table: Mapping[str, Any]) -> str:
     place, _, file = found.rpartition("/")
     if not place:
         raise BadInput(
-            f"{name} has weights {tag!r} at no place on the hub that open_clip knows; take one of "
-            f"{', '.join(_on_hub(name)) or 'another model'}, or a folder with {WEIGHTS} as local-dir:FOLDER."
+            f"{name} has weights {tag!r} at no place on the hub that open_clip knows",
+            f"Take one of {', '.join(_on_hub(name)) or 'another model'}, or a folder with {WEIGHTS} as "
+            "local-dir:FOLDER.",
         )
     return place
 
@@ -89,7 +90,7 @@ def fetch_clip(source: Source) -> Path:
     folder = source.fetch(FILES)
     if not (folder / WEIGHTS).is_file():
         raise BadInput(
-            f"{source.model} at {source.revision} has no {WEIGHTS}, and nothing else is loaded: take another "
-            "commit or model."
+            f"{source.model} at {source.revision} has no {WEIGHTS}, and nothing else is loaded.",
+            "Take another commit or model.",
         )
     return folder

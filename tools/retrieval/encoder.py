@@ -169,7 +169,7 @@ class OpenClipEncoder:
         `BadInput` for a tower that gives no patch features.
         """
         if not hasattr(self._model.visual, "forward_intermediates"):
-            raise BadInput(f"{self._name} gives no patch features; take a vision transformer.")
+            raise BadInput(f"{self._name} gives no patch features.", "Take a vision transformer.")
         return self._in_batches(images, self._embed_patches)
 
     def _remember(self, rows: dict[str, Any]) -> None:
@@ -263,9 +263,9 @@ def _check_tag(model: str, tag: str) -> None:
 
     tags = open_clip.list_pretrained_tags_by_model(model)
     if not tags:
-        raise BadInput(f"open_clip has no weights for {model!r}; see open_clip.list_pretrained().")
+        raise BadInput(f"open_clip has no weights for {model!r}.", "See open_clip.list_pretrained().")
     if tag not in tags:
-        raise BadInput(f"{model} has no weights {tag!r}; set revision to one of {', '.join(tags)}.")
+        raise BadInput(f"{model} has no weights {tag!r}.", f"Set revision to one of {', '.join(tags)}.")
 
 
 @serialized

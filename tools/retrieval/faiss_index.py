@@ -70,16 +70,16 @@ def read_vectors(folder: Path, manifest: Manifest) -> Any:
     digest = _digest(path)
     if digest != manifest.sha256:
         raise BadInput(
-            f"{path} has the checksum {digest[:16]}…, its manifest {manifest.sha256[:16]}…: {REBUILD}"
+            f"{path} has the checksum {digest[:16]}…, its manifest {manifest.sha256[:16]}…", REBUILD
         )
     faiss = load_faiss()
     try:
         index = faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", 0))
     except (RuntimeError, MemoryError):
-        raise BadInput(f"FAISS {faiss.__version__} cannot read {path}: {REBUILD}") from None
+        raise BadInput(f"FAISS {faiss.__version__} cannot read {path}", REBUILD) from None
     have, want = (index.ntotal, index.d), (manifest.count, manifest.dim)
     if have != want:
-        raise BadInput(f"{path} holds {have} (count, dim), its manifest says {want}: {REBUILD}")
+        raise BadInput(f"{path} holds {have} (count, dim), its manifest says {want}", REBUILD)
     return index
 
 
@@ -115,7 +115,7 @@ def load_faiss() -> ModuleType:
         import faiss
     except ImportError:
         raise PleinairError(
-            "FAISS is not installed: `pip install 'pleinair[cpu]'`, or `[gpu]` with CUDA 13."
+            "FAISS is not installed.", "`pip install 'pleinair[cpu]'`, or `[gpu]` with CUDA 13."
         ) from None
     return faiss  # type: ignore[no-any-return, unused-ignore]
 
@@ -125,4 +125,4 @@ def _digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise BadInput(f"The vectors {path} cannot be read ({error.strerror}): {REBUILD}") from error
+        raise BadInput(f"The vectors {path} cannot be read ({error.strerror})", REBUILD) from error

@@ -67,7 +67,7 @@ def build_index(
         with FileLock(folder / "lock", timeout=0):
             _update(library, encoder, folder, on_progress, batch_size)
     except Timeout:
-        raise BeingBuilt(f"Another process is building the index in {folder}: wait for it.") from None
+        raise BeingBuilt(f"Another process is building the index in {folder}.", "Wait for it.") from None
     return Index.open(folder, encoder)
 
 
@@ -88,7 +88,7 @@ class Index:
         manifest = load_manifest(Path(folder))
         if manifest.encoder != encoder.id:
             sides = f"of encoder `{manifest.encoder}`, wanted `{encoder.id}`"
-            raise BadInput(f"The index in {folder} is {sides}: {REBUILD}")
+            raise BadInput(f"The index in {folder} is {sides}", REBUILD)
         return cls(manifest, read_vectors(Path(folder), manifest))
 
     def __len__(self) -> int:
@@ -107,7 +107,7 @@ class Index:
     def search(self, query: Vectors, k: int) -> list[tuple[str, float]]:
         """Return up to `k` ids with their product with `query` [1, dim], best first, ties by id."""
         if query.shape != (1, self.manifest.dim):
-            raise BadInput(f"The query is {query.shape}, the index (1, {self.manifest.dim}): {REBUILD}")
+            raise BadInput(f"The query is {query.shape}, the index (1, {self.manifest.dim})", REBUILD)
         asked = min(2 * k, len(self))  # FAISS decides ties by no rule of ours: the last places need company
         searcher = self._gpu[0] if self._gpu and asked <= GPU_K else self._vectors
         with self._turn:
@@ -132,7 +132,7 @@ class IndexRetriever:
 
     def __init__(self, library: Library, index: Index, encoder: Encoder) -> None:
         if index.manifest.encoder != encoder.id:
-            raise BadInput(f"Index of `{index.manifest.encoder}`, queries of `{encoder.id}`: {REBUILD}")
+            raise BadInput(f"Index of `{index.manifest.encoder}`, queries of `{encoder.id}`", REBUILD)
         if index.is_stale(library):
             raise _stale(library)
         self._library, self._index, self._encoder = library, index, encoder
@@ -229,4 +229,4 @@ def _commit(library: Library, encoder: Encoder, folder: Path, known: Known) -> N
 
 
 def _stale(library: Library) -> BadInput:
-    return BadInput(f"The library {library.folder} has changed since it was indexed: {REBUILD}")
+    return BadInput(f"The library {library.folder} has changed since it was indexed", REBUILD)

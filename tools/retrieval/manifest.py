@@ -78,16 +78,16 @@ def load_manifest(folder: Path) -> Manifest:
     try:
         data = (folder / FILE).read_bytes()
     except FileNotFoundError:
-        raise BadInput(f"No index in {folder}: {REBUILD}") from None
+        raise BadInput(f"No index in {folder}", REBUILD) from None
     except OSError as error:
         raise BadInput(f"The index in {folder} cannot be read: {error.strerror}.") from error
     try:
         manifest = Manifest.model_validate_json(data)
     except ValidationError:
-        raise BadInput(f"The manifest in {folder} is damaged: {REBUILD}") from None
+        raise BadInput(f"The manifest in {folder} is damaged", REBUILD) from None
     if manifest.version != VERSION:
-        raise BadInput(f"The index in {folder} has format {manifest.version}, wanted {VERSION}: {REBUILD}")
+        raise BadInput(f"The index in {folder} has format {manifest.version}, wanted {VERSION}", REBUILD)
     if manifest.count != len(manifest.files):
         counts = f"{manifest.count} pictures and lists {len(manifest.files)}"
-        raise BadInput(f"The manifest in {folder} counts {counts}: {REBUILD}")
+        raise BadInput(f"The manifest in {folder} counts {counts}", REBUILD)
     return manifest

@@ -183,7 +183,7 @@ class ArtifactStore:
             raise explain(error, place) from error
         if not whole:
             self._forget(place)
-            raise DiskFull(f"The store took only a part of {place}: make room there, then run again.")
+            raise DiskFull(f"The store took only a part of {place}.", "Make room there, then run again.")
 
     def _forget(self, place: str) -> None:
         try:

@@ -75,8 +75,8 @@ def sweep_parts(folder: Path, older_than: float = PART_AGE) -> None:
 
 def _full(path: Path | str) -> DiskFull:
     return DiskFull(
-        f"No room left to write {path}: free some space or choose another folder, then run again. "
-        "What was stored before is intact."
+        f"No room left to write {path}; what was stored before is intact.",
+        "Free some space or choose another folder, then run again.",
     )
 
 

@@ -83,11 +83,16 @@ def _sendable(error: Exception) -> Exception:
     trace = "".join(format_exception(error))
     error.add_note(trace)
     with suppress(Exception):  # a plug-in's own error may not survive pickling
-        if ours and str(pickle.loads(pickle.dumps(error))) == str(error):
+        if ours and _facts(pickle.loads(pickle.dumps(error))) == _facts(error):
             return error
     plain = RuntimeError(f"{type(error).__name__}: {error}")
     plain.add_note(trace)
     return plain
+
+
+def _facts(error: Exception) -> tuple[Any, ...]:
+    """Return what a copy of an error must keep."""
+    return error.args, str(error), getattr(error, "remedy", ""), getattr(error, "spent", None)
 
 
 def pack(image: Image) -> PackedImage:

@@ -140,8 +140,8 @@ class Worker:
         with self._device_lock.held_by(self, check):
             if self._crashes[key] >= MAX_CRASHES:
                 raise ModelFault(
-                    f"{self._name} died {MAX_CRASHES} times of this request: it is not tried again. "
-                    "Ask for a smaller image, for fewer or smaller references, or free memory."
+                    f"{self._name} died {MAX_CRASHES} times of this request: it is not tried again.",
+                    "Ask for a smaller image, for fewer or smaller references, or free memory.",
                 )
             process = self._started(check)
             try:

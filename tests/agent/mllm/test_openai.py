@@ -193,7 +193,7 @@ def test_a_password_in_the_address_is_refused_and_not_shown(monkeypatch: pytest.
 def test_openai_is_not_asked_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    with pytest.raises(BadInput, match="set the environment variable OPENAI_API_KEY"):
+    with pytest.raises(BadInput, match="Set the environment variable OPENAI_API_KEY"):
         chat("gpt-5.4-mini")
 
 

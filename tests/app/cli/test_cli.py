@@ -75,6 +75,15 @@ def test_a_dash_reads_the_prompt(place: Path) -> None:
     assert json.loads(run_table().newest(1)[0].order_json)["prompt"] == "two things"
 
 
+def test_a_remedy_stands_on_a_line_of_its_own(place: Path) -> None:
+    done = call("runs", "show", "none")
+    assert done.exit_code == 2
+    assert done.stderr.splitlines() == [
+        "pleinair: run 'none': there is none",
+        "          `pleinair runs list` shows them.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -136,7 +145,7 @@ def test_index_then_doctor(place: Path) -> None:
     assert call("index").stdout == done.stdout  # the configured library is that folder
     done = call("doctor")
     assert done.exit_code == 0, done.output
-    assert "6 pictures in" in done.stdout and "stripes" in done.stdout
+    assert "6 images in" in done.stdout and "stripes" in done.stdout
 
 
 def test_index_says_what_it_leaves_out(place: Path) -> None:
@@ -176,7 +185,8 @@ def test_doctor_says_what_to_do(place: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_an_empty_folder_cannot_be_indexed(place: Path) -> None:
     (place / "empty").mkdir()
     done = call("index", str(place / "empty"))
-    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert (done.exit_code, done.stderr.count("pleinair: ")) == (2, 1)
+    assert done.stderr.count("\n") == (1 if words[1] == "last" else 2)
 
 
 def test_runs_are_listed_shown_and_exported(place: Path) -> None:
@@ -202,7 +212,8 @@ def test_a_waiting_run_is_resumed_or_cancelled(place: Path) -> None:
 @pytest.mark.parametrize("words", [("show", "last"), ("show", "../../etc"), ("resume", "x"), ("cancel", "x")])
 def test_an_unknown_run_is_bad_input(place: Path, words: tuple[str, ...]) -> None:
     done = call("runs", *words)
-    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert (done.exit_code, done.stderr.count("pleinair: ")) == (2, 1)
+    assert done.stderr.count("\n") == (1 if words[1] == "last" else 2)
 
 
 def test_one_key_draws_once(place: Path) -> None:

@@ -21,6 +21,7 @@ from pleinair.app.cli.main import app
 from pleinair.app.engines import chosen_generator
 from pleinair.app.settings import load
 from pleinair.tools.retrieval.crossmodal.adaptor import AdaptorNet, Config, Shape, save
+from pleinair.tools.types import BadInput
 from pleinair.tools.worker.worker import Worker
 
 TINY = {
@@ -69,14 +70,14 @@ def test_a_worker_is_asked_in_its_process_and_left_closed(apart: dict[str, Any],
     assert isinstance(worker, Worker)
     for _ in range(2):
         finding = look(**apart)["generator"]
-        assert (finding.well, finding.text) == (True, "perils:1, in a process of its own")
+        assert (finding.ok, finding.text) == (True, "perils:1, in a process of its own")
         assert worker.pid is None
     assert not (place / "log").exists()  # nothing was drawn
 
 
 def test_a_worker_that_dies_at_the_start_is_told(apart: dict[str, Any]) -> None:
     finding = look(**apart | {"generator.fault": "exit"})["generator"]
-    assert not finding.well and "died while starting: it ended by itself, with exit status 3" in finding.text
+    assert not finding.ok and "died while starting: it ended by itself, with exit status 3" in finding.text
 
 
 @pytest.mark.parametrize("process", [False, True])
@@ -102,7 +103,8 @@ def test_a_folder_that_is_no_pipeline_is_told_by_all(place: Path) -> None:
         found = look(**given)
         assert faults(found) == ["generator", "model files"]
         assert "it has no model_index.json" in found["generator"].text
-        assert "it has no model_index.json" in draw("two things", overrides=given).outcome.reason
+        with pytest.raises(BadInput, match="it has no model_index.json"):
+            draw("two things", overrides=given)
 
 
 def test_a_model_of_the_hub_that_is_not_here_is_a_fault_only_offline(
@@ -113,26 +115,26 @@ def test_a_model_of_the_hub_that_is_not_here_is_a_fault_only_offline(
     given = {"generator.backend": "in_context", "generator.model": "o/n", "generator.revision": "a" * 40}
     assert look(**given)["model files"].text == "fetched at the first use: o/n"
     offline = look(**given, **{"generator.local_files_only": True})["model files"]
-    assert (offline.well, offline.text) == (False, "generator o/n: it is not here")
+    assert (offline.ok, offline.text) == (False, "generator o/n: it is not here")
 
 
 def test_a_server_that_does_not_answer_is_found_without_paying(place: Path) -> None:
     given = {"generator.backend": "openai_images", "generator.model": "m"}
     found = look(**given, **{"generator.base_url": "http://127.0.0.1:9/v1"})["generator"]
-    assert not found.well and "Nothing answers at" in found.text and ".." not in found.text.replace("...", "")
-    assert "is the server running" in found.text and not found.remedy
+    assert not found.ok and "Nothing answers at" in found.text and ".." not in found.text.replace("...", "")
+    assert "that the server is running" in found.remedy
     if not os.environ.get("OPENAI_API_KEY"):
         lacking = look(**given)["generator"]
-        assert "set the environment variable OPENAI_API_KEY" in lacking.text and not lacking.remedy
+        assert lacking.remedy == "Set the environment variable OPENAI_API_KEY."
 
 
 def test_the_second_encoder_is_looked_at_where_one_is_wanted(place: Path) -> None:
     both = {"retrieval.method": "both"}
     found = look(**both, **{"retrieval.second": {"backend": "quick", "salt": "!"}})["second encoder"]
-    assert (found.well, found.text) == (True, "hashes!")
+    assert (found.ok, found.text) == (True, "hashes!")
     lacking = look(**both)["second encoder"]
-    assert not lacking.well and "in the table retrieval.second" in lacking.text and lacking.remedy
-    assert not look(**both, **{"retrieval.second": {"backend": "no such"}})["second encoder"].well
+    assert not lacking.ok and "in the table retrieval.second" in lacking.text and lacking.remedy
+    assert not look(**both, **{"retrieval.second": {"backend": "no such"}})["second encoder"].ok
 
 
 def test_a_trained_retriever_must_be_this_generators(place: Path) -> None:
@@ -148,9 +150,7 @@ def test_a_trained_retriever_must_be_this_generators(place: Path) -> None:
     card.write_text(card.read_text("utf-8").replace('"stripes"', '"dots"'), encoding="utf-8")
     given["encoder.epoch"] = 2  # another table, so that it is opened anew
     other = look(**given)["retriever"]
-    assert (
-        not other.well and "trained for generator `dots`" in other.text and "train retriever" in other.remedy
-    )
+    assert not other.ok and "trained for generator `dots`" in other.text and "train retriever" in other.remedy
     given["encoder.any_generator"] = True
     assert look(**given)["retriever"].text == "trained with the normal loss, for any generator"
 
@@ -161,15 +161,15 @@ def test_an_adaptor_must_open_and_be_this_encoders(place: Path) -> None:
     for name in ("hashes", "another"):
         save(place / name, AdaptorNet(shape), Config(encoder=name, shape=shape))
     ours, others = (look(crossmodal__adaptor=str(place / name))["adaptor"] for name in ("hashes", "another"))
-    assert ours.well and ours.text.endswith("for this encoder")
-    assert not others.well and "is of encoder `another`, not of `hashes`" in others.text
+    assert ours.ok and ours.text.endswith("for this encoder")
+    assert not others.ok and "is of encoder `another`, not of `hashes`" in others.text
     (place / "hashes" / "model.safetensors").write_bytes(b"x")
     torn = look(crossmodal__adaptor=str(place / "hashes"))["adaptor"]
-    assert not torn.well and "No adaptor in" in torn.text and "train adaptor" in torn.remedy
+    assert not torn.ok and "No adaptor in" in torn.text and "train adaptor" in torn.remedy
 
 
 def test_a_fault_of_a_library_does_not_hide_the_next_finding(place: Path) -> None:
     (place / "bad").mkdir()
     (place / "bad" / "model_index.json").write_text(json.dumps([1]), encoding="utf-8")
     found = look(**TINY, **{"generator.folder": str(place / "bad")})
-    assert not found["generator"].well and found["free disk"].text
+    assert not found["generator"].ok and found["free disk"].text

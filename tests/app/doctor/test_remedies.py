@@ -31,8 +31,8 @@ def test_an_encoder_that_is_not_here_is_told_once_and_not_as_a_retriever(
     found = look(**ENCODER, **{"crossmodal.adaptor": "pocket/adaptor"})
     assert faults(found) == ["encoder", "model files"]
     assert not {"retriever", "adaptor"} & set(found)
-    assert found["encoder"].text == "open_clip:ViT-B-32 is not here: see the model files below"
-    assert not found["encoder"].remedy
+    assert found["encoder"].text == "open_clip:ViT-B-32 is not here"
+    assert found["encoder"].remedy == "See the model files below."
     assert f"encoder {CLIP}: it is not here" in found["model files"].text
     remedy = found["model files"].remedy
     assert "`pleinair models pull pocket`" in remedy and "once HF_HUB_OFFLINE is unset" in remedy
@@ -48,24 +48,26 @@ def test_an_encoder_is_not_downloaded_to_be_looked_at(no_cache: pytest.MonkeyPat
     assert faults(found) == []
     assert found["encoder"].text == "open_clip:ViT-B-32, fetched at the first use"
     assert found["model files"].text == f"fetched at the first use: {CLIP}"
-    assert found["adaptor"].text == "pocket/adaptor, looked at once the encoder is here"
+    assert found["adaptor"].text == "pocket/adaptor, checked once the encoder is here"
 
 
-def test_a_fault_that_says_what_to_do_gets_no_second_remedy(
+def test_the_remedy_of_an_error_comes_before_that_of_the_check(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     found = look(**{"mllm.backend": "openai", "mllm.model": "m"})["mllm"]
-    assert found.text.startswith("https://api.openai.com/v1 wants a key")
-    assert "OPENAI_API_KEY" in found.text and (found.well, found.remedy) == (False, "")
-    assert look(**{"mllm.backend": "quick", "mllm.pause": "x"})["mllm"].remedy
+    assert (found.ok, found.text) == (False, "https://api.openai.com/v1 needs a key")
+    assert found.remedy == "Set the environment variable OPENAI_API_KEY."
+    other = look(**{"mllm.backend": "quick", "mllm.pause": "x"})["mllm"]
+    assert other.remedy == "Check the table [mllm] of the profile."
 
 
 def test_a_model_without_a_commit_is_told_in_full_once(no_cache: pytest.MonkeyPatch) -> None:
     found = look(**{"generator.backend": "in_context", "generator.model": "o/n"})
-    assert "set generator.revision to a commit of o/n" in found["generator"].text
-    assert (found["generator"].remedy, found["model files"].text) == ("", "generator o/n: no commit is set")
+    assert "generator.revision = '': wanted a commit of o/n" in found["generator"].text
+    assert "`pleinair models pull PROFILE`" in found["generator"].remedy
+    assert found["model files"].text == "generator o/n: no commit is set"
 
 
 def test_the_hubs_own_log_stays_out_unless_it_is_asked_for() -> None:

@@ -112,7 +112,7 @@ def test_a_file_of_something_else_is_told(profile: str, home: Path) -> None:
 
 
 def test_an_encoder_by_name_is_pulled_and_loaded_without_its_pickle(profile: str) -> None:
-    with pytest.raises(BadInput, match=rf"encoder\.commit = '': set encoder\.commit to a commit of {SIGLIP}"):
+    with pytest.raises(BadInput, match=rf"encoder\.commit = '': wanted a commit of {SIGLIP}"):
         OpenClipEncoder("ViT-B-16-SigLIP", "webli")
     pull(profile, "--yes")
     table = load(profile).encoder.arguments

@@ -232,7 +232,7 @@ def test_a_run_is_found_by_its_beginning_or_as_the_last(drawn: Run) -> None:
     assert find("last") == find(drawn.id[:-3]) == find(drawn.id) == drawn
     other = submit(PROMPT)
     shared = drawn.id[:8] if drawn.id[:8] == other.id[:8] else "2"
-    for name, words in ((shared, "more than one begins so"), ("", "there is none"), ("x", "there is none")):
+    for name, words in ((shared, "ambiguous"), ("", "there is none"), ("x", "there is none")):
         with pytest.raises(BadInput, match=words):
             find(name)
     assert find("last") == other

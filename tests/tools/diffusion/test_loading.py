@@ -56,7 +56,9 @@ def test_a_pinned_hub_model_draws_what_its_folder_draws(cache: Path, folder: Pat
 
 @pytest.mark.parametrize("revision", ["", "main", "aaaaaaa", COMMIT.upper()])
 def test_a_revision_that_may_change_is_refused(revision: str) -> None:
-    with pytest.raises(BadInput, match=r"set generator\.revision to a commit of owner/tiny"):
+    with pytest.raises(
+        BadInput, match=r"wanted a commit of owner/tiny.* Set generator\.revision to a commit"
+    ):
         TextOnly(model="owner/tiny", revision=revision, **SD15)
 
 
@@ -73,7 +75,7 @@ def test_what_is_not_in_the_cache_is_told_offline(cache: Path) -> None:
 
 @pytest.mark.parametrize("fields", [{}, {"folder": "x", "model": "owner/tiny"}])
 def test_one_place_is_named(fields: dict[str, Any]) -> None:
-    with pytest.raises(BadInput, match=r"Set generator\.folder or generator\.model"):
+    with pytest.raises(BadInput, match=r"generator\.folder or generator\.model: wanted one"):
         Source(**fields)
 
 
@@ -84,7 +86,7 @@ def test_an_id_is_an_id(model: str) -> None:
 
 
 def test_messages_name_the_key_that_is_wrong() -> None:
-    with pytest.raises(BadInput, match=r"set generator\.adapter_revision to a commit"):
+    with pytest.raises(BadInput, match=r"Set generator\.adapter_revision to a commit"):
         Source(model="owner/tiny", key="adapter_")
 
 

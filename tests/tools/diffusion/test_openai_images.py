@@ -146,10 +146,10 @@ def test_a_greeting_tells_what_is_wrong(server: Server, monkeypatch: pytest.Monk
     server.answers = [refusal(401)]
     with pytest.raises(Unavailable, match="key in OPENAI_API_KEY is not accepted"):
         server.engine().greet()
-    with pytest.raises(PleinairError, match="Nothing answers at .*is the server running"):
+    with pytest.raises(PleinairError, match="Nothing answers at .*Check that the server is running"):
         OpenAIImages("m", base_url="http://127.0.0.1:9/v1").greet()
     monkeypatch.delenv("OPENAI_API_KEY")
-    with pytest.raises(Unavailable, match="set the environment variable OPENAI_API_KEY"):
+    with pytest.raises(Unavailable, match="Set the environment variable OPENAI_API_KEY"):
         OpenAIImages("m").greet()
 
 
@@ -412,7 +412,7 @@ def test_a_server_that_is_not_there_is_named(server: Server) -> None:
 
 def test_openai_is_not_asked_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(Unavailable, match="set the environment variable OPENAI_API_KEY"):
+    with pytest.raises(Unavailable, match="Set the environment variable OPENAI_API_KEY"):
         draw(OpenAIImages("gpt-image-2.5-flare"))
 
 

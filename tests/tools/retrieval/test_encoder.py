@@ -147,7 +147,7 @@ def test_the_id_names_model_and_weights_and_no_place(encoder: OpenClipEncoder) -
     [
         ("local-dir:nowhere", "", "nowhere"),
         (MODEL, "openai", "leave revision empty"),
-        ("ViT-B-32", "", "set revision to one of"),
+        ("ViT-B-32", "", "Set revision to one of"),
         ("ViT-B-32", "no-such-tag", "no-such-tag"),
         ("no-such-model", "", "no-such-model"),
     ],

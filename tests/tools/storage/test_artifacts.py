@@ -186,7 +186,7 @@ def test_keys_are_never_confused(one: str, other: str) -> None:
 def test_a_file_over_the_limit_leaves_nothing(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     kept = store.put(noise(1, 8))
-    with largest_file(4096), pytest.raises(DiskFull, match="free some space"):
+    with largest_file(4096), pytest.raises(DiskFull, match="Free some space"):
         store.once("key", noise)
     assert [path.name for path in files(tmp_path)] == [f"{kept.sha256}.png"]
     assert store.open(store.once("key", noise)).tobytes() == noise().tobytes()

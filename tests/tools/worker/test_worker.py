@@ -113,11 +113,12 @@ def test_how_the_model_was_placed_is_told_with_the_picture() -> None:
 
 
 @pytest.mark.parametrize("number", range(len(perils.FAULTS)))
-def test_an_error_keeps_class_and_text_and_the_process(worker: Worker, number: int) -> None:
+def test_an_error_keeps_class_text_and_remedy_and_the_process(worker: Worker, number: int) -> None:
     fault, before = perils.FAULTS[number], running(worker)
     with pytest.raises(type(fault)) as caught:
         ask(worker, str(number))
     assert (type(caught.value), str(caught.value)) == (type(fault), str(fault))
+    assert getattr(caught.value, "remedy", "") == getattr(fault, "remedy", "")
     assert "in happen" in caught.value.__notes__[0]  # the traceback of the other process
     assert worker.pid == before
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 BLOCK = 32  # pictures looked at in one pass
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-TRAIN = "`pleinair train adaptor` trains one"
+TRAIN = "`pleinair train adaptor` trains one."
 
 
 @runtime_checkable
@@ -146,7 +146,7 @@ def open_scorer(folder: str, encoder: object, open: Callable[[str], Image]) -> A
     net, config = load(locate(folder))
     if config.encoder != tower.id:
         raise BadInput(
-            f"The adaptor in {folder} is of encoder `{config.encoder}`, not of `{tower.id}`: {TRAIN}."
+            f"The adaptor in {folder} is of encoder `{config.encoder}`, not of `{tower.id}`.", TRAIN
         )
     return AdaptorScorer(net, tower, open)
 
@@ -154,7 +154,7 @@ def open_scorer(folder: str, encoder: object, open: Callable[[str], Image]) -> A
 def require_tower(encoder: object) -> Tower:
     """Return an encoder that gives patch features; raise `BadInput` for any other."""
     if not isinstance(encoder, Tower):
-        raise BadInput("This encoder gives no patch features, which the adaptor needs; take `open_clip`.")
+        raise BadInput("This encoder gives no patch features, which the adaptor needs.", "Take `open_clip`.")
     return encoder
 
 
@@ -177,5 +177,5 @@ def load(folder: Path) -> tuple[AdaptorNet, Config]:
         net = serialized(AdaptorNet)(config.shape)
         net.load_state_dict(parsed((folder / WEIGHTS).read_bytes()))
     except (OSError, ValidationError, SafetensorError, RuntimeError) as error:
-        raise BadInput(f"No adaptor in {folder} ({type(error).__name__}): {TRAIN}.") from error
+        raise BadInput(f"No adaptor in {folder} ({type(error).__name__}).", TRAIN) from error
     return net.eval(), config

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 CARD = "retriever.json"
 EVERY = 2  # epochs from one checkpoint to the next; figure 7 has 2, 4, 6, 8 and 10
 CHECKPOINT = re.compile(r"epoch-(\d{3})\.safetensors")
-GO_ON = "the same `pleinair train retriever` goes on with it"
+GO_ON = "the same `pleinair train retriever` goes on with it."
 
 
 class Choices(Value):
@@ -133,7 +133,9 @@ def save_card(folder: Path, card: Card) -> None:
         old = _load_card(folder).model_dump()
         changed = [key for key, value in card.model_dump().items() if old[key] != value]
         if changed:
-            raise BadInput(f"{folder} holds another training (other {', '.join(changed)}): choose another.")
+            raise BadInput(
+                f"{folder} holds another training (other {', '.join(changed)}).", "Choose another folder."
+            )
     write_whole(folder / CARD, card.model_dump_json(indent=1).encode())
 
 
@@ -148,7 +150,7 @@ def checkpoint(folder: Path, epoch: int) -> Path:
     path = folder / f"epoch-{epoch:03d}.safetensors"
     if not path.is_file():
         done = ", ".join(map(str, epochs_done(folder))) or "none"
-        raise BadInput(f"{folder} has no checkpoint of epoch {epoch} (there are: {done}): {GO_ON}.")
+        raise BadInput(f"{folder} has no checkpoint of epoch {epoch} (there are: {done}).", GO_ON)
     return path
 
 
