@@ -243,7 +243,7 @@ def test_a_run_is_found_by_its_beginning_or_as_the_last(drawn: Run) -> None:
 )
 def test_an_unknown_run_is_bad_input(place: Path, words: tuple[str, ...]) -> None:
     done = call("trace", *words)
-    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert (done.exit_code, done.stderr.count("pleinair: ")) == (2, 1)
 
 
 @pytest.mark.parametrize("command", ["show", "diff", "replay", "fork", "export"])
