@@ -1,7 +1,6 @@
 """Measure how often a retriever returns the image that a prompt describes: R@1, 5 and 10 on held-out scenes.
 
-`scenes FOLDER` writes images of two species with captions, to train on; `recall FOLDER` measures an adaptor
-on scenes of no training, every pair of species at most once, so that a single image fits a prompt. CLIP is
+The scenes are of no training, every pair of species at most once, so that a single image fits a prompt. CLIP is
 measured in three ways: by the mean over the same sub-queries that the adaptor gets, by both names in one
 text, and by the whole prompt, which also states the relation and the place. Every image is scored under the
 query's own sub-queries, never under its own. Not covered: captions in a person's own words, and species that
@@ -11,16 +10,14 @@ the encoder never saw.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pleinair.tools.pocket.prompts import RELATIONS, caption, request_for, with_article, write_prompt
+from pleinair.tools.pocket.prompts import RELATIONS, request_for, with_article, write_prompt
 from pleinair.tools.pocket.world import (
     SPECIES,
     Scene,
@@ -28,7 +25,6 @@ from pleinair.tools.pocket.world import (
     held_out_rng,
     random_scene,
     render,
-    training_rng,
 )
 from pleinair.tools.types import BadInput
 
@@ -37,29 +33,11 @@ if TYPE_CHECKING:
     from pleinair.tools.types import Cosines
 
 ENCODER = "local-dir:pocket/encoder"
-FIRST = 700_000_000  # first index of the scenes, for training and held-out ones alike
+FIRST = 700_000_000  # first index of the scenes
 RANKS = (1, 5, 10)
 ADAPTOR = "adaptor"
 BAR = 1.5  # times CLIP's R@1
 POOL = tuple(species for species in SPECIES if species.tier != "novel")
-
-
-def write_scenes(folder: Path, count: int) -> None:
-    """Write `count` training images of two species, named in captions, as a library.
-
-    Raises:
-        BadInput: the folder exists and is not empty.
-    """
-    if folder.exists() and any(folder.iterdir()):
-        raise BadInput(f"{folder} exists and is not empty.")
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = []
-    for index in range(count):
-        rng, name = training_rng(FIRST + index), f"{index:05d}.png"
-        scene = _scene(rng, rng.sample(POOL, 2))
-        render(scene).save(folder / name)
-        lines.append(json.dumps({"file_name": name, "text": caption(rng, scene, named=True)}))
-    (folder / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
 
 
 def held_out(count: int) -> list[Scene]:
@@ -137,16 +115,12 @@ def _report(folder: str, count: int) -> str:
 
 
 def main() -> None:
-    """Write scenes or measure an adaptor."""
+    """Measure an adaptor and print the figures."""
     parser = argparse.ArgumentParser(prog="python -m pleinair.evals.experiments.adaptor", description=__doc__)
-    parser.add_argument("what", choices=("scenes", "recall"), help="write scenes or measure an adaptor")
-    parser.add_argument("folder", help="folder of the scenes or of the adaptor")
+    parser.add_argument("folder", help="folder of the adaptor, such as pocket/adaptor")
     parser.add_argument("--count", type=int, default=500, help="number of scenes (500)")
     options = parser.parse_args()
-    if options.what == "scenes":
-        write_scenes(Path(options.folder), options.count)
-    else:
-        sys.stdout.write(_report(options.folder, options.count))
+    sys.stdout.write(_report(options.folder, options.count))
 
 
 if __name__ == "__main__":

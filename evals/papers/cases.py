@@ -125,7 +125,7 @@ def _caption(rng: random.Random, scene: Scene, misnamed: Species | None) -> str:
     if wrong:
         first, *rest = scene.subjects
         scene = replace(scene, subjects=(replace(first, species=wrong), *rest))
-    return caption(rng, scene, named=bool(wrong) or rng.random() < NAMED_CAPTION)
+    return caption(rng, scene, by_name=bool(wrong) or rng.random() < NAMED_CAPTION)
 
 
 def _first_species(kind: Kind, rng: random.Random) -> Iterator[tuple[Species, Species | None]]:

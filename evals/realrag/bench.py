@@ -81,7 +81,7 @@ def write_library(folder: Path, seed: int, each: int, look_alikes: int) -> None:
         for number in range(look_alikes):
             scene = random_scene(rng, [look_alike(rng)[0]])
             path = draft / f"look-alike-{number:05d}.png"
-            file.write(write_item(path, scene, caption(rng, scene, named=False), str(seed)))
+            file.write(write_item(path, scene, caption(rng, scene, by_name=False), str(seed)))
     draft.rename(folder)
 
 

@@ -55,7 +55,7 @@ def write_novel(folder: Path, *, seed: int = 0, each: int = 6, tiers: Sequence[s
     """Write `each` clean, named pictures of every novel species: what a user adds to the library later."""
     rng = random.Random(f"novel-{seed}")
     scenes = (random_scene(rng, [species]) for species in _of_tiers(tiers) for _ in range(each))
-    _write(folder, ((scene, caption(rng, scene, named=True)) for scene in scenes), seed)
+    _write(folder, ((scene, caption(rng, scene, by_name=True)) for scene in scenes), seed)
 
 
 def _items(rng: random.Random, species: Sequence[Species], size: int) -> Iterator[Item]:
@@ -87,8 +87,8 @@ def _caption(rng: random.Random, scene: Scene, species: Sequence[Species]) -> st
         return ""
     if draw < EMPTY_CAPTION + WRONG_CAPTION:
         subjects = tuple(replace(s, species=rng.choice(species)) for s in scene.subjects)
-        return caption(rng, replace(scene, subjects=subjects), named=True)
-    return caption(rng, scene, named=rng.random() < NAMED_CAPTION)
+        return caption(rng, replace(scene, subjects=subjects), by_name=True)
+    return caption(rng, scene, by_name=rng.random() < NAMED_CAPTION)
 
 
 def _of_tiers(tiers: Sequence[str]) -> list[Species]:

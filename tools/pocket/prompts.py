@@ -1,8 +1,8 @@
-"""Write the world's prompts and captions, and read a prompt back.
+"""Grammar of the miniature world: prompts and captions are written and parsed by it.
 
-The grammar: an opening, one subject or two with a relation, a place. A subject ends at its noun, where the
-world knows that; of words that it does not know it is as long as they are. Not covered: three subjects,
-counts, verbs, colours as wishes.
+A prompt is an opening, one subject or two with a relation, and a place. A subject ends at its noun if that is
+one of the world's; unknown words belong to it as far as they go. Not covered: three subjects, counts, verbs,
+colours that are not part of a description.
 """
 
 import random
@@ -64,7 +64,7 @@ HINT = (
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Hold what a prompt asks for: one or two noun phrases, their relation, the background."""
+    """Parsed prompt: one or two noun phrases, their relation, the background."""
 
     subjects: tuple[str, ...]
     relation: str | None
@@ -72,12 +72,12 @@ class Request:
 
 
 def with_article(phrase: str) -> str:
-    """Return the phrase behind 'a' or 'an'."""
+    """Return the phrase with 'a' or 'an' before it."""
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
 def write_prompt(rng: random.Random, request: Request) -> str:
-    """Return one of the grammar's wordings of the request; `parse_prompt` reads it back."""
+    """Return one of the grammar's wordings of the request, the inverse of `parse_prompt`."""
     text = rng.choice(OPENINGS) + with_article(request.subjects[0])
     if len(request.subjects) > 1:
         words = rng.choice(RELATION_WORDS[request.relation or "beside"])
@@ -88,9 +88,10 @@ def write_prompt(rng: random.Random, request: Request) -> str:
 
 
 def parse_prompt(text: str) -> Request:
-    """Return the request a prompt makes, lower-cased; unknown names come back as they stand.
+    """Return the request of a prompt, lower-cased; unknown names stay as they are.
 
-    Raises ValueError with a reason when the text is outside the grammar.
+    Raises:
+        ValueError: the text is outside the grammar; the message gives the reason.
     """
     rest = re.sub(r"\s+", " ", text.strip().lower()).rstrip(".!")
     rest = rest[_OPENING.match(rest).end() :]  # type: ignore[union-attr]
@@ -120,11 +121,11 @@ def _subject(phrase: str, text: str) -> str:
 
 
 def _fault(words: list[str]) -> str | None:
-    """Say why words are no subject, "" where there is no more to say than that, None if they are one."""
+    """Return why words are no subject, "" if there is no specific reason, None if they are one."""
     if len(words) > WORD_LIMIT or FUNCTION_WORDS.intersection(words) or not all(map(_WORD.fullmatch, words)):
         return ""
-    if counted := next((word for word in words if word in COUNTS or word in PLURALS), None):
-        return f": of each there is one, not {counted!r}"
+    if count := next((word for word in words if word in COUNTS or word in PLURALS), None):
+        return f": of each there is one, not {count!r}"
     end = next((at for at, word in enumerate(words) if word in KIND_OF_NOUN), len(words)) + 1
     if end < len(words) and words[-1] not in KIND_OF_NOUN:
         return f": {' '.join(words[end:])!r} after {words[end - 1]!r} is not understood"
@@ -140,7 +141,7 @@ def describe(species: Species) -> str:
 
 
 def relation_of(scene: Scene) -> str | None:
-    """Return how the first subject stands to the second, 'above' or 'left of'; None for a single subject."""
+    """Return the relation of the first subject to the second, 'above' or 'left of'; None for one subject."""
     if len(scene.subjects) < 2:
         return None
     first, second = scene.subjects
@@ -148,17 +149,17 @@ def relation_of(scene: Scene) -> str | None:
 
 
 def request_for(scene: Scene) -> Request:
-    """Return the request that the scene answers exactly."""
+    """Return the request that the scene fulfils exactly."""
     return Request(tuple(s.species.name for s in scene.subjects), relation_of(scene), scene.background)
 
 
-def caption(rng: random.Random, scene: Scene, *, named: bool) -> str:
-    """Return a caption of the scene: with species names, or only a description of what is seen.
+def caption(rng: random.Random, scene: Scene, *, by_name: bool) -> str:
+    """Return a caption of the scene, with the species' names or with their descriptions.
 
-    Two side by side are told by either of the two relations that look so.
+    Two subjects side by side get either of the two relations that look so.
     """
-    seen = tuple(s.species.name if named else describe(s.species) for s in scene.subjects)
+    subjects = tuple(s.species.name if by_name else describe(s.species) for s in scene.subjects)
     relation = relation_of(scene)
     if relation == "left of":
         relation = rng.choice(("beside", "left of"))
-    return write_prompt(rng, Request(seen, relation, scene.background))
+    return write_prompt(rng, Request(subjects, relation, scene.background))

@@ -1,7 +1,5 @@
 """The adaptor's recall: how it is counted, and that its scenes are in no training."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,10 +10,7 @@ from pleinair.evals.experiments.adaptor import (
     means,
     recalls,
     wins_over_shuffled,
-    write_scenes,
 )
-from pleinair.tools.pocket.prompts import parse_prompt
-from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput
 
 
@@ -54,11 +49,3 @@ def test_no_two_held_out_scenes_show_the_same_pair() -> None:
     assert len(set(pairs)) == 300 and {len(pair) for pair in pairs} == {2}
     with pytest.raises(BadInput, match="pairs of species"):
         held_out(10_000)
-
-
-def test_training_scenes_are_a_library_with_two_named_subjects_each(tmp_path: Path) -> None:
-    write_scenes(tmp_path / "scenes", 3)
-    library = Library.open(tmp_path / "scenes")
-    assert [len(parse_prompt(item.caption).subjects) for item in library.items.values()] == [2, 2, 2]
-    with pytest.raises(BadInput, match="not empty"):
-        write_scenes(tmp_path / "scenes", 1)

@@ -1,4 +1,4 @@
-"""The cards of the pocket models tell of the models and the world as they are."""
+"""The model cards of the pocket models: they describe the models and the world as they are."""
 
 from pathlib import Path
 
@@ -8,18 +8,18 @@ from pleinair.evals.pocket.models import MODELS, card_of
 from pleinair.tools.pocket.training.card import HEADING, figures_section, replace_figures
 from pleinair.tools.pocket.world import fingerprint
 
-CARDS = [card_of(model) for model in (*MODELS, "generator")]
+CARDS = [card_of(model) for model in MODELS]
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: f"{card.parent.name}/{card.name}")
-def test_a_card_was_measured_in_this_world(card: Path) -> None:
-    told = card.read_text("utf-8").partition(HEADING)[2]
-    assert f"world `{fingerprint()}`" in told
-    assert "| measured | figure | bar |" in told
-    assert "Again with `python -m pleinair.evals.pocket." in told
+def test_a_model_card_was_measured_in_this_world(card: Path) -> None:
+    figures = card.read_text("utf-8").partition(HEADING)[2]
+    assert f"world `{fingerprint()}`" in figures
+    assert "| measured | figure | bar |" in figures
+    assert "Again with `python -m pleinair.evals.pocket.models --model " in figures
 
 
-def test_new_figures_leave_the_story_of_the_training(tmp_path: Path) -> None:
+def test_new_figures_leave_the_description_of_the_training(tmp_path: Path) -> None:
     card = tmp_path / "MODEL_CARD.md"
     card.write_text(CARDS[0].read_text("utf-8"), "utf-8")
     replace_figures(card, figures_section({"beauty": ("0.5", ">= .9")}, "3 pictures", "look"))

@@ -1,4 +1,4 @@
-"""Check the saved generator: it loads, draws with up to two references, and is small."""
+"""The shipped generator: it loads, generates with up to two references, and is small."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from pleinair.evals.pocket.models import mean_absolute_error
 from pleinair.tools.diffusion.in_context import load
-from pleinair.tools.pocket.training.autoencoder import mean_absolute_error
-from pleinair.tools.pocket.training.export import FOLDER, SETTINGS
+from pleinair.tools.model_files.folders import SHIPPED
+from pleinair.tools.pocket.training.generator import SETTINGS
 from pleinair.tools.pocket.world import SPECIES, held_out_rng, random_scene, render
 
+FOLDER = SHIPPED / "generator"
 pytestmark = pytest.mark.skipif(not (FOLDER / "model_index.json").exists(), reason="no trained generator")
 CALL = {k: v for k, v in SETTINGS.items() if k not in ("reference_size", "references")}
 
@@ -21,33 +23,33 @@ def pipeline() -> Any:
     return load(FOLDER, "cpu")
 
 
-def draw(pipeline: Any, references: int, seed: int = 0) -> np.ndarray[Any, Any]:
+def generate(pipeline: Any, references: int, seed: int = 0) -> np.ndarray[Any, Any]:
     rng = held_out_rng(9)
     image = [render(random_scene(rng, [SPECIES[-1 - i]]), 32) for i in range(references)] or None
     generator = torch.Generator().manual_seed(seed)
-    picture = pipeline(prompt="a velmora finch at night", image=image, generator=generator, **CALL).images[0]
-    return np.asarray(picture).astype(int)
+    output = pipeline(prompt="a velmora finch at night", image=image, generator=generator, **CALL).images[0]
+    return np.asarray(output).astype(int)
 
 
 @pytest.mark.parametrize("references", [0, 1, 2])
-def test_it_draws_with_up_to_two_references(pipeline: Any, references: int) -> None:
-    picture = draw(pipeline, references)
-    assert picture.shape == (64, 64, 3)
-    assert picture.std() > 10
+def test_it_generates_with_up_to_two_references(pipeline: Any, references: int) -> None:
+    image = generate(pipeline, references)
+    assert image.shape == (64, 64, 3)
+    assert image.std() > 10
 
 
-def test_seed_and_references_decide_the_picture(pipeline: Any) -> None:
-    first = draw(pipeline, 1)
-    assert (draw(pipeline, 1) == first).all()
-    assert np.abs(draw(pipeline, 1, seed=1) - first).mean() > 1
-    assert np.abs(draw(pipeline, 0) - first).mean() > 1
+def test_seed_and_references_decide_the_image(pipeline: Any) -> None:
+    first = generate(pipeline, 1)
+    assert (generate(pipeline, 1) == first).all()
+    assert np.abs(generate(pipeline, 1, seed=1) - first).mean() > 1
+    assert np.abs(generate(pipeline, 0) - first).mean() > 1
 
 
 def test_the_background_follows_the_words(pipeline: Any) -> None:
-    assert draw(pipeline, 0)[:4].mean() < 90
+    assert generate(pipeline, 0)[:4].mean() < 90
 
 
-def test_the_autoencoder_keeps_pictures(pipeline: Any) -> None:
+def test_the_autoencoder_reconstructs_images(pipeline: Any) -> None:
     assert mean_absolute_error(pipeline.vae, 32) < 2.7
 
 

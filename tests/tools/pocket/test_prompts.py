@@ -75,8 +75,8 @@ def test_text_outside_the_grammar_is_refused_with_a_reason(text: str, reason: st
 def test_captions_name_or_only_describe() -> None:
     finch = species_named("velmora finch")
     scene = random_scene(random.Random(0), [finch], background="snow")
-    assert "velmora finch" in caption(random.Random(0), scene, named=True)
-    described = caption(random.Random(0), scene, named=False)
+    assert "velmora finch" in caption(random.Random(0), scene, by_name=True)
+    described = caption(random.Random(0), scene, by_name=False)
     assert describe(finch) in described
     assert "velmora" not in described
 

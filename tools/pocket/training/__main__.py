@@ -1,32 +1,58 @@
-"""Train one part of the pocket set: `python -m pleinair.tools.pocket.training generator --minutes 90`."""
+"""Train the pocket models and export them into a folder laid out as `tools/pocket/weights`.
+
+`python -m pleinair.tools.pocket.training all --out weights` remakes every shipped model in 320 minutes of two
+cores; with `--resume` a stopped training continues from its checkpoints. `--tiny` trains useless models of
+small sizes in a minute, to test the way. Figures are measured and written into the model cards by
+`python -m pleinair.evals.pocket.models --folder weights --cards`.
+"""
 
 import argparse
 import importlib
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
-PARTS = ("generator", "autoencoder", "encoder", "detector")
+from platformdirs import user_cache_path
+
+from pleinair.tools.model_files.folders import SHIPPED
+from pleinair.tools.pocket.training.course import Run
+
+MINUTES = {"encoder": 16.0, "detector": 34.0, "adaptor": 0.0, "autoencoder": 20.0, "generator": 250.0}
 
 
 def _say(line: str) -> None:
-    """Print a line with the time of day."""
     sys.stdout.write(f"{time.strftime('%H:%M:%S')} {line}\n")
     sys.stdout.flush()
 
 
-def main() -> None:
-    """Read the arguments and call the part's `train(minutes, resume, say)`."""
-    parser = argparse.ArgumentParser(prog="python -m pleinair.tools.pocket.training", description=__doc__)
-    parser.add_argument("part", choices=PARTS)
-    parser.add_argument(
-        "--minutes", type=float, required=True, help="training time in all, earlier runs included"
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train and export one part, or all of them in the order of their dependence."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pleinair.tools.pocket.training",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--resume", action="store_true", help="continue from the checkpoint in the cache folder"
-    )
-    options = parser.parse_args()
-    part = importlib.import_module(f"pleinair.tools.pocket.training.{options.part}")
-    part.train(options.minutes, options.resume, _say)
+    parser.add_argument("part", choices=("all", *MINUTES), help="`generator` needs `autoencoder` before it")
+    minutes = "training time of the part, or of all together, earlier runs included; default: as shipped"
+    parser.add_argument("--minutes", type=float, help=minutes)
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoints in --work")
+    parser.add_argument("--out", type=Path, default=SHIPPED, help="folder of the models (%(default)s)")
+    parser.add_argument("--work", type=Path, help="folder of checkpoints and data; default: the cache")
+    parser.add_argument("--tiny", action="store_true", help="small sizes and two steps; needs --out")
+    options = parser.parse_args(arguments)
+    if options.tiny and options.out == SHIPPED:
+        parser.error("--tiny would overwrite the shipped models; add --out FOLDER")
+    if options.minutes is not None and not options.minutes > 0:
+        parser.error(f"--minutes {options.minutes:g} is not above 0")
+    work = options.work or user_cache_path("pleinair-training") / ("tiny" if options.tiny else "full")
+    parts = list(MINUTES) if options.part == "all" else [options.part]
+    scale = (options.minutes or 0.0) / (sum(MINUTES[part] for part in parts) or 1.0) or 1.0
+    for number, part in enumerate(parts, start=1):
+        _say(f"part {number} of {len(parts)}: {part}")
+        run = Run(options.out, work, scale * MINUTES[part], options.resume, options.tiny, _say)
+        importlib.import_module(f"pleinair.tools.pocket.training.{part}").train(run)
+    _say(f"done; the models are in {options.out}")
 
 
 if __name__ == "__main__":

@@ -1,141 +1,206 @@
-"""Train the autoencoder's decoder; its encoder is the linear patch map and stays as it is."""
+"""Autoencoder of the pocket generator: a linear encoder that needs no training, and its trained decoder.
 
-import time
-from collections.abc import Callable
-from pathlib import Path
+The encoder is the patch map: principal components of 4 × 4 pixels, whitened to 16 channels. In
+`AutoencoderKLFlux2` the first stride-2 convolution collects 2 × 2 pixels, the second 2 × 2 of those and
+projects onto the map's 16 directions, each with both signs. The final group norm is made linear by two large
+constants in every group, and the activation by silu(a) - silu(-a) = a. Residual branches are silenced. Exact
+up to rounding.
+"""
+
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLFlux2
-from torch import Tensor
+from diffusers.models.resnet import ResnetBlock2D
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from pleinair.tools.pocket.training.generator import cache_folder, load_patch_map
-from pleinair.tools.pocket.training.linear import build_autoencoder
-from pleinair.tools.pocket.training.muon import Muon
-from pleinair.tools.pocket.training.patches import PatchMap, sample_pictures
-from pleinair.tools.pocket.world import SPECIES, held_out_rng, random_scene, render
+from pleinair.tools.pocket.training.course import Course, Muon, Run
+from pleinair.tools.pocket.world import SPECIES, random_scene, random_species, render, training_rng
 
-PICTURES, BATCH = 6000, 4
+Floats = NDArray[np.float32]
+PATCH, CHANNELS = 4, 16
+GROUPS = 8
+CONSTANT = 100.0
+WIDTHS, DECODER_WIDTHS = (16, 48, 48), (16, 24, 48)
+IMAGES, MAP_IMAGES, BATCH = 6000, 3000, 4
 MUON_RATE, ADAM_RATE = 0.02, 2e-3
-SAVE_SECONDS = 60
-Say = Callable[[str], None]
 
 
-def to_tensor(pictures: Any) -> Tensor:
-    """Turn (n, 64, 64, 3) bytes into (n, 3, 64, 64) in -1..1."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+@dataclass(frozen=True, slots=True)
+class PatchMap:
+    """Linear map: latent = (patch - `mean` (48,)) @ `basis` (48, 16) / `scale` (16,)."""
+
+    basis: Floats
+    mean: Floats
+    scale: Floats
+
+    def encode(self, images: NDArray[np.uint8]) -> Floats:
+        """Map (n, h, w, 3) bytes to (n, 16, h/4, w/4) latents."""
+        n, h, w, _ = images.shape
+        latents = (_to_patches(images) - self.mean) @ (self.basis / self.scale)
+        return latents.reshape(n, h // PATCH, w // PATCH, CHANNELS).transpose(0, 3, 1, 2)
 
 
-def _checkpoint_path() -> Path:
-    """Return where the autoencoder's checkpoint lies."""
-    return cache_folder() / "autoencoder.pt"
+def _to_patches(images: NDArray[np.uint8]) -> Floats:
+    """Cut (n, h, w, 3) bytes into (n * h/4 * w/4, 48) patches in -1..1, ordered row, column, colour."""
+    n, h, w, _ = images.shape
+    cut = images.reshape(n, h // PATCH, PATCH, w // PATCH, PATCH, 3).transpose(0, 1, 3, 2, 4, 5)
+    return cut.reshape(-1, PATCH * PATCH * 3).astype(np.float32) / 127.5 - 1
 
 
-def load_autoencoder(patch_map: PatchMap) -> AutoencoderKLFlux2:
-    """Return the autoencoder with the averaged decoder of the checkpoint."""
-    model = build_autoencoder(patch_map)
-    model.decoder.load_state_dict(torch.load(_checkpoint_path(), weights_only=True)["average"])
+def sample_images(count: int, first_index: int) -> NDArray[np.uint8]:
+    """Render `count` training images of known and random species: (count, 64, 64, 3) bytes."""
+    known = [s for s in SPECIES if s.tier == "known"]
+    images = []
+    for index in range(first_index, first_index + count):
+        rng = training_rng(index)
+        species = [
+            rng.choice(known) if rng.random() < 0.4 else random_species(rng) for _ in range(1 + index % 2)
+        ]
+        scene = random_scene(rng, species, relation=rng.choice(("beside", "above")))
+        images.append(np.asarray(render(scene)))
+    return np.stack(images)
+
+
+def fit_patch_map(images: NDArray[np.uint8]) -> PatchMap:
+    """Return the first 16 principal components of the images' patches, each scaled to unit variance."""
+    patches = _to_patches(images)
+    mean = patches.mean(axis=0)
+    values, vectors = np.linalg.eigh(np.cov((patches - mean).T.astype(np.float64)))
+    order = np.argsort(values)[::-1][:CHANNELS]
+    basis, scale = vectors[:, order].astype(np.float32), np.sqrt(values[order]).astype(np.float32)
+    return PatchMap(basis, mean, scale)
+
+
+def load_patch_map(run: Run) -> PatchMap:
+    """Load the patch map of a run, fitting it first if it is missing."""
+    path = run.work / "patch_map.npz"
+    if not path.exists():
+        fitted = fit_patch_map(sample_images(run.size(MAP_IMAGES, 20), first_index=0))
+        run.work.mkdir(parents=True, exist_ok=True)
+        np.savez(path, basis=fitted.basis, mean=fitted.mean, scale=fitted.scale)
+    with np.load(path) as arrays:
+        return PatchMap(**arrays)
+
+
+def build_autoencoder(patch_map: PatchMap) -> AutoencoderKLFlux2:
+    """Return the autoencoder: a linear encoder from `patch_map`, a decoder still to be trained."""
+    model = AutoencoderKLFlux2(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=WIDTHS,
+        decoder_block_out_channels=DECODER_WIDTHS,
+        layers_per_block=1,
+        latent_channels=CHANNELS,
+        norm_num_groups=GROUPS,
+        sample_size=64,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        mid_block_add_attention=False,
+    )
+    with torch.no_grad():
+        _write_encoder(model.encoder, patch_map)
+    return model
+
+
+def _write_encoder(encoder: Any, patch_map: PatchMap) -> None:
+    for module in encoder.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.zero_()
+            if module.bias is not None:
+                module.bias.zero_()
+    for module in encoder.modules():
+        if isinstance(module, ResnetBlock2D) and module.conv_shortcut is not None:
+            _identity(module.conv_shortcut, tap=0)
+    _identity(encoder.conv_in, tap=1, channels=3)
+    _collect(encoder.down_blocks[0].downsamplers[0].conv)
+    _project(encoder.down_blocks[1].downsamplers[0].conv, patch_map)
+    _difference(encoder)
+
+
+def _identity(conv: nn.Conv2d, tap: int, channels: int | None = None) -> None:
+    for c in range(channels or min(conv.weight.shape[:2])):
+        conv.weight[c, c, tap, tap] = 1.0
+
+
+def _collect(conv: nn.Conv2d) -> None:
+    """Stack the 2 × 2 pixels at each place: channel = 3 · (2 · row + column) + colour."""
+    for row, column, colour in np.ndindex(2, 2, 3):
+        conv.weight[3 * (2 * row + column) + colour, colour, row, column] = 1.0
+
+
+def _project(conv: Any, patch_map: PatchMap) -> None:
+    """Project 4 × 4 pixels: six channels a group, +a -a +b -b of two latents and the two constants."""
+    matrix = torch.from_numpy(patch_map.basis / patch_map.scale).reshape(PATCH, PATCH, 3, CHANNELS)
+    offset = -torch.from_numpy(patch_map.mean @ (patch_map.basis / patch_map.scale))
+    for k in range(CHANNELS):
+        plus, minus = _positions(k)
+        for row, column, colour in np.ndindex(PATCH, PATCH, 3):
+            source = 3 * (2 * (row % 2) + column % 2) + colour
+            conv.weight[plus, source, row // 2, column // 2] = matrix[row, column, colour, k]
+        conv.weight[minus] = -conv.weight[plus]
+        conv.bias[plus], conv.bias[minus] = offset[k], -offset[k]
+    for group in range(GROUPS):
+        conv.bias[6 * group + 4], conv.bias[6 * group + 5] = CONSTANT, -CONSTANT
+
+
+def _positions(latent: int) -> tuple[int, int]:
+    """Return the channels that carry a latent with plus and with minus sign."""
+    first = 6 * (latent // 2) + 2 * (latent % 2)
+    return first, first + 1
+
+
+def _difference(encoder: Any) -> None:
+    """Undo the norm's division, and read each latent as silu(a) - silu(-a); the variance stays tiny."""
+    encoder.conv_norm_out.weight.fill_(CONSTANT / 3**0.5)
+    encoder.conv_norm_out.bias.zero_()
+    for k in range(CHANNELS):
+        plus, minus = _positions(k)
+        encoder.conv_out.weight[k, plus, 1, 1], encoder.conv_out.weight[k, minus, 1, 1] = 1.0, -1.0
+    encoder.conv_out.bias[CHANNELS:] = -20.0
+
+
+def to_tensor(images: Any) -> Tensor:
+    """Convert (n, 64, 64, 3) bytes to (n, 3, 64, 64) in -1..1."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _schedule(progress: float, step: int) -> float:
+    return min(1.0, (step + 1) / 30) * min(1.0, max(0.02, (1 - progress) / 0.5))
+
+
+def train(run: Run) -> None:
+    """Train the decoder on the absolute error; `generator` exports its averaged weights."""
+    torch.manual_seed(0)
+    patch_map = load_patch_map(run)
+    images = sample_images(run.size(IMAGES, 8), first_index=1_000_000)
+    decoder = build_autoencoder(patch_map).decoder.to(memory_format=torch.channels_last)
+    kernels = {n: p for n, p in decoder.named_parameters() if p.ndim == 4 and "conv_out" not in n}
+    rest = [p for n, p in decoder.named_parameters() if n not in kernels]
+    optimizers = [
+        Muon(kernels.values(), lr=MUON_RATE),
+        torch.optim.AdamW(rest, lr=ADAM_RATE, weight_decay=0.0),
+    ]
+    course = Course(run, "autoencoder", decoder, optimizers, _schedule, clip=math.inf, decay=0.98)
+    for _ in course.steps():
+        batch = images[torch.randint(len(images), (BATCH,)).numpy()]
+        latents = torch.from_numpy(patch_map.encode(batch)).contiguous(memory_format=torch.channels_last)
+        course.descend((decoder(latents) - to_tensor(batch)).abs().mean())
+
+
+def load_autoencoder(run: Run) -> AutoencoderKLFlux2:
+    """Return the run's autoencoder with its trained decoder.
+
+    Raises:
+        FileNotFoundError: the decoder was not trained.
+    """
+    stored = run.load("autoencoder")
+    if stored is None:
+        raise FileNotFoundError(f"no autoencoder in {run.work}; train the part `autoencoder` first")
+    model = build_autoencoder(load_patch_map(run))
+    model.decoder.load_state_dict(stored["average"])
     return model.eval()
-
-
-def _held_out_pictures(count: int) -> Any:
-    """Render `count` held-out pictures of all species, one or two in each: (count, 64, 64, 3) bytes."""
-    scenes = []
-    for index in range(count):
-        rng = held_out_rng(index)
-        scenes.append(random_scene(rng, rng.sample(SPECIES, 1 + index % 2)))
-    return np.stack([np.asarray(render(scene)) for scene in scenes])
-
-
-@torch.no_grad()
-def mean_absolute_error(model: AutoencoderKLFlux2, count: int = 64) -> float:
-    """Return the reconstruction error of `count` held-out pictures in 1/255."""
-    pictures = to_tensor(_held_out_pictures(count))
-    decoded = model.decode(model.encode(pictures).latent_dist.mode()).sample.clamp(-1, 1)
-    return float((decoded - pictures).abs().mean() * 127.5)
-
-
-class Trainer:
-    """Hold the decoder's run."""
-
-    def __init__(self, minutes: float, resume: bool, say: Say) -> None:
-        """Render the pictures; continue from the checkpoint when `resume` and it exists."""
-        torch.manual_seed(0)
-        self.minutes, self.say = minutes, say
-        self.patch_map = load_patch_map(cache_folder())
-        self.pictures = sample_pictures(PICTURES, first_index=1_000_000)
-        self.model = build_autoencoder(self.patch_map)
-        self.decoder = self.model.decoder.to(memory_format=torch.channels_last)
-        self.average = {k: v.detach().clone() for k, v in self.decoder.named_parameters()}
-        self.step, self.spent = 0, 0.0
-        self.optimizers = self._optimizers()
-        if resume and _checkpoint_path().exists():
-            self._restore(torch.load(_checkpoint_path(), weights_only=True))
-
-    def _optimizers(self) -> list[torch.optim.Optimizer]:
-        kernels = [p for n, p in self.decoder.named_parameters() if p.ndim == 4 and "conv_out" not in n]
-        chosen = {id(p) for p in kernels}
-        rest = [p for p in self.decoder.parameters() if id(p) not in chosen]
-        return [Muon(kernels, lr=MUON_RATE), torch.optim.AdamW(rest, lr=ADAM_RATE, weight_decay=0.0)]
-
-    def _restore(self, stored: dict[str, Any]) -> None:
-        self.decoder.load_state_dict(stored["decoder"])
-        self.average, self.step, self.spent = stored["average"], stored["step"], stored["spent"]
-        for optimizer, state in zip(self.optimizers, stored["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
-
-    def save(self) -> None:
-        """Write the checkpoint atomically."""
-        state = {
-            "decoder": self.decoder.state_dict(),
-            "average": self.average,
-            "optimizers": [o.state_dict() for o in self.optimizers],
-            "step": self.step,
-            "spent": self.spent,
-        }
-        draft = _checkpoint_path().with_suffix(".new")
-        torch.save(state, draft)
-        draft.replace(_checkpoint_path())
-
-    def train_step(self, progress: float) -> float:
-        """Run one update on the absolute error; return it in 1/255."""
-        rows = torch.randint(len(self.pictures), (BATCH,)).numpy()
-        latents = torch.from_numpy(self.patch_map.encode(self.pictures[rows]))
-        latents = latents.contiguous(memory_format=torch.channels_last)
-        loss = (self.decoder(latents) - to_tensor(self.pictures[rows])).abs().mean()
-        loss.backward()
-        factor = min(1.0, (self.step + 1) / 30) * min(1.0, max(0.02, (1 - progress) / 0.5))
-        for optimizer, base in zip(self.optimizers, (MUON_RATE, ADAM_RATE), strict=True):
-            optimizer.param_groups[0]["lr"] = base * factor
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        self._average()
-        error: float = loss.item() * 127.5
-        return error
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        self.step += 1
-        decay = min(0.98, self.step / (10 + self.step))
-        for name, parameter in self.decoder.named_parameters():
-            self.average[name].lerp_(parameter, 1 - decay)
-
-    def run(self) -> None:
-        """Train until the minutes are over, counting earlier runs; say the held-out error at the end."""
-        began, saved = time.monotonic() - self.spent, time.monotonic()
-        while self.spent < self.minutes * 60:
-            error = self.train_step(self.spent / (self.minutes * 60))
-            self.spent = time.monotonic() - began
-            if self.step % 50 == 0:
-                self.say(f"step {self.step} seconds {self.spent:.0f} error {error:.2f}/255")
-            if time.monotonic() - saved > SAVE_SECONDS:
-                self.save()
-                saved = time.monotonic()
-        self.save()
-        self.say(f"held-out error {mean_absolute_error(load_autoencoder(self.patch_map)):.2f}/255, bar 2.5")
-
-
-def train(minutes: float, resume: bool, say: Say) -> None:
-    """Train the decoder for `minutes` in all, keeping its checkpoint in the user's cache."""
-    Trainer(minutes, resume, say).run()

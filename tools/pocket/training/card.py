@@ -1,4 +1,4 @@
-"""Write the card of a pocket model: what it is, how it was trained, what it reaches."""
+"""Model card of a pocket model: what it is, how it was trained, and its figures."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,8 @@ from pleinair.tools.pocket.training.course import Course
 from pleinair.tools.pocket.world import fingerprint
 
 NAME = "MODEL_CARD.md"
-CARD = """# {title}
+HEADING = "## Figures, on held-out seeds"
+_CARD = """# {title}
 
 A miniature model for the miniature world of pleinair; it understands nothing else.
 
@@ -16,18 +17,12 @@ A miniature model for the miniature world of pleinair; it understands nothing el
 
 | | |
 |---|---|
-| parameters | {parameters:,} |
-| data | scenes rendered from seeds, worn down at random; world `{world}` |
-| steps | {steps:,} |
-| seconds | {seconds:.0f}, on one CPU core |
-| command | `python -m pleinair.tools.pocket.training {part} --minutes {minutes:g}` |
-| licence | Apache-2.0, weights and data |
+{rows}
+| data | scenes rendered from seeds; world `{world}` |
+| license | Apache-2.0, weights and data |
 
-{figures}"""
-HEADING = "## Figures, on held-out seeds"
-FIGURES = (
-    HEADING
-    + """
+"""
+_FIGURES = """{heading}
 
 {count}; world `{world}`.
 
@@ -37,35 +32,32 @@ FIGURES = (
 
 Again with `{command}`.
 """
-)
 
-Figures = Mapping[str, tuple[str, str]]  # what was measured -> figure, bar
+Figures = Mapping[str, tuple[str, str]]  # measure -> figure, bar
 
 
-def write_card(folder: Path, title: str, text: str, course: Course, figures: str) -> None:
-    """Write MODEL_CARD.md; `text` is a module's docstring, `figures` that section of the card."""
-    card = CARD.format(
-        title=title,
-        text=text,
-        parameters=sum(p.numel() for p in course.model.parameters()),
-        world=fingerprint(),
-        steps=course.step,
-        seconds=course.seconds,
-        part=course.path.stem,
-        minutes=course.minutes,
-        figures=figures,
-    )
+def write_card(folder: Path, title: str, text: str, facts: Course | Mapping[str, str]) -> None:
+    """Write MODEL_CARD.md without figures; `text` is a module's docstring, `facts` a training or its rows."""
+    if isinstance(facts, Course):
+        command = f"python -m pleinair.tools.pocket.training {folder.name}"
+        facts = {
+            "parameters": f"{sum(p.numel() for p in facts.model.parameters()):,}",
+            "steps": f"{facts.step:,}",
+            "seconds": f"{facts.seconds:.0f}",
+            "command": f"`{command} {facts.run.size(f'--minutes {facts.run.minutes:g}', '--tiny')}`",
+        }
+    rows = "\n".join(f"| {name} | {fact} |" for name, fact in facts.items())
+    card = _CARD.format(title=title, text=text, rows=rows, world=fingerprint())
     (folder / NAME).write_text(card, encoding="utf-8")
 
 
 def figures_section(figures: Figures, count: str, command: str) -> str:
-    """Say what was measured, on how much, in which world, against which bar, and how to measure it again."""
+    """Return the section of figures: on how much they were measured, in which world, and by which command."""
     rows = "\n".join(f"| {name} | {figure} | {bar} |" for name, (figure, bar) in figures.items())
-    return FIGURES.format(count=count, world=fingerprint(), rows=rows, command=command)
+    return _FIGURES.format(heading=HEADING, count=count, world=fingerprint(), rows=rows, command=command)
 
 
 def replace_figures(card: Path, section: str) -> None:
-    """Write the figures of a card anew; how the model was trained stays as it is told."""
-    told, heading, _ = card.read_text(encoding="utf-8").partition(HEADING)
-    assert heading, f"{card} has no figures"
-    card.write_text(told + section, encoding="utf-8")
+    """Replace the figures of a card, or append them to one without; the rest of it stays."""
+    text = card.read_text(encoding="utf-8").partition(HEADING)[0]
+    card.write_text(text + section, encoding="utf-8")

@@ -1,114 +1,106 @@
-"""Train the generator: rectified flow on cached latents, Muon and AdamW, EMA, resumable."""
+"""Training of the pocket generator: rectified flow on encoded scenes, and its export as a pipeline folder.
 
-import math
+The result is a `Flux2KleinPipeline` in miniature. It knows the names of the known species, and copies any
+other from references of 32 × 32 pixels, up to two, in the order in which the prompt names them. Three
+subjects, colours in words and references of other things are not in the data.
+"""
+
+import json
 import random
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from platformdirs import user_cache_path
+from diffusers import FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from pleinair.tools.pocket.names import NOUNS
 from pleinair.tools.pocket.prompts import Request, write_prompt
-from pleinair.tools.pocket.training.flow import Batch, Flow, draw_sigma
-from pleinair.tools.pocket.training.muon import Muon
-from pleinair.tools.pocket.training.patches import PatchMap, fit_patch_map, sample_pictures
-from pleinair.tools.pocket.training.pool import SHARES, Pool, cached_pool
-from pleinair.tools.pocket.training.tokens import MAX_LENGTH, build_tokenizer
-from pleinair.tools.pocket.training.words import teach
-from pleinair.tools.pocket.world import Species, random_species
+from pleinair.tools.pocket.training.autoencoder import load_autoencoder, load_patch_map
+from pleinair.tools.pocket.training.card import write_card
+from pleinair.tools.pocket.training.course import Course, Muon, Run
+from pleinair.tools.pocket.training.flow import (
+    SIZES,
+    TEXT_LAYERS,
+    Batch,
+    Flow,
+    draw_sigma,
+    pretrain_text,
+    tokenize,
+)
+from pleinair.tools.pocket.training.pool import MAX_LENGTH, REFERENCE_SIZE, Pool, build_tokenizer, load_pool
+from pleinair.tools.pocket.world import SIZE, random_species
 
-POOL_SIZE = 90_000
+POOL_SIZE, PROMPTS = 90_000, 30_000
+POOL_SHARES = {0: 0.20, 1: 0.38, 2: 0.42}  # of items with 0, 1, 2 references
+BATCH_SHARES = {0: 0.25, 1: 0.35, 2: 0.40}  # of batches with 0, 1, 2 references
 BATCH = 48
 MUON_RATE, ADAM_RATE = 0.02, 2e-3
 EMA = 0.9985
-DRAWN = {0: 0.25, 1: 0.35, 2: 0.40}  # shares of 0, 1, 2 references among batches
 TEXT_DROP = 0.08
-WORD_STEPS = 200
-SAVE_SECONDS = 180
-Say = Callable[[str], None]
-
-
-def cache_folder() -> Path:
-    """Return (and make) the folder of pools and checkpoints in the user's cache."""
-    return user_cache_path("pleinair-training", ensure_exists=True)
-
-
-def load_patch_map(folder: Path) -> PatchMap:
-    """Load the patch map, fitting it first where it is missing."""
-    path = folder / "patch_map.npz"
-    if not path.exists():
-        fitted = fit_patch_map(sample_pictures(3000, first_index=0))
-        np.savez(path, basis=fitted.basis, mean=fitted.mean, scale=fitted.scale)
-    with np.load(path) as arrays:
-        return PatchMap(**arrays)
-
-
-def _channel_scale(patch_map: PatchMap) -> torch.Tensor:
-    """Return the spread (64,) of each packed channel in training: large strokes wide, texture narrow.
-
-    Without it every component has unit variance, and texture is learnt as eagerly as colour.
-    """
-    scale = torch.from_numpy(patch_map.scale)
-    return (scale / scale[0]).sqrt().repeat_interleave(4)
+SHIFT = 2.5
+SETTINGS = {
+    "height": SIZE,
+    "width": SIZE,
+    "num_inference_steps": 8,
+    "guidance_scale": 3.0,
+    "max_sequence_length": MAX_LENGTH,
+    "text_encoder_out_layers": list(TEXT_LAYERS),
+    "reference_size": REFERENCE_SIZE,
+    "references": 2,
+}
 
 
 def invent(rng: random.Random, kind: str) -> str:
-    """Return an invented name of `kind` that is no name of the world's."""
-    first: Species = random_species(rng)
-    return f"{first.name.split()[0]} {rng.choice(NOUNS[kind])}"
+    """Return an invented name of `kind` that is not one of the world's."""
+    return f"{random_species(rng).name.split()[0]} {rng.choice(NOUNS[kind])}"
 
 
 class Data:
-    """Draw batches from the pools; prompts and the names of random species are fresh each time."""
+    """Source of batches from the pools; prompts and the names of random species are fresh each time.
 
-    def __init__(self, folder: Path, seed: int, size: int = POOL_SIZE) -> None:
-        """Build or load the pools and the tokenizer."""
-        patch_map = load_patch_map(folder)
-        self.pools = {r: cached_pool(folder, patch_map, r, int(size * share)) for r, share in SHARES.items()}
-        self.tokenizer = build_tokenizer()
-        self.rng = random.Random(seed)
-        mean, spread = _latent_statistics(self.pools)
-        self.mean, self.spread = mean, spread / _channel_scale(patch_map)
+    `mean` and `spread` (64,) are those of the packed channels. The spread is divided by that of the patch
+    map, so that large strokes are wide and texture narrow: with unit variance everywhere, texture is learnt
+    as eagerly as colour.
+    """
 
-    def prompt(self, names: tuple[str, ...], relation: str | None, place: str | None) -> str:
+    def __init__(self, run: Run, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+        """Build or load the pools."""
+        size = run.size(POOL_SIZE, 40)
+        self.pools: dict[int, Pool] = {
+            references: load_pool(run, references, int(size * share))
+            for references, share in POOL_SHARES.items()
+        }
+        self._tokenizer, self._rng, self._size = tokenizer, random.Random(seed), run.size(BATCH, 4)
+        tokens = torch.from_numpy(self.pools[0].targets[:8000].astype(np.float32)).reshape(-1, 64)
+        scale = torch.from_numpy(load_patch_map(run).scale)
+        self.mean = tokens.mean(dim=0)
+        self.spread = tokens.std(dim=0) / (scale / scale[0]).sqrt().repeat_interleave(4)
+
+    def _prompt(self, names: tuple[str, ...], relation: str | None, place: str | None) -> str:
         """Write a prompt; entries of `names` that are kinds get invented names. Some prompts are empty."""
-        if self.rng.random() < TEXT_DROP:
+        if self._rng.random() < TEXT_DROP:
             return ""
-        subjects = tuple(invent(self.rng, name) if name in NOUNS else name for name in names)
-        return write_prompt(self.rng, Request(subjects, relation, place))
+        subjects = tuple(invent(self._rng, name) if name in NOUNS else name for name in names)
+        return write_prompt(self._rng, Request(subjects, relation, place))
 
-    def batch(self, size: int = BATCH) -> Batch:
+    def batch(self) -> Batch:
         """Return one batch of a single reference count."""
-        count = self.rng.choices(list(DRAWN), list(DRAWN.values()))[0]
-        pool = self.pools[count]
-        rows = [self.rng.randrange(len(pool.wishes)) for _ in range(size)]
-        text = self.tokenizer(
-            [self.prompt(*pool.wishes[i]) for i in rows],
-            padding="max_length",
-            truncation=True,
-            max_length=MAX_LENGTH,
-            return_tensors="pt",
-        )
-        targets, references = (self._normal(x[rows]) for x in (pool.targets, pool.references))
+        pool = self.pools[self._rng.choices(list(BATCH_SHARES), list(BATCH_SHARES.values()))[0]]
+        rows = [self._rng.randrange(len(pool.requests)) for _ in range(self._size)]
+        ids, mask = tokenize(self._tokenizer, [self._prompt(*pool.requests[row]) for row in rows])
         covered = torch.from_numpy(pool.covered[rows]).float()
-        return Batch(text["input_ids"], text["attention_mask"], targets, references, covered)
+        return Batch(
+            ids, mask, self._normalise(pool.targets[rows]), self._normalise(pool.references[rows]), covered
+        )
 
-    def _normal(self, tokens: Any) -> torch.Tensor:
+    def _normalise(self, tokens: Any) -> Tensor:
         return (torch.from_numpy(tokens.astype(np.float32)) - self.mean) / self.spread
 
 
-def _latent_statistics(pools: dict[int, Pool]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and standard deviation of the 64 packed channels: before `_channel_scale`."""
-    tokens = torch.from_numpy(pools[0].targets[:8000].astype(np.float32)).reshape(-1, 64)
-    return tokens.mean(dim=0), tokens.std(dim=0)
-
-
-def _make_optimizers(flow: Flow) -> list[torch.optim.Optimizer]:
-    """Give the blocks' matrices to Muon and everything else to AdamW."""
+def _optimizers(flow: Flow) -> list[torch.optim.Optimizer]:
+    """Return Muon for the blocks' matrices and AdamW for all other parameters."""
     matrices: list[torch.nn.Parameter] = []
     rest: list[torch.nn.Parameter] = []
     for name, parameter in flow.named_parameters():
@@ -120,88 +112,38 @@ def _make_optimizers(flow: Flow) -> list[torch.optim.Optimizer]:
     ]
 
 
-def _rate(progress: float, step: int) -> float:
-    """Return the learning-rate factor: short warm-up, constant, linear to zero over the last quarter."""
+def _schedule(progress: float, step: int) -> float:
+    """Return the factor of the rates: short warm-up, constant, linear to zero over the last quarter."""
     return min(1.0, (step + 1) / 100) * min(1.0, max(0.0, (1 - progress) / 0.25))
 
 
-class Trainer:
-    """Hold the run's state; `run` trains until the minutes are over."""
-
-    def __init__(self, folder: Path, minutes: float, resume: bool, say: Say) -> None:
-        """Build everything; continue from the checkpoint in `folder` when `resume` and it exists."""
-        self.path, self.minutes, self.say = folder / "generator.pt", minutes, say
-        self.step, self.spent = 0, 0.0
-        torch.manual_seed(0)
-        stored = torch.load(self.path, weights_only=True) if resume and self.path.exists() else None
-        self.data = Data(folder, seed=stored["step"] if stored else 0)
-        self.flow = Flow(len(self.data.tokenizer), torch.ones(64))
-        self.optimizers = _make_optimizers(self.flow)
-        self.noise = torch.Generator().manual_seed(stored["step"] if stored else 0)
-        if stored:
-            self._restore(stored)
-        else:
-            teach(self.flow, self.data.tokenizer, WORD_STEPS, say)
-            self.average = {k: v.detach().clone() for k, v in self.flow.named_parameters()}
-
-    def _restore(self, stored: dict[str, Any]) -> None:
-        self.flow.load_state_dict(stored["flow"])
-        self.average, self.step, self.spent = stored["average"], stored["step"], stored["spent"]
-        for optimizer, state in zip(self.optimizers, stored["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
-
-    def save(self) -> None:
-        """Write the checkpoint atomically."""
-        state = {
-            "flow": self.flow.state_dict(),
-            "average": self.average,
-            "optimizers": [o.state_dict() for o in self.optimizers],
-            "step": self.step,
-            "spent": self.spent,
-            "mean": self.data.mean,
-            "spread": self.data.spread,
-        }
-        torch.save(state, self.path.with_suffix(".new"))
-        self.path.with_suffix(".new").replace(self.path)
-
-    def train_step(self, loss_of: Callable[..., torch.Tensor], progress: float) -> float:
-        """Run one update and move the average; return the loss."""
-        batch = self.data.batch()
-        noise = torch.randn(batch.targets.shape, generator=self.noise)
-        loss = loss_of(batch, noise, draw_sigma(len(batch.ids), self.noise))
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.optimizers[1].param_groups[0]["params"], 1.0)
-        factor = _rate(progress, self.step)
-        for optimizer, base in zip(self.optimizers, (MUON_RATE, ADAM_RATE), strict=True):
-            optimizer.param_groups[0]["lr"] = base * factor
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        self._average()
-        self.step += 1
-        return loss.item()
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        decay = min(EMA, (1 + self.step) / (10 + self.step))
-        for name, parameter in self.flow.named_parameters():
-            self.average[name].lerp_(parameter, 1 - decay)
-
-    def run(self) -> None:
-        """Train until `minutes` (earlier runs count) are spent; save every three minutes and at the end."""
-        loss_of = torch.compile(self.flow)
-        began, saved, losses = time.monotonic() - self.spent, time.monotonic(), []
-        while self.spent < self.minutes * 60:
-            losses.append(self.train_step(loss_of, self.spent / (self.minutes * 60)))
-            self.spent = time.monotonic() - began
-            if len(losses) == 50:
-                self.say(f"step {self.step} seconds {self.spent:.0f} loss {math.fsum(losses) / 50:.4f}")
-                losses.clear()
-            if time.monotonic() - saved > SAVE_SECONDS:
-                self.save()
-                saved = time.monotonic()
-        self.save()
+def train(run: Run) -> None:
+    """Train the generator and export it with the run's autoencoder, which must be trained before."""
+    autoencoder = load_autoencoder(run)
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(run.size(PROMPTS, 300))
+    flow = Flow(len(tokenizer), run.size(SIZES, (1, 2)))
+    if not (run.resume and run.load("generator")):
+        pretrain_text(flow, tokenizer, run)
+    course = Course(run, "generator", flow, _optimizers(flow), _schedule, decay=EMA)
+    data = Data(run, tokenizer, seed=course.step)
+    noise = torch.Generator().manual_seed(course.step)
+    loss_of = flow if run.tiny else torch.compile(flow)
+    for _ in course.steps():
+        batch = data.batch()
+        start = torch.randn(batch.targets.shape, generator=noise)
+        course.descend(loss_of(batch, start, draw_sigma(len(batch.ids), noise)))
+    autoencoder.bn.running_mean.copy_(data.mean)
+    autoencoder.bn.running_var.copy_(data.spread**2 - autoencoder.config.batch_norm_eps)
+    _export(course, flow, autoencoder, tokenizer)
 
 
-def train(minutes: float, resume: bool, say: Say) -> None:
-    """Train the generator for `minutes` in all, keeping its checkpoint in the user's cache."""
-    Trainer(cache_folder(), minutes, resume, say).run()
+def _export(course: Course, flow: Flow, autoencoder: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Write the pipeline as float16 safetensors, its call arguments as pocket.json, and its card."""
+    folder = course.run.out / "generator"
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=SHIFT, use_dynamic_shifting=False)
+    flow.text_encoder.config.tie_word_embeddings = True
+    pipeline = Flux2KleinPipeline(scheduler, autoencoder, flow.text_encoder, tokenizer, flow.transformer)
+    pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    (folder / "pocket.json").write_text(json.dumps(SETTINGS, indent=2) + "\n", encoding="utf-8")
+    write_card(folder, "Pocket generator", __doc__ or "", course)

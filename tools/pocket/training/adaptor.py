@@ -1,0 +1,45 @@
+"""Training of the pocket adaptor: Cross-modal RAG's dense scorer over the pocket encoder.
+
+Learnable tokens attend to an image's patches, then to a sub-query, and the result is compared with the
+sub-query. It belongs to the encoder whose id is in `config.json`.
+"""
+
+from PIL import Image
+
+from pleinair.tools.pocket.prompts import RELATIONS, caption, parse_prompt
+from pleinair.tools.pocket.training.card import write_card
+from pleinair.tools.pocket.training.course import Run
+from pleinair.tools.pocket.training.scenes import TAUGHT
+from pleinair.tools.pocket.world import Scene, random_scene, render, training_rng
+from pleinair.tools.retrieval.crossmodal import adaptor_training
+from pleinair.tools.retrieval.encoder import OpenClipEncoder
+
+FIRST_INDEX = 700_000_000
+SCENES, EPOCHS, RATE = 3000, 14, 1e-3  # the paper's rate is 5e-5
+
+
+def train(run: Run) -> None:
+    """Train the adaptor on the run's encoder and captioned scenes of two species; it always starts anew."""
+    scenes: dict[str, Scene] = {}
+    examples = []
+    for index in range(run.size(SCENES, 4)):
+        rng = training_rng(FIRST_INDEX + index)
+        scene = random_scene(rng, rng.sample(TAUGHT, 2), relation=rng.choice(RELATIONS))
+        text = caption(rng, scene, by_name=True)
+        scenes[str(index)] = scene
+        examples.append(adaptor_training.Example(str(index), text, parse_prompt(text).subjects))
+
+    def open_image(id: str) -> Image.Image:
+        return render(scenes[id])
+
+    folder, tower = run.out / "adaptor", OpenClipEncoder(f"local-dir:{run.out / 'encoder'}")
+    course = adaptor_training.Course(epochs=run.size(EPOCHS, 1), learning_rate=RATE)
+    losses = adaptor_training.train(examples, folder, tower=tower, open=open_image, course=course)
+    for epoch, loss in enumerate(losses, start=1):
+        run.say(f"adaptor: epoch {epoch} of {course.epochs}, loss {loss:.4f}")
+    facts = {
+        "epochs": f"{course.epochs}, batches of {course.batch}, Adam {RATE:g}",
+        "scenes": f"{len(scenes):,} of two species, with captions that name them",
+        "command": "`python -m pleinair.tools.pocket.training adaptor`",
+    }
+    write_card(folder, "Pocket adaptor", __doc__ or "", facts)
