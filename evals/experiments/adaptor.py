@@ -1,7 +1,7 @@
 """Measure how often a retriever returns the image that a prompt describes: R@1, 5 and 10 on held-out scenes.
 
-The scenes are of no training, every pair of species at most once, so that a single image fits a prompt. CLIP is
-measured in three ways: by the mean over the same sub-queries that the adaptor gets, by both names in one
+The scenes are of no training, every pair of species at most once, so that a single image fits a prompt. CLIP
+is measured in three ways: by the mean over the same sub-queries that the adaptor gets, by both names in one
 text, and by the whole prompt, which also states the relation and the place. Every image is scored under the
 query's own sub-queries, never under its own. Not covered: captions in a person's own words, and species that
 the encoder never saw.
