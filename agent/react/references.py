@@ -140,10 +140,7 @@ def _required_repairs(state: ReactState, hits: Mapping[str, Hit]) -> list[Repair
     }
     vetoed = [name for name, id in used.items() if id in state.vetoes and name not in repairs]
     why = "its picture was vetoed"
-    return [
-        *repairs.values(),
-        *(Repair(concept=name, action="swap_reference", why=why) for name in vetoed),
-    ]
+    return [*repairs.values(), *(Repair(concept=name, action="swap_reference", why=why) for name in vetoed)]
 
 
 def _check(repair: Repair, state: ReactState, user_hits: Collection[str]) -> None:

@@ -21,12 +21,7 @@ from pleinair.agent import budget, ledger, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
 from pleinair.agent.react import schemas
-from pleinair.agent.react.references import (
-    apply_choices,
-    retrieved_hit,
-    with_input_images,
-    without_vetoed,
-)
+from pleinair.agent.react.references import apply_choices, retrieved_hit, with_input_images, without_vetoed
 from pleinair.agent.react.state import ReactState, reference_ids
 from pleinair.agent.repairs.inpaint import require_possible
 from pleinair.agent.repairs.leaks import with_leaks

@@ -47,13 +47,7 @@ HITS = {
 class Studio:
     """The graph with fake engines, which record their requests."""
 
-    def __init__(
-        self,
-        folder: Path,
-        *parts: str,
-        slots: int = 3,
-        **options: Any,
-    ) -> None:
+    def __init__(self, folder: Path, *parts: str, slots: int = 3, **options: Any) -> None:
         answers = {"subqueries": list(parts or (FINCH, COUPE))}
         self.model: HearingChat = hearing(
             lambda schema, card: answers if schema == "SubQueries" else {"caption": "a grey walrus"}

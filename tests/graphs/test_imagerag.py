@@ -256,10 +256,7 @@ def test_an_unchanged_prompt_is_no_new_image(tmp_path: Path, answer: Any, end: A
 
 @pytest.mark.parametrize(
     ("retrieve_by", "used", "calls"),
-    [
-        ("concepts", "by-name.png", ["Decision", "MissingConcepts"]),
-        ("prompt", "by-prompt.png", ["Decision"]),
-    ],
+    [("concepts", "by-name.png", ["Decision", "MissingConcepts"]), ("prompt", "by-prompt.png", ["Decision"])],
 )
 def test_the_ablations_make_fewer_calls(
     tmp_path: Path, retrieve_by: str, used: str, calls: list[str]

@@ -80,8 +80,7 @@ BOXES = {"finch": (0.0, 0.0, 0.5, 0.5), "coupe": (0.0, 0.5, 0.5, 1.0), "cod": (0
 
 
 @pytest.mark.parametrize(
-    ("names", "crop"),
-    [(("finch",), (0.0, 0.0, 0.5625, 0.5625)), (("finch", "coupe"), (0.0, 0.0, 0.5, 1.0))],
+    ("names", "crop"), [(("finch",), (0.0, 0.0, 0.5625, 0.5625)), (("finch", "coupe"), (0.0, 0.0, 0.5, 1.0))]
 )
 def test_a_reference_is_cropped_to_its_concepts(
     tmp_path: Path, names: tuple[str, ...], crop: tuple[float, ...]

@@ -127,10 +127,7 @@ def test_the_pocket_model_makes_the_same_requests_as_the_loop(
         requests.append([request.model_dump(exclude={"prompt"}) for request in generator.requests])
     loop, react = outputs
     assert requests[0] == requests[1]
-    assert (end(react).ending, end(react).reason) == (
-        end(loop).ending,
-        end(loop).reason,
-    )
+    assert (end(react).ending, end(react).reason) == (end(loop).ending, end(loop).reason)
     assert calls(react) <= 1.3 * calls(loop)
     assert [a.ledger for a in react.attempts] == [a.ledger for a in loop.attempts]
 
@@ -237,11 +234,7 @@ def test_calls_of_their_own_decompose_and_judge(tmp_path: Path) -> None:
                 return super().bind_tools(tools, **kwargs)
             return pocket(**SIGHTS[0]).bind_tools(tools)
 
-    script = iter(
-        [
-            reply(("decompose", {"wish": PROMPT}), ("generate", {}), ("critique", {"picture": 0})),
-        ]
-    )
+    script = iter([reply(("decompose", {"wish": PROMPT}), ("generate", {}), ("critique", {"picture": 0}))])
     model = Both(policy=lambda *_: next(script), sent=[], offered=[])
     output = run(tmp_path, model)
     assert (end(output).ending, calls(output)) == ("accepted", 3)

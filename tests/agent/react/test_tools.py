@@ -17,13 +17,7 @@ from support.fake_engines import SquareGenerator, make_context
 from pleinair.agent.context import Context
 from pleinair.agent.react import schemas, tools
 from pleinair.agent.react.references import apply_choices
-from pleinair.agent.react.state import (
-    ReactState,
-    append_messages,
-    archive_request,
-    pending_calls,
-    to_json,
-)
+from pleinair.agent.react.state import ReactState, append_messages, archive_request, pending_calls, to_json
 from pleinair.agent.react.tools import TOOLS, all_tools, call_fault
 from pleinair.tools.types import (
     Attempt,

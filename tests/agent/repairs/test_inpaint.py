@@ -68,10 +68,7 @@ def retrieval(*ids: str) -> Retrieval:
 
 
 def action(
-    planned: Action,
-    *attempts: Attempt,
-    retrievals: tuple[Retrieval, ...] = (),
-    **capabilities: Any,
+    planned: Action, *attempts: Attempt, retrievals: tuple[Retrieval, ...] = (), **capabilities: Any
 ) -> Action:
     repairs = [Repair(concept="finch", action=planned)]
     updated = CAPABILITIES.model_copy(update=capabilities)
