@@ -24,6 +24,7 @@ from pleinair.agent.react.state import (
     from_json,
     last_turn_with_image,
     note,
+    note_kind,
     reference_ids,
 )
 from pleinair.agent.select import find_retrieval, references_of, unused_hits
@@ -43,6 +44,7 @@ SYSTEM_PROMPT = (
 NO_CALL = (
     "A message without a call draws nothing. Call a tool; or say in words why you will not, to end here."
 )
+REMINDER = "no call"  # kind of the note above
 EMPTY = "Your message was empty. Call a tool; or say in words why you will not, to end here."
 CUT_OFF = "Your message was cut off, so none of it was carried out. Write less at a time."
 BAD_IDS = "Every call needs an id that was not used before, so none was carried out: {}."
@@ -204,9 +206,9 @@ def _without_calls(reply: AIMessage, history: Sequence[BaseMessage]) -> CheckedR
     text = reply.text.strip()
     if not text:
         return CheckedReply((AIMessage("…"), note(EMPTY)))
-    if history and history[-1].text == NO_CALL:
+    if history and note_kind(history[-1]) == REMINDER:
         return CheckedReply((AIMessage(text),), answer=text)
-    return CheckedReply((AIMessage(text), note(NO_CALL)))
+    return CheckedReply((AIMessage(text), note(NO_CALL, REMINDER)))
 
 
 def _stripped(reply: AIMessage) -> AIMessage:

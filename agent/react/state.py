@@ -82,9 +82,14 @@ def to_json(*messages: BaseMessage) -> list[Message]:
     return [json.loads(json.dumps(message_to_dict(message))) for message in messages]
 
 
-def note(text: str) -> HumanMessage:
-    """Return a message of the graph's own to the model."""
-    return HumanMessage(text, additional_kwargs={NOTE: True})
+def note(text: str, kind: str = "") -> HumanMessage:
+    """Return a message of the graph's own to the model; `note_kind` reads its kind."""
+    return HumanMessage(text, additional_kwargs={NOTE: kind})
+
+
+def note_kind(message: BaseMessage) -> str:
+    """Return the kind of a message of the graph's own, "" for any other."""
+    return str(message.additional_kwargs.get(NOTE, ""))
 
 
 def current_messages(messages: Sequence[Message]) -> list[BaseMessage]:

@@ -13,6 +13,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -59,14 +60,24 @@ FAULTS = (
     Image.DecompressionBombError,
 )
 
-UNKNOWN = f"not a picture of a kind read here ({', '.join(FORMATS)})"
-TOO_LARGE = f"over {MAX_SIDE} pixels a side or {MAX_PIXELS // 10**6} million in all"
-NO_PIXELS, ODD_PIXELS = "the picture has no pixels", "pixels of a kind not read here"
-DAMAGED, COSTLY = "the file is damaged", "decoding it takes too much memory"
+
+class Unreadable(StrEnum):
+    """Reasons why a file's bytes are no usable image."""
+
+    UNKNOWN = f"not a picture of a kind read here ({', '.join(FORMATS)})"
+    TOO_LARGE = f"over {MAX_SIDE} pixels a side or {MAX_PIXELS // 10**6} million in all"
+    NO_PIXELS = "the picture has no pixels"
+    ODD_PIXELS = "pixels of a kind not read here"
+    DAMAGED = "the file is damaged"
+    COSTLY = "decoding it takes too much memory"
 
 
 class BadPicture(PleinairError):
-    """A picture file is damaged, too large or of a kind not read here."""
+    """An image file is damaged, too large or of a kind not read here; `reason` is None for its path."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(str(message))
+        self.reason = message if isinstance(message, Unreadable) else None
 
 
 def read_picture(source: str | Path | bytes) -> Image.Image:
@@ -98,13 +109,13 @@ def faults_named() -> Iterator[None]:
     except BadPicture:
         raise
     except UnidentifiedImageError:
-        raise BadPicture(UNKNOWN) from None
+        raise BadPicture(Unreadable.UNKNOWN) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise BadPicture(TOO_LARGE) from None
+        raise BadPicture(Unreadable.TOO_LARGE) from None
     except MemoryError:
-        raise BadPicture(COSTLY) from None
+        raise BadPicture(Unreadable.COSTLY) from None
     except FAULTS:
-        raise BadPicture(DAMAGED) from None
+        raise BadPicture(Unreadable.DAMAGED) from None
 
 
 def read_bytes(path: Path) -> bytes:
@@ -134,7 +145,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     elif image.mode in PLAIN:
         rgb = image.convert("RGB")
     else:
-        raise BadPicture(ODD_PIXELS)
+        raise BadPicture(Unreadable.ODD_PIXELS)
     rgb.info.clear()
     return rgb
 
@@ -151,9 +162,9 @@ def opened(data: bytes) -> Image.Image:
 def _require_size(image: Image.Image) -> None:
     width, height = image.size
     if width < 1 or height < 1:
-        raise BadPicture(NO_PIXELS)
+        raise BadPicture(Unreadable.NO_PIXELS)
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-        raise BadPicture(TOO_LARGE)
+        raise BadPicture(Unreadable.TOO_LARGE)
 
 
 def _shallow(image: Image.Image) -> Image.Image:

@@ -179,8 +179,8 @@ class DecoderProcess(ChildProcess):
             raise ChannelClosed
         pixels = b"" if reason else self._hear(3 * width * height, deadline)
         self._decoded, self._busy = self._decoded + 1, False
-        if reason:
-            raise BadPicture(REASONS[reason])
+        if fault := REASONS[reason]:
+            raise BadPicture(fault)
         return _image(width, height, pixels)
 
     def _hear(self, size: int, deadline: float) -> bytearray:

@@ -17,15 +17,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from pleinair.tools.images.reading import (
-    COSTLY,
-    DAMAGED,
     MAX_PIXELS,
     MAX_SIDE,
-    NO_PIXELS,
-    ODD_PIXELS,
-    TOO_LARGE,
-    UNKNOWN,
     BadPicture,
+    Unreadable,
     faults_named,
     to_rgb,
 )
@@ -36,7 +31,7 @@ if TYPE_CHECKING:
 READY = b"!"
 LENGTH = struct.Struct(">I")  # of the file that follows, bytes
 HEAD = struct.Struct(">BII")  # index of the reason, width, height; pixels follow where there is no reason
-REASONS = ("", UNKNOWN, TOO_LARGE, NO_PIXELS, ODD_PIXELS, DAMAGED, COSTLY)
+REASONS = (None, *Unreadable)
 STRIP = 4 * 2**20  # bytes of RGB made at once, so that a large picture is never there twice
 # What Pillow loads in the middle of a file; later there is no opening of modules.
 LATER = ("Bmp", "Gif", "Jpeg", "Mpo", "Png", "Ppm", "Tiff", "WebP")
@@ -88,7 +83,7 @@ def answer(data: bytes, decode: Opener, line: socket.socket) -> None:
             strips = rgb_strips(image)
             first = next(strips)
     except BadPicture as fault:
-        line.sendall(HEAD.pack(REASONS.index(str(fault)), 0, 0))
+        line.sendall(HEAD.pack(REASONS.index(fault.reason), 0, 0))
         return
     line.sendall(HEAD.pack(0, *image.size))
     line.sendall(first)

@@ -22,7 +22,7 @@ from support.hostile_files import BAD, BOMBS, GOOD, POLYGLOTS, mutate, rotated
 
 from pleinair.tools.images import sandbox as decoding
 from pleinair.tools.images import sandbox_process as decoding_process
-from pleinair.tools.images.reading import COSTLY, BadPicture, opened, read_picture
+from pleinair.tools.images.reading import BadPicture, Unreadable, opened, read_picture
 from pleinair.tools.images.sandbox import Decoder
 from pleinair.tools.images.sandbox_process import REASONS
 from pleinair.tools.types import ModelFault
@@ -124,7 +124,7 @@ def test_a_decoder_that_sleeps_is_ended_from_here() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems keep no such bound")
 def test_a_decoder_that_takes_all_memory_gets_no_more() -> None:
-    assert bad("hoard", memory=64 * 2**20, seconds=60) == COSTLY
+    assert bad("hoard", memory=64 * 2**20, seconds=60) == Unreadable.COSTLY
 
 
 @pytest.mark.parametrize("opener", ["segfault", "leave", "raise_foreign"])
