@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from pleinair.agent.crossmodal.state import CrossmodalOutput
+from pleinair.agent.crossmodal import CrossmodalOutput
 from pleinair.app.api import home
 from pleinair.app.engines import build
 from pleinair.app.settings import load

@@ -2,13 +2,14 @@
 
 from langgraph.graph import END, START, StateGraph
 
-from pleinair.agent import nodes
+from pleinair.agent import crossmodal, nodes
 from pleinair.agent.context import Context
-from pleinair.agent.crossmodal import nodes as crossmodal
-from pleinair.agent.crossmodal.state import CrossmodalInput, CrossmodalOutput, CrossmodalState
 
 builder = StateGraph(
-    CrossmodalState, context_schema=Context, input_schema=CrossmodalInput, output_schema=CrossmodalOutput
+    crossmodal.CrossmodalState,
+    context_schema=Context,
+    input_schema=crossmodal.CrossmodalInput,
+    output_schema=crossmodal.CrossmodalOutput,
 )
 builder.add_node("begin", crossmodal.begin)
 builder.add_node("decompose", crossmodal.decompose)

@@ -2,13 +2,13 @@
 
 from langgraph.graph import END, START, StateGraph
 
-from pleinair.agent import nodes
+from pleinair.agent import imagerag, nodes
 from pleinair.agent.context import Context
-from pleinair.agent.imagerag import nodes as imagerag
-from pleinair.agent.imagerag.state import ImageRAGInput, ImageRAGState
 from pleinair.agent.state import Output
 
-builder = StateGraph(ImageRAGState, context_schema=Context, input_schema=ImageRAGInput, output_schema=Output)
+builder = StateGraph(
+    imagerag.ImageRAGState, context_schema=Context, input_schema=imagerag.ImageRAGInput, output_schema=Output
+)
 builder.add_node("begin", nodes.begin)
 builder.add_node("draft", imagerag.draft)
 builder.add_node("decide", imagerag.decide)

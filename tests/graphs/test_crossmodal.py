@@ -10,7 +10,7 @@ from support.fake_engines import ListRetriever, SquareGenerator, call
 from support.recording_chat import HearingChat, hearing
 
 from pleinair.agent.context import Context
-from pleinair.agent.crossmodal.state import CrossmodalOutput
+from pleinair.agent.crossmodal import CrossmodalOutput
 from pleinair.agent.state import changed
 from pleinair.graphs.crossmodal import builder, graph
 from pleinair.tools.crossmodal import CrossmodalOptions

@@ -11,8 +11,8 @@ from support.fake_driver import driver, reply
 from support.fake_engines import SquareGenerator, decomposition, make_context, rows
 
 from pleinair.agent.context import Context
-from pleinair.agent.crossmodal.state import CrossmodalOutput
-from pleinair.agent.imagerag.state import ImageRAGState
+from pleinair.agent.crossmodal import CrossmodalOutput
+from pleinair.agent.imagerag import ImageRAGState
 from pleinair.agent.state import Output, changed
 from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.registry import names

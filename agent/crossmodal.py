@@ -1,4 +1,4 @@
-"""Node functions and routes of the Cross-modal RAG graph (Zhu et al. 2025, arXiv v2, section 3).
+"""State, node functions and routes of the Cross-modal RAG graph (Zhu et al. 2025, arXiv v2, section 3).
 
 One image is generated, from what its sub-queries find together; nothing looks at the result, as in the paper.
 Sub-queries that no caption contains are retrieved by their looks, with the loop's own `retrieve`.
@@ -6,29 +6,44 @@ Sub-queries that no caption contains are retrieved by their looks, with the loop
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import perf_counter
+from typing import Annotated
 
+from langgraph.channels import EphemeralValue
 from langgraph.runtime import Runtime
 from langgraph.types import Send
+from pydantic import Field
 
 from pleinair.agent import budget, ledger, nodes
 from pleinair.agent.context import Context
-from pleinair.agent.crossmodal.state import (
-    CrossmodalState,
-    names,
-    pick_jointly,
-    report,
-    retrievals_of,
-    uncovered,
-)
 from pleinair.agent.nodes import Update
-from pleinair.agent.select import make_references
-from pleinair.agent.state import RetrieveTask, changed
+from pleinair.agent.select import Pick, cover, make_references, unused_candidates
+from pleinair.agent.state import Input, Output, RetrieveTask, State, changed
 from pleinair.tools import crossmodal
 from pleinair.tools.retrieval.crossmodal.dense import SearchScorer
-from pleinair.tools.retrieval.crossmodal.joint import retrieve_jointly
+from pleinair.tools.retrieval.crossmodal.joint import Joint, retrieve_jointly
 from pleinair.tools.storage.artifacts import encode_png
-from pleinair.tools.types import Concept, Ending, Hit, Outcome, Refused, Usage
+from pleinair.tools.types import Concept, Ending, Hit, Outcome, Refused, Retrieval, Usage
+
+_NO_CAPTION = "no caption contains it"
+
+
+class CrossmodalInput(Input):
+    """Input of the Cross-modal RAG graph."""
+
+    # the caller's sub-queries for this request, used as they are instead of the model's
+    subqueries: Annotated[list[str], EphemeralValue] = Field(default_factory=list)
+
+
+class CrossmodalOutput(Output):
+    """Output of the Cross-modal RAG graph."""
+
+    joint: Joint | None = None  # the joint retrieval, with the sub-queries of each image
+
+
+class CrossmodalState(CrossmodalInput, CrossmodalOutput, State):
+    """Working state of the Cross-modal RAG graph; the concepts are the sub-queries, in the prompt's order."""
 
 
 def begin(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
@@ -96,20 +111,20 @@ def search(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
         entries = context.captions.filled(entries, context.retriever, context.model)
     joint = retrieve_jointly(
         entries,
-        names(state),
+        _names(state),
         scorer=context.scorer or SearchScorer(context.retriever),
         options=context.crossmodal,
         k=context.generator.capabilities.slots,
         seed=state.seed,
     )
     usage = Usage(seconds=perf_counter() - started)
-    return changed(joint=joint, retrievals=retrievals_of(joint, names(state)), usage=[usage])
+    return changed(joint=joint, retrievals=_retrievals_of(joint, _names(state)), usage=[usage])
 
 
 def select(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     """Fill the slots and set the request, whose prompt says what to take from which image."""
     context = runtime.context
-    picks = pick_jointly(state, context.generator.capabilities.slots)
+    picks = _pick_jointly(state, context.generator.capabilities.slots)
     subqueries = [[pick.concept, *pick.others] for pick in picks]
     prompt = crossmodal.instruct(context.crossmodal.template, state.prompt, subqueries)
     references = make_references(picks, context)
@@ -126,7 +141,7 @@ def finish(state: CrossmodalState) -> Update:
     bare = state.joint is not None and not newest.request.references
     ending: Ending = "stopped" if bare else "unchecked"
     first = "drawn without a reference" if bare else ledger.UNCHECKED
-    reason = "; ".join(filter(None, (first, report(state))))
+    reason = "; ".join(filter(None, (first, _report(state))))
     return changed(outcome=Outcome(ending=ending, reason=reason, best=newest))
 
 
@@ -146,4 +161,71 @@ def route_after_search(state: CrossmodalState, runtime: Runtime[Context]) -> lis
     """Retrieve the sub-queries that no caption contains by their looks, one task each."""
     if not runtime.context.crossmodal.fallback:
         return "select"
-    return [Send("retrieve", RetrieveTask(name=name, caption=name)) for name in uncovered(state)] or "select"
+    return [Send("retrieve", RetrieveTask(name=name, caption=name)) for name in _uncovered(state)] or "select"
+
+
+def _names(state: CrossmodalState) -> list[str]:
+    """Return the sub-queries in the prompt's order."""
+    return [concept.name for concept in state.concepts]
+
+
+def _uncovered(state: CrossmodalState) -> tuple[str, ...]:
+    """Return the sub-queries that no caption contains."""
+    return state.joint.uncovered if state.joint else ()
+
+
+def _retrievals_of(joint: Joint, subqueries: Sequence[str]) -> list[Retrieval]:
+    """Split a joint retrieval into one retrieval per sub-query, each image with its cosine to it."""
+    return [_retrieval(joint, name, column) for column, name in enumerate(subqueries)]
+
+
+def _retrieval(joint: Joint, name: str, column: int) -> Retrieval:
+    hits = [
+        member.hit.model_copy(update={"score": member.cosines[column] if member.cosines else 0.0})
+        for member in joint.members
+        if name in member.satisfied
+    ]
+    reason = "" if hits else _NO_CAPTION
+    ranked = sorted(hits, key=lambda hit: (-hit.score, hit.id))
+    return Retrieval(concept=name, query=name, hits=tuple(ranked), abstained=not hits, reason=reason)
+
+
+def _pick_jointly(state: CrossmodalState, slots: int) -> list[Pick]:
+    """Pick at most `slots` images, each with the sub-queries that it serves, in the prompt's order.
+
+    All of the Pareto set if it fits, with one image for each sub-query that was retrieved by its looks. Else
+    a greedy cover: the image that serves the most sub-queries not served yet, by the higher cosines on a
+    tie, until all are served or the slots are full (ours; the paper has no limit).
+    """
+    candidates = _candidates(state)
+    hits = {hit.id: hit for ranked in candidates.values() for hit in ranked}
+    if len(hits) > slots:
+        covering = {pick.hit.id for pick in cover(candidates, slots)}
+        hits = {id: hit for id, hit in hits.items() if id in covering}
+    ids = {name: {hit.id for hit in ranked} for name, ranked in candidates.items()}
+    rank = {name: number for number, name in enumerate(candidates)}
+    picks = []
+    for id, hit in hits.items():
+        first, *others = [name for name in candidates if id in ids[name]]
+        picks.append(Pick(first, hit, tuple(others)))
+    return sorted(picks, key=lambda pick: [rank[name] for name in (pick.concept, *pick.others)])
+
+
+def _candidates(state: CrossmodalState) -> dict[str, list[Hit]]:
+    """Return the hits of each sub-query: those of the Pareto set, or the best one retrieved by its looks."""
+    hits, by_looks = unused_candidates(state, _names(state)), _uncovered(state)
+    ranked = {name: hits[name][:1] if name in by_looks else hits[name] for name in _names(state)}
+    return {name: hits for name, hits in ranked.items() if hits}
+
+
+def _report(state: CrossmodalState) -> str:
+    """Return the sub-queries that no caption contains, what was done, and any warning about the method."""
+    if state.joint is None:
+        return ""
+    results = {
+        retrieval.concept: "nothing found" if retrieval.abstained else "looked up instead"
+        for retrieval in state.retrievals
+    }
+    missing = ", ".join(f"{name!r} ({results[name]})" for name in state.joint.uncovered)
+    lines = (f"no caption contains {missing}" if missing else "", state.joint.warning)
+    return "; ".join(filter(None, lines))

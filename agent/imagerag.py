@@ -1,4 +1,4 @@
-"""Node functions and routes of the ImageRAG graph (ICLR 2026, section 3 and appendix D).
+"""State, node functions and routes of the ImageRAG graph (ICLR 2026, section 3 and appendix D).
 
 Personalisation is no mode of its own: it is a run with input images. Each MLLM call has a node of its own, so
 that a resumed run does not repeat an answered call.
@@ -7,30 +7,29 @@ that a resumed run does not repeat an answered call.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from time import perf_counter
+from typing import Literal
 
 from langgraph.runtime import Runtime
 from langgraph.types import Send
+from pydantic import Field
 
 from pleinair.agent import budget, ledger, nodes, routes
 from pleinair.agent.context import Context
-from pleinair.agent.crossmodal.nodes import write_caption
-from pleinair.agent.imagerag.state import (
-    ImageRAGState,
-    captions,
-    concept_tries,
-    free_slots,
-    input_references,
-    is_new,
-    obstacle,
-    pick_by_rank,
-    retained_references,
-    rounds_left,
-)
+from pleinair.agent.crossmodal import write_caption
 from pleinair.agent.nodes import Update
-from pleinair.agent.select import make_references, order_by_prompt
-from pleinair.agent.state import RetrieveTask, changed
+from pleinair.agent.select import (
+    Pick,
+    make_references,
+    order_by_prompt,
+    references_of,
+    unused_candidates,
+    used_ids,
+)
+from pleinair.agent.state import Input, RetrieveTask, State, changed
 from pleinair.tools import imagerag
+from pleinair.tools.mllm.schemas import Decision
 from pleinair.tools.retrieval.lexical import score_captions
 from pleinair.tools.retrieval.rerank import EACH
 from pleinair.tools.retrieval.rerank import rerank as rerank_hits
@@ -41,19 +40,36 @@ from pleinair.tools.types import (
     Ending,
     GenerateRequest,
     Hit,
+    Limit,
     Outcome,
+    Picture,
+    Reference,
     Refused,
     Repair,
     Retrieval,
     Usage,
 )
 
-RERANKED = 2 * EACH  # hits that are shown to the model or captioned
+_RERANKED = 2 * EACH  # hits that are shown to the model or captioned
+
+
+class ImageRAGInput(Input):
+    """Input of the ImageRAG graph."""
+
+    # input images, already in the store; they take slots, and stay with a thread until replaced
+    pictures: list[Picture] = Field(default_factory=list)
+
+
+class ImageRAGState(ImageRAGInput, State):
+    """Working state of the ImageRAG graph; a later round replaces the answers of an earlier one."""
+
+    decision: Decision | None = None  # whether the newest image matches the prompt
+    missing: list[str] = Field(default_factory=list)  # concepts to retrieve references for
 
 
 def draft(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     """Generate an image of the prompt with the input images alone."""
-    request = nodes.new_request(state, runtime.context, references=input_references(state))
+    request = nodes.new_request(state, runtime.context, references=_input_references(state))
     return nodes.attempt(state, runtime, request, ())
 
 
@@ -71,7 +87,7 @@ def decide(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
         image = "picture" if newest.repairs else "draft"
         skipped = "" if newest.repairs or state.retrievals else ", so nothing was looked up"
         return _end(state, "accepted", f"the {image} matches{skipped}: {decision.why}") | update
-    if rounds_left(state, runtime.context) < 1:
+    if _rounds_left(state, runtime.context) < 1:
         return _end(state, "stopped", f"no match: {decision.why}") | update
     return update
 
@@ -80,7 +96,7 @@ def find_missing(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     """List the missing concepts, or before the first image all that are needed."""
     if runtime.context.imagerag.retrieve_by == "prompt":
         return changed(missing=[])
-    tries = concept_tries(state, runtime.context)
+    tries = _concept_tries(state, runtime.context)
     names, usage = imagerag.list_concepts(_talk(state, runtime.context), tries)
     return changed(missing=names, usage=usage)
 
@@ -111,7 +127,7 @@ def retrieve(state: RetrieveTask, runtime: Runtime[Context]) -> Update:
             Concept(name=concept.name, caption=line),
             retriever=context.retriever,
             # a later round uses the hits that the rounds before have left
-            k=max(options.rounds, RERANKED if options.rerank else 1),
+            k=max(options.rounds, _RERANKED if options.rerank else 1),
             threshold=-1.0 if options.threshold is None else options.threshold,
         )
         for line in concept.caption.splitlines()
@@ -125,7 +141,7 @@ def rerank(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     context, spent, reranked = runtime.context, list(state.usage), []
     order = _order_by_captions if context.imagerag.rerank == "captions" else _order_by_model
     for retrieval in state.retrievals:
-        if retrieval.hits and not retrieval.abstained and is_new(state, retrieval):
+        if retrieval.hits and not retrieval.abstained and _is_new(state, retrieval):
             hits, usage = order(retrieval, state.model_copy(update={"usage": list(spent)}), context)
             spent += usage
             reranked.append(retrieval.model_copy(update={"hits": tuple(hits)}))
@@ -138,7 +154,7 @@ def _order_by_model(
     """Show the model the first hits in one call, and return all hits in its order."""
     if _is_spent(state, context):
         return retrieval.hits, []
-    images = [encode_png(context.retriever.open(hit.id)) for hit in retrieval.hits[:RERANKED]]
+    images = [encode_png(context.retriever.open(hit.id)) for hit in retrieval.hits[:_RERANKED]]
     hits, usage = rerank_hits(retrieval.query, retrieval.hits, images, model=context.model)
     return hits, [usage]
 
@@ -148,7 +164,7 @@ def _order_by_captions(
 ) -> tuple[Sequence[Hit], list[Usage]]:
     """Caption the first hits that lack a caption, a call each, and order all hits by BM25 of the captions."""
     spent: list[Usage] = []
-    for hit in retrieval.hits[:RERANKED]:
+    for hit in retrieval.hits[:_RERANKED]:
         key = "" if hit.caption else context.captions.key(hit.id, context.retriever, context.model)
         current = state.model_copy(update={"usage": [*state.usage, *spent]})
         if key and context.captions.get(key) is None and not _is_spent(current, context):
@@ -169,12 +185,12 @@ def select(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     References of the round before stay for concepts that are no longer missing, as far as slots are free. The
     input images come first, then the others in the order in which the prompt names their concepts.
     """
-    context, inputs = runtime.context, input_references(state)
-    picks = pick_by_rank(state, context)
-    retained = retained_references(state)[: free_slots(state, context) - len(picks)]
+    context, inputs = runtime.context, _input_references(state)
+    picks = _pick_by_rank(state, context)
+    retained = _retained_references(state)[: _free_slots(state, context) - len(picks)]
     references = order_by_prompt((*retained, *make_references(picks, context)), state.prompt)
     prompt = imagerag.augment(
-        context.imagerag.template, state.prompt, captions(state, references), before=len(inputs)
+        context.imagerag.template, state.prompt, _captions(state, references), before=len(inputs)
     )
     request = nodes.new_request(state, context, references=(*inputs, *references), prompt=prompt)
     concepts = {pick.concept for pick in picks}
@@ -188,15 +204,15 @@ def rephrase(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
         prompt, usage = imagerag.rephrase(_talk(state, context))
     except Refused as refusal:
         return _end(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
-    request = nodes.new_request(state, context, references=input_references(state), prompt=prompt)
+    request = nodes.new_request(state, context, references=_input_references(state), prompt=prompt)
     repair = Repair(concept=state.prompt, action="reword", why=prompt)
     return _set_request(state, request, [repair]) | changed(usage=[usage])
 
 
 def finish(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     """Set the outcome; a result that was not looked at is never called a match."""
-    if not state.outcome and rounds_left(state, runtime.context):
-        limit, newest = obstacle(state, runtime.context), ledger.latest(state.attempts)
+    if not state.outcome and _rounds_left(state, runtime.context):
+        limit, newest = _obstacle(state, runtime.context), ledger.latest(state.attempts)
         if limit == "slots":
             return _end(state, "stopped", "no slot is free for a reference")
         return changed(outcome=budget.stopped(state, limit, newest))
@@ -213,7 +229,7 @@ def route_start(state: ImageRAGState, runtime: Runtime[Context]) -> str:
 
 def route_after_decide(state: ImageRAGState, runtime: Runtime[Context]) -> str:
     """Start a round if there is no match and a whole round is allowed."""
-    if state.outcome or obstacle(state, runtime.context):
+    if state.outcome or _obstacle(state, runtime.context):
         return "finish"
     return "rephrase" if runtime.context.imagerag.rephrase_only else "find_missing"
 
@@ -248,7 +264,7 @@ def _talk(state: ImageRAGState, context: Context) -> imagerag.Talk:
         drawn=context.store.read(newest.picture) if newest else None,
         decision=state.decision,
         missing=tuple(state.missing),
-        room=free_slots(state, context),
+        room=_free_slots(state, context),
         calls=budget.calls_left(state),
     )
 
@@ -270,3 +286,81 @@ def _end(state: ImageRAGState, ending: Ending, reason: str) -> Update:
     """Set the outcome with the newest image, which is the paper's answer."""
     best = ledger.latest(state.attempts)
     return changed(outcome=Outcome(ending=ending, reason=reason, best=best))
+
+
+def _input_references(state: ImageRAGState) -> tuple[Reference, ...]:
+    """Return the input images as references; they come first."""
+    return tuple(
+        Reference(
+            concept=f"own picture {number}",
+            hit=Hit(id=picture.sha256, score=1.0, source="given with the prompt"),
+            picture=picture,
+        )
+        for number, picture in enumerate(state.pictures, 1)
+    )
+
+
+def _retained_references(state: ImageRAGState) -> tuple[Reference, ...]:
+    """Return the newest image's library references whose concepts are no longer missing."""
+    concepts = {concept.name for concept in state.concepts}
+    concepts |= {reference.concept for reference in _input_references(state)}
+    references = references_of(ledger.latest(state.attempts))
+    return tuple(reference for reference in references if reference.concept not in concepts)
+
+
+def _is_new(state: ImageRAGState, retrieval: Retrieval) -> bool:
+    """Return whether a retrieval is for a concept of this round and served no image yet."""
+    concepts = {concept.name for concept in state.concepts}
+    return retrieval.concept in concepts and not used_ids(retrieval.concept, state.attempts)
+
+
+def _pick_by_rank(state: ImageRAGState, context: Context) -> list[Pick]:
+    """Pick every concept's first unused hit, then every concept's second, until the free slots are used."""
+    candidates = unused_candidates(state, {concept.name for concept in state.concepts})
+    picks = [
+        [Pick(concept.name, hit) for hit in candidates.get(concept.name, [])[: context.imagerag.captions]]
+        for concept in state.concepts
+    ]
+    ranked = [pick for rank in zip_longest(*picks) for pick in rank if pick]
+    return ranked[: _free_slots(state, context)]
+
+
+def _captions(state: ImageRAGState, references: tuple[Reference, ...]) -> list[str]:
+    """Return the caption that each reference was retrieved by, the first one of its concept."""
+    queries = {retrieval.concept: retrieval.query.splitlines()[0] for retrieval in state.retrievals}
+    return [queries[reference.concept] for reference in references]
+
+
+def _free_slots(state: ImageRAGState, context: Context) -> int:
+    """Return the references that fit beside the input images; at most one with the template "image"."""
+    slots = context.generator.capabilities.slots - len(state.pictures)
+    return min(slots, 1) if context.imagerag.template == "image" else slots
+
+
+def _rounds_left(state: ImageRAGState, context: Context) -> int:
+    """Return how many rounds may still be generated."""
+    drafts = int(context.imagerag.mode == "draft_first")
+    return context.imagerag.rounds + drafts - len(state.attempts)
+
+
+def _concept_tries(state: ImageRAGState, context: Context) -> int:
+    """Return the tries of the concept call that the budget leaves besides the captions."""
+    limit, tries = state.budget.mllm_calls, context.imagerag.tries
+    spent = budget.total(state.usage).mllm_calls
+    return tries if limit is None else min(tries, limit - spent - _calls_per_round(context) + 1)
+
+
+def _calls_per_round(context: Context) -> int:
+    """Return the MLLM calls of one round, with the decision on its result where rounds have one."""
+    options = context.imagerag
+    calls = 1 if options.rephrase_only else {"captions": 2, "concepts": 1, "prompt": 0}[options.retrieve_by]
+    return calls + (options.rounds > 1)
+
+
+def _obstacle(state: ImageRAGState, context: Context) -> Limit | Literal["slots"] | None:
+    """Return what forbids another round, a limit or the lack of a free slot; None if nothing does."""
+    if not state.decision and (state.attempts or context.imagerag.mode == "draft_first"):
+        return budget.limit(state, budget.MLLM_CALL if state.attempts else budget.IMAGE) or "seconds"
+    if _free_slots(state, context) < 1 and not context.imagerag.rephrase_only:
+        return "slots"
+    return budget.limit(state, Usage(images=1, mllm_calls=_calls_per_round(context)))

@@ -1,1 +1,0 @@
-"""Nodes and state of Cross-modal RAG."""
