@@ -146,8 +146,8 @@ def _pair(rng: random.Random, _: int) -> Case:
 
 
 def _known_and_referenced(rng: random.Random, _: int) -> Case:
-    known, unknown = rng.choice(BY_TIER["known"]), rng.choice(UNKNOWN)
-    return rng.sample([known, unknown], 2), [unknown]
+    by_name, by_reference = rng.choice(BY_TIER["known"]), rng.choice(UNKNOWN)
+    return rng.sample([by_name, by_reference], 2), [by_reference]
 
 
 def _known_pair(rng: random.Random, _: int) -> Case:

@@ -1,8 +1,8 @@
-"""Name every species in a picture and say where it stands: the judge of the evaluations.
+"""Oracle: the judge of the evaluations, which finds every species in an image, with its box.
 
-The oracle is a small convolutional classifier of its own architecture and seed. No tool, agent or graph ever
-sees it. It knows all species, novel ones too. Not covered: two subjects of one species that touch, and a
-right species in a wrong pattern, which still counts as the species.
+It is a small convolutional classifier of its own architecture and seed, which no tool, agent or graph uses.
+Its classes are all species, novel ones too. Not covered: two subjects of one species that touch, and a right
+species in a wrong pattern, which still counts as the species.
 """
 
 import json
@@ -19,17 +19,17 @@ from torch import Tensor, nn
 from pleinair.tools.types import BadInput, Box
 
 WEIGHTS = Path(__file__).parents[1] / "data" / "oracle.safetensors"
-SIDE = 64  # pixels a side of what the classifier sees
-GRID = 16  # cells a side of what it answers
-SMALLEST = 8  # cells; less of a species is a fleck
-PURITY = 0.5  # of a finding's cells, weighed by probability, must be its species
+SIDE = 64  # pixels a side of the classifier's input
+GRID = 16  # cells a side of its output
+SMALLEST = 8  # cells; a smaller part is noise
+PURITY = 0.5  # least share of the species in its box, weighted by probability
 
 Cells = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Report one species seen; `confidence` is the mean probability over the subject's cells, 0..1."""
+    """Species in an image; `confidence` is its share, by probability, of the foreground in the box, 0..1."""
 
     name: str
     confidence: float
@@ -49,7 +49,7 @@ class _Block(nn.Module):
 
 
 class OracleNet(nn.Module):
-    """Map pictures [n, 3, 64, 64] in 0..1 to logits [n, classes + 2, 16, 16].
+    """Network from images [n, 3, 64, 64] in 0..1 to logits [n, classes + 2, 16, 16].
 
     The last two channels are "stranger" (a subject that is no species) and background.
     """
@@ -70,22 +70,22 @@ class OracleNet(nn.Module):
         self.body = nn.Sequential(_Block(width, 1), _Block(width, 2), _Block(width, 1))
         self.head = nn.Conv2d(width, (classes + 2) * 4, 1)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Return logits a cell."""
-        logits: Tensor = self.head(self.body(self.stem(pictures * 2 - 1)))
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits of each cell."""
+        logits: Tensor = self.head(self.body(self.stem(images * 2 - 1)))
         return nn.functional.pixel_shuffle(logits, 2)
 
 
 class Oracle:
-    """Judge pictures with the trained classifier; a picture of another size is scaled to 64 × 64."""
+    """Judge of images by the trained classifier; an image of another size is scaled to 64 × 64."""
 
     def __init__(self, path: Path = WEIGHTS) -> None:
-        """Load the weights; raise BadInput when the file is missing."""
+        """Load the weights; raise BadInput if the file is missing."""
         from safetensors import safe_open
 
         if not path.is_file():
             raise BadInput(
-                f"No oracle at {str(path)!r}; train it: python -m pleinair.evals.pocket.train_oracle"
+                f"There is no oracle at {str(path)!r}; train it: python -m pleinair.evals.pocket.train_oracle"
             )
         with safe_open(path, framework="pt") as file:
             self.names: list[str] = json.loads(file.metadata()["names"])
@@ -95,31 +95,32 @@ class Oracle:
         self.net.eval()
 
     def species(self, image: Image.Image) -> list[Finding]:
-        """Return what stands in the picture, most confident first."""
-        found = findings(self._probabilities(image), self.names)
-        return sorted(found, key=lambda finding: -finding.confidence)
+        """Return the species in the image, most confident first."""
+        return sorted(
+            findings(self._probabilities(image), self.names), key=lambda finding: -finding.confidence
+        )
 
     def shows(self, image: Image.Image, names: Sequence[str]) -> dict[str, bool]:
-        """Say for each name whether the picture shows that species.
+        """Return for each name whether the image shows that species.
 
         Raises:
-            BadInput: a name is no species the oracle knows.
+            BadInput: a name is not one of the oracle's classes.
         """
         for name in names:
             if name not in self.names:
-                raise BadInput(f"The oracle knows no species {name!r}; it knows {len(self.names)} others.")
-        seen = {finding.name for finding in self.species(image)}
-        return {name: name in seen for name in names}
+                raise BadInput(f"The oracle has no species {name!r} among its {len(self.names)} classes.")
+        present = {finding.name for finding in self.species(image)}
+        return {name: name in present for name in names}
 
     def maps(self, image: Image.Image) -> list[NDArray[np.float32]]:
-        """Give what the layers make of a picture: [32, 32, 32], [64, 16, 16] and twice [128, 8, 8]."""
-        x, found = self._pixels(image) * 2 - 1, []
+        """Return the layers' features of an image: [32, 32, 32], [64, 16, 16] and twice [128, 8, 8]."""
+        x, maps = self._pixels(image) * 2 - 1, []
         with torch.inference_mode():
             for layer in (*self.net.stem, self.net.body):
                 x = layer(x)
                 if not isinstance(layer, nn.Conv2d | nn.BatchNorm2d):
-                    found.append(x[0].numpy())
-        return found
+                    maps.append(x[0].numpy())
+        return maps
 
     def _probabilities(self, image: Image.Image) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -131,22 +132,24 @@ class Oracle:
 
 
 def findings(probabilities: NDArray[np.float32], names: Sequence[str]) -> list[Finding]:
-    """Read findings off cell probabilities [classes + 2, 16, 16]: cells of one species, with small gaps."""
-    winner = probabilities.argmax(0)
-    found = []
+    """Return the findings of cell probabilities [classes + 2, 16, 16]; their cells may have small gaps."""
+    from scipy.ndimage import binary_dilation, label
+
+    winner, output = probabilities.argmax(0), []
     for index in sorted(set(winner.ravel().tolist()) - {len(names), len(names) + 1}):
         mask = winner == index
-        for part in components(_grow(mask)):
-            cells = part & mask
+        parts, count = label(binary_dilation(mask))
+        for number in range(1, count + 1):
+            cells = (parts == number) & mask
             box = _box(cells)
             confidence = _purity(probabilities, index, box)
             if cells.sum() >= SMALLEST and confidence >= PURITY:
-                found.append(Finding(names[index], confidence, box))
-    return found
+                output.append(Finding(names[index], confidence, box))
+    return output
 
 
 def _purity(probabilities: NDArray[np.float32], index: int, box: Box) -> float:
-    """Return the share of the species in all that is not background inside the box."""
+    """Return the share of the species in the foreground of the box."""
     x0, y0, x1, y1 = (round(edge * GRID) for edge in box)
     inside = probabilities[:, y0:y1, x0:x1]
     return float(inside[index].sum() / (1 - inside[-1]).sum())
@@ -157,25 +160,3 @@ def _box(cells: Cells) -> Box:
     edges = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     x0, y0, x1, y1 = (float(edge) / GRID for edge in edges)
     return x0, y0, x1, y1
-
-
-def components(mask: Cells) -> list[Cells]:
-    """Split a mask into its 4-connected parts."""
-    parts, left = [], mask.copy()
-    while left.any():
-        part, grown = np.zeros_like(mask), np.zeros_like(mask)
-        grown[np.unravel_index(int(left.argmax()), mask.shape)] = True
-        while (grown != part).any():
-            part, grown = grown, _grow(grown) & mask
-        parts.append(part)
-        left &= ~part
-    return parts
-
-
-def _grow(part: Cells) -> Cells:
-    grown = part.copy()
-    grown[1:] |= part[:-1]
-    grown[:-1] |= part[1:]
-    grown[:, 1:] |= part[:, :-1]
-    grown[:, :-1] |= part[:, 1:]
-    return grown

@@ -1,4 +1,4 @@
-"""Paint the six backgrounds: a pale gradient, a ground line where there is one, and a hint of detail."""
+"""Six backgrounds: a pale gradient, for most of them a ground, and a few details."""
 
 import random
 from collections.abc import Callable
@@ -54,7 +54,7 @@ DETAILS: dict[str, Callable[[ImageDraw.ImageDraw, int, float], None]] = {"sky": 
 
 
 def paint_background(name: str, seed: int, size: int) -> Image.Image:
-    """Return a fresh RGB picture of the background; `seed` moves its horizon and details a little."""
+    """Return a fresh RGB image of the background; `seed` moves its horizon and details a little."""
     shift = random.Random(seed).uniform(-0.04, 0.04)
     canvas = _gradient(name, size).copy()
     draw = ImageDraw.Draw(canvas)

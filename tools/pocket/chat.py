@@ -206,7 +206,7 @@ def _list_subqueries(chat: PocketChat, payload: Json, images: Sequence[bytes]) -
 
 
 def _write_caption(chat: PocketChat, payload: Json, images: Sequence[bytes]) -> Json:
-    """Name the one or two likeliest species; raise OutsideGrammar if none is present."""
+    """Caption the image with the one or two likeliest species; raise OutsideGrammar if none is present."""
     names = [species.name for species in SPECIES]
     pairs = zip(chat.detect(images, names), names, strict=True)
     present = sorted((-hit.probability, name) for hit, name in pairs if hit.probability >= chat.present_at)

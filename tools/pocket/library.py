@@ -1,8 +1,7 @@
-"""Write the miniature world's picture library: pictures, captions, licences and the usual dirt.
+"""Image library of the miniature world: images, captions, licenses and realistic defects.
 
-The dirt is deliberate: near-duplicates, a few wrong captions, empty captions, some two-subject pictures.
-Boxes tell no lies: a subject has one where the caption names it rightly, and nothing else has. Not covered:
-a poisoned set (tests make their own).
+The defects are near-duplicates, a few wrong or empty captions, and some images of two subjects. Boxes are
+always right: a subject has one exactly if the caption names it. Not covered: a poisoned set.
 """
 
 import json
@@ -23,13 +22,13 @@ AUTHOR = "pleinair pocket world"
 SOURCE = "pocket-world"
 TWO_SUBJECTS, NEAR_DUPLICATE, WRONG_CAPTION, EMPTY_CAPTION, NAMED_CAPTION = 0.06, 0.05, 0.01, 0.03, 0.7
 
-FORMAT = 2  # of what is written; raise it when the same arguments give something else
+FORMAT = 2  # of the files; increase it when the same arguments write something else
 
-Item = tuple[Scene, str]  # what is to be seen, and what is said about it
+Item = tuple[Scene, str]  # an image's scene and caption
 
 
 def cached_library(cache: Path) -> Path:
-    """Give the library in a cache folder; the first who asks writes it, and whoever asks meanwhile waits."""
+    """Return the library in a cache folder; the first caller writes it while others wait."""
     folder = cache / f"pocket-library-{fingerprint()}-{FORMAT}"
     if not (folder / "metadata.jsonl").exists():
         cache.mkdir(parents=True, exist_ok=True)
@@ -42,24 +41,26 @@ def cached_library(cache: Path) -> Path:
 def write_library(
     folder: Path, *, seed: int = 0, size: int = 2000, tiers: Sequence[str] = ("known", "rare")
 ) -> None:
-    """Write `size` pictures of the tiers' species in turn, with `metadata.jsonl`, into `folder`, atomically.
+    """Write `size` images of the tiers' species in turn, with `metadata.jsonl`, into `folder`, atomically.
 
-    Each line holds file_name, text (the caption, may be empty), license, source and author, and boxes where
-    the caption names a subject. The same arguments give the same bytes. Raises FileExistsError where `folder`
-    exists and is not empty.
+    Each line has file_name, text (the caption, may be empty), license, source and author, and boxes if the
+    caption names a subject. The same arguments give the same bytes.
+
+    Raises:
+        FileExistsError: `folder` exists and is not empty.
     """
     _write(folder, _items(random.Random(f"library-{seed}"), _of_tiers(tiers), size), seed)
 
 
 def write_novel(folder: Path, *, seed: int = 0, each: int = 6, tiers: Sequence[str] = ("novel",)) -> None:
-    """Write `each` clean, named pictures of every novel species: what a user adds to the library later."""
+    """Write `each` images of every novel species, with names and without defects."""
     rng = random.Random(f"novel-{seed}")
     scenes = (random_scene(rng, [species]) for species in _of_tiers(tiers) for _ in range(each))
     _write(folder, ((scene, caption(rng, scene, by_name=True)) for scene in scenes), seed)
 
 
 def _items(rng: random.Random, species: Sequence[Species], size: int) -> Iterator[Item]:
-    """Yield `size` items: each species in turn, now and then the last scene again, moved by a hair."""
+    """Yield `size` items: each species in turn, sometimes the last scene again, moved a little."""
     scene: Scene | None = None
     for index in range(size):
         if scene is not None and rng.random() < NEAR_DUPLICATE:
@@ -92,14 +93,14 @@ def _caption(rng: random.Random, scene: Scene, species: Sequence[Species]) -> st
 
 
 def _of_tiers(tiers: Sequence[str]) -> list[Species]:
-    chosen = [species for species in SPECIES if species.tier in tiers]
-    if not chosen:
+    species = [s for s in SPECIES if s.tier in tiers]
+    if not species:
         raise ValueError(f"no species is of the tiers {tuple(tiers)}; choose from known, rare, novel")
-    return chosen
+    return species
 
 
 def _write(folder: Path, items: Iterable[Item], seed: int) -> None:
-    """Write the items beside `folder`, then rename: a reader sees all of them or none."""
+    """Write the items beside `folder`, then rename, so that a reader finds all of them or none."""
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} exists and is not empty")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +116,7 @@ def _write(folder: Path, items: Iterable[Item], seed: int) -> None:
 
 
 def _write_item(folder: Path, index: int, item: Item, seed: int) -> str:
-    """Save one picture and return its line of `metadata.jsonl`."""
+    """Write one image and return its line of `metadata.jsonl`."""
     scene, text = item
     name = f"{index:05d}.png"
     render(scene).save(folder / name)
@@ -126,13 +127,12 @@ def _write_item(folder: Path, index: int, item: Item, seed: int) -> str:
         "source": f"{SOURCE}/{seed}/{name}",
         "author": AUTHOR,
     }
-    if found := _named(scene, text):
-        record["boxes"] = found
+    if named_boxes := _named_boxes(scene, text):
+        record["boxes"] = named_boxes
     return json.dumps(record) + "\n"
 
 
-def _named(scene: Scene, text: str) -> dict[str, list[float]]:
-    """Give the boxes of the subjects that a text names; of two of one species the first one's."""
-    pairs = zip(scene.subjects, boxes(scene), strict=True)
-    found = [(one.species.name, [round(edge, 4) for edge in box]) for one, box in pairs]
-    return {name: box for name, box in reversed(found) if name in text}
+def _named_boxes(scene: Scene, text: str) -> dict[str, list[float]]:
+    """Return the boxes of the subjects that a text names; of two of one species the first one's."""
+    pairs = reversed([*zip(scene.subjects, boxes(scene), strict=True)])
+    return {s.species.name: [round(edge, 4) for edge in box] for s, box in pairs if s.species.name in text}

@@ -1,31 +1,8 @@
-"""Invent pronounceable species names."""
+"""Names of species: pronounceable invented words, and the nouns of each kind."""
 
 import random
 
-ONSETS = (
-    "b",
-    "br",
-    "d",
-    "dr",
-    "f",
-    "g",
-    "gl",
-    "h",
-    "j",
-    "k",
-    "kr",
-    "l",
-    "m",
-    "n",
-    "p",
-    "pl",
-    "qu",
-    "r",
-    "s",
-    "t",
-    "v",
-    "z",
-)
+ONSETS = tuple("b br d dr f g gl h j k kr l m n p pl qu r s t v z".split())
 VOWELS = ("a", "e", "i", "o", "u")
 MIDDLES = ("l", "lm", "r", "rn", "n", "nd", "v", "st", "sk", "m", "b", "t")
 ENDINGS = ("a", "o", "is", "un", "el", "ar", "et", "ix", "os", "ane", "ith", "ur")

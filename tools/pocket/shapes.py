@@ -1,4 +1,4 @@
-"""Draw each kind as coloured polygons in a unit square, x right and y down, both in -1..1."""
+"""Shapes of each kind: coloured polygons in a unit square, x right and y down, both in -1..1."""
 
 from collections.abc import Callable
 
@@ -22,14 +22,14 @@ PALETTE: dict[str, tuple[int, int, int]] = {
     "white": (250, 250, 250),
     "black": (28, 28, 32),
 }
-FIXED: dict[str, tuple[int, int, int]] = {
+DETAIL_COLOURS: dict[str, tuple[int, int, int]] = {
     "ink": (25, 25, 30),
     "beak": (225, 160, 50),
     "glass": (205, 230, 240),
     "stem": (70, 130, 60),
     "wicker": (150, 105, 60),
 }
-COLOURS = PALETTE | FIXED
+COLOURS = PALETTE | DETAIL_COLOURS
 
 
 def _ellipse(x: float, y: float, rx: float, ry: float, turn: float = 0.0) -> Points:
@@ -46,10 +46,10 @@ def _polygon(*points: tuple[float, float]) -> Points:
 
 
 def _slice_of_ellipse(
-    x: float, y: float, rx: float, ry: float, left: float, right: float, upper_only: bool = False
+    x: float, y: float, rx: float, ry: float, start: float, end: float, upper_only: bool = False
 ) -> Points:
-    """Return the part of an upright ellipse between two vertical lines given in -1..1 of its radius."""
-    u = np.linspace(left, right, 8)
+    """Return the part of an upright ellipse between two vertical lines at -1..1 of its radius."""
+    u = np.linspace(start, end, 8)
     rise = ry * np.sqrt(np.clip(1 - u * u, 0, 1))
     bottom = np.zeros_like(u) if upper_only else rise
     top_side = np.stack([x + rx * u, y - rise], axis=1)
@@ -57,7 +57,7 @@ def _slice_of_ellipse(
 
 
 def _bird(body: str, accent: str, pattern: str) -> list[Shape]:
-    """Draw a bird that looks right: body and head in `body`, wing, tail and crest in `accent`."""
+    """Draw a bird that faces right: body and head in `body`, wing, tail and crest in `accent`."""
     shapes = [
         (accent, _polygon((-1, -0.35), (-0.4, -0.2), (-0.3, 0.4), (-1, 0.45))),
         (accent, _polygon((0.1, -0.5), (0.1, -1), (0.55, -0.9), (0.8, -0.5))),
@@ -77,7 +77,7 @@ def _bird(body: str, accent: str, pattern: str) -> list[Shape]:
 
 
 def _car(body: str, accent: str, pattern: str) -> list[Shape]:
-    """Draw a car that looks right: hull in `body`, roof in `accent`, with windows and wheels."""
+    """Draw a car that faces right: hull in `body`, roof in `accent`, with windows and wheels."""
     shapes = [
         (accent, _polygon((-0.78, -0.1), (-0.52, -0.85), (0.36, -0.85), (0.7, -0.1))),
         ("glass", _polygon((-0.44, -0.2), (-0.32, -0.5), (-0.12, -0.5), (-0.12, -0.2))),
@@ -113,7 +113,7 @@ def _flower(body: str, accent: str, pattern: str) -> list[Shape]:
 
 
 def _fish(body: str, accent: str, pattern: str) -> list[Shape]:
-    """Draw a fish that looks right: trunk in `body`, fins and tail in `accent`."""
+    """Draw a fish that faces right: trunk in `body`, fins and tail in `accent`."""
     shapes = [
         (accent, _polygon((-1, -0.75), (-0.3, -0.1), (-0.3, 0.1), (-1, 0.75))),
         (accent, _polygon((-0.45, -0.3), (-0.15, -0.98), (0.35, -0.85), (0.6, -0.3))),
@@ -139,8 +139,8 @@ def _mushroom(body: str, accent: str, pattern: str) -> list[Shape]:
     ]
     if pattern == "striped":
         shapes += [
-            (accent, _slice_of_ellipse(0, 0.15, 1, 1.05, left, left + 0.22, upper_only=True))
-            for left in (-0.66, -0.11, 0.44)
+            (accent, _slice_of_ellipse(0, 0.15, 1, 1.05, start, start + 0.22, upper_only=True))
+            for start in (-0.66, -0.11, 0.44)
         ]
     if pattern == "spotted":
         shapes += [
@@ -160,8 +160,8 @@ def _balloon(body: str, accent: str, pattern: str) -> list[Shape]:
     ]
     if pattern == "striped":
         shapes += [
-            (accent, _slice_of_ellipse(0, -0.25, 0.78, 0.75, left, left + 0.26))
-            for left in (-0.64, -0.13, 0.38)
+            (accent, _slice_of_ellipse(0, -0.25, 0.78, 0.75, start, start + 0.26))
+            for start in (-0.64, -0.13, 0.38)
         ]
     if pattern == "spotted":
         shapes += [

@@ -1,8 +1,8 @@
-"""Hold the miniature world: its species, its scenes and their renderer.
+"""Miniature world: its species, its scenes and their renderer.
 
-The world mirrors fine-grained photo data sets (birds, cars, flowers): many named species a kind, told
-apart by two colours and a pattern. Everything follows from seeds. Not covered: perspective, light, occlusion,
-or more than two subjects.
+The world mirrors fine-grained photo data sets (birds, cars, flowers): many named species of each kind,
+distinguished by two colours and a pattern. Everything follows from seeds. Not covered: perspective, light,
+occlusion, or more than two subjects.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ TIERS: tuple[Tier, ...] = ("known",) * 9 + ("rare",) * 2 + ("novel",)
 
 @dataclass(frozen=True, slots=True)
 class Species:
-    """Name one species and fix its looks; colours are keys of `PALETTE`, `pattern` one of `PATTERNS`."""
+    """Named species and its look; colours are keys of `PALETTE`, `pattern` is one of `PATTERNS`."""
 
     name: str
     kind: str
@@ -50,7 +50,7 @@ class Species:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Place one species: centre and scale in 0..1 of the frame, tilt in degrees, flip left to right."""
+    """Species in a scene: centre and scale in 0..1 of the frame, tilt in degrees, flip left to right."""
 
     species: Species
     x: float
@@ -62,7 +62,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Hold one or two subjects before a background; `seed` moves the background's details."""
+    """One or two subjects before a background; `seed` moves the background's details."""
 
     subjects: tuple[Subject, ...]
     background: str
@@ -71,22 +71,22 @@ class Scene:
 
 def training_rng(index: int) -> random.Random:
     """Return the random stream of training item `index`, 0..2**31-1."""
-    return random.Random(TRAIN_SEED + _checked(index))
+    return random.Random(TRAIN_SEED + _check_index(index))
 
 
 def held_out_rng(index: int) -> random.Random:
     """Return the random stream of held-out item `index`; its seed is never one of `training_rng`."""
-    return random.Random(HELD_OUT_SEED + _checked(index))
+    return random.Random(HELD_OUT_SEED + _check_index(index))
 
 
-def _checked(index: int) -> int:
+def _check_index(index: int) -> int:
     if not 0 <= index < SEEDS_EACH:
-        raise ValueError(f"index must be in 0..{SEEDS_EACH - 1}, not {index}")
+        raise ValueError(f"index must be in 0..{SEEDS_EACH - 1}, got {index}")
     return index
 
 
 def _difference(first: str, second: str) -> float:
-    """Return how far two palette colours are apart, in 0..1 (red-mean approximation)."""
+    """Return the distance of two palette colours, in 0..1 (red-mean approximation)."""
     (r1, g1, b1), (r2, g2, b2) = PALETTE[first], PALETTE[second]
     red = (r1 + r2) / 2
     squares = (2 + red / 256) * (r1 - r2) ** 2 + 4 * (g1 - g2) ** 2 + (3 - red / 256) * (b1 - b2) ** 2
@@ -95,23 +95,23 @@ def _difference(first: str, second: str) -> float:
 
 @cache
 def colour_pairs() -> tuple[tuple[str, str], ...]:
-    """Return every allowed (body, accent) pair: the two are clearly different."""
+    """Return every (body, accent) pair of clearly different colours."""
     return tuple((b, a) for b, a in product(BODY_COLOURS, PALETTE) if _difference(b, a) > 0.3)
 
 
 def _spread_pairs(rng: random.Random, count: int) -> list[tuple[str, str]]:
-    """Choose `count` pairs greedily, each as far as possible from those chosen before."""
+    """Choose `count` pairs greedily, each as far as possible from those before it."""
     pool = list(colour_pairs())
     rng.shuffle(pool)
-    chosen = [pool.pop()]
-    while len(chosen) < count:
+    pairs = [pool.pop()]
+    while len(pairs) < count:
         best = max(
-            pool, key=lambda p: min(_difference(p[0], c[0]) + 0.7 * _difference(p[1], c[1]) for c in chosen)
+            pool, key=lambda p: min(_difference(p[0], q[0]) + 0.7 * _difference(p[1], q[1]) for q in pairs)
         )
-        chosen.append(best)
+        pairs.append(best)
         pool.remove(best)
-    rng.shuffle(chosen)
-    return chosen
+    rng.shuffle(pairs)
+    return pairs
 
 
 def _invent_species(rng: random.Random) -> Iterator[Species]:
@@ -128,13 +128,13 @@ def _invent_species(rng: random.Random) -> Iterator[Species]:
 SPECIES: tuple[Species, ...] = tuple(_invent_species(random.Random(SPECIES_SEED)))
 _BY_NAME = {species.name: species for species in SPECIES}
 _FIRST_WORDS = frozenset(species.name.split()[0] for species in SPECIES)
-_TAKEN_LOOKS = frozenset((species.kind, species.body, species.accent) for species in SPECIES)
+_LOOKS = frozenset((species.kind, species.body, species.accent) for species in SPECIES)
 
 
 def species_named(name: str) -> Species:
-    """Return the species called `name`; raise LookupError that lists the names otherwise."""
+    """Return the species called `name`; raise a LookupError that lists the names if there is none."""
     if name not in _BY_NAME:
-        raise LookupError(f"no species is called {name!r}; choose one of {', '.join(sorted(_BY_NAME))}")
+        raise LookupError(f"there is no species {name!r}; choose one of {', '.join(sorted(_BY_NAME))}")
     return _BY_NAME[name]
 
 
@@ -144,7 +144,7 @@ def random_species(rng: random.Random) -> Species:
     name = invent_name(rng, kind)
     while name.split()[0] in _FIRST_WORDS:
         name = invent_name(rng, kind)
-    free = [pair for pair in colour_pairs() if (kind, *pair) not in _TAKEN_LOOKS]
+    free = [pair for pair in colour_pairs() if (kind, *pair) not in _LOOKS]
     body, accent = rng.choice(free)
     return Species(name, kind, "novel", body, accent, rng.choice(PATTERNS))
 
@@ -156,12 +156,12 @@ def random_scene(
     background: str | None = None,
     relation: str | None = None,
 ) -> Scene:
-    """Place one or two species; of two, the first stands on the left, or on top if `relation` is 'above'.
+    """Return a scene of one or two species; the first is on the left, or on top if `relation` is 'above'.
 
     `relation` is 'beside' (the default), 'left of' or 'above'; the first two look the same.
     """
     if len(species) not in (1, 2):
-        raise ValueError(f"a scene holds one or two subjects, not {len(species)}")
+        raise ValueError(f"a scene has one or two subjects, got {len(species)}")
     centres = [(0.5, 0.5)] if len(species) == 1 else _centres(relation or "beside")
     subjects = tuple(_place(rng, s, x, y, len(species)) for s, (x, y) in zip(species, centres, strict=True))
     return Scene(subjects, background or rng.choice(BACKGROUNDS), rng.randrange(2**31))
@@ -169,7 +169,7 @@ def random_scene(
 
 def _centres(relation: str) -> list[tuple[float, float]]:
     if relation not in ("beside", "left of", "above"):
-        raise ValueError(f"relation must be 'beside', 'left of' or 'above', not {relation!r}")
+        raise ValueError(f"relation must be 'beside', 'left of' or 'above', got {relation!r}")
     return [(0.5, 0.26), (0.5, 0.74)] if relation == "above" else [(0.26, 0.5), (0.74, 0.5)]
 
 
@@ -206,7 +206,7 @@ def _box(points: Points) -> tuple[float, float, float, float]:
 
 
 def render(scene: Scene, size: int = SIZE) -> Image.Image:
-    """Return the scene as an antialiased RGB picture of `size` × `size` pixels."""
+    """Return the scene as an antialiased RGB image of `size` × `size` pixels."""
     large = size * SUPERSAMPLING
     canvas = paint_background(scene.background, scene.seed, large)
     draw = ImageDraw.Draw(canvas)
@@ -218,10 +218,10 @@ def render(scene: Scene, size: int = SIZE) -> Image.Image:
 
 @cache
 def fingerprint() -> str:
-    """Name the present world in twelve hexadecimal digits: its species and what the renderer draws."""
+    """Return twelve hexadecimal digits that identify this world: its species and its renderer's output."""
     digest = hashlib.sha256(repr(SPECIES).encode())
     for number, background in enumerate(BACKGROUNDS):
         rng, species = random.Random(number), SPECIES[number * len(TIERS)]
-        for shown in ([species], [species, SPECIES[0]]):
-            digest.update(render(random_scene(rng, shown, background=background)).tobytes())
+        for group in ([species], [species, SPECIES[0]]):
+            digest.update(render(random_scene(rng, group, background=background)).tobytes())
     return digest.hexdigest()[:12]

@@ -72,10 +72,10 @@ def test_threads_share_a_detector() -> None:
 
 
 def test_the_box_encloses_the_subject(detector: ConceptDetector) -> None:
-    left, right = species_named("velmora finch"), next(s for s in TAUGHT if s.kind == "car")
-    scene = random_scene(held_out_rng(2), [left, right], relation="left of")
+    finch, car = species_named("velmora finch"), next(s for s in TAUGHT if s.kind == "car")
+    scene = random_scene(held_out_rng(2), [finch, car], relation="left of")
     for detection, true in zip(
-        detector.detect(render(scene), [left.name, right.name]), boxes(scene), strict=True
+        detector.detect(render(scene), [finch.name, car.name]), boxes(scene), strict=True
     ):
         assert detection.box is not None
         assert np.abs(np.subtract(detection.box, true)).max() < 0.15

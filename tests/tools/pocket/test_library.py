@@ -1,4 +1,4 @@
-"""Check the picture library: its records, its dirt, that it repeats and that it is written whole."""
+"""The image library: its lines, its defects, and that it is reproducible and written atomically."""
 
 import json
 import random
@@ -14,28 +14,24 @@ from pleinair.tools.pocket.world import SPECIES, Scene, boxes, random_scene, ren
 from pleinair.tools.types import Box
 
 
-def full_records(folder: Path) -> list[dict[str, Any]]:
+def records(folder: Path) -> list[dict[str, Any]]:
     lines = (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
-def records(folder: Path) -> list[dict[str, str]]:
-    return full_records(folder)
+def boxes_of(scene: Scene, name: str) -> list[Box]:
+    return [box for s, box in zip(scene.subjects, boxes(scene), strict=True) if s.species.name == name]
 
 
-def places(scene: Scene, name: str) -> list[Box]:
-    return [box for one, box in zip(scene.subjects, boxes(scene), strict=True) if one.species.name == name]
-
-
-def test_every_record_has_a_picture_and_its_rights(tmp_path: Path) -> None:
+def test_every_line_has_an_image_and_its_license(tmp_path: Path) -> None:
     write_library(tmp_path / "library", size=130)
-    found = records(tmp_path / "library")
-    assert len(found) == 130
-    for record in found:
+    lines = records(tmp_path / "library")
+    assert len(lines) == 130
+    for record in lines:
         assert set(record) - {"boxes"} == {"file_name", "text", "license", "source", "author"}
-        with Image.open(tmp_path / "library" / record["file_name"]) as picture:
-            assert (picture.mode, picture.size) == ("RGB", (64, 64))
-    assert len({record["source"] for record in found}) == 130
+        with Image.open(tmp_path / "library" / record["file_name"]) as image:
+            assert (image.mode, image.size) == ("RGB", (64, 64))
+    assert len({record["source"] for record in lines}) == 130
 
 
 def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
@@ -46,52 +42,53 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     assert records(tmp_path / "a") == records(tmp_path / "b")
 
 
-def test_captions_name_describe_and_are_sometimes_empty(tmp_path: Path) -> None:
+def test_captions_are_names_descriptions_or_empty(tmp_path: Path) -> None:
     write_library(tmp_path / "library", size=400)
     texts = [record["text"] for record in records(tmp_path / "library")]
     names = [species.name for species in SPECIES if species.tier != "novel"]
-    named = sum(any(name in text for name in names) for text in texts)
-    assert 220 < named < 340
+    count = sum(any(name in text for name in names) for text in texts)
+    assert 220 < count < 340
     assert 2 < texts.count("") < 40
     assert not any(s.name in text for s in SPECIES if s.tier == "novel" for text in texts)
 
 
-def test_boxes_are_of_what_is_named_and_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scenes are noted while they are drawn; every picture says which species it names and where."""
-    seen: list[Scene] = []
+def test_boxes_are_of_subjects_that_the_caption_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes: list[Scene] = []
 
-    def noted(scene: Scene) -> Image.Image:
-        seen.append(scene)
+    def recording_render(scene: Scene) -> Image.Image:
+        scenes.append(scene)
         return render(scene)
 
-    monkeypatch.setattr(library, "render", noted)
+    monkeypatch.setattr(library, "render", recording_render)
     write_library(tmp_path / "library", size=600)
-    lies = pairs = 0
-    for scene, record in zip(seen, full_records(tmp_path / "library"), strict=True):
-        true = {one.species.name: box for one, box in zip(scene.subjects, boxes(scene), strict=True)}
-        told = [species.name for species in SPECIES if species.name in record["text"]]
-        assert set(record.get("boxes", {})) == set(told) & set(true)
-        lies += bool(set(told) - set(true))
+    wrong = pairs = 0
+    for scene, record in zip(scenes, records(tmp_path / "library"), strict=True):
+        true = {s.species.name: box for s, box in zip(scene.subjects, boxes(scene), strict=True)}
+        names = [species.name for species in SPECIES if species.name in record["text"]]
+        assert set(record.get("boxes", {})) == set(names) & set(true)
+        wrong += bool(set(names) - set(true))
         pairs += len(record.get("boxes", {})) == 2
         for name, box in record.get("boxes", {}).items():
-            assert any(box == pytest.approx(own, abs=1e-4) for own in places(scene, name))
-    assert lies and pairs
+            assert any(box == pytest.approx(actual, abs=1e-4) for actual in boxes_of(scene, name))
+    assert wrong and pairs
 
 
 def test_of_two_of_one_species_the_first_has_the_box() -> None:
     scene = random_scene(random.Random(1), [SPECIES[0]] * 2, relation="left of")
-    found = library._named(scene, f"two of the {SPECIES[0].name}")
-    assert found == {SPECIES[0].name: pytest.approx(boxes(scene)[0], abs=1e-4)}
+    named_boxes = library._named_boxes(scene, f"two of the {SPECIES[0].name}")
+    assert named_boxes == {SPECIES[0].name: pytest.approx(boxes(scene)[0], abs=1e-4)}
 
 
-def test_novel_species_come_named_and_clean(tmp_path: Path) -> None:
+def test_novel_species_are_named_in_every_caption(tmp_path: Path) -> None:
     write_novel(tmp_path / "novel", each=2)
     texts = [record["text"] for record in records(tmp_path / "novel")]
     novel = [species.name for species in SPECIES if species.tier == "novel"]
     assert [sum(name in text for text in texts) for name in novel] == [2] * len(novel)
 
 
-def test_a_filled_folder_is_refused(tmp_path: Path) -> None:
+def test_a_folder_with_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(FileExistsError, match="not empty"):
         write_library(tmp_path, size=1)

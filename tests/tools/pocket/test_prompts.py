@@ -1,4 +1,4 @@
-"""Check the grammar: it reads back what it writes, and says clearly what it does not read."""
+"""The grammar: what it writes it parses, and it refuses other text with a reason."""
 
 import random
 
@@ -40,11 +40,11 @@ def test_parse_is_the_inverse_of_write(index: int) -> None:
         ("a great spotted woodpecker", Request(("great spotted woodpecker",), None, None)),
     ],
 )
-def test_other_wordings_and_unknown_names_are_read(text: str, request_: Request) -> None:
+def test_other_wordings_and_unknown_names_are_parsed(text: str, request_: Request) -> None:
     assert parse_prompt(text) == request_
 
 
-def test_every_species_that_may_be_invented_is_read() -> None:
+def test_every_species_that_may_be_invented_is_parsed() -> None:
     rng = random.Random(3)
     for species in (*SPECIES, *(random_species(rng) for _ in range(3000))):
         assert parse_prompt(with_article(species.name)).subjects == (species.name,)
@@ -72,7 +72,7 @@ def test_text_outside_the_grammar_is_refused_with_a_reason(text: str, reason: st
         parse_prompt(text)
 
 
-def test_captions_name_or_only_describe() -> None:
+def test_captions_name_or_describe() -> None:
     finch = species_named("velmora finch")
     scene = random_scene(random.Random(0), [finch], background="snow")
     assert "velmora finch" in caption(random.Random(0), scene, by_name=True)
@@ -82,7 +82,7 @@ def test_captions_name_or_only_describe() -> None:
 
 
 @pytest.mark.parametrize("relation", RELATIONS)
-def test_the_relation_is_read_off_the_scene(relation: str) -> None:
+def test_the_relation_of_a_scene(relation: str) -> None:
     scene = random_scene(held_out_rng(2), SPECIES[:2], relation=relation)
     assert relation_of(scene) == ("left of" if relation == "beside" else relation)
     assert relation_of(random_scene(held_out_rng(2), SPECIES[:1])) is None

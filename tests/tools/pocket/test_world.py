@@ -1,4 +1,4 @@
-"""Check the world: its species, its seeds, its scenes and what the renderer draws."""
+"""The miniature world: its species, seeds, scenes and renderer."""
 
 import random
 from collections import Counter
@@ -49,7 +49,7 @@ def test_species_named_lists_the_choices() -> None:
         species_named("dodo")
 
 
-def test_training_and_held_out_seeds_never_meet() -> None:
+def test_training_and_held_out_seeds_are_disjoint() -> None:
     assert TRAIN_SEED + SEEDS_EACH <= HELD_OUT_SEED
     with pytest.raises(ValueError, match="index must be in"):
         training_rng(SEEDS_EACH)
@@ -58,7 +58,7 @@ def test_training_and_held_out_seeds_never_meet() -> None:
     assert training_rng(5).random() != held_out_rng(5).random()
 
 
-def test_random_species_are_never_of_the_world() -> None:
+def test_random_species_are_not_of_the_world() -> None:
     rng = random.Random(0)
     looks = {(s.kind, s.body, s.accent) for s in SPECIES}
     words = {s.name.split()[0] for s in SPECIES}
@@ -67,7 +67,7 @@ def test_random_species_are_never_of_the_world() -> None:
         assert species.name.split()[0] not in words
 
 
-def test_scenes_and_pictures_follow_from_the_seed() -> None:
+def test_scenes_and_images_follow_from_the_seed() -> None:
     first, again = (random_scene(held_out_rng(3), SPECIES[:2]) for _ in range(2))
     assert first == again
     assert render(first).tobytes() == render(again).tobytes()
@@ -81,29 +81,29 @@ def test_relations_order_the_boxes(relation: str, axis: int) -> None:
 
 
 def test_one_or_two_subjects_and_known_relations_only() -> None:
-    with pytest.raises(ValueError, match="one or two subjects, not 3"):
+    with pytest.raises(ValueError, match="one or two subjects, got 3"):
         random_scene(random.Random(0), SPECIES[:3])
     with pytest.raises(ValueError, match="relation must be"):
         random_scene(random.Random(0), SPECIES[:2], relation="inside")
 
 
 @pytest.mark.parametrize("species", SPECIES, ids=lambda s: s.name)
-def test_both_colours_are_seen_and_only_inside_the_box(species: object) -> None:
+def test_both_colours_are_visible_and_only_inside_the_box(species: object) -> None:
     assert isinstance(species, type(SPECIES[0]))
     scene = random_scene(held_out_rng(1), [species], background="sky")
-    picture = np.asarray(render(scene)).astype(int)
+    image = np.asarray(render(scene)).astype(int)
     empty = np.asarray(render(Scene((), "sky", scene.seed))).astype(int)
     for colour in (species.body, species.accent):
-        assert (np.abs(picture - PALETTE[colour]).sum(axis=2) < 12).sum() > 40
-    ys, xs = np.nonzero(np.abs(picture - empty).sum(axis=2) > 30)
+        assert (np.abs(image - PALETTE[colour]).sum(axis=2) < 12).sum() > 40
+    ys, xs = np.nonzero(np.abs(image - empty).sum(axis=2) > 30)
     x0, y0, x1, y1 = (64 * edge for edge in boxes(scene)[0])
     assert x0 - 1.5 < xs.min() and xs.max() < x1 + 1.5
     assert y0 - 1.5 < ys.min() and ys.max() < y1 + 1.5
 
 
 def test_backgrounds_differ() -> None:
-    pictures = [np.asarray(render(Scene((), name, 1))).astype(int) for name in BACKGROUNDS]
-    assert all(np.abs(a - b).mean() > 5 for a, b in combinations(pictures, 2))
+    images = [np.asarray(render(Scene((), name, 1))).astype(int) for name in BACKGROUNDS]
+    assert all(np.abs(a - b).mean() > 5 for a, b in combinations(images, 2))
 
 
 def test_size_is_an_argument() -> None:

@@ -54,12 +54,12 @@ def _to_patches(images: NDArray[np.uint8]) -> Floats:
 
 def sample_images(count: int, first_index: int) -> NDArray[np.uint8]:
     """Render `count` training images of known and random species: (count, 64, 64, 3) bytes."""
-    known = [s for s in SPECIES if s.tier == "known"]
+    pool = [s for s in SPECIES if s.tier == "known"]
     images = []
     for index in range(first_index, first_index + count):
         rng = training_rng(index)
         species = [
-            rng.choice(known) if rng.random() < 0.4 else random_species(rng) for _ in range(1 + index % 2)
+            rng.choice(pool) if rng.random() < 0.4 else random_species(rng) for _ in range(1 + index % 2)
         ]
         scene = random_scene(rng, species, relation=rng.choice(("beside", "above")))
         images.append(np.asarray(render(scene)))

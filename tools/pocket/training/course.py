@@ -109,7 +109,7 @@ class Course:
         self.model.eval()
 
     def descend(self, loss: Tensor) -> None:
-        """Take one optimizer step down the loss, and move the average."""
+        """Step down the gradient of the loss, and update the average."""
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.optimizers[-1].param_groups[0]["params"], self.clip)
         factor = self.schedule(self.progress, self.step)

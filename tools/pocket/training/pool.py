@@ -46,9 +46,9 @@ def write_training_prompts(count: int, first_index: int = 0) -> Iterator[str]:
         yield write_prompt(rng, Request(tuple(names), relation, rng.choice((*BACKGROUNDS, None))))
 
 
-def draw_species(rng: random.Random, known: float) -> Species:
-    """Return a known species with probability `known`, else an invented one."""
-    return rng.choice(KNOWN) if rng.random() < known else random_species(rng)
+def draw_species(rng: random.Random, share: float) -> Species:
+    """Return a known species with probability `share`, else an invented one."""
+    return rng.choice(KNOWN) if rng.random() < share else random_species(rng)
 
 
 def build_tokenizer(count: int = 30_000) -> PreTrainedTokenizerFast:
