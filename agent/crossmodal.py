@@ -6,7 +6,6 @@ Sub-queries that no caption contains are retrieved by their looks, with the loop
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from time import perf_counter
 from typing import Annotated
 
@@ -25,8 +24,6 @@ from pleinair.tools.retrieval.crossmodal.dense import SearchScorer
 from pleinair.tools.retrieval.crossmodal.joint import Joint, retrieve_jointly
 from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import Concept, Ending, Hit, Outcome, Refused, Retrieval, Usage
-
-_NO_CAPTION = "no caption contains it"
 
 
 class CrossmodalInput(Input):
@@ -117,8 +114,9 @@ def search(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
         k=context.generator.capabilities.slots,
         seed=state.seed,
     )
+    retrievals = [_retrieval(joint, name, column) for column, name in enumerate(_names(state))]
     usage = Usage(seconds=perf_counter() - started)
-    return changed(joint=joint, retrievals=_retrievals_of(joint, _names(state)), usage=[usage])
+    return changed(joint=joint, retrievals=retrievals, usage=[usage])
 
 
 def select(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
@@ -174,18 +172,14 @@ def _uncovered(state: CrossmodalState) -> tuple[str, ...]:
     return state.joint.uncovered if state.joint else ()
 
 
-def _retrievals_of(joint: Joint, subqueries: Sequence[str]) -> list[Retrieval]:
-    """Split a joint retrieval into one retrieval per sub-query, each image with its cosine to it."""
-    return [_retrieval(joint, name, column) for column, name in enumerate(subqueries)]
-
-
 def _retrieval(joint: Joint, name: str, column: int) -> Retrieval:
+    """Return the part of a joint retrieval for one sub-query, each image with its cosine to it."""
     hits = [
         member.hit.model_copy(update={"score": member.cosines[column] if member.cosines else 0.0})
         for member in joint.members
         if name in member.satisfied
     ]
-    reason = "" if hits else _NO_CAPTION
+    reason = "" if hits else "no caption contains it"
     ranked = sorted(hits, key=lambda hit: (-hit.score, hit.id))
     return Retrieval(concept=name, query=name, hits=tuple(ranked), abstained=not hits, reason=reason)
 

@@ -137,11 +137,13 @@ def retrieve(state: RetrieveTask, runtime: Runtime[Context]) -> Update:
 
 
 def rerank(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
-    """Order each new retrieval's hits by the model or by captions; without MLLM calls left they stay."""
+    """Order the hits of retrievals that served no image yet, by the model or by captions."""
     context, spent, reranked = runtime.context, list(state.usage), []
     order = _order_by_captions if context.imagerag.rerank == "captions" else _order_by_model
+    concepts = {concept.name for concept in state.concepts}
     for retrieval in state.retrievals:
-        if retrieval.hits and not retrieval.abstained and _is_new(state, retrieval):
+        is_new = retrieval.concept in concepts and not used_ids(retrieval.concept, state.attempts)
+        if is_new and retrieval.hits and not retrieval.abstained:
             hits, usage = order(retrieval, state.model_copy(update={"usage": list(spent)}), context)
             spent += usage
             reranked.append(retrieval.model_copy(update={"hits": tuple(hits)}))
@@ -189,9 +191,10 @@ def select(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     picks = _pick_by_rank(state, context)
     retained = _retained_references(state)[: _free_slots(state, context) - len(picks)]
     references = order_by_prompt((*retained, *make_references(picks, context)), state.prompt)
-    prompt = imagerag.augment(
-        context.imagerag.template, state.prompt, _captions(state, references), before=len(inputs)
-    )
+    # a reference's caption is the first one of its concept
+    queries = {retrieval.concept: retrieval.query.splitlines()[0] for retrieval in state.retrievals}
+    captions = [queries[reference.concept] for reference in references]
+    prompt = imagerag.augment(context.imagerag.template, state.prompt, captions, before=len(inputs))
     request = nodes.new_request(state, context, references=(*inputs, *references), prompt=prompt)
     concepts = {pick.concept for pick in picks}
     return _set_request(state, request, [repair for repair in state.repairs if repair.concept in concepts])
@@ -308,12 +311,6 @@ def _retained_references(state: ImageRAGState) -> tuple[Reference, ...]:
     return tuple(reference for reference in references if reference.concept not in concepts)
 
 
-def _is_new(state: ImageRAGState, retrieval: Retrieval) -> bool:
-    """Return whether a retrieval is for a concept of this round and served no image yet."""
-    concepts = {concept.name for concept in state.concepts}
-    return retrieval.concept in concepts and not used_ids(retrieval.concept, state.attempts)
-
-
 def _pick_by_rank(state: ImageRAGState, context: Context) -> list[Pick]:
     """Pick every concept's first unused hit, then every concept's second, until the free slots are used."""
     candidates = unused_candidates(state, {concept.name for concept in state.concepts})
@@ -323,12 +320,6 @@ def _pick_by_rank(state: ImageRAGState, context: Context) -> list[Pick]:
     ]
     ranked = [pick for rank in zip_longest(*picks) for pick in rank if pick]
     return ranked[: _free_slots(state, context)]
-
-
-def _captions(state: ImageRAGState, references: tuple[Reference, ...]) -> list[str]:
-    """Return the caption that each reference was retrieved by, the first one of its concept."""
-    queries = {retrieval.concept: retrieval.query.splitlines()[0] for retrieval in state.retrievals}
-    return [queries[reference.concept] for reference in references]
 
 
 def _free_slots(state: ImageRAGState, context: Context) -> int:

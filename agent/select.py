@@ -60,14 +60,13 @@ def inpainted_concept(repairs: Iterable[Repair]) -> str | None:
 
 
 def replaced_concepts(
-    repairs: Iterable[Repair], candidates: Candidates, capabilities: Capabilities
+    repairs: Sequence[Repair], candidates: Candidates, capabilities: Capabilities
 ) -> set[str]:
     """Return the concepts whose references in the best attempt are replaced.
 
     For an inpainted box the reference stays where no other is left, unless the generator takes none beside
     the image.
     """
-    repairs = list(repairs)
     replaced = {repair.concept for repair in repairs if repair.action in REFERENCE_ACTIONS}
     concept = inpainted_concept(repairs)
     if concept and (candidates.get(concept) or not capabilities.inpaint_slots):

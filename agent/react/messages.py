@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage, messages_from_dict
 from langchain_core.messages.tool import tool_call
 
 from pleinair.agent import budget, ledger
@@ -21,7 +21,6 @@ from pleinair.agent.context import Context
 from pleinair.agent.react.state import (
     ReactState,
     current_messages,
-    from_json,
     last_turn_with_image,
     note,
     note_kind,
@@ -65,7 +64,8 @@ CheckCall = Callable[[dict[str, Any]], str]  # returns what is wrong with a tool
 def conversation(state: ReactState, context: Context) -> list[BaseMessage]:
     """Return the messages of the next call: system prompt, conversation and status message."""
     images = [context.store.read(picture) for picture in _shown_pictures(state)]
-    return [SystemMessage(SYSTEM_PROMPT), *from_json(state.messages), human(_status(state, context), images)]
+    history = messages_from_dict(state.messages)
+    return [SystemMessage(SYSTEM_PROMPT), *history, human(_status(state, context), images)]
 
 
 def _shown_pictures(state: ReactState) -> list[Picture]:

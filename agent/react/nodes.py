@@ -68,11 +68,8 @@ def _call_model(state: ReactState, context: Context) -> tuple[CheckedReply, Usag
     """Send the conversation to the model and check its reply; a failed call costs too."""
     started, offered = perf_counter(), tools.offered_tools(context)
     try:
-        reply = (
-            _without_streaming(context.model)
-            .bind_tools(offered)
-            .invoke(messages.conversation(state, context))
-        )
+        model = _without_streaming(context.model).bind_tools(offered)
+        reply = model.invoke(messages.conversation(state, context))
     except (Refused, ModelFault) as fault:
         usage = added(fault.spent, Usage(mllm_calls=1, seconds=perf_counter() - started))
         return messages.failed_reply(str(fault), str(fault) if isinstance(fault, Refused) else ""), usage

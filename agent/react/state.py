@@ -72,11 +72,6 @@ class Act(TypedDict):
     snapshot: dict[str, Any]  # the state without its conversation
 
 
-def from_json(messages: Sequence[Message]) -> list[BaseMessage]:
-    """Return stored messages as LangChain's."""
-    return list(messages_from_dict(list(messages)))
-
-
 def to_json(*messages: BaseMessage) -> list[Message]:
     """Return messages as plain JSON; raise TypeError for content that is not JSON."""
     return [json.loads(json.dumps(message_to_dict(message))) for message in messages]
@@ -92,9 +87,9 @@ def note_kind(message: BaseMessage) -> str:
     return str(message.additional_kwargs.get(NOTE, ""))
 
 
-def current_messages(messages: Sequence[Message]) -> list[BaseMessage]:
+def current_messages(messages: list[Message]) -> list[BaseMessage]:
     """Return the messages after the user's last one."""
-    history = from_json(messages)
+    history = messages_from_dict(messages)
     starts = [number for number, message in enumerate(history) if _is_user(message)]
     return history[starts[-1] + 1 :] if starts else history
 
@@ -103,7 +98,7 @@ def _is_user(message: BaseMessage) -> bool:
     return isinstance(message, HumanMessage) and NOTE not in message.additional_kwargs
 
 
-def pending_calls(messages: Sequence[Message]) -> list[dict[str, Any]]:
+def pending_calls(messages: list[Message]) -> list[dict[str, Any]]:
     """Return the calls of the newest reply that have no result, in the order written."""
     history = current_messages(messages)
     replies = [message for message in history if isinstance(message, AIMessage)]
@@ -121,7 +116,7 @@ def archive_request(state: ReactState) -> dict[str, Any]:
     best = ledger.best(state.attempts)
     outcome = state.outcome or Outcome(ending="cancelled", reason="it was not finished", best=best)
     turn = Turn(wish=state.wish or state.prompt, concepts=tuple(state.concepts), outcome=outcome)
-    history = [message for message in from_json(state.messages) if _is_user(message) or _is_summary(message)]
+    history = [message for message in messages_from_dict(state.messages) if _is_stored(message)]
     return changed(
         messages=to_json(*history, _summary(turn)),
         turns=[*state.turns, turn],
@@ -148,8 +143,9 @@ def _summary(turn: Turn) -> AIMessage:
     return AIMessage(json.dumps(facts, ensure_ascii=False), additional_kwargs={NOTE: True})
 
 
-def _is_summary(message: BaseMessage) -> bool:
-    return isinstance(message, AIMessage) and NOTE in message.additional_kwargs
+def _is_stored(message: BaseMessage) -> bool:
+    """Return whether a message is the user's, or the summary of an earlier request."""
+    return _is_user(message) or (isinstance(message, AIMessage) and NOTE in message.additional_kwargs)
 
 
 def reference_ids(references: Sequence[Reference]) -> list[dict[str, str]]:

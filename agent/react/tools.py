@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, NoReturn
 
 from langchain_core.tools import BaseTool, StructuredTool
@@ -52,19 +52,15 @@ def _decompose(arguments: schemas.Decompose, runtime: ReactRuntime) -> Result:
     state = runtime.state
     if any(attempt.ledger for attempt in state.attempts):
         raise BadInput("The concepts stay as they are: a picture was judged by them.")
-    if not arguments.concepts:
-        return _list_concepts(state.model_copy(update={"prompt": arguments.wish}), runtime)
     names = [concept.name for concept in arguments.concepts]
     if len(set(names)) < len(names):
         raise BadInput(f"Each concept is named once; got {names}.")
-    return _text(concepts=names), changed(wish=arguments.wish, concepts=arguments.concepts)
-
-
-def _list_concepts(state: ReactState, runtime: ReactRuntime) -> Result:
-    """List the concepts by an MLLM call of its own."""
-    update = nodes.decompose(state, _node_runtime(runtime)) or _refuse(state, budget.MLLM_CALL)
-    names = [concept["name"] for concept in update.get("concepts", [])]
-    return _text(concepts=names), update | changed(wish=state.prompt)
+    update = changed(concepts=arguments.concepts)
+    if not names:  # an MLLM call of its own lists them
+        state = state.model_copy(update={"prompt": arguments.wish})
+        update = nodes.decompose(state, _node_runtime(runtime)) or _refuse(state, budget.MLLM_CALL)
+        names = [concept["name"] for concept in update.get("concepts", [])]
+    return _text(concepts=names), update | changed(wish=arguments.wish)
 
 
 def _critique(arguments: schemas.Critique, runtime: ReactRuntime) -> Result:
@@ -155,8 +151,8 @@ def _finish(arguments: schemas.Finish, runtime: ReactRuntime) -> Result:
     return _text(ended=True), changed(outcome=outcome)
 
 
-def _run_graph(name: str, runtime: ReactRuntime) -> Result:
-    """Run another graph on the wish within the remaining budget.
+def _run_graph(name: str, _: schemas.RunGraph, runtime: ReactRuntime) -> Result:
+    """Run another graph, imported only now, on the wish within the remaining budget.
 
     A ledger of its counts if it is of the same concepts. Its steps are checkpointed beside those of the run,
     so a resumed run repeats none of them.
@@ -229,11 +225,12 @@ TOOLS: dict[str, tuple[Function, type[Value]]] = {
 @cache
 def all_tools() -> tuple[BaseTool, ...]:
     """Return the tools: those of `TOOLS`, and every installed graph but the react graph itself."""
-    graphs = [name for name in registry.names("graph") if name != DRIVER and name not in TOOLS]
-    tools = [
-        _tool(name, function, schema, schema.__doc__ or name) for name, (function, schema) in TOOLS.items()
-    ]
-    return (*tools, *map(_graph_tool, graphs))
+    tools = [_tool(name, function, schema, schema.__doc__) for name, (function, schema) in TOOLS.items()]
+    text = "Let the graph `{}` draw the wish in its own way, within what is left of the budget."
+    for name in registry.names("graph"):
+        if name != DRIVER and name not in TOOLS:
+            tools.append(_tool(name, partial(_run_graph, name), schemas.RunGraph, text.format(name)))
+    return tuple(tools)
 
 
 def offered_tools(context: Context) -> tuple[BaseTool, ...]:
@@ -245,7 +242,7 @@ def offered_tools(context: Context) -> tuple[BaseTool, ...]:
     return all_tools()
 
 
-def _tool(name: str, function: Function, schema: type[Value], description: str) -> BaseTool:
+def _tool(name: str, function: Function, schema: type[Value], description: str | None) -> BaseTool:
     """Return a LangChain tool whose artifact is the update of the state.
 
     The arguments are checked here and not by LangChain, which drops unknown ones.
@@ -257,16 +254,10 @@ def _tool(name: str, function: Function, schema: type[Value], description: str) 
     return StructuredTool.from_function(
         run,
         name=name,
-        description=inspect.cleandoc(description),
+        description=inspect.cleandoc(description or name),
         args_schema=schema.model_json_schema(),
         response_format="content_and_artifact",
     )
-
-
-def _graph_tool(name: str) -> BaseTool:
-    """Return the tool that runs a graph; the graph is imported when it is called."""
-    description = f"Let the graph `{name}` draw the wish in its own way, within what is left of the budget."
-    return _tool(name, lambda _, runtime: _run_graph(name, runtime), schemas.RunGraph, description)
 
 
 def call_fault(call: dict[str, Any], offered: Sequence[BaseTool] = ()) -> str:
@@ -299,5 +290,5 @@ def run_call(call: dict[str, Any], state: ReactState, runtime: Runtime[Context])
     )
     tool = next(tool for tool in all_tools() if tool.name == call["name"])
     arguments = {**call["args"], "runtime": tool_runtime}
-    result = tool.invoke(call | {"type": "tool_call", "args": arguments}, config)
+    result = tool.invoke({**call, "type": "tool_call", "args": arguments}, config)
     return str(result.content), result.artifact
