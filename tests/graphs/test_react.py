@@ -227,16 +227,23 @@ def test_calls_after_an_accepted_image_are_not_carried_out(tmp_path: Path) -> No
     assert (end(output).ending, len(output.attempts)) == ("accepted", 1)
 
 
-def test_calls_of_their_own_decompose_and_judge(tmp_path: Path) -> None:
-    class Both(Driver):
-        def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
-            if len(tools) > 1:
-                return super().bind_tools(tools, **kwargs)
-            return pocket(**SIGHTS[0]).bind_tools(tools)
+class DriverWithAnswers(Driver):
+    """Driving model whose answers to calls with a single schema are another model's."""
 
-    script = iter([reply(("decompose", {"wish": PROMPT}), ("generate", {}), ("critique", {"picture": 0}))])
-    model = Both(policy=lambda *_: next(script), sent=[], offered=[])
-    output = run(tmp_path, model)
+    answers: Any
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+        return super().bind_tools(tools, **kwargs) if len(tools) > 1 else self.answers.bind_tools(tools)
+
+
+def answering(answers: Any, *replies: AIMessage) -> DriverWithAnswers:
+    script = iter(replies)
+    return DriverWithAnswers(policy=lambda *_: next(script), sent=[], offered=[], answers=answers)
+
+
+def test_calls_of_their_own_decompose_and_judge(tmp_path: Path) -> None:
+    first = reply(("decompose", {"wish": PROMPT}), ("generate", {}), ("critique", {"picture": 0}))
+    output = run(tmp_path, answering(pocket(**SIGHTS[0]), first))
     assert (end(output).ending, calls(output)) == ("accepted", 3)
 
 
@@ -458,18 +465,9 @@ def test_an_image_cannot_be_judged_before_it_was_shown(tmp_path: Path) -> None:
 
 
 def test_another_graph_runs_within_the_remaining_budget(tmp_path: Path) -> None:
-    class Both(Driver):
-        def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
-            if len(tools) > 1:
-                return super().bind_tools(tools, **kwargs)
-            return pocket(telma_wren=1).bind_tools(tools)
-
     names = [{"name": name, "caption": name} for name in (WREN, FINCH)]
-    decompose = ("decompose", {"wish": PROMPT, "concepts": names})
-    script = iter(
-        [reply(decompose, ("generate", {}), ("pleinair", {})), reply(("finish", {"reason": "enough"}))]
-    )
-    model = Both(policy=lambda *_: next(script), sent=[], offered=[])
+    first = reply(("decompose", {"wish": PROMPT, "concepts": names}), ("generate", {}), ("pleinair", {}))
+    model = answering(pocket(telma_wren=1), first, reply(("finish", {"reason": "enough"})))
     output = run(tmp_path, model, budget=Budget(attempts=3))
     assert [attempt.number for attempt in output.attempts] == [0, 1, 2]
     assert [attempt.ledger is not None for attempt in output.attempts] == [False, True, True]
@@ -481,18 +479,12 @@ GRAPHS = ["crossmodal", "imagerag", "pleinair", "realrag"]
 
 def nested(name: str) -> Driver:
     """Return a model that runs another graph, which finds the finch missing in every image."""
-
-    class Both(Driver):
-        def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
-            return super().bind_tools(tools, **kwargs) if len(tools) > 1 else lacking.bind_tools(tools)
-
-    concept = {"name": FINCH, "caption": "a photo of a velmora finch"}
-    lacking = ScriptedChat(policy=lambda schema, status, _: answer_missing(schema, status, concept), asked=[])
-    script = iter([reply(DECOMPOSE, (name, {})), reply(("finish", {"reason": "enough"}))])
-    return Both(policy=lambda *_: next(script), sent=[], offered=[])
+    answers = ScriptedChat(policy=answer_missing, asked=[])
+    return answering(answers, reply(DECOMPOSE, (name, {})), reply(("finish", {"reason": "enough"})))
 
 
-def answer_missing(schema: str, status: Status, concept: dict[str, str]) -> dict[str, Any]:
+def answer_missing(schema: str, status: Status, images: int) -> dict[str, Any]:
+    concept = DECOMPOSE[1]["concepts"][0]
     answers: dict[str, dict[str, Any]] = {
         "Decomposition": {"concepts": [concept]},
         "SubQueries": {"subqueries": [FINCH]},
