@@ -159,7 +159,8 @@ def route_after_search(state: CrossmodalState, runtime: Runtime[Context]) -> lis
     """Retrieve the sub-queries that no caption contains by their looks, one task each."""
     if not runtime.context.crossmodal.fallback:
         return "select"
-    return [Send("retrieve", RetrieveTask(name=name, caption=name)) for name in _uncovered(state)] or "select"
+    tasks = [RetrieveTask(name=name, caption=name, seed=state.seed) for name in _uncovered(state)]
+    return [Send("retrieve", task) for task in tasks] or "select"
 
 
 def _names(state: CrossmodalState) -> list[str]:

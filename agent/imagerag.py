@@ -121,16 +121,17 @@ def caption(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
 def retrieve(state: RetrieveTask, runtime: Runtime[Context]) -> Update:
     """Retrieve by each caption of a concept; without a threshold of ImageRAG's own any score will do."""
     started, context = perf_counter(), runtime.context
-    options, concept = context.imagerag, Concept.model_validate(state)
+    options = context.imagerag
     retrievals = [
         retrieve_concept(
-            Concept(name=concept.name, caption=line),
+            Concept(name=state["name"], caption=line),
             retriever=context.retriever,
             # a later round uses the hits that the rounds before have left
             k=max(options.rounds, _RERANKED if options.rerank else 1),
             threshold=-1.0 if options.threshold is None else options.threshold,
+            seed=state.get("seed", 0),
         )
-        for line in concept.caption.splitlines()
+        for line in state["caption"].splitlines()
     ]
     usage = Usage(seconds=perf_counter() - started)
     return changed(retrievals=[imagerag.merge(retrievals)], usage=[usage])

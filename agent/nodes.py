@@ -133,7 +133,11 @@ def retrieve(state: RetrieveTask, runtime: Runtime[Context]) -> Update:
     """Retrieve images of one concept from the user's library."""
     started, context = perf_counter(), runtime.context
     retrieval = retrieve_concept(
-        Concept.model_validate(state), retriever=context.retriever, k=context.k, threshold=context.threshold
+        Concept(name=state["name"], caption=state["caption"]),
+        retriever=context.retriever,
+        k=context.k,
+        threshold=context.threshold,
+        seed=state.get("seed", 0),
     )
     return changed(retrievals=[retrieval], usage=[Usage(seconds=perf_counter() - started)])
 

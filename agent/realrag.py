@@ -17,6 +17,7 @@ from pleinair.agent.nodes import Update
 from pleinair.agent.select import Pick, make_references
 from pleinair.agent.state import State, changed
 from pleinair.tools.realrag import require, search_away, training_of
+from pleinair.tools.retrieve import search
 from pleinair.tools.types import Hit, Limit, Repair, Retrieval, Usage
 
 WHY = "every image is generated from what the prompt retrieves"
@@ -50,7 +51,7 @@ def _search(state: State, context: Context) -> list[Hit]:
     options, k = context.realrag, max(context.k, context.realrag.references)
     newest = ledger.latest(state.attempts)
     if newest is None:
-        return context.retriever.search(state.prompt, k)
+        return search(context.retriever, state.prompt, k, state.seed)
     image = context.store.open(newest.picture)
     return search_away(context.retriever, state.prompt, image, weight=options.weight, k=k)
 

@@ -45,7 +45,7 @@ def route_after_plan(state: State, runtime: Runtime[Context]) -> list[Send] | Li
         if repair.action in actions and not find_retrieval(repair.concept, state.retrievals)
     ]
     tasks = [
-        Send("retrieve", RetrieveTask(name=concept.name, caption=concept.caption))
+        Send("retrieve", RetrieveTask(name=concept.name, caption=concept.caption, seed=state.seed))
         for concept in state.concepts
         if concept.name in names
     ]

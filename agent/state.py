@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NotRequired, Self
 
 from pydantic import (
     BaseModel,
@@ -107,6 +107,7 @@ class RetrieveTask(TypedDict):
 
     name: str
     caption: str
+    seed: NotRequired[int]  # the run's; tasks stored before 0.2 have none
 
 
 def changed(**fields: Any) -> dict[str, Any]:

@@ -21,9 +21,10 @@ from pleinair.tools.locks import Once
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.realrag import Training, foretold, require_generator, search_away, training_of
 from pleinair.tools.registry import Kind
-from pleinair.tools.retrieval.compose import compose, threshold_of
+from pleinair.tools.retrieval.compose import Corpus, check_method, compose, threshold_of
 from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer, LazyScorer
+from pleinair.tools.retrieve import search
 from pleinair.tools.types import BadInput, Encoder, Generator, Hit, Retriever, Scorer
 from pleinair.tools.worker.worker import DeviceLock, Worker
 
@@ -83,6 +84,7 @@ def check(settings: Settings) -> None:
 
 def _check_retrieval(settings: Settings) -> None:
     knobs, threshold = settings.retrieval, settings.imagerag.threshold
+    check_method(knobs)
     if knobs.second:
         declare("encoder", knobs.second.backend, knobs.second.arguments, "retrieval.second")
     elif knobs.method == "both":
@@ -135,9 +137,9 @@ class LibraryRetriever:
         # one retrieve a concept runs at once, and only one of them may build the index
         self._open = Once(lambda: open_retriever(settings, places, on_index))
 
-    def search(self, query: str, k: int) -> list[Hit]:
-        """Find up to `k` pictures, best first."""
-        return self._open().search(query, k)
+    def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
+        """Search for up to `k` images, best first."""
+        return search(self._open(), query, k, seed)
 
     def open(self, id: str) -> Image:
         """Open a picture of the library by its id."""
@@ -158,12 +160,20 @@ class LibraryRetriever:
 
 
 def open_retriever(settings: Settings, places: Paths, on_index: OnProgress = no_callback) -> Retriever:
-    """Open the library with an index that fits, and compose what the settings ask for."""
-    dense, knobs = _dense_retriever(settings, places, on_index), settings.retrieval
-    other = None
-    if knobs.method == "both":
-        other = _dense_retriever(settings.model_copy(update={"encoder": knobs.second}), places, on_index)
-    return compose(knobs, dense, dense.vector, other)
+    """Build the retriever that the settings describe; a method that uses no vectors loads no encoder."""
+    from pleinair.tools.retrieval.library import Library
+
+    def dense(choice: BackendChoice) -> IndexRetriever:
+        return _dense_retriever(settings.model_copy(update={"encoder": choice}), places, on_index)
+
+    second = settings.retrieval.second
+    corpus = Corpus(
+        settings.retrieval,
+        lambda: Library.open(library_folder(settings, places)),
+        lambda: dense(settings.encoder),
+        (lambda: dense(second)) if second else None,
+    )
+    return compose(settings.retrieval, corpus)
 
 
 def _dense_retriever(settings: Settings, places: Paths, on_index: OnProgress = no_callback) -> IndexRetriever:

@@ -242,6 +242,8 @@ def _nested(flat: Mapping[str, Any]) -> Tree:
 def _merged(weak: Tree, strong: Tree) -> Tree:
     if strong.get("backend", weak.get("backend")) != weak.get("backend"):
         return strong
+    if strong.get("method", weak.get("method")) != weak.get("method"):
+        weak = {key: value for key, value in weak.items() if key != "arguments"}  # another method's
     tables = [
         key for key, value in strong.items() if isinstance(value, dict) and isinstance(weak.get(key), dict)
     ]

@@ -21,6 +21,7 @@ SAYS = {
     "draw.py": ["accepted: |stopped: ", "-a-saverel-wren-in-the-snow.png"],
     "graph.py": ["attempt 0: ", "accepted: |stopped: ", " checkpoints"],
     "own_library.py": ["120 pictures of ", "accepted: |stopped: "],
+    "retriever.py": ["seed 1: saverel wren from ", "seed 2: saverel wren from "],
     "stream.py": ["'step': 'generate', 'done': 1, 'total': 8", "draft attempts, usage", "finish outcome"],
     "talk.py": [
         "a saverel wren in the snow → accepted: a saverel wren in the snow, from ",

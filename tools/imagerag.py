@@ -15,7 +15,7 @@ from pydantic import Field
 from pleinair.tools.errors import Empty
 from pleinair.tools.mllm.ask import Turn, ask, messages, put, read, warmed
 from pleinair.tools.mllm.schemas import Captions, Decision, MissingConcepts, Rephrasing
-from pleinair.tools.retrieval.rerank import in_turn
+from pleinair.tools.retrieval.rerank import interleave
 from pleinair.tools.types import Concept, Refused, Retrieval, Usage, Value
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def merge(found: Sequence[Retrieval]) -> Retrieval:
     return found[0].model_copy(
         update={
             "query": "\n".join(one.query for one in found),
-            "hits": tuple(in_turn([one.hits for one in found])),
+            "hits": tuple(interleave([one.hits for one in found])),
             "abstained": given_up,
             "reason": found[0].reason if given_up else "",
         }

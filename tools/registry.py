@@ -1,7 +1,7 @@
-"""Find engines and graphs by name, ours and third parties' alike, through entry points.
+"""Find backends and graphs by name through entry points, built-in and third-party ones alike.
 
-A plug-in declares `name = "module:attribute"` in the group `pleinair.generator`, `pleinair.encoder`,
-`pleinair.mllm` or `pleinair.graph` of its packaging. Nothing is imported until it is asked for by name.
+A plug-in declares `name = "module:attribute"` in the group `pleinair.KIND` of its packaging, with one of the
+kinds below. Nothing is imported until it is resolved by name.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any, Literal, get_args
 
 from pleinair.tools.types import BadInput, PleinairError
 
-Kind = Literal["generator", "encoder", "mllm", "graph"]
+Kind = Literal["generator", "encoder", "retriever", "mllm", "graph"]
 
-# What importing someone else's module may raise; a plug-in that exits or is interrupted passes through.
-FAULTS = (
+# What importing a third-party module may raise; SystemExit and KeyboardInterrupt are not caught.
+_FAULTS = (
     ImportError,
     AttributeError,
     SyntaxError,
@@ -33,26 +33,26 @@ FAULTS = (
 
 
 class BrokenPlugin(PleinairError):
-    """An installed engine cannot be loaded, or two claim one name."""
+    """An installed backend cannot be loaded, or two distributions claim one name."""
 
 
 def names(kind: Kind) -> list[str]:
-    """List the names that `resolve` knows for a kind, sorted; imports nothing."""
+    """List the names that `resolve` accepts for a kind, sorted, without importing anything."""
     return sorted({point.name for point in _points(kind)})
 
 
 def resolve(kind: Kind, name: str) -> Any:
-    """Import and return what `name` stands for.
+    """Import and return the object that is registered under `name`.
 
     Raise `BadInput` for an unknown name, `BrokenPlugin` when its import fails or two distributions claim it.
     """
-    found = [point for point in _points(kind) if point.name == name]
-    if not found:
+    points = [point for point in _points(kind) if point.name == name]
+    if not points:
         raise BadInput(_unknown(kind, name))
-    if len(found) > 1:
-        owners = " and ".join(sorted(_owner(point) for point in found))
+    if len(points) > 1:
+        owners = " and ".join(sorted(_owner(point) for point in points))
         raise BrokenPlugin(f"The {kind} `{name}` is claimed by {owners}.", "Uninstall one of them.")
-    return _load(kind, found[0])
+    return _load(kind, points[0])
 
 
 def _points(kind: Kind) -> tuple[EntryPoint, ...]:
@@ -61,7 +61,7 @@ def _points(kind: Kind) -> tuple[EntryPoint, ...]:
 
 @lru_cache(maxsize=4)
 def _declared(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """Read what the distributions on a path declare, once: it takes a third of a quick run's time."""
+    """Read the entry points of all distributions on a path, once: it takes a third of a quick run's time."""
     declared = entry_points()
     return tuple(point for kind in get_args(Kind) for point in declared.select(group=f"pleinair.{kind}"))
 
@@ -69,7 +69,7 @@ def _declared(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
 def _load(kind: Kind, point: EntryPoint) -> Any:
     try:
         return point.load()
-    except FAULTS as error:
+    except _FAULTS as error:
         raise BrokenPlugin(
             f"The {kind} `{point.name}` of {_owner(point)} cannot be loaded from `{point.value}`: "
             f"{type(error).__name__}: {error}"

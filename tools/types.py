@@ -6,7 +6,7 @@ Pixels never appear here but in the two engine protocols; a picture elsewhere is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self, cast, get_args, runtime_checkable
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
@@ -264,16 +264,26 @@ class Encoder(Protocol):
     def encode_images(self, images: Sequence[Image]) -> Vectors: ...
 
 
-class Retriever(Protocol):
-    """Find up to `k` pictures for a query, best first; open one by its id; list all in order, at score 0."""
+class ImageSource(Protocol):
+    """Images by their ids: `open` one, or list all `entries` in order, at score 0."""
 
-    def search(self, query: str, k: int) -> list[Hit]: ...
     def open(self, id: str) -> Image: ...
     def entries(self) -> Sequence[Hit]: ...
 
 
+class Searcher(Protocol):
+    """Search for up to `k` images, best first; if `search` has a parameter `seed`, it receives the run's."""
+
+    def search(self, query: str, k: int) -> list[Hit]: ...
+
+
+@runtime_checkable
+class Retriever(ImageSource, Searcher, Protocol):
+    """Search a source of images."""
+
+
 class Scorer(Protocol):
-    """Say by looking how well library pictures show texts; captions have no part in it."""
+    """Score how well library images show texts, by the images alone and not by their captions."""
 
     def score(self, texts: Sequence[str], ids: Sequence[str]) -> Cosines: ...
 

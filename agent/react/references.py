@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pleinair.agent import ledger
@@ -21,7 +20,8 @@ from pleinair.agent.select import (
     restrict_retrievals,
     unused_hits,
 )
-from pleinair.tools.retrieval.filters import Without
+from pleinair.tools.retrieval.filters import Filtered, Wrapper, without
+from pleinair.tools.retrieve import search
 from pleinair.tools.types import BadInput, Hit, Picture, Reference, Repair, Retrieval, Retriever
 
 if TYPE_CHECKING:
@@ -30,22 +30,18 @@ if TYPE_CHECKING:
     from pleinair.tools.storage.artifacts import ArtifactStore
 
 
-@dataclass(frozen=True)
-class _WithInputImages:
+class _WithInputImages(Wrapper):
     """Retriever that opens the input images from the store, and all others from the library."""
 
-    retriever: Retriever
-    store: ArtifactStore
-    pictures: Mapping[str, Picture]
+    def __init__(self, retriever: Retriever, store: ArtifactStore, pictures: Mapping[str, Picture]) -> None:
+        super().__init__(retriever)
+        self._retriever, self._store, self._pictures = retriever, store, pictures
 
-    def search(self, query: str, k: int) -> list[Hit]:
-        return self.retriever.search(query, k)
-
-    def entries(self) -> Sequence[Hit]:
-        return self.retriever.entries()
+    def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
+        return search(self._retriever, query, k, seed)
 
     def open(self, id: str) -> Image:
-        return self.store.open(self.pictures[id]) if id in self.pictures else self.retriever.open(id)
+        return self._store.open(self._pictures[id]) if id in self._pictures else super().open(id)
 
 
 def with_input_images(context: Context, references: Sequence[Reference]) -> Context:
@@ -67,7 +63,11 @@ def without_vetoed(context: Context, state: ReactState) -> Context:
                 f"The user fixed the picture of {concept!r}, and another graph would not use it: "
                 "call `generate`."
             )
-    return _with_retriever(context, Without(context.retriever, state.vetoes)) if state.vetoes else context
+    return (
+        _with_retriever(context, Filtered(context.retriever, without(state.vetoes)))
+        if state.vetoes
+        else context
+    )
 
 
 def _user_hits(state: ReactState) -> list[tuple[str, Hit]]:

@@ -93,7 +93,8 @@ def _retrieve(arguments: schemas.Retrieve, runtime: ReactRuntime) -> Result:
     captions = {concept.name: concept.caption for concept in runtime.state.concepts}
     if name not in captions:
         raise BadInput(f"There is no concept {name!r}; there are: {', '.join(captions) or 'none yet'}.")
-    task = RetrieveTask(name=name, caption=arguments.query or captions[name])
+    query = arguments.query or captions[name]
+    task = RetrieveTask(name=name, caption=query, seed=runtime.state.seed)
     update = nodes.retrieve(task, _node_runtime(runtime))
     (retrieval,) = update["retrievals"]
     hits = [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pleinair.evals.papers.cases import Kind, LabelledLibrary, open_labelled
 from pleinair.evals.run import Judge, invoke
-from pleinair.tools.retrieval.compose import RetrievalOptions, compose
+from pleinair.tools.retrieval.compose import Corpus, RetrievalOptions, compose
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer
 from pleinair.tools.retrieval.index import IndexRetriever, build_index
 from pleinair.tools.types import Capabilities, Encoder, GenerateRequest, Generator, ModelFault, Retriever
@@ -97,7 +97,7 @@ class Bench:
     def retriever(self, pool: Pool, **changes: Any) -> Retriever:
         """Compose a retriever of a pool from the settings with some options changed."""
         options = RetrievalOptions.model_validate(self.retrieval.model_dump() | changes)
-        return compose(options, pool.dense, pool.dense.vector)
+        return compose(options, Corpus(options, lambda: pool.labelled.library, lambda: pool.dense))
 
     def run(self, graph: Any, case: Case, context: Context) -> Measures:
         """Run a graph and judge its image; a model's fault is a wrong image, other errors raise."""

@@ -36,6 +36,17 @@ def test_every_method_looks_up_in_its_own_way(place: Path) -> None:
     assert found(place, "number 3", retrieval__rerank="bm25") == hybrid
 
 
+def test_lexical_retrieval_loads_no_encoder_and_builds_no_index(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quick.Hashes, "__init__", lambda *_: pytest.fail("an encoder was loaded"))
+    settings = load(overrides={"retrieval.method": "lexical", "encoder.salt": f"{place}"})
+    context = build(settings, Paths(place / "home"), ArtifactStore(place / "store"))
+    assert [hit.id for hit in context.retriever.search("number 3", 6)] == ["3.png"]
+    assert context.retriever.open("3.png").size == (quick.SIZE, quick.SIZE)
+    assert not list((place / "home").rglob("manifest.json"))
+
+
 def test_both_takes_three_of_either_encoder_in_turn(place: Path) -> None:
     first = found(place, "number 3", 3)
     second = found(place, "number 3", 3, encoder__salt="other")
@@ -81,6 +92,12 @@ def test_imagerags_options_reach_its_graph(place: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
+        (
+            {"retrieval.method": "best"},
+            "retrieval.method = 'best': unknown; accepted: both, dense, hybrid",
+        ),
+        ({"retrieval.arguments.depth": 3}, r"retrieval\.arguments\.depth = 3: .* accepted: nothing"),
+        ({"retrieval.arguments.api_key": "x"}, r"retrieval\.arguments\.api_key: secrets are not accepted"),
         ({"retrieval.method": "both"}, "retrieval.second"),
         ({"retrieval.second.backend": "quikc"}, "retrieval.second.backend = 'quikc': unknown"),
         ({"retrieval.method": "lexical", "imagerag.threshold": 0.2}, "imagerag.threshold = 0.2: a cosine"),

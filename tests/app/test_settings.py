@@ -89,10 +89,18 @@ def test_retrieval_is_composed_by_a_table(empty: Path) -> None:
     assert knobs.second.arguments == {"model": "ViT-B-16-SigLIP"}
 
 
+def test_another_method_does_not_take_over_the_arguments_of_the_one_below(empty: Path) -> None:
+    text = '[retrieval]\nmethod = "varied"\narguments.shared = 2'
+    (empty / "pleinair.toml").write_text(text, encoding="utf-8")
+    assert load(overrides={"retrieval.arguments.other": 1}).retrieval.arguments == {"shared": 2, "other": 1}
+    assert load(overrides={"retrieval.method": "dense"}).retrieval.arguments == {}
+
+
 BAD_KEYS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"imagerag.mode": "fast"}, ("imagerag.mode = 'fast'", "--set", "'draft_first' or 'generation'")),
     ({"imagerag.x": 1}, ("imagerag.x = 1", "unknown key; wanted one of: mode, retrieve_by")),
-    ({"retrieval.method": "best"}, ("retrieval.method = 'best'", "'dense', 'lexical'")),
+    ({"retrieval.method": ""}, ("retrieval.method = ''", "at least 1 character")),
+    ({"retrieval.arguments": 1}, ("retrieval.arguments = 1", "valid dictionary")),
     ({"retrieval.licenses": "CC0"}, ("retrieval.licenses = 'CC0'", "valid tuple")),
     ({"retrieval.second.model": "x"}, ("retrieval.second.backend = nothing", "required")),
     ({"retrieval.k": 0}, ("retrieval.k = 0", "--set", "greater than or equal to 1")),

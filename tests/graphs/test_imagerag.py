@@ -15,8 +15,8 @@ from pleinair.agent.state import Output
 from pleinair.graphs.imagerag import builder, graph
 from pleinair.tools.imagerag import DECIDE_EDIT, ImageRAGOptions
 from pleinair.tools.pocket.chat import PocketChat
+from pleinair.tools.retrieval.compose import alternating
 from pleinair.tools.retrieval.lexical import CaptionOrder
-from pleinair.tools.retrieval.rerank import Both
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Budget, GenerateRequest, Hit, ModelFault, Picture
 
@@ -147,7 +147,7 @@ def test_a_refusal_keeps_the_draft(tmp_path: Path, question: str) -> None:
 
 def test_a_library_without_hits_costs_no_second_image(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("dragon"))
-    reason = "nothing new to draw from: no picture in the library was found"
+    reason = "nothing new to draw from: no image in the library was found"
     assert studio.end() == ("stopped", reason, 0)
     assert len(studio.requests) == 1
 
@@ -191,7 +191,7 @@ def test_generation_mode_generates_once_from_all_that_is_needed(tmp_path: Path) 
 
 def test_generation_mode_without_hits_has_a_reason(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("dragon"), mode="generation")
-    reason = "drawn without a reference: no picture in the library was found"
+    reason = "drawn without a reference: no image in the library was found"
     assert studio.end() == ("stopped", reason, 0)
     assert studio.used == [[]]
 
@@ -388,7 +388,7 @@ def shelf(*names: str, **captions: str) -> ListRetriever:
 
 def test_the_model_orders_the_three_best_of_either_encoder(tmp_path: Path) -> None:
     studio = Studio(tmp_path, Painter("finch", Ranking=[{"order": [4, 2]}]), rerank=True)
-    both = Both(shelf("a", "b", "c", "d"), shelf("v", "w", "x", "y"))
+    both = alternating(shelf("a", "b", "c", "d"), shelf("v", "w", "x", "y"))
     studio.context = replace(studio.context, retriever=both)
     output = studio.run()
     assert [hit.id for hit in output.retrievals[0].hits] == ["w", "v", "a", "b", "c", "x"]

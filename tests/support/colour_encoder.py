@@ -1,4 +1,4 @@
-"""A real encoder that a reader can check by eye, and shelves of coloured squares for it."""
+"""An encoder whose vectors are mean colours, and libraries of coloured squares for it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ABOUT_RED = {"file_name": "red.png", "text": "a red square", "license": "CC0", "
 
 
 class ColourEncoder:
-    """Place a picture by its mean colour and a word by the colour that it names."""
+    """Encoder of an image by its mean colour and of a word by the colour it names."""
 
     def __init__(self, id: str = "colour-1") -> None:
         self.id = id

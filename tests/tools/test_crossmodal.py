@@ -226,7 +226,8 @@ def test_an_index_and_a_search_score_alike() -> None:
     assert by_index.score(*asked) == pytest.approx(by_search.score(*asked))
     assert by_index.score(*asked)[0] == pytest.approx([0.8, 0.1])
     assert by_index.score((FINCH,), []).shape == by_search.score((FINCH,), []).shape == (0, 1)
-    assert by_search.score((FINCH,), ["unknown"])[0, 0] == -1
+    for scorer in (by_index, by_search):
+        assert scorer.score((FINCH,), ["unknown", "a.png"])[:, 0] == pytest.approx([-1, 0.5])
 
 
 def test_a_caption_is_asked_of_the_picture_alone() -> None:

@@ -36,7 +36,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     return Install(tmp_path)
 
 
-def test_a_third_party_engine_is_found_by_name(install: Install) -> None:
+def test_a_third_party_backend_is_resolved_by_name(install: Install) -> None:
     install("crayon", "pleinair.generator", "crayon = crayon:Crayon", "class Crayon:\n    slots = 3\n")
     assert "crayon" in names("generator")
     assert resolve("generator", "crayon").slots == 3
@@ -56,7 +56,7 @@ def test_an_unknown_name_lists_the_choices_and_the_nearest(install: Install) -> 
         assert name in str(caught.value)
 
 
-def test_a_far_off_name_gets_no_guess() -> None:
+def test_no_choice_is_suggested_for_a_name_like_none() -> None:
     with pytest.raises(BadInput) as caught:
         resolve("graph", "zzzzzz")
     assert "Did you mean" not in str(caught.value)
@@ -72,7 +72,9 @@ def test_a_far_off_name_gets_no_guess() -> None:
         ("divides", "{}['key']\n"),
     ],
 )
-def test_a_broken_plug_in_is_named(install: Install, distribution: str, source: str) -> None:
+def test_a_plug_in_that_cannot_be_loaded_is_reported_with_its_distribution(
+    install: Install, distribution: str, source: str
+) -> None:
     install(distribution, "pleinair.generator", f"{distribution} = {distribution}:Engine", source)
     with pytest.raises(BrokenPlugin, match=f"{distribution} 1.2") as caught:
         resolve("generator", distribution)
@@ -86,16 +88,14 @@ def test_a_name_claimed_twice_is_refused(install: Install) -> None:
         resolve("generator", "brush")
 
 
-def test_an_empty_kind_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kind_without_backends_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_declared", lambda _: ())
     with pytest.raises(BadInput, match="none installed"):
         resolve("mllm", "pocket")
 
 
-def test_our_own_engines_come_the_same_way() -> None:
-    for kind in get_args(Kind):
-        ours = {
-            p.name for p in entry_points(group=f"pleinair.{kind}") if p.dist and p.dist.name == "pleinair"
-        }
-        assert ours <= set(names(kind))
-        assert ours
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_built_in_backends_are_registered_like_plug_ins(kind: Kind) -> None:
+    points = entry_points(group=f"pleinair.{kind}")
+    built_in = {point.name for point in points if point.dist and point.dist.name == "pleinair"}
+    assert built_in and built_in <= set(names(kind))

@@ -9,67 +9,75 @@ from pleinair.tools.retrieve import retrieve
 from pleinair.tools.types import BadInput, Concept, Hit
 
 FINCH = Concept(name="finch", caption="a velmora finch on a branch")
+SCORES = st.floats(-1, 1)
 
 
-class Shelf:
-    """Answer every query with the same scores."""
+class Fixed:
+    """Return the same scores for every query."""
 
     def __init__(self, *scores: float) -> None:
         self.scores = scores
-        self.asked: list[tuple[str, int]] = []
+        self.queries: list[tuple[str, int]] = []
 
     def search(self, query: str, k: int) -> list[Hit]:
         if k < 1:
             raise BadInput("`k` is under 1.")
-        self.asked.append((query, k))
+        self.queries.append((query, k))
         return [Hit(id=f"{place}.png", score=score) for place, score in enumerate(self.scores)][:k]
 
     def open(self, id: str) -> Image.Image:
-        raise AssertionError("a look-up opens nothing")
+        raise AssertionError("retrieval opens no image")
 
     def entries(self) -> list[Hit]:
-        raise AssertionError("a look-up lists nothing")
+        raise AssertionError("retrieval lists no images")
 
 
-def test_the_caption_is_looked_up_and_not_the_name() -> None:
-    shelf = Shelf(0.4)
-    found = retrieve(FINCH, retriever=shelf, k=3, threshold=0.25)
-    assert shelf.asked == [("a velmora finch on a branch", 3)]
-    assert (found.concept, found.query, found.threshold) == ("finch", FINCH.caption, 0.25)
+class Seeded(Fixed):
+    """Score by the run's seed."""
+
+    def search(self, query: str, k: int, seed: int = -1) -> list[Hit]:
+        return [Hit(id="0.png", score=seed / 10)]
 
 
-def test_hits_come_best_first_with_the_weak_ones_on_record() -> None:
-    found = retrieve(FINCH, retriever=Shelf(0.4, 0.3, 0.1), k=3, threshold=0.25)
-    assert [hit.score for hit in found.hits] == [0.4, 0.3, 0.1]
-    assert (found.abstained, found.reason) == (False, "")
+def test_the_caption_is_the_query_and_not_the_name() -> None:
+    retriever = Fixed(0.4)
+    retrieval = retrieve(FINCH, retriever=retriever, k=3, threshold=0.25)
+    assert retriever.queries == [("a velmora finch on a branch", 3)]
+    assert (retrieval.concept, retrieval.query, retrieval.threshold) == ("finch", FINCH.caption, 0.25)
 
 
-def test_a_weak_best_hit_is_an_abstention_with_both_numbers() -> None:
-    found = retrieve(FINCH, retriever=Shelf(0.12, 0.1), k=2, threshold=0.25)
-    assert found.abstained
-    assert found.reason == "best match 0.12 is under the threshold 0.25"
-    assert len(found.hits) == 2
+def test_hits_are_best_first_and_include_weak_ones() -> None:
+    retrieval = retrieve(FINCH, retriever=Fixed(0.4, 0.3, 0.1), k=3, threshold=0.25)
+    assert [hit.score for hit in retrieval.hits] == [0.4, 0.3, 0.1]
+    assert (retrieval.abstained, retrieval.reason) == (False, "")
 
 
-def test_nothing_found_is_an_abstention() -> None:
-    found = retrieve(FINCH, retriever=Shelf(), k=2, threshold=-1)
-    assert (found.abstained, found.hits) == (True, ())
-    assert "no picture" in found.reason
+def test_a_weak_best_hit_abstains_with_score_and_threshold() -> None:
+    retrieval = retrieve(FINCH, retriever=Fixed(0.12, 0.1), k=2, threshold=0.25)
+    assert retrieval.abstained
+    assert retrieval.reason == "best match 0.12 is under the threshold 0.25"
+    assert len(retrieval.hits) == 2
 
 
-def test_bad_input_passes_through() -> None:
+def test_no_hits_abstain() -> None:
+    retrieval = retrieve(FINCH, retriever=Fixed(), k=2, threshold=-1)
+    assert (retrieval.abstained, retrieval.hits) == (True, ())
+    assert retrieval.reason == "no image in the library was found"
+
+
+def test_a_retriever_with_a_seed_parameter_receives_the_runs_seed() -> None:
+    assert retrieve(FINCH, retriever=Seeded(), k=1, threshold=-1, seed=7).hits[0].score == 0.7
+
+
+def test_bad_input_is_passed_on() -> None:
     with pytest.raises(BadInput):
-        retrieve(FINCH, retriever=Shelf(0.5), k=0, threshold=0)
-
-
-SCORES = st.floats(-1, 1)
+        retrieve(FINCH, retriever=Fixed(0.5), k=0, threshold=0)
 
 
 @settings(deadline=None)
 @given(st.lists(SCORES, min_size=1), SCORES)
-def test_it_abstains_exactly_when_no_hit_reaches_the_floor(scores: list[float], threshold: float) -> None:
-    found = retrieve(
-        FINCH, retriever=Shelf(*sorted(scores, reverse=True)), k=len(scores), threshold=threshold
-    )
-    assert found.abstained == all(score < threshold for score in scores)
-    assert found.abstained == bool(found.reason)
+def test_it_abstains_exactly_if_no_hit_reaches_the_threshold(scores: list[float], threshold: float) -> None:
+    ranking = Fixed(*sorted(scores, reverse=True))
+    retrieval = retrieve(FINCH, retriever=ranking, k=len(scores), threshold=threshold)
+    assert retrieval.abstained == all(score < threshold for score in scores)
+    assert retrieval.abstained == bool(retrieval.reason)

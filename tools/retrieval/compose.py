@@ -1,122 +1,193 @@
-"""Put retrievers together from plain words, so that a configuration can name any of the family.
+"""Retrieval methods by name, and their composition with filters and re-ranking as the settings say.
 
-Dense finds by the encoder's vectors, lexical by the captions' words, hybrid by both fused, and "both" by two
-encoders in turn, as ImageRAG's re-ranking wants them. Licence and likeness are looked at before the order.
+"dense" ranks by an encoder's vectors, "lexical" by the words of captions, "hybrid" fuses both, and "both"
+alternates between two encoders, as ImageRAG's re-ranking needs. A method is an entry point of the group
+`pleinair.retriever`: a callable that takes a `Corpus`, and keyword arguments from `retrieval.arguments`, and
+returns an object with `search`. Licenses and copies are filtered before hits are re-ranked.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from functools import cached_property
+from operator import not_
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import Field
 
-from pleinair.tools.retrieval.filters import AtLeast, Distinct, Licensed
+from pleinair.tools import registry
+from pleinair.tools.arguments import checked
+from pleinair.tools.locks import Once
+from pleinair.tools.retrieval.filters import Filtered, Merged, Wrapper, by_license, distinct, readable
 from pleinair.tools.retrieval.lexical import CaptionOrder, Lexical
-from pleinair.tools.retrieval.rerank import Both
-from pleinair.tools.types import BadInput, Hit, Retriever, Value
+from pleinair.tools.retrieval.rerank import EACH, interleave
+from pleinair.tools.retrieve import search
+from pleinair.tools.types import BadInput, Encoder, Hit, Retriever, Searcher, Value
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from pleinair.tools.retrieval.library import Library
     from pleinair.tools.types import Vectors
 
 
-K = 60  # the paper's constant
-DEPTH = 100  # ranks of either list that count
+_K = 60  # of reciprocal rank fusion (Cormack et al., 2009)
+DEPTH = 100  # ranks of each list that reciprocal rank fusion counts
 
 
-class Hybrid:
-    """Answer with the pictures that two retrievers of one library rank high; implements `Retriever`.
+class RetrievalOptions(Value):
+    """Method, filters and threshold of retrieval.
 
-    A hit's score is the sum of 1 / (60 + rank) over the lists it is in, ranks from 1: 2/61 where both put it
-    first, 1/61 where one does and the other has not found it.
+    The threshold is a cosine similarity and applies to the method "dense", whose weaker hits are recorded but
+    never selected; "hybrid" leaves them out of the fusion. Other methods' scores are not cosines, so they
+    abstain only if nothing is found. Copies are recognised by the cosine of their vectors, or without an
+    index by equal pixels.
     """
 
-    def __init__(self, first: Retriever, second: Retriever) -> None:
-        self._first, self._second = first, second
+    method: str = Field(default="dense", min_length=1)
+    rerank: Literal["none", "bm25"] = "none"  # by the captions of the best hits
+    licenses: tuple[str, ...] = ()  # allowed ones; empty allows all
+    deduplicate: float = Field(default=0.995, ge=0, le=1)  # cosine over which two are one; 0 keeps copies
+    threshold: float = Field(default=0.0, ge=-1, le=1)
+    arguments: dict[str, Any] = Field(default_factory=dict, exclude_if=not_)  # of the method
 
-    def search(self, query: str, k: int) -> list[Hit]:
-        """Find up to `k` pictures, best first; of equals the first retriever's come first."""
-        deep = max(k, DEPTH)
-        return fuse([one.search(query, deep) for one in (self._first, self._second)])[:k]
+
+class Dense(Retriever, Protocol):
+    """Retriever by an encoder's vectors; its scores are cosines."""
+
+    @property
+    def encoder(self) -> Encoder:
+        """Return the encoder of the texts and of the images' vectors."""
+
+    def vector(self, id: str) -> Vectors:
+        """Return an image's vector, float32 [dim], of length 1."""
+
+
+class Corpus:
+    """What a retrieval method searches: a library, whose index and encoder are opened when first used."""
+
+    def __init__(
+        self,
+        options: RetrievalOptions,
+        library: Callable[[], Library],
+        dense: Callable[[], Dense],
+        second: Callable[[], Dense] | None = None,
+    ) -> None:
+        """Take the options and what opens the library, its dense retriever and that of the second encoder."""
+        self.options = options
+        self._library, self._dense, self._second = Once(library), Once(dense), second and Once(second)
+
+    @property
+    def dense(self) -> Dense:
+        """Return the dense retriever; the first use loads the encoder and updates the index."""
+        return self._dense()
+
+    @property
+    def second(self) -> Dense:
+        """Return the dense retriever of `retrieval.second`; raise `BadInput` if there is none."""
+        if self._second is None:
+            raise BadInput(f"retrieval.method = {self.options.method!r} needs a table retrieval.second.")
+        return self._second()
 
     def open(self, id: str) -> Image:
-        """Open a picture; the library is the same for both."""
-        return self._first.open(id)
+        """Open an image of the library; raise `BadPicture` for a damaged file."""
+        return self._library().picture(id)
 
     def entries(self) -> Sequence[Hit]:
-        """List the pictures of the library."""
-        return self._first.entries()
+        """List the files of the library, unreadable ones included, in its order and at score 0."""
+        return self._entries
+
+    @cached_property
+    def _entries(self) -> list[Hit]:
+        return [item.hit(0.0) for item in self._library().items.values()]
 
 
-def fuse(found: Sequence[Sequence[Hit]]) -> list[Hit]:
-    """Add up 1 / (60 + rank) over the lists for each picture, and order by the sums."""
+def check_method(options: RetrievalOptions) -> Callable[..., Any]:
+    """Return what builds the method; raise `BadInput` for an unknown one or for unusable arguments."""
+    if options.method not in (names := registry.names("retriever")):
+        choices, hint = ", ".join(names), registry.did_you_mean(options.method, names)
+        raise BadInput(f"retrieval.method = {options.method!r}: unknown; accepted: {choices}.{hint}")
+    return checked("retriever", options.method, options.arguments, "retrieval.arguments", positional=1)
+
+
+def compose(options: RetrievalOptions, corpus: Corpus) -> Retriever:
+    """Build the retriever that the options describe; raise `BadInput` for an unknown method."""
+    method = check_method(options)(corpus, **options.arguments)
+    retriever: Retriever = method if isinstance(method, Retriever) else _Method(method, corpus)
+    if not getattr(method, "filtered", False):
+        retriever = _filtered(retriever, options, getattr(method, "vector", None))
+    return CaptionOrder(retriever) if options.rerank == "bm25" else retriever
+
+
+def threshold_of(options: RetrievalOptions) -> float:
+    """Return the score below which retrieval abstains: -1, which is none, for any method but "dense"."""
+    return options.threshold if options.method == "dense" else -1.0
+
+
+def dense(corpus: Corpus) -> Dense:
+    """Build the method "dense"."""
+    return corpus.dense
+
+
+def hybrid(corpus: Corpus) -> Merged:
+    """Build the method "hybrid": dense hits over the threshold and lexical hits, fused by their ranks."""
+
+    def merge(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
+        by_vector, by_words = rankings
+        return fuse([[hit for hit in by_vector if hit.score >= corpus.options.threshold], by_words])
+
+    dense = corpus.dense
+    return Merged((dense, Lexical(dense)), merge, lambda k: max(k, DEPTH), vector=dense.vector)
+
+
+def both(corpus: Corpus) -> Merged:
+    """Build the method "both": the filtered hits of two encoders in turn, three of either at most."""
+    options, vector = corpus.options, corpus.dense.vector
+    return alternating(_filtered(corpus.dense, options, vector), _filtered(corpus.second, options, vector))
+
+
+def alternating(first: Retriever, second: Retriever, each: int = EACH) -> Merged:
+    """Build a retriever of the best hits of two others in turn, `each` of either at most."""
+    return Merged((first, second), interleave, lambda k: min(k, each), filtered=True)
+
+
+def fuse(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
+    """Merge rankings by reciprocal rank fusion: an image's score is the sum of 1 / (60 + rank), ranks from 1.
+
+    Two rankings give 2/61 to an image that is first in both, 1/61 to one that is first in one and not in the
+    other. Of equal scores the hit of the earlier ranking comes first.
+    """
     hits: dict[str, Hit] = {}
     sums: dict[str, float] = defaultdict(float)
-    for ranked in found:
-        for rank, hit in enumerate(ranked, start=1):
+    for ranking in rankings:
+        for rank, hit in enumerate(ranking, start=1):
             hits.setdefault(hit.id, hit)
-            sums[hit.id] += 1 / (K + rank)
+            sums[hit.id] += 1 / (_K + rank)
     fused = [hit.model_copy(update={"score": sums[id]}) for id, hit in hits.items()]
     return sorted(fused, key=lambda hit: -hit.score)
 
 
-class RetrievalOptions(Value):
-    """Say which pictures of a library are found and in which order.
+class _Method(Wrapper):
+    """Retriever of a method that only searches; its images are the corpus's."""
 
-    The threshold is a cosine similarity. "dense" keeps weaker hits in the trace, but they are never selected;
-    "hybrid" fuses none of them. The scores of the other methods are no cosines of one encoder, so those
-    abstain only where nothing is found.
-    """
+    def __init__(self, method: Searcher, corpus: Corpus) -> None:
+        super().__init__(corpus)
+        self._method = method
 
-    method: Literal["dense", "lexical", "hybrid", "both"] = "dense"
-    rerank: Literal["none", "bm25"] = "none"  # by the captions of the best hits
-    licenses: tuple[str, ...] = ()  # those allowed; all where empty
-    deduplicate: float = Field(default=0.995, ge=0, le=1)  # cosine over which two are one; 0 keeps copies
-    threshold: float = Field(default=0.0, ge=-1, le=1)
+    def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
+        return search(self._method, query, k, seed)
 
 
-def compose(
-    options: RetrievalOptions,
-    dense: Retriever,
-    vector: Callable[[str], Vectors],
-    second: Retriever | None = None,
+def _filtered(
+    retriever: Retriever, options: RetrievalOptions, vector: Callable[[str], Vectors] | None
 ) -> Retriever:
-    """Compose a retriever of one library.
-
-    Args:
-        options: what is wanted.
-        dense: finds by vectors; its scores are cosines.
-        vector: gives a picture's embedding, of length 1, by its id.
-        second: another encoder's dense retriever, for the method "both".
-
-    Raises:
-        BadInput: the method "both" without a second retriever.
-    """
-    if options.method == "both":
-        if second is None:
-            raise BadInput("retrieval.method 'both' wants a second encoder, got none.")
-        first, other = (_narrowed(one, options, vector) for one in (dense, second))
-        found: Retriever = Both(first, other)
+    if options.licenses:
+        retriever = Filtered(retriever, by_license(options.licenses))
+    if vector is None:
+        keep = readable(retriever.open, copies=not options.deduplicate)
+    elif options.deduplicate:
+        keep = distinct(vector, options.deduplicate)
     else:
-        found = _narrowed(_by(options, dense), options, vector)
-    return CaptionOrder(found) if options.rerank == "bm25" else found
-
-
-def threshold_of(options: RetrievalOptions) -> float:
-    """Give the score under which a look-up of the composed retriever abstains: none but for "dense"."""
-    return options.threshold if options.method == "dense" else -1.0
-
-
-def _by(options: RetrievalOptions, dense: Retriever) -> Retriever:
-    if options.method == "dense":
-        return dense
-    lexical = Lexical(dense)
-    return lexical if options.method == "lexical" else Hybrid(AtLeast(dense, options.threshold), lexical)
-
-
-def _narrowed(found: Retriever, options: RetrievalOptions, vector: Callable[[str], Vectors]) -> Retriever:
-    allowed = Licensed(found, options.licenses) if options.licenses else found
-    return Distinct(allowed, vector, options.deduplicate) if options.deduplicate else allowed
+        return retriever
+    return Filtered(retriever, keep, filter_entries=False)

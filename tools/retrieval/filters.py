@@ -1,126 +1,156 @@
-"""Leave hits out: by licence, by name, by score, and where a better hit looks the same."""
+"""Retrievers on top of others: filtered by license, id or likeness, or merged from several.
+
+A filter is a function from all hits so far, best first, to those that pass; what it decides about a hit may
+depend on the better hits alone.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import hashlib
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
+from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.realrag import Training, search_away, training_of
-from pleinair.tools.types import Hit, Retriever
+from pleinair.tools.retrieve import search
+from pleinair.tools.types import Hit, ImageSource, Retriever
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from pleinair.tools.types import Vectors
 
+Keep = Callable[[Sequence[Hit]], list[Hit]]
 
-class Filter(ABC):
-    """Pass on a part of another retriever's hits, and ask it for more until there are `k`."""
 
-    def __init__(self, found: Retriever) -> None:
-        self._found = found
+class Wrapper:
+    """Base of retrievers on top of another source, whose images and training they share."""
+
+    def __init__(self, source: ImageSource) -> None:
+        self._source = source
 
     @property
     def training(self) -> Training | None:
-        """Give the training of the retriever behind, None where it has none."""
-        return training_of(self._found)
-
-    @abstractmethod
-    def keep(self, hits: Sequence[Hit]) -> list[Hit]:
-        """Choose among all hits so far, which come best first."""
-
-    def search(self, query: str, k: int) -> list[Hit]:
-        """Find up to `k` pictures, best first."""
-        return self._fill(lambda asked: self._found.search(query, asked), k)
-
-    def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
-        """Find what is near a text and far from a picture, where the retriever behind can."""
-        return self._fill(lambda asked: search_away(self._found, query, away, weight=weight, k=asked), k)
-
-    def _fill(self, search: Callable[[int], list[Hit]], k: int) -> list[Hit]:
-        asked = 2 * k
-        while True:
-            hits = search(asked)
-            kept = self.keep(hits)
-            if len(kept) >= k or len(hits) < asked:
-                return kept[:k]
-            asked *= 4
+        """Return the training of the retriever below, None for an untrained one."""
+        return training_of(self._source)
 
     def open(self, id: str) -> Image:
-        """Open a picture of the library."""
-        return self._found.open(id)
+        """Open an image of the library."""
+        return self._source.open(id)
 
     def entries(self) -> Sequence[Hit]:
-        """List the pictures of the library."""
-        return self._found.entries()
+        """List the images of the library."""
+        return self._source.entries()
 
 
-class Licensed(Filter):
-    """Keep the pictures whose licence is on a list; the case of letters makes no difference.
+class Filtered(Wrapper):
+    """Retriever that passes on the hits a filter keeps, and asks for more until there are `k`."""
 
-    A picture without a stated licence has the licence "unknown".
-    """
+    def __init__(self, retriever: Retriever, keep: Keep, *, filter_entries: bool = True) -> None:
+        super().__init__(retriever)
+        self._retriever, self._keep, self._filter_entries = retriever, keep, filter_entries
 
-    def __init__(self, found: Retriever, licenses: Collection[str]) -> None:
-        super().__init__(found)
-        self._licenses = {license.strip().casefold() for license in licenses}
+    def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
+        """Search for up to `k` images, best first."""
+        return self._fill(lambda size: search(self._retriever, query, size, seed), k)
 
-    def keep(self, hits: Sequence[Hit]) -> list[Hit]:
-        """Keep the hits with a licence of the list."""
-        return [hit for hit in hits if hit.license.casefold() in self._licenses]
+    def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
+        """Search near a text and far from an image; raise `BadInput` if the retriever below cannot."""
+        return self._fill(lambda size: search_away(self._retriever, query, away, weight=weight, k=size), k)
 
-    def entries(self) -> list[Hit]:
-        """List the pictures with a licence of the list."""
-        return self.keep(self._found.entries())
+    def entries(self) -> Sequence[Hit]:
+        """List the images of the library that the filter keeps, or all without `filter_entries`."""
+        entries = self._retriever.entries()
+        return self._keep(entries) if self._filter_entries else entries
 
-
-class Without(Filter):
-    """Search a library as if some of its pictures were not in it; they may still be opened."""
-
-    def __init__(self, found: Retriever, ids: Collection[str]) -> None:
-        super().__init__(found)
-        self._ids = frozenset(ids)
-
-    def keep(self, hits: Sequence[Hit]) -> list[Hit]:
-        """Keep the hits that are of other pictures."""
-        return [hit for hit in hits if hit.id not in self._ids]
-
-    def entries(self) -> list[Hit]:
-        """List the other pictures."""
-        return self.keep(self._found.entries())
+    def _fill(self, search: Callable[[int], list[Hit]], k: int) -> list[Hit]:
+        size = 2 * k
+        while True:
+            hits = search(size)
+            passed = self._keep(hits)
+            if len(passed) >= k or len(hits) < size:
+                return passed[:k]
+            size *= 4
 
 
-class AtLeast(Filter):
-    """Keep the hits that score at least so much, in the retriever's own scores."""
+class Merged(Wrapper):
+    """Retriever that merges the hits of several retrievers of one library."""
 
-    def __init__(self, found: Retriever, threshold: float) -> None:
-        super().__init__(found)
-        self._floor = threshold
+    def __init__(
+        self,
+        retrievers: Sequence[Retriever],
+        merge: Callable[[Sequence[Sequence[Hit]]], list[Hit]],
+        depth: Callable[[int], int],
+        *,
+        vector: Callable[[str], Vectors] | None = None,
+        filtered: bool = False,
+    ) -> None:
+        """Merge the first `depth(k)` hits of each retriever.
 
-    def keep(self, hits: Sequence[Hit]) -> list[Hit]:
-        """Keep the hits on or over the threshold."""
-        return [hit for hit in hits if hit.score >= self._floor]
+        Args:
+            retrievers: at least one; images are opened by the first.
+            merge: makes one ranking of theirs.
+            depth: how many hits of each are merged for `k`.
+            vector: of an image, by which copies are recognised.
+            filtered: the retrievers' hits are filtered already, so theirs together are not.
+        """
+        super().__init__(retrievers[0])
+        self._retrievers, self._merge, self._depth = retrievers, merge, depth
+        self.vector, self.filtered = vector, filtered
 
     def search(self, query: str, k: int) -> list[Hit]:
-        """Find up to `k` pictures, best first; what comes after is weaker still, so no more are asked for."""
-        return self.keep(self._found.search(query, k))
+        """Search for up to `k` images, in the order of the merged list."""
+        return self._merge([retriever.search(query, self._depth(k)) for retriever in self._retrievers])[:k]
 
 
-class Distinct(Filter):
-    """Leave a picture out that looks like a better hit: the cosine of their embeddings is over `most`."""
+def by_license(licenses: Collection[str]) -> Keep:
+    """Build a filter by license, in any case; an image without a stated one has the license "unknown"."""
+    allowed = {license.strip().casefold() for license in licenses}
+    return lambda hits: [hit for hit in hits if hit.license.casefold() in allowed]
 
-    def __init__(self, found: Retriever, vector: Callable[[str], Vectors], most: float) -> None:
-        super().__init__(found)
-        self._vector, self._most = vector, most
 
-    def keep(self, hits: Sequence[Hit]) -> list[Hit]:
-        """Keep the hits that look like no hit before them."""
-        kept: list[Hit] = []
+def without(ids: Collection[str]) -> Keep:
+    """Build a filter that removes some images."""
+    removed = frozenset(ids)
+    return lambda hits: [hit for hit in hits if hit.id not in removed]
+
+
+def distinct(vector: Callable[[str], Vectors], most: float) -> Keep:
+    """Build a filter that removes a hit whose vector has a cosine over `most` to that of a better hit."""
+
+    def keep(hits: Sequence[Hit]) -> list[Hit]:
+        passed: list[Hit] = []
         vectors: list[Vectors] = []
         for hit in hits:
-            vector = self._vector(hit.id)
-            if not any(float(vector @ better) > self._most for better in vectors):
-                kept.append(hit)
-                vectors.append(vector)
-        return kept
+            candidate = vector(hit.id)
+            if not any(float(candidate @ better) > most for better in vectors):
+                passed.append(hit)
+                vectors.append(candidate)
+        return passed
+
+    return keep
+
+
+def readable(open: Callable[[str], Image], *, copies: bool) -> Keep:
+    """Build a filter that removes unreadable files and, without `copies`, images of equal pixels."""
+    digests: dict[str, str] = {}  # by id, "" for an unreadable file; each is read once
+
+    def digest(id: str) -> str:
+        if id not in digests:
+            try:
+                image = open(id)
+                digests[id] = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
+            except BadPicture:
+                digests[id] = ""
+        return digests[id]
+
+    def keep(hits: Sequence[Hit]) -> list[Hit]:
+        passed = [hit for hit in hits if digest(hit.id)]
+        if copies:
+            return passed
+        best: dict[str, Hit] = {}
+        for hit in passed:
+            best.setdefault(digest(hit.id), hit)
+        return list(best.values())
+
+    return keep

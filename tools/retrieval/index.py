@@ -22,6 +22,7 @@ from pleinair.tools.retrieval.embedding import Known, embed_library, load_shards
 from pleinair.tools.retrieval.faiss_index import find_nearest, on_gpu, read_vectors, write_vectors
 from pleinair.tools.retrieval.library import Item, Library
 from pleinair.tools.retrieval.manifest import REBUILD, Manifest, Skipped, load_manifest, save_manifest
+from pleinair.tools.retrieve import check_query
 from pleinair.tools.storage.files import sweep_parts
 from pleinair.tools.types import BadInput, Encoder, Hit, ModelFault
 
@@ -135,7 +136,7 @@ class IndexRetriever:
             raise BadInput(f"Index of `{index.manifest.encoder}`, queries of `{encoder.id}`", REBUILD)
         if index.is_stale(library):
             raise _stale(library)
-        self._library, self._index, self._encoder = library, index, encoder
+        self._library, self._index, self.encoder = library, index, encoder
         self.training = training_of(encoder)
 
     def search(self, query: str, k: int) -> list[Hit]:
@@ -144,16 +145,13 @@ class IndexRetriever:
 
     def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
         """Find what is near a text and far from a picture: see `ContrastRetriever`; raise as `search`."""
-        return self._hits(self._embed(query, k) - weight * self._encoder.encode_images([away]), k)
+        return self._hits(self._embed(query, k) - weight * self.encoder.encode_images([away]), k)
 
     def _embed(self, query: str, k: int) -> Vectors:
-        if k < 1:
-            raise BadInput(f"`k` is {k}, wanted 1 or more.")
-        if not query.strip():
-            raise BadInput("The query is empty; say in words what the picture should show.")
-        vector = self._encoder.encode_text([query])
+        check_query(query, k)
+        vector = self.encoder.encode_text([query])
         if not np.isfinite(vector).all():
-            raise ModelFault(f"Encoder `{self._encoder.id}` gave no finite vector for a query.")
+            raise ModelFault(f"Encoder `{self.encoder.id}` gave no finite vector for a query.")
         return vector
 
     def _hits(self, vector: Vectors, k: int) -> list[Hit]:

@@ -1,8 +1,8 @@
-"""Find pictures by the words of their captions: BM25 (Robertson et al., 1994; Lucene's form), k1 1.5, b 0.75.
+"""Retrieve images by the words of their captions with BM25.
 
-A word is a run of letters and digits in any case; English function words and words for "picture" say nothing
-of its subject and do not count. Not covered: stems, synonyms, and languages written without spaces. 100,000
-captions of ten words take some six seconds to index, once in a process.
+After Robertson et al. (1994) in Lucene's form, k1 1.5, b 0.75. A word is a run of letters and digits in any
+case; English function words and words for "picture" are ignored. Not covered: stems, synonyms, and languages
+written without spaces. Indexing 100,000 captions of ten words takes some six seconds, once a process.
 """
 
 from __future__ import annotations
@@ -12,103 +12,88 @@ import re
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pleinair.tools.types import BadInput, Hit, Retriever
+from pleinair.tools.retrieval.filters import Wrapper
+from pleinair.tools.retrieve import check_query, search
+from pleinair.tools.types import Hit, Retriever
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-WORD = re.compile(r"\w+")
-SILENT = frozenset({"photo", "photos", "photograph", "picture", "pictures", "image", "images"})
-INDEXING = Lock()
 RERANKED = 6  # hits of which the captions are compared: ImageRAG's three of either encoder
+_WORD = re.compile(r"\w+")
+_IGNORED = frozenset({"photo", "photos", "photograph", "picture", "pictures", "image", "images"})
+_INDEXING = Lock()
 
 
 def words(text: str) -> list[str]:
-    """Split a text into the words that count, in small letters."""
+    """Split a text into the words that count, in lower case."""
     from bm25s.stopwords import STOPWORDS_EN
 
-    found = WORD.findall(text.casefold())
-    return [word for word in found if word not in STOPWORDS_EN and word not in SILENT]
+    return [
+        word for word in _WORD.findall(text.casefold()) if word not in STOPWORDS_EN and word not in _IGNORED
+    ]
 
 
 def score_captions(entries: Sequence[Hit], query: str) -> list[float]:
-    """Score each entry's caption for a query: 0 where they share no word that counts."""
-    captions = tuple(entry.caption for entry in entries)
-    with INDEXING:  # look-ups run at once, and only one of them is to spend the seconds
-        index = _index(captions)
-    asked = words(query)
-    scores: list[float] = index.get_scores(asked).tolist() if index and asked else [0.0] * len(entries)
+    """Score each entry's caption for a query; 0 if they share no word that counts."""
+    with _INDEXING:  # concurrent retrievals wait for one index instead of building it several times
+        index = _index(tuple(entry.caption for entry in entries))
+    terms = words(query)
+    scores: list[float] = index.get_scores(terms).tolist() if index and terms else [0.0] * len(entries)
     return scores
 
 
-class Lexical:
-    """Answer with the pictures whose captions share words with the query; implements `Retriever`.
-
-    A hit's score is BM25, over 0 and without an upper bound, and grows with the query's words: it compares
-    the hits of one query and nothing else. Where no caption shares a word there is no hit.
-    """
-
-    def __init__(self, library: Retriever) -> None:
-        self._library = library
-
-    def search(self, query: str, k: int) -> list[Hit]:
-        """Find up to `k` pictures, best first, ties by id; raise `BadInput` as dense retrieval does."""
-        if k < 1:
-            raise BadInput(f"`k` is {k}, wanted 1 or more.")
-        if not query.strip():
-            raise BadInput("The query is empty; say in words what the picture should show.")
-        scores = zip(self._entries, score_captions(self._entries, query), strict=True)
-        found = [entry.model_copy(update={"score": score}) for entry, score in scores if score > 0]
-        return sorted(found, key=lambda hit: (-hit.score, hit.id))[:k]
-
-    def open(self, id: str) -> Image:
-        """Open a picture of the library."""
-        return self._library.open(id)
-
-    def entries(self) -> Sequence[Hit]:
-        """List the pictures of the library."""
-        return self._entries
+class _ByCaptions(Wrapper):
+    """Base of retrievers that score the captions of all entries, which are listed once."""
 
     @cached_property
     def _entries(self) -> Sequence[Hit]:
-        return self._library.entries()
-
-
-class CaptionOrder:
-    """Order another retriever's best hits by BM25 of their captions; implements `Retriever`.
-
-    The first `max(k, RERANKED)` hits are compared. Only the order changes: a hit keeps its score, and hits
-    without a shared word follow as they were. The words' weights are the whole library's.
-    """
-
-    def __init__(self, found: Retriever) -> None:
-        self._found = found
-
-    def search(self, query: str, k: int) -> list[Hit]:
-        """Find up to `k` pictures, those with the nearest captions first."""
-        hits = self._found.search(query, max(k, RERANKED))
-        scores = zip(self._entries, score_captions(self._entries, query), strict=True)
-        score = {entry.id: score for entry, score in scores}
-        return sorted(hits, key=lambda hit: -score[hit.id])[:k]
-
-    def open(self, id: str) -> Image:
-        """Open a picture of the library."""
-        return self._found.open(id)
+        return self._source.entries()
 
     def entries(self) -> Sequence[Hit]:
-        """List the pictures of the library."""
+        """List the images of the library."""
         return self._entries
 
-    @cached_property
-    def _entries(self) -> Sequence[Hit]:
-        return self._found.entries()
+    def _scored(self, query: str) -> list[tuple[Hit, float]]:
+        return list(zip(self._entries, score_captions(self._entries, query), strict=True))
+
+
+class Lexical(_ByCaptions):
+    """Retriever of the images whose captions share words with the query.
+
+    A hit's score is BM25, over 0 and without an upper bound; it grows with the number of words in the query,
+    so it compares the hits of one query only. Without a shared word there is no hit.
+    """
+
+    def search(self, query: str, k: int) -> list[Hit]:
+        """Search for up to `k` images, best first, ties by id; raise `BadInput` as dense retrieval does."""
+        check_query(query, k)
+        hits = [
+            entry.model_copy(update={"score": score}) for entry, score in self._scored(query) if score > 0
+        ]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k]
+
+
+class CaptionOrder(_ByCaptions):
+    """Retriever that orders another one's best hits by BM25 of their captions.
+
+    The first `max(k, RERANKED)` hits are compared. Hits keep their scores, and those without a shared word
+    follow in their order. The words are weighted by the whole library.
+    """
+
+    def __init__(self, retriever: Retriever) -> None:
+        super().__init__(retriever)
+        self._retriever = retriever
+
+    def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
+        """Search for up to `k` images, those with the nearest captions first."""
+        hits = search(self._retriever, query, max(k, RERANKED), seed)
+        scores = {entry.id: score for entry, score in self._scored(query)}
+        return sorted(hits, key=lambda hit: -scores[hit.id])[:k]
 
 
 @lru_cache(maxsize=4)
 def _index(captions: tuple[str, ...]) -> Any:
-    """Index captions; None where no caption has a word that counts."""
+    """Index captions; return None if no caption has a word that counts."""
     import bm25s
 
     texts = [words(caption) for caption in captions]

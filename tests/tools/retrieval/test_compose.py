@@ -1,92 +1,141 @@
-"""A retriever from plain words: which parts are asked, in which order, and where it abstains."""
+"""Retrievers built from options: which methods and filters apply, in which order, and when they abstain."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
-from support.fake_retriever import Shelf, ids
+from support.fake_retriever import FakeRetriever, corpus, ids
 
-from pleinair.tools.retrieval.compose import RetrievalOptions, compose, threshold_of
+from pleinair.tools.retrieval.compose import DEPTH, RetrievalOptions, alternating, compose, fuse, threshold_of
 from pleinair.tools.retrieve import retrieve
 from pleinair.tools.types import BadInput, Concept, Hit
 
-if TYPE_CHECKING:
-    from pleinair.tools.types import Vectors
-
 CAPTIONS = {"a": "a wren", "b": "a finch", "c": "a finch in the snow", "d": "a cat"}
-TURNS = {"a": 0.0, "b": 30.0, "c": 31.0, "d": 90.0}
+ANGLES = {"a": 0.0, "b": 30.0, "c": 31.0, "d": 90.0}
+RANKINGS = st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=8).map("".join)
 
 
-def vector(id: str) -> Vectors:
-    return np.array([np.cos(np.radians(TURNS[id])), np.sin(np.radians(TURNS[id]))], np.float32)
+def fake() -> FakeRetriever:
+    return FakeRetriever("dacb", CAPTIONS, ANGLES, b="CC0", c="CC0", d="CC0")  # scores .9, .8, .7, .6
 
 
-def found(query: str, k: int = 4, second: Shelf | None = None, **options: Any) -> list[Hit]:
-    shelf = Shelf("dacb", CAPTIONS, b="CC0", c="CC0", d="CC0")  # scores .9, .8, .7, .6
-    wanted = RetrievalOptions(**{"deduplicate": 0.0} | options)
-    return compose(wanted, shelf, vector, second).search(query, k)
+def search(query: str, k: int = 4, second: FakeRetriever | None = None, **options: Any) -> list[Hit]:
+    chosen = RetrievalOptions(**{"deduplicate": 0.0} | options)
+    return compose(chosen, corpus(chosen, fake(), second)).search(query, k)
 
 
 @pytest.mark.parametrize(
     ("options", "order"),
     [
         ({}, "dacb"),
-        ({"method": "lexical"}, "bc"),
         ({"method": "hybrid"}, "bcda"),
         ({"rerank": "bm25"}, "bcda"),
         ({"licenses": ("cc0",)}, "dcb"),
         ({"deduplicate": 0.999}, "dac"),
-        ({"method": "lexical", "deduplicate": 0.999}, "b"),
         ({"method": "hybrid", "deduplicate": 0.999, "licenses": ("CC0",)}, "bd"),
         ({"method": "hybrid", "licenses": ("CC0",), "rerank": "bm25"}, "bcd"),
+        ({"method": "hybrid", "threshold": 0.85}, "dbc"),
     ],
 )
-def test_each_word_does_its_part(options: dict[str, Any], order: str) -> None:
-    assert ids(found("a finch", **options)) == order
+def test_each_option_changes_the_hits(options: dict[str, Any], order: str) -> None:
+    assert ids(search("a finch", **options)) == order
 
 
-def test_two_encoders_are_taken_in_turn() -> None:
-    second = Shelf("bd", CAPTIONS, b="CC0", d="CC0")
-    assert ids(found("a finch", 9, second, method="both")) == "dbac"
-    assert ids(found("a finch", 9, second, method="both", licenses=("CC0",))) == "dbc"
-    with pytest.raises(BadInput, match="second encoder"):
-        found("a finch", method="both")
+def test_both_alternates_between_the_filtered_hits_of_two_encoders() -> None:
+    second = FakeRetriever("bd", CAPTIONS, ANGLES, b="CC0", d="CC0")
+    assert ids(search("a finch", 9, second, method="both")) == "dbac"
+    assert ids(search("a finch", 9, second, method="both", licenses=("CC0",))) == "dbc"
+    assert ids(search("a finch", 9, second, method="both", deduplicate=0.999)) == "dbac"
+    with pytest.raises(BadInput, match=r"needs a table retrieval\.second"):
+        search("a finch", method="both")
 
 
-def abstains(query: str, **options: Any) -> bool:
-    wanted = RetrievalOptions(**options)
-    retriever = compose(wanted, Shelf("dacb", CAPTIONS), vector)
-    concept = Concept(name=query, caption=query)
-    return retrieve(concept, retriever=retriever, k=4, threshold=threshold_of(wanted)).abstained
+@pytest.mark.parametrize(("first", "second"), [("", "xy"), ("xy", ""), ("", "")])
+def test_an_empty_ranking_hides_no_hit_of_the_other(first: str, second: str) -> None:
+    assert ids(alternating(FakeRetriever(first), FakeRetriever(second)).search("q", 9)) == first + second
+    assert ids(fuse([ranked(first), ranked(second)])) == first + second
+
+
+def test_alternating_returns_three_of_either_retriever_with_their_first_score() -> None:
+    both = alternating(FakeRetriever("abcde"), FakeRetriever("xbyzw"))
+    assert ids(both.search("q", 9)) == "axbcy"
+    assert ids(both.search("q", 2)) == "ax"
+    assert [hit.score for hit in alternating(FakeRetriever("a"), FakeRetriever("ba")).search("q", 9)] == [
+        0.9,
+        0.9,
+    ]
 
 
 @pytest.mark.parametrize(
-    ("query", "options", "wanted"),
+    ("query", "options", "abstains"),
     [
         ("a zebra", {"threshold": 0.85}, False),
         ("a finch", {"threshold": 0.95}, True),
-        ("a finch", {"method": "lexical", "threshold": 0.95}, False),
-        ("a zebra", {"method": "lexical"}, True),
         ("a finch", {"method": "hybrid", "threshold": 0.95}, False),
         ("a zebra", {"method": "hybrid", "threshold": 0.95}, True),
         ("a zebra", {"method": "hybrid", "threshold": 0.85}, False),
     ],
 )
-def test_where_it_abstains(query: str, options: dict[str, Any], wanted: bool) -> None:
-    assert abstains(query, **options) is wanted
+def test_a_threshold_makes_retrieval_abstain(query: str, options: dict[str, Any], abstains: bool) -> None:
+    chosen = RetrievalOptions(**options)
+    retriever, concept = compose(chosen, corpus(chosen, fake())), Concept(name=query, caption=query)
+    assert retrieve(concept, retriever=retriever, k=4, threshold=threshold_of(chosen)).abstained is abstains
 
 
-def test_the_floor_keeps_weak_hits_out_of_a_fusion() -> None:
-    assert ids(found("a zebra", method="hybrid", threshold=0.75)) == "da"
+def test_hybrid_leaves_hits_under_the_threshold_out_of_the_fusion() -> None:
+    assert ids(search("a zebra", method="hybrid", threshold=0.75)) == "da"
+
+
+def test_hybrid_merges_more_hits_than_are_asked_for() -> None:
+    dense, options = fake(), RetrievalOptions(method="hybrid", deduplicate=0)
+    retriever = compose(options, corpus(options, dense))
+    retriever.search("q", 2)
+    retriever.search("q", DEPTH + 1)
+    assert dense.sizes == [DEPTH, DEPTH + 1]
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{"method": "best"}, {"rerank": "llm"}, {"deduplicate": 1.5}, {"threshold": 2}, {"license": ["CC0"]}],
+    "options",
+    [{"method": ""}, {"rerank": "llm"}, {"deduplicate": 1.5}, {"threshold": 2}, {"license": ["CC0"]}],
 )
-def test_what_it_does_not_know_is_refused(wrong: dict[str, Any]) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        RetrievalOptions(**wrong)
+        RetrievalOptions(**options)
+
+
+def test_an_unknown_method_is_refused_with_the_choices() -> None:
+    with pytest.raises(BadInput, match="Did you mean `dense`") as caught:
+        search("a finch", method="dens")
+    assert all(name in str(caught.value) for name in ("both", "dense", "hybrid", "lexical"))
+
+
+def test_arguments_that_a_method_does_not_have_are_refused() -> None:
+    with pytest.raises(BadInput, match=r"retrieval\.arguments\.depth = 3: .* accepted: nothing"):
+        search("a finch", arguments={"depth": 3})
+
+
+def test_empty_arguments_are_left_out_of_the_settings_as_json() -> None:
+    assert "arguments" not in RetrievalOptions().model_dump()
+    assert RetrievalOptions(arguments={"depth": 3}).model_dump()["arguments"] == {"depth": 3}
+
+
+def ranked(ranking: str) -> list[Hit]:
+    return [Hit(id=id, score=0.5) for id in ranking]
+
+
+def test_the_fused_score_is_the_sum_of_the_reciprocal_ranks() -> None:
+    hits = {hit.id: hit.score for hit in fuse([ranked("abc"), ranked("bd")])}
+    assert hits == pytest.approx({"b": 1 / 62 + 1 / 61, "a": 1 / 61, "d": 1 / 62, "c": 1 / 63})
+    assert list(hits) == ["b", "a", "d", "c"]
+
+
+@given(RANKINGS, RANKINGS)
+def test_fusion_loses_and_repeats_no_image(first: str, second: str) -> None:
+    fused = fuse([ranked(first), ranked(second)])
+    assert sorted(ids(fused)) == sorted({*first, *second})
+    assert [hit.score for hit in fused] == sorted((hit.score for hit in fused), reverse=True)
+    assert ids(fuse([ranked(first), ranked(first)])) == first

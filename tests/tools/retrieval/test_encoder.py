@@ -146,7 +146,7 @@ def test_the_id_names_model_and_weights_and_no_place(encoder: OpenClipEncoder) -
     ("model", "revision", "says"),
     [
         ("local-dir:nowhere", "", "nowhere"),
-        (MODEL, "openai", "leave revision empty"),
+        (MODEL, "openai", "weights of its own; leave it empty"),
         ("ViT-B-32", "", "Set revision to one of"),
         ("ViT-B-32", "no-such-tag", "no-such-tag"),
         ("no-such-model", "", "no-such-model"),

@@ -17,7 +17,7 @@ from PIL import Image
 from support.colour_encoder import COLOURS, ColourEncoder, build, find, paint, write_shelf
 
 from pleinair.tools.retrieval import faiss_index as flat
-from pleinair.tools.retrieval.filters import Distinct
+from pleinair.tools.retrieval.filters import Filtered, distinct
 from pleinair.tools.retrieval.index import Index, IndexRetriever
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput, ModelFault, PleinairError
@@ -81,9 +81,9 @@ def test_copies_are_found_and_can_be_left_out(shelf: Path, place: Path) -> None:
     for number in range(20):
         paint(shelf, f"copy{number:02}.png", (255, number // 10, 0))
     retriever = IndexRetriever(Library.open(shelf), build(shelf, place), ColourEncoder())
-    distinct = Distinct(retriever, retriever.vector, 0.995)
-    assert [hit.id for hit in distinct.search("red", k=2)] == ["copy00.png", "white.png"]
-    assert len(distinct.search("red", k=5)) == 4
+    filtered = Filtered(retriever, distinct(retriever.vector, 0.995))
+    assert [hit.id for hit in filtered.search("red", k=2)] == ["copy00.png", "white.png"]
+    assert len(filtered.search("red", k=5)) == 4
     assert len(retriever.search("red", k=5)) == 5
 
 

@@ -1,4 +1,4 @@
-"""Words of captions: what matches, what does not count, and an order by captions."""
+"""Words of captions: what matches, which words are ignored, and re-ranking by captions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.fake_retriever import Shelf, ids
+from support.fake_retriever import FakeRetriever, ids
 
 from pleinair.tools.retrieval.lexical import RERANKED, CaptionOrder, Lexical, score_captions, words
 from pleinair.tools.types import BadInput, Hit
@@ -23,77 +23,77 @@ CAPTIONS = {
 
 @pytest.fixture
 def lexical() -> Lexical:
-    return Lexical(Shelf("abcde", CAPTIONS, b="CC0"))
+    return Lexical(FakeRetriever("abcde", CAPTIONS, b="CC0"))
 
 
-def test_only_captions_with_a_shared_word_are_hits_best_first(lexical: Lexical) -> None:
+def test_captions_with_a_shared_word_are_hits_best_first(lexical: Lexical) -> None:
     hits = lexical.search("a photo of a velmora finch", 9)
     assert ids(hits) == "ae"
     assert hits[0].score > hits[1].score > 0
 
 
-def test_a_hit_keeps_its_story(lexical: Lexical) -> None:
+def test_a_hit_has_its_metadata(lexical: Lexical) -> None:
     (hit,) = lexical.search("wren", 1)
     assert (hit.id, hit.caption, hit.license) == ("b", CAPTIONS["b"], "CC0")
 
 
 @pytest.mark.parametrize("query", ["a photo of the picture", "zebra", "...", "!?"])
-def test_without_a_word_that_counts_nothing_is_found(lexical: Lexical, query: str) -> None:
+def test_without_a_word_that_counts_there_is_no_hit(lexical: Lexical, query: str) -> None:
     assert lexical.search(query, 9) == []
 
 
 @pytest.mark.parametrize(("query", "k"), [("finch", 0), ("finch", -1), ("", 3), (" \n", 3)])
-def test_bad_questions_are_bad_input(lexical: Lexical, query: str, k: int) -> None:
+def test_invalid_queries_are_refused(lexical: Lexical, query: str, k: int) -> None:
     with pytest.raises(BadInput):
         lexical.search(query, k)
 
 
 @pytest.mark.parametrize("captions", [{}, {"a": ""}, {"a": "", "b": "of the"}])
-def test_a_library_without_captions_gives_nothing(captions: dict[str, str]) -> None:
-    assert Lexical(Shelf("ab", captions)).search("finch", 3) == []
+def test_a_library_without_captions_has_no_hits(captions: dict[str, str]) -> None:
+    assert Lexical(FakeRetriever("ab", captions)).search("finch", 3) == []
 
 
-def test_a_library_of_one_picture_works() -> None:
-    assert ids(Lexical(Shelf("a", {"a": "a finch"})).search("a finch", 3)) == "a"
+def test_a_library_of_one_image_works() -> None:
+    assert ids(Lexical(FakeRetriever("a", {"a": "a finch"})).search("a finch", 3)) == "a"
 
 
-def test_equals_come_by_id() -> None:
-    assert ids(Lexical(Shelf("ba", {"b": "a finch", "a": "a finch"})).search("finch", 3)) == "ab"
+def test_equal_scores_are_ordered_by_id() -> None:
+    assert ids(Lexical(FakeRetriever("ba", {"b": "a finch", "a": "a finch"})).search("finch", 3)) == "ab"
 
 
 def test_the_score_is_bm25() -> None:
     """One word, in one of two captions of one and three words: k1 1.5, b 0.75, Lucene's idf."""
     entries = [Hit(id="a", score=0, caption="finch"), Hit(id="b", score=0, caption="red wren flying")]
     idf = math.log(1 + (2 - 1 + 0.5) / (1 + 0.5))
-    wanted = idf / (1 + 1.5 * (1 - 0.75 + 0.75 * 1 / 2))
-    assert score_captions(entries, "finch") == pytest.approx([wanted, 0])
+    expected = idf / (1 + 1.5 * (1 - 0.75 + 0.75 * 1 / 2))
+    assert score_captions(entries, "finch") == pytest.approx([expected, 0])
 
 
-def test_a_picture_opens_through_the_library(lexical: Lexical) -> None:
+def test_images_are_the_librarys(lexical: Lexical) -> None:
     assert lexical.open("a").getpixel((0, 0)) == (ord("a"), 0, 0)
     assert ids(lexical.entries()) == "abcde"
 
 
 @given(st.text(max_size=40))
-def test_any_text_is_split_into_words_of_its_own(text: str) -> None:
+def test_words_are_parts_of_the_text(text: str) -> None:
     for word in words(text):
         assert word in text.casefold()
 
 
-def test_captions_give_the_order_and_hits_keep_their_scores() -> None:
-    shelf = Shelf("dbace", CAPTIONS)
-    hits = CaptionOrder(shelf).search("velmora finch", 4)
+def test_captions_order_the_hits_which_keep_their_scores() -> None:
+    fake = FakeRetriever("dbace", CAPTIONS)
+    hits = CaptionOrder(fake).search("velmora finch", 4)
     assert ids(hits) == "aedb"
     assert [hit.score for hit in hits] == pytest.approx([0.7, 0.5, 0.9, 0.8])
-    assert shelf.asked == [RERANKED]
+    assert fake.sizes == [RERANKED]
 
 
-def test_captions_order_all_that_is_asked_for() -> None:
-    assert ids(CaptionOrder(Shelf("dcba" * 3, CAPTIONS)).search("wren", 12))[:3] == "bbb"
+def test_all_requested_hits_are_ordered() -> None:
+    assert ids(CaptionOrder(FakeRetriever("dcba" * 3, CAPTIONS)).search("wren", 12))[:3] == "bbb"
 
 
 def test_without_captions_the_order_stays() -> None:
-    order = CaptionOrder(Shelf("cab"))
+    order = CaptionOrder(FakeRetriever("cab"))
     assert ids(order.search("finch", 2)) == "ca"
     assert ids(order.entries()) == "abc"
     assert order.open("a").size == (8, 8)

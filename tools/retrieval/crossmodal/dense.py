@@ -1,12 +1,12 @@
-"""Score pictures against texts by plain cosines: Cross-modal RAG's dense stage without its adaptor.
+"""Score images against texts by plain cosines: Cross-modal RAG's dense stage without its adaptor.
 
-`IndexScorer` reads the vectors that an index holds; `SearchScorer` asks any retriever, and knows nothing of
-the pictures that its search leaves out. Not covered: scores by captions.
+`IndexScorer` reads the vectors of an index, `SearchScorer` uses any retriever's scores. Captions are ignored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pleinair.tools.locks import Once
@@ -15,51 +15,53 @@ from pleinair.tools.types import Encoder, Retriever, Scorer
 if TYPE_CHECKING:
     from pleinair.tools.types import Cosines, Vectors
 
-UNSEEN = -1.0  # of a picture that a search did not give
+_UNSCORED = -1.0  # of an image that the index or the search does not have
 
 
 class IndexScorer:
-    """Score by the encoder that made the index; implements `Scorer`."""
+    """Scorer by the vectors of an index and its encoder; an image that is not indexed scores -1."""
 
     def __init__(self, vector: Callable[[str], Vectors], encoder: Encoder) -> None:
-        """Take what gives a picture's vector by its id, and the encoder of the texts."""
+        """Take `vector`, which returns an image's by id or raises `KeyError`, and the texts' encoder."""
         self._vector, self._encoder = vector, encoder
 
     def score(self, texts: Sequence[str], ids: Sequence[str]) -> Cosines:
-        """Give the cosine of every picture to every text, [pictures, texts]."""
+        """Return the cosine of every image to every text, [images, texts]."""
         import numpy as np
 
-        if not ids:
-            return np.zeros((0, len(texts)), dtype=np.float32)
-        cosines: Cosines = np.stack([self._vector(id) for id in ids]) @ self._encoder.encode_text(texts).T
+        rows, vectors = [], []
+        for row, id in enumerate(ids):
+            with suppress(KeyError):  # a file that cannot be read, in the library but not in its index
+                vectors.append(self._vector(id))
+                rows.append(row)
+        cosines = np.full((len(ids), len(texts)), _UNSCORED, dtype=np.float32)
+        if rows:
+            cosines[rows] = np.stack(vectors) @ self._encoder.encode_text(texts).T
         return cosines
 
 
 class SearchScorer:
-    """Score by a retriever's own scores; implements `Scorer`.
-
-    A picture that its search leaves out, as a near-duplicate for example, gets `UNSEEN`.
-    """
+    """Scorer by a retriever's own scores; an image that its search omits, such as a copy, scores -1."""
 
     def __init__(self, retriever: Retriever) -> None:
         self._retriever = retriever
 
     def score(self, texts: Sequence[str], ids: Sequence[str]) -> Cosines:
-        """Give the score of every picture for every text, [pictures, texts]."""
+        """Return the score of every image for every text, [images, texts]."""
         import numpy as np
 
         most = max(len(self._retriever.entries()), 1)
-        found = [{hit.id: hit.score for hit in self._retriever.search(text, most)} for text in texts]
-        rows = [[one.get(id, UNSEEN) for one in found] for id in ids]
+        scores = [{hit.id: hit.score for hit in self._retriever.search(text, most)} for text in texts]
+        rows = [[of_text.get(id, _UNSCORED) for of_text in scores] for id in ids]
         return np.array(rows, dtype=np.float32).reshape(len(ids), len(texts))
 
 
 class LazyScorer:
-    """Open a scorer at its first use; implements `Scorer`."""
+    """Scorer that is opened when it is first used."""
 
     def __init__(self, open: Callable[[], Scorer]) -> None:
-        self._opened = Once(open)
+        self._open = Once(open)
 
     def score(self, texts: Sequence[str], ids: Sequence[str]) -> Cosines:
-        """Give what the scorer gives."""
-        return self._opened().score(texts, ids)
+        """Return the scores of the opened scorer."""
+        return self._open().score(texts, ids)
