@@ -165,5 +165,5 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_batch_of_nothing_is_refused() -> None:
-    with pytest.raises(BadInput, match="got 0"):
+    with pytest.raises(BadInput, match="encoder.batch = 0"):
         OpenClipEncoder(MODEL, batch=0)
