@@ -170,7 +170,7 @@ def test_a_full_disk_leaves_the_old_index_and_no_piece(shelf: Path, place: Path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
-        with pytest.raises(DiskFull, match="free some space"):
+        with pytest.raises(DiskFull, match="Free some space"):
             build(shelf, place)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
