@@ -20,7 +20,7 @@ from pleinair.tools.realrag import require, search_away, training_of
 from pleinair.tools.retrieve import search
 from pleinair.tools.types import Hit, Limit, Repair, Retrieval, Usage
 
-WHY = "every image is generated from what the prompt retrieves"
+_WHY = "every image is generated from what the prompt retrieves"
 
 
 def draft(state: State, runtime: Runtime[Context]) -> Update:
@@ -61,7 +61,7 @@ def select(state: State, runtime: Runtime[Context]) -> Update:
     context, (retrieval,) = runtime.context, state.retrievals
     picks = [Pick(retrieval.concept, hit) for hit in retrieval.hits[: context.realrag.references]]
     request = nodes.new_request(state, context, references=make_references(picks, context))
-    repair = Repair(concept=retrieval.concept, action="add_reference", why=WHY)
+    repair = Repair(concept=retrieval.concept, action="add_reference", why=_WHY)
     return changed(request=request, repairs=[repair])
 
 

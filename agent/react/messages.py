@@ -30,7 +30,7 @@ from pleinair.agent.select import find_retrieval, references_of, unused_hits
 from pleinair.tools.mllm.ask import human
 from pleinair.tools.types import Attempt, Picture
 
-SYSTEM_PROMPT = (
+_SYSTEM_PROMPT = (
     "You draw pictures with tools. First call `decompose`: put into `wish` all that the user now wants to "
     "see, and list what must be visible; in the same message call `generate`. Every new picture is shown to "
     "you: judge it with `critique`, one row a concept in the order listed. For each concept that is missing "
@@ -43,20 +43,20 @@ SYSTEM_PROMPT = (
 NO_CALL = (
     "A message without a call draws nothing. Call a tool; or say in words why you will not, to end here."
 )
-REMINDER = "no call"  # kind of the note above
-EMPTY = "Your message was empty. Call a tool; or say in words why you will not, to end here."
+_REMINDER = "no call"  # kind of the note above
+_EMPTY = "Your message was empty. Call a tool; or say in words why you will not, to end here."
 CUT_OFF = "Your message was cut off, so none of it was carried out. Write less at a time."
-BAD_IDS = "Every call needs an id that was not used before, so none was carried out: {}."
+_BAD_IDS = "Every call needs an id that was not used before, so none was carried out: {}."
 ENDED = "Not carried out: the run had ended."
-TOO_MANY = "Not carried out: a message may hold {} calls."
+_TOO_MANY = "Not carried out: a message may hold {} calls."
 NO_JSON = "The arguments are no JSON object."
 
-MAX_SHOWN = 4  # images in one call of the model
-MAX_CALLS = 8  # tool calls in one reply
-MAX_TEXT = 20_000  # characters of a reply
-CUT_OFF_REASONS = {"length", "max_tokens", "incomplete", "MAX_TOKENS"}
-FILTER_REASONS = {"content_filter", "SAFETY", "refusal"}
-STORED_BLOCKS = {"text", "reasoning", "thinking", "function_call", "tool_call", "tool_use"}
+_MAX_SHOWN = 4  # images in one call of the model
+_MAX_CALLS = 8  # tool calls in one reply
+_MAX_TEXT = 20_000  # characters of a reply
+_CUT_OFF_REASONS = {"length", "max_tokens", "incomplete", "MAX_TOKENS"}
+_FILTER_REASONS = {"content_filter", "SAFETY", "refusal"}
+_STORED_BLOCKS = {"text", "reasoning", "thinking", "function_call", "tool_call", "tool_use"}
 
 CheckCall = Callable[[dict[str, Any]], str]  # returns what is wrong with a tool call, "" if nothing
 
@@ -65,7 +65,7 @@ def conversation(state: ReactState, context: Context) -> list[BaseMessage]:
     """Return the messages of the next call: system prompt, conversation and status message."""
     images = [context.store.read(picture) for picture in _shown_pictures(state)]
     history = messages_from_dict(state.messages)
-    return [SystemMessage(SYSTEM_PROMPT), *history, human(_status(state, context), images)]
+    return [SystemMessage(_SYSTEM_PROMPT), *history, human(_status(state, context), images)]
 
 
 def _shown_pictures(state: ReactState) -> list[Picture]:
@@ -79,7 +79,7 @@ def _shown_pictures(state: ReactState) -> list[Picture]:
 
 def unjudged(attempts: Sequence[Attempt]) -> list[Attempt]:
     """Return the newest attempts without a ledger, at most as many as are shown in one call."""
-    return [attempt for attempt in attempts if attempt.ledger is None][-MAX_SHOWN:]
+    return [attempt for attempt in attempts if attempt.ledger is None][-_MAX_SHOWN:]
 
 
 def _status(state: ReactState, context: Context) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def check_reply(reply: AIMessage, history: Sequence[BaseMessage], check_call: Ch
     if reason := _refusal(reply):
         return CheckedReply((AIMessage(reason),), reason)
     if fault := _fault(reply, history):
-        return CheckedReply((AIMessage(reply.text[:MAX_TEXT] or "…"), note(fault)))
+        return CheckedReply((AIMessage(reply.text[:_MAX_TEXT] or "…"), note(fault)))
     if not (reply.tool_calls or reply.invalid_tool_calls):
         return _without_calls(reply, history)
     return CheckedReply((_stripped(reply), *_rejections(reply, check_call)))
@@ -176,7 +176,7 @@ def _refusal(reply: AIMessage) -> str:
         ),
     ]
     text = next((str(text) for text in texts if text), "")
-    filtered = _finish_reason(reply) in FILTER_REASONS
+    filtered = _finish_reason(reply) in _FILTER_REASONS
     return text or ("the model's provider filtered the answer" if filtered else "")
 
 
@@ -188,16 +188,16 @@ def _finish_reason(reply: AIMessage) -> str:
 
 def _fault(reply: AIMessage, history: Sequence[BaseMessage]) -> str:
     """Return why none of a reply can be used, "" if it can."""
-    if _finish_reason(reply) in CUT_OFF_REASONS or len(reply.text) > MAX_TEXT:
+    if _finish_reason(reply) in _CUT_OFF_REASONS or len(reply.text) > _MAX_TEXT:
         return CUT_OFF
     ids = [call["id"] or "" for call in (*reply.tool_calls, *reply.invalid_tool_calls)]
     used = {
         call["id"] for message in history if isinstance(message, AIMessage) for call in message.tool_calls
     }
     if not all(ids):
-        return BAD_IDS.format("one has none")
+        return _BAD_IDS.format("one has none")
     if repeated := [id for id, count in Counter(ids).items() if count > 1 or id in used]:
-        return BAD_IDS.format(", ".join(repeated)[:200])
+        return _BAD_IDS.format(", ".join(repeated)[:200])
     return ""
 
 
@@ -205,10 +205,10 @@ def _without_calls(reply: AIMessage, history: Sequence[BaseMessage]) -> CheckedR
     """Remind a model that calls no tool once; its next text is its answer."""
     text = reply.text.strip()
     if not text:
-        return CheckedReply((AIMessage("…"), note(EMPTY)))
-    if history and note_kind(history[-1]) == REMINDER:
+        return CheckedReply((AIMessage("…"), note(_EMPTY)))
+    if history and note_kind(history[-1]) == _REMINDER:
         return CheckedReply((AIMessage(text),), answer=text)
-    return CheckedReply((AIMessage(text), note(NO_CALL, REMINDER)))
+    return CheckedReply((AIMessage(text), note(NO_CALL, _REMINDER)))
 
 
 def _stripped(reply: AIMessage) -> AIMessage:
@@ -218,7 +218,9 @@ def _stripped(reply: AIMessage) -> AIMessage:
     """
     content = reply.content
     if isinstance(content, list):
-        content = [block for block in content if isinstance(block, str) or block.get("type") in STORED_BLOCKS]
+        content = [
+            block for block in content if isinstance(block, str) or block.get("type") in _STORED_BLOCKS
+        ]
     reasoning = {key: value for key, value in reply.additional_kwargs.items() if key.startswith("reasoning")}
     invalid = [
         tool_call(name=call["name"] or "unknown", args={}, id=call["id"]) for call in reply.invalid_tool_calls
@@ -230,7 +232,7 @@ def _rejections(reply: AIMessage, check_call: CheckCall) -> list[ToolMessage]:
     """Return the results of the calls that are not carried out."""
     results = [error_result(call, NO_JSON) for call in reply.invalid_tool_calls]
     for number, call in enumerate(reply.tool_calls):
-        fault = TOO_MANY.format(MAX_CALLS) if number >= MAX_CALLS else check_call(dict(call))
+        fault = _TOO_MANY.format(_MAX_CALLS) if number >= _MAX_CALLS else check_call(dict(call))
         if fault:
             results.append(error_result(call, fault))
     return results

@@ -36,11 +36,11 @@ from pleinair.agent.state import changed
 from pleinair.tools.mllm.ask import added, cost
 from pleinair.tools.types import BadInput, Ending, ModelFault, Outcome, Refused, Usage
 
-PARALLEL = "retrieve"  # calls whose cost need not be counted between them
-MAX_FRUITLESS = 3  # replies in a row without a successful call: one, and two more after the error
-MAX_STREAMED = 2000  # characters of the model's text on the custom stream
-MAX_REPEATED = 3  # times that a call had the same result
-PATHS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[/\\][^\s'\"`,;]+")
+_PARALLEL = "retrieve"  # calls whose cost need not be counted between them
+_MAX_FRUITLESS = 3  # replies in a row without a successful call: one, and two more after the error
+_MAX_STREAMED = 2000  # characters of the model's text on the custom stream
+_MAX_REPEATED = 3  # times that a call had the same result
+_PATHS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[/\\][^\s'\"`,;]+")
 
 
 def begin(state: ReactState, runtime: Runtime[Context]) -> Update:
@@ -58,7 +58,7 @@ def drive(state: ReactState, runtime: Runtime[Context]) -> Update:
         return {}
     reply, usage = _call_model(state, runtime.context)
     if text := reply.messages[0].text.strip(" …"):
-        runtime.stream_writer({"step": "drive", "text": text[:MAX_STREAMED]})
+        runtime.stream_writer({"step": "drive", "text": text[:_MAX_STREAMED]})
     shown = [attempt.number for attempt in unjudged(state.attempts)]
     update = changed(usage=[usage], shown=shown) | {"messages": to_json(*reply.messages)}
     return update | _end(state, reply)
@@ -102,7 +102,7 @@ def act(state: Act, runtime: Runtime[Context]) -> Update:
     except (BadInput, ModelFault) as fault:
         runtime.stream_writer({"step": call["name"], "error": str(fault)})
         # the model is not sent the paths of this machine
-        result, update = error_result(call, PATHS.sub("…", str(fault))), changed(usage=[fault.spent])
+        result, update = error_result(call, _PATHS.sub("…", str(fault))), changed(usage=[fault.spent])
     return update | {"messages": to_json(result)}
 
 
@@ -122,7 +122,7 @@ def route_after_drive(state: ReactState) -> list[Send] | Literal["drive", "finis
     if _is_over(state):
         return "finish"
     if calls := pending_calls(state.messages):
-        batch = list(takewhile(lambda call: call["name"] == PARALLEL, calls)) or calls[:1]
+        batch = list(takewhile(lambda call: call["name"] == _PARALLEL, calls)) or calls[:1]
         snapshot = state.model_dump(mode="json", exclude={"messages", "turns"})
         return [Send("act", Act(call=call, snapshot=snapshot)) for call in batch]
     return "finish" if _impasse(state) or budget.limit(state, budget.MLLM_CALL) else "drive"
@@ -147,7 +147,7 @@ def _impasse(state: ReactState) -> str:
     # a model that makes progress needs a third of these replies
     if len(ai_messages) >= 4 + 6 * state.budget.attempts:
         return f"no progress: the model replied {len(ai_messages)} times without an end"
-    if _fruitless(history) >= MAX_FRUITLESS:
+    if _fruitless(history) >= _MAX_FRUITLESS:
         errors = [message.text for message in history if not isinstance(message, AIMessage)]
         return f"no progress: {errors[-1] if errors else 'the model said nothing'}"
     results = [message for message in history if isinstance(message, ToolMessage)]
@@ -157,8 +157,8 @@ def _impasse(state: ReactState) -> str:
         for call in message.tool_calls
     }
     counts = Counter((calls.get(result.tool_call_id, ""), result.text) for result in results)
-    if counts and max(counts.values()) >= MAX_REPEATED:
-        return f"no progress: the same call brought the same {MAX_REPEATED} times"
+    if counts and max(counts.values()) >= _MAX_REPEATED:
+        return f"no progress: the same call brought the same {_MAX_REPEATED} times"
     return ""
 
 

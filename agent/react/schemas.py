@@ -14,10 +14,10 @@ from pydantic import Field, ValidationError
 from pleinair.tools.mllm.ask import UNFIT
 from pleinair.tools.types import BadInput, Concept, Hit, Repair, Row, Value
 
-MAX_ITEMS = 16  # of a list
-MAX_TEXT = 2000  # characters of one text
-MAX_JSON = 20_000  # characters of all arguments
-MAX_ERRORS = 3  # reported at once
+_MAX_ITEMS = 16  # of a list
+_MAX_TEXT = 2000  # characters of one text
+_MAX_JSON = 20_000  # characters of all arguments
+_MAX_ERRORS = 3  # reported at once
 
 Schema = TypeVar("Schema", bound=Value)
 
@@ -33,14 +33,14 @@ class Decompose(Value):
     """Set what the user wants to see and what must be visible. Without concepts a fresh call lists them."""
 
     wish: str = Field(min_length=1, description="All that is to be seen, in full, fit for a generator.")
-    concepts: tuple[Concept, ...] = Field(default=(), max_length=MAX_ITEMS)
+    concepts: tuple[Concept, ...] = Field(default=(), max_length=_MAX_ITEMS)
 
 
 class Critique(Value):
     """Judge a picture that you were shown, once. Without rows a fresh call judges the newest one."""
 
     picture: int = Field(ge=0, le=10**6)
-    rows: tuple[Row, ...] = Field(default=(), max_length=MAX_ITEMS)
+    rows: tuple[Row, ...] = Field(default=(), max_length=_MAX_ITEMS)
 
 
 class Retrieve(Value):
@@ -59,14 +59,14 @@ class Generate(Value):
     """
 
     prompt: str = Field(default="", description="Other words than the wish's; seldom needed.")
-    repairs: tuple[Repair, ...] = Field(default=(), max_length=MAX_ITEMS)
-    references: tuple[Choice, ...] = Field(default=(), max_length=MAX_ITEMS)
+    repairs: tuple[Repair, ...] = Field(default=(), max_length=_MAX_ITEMS)
+    references: tuple[Choice, ...] = Field(default=(), max_length=_MAX_ITEMS)
 
 
 class Veto(Value):
     """Never use these pictures of the library again."""
 
-    ids: tuple[str, ...] = Field(min_length=1, max_length=MAX_ITEMS)
+    ids: tuple[str, ...] = Field(min_length=1, max_length=_MAX_ITEMS)
 
 
 class PinHit(Choice):
@@ -94,14 +94,14 @@ class Pin(Value):
 def parse_arguments(schema: type[Schema], arguments: dict[str, Any]) -> Schema:
     """Return the arguments of a call as its schema; raise `BadInput` with the fields at fault."""
     text = json.dumps(arguments)
-    if len(text) > MAX_JSON:
-        raise BadInput(f"The arguments have {len(text):,} characters; wanted at most {MAX_JSON:,}.")
+    if len(text) > _MAX_JSON:
+        raise BadInput(f"The arguments have {len(text):,} characters; wanted at most {_MAX_JSON:,}.")
     for value in _texts(arguments):
         _check_text(value)
     try:
         return schema.model_validate_json(text, strict=True)
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_input=False)[:MAX_ERRORS]
+        errors = error.errors(include_url=False, include_input=False)[:_MAX_ERRORS]
         lines = (f"{'.'.join(map(str, fault['loc'])) or 'arguments'}: {fault['msg']}" for fault in errors)
         raise BadInput(f"Wrong arguments: {'; '.join(lines)}.") from error
 
@@ -117,8 +117,8 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _check_text(text: str) -> None:
     """Raise `BadInput` for a text that is too long or holds control, invisible or surrogate characters."""
-    if len(text) > MAX_TEXT:
-        raise BadInput(f"A text has {len(text):,} characters; wanted at most {MAX_TEXT:,}.")
+    if len(text) > _MAX_TEXT:
+        raise BadInput(f"A text has {len(text):,} characters; wanted at most {_MAX_TEXT:,}.")
     unfit = next((char for char in text if char == "\r" or UNFIT.match(char)), None)
     if unfit:
         raise BadInput(f"A text holds the character {unfit!a}.")

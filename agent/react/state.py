@@ -24,7 +24,7 @@ from pleinair.agent.state import Input, State, by_concept, changed
 from pleinair.tools.types import Concept, Outcome, Reference, Retrieval, Value
 
 Message = dict[str, Any]  # as LangChain dumps one
-NOTE = "pleinair_note"  # marks a message that the graph wrote and neither user nor model
+_NOTE = "pleinair_note"  # marks a message that the graph wrote and neither user nor model
 
 
 def append_messages(messages: Sequence[Message], update: Sequence[Message]) -> list[Message]:
@@ -79,12 +79,12 @@ def to_json(*messages: BaseMessage) -> list[Message]:
 
 def note(text: str, kind: str = "") -> HumanMessage:
     """Return a message of the graph's own to the model; `note_kind` reads its kind."""
-    return HumanMessage(text, additional_kwargs={NOTE: kind})
+    return HumanMessage(text, additional_kwargs={_NOTE: kind})
 
 
 def note_kind(message: BaseMessage) -> str:
     """Return the kind of a message of the graph's own, "" for any other."""
-    return str(message.additional_kwargs.get(NOTE, ""))
+    return str(message.additional_kwargs.get(_NOTE, ""))
 
 
 def current_messages(messages: list[Message]) -> list[BaseMessage]:
@@ -95,7 +95,7 @@ def current_messages(messages: list[Message]) -> list[BaseMessage]:
 
 
 def _is_user(message: BaseMessage) -> bool:
-    return isinstance(message, HumanMessage) and NOTE not in message.additional_kwargs
+    return isinstance(message, HumanMessage) and _NOTE not in message.additional_kwargs
 
 
 def pending_calls(messages: list[Message]) -> list[dict[str, Any]]:
@@ -140,12 +140,12 @@ def _summary(turn: Turn) -> AIMessage:
         "reason": turn.outcome.reason,
         "references": reference_ids(references_of(turn.outcome.best)),
     }
-    return AIMessage(json.dumps(facts, ensure_ascii=False), additional_kwargs={NOTE: True})
+    return AIMessage(json.dumps(facts, ensure_ascii=False), additional_kwargs={_NOTE: True})
 
 
 def _is_stored(message: BaseMessage) -> bool:
     """Return whether a message is the user's, or the summary of an earlier request."""
-    return _is_user(message) or (isinstance(message, AIMessage) and NOTE in message.additional_kwargs)
+    return _is_user(message) or (isinstance(message, AIMessage) and _NOTE in message.additional_kwargs)
 
 
 def reference_ids(references: Sequence[Reference]) -> list[dict[str, str]]:

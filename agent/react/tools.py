@@ -44,7 +44,7 @@ from pleinair.tools.types import (
 
 Result = tuple[str, Update]
 ReactRuntime = ToolRuntime[Context, ReactState]
-MAX_CAPTION = 120  # characters of a hit's caption in a result
+_MAX_CAPTION = 120  # characters of a hit's caption in a result
 
 
 def _decompose(arguments: schemas.Decompose, runtime: ReactRuntime) -> Result:
@@ -98,7 +98,7 @@ def _retrieve(arguments: schemas.Retrieve, runtime: ReactRuntime) -> Result:
     update = nodes.retrieve(task, _node_runtime(runtime))
     (retrieval,) = update["retrievals"]
     hits = [
-        {"id": hit["id"], "score": hit["score"], "caption": hit["caption"][:MAX_CAPTION]}
+        {"id": hit["id"], "score": hit["score"], "caption": hit["caption"][:_MAX_CAPTION]}
         for hit in retrieval["hits"]
     ]
     return _text(concept=name, hits=hits, none_taken_because=retrieval["reason"]), update
@@ -210,7 +210,7 @@ def _node_runtime(runtime: ReactRuntime) -> Runtime[Context]:
 
 
 DRIVER = "react"  # the graph that offers the others
-TRAINED = "realrag"  # the graph that may need a trained retriever
+_TRAINED = "realrag"  # the graph that may need a trained retriever
 Function = Callable[[Any, ReactRuntime], Result]
 TOOLS: dict[str, tuple[Function, type[Value]]] = {
     "decompose": (_decompose, schemas.Decompose),
@@ -239,7 +239,7 @@ def offered_tools(context: Context) -> tuple[BaseTool, ...]:
     try:
         require_training(context.realrag, training_of(context.retriever))
     except BadInput:
-        return tuple(tool for tool in all_tools() if tool.name != TRAINED)
+        return tuple(tool for tool in all_tools() if tool.name != _TRAINED)
     return all_tools()
 
 

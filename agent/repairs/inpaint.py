@@ -19,8 +19,8 @@ from pleinair.agent.select import (
 from pleinair.tools.types import Attempt, BadInput, Box, Capabilities, Inpaint, Reference, Repair, Retrieval
 
 WHY = "everything else is right: only its box is inpainted"
-MIN_SIDE = 1 / 8  # of the image's side; no subject fits into a smaller box
-MAX_AREA = 1 / 2  # of the image's area; around a larger box little is left to keep
+_MIN_SIDE = 1 / 8  # of the image's side; no subject fits into a smaller box
+_MAX_AREA = 1 / 2  # of the image's area; around a larger box little is left to keep
 
 
 def prefer_inpainting(
@@ -70,9 +70,9 @@ def box_obstacle(box: Box) -> str:
     x0, y0, x1, y1 = box
     if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
         return "its box is not inside the image"
-    if min(x1 - x0, y1 - y0) < MIN_SIDE:
+    if min(x1 - x0, y1 - y0) < _MIN_SIDE:
         return "its box is too small"
-    return "its box is nearly the whole image" if (x1 - x0) * (y1 - y0) > MAX_AREA else ""
+    return "its box is nearly the whole image" if (x1 - x0) * (y1 - y0) > _MAX_AREA else ""
 
 
 def _next_hit_id(

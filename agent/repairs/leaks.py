@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pleinair.tools.images.leak import View
     from pleinair.tools.storage.artifacts import ArtifactStore
 
-MAX_COMPARED = 3  # images without the reference that one with it is compared with
+_MAX_COMPARED = 3  # images without the reference that one with it is compared with
 
 
 class LeakOptions(Value):
@@ -53,7 +53,7 @@ def _leak_of(
         other.picture for other in attempts if not _uses(other, reference) and other.number != attempt.number
     ]
     generated, sent = _generated_view(reference, attempt, store), _sent_view(reference, store)
-    before = [leak.shrunk(store.open(picture)) for picture in without[-MAX_COMPARED:]]
+    before = [leak.shrunk(store.open(picture)) for picture in without[-_MAX_COMPARED:]]
     return Leak(
         concept=reference.concept,
         id=reference.hit.id,
