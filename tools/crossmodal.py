@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pleinair.tools.mllm.ask import Turn, ask
+from pleinair.tools.mllm.ask import Exchange, ask
 from pleinair.tools.mllm.schemas import PictureCaption, SubQueries
 from pleinair.tools.retrieval.crossmodal.sparse import needle, spelled, words
 from pleinair.tools.types import BadInput, Usage, Value
@@ -87,7 +87,7 @@ def list_subqueries(prompt: str, *, model: BaseChatModel, calls: int = 1) -> tup
         Refused: the model declined the prompt; the text is the model's.
         ModelFault: the answer is malformed, or a sub-query has no word.
     """
-    examples = [Turn({"prompt": text}, SubQueries(subqueries=parts)) for text, parts in EXAMPLES]
+    examples = [Exchange({"prompt": text}, SubQueries(subqueries=parts)) for text, parts in EXAMPLES]
     card = {"prompt": prompt}
     answer, usage = ask(model, SubQueries, INSTRUCTION, card, history=examples, calls=calls, check=_wordless)
     return in_order(prompt, _distinct(answer.subqueries)), usage

@@ -19,7 +19,7 @@ INSTRUCTION = (
 
 
 def decompose(prompt: str, *, model: BaseChatModel, calls: int = 1) -> tuple[list[Concept], Usage]:
-    """List the concepts of `prompt` in its own order, each name once; `calls` over 1 allow a second question.
+    """List the concepts of `prompt` in its own order, each name once; `calls` over 1 allow a repair.
 
     Raises:
         Refused: the model declined the prompt; the text is the model's.
@@ -30,6 +30,5 @@ def decompose(prompt: str, *, model: BaseChatModel, calls: int = 1) -> tuple[lis
 
 
 def _repetition(answer: Decomposition) -> str:
-    """Say which concepts are named twice, nothing where none is."""
     names = [concept.name for concept in answer.concepts]
     return f"The model named a concept twice: {names}." if len(set(names)) < len(names) else ""

@@ -1,4 +1,4 @@
-"""How a question to a model may fail: each way has its own text, and none looks like an answer."""
+"""How a call of a model may fail: each way has its own class, and none looks like an answer."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from pleinair.tools.types import ModelFault, PleinairError, Refused
 
 
 class Filtered(Refused):
-    """The provider's filter took the question or the answer away; the model itself said nothing."""
+    """The provider's filter withheld the request or the answer; the model itself said nothing."""
 
 
 class CutOff(ModelFault):
     """The answer ended at the cap of tokens; a part of an answer is never used."""
 
 
-class Empty(ModelFault):
+class EmptyAnswer(ModelFault):
     """The model answered with nothing at all."""
 
 
-class Misfit(ModelFault):
-    """The answer does not fit what was asked for; `said` is its beginning, for the second question."""
+class InvalidAnswer(ModelFault):
+    """The answer does not fit the schema; `text` is its beginning, which a repair shows to the model."""
 
-    def __init__(self, reason: str, said: str = "") -> None:
+    def __init__(self, reason: str, text: str = "") -> None:
         super().__init__(reason)
-        self.said = said
+        self.text = text
 
 
 class BadReply(ModelFault):
@@ -34,4 +34,4 @@ class TooLarge(BadReply):
 
 
 class Unavailable(PleinairError):
-    """The model could not be asked: a wrong key, an unknown model, no server, no time."""
+    """The model could not be called: a wrong key, an unknown model, no server, no time."""

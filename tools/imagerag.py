@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from pleinair.tools.errors import Empty
-from pleinair.tools.mllm.ask import Turn, ask, messages, put, read, warmed
+from pleinair.tools.errors import EmptyAnswer
+from pleinair.tools.mllm.ask import Exchange, ask, call_model, messages, read_answer, with_temperature
 from pleinair.tools.mllm.schemas import Captions, Decision, MissingConcepts, Rephrasing
 from pleinair.tools.retrieval.rerank import interleave
 from pleinair.tools.types import Concept, Refused, Retrieval, Usage, Value
@@ -87,16 +87,16 @@ class Talk:
         return self.given if self.drawn is None else (*self.given, self.drawn)
 
     @property
-    def decided(self) -> list[Turn]:
+    def decided(self) -> list[Exchange]:
         """Repeat the decision, if one was made."""
         question = {"question": DECIDE_EDIT if self.given else DECIDE, "prompt": self.prompt}
-        return [Turn(question, self.decision, self.images)] if self.decision else []
+        return [Exchange(question, self.decision, self.images)] if self.decision else []
 
     @property
-    def listed(self) -> list[Turn]:
+    def listed(self) -> list[Exchange]:
         """Repeat the decision and the list of concepts."""
         answer = MissingConcepts(concepts=self.missing)
-        return [*self.decided, Turn(self.concept_card, answer, () if self.decision else self.images)]
+        return [*self.decided, Exchange(self.concept_card, answer, () if self.decision else self.images)]
 
     @property
     def concept_card(self) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def decide(talk: Talk) -> tuple[Decision, Usage]:
     With pictures of the user's own the question is whether the prompt was carried out on them.
     """
     card = {"question": DECIDE_EDIT if talk.given else DECIDE, "prompt": talk.prompt}
-    return ask(warmed(talk.model, 0), Decision, INSTRUCTION, card, talk.images, calls=talk.calls)
+    return ask(with_temperature(talk.model, 0), Decision, INSTRUCTION, card, talk.images, calls=talk.calls)
 
 
 def list_concepts(talk: Talk, tries: int = 3) -> tuple[list[str], list[Usage]]:
@@ -124,7 +124,7 @@ def list_concepts(talk: Talk, tries: int = 3) -> tuple[list[str], list[Usage]]:
     question = messages(INSTRUCTION, talk.concept_card, images, talk.decided)
     spent: list[Usage] = []
     for number in range(tries):
-        reply, usage = put(warmed(talk.model, number * RISE), MissingConcepts, question)
+        reply, usage = call_model(with_temperature(talk.model, number * RISE), MissingConcepts, question)
         spent.append(usage)
         if names := _named(reply)[: talk.room]:
             return names, spent
@@ -134,8 +134,8 @@ def list_concepts(talk: Talk, tries: int = 3) -> tuple[list[str], list[Usage]]:
 def _named(reply: dict[str, Any]) -> list[str]:
     """Read the concepts of a reply, none where it is prose; each once, without blank ones."""
     try:
-        answer = read(reply, MissingConcepts)
-    except (Refused, Empty):
+        answer = read_answer(reply, MissingConcepts)
+    except (Refused, EmptyAnswer):
         return []
     names: dict[str, str] = {}
     for name in answer.concepts:
@@ -150,7 +150,7 @@ def write_captions(talk: Talk, each: int = 1) -> tuple[list[Concept], Usage]:
     """
     card = {"question": CAPTION, "concepts": list(talk.missing), "each": each}
     answer, usage = ask(
-        warmed(talk.model, 0), Captions, INSTRUCTION, card, history=talk.listed, calls=talk.calls
+        with_temperature(talk.model, 0), Captions, INSTRUCTION, card, history=talk.listed, calls=talk.calls
     )
     return [
         Concept(name=name, caption="\n".join(_written(answer.captions, name)[:each]) or name)
@@ -169,7 +169,7 @@ def rephrase(talk: Talk) -> tuple[str, Usage]:
     card = {"question": REPHRASE, "prompt": talk.prompt}
     images = () if talk.decision else talk.images
     answer, usage = ask(
-        warmed(talk.model, 0), Rephrasing, INSTRUCTION, card, images, talk.decided, calls=talk.calls
+        with_temperature(talk.model, 0), Rephrasing, INSTRUCTION, card, images, talk.decided, calls=talk.calls
     )
     return one_line(answer.prompt) or talk.prompt, usage
 

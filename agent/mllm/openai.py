@@ -34,7 +34,7 @@ from pleinair.tools.http.openai_api import NO_KEY, OFFICIAL, Server, TooLong, fa
 from pleinair.tools.http.prices import Price, price_of
 from pleinair.tools.http.retry import Failures, RetryPolicy
 from pleinair.tools.http.transport import http_client
-from pleinair.tools.mllm.ask import read
+from pleinair.tools.mllm.ask import read_answer
 from pleinair.tools.types import BadInput, PleinairError, Usage, Value
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def chat(
     tries: int = 3,  # where the trouble passes by itself
     max_tokens: int = 2048,  # of an answer, raised once where it was cut off; 0 leaves it to the server
     side: int = 512,  # pixels; larger images are scaled down to it
-    detail: Detail = "low",  # how closely an image is read, where the server knows that
+    detail: Detail = "low",  # how closely an image is read_answer, where the server knows that
     sends_temperature: bool = True,  # False for a model that takes none
     prices: Mapping[str, Any] | None = None,  # the user's own lines of the price table
 ) -> OpenAIChat:
@@ -166,7 +166,7 @@ class OpenAIChat(ChatOpenAI):
 
         def reply(raw: AIMessage) -> Any:
             unparsed = {"raw": raw, "parsed": None, "parsing_error": None}
-            return unparsed if include_raw else read(unparsed, schema)
+            return unparsed if include_raw else read_answer(unparsed, schema)
 
         return bound | RunnableLambda(reply)
 

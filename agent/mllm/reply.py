@@ -10,9 +10,9 @@ from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-from pleinair.tools.errors import CutOff, Empty, Filtered
+from pleinair.tools.errors import CutOff, EmptyAnswer, Filtered
 from pleinair.tools.http.retry import CallFailure
-from pleinair.tools.mllm.ask import UNFIT
+from pleinair.tools.mllm.ask import UNPRINTABLE
 from pleinair.tools.types import Refused
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def check_reply(result: ChatResult) -> None:
     """Raise `CallFailure` for a reply that is no answer."""
     message = message_of(result)
     if refusal := _refusal_of(message):
-        raise CallFailure(Refused(UNFIT.sub("", refusal)))
+        raise CallFailure(Refused(UNPRINTABLE.sub("", refusal)))
     reason = _finish_reason(result.generations[0], message)
     if reason in FILTERED:
         raise filtered()
@@ -41,7 +41,7 @@ def check_reply(result: ChatResult) -> None:
     if reason not in REASONS:
         log.warning("The model ended its answer for an unknown reason: %.40r", reason)
     if not (message.text.strip() or message.tool_calls or message.invalid_tool_calls):
-        raise CallFailure(Empty("The model gave an empty answer, twice.", "Try another model."), "once")
+        raise CallFailure(EmptyAnswer("The model gave an empty answer, twice.", "Try another model."), "once")
 
 
 def filtered() -> CallFailure:

@@ -27,7 +27,7 @@ from pleinair.agent.react.state import (
     reference_ids,
 )
 from pleinair.agent.select import find_retrieval, references_of, unused_hits
-from pleinair.tools.mllm.ask import human
+from pleinair.tools.mllm.ask import human_message
 from pleinair.tools.types import Attempt, Picture
 
 _SYSTEM_PROMPT = (
@@ -65,7 +65,7 @@ def conversation(state: ReactState, context: Context) -> list[BaseMessage]:
     """Return the messages of the next call: system prompt, conversation and status message."""
     images = [context.store.read(picture) for picture in _shown_pictures(state)]
     history = messages_from_dict(state.messages)
-    return [SystemMessage(_SYSTEM_PROMPT), *history, human(_status(state, context), images)]
+    return [SystemMessage(_SYSTEM_PROMPT), *history, human_message(_status(state, context), images)]
 
 
 def _shown_pictures(state: ReactState) -> list[Picture]:

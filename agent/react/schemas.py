@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
 
-from pleinair.tools.mllm.ask import UNFIT
+from pleinair.tools.mllm.ask import UNPRINTABLE
 from pleinair.tools.types import BadInput, Concept, Hit, Repair, Row, Value
 
 _MAX_ITEMS = 16  # of a list
@@ -119,6 +119,6 @@ def _check_text(text: str) -> None:
     """Raise `BadInput` for a text that is too long or holds control, invisible or surrogate characters."""
     if len(text) > _MAX_TEXT:
         raise BadInput(f"A text has {len(text):,} characters; wanted at most {_MAX_TEXT:,}.")
-    unfit = next((char for char in text if char == "\r" or UNFIT.match(char)), None)
+    unfit = next((char for char in text if char == "\r" or UNPRINTABLE.match(char)), None)
     if unfit:
         raise BadInput(f"A text holds the character {unfit!a}.")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from support.fake_engines import ListRetriever, SquareGenerator, call
-from support.recording_chat import HearingChat, hearing
+from support.recording_chat import RecordingChat, recording
 
 from pleinair.agent.context import Context
 from pleinair.agent.crossmodal import CrossmodalOutput
@@ -49,7 +49,7 @@ class Studio:
 
     def __init__(self, folder: Path, *parts: str, slots: int = 3, **options: Any) -> None:
         answers = {"subqueries": list(parts or (FINCH, COUPE))}
-        self.model: HearingChat = hearing(
+        self.model: RecordingChat = recording(
             lambda schema, card: answers if schema == "SubQueries" else {"caption": "a grey walrus"}
         )
         self.generator = SquareGenerator(slots)

@@ -8,7 +8,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 from support.fake_engines import ListRetriever, SquareGenerator, call
-from support.recording_chat import Answers, HearingChat, Painter, cards, hearing, shown
+from support.recording_chat import Answers, ImageRAGAnswers, RecordingChat, images_of, payloads, recording
 
 from pleinair.agent.context import Context
 from pleinair.agent.state import Output
@@ -37,7 +37,7 @@ class Studio:
     """The graph with fake engines, which record their requests."""
 
     def __init__(self, folder: Path, answers: Answers, *, slots: int = 2, **options: Any) -> None:
-        self.model: HearingChat = hearing(answers)
+        self.model: RecordingChat = recording(answers)
         self.generator = SquareGenerator(slots)
         self.context = Context(
             model=self.model,
@@ -74,14 +74,14 @@ class Studio:
 
 
 def test_a_matching_draft_is_the_answer(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter(matches=(True,)))
+    studio = Studio(tmp_path, ImageRAGAnswers(matches=(True,)))
     assert studio.end() == ("accepted", "the draft matches, so nothing was looked up: as asked", 0)
     assert studio.model.asked == ["Decision"]
     assert studio.run().retrievals == []
 
 
 def test_by_default_the_top_hits_are_used_whatever_their_scores_with_the_same_seed(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch", "coupe"))
+    studio = Studio(tmp_path, ImageRAGAnswers("finch", "coupe"))
     assert studio.end(seed=7) == ("unchecked", UNCHECKED, 1)
     assert studio.model.asked == ["Decision", "MissingConcepts", "Captions"]
     assert studio.used == [[], ["finch.png", "coupe.png"]]
@@ -91,7 +91,7 @@ def test_by_default_the_top_hits_are_used_whatever_their_scores_with_the_same_se
 
 
 def test_one_hit_is_retrieved_for_each_caption(tmp_path: Path) -> None:
-    output = Studio(tmp_path, Painter("finch")).run()
+    output = Studio(tmp_path, ImageRAGAnswers("finch")).run()
     assert [(retrieval.concept, retrieval.query, len(retrieval.hits)) for retrieval in output.retrievals] == [
         ("finch", "a photo of a finch", 1)
     ]
@@ -99,7 +99,7 @@ def test_one_hit_is_retrieved_for_each_caption(tmp_path: Path) -> None:
 
 
 def test_after_three_empty_lists_the_prompt_is_the_caption(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter())
+    studio = Studio(tmp_path, ImageRAGAnswers())
     assert [retrieval.query for retrieval in studio.run().retrievals] == [PROMPT]
     assert studio.model.asked == ["Decision", *["MissingConcepts"] * 3]
     assert studio.model.temperatures("MissingConcepts") == pytest.approx([0, 1 / 3, 2 / 3])
@@ -116,57 +116,59 @@ def test_after_three_empty_lists_the_prompt_is_the_caption(tmp_path: Path) -> No
     ],
 )
 def test_every_limit_is_kept_and_reported(tmp_path: Path, budget: Budget, reason: str, images: int) -> None:
-    studio = Studio(tmp_path, Painter("finch"))
+    studio = Studio(tmp_path, ImageRAGAnswers("finch"))
     assert studio.end(budget=budget) == ("stopped", reason, images - 1 if images else None)
     assert len(studio.requests) == images
 
 
 def test_a_budget_that_is_just_enough_stops_nothing(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch"))
+    studio = Studio(tmp_path, ImageRAGAnswers("finch"))
     assert studio.end(budget=Budget(mllm_calls=3)) == ("unchecked", UNCHECKED, 1)
 
 
 def test_repetitions_leave_mllm_calls_for_the_captions(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch", MissingConcepts=["", None]))
+    studio = Studio(tmp_path, ImageRAGAnswers("finch", MissingConcepts=["", None]))
     studio.run(budget=Budget(mllm_calls=4))
     assert studio.model.asked == ["Decision", "MissingConcepts", "MissingConcepts", "Captions"]
 
 
 @pytest.mark.parametrize("retrieve_by", ["captions", "prompt"])
 def test_without_a_decision_nothing_more_is_generated(tmp_path: Path, retrieve_by: str) -> None:
-    studio = Studio(tmp_path, Painter("finch"), retrieve_by=retrieve_by)
+    studio = Studio(tmp_path, ImageRAGAnswers("finch"), retrieve_by=retrieve_by)
     assert studio.end(budget=Budget(mllm_calls=0)) == ("stopped", "mllm_calls", 0)
 
 
 @pytest.mark.parametrize("question", ["Decision", "Captions"])
 def test_a_refusal_keeps_the_draft(tmp_path: Path, question: str) -> None:
-    answers = Painter("finch")
-    answers.prose[question] = ["I may not."] * 2
+    answers = ImageRAGAnswers("finch")
+    answers.scripts[question] = ["I may not."] * 2
     assert Studio(tmp_path, answers).end() == ("refused", "I may not.", 0)
 
 
 def test_a_library_without_hits_costs_no_second_image(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("dragon"))
+    studio = Studio(tmp_path, ImageRAGAnswers("dragon"))
     reason = "nothing new to draw from: no image in the library was found"
     assert studio.end() == ("stopped", reason, 0)
     assert len(studio.requests) == 1
 
 
 def test_at_most_as_many_concepts_as_slots_are_listed(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("coupe", "finch"), slots=1)
+    studio = Studio(tmp_path, ImageRAGAnswers("coupe", "finch"), slots=1)
     studio.run()
-    assert cards(studio.model.conversation("MissingConcepts"))[-1]["at_most"] == 1
+    assert payloads(studio.model.conversation("MissingConcepts"))[-1]["at_most"] == 1
     assert studio.used == [[], ["coupe.png"]]
 
 
 def test_a_generator_without_slots_generates_once(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch"), slots=0)
+    studio = Studio(tmp_path, ImageRAGAnswers("finch"), slots=0)
     assert studio.end() == ("stopped", "no slot is free for a reference", 0)
 
 
 def test_several_captions_fill_the_slots_concept_by_concept(tmp_path: Path) -> None:
     pair = [{"name": "x", "caption": "a photo of a finch"}, {"name": "x", "caption": "finch"}]
-    answers = Painter("x", "coupe", Captions=[{"captions": [*pair, {"name": "coupe", "caption": PROMPT}]}])
+    answers = ImageRAGAnswers(
+        "x", "coupe", Captions=[{"captions": [*pair, {"name": "coupe", "caption": PROMPT}]}]
+    )
     studio = Studio(tmp_path, answers, slots=3, captions=2)
     studio.run()
     assert sorted(studio.used[1]) == ["by-name.png", "by-prompt.png", "finch.png"]
@@ -174,7 +176,7 @@ def test_several_captions_fill_the_slots_concept_by_concept(tmp_path: Path) -> N
 
 def test_references_follow_the_order_of_their_concepts_in_the_prompt(tmp_path: Path) -> None:
     lists: list[Any] = [{"concepts": ["coupe"]}, {"concepts": ["dawn", "finch"]}]
-    answers = Painter(MissingConcepts=lists, Captions=[None, {"captions": [FINCH, DAWN]}])
+    answers = ImageRAGAnswers(MissingConcepts=lists, Captions=[None, {"captions": [FINCH, DAWN]}])
     studio = Studio(tmp_path, answers, rounds=2, slots=4, template="examples")
     studio.run(pictures=studio.inputs("red"))
     assert studio.used[1:] == [[INPUT, "coupe.png"], [INPUT, "finch.png", "coupe.png", "by-name.png"]]
@@ -183,14 +185,14 @@ def test_references_follow_the_order_of_their_concepts_in_the_prompt(tmp_path: P
 
 
 def test_generation_mode_generates_once_from_all_that_is_needed(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch", "coupe"), mode="generation")
+    studio = Studio(tmp_path, ImageRAGAnswers("finch", "coupe"), mode="generation")
     assert studio.end(seed=7) == ("unchecked", UNCHECKED, 0)
     assert studio.model.asked == ["MissingConcepts", "Captions"]
     assert (studio.used, studio.requests[0].seed) == ([["finch.png", "coupe.png"]], 7)
 
 
 def test_generation_mode_without_hits_has_a_reason(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("dragon"), mode="generation")
+    studio = Studio(tmp_path, ImageRAGAnswers("dragon"), mode="generation")
     reason = "drawn without a reference: no image in the library was found"
     assert studio.end() == ("stopped", reason, 0)
     assert studio.used == [[]]
@@ -198,7 +200,7 @@ def test_generation_mode_without_hits_has_a_reason(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("slots", "used"), [(3, ["finch.png", "coupe.png"]), (2, ["finch.png"])])
 def test_input_images_come_first_and_take_slots(tmp_path: Path, slots: int, used: list[str]) -> None:
-    studio = Studio(tmp_path, Painter("finch", "coupe"), slots=slots, template="examples")
+    studio = Studio(tmp_path, ImageRAGAnswers("finch", "coupe"), slots=slots, template="examples")
     studio.run(pictures=studio.inputs("red"))
     assert studio.used == [[INPUT], [INPUT, *used]]
     assert "examples of a photo of a finch: image 2" in studio.requests[1].prompt
@@ -206,36 +208,38 @@ def test_input_images_come_first_and_take_slots(tmp_path: Path, slots: int, used
 
 
 def test_generation_mode_starts_from_input_images(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch"), mode="generation")
+    studio = Studio(tmp_path, ImageRAGAnswers("finch"), mode="generation")
     pictures = studio.inputs("red")
     studio.run(pictures=pictures)
     assert studio.used == [[INPUT, "finch.png"]]
-    assert shown(studio.model.conversation("MissingConcepts")) == [[studio.context.store.read(pictures[0])]]
+    assert images_of(studio.model.conversation("MissingConcepts")) == [
+        [studio.context.store.read(pictures[0])]
+    ]
 
 
 def test_input_images_make_the_decision_one_about_an_edit(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch"))
+    studio = Studio(tmp_path, ImageRAGAnswers("finch"))
     output = studio.run(pictures=studio.inputs("red"))
     messages = studio.model.conversation("Captions")
     store, draft = studio.context.store, output.attempts[0].picture
-    assert cards(messages)[0]["question"] == DECIDE_EDIT
-    assert shown(messages)[0] == [store.read(studio.inputs("red")[0]), store.read(draft)]
+    assert payloads(messages)[0]["question"] == DECIDE_EDIT
+    assert images_of(messages)[0] == [store.read(studio.inputs("red")[0]), store.read(draft)]
 
 
 def test_input_images_in_every_slot_leave_none_free(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch"))
+    studio = Studio(tmp_path, ImageRAGAnswers("finch"))
     pictures = studio.inputs("red", "blue")
     assert studio.end(pictures=pictures) == ("stopped", "no slot is free for a reference", 0)
 
 
 def test_more_input_images_than_slots_are_an_error(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch"), slots=1)
+    studio = Studio(tmp_path, ImageRAGAnswers("finch"), slots=1)
     with pytest.raises(BadInput, match="takes 1 references, got 2"):
         studio.run(pictures=studio.inputs("red", "blue"))
 
 
 def test_rephrasing_retrieves_nothing(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch"), rephrase_only=True)
+    studio = Studio(tmp_path, ImageRAGAnswers("finch"), rephrase_only=True)
     output = studio.run()
     assert (studio.model.asked, output.retrievals) == (["Decision", "Rephrasing"], [])
     assert [request.prompt for request in studio.requests] == [PROMPT, f"plainly: {PROMPT}"]
@@ -250,7 +254,7 @@ def test_rephrasing_retrieves_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_an_unchanged_prompt_is_no_new_image(tmp_path: Path, answer: Any, end: Any) -> None:
-    studio = Studio(tmp_path, Painter(Rephrasing=[answer, answer]), rephrase_only=True)
+    studio = Studio(tmp_path, ImageRAGAnswers(Rephrasing=[answer, answer]), rephrase_only=True)
     assert studio.end() == end
 
 
@@ -261,13 +265,13 @@ def test_an_unchanged_prompt_is_no_new_image(tmp_path: Path, answer: Any, end: A
 def test_the_ablations_make_fewer_calls(
     tmp_path: Path, retrieve_by: str, used: str, calls: list[str]
 ) -> None:
-    studio = Studio(tmp_path, Painter("finch"), retrieve_by=retrieve_by)
+    studio = Studio(tmp_path, ImageRAGAnswers("finch"), retrieve_by=retrieve_by)
     studio.run()
     assert (studio.used[1], studio.model.asked) == ([used], calls)
 
 
 def test_hits_under_the_threshold_are_not_used(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch", "coupe"), threshold=0.2)
+    studio = Studio(tmp_path, ImageRAGAnswers("finch", "coupe"), threshold=0.2)
     output = studio.run()
     assert studio.used[1] == ["coupe.png"]
     assert [retrieval.abstained for retrieval in output.retrievals] == [True, False]
@@ -276,24 +280,24 @@ def test_hits_under_the_threshold_are_not_used(tmp_path: Path) -> None:
 
 def test_nothing_above_the_threshold_ends_with_both_numbers(tmp_path: Path) -> None:
     reason = "nothing new to draw from: best match 0.10 is under the threshold 0.20"
-    assert Studio(tmp_path, Painter("finch"), threshold=0.2).end() == ("stopped", reason, 0)
+    assert Studio(tmp_path, ImageRAGAnswers("finch"), threshold=0.2).end() == ("stopped", reason, 0)
 
 
 def test_rounds_go_on_until_a_match(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch", matches=(False, False, True)), rounds=3)
+    studio = Studio(tmp_path, ImageRAGAnswers("finch", matches=(False, False, True)), rounds=3)
     assert studio.end() == ("accepted", "the picture matches: as asked", 2)
     assert studio.used == [[], ["finch.png"], ["finch-2.png"]]
     assert len({request.seed for request in studio.requests}) == 1
 
 
 def test_the_last_round_is_looked_at_too(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch"), rounds=2)
+    studio = Studio(tmp_path, ImageRAGAnswers("finch"), rounds=2)
     assert studio.end() == ("stopped", "no match: not yet", 2)
     assert studio.model.asked.count("Decision") == 3
 
 
 def test_a_round_uses_no_hit_twice(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("coupe"), rounds=3)
+    studio = Studio(tmp_path, ImageRAGAnswers("coupe"), rounds=3)
     assert studio.end() == ("stopped", "nothing new to draw from: all was tried", 1)
     assert studio.used == [[], ["coupe.png"]]
 
@@ -301,7 +305,7 @@ def test_a_round_uses_no_hit_twice(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("slots", "last"), [(2, ["finch.png", "coupe.png"]), (1, ["coupe.png"])])
 def test_references_of_a_round_stay_while_slots_are_free(tmp_path: Path, slots: int, last: list[str]) -> None:
     lists: list[Any] = [{"concepts": ["finch"]}, {"concepts": ["coupe"]}]
-    studio = Studio(tmp_path, Painter(MissingConcepts=lists), rounds=2, slots=slots)
+    studio = Studio(tmp_path, ImageRAGAnswers(MissingConcepts=lists), rounds=2, slots=slots)
     studio.run()
     assert studio.used[1:] == [["finch.png"], last]
 
@@ -310,26 +314,26 @@ def test_references_of_a_round_stay_while_slots_are_free(tmp_path: Path, slots: 
     ("budget", "reason"), [(Budget(attempts=2), "attempts"), (Budget(mllm_calls=6), "mllm_calls")]
 )
 def test_rounds_keep_the_budget(tmp_path: Path, budget: Budget, reason: str) -> None:
-    studio = Studio(tmp_path, Painter("finch"), rounds=5)
+    studio = Studio(tmp_path, ImageRAGAnswers("finch"), rounds=5)
     assert studio.end(budget=budget) == ("stopped", reason, 1)
 
 
 def test_generation_mode_in_rounds_decides_and_then_lists_what_is_missing(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch", matches=(False, True)), mode="generation", rounds=2)
+    studio = Studio(tmp_path, ImageRAGAnswers("finch", matches=(False, True)), mode="generation", rounds=2)
     assert studio.end() == ("accepted", "the picture matches: as asked", 1)
     calls = ["MissingConcepts", "Captions", "Decision"]
     assert studio.model.asked == [*calls, *calls]
 
 
 def test_the_single_image_template_takes_one_reference(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch", "coupe"), template="image")
+    studio = Studio(tmp_path, ImageRAGAnswers("finch", "coupe"), template="image")
     studio.run()
     assert studio.used[1] == ["finch.png"]
     assert studio.requests[1].prompt == f"According to this image of a photo of a finch, generate {PROMPT}"
 
 
 def test_a_resumed_run_repeats_no_answered_call(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch", Captions=[{"captions": 3}, {"captions": 3}, None]))
+    studio = Studio(tmp_path, ImageRAGAnswers("finch", Captions=[{"captions": 3}, {"captions": 3}, None]))
     app: Any = builder.compile(checkpointer=InMemorySaver())
     config: Any = {"configurable": {"thread_id": "1"}}
     with pytest.raises(ModelFault):
@@ -340,7 +344,7 @@ def test_a_resumed_run_repeats_no_answered_call(tmp_path: Path) -> None:
 
 
 def test_the_checkpoint_holds_plain_json_without_images(tmp_path: Path) -> None:
-    studio, saver = Studio(tmp_path, Painter("finch")), InMemorySaver()
+    studio, saver = Studio(tmp_path, ImageRAGAnswers("finch")), InMemorySaver()
     config: Any = {"configurable": {"thread_id": "1"}}
     values = {"prompt": PROMPT, "pictures": [picture.model_dump() for picture in studio.inputs("red")]}
     app: Any = builder.compile(checkpointer=saver)
@@ -352,7 +356,7 @@ def test_the_checkpoint_holds_plain_json_without_images(tmp_path: Path) -> None:
 
 
 def test_the_pocket_chat_model_answers_every_call(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter())
+    studio = Studio(tmp_path, ImageRAGAnswers())
     hits = {"a photo of a velmora finch": [Hit(id="finch.png", score=0.5)]}
     context = Context(
         model=PocketChat(),
@@ -371,7 +375,7 @@ def test_the_pocket_chat_model_answers_every_call(tmp_path: Path) -> None:
 def test_the_model_orders_the_hits_while_calls_are_left(
     tmp_path: Path, calls: int | None, used: str, rankings: int
 ) -> None:
-    studio = Studio(tmp_path, Painter("finch", Ranking=[{"order": [2]}]), rerank=True)
+    studio = Studio(tmp_path, ImageRAGAnswers("finch", Ranking=[{"order": [2]}]), rerank=True)
     output = studio.run(budget=Budget(mllm_calls=calls))
     assert (studio.used[1], studio.model.asked.count("Ranking")) == ([used], rankings)
     assert sum(usage.mllm_calls for usage in output.usage) == 3 + rankings
@@ -387,13 +391,13 @@ def shelf(*names: str, **captions: str) -> ListRetriever:
 
 
 def test_the_model_orders_the_three_best_of_either_encoder(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch", Ranking=[{"order": [4, 2]}]), rerank=True)
+    studio = Studio(tmp_path, ImageRAGAnswers("finch", Ranking=[{"order": [4, 2]}]), rerank=True)
     both = alternating(shelf("a", "b", "c", "d"), shelf("v", "w", "x", "y"))
     studio.context = replace(studio.context, retriever=both)
     output = studio.run()
     assert [hit.id for hit in output.retrievals[0].hits] == ["w", "v", "a", "b", "c", "x"]
     assert studio.used[1] == ["w"]
-    (pictures,) = shown(studio.model.conversation("Ranking"))
+    (pictures,) = images_of(studio.model.conversation("Ranking"))
     assert len(pictures) == 6
 
 
@@ -401,7 +405,7 @@ CAPTIONS: list[Any] = [{"caption": "a car"}, {"caption": "a finch on a twig"}, {
 
 
 def test_captions_that_the_model_writes_order_the_hits(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch", PictureCaption=[*CAPTIONS]), rerank="captions")
+    studio = Studio(tmp_path, ImageRAGAnswers("finch", PictureCaption=[*CAPTIONS]), rerank="captions")
     studio.context = replace(studio.context, retriever=shelf("a", "captioned", "b", "c", captioned="a thing"))
     output = studio.run()
     assert studio.model.asked[3:] == ["PictureCaption"] * 3  # the fourth has a caption
@@ -412,7 +416,7 @@ def test_captions_that_the_model_writes_order_the_hits(tmp_path: Path) -> None:
 
 
 def test_captions_keep_to_the_budget_and_order_the_captioned_hits(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch", PictureCaption=[*CAPTIONS]), rerank="captions")
+    studio = Studio(tmp_path, ImageRAGAnswers("finch", PictureCaption=[*CAPTIONS]), rerank="captions")
     studio.context = replace(studio.context, retriever=shelf("a", "b", "c"))
     output = studio.run(budget=Budget(mllm_calls=5))
     assert studio.model.asked[3:] == ["PictureCaption"] * 2
@@ -420,7 +424,7 @@ def test_captions_keep_to_the_budget_and_order_the_captioned_hits(tmp_path: Path
 
 
 def test_words_of_captions_order_the_hits_without_a_call(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, Painter("finch"))
+    studio = Studio(tmp_path, ImageRAGAnswers("finch"))
     library = shelf("car", "wren", "bird", car="a car", wren="a wren", bird="a finch on a twig")
     studio.context = replace(studio.context, retriever=CaptionOrder(library))
     assert [hit.id for hit in studio.run().retrievals[0].hits] == ["bird"]

@@ -22,7 +22,7 @@ from langgraph.types import StreamMode
 from PIL import Image
 from support.fake_driver import reply, status_of
 from support.fake_engines import ListRetriever, SquareGenerator, decomposition, rows
-from support.recording_chat import Painter
+from support.recording_chat import ImageRAGAnswers
 
 from pleinair.agent.context import Context
 from pleinair.agent.state import Input, Output
@@ -55,7 +55,7 @@ class Polymath(BaseChatModel):
     """Model for every graph: the coupe is always missing; the react graph gets a fixed list of calls."""
 
     asks: str = ""
-    painter: Painter = Painter("coupe")
+    painter: ImageRAGAnswers = ImageRAGAnswers("coupe")
 
     def bind_tools(self, tools: Sequence[Any], **_: Any) -> Runnable[LanguageModelInput, AIMessage]:
         names = [convert_to_openai_tool(tool)["function"]["name"] for tool in tools]

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from support import tiny_pipelines as tiny
 from support.fake_engines import ListRetriever, call
-from support.recording_chat import Painter, cards, hearing
+from support.recording_chat import ImageRAGAnswers, payloads, recording
 
 from pleinair.agent.context import Context
 from pleinair.agent.state import Output
@@ -90,7 +90,7 @@ def listen(monkeypatch: pytest.MonkeyPatch, kind: Any, kept: list[dict[str, Any]
 def studio(folder: Path, generator: Generator, **options: Any) -> Context:
     """Ask a model that always misses all four names, over the shelf."""
     return Context(
-        model=hearing(Painter(*NAMES)),
+        model=recording(ImageRAGAnswers(*NAMES)),
         generator=generator,
         retriever=Shelf(),
         store=ArtifactStore(folder / "artifacts"),
@@ -123,7 +123,7 @@ def test_imagerag_gives_omnigen_three_pictures_by_their_placeholders(
     context = studio(tmp_path, engine, **load("omnigen").imagerag.model_dump())
     (draft, final), (first, second) = drawn_by_imagerag(context)
     model: Any = context.model
-    assert cards(model.conversation("MissingConcepts"))[-1]["at_most"] == 3
+    assert payloads(model.conversation("MissingConcepts"))[-1]["at_most"] == 3
     pairs = ", ".join(f"a photo of a {name}: {PLACE.format(n)}" for n, name in enumerate(NAMES[:3], 1))
     said = f"According to these images of {pairs}, generate {PROMPT}"
     assert [one["prompt"] for one in calls] == [PROMPT, said]

@@ -10,7 +10,7 @@ from langchain_core.language_models import BaseChatModel
 from PIL import Image
 from support.fake_engines import ListRetriever, SquareGenerator
 from support.openai_server import over_the_wire
-from support.recording_chat import Painter, hearing
+from support.recording_chat import ImageRAGAnswers, recording
 
 from pleinair.agent.context import Context
 from pleinair.agent.state import changed
@@ -129,7 +129,7 @@ def test_a_prompt_that_is_declined_there_is_refused_here(tmp_path: Path) -> None
 
 
 def test_the_temperature_of_the_repetitions_crosses_the_wire(tmp_path: Path) -> None:
-    heard = hearing(Painter())
+    heard = recording(ImageRAGAnswers())
     with over_the_wire(heard) as model:
         play("imagerag", Stage(), model, tmp_path)
     assert heard.temperatures("MissingConcepts") == pytest.approx([0, 1 / 3, 2 / 3])

@@ -15,7 +15,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, conver
 
 from pleinair.agent.mllm.openai import OpenAIChat, chat
 from pleinair.tools.mllm import schemas as answers
-from pleinair.tools.mllm.ask import warmed
+from pleinair.tools.mllm.ask import with_temperature
 from pleinair.tools.types import PleinairError
 
 KEY = "sk-test-0123456789abcdef"
@@ -124,7 +124,7 @@ def answer(
 ) -> AIMessage:
     """Put the question to the model behind the server; a form is a tool to it."""
     if "temperature" in asked:
-        model = warmed(model, asked["temperature"])
+        model = with_temperature(model, asked["temperature"])
     wanted = [form] if form else tools
     schemas = [getattr(answers, tool["name"], tool) for tool in wanted]
     reply = (model.bind_tools(schemas) if schemas else model).invoke([plain(one) for one in messages])

@@ -1,4 +1,4 @@
-"""A scripted model that keeps every conversation and temperature it was called with."""
+"""A scripted chat model that records the messages and the temperature of every call."""
 
 import base64
 import json
@@ -12,47 +12,47 @@ from support.fake_engines import ScriptedChat
 Answers = Callable[[str, dict[str, Any]], dict[str, Any] | str]
 
 
-class HearingChat(ScriptedChat):
-    """Answer as `ScriptedChat` does, and remember what was heard."""
+class RecordingChat(ScriptedChat):
+    """`ScriptedChat` that records its calls: schema, temperature and messages."""
 
     temperature: float | None = None
-    heard: list[tuple[str, float | None, list[BaseMessage]]] = []
+    calls: list[tuple[str, float | None, list[BaseMessage]]] = []
 
     def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
         bound = super().bind_tools(tools, **kwargs)
-        assert isinstance(bound, HearingChat)
-        bound.heard = self.heard
+        assert isinstance(bound, RecordingChat)
+        bound.calls = self.calls
         return bound
 
     def _generate(self, messages: list[BaseMessage], *rest: Any, **kwargs: Any) -> ChatResult:
-        self.heard.append((self.schema_name, self.temperature, messages))
+        self.calls.append((self.schema_name, self.temperature, messages))
         return super()._generate(messages, *rest, **kwargs)
 
     def temperatures(self, schema: str) -> list[float | None]:
-        return [temperature for name, temperature, _ in self.heard if name == schema]
+        return [temperature for name, temperature, _ in self.calls if name == schema]
 
     def conversation(self, schema: str) -> list[BaseMessage]:
-        """Give the last conversation that ended in this question."""
-        return [messages for name, _, messages in self.heard if name == schema][-1]
+        """Return the messages of the last call for a schema."""
+        return [messages for name, _, messages in self.calls if name == schema][-1]
 
 
-def hearing(answers: Answers) -> HearingChat:
-    return HearingChat(policy=lambda schema, card, _: answers(schema, card), asked=[], heard=[])
+def recording(answers: Answers) -> RecordingChat:
+    return RecordingChat(policy=lambda schema, payload, _: answers(schema, payload), asked=[], calls=[])
 
 
-def cards(messages: list[BaseMessage]) -> list[dict[str, Any]]:
-    """Read the cards of a conversation, oldest first."""
+def payloads(messages: list[BaseMessage]) -> list[dict[str, Any]]:
+    """Return the payloads of a conversation, oldest first."""
     texts = [message.text for message in messages if isinstance(message, HumanMessage)]
     return [json.loads(text.removeprefix("```json\n").removesuffix("\n```")) for text in texts]
 
 
-def said(messages: list[BaseMessage]) -> list[dict[str, Any]]:
-    """Read the model's earlier answers."""
+def answers_of(messages: list[BaseMessage]) -> list[dict[str, Any]]:
+    """Return the model's earlier answers."""
     return [json.loads(message.text) for message in messages if isinstance(message, AIMessage)]
 
 
-def shown(messages: list[BaseMessage]) -> list[list[bytes]]:
-    """Give the pictures of each card."""
+def images_of(messages: list[BaseMessage]) -> list[list[bytes]]:
+    """Return the images beside each payload."""
     humans = [message for message in messages if isinstance(message, HumanMessage)]
     return [
         [base64.b64decode(block["base64"]) for block in message.content_blocks if block["type"] == "image"]
@@ -60,34 +60,36 @@ def shown(messages: list[BaseMessage]) -> list[list[bytes]]:
     ]
 
 
-class Painter:
-    """Answer ImageRAG's questions: the draft shows nothing of `missing`; a look may see a match later.
+class ImageRAGAnswers:
+    """Answers for the graph ImageRAG: the draft lacks `missing`, and a later image may match.
 
-    `matches` are the answers of the decisions in turn, the last one for all that follow. `prose` replaces the
-    answers of one question, in turn; None gives the usual one.
+    `matches` are the answers of the decisions in turn, the last one for all that follow. `scripts` replace
+    the answers for a schema, in turn; None stands for the usual one.
     """
 
-    def __init__(self, *missing: str, matches: tuple[bool, ...] = (False,), **prose: list[Any]) -> None:
-        self.missing, self.matches, self.prose = missing, list(matches), prose
+    def __init__(self, *missing: str, matches: tuple[bool, ...] = (False,), **scripts: list[Any]) -> None:
+        self.missing, self.matches, self.scripts = missing, list(matches), scripts
 
-    def __call__(self, schema: str, card: dict[str, Any]) -> dict[str, Any] | str:
-        scripted = self.prose.get(schema)
+    def __call__(self, schema: str, payload: dict[str, Any]) -> dict[str, Any] | str:
+        scripted = self.scripts.get(schema)
         answer: dict[str, Any] | str | None = scripted.pop(0) if scripted else None
         if answer is None:
-            answer = dict(getattr(self, schema)(card))
+            answer = dict(getattr(self, schema)(payload))
         return answer
 
-    def Decision(self, card: dict[str, Any]) -> dict[str, Any]:
+    def Decision(self, payload: dict[str, Any]) -> dict[str, Any]:
         match = self.matches.pop(0) if len(self.matches) > 1 else self.matches[0]
         return {"match": match, "why": "as asked" if match else "not yet"}
 
-    def MissingConcepts(self, card: dict[str, Any]) -> dict[str, Any]:
+    def MissingConcepts(self, payload: dict[str, Any]) -> dict[str, Any]:
         return {"concepts": list(self.missing)}
 
-    def Captions(self, card: dict[str, Any]) -> dict[str, Any]:
+    def Captions(self, payload: dict[str, Any]) -> dict[str, Any]:
         return {
-            "captions": [{"name": name, "caption": f"a photo of a {name}"} for name in card["concepts"]][::-1]
+            "captions": [{"name": name, "caption": f"a photo of a {name}"} for name in payload["concepts"]][
+                ::-1
+            ]
         }
 
-    def Rephrasing(self, card: dict[str, Any]) -> dict[str, Any]:
-        return {"prompt": f"plainly: {card['prompt']}"}
+    def Rephrasing(self, payload: dict[str, Any]) -> dict[str, Any]:
+        return {"prompt": f"plainly: {payload['prompt']}"}

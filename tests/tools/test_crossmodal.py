@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from support.fake_engines import ListRetriever
-from support.recording_chat import HearingChat, cards, hearing, said, shown
+from support.recording_chat import RecordingChat, answers_of, images_of, payloads, recording
 
 from pleinair.tools.crossmodal import (
     EXAMPLES,
@@ -73,8 +73,8 @@ def ids(joint: Joint) -> list[str]:
     return [one.hit.id for one in joint.members]
 
 
-def answering(*parts: str) -> HearingChat:
-    return hearing(lambda schema, card: {"subqueries": list(parts)})
+def answering(*parts: str) -> RecordingChat:
+    return recording(lambda schema, card: {"subqueries": list(parts)})
 
 
 def test_the_question_states_the_rules_and_shows_six_worked_examples() -> None:
@@ -82,8 +82,8 @@ def test_the_question_states_the_rules_and_shows_six_worked_examples() -> None:
     found, usage = list_subqueries("a red car beside an old dog", model=model)
     assert (found, usage.mllm_calls) == (["red car", "old dog"], 1)
     heard = model.conversation("SubQueries")
-    assert [card["prompt"] for card in cards(heard)[:-1]] == [text for text, _ in EXAMPLES]
-    assert [tuple(one["subqueries"]) for one in said(heard)] == [parts for _, parts in EXAMPLES]
+    assert [card["prompt"] for card in payloads(heard)[:-1]] == [text for text, _ in EXAMPLES]
+    assert [tuple(one["subqueries"]) for one in answers_of(heard)] == [parts for _, parts in EXAMPLES]
     for rule in ("size, colour, material and place", "a photo of", "overhead shot", "'one' and 'the other'"):
         assert rule in INSTRUCTION
     assert len(EXAMPLES) == 6
@@ -105,7 +105,7 @@ def test_a_subquery_without_words_and_prose_are_faults_of_the_model() -> None:
     with pytest.raises(ModelFault, match="no word"):
         list_subqueries("a cat", model=answering("cat", "…"))
     with pytest.raises(Refused, match="I may not"):
-        list_subqueries("a cat", model=hearing(lambda *_: "I may not."))
+        list_subqueries("a cat", model=recording(lambda *_: "I may not."))
 
 
 def test_a_users_own_subqueries_stay_as_they_are_or_are_refused() -> None:
@@ -231,11 +231,11 @@ def test_an_index_and_a_search_score_alike() -> None:
 
 
 def test_a_caption_is_asked_of_the_picture_alone() -> None:
-    model = hearing(lambda schema, card: {"caption": " a red\n square "})
+    model = recording(lambda schema, card: {"caption": " a red\n square "})
     png = encode_png(Image.new("RGB", (4, 4), "red"))
     assert write_caption(png, model=model)[0] == "a red square"
     heard = model.conversation("PictureCaption")
-    assert (cards(heard), shown(heard)) == ([{}], [[png]])
+    assert (payloads(heard), images_of(heard)) == ([{}], [[png]])
 
 
 def test_captions_outlive_their_book_but_neither_their_pixels_nor_their_model(tmp_path: Path) -> None:

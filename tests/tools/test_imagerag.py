@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import SystemMessage
 from support.fake_engines import ScriptedChat
-from support.recording_chat import HearingChat, Painter, cards, hearing, said, shown
+from support.recording_chat import ImageRAGAnswers, RecordingChat, answers_of, images_of, payloads, recording
 
 from pleinair.tools.imagerag import (
     DECIDE,
@@ -21,72 +21,72 @@ from pleinair.tools.imagerag import (
     rephrase,
     write_captions,
 )
-from pleinair.tools.mllm.ask import ask, warmed
+from pleinair.tools.mllm.ask import ask, with_temperature
 from pleinair.tools.mllm.schemas import Captions, Decision, MissingConcepts
 from pleinair.tools.types import Hit, ModelFault, Refused, Retrieval
 
 NO = Decision(match=False, why="No, there is no finch, yes, only a coupe.")
 
 
-def talk(model: HearingChat, **fields: Any) -> Talk:
+def talk(model: RecordingChat, **fields: Any) -> Talk:
     usual: dict[str, Any] = {"model": model, "prompt": "a finch", "drawn": b"png", "room": 3}
     return Talk(**usual | fields)
 
 
-def captioned(model: HearingChat, *missing: str, each: int = 1) -> dict[str, str]:
+def captioned(model: RecordingChat, *missing: str, each: int = 1) -> dict[str, str]:
     concepts, _ = write_captions(talk(model, decision=NO, missing=missing), each)
     return {one.name: one.caption for one in concepts}
 
 
 def test_the_three_calls_share_one_conversation() -> None:
-    model = hearing(Painter("finch"))
+    model = recording(ImageRAGAnswers("finch"))
     captioned(model, "finch")
     heard = model.conversation("Captions")
     assert [type(message) for message in heard[:1]] == [SystemMessage]
-    assert [card["question"] for card in cards(heard)][:2] == [DECIDE, MISSING]
-    assert cards(heard)[2]["concepts"] == ["finch"]
-    assert said(heard) == [NO.model_dump(), {"concepts": ["finch"]}]
-    assert shown(heard) == [[b"png"], [], []]  # the picture is sent once, where it was asked about
+    assert [card["question"] for card in payloads(heard)][:2] == [DECIDE, MISSING]
+    assert payloads(heard)[2]["concepts"] == ["finch"]
+    assert answers_of(heard) == [NO.model_dump(), {"concepts": ["finch"]}]
+    assert images_of(heard) == [[b"png"], [], []]  # the picture is sent once, where it was asked about
 
 
 def test_the_instruction_is_the_same_in_every_call() -> None:
-    model = hearing(Painter("finch"))
+    model = recording(ImageRAGAnswers("finch"))
     decide(talk(model))
     list_concepts(talk(model, decision=NO))
     captioned(model, "finch")
-    first, second, third = (messages for _, _, messages in model.heard)
+    first, second, third = (messages for _, _, messages in model.calls)
     assert first[0] == second[0] == third[0]
     assert first[1] == second[1] == third[1]
 
 
 def test_without_a_decision_the_picture_comes_with_the_list() -> None:
-    model = hearing(Painter("finch"))
+    model = recording(ImageRAGAnswers("finch"))
     list_concepts(talk(model, drawn=None, given=(b"mine",)))
     heard = model.conversation("MissingConcepts")
-    assert (cards(heard)[0]["question"], shown(heard)) == (NEEDED, [[b"mine"]])
+    assert (payloads(heard)[0]["question"], images_of(heard)) == (NEEDED, [[b"mine"]])
 
 
 def test_with_own_pictures_the_decision_is_about_the_edit() -> None:
-    model = hearing(Painter())
+    model = recording(ImageRAGAnswers())
     decide(talk(model, given=(b"mine",)))
     heard = model.conversation("Decision")
-    assert (cards(heard)[0]["question"], shown(heard)) == (DECIDE_EDIT, [[b"mine", b"png"]])
+    assert (payloads(heard)[0]["question"], images_of(heard)) == (DECIDE_EDIT, [[b"mine", b"png"]])
 
 
 @pytest.mark.parametrize("match", [True, False])
 def test_a_yes_in_the_words_of_a_no_is_no_yes(match: bool) -> None:
-    model = hearing(Painter(Decision=[{"match": match, "why": NO.why}]))
+    model = recording(ImageRAGAnswers(Decision=[{"match": match, "why": NO.why}]))
     assert decide(talk(model))[0].match is match
 
 
 def test_a_yes_in_prose_is_no_decision() -> None:
     with pytest.raises(Refused, match="I cannot say yes"):
-        decide(talk(hearing(Painter(Decision=["I cannot say yes."]))))
+        decide(talk(recording(ImageRAGAnswers(Decision=["I cannot say yes."]))))
 
 
 @pytest.mark.parametrize("failure", ["I can't.", "unable", "", {"concepts": []}, {"concepts": [" ", ""]}])
 def test_a_failed_list_is_asked_for_again_and_warmer(failure: Any) -> None:
-    model = hearing(Painter("finch", MissingConcepts=[failure, failure, None]))
+    model = recording(ImageRAGAnswers("finch", MissingConcepts=[failure, failure, None]))
     names, usage = list_concepts(talk(model, decision=NO))
     assert names == ["finch"]
     assert model.temperatures("MissingConcepts") == pytest.approx([0, 1 / 3, 2 / 3])
@@ -94,60 +94,63 @@ def test_a_failed_list_is_asked_for_again_and_warmer(failure: Any) -> None:
 
 
 def test_after_three_failures_there_is_no_list() -> None:
-    model = hearing(Painter("finch", MissingConcepts=["", "", "", None]))
+    model = recording(ImageRAGAnswers("finch", MissingConcepts=["", "", "", None]))
     assert list_concepts(talk(model))[0] == []
-    assert len(model.heard) == 3
+    assert len(model.calls) == 3
 
 
 def test_the_tries_can_be_fewer() -> None:
-    model = hearing(Painter("finch", MissingConcepts=["", None]))
+    model = recording(ImageRAGAnswers("finch", MissingConcepts=["", None]))
     assert list_concepts(talk(model), tries=1)[0] == []
 
 
 def test_a_concept_called_unable_is_a_concept() -> None:
-    model = hearing(Painter("a sign that says unable", "can't opener"))
+    model = recording(ImageRAGAnswers("a sign that says unable", "can't opener"))
     assert list_concepts(talk(model))[0] == ["a sign that says unable", "can't opener"]
-    assert len(model.heard) == 1
+    assert len(model.calls) == 1
 
 
 def test_a_misfit_list_is_a_fault_and_not_repeated() -> None:
-    model = hearing(Painter(MissingConcepts=[{"concepts": 3}]))
+    model = recording(ImageRAGAnswers(MissingConcepts=[{"concepts": 3}]))
     with pytest.raises(ModelFault):
         list_concepts(talk(model))
-    assert len(model.heard) == 1
+    assert len(model.calls) == 1
 
 
 def test_a_model_without_temperature_is_asked_as_it_is() -> None:
     plain = ScriptedChat(policy=lambda *_: {"concepts": ["finch"]})
-    assert warmed(plain, 0.5) is plain
+    assert with_temperature(plain, 0.5) is plain
     assert list_concepts(Talk(model=plain, prompt="p"))[0] == ["finch"]
 
 
 def test_warming_leaves_the_callers_model_alone() -> None:
-    model = hearing(Painter("finch"))
-    assert warmed(model, 0.5) is not model
+    model = recording(ImageRAGAnswers("finch"))
+    assert with_temperature(model, 0.5) is not model
     assert model.temperature is None
 
 
 def test_no_more_concepts_than_slots_are_asked_for_or_used() -> None:
-    model = hearing(Painter("finch", "coupe", "tulip"))
+    model = recording(ImageRAGAnswers("finch", "coupe", "tulip"))
     assert list_concepts(talk(model, room=2))[0] == ["finch", "coupe"]
-    assert cards(model.conversation("MissingConcepts"))[-1]["at_most"] == 2
+    assert payloads(model.conversation("MissingConcepts"))[-1]["at_most"] == 2
 
 
 def test_a_concept_named_twice_counts_once_and_keeps_its_place() -> None:
-    model = hearing(Painter("finch", " Coupe ", "FINCH", "tulip"))
+    model = recording(ImageRAGAnswers("finch", " Coupe ", "FINCH", "tulip"))
     assert list_concepts(talk(model))[0] == ["finch", "Coupe", "tulip"]
 
 
 def test_captions_are_paired_by_name_and_not_by_line() -> None:
     captions = {"captions": [{"name": "Coupe ", "caption": "b"}, {"name": "finch", "caption": "a"}]}
-    assert captioned(hearing(Painter(Captions=[captions])), "finch", "coupe") == {"finch": "a", "coupe": "b"}
+    assert captioned(recording(ImageRAGAnswers(Captions=[captions])), "finch", "coupe") == {
+        "finch": "a",
+        "coupe": "b",
+    }
 
 
 def test_a_caption_of_something_else_is_left_out_and_a_missing_one_is_the_name() -> None:
     chatter = {"captions": [{"name": "Here are the captions:", "caption": "finch"}]}
-    assert captioned(hearing(Painter(Captions=[chatter])), "finch") == {"finch": "finch"}
+    assert captioned(recording(ImageRAGAnswers(Captions=[chatter])), "finch") == {"finch": "finch"}
 
 
 @pytest.mark.parametrize(
@@ -155,34 +158,34 @@ def test_a_caption_of_something_else_is_left_out_and_a_missing_one_is_the_name()
 )
 def test_a_caption_stays_as_it_was_written(caption: str) -> None:
     given = {"captions": [{"name": "x", "caption": caption}]}
-    assert captioned(hearing(Painter(Captions=[given])), "x") == {"x": caption}
+    assert captioned(recording(ImageRAGAnswers(Captions=[given])), "x") == {"x": caption}
 
 
 @pytest.mark.parametrize(("caption", "kept"), [(" ", "x"), ("two\nlines ", "two lines")])
 def test_a_caption_is_one_line_and_never_blank(caption: str, kept: str) -> None:
     given = {"captions": [{"name": "x", "caption": caption}]}
-    assert captioned(hearing(Painter(Captions=[given])), "x") == {"x": kept}
+    assert captioned(recording(ImageRAGAnswers(Captions=[given])), "x") == {"x": kept}
 
 
 def test_several_captions_a_concept_are_lines_of_one() -> None:
     given = {"captions": [{"name": name, "caption": f"{name} {n}"} for n in (1, 1, 2, 3) for name in "ab"]}
-    assert captioned(hearing(Painter(Captions=[given])), "a", "b", each=2) == {
+    assert captioned(recording(ImageRAGAnswers(Captions=[given])), "a", "b", each=2) == {
         "a": "a 1\na 2",
         "b": "b 1\nb 2",
     }
 
 
 def test_the_rephrasing_knows_the_picture_that_failed() -> None:
-    model = hearing(Painter())
+    model = recording(ImageRAGAnswers())
     prompt, _ = rephrase(talk(model, decision=NO))
     assert prompt == "plainly: a finch"
-    assert shown(model.conversation("Rephrasing")) == [[b"png"], []]
+    assert images_of(model.conversation("Rephrasing")) == [[b"png"], []]
 
 
 @pytest.mark.parametrize("schema", [Decision, MissingConcepts, Captions])
 def test_prose_to_a_single_question_is_a_refusal(schema: Any) -> None:
     with pytest.raises(Refused, match="I may not"):
-        ask(hearing(lambda *_: "I may not."), schema, "", {})
+        ask(recording(lambda *_: "I may not."), schema, "", {})
 
 
 def test_the_first_hits_of_all_captions_come_before_the_second_ones() -> None:

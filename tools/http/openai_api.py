@@ -18,7 +18,7 @@ from langchain_core.exceptions import ContextOverflowError
 from pleinair.tools.errors import BadReply, Filtered, TooLarge, Unavailable
 from pleinair.tools.http.retry import CallFailure, Failures, RetryPolicy
 from pleinair.tools.http.transport import http_client
-from pleinair.tools.mllm.ask import UNFIT
+from pleinair.tools.mllm.ask import UNPRINTABLE
 from pleinair.tools.types import BadInput, ModelFault, PleinairError
 
 OFFICIAL = "https://api.openai.com/v1"
@@ -83,7 +83,7 @@ class Server:
 
     def quote(self, text: object) -> str:
         """Return a server's words on one line, short, and without the key."""
-        plain = UNFIT.sub("", " ".join(str(text).split()))
+        plain = UNPRINTABLE.sub("", " ".join(str(text).split()))
         plain = plain.replace(self.key, "***") if self.key else plain
         return SECRET.sub(r"\1\2***", plain)[:QUOTED]
 

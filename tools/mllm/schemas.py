@@ -1,4 +1,4 @@
-"""What a multimodal language model is asked to fill in: one schema a question."""
+"""Schemas of the answers of a multimodal language model; their docstrings are sent to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Critique(Ledger):
 
 
 class Decision(Value):
-    """Say whether the picture matches the prompt in content and style."""
+    """Decide whether the picture matches the prompt in content and style."""
 
     match: bool
     why: str = ""
@@ -31,19 +31,19 @@ class MissingConcepts(Value):
 
 
 class Captions(Value):
-    """Give each concept its stand-alone captions of pictures that would show it, each with its concept."""
+    """Write for each concept stand-alone captions of pictures that would show it, each with its concept."""
 
     captions: tuple[Concept, ...]
 
 
 class Rephrasing(Value):
-    """Give the prompt in other words that a picture generator will follow better."""
+    """Write the prompt in other words that a picture generator will follow better."""
 
     prompt: str = Field(min_length=1)
 
 
 class Ranking(Value):
-    """Give the numbers of the pictures that show the text, the best first."""
+    """List the numbers of the pictures that show the text, the best first."""
 
     order: tuple[int, ...]
 
@@ -55,6 +55,6 @@ class SubQueries(Value):
 
 
 class PictureCaption(Value):
-    """Say in one sentence what the picture shows, by the names of what is in it."""
+    """Describe in one sentence what the picture shows, by the names of what is in it."""
 
     caption: str = Field(min_length=1)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
-from pleinair.tools.errors import Empty
-from pleinair.tools.mllm.ask import messages, put, read
+from pleinair.tools.errors import EmptyAnswer
+from pleinair.tools.mllm.ask import call_model, messages, read_answer
 from pleinair.tools.mllm.schemas import Ranking
 from pleinair.tools.types import Hit, Refused, Usage
 
@@ -43,11 +43,11 @@ def rerank(
     `images` are those of the first hits, as PNG. Numbers of no image are ignored, and prose changes nothing.
     Raise `ModelFault` if the answer is not a ranking.
     """
-    card = {"text": text, "pictures": len(images)}
-    reply, usage = put(model, Ranking, messages(_INSTRUCTION, card, images))
+    payload = {"text": text, "pictures": len(images)}
+    reply, usage = call_model(model, Ranking, messages(_INSTRUCTION, payload, images))
     try:
-        order = read(reply, Ranking).order
-    except (Refused, Empty):
+        order = read_answer(reply, Ranking).order
+    except (Refused, EmptyAnswer):
         return list(hits), usage
     ranked = [hits[number - 1] for number in order if 1 <= number <= len(images)]
     return interleave([[hit] for hit in (*ranked, *hits)]), usage

@@ -20,7 +20,15 @@ from support import fault_server as faults
 from support.fault_server import Act, FaultServer, completion, error, playing, reply, says
 
 from pleinair.agent.mllm.openai import OpenAIChat, chat
-from pleinair.tools.errors import BadReply, CutOff, Empty, Filtered, Misfit, TooLarge, Unavailable
+from pleinair.tools.errors import (
+    BadReply,
+    CutOff,
+    EmptyAnswer,
+    Filtered,
+    InvalidAnswer,
+    TooLarge,
+    Unavailable,
+)
 from pleinair.tools.http.openai_api import Server, TooLong, retry_after
 from pleinair.tools.mllm.ask import ask
 from pleinair.tools.mllm.schemas import Decision
@@ -192,17 +200,22 @@ STOPS: dict[str, tuple[Act, int, type[PleinairError], str]] = {
     "33 refusal beside an answer": (says(YES, refusal="I must not."), 1, Refused, "^I must not.$"),
     "34 refusal in prose": (says("I'm sorry, I can't."), 2, Refused, "^I'm sorry, I can't.$"),
     "35 filter": (says("", "content_filter"), 1, Filtered, "filter withheld"),
-    "36 empty": (says(""), 2, Empty, "empty answer, twice"),
+    "36 empty": (says(""), 2, EmptyAnswer, "empty answer, twice"),
     "37 cut off": (says(YES, "length"), 2, CutOff, "cut off .*raise `mllm.max_tokens`"),
-    "39 prose around JSON": (says(f"Sure! {YES}"), 2, Misfit, "text around the JSON object"),
-    "40 single quotes": (says("{'match': true}"), 2, Misfit, "not a Decision"),
-    "40 NaN": (says('{"match": NaN}'), 2, Misfit, "NaN is no JSON number"),
-    "40 Infinity": (says('{"match": Infinity}'), 2, Misfit, "Infinity is no JSON number"),
-    "41 a key twice": (says('{"match": false, "match": true}'), 2, Misfit, "'match' comes twice"),
-    "42 wrong type": (says('{"match": "yes"}'), 2, Misfit, "match: Input should be a valid boolean"),
-    "43 extra field": (says('{"match": true, "k": 1}'), 2, Misfit, "k: Extra inputs are not permitted"),
-    "44 out of range": (says('{"match": 1000000000000}'), 2, Misfit, "match: Input should be"),
-    "46 nested": (says('{"a":' * 20_000 + "1" + "}" * 20_000), 2, Misfit, "nested too deep"),
+    "39 prose around JSON": (says(f"Sure! {YES}"), 2, InvalidAnswer, "text around the JSON object"),
+    "40 single quotes": (says("{'match': true}"), 2, InvalidAnswer, "not a Decision"),
+    "40 NaN": (says('{"match": NaN}'), 2, InvalidAnswer, "NaN is no JSON number"),
+    "40 Infinity": (says('{"match": Infinity}'), 2, InvalidAnswer, "Infinity is no JSON number"),
+    "41 a key twice": (says('{"match": false, "match": true}'), 2, InvalidAnswer, "'match' comes twice"),
+    "42 wrong type": (says('{"match": "yes"}'), 2, InvalidAnswer, "match: Input should be a valid boolean"),
+    "43 extra field": (
+        says('{"match": true, "k": 1}'),
+        2,
+        InvalidAnswer,
+        "k: Extra inputs are not permitted",
+    ),
+    "44 out of range": (says('{"match": 1000000000000}'), 2, InvalidAnswer, "match: Input should be"),
+    "46 nested": (says('{"a":' * 20_000 + "1" + "}" * 20_000), 2, InvalidAnswer, "nested too deep"),
     "47 ten megabytes": (reply(200, completion("x" * 10_000_000)), 1, TooLarge, "larger than 4 MiB"),
 }
 
@@ -247,7 +260,7 @@ def test_32_a_count_that_is_none_counts_as_none(usage: Any, talk: Callable[..., 
     assert held.usage.tokens == 0
 
 
-MISFITS = {name: act for name, (act, _, kind, _) in STOPS.items() if kind is Misfit or "prose" in name}
+MISFITS = {name: act for name, (act, _, kind, _) in STOPS.items() if kind is InvalidAnswer or "prose" in name}
 
 
 @pytest.mark.parametrize("act", MISFITS.values(), ids=MISFITS)
@@ -439,9 +452,9 @@ RESPONSES: dict[str, tuple[Act, int, type[PleinairError] | None]] = {
     "cut off": (response(PART, status="incomplete", why="max_output_tokens"), 2, CutOff),
     "cut off in thought": (response(status="incomplete", why="max_output_tokens"), 2, CutOff),
     "filtered": (response(PART, status="incomplete", why="content_filter"), 1, Filtered),
-    "empty": (response(), 2, Empty),
+    "empty": (response(), 2, EmptyAnswer),
     "no output": (reply(200, {"id": "r", "object": "response"}), 2, BadReply),
-    "prose": (response(PART | {"text": f"Sure! {YES}"}), 2, Misfit),
+    "prose": (response(PART | {"text": f"Sure! {YES}"}), 2, InvalidAnswer),
 }
 
 

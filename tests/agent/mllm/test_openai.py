@@ -12,7 +12,7 @@ from langchain_core.messages import HumanMessage
 from PIL import Image
 from support.fake_engines import ScriptedChat
 from support.openai_server import KEY, MODEL, Service, over_the_wire, served
-from support.recording_chat import Painter, hearing, shown
+from support.recording_chat import ImageRAGAnswers, images_of, recording
 
 from pleinair.agent.mllm.openai import OpenAIChat, chat
 from pleinair.agent.mllm.request import described
@@ -90,10 +90,10 @@ def test_a_box_is_spelled_as_four_numbers() -> None:
 
 @pytest.mark.parametrize(("side", "width"), [(64, 64), (512, 512), (2000, 512)])
 def test_large_pictures_are_scaled_down_and_small_ones_go_as_they_are(side: int, width: int) -> None:
-    heard = hearing(Painter(matches=(True,)))
+    heard = recording(ImageRAGAnswers(matches=(True,)))
     with over_the_wire(heard) as model:
         ask(model, Decision, "Match?", {"prompt": "p"}, [png(side)])
-    ((picture,),) = shown(heard.conversation("Decision"))
+    ((picture,),) = images_of(heard.conversation("Decision"))
     assert Image.open(io.BytesIO(picture)).size == (width, width // 2)
     assert (picture == png(side)) is (side <= 512)
 
@@ -215,7 +215,7 @@ def test_the_key_is_in_no_text_of_the_model(monkeypatch: pytest.MonkeyPatch) -> 
 def test_it_can_be_awaited() -> None:
     import asyncio
 
-    with over_the_wire(hearing(Painter(matches=(True,)))) as model:
+    with over_the_wire(recording(ImageRAGAnswers(matches=(True,)))) as model:
         question = [HumanMessage([{"type": "text", "text": '```json\n{"prompt": "p"}\n```'}])]
         bound = model.with_structured_output(Decision)
         assert asyncio.run(bound.ainvoke(question)).match

@@ -59,7 +59,7 @@ from pleinair.evals.papers.sections import (
 )
 from pleinair.evals.realrag.run import summarise as summarise_realrag
 from pleinair.graphs import crossmodal as wiring
-from pleinair.tools.mllm.ask import human, read
+from pleinair.tools.mllm.ask import human_message, read_answer
 from pleinair.tools.mllm.schemas import Decision
 from pleinair.tools.pocket.prompts import describe, parse_prompt, with_article
 from pleinair.tools.pocket.world import species_named
@@ -391,8 +391,8 @@ def test_a_describing_model_changes_captions_and_nothing_else(bench: Bench) -> N
     looks = describe(species_named(name))
     assert queries == [f"a photo of {with_article(looks)}"]
     decision = DescribingChat(inner=bench.context.model).with_structured_output(Decision, include_raw=True)
-    reply: Any = decision.invoke([human({"prompt": "a finch"}, [])])
-    assert read(reply, Decision).why == "never"
+    reply: Any = decision.invoke([human_message({"prompt": "a finch"}, [])])
+    assert read_answer(reply, Decision).why == "never"
 
 
 def test_without_the_map_the_same_images_come_in_reverse_order(

@@ -1,4 +1,4 @@
-"""A model's JSON, read without goodwill."""
+"""Strict reading of a model's JSON."""
 
 import json
 from typing import Any
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pleinair.tools.errors import Misfit
-from pleinair.tools.mllm.ask import UNFIT, parse
+from pleinair.tools.errors import InvalidAnswer
+from pleinair.tools.mllm.ask import UNPRINTABLE, parse
 from pleinair.tools.mllm.schemas import Critique, Decision
 from pleinair.tools.types import Refused
 
@@ -41,16 +41,16 @@ def test_one_object_is_an_answer_with_or_without_a_fence(text: str) -> None:
         ('{"match": ' + "1" * 5000 + "}", "limit"),
     ],
 )
-def test_all_else_is_a_misfit_that_says_why(text: str, why: str) -> None:
-    with pytest.raises(Misfit, match=r"not a Decision: ") as fault:
+def test_anything_else_is_invalid_and_says_why(text: str, why: str) -> None:
+    with pytest.raises(InvalidAnswer, match=r"not a Decision: ") as error:
         parse(text, Decision)
-    assert why in str(fault.value)
-    assert len(fault.value.said) <= 2000
+    assert why in str(error.value)
+    assert len(error.value.text) <= 2000
 
 
 def test_values_are_never_clamped() -> None:
     row = {"concept": "finch", "status": "present", "confidence": 10**12}
-    with pytest.raises(Misfit, match="less than or equal to 1"):
+    with pytest.raises(InvalidAnswer, match="less than or equal to 1"):
         parse(json.dumps({"rows": [row]}), Critique)
 
 
@@ -60,17 +60,17 @@ def test_prose_is_a_refusal() -> None:
 
 
 @pytest.mark.parametrize(
-    "unfit", ["\ud800", "\x00", "\u202e", "\u2066", "\x1b", "\u200b", "\ufeff", "\U000e0041"]
+    "character", ["\ud800", "\x00", "\u202e", "\u2066", "\x1b", "\u200b", "\ufeff", "\U000e0041"]
 )
-def test_what_no_text_should_hold_is_taken_out(unfit: str) -> None:
-    answer = parse(json.dumps({"match": True, "why": f"a{unfit}b"}), Decision)
+def test_unprintable_characters_are_removed(character: str) -> None:
+    answer = parse(json.dumps({"match": True, "why": f"a{character}b"}), Decision)
     assert answer.why == "ab"
 
 
 @given(st.dictionaries(st.text(), st.recursive(st.none() | st.text(), st.lists)), st.text())
-def test_whatever_is_said_is_an_answer_or_a_named_fault(fields: dict[str, Any], around: str) -> None:
+def test_any_text_is_an_answer_or_a_known_error(fields: dict[str, Any], around: str) -> None:
     for text in (json.dumps(fields), around, around + json.dumps({"match": True, "why": around})):
         try:
-            assert not UNFIT.search(parse(text, Decision).why)
-        except (Misfit, Refused):
+            assert not UNPRINTABLE.search(parse(text, Decision).why)
+        except (InvalidAnswer, Refused):
             pass

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file
-from support.recording_chat import hearing
+from support.recording_chat import recording
 
 from pleinair.tools.retrieval.crossmodal.adaptor import AdaptorNet, AdaptorScorer, Shape, load, open_scorer
 from pleinair.tools.retrieval.crossmodal.adaptor_training import (
@@ -208,7 +208,7 @@ def test_one_picture_teaches_nothing(tmp_path: Path) -> None:
 
 
 def test_a_stopped_breakdown_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
-    model = hearing(
+    model = recording(
         lambda _, card: "I may not." if card["prompt"] == "bad" else {"subqueries": [card["prompt"]]}
     )
     captions = {"1.png": "cat", "2.png": "bad", "3.png": "cat", "4.png": "dog"}
@@ -227,7 +227,7 @@ def test_a_stopped_breakdown_goes_on_and_asks_nothing_twice(tmp_path: Path) -> N
 
 
 def test_a_breakdown_keeps_to_its_questions(tmp_path: Path) -> None:
-    model = hearing(lambda _, card: {"subqueries": [card["prompt"]]})
+    model = recording(lambda _, card: {"subqueries": [card["prompt"]]})
     captions = {"1.png": "cat", "2.png": "dog", "3.png": "cat"}
     found = list(break_down(captions, tmp_path, model, most=1))
     assert [one.id if one else None for one in found] == ["1.png", None, "3.png"]
