@@ -106,7 +106,8 @@ class Corpus:
 def check_method(options: RetrievalOptions) -> Callable[..., Any]:
     """Return what builds the method; raise `BadInput` for an unknown one or for unusable arguments."""
     if options.method not in (names := registry.names("retriever")):
-        choices, hint = ", ".join(names), registry.did_you_mean(options.method, names)
+        choices = ", ".join(names) or "none installed; repeat `pip install --editable .` of pleinair"
+        hint = registry.did_you_mean(options.method, names)
         raise BadInput(f"retrieval.method = {options.method!r}: unknown; accepted: {choices}.{hint}")
     return checked("retriever", options.method, options.arguments, "retrieval.arguments", positional=1)
 
