@@ -39,7 +39,7 @@ from pleinair.tools.pocket.world import SPECIES, Species, held_out_rng, random_s
 ORACLE = Path(__file__).parents[1] / "data" / "ORACLE.md"
 COMMAND = "python -m pleinair.evals.pocket.models"
 BY_TIER = {tier: [s for s in SPECIES if s.tier == tier] for tier in ("known", "rare", "novel")}
-UNKNOWN = BY_TIER["rare"] + BY_TIER["novel"]
+KNOWN, UNKNOWN = BY_TIER["known"], BY_TIER["rare"] + BY_TIER["novel"]
 ENCODER_BARS = {"known": ">= .95", "rare": ">= .95", "novel": "-"}
 DETECTOR_BARS = {"precision": ">= .95", "recall": ">= .95", "expected calibration error": "<= .05"}
 Case = tuple[list[Species], list[Species]]  # the prompt's species, those with a reference
@@ -49,9 +49,9 @@ Measured = tuple[Figures, str]  # figures, and on how much they were measured
 
 def _encoder(folder: Path, each: int) -> Measured:
     """Measure how often a species' name, a novel one's description, finds an image of it alone first."""
-    copies, crowd = 4, 200  # images of every species, and of two
+    crowd = 200  # images of two species
     model, _, tokenize = load_encoder(folder / "encoder")
-    groups = [[s] for s in SPECIES for _ in range(copies)]
+    groups = [[s] for s in SPECIES for _ in range(each)]
     groups += [held_out_rng(index).sample(SPECIES, 2) for index in range(crowd)]
     samples = [render_sample(held_out_rng(10_000 + index), group) for index, group in enumerate(groups)]
     queries = [f"a photo of a {describe(s) if s.tier == 'novel' else s.name}" for s in SPECIES]
@@ -64,26 +64,25 @@ def _encoder(folder: Path, each: int) -> Measured:
         share = sum(right[s.name] for s in species) / len(species)
         query = "description" if tier == "novel" else "name"
         figures[f"R@1, {tier}, {query} → picture"] = (f"{share:.3f}", ENCODER_BARS[tier])
-    return figures, f"One query a species, among {copies} pictures of each and {crowd} of two"
+    return figures, f"One query a species, among {each} pictures of each and {crowd} of two"
 
 
 def _detector(folder: Path, each: int) -> Measured:
     """Measure precision, recall, calibration and boxes on clean and degraded images, four phrases each."""
     from safetensors.torch import load_file
 
-    count = 5000
     config = json.loads((folder / "detector" / "config.json").read_text("utf-8"))
     net, encoder = DetectorNet(**config["net"]), FrozenEncoder(folder / "encoder")
     state = load_file(folder / "detector" / "model.safetensors")
     net.load_state_dict({key: value.float() for key, value in state.items()})
     figures = {}
     for state_name, degraded in (("clean", False), ("worn", True)):
-        rngs = [held_out_rng(20_000 + index) for index in range(count)]
+        rngs = [held_out_rng(20_000 + index) for index in range(each)]
         examined = examine(net.eval(), encoder, rngs, degraded)
         for name, figure in _detector_figures(examined, **config["calibration"]).items():
             bar = "-" if degraded else DETECTOR_BARS.get(name, "-")
             figures[f"{name}, {state_name} pictures"] = (f"{figure:.3f}", bar)
-    return figures, f"{count:,} pictures"
+    return figures, f"{each:,} pictures"
 
 
 def _detector_figures(examined: dict[str, Tensor], scale: float, shift: float) -> dict[str, float]:
@@ -111,13 +110,13 @@ def _expected_error(probabilities: NDArray[np.float32], fits: NDArray[np.float32
 
 def _oracle(folder: Path, each: int) -> Measured:
     """Measure how often the oracle names exactly the species of a held-out scene."""
-    oracle, count, figures = Oracle(), 500, {}
+    oracle, figures = Oracle(), {}
     for strength, state in ((0.0, "clean"), (1.0, "worn")):
         for subjects, scene in ((1, "one subject"), (2, "two subjects")):
-            share = sum(_is_right(oracle, index, subjects, strength) for index in range(count)) / count
+            share = sum(_is_right(oracle, index, subjects, strength) for index in range(each)) / each
             bar = ">= .99" if (state, subjects) == ("clean", 1) else "-"
             figures[f"right species, {scene}, {state} pictures"] = (f"{share:.3f}", bar)
-    return figures, f"{count} pictures each"
+    return figures, f"{each} pictures each"
 
 
 def _is_right(oracle: Oracle, index: int, subjects: int, strength: float) -> bool:
@@ -132,9 +131,9 @@ def _is_right(oracle: Oracle, index: int, subjects: int, strength: float) -> boo
     return sorted(finding.name for finding in findings) == sorted(s.name for s in species)
 
 
-def _single(pool: Sequence[Species], referenced: bool) -> DrawCase:
+def _single(tier: str, referenced: bool) -> DrawCase:
     def draw(_: random.Random, index: int) -> Case:
-        species = [pool[index % len(pool)]]
+        species = [BY_TIER[tier][index % len(BY_TIER[tier])]]
         return species, species if referenced else []
 
     return draw
@@ -146,22 +145,18 @@ def _pair(rng: random.Random, _: int) -> Case:
 
 
 def _known_and_referenced(rng: random.Random, _: int) -> Case:
-    by_name, by_reference = rng.choice(BY_TIER["known"]), rng.choice(UNKNOWN)
+    by_name, by_reference = rng.choice(KNOWN), rng.choice(UNKNOWN)
     return rng.sample([by_name, by_reference], 2), [by_reference]
 
 
-def _known_pair(rng: random.Random, _: int) -> Case:
-    return rng.sample(BY_TIER["known"], 2), []
-
-
 CASES: dict[str, tuple[DrawCase, str]] = {
-    "known species by name": (_single(BY_TIER["known"], False), ">= 85 %"),
-    "rare species by name, no reference": (_single(BY_TIER["rare"], False), "<= 15 %"),
-    "rare species, one reference": (_single(BY_TIER["rare"], True), ">= 85 %"),
-    "novel species, one reference": (_single(BY_TIER["novel"], True), ">= 85 %"),
+    "known species by name": (_single("known", False), ">= 85 %"),
+    "rare species by name, no reference": (_single("rare", False), "<= 15 %"),
+    "rare species, one reference": (_single("rare", True), ">= 85 %"),
+    "novel species, one reference": (_single("novel", True), ">= 85 %"),
     "two unknown species, two references, both right": (_pair, ">= 75 %"),
     "a known and a referenced species, both right": (_known_and_referenced, "-"),
-    "two known species by name, both right": (_known_pair, "-"),
+    "two known species by name, both right": (lambda rng, _: (rng.sample(KNOWN, 2), []), "-"),
 }
 
 
@@ -199,7 +194,9 @@ def _generate(
     place = rng.choice(BACKGROUNDS) if rng.random() < 0.75 else None
     prompt = write_prompt(rng, Request(tuple(s.name for s in species), relation, place))
     noise = torch.Generator().manual_seed(seed)
-    image: Image.Image = pipeline(prompt, image=references or None, generator=noise, **settings).images[0]
+    image: Image.Image = pipeline(
+        prompt=prompt, image=references or None, generator=noise, **settings
+    ).images[0]
     return image
 
 
@@ -213,11 +210,11 @@ def mean_absolute_error(autoencoder: Any, count: int = 64) -> float:
     return float((decoded - images).abs().mean() * 127.5)
 
 
-MODELS: dict[str, Callable[[Path, int], Measured]] = {
-    "encoder": _encoder,
-    "detector": _detector,
-    "generator": _generator,
-    "oracle": _oracle,
+MODELS: dict[str, tuple[Callable[[Path, int], Measured], int]] = {  # and images for each measure
+    "encoder": (_encoder, 4),
+    "detector": (_detector, 5000),
+    "generator": (_generator, 96),
+    "oracle": (_oracle, 500),
 }
 
 
@@ -231,17 +228,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
     parser.add_argument("--model", choices=MODELS, help="only this one")
     parser.add_argument("--folder", type=Path, default=SHIPPED, help="of the models (%(default)s)")
-    parser.add_argument("--each", type=int, default=96, help="images for a case of the generator (96)")
+    parser.add_argument("--each", type=int, help="images for each measure; by the model if omitted")
     parser.add_argument("--cards", action="store_true", help="write the figures into the model cards")
     options = parser.parse_args(arguments)
     models: Iterable[str] = [options.model] if options.model else MODELS
     for model in models:
-        figures, count = MODELS[model](options.folder, options.each)
+        measure, each = MODELS[model]
+        figures, count = measure(options.folder, options.each or each)
         for name, (figure, bar) in figures.items():
             sys.stdout.write(f"{model}: {name}: {figure} (bar {bar})\n")
         if options.cards:
-            command = f"{COMMAND} --model {model}"
-            command += f" --each {options.each}" if model == "generator" else ""
+            command = f"{COMMAND} --model {model} --each {options.each or each}"
             replace_figures(card_of(model, options.folder), figures_section(figures, count, command))
 
 

@@ -7,7 +7,6 @@ import argparse
 import json
 import math
 import random
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -72,10 +71,6 @@ def _schedule(progress: float, step: int) -> float:
     return min(1, step / 50) * (1 - progress)
 
 
-def _say(line: str) -> None:
-    print(time.strftime("%H:%M:%S"), line, flush=True)  # noqa: T201
-
-
 def main() -> None:
     """Train and save; `python -m pleinair.evals.pocket.models --model oracle` measures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -85,7 +80,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     work = user_cache_path("pleinair-training") / "full"
-    train(Run(options.path, work, options.minutes, options.resume, tiny=False, say=_say))
+    train(Run(options.path, work, options.minutes, options.resume, tiny=False))
 
 
 if __name__ == "__main__":

@@ -56,6 +56,10 @@ def _slice_of_ellipse(
     return np.concatenate([top_side, np.stack([x + rx * u, y + bottom], axis=1)[::-1]])
 
 
+def _spots(colour: str, radius: float, *centres: tuple[float, float]) -> list[Shape]:
+    return [(colour, _ellipse(x, y, radius, radius)) for x, y in centres]
+
+
 def _bird(body: str, accent: str, pattern: str) -> list[Shape]:
     """Draw a bird that faces right: body and head in `body`, wing, tail and crest in `accent`."""
     shapes = [
@@ -72,7 +76,7 @@ def _bird(body: str, accent: str, pattern: str) -> list[Shape]:
     if pattern == "striped":
         shapes.append((body, _slice_of_ellipse(-0.15, 0.12, 0.47, 0.3, -0.2, 0.25)))
     if pattern == "spotted":
-        shapes += [(body, _ellipse(x, y, 0.12, 0.12)) for x, y in ((-0.34, 0.06), (0.03, 0.2))]
+        shapes += _spots(body, 0.12, (-0.34, 0.06), (0.03, 0.2))
     return shapes
 
 
@@ -83,15 +87,13 @@ def _car(body: str, accent: str, pattern: str) -> list[Shape]:
         ("glass", _polygon((-0.44, -0.2), (-0.32, -0.5), (-0.12, -0.5), (-0.12, -0.2))),
         ("glass", _polygon((0.07, -0.2), (0.07, -0.5), (0.22, -0.5), (0.38, -0.2))),
         (body, _polygon((-1, 0.02), (-0.92, -0.14), (0.75, -0.14), (0.98, 0.05), (1, 0.5), (-1, 0.5))),
-        ("ink", _ellipse(-0.55, 0.5, 0.26, 0.26)),
-        ("ink", _ellipse(0.55, 0.5, 0.26, 0.26)),
-        ("white", _ellipse(-0.55, 0.5, 0.1, 0.1)),
-        ("white", _ellipse(0.55, 0.5, 0.1, 0.1)),
+        *_spots("ink", 0.26, (-0.55, 0.5), (0.55, 0.5)),
+        *_spots("white", 0.1, (-0.55, 0.5), (0.55, 0.5)),
     ]
     if pattern == "striped":
         shapes.insert(4, (accent, _polygon((-1, 0.1), (0.98, 0.1), (1, 0.28), (-1, 0.28))))
     if pattern == "spotted":
-        shapes[4:4] = [(accent, _ellipse(x, 0.1, 0.13, 0.13)) for x in (-0.7, -0.23, 0.23, 0.7)]
+        shapes[4:4] = _spots(accent, 0.13, (-0.7, 0.1), (-0.23, 0.1), (0.23, 0.1), (0.7, 0.1))
     return shapes
 
 
@@ -125,9 +127,7 @@ def _fish(body: str, accent: str, pattern: str) -> list[Shape]:
     if pattern == "striped":
         shapes.append((accent, _slice_of_ellipse(0.2, 0, 0.78, 0.54, -0.35, -0.08)))
     if pattern == "spotted":
-        shapes += [
-            (accent, _ellipse(x, y, 0.14, 0.14)) for x, y in ((-0.25, -0.05), (0.15, -0.22), (0.15, 0.22))
-        ]
+        shapes += _spots(accent, 0.14, (-0.25, -0.05), (0.15, -0.22), (0.15, 0.22))
     return shapes
 
 
@@ -143,10 +143,7 @@ def _mushroom(body: str, accent: str, pattern: str) -> list[Shape]:
             for start in (-0.66, -0.11, 0.44)
         ]
     if pattern == "spotted":
-        shapes += [
-            (accent, _ellipse(x, y, 0.15, 0.15))
-            for x, y in ((-0.55, -0.1), (0, -0.6), (0, -0.1), (0.55, -0.1))
-        ]
+        shapes += _spots(accent, 0.15, (-0.55, -0.1), (0, -0.6), (0, -0.1), (0.55, -0.1))
     return shapes
 
 
@@ -164,10 +161,7 @@ def _balloon(body: str, accent: str, pattern: str) -> list[Shape]:
             for start in (-0.64, -0.13, 0.38)
         ]
     if pattern == "spotted":
-        shapes += [
-            (accent, _ellipse(x, y, 0.14, 0.14))
-            for x, y in ((-0.45, -0.25), (0, -0.45), (0, -0.02), (0.45, -0.25))
-        ]
+        shapes += _spots(accent, 0.14, (-0.45, -0.25), (0, -0.45), (0, -0.02), (0.45, -0.25))
     return shapes
 
 

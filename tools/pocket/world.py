@@ -128,7 +128,7 @@ def _invent_species(rng: random.Random) -> Iterator[Species]:
 SPECIES: tuple[Species, ...] = tuple(_invent_species(random.Random(SPECIES_SEED)))
 _BY_NAME = {species.name: species for species in SPECIES}
 _FIRST_WORDS = frozenset(species.name.split()[0] for species in SPECIES)
-_LOOKS = frozenset((species.kind, species.body, species.accent) for species in SPECIES)
+LOOKS = frozenset((species.kind, species.body, species.accent) for species in SPECIES)
 
 
 def species_named(name: str) -> Species:
@@ -144,7 +144,7 @@ def random_species(rng: random.Random) -> Species:
     name = invent_name(rng, kind)
     while name.split()[0] in _FIRST_WORDS:
         name = invent_name(rng, kind)
-    free = [pair for pair in colour_pairs() if (kind, *pair) not in _LOOKS]
+    free = [pair for pair in colour_pairs() if (kind, *pair) not in LOOKS]
     body, accent = rng.choice(free)
     return Species(name, kind, "novel", body, accent, rng.choice(PATTERNS))
 

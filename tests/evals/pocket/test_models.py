@@ -1,10 +1,12 @@
 """The model cards of the pocket models: they describe the models and the world as they are."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from pleinair.evals.pocket.models import MODELS, card_of
+from pleinair.evals.pocket.models import MODELS, card_of, main
+from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.pocket.training.card import HEADING, figures_section, replace_figures
 from pleinair.tools.pocket.world import fingerprint
 
@@ -27,3 +29,18 @@ def test_new_figures_leave_the_description_of_the_training(tmp_path: Path) -> No
     assert card.read_text("utf-8").startswith(before)
     assert "| beauty | 0.5 | >= .9 |" in card.read_text("utf-8")
     assert after not in card.read_text("utf-8")
+
+
+@pytest.mark.parametrize("model", ["encoder", "detector", "generator"])
+def test_the_figures_are_those_that_the_model_card_lists(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(SHIPPED, tmp_path / "weights")
+    main(["--model", model, "--each", "1", "--folder", str(tmp_path / "weights"), "--cards"])
+    measures = [line.split(": ")[1] for line in capsys.readouterr().out.splitlines()]
+    shipped = card_of(model).read_text("utf-8")
+    measured = card_of(model, tmp_path / "weights").read_text("utf-8")
+    for card in (shipped, measured):
+        figures = card.partition(HEADING)[2]
+        assert [measure for measure in measures if f"| {measure} |" not in figures] == []
+    assert f"--model {model} --each 1`" in measured

@@ -1,15 +1,13 @@
 """Train the pocket models and export them into a folder laid out as `tools/pocket/weights`.
 
-`python -m pleinair.tools.pocket.training all --out weights` remakes every shipped model in 320 minutes of two
-cores; with `--resume` a stopped training continues from its checkpoints. `--tiny` trains useless models of
+`python -m pleinair.tools.pocket.training all --out weights` remakes every shipped model in about 320
+minutes; with `--resume` a stopped training continues from its checkpoints. `--tiny` trains useless models of
 small sizes in a minute, to test the way. Figures are measured and written into the model cards by
 `python -m pleinair.evals.pocket.models --folder weights --cards`.
 """
 
 import argparse
 import importlib
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,11 +17,6 @@ from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.pocket.training.course import Run
 
 MINUTES = {"encoder": 16.0, "detector": 34.0, "adaptor": 0.0, "autoencoder": 20.0, "generator": 250.0}
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{time.strftime('%H:%M:%S')} {line}\n")
-    sys.stdout.flush()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parts = list(MINUTES) if options.part == "all" else [options.part]
     scale = (options.minutes or 0.0) / (sum(MINUTES[part] for part in parts) or 1.0) or 1.0
     for number, part in enumerate(parts, start=1):
-        _say(f"part {number} of {len(parts)}: {part}")
-        run = Run(options.out, work, scale * MINUTES[part], options.resume, options.tiny, _say)
+        run = Run(options.out, work, scale * MINUTES[part], options.resume, options.tiny)
+        run.say(f"part {number} of {len(parts)}: {part}")
         importlib.import_module(f"pleinair.tools.pocket.training.{part}").train(run)
-    _say(f"done; the models are in {options.out}")
+    print(f"The models are in {options.out}.")
 
 
 if __name__ == "__main__":

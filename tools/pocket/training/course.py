@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-Say = Callable[[str], None]
 Schedule = Callable[[float, int], float]  # progress in 0..1 and step -> factor of the learning rates
 T = TypeVar("T")
 TINY_STEPS = 2
@@ -30,7 +29,10 @@ class Run:
     minutes: float
     resume: bool
     tiny: bool
-    say: Say
+
+    def say(self, line: str) -> None:
+        """Print a line with the time of day."""
+        print(time.strftime("%H:%M:%S"), line, flush=True)
 
     def size(self, full: T, tiny: T) -> T:
         """Return the size that the configuration takes."""

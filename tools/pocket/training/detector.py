@@ -140,24 +140,12 @@ def _positive(view: View, number: int, text: Text) -> Query:
     return Query(text.words, True, ((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0), patches)
 
 
-def _any_taught(rng: Rng, view: View) -> Species:
-    return rng.choice(TAUGHT)
-
-
-def _near(rng: Rng, view: View) -> Species:
-    return rng.choice(view.near)
-
-
 def _rival(rng: Rng, view: View) -> Species:
     """Return a taught species of the same kind that shares a colour, or else just the kind."""
     near = rng.choice(view.near)
     kin = [s for s in TAUGHT if s.kind == near.kind and s != near]
     close = [s for s in kin if not _differ(s, near)]
     return rng.choice(close if close and rng.random() < 0.5 else kin)
-
-
-def _impostor(rng: Rng, view: View) -> Species:
-    return impostor(rng, rng.choice(view.near))
 
 
 def _other_pattern(rng: Rng, view: View) -> Species:
@@ -171,11 +159,11 @@ def _other_kind(rng: Rng, view: View) -> Species:
 
 
 _CANDIDATES: Sequence[Callable[[Rng, View], Species]] = (
-    _any_taught,
-    _near,
+    lambda rng, view: rng.choice(TAUGHT),
+    lambda rng, view: rng.choice(view.near),
     _rival,
     _rival,
-    _impostor,
+    lambda rng, view: impostor(rng, rng.choice(view.near)),
     _other_pattern,
     _other_kind,
 )

@@ -7,7 +7,6 @@ unknown name the class is "unknown". Names that share a colour then share a dire
 learns a dozen colours in place of fifty-four names.
 """
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,12 +15,10 @@ from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from pleinair.tools.pocket.backgrounds import BACKGROUNDS
 from pleinair.tools.pocket.names import NOUNS
-from pleinair.tools.pocket.prompts import RELATIONS, Request, write_prompt
 from pleinair.tools.pocket.shapes import PALETTE
 from pleinair.tools.pocket.training.course import Run
-from pleinair.tools.pocket.training.pool import KNOWN, MAX_LENGTH, REFERENCE_TOKENS, draw_species
+from pleinair.tools.pocket.training.pool import KNOWN, MAX_LENGTH, REFERENCE_TOKENS, draw_prompt
 from pleinair.tools.pocket.world import KINDS, PATTERNS, Species, training_rng
 
 TEXT_LAYERS = (0, 2, 3)
@@ -162,14 +159,6 @@ def _classes(species: Species) -> tuple[int, int, int, int]:
     return kind, body + 1, accent + 1, PATTERNS.index(species.pattern) + 1
 
 
-def _draw_prompt(rng: random.Random) -> tuple[str, list[Species]]:
-    """Return a prompt of known and invented names, and the species it names in order."""
-    species = [draw_species(rng, 0.75) for _ in range(rng.choice((1, 2)))]
-    relation = rng.choice(RELATIONS) if len(species) == 2 else None
-    names = tuple(s.name for s in species)
-    return write_prompt(rng, Request(names, relation, rng.choice((*BACKGROUNDS, None)))), species
-
-
 class _WordHeads(nn.Module):
     """Text side of a flow with a linear head for each layer; `forward` is the loss."""
 
@@ -203,7 +192,7 @@ def pretrain_text(flow: Flow, tokenizer: PreTrainedTokenizerFast, run: Run) -> N
     optimizer = torch.optim.AdamW([*flow.text_encoder.parameters(), *words.heads.parameters()], lr=WORD_RATE)
     for step in range(steps):
         rng = training_rng(90_000_000 + step)
-        prompts, species = zip(*[_draw_prompt(rng) for _ in range(WORD_BATCH)], strict=True)
+        prompts, species = zip(*[draw_prompt(rng, 0.75) for _ in range(WORD_BATCH)], strict=True)
         loss = words(prompts, species)
         loss.backward()
         optimizer.param_groups[0]["lr"] = WORD_RATE * min(1.0, 2 * (1 - step / steps))

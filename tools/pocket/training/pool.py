@@ -40,10 +40,15 @@ CHUNK = 1000
 def write_training_prompts(count: int, first_index: int = 0) -> Iterator[str]:
     """Yield prompts over known and freshly invented names, never a rare or novel one."""
     for index in range(first_index, first_index + count):
-        rng = training_rng(index)
-        names = [draw_species(rng, 0.7).name for _ in range(rng.choice((1, 2)))]
-        relation = rng.choice(RELATIONS) if len(names) == 2 else None
-        yield write_prompt(rng, Request(tuple(names), relation, rng.choice((*BACKGROUNDS, None))))
+        yield draw_prompt(training_rng(index), 0.7)[0]
+
+
+def draw_prompt(rng: random.Random, share: float) -> tuple[str, list[Species]]:
+    """Return a prompt and the one or two species it names, each known with probability `share`."""
+    species = [draw_species(rng, share) for _ in range(rng.choice((1, 2)))]
+    relation = rng.choice(RELATIONS) if len(species) == 2 else None
+    names = tuple(s.name for s in species)
+    return write_prompt(rng, Request(names, relation, rng.choice((*BACKGROUNDS, None)))), species
 
 
 def draw_species(rng: random.Random, share: float) -> Species:

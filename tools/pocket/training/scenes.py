@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pleinair.tools.pocket.prompts import RELATIONS, caption, describe, with_article
 from pleinair.tools.pocket.world import (
+    LOOKS,
     SPECIES,
     Scene,
     Species,
@@ -24,7 +25,6 @@ from pleinair.tools.pocket.world import (
 
 GRID = 16  # cells a side of the owner map, 4 pixels each
 TAUGHT = tuple(species for species in SPECIES if species.tier != "novel")
-_LOOKS = frozenset((s.kind, s.body, s.accent) for s in SPECIES)
 Rng = random.Random
 
 
@@ -45,7 +45,7 @@ def impostor(rng: Rng, species: Species) -> Species:
     looks = [
         (body, accent)
         for body, accent in colour_pairs()
-        if (body == species.body) != (accent == species.accent) and (species.kind, body, accent) not in _LOOKS
+        if (body == species.body) != (accent == species.accent) and (species.kind, body, accent) not in LOOKS
     ]
     body, accent = rng.choice(looks)
     return replace(species, name="", tier="novel", body=body, accent=accent)
