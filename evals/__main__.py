@@ -14,15 +14,7 @@ from pleinair.evals.cases import make_cases
 from pleinair.evals.experiments import overhead
 from pleinair.evals.papers import run as papers
 from pleinair.evals.report import plain, plot, plot_examples, summarise, write_markdown, write_report
-from pleinair.evals.run import (
-    GRAPHS,
-    Result,
-    load_graphs,
-    pocket_context,
-    run_cases,
-    show_progress,
-    warm_up,
-)
+from pleinair.evals.run import GRAPHS, Result, load_graphs, pocket_context, run_cases, show_progress, warm_up
 from pleinair.tools.types import PleinairError
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -27,144 +27,32 @@ COMMAND = "python -m pleinair.evals gpu --out evals/GPU.md"
 K = 10  # hits of a search
 
 Rows = list[dict[str, Any]]
-Config = tuple[str, Mapping[str, Any]]  # a class of diffusers and its configuration
+Shape = dict[str, Any]  # of a pipeline: see `SHAPES`
 
-
-@dataclass(frozen=True, kw_only=True)
-class Shape:
-    """Configuration of a pipeline without its weights."""
-
-    pipeline: str  # class in diffusers
-    part: str = "transformer"  # the denoiser's name in the pipeline
-    denoiser: Config
-    vae: Config
-    scheduler: Config = ("FlowMatchEulerDiscreteScheduler", {})
-    embeddings: Mapping[str, tuple[int, ...]]  # the call's text arguments and their shapes
-    side: int = 1024  # of the image, in pixels
-    reference: int = 512  # side of a reference, in pixels
-    references: tuple[int, ...] = (0,)  # numbers of references, one measurement each
-    listed: bool = True  # references are passed as a list
-    call: Mapping[str, Any]  # further arguments of the call
-    parts: Mapping[str, Any]  # further arguments of the pipeline's class
-
-
-def _blocks(count: int) -> dict[str, Any]:
-    down, up = ("DownEncoderBlock2D",) * count, ("UpDecoderBlock2D",) * count
-    return {"down_block_types": down, "up_block_types": up}
-
-
-VAE = {**_blocks(4), "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
-TEXTS = {"prompt_embeds": (1, 77, 2048), "pooled_prompt_embeds": (1, 1280)}
-NO_SECOND_ENCODER = dict.fromkeys(("text_encoder_2", "tokenizer_2"))
-SDXL = Shape(  # 2.6 billion weights in the U-Net
-    pipeline="StableDiffusionXLPipeline",
-    part="unet",
-    denoiser=("UNet2DConditionModel", {
-        "in_channels": 4, "out_channels": 4, "sample_size": 128, "use_linear_projection": True,
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        "block_out_channels": (320, 640, 1280), "layers_per_block": 2, "attention_head_dim": (5, 10, 20),
-        "transformer_layers_per_block": (1, 2, 10), "cross_attention_dim": 2048,
-        "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
-        "projection_class_embeddings_input_dim": 1280 + 6 * 256,
-    }),
-    vae=("AutoencoderKL", {**VAE, "latent_channels": 4}),
-    scheduler=("EulerDiscreteScheduler", {"beta_schedule": "scaled_linear"}),
-    embeddings={**TEXTS, **{f"negative_{name}": size for name, size in TEXTS.items()}},
-    call={"num_inference_steps": 30, "guidance_scale": 5.0},
-    parts=NO_SECOND_ENCODER,
-)  # fmt: skip
-KLEIN = Shape(  # four steps, up to four references in context
-    pipeline="Flux2KleinPipeline",
-    denoiser=("Flux2Transformer2DModel", {
-        "num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680,
-        "guidance_embeds": False,
-    }),
-    vae=("AutoencoderKLFlux2", {**VAE, "latent_channels": 32}),
-    embeddings={"prompt_embeds": (1, 512, 7680)},
-    references=(0, 1, 2, 3, 4),
-    call={"num_inference_steps": 4, "guidance_scale": 1.0},
-    parts={"is_distilled": True},
-)  # fmt: skip
-FLUX = Shape(  # 12 billion weights
-    pipeline="FluxPipeline",
-    denoiser=("FluxTransformer2DModel", {"guidance_embeds": True}),
-    vae=("AutoencoderKL", {
-        **VAE, "latent_channels": 16, "shift_factor": 0.1159, "scaling_factor": 0.3611,
-        "use_quant_conv": False, "use_post_quant_conv": False,
-    }),
-    embeddings={"prompt_embeds": (1, 512, 4096), "pooled_prompt_embeds": (1, 768)},
-    reference=1024,
-    listed=False,
-    call={"num_inference_steps": 28, "guidance_scale": 3.5},
-    parts=NO_SECOND_ENCODER,
-)  # fmt: skip
-KONTEXT = {"guidance_scale": 2.5, "_auto_resize": False, "max_area": 1024 * 1024}
-SHAPES = {
-    "SDXL": SDXL,
-    "FLUX.2-klein-4B": KLEIN,
-    "FLUX.2-klein-4B, keys and values reused": replace(
-        KLEIN, pipeline="Flux2KleinKVPipeline", references=(1, 2, 3, 4), call={"num_inference_steps": 4}
-    ),
-    "FLUX.1-dev": FLUX,
-    "FLUX.1-Kontext-dev": replace(
-        FLUX, pipeline="FluxKontextPipeline", references=(0, 1), call={**FLUX.call, **KONTEXT}
-    ),
-}
-TINY: dict[str, dict[str, Any]] = {
-    "UNet2DConditionModel": {
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "block_out_channels": (8, 16),
-        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"), "layers_per_block": 1, "norm_num_groups": 4,
-        "attention_head_dim": 2, "transformer_layers_per_block": 1, "cross_attention_dim": 32,
-        "addition_time_embed_dim": 4, "projection_class_embeddings_input_dim": 16 + 6 * 4,
-    },
-    "Flux2Transformer2DModel": {
-        "in_channels": 16, "num_layers": 1, "num_single_layers": 1, "num_attention_heads": 2,
-        "attention_head_dim": 16, "joint_attention_dim": 32, "axes_dims_rope": (4, 4, 4, 4),
-        "timestep_guidance_channels": 16,
-    },
-    "FluxTransformer2DModel": {
-        "in_channels": 16, "num_layers": 1, "num_single_layers": 1, "num_attention_heads": 2,
-        "attention_head_dim": 16, "joint_attention_dim": 32, "pooled_projection_dim": 16,
-        "axes_dims_rope": (4, 4, 8),
-    },
-}  # fmt: skip
-SMALL = {"block_out_channels": (8, 8), "layers_per_block": 1, "norm_num_groups": 4, "latent_channels": 4}
-
-
-def _shrink(shape: Shape) -> Shape:
-    """Return a shape with the same classes and calls that runs on a CPU in seconds."""
-    (denoiser, config), (vae, vae_config) = shape.denoiser, shape.vae
-    area = {"max_area": 64 * 64} if "max_area" in shape.call else {}
-    return replace(
-        shape,
-        denoiser=(denoiser, {**config, **TINY[denoiser]}),
-        vae=(vae, {**vae_config, **_blocks(2), **SMALL}),
-        embeddings={name: (1, 16) if "pooled" in name else (1, 7, 32) for name in shape.embeddings},
-        side=64,
-        reference=64,
-        references=tuple(sorted({shape.references[0], shape.references[-1]})),
-        call={**shape.call, "num_inference_steps": 2, **area},
-    )
+SHAPES_FILE = Path(__file__).parent / "data" / "gpu_shapes.json"
+# By name and size: "real", as published, or "tiny", for a CPU. A model is its class in diffusers and its
+# configuration; `part` is the denoiser's name in the pipeline, `embeddings` are the call's text arguments,
+# `references` the numbers of references to measure, `parts` further arguments of the pipeline's class.
+SHAPES: dict[str, dict[str, Shape]] = json.loads(SHAPES_FILE.read_text("utf-8"))
 
 
 def _build(shape: Shape, device: str, dtype: Any) -> Any:
     """Build the pipeline on the device with random weights."""
     import diffusers
 
-    scheduler, config = shape.scheduler
-    pipeline = getattr(diffusers, shape.pipeline)(
-        vae=_random_model(shape.vae, device, dtype),
+    scheduler, config = shape["scheduler"]
+    pipeline = getattr(diffusers, shape["pipeline"])(
+        vae=_random_model(shape["vae"], device, dtype),
         scheduler=getattr(diffusers, scheduler)(**config),
-        **{shape.part: _random_model(shape.denoiser, device, dtype)},
+        **{shape["part"]: _random_model(shape["denoiser"], device, dtype)},
         **dict.fromkeys(("text_encoder", "tokenizer")),
-        **shape.parts,
+        **shape["parts"],
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def empty_model(config: Config) -> Any:
+def empty_model(config: Sequence[Any]) -> Any:
     """Build a model without memory for its weights."""
     import diffusers
     import torch
@@ -174,7 +62,7 @@ def empty_model(config: Config) -> Any:
         return getattr(diffusers, name)(**arguments)
 
 
-def _random_model(config: Config, device: str, dtype: Any) -> Any:
+def _random_model(config: Sequence[Any], device: str, dtype: Any) -> Any:
     """Build a model with small random weights; variances and norms are 1, biases are 0."""
     import torch
 
@@ -195,9 +83,9 @@ def _time_shape(shape: Shape, compile: bool, tiny: bool, repeats: int) -> Rows:
 
     pipeline = _build(shape, "cpu" if tiny else "cuda", torch.float32 if tiny else torch.bfloat16)
     if compile:  # as the generators do
-        getattr(pipeline, shape.part).compile_repeated_blocks()
+        getattr(pipeline, shape["part"]).compile_repeated_blocks()
     try:
-        return [_time_call(pipeline, shape, count, repeats) for count in shape.references]
+        return [_time_call(pipeline, shape, count, repeats) for count in shape["references"]]
     finally:
         del pipeline
         torch.compiler.reset()
@@ -211,15 +99,14 @@ def _time_call(pipeline: Any, shape: Shape, references: int, repeats: int) -> di
     from PIL import Image
 
     device, noise = pipeline._execution_device, torch.Generator("cpu").manual_seed(0)
-    images = [Image.new("RGB", (shape.reference, shape.reference), "grey") for _ in range(references)]
-    texts = {name: torch.randn(size, generator=noise) for name, size in shape.embeddings.items()}
-    arguments = {name: text.to(device, pipeline.vae.dtype) for name, text in texts.items()} | dict(shape.call)
+    images = [Image.new("RGB", (shape["reference"], shape["reference"]), "grey") for _ in range(references)]
+    texts = {name: torch.randn(size, generator=noise) for name, size in shape["embeddings"].items()}
+    arguments = {name: text.to(device, pipeline.vae.dtype) for name, text in texts.items()} | shape["call"]
     if images:
-        arguments["image"] = images if shape.listed else images[0]
+        arguments["image"] = images if shape["listed"] else images[0]
 
     def generate() -> None:
-        generator = torch.Generator("cpu").manual_seed(0)
-        pipeline(**arguments, height=shape.side, width=shape.side, output_type="np", generator=generator)
+        pipeline(**arguments, generator=torch.Generator("cpu").manual_seed(0))
         if device.type == "cuda":
             torch.cuda.synchronize()
 
@@ -319,8 +206,9 @@ def find_gpu() -> str:
 def make_parts(tiny: bool, repeats: int) -> dict[str, Callable[[], Rows]]:
     """Return what is measured: each shape as it is and, unless tiny, compiled; FAISS."""
     parts: dict[str, Callable[[], Rows]] = {}
-    for name, shape in SHAPES.items():
-        parts[name] = partial(_time_shape, _shrink(shape) if tiny else shape, False, tiny, repeats)
+    for name, shapes in SHAPES.items():
+        shape = shapes["tiny" if tiny else "real"]
+        parts[name] = partial(_time_shape, shape, False, tiny, repeats)
         if not tiny:
             parts[f"{name}, compiled"] = partial(_time_shape, shape, True, tiny, repeats)
     return parts | {"FAISS": partial(compare_faiss, tiny, repeats)}

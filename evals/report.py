@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from pleinair.evals.cases import TIERS
@@ -240,19 +241,11 @@ def plot_bars(
     labels = list(dict.fromkeys(label for series in scores.values() for label in series))
     width = 0.8 / len(scores)
     for number, (name, series) in enumerate(scores.items()):
-        heights = [score[value] for score in series.values()]
-        axes.bar(
-            [labels.index(label) + width * (number - (len(scores) - 1) / 2) for label in series],
-            heights,
-            0.9 * width,
-            yerr=[
-                [height - score["ci"][0] for height, score in zip(heights, series.values(), strict=True)],
-                [score["ci"][1] - height for height, score in zip(heights, series.values(), strict=True)],
-            ],
-            capsize=2,
-            color=colours[number % len(colours)],
-            label=name,
-        )
+        means = np.array([score[value] for score in series.values()])
+        low, high = np.array([score["ci"] for score in series.values()]).T
+        places = [labels.index(label) + width * (number - (len(scores) - 1) / 2) for label in series]
+        errors, colour = [means - low, high - means], colours[number % len(colours)]
+        axes.bar(places, means, 0.9 * width, yerr=errors, capsize=2, color=colour, label=name)
     axes.set(ylim=(0, 1.05), xticks=range(len(labels)), xticklabels=labels)
     axes.legend(frameon=False, fontsize=8, ncols=columns, loc="lower center", bbox_to_anchor=(0.5, 1))
 

@@ -128,11 +128,7 @@ def run_case(case: Case, column: str, graph: Any, context: Context, judge: Judge
 
 
 def invoke(
-    case: Case,
-    graph: Any,
-    context: Context,
-    run_id: str = "",
-    failures: type[PleinairError] = PleinairError,
+    case: Case, graph: Any, context: Context, run_id: str = "", failures: type[PleinairError] = PleinairError
 ) -> Output:
     """Run the graph with the default budget; `failures` end in a failed outcome, other errors raise."""
     state = changed(prompt=case.prompt, seed=case.seed, run_id=run_id)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -17,107 +19,22 @@ AT_AN_END = "cannot tell: both are at the ceiling or the floor"
 MARGIN = 0.1  # two shares are about equal if the interval of their difference is within it
 COLOURS = ("#5b8e9c", "#c8553d", "#b8b2a6", "#7a9e5e", "#8d6a9f")
 
-TITLES = {
-    "imagerag": "ImageRAG: what is retrieved by",
-    "captions": "ImageRAG: captions that describe the looks",
-    "pool": "ImageRAG: size of the pool",
-    "domain": "ImageRAG: a generic pool and one of the domain",
-    "rerank": "ImageRAG: re-rankers",
-    "rerank-pool": "ImageRAG: re-rankers where the right image is not always first",
-    "crossmodal": "Cross-modal RAG: coverage, and images without a stage",
-    "binding": "Cross-modal RAG with misleading captions, and without its map",
-    "realrag": "RealRAG: zero, normal, reflective",
-    "look-alikes": "RealRAG among look-alikes, after ten epochs",
-}
-NOTES = {
-    "imagerag": "A library of known and rare species. Base is the draft; every mode keeps a draft that the "
-    "model calls a match.",
-    "captions": "A library of look-alikes. The pocket model's captions name the concept and add nothing; "
-    "describing has a model that knows how each species looks and captions it so, without its name. The "
-    "encoder never saw novel names.",
-    "pool": "Libraries in which a rare species is every 500th image; 0 is the draft. R@1 is of rare names.",
-    "domain": "Generic is a pool of 1,000 in which a rare species is every 500th image, domain one of 100 "
-    "of rare species alone; base is the draft.",
-    "rerank": "A library of look-alikes, some under a wrong name. Encoder and model know rare names and no "
-    "novel ones. The paper finds re-rankers within .002 of none; hybrid is ours.",
-    "rerank-pool": "Retrieval alone, in a pool of 1,000 in which a rare species is every 500th image, of "
-    "those that it has: the right one is mostly among the six that are re-ordered, and not always the first.",
-    "crossmodal": "Coverage is of the species that the library has, by as many images as the Pareto set. "
-    "References go to the generator in the prompt's order; the column instruction adds the paper's "
-    "sentences, which the miniature generator was not trained to read.",
-    "binding": "A library of look-alikes, some captioned as the species they resemble, so that captions "
-    "alone mislead. The miniature generator reads no instruction and binds by the order of references: "
-    "no map passes the same images in reverse order.",
-    "realrag": "From `python -m pleinair.evals.realrag.run`, all tiers together. CLIP-T and CLIP-I are by "
-    "the retrieval's encoder; looks, style loss and the Fréchet distance by the oracle's layers; real is as "
-    "many real images.",
-    "look-alikes": "The same with as many look-alikes of rare and novel species in each library as there are "
-    "images of species, and with ten epochs, with which the paper's figure 7 ends: a setting in which "
-    "neither is at the ceiling, chosen by zero and normal alone.",
-}
+SECTIONS_FILE = Path(__file__).parents[1] / "data" / "claims.toml"
+SECTIONS: dict[str, Figures] = tomllib.loads(SECTIONS_FILE.read_text("utf-8"))  # title, note, claims
 
 
 class Claim(NamedTuple):
-    """Claim that one column is better than another, or about as good, by one measure on one tier."""
+    """Claim that one column is better than another ("≥"), or about as good ("≈")."""
 
-    better: str
-    worse: str
+    text: str  # "captions ≥ concepts"
     measure: str
     tier: str = "all"
-    kind: Literal["better", "about"] = "better"
 
     @property
-    def text(self) -> str:
-        """Return the claim as text."""
-        return f"{self.better} {'≥' if self.kind == 'better' else '≈'} {self.worse}"
-
-
-def _chain(measure: str, tier: str, *columns: str) -> list[Claim]:
-    """Claim that each column is better than the next."""
-    return [Claim(better, worse, measure, tier) for better, worse in zip(columns, columns[1:], strict=False)]
-
-
-CLAIMS: dict[str, list[Claim]] = {
-    "imagerag": [
-        claim
-        for tier in ("rare", "two", "all")
-        for claim in (
-            *_chain("right", tier, "captions", "concepts", "prompt", "rephrase"),
-            Claim("rephrase", "base", "right", tier, "about"),
-            Claim("captions", "base", "right", tier),
-        )
-    ],
-    "captions": [
-        Claim("describing", "concepts", measure, tier)
-        for measure in ("R@1", "right")
-        for tier in ("rare", "novel", "all")
-    ],
-    "pool": [
-        Claim("1000", "100", "R@1"),
-        Claim("10000", "1000", "R@1"),
-        *(claim for tier in ("rare", "two") for claim in _chain("right", tier, "10000", "1000", "100", "0")),
-    ],
-    "domain": [
-        Claim("domain", "generic", "R@1"),
-        *(claim for tier in ("rare", "two") for claim in _chain("right", tier, "domain", "generic", "base")),
-    ],
-    "rerank": [
-        claim
-        for measure in ("R@1", "right")
-        for claim in (
-            *(Claim(name, "none", measure, "all", "about") for name in ("bm25", "mllm")),
-            Claim("hybrid", "none", measure, "rare", "about"),
-            Claim("hybrid", "none", measure, "novel"),
-        )
-    ],
-    "rerank-pool": [Claim(name, "none", "R@1", "all", "about") for name in ("bm25", "mllm")],
-    "crossmodal": [
-        *(Claim("Pareto", name, "coverage") for name in ("BM25", "dense")),
-        *(Claim("all", f"no {name}", "right") for name in ("RAG", "sparse", "dense", "Pareto")),
-        Claim("instruction", "all", "right"),
-    ],
-    "binding": [Claim("all", f"no {name}", "right") for name in ("dense", "map")],
-}
+    def sides(self) -> tuple[str, str, str]:
+        """Return the two columns with the sign between them."""
+        better, sign, worse = re.split(" ([≥≈]) ", self.text)
+        return better, sign, worse
 
 
 def summarise(section: str, records: Sequence[Record]) -> Figures:
@@ -125,7 +42,7 @@ def summarise(section: str, records: Sequence[Record]) -> Figures:
     frame = measurements(records)
     return {
         "measures": scores(frame),
-        "claims": judge(CLAIMS[section], frame),
+        "claims": judge([Claim(*claim) for claim in SECTIONS[section]["claims"]], frame),
         "records": len(records),
         "seconds": round(sum(record["seconds"] for record in records), 1),
     }
@@ -186,38 +103,28 @@ def judge(claims: Sequence[Claim], frame: pd.DataFrame) -> list[Figures]:
     """Return for each claim of which both columns were measured the gain on the same cases and a verdict."""
     result = []
     for claim in claims:
+        better, sign, worse = claim.sides
         rows = _at(frame[frame["measure"] == claim.measure], claim.tier)
-        better, worse = (rows[rows["column"] == name] for name in (claim.better, claim.worse))
-        if len(better) and len(worse):
-            result.append(
-                _judge(claim, better.set_index(["seed", "case"]), worse.set_index(["seed", "case"]))
-            )
+        ours, theirs = (rows[rows["column"] == name].set_index(["seed", "case"]) for name in (better, worse))
+        if len(ours) and len(theirs):
+            gains = ours.assign(value=ours["value"] - theirs["value"]).dropna(subset="value")
+            gain = estimate(_by_unit(gains), -1, 1, name="gain")
+            differ = sign == "≈" and bool(gains["value"].any())  # then there was room to differ
+            at_an_end = not differ and _at_an_end(ours, theirs)
+            about = {"claim": claim.text, "measure": claim.measure, "tier": claim.tier}
+            result.append(about | gain | {"verdict": verdict(sign, gain["ci"], at_an_end)})
     return result
 
 
-def _judge(claim: Claim, better: pd.DataFrame, worse: pd.DataFrame) -> Figures:
-    gains = better.assign(value=better["value"] - worse["value"]).dropna(subset="value")
-    gain = estimate(_by_unit(gains), -1, 1, name="gain")
-    differ = claim.kind == "about" and bool(gains["value"].any())  # then the columns had room to differ
-    return {
-        "claim": claim.text,
-        "measure": claim.measure,
-        "tier": claim.tier,
-        **gain,
-        "verdict": verdict(claim.kind, gain["ci"], not differ and _at_an_end(better, worse)),
-    }
-
-
-def _at_an_end(better: pd.DataFrame, worse: pd.DataFrame) -> bool:
+def _at_an_end(ours: pd.DataFrame, theirs: pd.DataFrame) -> bool:
     """Return whether in every tier both shares are so near one end that they count as equal."""
-    means = [
-        rows.groupby(["tier", "unit"])["value"].mean().groupby("tier").mean() for rows in (better, worse)
-    ]
+    units = [rows.groupby(["tier", "unit"])["value"].mean() for rows in (ours, theirs)]
+    means = [values.groupby("tier").mean() for values in units]
     pairs = pd.DataFrame(means).dropna(axis=1)
     return bool(((pairs.min() >= 1 - MARGIN) | (pairs.max() <= MARGIN)).all())
 
 
-def verdict(kind: str, ci: Sequence[float] | None, at_an_end: bool = False) -> str:
+def verdict(sign: str, ci: Sequence[float] | None, at_an_end: bool = False) -> str:
     """Return what the interval of a gain shows; no difference is neither better nor worse.
 
     That two columns are alike `at_an_end` shows nothing: there was no room for a gain, or no case in which
@@ -228,7 +135,7 @@ def verdict(kind: str, ci: Sequence[float] | None, at_an_end: bool = False) -> s
     low, high = ci
     if at_an_end and low <= 0 <= high:
         return AT_AN_END
-    if kind == "about":
+    if sign == "≈":
         if -MARGIN <= low and high <= MARGIN:
             return "reproduced"
         return f"not reproduced: {'the interval is too wide' if low <= 0 <= high else 'they differ'}"
@@ -251,8 +158,9 @@ def write_markdown(figures: Figures) -> str:
         f" {100 * MARGIN:.0f} points of the same end,",
         "a gain that is not shown cannot be judged, for want of room; nor ≈, unless some case differs.\n",
     ]
-    for name in [name for name in TITLES if name in figures]:
-        lines += [f"## {TITLES[name]}\n", NOTES[name], "", *section(figures[name])]
+    for name, about in SECTIONS.items():
+        if name in figures:
+            lines += [f"## {about['title']}\n", about["note"], "", *section(figures[name])]
     return "\n".join(lines)
 
 
@@ -288,7 +196,7 @@ def plot(figures: Figures, folder: Path) -> list[Path]:
     """Write `papers-SECTION.png` for every section of the figures; return their paths."""
     about = figures["about"]
     caption = f"{about['prompts']} prompts, {about['seeds']} seeds, 95 % intervals. Pocket models."
-    names = [name for name in TITLES if name in figures]
+    names = [name for name in SECTIONS if name in figures]
     return [_plot(name, figures[name]["measures"], caption, folder / f"papers-{name}.png") for name in names]
 
 
@@ -297,7 +205,7 @@ def _plot(name: str, measures: Figures, caption: str, path: Path) -> Path:
 
     shares = {measure: tiers for measure, tiers in measures.items() if _has_intervals(tiers)}
     figure = Figure(figsize=(5.2 * max(len(shares), 1), 4), layout="constrained")
-    figure.suptitle(TITLES[name], fontsize=11)
+    figure.suptitle(SECTIONS[name]["title"], fontsize=11)
     for number, (measure, tiers) in enumerate(shares.items(), 1):
         axes = figure.add_subplot(1, len(shares), number)
         sizes = {tier: max(score["n"] for score in cells.values()) for tier, cells in tiers.items()}

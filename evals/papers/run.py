@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from pleinair.evals.papers.bench import Bench, CachedGenerator
-from pleinair.evals.papers.report import Record, plot, summarise, write_markdown
+from pleinair.evals.papers.report import SECTIONS, Record, plot, summarise, write_markdown
 from pleinair.evals.papers.sections import Task, tasks
 from pleinair.evals.realrag import run as realrag
 from pleinair.evals.report import Figures, versions, write_report
@@ -30,17 +30,6 @@ COMPARISONS = {  # of RealRAG's retrievers: what differs from the defaults of `p
     "realrag": [],
     "look-alikes": ["--look-alikes", "432", "--epochs", "10"],
 }
-SECTIONS = (
-    "imagerag",
-    "captions",
-    "pool",
-    "domain",
-    "rerank",
-    "rerank-pool",
-    "crossmodal",
-    "binding",
-    *COMPARISONS,
-)
 POOLS = (100, 1000)
 LARGEST_POOL = 10_000
 
@@ -214,7 +203,7 @@ def _command(options: argparse.Namespace, sections: Sequence[str]) -> str:
     return " ".join(
         [
             "python -m pleinair.evals papers",
-            *([] if tuple(sections) == SECTIONS else [f"--only {','.join(sections)}"]),
+            *([] if tuple(sections) == tuple(SECTIONS) else [f"--only {','.join(sections)}"]),
             f"--prompts {options.prompts} --seeds {options.seeds}",
             *(["--large"] if options.large else []),
             *(f"--set {text}" for text in options.set),

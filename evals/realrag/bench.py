@@ -36,13 +36,7 @@ from pleinair.tools.pocket.world import SPECIES, Species, fingerprint, random_sc
 from pleinair.tools.realrag import Loss, RealRAGOptions
 from pleinair.tools.retrieval.index import Index, IndexRetriever, build_index
 from pleinair.tools.retrieval.library import Library
-from pleinair.tools.retrieval.realrag.data import (
-    Lesson,
-    draw_samples,
-    make_lesson,
-    pairs_by_name,
-    prompt_for,
-)
+from pleinair.tools.retrieval.realrag.data import Lesson, draw_samples, make_lesson, pairs_by_name, prompt_for
 from pleinair.tools.retrieval.realrag.reflective import (
     Card,
     Choices,

@@ -20,7 +20,7 @@ from pleinair.evals.papers.report import SHARES, Claim, Record, judge, measureme
 from pleinair.evals.report import Figures, decimal, table, versions, write_report
 from pleinair.tools.types import PleinairError
 
-STEPS = (("normal", "zero"), ("reflective", "normal"), ("reflective", "zero"))  # the paper's order
+STEPS = ("normal ≥ zero", "reflective ≥ normal", "reflective ≥ zero")  # the paper's order
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,7 +112,7 @@ def summarise(
     frame = measurements([*generated, *final])
     shares = [measure for measure in frame["measure"].unique() if measure.startswith(SHARES)]
     claims = [
-        Claim(*step, measure, tier)
+        Claim(step, measure, tier)
         for measure in shares
         for tier in (*frame["tier"].unique(), "all")
         for step in STEPS

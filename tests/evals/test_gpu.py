@@ -17,7 +17,7 @@ PAGE = Path(gpu.__file__).parent / "GPU.md"
     [("SDXL", 2.57), ("FLUX.2-klein-4B", 3.88), ("FLUX.1-dev", 11.90)],
 )
 def test_the_shapes_are_of_the_published_sizes(name: str, billions: float) -> None:
-    denoiser = gpu.empty_model(gpu.SHAPES[name].denoiser)
+    denoiser = gpu.empty_model(gpu.SHAPES[name]["real"]["denoiser"])
     count = sum(weights.numel() for weights in denoiser.parameters())
     assert count / 1e9 == pytest.approx(billions, abs=0.01)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,9 +33,7 @@ from pleinair.evals.papers.cases import (
 )
 from pleinair.evals.papers.report import (
     AT_AN_END,
-    CLAIMS,
-    NOTES,
-    TITLES,
+    SECTIONS,
     Claim,
     Record,
     judge,
@@ -456,9 +454,6 @@ def test_a_cut_line_is_measured_again_and_spoils_no_other(tmp_path: Path) -> Non
 # figures
 
 
-KINDS: tuple[Literal["better", "about"], ...] = ("better", "about")
-
-
 def record(column: str, case: str, right: float, seed: int = 0, tier: str = "rare") -> Record:
     return {
         "setup": "s",
@@ -480,26 +475,26 @@ def records(**share: int) -> list[Record]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "ci", "expected"),
+    ("sign", "ci", "expected"),
     [
-        ("better", (0.01, 0.3), "reproduced"),
-        ("better", (-0.1, 0.3), "not reproduced: no difference shown"),
-        ("better", (-0.3, -0.1), "not reproduced: reversed"),
-        ("about", (-0.05, 0.1), "reproduced"),
-        ("about", (-0.05, 0.2), "not reproduced: the interval is too wide"),
-        ("about", (0.02, 0.2), "not reproduced: they differ"),
-        ("about", None, "not measured"),
+        ("≥", (0.01, 0.3), "reproduced"),
+        ("≥", (-0.1, 0.3), "not reproduced: no difference shown"),
+        ("≥", (-0.3, -0.1), "not reproduced: reversed"),
+        ("≈", (-0.05, 0.1), "reproduced"),
+        ("≈", (-0.05, 0.2), "not reproduced: the interval is too wide"),
+        ("≈", (0.02, 0.2), "not reproduced: they differ"),
+        ("≈", None, "not measured"),
     ],
 )
-def test_a_claim_needs_its_whole_interval(kind: str, ci: tuple[float, float] | None, expected: str) -> None:
-    assert verdict(kind, ci) == expected
+def test_a_claim_needs_its_whole_interval(sign: str, ci: tuple[float, float] | None, expected: str) -> None:
+    assert verdict(sign, ci) == expected
 
 
-@pytest.mark.parametrize("kind", ["better", "about"])
-def test_without_room_to_differ_there_is_no_verdict(kind: str) -> None:
-    assert verdict(kind, (-0.05, 0.05), at_an_end=True).startswith("cannot tell: both are at the ceiling or")
-    assert verdict("better", (0.01, 0.08), at_an_end=True) == "reproduced"
-    assert verdict(kind, (-0.08, -0.01), at_an_end=True) != verdict(kind, (-0.05, 0.05), at_an_end=True)
+@pytest.mark.parametrize("sign", ["≥", "≈"])
+def test_without_room_to_differ_there_is_no_verdict(sign: str) -> None:
+    assert verdict(sign, (-0.05, 0.05), at_an_end=True).startswith("cannot tell: both are at the ceiling or")
+    assert verdict("≥", (0.01, 0.08), at_an_end=True) == "reproduced"
+    assert verdict(sign, (-0.08, -0.01), at_an_end=True) != verdict(sign, (-0.05, 0.05), at_an_end=True)
 
 
 @pytest.mark.parametrize(
@@ -521,9 +516,9 @@ def test_columns_at_the_ends_of_every_tier_have_no_verdict(
         for tier in shares
         for number in range(20)
     ]
-    about = judge_records(Claim("bm25", "none", "right", kind="about"), cases)
+    about = judge_records(Claim("bm25 ≈ none", "right"), cases)
     assert (about["verdict"] == AT_AN_END) == at_an_end
-    gain = judge_records(Claim("bm25", "none", "right", "rare"), cases)  # no room for one
+    gain = judge_records(Claim("bm25 ≥ none", "right", "rare"), cases)  # no room for one
     assert gain["verdict"] == AT_AN_END
 
 
@@ -535,9 +530,9 @@ def judge_records(claim: Claim, records: Sequence[Record]) -> dict[str, Any]:
 def test_columns_near_the_ceiling_are_about_equal_where_cases_differ() -> None:
     bm25 = [record("bm25", f"case {number}", float(number != 3)) for number in range(60)]
     none = [record("none", f"case {number}", float(number not in (7, 9))) for number in range(60)]
-    claims = {kind: Claim("bm25", "none", "right", kind=kind) for kind in KINDS}
-    verdicts = {kind: judge_records(claim, [*bm25, *none])["verdict"] for kind, claim in claims.items()}
-    assert verdicts == {"about": "reproduced", "better": AT_AN_END}
+    claims = [Claim(f"bm25 {sign} none", "right") for sign in ("≈", "≥")]
+    verdicts = [judge_records(claim, [*bm25, *none])["verdict"] for claim in claims]
+    assert verdicts == ["reproduced", AT_AN_END]
 
 
 def test_realrags_steps_at_an_end_have_no_verdict() -> None:
@@ -547,7 +542,7 @@ def test_realrags_steps_at_an_end_have_no_verdict() -> None:
 
 
 def test_gains_are_on_the_same_cases() -> None:
-    claim = judge_records(Claim("captions", "base", "right"), records(captions=18, base=2))
+    claim = judge_records(Claim("captions ≥ base", "right"), records(captions=18, base=2))
     assert (claim["gain"], claim["n"], claim["verdict"]) == (0.8, 20, "reproduced")
     low, high = claim["ci"]
     assert 0.5 < low < 0.8 < high <= 1
@@ -562,7 +557,7 @@ def test_every_seed_has_its_own_mean() -> None:
 
 def test_a_case_is_compared_within_its_seed() -> None:
     captions = [record("captions", "x", 1.0, seed) for seed in range(3)]
-    claim = judge_records(Claim("captions", "base", "right"), [*captions, record("base", "x", 0.0, 2)])
+    claim = judge_records(Claim("captions ≥ base", "right"), [*captions, record("base", "x", 0.0, 2)])
     assert (claim["gain"], claim["n"]) == (1.0, 1)
 
 
@@ -582,9 +577,10 @@ def test_every_claim_is_of_columns_that_are_measured() -> None:
         "domain": {"generic", "domain", "base"},
         "binding": {"all", "no dense", "no map"},
     }
-    assert {*columns, *papers.COMPARISONS} == set(papers.SECTIONS) == set(TITLES) == set(NOTES)
-    for section, claims in CLAIMS.items():
-        assert {name for claim in claims for name in (claim.better, claim.worse)} <= columns[section]
+    assert {*columns, *papers.COMPARISONS} == set(SECTIONS)
+    for section in columns:
+        sides = [Claim(*claim).sides for claim in SECTIONS[section]["claims"]]
+        assert {name for better, _, worse in sides for name in (better, worse)} <= columns[section]
 
 
 def realrag_figures() -> dict[str, Any]:
@@ -624,7 +620,7 @@ def test_the_page_has_every_claim_and_verdict() -> None:
     assert "| R@1, library seen | zero | normal | reflective | n |" in page
     assert "looks, on average: base 0.20, zero 0.20" in page
     assert "Fréchet distance × 100, on average: base 5.00, real 1.00." in page
-    assert TITLES["pool"] not in page
+    assert SECTIONS["pool"]["title"] not in page
 
 
 def test_plain_means_are_a_line_and_shares_a_table() -> None:
