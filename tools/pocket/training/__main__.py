@@ -3,7 +3,7 @@
 `python -m pleinair.tools.pocket.training all --out weights` remakes every shipped model in about 320
 minutes; with `--resume` a stopped training continues from its checkpoints. `--tiny` trains useless models of
 small sizes in a minute, to test the way. Figures are measured and written into the model cards by
-`python -m pleinair.evals.pocket.models --folder weights --cards`.
+`python -m pleinair.evals.pocket.models --cards --folder weights`.
 """
 
 import argparse
