@@ -8,7 +8,7 @@ from typing import cast
 from pleinair.app.engines import check, engine, fresh_index, index_folder, library_folder
 from pleinair.app.paths import places
 from pleinair.app.settings import Settings
-from pleinair.app.trace.story import counted
+from pleinair.app.trace.trace import counted
 from pleinair.tools.types import Encoder, Retriever
 
 SHOWN = 10  # problems told before the rest is only counted

@@ -13,8 +13,15 @@ from pleinair.app.api import find, home, run_table
 from pleinair.app.api import finish as work_on
 from pleinair.app.models.pins import require_pins
 from pleinair.app.prices import require_prices
-from pleinair.app.runs.request import ChatThread, check_budget, chosen_seed, keep_given, new_order
-from pleinair.app.runs.thread import is_talk, state_of
+from pleinair.app.runs.history import state_of
+from pleinair.app.runs.request import (
+    ChatThread,
+    check_budget,
+    chosen_seed,
+    keep_given,
+    new_order,
+    read_order,
+)
 from pleinair.app.settings import load
 from pleinair.tools.types import BadInput, Budget, Hit, Picture, Reference, Retrieval
 
@@ -80,7 +87,7 @@ class ChatSession:
     def go_on_from(self, name: str) -> None:
         """Go on from a run, as if nothing had been said after it; raises `BadInput` where that cannot be."""
         run = find(name)
-        if not is_talk(run) or self._state(run.id) is None:
+        if read_order(run.order_json).thread is None or self._state(run.id) is None:
             raise BadInput(f"run {run.id}: it is no request of a talk, or it never began")
         if run.id in self.runs:
             del self.runs[self.runs.index(run.id) + 1 :]

@@ -138,12 +138,12 @@ def answer(line: str, session: ChatSession, console: Console, say: Say) -> None:
 
 def _draw(prompt: str, session: ChatSession, console: Console, say: Say) -> None:
     """Draw one request in sight of the user, who may stop it."""
-    from pleinair.app.cli.live import Show
+    from pleinair.app.cli.live import LiveView
     from pleinair.app.cli.run import stopping_on_interrupt
 
     run = session.submit(prompt)
-    with stopping_on_interrupt(run.id), Show(run, console) as show:
-        result = session.finish(run, show.event, show.on_preview)
+    with stopping_on_interrupt(run.id), LiveView(run, console) as view:
+        result = session.finish(run, view.event, view.on_preview)
     if result.picture:
         say(str(result.picture))
 

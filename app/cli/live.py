@@ -1,8 +1,9 @@
-"""A run in the terminal while it goes on: steps, ledgers and small pictures, on standard error."""
+"""A run in the terminal while it goes on: steps, ledgers and small images, on standard error."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,11 @@ from rich.markup import escape
 from rich.text import Text
 
 from pleinair.app.cli.terminal import printable
-from pleinair.app.runs.events import Event
+from pleinair.app.runs.events import Ended, Event, Progress, Resumed, StepFinished, StepStarted
 from pleinair.app.runs.request import read_order
 from pleinair.app.storyboard.gallery import Gallery
-from pleinair.app.trace.story import SIGNS, said, title
-from pleinair.tools.types import Attempt, Outcome, Repair, Retrieval, Row
+from pleinair.app.trace.trace import SIGNS, repair_text, title
+from pleinair.tools.types import Attempt, Repair, Retrieval, Row
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,28 +25,29 @@ if TYPE_CHECKING:
     from pleinair.app.settings import OnPreview
 
 COLOURS = {"present": "green", "unsure": "yellow", "missing": "red"}
-DOING = {
+ENDINGS = {"accepted": "green", "failed": "red", "refused": "red"}  # yellow for all others
+ACTIVITIES = {
     "decompose": "Reading the prompt",
-    "draft": "Drawing a draft",
-    "critique": "Looking at the picture",
-    "plan": "Thinking about repairs",
-    "retrieve": "Looking things up",
-    "select": "Choosing references",
-    "generate": "Drawing",
+    "draft": "Generating a draft",
+    "critique": "Judging the image",
+    "plan": "Planning repairs",
+    "retrieve": "Retrieving references",
+    "select": "Selecting references",
+    "generate": "Generating",
     "drive": "Thinking",
     "act": "Working",
     "begin": "Reading the request",
-    "veto": "Leaving pictures out",
-    "pin": "Choosing a picture",
+    "veto": "Excluding images",
+    "pin": "Pinning an image",
     "finish": "Ending",
     "index": "Indexing the library",
 }
-UNTOLD = ("critique", "finish")  # calls whose argument is told by what comes of them
-WIDTH = 28  # characters of a picture, two pixels high each
+RESULT_SHOWN = ("critique", "finish")  # calls whose argument is clear from their result
+WIDTH = 28  # characters of an image, two pixels high each
 
 
-class Show:
-    """Tell events as they come; without a terminal plain lines, without colours no pictures."""
+class LiveView:
+    """View of a run while it goes on; plain lines without a terminal, no images without colours."""
 
     def __init__(self, run: Run, console: Console | None = None) -> None:
         from pleinair.app.api import home
@@ -54,21 +56,21 @@ class Show:
         self._run, self._order = run, read_order(run.order_json)
         self._gallery = Gallery(run.id, self._order, home())
         self._status = self._console.status("Loading")
-        self._words, self._preview = "Loading", Text()
+        self._activity, self._preview = "Loading", Text()
 
     @property
     def on_preview(self) -> OnPreview | None:
-        """Give `preview`, where pictures can be seen."""
-        return self.preview if self._sees_pictures else None
+        """`preview`, where images can be seen."""
+        return self.preview if self._shows_images else None
 
     @property
-    def _sees_pictures(self) -> bool:
+    def _shows_images(self) -> bool:
         console = self._console
         return bool(console.is_terminal and console.color_system and not console.no_color)
 
-    def __enter__(self) -> Show:
-        self._say(f"[bold]{shown(self._order.prompt)}[/]")
-        self._say(f"[dim]run {self._run.id} · {self._order.graph} · seed {self._run.seed}[/]")
+    def __enter__(self) -> LiveView:
+        self._print(f"[bold]{harmless(self._order.prompt)}[/]")
+        self._print(f"[dim]run {self._run.id} · {self._order.graph} · seed {self._run.seed}[/]")
         self._status.start()
         return self
 
@@ -78,97 +80,98 @@ class Show:
         self._status.stop()
 
     def event(self, event: Event) -> None:
-        """Tell one event."""
-        if event.data.get("text"):
-            self._say(shown(str(event.data["text"])))
-        elif event.kind in ("step_started", "progress"):
-            self._preview = Text() if event.kind == "step_started" else self._preview
-            self._do(doing(event))
-        elif event.kind == "step_finished":
-            self._step(event)
-        elif event.kind == "resumed":
-            self._say("[dim]going on from the last step[/]")
-        elif event.kind == "ended":
-            self._end(Outcome.model_validate(event.data["outcome"]))
+        """Show one event."""
+        match event.data:
+            case Progress(text=text) if text:
+                self._print(harmless(text))
+            case StepStarted():
+                self._preview = Text()
+                self._show(activity(event))
+            case Progress():
+                self._show(activity(event))
+            case Resumed():
+                self._print("[dim]going on from the last step[/]")
+            case Ended(outcome=outcome):
+                colour = ENDINGS.get(outcome.ending, "yellow")
+                self._print(f"\n[{colour} bold]{outcome.ending}[/]: {harmless(outcome.reason)}")
+            case StepFinished() as update:
+                self._update(event.step, update)
 
     def preview(self, png: bytes) -> None:
-        """Show below the spinner what is being drawn, until the next step of the graph."""
+        """Show a preview below the spinner until the next step of the graph."""
         from PIL import Image
 
         self._preview = half_blocks(Image.open(io.BytesIO(png)))
-        self._do(self._words)
+        self._show(self._activity)
 
-    def _do(self, words: str) -> None:
-        self._words = words
+    def _show(self, words: str) -> None:
+        self._activity = words
         self._status.update(Group(Text.from_markup(words), self._preview) if self._preview else words)
 
-    def _step(self, event: Event) -> None:
-        data = event.data
-        if data.get("concepts"):
-            names = ", ".join(one["name"] for one in data["concepts"])
-            label = "to be looked up" if data.get("repairs") else "must be visible"
-            self._say(f"{label}: {shown(names)}")
-        for one in data.get("retrievals", ()):
-            self._say(_looked_up(Retrieval.model_validate(one)))
-        for one in data.get("repairs", ()) if event.step == "select" else ():
-            self._say(f"[blue]→[/] {shown(said(Repair.model_validate(one)))}")
-        for one in data.get("attempts", ()):
-            for repair in one["repairs"] if event.step == "act" and not one["ledger"] else ():
-                self._say(f"[blue]→[/] {shown(said(Repair.model_validate(repair)))}")
-            self._attempt(Attempt.model_validate(one))
+    def _update(self, step: str, update: StepFinished) -> None:
+        if update.concepts:
+            names = ", ".join(concept.name for concept in update.concepts)
+            label = "to be retrieved" if update.repairs else "must be visible"
+            self._print(f"{label}: {harmless(names)}")
+        for retrieval in update.retrievals:
+            self._print(retrieval_line(retrieval))
+        self._repairs(update.repairs or () if step == "select" else ())
+        for attempt in update.attempts:
+            if attempt.ledger is None:
+                self._repairs(attempt.repairs if step == "act" else ())
+                self._print(f"\n[bold]{title(attempt).lower()}[/] [dim]{attempt.seconds:.1f} s[/]")
+                self._image(attempt)
+            for row in attempt.ledger.rows if attempt.ledger else ():
+                self._print(row_line(row))
 
-    def _attempt(self, attempt: Attempt) -> None:
-        if attempt.ledger is None:
-            self._say(f"\n[bold]{title(attempt).lower()}[/] [dim]{attempt.seconds:.1f} s[/]")
-            self._picture(attempt)
-        for row in attempt.ledger.rows if attempt.ledger else ():
-            self._say(row_line(row))
+    def _repairs(self, repairs: Sequence[Repair]) -> None:
+        for repair in repairs:
+            self._print(f"[blue]→[/] {harmless(repair_text(repair))}")
 
-    def _picture(self, attempt: Attempt) -> None:
-        shown = self._gallery.stored(attempt.picture)
-        if shown and self._sees_pictures:
-            self._console.print(half_blocks(shown.image))
+    def _image(self, attempt: Attempt) -> None:
+        stored = self._gallery.stored(attempt.picture)
+        if stored and self._shows_images:
+            self._console.print(half_blocks(stored.image))
 
-    def _end(self, outcome: Outcome) -> None:
-        colour = {"accepted": "green", "failed": "red", "refused": "red"}.get(outcome.ending, "yellow")
-        self._say(f"\n[{colour} bold]{outcome.ending}[/]: {shown(outcome.reason)}")
-
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._console.print(text, soft_wrap=True)
 
 
-def shown(text: str) -> str:
-    """Make a text of others harmless: neither the terminal nor rich acts on it."""
+def harmless(text: str) -> str:
+    """Return a text of others that neither the terminal nor rich acts on."""
     return escape(printable(text))
 
 
-def doing(event: Event) -> str:
-    """Say what is being done, with a count where there is one."""
-    data: dict[str, Any] = event.data
-    call = data.get("call", {"name": event.step, "about": ""})
-    about = "" if call["name"] in UNTOLD else call["about"]
-    words = ": ".join(filter(None, (DOING.get(call["name"], call["name"]), about)))
-    return f"{shown(words)} {data['done']}/{data['total']}" if "total" in data else shown(words)
+def activity(event: Event) -> str:
+    """Return what is being done, with a count where there is one."""
+    call = event.data.call if isinstance(event.data, StepStarted) else None
+    name, about = (call.name, call.about) if call else (event.step, "")
+    words = harmless(
+        ": ".join(filter(None, (ACTIVITIES.get(name, name), "" if name in RESULT_SHOWN else about)))
+    )
+    count = event.data if isinstance(event.data, Progress) else Progress()
+    return words if count.total is None else f"{words} {count.done}/{count.total}"
 
 
-def _looked_up(found: Retrieval) -> str:
-    """Say what a look-up brought."""
-    if found.abstained or not found.hits:
-        return f"[yellow]⌕[/] {shown(found.concept)}: nothing taken, {shown(found.reason)}"
-    best = found.hits[0]
-    count = len(found.hits)
-    return f"[blue]⌕[/] {shown(found.concept)}: {count} found, best {best.score:.2f} {shown(best.id)}"
+def retrieval_line(retrieval: Retrieval) -> str:
+    """Return the result of a retrieval in one line."""
+    if retrieval.abstained or not retrieval.hits:
+        return f"[yellow]⌕[/] {harmless(retrieval.concept)}: abstained, {harmless(retrieval.reason)}"
+    best, count = retrieval.hits[0], len(retrieval.hits)
+    return (
+        f"[blue]⌕[/] {harmless(retrieval.concept)}: {count} found, best {best.score:.2f} {harmless(best.id)}"
+    )
 
 
 def row_line(row: Row) -> str:
-    """Say one row of a ledger."""
+    """Return one row of a ledger."""
     colour, sign = COLOURS[row.status], SIGNS[row.status]
-    line = f"  [{colour}]{sign}[/] {shown(row.concept)} [{colour}]{row.status}[/] {row.confidence:.0%}"
-    return line + (f" [dim]{shown(row.evidence)}[/]" if row.evidence else "")
+    line = f"  [{colour}]{sign}[/] {harmless(row.concept)} [{colour}]{row.status}[/] {row.confidence:.0%}"
+    return line + (f" [dim]{harmless(row.evidence)}[/]" if row.evidence else "")
 
 
 def half_blocks(image: Image, width: int = WIDTH) -> Text:
-    """Draw a picture with upper half blocks: two pixels a character."""
+    """Return an image as upper half blocks: two pixels a character."""
     height = max(2, round(width * image.height / image.width / 2) * 2)
     small = image.convert("RGB").resize((width, height))
     text = Text()
@@ -180,6 +183,5 @@ def half_blocks(image: Image, width: int = WIDTH) -> Text:
 
 
 def _hexed(pixel: Any) -> str:
-    """Write a pixel as rich's colour."""
     red, green, blue = pixel
     return f"#{red:02x}{green:02x}{blue:02x}"

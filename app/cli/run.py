@@ -26,12 +26,12 @@ def work_on(
 ) -> None:
     """Work on a run, print where its results are, remark on it, and leave with its exit code."""
     from pleinair.app.api import finish
-    from pleinair.app.cli.live import Show
+    from pleinair.app.cli.live import LiveView
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the model libraries would run through our lines
     try:
-        with stopping_on_interrupt(run.id), Show(run) as show:
-            result = finish(run, show.event, show.on_preview, reopen=reopen)
+        with stopping_on_interrupt(run.id), LiveView(run) as view:
+            result = finish(run, view.event, view.on_preview, reopen=reopen)
     except KeyboardInterrupt:
         again = f"`pleinair runs resume {run.id}` goes on from the last step"
         typer.echo(f"pleinair: stopped at once; {again}", err=True)

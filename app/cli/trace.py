@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -25,14 +24,14 @@ WIDTH = 12  # characters of a label
 @trace_app.command()
 def show(run: RunId, as_json: Json = False) -> None:
     """Tell a run attempt by attempt: what was sent, found, seen, decided, spent; then its steps by name."""
-    from pleinair.app.trace.show import Account
+    from pleinair.app.trace.show import Report
 
     with explained():
-        account = Account(run)
+        report = Report(run)
     if as_json:
-        typer.echo(printable_json(account.plain()))
+        typer.echo(printable_json(report.plain()))
         return
-    for label, text in account.lines():
+    for label, text in report.lines():
         if text:
             typer.echo(f"  {printable(label):<{WIDTH}} {printable(text)}")
         else:
@@ -46,18 +45,19 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Say what differs between two runs. Exit codes: 0 nothing, 1 something, 2 bad input."""
-    from pleinair.app.trace.diff import came_to_nothing, differ
+    from pleinair.app.trace.diff import differ, without_effect
 
     with explained():
-        found = differ(first, second)
+        differences = differ(first, second)
     if as_json:
-        typer.echo(printable_json([asdict(one) for one in found]))
+        keys = ("what", "first", "second")
+        typer.echo(printable_json([{key: getattr(one, key) for key in keys} for one in differences]))
     else:
-        for one in found:
+        for one in differences:
             typer.echo(f"{printable(one.what)}: {printable(one.first)} → {printable(one.second)}")
-        if told := came_to_nothing(found):
-            typer.echo(f"Nothing else differs: {printable(told)} made no difference to what came out.")
-    if found:
+        if given := without_effect(differences):
+            typer.echo(f"Nothing else differs: {printable(given)} made no difference to the results.")
+    if differences:
         raise typer.Exit(1)
 
 
@@ -85,13 +85,13 @@ def fork(
 ) -> None:
     """Check the fork, note it, and draw."""
     from pleinair.app.settings import assignments
-    from pleinair.app.trace.diff import unmoved
+    from pleinair.app.trace.diff import fork_without_effect
     from pleinair.app.trace.fork import submit_fork
 
     with explained():
         overrides = assignments(setting or [])
         branch = submit_fork(run, at, prompt=prompt, seed=seed, overrides=overrides, out=out)
-        work_on(branch, as_json, remark=unmoved)
+        work_on(branch, as_json, remark=fork_without_effect)
 
 
 @trace_app.command()

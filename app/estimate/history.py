@@ -11,13 +11,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import read
 from pleinair.app.runs.request import DrawRequest, read_order
 from pleinair.app.runs.store import Run
-from pleinair.app.trace.story import Story, tell
+from pleinair.app.trace.trace import Trace, trace_of
 from pleinair.tools.types import BadInput, PleinairError
 
 MOST = 200  # rows looked at, newest first
@@ -45,8 +43,8 @@ def past(order: DrawRequest, places: Paths) -> list[Spent]:
     for run in _ended(places.table):
         if len(found) == ENOUGH:
             break
-        if alike(run, order) and (story := _told(places.events(run.id))):
-            found.append(_spent(story))
+        if alike(run, order) and (trace := _trace(places.events(run.id))):
+            found.append(_spent(trace))
     return found
 
 
@@ -84,25 +82,25 @@ def _ended(table: Path) -> Iterator[Run]:
     yield from (run for run in runs if run.status in USEFUL)
 
 
-def _told(log: Path) -> Story | None:
+def _trace(log: Path) -> Trace | None:
     """Tell a run from its log, None where that cannot be read or nothing was drawn."""
     try:
-        story = tell(read(log))
-    except (BadInput, OSError, ValidationError):
+        trace = trace_of(read(log))
+    except (BadInput, OSError):
         return None
-    return story if story.attempts else None
+    return trace if trace and trace.attempts else None
 
 
-def _spent(story: Story) -> Spent:
+def _spent(trace: Trace) -> Spent:
     """Sum up a run."""
-    pictures = tuple(one.seconds for one in story.attempts.values())
+    pictures = tuple(one.seconds for one in trace.attempts.values())
     return Spent(
         pictures=pictures,
-        questions=sum(one.mllm_calls for one in story.usage),
-        tokens=sum(one.tokens for one in story.usage),
-        usd=sum(one.usd for one in story.usage if not one.images),
-        painted=sum(one.usd for one in story.usage if one.images),
-        rest=max(sum(one.seconds for one in story.usage) - sum(pictures), 0.0),
+        questions=sum(one.mllm_calls for one in trace.usage),
+        tokens=sum(one.tokens for one in trace.usage),
+        usd=sum(one.usd for one in trace.usage if not one.images),
+        painted=sum(one.usd for one in trace.usage if one.images),
+        rest=max(sum(one.seconds for one in trace.usage) - sum(pictures), 0.0),
     )
 
 

@@ -1,7 +1,7 @@
-"""The event log of a run: one JSON line an event, only ever appended.
+"""The event log of a run: one JSON line per event, only ever appended.
 
-Progress, the storyboard and tests read this and nothing else. It holds names of pictures, no pixels.
-Steps are at-least-once, so a step may be told twice; a snapshot event says what the checkpoint holds.
+The terminal, the storyboard, replay and diff read this and nothing else. It holds names of images, no pixels.
+Steps run at least once, so a step may be logged twice; a snapshot holds all that the checkpoint does.
 """
 
 from __future__ import annotations
@@ -10,51 +10,192 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from pleinair.tools.storage.files import explain
-from pleinair.tools.types import BadInput, Value
+from pleinair.tools.types import (
+    Attempt,
+    BadInput,
+    Concept,
+    Outcome,
+    Repair,
+    Retrieval,
+    Usage,
+    Value,
+)
 
 VERSION: Literal[1] = 1
 Kind = Literal["started", "resumed", "step_started", "step_finished", "progress", "ended"]
 DURABLE: tuple[Kind, ...] = ("started", "resumed", "step_finished", "ended")
+MAX_ABOUT = 60  # characters of a call's argument
+SUBJECTS = (
+    "concept",
+    "wish",
+    "picture",
+    "ids",
+    "reason",
+)  # arguments; a call's first of them is its subject
+LISTS = ("repairs", "references")  # arguments, each item of which has a concept
+
+
+class Payload(BaseModel):
+    """Base of the payloads: frozen, and with whatever fields a graph adds of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    kind: ClassVar[Kind]
+
+
+class Call(Value):
+    """Call of a driving model, as people see it."""
+
+    name: str
+    about: str = ""  # its concept, the wish, an image's number …
+
+    @classmethod
+    def of(cls, call: Mapping[str, Any]) -> Call:
+        """Return the name of a tool call and what it is about."""
+        arguments: Mapping[str, Any] = call["args"]
+        items = [item for key in LISTS for item in arguments.get(key, ()) if isinstance(item, dict)]
+        concepts = list(dict.fromkeys(str(item["concept"]) for item in items))
+        subject = next((arguments[key] for key in SUBJECTS if key in arguments), concepts)
+        about = ", ".join(map(str, subject)) if isinstance(subject, list | tuple) else str(subject)
+        short = about if len(about) <= MAX_ABOUT else f"{about[: MAX_ABOUT - 1]}…"
+        return cls(name=call["name"], about=short)
+
+    def __str__(self) -> str:
+        about = self.about if self.about.isdecimal() else self.about and repr(self.about)
+        return f"{self.name} {about}".strip()
+
+
+class StepStarted(Payload):
+    """A node of the graph begins."""
+
+    kind = "step_started"
+    call: Call | None = None  # of a driving model, which the node carries out
+
+
+class Progress(Payload):
+    """How far a step is, what a driving model says, or which error it is told."""
+
+    kind = "progress"
+    done: int | None = None
+    total: int | None = None
+    text: str = ""
+    error: str = ""
+
+
+class Changes(Payload):
+    """Fields of the state that a node changed, or all of them."""
+
+    concepts: tuple[Concept, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    retrievals: tuple[Retrieval, ...] = ()
+    usage: tuple[Usage, ...] = ()
+    repairs: tuple[Repair, ...] | None = None  # None where they stay as they are
+    outcome: Outcome | None = None
+
+
+class StepFinished(Changes):
+    """What a node changed in the state."""
+
+    kind = "step_finished"
+
+
+class Branch(Value):
+    """Where a fork left its parent."""
+
+    run: str
+    step: str
+
+
+class Snapshot(Changes):
+    """What a run is and everything that its checkpoint holds."""
+
+    run: str
+    prompt: str
+    graph: str
+    seed: int
+    parent: Branch | None = None
+    models: dict[str, str] = {}
+
+
+class Started(Snapshot):
+    """A run begins."""
+
+    kind = "started"
+
+
+class Resumed(Snapshot):
+    """A run goes on from its last checkpoint."""
+
+    kind = "resumed"
+
+
+class Ended(Snapshot):
+    """A run ends."""
+
+    kind = "ended"
+    outcome: Outcome
+    versions: dict[str, str] = {}
+
+
+PAYLOADS: dict[Kind, type[Payload]] = {
+    payload.kind: payload for payload in (Started, Resumed, StepStarted, StepFinished, Progress, Ended)
+}
+AnyPayload = TypeVar("AnyPayload", bound=Payload)
 
 
 class Event(Value):
-    """Tell one thing that happened."""
+    """One thing that happened."""
 
     v: Literal[1] = VERSION
     seq: int = Field(ge=0)  # without gaps, over crashes too
     at: float  # seconds since the epoch
     kind: Kind
     step: str = ""  # node of the graph
-    attempt: int = Field(default=0, ge=0)  # the attempt that is being made: pictures drawn before it
-    data: dict[str, Any] = Field(default_factory=dict)
+    attempt: int = Field(default=0, ge=0)  # the attempt that is being made: the number of images before it
+    data: SerializeAsAny[Payload]
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _of_its_kind(cls, data: Any, info: ValidationInfo) -> Any:
+        kind = info.data.get("kind")
+        return PAYLOADS[kind].model_validate(data) if kind and not isinstance(data, Payload) else data
 
 
 class EventLog:
-    """Append to a log; for the holder of the run only, from any of its threads."""
+    """Writer of a log; for the holder of the run only, from any of its threads."""
 
     def __init__(self, path: Path, on_event: Callable[[Event], None] | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._on_event = path, on_event
         self._lock = threading.Lock()
-        self._seq = _mend(path)
+        self._seq = _repair(path)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
-    def write(self, kind: Kind, data: dict[str, Any], step: str = "", attempt: int = 0) -> None:
-        """Append one event, then tell it; what changed the state is on disk on return.
+    def write(self, payload: Payload, step: str = "", attempt: int = 0) -> None:
+        """Append one event, then call `on_event`; what changed the state is on disk on return.
 
         Raises `DiskFull` or `PleinairError`; the log then ends with the event before.
         """
         with self._lock:
-            event = Event(seq=self._seq, at=time.time(), kind=kind, step=step, attempt=attempt, data=data)
+            event = Event(
+                seq=self._seq, at=time.time(), kind=payload.kind, step=step, attempt=attempt, data=payload
+            )
             try:
-                _append(self._file, event.model_dump_json().encode() + b"\n", kind in DURABLE)
+                _append(self._file, event.model_dump_json().encode() + b"\n", payload.kind in DURABLE)
             except OSError as error:
                 raise explain(error, self._path) from error
             self._seq += 1
@@ -74,6 +215,11 @@ def read(path: Path) -> list[Event]:
     return list(_events(path, path.read_bytes())) if path.exists() else []
 
 
+def payloads(events: Sequence[Event], kind: type[AnyPayload]) -> list[AnyPayload]:
+    """Return the payloads of one kind, or of its subclasses."""
+    return [event.data for event in events if isinstance(event.data, kind)]
+
+
 def _events(path: Path, text: bytes) -> Iterator[Event]:
     lines = text.split(b"\n")[:-1]
     for number, line in enumerate(lines, 1):
@@ -81,7 +227,7 @@ def _events(path: Path, text: bytes) -> Iterator[Event]:
             yield Event.model_validate_json(line)
         except ValidationError as error:
             raise BadInput(
-                f"{path}: line {number} is no event that this pleinair (version {VERSION}) knows"
+                f"{path}: line {number} is no event that this pleinair (version {VERSION}) reads"
             ) from error
 
 
@@ -100,12 +246,10 @@ def _append(file: int, line: bytes, durable: bool) -> None:
         os.fsync(file)
 
 
-def _mend(path: Path) -> int:
-    """Cut a torn last line off and return the next sequence number."""
-    if not path.exists():
-        return 0
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if len(whole) < len(text):
-        os.truncate(path, len(whole))
-    return sum(1 for _ in _events(path, whole))
+def _repair(path: Path) -> int:
+    """Cut off a torn last line and return the next sequence number."""
+    text = path.read_bytes() if path.exists() else b""
+    end = text.rfind(b"\n") + 1
+    if end < len(text):
+        os.truncate(path, end)
+    return sum(1 for _ in _events(path, text[:end]))

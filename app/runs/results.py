@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from pleinair.app.runs.events import Ended
 from pleinair.app.runs.request import DrawRequest, read_order
 from pleinair.app.runs.store import Run
 from pleinair.tools.storage.artifacts import ArtifactStore
@@ -23,6 +24,8 @@ from pleinair.tools.storage.files import sweep_parts, write_whole
 from pleinair.tools.types import Attempt, Outcome, Reference
 
 FORMAT = 1  # of the record; raise it with every change that a reader would trip over
+HEADING = {"run", "prompt", "graph", "seed", "parent", "models"}  # of the end, in the image
+SAVED = {"concepts", "attempts", "retrievals", "usage"}  # of the end, in the sidecar
 OPTIONAL = ("parent", "pictures", "thread")  # of an order; left out where there is none
 PARTS = ("pleinair", "langgraph", "torch", "diffusers", "open_clip_torch", "pillow")
 
@@ -51,23 +54,6 @@ class Result:
         }
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What the files tell of a run besides its outcome."""
-
-    run: Run
-    order: DrawRequest
-    heading: dict[str, Any]  # run, prompt, seed, graph, models
-    kept: dict[str, Any]  # concepts, attempts, look-ups, usage
-    store: ArtifactStore
-    versions: dict[str, str] = field(default_factory=lambda: versions())
-
-    @property
-    def models(self) -> dict[str, str]:
-        """Name the engines that worked on it."""
-        return dict(self.heading["models"])
-
-
 def result_of(run: Run) -> Result:
     """Give the result of a finished run; the files' names follow from its row."""
     order, outcome = read_order(run.order_json), run.outcome
@@ -82,17 +68,16 @@ def files(run: Run, order: DrawRequest, out: Path | None = None) -> tuple[Path, 
     return stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".json")
 
 
-def deliver(facts: Facts, outcome: Outcome, out: Path | None = None) -> None:
-    """Write both files whole, to the order's folder unless told otherwise.
+def deliver(run: Run, order: DrawRequest, end: Ended, store: ArtifactStore, out: Path | None = None) -> None:
+    """Write both files whole, to the request's folder unless `out` names another.
 
-    Raises `PleinairError` when the disk is full or the folder is closed.
+    Raises `PleinairError` when the disk is full or the folder cannot be written to.
     """
-    picture, sidecar = files(facts.run, facts.order, out)
-    with _parts_folder(picture.parent, facts.run.id) as parts:
-        if outcome.best:
-            image = facts.store.open(outcome.best.picture)
-            write_whole(picture, _png(image, facts, outcome, outcome.best), parts=parts)
-        text = json.dumps(_full_record(facts, outcome), ensure_ascii=False, indent=2)
+    picture, sidecar = files(run, order, out)
+    with _parts_folder(picture.parent, run.id) as parts:
+        if best := end.outcome.best:
+            write_whole(picture, _png(store.open(best.picture), order, end, best), parts=parts)
+        text = json.dumps(_sidecar(order, end), ensure_ascii=False, indent=2)
         write_whole(sidecar, text.encode(), parts=parts)
 
 
@@ -106,40 +91,40 @@ def _parts_folder(out: Path, run_id: str) -> Iterator[Path]:
         parts.rmdir()
 
 
-def _png(image: Image.Image, facts: Facts, outcome: Outcome, best: Attempt) -> bytes:
-    """Encode a picture with its story in text chunks, unless the user wanted none."""
+def _png(image: Image.Image, order: DrawRequest, end: Ended, best: Attempt) -> bytes:
+    """Encode an image with its metadata in text chunks, unless the user wanted none."""
     info = PngInfo()
-    if not facts.order.strip_metadata:
-        info.add_text("parameters", _infotext(best, facts))
-        info.add_text("pleinair", json.dumps(_story(facts, outcome, best), ensure_ascii=False))
+    if not order.strip_metadata:
+        info.add_text("parameters", _infotext(best, end))
+        info.add_text("pleinair", json.dumps(_summary(end, best), ensure_ascii=False))
     file = io.BytesIO()
     image.save(file, "PNG", pnginfo=info)
     return file.getvalue()
 
 
-def _infotext(best: Attempt, facts: Facts) -> str:
-    """Write the generation in the form that picture browsers read under `parameters`."""
+def _infotext(best: Attempt, end: Ended) -> str:
+    """Return the generation in the form that image browsers read under `parameters`."""
     request = best.request
     pairs = {
         "Steps": request.num_inference_steps,
         "CFG scale": request.guidance_scale,
         "Seed": request.seed,
         "Size": f"{request.width}x{request.height}",
-        "Model": facts.models.get("generator", "unknown").replace(",", ";"),
-        "Version": f"pleinair {facts.versions.get('pleinair', 'unknown')}",
+        "Model": end.models.get("generator", "unknown").replace(",", ";"),
+        "Version": f"pleinair {end.versions.get('pleinair', 'unknown')}",
     }
     lines = [request.prompt, f"Negative prompt: {request.negative_prompt}" if request.negative_prompt else ""]
     return "\n".join([*filter(None, lines), ", ".join(f"{key}: {value}" for key, value in pairs.items())])
 
 
-def _story(facts: Facts, outcome: Outcome, best: Attempt) -> dict[str, Any]:
-    """Tell in short how the picture came about."""
+def _summary(end: Ended, best: Attempt) -> dict[str, Any]:
+    """Return in short how the image came about."""
     return {
-        **facts.heading,
+        **end.model_dump(mode="json", include=HEADING, exclude_none=True),
         "references": [credit(reference) for reference in best.request.references],
-        "ending": outcome.ending,
-        "reason": outcome.reason,
-        "limit": outcome.limit,
+        "ending": end.outcome.ending,
+        "reason": end.outcome.reason,
+        "limit": end.outcome.limit,
     }
 
 
@@ -151,21 +136,20 @@ def credit(reference: Reference) -> dict[str, Any]:
     return {"concept": reference.concept, "id": hit.id, "sha256": reference.picture.sha256, **facts, **part}
 
 
-def _full_record(facts: Facts, outcome: Outcome) -> dict[str, Any]:
-    """Tell everything: what was asked, every attempt, every look-up, versions."""
-    used = outcome.best.request.references if outcome.best else ()
+def _sidecar(order: DrawRequest, end: Ended) -> dict[str, Any]:
+    """Return everything: the request, every attempt, every retrieval, versions."""
+    absent = {name for name in OPTIONAL if not getattr(order, name)}
+    best = end.outcome.best
     return {
         "format": FORMAT,
-        "run": facts.run.id,
-        "order": facts.order.model_dump(
-            mode="json", exclude={name for name in OPTIONAL if not getattr(facts.order, name)}
-        ),
-        "seed": facts.run.seed,
-        "models": facts.models,
-        "outcome": outcome.model_dump(mode="json"),
-        "references": [credit(reference) for reference in used],
-        **facts.kept,
-        "versions": facts.versions,
+        "run": end.run,
+        "order": order.model_dump(mode="json", exclude=absent),
+        "seed": end.seed,
+        "models": end.models,
+        "outcome": end.outcome.model_dump(mode="json"),
+        "references": [credit(reference) for reference in (best.request.references if best else ())],
+        **end.model_dump(mode="json", include=SAVED),
+        "versions": end.versions,
     }
 
 

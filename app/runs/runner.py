@@ -1,4 +1,4 @@
-"""Carry a run out: from its row, over crashes, to its outcome."""
+"""Execution of a run: from its row, over crashes, to its outcome."""
 
 from __future__ import annotations
 
@@ -6,31 +6,88 @@ import traceback
 from base64 import b64decode
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pleinair.app.paths import Paths
-from pleinair.app.runs.describe_call import about
-from pleinair.app.runs.events import Event, EventLog, Kind
+from pleinair.app.runs.events import (
+    Call,
+    Ended,
+    Event,
+    EventLog,
+    Payload,
+    Progress,
+    Resumed,
+    Started,
+    StepFinished,
+    StepStarted,
+)
+from pleinair.app.runs.history import chat_input
 from pleinair.app.runs.lease import Lease
-from pleinair.app.runs.request import adopt_given, read_order
+from pleinair.app.runs.request import DrawRequest, adopt_given, read_order
 from pleinair.app.runs.store import LeaseLost, Run, Runs
-from pleinair.app.runs.thread import carried
-from pleinair.app.runs.work import Work
 from pleinair.app.settings import OnPreview
 from pleinair.tools.callbacks import StopCheck
 from pleinair.tools.types import Attempt, Cancelled, Ending, Outcome, PleinairError, Refused, Usage
 
 if TYPE_CHECKING:
-    from langchain_core.runnables import RunnableConfig
     from langgraph.graph.state import CompiledStateGraph
 
     from pleinair.agent.context import Context
     from pleinair.app.runs.checkpoints import FencedSaver
 
+    Graph = CompiledStateGraph[Any, Any, Any, Any]
+
 OnEvent = Callable[[Event], None]
-STEPS = 110  # a picture; `react` may take 17 a reply and 6 replies, and its own rules stop it before
+STEPS = 110  # per image; `react` may take 17 a reply and 6 replies, and its own rules stop it before
 MODES: Final = ("tasks", "updates", "custom")
+SAVED = ("concepts", "attempts", "retrievals", "usage")  # of the state, in snapshots
+
+
+@dataclass
+class Work:
+    """What one holder works with, and what it has learnt when the run ends."""
+
+    run: Run
+    order: DrawRequest
+    places: Paths
+    lease: Lease
+    log: EventLog
+    on_preview: OnPreview | None = None  # where nobody looks no previews are made
+    values: dict[str, Any] = field(default_factory=dict)  # the state that the checkpoint holds
+    models: dict[str, str] = field(default_factory=dict)
+    numbers: set[int] = field(default_factory=set)  # of the attempts so far
+
+    @property
+    def folder(self) -> Path:
+        """The run's own folder."""
+        return self.places.run(self.run.id)
+
+    @property
+    def snapshot(self) -> dict[str, Any]:
+        """What the log must know of the row and of the checkpoint."""
+        parent = self.order.parent
+        return {
+            "run": self.run.id,
+            "prompt": self.order.prompt,
+            "graph": self.order.graph,
+            "seed": self.run.seed,
+            "parent": parent and {"run": parent.run, "step": parent.step},
+            "models": self.models,
+            **{key: self.values[key] for key in SAVED if key in self.values},
+        }
+
+    def write(self, payload: Payload, step: str = "") -> None:
+        """Append to the log."""
+        self.log.write(payload, step, len(self.numbers))
+
+    def read_state(self, graph: Graph) -> None:
+        """Read the state back from the checkpoint, with what finished tasks of a broken step wrote."""
+        from pleinair.app.runs.history import config_of
+
+        self.values = dict(graph.get_state(config_of(self.run.id)).values)
+        self.numbers.update(attempt["number"] for attempt in self.values.get("attempts", []))
 
 
 def perform(
@@ -46,91 +103,83 @@ def perform(
 
     Without `on_preview`, or where the settings want none, no previews are made; none are ever logged.
 
-    Raises `Busy`, `Finished` or `LeaseLost` when it is not ours to work on.
+    Raises `Busy`, `Finished` or `LeaseLost` when another process has the run, or it has ended.
     """
     order = read_order(run.order_json)
     with runs, Lease(runs, run.id, reopen=reopen) as lease:
-        with closing(EventLog(places.events(run.id), on_event)) as record:
-            seen = on_preview if order.settings.output.previews else None
-            work = Work(run, order, places, lease, record, seen)
-            outcome = _concluded(work)
-            work.name_encoder()
-            outcome = _delivered(work, outcome)
+        with closing(EventLog(places.events(run.id), on_event)) as log:
+            work = Work(
+                run, order, places, lease, log, on_preview if order.settings.output.previews else None
+            )
+            outcome = _run(work)
+            _name_encoder(work)
+            end = _deliver(work, outcome)
             lease.guard()
-            _tell_end(work, outcome)
-            lease.commit(outcome)
+            work.write(end)
+            lease.commit(end.outcome)
     return runs.get(run.id)
 
 
-def _concluded(work: Work) -> Outcome:
-    """Play the graph and turn whatever stops it into an outcome."""
+def _run(work: Work) -> Outcome:
+    """Run the graph and turn whatever stops it into an outcome."""
     try:
-        return _play(work)
+        return _stream(work)
     except LeaseLost:
         raise
-    except Cancelled as stop:
-        return _ended("cancelled", str(stop), work)
-    except Refused as refusal:
-        return _ended("refused", str(refusal), _charged(work, refusal))
-    except PleinairError as fault:
-        return _ended("failed", str(fault), _charged(work, fault))
-    except Exception as bug:  # the one place where a bug becomes an outcome instead of a crash
-        _keep_traceback(work)
-        return _ended("failed", f"{type(bug).__name__}: {bug}", work)
+    except Cancelled as error:
+        return _failure("cancelled", error, work)
+    except Refused as error:
+        return _failure("refused", error, work)
+    except PleinairError as error:
+        return _failure("failed", error, work)
+    except Exception as error:  # the one place where a bug becomes an outcome instead of a crash
+        with suppress(OSError):  # a full disk must not hide the bug itself
+            (work.folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        return _failure("failed", PleinairError(f"{type(error).__name__}: {error}"), work)
 
 
-def _charged(work: Work, fault: PleinairError) -> Work:
-    """Add to the run what was paid in the step that failed, which its checkpoint does not know."""
-    if fault.spent != Usage():
-        work.values["usage"] = [*work.values.get("usage", []), fault.spent.model_dump(mode="json")]
-    return work
+def _failure(ending: Ending, error: PleinairError, work: Work) -> Outcome:
+    """Return an outcome with the best attempt that the checkpoint holds.
 
-
-def _ended(ending: Ending, reason: str, work: Work) -> Outcome:
-    """Make an outcome with the best attempt that the checkpoint holds."""
+    What the failed step has spent is added to the run's usage, as its checkpoint does not know it.
+    """
     from pleinair.agent.ledger import best
 
+    if error.spent != Usage():
+        work.values["usage"] = [*work.values.get("usage", []), error.spent.model_dump(mode="json")]
     attempts = [Attempt.model_validate(attempt) for attempt in work.values.get("attempts", [])]
-    return Outcome(ending=ending, reason=reason[:2000] or "no reason given", best=best(attempts))
+    return Outcome(ending=ending, reason=str(error)[:2000] or "no reason given", best=best(attempts))
 
 
-def _keep_traceback(work: Work) -> None:
-    """Put the traceback of a bug into the run's folder."""
-    with suppress(OSError):  # a full disk must not hide the bug itself
-        (work.folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
-
-
-def _play(work: Work) -> Outcome:
+def _stream(work: Work) -> Outcome:
     """Run the graph from its last checkpoint, or from the input if none is on disk."""
     from pleinair.app.runs.checkpoints import open_saver
-    from pleinair.app.runs.copy_history import graft
+    from pleinair.app.runs.history import config_of, copy_parent
 
     with open_saver(work.folder / "checkpoints.sqlite", work.lease.guard) as saver:
         graph = compiled(work.order.graph, saver)
-        config: RunnableConfig = {"configurable": {"thread_id": work.run.id}}
-        fresh, branch = saver.get_tuple(config) is None, work.order.parent
+        fresh, parent = saver.get_tuple(config_of(work.run.id)) is None, work.order.parent
+        graph_input = _graph_input(work) if fresh else None
         try:
-            if fresh and branch:
-                graft(work, saver, branch, _start_input(work))
-            _remember(work, graph, config)
+            if graph_input and parent:
+                copy_parent(work.run.id, parent, graph_input, saver, work.places)
+                graph_input = None
+            work.read_state(graph)
             context = _build_context(work)
-            kind: Kind = "started" if fresh else "resumed"
-            work.record.write(kind, work.heading | work.snapshot, attempt=len(work.drawn))
-            _follow(work, graph, _start_input(work) if fresh and not branch else None, config, context)
+            work.write((Started if fresh else Resumed).model_validate(work.snapshot))
+            _follow(work, graph, graph_input, context)
         finally:
-            _remember(work, graph, config)
+            work.read_state(graph)
     if not work.values.get("outcome"):
         raise RuntimeError(f"graph {work.order.graph!r} ended without an outcome")
     return Outcome.model_validate(work.values["outcome"])
 
 
-def compiled(name: str, saver: FencedSaver) -> CompiledStateGraph[Any, Any, Any, Any]:
+def compiled(name: str, saver: FencedSaver) -> Graph:
     """Compile a graph of the registry with our checkpointer."""
     from pleinair.tools.registry import resolve
 
-    graph: CompiledStateGraph[Any, Any, Any, Any] = resolve("graph", name).builder.compile(
-        checkpointer=saver, name=name
-    )
+    graph: Graph = resolve("graph", name).builder.compile(checkpointer=saver, name=name)
     return graph
 
 
@@ -150,37 +199,39 @@ def _build_context(work: Work) -> Context:
         work.places,
         store,
         on_step=StopCheck(work.lease.check),
-        on_index=lambda done, total: _tell_index(work, done, total),
+        on_index=lambda done, total: _index_progress(work, done, total),
     )
     work.models = {kind: choice.label for kind, choice in engine_choices(work.order.settings).items()}
     work.models["generator"] = started(context.generator, context.on_step).capabilities.id
     return replace(context, previews=work.on_preview is not None)
 
 
-def _start_input(work: Work) -> dict[str, Any]:
-    """Give the graph's input as plain JSON."""
-    budget = work.order.settings.budget.model_dump(mode="json")
-    given = [picture.model_dump(mode="json") for picture in work.order.pictures]
-    asked = {"prompt": work.order.prompt, "seed": work.run.seed, "run_id": work.run.id, "budget": budget}
-    return asked | ({"pictures": given} if given else {}) | carried(work)
+def _graph_input(work: Work) -> dict[str, Any]:
+    """Return the graph's input as plain JSON."""
+    order = work.order
+    pictures = [picture.model_dump(mode="json") for picture in order.pictures]
+    return {
+        "prompt": order.prompt,
+        "seed": work.run.seed,
+        "run_id": work.run.id,
+        "budget": order.settings.budget.model_dump(mode="json"),
+        **({"pictures": pictures} if pictures else {}),
+        **(chat_input(work.run.id, order.thread, work.places) if order.thread else {}),
+    }
 
 
-def _follow(
-    work: Work,
-    graph: CompiledStateGraph[Any, Any, Any, Any],
-    given: dict[str, Any] | None,
-    config: RunnableConfig,
-    context: Context,
-) -> None:
+def _follow(work: Work, graph: Graph, graph_input: dict[str, Any] | None, context: Context) -> None:
     """Stream the graph into the log, stopping between steps when asked to.
 
-    Steps that are under way at a stop are waited for, so that what they paid for is kept; a picture stops
-    at its next diffusion step.
+    Steps that are under way at a stop are waited for, so that what they paid for is kept; an image stops at
+    its next diffusion step.
     """
+    from pleinair.app.runs.history import config_of
+
     steps = STEPS * (work.order.settings.budget.attempts + 2)
     parts = graph.stream(
-        given,
-        {**config, "recursion_limit": steps, "max_concurrency": 4},
+        graph_input,
+        {**config_of(work.run.id), "recursion_limit": steps, "max_concurrency": 4},
         context=context,
         stream_mode=MODES,
         durability="sync",
@@ -188,62 +239,62 @@ def _follow(
     )
     with closing(cast(Generator[Any, None, None], parts)):
         for part in parts:
-            _tell(work, part["type"], cast(dict[str, Any], part["data"]))
+            _log(work, part["type"], cast(dict[str, Any], part["data"]))
             work.lease.check()
 
 
-def _tell(work: Work, kind: str, data: dict[str, Any]) -> None:
+def _log(work: Work, mode: str, data: dict[str, Any]) -> None:
     """Write one part of LangGraph's stream to the log."""
-    if kind == "tasks" and "input" in data:
-        work.record.write("step_started", _called(data["input"]), data["name"], len(work.drawn))
-    elif kind == "custom" and "preview" in data:
+    from langgraph.types import Overwrite
+
+    if mode == "tasks" and "input" in data:
+        task = data["input"]
+        call = task.get("call") if isinstance(task, dict) else None
+        work.write(StepStarted(call=Call.of(call) if call else None), data["name"])
+    elif mode == "custom" and "preview" in data:
         if work.on_preview:
             work.on_preview(b64decode(data["preview"]))
-    elif kind == "custom":
-        work.record.write("progress", data, str(data.get("step", "")), len(work.drawn))
-    elif kind == "updates":
+    elif mode == "custom":
+        work.write(Progress.model_validate(data), str(data.get("step", "")))
+    elif mode == "updates":
         for step, update in data.items():
-            work.record.write("step_finished", update or {}, step, len(work.drawn))
-            work.drawn.update(attempt["number"] for attempt in (update or {}).get("attempts", []))
+            values = {
+                key: value.value if isinstance(value, Overwrite) else value
+                for key, value in (update or {}).items()
+            }
+            finished = StepFinished.model_validate(values)
+            work.write(finished, step)
+            work.numbers.update(attempt.number for attempt in finished.attempts)
 
 
-def _called(given: Any) -> dict[str, Any]:
-    """Give the call that a step carries out, as far as it is told; nothing for a step that was not called."""
-    call = given.get("call") if isinstance(given, dict) else None
-    return {"call": {"name": call["name"], "about": about(call)}} if call else {}
-
-
-def _tell_index(work: Work, done: int, total: int) -> None:
-    """Tell how far the library's index is, a hundred times at most; nothing while another run makes it."""
+def _index_progress(work: Work, done: int, total: int) -> None:
+    """Log the progress of the library's index, a hundred times at most."""
     work.lease.check()
     if done == total or (done and done % max(total // 100, 1) == 0):
-        data = {"step": "index", "done": done, "total": total}
-        work.record.write("progress", data, "index", len(work.drawn))
+        work.write(Progress(done=done, total=total), "index")
 
 
-def _tell_end(work: Work, outcome: Outcome) -> None:
-    """Close the log with the whole story, whatever single events a crash has swallowed."""
-    from pleinair.app.runs.results import versions
+def _name_encoder(work: Work) -> None:
+    """Name the encoder by its weights where it has retrieved something; it is not loaded for that."""
+    from pleinair.app.engines import index_folder
+    from pleinair.tools.retrieval.manifest import encoder_of
 
-    told = {"outcome": outcome.model_dump(mode="json"), "versions": versions()}
-    work.record.write("ended", work.heading | work.snapshot | told, attempt=len(work.drawn))
-
-
-def _remember(work: Work, graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig) -> None:
-    """Read the state back from the checkpoint, with what finished tasks of a broken step wrote."""
-    work.values = dict(graph.get_state(config).values)
-    work.drawn.update(attempt["number"] for attempt in work.values.get("attempts", []))
+    if work.values.get("retrievals") and "encoder" in work.models:
+        encoder = encoder_of(index_folder(work.order.settings, work.places))
+        work.models["encoder"] = encoder or work.models["encoder"]
 
 
-def _delivered(work: Work, outcome: Outcome) -> Outcome:
-    """Put the results where the user wanted them; if that fails the run has failed, and says why."""
-    from pleinair.app.runs.results import Facts, deliver
+def _deliver(work: Work, outcome: Outcome) -> Ended:
+    """Write the results where the user wanted them; the run has failed where that is not possible."""
+    from pleinair.app.runs.results import deliver, versions
     from pleinair.tools.storage.artifacts import ArtifactStore
 
     store = ArtifactStore(work.folder / "pictures")
+    end = Ended.model_validate(work.snapshot | {"outcome": outcome, "versions": versions()})
     try:
-        deliver(Facts(work.run, work.order, work.heading, work.snapshot, store), outcome)
-    except PleinairError as fault:
-        kept = f" The best picture is kept: {store.path(outcome.best.picture)}" if outcome.best else ""
-        return outcome.model_copy(update={"ending": "failed", "reason": f"{fault}{kept}"})
-    return outcome
+        deliver(work.run, work.order, end, store)
+    except PleinairError as error:
+        where = f" The best picture is kept: {store.path(outcome.best.picture)}" if outcome.best else ""
+        failed = outcome.model_copy(update={"ending": "failed", "reason": f"{error}{where}", "limit": None})
+        return end.model_copy(update={"outcome": failed})
+    return end

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from pleinair.app.paths import Paths
-from pleinair.app.runs.events import read
 from pleinair.app.runs.request import read_order
 from pleinair.app.runs.store import Run
 from pleinair.app.storyboard.gallery import Gallery
-from pleinair.app.trace.story import tell
+from pleinair.app.trace.trace import trace_begun
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput
 
@@ -21,15 +20,13 @@ def export(run: Run, places: Paths, file: Path) -> None:
     """
     if file.suffix not in (".html", ".png"):
         raise BadInput(f"{str(file)!r}: wanted a name that ends in .html or .png")
-    story = tell(read(places.events(run.id)))
-    if not story.heading:
-        raise BadInput(f"run {run.id}: nothing has happened yet (status: {run.status})")
+    trace = trace_begun(run, places)
     gallery = Gallery(run.id, read_order(run.order_json), places)
     if file.suffix == ".html":
         from pleinair.app.storyboard.html import page
 
-        write_whole(file.absolute(), page(story, gallery).encode())
+        write_whole(file.absolute(), page(trace, gallery).encode())
     else:
         from pleinair.app.storyboard.png import board
 
-        write_whole(file.absolute(), board(story, gallery))
+        write_whole(file.absolute(), board(trace, gallery))

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from pleinair.app.storyboard.gallery import Gallery, Shown
 from pleinair.app.storyboard.words import abstentions, corners, drawn, facts_of, made_with, marked, scenes_of
-from pleinair.app.trace.story import Scene, Story
+from pleinair.app.trace.trace import AttemptTrace, Trace
 from pleinair.tools.types import Box, Hit, Reference
 
 SCALE = 2  # for sharp text; all sizes below are before it
@@ -99,9 +99,9 @@ def wrapped(text: str, face: Font, width: float) -> Iterator[str]:
         yield line
 
 
-def board(story: Story, gallery: Gallery) -> bytes:
+def board(trace: Trace, gallery: Gallery) -> bytes:
     """Return the storyboard as PNG: at most eight attempts side by side, long texts cut."""
-    return joined(columns(story, gallery))
+    return joined(columns(trace, gallery))
 
 
 def joined(parts: Sequence[Column]) -> bytes:
@@ -120,40 +120,39 @@ def joined(parts: Sequence[Column]) -> bytes:
     return file.getvalue()
 
 
-def columns(story: Story, gallery: Gallery) -> list[Column]:
+def columns(trace: Trace, gallery: Gallery) -> list[Column]:
     """Write the heading, a column for each attempt, and the footer."""
-    scenes = scenes_of(story)[:MOST_ATTEMPTS]
+    scenes = scenes_of(trace)[:MOST_ATTEMPTS]
     width = WIDTHS.get(len(scenes), WIDTH)
     whole = max(len(scenes) * (width + GAP) - GAP, WIDTHS[1])
     return [
-        _heading(story, whole),
+        _heading(trace, whole),
         *(_attempt(scene, gallery, width) for scene in scenes),
-        _footer(story, gallery, whole),
+        _footer(trace, gallery, whole),
     ]
 
 
-def _heading(story: Story, width: int) -> Column:
+def _heading(trace: Trace, width: int) -> Column:
     column = Column(width)
     column.text("pleinair", 12, SOFT)
-    column.text(str(story.heading.get("prompt", "")), 22)
-    ending = story.outcome.ending if story.outcome else "open"
-    reason = story.outcome.reason if story.outcome else "not finished"
+    column.text(trace.run.prompt, 22)
+    ending = trace.outcome.ending if trace.outcome else "open"
+    reason = trace.outcome.reason if trace.outcome else "not finished"
     column.text(f"{ending}: {reason}", 13, ENDINGS.get(ending, COLOURS["unsure"]), 10)
-    graph, seed = (story.heading.get(key, "") for key in ("graph", "seed"))
-    column.text(f"{graph} graph · seed {seed} · {story.spent}", 11, SOFT)
+    column.text(f"{trace.run.graph} graph · seed {trace.run.seed} · {trace.spent}", 11, SOFT)
     return column
 
 
-def _footer(story: Story, gallery: Gallery, width: int) -> Column:
+def _footer(trace: Trace, gallery: Gallery, width: int) -> Column:
     column = Column(width)
     column.y += GAP
-    facts = [f"{label.lower()} {text}" for label, text in made_with(story).items()]
+    facts = [f"{label.lower()} {text}" for label, text in made_with(trace).items()]
     column.text(" · ".join(facts), 10, SOFT)
     column.text(f"{POCKET if gallery.pocket else ''}{NOTE}", 10, SOFT)
     return column
 
 
-def _attempt(scene: Scene, gallery: Gallery, width: int) -> Column:
+def _attempt(scene: AttemptTrace, gallery: Gallery, width: int) -> Column:
     """Write one attempt: the image first, then its ledger, the decision, and what was sent for it."""
     column, request = Column(width), scene.attempt.request
     column.text(f"{scene.title} (best)" if scene.best else scene.title, 17)
@@ -168,14 +167,14 @@ def _attempt(scene: Scene, gallery: Gallery, width: int) -> Column:
     _section(column, "Prompt as sent")
     column.text(request.prompt)
     _section(column, "References")
-    column.text(scene.painted)
+    column.text(scene.inpainted)
     if not request.references:
         column.text("None: generated from the prompt alone.", 12, SOFT)
     for reference in request.references:
         _reference(column, reference, scene, gallery)
     for text in abstentions(scene):
         column.text(text, 11, SOFT)
-    _not_selected(column, [hit for _, _, hit in scene.left], gallery)
+    _not_selected(column, [hit for _, _, hit in scene.unselected], gallery)
     return column
 
 
@@ -185,7 +184,7 @@ def _section(column: Column, title: str) -> None:
     column.y += 2
 
 
-def _picture(column: Column, scene: Scene, gallery: Gallery) -> None:
+def _picture(column: Column, scene: AttemptTrace, gallery: Gallery) -> None:
     picture = scene.attempt.picture
     height = round(column.width * picture.height / picture.width)
     column.picture(gallery.stored(picture), 0, column.width, height)
@@ -196,7 +195,7 @@ def _picture(column: Column, scene: Scene, gallery: Gallery) -> None:
     column.y += height
 
 
-def _ledger(column: Column, scene: Scene) -> None:
+def _ledger(column: Column, scene: AttemptTrace) -> None:
     if not scene.rows:
         column.text("No ledger for this image.", 12, SOFT)
     for row in scene.rows:
@@ -204,7 +203,7 @@ def _ledger(column: Column, scene: Scene) -> None:
         column.text(row.evidence or (row.advice if row.status != "present" else ""), 11, SOFT, left=12)
 
 
-def _reference(column: Column, reference: Reference, scene: Scene, gallery: Gallery) -> None:
+def _reference(column: Column, reference: Reference, scene: AttemptTrace, gallery: Gallery) -> None:
     top, left = column.y, THUMB + 10
     column.picture(gallery.stored(reference.picture, reference.crop), 0, THUMB, THUMB)
     column.text(reference.concept, 13, left=left)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 from pleinair.agent.repairs.leaks import LeakOptions, excess
-from pleinair.app.trace.story import Scene, Story, placed, sent_part
+from pleinair.app.trace.trace import AttemptTrace, Trace, crop_text, offload_text
 from pleinair.tools.types import Box, Reference, Retrieval, Row
 
 LABELS = {"generator": "Generator", "encoder": "Encoder", "mllm": "Chat model"}
@@ -18,57 +18,56 @@ TOO_MUCH = {
 }
 
 
-def listed(story: Story) -> str:
+def listed(trace: Trace) -> str:
     """Head the list of concepts: a graph that keeps no ledger may list only what it found missing."""
-    if any(scene.rows for scene in story.scenes):
+    if any(scene.rows for scene in trace.attempt_traces):
         return "Must be visible"
-    drawn_anew = [one for one in story.attempts.values() if one.number]
+    drawn_anew = [one for one in trace.attempts.values() if one.number]
     repaired = {repair.concept for one in drawn_anew for repair in one.repairs}
-    repaired |= {repair.concept for repair in story.repairs if story.attempts}
-    missing = bool(story.concepts) and {one.name for one in story.concepts} <= repaired
+    repaired |= {repair.concept for repair in trace.repairs if trace.attempts}
+    missing = bool(trace.concepts) and {one.name for one in trace.concepts} <= repaired
     return "Named as missing" if missing else "Concepts"
 
 
-def scenes_of(story: Story) -> list[Scene]:
+def scenes_of(trace: Trace) -> list[AttemptTrace]:
     """Give the attempts in their order; one that is alone is not called the best."""
-    scenes = story.scenes
+    scenes = trace.attempt_traces
     return [replace(one, best=False) for one in scenes] if len(scenes) == 1 else scenes
 
 
-def made_with(story: Story) -> dict[str, str]:
+def made_with(trace: Trace) -> dict[str, str]:
     """Name the run, whose fork it is, and the models that made it."""
-    known: Mapping[str, object] = story.heading
-    models, parent = known.get("models"), known.get("parent")
-    items = {"Run": str(known.get("run", ""))}
-    if isinstance(parent, dict):
-        items["Fork"] = f"of {parent['run']} at {parent['step']}"
-    return items | {
-        LABELS[kind]: str(name) for kind, name in (models.items() if isinstance(models, dict) else ())
-    }
+    parent = trace.run.parent
+    fork = {"Fork": f"of {parent.run} at {parent.step}"} if parent else {}
+    return {"Run": trace.run.run} | fork | {LABELS[kind]: name for kind, name in trace.run.models.items()}
 
 
-def drawn(scene: Scene) -> str:
-    """Say how long an attempt took, its seed, and how the model was placed where that matters."""
-    facts = (f"{scene.attempt.seconds:.1f} s", f"seed {scene.attempt.request.seed}", placed(scene.attempt))
+def drawn(scene: AttemptTrace) -> str:
+    """Say how long an attempt took, its seed, and its offload levels where that matters."""
+    facts = (
+        f"{scene.attempt.seconds:.1f} s",
+        f"seed {scene.attempt.request.seed}",
+        offload_text(scene.attempt),
+    )
     return " · ".join(filter(None, facts))
 
 
-def facts_of(one: Reference, scene: Scene, options: LeakOptions) -> list[str]:
+def facts_of(one: Reference, scene: AttemptTrace, options: LeakOptions) -> list[str]:
     """Say of a reference its score and rank, the part sent, whose it is, and what came across too much."""
     hit = one.hit
     score = f"score {hit.score:.2f}, {scene.rank(one.concept, hit)}"
     credit = " · ".join(filter(None, (hit.license, hit.author, hit.source)))
-    return [text for text in (score, sent_part(one), credit, _too_much(one, scene, options)) if text]
+    return [text for text in (score, crop_text(one), credit, _too_much(one, scene, options)) if text]
 
 
-def _too_much(one: Reference, scene: Scene, options: LeakOptions) -> str:
+def _too_much(one: Reference, scene: AttemptTrace, options: LeakOptions) -> str:
     """Say what of a reference came across that should not have, "" for nothing or where nobody compared."""
     leaks = scene.attempt.leaks
     found = [excess(leak, options) for leak in leaks if (leak.concept, leak.id) == (one.concept, one.hit.id)]
     return next((TOO_MUCH[what] for what in found if what), "")
 
 
-def abstentions(scene: Scene) -> list[str]:
+def abstentions(scene: AttemptTrace) -> list[str]:
     """Say for which concepts the library had nothing good enough."""
     return [_abstention(found) for found in scene.retrievals if found.abstained]
 
@@ -78,7 +77,7 @@ def _abstention(found: Retrieval) -> str:
     return f"Nothing taken for “{found.concept}”: {found.reason}"
 
 
-def marked(scene: Scene) -> list[tuple[str, Row, Box]]:
+def marked(scene: AttemptTrace) -> list[tuple[str, Row, Box]]:
     """List the boxes to be marked in a picture, with a label where there are several concepts.
 
     A box is drawn with room around it, inside the picture; the record keeps the true one. Of what is unsure

@@ -1,8 +1,8 @@
-"""What differs between two runs, leaving out what differs always: ids, folders, durations."""
+"""Differences between two runs, leaving out what always differs: ids, folders, durations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,97 +10,106 @@ from pleinair.app.api import find, home
 from pleinair.app.runs.events import read
 from pleinair.app.runs.request import read_order
 from pleinair.app.runs.store import Run
-from pleinair.app.trace.story import Scene, sent_part, tell
+from pleinair.app.trace.trace import AttemptTrace, crop_text, trace_of
 from pleinair.tools.types import Reference, Retrieval
 
-SHORT = 12  # digits of a SHA-256
+DIGITS = 12  # of a SHA-256
 ABSENT = "–"
-ASKED = ("prompt", "graph", "seed", "settings", "models")  # the facts that a run begins with
+GIVEN = ("prompt", "graph", "seed", "settings", "models")  # the facts that a run begins with
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Hold one thing that two runs have otherwise, in words; "–" where a run has it not."""
+    """One fact that two runs have otherwise, in words; "–" where a run lacks it."""
 
-    what: str  # such as "attempt 1 · ledger · second thing"
+    path: tuple[str, ...]  # such as "attempt 1", "ledger", "second thing"
     first: str
     second: str
 
+    @property
+    def what(self) -> str:
+        """The path in one line."""
+        return " · ".join(self.path)
+
 
 def differ(first: str, second: str) -> list[Difference]:
-    """Compare two runs by id, beginning or "last"; an empty list means that they are the same.
+    """Compare two runs by id, beginning of an id or "last"; an empty list means that they are the same.
 
-    Compared are prompt, graph, seed, settings and models, the last look-up for every concept, and of every
-    attempt the prompt as sent, the seed, size and steps, the box painted anew, the references, the ledger and
-    the picture itself; then how it ended. Raises `BadInput`.
+    Compared are prompt, graph, seed, settings and models, the last retrieval for every concept, and of every
+    attempt the prompt as sent, the seed, size and steps, the inpainted box, the references, the ledger and
+    the image itself; then the outcome. Raises `BadInput`.
     """
     one, two = (dict(_flat(_facts(name))) for name in (first, second))
-    keys = dict.fromkeys([*one, *two])
-    pairs = ((key, one.get(key, ABSENT), two.get(key, ABSENT)) for key in keys)
+    pairs = ((path, one.get(path, ABSENT), two.get(path, ABSENT)) for path in dict.fromkeys([*one, *two]))
     return [Difference(*pair) for pair in pairs if pair[1] != pair[2]]
 
 
-def came_to_nothing(found: list[Difference]) -> str:
-    """Name what two runs were told otherwise where the same came of it, "" where that differs too."""
-    told = [one.what for one in found if one.what.partition(" · ")[0] in ASKED]
-    return ", ".join(told) if len(told) == len(found) else ""
+def without_effect(differences: Sequence[Difference]) -> str:
+    """Return what two runs were given otherwise if the results are the same, else ""."""
+    given = [difference.what for difference in differences if difference.path[0] in GIVEN]
+    return ", ".join(given) if len(given) == len(differences) else ""
 
 
-def unmoved(branch: Run) -> str:
-    """Say that a fork came out as the run that it was taken from although it was told otherwise, else ""."""
+def fork_without_effect(branch: Run) -> str:
+    """Return a sentence where a fork that was given something else has its parent's results, else ""."""
     parent = read_order(branch.order_json).parent
-    told = came_to_nothing(differ(parent.run, branch.id)) if parent else ""
-    if not parent or not told:
+    given = without_effect(differ(parent.run, branch.id)) if parent else ""
+    if not parent or not given:
         return ""
-    return f"The same came out as of {parent.run}: {told} made no difference from {parent.step} on."
+    return f"The results are those of {parent.run}: {given} made no difference from {parent.step} on."
 
 
 def _facts(name: str) -> dict[str, Any]:
-    """Give what two runs are compared by."""
+    """Return what two runs are compared by."""
     run = find(name)
-    order, story = read_order(run.order_json), tell(read(home().events(run.id)))
+    order, trace = read_order(run.order_json), trace_of(read(home().events(run.id)))
     outcome = run.outcome
     return {
         "prompt": order.prompt,
         "graph": order.graph,
         "seed": run.seed,
         "settings": order.settings.model_dump(mode="json", exclude={"paths"}),
-        "models": story.heading.get("models", {}),
-        "look-up": {
-            one.concept: _look_up(one) for each in story.retrievals.values() for one in each.values()
+        "models": trace.run.models if trace else {},
+        "retrieval": {
+            one.concept: _retrieval(one)
+            for each in (trace.retrievals.values() if trace else ())
+            for one in each.values()
         },
-        **{scene.title.lower(): _attempt(scene) for scene in story.scenes},
+        **{attempt.title.lower(): _attempt(attempt) for attempt in (trace.attempt_traces if trace else ())},
         "ending": outcome.ending if outcome else run.status,
         "reason": outcome.reason if outcome else "",
         "best": outcome.best.number if outcome and outcome.best else ABSENT,
     }
 
 
-def _attempt(scene: Scene) -> dict[str, Any]:
-    sent = scene.attempt.request
-    size = {"size": f"{sent.width}×{sent.height}", "steps": sent.num_inference_steps}
+def _attempt(trace: AttemptTrace) -> dict[str, Any]:
+    request = trace.attempt.request
     return {
-        **sent.model_dump(include={"prompt", "negative_prompt", "seed", "guidance_scale"}),
-        **size,
-        **({"painted anew": scene.painted, "box": str(sent.inpaint.box)} if sent.inpaint else {}),
-        "reference": {one.concept: _reference(one) for one in sent.references},
-        "ledger": {row.concept: f"{row.status} {row.confidence:.0%}" for row in scene.rows},
-        "picture": scene.attempt.picture.sha256[:SHORT],
+        **request.model_dump(include={"prompt", "negative_prompt", "seed", "guidance_scale"}),
+        "size": f"{request.width}×{request.height}",
+        "steps": request.num_inference_steps,
+        **({"inpainted": trace.inpainted, "box": str(request.inpaint.box)} if request.inpaint else {}),
+        "reference": {reference.concept: _reference(reference) for reference in request.references},
+        "ledger": {row.concept: f"{row.status} {row.confidence:.0%}" for row in trace.rows},
+        "image": trace.attempt.picture.sha256[:DIGITS],
     }
 
 
-def _look_up(one: Retrieval) -> str:
-    return f"nothing taken, {one.reason}" if one.abstained else " ".join(hit.id for hit in one.hits)
+def _retrieval(retrieval: Retrieval) -> str:
+    if retrieval.abstained:
+        return f"abstained, {retrieval.reason}"
+    return " ".join(hit.id for hit in retrieval.hits)
 
 
-def _reference(one: Reference) -> str:
-    return " ".join(filter(None, (one.hit.id, one.picture.sha256[:SHORT], sent_part(one))))
+def _reference(reference: Reference) -> str:
+    parts = (reference.hit.id, reference.picture.sha256[:DIGITS], crop_text(reference))
+    return " ".join(filter(None, parts))
 
 
-def _flat(value: Any, *path: str) -> Iterator[tuple[str, str]]:
-    """Give every leaf of a tree with its path."""
+def _flat(value: Any, *path: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield every leaf of a tree with its path."""
     if not isinstance(value, dict):
-        yield " · ".join(path), str(value)
+        yield path, str(value)
         return
     for key, inner in value.items():
         yield from _flat(inner, *path, str(key))

@@ -1,4 +1,4 @@
-"""The steps of a run by name, read from its checkpoints: what `pleinair trace fork --at` understands."""
+"""Steps of a run by name, read from its checkpoints: what `pleinair trace fork --at` takes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pleinair.app.paths import Paths
-from pleinair.app.runs.describe_call import worded
+from pleinair.app.runs.events import Call
+from pleinair.app.runs.history import OWN, config_of
 from pleinair.app.runs.request import read_order
 from pleinair.app.runs.store import Run
 from pleinair.tools.types import BadInput, Usage
@@ -15,19 +16,19 @@ from pleinair.tools.types import BadInput, Usage
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
-FIRST = "begin"  # of every graph; told only where it changed something
+FIRST = "begin"  # of every graph; listed only where it changed something
 ACT = "act"  # the node that carries out calls of a driving model
 
 
 @dataclass(frozen=True)
 class Step:
-    """Hold what ran at once between two checkpoints."""
+    """The nodes that ran at once between two checkpoints."""
 
     names: tuple[str, ...]  # such as "critique:2", the second time that `critique` ran
     checkpoint: str  # the state before it
-    attempt: int  # the picture that it drew, looked at or prepared
+    attempt: int  # the image that it generated, judged or prepared
     usage: tuple[Usage, ...]  # what it spent; nothing if it was not finished
-    calls: tuple[str, ...] = ()  # what the driving model had it do, such as "retrieve 'saverel wren'"
+    calls: tuple[str, ...] = ()  # of a driving model, such as "retrieve 'saverel wren'"
 
 
 def steps_of(run: Run, places: Paths) -> list[Step]:
@@ -36,7 +37,6 @@ def steps_of(run: Run, places: Paths) -> list[Step]:
     Raises `BadInput` when the graph is not installed any more.
     """
     from pleinair.app.runs.checkpoints import open_saver
-    from pleinair.app.runs.copy_history import thread
     from pleinair.app.runs.runner import compiled
 
     path = places.run(run.id) / "checkpoints.sqlite"
@@ -44,55 +44,56 @@ def steps_of(run: Run, places: Paths) -> list[Step]:
         return []
     with open_saver(path, lambda: None) as saver:
         graph = compiled(read_order(run.order_json).graph, saver)
-        told = list(graph.get_state_history(thread(run.id)))[::-1]
-        now = graph.get_state(thread(run.id)).values
-    return _steps(told, now)
+        history = list(graph.get_state_history(config_of(run.id)))[::-1]
+        newest = graph.get_state(config_of(run.id)).values
+    return _steps(history, newest)
 
 
 def find_step(steps: list[Step], at: str) -> tuple[str, Step]:
-    """Find a step by its name, or by its node's where that ran once; raises `BadInput` with the choices."""
-    known = {name: step for step in steps for name in step.names}
-    found = [name for name in known if at in (name, name.partition(":")[0])]
-    if len(found) != 1:
-        fault = "it ran more than once" if found else "no such step"
-        raise BadInput(f"step {at!r}: {fault}; wanted one of: {', '.join(found or known) or 'none has run'}")
-    return found[0], known[found[0]]
+    """Return a step by its name, or by its node's where that ran once; `BadInput` with the choices."""
+    by_name = {name: step for step in steps for name in step.names}
+    names = [name for name in by_name if at in (name, name.partition(":")[0])]
+    if len(names) != 1:
+        fault = "it ran more than once" if names else "no such step"
+        choices = ", ".join(names or by_name) or "none has run"
+        raise BadInput(f"step {at!r}: {fault}; wanted one of: {choices}")
+    return names[0], by_name[names[0]]
 
 
-def _steps(told: list[StateSnapshot], now: dict[str, Any]) -> list[Step]:
+def _steps(history: list[StateSnapshot], newest: dict[str, Any]) -> list[Step]:
     """Pair each state with the one after it."""
     counts, steps = Counter[str](), list[Step]()
-    most = max(len(now.get("attempts", ())) - 1, 0)
-    for before, after in zip(told, [*(one.values for one in told[1:]), now], strict=False):
+    last_attempt = max(len(newest.get("attempts", ())) - 1, 0)
+    afters = [*(snapshot.values for snapshot in history[1:]), newest]
+    for before, after in zip(history, afters, strict=False):
         nodes = sorted({task.name for task in before.tasks} - {"__start__"})
         counts.update(nodes)
-        if nodes and (nodes != [FIRST] or _own(after) != _own(before.values)):
-            steps.append(_step(before, after, tuple(f"{node}:{counts[node]}" for node in nodes), most))
+        if nodes and (nodes != [FIRST] or _inherited(after) != _inherited(before.values)):
+            names = tuple(f"{node}:{counts[node]}" for node in nodes)
+            steps.append(_step(before, after, names, last_attempt))
     return steps
 
 
-def _own(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out of a state what a fork has of its own from there on."""
-    from pleinair.app.runs.copy_history import ANEW
-
-    return {name: value for name, value in values.items() if name not in ANEW}
+def _inherited(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what a fork takes over of a state."""
+    return {name: value for name, value in values.items() if name not in OWN}
 
 
-def _step(before: StateSnapshot, after: dict[str, Any], names: tuple[str, ...], most: int) -> Step:
-    old, new = (values.get("attempts", []) for values in (before.values, after))
-    spent = after.get("usage", [])[len(before.values.get("usage", [])) :]
+def _step(before: StateSnapshot, after: dict[str, Any], names: tuple[str, ...], last_attempt: int) -> Step:
+    attempts, changed = before.values.get("attempts", []), after.get("attempts", [])
+    usage = after.get("usage", [])[len(before.values.get("usage", [])) :]
     return Step(
         names=names,
         checkpoint=before.config["configurable"]["checkpoint_id"],
-        attempt=min(new[-1]["number"] if new != old else len(old), most),
-        usage=tuple(Usage.model_validate(one) for one in spent),
-        calls=tuple(_calls_of(before)),
+        attempt=min(changed[-1]["number"] if changed != attempts else len(attempts), last_attempt),
+        usage=tuple(map(Usage.model_validate, usage)),
+        calls=tuple(_calls(before)),
     )
 
 
-def _calls_of(before: StateSnapshot) -> list[str]:
-    """List the calls that are carried out next, as many of those waiting as there are tasks for them."""
+def _calls(before: StateSnapshot) -> list[str]:
+    """Return the calls that are carried out next, as many of those waiting as there are tasks for them."""
     from pleinair.agent.react.state import pending_calls
 
-    acts = sum(task.name == ACT for task in before.tasks)
-    return [worded(call) for call in pending_calls(before.values["messages"])[:acts]] if acts else []
+    tasks = sum(task.name == ACT for task in before.tasks)
+    return [str(Call.of(call)) for call in pending_calls(before.values["messages"])[:tasks]] if tasks else []

@@ -19,7 +19,7 @@ from support import quick_engines as quick
 
 from pleinair.app.api import cancel, draw, estimate, finish, home, resume, run_table, submit
 from pleinair.app.runs.checkpoints import FencedSaver
-from pleinair.app.runs.events import Event, read
+from pleinair.app.runs.events import Ended, Event, StepFinished, payloads, read
 from pleinair.app.runs.results import Result
 from pleinair.app.runs.store import Busy, LeaseLost, Runs
 from pleinair.tools.storage.files import DiskFull
@@ -231,11 +231,11 @@ def test_cancelled_at_any_event_it_keeps_the_best_picture(place: Path, count: in
 
     result = finish(run, on_event)
     assert (result.outcome.ending, result.outcome.reason) == ("cancelled", "you asked it to stop")
-    drawn = any(event.data.get("attempts") for event in seen if event.kind == "step_finished")
+    drawn = any(step.attempts for step in payloads(seen, StepFinished))
     assert result.picture is not None or not drawn
     assert seen[-1].kind == "ended"
     # the end tells of steps too that ended while they were waited for
-    assert (result.picture is not None) == bool(seen[-1].data["attempts"])
+    assert (result.picture is not None) == bool(payloads(seen, Ended)[-1].attempts)
 
 
 def test_a_picture_that_was_told_is_kept_by_a_stop_at_that_moment(
@@ -251,7 +251,7 @@ def test_a_picture_that_was_told_is_kept_by_a_stop_at_that_moment(
     run = submit(PROMPT, seed=7, overrides=NEVER)
 
     def on_event(event: Event) -> None:
-        if event.kind == "step_finished" and event.data.get("attempts"):
+        if isinstance(event.data, StepFinished) and event.data.attempts:
             run_table().request_cancel(run.id)
 
     result = finish(run, on_event)

@@ -13,7 +13,7 @@ from support import quick_engines as quick
 from pleinair.app.api import draw, home
 from pleinair.app.engines import build, check, engine, open_retriever
 from pleinair.app.paths import Paths
-from pleinair.app.runs.events import read
+from pleinair.app.runs.events import Ended, payloads, read
 from pleinair.app.settings import load
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput
@@ -138,8 +138,8 @@ def test_a_run_of_two_concepts_and_two_passes_loads_each_engine_once(
     count(quick.Hashes)
     chosen = {"encoder.salt": f"{place}", "generator.pause": 0.001, "mllm.satisfied": False}
     result = draw("two things", graph="imagerag", overrides=chosen | {"imagerag.rounds": 2})
-    attempts = read(home().events(result.run_id))[-1].data["attempts"]
-    assert [len(one["request"]["references"]) for one in attempts] == [0, 2, 2]
+    (end,) = payloads(read(home().events(result.run_id)), Ended)
+    assert [len(one.request.references) for one in end.attempts] == [0, 2, 2]
     assert made == {"Stripes": 1, "Hashes": 1}
 
 

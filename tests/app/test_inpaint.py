@@ -19,7 +19,7 @@ from pleinair.tools.types import Attempt
 
 PROMPT = "two things"
 SETTINGS = {"generator.inpaint": True, "mllm.box": [0.0, 0.0, 0.5, 0.5]}
-SAID = "Only the box of “second thing” was painted anew; the rest is the draft."
+SAID = "Only the box of “second thing” was inpainted; the rest is the draft."
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_another_reference_for_the_box_is_another_run(drawn: Result) -> None:
     whole = fork(drawn.run_id, "plan", overrides={"generator.inpaint": False})
     assert [one.action for one in best(whole).repairs] == ["add_reference"]
     named = {one.what for one in differ(drawn.run_id, whole.run_id)}
-    assert {"attempt 1 · painted anew", "attempt 1 · box"} <= named
+    assert {"attempt 1 · inpainted", "attempt 1 · box"} <= named
 
 
 @pytest.mark.parametrize("count", [12, 14, 16])

@@ -36,10 +36,10 @@ def test_traces_tell_it_and_storyboards_only_what_is_too_much(place: Path) -> No
     result = drawn()
     leak = leak_of(result)
     said = f"background {leak.background:.0%}, whole {leak.copied:.0%}"
-    assert f"  came across  {said}\n" in CliRunner().invoke(app, ["trace", "show", "last"]).stdout
+    assert f"  leaked       {said}\n" in CliRunner().invoke(app, ["trace", "show", "last"]).stdout
     run = find(result.run_id)
     export(run, home(), place / "run.html")
-    assert "came across" not in (place / "run.html").read_text(encoding="utf-8")
+    assert "leaked" not in (place / "run.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

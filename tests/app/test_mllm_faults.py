@@ -11,7 +11,7 @@ from support.fake_engines import decomposition
 from support.fault_server import Act, FaultServer, error, playing, reply, says
 
 from pleinair.app.api import draw, home
-from pleinair.app.runs.events import read
+from pleinair.app.runs.events import Ended, payloads, read
 from pleinair.app.runs.results import Result
 
 KEY = "sk-secret-0123456789"
@@ -40,8 +40,8 @@ def run(server: FaultServer, monkeypatch: pytest.MonkeyPatch, **budget: Any) -> 
 
 def usage(result: Result) -> dict[str, float]:
     """Add up what the run's last event says was spent."""
-    spent = read(home().events(result.run_id))[-1].data["usage"]
-    return {name: sum(one[name] for one in spent) for name in ("mllm_calls", "tokens", "usd")}
+    (end,) = payloads(read(home().events(result.run_id)), Ended)
+    return {name: sum(getattr(part, name) for part in end.usage) for name in ("mllm_calls", "tokens", "usd")}
 
 
 def files(place: Path) -> Iterator[bytes]:

@@ -26,7 +26,7 @@ def test_a_watched_run_shows_previews_and_keeps_none(place: Path, apart: bool) -
     wanted = [quick.colour(f"preview {step}") for step in range(STEPS)]
     drawn = (place / "effects.log").read_text("utf-8").count("picture ")
     assert drawn > 1 and colours(seen) == wanted * drawn
-    assert not [event for event in events if "preview" in event.data]
+    assert not [event for event in events if "preview" in event.model_dump_json()]
     texts = [base64.b64encode(png) for png in seen]
     files = [path.read_bytes() for path in place.rglob("*") if path.is_file()]
     assert len(files) > 5

@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 from pleinair.app.api import home, resume, run_table
 from pleinair.app.cli.chat import talk
 from pleinair.app.cli.main import app
-from pleinair.app.runs.events import read
+from pleinair.app.runs.events import StepStarted, payloads, read
+from pleinair.app.runs.history import state_of
 from pleinair.app.runs.results import result_of
 from pleinair.app.runs.store import Run
-from pleinair.app.runs.thread import state_of
 from pleinair.app.session import ChatSession
 from pleinair.app.trace.replay import redraw
 from pleinair.tools.types import BadInput
@@ -98,16 +98,16 @@ def test_a_picture_that_begins_with_references_is_called_no_draft() -> None:
     told = say(ChatSession(), PROMPT, "now make it night")
     first, second = told.split("now make it night")
     assert "draft" in first and "attempt 1" in first
-    assert "first picture" in second and "draft" not in second
+    assert "first image" in second and "draft" not in second
     shown = CliRunner().invoke(app, ["trace", "show", "last"]).stdout
-    assert "First picture ★ best" in shown and "Draft" not in shown
+    assert "First image ★ best" in shown and "Draft" not in shown
 
 
 @pytest.mark.usefixtures("talker")
 def test_every_call_is_named_while_it_is_done_and_afterwards() -> None:
     say(ChatSession(), PROMPT)
-    started = [one for one in read(home().events(runs()[0].id)) if one.kind == "step_started"]
-    calls = [one.data["call"] for one in started if one.step == "act"]
+    started = payloads(read(home().events(runs()[0].id)), StepStarted)
+    calls = [one.call.model_dump() for one in started if one.call]
     assert calls[0] == {"name": "decompose", "about": PROMPT}
     assert {"name": "retrieve", "about": FINCH} in calls and {"name": "critique", "about": "0"} in calls
     assert calls[-2:] == [{"name": "generate", "about": FINCH}, {"name": "critique", "about": "1"}]
@@ -369,5 +369,6 @@ def test_the_log_tells_the_talk_without_pixels() -> None:
     events = read(home().events(runs()[1].id))
     steps = [event.step for event in events if event.kind == "step_finished"]
     assert steps[:3] == ["begin", "drive", "act"]
-    heard: Any = next(event.data["messages"] for event in events if event.data.get("messages"))
+    extras = [event.data.model_extra or {} for event in events]
+    heard: Any = next(extra["messages"] for extra in extras if extra.get("messages"))
     assert json.loads(json.dumps(heard))[0]["data"]["content"] == "now make it night"

@@ -8,10 +8,10 @@ from PIL import Image
 from rich.console import Console
 
 from pleinair.app.api import finish, submit
-from pleinair.app.cli.live import Show, doing, half_blocks, row_line
+from pleinair.app.cli.live import LiveView, activity, half_blocks, row_line
 from pleinair.app.cli.terminal import printable
-from pleinair.app.runs.events import Event, Kind
-from pleinair.app.trace.story import title
+from pleinair.app.runs.events import Event, Payload, Progress, StepStarted
+from pleinair.app.trace.trace import title
 from pleinair.tools.types import Attempt, GenerateRequest, Hit, Picture, Reference, Row
 
 
@@ -21,8 +21,8 @@ def tell(terminal: bool, no_color: bool = False, graph: str = "pleinair") -> str
     run = submit("two [red]things[/] \x1b[2J", seed=7, graph=graph)
     colours: Literal["truecolor"] | None = "truecolor" if terminal else None
     console = Console(file=file, force_terminal=terminal, color_system=colours, no_color=no_color)
-    with Show(run, console) as show:
-        finish(run, show.event)
+    with LiveView(run, console) as view:
+        finish(run, view.event)
     return file.getvalue()
 
 
@@ -34,7 +34,7 @@ def test_a_terminal_sees_the_picture() -> None:
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize(
     ("graph", "words"),
-    [("imagerag", "to be looked up: second thing"), ("pleinair", "must be visible: first <b>thing</b>")],
+    [("imagerag", "to be retrieved: second thing"), ("pleinair", "must be visible: first <b>thing</b>")],
 )
 def test_what_one_graph_looks_up_is_not_all_that_must_be_visible(graph: str, words: str) -> None:
     assert words in tell(terminal=False, graph=graph)
@@ -45,25 +45,25 @@ def test_a_preview_stands_below_what_is_being_done() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", width=40)
     file = io.BytesIO()
     Image.new("RGB", (4, 4), (9, 99, 199)).save(file, "PNG")
-    show = Show(submit("two things"), console)
-    show.event(event("step_started", step="draft"))
-    assert show.on_preview is not None
-    show.on_preview(file.getvalue())
-    show.event(event("progress", step="generate", data={"done": 2, "total": 8}))
-    console.print(show._status)
+    view = LiveView(submit("two things"), console)
+    view.event(event(StepStarted(), "draft"))
+    assert view.on_preview is not None
+    view.on_preview(file.getvalue())
+    view.event(event(Progress(done=2, total=8), "generate"))
+    console.print(view._status)
     told = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "Drawing 2/8" in told and "\x1b[38;2;9;99;199;48;2;9;99;199m▀" in told
-    show.event(event("step_started", step="critique"))
-    console.print(show._status)
+    assert "Generating 2/8" in told and "\x1b[38;2;9;99;199;48;2;9;99;199m▀" in told
+    view.event(event(StepStarted(), "critique"))
+    console.print(view._status)
     assert console.file.getvalue().count("▀") == told.count("▀")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
     ("step", "call", "words"),
     [
-        ("act", {"name": "retrieve", "about": "telma [b]wren"}, "Looking things up: telma \\[b]wren"),
-        ("act", {"name": "generate", "about": ""}, "Drawing"),
-        ("act", {"name": "critique", "about": "0"}, "Looking at the picture"),
+        ("act", {"name": "retrieve", "about": "telma [b]wren"}, "Retrieving references: telma \\[b]wren"),
+        ("act", {"name": "generate", "about": ""}, "Generating"),
+        ("act", {"name": "critique", "about": "0"}, "Judging the image"),
         ("act", {"name": "finish", "about": "it will not do"}, "Ending"),
         ("act", {"name": "imagerag", "about": ""}, "imagerag"),
         ("begin", None, "Reading the request"),
@@ -71,7 +71,7 @@ def test_a_preview_stands_below_what_is_being_done() -> None:
     ],
 )
 def test_what_is_being_done_is_named(step: str, call: dict[str, str] | None, words: str) -> None:
-    assert doing(event("step_started", step=step, data={"call": call} if call else {})) == words
+    assert activity(event(StepStarted.model_validate({"call": call}), step)) == words
 
 
 def test_a_first_picture_is_a_draft_only_without_references() -> None:
@@ -94,18 +94,18 @@ def test_a_first_picture_is_a_draft_only_without_references() -> None:
         for number in (0, 1)
         for given in ((), used)
     ]
-    assert titles == ["Draft", "First picture", "Attempt 1", "Attempt 1"]
+    assert titles == ["Draft", "First image", "Attempt 1", "Attempt 1"]
 
 
 @pytest.mark.usefixtures("place")
 def test_who_sees_no_pictures_is_sent_no_previews() -> None:
     run = submit("two things")
     for console in (Console(file=io.StringIO()), Console(force_terminal=True, no_color=True)):
-        assert Show(run, console).on_preview is None
+        assert LiveView(run, console).on_preview is None
 
 
-def event(kind: Kind, **fields: Any) -> Event:
-    return Event(seq=0, at=0.0, kind=kind, **fields)
+def event(payload: Payload, step: str) -> Event:
+    return Event(seq=0, at=0.0, kind=payload.kind, step=step, data=payload)
 
 
 @pytest.mark.usefixtures("place")

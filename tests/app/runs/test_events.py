@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pleinair.app.runs.events import Event, EventLog, read
+from pleinair.app.runs.events import Event, EventLog, Progress, read
 from pleinair.tools.storage.files import DiskFull
 from pleinair.tools.types import BadInput
 
@@ -20,16 +20,14 @@ def path(tmp_path: Path) -> Path:
 def write(path: Path, count: int) -> None:
     record = EventLog(path)
     for number in range(count):
-        record.write("progress", {"number": number}, "generate", number)
+        record.write(Progress(done=number), "generate", number)
     record.close()
 
 
 def test_what_is_written_is_read(path: Path) -> None:
     write(path, 3)
-    assert [(event.seq, event.data["number"], event.attempt) for event in read(path)] == [
-        (0, 0, 0),
-        (1, 1, 1),
-        (2, 2, 2),
+    assert [(event.seq, event.data, event.attempt) for event in read(path)] == [
+        (number, Progress(done=number), number) for number in range(3)
     ]
 
 
@@ -81,7 +79,7 @@ def test_a_newer_log_is_refused(path: Path) -> None:
 def test_every_event_is_told_once_from_any_thread(path: Path) -> None:
     told: list[Event] = []
     record = EventLog(path, told.append)
-    threads = [threading.Thread(target=record.write, args=("progress", {"n": n})) for n in range(20)]
+    threads = [threading.Thread(target=record.write, args=(Progress(done=n),)) for n in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -14,7 +14,7 @@ from support import quick_engines as quick
 
 from pleinair.app.api import draw, home
 from pleinair.app.engines import chosen_generator, engine, library_folder
-from pleinair.app.runs.events import read
+from pleinair.app.runs.events import Progress, payloads, read
 from pleinair.app.settings import load
 from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.pocket.library import write_library
@@ -79,7 +79,7 @@ def test_runs_that_begin_together_wait_for_one_index(place: Path) -> None:
     results = at_once(lambda seed: draw("two things", seed=seed, overrides=overrides), 4)
     assert {result.outcome.ending for result in results} == {"accepted"}
     events = [event for result in results for event in read(home().events(result.run_id))]
-    built = [event.data["done"] for event in events if event.step == "index" and event.kind == "progress"]
+    built = [one.done for one in payloads([event for event in events if event.step == "index"], Progress)]
     assert built == [6]
 
 

@@ -11,14 +11,14 @@ from PIL import Image
 from support.html_page import HARMLESS, Page
 
 from pleinair.app.api import draw, find, home
-from pleinair.app.runs.events import read
+from pleinair.app.runs.events import Snapshot
 from pleinair.app.runs.request import read_order
 from pleinair.app.storyboard import png as sheets
 from pleinair.app.storyboard.gallery import Gallery, Shown
 from pleinair.app.storyboard.html import TEMPLATES, page
 from pleinair.app.storyboard.png import Column, board, columns, font, wrapped
 from pleinair.app.storyboard.words import listed, marked, roomy
-from pleinair.app.trace.story import Scene, Story, tell
+from pleinair.app.trace.trace import AttemptTrace, Trace, trace_begun
 from pleinair.tools.types import Attempt, Box, GenerateRequest, Ledger, Picture, Row
 
 REFUSAL = "I would rather not draw this. " * 9
@@ -26,21 +26,21 @@ PLACE: Box = (0.25, 0.25, 0.75, 0.75)
 THEMES = re.compile(r"--(\w+): light-dark\((#\w{6}), (#\w{6})\)")
 
 
-def told(**given: Any) -> tuple[Story, Gallery]:
+def told(**given: Any) -> tuple[Trace, Gallery]:
     prompt, graph = given.pop("prompt", "two things"), given.pop("graph", "pleinair")
     run = find(draw(prompt, seed=7, graph=graph, overrides=given).run_id)
-    return tell(read(home().events(run.id))), Gallery(run.id, read_order(run.order_json), home())
+    return trace_begun(run, home()), Gallery(run.id, read_order(run.order_json), home())
 
 
-def written(story: Story, gallery: Gallery) -> str:
-    return " ".join(line for column in columns(story, gallery) for line in column.lines)
+def written(trace: Trace, gallery: Gallery) -> str:
+    return " ".join(line for column in columns(trace, gallery) for line in column.lines)
 
 
-def scene(*rows: Row) -> Scene:
+def scene(*rows: Row) -> AttemptTrace:
     request = GenerateRequest(prompt="a", height=8, width=8, num_inference_steps=1, guidance_scale=1, seed=0)
     picture = Picture(sha256="0" * 64, width=8, height=8)
     attempt = Attempt(number=0, request=request, picture=picture, seconds=1, ledger=Ledger(rows=rows))
-    return Scene(attempt, [], [], (), best=False)
+    return AttemptTrace(attempt, [], [], (), best=False)
 
 
 def seen(status: Any, box: Box | None = PLACE) -> Row:
@@ -99,17 +99,17 @@ def test_what_is_unsure_has_no_mark_and_of_several_each_has_its_number() -> None
 
 
 def test_marks_are_drawn_over_the_picture(place: Path) -> None:
-    story, gallery = told(**{"mllm.box": [0, 0, 0.5, 0.5]})
-    first, second = page(story, gallery).split("<article")[1:]
+    trace, gallery = told(**{"mllm.box": [0, 0, 0.5, 0.5]})
+    first, second = page(trace, gallery).split("<article")[1:]
     assert first.count("<path") == 2 and "<path" not in second
     without = told()
-    assert board(story, gallery) != board(*without)
+    assert board(trace, gallery) != board(*without)
 
 
 def test_the_sheet_says_what_was_sent_found_and_spent(place: Path) -> None:
-    story, gallery = told()
-    said = written(story, gallery)
-    seconds = [f"{one.attempt.seconds:.1f} s · seed 7" for one in story.scenes]
+    trace, gallery = told()
+    said = written(trace, gallery)
+    seconds = [f"{one.attempt.seconds:.1f} s · seed 7" for one in trace.attempt_traces]
     words: tuple[str, ...] = tuple(seconds)
     words += ("(best)", "Prompt as sent two things", "None: generated from the prompt alone.", "rank 1 of 4")
     words += ("CC0-1.0 · <i>Nobody</i> · https://example.org/2?a=1&b=2", "Retrieved, not selected")
@@ -122,24 +122,24 @@ def test_the_sheet_says_what_was_sent_found_and_spent(place: Path) -> None:
 
 
 def test_what_the_library_did_not_have_is_said_on_both(place: Path) -> None:
-    story, gallery = told(**{"retrieval.threshold": 1.0})
-    assert "Nothing taken for “second thing”" in written(story, gallery)
-    assert "Nothing taken for “second thing”" in Page(page(story, gallery)).text
+    trace, gallery = told(**{"retrieval.threshold": 1.0})
+    assert "Nothing taken for “second thing”" in written(trace, gallery)
+    assert "Nothing taken for “second thing”" in Page(page(trace, gallery)).text
 
 
 def test_a_refusal_is_said_once(place: Path) -> None:
-    story, gallery = told(**{"mllm.says": REFUSAL})
-    assert story.scenes and story.scenes[0].decision == "Refused."
-    assert Page(page(story, gallery)).text.count(REFUSAL.strip()) == 1
-    assert written(story, gallery).count("I would rather not draw this.") == 9
+    trace, gallery = told(**{"mllm.says": REFUSAL})
+    assert trace.attempt_traces and trace.attempt_traces[0].decision == "Refused."
+    assert Page(page(trace, gallery)).text.count(REFUSAL.strip()) == 1
+    assert written(trace, gallery).count("I would rather not draw this.") == 9
 
 
 def test_one_picture_alone_is_not_called_the_best(place: Path) -> None:
-    story, gallery = told(graph="direct")
-    text = page(story, gallery)
-    assert story.scenes[0].best and '<body class="one">' in text
+    trace, gallery = told(graph="direct")
+    text = page(trace, gallery)
+    assert trace.attempt_traces[0].best and '<body class="one">' in text
     assert "★ best" not in text
-    assert "(best)" not in written(story, gallery)
+    assert "(best)" not in written(trace, gallery)
     assert '<body class="two">' in page(*told())
 
 
@@ -152,28 +152,28 @@ def test_signs_have_a_legend_where_there_is_a_table(place: Path) -> None:
 
 def test_concepts_are_called_what_they_are(place: Path) -> None:
     assert listed(told()[0]) == "Must be visible"
-    story, gallery = told(graph="imagerag")
-    assert listed(story) == "Named as missing"
-    assert "<small>Named as missing</small>second thing</p>" in page(story, gallery)
-    story, gallery = told(graph="crossmodal", prompt="one and two")
-    assert listed(story) == "Concepts" and "<h2>First picture</h2>" in page(story, gallery)
+    trace, gallery = told(graph="imagerag")
+    assert listed(trace) == "Named as missing"
+    assert "<small>Named as missing</small>second thing</p>" in page(trace, gallery)
+    trace, gallery = told(graph="crossmodal", prompt="one and two")
+    assert listed(trace) == "Concepts" and "<h2>First image</h2>" in page(trace, gallery)
 
 
 def test_a_prompt_that_was_changed_stands_out(place: Path) -> None:
-    story, gallery = told()
-    first = story.attempts[0]
-    assert '<p class="same">two things</p>' in page(story, gallery)
+    trace, gallery = told()
+    first = trace.attempts[0]
+    assert '<p class="same">two things</p>' in page(trace, gallery)
     changed = first.request.model_copy(update={"prompt": "three <things>"})
-    story.attempts[0] = first.model_copy(update={"request": changed})
-    assert '<p class="sent">three &lt;things&gt;</p>' in page(story, gallery)
-    assert "Prompt as sent three <things>" in written(story, gallery)
+    trace.attempts[0] = first.model_copy(update={"request": changed})
+    assert '<p class="sent">three &lt;things&gt;</p>' in page(trace, gallery)
+    assert "Prompt as sent three <things>" in written(trace, gallery)
 
 
 def test_a_run_without_a_picture_is_told(place: Path) -> None:
-    story = Story(heading={"prompt": "a", "run": "1"})
+    trace = Trace(Snapshot(run="1", prompt="a", graph="direct", seed=0))
     gallery = told()[1]
-    assert "<main" not in page(story, gallery) and set(Page(page(story, gallery)).tags) <= HARMLESS
-    with Image.open(io.BytesIO(board(story, gallery))) as picture:
+    assert "<main" not in page(trace, gallery) and set(Page(page(trace, gallery)).tags) <= HARMLESS
+    with Image.open(io.BytesIO(board(trace, gallery))) as picture:
         assert picture.height < 600
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from pleinair.app.api import draw, find, finish, home, run_table, submit
 from pleinair.app.cli.main import app
-from pleinair.app.runs.events import Event, read
+from pleinair.app.runs.events import Ended, Event, Started, payloads, read
 from pleinair.app.runs.request import read_order
 from pleinair.app.runs.results import Result
 from pleinair.app.trace.diff import differ
@@ -45,7 +45,7 @@ def names(run_id: str) -> list[str]:
 
 def attempts(run_id: str) -> list[Attempt]:
     """Give the attempts that a run's log ends with."""
-    return [Attempt.model_validate(one) for one in read(home().events(run_id))[-1].data["attempts"]]
+    return list(payloads(read(home().events(run_id)), Ended)[-1].attempts)
 
 
 def effects(place: Path) -> list[str]:
@@ -122,7 +122,8 @@ def test_it_says_whose_it_is(parent: Result) -> None:
     assert origin is not None and (origin.run, origin.step) == (parent.run_id, "select:1")
     record = json.loads(branch.sidecar.read_text(encoding="utf-8"))
     assert record["order"]["parent"]["run"] == parent.run_id
-    assert read(home().events(branch.run_id))[0].data["parent"]["step"] == "select:1"
+    (started,) = payloads(read(home().events(branch.run_id)), Started)
+    assert started.parent is not None and started.parent.step == "select:1"
 
 
 def test_another_seed_from_the_start(parent: Result) -> None:
@@ -190,20 +191,20 @@ def test_a_fork_that_was_cut_short_is_resumed(parent: Result, place: Path, count
 def test_a_crash_while_the_history_is_copied_repeats_nothing(
     parent: Result, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pleinair.app.runs import copy_history as graft
+    from pleinair.app.runs import history
 
-    keep, kept = graft.keep, list[str]()
+    copy, copied = history.copy_checkpoint, list[str]()
 
     def dying(*arguments: Any) -> None:
-        if len(kept) == 2:
+        if len(copied) == 2:
             raise KeyboardInterrupt
-        keep(*arguments)
-        kept.append(arguments[1])
+        copy(*arguments)
+        copied.append(arguments[1])
 
     run = submit_fork(parent.run_id, "critique:2")
     effects(place)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(graft, "keep", dying)
+        patch.setattr(history, "copy_checkpoint", dying)
         finish(run)
     assert finish(run).outcome.ending == "accepted"
     assert effects(place) == ["question"]
@@ -262,7 +263,7 @@ def test_the_command_says_where_what_was_set_made_no_difference(parent: Result) 
     words = ["trace", "fork", parent.run_id, "--set", "retrieval.k=3", "--at"]
     done = CliRunner().invoke(app, [*words, "select:1"])
     told = "settings · retrieval · k made no difference from select:1 on."
-    assert done.exit_code == 0 and f"The same came out as of {parent.run_id}: {told}" in done.stderr
+    assert done.exit_code == 0 and f"The results are those of {parent.run_id}: {told}" in done.stderr
     for other in (["retrieve:1"], ["generate:1", "--seed", "8"]):
         assert "made no difference" not in CliRunner().invoke(app, [*words, *other]).stderr
     assert "made no difference" not in CliRunner().invoke(app, [*words[:3], "--at", "select:1"]).stderr

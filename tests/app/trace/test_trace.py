@@ -16,7 +16,7 @@ from pleinair.app.runs.store import Run
 from pleinair.app.storyboard.export import export
 from pleinair.app.trace.diff import differ
 from pleinair.app.trace.fork import fork
-from pleinair.app.trace.story import spent
+from pleinair.app.trace.trace import spent
 from pleinair.tools.types import BadInput, Usage
 
 PROMPT = 'two things <script>alert("1")</script> & more'
@@ -63,7 +63,7 @@ def test_it_tells_the_whole_story(drawn: Run, place: Path) -> None:
     words: tuple[str, ...] = ("accepted", "every concept is present", drawn.id, "stripes")
     words += ("Draft", "Attempt 1", "★ best")
     words += ("None: generated from the prompt alone.", "CC0-1.0", "rank 1 of 4", "Retrieved, not selected")
-    words += ("Add reference for “second thing”", "missing 90%", "present 90%", "2 pictures, 3 questions")
+    words += ("Add reference for “second thing”", "missing 90%", "present 90%", "2 images, 3 MLLM calls")
     assert [word for word in words if word not in shown.text] == []
     assert shown.loads and len(shown.loads) == 2 + 1 + 3  # attempts, the reference, the ones not picked
 
@@ -106,11 +106,11 @@ def test_a_resumed_run_tells_each_thing_once(place: Path) -> None:
         finish(run, on_event)
     finish(run)
     shown = page(run_table().get(run.id), place / "run.html")
-    assert len(shown.loads) == 6 and "2 pictures, 3 questions" in shown.text
+    assert len(shown.loads) == 6 and "2 images, 3 MLLM calls" in shown.text
 
 
 def test_a_run_that_has_not_begun_has_no_story(place: Path) -> None:
-    with pytest.raises(BadInput, match="nothing has happened yet"):
+    with pytest.raises(BadInput, match="it has not begun"):
         export(submit(PROMPT), home(), place / "run.html")
 
 
@@ -127,15 +127,15 @@ def test_a_terminal_is_told_every_attempt(drawn: Run) -> None:
     told = call("trace", "show", "last").stdout
     for words in (
         f"Run {drawn.id}",
-        "spent        2 pictures, 3 questions",
+        "spent        2 images, 3 MLLM calls",
         "Draft\n",
         "Attempt 1 ★ best",
         "second thing ← 2.png, score 0.29, rank 1 of 4; CC0-1.0, <i>Nobody</i>, https://example.org/2?a=1&b=2",
-        "not picked   second thing ← 1.png",
+        "unselected   second thing ← 1.png",
         "○ second thing: missing 90%",
         "decision     Add reference for “second thing”: no reference was tried yet",
         "decision     Accepted: every concept is present",
-        "decompose:1 draft:1 1 picture, 1 question",
+        "decompose:1 draft:1 1 image, 1 MLLM call",
         "critique:2",
     ):
         assert words in told
@@ -202,7 +202,7 @@ def test_what_differs_is_named(drawn: Run) -> None:
 def test_a_setting_that_made_no_difference_is_told_as_one(drawn: Run) -> None:
     again = fork(drawn.id, "select:1", overrides={"retrieval.k": 8})
     done = call("trace", "diff", drawn.id, again.run_id)
-    said = "Nothing else differs: settings · retrieval · k made no difference to what came out."
+    said = "Nothing else differs: settings · retrieval · k made no difference to the results."
     assert done.stdout.splitlines() == ["settings · retrieval · k: 4 → 8", said] and done.exit_code == 1
     assert len(json.loads(call("trace", "diff", drawn.id, again.run_id, "--json").stdout)) == 1
 
@@ -210,8 +210,8 @@ def test_a_setting_that_made_no_difference_is_told_as_one(drawn: Run) -> None:
 def test_another_look_up_differs_also_where_the_picture_is_the_same(drawn: Run) -> None:
     other = fork(drawn.id, "retrieve:1", overrides={"retrieval.k": 2})
     found = {one.what: one for one in differ(drawn.id, other.run_id)}
-    assert [what for what in found if not what.startswith("settings")] == ["look-up · second thing"]
-    assert found["look-up · second thing"].first.startswith(found["look-up · second thing"].second)
+    assert [what for what in found if not what.startswith("settings")] == ["retrieval · second thing"]
+    assert found["retrieval · second thing"].first.startswith(found["retrieval · second thing"].second)
     assert "Nothing else" not in call("trace", "diff", drawn.id, other.run_id).stdout
 
 
@@ -220,12 +220,12 @@ def test_another_prompt_and_other_references_differ(drawn: Run, place: Path) -> 
     found = {one.what: (one.first, one.second) for one in differ(drawn.id, draw("others", seed=7).run_id)}
     assert found["prompt"] == (PROMPT, "others")
     assert found["attempt 1 · reference · second thing"][1].startswith("1.png ")
-    assert "attempt 1 · picture" in found
+    assert "attempt 1 · image" in found
 
 
 def test_a_run_that_has_not_ended_is_compared_as_far_as_it_got(drawn: Run) -> None:
     found = {one.what: one.second for one in differ(drawn.id, submit(PROMPT, seed=7).id)}
-    assert (found["ending"], found["draft · picture"]) == ("waiting", "–")
+    assert (found["ending"], found["draft · image"]) == ("waiting", "–")
 
 
 def test_a_run_is_found_by_its_beginning_or_as_the_last(drawn: Run) -> None:
@@ -254,5 +254,5 @@ def test_every_command_has_help(command: str) -> None:
 
 def test_money_is_told_where_some_was_spent() -> None:
     usage = [Usage(images=1, usd=0.04, seconds=2), Usage(mllm_calls=1, usd=0.0012)]
-    assert spent(usage) == "1 picture, 1 question, 0.0412 US dollars, 2.0 s"
+    assert spent(usage) == "1 image, 1 MLLM call, 0.0412 US dollars, 2.0 s"
     assert "dollars" not in spent([Usage(images=1)])

@@ -1,0 +1,122 @@
+"""What a run takes over from another one: a fork its steps, a chat's next request what came before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from pleinair.app.paths import Paths
+from pleinair.app.runs.request import ChatThread, Parent
+from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.types import BadInput, Picture
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.checkpoint.base import CheckpointTuple
+
+    from pleinair.agent.react.state import ReactState
+    from pleinair.app.runs.checkpoints import FencedSaver
+
+OWN = ("prompt", "seed", "run_id", "budget")  # of the input, what a fork does not take over
+
+
+def config_of(run_id: str, checkpoint: str | None = None) -> RunnableConfig:
+    """Return the configuration by which LangGraph knows a run, or one of its checkpoints."""
+    at = {"checkpoint_id": checkpoint} if checkpoint else {}
+    return {"configurable": {"thread_id": run_id, "checkpoint_ns": "", **at}}
+
+
+def copy_parent(
+    run_id: str, parent: Parent, own_input: dict[str, Any], saver: FencedSaver, places: Paths
+) -> None:
+    """Copy a parent's history up to its step, with the fork's own input and request in the state there.
+
+    The checkpoint at the step is written first and is the newest, so a crash in between loses earlier history
+    and repeats nothing. What tasks of the step itself had written is not copied: they run again.
+
+    Raises:
+        BadInput: the parent's checkpoint is gone.
+        BadArtifact: an image of the parent's is missing or changed.
+    """
+    at, *earlier = _history(places, parent)
+    values = at.checkpoint["channel_values"]
+    values |= {key: own_input[key] for key in OWN if key in values}
+    if parent.request:
+        values["request"] = {**values["request"], **parent.request}
+    _adopt(pictures_in(values), parent.run, run_id, places)
+    for checkpoint in (at, *earlier):
+        copy_checkpoint(saver, run_id, checkpoint)
+
+
+def _history(places: Paths, parent: Parent) -> list[CheckpointTuple]:
+    """Return the parent's checkpoints from the step's own back to the first."""
+    history = [at for at in _checkpoints(parent.run, places) if at.checkpoint["id"] <= parent.checkpoint]
+    if not history or history[0].checkpoint["id"] != parent.checkpoint:
+        raise BadInput(f"run {parent.run}: its checkpoint before {parent.step} is gone")
+    return history
+
+
+def _checkpoints(run_id: str, places: Paths, limit: int | None = None) -> list[CheckpointTuple]:
+    """Return the checkpoints of a run, newest first; none where it never began."""
+    from pleinair.app.runs.checkpoints import open_saver
+
+    path = places.run(run_id) / "checkpoints.sqlite"
+    if not path.exists():
+        return []
+    with open_saver(path, lambda: None) as saver:
+        return list(saver.list(config_of(run_id), limit=limit))
+
+
+def copy_checkpoint(saver: FencedSaver, run_id: str, checkpoint: CheckpointTuple) -> None:
+    """Write a checkpoint of another run under this run's name."""
+    before = checkpoint.parent_config
+    config = config_of(run_id, before["configurable"]["checkpoint_id"] if before else None)
+    saver.put(config, checkpoint.checkpoint, checkpoint.metadata, checkpoint.checkpoint["channel_versions"])
+
+
+def pictures_in(value: Any) -> Iterator[Picture]:
+    """Yield every image that a state names, however deep."""
+    if isinstance(value, dict) and value.keys() == Picture.model_fields.keys():
+        yield Picture.model_validate(value)
+    elif isinstance(value, dict | list | tuple):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from pictures_in(inner)
+
+
+def chat_input(run_id: str, thread: ChatThread, places: Paths) -> dict[str, Any]:
+    """Return the graph's input that comes from the chat, after copying its images into the run's own store.
+
+    Raises `BadArtifact` when an image of the run before, or one that the user gave, is gone.
+    """
+    from pleinair.agent.react.state import Turn, archive_request, last_turn_with_image
+    from pleinair.agent.state import changed
+
+    wanted = {key: value for key, value in changed(**dict(thread)).items() if key != "after"}
+    given, store = ArtifactStore(places.given), ArtifactStore(places.run(run_id) / "pictures")
+    for reference in thread.given:
+        store.adopt(reference.picture, given)
+    before = state_of(thread.after, places) if thread.after else None
+    if before is None:
+        return wanted
+    carried = archive_request(before)
+    turn = last_turn_with_image([Turn.model_validate(turn) for turn in carried["turns"]])
+    if turn and turn.outcome.best:
+        _adopt([turn.outcome.best.picture], thread.after, run_id, places)
+    return carried | wanted
+
+
+def _adopt(pictures: Iterable[Picture], parent: str, run_id: str, places: Paths) -> None:
+    """Copy images from one run's store to another's."""
+    before, store = (ArtifactStore(places.run(id) / "pictures") for id in (parent, run_id))
+    for picture in pictures:
+        store.adopt(picture, before)
+
+
+def state_of(run_id: str, places: Paths) -> ReactState | None:
+    """Return the state of a run of a chat; None where it never began."""
+    from pleinair.agent.react.state import ReactState
+
+    newest = _checkpoints(run_id, places, limit=1)
+    values = newest[0].checkpoint["channel_values"] if newest else {}
+    fields = {key: value for key, value in values.items() if key in ReactState.model_fields}
+    return ReactState.model_validate(fields) if "prompt" in fields else None

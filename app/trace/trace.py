@@ -1,0 +1,221 @@
+"""A run as its events tell it: attempts, retrievals, usage and the outcome, and how people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pleinair.app.paths import Paths
+from pleinair.app.runs.events import Changes, Event, Snapshot, payloads, read
+from pleinair.app.runs.store import Run
+from pleinair.tools.images.crops import pixels
+from pleinair.tools.types import (
+    Attempt,
+    BadInput,
+    Concept,
+    Hit,
+    Outcome,
+    Reference,
+    Repair,
+    Retrieval,
+    Row,
+    Usage,
+)
+
+SIGNS = {"present": "●", "unsure": "◐", "missing": "○"}  # of a row's status
+COUNTED = {"images": "image", "mllm_calls": "MLLM call", "tokens": "token"}
+
+
+@dataclass(frozen=True)
+class AttemptTrace:
+    """One attempt: what was retrieved for it, what came out, what was decided next."""
+
+    attempt: Attempt
+    retrievals: list[Retrieval]
+    earlier: list[Retrieval]  # of the attempts before, the newest first
+    decisions: tuple[str, ...]
+    best: bool
+    inpainted: str = ""  # what alone was generated anew; empty where the whole image was
+
+    @property
+    def title(self) -> str:
+        """Title of the attempt."""
+        return title(self.attempt)
+
+    @property
+    def decision(self) -> str:
+        """What was decided next, in one line."""
+        return "; ".join(self.decisions)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The ledger's rows, none if the attempt was not judged."""
+        return self.attempt.ledger.rows if self.attempt.ledger else ()
+
+    @property
+    def unselected(self) -> list[tuple[Retrieval, int, Hit]]:
+        """Hits that were retrieved and not selected, with their rank from 1."""
+        used = {reference.hit.id for reference in self.attempt.request.references}
+        ranked = [(found, rank, hit) for found in self.retrievals for rank, hit in enumerate(found.hits, 1)]
+        return [(retrieval, rank, hit) for retrieval, rank, hit in ranked if hit.id not in used]
+
+    def rank(self, concept: str, hit: Hit) -> str:
+        """Return a selected reference's rank in the retrieval that found it."""
+        retrievals = (*self.retrievals, *self.earlier)
+        ids = next(([hit.id for hit in one.hits] for one in retrievals if one.concept == concept), [])
+        return f"rank {ids.index(hit.id) + 1} of {len(ids)}" if hit.id in ids else "not retrieved"
+
+
+@dataclass
+class Trace:
+    """A whole run; unfinished ones have no outcome yet."""
+
+    run: Snapshot  # the newest
+    concepts: tuple[Concept, ...] = ()
+    attempts: dict[int, Attempt] = field(default_factory=dict)  # by number
+    retrievals: dict[int, dict[str, Retrieval]] = field(default_factory=dict)  # by attempt and concept
+    usage: list[Usage] = field(default_factory=list)
+    outcome: Outcome | None = None
+    repairs: tuple[Repair, ...] = ()  # planned, and of no attempt yet
+
+    @property
+    def attempt_traces(self) -> list[AttemptTrace]:
+        """The attempts in their order."""
+        best = self.outcome.best.number if self.outcome and self.outcome.best else -1
+        retrievals = [(at, one) for at, each in self.retrievals.items() for one in each.values()]
+        return [
+            AttemptTrace(
+                attempt=attempt,
+                retrievals=[one for at, one in retrievals if at == number],
+                earlier=[one for at, one in reversed(retrievals) if at < number],
+                decisions=self._decisions(number),
+                best=number == best,
+                inpainted=self._inpainted(attempt),
+            )
+            for number, attempt in sorted(self.attempts.items())
+        ]
+
+    @property
+    def spent(self) -> str:
+        """What was spent, in words."""
+        return spent(self.usage)
+
+    def add(self, event: Event) -> None:
+        """Add an event; a step that a crash made happen twice counts once."""
+        data = event.data
+        if not isinstance(data, Changes):
+            return
+        if isinstance(data, Snapshot):
+            self.run, self.usage = data, []  # a snapshot holds all of it
+        self.concepts = data.concepts or self.concepts
+        self.attempts |= {attempt.number: attempt for attempt in data.attempts}
+        for retrieval in data.retrievals:
+            self._add_retrieval(retrieval, event)
+        self.usage += data.usage
+        self.repairs = self.repairs if data.repairs is None else data.repairs
+        self.outcome = data.outcome or self.outcome
+
+    def _add_retrieval(self, retrieval: Retrieval, event: Event) -> None:
+        """File a retrieval under its attempt; snapshots repeat most, and have no number for them."""
+        if any(each.get(retrieval.concept) == retrieval for each in self.retrievals.values()):
+            return
+        number = min(event.attempt, max(self.attempts, default=event.attempt) + 1)
+        if isinstance(event.data, Snapshot):
+            repaired = (
+                attempt.number
+                for attempt in self.attempts.values()
+                if any(repair.concept == retrieval.concept for repair in attempt.repairs)
+            )
+            number = min(repaired, default=number)
+        self.retrievals.setdefault(number, {})[retrieval.concept] = retrieval
+
+    def _inpainted(self, attempt: Attempt) -> str:
+        """Return which box of which image was inpainted, "" where the whole image was generated."""
+        inpaint = attempt.request.inpaint
+        if inpaint is None:
+            return ""
+        sources = (one for one in self.attempts.values() if one.picture == inpaint.picture)
+        names = (f"{'' if one.number else 'the '}{title(one).lower()}" for one in sources)
+        source = next(names, "an earlier image")
+        return f"Only the box of “{inpaint.concept}” was inpainted; the rest is {source}."
+
+    def _decisions(self, number: int) -> tuple[str, ...]:
+        """Return what was decided after an attempt, and why."""
+        following = self.attempts.get(number + 1)
+        if following:
+            return tuple(map(repair_text, following.repairs)) or ("Generated again.",)
+        if self.outcome is None:
+            return tuple(map(repair_text, self.repairs)) or ("Not decided yet.",)
+        ending = self.outcome.ending.capitalize()
+        # the reason of a refusal or an error can be long, and stands at the top
+        long = self.outcome.ending in ("refused", "failed")
+        return (f"{ending}." if long else f"{ending}: {self.outcome.reason}",)
+
+
+def trace_of(events: Sequence[Event]) -> Trace | None:
+    """Return the trace of a run's events, None where it has not begun."""
+    snapshots = payloads(events, Snapshot)
+    if not snapshots:
+        return None
+    trace = Trace(snapshots[0])
+    for event in events:
+        trace.add(event)
+    return trace
+
+
+def trace_begun(run: Run, places: Paths) -> Trace:
+    """Return the trace of a run; raises `BadInput` where it has not begun or its log cannot be read."""
+    trace = trace_of(read(places.events(run.id)))
+    if trace is None:
+        raise BadInput(f"run {run.id}: it has not begun (status: {run.status})")
+    return trace
+
+
+def spent(usage: Sequence[Usage]) -> str:
+    """Return the sum of usages in words."""
+    total = {name: sum(getattr(part, name) for part in usage) for name in COUNTED}
+    words = [counted(total[key], noun) for key, noun in COUNTED.items() if total[key] or key != "tokens"]
+    usd = sum(part.usd for part in usage)
+    words += [f"{usd:.4g} US dollars"] if usd else []
+    return ", ".join([*words, f"{sum(part.seconds for part in usage):.1f} s"])
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number and its noun, in the plural unless the number is 1."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def title(attempt: Attempt) -> str:
+    """Return the title of an attempt; the first is a draft only where it has no references."""
+    if attempt.number:
+        return f"Attempt {attempt.number}"
+    return "First image" if attempt.request.references else "Draft"
+
+
+def offload_text(attempt: Attempt) -> str:
+    """Return the offload levels of an attempt, "" where the model was simply on the device."""
+    return "" if attempt.offload_levels in ((), ("whole",)) else " → ".join(attempt.offload_levels)
+
+
+def repair_text(repair: Repair) -> str:
+    """Return a repair in words."""
+    action = repair.action.replace("_", " ").capitalize()
+    return f"{action} for “{repair.concept}”" + (f": {repair.why}" if repair.why else "")
+
+
+def crop_text(reference: Reference) -> str:
+    """Return how much of a reference was sent, "" where it was all of it."""
+    if reference.crop is None:
+        return ""
+    size = reference.picture.width, reference.picture.height
+    left, top, right, bottom = pixels(reference.crop, size)
+    return f"cut to {right - left} × {bottom - top} of {size[0]} × {size[1]} pixels"
+
+
+def leak_text(attempt: Attempt, reference: Reference) -> str:
+    """Return how much of a reference leaked besides its concept, "" where nothing was compared."""
+    for leak in attempt.leaks:
+        if (leak.concept, leak.id) == (reference.concept, reference.hit.id):
+            shares = {"background": leak.background, "pose": leak.pose, "whole": leak.copied}
+            return ", ".join(f"{part} {share:.0%}" for part, share in shares.items() if share is not None)
+    return ""
