@@ -51,7 +51,7 @@ def test_the_record_says_what_was_painted_in(drawn: Result) -> None:
 
 def test_it_is_told_everywhere(drawn: Result, place: Path) -> None:
     shown = CliRunner().invoke(app, ["trace", "show", drawn.run_id]).stdout
-    assert SAID in shown and "Inpaint for “second thing”: all else is right" in shown
+    assert SAID in shown and "Inpaint for “second thing”: everything else is right" in shown
     told = json.loads(CliRunner().invoke(app, ["trace", "show", drawn.run_id, "--json"]).stdout)
     assert [one["painted"] for one in told["attempts"]] == ["", SAID]
     export(find(drawn.run_id), home(), place / "run.html")

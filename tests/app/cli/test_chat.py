@@ -117,7 +117,7 @@ def test_every_call_is_named_while_it_is_done_and_afterwards() -> None:
     ]
     steps = {line[0]: line[1] for line in shown if line and line[0].startswith("act:")}
     assert steps["act:1"] == f"decompose '{PROMPT}'"
-    assert steps["act:2"].startswith("generate; 1 picture")
+    assert steps["act:2"].startswith("generate; 1 image")
     assert steps["act:3"].startswith("critique 0")
     assert steps["act:4"].startswith(f"retrieve '{FINCH}'") and len(steps) == 6
     told = json.loads(CliRunner().invoke(app, ["trace", "show", "last", "--json"]).stdout)
@@ -314,7 +314,7 @@ def test_a_request_that_waits_is_resumed_with_its_talk() -> None:
 @pytest.mark.usefixtures("talker")
 def test_a_record_of_a_talk_is_not_drawn_again_alone() -> None:
     say(ChatSession(), PROMPT)
-    with pytest.raises(BadInput, match="of a talk"):
+    with pytest.raises(BadInput, match="of a chat"):
         redraw(result_of(runs()[0]).sidecar)
 
 

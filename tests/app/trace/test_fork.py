@@ -279,7 +279,7 @@ def test_the_fork_of_the_readme_changes_what_comes_out(place: Path) -> None:
     done = CliRunner().invoke(app, shlex.split(line))
     assert done.exit_code == 0 and "made no difference" not in done.stderr
     found = [one.what for one in differ(parent.run_id, "last")]
-    assert {"attempt 1 · reference · second thing", "attempt 1 · picture"} <= set(found)
+    assert {"attempt 1 · reference · second thing", "attempt 1 · image"} <= set(found)
 
 
 def test_the_command_takes_a_prefix_and_ends_like_a_drawing(parent: Result, place: Path) -> None:

@@ -119,7 +119,7 @@ def test_a_log_without_an_end_is_refused_by_name(drawn: Result) -> None:
     path = home().events(drawn.run_id)
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")
-    with pytest.raises(BadInput, match=r"events\.jsonl: it does not tell how the run ended"):
+    with pytest.raises(BadInput, match=r"events\.jsonl: the event `ended` is missing"):
         replay(drawn.run_id)
 
 
@@ -177,7 +177,7 @@ def test_a_record_that_is_none_is_refused(drawn: Result, place: Path) -> None:
     told = json.loads(drawn.sidecar.read_text(encoding="utf-8"))
     for text in ("", "[]", "{}", json.dumps(told | {"order": {}})):
         (place / "record.json").write_text(text, encoding="utf-8")
-        with pytest.raises(BadInput, match=r"record\.json: not a record"):
+        with pytest.raises(BadInput, match=r"record\.json: not a sidecar"):
             redraw(place / "record.json")
     (place / "record.json").write_text(json.dumps(told | {"format": 2}), encoding="utf-8")
     with pytest.raises(BadInput, match="its format is 2, this pleinair reads 1"):
@@ -186,5 +186,5 @@ def test_a_record_that_is_none_is_refused(drawn: Result, place: Path) -> None:
 
 def test_a_forks_record_says_what_it_needs(drawn: Result) -> None:
     branch = fork(drawn.run_id, "critique:2", overrides=NEVER)
-    with pytest.raises(BadInput, match=f"run {drawn.run_id} was forked for it"):
+    with pytest.raises(BadInput, match=f"of a fork of run {drawn.run_id}"):
         redraw(branch.sidecar)
