@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from pleinair.evals.pocket.oracle import WEIGHTS, Oracle, findings
+from pleinair.evals.pocket.train_oracle import train
+from pleinair.tools.pocket.training.course import Run
 from pleinair.tools.pocket.world import SPECIES, boxes, held_out_rng, random_scene, render, species_named
 from pleinair.tools.types import BadInput
 
@@ -96,3 +98,10 @@ def test_a_small_part_is_not_a_finding() -> None:
     probabilities[3] = 1
     probabilities[:, :2, :2] = np.array([1, 0, 0, 0], dtype=np.float32)[:, None, None]
     assert findings(probabilities, ["a", "b"]) == []
+
+
+def test_trained_weights_are_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "oracle.safetensors"
+    train(Run(path, tmp_path / "work", minutes=1, resume=False, tiny=True))
+    assert Oracle(path).names == [s.name for s in SPECIES]
+    assert path.stat().st_size == WEIGHTS.stat().st_size

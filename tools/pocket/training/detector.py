@@ -76,7 +76,7 @@ class Query:
     patches: NDArray[np.float32]
 
 
-def make_view(rng: Rng) -> View:
+def _make_view(rng: Rng) -> View:
     """Render taught species, impostors and invented looks; one view in seven has a spoilt subject."""
     if rng.random() < 0.15:
         return _spoilt_view(rng)
@@ -117,7 +117,7 @@ def _merge(
     return mixed
 
 
-def make_queries(rng: Rng, view: View) -> list[Query]:
+def _make_queries(rng: Rng, view: View) -> list[Query]:
     """Return a phrase for every subject of the view, filled up to four with phrases that fit none."""
     species = [subject.species for subject in view.sample.scene.subjects]
     queries = [_positive(view, number, phrase(rng, s)) for number, s in enumerate(species)]
@@ -235,8 +235,8 @@ def examine(
     net: DetectorNet, encoder: FrozenEncoder, rngs: Sequence[Rng], degraded: bool
 ) -> dict[str, Tensor]:
     """Return logits [n], truth [n] 0 or 1 and box overlap [n] on fresh views, four phrases each."""
-    views = [make_view(rng) for rng in rngs]
-    queries = [make_queries(rng, view) for rng, view in zip(rngs, views, strict=True)]
+    views = [_make_view(rng) for rng in rngs]
+    queries = [_make_queries(rng, view) for rng, view in zip(rngs, views, strict=True)]
     batch = _assemble(encoder, views, queries, torch.Generator().manual_seed(1) if degraded else None)
     logits, corners, _ = net(batch.patches, batch.texts)
     return {"logits": logits, "fits": batch.fits, "overlap": _overlap(corners, batch.boxes)}
@@ -285,12 +285,12 @@ def train(run: Run) -> None:
     course = Course(run, f"detector-{checked}", net, [optimizer], warm_up_and_decay)
     rng, noise = random.Random(course.step + 7), torch.Generator().manual_seed(course.step + 7)
     start = FIRST_INDEX + 10 * course.step
-    views = [make_view(training_rng(start + index)) for index in range(pool)]
+    views = [_make_view(training_rng(start + index)) for index in range(pool)]
     for step in course.steps():
         for fresh in range(4 * step, 4 * step + 4):
-            views[fresh % pool] = make_view(training_rng(start + pool + fresh))
+            views[fresh % pool] = _make_view(training_rng(start + pool + fresh))
         batch = rng.sample(views, run.size(BATCH, 8))
-        queries = [make_queries(rng, view) for view in batch]
+        queries = [_make_queries(rng, view) for view in batch]
         course.descend(_loss(net, _assemble(encoder, batch, queries, noise)))
     _write(course, net, encoder, {"encoder": checked, "net": sizes})
 

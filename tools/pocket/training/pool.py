@@ -45,13 +45,13 @@ def write_training_prompts(count: int, first_index: int = 0) -> Iterator[str]:
 
 def draw_prompt(rng: random.Random, share: float) -> tuple[str, list[Species]]:
     """Return a prompt and the one or two species it names, each known with probability `share`."""
-    species = [draw_species(rng, share) for _ in range(rng.choice((1, 2)))]
+    species = [_draw_species(rng, share) for _ in range(rng.choice((1, 2)))]
     relation = rng.choice(RELATIONS) if len(species) == 2 else None
     names = tuple(s.name for s in species)
     return write_prompt(rng, Request(names, relation, rng.choice((*BACKGROUNDS, None)))), species
 
 
-def draw_species(rng: random.Random, share: float) -> Species:
+def _draw_species(rng: random.Random, share: float) -> Species:
     """Return a known species with probability `share`, else an invented one."""
     return rng.choice(KNOWN) if rng.random() < share else random_species(rng)
 
@@ -104,21 +104,21 @@ def draw_case(rng: random.Random, references: int) -> Case:
     unknown species of one kind.
     """
     if references == 0:
-        return Case(tuple(draw_species(rng, 0.88) for _ in range(1 if rng.random() < 0.6 else 2)), ())
+        return Case(tuple(_draw_species(rng, 0.88) for _ in range(1 if rng.random() < 0.6 else 2)), ())
     if references == 1:
         return _one_reference(rng)
     if rng.random() < 0.15:
-        species = draw_species(rng, 0.2)
+        species = _draw_species(rng, 0.2)
         return Case((species,), (species, species))
-    pair = (draw_species(rng, 0.15), draw_species(rng, 0.15))
+    pair = (_draw_species(rng, 0.15), _draw_species(rng, 0.15))
     return Case(pair, pair)
 
 
 def _one_reference(rng: random.Random) -> Case:
     if rng.random() < 0.53:
-        species = draw_species(rng, 0.15)
+        species = _draw_species(rng, 0.15)
         return Case((species,), (species,))
-    first, second = draw_species(rng, 0.32), draw_species(rng, 0.74)
+    first, second = _draw_species(rng, 0.32), _draw_species(rng, 0.74)
     return Case((first, second) if rng.random() < 0.5 else (second, first), (first,))
 
 
