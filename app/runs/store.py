@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
 from pydantic import BaseModel, ConfigDict
 
 from pleinair.tools.types import BadInput, Outcome, PleinairError
@@ -305,25 +306,28 @@ def _differences(old: str, new: str) -> list[str]:
 
 
 class Owner(BaseModel):
-    """Name one holder; two threads of a process are two holders."""
+    """Holder of a run; two threads of a process are two holders."""
 
     model_config = ConfigDict(frozen=True)
 
     host: str  # machine, boot and process namespace: within it a process id means one process
     pid: int
-    started: str  # tells a process from a later one with the same id
+    started: str  # distinguishes a process from a later one with the same id
     nonce: str
 
     def dead(self) -> bool:
-        """Tell whether the process is known to be gone; of another machine's nothing is known."""
-        return self.host == _host() and _started(self.pid) != self.started
+        """Return whether the process is known to be gone; of another machine's nothing is known."""
+        try:
+            return self.host == _host() and _started(self.pid) != self.started
+        except psutil.AccessDenied:  # it is there, whoever's it is
+            return False
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host.split('/')[0]}"
 
 
 def new_owner() -> Owner:
-    """Make an owner out of this process."""
+    """Return an owner for this thread of this process."""
     pid = os.getpid()
     return Owner(host=_host(), pid=pid, started=_started(pid), nonce=secrets.token_hex(4))
 
@@ -337,25 +341,14 @@ def _host() -> str:
 
 
 def _started(pid: int) -> str:
-    """Give a process's start time in clock ticks, "" when it is gone or a zombie.
+    """Return when a process started, in 1/100 s after the boot; "" when it is gone or a zombie.
 
-    Without /proc only the bare id is looked at, so a reused one passes for alive until its lease ends.
+    The difference does not change with the clock, as the start and the boot alone do.
     """
-    if not Path("/proc/self/stat").exists():
-        return _alive(pid)
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return ""
+        return str(round(100 * (process.create_time() - psutil.boot_time())))
+    except psutil.NoSuchProcess:
         return ""
-    fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces
-    return "" if fields[0] in "ZX" else fields[19]
-
-
-def _alive(pid: int) -> str:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return ""
-    except PermissionError:
-        return "alive"
-    return "alive"

@@ -1,15 +1,32 @@
 """The event log: appended only, readable after any crash."""
 
+import json
 import os
 import resource
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pleinair.app.runs.events import Event, EventLog, Progress, read
+from pleinair.app.runs.events import (
+    Branch,
+    Call,
+    Ended,
+    Event,
+    EventLog,
+    Payload,
+    Progress,
+    Resumed,
+    Snapshot,
+    Started,
+    StepFinished,
+    StepStarted,
+    payloads,
+    read,
+)
 from pleinair.tools.storage.files import DiskFull
-from pleinair.tools.types import BadInput
+from pleinair.tools.types import BadInput, Concept, Outcome, Repair, Usage
 
 
 @pytest.fixture
@@ -29,6 +46,71 @@ def test_what_is_written_is_read(path: Path) -> None:
     assert [(event.seq, event.data, event.attempt) for event in read(path)] == [
         (number, Progress(done=number), number) for number in range(3)
     ]
+
+
+SNAPSHOT: dict[str, Any] = {"run": "r", "prompt": "p", "graph": "g", "seed": 7, "models": {"mllm": "m"}}
+PAYLOADS: list[Payload] = [
+    Started(**SNAPSHOT, parent=Branch(run="q", step="plan:1"), concepts=(Concept(name="a", caption="b"),)),
+    Resumed(**SNAPSHOT, usage=(Usage(images=1),)),
+    StepStarted(),
+    StepStarted(call=Call(name="retrieve", about="a wren")),
+    Progress(done=1, total=3),
+    Progress(text="I look.", error="no hit"),
+    StepFinished(repairs=(Repair(concept="a", action="reword"),)),
+    StepFinished.model_validate({"messages": [{"type": "human"}], "outcome": None}),
+    Ended(**SNAPSHOT, outcome=Outcome(ending="stopped", reason="x", limit="usd"), versions={"python": "3"}),
+]
+
+
+def test_every_payload_comes_back_as_it_was(path: Path) -> None:
+    log = EventLog(path)
+    for payload in PAYLOADS:
+        log.write(payload, "step")
+    log.close()
+    events = read(path)
+    assert [event.data for event in events] == PAYLOADS
+    assert [type(event.data) for event in events] == [type(payload) for payload in PAYLOADS]
+    assert [event.kind for event in events] == [payload.kind for payload in PAYLOADS]
+    assert len(payloads(events, Snapshot)) == 3
+
+
+def test_a_line_of_an_earlier_version_is_typed_too(path: Path) -> None:
+    path.parent.mkdir()
+    old = {"v": 1, "seq": 0, "at": 1.0, "step": "generate", "attempt": 1}
+    usage = [{"seconds": 1.0, "images": 1, "mllm_calls": 0, "tokens": 0, "usd": 0.0}]
+    data: list[dict[str, Any]] = [
+        old | {"kind": "progress", "data": {"step": "generate", "done": 1, "total": 3}},
+        old | {"kind": "step_finished", "data": {"usage": usage, "decision": {"match": True}}},
+        old | {"kind": "ended", "data": SNAPSHOT | {"outcome": {"ending": "stopped", "reason": "usd"}}},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in data), encoding="utf-8")
+    progress, finished, ended = (event.data for event in read(path))
+    assert isinstance(progress, Progress) and (progress.done, progress.total) == (1, 3)
+    assert isinstance(finished, StepFinished) and finished.usage == (Usage(seconds=1, images=1),)
+    assert isinstance(ended, Ended) and (ended.outcome.limit, ended.versions) == ("usd", {})
+
+
+@pytest.mark.parametrize("change", [{"kind": "wandered"}, {"kind": "ended"}, {"data": {"done": "half"}}])
+def test_a_payload_that_does_not_fit_its_kind_is_refused_by_line(path: Path, change: dict[str, Any]) -> None:
+    write(path, 2)
+    first, second = path.read_text(encoding="utf-8").splitlines()
+    path.write_text(f"{first}\n{json.dumps(json.loads(second) | change)}\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="line 2 is no event"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "text"),
+    [
+        ("retrieve", {"concept": "telma wren"}, "retrieve 'telma wren'"),
+        ("critique", {"picture": 0}, "critique 0"),
+        ("generate", {"repairs": [{"concept": "a"}, {"concept": "a"}, {"concept": "b"}]}, "generate 'a, b'"),
+        ("generate", {}, "generate"),
+        ("decompose", {"wish": "w" * 99}, f"decompose '{'w' * 59}…'"),
+    ],
+)
+def test_a_call_is_told_by_its_name_and_subject(name: str, arguments: dict[str, Any], text: str) -> None:
+    assert str(Call.of({"name": name, "args": arguments})) == text
 
 
 def test_a_log_that_is_not_there_is_empty(path: Path) -> None:

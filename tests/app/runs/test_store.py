@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -99,6 +101,24 @@ def test_a_dead_process_holds_nothing(runs: Runs) -> None:
     runs.claim(run.id, gone)
     assert runs.get(run.id).owner is None
     assert runs.claim(run.id, new_owner()) == 2
+
+
+def test_a_process_is_known_to_be_dead_only_when_it_is() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        holder = new_owner().model_copy(update={"pid": process.pid, "started": table._started(process.pid)})
+        elsewhere = holder.model_copy(update={"host": "elsewhere/1/2"})
+        assert not holder.dead()
+        assert holder.model_copy(update={"started": "1"}).dead()  # its id belongs to another process now
+        process.kill()
+        wait_for(holder.dead)  # as a zombie, which nobody has waited for yet
+    assert holder.dead() and not elsewhere.dead()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="psutil reads the boot time in another way")
+def test_a_start_is_the_same_whatever_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = table._started(os.getpid())
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: 9e9)
+    assert table._started(os.getpid()) == before != ""
 
 
 def test_a_stale_fence_changes_nothing(runs: Runs) -> None:
