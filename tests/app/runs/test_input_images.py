@@ -121,7 +121,7 @@ def test_a_graph_without_the_field_refuses_and_says_who_takes_them(mine: Path, g
     ("content", "words"),
     [
         (b"", "the file is empty"),
-        (b"no picture", "not a picture of a kind"),
+        (b"no picture", "not an image of a kind"),
         (None, "the file cannot be opened"),
     ],
 )
