@@ -147,7 +147,7 @@ def find(name: str) -> Run:
     if name == "last":
         found = run_table().newest(1)
     else:
-        found = run_table().newest(2, begins=name) if name else []
+        found = run_table().newest(2, prefix=name) if name else []
     if len(found) == 1:
         return found[0]
     if found:
