@@ -19,7 +19,7 @@ from pleinair.agent.select import references_of, select_references, with_boxes
 from pleinair.agent.state import Input, RetrieveTask, State, changed, plain
 from pleinair.tools.critique import critique as judge_image
 from pleinair.tools.decompose import decompose as list_concepts
-from pleinair.tools.generate import cost
+from pleinair.tools.generate import check_options, cost
 from pleinair.tools.generate import generate as generate_image
 from pleinair.tools.retrieve import retrieve as retrieve_concept
 from pleinair.tools.types import (
@@ -27,6 +27,7 @@ from pleinair.tools.types import (
     BadInput,
     Concept,
     GenerateRequest,
+    ImageOptions,
     Outcome,
     Reference,
     Refused,
@@ -57,9 +58,9 @@ def draft(state: State, runtime: Runtime[Context]) -> Update:
 
 def quick_draft(state: State, runtime: Runtime[Context]) -> Update:
     """Generate a draft, in the generator's draft steps if an image in full steps may follow."""
-    request, capabilities = new_request(state, runtime.context), runtime.context.generator.capabilities
-    if capabilities.draft_steps and state.budget.attempts > 1:
-        request = request.model_copy(update={"num_inference_steps": capabilities.draft_steps})
+    request, steps = new_request(state, runtime.context), runtime.context.generator.capabilities.draft_steps
+    if steps and steps < request.num_inference_steps and state.budget.attempts > 1:
+        request = request.model_copy(update={"num_inference_steps": steps})
     return attempt(state, runtime, request, ())
 
 
@@ -124,7 +125,7 @@ def plan(state: State, runtime: Runtime[Context]) -> Update:
     best, context = ledger.best(state.attempts), runtime.context
     assert best is not None and best.ledger is not None, "`plan` comes after a critique"
     repairs = repair_plan.plan_repairs(
-        best, state.attempts, state.retrievals, context.generator.capabilities, context.leak
+        best, state.attempts, state.retrievals, context.capabilities(state.image), context.leak
     )
     return changed(repairs=repairs)
 
@@ -166,7 +167,7 @@ def _shares_noise(
     state: State, context: Context, references: tuple[Reference, ...], repairs: list[Repair]
 ) -> bool:
     """Return whether a request is the draft's but for new references, or for more steps."""
-    best, steps = ledger.best(state.attempts), context.generator.capabilities.num_inference_steps
+    best, steps = ledger.best(state.attempts), context.capabilities(state.image).num_inference_steps
     is_new = any(reference not in references_of(best) for reference in references)
     is_refined = best and not repairs and best.request.num_inference_steps < steps
     return len(state.attempts) == 1 and bool(is_new or is_refined)
@@ -180,17 +181,18 @@ def new_request(
     prompt: str = "",
     number: int = 0,
 ) -> GenerateRequest:
-    """Write a request at the generator's own size and steps, with the noise of attempt `number`."""
-    able = context.generator.capabilities
+    """Build a request with the image options, the generator's values and the noise of attempt `number`."""
+    capabilities, options = context.capabilities(state.image), context.image.merged(state.image)
+    if capabilities.boxes:
+        references = with_boxes(references, ledger.rows_of(ledger.best(state.attempts)))
     return GenerateRequest(
         prompt=prompt or state.prompt,
-        references=with_boxes(references, ledger.rows_of(ledger.best(state.attempts)))
-        if able.boxes
-        else references,
-        height=able.height,
-        width=able.width,
-        num_inference_steps=able.num_inference_steps,
-        guidance_scale=able.guidance_scale,
+        references=references,
+        height=capabilities.height,
+        width=capabilities.width,
+        num_inference_steps=capabilities.num_inference_steps,
+        guidance_scale=capabilities.guidance_scale,
+        reference_strength=options.reference_strength,
         seed=noise_seed(state.seed, number),
     )
 
@@ -232,7 +234,7 @@ def begin(state: AnyState, runtime: Runtime[Context]) -> dict[str, Any]:
     It runs for every input and for no resume, so a resumed request keeps its state.
 
     Raises:
-        BadInput: the graph was called without a context.
+        BadInput: the graph was called without a context, or with an image option that the generator lacks.
     """
     if runtime.context is None:
         raise BadInput(
@@ -240,6 +242,8 @@ def begin(state: AnyState, runtime: Runtime[Context]) -> dict[str, Any]:
             "which `pleinair.app.engines.build` makes; graphs of `pleinair.app.langgraph_server` take "
             "{'settings': {}}."
         )
+    if state.image != ImageOptions():
+        check_options(state.image, runtime.context.generator.capabilities)
     return _forgotten(state)
 
 

@@ -11,17 +11,18 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
-    field_validator,
     model_validator,
 )
 from typing_extensions import TypedDict
 
+from pleinair.tools.arguments import explain
 from pleinair.tools.types import (
     Attempt,
     BadInput,
     Budget,
     Concept,
     GenerateRequest,
+    ImageOptions,
     Outcome,
     Repair,
     Retrieval,
@@ -30,7 +31,7 @@ from pleinair.tools.types import (
 
 MAX_PROMPT = 2000  # characters
 MAX_SEED = 2**63 - 1
-FAULTS = 3  # told at once
+MAX_ERRORS = 3  # in one message
 
 
 def check_prompt(prompt: str) -> None:
@@ -62,30 +63,27 @@ def by_concept(retrievals: Items, update: Items) -> list[dict[str, Any]]:
 
 
 class Input(BaseModel):
-    """What a caller gives: a prompt, and optionally a seed, a run id and a budget; else `BadInput`."""
+    """Input of every graph; values of wrong types and ranges raise `BadInput`."""
 
     prompt: str
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     run_id: str = ""
     budget: Budget = Budget()
 
-    @field_validator("prompt")
-    @classmethod
-    def is_a_prompt(cls, prompt: str) -> str:
-        """Refuse a prompt that nothing can be drawn for."""
-        check_prompt(prompt)
-        return prompt
+    image: ImageOptions = ImageOptions()
 
     @model_validator(mode="wrap")
     @classmethod
-    def told_plainly(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Say in one line what is wrong."""
+    def _raise_bad_input(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         try:
-            return handler(given)
+            return handler(values)
         except ValidationError as error:
-            faults = error.errors(include_url=False, include_input=False)[:FAULTS]
-            told = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'input'}: {one['msg']}" for one in faults)
-            raise BadInput(told) from error
+            details = error.errors(include_url=False)[:MAX_ERRORS]
+            places = [".".join(map(str, detail["loc"])) or "input" for detail in details]
+            lines = [
+                f"{place}: {explain(detail, cls)}" for place, detail in zip(places, details, strict=True)
+            ]
+            raise BadInput("; ".join(lines)) from error
 
 
 class Output(BaseModel):

@@ -109,7 +109,7 @@ def _generate(arguments: schemas.Generate, runtime: ReactRuntime) -> Result:
     state = apply_choices(runtime.state, arguments.repairs, arguments.references)
     if arguments.prompt:
         state = state.model_copy(update={"prompt": arguments.prompt})
-    best, capabilities = ledger.best(state.attempts), runtime.context.generator.capabilities
+    best, capabilities = ledger.best(state.attempts), runtime.context.capabilities(state.image)
     require_possible(state.repairs, best, capabilities)
     context = with_input_images(runtime.context, state.given)
     node_runtime = _node_runtime(runtime).override(context=context)
@@ -165,6 +165,7 @@ def _run_graph(name: str, _: schemas.RunGraph, runtime: ReactRuntime) -> Result:
         seed=nodes.noise_seed(state.seed, first),
         run_id=state.run_id,
         budget=_remaining_budget(state),
+        image=state.image,
     )
     context = without_vetoed(runtime.context, state)
     output = Output.model_validate(registry.resolve("graph", name).invoke(values, context=context))

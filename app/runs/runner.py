@@ -177,9 +177,12 @@ def _stream(work: Work) -> Outcome:
 
 def compiled(name: str, saver: FencedSaver) -> Graph:
     """Compile a graph of the registry with our checkpointer."""
+    from langgraph.graph import StateGraph
+
     from pleinair.tools.registry import resolve
 
-    graph: Graph = resolve("graph", name).builder.compile(checkpointer=saver, name=name)
+    # not by the builder's own method: the request is validated already
+    graph: Graph = StateGraph.compile(resolve("graph", name).builder, checkpointer=saver, name=name)
     return graph
 
 
