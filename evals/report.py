@@ -17,11 +17,10 @@ import pandas as pd
 from pleinair.evals.cases import TIERS
 from pleinair.evals.metrics import calibration, calibration_error, estimate, interval_of_share, mean, ratio
 from pleinair.evals.run import GRAPHS, Judgement, Result
+from pleinair.tools.storage.artifacts import ArtifactStore
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from pleinair.tools.storage.artifacts import ArtifactStore
 
 Figures = dict[str, Any]  # JSON
 
@@ -156,7 +155,6 @@ def accuracies(figures: Figures) -> Iterator[str]:
 
 
 def _tables(figures: Figures) -> Iterator[str]:
-    """Yield gains, costs and the critic's scores."""
     yield "\n## Gain on the same cases\n"
     yield from table(share_rows("tier", figures["gains"], "gain"))
     yield "\n## Cost of a run\n"
