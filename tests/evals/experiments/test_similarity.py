@@ -81,9 +81,7 @@ def test_several_real_images_count_by_their_mean(dinov2: Dinov2, images: list[Im
     assert to_truth(dinov2, [first], [[first, second]]) == pytest.approx([sum(alone) / 2])
 
 
-def test_prompts_are_nearer_to_their_own_images(
-    encoder: OpenClipEncoder, images: list[Image.Image]
-) -> None:
+def test_prompts_are_nearer_to_their_own_images(encoder: OpenClipEncoder, images: list[Image.Image]) -> None:
     right = np.mean(to_prompts(encoder, images, PROMPTS))
     wrong = np.mean(to_prompts(encoder, images, PROMPTS[1:] + PROMPTS[:1]))
     assert right > wrong + 0.2
