@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import faulty_generator as perils
+from support import faulty_generator
 from support import quick_engines as quick
 from support import tiny_pipelines as tiny
 from support.doctor_findings import faults, look
@@ -49,8 +49,8 @@ def broken(model: Path, place: Path) -> Path:
 @pytest.fixture
 def apart(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """Give settings of a worker, which is closed afterwards."""
-    monkeypatch.syspath_prepend(perils.install(place / "more"))
-    given = {"worker.process": True, "generator.backend": "perils", "generator.log": str(place / "log")}
+    monkeypatch.syspath_prepend(faulty_generator.install(place / "more"))
+    given = {"worker.process": True, "generator.backend": "faulty", "generator.log": str(place / "log")}
     yield given
     worker = chosen_generator(load(overrides=given))
     assert isinstance(worker, Worker)
@@ -70,7 +70,7 @@ def test_a_worker_is_asked_in_its_process_and_left_closed(apart: dict[str, Any],
     assert isinstance(worker, Worker)
     for _ in range(2):
         finding = look(**apart)["generator"]
-        assert (finding.ok, finding.text) == (True, "perils:1, in a process of its own")
+        assert (finding.ok, finding.text) == (True, "faulty:1, in a process of its own")
         assert worker.pid is None
     assert not (place / "log").exists()  # nothing was drawn
 
