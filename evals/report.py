@@ -44,7 +44,7 @@ def summarise(results: Sequence[Result], *, prompts: int, seed: int, command: st
     """Compute every figure of the benchmark; shares are in 0..1, intervals cover 95 %."""
     frame = pd.json_normalize([plain(result) for result in results])
     tiers = {tier: _by_case(frame[frame["case.tier"] == tier]) for tier in TIERS}
-    graphs = {column: _costs(frame[frame["graph"] == column]) for column in GRAPHS}
+    graphs = {column: _costs(frame[frame["column"] == column]) for column in GRAPHS}
     judgements = [item for result in results if result.column == "pleinair" for item in result.judgements]
     return {
         **{
@@ -70,22 +70,14 @@ def summarise(results: Sequence[Result], *, prompts: int, seed: int, command: st
 
 def plain(result: Result) -> Figures:
     """Return one result as JSON."""
-    return {
-        "case": asdict(result.case),
-        "graph": result.column,
-        "ending": result.ending,
-        "reason": result.reason,
-        "shown": dict(result.shown),
-        "right": result.right,
-        "usage": result.usage.model_dump(),
-        "seconds": result.seconds,
-        "judgements": [asdict(item) for item in result.judgements],
-    }
+    fields = asdict(result) | {"usage": result.usage.model_dump(), "right": result.right}
+    del fields["picture"]
+    return fields
 
 
 def _by_case(rows: pd.DataFrame) -> pd.DataFrame:
     """Return for each case, in their order, whether it is right (1.0) in each column."""
-    hits = rows.pivot(index="case.id", columns="graph", values="right").astype(float)
+    hits = rows.pivot(index="case.id", columns="column", values="right").astype(float)
     return hits.loc[rows["case.id"].unique()]
 
 

@@ -108,10 +108,9 @@ class RealImages:
             "style loss": float(np.mean([style_loss(maps, self._maps[row]) for row in rows])),
         }
 
-    def distances(self, columns: dict[str, Vectors], names: Sequence[str]) -> dict[str, float]:
-        """Return each column's Fréchet distance to the real images of these species."""
-        real = self._features[np.isin(self._names, names)]
-        return {column: frechet(rows, real) for column, rows in columns.items()}
+    def distance(self, rows: Vectors, names: Sequence[str]) -> float:
+        """Return the Fréchet distance of features to those of the real images of these species."""
+        return frechet(rows, self._features[np.isin(self._names, names)])
 
 
 def features(maps: Maps) -> Vectors:
@@ -274,4 +273,4 @@ def distances(bench: Bench, generated: Sequence[Record]) -> dict[str, float]:
     rows = pd.DataFrame(generated).groupby("column", sort=False)["features"]
     columns = {column: np.stack(list(values)) for column, values in rows}
     columns["real"] = real_features(bench.library(0), bench.oracle, names)
-    return bench.real.distances(columns, names)
+    return {column: bench.real.distance(values, names) for column, values in columns.items()}

@@ -170,9 +170,8 @@ def test_similarity_separates_right_images_from_wrong_ones(
     assert sum(item["style loss"] for item in right) > 0
     real = real_features(library, oracle, [*names, *names])
     blurred = np.stack([features(oracle.maps(image)) for image in distorted(images, 6)])
-    distances = real_images.distances({"real": real, "blurred": blurred}, names)
-    assert distances["real"] == pytest.approx(0, abs=1e-6)  # the very same images
-    assert distances["blurred"] > 0.1
+    assert real_images.distance(real, names) == pytest.approx(0, abs=1e-6)  # the very same images
+    assert real_images.distance(blurred, names) > 0.1
 
 
 # command line
