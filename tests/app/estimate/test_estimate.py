@@ -18,10 +18,10 @@ from typer.testing import CliRunner, Result
 from pleinair.agent.mllm.openai import chat
 from pleinair.app.api import draw, estimate, home, run_table
 from pleinair.app.cli.main import app
+from pleinair.app.estimate.cost import Range
 from pleinair.app.estimate.estimate import Estimate
-from pleinair.app.estimate.history import Spent, past
-from pleinair.app.estimate.ranges import Range
-from pleinair.app.estimate.tokens import estimated
+from pleinair.app.estimate.history import PastRun, past_runs
+from pleinair.app.estimate.tokens import tokens_of_call
 from pleinair.app.prices import HERE
 from pleinair.app.runs.request import new_order
 from pleinair.app.settings import BackendChoice, load, profiles
@@ -58,7 +58,7 @@ def test_nothing_is_written_and_nothing_loaded_before_the_first_run(
     assert done.exit_code == 0, done.output
     assert files(place) == before and not (place / "home").exists() and not (place / "out").exists()
     words = " ".join(done.stdout.split())
-    assert "pictures 1 to 3" in words and "questions 2 to 8" in words
+    assert "images 1 to 3" in words and "MLLM calls 2 to 8" in words
     assert "tokens not known no finished run" in words and "seconds not known no finished run" in words
 
 
@@ -69,7 +69,7 @@ def memory_of(*words: str) -> str:
 
 @pytest.mark.usefixtures("place")
 def test_memory_is_told_where_somebody_has_measured_it() -> None:
-    assert memory_of() == "not known not predicted for the engine 'quick'"
+    assert memory_of() == "unknown not predicted for the backend 'quick'"
     here = ("--set", "generator.backend=in_context", "--set", "generator.folder=pocket/generator")
     low, _, high, note = memory_of(*here).split(maxsplit=3)
     assert 0 < float(low) < float(high)
@@ -96,14 +96,14 @@ def test_of_a_class_that_nobody_measured_the_weights_are_told(tmp_path: Path) ->
         ("klein", "the model is not here"),
         ("qwen_edit", "the model is not here"),
         ("sdxl", "the model is not here"),
-        ("gpt_image", "not predicted for the engine 'openai_images'"),
+        ("gpt_image", "not predicted for the backend 'openai_images'"),
     ],
 )
 def test_memory_that_is_not_known_is_said_to_be(
     profile: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PLEINAIR_GENERATOR__BACKEND")
-    assert memory_of("--profile", profile) == f"not known {why}"
+    assert memory_of("--profile", profile) == f"unknown {why}"
 
 
 def test_past_runs_give_seconds_and_leave_the_table_alone(place: Path) -> None:
@@ -115,15 +115,15 @@ def test_past_runs_give_seconds_and_leave_the_table_alone(place: Path) -> None:
     assert files(place) == before
     runs = past_of(quote)
     assert quote.past_runs == 2 == len(runs)
-    drawn = [seconds for run in runs for seconds in run.pictures]
-    least = min(drawn) + 2 * min(run.rest / run.questions for run in runs)
-    most = 3 * max(drawn) + 8 * max(run.rest / run.questions for run in runs)
+    drawn = [seconds for run in runs for seconds in run.image_seconds]
+    least = min(drawn) + 2 * min(run.other_seconds / run.calls for run in runs)
+    most = 3 * max(drawn) + 8 * max(run.other_seconds / run.calls for run in runs)
     assert ends(quote.seconds) == pytest.approx((least, most), abs=0.01)
     assert quote.seconds.note == "by 2 past runs"
 
 
-def past_of(quote: Estimate) -> list[Spent]:
-    return past(new_order("x", quote.graph, None, load(), None, False), home())
+def past_of(quote: Estimate) -> list[PastRun]:
+    return past_runs(new_order("x", quote.graph, None, load(), None, False), home())
 
 
 def test_an_estimate_holds_what_the_run_then_takes(place: Path) -> None:
@@ -132,8 +132,8 @@ def test_an_estimate_holds_what_the_run_then_takes(place: Path) -> None:
     (run,) = past_of(quote)
     assert quote.pictures.low is not None and quote.pictures.high is not None
     assert quote.calls.low is not None and quote.calls.high is not None
-    assert quote.pictures.low <= len(run.pictures) <= quote.pictures.high
-    assert quote.calls.low <= run.questions <= quote.calls.high
+    assert quote.pictures.low <= len(run.image_seconds) <= quote.pictures.high
+    assert quote.calls.low <= run.calls <= quote.calls.high
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_each_graph_counts_its_own(
 def test_a_graph_without_a_bound_is_told_by_what_it_took(place: Path) -> None:
     draw("two things", graph="imagerag", seed=7)
     quote = told("imagerag")
-    assert quote.calls.high == past_of(quote)[0].questions > 1
+    assert quote.calls.high == past_of(quote)[0].calls > 1
     assert "1 past run took" in quote.calls.note
 
 
@@ -219,7 +219,7 @@ def with_log(model: str) -> dict[str, Any]:
 def test_money_is_told_by_the_price_table(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = with_log("gpt-5.4-mini")
     monkeypatch.setattr(
-        "pleinair.app.estimate.history.alike", lambda run, order: True
+        "pleinair.app.estimate.history.is_alike", lambda run, order: True
     )  # but for the generator
     monkeypatch.setenv("PLEINAIR_GENERATOR__BACKEND", "in_context")
     quote = told(**overrides)
@@ -235,11 +235,11 @@ def test_money_is_told_by_the_price_table(place: Path, monkeypatch: pytest.Monke
         ({"mllm__backend": "openai", "mllm__model": "gpt-5.4", "mllm__max_tokens": 0}, ""),
         (
             {"generator__backend": "openai_images", "generator__model": "nobody's"},
-            "no price is known for the pictures of openai_images:nobody's",
+            "no price is known for the images of openai_images:nobody's",
         ),
         (
             {"generator__backend": "openai_images", "generator__model": "gpt-image-2.5-flare"},
-            "the pictures: not known (priced by their tokens, which no past run has told)",
+            "images: unknown (priced by their tokens, which no past run has reported)",
         ),
     ],
 )
@@ -271,7 +271,7 @@ def test_the_estimate_holds_what_the_client_sends(prompt: str, monkeypatch: pyte
         return rows(card, lambda name: True) if schema == "Critique" else decomposition("finch", "coupe")
 
     choice = BackendChoice.model_validate({"backend": "openai", "model": MODEL})
-    one = estimated("pleinair", prompt, choice)
+    one = tokens_of_call("pleinair", prompt, choice)
     assert one is not None
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with served(ScriptedChat(policy=policy, asked=[])) as service:
@@ -305,7 +305,7 @@ def test_what_pictures_cost_in_past_runs_is_told_apart_from_the_questions(place:
     paid = re.sub(r'("images":1,"mllm_calls":0,"tokens":0,"usd":)0.0', r"\g<1>0.04", log.read_text("utf-8"))
     log.write_text(paid, "utf-8")
     (run,) = past_of(told())
-    assert run.painted == pytest.approx(0.04 * len(run.pictures)) and run.usd == 0
+    assert run.image_usd == pytest.approx(0.04 * len(run.image_seconds)) and run.mllm_usd == 0
 
 
 UNKNOWN = "no price is known for {}.model = 'm', so money could not stop the run; wanted \"m\" = "
