@@ -74,9 +74,9 @@ def test_memory_is_told_where_somebody_has_measured_it() -> None:
     low, _, high, note = memory_of(*here).split(maxsplit=3)
     assert 0 < float(low) < float(high)
     assert note.startswith("an estimate: ") and note.endswith(
-        "of weights in float32, rung whole, without decoding"
+        "of weights in float32, offload level whole, without decoding"
     )
-    assert "over generator.memory_limit: a lower" in memory_of(*here, "--set", "generator.memory_limit=0.01")
+    assert "over generator.memory_limit: a later" in memory_of(*here, "--set", "generator.memory_limit=0.01")
 
 
 @pytest.mark.usefixtures("place")
@@ -86,7 +86,7 @@ def test_of_a_class_that_nobody_measured_the_weights_are_told(tmp_path: Path) ->
     words = [word for key, value in engine.items() for word in ("--set", f"generator.{key}={value}")]
     said, least, size, note = memory_of(*words).split(maxsplit=3)
     assert (said, least) == ("at", "least") and float(size) > 0
-    assert note.startswith("the weights alone, in float32 on rung whole: nobody has measured the steps of ")
+    assert note.startswith("the weights alone, in float32 on level whole: the activations of ")
 
 
 @pytest.mark.usefixtures("place")
