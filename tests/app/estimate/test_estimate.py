@@ -16,6 +16,7 @@ from support.openai_server import KEY, MODEL, served
 from typer.testing import CliRunner, Result
 
 from pleinair.agent.mllm.openai import chat
+from pleinair.app import engines
 from pleinair.app.api import draw, estimate, home, run_table
 from pleinair.app.cli.main import app
 from pleinair.app.estimate.cost import Range
@@ -30,6 +31,8 @@ from pleinair.tools.critique import critique
 from pleinair.tools.decompose import decompose
 from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import BadInput
+
+LOCAL = {"generator__backend": "in_context", "generator__folder": "pocket/generator"}
 
 
 def call(*words: str) -> Result:
@@ -49,17 +52,18 @@ def told(graph: str = "pleinair", **overrides: Any) -> Estimate:
     return estimate("two things", graph, overrides=keys)
 
 
-def test_nothing_is_written_and_nothing_loaded_before_the_first_run(
+def test_nothing_is_written_and_nothing_built_before_the_first_run(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "resolve", lambda *names: pytest.fail(f"{names} is loaded"))
+    monkeypatch.setattr(engines, "engine", lambda *names: pytest.fail(f"{names} is built"))
+    monkeypatch.setattr(engines, "chosen_generator", lambda *names: pytest.fail(f"{names} is built"))
     before = files(place)
     done = call("two things")
     assert done.exit_code == 0, done.output
     assert files(place) == before and not (place / "home").exists() and not (place / "out").exists()
     words = " ".join(done.stdout.split())
     assert "images 1 to 3" in words and "MLLM calls 2 to 8" in words
-    assert "tokens not known no finished run" in words and "seconds not known no finished run" in words
+    assert "tokens unknown no finished run" in words and "seconds unknown no finished run" in words
 
 
 def memory_of(*words: str) -> str:
@@ -165,7 +169,7 @@ def test_a_table_in_use_is_read_with_its_newest_rows(place: Path) -> None:
     [
         ("direct", {}, (1, 1), (0, 0)),
         ("pleinair", {"budget__attempts": 1}, (1, 1), (2, 4)),
-        ("pleinair", {"generator__draft_steps": 2}, (2, 3), (3, 8)),
+        ("pleinair", LOCAL | {"generator__draft_steps": 2}, (2, 3), (3, 8)),
         ("pleinair", {"budget__mllm_calls": 3, "budget__images": 2}, (1, 2), (2, 3)),
         ("crossmodal", {"crossmodal__captions": 5}, (1, 1), (1, 7)),
         ("crossmodal", {"crossmodal__rag": False}, (1, 1), (0, 0)),
@@ -252,7 +256,8 @@ def test_a_price_that_is_not_known_is_said_to_be(
     assert said in quote.usd.note
 
 
-PRICED = {"mllm__backend": "openai", "mllm__model": "gpt-5.4-mini", "generator__backend": "in_context"}
+MLLM = {"mllm__backend": "openai", "mllm__model": "gpt-5.4-mini"}
+PRICED = MLLM | LOCAL
 
 
 def test_before_the_first_run_tokens_and_money_are_estimated(place: Path) -> None:
@@ -294,7 +299,7 @@ def test_other_graphs_with_questions_of_their_own_are_estimated_too(place: Path,
 
 def test_pictures_with_a_price_are_in_the_sum(place: Path) -> None:
     painter = {"generator__backend": "openai_images", "generator__model": "m"}
-    words, quote = told(**PRICED), told(**PRICED | painter, generator__price_per_picture=0.04)
+    words, quote = told(**PRICED), told(**MLLM | painter, generator__price_per_picture=0.04)
     assert words.usd.low and words.usd.high
     assert ends(quote.usd) == pytest.approx((words.usd.low + 0.04, words.usd.high + 3 * 0.04))
 
