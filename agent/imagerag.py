@@ -79,7 +79,7 @@ def decide(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     if newest is None or budget.limit(state, budget.MLLM_CALL):
         return changed(decision=None)
     try:
-        decision, usage = imagerag.decide(_talk(state, runtime.context))
+        decision, usage = imagerag.decide(_conversation(state, runtime.context))
     except Refused as refusal:
         return _end(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
     update = changed(decision=decision, usage=[usage])
@@ -97,7 +97,7 @@ def find_missing(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     if runtime.context.imagerag.retrieve_by == "prompt":
         return changed(missing=[])
     tries = _concept_tries(state, runtime.context)
-    names, usage = imagerag.list_concepts(_talk(state, runtime.context), tries)
+    names, usage = imagerag.list_concepts(_conversation(state, runtime.context), tries)
     return changed(missing=names, usage=usage)
 
 
@@ -108,7 +108,7 @@ def caption(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     concepts = [Concept(name=name, caption=name) for name in names]
     if state.missing and options.retrieve_by == "captions":
         try:
-            concepts, spent = imagerag.write_captions(_talk(state, runtime.context), options.captions)
+            concepts, spent = imagerag.write_captions(_conversation(state, runtime.context), options.captions)
         except Refused as refusal:
             return _end(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
         usage = [spent]
@@ -141,8 +141,9 @@ def rerank(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     """Order the hits of retrievals that served no image yet, by the model or by captions."""
     context, spent, reranked = runtime.context, list(state.usage), []
     order = _order_by_captions if context.imagerag.rerank == "captions" else _order_by_model
+    concepts = {concept.name for concept in state.concepts}
     for retrieval in state.retrievals:
-        is_new = retrieval.concept in state.concept_names and not used_ids(retrieval.concept, state.attempts)
+        is_new = retrieval.concept in concepts and not used_ids(retrieval.concept, state.attempts)
         if is_new and retrieval.hits and not retrieval.abstained:
             hits, usage = order(retrieval, state.model_copy(update={"usage": list(spent)}), context)
             spent += usage
@@ -204,7 +205,7 @@ def rephrase(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     """Set the next request to the prompt in other words, with no reference retrieved."""
     context = runtime.context
     try:
-        prompt, usage = imagerag.rephrase(_talk(state, context))
+        prompt, usage = imagerag.rephrase(_conversation(state, context))
     except Refused as refusal:
         return _end(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
     request = nodes.new_request(state, context, references=_input_references(state), prompt=prompt)
@@ -257,17 +258,17 @@ def route_after_generate(state: ImageRAGState, runtime: Runtime[Context]) -> str
     return "decide" if runtime.context.imagerag.rounds > 1 else "finish"
 
 
-def _talk(state: ImageRAGState, context: Context) -> imagerag.Talk:
+def _conversation(state: ImageRAGState, context: Context) -> imagerag.Conversation:
     """Rebuild the conversation of this round; the images are read from the store."""
     newest = ledger.latest(state.attempts)
-    return imagerag.Talk(
+    return imagerag.Conversation(
         model=context.model,
         prompt=state.prompt,
-        given=tuple(context.store.read(picture) for picture in state.pictures),
-        drawn=context.store.read(newest.picture) if newest else None,
+        inputs=tuple(context.store.read(picture) for picture in state.pictures),
+        newest=context.store.read(newest.picture) if newest else None,
         decision=state.decision,
         missing=tuple(state.missing),
-        room=_free_slots(state, context),
+        slots=_free_slots(state, context),
         calls=budget.calls_left(state),
     )
 
@@ -305,18 +306,18 @@ def _input_references(state: ImageRAGState) -> tuple[Reference, ...]:
 
 def _retained_references(state: ImageRAGState) -> tuple[Reference, ...]:
     """Return the newest image's library references whose concepts are no longer missing."""
-    inputs = [reference.concept for reference in _input_references(state)]
+    concepts = {concept.name for concept in state.concepts}
+    concepts |= {reference.concept for reference in _input_references(state)}
     references = references_of(ledger.latest(state.attempts))
-    replaced = (*state.concept_names, *inputs)
-    return tuple(reference for reference in references if reference.concept not in replaced)
+    return tuple(reference for reference in references if reference.concept not in concepts)
 
 
 def _pick_by_rank(state: ImageRAGState, context: Context) -> list[Pick]:
     """Pick every concept's first unused hit, then every concept's second, until the free slots are used."""
-    candidates = unused_candidates(state, state.concept_names)
+    candidates = unused_candidates(state, {concept.name for concept in state.concepts})
     picks = [
-        [Pick(name, hit) for hit in candidates.get(name, [])[: context.imagerag.captions]]
-        for name in state.concept_names
+        [Pick(concept.name, hit) for hit in candidates.get(concept.name, [])[: context.imagerag.captions]]
+        for concept in state.concepts
     ]
     ranked = [pick for rank in zip_longest(*picks) for pick in rank if pick]
     return ranked[: _free_slots(state, context)]

@@ -17,16 +17,15 @@ from pleinair.app.paths import Paths
 from pleinair.app.settings import POCKET, BackendChoice, Settings
 from pleinair.tools.arguments import checked, declare
 from pleinair.tools.callbacks import no_callback
-from pleinair.tools.generate import check_options
 from pleinair.tools.locks import Once
 from pleinair.tools.model_files.folders import locate
-from pleinair.tools.realrag import Training, foretold, require_generator, search_away, training_of
+from pleinair.tools.realrag import Training, declared_training, require_generator, search_away, training_of
 from pleinair.tools.registry import Kind
 from pleinair.tools.retrieval.compose import Corpus, check_method, compose, threshold_of
 from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer, LazyScorer
 from pleinair.tools.retrieve import search
-from pleinair.tools.types import BadInput, Encoder, Generator, Hit, ImageOptions, Retriever, Scorer
+from pleinair.tools.types import BadInput, Encoder, Generator, Hit, Retriever, Scorer
 from pleinair.tools.worker.worker import DeviceLock, Worker
 
 if TYPE_CHECKING:
@@ -58,7 +57,6 @@ def build(
         store=store,
         k=settings.retrieval.k,
         threshold=threshold_of(settings.retrieval),
-        image=settings.image,
         crops=settings.crops,
         leak=settings.leak,
         imagerag=settings.imagerag,
@@ -73,9 +71,7 @@ def build(
 def check(settings: Settings) -> None:
     """Refuse backends, arguments and a library that cannot be used; builds nothing and writes nothing."""
     for kind, choice in engine_choices(settings).items():
-        declared = declare(kind, choice.backend, choice.arguments)
-        if kind == "generator" and settings.image != ImageOptions():
-            check_options(settings.image, declared or chosen_generator(settings).capabilities)
+        declare(kind, choice.backend, choice.arguments)
     _check_retrieval(settings)
     if settings.crossmodal.adaptor:
         locate(settings.crossmodal.adaptor)
@@ -160,7 +156,7 @@ class LibraryRetriever:
     @property
     def training(self) -> Training | None:
         """Say what the encoder was trained with."""
-        return foretold(self._settings.encoder, engine)
+        return declared_training(self._settings.encoder, engine)
 
 
 def open_retriever(settings: Settings, places: Paths, on_index: OnProgress = no_callback) -> Retriever:

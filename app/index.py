@@ -40,15 +40,15 @@ def bring_up_to_date(
     if len(problems) > SHOWN:
         yield f"and {counted(len(problems) - SHOWN, 'problem')} more"
     if calibrated:
-        yield _suggested_floor(IndexRetriever(library, index, encoder))
+        yield _suggested_threshold(IndexRetriever(library, index, encoder))
 
 
-def _suggested_floor(dense: Retriever) -> str:
+def _suggested_threshold(dense: Retriever) -> str:
     """Say which threshold fits a library, and how often it would be wrong."""
     from pleinair.tools.retrieval.calibrate import calibrate
 
-    found = calibrate(dense)
+    result = calibrate(dense)
     return (
-        f"retrieval.threshold = {found.threshold:.3f} by {found.captions} captions: {found.kept:.0%} of them "
-        f"find a picture of their own on or over it, {found.let_in:.0%} a stranger"
+        f"retrieval.threshold = {result.threshold:.3f} by {result.captions} captions: {result.recall:.0%} of "
+        f"them find an image of their own on or over it, {result.false_accepts:.0%} an unrelated one"
     )

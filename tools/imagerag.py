@@ -1,19 +1,20 @@
-"""ImageRAG's questions, templates and switches (Shalev-Arkushin et al., ICLR 2026, section 3, appendix D).
+"""ImageRAG's MLLM calls, prompt templates and options.
 
-The questions are in our own words and answered in a schema, so no answer is searched for "yes" or "unable".
-Not covered: IP-Adapter and OminiControl, which are generators.
+After Shalev-Arkushin et al. (ICLR 2026, section 3, appendix D). The instructions are in our own words and the
+answers follow a schema, so no answer is searched for "yes" or "unable". Not covered: IP-Adapter and
+OminiControl, which are generators.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from pleinair.tools.errors import EmptyAnswer
-from pleinair.tools.mllm.ask import Exchange, ask, call_model, messages, read_answer, with_temperature
+from pleinair.tools.mllm.ask import Answer, Exchange, ask, call_model, messages, read_answer, with_temperature
 from pleinair.tools.mllm.schemas import Captions, Decision, MissingConcepts, Rephrasing
 from pleinair.tools.retrieval.rerank import interleave
 from pleinair.tools.types import Concept, Refused, Retrieval, Usage, Value
@@ -45,16 +46,17 @@ CAPTION = (
     "For each of `concepts` write as many captions as `each` says, each of a picture that would show the "
     "concept. A caption must stand alone, because it is used to look the picture up."
 )
-REPHRASE = "Write the prompt anew, so that a generator that failed at it will draw what it asks for."
-RISE = 1 / 3  # of the temperature with each repetition of the concept call
+_REPHRASE = "Write the prompt anew, so that a generator that failed at it will draw what it asks for."
+_TEMPERATURE_STEP = 1 / 3  # of each repetition of the concept call
 
 
 class ImageRAGOptions(Value):
-    """Choose a mode or an ablation; the defaults are the paper's method with the prompt as it is.
+    """Mode and ablations; the defaults are the paper's method with an unchanged prompt.
 
-    With `rounds` over 1 every result is looked at, and drawn again until it matches or the rounds are used
-    up. A `threshold` is a cosine similarity; without one the best hit is taken however far it is. A re-rank
-    is among the hits of `Both`, or of the one retriever there is; captions are written for hits without one.
+    With `rounds` over 1 every result is judged, and another is generated until it matches or the rounds are
+    used up. A `threshold` is a cosine similarity; without one the best hit is used whatever its score.
+    Re-ranking is among the hits of the retriever, three of either encoder with `retrieval.method = "both"`;
+    hits without a caption get one.
     """
 
     mode: Literal["draft_first", "generation"] = "draft_first"
@@ -64,75 +66,89 @@ class ImageRAGOptions(Value):
     tries: int = Field(default=3, ge=1, le=3)  # of the concept call
     threshold: float | None = Field(default=None, ge=-1, le=1)
     rounds: int = Field(default=1, ge=1, le=10)
-    rerank: bool | Literal["captions"] = False  # by the model's look, or by BM25 of its captions
+    rerank: bool | Literal["captions"] = False  # by the model, or by BM25 of the captions
     template: Template = "plain"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Talk:
-    """Hold what the one conversation of a pass is rebuilt from, before each of its calls."""
+class Conversation:
+    """State of a pass, from which the messages of each of its MLLM calls are built."""
 
     model: BaseChatModel
     prompt: str
-    given: tuple[bytes, ...] = ()  # the user's own pictures, PNG
-    drawn: bytes | None = None  # the newest picture, PNG; None before the first
+    inputs: tuple[bytes, ...] = ()  # input images, PNG
+    newest: bytes | None = None  # generated image, PNG; None before the first
     decision: Decision | None = None
     missing: tuple[str, ...] = ()
-    room: int = 1  # references that still fit
-    calls: int = 1  # that one question may take
+    slots: int = 1  # references that still fit
+    calls: int = 1  # that one answer may take
 
     @property
     def images(self) -> tuple[bytes, ...]:
-        """Give the pictures in the order shown: the user's, then the drawn one."""
-        return self.given if self.drawn is None else (*self.given, self.drawn)
+        """Return the images in the order shown: the input images, then the generated one."""
+        return self.inputs if self.newest is None else (*self.inputs, self.newest)
 
     @property
-    def decided(self) -> list[Exchange]:
-        """Repeat the decision, if one was made."""
-        question = {"question": DECIDE_EDIT if self.given else DECIDE, "prompt": self.prompt}
-        return [Exchange(question, self.decision, self.images)] if self.decision else []
+    def new_images(self) -> tuple[bytes, ...]:
+        """Return the images that no call before has shown: none after a decision."""
+        return () if self.decision else self.images
 
     @property
-    def listed(self) -> list[Exchange]:
-        """Repeat the decision and the list of concepts."""
-        answer = MissingConcepts(concepts=self.missing)
-        return [*self.decided, Exchange(self.concept_card, answer, () if self.decision else self.images)]
+    def decision_payload(self) -> dict[str, Any]:
+        """Return the payload of the first call."""
+        return {"question": DECIDE_EDIT if self.inputs else DECIDE, "prompt": self.prompt}
 
     @property
-    def concept_card(self) -> dict[str, Any]:
-        """Ask for what is missing, or before the first picture for all that is needed."""
-        question = NEEDED if self.drawn is None else MISSING
-        return {"question": question, "prompt": self.prompt, "at_most": self.room}
+    def concept_payload(self) -> dict[str, Any]:
+        """Return the payload of the second call: what is missing, or without an image all that is needed."""
+        question = NEEDED if self.newest is None else MISSING
+        return {"question": question, "prompt": self.prompt, "at_most": self.slots}
+
+    @property
+    def history(self) -> list[Exchange]:
+        """Return the exchange about the decision, if it was made."""
+        return [Exchange(self.decision_payload, self.decision, self.images)] if self.decision else []
+
+    def ask(
+        self,
+        schema: type[Answer],
+        payload: dict[str, Any],
+        images: Sequence[bytes] = (),
+        history: Sequence[Exchange] = (),
+    ) -> tuple[Answer, Usage]:
+        """Call the model at temperature 0."""
+        model = with_temperature(self.model, 0)
+        return ask(model, schema, INSTRUCTION, payload, images, history, calls=self.calls)
 
 
-def decide(talk: Talk) -> tuple[Decision, Usage]:
-    """Ask whether the newest picture matches the prompt (the paper's first call).
+def decide(conversation: Conversation) -> tuple[Decision, Usage]:
+    """Decide whether the newest image matches the prompt (the paper's first call).
 
-    With pictures of the user's own the question is whether the prompt was carried out on them.
+    With input images, decide whether the prompt was carried out on them.
     """
-    card = {"question": DECIDE_EDIT if talk.given else DECIDE, "prompt": talk.prompt}
-    return ask(with_temperature(talk.model, 0), Decision, INSTRUCTION, card, talk.images, calls=talk.calls)
+    return conversation.ask(Decision, conversation.decision_payload, conversation.images)
 
 
-def list_concepts(talk: Talk, tries: int = 3) -> tuple[list[str], list[Usage]]:
-    """Ask what is missing (the second call), again with a higher temperature while nothing is named.
+def list_concepts(conversation: Conversation, tries: int = 3) -> tuple[list[str], list[Usage]]:
+    """List what is missing (the second call), again with a higher temperature while the list is empty.
 
-    The temperatures are 0, 1/3 and 2/3 (appendix D says only that they rise). Prose and an empty list are
-    repeated; when the last try fails too, the list is empty.
+    The temperatures are 0, 1/3 and 2/3 (appendix D says only that they rise). Prose counts as an empty list;
+    after the last try an empty list is returned.
     """
-    images = () if talk.decision else talk.images
-    question = messages(INSTRUCTION, talk.concept_card, images, talk.decided)
+    images, history = conversation.new_images, conversation.history
+    request = messages(INSTRUCTION, conversation.concept_payload, images, history)
     spent: list[Usage] = []
     for number in range(tries):
-        reply, usage = call_model(with_temperature(talk.model, number * RISE), MissingConcepts, question)
+        model = with_temperature(conversation.model, number * _TEMPERATURE_STEP)
+        reply, usage = call_model(model, MissingConcepts, request)
         spent.append(usage)
-        if names := _named(reply)[: talk.room]:
+        if names := _read_names(reply)[: conversation.slots]:
             return names, spent
     return [], spent
 
 
-def _named(reply: dict[str, Any]) -> list[str]:
-    """Read the concepts of a reply, none where it is prose; each once, without blank ones."""
+def _read_names(reply: dict[str, Any]) -> list[str]:
+    """Return the distinct names in a reply that are not blank; none if it is prose."""
     try:
         answer = read_answer(reply, MissingConcepts)
     except (Refused, EmptyAnswer):
@@ -143,76 +159,71 @@ def _named(reply: dict[str, Any]) -> list[str]:
     return [name for name in names.values() if name]
 
 
-def write_captions(talk: Talk, each: int = 1) -> tuple[list[Concept], Usage]:
-    """Ask for captions of the missing concepts (the third call), paired by name and not by line.
+def write_captions(conversation: Conversation, each: int = 1) -> tuple[list[Concept], Usage]:
+    """Write captions of the missing concepts (the third call), paired by name and not by line.
 
-    A concept with several has them in its caption, one a line; one without any is looked up by its name.
+    Several captions of a concept are lines of its caption; a concept without any is retrieved by its name.
     """
-    card = {"question": CAPTION, "concepts": list(talk.missing), "each": each}
-    answer, usage = ask(
-        with_temperature(talk.model, 0), Captions, INSTRUCTION, card, history=talk.listed, calls=talk.calls
+    missing = conversation.missing
+    listed = Exchange(
+        conversation.concept_payload, MissingConcepts(concepts=missing), conversation.new_images
     )
-    return [
-        Concept(name=name, caption="\n".join(_written(answer.captions, name)[:each]) or name)
-        for name in talk.missing
-    ], usage
+    payload = {"question": CAPTION, "concepts": list(missing), "each": each}
+    answer, usage = conversation.ask(Captions, payload, history=[*conversation.history, listed])
+    captions: dict[str, dict[str, None]] = {_key(name): {} for name in missing}  # ordered sets
+    for concept in answer.captions:
+        if caption := one_line(concept.caption):
+            captions.setdefault(_key(concept.name), {})[caption] = None
+    lines = {name: list(captions[_key(name)])[:each] for name in missing}
+    return [Concept(name=name, caption="\n".join(lines[name]) or name) for name in missing], usage
 
 
-def _written(captions: Iterable[Concept], name: str) -> list[str]:
-    """List the captions written for a name, each once; letters' case and spaces make no difference."""
-    mine = (one_line(one.caption) for one in captions if _key(one.name) == _key(name))
-    return [caption for caption in dict.fromkeys(mine) if caption]
-
-
-def rephrase(talk: Talk) -> tuple[str, Usage]:
-    """Ask for the prompt in other words (the paper's ablation without retrieval)."""
-    card = {"question": REPHRASE, "prompt": talk.prompt}
-    images = () if talk.decision else talk.images
-    answer, usage = ask(
-        with_temperature(talk.model, 0), Rephrasing, INSTRUCTION, card, images, talk.decided, calls=talk.calls
-    )
-    return one_line(answer.prompt) or talk.prompt, usage
+def rephrase(conversation: Conversation) -> tuple[str, Usage]:
+    """Rephrase the prompt (the paper's ablation without retrieval)."""
+    payload = {"question": _REPHRASE, "prompt": conversation.prompt}
+    images, history = conversation.new_images, conversation.history
+    answer, usage = conversation.ask(Rephrasing, payload, images, history)
+    return one_line(answer.prompt) or conversation.prompt, usage
 
 
 def one_line(text: str) -> str:
-    """Put a text on one line and change nothing else: no number, dash or quote is taken off."""
+    """Return a text on one line, otherwise unchanged: numbers, dashes and quotes stay."""
     return " ".join(text.split())
 
 
 def _key(name: str) -> str:
-    """Give what two spellings of a name have in common."""
     return one_line(name).casefold()
 
 
-def merge(found: Sequence[Retrieval]) -> Retrieval:
-    """Make the look-ups of a concept's captions one: the first hits of all captions, then the second ones.
+def merge(retrievals: Sequence[Retrieval]) -> Retrieval:
+    """Merge the retrievals of a concept's captions: the first hits of all captions, then the second ones.
 
-    The query has one caption a line. The concept has nothing only where no caption found anything.
+    The query has one caption a line. It abstains only if all of them do.
     """
-    if len(found) == 1:
-        return found[0]
-    given_up = all(one.abstained for one in found)
-    return found[0].model_copy(
+    if len(retrievals) == 1:
+        return retrievals[0]
+    abstained = all(retrieval.abstained for retrieval in retrievals)
+    return retrievals[0].model_copy(
         update={
-            "query": "\n".join(one.query for one in found),
-            "hits": tuple(interleave([one.hits for one in found])),
-            "abstained": given_up,
-            "reason": found[0].reason if given_up else "",
+            "query": "\n".join(retrieval.query for retrieval in retrievals),
+            "hits": tuple(interleave([retrieval.hits for retrieval in retrievals])),
+            "abstained": abstained,
+            "reason": retrievals[0].reason if abstained else "",
         }
     )
 
 
 def augment(template: Template, prompt: str, captions: Sequence[str], before: int = 0) -> str:
-    """Write the second pass's prompt; `captions` are the references', `before` the user's own pictures.
+    """Return the second pass's prompt for references with `captions`, after `before` input images.
 
     "examples" is the paper's sentence, "images" the authors' program's with OmniGen's placeholders, "image"
-    their one for a single picture beside the prompt, "plain" the prompt as it is.
+    theirs for a single image beside the prompt, "plain" the unchanged prompt.
     """
     if template == "plain" or not captions:
         return prompt
-    said = [one_line(caption).rstrip(" .") for caption in captions]
+    names = [one_line(caption).rstrip(" .") for caption in captions]
     if template == "image":
-        return f"According to this image of {said[0]}, generate {prompt}"
+        return f"According to this image of {names[0]}, generate {prompt}"
     place = "image {}" if template == "examples" else "<img><|image_{}|></img>"
-    pairs = (f"{one}: {place.format(number)}" for number, one in enumerate(said, before + 1))
+    pairs = (f"{name}: {place.format(number)}" for number, name in enumerate(names, before + 1))
     return f"According to these {template} of {', '.join(pairs)}, generate {prompt}"

@@ -1,6 +1,6 @@
-"""RealRAG's switches, and whose a trained retriever is (Lyu et al., ICML 2025, sections 3 and 4).
+"""RealRAG's options, and the generator of a trained retriever (Lyu et al., ICML 2025, sections 3 and 4).
 
-Not covered: how a generator takes the references; the engine's own way of conditioning says that.
+Not covered: how a generator uses the references; that is its backend's conditioning.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
+from pleinair.tools.arguments import declare
 from pleinair.tools.registry import resolve
 from pleinair.tools.types import BadInput, Capabilities, Hit, Retriever, Value
 
@@ -18,106 +19,105 @@ if TYPE_CHECKING:
 
 Method = Literal["reflective", "normal", "zero", "self_contrast"]
 Loss = Literal["normal", "reflective"]
-TRAIN = "`pleinair train retriever` trains one"
-OURS = "pleinair."
-UNTRAINED = "self_contrast"  # the method that asks nothing of the retriever
+_TRAIN = "`pleinair train retriever` trains one"
 
 
 @runtime_checkable
 class ContrastRetriever(Retriever, Protocol):
-    """Also find what is near a text and far from a picture."""
+    """Retriever that can also search near a text and far from an image."""
 
     def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
-        """Find up to `k` pictures, best first by cos(., query) - weight * cos(., away)."""
+        """Search for up to `k` images, best first by cos(., query) - weight * cos(., away)."""
         ...
 
 
-class Chosen(Protocol):
-    """Name an engine with its arguments."""
-
+class _BackendChoice(Protocol):
     backend: str
 
     @property
-    def arguments(self) -> dict[str, Any]:
-        """Give the engine's arguments."""
-        ...
+    def arguments(self) -> dict[str, Any]: ...
 
 
 class RealRAGOptions(Value):
-    """Choose the retriever that the run is about; the defaults are the paper's method.
+    """Retrieval method and references; the defaults are the paper's method.
 
-    "reflective" and "normal" want a retriever so trained, "zero" wants an untrained one, "self_contrast"
-    takes any. The last is ours and needs no training: it draws once without a reference, then looks for what
-    is near the prompt and, by `weight`, far from that picture.
+    "reflective" and "normal" need a retriever trained with that loss, "zero" an untrained one,
+    "self_contrast" any. The last is ours and needs no training: it generates once without a reference, then
+    searches near the prompt and, by `weight`, far from that image.
     """
 
     method: Method = "reflective"
     references: int = Field(default=1, ge=1, le=16)  # one in the paper's equations
-    weight: float = Field(default=0.5, ge=0, le=4)  # of the cosine to the generator's own picture
+    weight: float = Field(default=0.5, ge=0, le=4)  # of the cosine to the generator's own image
 
 
 class Training(Value):
-    """Say what a retriever was trained with; it is no other generator's."""
+    """Loss and generator that a retriever was trained with."""
 
     loss: Loss
     generator: str  # the id of its capabilities
-    any_generator: bool = False  # the user wants it for others too
+    any_generator: bool = False  # the user allows others too
 
 
 def training_of(part: object) -> Training | None:
     """Return the training of an encoder or a retriever, None for an untrained one."""
-    found = getattr(part, "training", None)
-    return found if isinstance(found, Training) else None
+    training = getattr(part, "training", None)
+    return training if isinstance(training, Training) else None
 
 
-def foretold(chosen: Chosen, build: Callable[[Literal["encoder"], Any], object]) -> Training | None:
-    """Say what a chosen encoder was trained with; ours is not loaded for it, another's is built.
+def declared_training(
+    choice: _BackendChoice, build: Callable[[Literal["encoder"], Any], object]
+) -> Training | None:
+    """Return the training of an encoder choice; only third-party encoders that do not declare it are built.
 
-    Raise `BadInput` where its training is not there.
+    Raise `BadInput` if its files are missing.
     """
-    make = resolve("encoder", chosen.backend)
-    if foretell := getattr(make, "foretell", None):
-        return Training.model_validate(foretell(**chosen.arguments))
-    return None if make.__module__.startswith(OURS) else training_of(build("encoder", chosen))
+    training = declare("encoder", choice.backend, choice.arguments)
+    if isinstance(training, Training):
+        return training
+    built_in = resolve("encoder", choice.backend).__module__.startswith("pleinair.")
+    return None if built_in else training_of(build("encoder", choice))
 
 
 def require_generator(training: Training | None, generator: str) -> None:
-    """Refuse a retriever that was trained for another generator than the one whose id is given.
+    """Raise `BadInput` for a retriever that was trained for another generator.
 
-    Its negatives are that generator's faults. Raise `BadInput`; `any_generator` lets it pass.
+    Its negatives are that generator's faults. `generator` is the id of its capabilities; `any_generator`
+    allows all.
     """
     if training is None or training.any_generator or training.generator == generator:
         return
     raise BadInput(
         f"The retriever was trained for generator `{training.generator}`, the run has `{generator}`.",
-        f"{TRAIN} for it, and encoder.any_generator = true uses this one all the same.",
+        f"{_TRAIN} for it, and encoder.any_generator = true uses this one all the same.",
     )
 
 
-def require(options: RealRAGOptions, training: Training | None, able: Capabilities) -> None:
-    """Refuse what the options, the retriever and the generator cannot do together; raise `BadInput`."""
-    if options.references > able.slots:
-        raise BadInput(f"realrag.references = {options.references}: `{able.id}` takes {able.slots}.")
-    require_generator(training, able.id)
+def require(options: RealRAGOptions, training: Training | None, capabilities: Capabilities) -> None:
+    """Raise `BadInput` for options that the retriever or the generator does not support."""
+    if options.references > capabilities.slots:
+        limit = f"`{capabilities.id}` accepts {capabilities.slots} at most"
+        raise BadInput(f"realrag.references = {options.references}: {limit}.")
+    require_generator(training, capabilities.id)
     require_training(options, training)
 
 
 def require_training(options: RealRAGOptions, training: Training | None) -> None:
-    """Refuse a method that wants another retriever; raise `BadInput` with the ways out."""
-    have = training.loss if training else "zero"
-    if options.method not in (UNTRAINED, have):
+    """Raise `BadInput` for a method that needs another retriever."""
+    loss = training.loss if training else "zero"
+    if options.method not in ("self_contrast", loss):
         raise BadInput(
-            f"realrag.method = {options.method!r}: the retriever is {have!r}.",
-            f"Either {TRAIN}, and encoder.backend = 'reflective' opens it; or take this one as it is: --set "
-            f"realrag.method={have} or --set realrag.method={UNTRAINED}.",
+            f"realrag.method = {options.method!r}: the retriever is {loss!r}.",
+            f"Either {_TRAIN}, and encoder.backend = 'reflective' opens it; or use this one: --set "
+            f"realrag.method={loss} or --set realrag.method=self_contrast.",
         )
 
 
 def search_away(retriever: Retriever, query: str, away: Image, *, weight: float, k: int) -> list[Hit]:
-    """Find up to `k` pictures by cos(picture, query) - weight · cos(picture, away), best first.
+    """Search for up to `k` images by cos(image, query) - weight · cos(image, away), best first.
 
-    Raise `BadInput` when the retriever compares no pictures.
+    Raise `BadInput` if the retriever does not compare images.
     """
     if not isinstance(retriever, ContrastRetriever):
-        raise BadInput("realrag.method = 'self_contrast': this retriever cannot compare with a picture.")
+        raise BadInput("realrag.method = 'self_contrast': this retriever cannot compare with an image.")
     return retriever.search_away(query, away, weight, k)

@@ -35,12 +35,12 @@ def adaptor(
     """Train Cross-modal RAG's dense adaptor on a library; its captions are broken down by the chat model."""
     from pleinair.app.settings import assignments, load
     from pleinair.app.training import train_adaptor
-    from pleinair.tools.retrieval.crossmodal.adaptor_training import Course
+    from pleinair.tools.retrieval.crossmodal.adaptor_training import AdaptorOptions
 
     with explained():
         settings = load(profile, assignments(setting or []) | {"library.folder": library})
-        course = Course(epochs=epochs, learning_rate=learning_rate, batch=batch, seed=seed)
-        for line in train_adaptor(settings, out, course):
+        options = AdaptorOptions(epochs=epochs, learning_rate=learning_rate, batch=batch, seed=seed)
+        for line in train_adaptor(settings, out, options):
             typer.echo(line)
 
 
@@ -65,11 +65,11 @@ def retriever(
     from pleinair.app.cli.terminal import progress_bar
     from pleinair.app.settings import assignments, load
     from pleinair.app.training import train_retriever
-    from pleinair.tools.retrieval.realrag.reflective import Choices
+    from pleinair.tools.retrieval.realrag.reflective import ReflectiveOptions
 
     with explained():
         settings = load(profile, assignments(setting or []) | {"library.folder": library})
-        choices = Choices(
+        options = ReflectiveOptions(
             loss=loss,
             epochs=epochs,
             batch=batch,
@@ -80,5 +80,5 @@ def retriever(
             samples=samples,
             seed=seed,
         )
-        for line in train_retriever(settings, out, choices, classes, progress_bar):
+        for line in train_retriever(settings, out, options, classes, progress_bar):
             typer.echo(line)

@@ -91,18 +91,18 @@ def chat_input(run_id: str, thread: ChatThread, places: Paths) -> dict[str, Any]
     from pleinair.agent.react.state import Turn, archive_request, last_turn_with_image
     from pleinair.agent.state import changed
 
-    requested = {key: value for key, value in changed(**dict(thread)).items() if key != "after"}
-    store, inputs = ArtifactStore(places.run(run_id) / "pictures"), ArtifactStore(places.given)
+    wanted = {key: value for key, value in changed(**dict(thread)).items() if key != "after"}
+    given, store = ArtifactStore(places.given), ArtifactStore(places.run(run_id) / "pictures")
     for reference in thread.given:
-        store.adopt(reference.picture, inputs)
+        store.adopt(reference.picture, given)
     before = state_of(thread.after, places) if thread.after else None
     if before is None:
-        return requested
+        return wanted
     carried = archive_request(before)
     turn = last_turn_with_image([Turn.model_validate(turn) for turn in carried["turns"]])
     if turn and turn.outcome.best:
         _adopt([turn.outcome.best.picture], thread.after, run_id, places)
-    return carried | requested
+    return carried | wanted
 
 
 def _adopt(pictures: Iterable[Picture], parent: str, run_id: str, places: Paths) -> None:

@@ -6,18 +6,18 @@ import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BeforeValidator, ValidationError
+from pydantic import ValidationError
 
 from pleinair.agent.react.schemas import Pin
 from pleinair.agent.state import MAX_SEED, check_prompt
 from pleinair.app.engines import check, engine
 from pleinair.app.paths import Paths
 from pleinair.app.prices import require_prices
-from pleinair.app.settings import POCKET, Settings, renamed
+from pleinair.app.settings import POCKET, Settings
 from pleinair.tools import registry
-from pleinair.tools.realrag import foretold, require_training
+from pleinair.tools.realrag import declared_training, require_training
 from pleinair.tools.storage.files import require_writable
 from pleinair.tools.types import BadInput, Budget, Picture, PleinairError, Reference, Value
 
@@ -48,18 +48,13 @@ class ChatThread(Value):
     given: tuple[Reference, ...] = ()  # pictures of the user's own, kept in the home
 
 
-def _with_current_keys(tree: Any) -> Any:
-    """Rename the keys of stored settings that changed their name since."""
-    return renamed(tree)[0] if isinstance(tree, dict) else tree
-
-
 class DrawRequest(Value):
     """Hold everything that a run depends on; with its seed and the same models it gives the same picture."""
 
     prompt: str
     graph: str
     seed: int | None  # None: drawn once, and kept in the run's row
-    settings: Annotated[Settings, BeforeValidator(_with_current_keys)]
+    settings: Settings
     out: str  # absolute folder
     strip_metadata: bool = False
     parent: Parent | None = None
@@ -84,7 +79,7 @@ def new_order(
     check_budget(settings.budget)
     check(settings)
     if graph == REALRAG:
-        require_training(settings.realrag, foretold(settings.encoder, engine))
+        require_training(settings.realrag, declared_training(settings.encoder, engine))
     require_prices(settings)
     _check_library(settings.library.folder)
     folder = Path(out or settings.paths.out).expanduser().absolute()

@@ -39,41 +39,41 @@ def differ(first: str, second: str) -> list[Difference]:
     attempt the prompt as sent, the seed, size and steps, the inpainted box, the references, the ledger and
     the image itself; then the outcome. Raises `BadInput`.
     """
-    before, after = (dict(_flat(_facts(name))) for name in (first, second))
-    paths = dict.fromkeys([*before, *after])
-    pairs = ((path, before.get(path, ABSENT), after.get(path, ABSENT)) for path in paths)
+    one, two = (dict(_flat(_facts(name))) for name in (first, second))
+    pairs = ((path, one.get(path, ABSENT), two.get(path, ABSENT)) for path in dict.fromkeys([*one, *two]))
     return [Difference(*pair) for pair in pairs if pair[1] != pair[2]]
 
 
 def without_effect(differences: Sequence[Difference]) -> str:
     """Return what two runs were given otherwise if the results are the same, else ""."""
-    causes = [difference.what for difference in differences if difference.path[0] in GIVEN]
-    return ", ".join(causes) if len(causes) == len(differences) else ""
+    given = [difference.what for difference in differences if difference.path[0] in GIVEN]
+    return ", ".join(given) if len(given) == len(differences) else ""
 
 
 def fork_without_effect(branch: Run) -> str:
     """Return a sentence where a fork that was given something else has its parent's results, else ""."""
     parent = read_order(branch.order_json).parent
-    causes = without_effect(differ(parent.run, branch.id)) if parent else ""
-    if not parent or not causes:
+    given = without_effect(differ(parent.run, branch.id)) if parent else ""
+    if not parent or not given:
         return ""
-    return f"The results are those of {parent.run}: {causes} made no difference from {parent.step} on."
+    return f"The results are those of {parent.run}: {given} made no difference from {parent.step} on."
 
 
 def _facts(name: str) -> dict[str, Any]:
     """Return what two runs are compared by."""
     run = find(name)
-    request, trace = read_order(run.order_json), trace_of(read(home().events(run.id)))
+    order, trace = read_order(run.order_json), trace_of(read(home().events(run.id)))
     outcome = run.outcome
     return {
-        "prompt": request.prompt,
-        "graph": request.graph,
+        "prompt": order.prompt,
+        "graph": order.graph,
         "seed": run.seed,
-        "settings": request.settings.model_dump(mode="json", exclude={"paths"}),
+        "settings": order.settings.model_dump(mode="json", exclude={"paths"}),
         "models": trace.run.models if trace else {},
         "retrieval": {
-            retrieval.concept: _retrieval(retrieval)
-            for retrieval in (trace.retrievals.values() if trace else ())
+            one.concept: _retrieval(one)
+            for each in (trace.retrievals.values() if trace else ())
+            for one in each.values()
         },
         **{attempt.title.lower(): _attempt(attempt) for attempt in (trace.attempt_traces if trace else ())},
         "ending": outcome.ending if outcome else run.status,

@@ -134,9 +134,7 @@ class Report:
                 {"concept": retrieval.concept, "rank": rank, **hit.model_dump()}
                 for retrieval, rank, hit in trace.unselected
             ],
-            "abstained": {
-                retrieval.concept: retrieval.reason for retrieval in trace.retrievals if retrieval.abstained
-            },
+            "abstained": {one.concept: one.reason for one in trace.retrievals if one.abstained},
             "decision": trace.decision,
             "file": self._store.path(attempt.picture),
             "usage": [part.model_dump() for part in self.usage(attempt.number)],

@@ -67,11 +67,11 @@ def measure(options: argparse.Namespace, overrides: Mapping[str, Any] | None = N
     from pleinair.evals.realrag import bench as steps
     from pleinair.evals.run import pocket_context
     from pleinair.tools.registry import resolve
-    from pleinair.tools.retrieval.realrag.reflective import Choices
+    from pleinair.tools.retrieval.realrag.reflective import ReflectiveOptions
 
     bench = steps.Bench(
         work=options.work.absolute(),
-        choices=Choices(epochs=options.epochs, collisions=options.collisions),
+        choices=ReflectiveOptions(epochs=options.epochs, collisions=options.collisions),
         each=options.each,
         look_alikes=options.look_alikes,
         context=pocket_context(options.work, overrides),

@@ -53,7 +53,7 @@ def test_a_training_tells_its_epochs_and_its_adaptor_scores_a_drawing(place: Pat
     assert done.exit_code == 0, done.output
     trained = place / "trained"
     for words in (
-        "6 of 6 pictures have sub-queries; 0",
+        "6 of 6 images have sub-queries; 0",
         "epoch 2 of 2: loss",
         f"crossmodal.adaptor={trained}",
     ):
@@ -64,7 +64,7 @@ def test_a_training_tells_its_epochs_and_its_adaptor_scores_a_drawing(place: Pat
 
 def test_a_training_keeps_to_the_budget_of_questions(place: Path) -> None:
     done = train(place, "--set", "budget.mllm_calls=3")
-    assert "3 of 6 pictures have sub-queries; 3 captions gave none" in done.stdout
+    assert "3 of 6 images have sub-queries; 3 captions gave none" in done.stdout
     assert (place / "effects.log").read_text("utf-8").count("question") == 3
     assert "6 of 6" in train(place, "--set", "budget.mllm_calls=3").stdout
 

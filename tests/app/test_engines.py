@@ -155,7 +155,5 @@ def test_a_floor_is_suggested_from_the_captions(place: Path) -> None:
 
     settings = load()
     lines = list(bring_up_to_date(settings, lambda *_: None, calibrated=True))
-    assert re.match(
-        r"retrieval\.threshold = -?0\.\d{3} by 6 captions: \d+% of them find a picture", lines[-1]
-    )
+    assert re.match(r"retrieval\.threshold = -?0\.\d{3} by 6 captions: \d+% of them find an image", lines[-1])
     assert len(list(bring_up_to_date(settings, lambda *_: None))) == len(lines) - 1

@@ -11,7 +11,7 @@ from pleinair.app.api import run_table
 from pleinair.app.cli.main import app
 from pleinair.app.settings import BackendChoice, load
 from pleinair.app.training import find_pairs
-from pleinair.tools.realrag import foretold
+from pleinair.tools.realrag import declared_training
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput
 
@@ -47,7 +47,7 @@ def test_a_training_tells_its_epochs_and_what_a_profile_wants(place: Path) -> No
     done = train(place)
     assert done.exit_code == 0, done.output
     for words in (
-        "6 pictures with 6 prompts, of 6 in",
+        "6 images with 6 prompts, of 6 in",
         "6 samples of stripes",
         "epoch 2 of 2: loss",
         'backend = "reflective"',
@@ -143,14 +143,14 @@ def test_a_folder_of_another_training_is_refused(place: Path) -> None:
     train(place)
     refused = train(place, "--tau", "0.1")
     assert refused.exit_code == 2
-    assert "holds another training (other choices)" in refused.stderr
+    assert "has another training (other choices)" in refused.stderr
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--classes", "folders"), "pictures of 0 classes with a prompt"),
-        (("--classes", "nowhere.txt"), "no readable file; wanted 'captions'"),
+        (("--classes", "folders"), "images of 0 classes with a prompt"),
+        (("--classes", "nowhere.txt"), "no readable file; accepted: 'captions'"),
     ],
 )
 def test_classes_that_teach_nothing_are_refused(place: Path, words: tuple[str, ...], said: str) -> None:
@@ -179,7 +179,10 @@ def test_a_training_is_told_without_loading_it(place: Path) -> None:
     def build(*_: object) -> object:
         raise AssertionError("nothing is to be loaded")
 
-    training = foretold(chosen, build)
+    training = declared_training(chosen, build)
     assert training is not None
     assert (training.loss, training.generator) == ("reflective", "stripes")
-    assert foretold(BackendChoice(backend="open_clip"), build) is None
+    assert (
+        declared_training(BackendChoice.model_validate({"backend": "open_clip", "model": "ViT-B-32"}), build)
+        is None
+    )

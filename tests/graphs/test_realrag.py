@@ -102,7 +102,7 @@ def test_more_references_are_used_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("slots", [0, 1])
 def test_more_references_than_slots_are_an_error_and_nothing_is_generated(tmp_path: Path, slots: int) -> None:
     studio = Studio(tmp_path, slots=slots, references=slots + 1)
-    with pytest.raises(BadInput, match=rf"references = {slots + 1}: `square` takes {slots}"):
+    with pytest.raises(BadInput, match=rf"references = {slots + 1}: `square` accepts {slots}"):
         studio.run()
     assert studio.requests == []
 
@@ -159,7 +159,7 @@ def test_self_contrast_keeps_away_from_the_draft(tmp_path: Path) -> None:
 
 def test_self_contrast_needs_a_retriever_that_compares_images(tmp_path: Path) -> None:
     context = make_context(tmp_path, Studio.fail, realrag=RealRAGOptions(method="self_contrast"))
-    with pytest.raises(BadInput, match="cannot compare with a picture"):
+    with pytest.raises(BadInput, match="cannot compare with an image"):
         call(graph, context, PROMPT)
 
 

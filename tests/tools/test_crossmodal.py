@@ -201,7 +201,7 @@ def test_without_the_sparse_stage_the_whole_library_is_ranked() -> None:
 
 
 def test_something_must_rank() -> None:
-    with pytest.raises(ValueError, match="nothing ranks the pictures"):
+    with pytest.raises(ValueError, match="nothing ranks the images"):
         CrossmodalOptions(sparse=False, dense=False)
 
 

@@ -12,8 +12,8 @@ from pleinair.tools.imagerag import (
     DECIDE_EDIT,
     MISSING,
     NEEDED,
+    Conversation,
     ImageRAGOptions,
-    Talk,
     augment,
     decide,
     list_concepts,
@@ -28,9 +28,9 @@ from pleinair.tools.types import Hit, ModelFault, Refused, Retrieval
 NO = Decision(match=False, why="No, there is no finch, yes, only a coupe.")
 
 
-def talk(model: RecordingChat, **fields: Any) -> Talk:
-    usual: dict[str, Any] = {"model": model, "prompt": "a finch", "drawn": b"png", "room": 3}
-    return Talk(**usual | fields)
+def talk(model: RecordingChat, **fields: Any) -> Conversation:
+    usual: dict[str, Any] = {"model": model, "prompt": "a finch", "newest": b"png", "slots": 3}
+    return Conversation(**usual | fields)
 
 
 def captioned(model: RecordingChat, *missing: str, each: int = 1) -> dict[str, str]:
@@ -61,14 +61,14 @@ def test_the_instruction_is_the_same_in_every_call() -> None:
 
 def test_without_a_decision_the_picture_comes_with_the_list() -> None:
     model = recording(ImageRAGAnswers("finch"))
-    list_concepts(talk(model, drawn=None, given=(b"mine",)))
+    list_concepts(talk(model, newest=None, inputs=(b"mine",)))
     heard = model.conversation("MissingConcepts")
     assert (payloads(heard)[0]["question"], images_of(heard)) == (NEEDED, [[b"mine"]])
 
 
 def test_with_own_pictures_the_decision_is_about_the_edit() -> None:
     model = recording(ImageRAGAnswers())
-    decide(talk(model, given=(b"mine",)))
+    decide(talk(model, inputs=(b"mine",)))
     heard = model.conversation("Decision")
     assert (payloads(heard)[0]["question"], images_of(heard)) == (DECIDE_EDIT, [[b"mine", b"png"]])
 
@@ -120,7 +120,7 @@ def test_a_misfit_list_is_a_fault_and_not_repeated() -> None:
 def test_a_model_without_temperature_is_asked_as_it_is() -> None:
     plain = ScriptedChat(policy=lambda *_: {"concepts": ["finch"]})
     assert with_temperature(plain, 0.5) is plain
-    assert list_concepts(Talk(model=plain, prompt="p"))[0] == ["finch"]
+    assert list_concepts(Conversation(model=plain, prompt="p"))[0] == ["finch"]
 
 
 def test_warming_leaves_the_callers_model_alone() -> None:
@@ -131,7 +131,7 @@ def test_warming_leaves_the_callers_model_alone() -> None:
 
 def test_no_more_concepts_than_slots_are_asked_for_or_used() -> None:
     model = recording(ImageRAGAnswers("finch", "coupe", "tulip"))
-    assert list_concepts(talk(model, room=2))[0] == ["finch", "coupe"]
+    assert list_concepts(talk(model, slots=2))[0] == ["finch", "coupe"]
     assert payloads(model.conversation("MissingConcepts"))[-1]["at_most"] == 2
 
 

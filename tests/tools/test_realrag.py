@@ -115,7 +115,7 @@ def test_bad_queries_are_refused_as_in_a_search(retriever: IndexRetriever, query
 
 
 def test_a_retriever_of_words_alone_is_refused() -> None:
-    with pytest.raises(BadInput, match="cannot compare with a picture"):
+    with pytest.raises(BadInput, match="cannot compare with an image"):
         search_away(ListRetriever({}), "red", RED, weight=1, k=1)
 
 

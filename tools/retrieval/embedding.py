@@ -1,8 +1,8 @@
-"""Turn a library's pictures into vectors in small batches, each kept on disk as soon as it is done.
+"""Embed a library's images in small batches, each stored on disk as soon as it is complete.
 
-A picture is known by the SHA-256 of its file: vectors of an earlier index, or of a build that was killed,
-are used again, whatever the file is called now. Not covered: encoders whose vectors depend on the rest of
-the batch.
+An image is identified by the SHA-256 of its file: vectors of an earlier index, or of a build that was killed,
+are used again, whatever the file is called now. Not covered: encoders whose vectors depend on the rest of the
+batch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import io
 import json
 import zipfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
     from pleinair.tools.types import Vectors
 
-BATCH_PIXELS = 64_000_000  # decoded pictures held at once: 192 MB
-READERS = 4  # threads that read and decode ahead, each one picture
+BATCH_PIXELS = 64_000_000  # decoded images in memory at once: 192 MB
+_READERS = 4  # threads that read and decode ahead, one image each
 
 
 @dataclass(frozen=True)
-class Read:
-    """Hold what reading one file gave: its SHA-256, and the picture unless it is known or damaged."""
+class _Read:
+    """Result of reading a file: its SHA-256, and the image unless it is embedded already or damaged."""
 
     sha256: str = ""
     image: Image | None = None
@@ -49,14 +49,14 @@ class Read:
 
 
 @dataclass
-class Known:
-    """Hold the vectors there are, by the file's SHA-256, and the files they came from."""
+class Embedded:
+    """Vectors by the SHA-256 of their files, and the files by library id, skipped ones included."""
 
     vectors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    files: dict[str, File] = field(default_factory=dict)  # by library id, skipped ones too
+    files: dict[str, File] = field(default_factory=dict)
 
     def file(self, item: Item) -> File | None:
-        """Return what is known of an item whose size and time have not changed."""
+        """Return the file of an item whose size and time have not changed."""
         file = self.files.get(item.id)
         if file is None or file.stamp != item.stamp or not file.sha256:
             return None
@@ -64,14 +64,13 @@ class Known:
 
 
 @dataclass
-class Batch:
-    """Collect different pictures until there are enough, by number or by pixels."""
+class _Batch:
+    """Images to embed together, by SHA-256 so that copies are embedded once, and all files of them."""
 
-    images: dict[str, Image] = field(default_factory=dict)  # by SHA-256, so that copies are embedded once
+    images: dict[str, Image] = field(default_factory=dict)
     files: list[File] = field(default_factory=list)
 
-    def full(self, size: int) -> bool:
-        """Tell whether `size` pictures or `BATCH_PIXELS` are reached."""
+    def is_full(self, size: int) -> bool:
         pixels = sum(image.width * image.height for image in self.images.values())
         return len(self.images) >= size or pixels >= BATCH_PIXELS
 
@@ -79,115 +78,110 @@ class Batch:
 def embed_library(
     library: Library,
     encoder: Encoder,
-    known: Known,
+    embedded: Embedded,
     shards: Path,
     *,
     batch_size: int,
     on_progress: Callable[[int, int], None],
 ) -> None:
-    """Complete `known` for every item of the library, one shard file in `shards` a batch.
+    """Complete `embedded` for every item of the library, and write a shard file into `shards` for each batch.
 
-    `on_progress(done, total)` counts pictures and may raise to stop; the finished batches stay in `shards`.
-    Raise `ModelFault` when the encoder's rows are not one finite unit vector a picture.
+    `on_progress(done, total)` counts images and may raise to stop; the finished batches stay in `shards`.
+    Raise `ModelFault` if the encoder's rows are not one finite unit vector an image.
     """
     total = len(library.items)
-    batch = Batch()
-    with closing(_ahead(library, library.items.values(), known)) as reads:
+    batch = _Batch()
+    with closing(_read_ahead(library, embedded)) as reads:
         for done, (item, read) in enumerate(reads):
             if read is not None:
-                known.files[item.id] = _sort_in(item, read, known, batch)
-            if batch.full(batch_size):
-                _finish(batch, encoder, known, shards)
-                batch = Batch()
+                embedded.files[item.id] = _add(item, read, embedded, batch)
+            if batch.is_full(batch_size):
+                _finish(batch, encoder, embedded, shards)
+                batch = _Batch()
                 on_progress(done + 1, total)
-    _finish(batch, encoder, known, shards)
+    _finish(batch, encoder, embedded, shards)
     on_progress(total, total)
 
 
-def load_shards(shards: Path, encoder_id: str, known: Known) -> None:
-    """Add the batches that an unfinished build of the same encoder left; others are ignored."""
+def load_shards(shards: Path, encoder_id: str, embedded: Embedded) -> None:
+    """Add the batches of an unfinished build by the same encoder; others are ignored."""
     for path in sorted(shards.glob("*.npz")):
         for file, vector in _read_shard(path, encoder_id):
-            known.files[file.id] = file
-            known.vectors[file.sha256] = vector
+            embedded.files[file.id] = file
+            embedded.vectors[file.sha256] = vector
 
 
-def _ahead(
-    library: Library, items: Iterable[Item], known: Known
-) -> Generator[tuple[Item, Read | None], None, None]:
-    """Read the items' files a few ahead on threads, and give them in order; None for what is known."""
-    waiting: deque[tuple[Item, Future[Read] | None]] = deque()
-    pool = ThreadPoolExecutor(READERS)
+def _read_ahead(library: Library, embedded: Embedded) -> Generator[tuple[Item, _Read | None], None, None]:
+    """Yield the items in order with their files, read ahead on threads; None for unchanged files."""
+    waiting: deque[tuple[Item, Future[_Read] | None]] = deque()
+
+    def first() -> tuple[Item, _Read | None]:
+        item, reading = waiting.popleft()
+        return item, reading.result() if reading else None
+
+    pool = ThreadPoolExecutor(_READERS)
     try:
-        for item in items:
-            new = known.file(item) is None
-            waiting.append((item, pool.submit(_read, library, item, known) if new else None))
-            if len(waiting) > READERS:
-                yield _first(waiting)
+        for item in library.items.values():
+            unchanged = embedded.file(item)
+            waiting.append((item, None if unchanged else pool.submit(_read, library, item, embedded)))
+            if len(waiting) > _READERS:
+                yield first()
         while waiting:
-            yield _first(waiting)
+            yield first()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _first(waiting: deque[tuple[Item, Future[Read] | None]]) -> tuple[Item, Read | None]:
-    item, reading = waiting.popleft()
-    return item, reading.result() if reading else None
-
-
-def _read(library: Library, item: Item, known: Known) -> Read:
-    """Read one file, and decode it unless a vector of it is there."""
+def _read(library: Library, item: Item, embedded: Embedded) -> _Read:
     digest = ""
     try:
         data = read_bytes(library.path(item.id))
         digest = hashlib.sha256(data).hexdigest()
-        return Read(digest, None if digest in known.vectors else read_untrusted(data))
+        return _Read(digest, None if digest in embedded.vectors else read_untrusted(data))
     except BadPicture as error:
-        return Read(digest, fault=str(error))
+        return _Read(digest, fault=str(error))
 
 
-def _sort_in(item: Item, read: Read, known: Known, batch: Batch) -> File:
-    """Say what a file is; a usable picture without a vector joins the batch."""
-    about = {"id": item.id, "sha256": read.sha256, "size": item.size, "mtime_ns": item.mtime_ns}
+def _add(item: Item, read: _Read, embedded: Embedded, batch: _Batch) -> File:
+    """Return the file that was read; a usable image without a vector is added to the batch."""
+    facts = {"id": item.id, "sha256": read.sha256, "size": item.size, "mtime_ns": item.mtime_ns}
     if read.fault:
-        return Skipped.model_validate({**about, "reason": read.fault})
-    file = File.model_validate(about)
-    if read.sha256 not in known.vectors:
+        return Skipped.model_validate({**facts, "reason": read.fault})
+    file = File.model_validate(facts)
+    if read.sha256 not in embedded.vectors:
         if read.image is not None:
             batch.images.setdefault(read.sha256, read.image)
         batch.files.append(file)
     return file
 
 
-def _finish(batch: Batch, encoder: Encoder, known: Known, shards: Path) -> None:
+def _finish(batch: _Batch, encoder: Encoder, embedded: Embedded, shards: Path) -> None:
     if not batch.images:
         return
     vectors = _encode(encoder, list(batch.images.values()))
-    before = next(iter(known.vectors.values()), vectors[0])
-    if before.shape != vectors[0].shape:
-        shapes = f"{before.shape} earlier and {vectors[0].shape} now"
-        raise ModelFault(f"Encoder `{encoder.id}` gave vectors {shapes}: new weights need a new id.")
+    earlier = next(iter(embedded.vectors.values()), vectors[0])
+    if earlier.shape != vectors[0].shape:
+        shapes = f"{earlier.shape} earlier and {vectors[0].shape} now"
+        raise ModelFault(f"Encoder `{encoder.id}` returned vectors {shapes}: new weights need a new id.")
     _write_shard(shards / f"{uuid4().hex}.npz", encoder.id, batch, vectors)
-    known.vectors.update(zip(batch.images, vectors, strict=True))
+    embedded.vectors.update(zip(batch.images, vectors, strict=True))
 
 
 def _encode(encoder: Encoder, images: list[Image]) -> Vectors:
     vectors = np.ascontiguousarray(encoder.encode_images(images), dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) != len(images):
-        raise ModelFault(f"Encoder `{encoder.id}` gave {vectors.shape} for {len(images)} pictures.")
+        raise ModelFault(f"Encoder `{encoder.id}` returned {vectors.shape} for {len(images)} images.")
     if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):  # false for NaN too
-        raise ModelFault(f"Encoder `{encoder.id}` gave vectors that are not finite and of length 1.")
+        raise ModelFault(f"Encoder `{encoder.id}` returned vectors that are not finite and of length 1.")
     return vectors
 
 
-def _write_shard(path: Path, encoder_id: str, batch: Batch, vectors: Vectors) -> None:
+def _write_shard(path: Path, encoder_id: str, batch: _Batch, vectors: Vectors) -> None:
     rows = list(batch.images)
-    about = {
-        "encoder": encoder_id,
-        "files": [(rows.index(file.sha256), file.model_dump()) for file in batch.files],
-    }
+    files = [(rows.index(file.sha256), file.model_dump()) for file in batch.files]
+    about = json.dumps({"encoder": encoder_id, "files": files}).encode()
     data = io.BytesIO()
-    np.savez(data, vectors=vectors, about=np.frombuffer(json.dumps(about).encode(), np.uint8))
+    np.savez(data, vectors=vectors, about=np.frombuffer(about, np.uint8))
     write_whole(path, data.getvalue())
 
 
@@ -197,7 +191,7 @@ def _read_shard(path: Path, encoder_id: str) -> Iterator[tuple[File, NDArray[np.
             vectors, about = shard["vectors"], json.loads(shard["about"].tobytes())
         if about["encoder"] != encoder_id:
             return
-        found = [(File.model_validate(file), vectors[row]) for row, file in about["files"]]
+        files = [(File.model_validate(file), vectors[row]) for row, file in about["files"]]
     except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile):
         return  # a damaged shard costs one batch of work, nothing else
-    yield from found
+    yield from files

@@ -1,4 +1,4 @@
-"""Embed texts and pictures with any open_clip model, the pocket one included."""
+"""Embed texts and images with any open_clip model, the pocket one included."""
 
 from __future__ import annotations
 
@@ -26,28 +26,30 @@ if TYPE_CHECKING:
 
     from pleinair.tools.types import Features, Vectors
 
+REMEMBERED = 4096  # texts whose embedding is cached
+_SMALL = 10_000_000  # weights of a model that does not gain from bfloat16
 
-Prepare = Callable[["Image"], Any]
+_log = logging.getLogger(__name__)
 
 
-def preparer(reference: Any) -> Prepare:
-    """Give a fast form of open_clip's transform, or the transform itself if it holds a step not known here.
+def preparer(transform: Any) -> Callable[[Image], Any]:
+    """Return a fast equivalent of open_clip's transform, or the transform itself if it has an unknown step.
 
-    The result turns an RGB picture of any size into a float32 tensor [3, height, width].
+    The result converts an RGB image of any size to a float32 tensor [3, height, width].
     """
     from open_clip.transform import MaybeConvertMode, MaybeToTensor
     from torchvision.transforms import CenterCrop, Normalize, Resize
 
-    steps = list(getattr(reference, "transforms", ()))
+    steps = list(getattr(transform, "transforms", ()))
     crops = [step for step in steps if isinstance(step, CenterCrop)]
     usual = (Resize, *[CenterCrop] * len(crops), MaybeConvertMode, MaybeToTensor, Normalize)
-    if tuple(type(step) for step in steps) != usual or not _smooth(steps[0]):
-        return lambda image: reference(image)
+    if tuple(type(step) for step in steps) != usual or not _resizes_like_pillow(steps[0]):
+        return lambda image: transform(image)
     return lambda image: _prepare(image, steps[0], crops, steps[-1])
 
 
-def _smooth(resize: Any) -> bool:
-    """Tell whether a resize is one that torch does on bytes as Pillow does."""
+def _resizes_like_pillow(resize: Any) -> bool:
+    """Return whether torch resizes bytes as Pillow does."""
     return bool(resize.antialias) and resize.interpolation.value in ("bilinear", "bicubic")
 
 
@@ -63,17 +65,11 @@ def _prepare(image: Image, resize: Any, crops: list[Any], normalize: Any) -> Any
     return normalize(pixels.float() / 255)
 
 
-REMEMBERED = 4096  # texts whose embedding is kept
-
-log = logging.getLogger(__name__)
-
-
 class OpenClipEncoder:
-    """Load an open_clip model by name and embed texts and RGB pictures in its space.
+    """Encoder of texts and RGB images by an open_clip model; threads may share one.
 
-    Preprocessing and tokenizer are the model's own. A text longer than the model's context is cut there,
-    which is logged once. Pictures are prepared on threads, as `preparing` says. Threads may share an encoder.
-    Not covered: languages and texts a model was not trained for.
+    Preprocessing and tokenizer are the model's own. A text longer than the model's context is truncated,
+    which is logged once. Not covered: languages and texts a model was not trained for.
     """
 
     def __init__(
@@ -88,15 +84,12 @@ class OpenClipEncoder:
     ) -> None:
         """Load the model.
 
-        Args:
-            model: an open_clip name (`ViT-B-32`), `hf-hub:OWNER/NAME`, or `local-dir:FOLDER` with open_clip's
-                own files; `local-dir:pocket/encoder` is the shipped one.
-            revision: open_clip's pretrained tag; needed by a plain name, meaningless for a folder or the hub.
-            device: a torch device, or `auto` for CUDA where there is one.
-            batch: texts or pictures in one pass, at least 1.
-            precision: of the weights: float32, bfloat16 or float16; empty lets the machine decide.
-            threads: that prepare the pictures of a pass, at least 1.
-            commit: of the model on the hub, 40 hexadecimal digits; nothing for a folder.
+        Args: model: an open_clip name (`ViT-B-32`), `hf-hub:OWNER/NAME`, or `local-dir:FOLDER` with
+            open_clip's own files; `local-dir:pocket/encoder` is the shipped one. revision: open_clip's
+            pretrained tag; required by a plain name, meaningless for a folder or the hub. device: a torch
+            device, or `auto` for CUDA if there is one. batch: texts or images in one pass. precision: of the
+            weights; empty chooses by the machine. threads: that prepare the images of a pass. commit: of the
+            model on the hub, 40 hexadecimal digits; empty for a folder.
 
         Raises:
             BadInput: an unknown model, tag or precision, no commit, a folder that is no open_clip model or
@@ -111,10 +104,10 @@ class OpenClipEncoder:
         self._model, transform, self._tokenize = _load(_folder(model, revision, commit), self._device)
         self._prepare = preparer(transform)
         self._label = f"{model}/{revision}" if revision else _label(model)
-        self._reading = threading.RLock()  # a tokenizer keeps the length it cuts to, so threads take turns
+        self._text_lock = threading.RLock()  # a tokenizer stores the length it truncates to
         self._texts: OrderedDict[str, Any] = OrderedDict()
-        self._said = set[int]()  # which texts were called too long
-        self._round(precision)
+        self._logged = set[int]()  # hashes of the texts that were reported as truncated
+        self._set_precision(precision)
 
     @staticmethod
     def declare(model: str, revision: str = "", **_: Any) -> None:
@@ -126,8 +119,8 @@ class OpenClipEncoder:
         if model.startswith(LOCAL):
             locate(model.removeprefix(LOCAL))
 
-    def _round(self, precision: str) -> None:
-        """Bring the weights to the wanted format; the id is that of the weights before they are rounded."""
+    def _set_precision(self, precision: str) -> None:
+        """Convert the weights; the id is that of the weights before they are rounded."""
         weights = sum(tensor.numel() for tensor in self._model.parameters())
         self.precision = precision or find_precision(self._device, weights)
         if self.precision != "float32":
@@ -138,7 +131,7 @@ class OpenClipEncoder:
 
     @cached_property
     def id(self) -> str:
-        """Name the model and, in twelve digits, its weights; place and number format are no part of it."""
+        """Return the model's name and twelve digits of its weights, whatever the device and the precision."""
         digest = hashlib.sha256()
         for key, tensor in self._model.state_dict().items():
             digest.update(key.encode())
@@ -146,39 +139,33 @@ class OpenClipEncoder:
         return f"open_clip:{self._label}@{digest.hexdigest()[:12]}"
 
     def encode_text(self, texts: Sequence[str]) -> Vectors:
-        """Embed texts: float32 [n, dim], rows of length 1. The last few thousand texts are remembered."""
-        import numpy as np
-
-        with self._reading:
-            found = {text: self._texts[text] for text in texts if text in self._texts}
-            # of nothing new not even the width is asked here: who asks for it first comes for this lock
-            if new := list(dict.fromkeys(text for text in texts if text not in found)):
-                found |= dict(zip(new, self._in_batches(new, self._embed_texts), strict=True))
-                self._remember({text: found[text] for text in new})
-        rows = [found[text] for text in texts]
-        return np.stack(rows) if rows else self._in_batches([], self._embed_texts)
+        """Embed texts: float32 [n, dim], rows of length 1; the last `REMEMBERED` ones are cached."""
+        with self._text_lock:
+            rows = {text: self._texts[text] for text in texts if text in self._texts}
+            # without missing texts the width stays unknown: whoever asks for it first waits for this lock
+            if missing := list(dict.fromkeys(text for text in texts if text not in rows)):
+                embedded = dict(zip(missing, self._in_batches(missing, self._embed_texts), strict=True))
+                rows |= embedded
+                self._texts.update(embedded)
+                while len(self._texts) > REMEMBERED:
+                    self._texts.popitem(last=False)
+        return np.stack([rows[text] for text in texts]) if rows else self._in_batches([], self._embed_texts)
 
     def encode_images(self, images: Sequence[Image]) -> Vectors:
-        """Embed pictures of any size and mode: float32 [n, dim], rows of length 1."""
+        """Embed images of any size and mode: float32 [n, dim], rows of length 1."""
         return self._in_batches(images, self._embed_images)
 
     def encode_patches(self, images: Sequence[Image]) -> Features:
-        """Give the vision tower's last features: float32 [n, patches, channels], rows of no set length.
+        """Return the vision tower's last features: float32 [n, patches, channels], rows of any length.
 
-        They are in the space that pictures and texts share where the tower ends in a projection. Raise
-        `BadInput` for a tower that gives no patch features.
+        They are in the space shared by images and texts if the tower ends in a projection. Raise `BadInput`
+        for a tower that has no patch features.
         """
         if not hasattr(self._model.visual, "forward_intermediates"):
-            raise BadInput(f"{self._name} gives no patch features.", "Take a vision transformer.")
+            raise BadInput(f"{self._name} has no patch features.", "Choose a vision transformer.")
         return self._in_batches(images, self._embed_patches)
 
-    def _remember(self, rows: dict[str, Any]) -> None:
-        self._texts.update(rows)
-        while len(self._texts) > REMEMBERED:
-            self._texts.popitem(last=False)
-
-    def _in_batches(self, items: Sequence[Any], embed: Any) -> Vectors:
-        import numpy as np
+    def _in_batches(self, items: Sequence[Any], embed: Callable[[Sequence[Any]], Any]) -> Vectors:
         import torch
 
         if not items:
@@ -193,25 +180,20 @@ class OpenClipEncoder:
         return int(self.encode_text([""]).shape[1])
 
     def _embed_texts(self, texts: Sequence[str]) -> Any:
-        self._say_what_is_cut(texts)
+        self._log_truncated(texts)
         tokens = self._tokenize(list(texts)).to(self._device)
-        return self._of_length_1(self._model.encode_text(tokens))
+        return _normalize(self._model.encode_text(tokens))
 
     def _embed_images(self, images: Sequence[Image]) -> Any:
-        return self._of_length_1(self._model.encode_image(self._pixels(images)))
-
-    def _of_length_1(self, rows: Any) -> Any:
-        from torch.nn.functional import normalize
-
-        return normalize(rows.float(), dim=-1)  # in half precision a length is off by up to 0.4 %
+        return _normalize(self._model.encode_image(self._pixels(images)))
 
     def _pixels(self, images: Sequence[Image]) -> Any:
-        """Prepare pictures on threads, since resizing leaves the interpreter free: [n, 3, side, side]."""
+        """Prepare images on threads, as resizing releases the interpreter's lock: [n, 3, side, side]."""
         import torch
 
         with ThreadPoolExecutor(self._threads) as pool:
-            ready = list(pool.map(lambda image: self._prepare(image.convert("RGB")), images))
-        return torch.stack(ready).to(self._device, getattr(torch, self.precision))
+            tensors = list(pool.map(lambda image: self._prepare(image.convert("RGB")), images))
+        return torch.stack(tensors).to(self._device, getattr(torch, self.precision))
 
     def _embed_patches(self, images: Sequence[Image]) -> Any:
         visual = self._model.visual
@@ -225,15 +207,21 @@ class OpenClipEncoder:
         projection = getattr(visual, "proj", None)
         return last if projection is None else last @ projection
 
-    def _say_what_is_cut(self, texts: Sequence[str]) -> None:
+    def _log_truncated(self, texts: Sequence[str]) -> None:
         context = self._tokenize.context_length
         longer = self._tokenize(list(texts), context_length=2 * context)[:, :context]
-        # a cut text ends sooner with its end token; SigLIP pads with that token, so padding tells nothing
-        cut = (self._tokenize(list(texts)) != longer).any(dim=1)
-        for text, is_cut in zip(texts, cut.tolist(), strict=True):
-            if is_cut and hash(text) not in self._said:
-                self._said.add(hash(text))
-                log.warning("cut to the encoder's %d tokens: %.60r", context, text)
+        # a truncated text has its end token sooner; SigLIP pads with that token, so padding shows nothing
+        truncated = (self._tokenize(list(texts)) != longer).any(dim=1)
+        for text, is_truncated in zip(texts, truncated.tolist(), strict=True):
+            if is_truncated and hash(text) not in self._logged:
+                self._logged.add(hash(text))
+                _log.warning("truncated to the encoder's %d tokens: %.60r", context, text)
+
+
+def _normalize(rows: Any) -> Any:
+    from torch.nn.functional import normalize
+
+    return normalize(rows.float(), dim=-1)  # in half precision a length is off by up to 0.4 %
 
 
 def _device(name: str) -> str:
@@ -282,32 +270,27 @@ def _load(folder: Path, device: str) -> tuple[Any, Any, Any]:
     return model.eval(), preprocess, open_clip.get_tokenizer(source)
 
 
-SMALL = 10_000_000  # weights; under it nothing is gained, and rounding costs all the same
-
-
 def find_precision(device: str, weights: int) -> str:
-    """Choose bfloat16 for a model of some size where the device has instructions for it, else float32.
+    """Choose bfloat16 for a model of some size if the device has instructions for it, else float32.
 
-    On a CPU these are AVX512-BF16 or AMX: with them ViT-B/32 is some 4 times as quick as in float32, without
-    them bfloat16 was measured 40 times slower. MPS and other devices keep float32.
+    On a CPU these are AVX512-BF16 or AMX: with them ViT-B/32 is some 4 times as fast as in float32, without
+    them bfloat16 was measured 40 times slower. MPS and other devices use float32.
     """
-    if weights < SMALL:
+    if weights < _SMALL:
         return "float32"
-    kind = device.partition(":")[0]
-    able = {"cpu": cpu_has_bfloat16, "cuda": gpu_has_bfloat16}.get(kind)
-    return "bfloat16" if able and able() else "float32"
+    supports = {"cpu": _cpu_has_bfloat16, "cuda": _gpu_has_bfloat16}.get(device.partition(":")[0])
+    return "bfloat16" if supports and supports() else "float32"
 
 
-def cpu_has_bfloat16() -> bool:
-    """Ask torch for AVX512-BF16 or AMX; False where torch cannot tell."""
+def _cpu_has_bfloat16() -> bool:
+    """Return whether torch reports AVX512-BF16 or AMX; False if it cannot tell."""
     import torch
 
-    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, name, bool)()) for name in asked)
+    queries = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, name, bool)()) for name in queries)
 
 
-def gpu_has_bfloat16() -> bool:
-    """Tell whether the GPU computes in bfloat16 itself."""
+def _gpu_has_bfloat16() -> bool:
     import torch
 
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))

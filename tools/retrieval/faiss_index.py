@@ -1,11 +1,11 @@
-"""Keep vectors in a FAISS inner-product index: one file, mapped, copied to a GPU if there is one.
+"""Vectors in a FAISS inner-product index: one memory-mapped file, copied to a GPU if there is one.
 
-Under `EXACT_BELOW` vectors the search is exact. From there on 4-bit product codes choose `REFINED`
-candidates a hit, which are then compared exactly, so that a score is a cosine either way; on 350,000 made-
-up vectors of 512 that took 1.6 ms a query against 25 ms and lost none of the ten best. On a GPU the search
-is exact at any size; that branch ran in tests with a stand-in for the GPU and never on one. Not covered:
-several GPUs, and files from strangers, which FAISS does not withstand; the caller's checksum is compared
-before FAISS sees a byte.
+Under `EXACT_BELOW` vectors the search is exact. From there on 4-bit product codes choose `_REFINED`
+candidates a hit, which are then compared exactly, so that a score is a cosine either way; on 350,000
+synthetic vectors of 512 that took 1.6 ms a query against 25 ms and lost none of the ten best. On a GPU the
+search is exact at any size; that branch was tested with a replacement of the GPU and never on one. Not
+covered: several GPUs, and files from strangers, which FAISS does not withstand; the caller's checksum is
+compared before FAISS reads a byte.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
     from pleinair.tools.types import Vectors
 
-BLOCK = 65_536  # vectors handed to FAISS at a time
 EXACT_BELOW = 100_000  # vectors; exact search takes some 7 ms for so many of 512 numbers
-REFINED = 40  # candidates compared exactly for each hit
-MOST_REFINED = 256  # hits; for more of them exact search is the quicker one
+_BLOCK = 65_536  # vectors passed to FAISS at a time
+_REFINED = 40  # candidates compared exactly for each hit
+_MOST_REFINED = 256  # hits; for more of them exact search is faster
 
 
 def write_vectors(folder: Path, vectors: Sequence[NDArray[np.float32]], dim: int) -> tuple[str, str]:
     """Write rows of `dim` numbers as an index named by its content; return its file name and its SHA-256."""
     faiss = load_faiss()
-    index = _empty(vectors, dim)
-    for start in range(0, len(vectors), BLOCK):
-        index.add(np.stack(vectors[start : start + BLOCK]))
+    index = _empty_index(vectors, dim)
+    for start in range(0, len(vectors), _BLOCK):
+        index.add(np.stack(vectors[start : start + _BLOCK]))
     data = memoryview(faiss.serialize_index(index))
     digest = hashlib.sha256(data).hexdigest()
     name = f"vectors-{digest[:16]}.faiss"
@@ -46,40 +46,39 @@ def write_vectors(folder: Path, vectors: Sequence[NDArray[np.float32]], dim: int
     return name, digest
 
 
-def _empty(vectors: Sequence[NDArray[np.float32]], dim: int) -> Any:
-    """Make the index for vectors, and train its codes on an even sample of them where there are many."""
+def _empty_index(vectors: Sequence[NDArray[np.float32]], dim: int) -> Any:
+    """Create an index for vectors; for many of them train its codes on an even sample."""
     faiss = load_faiss()
-    if len(vectors) < EXACT_BELOW or dim % 2:  # a code stands for two numbers
+    if len(vectors) < EXACT_BELOW or dim % 2:  # a code represents two numbers
         return faiss.IndexFlatIP(dim)
     index = faiss.index_factory(dim, f"PQ{dim // 2}x4fs,RFlat", faiss.METRIC_INNER_PRODUCT)
-    index.k_factor = REFINED
-    index.train(np.stack(vectors[:: -(-len(vectors) // BLOCK)]))
+    index.k_factor = _REFINED
+    index.train(np.stack(vectors[:: -(-len(vectors) // _BLOCK)]))
     return index
 
 
 def exact(index: Any) -> Any:
-    """Return the exact index: the one inside where codes come first, else the index itself."""
-    faiss = load_faiss()
+    """Return the exact index inside one with codes, else the index itself."""
     inner = getattr(index, "refine_index", None)
-    return index if inner is None else faiss.downcast_index(inner)
+    return index if inner is None else load_faiss().downcast_index(inner)
 
 
 def read_vectors(folder: Path, manifest: Manifest) -> Any:
-    """Map the vectors file that the manifest names; raise `BadInput` when it is not as the manifest says."""
+    """Map the vectors file of a manifest into memory; raise `BadInput` if they do not agree."""
     path = folder / manifest.vectors
     digest = _digest(path)
     if digest != manifest.sha256:
         raise BadInput(
-            f"{path} has the checksum {digest[:16]}…, its manifest {manifest.sha256[:16]}…", REBUILD
+            f"{path} has the checksum {digest[:16]}…, its manifest {manifest.sha256[:16]}….", REBUILD
         )
     faiss = load_faiss()
     try:
         index = faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", 0))
     except (RuntimeError, MemoryError):
-        raise BadInput(f"FAISS {faiss.__version__} cannot read {path}", REBUILD) from None
-    have, want = (index.ntotal, index.d), (manifest.count, manifest.dim)
-    if have != want:
-        raise BadInput(f"{path} holds {have} (count, dim), its manifest says {want}", REBUILD)
+        raise BadInput(f"FAISS {faiss.__version__} cannot read {path}.", REBUILD) from None
+    shape, expected = (index.ntotal, index.d), (manifest.count, manifest.dim)
+    if shape != expected:
+        raise BadInput(f"{path} has (count, dim) {shape}, its manifest {expected}.", REBUILD)
     return index
 
 
@@ -87,21 +86,21 @@ def find_nearest(index: Any, query: Vectors, k: int) -> tuple[Vectors, NDArray[n
     """Return scores and rows, each [1, k], of the `k` best for one query [1, dim], on one thread.
 
     With two threads FAISS took three times as long for one query: 100 ms against 32 ms for 60,000 rows of 512
-    on two busy cores. The number is the calling thread's own and put back, as torch may share it.
+    on two busy cores. The number is the calling thread's own and is restored, as torch may share it.
     """
     faiss = load_faiss()
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
-        chosen = index if k <= MOST_REFINED else exact(index)
-        scores, rows = chosen.search(np.ascontiguousarray(query, dtype=np.float32), k)
+        searched = index if k <= _MOST_REFINED else exact(index)
+        scores, rows = searched.search(np.ascontiguousarray(query, dtype=np.float32), k)
     finally:
         faiss.omp_set_num_threads(threads)
     return scores, rows
 
 
 def on_gpu(index: Any) -> tuple[Any, Any] | None:
-    """Copy the exact index to the first GPU and return it with what it needs there; None without a GPU."""
+    """Copy the exact index to the first GPU and return it with its resources; return None without a GPU."""
     faiss = load_faiss()
     if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() < 1:
         return None
@@ -110,13 +109,12 @@ def on_gpu(index: Any) -> tuple[Any, Any] | None:
 
 
 def load_faiss() -> ModuleType:
-    """Import FAISS, or say which extra brings it."""
+    """Import FAISS; raise `PleinairError` if it is not installed."""
     try:
         import faiss
     except ImportError:
-        raise PleinairError(
-            "FAISS is not installed.", "`pip install 'pleinair[cpu]'`, or `[gpu]` with CUDA 13."
-        ) from None
+        remedy = "`pip install 'pleinair[cpu]'`, or `[gpu]` with CUDA 13."
+        raise PleinairError("FAISS is not installed.", remedy) from None
     return faiss  # type: ignore[no-any-return, unused-ignore]
 
 
@@ -125,4 +123,4 @@ def _digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise BadInput(f"The vectors {path} cannot be read ({error.strerror})", REBUILD) from error
+        raise BadInput(f"The vectors {path} cannot be read ({error.strerror}).", REBUILD) from error

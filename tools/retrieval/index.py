@@ -1,8 +1,9 @@
-"""Search a library exactly by inner product with FAISS: build, open, check and ask.
+"""Index of a library's vectors with FAISS: build, open, check and search.
 
-An index is a folder with `manifest.json`, one vectors file named by its content, and while it is built a lock
-and shards. Replacing the manifest is the moment of change, so a killed build leaves the old index usable. Not
-covered: indexes from strangers (build from the pictures), and a file changed within its size and its mtime.
+An index is a folder with `manifest.json`, one vectors file named by its content, and during a build a lock
+and shards. Replacing the manifest replaces the index, so a killed build leaves the earlier one usable. Not
+covered: indexes from strangers (build from the images), and a file that changes with its size and mtime
+unchanged.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.realrag import training_of
-from pleinair.tools.retrieval.embedding import Known, embed_library, load_shards
+from pleinair.tools.retrieval.embedding import Embedded, embed_library, load_shards
 from pleinair.tools.retrieval.faiss_index import find_nearest, on_gpu, read_vectors, write_vectors
 from pleinair.tools.retrieval.library import Item, Library
 from pleinair.tools.retrieval.manifest import REBUILD, Manifest, Skipped, load_manifest, save_manifest
@@ -31,35 +33,31 @@ if TYPE_CHECKING:
 
     from pleinair.tools.types import Vectors
 
-BATCH = 32  # pictures embedded at a time, and lost at most when a build is killed
-GPU_K = 2048  # the most neighbours that FAISS finds on a GPU
+_BATCH = 32  # images embedded at a time, and lost at most if a build is killed
+_GPU_K = 2048  # the most neighbours that FAISS finds on a GPU
 
 
 class BeingBuilt(BadInput):
     """An index is being built by another thread or process."""
 
 
-def _ignore_progress(done: int, total: int) -> None:
-    """Take notice of progress and say nothing."""
-
-
 def build_index(
     library: Library,
     encoder: Encoder,
     folder: str | Path,
-    on_progress: Callable[[int, int], None] = _ignore_progress,
+    on_progress: Callable[[int, int], None] = no_callback,
     *,
-    batch_size: int = BATCH,
+    batch_size: int = _BATCH,
 ) -> Index:
-    """Bring the index in `folder` up to date with the library and open it.
+    """Update the index in `folder` to the library and open it.
 
-    Only new and changed files are embedded, removed ones are dropped, and pictures that cannot be read are
-    skipped and listed. `on_progress(done, total)` counts pictures and may raise to stop. Raise `BeingBuilt`
-    when somebody else builds here, `BadInput` when no picture is usable, `DiskFull` when the disk is; an old
+    Only new and changed files are embedded, removed ones are dropped, and images that cannot be read are
+    skipped and listed. `on_progress(done, total)` counts images and may raise to stop. Raise `BeingBuilt` if
+    another process builds this index, `BadInput` if no image is usable, `DiskFull` if the disk is; an earlier
     index stays.
     """
     folder = Path(folder)
-    index = _existing(folder, encoder)
+    index = _open_usable(folder, encoder)
     if index and not index.is_stale(library) and all(file.sha256 for file in index.skipped):
         on_progress(len(library.items), len(library.items))
         return index
@@ -73,7 +71,7 @@ def build_index(
 
 
 class Index:
-    """Hold the vectors of a library's pictures, memory-mapped, or on the GPU where FAISS finds one."""
+    """Vectors of a library's images, memory-mapped, or on the GPU if FAISS finds one."""
 
     def __init__(self, manifest: Manifest, vectors: Any) -> None:
         self.manifest = manifest
@@ -81,15 +79,13 @@ class Index:
         self._rows = {id: row for row, id in enumerate(self.ids)}
         self._vectors = vectors
         self._gpu = on_gpu(vectors)
-        self._turn = Lock() if self._gpu else nullcontext()  # on a GPU FAISS serves one thread at a time
+        self._lock = Lock() if self._gpu else nullcontext()  # on a GPU FAISS serves one thread at a time
 
     @classmethod
     def open(cls, folder: str | Path, encoder: Encoder) -> Index:
-        """Check and open an index; raise `BadInput` when it is another encoder's, damaged or not there."""
+        """Check and open an index; raise `BadInput` if it is another encoder's, damaged or missing."""
         manifest = load_manifest(Path(folder))
-        if manifest.encoder != encoder.id:
-            sides = f"of encoder `{manifest.encoder}`, wanted `{encoder.id}`"
-            raise BadInput(f"The index in {folder} is {sides}", REBUILD)
+        _require_encoder(manifest, encoder, f"The index in {folder}")
         return cls(manifest, read_vectors(Path(folder), manifest))
 
     def __len__(self) -> int:
@@ -97,79 +93,78 @@ class Index:
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
-        """List the library files that are no usable pictures, with reasons."""
+        """Return the library files that are not usable images, with reasons."""
         return self.manifest.skipped
 
     def is_stale(self, library: Library) -> bool:
-        """Tell whether a file was added, removed or changed (size, mtime) between the build and `library`."""
-        now = {item.id: item.stamp for item in library.items.values()}
-        return now != self.manifest.stamps()
+        """Return whether a file was added, removed or changed (size, mtime) since the build."""
+        return {item.id: item.stamp for item in library.items.values()} != self.manifest.stamps()
 
     def search(self, query: Vectors, k: int) -> list[tuple[str, float]]:
         """Return up to `k` ids with their product with `query` [1, dim], best first, ties by id."""
         if query.shape != (1, self.manifest.dim):
-            raise BadInput(f"The query is {query.shape}, the index (1, {self.manifest.dim})", REBUILD)
-        asked = min(2 * k, len(self))  # FAISS decides ties by no rule of ours: the last places need company
-        searcher = self._gpu[0] if self._gpu and asked <= GPU_K else self._vectors
-        with self._turn:
-            scores, rows = find_nearest(searcher, query, asked)
-        most = max(1.0, float(np.linalg.norm(query)))  # rounding may go over it
+            raise BadInput(f"The query is {query.shape}, the index (1, {self.manifest.dim}).", REBUILD)
+        size = min(
+            2 * k, len(self)
+        )  # FAISS breaks ties arbitrarily: sort more than `k` to fill the last places
+        searched = self._gpu[0] if self._gpu and size <= _GPU_K else self._vectors
+        with self._lock:
+            scores, rows = find_nearest(searched, query, size)
+        most = max(1.0, float(np.linalg.norm(query)))  # rounding may exceed it
         cosines = np.clip(scores[0], -most, most).tolist()
-        found = [(self.ids[row], cosine) for row, cosine in zip(rows[0], cosines, strict=True)]
-        return sorted(found, key=lambda hit: (-hit[1], hit[0]))[:k]
+        pairs = [(self.ids[row], cosine) for row, cosine in zip(rows[0], cosines, strict=True)]
+        return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:k]
 
     def vector(self, id: str) -> Vectors:
-        """Return the vector of a picture, [dim]."""
+        """Return the vector of an image, [dim]; raise `KeyError` for one that is not indexed."""
         vector: Vectors = self._vectors.reconstruct(self._rows[id])
         return vector
 
 
 class IndexRetriever:
-    """Answer queries in words with a library's pictures; implements `Retriever`.
+    """Retriever of a library's images by the cosines of an encoder's vectors; copies are all found.
 
-    Copies of a picture are all found; `Distinct` leaves them out. Raise `BadInput` when the index is another
-    encoder's or the library has changed since.
+    Raise `BadInput` if the index is another encoder's or the library has changed since.
     """
 
     def __init__(self, library: Library, index: Index, encoder: Encoder) -> None:
-        if index.manifest.encoder != encoder.id:
-            raise BadInput(f"Index of `{index.manifest.encoder}`, queries of `{encoder.id}`", REBUILD)
+        _require_encoder(index.manifest, encoder, "The index")
         if index.is_stale(library):
             raise _stale(library)
         self._library, self._index, self.encoder = library, index, encoder
         self.training = training_of(encoder)
 
     def search(self, query: str, k: int) -> list[Hit]:
-        """Find up to `k` pictures, best first; raise `BadInput` for `k` under 1 or a blank query."""
+        """Search for up to `k` images, best first; raise `BadInput` for `k` under 1 or a blank query."""
         return self._hits(self._embed(query, k), k)
 
     def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
-        """Find what is near a text and far from a picture: see `ContrastRetriever`; raise as `search`."""
+        """Search near a text and far from an image, as `ContrastRetriever` does; raise as `search`."""
         return self._hits(self._embed(query, k) - weight * self.encoder.encode_images([away]), k)
 
     def _embed(self, query: str, k: int) -> Vectors:
         check_query(query, k)
         vector = self.encoder.encode_text([query])
         if not np.isfinite(vector).all():
-            raise ModelFault(f"Encoder `{self.encoder.id}` gave no finite vector for a query.")
+            raise ModelFault(f"Encoder `{self.encoder.id}` returned no finite vector for a query.")
         return vector
 
     def _hits(self, vector: Vectors, k: int) -> list[Hit]:
         return [self._library.items[id].hit(score) for id, score in self._index.search(vector, k)]
 
     def open(self, id: str) -> Image:
-        """Read a picture; raise `BadInput` when its file is no longer the one that was indexed."""
+        """Read an image; raise `BadInput` if its file is no longer the one that was indexed."""
         path, item = self._library.path(id), self._library.items[id]
         if not path.is_file() or Item.at(self._library.folder, id).stamp != item.stamp:
             raise _stale(self._library)
         return self._library.picture(id)
 
     def vector(self, id: str) -> Vectors:
-        """Return the vector of an indexed picture, [dim]."""
+        """Return the vector of an indexed image, [dim]; raise `KeyError` for any other."""
         return self._index.vector(id)
 
     def entries(self) -> list[Hit]:
-        """List every indexed picture in the library's order, with score 0."""
+        """List every indexed image in the library's order, with score 0."""
         return [self._library.items[id].hit(0.0) for id in self._index.ids]
 
 
@@ -178,38 +173,38 @@ def _update(
 ) -> None:
     shards = folder / "shards"
     for place in (folder, shards):
-        sweep_parts(place, older_than=0)  # no other writer: the lock is ours
-    known = _known(_existing(folder, encoder))
-    load_shards(shards, encoder.id, known)
-    embed_library(library, encoder, known, shards, batch_size=size, on_progress=on_progress)
-    _commit(library, encoder, folder, known)
+        sweep_parts(place, older_than=0)  # the lock excludes other writers
+    embedded = _embedded(_open_usable(folder, encoder))
+    load_shards(shards, encoder.id, embedded)
+    embed_library(library, encoder, embedded, shards, batch_size=size, on_progress=on_progress)
+    _commit(library, encoder, folder, embedded)
     shutil.rmtree(shards, ignore_errors=True)
 
 
-def _existing(folder: Path, encoder: Encoder) -> Index | None:
+def _open_usable(folder: Path, encoder: Encoder) -> Index | None:
     try:
         return Index.open(folder, encoder)
     except BadInput:  # none yet, or one that this build replaces
         return None
 
 
-def _known(old: Index | None) -> Known:
-    if old is None:
-        return Known()
-    files = (*old.manifest.files, *old.skipped)
-    vectors = {file.sha256: old.vector(file.id) for file in old.manifest.files}
-    return Known(vectors, {file.id: file for file in files})
+def _embedded(index: Index | None) -> Embedded:
+    if index is None:
+        return Embedded()
+    files = (*index.manifest.files, *index.skipped)
+    vectors = {file.sha256: index.vector(file.id) for file in index.manifest.files}
+    return Embedded(vectors, {file.id: file for file in files})
 
 
-def _commit(library: Library, encoder: Encoder, folder: Path, known: Known) -> None:
-    """Write the vectors, then the manifest that names them, then remove what nothing names any more."""
-    looked_at = [known.files[id] for id in library.items]  # sorted by id
-    skipped = tuple(file for file in looked_at if isinstance(file, Skipped))
-    files = tuple(file for file in looked_at if not isinstance(file, Skipped))
+def _commit(library: Library, encoder: Encoder, folder: Path, embedded: Embedded) -> None:
+    """Write the vectors, then the manifest that refers to them, then remove earlier vectors."""
+    ordered = [embedded.files[id] for id in library.items]  # sorted by id
+    skipped = tuple(file for file in ordered if isinstance(file, Skipped))
+    files = tuple(file for file in ordered if not isinstance(file, Skipped))
     if not files:
         first = f"`{skipped[0].id}`: {skipped[0].reason}"
-        raise BadInput(f"None of {len(skipped)} pictures in {library.folder} can be used; {first}.")
-    rows = [known.vectors[file.sha256] for file in files]
+        raise BadInput(f"None of {len(skipped)} images in {library.folder} can be used; {first}.")
+    rows = [embedded.vectors[file.sha256] for file in files]
     name, digest = write_vectors(folder, rows, len(rows[0]))
     manifest = Manifest(
         encoder=encoder.id,
@@ -226,5 +221,10 @@ def _commit(library: Library, encoder: Encoder, folder: Path, known: Known) -> N
             path.unlink(missing_ok=True)
 
 
+def _require_encoder(manifest: Manifest, encoder: Encoder, what: str) -> None:
+    if manifest.encoder != encoder.id:
+        raise BadInput(f"{what} is of encoder `{manifest.encoder}`, not of `{encoder.id}`.", REBUILD)
+
+
 def _stale(library: Library) -> BadInput:
-    return BadInput(f"The library {library.folder} has changed since it was indexed", REBUILD)
+    return BadInput(f"The library {library.folder} has changed since it was indexed.", REBUILD)

@@ -1,4 +1,4 @@
-"""Say what an index holds, in plain JSON beside its vectors, so that no other index is taken for it."""
+"""Description of an index as JSON beside its vectors: the encoder and the files they are of."""
 
 from __future__ import annotations
 
@@ -9,39 +9,37 @@ from pydantic import BaseModel, Field, ValidationError
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, Value
 
-VERSION = 1
-FILE = "manifest.json"
 REBUILD = "`pleinair index FOLDER` builds it anew."
-Stamp = tuple[
-    int, int
-]  # size in bytes, mtime in nanoseconds: while both stay, the file is taken as unchanged
+_VERSION = 1
+_FILE = "manifest.json"
+_Stamp = tuple[int, int]  # size in bytes, mtime in nanoseconds
 
 
 class File(Value):
-    """Identify the state of one library file when it was looked at."""
+    """State of a library file when it was read."""
 
     id: str
-    sha256: str  # empty when the file could not be read at all
+    sha256: str  # empty if the file could not be read
     size: int
     mtime_ns: int
 
     @property
-    def stamp(self) -> Stamp:
-        """Return what `Library` sees of the file without reading it."""
+    def stamp(self) -> _Stamp:
+        """Return size and mtime, as `Item.stamp` does."""
         return self.size, self.mtime_ns
 
 
 class Skipped(File):
-    """Name a library file that is no usable picture, and why."""
+    """Library file that is not a usable image, with the reason."""
 
     reason: str
 
 
 class Manifest(Value):
-    """Describe an index: whose vectors, of what, and which files they came from in the order of the rows."""
+    """Encoder, dimensions and files of an index, the files in the order of the rows."""
 
-    version: int = VERSION
-    encoder: str  # its id names model, weights and preprocessing
+    version: int = _VERSION
+    encoder: str  # its id identifies model, weights and preprocessing
     dim: int = Field(gt=0)
     count: int = Field(gt=0)
     vectors: str = Field(pattern=r"^vectors-[0-9a-f]{16}\.faiss$")  # file name beside the manifest
@@ -49,45 +47,43 @@ class Manifest(Value):
     files: tuple[File, ...]
     skipped: tuple[Skipped, ...] = ()
 
-    def stamps(self) -> dict[str, Stamp]:
-        """Return the stamp of every file that was looked at, skipped ones too."""
+    def stamps(self) -> dict[str, _Stamp]:
+        """Return the stamp of every file that was read, skipped ones included."""
         return {file.id: file.stamp for file in (*self.files, *self.skipped)}
 
 
-class Head(BaseModel):
-    """Read of a manifest whose vectors they are, and nothing of its files."""
+class _Head(BaseModel):
+    """Part of a manifest that is cheap to validate."""
 
     encoder: str
 
 
 def encoder_of(folder: Path) -> str:
-    """Give the id of the encoder that an index was made with, "" where there is no index to be read."""
+    """Return the id of the encoder of an index, "" if there is no readable index."""
     try:
-        return Head.model_validate_json((folder / FILE).read_bytes()).encoder
+        return _Head.model_validate_json((folder / _FILE).read_bytes()).encoder
     except (OSError, ValidationError):
         return ""
 
 
 def save_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest in one step; from then on the index is the new one."""
-    write_whole(folder / FILE, manifest.model_dump_json(indent=1).encode())
+    """Write the manifest atomically, which replaces the index."""
+    write_whole(folder / _FILE, manifest.model_dump_json(indent=1).encode())
 
 
 def load_manifest(folder: Path) -> Manifest:
-    """Read and check the manifest; raise `BadInput` when there is none, or one of another format."""
+    """Read and check the manifest; raise `BadInput` if there is none, or one of another format."""
     try:
-        data = (folder / FILE).read_bytes()
+        manifest = Manifest.model_validate_json((folder / _FILE).read_bytes())
     except FileNotFoundError:
-        raise BadInput(f"No index in {folder}", REBUILD) from None
+        raise BadInput(f"No index in {folder}.", REBUILD) from None
     except OSError as error:
         raise BadInput(f"The index in {folder} cannot be read: {error.strerror}.") from error
-    try:
-        manifest = Manifest.model_validate_json(data)
     except ValidationError:
-        raise BadInput(f"The manifest in {folder} is damaged", REBUILD) from None
-    if manifest.version != VERSION:
-        raise BadInput(f"The index in {folder} has format {manifest.version}, wanted {VERSION}", REBUILD)
+        raise BadInput(f"The manifest in {folder} is damaged.", REBUILD) from None
+    if manifest.version != _VERSION:
+        raise BadInput(f"The index in {folder} has format {manifest.version}; accepted: {_VERSION}.", REBUILD)
     if manifest.count != len(manifest.files):
-        counts = f"{manifest.count} pictures and lists {len(manifest.files)}"
-        raise BadInput(f"The manifest in {folder} counts {counts}", REBUILD)
+        counts = f"{manifest.count} images but lists {len(manifest.files)}"
+        raise BadInput(f"The manifest in {folder} counts {counts}.", REBUILD)
     return manifest

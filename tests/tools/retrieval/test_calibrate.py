@@ -40,13 +40,13 @@ class Scored:
 
 def test_the_floor_is_in_the_middle_of_the_gap() -> None:
     found = calibrate(Scored([(0.9, 0.5), (0.8, 0.6), (0.85, 0.2)]))
-    assert found == Calibration(threshold=0.7, captions=3, kept=1, let_in=0)
+    assert found == Calibration(threshold=0.7, captions=3, recall=1, false_accepts=0)
 
 
 def test_an_overlap_is_split_where_the_fewest_are_wrong() -> None:
     found = calibrate(Scored([(0.9, 0.5), (0.8, 0.3), (0.7, 0.75), (0.2, 0.1)]))
     assert found.threshold == pytest.approx(0.6)
-    assert (found.kept, found.let_in) == (0.75, 0.25)
+    assert (found.recall, found.false_accepts) == (0.75, 0.25)
 
 
 def test_pictures_of_the_same_caption_are_its_own() -> None:
@@ -54,7 +54,7 @@ def test_pictures_of_the_same_caption_are_its_own() -> None:
     twin = Hit(id="twin", score=0.95, caption="0")
     usual = shelf.search
     shelf.search = lambda query, k: [twin] * (query == "0") + usual(query, k)  # type: ignore[method-assign]
-    assert calibrate(shelf) == Calibration(threshold=0.7, captions=2, kept=1, let_in=0)
+    assert calibrate(shelf) == Calibration(threshold=0.7, captions=2, recall=1, false_accepts=0)
 
 
 def test_what_shares_a_word_is_no_stranger() -> None:
@@ -67,7 +67,7 @@ def test_what_shares_a_word_is_no_stranger() -> None:
     shelf = Scored([(0, 0)] * 3)
     shelf.entries = lambda: [Hit(id=one, score=0, caption=one) for one in captions]  # type: ignore[method-assign]
     shelf.search = search  # type: ignore[method-assign]
-    assert calibrate(shelf) == Calibration(threshold=0.55, captions=3, kept=1, let_in=0)
+    assert calibrate(shelf) == Calibration(threshold=0.55, captions=3, recall=1, false_accepts=0)
 
 
 def test_a_large_library_is_sampled_evenly_and_once_a_caption() -> None:
@@ -78,7 +78,7 @@ def test_a_large_library_is_sampled_evenly_and_once_a_caption() -> None:
 
 @pytest.mark.parametrize("scores", [[], [(0.9, 0.1)]])
 def test_without_captions_to_compare_there_is_no_floor(scores: list[tuple[float, float]]) -> None:
-    with pytest.raises(BadInput, match=f"has {len(scores)}, wanted 2"):
+    with pytest.raises(BadInput, match=f"has {len(scores)} captions"):
         calibrate(Scored(scores, blank=3))
 
 
@@ -88,5 +88,5 @@ def test_no_other_floor_does_better(scores: list[tuple[float, float]]) -> None:
         return sum(own >= threshold for own, _ in scores) - sum(other >= threshold for _, other in scores)
 
     found = calibrate(Scored(scores))
-    assert (found.kept - found.let_in) * len(scores) == pytest.approx(gain(found.threshold))
+    assert (found.recall - found.false_accepts) * len(scores) == pytest.approx(gain(found.threshold))
     assert gain(found.threshold) == max(gain(own) for own, _ in scores)

@@ -81,7 +81,7 @@ def test_damaged_pictures_are_skipped_listed_and_not_tried_again(shelf: Path, pl
     (shelf / "cut.png").write_bytes((shelf / "red.png").read_bytes()[:50])
     index = build(shelf, place)
     assert [skipped.id for skipped in index.skipped] == ["cut.png", "text.png"]
-    assert "not an image" in index.skipped[1].reason
+    assert "not a picture" in index.skipped[1].reason
     assert not index.is_stale(Library.open(shelf))
     shutil.copy(shelf / "red.png", shelf / "cut.png")
     assert [skipped.id for skipped in build(shelf, place).skipped] == ["text.png"]
@@ -90,7 +90,7 @@ def test_damaged_pictures_are_skipped_listed_and_not_tried_again(shelf: Path, pl
 def test_nothing_but_damaged_pictures_is_bad_input(shelf: Path, place: Path) -> None:
     for path in shelf.glob("*.png"):
         path.write_bytes(b"text")
-    with pytest.raises(BadInput, match="None of 4 pictures"):
+    with pytest.raises(BadInput, match="None of 4 images"):
         build(shelf, place)
 
 

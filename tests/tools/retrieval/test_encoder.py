@@ -121,13 +121,13 @@ def test_a_long_text_is_said_once_even_when_it_was_forgotten(
     with caplog.at_level(logging.WARNING):
         for text in (long, "a red car", long):
             encoder.encode_text([text])
-    assert len([one for one in caplog.messages if "cut to the encoder's" in one]) == 1
+    assert len([one for one in caplog.messages if "truncated to the encoder's" in one]) == 1
 
 
 def test_a_long_text_is_cut_and_said(encoder: OpenClipEncoder, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         encoder.encode_text(["a red car " * 30])
-    assert "cut to the encoder's 40 tokens: 'a red car a red car" in caplog.text
+    assert "truncated to the encoder's 40 tokens: 'a red car a red car" in caplog.text
 
 
 def test_a_text_that_fits_is_not_said(encoder: OpenClipEncoder, caplog: pytest.LogCaptureFixture) -> None:

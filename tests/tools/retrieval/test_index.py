@@ -119,7 +119,7 @@ def test_a_changed_library_is_never_served(shelf: Path, place: Path, how: str) -
 def test_a_picture_opens_by_its_id(shelf: Path, place: Path) -> None:
     retriever = IndexRetriever(Library.open(shelf), build(shelf, place), ColourEncoder())
     assert retriever.open("red.png").getpixel((0, 0)) == (255, 0, 0)
-    with pytest.raises(BadInput, match="No picture"):
+    with pytest.raises(BadInput, match="No image"):
         retriever.open("../metadata.jsonl")
 
 
@@ -158,9 +158,9 @@ def test_every_mismatch_is_refused_with_both_sides(shelf: Path, place: Path) -> 
     build(shelf, place)
     manifest = (place / "manifest.json").read_bytes()
     wrong: dict[str, tuple[dict[str, object], str]] = {
-        "version": ({"version": 9}, "format 9, wanted 1"),
+        "version": ({"version": 9}, "format 9; accepted: 1"),
         "dim": ({"dim": 7}, r"\(4, 4\).*\(4, 7\)"),
-        "count": ({"count": 9}, "counts 9 pictures and lists 4"),
+        "count": ({"count": 9}, "counts 9 images but lists 4"),
         "checksum": ({"sha256": "0" * 64}, "checksum .*0000000000000000"),
         "escape": ({"vectors": "../vectors-0000000000000000.faiss"}, "damaged"),
         "field": ({"surprise": 1}, "damaged"),

@@ -68,8 +68,8 @@ def test_boxes_say_where_named_things_stand(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("boxes", "told"),
     [
-        ([[0, 0, 1, 1]], "wanted an object"),
-        ({"finch": [0, 0, 1]}, "'finch' is [0, 0, 1], wanted [x0, y0, x1, y1]"),
+        ([[0, 0, 1, 1]], "not an object"),
+        ({"finch": [0, 0, 1]}, "'finch' is [0, 0, 1]; accepted: [x0, y0, x1, y1]"),
         ({"finch": [0, 0, 1, 1, 1]}, "'finch'"),
         ({"finch": [0, 0, 1, True]}, "'finch'"),
         ({"finch": [0, 0, 1, "1"]}, "'finch'"),
@@ -187,21 +187,21 @@ def test_no_pictures_is_bad_input_that_says_what_was_wanted(tmp_path: Path, make
         folder.mkdir()
     if make == "no pictures":
         describe(folder, {"file_name": "a.png"})
-    with pytest.raises(BadInput, match=r"wanted a folder of pictures \(\.png"):
+    with pytest.raises(BadInput, match=r"accepted: a folder of images \(\.png"):
         Library.open(folder)
 
 
 def test_an_unknown_id_is_bad_input(tmp_path: Path) -> None:
     paint(tmp_path, "a.png")
     for id in ("b.png", "../a.png", ""):
-        with pytest.raises(BadInput, match="No picture"):
+        with pytest.raises(BadInput, match="No image"):
             Library.open(tmp_path).picture(id)
 
 
 def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     paint(tmp_path, "a.png")
     (tmp_path / "b.png").write_bytes(b"text")
-    with pytest.raises(BadPicture, match="`b.png`: not an image"):
+    with pytest.raises(BadPicture, match="`b.png`: not a picture"):
         Library.open(tmp_path).picture("b.png")
 
 

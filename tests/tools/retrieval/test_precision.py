@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pleinair.tools.retrieval import encoder as precision
-from pleinair.tools.retrieval.encoder import SMALL, OpenClipEncoder, cpu_has_bfloat16, find_precision
+from pleinair.tools.retrieval.encoder import _SMALL, OpenClipEncoder, _cpu_has_bfloat16, find_precision
 from pleinair.tools.types import BadInput
 
 MODEL = "local-dir:pocket/encoder"
@@ -19,19 +19,19 @@ PICTURES = [Image.effect_noise((side, 90), 60 + side).convert("RGB") for side in
 def test_bfloat16_where_the_machine_has_instructions_for_it(
     monkeypatch: pytest.MonkeyPatch, device: str, able: bool, wanted: str
 ) -> None:
-    monkeypatch.setattr(precision, f"{'gpu' if 'cuda' in device else 'cpu'}_has_bfloat16", lambda: able)
-    assert find_precision(device, SMALL) == wanted
+    monkeypatch.setattr(precision, f"_{'gpu' if 'cuda' in device else 'cpu'}_has_bfloat16", lambda: able)
+    assert find_precision(device, _SMALL) == wanted
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_small_model_stays_as_it_is(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     for kind in ("cpu", "gpu"):
-        monkeypatch.setattr(precision, f"{kind}_has_bfloat16", lambda: True)
-    assert find_precision(device, SMALL - 1) == "float32"
+        monkeypatch.setattr(precision, f"_{kind}_has_bfloat16", lambda: True)
+    assert find_precision(device, _SMALL - 1) == "float32"
 
 
 def test_other_devices_keep_float32() -> None:
-    assert find_precision("mps", SMALL) == "float32"
+    assert find_precision("mps", _SMALL) == "float32"
 
 
 @pytest.mark.parametrize("name", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
@@ -40,9 +40,9 @@ def test_either_set_of_instructions_will_do(monkeypatch: pytest.MonkeyPatch, nam
 
     for each in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, each, lambda here=each == name: here)
-    assert cpu_has_bfloat16()
+    assert _cpu_has_bfloat16()
     monkeypatch.delattr(torch.cpu, name)
-    assert not cpu_has_bfloat16()
+    assert not _cpu_has_bfloat16()
 
 
 def test_bfloat16_gives_nearly_the_same_vectors_under_the_same_id() -> None:

@@ -33,12 +33,12 @@ def train(run: Run) -> None:
         return render(scenes[id])
 
     folder, tower = run.out / "adaptor", OpenClipEncoder(f"local-dir:{run.out / 'encoder'}")
-    course = adaptor_training.Course(epochs=run.size(EPOCHS, 1), learning_rate=RATE)
-    losses = adaptor_training.train(examples, folder, tower=tower, open=open_image, course=course)
+    options = adaptor_training.AdaptorOptions(epochs=run.size(EPOCHS, 1), learning_rate=RATE)
+    losses = adaptor_training.train(examples, folder, tower=tower, open=open_image, options=options)
     for epoch, loss in enumerate(losses, start=1):
-        run.say(f"adaptor: epoch {epoch} of {course.epochs}, loss {loss:.4f}")
+        run.say(f"adaptor: epoch {epoch} of {options.epochs}, loss {loss:.4f}")
     facts = {
-        "epochs": f"{course.epochs}, batches of {course.batch}, Adam {RATE:g}",
+        "epochs": f"{options.epochs}, batches of {options.batch}, Adam {RATE:g}",
         "scenes": f"{len(scenes):,} of two species, with captions that name them",
         "command": "`python -m pleinair.tools.pocket.training adaptor`",
     }

@@ -1,8 +1,8 @@
-"""Keep the captions that a model wrote for pictures without one: ours, as all of the paper's pools have them.
+"""Captions that an MLLM writes for images without one: ours, as all libraries of the paper have captions.
 
-A caption is filed under the picture's pixels, the model and the question, one file each, and written as soon
-as it is paid for; a picture that changes is captioned anew. Each picture without a caption is opened once a
-run, to know its pixels. Not covered: a model whose weights change under one name.
+A caption is stored in a file of its own under the image's pixels, the model and the instruction, as soon as
+it is paid for; a changed image is captioned again. Each image without a caption is opened once a run to read
+its pixels. Not covered: a model whose weights change under one name.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 class CaptionBook:
-    """Hold captions in a folder, or without one for as long as it lives; one library and one model a book."""
+    """Captions in a folder, or in memory only without one; of one library and one model."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._captions: dict[str, str] = {}  # by key
-        self._keys: dict[str, str] = {}  # by picture id
+        self._keys: dict[str, str] = {}  # by image id
 
     def key(self, id: str, retriever: Retriever, model: BaseChatModel) -> str:
-        """Name a picture's caption by its pixels, the model and the question."""
+        """Return the key of an image's caption: a digest of its pixels, the model and the instruction."""
         from pleinair.tools.storage.artifacts import encode_png  # here, as every graph imports this module
 
         if id not in self._keys:
@@ -40,27 +40,25 @@ class CaptionBook:
         return self._keys[id]
 
     def get(self, key: str) -> str | None:
-        """Return a caption, empty where the model declined; None where nobody has asked yet."""
-        if key not in self._captions and self._folder and (path := self._path(key)).is_file():
+        """Return a caption, empty if the model declined; None if it was never requested."""
+        if key not in self._captions and self._folder and (path := self._path(self._folder, key)).is_file():
             self._captions[key] = str(json.loads(path.read_text("utf-8"))["caption"])
         return self._captions.get(key)
 
     def put(self, key: str, caption: str) -> None:
-        """Keep a caption; raise as `write_whole` does."""
+        """Store a caption; raise as `write_whole` does."""
         if self._folder:
-            write_whole(self._path(key), json.dumps({"caption": caption}).encode())
+            write_whole(self._path(self._folder, key), json.dumps({"caption": caption}).encode())
         self._captions[key] = caption
 
     def filled(self, entries: Sequence[Hit], retriever: Retriever, model: BaseChatModel) -> list[Hit]:
-        """Give the entries with the captions that are known for those without."""
-        return [
-            one if one.caption else one.model_copy(update={"caption": self._known(one.id, retriever, model)})
-            for one in entries
-        ]
+        """Return the entries with stored captions for those without their own."""
 
-    def _known(self, id: str, retriever: Retriever, model: BaseChatModel) -> str:
-        return self.get(self.key(id, retriever, model)) or ""
+        def stored(id: str) -> dict[str, str]:
+            return {"caption": self.get(self.key(id, retriever, model)) or ""}
 
-    def _path(self, key: str) -> Path:
-        assert self._folder is not None
-        return self._folder / key[:2] / f"{key}.json"
+        return [entry if entry.caption else entry.model_copy(update=stored(entry.id)) for entry in entries]
+
+    @staticmethod
+    def _path(folder: Path, key: str) -> Path:
+        return folder / key[:2] / f"{key}.json"

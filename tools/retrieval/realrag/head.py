@@ -1,4 +1,4 @@
-"""The trained part of a reflective retriever: a small MLP at the end of a frozen vision tower."""
+"""Trained part of a reflective retriever: a small MLP at the end of a frozen vision tower."""
 
 import torch
 from torch import Tensor, nn
@@ -6,13 +6,13 @@ from torch.nn import functional
 
 
 class Head(nn.Module):
-    """Map embeddings [n, dim] to embeddings of length 1 by x + down(gelu(up(x))).
+    """MLP from embeddings [n, dim] to embeddings of length 1: x + down(gelu(up(x))).
 
-    Before any training it is the identity. The sum is our choice: the paper says "a simple MLP layer".
+    Untrained it is the identity. The sum is our choice: the paper says "a simple MLP layer".
     """
 
     def __init__(self, dim: int, width: int, seed: int = 0) -> None:
-        """Make the layers, `width` units wide; the same seed gives the same weights."""
+        """Create the layers, `width` units wide; the same seed gives the same weights."""
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -22,6 +22,6 @@ class Head(nn.Module):
         nn.init.zeros_(self.down.bias)
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Change unit vectors [n, dim]."""
+        """Transform unit vectors [n, dim]."""
         change: Tensor = self.down(functional.gelu(self.up(embeddings)))
         return functional.normalize(embeddings + change, dim=-1)

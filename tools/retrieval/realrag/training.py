@@ -1,7 +1,7 @@
 """Train the MLP of a reflective retriever (RealRAG, Lyu et al., ICML 2025, equations 4 to 8).
 
-Text tower and vision tower are frozen and their embeddings made before, so an epoch is a few matrix products
-on the CPU. Not covered: other optimisers than Adam, GPUs.
+Text tower and vision tower are frozen and their embeddings computed before, so an epoch is a few matrix
+products on the CPU. Not covered: other optimisers than Adam, GPUs.
 """
 
 from __future__ import annotations
@@ -14,70 +14,71 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from pleinair.tools.retrieval.realrag.data import Lesson
+from pleinair.tools.retrieval.realrag.data import TrainingSet
 from pleinair.tools.retrieval.realrag.head import Head
 from pleinair.tools.retrieval.realrag.reflective import (
-    EVERY,
-    Card,
-    Choices,
+    CHECKPOINT_EPOCHS,
+    ReflectiveOptions,
+    TrainingConfig,
     checkpoint,
     epochs_done,
     load_tensors,
-    save_card,
+    save_config,
 )
 from pleinair.tools.storage.files import write_whole
 
 
-def train(lesson: Lesson, card: Card, folder: Path) -> Iterator[tuple[int, float]]:
+def train(training_set: TrainingSet, config: TrainingConfig, folder: Path) -> Iterator[tuple[int, float]]:
     """Train from the newest checkpoint in `folder` to the last epoch; yield each one's number and mean loss.
 
-    The order of an epoch depends on seed and epoch alone, and a checkpoint holds Adam's memory, so a training
-    that was stopped ends as it would have. Raise `BadInput` when the folder holds another training.
+    The order of an epoch depends on seed and epoch alone, and a checkpoint includes Adam's state, so a
+    stopped training ends as it would have. Raise `BadInput` if the folder has another training.
     """
-    save_card(folder, card)
-    choices = card.choices
-    head = Head(card.dim, choices.width, choices.seed)
-    optimiser = torch.optim.Adam(head.parameters(), lr=choices.learning_rate)
+    save_config(folder, config)
+    options = config.choices
+    head = Head(config.dim, options.width, options.seed)
+    optimiser = torch.optim.Adam(head.parameters(), lr=options.learning_rate)
     done = max(epochs_done(folder), default=0)
     if done:
         _restore(checkpoint(folder, done), head, optimiser)
-    data = Data(lesson, reflective=choices.loss == "reflective")
-    for epoch in range(done + 1, choices.epochs + 1):
-        loss = _run_epoch(head, optimiser, data, choices, epoch)
-        if epoch % EVERY == 0 or epoch == choices.epochs:
+    pairs = PairTensors(training_set, reflective=options.loss == "reflective")
+    for epoch in range(done + 1, options.epochs + 1):
+        loss = _run_epoch(head, optimiser, pairs, options, epoch)
+        if epoch % CHECKPOINT_EPOCHS == 0 or epoch == options.epochs:
             write_whole(folder / f"epoch-{epoch:03d}.safetensors", save(_state_of(head, optimiser)))
         yield epoch, loss
 
 
-class Data:
-    """Hold a lesson as tensors and make batches of it."""
+class PairTensors:
+    """Training set as tensors, from which the loss of a batch of pairs is computed."""
 
-    def __init__(self, lesson: Lesson, *, reflective: bool) -> None:
-        self.rows = torch.from_numpy(lesson.rows)
-        self.texts = torch.from_numpy(lesson.texts)
-        self.pool = torch.from_numpy(np.ascontiguousarray(lesson.pool))
-        self.contents, self.labels = torch.from_numpy(lesson.contents), torch.from_numpy(lesson.labels)
-        self.negatives = torch.from_numpy(lesson.negatives) if reflective else None
+    def __init__(self, training_set: TrainingSet, *, reflective: bool) -> None:
+        self.rows = torch.from_numpy(training_set.rows)
+        self.texts = torch.from_numpy(training_set.texts)
+        self.pool = torch.from_numpy(np.ascontiguousarray(training_set.pool))
+        self.contents = torch.from_numpy(training_set.contents)
+        self.labels = torch.from_numpy(training_set.labels)
+        self.negatives = torch.from_numpy(training_set.negatives) if reflective else None
 
-    def loss(self, head: Head, batch: Tensor, choices: Choices) -> Tensor:
-        """Compute the mean loss of the pairs whose numbers are given, [b]."""
+    def loss(self, head: Head, batch: Tensor, options: ReflectiveOptions) -> Tensor:
+        """Compute the mean loss of the pairs with the numbers `batch`, [b]."""
         rows, negatives, present = self.rows[batch], None, None
         if self.negatives is not None:
-            found = self.negatives[batch]
-            present = found >= 0
-            negatives = head(self.pool[found.clamp(min=0)])
+            numbers = self.negatives[batch]
+            present = numbers >= 0
+            negatives = head(self.pool[numbers.clamp(min=0)])
         return reflective_loss(
             self.texts[batch],
             head(self.pool[rows]),
             negatives,
-            others=self.others(rows, choices.collisions),
+            others=self.others(rows, options.collisions),
             present=present,
-            tau=choices.tau,
-            tau_on_reflective=choices.tau_on_reflective,
+            tau=options.tau,
+            tau_on_reflective=options.tau_on_reflective,
         )
 
     def others(self, rows: Tensor, collisions: str) -> Tensor:
-        """Tell which pictures of a batch may be a pair's negatives: [b, b], false on the diagonal."""
+        """Return which images of a batch may be a pair's negatives: [b, b], false on the diagonal."""
         allowed = self.contents[rows][:, None] != self.contents[rows][None]
         if collisions == "class":
             allowed &= self.labels[rows][:, None] != self.labels[rows][None]
@@ -96,40 +97,40 @@ def reflective_loss(
 ) -> Tensor:
     """Compute equation 8, the mean over a batch of -log(P / (P + D_nor + D_ref)).
 
-    P = exp(q · pos / tau); D_nor sums exp(q · other / tau) over the batch's other pictures; D_ref is the
+    P = exp(q · pos / tau); D_nor sums exp(q · other / tau) over the batch's other images; D_ref is the
     exponential of `reflective_logits`. Without negatives it is plain InfoNCE from text to image.
 
     Args:
         texts: the prompts q, [b, dim], of length 1 like all rows.
         images: their positives, [b, dim].
         negatives: the reflective negatives, [b, dim].
-        others: which of the batch's pictures count in D_nor, [b, b].
-        present: which reflective negatives count, [b]; all of them when None.
+        others: which of the batch's images count in D_nor, [b, b].
+        present: which reflective negatives count, [b]; all of them if None.
         tau: temperature, over 0.
-        tau_on_reflective: false gives equation 7 as printed.
+        tau_on_reflective: false computes equation 7 as printed.
     """
     logits = texts @ images.T / tau
     positive = logits.diagonal()
     terms = [positive[:, None], logits.masked_fill(~others, -torch.inf)]
     if negatives is not None:
-        own = reflective_logits(texts, negatives, tau if tau_on_reflective else 1.0)
-        terms.append(own if present is None else own.masked_fill(~present[:, None], -torch.inf))
+        reflective = reflective_logits(texts, negatives, tau if tau_on_reflective else 1.0)
+        terms.append(reflective if present is None else reflective.masked_fill(~present[:, None], -torch.inf))
     return (torch.logsumexp(torch.cat(terms, 1), 1) - positive).mean()
 
 
 def reflective_logits(texts: Tensor, negatives: Tensor, tau: float) -> Tensor:
-    """Give the logarithm of D_ref, [b, 1]; at `tau` 1, as printed, D_ref is at most e."""
+    """Compute the logarithm of D_ref, [b, 1]; at `tau` 1, as printed, D_ref is at most e."""
     return (texts * negatives).sum(1, keepdim=True) / tau
 
 
 def _run_epoch(
-    head: Head, optimiser: torch.optim.Optimizer, data: Data, choices: Choices, epoch: int
+    head: Head, optimiser: torch.optim.Optimizer, pairs: PairTensors, options: ReflectiveOptions, epoch: int
 ) -> float:
-    """See every pair once, in an order that follows from seed and epoch; return the mean loss."""
-    generator = torch.Generator().manual_seed(choices.seed * 1000 + epoch)
-    order, total = torch.randperm(len(data.rows), generator=generator), 0.0
-    for batch in torch.split(order, choices.batch):
-        loss = data.loss(head, batch, choices)
+    """Train on every pair once, in an order determined by seed and epoch; return the mean loss."""
+    generator = torch.Generator().manual_seed(options.seed * 1000 + epoch)
+    order, total = torch.randperm(len(pairs.rows), generator=generator), 0.0
+    for batch in torch.split(order, options.batch):
+        loss = pairs.loss(head, batch, options)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -138,17 +139,16 @@ def _run_epoch(
 
 
 def _state_of(head: Head, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Name all that a training needs to go on: weights, and Adam's memory by parameter."""
-    weights = {f"head.{name}": value for name, value in head.state_dict().items()}
-    memory = optimiser.state_dict()["state"]
-    return weights | {
-        f"adam.{number}.{name}": value for number, kept in memory.items() for name, value in kept.items()
-    }
+    """Return all tensors that a training needs to continue: weights, and Adam's state by parameter."""
+    tensors = {f"head.{name}": value for name, value in head.state_dict().items()}
+    for number, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"adam.{number}.{name}": value for name, value in state.items()}
+    return tensors
 
 
 def _restore(path: Path, head: Head, optimiser: torch.optim.Optimizer) -> None:
-    """Put head and optimiser back to where a checkpoint has them."""
-    memory: dict[int, dict[str, Tensor]] = {}
+    """Load head and optimiser from a checkpoint."""
+    states: dict[int, dict[str, Tensor]] = {}
     weights: dict[str, Tensor] = {}
     for key, value in load_tensors(path).items():
         part, _, name = key.partition(".")
@@ -156,7 +156,7 @@ def _restore(path: Path, head: Head, optimiser: torch.optim.Optimizer) -> None:
             weights[name] = value
         else:
             number, _, name = name.partition(".")
-            memory.setdefault(int(number), {})[name] = value
+            states.setdefault(int(number), {})[name] = value
     head.load_state_dict(weights)
     groups = optimiser.state_dict()["param_groups"]
-    optimiser.load_state_dict({"state": memory, "param_groups": groups})
+    optimiser.load_state_dict({"state": states, "param_groups": groups})

@@ -17,11 +17,11 @@ from support.recording_chat import recording
 
 from pleinair.tools.retrieval.crossmodal.adaptor import AdaptorNet, AdaptorScorer, Shape, load, open_scorer
 from pleinair.tools.retrieval.crossmodal.adaptor_training import (
-    Course,
+    AdaptorOptions,
     Example,
-    break_down,
-    contrast,
-    matches,
+    contrastive_loss,
+    make_examples,
+    positives,
     train,
 )
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
@@ -79,8 +79,8 @@ def examples(count: int, seed: int) -> list[Example]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]]:
     """Train on 256 pictures once."""
     folder = tmp_path_factory.mktemp("adaptor")
-    course = Course(epochs=12, learning_rate=2e-3, batch=32)
-    losses = list(train(examples(256, 1), folder, tower=Toy(), open=picture, course=course))
+    options = AdaptorOptions(epochs=12, learning_rate=2e-3, batch=32)
+    losses = list(train(examples(256, 1), folder, tower=Toy(), open=picture, options=options))
     return folder, losses
 
 
@@ -111,19 +111,24 @@ def test_a_shuffled_picture_loses(trained: tuple[Path, list[float]]) -> None:
 def test_a_copied_text_costs_the_full_logarithm() -> None:
     same = torch.ones(6, 2)
     positive = torch.tensor([[True, True], *[[False, True]] * 2, *[[False, False]] * 3])
-    assert contrast(same, positive) == pytest.approx((math.log(6) + math.log(2)) / 2)
+    assert contrastive_loss(same, positive) == pytest.approx((math.log(6) + math.log(2)) / 2)
 
 
 def test_the_loss_is_the_papers_with_positives_inside_the_logarithm() -> None:
     cosines = torch.tensor([[0.2], [0.1], [0.15]])
     positive = torch.tensor([[True], [True], [False]])
     parts = [math.exp(one / 0.07) for one in (0.2, 0.1, 0.15)]
-    assert contrast(cosines, positive) == pytest.approx(-math.log(sum(parts[:2]) / sum(parts)), rel=1e-4)
+    assert contrastive_loss(cosines, positive) == pytest.approx(
+        -math.log(sum(parts[:2]) / sum(parts)), rel=1e-4
+    )
 
 
 def test_a_picture_is_positive_for_what_its_caption_contains() -> None:
     batch = [Example("1", "a red cat", ("red cat",)), Example("2", "two things", ("a cat", "red cat"))]
-    assert matches(batch, ["red cat", "a cat", "dog"]).tolist() == [[True, True, False], [True, True, False]]
+    assert positives(batch, ["red cat", "a cat", "dog"]).tolist() == [
+        [True, True, False],
+        [True, True, False],
+    ]
 
 
 def test_the_score_is_cos_of_v_and_t_and_depends_on_both(trained: tuple[Path, list[float]]) -> None:
@@ -175,7 +180,7 @@ def test_the_papers_rate_is_the_default_and_falls_every_three_epochs(
         return step(self, *rest)
 
     monkeypatch.setattr(torch.optim.Adam, "step", noted)
-    list(train(examples(4, 1), tmp_path, tower=Toy(), open=picture, course=Course(epochs=7)))
+    list(train(examples(4, 1), tmp_path, tower=Toy(), open=picture, options=AdaptorOptions(epochs=7)))
     assert rates == pytest.approx([5e-5] * 3 + [3e-5] * 3 + [1.8e-5])
 
 
@@ -183,7 +188,11 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     for name in ("one", "two"):
         list(
             train(
-                examples(8, 1), tmp_path / name, tower=Toy(), open=picture, course=Course(epochs=2, batch=3)
+                examples(8, 1),
+                tmp_path / name,
+                tower=Toy(),
+                open=picture,
+                options=AdaptorOptions(epochs=2, batch=3),
             )
         )
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
@@ -198,12 +207,12 @@ def test_another_encoders_adaptor_is_refused(trained: tuple[Path, list[float]]) 
 def test_what_is_no_checkpoint_or_no_tower_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="No adaptor in"):
         open_scorer(str(tmp_path), Toy(), picture)
-    with pytest.raises(BadInput, match="gives no patch features"):
+    with pytest.raises(BadInput, match="has no patch features"):
         open_scorer(str(tmp_path), object(), picture)
 
 
 def test_one_picture_teaches_nothing(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="1 pictures have sub-queries"):
+    with pytest.raises(BadInput, match="1 images have sub-queries"):
         list(train(examples(1, 1), tmp_path, tower=Toy(), open=picture))
 
 
@@ -212,12 +221,12 @@ def test_a_stopped_breakdown_goes_on_and_asks_nothing_twice(tmp_path: Path) -> N
         lambda _, card: "I may not." if card["prompt"] == "bad" else {"subqueries": [card["prompt"]]}
     )
     captions = {"1.png": "cat", "2.png": "bad", "3.png": "cat", "4.png": "dog"}
-    first = break_down(captions, tmp_path, model)
+    first = make_examples(captions, tmp_path, model)
     assert [next(first), next(first)] == [Example("1.png", "cat", ("cat",)), None]
     first.close()
     with (tmp_path / "subqueries.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"caption": "dog", "subq')
-    assert [one.subqueries if one else () for one in break_down(captions, tmp_path, model)] == [
+    assert [one.subqueries if one else () for one in make_examples(captions, tmp_path, model)] == [
         ("cat",),
         (),
         ("cat",),
@@ -229,7 +238,7 @@ def test_a_stopped_breakdown_goes_on_and_asks_nothing_twice(tmp_path: Path) -> N
 def test_a_breakdown_keeps_to_its_questions(tmp_path: Path) -> None:
     model = recording(lambda _, card: {"subqueries": [card["prompt"]]})
     captions = {"1.png": "cat", "2.png": "dog", "3.png": "cat"}
-    found = list(break_down(captions, tmp_path, model, most=1))
+    found = list(make_examples(captions, tmp_path, model, max_calls=1))
     assert [one.id if one else None for one in found] == ["1.png", None, "3.png"]
 
 

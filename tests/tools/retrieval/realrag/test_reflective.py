@@ -17,25 +17,25 @@ from pleinair.tools.retrieval.index import Index, IndexRetriever, build_index
 from pleinair.tools.retrieval.library import Item, Library
 from pleinair.tools.retrieval.realrag import reflective
 from pleinair.tools.retrieval.realrag.data import (
-    Lesson,
     Pair,
-    draw_samples,
+    TrainingSet,
+    build_training_set,
+    describe_pairs,
     find_negatives,
-    make_lesson,
+    generate_samples,
     pairs_by_caption,
     pairs_by_folder,
     pairs_by_name,
-    records,
 )
 from pleinair.tools.retrieval.realrag.head import Head
 from pleinair.tools.retrieval.realrag.reflective import (
-    Card,
-    Choices,
     ReflectiveEncoder,
+    ReflectiveOptions,
+    TrainingConfig,
     epochs_done,
     load_head,
 )
-from pleinair.tools.retrieval.realrag.training import Data, reflective_logits, reflective_loss, train
+from pleinair.tools.retrieval.realrag.training import PairTensors, reflective_logits, reflective_loss, train
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, GenerateRequest
 
@@ -86,28 +86,28 @@ class Bench:
     def index(self) -> Index:
         return build_index(Library.open(self.shelf), self.encoder, self.folder / "index")
 
-    def lesson(self, **choices: Any) -> Lesson:
+    def lesson(self, **choices: Any) -> TrainingSet:
         pairs = pairs_by_folder(Library.open(self.shelf).items.values())
-        given = Choices(**choices)
-        samples = draw_samples(
+        given = ReflectiveOptions(**choices)
+        samples = generate_samples(
             list(dict.fromkeys(pair.prompt for pair in pairs)),
             generator=self.generator,
             store=self.store,
             each=given.samples,
             on_progress=lambda done, total: None,
         )
-        return make_lesson(
+        return build_training_set(
             pairs,
             samples if given.loss == "reflective" else [],
             index=self.index,
             encoder=self.encoder,
             store=self.store,
-            choices=given,
+            options=given,
         )
 
-    def card(self, lesson: Lesson, **choices: Any) -> Card:
-        return Card(
-            choices=Choices(**choices),
+    def card(self, lesson: TrainingSet, **choices: Any) -> TrainingConfig:
+        return TrainingConfig(
+            choices=ReflectiveOptions(**choices),
             generator=self.generator.capabilities.id,
             encoder=self.encoder.id,
             engine="words",
@@ -213,7 +213,7 @@ def test_the_same_rule_holds_within_a_batch(bench: Bench, collisions: str, allow
     lesson = bench.lesson()
     object.__setattr__(lesson, "contents", np.resize([0, 0, 1], len(lesson.pool)))
     object.__setattr__(lesson, "labels", np.zeros(len(lesson.pool), dtype=np.int64))
-    found = Data(lesson, reflective=True).others(torch.tensor([0, 1, 2]), collisions)
+    found = PairTensors(lesson, reflective=True).others(torch.tensor([0, 1, 2]), collisions)
     assert found.int().tolist() == allowed
 
 
@@ -274,7 +274,7 @@ def test_a_sample_that_was_lost_is_drawn_again(bench: Bench) -> None:
 
 def test_a_lesson_has_the_generators_fault_as_negative(bench: Bench) -> None:
     lesson, library = bench.lesson(), Library.open(bench.shelf)
-    told = records(lesson, library, bench.index.ids)
+    told = describe_pairs(lesson, library, bench.index.ids)
     assert {one["class"] for one in told} == set(LOOKS)
     assert {str(one["negative"]).split("/")[0] for one in told} == {"azure"}
     assert all(one["negative"] != one["picture"] for one in told)
@@ -282,14 +282,21 @@ def test_a_lesson_has_the_generators_fault_as_negative(bench: Bench) -> None:
 
 
 def test_a_class_rule_leaves_the_own_class_out(bench: Bench) -> None:
-    told = records(bench.lesson(collisions="class"), Library.open(bench.shelf), bench.index.ids)
+    told = describe_pairs(bench.lesson(collisions="class"), Library.open(bench.shelf), bench.index.ids)
     assert all(str(one["negative"]).split("/")[0] != one["class"] for one in told)
 
 
 def test_a_library_of_one_class_teaches_nothing(bench: Bench) -> None:
     pairs = [Pair("azure/0.png", "p", "azure"), Pair("gone.png", "q", "other")]
-    with pytest.raises(BadInput, match="pictures of 1 classes"):
-        make_lesson(pairs, [], index=bench.index, encoder=bench.encoder, store=bench.store, choices=Choices())
+    with pytest.raises(BadInput, match="images of 1 classes"):
+        build_training_set(
+            pairs,
+            [],
+            index=bench.index,
+            encoder=bench.encoder,
+            store=bench.store,
+            options=ReflectiveOptions(),
+        )
 
 
 def first_for(encoder: Any, index: Index, name: str) -> str:
@@ -391,7 +398,7 @@ def test_an_index_of_another_checkpoint_is_refused(bench: Bench) -> None:
     index = build_index(library, second, bench.folder / "trained")
     with pytest.raises(BadInput, match=r"is of encoder `reflective:"):
         Index.open(bench.folder / "trained", fourth)
-    with pytest.raises(BadInput, match=r"Index of `reflective:"):
+    with pytest.raises(BadInput, match=r"is of encoder `reflective:"):
         IndexRetriever(library, index, fourth)
     assert build_index(library, fourth, bench.folder / "trained").manifest.encoder == fourth.id
 
