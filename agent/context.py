@@ -15,12 +15,15 @@ from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.images.crops import CropOptions
 from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
-from pleinair.tools.types import Generator, Retriever, Scorer
+from pleinair.tools.types import Capabilities, Generator, ImageOptions, Retriever, Scorer
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from pleinair.tools.storage.artifacts import ArtifactStore
+
+
+_DEFAULTS = {"width", "height", "num_inference_steps", "guidance_scale"}  # that capabilities declare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,7 @@ class Context:
     store: ArtifactStore
     k: int = 4  # hits looked at for a concept
     threshold: float = 0.0  # cosine similarity under which retrieval abstains
+    image: ImageOptions = ImageOptions()  # of every request; what the graph's input sets goes first
     crops: CropOptions = CropOptions()
     leak: LeakOptions = LeakOptions()
     imagerag: ImageRAGOptions = ImageRAGOptions()  # read by the graph of that name only
@@ -43,6 +47,11 @@ class Context:
     # steps done, steps in all; raises Cancelled to stop, and its `check()`, if it has one, does between steps
     on_step: Callable[[int, int], None] = no_callback
     previews: bool = False  # put small pictures of what is being drawn on the custom stream
+
+    def capabilities(self, options: ImageOptions) -> Capabilities:
+        """Return the generator's capabilities with the options that the settings and a request set."""
+        values = self.image.merged(options).model_dump(include=_DEFAULTS, exclude_none=True)
+        return self.generator.capabilities.model_copy(update=values)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, *_: Any) -> CoreSchema:

@@ -108,13 +108,13 @@ def search(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
         entries = context.captions.filled(entries, context.retriever, context.model)
     joint = retrieve_jointly(
         entries,
-        _names(state),
+        state.concept_names,
         scorer=context.scorer or SearchScorer(context.retriever),
         options=context.crossmodal,
         k=context.generator.capabilities.slots,
         seed=state.seed,
     )
-    retrievals = [_retrieval(joint, name, column) for column, name in enumerate(_names(state))]
+    retrievals = [_retrieval(joint, name, column) for column, name in enumerate(state.concept_names)]
     usage = Usage(seconds=perf_counter() - started)
     return changed(joint=joint, retrievals=retrievals, usage=[usage])
 
@@ -163,11 +163,6 @@ def route_after_search(state: CrossmodalState, runtime: Runtime[Context]) -> lis
     return [Send("retrieve", task) for task in tasks] or "select"
 
 
-def _names(state: CrossmodalState) -> list[str]:
-    """Return the sub-queries in the prompt's order."""
-    return [concept.name for concept in state.concepts]
-
-
 def _uncovered(state: CrossmodalState) -> tuple[str, ...]:
     """Return the sub-queries that no caption contains."""
     return state.joint.uncovered if state.joint else ()
@@ -208,8 +203,8 @@ def _pick_jointly(state: CrossmodalState, slots: int) -> list[Pick]:
 
 def _candidates(state: CrossmodalState) -> dict[str, list[Hit]]:
     """Return the hits of each sub-query: those of the Pareto set, or the best one retrieved by its looks."""
-    hits, by_looks = unused_candidates(state, _names(state)), _uncovered(state)
-    ranked = {name: hits[name][:1] if name in by_looks else hits[name] for name in _names(state)}
+    hits, by_looks = unused_candidates(state, state.concept_names), _uncovered(state)
+    ranked = {name: hits[name][:1] if name in by_looks else hits[name] for name in state.concept_names}
     return {name: hits for name, hits in ranked.items() if hits}
 
 

@@ -141,9 +141,8 @@ def rerank(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     """Order the hits of retrievals that served no image yet, by the model or by captions."""
     context, spent, reranked = runtime.context, list(state.usage), []
     order = _order_by_captions if context.imagerag.rerank == "captions" else _order_by_model
-    concepts = {concept.name for concept in state.concepts}
     for retrieval in state.retrievals:
-        is_new = retrieval.concept in concepts and not used_ids(retrieval.concept, state.attempts)
+        is_new = retrieval.concept in state.concept_names and not used_ids(retrieval.concept, state.attempts)
         if is_new and retrieval.hits and not retrieval.abstained:
             hits, usage = order(retrieval, state.model_copy(update={"usage": list(spent)}), context)
             spent += usage
@@ -306,18 +305,18 @@ def _input_references(state: ImageRAGState) -> tuple[Reference, ...]:
 
 def _retained_references(state: ImageRAGState) -> tuple[Reference, ...]:
     """Return the newest image's library references whose concepts are no longer missing."""
-    concepts = {concept.name for concept in state.concepts}
-    concepts |= {reference.concept for reference in _input_references(state)}
+    inputs = [reference.concept for reference in _input_references(state)]
     references = references_of(ledger.latest(state.attempts))
-    return tuple(reference for reference in references if reference.concept not in concepts)
+    replaced = (*state.concept_names, *inputs)
+    return tuple(reference for reference in references if reference.concept not in replaced)
 
 
 def _pick_by_rank(state: ImageRAGState, context: Context) -> list[Pick]:
     """Pick every concept's first unused hit, then every concept's second, until the free slots are used."""
-    candidates = unused_candidates(state, {concept.name for concept in state.concepts})
+    candidates = unused_candidates(state, state.concept_names)
     picks = [
-        [Pick(concept.name, hit) for hit in candidates.get(concept.name, [])[: context.imagerag.captions]]
-        for concept in state.concepts
+        [Pick(name, hit) for hit in candidates.get(name, [])[: context.imagerag.captions]]
+        for name in state.concept_names
     ]
     ranked = [pick for rank in zip_longest(*picks) for pick in rank if pick]
     return ranked[: _free_slots(state, context)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from langgraph.runtime import Runtime
 from langgraph.types import Overwrite
@@ -19,7 +19,7 @@ from pleinair.agent.select import references_of, select_references, with_boxes
 from pleinair.agent.state import Input, RetrieveTask, State, changed, plain
 from pleinair.tools.critique import critique as judge_image
 from pleinair.tools.decompose import decompose as list_concepts
-from pleinair.tools.generate import cost
+from pleinair.tools.generate import check_options, cost
 from pleinair.tools.generate import generate as generate_image
 from pleinair.tools.retrieve import retrieve as retrieve_concept
 from pleinair.tools.types import (
@@ -27,6 +27,7 @@ from pleinair.tools.types import (
     BadInput,
     Concept,
     GenerateRequest,
+    ImageOptions,
     Outcome,
     Reference,
     Refused,
@@ -57,9 +58,9 @@ def draft(state: State, runtime: Runtime[Context]) -> Update:
 
 def quick_draft(state: State, runtime: Runtime[Context]) -> Update:
     """Generate a draft, in the generator's draft steps if an image in full steps may follow."""
-    request, capabilities = new_request(state, runtime.context), runtime.context.generator.capabilities
-    if capabilities.draft_steps and state.budget.attempts > 1:
-        request = request.model_copy(update={"num_inference_steps": capabilities.draft_steps})
+    request, steps = new_request(state, runtime.context), runtime.context.generator.capabilities.draft_steps
+    if steps and steps < request.num_inference_steps and state.budget.attempts > 1:
+        request = request.model_copy(update={"num_inference_steps": steps})
     return attempt(state, runtime, request, ())
 
 
@@ -124,7 +125,7 @@ def plan(state: State, runtime: Runtime[Context]) -> Update:
     best, context = ledger.best(state.attempts), runtime.context
     assert best is not None and best.ledger is not None, "`plan` comes after a critique"
     repairs = repair_plan.plan_repairs(
-        best, state.attempts, state.retrievals, context.generator.capabilities, context.leak
+        best, state.attempts, state.retrievals, context.capabilities(state.image), context.leak
     )
     return changed(repairs=repairs)
 
@@ -166,7 +167,7 @@ def _shares_noise(
     state: State, context: Context, references: tuple[Reference, ...], repairs: list[Repair]
 ) -> bool:
     """Return whether a request is the draft's but for new references, or for more steps."""
-    best, steps = ledger.best(state.attempts), context.generator.capabilities.num_inference_steps
+    best, steps = ledger.best(state.attempts), context.capabilities(state.image).num_inference_steps
     is_new = any(reference not in references_of(best) for reference in references)
     is_refined = best and not repairs and best.request.num_inference_steps < steps
     return len(state.attempts) == 1 and bool(is_new or is_refined)
@@ -180,41 +181,41 @@ def new_request(
     prompt: str = "",
     number: int = 0,
 ) -> GenerateRequest:
-    """Write a request at the generator's own size and steps, with the noise of attempt `number`."""
-    able = context.generator.capabilities
+    """Build a request with the image options, the generator's values and the noise of attempt `number`."""
+    capabilities, options = context.capabilities(state.image), context.image.merged(state.image)
+    if capabilities.boxes:
+        references = with_boxes(references, ledger.rows_of(ledger.best(state.attempts)))
     return GenerateRequest(
         prompt=prompt or state.prompt,
-        references=with_boxes(references, ledger.rows_of(ledger.best(state.attempts)))
-        if able.boxes
-        else references,
-        height=able.height,
-        width=able.width,
-        num_inference_steps=able.num_inference_steps,
-        guidance_scale=able.guidance_scale,
+        references=references,
+        height=capabilities.height,
+        width=capabilities.width,
+        num_inference_steps=capabilities.num_inference_steps,
+        guidance_scale=capabilities.guidance_scale,
+        reference_strength=options.reference_strength,
         seed=noise_seed(state.seed, number),
     )
 
 
 def noise_seed(seed: int, number: int) -> int:
-    """Give noise 0 the run's own seed and every later one a seed of its own, the same in a replay."""
+    """Return the seed of noise `number`: the run's own for 0, else one derived from it."""
     if number == 0:
         return seed
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:6], "big")
 
 
 def finish(state: State) -> Update:
-    """Say how it ended and give the best picture, which need not be the last."""
-    good = ledger.best(state.attempts)
-    if state.outcome:  # a step that ended the run beside the draft knows no picture
-        best = state.outcome.best or good
-        return changed(outcome=state.outcome.model_copy(update={"best": best}))
-    if good and ledger.is_complete(good.ledger, state.concepts):
-        return changed(outcome=Outcome(ending="accepted", reason="every concept is present", best=good))
-    return changed(outcome=budget.stopped(state, budget.limit(state, budget.IMAGE_AND_CRITIQUE), good))
+    """Set the outcome with the best image, which need not be the last."""
+    best = ledger.best(state.attempts)
+    if state.outcome:  # a node that ended the run in parallel to the draft has no image
+        return changed(outcome=state.outcome.model_copy(update={"best": state.outcome.best or best}))
+    if best and ledger.is_complete(best.ledger, state.concepts):
+        return changed(outcome=Outcome(ending="accepted", reason="every concept is present", best=best))
+    return changed(outcome=budget.stopped(state, budget.limit(state, budget.IMAGE_AND_CRITIQUE), best))
 
 
 def finish_unchecked(state: State) -> Update:
-    """End a graph that does not check its image: never accepted, and with the newest image."""
+    """Set the outcome of a graph that does not check its image: the newest one, never accepted."""
     if state.outcome:
         return {}
     newest = ledger.latest(state.attempts)
@@ -223,17 +224,17 @@ def finish_unchecked(state: State) -> Update:
     return changed(outcome=Outcome(ending="unchecked", reason=ledger.UNCHECKED, best=newest))
 
 
-# LangGraph hands a node whose state is no class the graph's own state, with the fields that only it has.
+# LangGraph passes the graph's own state class, with its additional fields, where a TypeVar is annotated.
 AnyState = TypeVar("AnyState", bound=State)
 
 
 def begin(state: AnyState, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Forget what an earlier request of the thread came to; what a caller may give stays as it is.
+    """Reset what an earlier request of the thread left behind; the fields of the input stay.
 
-    It runs for every input and for no resume: a request that goes on keeps all that it has.
+    It runs for every input and for no resume, so a resumed request keeps its state.
 
     Raises:
-        BadInput: the graph was called without a context.
+        BadInput: the graph was called without a context, or with an image option that the generator lacks.
     """
     if runtime.context is None:
         raise BadInput(
@@ -241,20 +242,23 @@ def begin(state: AnyState, runtime: Runtime[Context]) -> dict[str, Any]:
             "which `pleinair.app.engines.build` makes; graphs of `pleinair.app.langgraph_server` take "
             "{'settings': {}}."
         )
+    if state.image != ImageOptions():
+        check_options(state.image, runtime.context.generator.capabilities)
     return _forgotten(state)
 
 
 def _forgotten(state: State) -> dict[str, Any]:
-    """Give the update that empties every field of one request; nothing where all are empty."""
+    """Return the update that resets every field that is not of the input; empty if none has changed."""
     fields = type(state).model_fields
-    own = {name: fields[name] for name in fields.keys() - _given_fields(type(state))}
-    empty = {name: one.get_default(call_default_factory=True) for name, one in own.items()}
-    old = [name for name in sorted(own) if getattr(state, name) != empty[name]]
-    merged = {name for name in old if any(map(callable, own[name].metadata))}  # by a reducer
-    return {name: Overwrite(empty[name]) if name in merged else plain(empty[name]) for name in old}
+    inputs = {name for base in type(state).__mro__ if _is_input(base) for name in base.model_fields}
+    update: dict[str, Any] = {}
+    for name in sorted(fields.keys() - inputs):
+        default = fields[name].get_default(call_default_factory=True)
+        if getattr(state, name) != default:
+            has_reducer = any(map(callable, fields[name].metadata))
+            update[name] = Overwrite(default) if has_reducer else plain(default)
+    return update
 
 
-def _given_fields(state: type[State]) -> set[str]:
-    """List the fields of a state that a caller gives: those of its input."""
-    inputs = [one for one in state.__mro__ if issubclass(one, Input) and not issubclass(one, State)]
-    return {name for one in inputs for name in one.model_fields}
+def _is_input(base: type) -> TypeGuard[type[Input]]:
+    return issubclass(base, Input) and not issubclass(base, State)

@@ -29,7 +29,7 @@ def route_after_critique(state: State, runtime: Runtime[Context]) -> Literal["fi
 
 def _only_drafts(state: State, context: Context) -> bool:
     """Return whether every image so far was generated in fewer steps than the generator's own."""
-    full = context.generator.capabilities.num_inference_steps
+    full = context.capabilities(state.image).num_inference_steps
     return all(attempt.request.num_inference_steps < full for attempt in state.attempts)
 
 

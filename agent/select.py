@@ -51,7 +51,7 @@ def select_references(state: State, context: Context, repairs: Sequence[Repair])
     else:
         slots = capabilities.inpaint_slots
     references = retained + make_references(pick_hits(candidates, slots), context)
-    return order_references(references, [concept.name for concept in state.concepts])
+    return order_references(references, state.concept_names)
 
 
 def inpainted_concept(repairs: Iterable[Repair]) -> str | None:

@@ -1,4 +1,4 @@
-"""What a run remembers between steps: plain JSON in the checkpoint, checked models in the nodes."""
+"""State of a run: plain JSON in the checkpoint, checked models in the nodes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
-    field_validator,
     model_validator,
 )
 from typing_extensions import TypedDict
 
+from pleinair.tools.arguments import explain
 from pleinair.tools.types import (
     Attempt,
     BadInput,
     Budget,
     Concept,
     GenerateRequest,
+    ImageOptions,
     Outcome,
     Repair,
     Retrieval,
@@ -30,7 +31,7 @@ from pleinair.tools.types import (
 
 MAX_PROMPT = 2000  # characters
 MAX_SEED = 2**63 - 1
-FAULTS = 3  # told at once
+MAX_ERRORS = 3  # in one message
 
 
 def check_prompt(prompt: str) -> None:
@@ -47,76 +48,81 @@ def check_prompt(prompt: str) -> None:
         raise BadInput(f"prompt: half a character at position {error.start}; wanted valid Unicode") from error
 
 
-def by_number(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Merge attempts: one of the same number is replaced, so a repeated step adds nothing."""
-    merged = {attempt["number"]: attempt for attempt in (*old, *new)}
+Items = Sequence[dict[str, Any]]
+
+
+def by_number(attempts: Items, update: Items) -> list[dict[str, Any]]:
+    """Merge attempts: one of the same number is replaced, so a repeated step adds nothing (a reducer)."""
+    merged = {attempt["number"]: attempt for attempt in (*attempts, *update)}
     return [merged[number] for number in sorted(merged)]
 
 
-def by_concept(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Merge retrievals: a later look-up for a concept replaces the earlier one."""
-    return list({retrieval["concept"]: retrieval for retrieval in (*old, *new)}.values())
+def by_concept(retrievals: Items, update: Items) -> list[dict[str, Any]]:
+    """Merge retrievals: a later one for a concept replaces the earlier one (a reducer)."""
+    return list({retrieval["concept"]: retrieval for retrieval in (*retrievals, *update)}.values())
 
 
 class Input(BaseModel):
-    """What a caller gives: a prompt, and optionally a seed, a run id and a budget; else `BadInput`."""
+    """Input of every graph; values of wrong types and ranges raise `BadInput`."""
 
     prompt: str
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     run_id: str = ""
     budget: Budget = Budget()
 
-    @field_validator("prompt")
-    @classmethod
-    def is_a_prompt(cls, prompt: str) -> str:
-        """Refuse a prompt that nothing can be drawn for."""
-        check_prompt(prompt)
-        return prompt
+    image: ImageOptions = ImageOptions()
 
     @model_validator(mode="wrap")
     @classmethod
-    def told_plainly(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Say in one line what is wrong."""
+    def _raise_bad_input(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         try:
-            return handler(given)
+            return handler(values)
         except ValidationError as error:
-            faults = error.errors(include_url=False, include_input=False)[:FAULTS]
-            told = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'input'}: {one['msg']}" for one in faults)
-            raise BadInput(told) from error
+            details = error.errors(include_url=False)[:MAX_ERRORS]
+            places = [".".join(map(str, detail["loc"])) or "input" for detail in details]
+            lines = [
+                f"{place}: {explain(detail, cls)}" for place, detail in zip(places, details, strict=True)
+            ]
+            raise BadInput("; ".join(lines)) from error
 
 
 class Output(BaseModel):
-    """What a caller gets: the outcome, every attempt with its request and ledger, and the cost."""
+    """Output of every graph."""
 
-    outcome: Outcome | None = None
-    attempts: Annotated[list[Attempt], by_number] = Field(default_factory=list)
-    retrievals: Annotated[list[Retrieval], by_concept] = Field(default_factory=list)
-    usage: Annotated[list[Usage], operator.add] = Field(default_factory=list)
+    outcome: Outcome | None = None  # how the run ended, with the best image
+    attempts: Annotated[list[Attempt], by_number] = Field(default_factory=list)  # in the order of generation
+    retrievals: Annotated[list[Retrieval], by_concept] = Field(default_factory=list)  # the last per concept
+    usage: Annotated[list[Usage], operator.add] = Field(default_factory=list)  # of each step
 
 
 class State(Input, Output):
-    """The working state; a field without a reducer is replaced."""
+    """Working state of every graph; a field without a reducer is replaced."""
 
-    concepts: list[Concept] = Field(default_factory=list)
-    repairs: list[Repair] = Field(default_factory=list)
-    request: GenerateRequest | None = None  # the next picture, fixed before it is drawn
+    concepts: list[Concept] = Field(default_factory=list)  # what must be visible
+    repairs: list[Repair] = Field(default_factory=list)  # of the next attempt
+    request: GenerateRequest | None = None  # the next image's, set before anything is spent on it
+
+    @property
+    def concept_names(self) -> list[str]:
+        """Return the names of the concepts, in their order."""
+        return [concept.name for concept in self.concepts]
 
 
 class RetrieveTask(TypedDict):
     """Input of one `retrieve` task: a concept as plain JSON, because LangGraph does not check a `Send`."""
 
-    name: str
-    caption: str
+    name: str  # of the concept
+    caption: str  # the query; ImageRAG has one on each line
     seed: NotRequired[int]  # the run's; tasks stored before 0.2 have none
 
 
 def changed(**fields: Any) -> dict[str, Any]:
-    """Give a node's partial state as plain JSON, so that a checkpoint holds no class names."""
+    """Return a node's update of the state as plain JSON, so that a checkpoint has no class names."""
     return {name: plain(value) for name, value in fields.items()}
 
 
 def plain(value: Any) -> Any:
-    """Dump models, and models inside lists and tuples, to JSON values."""
+    """Convert models, and models inside lists and tuples, to JSON values."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, list | tuple):

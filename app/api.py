@@ -90,11 +90,11 @@ def estimate(
     pictures: Sequence[str | Path] = (),
 ) -> Estimate:
     """Check a request as `submit` does and tell what it would take; builds no engine and writes nothing."""
-    from pleinair.app.estimate.estimate import quote
+    from pleinair.app.estimate.estimate import estimate_of
 
     order = new_order(prompt, graph, seed, load(profile, overrides), out, strip_metadata=False)
     read_given(pictures, graph)
-    return quote(order, home())
+    return estimate_of(order, home())
 
 
 def finish(
@@ -147,7 +147,7 @@ def find(name: str) -> Run:
     if name == "last":
         found = run_table().newest(1)
     else:
-        found = run_table().newest(2, begins=name) if name else []
+        found = run_table().newest(2, prefix=name) if name else []
     if len(found) == 1:
         return found[0]
     if found:

@@ -17,6 +17,7 @@ from pleinair.app.paths import Paths
 from pleinair.app.settings import POCKET, BackendChoice, Settings
 from pleinair.tools.arguments import checked, declare
 from pleinair.tools.callbacks import no_callback
+from pleinair.tools.generate import check_options
 from pleinair.tools.locks import Once
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.realrag import Training, declared_training, require_generator, search_away, training_of
@@ -25,7 +26,7 @@ from pleinair.tools.retrieval.compose import Corpus, check_method, compose, thre
 from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer, LazyScorer
 from pleinair.tools.retrieve import search
-from pleinair.tools.types import BadInput, Encoder, Generator, Hit, Retriever, Scorer
+from pleinair.tools.types import BadInput, Encoder, Generator, Hit, ImageOptions, Retriever, Scorer
 from pleinair.tools.worker.worker import DeviceLock, Worker
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def build(
         store=store,
         k=settings.retrieval.k,
         threshold=threshold_of(settings.retrieval),
+        image=settings.image,
         crops=settings.crops,
         leak=settings.leak,
         imagerag=settings.imagerag,
@@ -71,7 +73,9 @@ def build(
 def check(settings: Settings) -> None:
     """Refuse backends, arguments and a library that cannot be used; builds nothing and writes nothing."""
     for kind, choice in engine_choices(settings).items():
-        declare(kind, choice.backend, choice.arguments)
+        declared = declare(kind, choice.backend, choice.arguments)
+        if kind == "generator" and settings.image != ImageOptions():
+            check_options(settings.image, declared or chosen_generator(settings).capabilities)
     _check_retrieval(settings)
     if settings.crossmodal.adaptor:
         locate(settings.crossmodal.adaptor)

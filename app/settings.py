@@ -7,6 +7,7 @@ table whole, since one engine's arguments mean nothing to another.
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 import warnings
@@ -17,16 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from platformdirs import user_config_path
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pleinair.agent.repairs.leaks import LeakOptions
 from pleinair.app.models.pins import pinned
+from pleinair.tools.arguments import check_leaves, explain
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.images.crops import CropOptions
 from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.retrieval.compose import RetrievalOptions
-from pleinair.tools.types import BadInput, Budget, Value
+from pleinair.tools.types import BadInput, Budget, ImageOptions, Value
 from pleinair.tools.worker.worker import WorkerOptions
 
 Tree = dict[str, Any]
@@ -49,9 +51,9 @@ PACKAGED = Path(__file__).with_name("profiles")
 
 
 class Section(BaseModel):
-    """Base of all sections: immutable, and an unknown key is an error."""
+    """Base of all sections: immutable; an unknown key, infinity and NaN are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class BackendChoice(Section):
@@ -119,14 +121,10 @@ class Settings(Section):
     imagerag: ImageRAGOptions = ImageRAGOptions()
     realrag: RealRAGOptions = RealRAGOptions()
     crossmodal: CrossmodalOptions = CrossmodalOptions()
+    image: ImageOptions = Field(default=ImageOptions(), exclude_if=lambda options: options == ImageOptions())
     budget: Budget = Budget()
     paths: PathChoice = PathChoice()
     output: OutputOptions = OutputOptions()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _accept_renamed_keys(cls, tree: Any) -> Any:
-        return renamed(tree)[0] if isinstance(tree, dict) else tree
 
 
 def renamed(tree: Tree) -> tuple[Tree, list[str]]:
@@ -255,18 +253,21 @@ def _of(layers: Sequence[Layer]) -> Tree:
 
 
 def _checked(layers: Sequence[Layer]) -> Settings:
+    tree = _of(layers)
+    for table, values in tree.items():
+        check_leaves({table: values})
     try:
-        return Settings.model_validate(_of(layers))
+        return Settings.model_validate_json(json.dumps(tree), strict=True)
     except ValidationError as error:
         raise BadInput("; ".join(_complaints(error, layers))) from error
 
 
 def _complaints(error: ValidationError, layers: Sequence[Layer]) -> Iterator[str]:
-    for fault in error.errors():
-        place = tuple(str(part) for part in fault["loc"])
+    for detail in error.errors():
+        place = tuple(str(part) for part in detail["loc"])
         origin = next((name for name, tree in reversed(layers) if _has(tree, place)), "nowhere")
-        wanted = _wanted(fault["type"], fault["msg"], place)
-        yield f"{'.'.join(place)} = {_shown(fault)} (set in: {origin}): {wanted}"
+        value = "nothing" if detail["type"] == "missing" else repr(detail["input"])[:80]
+        yield f"{'.'.join(place)} = {value} (set in: {origin}): {explain(detail, Settings)}"
 
 
 def _has(tree: Any, place: tuple[str, ...]) -> bool:
@@ -275,21 +276,3 @@ def _has(tree: Any, place: tuple[str, ...]) -> bool:
             return False
         tree = tree[part]
     return True
-
-
-def _shown(fault: Any) -> str:
-    return "nothing" if fault["type"] == "missing" else repr(fault["input"])[:80]
-
-
-def _wanted(kind: str, message: str, place: tuple[str, ...]) -> str:
-    if kind == "extra_forbidden":
-        return f"unknown key; wanted one of: {', '.join(_known(place[:-1]))}"
-    return message[0].lower() + message[1:]
-
-
-def _known(section: tuple[str, ...]) -> list[str]:
-    fields = Settings.model_fields
-    for name in section:
-        inner = fields[name].annotation
-        fields = inner.model_fields if isinstance(inner, type) and issubclass(inner, BaseModel) else {}
-    return list(fields)

@@ -45,23 +45,20 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run_pocket(options: argparse.Namespace) -> None:
-    """Run the pocket benchmark and write its figures, report and plots."""
     cases = make_cases(options.prompts, options.seed)
     from pleinair.evals.pocket.oracle import Oracle  # imports torch
 
     results: list[Result] = []
-
-    def on_result(result: Result) -> None:
-        results.append(result)
-        right, total = sum(result.right for result in results), len(cases) * len(GRAPHS)
-        line = f"{len(results)}/{total} runs, {right} right, last {result.case.id} {result.column}"
-        show_progress(line, end="\n" if len(results) == total else "")
-
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         context, graphs = pocket_context(Path(folder)), load_graphs()
         warm_up(graphs, context)
-        run_cases(cases, graphs, context, Oracle(), on_result)
+        for result in run_cases(cases, graphs, context, Oracle()):
+            results.append(result)
+            right, total = sum(item.right for item in results), len(cases) * len(GRAPHS)
+            show_progress(
+                f"{len(results)}/{total} runs, {right} right, last {result.case.id} {result.column}"
+            )
         plot_examples(results, context.store, options.out / "examples.png")
     lines = "".join(json.dumps(plain(result)) + "\n" for result in results)
     (options.out / "results.jsonl").write_text(lines, encoding="utf-8")
@@ -69,6 +66,7 @@ def _run_pocket(options: argparse.Namespace) -> None:
     figures = summarise(results, prompts=options.prompts, seed=options.seed, command=command)
     page, page_path = write_markdown(figures), options.out / "report.md"
     write_report(figures, page, options.json, page_path)
+    print(file=sys.stderr)
     print(page, options.json, page_path, *plot(figures, options.out), sep="\n")
 
 

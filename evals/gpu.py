@@ -37,7 +37,6 @@ SHAPES: dict[str, dict[str, Shape]] = json.loads(SHAPES_FILE.read_text("utf-8"))
 
 
 def _build(shape: Shape, device: str, dtype: Any) -> Any:
-    """Build the pipeline on the device with random weights."""
     import diffusers
 
     scheduler, config = shape["scheduler"]
@@ -78,7 +77,6 @@ def _random_model(config: Sequence[Any], device: str, dtype: Any) -> Any:
 
 
 def _time_shape(shape: Shape, compile: bool, tiny: bool, repeats: int) -> Rows:
-    """Measure a pipeline with each number of references."""
     import torch
 
     pipeline = _build(shape, "cpu" if tiny else "cuda", torch.float32 if tiny else torch.bfloat16)

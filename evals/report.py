@@ -17,11 +17,10 @@ import pandas as pd
 from pleinair.evals.cases import TIERS
 from pleinair.evals.metrics import calibration, calibration_error, estimate, interval_of_share, mean, ratio
 from pleinair.evals.run import GRAPHS, Judgement, Result
+from pleinair.tools.storage.artifacts import ArtifactStore
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from pleinair.tools.storage.artifacts import ArtifactStore
 
 Figures = dict[str, Any]  # JSON
 
@@ -45,7 +44,7 @@ def summarise(results: Sequence[Result], *, prompts: int, seed: int, command: st
     """Compute every figure of the benchmark; shares are in 0..1, intervals cover 95 %."""
     frame = pd.json_normalize([plain(result) for result in results])
     tiers = {tier: _by_case(frame[frame["case.tier"] == tier]) for tier in TIERS}
-    graphs = {column: _costs(frame[frame["graph"] == column]) for column in GRAPHS}
+    graphs = {column: _costs(frame[frame["column"] == column]) for column in GRAPHS}
     judgements = [item for result in results if result.column == "pleinair" for item in result.judgements]
     return {
         **{
@@ -71,22 +70,14 @@ def summarise(results: Sequence[Result], *, prompts: int, seed: int, command: st
 
 def plain(result: Result) -> Figures:
     """Return one result as JSON."""
-    return {
-        "case": asdict(result.case),
-        "graph": result.column,
-        "ending": result.ending,
-        "reason": result.reason,
-        "shown": dict(result.shown),
-        "right": result.right,
-        "usage": result.usage.model_dump(),
-        "seconds": result.seconds,
-        "judgements": [asdict(item) for item in result.judgements],
-    }
+    fields = asdict(result) | {"usage": result.usage.model_dump(), "right": result.right}
+    del fields["picture"]
+    return fields
 
 
 def _by_case(rows: pd.DataFrame) -> pd.DataFrame:
     """Return for each case, in their order, whether it is right (1.0) in each column."""
-    hits = rows.pivot(index="case.id", columns="graph", values="right").astype(float)
+    hits = rows.pivot(index="case.id", columns="column", values="right").astype(float)
     return hits.loc[rows["case.id"].unique()]
 
 
@@ -156,7 +147,6 @@ def accuracies(figures: Figures) -> Iterator[str]:
 
 
 def _tables(figures: Figures) -> Iterator[str]:
-    """Yield gains, costs and the critic's scores."""
     yield "\n## Gain on the same cases\n"
     yield from table(share_rows("tier", figures["gains"], "gain"))
     yield "\n## Cost of a run\n"

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+from PIL.Image import Image
 
 from pleinair.agent.budget import total
+from pleinair.agent.context import Context
 from pleinair.agent.state import Output, changed
 from pleinair.evals.cases import Case, make_case
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Attempt, Outcome, Picture, PleinairError, Usage, belief
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from pleinair.agent.context import Context
-    from pleinair.tools.storage.artifacts import ArtifactStore
 
 GRAPHS = {  # column: graph of the registry; RealRAG needs a training first and has a benchmark of its own
     "base": "direct",
@@ -92,19 +90,12 @@ def warm_up(graphs: Mapping[str, Any], context: Context) -> None:
 
 
 def run_cases(
-    cases: Sequence[Case],
-    graphs: Mapping[str, Any],
-    context: Context,
-    judge: Judge,
-    on_result: Callable[[Result], None] = lambda result: None,
-) -> list[Result]:
+    cases: Sequence[Case], graphs: Mapping[str, Any], context: Context, judge: Judge
+) -> Iterator[Result]:
     """Run every case through every graph, a case's graphs one after another."""
-    results = []
     for case in cases:
         for column, graph in graphs.items():
-            results.append(run_case(case, column, graph, context, judge))
-            on_result(results[-1])
-    return results
+            yield run_case(case, column, graph, context, judge)
 
 
 def run_case(case: Case, column: str, graph: Any, context: Context, judge: Judge) -> Result:
@@ -149,7 +140,7 @@ def _judgements(
             yield Judgement(row.status == "present", belief(row), true[row.concept])
 
 
-def show_progress(line: str, end: str = "") -> None:
+def show_progress(line: str) -> None:
     """Overwrite the line of progress on standard error."""
-    sys.stderr.write(f"\r{line:<110.110}{end}")
+    sys.stderr.write(f"\r{line:<110.110}")
     sys.stderr.flush()

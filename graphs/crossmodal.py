@@ -1,11 +1,12 @@
 """Cross-modal RAG: sub-queries, captions, looks, the Pareto set, one picture; with every ablation switch."""
 
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import END, START
 
 from pleinair.agent import crossmodal, nodes
 from pleinair.agent.context import Context
+from pleinair.agent.graph import CheckedGraph
 
-builder = StateGraph(
+builder = CheckedGraph(
     crossmodal.CrossmodalState,
     context_schema=Context,
     input_schema=crossmodal.CrossmodalInput,

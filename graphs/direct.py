@@ -1,12 +1,13 @@
 """The baseline: draw the prompt once, without references."""
 
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import END, START
 
 from pleinair.agent import nodes
 from pleinair.agent.context import Context
+from pleinair.agent.graph import CheckedGraph
 from pleinair.agent.state import Input, Output, State
 
-builder = StateGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
+builder = CheckedGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
 builder.add_node("begin", nodes.begin)
 builder.add_node("draft", nodes.draft)
 builder.add_node("finish", nodes.finish_unchecked)

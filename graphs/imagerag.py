@@ -1,12 +1,13 @@
 """ImageRAG: draw, decide, list what is missing, caption it, look it up, draw again; with every switch."""
 
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import END, START
 
 from pleinair.agent import imagerag, nodes
 from pleinair.agent.context import Context
+from pleinair.agent.graph import CheckedGraph
 from pleinair.agent.state import Output
 
-builder = StateGraph(
+builder = CheckedGraph(
     imagerag.ImageRAGState, context_schema=Context, input_schema=imagerag.ImageRAGInput, output_schema=Output
 )
 builder.add_node("begin", nodes.begin)

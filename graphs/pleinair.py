@@ -1,12 +1,13 @@
 """The loop: draft and decompose, look, plan, look up, select, draw again, keep the best. Ours."""
 
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import END, START
 
 from pleinair.agent import nodes, routes
 from pleinair.agent.context import Context
+from pleinair.agent.graph import CheckedGraph
 from pleinair.agent.state import Input, Output, State
 
-builder = StateGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
+builder = CheckedGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
 builder.add_node("begin", nodes.begin)
 builder.add_node("decompose", nodes.decompose)
 builder.add_node("draft", nodes.quick_draft)

@@ -1,13 +1,14 @@
 """The model decides: it calls the four verbs and the other graphs as tools, under the loop's own limits."""
 
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import END, START
 
 from pleinair.agent.context import Context
+from pleinair.agent.graph import CheckedGraph
 from pleinair.agent.react import nodes as react
 from pleinair.agent.react.state import ReactInput, ReactState
 from pleinair.agent.state import Output
 
-builder = StateGraph(ReactState, context_schema=Context, input_schema=ReactInput, output_schema=Output)
+builder = CheckedGraph(ReactState, context_schema=Context, input_schema=ReactInput, output_schema=Output)
 builder.add_node("begin", react.begin)
 builder.add_node("drive", react.drive)
 builder.add_node("act", react.act)

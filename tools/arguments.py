@@ -20,6 +20,7 @@ from typing import Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
+from pydantic_core import ErrorDetails
 
 from pleinair.tools import registry
 from pleinair.tools.types import BadInput
@@ -91,11 +92,24 @@ def check_values(make: Callable[..., Any], values: Mapping[str, Any], table: str
             if adapter := _adapter(make, key):
                 adapter.validate_json(text, strict=True)
         except ValidationError as error:
-            message = error.errors()[0]["msg"]
-            raise BadInput(f"{table}.{key} = {value!r}: {message[0].lower()}{message[1:]}") from error
+            raise BadInput(f"{table}.{key} = {value!r}: {explain(error.errors()[0])}") from error
 
 
-def check_leaves(tree: Mapping[str, Any], place: str) -> None:
+def explain(error: ErrorDetails, model: type[BaseModel] | None = None) -> str:
+    """Return pydantic's message, or for an unknown key of `model` the keys that it accepts."""
+    if error["type"] != "extra_forbidden" or model is None:
+        return error["msg"][0].lower() + error["msg"][1:]
+    *tables, key = map(str, error["loc"])
+    for table in tables:
+        inner = model.model_fields[table].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return "unknown key"
+        model = inner
+    accepted = list(model.model_fields)
+    return f"unknown key; accepted: {', '.join(accepted)}.{registry.did_you_mean(key, accepted)}"
+
+
+def check_leaves(tree: Mapping[str, Any], place: str = "") -> None:
     """Refuse values that no settings file may hold: secrets, numbers that are not finite, what JSON has not.
 
     A secret is known by its name or form; its value is not repeated. Raises `BadInput`.
@@ -118,7 +132,7 @@ def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
     """Yield each value of nested tables and lists with the dotted name of its table."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _leaves(inner, f"{place}.{key}")
+            yield from _leaves(inner, f"{place}.{key}" if place else str(key))
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from _leaves(inner, place)

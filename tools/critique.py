@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pleinair.tools.errors import InvalidAnswer
+from pleinair.tools.images.crops import pixels
 from pleinair.tools.mllm.ask import add_usage, adding_usage, ask
 from pleinair.tools.mllm.schemas import Critique
 from pleinair.tools.types import Concept, Ledger, ModelFault, Row, Usage
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from PIL.Image import Image
 
-MAX_EVIDENCE = 400  # characters of the reason in a row
-FULL_VIEW = 512  # pixels of the longer side; larger images are scaled down for the model
-MARGIN = 0.15  # of the box's own size, added on each side of a cut-out
+_MAX_EVIDENCE = 400  # characters of the reason in a row
+_FULL_VIEW = 512  # pixels of the longer side; larger images are scaled down for the model
+_MARGIN = 0.15  # of the box's own size, added on each side of a cut-out
 INSTRUCTION = (
     "Look at the picture. For every concept of the list, in the order given, say whether the picture "
     "shows exactly that concept: present, missing or unsure. Give your confidence from 0 to 1, the "
@@ -53,7 +54,7 @@ def critique(
     try:
         answer, usage = ask(model, Critique, INSTRUCTION, payload, [png], calls=calls, check=check)
     except InvalidAnswer as error:
-        evidence = f"no verdict: {error}"[:MAX_EVIDENCE]
+        evidence = f"no verdict: {error}"[:_MAX_EVIDENCE]
         rows = (Row(concept=name, status="unsure", confidence=0, evidence=evidence) for name in names)
         return Ledger(rows=tuple(rows)), error.spent
     return _look_closer(png, Ledger(rows=answer.rows), usage, model=model, calls=calls)
@@ -109,8 +110,7 @@ def _cut_outs(png: bytes, rows: Sequence[Row]) -> list[bytes]:
 
     with Image.open(io.BytesIO(png)) as image:
         boxes = [_pixels(row, image) for row in rows]
-        extended = all(right > left and bottom > top for left, top, right, bottom in boxes)
-        if max(image.size) <= FULL_VIEW or not extended:
+        if max(image.size) <= _FULL_VIEW or not all(x1 > x0 and y1 > y0 for x0, y0, x1, y1 in boxes):
             return []
         return [encode_png(image.crop(box).convert("RGB")) for box in boxes]
 
@@ -118,9 +118,7 @@ def _cut_outs(png: bytes, rows: Sequence[Row]) -> list[bytes]:
 def _pixels(row: Row, image: Image) -> tuple[int, int, int, int]:
     """Return a row's box with its margin, in pixels inside the image."""
     assert row.box is not None
-    left, top, right, bottom = row.box
-    x, y = MARGIN * (right - left), MARGIN * (bottom - top)
-    edges = (min(max(edge, 0.0), 1.0) for edge in (left - x, top - y, right + x, bottom + y))
-    sizes = (image.width, image.height) * 2
-    x0, y0, x1, y1 = (round(edge * size) for edge, size in zip(edges, sizes, strict=True))
-    return x0, y0, x1, y1
+    x0, y0, x1, y1 = row.box
+    x, y = _MARGIN * (x1 - x0), _MARGIN * (y1 - y0)
+    x0, y0, x1, y1 = (min(max(edge, 0.0), 1.0) for edge in (x0 - x, y0 - y, x1 + x, y1 + y))
+    return pixels((x0, y0, x1, y1), image.size)

@@ -13,6 +13,7 @@ from pleinair.tools.types import (
     Capabilities,
     GenerateRequest,
     Generator,
+    ImageOptions,
     Inpaint,
     ModelFault,
     Picture,
@@ -42,8 +43,27 @@ def check_request(request: GenerateRequest, able: Capabilities, given: int) -> N
         raise BadInput(f"`{able.id}` takes {able.slots} references, got {given}.")
     if request.negative_prompt and not able.negative_prompt:
         raise BadInput(f"`{able.id}` has no negative prompt, got {request.negative_prompt!r}.")
+    if request.reference_strength is not None and "reference_strength" not in able.accepts:
+        raise BadInput(f"`{able.id}` has no reference strength, got {request.reference_strength}.")
     if request.inpaint:
         _check_repaint(request, request.inpaint, able)
+
+
+def check_options(options: ImageOptions, capabilities: Capabilities) -> None:
+    """Refuse options of an image that a generator does not take.
+
+    Raises:
+        BadInput: an option that is not declared, or a size in no multiple of what is declared.
+    """
+    accepted = [*capabilities.accepts, *(["negative_prompt"] if capabilities.negative_prompt else [])]
+    for name, value in options.model_dump(exclude_none=True).items():
+        if name not in accepted:
+            raise BadInput(
+                f"image.{name} = {value!r}: generator `{capabilities.id}` does not take it; accepted: "
+                f"{', '.join(accepted) or 'none'}"
+            )
+    height, width = options.height or capabilities.height, options.width or capabilities.width
+    check_size(height, width, capabilities.multiple_of, f"image.height and width: `{capabilities.id}`")
 
 
 def check_size(height: int, width: int, unit: int, name: str) -> None:

@@ -27,6 +27,7 @@ Limit = Literal["attempts", "images", "mllm_calls", "tokens", "usd", "seconds"] 
 Side = Annotated[int, Field(gt=0, multiple_of=8)]  # pixels
 Steps = Annotated[int, Field(gt=0, le=1000)]
 Guidance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Strength = Annotated[float, Field(ge=0, le=1)]  # of references; at 0 they are ignored
 OnStep = Callable[[int, int], None]  # told the steps done and the steps in all; may raise to stop
 
 
@@ -130,8 +131,22 @@ class Inpaint(Value):
     box: Box
 
 
+class ImageOptions(Value):
+    """Options of one image, in diffusers' argument names; None leaves a value to the generator."""
+
+    width: Side | None = None
+    height: Side | None = None
+    num_inference_steps: Steps | None = None
+    guidance_scale: Guidance | None = None
+    reference_strength: Strength | None = None
+
+    def merged(self, stronger: ImageOptions) -> ImageOptions:
+        """Return these options with those of `stronger` that are set."""
+        return self.model_copy(update=stronger.model_dump(exclude_none=True))
+
+
 class GenerateRequest(Value):
-    """Ask a generator for one picture, in diffusers' argument names."""
+    """Request for one image to a generator, in diffusers' argument names."""
 
     prompt: str = Field(min_length=1)
     negative_prompt: str = ""
@@ -140,6 +155,9 @@ class GenerateRequest(Value):
     width: Side
     num_inference_steps: Steps
     guidance_scale: Guidance
+    reference_strength: Strength | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )  # None: the generator's own
     seed: int = Field(ge=0, lt=2**63)
     inpaint: Inpaint | None = Field(default=None, validation_alias=_formerly("inpaint", "repaint"))
 
@@ -235,6 +253,7 @@ class Capabilities(Value):
 
     id: str  # engine, model and revision; part of every record
     slots: int = Field(ge=0)  # references that fit beside the prompt
+    accepts: tuple[str, ...] = ("width", "height", "num_inference_steps", "guidance_scale")  # image options
     negative_prompt: bool = False
     boxes: bool = False  # whether it heeds a reference's box
     inpaint: bool = False  # whether it paints a box of a picture anew

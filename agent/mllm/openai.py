@@ -75,8 +75,8 @@ def _price(server: Server, own_prices: Mapping[str, Any]) -> Price | None:
 
 Answers = Literal["json_schema", "function_calling"]
 Detail = Literal["low", "high", "auto"]
-MORE_TOKENS = 4  # by this the cap is multiplied when an answer was cut off
-SMALLER_SIDE = 2  # by this an image's side is divided when the request is too long
+_MORE_TOKENS = 4  # by this the cap is multiplied when an answer was cut off
+_SMALLER_SIDE = 2  # by this an image's side is divided when the request is too long
 
 
 def chat(
@@ -152,7 +152,7 @@ class OpenAIChat(ChatOpenAI):
     def with_structured_output(
         self, schema: Any = None, *, include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, Any]:
-        """Ask for one of our schemas; the raw reply is for `tools.mllm.ask.read` to check."""
+        """Return a runnable for one of our schemas; `read_answer` checks its raw reply."""
         if not (isinstance(schema, type) and issubclass(schema, Value)):
             return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
         form = described(schema)
@@ -185,9 +185,9 @@ class OpenAIChat(ChatOpenAI):
         usages: list[UsageMetadata] = []
 
         def send(failures: Failures) -> ChatResult:
-            cap = self.token_cap * MORE_TOKENS ** failures[CutOff]
+            cap = self.token_cap * _MORE_TOKENS ** failures[CutOff]
             capped = kwargs | ({"max_tokens": cap} if cap else {})
-            side = max(self.image_side // SMALLER_SIDE ** failures[TooLong], 1)
+            side = max(self.image_side // _SMALLER_SIDE ** failures[TooLong], 1)
             return self._attempt(scaled_down(messages, side, self.detail), stop, capped, usages)
 
         try:

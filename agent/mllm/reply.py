@@ -17,8 +17,8 @@ from pleinair.tools.types import Refused
 
 log = logging.getLogger(__name__)
 
-CUT_OFF, FILTERED = ("length", "max_output_tokens"), ("content_filter",)
-REASONS = (*CUT_OFF, *FILTERED, "stop", "tool_calls", "function_call", "completed")
+_CUT_OFF, _FILTERED = ("length", "max_output_tokens"), ("content_filter",)
+_REASONS = (*_CUT_OFF, *_FILTERED, "stop", "tool_calls", "function_call", "completed")
 
 
 def message_of(result: ChatResult) -> AIMessage:
@@ -34,11 +34,11 @@ def check_reply(result: ChatResult) -> None:
     if refusal := _refusal_of(message):
         raise CallFailure(Refused(UNPRINTABLE.sub("", refusal)))
     reason = _finish_reason(result.generations[0], message)
-    if reason in FILTERED:
+    if reason in _FILTERED:
         raise filtered()
-    if reason in CUT_OFF:
+    if reason in _CUT_OFF:
         raise cut_off()
-    if reason not in REASONS:
+    if reason not in _REASONS:
         log.warning("The model ended its answer for an unknown reason: %.40r", reason)
     if not (message.text.strip() or message.tool_calls or message.invalid_tool_calls):
         raise CallFailure(EmptyAnswer("The model gave an empty answer, twice.", "Try another model."), "once")

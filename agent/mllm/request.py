@@ -13,10 +13,10 @@ from PIL import Image
 from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import Value
 
-Block = str | dict[Any, Any]
+_Block = str | dict[Any, Any]
 
 # The words of JSON Schema that OpenAI's strict mode, vLLM, Ollama and llama.cpp all take.
-PORTABLE = ("type", "description", "enum", "const", "minimum", "maximum", "minItems", "maxItems")
+_PORTABLE = ("type", "description", "enum", "const", "minimum", "maximum", "minItems", "maxItems")
 
 
 def described(schema: type[Value]) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def _portable(schema: dict[str, Any]) -> dict[str, Any]:
     """Keep what every server takes; every field is required, and a tuple is an array of its first type."""
     if "$ref" in schema:
         return {"$ref": schema["$ref"]}  # OpenAI takes nothing beside it
-    portable = {word: schema[word] for word in PORTABLE if word in schema}
+    portable = {word: schema[word] for word in _PORTABLE if word in schema}
     if "properties" in schema:
         portable["properties"] = {name: _portable(part) for name, part in schema["properties"].items()}
         portable["required"] = list(schema["properties"])
@@ -57,7 +57,7 @@ def scaled_down(messages: Sequence[BaseMessage], side: int, detail: str) -> list
     ]
 
 
-def _to_send(block: Block, side: int, detail: str) -> Block:
+def _to_send(block: _Block, side: int, detail: str) -> _Block:
     """Convert an image block to the form that takes a detail; a smaller image is sent byte for byte."""
     if not isinstance(block, dict) or block.get("type") != "image" or "base64" not in block:
         return block

@@ -87,7 +87,7 @@ def _status(state: ReactState, context: Context) -> dict[str, Any]:
     return {
         "prompt": state.prompt,
         "wish": state.wish,
-        "concepts": [concept.name for concept in state.concepts],
+        "concepts": state.concept_names,
         "shown": [attempt.number for attempt in unjudged(state.attempts)],
         "judged": [_judged(attempt) for attempt in state.attempts if attempt.ledger],
         "references": reference_ids(references_of(ledger.best(state.attempts))),

@@ -56,18 +56,15 @@ def without_vetoed(context: Context, state: ReactState) -> Context:
     Raises:
         BadInput: a concept has a pin or an input image, which another graph would not use.
     """
-    concepts = {concept.name for concept in state.concepts}
     for concept, hit in _user_hits(state):
-        if hit.id not in state.vetoes and (concept in concepts or not concepts):
+        if hit.id not in state.vetoes and (concept in state.concept_names or not state.concepts):
             raise BadInput(
                 f"The user fixed the picture of {concept!r}, and another graph would not use it: "
                 "call `generate`."
             )
-    return (
-        _with_retriever(context, Filtered(context.retriever, without(state.vetoes)))
-        if state.vetoes
-        else context
-    )
+    if not state.vetoes:
+        return context
+    return _with_retriever(context, Filtered(context.retriever, without(state.vetoes)))
 
 
 def _user_hits(state: ReactState) -> list[tuple[str, Hit]]:
@@ -91,8 +88,7 @@ def apply_choices(state: ReactState, repairs: Sequence[Repair], choices: Sequenc
     Raises:
         BadInput: a repair or choice that cannot be carried out; the message says what can.
     """
-    concepts = {concept.name for concept in state.concepts}
-    user_hits = {concept: hit for concept, hit in _user_hits(state) if concept in concepts}
+    user_hits = {concept: hit for concept, hit in _user_hits(state) if concept in state.concept_names}
     retrieved = {retrieval.concept for retrieval in state.retrievals}
     unretrieved = [
         Retrieval(concept=name, query=name, hits=()) for name in sorted(user_hits.keys() - retrieved)
@@ -128,7 +124,6 @@ def _required_repairs(state: ReactState, hits: Mapping[str, Hit]) -> list[Repair
     """Return the repairs that put the chosen hits into the next image and the vetoed ones out of it."""
     best = references_of(ledger.best(state.attempts))
     used = {reference.concept: reference.hit.id for reference in best}
-    concepts = {concept.name for concept in state.concepts}
     repairs = {
         name: Repair(
             concept=name,
@@ -136,7 +131,7 @@ def _required_repairs(state: ReactState, hits: Mapping[str, Hit]) -> list[Repair
             why="this picture was chosen",
         )
         for name, hit in hits.items()
-        if name in concepts and used.get(name) != hit.id
+        if name in state.concept_names and used.get(name) != hit.id
     }
     vetoed = [name for name, id in used.items() if id in state.vetoes and name not in repairs]
     why = "its picture was vetoed"
@@ -145,11 +140,9 @@ def _required_repairs(state: ReactState, hits: Mapping[str, Hit]) -> list[Repair
 
 def _check(repair: Repair, state: ReactState, user_hits: Collection[str]) -> None:
     """Raise `BadInput` for a repair that would change nothing, or undo what the user fixed."""
-    names = [concept.name for concept in state.concepts]
-    if repair.concept not in names:
-        raise BadInput(
-            f"There is no concept {repair.concept!r}; there are: {', '.join(names) or 'none yet'}."
-        )
+    if repair.concept not in state.concept_names:
+        names = ", ".join(state.concept_names) or "none yet"
+        raise BadInput(f"There is no concept {repair.concept!r}; there are: {names}.")
     if repair.action not in REFERENCE_ACTIONS:
         return
     retrieval = find_retrieval(repair.concept, state.retrievals)

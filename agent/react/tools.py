@@ -33,7 +33,6 @@ from pleinair.tools.types import (
     Attempt,
     BadInput,
     Budget,
-    Concept,
     Ending,
     GenerateRequest,
     Outcome,
@@ -74,7 +73,7 @@ def _critique(arguments: schemas.Critique, runtime: ReactRuntime) -> Result:
     if not state.concepts:
         raise BadInput("There are no concepts yet: call `decompose` first.")
     if arguments.rows:
-        rows = in_order(arguments.rows, [concept.name for concept in state.concepts])
+        rows = in_order(arguments.rows, state.concept_names)
         judged, context = attempt.model_copy(update={"ledger": rows}), runtime.context
         update = changed(attempts=[with_leaks(judged, state.attempts, context.store, context.leak)])
     elif attempt == ledger.latest(state.attempts):
@@ -110,7 +109,7 @@ def _generate(arguments: schemas.Generate, runtime: ReactRuntime) -> Result:
     state = apply_choices(runtime.state, arguments.repairs, arguments.references)
     if arguments.prompt:
         state = state.model_copy(update={"prompt": arguments.prompt})
-    best, capabilities = ledger.best(state.attempts), runtime.context.generator.capabilities
+    best, capabilities = ledger.best(state.attempts), runtime.context.capabilities(state.image)
     require_possible(state.repairs, best, capabilities)
     context = with_input_images(runtime.context, state.given)
     node_runtime = _node_runtime(runtime).override(context=context)
@@ -166,18 +165,19 @@ def _run_graph(name: str, _: schemas.RunGraph, runtime: ReactRuntime) -> Result:
         seed=nodes.noise_seed(state.seed, first),
         run_id=state.run_id,
         budget=_remaining_budget(state),
+        image=state.image,
     )
     context = without_vetoed(runtime.context, state)
     output = Output.model_validate(registry.resolve("graph", name).invoke(values, context=context))
-    attempts = [_renumbered(attempt, first, state.concepts) for attempt in output.attempts]
+    attempts = [_renumbered(attempt, first, state.concept_names) for attempt in output.attempts]
     update = changed(attempts=attempts, retrievals=output.retrievals, usage=output.usage)
     reason = output.outcome.reason if output.outcome else ""
     return _text(pictures=[attempt.number for attempt in attempts], reason=reason), update
 
 
-def _renumbered(attempt: Attempt, first: int, concepts: Sequence[Concept]) -> Attempt:
+def _renumbered(attempt: Attempt, first: int, concepts: list[str]) -> Attempt:
     """Return another graph's attempt numbered after ours, without a ledger of other concepts."""
-    is_ours = [row.concept for row in ledger.rows_of(attempt)] == [concept.name for concept in concepts]
+    is_ours = [row.concept for row in ledger.rows_of(attempt)] == concepts
     update = {"number": first + attempt.number, "ledger": attempt.ledger if is_ours else None}
     return attempt.model_copy(update=update)
 

@@ -53,8 +53,8 @@ class LiveView:
         from pleinair.app.api import home
 
         self._console = console or Console(stderr=True, highlight=False)
-        self._run, self._order = run, read_order(run.order_json)
-        self._gallery = Gallery(run.id, self._order, home())
+        self._run, self._request = run, read_order(run.order_json)
+        self._gallery = Gallery(run.id, self._request, home())
         self._status = self._console.status("Loading")
         self._activity, self._preview = "Loading", Text()
 
@@ -69,8 +69,8 @@ class LiveView:
         return bool(console.is_terminal and console.color_system and not console.no_color)
 
     def __enter__(self) -> LiveView:
-        self._print(f"[bold]{harmless(self._order.prompt)}[/]")
-        self._print(f"[dim]run {self._run.id} · {self._order.graph} · seed {self._run.seed}[/]")
+        self._print(f"[bold]{harmless(self._request.prompt)}[/]")
+        self._print(f"[dim]run {self._run.id} · {self._request.graph} · seed {self._run.seed}[/]")
         self._status.start()
         return self
 

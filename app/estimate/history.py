@@ -1,6 +1,6 @@
-"""What earlier runs of one sort have spent, read without writing anything.
+"""What past runs of the same kind took, read without writing anything.
 
-Not covered: runs whose log is gone or damaged, and orders that this version cannot read; they are left out.
+Runs whose log is missing or damaged, and requests that this version cannot read, are left out.
 """
 
 from __future__ import annotations
@@ -18,64 +18,64 @@ from pleinair.app.runs.store import Run
 from pleinair.app.trace.trace import Trace, trace_of
 from pleinair.tools.types import BadInput, PleinairError
 
-MOST = 200  # rows looked at, newest first
-ENOUGH = 20  # runs that a quote rests on
+MOST_ROWS = 200  # read, newest first
+MOST_RUNS = 20  # that an estimate rests on
 USEFUL = ("accepted", "unchecked", "stopped")
 
 Span = tuple[float, float]  # the least and the most
 
 
 @dataclass(frozen=True)
-class Spent:
-    """Hold what one run took; seconds are of work."""
+class PastRun:
+    """What one run took."""
 
-    pictures: tuple[float, ...]  # seconds each
-    questions: int
+    image_seconds: tuple[float, ...]  # of each image
+    calls: int  # of the MLLM
     tokens: int
-    usd: float  # for the questions
-    painted: float  # US dollars for the pictures
-    rest: float  # seconds besides the pictures
+    mllm_usd: float
+    image_usd: float
+    other_seconds: float  # of work besides the images
 
 
-def past(order: DrawRequest, places: Paths) -> list[Spent]:
-    """List what the newest finished runs of the same graph and profile, with the same models, have spent."""
-    found: list[Spent] = []
-    for run in _ended(places.table):
-        if len(found) == ENOUGH:
+def past_runs(request: DrawRequest, paths: Paths) -> list[PastRun]:
+    """Return the newest finished runs of the same graph and profile with the same models."""
+    runs: list[PastRun] = []
+    for run in _finished(paths.table):
+        if len(runs) == MOST_RUNS:
             break
-        if alike(run, order) and (trace := _trace(places.events(run.id))):
-            found.append(_spent(trace))
-    return found
+        if is_alike(run, request) and (trace := _trace(paths.events(run.id))):
+            runs.append(_past_run(trace))
+    return runs
 
 
-def alike(run: Run, order: DrawRequest) -> bool:
-    """Tell whether a run was of the same graph, profile, generator and language model."""
+def is_alike(run: Run, request: DrawRequest) -> bool:
+    """Return whether a run had the same graph, profile, generator and MLLM."""
     try:
         other = read_order(run.order_json)
     except BadInput:
         return False
-    ours, theirs = order.settings, other.settings
+    ours, theirs = request.settings, other.settings
     return (other.graph, theirs.profile, theirs.generator, theirs.mllm) == (
-        order.graph,
+        request.graph,
         ours.profile,
         ours.generator,
         ours.mllm,
     )
 
 
-def _ended(table: Path) -> Iterator[Run]:
-    """Yield the newest runs that drew to their end; a missing table has none.
+def _finished(table: Path) -> Iterator[Run]:
+    """Yield the newest runs that ended with an image; none if there is no table.
 
     Raises `PleinairError` when the table cannot be read.
     """
     if not table.is_file():
         return
-    # immutable leaves no files of SQLite's own beside the table; a table in use has a log to be read
-    how = "mode=ro" if table.with_name(f"{table.name}-wal").exists() else "immutable=1"
+    # immutable leaves no files of SQLite's own beside the table; a table in use has a log that must be read
+    mode = "mode=ro" if table.with_name(f"{table.name}-wal").exists() else "immutable=1"
     try:
-        with closing(sqlite3.connect(f"{table.absolute().as_uri()}?{how}", uri=True, timeout=30)) as db:
+        with closing(sqlite3.connect(f"{table.absolute().as_uri()}?{mode}", uri=True, timeout=30)) as db:
             db.row_factory = sqlite3.Row
-            rows = db.execute("SELECT * FROM runs ORDER BY created DESC LIMIT ?", (MOST,)).fetchall()
+            rows = db.execute("SELECT * FROM runs ORDER BY created DESC LIMIT ?", (MOST_ROWS,)).fetchall()
     except sqlite3.Error as error:
         raise PleinairError(f"the run table {table} cannot be read: {error}") from error
     runs = (Run.of(row) for row in rows)
@@ -83,7 +83,7 @@ def _ended(table: Path) -> Iterator[Run]:
 
 
 def _trace(log: Path) -> Trace | None:
-    """Tell a run from its log, None where that cannot be read or nothing was drawn."""
+    """Return the trace of a log; None if it cannot be read or has no attempt."""
     try:
         trace = trace_of(read(log))
     except (BadInput, OSError):
@@ -91,34 +91,33 @@ def _trace(log: Path) -> Trace | None:
     return trace if trace and trace.attempts else None
 
 
-def _spent(trace: Trace) -> Spent:
-    """Sum up a run."""
-    pictures = tuple(one.seconds for one in trace.attempts.values())
-    return Spent(
-        pictures=pictures,
-        questions=sum(one.mllm_calls for one in trace.usage),
-        tokens=sum(one.tokens for one in trace.usage),
-        usd=sum(one.usd for one in trace.usage if not one.images),
-        painted=sum(one.usd for one in trace.usage if one.images),
-        rest=max(sum(one.seconds for one in trace.usage) - sum(pictures), 0.0),
+def _past_run(trace: Trace) -> PastRun:
+    seconds = tuple(attempt.seconds for attempt in trace.attempts.values())
+    return PastRun(
+        image_seconds=seconds,
+        calls=sum(usage.mllm_calls for usage in trace.usage),
+        tokens=sum(usage.tokens for usage in trace.usage),
+        mllm_usd=sum(usage.usd for usage in trace.usage if not usage.images),
+        image_usd=sum(usage.usd for usage in trace.usage if usage.images),
+        other_seconds=max(sum(usage.seconds for usage in trace.usage) - sum(seconds), 0.0),
     )
 
 
 def span(values: Sequence[float]) -> Span | None:
-    """Give the least and the most, None of nothing."""
+    """Return the least and the most, None for no values."""
     return (min(values), max(values)) if values else None
 
 
-def each(runs: Sequence[Spent], name: str) -> Span | None:
-    """Give the span of `name` for a question, over the runs that asked any."""
-    return span([getattr(one, name) / one.questions for one in runs if one.questions])
+def per_call(runs: Sequence[PastRun], name: str) -> Span | None:
+    """Return the span of a field per MLLM call, over the runs that made any."""
+    return span([getattr(run, name) / run.calls for run in runs if run.calls])
 
 
-def by(runs: Sequence[Spent]) -> str:
-    """Say what an estimate rests on."""
-    return f"by {counted(runs)}"
+def basis(runs: Sequence[PastRun]) -> str:
+    """Return what an estimate rests on, in words."""
+    return f"by {count_runs(runs)}"
 
 
-def counted(runs: Sequence[Spent]) -> str:
-    """Count the past runs."""
+def count_runs(runs: Sequence[PastRun]) -> str:
+    """Return the number of past runs in words."""
     return "1 past run" if len(runs) == 1 else f"{len(runs)} past runs"

@@ -1,4 +1,4 @@
-"""A run's LangGraph checkpoints: one SQLite file, plain data only, written by the holder only."""
+"""LangGraph checkpoints of a run: one SQLite file, plain data only, written by the holder only."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PLAIN = JsonPlusSerializer(allowed_msgpack_modules=None, allowed_json_modules=No
 
 
 class FencedSaver(SqliteSaver):
-    """Save only while `guard` lets it: a holder that lost its lease cannot fork the run's history."""
+    """Saver that calls `guard` before each write: a holder that lost its lease cannot fork the history."""
 
     def __init__(self, path: Path, guard: Callable[[], object]) -> None:
         connection = connect(path)
         connection.row_factory = None
-        # what one task wrote must be there whole or not at all, so the saver opens its own transactions
+        # what one task wrote must be stored whole or not at all, so the saver opens its own transactions
         connection.isolation_level = "DEFERRED"
         super().__init__(connection, serde=PLAIN)
         self._guard = guard
@@ -40,25 +40,25 @@ class FencedSaver(SqliteSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Save a checkpoint of the holder's."""
+        """Save a checkpoint."""
         self._guard()
         return super().put(config, checkpoint, metadata, new_versions)
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """Save what one task of the holder's wrote."""
+        """Save what one task wrote."""
         self._guard()
         super().put_writes(config, writes, task_id, task_path)
 
 
 @contextmanager
 def open_saver(path: Path, guard: Callable[[], object]) -> Iterator[FencedSaver]:
-    """Open a run's checkpoints; `guard` raises when the run is another's."""
+    """Yield the saver of a run; `guard` raises where another process holds the run."""
     saver = FencedSaver(path, guard)
     try:
         yield saver
     finally:
-        # a step that was cut short may still be saving in its thread, and closing under it is a crash
+        # a step that was cut short may still be saving in its thread, and closing meanwhile crashes
         with saver.lock:
             saver.conn.close()

@@ -91,18 +91,18 @@ def chat_input(run_id: str, thread: ChatThread, places: Paths) -> dict[str, Any]
     from pleinair.agent.react.state import Turn, archive_request, last_turn_with_image
     from pleinair.agent.state import changed
 
-    wanted = {key: value for key, value in changed(**dict(thread)).items() if key != "after"}
-    given, store = ArtifactStore(places.given), ArtifactStore(places.run(run_id) / "pictures")
+    requested = {key: value for key, value in changed(**dict(thread)).items() if key != "after"}
+    store, inputs = ArtifactStore(places.run(run_id) / "pictures"), ArtifactStore(places.given)
     for reference in thread.given:
-        store.adopt(reference.picture, given)
+        store.adopt(reference.picture, inputs)
     before = state_of(thread.after, places) if thread.after else None
     if before is None:
-        return wanted
+        return requested
     carried = archive_request(before)
     turn = last_turn_with_image([Turn.model_validate(turn) for turn in carried["turns"]])
     if turn and turn.outcome.best:
         _adopt([turn.outcome.best.picture], thread.after, run_id, places)
-    return carried | wanted
+    return carried | requested
 
 
 def _adopt(pictures: Iterable[Picture], parent: str, run_id: str, places: Paths) -> None:

@@ -1,4 +1,4 @@
-"""Holding a run: the lease is renewed in the background and looked at before every effect."""
+"""Lease of a run: renewed in the background and checked before every effect."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pleinair.tools.types import Cancelled, Outcome, PleinairError
 
 
 class Lease:
-    """Claim a run on entry, renew while held, let go on exit unless an outcome was committed.
+    """Lease of a run: claimed on entry, renewed meanwhile, released on exit unless an outcome was committed.
 
-    Raises `Busy` or `Finished` on entry. `reopen` also takes up a run that failed or was to stop.
+    Raises `Busy` or `Finished` on entry. `reopen` also claims a run that failed or was to be cancelled.
     """
 
     def __init__(self, runs: Runs, run_id: str, *, reopen: bool = False) -> None:
@@ -35,20 +35,20 @@ class Lease:
             self._runs.release(self._run_id, self.fence)
 
     def check(self) -> None:
-        """Raise `LeaseLost` when another has taken over, `Cancelled` when asked to stop."""
+        """Raise `LeaseLost` when another holder has taken over, `Cancelled` when the user asked to stop."""
         run = self.guard()
         if run.cancel_requested:
             raise Cancelled("you asked it to stop")
 
     def guard(self) -> Run:
-        """Raise `LeaseLost` when another has taken over, or when the run is finished."""
+        """Return the row; raise `LeaseLost` when another holder has taken over or the run is finished."""
         run = self._row()
         if run.fence != self.fence or run.status != "running":
             raise LeaseLost(f"run {self._run_id} has been taken over by another process")
         return run
 
     def commit(self, outcome: Outcome) -> None:
-        """Write how it ended, if the run is still ours."""
+        """Write the outcome; raises `LeaseLost`."""
         self._runs.commit(self._run_id, self.fence, outcome)
 
     def _row(self) -> Run:
@@ -59,6 +59,6 @@ class Lease:
             try:
                 self._runs.renew(self._run_id, self.fence)
             except LeaseLost:
-                return  # the next check says so where it can be acted on
+                return  # the next check raises it where it can be handled
             except PleinairError:
-                continue  # a table that is locked or a disk that is full now may do at the next beat
+                continue  # a table that is locked or a disk that is full now may not be at the next renewal

@@ -6,16 +6,16 @@ import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 
 from pleinair.agent.react.schemas import Pin
 from pleinair.agent.state import MAX_SEED, check_prompt
 from pleinair.app.engines import check, engine
 from pleinair.app.paths import Paths
 from pleinair.app.prices import require_prices
-from pleinair.app.settings import POCKET, Settings
+from pleinair.app.settings import POCKET, Settings, renamed
 from pleinair.tools import registry
 from pleinair.tools.realrag import declared_training, require_training
 from pleinair.tools.storage.files import require_writable
@@ -48,13 +48,18 @@ class ChatThread(Value):
     given: tuple[Reference, ...] = ()  # pictures of the user's own, kept in the home
 
 
+def _with_current_keys(tree: Any) -> Any:
+    """Rename the keys of stored settings that changed their name since."""
+    return renamed(tree)[0] if isinstance(tree, dict) else tree
+
+
 class DrawRequest(Value):
     """Hold everything that a run depends on; with its seed and the same models it gives the same picture."""
 
     prompt: str
     graph: str
     seed: int | None  # None: drawn once, and kept in the run's row
-    settings: Settings
+    settings: Annotated[Settings, BeforeValidator(_with_current_keys)]
     out: str  # absolute folder
     strip_metadata: bool = False
     parent: Parent | None = None

@@ -1,4 +1,4 @@
-"""What the user gets: the best picture with its story inside, and the full record beside it."""
+"""Files of a finished run: the best image with its metadata, and the sidecar with everything."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.storage.files import sweep_parts, write_whole
 from pleinair.tools.types import Attempt, Outcome, Reference
 
-FORMAT = 1  # of the record; raise it with every change that a reader would trip over
-HEADING = {"run", "prompt", "graph", "seed", "parent", "models"}  # of the end, in the image
-SAVED = {"concepts", "attempts", "retrievals", "usage"}  # of the end, in the sidecar
-OPTIONAL = ("parent", "pictures", "thread")  # of an order; left out where there is none
+FORMAT = 1  # of the sidecar; raise it with every change that breaks a reader
+HEADING = {"run", "prompt", "graph", "seed", "parent", "models"}  # of `Ended`, in the PNG
+SAVED = {"concepts", "attempts", "retrievals", "usage"}  # of `Ended`, in the sidecar
+OPTIONAL = ("parent", "pictures", "thread")  # of a request; left out where empty
 PARTS = ("pleinair", "langgraph", "torch", "diffusers", "open_clip_torch", "pillow")
 
 
@@ -37,11 +37,11 @@ class Result:
     run_id: str
     outcome: Outcome
     seed: int
-    picture: Path | None  # None when nothing was drawn
-    sidecar: Path  # not there where the folder could not be written to
+    picture: Path | None  # None when no image was generated
+    sidecar: Path  # missing where the folder could not be written to
 
     def plain(self) -> dict[str, Any]:
-        """Give the result as JSON values."""
+        """Return the result as JSON values."""
         return {
             "run_id": self.run_id,
             "ending": self.outcome.ending,
@@ -55,35 +55,37 @@ class Result:
 
 
 def result_of(run: Run) -> Result:
-    """Give the result of a finished run; the files' names follow from its row."""
-    order, outcome = read_order(run.order_json), run.outcome
+    """Return the result of a finished run; the names of its files follow from its row."""
+    request, outcome = read_order(run.order_json), run.outcome
     assert outcome is not None, "a finished run's row holds its outcome"
-    picture, sidecar = files(run, order)
+    picture, sidecar = files(run, request)
     return Result(run.id, outcome, run.seed, picture if outcome.best and picture.exists() else None, sidecar)
 
 
-def files(run: Run, order: DrawRequest, out: Path | None = None) -> tuple[Path, Path]:
-    """Name the picture and the sidecar: always the same for one run, so none is made twice."""
-    stem = (out or Path(order.out)) / f"{run.id}-{order.slug}"
+def files(run: Run, request: DrawRequest, out: Path | None = None) -> tuple[Path, Path]:
+    """Return the paths of the image and the sidecar: the same for every attempt to write them."""
+    stem = (out or Path(request.out)) / f"{run.id}-{request.slug}"
     return stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".json")
 
 
-def deliver(run: Run, order: DrawRequest, end: Ended, store: ArtifactStore, out: Path | None = None) -> None:
+def deliver(
+    run: Run, request: DrawRequest, end: Ended, store: ArtifactStore, out: Path | None = None
+) -> None:
     """Write both files whole, to the request's folder unless `out` names another.
 
     Raises `PleinairError` when the disk is full or the folder cannot be written to.
     """
-    picture, sidecar = files(run, order, out)
+    picture, sidecar = files(run, request, out)
     with _parts_folder(picture.parent, run.id) as parts:
         if best := end.outcome.best:
-            write_whole(picture, _png(store.open(best.picture), order, end, best), parts=parts)
-        text = json.dumps(_sidecar(order, end), ensure_ascii=False, indent=2)
+            write_whole(picture, _png(store.open(best.picture), request, end, best), parts=parts)
+        text = json.dumps(_sidecar(request, end), ensure_ascii=False, indent=2)
         write_whole(sidecar, text.encode(), parts=parts)
 
 
 @contextmanager
 def _parts_folder(out: Path, run_id: str) -> Iterator[Path]:
-    """Give a place for unfinished files that is this run's alone, and leave nothing of a killed one's."""
+    """Yield a folder for unfinished files of this run alone, after removing those of a killed process."""
     parts = out / f".{run_id}"
     sweep_parts(parts, older_than=0)
     yield parts
@@ -91,10 +93,10 @@ def _parts_folder(out: Path, run_id: str) -> Iterator[Path]:
         parts.rmdir()
 
 
-def _png(image: Image.Image, order: DrawRequest, end: Ended, best: Attempt) -> bytes:
+def _png(image: Image.Image, request: DrawRequest, end: Ended, best: Attempt) -> bytes:
     """Encode an image with its metadata in text chunks, unless the user wanted none."""
     info = PngInfo()
-    if not order.strip_metadata:
+    if not request.strip_metadata:
         info.add_text("parameters", _infotext(best, end))
         info.add_text("pleinair", json.dumps(_summary(end, best), ensure_ascii=False))
     file = io.BytesIO()
@@ -129,21 +131,21 @@ def _summary(end: Ended, best: Attempt) -> dict[str, Any]:
 
 
 def credit(reference: Reference) -> dict[str, Any]:
-    """Say whose picture a reference is, and which part of it was sent if not all."""
+    """Return a reference's id, rights, and the part of it that was sent if not all."""
     hit = reference.hit
     facts = {"license": hit.license, "source": hit.source, "author": hit.author}
     part = {"crop": list(reference.crop)} if reference.crop else {}
     return {"concept": reference.concept, "id": hit.id, "sha256": reference.picture.sha256, **facts, **part}
 
 
-def _sidecar(order: DrawRequest, end: Ended) -> dict[str, Any]:
+def _sidecar(request: DrawRequest, end: Ended) -> dict[str, Any]:
     """Return everything: the request, every attempt, every retrieval, versions."""
-    absent = {name for name in OPTIONAL if not getattr(order, name)}
+    absent = {name for name in OPTIONAL if not getattr(request, name)}
     best = end.outcome.best
     return {
         "format": FORMAT,
         "run": end.run,
-        "order": order.model_dump(mode="json", exclude=absent),
+        "order": request.model_dump(mode="json", exclude=absent),
         "seed": end.seed,
         "models": end.models,
         "outcome": end.outcome.model_dump(mode="json"),
@@ -154,13 +156,13 @@ def _sidecar(order: DrawRequest, end: Ended) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of what may change a picture."""
+    """Return the versions of everything that may change an image."""
     return {"python": sys.version.split()[0]} | {part: installed(part) for part in PARTS}
 
 
 @cache
 def installed(distribution: str) -> str:
-    """Give the version of an installed distribution."""
+    """Return the version of a distribution, or "not installed"."""
     try:
         return version(distribution)
     except PackageNotFoundError:

@@ -50,7 +50,7 @@ class Work:
     """What one holder works with, and what it has learnt when the run ends."""
 
     run: Run
-    order: DrawRequest
+    request: DrawRequest
     places: Paths
     lease: Lease
     log: EventLog
@@ -67,11 +67,11 @@ class Work:
     @property
     def snapshot(self) -> dict[str, Any]:
         """What the log must know of the row and of the checkpoint."""
-        parent = self.order.parent
+        parent = self.request.parent
         return {
             "run": self.run.id,
-            "prompt": self.order.prompt,
-            "graph": self.order.graph,
+            "prompt": self.request.prompt,
+            "graph": self.request.graph,
             "seed": self.run.seed,
             "parent": parent and {"run": parent.run, "step": parent.step},
             "models": self.models,
@@ -105,11 +105,11 @@ def perform(
 
     Raises `Busy`, `Finished` or `LeaseLost` when another process has the run, or it has ended.
     """
-    order = read_order(run.order_json)
+    request = read_order(run.order_json)
     with runs, Lease(runs, run.id, reopen=reopen) as lease:
         with closing(EventLog(places.events(run.id), on_event)) as log:
             work = Work(
-                run, order, places, lease, log, on_preview if order.settings.output.previews else None
+                run, request, places, lease, log, on_preview if request.settings.output.previews else None
             )
             outcome = _run(work)
             _name_encoder(work)
@@ -157,8 +157,8 @@ def _stream(work: Work) -> Outcome:
     from pleinair.app.runs.history import config_of, copy_parent
 
     with open_saver(work.folder / "checkpoints.sqlite", work.lease.guard) as saver:
-        graph = compiled(work.order.graph, saver)
-        fresh, parent = saver.get_tuple(config_of(work.run.id)) is None, work.order.parent
+        graph = compiled(work.request.graph, saver)
+        fresh, parent = saver.get_tuple(config_of(work.run.id)) is None, work.request.parent
         graph_input = _graph_input(work) if fresh else None
         try:
             if graph_input and parent:
@@ -171,15 +171,18 @@ def _stream(work: Work) -> Outcome:
         finally:
             work.read_state(graph)
     if not work.values.get("outcome"):
-        raise RuntimeError(f"graph {work.order.graph!r} ended without an outcome")
+        raise RuntimeError(f"graph {work.request.graph!r} ended without an outcome")
     return Outcome.model_validate(work.values["outcome"])
 
 
 def compiled(name: str, saver: FencedSaver) -> Graph:
     """Compile a graph of the registry with our checkpointer."""
+    from langgraph.graph import StateGraph
+
     from pleinair.tools.registry import resolve
 
-    graph: Graph = resolve("graph", name).builder.compile(checkpointer=saver, name=name)
+    # not by the builder's own method: the request is validated already
+    graph: Graph = StateGraph.compile(resolve("graph", name).builder, checkpointer=saver, name=name)
     return graph
 
 
@@ -191,32 +194,32 @@ def _build_context(work: Work) -> Context:
     from pleinair.tools.worker.worker import started
 
     work.lease.check()
-    sweep_parts(work.folder / "pictures" / "parts", older_than=0)  # the holder before us is gone
+    sweep_parts(work.folder / "pictures" / "parts", older_than=0)  # the holder before this one is dead
     store = ArtifactStore(work.folder / "pictures")
-    adopt_given(work.order.pictures, work.places, store)
+    adopt_given(work.request.pictures, work.places, store)
     context = build(
-        work.order.settings,
+        work.request.settings,
         work.places,
         store,
         on_step=StopCheck(work.lease.check),
         on_index=lambda done, total: _index_progress(work, done, total),
     )
-    work.models = {kind: choice.label for kind, choice in engine_choices(work.order.settings).items()}
+    work.models = {kind: choice.label for kind, choice in engine_choices(work.request.settings).items()}
     work.models["generator"] = started(context.generator, context.on_step).capabilities.id
     return replace(context, previews=work.on_preview is not None)
 
 
 def _graph_input(work: Work) -> dict[str, Any]:
     """Return the graph's input as plain JSON."""
-    order = work.order
-    pictures = [picture.model_dump(mode="json") for picture in order.pictures]
+    request = work.request
+    pictures = [picture.model_dump(mode="json") for picture in request.pictures]
     return {
-        "prompt": order.prompt,
+        "prompt": request.prompt,
         "seed": work.run.seed,
         "run_id": work.run.id,
-        "budget": order.settings.budget.model_dump(mode="json"),
+        "budget": request.settings.budget.model_dump(mode="json"),
         **({"pictures": pictures} if pictures else {}),
-        **(chat_input(work.run.id, order.thread, work.places) if order.thread else {}),
+        **(chat_input(work.run.id, request.thread, work.places) if request.thread else {}),
     }
 
 
@@ -228,7 +231,7 @@ def _follow(work: Work, graph: Graph, graph_input: dict[str, Any] | None, contex
     """
     from pleinair.app.runs.history import config_of
 
-    steps = STEPS * (work.order.settings.budget.attempts + 2)
+    steps = STEPS * (work.request.settings.budget.attempts + 2)
     parts = graph.stream(
         graph_input,
         {**config_of(work.run.id), "recursion_limit": steps, "max_concurrency": 4},
@@ -275,12 +278,12 @@ def _index_progress(work: Work, done: int, total: int) -> None:
 
 
 def _name_encoder(work: Work) -> None:
-    """Name the encoder by its weights where it has retrieved something; it is not loaded for that."""
+    """Replace the encoder's label by the id of its weights where it was used; it is not loaded for that."""
     from pleinair.app.engines import index_folder
     from pleinair.tools.retrieval.manifest import encoder_of
 
     if work.values.get("retrievals") and "encoder" in work.models:
-        encoder = encoder_of(index_folder(work.order.settings, work.places))
+        encoder = encoder_of(index_folder(work.request.settings, work.places))
         work.models["encoder"] = encoder or work.models["encoder"]
 
 
@@ -292,7 +295,7 @@ def _deliver(work: Work, outcome: Outcome) -> Ended:
     store = ArtifactStore(work.folder / "pictures")
     end = Ended.model_validate(work.snapshot | {"outcome": outcome, "versions": versions()})
     try:
-        deliver(work.run, work.order, end, store)
+        deliver(work.run, work.request, end, store)
     except PleinairError as error:
         where = f" The best picture is kept: {store.path(outcome.best.picture)}" if outcome.best else ""
         failed = outcome.model_copy(update={"ending": "failed", "reason": f"{error}{where}", "limit": None})

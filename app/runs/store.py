@@ -1,7 +1,7 @@
-"""The table of runs: a row before any work, one holder at a time, one outcome.
+"""Table of runs: a row before any work, one holder at a time, one outcome.
 
-A run is finished when its row says so. Whoever works on it holds a lease and a fence number; a commit
-with an older fence is refused, so a holder that was stopped and woke up late changes nothing.
+A run is finished when its row says so. Its holder has a lease and a fence number; a commit with an older
+fence is refused, so a holder that was suspended and wakes up late changes nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import socket
 import sqlite3
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from pleinair.tools.types import BadInput, Outcome, PleinairError
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a SQLite file that waits for other writers and survives a power cut."""
+    """Return a connection that waits for other writers and survives a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
     db.row_factory = sqlite3.Row
@@ -41,11 +40,83 @@ def connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-class SharedDatabase(ABC):
-    """Share one connection between threads, and close it with the last use.
+SCHEMA = 1  # raise it with every change of the tables, and migrate from each older one
+LEASE_SECONDS = 60.0
+OPEN = ("waiting", "running")
 
-    A use is a `with` of the object itself, or one transaction outside of any: a connection that is left to
-    Python's collector stays open for as long as that pleases. A forked process gets a connection of its own.
+TABLES = """
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY,
+    idem_key TEXT UNIQUE,
+    order_json TEXT NOT NULL,
+    seed INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    lease_owner TEXT,
+    lease_until REAL NOT NULL DEFAULT 0,
+    fence INTEGER NOT NULL DEFAULT 0,
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    outcome_json TEXT,
+    created REAL NOT NULL,
+    updated REAL NOT NULL
+)
+"""
+
+
+class Busy(PleinairError):
+    """Another process works on the run."""
+
+
+class LeaseLost(PleinairError):
+    """Another process has taken the run over; nothing of this one's is committed."""
+
+
+class Finished(PleinairError):
+    """The run has ended, so there is nothing to work on."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row: the request, the state of the work, the outcome."""
+
+    id: str
+    idem_key: str | None
+    order_json: str
+    seed: int
+    status: str
+    lease_owner: str | None
+    lease_until: float
+    fence: int
+    cancel_requested: int
+    outcome_json: str | None
+    created: float
+    updated: float
+
+    @classmethod
+    def of(cls, row: sqlite3.Row) -> Run:
+        """Return a row of the table; version 0.1 wrote that runs stopped that today end as `unchecked`."""
+        run = cls(**dict(row))
+        outcome = run.outcome if run.status == "stopped" else None
+        return replace(run, status=outcome.ending) if outcome else run
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the run ended, None while it has not."""
+        return Outcome.model_validate_json(self.outcome_json) if self.outcome_json else None
+
+    @property
+    def owner(self) -> Owner | None:
+        """The holder that is not known to be dead, None if nobody works on the run."""
+        if self.lease_owner is None or self.lease_until < time.time():
+            return None
+        owner = Owner.model_validate_json(self.lease_owner)
+        return None if owner.dead() else owner
+
+
+class Runs:
+    """Table of runs in a SQLite file; usable from any thread and after a fork.
+
+    Its one connection is shared by the threads and closed with the last use, which is a `with` of the object
+    or one call outside of any: Python's collector would leave it open for an unknown time.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,10 +124,6 @@ class SharedDatabase(ABC):
         self._lock = threading.RLock()
         self._pid = self._users = 0
         self._connection: sqlite3.Connection | None = None
-
-    @abstractmethod
-    def _prepare(self, db: sqlite3.Connection) -> None:
-        """Make tables in a new file, or raise for one that cannot be used."""
 
     def __enter__(self) -> Self:
         with self._lock:
@@ -100,118 +167,39 @@ class SharedDatabase(ABC):
             self._connection, self._pid = db, os.getpid()
         return self._connection
 
-
-SCHEMA = 1  # raise it with every change of the tables, and migrate from each older one
-LEASE_SECONDS = 60.0
-OPEN = ("waiting", "running")
-
-TABLES = """
-CREATE TABLE runs (
-    id TEXT PRIMARY KEY,
-    idem_key TEXT UNIQUE,
-    order_json TEXT NOT NULL,
-    seed INTEGER NOT NULL,
-    status TEXT NOT NULL,
-    lease_owner TEXT,
-    lease_until REAL NOT NULL DEFAULT 0,
-    fence INTEGER NOT NULL DEFAULT 0,
-    cancel_requested INTEGER NOT NULL DEFAULT 0,
-    outcome_json TEXT,
-    created REAL NOT NULL,
-    updated REAL NOT NULL
-)
-"""
-
-
-class Busy(PleinairError):
-    """Another process works on this run."""
-
-
-class LeaseLost(PleinairError):
-    """Another process has taken this run over; what this one did is not committed."""
-
-
-class Finished(PleinairError):
-    """The run has ended, so there is nothing left to work on."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One row: what was requested, where it stands, how it ended."""
-
-    id: str
-    idem_key: str | None
-    order_json: str
-    seed: int
-    status: str
-    lease_owner: str | None
-    lease_until: float
-    fence: int
-    cancel_requested: int
-    outcome_json: str | None
-    created: float
-    updated: float
-
-    @classmethod
-    def of(cls, row: sqlite3.Row) -> Run:
-        """Return a row of the table; version 0.1 wrote that runs stopped that today end as `unchecked`."""
-        run = cls(**dict(row))
-        outcome = run.outcome if run.status == "stopped" else None
-        return replace(run, status=outcome.ending) if outcome else run
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """Return how it ended, None while it has not."""
-        return Outcome.model_validate_json(self.outcome_json) if self.outcome_json else None
-
-    @property
-    def owner(self) -> Owner | None:
-        """Give the holder that is not known to be gone, None if nobody works on it."""
-        if self.lease_owner is None or self.lease_until < time.time():
-            return None
-        owner = Owner.model_validate_json(self.lease_owner)
-        return None if owner.dead() else owner
-
-
-class Runs(SharedDatabase):
-    """Open the table in a SQLite file; usable from any thread and after a fork.
-
-    Nothing stays open after a call, unless it is within `with runs:`.
-    """
-
     def add(self, order_json: str, seed: int, idem_key: str | None = None) -> Run:
-        """Write a new row, or find the one that the key already names.
+        """Write a new row, or return the one that the key already names.
 
         Raises `BadInput` when the key names a run of another request. The row is on disk on return.
         """
         with self._transaction() as db:
-            known = self._by_key(db, idem_key)
-            if known is None:
+            run = self._by_key(db, idem_key)
+            if run is None:
                 return self._insert(db, order_json, seed, idem_key)
-        if changes := _differences(known.order_json, order_json):
+        if changes := _differences(run.order_json, order_json):
             raise BadInput(
-                f"idempotency key {idem_key!r}: it names run {known.id}, whose request is another one "
+                f"idempotency key {idem_key!r}: it names run {run.id}, whose request is another one "
                 f"({', '.join(changes)})",
                 "Use another key.",
             )
-        return known
+        return run
 
     def get(self, run_id: str) -> Run:
-        """Read one row; an unknown id is `BadInput`."""
+        """Return one row; raises `BadInput` for an unknown id."""
         with self._readable() as db:
             return self._row(db, run_id)
 
-    def newest(self, limit: int, begins: str = "") -> list[Run]:
-        """List the newest rows first, of those whose id begins so."""
+    def newest(self, limit: int, prefix: str = "") -> list[Run]:
+        """Return the newest rows, newest first, of those whose id begins with `prefix`."""
         query = "SELECT * FROM runs WHERE substr(id, 1, ?) = ? ORDER BY created DESC, id DESC LIMIT ?"
         with self._readable() as db:
-            rows = db.execute(query, (len(begins), begins, limit))
+            rows = db.execute(query, (len(prefix), prefix, limit))
             return [Run.of(row) for row in rows]
 
     def claim(self, run_id: str, owner: Owner, *, reopen: bool = False) -> int:
-        """Take an open run for `owner` and return the new fence.
+        """Lease an open run to `owner` and return the new fence.
 
-        `reopen` also takes a failed one, and forgets an earlier wish to stop. Raises `Busy` naming a live
+        `reopen` also leases a failed one, and drops an earlier request to cancel. Raises `Busy` naming a live
         holder, and `Finished`.
         """
         with self._transaction() as db:
@@ -236,23 +224,23 @@ class Runs(SharedDatabase):
             return run.fence + 1
 
     def renew(self, run_id: str, fence: int) -> None:
-        """Prolong the lease; raises `LeaseLost`."""
+        """Extend the lease; raises `LeaseLost`."""
         with self._transaction() as db:
             self._change(db, run_id, fence, lease_until=time.time() + LEASE_SECONDS)
 
     def release(self, run_id: str, fence: int) -> None:
-        """Let go of a run that is not finished, so that the next holder need not wait."""
+        """Release a run that is not finished, so that the next holder need not wait."""
         with self._transaction() as db:
             self._change(db, run_id, fence, lease_owner=None, status="waiting")
 
     def commit(self, run_id: str, fence: int, outcome: Outcome) -> None:
-        """Write how it ended; raises `LeaseLost` when the fence is stale."""
+        """Write the outcome; raises `LeaseLost` when the fence is stale."""
         with self._transaction() as db:
             text = outcome.model_dump_json()
             self._change(db, run_id, fence, status=outcome.ending, outcome_json=text, lease_owner=None)
 
     def request_cancel(self, run_id: str) -> Run:
-        """Ask the holder to stop; a finished run stays as it is."""
+        """Ask the holder to stop and return the row; a finished run stays as it is."""
         with self._transaction() as db:
             run = self._row(db, run_id)
             if run.status in OPEN:
@@ -300,8 +288,8 @@ class Runs(SharedDatabase):
             )
 
 
-def _differences(old: str, new: str) -> list[str]:
-    before, after = json.loads(old), json.loads(new)
+def _differences(stored: str, requested: str) -> list[str]:
+    before, after = json.loads(stored), json.loads(requested)
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 
 
@@ -319,7 +307,7 @@ class Owner(BaseModel):
         """Return whether the process is known to be gone; of another machine's nothing is known."""
         try:
             return self.host == _host() and _started(self.pid) != self.started
-        except psutil.AccessDenied:  # it is there, whoever's it is
+        except psutil.AccessDenied:  # it is there, whoever it belongs to
             return False
 
     def __str__(self) -> str:

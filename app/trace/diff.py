@@ -39,41 +39,41 @@ def differ(first: str, second: str) -> list[Difference]:
     attempt the prompt as sent, the seed, size and steps, the inpainted box, the references, the ledger and
     the image itself; then the outcome. Raises `BadInput`.
     """
-    one, two = (dict(_flat(_facts(name))) for name in (first, second))
-    pairs = ((path, one.get(path, ABSENT), two.get(path, ABSENT)) for path in dict.fromkeys([*one, *two]))
+    before, after = (dict(_flat(_facts(name))) for name in (first, second))
+    paths = dict.fromkeys([*before, *after])
+    pairs = ((path, before.get(path, ABSENT), after.get(path, ABSENT)) for path in paths)
     return [Difference(*pair) for pair in pairs if pair[1] != pair[2]]
 
 
 def without_effect(differences: Sequence[Difference]) -> str:
     """Return what two runs were given otherwise if the results are the same, else ""."""
-    given = [difference.what for difference in differences if difference.path[0] in GIVEN]
-    return ", ".join(given) if len(given) == len(differences) else ""
+    causes = [difference.what for difference in differences if difference.path[0] in GIVEN]
+    return ", ".join(causes) if len(causes) == len(differences) else ""
 
 
 def fork_without_effect(branch: Run) -> str:
     """Return a sentence where a fork that was given something else has its parent's results, else ""."""
     parent = read_order(branch.order_json).parent
-    given = without_effect(differ(parent.run, branch.id)) if parent else ""
-    if not parent or not given:
+    causes = without_effect(differ(parent.run, branch.id)) if parent else ""
+    if not parent or not causes:
         return ""
-    return f"The results are those of {parent.run}: {given} made no difference from {parent.step} on."
+    return f"The results are those of {parent.run}: {causes} made no difference from {parent.step} on."
 
 
 def _facts(name: str) -> dict[str, Any]:
     """Return what two runs are compared by."""
     run = find(name)
-    order, trace = read_order(run.order_json), trace_of(read(home().events(run.id)))
+    request, trace = read_order(run.order_json), trace_of(read(home().events(run.id)))
     outcome = run.outcome
     return {
-        "prompt": order.prompt,
-        "graph": order.graph,
+        "prompt": request.prompt,
+        "graph": request.graph,
         "seed": run.seed,
-        "settings": order.settings.model_dump(mode="json", exclude={"paths"}),
+        "settings": request.settings.model_dump(mode="json", exclude={"paths"}),
         "models": trace.run.models if trace else {},
         "retrieval": {
-            one.concept: _retrieval(one)
-            for each in (trace.retrievals.values() if trace else ())
-            for one in each.values()
+            retrieval.concept: _retrieval(retrieval)
+            for retrieval in (trace.retrievals.values() if trace else ())
         },
         **{attempt.title.lower(): _attempt(attempt) for attempt in (trace.attempt_traces if trace else ())},
         "ending": outcome.ending if outcome else run.status,

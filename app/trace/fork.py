@@ -1,4 +1,4 @@
-"""Branch off a run: the same history up to a step, one thing changed, and only what follows done anew."""
+"""Fork of a run: the same history up to a step, with other values from there on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pleinair.app.runs.results import Result
     from pleinair.app.runs.store import Run
 
-DRAWS = "generate"  # the node that draws the request which a step before it has fixed
+GENERATE = "generate"  # the node that runs the request which a step before it has set
 
 
 def fork(
@@ -31,21 +31,21 @@ def fork(
     """Run a step of a run again, with what follows it, as a new run; steps before are not paid for again.
 
     What was spent before the step counts towards the new run's budget, so a run that was stopped by its limit
-    goes on when it is forked at its last critique with a larger one. Steps that ran beside the named one run
-    again too. A remote model may answer differently when it is asked again. Where the model drives, it hears
-    of a new prompt only at `begin:1`.
+    goes on when it is forked at its last critique with a larger one. Steps that ran beside this one run again
+    too. A remote model may answer differently the second time. A driving model is sent a new prompt only at
+    `begin:1`.
 
     Args:
         run: a run's id, the beginning of one, or "last".
         at: a step by its name, such as "critique:1"; `pleinair trace show` prints them.
-        prompt: the new prompt; at a step of `generate`, of this one picture only.
+        prompt: the new prompt; at a step of `generate`, of this one image only.
         seed: the new seed, likewise.
         overrides: dotted settings over those of the parent, such as {"budget.attempts": 5}.
         out: the folder for the results; the parent's when None.
-        on_event: told every event, from the threads that work on it.
+        on_event: called with every event, from the threads that work on the run.
 
     Raises:
-        BadInput: a value is not usable; nothing was written.
+        BadInput: a value is not accepted; nothing was written.
     """
     return finish(submit_fork(run, at, prompt=prompt, seed=seed, overrides=overrides, out=out), on_event)
 
@@ -59,24 +59,24 @@ def submit_fork(
     overrides: Mapping[str, Any] | None = None,
     out: str | None = None,
 ) -> Run:
-    """Check a fork and write its row; `finish` then draws it. Arguments as for `fork`."""
+    """Check a fork and write its row, for `finish` to run. Arguments as for `fork`."""
     parent = find(run)
     before = read_order(parent.order_json)
     name, step = find_step(steps_of(parent, home()), at)
     check_prompt(before.prompt if prompt is None else prompt)
     check_seed(seed)
-    sent: dict[str, Any] = {"prompt": prompt, "seed": seed}
-    sent = {key: value for key, value in sent.items() if value is not None}
-    whole, once = ({}, sent) if name.startswith(f"{DRAWS}:") else (sent, {})
-    number = whole.get("seed", parent.seed)
-    order = new_order(
-        whole.get("prompt", before.prompt),
+    changes: dict[str, Any] = {"prompt": prompt, "seed": seed}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    run_changes, request_changes = ({}, changes) if name.startswith(f"{GENERATE}:") else (changes, {})
+    run_seed = run_changes.get("seed", parent.seed)
+    request = new_order(
+        run_changes.get("prompt", before.prompt),
         before.graph,
-        number,
+        run_seed,
         altered(before.settings, overrides or {}),
         out or before.out,
         before.strip_metadata,
     )
-    branch = Parent(run=parent.id, step=name, checkpoint=step.checkpoint, request=once)
+    branch = Parent(run=parent.id, step=name, checkpoint=step.checkpoint, request=request_changes)
     shared = {"parent": branch, "pictures": before.pictures, "thread": before.thread}
-    return run_table().add(order.model_copy(update=shared).model_dump_json(), number)
+    return run_table().add(request.model_copy(update=shared).model_dump_json(), run_seed)

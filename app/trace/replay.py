@@ -40,13 +40,13 @@ def replay(run: str, out: str | None = None) -> Result:
     ends = payloads(read(home().events(row.id)), Ended)
     if not ends:
         raise BadInput(f"{home().events(row.id)}: the event `ended` is missing")
-    end, order = ends[-1], read_order(row.order_json)
+    end, request = ends[-1], read_order(row.order_json)
     store = ArtifactStore(home().run(row.id) / "pictures")
     for picture in pictures_in(end.model_dump(mode="json", include={"attempts"})):
         store.read(picture)
-    folder = Path(out or order.out).expanduser().absolute()
-    deliver(row, order, end, store, folder)
-    image, sidecar = files(row, order, folder)
+    folder = Path(out or request.out).expanduser().absolute()
+    deliver(row, request, end, store, folder)
+    image, sidecar = files(row, request, folder)
     for attempt in end.attempts:
         file = image.with_name(f"{image.stem}-attempt-{attempt.number}.png")
         write_whole(file, store.read(attempt.picture))
@@ -62,13 +62,20 @@ def redraw(sidecar: Path, *, out: str | None = None, on_event: OnEvent | None = 
         BadInput: the file is no sidecar, or that of a fork or of a chat, which need other runs' history too;
             or an input image is not on this machine.
     """
-    order, seed = _read_sidecar(sidecar)
-    if order.parent:
-        raise BadInput(f"{sidecar}: it is of a fork of run {order.parent.run}", "Fork that run again.")
-    if order.thread:
+    request, seed = _read_sidecar(sidecar)
+    if request.parent:
+        raise BadInput(f"{sidecar}: it is of a fork of run {request.parent.run}", "Fork that run again.")
+    if request.thread:
         raise BadInput(f"{sidecar}: it is of a chat", "`pleinair chat --after RUN` goes on with one.")
-    again = new_order(order.prompt, order.graph, seed, order.settings, out or order.out, order.strip_metadata)
-    again = again.model_copy(update={"pictures": require_given(order.pictures, home())})
+    pictures = require_given(request.pictures, home())
+    again = new_order(
+        request.prompt,
+        request.graph,
+        seed,
+        request.settings,
+        out or request.out,
+        request.strip_metadata,
+    ).model_copy(update={"pictures": pictures})
     return finish(run_table().add(again.model_dump_json(), seed), on_event)
 
 

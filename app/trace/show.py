@@ -134,7 +134,9 @@ class Report:
                 {"concept": retrieval.concept, "rank": rank, **hit.model_dump()}
                 for retrieval, rank, hit in trace.unselected
             ],
-            "abstained": {one.concept: one.reason for one in trace.retrievals if one.abstained},
+            "abstained": {
+                retrieval.concept: retrieval.reason for retrieval in trace.retrievals if retrieval.abstained
+            },
             "decision": trace.decision,
             "file": self._store.path(attempt.picture),
             "usage": [part.model_dump() for part in self.usage(attempt.number)],

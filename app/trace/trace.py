@@ -56,13 +56,18 @@ class AttemptTrace:
     def unselected(self) -> list[tuple[Retrieval, int, Hit]]:
         """Hits that were retrieved and not selected, with their rank from 1."""
         used = {reference.hit.id for reference in self.attempt.request.references}
-        ranked = [(found, rank, hit) for found in self.retrievals for rank, hit in enumerate(found.hits, 1)]
-        return [(retrieval, rank, hit) for retrieval, rank, hit in ranked if hit.id not in used]
+        return [
+            (retrieval, rank, hit)
+            for retrieval in self.retrievals
+            for rank, hit in enumerate(retrieval.hits, 1)
+            if hit.id not in used
+        ]
 
     def rank(self, concept: str, hit: Hit) -> str:
         """Return a selected reference's rank in the retrieval that found it."""
         retrievals = (*self.retrievals, *self.earlier)
-        ids = next(([hit.id for hit in one.hits] for one in retrievals if one.concept == concept), [])
+        hits = next((retrieval.hits for retrieval in retrievals if retrieval.concept == concept), ())
+        ids = [candidate.id for candidate in hits]
         return f"rank {ids.index(hit.id) + 1} of {len(ids)}" if hit.id in ids else "not retrieved"
 
 
@@ -73,7 +78,7 @@ class Trace:
     run: Snapshot  # the newest
     concepts: tuple[Concept, ...] = ()
     attempts: dict[int, Attempt] = field(default_factory=dict)  # by number
-    retrievals: dict[int, dict[str, Retrieval]] = field(default_factory=dict)  # by attempt and concept
+    retrievals: dict[tuple[int, str], Retrieval] = field(default_factory=dict)  # by attempt and concept
     usage: list[Usage] = field(default_factory=list)
     outcome: Outcome | None = None
     repairs: tuple[Repair, ...] = ()  # planned, and of no attempt yet
@@ -82,12 +87,12 @@ class Trace:
     def attempt_traces(self) -> list[AttemptTrace]:
         """The attempts in their order."""
         best = self.outcome.best.number if self.outcome and self.outcome.best else -1
-        retrievals = [(at, one) for at, each in self.retrievals.items() for one in each.values()]
+        retrievals = [(at, retrieval) for (at, _), retrieval in self.retrievals.items()]
         return [
             AttemptTrace(
                 attempt=attempt,
-                retrievals=[one for at, one in retrievals if at == number],
-                earlier=[one for at, one in reversed(retrievals) if at < number],
+                retrievals=[retrieval for at, retrieval in retrievals if at == number],
+                earlier=[retrieval for at, retrieval in reversed(retrievals) if at < number],
                 decisions=self._decisions(number),
                 best=number == best,
                 inpainted=self._inpainted(attempt),
@@ -117,7 +122,7 @@ class Trace:
 
     def _add_retrieval(self, retrieval: Retrieval, event: Event) -> None:
         """File a retrieval under its attempt; snapshots repeat most, and have no number for them."""
-        if any(each.get(retrieval.concept) == retrieval for each in self.retrievals.values()):
+        if retrieval in self.retrievals.values():
             return
         number = min(event.attempt, max(self.attempts, default=event.attempt) + 1)
         if isinstance(event.data, Snapshot):
@@ -127,15 +132,15 @@ class Trace:
                 if any(repair.concept == retrieval.concept for repair in attempt.repairs)
             )
             number = min(repaired, default=number)
-        self.retrievals.setdefault(number, {})[retrieval.concept] = retrieval
+        self.retrievals[number, retrieval.concept] = retrieval
 
     def _inpainted(self, attempt: Attempt) -> str:
         """Return which box of which image was inpainted, "" where the whole image was generated."""
         inpaint = attempt.request.inpaint
         if inpaint is None:
             return ""
-        sources = (one for one in self.attempts.values() if one.picture == inpaint.picture)
-        names = (f"{'' if one.number else 'the '}{title(one).lower()}" for one in sources)
+        sources = (other for other in self.attempts.values() if other.picture == inpaint.picture)
+        names = (f"{'' if other.number else 'the '}{title(other).lower()}" for other in sources)
         source = next(names, "an earlier image")
         return f"Only the box of “{inpaint.concept}” was inpainted; the rest is {source}."
 
@@ -208,8 +213,8 @@ def crop_text(reference: Reference) -> str:
     if reference.crop is None:
         return ""
     size = reference.picture.width, reference.picture.height
-    left, top, right, bottom = pixels(reference.crop, size)
-    return f"cut to {right - left} × {bottom - top} of {size[0]} × {size[1]} pixels"
+    x0, y0, x1, y1 = pixels(reference.crop, size)
+    return f"cut to {x1 - x0} × {y1 - y0} of {size[0]} × {size[1]} pixels"
 
 
 def leak_text(attempt: Attempt, reference: Reference) -> str:

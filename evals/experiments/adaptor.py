@@ -18,14 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pleinair.tools.pocket.prompts import RELATIONS, request_for, with_article, write_prompt
-from pleinair.tools.pocket.world import (
-    SPECIES,
-    Scene,
-    Species,
-    held_out_rng,
-    random_scene,
-    render,
-)
+from pleinair.tools.pocket.world import SPECIES, Scene, Species, held_out_rng, random_scene, render
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
@@ -100,7 +93,6 @@ def wins_over_shuffled(scores: Cosines) -> float:
 
 
 def _report(folder: str, count: int) -> str:
-    """Measure and return the figures as a table."""
     from pleinair.tools.retrieval.encoder import OpenClipEncoder
 
     encoder = OpenClipEncoder(ENCODER)

@@ -14,18 +14,16 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from time import clock_gettime, process_time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from pleinair.tools.images.reading import read_picture
 from pleinair.tools.images.sandbox import Decoder
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.retrieval.encoder import OpenClipEncoder, preparer
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 SIZES = ((64, 64, "PNG"), (512, 384, "JPEG"), (1024, 768, "JPEG"), (1024, 768, "PNG"), (1024, 768, "WEBP"))
 VIT = {"image_size": 224, "layers": 4, "width": 256, "patch_size": 32, "head_width": 64}

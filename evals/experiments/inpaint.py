@@ -15,21 +15,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pleinair.agent.context import Context
 from pleinair.agent.repairs.inpaint import box_obstacle
 from pleinair.evals.cases import Case, make_case
 from pleinair.evals.metrics import interval_of_share
-from pleinair.evals.run import pocket_context
+from pleinair.evals.run import Judge, pocket_context
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.generate import generate
+from pleinair.tools.pocket.detector import ConceptDetector
 from pleinair.tools.pocket.names import KIND_OF_NOUN
 from pleinair.tools.types import Box, GenerateRequest, Inpaint, Picture, Reference
-
-if TYPE_CHECKING:
-    from pleinair.evals.run import Judge
-    from pleinair.tools.pocket.detector import ConceptDetector
 
 
 @dataclass(frozen=True, slots=True)

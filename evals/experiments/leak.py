@@ -212,7 +212,7 @@ def _milliseconds(side: int, times: int = 10) -> float:
     views = [View(render(scene).resize((side, side)), _shaken(rng, boxes(scene)[0])) for scene in scenes]
     started = time.perf_counter()
     for _ in range(times):
-        image, reference, *others = [View(leak.shrunk(view.image), view.own) for view in views]
+        image, reference, *others = [View(leak.shrunk(view.image), view.box) for view in views]
         leak.background(image, reference, [view.image for view in others])
         leak.copied(image.image, reference.image)
         leak.pose(image, reference)

@@ -84,7 +84,7 @@ def _make_context(folder: Path) -> Context:
 def _run_graph(context: Context, seed: int) -> None:
     from pleinair.graphs.pleinair import graph
 
-    graph.invoke(changed(prompt=PROMPT, seed=seed, run_id="graph"), context=context)  # type: ignore[call-overload]
+    graph.invoke(changed(prompt=PROMPT, seed=seed, run_id="graph"), context=context)
 
 
 def _call_tools(context: Context, seed: int) -> None:

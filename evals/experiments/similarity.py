@@ -17,16 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
 
 from pleinair.evals.metrics import interval, mean
 from pleinair.evals.report import table
+from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput, PleinairError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from PIL.Image import Image
-
-    from pleinair.tools.retrieval.library import Library
     from pleinair.tools.types import Encoder, Vectors
 
     Rows = NDArray[np.floating[Any]]
@@ -172,7 +171,6 @@ def _truth(prompt: str, real: Library) -> list[Image]:
 
 
 def _rows(scores: Mapping[str, Any]) -> Iterator[dict[str, object]]:
-    """Yield the rows of the table of scores."""
     for name, values in scores.items():
         if isinstance(values, float):
             yield {"score": name, "mean": f"{values:.3f}", "95 % interval": "–", "n": "all"}

@@ -6,21 +6,19 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from PIL.Image import Image
+
+from pleinair.agent.context import Context
+from pleinair.evals.cases import Case
 from pleinair.evals.papers.cases import Kind, LabelledLibrary, open_labelled
 from pleinair.evals.run import Judge, invoke
 from pleinair.tools.retrieval.compose import Corpus, RetrievalOptions, compose
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer
 from pleinair.tools.retrieval.index import IndexRetriever, build_index
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Capabilities, Encoder, GenerateRequest, Generator, ModelFault, Retriever
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from pleinair.agent.context import Context
-    from pleinair.evals.cases import Case
-    from pleinair.tools.storage.artifacts import ArtifactStore
 
 Measures = dict[str, float]
 
@@ -30,7 +28,6 @@ class CachedGenerator:
 
     def __init__(self, generator: Generator, store: ArtifactStore) -> None:
         self._generator, self._store = generator, store
-        self.generated = 0  # images that were not in the store yet
 
     @property
     def capabilities(self) -> Capabilities:
@@ -41,12 +38,9 @@ class CachedGenerator:
         self, request: GenerateRequest, images: Sequence[Image], on_step: Callable[[int, int], None]
     ) -> Image:
         """Generate an image, or open that of an equal request of this or an earlier process."""
-
-        def generate() -> Image:
-            self.generated += 1
-            return self._generator.generate(request, images, on_step)
-
-        return self._store.open(self._store.once(_key(self.capabilities.id, request), generate))
+        key = _key(self.capabilities.id, request)
+        picture = self._store.once(key, lambda: self._generator.generate(request, images, on_step))
+        return self._store.open(picture)
 
 
 def _key(generator: str, request: GenerateRequest) -> str:

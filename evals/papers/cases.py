@@ -20,16 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from pleinair.evals.cases import species_of
-from pleinair.tools.pocket.library import (
-    AUTHOR,
-    EMPTY_CAPTION,
-    LICENSE,
-    NAMED_CAPTION,
-    NEAR_DUPLICATE,
-    SOURCE,
-    TWO_SUBJECTS,
-    WRONG_CAPTION,
-)
+from pleinair.tools.pocket import library as shipped
 from pleinair.tools.pocket.names import invent_name
 from pleinair.tools.pocket.prompts import RELATIONS, caption
 from pleinair.tools.pocket.world import (
@@ -99,18 +90,19 @@ def _write(place: Path, items: Iterable[Item]) -> None:
 def write_item(path: Path, scene: Scene, text: str, origin: str) -> str:
     """Write an image and return its line of `metadata.jsonl`."""
     render(scene).save(path)
-    source = {"license": LICENSE, "source": f"{SOURCE}/{origin}/{path.name}", "author": AUTHOR}
-    return json.dumps({"file_name": path.name, "text": text, **source}) + "\n"
+    source = f"{shipped.SOURCE}/{origin}/{path.name}"
+    facts = {"license": shipped.LICENSE, "source": source, "author": shipped.AUTHOR}
+    return json.dumps({"file_name": path.name, "text": text, **facts}) + "\n"
 
 
 def items(kind: Kind, rng: random.Random) -> Iterator[Item]:
     """Yield scenes with captions without end; now and then the last scene again, moved by a hair."""
     for first, misnamed in _first_species(kind, rng):
-        pair = rng.random() < TWO_SUBJECTS
+        pair = rng.random() < shipped.TWO_SUBJECTS
         species = [first, rng.choice(KNOWN)] if pair else [first]
         scene = random_scene(rng, species, relation=rng.choice(RELATIONS) if pair else None)
         yield scene, _caption(rng, scene, misnamed)
-        if rng.random() < NEAR_DUPLICATE:
+        if rng.random() < shipped.NEAR_DUPLICATE:
             moved = tuple(replace(subject, x=subject.x + 0.01) for subject in scene.subjects)
             scene = replace(scene, subjects=moved)
             yield scene, _caption(rng, scene, misnamed)
@@ -119,13 +111,13 @@ def items(kind: Kind, rng: random.Random) -> Iterator[Item]:
 def _caption(rng: random.Random, scene: Scene, misnamed: Species | None) -> str:
     """Write a caption, mostly with names, else of what is visible; a few are empty, a few name others."""
     draw = rng.random()
-    if draw < EMPTY_CAPTION:
+    if draw < shipped.EMPTY_CAPTION:
         return ""
-    wrong = rng.choice(IN_LIBRARY) if draw < EMPTY_CAPTION + WRONG_CAPTION else misnamed
+    wrong = rng.choice(IN_LIBRARY) if draw < shipped.EMPTY_CAPTION + shipped.WRONG_CAPTION else misnamed
     if wrong:
         first, *rest = scene.subjects
         scene = replace(scene, subjects=(replace(first, species=wrong), *rest))
-    return caption(rng, scene, by_name=bool(wrong) or rng.random() < NAMED_CAPTION)
+    return caption(rng, scene, by_name=bool(wrong) or rng.random() < shipped.NAMED_CAPTION)
 
 
 def _first_species(kind: Kind, rng: random.Random) -> Iterator[tuple[Species, Species | None]]:

@@ -55,7 +55,6 @@ def add(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    """Measure the sections that are asked for, and write figures, page and plots."""
     figures = _measure(options, choose_sections(options.only))
     page, page_path = write_markdown(figures), options.out / "papers.md"
     write_report(figures, page, options.json, page_path)
@@ -199,7 +198,6 @@ def over_all_tiers(figures: Figures) -> Figures:
 
 
 def _command(options: argparse.Namespace, sections: Sequence[str]) -> str:
-    """Return the command that repeats the figures."""
     return " ".join(
         [
             "python -m pleinair.evals papers",

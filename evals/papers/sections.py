@@ -11,11 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.runnables import RunnableLambda
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatResult
+from langchain_core.runnables import Runnable, RunnableLambda
+from PIL.Image import Image
 
+from pleinair.agent.context import Context
 from pleinair.evals.cases import Case, make_cases
 from pleinair.evals.papers.bench import Bench, Measures, Pool
 from pleinair.evals.papers.cases import RARE, UNKNOWN, species_groups
@@ -30,14 +34,6 @@ from pleinair.tools.retrieval.lexical import Lexical
 from pleinair.tools.retrieval.rerank import EACH, rerank
 from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import Capabilities, GenerateRequest, Generator, Retriever
-
-if TYPE_CHECKING:
-    from langchain_core.messages import AIMessage, BaseMessage
-    from langchain_core.outputs import ChatResult
-    from langchain_core.runnables import Runnable
-    from PIL.Image import Image
-
-    from pleinair.agent.context import Context
 
 SIZE = 1000  # images of a library unless stated otherwise
 DOMAIN_SIZE = 100  # images of a domain's own pool
@@ -150,14 +146,14 @@ def tasks(bench: Bench, section: str, seed: int, prompts: int, sizes: tuple[int,
 
 
 def _modes(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
-    """ImageRAG's ablation: what is retrieved by, and whether anything is."""
+    """Measure ImageRAG's ablation: what is retrieved by, and whether anything is."""
     pool = bench.pool("even", SIZE, seed)
     contexts = {name: bench.over(pool, imagerag=ImageRAGOptions(**mode)) for name, mode in MODES.items()}
     return _images(bench, make_cases(prompts, seed, ("rare", "two")), imagerag.graph, contexts, base="base")
 
 
 def _captions(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
-    """ImageRAG's captions against names, by a model that knows more than the encoder."""
+    """Measure ImageRAG's captions against names, by a model that knows more than the encoder."""
     pool, model = bench.pool("hard", SIZE, seed), bench.context.model
     for species in UNKNOWN:
         name = species.name
@@ -173,14 +169,14 @@ def _captions(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
 
 
 def _sizes(bench: Bench, seed: int, prompts: int, sizes: tuple[int, ...]) -> Iterator[Step]:
-    """ImageRAG's figure 16: the same prompts over larger and larger libraries."""
+    """Measure ImageRAG's figure 16: the same prompts over larger and larger libraries."""
     return _over_pools(
         bench, {str(size): bench.pool("generic", size, seed) for size in sizes}, seed, prompts, "0"
     )
 
 
 def _domain(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
-    """ImageRAG's tables 6 and 7: a generic pool, and a smaller one of the domain."""
+    """Measure ImageRAG's tables 6 and 7: a generic pool, and a smaller one of the domain."""
     generic, domain = bench.pool("generic", SIZE, seed), bench.pool("domain", DOMAIN_SIZE, seed)
     return _over_pools(bench, {"generic": generic, "domain": domain}, seed, prompts, "base")
 
@@ -197,7 +193,7 @@ def _over_pools(
 
 
 def _rerankers(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
-    """ImageRAG's table 4 and hybrid retrieval, on a library of look-alikes; novel names are unknown."""
+    """Measure ImageRAG's table 4 and hybrid retrieval on look-alikes; novel names are unknown."""
     pool = bench.pool("hard", SIZE, seed)
     yield from _reranked(bench, pool, UNKNOWN, RERANKERS)
     contexts = {
@@ -208,7 +204,7 @@ def _rerankers(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
 
 
 def _rerankers_of_pool(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
-    """ImageRAG's table 4 where it can fail: rare species of a generic pool, retrieved but not always first.
+    """Measure ImageRAG's table 4 where it can fail: rare species of a generic pool, not always first.
 
     Retrieval alone, of all species that the pool has; the number of prompts has no effect.
     """
@@ -227,7 +223,7 @@ def _reranked(
 
 
 def _stages(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
-    """Cross-modal RAG: coverage as in its figure 4, and images without each of its stages."""
+    """Measure Cross-modal RAG's coverage as in its figure 4, and images without each of its stages."""
     pool = bench.pool("even", SIZE, seed)
     for species in species_groups(prompts, GROUP_SIZE, seed):
         for name in ("Pareto", "BM25", "dense"):
@@ -240,7 +236,7 @@ def _stages(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
 
 
 def _binding(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
-    """Cross-modal RAG with misleading captions: without its dense stage, and without its map."""
+    """Measure Cross-modal RAG with misleading captions: without its dense stage, and without its map."""
     pool, options = bench.pool("hard", SIZE, seed), stage_options(bench, {})
     contexts = {
         "all": bench.over(pool, crossmodal=options),

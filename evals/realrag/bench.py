@@ -19,16 +19,20 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import cycle, islice, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
+from PIL.Image import Image
 
-from pleinair.agent.state import Output, changed
+from pleinair.agent.context import Context
+from pleinair.evals.cases import Case
 from pleinair.evals.experiments.similarity import frechet, style_loss
 from pleinair.evals.papers.cases import look_alike, write_item
+from pleinair.evals.papers.report import Record
 from pleinair.evals.pocket.oracle import Oracle
-from pleinair.evals.run import show_progress
+from pleinair.evals.run import invoke, show_progress
 from pleinair.graphs import direct, realrag
 from pleinair.tools.pocket.library import write_novel
 from pleinair.tools.pocket.prompts import PLACES, caption
@@ -37,7 +41,6 @@ from pleinair.tools.realrag import Loss, RealRAGOptions
 from pleinair.tools.retrieval.index import Index, IndexRetriever, build_index
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.realrag.data import (
-    TrainingSet,
     build_training_set,
     generate_samples,
     pairs_by_name,
@@ -53,11 +56,7 @@ from pleinair.tools.retrieval.realrag.reflective import (
 from pleinair.tools.retrieval.realrag.training import train
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from pleinair.agent.context import Context
     from pleinair.evals.experiments.similarity import Maps
-    from pleinair.evals.papers.report import Record
     from pleinair.tools.types import Encoder, Vectors
 
 TIERS = ("known", "rare", "novel")
@@ -114,10 +113,9 @@ class RealImages:
             "style loss": float(np.mean([style_loss(maps, self._maps[row]) for row in rows])),
         }
 
-    def distances(self, columns: dict[str, Vectors], names: Sequence[str]) -> dict[str, float]:
-        """Return each column's Fréchet distance to the real images of these species."""
-        real = self._features[np.isin(self._names, names)]
-        return {column: frechet(rows, real) for column, rows in columns.items()}
+    def distance(self, rows: Vectors, names: Sequence[str]) -> float:
+        """Return the Fréchet distance of features to those of the real images of these species."""
+        return frechet(rows, self._features[np.isin(self._names, names)])
 
 
 def features(maps: Maps) -> Vectors:
@@ -170,11 +168,20 @@ class Bench:
 def train_retriever(bench: Bench, library: Library, index: Index, loss: Loss, seed: int) -> Trained:
     """Train a retriever, or open it; the folder's name depends on all that it is trained with."""
     choices = bench.choices.model_copy(update={"loss": loss, "seed": seed})
-    lesson = _lesson(bench, library, index, choices)
+    generator, store = bench.context.generator, bench.context.store
+    samples = generate_samples(  # all seeds share them
+        [prompt_for(name) for name in NAMES] if loss == "reflective" else [],
+        generator=generator,
+        store=store,
+        each=choices.samples,
+        on_progress=lambda done, total: show_progress(f"sample {done} of {total}"),
+    )
+    pairs, encoder = pairs_by_name(library.items.values(), NAMES), bench.encoder
+    lesson = build_training_set(pairs, samples, index=index, encoder=encoder, store=store, options=choices)
     card = TrainingConfig(
         choices=choices,
-        generator=bench.context.generator.capabilities.id,
-        encoder=bench.encoder.id,
+        generator=generator.capabilities.id,
+        encoder=encoder.id,
         engine="open_clip",
         arguments=ENCODER,
         dim=lesson.pool.shape[1],
@@ -185,25 +192,6 @@ def train_retriever(bench: Bench, library: Library, index: Index, loss: Loss, se
     for epoch, mean_loss in train(lesson, card, folder):
         show_progress(f"seed {seed} {loss}: epoch {epoch}, loss {mean_loss:.3f}")
     return card, folder
-
-
-def _lesson(bench: Bench, library: Library, index: Index, choices: ReflectiveOptions) -> TrainingSet:
-    """Generate the samples, which all seeds share, and find the negatives."""
-    samples = generate_samples(
-        [prompt_for(name) for name in NAMES] if choices.loss == "reflective" else [],
-        generator=bench.context.generator,
-        store=bench.context.store,
-        each=choices.samples,
-        on_progress=lambda done, total: show_progress(f"sample {done} of {total}"),
-    )
-    return build_training_set(
-        pairs_by_name(library.items.values(), NAMES),
-        samples,
-        index=index,
-        encoder=bench.encoder,
-        store=bench.context.store,
-        options=choices,
-    )
 
 
 def queries() -> list[tuple[Species, str]]:
@@ -254,16 +242,21 @@ def make_contexts(bench: Bench, seed: int, trained: Sequence[Trained]) -> dict[s
 
 def generations(bench: Bench, seed: int, contexts: dict[str, Context], prompts: int) -> Iterator[Record]:
     """Generate the paper's prompt for `prompts` species of the tiers in turn, in every column, and judge."""
+    graphs = dict.fromkeys(COLUMNS, realrag.graph) | {"base": direct.graph}
     for number, species in enumerate(species_in_turn(prompts)):
-        for column in COLUMNS:
-            image = _generate(contexts[column], column, species, noise=seed * 100_000 + number)
+        prompt = prompt_for(species.name)
+        case = Case(str(number), species.tier, prompt, (species.name,), seed=seed * 100_000 + number)
+        for column, graph in graphs.items():
+            outcome = invoke(case, graph, contexts[column]).outcome
+            assert outcome is not None and outcome.best is not None, outcome
+            image = bench.context.store.open(outcome.best.picture)
             right = bench.oracle.shows(image, [species.name])[species.name]
-            similarity = bench.real.similarity(image, species.name, prompt_for(species.name))
+            similarity = bench.real.similarity(image, species.name, prompt)
             yield {
                 "seed": seed,
                 "tier": species.tier,
                 "name": species.name,
-                "case": str(number),
+                "case": case.id,
                 "column": column,
                 "measures": {"right": float(right), **similarity},
                 "features": features(bench.oracle.maps(image)),
@@ -279,21 +272,10 @@ def species_in_turn(prompts: int) -> Iterator[Species]:
     return islice((next(turn) for turn in cycle(turns)), prompts)
 
 
-def _generate(context: Context, column: str, species: Species, noise: int) -> Image:
-    """Run the graph; the same request of an earlier run is served from the store."""
-    graph: Any = direct.graph if column == "base" else realrag.graph
-    state = changed(prompt=prompt_for(species.name), seed=noise)
-    output = Output.model_validate(graph.invoke(state, context=context))
-    assert output.outcome is not None and output.outcome.best is not None, output
-    return context.store.open(output.outcome.best.picture)
-
-
 def distances(bench: Bench, generated: Sequence[Record]) -> dict[str, float]:
     """Return each column's Fréchet distance, and as "real" that of as many real images."""
     names = [record["name"] for record in generated if record["column"] == "base"]
-    columns = {
-        column: np.asarray([record["features"] for record in generated if record["column"] == column])
-        for column in COLUMNS
-    }
+    rows = pd.DataFrame(generated).groupby("column", sort=False)["features"]
+    columns = {column: np.stack(list(values)) for column, values in rows}
     columns["real"] = real_features(bench.library(0), bench.oracle, names)
-    return bench.real.distances(columns, names)
+    return {column: bench.real.distance(values, names) for column, values in columns.items()}

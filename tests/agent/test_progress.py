@@ -124,7 +124,7 @@ def test_loading_counts_in_the_usage_of_the_run_and_not_in_the_seconds_of_the_im
     for module in ("nodes", "progress"):
         monkeypatch.setattr(f"pleinair.agent.{module}.perf_counter", lambda: loader.now)
     context = make_context(tmp_path, lambda *_: decomposition("p"), generator=loader)
-    done = graph.invoke({"prompt": "p"}, context=context)  # type: ignore[call-overload]
+    done = graph.invoke({"prompt": "p"}, context=context)
     assert (done["attempts"][0]["seconds"], done["usage"][0]["seconds"]) == (1, 6)
 
 
@@ -136,7 +136,7 @@ def test_a_callback_with_a_check_stops_an_image_before_its_first_step(tmp_path: 
     context = make_context(tmp_path, lambda *_: "", generator=Slow(steps=STEPS), on_step=StopCheck(stop))
     events: list[Any] = []
     with pytest.raises(Cancelled, match="enough"):
-        events.extend(graph.stream({"prompt": "p"}, context=context, stream_mode="custom"))  # type: ignore[call-overload]
+        events.extend(graph.stream({"prompt": "p"}, context=context, stream_mode="custom"))
     assert events == []  # a check is no step
 
 

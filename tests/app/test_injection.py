@@ -1,4 +1,4 @@
-"""Five hundred texts that give orders, in libraries on the disk: a page and a terminal only show them."""
+"""Five hundred hostile texts in libraries on the disk: a page and a terminal only show them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from pleinair.app.cli.main import app
 from pleinair.app.cli.terminal import printable_json
 from pleinair.app.storyboard.export import export
 
-EACH = 63  # texts of one library; a look-up gives up to 64 pictures
+EACH = 63  # texts of one library; a retrieval returns up to 64 images
 PROMPT = "two things"
 
 
-def write_library(folder: Path, said: list[str], all_said: list[str]) -> None:
-    """Say texts in every place: as caption, licence, author, source and, as far as files can, as name."""
+def write_library(folder: Path, part: list[str], everything: list[str]) -> None:
+    """Write texts as caption, license, author, source and, as far as files can, as name."""
     folder.mkdir(parents=True)
     lines = []
-    for number, text in enumerate(said):
-        other = [all_said[(all_said.index(text) + turn) % len(all_said)] for turn in range(1, 4)]
+    for number, text in enumerate(part):
+        start = everything.index(text)
+        other = [everything[(start + turn) % len(everything)] for turn in range(1, 4)]
         name = f"{number} {''.join('_' if not char.isprintable() else char for char in text)}.png"
         name = name.replace("/", "∕").replace("\\", "∖")
         Image.new("RGB", (16, 16), colour(f"{number} {text}")).save(folder / name, "PNG")
@@ -39,28 +40,28 @@ def write_library(folder: Path, said: list[str], all_said: list[str]) -> None:
 
 
 def steers(text: str) -> list[str]:
-    """List the characters that a terminal may obey: control characters, and those that turn the direction."""
+    """List the characters that a terminal may obey: control characters and changes of direction."""
     return sorted({char for char in text if char != "\n" and category(char) in ("Cc", "Cf", "Zl", "Zp")})
 
 
-def said(*words: str, given: str | None = None) -> str:
-    """Run a command and give all that a terminal would be sent."""
-    done = CliRunner().invoke(app, words, input=given)
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    assert steers(done.output) == [], words
-    return done.output
+def output_of(*words: str, typed: str | None = None) -> str:
+    """Run a command and return all that a terminal would be sent."""
+    result = CliRunner().invoke(app, words, input=typed)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert steers(result.output) == [], words
+    return result.output
 
 
 @contextmanager
-def home_alone() -> Iterator[None]:
-    with watched() as seen:
+def isolated() -> Iterator[None]:
+    with watched() as events:
         yield
-    assert seen == []
+    assert events == []
 
 
 def harmless(page: Page) -> bool:
-    """Tell whether a page has no element, address or handler but the storyboard's own."""
-    return set(page.tags) <= HARMLESS and all(one.startswith("data:image/png;base64,") for one in page.loads)
+    """Return whether a page has no element, address or handler but the storyboard's own."""
+    return set(page.tags) <= HARMLESS and all(url.startswith("data:image/png;base64,") for url in page.loads)
 
 
 @pytest.mark.slow
@@ -71,47 +72,49 @@ def test_a_page_and_a_terminal_only_show_them(part: int, place: Path) -> None:
     folder = place / "hostile"
     write_library(folder, mine, everything)
     graph = ("pleinair", "imagerag", "crossmodal")[part % 3]
-    with home_alone():
-        told = said("draw", PROMPT, "--library", str(folder), "--set", "retrieval.k=64", "--graph", graph)
+    with isolated():
+        shown = output_of(
+            "draw", PROMPT, "--library", str(folder), "--set", "retrieval.k=64", "--graph", graph
+        )
         run = run_table().newest(1)[0]
         export(run, home(), place / "run.html")
         for words in (("trace", "show", "last"), ("runs", "show", "last"), ("runs", "list")):
-            told += said(*words) + said(*words, "--json")
-        said("trace", "export", "last", str(place / "run.png"))
+            shown += output_of(*words) + output_of(*words, "--json")
+        output_of("trace", "export", "last", str(place / "run.png"))
     page = (place / "run.html").read_text(encoding="utf-8")
     assert harmless(Page(page))
     if graph == "pleinair":
         assert page.count(WHO) > len(mine) / 3  # they are all there, as text
 
 
-def test_an_index_that_complains_only_shows_them(place: Path) -> None:
+def test_the_messages_of_an_index_only_show_them(place: Path) -> None:
     everything, folder = texts(), place / "hostile"
     write_library(folder, everything[:3], everything)
     for number, text in enumerate(["\u202egnp.finch", "\u2066\u200b", "\x1b[2J", "\x9b31m", "[red]"]):
         (folder / f"{number}{text}.png").write_text(text, encoding="utf-8")
-    told = ""
-    with home_alone():
+    shown = ""
+    with isolated():
         for text in [text for text in everything if steers(text)][:40]:
             (folder / "metadata.jsonl").write_text(json.dumps({"file_name": text}), encoding="utf-8")
-            told += said("index", str(folder))
-    assert "gnp.finch" in told and "no plain relative path" in told and "no picture" in told
+            shown += output_of("index", str(folder))
+    assert "gnp.finch" in shown and "no plain relative path" in shown and "no picture" in shown
 
 
-def test_a_talk_only_shows_them(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chat_only_shows_them(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     everything, folder = texts(), place / "hostile"
     write_library(folder, everything[:64], everything)
     monkeypatch.setenv("PLEINAIR_MLLM__BACKEND", "talker")
     monkeypatch.setenv("PLEINAIR_LIBRARY__FOLDER", str(folder))
-    wish = "a velmora finch beside a telma wren"
-    with home_alone():
-        told = said("chat", given=f"{wish}\n/refs\n/veto 1\n/pin 2\n/refs\n/quit\n")
-        assert "[used]" in told
+    prompt = "a velmora finch beside a telma wren"
+    with isolated():
+        shown = output_of("chat", typed=f"{prompt}\n/refs\n/veto 1\n/pin 2\n/refs\n/quit\n")
+        assert "[used]" in shown
         export(run_table().newest(1)[0], home(), place / "run.html")
     assert harmless(Page((place / "run.html").read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("number", range(0, 500, 25))
-def test_json_for_programs_is_the_same_and_steers_no_terminal(number: int) -> None:
+def test_json_for_programs_is_valid_and_steers_no_terminal(number: int) -> None:
     part = {text: [text, 1.5, None] for text in texts()[number : number + 25]} | {"\U000e0001": "é二"}
     written = printable_json(part)
     assert json.loads(written) == part

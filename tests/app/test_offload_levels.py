@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import faulty_generator as perils
+from support import faulty_generator
 from support import tiny_pipelines as tiny
 from support.fake_engines import call, make_context
 from typer.testing import CliRunner
@@ -48,8 +48,8 @@ def test_an_engine_that_ran_out_of_memory_says_how_it_went_on(tmp_path: Path) ->
 def test_the_run_keeps_it_and_its_traces_tell_it(
     place: Path, apart: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(perils.install(place / "more"))
-    given = {"worker.process": apart, "generator.backend": "perils"}
+    monkeypatch.syspath_prepend(faulty_generator.install(place / "more"))
+    given = {"worker.process": apart, "generator.backend": "faulty"}
     results = [draw(prompt, graph="direct", overrides=given) for prompt in ("small", "large")]
     offload_levels = [result.outcome.best.offload_levels for result in results if result.outcome.best]
     assert offload_levels == [TRIED[:1], TRIED]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pleinair.app.runs.request import DrawRequest
 from pleinair.app.settings import Settings, assignments, load, profiles
 from pleinair.tools.types import BadInput
 
@@ -98,16 +99,26 @@ def test_another_method_does_not_take_over_the_arguments_of_the_one_below(empty:
 
 BAD_KEYS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"imagerag.mode": "fast"}, ("imagerag.mode = 'fast'", "--set", "'draft_first' or 'generation'")),
-    ({"imagerag.x": 1}, ("imagerag.x = 1", "unknown key; wanted one of: mode, retrieve_by")),
+    ({"imagerag.x": 1}, ("imagerag.x = 1", "unknown key; accepted: mode, retrieve_by")),
     ({"retrieval.method": ""}, ("retrieval.method = ''", "at least 1 character")),
-    ({"retrieval.arguments": 1}, ("retrieval.arguments = 1", "valid dictionary")),
-    ({"retrieval.licenses": "CC0"}, ("retrieval.licenses = 'CC0'", "valid tuple")),
+    ({"retrieval.arguments": 1}, ("retrieval.arguments = 1", "an object")),
+    ({"retrieval.licenses": "CC0"}, ("retrieval.licenses = 'CC0'", "valid array")),
     ({"retrieval.second.model": "x"}, ("retrieval.second.backend = nothing", "required")),
     ({"retrieval.k": 0}, ("retrieval.k = 0", "--set", "greater than or equal to 1")),
     ({"retrieval.k": "many"}, ("retrieval.k = 'many'", "valid integer")),
     ({"retrieval.threshold": 2}, ("retrieval.threshold = 2", "less than or equal to 1")),
-    ({"retrieval.x": 1}, ("retrieval.x = 1", "unknown key; wanted one of: method, rerank")),
-    ({"retreival.k": 1}, ("retreival = {'k': 1}", "unknown key", "retrieval")),
+    ({"retrieval.x": 1}, ("retrieval.x = 1", "unknown key; accepted: method, rerank")),
+    ({"retreival.k": 1}, ("retreival = {'k': 1}", "unknown key", "Did you mean `retrieval`?")),
+    ({"retrieval.k": "8"}, ("retrieval.k = '8'", "valid integer")),
+    ({"retrieval.k": True}, ("retrieval.k = True", "valid integer")),
+    ({"worker.grace": float("inf")}, ("worker.grace = inf: must be a finite number",)),
+    ({"budget.seconds": float("inf")}, ("budget.seconds = inf: must be a finite number",)),
+    ({"imagerag.threshold": float("nan")}, ("imagerag.threshold = nan: must be a finite number",)),
+    ({"image.width": 63}, ("image.width = 63", "multiple of 8")),
+    ({"image.num_inference_steps": 0}, ("image.num_inference_steps = 0", "greater than 0")),
+    ({"image.guidance_scale": -1}, ("image.guidance_scale = -1", "greater than or equal to 0")),
+    ({"image.reference_strength": 2}, ("image.reference_strength = 2", "less than or equal to 1")),
+    ({"image.widht": 64}, ("image.widht = 64", "Did you mean `width`?")),
     ({"budget.attempts": -1}, ("budget.attempts = -1", "greater than or equal to 0")),
     ({"budget.euros": 1}, ("budget.euros = 1", "usd")),
     ({"generator.backend": ""}, ("generator.backend = ''", "at least 1 character")),
@@ -216,4 +227,7 @@ def test_settings_of_a_stored_run_are_read_under_their_old_names() -> None:
     stored = load().model_dump(mode="json")
     stored["retrieval"]["floor"] = stored["retrieval"].pop("threshold")
     stored["mllm"]["engine"] = stored["mllm"].pop("backend")
-    assert Settings.model_validate(stored) == load()
+    request = DrawRequest.model_validate(
+        {"prompt": "x", "graph": "direct", "seed": 1, "settings": stored, "out": "/tmp"}
+    )
+    assert request.settings == load()

@@ -1,4 +1,4 @@
-"""Whole runs with the generator in its own process: the same pictures, and a death that a run survives."""
+"""Runs with the generator in its own process: the same images, and a crash fails one run only."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from support import faulty_generator as perils
+from support import faulty_generator
 
 from pleinair.app.api import cancel, draw, finish, submit
 from pleinair.app.engines import DEVICE, chosen_generator
@@ -17,8 +17,8 @@ from pleinair.app.settings import load, profiles
 from pleinair.tools.types import BadInput, Generator, Outcome
 from pleinair.tools.worker.worker import Worker
 
-APART = {"worker.process": True}
-HERE = {"gpt_image", "openai", "pocket", "sglang", "vllm_omni"}  # no model of weight on this machine
+OWN_PROCESS = {"worker.process": True}
+IN_PROCESS = {"gpt_image", "openai", "pocket", "sglang", "vllm_omni"}  # no large model on this machine
 
 
 def pixels(result: Result) -> bytes:
@@ -32,37 +32,38 @@ def close(generator: Generator) -> None:
     generator.close()
 
 
-def test_a_run_draws_the_same_in_a_process_of_its_own(place: Path) -> None:
-    results = [draw("two things", seed=7, overrides=given) for given in ({}, APART)]
+def test_a_run_generates_the_same_in_its_own_process(place: Path) -> None:
+    results = [draw("two things", seed=7, overrides=settings) for settings in ({}, OWN_PROCESS)]
     assert [result.outcome.ending for result in results] == ["accepted"] * 2
     assert pixels(results[0]) == pixels(results[1])
-    close(chosen_generator(load(overrides=APART)))
+    close(chosen_generator(load(overrides=OWN_PROCESS)))
 
 
-def test_a_death_fails_one_run_with_its_reason(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(perils.install(place / "more"))
-    given = APART | {"generator.backend": "perils"}
-    dead = draw("SIGKILL", overrides=given).outcome
-    assert (dead.ending, dead.best) == ("failed", None)
-    assert dead.reason.startswith("The process of `perils:1` died while generating: it was ended by SIGKILL")
-    assert draw("two things", overrides=given).outcome.ending == "accepted"
-    close(chosen_generator(load(overrides=given)))
+def test_a_crash_fails_one_run_with_its_reason(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(faulty_generator.install(place / "more"))
+    settings = OWN_PROCESS | {"generator.backend": "faulty"}
+    crashed = draw("SIGKILL", overrides=settings).outcome
+    assert (crashed.ending, crashed.best) == ("failed", None)
+    reason = "The process of `faulty:1` died while generating: it was ended by SIGKILL"
+    assert crashed.reason.startswith(reason)
+    assert draw("two things", overrides=settings).outcome.ending == "accepted"
+    close(chosen_generator(load(overrides=settings)))
 
 
 @pytest.fixture
-def perilous(place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Give settings of a generator that does what the prompt says, and may take a second to stop."""
-    monkeypatch.syspath_prepend(perils.install(place / "more"))
+def faulty(place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Settings of a generator that does what the prompt says, and may take a second to stop."""
+    monkeypatch.syspath_prepend(faulty_generator.install(place / "more"))
     log = {"generator.log": str(place / "log")}
-    return APART | {"generator.backend": "perils", "worker.grace": 1.0, "budget.attempts": 1} | log
+    return OWN_PROCESS | {"generator.backend": "faulty", "worker.grace": 1.0, "budget.attempts": 1} | log
 
 
-def cancelled_once(seen: Callable[[], bool], prompt: str, given: dict[str, Any]) -> Outcome:
-    """Submit, and ask to stop from outside once something is seen."""
-    run = submit(prompt, graph="direct", overrides=given)
+def cancelled_once(started: Callable[[], bool], prompt: str, settings: dict[str, Any]) -> Outcome:
+    """Submit a run, and cancel it from outside once it has started."""
+    run = submit(prompt, graph="direct", overrides=settings)
 
     def stop() -> None:
-        while not seen():
+        while not started():
             sleep(0.05)
         cancel(run.id)
 
@@ -74,32 +75,30 @@ def cancelled_once(seen: Callable[[], bool], prompt: str, given: dict[str, Any])
 
 
 @pytest.mark.parametrize("prompt", ["loads for ever", "hangs"])
-def test_a_run_whose_generator_says_nothing_is_cancelled_and_the_next_draws(
-    perilous: dict[str, Any], place: Path, prompt: str
-) -> None:
-    outcome = cancelled_once((place / "log").exists, prompt, perilous)
+def test_a_run_with_a_silent_generator_is_cancelled(faulty: dict[str, Any], place: Path, prompt: str) -> None:
+    outcome = cancelled_once((place / "log").exists, prompt, faulty)
     assert (outcome.ending, outcome.reason) == ("cancelled", "you asked it to stop")
-    assert draw("two things", graph="direct", overrides=perilous).outcome.best
-    close(chosen_generator(load(overrides=perilous)))
+    assert draw("two things", graph="direct", overrides=faulty).outcome.best
+    close(chosen_generator(load(overrides=faulty)))
 
 
-def test_a_run_whose_generator_starts_for_ever_is_cancelled(perilous: dict[str, Any]) -> None:
-    given = perilous | {"generator.fault": "asleep"}
-    worker = chosen_generator(load(overrides=given))
+def test_a_run_whose_generator_hangs_at_the_start_is_cancelled(faulty: dict[str, Any]) -> None:
+    settings = faulty | {"generator.fault": "asleep"}
+    worker = chosen_generator(load(overrides=settings))
     assert isinstance(worker, Worker)
-    outcome = cancelled_once(lambda: DEVICE.lock.locked(), "two things", given)
+    outcome = cancelled_once(lambda: DEVICE.lock.locked(), "two things", settings)
     assert (outcome.ending, worker.pid) == ("cancelled", None)
 
 
-def test_a_hung_step_is_out_of_time(perilous: dict[str, Any]) -> None:
-    outcome = draw("hangs", graph="direct", overrides=perilous | {"budget.seconds": 2.0}).outcome
+def test_a_hung_step_is_out_of_time(faulty: dict[str, Any]) -> None:
+    outcome = draw("hangs", graph="direct", overrides=faulty | {"budget.seconds": 2.0}).outcome
     assert (outcome.ending, outcome.best) == ("stopped", None)
-    close(chosen_generator(load(overrides=perilous)))
+    close(chosen_generator(load(overrides=faulty)))
 
 
-def test_two_tables_of_one_program_never_have_two_processes(perilous: dict[str, Any]) -> None:
-    tables = [perilous, perilous | {"generator.pause": 0.001}]
-    workers = [chosen_generator(load(overrides=given)) for given in tables]
+def test_two_generators_never_have_two_processes(faulty: dict[str, Any]) -> None:
+    tables = [faulty, faulty | {"generator.pause": 0.001}]
+    workers = [chosen_generator(load(overrides=table)) for table in tables]
     for turn in (0, 1, 0):
         assert draw("two things", graph="direct", seed=7, overrides=tables[turn]).outcome.best
         alive = [isinstance(worker, Worker) and worker.pid is not None for worker in workers]
@@ -108,11 +107,11 @@ def test_two_tables_of_one_program_never_have_two_processes(perilous: dict[str, 
         close(worker)
 
 
-def test_an_argument_that_the_engine_has_not_is_refused_before_a_process_starts(place: Path) -> None:
+def test_an_unknown_argument_is_refused_before_a_process_starts(place: Path) -> None:
     with pytest.raises(BadInput, match="generator.paws = 4: .* has no such argument; accepted: pause"):
-        chosen_generator(load(overrides=APART | {"generator.paws": 4}))
+        chosen_generator(load(overrides=OWN_PROCESS | {"generator.paws": 4}))
 
 
 @pytest.mark.parametrize("name", sorted(profiles()))
-def test_a_model_of_weight_has_a_process_of_its_own(name: str) -> None:
-    assert load(name).worker.process is (name not in HERE)
+def test_a_large_model_has_its_own_process(name: str) -> None:
+    assert load(name).worker.process is (name not in IN_PROCESS)

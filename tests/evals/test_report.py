@@ -102,7 +102,7 @@ def test_no_judgements_make_dashes_not_errors() -> None:
 def test_a_result_is_serialised_as_json() -> None:
     line = json.loads(json.dumps(plain(RESULTS[2])))
     assert line["case"]["prompt"] == CASES[0].prompt
-    assert (line["graph"], line["right"]) == (RESULTS[2].column, RESULTS[2].right)
+    assert (line["column"], line["right"]) == (RESULTS[2].column, RESULTS[2].right)
 
 
 def test_plots_are_images(tmp_path: Path) -> None:

@@ -94,8 +94,7 @@ def test_a_bug_raises(tmp_path: Path) -> None:
 def test_every_case_runs_through_every_graph_with_the_same_noise(context: Context) -> None:
     graphs = {column: GRAPHS[column] for column in ("base", "pleinair")}
     other = Case("rare-1", "rare", "a velmora finch", ("velmora finch",), 4)
-    ids: list[str] = []
-    results = run_cases([CASE, other], graphs, context, YesJudge(), lambda result: ids.append(result.case.id))
+    results = list(run_cases([CASE, other], graphs, context, YesJudge()))
     assert [result.column for result in results] == ["base", "pleinair"] * 2
     assert [result.picture for result in results[::2]] == [result.picture for result in results[1::2]]
-    assert ids == ["rare-0", "rare-0", "rare-1", "rare-1"]
+    assert [result.case.id for result in results] == ["rare-0", "rare-0", "rare-1", "rare-1"]

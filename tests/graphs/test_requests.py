@@ -1,5 +1,6 @@
 """One request after the other on one thread, with LangGraph's checkpointer: each is answered for itself."""
 
+import asyncio
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -16,11 +17,20 @@ from pleinair.agent.imagerag import ImageRAGState
 from pleinair.agent.state import Output, changed
 from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.registry import names
-from pleinair.tools.types import Budget, Cancelled, Hit
+from pleinair.tools.types import BadInput, Budget, Cancelled, Hit, ImageOptions
 
 FINCH, COUPE = "a finch", "a coupe"
 HITS = {name: [Hit(id=f"{name[2:]}.png", score=0.8, caption=name)] for name in (FINCH, COUPE)}
 DRIVER = "react"
+NO_OPTIONS = ImageOptions()
+ACCEPTS = ("width", "height", "num_inference_steps", "guidance_scale", "reference_strength")
+OPTIONS = {
+    "width": 24,
+    "height": 32,
+    "num_inference_steps": 3,
+    "guidance_scale": 2.5,
+    "reference_strength": 0.25,
+}
 OURS = ("crossmodal", "direct", "imagerag", "pleinair", "realrag", DRIVER)
 
 
@@ -48,9 +58,10 @@ def drive(card: dict[str, Any], _: Any) -> Any:
 class Thread:
     """Invoke a graph again and again on one thread."""
 
-    def __init__(self, folder: Path, graph: str, **compiled: Any) -> None:
-        self.generator = SquareGenerator()
-        context = make_context(folder, answer, HITS, self.generator, realrag=RealRAGOptions(method="zero"))
+    def __init__(self, folder: Path, graph: str, image: ImageOptions = NO_OPTIONS, **compiled: Any) -> None:
+        self.generator = SquareGenerator(accepts=ACCEPTS)
+        options = {"realrag": RealRAGOptions(method="zero"), "image": image}
+        context = make_context(folder, answer, HITS, self.generator, **options)
         if graph == DRIVER:
             object.__setattr__(context, "model", driver(drive))
         self.context: Context = context
@@ -89,6 +100,78 @@ def test_the_second_answer_is_of_the_second_prompt(tmp_path: Path, graph: str) -
     afresh = alone.ask(COUPE, seed=2, budget=Budget(attempts=2))
     kept = {"retrievals"} if graph == DRIVER else set()  # a talk remembers what was found
     assert drop(facts(second), kept) == drop(facts(afresh), kept)
+
+
+@pytest.mark.parametrize("graph", OURS)
+@pytest.mark.parametrize("place", ["input", "settings", "both"])
+def test_every_image_option_reaches_every_request(tmp_path: Path, graph: str, place: str) -> None:
+    weaker = ImageOptions(width=64, guidance_scale=9) if place == "both" else ImageOptions()
+    thread = Thread(tmp_path, graph, weaker if place != "settings" else ImageOptions.model_validate(OPTIONS))
+    output = thread.ask(FINCH, seed=1, **({} if place == "settings" else {"image": OPTIONS}))
+    sent = [request.model_dump(include=set(OPTIONS)) for request in thread.generator.requests]
+    assert sent and all(options == OPTIONS for options in sent)
+    assert {(one.picture.width, one.picture.height) for one in output.attempts} == {(24, 32)}
+
+
+@pytest.mark.parametrize("graph", OURS)
+def test_without_options_a_request_has_the_generators_own_values(tmp_path: Path, graph: str) -> None:
+    thread = Thread(tmp_path, graph)
+    thread.ask(FINCH, seed=1)
+    request = thread.generator.requests[0]
+    assert (request.width, request.height, request.num_inference_steps) == (16, 16, 4)
+    assert (request.guidance_scale, request.reference_strength) == (1.0, None)
+    assert "reference_strength" not in request.model_dump(mode="json")
+
+
+@pytest.mark.parametrize("graph", OURS)
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"sed": 1}, "input: unknown key 'sed'; accepted: prompt, seed, .* Did you mean `seed`"),
+        ({"image": {"widht": 8}}, "image.widht: unknown key; accepted: width, .* Did you mean `width`"),
+        ({"image": {"width": 12}}, "image.width: input should be a multiple of 8"),
+        (
+            {"image": {"guidance_scale": float("nan")}},
+            "image.guidance_scale: input should be a finite",
+        ),
+        ({"image": {"width": 24}}, "multiples of 16 pixels"),
+        (
+            {"image": {"reference_strength": 0.5}},
+            "image.reference_strength = 0.5: generator `square`",
+        ),
+        ({"budget": {"seconds": float("inf")}}, "budget.seconds: input should be a finite number"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_generated(
+    tmp_path: Path, graph: str, fields: dict[str, Any], words: str
+) -> None:
+    thread = Thread(tmp_path, graph)
+    declared = thread.generator.capabilities
+    thread.generator.capabilities = declared.model_copy(update={"multiple_of": 16, "accepts": ACCEPTS[:4]})
+    with pytest.raises(BadInput, match=words):
+        thread.graph.invoke({"prompt": FINCH, **fields}, thread.config, context=thread.context)
+    assert not thread.generator.requests
+
+
+@pytest.mark.parametrize("graph", OURS)
+def test_a_prompt_from_outside_is_validated_once(
+    tmp_path: Path, graph: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = list[str]()
+    monkeypatch.setattr("pleinair.agent.graph.check_prompt", prompts.append)
+    Thread(tmp_path, graph).ask(FINCH, seed=1)
+    assert prompts == [FINCH]
+    monkeypatch.undo()
+    with pytest.raises(BadInput, match="prompt: it is empty"):
+        Thread(tmp_path, graph).ask(" ")
+
+
+def test_the_other_ways_to_start_a_graph_are_validated_too(tmp_path: Path) -> None:
+    thread = Thread(tmp_path, "direct")
+    with pytest.raises(BadInput, match="unknown key 'sed'"):
+        list(thread.graph.stream({"prompt": FINCH, "sed": 1}, thread.config, context=thread.context))
+    with pytest.raises(BadInput, match="unknown key 'sed'"):
+        asyncio.run(thread.graph.ainvoke({"prompt": FINCH, "sed": 1}, thread.config, context=thread.context))
 
 
 def drop(values: dict[str, Any], keys: set[str]) -> dict[str, Any]:

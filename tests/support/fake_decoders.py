@@ -1,4 +1,4 @@
-"""Decoders for tests of their process: what a fault in one, or a break-in through one, may try."""
+"""Fake decoders for the sandbox: what a bug in one, or an attack through one, may try."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ from pathlib import Path
 
 from PIL import Image
 
-PLACE = "support.fake_decoders:"  # before a function's name
+MODULE = "support.fake_decoders:"  # before a function's name
 
 
 def plain(data: bytes) -> Image.Image:
-    """Do what is asked."""
+    """Decode the file."""
     return Image.open(BytesIO(data))
 
 
 def sleep(data: bytes) -> Image.Image:
-    """Never end, without any work."""
+    """Hang without using the processor."""
     time.sleep(600)
     return plain(data)
 
 
 def spin(data: bytes) -> Image.Image:
-    """Never end."""
+    """Use the processor for ever."""
     while True:
         pass
 
 
 def hoard(data: bytes) -> Image.Image:
-    """Take all the memory there is."""
-    held = []
+    """Allocate all memory."""
+    blocks = []
     while True:
-        held.append(bytearray(2**20))
+        blocks.append(bytearray(2**20))
 
 
 def segfault(data: bytes) -> Image.Image:
-    """Read where nothing is."""
+    """Crash."""
     ctypes.string_at(0)
     return plain(data)
 
 
 def leave(data: bytes) -> Image.Image:
-    """End in good order, which no decoder may."""
+    """Exit with status 0."""
     os._exit(0)
 
 
 def die_once(data: bytes) -> Image.Image:
-    """Be killed from outside at the first file of a process that is no child's second."""
+    """Kill the process at its first file, whose flag it removes; decode the second."""
     flag = Path(json.loads(data)["flag"])
     if flag.exists():
         flag.unlink()
@@ -63,12 +63,12 @@ def die_once(data: bytes) -> Image.Image:
 
 
 def raise_foreign(data: bytes) -> Image.Image:
-    """Raise what no list of faults has."""
+    """Raise what the decoder does not catch."""
     raise KeyboardInterrupt(f"at {id(data):#x}")
 
 
-def lie(data: bytes) -> Image.Image:
-    """Send the given bytes in place of an answer."""
+def send(data: bytes) -> Image.Image:
+    """Send the data in place of an answer."""
     for number in range(3, 64):
         with suppress(OSError):
             os.write(number, data)
@@ -77,7 +77,7 @@ def lie(data: bytes) -> Image.Image:
 
 
 def reach(data: bytes) -> Image.Image:
-    """Try for files, network, programs and secrets; the picture's width counts what was reached."""
+    """Try to use files, network, programs and secrets; the image's width counts the successes."""
     reached = 0
     for attempt in (read_a_file, write_a_file, open_a_socket, start_a_program, read_a_secret):
         try:
@@ -103,7 +103,7 @@ def open_a_socket() -> None:
 
 
 def start_a_program() -> None:
-    if os.geteuid() == 0:  # whom no number of processes binds: what he starts cannot open its own libraries
+    if os.geteuid() == 0:  # no limit of processes applies, but a program cannot open its own libraries
         status = os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)[1]
         if status:
             raise OSError(status)
@@ -116,5 +116,5 @@ def read_a_secret() -> None:
 
 
 def head(reason: int, width: int, height: int) -> bytes:
-    """Write an answer's head as the process does."""
+    """Pack the head of an answer as the process does."""
     return struct.pack(">BII", reason, width, height)

@@ -55,7 +55,9 @@ class ScriptedChat(BaseChatModel):
 class SquareGenerator:
     """Draw a black picture with a square whose grey follows seed and references."""
 
-    def __init__(self, slots: int = 2, steps: int = 4, inpaint_slots: int | None = None) -> None:
+    def __init__(
+        self, slots: int = 2, steps: int = 4, inpaint_slots: int | None = None, **declared: Any
+    ) -> None:
         self.capabilities = Capabilities(
             id="square",
             slots=slots,
@@ -65,6 +67,7 @@ class SquareGenerator:
             width=16,
             num_inference_steps=steps,
             guidance_scale=1.0,
+            **declared,
         )
         self.requests: list[GenerateRequest] = []
 

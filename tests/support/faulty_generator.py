@@ -1,6 +1,6 @@
-"""A generator for tests of the worker: it draws at once, or does what the prompt says, however bad.
+"""Generator for tests of the worker: it generates at once, or fails as the prompt says.
 
-It is installed by entry points, as a third party's engine is: the worker's process finds it by its name.
+It is installed by entry points, as a third party's plug-in is: the worker's process resolves it by name.
 """
 
 import ctypes
@@ -26,21 +26,21 @@ from pleinair.tools.types import (
 
 SIZE = 32  # pixels
 STEPS = 4
-ENTRY_POINTS = "[pleinair.generator]\nperils = support.faulty_generator:Perils\n"
+ENTRY_POINTS = "[pleinair.generator]\nfaulty = support.faulty_generator:FaultyGenerator\n"
 
 
-class Odd(PleinairError):
-    """An error that no copy can be made of: its class wants two arguments and keeps one."""
+class Unpicklable(PleinairError):
+    """Error that cannot be unpickled: its class takes two arguments and passes on one."""
 
     def __init__(self, what: str, why: str) -> None:
         super().__init__(f"{what}, {why}")
 
 
 class Foreign(Exception):
-    """An error of somebody's own, which the caller need not know."""
+    """Error of a plug-in's own class."""
 
 
-FAULTS = (
+ERRORS = (
     BadInput("seed -1: wanted 0 or more", "Choose another seed."),
     Refused("no swans"),
     ModelFault("overflowed at step 3"),
@@ -50,8 +50,8 @@ FAULTS = (
 )
 
 
-class Perils:
-    """Draw noise that follows from the request; at the second step, do what the prompt says."""
+class FaultyGenerator:
+    """Generator of a pattern that depends on the request; at the second step it does what the prompt says."""
 
     def __init__(self, log: str = "", fault: str = "", pause: float = 0.0) -> None:
         if fault == "exit":
@@ -62,7 +62,7 @@ class Perils:
             raise BadInput(f"generator.fault = {fault!r}: wanted none")
         self.log, self.pause, self.offload_levels = log, pause, ["whole"]
         self.capabilities = Capabilities(
-            id="perils:1", slots=2, height=SIZE, width=SIZE, num_inference_steps=STEPS, guidance_scale=1.0
+            id="faulty:1", slots=2, height=SIZE, width=SIZE, num_inference_steps=STEPS, guidance_scale=1.0
         )
 
     def generate(
@@ -73,9 +73,9 @@ class Perils:
             time.sleep(600)
         for step in range(STEPS):
             if step == 1:
-                happen(request.prompt)
+                fail(request.prompt)
             time.sleep(self.pause)
-            step_on(request.prompt, on_step, step + 1)
+            call_back(request.prompt, on_step, step + 1)
             if isinstance(on_step, PreviewCallback):
                 self.note(f"show {os.getpid()}")
                 on_step.show(Image.new("RGB", (4, 2), (step, 0, 0)))
@@ -90,8 +90,8 @@ class Perils:
                 file.write(line + "\n")
 
 
-def step_on(prompt: str, on_step: Callable[[int, int], None], done: int) -> None:
-    """Tell a step; the deaf engine will not be stopped, the lost one hangs when it is, one hangs before."""
+def call_back(prompt: str, on_step: Callable[[int, int], None], done: int) -> None:
+    """Report a step; "deaf" ignores a stop, "lost" hangs at one, "hangs" hangs at the second step."""
     if prompt == "hangs" and done == 2:
         time.sleep(600)
     try:
@@ -100,46 +100,46 @@ def step_on(prompt: str, on_step: Callable[[int, int], None], done: int) -> None
         if prompt == "deaf":
             while True:
                 time.sleep(0.01)
-                step_on("swallow", on_step, done)
+                call_back("swallow", on_step, done)
         if prompt == "lost":
             time.sleep(600)
         if prompt != "swallow":
             raise
 
 
-def happen(peril: str) -> None:
-    """Do what the word says, if it says something."""
-    if peril.startswith("SIG"):
-        os.kill(os.getpid(), getattr(signal, peril))
-    if peril == "segfault":
+def fail(kind: str) -> None:
+    """End the process or raise an error, if the word is one for that."""
+    if kind.startswith("SIG"):
+        os.kill(os.getpid(), getattr(signal, kind))
+    if kind == "segfault":
         ctypes.string_at(0)
-    if peril == "exit":
+    if kind == "exit":
         raise SystemExit(5)
-    if peril == "odd":
-        raise Odd("odd", "as told")
-    if peril == "foreign":
-        raise Foreign("unheard of")
-    if peril == "paid":
+    if kind == "unpicklable":
+        raise Unpicklable("two", "arguments")
+    if kind == "foreign":
+        raise Foreign("unknown class")
+    if kind == "paid":
         refusal = Refused("no, thank you")
         refusal.spent = Usage(images=1, usd=0.25)
         raise refusal
-    if peril.isdigit():
-        raise FAULTS[int(peril)]
+    if kind.isdigit():
+        raise ERRORS[int(kind)]
 
 
 def paint(seed: int, images: Sequence[Image.Image]) -> Image.Image:
     """Mix a pattern of the seed with the references."""
-    picture = Image.linear_gradient("L").resize((SIZE, SIZE)).convert("RGB")
-    picture.paste((seed % 256, 90, 20), (4, 4, 12, 12))
+    pattern = Image.linear_gradient("L").resize((SIZE, SIZE)).convert("RGB")
+    pattern.paste((seed % 256, 90, 20), (4, 4, 12, 12))
     for image in images:
-        picture = ImageChops.add_modulo(picture, image.convert("RGB").resize((SIZE, SIZE)))
-    return picture
+        pattern = ImageChops.add_modulo(pattern, image.convert("RGB").resize((SIZE, SIZE)))
+    return pattern
 
 
 def install(folder: Path) -> Path:
-    """Make the plug-in's packaging in a folder; give the folder that must be on `sys.path`."""
-    info = folder / "plugin" / "perils-1.0.dist-info"
+    """Write the plug-in's packaging; return the folder that must be on `sys.path`."""
+    info = folder / "plugin" / "faulty-1.0.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: perils\nVersion: 1.0\n", encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1.0\n", encoding="utf-8")
     (info / "entry_points.txt").write_text(ENTRY_POINTS, encoding="utf-8")
     return info.parent

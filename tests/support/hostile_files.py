@@ -1,4 +1,4 @@
-"""Odd, broken and hostile picture files, all made here."""
+"""Odd, broken and hostile image files, all generated here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def save(image: Image.Image, kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def picture(mode: str = "RGB") -> Image.Image:
+def gradient(mode: str = "RGB") -> Image.Image:
     return Image.fromarray(GRADIENT).convert(mode)
 
 
@@ -55,25 +55,25 @@ def bomb(width: int, height: int) -> bytes:
 
 
 GOOD: dict[str, Callable[[], bytes]] = {
-    "png": lambda: save(picture(), "PNG"),
-    "png interlaced palette": lambda: save(picture("P"), "PNG", transparency=3),
+    "png": lambda: save(gradient(), "PNG"),
+    "png interlaced palette": lambda: save(gradient("P"), "PNG", transparency=3),
     "png 16-bit": deep,
-    "png 1-bit": lambda: save(picture("1"), "PNG"),
-    "png alpha": lambda: save(picture("RGBA"), "PNG"),
-    "png grey alpha": lambda: save(picture("LA"), "PNG"),
+    "png 1-bit": lambda: save(gradient("1"), "PNG"),
+    "png alpha": lambda: save(gradient("RGBA"), "PNG"),
+    "png grey alpha": lambda: save(gradient("LA"), "PNG"),
     "png animated": lambda: animation("PNG"),
     "png rotated": lambda: rotated(6),
-    "jpeg": lambda: save(picture(), "JPEG"),
-    "jpeg progressive": lambda: save(picture(), "JPEG", progressive=True),
-    "jpeg cmyk": lambda: save(picture("CMYK"), "JPEG"),
-    "jpeg grey": lambda: save(picture("L"), "JPEG"),
-    "gif": lambda: save(picture("P"), "GIF"),
+    "jpeg": lambda: save(gradient(), "JPEG"),
+    "jpeg progressive": lambda: save(gradient(), "JPEG", progressive=True),
+    "jpeg cmyk": lambda: save(gradient("CMYK"), "JPEG"),
+    "jpeg grey": lambda: save(gradient("L"), "JPEG"),
+    "gif": lambda: save(gradient("P"), "GIF"),
     "gif animated": lambda: animation("GIF"),
-    "webp": lambda: save(picture(), "WEBP"),
+    "webp": lambda: save(gradient(), "WEBP"),
     "webp animated": lambda: animation("WEBP"),
-    "webp alpha": lambda: save(picture("RGBA"), "WEBP", lossless=True),
-    "bmp": lambda: save(picture(), "BMP"),
-    "bmp palette": lambda: save(picture("P"), "BMP"),
+    "webp alpha": lambda: save(gradient("RGBA"), "WEBP", lossless=True),
+    "bmp": lambda: save(gradient(), "BMP"),
+    "bmp palette": lambda: save(gradient("P"), "BMP"),
 }
 
 BAD: dict[str, Callable[[], bytes]] = {
@@ -83,10 +83,10 @@ BAD: dict[str, Callable[[], bytes]] = {
     "truncated png": lambda: GOOD["png"]()[:-60],
     "truncated jpeg": lambda: GOOD["jpeg"]()[:200],
     "header only": lambda: GOOD["png"]()[:40],
-    "tiff": lambda: save(picture(), "TIFF"),
-    "ppm": lambda: save(picture(), "PPM"),
-    "ico": lambda: save(picture(), "ICO"),
-    "postscript": lambda: save(picture(), "EPS"),
+    "tiff": lambda: save(gradient(), "TIFF"),
+    "ppm": lambda: save(gradient(), "PPM"),
+    "ico": lambda: save(gradient(), "ICO"),
+    "postscript": lambda: save(gradient(), "EPS"),
     "too wide": lambda: bomb(8200, 8),
     "too many pixels": lambda: bomb(8000, 8000),
     "bomb that only warns": lambda: bomb(8192, 16000),
@@ -95,22 +95,22 @@ BAD: dict[str, Callable[[], bytes]] = {
 
 
 def text_bomb(kind: bytes, size: int) -> bytes:
-    """Make a small PNG with a compressed text, or colour profile, of `size` bytes."""
+    """Build a small PNG with a compressed text, or colour profile, of `size` bytes."""
     body = b"Comment\0\0" + zlib.compress(bytes(size), 9)
-    whole = GOOD["png"]()
-    return whole[:33] + chunk(kind, body) + whole[33:]
+    png = GOOD["png"]()
+    return png[:33] + chunk(kind, body) + png[33:]
 
 
 def jpeg_of(width: int, height: int) -> bytes:
-    """Make a JPEG that claims another size than it has."""
+    """Build a JPEG that claims another size than it has."""
     data = bytearray(GOOD["jpeg"]())
-    place = data.index(b"\xff\xc0") + 5
-    data[place : place + 4] = struct.pack(">HH", height, width)
+    size_at = data.index(b"\xff\xc0") + 5
+    data[size_at : size_at + 4] = struct.pack(">HH", height, width)
     return bytes(data)
 
 
 def gif_of(width: int, height: int) -> bytes:
-    """Make a GIF whose screen claims another size than it has."""
+    """Build a GIF whose screen claims another size than it has."""
     data = bytearray(GOOD["gif"]())
     data[6:10] = struct.pack("<HH", width, height)
     return bytes(data)
@@ -128,7 +128,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 
 
 def zipped(text: bytes) -> bytes:
-    """Make a ZIP file with one page in it."""
+    """Build a ZIP file with one page in it."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("index.html", text)

@@ -1,6 +1,6 @@
-"""Texts that try to command the program, and models that obey whatever such a text says.
+"""Hostile texts with instructions and markup, and models that obey every instruction.
 
-An obedient model is the worst case: what it cannot do, no cleverer one that is taken in can do either.
+An obedient model is the worst case: what it cannot do, no other model that is deceived can do either.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatResult
-from support.fake_driver import Driver, Status, driver
+from support.fake_driver import Driver, Status, driver, reply
 from support.fake_engines import ListRetriever, ScriptedChat, decomposition
 
 from pleinair.tools.types import Hit
 
 FIRST, SECOND = "first thing", "second thing"
-WHO = "evil.example"  # what reaches for the network would reach for
-NUMBERED = count()
+WHO = "evil.example"  # the host in the texts
 GUARDED = ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo", "socket.gethostbyname")
 
 ORDERS = (
@@ -65,117 +64,113 @@ KEYS = ("url", "command", "path", "code", "prompt", "budget")
 CALLED = re.compile(r"call (\w+) (\d+) times")
 INVOKED = re.compile(r"<invoke name='(\w+)'")
 QUOTED = re.compile(r"\{.*\}", re.DOTALL)
+Call = tuple[str, dict[str, Any]]
 
 
 def texts(number: int = 500) -> list[str]:
-    """Write different texts, half of them orders and half of them markup, shorter than a model is shown."""
-    rng, made = random.Random(7), dict[str, None]()
-    while len(made) < number:
-        template = rng.choice(ORDERS if len(made) % 2 else MARKUP)
-        url = f"http://{WHO}/{len(made)}"
-        made[template.format(n=100 + len(made), tool=rng.choice(TOOLS), key=rng.choice(KEYS), url=url)] = None
-    return list(made)
+    """Generate distinct texts, half instructions and half markup, shorter than the limit for a model."""
+    rng, unique = random.Random(7), dict[str, None]()
+    while len(unique) < number:
+        template = rng.choice(ORDERS if len(unique) % 2 else MARKUP)
+        size, url = len(unique), f"http://{WHO}/{len(unique)}"
+        text = template.format(n=100 + size, tool=rng.choice(TOOLS), key=rng.choice(KEYS), url=url)
+        unique[text] = None
+    return list(unique)
 
 
 def hits() -> list[Hit]:
-    """Say the texts wherever a library's picture can say anything: each one in another place of each hit."""
-    said = texts()
-    turned = zip(said, said[1:] + said[:1], said[2:] + said[:2], said[3:] + said[:3], strict=True)
+    """Build hits with a text in every field: each text in another field of four hits."""
+    all_texts = texts()
+    shifted = [all_texts[turn:] + all_texts[:turn] for turn in range(4)]
     return [
-        Hit(
-            id=f"{number} {name}.png", score=0.9, caption=caption, license=licence, author=author, source=name
-        )
-        for number, (caption, licence, author, name) in enumerate(turned)
+        Hit(id=f"{number} {name}.png", score=0.9, caption=caption, license=terms, author=author, source=name)
+        for number, (caption, terms, author, name) in enumerate(zip(*shifted, strict=True))
     ]
 
 
 class Everywhere(ListRetriever):
-    """Find the same pictures whatever is looked for."""
+    """Retriever with the same hits for every query."""
 
-    def __init__(self, found: list[Hit]) -> None:
-        super().__init__({"": found})
+    def __init__(self, same: list[Hit]) -> None:
+        super().__init__({"": same})
 
     def search(self, query: str, k: int) -> list[Hit]:
         return self.hits[""][:k]
 
 
-def orders(text: str) -> list[tuple[str, dict[str, Any]]]:
-    """Read every call that a text asks for, as somebody would who does what he reads."""
-    found: list[tuple[str, dict[str, Any]]] = []
-    found += [(name, {}) for name, number in CALLED.findall(text) for _ in range(min(int(number), 50))]
-    found += [(name, {"url": WHO}) for name in INVOKED.findall(text)]
+def orders(text: str) -> list[Call]:
+    """List every call that a text asks for."""
+    calls: list[Call] = []
+    calls += [(name, {}) for name, number in CALLED.findall(text) for _ in range(min(int(number), 50))]
+    calls += [(name, {"url": WHO}) for name in INVOKED.findall(text)]
     for quoted in QUOTED.findall(text):
         try:
-            asked = json.loads(quoted)
-            name = asked.get("name") or asked["tool"]
-            given = asked.get("arguments", asked.get("args"))
-            found.append((str(name), dict(json.loads(given) if isinstance(given, str) else given)))
+            call = json.loads(quoted)
+            name = call.get("name") or call["tool"]
+            arguments = call.get("arguments", call.get("args"))
+            arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+            calls.append((str(name), dict(arguments)))
         except (ValueError, KeyError, TypeError):
             continue
-    return found
+    return calls
 
 
-def made(calls: Sequence[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Give calls ids."""
-    return [{"name": name, "args": args, "id": f"obeyed-{next(NUMBERED)}"} for name, args in calls]
-
-
-def heard(messages: Sequence[BaseMessage]) -> list[tuple[str, dict[str, Any]]]:
-    """Read the orders of the newest results; captions reach a model by those."""
-    found: list[tuple[str, dict[str, Any]]] = []
-    for one in messages:
-        if isinstance(one, ToolMessage) and one.name == "retrieve" and one.status == "success":
-            for hit in json.loads(one.text)["hits"]:
-                found += orders(hit["caption"]) + orders(hit["id"])
-    return found
+def orders_in_results(messages: Sequence[BaseMessage]) -> list[Call]:
+    """List the calls that the captions in results of `retrieve` ask for."""
+    calls: list[Call] = []
+    for message in messages:
+        if isinstance(message, ToolMessage) and message.name == "retrieve" and message.status == "success":
+            for hit in json.loads(message.text)["hits"]:
+                calls += orders(hit["caption"]) + orders(hit["id"])
+    return calls
 
 
 def obedient_driver() -> Driver:
-    """Decompose, draw, look up; from then on do, eight calls at a time, what the captions say and no more."""
-    done = count()
-    waiting: list[tuple[str, dict[str, Any]]] = []
+    """Decompose, generate and retrieve; then make only the calls that captions ask for, eight at a time."""
+    turns = count()
+    waiting: list[Call] = []
 
     def policy(status: Status, messages: list[BaseMessage]) -> AIMessage:
         if not status["concepts"]:
             wish = {"wish": "two things", **decomposition(FIRST, SECOND)}
-            return AIMessage("", tool_calls=made([("decompose", wish), ("generate", {})]))
+            return reply(("decompose", wish), ("generate", {}))
         if not status["looked_up"]:
             rows = [{"concept": name, "status": "missing", "confidence": 0.9} for name in status["concepts"]]
             judge = ("critique", {"picture": status["shown"][-1], "rows": rows})
-            return AIMessage("", tool_calls=made([judge, ("retrieve", {"concept": FIRST})]))
-        if not next(done):
-            waiting.extend(heard(messages))
-        now, waiting[:] = waiting[:8], waiting[8:]
-        says = "\n".join(one.text for one in messages if isinstance(one, ToolMessage))
-        return AIMessage(says[:500], tool_calls=made(now))
+            return reply(judge, ("retrieve", {"concept": FIRST}))
+        if not next(turns):
+            waiting.extend(orders_in_results(messages))
+        calls, waiting[:] = waiting[:8], waiting[8:]
+        results = "\n".join(message.text for message in messages if isinstance(message, ToolMessage))
+        return reply(*calls, says=results[:500])
 
     return driver(policy)
 
 
-def said(message: BaseMessage) -> list[str]:
-    """Give a message's text and, where it is a card, each of the texts in it."""
-    found, waiting = [str(message.text)], list[Any]()
+def strings(message: BaseMessage) -> list[str]:
+    """List a message's text and, where it is a payload, every string in it."""
+    texts, waiting = [str(message.text)], list[Any]()
     with suppress(ValueError):
         waiting.append(json.loads(message.text.removeprefix("```json\n").removesuffix("\n```")))
     while waiting:
-        one = waiting.pop()
-        found += [one] if isinstance(one, str) else []
-        waiting += one.values() if isinstance(one, dict) else one if isinstance(one, list) else []
-    return found
+        value = waiting.pop()
+        texts += [value] if isinstance(value, str) else []
+        waiting += value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return texts
 
 
 class Obedient(ScriptedChat):
-    """Answer by the policy, and call besides whatever the question, card and system message ask to call."""
+    """Chat model that answers by the policy and makes every call that its messages ask for."""
 
     obeyed: list[str] = []
 
     def _generate(self, messages: list[BaseMessage], *rest: Any, **kwargs: Any) -> ChatResult:
         result = super()._generate(messages, *rest, **kwargs)
-        reply = result.generations[0].message
-        assert isinstance(reply, AIMessage)
-        extra = [one for message in messages[1:] for text in said(message) for one in orders(text)]
+        message = result.generations[0].message
+        assert isinstance(message, AIMessage)
+        extra = [call for sent in messages[1:] for text in strings(sent) for call in orders(text)]
         self.obeyed += [name for name, _ in extra]
-        reply.tool_calls = [*reply.tool_calls, *made(extra)]  # type: ignore[list-item]
+        message.tool_calls = [*message.tool_calls, *reply(*extra).tool_calls]
         return result
 
 
@@ -186,22 +181,22 @@ PROGRAMS = ("os.system", "os.exec", "os.posix_spawn", "webbrowser.open")
 
 @contextmanager
 def watched() -> Iterator[list[str]]:
-    """Note what of this process reaches for the network or starts a program, but for the decoder's."""
+    """Record every use of the network and every started program of this process, except the sandbox."""
     if not _installed:
-        sys.addaudithook(_note)  # for good: there is no way to take one away
+        sys.addaudithook(_record)  # a hook cannot be removed
         _installed.append(True)
-    seen = list[str]()
-    _watching.append(seen)
+    events = list[str]()
+    _watching.append(events)
     try:
-        yield seen
+        yield events
     finally:
-        _watching.remove(seen)
+        _watching.remove(events)
 
 
-def _note(event: str, arguments: tuple[Any, ...]) -> None:
+def _record(event: str, arguments: tuple[Any, ...]) -> None:
     if not _watching:
         return
-    own = event == "subprocess.Popen" and "decoding_process" in str(arguments[1])
-    if event in (*GUARDED, *PROGRAMS) or (event == "subprocess.Popen" and not own):
-        for seen in _watching:
-            seen.append(f"{event} {arguments}")
+    sandbox = event == "subprocess.Popen" and "sandbox_process" in str(arguments[1])
+    if event in (*GUARDED, *PROGRAMS) or (event == "subprocess.Popen" and not sandbox):
+        for events in _watching:
+            events.append(f"{event} {arguments}")

@@ -1,4 +1,4 @@
-"""What tests of the worker ask of it: one picture, and whether its process lives."""
+"""Helpers for tests of the worker: one image, and whether its process runs."""
 
 import os
 
@@ -8,13 +8,13 @@ from pleinair.tools.callbacks import no_callback
 from pleinair.tools.worker.worker import Worker
 
 
-def ask(worker: Worker, prompt: str) -> None:
-    """Draw a picture that nobody looks at."""
+def generate(worker: Worker, prompt: str) -> None:
+    """Generate an image and discard it."""
     worker.generate(make_request(prompt=prompt), (), no_callback)
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether there is such a process."""
+    """Return whether there is such a process."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -23,8 +23,8 @@ def is_running(pid: int) -> bool:
 
 
 def running(worker: Worker) -> int:
-    """Give the process's id; start it if the test before has ended it."""
+    """Return the process's id; start it if the test before has ended it."""
     if worker.pid is None:
-        ask(worker, "a first one")
+        generate(worker, "a first image")
     assert worker.pid is not None
     return worker.pid

@@ -29,7 +29,7 @@ from pleinair.tools.http.openai_api import IMAGES, OFFICIAL, Server, failure_of,
 from pleinair.tools.http.prices import price_of
 from pleinair.tools.http.retry import Failures, RetryPolicy
 from pleinair.tools.images.sandbox import read_untrusted
-from pleinair.tools.storage.artifacts import by_tokens, charged
+from pleinair.tools.storage.artifacts import charged
 from pleinair.tools.types import (
     BadInput,
     Box,
@@ -46,7 +46,7 @@ from pleinair.tools.types import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_INPUT_IMAGES = 16  # that OpenAI takes
+_MAX_INPUT_IMAGES = 16  # that OpenAI takes
 MAX_REPLY = 64 * 2**20  # bytes: images of 4K in base64
 log = logging.getLogger(__name__)
 
@@ -96,8 +96,8 @@ class OpenAIImages:
     def __post_init__(self) -> None:
         """Check what can be checked without calling the server; raise `BadInput`."""
         checked_url(self.base_url, "generator.base_url")
-        if not 0 <= self.slots <= MAX_INPUT_IMAGES:
-            raise BadInput(f"generator.slots = {self.slots}: wanted 0 to {MAX_INPUT_IMAGES}")
+        if not 0 <= self.slots <= _MAX_INPUT_IMAGES:
+            raise BadInput(f"generator.slots = {self.slots}: wanted 0 to {_MAX_INPUT_IMAGES}")
         checked(self.wording)
         if self.price_per_picture is not None and not self.price_per_picture >= 0:
             raise BadInput(
@@ -118,7 +118,7 @@ class OpenAIImages:
             slots=self.slots,
             negative_prompt=self.diffusion and self.negative_prompt,
             inpaint=self.inpaint,
-            inpaint_slots=min(self.slots, MAX_INPUT_IMAGES - 1) if self.inpaint else 0,
+            inpaint_slots=min(self.slots, _MAX_INPUT_IMAGES - 1) if self.inpaint else 0,
             height=self.height,
             width=self.width,
             num_inference_steps=self.num_inference_steps,
@@ -207,7 +207,7 @@ class OpenAIImages:
         """Return the cost of an image; where it is not known 0, with a warning unless the server is local."""
         if self.price_per_picture is not None:
             return Usage(usd=self.price_per_picture)
-        usage = by_tokens(getattr(reply, "usage", None), self._price) if self._price else None
+        usage = self._price.of_usage(getattr(reply, "usage", None)) if self._price else None
         if usage is None and not is_here(self.base_url):
             log.warning(
                 "The price of an image of %s is not known: it counts as 0 USD. Set "

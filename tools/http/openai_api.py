@@ -23,19 +23,19 @@ from pleinair.tools.types import BadInput, ModelFault, PleinairError
 
 OFFICIAL = "https://api.openai.com/v1"
 NO_KEY = "none"  # sent to a server that needs no key
-QUOTED = 300  # characters of a server's own words
-LISTED = 8  # models of a server that are named
-GREETING = 10.0  # seconds for a server's list of models
-TIMED_OUT = {408, 504, 524}  # somebody gave up waiting for a server that may go on
-PASSING = {*TIMED_OUT, 409, 425, 429}  # and every 5xx
-TOO_LONG = re.compile(
+_QUOTED = 300  # characters of a server's own words
+_LISTED = 8  # models of a server that are named
+_GREETING = 10.0  # seconds for a server's list of models
+_TIMED_OUT = {408, 504, 524}  # somebody gave up waiting for a server that may go on
+_PASSING = {*_TIMED_OUT, 409, 425, 429}  # and every 5xx
+_TOO_LONG = re.compile(
     r"context.?(length|window|size)|maximum context|prompt is too long|too many tokens", re.I
 )
-POLICY = re.compile(r"content.?(policy|filter|management)|safety system|moderation|usage polic", re.I)
-QUOTA = re.compile(r"insufficient.?(quota|funds|balance)|billing", re.I)
-SECRET = re.compile(r"\b(sk|pk|key|Bearer)([- ])[\w.*-]{6,}")
+_POLICY = re.compile(r"content.?(policy|filter|management)|safety system|moderation|usage polic", re.I)
+_QUOTA = re.compile(r"insufficient.?(quota|funds|balance)|billing", re.I)
+_SECRET = re.compile(r"\b(sk|pk|key|Bearer)([- ])[\w.*-]{6,}")
 # What reading a reply of the wrong form may raise inside langchain-openai and openai.
-MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError, AssertionError)
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError, AssertionError)
 
 
 class TooLong(ModelFault):
@@ -85,7 +85,7 @@ class Server:
         """Return a server's words on one line, short, and without the key."""
         plain = UNPRINTABLE.sub("", " ".join(str(text).split()))
         plain = plain.replace(self.key, "***") if self.key else plain
-        return SECRET.sub(r"\1\2***", plain)[:QUOTED]
+        return _SECRET.sub(r"\1\2***", plain)[:_QUOTED]
 
     def client(self, max_reply: int) -> openai.OpenAI:
         """Build openai's client with our transport, and no retries of its own."""
@@ -109,8 +109,8 @@ def greet(server: Server, client: openai.OpenAI) -> str:
         except Exception as error:
             raise failure_of(error, server) from error
 
-    names = RetryPolicy(section=server.api.section, deadline=GREETING, tries=1).call(send)
-    listed = server.quote(", ".join(names[:LISTED])) + (" …" if len(names) > LISTED else "")
+    names = RetryPolicy(section=server.api.section, deadline=_GREETING, tries=1).call(send)
+    listed = server.quote(", ".join(names[:_LISTED])) + (" …" if len(names) > _LISTED else "")
     hint = f", which lists only {listed}" if names and server.model not in names else ""
     return f"{server.model} at {server.url}{hint}"
 
@@ -130,7 +130,7 @@ def failure_of(error: Exception, server: Server) -> CallFailure:
         return _by_status(error, server)
     if isinstance(error, openai.APIConnectionError):
         return _unconnected(error, server)
-    if isinstance(error, (openai.OpenAIError, *MALFORMED)):
+    if isinstance(error, (openai.OpenAIError, *_MALFORMED)):
         reason = f"The reply of {server.url} cannot be read: {server.quote(error)}."
         return CallFailure(BadReply(reason), "once", may_be_done=True)
     raise error
@@ -141,21 +141,21 @@ def _by_status(error: openai.APIStatusError, server: Server) -> CallFailure:
     status, words, code = error.status_code, _words(error, server), f"{error.code} {error.type}"
     if status in (401, 403):
         return CallFailure(_unauthorized(status, words, server))
-    if POLICY.search(code) or (status == 400 and POLICY.search(words)):
+    if _POLICY.search(code) or (status == 400 and _POLICY.search(words)):
         return CallFailure(Filtered(f"The filter of {server.url} refused the request: {words}"))
     if server.api.shrinks and (
-        status == 413 or (status in (400, 422) and TOO_LONG.search(f"{code} {words}"))
+        status == 413 or (status in (400, 422) and _TOO_LONG.search(f"{code} {words}"))
     ):
         return _too_long(server)
-    if QUOTA.search(code) or status == 402:
+    if _QUOTA.search(code) or status == 402:
         return CallFailure(Unavailable(f"The account at {server.url} has no credit left: {words}"))
-    if status in PASSING or status >= 500:
+    if status in _PASSING or status >= 500:
         trouble = "asks for fewer requests" if status == 429 else f"failed with status {status}"
         return CallFailure(
             Unavailable(f"{server.url} {trouble}: {words}"),
             "tries",
             wait=retry_after(error.response.headers),
-            may_be_done=status in TIMED_OUT,
+            may_be_done=status in _TIMED_OUT,
         )
     return CallFailure(_rejected(status, words, server))
 
@@ -191,7 +191,7 @@ def _too_long(server: Server) -> CallFailure:
 
 
 def _unconnected(error: openai.APIConnectionError, server: Server) -> CallFailure:
-    """Find out why there is no connection, and whether the server may have received the request."""
+    """Return why there is no connection, and whether the server may have received the request."""
     url, section, cause = server.url, server.api.section, error.__cause__
     may_be_done = isinstance(cause, httpx2.ReadTimeout | httpx2.ReadError | httpx2.RemoteProtocolError)
     message, remedy = f"The connection to {url} broke: {server.quote(cause or error)}.", ""

@@ -1,7 +1,7 @@
-"""What a call costs: a small table, which the user's own settings may change.
+"""Prices of calls: a small table, which the user's own settings may change.
 
 Not covered: discounts for cached tokens, batches and service tiers, so that the sum is rather too high; and
-surcharges for very long questions.
+surcharges for very long requests.
 """
 
 from __future__ import annotations
@@ -15,48 +15,59 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from pleinair.tools.types import BadInput, Value
+from pleinair.tools.types import BadInput, Usage, Value
 
 TABLE = Path(__file__).with_name("prices.toml")
-DATED = re.compile(r"-\d{4}-?\d{2}-?\d{2}$")
+_DATED = re.compile(r"-\d{4}-?\d{2}-?\d{2}$")
 MILLION = 1_000_000
-Where = Literal["mllm", "generator"]  # the table of the settings that may hold the user's own lines
+Where = Literal["mllm", "generator"]  # the table of the settings that may contain the user's own lines
 
 
 class Price(Value):
-    """Price a model's tokens, in US dollars a million."""
+    """Price of a model's tokens, in US dollars a million."""
 
     read: float = Field(ge=0)
     written: float = Field(ge=0)
     read_images: float | None = Field(default=None, ge=0)  # None: the same as text
 
     def usd(self, read: int, written: int, images: int = 0) -> float:
-        """Price one call; `images` are the tokens of pictures, which `read` does not count."""
-        sight = self.read if self.read_images is None else self.read_images
-        paid = max(read, 0) * self.read + max(images, 0) * sight + max(written, 0) * self.written
-        return paid / MILLION
+        """Return the price of one call; `images` are the tokens of images, which `read` does not include."""
+        of_images = self.read if self.read_images is None else self.read_images
+        price = max(read, 0) * self.read + max(images, 0) * of_images + max(written, 0) * self.written
+        return price / MILLION
+
+    def of_usage(self, usage: Any) -> Usage | None:
+        """Return the cost of a call of the images API; None where its usage states no tokens."""
+        read, written = _count(usage, "input_tokens"), _count(usage, "output_tokens")
+        images = min(_count(getattr(usage, "input_tokens_details", None), "image_tokens"), read)
+        return Usage(usd=self.usd(read - images, written, images)) if read or written else None
 
 
-def price_of(model: str, own: Mapping[str, Any], where: Where = "mllm") -> Price | None:
-    """Look a model up, first in the user's own table; a dated version costs what the model does.
+def _count(usage: Any, name: str) -> int:
+    """Read a number of tokens; anything else is 0."""
+    value = getattr(usage, name, 0)
+    return value if isinstance(value, int) and value > 0 else 0
 
-    Raises `BadInput` for a line of the user's table that is no price.
+
+def price_of(model: str, own_prices: Mapping[str, Any], where: Where = "mllm") -> Price | None:
+    """Return the price of a model, the user's own before the shipped; a dated version costs the same.
+
+    Raise `BadInput` for a line of the user's table that is no price.
     """
-    for name in (model, DATED.sub("", model)):
-        if name in own:
-            return _checked(name, own[name], where)
+    for name in (model, _DATED.sub("", model)):
+        if name in own_prices:
+            return _checked(name, own_prices[name], where)
         if name in shipped():
             return shipped()[name]
     return None
 
 
-def _checked(model: str, given: Any, where: Where) -> Price:
-    """Read one line of the user's table."""
+def _checked(model: str, line: Any, where: Where) -> Price:
     try:
-        return Price.model_validate(given)
+        return Price.model_validate(line)
     except ValidationError as error:
         raise BadInput(
-            f"{where}.prices.{model} = {given!r}: wanted {{ read = …, written = … }} in US dollars a million"
+            f"{where}.prices.{model} = {line!r}: wanted {{ read = …, written = … }} in US dollars a million"
         ) from error
 
 

@@ -19,7 +19,7 @@ from pleinair.tools.types import PleinairError
 Result = TypeVar("Result")
 Again = Literal["never", "once", "tries"]
 Failures = Counter[type[PleinairError]]  # failed attempts of a call by the class of their error
-MAY_BE_CHARGED = "The server may have done it and charged for it, so it is not asked again by itself."
+_MAY_BE_CHARGED = "The server may have done it and charged for it, so it is not asked again by itself."
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class RetryPolicy:
     def _wait(self, failure: CallFailure, number: int, failures: Failures, remaining: float) -> float:
         error, again = failure.error, failure.again
         if failure.may_be_done and not self.repeat_done:
-            raise error.reworded(f"{error.message} {MAY_BE_CHARGED}") from None
+            raise error.reworded(f"{error.message} {_MAY_BE_CHARGED}") from None
         if again == "never" or (again == "once" and failures[type(error)] > 1):
             raise error from None
         if remaining <= 0:

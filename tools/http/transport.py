@@ -29,8 +29,8 @@ from pleinair.tools.http.addresses import proxy_of
 MAX_REPLY = 4 * 2**20  # bytes; an answer of ours has a few kilobytes
 TICK = 1.0  # seconds between two checks whether to stop
 CHUNK = 64 * 1024  # bytes written between two looks at the clock
-UNCOMPRESSED = ("", "identity")
-ERRORS: dict[type[Exception], type[httpx2.TransportError]] = {
+_UNCOMPRESSED = ("", "identity")
+_ERRORS: dict[type[Exception], type[httpx2.TransportError]] = {
     httpcore2.ConnectTimeout: httpx2.ConnectTimeout,
     httpcore2.WriteTimeout: httpx2.WriteTimeout,
     httpcore2.TimeoutException: httpx2.ReadTimeout,
@@ -40,7 +40,7 @@ ERRORS: dict[type[Exception], type[httpx2.TransportError]] = {
     httpcore2.ProtocolError: httpx2.RemoteProtocolError,
     httpcore2.ProxyError: httpx2.ProxyError,
 }
-REQUIRED_FIELDS = {  # by the end of the path
+_REQUIRED_FIELDS = {  # by the end of the path
     "/chat/completions": "choices",
     "/responses": "output",
     "/images/generations": "data",
@@ -79,7 +79,7 @@ _limits: ContextVar[CallLimits] = ContextVar("limits", default=_UNLIMITED)
 
 @contextmanager
 def limited(limits: CallLimits) -> Iterator[None]:
-    """Hold every request in the block to `limits`."""
+    """Limit every request in the block."""
     token = _limits.set(limits)
     try:
         yield
@@ -129,7 +129,7 @@ class _Transport(httpx2.BaseTransport):
 
     def _body(self, reply: httpcore2.Response) -> bytes:
         headers = {name.lower(): value.decode("latin-1") for name, value in reply.headers}
-        if headers.get(b"content-encoding", "").strip().lower() not in UNCOMPRESSED:
+        if headers.get(b"content-encoding", "").strip().lower() not in _UNCOMPRESSED:
             raise BadReply("The server compressed its reply, though it was asked not to.")
         length = headers.get(b"content-length", "0")
         if length.isdigit() and int(length) > self._max_reply:
@@ -168,14 +168,14 @@ def _translated_errors() -> Iterator[None]:
     """Raise httpcore's errors as those of httpx, which openai's client handles."""
     try:
         yield
-    except tuple(ERRORS) as error:
-        kind = next(theirs for ours, theirs in ERRORS.items() if isinstance(error, ours))
+    except tuple(_ERRORS) as error:
+        kind = next(theirs for ours, theirs in _ERRORS.items() if isinstance(error, ours))
         raise kind(str(error) or type(error).__name__) from error
 
 
 def _check_fields(path: str, body: bytes) -> None:
     """Require the outer form of a reply, which openai's client does not check."""
-    name = next((name for end, name in REQUIRED_FIELDS.items() if path.endswith(end)), "")
+    name = next((name for end, name in _REQUIRED_FIELDS.items() if path.endswith(end)), "")
     if not name:
         return
     try:

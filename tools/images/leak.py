@@ -1,10 +1,11 @@
-"""Tell how much of a reference came across besides its concept: background, pose, or the whole picture.
+"""Leaks of a reference: background, pose or the whole image came across besides its concept.
 
-All three are likenesses from 0 to 1 of small pictures in CIE Lab, and none needs a model. `background` asks
-how much of the difference there was without the reference has gone, so that what the prompt asks for is no
-leak: with b the distance of the nearest picture drawn without it and d that of the new one, cell by cell, it
-is Σ max(b - d, 0) / Σ b. `copied` is the correlation of the pixels, and `pose` that of the concept's edges,
-both also with the mirror image. Not covered: a pose that was asked for, a background that moved, and style.
+All three are similarities from 0 to 1 of small images in CIE Lab, and none needs a model. `background` is the
+share of the difference to the reference that is gone, so that a background the prompt asks for is no leak:
+with b the distance of the nearest image generated without the reference and d that of the new one, cell by
+cell, it is Σ max(b - d, 0) / Σ b. `copied` is the correlation of the pixels, and `pose` that of the concept's
+edges, both also with the mirror image. Not covered: a pose that was asked for, a background that moved, and
+style.
 """
 
 from __future__ import annotations
@@ -26,118 +27,125 @@ if TYPE_CHECKING:
     Bits = NDArray[np.bool_]
 
 GRID = 8  # cells a side of a background's layout
-THUMB = 16  # pixels a side of a whole picture
-CUT = 24  # pixels a side of a concept
-LARGEST = 256  # pixels a side that are looked at; more only cost time
-NOISE = 10.0  # mean distance in Lab; backgrounds this near to each other tell nothing apart
-TO_XYZ = np.array(((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505)))
-WHITE = np.array((0.9505, 1.0, 1.089))  # D65
+THUMB = 16  # pixels a side of a whole image
+LARGEST = 256  # pixels a side that are compared; more only cost time
+_CONCEPT_SIDE = 24  # pixels
+_NOISE = 10.0  # mean distance in Lab below which two backgrounds cannot be told apart
+_TO_XYZ = np.array(((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505)))
+_WHITE = np.array((0.9505, 1.0, 1.089))  # D65
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Hold a picture with the concept's box in it and those of other things, as far as they are known.
+    """Image with the box of its concept and those of other things, as far as they are known.
 
-    Raises `BadInput` for a box that is none.
+    Raise `BadInput` for a box that is none.
     """
 
     image: Image.Image
-    own: Box | None = None
+    box: Box | None = None
     others: tuple[Box, ...] = ()
 
     def __post_init__(self) -> None:
-        for box in (*self.others, *([self.own] if self.own else [])):
+        for box in self.boxes:
             if not is_box(box):
                 raise BadInput(
                     f"box {box}: wanted x0, y0, x1, y1 with 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1"
                 )
 
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        """All boxes, that of the concept last."""
+        return (*self.others, self.box) if self.box else self.others
+
 
 def shrunk(image: Image.Image) -> Image.Image:
-    """Give a picture small enough to be compared quickly; a small one is left as it is."""
+    """Return an image small enough to be compared quickly; a small one is returned as it is."""
     factor = max(image.size) // LARGEST
     return image.reduce(factor) if factor > 1 else image
 
 
 def is_box(box: Box) -> bool:
-    """Tell whether a box lies in a picture and holds something."""
+    """Return whether a box lies in the image and has an extent."""
     x0, y0, x1, y1 = box
     return 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
 
 
-def background(new: View, reference: View, without: Sequence[Image.Image]) -> float | None:
-    """Give how much of the reference's background came across; None where that cannot be told.
+def background(generated: View, reference: View, without: Sequence[Image.Image]) -> float | None:
+    """Return how much of the reference's background came across.
 
-    It cannot without a picture drawn without the reference, or where things fill a picture. Where the
-    concept's box is unknown, it is taken to stand in the middle, and the outer ring of cells is compared.
+    None without an image generated without the reference, and where things fill an image. Where the concept's
+    box is unknown, it is taken to stand in the middle, and the outer ring of cells is compared.
     """
-    free = _cells(new) & _cells(reference)
+    free = _free_cells(generated) & _free_cells(reference)
     if not without or not free.any():
         return None
     layout = _to_lab(reference.image, GRID)
-    before = np.min([_distance(_to_lab(one, GRID), layout) for one in without], axis=0)[free]
-    gone = np.clip(before - _distance(_to_lab(new.image, GRID), layout)[free], 0, None)
-    return float(gone.sum() / max(before.sum(), NOISE * before.size))
+    before = np.min([_distance(_to_lab(image, GRID), layout) for image in without], axis=0)[free]
+    gone = np.clip(before - _distance(_to_lab(generated.image, GRID), layout)[free], 0, None)
+    return float(gone.sum() / max(before.sum(), _NOISE * before.size))
 
 
-def copied(new: Image.Image, reference: Image.Image) -> float:
-    """Give the likeness of two whole pictures, or of one and the other's mirror image; 1 is the same."""
-    here, there = _to_lab(new, THUMB), _to_lab(reference, THUMB)
-    return max(_correlation(one, there) for one in (here, here[:, ::-1]))
+def copied(generated: Image.Image, reference: Image.Image) -> float:
+    """Return the similarity of two whole images, or of one and the other's mirror image; 1 is the same."""
+    first, second = _to_lab(generated, THUMB), _to_lab(reference, THUMB)
+    return max(_correlation(first, second), _correlation(first[:, ::-1], second))
 
 
-def pose(new: View, reference: View) -> float | None:
-    """Give the likeness of a concept's edges in two pictures, mirrored or not; None without both boxes."""
-    if new.own is None or reference.own is None:
+def pose(generated: View, reference: View) -> float | None:
+    """Return the similarity of the concept's edges, mirrored or not; None without both boxes."""
+    if generated.box is None or reference.box is None:
         return None
-    here, there = (_to_lab(one.image.crop(_around(one)), CUT) for one in (new, reference))
-    return max(_correlation(_edges(one), _edges(there)) for one in (here, here[:, ::-1]))
+    first, second = (
+        _to_lab(view.image.crop(_around(view)), _CONCEPT_SIDE) for view in (generated, reference)
+    )
+    return max(_correlation(_edges(lab), _edges(second)) for lab in (first, first[:, ::-1]))
 
 
-def _cells(view: View) -> Bits:
+def _free_cells(view: View) -> Bits:
     """Mark the cells of the layout, [8, 8], that nothing stands in."""
     free = np.ones((GRID, GRID), dtype=np.bool_)
-    if view.own is None:
+    if view.box is None:
         free[1:-1, 1:-1] = False
-    for x0, y0, x1, y1 in (*view.others, *([view.own] if view.own else [])):
+    for x0, y0, x1, y1 in view.boxes:
         columns = slice(int(np.floor(x0 * GRID)), int(np.ceil(x1 * GRID)))
         free[int(np.floor(y0 * GRID)) : int(np.ceil(y1 * GRID)), columns] = False
     return free
 
 
 def _around(view: View) -> tuple[int, int, int, int]:
-    """Give the concept's box in whole pixels, at least one a side."""
-    assert view.own is not None
-    left, top, right, bottom = pixels(view.own, view.image.size)
-    return left, top, max(right, left + 1), max(bottom, top + 1)
+    """Return the concept's box in whole pixels, at least one a side."""
+    assert view.box is not None
+    x0, y0, x1, y1 = pixels(view.box, view.image.size)
+    return x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)
 
 
 def _to_lab(image: Image.Image, side: int) -> Numbers:
-    """Shrink a picture to a square and give it in CIE Lab (sRGB, D65), [side, side, 3]."""
+    """Shrink an image to a square and convert it to CIE Lab (sRGB, D65), [side, side, 3]."""
     small = image.convert("RGB").resize((side, side), Image.Resampling.BOX)
     red_green_blue = np.asarray(small, dtype=np.float64) / 255
     linear = np.where(
         red_green_blue <= 0.04045, red_green_blue / 12.92, ((red_green_blue + 0.055) / 1.055) ** 2.4
     )
-    xyz = linear @ TO_XYZ.T / WHITE
+    xyz = linear @ _TO_XYZ.T / _WHITE
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     x, y, z = f[..., 0], f[..., 1], f[..., 2]
     return np.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), axis=-1)
 
 
 def _edges(lab: Numbers) -> Numbers:
-    """Give how fast a small picture changes downwards and to the right, [23, 23, 2]."""
+    """Compute how fast a small image changes downwards and to the right, [23, 23, 2]."""
     down, right = np.diff(lab, axis=0)[:, :-1], np.diff(lab, axis=1)[:-1]
     return np.stack((np.linalg.norm(down, axis=-1), np.linalg.norm(right, axis=-1)), axis=-1)
 
 
-def _distance(one: Numbers, other: Numbers) -> Numbers:
-    """Give the distance in Lab, pixel by pixel."""
-    return np.asarray(np.linalg.norm(one - other, axis=-1))
+def _distance(first: Numbers, second: Numbers) -> Numbers:
+    """Compute the distance in Lab, pixel by pixel."""
+    return np.asarray(np.linalg.norm(first - second, axis=-1))
 
 
-def _correlation(one: Numbers, other: Numbers) -> float:
-    """Correlate two pictures channel by channel, each less its mean; 0 for opposites and for flat ones."""
-    one, other = one - one.mean((0, 1)), other - other.mean((0, 1))
-    scale = float(np.sqrt((one**2).sum() * (other**2).sum()))
-    return float(np.clip((one * other).sum() / scale, 0, 1)) if scale > 1e-6 else 0.0
+def _correlation(first: Numbers, second: Numbers) -> float:
+    """Correlate two images channel by channel, each less its mean; 0 for opposites and for flat ones."""
+    first, second = first - first.mean((0, 1)), second - second.mean((0, 1))
+    scale = float(np.sqrt((first**2).sum() * (second**2).sum()))
+    return float(np.clip((first * second).sum() / scale, 0, 1)) if scale > 1e-6 else 0.0

@@ -1,7 +1,7 @@
-"""Read picture files from anywhere as plain 8-bit RGB, or refuse them with a short reason.
+"""Reading of image files as plain 8-bit RGB, or a short reason why not.
 
 Formats: PNG, JPEG, WEBP, GIF and BMP. TIFF and the rest are left out: large decoders, rare in libraries,
-and most of Pillow's advisories. All is decoded in this process: for other people's files there is `decoding`.
+and most of Pillow's advisories. Files are decoded in this process: untrusted ones are for `sandbox`.
 Not covered: colour profiles (ignored), frames after the first, and a decoder that crashes or hangs.
 """
 
@@ -21,14 +21,14 @@ from PIL import Image, UnidentifiedImageError
 
 from pleinair.tools.types import PleinairError
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 40_000_000  # decoded: 120 MB as RGB
 MAX_SIDE = 8192  # pixels
 
-ORIENTATION = 0x0112  # the EXIF tag; values as in EXIF 2.3, 4.6.4
-UPRIGHT = {
+_ORIENTATION = 0x0112  # the EXIF tag; values as in EXIF 2.3, 4.6.4
+_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -37,12 +37,12 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # grey, 0 to 65535
-PLAIN = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr")
-CLEAR = ("LA", "PA", "La", "RGBA", "RGBa")
+_DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # grey, 0 to 65535
+_PLAIN = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr")
+_TRANSPARENT = ("LA", "PA", "La", "RGBA", "RGBa")
 
-# Roots of the families that Pillow raises on damaged files; the mutation test watches for others.
-FAULTS = (
+# What Pillow raises on damaged files; the mutation test checks for others.
+_ERRORS = (
     OSError,
     ValueError,
     TypeError,
@@ -64,9 +64,9 @@ FAULTS = (
 class Unreadable(StrEnum):
     """Reasons why a file's bytes are no usable image."""
 
-    UNKNOWN = f"not a picture of a kind read here ({', '.join(FORMATS)})"
+    UNKNOWN = f"not an image of a kind read here ({', '.join(_FORMATS)})"
     TOO_LARGE = f"over {MAX_SIDE} pixels a side or {MAX_PIXELS // 10**6} million in all"
-    NO_PIXELS = "the picture has no pixels"
+    NO_PIXELS = "the image has no pixels"
     ODD_PIXELS = "pixels of a kind not read here"
     DAMAGED = "the file is damaged"
     COSTLY = "decoding it takes too much memory"
@@ -87,12 +87,12 @@ def read_picture(source: str | Path | bytes) -> Image.Image:
     nothing else; its text never repeats what the decoder said, which may hold addresses and paths.
     """
     data = file_bytes(source)
-    with faults_named():
+    with named_errors():
         return to_rgb(opened(data))
 
 
 def file_bytes(source: str | Path | bytes) -> bytes:
-    """Give a file's bytes, neither none nor over `MAX_BYTES`; raise `BadPicture` for anything else."""
+    """Return a file's bytes; raise `BadPicture` for none and for over `MAX_BYTES`."""
     data = source if isinstance(source, bytes) else read_bytes(Path(source))
     if not data:
         raise BadPicture("the file is empty")
@@ -102,8 +102,8 @@ def file_bytes(source: str | Path | bytes) -> bytes:
 
 
 @contextmanager
-def faults_named() -> Iterator[None]:
-    """Turn whatever a decoder raises into a `BadPicture` in our own words."""
+def named_errors() -> Iterator[None]:
+    """Raise whatever a decoder raises as `BadPicture`, in our own words."""
     try:
         yield
     except BadPicture:
@@ -114,7 +114,7 @@ def faults_named() -> Iterator[None]:
         raise BadPicture(Unreadable.TOO_LARGE) from None
     except MemoryError:
         raise BadPicture(Unreadable.COSTLY) from None
-    except FAULTS:
+    except _ERRORS:
         raise BadPicture(Unreadable.DAMAGED) from None
 
 
@@ -138,11 +138,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raise `BadPicture` when it is over the limits or of a mode with no agreed range (`F`, `LAB`, `HSV`).
     """
     _require_size(image)
-    if image.mode in DEEP:
+    if image.mode in _DEEP:
         rgb = _shallow(image).convert("RGB")
-    elif image.mode in CLEAR or (image.mode in PLAIN and image.has_transparency_data):
+    elif image.mode in _TRANSPARENT or (image.mode in _PLAIN and image.has_transparency_data):
         rgb = _on_white(image.convert("RGBA"))
-    elif image.mode in PLAIN:
+    elif image.mode in _PLAIN:
         rgb = image.convert("RGB")
     else:
         raise BadPicture(Unreadable.ODD_PIXELS)
@@ -151,11 +151,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def opened(data: bytes) -> Image.Image:
-    """Decode a file's bytes upright, in the file's own mode; raise `BadPicture` or any of `FAULTS`."""
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    """Decode a file's bytes upright, in the file's own mode; raise `BadPicture` or any of `_ERRORS`."""
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         _require_size(image)
         image.load()
-        turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     return image if turn is None else image.transpose(turn)
 
 

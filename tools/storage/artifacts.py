@@ -1,6 +1,6 @@
-"""Keep finished pictures by content, in a folder or any fsspec location, and never twice for one step.
+"""Store of finished images by content, in a folder or any fsspec location, one for each step.
 
-Layout: `sha256/ab/abcd….png` for pictures and `steps/….json` for the step that made one. Not covered: two
+Layout: `sha256/ab/abcd….png` for images and `steps/….json` for the step that made one. Not covered: two
 callers that make the same step at once (the run's lease prevents that), and equal names from other versions
 of zlib.
 """
@@ -11,7 +11,7 @@ import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -22,52 +22,35 @@ from pleinair.tools.images.reading import read_picture, to_rgb
 from pleinair.tools.storage.files import RESERVE, DiskFull, explain, sweep_parts, write_whole
 from pleinair.tools.types import BadInput, Picture, PleinairError, Usage, Value
 
-if TYPE_CHECKING:
-    from pleinair.tools.http.prices import Price
-
-
-KEY = "pleinair.spent"  # of the picture's `info`, which no file can fill with a `Usage`
+SPENT_KEY = "pleinair.spent"  # of an image's `info`, which no file can fill with a `Usage`
 
 
 def charged(image: Image.Image, spent: Usage) -> Image.Image:
-    """Write on a picture what it cost."""
-    image.info[KEY] = spent
+    """Attach to an image what it cost."""
+    image.info[SPENT_KEY] = spent
     return image
 
 
 def spent_on(image: Image.Image) -> Usage:
-    """Read what a picture cost; nothing where its engine told nothing."""
-    found = image.info.get(KEY)
-    return found if isinstance(found, Usage) else Usage()
-
-
-def by_tokens(used: Any, price: Price) -> Usage | None:
-    """Price what the images API says it used; None where it says nothing that counts."""
-    read, written = _count(used, "input_tokens"), _count(used, "output_tokens")
-    seen = min(_count(getattr(used, "input_tokens_details", None), "image_tokens"), read)
-    return Usage(usd=price.usd(read - seen, written, seen)) if read or written else None
-
-
-def _count(used: Any, name: str) -> int:
-    """Read a number of tokens; one that is none is 0."""
-    value = getattr(used, name, 0)
-    return value if isinstance(value, int) and value > 0 else 0
+    """Return what an image cost; nothing where its generator attached nothing."""
+    spent = image.info.get(SPENT_KEY)
+    return spent if isinstance(spent, Usage) else Usage()
 
 
 class BadArtifact(PleinairError):
-    """A stored picture is missing or no longer what it was."""
+    """A stored image is missing or has changed."""
 
 
 class Step(Value):
-    """Tie a step of a run to the picture that it made."""
+    """Step of a run and the image that it made."""
 
     key: str
     picture: Picture
-    spent: Usage = Usage()  # as far as the engine told
+    spent: Usage = Usage()  # as far as the generator states it
 
 
 class ArtifactStore:
-    """Store pictures under the SHA-256 of their PNG bytes.
+    """Store of images under the SHA-256 of their PNG bytes.
 
     `url` is a folder or an fsspec URL (`memory://`, `s3://…` with its driver installed). `reserve` bytes are
     left free on local disks. Every failed write raises `PleinairError`, a full disk its kind `DiskFull`.
@@ -92,44 +75,44 @@ class ArtifactStore:
         """Return the stored PNG bytes; raise `BadArtifact` when they are missing or changed."""
         data = self._fetch(self._place(picture))
         if data is None:
-            raise BadArtifact(f"Picture {picture.sha256} is not in the store {self._root}.")
+            raise BadArtifact(f"Image {picture.sha256} is not in the store {self._root}.")
         if _digest(data) != picture.sha256:
-            raise BadArtifact(f"Picture {picture.sha256} in {self._root} has changed since it was stored.")
+            raise BadArtifact(f"Image {picture.sha256} in {self._root} has changed since it was stored.")
         return data
 
     def open(self, picture: Picture) -> Image.Image:
-        """Return the stored picture as RGB; raise as `read` does."""
+        """Return the stored image as RGB; raise as `read` does."""
         return read_picture(self.read(picture))
 
     def adopt(self, picture: Picture, other: ArtifactStore) -> None:
-        """Copy a picture from another store, byte for byte; raises as `read` does."""
+        """Copy an image from another store, byte for byte; raise as `read` does."""
         if not self._intact(picture):
             self._write(self._place(picture), other.read(picture))
 
     def path(self, picture: Picture) -> str:
-        """Return where the picture is: a path in a folder store, else a URL."""
+        """Return where the image is: a path in a folder store, else a URL."""
         place = self._place(picture)
         return place if self._local else str(self._fs.unstrip_protocol(place))
 
     def once(self, key: str, make: Callable[[], Image.Image]) -> Picture:
-        """Return the picture of step `key`, calling `make` only when no intact one is stored.
+        """Return the image of step `key`, calling `make` only when no intact one is stored.
 
-        The step is noted after its picture, so a note never points at a picture that was not yet written; a
+        The step is noted after its image, so a note never points at an image that was not yet written; a
         crash between the two repeats `make`, which finds its own file again if it is deterministic.
         """
         if not key:
             raise BadInput("A step key is empty; name the run, the step and the number.")
-        made = self._made(key)
-        if made is None:
+        step = self._step(key)
+        if step is None:
             image = make()
-            made = Step(key=key, picture=self.put(image), spent=spent_on(image))
-            self._write(self._note(key), made.model_dump_json().encode())
-        return made.picture
+            step = Step(key=key, picture=self.put(image), spent=spent_on(image))
+            self._write(self._note(key), step.model_dump_json().encode())
+        return step.picture
 
     def spent(self, key: str) -> Usage:
-        """Say what the picture of step `key` cost; nothing where there is none."""
-        made = self._made(key)
-        return made.spent if made else Usage()
+        """Return what the image of step `key` cost; nothing where there is none."""
+        step = self._step(key)
+        return step.spent if step else Usage()
 
     @property
     def _parts(self) -> Path:
@@ -141,15 +124,15 @@ class ArtifactStore:
     def _note(self, key: str) -> str:
         return f"{self._root}/steps/{_digest(key.encode())}.json"
 
-    def _made(self, key: str) -> Step | None:
+    def _step(self, key: str) -> Step | None:
         data = self._fetch(self._note(key))
         if data is None:
             return None
         try:
-            made = Step.model_validate_json(data)
+            step = Step.model_validate_json(data)
         except ValidationError:
             return None
-        return made if self._intact(made.picture) else None
+        return step if self._intact(step.picture) else None
 
     def _intact(self, picture: Picture) -> bool:
         try:
@@ -177,11 +160,11 @@ class ArtifactStore:
     def _upload(self, place: str, data: bytes) -> None:
         try:
             self._fs.pipe_file(place, data)  # object stores show an object when it is complete
-            whole = self._fs.size(place) == len(data)
+            complete = self._fs.size(place) == len(data)
         except OSError as error:
             self._forget(place)
             raise explain(error, place) from error
-        if not whole:
+        if not complete:
             self._forget(place)
             raise DiskFull(f"The store took only a part of {place}.", "Make room there, then run again.")
 
@@ -209,5 +192,5 @@ def _locate(url: str | Path) -> tuple[Any, str]:
     try:
         fs, root = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
-        raise BadInput(f"Cannot store pictures at `{url}`: no such kind of storage is installed.") from error
+        raise BadInput(f"Cannot store images at `{url}`: no such kind of storage is installed.") from error
     return fs, str(root).rstrip("/")

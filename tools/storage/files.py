@@ -1,4 +1,4 @@
-"""Write files whole or not at all, and say plainly when a disk is full.
+"""Atomic writes of files, and what to do when a disk is full.
 
 Local disks only. Not covered: power cuts on file systems that ignore `fsync`.
 """
@@ -27,9 +27,9 @@ class DiskFull(PleinairError):
 def write_whole(
     path: Path, data: bytes | memoryview, *, reserve: int = RESERVE, parts: Path | None = None
 ) -> None:
-    """Put `data` at `path` in one step: a reader sees the old file or the new one, never a piece.
+    """Write `data` to `path` in one step: a reader sees the old file or the new one, never a part.
 
-    `parts` is where the unfinished file lives, on the same disk; the file's own folder unless given.
+    `parts` is where the unfinished file is, on the same disk; the file's own folder unless given.
     Raise `DiskFull` when fewer than `reserve` bytes would stay free, and `PleinairError` for other faults.
     """
     part = (parts or path.parent) / f".{uuid4().hex}.part"
@@ -47,8 +47,8 @@ def write_whole(
 
 
 def require_writable(folder: Path) -> None:
-    """Raise `PleinairError` where no file can be put at or below `folder`; nothing is made or left behind."""
-    place = next(one for one in (folder, *folder.parents) if one.exists())
+    """Raise `PleinairError` where no file can be written at or below `folder`; nothing is left behind."""
+    place = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=place):
             pass
@@ -57,7 +57,7 @@ def require_writable(folder: Path) -> None:
 
 
 def explain(error: OSError, path: Path | str) -> PleinairError:
-    """Turn a failed write to `path` into an error that says what to do."""
+    """Return the error of a failed write to `path`, with what to do."""
     if error.errno in FULL:
         return _full(path)
     return PleinairError(f"Cannot write {path}: {error.strerror or 'the storage refused it'}.")

@@ -29,12 +29,12 @@ from pleinair.tools.worker.process import pack, unpack
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-AWAITS_REPLY = ("step", "preview")  # messages amid an image, after which the process waits for our word
-POLL = 0.25  # seconds between two checks whether to stop
-EXIT_TIME = 10.0  # seconds between the end of the pipe and the end of the process
-MAX_CRASHES = 2  # of one request; after that it is refused
+_AWAITS_REPLY = ("step", "preview")  # messages amid an image, after which the process waits for our word
+_POLL = 0.25  # seconds between two checks whether to stop
+_EXIT_TIME = 10.0  # seconds between the end of the pipe and the end of the process
+_MAX_CRASHES = 2  # of one request; after that it is refused
 
-Message = tuple[str, Any]
+_Message = tuple[str, Any]
 log = logging.getLogger(__name__)
 
 
@@ -58,8 +58,8 @@ class DeviceLock:
 
     @contextmanager
     def held_by(self, worker: Worker, check: Callable[[], None]) -> Iterator[None]:
-        """Hold the lock in the block; `check` is called while another worker holds it, and may raise."""
-        while not self.lock.acquire(timeout=POLL):
+        """Acquire the lock for the block; `check` is called while another worker holds it, and may raise."""
+        while not self.lock.acquire(timeout=_POLL):
             check()
         try:
             last = self._holder()
@@ -138,9 +138,9 @@ class Worker:
         """
         key, check = request.model_dump_json(), stop_check(on_step)
         with self._device_lock.held_by(self, check):
-            if self._crashes[key] >= MAX_CRASHES:
+            if self._crashes[key] >= _MAX_CRASHES:
                 raise ModelFault(
-                    f"{self._name} died {MAX_CRASHES} times of this request: it is not tried again.",
+                    f"{self._name} died {_MAX_CRASHES} times of this request: it is not tried again.",
                     "Ask for a smaller image, for fewer or smaller references, or free memory.",
                 )
             process = self._started(check)
@@ -220,14 +220,14 @@ class WorkerProcess(ChildProcess):
         """Generate one image; return it with the offload levels. Raise what either side raises."""
         self.busy, check = True, stop_check(on_step)
         self._send((request, [pack(image) for image in images], isinstance(on_step, PreviewCallback)))
-        while (message := self._next(check, on_step, grace))[0] in AWAITS_REPLY:
+        while (message := self._next(check, on_step, grace))[0] in _AWAITS_REPLY:
             self._send(True)
         image, offload_levels = self._result(message)
         return unpack(image), offload_levels
 
     def exit_cause(self) -> str:
         """Describe how the process ended."""
-        code = self.exit_code(EXIT_TIME)
+        code = self.exit_code(_EXIT_TIME)
         if code is None:
             return "it closed its pipe and still runs"
         if code >= 0:
@@ -236,9 +236,9 @@ class WorkerProcess(ChildProcess):
         hint = ", as a system does that runs out of memory" if name == "SIGKILL" else ""
         return f"it was ended by {name}{hint}"
 
-    def _next(self, check: Callable[[], None], on_step: OnStep, grace: float) -> Message:
+    def _next(self, check: Callable[[], None], on_step: OnStep, grace: float) -> _Message:
         """Receive a message and call back; stop the generator if the caller raises."""
-        message: Message = ("", None)
+        message: _Message = ("", None)
         try:
             message = self._receive(check)
             if message[0] == "step":
@@ -246,7 +246,7 @@ class WorkerProcess(ChildProcess):
             elif message[0] == "preview" and isinstance(on_step, PreviewCallback):
                 on_step.show(unpack(message[1]))
         except BaseException:
-            self._stop(grace, awaited=message[0] in AWAITS_REPLY)
+            self._stop(grace, awaited=message[0] in _AWAITS_REPLY)
             raise
         return message
 
@@ -259,12 +259,12 @@ class WorkerProcess(ChildProcess):
                     self._send(False)
                 if not self.pipe.poll(max(0.0, deadline - monotonic())):
                     return
-                awaited = self._receive()[0] in AWAITS_REPLY
+                awaited = self._receive()[0] in _AWAITS_REPLY
                 if not awaited:
                     self.busy = False
                     return
 
-    def _result(self, message: Message) -> Any:
+    def _result(self, message: _Message) -> Any:
         self.busy = False
         if message[0] == "error":
             raise message[1]
@@ -276,11 +276,11 @@ class WorkerProcess(ChildProcess):
         except ConnectionError as error:
             raise ChannelClosed from error
 
-    def _receive(self, check: Callable[[], None] = no_callback) -> Message:
-        while not self.pipe.poll(POLL):
+    def _receive(self, check: Callable[[], None] = no_callback) -> _Message:
+        while not self.pipe.poll(_POLL):
             check()
         try:
-            message: Message = self.pipe.recv()
+            message: _Message = self.pipe.recv()
         except (EOFError, ConnectionError) as error:
             raise ChannelClosed from error
         return message

@@ -1,4 +1,4 @@
-"""The test of a critic: the same pictures for all, passed by those who see, failed by those who do not."""
+"""The critic test: the same images for every model, passed by a correct critic, failed by others."""
 
 import json
 from pathlib import Path
@@ -10,16 +10,16 @@ from support.openai_server import KEY, MODEL, served
 from typer.testing import CliRunner
 
 from pleinair.app.cli.main import app
-from pleinair.app.doctor.critic_test import ENOUGH, PICTURES, accept, cases, judge
+from pleinair.app.doctor.critic_test import ENOUGH, IMAGES, accept, cases, judge
 from pleinair.tools.pocket.prompts import describe
 from pleinair.tools.pocket.world import species_named
 from pleinair.tools.types import PleinairError
 
-TRUTH = [set(case.there) for case in cases()]
+TRUTH = [set(case.present) for case in cases()]
 
 
 class Judge:
-    """Know the truth, but say it of only so many pictures; after that say of all that it is there."""
+    """Scripted critic that is correct for a number of images, and then wrong in every row."""
 
     def __init__(self, right: int) -> None:
         self.right, self.looks = right, 0
@@ -35,75 +35,76 @@ def chat(policy: Any) -> ScriptedChat:
     return ScriptedChat(policy=policy, asked=[])
 
 
-def test_the_pictures_are_always_the_same_and_ask_for_all_three_things() -> None:
+def test_the_cases_are_always_the_same_and_of_all_three_kinds() -> None:
     first, second = list(cases()), list(cases())
     assert first == second
-    assert len(first) == PICTURES
-    assert {(len(case.there), len(case.absent)) for case in first} == {(1, 0), (1, 1), (0, 1)}
+    assert len(first) == IMAGES
+    assert {(len(case.present), len(case.absent)) for case in first} == {(1, 0), (1, 1), (0, 1)}
 
 
-def test_what_is_absent_looks_like_nothing_that_is_there() -> None:
+def test_what_is_absent_looks_like_nothing_that_is_present() -> None:
     for case in cases():
-        (there, absent) = ([species_named(name) for name in names] for names in (case.there, case.absent))
-        assert not [one for one in there for two in absent if one.kind == two.kind or one.body == two.body]
+        present, absent = ([species_named(name) for name in names] for names in (case.present, case.absent))
+        assert not {first.kind for first in present} & {second.kind for second in absent}
+        assert not {first.body for first in present} & {second.body for second in absent}
 
 
-def test_the_prompt_says_what_the_names_mean() -> None:
+def test_the_prompt_describes_the_names() -> None:
     for case in cases():
-        for name in case.there + case.absent:
+        for name in case.present + case.absent:
             assert f"{name}, which is a" in case.prompt
             assert describe(species_named(name)) in case.prompt
 
 
-def test_who_sees_everything_passes() -> None:
-    score = judge(chat(Judge(PICTURES)))
-    assert (score.pictures, score.there, score.absent) == (20, (14, 14), (13, 13))
-    assert score.usage.mllm_calls == PICTURES
-    assert "20 of 20 pictures judged right" in accept(chat(Judge(PICTURES)))
+def test_a_correct_critic_passes() -> None:
+    score = judge(chat(Judge(IMAGES)))
+    assert (score.images, score.present, score.absent) == (20, (14, 14), (13, 13))
+    assert score.usage.mllm_calls == IMAGES
+    assert "20 of 20 images judged correctly" in accept(chat(Judge(IMAGES)))
 
 
 @pytest.mark.parametrize(("right", "passes"), [(ENOUGH, True), (ENOUGH - 1, False)])
-def test_the_bar_is_where_it_is_said_to_be(right: int, passes: bool) -> None:
+def test_the_bar_is_at_enough(right: int, passes: bool) -> None:
     if passes:
         assert accept(chat(Judge(right))).startswith(f"{right} of 20")
     else:
-        with pytest.raises(PleinairError, match=f"^{right} of 20 .*wanted {ENOUGH}"):
+        with pytest.raises(PleinairError, match=f"^{right} of 20 .*at least {ENOUGH}"):
             accept(chat(Judge(right)))
 
 
 @pytest.mark.parametrize("answer", [True, False])
-def test_who_says_the_same_to_everything_fails(answer: bool) -> None:
+def test_the_same_answer_to_everything_fails(answer: bool) -> None:
     score = judge(chat(lambda _, card, __: rows(card, lambda name: answer)))
-    assert score.pictures == (7 if answer else 6)
+    assert score.images == (7 if answer else 6)
 
 
-def test_a_verdict_that_cannot_be_read_is_not_right() -> None:
+def test_an_unreadable_verdict_is_not_correct() -> None:
     score = judge(chat(lambda *_: {"score": 10}))
-    assert (score.pictures, score.usage.mllm_calls) == (0, 2 * PICTURES)
+    assert (score.images, score.usage.mllm_calls) == (0, 2 * IMAGES)
 
 
-@pytest.mark.parametrize(("right", "mark"), [(PICTURES, "ok"), (3, "!!")])
-def test_doctor_asks_the_model_behind_the_wire(
+@pytest.mark.parametrize(("right", "mark"), [(IMAGES, "ok"), (3, "!!")])
+def test_doctor_tests_the_model_behind_a_server(
     place: Path, monkeypatch: pytest.MonkeyPatch, right: int, mark: str
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.delenv("PLEINAIR_MLLM__BACKEND")
     with served(chat(Judge(right))) as service:
         settings = ["mllm.backend=openai", f"mllm.model={MODEL}", f"mllm.base_url={service.url}"]
-        given = [word for setting in settings for word in ("--set", setting)]
-        output = CliRunner().invoke(app, ["doctor", "--mllm", *given]).output
+        words = [word for setting in settings for word in ("--set", setting)]
+        output = CliRunner().invoke(app, ["doctor", "--mllm", *words]).output
     assert f"ok  mllm: {MODEL} at {service.url}" in output
-    assert f"{mark}  critic: {right} of 20 pictures judged right" in output
-    assert len(service.heard) == PICTURES
+    assert f"{mark}  critic: {right} of 20 images judged correctly" in output
+    assert len(service.heard) == IMAGES
 
 
-def test_doctor_says_what_to_do_about_a_wrong_key(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_gives_the_remedy_for_a_wrong_key(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-another-0123456789")
     monkeypatch.delenv("PLEINAIR_MLLM__BACKEND")
     with served(chat(Judge(0))) as service:
         settings = ["mllm.backend=openai", f"mllm.model={MODEL}", f"mllm.base_url={service.url}"]
-        given = [word for setting in settings for word in ("--set", setting)]
-        result = CliRunner().invoke(app, ["doctor", "--mllm", *given])
+        words = [word for setting in settings for word in ("--set", setting)]
+        result = CliRunner().invoke(app, ["doctor", "--mllm", *words])
     assert result.exit_code == 5
     assert "!!  critic: The key in OPENAI_API_KEY is not accepted at http://127.0.0.1" in result.output
     assert "sk-another" not in result.output

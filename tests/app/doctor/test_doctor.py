@@ -1,4 +1,4 @@
-"""A checkup of a profile: what would stop a drawing is found, with what to do, and nothing is drawn."""
+"""Checks of a profile: whatever would stop a run is found, with a remedy, and nothing is generated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import faulty_generator as perils
+from support import faulty_generator
 from support import quick_engines as quick
 from support import tiny_pipelines as tiny
 from support.doctor_findings import faults, look
@@ -39,72 +39,72 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def broken(model: Path, place: Path) -> Path:
-    """Give a pipeline whose weights are cut off."""
+    """Return the folder of a pipeline whose weights are cut off."""
     folder = Path(shutil.copytree(model, place / "broken"))
-    whole = (folder / WEIGHTS).read_bytes()
-    (folder / WEIGHTS).write_bytes(whole[: len(whole) // 2])
+    weights = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(weights[: len(weights) // 2])
     return folder
 
 
 @pytest.fixture
-def apart(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """Give settings of a worker, which is closed afterwards."""
-    monkeypatch.syspath_prepend(perils.install(place / "more"))
-    given = {"worker.process": True, "generator.backend": "perils", "generator.log": str(place / "log")}
-    yield given
-    worker = chosen_generator(load(overrides=given))
+def worker_settings(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """Yield settings of a worker, which is closed afterwards."""
+    monkeypatch.syspath_prepend(faulty_generator.install(place / "more"))
+    settings = {"worker.process": True, "generator.backend": "faulty", "generator.log": str(place / "log")}
+    yield settings
+    worker = chosen_generator(load(overrides=settings))
     assert isinstance(worker, Worker)
     worker.close()
 
 
-def test_a_sound_profile_has_no_faults_and_no_lines_about_what_it_lacks(place: Path) -> None:
-    found = look()
-    assert faults(found) == []
-    assert {"second encoder", "retriever", "adaptor"}.isdisjoint(found)
+def test_a_sound_profile_has_no_faults_and_no_lines_about_absent_parts(place: Path) -> None:
+    findings = look()
+    assert faults(findings) == []
+    assert {"second encoder", "retriever", "adaptor"}.isdisjoint(findings)
     log = place / "effects.log"
     assert not log.exists() or "picture" not in log.read_text("utf-8")
 
 
-def test_a_worker_is_asked_in_its_process_and_left_closed(apart: dict[str, Any], place: Path) -> None:
-    worker = chosen_generator(load(overrides=apart))
+def test_a_worker_is_checked_in_its_process_and_closed(worker_settings: dict[str, Any], place: Path) -> None:
+    worker = chosen_generator(load(overrides=worker_settings))
     assert isinstance(worker, Worker)
     for _ in range(2):
-        finding = look(**apart)["generator"]
-        assert (finding.ok, finding.text) == (True, "perils:1, in a process of its own")
+        finding = look(**worker_settings)["generator"]
+        assert (finding.ok, finding.text) == (True, "faulty:1, in a process of its own")
         assert worker.pid is None
     assert not (place / "log").exists()  # nothing was drawn
 
 
-def test_a_worker_that_dies_at_the_start_is_told(apart: dict[str, Any]) -> None:
-    finding = look(**apart | {"generator.fault": "exit"})["generator"]
+def test_a_worker_that_dies_at_the_start_is_reported(worker_settings: dict[str, Any]) -> None:
+    finding = look(**worker_settings | {"generator.fault": "exit"})["generator"]
     assert not finding.ok and "died while starting: it ended by itself, with exit status 3" in finding.text
 
 
 @pytest.mark.parametrize("process", [False, True])
 def test_a_broken_model_is_one_clear_fault_of_doctor_and_draw(broken: Path, process: bool) -> None:
-    given = {**TINY, "generator.folder": str(broken), "worker.process": process}
-    found = look(**given)
+    settings = {**TINY, "generator.folder": str(broken), "worker.process": process}
+    findings = look(**settings)
     says = f"{WEIGHTS.as_posix()}: "
-    assert faults(found) == ["model files"]
-    assert says in found["model files"].text and MENDED in found["model files"].remedy
+    assert faults(findings) == ["model files"]
+    assert says in findings["model files"].text and MENDED in findings["model files"].remedy
     for _ in range(3):  # never a loop, and the worker lives on
-        outcome = draw("two things", graph="direct", overrides=given).outcome
+        outcome = draw("two things", graph="direct", overrides=settings).outcome
         assert (outcome.ending, outcome.best) == ("failed", None)
         assert says in outcome.reason and MENDED in outcome.reason and "\n" not in outcome.reason
-    if isinstance(worker := chosen_generator(load(overrides=given)), Worker):
+    if isinstance(worker := chosen_generator(load(overrides=settings)), Worker):
         assert worker.pid is not None
         worker.close()
 
 
-def test_a_folder_that_is_no_pipeline_is_told_by_all(place: Path) -> None:
+def test_a_folder_that_is_no_pipeline_is_reported_by_all(place: Path) -> None:
     (place / "empty").mkdir()
     for process in (False, True):
-        given = {**TINY, "generator.folder": str(place / "empty"), "worker.process": process}
-        found = look(**given)
-        assert faults(found) == ["generator", "model files"]
-        assert "it has no model_index.json" in found["generator"].text
+        settings = {**TINY, "generator.folder": str(place / "empty"), "worker.process": process}
+        findings = look(**settings)
+        assert faults(findings) == ["generator", "model files"]
+        assert "it has no model_index.json" in findings["generator"].text
         with pytest.raises(BadInput, match="it has no model_index.json"):
-            draw("two things", overrides=given)
+            draw("two things", overrides=settings)
 
 
 def test_a_model_of_the_hub_that_is_not_here_is_a_fault_only_offline(
@@ -112,26 +112,30 @@ def test_a_model_of_the_hub_that_is_not_here_is_a_fault_only_offline(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(place / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    given = {"generator.backend": "in_context", "generator.model": "o/n", "generator.revision": "a" * 40}
-    assert look(**given)["model files"].text == "fetched at the first use: o/n"
-    offline = look(**given, **{"generator.local_files_only": True})["model files"]
+    settings = {"generator.backend": "in_context", "generator.model": "o/n", "generator.revision": "a" * 40}
+    assert look(**settings)["model files"].text == "fetched at the first use: o/n"
+    offline = look(**settings, **{"generator.local_files_only": True})["model files"]
     assert (offline.ok, offline.text) == (False, "generator o/n: it is not here")
 
 
 def test_a_server_that_does_not_answer_is_found_without_paying(place: Path) -> None:
-    given = {"generator.backend": "openai_images", "generator.model": "m"}
-    found = look(**given, **{"generator.base_url": "http://127.0.0.1:9/v1"})["generator"]
-    assert not found.ok and "Nothing answers at" in found.text and ".." not in found.text.replace("...", "")
-    assert "that the server is running" in found.remedy
+    settings = {"generator.backend": "openai_images", "generator.model": "m"}
+    findings = look(**settings, **{"generator.base_url": "http://127.0.0.1:9/v1"})["generator"]
+    assert (
+        not findings.ok
+        and "Nothing answers at" in findings.text
+        and ".." not in findings.text.replace("...", "")
+    )
+    assert "that the server is running" in findings.remedy
     if not os.environ.get("OPENAI_API_KEY"):
-        lacking = look(**given)["generator"]
+        lacking = look(**settings)["generator"]
         assert lacking.remedy == "Set the environment variable OPENAI_API_KEY."
 
 
-def test_the_second_encoder_is_looked_at_where_one_is_wanted(place: Path) -> None:
+def test_the_second_encoder_is_checked_where_one_is_set(place: Path) -> None:
     both = {"retrieval.method": "both"}
-    found = look(**both, **{"retrieval.second": {"backend": "quick", "salt": "!"}})["second encoder"]
-    assert (found.ok, found.text) == (True, "hashes!")
+    findings = look(**both, **{"retrieval.second": {"backend": "quick", "salt": "!"}})["second encoder"]
+    assert (findings.ok, findings.text) == (True, "hashes!")
     lacking = look(**both)["second encoder"]
     assert not lacking.ok and "in the table retrieval.second" in lacking.text and lacking.remedy
     assert not look(**both, **{"retrieval.second": {"backend": "no such"}})["second encoder"].ok
@@ -144,15 +148,15 @@ def test_a_trained_retriever_must_be_this_generators(place: Path) -> None:
         ["train", "retriever", "--library", library, "--out", str(out), "--epochs", "2", "--loss", "normal"],
     )
     assert done.exit_code == 0, done.output
-    given: dict[str, Any] = {"encoder.backend": "reflective", "encoder.folder": str(out)}
-    assert look(**given)["retriever"].text == "trained with the normal loss, for this generator"
+    settings: dict[str, Any] = {"encoder.backend": "reflective", "encoder.folder": str(out)}
+    assert look(**settings)["retriever"].text == "trained with the normal loss, for this generator"
     card = out / "retriever.json"
     card.write_text(card.read_text("utf-8").replace('"stripes"', '"dots"'), encoding="utf-8")
-    given["encoder.epoch"] = 2  # another table, so that it is opened anew
-    other = look(**given)["retriever"]
+    settings["encoder.epoch"] = 2  # another table, so that it is opened anew
+    other = look(**settings)["retriever"]
     assert not other.ok and "trained for generator `dots`" in other.text and "train retriever" in other.remedy
-    given["encoder.any_generator"] = True
-    assert look(**given)["retriever"].text == "trained with the normal loss, for any generator"
+    settings["encoder.any_generator"] = True
+    assert look(**settings)["retriever"].text == "trained with the normal loss, for any generator"
 
 
 def test_an_adaptor_must_open_and_be_this_encoders(place: Path) -> None:
@@ -171,5 +175,5 @@ def test_an_adaptor_must_open_and_be_this_encoders(place: Path) -> None:
 def test_a_fault_of_a_library_does_not_hide_the_next_finding(place: Path) -> None:
     (place / "bad").mkdir()
     (place / "bad" / "model_index.json").write_text(json.dumps([1]), encoding="utf-8")
-    found = look(**TINY, **{"generator.folder": str(place / "bad")})
-    assert not found["generator"].ok and found["free disk"].text
+    findings = look(**TINY, **{"generator.folder": str(place / "bad")})
+    assert not findings["generator"].ok and findings["free disk"].text

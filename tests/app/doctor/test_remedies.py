@@ -1,4 +1,4 @@
-"""What a checkup says of something that is not here: once, in its own words, with the remedy that helps."""
+"""Missing things are reported once, with the remedy that helps."""
 
 import os
 import subprocess
@@ -18,37 +18,37 @@ CLIP = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 
 @pytest.fixture
 def no_cache(place: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Give a hub's cache with nothing in it, and a way to be offline."""
+    """Set an empty cache of the hub, online; the result sets it offline."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(place / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     return monkeypatch
 
 
-def test_an_encoder_that_is_not_here_is_told_once_and_not_as_a_retriever(
+def test_a_missing_encoder_is_reported_once_and_not_as_a_retriever(
     no_cache: pytest.MonkeyPatch,
 ) -> None:
     no_cache.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    found = look(**ENCODER, **{"crossmodal.adaptor": "pocket/adaptor"})
-    assert faults(found) == ["encoder", "model files"]
-    assert not {"retriever", "adaptor"} & set(found)
-    assert found["encoder"].text == "open_clip:ViT-B-32 is not here"
-    assert found["encoder"].remedy == "See the model files below."
-    assert f"encoder {CLIP}: it is not here" in found["model files"].text
-    remedy = found["model files"].remedy
+    findings = look(**ENCODER, **{"crossmodal.adaptor": "pocket/adaptor"})
+    assert faults(findings) == ["encoder", "model files"]
+    assert not {"retriever", "adaptor"} & set(findings)
+    assert findings["encoder"].text == "open_clip:ViT-B-32 is not here"
+    assert findings["encoder"].remedy == "See the model files below."
+    assert f"encoder {CLIP}: it is not here" in findings["model files"].text
+    remedy = findings["model files"].remedy
     assert "`pleinair models pull pocket`" in remedy and "once HF_HUB_OFFLINE is unset" in remedy
 
 
-def test_an_encoder_is_not_downloaded_to_be_looked_at(no_cache: pytest.MonkeyPatch) -> None:
+def test_an_encoder_is_not_downloaded_for_a_check(no_cache: pytest.MonkeyPatch) -> None:
     def fetched(*_: object, **__: object) -> None:
         raise AssertionError("a download")
 
     no_cache.setattr("huggingface_hub.snapshot_download", fetched)
     no_cache.setattr("huggingface_hub.hf_hub_download", fetched)
-    found = look(**ENCODER, **{"crossmodal.adaptor": "pocket/adaptor"})
-    assert faults(found) == []
-    assert found["encoder"].text == "open_clip:ViT-B-32, fetched at the first use"
-    assert found["model files"].text == f"fetched at the first use: {CLIP}"
-    assert found["adaptor"].text == "pocket/adaptor, checked once the encoder is here"
+    findings = look(**ENCODER, **{"crossmodal.adaptor": "pocket/adaptor"})
+    assert faults(findings) == []
+    assert findings["encoder"].text == "open_clip:ViT-B-32, fetched at the first use"
+    assert findings["model files"].text == f"fetched at the first use: {CLIP}"
+    assert findings["adaptor"].text == "pocket/adaptor, checked once the encoder is here"
 
 
 def test_the_remedy_of_an_error_comes_before_that_of_the_check(
@@ -56,26 +56,28 @@ def test_the_remedy_of_an_error_comes_before_that_of_the_check(
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    found = look(**{"mllm.backend": "openai", "mllm.model": "m"})["mllm"]
-    assert (found.ok, found.text) == (False, "https://api.openai.com/v1 needs a key")
-    assert found.remedy == "Set the environment variable OPENAI_API_KEY."
+    findings = look(**{"mllm.backend": "openai", "mllm.model": "m"})["mllm"]
+    assert (findings.ok, findings.text) == (False, "https://api.openai.com/v1 needs a key")
+    assert findings.remedy == "Set the environment variable OPENAI_API_KEY."
     other = look(**{"mllm.backend": "quick", "mllm.pause": "x"})["mllm"]
     assert other.remedy == "Check the table [mllm] of the profile."
 
 
-def test_a_model_without_a_commit_is_told_in_full_once(no_cache: pytest.MonkeyPatch) -> None:
-    found = look(**{"generator.backend": "in_context", "generator.model": "o/n"})
-    assert "generator.revision = '': wanted a commit of o/n" in found["generator"].text
-    assert "`pleinair models pull PROFILE`" in found["generator"].remedy
-    assert found["model files"].text == "generator o/n: no commit is set"
+def test_a_model_without_a_commit_is_reported_in_full_once(no_cache: pytest.MonkeyPatch) -> None:
+    findings = look(**{"generator.backend": "in_context", "generator.model": "o/n"})
+    assert "generator.revision = '': wanted a commit of o/n" in findings["generator"].text
+    assert "`pleinair models pull PROFILE`" in findings["generator"].remedy
+    assert findings["model files"].text == "generator o/n: no commit is set"
 
 
-def test_the_hubs_own_log_stays_out_unless_it_is_asked_for() -> None:
+def test_the_hubs_own_log_is_silent_unless_the_user_wants_it() -> None:
     code = (
         "from pleinair.app.cli.terminal import quiet; quiet(); from huggingface_hub.utils import logging;"
         "logging.get_logger('huggingface_hub.utils._http').warning('Retrying in 8s [Retry 5/5].')"
     )
     plain = {key: value for key, value in os.environ.items() if key != "HF_HUB_VERBOSITY"}
-    for more, heard in (({}, False), ({"HF_HUB_VERBOSITY": "info"}, True)):
-        said = subprocess.run([sys.executable, "-c", code], env=plain | more, capture_output=True, check=True)
-        assert (b"Retrying" in said.stderr) is heard
+    for more, logged in (({}, False), ({"HF_HUB_VERBOSITY": "info"}, True)):
+        process = subprocess.run(
+            [sys.executable, "-c", code], env=plain | more, capture_output=True, check=True
+        )
+        assert (b"Retrying" in process.stderr) is logged

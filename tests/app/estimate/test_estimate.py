@@ -16,12 +16,13 @@ from support.openai_server import KEY, MODEL, served
 from typer.testing import CliRunner, Result
 
 from pleinair.agent.mllm.openai import chat
+from pleinair.app import engines
 from pleinair.app.api import draw, estimate, home, run_table
 from pleinair.app.cli.main import app
+from pleinair.app.estimate.cost import Range
 from pleinair.app.estimate.estimate import Estimate
-from pleinair.app.estimate.history import Spent, past
-from pleinair.app.estimate.ranges import Range
-from pleinair.app.estimate.tokens import estimated
+from pleinair.app.estimate.history import PastRun, past_runs
+from pleinair.app.estimate.tokens import tokens_of_call
 from pleinair.app.prices import HERE
 from pleinair.app.runs.request import new_order
 from pleinair.app.settings import BackendChoice, load, profiles
@@ -30,6 +31,8 @@ from pleinair.tools.critique import critique
 from pleinair.tools.decompose import decompose
 from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import BadInput
+
+LOCAL = {"generator__backend": "in_context", "generator__folder": "pocket/generator"}
 
 
 def call(*words: str) -> Result:
@@ -49,17 +52,18 @@ def told(graph: str = "pleinair", **overrides: Any) -> Estimate:
     return estimate("two things", graph, overrides=keys)
 
 
-def test_nothing_is_written_and_nothing_loaded_before_the_first_run(
+def test_nothing_is_written_and_nothing_built_before_the_first_run(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "resolve", lambda *names: pytest.fail(f"{names} is loaded"))
+    monkeypatch.setattr(engines, "engine", lambda *names: pytest.fail(f"{names} is built"))
+    monkeypatch.setattr(engines, "chosen_generator", lambda *names: pytest.fail(f"{names} is built"))
     before = files(place)
     done = call("two things")
     assert done.exit_code == 0, done.output
     assert files(place) == before and not (place / "home").exists() and not (place / "out").exists()
     words = " ".join(done.stdout.split())
-    assert "pictures 1 to 3" in words and "questions 2 to 8" in words
-    assert "tokens not known no finished run" in words and "seconds not known no finished run" in words
+    assert "images 1 to 3" in words and "MLLM calls 2 to 8" in words
+    assert "tokens unknown no finished run" in words and "seconds unknown no finished run" in words
 
 
 def memory_of(*words: str) -> str:
@@ -69,14 +73,14 @@ def memory_of(*words: str) -> str:
 
 @pytest.mark.usefixtures("place")
 def test_memory_is_told_where_somebody_has_measured_it() -> None:
-    assert memory_of() == "not known not predicted for the engine 'quick'"
+    assert memory_of() == "unknown not predicted for the backend 'quick'"
     here = ("--set", "generator.backend=in_context", "--set", "generator.folder=pocket/generator")
     low, _, high, note = memory_of(*here).split(maxsplit=3)
     assert 0 < float(low) < float(high)
     assert note.startswith("an estimate: ") and note.endswith(
-        "of weights in float32, rung whole, without decoding"
+        "of weights in float32, offload level whole, without decoding"
     )
-    assert "over generator.memory_limit: a lower" in memory_of(*here, "--set", "generator.memory_limit=0.01")
+    assert "over generator.memory_limit: a later" in memory_of(*here, "--set", "generator.memory_limit=0.01")
 
 
 @pytest.mark.usefixtures("place")
@@ -86,7 +90,7 @@ def test_of_a_class_that_nobody_measured_the_weights_are_told(tmp_path: Path) ->
     words = [word for key, value in engine.items() for word in ("--set", f"generator.{key}={value}")]
     said, least, size, note = memory_of(*words).split(maxsplit=3)
     assert (said, least) == ("at", "least") and float(size) > 0
-    assert note.startswith("the weights alone, in float32 on rung whole: nobody has measured the steps of ")
+    assert note.startswith("the weights alone, in float32 on level whole: the activations of ")
 
 
 @pytest.mark.usefixtures("place")
@@ -96,14 +100,14 @@ def test_of_a_class_that_nobody_measured_the_weights_are_told(tmp_path: Path) ->
         ("klein", "the model is not here"),
         ("qwen_edit", "the model is not here"),
         ("sdxl", "the model is not here"),
-        ("gpt_image", "not predicted for the engine 'openai_images'"),
+        ("gpt_image", "not predicted for the backend 'openai_images'"),
     ],
 )
 def test_memory_that_is_not_known_is_said_to_be(
     profile: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PLEINAIR_GENERATOR__BACKEND")
-    assert memory_of("--profile", profile) == f"not known {why}"
+    assert memory_of("--profile", profile) == f"unknown {why}"
 
 
 def test_past_runs_give_seconds_and_leave_the_table_alone(place: Path) -> None:
@@ -115,15 +119,15 @@ def test_past_runs_give_seconds_and_leave_the_table_alone(place: Path) -> None:
     assert files(place) == before
     runs = past_of(quote)
     assert quote.past_runs == 2 == len(runs)
-    drawn = [seconds for run in runs for seconds in run.pictures]
-    least = min(drawn) + 2 * min(run.rest / run.questions for run in runs)
-    most = 3 * max(drawn) + 8 * max(run.rest / run.questions for run in runs)
+    drawn = [seconds for run in runs for seconds in run.image_seconds]
+    least = min(drawn) + 2 * min(run.other_seconds / run.calls for run in runs)
+    most = 3 * max(drawn) + 8 * max(run.other_seconds / run.calls for run in runs)
     assert ends(quote.seconds) == pytest.approx((least, most), abs=0.01)
     assert quote.seconds.note == "by 2 past runs"
 
 
-def past_of(quote: Estimate) -> list[Spent]:
-    return past(new_order("x", quote.graph, None, load(), None, False), home())
+def past_of(quote: Estimate) -> list[PastRun]:
+    return past_runs(new_order("x", quote.graph, None, load(), None, False), home())
 
 
 def test_an_estimate_holds_what_the_run_then_takes(place: Path) -> None:
@@ -132,8 +136,8 @@ def test_an_estimate_holds_what_the_run_then_takes(place: Path) -> None:
     (run,) = past_of(quote)
     assert quote.pictures.low is not None and quote.pictures.high is not None
     assert quote.calls.low is not None and quote.calls.high is not None
-    assert quote.pictures.low <= len(run.pictures) <= quote.pictures.high
-    assert quote.calls.low <= run.questions <= quote.calls.high
+    assert quote.pictures.low <= len(run.image_seconds) <= quote.pictures.high
+    assert quote.calls.low <= run.calls <= quote.calls.high
 
 
 @pytest.mark.parametrize(
@@ -165,7 +169,7 @@ def test_a_table_in_use_is_read_with_its_newest_rows(place: Path) -> None:
     [
         ("direct", {}, (1, 1), (0, 0)),
         ("pleinair", {"budget__attempts": 1}, (1, 1), (2, 4)),
-        ("pleinair", {"generator__draft_steps": 2}, (2, 3), (3, 8)),
+        ("pleinair", LOCAL | {"generator__draft_steps": 2}, (2, 3), (3, 8)),
         ("pleinair", {"budget__mllm_calls": 3, "budget__images": 2}, (1, 2), (2, 3)),
         ("crossmodal", {"crossmodal__captions": 5}, (1, 1), (1, 7)),
         ("crossmodal", {"crossmodal__rag": False}, (1, 1), (0, 0)),
@@ -185,7 +189,7 @@ def test_each_graph_counts_its_own(
 def test_a_graph_without_a_bound_is_told_by_what_it_took(place: Path) -> None:
     draw("two things", graph="imagerag", seed=7)
     quote = told("imagerag")
-    assert quote.calls.high == past_of(quote)[0].questions > 1
+    assert quote.calls.high == past_of(quote)[0].calls > 1
     assert "1 past run took" in quote.calls.note
 
 
@@ -219,7 +223,7 @@ def with_log(model: str) -> dict[str, Any]:
 def test_money_is_told_by_the_price_table(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = with_log("gpt-5.4-mini")
     monkeypatch.setattr(
-        "pleinair.app.estimate.history.alike", lambda run, order: True
+        "pleinair.app.estimate.history.is_alike", lambda run, order: True
     )  # but for the generator
     monkeypatch.setenv("PLEINAIR_GENERATOR__BACKEND", "in_context")
     quote = told(**overrides)
@@ -235,11 +239,11 @@ def test_money_is_told_by_the_price_table(place: Path, monkeypatch: pytest.Monke
         ({"mllm__backend": "openai", "mllm__model": "gpt-5.4", "mllm__max_tokens": 0}, ""),
         (
             {"generator__backend": "openai_images", "generator__model": "nobody's"},
-            "no price is known for the pictures of openai_images:nobody's",
+            "no price is known for the images of openai_images:nobody's",
         ),
         (
             {"generator__backend": "openai_images", "generator__model": "gpt-image-2.5-flare"},
-            "the pictures: not known (priced by their tokens, which no past run has told)",
+            "images: unknown (priced by their tokens, which no past run has reported)",
         ),
     ],
 )
@@ -252,7 +256,8 @@ def test_a_price_that_is_not_known_is_said_to_be(
     assert said in quote.usd.note
 
 
-PRICED = {"mllm__backend": "openai", "mllm__model": "gpt-5.4-mini", "generator__backend": "in_context"}
+MLLM = {"mllm__backend": "openai", "mllm__model": "gpt-5.4-mini"}
+PRICED = MLLM | LOCAL
 
 
 def test_before_the_first_run_tokens_and_money_are_estimated(place: Path) -> None:
@@ -271,7 +276,7 @@ def test_the_estimate_holds_what_the_client_sends(prompt: str, monkeypatch: pyte
         return rows(card, lambda name: True) if schema == "Critique" else decomposition("finch", "coupe")
 
     choice = BackendChoice.model_validate({"backend": "openai", "model": MODEL})
-    one = estimated("pleinair", prompt, choice)
+    one = tokens_of_call("pleinair", prompt, choice)
     assert one is not None
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with served(ScriptedChat(policy=policy, asked=[])) as service:
@@ -294,7 +299,7 @@ def test_other_graphs_with_questions_of_their_own_are_estimated_too(place: Path,
 
 def test_pictures_with_a_price_are_in_the_sum(place: Path) -> None:
     painter = {"generator__backend": "openai_images", "generator__model": "m"}
-    words, quote = told(**PRICED), told(**PRICED | painter, generator__price_per_picture=0.04)
+    words, quote = told(**PRICED), told(**MLLM | painter, generator__price_per_picture=0.04)
     assert words.usd.low and words.usd.high
     assert ends(quote.usd) == pytest.approx((words.usd.low + 0.04, words.usd.high + 3 * 0.04))
 
@@ -305,7 +310,7 @@ def test_what_pictures_cost_in_past_runs_is_told_apart_from_the_questions(place:
     paid = re.sub(r'("images":1,"mllm_calls":0,"tokens":0,"usd":)0.0', r"\g<1>0.04", log.read_text("utf-8"))
     log.write_text(paid, "utf-8")
     (run,) = past_of(told())
-    assert run.painted == pytest.approx(0.04 * len(run.pictures)) and run.usd == 0
+    assert run.image_usd == pytest.approx(0.04 * len(run.image_seconds)) and run.mllm_usd == 0
 
 
 UNKNOWN = "no price is known for {}.model = 'm', so money could not stop the run; wanted \"m\" = "

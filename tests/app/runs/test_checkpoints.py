@@ -1,4 +1,4 @@
-"""Checkpoints hold data: a crafted one runs nothing, and a holder that lost its lease writes none."""
+"""Checkpoints are plain data: a crafted one runs no code, and a holder without its lease writes none."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def crafted(canary: Path, code: int, argument: object) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["single", "positional", "json"])
-def test_a_poisoned_checkpoint_makes_no_folder(tmp_path: Path, kind: str) -> None:
+def test_a_crafted_checkpoint_runs_no_code(tmp_path: Path, kind: str) -> None:
     canary = tmp_path / "canary"
     if kind == "json":
         text = (
@@ -36,12 +36,12 @@ def test_a_poisoned_checkpoint_makes_no_folder(tmp_path: Path, kind: str) -> Non
     assert not canary.exists()
 
 
-def test_the_canary_would_sing(tmp_path: Path) -> None:
+def test_the_canary_is_made_without_the_protection(tmp_path: Path) -> None:
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
     canary = tmp_path / "canary"
-    open_minded = JsonPlusSerializer(allowed_msgpack_modules=True)
-    open_minded.loads_typed(("msgpack", crafted(canary, EXT_CONSTRUCTOR_SINGLE_ARG, str(canary))))
+    permissive = JsonPlusSerializer(allowed_msgpack_modules=True)
+    permissive.loads_typed(("msgpack", crafted(canary, EXT_CONSTRUCTOR_SINGLE_ARG, str(canary))))
     assert canary.exists()
 
 

@@ -1,4 +1,4 @@
-"""The event log: appended only, readable after any crash."""
+"""Event log: append-only, typed, and readable after any crash."""
 
 import json
 import os
@@ -35,13 +35,13 @@ def path(tmp_path: Path) -> Path:
 
 
 def write(path: Path, count: int) -> None:
-    record = EventLog(path)
+    log = EventLog(path)
     for number in range(count):
-        record.write(Progress(done=number), "generate", number)
-    record.close()
+        log.write(Progress(done=number), "generate", number)
+    log.close()
 
 
-def test_what_is_written_is_read(path: Path) -> None:
+def test_written_events_are_read(path: Path) -> None:
     write(path, 3)
     assert [(event.seq, event.data, event.attempt) for event in read(path)] == [
         (number, Progress(done=number), number) for number in range(3)
@@ -76,18 +76,18 @@ def test_every_payload_comes_back_as_it_was(path: Path) -> None:
 
 def test_a_line_of_an_earlier_version_is_typed_too(path: Path) -> None:
     path.parent.mkdir()
-    old = {"v": 1, "seq": 0, "at": 1.0, "step": "generate", "attempt": 1}
+    base = {"v": 1, "seq": 0, "at": 1.0, "step": "generate", "attempt": 1}
     usage = [{"seconds": 1.0, "images": 1, "mllm_calls": 0, "tokens": 0, "usd": 0.0}]
     data: list[dict[str, Any]] = [
-        old | {"kind": "progress", "data": {"step": "generate", "done": 1, "total": 3}},
-        old | {"kind": "step_finished", "data": {"usage": usage, "decision": {"match": True}}},
-        old | {"kind": "ended", "data": SNAPSHOT | {"outcome": {"ending": "stopped", "reason": "usd"}}},
+        base | {"kind": "progress", "data": {"step": "generate", "done": 1, "total": 3}},
+        base | {"kind": "step_finished", "data": {"usage": usage, "decision": {"match": True}}},
+        base | {"kind": "ended", "data": SNAPSHOT | {"outcome": {"ending": "stopped", "reason": "usd"}}},
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in data), encoding="utf-8")
-    progress, finished, ended = (event.data for event in read(path))
+    progress, finished, end = (event.data for event in read(path))
     assert isinstance(progress, Progress) and (progress.done, progress.total) == (1, 3)
     assert isinstance(finished, StepFinished) and finished.usage == (Usage(seconds=1, images=1),)
-    assert isinstance(ended, Ended) and (ended.outcome.limit, ended.versions) == ("usd", {})
+    assert isinstance(end, Ended) and (end.outcome.limit, end.versions) == ("usd", {})
 
 
 @pytest.mark.parametrize("change", [{"kind": "wandered"}, {"kind": "ended"}, {"data": {"done": "half"}}])
@@ -109,22 +109,22 @@ def test_a_payload_that_does_not_fit_its_kind_is_refused_by_line(path: Path, cha
         ("decompose", {"wish": "w" * 99}, f"decompose '{'w' * 59}…'"),
     ],
 )
-def test_a_call_is_told_by_its_name_and_subject(name: str, arguments: dict[str, Any], text: str) -> None:
+def test_a_call_is_named_with_its_subject(name: str, arguments: dict[str, Any], text: str) -> None:
     assert str(Call.of({"name": name, "args": arguments})) == text
 
 
-def test_a_log_that_is_not_there_is_empty(path: Path) -> None:
+def test_a_missing_log_is_empty(path: Path) -> None:
     assert read(path) == []
 
 
-def test_numbers_go_on_after_a_restart(path: Path) -> None:
+def test_numbers_continue_after_a_restart(path: Path) -> None:
     write(path, 2)
     write(path, 2)
     assert [event.seq for event in read(path)] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("cut", [1, 5, 20])
-def test_a_torn_last_line_is_left_out_and_then_mended(path: Path, cut: int) -> None:
+def test_a_torn_last_line_is_left_out_and_then_repaired(path: Path, cut: int) -> None:
     write(path, 3)
     os.truncate(path, path.stat().st_size - cut)
     assert [event.seq for event in read(path)] == [0, 1]
@@ -135,14 +135,14 @@ def test_a_torn_last_line_is_left_out_and_then_mended(path: Path, cut: int) -> N
 
 def test_every_possible_tear_is_readable(path: Path) -> None:
     write(path, 2)
-    whole = path.read_bytes()
-    first = whole.index(b"\n") + 1
-    for length in range(len(whole) + 1):
-        path.write_bytes(whole[:length])
-        assert len(read(path)) == (length >= first) + (length == len(whole))
+    content = path.read_bytes()
+    first = content.index(b"\n") + 1
+    for length in range(len(content) + 1):
+        path.write_bytes(content[:length])
+        assert len(read(path)) == (length >= first) + (length == len(content))
 
 
-def test_damage_within_is_named_by_line(path: Path) -> None:
+def test_a_damaged_line_is_reported_by_number(path: Path) -> None:
     write(path, 3)
     lines = path.read_text(encoding="utf-8").splitlines()
     lines[1] = lines[1][:-4]
@@ -158,17 +158,17 @@ def test_a_newer_log_is_refused(path: Path) -> None:
         read(path)
 
 
-def test_every_event_is_told_once_from_any_thread(path: Path) -> None:
-    told: list[Event] = []
-    record = EventLog(path, told.append)
-    threads = [threading.Thread(target=record.write, args=(Progress(done=n),)) for n in range(20)]
+def test_every_event_is_passed_on_once_from_any_thread(path: Path) -> None:
+    events: list[Event] = []
+    log = EventLog(path, events.append)
+    threads = [threading.Thread(target=log.write, args=(Progress(done=n),)) for n in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    record.close()
+    log.close()
     assert [event.seq for event in read(path)] == list(range(20))
-    assert sorted(event.seq for event in told) == list(range(20))
+    assert sorted(event.seq for event in events) == list(range(20))
 
 
 def test_a_full_disk_leaves_a_readable_log(path: Path) -> None:

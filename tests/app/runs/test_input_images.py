@@ -1,4 +1,4 @@
-"""Pictures given with a prompt: they come first, outlive their files, and go only where they are taken."""
+"""Input images: first among the references, independent of their files, refused by graphs without them."""
 
 import json
 import shutil
@@ -21,75 +21,75 @@ from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Attempt, BadInput
 
 PROMPT, RED = "two things", (200, 10, 10)
-MINE = "given with the prompt"
+SOURCE = "given with the prompt"
 
 
 @pytest.fixture
-def mine(place: Path) -> Path:
+def image(place: Path) -> Path:
     Image.new("RGB", (20, 12), RED).save(place / "mine.png")
     return place / "mine.png"
 
 
-def record(result: Result) -> dict[str, Any]:
+def sidecar(result: Result) -> dict[str, Any]:
     text: dict[str, Any] = json.loads(result.sidecar.read_text(encoding="utf-8"))
     return text
 
 
 def used(result: Result) -> list[list[Any]]:
-    """Give the colour of every reference of every attempt, from the run's own store."""
+    """Return the colour of every reference of every attempt, from the run's own store."""
     store = ArtifactStore(home().run(result.run_id) / "pictures")
-    attempts = [Attempt.model_validate(one) for one in record(result)["attempts"]]
+    attempts = map(Attempt.model_validate, sidecar(result)["attempts"])
     return [
-        [store.open(one.picture).getpixel((0, 0)) for one in attempt.request.references]
+        [store.open(reference.picture).getpixel((0, 0)) for reference in attempt.request.references]
         for attempt in attempts
     ]
 
 
-def test_a_picture_of_ones_own_is_the_drafts_reference(mine: Path) -> None:
-    result = draw(PROMPT, graph="imagerag", seed=7, pictures=[mine])
+def test_an_input_image_is_the_drafts_reference(image: Path) -> None:
+    result = draw(PROMPT, graph="imagerag", seed=7, pictures=[image])
     assert result.outcome.reason == "the draft matches, so nothing was looked up: a reference shows"
     assert used(result) == [[RED]]
-    (credit,) = record(result)["references"]
-    assert (credit["source"], credit["license"]) == (MINE, "unknown")
-    assert [one["width"] for one in record(result)["order"]["pictures"]] == [20]
+    (credit,) = sidecar(result)["references"]
+    assert (credit["source"], credit["license"]) == (SOURCE, "unknown")
+    assert [picture["width"] for picture in sidecar(result)["order"]["pictures"]] == [20]
 
 
-def test_own_pictures_come_first_and_found_ones_after_them(mine: Path) -> None:
-    result = draw(PROMPT, graph="imagerag", pictures=[mine], overrides={"mllm.satisfied": False})
+def test_input_images_come_before_retrieved_ones(image: Path) -> None:
+    result = draw(PROMPT, graph="imagerag", pictures=[image], overrides={"mllm.satisfied": False})
     assert [len(colours) for colours in used(result)] == [1, 2]
     assert used(result)[1][0] == RED
 
 
-def test_more_own_pictures_than_slots_fail_with_both_numbers(mine: Path) -> None:
-    result = draw(PROMPT, graph="imagerag", pictures=[mine] * 3)
+def test_more_input_images_than_slots_fail_with_both_numbers(image: Path) -> None:
+    result = draw(PROMPT, graph="imagerag", pictures=[image] * 3)
     assert (result.outcome.ending, result.outcome.best) == ("failed", None)
     assert "takes 2 references, got 3" in result.outcome.reason
 
 
-def test_the_file_may_go_once_the_run_is_ordered(mine: Path) -> None:
-    run = submit(PROMPT, graph="imagerag", pictures=[mine])
-    mine.unlink()
+def test_the_file_may_be_deleted_once_the_run_is_submitted(image: Path) -> None:
+    run = submit(PROMPT, graph="imagerag", pictures=[image])
+    image.unlink()
     assert used(finish(run)) == [[RED]]
 
 
 @pytest.mark.parametrize("count", [2, 5, 8])
-def test_an_interrupted_run_goes_on_with_its_pictures(mine: Path, count: int) -> None:
-    run, seen = submit(PROMPT, graph="imagerag", seed=7, pictures=[mine]), list[Event]()
+def test_an_interrupted_run_goes_on_with_its_input_images(image: Path, count: int) -> None:
+    run, events = submit(PROMPT, graph="imagerag", seed=7, pictures=[image]), list[Event]()
 
     def on_event(event: Event) -> None:
-        seen.append(event)
-        if len(seen) == count:  # as if another process had taken it over
+        events.append(event)
+        if len(events) == count:  # as if another process had taken it over
             with closing(sqlite3.connect(home().table)) as db, db:
                 db.execute("UPDATE runs SET fence = fence + 1, lease_until = 0 WHERE id = ?", (run.id,))
 
     with pytest.raises(LeaseLost):
         finish(run, on_event)
-    mine.unlink()
+    image.unlink()
     assert used(finish(run)) == [[RED]]
 
 
-def test_a_fork_and_a_redrawing_keep_them(mine: Path) -> None:
-    first = draw(PROMPT, graph="imagerag", seed=7, pictures=[mine], overrides={"mllm.satisfied": False})
+def test_a_fork_and_a_redraw_have_them_too(image: Path) -> None:
+    first = draw(PROMPT, graph="imagerag", seed=7, pictures=[image], overrides={"mllm.satisfied": False})
     branch = fork(first.run_id, "decide:1", overrides={"mllm.satisfied": True})
     assert used(branch) == [[RED]]
     again = redraw(first.sidecar)
@@ -99,11 +99,11 @@ def test_a_fork_and_a_redrawing_keep_them(mine: Path) -> None:
         redraw(first.sidecar)
 
 
-def test_the_same_key_wants_the_same_pictures(mine: Path) -> None:
-    run = submit(PROMPT, graph="imagerag", seed=7, pictures=[mine], idempotency_key="k")
-    shutil.copy(mine, mine.with_name("copy.png"))
+def test_the_same_key_needs_the_same_input_images(image: Path) -> None:
+    run = submit(PROMPT, graph="imagerag", seed=7, pictures=[image], idempotency_key="k")
+    shutil.copy(image, image.with_name("copy.png"))
     again = submit(
-        PROMPT, graph="imagerag", seed=7, pictures=[mine.with_name("copy.png")], idempotency_key="k"
+        PROMPT, graph="imagerag", seed=7, pictures=[image.with_name("copy.png")], idempotency_key="k"
     )
     assert again.id == run.id
     with pytest.raises(BadInput, match="pictures"):
@@ -111,9 +111,9 @@ def test_the_same_key_wants_the_same_pictures(mine: Path) -> None:
 
 
 @pytest.mark.parametrize("graph", ["pleinair", "direct"])
-def test_a_graph_without_the_field_refuses_and_says_who_takes_them(mine: Path, graph: str) -> None:
+def test_a_graph_without_input_images_refuses_them(image: Path, graph: str) -> None:
     with pytest.raises(BadInput, match=f"graph '{graph}' takes none; wanted one of: .*imagerag"):
-        submit(PROMPT, graph=graph, pictures=[mine])
+        submit(PROMPT, graph=graph, pictures=[image])
     assert not home().home.exists()
 
 
@@ -121,11 +121,11 @@ def test_a_graph_without_the_field_refuses_and_says_who_takes_them(mine: Path, g
     ("content", "words"),
     [
         (b"", "the file is empty"),
-        (b"no picture", "not a picture of a kind"),
+        (b"no picture", "not an image of a kind"),
         (None, "the file cannot be opened"),
     ],
 )
-def test_what_is_no_picture_is_refused_before_anything_is_written(
+def test_an_unusable_file_is_refused_before_anything_is_written(
     place: Path, content: bytes | None, words: str
 ) -> None:
     path = place / "mine.png"
@@ -136,9 +136,9 @@ def test_what_is_no_picture_is_refused_before_anything_is_written(
     assert not home().home.exists()
 
 
-def test_too_many_are_refused(mine: Path) -> None:
+def test_too_many_are_refused(image: Path) -> None:
     with pytest.raises(BadInput, match=f"17 are given; wanted at most {MOST}"):
-        submit(PROMPT, graph="imagerag", pictures=[mine] * 17)
+        submit(PROMPT, graph="imagerag", pictures=[image] * 17)
 
 
 def test_the_field_of_the_input_decides() -> None:
@@ -146,12 +146,12 @@ def test_the_field_of_the_input_decides() -> None:
     assert not takes_pictures("pleinair")
 
 
-def test_the_command_line_takes_several(mine: Path) -> None:
+def test_the_command_line_takes_several(image: Path) -> None:
     from typer.testing import CliRunner
 
     from pleinair.app.cli.main import app
 
-    words = ["draw", PROMPT, "--graph", "imagerag", "--picture", str(mine), "--picture", str(mine)]
+    words = ["draw", PROMPT, "--graph", "imagerag", "--picture", str(image), "--picture", str(image)]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     (run,) = run_table().newest(1)

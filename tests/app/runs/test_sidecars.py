@@ -1,6 +1,6 @@
-"""Every picture carries its story: read back from the file alone, credited in full, and drawn again from it.
+"""Metadata of images: read back from the file alone, with full credits, and enough to generate it again.
 
-PICTURES says how many pictures of the pocket models are drawn, each of them twice.
+PICTURES is the number of images of the pocket models, each generated twice.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ PLACES = ("in the snow", "at night", "by the sea", "in a meadow")
 KNOWN = ("CC0-1.0", "pleinair pocket world", "pocket-world")
 
 
-def wishes() -> list[tuple[str, str, int]]:
-    """Give for each picture a prompt, a graph and a seed."""
+def cases() -> list[tuple[str, str, int]]:
+    """Return a prompt, a graph and a seed for each image."""
     rng = random.Random(SEED)
-    names = [one.name for one in SPECIES if one.tier == "rare"]
+    names = [species.name for species in SPECIES if species.tier == "rare"]
     return [
         (f"a {rng.choice(names)} {rng.choice(PLACES)}", GRAPHS[number % len(GRAPHS)], rng.randrange(2**31))
         for number in range(PICTURES)
     ]
 
 
-def carried(result: Result) -> tuple[dict[str, Any], str, bytes]:
-    """Read a picture's file alone: its story, its line for picture browsers, its pixels."""
+def metadata(result: Result) -> tuple[dict[str, Any], str, bytes]:
+    """Return the summary, the line for image browsers and the pixels of an image's file."""
     assert result.picture is not None
     with Image.open(result.picture) as picture:
         return json.loads(picture.info["pleinair"]), picture.info["parameters"], picture.tobytes()
@@ -50,21 +50,21 @@ def carried(result: Result) -> tuple[dict[str, Any], str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not TRAINED, reason="pocket models not trained yet")
-@pytest.mark.parametrize(("prompt", "graph", "seed"), wishes())
-def test_a_picture_tells_its_story_and_is_drawn_again_from_it(
+@pytest.mark.parametrize(("prompt", "graph", "seed"), cases())
+def test_an_image_has_its_metadata_and_is_generated_again_from_its_sidecar(
     prompt: str, graph: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     first = draw(prompt, graph=graph, seed=seed, overrides={"budget.attempts": 2})
-    story, line, pixels = carried(first)
-    record = json.loads(first.sidecar.read_text(encoding="utf-8"))
-    assert (story["prompt"], story["graph"], story["seed"]) == (prompt, graph, seed)
-    assert line.splitlines()[0] == record["outcome"]["best"]["request"]["prompt"]
-    assert story["references"] == record["references"]
-    assert bool(story["references"]) == bool(record["outcome"]["best"]["request"]["references"])
+    summary, line, pixels = metadata(first)
+    sidecar = json.loads(first.sidecar.read_text(encoding="utf-8"))
+    assert (summary["prompt"], summary["graph"], summary["seed"]) == (prompt, graph, seed)
+    assert line.splitlines()[0] == sidecar["outcome"]["best"]["request"]["prompt"]
+    assert summary["references"] == sidecar["references"]
+    assert bool(summary["references"]) == bool(sidecar["outcome"]["best"]["request"]["references"])
     store = ArtifactStore(home().run(first.run_id) / "pictures")
-    for attempt in map(Attempt.model_validate, record["attempts"]):
+    for attempt in map(Attempt.model_validate, sidecar["attempts"]):
         for reference in attempt.request.references:
             hit = reference.hit
             assert (hit.license, hit.author, hit.source.split("/")[0]) == KNOWN
@@ -72,6 +72,6 @@ def test_a_picture_tells_its_story_and_is_drawn_again_from_it(
             store.read(reference.picture)
         assert store.open(attempt.picture).size == (64, 64)
     again = redraw(first.sidecar, out=str(tmp_path / "again"))
-    told, _, same = carried(again)
+    again_summary, _, same = metadata(again)
     assert same == pixels
-    assert told | {"run": ""} == story | {"run": ""}
+    assert again_summary | {"run": ""} == summary | {"run": ""}

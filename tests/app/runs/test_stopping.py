@@ -1,4 +1,4 @@
-"""Stopping a run from outside, and going on with it: signals, and what the commands for runs say then."""
+"""Stopping a run from outside and resuming it: signals, and what the `runs` commands print then."""
 
 import json
 import os
@@ -25,56 +25,56 @@ def call(*words: str) -> Result:
 
 
 def signalled(kind: signal.Signals, twice: bool, words: Sequence[str] = SLOW) -> tuple[int, str, str]:
-    """Send a signal to a real drawing after its draft; give its exit code and what it said."""
+    """Send a signal to a real run after its draft; return exit code, stderr and stdout."""
     command = [sys.executable, "-m", "pleinair.app.cli.main", "draw", "two things", "--json", *words]
     with subprocess.Popen(
         command, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None and process.stdout is not None
-        said = until("missing", process.stderr)
+        stderr = until("missing", process.stderr)
         process.send_signal(kind)
         if twice:
-            said += until("once more", process.stderr)
+            stderr += until("once more", process.stderr)
             process.send_signal(kind)
-        said += process.stderr.read()
+        stderr += process.stderr.read()
         answer = process.stdout.read()
-    return process.returncode, said, answer
+    return process.returncode, stderr, answer
 
 
 def until(word: str, lines: Any) -> str:
-    said = ""
+    stderr = ""
     for line in lines:
-        said += line
+        stderr += line
         if word in line:
             break
-    return said
+    return stderr
 
 
-def drawn(outcome: Any) -> list[Any]:
-    """Give what must not depend on an interruption."""
+def essence(outcome: Any) -> list[Any]:
+    """Return what must not depend on an interruption."""
     return [outcome.ending, outcome.reason, outcome.best.picture, outcome.best.number]
 
 
-def test_stopped_at_once_it_goes_on_as_it_says(place: Path) -> None:
-    code, said, answer = signalled(signal.SIGINT, twice=True)
+def test_a_run_stopped_at_once_is_resumed_as_printed(place: Path) -> None:
+    code, stderr, answer = signalled(signal.SIGINT, twice=True)
     run = run_table().newest(1)[0]
     assert (code, answer, run.status) == (130, "", "waiting")
-    assert f"`pleinair runs resume {run.id}`" in said and "Traceback" not in said
+    assert f"`pleinair runs resume {run.id}`" in stderr and "Traceback" not in stderr
     assert call("runs", "list").stdout.split()[1] == "interrupted"
     assert f"`pleinair runs resume {run.id}`" in call("runs", "show", "last").stdout
     assert call("runs", "resume", "last").exit_code == 0
     outcome = run_table().get(run.id).outcome
-    assert drawn(outcome) == drawn(draw("two things", seed=7).outcome)
+    assert essence(outcome) == essence(draw("two things", seed=7).outcome)
 
 
 def test_sigterm_stops_it_like_ctrl_c(place: Path) -> None:
-    code, said, answer = signalled(signal.SIGTERM, twice=False)
-    told = json.loads(answer)
-    assert (code, told["ending"]) == (130, "cancelled"), said
-    assert Path(told["picture"]).exists()
+    code, stderr, answer = signalled(signal.SIGTERM, twice=False)
+    result = json.loads(answer)
+    assert (code, result["ending"]) == (130, "cancelled"), stderr
+    assert Path(result["picture"]).exists()
 
 
-def test_a_killed_run_is_told_from_one_that_is_worked_on(place: Path) -> None:
+def test_a_killed_run_is_listed_as_interrupted(place: Path) -> None:
     run = submit("two things")
     assert call("runs", "list").stdout.split()[1] == "waiting"
     owner = new_owner()
@@ -88,21 +88,21 @@ def test_a_killed_run_is_told_from_one_that_is_worked_on(place: Path) -> None:
     assert [(row["status"], row["interrupted"]) for row in rows] == [("running", True), ("running", False)]
 
 
-def test_a_wish_to_stop_holds_while_somebody_works_on_the_run(place: Path) -> None:
-    seen = list[str]()
+def test_a_cancellation_reaches_the_process_that_holds_the_run(place: Path) -> None:
+    statuses = list[str]()
 
     def other_process(event: Any) -> None:
-        if event.step == "draft" and not seen:
-            seen.append(cancel(run.id).status)
+        if event.step == "draft" and not statuses:
+            statuses.append(cancel(run.id).status)
             with pytest.raises(Exception, match="is being worked on"):
                 resume(run.id)
 
     run = submit("two things")
     assert resume(run.id, other_process).outcome.ending == "cancelled"
-    assert seen == ["running"]
+    assert statuses == ["running"]
 
 
-def test_resuming_what_has_ended_says_how_to_branch_off(place: Path) -> None:
+def test_resuming_an_ended_run_suggests_a_fork(place: Path) -> None:
     run = submit("two things")
     cancel(run.id)
     done = call("runs", "resume", run.id)

@@ -1,4 +1,4 @@
-"""The run table: one row a request, one holder at a time, one outcome."""
+"""Run table: one row per request, one holder at a time, one outcome."""
 
 import multiprocessing
 import os
@@ -28,7 +28,7 @@ def other_machine() -> Owner:
     return Owner(host="elsewhere/1/2", pid=1, started="1", nonce="00")
 
 
-def test_a_row_is_there_before_any_work(runs: Runs, tmp_path: Path) -> None:
+def test_a_row_is_written_before_any_work(runs: Runs, tmp_path: Path) -> None:
     run = runs.add('{"prompt": "x"}', 7)
     assert Runs(tmp_path / "runs.sqlite").get(run.id) == run
     assert (run.status, run.seed, run.fence, run.outcome) == ("waiting", 7, 0, None)
@@ -49,19 +49,19 @@ def test_one_key_is_one_run(runs: Runs) -> None:
     assert runs.add('{"prompt": "x"}', 2, "key") == first
 
 
-def test_no_key_is_a_run_each(runs: Runs) -> None:
+def test_without_a_key_every_request_is_a_run(runs: Runs) -> None:
     assert runs.add("{}", 1).id != runs.add("{}", 1).id
     assert runs.add("{}", 1, "").id != runs.add("{}", 1, "").id
 
 
-def test_a_key_for_another_request_is_refused_by_what_differs(runs: Runs) -> None:
+def test_a_key_for_another_request_is_refused_with_the_difference(runs: Runs) -> None:
     runs.add('{"prompt": "x", "graph": "direct"}', 1, "key")
     with pytest.raises(BadInput, match=r"key 'key'.*\(prompt\)"):
         runs.add('{"prompt": "y", "graph": "direct"}', 1, "key")
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
-    """Wait up to half a minute for what a thread beside is to do."""
+    """Wait up to half a minute for another thread or process."""
     late = time.monotonic() + 30
     while not happened():
         assert time.monotonic() < late
@@ -78,14 +78,14 @@ def test_sixteen_threads_with_one_key_make_one_run(tmp_path: Path) -> None:
     assert len(Runs(tmp_path / "runs.sqlite").newest(99)) == 1
 
 
-def test_a_held_run_is_refused_with_who_and_when(runs: Runs) -> None:
+def test_a_held_run_is_refused_with_holder_and_time(runs: Runs) -> None:
     run = runs.add("{}", 1)
     runs.claim(run.id, new_owner())
     with pytest.raises(Busy, match=rf"process {os.getpid()} on .*until \d\d:\d\d:\d\d"):
         runs.claim(run.id, new_owner())
 
 
-def test_a_lease_that_ran_out_can_be_taken(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_expired_lease_can_be_claimed(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     run = runs.add("{}", 1)
     runs.claim(run.id, other_machine())
     with pytest.raises(Busy):
@@ -95,7 +95,7 @@ def test_a_lease_that_ran_out_can_be_taken(runs: Runs, monkeypatch: pytest.Monke
     assert runs.claim(run.id, new_owner()) == 2
 
 
-def test_a_dead_process_holds_nothing(runs: Runs) -> None:
+def test_a_dead_process_holds_no_run(runs: Runs) -> None:
     run = runs.add("{}", 1)
     gone = new_owner().model_copy(update={"started": "1"})
     runs.claim(run.id, gone)
@@ -123,26 +123,26 @@ def test_a_start_is_the_same_whatever_the_clock(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_stale_fence_changes_nothing(runs: Runs) -> None:
     run = runs.add("{}", 1)
-    old = runs.claim(run.id, new_owner().model_copy(update={"started": "1"}))
-    new = runs.claim(run.id, new_owner())
+    stale_fence = runs.claim(run.id, new_owner().model_copy(update={"started": "1"}))
+    fence = runs.claim(run.id, new_owner())
     with pytest.raises(LeaseLost):
-        runs.commit(run.id, old, DONE)
+        runs.commit(run.id, stale_fence, DONE)
     with pytest.raises(LeaseLost):
-        runs.renew(run.id, old)
+        runs.renew(run.id, stale_fence)
     with pytest.raises(LeaseLost):
-        runs.release(run.id, old)
-    runs.commit(run.id, new, DONE)
+        runs.release(run.id, stale_fence)
+    runs.commit(run.id, fence, DONE)
     assert runs.get(run.id).outcome == DONE
 
 
-def test_a_finished_run_is_not_taken_up_again(runs: Runs) -> None:
+def test_a_finished_run_is_not_claimed_again(runs: Runs) -> None:
     run = runs.add("{}", 1)
     runs.commit(run.id, runs.claim(run.id, new_owner()), DONE)
     with pytest.raises(Finished, match="accepted"):
         runs.claim(run.id, new_owner(), reopen=True)
 
 
-def test_only_a_failed_run_is_opened_again_and_only_on_demand(runs: Runs) -> None:
+def test_only_a_failed_run_is_reopened_and_only_on_demand(runs: Runs) -> None:
     run = runs.add("{}", 1)
     runs.commit(run.id, runs.claim(run.id, new_owner()), Outcome(ending="failed", reason="full disk"))
     with pytest.raises(Finished):
@@ -159,14 +159,14 @@ def test_a_lease_renews_itself(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> N
         wait_for(lambda: runs.get(run.id).lease_until > before)
 
 
-def test_leaving_without_an_outcome_lets_go(runs: Runs) -> None:
+def test_leaving_without_an_outcome_releases_the_run(runs: Runs) -> None:
     run = runs.add("{}", 1)
     with pytest.raises(ZeroDivisionError), Lease(runs, run.id):
         raise ZeroDivisionError
     assert (runs.get(run.id).status, runs.get(run.id).owner) == ("waiting", None)
 
 
-def test_a_wish_to_stop_reaches_the_holder(runs: Runs) -> None:
+def test_a_cancellation_reaches_the_holder(runs: Runs) -> None:
     run = runs.add("{}", 1)
     with Lease(runs, run.id) as lease:
         lease.check()
@@ -175,14 +175,14 @@ def test_a_wish_to_stop_reaches_the_holder(runs: Runs) -> None:
             lease.check()
 
 
-def test_a_wish_to_stop_comes_too_late_for_a_finished_run(runs: Runs) -> None:
+def test_a_cancellation_does_not_change_a_finished_run(runs: Runs) -> None:
     run = runs.add("{}", 1)
     runs.commit(run.id, runs.claim(run.id, new_owner()), DONE)
     assert runs.request_cancel(run.id).status == "accepted"
     assert runs.get(run.id).cancel_requested == 0
 
 
-def test_a_holder_that_lost_its_lease_is_told_before_it_writes(runs: Runs) -> None:
+def test_a_holder_without_its_lease_writes_nothing(runs: Runs) -> None:
     run = runs.add("{}", 1)
     with Lease(runs, run.id) as lease:
         with sqlite3.connect(runs._path) as db:
@@ -211,7 +211,7 @@ def test_a_table_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         Runs(tmp_path / "runs.sqlite").newest(1)
 
 
-def test_a_beat_that_fails_is_made_up_for_by_the_next(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_renewal_is_tried_again(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     run, renew, beats = runs.add("{}", 1), runs.renew, list[int]()
 
     def shaky(run_id: str, fence: int) -> None:

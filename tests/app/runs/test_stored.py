@@ -1,4 +1,4 @@
-"""Runs of every released format still open: listed, shown, exported, replayed, resumed and forked.
+"""Runs of every earlier format still open: listed, shown, exported, replayed, resumed and forked.
 
 `data/home-FORMAT.zip` is a home as that version left it: runs that ended in several ways, one that waits, and
 one whose process died on its way. Its own folders lay under `/tmp/stored`.
@@ -32,7 +32,7 @@ STATUSES = {
 
 
 @pytest.fixture(params=HOMES, ids=lambda path: path.stem)
-def old(request: pytest.FixtureRequest, place: Path) -> Path:
+def stored(request: pytest.FixtureRequest, place: Path) -> Path:
     """Open a stored home as if it had always lain here."""
     with zipfile.ZipFile(request.param) as archive:
         archive.extractall(place)
@@ -45,7 +45,7 @@ def call(*words: str) -> Result:
     return CliRunner().invoke(app, words)
 
 
-def named(prompt: str, status: str = "") -> Run:
+def find_by_prompt(prompt: str, status: str = "") -> Run:
     """Find a run by its prompt and status."""
     runs = run_table().newest(99)
     return next(
@@ -57,12 +57,12 @@ def test_there_is_a_stored_home() -> None:
     assert HOMES
 
 
-def test_every_run_is_listed(old: Path, request: pytest.FixtureRequest) -> None:
+def test_every_run_is_listed(stored: Path, request: pytest.FixtureRequest) -> None:
     listed = json.loads(call("runs", "list", "--json").stdout)
     assert sorted(row["status"] for row in listed) == STATUSES[request.node.callspec.id]
 
 
-def test_every_run_is_shown_and_exported(old: Path) -> None:
+def test_every_run_is_shown_and_exported(stored: Path) -> None:
     for run in run_table().newest(99):
         assert json.loads(call("runs", "show", run.id, "--json").stdout)["status"] == run.status
         begun = json.loads(run.order_json)["prompt"] != "waiting things"
@@ -71,14 +71,14 @@ def test_every_run_is_shown_and_exported(old: Path) -> None:
             assert done.exit_code == (0 if begun else 2), done.output
 
 
-def test_an_accepted_run_is_replayed(old: Path) -> None:
-    result = replay(named("two things", "accepted").id, str(old / "again"))
+def test_an_accepted_run_is_replayed(stored: Path) -> None:
+    result = replay(find_by_prompt("two things", "accepted").id, str(stored / "again"))
     assert result.picture is not None and result.outcome.best is not None
-    stored = next((old / "again").glob("*attempt-1.png")).read_bytes()
-    assert sha256(stored).hexdigest() == result.outcome.best.picture.sha256
+    image = next((stored / "again").glob("*attempt-1.png")).read_bytes()
+    assert sha256(image).hexdigest() == result.outcome.best.picture.sha256
 
 
-def test_endings_that_were_sentences_are_fields(old: Path) -> None:
+def test_endings_that_were_sentences_are_fields(stored: Path) -> None:
     runs = [run for run in run_table().newest(99) if run.status in ("stopped", "unchecked")]
     assert {run.status for run in runs} == {"stopped", "unchecked"}
     for run in runs:
@@ -86,23 +86,23 @@ def test_endings_that_were_sentences_are_fields(old: Path) -> None:
         assert facts["limit"] == ("attempts" if run.status == "stopped" else None)
         assert ("the limit on attempts is reached" in facts["reason"]) == (run.status == "stopped")
         assert f"{run.status}: {facts['reason']}" in call("trace", "show", run.id).stdout
-        answer = json.loads(call("trace", "replay", run.id, "--out", str(old / run.id), "--json").stdout)
+        answer = json.loads(call("trace", "replay", run.id, "--out", str(stored / run.id), "--json").stdout)
         assert (answer["ending"], answer["limit"]) == (run.status, facts["limit"])
         assert resume(run.id).outcome.ending == run.status
         assert call("runs", "resume", run.id).exit_code == (3 if run.status == "stopped" else 0)
 
 
-def test_a_run_that_waits_is_drawn_and_one_that_died_goes_on(old: Path) -> None:
-    assert resume(named("waiting things").id).outcome.ending == "accepted"
-    died = named("broken things")
-    log = old / "effects.log"
-    assert resume(died.id).outcome.limit == "attempts"
-    assert find(died.id).status == "stopped"
+def test_a_waiting_run_and_a_dead_one_are_resumed(stored: Path) -> None:
+    assert resume(find_by_prompt("waiting things").id).outcome.ending == "accepted"
+    dead = find_by_prompt("broken things")
+    log = stored / "effects.log"
+    assert resume(dead.id).outcome.limit == "attempts"
+    assert find(dead.id).status == "stopped"
     assert log.read_text(encoding="utf-8").count("question\n") < 4 + 3  # decompose and a look are behind it
 
 
-def test_an_old_run_is_forked(old: Path) -> None:
-    parent = named("two things", "accepted")
+def test_a_stored_run_is_forked(stored: Path) -> None:
+    parent = find_by_prompt("two things", "accepted")
     branch = fork(parent.id, "critique:2", overrides={"mllm.satisfied": False})
     assert branch.outcome.ending == "stopped"
     assert call("trace", "diff", parent.id, branch.run_id).exit_code == 1

@@ -1,4 +1,4 @@
-"""Runs at once in one process, as a service has them: each as if it were alone, and nothing left of it."""
+"""Concurrent runs in one process: each gives what it gives alone, and leaves nothing behind."""
 
 import json
 import os
@@ -33,7 +33,7 @@ SMALL = {
 
 
 def at_once(call: Callable[[int], T], count: int) -> list[T]:
-    """Call from so many threads, which begin together."""
+    """Call from `count` threads that begin together."""
     gate = threading.Barrier(count)
 
     def begin(number: int) -> T:
@@ -46,7 +46,7 @@ def at_once(call: Callable[[int], T], count: int) -> list[T]:
 
 @pytest.fixture
 def pocket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the pocket profile a home that holds nothing yet, and a small library of its world."""
+    """Set an empty home for the pocket profile, and a small library of its world."""
     write_library(tmp_path / "library", size=48)
     monkeypatch.setenv("PLEINAIR_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PLEINAIR_PATHS__OUT", str(tmp_path / "out"))
@@ -54,12 +54,12 @@ def pocket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
-def drawn(graph: str) -> tuple[bytes, list[Any], list[Any]]:
-    """Draw; give the picture's file, each attempt with its ledger, and what was found."""
+def generate(graph: str) -> tuple[bytes, list[Any], list[Any]]:
+    """Return the image's bytes, each attempt with its ledger, and the retrievals."""
     result = draw(PROMPT, graph=graph, seed=3, overrides=SMALL, strip_metadata=True)
     assert result.picture is not None, result.outcome.reason
     record = json.loads(result.sidecar.read_text(encoding="utf-8"))
-    attempts = [(one["picture"], one["request"], one["ledger"]) for one in record["attempts"]]
+    attempts = [(each["picture"], each["request"], each["ledger"]) for each in record["attempts"]]
     return result.picture.read_bytes(), attempts, record["retrievals"]
 
 
@@ -67,43 +67,44 @@ def drawn(graph: str) -> tuple[bytes, list[Any], list[Any]]:
 @pytest.mark.filterwarnings("ignore")  # what a library silences while it is imported, other threads may undo
 @pytest.mark.skipif(not TRAINED, reason="pocket models not trained yet")
 @pytest.mark.usefixtures("pocket")
-def test_runs_at_once_give_what_they_give_one_after_another() -> None:
+def test_concurrent_runs_give_what_sequential_ones_give() -> None:
     graphs = ("pleinair", "imagerag", "crossmodal", "react")
-    together = at_once(lambda number: drawn(graphs[number]), len(graphs))
-    assert together == [drawn(graph) for graph in graphs]
+    together = at_once(lambda number: generate(graphs[number]), len(graphs))
+    assert together == [generate(graph) for graph in graphs]
 
 
 @pytest.mark.usefixtures("hasty")
-def test_runs_that_begin_together_wait_for_one_index(place: Path) -> None:
+def test_concurrent_runs_wait_for_one_index(place: Path) -> None:
     overrides = {"encoder.salt": "of this test"}
     results = at_once(lambda seed: draw("two things", seed=seed, overrides=overrides), 4)
     assert {result.outcome.ending for result in results} == {"accepted"}
     events = [event for result in results for event in read(home().events(result.run_id))]
-    built = [one.done for one in payloads([event for event in events if event.step == "index"], Progress)]
-    assert built == [6]
+    index_events = [event for event in events if event.step == "index"]
+    counts = [progress.done for progress in payloads(index_events, Progress)]
+    assert counts == [6]
 
 
 @pytest.mark.usefixtures("place", "hasty")
-def test_threads_that_ask_at_once_get_one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, begin = [], quick.Hashes.__init__
+def test_concurrent_threads_get_one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    built, begin = [], quick.Hashes.__init__
 
     def counted(self: quick.Hashes, salt: str = "") -> None:
-        made.append(self)
+        built.append(self)
         begin(self, salt)
 
     monkeypatch.setattr(quick.Hashes, "__init__", counted)
     choice = load(overrides={"encoder.salt": "asked for at once"}).encoder
-    found = at_once(lambda _: engine("encoder", choice), 8)
-    assert len(made) == 1 and set(map(id, found)) == {id(made[0])}
+    encoders = at_once(lambda _: engine("encoder", choice), 8)
+    assert len(built) == 1 and set(map(id, encoders)) == {id(built[0])}
 
 
 @pytest.mark.usefixtures("place", "hasty")
-def test_threads_that_ask_at_once_get_one_process_that_draws() -> None:
+def test_concurrent_threads_get_one_worker() -> None:
     settings = load(overrides={"worker.process": True, "generator.pause": 0.01})
     assert len(set(map(id, at_once(lambda _: chosen_generator(settings), 8)))) == 1
 
 
-def test_whoever_asks_at_once_for_the_pocket_library_gets_it_whole(
+def test_concurrent_threads_get_the_whole_pocket_library(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = []
@@ -122,12 +123,12 @@ def test_whoever_asks_at_once_for_the_pocket_library_gets_it_whole(
 @pytest.mark.skipif(sys.platform != "linux", reason="counts what /proc lists")
 @pytest.mark.usefixtures("place")
 def test_many_runs_leave_no_thread_and_no_file_open() -> None:
-    def left() -> tuple[int, int]:
+    def open_resources() -> tuple[int, int]:
         return threading.active_count(), len(os.listdir("/proc/self/fd"))
 
     for seed in range(2):  # the first ones open what is kept: the decoder's process, a module's own file
         draw("two things", seed=seed)
-    before = left()
+    before = open_resources()
     for seed in range(10):
         draw("two things", seed=seed)
-    assert left() == before
+    assert open_resources() == before

@@ -44,12 +44,12 @@ def names(run_id: str) -> list[str]:
 
 
 def attempts(run_id: str) -> list[Attempt]:
-    """Give the attempts that a run's log ends with."""
+    """Return the attempts of the event that ends a run's log."""
     return list(payloads(read(home().events(run_id)), Ended)[-1].attempts)
 
 
 def effects(place: Path) -> list[str]:
-    """Give what was paid for: pictures with their seed, questions."""
+    """Return and clear what was paid for: images with their seed, MLLM calls."""
     log = place / "effects.log"
     lines = log.read_text(encoding="utf-8").splitlines()
     log.write_text("", encoding="utf-8")
@@ -60,10 +60,10 @@ def test_steps_have_names(parent: Result) -> None:
     assert names(parent.run_id) == [*WHOLE, "finish:1"]
 
 
-def test_a_step_knows_what_it_spent_and_on_which_picture(parent: Result) -> None:
+def test_a_step_has_its_usage_and_its_attempt(parent: Result) -> None:
     steps = steps_of(find(parent.run_id), home())
-    questions = [sum(one.mllm_calls for one in step.usage) for step in steps]
-    assert questions == [1, 1, 0, 0, 0, 0, 1, 0]
+    calls = [sum(part.mllm_calls for part in step.usage) for step in steps]
+    assert calls == [1, 1, 0, 0, 0, 0, 1, 0]
     assert [step.attempt for step in steps] == [0, 0, 1, 1, 1, 1, 1, 1]
 
 
@@ -98,12 +98,12 @@ def test_forking_any_graph_at_any_step_changes_nothing_by_itself(place: Path, gr
     for name in names(calm.run_id):
         branch = fork(calm.run_id, name)
         assert branch.outcome.reason == calm.outcome.reason, name
-        assert pictures(branch) == pictures(calm), name
+        assert pictures(branch.run_id) == pictures(calm.run_id), name
         assert names(branch.run_id) == names(calm.run_id), name
 
 
-def pictures(result: Result) -> list[str]:
-    return [one.picture.sha256 for one in attempts(result.run_id)]
+def pictures(run_id: str) -> list[str]:
+    return [attempt.picture.sha256 for attempt in attempts(run_id)]
 
 
 def test_the_parent_stays_as_it_was(parent: Result, place: Path) -> None:
@@ -116,34 +116,34 @@ def test_the_parent_stays_as_it_was(parent: Result, place: Path) -> None:
     assert (files(), find(parent.run_id), names(parent.run_id)) == (before, row, steps)
 
 
-def test_it_says_whose_it_is(parent: Result) -> None:
+def test_a_fork_names_its_parent(parent: Result) -> None:
     branch = fork(parent.run_id, "select")
     origin = read_order(find(branch.run_id).order_json).parent
     assert origin is not None and (origin.run, origin.step) == (parent.run_id, "select:1")
-    record = json.loads(branch.sidecar.read_text(encoding="utf-8"))
-    assert record["order"]["parent"]["run"] == parent.run_id
+    sidecar = json.loads(branch.sidecar.read_text(encoding="utf-8"))
+    assert sidecar["order"]["parent"]["run"] == parent.run_id
     (started,) = payloads(read(home().events(branch.run_id)), Started)
     assert started.parent is not None and started.parent.step == "select:1"
 
 
 def test_another_seed_from_the_start(parent: Result) -> None:
     branch = fork(parent.run_id, "draft:1", seed=8)
-    assert [one.request.seed for one in attempts(branch.run_id)] == [8, 8]
+    assert [attempt.request.seed for attempt in attempts(branch.run_id)] == [8, 8]
     assert find(branch.run_id).seed == 8
 
 
-def test_another_seed_for_one_picture(parent: Result) -> None:
+def test_another_seed_for_one_image(parent: Result) -> None:
     branch = fork(parent.run_id, "generate:1", seed=8)
-    assert [one.request.seed for one in attempts(branch.run_id)] == [7, 8]
+    assert [attempt.request.seed for attempt in attempts(branch.run_id)] == [7, 8]
     assert find(branch.run_id).seed == 7
 
 
-def test_another_prompt_for_one_picture_and_for_the_rest(parent: Result) -> None:
+def test_another_prompt_for_one_image_and_for_the_rest(parent: Result) -> None:
     once = attempts(fork(parent.run_id, "generate:1", prompt="other words").run_id)
-    assert [one.request.prompt for one in once] == [PROMPT, "other words"]
-    whole = fork(parent.run_id, "select:1", prompt="other words")
-    assert [one.request.prompt for one in attempts(whole.run_id)] == [PROMPT, "other words"]
-    assert read_order(find(whole.run_id).order_json).prompt == "other words"
+    assert [attempt.request.prompt for attempt in once] == [PROMPT, "other words"]
+    branch = fork(parent.run_id, "select:1", prompt="other words")
+    assert [attempt.request.prompt for attempt in attempts(branch.run_id)] == [PROMPT, "other words"]
+    assert read_order(find(branch.run_id).order_json).prompt == "other words"
 
 
 def test_a_stopped_run_goes_on_with_a_larger_budget(place: Path) -> None:
@@ -151,11 +151,11 @@ def test_a_stopped_run_goes_on_with_a_larger_budget(place: Path) -> None:
     branch = fork(stopped.run_id, "critique:2", overrides={"budget.attempts": 4})
     assert (branch.outcome.ending, branch.outcome.limit) == ("stopped", "attempts")
     pairs = zip(attempts(branch.run_id), attempts(stopped.run_id), strict=False)
-    assert [one.picture == two.picture for one, two in pairs] == [True, True]
+    assert [first.picture == second.picture for first, second in pairs] == [True, True]
     assert len(attempts(branch.run_id)) == 4
 
 
-def test_a_failed_step_is_tried_again_otherwise(place: Path) -> None:
+def test_a_failed_step_is_run_again_with_other_settings(place: Path) -> None:
     failed = draw(PROMPT, seed=7, overrides={"generator.fault": "boom"})
     assert fork(failed.run_id, "draft", overrides={"generator.fault": ""}).outcome.ending == "accepted"
 
@@ -172,18 +172,18 @@ def test_a_fork_of_a_fork(parent: Result, place: Path) -> None:
 def test_a_fork_that_was_cut_short_is_resumed(parent: Result, place: Path, count: int) -> None:
     calm = fork(parent.run_id, "critique:1", overrides=NEVER)
     effects(place)
-    run, seen = submit_fork(parent.run_id, "critique:1", overrides=NEVER), list[Event]()
+    run, events = submit_fork(parent.run_id, "critique:1", overrides=NEVER), list[Event]()
 
     def on_event(event: Event) -> None:
-        seen.append(event)
-        if len(seen) == count:
+        events.append(event)
+        if len(events) == count:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         finish(run, on_event)
     after = finish(run)
     assert "picture 7 0" not in effects(place)
-    assert [one.picture for one in attempts(run.id)] == [one.picture for one in attempts(calm.run_id)]
+    assert pictures(run.id) == pictures(calm.run_id)
     assert names(run.id) == names(calm.run_id)
     assert after.outcome.reason == calm.outcome.reason
 
@@ -210,7 +210,7 @@ def test_a_crash_while_the_history_is_copied_repeats_nothing(
     assert effects(place) == ["question"]
 
 
-def test_a_picture_that_is_gone_fails_by_name(parent: Result) -> None:
+def test_a_missing_image_fails_by_name(parent: Result) -> None:
     assert parent.outcome.best is not None
     digest = parent.outcome.best.picture.sha256
     next(home().run(parent.run_id).rglob(f"{digest}.png")).unlink()
@@ -220,7 +220,7 @@ def test_a_picture_that_is_gone_fails_by_name(parent: Result) -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "wishes", "words"),
+    ("at", "arguments", "words"),
     [
         ("critique", {}, "it ran more than once; wanted one of: critique:1, critique:2"),
         ("critique:9", {}, "no such step; wanted one of: decompose:1, draft:1"),
@@ -233,11 +233,11 @@ def test_a_picture_that_is_gone_fails_by_name(parent: Result) -> None:
         ("draft", {"out": "/dev/null"}, "it is a file"),
     ],
 )
-def test_bad_wishes_are_refused_and_nothing_is_written(
-    parent: Result, at: str, wishes: dict[str, Any], words: str
+def test_bad_arguments_are_refused_and_nothing_is_written(
+    parent: Result, at: str, arguments: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(BadInput, match=words):
-        fork(parent.run_id, at, **wishes)
+        fork(parent.run_id, at, **arguments)
     assert len(run_table().newest(9)) == 1
 
 
@@ -259,17 +259,17 @@ def test_a_node_that_ran_once_needs_no_number() -> None:
     assert find_step(steps, "a:2") == ("a:2", steps[2])
 
 
-def test_the_command_says_where_what_was_set_made_no_difference(parent: Result) -> None:
+def test_the_command_reports_a_fork_without_effect(parent: Result) -> None:
     words = ["trace", "fork", parent.run_id, "--set", "retrieval.k=3", "--at"]
     done = CliRunner().invoke(app, [*words, "select:1"])
-    told = "settings · retrieval · k made no difference from select:1 on."
-    assert done.exit_code == 0 and f"The results are those of {parent.run_id}: {told}" in done.stderr
+    sentence = "settings · retrieval · k made no difference from select:1 on."
+    assert done.exit_code == 0 and f"The results are those of {parent.run_id}: {sentence}" in done.stderr
     for other in (["retrieve:1"], ["generate:1", "--seed", "8"]):
         assert "made no difference" not in CliRunner().invoke(app, [*words, *other]).stderr
     assert "made no difference" not in CliRunner().invoke(app, [*words[:3], "--at", "select:1"]).stderr
 
 
-def test_the_fork_of_the_readme_changes_what_comes_out(place: Path) -> None:
+def test_the_fork_of_the_readme_has_an_effect(place: Path) -> None:
     captions = place / "library" / "metadata.jsonl"
     captions.write_text(captions.read_text("utf-8").replace("picture 5", "the second thing"), "utf-8")
     parent = draw(PROMPT, seed=7)
@@ -278,11 +278,11 @@ def test_the_fork_of_the_readme_changes_what_comes_out(place: Path) -> None:
     )
     done = CliRunner().invoke(app, shlex.split(line))
     assert done.exit_code == 0 and "made no difference" not in done.stderr
-    found = [one.what for one in differ(parent.run_id, "last")]
-    assert {"attempt 1 · reference · second thing", "attempt 1 · image"} <= set(found)
+    paths = [difference.what for difference in differ(parent.run_id, "last")]
+    assert {"attempt 1 · reference · second thing", "attempt 1 · image"} <= set(paths)
 
 
-def test_the_command_takes_a_prefix_and_ends_like_a_drawing(parent: Result, place: Path) -> None:
+def test_the_command_takes_a_prefix_and_has_the_exit_code_of_a_run(parent: Result, place: Path) -> None:
     words = ["trace", "fork", parent.run_id[:-2], "--at", "critique:1", "--set", "mllm.satisfied=false"]
     done = CliRunner().invoke(app, [*words, "--set", "budget.attempts=2", "--out", str(place / "other")])
     assert done.exit_code == 3, done.output

@@ -24,12 +24,12 @@ TRAINED = all(list((SHIPPED / part).rglob("*.safetensors")) for part in PARTS)
 
 
 @pytest.fixture
-def drawn(place: Path) -> Result:
+def result(place: Path) -> Result:
     return draw(PROMPT, seed=7)
 
 
 def stored(result: Result, kind: str) -> Path:
-    """Find the file of a run's best picture, or of its first reference, in the run's store."""
+    """Return the file of a run's best image, or of its first reference, in the run's store."""
     best = result.outcome.best
     assert best is not None
     picture = best.picture if kind == "picture" else best.request.references[0].picture
@@ -42,69 +42,69 @@ def pixels(path: Path | None) -> bytes:
         return picture.convert("RGB").tobytes()
 
 
-def test_it_writes_the_same_files_again_and_asks_nobody(drawn: Result, place: Path) -> None:
+def test_it_writes_the_same_files_again_without_any_call(result: Result, place: Path) -> None:
     before = (place / "effects.log").read_bytes()
-    again = replay(drawn.run_id, str(place / "again"))
-    assert again.sidecar.read_bytes() == drawn.sidecar.read_bytes()
-    assert again.picture is not None and drawn.picture is not None
-    assert again.picture.read_bytes() == drawn.picture.read_bytes()
-    assert (again.run_id, again.outcome, again.seed) == (drawn.run_id, drawn.outcome, drawn.seed)
+    again = replay(result.run_id, str(place / "again"))
+    assert again.sidecar.read_bytes() == result.sidecar.read_bytes()
+    assert again.picture is not None and result.picture is not None
+    assert again.picture.read_bytes() == result.picture.read_bytes()
+    assert (again.run_id, again.outcome, again.seed) == (result.run_id, result.outcome, result.seed)
     assert (place / "effects.log").read_bytes() == before
 
 
-def test_every_attempt_is_written_as_it_was_stored(drawn: Result, place: Path) -> None:
+def test_every_attempt_is_written_as_it_was_stored(result: Result, place: Path) -> None:
     again = replay("last", str(place / "again"))
     attempts = json.loads(again.sidecar.read_text(encoding="utf-8"))["attempts"]
-    names = [f"{again.sidecar.stem}-attempt-{one['number']}.png" for one in attempts]
+    names = [f"{again.sidecar.stem}-attempt-{attempt['number']}.png" for attempt in attempts]
     assert sorted(path.name for path in (place / "again").iterdir()) == sorted(
         [f"{again.sidecar.stem}.json", f"{again.sidecar.stem}.png", *names]
     )
     from hashlib import sha256
 
     digests = [sha256((place / "again" / name).read_bytes()).hexdigest() for name in names]
-    assert digests == [one["picture"]["sha256"] for one in attempts]
+    assert digests == [attempt["picture"]["sha256"] for attempt in attempts]
 
 
-def test_lost_results_come_back_to_their_place(drawn: Result) -> None:
-    assert drawn.picture is not None
-    before = drawn.picture.read_bytes()
-    drawn.picture.unlink()
-    assert replay(drawn.run_id) == drawn
-    assert drawn.picture.read_bytes() == before
+def test_lost_results_are_restored(result: Result) -> None:
+    assert result.picture is not None
+    before = result.picture.read_bytes()
+    result.picture.unlink()
+    assert replay(result.run_id) == result
+    assert result.picture.read_bytes() == before
 
 
-def test_engines_need_not_even_be_there(drawn: Result, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_engine_is_needed(result: Result, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [path for path in sys.path if "plugin" not in path])
     (place / "library").rename(place / "elsewhere")
-    assert replay(drawn.run_id, str(place / "again")).outcome == drawn.outcome
+    assert replay(result.run_id, str(place / "again")).outcome == result.outcome
 
 
 @pytest.mark.parametrize("kind", ["picture", "reference"])
-def test_a_missing_picture_is_named_and_nothing_is_written(drawn: Result, place: Path, kind: str) -> None:
-    lost = stored(drawn, kind)
+def test_a_missing_image_is_reported_and_nothing_is_written(result: Result, place: Path, kind: str) -> None:
+    lost = stored(result, kind)
     lost.unlink()
     with pytest.raises(BadArtifact, match=rf"{lost.stem} is not in the store"):
-        replay(drawn.run_id, str(place / "again"))
+        replay(result.run_id, str(place / "again"))
     assert not (place / "again").exists()
 
 
 @pytest.mark.parametrize("kind", ["picture", "reference"])
-def test_an_altered_picture_is_named(drawn: Result, place: Path, kind: str) -> None:
-    altered = stored(drawn, kind)
+def test_an_altered_image_is_reported(result: Result, place: Path, kind: str) -> None:
+    altered = stored(result, kind)
     Image.new("RGB", (16, 16), "red").save(altered)
     with pytest.raises(BadArtifact, match=rf"{altered.stem} in .* has changed"):
-        replay(drawn.run_id, str(place / "again"))
+        replay(result.run_id, str(place / "again"))
 
 
-def test_a_run_without_a_picture_has_a_record(place: Path) -> None:
+def test_a_run_without_an_image_has_a_sidecar(place: Path) -> None:
     failed = draw(PROMPT, overrides={"generator.fault": "boom"})
     again = replay(failed.run_id, str(place / "again"))
     assert again.picture is None
     assert again.sidecar.read_bytes() == failed.sidecar.read_bytes()
 
 
-def test_a_fork_is_replayed_with_its_parents_pictures(drawn: Result, place: Path) -> None:
-    branch = fork(drawn.run_id, "critique:2", overrides=NEVER)
+def test_a_fork_is_replayed_with_its_parents_images(result: Result, place: Path) -> None:
+    branch = fork(result.run_id, "critique:2", overrides=NEVER)
     again = replay(branch.run_id, str(place / "again"))
     assert again.sidecar.read_bytes() == branch.sidecar.read_bytes()
     assert len(list((place / "again").glob("*attempt*"))) == 3
@@ -115,35 +115,35 @@ def test_a_run_that_has_not_ended_is_refused(place: Path) -> None:
         replay(submit(PROMPT).id)
 
 
-def test_a_log_without_an_end_is_refused_by_name(drawn: Result) -> None:
-    path = home().events(drawn.run_id)
+def test_a_log_without_an_end_is_refused(result: Result) -> None:
+    path = home().events(result.run_id)
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")
     with pytest.raises(BadInput, match=r"events\.jsonl: the event `ended` is missing"):
-        replay(drawn.run_id)
+        replay(result.run_id)
 
 
-def test_the_command_prints_the_files_or_the_fault(drawn: Result, place: Path) -> None:
+def test_the_command_prints_the_files_or_the_error(result: Result, place: Path) -> None:
     done = CliRunner().invoke(app, ["trace", "replay", "last", "--out", str(place / "again")])
     assert done.exit_code == 0, done.output
     assert [Path(line).exists() for line in done.stdout.splitlines()] == [True, True]
-    stored(drawn, "picture").unlink()
+    stored(result, "picture").unlink()
     done = CliRunner().invoke(app, ["trace", "replay", "last"])
     assert (done.exit_code, done.stderr.count("\n")) == (5, 1)
 
 
 @pytest.mark.parametrize("graph", ["direct", "pleinair"])
-def test_pictures_carry_their_story_and_a_record_drawn_anew_gives_the_same(place: Path, graph: str) -> None:
+def test_images_have_metadata_and_a_sidecar_gives_the_same_image_again(place: Path, graph: str) -> None:
     for seed in range(10):
         first = draw(f"things {seed}", graph=graph, seed=seed, overrides={"retrieval.k": 2})
         assert first.picture is not None and first.outcome.best is not None
         with Image.open(first.picture) as picture:
             chunk = json.loads(picture.text["pleinair"])  # type: ignore[attr-defined]
-        record = json.loads(first.sidecar.read_text(encoding="utf-8"))
+        sidecar = json.loads(first.sidecar.read_text(encoding="utf-8"))
         assert (chunk["run"], chunk["prompt"], chunk["seed"]) == (first.run_id, f"things {seed}", seed)
         used = first.outcome.best.request.references
-        assert chunk["references"] == record["references"] and len(used) == len(chunk["references"])
-        assert all(one["license"] == "CC0-1.0" and one["source"] for one in chunk["references"])
+        assert chunk["references"] == sidecar["references"] and len(used) == len(chunk["references"])
+        assert all(credit["license"] == "CC0-1.0" and credit["source"] for credit in chunk["references"])
         again = redraw(first.sidecar, out=str(place / "again"))
         assert pixels(again.picture) == pixels(first.picture)
         assert again.run_id != first.run_id
@@ -163,28 +163,27 @@ def test_the_pocket_models_give_the_same_pixels_again(
     for other in (replayed, again, branch):
         assert pixels(other.picture) == pixels(first.picture)
         assert other.outcome.reason == first.outcome.reason
-    drawn = {result.run_id: attempts(result) for result in (first, again, branch)}
-    assert drawn[first.run_id] == drawn[again.run_id] == drawn[branch.run_id]
+    assert attempts(first) == attempts(again) == attempts(branch)
 
 
 def attempts(result: Result) -> list[str]:
-    """Give the names of all pictures of a run."""
-    told = json.loads(result.sidecar.read_text(encoding="utf-8"))
-    return [one["picture"]["sha256"] for one in told["attempts"]]
+    """Return the digests of all images of a run."""
+    content = json.loads(result.sidecar.read_text(encoding="utf-8"))
+    return [attempt["picture"]["sha256"] for attempt in content["attempts"]]
 
 
-def test_a_record_that_is_none_is_refused(drawn: Result, place: Path) -> None:
-    told = json.loads(drawn.sidecar.read_text(encoding="utf-8"))
-    for text in ("", "[]", "{}", json.dumps(told | {"order": {}})):
+def test_a_file_that_is_no_sidecar_is_refused(result: Result, place: Path) -> None:
+    content = json.loads(result.sidecar.read_text(encoding="utf-8"))
+    for text in ("", "[]", "{}", json.dumps(content | {"order": {}})):
         (place / "record.json").write_text(text, encoding="utf-8")
         with pytest.raises(BadInput, match=r"record\.json: not a sidecar"):
             redraw(place / "record.json")
-    (place / "record.json").write_text(json.dumps(told | {"format": 2}), encoding="utf-8")
+    (place / "record.json").write_text(json.dumps(content | {"format": 2}), encoding="utf-8")
     with pytest.raises(BadInput, match="its format is 2, this pleinair reads 1"):
         redraw(place / "record.json")
 
 
-def test_a_forks_record_says_what_it_needs(drawn: Result) -> None:
-    branch = fork(drawn.run_id, "critique:2", overrides=NEVER)
-    with pytest.raises(BadInput, match=f"of a fork of run {drawn.run_id}"):
+def test_the_sidecar_of_a_fork_is_refused_with_its_parent(result: Result) -> None:
+    branch = fork(result.run_id, "critique:2", overrides=NEVER)
+    with pytest.raises(BadInput, match=f"of a fork of run {result.run_id}"):
         redraw(branch.sidecar)

@@ -53,42 +53,40 @@ def dinov2(tmp_path_factory: pytest.TempPathFactory) -> Dinov2:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Image.Image]:
+def images() -> list[Image.Image]:
     return [render(random_scene(held_out_rng(900 + n), [species])) for n, species in enumerate(SPECIES[:6])]
 
 
-def distorted(pictures: list[Image.Image], radius: float) -> list[Image.Image]:
-    return [picture.filter(ImageFilter.GaussianBlur(radius)) for picture in pictures]
+def distorted(images: list[Image.Image], radius: float) -> list[Image.Image]:
+    return [image.filter(ImageFilter.GaussianBlur(radius)) for image in images]
 
 
 BLURS = (0.5, 2, 6)
 
 
 def test_an_image_is_most_similar_to_itself_and_less_the_more_it_is_blurred(
-    encoder: OpenClipEncoder, dinov2: Dinov2, pictures: list[Image.Image]
+    encoder: OpenClipEncoder, dinov2: Dinov2, images: list[Image.Image]
 ) -> None:
-    truth = [[picture] for picture in pictures]
+    truth = [[image] for image in images]
     for judge in (encoder, dinov2):
-        assert to_truth(judge, pictures, truth) == pytest.approx([1] * 6, abs=1e-5)
-        means = [np.mean(to_truth(judge, distorted(pictures, radius), truth)) for radius in BLURS]
+        assert to_truth(judge, images, truth) == pytest.approx([1] * 6, abs=1e-5)
+        means = [np.mean(to_truth(judge, distorted(images, radius), truth)) for radius in BLURS]
         assert means == sorted(means, reverse=True)
         assert means[-1] < 0.99999
 
 
-def test_several_real_images_count_by_their_mean(dinov2: Dinov2, pictures: list[Image.Image]) -> None:
-    first, second, *_ = pictures
+def test_several_real_images_count_by_their_mean(dinov2: Dinov2, images: list[Image.Image]) -> None:
+    first, second, *_ = images
     alone = [to_truth(dinov2, [first], [[real]])[0] for real in (first, second)]
     assert to_truth(dinov2, [first], [[first, second]]) == pytest.approx([sum(alone) / 2])
 
 
-def test_prompts_are_nearer_to_their_own_images(
-    encoder: OpenClipEncoder, pictures: list[Image.Image]
-) -> None:
-    right = np.mean(to_prompts(encoder, pictures, PROMPTS))
-    wrong = np.mean(to_prompts(encoder, pictures, PROMPTS[1:] + PROMPTS[:1]))
+def test_prompts_are_nearer_to_their_own_images(encoder: OpenClipEncoder, images: list[Image.Image]) -> None:
+    right = np.mean(to_prompts(encoder, images, PROMPTS))
+    wrong = np.mean(to_prompts(encoder, images, PROMPTS[1:] + PROMPTS[:1]))
     assert right > wrong + 0.2
-    assert sum(recognised(encoder, pictures, PROMPTS)) >= 5
-    assert sum(recognised(encoder, pictures, PROMPTS[1:] + PROMPTS[:1])) <= 1
+    assert sum(recognised(encoder, images, PROMPTS)) >= 5
+    assert sum(recognised(encoder, images, PROMPTS[1:] + PROMPTS[:1])) <= 1
 
 
 def test_the_retrievals_encoder_is_no_judge(encoder: OpenClipEncoder, dinov2: Dinov2) -> None:
@@ -148,52 +146,51 @@ def test_a_single_image_is_refused() -> None:
 # style and the oracle's layers
 
 
-def test_style_follows_texture_and_not_place(oracle: Oracle, pictures: list[Image.Image]) -> None:
-    maps = oracle.maps(pictures[0])
+def test_style_follows_texture_and_not_place(oracle: Oracle, images: list[Image.Image]) -> None:
+    maps = oracle.maps(images[0])
     assert style_loss(maps, maps) == 0
-    losses = [style_loss(maps, oracle.maps(*distorted(pictures[:1], radius))) for radius in BLURS]
+    losses = [style_loss(maps, oracle.maps(*distorted(images[:1], radius))) for radius in BLURS]
     assert losses == sorted(losses)
-    mirrored = pictures[0].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    mirrored = images[0].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     assert style_loss(maps, oracle.maps(mirrored)) < losses[-1]
 
 
 def test_similarity_separates_right_images_from_wrong_ones(
-    encoder: OpenClipEncoder, oracle: Oracle, tmp_path: Path, pictures: list[Image.Image]
+    encoder: OpenClipEncoder, oracle: Oracle, tmp_path: Path, images: list[Image.Image]
 ) -> None:
     write_novel(tmp_path / "held-out", seed=1, each=2, tiers=("known",))
     library = Library.open(tmp_path / "held-out")
     real_images = RealImages(library, encoder, oracle)
     names = [species.name for species in SPECIES if species.tier == "known"]
     places = [n for n in range(6) if NAMES[n] in names]
-    right = [real_images.similarity(pictures[n], NAMES[n], PROMPTS[n]) for n in places]
-    wrong = [real_images.similarity(pictures[n - 1], NAMES[n], PROMPTS[n]) for n in places]
+    right = [real_images.similarity(images[n], NAMES[n], PROMPTS[n]) for n in places]
+    wrong = [real_images.similarity(images[n - 1], NAMES[n], PROMPTS[n]) for n in places]
     for key in ("CLIP-T", "CLIP-I", "looks"):
         assert np.mean([item[key] for item in right]) > np.mean([item[key] for item in wrong])
     assert sum(item["style loss"] for item in right) > 0
     real = real_features(library, oracle, [*names, *names])
-    blurred = np.stack([features(oracle.maps(picture)) for picture in distorted(pictures, 6)])
-    distances = real_images.distances({"real": real, "blurred": blurred}, names)
-    assert distances["real"] == pytest.approx(0, abs=1e-6)  # the very same images
-    assert distances["blurred"] > 0.1
+    blurred = np.stack([features(oracle.maps(image)) for image in distorted(images, 6)])
+    assert real_images.distance(real, names) == pytest.approx(0, abs=1e-6)  # the very same images
+    assert real_images.distance(blurred, names) > 0.1
 
 
 # command line
 
 
-def write(folder: Path, pictures: list[Image.Image], texts: list[str]) -> Path:
+def write(folder: Path, images: list[Image.Image], texts: list[str]) -> Path:
     folder.mkdir()
     lines = []
-    for number, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
-        picture.save(folder / f"{number}.png")
+    for number, (image, text) in enumerate(zip(images, texts, strict=True)):
+        image.save(folder / f"{number}.png")
         lines.append(json.dumps({"file_name": f"{number}.png", "text": text}))
     (folder / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return folder
 
 
 def test_the_command_writes_every_score(
-    tmp_path: Path, pictures: list[Image.Image], capsys: pytest.CaptureFixture[str], encoder: OpenClipEncoder
+    tmp_path: Path, images: list[Image.Image], capsys: pytest.CaptureFixture[str], encoder: OpenClipEncoder
 ) -> None:
-    generated, real = (write(tmp_path / name, pictures, PROMPTS) for name in ("generated", "real"))
+    generated, real = (write(tmp_path / name, images, PROMPTS) for name in ("generated", "real"))
     tiny.save_dinov2(tmp_path / "small")
     words = [str(generated), str(real), "--encoder", POCKET, "--dinov2", str(tmp_path / "small")]
     assert main(words) == 0
@@ -206,9 +203,9 @@ def test_the_command_writes_every_score(
 
 
 def test_a_prompt_without_real_images_is_refused(
-    tmp_path: Path, pictures: list[Image.Image], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, images: list[Image.Image], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    generated = write(tmp_path / "generated", pictures, PROMPTS)
-    real = write(tmp_path / "real", pictures[1:], PROMPTS[1:])
+    generated = write(tmp_path / "generated", images, PROMPTS)
+    real = write(tmp_path / "real", images[1:], PROMPTS[1:])
     assert main([str(generated), str(real)]) == 1
     assert f"no image with the text {PROMPTS[0]!r}" in capsys.readouterr().err

@@ -201,12 +201,12 @@ def request(store: ArtifactStore, score: float, colour: str = "red", seed: int =
 
 def test_equal_requests_share_an_image_however_references_were_retrieved(tmp_path: Path) -> None:
     store, generator = ArtifactStore(tmp_path), SquareGenerator()
-    for process in range(2):
-        cached = CachedGenerator(generator, store)
-        for score in (0.5, 0.9):
-            equal = request(store, score)
-            cached.generate(equal, [store.open(equal.references[0].picture)], lambda *_: None)
-        assert (len(generator.requests), cached.generated) == (1, 1 - process)
+    for score in (0.5, 0.9):
+        equal = request(store, score)
+        images = [store.open(equal.references[0].picture)]
+        for _ in range(2):  # in two processes
+            CachedGenerator(generator, store).generate(equal, images, lambda *_: None)
+    assert len(generator.requests) == 1
 
 
 @pytest.mark.parametrize("other", [{"colour": "blue"}, {"seed": 2}])

@@ -1,4 +1,4 @@
-"""Which part of a reference is sent: set apart from what else is named, and never too small."""
+"""Which part of a reference is sent: without the other boxes, and never too small."""
 
 import pytest
 from hypothesis import given
@@ -14,12 +14,12 @@ SIZE = (200, 100)
 CLOSE = CropOptions(margin=0, least=1)
 
 
-def test_a_concept_is_set_apart_from_what_else_is_named() -> None:
+def test_a_crop_removes_the_other_box() -> None:
     assert choose_crop(["velmora finch"], PAIR, SIZE, CLOSE) == LEFT
     assert choose_crop(["jutos sedan"], PAIR, SIZE, CLOSE) == RIGHT
 
 
-def test_where_nothing_else_would_go_the_whole_picture_is_sent() -> None:
+def test_the_whole_image_is_sent_where_a_crop_removes_nothing() -> None:
     alone, rider = {"finch": LEFT}, {"rider": (0.2, 0.1, 0.8, 0.9), "horse": (0.2, 0.4, 0.8, 1.0)}
     assert choose_crop(["finch"], alone, SIZE, CLOSE) is None
     assert choose_crop(["horse"], rider, SIZE, CLOSE) is None
@@ -28,7 +28,7 @@ def test_where_nothing_else_would_go_the_whole_picture_is_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("concept", "found"),
+    ("concept", "names"),
     [
         ("Velmora  FINCH", ["velmora finch"]),
         ("a velmora finch in the snow", ["velmora finch"]),
@@ -37,8 +37,8 @@ def test_where_nothing_else_would_go_the_whole_picture_is_sent() -> None:
         ("finch", []),
     ],
 )
-def test_names_are_whole_words_within_the_concept(concept: str, found: list[str]) -> None:
-    assert own_names(concept, PAIR) == found
+def test_names_are_whole_words_within_the_concept(concept: str, names: list[str]) -> None:
+    assert own_names(concept, PAIR) == names
 
 
 def test_the_longest_name_counts() -> None:
@@ -47,10 +47,10 @@ def test_the_longest_name_counts() -> None:
     ]
 
 
-def test_a_reference_for_several_concepts_keeps_them_all_or_is_whole() -> None:
+def test_a_crop_for_several_concepts_contains_all_of_them() -> None:
     three = PAIR | {"loba cod": (0.0, 0.8, 0.2, 1.0)}
     both = choose_crop(["velmora finch", "jutos sedan"], three, SIZE, CLOSE)
-    assert both == (0.1, 0.0, 0.9, 1.0)  # as square as the picture allows
+    assert both == (0.1, 0.0, 0.9, 1.0)  # as square as the image allows
     assert choose_crop(["velmora finch", "loba cod"], PAIR, SIZE, CLOSE) is None
 
 
@@ -60,7 +60,7 @@ def test_the_margin_is_of_the_longer_side_and_ends_at_the_edge() -> None:
     assert choose_crop(["velmora finch"], PAIR, SIZE, CropOptions(margin=1, least=1))[0] == 0  # type: ignore[index]
 
 
-def test_a_crop_is_square_unless_that_brings_the_other_back() -> None:
+def test_a_crop_is_square_unless_that_includes_the_other_box() -> None:
     flat, beside, below = (0.1, 0.4, 0.4, 0.6), (0.6, 0.4, 0.9, 0.6), (0.1, 0.6, 0.4, 0.7)
     square = choose_crop(["cod"], {"cod": flat, "tetra": beside}, SIZE, CLOSE)
     assert square == pytest.approx((0.1, 0.2, 0.4, 0.8))
@@ -69,7 +69,7 @@ def test_a_crop_is_square_unless_that_brings_the_other_back() -> None:
     assert edge == pytest.approx((0.0, 0.0, 0.3, 0.6))
 
 
-def test_a_crop_with_too_few_pixels_is_not_made() -> None:
+def test_a_crop_has_a_least_size() -> None:
     assert choose_crop(["velmora finch"], PAIR, SIZE, CropOptions(margin=0, least=60)) == LEFT
     assert choose_crop(["velmora finch"], PAIR, SIZE, CropOptions(margin=0, least=61)) is None
 
@@ -81,28 +81,28 @@ def corners() -> st.SearchStrategy[Box]:
     )
 
 
-@given(one=corners(), other=corners(), margin=st.floats(0, 1), least=st.integers(1, 60))
-def test_a_crop_holds_the_concept_and_lies_in_the_picture(
-    one: Box, other: Box, margin: float, least: int
+@given(box=corners(), other=corners(), margin=st.floats(0, 1), least=st.integers(1, 60))
+def test_a_crop_contains_the_concept_and_lies_in_the_image(
+    box: Box, other: Box, margin: float, least: int
 ) -> None:
     options = CropOptions(margin=margin, least=least)
-    crop = choose_crop(["finch"], {"finch": one, "cod": other}, SIZE, options)
+    crop = choose_crop(["finch"], {"finch": box, "cod": other}, SIZE, options)
     if crop:
-        left, top, right, bottom = pixels(crop, SIZE)
-        assert 0 <= left < right <= SIZE[0] and 0 <= top < bottom <= SIZE[1]
-        assert min(right - left, bottom - top) >= least
-        assert crop[0] <= one[0] and crop[1] <= one[1] and crop[2] >= one[2] and crop[3] >= one[3]
+        x0, y0, x1, y1 = pixels(crop, SIZE)
+        assert 0 <= x0 < x1 <= SIZE[0] and 0 <= y0 < y1 <= SIZE[1]
+        assert min(x1 - x0, y1 - y0) >= least
+        assert crop[0] <= box[0] and crop[1] <= box[1] and crop[2] >= box[2] and crop[3] >= box[3]
 
 
 def subject(species: Species, x: float) -> Subject:
     return Subject(species, x=x, y=0.5, scale=0.35, tilt=0, flip=False)
 
 
-def test_a_cut_picture_shows_the_one_and_not_the_other() -> None:
+def test_a_cropped_image_shows_one_subject_only() -> None:
     first, second = species_named("velmora finch"), species_named("jutos sedan")
     scene = Scene((subject(first, 0.26), subject(second, 0.74)), "meadow", seed=1)
-    where = dict(zip(("velmora finch", "jutos sedan"), boxes(scene), strict=True))
-    crop = choose_crop(["jutos sedan"], where, (64, 64), CropOptions(least=16))
+    named_boxes = dict(zip(("velmora finch", "jutos sedan"), boxes(scene), strict=True))
+    crop = choose_crop(["jutos sedan"], named_boxes, (64, 64), CropOptions(least=16))
     assert crop
     alone = render(Scene((scene.subjects[1],), "meadow", seed=1))
     assert cut(render(scene), crop).tobytes() == cut(alone, crop).tobytes()

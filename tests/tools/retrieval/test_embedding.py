@@ -81,7 +81,7 @@ def test_damaged_pictures_are_skipped_listed_and_not_tried_again(shelf: Path, pl
     (shelf / "cut.png").write_bytes((shelf / "red.png").read_bytes()[:50])
     index = build(shelf, place)
     assert [skipped.id for skipped in index.skipped] == ["cut.png", "text.png"]
-    assert "not a picture" in index.skipped[1].reason
+    assert "not an image" in index.skipped[1].reason
     assert not index.is_stale(Library.open(shelf))
     shutil.copy(shelf / "red.png", shelf / "cut.png")
     assert [skipped.id for skipped in build(shelf, place).skipped] == ["text.png"]

@@ -201,7 +201,7 @@ def test_an_unknown_id_is_bad_input(tmp_path: Path) -> None:
 def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     paint(tmp_path, "a.png")
     (tmp_path / "b.png").write_bytes(b"text")
-    with pytest.raises(BadPicture, match="`b.png`: not a picture"):
+    with pytest.raises(BadPicture, match="`b.png`: not an image"):
         Library.open(tmp_path).picture("b.png")
 
 

@@ -53,7 +53,7 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_picture_comes_back_pixel_for_pixel(store: ArtifactStore) -> None:
+def test_an_image_is_stored_losslessly(store: ArtifactStore) -> None:
     image = noise()
     picture = store.put(image)
     assert (picture.width, picture.height, picture.mime) == (64, 64, "image/png")
@@ -61,7 +61,7 @@ def test_a_picture_comes_back_pixel_for_pixel(store: ArtifactStore) -> None:
     assert store.open(picture).tobytes() == image.tobytes()
 
 
-def test_the_name_follows_the_pixels_and_nothing_else(store: ArtifactStore) -> None:
+def test_the_name_depends_on_the_pixels_only(store: ArtifactStore) -> None:
     image = noise()
     tagged = image.copy()
     tagged.info = {"icc_profile": b"hello", "dpi": (72, 72)}
@@ -70,7 +70,7 @@ def test_the_name_follows_the_pixels_and_nothing_else(store: ArtifactStore) -> N
     assert b"hello" not in store.read(store.put(tagged))
 
 
-def test_pictures_are_filed_by_content(tmp_path: Path) -> None:
+def test_images_are_stored_by_content(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     picture = store.put(noise())
     assert files(tmp_path) == [tmp_path / "sha256" / picture.sha256[:2] / f"{picture.sha256}.png"]
@@ -93,18 +93,18 @@ def test_alpha_is_laid_on_white(store: ArtifactStore) -> None:
     assert store.open(picture).getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_a_picture_too_large_to_open_again_is_refused(store: ArtifactStore) -> None:
+def test_an_image_too_large_to_read_is_refused(store: ArtifactStore) -> None:
     with pytest.raises(BadPicture, match="8192"):
         store.put(Image.new("RGB", (9000, 1)))
 
 
-def test_a_missing_picture_is_named(store: ArtifactStore) -> None:
+def test_a_missing_image_is_named(store: ArtifactStore) -> None:
     absent = Picture(sha256="0" * 64, width=1, height=1)
     with pytest.raises(BadArtifact, match="0" * 64):
         store.read(absent)
 
 
-def test_a_changed_picture_is_named_and_healed_by_put(tmp_path: Path) -> None:
+def test_a_changed_image_is_named_and_repaired_by_put(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     picture = store.put(noise())
     Path(store.path(picture)).write_bytes(b"not what it was")
@@ -119,17 +119,17 @@ def test_unknown_storage_is_named() -> None:
         ArtifactStore("carrierpigeon://coop")
 
 
-def test_a_step_is_made_once(store: ArtifactStore) -> None:
-    made: list[int] = []
+def test_a_step_runs_once(store: ArtifactStore) -> None:
+    calls: list[int] = []
 
     def make() -> Image.Image:
-        made.append(1)
-        return noise(len(made))
+        calls.append(1)
+        return noise(len(calls))
 
     first = store.once("run/1/draft", make)
     assert store.once("run/1/draft", make) == first
     assert store.once("run/1/repair", make) != first
-    assert len(made) == 2
+    assert len(calls) == 2
 
 
 def test_a_step_survives_the_process(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_step_survives_the_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["remove", "truncate", "empty"])
-def test_a_step_whose_picture_is_gone_is_made_again(tmp_path: Path, harm: str) -> None:
+def test_a_step_whose_image_is_lost_runs_again(tmp_path: Path, harm: str) -> None:
     store = ArtifactStore(tmp_path)
     picture = store.once("key", noise)
     path = Path(store.path(picture))
@@ -151,7 +151,7 @@ def test_a_step_whose_picture_is_gone_is_made_again(tmp_path: Path, harm: str) -
 
 
 @pytest.mark.parametrize("note", [b"", b"{", b'{"key": "key", "picture": {"sha256": "../../etc/passwd"}}'])
-def test_a_damaged_note_is_no_note(tmp_path: Path, note: bytes) -> None:
+def test_a_damaged_note_is_ignored(tmp_path: Path, note: bytes) -> None:
     store = ArtifactStore(tmp_path)
     picture = store.once("key", noise)
     files(tmp_path / "steps")[0].write_bytes(note)
@@ -174,21 +174,21 @@ def test_an_empty_key_is_refused(store: ArtifactStore) -> None:
 
 @settings(deadline=None)
 @given(st.text(min_size=1), st.text(min_size=1))
-def test_keys_are_never_confused(one: str, other: str) -> None:
+def test_keys_are_distinct(key: str, other: str) -> None:
     MemoryFileSystem.store.clear()
     store = ArtifactStore("memory://keys")
-    first = store.once(one.encode("utf-8", "replace").decode(), lambda: noise(1, 4))
+    first = store.once(key.encode("utf-8", "replace").decode(), lambda: noise(1, 4))
     second = store.once(other.encode("utf-8", "replace").decode(), lambda: noise(2, 4))
-    same = one.encode("utf-8", "replace") == other.encode("utf-8", "replace")
+    same = key.encode("utf-8", "replace") == other.encode("utf-8", "replace")
     assert (first == second) == same
 
 
 def test_a_file_over_the_limit_leaves_nothing(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
-    kept = store.put(noise(1, 8))
+    stored = store.put(noise(1, 8))
     with largest_file(4096), pytest.raises(DiskFull, match="Free some space"):
         store.once("key", noise)
-    assert [path.name for path in files(tmp_path)] == [f"{kept.sha256}.png"]
+    assert [path.name for path in files(tmp_path)] == [f"{stored.sha256}.png"]
     assert store.open(store.once("key", noise)).tobytes() == noise().tobytes()
 
 
@@ -200,7 +200,7 @@ def test_the_reserve_is_kept_free(tmp_path: Path) -> None:
 
 
 class SmallDisk(MemoryFileSystem):  # type: ignore[misc]  # fsspec is untyped
-    """Keep what fits into `room` bytes and lose the rest without a word, as some network disks do."""
+    """File system that silently truncates files to `room` bytes, as some network disks do."""
 
     protocol = "smalldisk"
     room = 1000
@@ -209,7 +209,7 @@ class SmallDisk(MemoryFileSystem):  # type: ignore[misc]  # fsspec is untyped
         super().pipe_file(path, value[: self.room])
 
 
-def test_a_short_write_to_a_remote_store_is_found_and_removed() -> None:
+def test_a_short_write_to_a_remote_store_is_removed() -> None:
     store = ArtifactStore("memory://small")
     store._fs = SmallDisk()
     with pytest.raises(DiskFull, match="only a part"):
@@ -217,21 +217,21 @@ def test_a_short_write_to_a_remote_store_is_found_and_removed() -> None:
     assert store._fs.find("/small") == []
 
 
-def test_another_fault_is_told_plainly(tmp_path: Path) -> None:
+def test_other_errors_are_explained(tmp_path: Path) -> None:
     (tmp_path / "sha256").write_text("in the way", encoding="utf-8")
     with pytest.raises(PleinairError, match="Cannot"):
         ArtifactStore(tmp_path).put(noise())
 
 
-def test_old_parts_of_killed_writers_are_swept(tmp_path: Path) -> None:
+def test_parts_of_killed_writers_are_removed(tmp_path: Path) -> None:
     parts = tmp_path / "parts"
     parts.mkdir()
-    old, young = parts / ".a.part", parts / ".b.part"
-    old.touch()
-    young.touch()
-    os.utime(old, (time.time() - 2 * PART_AGE,) * 2)
+    stale, recent = parts / ".a.part", parts / ".b.part"
+    stale.touch()
+    recent.touch()
+    os.utime(stale, (time.time() - 2 * PART_AGE,) * 2)
     ArtifactStore(tmp_path)
-    assert files(parts) == [young]
+    assert files(parts) == [recent]
     sweep_parts(parts, older_than=0)
     assert files(parts) == []
 
@@ -261,7 +261,7 @@ for step in range(25):
 """
 
 
-def test_killed_writers_leave_no_duplicate_and_no_piece(tmp_path: Path) -> None:
+def test_killed_writers_leave_no_duplicate_and_no_part(tmp_path: Path) -> None:
     rng = random.Random(5)
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
     for _ in range(5):
