@@ -1,4 +1,4 @@
-"""A run whose model's server does wrong: one ending that says it, what was paid, and no key on the disk."""
+"""Runs with a faulty model server: one ending with its reason, what was paid, and no key on the disk."""
 
 import json
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from pleinair.app.runs.events import Ended, payloads, read
 from pleinair.app.runs.results import Result
 
 KEY = "sk-secret-0123456789"
-LISTED = says(json.dumps(decomposition("first", "second")))
-SEEN = says(
+DECOMPOSED = says(json.dumps(decomposition("first", "second")))
+JUDGED = says(
     json.dumps(
         {"rows": [{"concept": name, "status": "present", "confidence": 1} for name in ("first", "second")]}
     )
@@ -34,12 +34,12 @@ def run(server: FaultServer, monkeypatch: pytest.MonkeyPatch, **budget: Any) -> 
         "mllm.prices": {"m": {"read": 0, "written": 1_000_000}},
     }
     return draw(
-        "two things", seed=7, overrides=settings | {f"budget.{key}": most for key, most in budget.items()}
+        "two things", seed=7, overrides=settings | {f"budget.{key}": limit for key, limit in budget.items()}
     )
 
 
 def usage(result: Result) -> dict[str, float]:
-    """Add up what the run's last event says was spent."""
+    """Add up what the run spent, from its last event."""
     (end,) = payloads(read(home().events(result.run_id)), Ended)
     return {name: sum(getattr(part, name) for part in end.usage) for name in ("mllm_calls", "tokens", "usd")}
 
@@ -51,21 +51,21 @@ def files(place: Path) -> Iterator[bytes]:
 
 
 ENDINGS: dict[str, tuple[list[Act], str, str, int]] = {
-    "good": ([LISTED, SEEN], "accepted", "every concept is present", 2),
+    "good": ([DECOMPOSED, JUDGED], "accepted", "every concept is present", 2),
     "wrong key": ([error(401, f"Incorrect API key {KEY}")], "failed", "The key in OPENAI_API_KEY is not", 1),
     "no such model": ([error(404, "no m")], "failed", "There is no model 'm' at http://127.0.0.1", 1),
     "no reply of a model": ([reply(200, b"<html>")], "failed", "The server's reply is no JSON", 1),
     "refused": ([says(None, refusal="I must not.")], "refused", "I must not.", 1),
-    "filtered": ([LISTED, says(None, "content_filter")], "refused", "The provider's content filter", 2),
-    "cut off": ([LISTED, says("{", "length")], "failed", "The model's answer was cut off", 2),
-    "empty": ([LISTED, says("")], "failed", "The model gave an empty answer, twice", 2),
+    "filtered": ([DECOMPOSED, says(None, "content_filter")], "refused", "The provider's content filter", 2),
+    "cut off": ([DECOMPOSED, says("{", "length")], "failed", "The model's answer was cut off", 2),
+    "empty": ([DECOMPOSED, says("")], "failed", "The model gave an empty answer, twice", 2),
     "no list": ([says("{}")], "failed", "The model's answer is not a Decomposition", 2),
-    "no verdict": ([LISTED, says("{}")], "stopped", "the limit of 1 attempt is reached", 3),
+    "no verdict": ([DECOMPOSED, says("{}")], "stopped", "the limit of 1 attempt is reached", 3),
 }
 
 
 @pytest.mark.parametrize(("acts", "ending", "reason", "calls"), ENDINGS.values(), ids=ENDINGS)
-def test_a_run_ends_once_and_says_why(
+def test_a_run_ends_once_with_its_reason(
     place: Path,
     monkeypatch: pytest.MonkeyPatch,
     acts: list[Act],
@@ -84,7 +84,7 @@ def test_a_run_ends_once_and_says_why(
 
 
 def test_the_draft_survives_a_critic_that_fails(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with playing(LISTED, error(500, retry_after="900")) as server:
+    with playing(DECOMPOSED, error(500, retry_after="900")) as server:
         result = run(server, monkeypatch)
     assert result.outcome.ending == "failed"
     assert result.picture is not None
@@ -92,8 +92,8 @@ def test_the_draft_survives_a_critic_that_fails(place: Path, monkeypatch: pytest
         assert picture.size == (16, 16)
 
 
-def test_money_stops_a_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with playing(LISTED, SEEN) as server:
+def test_the_budget_of_dollars_stops_a_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with playing(DECOMPOSED, JUDGED) as server:
         result = run(server, monkeypatch, usd=4.0)
     assert (result.outcome.ending, result.outcome.limit) == ("stopped", "usd")
     assert len(server.requests) == 1

@@ -1,4 +1,4 @@
-"""Every graph over a real connection: the same steps, pictures and costs as with the model in the process."""
+"""Every graph over a real connection: the same steps, images and costs as with the model in the process."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -23,11 +23,11 @@ from pleinair.tools.types import GenerateRequest, Hit
 
 PROMPT = "a photo of a velmora finch beside a telma wren on snow"
 NAMES = ("velmora finch", "telma wren")
-WAYS: list[dict[str, Any]] = [{}, {"answers": "function_calling"}]
+SETTINGS: list[dict[str, Any]] = [{}, {"answers": "function_calling"}]
 
 
 class Stage(SquareGenerator):
-    """Show the first subject always and the second from a reference only; remember who is in a picture."""
+    """Generator that shows the first subject always and the second from a reference only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,22 +36,22 @@ class Stage(SquareGenerator):
     def generate(
         self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
     ) -> Image.Image:
-        picture = super().generate(request, images, on_step)
-        self.shown[picture.tobytes()] = {NAMES[0], *(one.concept for one in request.references)}
-        return picture
+        image = super().generate(request, images, on_step)
+        concepts = (reference.concept for reference in request.references)
+        self.shown[image.tobytes()] = {NAMES[0], *concepts}
+        return image
 
 
 class StageDetector:
-    """See what was staged: the pocket model's language is the real one, its sight is not under test."""
+    """Concept detector that knows what the stage shows."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
 
-    def detect(self, picture: Image.Image, phrases: Sequence[str]) -> list[Detection]:
-        there = self.stage.shown.get(picture.tobytes(), set())
-        return [
-            Detection(0.95, (0.1, 0.2, 0.6, 0.7)) if name in there else Detection(0.04) for name in phrases
-        ]
+    def detect(self, image: Image.Image, phrases: Sequence[str]) -> list[Detection]:
+        shown = self.stage.shown.get(image.tobytes(), set())
+        box = (0.1, 0.2, 0.6, 0.7)
+        return [Detection(0.95, box) if name in shown else Detection(0.04) for name in phrases]
 
 
 def pocket(stage: Stage) -> PocketChat:
@@ -72,7 +72,7 @@ def library() -> ListRetriever:
 
 
 def play(name: str, stage: Stage, model: BaseChatModel, folder: Path) -> dict[str, Any]:
-    """Run a graph of the registry and give what came out, without what differs between two runs: time."""
+    """Run a graph of the registry and return its state without times."""
     context = Context(
         model=model,
         generator=stage,
@@ -80,8 +80,8 @@ def play(name: str, stage: Stage, model: BaseChatModel, folder: Path) -> dict[st
         store=ArtifactStore(folder / "artifacts"),
         realrag=RealRAGOptions(method="zero"),  # the others need a trained retriever
     )
-    given = changed(prompt=PROMPT, seed=7, run_id="r")
-    return dict(timeless(registry.resolve("graph", name).invoke(given, context=context)))
+    values = changed(prompt=PROMPT, seed=7, run_id="r")
+    return dict(timeless(registry.resolve("graph", name).invoke(values, context=context)))
 
 
 def timeless(value: Any) -> Any:
@@ -90,30 +90,29 @@ def timeless(value: Any) -> Any:
     return [timeless(item) for item in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("how", WAYS, ids=["json schema", "function calling"])
+@pytest.mark.parametrize("settings", SETTINGS, ids=["json schema", "function calling"])
 @pytest.mark.parametrize("name", registry.names("graph"))
-def test_every_graph_gives_the_same_over_the_wire(name: str, how: dict[str, Any], tmp_path: Path) -> None:
-    here = Stage()
-    expected = play(name, here, pocket(here), tmp_path / "here")
-    there = Stage()
-    with over_the_wire(pocket(there), **how) as model:
-        result = play(name, there, model, tmp_path / "there")
+def test_every_graph_is_the_same_over_the_wire(name: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    local, remote = Stage(), Stage()
+    expected = play(name, local, pocket(local), tmp_path / "local")
+    with over_the_wire(pocket(remote), **settings) as model:
+        result = play(name, remote, model, tmp_path / "remote")
     assert result == expected
     assert expected["attempts"]
-    assert [request.seed for request in there.requests] == [request.seed for request in here.requests]
+    assert [request.seed for request in remote.requests] == [request.seed for request in local.requests]
 
 
-def test_the_loop_needs_the_model_on_the_other_side(tmp_path: Path) -> None:
+def test_the_loop_calls_the_remote_model(tmp_path: Path) -> None:
     stage = Stage()
     with over_the_wire(pocket(stage)) as model:
         result = play("pleinair", stage, model, tmp_path)
     assert result["outcome"]["ending"] == "accepted"
     assert [len(request.references) for request in stage.requests] == [0, 1]
-    assert sum(one["mllm_calls"] for one in result["usage"]) == 3
-    assert sum(one["tokens"] for one in result["usage"]) > 100
+    assert sum(usage["mllm_calls"] for usage in result["usage"]) == 3
+    assert sum(usage["tokens"] for usage in result["usage"]) > 100
 
 
-def test_a_prompt_that_is_declined_there_is_refused_here(tmp_path: Path) -> None:
+def test_a_refusal_crosses_the_wire(tmp_path: Path) -> None:
     stage = Stage()
     context = Context(
         model=pocket(stage), generator=stage, retriever=library(), store=ArtifactStore(tmp_path)
@@ -122,23 +121,23 @@ def test_a_prompt_that_is_declined_there_is_refused_here(tmp_path: Path) -> None
     with over_the_wire(context.model) as model:
         wired = Context(model=model, generator=stage, retriever=library(), store=context.store)
         graph = registry.resolve("graph", "pleinair")
-        here, there = (graph.invoke(changed(prompt=prompt), context=one) for one in (context, wired))
-    assert timeless(there["outcome"]) == timeless(here["outcome"])
-    assert there["outcome"]["ending"] == "refused"
-    assert "cannot read this prompt" in there["outcome"]["reason"]
+        local, remote = (graph.invoke(changed(prompt=prompt), context=side) for side in (context, wired))
+    assert timeless(remote["outcome"]) == timeless(local["outcome"])
+    assert remote["outcome"]["ending"] == "refused"
+    assert "cannot read this prompt" in remote["outcome"]["reason"]
 
 
 def test_the_temperature_of_the_repetitions_crosses_the_wire(tmp_path: Path) -> None:
-    heard = recording(ImageRAGAnswers())
-    with over_the_wire(heard) as model:
+    served = recording(ImageRAGAnswers())
+    with over_the_wire(served) as model:
         play("imagerag", Stage(), model, tmp_path)
-    assert heard.temperatures("MissingConcepts") == pytest.approx([0, 1 / 3, 2 / 3])
+    assert served.temperatures("MissingConcepts") == pytest.approx([0, 1 / 3, 2 / 3])
 
 
-CONNECTED: list[list[Any]] = []  # what is noted goes into the last list, if there is one
+CONNECTED: list[list[Any]] = []  # connections are recorded in the last list, if there is one
 
 
-def note_connection(event: str, arguments: tuple[Any, ...]) -> None:
+def record_connection(event: str, arguments: tuple[Any, ...]) -> None:
     if CONNECTED and event in (
         "socket.connect",
         "socket.getaddrinfo",
@@ -150,14 +149,14 @@ def note_connection(event: str, arguments: tuple[Any, ...]) -> None:
 
 @pytest.fixture
 def connections() -> Iterator[list[Any]]:
-    """Note every connection and every name that is looked up."""
-    sys.addaudithook(note_connection)  # a hook stays as long as the process, and is idle after the test
+    """Record every connection and every resolved name."""
+    sys.addaudithook(record_connection)  # a hook cannot be removed; it is idle after the test
     CONNECTED.append([])
     yield CONNECTED[-1]
     CONNECTED.clear()
 
 
-def test_nobody_is_reached_but_the_server_that_was_named(tmp_path: Path, connections: list[Any]) -> None:
+def test_only_the_named_server_is_reached(tmp_path: Path, connections: list[Any]) -> None:
     stage = Stage()
     with over_the_wire(pocket(stage)) as model:
         port = int(model.server.url.rpartition(":")[2].removesuffix("/v1"))

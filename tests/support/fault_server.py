@@ -1,6 +1,6 @@
-"""A server on this machine that answers each connection with the next act of a script, most of them wrong.
+"""Server on this machine that answers each connection with the next act of a script, most of them faulty.
 
-It works on bare sockets, because a library would not let it reset, drip, or promise more than it sends.
+It works on bare sockets, because a library would not let it reset, drip, or announce more than it sends.
 """
 
 from __future__ import annotations
@@ -12,21 +12,37 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from email.message import Message
 from email.utils import formatdate
+from http.client import parse_headers
 from typing import Any
 
 Act = Callable[["FaultServer", socket.socket], None]
 
-PAUSE = 0.05  # seconds between two drips
-PATIENT = 30.0  # seconds that a hanging or dripping server holds out
+PAUSE = 0.05  # seconds between two bytes
+TIMEOUT = 30.0  # seconds that a hanging or dripping server lasts
 TOKENS = 15  # of every completion that says what it cost
 
 
-class FaultServer:
-    """Play the acts in order, the last one again and again; keep the requests and what was charged."""
+@dataclass
+class Request:
+    """Request that a server received."""
 
-    def __init__(self, acts: Sequence[Act], port: int = 0) -> None:
-        self.acts, self.requests, self.tokens = list(acts), list[dict[str, Any]](), 0
+    path: str
+    headers: Message
+    body: bytes
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return dict(json.loads(self.body))
+
+
+class FaultServer:
+    """Server that plays acts in order, the last one again and again, and records requests and tokens."""
+
+    def __init__(self, acts: Sequence[Act] = (), port: int = 0) -> None:
+        self.acts, self.requests, self.tokens = list(acts), list[Request](), 0
         self.connections = 0
         self._done = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", port))
@@ -38,7 +54,7 @@ class FaultServer:
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
 
     def wait(self, seconds: float) -> bool:
-        """Wait, but not longer than the test; True when it is over."""
+        """Wait at most until the test ends; return True then."""
         return self._done.wait(seconds)
 
     def close(self) -> None:
@@ -61,18 +77,18 @@ class FaultServer:
 
     def _play(self, connection: socket.socket, act: Act) -> None:
         with connection, suppress(OSError):
-            connection.settimeout(PATIENT)
+            connection.settimeout(TIMEOUT)
             if request := self._read(connection):
                 self.requests.append(request)
                 act(self, connection)
 
-    def _read(self, connection: socket.socket) -> dict[str, Any]:
+    def _read(self, connection: socket.socket) -> Request | None:
         with connection.makefile("rb") as stream:
-            length = 0
-            while (line := stream.readline().lower()) not in (b"\r\n", b""):
-                if line.startswith(b"content-length:"):
-                    length = int(line.split(b":")[1])
-            return dict(json.loads(stream.read(length) or b"{}"))
+            if not (line := stream.readline().split()):
+                return None
+            headers = parse_headers(stream)
+            body = stream.read(int(headers.get("Content-Length", 0)))
+            return Request(line[1].decode(), headers, body)
 
 
 @contextmanager
@@ -92,19 +108,19 @@ def head(status: int, length: int | None, **headers: str) -> bytes:
 
 
 def reply(status: int, body: object = b"", **headers: str) -> Act:
-    """Send a whole reply; a body that is no bytes is sent as JSON."""
+    """Send a complete reply; a body that is no bytes is sent as JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return lambda _, connection: connection.sendall(head(status, len(data), **headers) + data)
 
 
 def error(status: int, message: str = "no", code: str | None = None, **headers: str) -> Act:
-    """Send an error as OpenAI words it."""
+    """Send an error in OpenAI's form."""
     body = {"error": {"message": message, "type": "t", "param": None, "code": code}}
     return reply(status, body, **headers)
 
 
 def later(status: int, seconds: float) -> Act:
-    """Send an error that asks to wait until a date."""
+    """Send an error whose Retry-After is a date."""
 
     def act(server: FaultServer, connection: socket.socket) -> None:
         error(status, retry_after=formatdate(time.time() + seconds, usegmt=True))(server, connection)
@@ -113,9 +129,9 @@ def later(status: int, seconds: float) -> Act:
 
 
 def completion(
-    content: str | None, finish: str | None = "stop", *, used: Any = TOKENS, **message: Any
+    content: str | None, finish: str | None = "stop", *, used: int = TOKENS, **message: Any
 ) -> dict[str, Any]:
-    """Make a completion; `used` is the total of tokens, or what stands for the whole usage."""
+    """Build a completion; `used` is the total of tokens."""
     usage = {"prompt_tokens": used - 5, "completion_tokens": 5, "total_tokens": used}
     return {
         "id": "c",
@@ -134,7 +150,7 @@ def completion(
 
 
 def says(content: str | None, finish: str | None = "stop", **message: Any) -> Act:
-    """Send a completion, and charge for it."""
+    """Send a completion and charge for it."""
 
     def act(server: FaultServer, connection: socket.socket) -> None:
         server.tokens += TOKENS
@@ -144,13 +160,13 @@ def says(content: str | None, finish: str | None = "stop", **message: Any) -> Ac
 
 
 def without(key: str, value: Any = None) -> Act:
-    """Send a good completion in which one part is replaced, or left out."""
+    """Send a valid completion in which one part is replaced, or left out."""
     body = completion('{"match": true}') | {key: value}
     return reply(200, {name: part for name, part in body.items() if part is not None or value is not None})
 
 
 def reset(sent: bytes = b"") -> Act:
-    """Break the connection hard, after some bytes or before any."""
+    """Reset the connection, after some bytes or before any."""
 
     def act(_: FaultServer, connection: socket.socket) -> None:
         connection.sendall(sent)
@@ -160,17 +176,17 @@ def reset(sent: bytes = b"") -> Act:
 
 
 def sends(data: bytes) -> Act:
-    """Send bytes and hang up."""
+    """Send bytes and close the connection."""
     return lambda _, connection: connection.sendall(data)
 
 
 def hang(server: FaultServer, connection: socket.socket) -> None:
-    """Say nothing."""
-    server.wait(PATIENT)
+    """Send nothing."""
+    server.wait(TIMEOUT)
 
 
 def drip(data: bytes) -> Act:
-    """Send byte after byte, as slowly as no timeout minds."""
+    """Send byte after byte, slowly but fast enough for any timeout of a read."""
 
     def act(server: FaultServer, connection: socket.socket) -> None:
         for byte in data * 1000:
@@ -182,13 +198,13 @@ def drip(data: bytes) -> Act:
 
 
 def drip_body(server: FaultServer, connection: socket.socket) -> None:
-    """Send the head at once and the body in drips."""
+    """Send the head at once and the body byte by byte."""
     connection.sendall(head(200, 10**6))
     drip(b" ")(server, connection)
 
 
 def endless(server: FaultServer, connection: socket.socket) -> None:
-    """Send a body without end and without saying so."""
+    """Send an endless body without a length."""
     connection.sendall(head(200, None))
     while not server.wait(0):
         connection.sendall(b" " * 65536)

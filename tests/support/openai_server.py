@@ -1,4 +1,4 @@
-"""A server on this machine that speaks OpenAI's interface and answers with a chat model of LangChain."""
+"""Server on this machine with OpenAI's interface, which answers with a chat model of LangChain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, convert_to_messages
 
 from pleinair.agent.mllm.openai import OpenAIChat, chat
-from pleinair.tools.mllm import schemas as answers
+from pleinair.tools.mllm import schemas
 from pleinair.tools.mllm.ask import with_temperature
 from pleinair.tools.types import PleinairError
 
@@ -25,14 +25,14 @@ Json = dict[str, Any]
 
 
 class Service(ThreadingHTTPServer):
-    """Answer Chat Completions and Responses with `model`, and remember the requests."""
+    """Server of Chat Completions and Responses that records its requests."""
 
     daemon_threads = True
 
     def __init__(self, model: BaseChatModel) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.model = model
-        self.heard: list[Json] = []
+        self.requests: list[Json] = []
 
     @property
     def url(self) -> str:
@@ -47,17 +47,17 @@ class Handler(BaseHTTPRequestHandler):
         self.send(200, {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.server.heard.append(asked)
+        request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.requests.append(request)
         if self.headers["authorization"] != f"Bearer {KEY}":
             return self.send(
                 401, {"error": {"message": f"Incorrect API key: {self.headers['authorization']}"}}
             )
-        if asked["model"] != MODEL:
-            return self.send(404, {"error": {"message": f"no {asked['model']}", "code": "model_not_found"}})
-        form = completed if self.path == "/v1/chat/completions" else responded
+        if request["model"] != MODEL:
+            return self.send(404, {"error": {"message": f"no {request['model']}", "code": "model_not_found"}})
+        respond = completion if self.path == "/v1/chat/completions" else response
         try:
-            self.send(200, form(asked, self.server.model))
+            self.send(200, respond(request, self.server.model))
         except PleinairError as error:
             self.send(400, {"error": {"message": str(error)}})
 
@@ -73,11 +73,11 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def completed(asked: Json, model: BaseChatModel) -> Json:
+def completion(request: Json, model: BaseChatModel) -> Json:
     """Answer a Chat Completions request."""
-    form = asked.get("response_format", {}).get("json_schema", {})
-    tools = [tool["function"] for tool in asked.get("tools", [])]
-    reply = answer(convert_to_messages(asked["messages"]), form, tools, asked, model)
+    form = request.get("response_format", {}).get("json_schema", {})
+    tools = [tool["function"] for tool in request.get("tools", [])]
+    reply = answer(convert_to_messages(request["messages"]), form, tools, request, model)
     message: Json = {"role": "assistant", "content": content(reply, form), "refusal": None}
     if not form and reply.tool_calls:
         message["tool_calls"] = [
@@ -94,14 +94,14 @@ def completed(asked: Json, model: BaseChatModel) -> Json:
     }
 
 
-def responded(asked: Json, model: BaseChatModel) -> Json:
+def response(request: Json, model: BaseChatModel) -> Json:
     """Answer a request to the Responses API; without tools."""
-    form = asked["text"]["format"]
+    form = request["text"]["format"]
     messages = [
         {"role": item["role"], "content": [chat_part(part) for part in parts(item)]}
-        for item in asked["input"]
+        for item in request["input"]
     ]
-    reply = answer(convert_to_messages(messages), form, [], asked, model)
+    reply = answer(convert_to_messages(messages), form, [], request, model)
     text = {"type": "output_text", "text": content(reply, form), "annotations": []}
     return {
         "id": "resp_1",
@@ -120,20 +120,20 @@ def responded(asked: Json, model: BaseChatModel) -> Json:
 
 
 def answer(
-    messages: list[BaseMessage], form: Json, tools: list[Json], asked: Json, model: BaseChatModel
+    messages: list[BaseMessage], form: Json, tools: list[Json], request: Json, model: BaseChatModel
 ) -> AIMessage:
-    """Put the question to the model behind the server; a form is a tool to it."""
-    if "temperature" in asked:
-        model = with_temperature(model, asked["temperature"])
-    wanted = [form] if form else tools
-    schemas = [getattr(answers, tool["name"], tool) for tool in wanted]
-    reply = (model.bind_tools(schemas) if schemas else model).invoke([plain(one) for one in messages])
+    """Call the model behind the server, with the form as a tool."""
+    if "temperature" in request:
+        model = with_temperature(model, request["temperature"])
+    offered = [getattr(schemas, tool["name"], tool) for tool in ([form] if form else tools)]
+    bound = model.bind_tools(offered) if offered else model
+    reply = bound.invoke([plain(message) for message in messages])
     assert isinstance(reply, AIMessage)
     return reply
 
 
 def plain(message: BaseMessage) -> BaseMessage:
-    """Turn pictures back into LangChain's own blocks; each must be for a look at low detail."""
+    """Convert images back to LangChain's own blocks; each must have low detail."""
     if not isinstance(message, HumanMessage) or isinstance(message.content, str):
         return message
     return HumanMessage([block(part) for part in message.content if isinstance(part, dict)])
@@ -182,7 +182,7 @@ def usage(reply: AIMessage, read: str, written: str) -> Json | None:
 
 @contextmanager
 def served(model: BaseChatModel) -> Iterator[Service]:
-    """Serve a model on a port of this machine that is free."""
+    """Serve a model on a free port of this machine."""
     with Service(model) as service:
         thread = threading.Thread(target=service.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -195,7 +195,7 @@ def served(model: BaseChatModel) -> Iterator[Service]:
 
 @contextmanager
 def over_the_wire(model: BaseChatModel, **arguments: Any) -> Iterator[OpenAIChat]:
-    """Give a client of the model, behind a real connection."""
+    """Yield a client of the model, over a real connection."""
     with served(model) as service, pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENAI_API_KEY", KEY)
         yield chat(MODEL, base_url=service.url, **arguments)

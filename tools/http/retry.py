@@ -85,7 +85,7 @@ class RetryPolicy:
             except CallFailure as failure:
                 failures[type(failure.error)] += 1
                 wait = self._wait(failure, number, failures, ends - self.clock())
-                log.warning("%s Trying again in %.1f s.", failure.error, wait)
+                log.warning("%s: next try in %.1f s", failure.error.message.removesuffix("."), wait)
             while wait > 0:
                 self.sleep(min(wait, TICK))
                 check()
@@ -95,23 +95,24 @@ class RetryPolicy:
     # Errors are raised `from None`: what caused them may repeat a server's words, and those the key.
     def _wait(self, failure: CallFailure, number: int, failures: Failures, remaining: float) -> float:
         error, again = failure.error, failure.again
+        message = f"{error.message.removesuffix('.')}."  # a server's words may end without a full stop
         if failure.may_be_done and not self.repeat_done:
-            raise error.reworded(f"{error.message} {_MAY_BE_CHARGED}") from None
+            raise error.reworded(f"{message} {_MAY_BE_CHARGED}") from None
         if again == "never" or (again == "once" and failures[type(error)] > 1):
             raise error from None
         if remaining <= 0:
             raise Unavailable(
-                f"No answer within the {self.deadline:g} s of `{self.section}.deadline`: {error.message}",
+                f"No answer within the {self.deadline:g} s of `{self.section}.deadline`: {message}",
                 error.remedy,
             ) from None
         if again == "tries" and number >= self.tries:
             suffix = f" That was try {number} of {self.tries}." if number > 1 else ""
-            raise error.reworded(f"{error.message}{suffix}") from None
+            raise error.reworded(f"{message}{suffix}") from None
         backoff = self.pause * 2 ** (number - 1) * (1 + self.chance()) / 2
         wait = backoff if failure.wait is None else failure.wait
         if wait >= remaining:
             raise Unavailable(
-                f"{error.message} `{self.section}.deadline` gives a call {self.deadline:g} s.",
+                f"{message} `{self.section}.deadline` gives a call {self.deadline:g} s.",
                 f"Ask again in {wait:.0f} s.",
             ) from None
         return wait

@@ -1,7 +1,6 @@
-"""What a server may do wrong, each with its one ending: an answer after another try, or a fault that says it.
+"""Faults of a server, each with its outcome: an answer after another try, or an error that names the fault.
 
-The numbers are those of the list that the cases follow: 1 to 23 transport, 24 to 32 the reply's outer form,
-33 to 47 its content.
+Cases 1 to 23 are about the transport, 24 to 32 about the reply's outer form, 33 to 47 about its content.
 """
 
 import json
@@ -19,7 +18,7 @@ from PIL import Image
 from support import fault_server as faults
 from support.fault_server import Act, FaultServer, completion, error, playing, reply, says
 
-from pleinair.agent.mllm.openai import OpenAIChat, chat
+from pleinair.agent.mllm.openai import chat
 from pleinair.tools.errors import (
     BadReply,
     CutOff,
@@ -36,85 +35,82 @@ from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import PleinairError, Refused, Usage
 
 KEY = "sk-secret-0123456789"
-PICTURE = encode_png(Image.linear_gradient("L").resize((512, 512)))
+IMAGE = encode_png(Image.linear_gradient("L").resize((512, 512)))
 YES = '{"match": true, "why": "as asked"}'
 GOOD = says(YES)
-SURE = 20.0  # seconds within which a busy machine answers itself
-SLACK = 10.0  # seconds over a deadline, for a machine that is busy with something else
+TIMEOUT = 20.0  # seconds within which a busy machine answers
+SLACK = 10.0  # seconds over a deadline, for a busy machine
 
 
-@dataclass
-class Naps:
-    """Sleep in no time: what was slept is only added to the clock."""
+class FakeClock:
+    """Clock whose sleeps take no time but are added to it."""
 
-    taken: list[float] = field(default_factory=list)
-    awake: Callable[[], None] = lambda: None
+    def __init__(self, on_sleep: Callable[[], None] = lambda: None) -> None:
+        self.waits, self.on_sleep = list[float](), on_sleep
 
-    def clock(self) -> float:
-        return time.monotonic() + sum(self.taken)
+    def now(self) -> float:
+        return time.monotonic() + sum(self.waits)
 
     def sleep(self, seconds: float) -> None:
-        self.taken.append(seconds)
-        self.awake()
+        self.waits.append(seconds)
+        self.on_sleep()
 
 
 @dataclass
-class Talk:
-    """One question to a faulty server, and how it ended."""
+class Call:
+    """Outcome of one structured call."""
 
     answer: Decision | None
-    fault: PleinairError | None
+    error: PleinairError | None
     usage: Usage
-    naps: Naps
+    waits: list[float]
     seconds: float
+    requests: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def text(self) -> str:
-        return str(self.fault)
+        return str(self.error)
 
 
-def model_at(
-    url: str, monkeypatch: pytest.MonkeyPatch, naps: Naps, deadline: float = SURE, silence: float = SURE
-) -> OpenAIChat:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    model = chat("m", base_url=url, deadline=deadline, silence=silence)
-    model.retry_policy = replace(model.retry_policy, clock=naps.clock, sleep=naps.sleep)
-    return model
-
-
-def put(model: OpenAIChat, naps: Naps) -> Talk:
+def call(
+    url: str, patch: pytest.MonkeyPatch, clock: FakeClock | None = None, key: str = KEY, **settings: Any
+) -> Call:
+    clock = clock or FakeClock()
+    patch.setenv("OPENAI_API_KEY", key)
+    model = chat("m", base_url=url, **{"deadline": TIMEOUT, "silence": TIMEOUT} | settings)
+    model.retry_policy = replace(model.retry_policy, clock=clock.now, sleep=clock.sleep)
     started, answer, fault = time.monotonic(), None, None
     try:
-        answer, usage = ask(model, Decision, "Match?", {"prompt": "p"}, [PICTURE], calls=2)
+        answer, usage = ask(model, Decision, "Match?", {"prompt": "p"}, [IMAGE], calls=2)
     except PleinairError as error:
         fault, usage = error, error.spent
-    return Talk(answer, fault, usage, naps, time.monotonic() - started)
+    return Call(answer, fault, usage, clock.waits, time.monotonic() - started)
 
 
 @pytest.fixture
-def talk(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[..., Talk]:
-    """Ask a server once and hold every ending to what all of them owe."""
+def ask_server(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[..., Call]:
+    """Call a server that plays the acts, and check what every outcome must fulfil."""
 
-    def talk(server: FaultServer, deadline: float = SURE, silence: float = SURE) -> Talk:
-        naps = Naps()
-        with caplog.at_level(logging.DEBUG, "pleinair"):
-            held = put(model_at(server.url, monkeypatch, naps, deadline, silence), naps)
-        assert (held.answer is None) is (held.fault is not None)
-        assert held.seconds < deadline + SLACK
-        assert held.usage.tokens == server.tokens
-        assert held.usage.mllm_calls in (1, 2)
-        assert not [text for text in (*chain(held.fault), caplog.text) if KEY in text]
-        return held
+    def ask_server(*acts: Act, deadline: float = TIMEOUT, silence: float = TIMEOUT) -> Call:
+        with playing(*acts) as server, caplog.at_level(logging.DEBUG, "pleinair"):
+            outcome = call(server.url, monkeypatch, deadline=deadline, silence=silence)
+        assert (outcome.answer is None) is (outcome.error is not None)
+        assert outcome.seconds < deadline + SLACK
+        assert outcome.usage.tokens == server.tokens
+        assert outcome.usage.mllm_calls in (1, 2)
+        assert not [text for text in (*chain(outcome.error), caplog.text) if KEY in text]
+        outcome.requests = [request.json for request in server.requests]
+        return outcome
 
-    return talk
+    return ask_server
 
 
-def chain(fault: BaseException | None) -> list[str]:
-    """Give the texts of an error and of all that a traceback shows with it."""
+def chain(error: BaseException | None) -> list[str]:
+    """List the texts of an error and of all that a traceback shows with it."""
     texts = []
-    while fault is not None:
-        texts.append(f"{fault} {fault!r}")
-        fault = fault.__cause__ or (None if fault.__suppress_context__ else fault.__context__)
+    while error is not None:
+        texts.append(f"{error} {error!r}")
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return texts
 
 
@@ -151,12 +147,11 @@ RECOVERS: dict[str, Act] = {
 
 
 @pytest.mark.parametrize("act", RECOVERS.values(), ids=RECOVERS)
-def test_what_passes_is_tried_again(act: Act, talk: Callable[..., Talk]) -> None:
-    with playing(act, GOOD) as server:
-        held = talk(server)
-    assert held.answer == Decision(match=True, why="as asked"), held.fault
-    assert len(server.requests) == 2
-    assert held.usage.mllm_calls == 1
+def test_a_passing_fault_is_tried_again(act: Act, ask_server: Callable[..., Call]) -> None:
+    outcome = ask_server(act, GOOD)
+    assert outcome.answer == Decision(match=True, why="as asked"), outcome.error
+    assert len(outcome.requests) == 2
+    assert outcome.usage.mllm_calls == 1
 
 
 STOPS: dict[str, tuple[Act, int, type[PleinairError], str]] = {
@@ -221,14 +216,13 @@ STOPS: dict[str, tuple[Act, int, type[PleinairError], str]] = {
 
 
 @pytest.mark.parametrize(("act", "requests", "kind", "text"), STOPS.values(), ids=STOPS)
-def test_what_does_not_pass_ends_by_its_name(
-    act: Act, requests: int, kind: type[PleinairError], text: str, talk: Callable[..., Talk]
+def test_a_lasting_fault_has_its_own_error(
+    act: Act, requests: int, kind: type[PleinairError], text: str, ask_server: Callable[..., Call]
 ) -> None:
-    with playing(act) as server:
-        held = talk(server)
-    assert type(held.fault) is kind, held.fault
-    assert re.search(text, held.text), held.text
-    assert len(server.requests) == requests
+    outcome = ask_server(act)
+    assert type(outcome.error) is kind, outcome.error
+    assert re.search(text, outcome.text), outcome.text
+    assert len(outcome.requests) == requests
 
 
 ACCEPTED: dict[str, Act] = {
@@ -240,47 +234,43 @@ ACCEPTED: dict[str, Act] = {
 
 
 @pytest.mark.parametrize("act", ACCEPTED.values(), ids=ACCEPTED)
-def test_what_does_no_harm_is_accepted_and_noted(
-    act: Act, talk: Callable[..., Talk], caplog: pytest.LogCaptureFixture
+def test_a_harmless_fault_is_accepted_with_a_warning(
+    act: Act, ask_server: Callable[..., Call], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with playing(act) as server:
-        held = talk(server)
-    assert held.answer == Decision(match=True, why="as asked"), held.fault
-    assert len(server.requests) == 1
+    outcome = ask_server(act)
+    assert outcome.answer == Decision(match=True, why="as asked"), outcome.error
+    assert len(outcome.requests) == 1
     assert [record.levelname for record in caplog.records if record.name.startswith("pleinair")] == [
         "WARNING"
     ]
 
 
 @pytest.mark.parametrize("usage", [None, {"prompt_tokens": -3, "completion_tokens": -4, "total_tokens": -7}])
-def test_32_a_count_that_is_none_counts_as_none(usage: Any, talk: Callable[..., Talk]) -> None:
-    with playing(faults.without("usage", usage)) as server:
-        held = talk(server)
-    assert held.answer is not None
-    assert held.usage.tokens == 0
+def test_32_an_invalid_count_is_0(usage: Any, ask_server: Callable[..., Call]) -> None:
+    outcome = ask_server(faults.without("usage", usage))
+    assert outcome.answer is not None
+    assert outcome.usage.tokens == 0
 
 
-MISFITS = {name: act for name, (act, _, kind, _) in STOPS.items() if kind is InvalidAnswer or "prose" in name}
+INVALID = {name: act for name, (act, _, kind, _) in STOPS.items() if kind is InvalidAnswer or "prose" in name}
 
 
-@pytest.mark.parametrize("act", MISFITS.values(), ids=MISFITS)
-def test_a_misfit_is_asked_about_once(act: Act, talk: Callable[..., Talk]) -> None:
-    with playing(act, GOOD) as server:
-        held = talk(server)
-    assert held.answer == Decision(match=True, why="as asked")
-    assert held.usage.mllm_calls == 2
-    again = server.requests[1]["messages"][-1]["content"][0]["text"]
+@pytest.mark.parametrize("act", INVALID.values(), ids=INVALID)
+def test_an_invalid_answer_is_repaired_once(act: Act, ask_server: Callable[..., Call]) -> None:
+    outcome = ask_server(act, GOOD)
+    assert outcome.answer == Decision(match=True, why="as asked")
+    assert outcome.usage.mllm_calls == 2
+    again = outcome.requests[1]["messages"][-1]["content"][0]["text"]
     assert '"what_is_wrong_with_it"' in again
 
 
-def test_1_a_wait_that_is_asked_for_is_kept(talk: Callable[..., Talk]) -> None:
-    with playing(error(429, retry_after="7"), error(503, retry_after="2.5"), GOOD) as server:
-        assert talk(server).naps.taken == [*[1] * 7, 1, 1, 0.5]
+def test_1_retry_after_is_obeyed(ask_server: Callable[..., Call]) -> None:
+    outcome = ask_server(error(429, retry_after="7"), error(503, retry_after="2.5"), GOOD)
+    assert outcome.waits == [*[1] * 7, 1, 1, 0.5]
 
 
-def test_2_a_date_is_a_wait(talk: Callable[..., Talk]) -> None:
-    with playing(faults.later(429, 5), GOOD) as server:
-        assert 0 <= sum(talk(server).naps.taken) <= 5
+def test_2_retry_after_may_be_a_date(ask_server: Callable[..., Call]) -> None:
+    assert 0 <= sum(ask_server(faults.later(429, 5), GOOD).waits) <= 5
 
 
 @pytest.mark.parametrize(
@@ -297,58 +287,54 @@ def test_2_a_date_is_a_wait(talk: Callable[..., Talk]) -> None:
         ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
     ],
 )
-def test_a_header_that_is_no_wait_is_none(header: str, seconds: float | None) -> None:
+def test_retry_after_is_a_number_or_a_date(header: str, seconds: float | None) -> None:
     assert retry_after({"retry-after": header}, now=10) == seconds
 
 
-def test_4_pauses_grow_and_differ(talk: Callable[..., Talk]) -> None:
-    with playing(error(429), error(429), GOOD) as server:
-        first, second = talk(server).naps.taken
+def test_4_pauses_grow_and_are_random(ask_server: Callable[..., Call]) -> None:
+    first, second = ask_server(error(429), error(429), GOOD).waits
     assert 0.25 <= first <= 0.5 <= second <= 1.0
 
 
-def test_13_smaller_pictures_are_tried(talk: Callable[..., Talk]) -> None:
-    with playing(error(413), GOOD) as server:
-        assert talk(server).answer is not None
-    sizes = [len(request["messages"][-1]["content"][1]["image_url"]["url"]) for request in server.requests]
+def test_13_smaller_images_are_sent(ask_server: Callable[..., Call]) -> None:
+    outcome = ask_server(error(413), GOOD)
+    assert outcome.answer is not None
+    sizes = [len(request["messages"][-1]["content"][1]["image_url"]["url"]) for request in outcome.requests]
     assert sizes[1] < sizes[0] / 2
 
 
-def test_14_a_name_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_14_an_unknown_host(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: Any, **__: Any) -> None:
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
-    naps = Naps()
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    held = put(model_at("http://models.example/v1", monkeypatch, naps), naps)
-    assert type(held.fault) is Unavailable
-    assert "models.example/v1 cannot be resolved" in held.text
-    assert len(naps.taken) == 2
+    outcome = call("http://models.example/v1", monkeypatch)
+    assert type(outcome.error) is Unavailable
+    assert "models.example/v1 cannot be resolved" in outcome.text
+    assert len(outcome.waits) == 2
 
 
-def test_a_proxy_of_the_environment_is_asked_instead_of_other_machines(
-    talk: Callable[..., Talk], monkeypatch: pytest.MonkeyPatch
+def test_a_proxy_of_the_environment_is_used_for_other_machines(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    naps = Naps()
     with playing(GOOD) as proxy, playing(GOOD) as server:
         monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1"))
-        held = put(model_at("http://models.example/v1", monkeypatch, naps), naps)
-        assert held.answer == Decision(match=True, why="as asked") and len(proxy.requests) == 1
-        assert talk(server).answer and len(proxy.requests) == 1
+        outcome = call("http://models.example/v1", monkeypatch)
+        assert outcome.answer == Decision(match=True, why="as asked") and len(proxy.requests) == 1
+        assert call(server.url, monkeypatch).answer and len(proxy.requests) == 1
         monkeypatch.setenv("http_proxy", "socks5://me:secret@127.0.0.1:1")
-        refused = put(model_at("http://models.example/v1", monkeypatch, naps), naps).fault
+        refused = call("http://models.example/v1", monkeypatch).error
     assert "the proxy '127.0.0.1:1': wanted http://" in str(refused) and "secret" not in str(refused)
 
 
-def test_14_a_look_up_without_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    naps = Naps()
+def test_14_resolving_a_name_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(5))
-    held = put(model_at("http://models.example/v1", monkeypatch, naps, deadline=1), naps)
-    assert type(held.fault) is Unavailable
-    assert "within the 1 s of `mllm.deadline`" in held.text
-    assert held.seconds < 4
+    outcome = call("http://models.example/v1", monkeypatch, deadline=1)
+    assert type(outcome.error) is Unavailable
+    assert "within the 1 s of `mllm.deadline`" in outcome.text
+    assert outcome.seconds < 4
 
 
 def free_port() -> int:
@@ -356,34 +342,32 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def test_15_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    naps = Naps()
-    held = put(model_at(f"http://127.0.0.1:{free_port()}/v1", monkeypatch, naps), naps)
-    assert type(held.fault) is Unavailable
-    assert "Check that the server is running and that `mllm.base_url` is right." in held.text
-    assert len(naps.taken) == 2
+def test_15_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = call(f"http://127.0.0.1:{free_port()}/v1", monkeypatch)
+    assert type(outcome.error) is Unavailable
+    assert "Check that the server is running and that `mllm.base_url` is right." in outcome.text
+    assert len(outcome.waits) == 2
 
 
-def test_15_a_server_that_starts_meanwhile_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_15_a_server_that_starts_between_two_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     port, servers = free_port(), list[FaultServer]()
-    naps = Naps(awake=lambda: servers.append(FaultServer([GOOD], port)))
+    clock = FakeClock(on_sleep=lambda: servers.append(FaultServer([GOOD], port)))
     try:
-        held = put(model_at(f"http://127.0.0.1:{port}/v1", monkeypatch, naps), naps)
-        assert held.answer is not None
+        outcome = call(f"http://127.0.0.1:{port}/v1", monkeypatch, clock)
+        assert outcome.answer is not None
     finally:
         for server in servers:
             server.close()
 
 
-def test_16_no_safe_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    naps = Naps()
+def test_16_no_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         threading.Thread(target=plain_answer, args=(listener,), daemon=True).start()
-        held = put(model_at(f"https://127.0.0.1:{port}/v1", monkeypatch, naps), naps)
-    assert type(held.fault) is Unavailable
-    assert "No safe connection to https://127.0.0.1" in held.text
-    assert naps.taken == []
+        outcome = call(f"https://127.0.0.1:{port}/v1", monkeypatch)
+    assert type(outcome.error) is Unavailable
+    assert "No safe connection to https://127.0.0.1" in outcome.text
+    assert outcome.waits == []
 
 
 def plain_answer(listener: socket.socket) -> None:
@@ -393,17 +377,15 @@ def plain_answer(listener: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
-def test_20_silence_is_tried_again(talk: Callable[..., Talk]) -> None:
-    with playing(faults.hang, GOOD) as server:
-        held = talk(server, silence=1.0)
-    assert held.answer is not None, held.fault
-    assert len(server.requests) == 2
+def test_20_silence_is_tried_again(ask_server: Callable[..., Call]) -> None:
+    outcome = ask_server(faults.hang, GOOD, silence=1.0)
+    assert outcome.answer is not None, outcome.error
+    assert len(outcome.requests) == 2
 
 
-def test_20_silence_without_end_ends(talk: Callable[..., Talk]) -> None:
-    with playing(faults.hang) as server:
-        held = talk(server, deadline=1.0, silence=0.3)
-    assert type(held.fault) is Unavailable
+def test_20_endless_silence_ends(ask_server: Callable[..., Call]) -> None:
+    outcome = ask_server(faults.hang, deadline=1.0, silence=0.3)
+    assert type(outcome.error) is Unavailable
 
 
 DRIPS = {
@@ -414,21 +396,20 @@ DRIPS = {
 
 
 @pytest.mark.parametrize("act", DRIPS.values(), ids=DRIPS)
-def test_21_a_drip_ends_at_the_deadline(act: Act, talk: Callable[..., Talk]) -> None:
-    with playing(act) as server:
-        held = talk(server, deadline=1.0)
-    assert type(held.fault) in (Unavailable, BadReply)
-    assert len(server.requests) <= 3
+def test_21_a_drip_ends_at_the_deadline(act: Act, ask_server: Callable[..., Call]) -> None:
+    outcome = ask_server(act, deadline=1.0)
+    assert type(outcome.error) in (Unavailable, BadReply)
+    assert len(outcome.requests) <= 3
 
 
-def test_37_the_second_answer_has_more_room(talk: Callable[..., Talk]) -> None:
-    with playing(says("{", "length"), GOOD) as server:
-        assert talk(server).answer is not None
-    assert [request["max_tokens"] for request in server.requests] == [2048, 8192]
+def test_37_the_second_answer_may_be_longer(ask_server: Callable[..., Call]) -> None:
+    outcome = ask_server(says("{", "length"), GOOD)
+    assert outcome.answer is not None
+    assert [request["max_tokens"] for request in outcome.requests] == [2048, 8192]
 
 
-def response(*content: dict[str, Any], status: str = "completed", why: str = "") -> Act:
-    """Send a reply of the Responses API."""
+def response(*content: dict[str, Any], status: str = "completed", reason: str = "") -> Act:
+    """Act: send a reply of the Responses API."""
     message = {"type": "message", "id": "m", "role": "assistant", "status": status, "content": content}
     body = {
         "id": "r",
@@ -436,7 +417,7 @@ def response(*content: dict[str, Any], status: str = "completed", why: str = "")
         "created_at": 0,
         "model": "m",
         "status": status,
-        "incomplete_details": {"reason": why} if why else None,
+        "incomplete_details": {"reason": reason} if reason else None,
         "output": [message] if content else [],
         "parallel_tool_calls": False,
         "tool_choice": "auto",
@@ -449,9 +430,9 @@ PART = {"type": "output_text", "text": YES, "annotations": []}
 RESPONSES: dict[str, tuple[Act, int, type[PleinairError] | None]] = {
     "an answer": (response(PART), 1, None),
     "a refusal": (response({"type": "refusal", "refusal": "I must not."}), 1, Refused),
-    "cut off": (response(PART, status="incomplete", why="max_output_tokens"), 2, CutOff),
-    "cut off in thought": (response(status="incomplete", why="max_output_tokens"), 2, CutOff),
-    "filtered": (response(PART, status="incomplete", why="content_filter"), 1, Filtered),
+    "cut off": (response(PART, status="incomplete", reason="max_output_tokens"), 2, CutOff),
+    "cut off in thought": (response(status="incomplete", reason="max_output_tokens"), 2, CutOff),
+    "filtered": (response(PART, status="incomplete", reason="content_filter"), 1, Filtered),
     "empty": (response(), 2, EmptyAnswer),
     "no output": (reply(200, {"id": "r", "object": "response"}), 2, BadReply),
     "prose": (response(PART | {"text": f"Sure! {YES}"}), 2, InvalidAnswer),
@@ -459,22 +440,18 @@ RESPONSES: dict[str, tuple[Act, int, type[PleinairError] | None]] = {
 
 
 @pytest.mark.parametrize(("act", "requests", "kind"), RESPONSES.values(), ids=RESPONSES)
-def test_the_responses_api_ends_in_the_same_ways(
+def test_the_responses_api_has_the_same_outcomes(
     act: Act, requests: int, kind: type[PleinairError] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    naps = Naps()
     with playing(act) as server:
-        model = chat("m", base_url=server.url, responses_api=True)
-        model.retry_policy = replace(model.retry_policy, clock=naps.clock, sleep=naps.sleep)
-        held = put(model, naps)
-    assert (type(held.fault) if held.fault else None) is kind, held.fault
+        outcome = call(server.url, monkeypatch, responses_api=True)
+    assert (type(outcome.error) if outcome.error else None) is kind, outcome.error
     assert len(server.requests) == requests
-    caps = [request["max_output_tokens"] for request in server.requests]
+    caps = [request.json["max_output_tokens"] for request in server.requests]
     assert caps == ([2048, 8192] if kind is CutOff else [2048] * requests)
 
 
-def test_a_key_that_a_server_repeats_is_not_repeated() -> None:
+def test_a_key_that_a_server_repeats_is_removed() -> None:
     server = Server("http://h/v1", "m", "OPENAI_API_KEY", "abc123def")
     quoted = server.quote("Bearer abcdef123 is bad;\n key abc123def, sk-proj-12345678 \u202e" + "x" * 900)
     assert "abc123def" not in quoted and "12345678" not in quoted and "abcdef123" not in quoted
@@ -483,7 +460,6 @@ def test_a_key_that_a_server_repeats_is_not_repeated() -> None:
 
 
 def test_without_a_key_the_advice_is_to_set_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with playing(error(401, "Missing key")) as server:
-        held = put(chat("m", base_url=server.url), Naps())
-    assert "needs a key. Set the environment variable OPENAI_API_KEY" in held.text
+        outcome = call(server.url, monkeypatch, key="")
+    assert "needs a key. Set the environment variable OPENAI_API_KEY" in outcome.text

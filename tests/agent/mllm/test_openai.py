@@ -1,7 +1,6 @@
-"""The model behind OpenAI's interface: what is sent, what is counted, what is kept secret."""
+"""The chat model behind OpenAI's interface: what is sent, what is counted, what stays secret."""
 
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from support.recording_chat import ImageRAGAnswers, images_of, recording
 from pleinair.agent.mllm.openai import OpenAIChat, chat
 from pleinair.agent.mllm.request import described
 from pleinair.tools.http import prices
-from pleinair.tools.mllm import schemas as answers
+from pleinair.tools.mllm import schemas
 from pleinair.tools.mllm.ask import ask
 from pleinair.tools.mllm.schemas import Critique, Decision
 from pleinair.tools.types import BadInput, Value
@@ -40,9 +39,9 @@ def client(service: Service, monkeypatch: pytest.MonkeyPatch, **arguments: Any) 
     return chat(MODEL, **{"base_url": service.url} | arguments)
 
 
-@pytest.mark.parametrize("how", [{}, {"answers": "function_calling"}, {"responses_api": True}])
-def test_every_way_of_asking_gives_the_answer(how: dict[str, Any]) -> None:
-    with over_the_wire(scripted(), **how) as model:
+@pytest.mark.parametrize("settings", [{}, {"answers": "function_calling"}, {"responses_api": True}])
+def test_every_interface_returns_the_answer(settings: dict[str, Any]) -> None:
+    with over_the_wire(scripted(), **settings) as model:
         answer, usage = ask(model, Decision, "Match?", {"prompt": "p"}, [png(64)])
     assert answer == Decision.model_validate(YES)
     assert usage.mllm_calls == 1
@@ -51,7 +50,7 @@ def test_every_way_of_asking_gives_the_answer(how: dict[str, Any]) -> None:
 def test_the_schema_is_sent_strictly_and_the_cap_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with served(scripted()) as service:
         ask(client(service, monkeypatch, max_tokens=99), Decision, "Match?", {"prompt": "p"})
-    (sent,) = service.heard
+    (sent,) = service.requests
     form = sent["response_format"]["json_schema"]
     assert (form["name"], form["strict"]) == ("Decision", True)
     assert form["schema"]["required"] == ["match", "why"]
@@ -59,43 +58,44 @@ def test_the_schema_is_sent_strictly_and_the_cap_with_it(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    "schema", [one for one in vars(answers).values() if isinstance(one, type) and issubclass(one, Value)]
+    "schema",
+    [value for value in vars(schemas).values() if isinstance(value, type) and issubclass(value, Value)],
 )
-def test_every_schema_is_spelled_for_every_server(schema: type[Value]) -> None:
-    spelled = described(schema)
-    assert spelled["description"]
-    for part in inside(spelled["schema"]):
+def test_every_schema_is_portable(schema: type[Value]) -> None:
+    sent = described(schema)
+    assert sent["description"]
+    for part in parts_of(sent["schema"]):
         assert not {"default", "prefixItems", "minLength", "pattern", "title", "format"}.intersection(part)
         assert part.get("additionalProperties", False) is False
         assert "$ref" not in part or len(part) == 1
         assert part.get("required", []) == list(part.get("properties", []))
 
 
-def inside(part: Any) -> Iterator[dict[str, Any]]:
-    """Give a schema and all that are inside it; the names of fields are no schema."""
+def parts_of(part: Any) -> Iterator[dict[str, Any]]:
+    """Yield a schema and all inside it; the names of fields are no schema."""
     if isinstance(part, dict):
         yield part
         part = [value for key, value in part.items() if key not in ("properties", "$defs")] + [
-            one for key in ("properties", "$defs") for one in part.get(key, {}).values()
+            value for key in ("properties", "$defs") for value in part.get(key, {}).values()
         ]
     for item in part if isinstance(part, list) else []:
-        yield from inside(item)
+        yield from parts_of(item)
 
 
-def test_a_box_is_spelled_as_four_numbers() -> None:
+def test_a_box_is_sent_as_four_numbers() -> None:
     row = described(Critique)["schema"]["$defs"]["Row"]["properties"]
     box = {"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4}
     assert row["box"] == {"anyOf": [box, {"type": "null"}]}
 
 
 @pytest.mark.parametrize(("side", "width"), [(64, 64), (512, 512), (2000, 512)])
-def test_large_pictures_are_scaled_down_and_small_ones_go_as_they_are(side: int, width: int) -> None:
-    heard = recording(ImageRAGAnswers(matches=(True,)))
-    with over_the_wire(heard) as model:
+def test_only_large_images_are_scaled_down(side: int, width: int) -> None:
+    served_model = recording(ImageRAGAnswers(matches=(True,)))
+    with over_the_wire(served_model) as model:
         ask(model, Decision, "Match?", {"prompt": "p"}, [png(side)])
-    ((picture,),) = images_of(heard.conversation("Decision"))
-    assert Image.open(io.BytesIO(picture)).size == (width, width // 2)
-    assert (picture == png(side)) is (side <= 512)
+    ((image,),) = images_of(served_model.conversation("Decision"))
+    assert Image.open(io.BytesIO(image)).size == (width, width // 2)
+    assert (image == png(side)) is (side <= 512)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_temperature_is_sent_where_the_model_takes_one(
     assert warm._get_request_payload([HumanMessage("?")]).get("temperature") == sent
 
 
-def test_the_cap_has_the_name_that_the_server_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cap_is_named_for_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     for url, name in (("", "max_completion_tokens"), ("http://127.0.0.1:9/v1", "max_tokens")):
@@ -119,9 +119,9 @@ def test_the_cap_has_the_name_that_the_server_knows(monkeypatch: pytest.MonkeyPa
         assert model._get_request_payload([HumanMessage("?")], max_tokens=7)[name] == 7
 
 
-def test_tokens_and_money_are_counted() -> None:
-    own = {MODEL: {"read": 2.0, "written": 10.0}}
-    with over_the_wire(counting(), prices=own) as model:
+def test_tokens_and_cost_are_counted() -> None:
+    own_prices = {MODEL: {"read": 2.0, "written": 10.0}}
+    with over_the_wire(counting(), prices=own_prices) as model:
         usage = ask(model, Decision, "Match?", {"prompt": "p"})[1]
     assert usage.tokens == 1500
     assert usage.usd == pytest.approx((1000 * 2 + 500 * 10) / 1e6)
@@ -143,17 +143,19 @@ def counting() -> ScriptedChat:
 
 def test_a_dated_version_costs_what_the_model_does() -> None:
     assert prices.price_of("gpt-5.4-mini-2026-03-17", {}) == prices.shipped()["gpt-5.4-mini"]
-    own = {"gpt-5.4-mini": {"read": 1, "written": 1}}
-    assert prices.price_of("gpt-5.4-mini", own) == prices.Price(read=1, written=1)
+    own_prices = {"gpt-5.4-mini": {"read": 1, "written": 1}}
+    assert prices.price_of("gpt-5.4-mini", own_prices) == prices.Price(read=1, written=1)
     assert prices.price_of("nobody's", {}) is None
 
 
-def test_a_price_that_is_none_is_refused() -> None:
+def test_an_invalid_price_is_refused() -> None:
     with pytest.raises(BadInput, match=r"mllm.prices.x = \{'read': -1\}: wanted"):
         prices.price_of("x", {"x": {"read": -1}})
 
 
-def test_an_unknown_price_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_price_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     chat("nobody's", base_url="http://127.0.0.1:9/v1")
     assert not caplog.text
@@ -177,7 +179,7 @@ def test_an_unknown_price_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytes
         {"side": 0},
     ],
 )
-def test_a_wrong_argument_is_named(monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]) -> None:
+def test_an_invalid_argument_is_named(monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with pytest.raises(BadInput, match=rf"mllm\.{next(iter(arguments))}\b.*wanted"):
         chat(**{"model": MODEL} | arguments)
@@ -190,14 +192,14 @@ def test_a_password_in_the_address_is_refused_and_not_shown(monkeypatch: pytest.
     assert "hunter2" not in str(error.value)
 
 
-def test_openai_is_not_asked_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openai_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(BadInput, match="Set the environment variable OPENAI_API_KEY"):
         chat("gpt-5.4-mini")
 
 
-def test_the_key_may_stand_in_another_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_may_be_in_another_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", KEY)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with served(scripted()) as service:
@@ -212,15 +214,14 @@ def test_the_key_is_in_no_text_of_the_model(monkeypatch: pytest.MonkeyPatch) -> 
     assert not [text for text in texts if KEY in text]
 
 
-def test_it_can_be_awaited() -> None:
+def test_asynchronous_calls() -> None:
     import asyncio
 
     with over_the_wire(recording(ImageRAGAnswers(matches=(True,)))) as model:
-        question = [HumanMessage([{"type": "text", "text": '```json\n{"prompt": "p"}\n```'}])]
+        request = [HumanMessage([{"type": "text", "text": '```json\n{"prompt": "p"}\n```'}])]
         bound = model.with_structured_output(Decision)
-        assert asyncio.run(bound.ainvoke(question)).match
+        assert asyncio.run(bound.ainvoke(request)).match
 
 
 def test_the_prices_are_shipped() -> None:
-    assert Path(prices.TABLE).is_file()
-    assert json.dumps({name: price.model_dump() for name, price in prices.shipped().items()})
+    assert Path(prices.TABLE).is_file() and prices.shipped()

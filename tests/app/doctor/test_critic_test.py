@@ -95,7 +95,7 @@ def test_doctor_tests_the_model_behind_a_server(
         output = CliRunner().invoke(app, ["doctor", "--mllm", *words]).output
     assert f"ok  mllm: {MODEL} at {service.url}" in output
     assert f"{mark}  critic: {right} of 20 images judged correctly" in output
-    assert len(service.heard) == IMAGES
+    assert len(service.requests) == IMAGES
 
 
 def test_doctor_gives_the_remedy_for_a_wrong_key(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -283,8 +283,8 @@ def test_the_estimate_holds_what_the_client_sends(prompt: str, monkeypatch: pyte
         model = chat(MODEL, base_url=service.url)
         concepts, _ = decompose(prompt, model=model)
         critique(encode_png(Image.radial_gradient("L")), prompt, concepts, model=model)
-    assert len(service.heard) == 2
-    for asked in service.heard:
+    assert len(service.requests) == 2
+    for asked in service.requests:
         texts = re.sub(r"data:image/png;base64,[^\"]*", "", json.dumps(asked["messages"]))
         text = len(texts + json.dumps(asked["response_format"])) / 4
         seen = (70, 1.2 * 16**2) if "image_url" in texts else (0, 0)  # at low detail, or by patches

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import base64
 import io
-import json
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from email import message_from_bytes
-from email.message import Message
-from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from support import fault_server as faults
-from support.fault_server import FaultServer
-from support.generator_requests import (
-    LINEAR,
-    RADIAL,
-    REFERENCES,
-    draw,
-    make_reference,
-    make_request,
-)
+from support.fault_server import Act, FaultServer, error, reply
+from support.generator_requests import LINEAR, RADIAL, REFERENCES, draw, make_reference, make_request
 
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.diffusion.call import scaled
@@ -36,116 +24,76 @@ from pleinair.tools.errors import BadReply, Filtered, TooLarge, Unavailable
 from pleinair.tools.storage.artifacts import spent_on
 from pleinair.tools.types import BadInput, Cancelled, Inpaint, Picture, PleinairError
 
-Answer = tuple[int, dict[str, Any], dict[str, str]]
-REPAINT = Inpaint(
+INPAINT = Inpaint(
     concept="finch", picture=Picture(sha256="0" * 64, width=32, height=32), box=(0.5, 0.25, 1, 0.75)
 )
 
 
-def encoded(image: Image.Image) -> str:
+def picture(image: Image.Image = RADIAL, **more: Any) -> Act:
     file = io.BytesIO()
     image.save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
+    encoded = base64.b64encode(file.getvalue()).decode()
+    return reply(200, {"created": 1, "data": [{"b64_json": encoded}], **more})
 
 
-def picture(image: Image.Image = RADIAL, **more: Any) -> Answer:
-    return 200, {"created": 1, "data": [{"b64_json": encoded(image)}], **more}, {}
+def models(*names: str) -> Act:
+    return reply(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
 
 
-def refusal(status: int, code: str = "", headers: dict[str, str] | None = None) -> Answer:
-    return status, {"error": {"message": "because", "code": code}}, headers or {}
+class ImagesServer(FaultServer):
+    """Server of the images API, and the generator that calls it without real pauses."""
 
+    waits: list[float]
 
-@dataclass
-class Server:
-    """Hold what is answered next, and what was asked."""
+    def generator(self, **settings: Any) -> OpenAIImages:
+        generator = OpenAIImages("m", base_url=self.url, height=32, width=32, **settings)
+        self.waits = []
+        generator.retry_policy = replace(generator.retry_policy, sleep=self.waits.append)
+        return generator
 
-    url: str = ""
-    answers: list[Answer] = field(default_factory=list)
-    asked: list[tuple[str, str, bytes, Message]] = field(default_factory=list)
-
-    def engine(self, **settings: Any) -> OpenAIImages:
-        made = OpenAIImages("m", base_url=self.url, height=32, width=32, **settings)
-        made.retry_policy = replace(made.retry_policy, sleep=self.slept.append)
-        return made
-
-    def __post_init__(self) -> None:
-        self.slept: list[float] = []
-
-    def sent(self) -> dict[str, Any]:
-        """Read the fields of the last request, a form's files as pictures."""
-        _, _, body, headers = self.asked[-1]
-        if headers.get_content_type() == "application/json":
-            return dict(json.loads(body))
-        kind = f"Content-Type: {headers['Content-Type']}\r\n\r\n".encode()
-        parts: dict[str, Any] = {}
-        for part in message_from_bytes(kind + body).walk():
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of the last request, a form's files as images."""
+        request = self.requests[-1]
+        if request.headers.get_content_type() == "application/json":
+            return request.json
+        kind = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode()
+        fields: dict[str, Any] = {}
+        for part in message_from_bytes(kind + request.body).walk():
             if name := part.get_param("name", header="Content-Disposition"):
                 data = part.get_payload(decode=True)
                 assert isinstance(data, bytes)
                 value = Image.open(io.BytesIO(data)) if part.get_filename() else data.decode()
-                parts.setdefault(str(name), []).append(value)
-        return parts
+                fields.setdefault(str(name), []).append(value)
+        return fields
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ImagesServer]:
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
-    state = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            state.asked.append((self.path, self.headers["Authorization"], body, self.headers))
-            self.answer()
-
-        def do_GET(self) -> None:
-            state.asked.append((self.path, self.headers["Authorization"], b"", self.headers))
-            self.answer()
-
-        def answer(self) -> None:
-            status, reply, headers = state.answers.pop(0)
-            self.send_response(status)
-            for name, value in {"Content-Type": "application/json", **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(json.dumps(reply).encode())
-
-        def log_message(self, *_: Any) -> None:
-            return
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        state.url = f"http://127.0.0.1:{http.server_address[1]}/v1"
-        yield state
-        http.shutdown()
-        thread.join()
-
-
-def models(*names: str) -> Answer:
-    return 200, {"object": "list", "data": [{"id": name, "object": "model"} for name in names]}, {}
+    server = ImagesServer()
+    yield server
+    server.close()
 
 
 @pytest.mark.parametrize(
-    ("answer", "hint"),
+    ("act", "hint"),
     [
         (models("m", "other"), ""),
         (models("other", "another"), ", which lists only another, other"),
         (models(*"abcdefghij"), ", which lists only a, b, c, d, e, f, g, h …"),
-        (refusal(404), ""),
+        (error(404), ""),
     ],
 )
-def test_a_greeting_asks_for_no_picture(server: Server, answer: Answer, hint: str) -> None:
-    server.answers = [answer]
-    assert server.engine().greet() == f"m at {server.url}{hint}"
-    assert [path for path, *_ in server.asked] == ["/v1/models"]
+def test_greet_lists_the_models_only(server: ImagesServer, act: Act, hint: str) -> None:
+    server.acts = [act]
+    assert server.generator().greet() == f"m at {server.url}{hint}"
+    assert [request.path for request in server.requests] == ["/v1/models"]
 
 
-def test_a_greeting_tells_what_is_wrong(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    server.answers = [refusal(401)]
+def test_greet_raises_what_is_wrong(server: ImagesServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.acts = [error(401)]
     with pytest.raises(Unavailable, match="key in OPENAI_API_KEY is not accepted"):
-        server.engine().greet()
+        server.generator().greet()
     with pytest.raises(PleinairError, match="Nothing answers at .*Check that the server is running"):
         OpenAIImages("m", base_url="http://127.0.0.1:9/v1").greet()
     monkeypatch.delenv("OPENAI_API_KEY")
@@ -153,68 +101,69 @@ def test_a_greeting_tells_what_is_wrong(server: Server, monkeypatch: pytest.Monk
         OpenAIImages("m").greet()
 
 
-def test_text_alone_asks_for_a_generation(server: Server) -> None:
-    server.answers = [picture()]
-    drawn = server.engine(options={"quality": "low"}).generate(make_request(), (), no_callback)
-    assert drawn.tobytes() == RADIAL.tobytes()
-    path, key, _, _ = server.asked[0]
-    assert (path, key) == ("/v1/images/generations", "Bearer secret")
-    assert server.sent() == {"model": "m", "prompt": "a finch", "n": 1, "size": "32x32", "quality": "low"}
+def test_text_alone_is_a_generation(server: ImagesServer) -> None:
+    server.acts = [picture()]
+    image = server.generator(options={"quality": "low"}).generate(make_request(), (), no_callback)
+    assert image.tobytes() == RADIAL.tobytes()
+    request = server.requests[0]
+    assert (request.path, request.headers["Authorization"]) == ("/v1/images/generations", "Bearer secret")
+    assert server.fields() == {"model": "m", "prompt": "a finch", "n": 1, "size": "32x32", "quality": "low"}
 
 
-def test_references_ask_for_an_edit_with_all_of_them_in_order(server: Server) -> None:
-    server.answers = [picture()]
-    engine = server.engine(slots=2, reference_size=64)
-    asked = make_request(references=tuple(map(make_reference, ("finch", "coupe"))))
-    engine.generate(asked, [RADIAL, LINEAR], no_callback)
-    assert server.asked[0][0] == "/v1/images/edits"
-    sent = server.sent()
+def test_references_are_an_edit_with_all_of_them_in_order(server: ImagesServer) -> None:
+    server.acts = [picture()]
+    generator = server.generator(slots=2, reference_size=64)
+    request = make_request(references=tuple(map(make_reference, ("finch", "coupe"))))
+    generator.generate(request, [RADIAL, LINEAR], no_callback)
+    assert server.requests[0].path == "/v1/images/edits"
+    sent = server.fields()
     assert sent["prompt"] == ["a finch. Image 1 shows finch. Image 2 shows coupe."]
     first, second = sent["image[]"]
     assert first.tobytes() == scaled(RADIAL, 64).tobytes()
     assert second.tobytes() == scaled(LINEAR, 64).tobytes()
 
 
-def test_a_box_asks_for_an_edit_with_a_mask_and_keeps_what_is_outside(server: Server) -> None:
-    server.answers = [picture(LINEAR.rotate(90))]
-    engine = server.engine(slots=1, inpaint=True)
-    assert (engine.capabilities.inpaint, engine.capabilities.inpaint_slots) == (True, 1)
-    old, names = RADIAL.resize((32, 32)), ("coupe", "finch")
-    asked = make_request(references=tuple(map(make_reference, names)), inpaint=REPAINT)
-    drawn = np.asarray(engine.generate(asked, [RADIAL, LINEAR, old], no_callback))
-    sent = server.sent()
-    assert server.asked[0][0] == "/v1/images/edits"
+def test_a_box_is_an_edit_with_a_mask_and_changes_nothing_outside(server: ImagesServer) -> None:
+    server.acts = [picture(LINEAR.rotate(90))]
+    generator = server.generator(slots=1, inpaint=True)
+    assert (generator.capabilities.inpaint, generator.capabilities.inpaint_slots) == (True, 1)
+    before, names = RADIAL.resize((32, 32)), ("coupe", "finch")
+    request = make_request(references=tuple(map(make_reference, names)), inpaint=INPAINT)
+    after = np.asarray(generator.generate(request, [RADIAL, LINEAR, before], no_callback))
+    sent = server.fields()
+    assert server.requests[0].path == "/v1/images/edits"
     assert sent["prompt"] == ["a finch. Image 2 shows finch."]
     first, second = sent["image[]"]
-    assert first.tobytes() == old.tobytes()
-    assert second.tobytes() == LINEAR.tobytes()  # the other's picture is what is kept
+    assert first.tobytes() == before.tobytes()
+    assert second.tobytes() == LINEAR.tobytes()  # a reference of another concept is left out
     (mask,) = sent["mask"]
     clear = np.asarray(mask)[..., 3] == 0
     assert clear[8:24, 16:].all() and not clear[:, :13].any()
-    before = np.asarray(old)
-    assert np.array_equal(drawn[~clear], before[~clear])
-    assert (drawn[clear] != before[clear]).any()
+    assert np.array_equal(after[~clear], np.asarray(before)[~clear])
+    assert (after[clear] != np.asarray(before)[clear]).any()
 
 
-def test_a_box_is_refused_where_the_model_has_no_masks(server: Server) -> None:
+def test_a_box_is_refused_where_the_model_has_no_masks(server: ImagesServer) -> None:
     with pytest.raises(BadInput, match="cannot paint a box of a picture anew"):
-        server.engine().generate(make_request(inpaint=REPAINT), [RADIAL], no_callback)
-    assert not server.asked
+        server.generator().generate(make_request(inpaint=INPAINT), [RADIAL], no_callback)
+    assert not server.requests
 
 
-def test_diffusion_servers_are_told_seed_steps_and_guidance(server: Server) -> None:
-    server.answers = [picture(), picture()]
-    engine = server.engine(diffusion=True, negative_prompt=True, options={"response_format": "b64_json"})
-    draw(engine, seed=7, negative_prompt="ice")
-    sent = server.sent()
+def test_diffusion_servers_receive_seed_steps_and_guidance(server: ImagesServer) -> None:
+    server.acts = [picture(), picture()]
+    generator = server.generator(
+        diffusion=True, negative_prompt=True, options={"response_format": "b64_json"}
+    )
+    draw(generator, seed=7, negative_prompt="ice")
+    sent = server.fields()
     assert (sent["seed"], sent["num_inference_steps"], sent["guidance_scale"]) == (7, 2, 2.0)
     assert (sent["negative_prompt"], sent["response_format"]) == ("ice", "b64_json")
-    draw(engine, REFERENCES[:1], seed=8)
-    assert server.sent()["seed"] == ["8"]
+    draw(generator, REFERENCES[:1], seed=8)
+    assert server.fields()["seed"] == ["8"]
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "error", "text"),
+    ("status", "code", "kind", "text"),
     [
         (401, "invalid_api_key", Unavailable, "key in OPENAI_API_KEY is not accepted"),
         (403, "", Unavailable, "may not use 'm'"),
@@ -226,101 +175,90 @@ def test_diffusion_servers_are_told_seed_steps_and_guidance(server: Server) -> N
         (429, "insufficient_quota", Unavailable, "no credit left"),
     ],
 )
-def test_a_lasting_refusal_is_told_at_once(
-    server: Server, status: int, code: str, error: type[Exception], text: str
+def test_a_lasting_error_is_raised_at_once(
+    server: ImagesServer, status: int, code: str, kind: type[Exception], text: str
 ) -> None:
-    server.answers = [refusal(status, code)]
-    with pytest.raises(error, match=text):
-        draw(server.engine())
-    assert (len(server.asked), server.slept) == (1, [])
+    server.acts = [error(status, "because", code)]
+    with pytest.raises(kind, match=text):
+        draw(server.generator())
+    assert (len(server.requests), server.waits) == (1, [])
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_what_passes_is_tried_again(server: Server, status: int) -> None:
-    server.answers = [refusal(status), refusal(status, headers={"Retry-After": "7"}), picture()]
-    assert draw(server.engine()).shape == (256, 256, 3)
-    assert sum(server.slept) == 1.0 + 7.0 and max(server.slept) == 1.0
+def test_a_passing_error_is_tried_again(server: ImagesServer, status: int) -> None:
+    server.acts = [error(status), error(status, retry_after="7"), picture()]
+    assert draw(server.generator()).shape == (256, 256, 3)
+    assert sum(server.waits) == 1.0 + 7.0 and max(server.waits) == 1.0
 
 
-def test_a_date_is_a_wait(server: Server) -> None:
-    then = formatdate(time.time() + 20, usegmt=True)
-    server.answers = [refusal(503, headers={"Retry-After": then}), picture()]
-    draw(server.engine())
-    assert 15 < sum(server.slept) <= 20
+def test_retry_after_may_be_a_date(server: ImagesServer) -> None:
+    server.acts = [faults.later(503, 20), picture()]
+    draw(server.generator())
+    assert 15 < sum(server.waits) <= 20
 
 
-def test_a_stop_is_heard_in_a_pause(server: Server) -> None:
-    server.answers = [refusal(429, headers={"Retry-After": "60"}), picture()]
+def test_a_stop_in_a_pause(server: ImagesServer) -> None:
+    server.acts = [error(429, retry_after="60"), picture()]
 
-    def stop_after_a_nap(done: int, total: int) -> None:
-        if server.slept:
+    def stop_after_a_wait(done: int, total: int) -> None:
+        if server.waits:
             raise Cancelled("stop")
 
     with pytest.raises(Cancelled):
-        server.engine().generate(make_request(), (), stop_after_a_nap)
-    assert (len(server.asked), server.slept) == (1, [1.0])
+        server.generator().generate(make_request(), (), stop_after_a_wait)
+    assert (len(server.requests), server.waits) == (1, [1.0])
 
 
-def asked_of(faulty: FaultServer, on_step: Any = no_callback, **settings: Any) -> OpenAIImages:
-    """Ask a faulty server for a picture, without pauses between tries."""
-    engine = OpenAIImages("m", base_url=faulty.url, height=32, width=32, **settings)
-    engine.retry_policy = replace(engine.retry_policy, sleep=lambda seconds: None)
-    engine.generate(make_request(), (), on_step)
-    return engine
-
-
+DONE = "did not answer in time; `generator.deadline` .*may have done it"
 BROKEN = {
-    "silence": (faults.hang, Unavailable, "did not answer in time; `generator.deadline` .*may have done it"),
-    "drips": (
-        faults.drip_body,
-        Unavailable,
-        "did not answer in time; `generator.deadline` .*may have done it",
-    ),
+    "silence": (faults.hang, Unavailable, DONE),
+    "drips": (faults.drip_body, Unavailable, DONE),
     "reset": (faults.reset(), Unavailable, "broke: .*may have done it"),
     "half": (faults.sends(faults.head(200, 999) + b"{"), Unavailable, "broke: .*may have done it"),
-    "gateway": (faults.error(504), Unavailable, "failed with status 504.*may have done it"),
+    "gateway": (error(504), Unavailable, "failed with status 504.*may have done it"),
     "endless": (faults.endless, TooLarge, "larger than 64 MiB"),
     "a gigabyte": (faults.sends(faults.head(200, 2**30)), TooLarge, "larger than 64 MiB"),
-    "a page": (faults.reply(200, b"<html>"), BadReply, "is no JSON"),
+    "a page": (reply(200, b"<html>"), BadReply, "is no JSON"),
 }
 
 
 @pytest.mark.parametrize(("act", "kind", "text"), BROKEN.values(), ids=BROKEN)
-def test_a_picture_that_may_be_paid_for_is_not_asked_for_twice(
-    act: faults.Act, kind: type[Exception], text: str, server: Server
+def test_an_image_that_may_be_charged_is_not_requested_twice(
+    act: Act, kind: type[Exception], text: str, server: ImagesServer
 ) -> None:
-    began = time.monotonic()
-    with faults.playing(act) as faulty:
-        with pytest.raises(kind, match=text):
-            asked_of(faulty, deadline=1.5 if act in (faults.hang, faults.drip_body) else 30.0)
-        assert len(faulty.requests) == 1
-    assert time.monotonic() - began < 20
+    server.acts, started = [act], time.monotonic()
+    with pytest.raises(kind, match=text):
+        draw(server.generator(deadline=1.5 if act in (faults.hang, faults.drip_body) else 30.0))
+    assert len(server.requests) == 1
+    assert time.monotonic() - started < 20
 
 
-def test_a_stop_is_heard_while_a_server_draws(server: Server) -> None:
-    seen: list[tuple[int, int]] = []
+@pytest.mark.parametrize("act", [faults.hang, error(500)])
+def test_a_stop_ends_a_wait_and_all_tries(act: Act, server: ImagesServer) -> None:
+    steps: list[tuple[int, int]] = []
 
     def stop_at_the_second(done: int, total: int) -> None:
-        seen.append((done, total))
-        if len(seen) == 2:
+        steps.append((done, total))
+        if len(steps) == 2:
             raise Cancelled("stop")
 
-    began = time.monotonic()
-    with faults.playing(faults.hang) as faulty, pytest.raises(Cancelled):
-        asked_of(faulty, stop_at_the_second, deadline=60.0)
-    assert seen == [(0, 1)] * 2 and time.monotonic() - began < 20
+    server.acts, started = [act, picture()], time.monotonic()
+    with pytest.raises(Cancelled):
+        server.generator(deadline=60.0).generate(make_request(), (), stop_at_the_second)
+    assert (steps, len(server.requests)) == ([(0, 1)] * 2, 1)
+    assert time.monotonic() - started < 20
 
 
 def test_a_proxy_of_the_environment_is_used_for_other_machines_only(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: ImagesServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", server.url.removesuffix("/v1"))
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    server.answers = [picture(), picture()]
+    server.acts = [picture(), picture()]
     draw(OpenAIImages("m", base_url="http://pictures.example/v1", height=32, width=32))
-    draw(server.engine())
-    assert [path for path, *_ in server.asked] == [
+    draw(server.generator())
+    assert [request.path for request in server.requests] == [
         "http://pictures.example/v1/images/generations",
         "/v1/images/generations",
     ]
@@ -332,63 +270,49 @@ USED = {
     "output_tokens": 2000,
     "total_tokens": 3100,
 }
-OWN = {"prices": {"m": {"read": 5.0, "read_images": 8.0, "written": 30.0}}}
+PRICES = {"prices": {"m": {"read": 5.0, "read_images": 8.0, "written": 30.0}}}
 
 
 @pytest.mark.parametrize(
     ("settings", "usage", "usd"),
     [
-        (OWN, USED, (100 * 5 + 1000 * 8 + 2000 * 30) / 1e6),
-        (OWN, None, 0.0),
-        (OWN, {"input_tokens": "many"}, 0.0),
-        (OWN, {"output_tokens": 10}, 300 / 1e6),
+        (PRICES, USED, (100 * 5 + 1000 * 8 + 2000 * 30) / 1e6),
+        (PRICES, None, 0.0),
+        (PRICES, {"input_tokens": "many"}, 0.0),
+        (PRICES, {"output_tokens": 10}, 300 / 1e6),
         ({}, USED, 0.0),
-        ({**OWN, "price_per_picture": 0.04}, USED, 0.04),
+        ({**PRICES, "price_per_picture": 0.04}, USED, 0.04),
     ],
 )
-def test_a_picture_says_what_it_cost(server: Server, settings: Any, usage: Any, usd: float) -> None:
-    server.answers = [picture(usage=usage)]
-    drawn = server.engine(**settings).generate(make_request(), (), no_callback)
-    assert spent_on(drawn).usd == pytest.approx(usd)
+def test_an_image_carries_its_cost(server: ImagesServer, settings: Any, usage: Any, usd: float) -> None:
+    server.acts = [picture(usage=usage)]
+    image = server.generator(**settings).generate(make_request(), (), no_callback)
+    assert spent_on(image).usd == pytest.approx(usd)
 
 
-def test_a_reply_that_is_paid_for_and_no_picture_says_what_it_cost(server: Server) -> None:
-    server.answers = [(200, {"created": 1, "data": [{"b64_json": "no base64"}]}, {})]
-    with pytest.raises(BadReply) as fault:
-        draw(server.engine(price_per_picture=0.04))
-    assert fault.value.spent.usd == 0.04
+def test_a_charged_reply_without_an_image_carries_its_cost(server: ImagesServer) -> None:
+    server.acts = [reply(200, {"created": 1, "data": [{"b64_json": "no base64"}]})]
+    with pytest.raises(BadReply) as raised:
+        draw(server.generator(price_per_picture=0.04))
+    assert raised.value.spent.usd == 0.04
 
 
-def test_tries_end(server: Server) -> None:
-    server.answers = [refusal(500)] * 3
+def test_tries_are_limited(server: ImagesServer) -> None:
+    server.acts = [error(500)] * 3
     with pytest.raises(Unavailable, match="failed with status 500.*try 3 of 3"):
-        draw(server.engine())
-    assert len(server.asked) == 3
+        draw(server.generator())
+    assert len(server.requests) == 3
 
 
-def test_a_wait_beyond_the_deadline_is_not_begun(server: Server) -> None:
-    server.answers = [refusal(429, headers={"Retry-After": "100"})]
+def test_a_wait_beyond_the_deadline_is_an_error(server: ImagesServer) -> None:
+    server.acts = [error(429, retry_after="100")]
     with pytest.raises(Unavailable, match="asks for fewer requests"):
-        draw(server.engine(deadline=50.0))
-    assert server.slept == []
-
-
-def test_a_run_that_is_stopped_pays_for_no_other_try(server: Server) -> None:
-    server.answers = [refusal(500), picture()]
-    seen: list[tuple[int, int]] = []
-
-    def stop_at_the_second(done: int, total: int) -> None:
-        seen.append((done, total))
-        if len(seen) == 2:
-            raise Cancelled("stop")
-
-    with pytest.raises(Cancelled):
-        server.engine().generate(make_request(), (), stop_at_the_second)
-    assert len(server.asked) == 1
+        draw(server.generator(deadline=50.0))
+    assert server.waits == []
 
 
 @pytest.mark.parametrize(
-    "reply",
+    "body",
     [
         {"created": 1, "data": []},
         {"created": 1},
@@ -397,35 +321,34 @@ def test_a_run_that_is_stopped_pays_for_no_other_try(server: Server) -> None:
         {"created": 1, "data": [{"b64_json": base64.b64encode(b"no picture").decode()}]},
     ],
 )
-def test_a_reply_without_a_picture_is_a_fault(server: Server, reply: dict[str, Any]) -> None:
-    server.answers = [(200, reply, {})]
+def test_a_reply_without_an_image_is_an_error(server: ImagesServer, body: dict[str, Any]) -> None:
+    server.acts = [reply(200, body)]
     with pytest.raises(BadReply):
-        draw(server.engine())
-    assert len(server.asked) == 1
+        draw(server.generator())
+    assert len(server.requests) == 1
 
 
-def test_a_server_that_is_not_there_is_named(server: Server) -> None:
-    engine = OpenAIImages("m", base_url="http://127.0.0.1:9/v1", tries=1)
+def test_a_missing_server_is_named(server: ImagesServer) -> None:
     with pytest.raises(Unavailable, match=r"Nothing answers at http://127\.0\.0\.1:9/v1"):
-        draw(engine)
+        draw(OpenAIImages("m", base_url="http://127.0.0.1:9/v1", tries=1))
 
 
-def test_openai_is_not_asked_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openai_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(Unavailable, match="Set the environment variable OPENAI_API_KEY"):
         draw(OpenAIImages("gpt-image-2.5-flare"))
 
 
-def test_an_over_full_plan_is_refused_before_anything_is_sent(server: Server) -> None:
+def test_an_unsupported_request_is_refused_before_anything_is_sent(server: ImagesServer) -> None:
     with pytest.raises(BadInput, match="takes 2 references, got 3"):
-        draw(server.engine(slots=2), REFERENCES[:3])
+        draw(server.generator(slots=2), REFERENCES[:3])
     for settings in ({}, {"diffusion": True}):
         with pytest.raises(BadInput, match="no negative prompt"):
-            draw(server.engine(**settings), negative_prompt="ice")
-    assert not server.asked
+            draw(server.generator(**settings), negative_prompt="ice")
+    assert not server.requests
 
 
-def test_settings_that_cannot_be_meant_are_refused() -> None:
+def test_invalid_settings_are_refused() -> None:
     with pytest.raises(BadInput, match="slots = 17: wanted 0 to 16"):
         OpenAIImages("m", slots=17)
     with pytest.raises(BadInput, match="base_url = 'localhost'"):
