@@ -208,19 +208,10 @@ class Budget(Value):
     seconds: float | None = Field(default=None, ge=0)
 
 
-_UNITS: dict[Limit, str] = {
-    "attempts": "attempt",
-    "images": "image",
-    "mllm_calls": "MLLM call",
-    "tokens": "token",
-    "usd": "US dollar",
-    "seconds": "second",
-}
-
-
 def limit_reached(limit: Limit, amount: float | None = None) -> str:
     """Return the sentence that says that a limit of a budget is reached, with its amount if that is known."""
-    unit = _UNITS[limit] if amount == 1 else f"{_UNITS[limit]}s"
+    units = {"mllm_calls": "MLLM calls", "usd": "US dollars"}.get(limit, limit)
+    unit = units.removesuffix("s") if amount == 1 else units
     return f"the limit {'on' if amount is None else f'of {amount:,.10g}'} {unit} is reached"
 
 

@@ -11,16 +11,8 @@ import typer
 from pleinair.app.cli.terminal import printable
 from pleinair.tools.types import BadInput, PleinairError
 
-CODES = {
-    "accepted": 0,
-    "unchecked": 0,
-    "bad input": 2,
-    "stopped": 3,
-    "refused": 4,
-    "failed": 5,
-    "busy": 6,
-    "cancelled": 130,
-}
+CODES = {"accepted": 0, "unchecked": 0, "stopped": 3, "refused": 4, "failed": 5, "cancelled": 130}
+CODES |= {"bad input": 2, "busy": 6}  # of requests that are not run
 EXITS = (
     "Exit codes: 0 accepted, or unchecked by a graph that checks no image; 2 bad input; 3 stopped by a limit "
     "or for want of references (with the best image so far); 4 refused; 5 failed; 6 another process works on "

@@ -81,35 +81,20 @@ def _engines(settings: Settings) -> Iterator[Finding]:
         "encoder": lambda: _encoder(settings.encoder),
     }
     for kind, choice in engine_choices(settings).items():
-        look = looks.get(kind, partial(_engine_id, kind, choice))
-        finding = _check(kind, look, f"Check the table [{kind}] of the profile.")
+        check = looks.get(kind, partial(_engine_id, kind, choice))
+        finding = _check(kind, check, f"Check the table [{kind}] of the profile.")
         if not finding.ok:
             broken.add(kind)
         yield finding
     yield _check("model files", lambda: _model_files(settings), _pull(settings))
-    fitting: tuple[tuple[str, Callable[[Settings], str], str, set[Kind]], ...] = (
-        (
-            "second encoder",
-            _second_encoder,
-            "Correct retrieval.second, or set another retrieval.method.",
-            set(),
-        ),
-        (
-            "retriever",
-            _retriever,
-            "Train one for this generator with `pleinair train retriever`.",
-            {"generator", "encoder"},
-        ),
-        (
-            "adaptor",
-            _adaptor,
-            "Train one with `pleinair train adaptor`, or set crossmodal.adaptor = ''.",
-            {"encoder"},
-        ),
+    fits = (
+        ("second encoder", _second_encoder, "Correct retrieval.second, or set another retrieval.method.", ""),
+        ("retriever", _retriever, "Run `pleinair train retriever`.", "generator encoder"),
+        ("adaptor", _adaptor, "Run `pleinair train adaptor`, or unset crossmodal.adaptor.", "encoder"),
     )
-    for name, check, remedy, needs in fitting:
-        if broken.isdisjoint(needs):  # otherwise the fault has been reported above
-            finding = _check(name, partial(check, settings), remedy)
+    for name, look, remedy, needs in fits:
+        if broken.isdisjoint(needs.split()):  # otherwise the fault has been reported above
+            finding = _check(name, partial(look, settings), remedy)
             if finding.text:
                 yield finding
 
@@ -190,12 +175,6 @@ def _encoder(choice: BackendChoice) -> str:
     return _engine_id("encoder", choice)
 
 
-def _encoder_fetched_later(settings: Settings) -> bool:
-    from pleinair.app.models.inventory import clip
-
-    return _fetched_later(clip(settings.encoder))
-
-
 def _second_encoder(settings: Settings) -> str:
     """Build the other encoder of retrieval.method = "both"; "" where there is none."""
     retrieval = settings.retrieval
@@ -208,7 +187,10 @@ def _second_encoder(settings: Settings) -> str:
 
 def _retriever(settings: Settings) -> str:
     """Check that a trained retriever is this generator's; "" for an untrained one, or one not here yet."""
-    training = None if _encoder_fetched_later(settings) else training_of(engine("encoder", settings.encoder))
+    from pleinair.app.models.inventory import clip
+
+    later = _fetched_later(clip(settings.encoder))
+    training = None if later else training_of(engine("encoder", settings.encoder))
     if training is None:
         return ""
     require_generator(training, chosen_generator(settings).capabilities.id)
@@ -218,11 +200,13 @@ def _retriever(settings: Settings) -> str:
 
 def _adaptor(settings: Settings) -> str:
     """Open the adaptor and check that it is this encoder's; "" where the settings name none."""
+    from pleinair.app.models.inventory import clip
+    from pleinair.tools.retrieval.crossmodal.adaptor import open_scorer
+
     if not (folder := settings.crossmodal.adaptor):
         return ""
-    if _encoder_fetched_later(settings):
+    if _fetched_later(clip(settings.encoder)):
         return f"{folder}, checked once the encoder is here"
-    from pleinair.tools.retrieval.crossmodal.adaptor import open_scorer
 
     open_scorer(folder, engine("encoder", settings.encoder), _no_image)
     return f"{folder}, for this encoder"

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -38,7 +38,7 @@ from pleinair.tools.types import (
 
 VERSION: Literal[1] = 1
 Kind = Literal["started", "resumed", "step_started", "step_finished", "progress", "ended"]
-DURABLE: tuple[Kind, ...] = ("started", "resumed", "step_finished", "ended")
+DURABLE: tuple[Kind, ...] = ("started", "resumed", "step_finished", "ended")  # on disk when `write` returns
 MAX_ABOUT = 60  # characters of a call's argument
 SUBJECTS = (
     "concept",
@@ -54,7 +54,6 @@ class Payload(BaseModel):
     """Base of the payloads: frozen, and with whatever fields a graph adds of its own."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
-    kind: ClassVar[Kind]
 
 
 class Call(Value):
@@ -82,14 +81,12 @@ class Call(Value):
 class StepStarted(Payload):
     """A node of the graph begins."""
 
-    kind = "step_started"
     call: Call | None = None  # of a driving model, which the node carries out
 
 
 class Progress(Payload):
     """How far a step is, what a driving model says, or which error it is told."""
 
-    kind = "progress"
     done: int | None = None
     total: int | None = None
     text: str = ""
@@ -109,8 +106,6 @@ class Changes(Payload):
 
 class StepFinished(Changes):
     """What a node changed in the state."""
-
-    kind = "step_finished"
 
 
 class Branch(Value):
@@ -134,26 +129,27 @@ class Snapshot(Changes):
 class Started(Snapshot):
     """A run begins."""
 
-    kind = "started"
-
 
 class Resumed(Snapshot):
     """A run goes on from its last checkpoint."""
-
-    kind = "resumed"
 
 
 class Ended(Snapshot):
     """A run ends."""
 
-    kind = "ended"
     outcome: Outcome
     versions: dict[str, str] = {}
 
 
 PAYLOADS: dict[Kind, type[Payload]] = {
-    payload.kind: payload for payload in (Started, Resumed, StepStarted, StepFinished, Progress, Ended)
+    "started": Started,
+    "resumed": Resumed,
+    "step_started": StepStarted,
+    "step_finished": StepFinished,
+    "progress": Progress,
+    "ended": Ended,
 }
+KINDS = {payload: kind for kind, payload in PAYLOADS.items()}
 AnyPayload = TypeVar("AnyPayload", bound=Payload)
 
 
@@ -191,11 +187,10 @@ class EventLog:
         Raises `DiskFull` or `PleinairError`; the log then ends with the event before.
         """
         with self._lock:
-            event = Event(
-                seq=self._seq, at=time.time(), kind=payload.kind, step=step, attempt=attempt, data=payload
-            )
+            kind = KINDS[type(payload)]
+            event = Event(seq=self._seq, at=time.time(), kind=kind, step=step, attempt=attempt, data=payload)
             try:
-                _append(self._file, event.model_dump_json().encode() + b"\n", payload.kind in DURABLE)
+                _append(self._file, event.model_dump_json().encode() + b"\n", kind in DURABLE)
             except OSError as error:
                 raise explain(error, self._path) from error
             self._seq += 1

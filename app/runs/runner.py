@@ -23,10 +23,9 @@ from pleinair.app.runs.events import (
     StepFinished,
     StepStarted,
 )
-from pleinair.app.runs.history import chat_input
-from pleinair.app.runs.lease import Lease
+from pleinair.app.runs.history import chat_input, config_of, copy_parent
 from pleinair.app.runs.request import DrawRequest, adopt_given, read_order
-from pleinair.app.runs.store import LeaseLost, Run, Runs
+from pleinair.app.runs.store import Lease, LeaseLost, Run, Runs
 from pleinair.app.settings import OnPreview
 from pleinair.tools.callbacks import StopCheck
 from pleinair.tools.types import Attempt, Cancelled, Ending, Outcome, PleinairError, Refused, Usage
@@ -84,8 +83,6 @@ class Work:
 
     def read_state(self, graph: Graph) -> None:
         """Read the state back from the checkpoint, with what finished tasks of a broken step wrote."""
-        from pleinair.app.runs.history import config_of
-
         self.values = dict(graph.get_state(config_of(self.run.id)).values)
         self.numbers.update(attempt["number"] for attempt in self.values.get("attempts", []))
 
@@ -108,9 +105,8 @@ def perform(
     request = read_order(run.order_json)
     with runs, Lease(runs, run.id, reopen=reopen) as lease:
         with closing(EventLog(places.events(run.id), on_event)) as log:
-            work = Work(
-                run, request, places, lease, log, on_preview if request.settings.output.previews else None
-            )
+            watcher = on_preview if request.settings.output.previews else None
+            work = Work(run, request, places, lease, log, watcher)
             outcome = _run(work)
             _name_encoder(work)
             end = _deliver(work, outcome)
@@ -126,12 +122,9 @@ def _run(work: Work) -> Outcome:
         return _stream(work)
     except LeaseLost:
         raise
-    except Cancelled as error:
-        return _failure("cancelled", error, work)
-    except Refused as error:
-        return _failure("refused", error, work)
     except PleinairError as error:
-        return _failure("failed", error, work)
+        cancelled, refused = isinstance(error, Cancelled), isinstance(error, Refused)
+        return _failure("cancelled" if cancelled else "refused" if refused else "failed", error, work)
     except Exception as error:  # the one place where a bug becomes an outcome instead of a crash
         with suppress(OSError):  # a full disk must not hide the bug itself
             (work.folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
@@ -154,7 +147,6 @@ def _failure(ending: Ending, error: PleinairError, work: Work) -> Outcome:
 def _stream(work: Work) -> Outcome:
     """Run the graph from its last checkpoint, or from the input if none is on disk."""
     from pleinair.app.runs.checkpoints import open_saver
-    from pleinair.app.runs.history import config_of, copy_parent
 
     with open_saver(work.folder / "checkpoints.sqlite", work.lease.guard) as saver:
         graph = compiled(work.request.graph, saver)
@@ -229,8 +221,6 @@ def _follow(work: Work, graph: Graph, graph_input: dict[str, Any] | None, contex
     Steps that are under way at a stop are waited for, so that what they paid for is kept; an image stops at
     its next diffusion step.
     """
-    from pleinair.app.runs.history import config_of
-
     steps = STEPS * (work.request.settings.budget.attempts + 2)
     parts = graph.stream(
         graph_input,
@@ -261,10 +251,8 @@ def _log(work: Work, mode: str, data: dict[str, Any]) -> None:
         work.write(Progress.model_validate(data), str(data.get("step", "")))
     elif mode == "updates":
         for step, update in data.items():
-            values = {
-                key: value.value if isinstance(value, Overwrite) else value
-                for key, value in (update or {}).items()
-            }
+            items = (update or {}).items()
+            values = {key: value.value if isinstance(value, Overwrite) else value for key, value in items}
             finished = StepFinished.model_validate(values)
             work.write(finished, step)
             work.numbers.update(attempt.number for attempt in finished.attempts)

@@ -18,12 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
 import psutil
 from pydantic import BaseModel, ConfigDict
 
-from pleinair.tools.types import BadInput, Outcome, PleinairError
+from pleinair.tools.types import BadInput, Cancelled, Outcome, PleinairError
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -173,9 +174,10 @@ class Runs:
         Raises `BadInput` when the key names a run of another request. The row is on disk on return.
         """
         with self._transaction() as db:
-            run = self._by_key(db, idem_key)
-            if run is None:
+            row = db.execute("SELECT * FROM runs WHERE idem_key=?", (idem_key or None,)).fetchone()
+            if row is None:
                 return self._insert(db, order_json, seed, idem_key)
+            run = Run.of(row)
         if changes := _differences(run.order_json, order_json):
             raise BadInput(
                 f"idempotency key {idem_key!r}: it names run {run.id}, whose request is another one "
@@ -260,10 +262,6 @@ class Runs:
             raise BadInput(f"run {run_id!r}: there is none", "`pleinair runs list` shows them.")
         return Run.of(row)
 
-    def _by_key(self, db: sqlite3.Connection, key: str | None) -> Run | None:
-        row = db.execute("SELECT * FROM runs WHERE idem_key=?", (key,)).fetchone() if key else None
-        return Run.of(row) if row else None
-
     def _insert(self, db: sqlite3.Connection, order_json: str, seed: int, key: str | None) -> Run:
         now = time.time()
         run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(4)
@@ -291,6 +289,61 @@ class Runs:
 def _differences(stored: str, requested: str) -> list[str]:
     before, after = json.loads(stored), json.loads(requested)
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+
+
+class Lease:
+    """Lease of a run: claimed on entry, renewed meanwhile, released on exit unless an outcome was committed.
+
+    Raises `Busy` or `Finished` on entry. `reopen` also claims a run that failed or was to be cancelled.
+    """
+
+    def __init__(self, runs: Runs, run_id: str, *, reopen: bool = False) -> None:
+        self._runs, self._run_id, self._reopen = runs, run_id, reopen
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._renew, daemon=True, name=f"lease {run_id}")
+        self.fence = 0
+
+    def __enter__(self) -> Lease:
+        self.fence = self._runs.claim(self._run_id, new_owner(), reopen=self._reopen)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._row().fence == self.fence and self._row().status == "running":
+            self._runs.release(self._run_id, self.fence)
+
+    def check(self) -> None:
+        """Raise `LeaseLost` when another holder has taken over, `Cancelled` when the user asked to stop."""
+        run = self.guard()
+        if run.cancel_requested:
+            raise Cancelled("you asked it to stop")
+
+    def guard(self) -> Run:
+        """Return the row; raise `LeaseLost` when another holder has taken over or the run is finished."""
+        run = self._row()
+        if run.fence != self.fence or run.status != "running":
+            raise LeaseLost(f"run {self._run_id} has been taken over by another process")
+        return run
+
+    def commit(self, outcome: Outcome) -> None:
+        """Write the outcome; raises `LeaseLost`."""
+        self._runs.commit(self._run_id, self.fence, outcome)
+
+    def _row(self) -> Run:
+        return self._runs.get(self._run_id)
+
+    def _renew(self) -> None:
+        while not self._stop.wait(LEASE_SECONDS / 6):
+            try:
+                self._runs.renew(self._run_id, self.fence)
+            except LeaseLost:
+                return  # the next check raises it where it can be handled
+            except PleinairError:
+                continue  # a table that is locked or a disk that is full now may not be at the next renewal
 
 
 class Owner(BaseModel):

@@ -105,7 +105,7 @@ class Report:
         for reference in request.references:
             hit = reference.hit
             facts = (
-                f"{hit_text(hit)}, {trace.rank(reference.concept, hit)}",
+                f"{_hit_text(hit)}, {trace.rank(reference.concept, hit)}",
                 crop_text(reference),
                 _rights(hit),
             )
@@ -116,7 +116,7 @@ class Report:
             if retrieval.abstained:
                 yield "abstained", f"{retrieval.concept}: {retrieval.reason}"
         for retrieval, rank, hit in trace.unselected:
-            yield "unselected", f"{retrieval.concept} ← {hit_text(hit)}, rank {rank}; {_rights(hit)}"
+            yield "unselected", f"{retrieval.concept} ← {_hit_text(hit)}, rank {rank}; {_rights(hit)}"
         yield "image", self._store.path(attempt.picture)
         yield from (("ledger", _row_text(row)) for row in trace.rows)
         yield "decision", trace.decision
@@ -143,8 +143,7 @@ class Report:
         }
 
 
-def hit_text(hit: Hit) -> str:
-    """Return a library image's id and score."""
+def _hit_text(hit: Hit) -> str:
     return f"{hit.id}, score {hit.score:.2f}"
 
 

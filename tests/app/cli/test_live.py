@@ -10,7 +10,7 @@ from rich.console import Console
 from pleinair.app.api import finish, submit
 from pleinair.app.cli.live import LiveView, activity, half_blocks, row_line
 from pleinair.app.cli.terminal import printable
-from pleinair.app.runs.events import Event, Payload, Progress, StepStarted
+from pleinair.app.runs.events import KINDS, Event, Payload, Progress, StepStarted
 from pleinair.app.trace.trace import title
 from pleinair.tools.types import Attempt, GenerateRequest, Hit, Picture, Reference, Row
 
@@ -105,7 +105,7 @@ def test_who_sees_no_pictures_is_sent_no_previews() -> None:
 
 
 def event(payload: Payload, step: str) -> Event:
-    return Event(seq=0, at=0.0, kind=payload.kind, step=step, data=payload)
+    return Event(seq=0, at=0.0, kind=KINDS[type(payload)], step=step, data=payload)
 
 
 @pytest.mark.usefixtures("place")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pleinair.app.runs.events import (
+    KINDS,
     Branch,
     Call,
     Ended,
@@ -70,7 +71,7 @@ def test_every_payload_comes_back_as_it_was(path: Path) -> None:
     events = read(path)
     assert [event.data for event in events] == PAYLOADS
     assert [type(event.data) for event in events] == [type(payload) for payload in PAYLOADS]
-    assert [event.kind for event in events] == [payload.kind for payload in PAYLOADS]
+    assert [event.kind for event in events] == [KINDS[type(payload)] for payload in PAYLOADS]
     assert len(payloads(events, Snapshot)) == 3
 
 

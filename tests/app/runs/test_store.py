@@ -14,8 +14,7 @@ import pytest
 from support.lease_contention import DONE, contend
 
 from pleinair.app.runs import store as table
-from pleinair.app.runs.lease import Lease
-from pleinair.app.runs.store import SCHEMA, Busy, Finished, LeaseLost, Owner, Runs, new_owner
+from pleinair.app.runs.store import SCHEMA, Busy, Finished, Lease, LeaseLost, Owner, Runs, new_owner
 from pleinair.tools.types import BadInput, Cancelled, Outcome, PleinairError
 
 
@@ -153,7 +152,7 @@ def test_only_a_failed_run_is_reopened_and_only_on_demand(runs: Runs) -> None:
 
 def test_a_lease_renews_itself(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     run = runs.add("{}", 1)
-    monkeypatch.setattr("pleinair.app.runs.lease.LEASE_SECONDS", 0.06)
+    monkeypatch.setattr("pleinair.app.runs.store.LEASE_SECONDS", 0.06)
     with Lease(runs, run.id):
         before = runs.get(run.id).lease_until
         wait_for(lambda: runs.get(run.id).lease_until > before)
@@ -220,7 +219,7 @@ def test_a_failed_renewal_is_tried_again(runs: Runs, monkeypatch: pytest.MonkeyP
             raise PleinairError("database is locked")
         renew(run_id, fence)
 
-    monkeypatch.setattr("pleinair.app.runs.lease.LEASE_SECONDS", 0.06)
+    monkeypatch.setattr("pleinair.app.runs.store.LEASE_SECONDS", 0.06)
     monkeypatch.setattr(runs, "renew", shaky)
     with Lease(runs, run.id):
         wait_for(lambda: len(beats) > 1)
