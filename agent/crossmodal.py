@@ -14,11 +14,11 @@ from langgraph.runtime import Runtime
 from langgraph.types import Send
 from pydantic import Field
 
-from pleinair.agent import budget, ledger, nodes
+from pleinair.agent import ledger, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
 from pleinair.agent.select import Pick, cover, make_references, unused_candidates
-from pleinair.agent.state import Input, Output, RetrieveTask, State, changed
+from pleinair.agent.state import IMAGE_AND_CRITIQUE, MLLM_CALL, Input, Output, RetrieveTask, State, changed
 from pleinair.tools import crossmodal
 from pleinair.tools.retrieval.crossmodal.dense import SearchScorer
 from pleinair.tools.retrieval.crossmodal.joint import Joint, retrieve_jointly
@@ -51,11 +51,11 @@ def begin(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
 
 def decompose(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     """Split the prompt into sub-queries unless the caller did; a declined prompt ends the run."""
-    if state.concepts or budget.limit(state, budget.IMAGE_AND_CRITIQUE):
+    if state.concepts or state.limit(IMAGE_AND_CRITIQUE):
         return {}
     try:
         subqueries, usage = crossmodal.list_subqueries(
-            state.prompt, model=runtime.context.model, calls=budget.calls_left(state)
+            state.prompt, model=runtime.context.model, calls=state.calls_left
         )
     except Refused as refusal:
         return changed(outcome=Outcome(ending="refused", reason=str(refusal)), usage=[refusal.spent])
@@ -71,7 +71,7 @@ def caption(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     context, spent = runtime.context, list(state.usage)
     total = context.crossmodal.captions
     for done, hit in enumerate(_uncaptioned(context)[:total], 1):
-        if budget.limit(state.model_copy(update={"usage": spent}), budget.MLLM_CALL):
+        if state.model_copy(update={"usage": spent}).limit(MLLM_CALL):
             break
         spent.append(write_caption(hit, context))
         runtime.stream_writer({"step": "caption", "done": done, "total": total})
@@ -135,7 +135,7 @@ def finish(state: CrossmodalState) -> Update:
         return {}
     newest = ledger.latest(state.attempts)
     if newest is None:
-        return changed(outcome=budget.stopped(state, budget.limit(state, budget.IMAGE_AND_CRITIQUE), None))
+        return changed(outcome=state.stopped(state.limit(IMAGE_AND_CRITIQUE), None))
     bare = state.joint is not None and not newest.request.references
     ending: Ending = "stopped" if bare else "unchecked"
     first = "drawn without a reference" if bare else ledger.UNCHECKED

@@ -15,7 +15,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Send
 from pydantic import Field
 
-from pleinair.agent import budget, ledger, nodes, routes
+from pleinair.agent import ledger, nodes, routes
 from pleinair.agent.context import Context
 from pleinair.agent.crossmodal import write_caption
 from pleinair.agent.nodes import Update
@@ -27,7 +27,7 @@ from pleinair.agent.select import (
     unused_candidates,
     used_ids,
 )
-from pleinair.agent.state import Input, RetrieveTask, State, changed
+from pleinair.agent.state import IMAGE, MLLM_CALL, Input, RetrieveTask, State, changed
 from pleinair.tools import imagerag
 from pleinair.tools.mllm.schemas import Decision
 from pleinair.tools.retrieval.lexical import score_captions
@@ -76,7 +76,7 @@ def draft(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
 def decide(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     """Ask whether the newest image matches the prompt, and end the run if it does."""
     newest = ledger.latest(state.attempts)
-    if newest is None or budget.limit(state, budget.MLLM_CALL):
+    if newest is None or state.limit(MLLM_CALL):
         return changed(decision=None)
     try:
         decision, usage = imagerag.decide(_conversation(state, runtime.context))
@@ -178,7 +178,7 @@ def _order_by_captions(
 
 def _is_spent(state: ImageRAGState, context: Context) -> bool:
     """Return whether another MLLM call would leave none for the decision that rounds end with."""
-    return bool(budget.limit(state, Usage(mllm_calls=2 if context.imagerag.rounds > 1 else 1)))
+    return bool(state.limit(Usage(mllm_calls=2 if context.imagerag.rounds > 1 else 1)))
 
 
 def select(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
@@ -218,7 +218,7 @@ def finish(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
         limit, newest = _obstacle(state, runtime.context), ledger.latest(state.attempts)
         if limit == "slots":
             return _end(state, "stopped", "no slot is free for a reference")
-        return changed(outcome=budget.stopped(state, limit, newest))
+        return changed(outcome=state.stopped(limit, newest))
     if not state.outcome and not state.attempts[-1].repairs:
         return _end(state, "stopped", f"drawn without a reference: {_why_not(state)}")
     return nodes.finish_unchecked(state)
@@ -268,7 +268,7 @@ def _conversation(state: ImageRAGState, context: Context) -> imagerag.Conversati
         decision=state.decision,
         missing=tuple(state.missing),
         slots=_free_slots(state, context),
-        calls=budget.calls_left(state),
+        calls=state.calls_left,
     )
 
 
@@ -337,7 +337,7 @@ def _rounds_left(state: ImageRAGState, context: Context) -> int:
 def _concept_tries(state: ImageRAGState, context: Context) -> int:
     """Return the tries of the concept call that the budget leaves besides the captions."""
     limit, tries = state.budget.mllm_calls, context.imagerag.tries
-    spent = budget.total(state.usage).mllm_calls
+    spent = Usage.total(state.usage).mllm_calls
     return tries if limit is None else min(tries, limit - spent - _calls_per_round(context) + 1)
 
 
@@ -351,7 +351,7 @@ def _calls_per_round(context: Context) -> int:
 def _obstacle(state: ImageRAGState, context: Context) -> Limit | Literal["slots"] | None:
     """Return what forbids another round, a limit or the lack of a free slot; None if nothing does."""
     if not state.decision and (state.attempts or context.imagerag.mode == "draft_first"):
-        return budget.limit(state, budget.MLLM_CALL if state.attempts else budget.IMAGE) or "seconds"
+        return state.limit(MLLM_CALL if state.attempts else IMAGE) or "seconds"
     if _free_slots(state, context) < 1 and not context.imagerag.rephrase_only:
         return "slots"
-    return budget.limit(state, Usage(images=1, mllm_calls=_calls_per_round(context)))
+    return state.limit(Usage(images=1, mllm_calls=_calls_per_round(context)))

@@ -9,14 +9,23 @@ from typing import Any, TypeGuard, TypeVar
 from langgraph.runtime import Runtime
 from langgraph.types import Overwrite
 
-from pleinair.agent import budget, ledger
+from pleinair.agent import ledger
 from pleinair.agent.context import Context
 from pleinair.agent.progress import OutOfTime, offload_levels_of, watch
 from pleinair.agent.repairs import plan as repair_plan
 from pleinair.agent.repairs.inpaint import inpaint_of
 from pleinair.agent.repairs.leaks import with_leaks
 from pleinair.agent.select import references_of, select_references, with_boxes
-from pleinair.agent.state import Input, RetrieveTask, State, changed, plain
+from pleinair.agent.state import (
+    IMAGE,
+    IMAGE_AND_CRITIQUE,
+    MLLM_CALL,
+    Input,
+    RetrieveTask,
+    State,
+    changed,
+    plain,
+)
 from pleinair.tools.critique import critique as judge_image
 from pleinair.tools.decompose import decompose as list_concepts
 from pleinair.tools.generate import check_options, cost
@@ -40,12 +49,10 @@ Update = dict[str, Any]
 
 def decompose(state: State, runtime: Runtime[Context]) -> Update:
     """List the concepts that must be visible; a prompt that the model declines ends the run."""
-    if budget.limit(state, budget.MLLM_CALL):
+    if state.limit(MLLM_CALL):
         return {}
     try:
-        concepts, usage = list_concepts(
-            state.prompt, model=runtime.context.model, calls=budget.calls_left(state)
-        )
+        concepts, usage = list_concepts(state.prompt, model=runtime.context.model, calls=state.calls_left)
     except Refused as refusal:
         return changed(outcome=Outcome(ending="refused", reason=str(refusal)), usage=[refusal.spent])
     return changed(concepts=concepts, usage=[usage])
@@ -74,10 +81,10 @@ def attempt(
     state: State, runtime: Runtime[Context], request: GenerateRequest, repairs: tuple[Repair, ...]
 ) -> Update:
     """Generate one image within the budget, and number it after the attempts before."""
-    if budget.limit(state, budget.IMAGE):
+    if state.limit(IMAGE):
         return {}
     context, started = runtime.context, perf_counter()
-    steps = watch(runtime, started + budget.seconds_left(state))
+    steps = watch(runtime, started + state.seconds_left)
     try:
         picture = generate_image(
             request,
@@ -98,20 +105,20 @@ def attempt(
         seconds=finished - (steps.began or started),
         offload_levels=offload_levels_of(context.generator),
     )
-    usage = budget.total([Usage(images=1, seconds=finished - started), paid])
+    usage = Usage.total([Usage(images=1, seconds=finished - started), paid])
     return changed(attempts=[result], usage=[usage])
 
 
 def critique(state: State, runtime: Runtime[Context]) -> Update:
     """Judge the newest image against every concept; it stays unjudged without an MLLM call left."""
     newest = ledger.latest(state.attempts)
-    if not state.concepts or newest is None or newest.ledger or budget.limit(state, budget.MLLM_CALL):
+    if not state.concepts or newest is None or newest.ledger or state.limit(MLLM_CALL):
         return {}
     context = runtime.context
     png = context.store.read(newest.picture)
     try:
         rows, usage = judge_image(
-            png, state.prompt, state.concepts, model=context.model, calls=budget.calls_left(state)
+            png, state.prompt, state.concepts, model=context.model, calls=state.calls_left
         )
     except Refused as refusal:
         outcome = Outcome(ending="refused", reason=str(refusal), best=ledger.best(state.attempts))
@@ -211,7 +218,7 @@ def finish(state: State) -> Update:
         return changed(outcome=state.outcome.model_copy(update={"best": state.outcome.best or best}))
     if best and ledger.is_complete(best.ledger, state.concepts):
         return changed(outcome=Outcome(ending="accepted", reason="every concept is present", best=best))
-    return changed(outcome=budget.stopped(state, budget.limit(state, budget.IMAGE_AND_CRITIQUE), best))
+    return changed(outcome=state.stopped(state.limit(IMAGE_AND_CRITIQUE), best))
 
 
 def finish_unchecked(state: State) -> Update:
@@ -220,7 +227,7 @@ def finish_unchecked(state: State) -> Update:
         return {}
     newest = ledger.latest(state.attempts)
     if newest is None:
-        return changed(outcome=budget.stopped(state, budget.limit(state, budget.IMAGE), None))
+        return changed(outcome=state.stopped(state.limit(IMAGE), None))
     return changed(outcome=Outcome(ending="unchecked", reason=ledger.UNCHECKED, best=newest))
 
 

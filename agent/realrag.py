@@ -11,11 +11,11 @@ from typing import Literal
 
 from langgraph.runtime import Runtime
 
-from pleinair.agent import budget, ledger, nodes
+from pleinair.agent import ledger, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
 from pleinair.agent.select import Pick, make_references
-from pleinair.agent.state import State, changed
+from pleinair.agent.state import IMAGE, State, changed
 from pleinair.tools.realrag import require, search_away, training_of
 from pleinair.tools.retrieve import search
 from pleinair.tools.types import Hit, Limit, Repair, Retrieval, Usage
@@ -71,14 +71,14 @@ def finish(state: State, runtime: Runtime[Context]) -> Update:
     if newest and newest.request.references:
         return nodes.finish_unchecked(state)
     before = "drawn without a reference: " if newest else ""
-    return changed(outcome=budget.stopped(state, _obstacle(state, runtime.context), newest, before))
+    return changed(outcome=state.stopped(_obstacle(state, runtime.context), newest, before))
 
 
 def _obstacle(state: State, context: Context) -> Limit | None:
     """Return the limit that forbids the remaining images, None if none does."""
     if context.realrag.method != "self_contrast" or state.attempts:
-        return budget.limit(state, budget.IMAGE)
-    return "attempts" if state.budget.attempts < 2 else budget.limit(state, Usage(images=2))
+        return state.limit(IMAGE)
+    return "attempts" if state.budget.attempts < 2 else state.limit(Usage(images=2))
 
 
 def route_start(state: State, runtime: Runtime[Context]) -> Literal["draft", "retrieve"]:

@@ -7,11 +7,10 @@ from typing import Literal
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 
-from pleinair.agent.budget import IMAGE_AND_CRITIQUE, limit
 from pleinair.agent.context import Context
 from pleinair.agent.ledger import best, is_complete
 from pleinair.agent.select import find_retrieval
-from pleinair.agent.state import RetrieveTask, State
+from pleinair.agent.state import IMAGE_AND_CRITIQUE, RetrieveTask, State
 
 
 def route_after_critique(state: State, runtime: Runtime[Context]) -> Literal["finish", "plan"]:
@@ -24,7 +23,7 @@ def route_after_critique(state: State, runtime: Runtime[Context]) -> Literal["fi
         return "finish"
     if is_complete(best_attempt.ledger, state.concepts) and not _only_drafts(state, runtime.context):
         return "finish"
-    return "finish" if limit(state, IMAGE_AND_CRITIQUE) else "plan"
+    return "finish" if state.limit(IMAGE_AND_CRITIQUE) else "plan"
 
 
 def _only_drafts(state: State, context: Context) -> bool:

@@ -23,12 +23,17 @@ from pleinair.tools.types import (
     Concept,
     GenerateRequest,
     ImageOptions,
+    Limit,
     Outcome,
     Repair,
     Retrieval,
     Usage,
+    limit_reached,
 )
 
+IMAGE = Usage(images=1)  # expenses that `State.limit` checks
+MLLM_CALL = Usage(mllm_calls=1)
+IMAGE_AND_CRITIQUE = Usage(images=1, mllm_calls=1)
 MAX_PROMPT = 2000  # characters
 MAX_SEED = 2**63 - 1
 MAX_ERRORS = 3  # in one message
@@ -106,6 +111,53 @@ class State(Input, Output):
     def concept_names(self) -> list[str]:
         """Return the names of the concepts, in their order."""
         return [concept.name for concept in self.concepts]
+
+    def limit(self, spend: Usage) -> Limit | None:
+        """Return the first limit of the budget that forbids `spend`, None if none does.
+
+        Tokens, money and seconds of a step are not known before it: they forbid once they are reached, so a
+        run may exceed them by at most one step.
+        """
+        spent = Usage.total(self.usage)
+        if spend.images and len(self.attempts) >= self.budget.attempts:
+            return "attempts"
+        counted: tuple[Limit, ...] = ("images", "mllm_calls")
+        for name in counted:
+            maximum = getattr(self.budget, name)
+            if maximum is not None and getattr(spent, name) + getattr(spend, name) > maximum:
+                return name
+        measured: tuple[Limit, ...] = ("tokens", "usd", "seconds")
+        for name in measured:
+            maximum = getattr(self.budget, name)
+            if maximum is not None and getattr(spent, name) >= maximum:
+                return name
+        return None
+
+    def stopped(self, limit: Limit | None, best: Attempt | None, before: str = "") -> Outcome:
+        """Return the outcome of a run that a limit stopped; None is the time, which may end within a step.
+
+        Args:
+            limit: what `limit` returned.
+            best: the image to return.
+            before: the first part of the reason.
+        """
+        limit = limit or "seconds"
+        reason = limit_reached(limit, getattr(self.budget, limit))
+        return Outcome(ending="stopped", limit=limit, reason=f"{before}{reason}", best=best)
+
+    @property
+    def calls_left(self) -> int:
+        """Return the remaining MLLM calls; without a limit 2, enough for one answer and its repair."""
+        if self.budget.mllm_calls is None:
+            return 2
+        return self.budget.mllm_calls - Usage.total(self.usage).mllm_calls
+
+    @property
+    def seconds_left(self) -> float:
+        """Return the remaining seconds of work, infinity without a limit."""
+        if self.budget.seconds is None:
+            return float("inf")
+        return self.budget.seconds - Usage.total(self.usage).seconds
 
 
 class RetrieveTask(TypedDict):

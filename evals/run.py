@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from PIL.Image import Image
 
-from pleinair.agent.budget import total
 from pleinair.agent.context import Context
 from pleinair.agent.state import Output, changed
 from pleinair.evals.cases import Case, make_case
@@ -111,7 +110,7 @@ def run_case(case: Case, column: str, graph: Any, context: Context, judge: Judge
         ending=outcome.ending,
         reason=outcome.reason,
         shown=judge.shows(context.store.open(best.picture), case.species) if best else {},
-        usage=total(output.usage),
+        usage=Usage.total(output.usage),
         seconds=seconds,
         judgements=tuple(_judgements(output.attempts, case, context.store, judge)),
         picture=best.picture if best else None,

@@ -196,6 +196,11 @@ class Usage(Value):
     tokens: int = 0  # read and written
     usd: float = 0.0
 
+    @classmethod
+    def total(cls, parts: Sequence[Usage]) -> Usage:
+        """Return the sum of usages, field by field."""
+        return cls(**{name: sum(getattr(part, name) for part in parts) for name in cls.model_fields})
+
 
 class Budget(Value):
     """Limit a run; None means no limit of that sort."""

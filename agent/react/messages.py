@@ -16,7 +16,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage, messages_from_dict
 from langchain_core.messages.tool import tool_call
 
-from pleinair.agent import budget, ledger
+from pleinair.agent import ledger
 from pleinair.agent.context import Context
 from pleinair.agent.react.state import (
     ReactState,
@@ -27,8 +27,9 @@ from pleinair.agent.react.state import (
     reference_ids,
 )
 from pleinair.agent.select import find_retrieval, references_of, unused_hits
+from pleinair.agent.state import IMAGE_AND_CRITIQUE
 from pleinair.tools.mllm.ask import human_message
-from pleinair.tools.types import Attempt, Picture
+from pleinair.tools.types import Attempt, Picture, Usage
 
 _SYSTEM_PROMPT = (
     "You draw pictures with tools. First call `decompose`: put into `wish` all that the user now wants to "
@@ -132,10 +133,10 @@ def _last_request(state: ReactState) -> dict[str, Any] | None:
 
 def _images_left(state: ReactState) -> int:
     """Return how many images may still be generated and judged."""
-    if budget.limit(state, budget.IMAGE_AND_CRITIQUE):
+    if state.limit(IMAGE_AND_CRITIQUE):
         return 0
     attempts = state.budget.attempts - len(state.attempts)
-    spent = budget.total(state.usage).images
+    spent = Usage.total(state.usage).images
     return attempts if state.budget.images is None else min(attempts, state.budget.images - spent)
 
 

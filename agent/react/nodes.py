@@ -19,7 +19,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langgraph.runtime import Runtime
 from langgraph.types import Overwrite, Send
 
-from pleinair.agent import budget, ledger, nodes
+from pleinair.agent import ledger, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
 from pleinair.agent.react import messages, tools
@@ -32,7 +32,7 @@ from pleinair.agent.react.state import (
     pending_calls,
     to_json,
 )
-from pleinair.agent.state import changed
+from pleinair.agent.state import IMAGE_AND_CRITIQUE, MLLM_CALL, changed
 from pleinair.tools.mllm.ask import add_usage, usage_of
 from pleinair.tools.types import BadInput, Ending, ModelFault, Outcome, Refused, Usage
 
@@ -111,7 +111,7 @@ def finish(state: ReactState) -> Update:
     results = [error_result(call, messages.ENDED) for call in pending_calls(state.messages)]
     update: Update = {"messages": to_json(*results)} if results else {}
     reason = _impasse(state)
-    if state.outcome or budget.limit(state, budget.IMAGE_AND_CRITIQUE) or _is_complete(state) or not reason:
+    if state.outcome or state.limit(IMAGE_AND_CRITIQUE) or _is_complete(state) or not reason:
         return update | nodes.finish(state)
     best = ledger.best(state.attempts)
     return update | changed(outcome=Outcome(ending="stopped", reason=reason, best=best))
@@ -125,14 +125,14 @@ def route_after_drive(state: ReactState) -> list[Send] | Literal["drive", "finis
         batch = list(takewhile(lambda call: call["name"] == _PARALLEL, calls)) or calls[:1]
         snapshot = state.model_dump(mode="json", exclude={"messages", "turns"})
         return [Send("act", Act(call=call, snapshot=snapshot)) for call in batch]
-    return "finish" if _impasse(state) or budget.limit(state, budget.MLLM_CALL) else "drive"
+    return "finish" if _impasse(state) or state.limit(MLLM_CALL) else "drive"
 
 
 def _is_over(state: ReactState) -> bool:
     """Return whether no call can improve the result any more."""
     if state.outcome or _is_complete(state):
         return True
-    return not unjudged(state.attempts) and bool(budget.limit(state, budget.IMAGE_AND_CRITIQUE))
+    return not unjudged(state.attempts) and bool(state.limit(IMAGE_AND_CRITIQUE))
 
 
 def _is_complete(state: ReactState) -> bool:

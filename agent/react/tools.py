@@ -17,7 +17,7 @@ from langgraph.config import get_config
 from langgraph.prebuilt import ToolRuntime
 from langgraph.runtime import Runtime
 
-from pleinair.agent import budget, ledger, nodes
+from pleinair.agent import ledger, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
 from pleinair.agent.react import schemas
@@ -25,7 +25,7 @@ from pleinair.agent.react.references import apply_choices, retrieved_hit, with_i
 from pleinair.agent.react.state import ReactState, reference_ids
 from pleinair.agent.repairs.inpaint import require_possible
 from pleinair.agent.repairs.leaks import with_leaks
-from pleinair.agent.state import Output, RetrieveTask, by_number, changed
+from pleinair.agent.state import IMAGE, MLLM_CALL, Output, RetrieveTask, by_number, changed
 from pleinair.tools import registry
 from pleinair.tools.critique import in_order
 from pleinair.tools.realrag import require_training, training_of
@@ -57,7 +57,7 @@ def _decompose(arguments: schemas.Decompose, runtime: ReactRuntime) -> Result:
     update = changed(concepts=arguments.concepts)
     if not names:  # an MLLM call of its own lists them
         state = state.model_copy(update={"prompt": arguments.wish})
-        update = nodes.decompose(state, _node_runtime(runtime)) or _refuse(state, budget.MLLM_CALL)
+        update = nodes.decompose(state, _node_runtime(runtime)) or _refuse(state, MLLM_CALL)
         names = [concept["name"] for concept in update.get("concepts", [])]
     return _text(concepts=names), update | changed(wish=arguments.wish)
 
@@ -77,7 +77,7 @@ def _critique(arguments: schemas.Critique, runtime: ReactRuntime) -> Result:
         judged, context = attempt.model_copy(update={"ledger": rows}), runtime.context
         update = changed(attempts=[with_leaks(judged, state.attempts, context.store, context.leak)])
     elif attempt == ledger.latest(state.attempts):
-        update = nodes.critique(state, _node_runtime(runtime)) or _refuse(state, budget.MLLM_CALL)
+        update = nodes.critique(state, _node_runtime(runtime)) or _refuse(state, MLLM_CALL)
     else:
         raise BadInput("A fresh call judges the newest picture only.")
     merged = by_number(changed(attempts=state.attempts)["attempts"], update.get("attempts", []))
@@ -183,7 +183,7 @@ def _renumbered(attempt: Attempt, first: int, concepts: list[str]) -> Attempt:
 
 
 def _remaining_budget(state: ReactState) -> Budget:
-    spent = budget.total(state.usage)
+    spent = Usage.total(state.usage)
     limits = {name: limit for name, limit in state.budget if name != "attempts" and limit is not None}
     remaining = {name: max(limit - getattr(spent, name), 0) for name, limit in limits.items()}
     return Budget(attempts=max(state.budget.attempts - len(state.attempts), 0), **remaining)
@@ -191,13 +191,13 @@ def _remaining_budget(state: ReactState) -> Budget:
 
 def _require_image(state: ReactState) -> None:
     """Raise `BadInput` if the budget allows no further image."""
-    if limit := budget.limit(state, budget.IMAGE):
+    if limit := state.limit(IMAGE):
         raise BadInput(f"No picture is left to draw: the limit on {limit} is reached.")
 
 
 def _refuse(state: ReactState, spend: Usage) -> NoReturn:
     """Raise `BadInput` for an MLLM call that the budget does not allow."""
-    raise BadInput(f"No MLLM call is left: the limit on {budget.limit(state, spend)} is reached.")
+    raise BadInput(f"No MLLM call is left: the limit on {state.limit(spend)} is reached.")
 
 
 def _text(**facts: Any) -> str:

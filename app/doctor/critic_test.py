@@ -65,8 +65,8 @@ def accept(model: BaseChatModel) -> str:
 
 def judge(model: BaseChatModel) -> Score:
     """Run the critique of the loop on all images, with one more call where the answer is not valid."""
-    from pleinair.agent.budget import total
     from pleinair.tools.critique import critique
+    from pleinair.tools.types import Usage
 
     correct: dict[str, list[bool]] = {"present": [], "missing": []}
     spent, images = list[Usage](), 0
@@ -80,7 +80,7 @@ def judge(model: BaseChatModel) -> Score:
         images += all(verdicts)
         spent.append(usage)
     present, absent = ((sum(rows), len(rows)) for rows in correct.values())
-    return Score(images, present, absent, total(spent))
+    return Score(images, present, absent, Usage.total(spent))
 
 
 def cases() -> Iterator[Case]:

@@ -25,7 +25,6 @@ from support.injections import (
     watched,
 )
 
-from pleinair.agent.budget import total
 from pleinair.agent.context import Context
 from pleinair.agent.react import tools
 from pleinair.agent.state import changed
@@ -84,7 +83,7 @@ def run(builder: Any, context: Context) -> dict[str, Any]:
 
 
 def check_budget(state: dict[str, Any], generator: SquareGenerator) -> None:
-    usage = total([Usage.model_validate(step) for step in state["usage"]])
+    usage = Usage.total([Usage.model_validate(step) for step in state["usage"]])
     assert Budget.model_validate(state["budget"]) == BUDGET
     assert len(generator.requests) == usage.images <= 4
     assert usage.mllm_calls <= 30

@@ -8,12 +8,11 @@ from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 from support.fake_engines import ListRetriever, SquareGenerator, call, make_context
 
-from pleinair.agent.budget import total
 from pleinair.agent.context import Context
 from pleinair.agent.state import Output, changed
 from pleinair.graphs.realrag import builder, graph
 from pleinair.tools.realrag import RealRAGOptions, Training
-from pleinair.tools.types import BadInput, Budget, GenerateRequest, Hit
+from pleinair.tools.types import BadInput, Budget, GenerateRequest, Hit, Usage
 
 PROMPT = "  a finch,\nby night  "
 HITS = [Hit(id="far.png", score=-0.4), Hit(id="farther.png", score=-0.5), Hit(id="last.png", score=-0.6)]
@@ -89,7 +88,7 @@ def test_the_result_is_never_called_accepted(tmp_path: Path) -> None:
 
 
 def test_it_costs_one_image_and_no_mllm_call(tmp_path: Path) -> None:
-    spent = total(Studio(tmp_path).run().usage)
+    spent = Usage.total(Studio(tmp_path).run().usage)
     assert (spent.images, spent.mllm_calls) == (1, 0)
 
 

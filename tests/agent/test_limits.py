@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from pleinair.agent.budget import IMAGE, IMAGE_AND_CRITIQUE, MLLM_CALL, limit, seconds_left, total
-from pleinair.agent.state import State
+from pleinair.agent.state import IMAGE, IMAGE_AND_CRITIQUE, MLLM_CALL, State
 from pleinair.tools.types import Attempt, Budget, GenerateRequest, Picture, Usage
 
 ATTEMPT = Attempt(
@@ -40,17 +39,19 @@ def state(number: int = 0, **budget: Any) -> State:
     ],
 )
 def test_the_first_limit_is_reported(budget: dict[str, Any], spend: Usage, expected: str | None) -> None:
-    assert limit(state(1, **budget), spend) == expected
+    assert state(1, **budget).limit(spend) == expected
 
 
 def test_an_empty_budget_allows_nothing() -> None:
-    assert limit(state(attempts=0), IMAGE) == "attempts"
+    assert state(attempts=0).limit(IMAGE) == "attempts"
 
 
 def test_usage_adds_up_field_by_field() -> None:
-    assert total([Usage(images=1, usd=0.5), Usage(images=2, tokens=7)]) == Usage(images=3, usd=0.5, tokens=7)
+    assert Usage.total([Usage(images=1, usd=0.5), Usage(images=2, tokens=7)]) == Usage(
+        images=3, usd=0.5, tokens=7
+    )
 
 
 def test_seconds_left_is_infinite_without_a_limit() -> None:
-    assert seconds_left(state()) == float("inf")
-    assert seconds_left(state(seconds=10)) == 7
+    assert state().seconds_left == float("inf")
+    assert state(seconds=10).seconds_left == 7
