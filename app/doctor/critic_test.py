@@ -66,7 +66,6 @@ def accept(model: BaseChatModel) -> str:
 def judge(model: BaseChatModel) -> Score:
     """Run the critique of the loop on all images, with one more call where the answer is not valid."""
     from pleinair.tools.critique import critique
-    from pleinair.tools.types import Usage
 
     correct: dict[str, list[bool]] = {"present": [], "missing": []}
     spent, images = list[Usage](), 0
