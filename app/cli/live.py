@@ -114,7 +114,7 @@ class LiveView:
             label = "to be retrieved" if update.repairs else "must be visible"
             self._print(f"{label}: {harmless(names)}")
         for retrieval in update.retrievals:
-            self._print(retrieval_line(retrieval))
+            self._print(_retrieval_line(retrieval))
         self._repairs(update.repairs or () if step == "select" else ())
         for attempt in update.attempts:
             if attempt.ledger is None:
@@ -153,8 +153,7 @@ def activity(event: Event) -> str:
     return words if count.total is None else f"{words} {count.done}/{count.total}"
 
 
-def retrieval_line(retrieval: Retrieval) -> str:
-    """Return the result of a retrieval in one line."""
+def _retrieval_line(retrieval: Retrieval) -> str:
     if retrieval.abstained or not retrieval.hits:
         return f"[yellow]⌕[/] {harmless(retrieval.concept)}: abstained, {harmless(retrieval.reason)}"
     best, count = retrieval.hits[0], len(retrieval.hits)
