@@ -19,7 +19,7 @@ SAYS = {
         "velmora finch was drawn from ",
     ],
     "draw.py": ["accepted: |stopped: ", "-a-saverel-wren-in-the-snow.png"],
-    "graph.py": ["attempt 0: ", "accepted: |stopped: ", " checkpoints"],
+    "graph.py": ["attempt 0: ", "unchecked: ", " checkpoints"],
     "own_library.py": ["120 pictures of ", "accepted: |stopped: "],
     "retriever.py": ["seed 1: saverel wren from ", "seed 2: saverel wren from "],
     "stream.py": ["'step': 'generate', 'done': 1, 'total': 8", "draft attempts, usage", "finish outcome"],

@@ -37,10 +37,10 @@ WRONG = [
     ({"prompt": " \n"}, "prompt: it is empty"),
     ({"prompt": "x" * 2001}, "prompt: 2,001 characters; wanted at most 2,000"),
     ({"prompt": "a\0b"}, "prompt: a NUL character at position 1"),
-    ({"prompt": 3}, "prompt: Input should be a valid string"),
-    ({"seed": 3}, "prompt: Field required"),
-    ({"prompt": "a finch", "seed": -1}, "seed: Input should be greater than or equal to 0"),
-    ({"prompt": "a finch", "budget": {"attempts": -1}}, "budget.attempts: Input should be"),
+    ({"prompt": 3}, "prompt: input should be a valid string"),
+    ({"seed": 3}, "prompt: field required"),
+    ({"prompt": "a finch", "seed": -1}, "seed: input should be greater than or equal to 0"),
+    ({"prompt": "a finch", "budget": {"attempts": -1}}, "budget.attempts: input should be"),
 ]
 
 
