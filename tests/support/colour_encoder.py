@@ -45,8 +45,8 @@ def paint(folder: Path, name: str, colour: tuple[int, int, int]) -> None:
     Image.new("RGB", (8, 8), colour).save(folder / name)
 
 
-def write_shelf(folder: Path) -> Path:
-    """Write one square a colour and a line of metadata for the red one."""
+def write_squares(folder: Path) -> Path:
+    """Write a library of one square a colour with metadata for the red one."""
     folder.mkdir()
     for name, colour in COLOURS.items():
         paint(folder, f"{name}.png", colour)
@@ -54,10 +54,10 @@ def write_shelf(folder: Path) -> Path:
     return folder
 
 
-def build(shelf: Path, place: Path, encoder: ColourEncoder | None = None, **options: Any) -> Index:
-    return build_index(Library.open(shelf), encoder or ColourEncoder(), place, **options)
+def build(folder: Path, index_folder: Path, encoder: ColourEncoder | None = None, **options: Any) -> Index:
+    return build_index(Library.open(folder), encoder or ColourEncoder(), index_folder, **options)
 
 
-def find(shelf: Path, place: Path, query: str, k: int = 3) -> list[Hit]:
+def find(folder: Path, index_folder: Path, query: str, k: int = 3) -> list[Hit]:
     encoder = ColourEncoder()
-    return IndexRetriever(Library.open(shelf), Index.open(place, encoder), encoder).search(query, k)
+    return IndexRetriever(Library.open(folder), Index.open(index_folder, encoder), encoder).search(query, k)

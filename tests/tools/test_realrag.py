@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
-from support.colour_encoder import ColourEncoder, build, write_shelf
+from support.colour_encoder import ColourEncoder, build, write_squares
 from support.fake_engines import ListRetriever
 
 from pleinair.tools.realrag import (
@@ -34,7 +34,7 @@ def able(slots: int = 2) -> Capabilities:
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shelf(tmp_path_factory.mktemp("shelf") / "library")
+    return write_squares(tmp_path_factory.mktemp("shelf") / "library")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_an_encoder_without_a_training_has_none(retriever: IndexRetriever) -> No
 def test_a_retriever_has_the_training_of_its_encoder(tmp_path: Path) -> None:
     encoder = ColourEncoder()
     encoder.training = OWN  # type: ignore[attr-defined]
-    shelf = write_shelf(tmp_path / "library")
+    shelf = write_squares(tmp_path / "library")
     made = IndexRetriever(Library.open(shelf), build(shelf, tmp_path / "index", encoder), encoder)
     assert training_of(made) == OWN
 

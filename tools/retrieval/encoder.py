@@ -84,12 +84,15 @@ class OpenClipEncoder:
     ) -> None:
         """Load the model.
 
-        Args: model: an open_clip name (`ViT-B-32`), `hf-hub:OWNER/NAME`, or `local-dir:FOLDER` with
-            open_clip's own files; `local-dir:pocket/encoder` is the shipped one. revision: open_clip's
-            pretrained tag; required by a plain name, meaningless for a folder or the hub. device: a torch
-            device, or `auto` for CUDA if there is one. batch: texts or images in one pass. precision: of the
-            weights; empty chooses by the machine. threads: that prepare the images of a pass. commit: of the
-            model on the hub, 40 hexadecimal digits; empty for a folder.
+        Args:
+            model: an open_clip name (`ViT-B-32`), `hf-hub:OWNER/NAME`, or `local-dir:FOLDER` with open_clip's
+                own files; `local-dir:pocket/encoder` is the shipped one.
+            revision: open_clip's pretrained tag; required by a plain name, unused for a folder or the hub.
+            device: a torch device, or `auto` for CUDA if there is one.
+            batch: texts or images in one pass, at least 1.
+            precision: of the weights; empty chooses by the machine.
+            threads: that prepare the images of a pass, at least 1.
+            commit: of the model on the hub, 40 hexadecimal digits; empty for a folder.
 
         Raises:
             BadInput: an unknown model, tag or precision, no commit, a folder that is no open_clip model or

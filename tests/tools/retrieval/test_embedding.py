@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from support import colour_encoder as colours
-from support.colour_encoder import ColourEncoder, build, find, paint, write_shelf
+from support.colour_encoder import ColourEncoder, build, find, paint, write_squares
 
 from pleinair.tools.retrieval import embedding
 from pleinair.tools.retrieval.index import Index
@@ -30,104 +30,108 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Path:
-    return write_shelf(tmp_path / "library")
+def folder(tmp_path: Path) -> Path:
+    return write_squares(tmp_path / "library")
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def index_folder(tmp_path: Path) -> Path:
     return tmp_path / "index"
 
 
-def test_an_equal_file_is_embedded_once(shelf: Path, place: Path) -> None:
-    shutil.copy(shelf / "red.png", shelf / "again.png")
+def test_copies_are_embedded_once(folder: Path, index_folder: Path) -> None:
+    shutil.copy(folder / "red.png", folder / "again.png")
     encoder = ColourEncoder()
-    index = build(shelf, place, encoder)
+    index = build(folder, index_folder, encoder)
     assert sum(encoder.batches) == 4
     assert len(index) == 5
 
 
-def test_progress_reaches_the_total(shelf: Path, place: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    build(shelf, place, on_progress=lambda done, total: seen.append((done, total)), batch_size=2)
-    assert seen == [(2, 4), (4, 4), (4, 4)]
+def test_progress_reaches_the_total(folder: Path, index_folder: Path) -> None:
+    progress: list[tuple[int, int]] = []
+    build(folder, index_folder, on_progress=lambda done, total: progress.append((done, total)), batch_size=2)
+    assert progress == [(2, 4), (4, 4), (4, 4)]
 
 
-def test_only_what_changed_is_embedded_again(shelf: Path, place: Path) -> None:
-    build(shelf, place)
-    (shelf / "green.png").unlink()
-    (shelf / "blue.png").rename(shelf / "azure.png")
-    os.utime(shelf / "white.png", (1, 1))
-    paint(shelf, "red.png", (250, 10, 10))
-    paint(shelf, "new.png", (10, 10, 10))
+def test_only_changed_files_are_embedded_again(folder: Path, index_folder: Path) -> None:
+    build(folder, index_folder)
+    (folder / "green.png").unlink()
+    (folder / "blue.png").rename(folder / "azure.png")
+    os.utime(folder / "white.png", (1, 1))
+    paint(folder, "red.png", (250, 10, 10))
+    paint(folder, "new.png", (10, 10, 10))
     encoder = ColourEncoder()
-    index = build(shelf, place, encoder)
+    index = build(folder, index_folder, encoder)
     assert index.ids == ("azure.png", "new.png", "red.png", "white.png")
     assert sum(encoder.batches) == 2
-    assert find(shelf, place, "blue")[0].id == "azure.png"
+    assert find(folder, index_folder, "blue")[0].id == "azure.png"
 
 
-def test_an_unchanged_library_costs_nothing(shelf: Path, place: Path) -> None:
-    build(shelf, place)
-    before = {path: path.stat().st_mtime_ns for path in place.iterdir()}
+def test_an_unchanged_library_is_not_embedded_again(folder: Path, index_folder: Path) -> None:
+    build(folder, index_folder)
+    before = {path: path.stat().st_mtime_ns for path in index_folder.iterdir()}
     encoder = ColourEncoder()
-    build(shelf, place, encoder)
+    build(folder, index_folder, encoder)
     assert encoder.batches == []
-    assert before == {path: path.stat().st_mtime_ns for path in place.iterdir()}
+    assert before == {path: path.stat().st_mtime_ns for path in index_folder.iterdir()}
 
 
-def test_damaged_pictures_are_skipped_listed_and_not_tried_again(shelf: Path, place: Path) -> None:
-    (shelf / "text.png").write_text("no picture", encoding="utf-8")
-    (shelf / "cut.png").write_bytes((shelf / "red.png").read_bytes()[:50])
-    index = build(shelf, place)
+def test_damaged_images_are_skipped_and_listed(folder: Path, index_folder: Path) -> None:
+    (folder / "text.png").write_text("no picture", encoding="utf-8")
+    (folder / "cut.png").write_bytes((folder / "red.png").read_bytes()[:50])
+    index = build(folder, index_folder)
     assert [skipped.id for skipped in index.skipped] == ["cut.png", "text.png"]
     assert "not an image" in index.skipped[1].reason
-    assert not index.is_stale(Library.open(shelf))
-    shutil.copy(shelf / "red.png", shelf / "cut.png")
-    assert [skipped.id for skipped in build(shelf, place).skipped] == ["text.png"]
+    assert not index.is_stale(Library.open(folder))
+    shutil.copy(folder / "red.png", folder / "cut.png")
+    assert [skipped.id for skipped in build(folder, index_folder).skipped] == ["text.png"]
 
 
-def test_nothing_but_damaged_pictures_is_bad_input(shelf: Path, place: Path) -> None:
-    for path in shelf.glob("*.png"):
+def test_a_library_of_damaged_images_is_refused(folder: Path, index_folder: Path) -> None:
+    for path in folder.glob("*.png"):
         path.write_bytes(b"text")
     with pytest.raises(BadInput, match="None of 4 images"):
-        build(shelf, place)
+        build(folder, index_folder)
 
 
-def test_a_second_builder_is_refused(shelf: Path, place: Path) -> None:
-    place.mkdir()
-    with FileLock(place / "lock"), pytest.raises(BadInput, match="Another process"):
-        build(shelf, place)
-    assert len(build(shelf, place)) == 4
+def test_a_second_builder_is_refused(folder: Path, index_folder: Path) -> None:
+    index_folder.mkdir()
+    with FileLock(index_folder / "lock"), pytest.raises(BadInput, match="Another process"):
+        build(folder, index_folder)
+    assert len(build(folder, index_folder)) == 4
 
 
-def test_a_stopped_build_keeps_its_batches_and_the_old_index(shelf: Path, place: Path) -> None:
-    build(shelf, place)
+def test_a_stopped_build_keeps_its_batches_and_the_earlier_index(folder: Path, index_folder: Path) -> None:
+    build(folder, index_folder)
     for number in range(6):
-        paint(shelf, f"new{number}.png", (number * 40, 90, 200))
+        paint(folder, f"new{number}.png", (number * 40, 90, 200))
 
     def stop(done: int, total: int) -> None:
-        raise Cancelled("the user asked")
+        raise Cancelled("cancelled")
 
     with pytest.raises(Cancelled):
-        build(shelf, place, on_progress=stop, batch_size=2)
-    assert len(Index.open(place, ColourEncoder())) == 4
+        build(folder, index_folder, on_progress=stop, batch_size=2)
+    assert len(Index.open(index_folder, ColourEncoder())) == 4
     encoder = ColourEncoder()
-    assert len(build(shelf, place, encoder, batch_size=2)) == 10
+    assert len(build(folder, index_folder, encoder, batch_size=2)) == 10
     assert sum(encoder.batches) == 4
-    assert not (place / "shards").exists()
+    assert not (index_folder / "shards").exists()
 
 
-def test_shards_of_another_encoder_or_damaged_ones_are_ignored(shelf: Path, place: Path) -> None:
+def test_damaged_shards_and_those_of_another_encoder_are_ignored(folder: Path, index_folder: Path) -> None:
     def stop(done: int, total: int) -> None:
-        raise Cancelled("the user asked")
+        raise Cancelled("cancelled")
 
     with pytest.raises(Cancelled):
-        build(shelf, place, ColourEncoder("colour-2"), on_progress=stop, batch_size=2)
-    (place / "shards" / "cut.npz").write_bytes(next((place / "shards").iterdir()).read_bytes()[:100])
-    np.savez(place / "shards" / "pickled.npz", vectors=np.array([{}], dtype=object), about=np.array([]))
+        build(folder, index_folder, ColourEncoder("colour-2"), on_progress=stop, batch_size=2)
+    (index_folder / "shards" / "cut.npz").write_bytes(
+        next((index_folder / "shards").iterdir()).read_bytes()[:100]
+    )
+    np.savez(
+        index_folder / "shards" / "pickled.npz", vectors=np.array([{}], dtype=object), about=np.array([])
+    )
     encoder = ColourEncoder()
-    assert len(build(shelf, place, encoder)) == 4
+    assert len(build(folder, index_folder, encoder)) == 4
     assert sum(encoder.batches) == 4
 
 
@@ -147,36 +151,36 @@ build(Path(sys.argv[2]), Path(sys.argv[3]), Dying(), batch_size=2)
 """
 
 
-def test_a_killed_build_loses_at_most_one_batch(shelf: Path, place: Path, tmp_path: Path) -> None:
+def test_a_killed_build_loses_at_most_one_batch(folder: Path, index_folder: Path, tmp_path: Path) -> None:
     for number in range(6):
-        paint(shelf, f"new{number}.png", (number * 40, 90, 200))
-    whole = build(shelf, tmp_path / "undisturbed").manifest
-    here = str(Path(colours.__file__).parents[1])
+        paint(folder, f"new{number}.png", (number * 40, 90, 200))
+    expected = build(folder, tmp_path / "undisturbed").manifest
+    tests = str(Path(colours.__file__).parents[1])
     for batches in (1, 2):  # killed after one batch, then after two more
-        command = [sys.executable, "-c", BUILDER, here, str(shelf), str(place), str(batches)]
+        command = [sys.executable, "-c", BUILDER, tests, str(folder), str(index_folder), str(batches)]
         assert subprocess.run(command, env=os.environ, check=False).returncode == -9
         with pytest.raises(BadInput, match="No index"):
-            Index.open(place, ColourEncoder())
+            Index.open(index_folder, ColourEncoder())
     encoder = ColourEncoder()
-    assert build(shelf, place, encoder, batch_size=2).manifest == whole
+    assert build(folder, index_folder, encoder, batch_size=2).manifest == expected
     assert sum(encoder.batches) == 10 - 3 * 2
 
 
-def test_a_full_disk_leaves_the_old_index_and_no_piece(shelf: Path, place: Path) -> None:
-    build(shelf, place)
+def test_a_full_disk_leaves_the_earlier_index_and_no_partial_file(folder: Path, index_folder: Path) -> None:
+    build(folder, index_folder)
     for number in range(200):
-        paint(shelf, f"new{number:03}.png", (number, 255 - number, 90))
-    before = sorted(path.name for path in place.rglob("*"))
+        paint(folder, f"new{number:03}.png", (number, 255 - number, 90))
+    before = sorted(path.name for path in index_folder.rglob("*"))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
         with pytest.raises(DiskFull, match="Free some space"):
-            build(shelf, place)
+            build(folder, index_folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert sorted(path.name for path in place.rglob("*") if path.name != "shards") == before
-    assert len(Index.open(place, ColourEncoder())) == 4
-    assert len(build(shelf, place)) == 204
+    assert sorted(path.name for path in index_folder.rglob("*") if path.name != "shards") == before
+    assert len(Index.open(index_folder, ColourEncoder())) == 4
+    assert len(build(folder, index_folder)) == 204
 
 
 PALETTE = st.lists(
@@ -190,20 +194,19 @@ def test_batch_size_and_file_order_change_nothing(
     colours: list[tuple[int, int, int]], size: int, rng: Any
 ) -> None:
     with tempfile.TemporaryDirectory() as root:
-        shelf = Path(root) / "library"
-        shelf.mkdir()
+        folder = Path(root) / "library"
+        folder.mkdir()
         names = [f"{number}.png" for number in range(len(colours))]
         rng.shuffle(names)
         for name, colour in sorted(zip(names, colours, strict=True), key=lambda _: rng.random()):
-            paint(shelf, name, colour)
-        one = build(shelf, Path(root) / "one", batch_size=1).manifest
-        other = build(shelf, Path(root) / "other", batch_size=size).manifest
-        assert one == other
-        assert [file.id for file in one.files] == sorted(names)
+            paint(folder, name, colour)
+        single = build(folder, Path(root) / "single", batch_size=1).manifest
+        assert single == build(folder, Path(root) / "batches", batch_size=size).manifest
+        assert [file.id for file in single.files] == sorted(names)
 
 
-class Faulty(ColourEncoder):
-    """Break the promise of unit rows in the way that `fault` says."""
+class FaultyEncoder(ColourEncoder):
+    """Encoder whose rows are not unit vectors, as `fault` says."""
 
     def __init__(self, fault: str) -> None:
         super().__init__()
@@ -217,24 +220,24 @@ class Faulty(ColourEncoder):
 
 
 @pytest.mark.parametrize("fault", ["nan", "long", "few", "flat"])
-def test_an_encoder_that_breaks_its_promise_is_named(shelf: Path, place: Path, fault: str) -> None:
+def test_an_encoder_without_unit_vectors_is_reported(folder: Path, index_folder: Path, fault: str) -> None:
     with pytest.raises(ModelFault, match="colour-1"):
-        build(shelf, place, Faulty(fault))
+        build(folder, index_folder, FaultyEncoder(fault))
 
 
-def test_an_encoder_that_changes_under_its_id_is_named(shelf: Path, place: Path) -> None:
-    build(shelf, place)
-    paint(shelf, "new.png", (1, 2, 3))
+def test_an_encoder_that_changes_its_dimension_is_reported(folder: Path, index_folder: Path) -> None:
+    build(folder, index_folder)
+    paint(folder, "new.png", (1, 2, 3))
     encoder = ColourEncoder()
     encoder.encode_images = lambda images: np.eye(1, 7, dtype=np.float32)  # type: ignore[method-assign]
     with pytest.raises(ModelFault, match=r"\(4,\) earlier and \(7,\) now"):
-        build(shelf, place, encoder)
+        build(folder, index_folder, encoder)
 
 
-def test_large_pictures_close_a_batch_early(
-    shelf: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+def test_large_images_fill_a_batch_early(
+    folder: Path, index_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedding, "BATCH_PIXELS", 2 * 64)
     encoder = ColourEncoder()
-    build(shelf, place, encoder)
+    build(folder, index_folder, encoder)
     assert encoder.batches == [2, 2]

@@ -1,21 +1,32 @@
+"""The open_clip encoder with the pocket model: vectors, id, precision, image preparation and refusals."""
+
 import json
 import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
-from PIL import Image
+import torch
+from PIL import Image, ImageChops
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize
 
+from pleinair.evals.experiments.decoding import embed, models, photo
+from pleinair.tools.images.reading import read_picture
 from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.pocket.prompts import describe
 from pleinair.tools.pocket.world import SPECIES, Species, held_out_rng, random_scene, render
-from pleinair.tools.retrieval.encoder import OpenClipEncoder
+from pleinair.tools.retrieval import encoder as encoder_module
+from pleinair.tools.retrieval.encoder import OpenClipEncoder, find_precision, preparer
 from pleinair.tools.types import BadInput
 
 MODEL = "local-dir:pocket/encoder"
+LARGE = 10_000_000  # weights from which on bfloat16 is used
+NOISE = [Image.effect_noise((side, 90), 60 + side).convert("RGB") for side in range(30, 90, 5)]
 
 
 @pytest.fixture(scope="module")
@@ -24,52 +35,52 @@ def encoder() -> OpenClipEncoder:
 
 
 @pytest.fixture(scope="module")
-def crowd() -> list[tuple[Species, Image.Image]]:
-    """Two held-out pictures of every species."""
+def scenes() -> list[tuple[Species, Image.Image]]:
+    """Render two held-out images of every species."""
     species = [s for s in SPECIES for _ in range(2)]
     scenes = [random_scene(held_out_rng(50_000 + i), [s]) for i, s in enumerate(species)]
     return [(s, render(scene)) for s, scene in zip(species, scenes, strict=True)]
 
 
 def best_for(
-    encoder: OpenClipEncoder, texts: list[str], crowd: list[tuple[Species, Image.Image]]
+    encoder: OpenClipEncoder, texts: list[str], scenes: list[tuple[Species, Image.Image]]
 ) -> list[str]:
-    pictures = encoder.encode_images([picture for _, picture in crowd])
-    return [crowd[i][0].name for i in (encoder.encode_text(texts) @ pictures.T).argmax(1)]
+    images = encoder.encode_images([image for _, image in scenes])
+    return [scenes[i][0].name for i in (encoder.encode_text(texts) @ images.T).argmax(1)]
 
 
 @pytest.mark.parametrize("tier", ["known", "rare"])
-def test_a_name_finds_its_picture(
-    encoder: OpenClipEncoder, crowd: list[tuple[Species, Image.Image]], tier: str
+def test_a_name_is_nearest_to_its_images(
+    encoder: OpenClipEncoder, scenes: list[tuple[Species, Image.Image]], tier: str
 ) -> None:
     names = [s.name for s in SPECIES if s.tier == tier]
-    found = best_for(encoder, [f"a photo of a {name}" for name in names], crowd)
-    assert np.mean([one == name for one, name in zip(found, names, strict=True)]) >= 0.95
+    best = best_for(encoder, [f"a photo of a {name}" for name in names], scenes)
+    assert np.mean([match == name for match, name in zip(best, names, strict=True)]) >= 0.95
 
 
-def test_a_description_finds_a_novel_species_more_often_than_not(
-    encoder: OpenClipEncoder, crowd: list[tuple[Species, Image.Image]]
+def test_a_description_is_nearest_to_its_novel_species_more_often_than_not(
+    encoder: OpenClipEncoder, scenes: list[tuple[Species, Image.Image]]
 ) -> None:
     novel = [s for s in SPECIES if s.tier == "novel"]
-    found = best_for(encoder, [describe(s) for s in novel], crowd)
-    assert np.mean([one == s.name for one, s in zip(found, novel, strict=True)]) > 0.5
+    best = best_for(encoder, [describe(s) for s in novel], scenes)
+    assert np.mean([match == s.name for match, s in zip(best, novel, strict=True)]) > 0.5
 
 
 def test_rows_are_unit_vectors_of_float32(encoder: OpenClipEncoder) -> None:
-    rows = encoder.encode_text(["velmora finch", "a red car"])
-    pictures = encoder.encode_images([Image.new("RGB", (64, 64), "red"), Image.new("L", (200, 90))])
-    for vectors in (rows, pictures):
+    texts = encoder.encode_text(["velmora finch", "a red car"])
+    images = encoder.encode_images([Image.new("RGB", (64, 64), "red"), Image.new("L", (200, 90))])
+    for vectors in (texts, images):
         assert vectors.shape == (2, 128)
         assert vectors.dtype == np.float32
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
-def test_nothing_gives_no_rows(encoder: OpenClipEncoder) -> None:
+def test_empty_input_has_no_rows(encoder: OpenClipEncoder) -> None:
     assert encoder.encode_text([]).shape == (0, 128)
     assert encoder.encode_images([]).shape == (0, 128)
 
 
-def test_batches_and_memory_change_nothing(encoder: OpenClipEncoder) -> None:
+def test_batches_and_cache_change_nothing(encoder: OpenClipEncoder) -> None:
     small = OpenClipEncoder(MODEL, device="cpu", batch=1)
     texts = ["a red car", "a blue fish", "a red car"]
     first = encoder.encode_text(texts)
@@ -78,34 +89,34 @@ def test_batches_and_memory_change_nothing(encoder: OpenClipEncoder) -> None:
     np.testing.assert_array_equal(first[0], first[2])
 
 
-def test_more_texts_than_it_remembers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pleinair.tools.retrieval.encoder.REMEMBERED", 2)
+def test_more_texts_than_the_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder_module, "REMEMBERED", 2)
     encoder = OpenClipEncoder(MODEL, device="cpu")
     texts = ["one", "two", "three"]
     np.testing.assert_allclose(encoder.encode_text(texts), encoder.encode_text(texts), atol=1e-5)
 
 
 @pytest.mark.usefixtures("hasty")
-def test_threads_share_it(encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pleinair.tools.retrieval.encoder.REMEMBERED", 4)
+def test_threads_share_an_encoder(encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder_module, "REMEMBERED", 4)
     texts = [f"a {colour} bird {place}" for colour in ("red", "teal") for place in "abcdefgh"] * 6
-    alone = {text: encoder.encode_text([text])[0] for text in texts}
+    expected = {text: encoder.encode_text([text])[0] for text in texts}
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda text: encoder.encode_text([text])[0], texts))
-    np.testing.assert_allclose(found, [alone[text] for text in texts], atol=1e-5)
+        rows = list(pool.map(lambda text: encoder.encode_text([text])[0], texts))
+    np.testing.assert_allclose(rows, [expected[text] for text in texts], atol=1e-5)
 
 
 @pytest.mark.usefixtures("hasty")
-def test_threads_that_ask_for_nothing_and_for_known_texts_wait_for_nobody() -> None:
+def test_empty_input_and_cached_texts_cause_no_deadlock() -> None:
     encoder, gate = OpenClipEncoder(MODEL), threading.Barrier(2)
     encoder.encode_text(["a red bird"])
 
-    def begin(ask: Callable[[], object]) -> None:
+    def begin(encode: Callable[[], object]) -> None:
         gate.wait()
-        ask()
+        encode()
 
-    asks = [lambda: encoder.encode_images([]), lambda: encoder.encode_text(["a red bird"])]
-    threads = [threading.Thread(target=begin, args=(ask,), daemon=True) for ask in asks]
+    calls = [lambda: encoder.encode_images([]), lambda: encoder.encode_text(["a red bird"])]
+    threads = [threading.Thread(target=begin, args=(call,), daemon=True) for call in calls]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -113,48 +124,40 @@ def test_threads_that_ask_for_nothing_and_for_known_texts_wait_for_nobody() -> N
         assert not thread.is_alive()
 
 
-def test_a_long_text_is_said_once_even_when_it_was_forgotten(
+def test_a_truncated_text_is_logged_once_even_if_it_left_the_cache(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pleinair.tools.retrieval.encoder.REMEMBERED", 1)
-    encoder, long = OpenClipEncoder(MODEL, device="cpu"), "a blue fish " * 30
+    monkeypatch.setattr(encoder_module, "REMEMBERED", 1)
+    encoder, long = OpenClipEncoder(MODEL, device="cpu"), "a red car " * 30
     with caplog.at_level(logging.WARNING):
-        for text in (long, "a red car", long):
+        for text in (long, "a striped teal bird with violet wings to the left of a red car", long):
             encoder.encode_text([text])
-    assert len([one for one in caplog.messages if "truncated to the encoder's" in one]) == 1
+    (message,) = caplog.messages
+    assert message.startswith("truncated to the encoder's 40 tokens: 'a red car a red car")
 
 
-def test_a_long_text_is_cut_and_said(encoder: OpenClipEncoder, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        encoder.encode_text(["a red car " * 30])
-    assert "truncated to the encoder's 40 tokens: 'a red car a red car" in caplog.text
-
-
-def test_a_text_that_fits_is_not_said(encoder: OpenClipEncoder, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        encoder.encode_text(["a striped teal bird with violet wings to the left of a red car"])
-    assert not caplog.records
-
-
-def test_the_id_names_model_and_weights_and_no_place(encoder: OpenClipEncoder) -> None:
+def test_the_id_has_model_and_weights_but_no_path(encoder: OpenClipEncoder) -> None:
     assert encoder.id.startswith("open_clip:encoder@")
     assert str(SHIPPED) not in encoder.id
     assert encoder.id == OpenClipEncoder(f"local-dir:{SHIPPED / 'encoder'}", device="cpu").id
 
 
 @pytest.mark.parametrize(
-    ("model", "revision", "says"),
+    ("arguments", "message"),
     [
-        ("local-dir:nowhere", "", "nowhere"),
-        (MODEL, "openai", "weights of its own; leave it empty"),
-        ("ViT-B-32", "", "Set revision to one of"),
-        ("ViT-B-32", "no-such-tag", "no-such-tag"),
-        ("no-such-model", "", "no-such-model"),
+        ({"model": "local-dir:nowhere"}, "nowhere"),
+        ({"revision": "openai"}, "weights of its own; leave it empty"),
+        ({"model": "ViT-B-32"}, "Set revision to one of"),
+        ({"model": "ViT-B-32", "revision": "no-such-tag"}, "no-such-tag"),
+        ({"model": "no-such-model"}, "no-such-model"),
+        ({"batch": 0}, "encoder.batch = 0"),
+        ({"precision": "int1"}, "encoder.precision = 'int1': input should be '', 'float32'"),
+        ({"threads": 0}, "encoder.threads = 0: input should be greater than or equal to 1"),
     ],
 )
-def test_what_cannot_be_loaded_is_refused(model: str, revision: str, says: str) -> None:
-    with pytest.raises(BadInput, match=says):
-        OpenClipEncoder(model, revision)
+def test_unusable_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        OpenClipEncoder(**{"model": MODEL} | arguments)
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
@@ -164,6 +167,110 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
         OpenClipEncoder(f"local-dir:{tmp_path}")
 
 
-def test_a_batch_of_nothing_is_refused() -> None:
-    with pytest.raises(BadInput, match="encoder.batch = 0"):
-        OpenClipEncoder(MODEL, batch=0)
+@pytest.mark.parametrize(("supported", "expected"), [(True, "bfloat16"), (False, "float32")])
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1"])
+def test_bfloat16_is_used_if_the_device_has_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, device: str, supported: bool, expected: str
+) -> None:
+    name = f"_{'gpu' if 'cuda' in device else 'cpu'}_has_bfloat16"
+    monkeypatch.setattr(encoder_module, name, lambda: supported)
+    assert find_precision(device, LARGE) == expected
+    assert find_precision(device, LARGE - 1) == "float32"
+    assert find_precision("mps", LARGE) == "float32"
+
+
+@pytest.mark.parametrize("name", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
+def test_either_instruction_set_suffices(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for query in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, query, lambda supported=query == name: supported)
+    assert find_precision("cpu", LARGE) == "bfloat16"
+    monkeypatch.delattr(torch.cpu, name)
+    assert find_precision("cpu", LARGE) == "float32"
+
+
+def test_bfloat16_has_nearly_the_same_vectors_under_the_same_id() -> None:
+    full, rounded = (OpenClipEncoder(MODEL, device="cpu", precision=p) for p in ("float32", "bfloat16"))
+    assert rounded.id == full.id
+    texts = ["a red car", "velmora finch", "a blue fish at night"]
+    for actual, expected in (
+        (rounded.encode_text(texts), full.encode_text(texts)),
+        (rounded.encode_images(NOISE), full.encode_images(NOISE)),
+    ):
+        assert not np.array_equal(actual, expected)
+        np.testing.assert_allclose(np.linalg.norm(actual, axis=1), 1, atol=1e-5)
+        assert np.einsum("nd,nd->n", actual, expected).min() > 0.999
+
+
+def test_the_number_of_threads_changes_nothing() -> None:
+    single, several = (OpenClipEncoder(MODEL, device="cpu", threads=n) for n in (1, 7))
+    np.testing.assert_array_equal(single.encode_images(NOISE), several.encode_images(NOISE))
+
+
+@pytest.fixture(scope="module")
+def towers() -> dict[str, tuple[Any, Any]]:
+    """Return the trained pocket encoder, and ViT-B/32's transform before a small random tower."""
+    return models()
+
+
+@pytest.fixture
+def fast_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Record the images that are prepared without the model's own transform."""
+    calls: list[tuple[Any, ...]] = []
+    prepare = encoder_module._prepare
+
+    def record(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return prepare(*arguments)
+
+    monkeypatch.setattr(encoder_module, "_prepare", record)
+    return calls
+
+
+def photograph(size: tuple[int, int]) -> Image.Image:
+    image = read_picture(photo(1024, 768, "PNG")).resize(size, Image.Resampling.LANCZOS)
+    return ImageChops.offset(image, 7)
+
+
+SIZES = [(64, 64), (65, 64), (512, 384), (1024, 768), (90, 320), (32, 32), (64, 640)]
+LEVEL = 1 / 255 / 0.25  # of a colour, after the smallest standard deviation
+
+
+@pytest.mark.parametrize("name", ["pocket", "ViT-B/32-like"])
+@pytest.mark.parametrize("size", SIZES)
+def test_fast_preparation_has_the_vectors_of_the_models_transform_up_to_rounding(
+    towers: dict[str, tuple[Any, Any]], name: str, size: tuple[int, int], fast_calls: list[tuple[Any, ...]]
+) -> None:
+    transform, model = towers[name]
+    image = photograph(size)
+    expected, tensor = transform(image), preparer(transform)(image)
+    assert len(fast_calls) == 1
+    assert (tensor.shape, tensor.dtype) == (expected.shape, torch.float32)
+    assert float((tensor - expected).abs().max()) < 3 * LEVEL
+    first, second = embed(model, torch.stack([expected, tensor]))
+    assert float(first @ second) > 0.999
+
+
+def test_an_image_of_the_models_size_is_not_resampled(towers: dict[str, tuple[Any, Any]]) -> None:
+    transform, _ = towers["pocket"]
+    image = photograph((64, 64))
+    assert torch.allclose(preparer(transform)(image), transform(image), atol=1e-6)
+
+
+USUAL = open_clip.image_transform(32, is_train=False)
+UNKNOWN = {
+    "no list of steps": lambda image: torch.zeros(3, 4, 4),
+    "another order": Compose([CenterCrop(16), *USUAL.transforms]),
+    "another resize": Compose([Resize(32, InterpolationMode.NEAREST), *USUAL.transforms[1:]]),
+    "a step of another kind": Compose([*USUAL.transforms, Normalize((0, 0, 0), (1, 1, 1))]),
+    "training": open_clip.image_transform(32, is_train=True),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_an_unknown_transform_is_used_itself(name: str, fast_calls: list[tuple[Any, ...]]) -> None:
+    image = photograph((64, 48))
+    torch.manual_seed(0)
+    expected = UNKNOWN[name](image)
+    torch.manual_seed(0)
+    assert np.array_equal(preparer(UNKNOWN[name])(image), expected)
+    assert not fast_calls

@@ -1,4 +1,4 @@
-"""The encoder engine with models of SigLIP's and of CLIP's make, tiny and untrained, built on the spot."""
+"""The open_clip encoder with tiny untrained models of SigLIP's and CLIP's architecture."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MODEL = {  # as open_clip's ViT-B-16-SigLIP, but small
         "norm_kwargs": {"eps": 1e-6},
     },
 }
-PICTURES = {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash", "interpolation": "bicubic"}
+PREPROCESSING = {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash", "interpolation": "bicubic"}
 
 
 def save_tokenizer(folder: Path) -> None:
@@ -62,10 +62,10 @@ def save_tokenizer(folder: Path) -> None:
 
 
 def save(place: Path, model_cfg: dict[str, Any], kind: str) -> Any:
-    """Save a model with chance weights as open_clip does, and give it."""
+    """Save a model with random weights as open_clip does, and return it."""
     import open_clip
 
-    config = {"model_cfg": model_cfg, "preprocess_cfg": PICTURES}
+    config = {"model_cfg": model_cfg, "preprocess_cfg": PREPROCESSING}
     (place / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
     torch.manual_seed(0)
     model = open_clip.create_model(f"local-dir:{place}", load_weights=False)
@@ -87,10 +87,10 @@ def encoder(folder: Path) -> OpenClipEncoder:
     return OpenClipEncoder(f"local-dir:{folder}", device="cpu")
 
 
-def test_texts_and_pictures_share_a_space_of_unit_vectors(encoder: OpenClipEncoder) -> None:
+def test_texts_and_images_share_a_space_of_unit_vectors(encoder: OpenClipEncoder) -> None:
     texts = encoder.encode_text(["a red car", "a blue fish"])
-    pictures = encoder.encode_images([Image.new("RGB", (40, 90), "red"), Image.effect_noise((64, 64), 90)])
-    for rows in (texts, pictures):
+    images = encoder.encode_images([Image.new("RGB", (40, 90), "red"), Image.effect_noise((64, 64), 90)])
+    for rows in (texts, images):
         assert rows.shape == (2, WIDTH)
         np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
         assert abs(rows[0] @ rows[1]) < 0.9999
@@ -101,7 +101,9 @@ def test_case_and_punctuation_make_no_difference(encoder: OpenClipEncoder) -> No
     np.testing.assert_allclose(plain, marked, atol=1e-6)
 
 
-def test_a_long_text_is_cut_and_said(encoder: OpenClipEncoder, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_long_text_is_truncated_and_logged(
+    encoder: OpenClipEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
         encoder.encode_text(["a red car " * 3, "a red car a red car a", "a red car a blue fish a car"])
     assert [record.args for record in caplog.records] == [
@@ -110,7 +112,7 @@ def test_a_long_text_is_cut_and_said(encoder: OpenClipEncoder, caplog: pytest.Lo
     ]
 
 
-def test_the_id_follows_the_weights(folder: Path, encoder: OpenClipEncoder, tmp_path: Path) -> None:
+def test_the_id_depends_on_the_weights(folder: Path, encoder: OpenClipEncoder, tmp_path: Path) -> None:
     import shutil
 
     other = shutil.copytree(folder, tmp_path / folder.name)
@@ -121,14 +123,14 @@ def test_the_id_follows_the_weights(folder: Path, encoder: OpenClipEncoder, tmp_
     assert OpenClipEncoder(f"local-dir:{other}", device="cpu").id != encoder.id
 
 
-CLIP = {  # as open_clip's ViT-B-32, but small; its texts and their tokens are of full size
+CLIP = {  # as open_clip's ViT-B-32, but small; context and vocabulary are of full size
     "embed_dim": WIDTH,
     "vision_cfg": {"image_size": 64, "layers": 1, "width": WIDTH, "head_width": 32, "patch_size": 32},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": WIDTH, "heads": 2, "layers": 1},
 }
 
 
-def test_a_caption_over_clips_77_tokens_is_cut_and_said(
+def test_a_caption_over_clips_77_tokens_is_truncated_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     save(tmp_path, CLIP, "CLIP")
@@ -136,6 +138,6 @@ def test_a_caption_over_clips_77_tokens_is_cut_and_said(
     with caplog.at_level(logging.WARNING):
         rows = clip.encode_text(["cat " * 75, "cat " * 76, "a dog's bowl " * 40])
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
-    said = [record.args for record in caplog.records if record.args]
-    assert said == [(77, "cat " * 76), (77, "a dog's bowl " * 40)]
+    truncated = [record.args for record in caplog.records if record.args]
+    assert truncated == [(77, "cat " * 76), (77, "a dog's bowl " * 40)]
     assert clip.encode_images([Image.new("L", (50, 70))]).shape == (1, WIDTH)

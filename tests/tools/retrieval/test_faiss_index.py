@@ -1,4 +1,4 @@
-"""Vectors in a file: exact when few, coded and refined when many, mapped, and exact on a GPU."""
+"""Vectors in a FAISS file: exact if few, coded and refined if many, memory-mapped, exact on a GPU."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ MANY = pytest.mark.parametrize("exact_below", [10**6, 1000], ids=["exact", "code
 
 @pytest.fixture(scope="module")
 def rows() -> Any:
-    """Vectors in a hundred bunches, as pictures of a hundred things are."""
+    """Return vectors in a hundred clusters, as images of a hundred things have."""
     rng = np.random.default_rng(0)
-    bunches = rng.standard_normal((100, DIM))[rng.integers(0, 100, COUNT)]
-    vectors = (bunches + 0.3 * rng.standard_normal((COUNT, DIM))).astype(np.float32)
+    clusters = rng.standard_normal((100, DIM))[rng.integers(0, 100, COUNT)]
+    vectors = (clusters + 0.3 * rng.standard_normal((COUNT, DIM))).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def stored(folder: Path, rows: Any) -> Any:
-    """Write vectors and read them back."""
+    """Write vectors and read them."""
     name, digest = flat.write_vectors(folder, list(rows), rows.shape[1])
     file = File(id="a", sha256="", size=0, mtime_ns=0)
     manifest = Manifest(
@@ -41,19 +41,19 @@ def stored(folder: Path, rows: Any) -> Any:
 
 
 @MANY
-def test_the_nearest_ten_come_with_their_exact_cosines(
+def test_the_nearest_ten_have_exact_cosines(
     tmp_path: Path, rows: Any, monkeypatch: pytest.MonkeyPatch, exact_below: int
 ) -> None:
     monkeypatch.setattr(flat, "EXACT_BELOW", exact_below)
-    index, right = stored(tmp_path, rows), 0
+    index, correct = stored(tmp_path, rows), 0
     for row in rows[::300]:
         query = np.roll(row, 1)[None] * 0.3 + row[None]
         query /= np.linalg.norm(query)
-        scores, found = flat.find_nearest(index, query, 10)
+        scores, numbers = flat.find_nearest(index, query, 10)
         cosines = (rows @ query.T)[:, 0]
-        np.testing.assert_allclose(scores[0], cosines[found[0]], atol=1e-6)
-        right += len(set(found[0].tolist()) & set(np.argsort(-cosines)[:10].tolist()))
-    assert right >= 99
+        np.testing.assert_allclose(scores[0], cosines[numbers[0]], atol=1e-6)
+        correct += len(set(numbers[0].tolist()) & set(np.argsort(-cosines)[:10].tolist()))
+    assert correct >= 99
 
 
 @MANY
@@ -61,13 +61,13 @@ def test_more_hits_than_are_refined_are_exact(
     tmp_path: Path, rows: Any, monkeypatch: pytest.MonkeyPatch, exact_below: int
 ) -> None:
     monkeypatch.setattr(flat, "EXACT_BELOW", exact_below)
-    scores, found = flat.find_nearest(stored(tmp_path, rows), rows[:1], COUNT)
-    assert sorted(found[0].tolist()) == list(range(COUNT))
+    scores, numbers = flat.find_nearest(stored(tmp_path, rows), rows[:1], COUNT)
+    assert sorted(numbers[0].tolist()) == list(range(COUNT))
     np.testing.assert_allclose(scores[0], np.sort(rows @ rows[0])[::-1], atol=1e-5)
 
 
 @MANY
-def test_a_vector_comes_back_as_it_was(
+def test_a_vector_is_stored_exactly(
     tmp_path: Path, rows: Any, monkeypatch: pytest.MonkeyPatch, exact_below: int
 ) -> None:
     monkeypatch.setattr(flat, "EXACT_BELOW", exact_below)
@@ -75,7 +75,7 @@ def test_a_vector_comes_back_as_it_was(
 
 
 @MANY
-def test_the_file_is_mapped_and_not_read(
+def test_the_file_is_memory_mapped(
     tmp_path: Path, rows: Any, monkeypatch: pytest.MonkeyPatch, exact_below: int
 ) -> None:
     monkeypatch.setattr(flat, "EXACT_BELOW", exact_below)
@@ -92,7 +92,7 @@ def test_an_odd_dimension_stays_exact(tmp_path: Path, rows: Any, monkeypatch: py
 
 
 @MANY
-def test_what_goes_to_a_gpu_is_exact(
+def test_the_index_on_a_gpu_is_exact(
     tmp_path: Path, rows: Any, monkeypatch: pytest.MonkeyPatch, exact_below: int
 ) -> None:
     faiss = flat.load_faiss()

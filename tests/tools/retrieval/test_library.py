@@ -26,7 +26,7 @@ def describe(folder: Path, *lines: object, name: str = "metadata.jsonl") -> None
     (folder / name).write_text(text + "\n", encoding="utf-8")
 
 
-def test_a_plain_folder_is_a_library(tmp_path: Path) -> None:
+def test_a_folder_without_metadata_is_a_library(tmp_path: Path) -> None:
     paint(tmp_path, "b.png", "a.jpg", "deep/er/c.PNG", "deep/d.webp")
     (tmp_path / "notes.txt").write_text("no picture", encoding="utf-8")
     library = Library.open(tmp_path)
@@ -54,19 +54,19 @@ def test_metadata_is_read(tmp_path: Path) -> None:
     assert library.problems == ()
 
 
-def test_boxes_say_where_named_things_stand(tmp_path: Path) -> None:
+def test_boxes_are_read_by_name(tmp_path: Path) -> None:
     paint(tmp_path, "a.png", "b.png")
-    where = {"velmora finch": [0, 0.25, 0.5, 1], "a sedan": [0.5, 0.5, 0.9, 0.9]}
-    describe(tmp_path, {"file_name": "a.png", "boxes": where}, {"file_name": "b.png", "boxes": None})
+    boxes = {"velmora finch": [0, 0.25, 0.5, 1], "a sedan": [0.5, 0.5, 0.9, 0.9]}
+    describe(tmp_path, {"file_name": "a.png", "boxes": boxes}, {"file_name": "b.png", "boxes": None})
     library = Library.open(tmp_path)
     assert library.problems == ()
-    assert library.items["a.png"].hit(1.0).boxes == {name: tuple(box) for name, box in where.items()}
+    assert library.items["a.png"].hit(1.0).boxes == {name: tuple(box) for name, box in boxes.items()}
     assert library.items["b.png"].boxes == {}
-    assert len({library.items["a.png"], library.items["b.png"]}) == 2  # still of use as a key
+    assert len({library.items["a.png"], library.items["b.png"]}) == 2  # hashable in spite of its boxes
 
 
 @pytest.mark.parametrize(
-    ("boxes", "told"),
+    ("boxes", "message"),
     [
         ([[0, 0, 1, 1]], "not an object"),
         ({"finch": [0, 0, 1]}, "'finch' is [0, 0, 1]; accepted: [x0, y0, x1, y1]"),
@@ -83,7 +83,9 @@ def test_boxes_say_where_named_things_stand(tmp_path: Path) -> None:
         ({"Finch": [0, 0, 1, 1], "finch ": [0, 0, 1, 1]}, "a second box"),
     ],
 )
-def test_a_line_with_a_wrong_box_is_told_and_left_out(tmp_path: Path, boxes: object, told: str) -> None:
+def test_a_line_with_a_faulty_box_is_reported_and_ignored(
+    tmp_path: Path, boxes: object, message: str
+) -> None:
     paint(tmp_path, "a.png", "b.png")
     describe(
         tmp_path,
@@ -92,18 +94,18 @@ def test_a_line_with_a_wrong_box_is_told_and_left_out(tmp_path: Path, boxes: obj
     )
     library = Library.open(tmp_path)
     (problem,) = library.problems
-    assert problem.startswith("metadata.jsonl, line 2: ") and told in problem
+    assert problem.startswith("metadata.jsonl, line 2: ") and message in problem
     assert (library.items["a.png"].caption, library.items["a.png"].boxes) == ("", {})
     assert library.items["b.png"].caption == "a wren"
 
 
-def test_a_folder_below_may_have_its_own_metadata(tmp_path: Path) -> None:
+def test_a_subfolder_may_have_metadata_of_its_own(tmp_path: Path) -> None:
     paint(tmp_path, "birds/a.png")
     describe(tmp_path / "birds", {"file_name": "a.png", "text": "a finch"})
     assert Library.open(tmp_path).items["birds/a.png"].caption == "a finch"
 
 
-def test_every_bad_line_is_told_with_its_number(tmp_path: Path) -> None:
+def test_every_faulty_line_is_reported_with_its_number(tmp_path: Path) -> None:
     paint(tmp_path, "a.png")
     describe(
         tmp_path,
@@ -125,7 +127,7 @@ def test_every_bad_line_is_told_with_its_number(tmp_path: Path) -> None:
     assert library.items["a.png"].caption == "a finch"
 
 
-def test_bytes_that_are_no_text_cost_their_line_only(tmp_path: Path) -> None:
+def test_invalid_bytes_invalidate_their_line_only(tmp_path: Path) -> None:
     paint(tmp_path, "a.png")
     (tmp_path / "metadata.jsonl").write_bytes(
         b'\xef\xbb\xbf{"file_name": "a.png", "text": "a finch"}\r\n\xff\xfe\x00\r\n'
@@ -138,7 +140,7 @@ def test_bytes_that_are_no_text_cost_their_line_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["../a.png", "birds/../../a.png", "/etc/passwd", "birds\\a.png", "a\n.png", "..", "a.png\0"]
 )
-def test_a_line_that_leaves_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_file_name_outside_the_folder_is_refused(tmp_path: Path, name: str) -> None:
     library_folder = tmp_path / "library"
     paint(tmp_path, "a.png")
     paint(library_folder, "a.png", "birds/b.png")
@@ -168,7 +170,7 @@ def test_hidden_files_are_left_out(tmp_path: Path) -> None:
     assert list(Library.open(tmp_path).items) == ["a.png"]
 
 
-def test_names_that_no_record_could_hold_are_told(tmp_path: Path) -> None:
+def test_unprintable_file_names_are_reported(tmp_path: Path) -> None:
     paint(tmp_path, "finch\u202fü \u200d.png", "line\nbreak.png")
     Image.new("RGB", (4, 4)).save(tmp_path / "ok.png")
     os.rename(os.fsencode(tmp_path / "ok.png"), os.fsencode(tmp_path) + b"/\xff.png")
@@ -178,27 +180,27 @@ def test_names_that_no_record_could_hold_are_told(tmp_path: Path) -> None:
     assert "line\\nbreak.png" in " ".join(library.problems)
 
 
-@pytest.mark.parametrize("make", ["nothing", "empty", "file", "no pictures"])
-def test_no_pictures_is_bad_input_that_says_what_was_wanted(tmp_path: Path, make: str) -> None:
+@pytest.mark.parametrize("contents", ["nothing", "empty", "file", "no images"])
+def test_a_folder_without_images_is_refused_with_what_is_accepted(tmp_path: Path, contents: str) -> None:
     folder = tmp_path / "library"
-    if make == "file":
+    if contents == "file":
         folder.write_text("", encoding="utf-8")
-    elif make != "nothing":
+    elif contents != "nothing":
         folder.mkdir()
-    if make == "no pictures":
+    if contents == "no images":
         describe(folder, {"file_name": "a.png"})
     with pytest.raises(BadInput, match=r"accepted: a folder of images \(\.png"):
         Library.open(folder)
 
 
-def test_an_unknown_id_is_bad_input(tmp_path: Path) -> None:
+def test_an_unknown_id_is_refused(tmp_path: Path) -> None:
     paint(tmp_path, "a.png")
     for id in ("b.png", "../a.png", ""):
         with pytest.raises(BadInput, match="No image"):
             Library.open(tmp_path).picture(id)
 
 
-def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+def test_a_damaged_image_is_reported_by_its_id(tmp_path: Path) -> None:
     paint(tmp_path, "a.png")
     (tmp_path / "b.png").write_bytes(b"text")
     with pytest.raises(BadPicture, match="`b.png`: not an image"):
@@ -207,7 +209,7 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
 
 @settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(string.printable).map(str.encode))
-def test_no_line_raises_anything_but_bad_line(line: bytes) -> None:
+def test_any_line_parses_or_raises_bad_line(line: bytes) -> None:
     try:
         record = _parse(line)
     except BadLine:
@@ -217,7 +219,7 @@ def test_no_line_raises_anything_but_bad_line(line: bytes) -> None:
 
 @settings(deadline=None)
 @given(st.text() | st.lists(st.sampled_from(["..", "a", "/", "\\", ".", ""])).map("/".join))
-def test_no_name_leads_out_of_the_folder(name: str) -> None:
+def test_no_file_name_leads_out_of_the_folder(name: str) -> None:
     root = Path("/library/birds")
     try:
         id = _target({"file_name": name}, folder=root.relative_to("/library"))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The dense adaptor on a toy encoder: it learns from pictures, not by copying the text, and is kept whole."""
+"""The dense adaptor on a toy encoder: training from images, scores, checkpoints and examples."""
 
 import json
 import math
@@ -33,7 +33,7 @@ PATCHES, DIM = 4, 32
 
 
 class Toy:
-    """See two things in a picture, each in a patch of its own; a text's vector is unlike its thing's."""
+    """Tower that sees two things, each in its own patch; a text's vector is unrelated to its thing's."""
 
     def __init__(self, id: str = "toy") -> None:
         rng = np.random.default_rng(0)
@@ -41,74 +41,74 @@ class Toy:
         self.things = rng.normal(size=(len(THINGS), DIM)).astype(np.float32)
         self.words = rng.normal(size=(len(THINGS), DIM)).astype(np.float32)
         self.words /= np.linalg.norm(self.words, axis=1, keepdims=True)
-        self.looked = 0
+        self.encoded = 0
 
     def encode_text(self, texts: Sequence[str]) -> Numbers:
         rows = [self.words[THINGS.index(text)] if text in THINGS else self.words[0] for text in texts]
         return np.array(rows, dtype=np.float32).reshape(len(texts), DIM)
 
     def encode_patches(self, images: Sequence[Image.Image]) -> Numbers:
-        self.looked += len(images)
+        self.encoded += len(images)
         return np.stack([self.patches(image) for image in images])
 
     def patches(self, image: Image.Image) -> Numbers:
         first, second, seed = image.getpixel((0, 0))  # type: ignore[misc]
         rng = np.random.default_rng((first, second, seed))
-        seen = rng.normal(size=(PATCHES, DIM)).astype(np.float32) * 0.2
+        patches = rng.normal(size=(PATCHES, DIM)).astype(np.float32) * 0.2
         for thing, place in zip((first, second), rng.permutation(PATCHES)[:2], strict=True):
-            seen[place] += self.things[thing]
-        return seen
+            patches[place] += self.things[thing]
+        return patches
 
 
-def picture(id: str) -> Image.Image:
-    """Make the picture of `1-5-7`: things 1 and 5, and a seed."""
+def open_image(id: str) -> Image.Image:
+    """Return the image of `1-5-7`: things 1 and 5, and a seed."""
     return Image.new("RGB", (1, 1), tuple(map(int, id.split("-"))))
 
 
 def examples(count: int, seed: int) -> list[Example]:
-    """Draw pictures of two different things."""
+    """Return examples of two different things each."""
     rng = Random(seed)
-    drawn = [(*rng.sample(range(len(THINGS)), 2), rng.randrange(256)) for _ in range(count)]
+    ids = [(*rng.sample(range(len(THINGS)), 2), rng.randrange(256)) for _ in range(count)]
     return [
-        Example(f"{a}-{b}-{n}", f"a {THINGS[a]} and a {THINGS[b]}", (THINGS[a], THINGS[b]))
-        for a, b, n in drawn
+        Example(f"{a}-{b}-{n}", f"a {THINGS[a]} and a {THINGS[b]}", (THINGS[a], THINGS[b])) for a, b, n in ids
     ]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]]:
-    """Train on 256 pictures once."""
+    """Train on 256 images once."""
     folder = tmp_path_factory.mktemp("adaptor")
     options = AdaptorOptions(epochs=12, learning_rate=2e-3, batch=32)
-    losses = list(train(examples(256, 1), folder, tower=Toy(), open=picture, options=options))
+    losses = list(train(examples(256, 1), folder, tower=Toy(), open=open_image, options=options))
     return folder, losses
 
 
 def held_out(folder: Path) -> tuple[list[Example], Numbers]:
-    """Score new pictures, every one for all eight things."""
-    new = examples(64, 2)
-    return new, open_scorer(str(folder), Toy(), picture).score(THINGS, [one.id for one in new])
+    """Score held-out images for all eight things."""
+    images = examples(64, 2)
+    scorer = open_scorer(str(folder), Toy(), open_image)
+    return images, scorer.score(THINGS, [example.id for example in images])
 
 
-def test_training_beats_what_copying_the_text_would_cost(trained: tuple[Path, list[float]]) -> None:
+def test_training_beats_the_loss_of_copying_the_text(trained: tuple[Path, list[float]]) -> None:
     _, losses = trained
     copying = math.log(32 / 8)  # a thing is in 8 of 32 pictures
     assert losses[0] > 0.5 * copying and losses[-1] < 0.2 * copying
 
 
-def test_a_shuffled_picture_loses(trained: tuple[Path, list[float]]) -> None:
-    new, scores = held_out(trained[0])
+def test_an_image_without_the_thing_scores_lower(trained: tuple[Path, list[float]]) -> None:
+    images, scores = held_out(trained[0])
     wins = [
         scores[row, THINGS.index(text)] > scores[other, THINGS.index(text)]
-        for row, example in enumerate(new)
+        for row, example in enumerate(images)
         for text in example.subqueries
-        for other in range(len(new))
-        if text not in new[other].subqueries
+        for other in range(len(images))
+        if text not in images[other].subqueries
     ]
     assert np.mean(wins) > 0.95  # by copying the text: none, as all would tie
 
 
-def test_a_copied_text_costs_the_full_logarithm() -> None:
+def test_the_loss_of_copying_the_text_is_the_full_logarithm() -> None:
     same = torch.ones(6, 2)
     positive = torch.tensor([[True, True], *[[False, True]] * 2, *[[False, False]] * 3])
     assert contrastive_loss(same, positive) == pytest.approx((math.log(6) + math.log(2)) / 2)
@@ -117,13 +117,13 @@ def test_a_copied_text_costs_the_full_logarithm() -> None:
 def test_the_loss_is_the_papers_with_positives_inside_the_logarithm() -> None:
     cosines = torch.tensor([[0.2], [0.1], [0.15]])
     positive = torch.tensor([[True], [True], [False]])
-    parts = [math.exp(one / 0.07) for one in (0.2, 0.1, 0.15)]
+    parts = [math.exp(cosine / 0.07) for cosine in (0.2, 0.1, 0.15)]
     assert contrastive_loss(cosines, positive) == pytest.approx(
         -math.log(sum(parts[:2]) / sum(parts)), rel=1e-4
     )
 
 
-def test_a_picture_is_positive_for_what_its_caption_contains() -> None:
+def test_an_image_is_positive_for_what_its_caption_contains() -> None:
     batch = [Example("1", "a red cat", ("red cat",)), Example("2", "two things", ("a cat", "red cat"))]
     assert positives(batch, ["red cat", "a cat", "dog"]).tolist() == [
         [True, True, False],
@@ -134,7 +134,7 @@ def test_a_picture_is_positive_for_what_its_caption_contains() -> None:
 def test_the_score_is_cos_of_v_and_t_and_depends_on_both(trained: tuple[Path, list[float]]) -> None:
     net, _ = load(trained[0])
     toy = Toy()
-    features = torch.from_numpy(toy.encode_patches([picture("0-1-0"), picture("2-3-0")]))
+    features = torch.from_numpy(toy.encode_patches([open_image("0-1-0"), open_image("2-3-0")]))
     texts = torch.from_numpy(toy.encode_text(THINGS[:3]))
     with torch.no_grad():
         tokens = net.gather(features)
@@ -145,27 +145,27 @@ def test_the_score_is_cos_of_v_and_t_and_depends_on_both(trained: tuple[Path, li
         assert not torch.allclose(v[0, 0], v[1, 0]) and not torch.allclose(v[0, 0], v[0, 1])
 
 
-def test_scores_do_not_depend_on_the_company_and_a_picture_is_looked_at_once(
+def test_scores_do_not_depend_on_the_batch_and_an_image_is_encoded_once(
     trained: tuple[Path, list[float]],
 ) -> None:
-    toy, ids = Toy(), [one.id for one in examples(70, 3)]
-    scorer = AdaptorScorer(load(trained[0])[0], toy, picture)
+    toy, ids = Toy(), [example.id for example in examples(70, 3)]
+    scorer = AdaptorScorer(load(trained[0])[0], toy, open_image)
     together = scorer.score(THINGS[:2], ids)
-    assert toy.looked == len(ids)
-    alone = [scorer.score([text], [id])[0, 0] for id in ids[::23] for text in THINGS[:2]]
-    assert toy.looked == len(ids)
-    assert together[::23].ravel() == pytest.approx(alone, abs=1e-5)
+    assert toy.encoded == len(ids)
+    single = [scorer.score([text], [id])[0, 0] for id in ids[::23] for text in THINGS[:2]]
+    assert toy.encoded == len(ids)
+    assert together[::23].ravel() == pytest.approx(single, abs=1e-5)
     assert scorer.score(THINGS[:2], []).shape == (0, 2)
 
 
-def test_the_checkpoint_says_how_it_came_about(trained: tuple[Path, list[float]]) -> None:
+def test_the_checkpoint_records_its_training(trained: tuple[Path, list[float]]) -> None:
     folder, losses = trained
     config = json.loads((folder / "config.json").read_text("utf-8"))
     assert config["encoder"] == "toy"
     assert config["shape"]["tokens"] == 4
     facts = config["training"]
     assert (facts["tau"], facts["step"], facts["gamma"], facts["epochs"]) == (0.07, 3, 0.6, 12)
-    assert facts["losses"] == [round(one, 4) for one in losses]
+    assert facts["losses"] == [round(loss, 4) for loss in losses]
     assert set(load_file(folder / "model.safetensors")) == set(AdaptorNet(Shape.of(DIM, DIM)).state_dict())
 
 
@@ -175,50 +175,43 @@ def test_the_papers_rate_is_the_default_and_falls_every_three_epochs(
     rates: list[float] = []
     step = torch.optim.Adam.step
 
-    def noted(self: torch.optim.Adam, *rest: Any) -> Any:
+    def record(self: torch.optim.Adam, *rest: Any) -> Any:
         rates.append(self.param_groups[0]["lr"])
         return step(self, *rest)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", noted)
-    list(train(examples(4, 1), tmp_path, tower=Toy(), open=picture, options=AdaptorOptions(epochs=7)))
+    monkeypatch.setattr(torch.optim.Adam, "step", record)
+    list(train(examples(4, 1), tmp_path, tower=Toy(), open=open_image, options=AdaptorOptions(epochs=7)))
     assert rates == pytest.approx([5e-5] * 3 + [3e-5] * 3 + [1.8e-5])
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        list(
-            train(
-                examples(8, 1),
-                tmp_path / name,
-                tower=Toy(),
-                open=picture,
-                options=AdaptorOptions(epochs=2, batch=3),
-            )
-        )
-    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-    assert all(torch.equal(one[key], two[key]) for key in one)
+    options = AdaptorOptions(epochs=2, batch=3)
+    for name in ("a", "b"):
+        list(train(examples(8, 1), tmp_path / name, tower=Toy(), open=open_image, options=options))
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("a", "b"))
+    assert all(torch.equal(a[key], b[key]) for key in a)
 
 
 def test_another_encoders_adaptor_is_refused(trained: tuple[Path, list[float]]) -> None:
     with pytest.raises(BadInput, match="of encoder `toy`, not of `other`"):
-        open_scorer(str(trained[0]), Toy("other"), picture)
+        open_scorer(str(trained[0]), Toy("other"), open_image)
 
 
-def test_what_is_no_checkpoint_or_no_tower_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_checkpoint_and_an_encoder_without_patches_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="No adaptor in"):
-        open_scorer(str(tmp_path), Toy(), picture)
+        open_scorer(str(tmp_path), Toy(), open_image)
     with pytest.raises(BadInput, match="has no patch features"):
-        open_scorer(str(tmp_path), object(), picture)
+        open_scorer(str(tmp_path), object(), open_image)
 
 
-def test_one_picture_teaches_nothing(tmp_path: Path) -> None:
+def test_a_single_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="1 images have sub-queries"):
-        list(train(examples(1, 1), tmp_path, tower=Toy(), open=picture))
+        list(train(examples(1, 1), tmp_path, tower=Toy(), open=open_image))
 
 
-def test_a_stopped_breakdown_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
+def test_stopped_examples_continue_without_repeating_calls(tmp_path: Path) -> None:
     model = recording(
-        lambda _, card: "I may not." if card["prompt"] == "bad" else {"subqueries": [card["prompt"]]}
+        lambda _, payload: "I may not." if payload["prompt"] == "bad" else {"subqueries": [payload["prompt"]]}
     )
     captions = {"1.png": "cat", "2.png": "bad", "3.png": "cat", "4.png": "dog"}
     first = make_examples(captions, tmp_path, model)
@@ -226,23 +219,19 @@ def test_a_stopped_breakdown_goes_on_and_asks_nothing_twice(tmp_path: Path) -> N
     first.close()
     with (tmp_path / "subqueries.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"caption": "dog", "subq')
-    assert [one.subqueries if one else () for one in make_examples(captions, tmp_path, model)] == [
-        ("cat",),
-        (),
-        ("cat",),
-        ("dog",),
-    ]
+    rest = [example.subqueries if example else () for example in make_examples(captions, tmp_path, model)]
+    assert rest == [("cat",), (), ("cat",), ("dog",)]
     assert len(model.asked) == 3
 
 
-def test_a_breakdown_keeps_to_its_questions(tmp_path: Path) -> None:
-    model = recording(lambda _, card: {"subqueries": [card["prompt"]]})
+def test_examples_keep_to_the_limit_of_calls(tmp_path: Path) -> None:
+    model = recording(lambda _, payload: {"subqueries": [payload["prompt"]]})
     captions = {"1.png": "cat", "2.png": "dog", "3.png": "cat"}
-    found = list(make_examples(captions, tmp_path, model, max_calls=1))
-    assert [one.id if one else None for one in found] == ["1.png", None, "3.png"]
+    limited = list(make_examples(captions, tmp_path, model, max_calls=1))
+    assert [example.id if example else None for example in limited] == ["1.png", None, "3.png"]
 
 
-def test_the_pocket_tower_gives_a_feature_a_patch() -> None:
+def test_the_pocket_encoder_has_a_feature_for_each_patch() -> None:
     encoder = OpenClipEncoder("local-dir:pocket/encoder")
     red, blue = (Image.new("RGB", (90, 50), colour) for colour in ("red", "blue"))
     features = encoder.encode_patches([red, blue])

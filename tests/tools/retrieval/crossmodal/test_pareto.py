@@ -1,4 +1,4 @@
-"""The Pareto set by definition, by grouping and by the paper's algorithm: the same pictures."""
+"""The Pareto set by definition, by grouping and by the paper's algorithm: the same images."""
 
 from itertools import product
 from math import comb
@@ -26,16 +26,16 @@ BOTH, FIRST, SECOND = (True, True), (True, False), (False, True)
 
 @st.composite
 def corpora(draw: Any, most: int = 5, lowest: int = 0) -> Corpus:
-    """Draw up to 40 pictures of one to `most` sub-queries; scores are thousandths."""
+    """Draw up to 40 images of one to `most` sub-queries; scores are thousandths."""
     n = draw(st.integers(1, most))
     vectors = st.tuples(*[st.booleans()] * n).filter(any)
-    pictures = draw(st.lists(st.tuples(vectors, st.integers(lowest, 1000)), min_size=1, max_size=40))
-    return [flags for flags, _ in pictures], [score / 1000 for _, score in pictures]
+    images = draw(st.lists(st.tuples(vectors, st.integers(lowest, 1000)), min_size=1, max_size=40))
+    return [flags for flags, _ in images], [score / 1000 for _, score in images]
 
 
 def by_definition(vectors: list[Vector], scores: list[float]) -> list[int]:
-    """Keep what nothing dominates, and of equal vectors the best score, the earlier on a tie."""
-    free = [row for row, one in enumerate(vectors) if not any(dominates(other, one) for other in vectors)]
+    """Return what nothing dominates, and of equal vectors the best score, the earlier on a tie."""
+    free = [row for row, flags in enumerate(vectors) if not any(dominates(other, flags) for other in vectors)]
 
     def beaten(row: int) -> bool:
         rivals = [other for other in free if vectors[other] == vectors[row] and other != row]
@@ -44,7 +44,7 @@ def by_definition(vectors: list[Vector], scores: list[float]) -> list[int]:
     return [row for row in free if not beaten(row)]
 
 
-def test_a_picture_of_everything_stands_alone() -> None:
+def test_an_image_of_everything_dominates_all() -> None:
     assert exact([FIRST, BOTH, SECOND], [0.9, 0.1, 0.9]) == [1]
 
 
@@ -52,24 +52,24 @@ def test_within_a_vector_the_best_score_wins_and_a_tie_goes_to_the_earlier() -> 
     assert exact([FIRST, SECOND, FIRST, SECOND], [0.2, 0.5, 0.3, 0.5]) == [1, 2]
 
 
-def test_dominance_is_over_the_vectors_and_never_the_scores() -> None:
+def test_dominance_compares_vectors_and_not_scores() -> None:
     assert dominates(BOTH, FIRST) and not dominates(FIRST, BOTH)
     assert not dominates(FIRST, SECOND) and not dominates(FIRST, FIRST)
 
 
 @given(corpora())
-def test_grouping_gives_what_the_definition_does(corpus: Corpus) -> None:
+def test_grouping_agrees_with_the_definition(corpus: Corpus) -> None:
     vectors, scores = corpus
-    chosen = exact(vectors, scores)
-    assert chosen == by_definition(vectors, scores)
+    rows = exact(vectors, scores)
+    assert rows == by_definition(vectors, scores)
     n = len(vectors[0])
-    assert len(chosen) <= comb(n, n // 2)
+    assert len(rows) <= comb(n, n // 2)
     covered = [any(flags) for flags in zip(*vectors, strict=True)]
-    assert [any(flags) for flags in zip(*(vectors[row] for row in chosen), strict=True)] == covered
+    assert [any(flags) for flags in zip(*(vectors[row] for row in rows), strict=True)] == covered
 
 
 @given(corpora(lowest=-1000), st.floats(0.05, 0.95))
-def test_algorithm_1_gives_the_same_on_a_fine_grid_under_the_bound(corpus: Corpus, share: float) -> None:
+def test_algorithm_1_agrees_on_a_fine_grid_under_the_bound(corpus: Corpus, share: float) -> None:
     vectors, scores = corpus
     limit = beta_limit(len(vectors[0]), scores)
     beta = share * (limit if limit < float("inf") else 1.0)
@@ -87,7 +87,7 @@ def test_a_finer_grid_changes_nothing(corpus: Corpus, more: int) -> None:
     assert scalarised(vectors, scores, limit / 2, steps) == exact(vectors, scores)
 
 
-def test_a_coarse_grid_misses_a_picture_and_warns() -> None:
+def test_a_coarse_grid_misses_an_image_and_warns() -> None:
     vectors = [FIRST + (False,), (False, True, True)]
     scores = [0.1, 0.9]
     assert exact(vectors, scores) == [0, 1]
@@ -96,7 +96,7 @@ def test_a_coarse_grid_misses_a_picture_and_warns() -> None:
     assert scalarised(vectors, scores, beta=0.015) == [0, 1]
 
 
-def test_a_large_beta_returns_a_dominated_picture_and_warns() -> None:
+def test_a_large_beta_returns_a_dominated_image_and_warns() -> None:
     vectors, scores = [BOTH, FIRST], [0.1, 1.0]
     assert scalarised(vectors, scores, beta=0.5) == [1]
     assert warning(2, scores, beta=0.5).startswith(
@@ -109,7 +109,7 @@ def test_the_published_beta_is_within_the_bound_up_to_five_subqueries() -> None:
     assert [n for n in range(1, 8) if not warning(n, [1.0], 0.015)] == [1, 2, 3, 4, 5]
 
 
-def test_the_grid_is_every_positive_split() -> None:
+def test_the_grid_has_every_positive_split() -> None:
     for n, steps in product((1, 2, 3), (3, 5)):
         points = list(grid(n, steps))
         assert {sum(point) for point in points} <= {steps}

@@ -1,4 +1,4 @@
-"""The declared match rule: whole words in their order, whatever their case; nothing is stemmed."""
+"""The match rule of captions: whole words in their order, in any case, not stemmed."""
 
 import pytest
 from hypothesis import given
@@ -26,7 +26,7 @@ def has(caption: str, subquery: str) -> bool:
         ("group a", "a"),
     ],
 )
-def test_the_words_stand_in_the_caption(caption: str, subquery: str) -> None:
+def test_a_caption_contains_the_words_of_the_subquery(caption: str, subquery: str) -> None:
     assert has(caption, subquery)
 
 
@@ -41,11 +41,11 @@ def test_the_words_stand_in_the_caption(caption: str, subquery: str) -> None:
         ("", "finch"),
     ],
 )
-def test_other_words_or_another_order_do_not(caption: str, subquery: str) -> None:
+def test_other_words_or_another_order_do_not_match(caption: str, subquery: str) -> None:
     assert not has(caption, subquery)
 
 
-def test_each_picture_gets_a_flag_for_each_subquery() -> None:
+def test_each_image_has_a_flag_for_each_subquery() -> None:
     captions = ["a red car by a finch", "a finch", "", "snow"]
     vectors = satisfaction(captions, ["red car", "finch"])
     assert vectors == [(True, True), (False, True), (False, False), (False, False)]
@@ -58,6 +58,6 @@ def test_a_subquery_without_a_word_is_refused(subquery: str) -> None:
 
 
 @given(WORDS, WORDS, WORDS)
-def test_any_run_of_a_captions_words_is_found(before: list[str], inside: list[str], after: list[str]) -> None:
+def test_any_run_of_a_captions_words_matches(before: list[str], inside: list[str], after: list[str]) -> None:
     caption = ", ".join([*before, *inside, *after])
     assert has(caption, " ".join(inside).upper())

@@ -1,4 +1,4 @@
-"""The reflective retriever: its loss to the last digit, its lesson, its checkpoints and its index."""
+"""The reflective retriever: its exact loss, its training set, its checkpoints and its index."""
 
 from collections.abc import Callable, Sequence
 from math import e, exp, log
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.colour_encoder import COLOURS, ColourEncoder, paint, write_shelf
+from support.colour_encoder import COLOURS, ColourEncoder, paint, write_squares
 from support.fake_engines import SquareGenerator
 from torch.nn import functional
 
@@ -50,16 +50,16 @@ NEGATIVES = torch.tensor([[0.6, 0.8], [1.0, 0.0]])
 OTHERS = ~torch.eye(2, dtype=torch.bool)
 
 
-class Words(ColourEncoder):
-    """Place a text by its last word; of three words it has a wrong idea."""
+class WordEncoder(ColourEncoder):
+    """Encoder of a text by the colour of its last word, which is wrong for three words."""
 
     def encode_text(self, texts: Sequence[str]) -> "Vectors":
-        places = COLOURS | MISREAD
-        return self._rows([np.asarray(places[text.split()[-1]], float) for text in texts])
+        colours = COLOURS | MISREAD
+        return self._rows([np.asarray(colours[text.split()[-1]], float) for text in texts])
 
 
-class Blue(SquareGenerator):
-    """Draw blue whatever is asked for, a little otherwise for every prompt."""
+class BlueGenerator(SquareGenerator):
+    """Generator of blue images, slightly different for every prompt."""
 
     def generate(self, request: GenerateRequest, *rest: Any) -> Image.Image:
         grey = super().generate(request, *rest).getchannel(0)
@@ -68,69 +68,68 @@ class Blue(SquareGenerator):
 
 
 class Bench:
-    """Hold a small library, its index, samples of a generator, and trainings on them."""
+    """A small library with its index, samples of a generator, and trainings on them."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.encoder, self.generator = folder, Words(), Blue()
+        self.folder, self.encoder, self.generator = folder, WordEncoder(), BlueGenerator()
         self.store = ArtifactStore(folder / "samples")
-        self.shelf = folder / "library"
-        self.shelf.mkdir()
+        self.library = folder / "library"
+        self.library.mkdir()
         for name, look in LOOKS.items():
-            (self.shelf / name).mkdir()
+            (self.library / name).mkdir()
             for number in range(3):
                 red, green, blue = COLOURS[look]
                 colour = (abs(red - 20 * number), abs(green - 20 * number), abs(blue - 20 * number))
-                paint(self.shelf / name, f"{number}.png", colour)
+                paint(self.library / name, f"{number}.png", colour)
 
     @property
     def index(self) -> Index:
-        return build_index(Library.open(self.shelf), self.encoder, self.folder / "index")
+        return build_index(Library.open(self.library), self.encoder, self.folder / "index")
 
-    def lesson(self, **choices: Any) -> TrainingSet:
-        pairs = pairs_by_folder(Library.open(self.shelf).items.values())
-        given = ReflectiveOptions(**choices)
+    def training_set(self, **changes: Any) -> TrainingSet:
+        pairs = pairs_by_folder(Library.open(self.library).items.values())
+        options = ReflectiveOptions(**changes)
         samples = generate_samples(
             list(dict.fromkeys(pair.prompt for pair in pairs)),
             generator=self.generator,
             store=self.store,
-            each=given.samples,
+            each=options.samples,
             on_progress=lambda done, total: None,
         )
         return build_training_set(
             pairs,
-            samples if given.loss == "reflective" else [],
+            samples if options.loss == "reflective" else [],
             index=self.index,
             encoder=self.encoder,
             store=self.store,
-            options=given,
+            options=options,
         )
 
-    def card(self, lesson: TrainingSet, **choices: Any) -> TrainingConfig:
+    def config(self, training_set: TrainingSet, **changes: Any) -> TrainingConfig:
         return TrainingConfig(
-            choices=ReflectiveOptions(**choices),
+            choices=ReflectiveOptions(**changes),
             generator=self.generator.capabilities.id,
             encoder=self.encoder.id,
             engine="words",
-            dim=lesson.pool.shape[1],
-            lesson=lesson.digest,
+            dim=training_set.pool.shape[1],
+            lesson=training_set.digest,
         )
 
-    def train(self, out: str, **choices: Any) -> Path:
-        lesson, folder = self.lesson(**choices), self.folder / out
-        list(train(lesson, self.card(lesson, **choices), folder))
+    def train(self, out: str, **changes: Any) -> Path:
+        training_set, folder = self.training_set(**changes), self.folder / out
+        list(train(training_set, self.config(training_set, **changes), folder))
         return folder
 
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    made = Bench(tmp_path)
-    monkeypatch.setattr(reflective, "resolve", lambda kind, name: {"words": Words}[name])
-    return made
+    monkeypatch.setattr(reflective, "resolve", lambda kind, name: {"words": WordEncoder}[name])
+    return Bench(tmp_path)
 
 
 def loss(*, negatives: torch.Tensor | None = NEGATIVES, **options: Any) -> float:
-    given: dict[str, Any] = {"others": OTHERS, "tau": 0.5, **options}
-    return float(reflective_loss(TEXTS, IMAGES, negatives, **given))
+    arguments: dict[str, Any] = {"others": OTHERS, "tau": 0.5, **options}
+    return float(reflective_loss(TEXTS, IMAGES, negatives, **arguments))
 
 
 def test_the_loss_is_equation_8() -> None:
@@ -158,7 +157,7 @@ def test_without_negatives_it_is_plain_infonce() -> None:
     assert loss(negatives=None) == pytest.approx(float(expected), abs=1e-6)
 
 
-def test_a_pair_without_a_negative_has_none() -> None:
+def test_a_pair_without_a_negative_has_no_reflective_term() -> None:
     assert loss(present=torch.tensor([False, False])) == pytest.approx(loss(negatives=None), abs=1e-6)
     assert loss(negatives=None) < loss(present=torch.tensor([True, False])) < loss()
 
@@ -181,28 +180,28 @@ CLASSES = np.asarray([0, 0, 0, 1])
 
 
 @pytest.mark.parametrize(("collisions", "expected"), [("image", 2), ("class", 3)])
-def test_neither_the_positive_nor_its_copy_nor_where_wanted_its_class_is_a_negative(
+def test_neither_the_positive_nor_a_copy_nor_optionally_its_class_is_a_negative(
     collisions: str, expected: int
 ) -> None:
-    drawn, rows = POOL[:1], np.asarray([0])
-    assert find_negatives(drawn, rows, POOL, COPIES, CLASSES, collisions).tolist() == [expected]
+    samples, rows = POOL[:1], np.asarray([0])
+    assert find_negatives(samples, rows, POOL, COPIES, CLASSES, collisions).tolist() == [expected]
 
 
-def test_the_negative_is_the_nearest_picture_to_what_was_drawn() -> None:
-    drawn = np.asarray([[0.6, 0.8], [1, 0]], dtype=np.float32)
-    assert find_negatives(drawn, np.asarray([0, 3]), POOL, COPIES, CLASSES, "image").tolist() == [2, 0]
+def test_the_negative_is_the_nearest_image_to_the_sample() -> None:
+    samples = np.asarray([[0.6, 0.8], [1, 0]], dtype=np.float32)
+    assert find_negatives(samples, np.asarray([0, 3]), POOL, COPIES, CLASSES, "image").tolist() == [2, 0]
 
 
-def test_where_every_picture_collides_there_is_no_negative() -> None:
+def test_a_pair_has_no_negative_if_every_image_collides() -> None:
     rows, one_class = np.asarray([0]), np.zeros(4, dtype=np.int64)
     assert find_negatives(POOL[:1], rows, POOL, COPIES, one_class, "class").tolist() == [-1]
 
 
 def test_many_pairs_are_compared_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.asarray([0, 1, 2, 3, 0])
-    whole = find_negatives(POOL[rows], rows, POOL, COPIES, CLASSES, "image")
+    expected = find_negatives(POOL[rows], rows, POOL, COPIES, CLASSES, "image")
     monkeypatch.setattr("pleinair.tools.retrieval.realrag.data.BLOCK", 2)
-    np.testing.assert_array_equal(find_negatives(POOL[rows], rows, POOL, COPIES, CLASSES, "image"), whole)
+    np.testing.assert_array_equal(find_negatives(POOL[rows], rows, POOL, COPIES, CLASSES, "image"), expected)
 
 
 @pytest.mark.parametrize(
@@ -210,11 +209,11 @@ def test_many_pairs_are_compared_in_blocks(monkeypatch: pytest.MonkeyPatch) -> N
     [("image", [[0, 0, 1], [0, 0, 1], [1, 1, 0]]), ("class", [[0, 0, 0], [0, 0, 0], [0, 0, 0]])],
 )
 def test_the_same_rule_holds_within_a_batch(bench: Bench, collisions: str, allowed: list[list[int]]) -> None:
-    lesson = bench.lesson()
-    object.__setattr__(lesson, "contents", np.resize([0, 0, 1], len(lesson.pool)))
-    object.__setattr__(lesson, "labels", np.zeros(len(lesson.pool), dtype=np.int64))
-    found = PairTensors(lesson, reflective=True).others(torch.tensor([0, 1, 2]), collisions)
-    assert found.int().tolist() == allowed
+    training_set, size = bench.training_set(), len(bench.index)
+    object.__setattr__(training_set, "contents", np.resize([0, 0, 1], size))
+    object.__setattr__(training_set, "labels", np.zeros(size, dtype=np.int64))
+    others = PairTensors(training_set, reflective=True).others(torch.tensor([0, 1, 2]), collisions)
+    assert others.int().tolist() == allowed
 
 
 def item(id: str, caption: str = "") -> Item:
@@ -245,58 +244,52 @@ def test_pairs_are_read_from_a_library(pairs: list[Pair], expected: list[Pair]) 
     assert pairs == expected
 
 
-def test_samples_are_drawn_once_whatever_is_trained(bench: Bench) -> None:
-    bench.lesson()
-    drawn = len(bench.generator.requests)
-    assert drawn == len(LOOKS)
-    bench.lesson(seed=5, loss="reflective")
-    assert len(bench.generator.requests) == drawn
-    bench.lesson(samples=2)
-    assert [request.seed for request in bench.generator.requests[drawn:]] == [1] * len(LOOKS)
+def test_samples_are_generated_once_for_all_trainings(bench: Bench) -> None:
+    bench.training_set()
+    generated = len(bench.generator.requests)
+    assert generated == len(LOOKS)
+    bench.training_set(seed=5, loss="reflective")
+    assert len(bench.generator.requests) == generated
+    bench.training_set(samples=2)
+    assert [request.seed for request in bench.generator.requests[generated:]] == [1] * len(LOOKS)
 
 
-def test_another_generators_samples_are_not_taken(bench: Bench) -> None:
-    bench.lesson()
-    bench.generator = Blue()
+def test_samples_of_another_generator_are_not_used(bench: Bench) -> None:
+    bench.training_set()
+    bench.generator = BlueGenerator()
     bench.generator.capabilities = bench.generator.capabilities.model_copy(update={"id": "square@2"})
-    bench.lesson()
+    bench.training_set()
     assert len(bench.generator.requests) == len(LOOKS)
 
 
-def test_a_sample_that_was_lost_is_drawn_again(bench: Bench) -> None:
-    bench.lesson()
+def test_a_lost_sample_is_generated_again(bench: Bench) -> None:
+    bench.training_set()
     before = len(bench.generator.requests)
     for path in (bench.folder / "samples" / "sha256").rglob("*.png"):
         path.unlink()
-    bench.lesson()
+    bench.training_set()
     assert len(bench.generator.requests) == before + len(LOOKS)
 
 
-def test_a_lesson_has_the_generators_fault_as_negative(bench: Bench) -> None:
-    lesson, library = bench.lesson(), Library.open(bench.shelf)
-    told = describe_pairs(lesson, library, bench.index.ids)
-    assert {one["class"] for one in told} == set(LOOKS)
-    assert {str(one["negative"]).split("/")[0] for one in told} == {"azure"}
-    assert all(one["negative"] != one["picture"] for one in told)
-    assert {one["license"] for one in told} == {"unknown"}
+def test_the_generators_fault_is_the_negative(bench: Bench) -> None:
+    pairs = describe_pairs(bench.training_set(), Library.open(bench.library), bench.index.ids)
+    assert {pair["class"] for pair in pairs} == set(LOOKS)
+    assert {str(pair["negative"]).split("/")[0] for pair in pairs} == {"azure"}
+    assert all(pair["negative"] != pair["picture"] for pair in pairs)
+    assert {pair["license"] for pair in pairs} == {"unknown"}
 
 
-def test_a_class_rule_leaves_the_own_class_out(bench: Bench) -> None:
-    told = describe_pairs(bench.lesson(collisions="class"), Library.open(bench.shelf), bench.index.ids)
-    assert all(str(one["negative"]).split("/")[0] != one["class"] for one in told)
+def test_the_class_rule_excludes_the_pairs_own_class(bench: Bench) -> None:
+    training_set = bench.training_set(collisions="class")
+    pairs = describe_pairs(training_set, Library.open(bench.library), bench.index.ids)
+    assert all(str(pair["negative"]).split("/")[0] != pair["class"] for pair in pairs)
 
 
-def test_a_library_of_one_class_teaches_nothing(bench: Bench) -> None:
+def test_a_library_of_one_class_is_refused(bench: Bench) -> None:
     pairs = [Pair("azure/0.png", "p", "azure"), Pair("gone.png", "q", "other")]
     with pytest.raises(BadInput, match="images of 1 classes"):
-        build_training_set(
-            pairs,
-            [],
-            index=bench.index,
-            encoder=bench.encoder,
-            store=bench.store,
-            options=ReflectiveOptions(),
-        )
+        parts: dict[str, Any] = {"index": bench.index, "encoder": bench.encoder, "store": bench.store}
+        build_training_set(pairs, [], **parts, options=ReflectiveOptions())
 
 
 def first_for(encoder: Any, index: Index, name: str) -> str:
@@ -305,67 +298,67 @@ def first_for(encoder: Any, index: Index, name: str) -> str:
 
 
 @pytest.mark.parametrize("method", ["normal", "reflective"])
-def test_training_teaches_names_that_the_frozen_encoder_does_not_know(bench: Bench, method: str) -> None:
+def test_training_teaches_names_that_the_frozen_encoder_lacks(bench: Bench, method: str) -> None:
     assert all(first_for(bench.encoder, bench.index, name) != name for name in LOOKS)
     encoder = ReflectiveEncoder(str(bench.train("out", loss=method, epochs=40, learning_rate=1e-2)))
-    index = build_index(Library.open(bench.shelf), encoder, bench.folder / "trained")
+    index = build_index(Library.open(bench.library), encoder, bench.folder / "trained")
     assert [first_for(encoder, index, name) for name in LOOKS] == list(LOOKS)
 
 
 def test_the_text_tower_stays_frozen(bench: Bench) -> None:
     encoder = ReflectiveEncoder(str(bench.train("out", epochs=4)))
     np.testing.assert_array_equal(encoder.encode_text(["red"]), bench.encoder.encode_text(["red"]))
-    picture = [Image.new("RGB", (8, 8), "red")]
-    changed = encoder.encode_images(picture)
-    assert np.abs(changed - bench.encoder.encode_images(picture)).max() > 1e-3
+    images = [Image.new("RGB", (8, 8), "red")]
+    changed = encoder.encode_images(images)
+    assert np.abs(changed - bench.encoder.encode_images(images)).max() > 1e-3
     np.testing.assert_allclose(np.linalg.norm(changed, axis=1), 1, atol=1e-5)
     assert changed.dtype == np.float32
 
 
-def test_the_normal_loss_draws_no_negative(bench: Bench) -> None:
-    assert set(bench.lesson(loss="normal").negatives.tolist()) == {-1}
+def test_the_normal_loss_has_no_negatives(bench: Bench) -> None:
+    assert set(bench.training_set(loss="normal").negatives.tolist()) == {-1}
 
 
-def test_checkpoints_come_every_second_epoch_and_last(bench: Bench) -> None:
+def test_checkpoints_are_written_every_second_epoch_and_last(bench: Bench) -> None:
     assert epochs_done(bench.train("out", epochs=5)) == [2, 4, 5]
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
 def test_a_stopped_training_ends_as_an_uninterrupted_one(bench: Bench, stop: int) -> None:
-    choices: dict[str, Any] = {"epochs": 5, "batch": 4, "seed": 1}
-    whole, lesson = bench.train("whole", **choices), bench.lesson(**choices)
-    card, folder = bench.card(lesson, **choices), bench.folder / "stopped"
-    running = train(lesson, card, folder)
+    changes: dict[str, Any] = {"epochs": 5, "batch": 4, "seed": 1}
+    uninterrupted, training_set = bench.train("uninterrupted", **changes), bench.training_set(**changes)
+    config, folder = bench.config(training_set, **changes), bench.folder / "stopped"
+    running = train(training_set, config, folder)
     assert [next(running)[0] for _ in range(stop)] == list(range(1, stop + 1))
-    gone_on = [epoch for epoch, _ in train(lesson, card, folder)]
-    assert gone_on == list(range(stop // 2 * 2 + 1, 6))
+    epochs = [epoch for epoch, _ in train(training_set, config, folder)]
+    assert epochs == list(range(stop // 2 * 2 + 1, 6))
     last = "epoch-005.safetensors"
-    assert (folder / last).read_bytes() == (whole / last).read_bytes()
+    assert (folder / last).read_bytes() == (uninterrupted / last).read_bytes()
 
 
 def test_a_finished_training_is_not_repeated(bench: Bench) -> None:
-    folder, lesson = bench.train("out", epochs=2), bench.lesson()
-    assert list(train(lesson, bench.card(lesson, epochs=2), folder)) == []
+    folder, training_set = bench.train("out", epochs=2), bench.training_set()
+    assert list(train(training_set, bench.config(training_set, epochs=2), folder)) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("change", "fields"),
     [({"tau": 0.1}, "choices"), ({"loss": "normal"}, "choices, lesson"), ({"seed": 1}, "choices")],
 )
-def test_a_folder_holds_one_training(bench: Bench, change: dict[str, Any], named: str) -> None:
+def test_a_folder_has_one_training(bench: Bench, change: dict[str, Any], fields: str) -> None:
     bench.train("out", epochs=2)
-    with pytest.raises(BadInput, match=rf"another training \(other {named}\)"):
+    with pytest.raises(BadInput, match=rf"another training \(other {fields}\)"):
         bench.train("out", epochs=2, **change)
 
 
-def test_a_grown_library_is_another_lesson(bench: Bench) -> None:
+def test_a_grown_library_is_another_training_set(bench: Bench) -> None:
     bench.train("out", epochs=2)
-    paint(bench.shelf / "azure", "new.png", (10, 10, 240))
+    paint(bench.library / "azure", "new.png", (10, 10, 240))
     with pytest.raises(BadInput, match=r"other lesson\)"):
         bench.train("out", epochs=2)
 
 
-def test_another_generators_training_has_its_own_folder_and_id(bench: Bench) -> None:
+def test_the_training_of_another_generator_has_its_own_folder_and_id(bench: Bench) -> None:
     first = ReflectiveEncoder(str(bench.train("out", epochs=2)))
     bench.generator.capabilities = bench.generator.capabilities.model_copy(update={"id": "square@2"})
     with pytest.raises(BadInput, match=r"other generator\)"):
@@ -375,9 +368,9 @@ def test_another_generators_training_has_its_own_folder_and_id(bench: Bench) -> 
     assert first.id != second.id
 
 
-def test_an_unfinished_training_is_used_only_by_its_epoch(bench: Bench) -> None:
-    lesson, folder = bench.lesson(), bench.folder / "out"
-    running = train(lesson, bench.card(lesson, epochs=6), folder)
+def test_an_unfinished_training_is_opened_only_by_epoch(bench: Bench) -> None:
+    training_set, folder = bench.training_set(), bench.folder / "out"
+    running = train(training_set, bench.config(training_set, epochs=6), folder)
     for _ in range(3):
         next(running)
     with pytest.raises(BadInput, match=r"no checkpoint of epoch 6 \(there are: 2\)"):
@@ -393,7 +386,7 @@ def test_every_checkpoint_has_its_own_id(bench: Bench) -> None:
 
 
 def test_an_index_of_another_checkpoint_is_refused(bench: Bench) -> None:
-    folder, library = str(bench.train("out", epochs=4)), Library.open(bench.shelf)
+    folder, library = str(bench.train("out", epochs=4)), Library.open(bench.library)
     second, fourth = (ReflectiveEncoder(folder, epoch=epoch) for epoch in (2, 4))
     index = build_index(library, second, bench.folder / "trained")
     with pytest.raises(BadInput, match=r"is of encoder `reflective:"):
@@ -403,73 +396,59 @@ def test_an_index_of_another_checkpoint_is_refused(bench: Bench) -> None:
     assert build_index(library, fourth, bench.folder / "trained").manifest.encoder == fourth.id
 
 
-def test_an_unseen_picture_is_found_without_training(bench: Bench) -> None:
+def test_a_new_image_is_retrieved_without_training(bench: Bench) -> None:
     folder = bench.train("out", epochs=4)
     encoder, before = ReflectiveEncoder(str(folder)), sorted(folder.iterdir())
-    build_index(Library.open(bench.shelf), encoder, bench.folder / "trained")
-    (bench.shelf / "novel").mkdir()
-    paint(bench.shelf / "novel", "0.png", COLOURS["white"])
-    looked_at: list[int] = []
-    encoder._frozen = counting(looked_at)
-    library = Library.open(bench.shelf)
+    build_index(Library.open(bench.library), encoder, bench.folder / "trained")
+    (bench.library / "novel").mkdir()
+    paint(bench.library / "novel", "0.png", COLOURS["white"])
+    encoder._frozen = frozen = WordEncoder()
+    library = Library.open(bench.library)
     index = build_index(library, encoder, bench.folder / "trained")
-    assert looked_at == [1]
+    assert frozen.batches == [1]
     best = IndexRetriever(library, index, encoder).search("white", 1)
     assert [hit.id for hit in best] == ["novel/0.png"]
     assert sorted(folder.iterdir()) == before
 
 
-def counting(looked_at: list[int]) -> Words:
-    encoder = Words()
-    encoder.batches = looked_at
-    return encoder
-
-
-def cut(path: Path) -> None:
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:40])
 
 
-def widen(path: Path) -> None:
-    card = path.parent / "retriever.json"
-    card.write_text(card.read_text("utf-8").replace('"width": 256', '"width": 8'), encoding="utf-8")
-
-
-def empty(path: Path) -> None:
-    (path.parent / "retriever.json").unlink()
-
-
-def scribble(path: Path) -> None:
-    (path.parent / "retriever.json").write_text("{}", encoding="utf-8")
+def change_width(path: Path) -> None:
+    path.write_text(path.read_text("utf-8").replace('"width": 256', '"width": 8'), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("name", "damage", "message"),
     [
-        (cut, "is damaged"),
-        (widen, "does not fit"),
-        (empty, "No trained retriever"),
-        (scribble, "retriever.json is damaged"),
+        ("epoch-002.safetensors", truncate, "is damaged"),
+        ("retriever.json", change_width, "does not fit"),
+        ("retriever.json", Path.unlink, "No trained retriever"),
+        ("retriever.json", truncate, "retriever.json is damaged"),
     ],
 )
-def test_a_damaged_training_is_refused(bench: Bench, harm: Callable[[Path], None], said: str) -> None:
+def test_a_damaged_training_is_refused(
+    bench: Bench, name: str, damage: Callable[[Path], None], message: str
+) -> None:
     folder = bench.train("out", epochs=2)
-    harm(folder / "epoch-002.safetensors")
-    with pytest.raises(BadInput, match=said):
+    damage(folder / name)
+    with pytest.raises(BadInput, match=message):
         ReflectiveEncoder(str(folder))
 
 
 def test_a_changed_base_encoder_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = bench.train("out", epochs=2)
-    monkeypatch.setattr(reflective, "resolve", lambda kind, name: lambda: Words("colour-2"))
+    monkeypatch.setattr(reflective, "resolve", lambda kind, name: lambda: WordEncoder("colour-2"))
     with pytest.raises(BadInput, match="trained on `colour-1`, which is now `colour-2`"):
         ReflectiveEncoder(str(folder))
 
 
-def test_a_seed_gives_the_same_head(bench: Bench) -> None:
-    paths = [bench.train(out, epochs=2) / "epoch-002.safetensors" for out in ("one", "two")]
+def test_a_seed_determines_the_head(bench: Bench) -> None:
+    paths = [bench.train(out, epochs=2) / "epoch-002.safetensors" for out in ("first", "second")]
     assert paths[0].read_bytes() == paths[1].read_bytes()
-    assert isinstance(load_head(paths[0], bench.card(bench.lesson(), epochs=2)), Head)
+    assert isinstance(load_head(paths[0], bench.config(bench.training_set(), epochs=2)), Head)
 
 
-def test_the_shelf_without_folders_has_no_classes(tmp_path: Path) -> None:
-    assert pairs_by_folder(Library.open(write_shelf(tmp_path / "flat")).items.values()) == []
+def test_a_library_without_folders_has_no_classes(tmp_path: Path) -> None:
+    assert pairs_by_folder(Library.open(write_squares(tmp_path / "flat")).items.values()) == []
