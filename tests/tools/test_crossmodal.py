@@ -1,4 +1,4 @@
-"""Cross-modal RAG's questions, instruction and joint retrieval, without a graph."""
+"""Cross-modal RAG's MLLM calls, instruction and joint retrieval, without a graph."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,24 +45,26 @@ LIBRARY = {
 ENTRIES = [Hit(id=id, score=0.0, caption=caption) for id, (caption, _) in LIBRARY.items()]
 
 
-class Table:
-    """Score by a table, and remember what was asked."""
+class TableScorer:
+    """Scorer by the table of the library, which records its calls."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
+        self.calls: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
 
     def score(self, texts: Sequence[str], ids: Sequence[str]) -> Numbers:
-        self.asked.append((tuple(texts), tuple(ids)))
+        self.calls.append((tuple(texts), tuple(ids)))
         column = {FINCH: 0, COUPE: 1, "walrus": 0}
         rows = [[LIBRARY[id][1][column[text]] for text in texts] for id in ids]
         return np.array(rows, dtype=np.float32).reshape(len(ids), len(texts))
 
 
-def find(*subqueries: str, scorer: Table | None = None, k: int = 2, seed: int = 0, **options: Any) -> Joint:
+def find(
+    *subqueries: str, scorer: TableScorer | None = None, k: int = 2, seed: int = 0, **options: Any
+) -> Joint:
     return retrieve_jointly(
         ENTRIES,
         subqueries or (FINCH, COUPE),
-        scorer=scorer or Table(),
+        scorer=scorer or TableScorer(),
         options=CrossmodalOptions(**options),
         k=k,
         seed=seed,
@@ -70,20 +72,20 @@ def find(*subqueries: str, scorer: Table | None = None, k: int = 2, seed: int = 
 
 
 def ids(joint: Joint) -> list[str]:
-    return [one.hit.id for one in joint.members]
+    return [member.hit.id for member in joint.members]
 
 
 def answering(*parts: str) -> RecordingChat:
-    return recording(lambda schema, card: {"subqueries": list(parts)})
+    return recording(lambda schema, payload: {"subqueries": list(parts)})
 
 
-def test_the_question_states_the_rules_and_shows_six_worked_examples() -> None:
+def test_the_instruction_has_the_rules_and_six_worked_examples() -> None:
     model = answering("red car", "old dog")
-    found, usage = list_subqueries("a red car beside an old dog", model=model)
-    assert (found, usage.mllm_calls) == (["red car", "old dog"], 1)
-    heard = model.conversation("SubQueries")
-    assert [card["prompt"] for card in payloads(heard)[:-1]] == [text for text, _ in EXAMPLES]
-    assert [tuple(one["subqueries"]) for one in answers_of(heard)] == [parts for _, parts in EXAMPLES]
+    subqueries, usage = list_subqueries("a red car beside an old dog", model=model)
+    assert (subqueries, usage.mllm_calls) == (["red car", "old dog"], 1)
+    sent = model.conversation("SubQueries")
+    assert [payload["prompt"] for payload in payloads(sent)[:-1]] == [text for text, _ in EXAMPLES]
+    assert [tuple(answer["subqueries"]) for answer in answers_of(sent)] == [parts for _, parts in EXAMPLES]
     for rule in ("size, colour, material and place", "a photo of", "overhead shot", "'one' and 'the other'"):
         assert rule in INSTRUCTION
     assert len(EXAMPLES) == 6
@@ -94,7 +96,7 @@ def test_a_comma_in_an_entity_splits_nothing() -> None:
     assert list_subqueries("a box of salt, pepper and oil on a table", model=answering(*parts))[0] == parts
 
 
-def test_subqueries_come_once_and_in_the_prompts_order() -> None:
+def test_subqueries_are_distinct_and_in_the_prompts_order() -> None:
     model = answering("blue dog", "A Red  Car", "red car")
     assert list_subqueries("a red car beside a blue dog", model=model)[0] == ["A Red Car", "blue dog"]
     assert in_order("two bicycles, one red", ["red bicycle", "kite"]) == ["red bicycle", "kite"]
@@ -108,14 +110,14 @@ def test_a_subquery_without_words_and_prose_are_faults_of_the_model() -> None:
         list_subqueries("a cat", model=recording(lambda *_: "I may not."))
 
 
-def test_a_users_own_subqueries_stay_as_they_are_or_are_refused() -> None:
+def test_a_users_subqueries_are_unchanged_or_refused() -> None:
     assert checked(["b cat", "a dog"]) == ["b cat", "a dog"]
     for bad, what in ((["x", " !"], "no word"), (["a cat", "A  Cat"], "twice"), (["x"] * 17, "16 at most")):
         with pytest.raises(BadInput, match=what):
             checked(bad)
 
 
-def test_the_instruction_says_what_to_take_from_which_picture() -> None:
+def test_the_instruction_says_what_to_use_of_which_image() -> None:
     assert instruct("use_only", "a cat, a dog and a fox", [["cat", "dog"], ["fox"]]) == (
         "a cat, a dog and a fox\n"
         "Use only cat, dog in the 1st retrieved image.\n"
@@ -130,21 +132,21 @@ def test_the_instruction_says_what_to_take_from_which_picture() -> None:
     ]
 
 
-def test_without_references_or_under_the_plain_template_the_prompt_stays() -> None:
+def test_without_references_and_with_the_plain_template_the_prompt_is_unchanged() -> None:
     assert instruct("use_only", "a cat", []) == instruct("plain", "a cat", [["cat"]]) == "a cat"
 
 
-def test_the_set_has_the_best_of_each_vector_with_its_subqueries() -> None:
+def test_the_set_has_the_best_image_of_each_vector_with_its_subqueries() -> None:
     joint = find(scored="satisfied")
     assert ids(joint) == ["b.png", "d.png"]
-    assert [one.satisfied for one in joint.members] == [(FINCH,), (COUPE,)]
+    assert [member.satisfied for member in joint.members] == [(FINCH,), (COUPE,)]
     assert (joint.pictures, joint.kept, joint.uncovered, joint.warning) == (6, 4, (), "")
 
 
-def test_pictures_without_a_matching_caption_are_dropped_before_anything_is_looked_at() -> None:
-    scorer = Table()
+def test_images_without_a_matching_caption_are_dropped_before_any_is_scored() -> None:
+    scorer = TableScorer()
     find(scorer=scorer)
-    assert scorer.asked == [((FINCH, COUPE), ("a.png", "b.png", "c.png", "d.png"))]
+    assert scorer.calls == [((FINCH, COUPE), ("a.png", "b.png", "c.png", "d.png"))]
 
 
 def test_the_score_is_the_mean_of_the_cosines_to_every_subquery() -> None:
@@ -153,20 +155,20 @@ def test_the_score_is_the_mean_of_the_cosines_to_every_subquery() -> None:
     assert member.hit.score == pytest.approx(0.45)
 
 
-def test_a_picture_of_both_does_not_win_where_its_caption_has_only_one() -> None:
+def test_an_image_of_both_does_not_win_if_its_caption_has_only_one() -> None:
     assert ids(find()) == ["a.png", "d.png"]
     assert ids(find(scored="satisfied")) == ["b.png", "d.png"]
     assert find(scored="satisfied").members[1].hit.score == pytest.approx(0.8)
 
 
-def test_what_no_caption_contains_is_named() -> None:
+def test_subqueries_in_no_caption_are_listed() -> None:
     joint = find(FINCH, "walrus")
     assert joint.uncovered == ("walrus",)
-    nothing = find("walrus", scorer=(scorer := Table()))
-    assert (nothing.members, nothing.kept, nothing.uncovered, scorer.asked) == ((), 0, ("walrus",), [])
+    nothing = find("walrus", scorer=(scorer := TableScorer()))
+    assert (nothing.members, nothing.kept, nothing.uncovered, scorer.calls) == ((), 0, ("walrus",), [])
 
 
-def test_the_papers_algorithm_gives_the_same_set_and_warns_of_a_large_beta() -> None:
+def test_the_papers_algorithm_finds_the_same_set_and_warns_of_a_large_beta() -> None:
     assert find(pareto="paper") == find()
     assert "beta 0.9 is not under" in find(pareto="paper", beta=0.9).warning
     assert find(beta=0.9).warning == ""
@@ -186,21 +188,21 @@ def test_the_pareto_set_covers_what_can_be_covered_and_top_k_may_not() -> None:
 
 
 def test_without_the_dense_stage_a_lot_decides_and_nothing_is_scored() -> None:
-    scorer = Table()
-    drawn = {tuple(ids(find(scorer=scorer, dense=False, seed=seed))) for seed in range(40)}
-    assert drawn == {(one, other) for one in ("a.png", "b.png") for other in ("c.png", "d.png")}
-    assert scorer.asked == []
+    scorer = TableScorer()
+    sets = {tuple(ids(find(scorer=scorer, dense=False, seed=seed))) for seed in range(40)}
+    assert sets == {(first, second) for first in ("a.png", "b.png") for second in ("c.png", "d.png")}
+    assert scorer.calls == []
     assert find(dense=False, seed=3) == find(dense=False, seed=3)
 
 
 def test_without_the_sparse_stage_the_whole_library_is_ranked() -> None:
     joint = find(sparse=False)
     assert ids(joint) == ["e.png", "f.png"]
-    assert [one.satisfied for one in joint.members] == [(FINCH, COUPE), ()]
+    assert [member.satisfied for member in joint.members] == [(FINCH, COUPE), ()]
     assert find(sparse=False, k=0).members == ()
 
 
-def test_something_must_rank() -> None:
+def test_a_method_without_any_stage_is_refused() -> None:
     with pytest.raises(ValueError, match="nothing ranks the images"):
         CrossmodalOptions(sparse=False, dense=False)
 
@@ -222,23 +224,23 @@ def test_an_index_and_a_search_score_alike() -> None:
         for column, text in enumerate((FINCH, COUPE))
     }
     by_search = SearchScorer(ListRetriever(hits))
-    asked = ((COUPE, FINCH), ["d.png", "a.png"])
-    assert by_index.score(*asked) == pytest.approx(by_search.score(*asked))
-    assert by_index.score(*asked)[0] == pytest.approx([0.8, 0.1])
+    arguments = ((COUPE, FINCH), ["d.png", "a.png"])
+    assert by_index.score(*arguments) == pytest.approx(by_search.score(*arguments))
+    assert by_index.score(*arguments)[0] == pytest.approx([0.8, 0.1])
     assert by_index.score((FINCH,), []).shape == by_search.score((FINCH,), []).shape == (0, 1)
     for scorer in (by_index, by_search):
         assert scorer.score((FINCH,), ["unknown", "a.png"])[:, 0] == pytest.approx([-1, 0.5])
 
 
-def test_a_caption_is_asked_of_the_picture_alone() -> None:
-    model = recording(lambda schema, card: {"caption": " a red\n square "})
+def test_a_caption_is_written_from_the_image_alone() -> None:
+    model = recording(lambda schema, payload: {"caption": " a red\n square "})
     png = encode_png(Image.new("RGB", (4, 4), "red"))
     assert write_caption(png, model=model)[0] == "a red square"
-    heard = model.conversation("PictureCaption")
-    assert (payloads(heard), images_of(heard)) == ([{}], [[png]])
+    sent = model.conversation("PictureCaption")
+    assert (payloads(sent), images_of(sent)) == ([{}], [[png]])
 
 
-def test_captions_outlive_their_book_but_neither_their_pixels_nor_their_model(tmp_path: Path) -> None:
+def test_stored_captions_belong_to_pixels_and_model(tmp_path: Path) -> None:
     retriever, model = ListRetriever({}), answering()
     book = CaptionBook(tmp_path)
     key = book.key("a.png", retriever, model)
@@ -249,23 +251,22 @@ def test_captions_outlive_their_book_but_neither_their_pixels_nor_their_model(tm
     other = CaptionBook(tmp_path)
     assert other.get(other.key("a.png", retriever, PocketChat())) is None
     bare = [Hit(id="a.png", score=0), Hit(id="b.png", score=0), Hit(id="c.png", score=0, caption="own")]
-    assert [one.caption for one in again.filled(bare, retriever, model)] == ["a letter", "", "own"]
+    assert [entry.caption for entry in again.filled(bare, retriever, model)] == ["a letter", "", "own"]
 
 
-def test_the_pocket_model_captions_a_picture_with_the_species_it_sees() -> None:
-    class Sees:
-        def __init__(self, **seen: float) -> None:
-            self.seen = {name.replace("_", " "): p for name, p in seen.items()}
+def test_the_pocket_model_captions_an_image_with_the_species_it_detects() -> None:
+    class FixedDetector:
+        def __init__(self, scores: dict[str, float]) -> None:
+            self.scores = scores
 
         def detect(self, image: Image.Image, phrases: Sequence[str]) -> list[Detection]:
-            return [Detection(self.seen.get(phrase, 0.1)) for phrase in phrases]
+            return [Detection(self.scores.get(phrase, 0.1)) for phrase in phrases]
 
     model, png = PocketChat(), encode_png(Image.new("RGB", (8, 8), "red"))
     first, second, third = (species.name for species in SPECIES[:3])
-    seen = {first: 0.8, second: 0.95, third: 0.75}
-    model._loaded = Sees(**{name.replace(" ", "_"): p for name, p in seen.items()})  # type: ignore[assignment]
+    model._loaded = FixedDetector({first: 0.8, second: 0.95, third: 0.75})  # type: ignore[assignment]
     assert write_caption(png, model=model)[0] == f"a photo of a {second} beside a {first}"
-    model._loaded = Sees()  # type: ignore[assignment]
+    model._loaded = FixedDetector({})  # type: ignore[assignment]
     with pytest.raises(Refused, match="nothing that I know"):
         write_caption(png, model=model)
 

@@ -1,4 +1,4 @@
-"""ImageRAG's questions: one conversation, pairs by name, tries that get warmer, templates."""
+"""ImageRAG's MLLM calls: one conversation, captions paired by name, rising temperatures, templates."""
 
 from typing import Any
 
@@ -28,116 +28,116 @@ from pleinair.tools.types import Hit, ModelFault, Refused, Retrieval
 NO = Decision(match=False, why="No, there is no finch, yes, only a coupe.")
 
 
-def talk(model: RecordingChat, **fields: Any) -> Conversation:
-    usual: dict[str, Any] = {"model": model, "prompt": "a finch", "newest": b"png", "slots": 3}
-    return Conversation(**usual | fields)
+def conversation(model: RecordingChat, **fields: Any) -> Conversation:
+    defaults: dict[str, Any] = {"model": model, "prompt": "a finch", "newest": b"png", "slots": 3}
+    return Conversation(**defaults | fields)
 
 
 def captioned(model: RecordingChat, *missing: str, each: int = 1) -> dict[str, str]:
-    concepts, _ = write_captions(talk(model, decision=NO, missing=missing), each)
-    return {one.name: one.caption for one in concepts}
+    concepts, _ = write_captions(conversation(model, decision=NO, missing=missing), each)
+    return {concept.name: concept.caption for concept in concepts}
 
 
 def test_the_three_calls_share_one_conversation() -> None:
     model = recording(ImageRAGAnswers("finch"))
     captioned(model, "finch")
-    heard = model.conversation("Captions")
-    assert [type(message) for message in heard[:1]] == [SystemMessage]
-    assert [card["question"] for card in payloads(heard)][:2] == [DECIDE, MISSING]
-    assert payloads(heard)[2]["concepts"] == ["finch"]
-    assert answers_of(heard) == [NO.model_dump(), {"concepts": ["finch"]}]
-    assert images_of(heard) == [[b"png"], [], []]  # the picture is sent once, where it was asked about
+    sent = model.conversation("Captions")
+    assert [type(message) for message in sent[:1]] == [SystemMessage]
+    assert [payload["question"] for payload in payloads(sent)][:2] == [DECIDE, MISSING]
+    assert payloads(sent)[2]["concepts"] == ["finch"]
+    assert answers_of(sent) == [NO.model_dump(), {"concepts": ["finch"]}]
+    assert images_of(sent) == [[b"png"], [], []]  # the image is sent once, with the decision
 
 
 def test_the_instruction_is_the_same_in_every_call() -> None:
     model = recording(ImageRAGAnswers("finch"))
-    decide(talk(model))
-    list_concepts(talk(model, decision=NO))
+    decide(conversation(model))
+    list_concepts(conversation(model, decision=NO))
     captioned(model, "finch")
     first, second, third = (messages for _, _, messages in model.calls)
     assert first[0] == second[0] == third[0]
     assert first[1] == second[1] == third[1]
 
 
-def test_without_a_decision_the_picture_comes_with_the_list() -> None:
+def test_without_a_decision_the_images_are_sent_with_the_list() -> None:
     model = recording(ImageRAGAnswers("finch"))
-    list_concepts(talk(model, newest=None, inputs=(b"mine",)))
-    heard = model.conversation("MissingConcepts")
-    assert (payloads(heard)[0]["question"], images_of(heard)) == (NEEDED, [[b"mine"]])
+    list_concepts(conversation(model, newest=None, inputs=(b"mine",)))
+    sent = model.conversation("MissingConcepts")
+    assert (payloads(sent)[0]["question"], images_of(sent)) == (NEEDED, [[b"mine"]])
 
 
-def test_with_own_pictures_the_decision_is_about_the_edit() -> None:
+def test_with_input_images_the_decision_is_about_the_edit() -> None:
     model = recording(ImageRAGAnswers())
-    decide(talk(model, inputs=(b"mine",)))
-    heard = model.conversation("Decision")
-    assert (payloads(heard)[0]["question"], images_of(heard)) == (DECIDE_EDIT, [[b"mine", b"png"]])
+    decide(conversation(model, inputs=(b"mine",)))
+    sent = model.conversation("Decision")
+    assert (payloads(sent)[0]["question"], images_of(sent)) == (DECIDE_EDIT, [[b"mine", b"png"]])
 
 
 @pytest.mark.parametrize("match", [True, False])
-def test_a_yes_in_the_words_of_a_no_is_no_yes(match: bool) -> None:
+def test_the_decision_is_the_field_and_not_its_words(match: bool) -> None:
     model = recording(ImageRAGAnswers(Decision=[{"match": match, "why": NO.why}]))
-    assert decide(talk(model))[0].match is match
+    assert decide(conversation(model))[0].match is match
 
 
-def test_a_yes_in_prose_is_no_decision() -> None:
+def test_prose_is_not_a_decision() -> None:
     with pytest.raises(Refused, match="I cannot say yes"):
-        decide(talk(recording(ImageRAGAnswers(Decision=["I cannot say yes."]))))
+        decide(conversation(recording(ImageRAGAnswers(Decision=["I cannot say yes."]))))
 
 
 @pytest.mark.parametrize("failure", ["I can't.", "unable", "", {"concepts": []}, {"concepts": [" ", ""]}])
-def test_a_failed_list_is_asked_for_again_and_warmer(failure: Any) -> None:
+def test_a_failed_list_is_repeated_at_a_higher_temperature(failure: Any) -> None:
     model = recording(ImageRAGAnswers("finch", MissingConcepts=[failure, failure, None]))
-    names, usage = list_concepts(talk(model, decision=NO))
+    names, usage = list_concepts(conversation(model, decision=NO))
     assert names == ["finch"]
     assert model.temperatures("MissingConcepts") == pytest.approx([0, 1 / 3, 2 / 3])
-    assert sum(one.mllm_calls for one in usage) == 3
+    assert sum(item.mllm_calls for item in usage) == 3
 
 
-def test_after_three_failures_there_is_no_list() -> None:
+def test_after_three_failures_the_list_is_empty() -> None:
     model = recording(ImageRAGAnswers("finch", MissingConcepts=["", "", "", None]))
-    assert list_concepts(talk(model))[0] == []
+    assert list_concepts(conversation(model))[0] == []
     assert len(model.calls) == 3
 
 
-def test_the_tries_can_be_fewer() -> None:
+def test_the_tries_can_be_limited() -> None:
     model = recording(ImageRAGAnswers("finch", MissingConcepts=["", None]))
-    assert list_concepts(talk(model), tries=1)[0] == []
+    assert list_concepts(conversation(model), tries=1)[0] == []
 
 
-def test_a_concept_called_unable_is_a_concept() -> None:
+def test_a_concept_may_contain_the_words_of_a_refusal() -> None:
     model = recording(ImageRAGAnswers("a sign that says unable", "can't opener"))
-    assert list_concepts(talk(model))[0] == ["a sign that says unable", "can't opener"]
+    assert list_concepts(conversation(model))[0] == ["a sign that says unable", "can't opener"]
     assert len(model.calls) == 1
 
 
-def test_a_misfit_list_is_a_fault_and_not_repeated() -> None:
+def test_a_malformed_list_is_a_fault_and_not_repeated() -> None:
     model = recording(ImageRAGAnswers(MissingConcepts=[{"concepts": 3}]))
     with pytest.raises(ModelFault):
-        list_concepts(talk(model))
+        list_concepts(conversation(model))
     assert len(model.calls) == 1
 
 
-def test_a_model_without_temperature_is_asked_as_it_is() -> None:
+def test_a_model_without_temperature_is_called_unchanged() -> None:
     plain = ScriptedChat(policy=lambda *_: {"concepts": ["finch"]})
     assert with_temperature(plain, 0.5) is plain
     assert list_concepts(Conversation(model=plain, prompt="p"))[0] == ["finch"]
 
 
-def test_warming_leaves_the_callers_model_alone() -> None:
+def test_the_callers_model_keeps_its_temperature() -> None:
     model = recording(ImageRAGAnswers("finch"))
     assert with_temperature(model, 0.5) is not model
     assert model.temperature is None
 
 
-def test_no_more_concepts_than_slots_are_asked_for_or_used() -> None:
+def test_no_more_concepts_than_slots_are_requested_or_used() -> None:
     model = recording(ImageRAGAnswers("finch", "coupe", "tulip"))
-    assert list_concepts(talk(model, slots=2))[0] == ["finch", "coupe"]
+    assert list_concepts(conversation(model, slots=2))[0] == ["finch", "coupe"]
     assert payloads(model.conversation("MissingConcepts"))[-1]["at_most"] == 2
 
 
-def test_a_concept_named_twice_counts_once_and_keeps_its_place() -> None:
+def test_a_repeated_concept_counts_once_at_its_first_place() -> None:
     model = recording(ImageRAGAnswers("finch", " Coupe ", "FINCH", "tulip"))
-    assert list_concepts(talk(model))[0] == ["finch", "Coupe", "tulip"]
+    assert list_concepts(conversation(model))[0] == ["finch", "Coupe", "tulip"]
 
 
 def test_captions_are_paired_by_name_and_not_by_line() -> None:
@@ -148,7 +148,7 @@ def test_captions_are_paired_by_name_and_not_by_line() -> None:
     }
 
 
-def test_a_caption_of_something_else_is_left_out_and_a_missing_one_is_the_name() -> None:
+def test_a_caption_of_another_concept_is_ignored_and_a_missing_one_is_the_name() -> None:
     chatter = {"captions": [{"name": "Here are the captions:", "caption": "finch"}]}
     assert captioned(recording(ImageRAGAnswers(Captions=[chatter])), "finch") == {"finch": "finch"}
 
@@ -156,47 +156,50 @@ def test_a_caption_of_something_else_is_left_out_and_a_missing_one_is_the_name()
 @pytest.mark.parametrize(
     "caption", ["a dog's bowl", "3.5mm jack plug", "- a dash", '1. "one"', "7", "l" * 999]
 )
-def test_a_caption_stays_as_it_was_written(caption: str) -> None:
-    given = {"captions": [{"name": "x", "caption": caption}]}
-    assert captioned(recording(ImageRAGAnswers(Captions=[given])), "x") == {"x": caption}
+def test_a_caption_is_not_changed(caption: str) -> None:
+    answer = {"captions": [{"name": "x", "caption": caption}]}
+    assert captioned(recording(ImageRAGAnswers(Captions=[answer])), "x") == {"x": caption}
 
 
-@pytest.mark.parametrize(("caption", "kept"), [(" ", "x"), ("two\nlines ", "two lines")])
-def test_a_caption_is_one_line_and_never_blank(caption: str, kept: str) -> None:
-    given = {"captions": [{"name": "x", "caption": caption}]}
-    assert captioned(recording(ImageRAGAnswers(Captions=[given])), "x") == {"x": kept}
+@pytest.mark.parametrize(("caption", "expected"), [(" ", "x"), ("two\nlines ", "two lines")])
+def test_a_caption_is_one_line_and_never_blank(caption: str, expected: str) -> None:
+    answer = {"captions": [{"name": "x", "caption": caption}]}
+    assert captioned(recording(ImageRAGAnswers(Captions=[answer])), "x") == {"x": expected}
 
 
-def test_several_captions_a_concept_are_lines_of_one() -> None:
-    given = {"captions": [{"name": name, "caption": f"{name} {n}"} for n in (1, 1, 2, 3) for name in "ab"]}
-    assert captioned(recording(ImageRAGAnswers(Captions=[given])), "a", "b", each=2) == {
+def test_several_captions_of_a_concept_are_lines_of_one() -> None:
+    answer = {"captions": [{"name": name, "caption": f"{name} {n}"} for n in (1, 1, 2, 3) for name in "ab"]}
+    assert captioned(recording(ImageRAGAnswers(Captions=[answer])), "a", "b", each=2) == {
         "a": "a 1\na 2",
         "b": "b 1\nb 2",
     }
 
 
-def test_the_rephrasing_knows_the_picture_that_failed() -> None:
+def test_the_rephrasing_follows_the_image_that_failed() -> None:
     model = recording(ImageRAGAnswers())
-    prompt, _ = rephrase(talk(model, decision=NO))
+    prompt, _ = rephrase(conversation(model, decision=NO))
     assert prompt == "plainly: a finch"
     assert images_of(model.conversation("Rephrasing")) == [[b"png"], []]
 
 
 @pytest.mark.parametrize("schema", [Decision, MissingConcepts, Captions])
-def test_prose_to_a_single_question_is_a_refusal(schema: Any) -> None:
+def test_prose_in_a_single_call_is_a_refusal(schema: Any) -> None:
     with pytest.raises(Refused, match="I may not"):
         ask(recording(lambda *_: "I may not."), schema, "", {})
 
 
 def test_the_first_hits_of_all_captions_come_before_the_second_ones() -> None:
-    def found(query: str, *ids: str) -> Retrieval:
+    def retrieval(query: str, *ids: str) -> Retrieval:
         hits = tuple(Hit(id=id, score=0.5) for id in ids)
         return Retrieval(concept="a", query=query, hits=hits, abstained=not ids, reason="" if ids else "none")
 
-    both = merge([found("a 1", "x", "y"), found("a 2"), found("a 3", "z", "x")])
-    assert [hit.id for hit in both.hits] == ["x", "z", "y"]
-    assert (both.query, both.abstained) == ("a 1\na 2\na 3", False)
-    assert (merge([found("a 1"), found("a 2")]).reason, merge([found("a 1")]).query) == ("none", "a 1")
+    merged = merge([retrieval("a 1", "x", "y"), retrieval("a 2"), retrieval("a 3", "z", "x")])
+    assert [hit.id for hit in merged.hits] == ["x", "z", "y"]
+    assert (merged.query, merged.abstained) == ("a 1\na 2\na 3", False)
+    assert (merge([retrieval("a 1"), retrieval("a 2")]).reason, merge([retrieval("a 1")]).query) == (
+        "none",
+        "a 1",
+    )
 
 
 @pytest.mark.parametrize(
@@ -212,15 +215,15 @@ def test_the_first_hits_of_all_captions_come_before_the_second_ones() -> None:
         ("image", "According to this image of a finch, generate a b"),
     ],
 )
-def test_each_template_numbers_the_pictures_after_the_users_own(template: Any, prompt: str) -> None:
+def test_each_template_numbers_the_references_after_the_input_images(template: Any, prompt: str) -> None:
     assert augment(template, "a b", ["a finch.", "a coupe"], before=1) == prompt
     assert augment(template, "a b", []) == "a b"
 
 
-@pytest.mark.parametrize("wrong", [{"tries": 4}, {"captions": 0}, {"threshold": 2}, {"mode": "personal"}])
-def test_an_option_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        ImageRAGOptions(**wrong)
+@pytest.mark.parametrize("options", [{"tries": 4}, {"captions": 0}, {"threshold": 2}, {"mode": "personal"}])
+def test_an_option_out_of_range_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        ImageRAGOptions(**options)
 
 
 def test_the_defaults_are_the_papers() -> None:

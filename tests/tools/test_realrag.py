@@ -1,4 +1,4 @@
-"""RealRAG's switches, whose a trained retriever is, and looking away from a picture."""
+"""RealRAG's options, the generator of a trained retriever, and searching far from an image."""
 
 from pathlib import Path
 
@@ -22,24 +22,24 @@ from pleinair.tools.retrieval.index import IndexRetriever
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput, Capabilities
 
-OWN = Training(loss="reflective", generator="square@1")
+TRAINING = Training(loss="reflective", generator="square@1")
 RED = Image.new("RGB", (8, 8), (255, 0, 0))
 
 
-def able(slots: int = 2) -> Capabilities:
+def capabilities(slots: int = 2) -> Capabilities:
     return Capabilities(
         id="square@1", slots=slots, height=16, width=16, num_inference_steps=1, guidance_scale=1
     )
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_squares(tmp_path_factory.mktemp("shelf") / "library")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_squares(tmp_path_factory.mktemp("squares") / "library")
 
 
 @pytest.fixture(scope="module")
-def retriever(shelf: Path) -> IndexRetriever:
-    return IndexRetriever(Library.open(shelf), build(shelf, shelf.parent / "index"), ColourEncoder())
+def retriever(folder: Path) -> IndexRetriever:
+    return IndexRetriever(Library.open(folder), build(folder, folder.parent / "index"), ColourEncoder())
 
 
 def test_the_defaults_are_the_papers() -> None:
@@ -52,25 +52,25 @@ def test_other_values_are_refused(key: str, value: object) -> None:
         RealRAGOptions.model_validate({key: value})
 
 
-def test_its_own_generator_is_let_through() -> None:
-    require_generator(OWN, "square@1")
+def test_a_retriever_is_accepted_for_its_own_generator() -> None:
+    require_generator(TRAINING, "square@1")
     require_generator(None, "anything")
 
 
-def test_the_same_generator_with_other_weights_is_another() -> None:
+def test_a_generator_with_other_weights_is_another_one() -> None:
     with pytest.raises(BadInput, match=r"`square@1`, the run has `square@2`.*any_generator = true"):
-        require_generator(OWN, "square@2")
-    require_generator(OWN.model_copy(update={"any_generator": True}), "square@2")
+        require_generator(TRAINING, "square@2")
+    require_generator(TRAINING.model_copy(update={"any_generator": True}), "square@2")
 
 
-def test_a_refusal_names_the_setting_and_what_to_do() -> None:
+def test_a_method_without_its_retriever_is_refused_with_the_remedy() -> None:
     with pytest.raises(BadInput, match=r"realrag.method = 'reflective'.*pleinair train retriever"):
-        require(RealRAGOptions(), None, able())
+        require(RealRAGOptions(), None, capabilities())
 
 
 def test_self_contrast_takes_any_retriever() -> None:
-    for training in (None, OWN, OWN.model_copy(update={"loss": "normal"})):
-        require(RealRAGOptions(method="self_contrast"), training, able())
+    for training in (None, TRAINING, TRAINING.model_copy(update={"loss": "normal"})):
+        require(RealRAGOptions(method="self_contrast"), training, capabilities())
 
 
 def test_an_encoder_without_a_training_has_none(retriever: IndexRetriever) -> None:
@@ -80,41 +80,41 @@ def test_an_encoder_without_a_training_has_none(retriever: IndexRetriever) -> No
 
 def test_a_retriever_has_the_training_of_its_encoder(tmp_path: Path) -> None:
     encoder = ColourEncoder()
-    encoder.training = OWN  # type: ignore[attr-defined]
-    shelf = write_squares(tmp_path / "library")
-    made = IndexRetriever(Library.open(shelf), build(shelf, tmp_path / "index", encoder), encoder)
-    assert training_of(made) == OWN
+    encoder.training = TRAINING  # type: ignore[attr-defined]
+    folder = write_squares(tmp_path / "library")
+    retriever = IndexRetriever(Library.open(folder), build(folder, tmp_path / "index", encoder), encoder)
+    assert training_of(retriever) == TRAINING
 
 
 @given(weight=st.floats(0, 4))
 def test_the_score_is_the_difference_of_the_cosines(retriever: IndexRetriever, weight: float) -> None:
     encoder = ColourEncoder()
     (query,), (away,) = encoder.encode_text(["white"]), encoder.encode_images([RED])
-    found = search_away(retriever, "white", RED, weight=weight, k=4)
-    for hit in found:
-        (picture,) = encoder.encode_images([retriever.open(hit.id)])
-        assert hit.score == pytest.approx(float(picture @ query - weight * (picture @ away)), abs=1e-5)
-    scores = [hit.score for hit in found]
+    hits = search_away(retriever, "white", RED, weight=weight, k=4)
+    for hit in hits:
+        (image,) = encoder.encode_images([retriever.open(hit.id)])
+        assert hit.score == pytest.approx(float(image @ query - weight * (image @ away)), abs=1e-5)
+    scores = [hit.score for hit in hits]
     assert len(scores) == 4 and scores == sorted(scores, reverse=True)
 
 
-def test_without_weight_it_is_the_plain_search(retriever: IndexRetriever) -> None:
+def test_without_weight_the_hits_are_those_of_a_plain_search(retriever: IndexRetriever) -> None:
     assert search_away(retriever, "blue", RED, weight=0, k=4) == retriever.search("blue", 4)
 
 
-def test_weight_moves_the_generators_own_picture_down(retriever: IndexRetriever) -> None:
+def test_weight_moves_the_generators_own_image_down(retriever: IndexRetriever) -> None:
     plain = [hit.id for hit in retriever.search("red", 4)]
     away = [hit.id for hit in search_away(retriever, "red", RED, weight=2, k=4)]
     assert (plain[0], away[-1]) == ("red.png", "red.png")
 
 
 @pytest.mark.parametrize(("query", "k"), [("", 1), ("red", 0)])
-def test_bad_queries_are_refused_as_in_a_search(retriever: IndexRetriever, query: str, k: int) -> None:
+def test_invalid_queries_are_refused_as_in_a_search(retriever: IndexRetriever, query: str, k: int) -> None:
     with pytest.raises(BadInput):
         search_away(retriever, query, RED, weight=1, k=k)
 
 
-def test_a_retriever_of_words_alone_is_refused() -> None:
+def test_a_retriever_that_cannot_compare_images_is_refused() -> None:
     with pytest.raises(BadInput, match="cannot compare with an image"):
         search_away(ListRetriever({}), "red", RED, weight=1, k=1)
 

@@ -24,8 +24,8 @@ def fake() -> FakeRetriever:
 
 
 def search(query: str, k: int = 4, second: FakeRetriever | None = None, **options: Any) -> list[Hit]:
-    chosen = RetrievalOptions(**{"deduplicate": 0.0} | options)
-    return compose(chosen, corpus(chosen, fake(), second)).search(query, k)
+    composed = RetrievalOptions(**{"deduplicate": 0.0} | options)
+    return compose(composed, corpus(composed, fake(), second)).search(query, k)
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_alternating_returns_three_of_either_retriever_with_their_first_score() 
     ],
 )
 def test_a_threshold_makes_retrieval_abstain(query: str, options: dict[str, Any], abstains: bool) -> None:
-    chosen = RetrievalOptions(**options)
-    retriever, concept = compose(chosen, corpus(chosen, fake())), Concept(name=query, caption=query)
-    assert retrieve(concept, retriever=retriever, k=4, threshold=threshold_of(chosen)).abstained is abstains
+    composed = RetrievalOptions(**options)
+    retriever, concept = compose(composed, corpus(composed, fake())), Concept(name=query, caption=query)
+    assert retrieve(concept, retriever=retriever, k=4, threshold=threshold_of(composed)).abstained is abstains
 
 
 def test_hybrid_leaves_hits_under_the_threshold_out_of_the_fusion() -> None:

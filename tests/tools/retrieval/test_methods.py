@@ -53,8 +53,8 @@ def opened(folder: Path, **options: Any) -> Retriever:
     def no_index() -> Dense:
         raise AssertionError("the index was opened")
 
-    chosen = RetrievalOptions(**options)
-    return compose(chosen, Corpus(chosen, lambda: Library.open(folder), no_index))
+    composed = RetrievalOptions(**options)
+    return compose(composed, Corpus(composed, lambda: Library.open(folder), no_index))
 
 
 def find(folder: Path, query: str, k: int = 9, seed: int = 0, **options: Any) -> list[str]:
