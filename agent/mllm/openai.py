@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import openai
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.runnables.config import run_in_executor
 from langchain_openai import ChatOpenAI
-from pydantic import SecretStr, SkipValidation
+from pydantic import Field, SecretStr, SkipValidation
 
 from pleinair.agent.mllm.reply import (
     check_reply,
@@ -28,6 +28,7 @@ from pleinair.agent.mllm.reply import (
     usage_of_withheld,
 )
 from pleinair.agent.mllm.request import described, scaled_down
+from pleinair.tools.arguments import check_values
 from pleinair.tools.errors import CutOff
 from pleinair.tools.http.addresses import checked_url, is_here
 from pleinair.tools.http.openai_api import NO_KEY, OFFICIAL, Server, TooLong, failure_of, greet
@@ -49,18 +50,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> Any:
-    if value not in choices:
-        raise BadInput(f"mllm.{name} = {value!r}: wanted one of: {', '.join(choices)}")
-    return value
-
-
-def _positive(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise BadInput(f"mllm.{name} = {value!r}: wanted a number above 0")
-    return value
-
-
 def _price(server: Server, own_prices: Mapping[str, Any]) -> Price | None:
     """Return the price of the model; log a warning where none is known and the server is another machine."""
     price = price_of(server.model, own_prices)
@@ -75,22 +64,24 @@ def _price(server: Server, own_prices: Mapping[str, Any]) -> Price | None:
 
 Answers = Literal["json_schema", "function_calling"]
 Detail = Literal["low", "high", "auto"]
+_Seconds = Annotated[float, Field(gt=0)]
+_Count = Annotated[int, Field(gt=0)]
 _MORE_TOKENS = 4  # by this the cap is multiplied when an answer was cut off
 _SMALLER_SIDE = 2  # by this an image's side is divided when the request is too long
 
 
 def chat(
-    model: str,  # the server's name for it
+    model: Annotated[str, Field(pattern=r"\S")],  # the server's name for it
     base_url: str = "",  # up to and with /v1; OPENAI_BASE_URL or else OpenAI's own where it is empty
     key_variable: str = "OPENAI_API_KEY",  # the environment variable that holds the key
     answers: Answers = "json_schema",  # "function_calling" for servers that know no schemas
     responses_api: bool = False,  # instead of Chat Completions
-    deadline: float = 180.0,  # seconds for a call with all its tries and pauses
-    silence: float = 90.0,  # seconds without a byte, after which a try is given up
-    tries: int = 3,  # where the trouble passes by itself
+    deadline: _Seconds = 180.0,  # for a call with all its tries and pauses
+    silence: _Seconds = 90.0,  # without a byte, after which a try is given up
+    tries: _Count = 3,  # where the trouble passes by itself
     max_tokens: int = 2048,  # of an answer, raised once where it was cut off; 0 leaves it to the server
-    side: int = 512,  # pixels; larger images are scaled down to it
-    detail: Detail = "low",  # how closely an image is read_answer, where the server knows that
+    side: _Count = 512,  # pixels; larger images are scaled down to it
+    detail: Detail = "low",  # how closely an image is read, where the server knows that
     sends_temperature: bool = True,  # False for a model that takes none
     prices: Mapping[str, Any] | None = None,  # the user's own lines of the price table
 ) -> OpenAIChat:
@@ -99,33 +90,30 @@ def chat(
     Raises:
         BadInput: an argument is not usable, or OpenAI's own server is to be called without a key.
     """
+    check_values(chat, locals(), "mllm")
     server = _server(model, base_url, key_variable)
     return OpenAIChat(
         model=server.model,
         api_key=SecretStr(server.key or NO_KEY),
         base_url=server.url,
         http_client=http_client(),
-        timeout=_positive("silence", silence),
+        timeout=silence,
         max_retries=0,
         disable_streaming=True,
         use_responses_api=responses_api,
         server=server,
-        retry_policy=RetryPolicy(
-            deadline=_positive("deadline", deadline), tries=int(_positive("tries", tries))
-        ),
+        retry_policy=RetryPolicy(deadline=deadline, tries=tries),
         token_cap=max_tokens,
-        image_side=int(_positive("side", side)),
+        image_side=side,
         price=_price(server, prices or {}),
-        answers=_one_of("answers", answers, ("json_schema", "function_calling")),
-        detail=_one_of("detail", detail, ("low", "high", "auto")),
+        answers=answers,
+        detail=detail,
         sends_temperature=sends_temperature,
     )
 
 
 def _server(model: str, base_url: str, key_variable: str) -> Server:
     url = checked_url(base_url or os.environ.get("OPENAI_BASE_URL", "") or OFFICIAL, "mllm.base_url")
-    if not model.strip():
-        raise BadInput("mllm.model is empty: wanted the server's name for the model")
     server = Server(url, model, key_variable, os.environ.get(key_variable, ""))
     if not server.key and url == OFFICIAL:
         raise BadInput(f"{url} needs a key", f"Set the environment variable {key_variable}.")

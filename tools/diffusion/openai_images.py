@@ -16,8 +16,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from pydantic import Field
+
+from pleinair.tools.arguments import check_values
 from pleinair.tools.callbacks import StopCallback
 from pleinair.tools.diffusion.call import scaled
 from pleinair.tools.diffusion.inpaint import Size, mask_of, parted
@@ -31,7 +34,6 @@ from pleinair.tools.http.retry import Failures, RetryPolicy
 from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.storage.artifacts import charged
 from pleinair.tools.types import (
-    BadInput,
     Box,
     Capabilities,
     GenerateRequest,
@@ -77,7 +79,7 @@ class OpenAIImages:
     _: KW_ONLY
     base_url: str = OFFICIAL
     key_variable: str = "OPENAI_API_KEY"
-    slots: int = 4
+    slots: Annotated[int, Field(ge=0, le=_MAX_INPUT_IMAGES)] = 4
     inpaint: bool = False
     height: Side = 1024
     width: Side = 1024
@@ -87,22 +89,17 @@ class OpenAIImages:
     negative_prompt: bool = False
     reference_size: int = 1024
     wording: str = SHOWS
-    tries: int = 3
-    deadline: float = 300.0
+    tries: Annotated[int, Field(gt=0)] = 3
+    deadline: Annotated[float, Field(gt=0)] = 300.0
     prices: Mapping[str, Any] = field(default_factory=dict)
-    price_per_picture: float | None = None
+    price_per_picture: Annotated[float, Field(ge=0)] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check what can be checked without calling the server; raise `BadInput`."""
+        check_values(type(self), vars(self), "generator")
         checked_url(self.base_url, "generator.base_url")
-        if not 0 <= self.slots <= _MAX_INPUT_IMAGES:
-            raise BadInput(f"generator.slots = {self.slots}: wanted 0 to {_MAX_INPUT_IMAGES}")
         checked(self.wording)
-        if self.price_per_picture is not None and not self.price_per_picture >= 0:
-            raise BadInput(
-                f"generator.price_per_picture = {self.price_per_picture}: wanted 0 or more dollars"
-            )
         # a fixed pause, and no second request for what may be charged for already
         self.retry_policy = RetryPolicy(
             section="generator",
