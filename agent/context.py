@@ -1,4 +1,4 @@
-"""What a run works with: engines and knobs, handed to every node and never checkpointed."""
+"""Context of a run: engines and options, passed to every node and never checkpointed."""
 
 from __future__ import annotations
 
@@ -22,35 +22,39 @@ if TYPE_CHECKING:
 
     from pleinair.tools.storage.artifacts import ArtifactStore
 
-
-_DEFAULTS = {"width", "height", "num_inference_steps", "guidance_scale"}  # that capabilities declare
+_DECLARED = {
+    "width",
+    "height",
+    "num_inference_steps",
+    "guidance_scale",
+}  # options with a declared default
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Engines and knobs of one run."""
+    """Engines and options of one run."""
 
-    model: BaseChatModel
-    generator: Generator
-    retriever: Retriever
-    store: ArtifactStore
-    k: int = 4  # hits looked at for a concept
+    model: BaseChatModel  # for every MLLM call
+    generator: Generator  # of the images
+    retriever: Retriever  # over the user's library
+    store: ArtifactStore  # of all images; the state has only their SHA-256
+    k: int = 4  # hits per concept
     threshold: float = 0.0  # cosine similarity under which retrieval abstains
-    image: ImageOptions = ImageOptions()  # of every request; what the graph's input sets goes first
-    crops: CropOptions = CropOptions()
-    leak: LeakOptions = LeakOptions()
-    imagerag: ImageRAGOptions = ImageRAGOptions()  # read by the graph of that name only
+    image: ImageOptions = ImageOptions()  # of every request; those of the graph's input come first
+    crops: CropOptions = CropOptions()  # of references, down to their concept
+    leak: LeakOptions = LeakOptions()  # measures from which on a reference has leaked
+    imagerag: ImageRAGOptions = ImageRAGOptions()  # for the graph of that name only
     realrag: RealRAGOptions = RealRAGOptions()  # likewise
     crossmodal: CrossmodalOptions = CrossmodalOptions()  # likewise, and the two below
     scorer: Scorer | None = None  # the dense stage; without one the retriever's own scores
-    captions: CaptionBook = field(default_factory=CaptionBook)  # written for pictures without one
-    # steps done, steps in all; raises Cancelled to stop, and its `check()`, if it has one, does between steps
+    captions: CaptionBook = field(default_factory=CaptionBook)  # written for images without one
+    # called with the steps done and in all; raises Cancelled to stop, as may its `check()` in between
     on_step: Callable[[int, int], None] = no_callback
-    previews: bool = False  # put small pictures of what is being drawn on the custom stream
+    previews: bool = False  # whether previews of the image are put on the custom stream
 
     def capabilities(self, options: ImageOptions) -> Capabilities:
         """Return the generator's capabilities with the options that the settings and a request set."""
-        values = self.image.merged(options).model_dump(include=_DEFAULTS, exclude_none=True)
+        values = self.image.merged(options).model_dump(include=_DECLARED, exclude_none=True)
         return self.generator.capabilities.model_copy(update=values)
 
     @classmethod
@@ -59,8 +63,8 @@ class Context:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, *_: Any) -> dict[str, Any]:
-        """Name the parts to LangGraph's tools; they are Python's objects, which JSON cannot hold."""
-        parts = {one.name: {"description": f"a Python object, {one.type}"} for one in fields(cls)}
-        wanted = [one.name for one in fields(cls) if one.default is one.default_factory is MISSING]
-        facts = {"title": cls.__name__, "description": cls.__doc__}
-        return facts | {"type": "object", "properties": parts, "required": wanted}
+        """Return a schema for LangGraph's tools; the properties are Python objects, which have no JSON."""
+        parts = {part.name: {"description": f"a Python object, {part.type}"} for part in fields(cls)}
+        required = [part.name for part in fields(cls) if part.default is part.default_factory is MISSING]
+        schema = {"title": cls.__name__, "description": cls.__doc__, "type": "object"}
+        return schema | {"properties": parts, "required": required}

@@ -15,7 +15,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Send
 from pydantic import Field
 
-from pleinair.agent import ledger, nodes, routes
+from pleinair.agent import ledger, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.crossmodal import write_caption
 from pleinair.agent.nodes import Update
@@ -239,7 +239,7 @@ def route_after_decide(state: ImageRAGState, runtime: Runtime[Context]) -> str:
 
 def route_after_caption(state: ImageRAGState, runtime: Runtime[Context]) -> list[Send] | str:
     """Retrieve by the captions, unless the model declined to write them."""
-    return "finish" if state.outcome else routes.route_after_plan(state, runtime)
+    return "finish" if state.outcome else nodes.route_after_plan(state, runtime)
 
 
 def route_after_retrieve(state: ImageRAGState, runtime: Runtime[Context]) -> str:

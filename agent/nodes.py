@@ -1,13 +1,13 @@
-"""Node functions of the loop, which the other graphs share; the graphs only wire them."""
+"""Node functions and routes of the loop, which the other graphs share; the graphs only wire them."""
 
 from __future__ import annotations
 
 import hashlib
 from time import perf_counter
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, Literal, TypeGuard, TypeVar
 
 from langgraph.runtime import Runtime
-from langgraph.types import Overwrite
+from langgraph.types import Overwrite, Send
 
 from pleinair.agent import ledger
 from pleinair.agent.context import Context
@@ -15,7 +15,7 @@ from pleinair.agent.progress import OutOfTime, offload_levels_of, watch
 from pleinair.agent.repairs import plan as repair_plan
 from pleinair.agent.repairs.inpaint import inpaint_of
 from pleinair.agent.repairs.leaks import with_leaks
-from pleinair.agent.select import references_of, select_references, with_boxes
+from pleinair.agent.select import find_retrieval, references_of, select_references, with_boxes
 from pleinair.agent.state import (
     IMAGE,
     IMAGE_AND_CRITIQUE,
@@ -251,10 +251,10 @@ def begin(state: AnyState, runtime: Runtime[Context]) -> dict[str, Any]:
         )
     if state.image != ImageOptions():
         check_options(state.image, runtime.context.generator.capabilities)
-    return _forgotten(state)
+    return _reset(state)
 
 
-def _forgotten(state: State) -> dict[str, Any]:
+def _reset(state: State) -> dict[str, Any]:
     """Return the update that resets every field that is not of the input; empty if none has changed."""
     fields = type(state).model_fields
     inputs = {name for base in type(state).__mro__ if _is_input(base) for name in base.model_fields}
@@ -269,3 +269,41 @@ def _forgotten(state: State) -> dict[str, Any]:
 
 def _is_input(base: type) -> TypeGuard[type[Input]]:
     return issubclass(base, Input) and not issubclass(base, State)
+
+
+def route_after_critique(state: State, runtime: Runtime[Context]) -> Literal["finish", "plan"]:
+    """Stop when an image is right, when a node ended the run, or when no further attempt is allowed.
+
+    A draft of few steps that is right is generated once more in full, with nothing to repair.
+    """
+    best = ledger.best(state.attempts)
+    if state.outcome or best is None:
+        return "finish"
+    if ledger.is_complete(best.ledger, state.concepts) and not _only_drafts(state, runtime.context):
+        return "finish"
+    return "finish" if state.limit(IMAGE_AND_CRITIQUE) else "plan"
+
+
+def _only_drafts(state: State, context: Context) -> bool:
+    """Return whether every image so far was generated in fewer steps than the generator's own."""
+    full = context.capabilities(state.image).num_inference_steps
+    return all(attempt.request.num_inference_steps < full for attempt in state.attempts)
+
+
+def route_after_plan(state: State, runtime: Runtime[Context]) -> list[Send] | Literal["select"]:
+    """Retrieve for every concept that needs its first reference, one task a concept."""
+    actions = [
+        "add_reference",
+        *(["inpaint"] if runtime.context.generator.capabilities.inpaint_slots else []),
+    ]
+    names = [
+        repair.concept
+        for repair in state.repairs
+        if repair.action in actions and not find_retrieval(repair.concept, state.retrievals)
+    ]
+    tasks = [
+        Send("retrieve", RetrieveTask(name=concept.name, caption=concept.caption, seed=state.seed))
+        for concept in state.concepts
+        if concept.name in names
+    ]
+    return tasks or "select"

@@ -6,13 +6,7 @@ import operator
 from collections.abc import Sequence
 from typing import Annotated, Any, NotRequired, Self
 
-from pydantic import (
-    BaseModel,
-    Field,
-    ModelWrapValidatorHandler,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from typing_extensions import TypedDict
 
 from pleinair.tools.arguments import explain
@@ -40,9 +34,9 @@ MAX_ERRORS = 3  # in one message
 
 
 def check_prompt(prompt: str) -> None:
-    """Refuse a prompt that is empty, too long or no text."""
+    """Raise `BadInput` for a prompt that is empty, too long or not valid Unicode."""
     if not prompt.strip():
-        raise BadInput("prompt: it is empty; wanted a description of the picture")
+        raise BadInput("prompt: it is empty; wanted a description of the image")
     if len(prompt) > MAX_PROMPT:
         raise BadInput(f"prompt: {len(prompt):,} characters; wanted at most {MAX_PROMPT:,}")
     if "\0" in prompt:
@@ -70,12 +64,11 @@ def by_concept(retrievals: Items, update: Items) -> list[dict[str, Any]]:
 class Input(BaseModel):
     """Input of every graph; values of wrong types and ranges raise `BadInput`."""
 
-    prompt: str
-    seed: int = Field(default=0, ge=0, le=MAX_SEED)
-    run_id: str = ""
-    budget: Budget = Budget()
-
-    image: ImageOptions = ImageOptions()
+    prompt: str  # what the image is to show, 1 to 2,000 characters
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)  # of the first image; later ones derive theirs from it
+    run_id: str = ""  # under which costs and artifacts are recorded
+    budget: Budget = Budget()  # limits of the run
+    image: ImageOptions = ImageOptions()  # options of every image
 
     @model_validator(mode="wrap")
     @classmethod

@@ -1,4 +1,4 @@
-"""Cross-modal RAG: sub-queries, captions, looks, the Pareto set, one picture; with every ablation switch."""
+"""Cross-modal RAG: sub-queries, captions, looks, the Pareto set, one image; with every ablation switch."""
 
 from langgraph.graph import END, START
 

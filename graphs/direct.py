@@ -1,4 +1,4 @@
-"""The baseline: draw the prompt once, without references."""
+"""The baseline: one image of the prompt, without references."""
 
 from langgraph.graph import END, START
 

@@ -1,4 +1,4 @@
-"""ImageRAG: draw, decide, list what is missing, caption it, look it up, draw again; with every switch."""
+"""ImageRAG: draft, decide, list what is missing, caption it, retrieve, generate; with every switch."""
 
 from langgraph.graph import END, START
 

@@ -1,8 +1,8 @@
-"""The loop: draft and decompose, look, plan, look up, select, draw again, keep the best. Ours."""
+"""Our loop: draft and decompose, critique, plan, retrieve, select, generate again, keep the best."""
 
 from langgraph.graph import END, START
 
-from pleinair.agent import nodes, routes
+from pleinair.agent import nodes
 from pleinair.agent.context import Context
 from pleinair.agent.graph import CheckedGraph
 from pleinair.agent.state import Input, Output, State
@@ -22,8 +22,8 @@ builder.add_edge(START, "begin")
 builder.add_edge("begin", "decompose")
 builder.add_edge("begin", "draft")
 builder.add_edge(["decompose", "draft"], "critique")
-builder.add_conditional_edges("critique", routes.route_after_critique)
-builder.add_conditional_edges("plan", routes.route_after_plan, ["retrieve", "select"])
+builder.add_conditional_edges("critique", nodes.route_after_critique)
+builder.add_conditional_edges("plan", nodes.route_after_plan, ["retrieve", "select"])
 builder.add_edge("retrieve", "select")
 builder.add_edge("select", "generate")
 builder.add_edge("generate", "critique")

@@ -1,4 +1,4 @@
-"""The model decides: it calls the four verbs and the other graphs as tools, under the loop's own limits."""
+"""The model decides: it calls the loop's steps and the other graphs as tools, within the same budget."""
 
 from langgraph.graph import END, START
 

@@ -1,6 +1,6 @@
 """RealRAG: the raw prompt finds its references with a trained retriever, and they are always used.
 
-The draft is for the variant of ours alone, which needs no training.
+The draft is only for our variant, which needs no training.
 """
 
 from langgraph.graph import END, START

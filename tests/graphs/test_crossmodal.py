@@ -86,7 +86,7 @@ class Studio:
 def test_by_default_one_image_is_generated_from_the_pareto_set(tmp_path: Path) -> None:
     studio = Studio(tmp_path)
     assert studio.end(seed=7) == ("unchecked", UNCHECKED)
-    assert (studio.model.asked, studio.used) == (["SubQueries"], ["2.png", "3.png"])
+    assert (studio.model.schemas, studio.used) == (["SubQueries"], ["2.png", "3.png"])
     assert studio.requests[0].seed == 7
     assert studio.requests[0].prompt == (
         f"{PROMPT}\nUse only {FINCH} in the 1st retrieved image.\n"
@@ -119,7 +119,7 @@ def test_references_follow_the_order_of_the_prompt(tmp_path: Path) -> None:
 def test_the_callers_subqueries_cost_no_mllm_call_and_stay_in_their_order(tmp_path: Path) -> None:
     studio = Studio(tmp_path)
     output = studio.run(subqueries=[COUPE, FINCH])
-    assert (studio.model.asked, studio.used) == ([], ["3.png", "2.png"])
+    assert (studio.model.schemas, studio.used) == ([], ["3.png", "2.png"])
     assert sum(usage.mllm_calls for usage in output.usage) == 0
 
 
@@ -198,7 +198,7 @@ def test_within_the_slots_the_whole_set_is_used(tmp_path: Path) -> None:
 def test_the_ablations(tmp_path: Path, options: Any, used: list[str], calls: list[str]) -> None:
     studio = Studio(tmp_path, **options)
     assert studio.end() == ("unchecked", UNCHECKED)
-    assert (sorted(studio.used), studio.model.asked) == (sorted(used), calls)
+    assert (sorted(studio.used), studio.model.schemas) == (sorted(used), calls)
 
 
 def test_without_the_dense_stage_the_seed_decides(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_beta_over_its_bound_is_reported_in_the_outcome(tmp_path: Path) -> Non
 def test_images_without_a_caption_are_captioned_once_and_retrieved(tmp_path: Path) -> None:
     studio = Studio(tmp_path, FINCH, "grey walrus", captions=4)
     assert studio.run().joint == studio.run().joint
-    assert studio.model.asked == ["SubQueries", "PictureCaption", "SubQueries"]
+    assert studio.model.schemas == ["SubQueries", "PictureCaption", "SubQueries"]
     assert [reference.hit.id for reference in studio.requests[0].references] == ["2.png", "5.png"]
 
 
@@ -231,13 +231,13 @@ def test_an_image_that_the_model_declines_is_not_tried_again(tmp_path: Path) -> 
     studio.model.policy = lambda schema, *_: parts if schema == "SubQueries" else "I do not say."
     for _ in range(2):
         assert studio.end() == ("unchecked", UNCHECKED)
-    assert studio.model.asked == ["SubQueries", "PictureCaption", "SubQueries"]
+    assert studio.model.schemas == ["SubQueries", "PictureCaption", "SubQueries"]
 
 
 def test_captions_keep_to_the_budget(tmp_path: Path) -> None:
     studio = Studio(tmp_path, FINCH, "grey walrus", captions=4)
     assert "'grey walrus' (nothing found)" in studio.end(budget=Budget(mllm_calls=1))[1]
-    assert studio.model.asked == ["SubQueries"]
+    assert studio.model.schemas == ["SubQueries"]
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_every_limit_is_checked_before_anything_is_paid(
 ) -> None:
     studio = Studio(tmp_path)
     assert studio.end(budget=budget) == ("stopped", reason)
-    assert (studio.model.asked, studio.requests) == (calls, [])
+    assert (studio.model.schemas, studio.requests) == (calls, [])
 
 
 def test_a_declined_prompt_ends_the_run(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_a_resumed_run_retrieves_nothing_again(tmp_path: Path) -> None:
     app.invoke({"prompt": PROMPT}, config, context=studio.context)
     studio.context.retriever.hits.clear()  # type: ignore[attr-defined]
     app.invoke(None, config, context=studio.context)
-    assert (studio.model.asked, studio.used) == (["SubQueries"], ["2.png", "3.png"])
+    assert (studio.model.schemas, studio.used) == (["SubQueries"], ["2.png", "3.png"])
 
 
 def test_the_checkpoint_holds_plain_json_without_images(tmp_path: Path) -> None:

@@ -76,14 +76,14 @@ class Studio:
 def test_a_matching_draft_is_the_answer(tmp_path: Path) -> None:
     studio = Studio(tmp_path, ImageRAGAnswers(matches=(True,)))
     assert studio.end() == ("accepted", "the draft matches, so nothing was looked up: as asked", 0)
-    assert studio.model.asked == ["Decision"]
+    assert studio.model.schemas == ["Decision"]
     assert studio.run().retrievals == []
 
 
 def test_by_default_the_top_hits_are_used_whatever_their_scores_with_the_same_seed(tmp_path: Path) -> None:
     studio = Studio(tmp_path, ImageRAGAnswers("finch", "coupe"))
     assert studio.end(seed=7) == ("unchecked", UNCHECKED, 1)
-    assert studio.model.asked == ["Decision", "MissingConcepts", "Captions"]
+    assert studio.model.schemas == ["Decision", "MissingConcepts", "Captions"]
     assert studio.used == [[], ["finch.png", "coupe.png"]]
     draft, final = studio.requests
     assert final == draft.model_copy(update={"references": final.references})
@@ -101,7 +101,7 @@ def test_one_hit_is_retrieved_for_each_caption(tmp_path: Path) -> None:
 def test_after_three_empty_lists_the_prompt_is_the_caption(tmp_path: Path) -> None:
     studio = Studio(tmp_path, ImageRAGAnswers())
     assert [retrieval.query for retrieval in studio.run().retrievals] == [PROMPT]
-    assert studio.model.asked == ["Decision", *["MissingConcepts"] * 3]
+    assert studio.model.schemas == ["Decision", *["MissingConcepts"] * 3]
     assert studio.model.temperatures("MissingConcepts") == pytest.approx([0, 1 / 3, 2 / 3])
 
 
@@ -129,7 +129,7 @@ def test_a_budget_that_is_just_enough_stops_nothing(tmp_path: Path) -> None:
 def test_repetitions_leave_mllm_calls_for_the_captions(tmp_path: Path) -> None:
     studio = Studio(tmp_path, ImageRAGAnswers("finch", MissingConcepts=["", None]))
     studio.run(budget=Budget(mllm_calls=4))
-    assert studio.model.asked == ["Decision", "MissingConcepts", "MissingConcepts", "Captions"]
+    assert studio.model.schemas == ["Decision", "MissingConcepts", "MissingConcepts", "Captions"]
 
 
 @pytest.mark.parametrize("retrieve_by", ["captions", "prompt"])
@@ -187,7 +187,7 @@ def test_references_follow_the_order_of_their_concepts_in_the_prompt(tmp_path: P
 def test_generation_mode_generates_once_from_all_that_is_needed(tmp_path: Path) -> None:
     studio = Studio(tmp_path, ImageRAGAnswers("finch", "coupe"), mode="generation")
     assert studio.end(seed=7) == ("unchecked", UNCHECKED, 0)
-    assert studio.model.asked == ["MissingConcepts", "Captions"]
+    assert studio.model.schemas == ["MissingConcepts", "Captions"]
     assert (studio.used, studio.requests[0].seed) == ([["finch.png", "coupe.png"]], 7)
 
 
@@ -241,7 +241,7 @@ def test_more_input_images_than_slots_are_an_error(tmp_path: Path) -> None:
 def test_rephrasing_retrieves_nothing(tmp_path: Path) -> None:
     studio = Studio(tmp_path, ImageRAGAnswers("finch"), rephrase_only=True)
     output = studio.run()
-    assert (studio.model.asked, output.retrievals) == (["Decision", "Rephrasing"], [])
+    assert (studio.model.schemas, output.retrievals) == (["Decision", "Rephrasing"], [])
     assert [request.prompt for request in studio.requests] == [PROMPT, f"plainly: {PROMPT}"]
     assert studio.used == [[], []]
 
@@ -267,7 +267,7 @@ def test_the_ablations_make_fewer_calls(
 ) -> None:
     studio = Studio(tmp_path, ImageRAGAnswers("finch"), retrieve_by=retrieve_by)
     studio.run()
-    assert (studio.used[1], studio.model.asked) == ([used], calls)
+    assert (studio.used[1], studio.model.schemas) == ([used], calls)
 
 
 def test_hits_under_the_threshold_are_not_used(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_rounds_go_on_until_a_match(tmp_path: Path) -> None:
 def test_the_last_round_is_looked_at_too(tmp_path: Path) -> None:
     studio = Studio(tmp_path, ImageRAGAnswers("finch"), rounds=2)
     assert studio.end() == ("stopped", "no match: not yet", 2)
-    assert studio.model.asked.count("Decision") == 3
+    assert studio.model.schemas.count("Decision") == 3
 
 
 def test_a_round_uses_no_hit_twice(tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_generation_mode_in_rounds_decides_and_then_lists_what_is_missing(tmp_pa
     studio = Studio(tmp_path, ImageRAGAnswers("finch", matches=(False, True)), mode="generation", rounds=2)
     assert studio.end() == ("accepted", "the picture matches: as asked", 1)
     calls = ["MissingConcepts", "Captions", "Decision"]
-    assert studio.model.asked == [*calls, *calls]
+    assert studio.model.schemas == [*calls, *calls]
 
 
 def test_the_single_image_template_takes_one_reference(tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_a_resumed_run_repeats_no_answered_call(tmp_path: Path) -> None:
     with pytest.raises(ModelFault):
         app.invoke({"prompt": PROMPT}, config, context=studio.context)
     app.invoke(None, config, context=studio.context)
-    assert studio.model.asked == ["Decision", "MissingConcepts", *["Captions"] * 3]
+    assert studio.model.schemas == ["Decision", "MissingConcepts", *["Captions"] * 3]
     assert len(studio.requests) == 2
 
 
@@ -377,7 +377,7 @@ def test_the_model_orders_the_hits_while_calls_are_left(
 ) -> None:
     studio = Studio(tmp_path, ImageRAGAnswers("finch", Ranking=[{"order": [2]}]), rerank=True)
     output = studio.run(budget=Budget(mllm_calls=calls))
-    assert (studio.used[1], studio.model.asked.count("Ranking")) == ([used], rankings)
+    assert (studio.used[1], studio.model.schemas.count("Ranking")) == ([used], rankings)
     assert sum(usage.mllm_calls for usage in output.usage) == 3 + rankings
 
 
@@ -408,18 +408,18 @@ def test_captions_that_the_model_writes_order_the_hits(tmp_path: Path) -> None:
     studio = Studio(tmp_path, ImageRAGAnswers("finch", PictureCaption=[*CAPTIONS]), rerank="captions")
     studio.context = replace(studio.context, retriever=shelf("a", "captioned", "b", "c", captioned="a thing"))
     output = studio.run()
-    assert studio.model.asked[3:] == ["PictureCaption"] * 3  # the fourth has a caption
+    assert studio.model.schemas[3:] == ["PictureCaption"] * 3  # the fourth has a caption
     assert [hit.id for hit in output.retrievals[0].hits] == ["b", "a", "captioned", "c"]
     assert studio.used[1] == ["b"]
     studio.run()  # the captions are stored
-    assert studio.model.asked.count("PictureCaption") == 3
+    assert studio.model.schemas.count("PictureCaption") == 3
 
 
 def test_captions_keep_to_the_budget_and_order_the_captioned_hits(tmp_path: Path) -> None:
     studio = Studio(tmp_path, ImageRAGAnswers("finch", PictureCaption=[*CAPTIONS]), rerank="captions")
     studio.context = replace(studio.context, retriever=shelf("a", "b", "c"))
     output = studio.run(budget=Budget(mllm_calls=5))
-    assert studio.model.asked[3:] == ["PictureCaption"] * 2
+    assert studio.model.schemas[3:] == ["PictureCaption"] * 2
     assert [hit.id for hit in output.retrievals[0].hits] == ["b", "a", "c"]
 
 
@@ -429,4 +429,4 @@ def test_words_of_captions_order_the_hits_without_a_call(tmp_path: Path) -> None
     studio.context = replace(studio.context, retriever=CaptionOrder(library))
     assert [hit.id for hit in studio.run().retrievals[0].hits] == ["bird"]
     assert studio.used[1] == ["bird"]
-    assert "Ranking" not in studio.model.asked
+    assert "Ranking" not in studio.model.schemas

@@ -70,7 +70,9 @@ def obedient(folder: Path, library: list[Hit], generator: SquareGenerator) -> Co
         imagerag=ImageRAGOptions(rerank=True),
         crossmodal=CrossmodalOptions(captions=4),
     )
-    return replace(context, model=Obedient(policy=answer, asked=[], obeyed=[]), retriever=Everywhere(library))
+    return replace(
+        context, model=Obedient(policy=answer, schemas=[], obeyed=[]), retriever=Everywhere(library)
+    )
 
 
 def run(builder: Any, context: Context) -> dict[str, Any]:

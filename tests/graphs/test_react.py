@@ -479,7 +479,7 @@ GRAPHS = ["crossmodal", "imagerag", "pleinair", "realrag"]
 
 def nested(name: str) -> Driver:
     """Return a model that runs another graph, which finds the finch missing in every image."""
-    answers = ScriptedChat(policy=answer_missing, asked=[])
+    answers = ScriptedChat(policy=answer_missing, schemas=[])
     return answering(answers, reply(DECOMPOSE, (name, {})), reply(("finish", {"reason": "enough"})))
 
 

@@ -1,4 +1,4 @@
-"""One request after the other on one thread, with LangGraph's checkpointer: each is answered for itself."""
+"""Several requests on one thread, with LangGraph's checkpointer: each has an output of its own."""
 
 import asyncio
 from collections.abc import Callable
@@ -34,29 +34,29 @@ OPTIONS = {
 OURS = ("crossmodal", "direct", "imagerag", "pleinair", "realrag", DRIVER)
 
 
-def answer(schema: str, card: dict[str, Any], _: int = 0) -> dict[str, Any]:
-    """Take the prompt for the one concept, and find it nowhere."""
+def answer(schema: str, payload: dict[str, Any], _: int = 0) -> dict[str, Any]:
+    """Answer with the prompt as the only concept, which is missing in every image."""
     answers: dict[str, Callable[[], dict[str, Any]]] = {
-        "Decomposition": lambda: decomposition(card["prompt"]),
-        "SubQueries": lambda: {"subqueries": [card["prompt"]]},
+        "Decomposition": lambda: decomposition(payload["prompt"]),
+        "SubQueries": lambda: {"subqueries": [payload["prompt"]]},
         "Decision": lambda: {"match": False, "why": "it is not there"},
-        "MissingConcepts": lambda: {"concepts": [card["prompt"]]},
-        "Captions": lambda: {"captions": [{"name": one, "caption": one} for one in card["concepts"]]},
+        "MissingConcepts": lambda: {"concepts": [payload["prompt"]]},
+        "Captions": lambda: {"captions": [{"name": name, "caption": name} for name in payload["concepts"]]},
     }
-    return answers.get(schema, lambda: rows(card, lambda _: False))()
+    return answers.get(schema, lambda: rows(payload, lambda _: False))()
 
 
-def drive(card: dict[str, Any], _: Any) -> Any:
-    """Draw what was asked for once, and end."""
-    concept = {"name": card["prompt"], "caption": card["prompt"]}
-    wish = ("decompose", {"wish": card["prompt"], "concepts": [concept]})
-    if not card["concepts"]:
-        return reply(wish, ("retrieve", {"concept": card["prompt"]}), ("generate", {}))
+def drive(status: dict[str, Any], _: Any) -> Any:
+    """Generate one image of the prompt, and finish."""
+    prompt = status["prompt"]
+    wish = ("decompose", {"wish": prompt, "concepts": [{"name": prompt, "caption": prompt}]})
+    if not status["concepts"]:
+        return reply(wish, ("retrieve", {"concept": prompt}), ("generate", {}))
     return reply(("finish", {"reason": "that is it"}))
 
 
 class Thread:
-    """Invoke a graph again and again on one thread."""
+    """Several calls of a graph on one thread."""
 
     def __init__(self, folder: Path, graph: str, image: ImageOptions = NO_OPTIONS, **compiled: Any) -> None:
         self.generator = SquareGenerator(accepts=ACCEPTS)
@@ -70,36 +70,36 @@ class Thread:
         self.config: Any = {"configurable": {"thread_id": "1"}}
 
     def ask(self, prompt: str | None, **fields: Any) -> Output:
-        given = None if prompt is None else changed(prompt=prompt, **fields)
-        values = self.graph.invoke(given, self.config, context=self.context)
-        return CrossmodalOutput.model_validate(values or {})
+        values = None if prompt is None else changed(prompt=prompt, **fields)
+        output = self.graph.invoke(values, self.config, context=self.context)
+        return CrossmodalOutput.model_validate(output or {})
 
 
 def facts(output: Output) -> dict[str, Any]:
-    """Give an output without its times."""
+    """Return an output without its durations."""
     values = output.model_dump(mode="json", exclude={"usage": {"__all__": {"seconds"}}})
-    for one in (*values["attempts"], (values["outcome"] or {}).get("best") or {}):
-        one.pop("seconds", None)
+    for attempt in (*values["attempts"], (values["outcome"] or {}).get("best") or {}):
+        attempt.pop("seconds", None)
     return values
 
 
-def test_every_graph_of_ours_is_asked() -> None:
+def test_every_graph_of_ours_is_tested() -> None:
     assert set(OURS) <= set(names("graph"))
 
 
 @pytest.mark.parametrize("graph", OURS)
-def test_the_second_answer_is_of_the_second_prompt(tmp_path: Path, graph: str) -> None:
+def test_the_second_output_is_of_the_second_prompt(tmp_path: Path, graph: str) -> None:
     thread, alone = Thread(tmp_path / "both", graph), Thread(tmp_path / "alone", graph)
     first = thread.ask(FINCH, seed=1, budget=Budget(attempts=2))
-    drawn = len(thread.generator.requests)
+    requests = len(thread.generator.requests)
     second = thread.ask(COUPE, seed=2, budget=Budget(attempts=2))
     assert second.outcome is not None and second.outcome.best is not None
     assert COUPE in second.outcome.best.request.prompt
-    assert [one.number for one in second.attempts] == list(range(len(first.attempts)))
-    assert len(thread.generator.requests) == 2 * drawn
-    afresh = alone.ask(COUPE, seed=2, budget=Budget(attempts=2))
-    kept = {"retrievals"} if graph == DRIVER else set()  # a talk remembers what was found
-    assert drop(facts(second), kept) == drop(facts(afresh), kept)
+    assert [attempt.number for attempt in second.attempts] == list(range(len(first.attempts)))
+    assert len(thread.generator.requests) == 2 * requests
+    expected = alone.ask(COUPE, seed=2, budget=Budget(attempts=2))
+    shared = {"retrievals"} if graph == DRIVER else set()  # a chat keeps its retrievals
+    assert drop(facts(second), shared) == drop(facts(expected), shared)
 
 
 @pytest.mark.parametrize("graph", OURS)
@@ -110,7 +110,7 @@ def test_every_image_option_reaches_every_request(tmp_path: Path, graph: str, pl
     output = thread.ask(FINCH, seed=1, **({} if place == "settings" else {"image": OPTIONS}))
     sent = [request.model_dump(include=set(OPTIONS)) for request in thread.generator.requests]
     assert sent and all(options == OPTIONS for options in sent)
-    assert {(one.picture.width, one.picture.height) for one in output.attempts} == {(24, 32)}
+    assert {(attempt.picture.width, attempt.picture.height) for attempt in output.attempts} == {(24, 32)}
 
 
 @pytest.mark.parametrize("graph", OURS)
@@ -179,20 +179,21 @@ def drop(values: dict[str, Any], keys: set[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("graph", OURS)
-def test_a_resume_forgets_nothing(tmp_path: Path, graph: str) -> None:
+def test_a_resumed_request_keeps_its_state(tmp_path: Path, graph: str) -> None:
     last = "act" if graph == DRIVER else "finish"
-    thread, whole = Thread(tmp_path, graph, interrupt_before=[last]), Thread(tmp_path / "whole", graph)
+    thread = Thread(tmp_path, graph, interrupt_before=[last])
+    uninterrupted = Thread(tmp_path / "uninterrupted", graph)
     thread.ask(FINCH, seed=1)
     for _ in range(9):
         if thread.graph.get_state(thread.config).next:
             output = thread.ask(None)
     assert output.outcome is not None
-    assert facts(output) == facts(whole.ask(FINCH, seed=1))
-    assert len(thread.generator.requests) == len(whole.generator.requests)
+    assert facts(output) == facts(uninterrupted.ask(FINCH, seed=1))
+    assert len(thread.generator.requests) == len(uninterrupted.generator.requests)
 
 
 @pytest.mark.parametrize("graph", OURS)
-def test_a_request_that_broke_off_is_left_behind_by_the_next(tmp_path: Path, graph: str) -> None:
+def test_a_cancelled_request_leaves_nothing_to_the_next(tmp_path: Path, graph: str) -> None:
     thread, stopping = Thread(tmp_path, graph), True
 
     def stop(done: int, total: int) -> None:
@@ -204,21 +205,21 @@ def test_a_request_that_broke_off_is_left_behind_by_the_next(tmp_path: Path, gra
         thread.ask(FINCH, seed=1)
     stopping = False
     output = thread.ask(COUPE, seed=2)
-    assert {one.request.seed for one in output.attempts[:1]} == {2}
-    assert all(COUPE in one.request.prompt for one in output.attempts)
-    assert all(one.concept == COUPE for one in output.retrievals if graph != DRIVER)
+    assert {attempt.request.seed for attempt in output.attempts[:1]} == {2}
+    assert all(COUPE in attempt.request.prompt for attempt in output.attempts)
+    assert all(retrieval.concept == COUPE for retrieval in output.retrievals if graph != DRIVER)
 
 
-def test_subqueries_are_of_their_own_request(tmp_path: Path) -> None:
+def test_subqueries_hold_for_one_request(tmp_path: Path) -> None:
     thread = Thread(tmp_path, "crossmodal")
     thread.ask(FINCH, subqueries=[FINCH])
-    assert [one.concept for one in thread.ask(COUPE).retrievals] == [COUPE]
+    assert [retrieval.concept for retrieval in thread.ask(COUPE).retrievals] == [COUPE]
 
 
-def test_answers_of_a_graphs_own_are_of_their_own_request(tmp_path: Path) -> None:
+def test_the_fields_of_a_graphs_own_state_are_reset(tmp_path: Path) -> None:
     thread = Thread(tmp_path, "imagerag", interrupt_after=["begin"])
     for prompt in (FINCH, COUPE):
         thread.ask(prompt)
-        begun = ImageRAGState.model_validate(thread.graph.get_state(thread.config).values)
-        assert (begun.prompt, begun.decision, begun.missing, begun.attempts) == (prompt, None, [], [])
+        state = ImageRAGState.model_validate(thread.graph.get_state(thread.config).values)
+        assert (state.prompt, state.decision, state.missing, state.attempts) == (prompt, None, [], [])
         thread.ask(None)

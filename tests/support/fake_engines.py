@@ -1,4 +1,4 @@
-"""Engines small enough to reason about: real members of the protocols, scripted by each test."""
+"""Fake engines: small implementations of the protocols, scripted by each test."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ Policy = Callable[[str, dict[str, Any], int], dict[str, Any] | str]
 
 
 class ScriptedChat(BaseChatModel):
-    """Answer each bound schema by `policy(schema, card, number of images)`; a string is prose."""
+    """Chat model that answers by `policy(schema, payload, number of images)`; a string is prose."""
 
     policy: Policy
-    asked: list[str] = []
+    schemas: list[str] = []
     schema_name: str = ""
 
     def bind_tools(self, tools: Sequence[Any], **_: Any) -> Runnable[LanguageModelInput, AIMessage]:
         bound = self.model_copy(update={"schema_name": tools[0].__name__})
-        bound.asked = self.asked
+        bound.schemas = self.schemas
         return bound
 
     def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
         content = messages[-1].content
         assert isinstance(content, list)
         blocks = [block for block in content if isinstance(block, dict)]
-        card = json.loads(blocks[0]["text"].removeprefix("```json\n").removesuffix("\n```"))
-        self.asked.append(self.schema_name)
-        answer = self.policy(self.schema_name, card, len(blocks) - 1)
+        payload = json.loads(blocks[0]["text"].removeprefix("```json\n").removesuffix("\n```"))
+        self.schemas.append(self.schema_name)
+        answer = self.policy(self.schema_name, payload, len(blocks) - 1)
         if isinstance(answer, str):
             message = AIMessage(answer)
         else:
-            call = {"name": self.schema_name, "args": answer, "id": f"call-{len(self.asked)}"}
+            call = {"name": self.schema_name, "args": answer, "id": f"call-{len(self.schemas)}"}
             message = AIMessage("", tool_calls=[call])
         return ChatResult(generations=[ChatGeneration(message=message)])
 
@@ -53,7 +53,7 @@ class ScriptedChat(BaseChatModel):
 
 
 class SquareGenerator:
-    """Draw a black picture with a square whose grey follows seed and references."""
+    """Generator of black images with a square whose grey follows seed and references."""
 
     def __init__(
         self, slots: int = 2, steps: int = 4, inpaint_slots: int | None = None, **declared: Any
@@ -84,7 +84,7 @@ class SquareGenerator:
 
 
 class PaidGenerator(SquareGenerator):
-    """Draw as the other does, for 4 cents a picture."""
+    """The same generator, for 4 cents an image."""
 
     def generate(
         self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
@@ -93,7 +93,7 @@ class PaidGenerator(SquareGenerator):
 
 
 class ListRetriever:
-    """Answer a query with fixed hits."""
+    """Retriever with fixed hits for each query."""
 
     def __init__(self, hits: dict[str, list[Hit]]) -> None:
         self.hits = hits
@@ -107,12 +107,12 @@ class ListRetriever:
         return picture
 
     def entries(self) -> list[Hit]:
-        found = {hit.id: hit for hits in self.hits.values() for hit in hits}
-        return [found[id].model_copy(update={"score": 0.0}) for id in sorted(found)]
+        library = {hit.id: hit for hits in self.hits.values() for hit in hits}
+        return [library[id].model_copy(update={"score": 0.0}) for id in sorted(library)]
 
 
-def rows(card: dict[str, Any], present: Callable[[str], bool]) -> dict[str, Any]:
-    """Write a critique that says present or missing with confidence .9."""
+def rows(payload: dict[str, Any], present: Callable[[str], bool]) -> dict[str, Any]:
+    """Build a critique with every concept present or missing, at confidence 0.9."""
     return {
         "rows": [
             {
@@ -121,13 +121,13 @@ def rows(card: dict[str, Any], present: Callable[[str], bool]) -> dict[str, Any]
                 "confidence": 0.9,
                 "advice": f"Show the {name}.",
             }
-            for name in card["concepts"]
+            for name in payload["concepts"]
         ]
     }
 
 
 def decomposition(*names: str) -> dict[str, Any]:
-    """Write a decomposition into these concepts, each captioned by its own name."""
+    """Build a decomposition into these concepts, each captioned by its own name."""
     return {"concepts": [{"name": name, "caption": name} for name in names]}
 
 
@@ -136,18 +136,18 @@ def make_context(
     policy: Policy,
     hits: dict[str, list[Hit]] | None = None,
     generator: SquareGenerator | None = None,
-    **knobs: Any,
+    **options: Any,
 ) -> Context:
-    """Put the doubles together, with a real store in `folder`."""
+    """Build a context of fake engines, with a real store in `folder`."""
     return Context(
-        model=ScriptedChat(policy=policy, asked=[]),
+        model=ScriptedChat(policy=policy, schemas=[]),
         generator=generator or SquareGenerator(),
         retriever=ListRetriever(hits or {}),
         store=ArtifactStore(folder / "artifacts"),
-        **knobs,
+        **options,
     )
 
 
 def call(graph: Any, context: Context, prompt: str = "p", **fields: Any) -> Output:
-    """Invoke a graph with plain JSON, as its checkpoint will hold it, and read what came out."""
+    """Invoke a graph with plain JSON, as in its checkpoint, and return its output."""
     return Output.model_validate(graph.invoke(changed(prompt=prompt, **fields), context=context))

@@ -118,7 +118,7 @@ def critic(
     pause: float = 0.0, satisfied: bool = True, says: str = "", box: list[float] | None = None
 ) -> Critic:
     """Make a critic from what a profile can hold."""
-    return Critic(policy=lambda *_: "", asked=[], pause=pause, satisfied=satisfied, says=says, box=box)
+    return Critic(policy=lambda *_: "", schemas=[], pause=pause, satisfied=satisfied, says=says, box=box)
 
 
 def answer(schema: str, card: dict[str, Any], second: bool, box: list[float] | None = None) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class RecordingChat(ScriptedChat):
 
 
 def recording(answers: Answers) -> RecordingChat:
-    return RecordingChat(policy=lambda schema, payload, _: answers(schema, payload), asked=[], calls=[])
+    return RecordingChat(policy=lambda schema, payload, _: answers(schema, payload), schemas=[], calls=[])
 
 
 def payloads(messages: list[BaseMessage]) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ YES = {"match": True, "why": "as asked"}
 
 
 def scripted(answer: dict[str, Any] | str = YES) -> ScriptedChat:
-    return ScriptedChat(policy=lambda *_: answer, asked=[])
+    return ScriptedChat(policy=lambda *_: answer, schemas=[])
 
 
 def png(side: int) -> bytes:
@@ -138,7 +138,7 @@ def counting() -> ScriptedChat:
             result.generations[0].message.usage_metadata = used  # type: ignore[attr-defined]
             return result
 
-    return Counting(policy=lambda *_: YES, asked=[])
+    return Counting(policy=lambda *_: YES, schemas=[])
 
 
 def test_a_dated_version_costs_what_the_model_does() -> None:

@@ -149,7 +149,7 @@ def run(folder: Path, copier: Copier, box: Box | None = None, **knobs: Any) -> O
     names = {"finch": ("finch-1", "finch-2"), "coupe": ("coupe-1", "coupe-2")}
     hits = {name: [Hit(id=id, score=0.9) for id in ids] for name, ids in names.items()}
     context = Context(
-        model=ScriptedChat(policy=policy, asked=[]),
+        model=ScriptedChat(policy=policy, schemas=[]),
         generator=copier,
         retriever=Library(hits),
         store=ArtifactStore(folder),

@@ -32,7 +32,7 @@ class Judge:
 
 
 def chat(policy: Any) -> ScriptedChat:
-    return ScriptedChat(policy=policy, asked=[])
+    return ScriptedChat(policy=policy, schemas=[])
 
 
 def test_the_cases_are_always_the_same_and_of_all_three_kinds() -> None:

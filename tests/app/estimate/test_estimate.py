@@ -279,7 +279,7 @@ def test_the_estimate_holds_what_the_client_sends(prompt: str, monkeypatch: pyte
     one = tokens_of_call("pleinair", prompt, choice)
     assert one is not None
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with served(ScriptedChat(policy=policy, asked=[])) as service:
+    with served(ScriptedChat(policy=policy, schemas=[])) as service:
         model = chat(MODEL, base_url=service.url)
         concepts, _ = decompose(prompt, model=model)
         critique(encode_png(Image.radial_gradient("L")), prompt, concepts, model=model)

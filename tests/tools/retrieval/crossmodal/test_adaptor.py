@@ -221,7 +221,7 @@ def test_stopped_examples_continue_without_repeating_calls(tmp_path: Path) -> No
         file.write('{"caption": "dog", "subq')
     rest = [example.subqueries if example else () for example in make_examples(captions, tmp_path, model)]
     assert rest == [("cat",), (), ("cat",), ("dog",)]
-    assert len(model.asked) == 3
+    assert len(model.schemas) == 3
 
 
 def test_examples_keep_to_the_limit_of_calls(tmp_path: Path) -> None:
