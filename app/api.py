@@ -1,100 +1,131 @@
-"""The Python door: draw a prompt, resume a run, cancel one."""
+"""Python interface: draw a prompt, resume a run, cancel one."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, overload
+
+from typing_extensions import Unpack
 
 from pleinair.app.models.pins import require_pins
 from pleinair.app.paths import Paths, places
 from pleinair.app.runs.events import Event
-from pleinair.app.runs.request import chosen_seed, keep_given, new_order, read_given
+from pleinair.app.runs.request import DrawRequest, new_request, read_input_images, store_input_images
 from pleinair.app.runs.store import OPEN, Busy, Finished, Run, Runs
-from pleinair.app.settings import OnPreview, load
-from pleinair.tools.types import BadInput
+from pleinair.app.settings import OnPreview, Renamed, load
+from pleinair.tools.types import BadInput, ImageOptions
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from pleinair.app.estimate.estimate import Estimate
     from pleinair.app.runs.results import Result
 
 OnEvent = Callable[[Event], None]
 
 
+class DrawOptions(TypedDict, total=False):
+    """Options of `draw`, `submit` and `estimate`; what is left out, or None, is as the settings say."""
+
+    graph: str  # a name of the registry; "pleinair" by default
+    profile: str | None  # the backends; the configured one by default
+    seed: int | None  # 0 to 2**63 - 1; chosen at random by default
+    width: int | None  # pixels, like `height`; the generator's own by default, as of the other image options
+    height: int | None
+    num_inference_steps: int | None
+    guidance_scale: float | None
+    reference_strength: float | None  # 0 to 1
+    out: str | None  # the folder for the results
+    overrides: Mapping[str, Any] | None  # dotted settings, such as {"retrieval.k": 8}
+    idempotency_key: str | None  # names the request, so that asking twice draws once
+    strip_metadata: bool  # write no metadata into the PNG
+    input_images: Sequence[str | Path]  # files, for a graph that takes them; they come first and take slots
+    pictures: Sequence[str | Path]  # deprecated: `input_images`
+
+
+@overload
 def draw(
     prompt: str,
     *,
-    graph: str = "pleinair",
-    profile: str | None = None,
-    seed: int | None = None,
-    out: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    idempotency_key: str | None = None,
-    strip_metadata: bool = False,
-    pictures: Sequence[str | Path] = (),
+    num_images: None = None,
     on_event: OnEvent | None = None,
     on_preview: OnPreview | None = None,
-) -> Result:
-    """Draw a prompt and return how it ended, with the best picture.
+    **options: Unpack[DrawOptions],
+) -> Result: ...
+@overload
+def draw(
+    prompt: str,
+    *,
+    num_images: int,
+    on_event: OnEvent | None = None,
+    on_preview: OnPreview | None = None,
+    **options: Unpack[DrawOptions],
+) -> list[Result]: ...
+def draw(
+    prompt: str,
+    *,
+    num_images: int | None = None,
+    on_event: OnEvent | None = None,
+    on_preview: OnPreview | None = None,
+    **options: Unpack[DrawOptions],
+) -> Result | list[Result]:
+    """Draw a prompt and return how it ended, with the best image.
 
-    The same key and request give the same run again, finished, or continued if its process has died.
+    The same key and request return the same runs again, finished, or continued if their process has died.
 
     Args:
         prompt: 1 to 2,000 characters.
-        graph: a name of the registry.
-        profile: the engines; the configured one when None.
-        seed: 0 to 2**63 - 1; drawn once when None.
-        out: the folder for the results; the configured one when None.
-        overrides: dotted settings, such as {"retrieval.k": 8}.
-        idempotency_key: names the request, so that asking twice draws once.
-        strip_metadata: leave the story out of the PNG.
-        pictures: files of the user's own, for a graph that takes them; they come first and take slots.
-        on_event: told every event, from the threads that work on it.
-        on_preview: given small PNGs of what is being drawn, at most four a second; without it none are made.
+        num_images: with a number, a list of as many results: runs of one group with consecutive seeds, each
+            with the whole budget.
+        on_event: receives every event, from the threads that work on it.
+        on_preview: receives small PNGs of the image in progress, at most four a second.
+        options: see `DrawOptions`.
 
     Raises:
         BadInput: a value is not usable; nothing was written.
-        Busy: another process draws this run.
+        Busy: another process works on this run.
     """
-    run = submit(prompt, graph, profile, seed, out, overrides, idempotency_key, strip_metadata, pictures)
-    return finish(run, on_event, on_preview)
+    runs = submit_images(prompt, num_images=1 if num_images is None else num_images, **options)
+    results = [finish(run, on_event, on_preview) for run in runs]
+    return results[0] if num_images is None else results
 
 
-def submit(
-    prompt: str,
-    graph: str = "pleinair",
-    profile: str | None = None,
-    seed: int | None = None,
-    out: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    idempotency_key: str | None = None,
-    strip_metadata: bool = False,
-    pictures: Sequence[str | Path] = (),
-) -> Run:
-    """Check a request and write its row; `finish` then draws it. Arguments as for `draw`."""
-    order = new_order(prompt, graph, seed, load(profile, overrides), out, strip_metadata)
-    require_pins(order.settings)
-    given = keep_given(read_given(pictures, graph), home())
-    order = order.model_copy(update={"pictures": given})
-    return run_table().add(order.model_dump_json(), chosen_seed(order), idempotency_key)
+def submit(prompt: str, **options: Unpack[DrawOptions]) -> Run:
+    """Validate a request and write its row, for `finish` to run; arguments and errors as of `draw`."""
+    return submit_images(prompt, **options)[0]
 
 
-def estimate(
-    prompt: str,
-    graph: str = "pleinair",
-    profile: str | None = None,
-    seed: int | None = None,
-    out: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    pictures: Sequence[str | Path] = (),
-) -> Estimate:
-    """Check a request as `submit` does and tell what it would take; builds no engine and writes nothing."""
+def submit_images(prompt: str, *, num_images: int = 1, **options: Unpack[DrawOptions]) -> list[Run]:
+    """Validate a request for several images and write a row for each; arguments and errors as of `draw`."""
+    request, images = _request(prompt, num_images, options)
+    require_pins(request.settings)
+    request = request.model_copy(update={"pictures": store_input_images(images, home())})
+    return run_table().add_group(request.rows(), request.idempotency_key)
+
+
+def estimate(prompt: str, *, num_images: int = 1, **options: Unpack[DrawOptions]) -> Estimate:
+    """Validate a request as `submit` does and return what it would take; writes nothing."""
     from pleinair.app.estimate.estimate import estimate_of
 
-    order = new_order(prompt, graph, seed, load(profile, overrides), out, strip_metadata=False)
-    read_given(pictures, graph)
-    return estimate_of(order, home())
+    return estimate_of(_request(prompt, num_images, options)[0], home())
+
+
+def _request(prompt: str, num_images: int, options: DrawOptions) -> tuple[DrawRequest, list[Image.Image]]:
+    """Return a validated request, and its input images before they are stored."""
+    fields: dict[str, Any] = {"graph": "pleinair", "seed": None, **options}
+    if "pictures" in fields:
+        warnings.warn("pictures is now called input_images", Renamed, stacklevel=4)
+        fields.setdefault("input_images", fields.pop("pictures"))
+    files, overrides = fields.pop("input_images", ()), dict(fields.pop("overrides", None) or {})
+    for name in ImageOptions.model_fields:
+        if (value := fields.pop(name, None)) is not None:
+            overrides[f"image.{name}"] = value
+    settings = load(fields.pop("profile", None), overrides)
+    request = new_request(prompt=prompt, num_images=num_images, settings=settings, **fields)
+    return request, read_input_images(files, request.graph)
 
 
 def finish(
@@ -110,7 +141,7 @@ def finish(
 
     runs = run_table()
     if run.status in OPEN or (reopen and run.status == "failed"):
-        with suppress(Finished):  # another process was just ahead of us
+        with suppress(Finished):  # another process has just ended it
             perform(runs, run, home(), on_event, on_preview, reopen=reopen)
     return result_of(runs.get(run.id))
 
@@ -118,7 +149,7 @@ def finish(
 def resume(run_id: str, on_event: OnEvent | None = None) -> Result:
     """Continue a run whose process has died, or try a failed one again from its last step.
 
-    An earlier wish to stop is forgotten, unless the run has ended by it.
+    An earlier request to cancel is dropped, unless the run has ended by it.
 
     Raises `BadInput` for an unknown run and `Busy` while its process lives.
     """
@@ -128,29 +159,29 @@ def resume(run_id: str, on_event: OnEvent | None = None) -> Result:
 def cancel(run_id: str) -> Run:
     """Ask a run to stop, end it at once if nobody works on it, and return its row.
 
-    A live holder stops at its next diffusion step or step of the graph, and keeps the best picture; a model
-    in a process of its own is stopped, or killed, within `worker.grace` seconds, whatever it is at.
+    A live holder stops at its next diffusion step or step of the graph, and keeps the best image; a worker
+    process is stopped, or killed, within `worker.grace` seconds.
     """
     run = run_table().request_cancel(run_id)
     try:
         finish(run)
-    except Busy:  # its holder has been told, unless it took the run up just now
+    except Busy:  # its holder stops, unless it has only just claimed the run
         run_table().request_cancel(run_id)
     return run_table().get(run_id)
 
 
 def find(name: str) -> Run:
-    """Find a run by its id, by the beginning of it where no other has the same, or as "last".
+    """Return a run by its id, an unambiguous beginning of it, or as "last".
 
-    Raises `BadInput` where there is none, or more than one.
+    Raises `BadInput` for no run or an ambiguous beginning.
     """
     if name == "last":
-        found = run_table().newest(1)
+        runs = run_table().newest(1)
     else:
-        found = run_table().newest(2, prefix=name) if name else []
-    if len(found) == 1:
-        return found[0]
-    if found:
+        runs = run_table().newest(2, prefix=name) if name else []
+    if len(runs) == 1:
+        return runs[0]
+    if runs:
         raise BadInput(f"run {name!r}: ambiguous", "Give more characters of its id.")
     if name == "last":
         raise BadInput("there are no runs yet")
@@ -158,10 +189,10 @@ def find(name: str) -> Run:
 
 
 def run_table() -> Runs:
-    """Open the run table of the configured home."""
+    """Return the run table of the configured home."""
     return Runs(home().table)
 
 
 def home() -> Paths:
-    """Find the configured home."""
+    """Return the configured home."""
     return places(load().paths.home)

@@ -1,4 +1,4 @@
-"""A talk: runs that follow each other, and what the user wants to see used or not used."""
+"""Chat: runs that follow each other, with the references that the user vetoed or pinned."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pleinair.agent.react.schemas import Pin
-from pleinair.app.api import find, home, run_table
-from pleinair.app.api import finish as work_on
+from pleinair.app import api
+from pleinair.app.engines import check
 from pleinair.app.models.pins import require_pins
-from pleinair.app.prices import require_prices
 from pleinair.app.runs.history import state_of
 from pleinair.app.runs.request import (
     ChatThread,
     check_budget,
-    chosen_seed,
-    keep_given,
-    new_order,
-    read_order,
+    new_request,
+    read_input_image,
+    read_request,
+    require_prices,
+    store_input_images,
 )
-from pleinair.app.settings import load
-from pleinair.tools.types import BadInput, Budget, Hit, Picture, Reference, Retrieval
+from pleinair.app.settings import Settings, load
+from pleinair.tools.types import BadInput, Budget, Hit, ImageOptions, Picture, Reference, Retrieval
 
 if TYPE_CHECKING:
     from pleinair.agent.react.state import ReactState
@@ -37,8 +37,8 @@ EARLIER = "of an earlier request"
 
 
 @dataclass(frozen=True)
-class Found:
-    """One picture that may show a concept, and what is to become of it."""
+class ChatReference:
+    """Image that may show a concept, and how it is used."""
 
     concept: str
     hit: Hit
@@ -47,28 +47,30 @@ class Found:
 
 @dataclass
 class ChatSession:
-    """Hold a talk; every request is a run of its own that goes on from the one before."""
+    """Chat whose every request is a run of its own that continues the one before."""
 
     profile: str | None = None
     out: str | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
-    runs: list[str] = field(default_factory=list)  # those that may be gone on from, oldest first
+    runs: list[str] = field(default_factory=list)  # the requests of this chat, oldest first
     vetoes: set[str] = field(default_factory=set)
     pins: dict[str, Hit] = field(default_factory=dict)
-    given: dict[str, Reference] = field(default_factory=dict)
+    input_images: dict[str, Reference] = field(default_factory=dict)  # by concept
 
     def submit(self, prompt: str) -> Run:
-        """Check a request and write its row; raises `BadInput`, and nothing was written."""
+        """Validate a request and write its row; raises `BadInput` before anything is written."""
         thread = ChatThread(
             after=self.runs[-1] if self.runs else "",
             vetoes=tuple(sorted(self.vetoes)),
             pins=tuple(Pin(concept=concept, hit=hit) for concept, hit in self.pins.items()),
-            given=tuple(self.given.values()),
+            given=tuple(self.input_images.values()),
         )
-        order = new_order(prompt, GRAPH, None, load(self.profile, self.overrides), self.out, False)
-        require_pins(order.settings)
-        order = order.model_copy(update={"thread": thread})
-        return run_table().add(order.model_dump_json(), chosen_seed(order))
+        settings = load(self.profile, self.overrides)
+        request = new_request(
+            prompt=prompt, graph=GRAPH, seed=None, settings=settings, out=self.out, thread=thread
+        )
+        require_pins(settings)
+        return api.run_table().add_group(request.rows())[0]
 
     def finish(
         self,
@@ -76,132 +78,139 @@ class ChatSession:
         on_event: Callable[[Event], None] | None = None,
         on_preview: OnPreview | None = None,
     ) -> Result:
-        """Work on a request until it ends, and take over what the model has done about references."""
+        """Work on a request until it ends, and take over what the model has pinned and vetoed."""
         try:
-            return work_on(run, on_event, on_preview)
+            return api.finish(run, on_event, on_preview)
         finally:
-            if self._state(run.id):
+            if state := self._state(run.id):
                 self.runs.append(run.id)
-                self._take_over(run.id)
+                self._take_over(state)
 
-    def go_on_from(self, name: str) -> None:
-        """Go on from a run, as if nothing had been said after it; raises `BadInput` where that cannot be."""
-        run = find(name)
-        if read_order(run.order_json).thread is None or self._state(run.id) is None:
-            raise BadInput(f"run {run.id}: it is no request of a talk, or it never began")
+    def continue_from(self, name: str) -> None:
+        """Continue from a run, without the requests after it; raises `BadInput` for a run of no chat."""
+        run = api.find(name)
+        state = self._state(run.id)
+        if read_request(run.request_json).thread is None or state is None:
+            raise BadInput(f"run {run.id}: it is not a request of a chat, or it never began")
         if run.id in self.runs:
             del self.runs[self.runs.index(run.id) + 1 :]
         else:
             self.runs.append(run.id)
-        self._take_over(run.id)
+        self._take_over(state)
 
     def fork(self, number: int) -> None:
-        """Go on from the request of this number, counted from 1."""
+        """Continue from the request of this number, counted from 1; raises `BadInput` if there is none."""
         if not 1 <= number <= len(self.runs):
-            raise BadInput(f"request {number}: there are {len(self.runs)}; wanted the number of one of them")
-        self.go_on_from(self.runs[number - 1])
+            raise BadInput(f"request {number}: must be 1 to {len(self.runs)}, the number of a request")
+        self.continue_from(self.runs[number - 1])
 
-    def found(self) -> list[Found]:
-        """List the pictures given or found, best first; of the last request before earlier ones."""
+    def references(self) -> list[ChatReference]:
+        """List input images and hits, best first; of the last request before earlier ones."""
         state = self._state(self.runs[-1]) if self.runs else None
         best = state.outcome.best if state and state.outcome else None
-        used = {one.hit.id for one in best.request.references} if best else set()
-        hits = [(one.concept, one.hit, False) for one in self.given.values()]
-        for one in state.retrievals if state else ():
-            hits += [(one.concept, hit, _weak(one, hit)) for hit in one.hits]
-        now = _sought(state) if state else frozenset()
-        marked = [
-            Found(concept, hit, self._marks(concept, hit, used, under, now)) for concept, hit, under in hits
+        used = {reference.hit.id for reference in best.request.references} if best else set()
+        hits = [(reference.concept, reference.hit, False) for reference in self.input_images.values()]
+        for retrieval in state.retrievals if state else ():
+            hits += [(retrieval.concept, hit, _is_under_threshold(retrieval, hit)) for hit in retrieval.hits]
+        current = _current_concepts(state) if state else frozenset()
+        references = [
+            ChatReference(concept, hit, self._marks(concept, hit, hit.id in used, under, current))
+            for concept, hit, under in hits
         ]
-        return sorted(marked, key=lambda one: EARLIER in one.marks)
+        return sorted(references, key=lambda reference: EARLIER in reference.marks)
 
-    def veto(self, *numbers: int) -> list[Found]:
-        """Forbid pictures of the list, or allow them again; `BadInput` and none where one is not there."""
-        chosen = self._numbered(*numbers)
-        self.vetoes ^= {one.hit.id for one in chosen}
+    def veto(self, *numbers: int) -> list[ChatReference]:
+        """Veto references of the list, or allow them again.
+
+        Raises `BadInput` for a number that is not in the list; nothing is vetoed then.
+        """
+        references = self._numbered(*numbers)
+        self.vetoes ^= {reference.hit.id for reference in references}
         self.pins = {concept: hit for concept, hit in self.pins.items() if hit.id not in self.vetoes}
-        return chosen
+        return references
 
-    def pin(self, *numbers: int) -> list[Found]:
-        """Show concepts by pictures of the list from now on, or let them go again; raises as `veto`."""
-        chosen = self._numbered(*numbers)
-        if twice := [name for name, count in Counter(one.concept for one in chosen).items() if count > 1]:
-            raise BadInput(f"{twice[0]}: wanted one picture to show it")
-        for one in chosen:
-            if self.pins.get(one.concept) == one.hit:
-                del self.pins[one.concept]
+    def pin(self, *numbers: int) -> list[ChatReference]:
+        """Pin concepts to references of the list, or unpin them; raises as `veto`."""
+        references = self._numbered(*numbers)
+        counts = Counter(reference.concept for reference in references)
+        if repeated := [concept for concept, count in counts.items() if count > 1]:
+            raise BadInput(f"{repeated[0]}: a concept can be pinned to one image only")
+        for reference in references:
+            if self.pins.get(reference.concept) == reference.hit:
+                del self.pins[reference.concept]
             else:
-                self.pins[one.concept] = one.hit
-                self.vetoes.discard(one.hit.id)
-        return chosen
+                self.pins[reference.concept] = reference.hit
+                self.vetoes.discard(reference.hit.id)
+        return references
 
-    def approve(self) -> list[Found]:
-        """Pin what the last picture was drawn from."""
-        used = [one for one in self.found() if "used" in one.marks]
-        self.pins |= {one.concept: one.hit for one in used}
+    def approve(self) -> list[ChatReference]:
+        """Pin the references that the last image was generated with."""
+        used = [reference for reference in self.references() if "used" in reference.marks]
+        self.pins |= {reference.concept: reference.hit for reference in used}
         return used
 
-    def give(self, file: str, concept: str) -> Picture:
-        """Keep a picture of the user's own to show a concept; raises `BadInput` for a file that is none."""
-        from pleinair.tools.images.reading import BadPicture
-        from pleinair.tools.images.sandbox import read_untrusted
-
-        try:
-            image = read_untrusted(Path(file).expanduser())
-        except BadPicture as fault:
-            raise BadInput(f"picture {file!r}: {fault}") from fault
-        (picture,) = keep_given([image], home())
-        hit = Hit(id=picture.sha256, score=1.0, caption=Path(file).name, source="given in the talk")
-        self.given[concept] = Reference(concept=concept, hit=hit, picture=picture)
+    def add_input_image(self, file: str, concept: str) -> Picture:
+        """Store an input image to show a concept; raises `BadInput` for a file that is no image."""
+        (picture,) = store_input_images([read_input_image(file)], api.home())
+        hit = Hit(id=picture.sha256, score=1.0, caption=Path(file).name, source="input image of a chat")
+        self.input_images[concept] = Reference(concept=concept, hit=hit, picture=picture)
         return picture
 
-    def limit(self, changes: Mapping[str, Any]) -> Budget:
-        """Set limits of the requests to come, and give them all; raises `BadInput` for one that is none."""
-        wanted = self.overrides | {f"budget.{key}": value for key, value in changes.items()}
-        settings = load(self.profile, wanted)
+    def set_budget(self, changes: Mapping[str, Any]) -> Budget:
+        """Change limits of the next requests, and return all; raises `BadInput` for an unusable one."""
+        settings = self._with("budget", changes)
         check_budget(settings.budget)
         require_prices(settings)
-        self.overrides = wanted
+        self.overrides |= {f"budget.{key}": value for key, value in changes.items()}
         return settings.budget
 
-    def _state(self, run_id: str) -> ReactState | None:
-        return state_of(run_id, home())
+    def set_image_options(self, changes: Mapping[str, Any]) -> ImageOptions:
+        """Change options of the next images, and return all; raises `BadInput` for an unusable one."""
+        settings = self._with("image", changes)
+        check(settings)
+        self.overrides |= {f"image.{key}": value for key, value in changes.items()}
+        return settings.image
 
-    def _take_over(self, run_id: str) -> None:
-        state = self._state(run_id)
-        assert state is not None
+    def _with(self, table: str, changes: Mapping[str, Any]) -> Settings:
+        return load(
+            self.profile, self.overrides | {f"{table}.{key}": value for key, value in changes.items()}
+        )
+
+    def _state(self, run_id: str) -> ReactState | None:
+        return state_of(run_id, api.home())
+
+    def _take_over(self, state: ReactState) -> None:
         self.vetoes = set(state.vetoes)
-        self.pins = {one.concept: one.hit for one in state.pins}
-        self.given = {one.concept: one for one in state.given}
+        self.pins = {pin.concept: pin.hit for pin in state.pins}
+        self.input_images = {reference.concept: reference for reference in state.given}
 
     def _marks(
-        self, concept: str, hit: Hit, used: set[str], under: bool, now: frozenset[str]
+        self, concept: str, hit: Hit, used: bool, under: bool, current: frozenset[str]
     ) -> tuple[str, ...]:
         marks = {
-            "used": hit.id in used,
+            "used": used,
             "pinned": self.pins.get(concept) == hit,
             "vetoed": hit.id in self.vetoes,
             "under the threshold": under,
-            EARLIER: bool(now) and concept not in now,
+            EARLIER: bool(current) and concept not in current,
         }
-        return tuple(name for name, true in marks.items() if true)
+        return tuple(name for name, applies in marks.items() if applies)
 
-    def _numbered(self, *numbers: int) -> list[Found]:
-        found = self.found()
+    def _numbered(self, *numbers: int) -> list[ChatReference]:
+        references = self.references()
         for number in numbers:
-            if not 1 <= number <= len(found):
-                raise BadInput(f"reference {number}: there are {len(found)}; `/refs` lists them")
-        return [found[number - 1] for number in dict.fromkeys(numbers)]
+            if not 1 <= number <= len(references):
+                raise BadInput(f"reference {number}: there are {len(references)}", "`/refs` lists them.")
+        return [references[number - 1] for number in dict.fromkeys(numbers)]
 
 
-def _weak(found: Retrieval, hit: Hit) -> bool:
-    """Tell whether a hit is too weak to be taken."""
-    return found.abstained or (found.threshold is not None and hit.score < found.threshold)
+def _is_under_threshold(retrieval: Retrieval, hit: Hit) -> bool:
+    return retrieval.abstained or (retrieval.threshold is not None and hit.score < retrieval.threshold)
 
 
-def _sought(state: ReactState) -> frozenset[str]:
-    """Name the concepts of the last request, or of the last one that was drawn where it came to none."""
+def _current_concepts(state: ReactState) -> frozenset[str]:
+    """Return the concepts of the last request, or if it has none of the last one with an image."""
     from pleinair.agent.react.state import last_turn_with_image
 
-    last = last_turn_with_image(state.turns)
-    return frozenset(one.name for one in state.concepts or (last.concepts if last else ()))
+    turn = last_turn_with_image(state.turns)
+    return frozenset(concept.name for concept in state.concepts or (turn.concepts if turn else ()))

@@ -31,6 +31,11 @@ from pleinair.tools.retrieval.compose import RetrievalOptions
 from pleinair.tools.types import BadInput, Budget, ImageOptions, Value
 from pleinair.tools.worker.worker import WorkerOptions
 
+
+class Renamed(DeprecationWarning):
+    """Warning about a name that was changed: of a setting, flag, argument or module; it works until 1.0."""
+
+
 Tree = dict[str, Any]
 OnPreview = Callable[[bytes], None]  # told a small PNG of what is being drawn
 Layer = tuple[str, Tree]  # where it came from, what it says
@@ -195,7 +200,7 @@ def assignments(texts: Sequence[str]) -> Tree:
 def _current(tree: Tree, origin: str) -> Tree:
     tree, remarks = renamed(tree)
     for remark in remarks:
-        warnings.warn(f"{remark} (set in: {origin})", DeprecationWarning, stacklevel=3)
+        warnings.warn(f"{remark} (set in: {origin})", Renamed, stacklevel=3)
     return tree
 
 

@@ -1,4 +1,4 @@
-"""`pleinair chat`: say what you want to see, and then what should be otherwise."""
+"""`pleinair chat`: describe an image, and then what to change."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,59 +17,62 @@ from pleinair.app.cli.terminal import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pleinair.app.session import ChatSession, Found
+    from pleinair.app.session import ChatReference, ChatSession
 
 HELP = """\
-Say what you want to see, then what should be otherwise: "now make it night", "not that bird".
-/refs                  list the pictures found for each concept
-/veto N …              never use these pictures of the list; again: allow them
-/pin N …               always show their concepts by these pictures; again: let them go
-/approve               pin what the last picture was drawn from
-/give FILE CONCEPT     show a concept by a picture of yours
-/fork N                go on from request N, as if nothing had been said after it
+Describe an image, then what to change: "now make it night", "not that bird".
+/refs                  list the references retrieved for each concept
+/veto N …              never use these references of the list; again: allow them
+/pin N …               always show their concepts by these references; again: unpin them
+/approve               pin the references of the last image
+/give FILE CONCEPT     show a concept by an image of yours
+/fork N                continue from request N, without the requests after it
+/image [KEY=VALUE …]   show or set options of the image, such as width=512 num_inference_steps=20
 /budget [KEY=VALUE …]  show or set the limits of a request: attempts, images, mllm_calls, tokens, usd, seconds
 /help                  show this
-/quit                  leave; Ctrl-D does too. Ctrl-C stops a drawing at its next step"""
+/quit                  quit, as Ctrl-D does; Ctrl-C stops a run after its current step"""
 PROMPT = "› "
 
-Read = Callable[[str], str]  # asks for a line; raises EOFError at the end, KeyboardInterrupt on Ctrl-C
+Read = Callable[[str], str]  # prompts for a line; raises EOFError at the end, KeyboardInterrupt on Ctrl-C
 Say = Callable[[str], None]
 
 
 def chat(
-    profile: Annotated[str | None, typer.Option(help="The engines to use; `pocket` needs nothing.")] = None,
-    library: Annotated[str | None, typer.Option(help="The folder of pictures to look into.")] = None,
+    profile: Annotated[str | None, typer.Option(help="The backends to use; `pocket` needs nothing.")] = None,
+    library: Annotated[str | None, typer.Option(help="The folder of reference images.")] = None,
     out: Annotated[str | None, typer.Option(help="The folder for results; ./pleinair-out if unset.")] = None,
-    after: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with the talk of a run.")] = None,
+    after: Annotated[str | None, typer.Option(metavar="RUN", help="Continue the chat of a run.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key.")
     ] = None,
 ) -> None:
-    """Draw in a talk: each line is a request, and each goes on from the one before. /help lists commands."""
+    """Draw in a chat: each line is a request that continues the one before. /help lists commands."""
     from pleinair.app.session import ChatSession
     from pleinair.app.settings import assignments, load
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the model libraries would run through our lines
     with explained():
-        chosen = assignments(setting or []) | ({"library.folder": library} if library else {})
-        load(profile, chosen)
-        session = ChatSession(profile=profile, out=out, overrides=chosen)
+        overrides = assignments(setting or []) | ({"library.folder": library} if library else {})
+        load(profile, overrides)
+        session = ChatSession(profile=profile, out=out, overrides=overrides)
         if after:
-            session.go_on_from(after)
+            session.continue_from(after)
     from rich.console import Console
 
-    talk(session, _line_reader(), Console(highlight=False))
+    run_chat(session, _line_reader(), Console(highlight=False))
 
 
 def _line_reader() -> Read:
-    """Read lines from the terminal with a history that is kept, or as they are piped in."""
+    """Return a reader of lines from the terminal, with a history file, or from a pipe."""
     if not sys.stdin.isatty():
         return _piped_line
     try:
         import readline
     except ImportError:  # not on every platform
         return input
-    history = _history_file()
+    from pleinair.app.api import home
+
+    history = home().home / "chat-history"
     if history.exists():
         readline.read_history_file(history)
     readline.set_history_length(1000)
@@ -85,22 +87,14 @@ def _line_reader() -> Read:
 
 
 def _piped_line(prompt: str) -> str:
-    """Read a line without a prompt that nobody sees."""
     line = sys.stdin.readline()
     if not line:
         raise EOFError
     return line
 
 
-def _history_file() -> Path:
-    """Name the file of what was said, in the user's own folder."""
-    from pleinair.app.api import home
-
-    return home().home / "chat-history"
-
-
-def talk(session: ChatSession, read: Read, console: Console) -> None:
-    """Take lines until the user leaves; no request and no command ends the program."""
+def run_chat(session: ChatSession, read: Read, console: Console) -> None:
+    """Read and answer lines until the user quits; errors are printed and end nothing."""
     from pleinair.tools.types import PleinairError
 
     say: Say = lambda text: console.print(text, markup=False, soft_wrap=True)  # noqa: E731
@@ -110,17 +104,17 @@ def talk(session: ChatSession, read: Read, console: Console) -> None:
             line = read(PROMPT).strip()
             if line == "/quit":
                 return
-            answer(line, session, console, say)
+            _answer(line, session, console, say)
         except EOFError:
             return
         except KeyboardInterrupt:
             say("\n/quit leaves.")
-        except PleinairError as fault:
-            say(error_lines(fault))
+        except PleinairError as error:
+            say(error_lines(error))
 
 
-def answer(line: str, session: ChatSession, console: Console, say: Say) -> None:
-    """Do what one line asks for."""
+def _answer(line: str, session: ChatSession, console: Console, say: Say) -> None:
+    """Run a command, or a request."""
     from pleinair.tools.types import BadInput
 
     if not line:
@@ -130,14 +124,13 @@ def answer(line: str, session: ChatSession, console: Console, say: Say) -> None:
         return
     name, _, rest = line[1:].partition(" ")
     if name not in COMMANDS:
-        raise BadInput(
-            f"/{name}: no such command; there are: {', '.join('/' + one for one in COMMANDS)}, /quit"
-        )
+        commands = ", ".join(f"/{command}" for command in COMMANDS)
+        raise BadInput(f"/{name}: no such command; there are: {commands}, /quit")
     say(COMMANDS[name](session, rest.strip()))
 
 
 def _draw(prompt: str, session: ChatSession, console: Console, say: Say) -> None:
-    """Draw one request in sight of the user, who may stop it."""
+    """Run one request with a live view, which Ctrl-C stops."""
     from pleinair.app.cli.live import LiveView
     from pleinair.app.cli.run import stopping_on_interrupt
 
@@ -149,98 +142,108 @@ def _draw(prompt: str, session: ChatSession, console: Console, say: Say) -> None
 
 
 def _refs(session: ChatSession, rest: str) -> str:
-    """List what was found."""
-    lines = [f"{number:>3}  {_described(one)}" for number, one in enumerate(session.found(), 1)]
-    return "\n".join(lines) or "Nothing was looked up yet."
+    lines = [f"{number:>3}  {_line(reference)}" for number, reference in enumerate(session.references(), 1)]
+    return "\n".join(lines) or "Nothing was retrieved yet."
 
 
-def _described(one: Found) -> str:
-    """Say what a picture is and what becomes of it."""
-    marks = f"  [{', '.join(one.marks)}]" if one.marks else ""
-    return printable(f"{one.concept}: {one.hit.id} {one.hit.score:.2f} {one.hit.caption[:60]}") + marks
+def _line(reference: ChatReference) -> str:
+    marks = f"  [{', '.join(reference.marks)}]" if reference.marks else ""
+    hit = reference.hit
+    return printable(f"{reference.concept}: {hit.id} {hit.score:.2f} {hit.caption[:60]}") + marks
 
 
 def _veto(session: ChatSession, rest: str) -> str:
-    """Forbid or allow."""
-    chosen = session.veto(*_numbers("veto", rest))
-    ways = {one.hit.id: "not used any more" if one.hit.id in session.vetoes else "allowed" for one in chosen}
-    return "\n".join(f"{printable(id)} is {way}." for id, way in ways.items())
+    ids = dict.fromkeys(reference.hit.id for reference in session.veto(*_numbers("veto", rest)))
+    words = {id: "not used any more" if id in session.vetoes else "allowed" for id in ids}
+    return "\n".join(f"{printable(id)} is {word}." for id, word in words.items())
 
 
 def _pin(session: ChatSession, rest: str) -> str:
-    """Pin or let go."""
-    chosen = session.pin(*_numbers("pin", rest))
     lines = []
-    for one in chosen:
-        way = "shown by" if session.pins.get(one.concept) == one.hit else "no longer bound to"
-        lines.append(printable(f"{one.concept} is {way} {one.hit.id}."))
+    for reference in session.pin(*_numbers("pin", rest)):
+        pinned = session.pins.get(reference.concept) == reference.hit
+        word = "shown by" if pinned else "no longer pinned to"
+        lines.append(printable(f"{reference.concept} is {word} {reference.hit.id}."))
     return "\n".join(lines)
 
 
 def _approve(session: ChatSession, rest: str) -> str:
-    """Pin all that was used."""
-    lines = [f"{one.concept} is shown by {one.hit.id}." for one in session.approve()]
-    return "\n".join(map(printable, lines)) or "The last picture was drawn without references."
+    lines = [f"{reference.concept} is shown by {reference.hit.id}." for reference in session.approve()]
+    return "\n".join(map(printable, lines)) or "The last image was generated without references."
 
 
 def _give(session: ChatSession, rest: str) -> str:
-    """Keep a picture of the user's."""
     from pleinair.tools.types import BadInput
 
     try:
         words = shlex.split(rest)
-    except ValueError as fault:
-        raise BadInput(f"/give: {fault}") from fault
+    except ValueError as error:
+        raise BadInput(f"/give: {error}") from error
     if len(words) < 2:
-        raise BadInput(f"{_usage('give')}: wanted a file and the concept that it shows")
-    session.give(words[0], " ".join(words[1:]))
+        raise BadInput(f"{_usage('give')}: needs a file and the concept that it shows")
+    session.add_input_image(words[0], " ".join(words[1:]))
     return f"{printable(' '.join(words[1:]))} is shown by {printable(words[0])}."
 
 
 def _fork(session: ChatSession, rest: str) -> str:
-    """Go back."""
     from pleinair.tools.types import BadInput
 
-    chosen = _numbers("fork", rest)
-    if len(chosen) > 1:
-        raise BadInput(f"{_usage('fork')}: wanted one number, got {len(chosen)}")
-    session.fork(*chosen)
+    numbers = _numbers("fork", rest)
+    if len(numbers) > 1:
+        raise BadInput(f"{_usage('fork')}: needs one number, got {len(numbers)}")
+    session.fork(*numbers)
     return f"Going on from request {len(session.runs)}."
 
 
 def _budget(session: ChatSession, rest: str) -> str:
-    """Show or set limits."""
-    from pleinair.app.settings import assignments
+    return _values(session.set_budget(_assignments(rest)), "no limit")
 
-    limits = session.limit(assignments(rest.split()))
-    return "\n".join(f"{key} {'no limit' if value is None else value}" for key, value in limits)
+
+def _image(session: ChatSession, rest: str) -> str:
+    options = {key: None if value == "none" else value for key, value in _assignments(rest).items()}
+    return _values(session.set_image_options(options), "the generator's own")
+
+
+def _assignments(text: str) -> dict[str, Any]:
+    """Read `key=value` words; a value with spaces is quoted."""
+    from pleinair.app.settings import assignments
+    from pleinair.tools.types import BadInput
+
+    try:
+        return assignments(shlex.split(text))
+    except ValueError as error:
+        raise BadInput(f"{text!r}: {error}") from error
+
+
+def _values(values: Iterable[tuple[str, Any]], default: str) -> str:
+    return "\n".join(f"{key} {default if value is None else printable(str(value))}" for key, value in values)
 
 
 def _numbers(command: str, text: str) -> list[int]:
-    """Read the numbers that a command wants, with or without commas between them."""
+    """Read the numbers of a command, with or without commas between them."""
     from pleinair.tools.types import BadInput
 
     words = text.replace(",", " ").split()
-    if strange := [word for word in words or [""] if not word.isdecimal()]:
-        raise BadInput(
-            f"{_usage(command)}: wanted a number, got {repr(strange[0]) if strange[0] else 'nothing'}"
-        )
+    if others := [word for word in words or [""] if not word.isdecimal()]:
+        value = repr(others[0]) if others[0] else "nothing"
+        raise BadInput(f"{_usage(command)}: needs a number, got {value}")
     return [int(word) for word in words]
 
 
 def _usage(command: str) -> str:
-    """Give a command as the help has it, with its arguments."""
+    """Return a command with its arguments, as the help has it."""
     lines = (re.split(r"\s{2,}", line)[0] for line in HELP.splitlines())
     return next(line for line in lines if line.split()[0] == f"/{command}")
 
 
-COMMANDS: dict[str, Callable[[ChatSession, str], Any]] = {
+COMMANDS: dict[str, Callable[[ChatSession, str], str]] = {
     "refs": _refs,
     "veto": _veto,
     "pin": _pin,
     "approve": _approve,
     "give": _give,
     "fork": _fork,
+    "image": _image,
     "budget": _budget,
     "help": lambda session, rest: HELP,
 }

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from pleinair.app.cli.terminal import printable
 from pleinair.app.runs.events import Ended, Event, Progress, Resumed, StepFinished, StepStarted
-from pleinair.app.runs.request import read_order
+from pleinair.app.runs.request import read_request
 from pleinair.app.storyboard.gallery import Gallery
 from pleinair.app.trace.trace import SIGNS, repair_text, title
 from pleinair.tools.types import Attempt, Repair, Retrieval, Row
@@ -53,7 +53,7 @@ class LiveView:
         from pleinair.app.api import home
 
         self._console = console or Console(stderr=True, highlight=False)
-        self._run, self._request = run, read_order(run.order_json)
+        self._run, self._request = run, read_request(run.request_json)
         self._gallery = Gallery(run.id, self._request, home())
         self._status = self._console.status("Loading")
         self._activity, self._preview = "Loading", Text()

@@ -6,6 +6,7 @@ Exit codes: 0 accepted or unchecked, 2 bad input, 3 stopped short, 4 refused, 5 
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -29,22 +30,31 @@ app.add_typer(train_app, name="train")
 app.command()(chat)
 
 Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key.")]
-Profile = Annotated[str | None, typer.Option(help="The engines to use; `pocket` needs nothing.")]
-Pictures = Annotated[
-    list[str] | None, typer.Option(metavar="FILE", help="A picture of yours to draw from; repeatable.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what it would take; draw and write nothing.")]
+Profile = Annotated[str | None, typer.Option(help="The backends to use; `pocket` needs nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; a deprecated name is reported once, in one line."""
+    from pleinair.app.settings import Renamed
+
+    shown, show_other = set[str](), warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **others: Any) -> None:
+        if not issubclass(category, Renamed):
+            show_other(message, category, *rest, **others)
+        elif str(message) not in shown:
+            shown.add(str(message))
+            typer.echo(f"pleinair: deprecated: {printable(str(message))}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Renamed)
+        warnings.showwarning = show
+        app()
 
 
-def _show_version(wanted: bool) -> None:
-    """Print the version and leave."""
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         typer.echo(f"pleinair {version('pleinair')}")
@@ -57,61 +67,70 @@ def root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Take the options that come before a command."""
+    """Parse the options before a command."""
 
 
-@app.command(help=f"Draw PROMPT; `-` reads it from standard input.\n\n{EXITS}")
+@app.command(help=f"Generate an image of PROMPT; `-` reads it from standard input.\n\n{EXITS}")
 def draw(
-    prompt: Annotated[str, typer.Argument(help="What to draw, up to 2,000 characters.")],
-    graph: Annotated[str, typer.Option(help=f"The steps to take: {GRAPHS}.")] = "pleinair",
+    context: typer.Context,
+    prompt: Annotated[str, typer.Argument(help="What the image shows, up to 2,000 characters.")],
+    graph: Annotated[str, typer.Option(help=f"The steps: {GRAPHS}.")] = "pleinair",
     profile: Profile = None,
-    library: Annotated[str | None, typer.Option(help="The folder of pictures to look into.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Repeat a drawing; drawn if left out.")] = None,
-    max_attempts: Annotated[int | None, typer.Option(help="Pictures to draw at most.")] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="Seconds of work at most.")] = None,
+    library: Annotated[str | None, typer.Option(help="The folder of reference images.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed; chosen at random if omitted.")] = None,
+    num_images: Annotated[int, typer.Option(help="Images, by as many runs with consecutive seeds.")] = 1,
+    width: Annotated[int | None, typer.Option(help="Pixels; the generator's own if omitted.")] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels, likewise.")] = None,
+    num_inference_steps: Annotated[int | None, typer.Option(help="Diffusion steps, likewise.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="Guidance, likewise.")] = None,
+    reference_strength: Annotated[
+        float | None, typer.Option(help="Strength of references, 0 to 1, likewise.")
+    ] = None,
+    max_attempts: Annotated[int | None, typer.Option(help="At most this many images of a run.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="At most this many seconds of a run.")] = None,
     out: Annotated[str | None, typer.Option(help="The folder for results; ./pleinair-out if unset.")] = None,
     setting: Setting = None,
     idempotency_key: Annotated[str | None, typer.Option(help="Asking twice draws once.")] = None,
-    strip_metadata: Annotated[bool, typer.Option(help="Leave the story out of the PNG.")] = False,
-    picture: Pictures = None,
-    dry_run: DryRun = False,
+    strip_metadata: Annotated[bool, typer.Option(help="Write no metadata into the PNG.")] = False,
+    input_image: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="An input image; repeatable.")
+    ] = None,
+    picture: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Estimate what it takes; write nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check the request, note it, and draw."""
-    from pleinair.app.api import estimate, submit
+    """Validate the request, write its row, and run it."""
+    from pleinair.app.api import DrawOptions, estimate, submit_images
+    from pleinair.app.settings import Renamed
 
+    if picture:
+        warnings.warn("--picture is now called --input-image", Renamed, stacklevel=2)
     short = {"library.folder": library, "budget.attempts": max_attempts, "budget.seconds": max_seconds}
+    options = {name: context.params[name] for name in DrawOptions.__annotations__ if name in context.params}
+    options["input_images"] = [*(input_image or ()), *(picture or ())]
     with explained():
+        options["overrides"] = _overrides(setting, short)
         text = _standard_input() if prompt == "-" else prompt
-        request: dict[str, Any] = {
-            "graph": graph,
-            "profile": profile,
-            "seed": seed,
-            "out": out,
-            "overrides": _chosen(setting, short),
-            "pictures": picture or (),
-        }
         if dry_run:
-            told = estimate(text, **request)
-            typer.echo(told.model_dump_json() if as_json else "\n".join(told.lines()))
-            return
-        work_on(
-            submit(text, idempotency_key=idempotency_key, strip_metadata=strip_metadata, **request), as_json
-        )
+            result = estimate(text, num_images=num_images, **options)
+            typer.echo(result.model_dump_json() if as_json else "\n".join(result.lines()))
+        else:
+            work_on(submit_images(text, num_images=num_images, **options), as_json)
 
 
 def _standard_input() -> str:
-    """Read the prompt that is piped in."""
     from pleinair.tools.types import BadInput
 
     try:
         return sys.stdin.read().rstrip("\r\n")
     except UnicodeDecodeError as error:
-        raise BadInput(f"prompt: standard input is no UTF-8 at byte {error.start}") from error
+        raise BadInput(f"prompt: standard input is not UTF-8 at byte {error.start}") from error
 
 
-def _chosen(setting: list[str] | None, short: dict[str, Any]) -> dict[str, Any]:
-    """Join `--set` with the options that are short for settings; the latter win."""
+def _overrides(setting: list[str] | None, short: dict[str, Any]) -> dict[str, Any]:
+    """Join `--set` with the options that are short for settings, which win."""
     from pleinair.app.settings import assignments
 
     return assignments(setting or []) | {key: value for key, value in short.items() if value is not None}
@@ -136,7 +155,7 @@ def index(
     from pleinair.app.settings import load
 
     with explained():
-        settings = load(profile, _chosen(setting, {"library.folder": folder}))
+        settings = load(profile, _overrides(setting, {"library.folder": folder}))
         with progress_bar("Looking at pictures") as on_index:
             for line in bring_up_to_date(settings, on_index, calibrated=calibrate):
                 typer.echo(printable(line))
@@ -152,7 +171,7 @@ def doctor(
     from pleinair.app.doctor.doctor import examine
 
     quiet()
-    findings = list(examine(profile, _chosen(setting, {}), mllm=mllm))
+    findings = list(examine(profile, _overrides(setting, {}), mllm=mllm))
     for finding in findings:
         mark, colour = ("ok", typer.colors.GREEN) if finding.ok else ("!!", typer.colors.RED)
         typer.echo(f"{typer.style(mark, fg=colour)}  {finding.name}: {finding.text}")

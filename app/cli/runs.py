@@ -1,4 +1,4 @@
-"""The commands for runs that exist already: list, show, resume, cancel."""
+"""Commands for existing runs: list, show, resume, cancel."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from pleinair.app.cli.terminal import printable, printable_json
 if TYPE_CHECKING:
     from pleinair.app.runs.store import Run
 
-runs_app = typer.Typer(help="Look at runs, go on with them, stop them.", no_args_is_help=True)
+runs_app = typer.Typer(help="List, show, resume and cancel runs.", no_args_is_help=True)
 
-INTERRUPTED = "interrupted"  # its process has died or let go before the end
+INTERRUPTED = "interrupted"  # its process has died or released it before the end
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or `last`.")]
+Group = Annotated[bool, typer.Option("--group", help="All images of the run's request.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -36,16 +37,18 @@ def list_runs(
         typer.echo(printable_json(rows))
         return
     for row in rows:
-        typer.echo(f"{row['run']}  {_standing(row):<11}  {printable(row['prompt'])[:70]}")
+        image = f"[image {row['image']} of group {row['group']}]  " if "group" in row else ""
+        typer.echo(f"{row['run']}  {_standing(row):<11}  {image}{printable(row['prompt'])[:70]}")
     if any(row["interrupted"] for row in rows):
         typer.echo(f"{INTERRUPTED}: `pleinair runs resume RUN` goes on from the last step", err=True)
 
 
 @runs_app.command()
 def show(run_id: RunId, as_json: Json = False) -> None:
-    """Show one run: what was asked, where it stands, how it ended."""
+    """Show one run: its request, its status, how it ended."""
     with explained():
-        facts = _details(_find(run_id))
+        (run,) = _find_all(run_id, group=False)
+        facts = _details(run)
     if as_json:
         typer.echo(printable_json(facts))
         return
@@ -57,68 +60,71 @@ def show(run_id: RunId, as_json: Json = False) -> None:
 
 
 @runs_app.command()
-def resume(run_id: RunId, as_json: Json = False) -> None:
+def resume(run_id: RunId, group: Group = False, as_json: Json = False) -> None:
     """Go on with a run whose process has died, or try a failed one again from its last step."""
     from pleinair.app.runs.store import OPEN
 
     with explained():
-        run = _find(run_id)
-        if run.status not in (*OPEN, "failed"):
-            branch = f"`pleinair trace fork {run.id} --at STEP` branches off"
-            typer.echo(f"{run.id} has ended: {run.status}; {branch}", err=True)
-        work_on(run, as_json, reopen=True)
+        runs = _find_all(run_id, group)
+        for run in runs:
+            if run.status not in (*OPEN, "failed"):
+                branch = f"`pleinair trace fork {run.id} --at STEP` branches off"
+                typer.echo(f"{run.id} has ended: {run.status}; {branch}", err=True)
+        work_on(runs, as_json, reopen=True)
 
 
 @runs_app.command()
-def cancel(run_id: RunId) -> None:
-    """Stop a run at its next step; the best picture so far is kept."""
-    from pleinair.app.api import cancel as ask
+def cancel(run_id: RunId, group: Group = False) -> None:
+    """Stop a run at its next step; the best image so far is kept."""
+    from pleinair.app.api import cancel as cancel_run
     from pleinair.app.runs.store import OPEN
 
     with explained():
-        run = ask(_find(run_id).id)
-    typer.echo(
-        f"{run.id} stops at its next step" if run.status in OPEN else f"{run.id} has ended: {run.status}"
-    )
+        for run in [cancel_run(run.id) for run in _find_all(run_id, group)]:
+            ended = f"{run.id} has ended: {run.status}"
+            typer.echo(f"{run.id} stops at its next step" if run.status in OPEN else ended)
 
 
-def _find(name: str) -> Run:
-    """Read a run's row."""
-    from pleinair.app.api import find as look_up
+def _find_all(name: str, group: bool) -> list[Run]:
+    """Return the run of this name, or with `group` all of its request."""
+    from pleinair.app.api import find, run_table
 
-    return look_up(name)
+    run = find(name)
+    return run_table().group(run.id) if group else [run]
 
 
 def _summary(run: Run) -> dict[str, Any]:
-    """Give what a list shows of a run."""
-    order = json.loads(run.order_json)
+    """Return what a list shows of a run."""
+    request = json.loads(run.request_json)
+    count = request.get("num_images", 1)
     return {
         "run": run.id,
         "status": run.status,
         "interrupted": _interrupted(run),
-        "prompt": order["prompt"],
+        "prompt": request["prompt"],
         "created": _when(run.created),
+        **({"group": run.group, "image": f"{request.get('number', 1)} of {count}"} if count > 1 else {}),
     }
 
 
 def _interrupted(run: Run) -> bool:
-    """Tell whether somebody has begun a run and nobody works on it any more."""
+    """Return whether a run has begun and nobody works on it any more."""
     from pleinair.app.runs.store import OPEN
 
     return run.status in OPEN and run.fence > 0 and run.owner is None
 
 
 def _standing(facts: dict[str, Any]) -> str:
-    """Say in a word where a run stands."""
+    """Return the status of a run in a word."""
     return INTERRUPTED if facts["interrupted"] else str(facts["status"])
 
 
 def _details(run: Run) -> dict[str, Any]:
-    """Give everything that the row says."""
-    order = json.loads(run.order_json)
+    """Return everything that the row says."""
+    request = json.loads(run.request_json)
     facts = _summary(run) | {
-        "graph": order["graph"],
-        "profile": order["settings"]["profile"],
+        "graph": request["graph"],
+        "profile": request["settings"]["profile"],
         "seed": run.seed,
     }
     if run.owner:
@@ -139,5 +145,5 @@ def _details(run: Run) -> dict[str, Any]:
 
 
 def _when(seconds: float) -> str:
-    """Give a moment in local time."""
+    """Return a time in local form."""
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")

@@ -91,7 +91,7 @@ def fork(
     with explained():
         overrides = assignments(setting or [])
         branch = submit_fork(run, at, prompt=prompt, seed=seed, overrides=overrides, out=out)
-        work_on(branch, as_json, remark=fork_without_effect)
+        work_on([branch], as_json, remark=fork_without_effect)
 
 
 @trace_app.command()

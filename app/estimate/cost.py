@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pleinair.app.estimate.history import PastRun, basis, per_call, span
 from pleinair.app.estimate.tokens import CallTokens
-from pleinair.app.prices import HERE, is_local, listed
+from pleinair.app.runs.request import LOCAL_BACKENDS, is_local, listed_price
 from pleinair.app.settings import BackendChoice, Settings
 from pleinair.tools.http.prices import MILLION, Price
 from pleinair.tools.types import Value
@@ -63,7 +63,7 @@ def cost(
 
 
 def _cost_of_images(choice: BackendChoice, images: Range, runs: Sequence[PastRun]) -> Range:
-    if choice.backend in HERE or is_local(choice):
+    if choice.backend in LOCAL_BACKENDS or is_local(choice):
         return Range(low=0, high=0)
     price = choice.arguments.get("price_per_picture")
     if price is not None:
@@ -71,7 +71,7 @@ def _cost_of_images(choice: BackendChoice, images: Range, runs: Sequence[PastRun
     paid = span([run.image_usd / len(run.image_seconds) for run in runs])
     if paid and paid[1]:
         return product(images, *paid, f"images {basis(runs)}", 6)
-    if choice.backend == "openai_images" and listed(choice, "generator"):
+    if choice.backend == "openai_images" and listed_price(choice, "generator"):
         return Range(note="priced by their tokens, which no past run has reported")
     return Range(note=f"no price is known for the images of {choice.label}")
 
@@ -90,7 +90,7 @@ def _cost_of_calls(
         return product(calls, *paid, basis(runs), 6)
     if choice.backend != "openai":
         return Range(note=f"the backend {choice.backend!r} reported no price")
-    price = listed(choice, "mllm")
+    price = listed_price(choice, "mllm")
     if price is None and is_local(choice):
         return Range(low=0, high=0, note="a server on this machine, without a price")
     if price is None:

@@ -15,7 +15,7 @@ from pleinair.app.estimate.memory import memory
 from pleinair.app.estimate.tokens import CallTokens, tokens_of_call
 from pleinair.app.paths import Paths
 from pleinair.app.runs.request import DrawRequest
-from pleinair.app.settings import Settings
+from pleinair.app.settings import BackendChoice, Settings
 from pleinair.tools.types import Budget, Value
 
 RETRIED = 2  # calls that one structured answer may take: a repair where it does not fit, or is in doubt
@@ -30,6 +30,7 @@ class Estimate(Value):
     generator: str
     mllm: str
     past_runs: int
+    runs: int = 1  # of the request, one an image; the ranges are of all, the limits of each
     limits: Budget
     pictures: Range
     calls: Range  # of the MLLM
@@ -41,6 +42,8 @@ class Estimate(Value):
     def lines(self) -> Iterator[str]:
         """Yield the lines for a terminal."""
         yield f"{self.graph}, profile {self.profile}: {self.generator}, {self.mllm}. Nothing is generated."
+        if self.runs > 1:
+            yield f"{self.runs} runs, one an image, each with the whole budget"
         for label, part in (
             ("images", self.pictures),
             ("MLLM calls", self.calls),
@@ -60,24 +63,35 @@ def estimate_of(request: DrawRequest, paths: Paths) -> Estimate:
     settings, runs = request.settings, past_runs(request, paths)
     budget = settings.budget
     images = _images(request.graph, settings).limited(budget.images, "images")
-    low, high, note = memory(settings.generator)
+    low, high, note = memory(_sized(settings))
     calls = _calls(request.graph, settings, images, runs).limited(budget.mllm_calls, "mllm_calls")
     call_tokens = None if runs else tokens_of_call(request.graph, request.prompt, settings.mllm)
     tokens = _tokens(calls, runs, call_tokens).limited(budget.tokens, "tokens")
+    ranges = {
+        "pictures": images,
+        "calls": calls,
+        "tokens": tokens,
+        "seconds": _seconds(images, calls, runs).limited(budget.seconds, "seconds"),
+        "usd": cost(settings, images, calls, tokens, runs, call_tokens).limited(budget.usd, "usd"),
+    }
+    count = request.num_images
     return Estimate(
         graph=request.graph,
         profile=settings.profile,
         generator=settings.generator.label,
         mllm=settings.mllm.label,
         past_runs=len(runs),
+        runs=count,
         limits=budget,
-        pictures=images,
-        calls=calls,
-        tokens=tokens,
-        seconds=_seconds(images, calls, runs).limited(budget.seconds, "seconds"),
         memory=Range(low=low, high=high, note=note),
-        usd=cost(settings, images, calls, tokens, runs, call_tokens).limited(budget.usd, "usd"),
+        **{name: product(part, count, count, part.note, 6) for name, part in ranges.items()},
     )
+
+
+def _sized(settings: Settings) -> BackendChoice:
+    """Return the generator's table with the size that the image options set."""
+    size = settings.image.model_dump(include={"width", "height"}, exclude_none=True)
+    return settings.generator.model_copy(update=size)
 
 
 def _images(graph: str, settings: Settings) -> Range:
@@ -91,7 +105,8 @@ def _images(graph: str, settings: Settings) -> Range:
     if graph == "imagerag":
         return Range(low=1, high=min(rounds + (settings.imagerag.mode == "draft_first"), most))
     if graph == "pleinair":
-        has_drafts = bool(settings.generator.arguments.get("draft_steps"))
+        draft_steps, steps = settings.generator.arguments.get("draft_steps"), settings.image.num_inference_steps
+        has_drafts = bool(draft_steps) and (steps is None or draft_steps < steps)
         return Range(low=min(1 + has_drafts, most), high=most)
     return Range(low=1, high=most)
 

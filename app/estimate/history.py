@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import read
-from pleinair.app.runs.request import DrawRequest, read_order
+from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.runs.store import Run
 from pleinair.app.trace.trace import Trace, trace_of
 from pleinair.tools.types import BadInput, PleinairError
@@ -49,17 +49,18 @@ def past_runs(request: DrawRequest, paths: Paths) -> list[PastRun]:
 
 
 def is_alike(run: Run, request: DrawRequest) -> bool:
-    """Return whether a run had the same graph, profile, generator and MLLM."""
+    """Return whether a run had the same graph, profile, generator, MLLM and image options."""
     try:
-        other = read_order(run.order_json)
+        other = read_request(run.request_json)
     except BadInput:
         return False
     ours, theirs = request.settings, other.settings
-    return (other.graph, theirs.profile, theirs.generator, theirs.mllm) == (
+    return (other.graph, theirs.profile, theirs.generator, theirs.mllm, theirs.image) == (
         request.graph,
         ours.profile,
         ours.generator,
         ours.mllm,
+        ours.image,
     )
 
 

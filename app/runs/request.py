@@ -1,22 +1,25 @@
-"""What a run was asked for, checked before anything is written."""
+"""Request for a run: one frozen value, validated once, before anything is written."""
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from pleinair.agent.react.schemas import Pin
 from pleinair.agent.state import MAX_SEED, check_prompt
 from pleinair.app.engines import check, engine
 from pleinair.app.paths import Paths
-from pleinair.app.prices import require_prices
-from pleinair.app.settings import POCKET, Settings, renamed
+from pleinair.app.settings import POCKET, BackendChoice, Settings, renamed
 from pleinair.tools import registry
+from pleinair.tools.arguments import explain
+from pleinair.tools.http.addresses import is_here
+from pleinair.tools.http.prices import Price, Where, price_of
 from pleinair.tools.realrag import declared_training, require_training
 from pleinair.tools.storage.files import require_writable
 from pleinair.tools.types import BadInput, Budget, Picture, PleinairError, Reference, Value
@@ -26,26 +29,30 @@ if TYPE_CHECKING:
 
     from pleinair.tools.storage.artifacts import ArtifactStore
 
-
-REALRAG = "realrag"  # the graph that may want a trained retriever
+MAX_IMAGES = 64  # of one request
+MAX_INPUT_IMAGES = 16  # no generator takes more
+REALRAG = "realrag"  # the graph that may need a trained retriever
+INPUT_FIELD = "pictures"  # of a graph's input
+OPENAI = "https://api.openai.com/v1"
+LOCAL_BACKENDS = ("in_context", "ip_adapter", "controlnet", "text_only")  # generators on this machine
 
 
 class Parent(Value):
-    """Say where a run branched off another one, whose steps before that are its own too."""
+    """Run and step at which a fork branched off; the steps before are the fork's own too."""
 
     run: str
     step: str  # as `pleinair trace show` prints it, such as "critique:1"
     checkpoint: str
-    request: dict[str, Any] = {}  # what changes in the request that `step` draws
+    request: dict[str, Any] = {}  # changes of the request that `step` generates
 
 
 class ChatThread(Value):
-    """Say which run this one follows in a talk, and what the user wants to see used or not used."""
+    """What a request takes over from its chat."""
 
-    after: str = ""
+    after: str = ""  # the run that it follows
     vetoes: tuple[str, ...] = ()
     pins: tuple[Pin, ...] = ()
-    given: tuple[Reference, ...] = ()  # pictures of the user's own, kept in the home
+    given: tuple[Reference, ...] = ()  # input images, stored in the home
 
 
 def _with_current_keys(tree: Any) -> Any:
@@ -54,151 +61,192 @@ def _with_current_keys(tree: Any) -> Any:
 
 
 class DrawRequest(Value):
-    """Hold everything that a run depends on; with its seed and the same models it gives the same picture."""
+    """Everything that a run depends on; with its seed and the same models it gives the same image."""
 
     prompt: str
     graph: str
-    seed: int | None  # None: drawn once, and kept in the run's row
+    seed: int | None  # None: chosen at random, and stored in the run's row
     settings: Annotated[Settings, BeforeValidator(_with_current_keys)]
     out: str  # absolute folder
     strip_metadata: bool = False
     parent: Parent | None = None
-    pictures: tuple[Picture, ...] = ()  # the user's own, kept in the home
-    thread: ChatThread | None = None  # for a graph that goes on talking
+    pictures: tuple[Picture, ...] = ()  # input images, stored in the home
+    thread: ChatThread | None = None  # for a graph that chats
+    num_images: int = Field(default=1, ge=1, le=MAX_IMAGES, exclude_if=lambda count: count == 1)
+    number: int = Field(default=1, ge=1, exclude_if=lambda number: number == 1)  # of this image, from 1
+    idempotency_key: str | None = Field(default=None, exclude=True)
 
     @property
     def slug(self) -> str:
-        """Give the prompt as a piece of a file name, at most 40 characters."""
+        """The prompt as a part of a file name, at most 40 characters."""
         words = re.sub(r"[^a-z0-9]+", "-", self.prompt.lower()).strip("-")
         return words[:40].strip("-") or "picture"
 
+    def rows(self) -> list[tuple[str, int]]:
+        """Return the JSON and the seed of each run: one an image, with consecutive seeds."""
+        first = secrets.randbelow(2**32) if self.seed is None else self.seed
+        updates = [
+            {"number": number + 1, "seed": None if self.seed is None else self.seed + number}
+            for number in range(self.num_images)
+        ]
+        texts = [self.model_copy(update=update).model_dump_json() for update in updates]
+        return [(text, first + number) for number, text in enumerate(texts)]
 
-def new_order(
-    prompt: str, graph: str, seed: int | None, settings: Settings, out: str | None, strip_metadata: bool
-) -> DrawRequest:
-    """Check all that a user gives; raises `BadInput` with the value and what was wanted."""
-    check_prompt(prompt)
-    check_seed(seed)
-    if graph not in (known := registry.names("graph")):
-        raise BadInput(f"graph {graph!r}: unknown; wanted one of: {', '.join(known)}")
+
+def new_request(*, settings: Settings, out: str | None = None, **fields: Any) -> DrawRequest:
+    """Build a request and validate all of it; writes nothing and loads no model.
+
+    Args:
+        settings: of the run.
+        out: the folder for the results; the settings' if None.
+        fields: the other fields of `DrawRequest`.
+
+    Raises:
+        BadInput: with the value and what is accepted.
+    """
+    folder = Path(out or settings.paths.out).expanduser().absolute()
+    absolute = settings.model_copy(update={"library": settings.library.absolute()})
+    try:
+        request = DrawRequest(settings=absolute, out=str(folder), **fields)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        place = ".".join(map(str, detail["loc"]))
+        raise BadInput(f"{place} = {detail['input']!r}: {explain(detail)}") from error
+    check_prompt(request.prompt)
+    if request.seed is not None and not 0 <= request.seed <= MAX_SEED - request.num_images + 1:
+        raise BadInput(f"seed {request.seed}: must be 0 to {MAX_SEED - request.num_images + 1}")
+    if request.graph not in (graphs := registry.names("graph")):
+        hint = registry.did_you_mean(request.graph, graphs)
+        raise BadInput(f"graph {request.graph!r}: unknown; accepted: {', '.join(graphs)}.{hint}")
     check_budget(settings.budget)
     check(settings)
-    if graph == REALRAG:
+    if request.graph == REALRAG:
         require_training(settings.realrag, declared_training(settings.encoder, engine))
     require_prices(settings)
     _check_library(settings.library.folder)
-    folder = Path(out or settings.paths.out).expanduser().absolute()
     _check_out(folder)
-    return DrawRequest(
-        prompt=prompt,
-        graph=graph,
-        seed=seed,
-        settings=settings.model_copy(update={"library": settings.library.absolute()}),
-        out=str(folder),
-        strip_metadata=strip_metadata,
-    )
+    return request
 
 
 def check_budget(budget: Budget) -> None:
-    """Refuse a limit that allows no picture at all; none of questions, tokens or money allows a draft."""
+    """Refuse a limit that allows no image; without MLLM calls, tokens or money a draft is still possible."""
     for name in ("attempts", "images", "seconds"):
         if getattr(budget, name) == 0:
-            wanted = "more than 0" if name == "seconds" else "1 or more"
-            raise BadInput(f"budget.{name} = 0: nothing would be drawn; wanted {wanted}")
+            accepted = "more than 0" if name == "seconds" else "1 or more"
+            raise BadInput(f"budget.{name} = 0: no image could be generated; must be {accepted}")
+
+
+def require_prices(settings: Settings) -> None:
+    """Refuse a budget of money for a hosted model without a price, since it could never stop the run.
+
+    Not covered: third-party backends, which may report a price with their results or none at all.
+    """
+    if settings.budget.usd is None:
+        return
+    tables: tuple[tuple[Where, BackendChoice, str, str], ...] = (
+        ("mllm", settings.mllm, "openai", "read = …, written = …"),
+        ("generator", settings.generator, "openai_images", "read = …, read_images = …, written = …"),
+    )
+    for table, choice, backend, form in tables:
+        is_priced = choice.arguments.get("price_per_picture") is not None or listed_price(choice, table)
+        if choice.backend == backend and not is_local(choice) and not is_priced:
+            model = str(choice.arguments.get("model", ""))
+            other = " or generator.price_per_picture" if table == "generator" else ""
+            raise BadInput(
+                f"budget.usd = {settings.budget.usd}: no price is known for {table}.model = {model!r}, so "
+                "money could not stop the run",
+                f'Set "{model}" = {{ {form} }}, in US dollars a million tokens, under [{table}.prices] of '
+                f"your pleinair.toml{other}, or no budget.usd.",
+            )
+
+
+def listed_price(choice: BackendChoice, table: Where) -> Price | None:
+    """Return a model's price by the price table, the user's own lines first."""
+    return price_of(str(choice.arguments.get("model", "")), choice.arguments.get("prices") or {}, table)
+
+
+def is_local(choice: BackendChoice) -> bool:
+    """Return whether a backend's server is this machine; the default address is where no other is set."""
+    default = os.environ.get("OPENAI_BASE_URL", "") if choice.backend == "openai" else OPENAI
+    return is_here(str(choice.arguments.get("base_url") or default))
 
 
 def _check_library(folder: str) -> None:
-    """Refuse a library without a picture, before anything is paid for."""
     from pleinair.tools.retrieval.library import WANTED, has_pictures
 
     if folder != POCKET and not has_pictures(Path(folder).expanduser()):
-        raise BadInput(f"library.folder = {folder!r}: no pictures in it; wanted {WANTED}")
+        raise BadInput(f"library.folder = {folder!r}: no images in it; accepted: {WANTED}")
 
 
 def _check_out(folder: Path) -> None:
-    """Refuse a folder for results that cannot hold any, before anything is paid for."""
     if folder.exists() and not folder.is_dir():
-        raise BadInput(f"out {str(folder)!r}: it is a file; wanted a folder")
+        raise BadInput(f"out {str(folder)!r}: it is a file; must be a folder")
     try:
         require_writable(folder)
-    except PleinairError as fault:
-        raise BadInput(f"out {str(folder)!r}: {fault} Wanted a folder that can be written to") from fault
+    except PleinairError as error:
+        raise BadInput(
+            f"out {str(folder)!r}: {error.message}", "Choose a folder that can be written to."
+        ) from error
 
 
-def read_order(text: str) -> DrawRequest:
-    """Read the order of a stored run; one that this version cannot read is `BadInput`."""
+def read_request(text: str) -> DrawRequest:
+    """Read the request of a stored run; raises `BadInput` for one that this version cannot read."""
     try:
         return DrawRequest.model_validate_json(text)
     except ValidationError as error:
-        raise BadInput("this run was ordered by a pleinair whose settings this one cannot read") from error
+        raise BadInput("the run's settings were written by a pleinair that this one cannot read") from error
 
 
-def chosen_seed(order: DrawRequest) -> int:
-    """Give the seed asked for, or draw one."""
-    return secrets.randbelow(2**32) if order.seed is None else order.seed
-
-
-def check_seed(seed: int | None) -> None:
-    """Refuse a seed that no generator takes."""
-    if seed is not None and not 0 <= seed <= MAX_SEED:
-        raise BadInput(f"seed {seed}: wanted 0 to {MAX_SEED}")
-
-
-FIELD = "pictures"  # of a graph's input
-MOST = 16  # pictures; no generator takes more
-
-
-def read_given(files: Sequence[str | Path], graph: str) -> list[Image.Image]:
-    """Read the user's pictures, and write nothing.
+def read_input_images(files: Sequence[str | Path], graph: str) -> list[Image.Image]:
+    """Read input images; writes nothing.
 
     Raises:
-        BadInput: a file is no usable picture, there are too many, or the graph takes none.
+        BadInput: a file is no usable image, there are too many, or the graph takes none.
     """
+    if not files:
+        return []
+    if not takes_input_images(graph):
+        graphs = ", ".join(name for name in registry.names("graph") if takes_input_images(name))
+        raise BadInput(f"input image {str(files[0])!r}: graph {graph!r} takes none; these do: {graphs}")
+    if len(files) > MAX_INPUT_IMAGES:
+        raise BadInput(f"input images: {len(files)}; must be at most {MAX_INPUT_IMAGES}")
+    return [read_input_image(file) for file in files]
+
+
+def read_input_image(file: str | Path) -> Image.Image:
+    """Read one input image; raises `BadInput` for a file that is none."""
     from pleinair.tools.images.reading import BadPicture
     from pleinair.tools.images.sandbox import read_untrusted
 
-    if not files:
-        return []
-    if not takes_pictures(graph):
-        able = ", ".join(name for name in registry.names("graph") if takes_pictures(name))
-        raise BadInput(f"picture {str(files[0])!r}: graph {graph!r} takes none; wanted one of: {able}")
-    if len(files) > MOST:
-        raise BadInput(f"picture: {len(files)} are given; wanted at most {MOST}")
-    images = []
-    for file in files:
-        try:
-            images.append(read_untrusted(Path(file).expanduser()))
-        except BadPicture as fault:
-            raise BadInput(f"picture {str(file)!r}: {fault}") from fault
-    return images
+    try:
+        return read_untrusted(Path(file).expanduser())
+    except BadPicture as error:
+        raise BadInput(f"input image {str(file)!r}: {error}") from error
 
 
-def takes_pictures(graph: str) -> bool:
-    """Tell whether a graph's input has a field for the user's pictures."""
-    return FIELD in registry.resolve("graph", graph).get_input_jsonschema().get("properties", {})
+def takes_input_images(graph: str) -> bool:
+    """Return whether a graph's input has a field for input images."""
+    return INPUT_FIELD in registry.resolve("graph", graph).get_input_jsonschema().get("properties", {})
 
 
-def keep_given(images: Sequence[Image.Image], places: Paths) -> tuple[Picture, ...]:
-    """Store pictures in the home and name them; raises `PleinairError` when the disk is full."""
+def store_input_images(images: Sequence[Image.Image], places: Paths) -> tuple[Picture, ...]:
+    """Store images in the home; raises `PleinairError` when the disk is full."""
     return tuple(_store(places).put(image) for image in images)
 
 
-def require_given(pictures: Sequence[Picture], places: Paths) -> tuple[Picture, ...]:
-    """Give the pictures back if the home holds them; else raise `BadInput`."""
+def require_input_images(pictures: Sequence[Picture], places: Paths) -> None:
+    """Raise `BadInput` unless the home holds these images."""
     from pleinair.tools.storage.artifacts import BadArtifact
 
     for picture in pictures:
         try:
             _store(places).read(picture)
-        except BadArtifact as fault:
-            raise BadInput(
-                f"picture {picture.sha256}: it was given with the prompt and is not here"
-            ) from fault
-    return tuple(pictures)
+        except BadArtifact as error:
+            raise BadInput(f"input image {picture.sha256}: it is not on this machine") from error
 
 
-def adopt_given(pictures: Sequence[Picture], places: Paths, store: ArtifactStore) -> None:
-    """Copy the user's pictures into a run's own store; raises `BadArtifact` when one is gone."""
+def copy_input_images(pictures: Sequence[Picture], places: Paths, store: ArtifactStore) -> None:
+    """Copy input images into a run's own store; raises `BadArtifact` when one is gone."""
     for picture in pictures:
         store.adopt(picture, _store(places))
 

@@ -17,7 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pleinair.app.runs.events import Ended
-from pleinair.app.runs.request import DrawRequest, read_order
+from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.runs.store import Run
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.storage.files import sweep_parts, write_whole
@@ -56,7 +56,7 @@ class Result:
 
 def result_of(run: Run) -> Result:
     """Return the result of a finished run; the names of its files follow from its row."""
-    request, outcome = read_order(run.order_json), run.outcome
+    request, outcome = read_request(run.request_json), run.outcome
     assert outcome is not None, "a finished run's row holds its outcome"
     picture, sidecar = files(run, request)
     return Result(run.id, outcome, run.seed, picture if outcome.best and picture.exists() else None, sidecar)

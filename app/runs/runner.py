@@ -24,7 +24,7 @@ from pleinair.app.runs.events import (
     StepStarted,
 )
 from pleinair.app.runs.history import chat_input, config_of, copy_parent
-from pleinair.app.runs.request import DrawRequest, adopt_given, read_order
+from pleinair.app.runs.request import DrawRequest, copy_input_images, read_request
 from pleinair.app.runs.store import Lease, LeaseLost, Run, Runs
 from pleinair.app.settings import OnPreview
 from pleinair.tools.callbacks import StopCheck
@@ -102,7 +102,7 @@ def perform(
 
     Raises `Busy`, `Finished` or `LeaseLost` when another process has the run, or it has ended.
     """
-    request = read_order(run.order_json)
+    request = read_request(run.request_json)
     with runs, Lease(runs, run.id, reopen=reopen) as lease:
         with closing(EventLog(places.events(run.id), on_event)) as log:
             watcher = on_preview if request.settings.output.previews else None
@@ -188,7 +188,7 @@ def _build_context(work: Work) -> Context:
     work.lease.check()
     sweep_parts(work.folder / "pictures" / "parts", older_than=0)  # the holder before this one is dead
     store = ArtifactStore(work.folder / "pictures")
-    adopt_given(work.request.pictures, work.places, store)
+    copy_input_images(work.request.pictures, work.places, store)
     context = build(
         work.request.settings,
         work.places,

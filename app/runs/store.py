@@ -13,7 +13,7 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -44,6 +44,8 @@ def connect(path: Path) -> sqlite3.Connection:
 SCHEMA = 1  # raise it with every change of the tables, and migrate from each older one
 LEASE_SECONDS = 60.0
 OPEN = ("waiting", "running")
+COLUMNS = {"order_json": "request_json"}  # names of version 0.1
+MEMBER = "#image-"  # in the key of a group's later runs: the first one's id, this, and the number
 
 TABLES = """
 CREATE TABLE runs (
@@ -81,7 +83,7 @@ class Run:
 
     id: str
     idem_key: str | None
-    order_json: str
+    request_json: str  # column `order_json`
     seed: int
     status: str
     lease_owner: str | None
@@ -95,7 +97,7 @@ class Run:
     @classmethod
     def of(cls, row: sqlite3.Row) -> Run:
         """Return a row of the table; version 0.1 wrote that runs stopped that today end as `unchecked`."""
-        run = cls(**dict(row))
+        run = cls(**{COLUMNS.get(name, name): value for name, value in dict(row).items()})
         outcome = run.outcome if run.status == "stopped" else None
         return replace(run, status=outcome.ending) if outcome else run
 
@@ -103,6 +105,12 @@ class Run:
     def outcome(self) -> Outcome | None:
         """How the run ended, None while it has not."""
         return Outcome.model_validate_json(self.outcome_json) if self.outcome_json else None
+
+    @property
+    def group(self) -> str:
+        """The id of the first run of the same request; its own for a request of one image."""
+        first, member, _ = (self.idem_key or "").partition(MEMBER)
+        return first if member and len(first) == len(self.id) else self.id
 
     @property
     def owner(self) -> Owner | None:
@@ -168,23 +176,40 @@ class Runs:
             self._connection, self._pid = db, os.getpid()
         return self._connection
 
-    def add(self, order_json: str, seed: int, idem_key: str | None = None) -> Run:
-        """Write a new row, or return the one that the key already names.
+    def add(self, request_json: str, seed: int, idem_key: str | None = None) -> Run:
+        """Write the row of a single run; see `add_group`."""
+        return self.add_group([(request_json, seed)], idem_key)[0]
 
-        Raises `BadInput` when the key names a run of another request. The row is on disk on return.
+    def add_group(self, requests: Sequence[tuple[str, int]], idem_key: str | None = None) -> list[Run]:
+        """Write a row for each request and its seed, or return the rows that the key already names.
+
+        Raises `BadInput` when the key names runs of another request. All rows are on disk on return, or none.
         """
         with self._transaction() as db:
             row = db.execute("SELECT * FROM runs WHERE idem_key=?", (idem_key or None,)).fetchone()
             if row is None:
-                return self._insert(db, order_json, seed, idem_key)
-            run = Run.of(row)
-        if changes := _differences(run.order_json, order_json):
+                (text, seed), *others = requests
+                runs = [self._insert(db, text, seed, idem_key)]
+                for number, (text, seed) in enumerate(others, start=2):
+                    runs.append(self._insert(db, text, seed, f"{runs[0].id}{MEMBER}{number}"))
+                return runs
+            first = Run.of(row)
+        if changes := _differences(first.request_json, requests[0][0]):
             raise BadInput(
-                f"idempotency key {idem_key!r}: it names run {run.id}, whose request is another one "
+                f"idempotency key {idem_key!r}: it names run {first.id}, whose request is another one "
                 f"({', '.join(changes)})",
                 "Use another key.",
             )
-        return run
+        return self.group(first.id)
+
+    def group(self, run_id: str) -> list[Run]:
+        """Return the runs of one request in the order of their images; `run_id` is any of them."""
+        with self._readable() as db:
+            first = self._row(db, run_id).group
+            rows = db.execute(
+                "SELECT * FROM runs WHERE id = ? OR idem_key GLOB ?", (first, f"{first}{MEMBER}*")
+            )
+            return sorted(map(Run.of, rows), key=lambda run: run.seed)
 
     def get(self, run_id: str) -> Run:
         """Return one row; raises `BadInput` for an unknown id."""
@@ -262,13 +287,13 @@ class Runs:
             raise BadInput(f"run {run_id!r}: there is none", "`pleinair runs list` shows them.")
         return Run.of(row)
 
-    def _insert(self, db: sqlite3.Connection, order_json: str, seed: int, key: str | None) -> Run:
+    def _insert(self, db: sqlite3.Connection, request_json: str, seed: int, key: str | None) -> Run:
         now = time.time()
         run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(4)
         db.execute(
             "INSERT INTO runs (id, idem_key, order_json, seed, status, created, updated) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (run_id, key or None, order_json, seed, "waiting", now, now),
+            (run_id, key or None, request_json, seed, "waiting", now, now),
         )
         return self._row(db, run_id)
 

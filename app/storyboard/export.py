@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pleinair.app.paths import Paths
-from pleinair.app.runs.request import read_order
+from pleinair.app.runs.request import read_request
 from pleinair.app.runs.store import Run
 from pleinair.app.storyboard.gallery import Gallery
 from pleinair.app.trace.trace import trace_begun
@@ -21,7 +21,7 @@ def export(run: Run, places: Paths, file: Path) -> None:
     if file.suffix not in (".html", ".png"):
         raise BadInput(f"{str(file)!r}: wanted a name that ends in .html or .png")
     trace = trace_begun(run, places)
-    gallery = Gallery(run.id, read_order(run.order_json), places)
+    gallery = Gallery(run.id, read_request(run.request_json), places)
     if file.suffix == ".html":
         from pleinair.app.storyboard.html import page
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pleinair.app.api import find, home
 from pleinair.app.runs.events import read
-from pleinair.app.runs.request import read_order
+from pleinair.app.runs.request import read_request
 from pleinair.app.runs.store import Run
 from pleinair.app.trace.trace import AttemptTrace, crop_text, trace_of
 from pleinair.tools.types import Reference, Retrieval
@@ -53,7 +53,7 @@ def without_effect(differences: Sequence[Difference]) -> str:
 
 def fork_without_effect(branch: Run) -> str:
     """Return a sentence where a fork that was given something else has its parent's results, else ""."""
-    parent = read_order(branch.order_json).parent
+    parent = read_request(branch.request_json).parent
     causes = without_effect(differ(parent.run, branch.id)) if parent else ""
     if not parent or not causes:
         return ""
@@ -63,7 +63,7 @@ def fork_without_effect(branch: Run) -> str:
 def _facts(name: str) -> dict[str, Any]:
     """Return what two runs are compared by."""
     run = find(name)
-    request, trace = read_order(run.order_json), trace_of(read(home().events(run.id)))
+    request, trace = read_request(run.request_json), trace_of(read(home().events(run.id)))
     outcome = run.outcome
     return {
         "prompt": request.prompt,

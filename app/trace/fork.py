@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pleinair.agent.state import check_prompt
 from pleinair.app.api import OnEvent, find, finish, home, run_table
-from pleinair.app.runs.request import Parent, check_seed, new_order, read_order
+from pleinair.app.runs.request import Parent, new_request, read_request
 from pleinair.app.settings import altered
 from pleinair.app.trace.steps import find_step, steps_of
 
@@ -61,22 +60,22 @@ def submit_fork(
 ) -> Run:
     """Check a fork and write its row, for `finish` to run. Arguments as for `fork`."""
     parent = find(run)
-    before = read_order(parent.order_json)
+    before = read_request(parent.request_json)
     name, step = find_step(steps_of(parent, home()), at)
-    check_prompt(before.prompt if prompt is None else prompt)
-    check_seed(seed)
     changes: dict[str, Any] = {"prompt": prompt, "seed": seed}
     changes = {key: value for key, value in changes.items() if value is not None}
-    run_changes, request_changes = ({}, changes) if name.startswith(f"{GENERATE}:") else (changes, {})
-    run_seed = run_changes.get("seed", parent.seed)
-    request = new_order(
-        run_changes.get("prompt", before.prompt),
-        before.graph,
-        run_seed,
-        altered(before.settings, overrides or {}),
-        out or before.out,
-        before.strip_metadata,
+    is_generate = name.startswith(f"{GENERATE}:")  # whose changes are of its one image
+    branch = Parent(
+        run=parent.id, step=name, checkpoint=step.checkpoint, request=changes if is_generate else {}
     )
-    branch = Parent(run=parent.id, step=name, checkpoint=step.checkpoint, request=request_changes)
-    shared = {"parent": branch, "pictures": before.pictures, "thread": before.thread}
-    return run_table().add(request.model_copy(update=shared).model_dump_json(), run_seed)
+    shared = before.model_dump(include={"graph", "strip_metadata", "pictures", "thread"})
+    request = new_request(
+        **shared,
+        **({"prompt": before.prompt, "seed": parent.seed} | changes),
+        settings=altered(before.settings, overrides or {}),
+        out=out or before.out,
+        parent=branch,
+    )
+    if is_generate:
+        request = request.model_copy(update={"prompt": before.prompt, "seed": parent.seed})
+    return run_table().add_group(request.rows())[0]

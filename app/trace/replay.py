@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pleinair.app.api import OnEvent, find, finish, home, run_table
 from pleinair.app.runs.events import Ended, payloads, read
 from pleinair.app.runs.history import pictures_in
-from pleinair.app.runs.request import DrawRequest, new_order, read_order, require_given
+from pleinair.app.runs.request import DrawRequest, new_request, read_request, require_input_images
 from pleinair.app.runs.results import FORMAT, Result, deliver, files
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.storage.files import write_whole
@@ -40,7 +40,7 @@ def replay(run: str, out: str | None = None) -> Result:
     ends = payloads(read(home().events(row.id)), Ended)
     if not ends:
         raise BadInput(f"{home().events(row.id)}: the event `ended` is missing")
-    end, request = ends[-1], read_order(row.order_json)
+    end, request = ends[-1], read_request(row.request_json)
     store = ArtifactStore(home().run(row.id) / "pictures")
     for picture in pictures_in(end.model_dump(mode="json", include={"attempts"})):
         store.read(picture)
@@ -67,16 +67,14 @@ def redraw(sidecar: Path, *, out: str | None = None, on_event: OnEvent | None = 
         raise BadInput(f"{sidecar}: it is of a fork of run {request.parent.run}", "Fork that run again.")
     if request.thread:
         raise BadInput(f"{sidecar}: it is of a chat", "`pleinair chat --after RUN` goes on with one.")
-    pictures = require_given(request.pictures, home())
-    again = new_order(
-        request.prompt,
-        request.graph,
-        seed,
-        request.settings,
-        out or request.out,
-        request.strip_metadata,
-    ).model_copy(update={"pictures": pictures})
-    return finish(run_table().add(again.model_dump_json(), seed), on_event)
+    require_input_images(request.pictures, home())
+    again = new_request(
+        **request.model_dump(include={"prompt", "graph", "strip_metadata", "pictures"}),
+        seed=seed,
+        settings=request.settings,
+        out=out or request.out,
+    )
+    return finish(run_table().add_group(again.rows())[0], on_event)
 
 
 def _read_sidecar(sidecar: Path) -> tuple[DrawRequest, int]:

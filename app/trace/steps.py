@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Call
 from pleinair.app.runs.history import OWN, config_of
-from pleinair.app.runs.request import read_order
+from pleinair.app.runs.request import read_request
 from pleinair.app.runs.store import Run
 from pleinair.tools.types import BadInput, Usage
 
@@ -43,7 +43,7 @@ def steps_of(run: Run, places: Paths) -> list[Step]:
     if not path.exists():
         return []
     with open_saver(path, lambda: None) as saver:
-        graph = compiled(read_order(run.order_json).graph, saver)
+        graph = compiled(read_request(run.request_json).graph, saver)
         history = list(graph.get_state_history(config_of(run.id)))[::-1]
         newest = graph.get_state(config_of(run.id)).values
     return _steps(history, newest)

@@ -15,7 +15,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from pleinair.app.api import home, resume, run_table
-from pleinair.app.cli.chat import talk
+from pleinair.app.cli.chat import run_chat
 from pleinair.app.cli.main import app
 from pleinair.app.runs.events import StepStarted, payloads, read
 from pleinair.app.runs.history import state_of
@@ -47,7 +47,7 @@ def say(session: ChatSession, *lines: str | BaseException) -> str:
             raise line
         return line
 
-    talk(session, reader, Console(file=told, width=200))
+    run_chat(session, reader, Console(file=told, width=200))
     return told.getvalue()
 
 
@@ -146,7 +146,7 @@ def test_references_are_listed_vetoed_and_pinned() -> None:
     assert "[used, vetoed]" in told and "[pinned]" in told
     assert references(runs()[-1]) == [third]
     told = say(session, f"/veto {ids[used]}", f"/pin {ids[third]}", f"/veto {ids[third]}", "/refs")
-    assert f"{used} is allowed." in told and "no longer bound" in told
+    assert f"{used} is allowed." in told and "no longer pinned" in told
     assert session.vetoes == {third} and not session.pins and other not in session.vetoes
 
 
@@ -158,7 +158,9 @@ def test_several_references_are_vetoed_at_once_or_none() -> None:
     told = say(session, "/veto 1 2", "/veto 3, 99", "/veto 2 2 3")
     assert told.count("is not used any more.") == 3 and f"{second} is allowed." in told
     assert "reference 99: there are" in told and session.vetoes == {first, third}
-    assert f"{FINCH}: wanted one picture to show it" in say(session, "/pin 3 4") and not session.pins
+    assert (
+        f"{FINCH}: a concept can be pinned to one image only" in say(session, "/pin 3 4") and not session.pins
+    )
     assert "shown by" in say(session, "/pin 4") and len(session.pins) == 1
 
 
@@ -173,7 +175,7 @@ def test_the_last_requests_references_are_listed_first_and_weak_ones_marked() ->
     assert all("dodo:" in line and "[under the threshold]" in line for line in weak) and weak
     assert all(f"{FINCH}:" in line and "[of an earlier request]" in line for line in earlier)
     assert "refused" in say(session, "what?")
-    assert [one.concept for one in session.found()][:1] == ["dodo"]
+    assert [one.concept for one in session.references()][:1] == ["dodo"]
 
 
 @pytest.mark.usefixtures("talker")
@@ -202,7 +204,7 @@ def test_a_fork_forgets_what_came_after() -> None:
     assert prompts()[-1] == f"{PROMPT} in the snow"
     assert len(session.runs) == 3 and not session.vetoes
     assert references(runs()[-1]) == references(runs()[0])
-    assert "there are 3" in say(session, "/fork 9")
+    assert "must be 1 to 3" in say(session, "/fork 9")
 
 
 def test_a_picture_of_ones_own_is_used_and_kept(talker: Path) -> None:
@@ -225,22 +227,40 @@ def test_limits_hold_for_the_requests_to_come() -> None:
     assert [len(one) for one in attempts] == [1, 2]
 
 
+@pytest.mark.usefixtures("talker")
+def test_image_options_hold_for_the_requests_to_come() -> None:
+    session = ChatSession()
+    told = say(session, "/image width=24 guidance_scale=2.5", PROMPT, "/image width=none", PROMPT, "/image")
+    assert "width 24" in told and "height the generator's own" in told
+    bests = [result_of(run).outcome.best for run in runs()]
+    assert [(best.request.width, best.request.guidance_scale) for best in bests if best] == [
+        (24, 2.5),
+        (16, 2.5),
+    ]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
         ("/paint", "/paint: no such command; there are: /refs"),
-        ("/veto", "/veto N …: wanted a number, got nothing"),
-        ("/veto 1 x", "/veto N …: wanted a number, got 'x'"),
-        ("/fork", "/fork N: wanted a number, got nothing"),
-        ("/fork 1 2", "/fork N: wanted one number, got 2"),
-        ("/give bird.png", "/give FILE CONCEPT: wanted a file"),
+        ("/veto", "/veto N …: needs a number, got nothing"),
+        ("/veto 1 x", "/veto N …: needs a number, got 'x'"),
+        ("/fork", "/fork N: needs a number, got nothing"),
+        ("/fork 1 2", "/fork N: needs one number, got 2"),
+        ("/give bird.png", "/give FILE CONCEPT: needs a file"),
         ("/veto 3", "reference 3: there are 0"),
-        ("/fork 1", "request 1: there are 0"),
-        ("/budget attempts=0", "nothing would be drawn"),
+        ("/fork 1", "request 1: must be 1 to 0"),
+        ("/budget attempts=0", "no image could be generated"),
         ("/budget paws=4", "budget.paws = 4"),
         ("/budget 4", "wanted key=value"),
-        ("/give", "wanted a file and the concept"),
-        ("/give nothing.png a bird", "picture 'nothing.png'"),
+        ("/image width=63", "image.width = 63"),
+        ("/image widht=64", "Did you mean `width`?"),
+        (
+            "/image reference_strength=0.5",
+            "image.reference_strength = 0.5: generator `stripes` does not take it",
+        ),
+        ("/give", "needs a file and the concept"),
+        ("/give nothing.png a bird", "input image 'nothing.png'"),
         ("/give 'a b", "No closing quotation"),
         ("x" * 2001, "2,001 characters"),
         ("\x1b[2J", "I cannot read this prompt"),
@@ -296,7 +316,7 @@ def test_a_failed_request_leaves_the_talk_where_it_was() -> None:
 def test_a_talk_is_gone_on_with_from_its_last_run() -> None:
     say(ChatSession(), PROMPT, "not that bird")
     session = ChatSession()
-    session.go_on_from("last")
+    session.continue_from("last")
     say(session, "now make it night")
     assert prompts()[-1] == f"{PROMPT} at night"
     assert references(runs()[-1]) == references(runs()[-2])
@@ -324,7 +344,7 @@ def test_only_a_talk_is_gone_on_with() -> None:
 
     run = draw(PROMPT, overrides={"mllm.backend": "quick"})
     with pytest.raises(BadInput, match="no request of a talk"):
-        ChatSession().go_on_from(run.run_id)
+        ChatSession().continue_from(run.run_id)
 
 
 @pytest.mark.usefixtures("talker")

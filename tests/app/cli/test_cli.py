@@ -72,7 +72,7 @@ def test_json_for_programs(place: Path) -> None:
 
 def test_a_dash_reads_the_prompt(place: Path) -> None:
     assert call("draw", "-", given="two things").exit_code == 0
-    assert json.loads(run_table().newest(1)[0].order_json)["prompt"] == "two things"
+    assert json.loads(run_table().newest(1)[0].request_json)["prompt"] == "two things"
 
 
 def test_a_remedy_stands_on_a_line_of_its_own(place: Path) -> None:
@@ -95,11 +95,11 @@ def test_a_remedy_stands_on_a_line_of_its_own(place: Path) -> None:
         (["--graph", "imagerag", "--max-attempts", "1"], 3, "stopped: the limit of 1 attempt is reached"),
         (["--set", "mllm.says=No."], 4, "refused: No."),
         (["--set", "generator.fault=boom"], 5, "failed: RuntimeError: boom"),
-        (["--seed", "-1"], 2, "pleinair: seed -1: wanted 0 to"),
-        (["--graph", "none"], 2, "pleinair: graph 'none': unknown; wanted one of"),
+        (["--seed", "-1"], 2, "pleinair: seed -1: must be 0 to"),
+        (["--graph", "none"], 2, "pleinair: graph 'none': unknown; accepted: "),
         (["--set", "retrieval.k=0"], 2, "pleinair: retrieval.k = 0"),
         (["--set", "nonsense"], 2, "wanted key=value"),
-        (["--max-attempts", "0"], 2, "nothing would be drawn"),
+        (["--max-attempts", "0"], 2, "no image could be generated"),
         (["--library", "/nowhere"], 2, "no such folder"),
         (["--paws", "4"], 2, "No such option"),
     ],
@@ -124,7 +124,7 @@ def test_options_stand_for_settings(place: Path) -> None:
         "--out",
         "o",
     )
-    order = json.loads(run_table().newest(1)[0].order_json)
+    order = json.loads(run_table().newest(1)[0].request_json)
     assert (order["settings"]["budget"]["attempts"], order["settings"]["budget"]["seconds"]) == (2, 60)
     assert order["out"] == str(place / "o")
 

@@ -23,8 +23,7 @@ from pleinair.app.estimate.cost import Range
 from pleinair.app.estimate.estimate import Estimate
 from pleinair.app.estimate.history import PastRun, past_runs
 from pleinair.app.estimate.tokens import tokens_of_call
-from pleinair.app.prices import HERE
-from pleinair.app.runs.request import new_order
+from pleinair.app.runs.request import LOCAL_BACKENDS, new_request
 from pleinair.app.settings import BackendChoice, load, profiles
 from pleinair.tools import registry
 from pleinair.tools.critique import critique
@@ -49,7 +48,7 @@ def ends(one: Range) -> tuple[float | None, float | None]:
 
 def told(graph: str = "pleinair", **overrides: Any) -> Estimate:
     keys = {key.replace("__", "."): value for key, value in overrides.items()}
-    return estimate("two things", graph, overrides=keys)
+    return estimate("two things", graph=graph, overrides=keys)
 
 
 def test_nothing_is_written_and_nothing_built_before_the_first_run(
@@ -127,7 +126,7 @@ def test_past_runs_give_seconds_and_leave_the_table_alone(place: Path) -> None:
 
 
 def past_of(quote: Estimate) -> list[PastRun]:
-    return past_runs(new_order("x", quote.graph, None, load(), None, False), home())
+    return past_runs(new_request(prompt="x", graph=quote.graph, seed=None, settings=load()), home())
 
 
 def test_an_estimate_holds_what_the_run_then_takes(place: Path) -> None:
@@ -211,7 +210,7 @@ def with_log(model: str) -> dict[str, Any]:
     """Draw with the quick critic, and then say in row and log that a hosted model answered."""
     draw("two things", seed=7)
     run, table = run_table().newest(1)[0], home().table
-    order = json.loads(run.order_json)
+    order = json.loads(run.request_json)
     order["settings"]["mllm"] = {"backend": "openai", "model": model}
     with closing(sqlite3.connect(table)) as db, db:
         db.execute("UPDATE runs SET order_json=?", (json.dumps(order),))
@@ -357,8 +356,8 @@ def test_json_says_the_same(place: Path) -> None:
 def test_what_cannot_be_drawn_is_not_quoted(place: Path) -> None:
     done = call("two things", "--max-attempts", "0")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    with pytest.raises(BadInput, match="picture"):
-        estimate("two things", "pleinair", pictures=["none.png"])
+    with pytest.raises(BadInput, match="input image"):
+        estimate("two things", input_images=["none.png"])
 
 
 def test_every_packaged_profile_is_quoted(place: Path) -> None:
@@ -368,4 +367,4 @@ def test_every_packaged_profile_is_quoted(place: Path) -> None:
         quote = estimate("two things", profile=name)
         assert quote.profile == name and quote.pictures.high == 3
         assert quote.past_runs == 0 and ends(quote.seconds) == (None, None)
-    assert set(HERE) < set(registry.names("generator"))
+    assert set(LOCAL_BACKENDS) < set(registry.names("generator"))

@@ -77,7 +77,7 @@ def test_a_pull_takes_a_commit_once_and_runs_keep_to_it(profile: str, home: Path
     assert settings.encoder.arguments["commit"] == COMMIT
     submit("a finch", profile=profile)
     (run,) = run_table().newest(1)
-    assert json.loads(run.order_json)["settings"]["generator"]["revision"] == COMMIT
+    assert json.loads(run.request_json)["settings"]["generator"]["revision"] == COMMIT
     Hub.asked.clear()
     again = pull(profile, "--yes")
     assert again.exit_code == 0 and "kept in" not in again.stdout

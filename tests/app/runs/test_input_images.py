@@ -12,7 +12,7 @@ from PIL import Image
 
 from pleinair.app.api import draw, finish, home, run_table, submit
 from pleinair.app.runs.events import Event
-from pleinair.app.runs.request import MOST, takes_pictures
+from pleinair.app.runs.request import MAX_INPUT_IMAGES, takes_input_images
 from pleinair.app.runs.results import Result
 from pleinair.app.runs.store import LeaseLost
 from pleinair.app.trace.fork import fork
@@ -46,7 +46,7 @@ def used(result: Result) -> list[list[Any]]:
 
 
 def test_an_input_image_is_the_drafts_reference(image: Path) -> None:
-    result = draw(PROMPT, graph="imagerag", seed=7, pictures=[image])
+    result = draw(PROMPT, graph="imagerag", seed=7, input_images=[image])
     assert result.outcome.reason == "the draft matches, so nothing was looked up: a reference shows"
     assert used(result) == [[RED]]
     (credit,) = sidecar(result)["references"]
@@ -55,26 +55,26 @@ def test_an_input_image_is_the_drafts_reference(image: Path) -> None:
 
 
 def test_input_images_come_before_retrieved_ones(image: Path) -> None:
-    result = draw(PROMPT, graph="imagerag", pictures=[image], overrides={"mllm.satisfied": False})
+    result = draw(PROMPT, graph="imagerag", input_images=[image], overrides={"mllm.satisfied": False})
     assert [len(colours) for colours in used(result)] == [1, 2]
     assert used(result)[1][0] == RED
 
 
 def test_more_input_images_than_slots_fail_with_both_numbers(image: Path) -> None:
-    result = draw(PROMPT, graph="imagerag", pictures=[image] * 3)
+    result = draw(PROMPT, graph="imagerag", input_images=[image] * 3)
     assert (result.outcome.ending, result.outcome.best) == ("failed", None)
     assert "takes 2 references, got 3" in result.outcome.reason
 
 
 def test_the_file_may_be_deleted_once_the_run_is_submitted(image: Path) -> None:
-    run = submit(PROMPT, graph="imagerag", pictures=[image])
+    run = submit(PROMPT, graph="imagerag", input_images=[image])
     image.unlink()
     assert used(finish(run)) == [[RED]]
 
 
 @pytest.mark.parametrize("count", [2, 5, 8])
 def test_an_interrupted_run_goes_on_with_its_input_images(image: Path, count: int) -> None:
-    run, events = submit(PROMPT, graph="imagerag", seed=7, pictures=[image]), list[Event]()
+    run, events = submit(PROMPT, graph="imagerag", seed=7, input_images=[image]), list[Event]()
 
     def on_event(event: Event) -> None:
         events.append(event)
@@ -89,21 +89,21 @@ def test_an_interrupted_run_goes_on_with_its_input_images(image: Path, count: in
 
 
 def test_a_fork_and_a_redraw_have_them_too(image: Path) -> None:
-    first = draw(PROMPT, graph="imagerag", seed=7, pictures=[image], overrides={"mllm.satisfied": False})
+    first = draw(PROMPT, graph="imagerag", seed=7, input_images=[image], overrides={"mllm.satisfied": False})
     branch = fork(first.run_id, "decide:1", overrides={"mllm.satisfied": True})
     assert used(branch) == [[RED]]
     again = redraw(first.sidecar)
     assert used(again) == used(first)
     shutil.rmtree(home().given)
-    with pytest.raises(BadInput, match="given with the prompt and is not here"):
+    with pytest.raises(BadInput, match="it is not on this machine"):
         redraw(first.sidecar)
 
 
 def test_the_same_key_needs_the_same_input_images(image: Path) -> None:
-    run = submit(PROMPT, graph="imagerag", seed=7, pictures=[image], idempotency_key="k")
+    run = submit(PROMPT, graph="imagerag", seed=7, input_images=[image], idempotency_key="k")
     shutil.copy(image, image.with_name("copy.png"))
     again = submit(
-        PROMPT, graph="imagerag", seed=7, pictures=[image.with_name("copy.png")], idempotency_key="k"
+        PROMPT, graph="imagerag", seed=7, input_images=[image.with_name("copy.png")], idempotency_key="k"
     )
     assert again.id == run.id
     with pytest.raises(BadInput, match="pictures"):
@@ -112,8 +112,8 @@ def test_the_same_key_needs_the_same_input_images(image: Path) -> None:
 
 @pytest.mark.parametrize("graph", ["pleinair", "direct"])
 def test_a_graph_without_input_images_refuses_them(image: Path, graph: str) -> None:
-    with pytest.raises(BadInput, match=f"graph '{graph}' takes none; wanted one of: .*imagerag"):
-        submit(PROMPT, graph=graph, pictures=[image])
+    with pytest.raises(BadInput, match=f"graph '{graph}' takes none; these do: .*imagerag"):
+        submit(PROMPT, graph=graph, input_images=[image])
     assert not home().home.exists()
 
 
@@ -132,18 +132,18 @@ def test_an_unusable_file_is_refused_before_anything_is_written(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(BadInput, match=f"mine.png': {words}"):
-        submit(PROMPT, graph="imagerag", pictures=[path])
+        submit(PROMPT, graph="imagerag", input_images=[path])
     assert not home().home.exists()
 
 
 def test_too_many_are_refused(image: Path) -> None:
-    with pytest.raises(BadInput, match=f"17 are given; wanted at most {MOST}"):
-        submit(PROMPT, graph="imagerag", pictures=[image] * 17)
+    with pytest.raises(BadInput, match=f"input images: 17; must be at most {MAX_INPUT_IMAGES}"):
+        submit(PROMPT, graph="imagerag", input_images=[image] * 17)
 
 
 def test_the_field_of_the_input_decides() -> None:
-    assert takes_pictures("imagerag")
-    assert not takes_pictures("pleinair")
+    assert takes_input_images("imagerag")
+    assert not takes_input_images("pleinair")
 
 
 def test_the_command_line_takes_several(image: Path) -> None:
@@ -151,8 +151,8 @@ def test_the_command_line_takes_several(image: Path) -> None:
 
     from pleinair.app.cli.main import app
 
-    words = ["draw", PROMPT, "--graph", "imagerag", "--picture", str(image), "--picture", str(image)]
+    words = ["draw", PROMPT, "--graph", "imagerag", "--input-image", str(image), "--input-image", str(image)]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     (run,) = run_table().newest(1)
-    assert len(json.loads(run.order_json)["pictures"]) == 2
+    assert len(json.loads(run.request_json)["pictures"]) == 2

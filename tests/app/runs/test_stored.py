@@ -49,7 +49,7 @@ def find_by_prompt(prompt: str, status: str = "") -> Run:
     """Find a run by its prompt and status."""
     runs = run_table().newest(99)
     return next(
-        run for run in runs if json.loads(run.order_json)["prompt"] == prompt and status in run.status
+        run for run in runs if json.loads(run.request_json)["prompt"] == prompt and status in run.status
     )
 
 
@@ -65,7 +65,7 @@ def test_every_run_is_listed(stored: Path, request: pytest.FixtureRequest) -> No
 def test_every_run_is_shown_and_exported(stored: Path) -> None:
     for run in run_table().newest(99):
         assert json.loads(call("runs", "show", run.id, "--json").stdout)["status"] == run.status
-        begun = json.loads(run.order_json)["prompt"] != "waiting things"
+        begun = json.loads(run.request_json)["prompt"] != "waiting things"
         for words in (("show", run.id), ("export", run.id, "a.html"), ("export", run.id, "a.png")):
             done = call("trace", *words)
             assert done.exit_code == (0 if begun else 2), done.output

@@ -12,7 +12,7 @@ from support.html_page import HARMLESS, Page
 
 from pleinair.app.api import draw, find, home
 from pleinair.app.runs.events import Snapshot
-from pleinair.app.runs.request import read_order
+from pleinair.app.runs.request import read_request
 from pleinair.app.storyboard import png as sheets
 from pleinair.app.storyboard.gallery import Gallery, Shown
 from pleinair.app.storyboard.html import TEMPLATES, page
@@ -29,7 +29,7 @@ THEMES = re.compile(r"--(\w+): light-dark\((#\w{6}), (#\w{6})\)")
 def told(**given: Any) -> tuple[Trace, Gallery]:
     prompt, graph = given.pop("prompt", "two things"), given.pop("graph", "pleinair")
     run = find(draw(prompt, seed=7, graph=graph, overrides=given).run_id)
-    return trace_begun(run, home()), Gallery(run.id, read_order(run.order_json), home())
+    return trace_begun(run, home()), Gallery(run.id, read_request(run.request_json), home())
 
 
 def written(trace: Trace, gallery: Gallery) -> str:

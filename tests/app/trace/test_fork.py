@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from pleinair.app.api import draw, find, finish, home, run_table, submit
 from pleinair.app.cli.main import app
 from pleinair.app.runs.events import Ended, Event, Started, payloads, read
-from pleinair.app.runs.request import read_order
+from pleinair.app.runs.request import read_request
 from pleinair.app.runs.results import Result
 from pleinair.app.trace.diff import differ
 from pleinair.app.trace.fork import fork, submit_fork
@@ -118,7 +118,7 @@ def test_the_parent_stays_as_it_was(parent: Result, place: Path) -> None:
 
 def test_a_fork_names_its_parent(parent: Result) -> None:
     branch = fork(parent.run_id, "select")
-    origin = read_order(find(branch.run_id).order_json).parent
+    origin = read_request(find(branch.run_id).request_json).parent
     assert origin is not None and (origin.run, origin.step) == (parent.run_id, "select:1")
     sidecar = json.loads(branch.sidecar.read_text(encoding="utf-8"))
     assert sidecar["order"]["parent"]["run"] == parent.run_id
@@ -143,7 +143,7 @@ def test_another_prompt_for_one_image_and_for_the_rest(parent: Result) -> None:
     assert [attempt.request.prompt for attempt in once] == [PROMPT, "other words"]
     branch = fork(parent.run_id, "select:1", prompt="other words")
     assert [attempt.request.prompt for attempt in attempts(branch.run_id)] == [PROMPT, "other words"]
-    assert read_order(find(branch.run_id).order_json).prompt == "other words"
+    assert read_request(find(branch.run_id).request_json).prompt == "other words"
 
 
 def test_a_stopped_run_goes_on_with_a_larger_budget(place: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_missing_image_fails_by_name(parent: Result) -> None:
         ("critique", {}, "it ran more than once; wanted one of: critique:1, critique:2"),
         ("critique:9", {}, "no such step; wanted one of: decompose:1, draft:1"),
         ("", {}, "no such step"),
-        ("generate:1", {"seed": -1}, "seed -1: wanted 0 to"),
+        ("generate:1", {"seed": -1}, "seed -1: must be 0 to"),
         ("generate:1", {"prompt": " "}, "prompt: it is empty"),
         ("draft", {"prompt": "x" * 2001}, "2,001 characters"),
         ("draft", {"overrides": {"nonsense": 1}}, r"nonsense = 1 \(set in: --set\): unknown key"),
