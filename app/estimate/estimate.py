@@ -105,8 +105,8 @@ def _images(graph: str, settings: Settings) -> Range:
     if graph == "imagerag":
         return Range(low=1, high=min(rounds + (settings.imagerag.mode == "draft_first"), most))
     if graph == "pleinair":
-        draft_steps, steps = settings.generator.arguments.get("draft_steps"), settings.image.num_inference_steps
-        has_drafts = bool(draft_steps) and (steps is None or draft_steps < steps)
+        draft_steps = int(settings.generator.arguments.get("draft_steps") or 0)
+        has_drafts = 0 < draft_steps < (settings.image.num_inference_steps or 1001)
         return Range(low=min(1 + has_drafts, most), high=most)
     return Range(low=1, high=most)
 

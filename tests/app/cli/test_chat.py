@@ -343,7 +343,7 @@ def test_only_a_talk_is_gone_on_with() -> None:
     from pleinair.app.api import draw
 
     run = draw(PROMPT, overrides={"mllm.backend": "quick"})
-    with pytest.raises(BadInput, match="no request of a talk"):
+    with pytest.raises(BadInput, match="it is not a request of a chat"):
         ChatSession().continue_from(run.run_id)
 
 

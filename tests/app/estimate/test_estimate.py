@@ -312,7 +312,7 @@ def test_what_pictures_cost_in_past_runs_is_told_apart_from_the_questions(place:
     assert run.image_usd == pytest.approx(0.04 * len(run.image_seconds)) and run.mllm_usd == 0
 
 
-UNKNOWN = "no price is known for {}.model = 'm', so money could not stop the run; wanted \"m\" = "
+UNKNOWN = "no price is known for {}.model = 'm', so money could not stop the run. Set \"m\" = "
 
 
 @pytest.mark.parametrize(
