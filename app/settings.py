@@ -21,7 +21,7 @@ from platformdirs import user_config_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pleinair.agent.repairs.leaks import LeakOptions
-from pleinair.app.models.pins import pinned
+from pleinair.app.models.pins import pinned_layer
 from pleinair.tools.arguments import check_leaves, explain
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
@@ -157,7 +157,7 @@ def load(profile: str | None = None, overrides: Mapping[str, Any] | None = None)
     named = [str(tree["profile"]) for _, tree in strong if "profile" in tree]
     name = profile or [DEFAULT, *named][-1]
     layers = [(f"profile {name}", read_profile(name)), *strong, ("profile", {"profile": name})]
-    return _checked([*layers, ("kept commits", pinned(_of(layers)))])
+    return _checked([*layers, ("pinned commits", pinned_layer(_of(layers)))])
 
 
 def altered(settings: Settings, overrides: Mapping[str, Any]) -> Settings:

@@ -1,10 +1,10 @@
 """Arguments of a backend, checked against its signature before it is built.
 
 Types and ranges are read from the annotations of the class or function, such as
-`Annotated[int, Field(gt=0)]`. A backend whose arguments depend on each other also has a classmethod
-`declare(**arguments)`: it raises `BadInput`, loads nothing and returns what is known without loading, which
-is the `Capabilities` of a generator. Not covered: annotations that cannot be evaluated, or that pydantic has
-no schema for.
+`Annotated[int, Field(gt=0)]`, or from the pydantic model that it has as `settings_model`. A backend whose
+arguments depend on each other also has a classmethod `declare(**arguments)`: it raises `BadInput`, loads
+nothing and returns what is known without loading, which is the `Capabilities` of a generator. Not covered:
+annotations that cannot be evaluated, or that pydantic has no schema for.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import cache
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
@@ -27,6 +27,7 @@ from pleinair.tools.types import BadInput
 
 _SECRET = re.compile(r"(^|[_-])(api_?key|key|secret|password|token)$", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"://[^/\s]*@")
+_Model = TypeVar("_Model", bound=BaseModel)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -58,6 +59,9 @@ def checked(
         raise BadInput(f"{table}.backend = {name!r}: unknown; accepted: {choices}.{hint}")
     make: Callable[..., Any] = registry.resolve(kind, name)
     check_leaves(arguments, table)
+    if model := getattr(make, "settings_model", None):
+        validated(model, arguments, table, f"{kind} {name!r}")
+        return make
     parameters = inspect.signature(make).parameters
     accepted = [key for key, parameter in parameters.items() if parameter.kind in _NAMED][positional:]
     if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
@@ -67,6 +71,17 @@ def checked(
             raise BadInput(f"{table}.{key} is missing: {kind} {name!r} requires it")
     check_values(make, arguments, table)
     return make
+
+
+def validated(model: type[_Model], arguments: Mapping[str, Any], table: str, backend: str) -> _Model:
+    """Return arguments as the settings model of a backend; raise `BadInput`."""
+    _refuse_unknown(arguments, list(model.model_fields), table, backend)
+    try:
+        return model.model_validate(arguments)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key, message = ".".join(map(str, fault["loc"])), fault["msg"]
+        raise BadInput(f"{table}.{key} = {fault['input']!r}: {message[0].lower()}{message[1:]}") from error
 
 
 def _refuse_unknown(arguments: Mapping[str, Any], accepted: Sequence[str], table: str, backend: str) -> None:

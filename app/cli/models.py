@@ -1,9 +1,8 @@
-"""The commands for models: which there are, bring them here, see whether they are whole."""
+"""The commands for models: list them, check their files, download them."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,11 +11,10 @@ from pleinair.app.cli.exit_codes import explained, leave
 from pleinair.app.cli.terminal import printable, printable_json, quiet
 
 if TYPE_CHECKING:
-    from pleinair.app.models.download import Wanted
-    from pleinair.app.models.inventory import Piece
+    from pleinair.app.models.inventory import ProfileModel
 
 models_app = typer.Typer(
-    help="See which models a profile needs, and bring them here.", no_args_is_help=True, callback=quiet
+    help="List, check and download the models of a profile.", no_args_is_help=True, callback=quiet
 )
 
 Name = Annotated[str, typer.Argument(metavar="PROFILE", help="A profile's name, or a .toml file.")]
@@ -28,20 +26,20 @@ def list_models(
     profile: Annotated[str | None, typer.Option(help="Only this profile.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List every profile's models: where from, at which commit, under which licence, what is here."""
+    """List every profile's models: origin, commit, license, and whether they are downloaded."""
     from pleinair.app.settings import profiles
 
     names = [profile] if profile else sorted(profiles())
     with explained():
-        listed = {name: [_row(piece) for piece in _pieces_of(name)] for name in names}
+        tables = {name: [_row(model) for model in _models_of(name)] for name in names}
     if as_json:
-        typer.echo(printable_json(listed))
+        typer.echo(printable_json(tables))
         return
-    for name, rows in listed.items():
+    for name, rows in tables.items():
         typer.echo(name)
-        for one in rows:
-            words = (one["model"], one["revision"][:12], one["licence"], one["state"])
-            typer.echo(f"  {one['role']:<10}  {'  '.join(printable(word) for word in words if word)}")
+        for row in rows:
+            words = (row["model"], row["revision"][:12], row["license"], row["state"])
+            typer.echo(f"  {row['role']:<10}  {'  '.join(printable(word) for word in words if word)}")
 
 
 @models_app.command()
@@ -50,21 +48,21 @@ def check(
     setting: Setting = None,
     checksums: Annotated[bool, typer.Option("--checksums", help="Read every byte too.")] = False,
 ) -> None:
-    """See whether all files of PROFILE's models are here and whole, and say what to do; loads nothing."""
-    from pleinair.app.models.inventory import faults
+    """Check that all files of PROFILE's models are downloaded and complete; loads nothing."""
+    from pleinair.app.models.inventory import find_faults
 
-    well = True
+    complete = True
     with explained():
-        for piece in _pieces_of(profile, setting):
-            found = list(faults(piece, checksums))
-            well = well and not found
-            mark = typer.style(*("!!", typer.colors.RED) if found else ("ok", typer.colors.GREEN))
-            typer.echo(f"{mark}  {piece.role}: {printable(piece.model)}, {_row(piece)['state']}")
-            for fault in found:
+        for model in _models_of(profile, setting):
+            faults = list(find_faults(model, checksums))
+            complete = complete and not faults
+            mark = typer.style(*("!!", typer.colors.RED) if faults else ("ok", typer.colors.GREEN))
+            typer.echo(f"{mark}  {model.role}: {printable(model.model)}, {_row(model)['state']}")
+            for fault in faults:
                 typer.echo(f"      {printable(fault)}")
-            if found and piece.on_hub:
-                typer.echo(f"      `pleinair models pull {profile}` brings what is missing")
-    if not well:
+            if faults and model.on_hub:
+                typer.echo(f"      `pleinair models pull {profile}` downloads what is missing")
+    if not complete:
         leave("failed")
 
 
@@ -74,68 +72,57 @@ def pull(
     setting: Setting = None,
     yes: Annotated[bool, typer.Option("--yes", help="Download without asking.")] = False,
 ) -> None:
-    """Download what PROFILE's models lack, after telling the sizes and licences.
+    """Download the missing files of PROFILE's models, after printing their sizes and licenses.
 
-    A model that PROFILE names without a commit is taken at the present one, which later runs keep to.
+    A model for which PROFILE sets no commit is pinned to the current one, which later runs load.
     """
-    from pleinair.app.models.download import at_commit, fetch, require_room, wanted
+    from pleinair.app.models.download import at_commit, plan_download, require_disk_space
+    from pleinair.app.models.inventory import format_size
 
     with explained():
-        named = [piece for piece in _pieces_of(profile, setting) if piece.on_hub]
-        plans = [wanted(at_commit(piece)) for piece in named]
+        models = [model for model in _models_of(profile, setting) if model.on_hub]
+        plans = [plan_download(at_commit(model)) for model in models]
         for plan in plans:
             typer.echo(printable(plan.text))
-        require_room(plans)
-        lacking = any(plan.files for plan in plans)
-        if lacking and not (yes or _agreed(sum(plan.size for plan in plans))):
-            typer.echo("Nothing was downloaded; --yes downloads it.", err=True)
-            leave("bad input")
-        _keep_commits(profile, setting, named, plans)
-        for plan in plans:  # also where all is here: a lost link of the cache is set again
-            typer.echo(str(fetch(plan)))
-        typer.echo("Downloaded." if lacking else "Nothing was to be downloaded.")
+        require_disk_space(plans)
+        size, missing = sum(plan.size for plan in plans), any(plan.files for plan in plans)
+        if missing and not yes:
+            if not (sys.stdin.isatty() and typer.confirm(f"Download {format_size(size)}?")):
+                typer.echo("Nothing was downloaded; use --yes to download it.", err=True)
+                leave("bad input")
+        pairs = [pair for pair in zip(models, plans, strict=True) if not pair[0].revision]
+        _pin(profile, setting, {model.pin_name or model.model: plan.model.revision for model, plan in pairs})
+        for plan in plans:  # also if all files are there: a broken link of the cache is restored
+            typer.echo(str(plan.download()))
+        typer.echo("Downloaded." if missing else "All files were there already.")
 
 
-def _keep_commits(
-    profile: str, setting: list[str] | None, named: Sequence[Piece], plans: Sequence[Wanted]
-) -> None:
-    """Write down the commits that the settings leave open, so that later runs load the same ones."""
-    from pleinair.app.models.pins import keep
+def _pin(profile: str, setting: list[str] | None, commits: dict[str, str]) -> None:
+    """Store the commits that the settings leave open, so that later runs load the same ones."""
+    from pleinair.app.models.pins import add_pins
     from pleinair.app.paths import places
     from pleinair.app.settings import assignments, load
 
-    pairs = [(before, plan.piece) for before, plan in zip(named, plans, strict=True) if not before.revision]
-    if pairs:
+    if commits:
         home = places(load(profile, assignments(setting or [])).paths.home)
-        file = keep(home, {before.kept_as or before.model: after.revision for before, after in pairs})
-        typer.echo(
-            f"{printable(profile)} names no commit for {len(pairs)} of them: kept in {printable(str(file))}"
-        )
+        file = printable(str(add_pins(home, commits)))
+        typer.echo(f"{printable(profile)} sets no commit for {len(commits)} of them: pinned in {file}")
 
 
-def _agreed(size: int) -> bool:
-    """Ask the user, if there is one."""
-    from pleinair.app.models.inventory import in_words
-
-    return sys.stdin.isatty() and typer.confirm(f"Download {in_words(size)}?")
-
-
-def _pieces_of(profile: str, setting: list[str] | None = None) -> list[Piece]:
-    """List the models of a profile."""
-    from pleinair.app.models.inventory import pieces
+def _models_of(profile: str, setting: list[str] | None = None) -> list[ProfileModel]:
+    from pleinair.app.models.inventory import profile_models
     from pleinair.app.settings import assignments, load
 
-    return pieces(load(profile, assignments(setting or [])))
+    return profile_models(load(profile, assignments(setting or [])))
 
 
-def _row(piece: Piece) -> dict[str, str]:
-    """Give what is told of a model."""
-    from pleinair.app.models.inventory import state
+def _row(model: ProfileModel) -> dict[str, str]:
+    from pleinair.app.models.inventory import describe_state
 
     return {
-        "role": piece.role,
-        "model": piece.model,
-        "revision": piece.revision,
-        "licence": piece.licence,
-        "state": state(piece),
+        "role": model.role,
+        "model": model.model,
+        "revision": model.revision,
+        "license": model.license,
+        "state": describe_state(model),
     }

@@ -25,7 +25,7 @@ from pleinair.tools.worker.worker import Worker
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from pleinair.app.models.inventory import Piece
+    from pleinair.app.models.inventory import ProfileModel
 
 RESERVE = 2 * 2**30  # bytes
 
@@ -130,47 +130,47 @@ def _generator(settings: Settings) -> str:
 
 def _model_files(settings: Settings) -> str:
     """Check the files of every model of the profile; raise `PleinairError` with the first fault of each."""
-    from pleinair.app.models.inventory import pieces
+    from pleinair.app.models.inventory import profile_models
 
     broken, absent = [], []
-    for piece in pieces(settings):
-        if _fetched_later(piece):
-            absent.append(piece.model)
-        elif fault := _first_fault(piece):
-            broken.append(f"{piece.role} {piece.model}: {fault}")
+    for model in profile_models(settings):
+        if _fetched_later(model):
+            absent.append(model.model)
+        elif fault := _first_fault(model):
+            broken.append(f"{model.role} {model.model}: {fault}")
     if broken:
         raise PleinairError("; ".join(broken))
     return f"fetched at the first use: {', '.join(absent)}" if absent else "whole, as far as they are known"
 
 
-def _fetched_later(piece: Piece) -> bool:
+def _fetched_later(model: ProfileModel) -> bool:
     """Return whether a model is not here, and its first use downloads it."""
     from huggingface_hub import constants
 
     from pleinair.app.models.inventory import is_absent
 
-    online = not (constants.HF_HUB_OFFLINE or piece.table.get("local_files_only"))
-    return piece.on_hub and online and is_absent(piece)
+    online = not (constants.HF_HUB_OFFLINE or model.settings.local_files_only)
+    return model.on_hub and online and is_absent(model)
 
 
-def _first_fault(piece: Piece) -> str:
+def _first_fault(model: ProfileModel) -> str:
     """Return the first fault of a model's files and the number of the others; "" where there is none."""
-    from pleinair.app.models.inventory import faults
+    from pleinair.app.models.inventory import find_faults
 
-    if piece.on_hub and not piece.revision:
+    if model.on_hub and not model.revision:
         return "no commit is set"
-    texts = [fault.rstrip(".") for fault in faults(piece)]
+    texts = [fault.rstrip(".") for fault in find_faults(model)]
     return texts[0] + f" (and {len(texts) - 1} more)" * (len(texts) > 1) if texts else ""
 
 
 def _encoder(choice: BackendChoice) -> str:
     """Build an encoder and return its id; nothing is downloaded for it."""
-    from pleinair.app.models.inventory import clip, is_absent
+    from pleinair.app.models.inventory import encoder_model, is_absent
 
-    piece = clip(choice)
-    if _fetched_later(piece):
+    model = encoder_model(choice)
+    if _fetched_later(model):
         return f"{choice.label}, fetched at the first use"
-    if piece.on_hub and is_absent(piece):
+    if model.on_hub and is_absent(model):
         raise PleinairError(f"{choice.label} is not here", "See the model files below.")
     return _engine_id("encoder", choice)
 

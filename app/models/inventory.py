@@ -1,8 +1,8 @@
-"""The models that a profile needs: what they are, where they come from, and whether their files are here.
+"""The models that a profile needs: what they are, where they come from, and whether their files are complete.
 
-A check reads configs and the headers of the weights, and with `checksums` every byte that the hub's cache has
-a sum for; nothing is loaded. Not covered: models behind a server, engines of third parties, and what a class
-of diffusers makes of a config.
+A check reads configs and the headers of the weights, and with `checksums` every byte for which the hub's
+cache has a checksum; nothing is loaded. Not covered: models behind a server, backends of third parties, and
+whether a class of diffusers accepts a config.
 """
 
 from __future__ import annotations
@@ -10,30 +10,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pleinair.app.settings import BackendChoice, Settings
-from pleinair.tools.diffusion.controlnet import branch_files
-from pleinair.tools.diffusion.families import CONTROLNET, IN_CONTEXT, IP_ADAPTER, TEXT_ONLY, Family, family_of
+from pleinair.tools.arguments import validated
+from pleinair.tools.diffusion.controlnet import ControlNet, branch_files
+from pleinair.tools.diffusion.engine import DiffusersEngine, DiffusersSettings
 from pleinair.tools.diffusion.in_context import InContext
-from pleinair.tools.diffusion.ip_adapter import IpAdapter, adapter_files, encoder_folder
+from pleinair.tools.diffusion.ip_adapter import IpAdapter, IpAdapterSettings
 from pleinair.tools.diffusion.loading import read_index, require_class
-from pleinair.tools.model_files.hub import Source
-from pleinair.tools.model_files.integrity import changed, of_part, whole
+from pleinair.tools.diffusion.text_only import TextOnly
+from pleinair.tools.model_files.hub import ModelLocation, Source
+from pleinair.tools.model_files.integrity import find_checksum_faults, find_part_faults, find_weight_faults
 from pleinair.tools.model_files.open_clip import FILES as CLIP_FILES
-from pleinair.tools.model_files.open_clip import LOCAL, WEIGHTS, hub_id, known, label
+from pleinair.tools.model_files.open_clip import LOCAL, WEIGHTS, hub_location, model_label
 from pleinair.tools.model_files.variants import Files, pipeline_files
 from pleinair.tools.types import BadInput
 
 Kind = Literal["pipeline", "adapter", "controlnet", "open_clip", "elsewhere"]
 
-FAMILIES = {
-    "in_context": IN_CONTEXT,
-    "ip_adapter": IP_ADAPTER,
-    "controlnet": CONTROLNET,
-    "text_only": TEXT_ONLY,
+BACKENDS: dict[str, type[DiffusersEngine]] = {
+    backend.backend: backend for backend in (InContext, IpAdapter, ControlNet, TextOnly)
 }
-LICENCES = {  # as their pages named them; a pull asks the hub
+SECOND_MODELS: dict[str, Kind] = {"ip_adapter": "adapter", "controlnet": "controlnet"}  # beside the pipeline
+LICENSES = {  # as their pages named them; a pull asks the hub
     "InstantX/FLUX.1-dev-Controlnet-Union": "non-commercial",
     "Qwen/Qwen-Image-Edit-2509": "apache-2.0",
     "black-forest-labs/FLUX.1-Kontext-dev": "non-commercial, gated",
@@ -52,185 +52,159 @@ LICENCES = {  # as their pages named them; a pull asks the hub
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Name one model of a profile: in a folder, on the hub, or elsewhere."""
+class ProfileModel:
+    """One model of a profile: in a folder, on the hub, or elsewhere."""
 
     role: str
     kind: Kind
-    table: dict[str, Any]
-    prefix: str = ""  # of its keys in the table
-    where: str = ""  # of one that is elsewhere
-    kept_as: str = ""  # its name among the kept commits, where that is not the hub id
+    settings: ModelLocation
+    prefix: str = ""  # of its keys in the settings
+    address: str = ""  # of the server, if it is elsewhere
+    pin_name: str = ""  # its name among the pinned commits, if that is not the hub id
+
+    def _setting(self, name: str) -> str:
+        return str(getattr(self.settings, f"{self.prefix}{name}"))
 
     @property
     def model(self) -> str:
-        """Give the hub id or the folder."""
-        return str(self.table.get(f"{self.prefix}model") or self.table.get(f"{self.prefix}folder") or "")
+        """Return the hub id or the folder."""
+        return self._setting("model") or self._setting("folder")
 
     @property
     def on_hub(self) -> bool:
-        """Tell whether it comes from the hub."""
-        return self.kind != "elsewhere" and not self.table.get(f"{self.prefix}folder")
+        """Return whether it comes from the hub."""
+        return self.kind != "elsewhere" and not self._setting("folder")
 
     @property
     def revision(self) -> str:
-        """Give the commit, or what stands for one."""
-        return str(self.table.get(f"{self.prefix}revision", "")) if self.on_hub else ""
+        """Return the commit, or the branch that stands for one."""
+        return self._setting("revision") if self.on_hub else ""
 
     @property
-    def variant(self) -> str:
-        """Name the set of weights that is loaded, where there are several."""
-        return str(self.table.get("variant", ""))
-
-    @property
-    def licence(self) -> str:
-        """Give its licence where it is known."""
-        return LICENCES.get(self.model, "") if self.on_hub else ""
+    def license(self) -> str:
+        """Return its license if it is listed here."""
+        return LICENSES.get(self.model, "") if self.on_hub else ""
 
     def source(self) -> Source:
-        """Give where its files are; raises `BadInput` where no commit is set."""
-        given = {name: str(self.table.get(f"{self.prefix}{name}", "")) for name in ("folder", "revision")}
-        return Source(
-            model=self.model if self.on_hub else "",
-            allow_branch=bool(self.table.get("allow_branch")),
-            local_files_only=bool(self.table.get("local_files_only")),
-            key=self.prefix,
-            **given,
-        )
-
-    def family(self) -> tuple[str, Family]:
-        """Give the pipeline's class and what is known of it."""
-        families = FAMILIES[self.table["backend"]]
-        default = {"in_context": InContext.pipeline, "ip_adapter": IpAdapter.pipeline}
-        name = str(self.table.get("pipeline") or default.get(self.table["backend"], ""))
-        return name, family_of(families, name)
+        """Return its files; raise `BadInput` if no commit is set."""
+        return self.settings.source(self.prefix)
 
     def files(self, folder: Path) -> Files:
-        """Give the patterns of its files; a pipeline's index must be in the folder."""
-        names = self.source().names() if self.variant else ()
+        """Return the patterns of its files; a pipeline's index must be in the folder."""
+        variant = self.settings.variant
+        names = self.source().names() if variant else ()
         if self.kind == "pipeline":
-            return pipeline_files(read_index(folder)[1], self.variant, names)
+            return pipeline_files(read_index(folder)[1], variant, names)
         if self.kind == "controlnet":
-            return branch_files(self.variant, names)
-        if self.kind == "adapter":
-            return adapter_files(*self.adapter()), ()
+            return branch_files(variant, names)
+        if self.kind == "adapter" and isinstance(self.settings, IpAdapterSettings):
+            return self.settings.adapter_files, ()
         return CLIP_FILES, ()
 
-    def at(self, commit: str) -> Piece:
-        """Give the same model at a commit."""
-        return replace(self, table={**self.table, f"{self.prefix}revision": commit})
-
-    def adapter(self) -> tuple[str, str, str]:
-        """Give an adapter's folder, its file and the folder of its picture encoder, as the engine does."""
-        keys = ("adapter_subfolder", "adapter_weight", "image_encoder")
-        subfolder, weight, encoder = (str(self.table.get(key, getattr(IpAdapter, key))) for key in keys)
-        return subfolder, weight, encoder
+    def at(self, commit: str) -> ProfileModel:
+        """Return the same model at a commit."""
+        settings = self.settings.model_copy(update={f"{self.prefix}revision": commit})
+        return replace(self, settings=settings)
 
 
-def pieces(settings: Settings) -> list[Piece]:
-    """List the models of a profile."""
-    second = settings.retrieval.second
-    encoders = [clip(choice) for choice in (settings.encoder, second) if choice]
-    return [*generator_pieces(settings.generator), *encoders, _elsewhere("mllm", settings.mllm)]
+def profile_models(settings: Settings) -> list[ProfileModel]:
+    """List the models of a profile; raise `BadInput` for arguments that their backends refuse."""
+    encoders = [encoder_model(choice) for choice in (settings.encoder, settings.retrieval.second) if choice]
+    return [*generator_models(settings.generator), *encoders, _elsewhere("mllm", settings.mllm)]
 
 
-def generator_pieces(choice: BackendChoice) -> Iterator[Piece]:
-    """List what a generator loads."""
-    if choice.backend not in FAMILIES:
+def generator_models(choice: BackendChoice) -> Iterator[ProfileModel]:
+    """Yield what a generator loads."""
+    if choice.backend not in BACKENDS:
         yield _elsewhere("generator", choice)
         return
-    table = {"backend": choice.backend, **choice.arguments}
-    yield Piece("generator", "pipeline", table)
-    if choice.backend == "ip_adapter":
-        yield Piece("adapter", "adapter", table, "adapter_")
-    if choice.backend == "controlnet":
-        yield Piece("controlnet", "controlnet", table, "controlnet_")
+    settings = generator_settings(choice)
+    yield ProfileModel("generator", "pipeline", settings)
+    if kind := SECOND_MODELS.get(choice.backend):
+        yield ProfileModel(kind, kind, settings, f"{kind}_")
 
 
-def clip(choice: BackendChoice) -> Piece:
-    """Name an encoder; raises `BadInput` for one of open_clip's names whose weights are not on the hub."""
+def generator_settings(choice: BackendChoice) -> DiffusersSettings:
+    """Return the settings of a generator in `BACKENDS`; raise `BadInput` for unusable ones."""
+    model = BACKENDS[choice.backend].settings_model
+    return validated(model, choice.arguments, "generator", f"generator {choice.backend!r}")
+
+
+def encoder_model(choice: BackendChoice) -> ProfileModel:
+    """Return an encoder; raise `BadInput` for a name of open_clip without weights on the hub."""
     if choice.backend != "open_clip":
         return _elsewhere("encoder", choice)
     table, name = choice.arguments, str(choice.arguments.get("model", ""))
     if name.startswith(LOCAL):
-        return Piece("encoder", "open_clip", {"folder": name.removeprefix(LOCAL)})
-    hub, commit = known(table)
-    found = {"model": hub or hub_id(table), "revision": str(table.get("commit") or commit)}
-    return Piece("encoder", "open_clip", found, kept_as=label(table))
+        return ProfileModel("encoder", "open_clip", ModelLocation(folder=name.removeprefix(LOCAL)))
+    hub_id, commit = hub_location(table)
+    location = ModelLocation(model=hub_id, revision=commit)
+    return ProfileModel("encoder", "open_clip", location, pin_name=model_label(table))
 
 
-def _elsewhere(role: str, choice: BackendChoice) -> Piece:
-    """Name a model that brings no files that are known here."""
-    where = str(choice.arguments.get("base_url") or "")
-    return Piece(role, "elsewhere", {"model": choice.label}, where=where)
+def _elsewhere(role: str, choice: BackendChoice) -> ProfileModel:
+    address = str(choice.arguments.get("base_url") or "")
+    return ProfileModel(role, "elsewhere", ModelLocation(model=choice.label), address=address)
 
 
-def is_absent(piece: Piece) -> bool:
-    """Return whether no file of a model is here; False where its files are not known, or no commit is set."""
-    try:
-        return piece.kind != "elsewhere" and piece.source().here() is None
-    except BadInput:
-        return False
+def is_absent(model: ProfileModel) -> bool:
+    """Return whether a model with a commit or folder has no local file; False if it is elsewhere."""
+    has_location = not model.on_hub or bool(model.revision)
+    return model.kind != "elsewhere" and has_location and model.source().local_folder() is None
 
 
-def faults(piece: Piece, checksums: bool = False) -> Iterator[str]:
-    """Say everything that is wrong with a model's files; nothing where all is well."""
-    if piece.kind == "elsewhere":
+def find_faults(model: ProfileModel, checksums: bool = False) -> Iterator[str]:
+    """Yield everything that is wrong with a model's files."""
+    if model.kind == "elsewhere":
         return
     try:
-        folder = piece.source().here()
+        folder = model.source().local_folder()
         if folder is None:
-            yield "it is not here"
+            yield "not downloaded"
             return
-        yield from _content(piece, folder)
-    except BadInput as fault:
-        yield str(fault)
+        yield from _content_faults(model, folder)
+    except BadInput as error:
+        yield str(error)
         return
     if checksums:
-        yield from changed(folder)
+        yield from find_checksum_faults(folder)
 
 
-def _content(piece: Piece, folder: Path) -> Iterator[str]:
-    """Look at the configs and weights that a model's engine will open."""
-    if piece.kind == "pipeline":
-        name, family = piece.family()
-        for part in require_class(folder, name, family.opens):
-            yield from of_part(folder / part, part, piece.variant)
-    elif piece.kind == "adapter":
-        subfolder, weight, encoder = piece.adapter()
-        yield from whole([folder / subfolder / weight], folder)
-        inside = encoder_folder(subfolder, encoder)
-        yield from of_part(folder / inside, inside)
-    elif piece.kind == "controlnet":
-        yield from of_part(folder, ".", piece.variant)
+def _content_faults(model: ProfileModel, folder: Path) -> Iterator[str]:
+    """Yield the faults of the configs and weights that a model's backend will open."""
+    settings = model.settings
+    if model.kind == "pipeline" and isinstance(settings, DiffusersSettings):
+        for part in require_class(folder, settings.pipeline, settings.family):
+            yield from find_part_faults(folder / part, part, settings.variant)
+    elif model.kind == "adapter" and isinstance(settings, IpAdapterSettings):
+        weights = folder / settings.adapter_subfolder / settings.adapter_weight
+        yield from find_weight_faults([weights], folder)
+        yield from find_part_faults(folder / settings.encoder_folder, settings.encoder_folder)
+    elif model.kind == "controlnet":
+        yield from find_part_faults(folder, ".", settings.variant)
     else:
-        yield from whole([folder / WEIGHTS], folder)
+        yield from find_weight_faults([folder / WEIGHTS], folder)
 
 
-def _size_here(piece: Piece) -> int:
-    """Count the bytes of a model's files that are here."""
+def describe_state(model: ProfileModel) -> str:
+    """Return in a few words whether a model is downloaded, with its size on the disk."""
+    if model.kind == "elsewhere":
+        return f"at {model.address}" if model.address else "nothing to download"
+    if model.on_hub and not model.revision:
+        return "not pinned: a pull pins the current commit"
     try:
-        folder = piece.source().here()
+        folder = model.source().local_folder()
     except BadInput:
-        return 0
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder else 0
-
-
-def state(piece: Piece) -> str:
-    """Say in a few words whether a model is here, with its size on the disk."""
-    if piece.kind == "elsewhere":
-        return f"at {piece.where}" if piece.where else "nothing known to download"
-    if piece.on_hub and not piece.revision:
-        return "at no commit yet: a pull takes the present one"
-    size = _size_here(piece)
+        folder = None
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder else 0
     if not size:
-        return "not here"
-    return f"{'incomplete' if any(faults(piece)) else 'here'}, {in_words(size)}"
+        return "not downloaded"
+    return f"{'incomplete' if any(find_faults(model)) else 'complete'}, {format_size(size)}"
 
 
-def in_words(size: int) -> str:
-    """Write a number of bytes for people."""
-    for unit, most in (("bytes", 1000), ("kB", 10**6), ("MB", 10**9)):
-        if size < most:
-            return f"{size * 1000 / most:.0f} {unit}"
+def format_size(size: int) -> str:
+    """Return a number of bytes as text with a decimal unit."""
+    for unit, limit in (("bytes", 1000), ("kB", 10**6), ("MB", 10**9)):
+        if size < limit:
+            return f"{size * 1000 / limit:.0f} {unit}"
     return f"{size / 10**9:,.1f} GB"

@@ -1,6 +1,6 @@
-"""Commits of models whose profile names none: `pleinair models pull` takes each once, later runs keep to it.
+"""Commits of models whose profile names none: `pleinair models pull` pins each once, later runs load it.
 
-They are one small file in the home. A commit that the settings name goes before it.
+They are one small file in the home. A commit in the settings takes precedence.
 """
 
 from __future__ import annotations
@@ -14,82 +14,76 @@ from pydantic import BaseModel
 
 from pleinair.app.paths import Paths, places
 from pleinair.tools.model_files.hub import COMMIT
-from pleinair.tools.model_files.open_clip import is_unpinned, label
+from pleinair.tools.model_files.open_clip import is_unpinned, model_label
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput
 
 Tree = dict[str, Any]
-PARTS = {  # what the names of an engine's hub models begin with
-    "in_context": ("",),
-    "text_only": ("",),
-    "ip_adapter": ("", "adapter_"),
-    "controlnet": ("", "controlnet_"),
-}
+HUB_GENERATORS = {"in_context", "text_only", "ip_adapter", "controlnet"}  # backends that load hub models
 TABLES = (("generator",), ("encoder",), ("retrieval", "second"))
 
 
-def kept(home: Paths) -> dict[str, str]:
-    """Read the commits by model; raises `BadInput` for a file that is none."""
+def read_pins(home: Paths) -> dict[str, str]:
+    """Return the pinned commits by model; raise `BadInput` for a damaged file."""
     path = home.commits
     if not path.is_file():
         return {}
     try:
-        read = json.loads(path.read_text("utf-8"))
+        pins = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise BadInput(f"{path}: not readable as JSON: {error}; without it commits are taken anew") from error
-    if not isinstance(read, dict) or not all(COMMIT.fullmatch(str(commit)) for commit in read.values()):
+        raise BadInput(
+            f"{path}: not readable as JSON: {error}.", "Delete it to pin commits again."
+        ) from error
+    if not isinstance(pins, dict) or not all(COMMIT.fullmatch(str(commit)) for commit in pins.values()):
         raise BadInput(f"{path}: wanted a commit of 40 hexadecimal digits for each model")
-    return read
+    return pins
 
 
-def keep(home: Paths, taken: Mapping[str, str]) -> Path:
-    """Add commits to those that are kept; gives the file."""
-    data = json.dumps(kept(home) | dict(taken), indent=1, sort_keys=True).encode() + b"\n"
+def add_pins(home: Paths, pins: Mapping[str, str]) -> Path:
+    """Add commits to the pinned ones; return the file."""
+    data = json.dumps(read_pins(home) | dict(pins), indent=1, sort_keys=True).encode() + b"\n"
     write_whole(home.commits, data)
     return home.commits
 
 
-def pinned(tree: Tree) -> Tree:
-    """Give a layer of settings with the kept commits of models that have none in `tree`."""
-    lacking = list(_unpinned(tree))
-    if not lacking:
-        return {}
-    known, layer = kept(places(str(_table_of(tree, ("paths",)).get("home", "")))), dict[str, Any]()
-    for place, key, model in lacking:
-        if commit := known.get(model):
-            inner = layer
-            for name in place:
-                inner = inner.setdefault(name, {})
-            inner |= {"backend": _table_of(tree, place)["backend"], key: commit}
+def pinned_layer(tree: Tree) -> Tree:
+    """Return a layer of settings with the pinned commits of the models in `tree` that have none."""
+    unpinned, layer = list(_unpinned(tree)), dict[str, Any]()
+    pins = read_pins(places(str(_table(tree, ("paths",)).get("home", "")))) if unpinned else {}
+    for path, key, model in unpinned:
+        if commit := pins.get(model):
+            table = layer
+            for name in path:
+                table = table.setdefault(name, {})
+            table |= {"backend": _table(tree, path)["backend"], key: commit}
     return layer
 
 
 def require_pins(settings: BaseModel) -> None:
-    """Refuse a model without a commit before anything is written, and say what brings one."""
+    """Raise `BadInput` for a model without a commit, before anything is written."""
     tree = settings.model_dump(mode="json")
-    for place, key, model in _unpinned(tree):
+    for path, key, model in _unpinned(tree):
         raise BadInput(
-            f"{'.'.join(place)}.{key} = '': {model} is at no commit yet.",
-            f"`pleinair models pull {tree.get('profile')}` takes the present one and keeps it; or set "
-            "the key to one of your own.",
+            f"{'.'.join(path)}.{key} = '': {model} is not pinned to a commit.",
+            f"Run `pleinair models pull {tree.get('profile')}`, which pins the current one, or set the key.",
         )
 
 
 def _unpinned(tree: Tree) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """List the hub models without a commit: their table, the key of the commit, and the model."""
-    for place in TABLES:
-        table = _table_of(tree, place)
+    """Yield the hub models without a commit: their table, the key of the commit, and the model."""
+    for path in TABLES:
+        table = _table(tree, path)
         if table.get("backend") == "open_clip" and is_unpinned(table):
-            yield place, "commit", label(table)
-        for part in PARTS.get(str(table.get("backend")), ()) if place == ("generator",) else ():
-            model, commit = table.get(f"{part}model"), table.get(f"{part}revision")
-            if model and not commit and not table.get(f"{part}folder"):
-                yield place, f"{part}revision", str(model)
+            yield path, "commit", model_label(table)
+        if path == ("generator",) and table.get("backend") in HUB_GENERATORS:
+            for prefix in (key.removesuffix("model") for key in table if key.endswith("model")):
+                model, commit = table[f"{prefix}model"], table.get(f"{prefix}revision")
+                if model and not commit and not table.get(f"{prefix}folder"):
+                    yield path, f"{prefix}revision", str(model)
 
 
-def _table_of(tree: Tree, place: tuple[str, ...]) -> Tree:
-    """Give a table of a tree, empty where there is none."""
-    for name in place:
-        inner = tree.get(name) if isinstance(tree, dict) else None
-        tree = inner if isinstance(inner, dict) else {}
+def _table(tree: Tree, path: tuple[str, ...]) -> Tree:
+    for name in path:
+        child = tree.get(name) if isinstance(tree, dict) else None
+        tree = child if isinstance(child, dict) else {}
     return tree

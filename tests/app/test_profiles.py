@@ -71,7 +71,11 @@ def test_a_server_is_asked_for_a_model_that_draws_both_ways_by_the_fields_that_a
     here = (load(one).generator.arguments for one in NAMES if load(one).generator.backend == "in_context")
     pipeline = next(one["pipeline"] for one in here if one["model"] == asked["model"])
     family = IN_CONTEXT[pipeline]
-    assert not family.plain and family.guidance == "guidance_scale" and family.blank is None
+    assert (
+        not family.text_pipeline
+        and family.guidance == "guidance_scale"
+        and family.default_negative_prompt is None
+    )
     assert asked["slots"] <= family.slots
 
 

@@ -25,7 +25,7 @@ from pleinair.agent.state import Output
 from pleinair.app.settings import load
 from pleinair.graphs import imagerag, realrag
 from pleinair.tools.callbacks import no_callback
-from pleinair.tools.diffusion.controlnet import ControlNet, fitted, mosaic
+from pleinair.tools.diffusion.controlnet import ControlNet, crop_to_size, mosaic
 from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.diffusion.ip_adapter import IpAdapter
 from pleinair.tools.imagerag import ImageRAGOptions
@@ -158,7 +158,7 @@ def test_imagerag_gives_sdxl_one_picture_by_ip_adapter_plus_at_half_scale(
 
 def scales(engine: IpAdapter) -> set[float]:
     """Read the scale off the processors that hold the adapter, as the last picture left it."""
-    (pipeline,) = {id(one): one for one in engine._forms.values()}.values()
+    (pipeline,) = {id(one): one for one in engine._pipelines.values()}.values()
     processors = pipeline.unet.attn_processors.values()
     return {scale for one in processors if hasattr(one, "scale") for scale in one.scale}
 
@@ -202,7 +202,7 @@ def test_realrag_gives_the_control_branch_what_the_prompt_found(
     output = call(realrag.graph, context, PROMPT, seed=7)
     (given,), (attempt,) = calls, output.attempts
     shown = given.get("image") or given["control_image"]
-    found = fitted(shelf.open("prompt.png"), 32, 32)
+    found = crop_to_size(shelf.open("prompt.png"), 32, 32)
     wanted = mosaic(found) if known["control"] == "mosaic" else found
     assert np.array_equal(np.asarray(shown), np.asarray(wanted))
     assert given["controlnet_conditioning_scale"] == known["controlnet_conditioning_scale"]

@@ -1,4 +1,4 @@
-"""A hub right here: it serves what huggingface_hub asks for, and a cache laid out as that library does."""
+"""A local hub: it answers the requests of huggingface_hub, and a cache in that library's layout."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ import pytest
 from huggingface_hub import constants
 
 COMMIT = "c0ffee" + "0" * 34
-ASKED = re.compile(r"(?:api/models/)?([^/]+/[^/]+)(?:/(revision|tree|resolve)/([^/]+)/?(.*))?")
+ROUTE = re.compile(r"(?:api/models/)?([^/]+/[^/]+)(?:/(revision|tree|resolve)/([^/]+)/?(.*))?")
 Files = Mapping[str, bytes]
 
 
@@ -26,18 +26,18 @@ def weights(count: int = 4) -> bytes:
 
 
 def digest(data: bytes, large: bool) -> str:
-    """Name a file as the hub does."""
+    """Return the hub's name for a file's content."""
     if large:
         return hashlib.sha256(data).hexdigest()
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 def cached(cache: Path, model: str, files: dict[str, bytes]) -> Path:
-    """Lay files out as the hub's cache does, and give the snapshot's folder."""
-    place = cache / f"models--{model.replace('/', '--')}"
-    snapshot = place / "snapshots" / COMMIT
+    """Write files in the layout of the hub's cache, and return the snapshot's folder."""
+    repository = cache / f"models--{model.replace('/', '--')}"
+    snapshot = repository / "snapshots" / COMMIT
     for name, data in files.items():
-        blob = place / "blobs" / digest(data, name.endswith(".safetensors"))
+        blob = repository / "blobs" / digest(data, name.endswith(".safetensors"))
         blob.parent.mkdir(parents=True, exist_ok=True)
         blob.write_bytes(data)
         (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
@@ -46,10 +46,10 @@ def cached(cache: Path, model: str, files: dict[str, bytes]) -> Path:
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Serve models; `asked` keeps what was asked for, "HEAD resolve config.json" say."""
+    """HTTP handler that serves models; `requests` records them, for example "HEAD resolve config.json"."""
 
     models: Mapping[str, Files]
-    asked: list[str]
+    requests: list[str]
 
     def do_HEAD(self) -> None:
         self.answer(body=False)
@@ -58,12 +58,12 @@ class Hub(BaseHTTPRequestHandler):
         self.answer(body=True)
 
     def answer(self, body: bool) -> None:
-        known = ASKED.fullmatch(urlsplit(self.path).path.strip("/"))
-        model, kind, revision, name = known.groups(default="") if known else ("",) * 4
-        type(self).asked.append(f"{self.command} {kind or 'model'} {name}".strip())
-        served = {"": self.card, "revision": self.card, "tree": self.tree, "resolve": self.file}
-        well = model in self.models and revision in ("", "main", COMMIT)
-        status, data = (200, served[kind](model, name)) if well else (404, b"{}")
+        route = ROUTE.fullmatch(urlsplit(self.path).path.strip("/"))
+        model, kind, revision, name = route.groups(default="") if route else ("",) * 4
+        type(self).requests.append(f"{self.command} {kind or 'model'} {name}".strip())
+        answers = {"": self.page, "revision": self.page, "tree": self.tree, "resolve": self.file}
+        exists = model in self.models and revision in ("", "main", COMMIT)
+        status, data = (200, answers[kind](model, name)) if exists else (404, b"{}")
         self.send_response(status)
         self.send_header("ETag", f'"{digest(data, name.endswith(".safetensors"))}"')
         self.send_header("X-Repo-Commit", COMMIT)
@@ -72,7 +72,7 @@ class Hub(BaseHTTPRequestHandler):
         if body:
             self.wfile.write(data)
 
-    def card(self, model: str, name: str) -> bytes:
+    def page(self, model: str, name: str) -> bytes:
         facts = {"id": model, "sha": COMMIT, "cardData": {"license": "mit"}, "siblings": []}
         return json.dumps(facts).encode()
 
@@ -89,13 +89,13 @@ class Hub(BaseHTTPRequestHandler):
         return self.models[model][name]
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def serving(models: Mapping[str, Files]) -> Iterator[str]:
-    """Serve models on this machine and give the hub's address."""
-    Hub.asked, Hub.models = [], models
+    """Serve models on this machine and yield the hub's address."""
+    Hub.requests, Hub.models = [], models
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
@@ -105,8 +105,8 @@ def serving(models: Mapping[str, Files]) -> Iterator[str]:
         server.server_close()
 
 
-def reach(address: str, cache: Path, patch: pytest.MonkeyPatch) -> None:
-    """Let the client in this process ask a hub that is served here, with a cache of its own."""
+def connect(address: str, cache: Path, patch: pytest.MonkeyPatch) -> None:
+    """Connect the client of this process to a local hub, with a cache of its own."""
     patch.setattr(constants, "HF_HUB_CACHE", str(cache))
     patch.setattr(constants, "HF_HUB_OFFLINE", False)
     patch.setattr(constants, "ENDPOINT", address)

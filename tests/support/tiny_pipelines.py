@@ -1,6 +1,6 @@
-"""Pipelines of real classes with random weights, a few thousand each, saved where a test wants them.
+"""Pipelines of diffusers' classes with a few thousand random weights each, saved to a test's folder.
 
-Sizes are about the least that the classes take; tokenizers are made on the spot. Nothing is downloaded.
+Sizes are about the smallest that the classes accept; tokenizers are built here. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CLIP = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "p
 
 
 def tokenizer(length: int = 24) -> Any:
-    """Make a tokenizer with a token for each byte, wrapped in <s> and </s>."""
+    """Build a tokenizer with a token for each byte, wrapped in <s> and </s>."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = ["<pad>", "<s>", "</s>", *letters, *VISION, *PIXTRAL]
     raw = Tokenizer(models.BPE({word: number for number, word in enumerate(words)}, [], unk_token="<pad>"))
@@ -33,12 +33,12 @@ def tokenizer(length: int = 24) -> Any:
     raw.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
     )
-    made = PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(
         tokenizer_object=raw, pad_token="<pad>", unk_token="<pad>", bos_token="<s>", eos_token="</s>",
         model_max_length=length, additional_special_tokens=[*VISION, *PIXTRAL],
     )  # fmt: skip
-    made.chat_template = USER_ONLY
-    return made
+    fast.chat_template = USER_ONLY
+    return fast
 
 
 def euler() -> Any:
@@ -201,6 +201,9 @@ BRANCH = {
     "block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4, "attention_head_dim": 4,
     "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
 }  # fmt: skip
+CONDITIONING = {
+    "conditioning_embedding_out_channels": (8, 8)
+}  # halves the sides once, as the autoencoder does
 XL = {
     "cross_attention_dim": 32, "addition_embed_type": "text_time", "addition_time_embed_dim": 4,
     "projection_class_embeddings_input_dim": 16 + 6 * 4, "use_linear_projection": True,
@@ -246,13 +249,6 @@ def sd3() -> Any:
     )  # fmt: skip
 
 
-def save(make: Callable[[], Any], folder: Path) -> Path:
-    """Make a model or pipeline from fixed noise and save it; give its folder."""
-    torch.manual_seed(0)
-    make().save_pretrained(folder, safe_serialization=True)
-    return folder
-
-
 def z_image() -> Any:
     return diffusers.ZImagePipeline(
         scheduler=euler(), vae=autoencoder(shift_factor=0.1), text_encoder=qwen3(2), tokenizer=tokenizer(),
@@ -264,26 +260,23 @@ def z_image() -> Any:
 
 
 def branch_sd15() -> Any:
-    return wakened(diffusers.ControlNetModel(**BRANCH, cross_attention_dim=16, **SHOWN))
+    return activated(diffusers.ControlNetModel(**BRANCH, cross_attention_dim=16, **CONDITIONING))
 
 
 def branch_sdxl() -> Any:
-    return wakened(diffusers.ControlNetModel(**BRANCH, **XL, **SHOWN))
+    return activated(diffusers.ControlNetModel(**BRANCH, **XL, **CONDITIONING))
 
 
 def branch_sd3() -> Any:
-    return wakened(diffusers.SD3ControlNetModel(**{**SD3, "num_layers": 1}))
+    return activated(diffusers.SD3ControlNetModel(**{**SD3, "num_layers": 1}))
 
 
 def branch_flux1() -> Any:
-    return wakened(diffusers.FluxControlNetModel(**FLUX1))
+    return activated(diffusers.FluxControlNetModel(**FLUX1))
 
 
-SHOWN = {"conditioning_embedding_out_channels": (8, 8)}  # halves the sides once, as the autoencoder does
-
-
-def wakened(branch: Any) -> Any:
-    """Give a branch that acts: the outputs of a new one are all zero."""
+def activated(branch: Any) -> Any:
+    """Return a branch with an effect: the outputs of a newly built one are all zero."""
     with torch.no_grad():
         for weight in branch.parameters():
             if not weight.any():
@@ -291,13 +284,20 @@ def wakened(branch: Any) -> Any:
     return branch
 
 
+def save(make: Callable[[], Any], folder: Path) -> Path:
+    """Build a model or pipeline from a fixed seed, save it, and return its folder."""
+    torch.manual_seed(0)
+    make().save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
 def save_ip_adapter(unet: Any, folder: Path) -> None:
-    """Save an IP-Adapter-plus for a U-Net, in its authors' names, and a picture encoder beside it."""
+    """Save an IP-Adapter-plus for a U-Net, by its authors' names of weights, and an image encoder."""
     torch.manual_seed(0)
     width = unet.config.cross_attention_dim
-    crossed = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
+    attentions = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
     weights = {f"image_proj.{name}": weight for name, weight in resampler(width).items()}
-    for number, name in enumerate(crossed):
+    for number, name in enumerate(attentions):
         size = unet.get_submodule(name.removesuffix(".processor")).to_q.out_features
         for part in ("to_k_ip", "to_v_ip"):
             weights[f"ip_adapter.{2 * number + 1}.{part}.weight"] = torch.randn(size, width)
@@ -309,7 +309,7 @@ def save_ip_adapter(unet: Any, folder: Path) -> None:
 
 
 def resampler(width: int, inside: int = 64) -> dict[str, torch.Tensor]:
-    """Give random weights of IP-Adapter-plus, which has four blocks with heads of 64 in every size."""
+    """Return random weights of IP-Adapter-plus, which has four blocks with heads of 64 in every size."""
     shapes: dict[str, tuple[int, ...]] = {
         "latents": (1, 4, inside), "proj_in.weight": (inside, 16), "proj_in.bias": (inside,),
         "proj_out.weight": (width, inside), "proj_out.bias": (width,),
@@ -328,10 +328,28 @@ def resampler(width: int, inside: int = 64) -> dict[str, torch.Tensor]:
 
 
 def save_dinov2(folder: Path) -> Path:
-    """Save a DINOv2 of two small layers with its preprocessing; give its folder."""
+    """Save a DINOv2 of two small layers with its preprocessing, and return its folder."""
     config = transformers.Dinov2Config(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, mlp_ratio=2, image_size=28, patch_size=14
     )
     size = {"shortest_edge": 28}
     transformers.BitImageProcessor(size=size, crop_size={"height": 28, "width": 28}).save_pretrained(folder)
     return save(lambda: transformers.Dinov2Model(config), folder)
+
+
+TEXT = {"max_sequence_length": 24}
+FLUX2 = {**TEXT, "text_encoder_out_layers": (0, 1)}
+TEXT_ONLY: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {  # class → its model, options of its call
+    "StableDiffusionPipeline": (sd15, {}),
+    "StableDiffusionXLPipeline": (sdxl, {}),
+    "StableDiffusion3Pipeline": (sd3, TEXT),
+    "FluxPipeline": (flux1, TEXT),
+    "FluxKontextPipeline": (kontext, TEXT),
+    "Flux2KleinPipeline": (klein, FLUX2),
+    "Flux2KleinKVPipeline": (klein, FLUX2),
+    "Flux2Pipeline": (flux2, FLUX2),
+    "QwenImagePipeline": (qwen_edit, {}),
+    "OmniGenPipeline": (omnigen, {}),
+    "ZImagePipeline": (z_image, TEXT),
+    "ZImageOmniPipeline": (z_image_omni, TEXT),
+}

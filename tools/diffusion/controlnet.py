@@ -1,115 +1,105 @@
 """ControlNet: the reference enters through a branch that follows its layout (RealRAG, appendix: its way).
 
-RealRAG says that the picture found goes into the control branch, not which branch or how strongly. Here it
-is a tile branch by default, which takes a picture as it is; a colour branch takes a mosaic of it. Spatial
+RealRAG says that the retrieved image enters the control branch, not which branch or how strongly. Here it is
+a tile branch by default, which takes an image as it is; a colour branch takes a mosaic of it. Spatial
 branches copy the layout together with the look. Not covered: edges, depth, poses, and several branches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from pleinair.tools.diffusion.engine import DiffusersEngine
+from pleinair.tools.diffusion.engine import DiffusersEngine, DiffusersSettings
 from pleinair.tools.diffusion.families import CONTROLNET
 from pleinair.tools.diffusion.loading import open_part, open_pipeline
-from pleinair.tools.model_files.hub import Source
-from pleinair.tools.model_files.integrity import of_part
-from pleinair.tools.model_files.variants import DOUBLES, SHARDS, Files, has, inside
-from pleinair.tools.types import BadInput, GenerateRequest, Guidance, Steps
+from pleinair.tools.model_files.integrity import find_part_faults
+from pleinair.tools.model_files.variants import OTHER_SETS, SHARD_INDEX, Files, files_in, has_variant
+from pleinair.tools.types import GenerateRequest, Guidance, Steps
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 BLOCK = 64  # pixels of a mosaic's side
-CONTROLS = ("picture", "mosaic")
 
 
-@dataclass(eq=False)
-class ControlNet(DiffusersEngine):
-    """Generate with one reference in a control branch; further arguments are those of `DiffusersEngine`.
+class ControlNetSettings(DiffusersSettings):
+    """Settings of `ControlNet`."""
 
-    Args:
-        controlnet_model: hub id of the branch and its `controlnet_revision`; or a `controlnet_folder`.
-        controlnet_conditioning_scale: how strongly the branch acts; 1 as it was trained.
-        control: what the branch is shown, the "picture" itself or a "mosaic" of its colours.
-    """
-
-    engine: ClassVar[str] = "controlnet"
     families = CONTROLNET
-    parts = ("", "controlnet_")
 
     pipeline: str = "StableDiffusionXLControlNetPipeline"
     num_inference_steps: Steps = 50
     guidance_scale: Guidance = 5.0
-    controlnet_model: str = ""
-    controlnet_folder: str = ""
-    controlnet_revision: str = ""
-    controlnet_conditioning_scale: Annotated[float, Field(ge=0)] = 1.0
-    control: str = "picture"
+    controlnet_folder: str = Field(default="", description="local folder of the branch")
+    controlnet_model: str = Field(default="", description="hub id of the branch instead, with its revision")
+    controlnet_revision: str = Field(default="", description="commit of the branch's hub id")
+    controlnet_conditioning_scale: float = Field(
+        default=1.0, ge=0, description="strength of the branch; 1 as it was trained"
+    )
+    control: Literal["picture", "mosaic"] = Field(
+        default="picture", description="what the branch receives: the image, or a mosaic of its colours"
+    )
 
-    def __post_init__(self) -> None:
-        """Check the branch's settings too."""
-        if self.control not in CONTROLS:
-            raise BadInput(f"generator.control = {self.control!r}: wanted one of: {', '.join(CONTROLS)}")
-        self.branch_source = Source(
-            folder=self.controlnet_folder,
-            model=self.controlnet_model,
-            revision=self.controlnet_revision,
-            allow_branch=self.allow_branch,
-            local_files_only=self.local_files_only,
-            key="controlnet_",
-        )
-        super().__post_init__()
+
+class ControlNet(DiffusersEngine):
+    """Generator with one reference in a control branch."""
+
+    backend = "controlnet"
+    prefixes = ("", "controlnet_")
+    settings_model = ControlNetSettings
+    settings: ControlNetSettings
+
+    def __init__(self, folder: str = "", **settings: Any) -> None:
+        super().__init__(folder, **settings)
+        self.branch_source = self.settings.source("controlnet_")
 
     def identities(self) -> list[str]:
-        """Name the base model and the branch, with how it is used."""
-        how = f"{self.control}×{self.controlnet_conditioning_scale:g}"
-        return [*super().identities(), f"{self.branch_source.id}:{how}"]
+        """List the base model and the branch with its use."""
+        use = f"{self.settings.control}×{self.settings.controlnet_conditioning_scale:g}"
+        return [*super().identities(), f"{self.branch_source.id}:{use}"]
 
     def open(self, folder: Path, dtype: Any) -> Any:
         """Load the base model with its branch."""
-        names = self.branch_source.names() if self.variant else ()
-        place = self.branch_source.fetch(
-            *branch_files(self.variant, names), lambda folder: of_part(folder, ".", self.variant)
+        variant = self.settings.variant
+        names = self.branch_source.names() if variant else ()
+        branch_folder = self.branch_source.fetch(
+            *branch_files(variant, names), lambda folder: find_part_faults(folder, ".", variant)
         )
-        branch = open_part(place, self.family.controlnet, dtype, self.variant)
-        return open_pipeline(folder, self.pipeline, dtype, self.variant, controlnet=branch)
+        branch = open_part(branch_folder, self.family.controlnet, dtype, variant)
+        return open_pipeline(folder, self.settings.pipeline, dtype, variant, controlnet=branch)
 
-    def conditioning(
-        self, pipeline: Any, request: GenerateRequest, images: Sequence[Image]
-    ) -> dict[str, Any]:
-        """Give the reference to the branch; without one the plain form draws."""
+    def condition(self, pipeline: Any, request: GenerateRequest, images: Sequence[Image]) -> dict[str, Any]:
+        """Return the reference for the branch; without one another class generates."""
         if not images:
             return {}
-        shown = fitted(images[0], request.height, request.width)
+        image = crop_to_size(images[0], request.height, request.width)
         return {
-            self.family.images: mosaic(shown) if self.control == "mosaic" else shown,
-            "controlnet_conditioning_scale": self.controlnet_conditioning_scale,
+            self.family.images: mosaic(image) if self.settings.control == "mosaic" else image,
+            "controlnet_conditioning_scale": self.settings.controlnet_conditioning_scale,
         }
 
 
 def branch_files(variant: str = "", names: Iterable[str] = ()) -> Files:
-    """Give the patterns of what is fetched of a control branch, whose files are `names`, and of the rest."""
-    stem, wanted = "diffusion_pytorch_model", ("config.json", "*.safetensors.index*.json")
-    if variant and has(inside(names, ""), variant):
-        return (*wanted, f"{stem}.{variant}*.safetensors"), (SHARDS,)
-    return (*wanted, f"{stem}*.safetensors"), DOUBLES
+    """Return the patterns of a control branch's files, which are chosen from `names` for a variant."""
+    stem, common = "diffusion_pytorch_model", ("config.json", "*.safetensors.index*.json")
+    if variant and has_variant(files_in(names, ""), variant):
+        return (*common, f"{stem}.{variant}*.safetensors"), (SHARD_INDEX,)
+    return (*common, f"{stem}*.safetensors"), OTHER_SETS
 
 
-def fitted(image: Image, height: int, width: int) -> Image:
-    """Scale and crop a reference about its middle to the picture's own size."""
+def crop_to_size(image: Image, height: int, width: int) -> Image:
+    """Scale and crop a reference around its centre to the new image's size."""
     from PIL import ImageOps
 
     return ImageOps.fit(image.convert("RGB"), (width, height))
 
 
 def mosaic(image: Image) -> Image:
-    """Keep only the colours of blocks of 64 pixels, as colour branches were trained on."""
+    """Keep only the colours of blocks of 64 pixels, on which colour branches were trained."""
     from PIL.Image import Resampling
 
     blocks = (max(image.width // BLOCK, 1), max(image.height // BLOCK, 1))

@@ -1,7 +1,7 @@
-"""What all diffusers engines have: how a model is named, loaded, placed, called, watched and stopped.
+"""What all diffusers backends share: settings, loading, offloading, one call, step callbacks and stopping.
 
-Each way of conditioning is a subclass that says which classes it drives, how references become arguments
-and what it loads beside the pipeline. Not covered: several pictures a call, and processes of their own.
+Each way of conditioning is a subclass that declares its settings and pipeline classes, how references become
+arguments, and what it loads beside the pipeline. Not covered: several images a call, and worker processes.
 """
 
 from __future__ import annotations
@@ -9,262 +9,258 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from pleinair.tools.arguments import check_values
-from pleinair.tools.diffusion.call import call_arguments, seeded, to_picture
-from pleinair.tools.diffusion.families import INPAINTING, Family, family_of
-from pleinair.tools.diffusion.inpaint import Job, parted
-from pleinair.tools.diffusion.loading import (
-    check_backend,
-    check_class,
-    check_compiles,
-    fetch_pipeline,
-    open_pipeline,
-    options_of,
-    plain_form,
-    use_backend,
-)
-from pleinair.tools.diffusion.memory import Needs, lower_to_weights, read_needs, room_on, unit_of
-from pleinair.tools.diffusion.offload import DTYPES, RUNGS, Ladder, find_device, find_dtype
+from pleinair.tools.arguments import validated
+from pleinair.tools.diffusion import loading, memory
+from pleinair.tools.diffusion.call import call_arguments, output_image, seeded_encoding
+from pleinair.tools.diffusion.families import INPAINTING, Family, Inpainting, find_family
+from pleinair.tools.diffusion.inpaint import PreparedRequest, prepare
+from pleinair.tools.diffusion.offload import Offloading, OffloadLevel, find_device, find_dtype
 from pleinair.tools.generate import check_request, check_size
-from pleinair.tools.model_files.hub import INDEX, Source
+from pleinair.tools.model_files.folders import locate
+from pleinair.tools.model_files.hub import INDEX, ModelLocation
 from pleinair.tools.types import BadInput, Capabilities, GenerateRequest, Guidance, OnStep, Side, Steps
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SET_BY_US = (
-    "prompt negative_prompt height width num_inference_steps generator output_type callback_on_step_end"
+REQUEST_ARGUMENTS = frozenset(
+    "prompt negative_prompt height width num_inference_steps generator output_type "
+    "callback_on_step_end".split()
 )
 PLACEHOLDER = "0" * 40  # a commit
-OURS = frozenset(SET_BY_US.split())
 
 
-@dataclass(eq=False)
-class DiffusersEngine(ABC):
-    """Draw with one pipeline of diffusers; one picture at a time, loaded at the first.
+class DiffusersSettings(ModelLocation):
+    """Settings of every diffusers backend, by the names of diffusers' arguments.
 
-    Args:
-        folder: a local pipeline folder, or `pocket/NAME` for one in this package.
-        model: a hub id instead, with its `revision`.
-        revision: the commit of the hub id.
-        allow_branch: take a branch name as revision.
-        local_files_only: load from the cache and never ask the hub.
-        variant: name of a second set of weights in the folder, such as "fp16".
-        pipeline: the class of diffusers that draws.
-        device: a torch device, or "auto" for CUDA, else MPS, else the CPU.
-        dtype: float32, bfloat16 or float16; empty is float32 on the CPU and bfloat16 elsewhere.
-        memory: the rung to begin on: whole, vae_tiling, model_offload or sequential_offload.
-        memory_limit: GiB that the model may take. Where its weights do not fit within it, and on CUDA within
-            what is free, it begins on a lower rung or is refused.
-        compile: compile the denoiser's repeated blocks at the first picture.
-        attention_backend: a name that diffusers knows, such as "native" or "flash"; none from the hub.
-        slots: references that may be given at once; the class's own limit unless set.
-        height: of the pictures in pixels, like `width`.
-        draft_steps: for a first look at a prompt, fewer than `num_inference_steps`; none draws it in full.
-        guidance_scale: in the argument that the class has for it.
-        reference_size: longest side in pixels that a reference is scaled down to.
-        inpaint: paint boxes of a picture anew, where the class has a form for it.
-        options: other arguments of the pipeline's call, by diffusers' names.
+    Validation reads no file and imports no model library.
     """
 
-    engine: ClassVar[str]
-    families: ClassVar[Mapping[str, Family]]
-    parts: ClassVar[tuple[str, ...]] = ("",)  # prefixes of the arguments that name a model on the hub
+    families: ClassVar[Mapping[str, Family]] = {}
 
-    folder: str = ""
-    _: KW_ONLY
-    model: str = ""
-    revision: str = ""
-    allow_branch: bool = False
-    local_files_only: bool = False
-    variant: str = ""
-    pipeline: str = ""
-    device: str = "cpu"
-    dtype: str = ""
-    memory: str = "whole"
-    memory_limit: Annotated[float, Field(gt=0)] | None = None
-    compile: bool = False
-    attention_backend: str = ""
-    slots: int | None = None
+    pipeline: str = Field(default="", description="class of diffusers that generates")
+    device: str = Field(default="cpu", description='torch device, or "auto" for CUDA, else MPS, else the CPU')
+    dtype: Literal["", "float32", "bfloat16", "float16"] = Field(
+        default="", description="number format; by default float32 on the CPU and bfloat16 elsewhere"
+    )
+    memory: OffloadLevel = Field(default="whole", description="offload level to begin with")
+    memory_limit: float | None = Field(
+        default=None, gt=0, description="GiB that the model may take; by default the free memory, on CUDA"
+    )
+    compile: bool = Field(default=False, description="compile the denoiser's repeated blocks")
+    attention_backend: str = Field(default="", description='name in diffusers, such as "native"')
+    slots: int | None = Field(
+        default=None, ge=0, description="references a call; by default the class's maximum"
+    )
     height: Side = 1024
     width: Side = 1024
     num_inference_steps: Steps = 28
-    draft_steps: Steps | None = None
+    draft_steps: Steps | None = Field(default=None, description="steps of a draft; by default all")
     guidance_scale: Guidance = 3.5
-    reference_size: Annotated[int, Field(gt=0)] = 512
-    inpaint: bool = True
-    options: Mapping[str, Any] = field(default_factory=dict)
+    reference_size: int = Field(default=512, gt=0, description="longest side of a sent reference, in pixels")
+    inpaint: bool = Field(default=True, description="inpaint boxes, if there is a class for it")
+    options: Mapping[str, Any] = Field(default={}, description="further arguments of the pipeline's call")
 
-    def __post_init__(self) -> None:
-        """Check everything that can be checked before weights are touched; raise `BadInput`."""
-        named = [one.name for one in fields(self) if one.init]
-        check_values(type(self), {name: getattr(self, name) for name in named}, "generator")
-        self.family = family_of(self.families, self.pipeline)
-        self.source = Source(
-            folder=self.folder,
-            model=self.model,
-            revision=self.revision,
-            allow_branch=self.allow_branch,
-            local_files_only=self.local_files_only,
-        )
-        self.inpainting = INPAINTING.get(self.pipeline) if self.inpaint else None
-        self._check_settings()
-        check_class(self.source, self.pipeline, self.family.opens)
-        check_backend(self.attention_backend)
+    @property
+    def family(self) -> Family:
+        """Return the family of the pipeline's class; raise `BadInput` for an unsupported one."""
+        return find_family(self.families, self.pipeline)
+
+    @property
+    def inpainting(self) -> Inpainting | None:
+        """Return the class that inpaints; None if there is none or it is switched off."""
+        return INPAINTING.get(self.pipeline) if self.inpaint else None
+
+    @property
+    def call_options(self) -> Mapping[str, Any]:
+        """Return the arguments that every call of the pipeline has in addition to the request's."""
+        return self.options
+
+    @model_validator(mode="after")
+    def _check_combinations(self) -> Self:
+        family = self.family
+        if self.slots is not None and self.slots > family.slots:
+            raise BadInput(f"generator.slots = {self.slots}: {self.pipeline} takes at most {family.slots}")
+        reserved = REQUEST_ARGUMENTS | {family.images, family.guidance}
+        if keys := sorted(reserved & set(self.call_options)):
+            raise BadInput(f"generator.options.{keys[0]}: set by the request, not by an option")
+        if self.draft_steps is not None and self.draft_steps >= self.num_inference_steps:
+            raise BadInput(
+                f"generator.draft_steps = {self.draft_steps}: wanted less than {self.num_inference_steps}, "
+                "generator.num_inference_steps"
+            )
+        return self
+
+
+class DiffusersEngine(ABC):
+    """Generator with one pipeline of diffusers, loaded at the first image; one image at a time.
+
+    Its arguments are those of `settings_model`. The constructor raises `BadInput` for whatever can be refused
+    without loading weights.
+    """
+
+    backend: ClassVar[str]
+    boxes: ClassVar[bool] = False  # whether references act inside their boxes
+    prefixes: ClassVar[tuple[str, ...]] = ("",)  # of the arguments that locate a model
+    settings_model: ClassVar[type[DiffusersSettings]]
+    settings: DiffusersSettings
+
+    def __init__(self, folder: str = "", **settings: Any) -> None:
+        arguments = {"folder": folder, **settings}
+        self.settings = validated(self.settings_model, arguments, "generator", f"generator {self.backend!r}")
+        self.family, self.inpainting = self.settings.family, self.settings.inpainting
+        self.source = self.settings.source()
+        if folder:
+            loading.require_class(locate(folder), self.settings.pipeline, self.family)
+        self._unit = memory.read_pixel_unit(self.source.local_folder(), self.family) or 8
+        name = f"generator.height and width: {self.settings.pipeline}"
+        check_size(self.settings.height, self.settings.width, self._unit, name)
+        loading.check_attention_backend(self.settings.attention_backend)
         self._lock = threading.Lock()
-        self._needs: Needs | None = None
-        self._forms: dict[str, Any] = {}
-        self._ladder: Ladder | None = None
-        self._placed = ""  # the rung that the loaded pipeline stands on
-        self.capabilities = self._declared()
+        self._estimate: memory.MemoryEstimate | None = None
+        self._pipelines: dict[str, Any] = {}  # by class: the loaded one and those made from its parts
+        self._offloading: Offloading | None = None
+        self._placed_level = ""
 
     @classmethod
     def declare(cls, **arguments: Any) -> Capabilities:
-        """Check arguments and return the capabilities; nothing is loaded and the hub is not asked.
+        """Check arguments and return the capabilities; nothing is loaded and the hub is not contacted.
 
-        A model that is at no commit yet, or at a branch, is declared under a placeholder.
+        A model that has no commit yet, or a branch, is declared under a placeholder.
         """
-        for part in cls.parts:
-            key = f"{part}revision"
-            if arguments.get(f"{part}model") and (arguments.get("allow_branch") or not arguments.get(key)):
+        for prefix in cls.prefixes:
+            key = f"{prefix}revision"
+            if arguments.get(f"{prefix}model") and (arguments.get("allow_branch") or not arguments.get(key)):
                 arguments[key] = PLACEHOLDER
         return cls(**arguments).capabilities
 
     @abstractmethod
-    def conditioning(
-        self, pipeline: Any, request: GenerateRequest, images: Sequence[Image]
-    ) -> dict[str, Any]:
-        """Turn references into arguments of the call; without any, into what the class wants then."""
+    def condition(self, pipeline: Any, request: GenerateRequest, images: Sequence[Image]) -> dict[str, Any]:
+        """Return the arguments that carry the references; without any, what the class needs instead."""
 
     def open(self, folder: Path, dtype: Any) -> Any:
         """Load the pipeline from its folder, on the CPU."""
-        return open_pipeline(folder, self.pipeline, dtype, self.variant)
+        return loading.open_pipeline(folder, self.settings.pipeline, dtype, self.settings.variant)
 
     def identities(self) -> list[str]:
-        """Name every model that is loaded."""
+        """List the ids of the models that are loaded."""
         return [self.source.id]
+
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """What the settings make of the class; the id names the exact weights."""
+        settings, inpainting = self.settings, self.inpainting
+        slots = self.family.slots if settings.slots is None else settings.slots
+        return Capabilities(
+            id=f"{self.backend}:{'+'.join(self.identities())}",
+            slots=slots,
+            negative_prompt=self.family.negative_prompt,
+            boxes=self.boxes,
+            inpaint=inpainting is not None,
+            inpaint_slots=min(slots, inpainting.slots) if inpainting else 0,
+            height=settings.height,
+            width=settings.width,
+            multiple_of=self._unit,
+            num_inference_steps=settings.num_inference_steps,
+            draft_steps=settings.draft_steps,
+            guidance_scale=settings.guidance_scale,
+        )
 
     @property
     def offload_levels(self) -> list[str]:
-        """List the ways of placing the model that were tried, the present one last."""
-        return list(self._ladder.taken) if self._ladder else []
+        """List the offload levels that were tried, the current one last."""
+        return list(self._offloading.history) if self._offloading else []
 
     def generate(self, request: GenerateRequest, images: Sequence[Image], on_step: OnStep) -> Image:
-        """Draw one picture; the same request on the same machine gives the same pixels.
+        """Generate one image; the same request on the same machine gives the same pixels.
 
         Args:
             request: prompt, size, steps, guidance and seed.
-            images: the references' pictures, in the order of `request.references`; that of a repaint last.
-            on_step: told the steps done and the steps in all, first none; what it raises passes through.
+            images: the references' images, in the order of `request.references`; that to inpaint last.
+            on_step: receives the steps done, at first 0, and the total; what it raises passes through.
 
         Raises:
             BadInput: what `check_request` refuses, or a request that the class cannot take.
-            ModelFault: the numbers overflowed on the way.
-            OutOfMemory: it fits in none of the ways that the machine has.
+            ModelFault: the numbers overflowed.
+            OutOfMemory: it fits at no offload level of the device.
         """
         check_request(request, self.capabilities, len(images) - bool(request.inpaint))
         with self._lock:
-            ladder = self._ladder = self._ladder or Ladder(find_device(self.device), self.memory)
-            return ladder.try_all(lambda: self._draw(request, images, on_step))
+            if self._offloading is None:
+                self._offloading = Offloading(find_device(self.settings.device), self.settings.memory)
+            return self._offloading.retry(lambda: self._generate(request, images, on_step))
 
-    def foresee(self, job: Job) -> None:
-        """Choose a rung with room for the weights before they are placed, or raise `OutOfMemory`."""
-        if self._ladder and (found := self._foreseen(self._ladder.device)):
-            lower_to_weights(self._ladder, *found)
+    def choose_offload_level(self, prepared: PreparedRequest, offloading: Offloading) -> None:
+        """Choose a level with room for the weights before they are placed, or raise `OutOfMemory`."""
+        if limits := self._known_memory(offloading.device):
+            memory.fit_weights(offloading, *limits)
 
-    def _foreseen(self, device: str) -> tuple[Needs, int] | None:
-        """Give what the model takes and the bytes that it may take; None where one is not known."""
-        room = room_on(device, self.memory_limit)
-        if room is not None and self._needs is None:
-            folder = fetch_pipeline(self.source, self.pipeline, self.family.opens, self.variant)
-            size = find_dtype(device, self.family.dtype or self.dtype).itemsize
-            self._needs = read_needs(folder, self.family, size, self.variant)
-        return (self._needs, room) if room is not None and self._needs else None
+    def _known_memory(self, device: str) -> tuple[memory.MemoryEstimate, int] | None:
+        """Return what the model takes and the available bytes; None if one is not known."""
+        room = memory.available_memory(device, self.settings.memory_limit)
+        if room is not None and self._estimate is None:
+            itemsize = self._dtype(device).itemsize
+            self._estimate = memory.read_estimate(self._fetch(), self.family, itemsize, self.settings.variant)
+        return (self._estimate, room) if room is not None and self._estimate else None
 
-    def _check_settings(self) -> None:
-        limit, taken = self.family.slots, {*OURS, self.family.images, self.family.guidance}
-        if self.slots is not None and not 0 <= self.slots <= limit:
-            raise BadInput(f"generator.slots = {self.slots}: {self.pipeline} takes at most {limit}")
-        if ours := sorted(taken & set(self.options)):
-            raise BadInput(f"generator.options.{ours[0]}: set by the request, not by an option")
-        if self.draft_steps is not None and not 0 < self.draft_steps < self.num_inference_steps:
-            most = self.num_inference_steps - 1
-            raise BadInput(f"generator.draft_steps = {self.draft_steps}: wanted 1 to {most}, or none")
-        for key, value, known in (("memory", self.memory, RUNGS), ("dtype", self.dtype, ("", *DTYPES))):
-            if value not in known:
-                raise BadInput(
-                    f"generator.{key} = {value!r}: wanted one of: {', '.join(filter(None, known))}"
-                )
+    def _dtype(self, device: str) -> Any:
+        return find_dtype(device, self.family.dtype or self.settings.dtype)
 
-    def _declared(self) -> Capabilities:
-        slots, inpainting = self.family.slots if self.slots is None else self.slots, self.inpainting
-        unit = unit_of(self.source.here(), self.family) or 8
-        check_size(self.height, self.width, unit, f"generator.height and width: {self.pipeline}")
-        return Capabilities(
-            id=f"{self.engine}:{'+'.join(self.identities())}",
-            slots=slots,
-            negative_prompt=self.family.negative_prompt,
-            inpaint=inpainting is not None,
-            inpaint_slots=min(slots, inpainting.slots) if inpainting else 0,
-            height=self.height,
-            width=self.width,
-            multiple_of=unit,
-            num_inference_steps=self.num_inference_steps,
-            draft_steps=self.draft_steps,
-            guidance_scale=self.guidance_scale,
-        )
-
-    def _form(self, job: Job) -> Any:
-        assert self._ladder is not None
-        self.foresee(job)
-        if self.pipeline not in self._forms:
-            self._forms[self.pipeline] = self._load(self._ladder.device)
-        if self._placed != self._ladder.rung:
-            self._ladder.place(self._forms[self.pipeline], self.family.resident)
-            self._placed = self._ladder.rung
-        name = self.pipeline if job.images else self.family.plain or self.pipeline
-        if job.old and self.inpainting:
-            name = self.inpainting.pipeline
-        if name not in self._forms:
-            self._forms[name] = plain_form(self._forms[self.pipeline], name)
-        return self._forms[name]
+    def _fetch(self) -> Path:
+        return loading.fetch_pipeline(self.source, self.settings.pipeline, self.family, self.settings.variant)
 
     def _load(self, device: str) -> Any:
-        if self.compile:
-            check_compiles(self.source.fetch((INDEX,)))
-        folder = fetch_pipeline(self.source, self.pipeline, self.family.opens, self.variant)
-        pipeline = self.open(folder, find_dtype(device, self.family.dtype or self.dtype))
+        if self.settings.compile:
+            loading.check_compilable(self.source.fetch((INDEX,)))
+        pipeline = self.open(self._fetch(), self._dtype(device))
         denoiser = getattr(pipeline, "transformer", None) or pipeline.unet
-        if self.attention_backend:
-            use_backend(denoiser, self.attention_backend)
-        if self.compile:
+        if self.settings.attention_backend:
+            loading.set_attention_backend(denoiser, self.settings.attention_backend)
+        if self.settings.compile:
             denoiser.compile_repeated_blocks()
         return pipeline
 
-    def _draw(self, request: GenerateRequest, images: Sequence[Image], on_step: OnStep) -> Image:
-        job = parted(request, images)
-        pipeline = self._form(job)
+    def _place(self, prepared: PreparedRequest, offloading: Offloading) -> Any:
+        """Return the pipeline for a request, loaded and placed at an offload level with room for it."""
+        main = self.settings.pipeline
+        self.choose_offload_level(prepared, offloading)
+        if main not in self._pipelines:
+            self._pipelines[main] = self._load(offloading.device)
+        if self._placed_level != offloading.level:
+            offloading.place(self._pipelines[main], self.family.resident)
+            self._placed_level = offloading.level
+        name = main if prepared.images else self.family.text_pipeline or main
+        if prepared.base and self.inpainting:
+            name = self.inpainting.pipeline
+        if name not in self._pipelines:
+            self._pipelines[name] = loading.convert_pipeline(self._pipelines[main], name)
+        return self._pipelines[name]
+
+    def _generate(self, request: GenerateRequest, images: Sequence[Image], on_step: OnStep) -> Image:
+        assert self._offloading is not None
+        prepared = prepare(request, images)
+        pipeline = self._place(prepared, self._offloading)
+        main = self._pipelines[self.settings.pipeline]
         unit = pipeline.vae_scale_factor * self.family.patch
-        check_size(request.height, request.width, unit, self.pipeline)
+        check_size(request.height, request.width, unit, self.settings.pipeline)
         arguments = {
-            **options_of(pipeline, self._forms[self.pipeline], self.options),
+            **loading.select_options(pipeline, main, self.settings.call_options),
             **call_arguments(request, self.family, on_step, self.capabilities.id),
+            **prepared.inpaint_arguments(self.inpainting, unit),
+            **self.condition(pipeline, prepared.request, prepared.images),
         }
-        arguments |= job.arguments(self.inpainting, unit) | self.conditioning(
-            pipeline, job.request, job.images
-        )
         # a scheduler keeps state between calls, so each call gets its own
         pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
-        on_step(0, request.num_inference_steps)  # the model is loaded, and drawing begins
+        on_step(0, request.num_inference_steps)  # the model is loaded, and the first step begins
         try:
-            with seeded(pipeline, request.seed):
-                return job.finish(to_picture(pipeline, pipeline(**arguments), self.capabilities.id))
+            with seeded_encoding(pipeline, request.seed):
+                return prepared.finish(output_image(pipeline, pipeline(**arguments), self.capabilities.id))
         finally:
-            # what is still on the device, after a stop or when a plain form drew
-            self._forms[self.pipeline].maybe_free_model_hooks()
+            # what is still on the device, after a stop or when another class generated
+            main.maybe_free_model_hooks()

@@ -1,27 +1,36 @@
-"""In-context conditioning: references stand beside the prompt in the transformer's sequence.
+"""In-context conditioning: references are in the transformer's sequence beside the prompt.
 
 Drives FLUX.2 klein (with and without reuse of the references' keys and values) and dev, FLUX.1 Kontext,
 Qwen-Image-Edit-Plus, OmniGen, Z-Image-Omni, and the pocket generator, which has FLUX.2 klein's classes.
-A box that is painted anew has a class of its own, which `INPAINTING` names.
+Inpainting has a class of its own, listed in `INPAINTING`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from pleinair.tools.diffusion.call import scaled
-from pleinair.tools.diffusion.engine import DiffusersEngine
+from pleinair.tools.diffusion.engine import DiffusersEngine, DiffusersSettings
 from pleinair.tools.diffusion.families import IN_CONTEXT
-from pleinair.tools.diffusion.inpaint import Job
+from pleinair.tools.diffusion.inpaint import PreparedRequest
 from pleinair.tools.diffusion.loading import open_pipeline
-from pleinair.tools.diffusion.memory import ReferencePlan, Size, Tokens, choose, make_plan
-from pleinair.tools.diffusion.prompt import checked, with_placeholders, with_sentences
+from pleinair.tools.diffusion.memory import choose_level
+from pleinair.tools.diffusion.offload import Offloading, find_dtype
+from pleinair.tools.diffusion.references import (
+    ReferencePlan,
+    Size,
+    TokenRule,
+    append_sentences,
+    check_sentence,
+    insert_placeholders,
+    plan_references,
+    scale_reference,
+)
 from pleinair.tools.types import GenerateRequest, Guidance, Steps
 
 if TYPE_CHECKING:
@@ -30,134 +39,140 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(eq=False)
-class InContext(DiffusersEngine):
-    """Generate with references in the sequence; further arguments are those of `DiffusersEngine`.
+class InContextSettings(DiffusersSettings):
+    """Settings of `InContext`.
 
-    Args:
-        max_sequence_length: text tokens; the class's own number unless set.
-        text_encoder_out_layers: hidden states of FLUX.2's text encoder that are stacked.
-        max_sequence: the longest sequence of text, picture and references, in tokens, that the memory
-            takes; references are made smaller to stay within it, and what is over it in any case is refused
-            before anything runs. Without it there is no limit.
-        memory_limit: as of every engine; references are made smaller too, by an estimate that only some
-            families have; see `pleinair.tools.diffusion.memory`.
-        wording: the sentence that tells of each reference what it shows, with {number} and {concept}; the
-            family's own unless set, and none where it is empty.
+    With `memory_limit`, references are made smaller too, by an estimate that only some families have.
     """
 
-    engine: ClassVar[str] = "in_context"
     families = IN_CONTEXT
 
     pipeline: str = "Flux2KleinPipeline"
     num_inference_steps: Steps = 4
     guidance_scale: Guidance = 1.0
-    max_sequence_length: Annotated[int, Field(gt=0)] | None = None
-    text_encoder_out_layers: Sequence[int] = ()
-    max_sequence: Annotated[int, Field(ge=1)] | None = None
-    wording: str | None = None
+    max_sequence_length: int | None = Field(default=None, gt=0, description="tokens of the text")
+    text_encoder_out_layers: Sequence[int] = Field(
+        default=(), description="hidden states of FLUX.2's text encoder that are stacked"
+    )
+    max_sequence: int | None = Field(
+        default=None, gt=0, description="tokens of the sequence; references are made smaller to fit"
+    )
+    wording: Annotated[str, AfterValidator(check_sentence)] | None = Field(
+        default=None,
+        description="sentence for each reference, with {number} and {concept}; empty is none, by default the "
+        "family's own",
+    )
 
-    def __post_init__(self) -> None:
-        """Add the named arguments to the options, and check all."""
-        checked(self.wording or "")
-        self._fitting: int | None = None  # tokens that memory has room for, by the estimate
+    @property
+    def call_options(self) -> Mapping[str, Any]:
+        """Return the options with the arguments that have a setting of their own."""
         named = {
             "max_sequence_length": self.max_sequence_length,
             "text_encoder_out_layers": tuple(self.text_encoder_out_layers),
         }
-        self.options = {**self.options, **{name: value for name, value in named.items() if value}}
-        super().__post_init__()
+        return {**self.options, **{name: value for name, value in named.items() if value}}
+
+    def token_rule(self, unit: int) -> TokenRule:
+        """Return how the class turns images and text into tokens of `unit` pixels a side."""
+        text = int(self.call_options.get("max_sequence_length") or self.family.text_tokens)
+        return TokenRule(unit=unit, text=text, area=self.family.reference_area)
+
+
+class InContext(DiffusersEngine):
+    """Generator with references in the sequence."""
+
+    backend = "in_context"
+    settings_model = InContextSettings
+    settings: InContextSettings
+
+    _token_limit: int | None = None  # tokens for which memory has room, by the estimate
 
     def open(self, folder: Path, dtype: Any) -> Any:
-        """Load the pipeline, and let it take small references."""
-        return _without_floor(open_pipeline(folder, self.pipeline, dtype, self.variant))
+        """Load the pipeline, and let it accept small references."""
+        return _accept_small_references(super().open(folder, dtype))
 
-    def conditioning(
-        self, pipeline: Any, request: GenerateRequest, images: Sequence[Image]
-    ) -> dict[str, Any]:
-        """Give the scaled references, and the prompt with what the family wants said of them."""
-        family = self.family
-        prompt, names = request.prompt, [reference.concept for reference in request.references]
+    def condition(self, pipeline: Any, request: GenerateRequest, images: Sequence[Image]) -> dict[str, Any]:
+        """Return the scaled references, and the prompt that announces them as the family demands."""
+        family, wording = self.family, self.settings.wording
+        prompt, concepts = request.prompt, [reference.concept for reference in request.references]
+        base_in_sequence = self._base_in_sequence(request)
         if family.placeholder:
-            prompt = with_placeholders(prompt, names, len(images), family.placeholder)
+            prompt = insert_placeholders(prompt, concepts, len(images), family.placeholder)
         else:
-            wording = family.wording if self.wording is None else self.wording
-            prompt = with_sentences(prompt, names, wording, first=2 if self._again(request) else 1)
+            sentence = family.wording if wording is None else wording
+            prompt = append_sentences(prompt, concepts, sentence, first=2 if base_in_sequence else 1)
         unit = pipeline.vae_scale_factor * family.patch
-        inpainting = self.inpainting if request.inpaint else None
         sizes = [image.size for image in images]
-        planned = self.plan(unit, (request.width, request.height), sizes, again=self._again(request))
+        plan = self.plan(unit, (request.width, request.height), sizes, base_in_sequence=base_in_sequence)
         if not images:
             return {"prompt": prompt}
-        small, takes = [scaled(image, planned.size, unit) for image in images], inpainting or family
-        return {"prompt": prompt, takes.images: small if takes.listed else small[0]}
+        scaled = [scale_reference(image, plan.size, unit) for image in images]
+        target = (self.inpainting if request.inpaint else None) or family
+        return {"prompt": prompt, target.images: scaled if target.as_list else scaled[0]}
 
     def plan(
-        self, unit: int, picture: Size, references: Sequence[Size], *, again: bool = False
+        self, unit: int, image: Size, references: Sequence[Size], *, base_in_sequence: bool = False
     ) -> ReferencePlan:
-        """Predict the sequence, with smaller references where it would be too long; see `make_plan`.
+        """Plan the sequence, with smaller references if it would be too long; see `plan_references`.
 
-        `again` is for a picture that stands in it a second time, to be painted in.
+        `base_in_sequence` is for an image to inpaint that is in the sequence a second time.
         """
-        longest, limit = self.reference_size, _least(self.max_sequence, self._fitting)
-        tokens = self._tokens(unit, picture, again)
-        planned = make_plan(tokens, picture, references, longest=longest, limit=limit)
-        log.debug("a sequence of %d tokens, references of %d pixels", planned.tokens, planned.size)
-        if planned.size < longest:
+        longest, limit = self.settings.reference_size, _least(self.settings.max_sequence, self._token_limit)
+        rule = self._token_rule(unit, image, base_in_sequence)
+        plan = plan_references(rule, image, references, longest=longest, limit=limit)
+        log.debug("a sequence of %d tokens, references of %d pixels", plan.tokens, plan.size)
+        if plan.size < longest:
             log.warning(
                 "References are scaled to %d pixels, not %d: the sequence is limited to %d tokens.",
-                planned.size,
+                plan.size,
                 longest,
                 limit,
             )
-        return planned
+        return plan
 
-    def foresee(self, job: Job) -> None:
-        """Choose a rung where the picture will fit before weights are placed, or raise `OutOfMemory`.
+    def choose_offload_level(self, prepared: PreparedRequest, offloading: Offloading) -> None:
+        """Choose a level at which the image will fit before weights are placed, or raise `OutOfMemory`.
 
-        Does nothing where memory has no known limit, and looks at the weights alone without an estimate.
+        Considers the weights alone without an estimate of the steps, and nothing without a known limit.
         """
-        ladder, self._fitting = self._ladder, None
-        found = self._foreseen(ladder.device) if ladder else None
-        if ladder is None or found is None or not found[0].token:
-            return super().foresee(job)
-        needs, room = found
-        picture, sizes = (job.request.width, job.request.height), [image.size for image in job.images]
-        tokens = self._tokens(needs.unit, picture, self._again(job.request))
+        self._token_limit = None
+        memory = self._known_memory(offloading.device)
+        if memory is None or not memory[0].token_bytes:
+            return super().choose_offload_level(prepared, offloading)
+        (estimate, room), request = memory, prepared.request
+        image, sizes = (request.width, request.height), [image.size for image in prepared.images]
+        rule = self._token_rule(estimate.unit, image, self._base_in_sequence(request))
 
-        def plan(most: int | None) -> int:
-            limit = _least(self.max_sequence, most)
-            return make_plan(tokens, picture, sizes, longest=self.reference_size, limit=limit).tokens
+        def plan(max_tokens: int | None) -> int:
+            limit, longest = _least(self.settings.max_sequence, max_tokens), self.settings.reference_size
+            return plan_references(rule, image, sizes, longest=longest, limit=limit).tokens
 
-        rung, self._fitting = choose(needs, ladder.left, room, plan)
-        if rung != ladder.rung:
-            ladder.lower(rung, needs.text(ladder.rung, plan(None)))
+        level, self._token_limit = choose_level(estimate, offloading.remaining, room, plan)
+        if level != offloading.level:
+            offloading.lower(level, estimate.describe(offloading.level, plan(None)))
 
-    def _again(self, request: GenerateRequest) -> bool:
-        return bool(request.inpaint and self.inpainting and self.inpainting.in_context)
+    def _base_in_sequence(self, request: GenerateRequest) -> bool:
+        return bool(request.inpaint and self.inpainting and self.inpainting.in_sequence)
 
-    def _tokens(self, unit: int, picture: Size, again: bool) -> Tokens:
-        text = int(self.options.get("max_sequence_length") or self.family.text_tokens)
-        tokens = Tokens(unit=unit, text=text, area=self.family.reference_area)
-        return replace(tokens, text=text + tokens.of(picture)) if again else tokens
+    def _token_rule(self, unit: int, image: Size, base_in_sequence: bool) -> TokenRule:
+        rule = self.settings.token_rule(unit)
+        return replace(rule, text=rule.text + rule.count(image)) if base_in_sequence else rule
 
 
 def _least(*limits: int | None) -> int | None:
-    """Give the lowest of some limits; None is none."""
     return min((limit for limit in limits if limit is not None), default=None)
 
 
 def load(folder: Path, device: str) -> Any:
-    """Load the pocket generator's class from a folder, in the device's own number format."""
-    from pleinair.tools.diffusion.offload import find_dtype
+    """Load the pocket generator's pipeline from a folder, in the device's default number format."""
+    pipeline = open_pipeline(folder, "Flux2KleinPipeline", find_dtype(device))
+    return _accept_small_references(pipeline).to(device)
 
-    return _without_floor(open_pipeline(folder, "Flux2KleinPipeline", find_dtype(device))).to(device)
 
+def _accept_small_references(pipeline: Any) -> Any:
+    """Let a pipeline accept references below the minimum of 64 pixels a side that its class may have.
 
-def _without_floor(pipeline: Any) -> Any:
-    """Let a pipeline take references under 64 pixels a side, where its class has that floor.
-
-    The floor guards models trained on megapixels; the pocket generator's references are 32 × 32.
+    The minimum protects models trained on megapixels; the pocket generator's references are 32 × 32.
     """
     from diffusers.pipelines.flux2.image_processor import Flux2ImageProcessor
 

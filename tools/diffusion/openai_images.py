@@ -22,9 +22,14 @@ from pydantic import Field
 
 from pleinair.tools.arguments import check_values
 from pleinair.tools.callbacks import StopCallback
-from pleinair.tools.diffusion.call import scaled
-from pleinair.tools.diffusion.inpaint import Size, mask_of, parted
-from pleinair.tools.diffusion.prompt import SHOWS, checked, with_sentences
+from pleinair.tools.diffusion.inpaint import draw_mask, prepare
+from pleinair.tools.diffusion.references import (
+    REFERENCE_SENTENCE,
+    Size,
+    append_sentences,
+    check_sentence,
+    scale_reference,
+)
 from pleinair.tools.errors import BadReply, Unavailable
 from pleinair.tools.generate import check_request
 from pleinair.tools.http.addresses import checked_url, is_here
@@ -88,7 +93,7 @@ class OpenAIImages:
     diffusion: bool = False
     negative_prompt: bool = False
     reference_size: int = 1024
-    wording: str = SHOWS
+    wording: str = REFERENCE_SENTENCE
     tries: Annotated[int, Field(gt=0)] = 3
     deadline: Annotated[float, Field(gt=0)] = 300.0
     prices: Mapping[str, Any] = field(default_factory=dict)
@@ -99,7 +104,7 @@ class OpenAIImages:
         """Check what can be checked without calling the server; raise `BadInput`."""
         check_values(type(self), vars(self), "generator")
         checked_url(self.base_url, "generator.base_url")
-        checked(self.wording)
+        check_sentence(self.wording)
         # a fixed pause, and no second request for what may be charged for already
         self.retry_policy = RetryPolicy(
             section="generator",
@@ -142,10 +147,12 @@ class OpenAIImages:
             BadReply: what came back is no image.
         """
         check_request(request, self.capabilities, len(images) - bool(request.inpaint))
-        job = parted(request, images)
-        inputs = ([job.old] if job.old else []) + [scaled(image, self.reference_size) for image in job.images]
-        names = [reference.concept for reference in job.request.references]
-        prompt = with_sentences(request.prompt, names, self.wording, first=2 if job.old else 1)
+        prepared = prepare(request, images)
+        inputs = [scale_reference(image, self.reference_size) for image in prepared.images]
+        names = [reference.concept for reference in prepared.request.references]
+        if prepared.base:
+            inputs.insert(0, prepared.base)
+        prompt = append_sentences(request.prompt, names, self.wording, first=2 if prepared.base else 1)
         request = request.model_copy(update={"prompt": prompt})
         files = [_png(image, number) for number, image in enumerate(inputs)]
         server = self._server()
@@ -160,7 +167,7 @@ class OpenAIImages:
         on_step(1, 1)
         spent = self._spent(reply)
         try:
-            return charged(job.finish(_decoded(reply, self.capabilities.id)), spent)
+            return charged(prepared.finish(_decoded(reply, self.capabilities.id)), spent)
         except PleinairError as error:
             error.spent = spent
             raise
@@ -229,7 +236,7 @@ def _alpha_mask(box: Box, size: Size) -> Image:
     from PIL import Image, ImageOps
 
     mask = Image.new("RGBA", size)
-    mask.putalpha(ImageOps.invert(mask_of(box, size)))
+    mask.putalpha(ImageOps.invert(draw_mask(box, size)))
     return mask
 
 

@@ -1,12 +1,11 @@
-"""Text alone: any family's plain form, for drafts, for models without references, and as a baseline."""
+"""Text alone: for drafts, for models without references, and as a baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from pleinair.tools.diffusion.engine import DiffusersEngine
+from pleinair.tools.diffusion.engine import DiffusersEngine, DiffusersSettings
 from pleinair.tools.diffusion.families import TEXT_ONLY
 from pleinair.tools.types import GenerateRequest
 
@@ -14,15 +13,18 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-@dataclass(eq=False)
-class TextOnly(DiffusersEngine):
-    """Generate from the prompt; the arguments are those of `DiffusersEngine`, and there are no slots."""
+class TextOnlySettings(DiffusersSettings):
+    """Settings of `TextOnly`: those of every diffusers backend."""
 
-    engine: ClassVar[str] = "text_only"
     families = TEXT_ONLY
 
-    def conditioning(
-        self, pipeline: Any, request: GenerateRequest, images: Sequence[Image]
-    ) -> dict[str, Any]:
-        """Give nothing: there are no references."""
+
+class TextOnly(DiffusersEngine):
+    """Generator from the prompt alone, without slots for references."""
+
+    backend = "text_only"
+    settings_model = TextOnlySettings
+
+    def condition(self, pipeline: Any, request: GenerateRequest, images: Sequence[Image]) -> dict[str, Any]:
+        """Return no arguments: there are no references."""
         return {}

@@ -1,4 +1,4 @@
-"""Where a model's folder is, and which bytes are in it."""
+"""Local folders of models, and ids of their content."""
 
 from __future__ import annotations
 
@@ -10,54 +10,53 @@ from pleinair.tools.types import BadInput
 
 SHIPPED = Path(__file__).parents[1] / "pocket" / "weights"
 RENAMED = {"pocket/eyes": "pocket/detector"}  # accepted with a warning until 1.0
-SMALL = 2**30  # bytes that are read whole to name a folder
+SMALL = 2**30  # bytes of a folder up to which all are read for its id
 
 
 def locate(folder: str) -> Path:
-    """Find a model folder; `pocket/NAME` is one that ships inside this package.
-
-    Raises:
-        BadInput: there is no such folder.
-    """
-    if new := RENAMED.get(folder):
-        warnings.warn(f"{folder} is now called {new}", DeprecationWarning, stacklevel=2)
-        folder = new
+    """Return a model folder; `pocket/NAME` is in this package. Raise `BadInput` if there is none."""
+    if current := RENAMED.get(folder):
+        warnings.warn(f"{folder} is now called {current}", DeprecationWarning, stacklevel=2)
+        folder = current
     kind, _, name = folder.partition("/")
     path = SHIPPED / name if kind == "pocket" else Path(folder).expanduser()
     if not path.is_dir():
-        raise BadInput(f"No model folder at {str(path)!r} (asked for {folder!r}).")
+        raise BadInput(f"No model folder at {str(path)!r} (set as {folder!r}).")
     return path
 
 
 def checksum(folder: Path) -> str:
-    """Digest the safetensors and JSON files below a folder, in twelve hexadecimal digits."""
+    """Return twelve hexadecimal digits for all safetensors and JSON files below a folder."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in {".safetensors", ".json"}:
-            digest.update(path.relative_to(folder).as_posix().encode())
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+    for path in _content(folder):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:12]
 
 
 def identity(folder: Path) -> str:
-    """Name a folder by what is in it: by all bytes where they are few, else without the tensors' values.
+    """Return an id of a folder's content: the checksum of a small one, else one without the tensors' values.
 
-    The short form is marked `~`. It reads the JSON files, and of each safetensors file the header (names,
-    types and shapes of the tensors) and the size, so a fine-tuned copy of one size looks like its original.
+    The latter is marked `~`. It covers the JSON files, and of each safetensors file the header (names, types
+    and shapes of the tensors) and the size, so a fine-tuned copy of equal size has the id of its original.
     """
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix in {".safetensors", ".json"}]
+    files = _content(folder)
     if sum(path.stat().st_size for path in files) <= SMALL:
         return checksum(folder)
     digest = hashlib.sha256()
     for path in files:
         digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
-        digest.update(head(path))
+        digest.update(read_header(path))
     return f"~{digest.hexdigest()[:12]}"
 
 
-def head(path: Path) -> bytes:
-    """Give a JSON file, or the header of a safetensors file, whose length is in its first eight bytes."""
+def _content(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.suffix in {".safetensors", ".json"}]
+
+
+def read_header(path: Path) -> bytes:
+    """Return a JSON file, or the header of a safetensors file, whose length is in its first eight bytes."""
     if path.suffix == ".json":
         return path.read_bytes()
     with path.open("rb") as file:

@@ -1,6 +1,6 @@
-"""Files of models, from a folder or the hub at one commit; what is whole in the cache is not asked for again.
+"""Model files from a local folder or the hub at one commit; a complete snapshot in the cache is used offline.
 
-Only the files that a caller names are fetched. Not covered: other hubs, and files of any revision but one.
+Only the files that a caller lists are fetched. Not covered: other hubs, and several revisions at once.
 """
 
 from __future__ import annotations
@@ -12,85 +12,105 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, Field
+
 from pleinair.tools.model_files.folders import identity, locate
-from pleinair.tools.types import BadInput, PleinairError
+from pleinair.tools.types import BadInput, PleinairError, Value
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 INDEX = "model_index.json"
-Faults = Callable[[Path], Iterable[str]]  # what is wrong with a folder
+FindFaults = Callable[[Path], Iterable[str]]  # lists what is wrong with a folder
+
+
+class ModelLocation(Value):
+    """Settings that locate a model: a local folder, or a hub id at one commit."""
+
+    model_config = ConfigDict(strict=True)
+
+    folder: str = Field(default="", description="local folder, or `pocket/NAME` for one in this package")
+    model: str = Field(default="", description="hub id instead, `owner/name`, with its `revision`")
+    revision: str = Field(default="", description="commit of the hub id, 40 hexadecimal digits")
+    allow_branch: bool = Field(default=False, description="accept a branch or tag and resolve it")
+    local_files_only: bool = Field(default=False, description="never contact the hub")
+    variant: str = Field(default="", description='second set of weights in the folder, such as "fp16"')
+
+    def source(self, prefix: str = "") -> Source:
+        """Return the model whose keys begin with `prefix`; raise `BadInput` if none, or no commit, is set."""
+        return Source(
+            **{key: getattr(self, prefix + key) for key in ("folder", "model", "revision")},
+            allow_branch=self.allow_branch,
+            local_files_only=self.local_files_only,
+            prefix=prefix,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Name a model: a local folder, or a hub id at one commit.
-
-    Args:
-        folder: a local folder, or `pocket/NAME` for one in this package.
-        model: a hub id, `owner/name`.
-        revision: the commit of the hub id, 40 hexadecimal digits.
-        allow_branch: take a branch or tag as well; the commit it means now is looked up and recorded.
-        local_files_only: never ask the hub; HF_HUB_OFFLINE=1 says the same for everything.
-        key: what its settings' names begin with, for messages.
-        table: where they are.
-        revision_key: the name of the commit there.
-    """
+    """Local folder, or hub id at one commit, whose files can be fetched; see `ModelLocation`."""
 
     folder: str = ""
     model: str = ""
     revision: str = ""
     allow_branch: bool = False
     local_files_only: bool = False
-    key: str = ""
-    table: str = "generator"
-    revision_key: str = "revision"
+    prefix: str = ""  # of the settings' names, for messages
+    table: str = "generator"  # of the settings, likewise
+    revision_key: str = "revision"  # name of the commit's setting, likewise
 
     def __post_init__(self) -> None:
-        """Refuse what names no model, or names one that may change."""
+        """Raise `BadInput` for none or two locations, and for a revision that may change."""
         if bool(self.folder) == bool(self.model):
             raise BadInput(
-                f"{self._set('folder')} or {self._set('model')}: wanted one of them, a folder or a hub id"
+                f"{self._key('folder')} or {self._key('model')}: wanted one of them, a folder or a hub id"
             )
         if self.folder:
             return
         if not HUB_ID.fullmatch(self.model):
-            raise BadInput(f"{self._set('model')} = {self.model!r}: wanted a hub id like owner/name")
+            raise BadInput(f"{self._key('model')} = {self.model!r}: wanted a hub id like owner/name")
         if not (COMMIT.fullmatch(self.revision) or (self.allow_branch and self.revision)):
-            raise self._unpinned()
+            key = self._key(self.revision_key)
+            branch = "; generator.allow_branch = true accepts one" * (self.table == "generator")
+            raise BadInput(
+                f"{key} = {self.revision!r}: wanted a commit of {self.model}, 40 hexadecimal digits; a "
+                f"branch or tag can change at any time{branch}.",
+                f"Set {key} to a commit from “Files and versions” on the model's page; or leave it empty and "
+                "run `pleinair models pull PROFILE`, which pins the current one.",
+            )
 
     @property
     def id(self) -> str:
-        """Name the model and its exact weights."""
+        """Return the model's name with its exact weights."""
         if self.folder:
             return f"{self.folder}@{identity(locate(self.folder))}"
         return f"{self.model}@{self.commit}"
 
     @property
     def commit(self) -> str:
-        """Give the commit; a branch is looked up, on the hub or in the cache."""
+        """Return the commit; that of a branch is resolved, on the hub or in the cache."""
         return self.revision if COMMIT.fullmatch(self.revision) else self.fetch(("config.json", INDEX)).name
 
     def fetch(
-        self, patterns: tuple[str, ...], ignore: tuple[str, ...] = (), faults: Faults | None = None
+        self, patterns: tuple[str, ...], ignore: tuple[str, ...] = (), find_faults: FindFaults | None = None
     ) -> Path:
-        """Give the local folder with the files of these patterns, downloading what is not there.
+        """Return the local folder with the files of these patterns, downloading what is missing.
 
-        A commit never changes, so the hub is not asked where all files are in the cache. Where the cache has
-        no list of the commit's files `faults` tells, and without it the files that are named in full.
+        A commit never changes, so the hub is not contacted if all files are in the cache. If the cache has no
+        list of the commit's files, `find_faults` decides, and without it the patterns that are file names.
         """
         if self.folder:
             return locate(self.folder)
-        here = self._kept(patterns, ignore)
-        if here and not any(faults(here) if faults else missing(here, patterns)):
-            return here
+        folder = self._cached(patterns, ignore)
+        if folder and not any(find_faults(folder) if find_faults else missing_files(folder, patterns)):
+            return folder
         return self.download(patterns, ignore)
 
     def download(self, patterns: tuple[str, ...], ignore: tuple[str, ...] = ()) -> Path:
-        """Give the local folder after asking the hub for what is not there."""
+        """Return the local folder after asking the hub for missing files."""
         return locate(self.folder) if self.folder else Path(self._snapshot(patterns, ignore))
 
     def names(self) -> list[str]:
-        """List the model's files; asks the hub for those of a commit that the cache has no list of."""
+        """List the model's files; contacts the hub for a commit of which the cache has no list."""
         from huggingface_hub import HfApi, constants, get_cached_repo_tree
         from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
@@ -98,103 +118,83 @@ class Source:
             online = not (self.local_files_only or constants.is_offline_mode())
             if COMMIT.fullmatch(self.revision) or not online:  # what a branch means may have changed
                 with suppress(CachedRepoTreeNotFoundError):
-                    return [one.path for one in get_cached_repo_tree(self.model, revision=self.revision)]
+                    tree = get_cached_repo_tree(self.model, revision=self.revision)
+                    return [entry.path for entry in tree]
             if online:
-                with suppress(Exception):  # not reached: what is here is all there is
+                with suppress(Exception):  # unreachable: only the local files remain
                     return HfApi().list_repo_files(self.model, revision=self.revision)
-        here = self.here()
-        return [one.relative_to(here).as_posix() for one in here.rglob("*")] if here else []
+        folder = self.local_folder()
+        return [path.relative_to(folder).as_posix() for path in folder.rglob("*")] if folder else []
 
-    def lacks(self, patterns: tuple[str, ...], ignore: tuple[str, ...] = ()) -> dict[str, int]:
-        """Give the files that `fetch` would download, with their sizes in bytes; asks the hub."""
+    def missing_sizes(self, patterns: tuple[str, ...], ignore: tuple[str, ...] = ()) -> dict[str, int]:
+        """Return the files that `fetch` would download, with their sizes in bytes; contacts the hub."""
         if self.folder:
             return {}
-        listed = self._snapshot(patterns, ignore, dry_run=True)
-        return {one.filename: one.file_size or 0 for one in listed if one.will_download}
+        files = self._snapshot(patterns, ignore, dry_run=True)
+        return {file.filename: file.file_size or 0 for file in files if file.will_download}
 
-    def here(self) -> Path | None:
-        """Give the local folder without asking the hub, None where no file of the commit is here."""
+    def local_folder(self) -> Path | None:
+        """Return the local folder without contacting the hub; None if no file of the commit is local."""
         if self.folder:
             return locate(self.folder)
         from huggingface_hub import constants
         from huggingface_hub.file_download import repo_folder_name
 
-        place = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.model, repo_type="model")
-        ref = place / "refs" / self.revision
-        folder = place / "snapshots" / (ref.read_text("utf-8").strip() if ref.is_file() else self.revision)
+        repository = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.model, repo_type="model")
+        ref = repository / "refs" / self.revision
+        commit = ref.read_text("utf-8").strip() if ref.is_file() else self.revision
+        folder = repository / "snapshots" / commit
         return folder if folder.is_dir() else None
 
-    def _kept(self, patterns: tuple[str, ...], ignore: tuple[str, ...]) -> Path | None:
-        """Give the folder of a commit unless files are known to be missing, without asking the hub."""
+    def _cached(self, patterns: tuple[str, ...], ignore: tuple[str, ...]) -> Path | None:
+        """Return the folder of a commit unless files are known to be missing, without contacting the hub."""
         from huggingface_hub.errors import LocalEntryNotFoundError
 
         if not COMMIT.fullmatch(self.revision):
             return None
         with suppress(LocalEntryNotFoundError):
-            return Path(self._ask(patterns, ignore, local_files_only=True))
+            return Path(self._request(patterns, ignore, local_files_only=True))
         return None
 
-    def _ask(
-        self,
-        patterns: tuple[str, ...],
-        ignore: tuple[str, ...],
-        local_files_only: bool,
-        dry_run: bool = False,
-    ) -> Any:
+    def _request(self, patterns: tuple[str, ...], ignore: tuple[str, ...], **options: Any) -> Any:
         from huggingface_hub import snapshot_download
 
         return snapshot_download(
             self.model,
             revision=self.revision,
-            local_files_only=local_files_only,
             allow_patterns=list(patterns),
             ignore_patterns=list(ignore),
-            dry_run=dry_run,
+            **options,
         )
 
     def _snapshot(self, patterns: tuple[str, ...], ignore: tuple[str, ...], dry_run: bool = False) -> Any:
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+        name = f"{self.model} at {self.revision}"
         try:
-            return self._ask(patterns, ignore, local_files_only=self.local_files_only, dry_run=dry_run)
+            return self._request(patterns, ignore, local_files_only=self.local_files_only, dry_run=dry_run)
         except LocalEntryNotFoundError as error:
-            raise self._absent() from error
+            raise PleinairError(
+                f"{name} is not in the local cache and the hub was not reached.",
+                "Check the connection, unset HF_HUB_OFFLINE and generator.local_files_only, or set a folder "
+                "that contains the model.",
+            ) from error
         except (HfHubHTTPError, HFValidationError, OSError) as error:
-            raise self._unreachable(error) from error
+            raise PleinairError(
+                f"{name} cannot be fetched: {first_line(error)}",
+                "Check the id and the commit; for a gated model accept its terms on its page and log in with "
+                "`hf auth login`.",
+            ) from error
 
-    def _set(self, name: str) -> str:
-        return f"{self.table}.{self.key}{name}"
-
-    def _unpinned(self) -> BadInput:
-        name = self._set(self.revision_key)
-        branch = "; generator.allow_branch = true takes one all the same" * (self.table == "generator")
-        return BadInput(
-            f"{name} = {self.revision!r}: wanted a commit of {self.model}, 40 hexadecimal digits; a branch "
-            f"or tag can change under you{branch}.",
-            f"Set {name} to a commit from “Files and versions” on the model's page; or leave it empty, and "
-            "`pleinair models pull PROFILE` takes the present commit and keeps to it.",
-        )
-
-    def _absent(self) -> PleinairError:
-        return PleinairError(
-            f"{self.model} at {self.revision} is not in the local cache and the hub was not reached.",
-            "Check the connection, unset HF_HUB_OFFLINE and generator.local_files_only, or name a folder "
-            "that holds the model.",
-        )
-
-    def _unreachable(self, error: Exception) -> PleinairError:
-        return PleinairError(
-            f"{self.model} at {self.revision} cannot be fetched: {first_line(error)}",
-            "Check the id and the commit; for a gated model accept its terms on its page and log in with "
-            "`hf auth login`.",
-        )
+    def _key(self, name: str) -> str:
+        return f"{self.table}.{self.prefix}{name}"
 
 
-def missing(folder: Path, patterns: Iterable[str]) -> list[str]:
-    """List the files that are named in full and not in a folder."""
+def missing_files(folder: Path, patterns: Iterable[str]) -> list[str]:
+    """List the patterns that are file names, without a wildcard, and not in a folder."""
     return [name for name in patterns if "*" not in name and not (folder / name).is_file()]
 
 
 def first_line(error: Exception) -> str:
-    """Give the first line of an error's text."""
+    """Return the first line of an error's text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

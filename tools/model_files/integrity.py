@@ -1,4 +1,4 @@
-"""Whether a model's files are whole, without loading it: configs, the headers of weights, checksums."""
+"""Completeness of a model's files without loading them: configs, headers of weights, checksums."""
 
 from __future__ import annotations
 
@@ -8,53 +8,57 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pleinair.tools.model_files.variants import chosen, shards
+from pleinair.tools.model_files.variants import select_shard_indexes, select_weights
 
-SUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+CHECKSUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
-def of_part(folder: Path, name: str, variant: str = "") -> Iterator[str]:
-    """Look at one part: it has a config, its JSON can be read, and a model has all of its weights.
+def find_part_faults(folder: Path, name: str, variant: str = "") -> Iterator[str]:
+    """Yield the faults of one part: a missing config, unreadable JSON, weights missing or truncated.
 
-    Of weights that are there in several formats, those of `variant` or else the first set are looked at.
+    Of weights in several formats, those of `variant` or else the first set are examined.
     """
     configs = sorted(folder.glob("*.json"))
     if not any("config" in path.name for path in configs):
-        yield f"{name}: no config is here"
+        yield f"{name}: no config"
         return
     names = [path.name for path in folder.iterdir()]
-    weights, lists = {folder / one for one in chosen(names, variant)}, shards(names, variant)
+    weights, indexes = (
+        {folder / weight for weight in select_weights(names, variant)},
+        select_shard_indexes(names, variant),
+    )
     for path in configs:
         try:
-            read = json.loads(path.read_text("utf-8"))
+            content = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
             yield f"{name}/{path.name}: {error}"
             continue
-        if path.name in lists:
-            weights |= {folder / shard for shard in set(read.get("weight_map", {}).values())}
-    if (folder / "config.json") in configs and not weights:
-        others = [one for one in sorted(names) if one.endswith(".safetensors")]
-        hint = f", only {others[0]}: generator.variant names such a set" if others else ""
-        yield f"{name}: no safetensors weights are here{hint}"
-    elif weights and (folder / "config.json") not in configs:
-        yield f"{name}: no config.json is here"  # some classes then build their largest model, at random
-    yield from whole(sorted(weights), folder.parent)
+        if path.name in indexes:
+            weights |= {folder / shard for shard in set(content.get("weight_map", {}).values())}
+    has_config = (folder / "config.json") in configs
+    if has_config and not weights:
+        others = [other for other in sorted(names) if other.endswith(".safetensors")]
+        hint = f", only {others[0]}: set generator.variant to load such a set" if others else ""
+        yield f"{name}: no safetensors weights{hint}"
+    elif weights and not has_config:
+        yield f"{name}: no config.json"  # some classes then build their largest model, at random
+    yield from find_weight_faults(sorted(weights), folder.parent)
 
 
-def whole(paths: Iterable[Path], root: Path) -> Iterator[str]:
-    """Say which weights are missing or cut off, by what their headers promise."""
+def find_weight_faults(paths: Iterable[Path], root: Path) -> Iterator[str]:
+    """Yield which safetensors files are missing, or not as long as their headers say."""
     for path in paths:
         name = path.relative_to(root).as_posix()
         if not path.is_file():
             yield f"{name}: missing"
-        elif not (size := _promised(path)):
-            yield f"{name}: no safetensors"
-        elif size != (real := path.stat().st_size):
-            yield f"{name}: {real:,} bytes, wanted {size:,}"
+        elif not (expected := _expected_size(path)):
+            yield f"{name}: not safetensors"
+        elif expected != (size := path.stat().st_size):
+            yield f"{name}: {size:,} bytes instead of {expected:,}"
 
 
-def _promised(path: Path) -> int:
-    """Read from a safetensors header how many bytes the file must have, 0 where it is none."""
+def _expected_size(path: Path) -> int:
+    """Return the size in bytes according to a safetensors header, 0 for a file of another format."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         try:
@@ -65,17 +69,15 @@ def _promised(path: Path) -> int:
     return 8 + length + max(ends, default=0) if ends else 0
 
 
-def changed(folder: Path) -> Iterator[str]:
-    """Compare files with the sums the hub's cache names them by: SHA-256, or Git's SHA-1 for small ones."""
+def find_checksum_faults(folder: Path) -> Iterator[str]:
+    """Yield the files that differ from the hub cache's names for them: SHA-256, or Git's SHA-1 if small."""
     for path in sorted(folder.rglob("*")):
-        wanted = path.resolve().name if path.is_symlink() else ""
-        known = path.is_file() and SUM.fullmatch(wanted)
-        if known and _sum_of(path, len(wanted)) != wanted:
-            yield f"{path.relative_to(folder).as_posix()}: its bytes are not those of its checksum"
+        expected = path.resolve().name if path.is_symlink() else ""
+        if path.is_file() and CHECKSUM.fullmatch(expected) and _digest(path, len(expected)) != expected:
+            yield f"{path.relative_to(folder).as_posix()}: differs from its checksum"
 
 
-def _sum_of(path: Path, digits: int) -> str:
-    """Digest a file as the hub does."""
+def _digest(path: Path, digits: int) -> str:
     digest = hashlib.sha256() if digits == 64 else hashlib.sha1(usedforsecurity=False)
     if digits == 40:
         digest.update(b"blob %d\0" % path.stat().st_size)

@@ -1,4 +1,4 @@
-"""Where an open_clip model's files are on the hub, and at which commit: safetensors only, never a pickle."""
+"""Files of open_clip's models on the hub, at one commit: safetensors only, never a pickle."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pleinair.tools.types import BadInput
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
-FIRST = (WEIGHTS, "open_clip_pytorch_model.safetensors")  # open_clip takes them before all others
-FILES = (WEIGHTS, CONFIG, "*.json", "*.txt", "*.model")  # the others are a tokenizer's
-# what the profiles name, found at this commit in public projects that pin it
-KNOWN = {
+PREFERRED = (WEIGHTS, "open_clip_pytorch_model.safetensors")  # open_clip loads them before all others
+FILES = (WEIGHTS, CONFIG, "*.json", "*.txt", "*.model")  # the last three include a tokenizer's
+# the profiles' models, at commits that public projects pin
+PINNED = {
     "ViT-B-32/laion2b_s34b_b79k": (
         "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
         "1a25a446712ba5ee05982a381eed697ef9b435cf",
@@ -23,74 +23,63 @@ KNOWN = {
 }
 
 
-def label(table: Mapping[str, Any]) -> str:
-    """Name the model of an encoder's table: a hub id, or open_clip's name with its tag."""
+def model_label(table: Mapping[str, Any]) -> str:
+    """Return the model of an encoder's table: a hub id, or open_clip's name with its tag."""
     model, tag = str(table.get("model", "")), str(table.get("revision", ""))
     return model.removeprefix(HUB) if model.startswith(HUB) else f"{model}/{tag}"
 
 
 def is_unpinned(table: Mapping[str, Any]) -> bool:
-    """Tell whether an encoder's table names a model on the hub without a commit."""
-    local = str(table.get("model", "")).startswith(LOCAL)
-    return not (local or table.get("commit") or label(table) in KNOWN)
+    """Return whether an encoder's table sets a model of the hub without a commit."""
+    is_local = str(table.get("model", "")).startswith(LOCAL)
+    return not (is_local or table.get("commit") or model_label(table) in PINNED)
 
 
-def known(table: Mapping[str, Any]) -> tuple[str, str]:
-    """Give the hub id and the commit that are known here, empty where none are."""
-    return KNOWN.get(label(table), ("", ""))
+def hub_location(table: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the hub id and the commit of an encoder's table, "" if it has none; see `_hub_id` for errors."""
+    hub_id, commit = PINNED.get(model_label(table), ("", ""))
+    return hub_id or _hub_id(table), str(table.get("commit") or commit)
 
 
 def clip_source(table: Mapping[str, Any]) -> Source:
-    """Give where an encoder's files are; raises `BadInput` where no commit is set."""
-    hub, commit = known(table)
-    return Source(
-        model=hub or hub_id(table),
-        revision=str(table.get("commit") or commit),
-        table="encoder",
-        revision_key="commit",
-    )
+    """Return an encoder's files on the hub; raise `BadInput` if no commit is set."""
+    hub_id, commit = hub_location(table)
+    return Source(model=hub_id, revision=commit, table="encoder", revision_key="commit")
 
 
 @serialized
-def hub_id(table: Mapping[str, Any]) -> str:
-    """Look an encoder's hub id up in open_clip's own table; raises `BadInput` where it names none."""
+def _hub_id(table: Mapping[str, Any]) -> str:
+    """Return an encoder's hub id from open_clip's own table; raise `BadInput` if that has none."""
     name, tag = str(table.get("model", "")), str(table.get("revision", ""))
     if name.startswith(HUB):
         return name.removeprefix(HUB)
     import open_clip
 
-    found = str((open_clip.get_pretrained_cfg(name, tag) or {}).get("hf_hub", ""))
-    place, _, file = found.rpartition("/")
-    if not place:
+    address = str((open_clip.get_pretrained_cfg(name, tag) or {}).get("hf_hub", ""))
+    hub_id, _, _ = address.rpartition("/")
+    if not hub_id:
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        on_hub = [other for other in tags if open_clip.get_pretrained_cfg(name, other).get("hf_hub")]
         raise BadInput(
-            f"{name} has weights {tag!r} at no place on the hub that open_clip knows",
-            f"Take one of {', '.join(_on_hub(name)) or 'another model'}, or a folder with {WEIGHTS} as "
+            f"open_clip knows no weights {tag!r} of {name} on the hub.",
+            f"Use one of {', '.join(on_hub) or 'another model'}, or a folder with {WEIGHTS} as "
             "local-dir:FOLDER.",
         )
-    return place
+    return hub_id
 
 
-@serialized
-def _on_hub(name: str) -> list[str]:
-    """List the tags of a model whose weights are on the hub."""
-    import open_clip
-
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    return [tag for tag in tags if open_clip.get_pretrained_cfg(name, tag).get("hf_hub")]
-
-
-def would_be_pickle(folder: Path) -> bool:
-    """Tell whether open_clip, which looks for weights by their names, might take a pickle of a folder."""
-    pickles = any(path.suffix in (".bin", ".pth", ".pt") for path in folder.iterdir())
-    return pickles and not any((folder / name).is_file() for name in FIRST)
+def may_load_pickle(folder: Path) -> bool:
+    """Return whether open_clip, which selects weights by their names, might load a pickle from a folder."""
+    has_pickle = any(path.suffix in (".bin", ".pth", ".pt") for path in folder.iterdir())
+    return has_pickle and not any((folder / name).is_file() for name in PREFERRED)
 
 
 def fetch_clip(source: Source) -> Path:
-    """Give the folder with a model's files; raises `BadInput` where it has no safetensors."""
+    """Return the folder with a model's files; raise `BadInput` if it has no safetensors."""
     folder = source.fetch(FILES)
     if not (folder / WEIGHTS).is_file():
         raise BadInput(
-            f"{source.model} at {source.revision} has no {WEIGHTS}, and nothing else is loaded.",
-            "Take another commit or model.",
+            f"{source.model} at {source.revision} has no {WEIGHTS}, and no other format is loaded.",
+            "Use another commit or model.",
         )
     return folder

@@ -1,7 +1,7 @@
-"""Which of a model's files are loaded, where the same weights are there in several number formats.
+"""Selection of a model's files if the same weights exist in several number formats.
 
-A variant is a second set of weights beside the first, such as "fp16". As in diffusers each part of a pipeline
-has it or has not, and of a part that has it nothing else is read. Not covered: ONNX, Flax, pickles.
+A variant is a second set of weights beside the first, such as "fp16". As in diffusers, each part of a
+pipeline has it or not, and of a part that has it no other set is loaded. Not covered: ONNX, Flax, pickles.
 """
 
 from __future__ import annotations
@@ -10,61 +10,63 @@ from collections.abc import Iterable
 from fnmatch import fnmatch
 from itertools import chain
 
-Files = tuple[tuple[str, ...], tuple[str, ...]]  # patterns of what is wanted, and of what is left out
+Files = tuple[tuple[str, ...], tuple[str, ...]]  # patterns to fetch, and of those the ones to ignore
 
-SIDE = ("*.json", "*.txt", "*.model", "*.jinja")  # configs, tokenizers
-DATA = ("*.safetensors", *SIDE)  # what is fetched of a part
-DOUBLES = ("*.fp16.*", "*.fp16-*", "*.bf16.*", "*.non_ema.*")  # the same weights once more
-SHARDS = "*.safetensors.index.json"  # which file holds which tensor, of the first set
+CONFIGS = ("*.json", "*.txt", "*.model", "*.jinja")  # tokenizers included
+PART_FILES = ("*.safetensors", *CONFIGS)
+OTHER_SETS = ("*.fp16.*", "*.fp16-*", "*.bf16.*", "*.non_ema.*")  # the same weights once more
+SHARD_INDEX = "*.safetensors.index.json"  # which file has which tensor, of the first set
 
 
-def _weights_of(variant: str) -> tuple[str, str]:
-    """Give the patterns of a variant's weights, in one file or in several."""
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def _variant_weights(variant: str) -> tuple[str, str]:
+    """Return the patterns of a variant's weights, in one file or in several."""
     return f"*.{variant}.safetensors", f"*.{variant}-*.safetensors"
 
 
-def chosen(names: Iterable[str], variant: str = "") -> list[str]:
-    """Choose the safetensors that are loaded of one part's files: the variant's, else the first set."""
+def select_weights(names: Iterable[str], variant: str = "") -> list[str]:
+    """Return the safetensors of one part's files that are loaded: the variant's, else the first set."""
     weights = sorted(name for name in names if name.endswith(".safetensors"))
-    plain = [name for name in weights if not any(fnmatch(name, double) for double in DOUBLES)]
+    first_set = [name for name in weights if not _matches(name, OTHER_SETS)]
     if not variant:
-        return plain
-    return [name for name in weights if any(fnmatch(name, one) for one in _weights_of(variant))] or plain
+        return first_set
+    return [name for name in weights if _matches(name, _variant_weights(variant))] or first_set
 
 
-def has(names: Iterable[str], variant: str) -> bool:
-    """Tell whether one part's files have weights of a variant."""
-    return any(fnmatch(name, pattern) for name in names for pattern in _weights_of(variant))
+def has_variant(names: Iterable[str], variant: str) -> bool:
+    """Return whether one part's files include weights of a variant."""
+    return any(_matches(name, _variant_weights(variant)) for name in names)
 
 
-def shards(names: Iterable[str], variant: str = "") -> list[str]:
-    """Choose the lists of shards that hold for what `chosen` chooses."""
+def select_shard_indexes(names: Iterable[str], variant: str = "") -> list[str]:
+    """Return the shard indexes of the weights that `select_weights` returns."""
     names = list(names)
-    if variant and has(names, variant):
-        known = (f"*.safetensors.index.{variant}.json", f"*.safetensors.{variant}.index.json")
-        return [name for name in names if any(fnmatch(name, one) for one in known)]
-    plain = [name for name in names if fnmatch(name, SHARDS)]
-    return [name for name in plain if not any(fnmatch(name, double) for double in DOUBLES)]
+    if variant and has_variant(names, variant):
+        patterns = (f"*.safetensors.index.{variant}.json", f"*.safetensors.{variant}.index.json")
+        return [name for name in names if _matches(name, patterns)]
+    return [name for name in names if fnmatch(name, SHARD_INDEX) and not _matches(name, OTHER_SETS)]
 
 
 def pipeline_files(parts: Iterable[str], variant: str = "", names: Iterable[str] = ()) -> Files:
-    """Give the patterns for a pipeline's parts; a variant's files are chosen among `names`."""
+    """Return the patterns for a pipeline's parts; a variant's files are selected from `names`."""
     names = list(names)
-    files = [_part_files(part, variant, inside(names, part)) for part in parts]
-    wanted, left = zip(*files, strict=True) if files else ((), ())
-    return tuple(chain(*wanted)), tuple(chain(*left))
+    files = [_part_files(part, variant, files_in(names, part)) for part in parts]
+    fetch, ignore = zip(*files, strict=True) if files else ((), ())
+    return tuple(chain(*fetch)), tuple(chain(*ignore))
 
 
-def _part_files(part: str, variant: str = "", names: Iterable[str] = ()) -> Files:
-    """Give the patterns for one part, in whose folder are the files `names`."""
-    place = f"{part}/"
-    if variant and has(names, variant):
-        wanted = (*SIDE, *_weights_of(variant))
-        return tuple(place + one for one in wanted), (place + SHARDS,)
-    return tuple(place + one for one in DATA), tuple(place + one for one in DOUBLES)
+def _part_files(part: str, variant: str, names: Iterable[str]) -> Files:
+    fetch: tuple[str, ...] = PART_FILES
+    ignore: tuple[str, ...] = OTHER_SETS
+    if variant and has_variant(names, variant):
+        fetch, ignore = (*CONFIGS, *_variant_weights(variant)), (SHARD_INDEX,)
+    return tuple(f"{part}/{pattern}" for pattern in fetch), tuple(f"{part}/{pattern}" for pattern in ignore)
 
 
-def inside(names: Iterable[str], part: str) -> list[str]:
-    """Give the names of the files that are right inside a folder of a model; an empty one is its own."""
+def files_in(names: Iterable[str], folder: str) -> list[str]:
+    """Return the names of the files directly in a model's folder; "" is the model's own."""
     pairs = (name.rpartition("/") for name in names)
-    return [name for folder, _, name in pairs if folder == part]
+    return [name for parent, _, name in pairs if parent == folder]

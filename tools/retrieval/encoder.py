@@ -18,7 +18,7 @@ from pydantic import Field
 from pleinair.tools.arguments import check_values
 from pleinair.tools.locks import serialized
 from pleinair.tools.model_files.folders import locate
-from pleinair.tools.model_files.open_clip import LOCAL, WEIGHTS, clip_source, fetch_clip, would_be_pickle
+from pleinair.tools.model_files.open_clip import LOCAL, WEIGHTS, clip_source, fetch_clip, may_load_pickle
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ def _load(folder: Path, device: str) -> tuple[Any, Any, Any]:
     import open_clip
 
     source = f"{LOCAL}{folder}"
-    if would_be_pickle(folder):
+    if may_load_pickle(folder):
         raise BadInput(f"open_clip cannot load {source!r}: it has no {WEIGHTS}, and a pickle is never read.")
     try:
         model, preprocess = open_clip.create_model_from_pretrained(source, device=device)

@@ -115,7 +115,7 @@ def test_a_model_of_the_hub_that_is_not_here_is_a_fault_only_offline(
     settings = {"generator.backend": "in_context", "generator.model": "o/n", "generator.revision": "a" * 40}
     assert look(**settings)["model files"].text == "fetched at the first use: o/n"
     offline = look(**settings, **{"generator.local_files_only": True})["model files"]
-    assert (offline.ok, offline.text) == (False, "generator o/n: it is not here")
+    assert (offline.ok, offline.text) == (False, "generator o/n: not downloaded")
 
 
 def test_a_server_that_does_not_answer_is_found_without_paying(place: Path) -> None:

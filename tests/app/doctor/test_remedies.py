@@ -33,7 +33,7 @@ def test_a_missing_encoder_is_reported_once_and_not_as_a_retriever(
     assert not {"retriever", "adaptor"} & set(findings)
     assert findings["encoder"].text == "open_clip:ViT-B-32 is not here"
     assert findings["encoder"].remedy == "See the model files below."
-    assert f"encoder {CLIP}: it is not here" in findings["model files"].text
+    assert f"encoder {CLIP}: not downloaded" in findings["model files"].text
     remedy = findings["model files"].remedy
     assert "`pleinair models pull pocket`" in remedy and "once HF_HUB_OFFLINE is unset" in remedy
 

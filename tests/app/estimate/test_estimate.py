@@ -89,16 +89,16 @@ def test_of_a_class_that_nobody_measured_the_weights_are_told(tmp_path: Path) ->
     words = [word for key, value in engine.items() for word in ("--set", f"generator.{key}={value}")]
     said, least, size, note = memory_of(*words).split(maxsplit=3)
     assert (said, least) == ("at", "least") and float(size) > 0
-    assert note.startswith("the weights alone, in float32 on level whole: the activations of ")
+    assert note.startswith("the weights alone, in float32 at offload level whole: the steps of ")
 
 
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize(
     ("profile", "why"),
     [
-        ("klein", "the model is not here"),
-        ("qwen_edit", "the model is not here"),
-        ("sdxl", "the model is not here"),
+        ("klein", "the model is not downloaded"),
+        ("qwen_edit", "the model is not downloaded"),
+        ("sdxl", "the model is not downloaded"),
         ("gpt_image", "not predicted for the backend 'openai_images'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A profile without a commit gets one by a pull, once; every later run keeps to it."""
+"""A pull pins the commits that a profile leaves open, once; every later run loads them."""
 
 import json
 import shutil
@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fake_hub import COMMIT, Hub, reach, serving, weights
+from support.fake_hub import COMMIT, Hub, connect, serving, weights
 from typer.testing import CliRunner, Result
 
 from pleinair.app.api import run_table, submit
 from pleinair.app.cli.main import app
 from pleinair.app.engines import engine
-from pleinair.app.models.pins import kept
+from pleinair.app.models.pins import read_pins
 from pleinair.app.paths import places
 from pleinair.app.settings import load
 from pleinair.tools.model_files.folders import SHIPPED
@@ -48,10 +48,10 @@ revision = "webli"
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give a home of its own, with an empty cache and a hub."""
+    """Provide a home of its own, with an empty cache and a hub."""
     monkeypatch.setenv("PLEINAIR_HOME", str(tmp_path / "home"))
     with serving(HUB) as address:
-        reach(address, tmp_path / "hub", monkeypatch)
+        connect(address, tmp_path / "hub", monkeypatch)
         yield tmp_path / "home"
 
 
@@ -66,11 +66,11 @@ def pull(profile: str, *words: str) -> Result:
     return CliRunner().invoke(app, ["models", "pull", profile, *words])
 
 
-def test_a_pull_takes_a_commit_once_and_runs_keep_to_it(profile: str, home: Path) -> None:
-    done = pull(profile, "--yes")
-    assert done.exit_code == 0, done.stderr
-    assert f"{MODEL} at {COMMIT}" in done.stdout and f"kept in {home / 'commits.json'}" in done.stdout
-    assert kept(places()) == {MODEL: COMMIT, "ViT-B-16-SigLIP/webli": COMMIT}
+def test_a_pull_pins_a_commit_once_and_runs_load_it(profile: str, home: Path) -> None:
+    result = pull(profile, "--yes")
+    assert result.exit_code == 0, result.stderr
+    assert f"{MODEL} at {COMMIT}" in result.stdout and f"pinned in {home / 'commits.json'}" in result.stdout
+    assert read_pins(places()) == {MODEL: COMMIT, "ViT-B-16-SigLIP/webli": COMMIT}
     settings = load(profile)
     built: Any = engine("generator", settings.generator)
     assert built.capabilities.id == f"text_only:{MODEL}@{COMMIT}"
@@ -78,37 +78,37 @@ def test_a_pull_takes_a_commit_once_and_runs_keep_to_it(profile: str, home: Path
     submit("a finch", profile=profile)
     (run,) = run_table().newest(1)
     assert json.loads(run.request_json)["settings"]["generator"]["revision"] == COMMIT
-    Hub.asked.clear()
+    Hub.requests.clear()
     again = pull(profile, "--yes")
-    assert again.exit_code == 0 and "kept in" not in again.stdout
-    assert "GET model" not in Hub.asked  # the page of the present commit
+    assert again.exit_code == 0 and "pinned in" not in again.stdout
+    assert "GET model" not in Hub.requests  # the page of the present commit
 
 
-def test_a_commit_in_the_settings_goes_first(profile: str) -> None:
+def test_a_commit_in_the_settings_takes_precedence(profile: str) -> None:
     pull(profile, "--yes")
     assert load(profile, {"generator.revision": OTHER}).generator.arguments["revision"] == OTHER
     elsewhere = load(profile, {"generator.folder": "x"}).generator.arguments
     assert elsewhere["revision"] == ""
 
 
-def test_without_a_yes_nothing_is_kept(profile: str) -> None:
+def test_without_a_yes_nothing_is_pinned(profile: str) -> None:
     assert pull(profile).exit_code == 2
-    assert kept(places()) == {}
+    assert read_pins(places()) == {}
 
 
-def test_a_run_without_a_commit_is_refused_with_the_command_that_helps(profile: str) -> None:
+def test_a_run_without_a_commit_is_refused_with_the_command_to_use(profile: str) -> None:
     with pytest.raises(BadInput, match=rf"generator\.revision = '': .*`pleinair models pull {profile}`"):
         submit("a finch", profile=profile)
     assert run_table().newest(1) == []
 
 
-def test_a_file_of_something_else_is_told(profile: str, home: Path) -> None:
+def test_a_damaged_file_of_pins_is_refused(profile: str, home: Path) -> None:
     home.mkdir()
     for text in ("{", "[]", '{"a/b": "main"}'):
         (home / "commits.json").write_text(text, encoding="utf-8")
         with pytest.raises(BadInput, match=r"commits\.json: "):
             load(profile)
-        assert load("pocket").profile == "pocket"  # which has nothing to keep
+        assert load("pocket").profile == "pocket"  # which has nothing to pin
 
 
 def test_an_encoder_by_name_is_pulled_and_loaded_without_its_pickle(profile: str) -> None:
@@ -116,7 +116,7 @@ def test_an_encoder_by_name_is_pulled_and_loaded_without_its_pickle(profile: str
         OpenClipEncoder("ViT-B-16-SigLIP", "webli")
     pull(profile, "--yes")
     table = load(profile).encoder.arguments
-    assert not any("bin" in line for line in Hub.asked)
+    assert not any("bin" in line for line in Hub.requests)
     pulled, shipped = OpenClipEncoder(**table, device="cpu"), OpenClipEncoder("local-dir:pocket/encoder")
     assert (pulled.encode_text(["a finch"]) == shipped.encode_text(["a finch"])).all()
     assert pulled.id.partition("@")[2] == shipped.id.partition("@")[2]
@@ -125,18 +125,18 @@ def test_an_encoder_by_name_is_pulled_and_loaded_without_its_pickle(profile: str
 def test_an_encoder_that_is_only_a_pickle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"has no open_clip_model\.safetensors"):
         OpenClipEncoder("ViT-L-14", "openai", commit=COMMIT)
-    assert not any("bin" in line for line in Hub.asked)
+    assert not any("bin" in line for line in Hub.requests)
     folder = Path(shutil.copytree(SHIPPED / "encoder", tmp_path / "copy"))
     (folder / "open_clip_model.safetensors").rename(folder / "model.safetensors")
-    (folder / "open_clip_pytorch_model.bin").write_bytes(b"a pickle")  # which open_clip would prefer
+    (folder / "open_clip_pytorch_model.bin").write_bytes(b"a pickle")  # which open_clip would load
     with pytest.raises(BadInput, match="a pickle is never read"):
         OpenClipEncoder(f"local-dir:{folder}")
 
 
-def test_a_download_that_the_disk_cannot_hold_is_refused(
-    profile: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pleinair.app.models.download.SPARE", 2**60)
-    done = pull(profile, "--yes")
-    assert done.exit_code == 5 and "free" in done.stderr and "The download is" in done.stderr
-    assert kept(places()) == {} and not any("safetensors" in line for line in Hub.asked if "GET" in line)
+def test_a_download_without_disk_space_is_refused(profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pleinair.app.models.download.RESERVE", 2**60)
+    result = pull(profile, "--yes")
+    assert result.exit_code == 5 and "free" in result.stderr and "The download is" in result.stderr
+    assert read_pins(places()) == {} and not any(
+        "safetensors" in line for line in Hub.requests if "GET" in line
+    )

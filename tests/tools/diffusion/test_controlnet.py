@@ -12,9 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import tiny_pipelines as tiny
-from support.generator_requests import LINEAR, REFERENCES, draw, make_request, noisy, stop_after
+from support.generator_requests import (
+    LINEAR,
+    REFERENCES,
+    draw,
+    make_request,
+    noise_from_another_thread,
+    stop_after,
+)
 
-from pleinair.tools.diffusion.controlnet import ControlNet, fitted, mosaic
+from pleinair.tools.diffusion.controlnet import ControlNet, crop_to_size, mosaic
 from pleinair.tools.types import BadInput, Cancelled
 
 # diffusers' own: SDXL's scheduler hands numbers to numpy in the old way, FLUX.1's branch imports an old name
@@ -26,7 +33,7 @@ pytestmark = [
 
 @dataclass(frozen=True)
 class Case:
-    """Name a class, its base model and its branch."""
+    """Pipeline class with its base model and its branch."""
 
     pipeline: str
     base: Callable[[], Any]
@@ -59,11 +66,11 @@ def engine(case: Case, tmp_path_factory: pytest.TempPathFactory) -> ControlNet:
         pipeline=case.pipeline,
         height=32,
         width=32,
-        options={"control_guidance_end": 0.9},  # the plain form has no such argument
+        options={"control_guidance_end": 0.9},  # the base model's class has no such argument
     )
 
 
-def test_draws_with_and_without_a_reference(engine: ControlNet, case: Case) -> None:
+def test_generates_with_and_without_a_reference(engine: ControlNet, case: Case) -> None:
     assert engine.capabilities.slots == 1
     assert engine.capabilities.negative_prompt is case.negative_prompt
     plain, first, second = draw(engine), draw(engine, REFERENCES[:1]), draw(engine, REFERENCES[1:2])
@@ -73,25 +80,25 @@ def test_draws_with_and_without_a_reference(engine: ControlNet, case: Case) -> N
 
 def test_without_a_reference_it_is_the_base_model(engine: ControlNet, case: Case) -> None:
     base = getattr(diffusers, type(case.base()).__name__)
-    assert isinstance(engine._forms[engine.family.plain], base)
+    assert isinstance(engine._pipelines[engine.family.text_pipeline], base)
 
 
-def test_what_other_threads_draw_from_torchs_noise_changes_nothing(engine: ControlNet) -> None:
+def test_torchs_global_noise_changes_nothing(engine: ControlNet) -> None:
     first = draw(engine, REFERENCES[:1])
-    with noisy():
+    with noise_from_another_thread():
         assert np.array_equal(first, draw(engine, REFERENCES[:1]))
 
 
-def test_cancelling_leaves_the_next_picture_as_it_was(engine: ControlNet) -> None:
+def test_cancelling_does_not_change_the_next_image(engine: ControlNet) -> None:
     before = draw(engine, REFERENCES[:1])
-    seen: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     with pytest.raises(Cancelled):
-        engine.generate(make_request(), REFERENCES[:1], stop_after(1, seen))
-    assert [done for done, _ in seen] == [0, 1]
+        engine.generate(make_request(), REFERENCES[:1], stop_after(1, calls))
+    assert [done for done, _ in calls] == [0, 1]
     assert np.array_equal(before, draw(engine, REFERENCES[:1]))
 
 
-def test_an_over_full_plan_is_refused_before_anything_runs(engine: ControlNet) -> None:
+def test_too_many_references_are_refused_before_anything_runs(engine: ControlNet) -> None:
     with pytest.raises(BadInput, match="takes 1 references, got 2"):
         draw(engine, REFERENCES[:2])
 
@@ -102,12 +109,12 @@ def test_a_mosaic_keeps_the_colours_of_blocks() -> None:
     assert len({picture.getpixel((0, row)) for row in range(256)}) == 4
 
 
-def test_a_reference_is_cropped_about_its_middle() -> None:
+def test_a_reference_is_cropped_around_its_centre() -> None:
     wide = Image.new("RGB", (96, 32), "red")
     wide.paste("blue", (32, 0, 64, 32))
-    assert fitted(wide, 32, 32).getextrema() == ((0, 0), (0, 0), (255, 255))
+    assert crop_to_size(wide, 32, 32).getextrema() == ((0, 0), (0, 0), (255, 255))
 
 
 def test_unknown_controls_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="control = 'edges': wanted one of: picture, mosaic"):
+    with pytest.raises(BadInput, match="control = 'edges': input should be 'picture' or 'mosaic'"):
         ControlNet(str(tmp_path), controlnet_folder=str(tmp_path), control="edges")

@@ -1,4 +1,4 @@
-"""What all engines share: settings, memory, broken numbers, and noise that stays where it was."""
+"""What all diffusers backends share: settings, memory, non-finite numbers, and torch's untouched noise."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ import numpy as np
 import pytest
 import torch
 from support import tiny_pipelines as tiny
-from support.generator_requests import REFERENCES, draw, make_request
+from support.generator_requests import REFERENCES, draw, loaded_pipeline, make_request
 
 from pleinair.tools.callbacks import no_callback
-from pleinair.tools.diffusion.call import to_picture
+from pleinair.tools.diffusion.call import output_image
 from pleinair.tools.diffusion.in_context import InContext
-from pleinair.tools.diffusion.offload import Ladder, OutOfMemory, find_device, find_dtype, is_out_of_memory
+from pleinair.tools.diffusion.offload import (
+    Offloading,
+    OutOfMemory,
+    find_device,
+    find_dtype,
+    is_out_of_memory,
+)
 from pleinair.tools.types import BadInput, ModelFault, Refused
 
 Settings = dict[str, Any]
@@ -29,55 +35,51 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_engine(folder: Path, **settings: Any) -> InContext:
     text = {"max_sequence_length": 24, "text_encoder_out_layers": (0, 1)}
-    return InContext(str(folder), height=32, width=32, **{**text, **settings})
+    return InContext(str(folder), **{"height": 32, "width": 32, **text, **settings})
 
 
-def short_of_memory(times: int) -> Callable[[int, int], None]:
-    """Make a step callback that runs out of memory so many times."""
-    left = [times]
+def run_out_of_memory(times: int) -> Callable[[int, int], None]:
+    """Return a step callback that runs out of memory some number of times."""
+    failures = iter(range(times))
 
     def on_step(done: int, total: int) -> None:
-        if left[0]:
-            left[0] -= 1
+        if next(failures, None) is not None:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
     return on_step
 
 
-def test_memory_that_runs_out_is_met_by_the_next_rung(folder: Path) -> None:
+def test_lack_of_memory_lowers_the_offload_level(folder: Path) -> None:
     engine = make_engine(folder)
     assert engine.offload_levels == []
-    picture = engine.generate(make_request(), (), short_of_memory(1))
+    image = engine.generate(make_request(), (), run_out_of_memory(1))
     assert engine.offload_levels == ["whole", "vae_tiling"]
-    assert np.array_equal(np.asarray(picture), draw(engine))
+    assert np.array_equal(np.asarray(image), draw(engine))
     assert engine.offload_levels == ["whole", "vae_tiling"]
 
 
-def test_a_model_that_does_not_fit_whole_is_placed_lower(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    placed: list[str] = []
-    real = Ladder.place
+def test_a_model_that_does_not_fit_whole_is_offloaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels, place = list[str](), Offloading.place
 
-    def place(ladder: Ladder, pipeline: Any, resident: Sequence[str] = ()) -> None:
-        placed.append(ladder.rung)
-        if ladder.rung == "whole":
+    def record(offloading: Offloading, pipeline: Any, resident: Sequence[str] = ()) -> None:
+        levels.append(offloading.level)
+        if offloading.level == "whole":
             raise torch.OutOfMemoryError("CUDA out of memory")
-        real(ladder, pipeline, resident)
+        place(offloading, pipeline, resident)
 
-    monkeypatch.setattr(Ladder, "place", place)
+    monkeypatch.setattr(Offloading, "place", record)
     engine = make_engine(folder)
     assert np.array_equal(draw(engine), draw(engine))
-    assert placed == engine.offload_levels == ["whole", "vae_tiling"]
+    assert levels == engine.offload_levels == ["whole", "vae_tiling"]
 
 
-def test_the_last_rung_says_what_to_do(folder: Path) -> None:
+def test_lack_of_memory_at_the_last_level_gives_advice(folder: Path) -> None:
     engine = make_engine(folder, memory="vae_tiling")
-    with pytest.raises(OutOfMemory, match="tried: vae_tiling; CUDA out of memory.*Ask for a smaller picture"):
-        engine.generate(make_request(), (), short_of_memory(9))
+    with pytest.raises(OutOfMemory, match="tried: vae_tiling; CUDA out of memory.*Use a smaller image"):
+        engine.generate(make_request(), (), run_out_of_memory(9))
 
 
-def test_other_faults_are_not_tried_again(folder: Path) -> None:
+def test_other_errors_are_not_retried(folder: Path) -> None:
     engine, calls = make_engine(folder), []
 
     def on_step(done: int, total: int) -> None:
@@ -90,7 +92,7 @@ def test_other_faults_are_not_tried_again(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "means"),
+    ("error", "expected"),
     [
         (torch.OutOfMemoryError("x"), True),
         (MemoryError(), True),
@@ -100,13 +102,13 @@ def test_other_faults_are_not_tried_again(folder: Path) -> None:
         (ValueError("out of memory"), False),
     ],
 )
-def test_out_of_memory_is_known_by_its_class_or_text(error: Exception, means: bool) -> None:
-    assert is_out_of_memory(error) is means
+def test_lack_of_memory_is_recognised_by_class_or_text(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
 
 
 def test_the_cpu_has_no_offloading() -> None:
     with pytest.raises(BadInput, match="memory = 'model_offload': wanted one of: whole, vae_tiling on cpu"):
-        Ladder("cpu", "model_offload")
+        Offloading("cpu", "model_offload")
 
 
 def test_the_number_format_follows_the_device() -> None:
@@ -115,18 +117,18 @@ def test_the_number_format_follows_the_device() -> None:
     assert find_dtype("cuda", "float16") is torch.float16
 
 
-def test_a_device_that_is_not_here_is_named(folder: Path) -> None:
+def test_an_absent_device_is_refused(folder: Path) -> None:
     with pytest.raises(BadInput, match="device = 'abacus': not on this machine; wanted one of: auto"):
         draw(make_engine(folder, device="abacus"))
     assert find_device("cpu") == "cpu"
 
 
 @pytest.mark.parametrize("settings", [{"dtype": "bfloat16"}, {"attention_backend": "native"}])
-def test_switches_still_draw(folder: Path, settings: Settings) -> None:
+def test_number_format_and_attention_backend_are_accepted(folder: Path, settings: Settings) -> None:
     assert draw(make_engine(folder, **settings), REFERENCES[:1]).shape == (32, 32, 3)
 
 
-def test_numbers_that_overflow_while_drawing_are_a_fault(folder: Path) -> None:
+def test_overflow_at_a_step_is_a_model_fault(folder: Path) -> None:
     engine = make_engine(folder)
     draw(engine)
     break_weights(engine, "transformer")
@@ -134,27 +136,27 @@ def test_numbers_that_overflow_while_drawing_are_a_fault(folder: Path) -> None:
         draw(engine)
 
 
-def test_numbers_that_overflow_while_decoding_are_a_fault(folder: Path) -> None:
+def test_overflow_while_decoding_is_a_model_fault(folder: Path) -> None:
     engine = make_engine(folder)
     draw(engine)
     break_weights(engine, "vae")
-    with pytest.raises(ModelFault, match="decoded to broken numbers"):
+    with pytest.raises(ModelFault, match="decoded to non-finite numbers"):
         draw(engine)
 
 
 def break_weights(engine: InContext, part: str) -> None:
-    weights = list(getattr(engine._forms[engine.pipeline], part).parameters())
+    weights = list(getattr(loaded_pipeline(engine), part).parameters())
     with torch.no_grad():
         weights[-1].fill_(float("nan"))
 
 
-def test_a_blocked_picture_is_a_refusal() -> None:
+def test_a_blocked_image_is_a_refusal() -> None:
     output = SimpleNamespace(images=np.zeros((1, 8, 8, 3)), nsfw_content_detected=[True])
     with pytest.raises(Refused, match="safety checker of `x`"):
-        to_picture(None, output, "x")
+        output_image(None, output, "x")
 
 
-def test_drawing_leaves_torchs_own_noise_alone(folder: Path) -> None:
+def test_generating_does_not_consume_torchs_global_noise(folder: Path) -> None:
     engine = make_engine(folder)
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
@@ -166,16 +168,24 @@ def test_drawing_leaves_torchs_own_noise_alone(folder: Path) -> None:
     ("settings", "text"),
     [
         ({"slots": 5}, "slots = 5: Flux2KleinPipeline takes at most 4"),
-        ({"draft_steps": 4}, "draft_steps = 4: wanted 1 to 3, or none"),
-        ({"memory": "magic"}, "memory = 'magic': wanted one of: whole, vae_tiling, model_offload"),
-        ({"dtype": "int8"}, "dtype = 'int8': wanted one of: float32"),
+        ({"draft_steps": 4}, "draft_steps = 4: wanted less than 4"),
+        ({"memory": "magic"}, "memory = 'magic': input should be 'whole', 'vae_tiling', 'model_offload'"),
+        ({"dtype": "int8"}, "dtype = 'int8': input should be .*'float32'"),
+        ({"nope": 1}, "generator.nope = 1: generator 'in_context' has no such argument; accepted: folder"),
+        ({"height": 33}, "height = 33: input should be a multiple of 8"),
+        ({"height": "32"}, "height = '32': input should be a valid integer"),
+        ({"height": 0}, "height = 0: input should be greater than 0"),
+        ({"num_inference_steps": 0}, "num_inference_steps = 0: input should be greater than 0"),
+        ({"guidance_scale": float("nan")}, "guidance_scale = nan: input should be a finite number"),
+        ({"memory_limit": 0}, "memory_limit = 0: input should be greater than 0"),
+        ({"max_sequence": 0}, "max_sequence = 0: input should be greater than 0"),
         ({"attention_backend": "flash_hub"}, "attention_backend = 'flash_hub': would load code"),
         ({"options": {"prompt": "x"}}, r"options\.prompt: set by the request"),
         ({"options": {"image": "x"}}, r"options\.image: set by the request"),
         ({"options": {"negative_prompt": "x"}}, r"options\.negative_prompt: set by the request"),
     ],
 )
-def test_settings_that_cannot_be_meant_are_refused(folder: Path, settings: Settings, text: str) -> None:
+def test_invalid_settings_are_refused(folder: Path, settings: Settings, text: str) -> None:
     with pytest.raises(BadInput, match=text):
         make_engine(folder, **settings)
 
@@ -191,7 +201,7 @@ def test_a_negative_prompt_is_refused_where_there_is_none(folder: Path) -> None:
         draw(make_engine(folder), negative_prompt="ice")
 
 
-def test_fewer_slots_than_the_class_has_are_kept(folder: Path) -> None:
+def test_slots_may_be_fewer_than_the_class_has(folder: Path) -> None:
     engine = make_engine(folder, slots=1)
     assert engine.capabilities.slots == 1
     with pytest.raises(BadInput, match="takes 1 references, got 2"):

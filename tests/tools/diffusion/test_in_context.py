@@ -1,4 +1,4 @@
-"""The real loading and calling code of every in-context class, on random weights that the test saves."""
+"""Loading and calling every in-context class, on random weights that the test saves."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import tiny_pipelines as tiny
-from support.generator_requests import REFERENCES, draw, make_request, noisy, stop_after
+from support.generator_requests import (
+    REFERENCES,
+    draw,
+    make_request,
+    noise_from_another_thread,
+    stop_after,
+)
 
 from pleinair.tools.diffusion.families import IN_CONTEXT
 from pleinair.tools.diffusion.in_context import InContext
-from pleinair.tools.diffusion.prompt import SHOWS, with_placeholders, with_sentences
+from pleinair.tools.diffusion.references import append_sentences
 from pleinair.tools.types import BadInput, Cancelled
 
 TEXT = {"max_sequence_length": 24}
@@ -24,7 +30,7 @@ FLUX2 = {**TEXT, "text_encoder_out_layers": (0, 1)}
 
 @dataclass(frozen=True)
 class Case:
-    """Name a class, how it is built small, and what its call needs for that size."""
+    """Pipeline class with its small model, and the settings that it needs at that size."""
 
     pipeline: str
     make: Callable[[], Any]
@@ -53,25 +59,25 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture(scope="module")
 def engine(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InContext]:
-    """Open a saved pipeline; Qwen's references, always scaled to a megapixel there, stay small here."""
+    """Build an engine; Qwen's references, always scaled to a megapixel there, stay small here."""
     folder = tiny.save(case.make, tmp_path_factory.mktemp(case.pipeline))
     with pytest.MonkeyPatch.context() as patch:
-        where = "diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus"
-        patch.setattr(f"{where}.VAE_IMAGE_SIZE", 32 * 32)
-        patch.setattr(f"{where}.CONDITION_IMAGE_SIZE", 64 * 64)
+        module = "diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus"
+        patch.setattr(f"{module}.VAE_IMAGE_SIZE", 32 * 32)
+        patch.setattr(f"{module}.CONDITION_IMAGE_SIZE", 64 * 64)
         yield InContext(
             str(folder), pipeline=case.pipeline, height=32, width=32, reference_size=32, **case.settings
         )
 
 
-def test_draws_with_any_number_of_references(engine: InContext, case: Case) -> None:
+def test_generates_with_any_number_of_references(engine: InContext, case: Case) -> None:
     assert engine.capabilities.slots == case.slots
     pictures = [draw(engine, images=REFERENCES[:count]) for count in sorted({0, 1, case.slots})]
     assert all(picture.shape == (32, 32, 3) for picture in pictures)
     assert len({picture.tobytes() for picture in pictures}) == len(pictures)
 
 
-def test_a_negative_prompt_changes_the_picture_or_is_refused(engine: InContext) -> None:
+def test_a_negative_prompt_changes_the_image_or_is_refused(engine: InContext) -> None:
     if engine.capabilities.negative_prompt:
         plain = draw(engine, images=REFERENCES[:1])
         assert not np.array_equal(plain, draw(engine, images=REFERENCES[:1], negative_prompt="a coupe"))
@@ -81,7 +87,7 @@ def test_a_negative_prompt_changes_the_picture_or_is_refused(engine: InContext) 
 
 
 def test_references_are_numbered_as_the_class_itself_numbers_them() -> None:
-    """Qwen's class writes its numbering into the prompt template; ours must not be another one."""
+    """Qwen's class writes its numbering into the prompt template; ours must be the same."""
     import inspect
 
     from diffusers import QwenImageEditPlusPipeline
@@ -89,11 +95,11 @@ def test_references_are_numbered_as_the_class_itself_numbers_them() -> None:
     source = inspect.getsource(QwenImageEditPlusPipeline._get_qwen_prompt_embeds)
     assert '"Picture {}: ' in source
     wording = IN_CONTEXT["QwenImageEditPlusPipeline"].wording
-    said = with_sentences("A park.", ["finch", "coupe"], wording)
-    assert said == "A park. Picture 1 shows finch. Picture 2 shows coupe."
+    prompt = append_sentences("A park.", ["finch", "coupe"], wording)
+    assert prompt == "A park. Picture 1 shows finch. Picture 2 shows coupe."
 
 
-def test_the_picture_follows_seed_prompt_and_references(engine: InContext) -> None:
+def test_the_image_depends_on_seed_prompt_and_references(engine: InContext) -> None:
     first = draw(engine, images=REFERENCES[:1])
     assert np.array_equal(first, draw(engine, images=REFERENCES[:1]))
     assert not np.array_equal(first, draw(engine, images=REFERENCES[1:2]))
@@ -101,26 +107,26 @@ def test_the_picture_follows_seed_prompt_and_references(engine: InContext) -> No
     assert not np.array_equal(first, draw(engine, images=REFERENCES[:1], prompt="a coupe"))
 
 
-def test_what_other_threads_draw_from_torchs_noise_changes_nothing(engine: InContext) -> None:
+def test_torchs_global_noise_changes_nothing(engine: InContext) -> None:
     first = draw(engine, images=REFERENCES[:1])
-    with noisy():
+    with noise_from_another_thread():
         assert np.array_equal(first, draw(engine, images=REFERENCES[:1]))
 
 
-def test_cancelling_leaves_the_next_picture_as_it_was(engine: InContext) -> None:
+def test_cancelling_does_not_change_the_next_image(engine: InContext) -> None:
     before = draw(engine, images=REFERENCES[:1])
-    seen: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     with pytest.raises(Cancelled):
-        engine.generate(make_request(), REFERENCES[:1], stop_after(1, seen))
-    assert seen == [(0, 2), (1, 2)]
+        engine.generate(make_request(), REFERENCES[:1], stop_after(1, calls))
+    assert calls == [(0, 2), (1, 2)]
     assert np.array_equal(before, draw(engine, images=REFERENCES[:1]))
 
 
-def test_an_over_full_plan_is_refused_before_anything_runs(engine: InContext, case: Case) -> None:
-    seen: list[tuple[int, int]] = []
+def test_too_many_references_are_refused_before_anything_runs(engine: InContext, case: Case) -> None:
+    calls: list[tuple[int, int]] = []
     with pytest.raises(BadInput, match=f"takes {case.slots} references, got {case.slots + 1}"):
-        engine.generate(make_request(), REFERENCES[: case.slots + 1], stop_after(1, seen))
-    assert not seen
+        engine.generate(make_request(), REFERENCES[: case.slots + 1], stop_after(1, calls))
+    assert not calls
 
 
 def omnigen(folder: Path, **settings: Any) -> InContext:
@@ -135,44 +141,5 @@ def test_a_size_that_the_class_would_round_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_reference_too_narrow_for_a_token_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="512 × 4 is too narrow"):
+    with pytest.raises(BadInput, match="512 × 4 pixels is too narrow"):
         draw(omnigen(tmp_path), images=[Image.new("RGB", (512, 4))])
-
-
-PLACE = "<img><|image_{}|></img>"
-
-
-def test_placeholders_say_what_each_reference_shows() -> None:
-    said = with_placeholders("a finch on ice", ["finch"], 2, PLACE)
-    first, second = PLACE.format(1), PLACE.format(2)
-    assert said == f"According to these images of finch: {first}, {second}, generate a finch on ice"
-
-
-def test_a_prompt_that_has_its_placeholders_is_left_as_it_is() -> None:
-    prompt = f"a finch like {PLACE.format(1)} on ice"
-    assert with_placeholders(prompt, ["finch"], 1, PLACE) == prompt
-
-
-def test_a_prompt_that_names_other_references_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"names references \[2\], but 1 are given"):
-        with_placeholders(f"like {PLACE.format(2)}", [], 1, PLACE)
-    with pytest.raises(BadInput, match=r"names references \[1\], but 0 are given"):
-        with_placeholders(f"like {PLACE.format(1)}", [], 0, PLACE)
-
-
-def test_without_references_the_prompt_is_sent_as_it_is() -> None:
-    assert with_placeholders("a finch", [], 0, PLACE) == "a finch"
-
-
-def test_sentences_say_what_each_reference_shows() -> None:
-    two = ["finch", "coupe"]
-    said = with_sentences("a finch by a coupe", two, SHOWS)
-    assert said == "a finch by a coupe. Image 1 shows finch. Image 2 shows coupe."
-    assert with_sentences("Draw a finch!", ["finch"], SHOWS, first=2) == "Draw a finch! Image 2 shows finch."
-    assert with_sentences("a finch", [], SHOWS) == with_sentences("a finch", ["finch"], "") == "a finch"
-
-
-@pytest.mark.parametrize("sentence", ["Image {place} shows it.", "Image {} shows it.", "Image {number"])
-def test_a_sentence_that_cannot_be_filled_in_is_refused(sentence: str) -> None:
-    with pytest.raises(BadInput, match=r"generator\.wording = 'Image .*wanted a sentence with {number}"):
-        InContext("pocket/generator", wording=sentence)

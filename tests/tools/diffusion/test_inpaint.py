@@ -1,4 +1,4 @@
-"""One box painted anew by every class that can, on random weights, and the old pixels around it."""
+"""Inpainting a box by every class that can, on random weights, and the base image's pixels around it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pleinair.tools.callbacks import no_callback
 from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.families import INPAINTING
 from pleinair.tools.diffusion.in_context import InContext
-from pleinair.tools.diffusion.inpaint import MARGIN, mask_of, new_share, put_back
+from pleinair.tools.diffusion.inpaint import MARGIN, blend_weights, composite, draw_mask
 from pleinair.tools.diffusion.ip_adapter import IpAdapter
 from pleinair.tools.diffusion.text_only import TextOnly
 from pleinair.tools.types import BadInput, Box, Cancelled, Inpaint, Picture, Reference
@@ -33,16 +33,16 @@ from pleinair.tools.types import BadInput, Box, Cancelled, Inpaint, Picture, Ref
 # diffusers' Euler scheduler, SDXL's own, hands torch's numbers to numpy in the old way
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-OLD = LINEAR.resize((SIZE, SIZE))
+BASE = LINEAR.resize((SIZE, SIZE))
 BOX: Box = (0.0, 0.25, 0.5, 0.75)
-KEPT = np.s_[:, 18:]  # right of the box and its margin of two pixels
+OUTSIDE = np.s_[:, 18:]  # right of the box and its margin of two pixels
 TEXT = {"max_sequence_length": 24}
 ADAPTER = {"adapter_subfolder": "models", "adapter_weight": "plus.safetensors"}
 
 
 @dataclass(frozen=True)
 class Case:
-    """Name a class with its engine, how it is built small, and the references it takes for a box."""
+    """Pipeline class with its backend, its small model, and the references that it takes for a box."""
 
     pipeline: str
     engine: Callable[..., DiffusersEngine]
@@ -64,7 +64,7 @@ CASES = (
 
 
 def make_engine(case: Case, folder: Path) -> DiffusersEngine:
-    given = {
+    settings = {
         **case.settings,
         "pipeline": case.pipeline,
         "height": SIZE,
@@ -73,14 +73,14 @@ def make_engine(case: Case, folder: Path) -> DiffusersEngine:
     }
     if case.engine is IpAdapter:
         tiny.save_ip_adapter(case.make().unet, folder / "adapter")
-        given["adapter_folder"] = str(folder / "adapter")
-    return case.engine(str(tiny.save(case.make, folder / "model")), **given)
+        settings["adapter_folder"] = str(folder / "adapter")
+    return case.engine(str(tiny.save(case.make, folder / "model")), **settings)
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case.engine.__name__}-{case.pipeline}")
 def case(request: pytest.FixtureRequest) -> Case:
-    found: Case = request.param
-    return found
+    case: Case = request.param
+    return case
 
 
 @pytest.fixture(scope="module")
@@ -88,44 +88,42 @@ def engine(case: Case, tmp_path_factory: pytest.TempPathFactory) -> DiffusersEng
     return make_engine(case, tmp_path_factory.mktemp(case.pipeline))
 
 
-def repaint(box: Box = BOX, size: int = SIZE) -> Inpaint:
+def inpaint(box: Box = BOX, size: int = SIZE) -> Inpaint:
     return Inpaint(concept="finch", picture=Picture(sha256="0" * 64, width=size, height=size), box=box)
 
 
-def paint(engine: DiffusersEngine, *shown: Image.Image, **fields: Any) -> np.ndarray:
-    references = tuple(make_reference() for _ in shown)
-    return draw(engine, [*shown, OLD], **{"references": references, "inpaint": repaint(), **fields})
+def paint(engine: DiffusersEngine, *images: Image.Image, **fields: Any) -> np.ndarray:
+    references = tuple(make_reference() for _ in images)
+    return draw(engine, [*images, BASE], **{"references": references, "inpaint": inpaint(), **fields})
 
 
-def test_what_is_outside_the_box_stays_pixel_for_pixel(engine: DiffusersEngine, case: Case) -> None:
-    able = engine.capabilities
-    assert (able.inpaint, able.inpaint_slots) == (True, case.slots)
-    before = np.asarray(OLD)
+def test_pixels_outside_the_box_are_unchanged(engine: DiffusersEngine, case: Case) -> None:
+    capabilities = engine.capabilities
+    assert (capabilities.inpaint, capabilities.inpaint_slots) == (True, case.slots)
+    before = np.asarray(BASE)
     counts = sorted({0, min(1, case.slots), case.slots})
-    painted = [paint(engine, *REFERENCES[:count]) for count in counts]
-    for picture in painted:
-        assert np.array_equal(picture[KEPT], before[KEPT])
-        assert (picture[10:22, :14] != before[10:22, :14]).mean() > 0.5
-    assert len({picture.tobytes() for picture in painted}) == len(counts)
+    images = [paint(engine, *REFERENCES[:count]) for count in counts]
+    for image in images:
+        assert np.array_equal(image[OUTSIDE], before[OUTSIDE])
+        assert (image[10:22, :14] != before[10:22, :14]).mean() > 0.5
+    assert len({image.tobytes() for image in images}) == len(counts)
 
 
-def test_the_box_follows_the_prompt_and_cancelling_leaves_the_engine_as_it_was(
-    engine: DiffusersEngine,
-) -> None:
+def test_the_box_depends_on_the_prompt_and_cancelling_changes_nothing(engine: DiffusersEngine) -> None:
     whole, first = draw(engine), paint(engine)
     with pytest.raises(Cancelled):
-        engine.generate(make_request(inpaint=repaint()), [OLD], stop_after(1, []))
+        engine.generate(make_request(inpaint=inpaint()), [BASE], stop_after(1, []))
     assert np.array_equal(first, paint(engine))
     assert not np.array_equal(first, paint(engine, prompt="a coupe"))
     assert np.array_equal(whole, draw(engine))
 
 
-def test_more_references_than_it_takes_for_a_box_are_refused(engine: DiffusersEngine, case: Case) -> None:
+def test_too_many_references_for_a_box_are_refused(engine: DiffusersEngine, case: Case) -> None:
     with pytest.raises(BadInput, match=f"takes {case.slots} references for a box, got {case.slots + 1}"):
         paint(engine, *REFERENCES[: case.slots + 1])
 
 
-def test_every_class_of_the_table_paints_and_has_an_engine() -> None:
+def test_every_class_of_the_table_is_tested() -> None:
     assert {case.pipeline for case in CASES} == set(INPAINTING)
 
 
@@ -135,27 +133,27 @@ def klein(tmp_path_factory: pytest.TempPathFactory) -> DiffusersEngine:
 
 
 @pytest.mark.parametrize(
-    ("asked", "text"),
+    ("inpainting", "message"),
     [
-        (repaint((0.5, 0.25, 1.25, 0.75)), r"box \(0\.5, 0\.25, 1\.25, 0\.75\) is not inside the picture"),
-        (repaint((0.5, 0.75, 0.25, 1.0)), "is not inside the picture"),
-        (repaint((0.5, 0.5, 0.5625, 1.0)), r"box of 2 × 16 pixels is too small: wanted at least 4 × 4"),
-        (repaint(size=64), "picture has 64 × 64 pixels, asked for 32 × 32"),
+        (inpaint((0.5, 0.25, 1.25, 0.75)), r"box \(0\.5, 0\.25, 1\.25, 0\.75\) is not inside the picture"),
+        (inpaint((0.5, 0.75, 0.25, 1.0)), "is not inside the picture"),
+        (inpaint((0.5, 0.5, 0.5625, 1.0)), r"box of 2 × 16 pixels is too small: wanted at least 4 × 4"),
+        (inpaint(size=64), "picture has 64 × 64 pixels, asked for 32 × 32"),
     ],
 )
-def test_a_box_that_cannot_be_meant_is_refused(klein: DiffusersEngine, asked: Inpaint, text: str) -> None:
-    with pytest.raises(BadInput, match=text):
-        paint(klein, inpaint=asked)
+def test_an_invalid_box_is_refused(klein: DiffusersEngine, inpainting: Inpaint, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        paint(klein, inpaint=inpainting)
 
 
-def test_only_the_references_of_its_concept_are_shown(klein: DiffusersEngine) -> None:
+def test_only_the_references_of_its_concept_are_sent(klein: DiffusersEngine) -> None:
     other: Reference = make_reference("coupe")
-    pair = draw(klein, [*REFERENCES[:2], OLD], references=(make_reference(), other), inpaint=repaint())
+    pair = draw(klein, [*REFERENCES[:2], BASE], references=(make_reference(), other), inpaint=inpaint())
     assert np.array_equal(pair, paint(klein, REFERENCES[0]))
     assert not np.array_equal(pair, paint(klein, REFERENCES[1]))
 
 
-def test_the_picture_itself_counts_in_the_sequence(tmp_path: Path) -> None:
+def test_the_base_image_counts_in_the_sequence(tmp_path: Path) -> None:
     settings = {**CASES[0].settings, "max_sequence": 24 + 64 + 64}
     case = Case("Flux2KleinPipeline", InContext, tiny.klein, settings, 3)
     engine = make_engine(case, tmp_path)
@@ -164,37 +162,37 @@ def test_the_picture_itself_counts_in_the_sequence(tmp_path: Path) -> None:
         paint(engine, REFERENCES[0])
 
 
-def test_a_class_without_a_form_for_it_and_a_switch_that_is_off_refuse(tmp_path: Path) -> None:
+def test_inpainting_is_refused_if_the_class_cannot_or_it_is_off(tmp_path: Path) -> None:
     off = make_engine(Case("Flux2KleinPipeline", InContext, tiny.klein, {"inpaint": False}), tmp_path / "off")
     none = make_engine(Case("OmniGenPipeline", InContext, tiny.omnigen), tmp_path / "none")
     for engine in (off, none):
         assert (engine.capabilities.inpaint, engine.capabilities.inpaint_slots) == (False, 0)
         with pytest.raises(BadInput, match="cannot paint a box of a picture anew"):
-            engine.generate(make_request(inpaint=repaint()), [OLD], no_callback)
+            engine.generate(make_request(inpaint=inpaint()), [BASE], no_callback)
 
 
-def test_the_mask_is_the_box_with_its_margin_out_to_whole_units() -> None:
-    mask = np.asarray(mask_of((0.25, 0.25, 0.5, 0.5), (64, 32), unit=8))
+def test_the_mask_is_the_box_with_its_margin_in_whole_units() -> None:
+    mask = np.asarray(draw_mask((0.25, 0.25, 0.5, 0.5), (64, 32), unit=8))
     assert mask.shape == (32, 64)
     rows, columns = np.nonzero(mask)
     assert (columns.min(), columns.max()) == (8, 39)  # 16 - 4 to 32 + 4
     assert (rows.min(), rows.max()) == (0, 23)  # 8 - 4 to 16 + 4
 
 
-def test_the_new_picture_fades_in_the_margin_only() -> None:
-    share = new_share((0.25, 0.5, 0.75, 1.0), (64, 64))
+def test_the_new_image_fades_in_the_margin_only() -> None:
+    weights = blend_weights((0.25, 0.5, 0.75, 1.0), (64, 64))
     margin = round(64 * MARGIN)
-    assert (share[32:, 16:48] == 1).all()  # down to the picture's edge
-    assert (share[:, : 16 - margin] == 0).all()
-    assert (share[: 32 - margin] == 0).all()
-    between = share[48, 16 - margin : 16]
+    assert (weights[32:, 16:48] == 1).all()  # down to the image's edge
+    assert (weights[:, : 16 - margin] == 0).all()
+    assert (weights[: 32 - margin] == 0).all()
+    between = weights[48, 16 - margin : 16]
     assert (np.diff(between) > 0).all()
     assert 0 < between[0] < between[-1] < 1
 
 
-def test_a_new_picture_of_another_size_is_fitted_to_the_old_one() -> None:
-    old, new = Image.new("RGB", (64, 64), "white"), Image.new("RGB", (32, 32), "black")
-    mixed = np.asarray(put_back(old, new, (0.25, 0.25, 0.75, 0.75)))
+def test_a_new_image_of_another_size_is_scaled_to_the_base() -> None:
+    base, image = Image.new("RGB", (64, 64), "white"), Image.new("RGB", (32, 32), "black")
+    mixed = np.asarray(composite(base, image, (0.25, 0.25, 0.75, 0.75)))
     assert mixed.shape == (64, 64, 3)
     assert (mixed[16:48, 16:48] == 0).all()
     assert (mixed[:12] == 255).all()

@@ -1,4 +1,4 @@
-"""Which models are opened, from where, and what is refused before a weight is read."""
+"""Where models are loaded from, and what is refused before a weight is read."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from support import tiny_pipelines as tiny
 from support.generator_requests import draw
 
-from pleinair.tools.diffusion.loading import read_index, unloadable
+from pleinair.tools.diffusion.loading import loading_error, read_index
 from pleinair.tools.diffusion.text_only import TextOnly
-from pleinair.tools.model_files import folders as weights
+from pleinair.tools.model_files import folders
 from pleinair.tools.model_files.hub import Source
 from pleinair.tools.types import BadInput, PleinairError
 
@@ -35,20 +35,20 @@ def copy(folder: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Lay the pipeline into a hub cache as `owner/tiny`, where `main` is one commit."""
-    place = tmp_path / "hub" / "models--owner--tiny"
-    shutil.copytree(folder, place / "snapshots" / COMMIT)
-    (place / "refs").mkdir()
-    (place / "refs" / "main").write_text(COMMIT, encoding="utf-8")
+    """Put the pipeline into a hub cache as `owner/tiny`, where `main` is one commit."""
+    repository = tmp_path / "hub" / "models--owner--tiny"
+    shutil.copytree(folder, repository / "snapshots" / COMMIT)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT, encoding="utf-8")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    return place
+    return repository
 
 
 def edit_index(folder: Path, **changes: Any) -> None:
     edit(folder / "model_index.json", **changes)
 
 
-def test_a_pinned_hub_model_draws_what_its_folder_draws(cache: Path, folder: Path) -> None:
+def test_a_pinned_hub_model_generates_what_its_folder_generates(cache: Path, folder: Path) -> None:
     pinned = TextOnly(model="owner/tiny", revision=COMMIT, local_files_only=True, **SD15)
     assert pinned.capabilities.id == f"text_only:owner/tiny@{COMMIT}"
     assert np.array_equal(draw(pinned), draw(TextOnly(str(folder), **SD15)))
@@ -56,38 +56,36 @@ def test_a_pinned_hub_model_draws_what_its_folder_draws(cache: Path, folder: Pat
 
 @pytest.mark.parametrize("revision", ["", "main", "aaaaaaa", COMMIT.upper()])
 def test_a_revision_that_may_change_is_refused(revision: str) -> None:
-    with pytest.raises(
-        BadInput, match=r"wanted a commit of owner/tiny.* Set generator\.revision to a commit"
-    ):
+    with pytest.raises(BadInput, match=r"wanted a commit of owner/tiny.* Set generator\.revision to"):
         TextOnly(model="owner/tiny", revision=revision, **SD15)
 
 
-def test_a_branch_is_taken_on_demand_and_its_commit_recorded(cache: Path) -> None:
+def test_a_branch_is_accepted_on_demand_and_its_commit_recorded(cache: Path) -> None:
     engine = TextOnly(model="owner/tiny", revision="main", allow_branch=True, **SD15)
     assert engine.capabilities.id == f"text_only:owner/tiny@{COMMIT}"
 
 
-def test_what_is_not_in_the_cache_is_told_offline(cache: Path) -> None:
+def test_a_commit_that_is_not_in_the_cache_is_reported_offline(cache: Path) -> None:
     engine = TextOnly(model="owner/tiny", revision=OTHER, **SD15)
     with pytest.raises(PleinairError, match=f"owner/tiny at {OTHER} is not in the local cache"):
         draw(engine)
 
 
 @pytest.mark.parametrize("fields", [{}, {"folder": "x", "model": "owner/tiny"}])
-def test_one_place_is_named(fields: dict[str, Any]) -> None:
+def test_exactly_one_location_is_accepted(fields: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match=r"generator\.folder or generator\.model: wanted one"):
         Source(**fields)
 
 
 @pytest.mark.parametrize("model", ["tiny", "https://example.org/x", "a/b/c", "../x/y"])
-def test_an_id_is_an_id(model: str) -> None:
+def test_only_a_hub_id_is_accepted(model: str) -> None:
     with pytest.raises(BadInput, match="wanted a hub id like owner/name"):
         Source(model=model, revision=COMMIT)
 
 
-def test_messages_name_the_key_that_is_wrong() -> None:
+def test_messages_name_the_wrong_key() -> None:
     with pytest.raises(BadInput, match=r"Set generator\.adapter_revision to a commit"):
-        Source(model="owner/tiny", key="adapter_")
+        Source(model="owner/tiny", prefix="adapter_")
 
 
 def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
@@ -103,14 +101,16 @@ def test_a_folder_of_another_class_is_refused(folder: Path) -> None:
 
 
 def test_a_class_without_a_family_is_refused(folder: Path) -> None:
-    with pytest.raises(BadInput, match="pipeline = 'DDPMPipeline': unknown here; wanted one of: Flux2Klein"):
+    with pytest.raises(
+        BadInput, match="pipeline = 'DDPMPipeline': not supported by this backend; wanted one of: Flux2Klein"
+    ):
         TextOnly(str(folder), pipeline="DDPMPipeline")
 
 
 @pytest.mark.parametrize(
     "changes", [{"_class_name": ["mine", "Mine"]}, {"unet": ["mine", "UNet"]}, {"vae": ["os", "system"]}]
 )
-def test_a_model_that_brings_code_is_refused(copy: Path, changes: dict[str, Any]) -> None:
+def test_a_model_with_its_own_code_is_refused(copy: Path, changes: dict[str, Any]) -> None:
     edit_index(copy, **changes)
     with pytest.raises(BadInput, match="no code from a model is run"):
         TextOnly(str(copy), **SD15)
@@ -122,9 +122,9 @@ def test_a_file_of_code_is_refused(copy: Path) -> None:
         TextOnly(str(copy), **SD15)
 
 
-def test_an_index_that_is_no_json_is_refused(copy: Path) -> None:
+def test_an_index_that_is_not_json_is_refused(copy: Path) -> None:
     (copy / "model_index.json").write_text("{", encoding="utf-8")
-    with pytest.raises(BadInput, match="no JSON"):
+    with pytest.raises(BadInput, match="not JSON"):
         read_index(copy)
 
 
@@ -135,39 +135,39 @@ def test_only_safetensors_are_read(copy: Path) -> None:
         draw(TextOnly(str(copy), **SD15))
 
 
-def cut(file: Path) -> None:
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
+def truncate(file: Path) -> None:
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2])
 
 
 BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a part gone": (lambda folder: shutil.rmtree(folder / "vae"), "vae: no config is here"),
-    "weights gone": (
+    "part missing": (lambda folder: shutil.rmtree(folder / "vae"), "vae: no config"),
+    "weights missing": (
         lambda folder: (folder / "unet/diffusion_pytorch_model.safetensors").unlink(),
-        "unet: no safetensors weights are here",
+        "unet: no safetensors weights",
     ),
-    "weights cut off": (
-        lambda folder: cut(folder / "text_encoder/model.safetensors"),
-        r"text_encoder/model.safetensors: [\d,]+ bytes, wanted [\d,]+",
+    "weights truncated": (
+        lambda folder: truncate(folder / "text_encoder/model.safetensors"),
+        r"text_encoder/model.safetensors: [\d,]+ bytes instead of [\d,]+",
     ),
-    "weights of noise": (
+    "weights of another format": (
         lambda folder: (folder / "text_encoder/model.safetensors").write_bytes(b"x" * 5000),
-        "text_encoder/model.safetensors: no safetensors",
+        "text_encoder/model.safetensors: not safetensors",
     ),
     # without it transformers builds its class's largest model, at random
-    "a config gone": (
+    "config missing": (
         lambda folder: (folder / "text_encoder/config.json").unlink(),
-        "text_encoder: no config(.json)? is here",
+        "text_encoder: no config",
     ),
-    "a config cut off": (lambda folder: cut(folder / "unet/config.json"), "unet/config.json: "),
-    "a tokenizer broken": (
+    "config truncated": (lambda folder: truncate(folder / "unet/config.json"), "unet/config.json: "),
+    "tokenizer broken": (
         lambda folder: (folder / "tokenizer/tokenizer.json").write_text("{}"), "cannot be loaded: "
     ),
-    "fewer weights than wanted": (
+    "fewer weights than in the config": (
         lambda folder: edit(folder / "unet/config.json", transformer_layers_per_block=2),
-        "unet has fewer weights than its config wants",
+        "unet has fewer weights than its config demands",
     ),
-    "weights of other sizes": (
+    "weights of other shapes": (
         lambda folder: edit(folder / "unet/config.json", cross_attention_dim=32),
         "cannot be loaded: .* shape",
     ),
@@ -179,70 +179,67 @@ def edit(path: Path, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_a_broken_folder_is_told_each_time_and_draws_once_it_is_mended(
-    copy: Path, folder: Path, name: str
-) -> None:
-    break_it, says = BREAKS[name]
+def test_a_broken_folder_is_refused_until_it_is_repaired(copy: Path, folder: Path, name: str) -> None:
+    damage, message = BREAKS[name]
     engine = TextOnly(str(copy), **SD15)
-    break_it(copy)
+    damage(copy)
     for _ in range(2):
-        with pytest.raises(BadInput, match=says) as caught:
+        with pytest.raises(BadInput, match=message) as error:
             draw(engine)
-        assert "`pleinair models check`" in str(caught.value) and "\n" not in str(caught.value)
+        assert "`pleinair models check`" in str(error.value) and "\n" not in str(error.value)
     shutil.rmtree(copy)
     shutil.copytree(folder, copy)
     draw(engine)
 
 
-def test_a_lack_of_memory_while_loading_is_no_fault_of_the_folder() -> None:
-    lack = MemoryError("no more")
-    assert unloadable(Path("x"), lack) is lack
+def test_a_lack_of_memory_while_loading_is_not_a_fault_of_the_folder() -> None:
+    error = MemoryError("no more")
+    assert loading_error(Path("x"), error) is error
 
 
-def test_a_variant_is_loaded_and_a_part_without_it_from_its_first_set(copy: Path, folder: Path) -> None:
+def test_a_variant_is_loaded_and_of_a_part_without_it_the_first_set(copy: Path, folder: Path) -> None:
     for part in ("unet", "text_encoder"):
         (file,) = (copy / part).glob("*.safetensors")
         file.rename(file.with_name(f"{file.stem}.fp16.safetensors"))
-    with pytest.raises(BadInput, match=r"only .*\.fp16\.safetensors: generator\.variant names such a set"):
+    with pytest.raises(BadInput, match=r"only .*\.fp16\.safetensors: set generator\.variant to load"):
         draw(TextOnly(str(copy), **SD15))
     half = draw(TextOnly(str(copy), variant="fp16", **SD15))
     assert np.array_equal(half, draw(TextOnly(str(folder), **SD15)))
 
 
-def test_a_variant_that_is_not_there_is_told(folder: Path) -> None:
+def test_a_missing_variant_is_reported(folder: Path) -> None:
     with pytest.raises(BadInput, match=r"cannot be loaded: .*variant=fp16"):
         draw(TextOnly(str(folder), variant="fp16", **SD15))
 
 
-def test_a_size_that_the_model_cannot_draw_is_refused_before_it_is_loaded(
-    folder: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(BadInput, match=r"generator\.height = 33: input should be a multiple of 8"):
-        TextOnly(str(folder), **{**SD15, "height": 33})
+def test_an_impossible_size_is_refused_before_loading(folder: Path, tmp_path: Path) -> None:
     coarse = Path(shutil.copytree(folder, tmp_path / "coarse"))
     edit(coarse / "vae" / "config.json", block_out_channels=[8] * 6)  # that is 32 pixels
+    message = r"generator\.height and width: .* in multiples of 32 pixels, asked for 32 × 40"
+    with pytest.raises(BadInput, match=message):
+        TextOnly(str(coarse), **{**SD15, "height": 40})
     engine = TextOnly(str(coarse), **SD15)
     assert engine.capabilities.multiple_of == 32
     with pytest.raises(BadInput, match="draws in multiples of 32 pixels, asked for 32 × 40"):
         draw(engine, height=40)
-    assert not engine._forms
+    assert not engine._pipelines
 
 
-def test_a_folder_is_named_by_its_bytes(copy: Path, folder: Path) -> None:
-    assert weights.identity(copy) == weights.identity(folder) == weights.checksum(folder)
+def test_the_id_of_a_folder_covers_its_bytes(copy: Path, folder: Path) -> None:
+    assert folders.identity(copy) == folders.identity(folder) == folders.checksum(folder)
     edit_index(copy, requires_safety_checker=True)
-    assert weights.identity(copy) != weights.identity(folder)
+    assert folders.identity(copy) != folders.identity(folder)
 
 
-def test_a_large_folder_is_named_without_reading_its_tensors(
+def test_the_id_of_a_large_folder_does_not_cover_its_tensors(
     copy: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights, "SMALL", 4096)
-    short = weights.identity(folder)
+    monkeypatch.setattr(folders, "SMALL", 4096)
+    short = folders.identity(folder)
     assert short.startswith("~")
     (file,) = (copy / "unet").glob("*.safetensors")
     data = file.read_bytes()
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    assert weights.identity(copy) == short
+    assert folders.identity(copy) == short
     edit_index(copy, requires_safety_checker=True)
-    assert weights.identity(copy) != short
+    assert folders.identity(copy) != short

@@ -18,8 +18,8 @@ from support.fault_server import Act, FaultServer, error, reply
 from support.generator_requests import LINEAR, RADIAL, REFERENCES, draw, make_reference, make_request
 
 from pleinair.tools.callbacks import no_callback
-from pleinair.tools.diffusion.call import scaled
 from pleinair.tools.diffusion.openai_images import OpenAIImages
+from pleinair.tools.diffusion.references import scale_reference
 from pleinair.tools.errors import BadReply, Filtered, TooLarge, Unavailable
 from pleinair.tools.storage.artifacts import spent_on
 from pleinair.tools.types import BadInput, Cancelled, Inpaint, Picture, PleinairError
@@ -119,8 +119,8 @@ def test_references_are_an_edit_with_all_of_them_in_order(server: ImagesServer) 
     sent = server.fields()
     assert sent["prompt"] == ["a finch. Image 1 shows finch. Image 2 shows coupe."]
     first, second = sent["image[]"]
-    assert first.tobytes() == scaled(RADIAL, 64).tobytes()
-    assert second.tobytes() == scaled(LINEAR, 64).tobytes()
+    assert first.tobytes() == scale_reference(RADIAL, 64).tobytes()
+    assert second.tobytes() == scale_reference(LINEAR, 64).tobytes()
 
 
 def test_a_box_is_an_edit_with_a_mask_and_changes_nothing_outside(server: ImagesServer) -> None:

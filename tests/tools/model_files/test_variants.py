@@ -1,11 +1,11 @@
-"""Of weights that are there in several formats one set is fetched, looked at and loaded."""
+"""Of weights in several formats one set is fetched, checked and loaded."""
 
 from fnmatch import fnmatch
 
 import pytest
 
 from pleinair.tools.diffusion.controlnet import branch_files
-from pleinair.tools.model_files.variants import Files, chosen, pipeline_files, shards
+from pleinair.tools.model_files.variants import Files, pipeline_files, select_shard_indexes, select_weights
 
 # as SDXL's repository has them: both sets of every model, other formats beside them, a tokenizer
 NAMES = [
@@ -34,10 +34,11 @@ SHARDED = [
 
 
 def fetched(names: list[str], files: Files) -> set[str]:
-    """Choose as the hub's client does."""
-    wanted, left = files
-    named = {name for name in names if any(fnmatch(name, one) for one in wanted)}
-    return {name for name in named if not any(fnmatch(name, one) for one in left)}
+    """Select names as the hub's client does."""
+    matching, ignored = (
+        {name for name in names if any(fnmatch(name, pattern) for pattern in patterns)} for patterns in files
+    )
+    return matching - ignored
 
 
 def test_without_a_variant_the_first_set_is_fetched() -> None:
@@ -47,7 +48,7 @@ def test_without_a_variant_the_first_set_is_fetched() -> None:
     }  # fmt: skip
 
 
-def test_a_variant_is_fetched_alone_and_a_part_without_it_has_the_first_set() -> None:
+def test_a_variant_is_fetched_alone_and_of_a_part_without_it_the_first_set() -> None:
     assert fetched(NAMES, pipeline_files(PARTS, "fp16", NAMES)) == {
         "unet/config.json", "unet/diffusion_pytorch_model.fp16.safetensors", "vae/config.json",
         "vae/diffusion_pytorch_model.safetensors", "tokenizer/vocab.json", "tokenizer/merges.txt",
@@ -55,10 +56,10 @@ def test_a_variant_is_fetched_alone_and_a_part_without_it_has_the_first_set() ->
 
 
 @pytest.mark.parametrize("variant", ["", "fp16"])
-def test_shards_come_with_their_own_list(variant: str) -> None:
+def test_shards_are_fetched_with_their_own_index(variant: str) -> None:
     both = fetched(SHARDED, pipeline_files(["t5"], variant, SHARDED))
-    (listed,) = shards((name.removeprefix("t5/") for name in both), variant)
-    assert listed == ("model.safetensors.index.fp16.json" if variant else "model.safetensors.index.json")
+    (index,) = select_shard_indexes((name.removeprefix("t5/") for name in both), variant)
+    assert index == ("model.safetensors.index.fp16.json" if variant else "model.safetensors.index.json")
     assert len([name for name in both if name.endswith(".safetensors")]) == 2
     assert all(("fp16" in name) is bool(variant) for name in both if "of-" in name or "index" in name)
 
@@ -71,9 +72,9 @@ def test_a_branch_has_its_variant_or_its_first_set() -> None:
     assert fetched(names, branch_files()) == {"config.json", plain}
 
 
-def test_what_is_looked_at_is_what_is_loaded() -> None:
+def test_one_set_of_weights_is_selected() -> None:
     names = ["model.safetensors", "model.fp16.safetensors", "model.bin"]
-    assert chosen(names) == ["model.safetensors"]
-    assert chosen(names, "fp16") == ["model.fp16.safetensors"]
-    assert chosen(names[:1], "fp16") == ["model.safetensors"]
-    assert chosen(["model.fp16.safetensors"]) == []
+    assert select_weights(names) == ["model.safetensors"]
+    assert select_weights(names, "fp16") == ["model.fp16.safetensors"]
+    assert select_weights(names[:1], "fp16") == ["model.safetensors"]
+    assert select_weights(["model.fp16.safetensors"]) == []
