@@ -187,9 +187,9 @@ def _second_encoder(settings: Settings) -> str:
 
 def _retriever(settings: Settings) -> str:
     """Check that a trained retriever is this generator's; "" for an untrained one, or one not here yet."""
-    from pleinair.app.models.inventory import clip
+    from pleinair.app.models.inventory import encoder_model
 
-    later = _fetched_later(clip(settings.encoder))
+    later = _fetched_later(encoder_model(settings.encoder))
     training = None if later else training_of(engine("encoder", settings.encoder))
     if training is None:
         return ""
@@ -200,12 +200,12 @@ def _retriever(settings: Settings) -> str:
 
 def _adaptor(settings: Settings) -> str:
     """Open the adaptor and check that it is this encoder's; "" where the settings name none."""
-    from pleinair.app.models.inventory import clip
+    from pleinair.app.models.inventory import encoder_model
     from pleinair.tools.retrieval.crossmodal.adaptor import open_scorer
 
     if not (folder := settings.crossmodal.adaptor):
         return ""
-    if _fetched_later(clip(settings.encoder)):
+    if _fetched_later(encoder_model(settings.encoder)):
         return f"{folder}, checked once the encoder is here"
 
     open_scorer(folder, engine("encoder", settings.encoder), _no_image)
