@@ -79,7 +79,7 @@ def test_memory_is_told_where_somebody_has_measured_it() -> None:
     assert note.startswith("an estimate: ") and note.endswith(
         "of weights in float32, offload level whole, without decoding"
     )
-    assert "over generator.memory_limit: a later" in memory_of(*here, "--set", "generator.memory_limit=0.01")
+    assert "over generator.memory_limit: a lower" in memory_of(*here, "--set", "generator.memory_limit=0.01")
 
 
 @pytest.mark.usefixtures("place")
