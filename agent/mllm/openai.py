@@ -63,7 +63,7 @@ def _price(server: Server, own_prices: Mapping[str, Any]) -> Price | None:
 
 
 Answers = Literal["json_schema", "function_calling"]
-Detail = Literal["low", "high", "auto"]
+_Detail = Literal["low", "high", "auto"]
 _Seconds = Annotated[float, Field(gt=0)]
 _Count = Annotated[int, Field(gt=0)]
 _MORE_TOKENS = 4  # by this the cap is multiplied when an answer was cut off
@@ -81,7 +81,7 @@ def chat(
     tries: _Count = 3,  # where the trouble passes by itself
     max_tokens: int = 2048,  # of an answer, raised once where it was cut off; 0 leaves it to the server
     side: _Count = 512,  # pixels; larger images are scaled down to it
-    detail: Detail = "low",  # how closely an image is read, where the server knows that
+    detail: _Detail = "low",  # how closely an image is read, where the server knows that
     sends_temperature: bool = True,  # False for a model that takes none
     prices: Mapping[str, Any] | None = None,  # the user's own lines of the price table
 ) -> OpenAIChat:
@@ -129,7 +129,7 @@ class OpenAIChat(ChatOpenAI):
     image_side: int  # pixels
     price: Price | None = None
     answers: Answers = "json_schema"
-    detail: Detail = "low"
+    detail: _Detail = "low"
     sends_temperature: bool = True
 
     @classmethod

@@ -43,7 +43,7 @@ class TooLong(ModelFault):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Api:
+class _Api:
     """Kind of interface, with what its errors mean.
 
     Args:
@@ -59,7 +59,7 @@ class Api:
     hints: Mapping[str, str] = field(default_factory=dict)
 
 
-CHAT = Api(
+_CHAT = _Api(
     section="mllm",
     rejected=Unavailable,
     shrinks=True,
@@ -68,7 +68,7 @@ CHAT = Api(
         "temperature": "Try `mllm.sends_temperature = false`.",
     },
 )
-IMAGES = Api(section="generator", rejected=BadInput)
+IMAGES = _Api(section="generator", rejected=BadInput)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Server:
     model: str
     key_variable: str
     key: str = field(default="", repr=False)
-    api: Api = CHAT
+    api: _Api = _CHAT
 
     def quote(self, text: object) -> str:
         """Return a server's words on one line, short, and without the key."""
@@ -139,50 +139,39 @@ def failure_of(error: Exception, server: Server) -> CallFailure:
 def _by_status(error: openai.APIStatusError, server: Server) -> CallFailure:
     """Read the status and the error object that came with it."""
     status, words, code = error.status_code, _words(error, server), f"{error.code} {error.type}"
-    if status in (401, 403):
-        return CallFailure(_unauthorized(status, words, server))
     if _POLICY.search(code) or (status == 400 and _POLICY.search(words)):
         return CallFailure(Filtered(f"The filter of {server.url} refused the request: {words}"))
-    if server.api.shrinks and (
-        status == 413 or (status in (400, 422) and _TOO_LONG.search(f"{code} {words}"))
-    ):
+    too_long = status == 413 or (status in (400, 422) and _TOO_LONG.search(f"{code} {words}"))
+    if too_long and server.api.shrinks:
         return _too_long(server)
     if _QUOTA.search(code) or status == 402:
         return CallFailure(Unavailable(f"The account at {server.url} has no credit left: {words}"))
     if status in _PASSING or status >= 500:
         trouble = "asks for fewer requests" if status == 429 else f"failed with status {status}"
-        return CallFailure(
-            Unavailable(f"{server.url} {trouble}: {words}"),
-            "tries",
-            wait=retry_after(error.response.headers),
-            may_be_done=status in _TIMED_OUT,
-        )
+        wait, late = retry_after(error.response.headers), status in _TIMED_OUT
+        fault = Unavailable(f"{server.url} {trouble}: {words}")
+        return CallFailure(fault, "tries", wait=wait, may_be_done=late)
     return CallFailure(_rejected(status, words, server))
 
 
-def _unauthorized(status: int, words: str, server: Server) -> PleinairError:
-    if not server.key:
-        return Unavailable(
-            f"{server.url} needs a key.", f"Set the environment variable {server.key_variable}."
-        )
-    trouble = "is not accepted" if status == 401 else f"may not use {server.model!r}"
-    text = f"The key in {server.key_variable} {trouble} at {server.url}: {words}"
-    return Unavailable(text, f"Check {server.key_variable}.")
-
-
 def _rejected(status: int, words: str, server: Server) -> PleinairError:
-    section = server.api.section
+    """Return the error of a status that no other attempt would change."""
+    url, section, variable = server.url, server.api.section, server.key_variable
+    if status in (401, 403) and not server.key:
+        return Unavailable(f"{url} needs a key.", f"Set the environment variable {variable}.")
+    if status in (401, 403):
+        trouble = "is not accepted" if status == 401 else f"may not use {server.model!r}"
+        return Unavailable(f"The key in {variable} {trouble} at {url}: {words}", f"Check {variable}.")
     if status == 404:
         return Unavailable(
-            f"There is no model {server.model!r} at {server.url}, or no such interface: {words}",
+            f"There is no model {server.model!r} at {url}, or no such interface: {words}",
             f"Check `{section}.model`, and whether `{section}.base_url` lacks its /v1.",
         )
     if 300 <= status < 400:
-        return BadReply(
-            f"{server.url} redirects elsewhere, and is not followed.", f"Check `{section}.base_url`."
-        )
+        remedy = f"Check `{section}.base_url`."
+        return BadReply(f"{url} redirects elsewhere, and is not followed.", remedy)
     hint = next((hint for word, hint in server.api.hints.items() if word in words), "")
-    return server.api.rejected(f"{server.url} rejects the request (status {status}): {words}", hint)
+    return server.api.rejected(f"{url} rejects the request (status {status}): {words}", hint)
 
 
 def _too_long(server: Server) -> CallFailure:
@@ -200,11 +189,8 @@ def _unconnected(error: openai.APIConnectionError, server: Server) -> CallFailur
     for source in _causes(error):
         if isinstance(source, ssl.SSLError):  # waiting does not help
             reason = server.quote(source.reason or source)
-            return CallFailure(
-                Unavailable(
-                    f"No safe connection to {url}: {reason}.", "Check the address and its certificate."
-                )
-            )
+            remedy = "Check the address and its certificate."
+            return CallFailure(Unavailable(f"No safe connection to {url}: {reason}.", remedy))
         if isinstance(source, socket.gaierror):
             message = f"The name in {url} cannot be resolved."
             remedy = f"Check `{section}.base_url` and the network."

@@ -92,9 +92,9 @@ def _widened(box: Box, size: tuple[int, int], margin: float) -> Box:
 def within(box: Box, crop: Box | None) -> Box | None:
     """Return a box as fractions of a crop, as far as it lies in it; None where it does not."""
     x0, y0, x1, y1 = crop or (0.0, 0.0, 1.0, 1.0)
-    left, right = ((min(max(edge, x0), x1) - x0) / (x1 - x0) for edge in (box[0], box[2]))
-    top, bottom = ((min(max(edge, y0), y1) - y0) / (y1 - y0) for edge in (box[1], box[3]))
-    return (left, top, right, bottom) if left < right and top < bottom else None
+    near_x, far_x = ((min(max(edge, x0), x1) - x0) / (x1 - x0) for edge in (box[0], box[2]))
+    near_y, far_y = ((min(max(edge, y0), y1) - y0) / (y1 - y0) for edge in (box[1], box[3]))
+    return (near_x, near_y, far_x, far_y) if near_x < far_x and near_y < far_y else None
 
 
 def _squared(crop: Box, size: tuple[int, int]) -> Box:

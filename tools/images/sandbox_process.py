@@ -25,7 +25,7 @@ READY = b"!"
 LENGTH = struct.Struct(">I")  # of the file that follows, bytes
 HEAD = struct.Struct(">BII")  # index of the reason, width, height; pixels follow where there is no reason
 REASONS = (None, *Unreadable)
-STRIP = 4 * 2**20  # bytes of RGB made at once, so that a large picture is never there twice
+STRIP = 4 * 2**20  # bytes of RGB made at once, so that a large image is never there twice
 # Pillow loads these in the middle of a file, when modules can no longer be opened.
 _PLUGINS = ("Bmp", "Gif", "Jpeg", "Mpo", "Png", "Ppm", "Tiff", "WebP")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,9 @@ class ArtifactStore:
         return step if self._intact(step.picture) else None
 
     def _intact(self, picture: Picture) -> bool:
-        try:
-            self.read(picture)
-        except BadArtifact:
-            return False
-        return True
+        with suppress(BadArtifact):
+            return bool(self.read(picture))
+        return False
 
     def _fetch(self, place: str) -> bytes | None:
         try:
@@ -147,32 +146,24 @@ class ArtifactStore:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise PleinairError(
-                f"Cannot read {place}: {error.strerror or 'the storage refused it'}."
-            ) from error
+            reason = error.strerror or "the storage refused it"
+            raise PleinairError(f"Cannot read {place}: {reason}.") from error
 
     def _write(self, place: str, data: bytes) -> None:
         if self._local:
             write_whole(Path(place), data, reserve=self._reserve, parts=self._parts)
-        else:
-            self._upload(place, data)
-
-    def _upload(self, place: str, data: bytes) -> None:
+            return
+        cause = None
         try:
             self._fs.pipe_file(place, data)  # object stores show an object when it is complete
-            complete = self._fs.size(place) == len(data)
+            if self._fs.size(place) == len(data):
+                return
         except OSError as error:
-            self._forget(place)
-            raise explain(error, place) from error
-        if not complete:
-            self._forget(place)
-            raise DiskFull(f"The store took only a part of {place}.", "Make room there, then run again.")
-
-    def _forget(self, place: str) -> None:
-        try:
+            cause = error
+        with suppress(OSError):  # nothing arrived, or the store is gone: report the first error
             self._fs.rm_file(place)
-        except OSError:  # nothing arrived, or the store is gone: the first error is the one to report
-            return
+        part = DiskFull(f"The store took only a part of {place}.", "Make room there, then run again.")
+        raise (explain(cause, place) if cause else part) from cause
 
 
 def encode_png(image: Image.Image) -> bytes:

@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,7 +18,7 @@ from pleinair.tools.types import PleinairError
 
 RESERVE = 64 * 2**20  # bytes left free, so that the run table and the logs can still be written
 PART_AGE = 3600.0  # seconds after which a part file has no living writer
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DiskFull(PleinairError):
@@ -36,14 +37,16 @@ def write_whole(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.parent.mkdir(parents=True, exist_ok=True)
-        _require_space(path, len(data), reserve)
+        if shutil.disk_usage(path.parent).free < len(data) + reserve:
+            raise OSError(errno.ENOSPC, "reserve")
         _write_part(part, data)
         os.replace(part, path)
         _sync_folder(path.parent)
     except OSError as error:
         raise explain(error, path) from error
     finally:
-        _discard(part)
+        with suppress(OSError):  # the first error is the one to report; `sweep_parts` comes later
+            part.unlink(missing_ok=True)
 
 
 def require_writable(folder: Path) -> None:
@@ -58,31 +61,20 @@ def require_writable(folder: Path) -> None:
 
 def explain(error: OSError, path: Path | str) -> PleinairError:
     """Return the error of a failed write to `path`, with what to do."""
-    if error.errno in FULL:
-        return _full(path)
+    if error.errno in _FULL:
+        return DiskFull(
+            f"No room left to write {path}; what was stored before is intact.",
+            "Free some space or choose another folder, then run again.",
+        )
     return PleinairError(f"Cannot write {path}: {error.strerror or 'the storage refused it'}.")
 
 
 def sweep_parts(folder: Path, older_than: float = PART_AGE) -> None:
     """Remove the unfinished files of killed writers, `older_than` seconds or more of age, from `folder`."""
     for part in folder.glob(".*.part"):
-        try:
+        with suppress(OSError):  # another process was first, or may not: the file does no harm
             if time.time() - part.stat().st_mtime >= older_than:
                 part.unlink()
-        except OSError:  # another process was first, or may not: the file does no harm
-            continue
-
-
-def _full(path: Path | str) -> DiskFull:
-    return DiskFull(
-        f"No room left to write {path}; what was stored before is intact.",
-        "Free some space or choose another folder, then run again.",
-    )
-
-
-def _require_space(path: Path, size: int, reserve: int) -> None:
-    if shutil.disk_usage(path.parent).free < size + reserve:
-        raise OSError(errno.ENOSPC, "reserve")
 
 
 def _write_part(part: Path, data: bytes | memoryview) -> None:
@@ -95,17 +87,8 @@ def _write_part(part: Path, data: bytes | memoryview) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened, and renames are journalled
-        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _discard(part: Path) -> None:
-    try:
-        part.unlink(missing_ok=True)
-    except OSError:  # the first error is the one to report; `sweep_parts` comes later
-        return

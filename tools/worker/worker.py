@@ -251,7 +251,7 @@ class WorkerProcess(ChildProcess):
         return message
 
     def _stop(self, grace: float, awaited: bool) -> None:
-        """Ask the generator to stop, at once if it awaits a reply, else at each step until `grace` ends."""
+        """Stop the generator, at once if it awaits a reply, else at one of its steps before `grace` ends."""
         deadline = monotonic() + grace
         with suppress(ChannelClosed):
             while True:
