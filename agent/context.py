@@ -22,12 +22,7 @@ if TYPE_CHECKING:
 
     from pleinair.tools.storage.artifacts import ArtifactStore
 
-_DECLARED = {
-    "width",
-    "height",
-    "num_inference_steps",
-    "guidance_scale",
-}  # options with a declared default
+_DECLARED = {"width", "height", "num_inference_steps", "guidance_scale"}  # of capabilities
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -159,13 +159,9 @@ def select(state: State, runtime: Runtime[Context]) -> Update:
     rows = ledger.rows_of(best)
     repairs = repair_plan.revise_repairs(state.repairs, rows, state.retrievals)
     references = select_references(state, context, repairs)
-    request = new_request(
-        state,
-        context,
-        references=references,
-        prompt=repair_plan.prompt_with_advice(state.prompt, repairs, rows),
-        number=0 if _shares_noise(state, context, references, repairs) else len(state.attempts),
-    )
+    prompt = repair_plan.prompt_with_advice(state.prompt, repairs, rows)
+    number = 0 if _shares_noise(state, context, references, repairs) else len(state.attempts)
+    request = new_request(state, context, references=references, prompt=prompt, number=number)
     request = request.model_copy(update={"inpaint": inpaint_of(repairs, best)})
     return changed(request=request, repairs=repairs)
 
@@ -206,9 +202,8 @@ def new_request(
 
 def noise_seed(seed: int, number: int) -> int:
     """Return the seed of noise `number`: the run's own for 0, else one derived from it."""
-    if number == 0:
-        return seed
-    return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:6], "big")
+    digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") if number else seed
 
 
 def finish(state: State) -> Update:
@@ -292,18 +287,12 @@ def _only_drafts(state: State, context: Context) -> bool:
 
 def route_after_plan(state: State, runtime: Runtime[Context]) -> list[Send] | Literal["select"]:
     """Retrieve for every concept that needs its first reference, one task a concept."""
-    actions = [
-        "add_reference",
-        *(["inpaint"] if runtime.context.generator.capabilities.inpaint_slots else []),
-    ]
-    names = [
-        repair.concept
-        for repair in state.repairs
-        if repair.action in actions and not find_retrieval(repair.concept, state.retrievals)
-    ]
+    inpaints = bool(runtime.context.generator.capabilities.inpaint_slots)
+    actions = ("add_reference", "inpaint") if inpaints else ("add_reference",)
+    names = {repair.concept for repair in state.repairs if repair.action in actions}
     tasks = [
         Send("retrieve", RetrieveTask(name=concept.name, caption=concept.caption, seed=state.seed))
         for concept in state.concepts
-        if concept.name in names
+        if concept.name in names and not find_retrieval(concept.name, state.retrievals)
     ]
     return tasks or "select"

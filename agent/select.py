@@ -15,7 +15,7 @@ from pleinair.agent import ledger
 from pleinair.agent.context import Context
 from pleinair.agent.state import State
 from pleinair.tools.images.crops import choose_crop
-from pleinair.tools.types import Attempt, Capabilities, Hit, Reference, Repair, Retrieval, Row
+from pleinair.tools.types import Attempt, Hit, Reference, Repair, Retrieval, Row
 
 Candidates = Mapping[str, Sequence[Hit]]  # concept -> its usable hits, best first
 Scores = Mapping[str, float]  # concept -> score of one image for it
@@ -42,7 +42,10 @@ def select_references(state: State, context: Context, repairs: Sequence[Repair])
     capabilities, concept = context.generator.capabilities, inpainted_concept(repairs)
     actions = (*REFERENCE_ACTIONS, "inpaint")
     candidates = unused_candidates(state, {repair.concept for repair in repairs if repair.action in actions})
-    replaced = replaced_concepts(repairs, candidates, capabilities)
+    replaced = {repair.concept for repair in repairs if repair.action in REFERENCE_ACTIONS}
+    # a box keeps its reference where no other is left and the generator takes one beside the image
+    if concept and (candidates.get(concept) or not capabilities.inpaint_slots):
+        replaced.add(concept)
     best = references_of(ledger.best(state.attempts))
     retained = tuple(reference for reference in best if reference.concept not in replaced)
     if concept is None:
@@ -57,21 +60,6 @@ def select_references(state: State, context: Context, repairs: Sequence[Repair])
 def inpainted_concept(repairs: Iterable[Repair]) -> str | None:
     """Return the concept whose box is inpainted, None where the whole image is generated."""
     return next((repair.concept for repair in repairs if repair.action == "inpaint"), None)
-
-
-def replaced_concepts(
-    repairs: Sequence[Repair], candidates: Candidates, capabilities: Capabilities
-) -> set[str]:
-    """Return the concepts whose references in the best attempt are replaced.
-
-    For an inpainted box the reference stays where no other is left, unless the generator takes none beside
-    the image.
-    """
-    replaced = {repair.concept for repair in repairs if repair.action in REFERENCE_ACTIONS}
-    concept = inpainted_concept(repairs)
-    if concept and (candidates.get(concept) or not capabilities.inpaint_slots):
-        replaced.add(concept)
-    return replaced
 
 
 def references_of(attempt: Attempt | None) -> tuple[Reference, ...]:
@@ -122,19 +110,12 @@ def _restrict(retrieval: Retrieval, choice: Hit | None, vetoes: Collection[str])
     if choice:
         return retrieval.model_copy(update={"hits": (choice,), "threshold": None, "abstained": False})
     hits = tuple(hit for hit in retrieval.hits if hit.id not in vetoes)
-    update: dict[str, object] = {"hits": hits}
-    if retrieval.hits and not hits:
-        update |= {"abstained": True, "reason": "all found were vetoed"}
-    return retrieval.model_copy(update=update)
+    vetoed = {"abstained": True, "reason": "all found were vetoed"} if retrieval.hits and not hits else {}
+    return retrieval.model_copy(update={"hits": hits, **vetoed})
 
 
 def pick_hits(candidates: Candidates, slots: int) -> list[Pick]:
-    """Pick at most `slots` images for the concepts; an image for two concepts is one pick.
-
-    Args:
-        candidates: the concepts in order of need, each with its hits; an empty list is allowed.
-        slots: images that fit, at least 0.
-    """
+    """Pick at most `slots` images for the concepts, which are in order of need; one for two is one pick."""
     candidates = {concept: hits for concept, hits in candidates.items() if hits}
     if len(candidates) > slots:
         return cover(candidates, slots)

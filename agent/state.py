@@ -76,10 +76,9 @@ class Input(BaseModel):
         try:
             return handler(values)
         except ValidationError as error:
-            details = error.errors(include_url=False)[:MAX_ERRORS]
-            places = [".".join(map(str, detail["loc"])) or "input" for detail in details]
             lines = [
-                f"{place}: {explain(detail, cls)}" for place, detail in zip(places, details, strict=True)
+                f"{'.'.join(map(str, detail['loc'])) or 'input'}: {explain(detail, cls)}"
+                for detail in error.errors(include_url=False)[:MAX_ERRORS]
             ]
             raise BadInput("; ".join(lines)) from error
 
@@ -127,12 +126,9 @@ class State(Input, Output):
         return None
 
     def stopped(self, limit: Limit | None, best: Attempt | None, before: str = "") -> Outcome:
-        """Return the outcome of a run that a limit stopped; None is the time, which may end within a step.
+        """Return the outcome of a run that a limit stopped, None being the seconds, which end within a step.
 
-        Args:
-            limit: what `limit` returned.
-            best: the image to return.
-            before: the first part of the reason.
+        `before` is the first part of the reason.
         """
         limit = limit or "seconds"
         reason = limit_reached(limit, getattr(self.budget, limit))

@@ -167,18 +167,11 @@ def failed_reply(fault: str, refusal: str = "") -> CheckedReply:
 
 def _refusal(reply: AIMessage) -> str:
     """Return the reason if the model or its provider declined, "" if neither did."""
-    blocks = reply.content if isinstance(reply.content, list) else []
-    texts = [
-        reply.additional_kwargs.get("refusal"),
-        *(
-            block.get("refusal")
-            for block in blocks
-            if isinstance(block, dict) and block.get("type") == "refusal"
-        ),
-    ]
-    text = next((str(text) for text in texts if text), "")
+    blocks = [block for block in reply.content if isinstance(block, dict) and block.get("type") == "refusal"]
+    texts = [source.get("refusal") for source in (reply.additional_kwargs, *blocks)]
     filtered = _finish_reason(reply) in _FILTER_REASONS
-    return text or ("the model's provider filtered the answer" if filtered else "")
+    default = "the model's provider filtered the answer" if filtered else ""
+    return next((str(text) for text in texts if text), default)
 
 
 def _finish_reason(reply: AIMessage) -> str:
@@ -192,9 +185,8 @@ def _fault(reply: AIMessage, history: Sequence[BaseMessage]) -> str:
     if _finish_reason(reply) in _CUT_OFF_REASONS or len(reply.text) > _MAX_TEXT:
         return CUT_OFF
     ids = [call["id"] or "" for call in (*reply.tool_calls, *reply.invalid_tool_calls)]
-    used = {
-        call["id"] for message in history if isinstance(message, AIMessage) for call in message.tool_calls
-    }
+    replies = [message for message in history if isinstance(message, AIMessage)]
+    used = {call["id"] for earlier in replies for call in earlier.tool_calls}
     if not all(ids):
         return _BAD_IDS.format("one has none")
     if repeated := [id for id, count in Counter(ids).items() if count > 1 or id in used]:
@@ -219,9 +211,7 @@ def _stripped(reply: AIMessage) -> AIMessage:
     """
     content = reply.content
     if isinstance(content, list):
-        content = [
-            block for block in content if isinstance(block, str) or block.get("type") in _STORED_BLOCKS
-        ]
+        content = [part for part in content if isinstance(part, str) or part.get("type") in _STORED_BLOCKS]
     reasoning = {key: value for key, value in reply.additional_kwargs.items() if key.startswith("reasoning")}
     invalid = [
         tool_call(name=call["name"] or "unknown", args={}, id=call["id"]) for call in reply.invalid_tool_calls

@@ -1,12 +1,15 @@
 """When a box is inpainted, when the whole image is generated again, and the request in either case."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support.fake_engines import SquareGenerator, make_context
 
 from pleinair.agent.repairs.inpaint import WHY, inpaint_of, obstacle, prefer_inpainting, require_possible
 from pleinair.agent.repairs.plan import revise_repairs
-from pleinair.agent.select import replaced_concepts
+from pleinair.agent.select import select_references
+from pleinair.agent.state import State
 from pleinair.tools.types import (
     Action,
     Attempt,
@@ -164,13 +167,16 @@ def test_the_best_image_is_inpainted_at_the_box_of_the_row() -> None:
     assert inpaint_of(INPAINT, None) is None
 
 
-def test_the_current_reference_stays_where_no_other_is_left() -> None:
-    candidates = {"finch": [Hit(id="b", score=0.8)]}
-    assert replaced_concepts(INPAINT, candidates, CAPABILITIES) == {"finch"}
-    assert replaced_concepts(INPAINT, {"finch": []}, CAPABILITIES) == set()
-    assert replaced_concepts(
-        INPAINT, {"finch": []}, CAPABILITIES.model_copy(update={"inpaint_slots": 0})
-    ) == {"finch"}
+@pytest.mark.parametrize(
+    ("hits", "inpaint_slots", "used"), [("ab", 1, ["b"]), ("a", 1, ["a"]), ("a", 0, []), ("ab", 0, [])]
+)
+def test_the_current_reference_stays_where_no_other_is_left(
+    tmp_path: Path, hits: str, inpaint_slots: int, used: list[str]
+) -> None:
+    context = make_context(tmp_path, lambda *_: "", generator=SquareGenerator(inpaint_slots=inpaint_slots))
+    state = State(prompt="p", attempts=[attempt(0, "finch=a")], retrievals=[retrieval(*hits)])
+    references = select_references(state, context, INPAINT)
+    assert [reference.hit.id for reference in references] == used
 
 
 def test_a_retrieval_that_abstains_leaves_the_box_to_the_prompt() -> None:
