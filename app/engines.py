@@ -101,7 +101,7 @@ def _check_retrieval(settings: Settings) -> None:
 
 
 def engine_choices(settings: Settings) -> dict[Kind, BackendChoice]:
-    """Give the chosen engine of each kind."""
+    """Return the backend of each kind."""
     return {"generator": settings.generator, "encoder": settings.encoder, "mllm": settings.mllm}
 
 
@@ -159,7 +159,7 @@ class LibraryRetriever:
 
     @property
     def training(self) -> Training | None:
-        """Say what the encoder was trained with."""
+        """Return what the encoder was trained with."""
         return declared_training(self._settings.encoder, engine)
 
 
@@ -235,7 +235,7 @@ def library_folder(settings: Settings, places: Paths) -> Path:
 
 
 def index_folder(settings: Settings, places: Paths) -> Path:
-    """Name the index of a library under an encoder; never inside the user's own folder."""
+    """Return the folder of a library's index under an encoder; never inside the user's own folder."""
     choice = settings.encoder.model_dump_json()
     folder = settings.library.absolute().folder
     name = hashlib.sha256(f"{folder}\n{choice}".encode()).hexdigest()[:16]

@@ -44,7 +44,7 @@ def bring_up_to_date(
 
 
 def _suggested_threshold(dense: Retriever) -> str:
-    """Say which threshold fits a library, and how often it would be wrong."""
+    """Return the threshold that fits a library, and how often it would be wrong, in words."""
     from pleinair.tools.retrieval.calibrate import calibrate
 
     result = calibrate(dense)

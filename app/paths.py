@@ -22,32 +22,32 @@ class Paths:
 
     @property
     def table(self) -> Path:
-        """Name the database of all runs."""
+        """Return the path of the run table."""
         return self.home / "runs.sqlite"
 
     @property
     def given(self) -> Path:
-        """Name the folder for pictures that users gave with their prompts."""
+        """Return the folder of input images."""
         return self.home / "given"
 
     @property
     def cache(self) -> Path:
-        """Name the folder for what can be made again: indexes, the miniature library."""
+        """Return the folder for what can be made again: indexes, the pocket library."""
         return self.home / "cache"
 
     @property
     def commits(self) -> Path:
-        """Name the file of the commits that models without one in their profile are kept to."""
+        """Return the file of the pinned commits of models."""
         return self.home / "commits.json"
 
     def run(self, run_id: str) -> Path:
-        """Name a run's own folder; an id that is none never becomes a path."""
+        """Return a run's own folder; raise `BadInput` for an invalid id."""
         if not RUN_ID.fullmatch(run_id):
             raise BadInput(f"run {run_id!r}: not a run id", "`pleinair runs list` shows them.")
         return self.home / "runs" / run_id
 
     def events(self, run_id: str) -> Path:
-        """Name a run's event log."""
+        """Return the path of a run's event log."""
         return self.run(run_id) / "events.jsonl"
 
 

@@ -62,7 +62,7 @@ class Section(BaseModel):
 
 
 class BackendChoice(Section):
-    """Name an engine; every other key of the table is an argument that the engine checks."""
+    """A backend; every other key of the table is an argument of it."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -70,49 +70,49 @@ class BackendChoice(Section):
 
     @property
     def arguments(self) -> Tree:
-        """Give the table without the engine's name."""
+        """Return the table without the backend's name."""
         return dict(self.model_extra or {})
 
     @property
     def label(self) -> str:
-        """Name the engine and, where the table says it, the model."""
+        """Return the backend and, if the table has it, the model."""
         model = self.arguments.get("model") or self.arguments.get("folder")
         return f"{self.backend}:{model}" if model else self.backend
 
 
 class LibraryChoice(Section):
-    """Say which folder is searched; "pocket" is the miniature one, made on first use."""
+    """The folder of reference images; "pocket" is the miniature one, made on first use."""
 
     folder: str = Field(default=POCKET, min_length=1)
 
     def absolute(self) -> LibraryChoice:
-        """Give the same library under a name that holds in every working folder."""
+        """Return the same library with an absolute path."""
         place = str(Path(self.folder).expanduser().absolute())
         return self if self.folder == POCKET else LibraryChoice(folder=place)
 
 
 class RetrievalKnobs(RetrievalOptions):
-    """Say also how many hits are looked at for a concept, and which other encoder "both" asks."""
+    """Options of retrieval, with the hits per concept and the second encoder of "both"."""
 
     k: int = Field(default=4, ge=1, le=64)
     second: BackendChoice | None = None
 
 
 class PathChoice(Section):
-    """Say where runs are kept and where pictures are put; an empty home is the platform's own."""
+    """Folders of runs and of results; an empty home is the platform's data folder."""
 
     home: str = ""
     out: str = Field(default="pleinair-out", min_length=1)
 
 
 class OutputOptions(Value):
-    """Say whether previews are made when somebody watches; they are kept nowhere."""
+    """Whether previews are made for whoever watches a run; they are stored nowhere."""
 
     previews: bool = True
 
 
 class Settings(Section):
-    """Hold everything that a run can be told besides its prompt."""
+    """All settings of a run."""
 
     profile: str = DEFAULT
     generator: BackendChoice

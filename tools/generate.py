@@ -124,12 +124,12 @@ def generate(
 
 
 def cost(request: GenerateRequest, *, generator: Generator, store: ArtifactStore, run_id: str = "") -> Usage:
-    """Say what the picture of a request cost, also where it was drawn before a crash; nothing if untold."""
+    """Return the cost of a request's image, also if it was made before a crash; nothing if untold."""
     return store.spent(_step_key(run_id, generator.capabilities.id, request))
 
 
 def _step_key(run_id: str, engine: str, request: GenerateRequest) -> str:
-    """Name the step by everything that its picture depends on."""
+    """Return the key of the step: a hash of everything that its image depends on."""
     text = "\n".join((run_id, engine, request.model_dump_json()))
     return hashlib.sha256(text.encode()).hexdigest()
 

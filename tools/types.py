@@ -43,7 +43,7 @@ class Value(BaseModel):
 
 
 class Picture(Value):
-    """Name an image in the artifact store by the SHA-256 of its bytes."""
+    """Image in the artifact store, identified by the SHA-256 of its bytes."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     mime: str = "image/png"
@@ -52,7 +52,7 @@ class Picture(Value):
 
 
 class Concept(Value):
-    """Name one thing that must be visible, with a caption that stands alone for look-up."""
+    """One thing that must be visible, with a caption for retrieval."""
 
     name: str = Field(min_length=1)
     caption: str = Field(min_length=1)
@@ -70,12 +70,12 @@ class Row(Value):
 
 
 def belief(row: Row) -> float:
-    """Give the probability, 0 to 1, that the row's concept is in the picture."""
+    """Return the probability, 0 to 1, that the row's concept is in the picture."""
     return {"present": row.confidence, "missing": 1 - row.confidence, "unsure": 0.5}[row.status]
 
 
 class Ledger(Value):
-    """Hold one row for every concept of the prompt; never a single score."""
+    """One row for every concept of the prompt; never a single score."""
 
     rows: tuple[Row, ...]
 
@@ -163,7 +163,7 @@ class GenerateRequest(Value):
 
 
 class Leak(Value):
-    """Say how much of a reference came across besides its concept, 0 to 1; None where it cannot be told."""
+    """How much of a reference came across besides its concept, 0 to 1; None where it cannot be told."""
 
     concept: str  # the reference's
     id: str  # of its hit

@@ -61,7 +61,7 @@ def show(run_id: RunId, as_json: Json = False) -> None:
 
 @runs_app.command()
 def resume(run_id: RunId, group: Group = False, as_json: Json = False) -> None:
-    """Go on with a run whose process has died, or try a failed one again from its last step."""
+    """Resume a run whose process has died, or try a failed one again from its last step."""
     from pleinair.app.runs.store import OPEN
 
     with explained():

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 def printable(text: str) -> str:
-    """Put a text on one line and replace what a terminal would obey instead of show."""
+    """Return a text on one line, with control characters replaced."""
     return "".join(char if char.isprintable() else "�" for char in " ".join(text.split()))
 
 

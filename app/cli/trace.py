@@ -23,7 +23,7 @@ WIDTH = 12  # characters of a label
 
 @trace_app.command()
 def show(run: RunId, as_json: Json = False) -> None:
-    """Tell a run attempt by attempt: what was sent, found, seen, decided, spent; then its steps by name."""
+    """Show a run attempt by attempt: sent, retrieved, critiqued, decided, spent; then its steps by name."""
     from pleinair.app.trace.show import Report
 
     with explained():
@@ -44,7 +44,7 @@ def diff(
     second: Annotated[str, typer.Argument(metavar="RUN2", help="Another one.")],
     as_json: Json = False,
 ) -> None:
-    """Say what differs between two runs. Exit codes: 0 nothing, 1 something, 2 bad input."""
+    """Show the differences between two runs. Exit codes: 0 nothing, 1 something, 2 bad input."""
     from pleinair.app.trace.diff import differ, without_effect
 
     with explained():

@@ -27,18 +27,18 @@ SMALL = 160  # pixels; up to here every pixel is shown as a square
 
 @dataclass(frozen=True)
 class Shown:
-    """Hold a picture ready to be shown."""
+    """Image ready to be shown."""
 
     image: Image.Image
 
     @property
     def small(self) -> bool:
-        """Tell whether it is enlarged by squares instead of smoothly."""
+        """Return whether it is enlarged by squares instead of smoothly."""
         return max(self.image.size) <= SMALL
 
     @property
     def uri(self) -> str:
-        """Give it as a data URI: small ones exactly, larger ones as JPEG."""
+        """Return a data URI: PNG of small images, JPEG of larger ones."""
         file = io.BytesIO()
         kind = "png" if self.small else "jpeg"
         self.image.save(file, kind)

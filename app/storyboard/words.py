@@ -30,20 +30,20 @@ def listed(trace: Trace) -> str:
 
 
 def scenes_of(trace: Trace) -> list[AttemptTrace]:
-    """Give the attempts in their order; one that is alone is not called the best."""
+    """Return the attempts in their order; a single one is not marked as the best."""
     scenes = trace.attempt_traces
     return [replace(one, best=False) for one in scenes] if len(scenes) == 1 else scenes
 
 
 def made_with(trace: Trace) -> dict[str, str]:
-    """Name the run, whose fork it is, and the models that made it."""
+    """Return the id of the run, its parent if it is a fork, and its models."""
     parent = trace.run.parent
     fork = {"Fork": f"of {parent.run} at {parent.step}"} if parent else {}
     return {"Run": trace.run.run} | fork | {LABELS[kind]: name for kind, name in trace.run.models.items()}
 
 
 def drawn(scene: AttemptTrace) -> str:
-    """Say how long an attempt took, its seed, and its offload levels where that matters."""
+    """Return seconds and seed of an attempt, and its offload levels if the model was offloaded."""
     facts = (
         f"{scene.attempt.seconds:.1f} s",
         f"seed {scene.attempt.request.seed}",
@@ -53,7 +53,7 @@ def drawn(scene: AttemptTrace) -> str:
 
 
 def facts_of(one: Reference, scene: AttemptTrace, options: LeakOptions) -> list[str]:
-    """Say of a reference its score and rank, the part sent, whose it is, and what came across too much."""
+    """Return the score and rank of a reference, its crop, its credit, and what came across too much."""
     hit = one.hit
     score = f"score {hit.score:.2f}, {scene.rank(one.concept, hit)}"
     credit = " · ".join(filter(None, (hit.license, hit.author, hit.source)))
@@ -61,19 +61,19 @@ def facts_of(one: Reference, scene: AttemptTrace, options: LeakOptions) -> list[
 
 
 def _too_much(one: Reference, scene: AttemptTrace, options: LeakOptions) -> str:
-    """Say what of a reference came across that should not have, "" for nothing or where nobody compared."""
+    """Return what of a reference came across that should not have, "" for nothing."""
     leaks = scene.attempt.leaks
     found = [excess(leak, options) for leak in leaks if (leak.concept, leak.id) == (one.concept, one.hit.id)]
     return next((TOO_MUCH[what] for what in found if what), "")
 
 
 def abstentions(scene: AttemptTrace) -> list[str]:
-    """Say for which concepts the library had nothing good enough."""
+    """Return for which concepts retrieval abstained."""
     return [_abstention(found) for found in scene.retrievals if found.abstained]
 
 
 def _abstention(found: Retrieval) -> str:
-    """Say why nothing was taken for a concept."""
+    """Return why retrieval abstained for a concept."""
     return f"Nothing taken for “{found.concept}”: {found.reason}"
 
 
@@ -96,7 +96,7 @@ def roomy(box: Box) -> Box:
 
 
 def corners(x0: float, y0: float, x1: float, y1: float) -> Iterator[tuple[float, ...]]:
-    """Give the marks of a box's four corners, each as x, y of an end, of the corner and of the other end."""
+    """Yield the marks of a box's four corners, each as x, y of an end, of the corner and of the other end."""
     reach = REACH * max(min(x1 - x0, y1 - y0), 0)
     for x, y, right, down in ((x0, y0, 1, 1), (x1, y0, -1, 1), (x1, y1, -1, -1), (x0, y1, 1, -1)):
         yield x, y + down * reach, x, y, x + right * reach, y

@@ -244,7 +244,7 @@ class DiffusersEngine(ABC):
 
     def _generate(self, request: GenerateRequest, images: Sequence[Image], on_step: OnStep) -> Image:
         assert self._offloading is not None
-        prepared = prepare(request, images)
+        prepared = prepare(request, images) if request.inpaint else PreparedRequest(request, images)
         pipeline = self._place(prepared, self._offloading)
         main = self._pipelines[self.settings.pipeline]
         unit = pipeline.vae_scale_factor * self.family.patch

@@ -98,7 +98,7 @@ class InContext(DiffusersEngine):
         base_in_sequence = self._base_in_sequence(request)
         if family.placeholder:
             prompt = insert_placeholders(prompt, concepts, len(images), family.placeholder)
-        else:
+        elif concepts:
             sentence = family.wording if wording is None else wording
             prompt = append_sentences(prompt, concepts, sentence, first=2 if base_in_sequence else 1)
         unit = pipeline.vae_scale_factor * family.patch
