@@ -196,6 +196,7 @@ def new_request(
         num_inference_steps=capabilities.num_inference_steps,
         guidance_scale=capabilities.guidance_scale,
         reference_strength=options.reference_strength,
+        negative_prompt=options.negative_prompt or "",
         seed=noise_seed(state.seed, number),
     )
 

@@ -38,6 +38,7 @@ class DrawOptions(TypedDict, total=False):
     num_inference_steps: int | None
     guidance_scale: float | None
     reference_strength: float | None  # 0 to 1
+    negative_prompt: str | None  # what the image must not show, for a generator that takes one
     out: str | None  # the folder for the results
     overrides: Mapping[str, Any] | None  # dotted settings, such as {"retrieval.k": 8}
     idempotency_key: str | None  # names the request, so that asking twice draws once

@@ -139,6 +139,7 @@ class ImageOptions(Value):
     num_inference_steps: Steps | None = None
     guidance_scale: Guidance | None = None
     reference_strength: Strength | None = None
+    negative_prompt: str | None = None
 
     def merged(self, stronger: ImageOptions) -> ImageOptions:
         """Return these options with those of `stronger` that are set."""

@@ -86,6 +86,9 @@ def draw(
     reference_strength: Annotated[
         float | None, typer.Option(help="Strength of references, 0 to 1, likewise.")
     ] = None,
+    negative_prompt: Annotated[
+        str | None, typer.Option(help="What the image must not show, for a generator that takes one.")
+    ] = None,
     max_attempts: Annotated[int | None, typer.Option(help="At most this many images of a run.")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="At most this many seconds of a run.")] = None,
     out: Annotated[str | None, typer.Option(help="The folder for results; ./pleinair-out if unset.")] = None,

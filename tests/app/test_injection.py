@@ -97,7 +97,7 @@ def test_the_messages_of_an_index_only_show_them(place: Path) -> None:
         for text in [text for text in everything if steers(text)][:40]:
             (folder / "metadata.jsonl").write_text(json.dumps({"file_name": text}), encoding="utf-8")
             shown += output_of("index", str(folder))
-    assert "gnp.finch" in shown and "no plain relative path" in shown and "no picture" in shown
+    assert "gnp.finch" in shown and "no plain relative path" in shown and "no image" in shown
 
 
 def test_a_chat_only_shows_them(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

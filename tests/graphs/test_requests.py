@@ -30,6 +30,7 @@ OPTIONS = {
     "num_inference_steps": 3,
     "guidance_scale": 2.5,
     "reference_strength": 0.25,
+    "negative_prompt": "a cage",
 }
 OURS = ("crossmodal", "direct", "imagerag", "pleinair", "realrag", DRIVER)
 
@@ -59,7 +60,7 @@ class Thread:
     """Several calls of a graph on one thread."""
 
     def __init__(self, folder: Path, graph: str, image: ImageOptions = NO_OPTIONS, **compiled: Any) -> None:
-        self.generator = SquareGenerator(accepts=ACCEPTS)
+        self.generator = SquareGenerator(accepts=ACCEPTS, negative_prompt=True)
         options = {"realrag": RealRAGOptions(method="zero"), "image": image}
         context = make_context(folder, answer, HITS, self.generator, **options)
         if graph == DRIVER:
