@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pleinair.app.cli.exit_codes import error_lines, explained
-from pleinair.app.cli.terminal import printable
+from pleinair.app.cli.terminal import error_lines, explained, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,11 +45,11 @@ def chat(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key.")
     ] = None,
 ) -> None:
-    """Draw in a chat: each line is a request that continues the one before. /help lists commands."""
+    """Generate images in a chat; each line is a request that continues the last one. /help lists commands."""
     from pleinair.app.session import ChatSession
     from pleinair.app.settings import assignments, load
 
-    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the model libraries would run through our lines
+    os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars of libraries would break the live view
     with explained():
         overrides = assignments(setting or []) | ({"library.folder": library} if library else {})
         load(profile, overrides)

@@ -1,4 +1,4 @@
-"""A run in the terminal while it goes on: steps, ledgers and small images, on standard error."""
+"""Live view of a run on standard error: steps, ledgers and small images."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ WIDTH = 28  # characters of an image, two pixels high each
 
 
 class LiveView:
-    """View of a run while it goes on; plain lines without a terminal, no images without colours."""
+    """Live view of a run; plain lines without a terminal, no images without colours."""
 
     def __init__(self, run: Run, console: Console | None = None) -> None:
         from pleinair.app.api import home
@@ -138,12 +138,12 @@ class LiveView:
 
 
 def harmless(text: str) -> str:
-    """Return a text of others that neither the terminal nor rich acts on."""
+    """Return text without control characters and with rich markup escaped."""
     return escape(printable(text))
 
 
 def activity(event: Event) -> str:
-    """Return what is being done, with a count where there is one."""
+    """Return the activity of a step, with its progress count if it has one."""
     call = event.data.call if isinstance(event.data, StepStarted) else None
     name, about = (call.name, call.about) if call else (event.step, "")
     words = harmless(

@@ -12,15 +12,16 @@ from typing import Annotated, Any
 import typer
 
 from pleinair.app.cli.chat import chat
-from pleinair.app.cli.exit_codes import EXITS, explained, leave
 from pleinair.app.cli.models import models_app
 from pleinair.app.cli.run import work_on
 from pleinair.app.cli.runs import runs_app
-from pleinair.app.cli.terminal import printable, progress_bar, quiet
+from pleinair.app.cli.terminal import EXITS, explained, leave, printable, progress_bar, quiet
 from pleinair.app.cli.trace import trace_app
 from pleinair.app.cli.train import train_app
 
-HELP = f"Draw pictures from references: look at what is missing, look it up, draw again.\n\n{EXITS}"
+HELP = (
+    f"Generate images from reference images: critique, retrieve what is missing, generate again.\n\n{EXITS}"
+)
 GRAPHS = "pleinair, react, imagerag, crossmodal, realrag, direct"
 app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(runs_app, name="runs")
@@ -133,7 +134,7 @@ def _standard_input() -> str:
 
 
 def _overrides(setting: list[str] | None, short: dict[str, Any]) -> dict[str, Any]:
-    """Join `--set` with the options that are short for settings, which win."""
+    """Return the overrides of `--set` and of the options that set one key; the options win."""
     from pleinair.app.settings import assignments
 
     return assignments(setting or []) | {key: value for key, value in short.items() if value is not None}
@@ -144,22 +145,22 @@ def index(
     folder: Annotated[
         str | None,
         typer.Argument(
-            help="A folder of pictures, with or without a metadata.jsonl; the configured library if left out."
+            help="A folder of images, with or without metadata.jsonl; the configured library if omitted."
         ),
     ] = None,
     profile: Profile = None,
     setting: Setting = None,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Suggest a threshold, by the captions.")
+        bool, typer.Option("--calibrate", help="Suggest a retrieval threshold from the captions.")
     ] = False,
 ) -> None:
-    """Index FOLDER for look-ups; only what changed is read again, and a stopped index goes on."""
+    """Index FOLDER for retrieval; only changed files are read, and an interrupted index continues."""
     from pleinair.app.index import bring_up_to_date
     from pleinair.app.settings import load
 
     with explained():
         settings = load(profile, _overrides(setting, {"library.folder": folder}))
-        with progress_bar("Looking at pictures") as on_index:
+        with progress_bar("Indexing images") as on_index:
             for line in bring_up_to_date(settings, on_index, calibrated=calibrate):
                 typer.echo(printable(line))
 
@@ -168,9 +169,9 @@ def index(
 def doctor(
     profile: Profile = None,
     setting: Setting = None,
-    mllm: Annotated[bool, typer.Option("--mllm", help="Let the language model judge 20 pictures.")] = False,
+    mllm: Annotated[bool, typer.Option("--mllm", help="Test the MLLM critic on 20 images.")] = False,
 ) -> None:
-    """Look at everything a drawing needs, and say what to do where something is wrong."""
+    """Check the settings, models and library that `draw` needs, and print a remedy for each problem."""
     from pleinair.app.doctor.doctor import examine
 
     quiet()

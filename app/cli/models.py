@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pleinair.app.cli.exit_codes import explained, leave
-from pleinair.app.cli.terminal import printable, printable_json, quiet
+from pleinair.app.cli.terminal import explained, leave, printable, printable_json, quiet
 
 if TYPE_CHECKING:
     from pleinair.app.models.inventory import ProfileModel

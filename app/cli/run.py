@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from pleinair.app.cli.exit_codes import CODES, error_lines, leave
-from pleinair.app.cli.terminal import printable, printable_json
+from pleinair.app.cli.terminal import CODES, error_lines, leave, printable, printable_json
 
 if TYPE_CHECKING:
     from pleinair.app.runs.results import Result
@@ -26,22 +25,22 @@ def work_on(
 ) -> NoReturn:
     """Work on runs in turn, print their results with a remark, and exit with the worst code.
 
-    A run that another process works on is reported and passed over; Ctrl-C stops the ones that follow too.
+    A run that another process works on is reported and skipped; Ctrl-C cancels the runs that follow too.
     """
     from pleinair.app.runs.store import Busy
 
-    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the model libraries would run through our lines
+    os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars of libraries would break the live view
     endings = []
     with stopping_on_interrupt(*(run.id for run in runs)) as stopped:
         for run in runs:
             try:
-                # to reopen a run would drop the request to cancel it
+                # reopening a run would drop the request to cancel it
                 endings.append(_work_on_one(run, as_json, reopen and not stopped.is_set(), remark))
             except Busy as error:
                 typer.echo(error_lines(error), err=True)
                 endings.append("busy")
             except KeyboardInterrupt:
-                again = f"`pleinair runs resume {run.id}` goes on from the last step"
+                again = f"`pleinair runs resume {run.id}` continues from the last step"
                 typer.echo(f"pleinair: stopped at once; {again}", err=True)
                 leave("cancelled")
     leave(max(endings, key=CODES.__getitem__))

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pleinair.app.cli.exit_codes import explained
 from pleinair.app.cli.run import work_on
-from pleinair.app.cli.terminal import printable, printable_json
+from pleinair.app.cli.terminal import explained, printable, printable_json
 
 if TYPE_CHECKING:
     from pleinair.app.runs.store import Run
 
 runs_app = typer.Typer(help="List, show, resume and cancel runs.", no_args_is_help=True)
 
-INTERRUPTED = "interrupted"  # its process has died or released it before the end
+INTERRUPTED = "interrupted"  # its process has died or released its lease before the end
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or `last`.")]
 Group = Annotated[bool, typer.Option("--group", help="All images of the run's request.")]
@@ -40,12 +39,12 @@ def list_runs(
         image = f"[image {row['image']} of group {row['group']}]  " if "group" in row else ""
         typer.echo(f"{row['run']}  {_standing(row):<11}  {image}{printable(row['prompt'])[:70]}")
     if any(row["interrupted"] for row in rows):
-        typer.echo(f"{INTERRUPTED}: `pleinair runs resume RUN` goes on from the last step", err=True)
+        typer.echo(f"{INTERRUPTED}: `pleinair runs resume RUN` continues from the last step", err=True)
 
 
 @runs_app.command()
 def show(run_id: RunId, as_json: Json = False) -> None:
-    """Show one run: its request, its status, how it ended."""
+    """Show the request, status and outcome of a run."""
     with explained():
         (run,) = _find_all(run_id, group=False)
         facts = _details(run)
@@ -61,7 +60,7 @@ def show(run_id: RunId, as_json: Json = False) -> None:
 
 @runs_app.command()
 def resume(run_id: RunId, group: Group = False, as_json: Json = False) -> None:
-    """Resume a run whose process has died, or try a failed one again from its last step."""
+    """Resume an interrupted, waiting or failed run from its last step."""
     from pleinair.app.runs.store import OPEN
 
     with explained():
@@ -75,14 +74,14 @@ def resume(run_id: RunId, group: Group = False, as_json: Json = False) -> None:
 
 @runs_app.command()
 def cancel(run_id: RunId, group: Group = False) -> None:
-    """Stop a run at its next step; the best image so far is kept."""
+    """Cancel a run at its next step; the best image so far is stored."""
     from pleinair.app.api import cancel as cancel_run
     from pleinair.app.runs.store import OPEN
 
     with explained():
         for run in [cancel_run(run.id) for run in _find_all(run_id, group)]:
-            ended = f"{run.id} has ended: {run.status}"
-            typer.echo(f"{run.id} stops at its next step" if run.status in OPEN else ended)
+            status = "stops at its next step" if run.status in OPEN else f"has ended: {run.status}"
+            typer.echo(f"{run.id} {status}")
 
 
 def _find_all(name: str, group: bool) -> list[Run]:
@@ -94,7 +93,6 @@ def _find_all(name: str, group: bool) -> list[Run]:
 
 
 def _summary(run: Run) -> dict[str, Any]:
-    """Return what a list shows of a run."""
     request = json.loads(run.request_json)
     count = request.get("num_images", 1)
     return {
@@ -108,19 +106,17 @@ def _summary(run: Run) -> dict[str, Any]:
 
 
 def _interrupted(run: Run) -> bool:
-    """Return whether a run has begun and nobody works on it any more."""
+    """Return whether a run has begun and no process works on it."""
     from pleinair.app.runs.store import OPEN
 
     return run.status in OPEN and run.fence > 0 and run.owner is None
 
 
 def _standing(facts: dict[str, Any]) -> str:
-    """Return the status of a run in a word."""
     return INTERRUPTED if facts["interrupted"] else str(facts["status"])
 
 
 def _details(run: Run) -> dict[str, Any]:
-    """Return everything that the row says."""
     request = json.loads(run.request_json)
     facts = _summary(run) | {
         "graph": request["graph"],
@@ -130,7 +126,7 @@ def _details(run: Run) -> dict[str, Any]:
     if run.owner:
         facts["owner"] = f"{run.owner}, until {_when(run.lease_until)}"
     if facts["interrupted"]:
-        facts["resume"] = f"`pleinair runs resume {run.id}` goes on from the last step"
+        facts["resume"] = f"`pleinair runs resume {run.id}` continues from the last step"
     if run.outcome is None:
         return facts
     from pleinair.app.runs.results import result_of
@@ -145,5 +141,4 @@ def _details(run: Run) -> dict[str, Any]:
 
 
 def _when(seconds: float) -> str:
-    """Return a time in local form."""
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")

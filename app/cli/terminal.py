@@ -1,4 +1,4 @@
-"""Text of others on a terminal: captions, prompts and answers must not steer it."""
+"""Terminal output that untrusted text cannot control, error messages and exit codes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
+
+from pleinair.tools.types import BadInput, PleinairError
+
+CODES = {"accepted": 0, "unchecked": 0, "stopped": 3, "refused": 4, "failed": 5, "cancelled": 130}
+CODES |= {"bad input": 2, "busy": 6}  # of requests that are not run
+EXITS = (
+    "Exit codes: 0 accepted, or unchecked by a graph that checks no image; 2 bad input; 3 stopped by a limit "
+    "or for lack of references (with the best image so far); 4 refused; 5 failed; 6 another process works on "
+    "the run; 130 cancelled, by SIGTERM too."
+)
 
 
 def printable(text: str) -> str:
@@ -14,23 +27,19 @@ def printable(text: str) -> str:
 
 
 def printable_json(value: object) -> str:
-    """Write JSON on one line; what a terminal would obey is escaped, so the value read back is the same."""
+    """Return JSON on one line with control characters escaped; it parses to the same value."""
     text = json.dumps(value, ensure_ascii=False)
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def quiet() -> None:
-    """Keep the hub's own log of its tries and pauses back; what fails in the end is told by us.
-
-    Call it before `huggingface_hub` is imported: that reads the variable then, as a worker's process does. A
-    user's own HF_HUB_VERBOSITY counts.
-    """
+    """Silence the log of `huggingface_hub`, unless HF_HUB_VERBOSITY is set; call it before the import."""
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
 
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on standard error, only where somebody can see it."""
+    """Show a progress bar on standard error if it is a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -38,3 +47,35 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def leave(ending: str) -> NoReturn:
+    """Exit with the code of an ending."""
+    raise typer.Exit(CODES[ending])
+
+
+def error_lines(error: PleinairError) -> str:
+    """Return what the terminal prints for an error: its message, and its remedy on a line of its own."""
+    remedy = f"\n          {printable(error.remedy)}" if error.remedy else ""
+    return f"pleinair: {printable(error.message)}{remedy}"
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Print an error that a user can act on to standard error, and exit with its code."""
+    try:
+        yield
+    except PleinairError as error:
+        typer.echo(error_lines(error), err=True)
+        leave(_ending(error))
+    except KeyboardInterrupt:
+        typer.echo("pleinair: stopped at once", err=True)
+        leave("cancelled")
+
+
+def _ending(error: PleinairError) -> str:
+    from pleinair.app.runs.store import Busy
+
+    if isinstance(error, Busy):
+        return "busy"
+    return "bad input" if isinstance(error, BadInput) else "failed"

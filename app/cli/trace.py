@@ -1,4 +1,4 @@
-"""The commands for how a picture came about: show, diff, replay, fork, export."""
+"""Commands for the trace of a run: show, diff, replay, fork, export."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from typing import Annotated
 
 import typer
 
-from pleinair.app.cli.exit_codes import EXITS, explained
 from pleinair.app.cli.run import print_result, work_on
-from pleinair.app.cli.terminal import printable, printable_json
+from pleinair.app.cli.terminal import EXITS, explained, printable, printable_json
 
 trace_app = typer.Typer(
-    help="See how a picture came about, and branch off.", no_args_is_help=True, rich_markup_mode=None
+    help="Show, compare, replay, fork and export traces of runs.", no_args_is_help=True, rich_markup_mode=None
 )
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or `last`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Out = Annotated[str | None, typer.Option(help="The folder for results; the run's own if unset.")]
+Out = Annotated[str | None, typer.Option(help="The folder for results; that of the run if unset.")]
 WIDTH = 12  # characters of a label
 
 
 @trace_app.command()
 def show(run: RunId, as_json: Json = False) -> None:
-    """Show a run attempt by attempt: sent, retrieved, critiqued, decided, spent; then its steps by name."""
+    """Show the attempts of a run with their references, ledgers, decisions and costs, and its steps."""
     from pleinair.app.trace.show import Report
 
     with explained():
@@ -41,29 +40,29 @@ def show(run: RunId, as_json: Json = False) -> None:
 @trace_app.command()
 def diff(
     first: Annotated[str, typer.Argument(metavar="RUN1", help="A run's id, its beginning, or `last`.")],
-    second: Annotated[str, typer.Argument(metavar="RUN2", help="Another one.")],
+    second: Annotated[str, typer.Argument(metavar="RUN2", help="The run to compare with.")],
     as_json: Json = False,
 ) -> None:
-    """Show the differences between two runs. Exit codes: 0 nothing, 1 something, 2 bad input."""
+    """Show the differences between two runs. Exit codes: 0 no difference, 1 differences, 2 bad input."""
     from pleinair.app.trace.diff import differ, without_effect
 
     with explained():
         differences = differ(first, second)
     if as_json:
         keys = ("what", "first", "second")
-        typer.echo(printable_json([{key: getattr(one, key) for key in keys} for one in differences]))
+        typer.echo(printable_json([{key: getattr(line, key) for key in keys} for line in differences]))
     else:
-        for one in differences:
-            typer.echo(f"{printable(one.what)}: {printable(one.first)} → {printable(one.second)}")
-        if given := without_effect(differences):
-            typer.echo(f"Nothing else differs: {printable(given)} made no difference to the results.")
+        for line in differences:
+            typer.echo(f"{printable(line.what)}: {printable(line.first)} → {printable(line.second)}")
+        if settings := without_effect(differences):
+            typer.echo(f"Nothing else differs: {printable(settings)} made no difference to the results.")
     if differences:
         raise typer.Exit(1)
 
 
 @trace_app.command()
 def replay(run: RunId, out: Out = None, as_json: Json = False) -> None:
-    """Write a finished run's pictures and record again from what is stored; no model is called."""
+    """Write the images and sidecar of a finished run again from stored data; no model is called."""
     from pleinair.app.trace.replay import replay as write
 
     with explained():
@@ -71,19 +70,19 @@ def replay(run: RunId, out: Out = None, as_json: Json = False) -> None:
     print_result(result, as_json)
 
 
-@trace_app.command(help=f"Run step STEP of RUN again, with what follows, as a new run.\n\n{EXITS}")
+@trace_app.command(help=f"Run RUN again from step STEP on, as a new run.\n\n{EXITS}")
 def fork(
     run: RunId,
-    at: Annotated[str, typer.Option(metavar="STEP", help="A step that `trace show` names.")],
-    prompt: Annotated[str | None, typer.Option(help="Another prompt from there on.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Another seed from there on.")] = None,
+    at: Annotated[str, typer.Option(metavar="STEP", help="A step listed by `trace show`.")],
+    prompt: Annotated[str | None, typer.Option(help="New prompt from this step on.")] = None,
+    seed: Annotated[int | None, typer.Option(help="New seed from this step on.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key.")
     ] = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Check the fork, note it, and draw."""
+    """Validate the fork, write its row, and run it."""
     from pleinair.app.settings import assignments
     from pleinair.app.trace.diff import fork_without_effect
     from pleinair.app.trace.fork import submit_fork
@@ -96,9 +95,9 @@ def fork(
 
 @trace_app.command()
 def export(
-    run: RunId, file: Annotated[Path, typer.Argument(help="Where to, ending in .html or .png.")]
+    run: RunId, file: Annotated[Path, typer.Argument(help="The file to write, ending in .html or .png.")]
 ) -> None:
-    """Write a run's storyboard to one file that needs nothing else."""
+    """Write the storyboard of a run to one self-contained file."""
     from pleinair.app.api import find, home
     from pleinair.app.storyboard.export import export as write
 

@@ -1,4 +1,4 @@
-"""The commands that train a part on the user's own pictures. Heavy libraries are imported inside them."""
+"""Commands that train an adaptor or a retriever on a library."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from typing import Annotated, Literal
 
 import typer
 
-from pleinair.app.cli.exit_codes import explained
+from pleinair.app.cli.terminal import explained
 
-train_app = typer.Typer(help="Train a part on your own pictures.", no_args_is_help=True)
+train_app = typer.Typer(help="Train an adaptor or a retriever on your library.", no_args_is_help=True)
 
-Library = Annotated[str, typer.Option(help="The folder of pictures with captions to learn from.")]
-Out = Annotated[Path, typer.Option(help="The folder for the trained part.")]
-Profile = Annotated[str | None, typer.Option(help="The engines to use; `pocket` needs nothing.")]
+Library = Annotated[str, typer.Option(help="The folder of training images with captions.")]
+Out = Annotated[Path, typer.Option(help="The folder for the trained weights.")]
+Profile = Annotated[str | None, typer.Option(help="The backends to use; `pocket` needs nothing.")]
 Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key.")]
 Classes = Annotated[
-    str, typer.Option(help="captions, folders, pocket, or a file of names; by the library if unset.")
+    str,
+    typer.Option(help="captions, folders, pocket, or a file of names; detected from the library if unset."),
 ]
-Loss = Annotated[Literal["reflective", "normal"], typer.Option(help="With the samples or without.")]
+Loss = Annotated[
+    Literal["reflective", "normal"],
+    typer.Option(help="reflective: with generated negatives; normal: without."),
+]
 
 
 @train_app.command()
@@ -26,13 +30,13 @@ def adaptor(
     library: Library,
     out: Out,
     profile: Profile = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Times that every picture is seen.")] = 12,
-    learning_rate: Annotated[float, typer.Option(help="Of Adam; the paper's is 5e-5.")] = 5e-5,
-    batch: Annotated[int, typer.Option(min=2, help="Pictures compared at a time.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first weights and the order.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over all images.")] = 12,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam; 5e-5 in the paper.")] = 5e-5,
+    batch: Annotated[int, typer.Option(min=2, help="Images per batch.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the initial weights and the order.")] = 0,
     setting: Setting = None,
 ) -> None:
-    """Train Cross-modal RAG's dense adaptor on a library; its captions are broken down by the chat model."""
+    """Train Cross-modal RAG's dense adaptor on a library; the MLLM decomposes its captions."""
     from pleinair.app.settings import assignments, load
     from pleinair.app.training import train_adaptor
     from pleinair.tools.retrieval.crossmodal.adaptor_training import AdaptorOptions
@@ -51,17 +55,19 @@ def retriever(
     profile: Profile = None,
     classes: Classes = "",
     loss: Loss = "reflective",
-    samples: Annotated[int, typer.Option(min=1, help="Pictures drawn for each prompt.")] = 1,
-    epochs: Annotated[int, typer.Option(min=1, max=999, help="Times that every pair is seen.")] = 10,
-    learning_rate: Annotated[float, typer.Option(min=1e-9, help="Of Adam.")] = 1e-3,
-    batch: Annotated[int, typer.Option(min=2, help="Pairs compared at a time.")] = 64,
-    tau: Annotated[float, typer.Option(min=1e-3, help="The loss's temperature.")] = 0.07,
+    samples: Annotated[int, typer.Option(min=1, help="Images generated per prompt.")] = 1,
+    epochs: Annotated[int, typer.Option(min=1, max=999, help="Passes over all pairs.")] = 10,
+    learning_rate: Annotated[float, typer.Option(min=1e-9, help="Learning rate of Adam.")] = 1e-3,
+    batch: Annotated[int, typer.Option(min=2, help="Pairs per batch.")] = 64,
+    tau: Annotated[float, typer.Option(min=1e-3, help="Temperature of the loss.")] = 0.07,
     as_printed: Annotated[bool, typer.Option(help="No temperature in the reflective term.")] = False,
-    not_of_class: Annotated[bool, typer.Option(help="Take no negative of the positive's class.")] = False,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the first weights and the order.")] = 0,
+    not_of_class: Annotated[bool, typer.Option(help="Exclude negatives of the positive's class.")] = False,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Seed of the initial weights and the order.")
+    ] = 0,
     setting: Setting = None,
 ) -> None:
-    """Train RealRAG's retriever: near the prompt, far from what the generator draws without it."""
+    """Train RealRAG's retriever: close to the prompt, far from images generated without references."""
     from pleinair.app.cli.terminal import progress_bar
     from pleinair.app.settings import assignments, load
     from pleinair.app.training import train_retriever

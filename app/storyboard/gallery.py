@@ -1,4 +1,4 @@
-"""The pictures that a storyboard shows: a run's own, and those of the library that it only looked at."""
+"""Images that a storyboard shows: those of a run, and thumbnails of the library."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from pleinair.tools.types import Box, Hit, Picture, PleinairError
 if TYPE_CHECKING:
     from pleinair.tools.retrieval.library import Library
 
-LARGEST = 640  # pixels; a storyboard is for reading, the picture itself lies beside it
+LARGEST = 640  # pixels
 THUMB = 128  # pixels
-SMALL = 160  # pixels; up to here every pixel is shown as a square
+SMALL = 160  # pixels; up to this size images are enlarged without smoothing
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Shown:
 
     @property
     def small(self) -> bool:
-        """Return whether it is enlarged by squares instead of smoothly."""
+        """Whether it is enlarged without smoothing."""
         return max(self.image.size) <= SMALL
 
     @property
@@ -46,23 +46,23 @@ class Shown:
 
 
 class Gallery:
-    """Open pictures by their names in a run; what is gone is None."""
+    """Images of a run and its library; None for those that are gone."""
 
-    def __init__(self, run_id: str, order: DrawRequest, places: Paths) -> None:
-        self._order, self._places = order, places
-        self._store = ArtifactStore(places.run(run_id) / "pictures")
-        self.pocket = "pocket" in order.settings.generator.model_dump_json()
-        self.leak = order.settings.leak  # from where on what came across is too much
+    def __init__(self, run_id: str, request: DrawRequest, paths: Paths) -> None:
+        self._request, self._paths = request, paths
+        self._store = ArtifactStore(paths.run(run_id) / "pictures")
+        self.pocket = "pocket" in request.settings.generator.model_dump_json()
+        self.leak = request.settings.leak  # thresholds of leaks
 
     def stored(self, picture: Picture, crop: Box | None = None) -> Shown | None:
-        """Show a picture of the run, or a part of it."""
+        """Return an image of the run, or a crop of it."""
         try:
             return _fitted(cut(self._store.open(picture), crop), LARGEST)
         except PleinairError:
             return None
 
     def found(self, hit: Hit) -> Shown | None:
-        """Show a picture of the library, if it is still there."""
+        """Return a thumbnail of a library image."""
         try:
             return _fitted(self._library.picture(hit.id), THUMB) if self._library else None
         except PleinairError:
@@ -73,13 +73,13 @@ class Gallery:
         from pleinair.tools.retrieval.library import Library
 
         try:
-            return Library.open(library_folder(self._order.settings, self._places))
+            return Library.open(library_folder(self._request.settings, self._paths))
         except PleinairError:
             return None
 
 
 def _fitted(image: Image.Image, size: int) -> Shown:
-    """Shrink a picture to at most `size` pixels a side; it is never enlarged."""
+    """Shrink an image to at most `size` pixels a side; never enlarge it."""
     copy = image.convert("RGB")
     copy.thumbnail((size, size))
     return Shown(copy)

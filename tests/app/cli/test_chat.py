@@ -1,4 +1,4 @@
-"""The talk in the terminal: requests that follow each other, and commands between them."""
+"""The chat in the terminal: requests that continue each other, and commands."""
 
 import io
 import json
@@ -36,19 +36,19 @@ def talker(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def say(session: ChatSession, *lines: str | BaseException) -> str:
-    """Say lines and give what was told; an exception is what the reader raises instead."""
-    left, told = iter(lines), io.StringIO()
+    """Run a chat of these lines and return its output; an exception is raised by the reader."""
+    pending, output = iter(lines), io.StringIO()
 
     def reader(prompt: str) -> str:
-        line = next(left, None)
+        line = next(pending, None)
         if line is None:
             raise EOFError
         if isinstance(line, BaseException):
             raise line
         return line
 
-    run_chat(session, reader, Console(file=told, width=200))
-    return told.getvalue()
+    run_chat(session, reader, Console(file=output, width=200))
+    return output.getvalue()
 
 
 def runs() -> list[Run]:
@@ -58,7 +58,7 @@ def runs() -> list[Run]:
 def references(run: Run) -> list[str]:
     best = result_of(run).outcome.best
     assert best is not None
-    return [one.hit.id for one in best.request.references]
+    return [reference.hit.id for reference in best.request.references]
 
 
 def prompts() -> list[str]:
@@ -66,25 +66,25 @@ def prompts() -> list[str]:
     return [best.request.prompt for best in bests if best]
 
 
-def numbered(told: str, concept: str) -> dict[str, int]:
+def numbered(output: str, concept: str) -> dict[str, int]:
     """Read a list of references: the number of each id."""
-    lines = [line.split() for line in told.splitlines() if f"{concept}:" in line]
+    lines = [line.split() for line in output.splitlines() if f"{concept}:" in line]
     return {words[3]: int(words[0]) for words in lines}
 
 
 @pytest.mark.usefixtures("talker")
-def test_a_request_is_drawn_in_sight_and_is_a_run() -> None:
-    told = say(ChatSession(), PROMPT)
+def test_a_request_is_shown_live_and_is_a_run() -> None:
+    output = say(ChatSession(), PROMPT)
     for words in ("must be visible: telma wren, velmora finch", "missing 90%", "Add reference", "accepted:"):
-        assert words in told
+        assert words in output
     (run,) = runs()
     assert run.status == "accepted"
-    assert str(result_of(run).picture) in told
+    assert str(result_of(run).picture) in output
     assert b"base64" not in home().events(run.id).read_bytes()
 
 
 @pytest.mark.usefixtures("talker")
-def test_a_request_goes_on_from_the_one_before() -> None:
+def test_a_request_continues_the_one_before() -> None:
     say(ChatSession(), PROMPT, "now make it night")
     first, second = runs()
     assert prompts() == [PROMPT, f"{PROMPT} at night"]
@@ -95,8 +95,8 @@ def test_a_request_goes_on_from_the_one_before() -> None:
 
 @pytest.mark.usefixtures("talker")
 def test_a_picture_that_begins_with_references_is_called_no_draft() -> None:
-    told = say(ChatSession(), PROMPT, "now make it night")
-    first, second = told.split("now make it night")
+    output = say(ChatSession(), PROMPT, "now make it night")
+    first, second = output.split("now make it night")
     assert "draft" in first and "attempt 1" in first
     assert "first image" in second and "draft" not in second
     shown = CliRunner().invoke(app, ["trace", "show", "last"]).stdout
@@ -107,7 +107,7 @@ def test_a_picture_that_begins_with_references_is_called_no_draft() -> None:
 def test_every_call_is_named_while_it_is_done_and_afterwards() -> None:
     say(ChatSession(), PROMPT)
     started = payloads(read(home().events(runs()[0].id)), StepStarted)
-    calls = [one.call.model_dump() for one in started if one.call]
+    calls = [step.call.model_dump() for step in started if step.call]
     assert calls[0] == {"name": "decompose", "about": PROMPT}
     assert {"name": "retrieve", "about": FINCH} in calls and {"name": "critique", "about": "0"} in calls
     assert calls[-2:] == [{"name": "generate", "about": FINCH}, {"name": "critique", "about": "1"}]
@@ -120,8 +120,10 @@ def test_every_call_is_named_while_it_is_done_and_afterwards() -> None:
     assert steps["act:2"].startswith("generate; 1 image")
     assert steps["act:3"].startswith("critique 0")
     assert steps["act:4"].startswith(f"retrieve '{FINCH}'") and len(steps) == 6
-    told = json.loads(CliRunner().invoke(app, ["trace", "show", "last", "--json"]).stdout)
-    assert [one["calls"] for one in told["steps"] if one["names"] == ["act:1"]] == [[f"decompose '{PROMPT}'"]]
+    output = json.loads(CliRunner().invoke(app, ["trace", "show", "last", "--json"]).stdout)
+    assert [step["calls"] for step in output["steps"] if step["names"] == ["act:1"]] == [
+        [f"decompose '{PROMPT}'"]
+    ]
 
 
 @pytest.mark.usefixtures("talker")
@@ -140,13 +142,13 @@ def test_references_are_listed_vetoed_and_pinned() -> None:
     ids = numbered(say(session, "/refs"), FINCH)
     (used,) = references(runs()[0])
     other, third = [id for id in ids if id != used][:2]
-    told = say(session, f"/veto {ids[used]}", f"/pin {ids[third]}", "/refs", "again")
-    assert f"{used} is not used any more." in told
-    assert f"{FINCH} is shown by {third}." in told
-    assert "[used, vetoed]" in told and "[pinned]" in told
+    output = say(session, f"/veto {ids[used]}", f"/pin {ids[third]}", "/refs", "again")
+    assert f"{used} is not used any more." in output
+    assert f"{FINCH} is shown by {third}." in output
+    assert "[used, vetoed]" in output and "[pinned]" in output
     assert references(runs()[-1]) == [third]
-    told = say(session, f"/veto {ids[used]}", f"/pin {ids[third]}", f"/veto {ids[third]}", "/refs")
-    assert f"{used} is allowed." in told and "no longer pinned" in told
+    output = say(session, f"/veto {ids[used]}", f"/pin {ids[third]}", f"/veto {ids[third]}", "/refs")
+    assert f"{used} is allowed." in output and "no longer pinned" in output
     assert session.vetoes == {third} and not session.pins and other not in session.vetoes
 
 
@@ -155,9 +157,9 @@ def test_several_references_are_vetoed_at_once_or_none() -> None:
     session = ChatSession()
     say(session, PROMPT)
     first, second, third = list(numbered(say(session, "/refs"), FINCH))[:3]
-    told = say(session, "/veto 1 2", "/veto 3, 99", "/veto 2 2 3")
-    assert told.count("is not used any more.") == 3 and f"{second} is allowed." in told
-    assert "reference 99: there are" in told and session.vetoes == {first, third}
+    output = say(session, "/veto 1 2", "/veto 3, 99", "/veto 2 2 3")
+    assert output.count("is not used any more.") == 3 and f"{second} is allowed." in output
+    assert "reference 99: there are" in output and session.vetoes == {first, third}
     assert (
         f"{FINCH}: a concept can be pinned to one image only" in say(session, "/pin 3 4") and not session.pins
     )
@@ -169,13 +171,15 @@ def test_the_last_requests_references_are_listed_first_and_weak_ones_marked() ->
     session = ChatSession()
     say(session, PROMPT, "a telma wren", "/budget attempts=1", "a red car")
     session.overrides |= {"mllm.satisfied": False, "retrieval.threshold": 0.99, "budget.attempts": 2}
-    told = say(session, f"{PROMPT.replace('velmora finch', 'dodo')}", "/refs")
-    lines = [line for line in told.splitlines() if ".png " in line and "dodo:" in line or f"{FINCH}:" in line]
+    output = say(session, f"{PROMPT.replace('velmora finch', 'dodo')}", "/refs")
+    lines = [
+        line for line in output.splitlines() if ".png " in line and "dodo:" in line or f"{FINCH}:" in line
+    ]
     weak, earlier = lines[:-4], lines[-4:]
     assert all("dodo:" in line and "[under the threshold]" in line for line in weak) and weak
     assert all(f"{FINCH}:" in line and "[of an earlier request]" in line for line in earlier)
     assert "refused" in say(session, "what?")
-    assert [one.concept for one in session.references()][:1] == ["dodo"]
+    assert [reference.concept for reference in session.references()][:1] == ["dodo"]
 
 
 @pytest.mark.usefixtures("talker")
@@ -183,9 +187,9 @@ def test_not_that_bird_without_a_reference_draws_nothing() -> None:
     session = ChatSession(
         overrides={"mllm.satisfied": False, "retrieval.threshold": 0.99, "budget.attempts": 2}
     )
-    told = say(session, PROMPT, "not that bird")
-    assert "No reference that 'bird' could mean was used for the last picture" in told
-    assert "cannot read" not in told and result_of(runs()[1]).outcome.best is None
+    output = say(session, PROMPT, "not that bird")
+    assert "No reference that 'bird' could mean was used for the last picture" in output
+    assert "cannot read" not in output and result_of(runs()[1]).outcome.best is None
     assert say(session, "again").count("attempt 1") == 1
 
 
@@ -207,31 +211,31 @@ def test_a_fork_forgets_what_came_after() -> None:
     assert "must be 1 to 3" in say(session, "/fork 9")
 
 
-def test_a_picture_of_ones_own_is_used_and_kept(talker: Path) -> None:
+def test_an_input_image_is_used_and_stored(talker: Path) -> None:
     Image.new("RGB", (16, 16), (9, 200, 9)).save(talker / "my finch.png")
     session = ChatSession()
-    told = say(session, f"/give 'my finch.png' {FINCH}", PROMPT, "/refs")
+    output = say(session, f"/give 'my finch.png' {FINCH}", PROMPT, "/refs")
     (talker / "my finch.png").unlink()
     say(session, "now make it night")
     first, second = map(references, runs())
     assert first == second and len(first[0]) == 64
-    assert "my finch.png" in told and "[used]" in told
+    assert "my finch.png" in output and "[used]" in output
 
 
 @pytest.mark.usefixtures("talker")
 def test_limits_hold_for_the_requests_to_come() -> None:
     session = ChatSession(overrides={"mllm.satisfied": False})
-    told = say(session, "/budget attempts=1", PROMPT, "/budget attempts=2", PROMPT, "/budget")
-    assert "attempts 1" in told and "images no limit" in told
+    output = say(session, "/budget attempts=1", PROMPT, "/budget attempts=2", PROMPT, "/budget")
+    assert "attempts 1" in output and "images no limit" in output
     attempts = [(state_of(run.id, home()) or pytest.fail("no state")).attempts for run in runs()]
-    assert [len(one) for one in attempts] == [1, 2]
+    assert [len(group) for group in attempts] == [1, 2]
 
 
 @pytest.mark.usefixtures("talker")
 def test_image_options_hold_for_the_requests_to_come() -> None:
     session = ChatSession()
-    told = say(session, "/image width=24 guidance_scale=2.5", PROMPT, "/image width=none", PROMPT, "/image")
-    assert "width 24" in told and "height the generator's own" in told
+    output = say(session, "/image width=24 guidance_scale=2.5", PROMPT, "/image width=none", PROMPT, "/image")
+    assert "width 24" in output and "height the generator's own" in output
     bests = [result_of(run).outcome.best for run in runs()]
     assert [(best.request.width, best.request.guidance_scale) for best in bests if best] == [
         (24, 2.5),
@@ -240,7 +244,7 @@ def test_image_options_hold_for_the_requests_to_come() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("/paint", "/paint: no such command; there are: /refs"),
         ("/veto", "/veto N …: needs a number, got nothing"),
@@ -267,10 +271,10 @@ def test_image_options_hold_for_the_requests_to_come() -> None:
     ],
 )
 @pytest.mark.usefixtures("talker")
-def test_what_cannot_be_done_is_said_and_the_talk_goes_on(line: str, said: str) -> None:
-    told = say(ChatSession(), line, "/help")
-    assert said in told and "/veto N" in told
-    assert "\x1b" not in told
+def test_an_error_is_printed_and_the_chat_continues(line: str, message: str) -> None:
+    output = say(ChatSession(), line, "/help")
+    assert message in output and "/veto N" in output
+    assert "\x1b" not in output
 
 
 @pytest.mark.usefixtures("talker")
@@ -282,27 +286,27 @@ def test_a_limit_of_money_that_no_price_could_keep_is_not_set() -> None:
 
 @pytest.mark.usefixtures("talker")
 def test_an_interrupt_between_requests_ends_nothing() -> None:
-    told = say(ChatSession(), KeyboardInterrupt(), "", PROMPT)
-    assert "/quit leaves." in told and "accepted" in told
+    output = say(ChatSession(), KeyboardInterrupt(), "", PROMPT)
+    assert "/quit leaves." in output and "accepted" in output
     assert "accepted" not in say(ChatSession(), "/quit", PROMPT)
 
 
 @pytest.mark.usefixtures("talker")
 def test_words_of_the_model_are_shown() -> None:
-    told = say(ChatSession(overrides={"mllm.says": "Here \x1b[31myou are"}), PROMPT)
-    assert "Here �[31myou are" in told
+    output = say(ChatSession(overrides={"mllm.says": "Here \x1b[31myou are"}), PROMPT)
+    assert "Here �[31myou are" in output
 
 
 @pytest.mark.usefixtures("talker")
 def test_a_request_that_is_not_understood_changes_nothing() -> None:
-    told = say(ChatSession(), PROMPT, "now make it louder", "what?", "now make it night")
-    assert told.count("refused:") == 2 and "only the place can be changed" in told
+    output = say(ChatSession(), PROMPT, "now make it louder", "what?", "now make it night")
+    assert output.count("refused:") == 2 and "only the place can be changed" in output
     assert prompts()[-1] == f"{PROMPT} at night"
     assert references(runs()[-1]) == references(runs()[0])
 
 
 @pytest.mark.usefixtures("talker")
-def test_a_failed_request_leaves_the_talk_where_it_was() -> None:
+def test_a_failed_request_leaves_the_chat_unchanged() -> None:
     session = ChatSession()
     say(session, PROMPT)
     session.overrides = {"generator.fault": "boom"}
@@ -313,7 +317,7 @@ def test_a_failed_request_leaves_the_talk_where_it_was() -> None:
 
 
 @pytest.mark.usefixtures("talker")
-def test_a_talk_is_gone_on_with_from_its_last_run() -> None:
+def test_a_chat_continues_from_its_last_run() -> None:
     say(ChatSession(), PROMPT, "not that bird")
     session = ChatSession()
     session.continue_from("last")
@@ -323,7 +327,7 @@ def test_a_talk_is_gone_on_with_from_its_last_run() -> None:
 
 
 @pytest.mark.usefixtures("talker")
-def test_a_request_that_waits_is_resumed_with_its_talk() -> None:
+def test_a_request_that_waits_is_resumed_with_its_chat() -> None:
     session = ChatSession()
     say(session, PROMPT)
     waiting = session.submit("now make it night")
@@ -332,14 +336,14 @@ def test_a_request_that_waits_is_resumed_with_its_talk() -> None:
 
 
 @pytest.mark.usefixtures("talker")
-def test_a_record_of_a_talk_is_not_drawn_again_alone() -> None:
+def test_a_sidecar_of_a_chat_is_not_redrawn_alone() -> None:
     say(ChatSession(), PROMPT)
     with pytest.raises(BadInput, match="of a chat"):
         redraw(result_of(runs()[0]).sidecar)
 
 
 @pytest.mark.usefixtures("talker")
-def test_only_a_talk_is_gone_on_with() -> None:
+def test_only_a_chat_can_be_continued() -> None:
     from pleinair.app.api import draw
 
     run = draw(PROMPT, overrides={"mllm.backend": "quick"})
@@ -384,11 +388,11 @@ def test_ctrl_c_stops_the_run_and_not_the_program(talker: Path) -> None:
 
 
 @pytest.mark.usefixtures("talker")
-def test_the_log_tells_the_talk_without_pixels() -> None:
+def test_the_events_store_the_chat_without_pixels() -> None:
     say(ChatSession(), PROMPT, "now make it night")
     events = read(home().events(runs()[1].id))
     steps = [event.step for event in events if event.kind == "step_finished"]
     assert steps[:3] == ["begin", "drive", "act"]
     extras = [event.data.model_extra or {} for event in events]
-    heard: Any = next(extra["messages"] for extra in extras if extra.get("messages"))
-    assert json.loads(json.dumps(heard))[0]["data"]["content"] == "now make it night"
+    messages: Any = next(extra["messages"] for extra in extras if extra.get("messages"))
+    assert json.loads(json.dumps(messages))[0]["data"]["content"] == "now make it night"

@@ -1,4 +1,4 @@
-"""The command line: what goes where, how it ends, and how lightly it starts."""
+"""The command line: output, exit codes, and no heavy imports at the start."""
 
 import json
 import os
@@ -44,11 +44,11 @@ COMMANDS = [
 ]
 
 
-def call(*words: str, given: str | None = None) -> Result:
-    return CliRunner().invoke(app, words, input=given)
+def call(*words: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(app, words, input=stdin)
 
 
-def test_a_drawing_prints_paths_and_tells_its_steps_elsewhere(place: Path) -> None:
+def test_draw_prints_paths_and_its_steps_to_standard_error(place: Path) -> None:
     done = call("draw", "two things", "--seed", "7")
     assert done.exit_code == 0
     picture, sidecar = (Path(line) for line in done.stdout.splitlines())
@@ -71,7 +71,7 @@ def test_json_for_programs(place: Path) -> None:
 
 
 def test_a_dash_reads_the_prompt(place: Path) -> None:
-    assert call("draw", "-", given="two things").exit_code == 0
+    assert call("draw", "-", stdin="two things").exit_code == 0
     assert json.loads(run_table().newest(1)[0].request_json)["prompt"] == "two things"
 
 
@@ -85,7 +85,7 @@ def test_a_remedy_stands_on_a_line_of_its_own(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (["--set", "mllm.satisfied=false", "--max-attempts", "1"], 3, "stopped: the limit of 1 attempt is"),
         (["--graph", "direct"], 0, "unchecked: this graph does not check its image"),
@@ -104,10 +104,12 @@ def test_a_remedy_stands_on_a_line_of_its_own(place: Path) -> None:
         (["--paws", "4"], 2, "No such option"),
     ],
 )
-def test_each_ending_has_its_code_and_one_line(place: Path, words: list[str], code: int, said: str) -> None:
+def test_each_ending_has_its_code_and_one_line(
+    place: Path, words: list[str], code: int, message: str
+) -> None:
     done = call("draw", "two things", *words)
     assert done.exit_code == code, done.output
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.output
 
 
@@ -124,9 +126,9 @@ def test_options_stand_for_settings(place: Path) -> None:
         "--out",
         "o",
     )
-    order = json.loads(run_table().newest(1)[0].request_json)
-    assert (order["settings"]["budget"]["attempts"], order["settings"]["budget"]["seconds"]) == (2, 60)
-    assert order["out"] == str(place / "o")
+    request = json.loads(run_table().newest(1)[0].request_json)
+    assert (request["settings"]["budget"]["attempts"], request["settings"]["budget"]["seconds"]) == (2, 60)
+    assert request["out"] == str(place / "o")
 
 
 def test_a_run_is_resumed_from_another_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,8 +155,8 @@ def test_index_says_what_it_leaves_out(place: Path) -> None:
     (place / "library" / "0.png").rename(place / "shelf" / "0.png")
     for name in ("a.TIFF", "b.tiff", "c.heic", "metadata.jsonl"):
         (place / "shelf" / name).touch()
-    told = call("index", str(place / "shelf")).stdout.splitlines()
-    assert told == [
+    lines = call("index", str(place / "shelf")).stdout.splitlines()
+    assert lines == [
         f"1 picture of {place / 'shelf'} is indexed under hashes",
         "3 files of other kinds left out: .heic, .tiff",
     ]
@@ -169,8 +171,8 @@ def test_a_run_that_cannot_deliver_says_where_its_picture_is(
     monkeypatch.setattr("pleinair.app.runs.results.write_whole", full)
     done = call("draw", "two things")
     assert (done.exit_code, done.stdout) == (5, "")
-    (kept,) = re.findall(r"closed meanwhile. The best picture is kept: (\S+\.png)", done.stderr)
-    assert Path(kept).exists()
+    (path,) = re.findall(r"closed meanwhile. The best picture is kept: (\S+\.png)", done.stderr)
+    assert Path(path).exists()
     answer = json.loads(call("draw", "two things", "--json").stdout)
     assert (answer["picture"], answer["sidecar"]) == (None, None)
 
@@ -227,7 +229,7 @@ def test_every_command_has_help(command: str) -> None:
     assert done.exit_code == 0 and "Usage" in done.stdout
 
 
-def test_the_help_of_draw_tells_the_codes() -> None:
+def test_the_help_of_draw_lists_the_exit_codes() -> None:
     words = " ".join(call("draw", "--help").stdout.split())
     assert "0 accepted, or unchecked by a graph that checks no image; 2 bad input; 3 stopped" in words
 

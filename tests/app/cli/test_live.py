@@ -1,4 +1,4 @@
-"""The terminal: small pictures where they can be seen, and texts of others that steer nothing."""
+"""The live view: small images if the terminal shows colours, and untrusted text that has no effect."""
 
 import io
 from typing import Any, Literal
@@ -15,8 +15,8 @@ from pleinair.app.trace.trace import title
 from pleinair.tools.types import Attempt, GenerateRequest, Hit, Picture, Reference, Row
 
 
-def tell(terminal: bool, no_color: bool = False, graph: str = "pleinair") -> str:
-    """Draw in sight of a console and give what it was told."""
+def live_output(terminal: bool, no_color: bool = False, graph: str = "pleinair") -> str:
+    """Run a request with a live view and return its output."""
     file = io.StringIO()
     run = submit("two [red]things[/] \x1b[2J", seed=7, graph=graph)
     colours: Literal["truecolor"] | None = "truecolor" if terminal else None
@@ -28,7 +28,7 @@ def tell(terminal: bool, no_color: bool = False, graph: str = "pleinair") -> str
 
 @pytest.mark.usefixtures("place")
 def test_a_terminal_sees_the_picture() -> None:
-    assert tell(terminal=True).count("▀") > 100
+    assert live_output(terminal=True).count("▀") > 100
 
 
 @pytest.mark.usefixtures("place")
@@ -36,8 +36,8 @@ def test_a_terminal_sees_the_picture() -> None:
     ("graph", "words"),
     [("imagerag", "to be retrieved: second thing"), ("pleinair", "must be visible: first <b>thing</b>")],
 )
-def test_what_one_graph_looks_up_is_not_all_that_must_be_visible(graph: str, words: str) -> None:
-    assert words in tell(terminal=False, graph=graph)
+def test_what_one_graph_retrieves_is_not_all_that_must_be_visible(graph: str, words: str) -> None:
+    assert words in live_output(terminal=False, graph=graph)
 
 
 @pytest.mark.usefixtures("place")
@@ -51,11 +51,11 @@ def test_a_preview_stands_below_what_is_being_done() -> None:
     view.on_preview(file.getvalue())
     view.event(event(Progress(done=2, total=8), "generate"))
     console.print(view._status)
-    told = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "Generating 2/8" in told and "\x1b[38;2;9;99;199;48;2;9;99;199m▀" in told
+    output = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "Generating 2/8" in output and "\x1b[38;2;9;99;199;48;2;9;99;199m▀" in output
     view.event(event(StepStarted(), "critique"))
     console.print(view._status)
-    assert console.file.getvalue().count("▀") == told.count("▀")  # type: ignore[attr-defined]
+    assert console.file.getvalue().count("▀") == output.count("▀")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -88,11 +88,14 @@ def test_a_first_picture_is_a_draft_only_without_references() -> None:
     titles = [
         title(
             Attempt(
-                number=number, picture=picture, seconds=1, request=GenerateRequest(**size, references=given)
+                number=number,
+                picture=picture,
+                seconds=1,
+                request=GenerateRequest(**size, references=references),
             )
         )
         for number in (0, 1)
-        for given in ((), used)
+        for references in ((), used)
     ]
     assert titles == ["Draft", "First image", "Attempt 1", "Attempt 1"]
 
@@ -110,15 +113,15 @@ def event(payload: Payload, step: str) -> Event:
 
 @pytest.mark.usefixtures("place")
 def test_a_terminal_without_colours_sees_words() -> None:
-    assert "▀" not in tell(terminal=True, no_color=True)
+    assert "▀" not in live_output(terminal=True, no_color=True)
 
 
 @pytest.mark.usefixtures("place")
 def test_a_file_gets_plain_lines() -> None:
-    told = tell(terminal=False)
-    assert "▀" not in told and "\x1b" not in told
-    assert "second thing" in told and "accepted: every concept is present" in told
-    assert "two [red]things[/] �[2J" in told
+    output = live_output(terminal=False)
+    assert "▀" not in output and "\x1b" not in output
+    assert "second thing" in output and "accepted: every concept is present" in output
+    assert "two [red]things[/] �[2J" in output
 
 
 def test_half_blocks_hold_two_pixels_each() -> None:

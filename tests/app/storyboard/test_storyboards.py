@@ -1,4 +1,4 @@
-"""Storyboards tell the picture first, say everything once, and can be read by everybody."""
+"""Storyboards: order of their parts, no repetitions, accessibility."""
 
 import io
 import re
@@ -26,9 +26,9 @@ PLACE: Box = (0.25, 0.25, 0.75, 0.75)
 THEMES = re.compile(r"--(\w+): light-dark\((#\w{6}), (#\w{6})\)")
 
 
-def told(**given: Any) -> tuple[Trace, Gallery]:
-    prompt, graph = given.pop("prompt", "two things"), given.pop("graph", "pleinair")
-    run = find(draw(prompt, seed=7, graph=graph, overrides=given).run_id)
+def board_of(**overrides: Any) -> tuple[Trace, Gallery]:
+    prompt, graph = overrides.pop("prompt", "two things"), overrides.pop("graph", "pleinair")
+    run = find(draw(prompt, seed=7, graph=graph, overrides=overrides).run_id)
     return trace_begun(run, home()), Gallery(run.id, read_request(run.request_json), home())
 
 
@@ -36,26 +36,26 @@ def written(trace: Trace, gallery: Gallery) -> str:
     return " ".join(line for column in columns(trace, gallery) for line in column.lines)
 
 
-def scene(*rows: Row) -> AttemptTrace:
+def trace_of(*rows: Row) -> AttemptTrace:
     request = GenerateRequest(prompt="a", height=8, width=8, num_inference_steps=1, guidance_scale=1, seed=0)
     picture = Picture(sha256="0" * 64, width=8, height=8)
     attempt = Attempt(number=0, request=request, picture=picture, seconds=1, ledger=Ledger(rows=rows))
     return AttemptTrace(attempt, [], [], (), best=False)
 
 
-def seen(status: Any, box: Box | None = PLACE) -> Row:
+def row_of(status: Any, box: Box | None = PLACE) -> Row:
     return Row(concept="a", status=status, confidence=1, box=box)
 
 
 def test_the_picture_comes_first_and_the_decision_before_the_references(place: Path) -> None:
-    card = page(*told()).split("<article")[2]
+    card = page(*board_of()).split("<article")[2]
     marks = ("<h2>Attempt 1", "<figure", "Ledger", "Decision", "Prompt as sent", "References", "not selected")
     places = [card.index(words) for words in marks]
     assert places == sorted(places)
 
 
 def test_headings_are_in_order_and_pictures_have_words(place: Path) -> None:
-    text = page(*told())
+    text = page(*board_of())
     levels = [int(tag[1]) for tag in Page(text).tags if re.fullmatch(r"h\d", tag)]
     assert levels[:3] == [1, 2, 3] and all(after - before <= 1 for before, after in pairwise(levels))
     assert len(re.findall(r'<img [^>]*alt="[^"]+"', text)) == text.count("<img ") == 6
@@ -65,9 +65,9 @@ def test_headings_are_in_order_and_pictures_have_words(place: Path) -> None:
 @pytest.mark.parametrize("theme", [0, 1])
 def test_words_stand_out_from_what_is_behind_them(theme: int) -> None:
     style = (TEMPLATES / "storyboard.css").read_text(encoding="utf-8")
-    colours = {one[1]: one[2 + theme] for one in THEMES.finditer(style)}
+    colours = {match[1]: match[2 + theme] for match in THEMES.finditer(style)}
     words, behind = ("ink", "soft", "present", "missing", "unsure"), ("paper", "card", "tint")
-    assert min(contrast(colours[one], colours[two]) for one in words for two in behind) >= 4.5
+    assert min(contrast(colours[word], colours[back]) for word in words for back in behind) >= 4.5
 
 
 def test_words_stand_out_on_the_sheet() -> None:
@@ -75,9 +75,9 @@ def test_words_stand_out_on_the_sheet() -> None:
     assert min(contrast(colour, sheets.PAPER) for colour in words) >= 4.5
 
 
-def contrast(one: str, two: str) -> float:
-    """Give the ratio of two colours' luminances as WCAG 2 defines it, 1 to 21."""
-    low, high = sorted((luminance(one), luminance(two)))
+def contrast(first: str, second: str) -> float:
+    """Return the ratio of two colours' luminances as WCAG 2 defines it, 1 to 21."""
+    low, high = sorted((luminance(first), luminance(second)))
     return (high + 0.05) / (low + 0.05)
 
 
@@ -89,27 +89,27 @@ def luminance(colour: str) -> float:
 
 def test_a_mark_leaves_room_and_stays_in_the_picture() -> None:
     assert roomy((0.0, 0.5, 0.5, 1.0)) == pytest.approx((0.0, 0.46, 0.54, 1.0))
-    ((label, row, box),) = marked(scene(seen("present")))
+    ((label, row, box),) = marked(trace_of(row_of("present")))
     assert (label, row.box) == ("", PLACE) and box == pytest.approx((0.21, 0.21, 0.79, 0.79))
 
 
 def test_what_is_unsure_has_no_mark_and_of_several_each_has_its_number() -> None:
-    found = marked(scene(seen("unsure"), seen("missing"), seen("present", None), seen("present")))
-    assert [(label, row.status) for label, row, _ in found] == [("2", "missing"), ("4", "present")]
+    marks = marked(trace_of(row_of("unsure"), row_of("missing"), row_of("present", None), row_of("present")))
+    assert [(label, row.status) for label, row, _ in marks] == [("2", "missing"), ("4", "present")]
 
 
 def test_marks_are_drawn_over_the_picture(place: Path) -> None:
-    trace, gallery = told(**{"mllm.box": [0, 0, 0.5, 0.5]})
+    trace, gallery = board_of(**{"mllm.box": [0, 0, 0.5, 0.5]})
     first, second = page(trace, gallery).split("<article")[1:]
     assert first.count("<path") == 2 and "<path" not in second
-    without = told()
+    without = board_of()
     assert board(trace, gallery) != board(*without)
 
 
 def test_the_sheet_says_what_was_sent_found_and_spent(place: Path) -> None:
-    trace, gallery = told()
-    said = written(trace, gallery)
-    seconds = [f"{one.attempt.seconds:.1f} s · seed 7" for one in trace.attempt_traces]
+    trace, gallery = board_of()
+    text = written(trace, gallery)
+    seconds = [f"{attempt.attempt.seconds:.1f} s · seed 7" for attempt in trace.attempt_traces]
     words: tuple[str, ...] = tuple(seconds)
     words += ("(best)", "Prompt as sent two things", "None: generated from the prompt alone.", "rank 1 of 4")
     words += ("CC0-1.0 · <i>Nobody</i> · https://example.org/2?a=1&b=2", "Retrieved, not selected")
@@ -118,49 +118,49 @@ def test_the_sheet_says_what_was_sent_found_and_spent(place: Path) -> None:
         "Add reference for “second thing”: no reference was tried yet",
         "encoder hashes",
     )
-    assert [one for one in words if one not in said] == []
+    assert [word for word in words if word not in text] == []
 
 
-def test_what_the_library_did_not_have_is_said_on_both(place: Path) -> None:
-    trace, gallery = told(**{"retrieval.threshold": 1.0})
+def test_what_the_library_did_not_have_is_on_both_storyboards(place: Path) -> None:
+    trace, gallery = board_of(**{"retrieval.threshold": 1.0})
     assert "Nothing taken for “second thing”" in written(trace, gallery)
     assert "Nothing taken for “second thing”" in Page(page(trace, gallery)).text
 
 
-def test_a_refusal_is_said_once(place: Path) -> None:
-    trace, gallery = told(**{"mllm.says": REFUSAL})
+def test_a_refusal_is_shown_once(place: Path) -> None:
+    trace, gallery = board_of(**{"mllm.says": REFUSAL})
     assert trace.attempt_traces and trace.attempt_traces[0].decision == "Refused."
     assert Page(page(trace, gallery)).text.count(REFUSAL.strip()) == 1
     assert written(trace, gallery).count("I would rather not draw this.") == 9
 
 
 def test_one_picture_alone_is_not_called_the_best(place: Path) -> None:
-    trace, gallery = told(graph="direct")
+    trace, gallery = board_of(graph="direct")
     text = page(trace, gallery)
     assert trace.attempt_traces[0].best and '<body class="one">' in text
     assert "★ best" not in text
     assert "(best)" not in written(trace, gallery)
-    assert '<body class="two">' in page(*told())
+    assert '<body class="two">' in page(*board_of())
 
 
 def test_signs_have_a_legend_where_there_is_a_table(place: Path) -> None:
-    text = page(*told())
+    text = page(*board_of())
     assert '<p class="legend">' in text and 'aria-label="missing" title="missing">○</span>' in text
-    without = page(*told(graph="direct"))
+    without = page(*board_of(graph="direct"))
     assert "legend" not in without.split("<body")[1] and "<table>" not in without
 
 
 def test_concepts_are_called_what_they_are(place: Path) -> None:
-    assert listed(told()[0]) == "Must be visible"
-    trace, gallery = told(graph="imagerag")
+    assert listed(board_of()[0]) == "Must be visible"
+    trace, gallery = board_of(graph="imagerag")
     assert listed(trace) == "Named as missing"
     assert "<small>Named as missing</small>second thing</p>" in page(trace, gallery)
-    trace, gallery = told(graph="crossmodal", prompt="one and two")
+    trace, gallery = board_of(graph="crossmodal", prompt="one and two")
     assert listed(trace) == "Concepts" and "<h2>First image</h2>" in page(trace, gallery)
 
 
 def test_a_prompt_that_was_changed_stands_out(place: Path) -> None:
-    trace, gallery = told()
+    trace, gallery = board_of()
     first = trace.attempts[0]
     assert '<p class="same">two things</p>' in page(trace, gallery)
     changed = first.request.model_copy(update={"prompt": "three <things>"})
@@ -169,9 +169,9 @@ def test_a_prompt_that_was_changed_stands_out(place: Path) -> None:
     assert "Prompt as sent three <things>" in written(trace, gallery)
 
 
-def test_a_run_without_a_picture_is_told(place: Path) -> None:
+def test_a_run_without_an_image_has_a_storyboard(place: Path) -> None:
     trace = Trace(Snapshot(run="1", prompt="a", graph="direct", seed=0))
-    gallery = told()[1]
+    gallery = board_of()[1]
     assert "<main" not in page(trace, gallery) and set(Page(page(trace, gallery)).tags) <= HARMLESS
     with Image.open(io.BytesIO(board(trace, gallery))) as picture:
         assert picture.height < 600
