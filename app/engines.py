@@ -133,6 +133,11 @@ def _worker(name: str, arguments: str, grace: float) -> Generator:
     return Worker(name, json.loads(arguments), grace, DEVICE)
 
 
+def encoder_training(choice: BackendChoice) -> Training | None:
+    """Return the training of an encoder, None for an untrained one; built-in ones are not loaded."""
+    return declared_training(choice.backend, choice.arguments, lambda: engine("encoder", choice))
+
+
 class LibraryRetriever:
     """Search the chosen library; the first search opens it and brings its index up to date."""
 
@@ -160,7 +165,7 @@ class LibraryRetriever:
     @property
     def training(self) -> Training | None:
         """Return what the encoder was trained with."""
-        return declared_training(self._settings.encoder, engine)
+        return encoder_training(self._settings.encoder)
 
 
 def open_retriever(settings: Settings, places: Paths, on_index: OnProgress = no_callback) -> Retriever:

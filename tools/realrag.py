@@ -5,7 +5,7 @@ Not covered: how a generator uses the references; that is its backend's conditio
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
@@ -29,13 +29,6 @@ class ContrastRetriever(Retriever, Protocol):
     def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
         """Search for up to `k` images, best first by cos(., query) - weight * cos(., away)."""
         ...
-
-
-class _BackendChoice(Protocol):
-    backend: str
-
-    @property
-    def arguments(self) -> dict[str, Any]: ...
 
 
 class RealRAGOptions(Value):
@@ -66,17 +59,17 @@ def training_of(part: object) -> Training | None:
 
 
 def declared_training(
-    choice: _BackendChoice, build: Callable[[Literal["encoder"], Any], object]
+    backend: str, arguments: Mapping[str, Any], build: Callable[[], object]
 ) -> Training | None:
-    """Return the training of an encoder choice; only third-party encoders that do not declare it are built.
+    """Return the training of an encoder; only a third-party one that does not declare it is built.
 
     Raise `BadInput` if its files are missing.
     """
-    training = declare("encoder", choice.backend, choice.arguments)
+    training = declare("encoder", backend, arguments)
     if isinstance(training, Training):
         return training
-    built_in = resolve("encoder", choice.backend).__module__.startswith("pleinair.")
-    return None if built_in else training_of(build("encoder", choice))
+    built_in = resolve("encoder", backend).__module__.startswith("pleinair.")
+    return None if built_in else training_of(build())
 
 
 def require_generator(training: Training | None, generator: str) -> None:

@@ -17,20 +17,6 @@ from pleinair.tools.types import BadInput, PleinairError
 
 Kind = Literal["generator", "encoder", "retriever", "mllm", "graph"]
 
-# What importing a third-party module may raise; SystemExit and KeyboardInterrupt are not caught.
-_FAULTS = (
-    ImportError,
-    AttributeError,
-    SyntaxError,
-    NameError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AssertionError,
-)
-
 
 class BrokenPlugin(PleinairError):
     """An installed backend cannot be loaded, or two distributions claim one name."""
@@ -69,7 +55,7 @@ def _declared(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
 def _load(kind: Kind, point: EntryPoint) -> Any:
     try:
         return point.load()
-    except _FAULTS as error:
+    except Exception as error:  # third-party code may raise anything when it is imported
         raise BrokenPlugin(
             f"The {kind} `{point.name}` of {_owner(point)} cannot be loaded from `{point.value}`: "
             f"{type(error).__name__}: {error}"

@@ -21,7 +21,6 @@ from pleinair.agent.select import (
     unused_hits,
 )
 from pleinair.tools.retrieval.filters import Filtered, Wrapper, without
-from pleinair.tools.retrieve import search
 from pleinair.tools.types import BadInput, Hit, Picture, Reference, Repair, Retrieval, Retriever
 
 if TYPE_CHECKING:
@@ -35,10 +34,7 @@ class _WithInputImages(Wrapper):
 
     def __init__(self, retriever: Retriever, store: ArtifactStore, pictures: Mapping[str, Picture]) -> None:
         super().__init__(retriever)
-        self._retriever, self._store, self._pictures = retriever, store, pictures
-
-    def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
-        return search(self._retriever, query, k, seed)
+        self._store, self._pictures = store, pictures
 
     def open(self, id: str) -> Image:
         return self._store.open(self._pictures[id]) if id in self._pictures else super().open(id)

@@ -13,14 +13,14 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from pleinair.agent.react.schemas import Pin
 from pleinair.agent.state import MAX_SEED, check_prompt
-from pleinair.app.engines import check, engine
+from pleinair.app.engines import check, encoder_training
 from pleinair.app.paths import Paths
 from pleinair.app.settings import POCKET, BackendChoice, Settings, renamed
 from pleinair.tools import registry
 from pleinair.tools.arguments import explain
 from pleinair.tools.http.addresses import is_here
 from pleinair.tools.http.prices import Price, Where, price_of
-from pleinair.tools.realrag import declared_training, require_training
+from pleinair.tools.realrag import require_training
 from pleinair.tools.storage.files import require_writable
 from pleinair.tools.types import BadInput, Budget, Picture, PleinairError, Reference, Value
 
@@ -121,7 +121,7 @@ def new_request(*, settings: Settings, out: str | None = None, **fields: Any) ->
     check_budget(settings.budget)
     check(settings)
     if request.graph == REALRAG:
-        require_training(settings.realrag, declared_training(settings.encoder, engine))
+        require_training(settings.realrag, encoder_training(settings.encoder))
     require_prices(settings)
     _check_library(settings.library.folder)
     _check_out(folder)

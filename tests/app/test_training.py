@@ -179,10 +179,7 @@ def test_a_training_is_told_without_loading_it(place: Path) -> None:
     def build(*_: object) -> object:
         raise AssertionError("nothing is to be loaded")
 
-    training = declared_training(chosen, build)
+    training = declared_training(chosen.backend, chosen.arguments, build)
     assert training is not None
     assert (training.loss, training.generator) == ("reflective", "stripes")
-    assert (
-        declared_training(BackendChoice.model_validate({"backend": "open_clip", "model": "ViT-B-32"}), build)
-        is None
-    )
+    assert declared_training("open_clip", {"model": "ViT-B-32"}, build) is None

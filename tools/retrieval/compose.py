@@ -22,8 +22,7 @@ from pleinair.tools.locks import Once
 from pleinair.tools.retrieval.filters import Filtered, Merged, Wrapper, by_license, distinct, readable
 from pleinair.tools.retrieval.lexical import CaptionOrder, Lexical
 from pleinair.tools.retrieval.rerank import EACH, interleave
-from pleinair.tools.retrieve import search
-from pleinair.tools.types import BadInput, Encoder, Hit, Retriever, Searcher, Value
+from pleinair.tools.types import BadInput, Encoder, Hit, Retriever, Value
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -115,7 +114,7 @@ def check_method(options: RetrievalOptions) -> Callable[..., Any]:
 def compose(options: RetrievalOptions, corpus: Corpus) -> Retriever:
     """Build the retriever that the options describe; raise `BadInput` for an unknown method."""
     method = check_method(options)(corpus, **options.arguments)
-    retriever: Retriever = method if isinstance(method, Retriever) else _Method(method, corpus)
+    retriever: Retriever = method if isinstance(method, Retriever) else Wrapper(corpus, method)
     if not getattr(method, "filtered", False):
         retriever = _filtered(retriever, options, getattr(method, "vector", None))
     return CaptionOrder(retriever) if options.rerank == "bm25" else retriever
@@ -167,17 +166,6 @@ def fuse(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
             sums[hit.id] += 1 / (_K + rank)
     fused = [hit.model_copy(update={"score": sums[id]}) for id, hit in hits.items()]
     return sorted(fused, key=lambda hit: -hit.score)
-
-
-class _Method(Wrapper):
-    """Retriever of a method that only searches; its images are the corpus's."""
-
-    def __init__(self, method: Searcher, corpus: Corpus) -> None:
-        super().__init__(corpus)
-        self._method = method
-
-    def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
-        return search(self._method, query, k, seed)
 
 
 def _filtered(

@@ -281,19 +281,12 @@ def find_precision(device: str, weights: int) -> str:
     """
     if weights < _SMALL:
         return "float32"
-    supports = {"cpu": _cpu_has_bfloat16, "cuda": _gpu_has_bfloat16}.get(device.partition(":")[0])
-    return "bfloat16" if supports and supports() else "float32"
-
-
-def _cpu_has_bfloat16() -> bool:
-    """Return whether torch reports AVX512-BF16 or AMX; False if it cannot tell."""
     import torch
 
-    queries = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, name, bool)()) for name in queries)
-
-
-def _gpu_has_bfloat16() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    supported = False
+    if device == "cpu":
+        queries = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private: torch may lack them
+        supported = any(getattr(torch.cpu, name, bool)() for name in queries)
+    elif device.startswith("cuda"):
+        supported = torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if supported else "float32"

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.realrag import Training, search_away, training_of
 from pleinair.tools.retrieve import search
-from pleinair.tools.types import Hit, ImageSource, Retriever
+from pleinair.tools.types import Hit, ImageSource, Retriever, Searcher
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,10 +24,15 @@ Keep = Callable[[Sequence[Hit]], list[Hit]]
 
 
 class Wrapper:
-    """Base of retrievers on top of another source, whose images and training they share."""
+    """Retriever with the images and the training of another source, and the search of it or of `searcher`."""
 
-    def __init__(self, source: ImageSource) -> None:
+    def __init__(self, source: ImageSource, searcher: Searcher | None = None, /) -> None:
         self._source = source
+        self._searcher = searcher or cast(Searcher, source)
+
+    def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
+        """Search for up to `k` images, best first."""
+        return search(self._searcher, query, k, seed)
 
     @property
     def training(self) -> Training | None:
@@ -85,22 +90,18 @@ class Merged(Wrapper):
         vector: Callable[[str], Vectors] | None = None,
         filtered: bool = False,
     ) -> None:
-        """Merge the first `depth(k)` hits of each retriever.
+        """Merge the first `depth(k)` hits of each retriever by `merge`; images are opened by the first one.
 
-        Args:
-            retrievers: at least one; images are opened by the first.
-            merge: makes one ranking of theirs.
-            depth: how many hits of each are merged for `k`.
-            vector: of an image, by which copies are recognised.
-            filtered: the retrievers' hits are filtered already, so theirs together are not.
+        Copies are recognised by `vector`; with `filtered` the hits are filtered already and are not again.
         """
         super().__init__(retrievers[0])
         self._retrievers, self._merge, self._depth = retrievers, merge, depth
         self.vector, self.filtered = vector, filtered
 
-    def search(self, query: str, k: int) -> list[Hit]:
+    def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
         """Search for up to `k` images, in the order of the merged list."""
-        return self._merge([retriever.search(query, self._depth(k)) for retriever in self._retrievers])[:k]
+        size = self._depth(k)
+        return self._merge([search(retriever, query, size, seed) for retriever in self._retrievers])[:k]
 
 
 def by_license(licenses: Collection[str]) -> Keep:

@@ -15,8 +15,8 @@ from threading import Lock
 from typing import Any
 
 from pleinair.tools.retrieval.filters import Wrapper
-from pleinair.tools.retrieve import check_query, search
-from pleinair.tools.types import Hit, Retriever
+from pleinair.tools.retrieve import check_query
+from pleinair.tools.types import Hit
 
 RERANKED = 6  # hits of which the captions are compared: ImageRAG's three of either encoder
 _WORD = re.compile(r"\w+")
@@ -64,7 +64,7 @@ class Lexical(_ByCaptions):
     so it compares the hits of one query only. Without a shared word there is no hit.
     """
 
-    def search(self, query: str, k: int) -> list[Hit]:
+    def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
         """Search for up to `k` images, best first, ties by id; raise `BadInput` as dense retrieval does."""
         check_query(query, k)
         hits = [
@@ -80,13 +80,9 @@ class CaptionOrder(_ByCaptions):
     follow in their order. The words are weighted by the whole library.
     """
 
-    def __init__(self, retriever: Retriever) -> None:
-        super().__init__(retriever)
-        self._retriever = retriever
-
     def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
         """Search for up to `k` images, those with the nearest captions first."""
-        hits = search(self._retriever, query, max(k, RERANKED), seed)
+        hits = super().search(query, max(k, RERANKED), seed)
         scores = {entry.id: score for entry, score in self._scored(query)}
         return sorted(hits, key=lambda hit: -scores[hit.id])[:k]
 

@@ -57,15 +57,8 @@ class Item:
 
     def hit(self, score: float) -> Hit:
         """Return the image as a hit with its metadata."""
-        return Hit(
-            id=self.id,
-            score=score,
-            caption=self.caption,
-            license=self.license,
-            source=self.source,
-            author=self.author,
-            boxes=dict(self.boxes),
-        )
+        names = ("id", "caption", "license", "source", "author")
+        return Hit(score=score, boxes=dict(self.boxes), **{name: getattr(self, name) for name in names})
 
 
 class BadLine(ValueError):

@@ -167,21 +167,25 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
         OpenClipEncoder(f"local-dir:{tmp_path}")
 
 
+AVX512, AMX = "_is_avx512_bf16_supported", "_is_amx_tile_supported"
+
+
 @pytest.mark.parametrize(("supported", "expected"), [(True, "bfloat16"), (False, "float32")])
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1"])
 def test_bfloat16_is_used_if_the_device_has_instructions_for_it(
     monkeypatch: pytest.MonkeyPatch, device: str, supported: bool, expected: str
 ) -> None:
-    name = f"_{'gpu' if 'cuda' in device else 'cpu'}_has_bfloat16"
-    monkeypatch.setattr(encoder_module, name, lambda: supported)
+    for name in (AVX512, AMX):
+        monkeypatch.setattr(torch.cpu, name, lambda: supported and device == "cpu")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: supported and device != "cpu")
     assert find_precision(device, LARGE) == expected
     assert find_precision(device, LARGE - 1) == "float32"
     assert find_precision("mps", LARGE) == "float32"
 
 
-@pytest.mark.parametrize("name", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
+@pytest.mark.parametrize("name", [AVX512, AMX])
 def test_either_instruction_set_suffices(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    for query in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+    for query in (AVX512, AMX):
         monkeypatch.setattr(torch.cpu, query, lambda supported=query == name: supported)
     assert find_precision("cpu", LARGE) == "bfloat16"
     monkeypatch.delattr(torch.cpu, name)

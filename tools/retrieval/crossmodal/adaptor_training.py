@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -202,14 +202,5 @@ def contrastive_loss(cosines: Tensor, positive: Tensor, tau: float = _TAU) -> Te
 def _facts(
     options: AdaptorOptions, examples: Sequence[Example], losses: Sequence[float]
 ) -> dict[str, object]:
-    return {
-        "pictures": len(examples),
-        "epochs": len(losses),
-        "batch": options.batch,
-        "learning_rate": options.learning_rate,
-        "step": _STEP,
-        "gamma": _GAMMA,
-        "tau": _TAU,
-        "seed": options.seed,
-        "losses": [round(loss, 4) for loss in losses],
-    }
+    progress = {"pictures": len(examples), "epochs": len(losses), "losses": [round(x, 4) for x in losses]}
+    return {**asdict(options), "step": _STEP, "gamma": _GAMMA, "tau": _TAU, **progress}
