@@ -1,4 +1,4 @@
-"""How a model was placed, as memory allowed: told by the engine, kept in the run, seen in its traces."""
+"""Offload levels that lack of memory led to: reported by the engine, stored in the run, shown in traces."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ from pleinair.graphs.direct import graph
 from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.worker.worker import Worker
 
-TRIED = ("whole", "vae_tiling")
+LEVELS = ("whole", "vae_tiling")
 
 
-def told(run_id: str) -> str:
+def trace(run_id: str) -> str:
     return CliRunner().invoke(app, ["trace", "show", run_id]).stdout
 
 
-def test_an_engine_that_ran_out_of_memory_says_how_it_went_on(tmp_path: Path) -> None:
-    left = [1]
+def test_an_engine_that_ran_out_of_memory_reports_its_levels(tmp_path: Path) -> None:
+    failures = iter([True])
 
     def run_out(done: int, total: int) -> None:
-        if left[0]:
-            left[0] -= 1
+        if next(failures, False):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
     engine = InContext(
@@ -41,27 +40,27 @@ def test_an_engine_that_ran_out_of_memory_says_how_it_went_on(tmp_path: Path) ->
     )  # fmt: skip
     context = make_context(tmp_path, lambda *_: {}, on_step=run_out, generator=engine)  # type: ignore[arg-type]
     (attempt,) = call(graph, context).attempts
-    assert attempt.offload_levels == TRIED
+    assert attempt.offload_levels == LEVELS
 
 
 @pytest.mark.parametrize("apart", [False, True])
-def test_the_run_keeps_it_and_its_traces_tell_it(
+def test_the_run_stores_the_levels_and_its_traces_show_them(
     place: Path, apart: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(faulty_generator.install(place / "more"))
-    given = {"worker.process": apart, "generator.backend": "faulty"}
-    results = [draw(prompt, graph="direct", overrides=given) for prompt in ("small", "large")]
-    offload_levels = [result.outcome.best.offload_levels for result in results if result.outcome.best]
-    assert offload_levels == [TRIED[:1], TRIED]
-    texts = [told(result.run_id) for result in results]
-    assert "placed" not in texts[0]
+    overrides = {"worker.process": apart, "generator.backend": "faulty"}
+    results = [draw(prompt, graph="direct", overrides=overrides) for prompt in ("small", "large")]
+    levels = [result.outcome.best.offload_levels for result in results if result.outcome.best]
+    assert levels == [LEVELS[:1], LEVELS]
+    texts = [trace(result.run_id) for result in results]
+    assert "→ vae_tiling" not in texts[0]
     assert "whole → vae_tiling" in texts[1]
-    export(run_table().get(results[1].run_id), home(), place / "story.html")
-    assert "whole → vae_tiling" in (place / "story.html").read_text("utf-8")
-    if isinstance(worker := chosen_generator(load(overrides=given)), Worker):
+    export(run_table().get(results[1].run_id), home(), place / "storyboard.html")
+    assert "whole → vae_tiling" in (place / "storyboard.html").read_text("utf-8")
+    if isinstance(worker := chosen_generator(load(overrides=overrides)), Worker):
         worker.close()
 
 
-def test_an_engine_that_places_nothing_says_nothing(place: Path) -> None:
+def test_an_engine_without_offloading_reports_no_levels(place: Path) -> None:
     best = draw("two things").outcome.best
     assert best is not None and best.offload_levels == ()

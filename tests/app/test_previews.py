@@ -1,4 +1,4 @@
-"""Whole runs with previews: seen while they are drawn, and found nowhere afterwards."""
+"""Whole runs with previews: sent to the callback, and stored nowhere."""
 
 import base64
 import io
@@ -20,34 +20,34 @@ def colours(pngs: list[bytes]) -> list[Any]:
 
 
 @pytest.mark.parametrize("apart", [False, True])
-def test_a_watched_run_shows_previews_and_keeps_none(place: Path, apart: bool) -> None:
-    seen, events = list[bytes](), list[Event]()
-    draw("two things", overrides={"worker.process": apart}, on_event=events.append, on_preview=seen.append)
-    wanted = [quick.colour(f"preview {step}") for step in range(STEPS)]
-    drawn = (place / "effects.log").read_text("utf-8").count("picture ")
-    assert drawn > 1 and colours(seen) == wanted * drawn
+def test_a_run_sends_previews_and_stores_none(place: Path, apart: bool) -> None:
+    pngs, events = list[bytes](), list[Event]()
+    draw("two things", overrides={"worker.process": apart}, on_event=events.append, on_preview=pngs.append)
+    expected = [quick.colour(f"preview {step}") for step in range(STEPS)]
+    images = (place / "effects.log").read_text("utf-8").count("picture ")
+    assert images > 1 and colours(pngs) == expected * images
     assert not [event for event in events if "preview" in event.model_dump_json()]
-    texts = [base64.b64encode(png) for png in seen]
+    texts = [base64.b64encode(png) for png in pngs]
     files = [path.read_bytes() for path in place.rglob("*") if path.is_file()]
     assert len(files) > 5
     assert not [
-        1 for file in files for png, text in zip(seen, texts, strict=True) if png in file or text in file
+        1 for file in files for png, text in zip(pngs, texts, strict=True) if png in file or text in file
     ]
 
 
 @pytest.mark.parametrize("previews", [True, False])
-def test_previews_are_made_for_a_watcher_who_may_not_want_them(
+def test_previews_are_made_only_for_a_callback_and_if_switched_on(
     place: Path, previews: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, seen, real = list[bool](), list[bytes](), quick.colour
+    calls, pngs, colour = list[bool](), list[bytes](), quick.colour
 
-    def colour(text: str) -> tuple[int, int, int]:
-        made.append("preview" in text)
-        return real(text)
+    def record(text: str) -> tuple[int, int, int]:
+        calls.append("preview" in text)
+        return colour(text)
 
-    monkeypatch.setattr(quick, "colour", colour)
-    draw("two things", overrides={"output.previews": previews}, on_preview=seen.append)
-    assert any(made) is bool(seen) is previews
-    made.clear()
+    monkeypatch.setattr(quick, "colour", record)
+    draw("two things", overrides={"output.previews": previews}, on_preview=pngs.append)
+    assert any(calls) is bool(pngs) is previews
+    calls.clear()
     draw("two things")
-    assert not any(made)
+    assert not any(calls)

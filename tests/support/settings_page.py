@@ -1,7 +1,7 @@
 """Write docs/settings.md from the settings' own types: `make docs`.
 
-The meaning of a key is the docstring of its field; that of a backend's key is in the `Args` section of its
-class. `tests/test_docs.py` fails when the page is out of date.
+The meaning of a key is the description of its field; that of a backend without a settings model is in the
+`Args` section of its class. `tests/test_docs.py` fails when the page is out of date.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -60,11 +61,16 @@ def _rows(table: str, model: type[BaseModel]) -> Iterator[str]:
             yield from _rows(f"{table}{key}.", inner)
         elif inner is not BackendChoice:
             default = _default(info.get_default(call_default_factory=True))
-            meaning = " ".join((info.description or "").split())
+            fields = [base.model_fields.get(key) for base in model.__mro__ if issubclass(base, BaseModel)]
+            texts = [field.description for field in fields if field and field.description]
+            meaning = " ".join("".join(texts[:1]).split())
             yield f"| `{table}{key}` | {_accepted(info)} | {default} | {meaning} |"
 
 
 def _arguments(make: Callable[..., Any]) -> Iterator[str]:
+    if model := getattr(make, "settings_model", None):
+        yield from _rows("", model)
+        return
     texts = _argument_texts(make)
     for name, parameter in inspect.signature(make).parameters.items():
         kind = _plain(str(parameter.annotation).strip("'\""))
@@ -84,15 +90,20 @@ def _argument_texts(make: Callable[..., Any]) -> dict[str, str]:
 
 
 def _accepted(info: FieldInfo) -> str:
-    annotation = info.annotation
-    text = _plain(annotation.__name__ if isinstance(annotation, type) else str(annotation))
+    is_union = get_origin(info.annotation) in (Union, UnionType)
+    names, metadata = [], list(info.metadata)
+    for choice in get_args(info.annotation) if is_union else (info.annotation,):
+        if get_origin(choice) is Annotated:
+            choice, *constraints = get_args(choice)
+            metadata += [bound for item in constraints for bound in getattr(item, "metadata", [item])]
+        names.append(choice.__name__ if isinstance(choice, type) else str(choice))
     bounds = [
         f"{sign} {getattr(bound, name)}"
-        for bound in info.metadata
+        for bound in metadata
         for name, sign in SIGNS.items()
         if getattr(bound, name, None) is not None
     ]
-    return ", ".join([text, *bounds])
+    return ", ".join([_plain(" | ".join(names)), *bounds])
 
 
 def _plain(annotation: str) -> str:

@@ -50,6 +50,7 @@ class ControlNet(DiffusersEngine):
 
     backend = "controlnet"
     prefixes = ("", "controlnet_")
+    has_strength = True
     settings_model = ControlNetSettings
     settings: ControlNetSettings
 
@@ -76,10 +77,11 @@ class ControlNet(DiffusersEngine):
         """Return the reference for the branch; without one another class generates."""
         if not images:
             return {}
-        image = crop_to_size(images[0], request.height, request.width)
+        image, strength = crop_to_size(images[0], request.height, request.width), request.reference_strength
+        scale = self.settings.controlnet_conditioning_scale if strength is None else strength
         return {
             self.family.images: mosaic(image) if self.settings.control == "mosaic" else image,
-            "controlnet_conditioning_scale": self.settings.controlnet_conditioning_scale,
+            "controlnet_conditioning_scale": scale,
         }
 
 

@@ -58,11 +58,11 @@ class DiffusersSettings(ModelLocation):
     slots: int | None = Field(
         default=None, ge=0, description="references a call; by default the class's maximum"
     )
-    height: Side = 1024
-    width: Side = 1024
-    num_inference_steps: Steps = 28
-    draft_steps: Steps | None = Field(default=None, description="steps of a draft; by default all")
-    guidance_scale: Guidance = 3.5
+    height: Side = Field(default=1024, description="of the image, pixels")
+    width: Side = Field(default=1024, description="of the image, pixels")
+    num_inference_steps: Steps = Field(default=28, description="diffusion steps of an image")
+    draft_steps: int | None = Field(default=None, gt=0, description="steps of a draft; by default all")
+    guidance_scale: Guidance = Field(default=3.5, description="in the argument that the class has for it")
     reference_size: int = Field(default=512, gt=0, description="longest side of a sent reference, in pixels")
     inpaint: bool = Field(default=True, description="inpaint boxes, if there is a class for it")
     options: Mapping[str, Any] = Field(default={}, description="further arguments of the pipeline's call")
@@ -107,6 +107,7 @@ class DiffusersEngine(ABC):
 
     backend: ClassVar[str]
     boxes: ClassVar[bool] = False  # whether references act inside their boxes
+    has_strength: ClassVar[bool] = False  # whether a request's `reference_strength` has an effect
     prefixes: ClassVar[tuple[str, ...]] = ("",)  # of the arguments that locate a model
     settings_model: ClassVar[type[DiffusersSettings]]
     settings: DiffusersSettings
@@ -157,9 +158,17 @@ class DiffusersEngine(ABC):
         """What the settings make of the class; the id names the exact weights."""
         settings, inpainting = self.settings, self.inpainting
         slots = self.family.slots if settings.slots is None else settings.slots
+        accepts = {
+            "width": True,
+            "height": True,
+            "num_inference_steps": True,
+            "guidance_scale": self.family.guidance,
+            "reference_strength": self.has_strength,
+        }
         return Capabilities(
             id=f"{self.backend}:{'+'.join(self.identities())}",
             slots=slots,
+            accepts=tuple(option for option, is_accepted in accepts.items() if is_accepted),
             negative_prompt=self.family.negative_prompt,
             boxes=self.boxes,
             inpaint=inpainting is not None,

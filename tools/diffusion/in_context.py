@@ -57,7 +57,7 @@ class InContextSettings(DiffusersSettings):
     max_sequence: int | None = Field(
         default=None, gt=0, description="tokens of the sequence; references are made smaller to fit"
     )
-    wording: Annotated[str, AfterValidator(check_sentence)] | None = Field(
+    wording: Annotated[str | None, AfterValidator(check_sentence)] = Field(
         default=None,
         description="sentence for each reference, with {number} and {concept}; empty is none, by default the "
         "family's own",
@@ -66,11 +66,11 @@ class InContextSettings(DiffusersSettings):
     @property
     def call_options(self) -> Mapping[str, Any]:
         """Return the options with the arguments that have a setting of their own."""
-        named = {
+        settings = {
             "max_sequence_length": self.max_sequence_length,
             "text_encoder_out_layers": tuple(self.text_encoder_out_layers),
         }
-        return {**self.options, **{name: value for name, value in named.items() if value}}
+        return {**self.options, **{name: value for name, value in settings.items() if value}}
 
     def token_rule(self, unit: int) -> TokenRule:
         """Return how the class turns images and text into tokens of `unit` pixels a side."""

@@ -67,6 +67,7 @@ class IpAdapter(DiffusersEngine):
     backend = "ip_adapter"
     prefixes = ("", "adapter_")
     boxes = True
+    has_strength = True
     settings_model = IpAdapterSettings
     settings: IpAdapterSettings
 
@@ -97,7 +98,8 @@ class IpAdapter(DiffusersEngine):
 
     def condition(self, pipeline: Any, request: GenerateRequest, images: Sequence[Image]) -> dict[str, Any]:
         """Return the references for the adapter; without any it is switched off and gets a grey image."""
-        scale = self.settings.scale
+        strength = request.reference_strength
+        scale = self.settings.scale if strength is None else strength
         if not images:
             from PIL import Image
 

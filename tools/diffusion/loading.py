@@ -127,8 +127,8 @@ def select_options(variant: Any, pipeline: Any, options: Mapping[str, Any]) -> d
 
     Raises `BadInput` for one that the pipeline itself does not have.
     """
-    accepted, known = (inspect.signature(type(form).__call__).parameters for form in (variant, pipeline))
-    if unknown := [name for name in options if name not in known]:
+    accepted, declared = (inspect.signature(type(form).__call__).parameters for form in (variant, pipeline))
+    if unknown := [name for name in options if name not in declared]:
         raise BadInput(f"generator.options.{unknown[0]}: {type(pipeline).__name__} has no such argument")
     return {name: value for name, value in options.items() if name in accepted}
 

@@ -118,6 +118,7 @@ class OpenAIImages:
         self.capabilities = Capabilities(
             id=f"openai_images:{self.model}@{self.base_url}",
             slots=self.slots,
+            accepts=("width", "height", *(("num_inference_steps", "guidance_scale") * self.diffusion)),
             negative_prompt=self.diffusion and self.negative_prompt,
             inpaint=self.inpaint,
             inpaint_slots=min(self.slots, _MAX_INPUT_IMAGES - 1) if self.inpaint else 0,

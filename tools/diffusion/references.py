@@ -40,10 +40,10 @@ def append_sentences(prompt: str, concepts: Sequence[str], sentence: str, first:
     return " ".join([prompt if prompt.endswith((".", "!", "?")) else f"{prompt}.", *sentences])
 
 
-def check_sentence(sentence: str) -> str:
-    """Return a sentence template that can be filled in; raise `BadInput` for any other."""
+def check_sentence(sentence: str | None) -> str | None:
+    """Return a sentence template that can be filled in, or None; raise `BadInput` for any other."""
     try:
-        sentence.format(number=1, concept="a concept")
+        (sentence or "").format(number=1, concept="a concept")
     except (LookupError, ValueError, AttributeError):
         raise BadInput(
             f"generator.wording = {sentence!r}: wanted a sentence with {{number}} and {{concept}}"

@@ -74,13 +74,20 @@ def test_generates_with_and_without_a_reference(engine: ControlNet, case: Case) 
     assert engine.capabilities.slots == 1
     assert engine.capabilities.negative_prompt is case.negative_prompt
     plain, first, second = draw(engine), draw(engine, REFERENCES[:1]), draw(engine, REFERENCES[1:2])
-    assert len({picture.tobytes() for picture in (plain, first, second)}) == 3
+    assert len({image.tobytes() for image in (plain, first, second)}) == 3
     assert np.array_equal(plain, draw(engine))
 
 
 def test_without_a_reference_it_is_the_base_model(engine: ControlNet, case: Case) -> None:
     base = getattr(diffusers, type(case.base()).__name__)
     assert isinstance(engine._pipelines[engine.family.text_pipeline], base)
+
+
+def test_the_strength_of_a_request_changes_the_image(engine: ControlNet) -> None:
+    assert "reference_strength" in engine.capabilities.accepts
+    usual, full, none = (draw(engine, REFERENCES[:1], reference_strength=value) for value in (None, 1.0, 0.0))
+    assert np.array_equal(usual, full)
+    assert not np.array_equal(full, none)
 
 
 def test_torchs_global_noise_changes_nothing(engine: ControlNet) -> None:
@@ -104,9 +111,9 @@ def test_too_many_references_are_refused_before_anything_runs(engine: ControlNet
 
 
 def test_a_mosaic_keeps_the_colours_of_blocks() -> None:
-    picture = mosaic(LINEAR.resize((128, 256)))
-    assert picture.size == (128, 256)
-    assert len({picture.getpixel((0, row)) for row in range(256)}) == 4
+    image = mosaic(LINEAR.resize((128, 256)))
+    assert image.size == (128, 256)
+    assert len({image.getpixel((0, row)) for row in range(256)}) == 4
 
 
 def test_a_reference_is_cropped_around_its_centre() -> None:

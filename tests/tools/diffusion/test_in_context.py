@@ -72,9 +72,15 @@ def engine(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InC
 
 def test_generates_with_any_number_of_references(engine: InContext, case: Case) -> None:
     assert engine.capabilities.slots == case.slots
-    pictures = [draw(engine, images=REFERENCES[:count]) for count in sorted({0, 1, case.slots})]
-    assert all(picture.shape == (32, 32, 3) for picture in pictures)
-    assert len({picture.tobytes() for picture in pictures}) == len(pictures)
+    images = [draw(engine, images=REFERENCES[:count]) for count in sorted({0, 1, case.slots})]
+    assert all(image.shape == (32, 32, 3) for image in images)
+    assert len({image.tobytes() for image in images}) == len(images)
+
+
+def test_the_options_of_a_request_are_those_that_have_an_effect(engine: InContext) -> None:
+    sizes_and_steps = ("width", "height", "num_inference_steps")
+    guidance = ("guidance_scale",) if engine.family.guidance else ()
+    assert engine.capabilities.accepts == (*sizes_and_steps, *guidance)
 
 
 def test_a_negative_prompt_changes_the_image_or_is_refused(engine: InContext) -> None:

@@ -110,12 +110,12 @@ def test_pixels_outside_the_box_are_unchanged(engine: DiffusersEngine, case: Cas
 
 
 def test_the_box_depends_on_the_prompt_and_cancelling_changes_nothing(engine: DiffusersEngine) -> None:
-    whole, first = draw(engine), paint(engine)
+    full, first = draw(engine), paint(engine)
     with pytest.raises(Cancelled):
         engine.generate(make_request(inpaint=inpaint()), [BASE], stop_after(1, []))
     assert np.array_equal(first, paint(engine))
     assert not np.array_equal(first, paint(engine, prompt="a coupe"))
-    assert np.array_equal(whole, draw(engine))
+    assert np.array_equal(full, draw(engine))
 
 
 def test_too_many_references_for_a_box_are_refused(engine: DiffusersEngine, case: Case) -> None:

@@ -48,8 +48,8 @@ def engine(folder: Path) -> IpAdapter:
 
 def test_generates_with_any_number_of_references(engine: IpAdapter) -> None:
     assert engine.capabilities.slots == 4
-    pictures = [draw(engine, images=REFERENCES[:count]) for count in (0, 1, 4)]
-    assert len({picture.tobytes() for picture in pictures}) == 3
+    images = [draw(engine, images=REFERENCES[:count]) for count in (0, 1, 4)]
+    assert len({image.tobytes() for image in images}) == 3
 
 
 def test_without_references_the_adapter_is_off(engine: IpAdapter) -> None:
@@ -61,8 +61,8 @@ def test_without_references_the_adapter_is_off(engine: IpAdapter) -> None:
 def test_a_reference_with_a_place_acts_there_only(engine: IpAdapter) -> None:
     """In latents the adapter changes the left half at one step; the autoencoder spreads it a little."""
     without = draw(engine, num_inference_steps=1)
-    left = make_reference(box=(0.0, 0.0, 0.25, 1.0))
-    masked = draw(engine, REFERENCES[:1], references=(left,), num_inference_steps=1)
+    reference = make_reference(box=(0.0, 0.0, 0.25, 1.0))
+    masked = draw(engine, REFERENCES[:1], references=(reference,), num_inference_steps=1)
     change = np.abs(masked.astype(int) - without).sum(axis=(0, 2))
     assert change[:16].sum() > change[16:].sum()
     everywhere = draw(engine, REFERENCES[:1], references=(make_reference(),), num_inference_steps=1)
@@ -99,6 +99,15 @@ def test_the_scale_changes_the_id_and_the_image(engine: IpAdapter, folder: Path)
     weak = make_engine(folder, engine.settings.pipeline, scale=0.1)
     assert weak.capabilities.id != engine.capabilities.id
     assert not np.array_equal(draw(weak, REFERENCES[:1]), draw(engine, REFERENCES[:1]))
+
+
+def test_the_strength_of_a_request_replaces_the_scale(engine: IpAdapter, folder: Path) -> None:
+    assert "reference_strength" in engine.capabilities.accepts
+    weak = draw(make_engine(folder, engine.settings.pipeline, scale=0.1), REFERENCES[:1])
+    assert np.array_equal(weak, draw(engine, REFERENCES[:1], reference_strength=0.1))
+    boxes = {"references": (make_reference("finch", (0, 0, 0.5, 1)),)}
+    low, high = (draw(engine, REFERENCES[:1], reference_strength=value, **boxes) for value in (0.1, 0.9))
+    assert not np.array_equal(low, high)
 
 
 def test_only_safetensors_are_accepted(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def copy(folder: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put the pipeline into a hub cache as `owner/tiny`, where `main` is one commit."""
+    """Copy the pipeline into a hub cache as `owner/tiny`, where `main` is one commit."""
     repository = tmp_path / "hub" / "models--owner--tiny"
     shutil.copytree(folder, repository / "snapshots" / COMMIT)
     (repository / "refs").mkdir()

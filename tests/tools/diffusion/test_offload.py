@@ -96,9 +96,9 @@ def offloading_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_an_offloaded_model_generates_the_same_image(name: str, tmp_path: Path) -> None:
     engines = {level: CASES[name](tmp_path / "model", level) for level in ("whole", *offload.LEVELS[2:])}
-    whole = engines.pop("whole")
-    counts = (0, 1) if whole.capabilities.slots else (0,)
-    expected = [draw(whole, REFERENCES[:count]) for count in counts]
+    unoffloaded = engines.pop("whole")
+    counts = (0, 1) if unoffloaded.capabilities.slots else (0,)
+    expected = [draw(unoffloaded, REFERENCES[:count]) for count in counts]
     for level, engine in engines.items():
         for count, image in zip(counts, expected, strict=True):
             assert np.array_equal(draw(engine, REFERENCES[:count]), image), (level, count)
