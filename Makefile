@@ -1,4 +1,4 @@
-# One virtual environment, made on the first use of any target. Set PYTHON, VENV or FAISS to choose otherwise.
+# One virtual environment, created on the first use of any target. PYTHON, VENV and FAISS override the defaults.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -25,7 +25,7 @@ STAMP := $(VENV)/.installed-$(FAISS)
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(STAMP) ## make the virtual environment with the locked packages
+install: $(STAMP) ## create the virtual environment with the locked packages
 
 $(STAMP): pyproject.toml requirements.lock requirements-$(FAISS).lock
 	@echo "installing into $(VENV) (FAISS: $(FAISS)); torch alone is some gigabytes" >&2
@@ -36,16 +36,16 @@ $(STAMP): pyproject.toml requirements.lock requirements-$(FAISS).lock
 	rm -f $(VENV)/.installed-*
 	touch $@
 
-demo: $(STAMP) ## draw a species the generator has never seen, and export its storyboard
+demo: $(STAMP) ## generate a species that the generator has never seen, and export the storyboard
 	$(BIN)/pleinair index
-	$(BIN)/pleinair draw "$(DEMO)" --seed $(DEMO_SEED) --out $(OUT) || [ $$? = 3 ]  # 3: stopped, best picture kept
+	$(BIN)/pleinair draw "$(DEMO)" --seed $(DEMO_SEED) --out $(OUT) || [ $$? = 3 ]  # 3: stopped, best image kept
 	$(BIN)/pleinair trace export last $(OUT)/storyboard.png
 	$(BIN)/pleinair trace export last $(OUT)/storyboard.html
 
 test: $(STAMP) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: $(STAMP) ## lint, check the format and the types, report sizes and wording
+check: $(STAMP) ## lint, check format and types, report sizes and wording
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p pleinair
@@ -59,11 +59,11 @@ bench: $(STAMP) ## measure the pocket models and write the report
 	$(BIN)/python -m pleinair.evals pocket --prompts $(PROMPTS) --seed $(SEED) \
 		--json $(REPORTS)/pocket.json --out $(REPORTS)
 
-lock: $(STAMP) ## resolve every package anew and rewrite requirements.lock
+lock: $(STAMP) ## resolve every package again and rewrite requirements.lock
 	head -2 requirements.lock > $(VENV)/lock
 	$(PIP) install --dry-run --ignore-installed --report - '.[dev]' | $(BIN)/python .ci/lock >> $(VENV)/lock
 	mv $(VENV)/lock requirements.lock
 
-clean: ## remove what the targets wrote, but not the virtual environment
+clean: ## remove everything that the targets wrote, except the virtual environment
 	rm -rf build dist $(OUT) $(REPORTS) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Find one picture for several things with Cross-modal RAG: `python examples/crossmodal.py PROMPT`."""
+"""Retrieve one image for several concepts with Cross-modal RAG: `python examples/crossmodal.py PROMPT`."""
 
 import sys
 from pathlib import Path
@@ -12,15 +12,15 @@ from pleinair.tools.storage.artifacts import ArtifactStore
 
 
 def main(prompt: str = "a saverel wren beside a velmora finch", folder: str = "out/store") -> None:
-    """Draw, and say which picture of the Pareto set serves which part of the prompt, by caption and looks."""
+    """Generate an image and print which image of the Pareto set satisfies which sub-queries."""
     context = build(load(), home(), ArtifactStore(Path(folder)))
     values = graph.invoke({"prompt": prompt, "seed": 1}, context=context)  # type: ignore[call-overload]
     output = CrossmodalOutput.model_validate(values)
-    for one in output.joint.members if output.joint else ():
-        print(f"{one.hit.id} serves {', '.join(one.satisfied)}: {one.hit.caption}")
+    for member in output.joint.members if output.joint else ():
+        print(f"{member.hit.id} serves {', '.join(member.satisfied)}: {member.hit.caption}")
     best = output.outcome.best if output.outcome else None
     for reference in best.request.references if best else ():
-        print(f"{reference.concept} was drawn from {reference.hit.id}")
+        print(f"{reference.concept} was generated from {reference.hit.id}")
     if best:
         print(context.store.path(best.picture))
 

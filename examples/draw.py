@@ -1,4 +1,4 @@
-"""Draw a prompt from Python: `python examples/draw.py "a saverel wren in the snow"`."""
+"""Generate an image from Python: `python examples/draw.py "a saverel wren in the snow"`."""
 
 import sys
 
@@ -6,13 +6,13 @@ from pleinair.app.api import draw
 
 
 def main(prompt: str = "a saverel wren in the snow") -> None:
-    """Draw, and say how it ended and whose pictures were used."""
+    """Generate an image and print the ending, the references and their authors."""
     result = draw(prompt, seed=1, overrides={"budget.attempts": 2})
     print(f"{result.outcome.ending}: {result.outcome.reason}")
     best = result.outcome.best
     for reference in best.request.references if best else ():
         hit = reference.hit
-        print(f"{reference.concept} was drawn from {hit.id} ({hit.license}, {hit.author})")
+        print(f"{reference.concept} was generated from {hit.id} ({hit.license}, {hit.author})")
     print(result.picture)
 
 

@@ -16,9 +16,9 @@ from pleinair.tools.storage.artifacts import ArtifactStore
 
 
 def main(prompt: str = "a saverel wren in the snow", folder: str = "out/store") -> None:
-    """Draw with ImageRAG; pictures lie in `folder` by content, the state holds their names only."""
+    """Run ImageRAG; images are stored in `folder` by content, the state holds only their names."""
     context = build(load(), home(), ArtifactStore(Path(folder)))
-    context = dataclasses.replace(context, k=2)  # any engine or knob can be yours
+    context = dataclasses.replace(context, k=2)  # any engine or option can be replaced
     graph = builder.compile(checkpointer=InMemorySaver())
     thread: RunnableConfig = {"configurable": {"thread_id": "1"}}
     values = graph.invoke({"prompt": prompt, "seed": 1}, thread, context=context)  # type: ignore[call-overload]

@@ -1,7 +1,7 @@
-"""Index a folder of your own pictures and draw from it: `python examples/own_library.py FOLDER PROMPT`.
+"""Index a folder of your own images and generate from it: `python examples/own_library.py FOLDER PROMPT`.
 
-A `metadata.jsonl` in the folder may give each picture its `text`, `license`, `source` and `author`. Without a
-folder a small one of the miniature world is made.
+A `metadata.jsonl` in the folder may contain `text`, `license`, `source` and `author` of each image. If the
+folder does not exist, a small library of the miniature world is written to it.
 """
 
 import sys
@@ -13,14 +13,14 @@ from pleinair.app.settings import load
 from pleinair.tools.pocket.library import write_library
 
 
-def main(folder: str = "out/pictures", prompt: str = "a saverel wren in the snow") -> None:
-    """Index what is new in the folder, then draw."""
+def main(folder: str = "out/images", prompt: str = "a saverel wren in the snow") -> None:
+    """Index the changed files of the folder, then generate an image."""
     if not Path(folder).exists():
         write_library(Path(folder), size=120, tiers=("rare",))
-    chosen = {"library.folder": folder, "budget.attempts": 2}
-    for line in bring_up_to_date(load(overrides=chosen), lambda done, total: None):
+    overrides = {"library.folder": folder, "budget.attempts": 2}
+    for line in bring_up_to_date(load(overrides=overrides), lambda done, total: None):
         print(line)
-    result = draw(prompt, seed=1, overrides=chosen)
+    result = draw(prompt, seed=1, overrides=overrides)
     print(f"{result.outcome.ending}: {result.outcome.reason}")
     print(result.picture)
 

@@ -19,7 +19,7 @@ from pleinair.tools.types import Hit
 
 
 class Varied:
-    """Search for images whose captions share words with the query, equals in an order by the run's seed."""
+    """Search for images whose captions share words with the query, ties in an order from the run's seed."""
 
     def __init__(self, corpus: Corpus, shared: int = 1) -> None:
         """Search the captions of `corpus` for images with at least `shared` words of the query."""
@@ -46,8 +46,8 @@ def main(prompt: str = "a saverel wren in the snow", folder: str = "out/plugin")
     )
     sys.path[:0] = [str(info.parent), str(Path(__file__).parent)]
     for seed in (1, 2):
-        chosen = {"retrieval.method": "varied", "retrieval.arguments.shared": 2, "budget.attempts": 2}
-        result = draw(prompt, seed=seed, overrides=chosen)
+        overrides = {"retrieval.method": "varied", "retrieval.arguments.shared": 2, "budget.attempts": 2}
+        result = draw(prompt, seed=seed, overrides=overrides)
         best = result.outcome.best
         for reference in best.request.references if best else ():
             print(f"seed {seed}: {reference.concept} from {reference.hit.id} ({reference.hit.caption})")

@@ -1,4 +1,4 @@
-"""Follow a graph live, from an event loop: `python examples/stream.py "a saverel wren in the snow"`."""
+"""Stream the events of a graph in an event loop: `python examples/stream.py "a saverel wren in the snow"`."""
 
 import asyncio
 import sys
@@ -13,10 +13,10 @@ from pleinair.tools.storage.artifacts import ArtifactStore
 
 
 async def follow(prompt: str) -> None:
-    """Print every diffusion step, and what each node of the graph changed."""
+    """Print every diffusion step and the state keys that each node changed."""
     context = build(load(), home(), ArtifactStore(Path("out/store")))
-    given: Any = {"prompt": prompt, "seed": 1, "run_id": "stream", "budget": {"attempts": 2}}
-    async for part in graph.astream(given, context=context, stream_mode=["updates", "custom"], version="v2"):
+    values: Any = {"prompt": prompt, "seed": 1, "run_id": "stream", "budget": {"attempts": 2}}
+    async for part in graph.astream(values, context=context, stream_mode=["updates", "custom"], version="v2"):
         if part["type"] == "custom":
             print(f"  {part['data']}")
         elif part["type"] == "updates":
@@ -25,7 +25,7 @@ async def follow(prompt: str) -> None:
 
 
 def main(prompt: str = "a saverel wren in the snow") -> None:
-    """Follow one drawing."""
+    """Stream one run."""
     asyncio.run(follow(prompt))
 
 

@@ -1,7 +1,7 @@
-"""Give every test a home of its own and refuse the network.
+"""Fixtures for all tests: a temporary home folder, and no network.
 
-The guard sees this process only: a test that starts another process passes `env=os.environ`, which keeps the
-model libraries offline there too.
+The network guard covers this process only: a test that starts another process passes `env=os.environ`, which
+keeps the model libraries offline there too.
 """
 
 import gc
@@ -18,7 +18,7 @@ from typer.main import get_command
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "LANGSMITH_TRACING": "false"}
 
-settings.register_profile("pleinair", deadline=None, derandomize=True)  # a busy machine is no bug
+settings.register_profile("pleinair", deadline=None, derandomize=True)  # a slow machine is not a bug
 settings.load_profile("pleinair")
 
 GUARDED = frozenset(
@@ -27,11 +27,11 @@ GUARDED = frozenset(
 
 
 class NetworkRefused(RuntimeError):
-    """A test reached for the network."""
+    """Network access from a test."""
 
 
 def is_local(host: object) -> bool:
-    """Say whether a host is this machine, without asking a name server."""
+    """Return whether a host is this machine, without a DNS query."""
     if host in (None, "", b"", "localhost", b"localhost"):
         return True
     try:
@@ -41,7 +41,7 @@ def is_local(host: object) -> bool:
 
 
 def host_of(event: str, arguments: tuple[Any, ...]) -> object:
-    """Give the host that an audited socket call names; None where it names none."""
+    """Return the host of an audited socket call, or None if it has none."""
     if event in ("socket.getaddrinfo", "socket.gethostbyname"):
         return arguments[0]
     address = arguments[1]
@@ -49,29 +49,29 @@ def host_of(event: str, arguments: tuple[Any, ...]) -> object:
 
 
 def refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
-    """Raise on a socket call that names another machine."""
+    """Raise `NetworkRefused` for a socket call to another machine."""
     if event in GUARDED and not is_local(host := host_of(event, arguments)):
-        raise NetworkRefused(f"{event} to {host!r}: tests may reach only this machine")
+        raise NetworkRefused(f"{event} to {host!r}: tests may connect only to this machine")
 
 
 sys.addaudithook(refuse_network)
 
 
 def pytest_collection_finish() -> None:
-    """Let the collector pass over what the imports left, a million objects, a seventh of the tests' time."""
+    """Exclude the million objects of the imports from garbage collection, a seventh of the tests' time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
 
 
 def pytest_sessionfinish() -> None:
-    """Give it all back, or nanobind tells of leaks."""
+    """Undo `gc.freeze`; otherwise nanobind reports leaks."""
     gc.unfreeze()
 
 
 @pytest.fixture
 def hasty() -> Iterator[None]:
-    """Let threads interrupt one another far more often than they would."""
+    """Switch between threads far more often than usual."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -80,7 +80,7 @@ def hasty() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def command() -> Iterator[None]:
-    """Build the command line once a session; typer does so for every call."""
+    """Build the command line once per session; typer builds it for every call."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("typer.testing._get_command", cache(get_command))
         yield
@@ -88,9 +88,9 @@ def command() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the library, the runs and the pictures of all tests under one temporary folder.
+    """Use one temporary home folder for all tests.
 
-    Where workers share the tests they share the cache too: the pocket library and its index are made once.
+    xdist's workers share its cache, so that the pocket library and its index are written only once.
     """
     home = tmp_path_factory.mktemp("home")
     if "PYTEST_XDIST_WORKER" in os.environ:

@@ -4,7 +4,7 @@ import pytest
 
 
 def test_refuses_to_connect_to_another_machine() -> None:
-    with socket.socket() as sock, pytest.raises(RuntimeError, match="may reach only this machine"):
+    with socket.socket() as sock, pytest.raises(RuntimeError, match="may connect only to this machine"):
         sock.connect(("192.0.2.1", 80))
 
 

@@ -1,4 +1,4 @@
-"""A checkup of the quick profile, for tests of what a doctor finds."""
+"""Findings of `pleinair doctor` for the quick profile."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from pleinair.app.doctor.doctor import Finding, examine
 
 
 def look(**overrides: Any) -> dict[str, Finding]:
-    """Examine the quick profile with some settings changed, and give the findings by name."""
-    given = {key.replace("__", "."): value for key, value in overrides.items()}
-    return {one.name: one for one in examine(None, given)}
+    """Examine the quick profile with some settings changed; return the findings by name."""
+    settings = {key.replace("__", "."): value for key, value in overrides.items()}
+    return {finding.name: finding for finding in examine(None, settings)}
 
 
-def faults(found: dict[str, Finding]) -> list[str]:
-    """Name what is not well."""
-    return [one.name for one in found.values() if not one.ok]
+def faults(findings: dict[str, Finding]) -> list[str]:
+    """List the names of the failed checks."""
+    return [finding.name for finding in findings.values() if not finding.ok]

@@ -22,7 +22,7 @@ Policy = Callable[[Status, list[BaseMessage]], AIMessage]
 
 
 class Driver(BaseChatModel):
-    """Driving model that replies by `policy(status, messages)` and records what it was sent and offered."""
+    """Driving model that replies by `policy(status, messages)` and records messages and offered tools."""
 
     policy: Policy
     sent: list[list[BaseMessage]] = []

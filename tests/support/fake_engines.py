@@ -77,10 +77,10 @@ class SquareGenerator:
         self.requests.append(request)
         for step in range(request.num_inference_steps):
             on_step(step + 1, request.num_inference_steps)
-        picture = Image.new("RGB", (request.width, request.height))
+        image = Image.new("RGB", (request.width, request.height))
         grey = 50 + (request.seed + 40 * len(images)) % 200
-        ImageDraw.Draw(picture).rectangle((4, 4, 12, 12), fill=(grey, grey, grey))
-        return picture
+        ImageDraw.Draw(image).rectangle((4, 4, 12, 12), fill=(grey, grey, grey))
+        return image
 
 
 class PaidGenerator(SquareGenerator):
@@ -102,9 +102,9 @@ class ListRetriever:
         return self.hits.get(query, [])[:k]
 
     def open(self, id: str) -> Image.Image:
-        picture = Image.new("RGB", (16, 16), "white")
-        ImageDraw.Draw(picture).text((1, 1), id[:1], fill="black")
-        return picture
+        image = Image.new("RGB", (16, 16), "white")
+        ImageDraw.Draw(image).text((1, 1), id[:1], fill="black")
+        return image
 
     def entries(self) -> list[Hit]:
         library = {hit.id: hit for hits in self.hits.values() for hit in hits}

@@ -64,7 +64,7 @@ def ids(hits: Sequence[Hit]) -> str:
 def corpus(
     options: RetrievalOptions, dense: FakeRetriever | None = None, second: FakeRetriever | None = None
 ) -> Corpus:
-    """Build a corpus of retrievers that are open; without `dense` nothing may ask for vectors or files."""
+    """Build a corpus of open retrievers; without `dense` nothing may ask for vectors or files."""
 
     def library() -> Library:
         raise AssertionError("the library was opened")

@@ -1,4 +1,4 @@
-"""A page as a browser reads it: its tags, what it loads and what it says."""
+"""HTML parser for tests of pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VOID = {"meta", "img", "rect", "path"}
 
 
 class Page(HTMLParser):
-    """Read a page: its tags, what it loads, and its text; unbalanced tags are an error."""
+    """Parsed page: its tags, the addresses that it loads, and its text; unbalanced tags are an error."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -26,11 +26,11 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        found = {key: value or "" for key, value in attrs}
-        self.loads += [found[key] for key in ("src", "href", "srcset", "data", "action") if key in found]
-        assert not any(key.startswith("on") or key == "style" for key in found)
-        if tag == "meta" and "http-equiv" in found:
-            self.meta[found["http-equiv"]] = found["content"]
+        values = {key: value or "" for key, value in attrs}
+        self.loads += [values[key] for key in ("src", "href", "srcset", "data", "action") if key in values]
+        assert not any(key.startswith("on") or key == "style" for key in values)
+        if tag == "meta" and "http-equiv" in values:
+            self.meta[values["http-equiv"]] = values["content"]
         if tag not in VOID:
             self._open.append(tag)
 

@@ -1,7 +1,7 @@
-"""Start runs in processes of their own and kill them: `python nursery.py FOLDER KILLS SEED`.
+"""Start runs in child processes and kill them: `python kill_runs.py KILLS SEED`.
 
-This process imports and looks up everything once and never starts a thread: each run costs a fork alone.
-It prints what it saw as JSON; the test says what it should have seen.
+This process imports everything once and never starts a thread, so that a run costs only a fork. It prints
+its observations as JSON for the test to check.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ Action = Callable[[], object]
 
 
 def fork(action: Action) -> int:
-    """Do something in a child process, which ends there."""
+    """Run an action in a child process and return the child's id."""
     pid = os.fork()
     if pid == 0:
         with contextlib.suppress(BaseException):
@@ -50,13 +50,13 @@ def fork(action: Action) -> int:
 
 
 def in_child(action: Action) -> None:
-    """Do something in a child process and wait for it."""
+    """Run an action in a child process and wait for it."""
     _, status = os.waitpid(fork(action), 0)
     assert status == 0, status
 
 
 def killed_after(action: Action, seconds: float) -> bool:
-    """Kill a child after some time; False when it was quicker."""
+    """Kill a child after some time; return False if it ended before."""
     pid = fork(action)
     time.sleep(seconds)
     os.kill(pid, signal.SIGKILL)
@@ -64,26 +64,26 @@ def killed_after(action: Action, seconds: float) -> bool:
 
 
 def killed_at(run_id: str, count: int, delay: float) -> bool:
-    """Let a child kill itself a moment after its `count`th event; False when there were fewer."""
-    seen = []
+    """Let a child kill itself after its `count`th event; return False if there were fewer events."""
+    events = []
 
     def on_event(event: Event) -> None:
-        seen.append(event)
-        if len(seen) == count:
+        events.append(event)
+        if len(events) == count:
             threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
     return os.WIFSIGNALED(os.waitpid(fork(lambda: resume(run_id, on_event)), 0)[1])
 
 
 def start(settings: dict[str, Any], seed: int) -> str:
-    """Write the row of a new run; a child does it, so that no database is open here while forking."""
+    """Write the row of a new run in a child, so that no database is open here while forking."""
     reader, writer = os.pipe()
     in_child(lambda: os.write(writer, submit("two things", seed=seed, overrides=settings).id.encode()))
     return os.read(reader, 100).decode()
 
 
-def torment(run_id: str, rng: random.Random, kills: int, usual: float) -> int:
-    """Kill a run some times at random moments, then let it end; return how often it was hit."""
+def kill_repeatedly(run_id: str, rng: random.Random, kills: int, usual: float) -> int:
+    """Kill a run at random moments, then let it end; return how many kills hit it."""
     hits = 0
     for _ in range(kills):
         if rng.random() < 0.5:
@@ -95,17 +95,17 @@ def torment(run_id: str, rng: random.Random, kills: int, usual: float) -> int:
 
 
 def remains(run_id: str) -> dict[str, Any]:
-    """Tell everything that must not depend on kills, and what is left on the disk."""
+    """Return everything that must not depend on kills, with the files that are on disk."""
     run = run_table().get(run_id)
     folder = home().run(run_id)
     out = Path(os.environ["PLEINAIR_PATHS__OUT"])
-    seen = [event.seq for event in read(home().events(run_id))]
+    numbers = [event.seq for event in read(home().events(run_id))]
     return {
         "status": run.status,
         "outcome": without_seconds(json.loads(run.outcome_json or "null")),
         "pictures": files(folder / "pictures"),
         "results": sorted(name.replace(run_id, "RUN") for name in files(out) if run_id in name),
-        "log": seen == list(range(len(seen))),
+        "log": numbers == list(range(len(numbers))),
         "sidecar": without_seconds(
             json.loads(next(out.glob(f"{run_id}*.json")).read_text("utf-8"))["attempts"]
         ),
@@ -113,34 +113,34 @@ def remains(run_id: str) -> dict[str, Any]:
 
 
 def files(folder: Path) -> list[str]:
-    """List all files and empty folders below a folder, except notes that are named by the run's id."""
+    """List all files and empty folders below a folder, except those named by the run's id."""
     paths = [path for path in folder.rglob("*") if path.is_file() or not any(path.iterdir())]
     names = [str(path.relative_to(folder)) for path in paths if path != folder / "parts"]
     return sorted("steps/STEP" if name.startswith("steps/") else name for name in names)
 
 
 def without_seconds(value: Any) -> Any:
-    """Leave durations out: they differ between two equal runs."""
+    """Remove durations, which differ between equal runs."""
     if isinstance(value, dict):
         return {key: without_seconds(inner) for key, inner in value.items() if key != "seconds"}
     return [without_seconds(inner) for inner in value] if isinstance(value, list) else value
 
 
 def report(reader: int) -> Any:
-    """Read what a child has told."""
+    """Read the result of a child."""
     with os.fdopen(reader, encoding="utf-8") as file:
         return json.loads(file.read())
 
 
-def told(action: Callable[[], Any]) -> Any:
-    """Do something in a child and bring its answer back."""
+def in_child_with_result(action: Callable[[], Any]) -> Any:
+    """Run an action in a child and return its result."""
     reader, writer = os.pipe()
 
-    def tell() -> None:
+    def write() -> None:
         with os.fdopen(writer, "w", encoding="utf-8") as file:
             json.dump(action(), file)
 
-    pid = fork(tell)
+    pid = fork(write)
     os.close(writer)
     answer = report(reader)
     os.waitpid(pid, 0)
@@ -148,7 +148,7 @@ def told(action: Callable[[], Any]) -> Any:
 
 
 def experiment(kills: int, seed: int) -> dict[str, Any]:
-    """Torment runs of two sorts until enough kills have hit; compare each with an undisturbed one."""
+    """Kill runs of two kinds until enough kills have hit; compare each with an undisturbed run."""
     rng = random.Random(seed)
     sorts: list[dict[str, Any]] = [{}, {"mllm.satisfied": False, "budget.attempts": 4}]
     calm, usual = [], 0.0
@@ -157,19 +157,19 @@ def experiment(kills: int, seed: int) -> dict[str, Any]:
         began = time.perf_counter()
         in_child(lambda run_id=run_id: resume(run_id))  # type: ignore[misc]
         usual = max(usual, time.perf_counter() - began)
-        calm.append(told(lambda run_id=run_id: remains(run_id)))  # type: ignore[misc]
+        calm.append(in_child_with_result(lambda run_id=run_id: remains(run_id)))  # type: ignore[misc]
     hits, runs, wrong = 0, 0, []
     while hits < kills:
         sort = rng.randrange(len(sorts))
         run_id = start(sorts[sort], seed)
-        hits += torment(run_id, rng, rng.randint(1, 5), usual)
+        hits += kill_repeatedly(run_id, rng, rng.randint(1, 5), usual)
         runs += 1
-        after = told(lambda run_id=run_id: remains(run_id))  # type: ignore[misc]
+        after = in_child_with_result(lambda run_id=run_id: remains(run_id))  # type: ignore[misc]
         if after != calm[sort]:
             wrong.append({"run": run_id, "wanted": calm[sort], "got": after})
     return {"hits": hits, "runs": runs, "wrong": wrong, "calm": calm, "threads": threading.active_count()}
 
 
 if __name__ == "__main__":
-    KEPT = names("graph"), versions()  # which are looked up once a process
+    CACHED = names("graph"), versions()  # cached once per process
     print(json.dumps(experiment(int(sys.argv[1]), int(sys.argv[2]))))  # noqa: T201

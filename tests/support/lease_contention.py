@@ -1,4 +1,4 @@
-"""What a process does that competes for runs; importable by the processes that a test spawns."""
+"""Process that competes for leases of runs; importable by the processes that a test spawns."""
 
 import multiprocessing
 from pathlib import Path
@@ -10,7 +10,7 @@ DONE = Outcome(ending="accepted", reason="every concept is present")
 
 
 def contend(path: Path, ids: list[str], results: "multiprocessing.Queue[tuple[int, int, int]]") -> None:
-    """Claim whatever is free and commit it; count claims, commits and refusals."""
+    """Claim and commit every free run; count claims, commits and refusals."""
     runs, claims, commits, refused = Runs(path), 0, 0, 0
     for run_id in ids:
         try:

@@ -1,6 +1,6 @@
-"""Quick engines for tests of whole runs, installed the way a third party's are: by entry points.
+"""Fast fake engines for tests of whole runs, installed like plug-ins by entry points.
 
-Everything around them is real: registry, library, index, store, graphs, checkpoints.
+Everything else is real: registry, library, index, store, graphs, checkpoints.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SIZE = 16  # pixels
 STEPS = 3
-ALONE = (1, 1, 1)  # colour of the corner of a picture without references
+ALONE = (1, 1, 1)  # colour of the corner of an image without references
 
 ENTRY_POINTS = """
 [pleinair.generator]
@@ -43,9 +43,9 @@ talker = support.fake_driver:talker
 
 
 class Stripes:
-    """Draw two colours that follow from the request: one from its seed, one from its references.
+    """Generator of two colours: one from the request's seed, one from its references.
 
-    Where it may inpaint, only the latter is painted into the picture that is kept.
+    When it inpaints, only the second colour is painted into the input image.
     """
 
     def __init__(self, pause: float = 0.0, fault: str = "", inpaint: bool = False) -> None:
@@ -72,16 +72,16 @@ class Stripes:
         if self.fault:
             raise RuntimeError(self.fault)
         note(f"picture {request.seed} {len(images)}")
-        picture = Image.new("RGB", (SIZE, SIZE), colour(str(request.seed)))
+        image = Image.new("RGB", (SIZE, SIZE), colour(str(request.seed)))
         if request.inpaint:
-            *images, picture = images
+            *images, image = images
         corner = images[0].getpixel((0, 0)) if images else ALONE
-        picture.paste(corner, (0, 0, SIZE // 2, SIZE // 2))  # type: ignore[arg-type]
-        return picture
+        image.paste(corner, (0, 0, SIZE // 2, SIZE // 2))  # type: ignore[arg-type]
+        return image
 
 
 class Hashes:
-    """Embed texts and pictures by their bytes and a salt: meaningless, and always the same."""
+    """Encoder of texts and images by hashes of their bytes and a salt: meaningless, but deterministic."""
 
     def __init__(self, salt: str = "") -> None:
         self.id, self.salt = f"hashes{salt}", salt.encode()
@@ -99,76 +99,78 @@ class Hashes:
 
 
 class Critic(ScriptedChat):
-    """See the second concept once a reference was used, or never; or only talk."""
+    """Critic that finds the second concept once a reference was used, or never, or replies with prose."""
 
     pause: float = 0.0
     satisfied: bool = True
     says: str = ""
-    box: list[float] | None = None  # of what is missing
+    box: list[float] | None = None  # of the missing concept
 
     def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
         time.sleep(self.pause)
         note("question")
         second = self.satisfied and shows_reference(messages)
-        self.policy = lambda schema, card, pictures: self.says or answer(schema, card, second, self.box)
+        self.policy = lambda schema, payload, images: self.says or answer(schema, payload, second, self.box)
         return super()._generate(messages)
 
 
 def critic(
     pause: float = 0.0, satisfied: bool = True, says: str = "", box: list[float] | None = None
 ) -> Critic:
-    """Make a critic from what a profile can hold."""
+    """Build a critic from values that a profile can have."""
     return Critic(policy=lambda *_: "", schemas=[], pause=pause, satisfied=satisfied, says=says, box=box)
 
 
-def answer(schema: str, card: dict[str, Any], second: bool, box: list[float] | None = None) -> dict[str, Any]:
-    """Fill in a schema; the first concept is always there."""
+def answer(
+    schema: str, payload: dict[str, Any], second: bool, box: list[float] | None = None
+) -> dict[str, Any]:
+    """Answer a schema; the first concept is always present."""
     if schema == "Decomposition":
         return decomposition("first <b>thing</b>", "second thing")
     if schema == "SubQueries":
-        return {"subqueries": card["prompt"].split(" and ")}
+        return {"subqueries": payload["prompt"].split(" and ")}
     if schema == "Decision":
         return {"match": second, "why": "a reference shows" if second else "no reference shows"}
     if schema == "MissingConcepts":
         return {"concepts": ["second thing"]}
     if schema == "Captions":
-        return {"captions": [{"name": name, "caption": f"a photo of {name}"} for name in card["concepts"]]}
-    judged = rows(card, lambda name: second or name.startswith("first"))
+        return {"captions": [{"name": name, "caption": f"a photo of {name}"} for name in payload["concepts"]]}
+    judged = rows(payload, lambda name: second or name.startswith("first"))
     for row in judged["rows"]:
         row |= {"box": box} if row["status"] == "missing" else {}
     return judged
 
 
 def shows_reference(messages: Sequence[BaseMessage]) -> bool:
-    """Look at the corner of the last picture of the messages."""
+    """Return whether the last image of the messages was generated from a reference."""
     block = messages[-1].content[-1]
     if not isinstance(block, dict) or block["type"] != "image":
         return False
-    with Image.open(io.BytesIO(base64.b64decode(block["base64"]))) as picture:
-        return picture.getpixel((0, 0)) != ALONE
+    with Image.open(io.BytesIO(base64.b64decode(block["base64"]))) as image:
+        return image.getpixel((0, 0)) != ALONE
 
 
 def colour(text: str) -> tuple[int, int, int]:
-    """Give a colour for a text."""
+    """Return the colour of a text."""
     red, green, blue = hashlib.sha256(text.encode()).digest()[:3]
     return red, green, blue
 
 
 def unit(data: bytes) -> Any:
-    """Give a unit vector for bytes."""
+    """Return the unit vector of bytes."""
     digest = np.frombuffer(hashlib.sha512(data).digest(), np.uint8).astype(np.float32) - 127.5
     return digest / np.linalg.norm(digest)
 
 
 def note(line: str) -> None:
-    """Note an effect in the file that the test counts, if there is one."""
+    """Write an effect into the log that a test counts, if QUICK_LOG is set."""
     if path := os.environ.get("QUICK_LOG"):
         with open(path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
 
 def write_library(folder: Path) -> None:
-    """Make a library of six small pictures."""
+    """Write a library of six small images."""
     folder.mkdir(parents=True)
     lines = []
     for number in range(6):
@@ -183,7 +185,7 @@ def write_library(folder: Path) -> None:
 
 
 def install(folder: Path) -> dict[str, str]:
-    """Make a home, a library and a plug-in in a folder; give the environment that uses them.
+    """Write a home, a library and a plug-in into a folder; return the environment that uses them.
 
     The plug-in folder, the first of PYTHONPATH, must also be on `sys.path` to be found in this process.
     """
@@ -199,7 +201,7 @@ def install(folder: Path) -> dict[str, str]:
         "PLEINAIR_LIBRARY__FOLDER": str(folder / "library"),
         "PLEINAIR_GENERATOR__BACKEND": "quick",
         "PLEINAIR_ENCODER__BACKEND": "quick",
-        "PLEINAIR_CROSSMODAL__ADAPTOR": "",  # the profile's belongs to its own encoder
+        "PLEINAIR_CROSSMODAL__ADAPTOR": "",  # the profile's adaptor belongs to its own encoder
         "PLEINAIR_MLLM__BACKEND": "quick",
         "PLEINAIR_RETRIEVAL__THRESHOLD": "-1",
         "XDG_CONFIG_HOME": str(folder / "config"),

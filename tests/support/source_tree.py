@@ -1,4 +1,4 @@
-"""Find the project's source files and the modules that they are and import."""
+"""The project's source files, their module names and their imports."""
 
 import ast
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ FILES = tuple(sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("
 
 
 def name(path: Path) -> str:
-    """Give a file's place in the tree, for test ids and messages."""
+    """Return a file's path below the root, for test ids and messages."""
     return str(path.relative_to(ROOT))
 
 
 def module(path: Path) -> str:
-    """Give the import name of a source file."""
+    """Return the import name of a source file."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(("pleinair", *(part for part in parts if part != "__init__")))
 
@@ -24,7 +24,7 @@ MODULES = frozenset(module(path) for path in FILES)
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Yield every module of the project that a file imports, wherever in the file that stands."""
+    """Yield every module of the project that a file imports, inside functions too."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("pleinair."))

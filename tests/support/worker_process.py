@@ -1,4 +1,4 @@
-"""Helpers for tests of the worker: one image, and whether its process runs."""
+"""Helpers for tests of the worker process."""
 
 import os
 
@@ -14,7 +14,7 @@ def generate(worker: Worker, prompt: str) -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether there is such a process."""
+    """Return whether the process exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -23,7 +23,7 @@ def is_running(pid: int) -> bool:
 
 
 def running(worker: Worker) -> int:
-    """Return the process's id; start it if the test before has ended it."""
+    """Return the process id; start the process if an earlier test has ended it."""
     if worker.pid is None:
         generate(worker, "a first image")
     assert worker.pid is not None
