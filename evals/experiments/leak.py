@@ -97,8 +97,8 @@ def _copies(rng: random.Random, scene: Scene) -> Iterator[Sample]:
     other = rng.choice([name for name in BACKGROUNDS if name != scene.background])
     cases = {
         "": _damaged(rng, reference),
-        "drawn anew, same background": render(random_scene(rng, species, background=scene.background)),
-        "drawn anew, another background": render(random_scene(rng, species, background=other)),
+        "another image, same background": render(random_scene(rng, species, background=scene.background)),
+        "another image, another background": render(random_scene(rng, species, background=other)),
     }
     for case, image in cases.items():
         yield "copied", case, leak.copied(image, reference)

@@ -159,6 +159,6 @@ def near_colours(real: Species) -> tuple[tuple[str, str], ...]:
 
 
 def species_groups(count: int, largest: int, seed: int) -> list[tuple[str, ...]]:
-    """Draw `count` groups of each size from 2 to `largest` of the species in libraries."""
+    """Sample `count` groups of each size from 2 to `largest` of the species in libraries."""
     rng, pool = random.Random(f"bunches-{seed}"), [*species_of("rare"), *species_of("known")]
     return [tuple(rng.sample(pool, size)) for size in range(2, largest + 1) for _ in range(count)]

@@ -63,8 +63,8 @@ def _encoder(folder: Path, each: int) -> Measured:
     for tier, species in BY_TIER.items():
         share = sum(right[s.name] for s in species) / len(species)
         query = "description" if tier == "novel" else "name"
-        figures[f"R@1, {tier}, {query} → picture"] = (f"{share:.3f}", ENCODER_BARS[tier])
-    return figures, f"One query a species, among {each} pictures of each and {crowd} of two"
+        figures[f"R@1, {tier}, {query} → image"] = (f"{share:.3f}", ENCODER_BARS[tier])
+    return figures, f"One query a species, among {each} images of each and {crowd} of two"
 
 
 def _detector(folder: Path, each: int) -> Measured:
@@ -76,13 +76,13 @@ def _detector(folder: Path, each: int) -> Measured:
     state = load_file(folder / "detector" / "model.safetensors")
     net.load_state_dict({key: value.float() for key, value in state.items()})
     figures = {}
-    for state_name, degraded in (("clean", False), ("worn", True)):
+    for state_name, degraded in (("clean", False), ("degraded", True)):
         rngs = [held_out_rng(20_000 + index) for index in range(each)]
         examined = examine(net.eval(), encoder, rngs, degraded)
         for name, figure in _detector_figures(examined, **config["calibration"]).items():
             bar = "-" if degraded else DETECTOR_BARS.get(name, "-")
-            figures[f"{name}, {state_name} pictures"] = (f"{figure:.3f}", bar)
-    return figures, f"{each:,} pictures"
+            figures[f"{name}, {state_name} images"] = (f"{figure:.3f}", bar)
+    return figures, f"{each:,} images"
 
 
 def _detector_figures(examined: dict[str, Tensor], scale: float, shift: float) -> dict[str, float]:
@@ -111,12 +111,12 @@ def _expected_error(probabilities: NDArray[np.float32], fits: NDArray[np.float32
 def _oracle(folder: Path, each: int) -> Measured:
     """Measure how often the oracle names exactly the species of a held-out scene."""
     oracle, figures = Oracle(), {}
-    for strength, state in ((0.0, "clean"), (1.0, "worn")):
+    for strength, state in ((0.0, "clean"), (1.0, "degraded")):
         for subjects, scene in ((1, "one subject"), (2, "two subjects")):
             share = sum(_is_right(oracle, index, subjects, strength) for index in range(each)) / each
             bar = ">= .99" if (state, subjects) == ("clean", 1) else "-"
-            figures[f"right species, {scene}, {state} pictures"] = (f"{share:.3f}", bar)
-    return figures, f"{each} pictures each"
+            figures[f"right species, {scene}, {state} images"] = (f"{share:.3f}", bar)
+    return figures, f"{each} images each"
 
 
 def _is_right(oracle: Oracle, index: int, subjects: int, strength: float) -> bool:
@@ -176,10 +176,10 @@ def _generator(folder: Path, each: int) -> Measured:
             right += all(oracle.shows(image, [s.name for s in case[0]]).values())
         figures[name] = f"{100 * right / each:.0f} %", bar
     seconds = (time.perf_counter() - began) / (each * len(CASES))
-    figures["seconds a picture, here"] = f"{seconds:.2f}", "<= 2"
+    figures["seconds an image"] = f"{seconds:.2f}", "<= 2"
     error = mean_absolute_error(pipeline.vae)
     figures["autoencoder, mean absolute error"] = f"{error:.2f} / 255", "<= 2.5 / 255"
-    return figures, f"{each} pictures each, judged by the oracle"
+    return figures, f"{each} images each, judged by the oracle"
 
 
 def _generate(

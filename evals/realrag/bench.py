@@ -178,7 +178,7 @@ def train_retriever(bench: Bench, library: Library, index: Index, loss: Loss, se
     )
     pairs, encoder = pairs_by_name(library.items.values(), NAMES), bench.encoder
     lesson = build_training_set(pairs, samples, index=index, encoder=encoder, store=store, options=choices)
-    card = TrainingConfig(
+    config = TrainingConfig(
         choices=choices,
         generator=generator.capabilities.id,
         encoder=encoder.id,
@@ -187,11 +187,11 @@ def train_retriever(bench: Bench, library: Library, index: Index, loss: Loss, se
         dim=lesson.pool.shape[1],
         lesson=lesson.digest,
     )
-    name = hashlib.sha256(card.model_dump_json().encode()).hexdigest()[:12]
+    name = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
     folder = bench.work / f"{loss}-{seed}-{name}"
-    for epoch, mean_loss in train(lesson, card, folder):
+    for epoch, mean_loss in train(lesson, config, folder):
         show_progress(f"seed {seed} {loss}: epoch {epoch}, loss {mean_loss:.3f}")
-    return card, folder
+    return config, folder
 
 
 def queries() -> list[tuple[Species, str]]:
@@ -207,11 +207,11 @@ def retrievals(bench: Bench, seed: int, trained: Sequence[Trained]) -> Iterator[
         vectors, names = np.stack([index.vector(id) for id in index.ids]), names_of(library, index.ids)
         about = {"seed": seed, "measure": f"R@1, library {name}"}
         yield from recalls(about | {"column": "zero", "epoch": 0}, vectors, names, texts)
-        for card, folder in trained:
-            for epoch in range(2, card.choices.epochs + 1, 2):
+        for config, folder in trained:
+            for epoch in range(2, config.choices.epochs + 1, 2):
                 with torch.inference_mode():
-                    adapted = load_head(checkpoint(folder, epoch), card)(torch.from_numpy(vectors)).numpy()
-                column = {"column": card.choices.loss, "epoch": epoch}
+                    adapted = load_head(checkpoint(folder, epoch), config)(torch.from_numpy(vectors)).numpy()
+                column = {"column": config.choices.loss, "epoch": epoch}
                 yield from recalls(about | column, adapted, names, texts)
 
 
@@ -228,7 +228,7 @@ def make_contexts(bench: Bench, seed: int, trained: Sequence[Trained]) -> dict[s
     """Return every column's context, with its retriever over the library of the seed."""
     library = bench.library(seed)
     encoders: dict[str, Encoder] = {"zero": bench.encoder, "self_contrast": bench.encoder}
-    encoders |= {card.choices.loss: ReflectiveEncoder(str(folder)) for card, folder in trained}
+    encoders |= {config.choices.loss: ReflectiveEncoder(str(folder)) for config, folder in trained}
     contexts = {
         column: replace(
             bench.context,

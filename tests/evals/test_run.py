@@ -34,10 +34,10 @@ class NoJudge:
 def model_that_sees(present: bool) -> Any:
     """Return a policy that finds the case's species, and an extra concept, present or missing."""
 
-    def policy(schema: str, card: dict[str, Any], images: int) -> dict[str, Any] | str:
+    def policy(schema: str, payload: dict[str, Any], images: int) -> dict[str, Any] | str:
         if schema == "Decomposition":
             return decomposition("velmora finch", "snow")
-        return rows(card, lambda name: present)
+        return rows(payload, lambda name: present)
 
     return policy
 
@@ -76,7 +76,7 @@ def test_costs_are_counted(context: Context) -> None:
 
 
 def test_an_engines_error_is_a_wrong_image(tmp_path: Path) -> None:
-    def policy(schema: str, card: dict[str, Any], images: int) -> dict[str, Any] | str:
+    def policy(schema: str, payload: dict[str, Any], images: int) -> dict[str, Any] | str:
         raise ModelFault("no such luck")
 
     result = run_case(CASE, "pleinair", GRAPHS["pleinair"], make_context(tmp_path, policy), YesJudge())
@@ -84,7 +84,7 @@ def test_an_engines_error_is_a_wrong_image(tmp_path: Path) -> None:
 
 
 def test_a_bug_raises(tmp_path: Path) -> None:
-    def policy(schema: str, card: dict[str, Any], images: int) -> dict[str, Any] | str:
+    def policy(schema: str, payload: dict[str, Any], images: int) -> dict[str, Any] | str:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

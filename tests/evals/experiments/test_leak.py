@@ -14,10 +14,10 @@ def test_every_measure_separates_leaks_from_others() -> None:
         for measure in ("background", "background, no boxes"):
             score = scores[measure, against]
             assert score.auc > 0.95 and score.detected >= 20 and score.alarms <= 2
-    assert scores["copied", "drawn anew, another background"].auc > 0.95
-    assert scores["copied", "drawn anew, same background"].alarms <= 3
+    assert scores["copied", "another image, another background"].auc > 0.95
+    assert scores["copied", "another image, same background"].alarms <= 3
     assert scores["pose", "20 to 60 degrees off"].auc > 0.85
-    assert scores["dHash", "drawn anew, same background"].detected == 0  # it has no threshold
+    assert scores["dHash", "another image, same background"].detected == 0  # it has no threshold
 
 
 def test_the_area_counts_pairs_and_halves_ties() -> None:

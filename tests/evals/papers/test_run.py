@@ -71,17 +71,17 @@ SIZE = 40
 crossmodal: Any = wiring.graph
 
 
-def policy(schema: str, card: dict[str, Any], images: int) -> dict[str, Any] | str:
+def policy(schema: str, payload: dict[str, Any], images: int) -> dict[str, Any] | str:
     """Read prompts as the pocket model does; nothing ever matches."""
-    subjects = list(parse_prompt(card["prompt"]).subjects) if "prompt" in card else []
+    subjects = list(parse_prompt(payload["prompt"]).subjects) if "prompt" in payload else []
     answers: dict[str, Callable[[], dict[str, Any]]] = {
         "Decision": lambda: {"match": False, "why": "never"},
         "MissingConcepts": lambda: {"concepts": subjects},
         "Captions": lambda: {
-            "captions": [{"name": name, "caption": f"a photo of a {name}"} for name in card["concepts"]]
+            "captions": [{"name": name, "caption": f"a photo of a {name}"} for name in payload["concepts"]]
         },
-        "Rephrasing": lambda: {"prompt": f"plainly {card['prompt']}"},
-        "Ranking": lambda: {"order": [card["pictures"]]},
+        "Rephrasing": lambda: {"prompt": f"plainly {payload['prompt']}"},
+        "Ranking": lambda: {"order": [payload["pictures"]]},
         "SubQueries": lambda: {"subqueries": subjects},
     }
     return answers[schema]()

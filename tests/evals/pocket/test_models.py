@@ -24,7 +24,7 @@ def test_a_model_card_was_measured_in_this_world(card: Path) -> None:
 def test_new_figures_leave_the_description_of_the_training(tmp_path: Path) -> None:
     card = tmp_path / "MODEL_CARD.md"
     card.write_text(CARDS[0].read_text("utf-8"), "utf-8")
-    replace_figures(card, figures_section({"beauty": ("0.5", ">= .9")}, "3 pictures", "look"))
+    replace_figures(card, figures_section({"beauty": ("0.5", ">= .9")}, "3 images", "look"))
     before, _, after = CARDS[0].read_text("utf-8").partition(HEADING)
     assert card.read_text("utf-8").startswith(before)
     assert "| beauty | 0.5 | >= .9 |" in card.read_text("utf-8")
