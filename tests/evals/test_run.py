@@ -18,20 +18,20 @@ GRAPHS = load_graphs()
 
 
 class YesJudge:
-    """Judge that sees every species in every image."""
+    """Judge that finds every species in every image."""
 
     def shows(self, image: Image.Image, names: Sequence[str]) -> dict[str, bool]:
         return dict.fromkeys(names, True)
 
 
 class NoJudge:
-    """Judge that sees nothing."""
+    """Judge that finds nothing."""
 
     def shows(self, image: Image.Image, names: Sequence[str]) -> dict[str, bool]:
         return dict.fromkeys(names, False)
 
 
-def model_that_sees(present: bool) -> Any:
+def critic_policy(present: bool) -> Any:
     """Return a policy that finds the case's species, and an extra concept, present or missing."""
 
     def policy(schema: str, payload: dict[str, Any], images: int) -> dict[str, Any] | str:
@@ -44,7 +44,7 @@ def model_that_sees(present: bool) -> Any:
 
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    return make_context(tmp_path, model_that_sees(True))
+    return make_context(tmp_path, critic_policy(True))
 
 
 def test_the_judge_decides_what_is_right(context: Context) -> None:
@@ -63,7 +63,7 @@ def test_only_rows_about_species_are_compared(context: Context) -> None:
 
 
 def test_every_attempt_is_compared(tmp_path: Path) -> None:
-    context = make_context(tmp_path, model_that_sees(False))
+    context = make_context(tmp_path, critic_policy(False))
     result = run_case(CASE, "pleinair", GRAPHS["pleinair"], context, YesJudge())
     assert len(result.judgements) == result.usage.images == 3
     assert {(j.present, round(j.belief, 6), j.true) for j in result.judgements} == {(False, 0.1, True)}

@@ -1,4 +1,4 @@
-"""A local hub: it answers the requests of huggingface_hub, and a cache in that library's layout."""
+"""Local model hub for huggingface_hub, and a cache in that library's layout."""
 
 import hashlib
 import json

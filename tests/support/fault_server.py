@@ -1,6 +1,6 @@
-"""Server on this machine that answers each connection with the next act of a script, most of them faulty.
+"""Server on this machine that answers each connection with the next action of a script, mostly a fault.
 
-It works on bare sockets, because a library would not let it reset, drip, or announce more than it sends.
+It works on bare sockets, because libraries cannot reset, drip, or announce more than they send.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Act = Callable[["FaultServer", socket.socket], None]
 
 PAUSE = 0.05  # seconds between two bytes
 TIMEOUT = 30.0  # seconds that a hanging or dripping server lasts
-TOKENS = 15  # of every completion that says what it cost
+TOKENS = 15  # of every completion that reports usage
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Generator for tests of the worker: it generates at once, or fails as the prompt says.
 
-It is installed by entry points, as a third party's plug-in is: the worker's process resolves it by name.
+It is installed by entry points, as plug-ins are: the worker's process resolves it by name.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""The papers' claims on engines that do next to nothing, and the figures of invented measurements."""
+"""The papers' claims with trivial engines, and the figures of invented measurements."""
 
 import json
 import random
@@ -219,7 +219,7 @@ def test_another_reference_or_noise_is_another_image(tmp_path: Path, other: dict
 
 def test_a_models_fault_is_a_wrong_image_and_a_users_error_raises(bench: Bench) -> None:
     for fault, raises in ((ModelFault("odd"), False), (BadInput("no such folder"), True)):
-        raising = replace(bench.context, model=make_context(bench.work, thrower(fault)).model)
+        raising = replace(bench.context, model=make_context(bench.work, raising(fault)).model)
         task = generation(list_tasks(replace(bench, context=raising), "imagerag"), "captions", "two")
         if raises:
             with pytest.raises(BadInput, match="no such folder"):
@@ -228,7 +228,7 @@ def test_a_models_fault_is_a_wrong_image_and_a_users_error_raises(bench: Bench) 
             assert task.measure() == {"right": 0.0, "shown": 0.0, "references": 0.0}
 
 
-def thrower(fault: Exception) -> Any:
+def raising(fault: Exception) -> Any:
     def throw(*_: Any) -> str:
         raise fault
 
@@ -422,7 +422,7 @@ def test_reversed_images_stay_with_their_references(tmp_path: Path) -> None:
 # cached measurements
 
 
-def counting(calls: list[str], column: str = "c", case: str = "x") -> Task:
+def counting_task(calls: list[str], column: str = "c", case: str = "x") -> Task:
     def measure() -> Measures:
         calls.append(case)
         return {"right": 1.0}
@@ -433,16 +433,16 @@ def counting(calls: list[str], column: str = "c", case: str = "x") -> Task:
 def test_no_task_is_measured_twice(tmp_path: Path) -> None:
     calls: list[str] = []
     for _ in range(2):
-        (record,) = Cache(tmp_path / "r.jsonl", "s").measure([counting(calls)])
+        (record,) = Cache(tmp_path / "r.jsonl", "s").measure([counting_task(calls)])
         assert record["measures"] == {"right": 1.0}
     assert len(calls) == 1
-    list(Cache(tmp_path / "r.jsonl", "other engines").measure([counting(calls)]))
+    list(Cache(tmp_path / "r.jsonl", "other engines").measure([counting_task(calls)]))
     assert len(calls) == 2
 
 
 def test_a_cut_line_is_measured_again_and_spoils_no_other(tmp_path: Path) -> None:
     calls: list[str] = []
-    path, pair = tmp_path / "r.jsonl", [counting(calls), counting(calls, case="y")]
+    path, pair = tmp_path / "r.jsonl", [counting_task(calls), counting_task(calls, case="y")]
     list(Cache(path, "s").measure(pair))
     path.write_text(path.read_text("utf-8")[:-9], encoding="utf-8")
     list(Cache(path, "s").measure(pair))

@@ -1,4 +1,4 @@
-"""The model cards of the pocket models: they describe the models and the world as they are."""
+"""The model cards of the pocket models match the models and the world."""
 
 import shutil
 from pathlib import Path
