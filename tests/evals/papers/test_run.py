@@ -219,7 +219,7 @@ def test_another_reference_or_noise_is_another_image(tmp_path: Path, other: dict
 
 def test_a_models_fault_is_a_wrong_image_and_a_users_error_raises(bench: Bench) -> None:
     for fault, raises in ((ModelFault("odd"), False), (BadInput("no such folder"), True)):
-        raising = replace(bench.context, model=make_context(bench.work, raising(fault)).model)
+        raising = replace(bench.context, model=make_context(bench.work, failing_policy(fault)).model)
         task = generation(list_tasks(replace(bench, context=raising), "imagerag"), "captions", "two")
         if raises:
             with pytest.raises(BadInput, match="no such folder"):
@@ -228,7 +228,7 @@ def test_a_models_fault_is_a_wrong_image_and_a_users_error_raises(bench: Bench) 
             assert task.measure() == {"right": 0.0, "shown": 0.0, "references": 0.0}
 
 
-def raising(fault: Exception) -> Any:
+def failing_policy(fault: Exception) -> Any:
     def throw(*_: Any) -> str:
         raise fault
 
