@@ -83,7 +83,7 @@ class BackendChoice(Section):
 class LibraryChoice(Section):
     """The folder of reference images; "pocket" is the miniature one, made on first use."""
 
-    folder: str = Field(default=POCKET, min_length=1)
+    folder: str = Field(default=POCKET, min_length=1)  # of reference images; "pocket": the miniature library
 
     def absolute(self) -> LibraryChoice:
         """Return the same library with an absolute path."""
@@ -94,27 +94,27 @@ class LibraryChoice(Section):
 class RetrievalKnobs(RetrievalOptions):
     """Options of retrieval, with the hits per concept and the second encoder of "both"."""
 
-    k: int = Field(default=4, ge=1, le=64)
-    second: BackendChoice | None = None
+    k: int = Field(default=4, ge=1, le=64)  # hits for each concept
+    second: BackendChoice | None = None  # table of the second encoder, for the method "both"
 
 
 class PathChoice(Section):
     """Folders of runs and of results; an empty home is the platform's data folder."""
 
-    home: str = ""
-    out: str = Field(default="pleinair-out", min_length=1)
+    home: str = ""  # folder of the runs; empty: the platform's data folder
+    out: str = Field(default="pleinair-out", min_length=1)  # folder of the results
 
 
 class OutputOptions(Value):
     """Whether previews are made for whoever watches a run; they are stored nowhere."""
 
-    previews: bool = True
+    previews: bool = True  # show images in progress
 
 
 class Settings(Section):
     """All settings of a run."""
 
-    profile: str = DEFAULT
+    profile: str = DEFAULT  # defaults for everything below, by name or path
     generator: BackendChoice
     encoder: BackendChoice
     mllm: BackendChoice

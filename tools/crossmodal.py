@@ -54,15 +54,15 @@ class CrossmodalOptions(Value):
     means the coarsest that misses nothing. `template` "plain" sends the unchanged prompt to the generator.
     """
 
-    rag: bool = True
-    sparse: bool = True
-    dense: bool = True
-    pareto: Literal["exact", "paper", "top_k"] = "exact"
-    scored: Literal["satisfied", "all"] = "all"
-    template: Template = "use_only"
-    beta: float = Field(default=0.015, gt=0, le=1)
-    grid_steps: int = Field(default=0, ge=0, le=64)
-    fallback: bool = True  # retrieve by looks what no caption contains
+    rag: bool = True  # False: generate without references
+    sparse: bool = True  # rank by captions
+    dense: bool = True  # rank by vectors
+    pareto: Literal["exact", "paper", "top_k"] = "exact"  # how the Pareto set is found
+    scored: Literal["satisfied", "all"] = "all"  # sub-queries that count in the dense score
+    template: Template = "use_only"  # of the prompt with references
+    beta: float = Field(default=0.015, gt=0, le=1)  # β, weight of the dense score
+    grid_steps: int = Field(default=0, ge=0, le=64)  # of the weights in "paper"; 0: the fewest that suffice
+    fallback: bool = True  # retrieve by vectors what no caption contains
     captions: int = Field(default=0, ge=0, le=100_000)  # images captioned in a run, at most
     adaptor: str = ""  # a trained adaptor's folder; without one the encoder's cosines are the dense score
 

@@ -1,4 +1,4 @@
-"""The verb generate: one request becomes one picture in the store, once."""
+"""Generate the image of a request and store it, once for each run."""
 
 from __future__ import annotations
 
@@ -26,34 +26,35 @@ if TYPE_CHECKING:
     from pleinair.tools.storage.artifacts import ArtifactStore
 
 
-def check_request(request: GenerateRequest, able: Capabilities, given: int) -> None:
-    """Refuse a request that a generator cannot take, before anything is drawn or paid for.
+def check_request(request: GenerateRequest, capabilities: Capabilities, references: int) -> None:
+    """Refuse a request that a generator cannot take, before anything is generated or paid for.
 
     Args:
-        request: what is asked for.
-        able: what the generator declares.
-        given: how many references come with it.
+        request: of one image.
+        capabilities: of the generator.
+        references: number of reference images that come with it.
 
     Raises:
-        BadInput: a size in no multiple of what is declared, more references than slots, a negative prompt or
-            a box where there is none, or a box that is not inside a picture of the request's size.
+        BadInput: the size is no multiple of the declared unit, there are more references than slots, the
+            generator takes no negative prompt, reference strength or box, or the box is not inside an image
+            of the request's size.
     """
-    check_size(request.height, request.width, able.multiple_of, f"`{able.id}`")
-    if given > able.slots and not request.inpaint:  # for a box only its own concept's are shown
-        raise BadInput(f"`{able.id}` takes {able.slots} references, got {given}.")
-    if request.negative_prompt and not able.negative_prompt:
-        raise BadInput(f"`{able.id}` has no negative prompt, got {request.negative_prompt!r}.")
-    if request.reference_strength is not None and "reference_strength" not in able.accepts:
-        raise BadInput(f"`{able.id}` has no reference strength, got {request.reference_strength}.")
+    check_size(request.height, request.width, capabilities.multiple_of, f"`{capabilities.id}`")
+    if references > capabilities.slots and not request.inpaint:  # a box is sent its own concept's only
+        raise BadInput(f"`{capabilities.id}` takes {capabilities.slots} references, got {references}.")
+    if request.negative_prompt and not capabilities.negative_prompt:
+        raise BadInput(f"`{capabilities.id}` has no negative prompt, got {request.negative_prompt!r}.")
+    if request.reference_strength is not None and "reference_strength" not in capabilities.accepts:
+        raise BadInput(f"`{capabilities.id}` has no reference strength, got {request.reference_strength}.")
     if request.inpaint:
-        _check_repaint(request, request.inpaint, able)
+        _check_inpaint(request, request.inpaint, capabilities)
 
 
 def check_options(options: ImageOptions, capabilities: Capabilities) -> None:
     """Refuse options of an image that a generator does not take.
 
     Raises:
-        BadInput: an option that is not declared, or a size in no multiple of what is declared.
+        BadInput: the option is not declared, or the size is no multiple of the declared unit.
     """
     accepted = [*capabilities.accepts, *(["negative_prompt"] if capabilities.negative_prompt else [])]
     for name, value in options.model_dump(exclude_none=True).items():
@@ -67,25 +68,24 @@ def check_options(options: ImageOptions, capabilities: Capabilities) -> None:
 
 
 def check_size(height: int, width: int, unit: int, name: str) -> None:
-    """Refuse a size that is no multiple of the unit, in pixels, in which a class draws."""
+    """Refuse a size that is no multiple of a generator's unit, in pixels."""
     if height % unit or width % unit:
-        raise BadInput(f"{name} draws in multiples of {unit} pixels, asked for {width} × {height}.")
+        raise BadInput(f"{name} generates multiples of {unit} pixels, got {width} × {height}.")
 
 
-def _check_repaint(request: GenerateRequest, repaint: Inpaint, able: Capabilities) -> None:
-    if not able.inpaint:
-        raise BadInput(f"`{able.id}` cannot paint a box of a picture anew.")
-    picture, (x0, y0, x1, y1) = repaint.picture, repaint.box
+def _check_inpaint(request: GenerateRequest, inpaint: Inpaint, capabilities: Capabilities) -> None:
+    if not capabilities.inpaint:
+        raise BadInput(f"`{capabilities.id}` cannot inpaint.")
+    picture, (x0, y0, x1, y1) = inpaint.picture, inpaint.box
     if (picture.width, picture.height) != (request.width, request.height):
         size = f"{picture.width} × {picture.height}"
-        raise BadInput(f"The picture has {size} pixels, asked for {request.width} × {request.height}.")
+        raise BadInput(f"The image to inpaint has {size} pixels; must be {request.width} × {request.height}.")
     if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
-        raise BadInput(
-            f"The box {repaint.box} is not inside the picture: wanted 0 ≤ x0 < x1 ≤ 1, y likewise."
-        )
-    shown = sum(one.concept == repaint.concept for one in request.references)
-    if shown > able.inpaint_slots:
-        raise BadInput(f"`{able.id}` takes {able.inpaint_slots} references for a box, got {shown}.")
+        raise BadInput(f"box {inpaint.box}: must be 0 ≤ x0 < x1 ≤ 1, and y likewise.")
+    count = sum(reference.concept == inpaint.concept for reference in request.references)
+    if count > capabilities.inpaint_slots:
+        slots = capabilities.inpaint_slots
+        raise BadInput(f"`{capabilities.id}` takes {slots} references for a box, got {count}.")
 
 
 def generate(
@@ -96,46 +96,39 @@ def generate(
     run_id: str = "",
     on_step: Callable[[int, int], None],
 ) -> Picture:
-    """Draw `request` from its references' crops, or return what this run drew for it before a crash.
+    """Generate the image of a request, or return the one that this run made of it before a crash.
 
-    The picture is filed under run, generator and request, so a repeated step neither pays nor
-    writes twice. With an empty `run_id` the same request anywhere shares one picture.
+    It is stored under run, generator and request, so a repeated step neither pays nor writes twice. With an
+    empty `run_id` equal requests of all runs share an image.
 
     Raises:
-        BadInput: what `check_request` refuses, before anything is drawn.
-        ModelFault: the generator gave a picture of one flat colour.
+        BadInput: as of `check_request`, before anything is generated.
+        ModelFault: the generator returned an image of one flat colour.
         Cancelled: raised by `on_step`; nothing is written.
     """
-    able = generator.capabilities
-    check_request(request, able, len(request.references))
+    capabilities = generator.capabilities
+    check_request(request, capabilities, len(request.references))
 
-    def draw() -> Image:
-        images = [cut(store.open(one.picture), one.crop) for one in request.references]
+    def make() -> Image:
+        images = [cut(store.open(item.picture), item.crop) for item in request.references]
         if request.inpaint:
             images.append(store.open(request.inpaint.picture))
-        drawn = generator.generate(request, images, on_step)
-        try:
-            return _sound(drawn, able.id)
-        except ModelFault as fault:
-            fault.spent = spent_on(drawn)
-            raise
+        image = generator.generate(request, images, on_step)
+        if all(low == high for low, high in image.convert("RGB").getextrema()):  # type: ignore[misc]
+            fault = ModelFault(f"`{capabilities.id}` returned an image of one flat colour.")
+            fault.spent = spent_on(image)
+            raise fault
+        return image
 
-    return store.once(_step_key(run_id, able.id, request), draw)
+    return store.once(_step_key(run_id, capabilities.id, request), make)
 
 
 def cost(request: GenerateRequest, *, generator: Generator, store: ArtifactStore, run_id: str = "") -> Usage:
-    """Return the cost of a request's image, also if it was made before a crash; nothing if untold."""
+    """Return the cost of a request's image, also of one made before a crash; zeros if it is not reported."""
     return store.spent(_step_key(run_id, generator.capabilities.id, request))
 
 
-def _step_key(run_id: str, engine: str, request: GenerateRequest) -> str:
+def _step_key(run_id: str, generator_id: str, request: GenerateRequest) -> str:
     """Return the key of the step: a hash of everything that its image depends on."""
-    text = "\n".join((run_id, engine, request.model_dump_json()))
+    text = "\n".join((run_id, generator_id, request.model_dump_json()))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _sound(image: Image, engine: str) -> Image:
-    """Refuse a flat picture: it is what a generator gives when its numbers overflowed."""
-    if all(low == high for low, high in image.convert("RGB").getextrema()):  # type: ignore[misc]
-        raise ModelFault(f"`{engine}` gave a picture of one flat colour.")
-    return image

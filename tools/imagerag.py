@@ -59,15 +59,15 @@ class ImageRAGOptions(Value):
     hits without a caption get one.
     """
 
-    mode: Literal["draft_first", "generation"] = "draft_first"
-    retrieve_by: Literal["captions", "concepts", "prompt"] = "captions"
-    rephrase_only: bool = False
-    captions: int = Field(default=1, ge=1, le=8)  # for each concept
-    tries: int = Field(default=3, ge=1, le=3)  # of the concept call
-    threshold: float | None = Field(default=None, ge=-1, le=1)
-    rounds: int = Field(default=1, ge=1, le=10)
-    rerank: bool | Literal["captions"] = False  # by the model, or by BM25 of the captions
-    template: Template = "plain"
+    mode: Literal["draft_first", "generation"] = "draft_first"  # "generation": references without a draft
+    retrieve_by: Literal["captions", "concepts", "prompt"] = "captions"  # the query
+    rephrase_only: bool = False  # ablation: generate from the rephrased prompt, without references
+    captions: int = Field(default=1, ge=1, le=8)  # for each missing concept
+    tries: int = Field(default=3, ge=1, le=3)  # of the call that lists missing concepts
+    threshold: float | None = Field(default=None, ge=-1, le=1)  # cosine; by default every hit is used
+    rounds: int = Field(default=1, ge=1, le=10)  # images with references, until one matches
+    rerank: bool | Literal["captions"] = False  # by the MLLM, or by BM25 of the captions
+    template: Template = "plain"  # of the prompt with references
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,8 +39,8 @@ class RealRAGOptions(Value):
     searches near the prompt and, by `weight`, far from that image.
     """
 
-    method: Method = "reflective"
-    references: int = Field(default=1, ge=1, le=16)  # one in the paper's equations
+    method: Method = "reflective"  # which training the retriever needs
+    references: int = Field(default=1, ge=1, le=16)  # images sent; the paper's equations have one
     weight: float = Field(default=0.5, ge=0, le=4)  # of the cosine to the generator's own image
 
 

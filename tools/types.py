@@ -1,6 +1,7 @@
-"""Every type that crosses a boundary: frozen values, plain JSON in state and logs, checked as they are read.
+"""Types that modules, processes and files exchange: frozen values, plain JSON in state and logs.
 
-Pixels never appear here but in the two engine protocols; a picture elsewhere is its name in the store.
+They are validated when they are built or read. Pixels appear in the protocols of generators and encoders
+only; elsewhere an image is a `Picture`, its key in the artifact store.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ Side = Annotated[int, Field(gt=0, multiple_of=8)]  # pixels
 Steps = Annotated[int, Field(gt=0, le=1000)]
 Guidance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Strength = Annotated[float, Field(ge=0, le=1)]  # of references; at 0 they are ignored
-OnStep = Callable[[int, int], None]  # told the steps done and the steps in all; may raise to stop
+OnStep = Callable[[int, int], None]  # receives the steps done and the total; may raise to stop
 
 
 def _formerly(name: str, old: str) -> AliasChoices:
-    """Accept a field under its name and under the one that runs stored before 0.2 have."""
+    """Accept a field under its name and under that of runs stored before 0.2."""
     return AliasChoices(name, old)
 
 
 class Value(BaseModel):
-    """Base of all boundary types: immutable; an unknown field, infinity and NaN are errors."""
+    """Base of these types: immutable; an unknown field, infinity and NaN are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -59,7 +60,7 @@ class Concept(Value):
 
 
 class Row(Value):
-    """State for one concept whether a picture shows it, and on what evidence."""
+    """Judgement whether an image shows one concept, with the evidence."""
 
     concept: str
     status: Status
@@ -70,53 +71,53 @@ class Row(Value):
 
 
 def belief(row: Row) -> float:
-    """Return the probability, 0 to 1, that the row's concept is in the picture."""
+    """Return the probability, 0 to 1, that the image shows the row's concept."""
     return {"present": row.confidence, "missing": 1 - row.confidence, "unsure": 0.5}[row.status]
 
 
 class Ledger(Value):
-    """One row for every concept of the prompt; never a single score."""
+    """Critique of an image: one row for each concept of the prompt, and no overall score."""
 
     rows: tuple[Row, ...]
 
 
 class Hit(Value):
-    """Report one library picture found for a query, best first."""
+    """Library image that matches a query."""
 
-    id: str  # the picture's file name inside its library
+    id: str  # path of the image inside its library
     score: float  # dense: cosine to the query, -1 to 1; lexical: BM25, over 0; hybrid: sum of 1 / (60 + rank)
     caption: str = ""
     license: str = "unknown"
     source: str = ""
     author: str = ""
-    boxes: dict[str, Box] = Field(default_factory=dict)  # where named things stand in it
+    boxes: dict[str, Box] = Field(default_factory=dict)  # of named objects in it
 
 
 class Reference(Value):
-    """Bind a found picture to the concept that it shows the generator."""
+    """Library image that shows the generator one concept."""
 
     concept: str
     hit: Hit
     picture: Picture
-    box: Box | None = None  # where in the new picture it acts; None is everywhere
-    crop: Box | None = None  # the part of `picture` that is sent; None is all of it
+    box: Box | None = None  # where in the generated image it acts; None: everywhere
+    crop: Box | None = None  # the part of `picture` that is sent; None: all of it
 
 
 class Retrieval(Value):
-    """Record what one look-up found, what was picked, and why it abstained if it did."""
+    """Hits of one query, best first, and whether retrieval abstained, with the reason."""
 
     concept: str
     query: str
     hits: tuple[Hit, ...]
     threshold: float | None = Field(
         default=None, validation_alias=_formerly("threshold", "floor")
-    )  # hits under this score are never picked
+    )  # hits below this score are never selected
     abstained: bool = False
     reason: str = ""
 
 
 class Repair(Value):
-    """Plan the cheapest thing that may put one missing concept into the picture."""
+    """Cheapest action that may bring one missing concept into the image."""
 
     concept: str
     action: Action
@@ -124,22 +125,22 @@ class Repair(Value):
 
 
 class Inpaint(Value):
-    """Ask that only one concept's place in a picture is painted anew; everything else is kept."""
+    """Request to regenerate the box of one concept in an image; everything else stays."""
 
-    concept: str  # of the references only its own are shown for it; the others are of what is kept
-    picture: Picture  # as large as the new one
+    concept: str  # only its references are sent; the others show what stays
+    picture: Picture  # of the request's size
     box: Box
 
 
 class ImageOptions(Value):
     """Options of one image, in diffusers' argument names; None leaves a value to the generator."""
 
-    width: Side | None = None
-    height: Side | None = None
-    num_inference_steps: Steps | None = None
-    guidance_scale: Guidance | None = None
-    reference_strength: Strength | None = None
-    negative_prompt: str | None = None
+    width: Side | None = None  # pixels
+    height: Side | None = None  # pixels
+    num_inference_steps: Steps | None = None  # diffusion steps; a draft may take fewer
+    guidance_scale: Guidance | None = None  # weight of the prompt, as the model's class defines it
+    reference_strength: Strength | None = None  # of all references; at 0 they are ignored
+    negative_prompt: str | None = None  # what the image must not show
 
     def merged(self, stronger: ImageOptions) -> ImageOptions:
         """Return these options with those of `stronger` that are set."""
@@ -164,37 +165,37 @@ class GenerateRequest(Value):
 
 
 class Leak(Value):
-    """How much of a reference came across besides its concept, 0 to 1; None where it cannot be told."""
+    """How much of a reference besides its concept is in the image, 0 to 1; None: not measurable."""
 
     concept: str  # the reference's
     id: str  # of its hit
-    background: float | None = Field(default=None, ge=0, le=1)  # of what was not there without it
-    copied: float = Field(ge=0, le=1)  # likeness of the whole; 1 is the same picture
-    pose: float | None = Field(default=None, ge=0, le=1)  # likeness of the concept's outline, or its mirror's
+    background: float | None = Field(default=None, ge=0, le=1)  # beyond that of images without it
+    copied: float = Field(ge=0, le=1)  # similarity of the whole images; 1: equal
+    pose: float | None = Field(default=None, ge=0, le=1)  # of the concept's outline
 
 
 class Attempt(Value):
-    """Keep one generated picture together with what was sent for it and what was seen in it."""
+    """One generated image with its request, its critique and the repairs that led to it."""
 
     number: int = Field(ge=0)  # 0 is the draft
     request: GenerateRequest
     picture: Picture
     repairs: tuple[Repair, ...] = ()
-    seconds: float = Field(ge=0)  # of drawing; in the usage are also those in which the models loaded
+    seconds: float = Field(ge=0)  # of generation; loading the models counts in the usage only
     ledger: Ledger | None = None
-    leaks: tuple[Leak, ...] = ()  # one a reference that was compared
+    leaks: tuple[Leak, ...] = ()  # one for each reference that was compared
     offload_levels: tuple[str, ...] = Field(
         default=(), validation_alias=_formerly("offload_levels", "rungs")
-    )  # levels that were tried so far, that of this image last
+    )  # those tried so far, this image's last
 
 
 class Usage(Value):
-    """Count what one step spent; a run's usage is the sum over its steps."""
+    """Cost of one step; a run's usage is the sum over its steps."""
 
-    seconds: float = 0.0  # of work, so that the time a run lay dead does not count
+    seconds: float = 0.0  # of work; the time between a crash and the resume does not count
     images: int = 0
     mllm_calls: int = 0
-    tokens: int = 0  # read and written
+    tokens: int = 0  # of input and output
     usd: float = 0.0
 
     @classmethod
@@ -204,25 +205,25 @@ class Usage(Value):
 
 
 class Budget(Value):
-    """Limit a run; None means no limit of that sort."""
+    """Limits of a run; None is no limit."""
 
-    attempts: int = Field(default=3, ge=0)  # pictures in all: the draft and its repairs
-    images: int | None = Field(default=None, ge=0)
-    mllm_calls: int | None = Field(default=None, ge=0)
-    tokens: int | None = Field(default=None, ge=0)
-    usd: float | None = Field(default=None, ge=0)
-    seconds: float | None = Field(default=None, ge=0)
+    attempts: int = Field(default=3, ge=0)  # images of the loop: the draft and its repairs
+    images: int | None = Field(default=None, ge=0)  # all generated images
+    mllm_calls: int | None = Field(default=None, ge=0)  # calls of the MLLM
+    tokens: int | None = Field(default=None, ge=0)  # of the MLLM and of generators that count them
+    usd: float | None = Field(default=None, ge=0)  # US dollars, by the price table
+    seconds: float | None = Field(default=None, ge=0)  # of work
 
 
 def limit_reached(limit: Limit, amount: float | None = None) -> str:
-    """Return the sentence that says that a limit of a budget is reached, with its amount if that is known."""
+    """Return the sentence about a reached limit of a budget, with its amount if that is known."""
     units = {"mllm_calls": "MLLM calls", "usd": "US dollars"}.get(limit, limit)
     unit = units.removesuffix("s") if amount == 1 else units
     return f"the limit {'on' if amount is None else f'of {amount:,.10g}'} {unit} is reached"
 
 
 class Outcome(Value):
-    """How a run ended, why, and with which image: the best one, which need not be the last."""
+    """Ending of a run, its reason, and the best image, which need not be the last."""
 
     ending: Ending
     reason: str  # a sentence for people; nothing decides on it
@@ -246,25 +247,25 @@ class Outcome(Value):
 
 
 class Capabilities(Value):
-    """Declare what a generator can do; plan and select read this and never a model's name."""
+    """Abilities of a generator; planning and selection depend on these and never on a model's name."""
 
-    id: str  # engine, model and revision; part of every record
+    id: str  # backend, model and revision; stored with every image
     slots: int = Field(ge=0)  # references that fit beside the prompt
     accepts: tuple[str, ...] = ("width", "height", "num_inference_steps", "guidance_scale")  # image options
     negative_prompt: bool = False
-    boxes: bool = False  # whether it heeds a reference's box
-    inpaint: bool = False  # whether it paints a box of a picture anew
-    inpaint_slots: int = Field(default=0, ge=0)  # references that fit beside the picture then
-    height: int  # pixels, the size it was trained for
+    boxes: bool = False  # whether a reference acts inside its box
+    inpaint: bool = False  # whether it can regenerate a box of an image
+    inpaint_slots: int = Field(default=0, ge=0)  # references beside the image then
+    height: int  # pixels, by default
     width: int
-    multiple_of: int = Field(default=8, gt=0)  # pixels of a side, as far as that is known before it is loaded
+    multiple_of: int = Field(default=8, gt=0)  # pixels of a side, as far as known before it is loaded
     num_inference_steps: int
-    draft_steps: int | None = None  # of a first look at a prompt; None draws it in full
+    draft_steps: int | None = None  # of the draft; None: all steps
     guidance_scale: float
 
 
 class Generator(Protocol):
-    """Draw one picture; `images` are the references', and last that of `inpaint`; tell `on_step` steps."""
+    """Generator of one image at a time; `images` are the references' and, last, that of `inpaint`."""
 
     @property
     def capabilities(self) -> Capabilities: ...
@@ -272,7 +273,7 @@ class Generator(Protocol):
 
 
 class Encoder(Protocol):
-    """Map texts and RGB images into one space, as L2-normalised float32 rows [n, dim]."""
+    """Encoder of texts and RGB images into one space: L2-normalised float32 rows [n, dim]."""
 
     @property
     def id(self) -> str: ...
@@ -281,39 +282,39 @@ class Encoder(Protocol):
 
 
 class ImageSource(Protocol):
-    """Images by their ids: `open` one, or list all `entries` in order, at score 0."""
+    """Images by their ids; `entries` are all of them, in order, with score 0."""
 
     def open(self, id: str) -> Image: ...
     def entries(self) -> Sequence[Hit]: ...
 
 
 class Searcher(Protocol):
-    """Search for up to `k` images, best first; if `search` has a parameter `seed`, it receives the run's."""
+    """Search for up to `k` images, best first; a parameter `seed` of `search` receives the run's seed."""
 
     def search(self, query: str, k: int) -> list[Hit]: ...
 
 
 @runtime_checkable
 class Retriever(ImageSource, Searcher, Protocol):
-    """Search a source of images."""
+    """Searcher that can open the images it returns."""
 
 
 class Scorer(Protocol):
-    """Score how well library images show texts, by the images alone and not by their captions."""
+    """Scorer of how well library images show texts, by the images and not by their captions."""
 
     def score(self, texts: Sequence[str], ids: Sequence[str]) -> Cosines: ...
 
 
 class PleinairError(Exception):
-    """Base of the errors that a user can act on; its text is the message followed by the remedy.
+    """Base of the errors that a user can act on; `str` is the message followed by the remedy.
 
     Args:
         message: what is wrong: the name, the value and what is accepted.
-        remedy: what to do about it, as a sentence; "" where the message leaves no question.
+        remedy: what to do about it, as a sentence; "" if the message says it.
     """
 
     remedy: str = ""
-    spent: Usage = Usage()  # what was paid for before it was raised
+    spent: Usage = Usage()  # before it was raised
 
     def __init__(self, message: str = "", remedy: str = "") -> None:
         super().__init__(message)
@@ -321,7 +322,7 @@ class PleinairError(Exception):
 
     @property
     def message(self) -> str:
-        """What is wrong, without the remedy."""
+        """Return what is wrong, without the remedy."""
         return str(self.args[0]) if self.args else ""
 
     def __str__(self) -> str:
@@ -335,7 +336,7 @@ class PleinairError(Exception):
 
 
 class BadInput(PleinairError):
-    """A value given by the user is not usable."""
+    """A value from the user is not usable."""
 
 
 class Refused(PleinairError):
@@ -343,7 +344,7 @@ class Refused(PleinairError):
 
 
 class ModelFault(PleinairError):
-    """A model answered in a way that no retry is allowed to hide."""
+    """A model's output is not usable, and a retry would only hide it."""
 
 
 class Cancelled(PleinairError):

@@ -71,21 +71,21 @@ _SMALLER_SIDE = 2  # by this an image's side is divided when the request is too 
 
 
 def chat(
-    model: Annotated[str, Field(pattern=r"\S")],  # the server's name for it
-    base_url: str = "",  # up to and with /v1; OPENAI_BASE_URL or else OpenAI's own where it is empty
-    key_variable: str = "OPENAI_API_KEY",  # the environment variable that holds the key
-    answers: Answers = "json_schema",  # "function_calling" for servers that know no schemas
-    responses_api: bool = False,  # instead of Chat Completions
-    deadline: _Seconds = 180.0,  # for a call with all its tries and pauses
-    silence: _Seconds = 90.0,  # without a byte, after which a try is given up
-    tries: _Count = 3,  # where the trouble passes by itself
-    max_tokens: int = 2048,  # of an answer, raised once where it was cut off; 0 leaves it to the server
-    side: _Count = 512,  # pixels; larger images are scaled down to it
-    detail: _Detail = "low",  # how closely an image is read, where the server knows that
+    model: Annotated[str, Field(pattern=r"\S")],  # the server's name of the model
+    base_url: str = "",  # up to /v1; by default OPENAI_BASE_URL, else OpenAI's
+    key_variable: str = "OPENAI_API_KEY",  # environment variable with the key
+    answers: Answers = "json_schema",  # "function_calling" for servers without schemas
+    responses_api: bool = False,  # use the Responses API instead of Chat Completions
+    deadline: _Seconds = 180.0,  # seconds for a call with all tries and pauses
+    silence: _Seconds = 90.0,  # seconds without a byte until a try ends
+    tries: _Count = 3,  # after failures that may pass
+    max_tokens: int = 2048,  # of an answer, raised once if cut off; 0: the server's
+    side: _Count = 512,  # pixels; larger images are scaled down
+    detail: _Detail = "low",  # of an image, for servers that distinguish it
     sends_temperature: bool = True,  # False for a model that takes none
     prices: Mapping[str, Any] | None = None,  # the user's own lines of the price table
 ) -> OpenAIChat:
-    """Build the model from what a profile says.
+    """Build the chat model of an OpenAI-compatible server.
 
     Raises:
         BadInput: an argument is not usable, or OpenAI's own server is to be called without a key.

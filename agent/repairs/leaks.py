@@ -28,10 +28,10 @@ class LeakOptions(Value):
     The defaults are measured: `python -m pleinair.evals.experiments.leak`.
     """
 
-    check: bool = True
-    background: float = Field(default=0.8, ge=0, le=1)
-    copied: float = Field(default=0.98, ge=0, le=1)
-    pose: float = Field(default=0.3, ge=0, le=1)  # reported only: the prompt may ask for the pose
+    check: bool = True  # measure leaks of references
+    background: float = Field(default=0.8, ge=0, le=1)  # share of its background from which it leaked
+    copied: float = Field(default=0.98, ge=0, le=1)  # similarity from which the image is a copy of it
+    pose: float = Field(default=0.3, ge=0, le=1)  # similarity of outlines; reported only
 
 
 def with_leaks(

@@ -55,7 +55,7 @@ class PromptPath:
     """The files and functions that a prompt passes, in the order of their first call."""
 
     prompt: str
-    road: dict[str, list[str]] = field(default_factory=dict)  # file -> functions
+    files: dict[str, list[str]] = field(default_factory=dict)  # file -> functions
     beside: dict[str, list[str]] = field(default_factory=dict)
     observers: dict[str, list[str]] = field(default_factory=dict)
     checks: Counter[str] = field(default_factory=Counter)  # validations of the prompt by function
@@ -82,7 +82,7 @@ class PromptPath:
         if code.co_name == "check_prompt":
             self.checks[file] += 1
         beside = file.startswith(BESIDE) or _beside(frame)
-        group = self.observers if file.startswith(OBSERVERS) else self.beside if beside else self.road
+        group = self.observers if file.startswith(OBSERVERS) else self.beside if beside else self.files
         functions = group.setdefault(file, [])
         if code.co_qualname not in functions:
             functions.append(code.co_qualname)
@@ -134,7 +134,7 @@ def trace(prompt: str = PROMPT) -> PromptPath:
 def main() -> None:
     """Print the path of the prompt that the command line names."""
     path = trace(*sys.argv[1:2])
-    for title, group in (("road", path.road), ("beside", path.beside), ("observers", path.observers)):
+    for title, group in (("path", path.files), ("beside", path.beside), ("observers", path.observers)):
         sys.stdout.write(f"{title}: {len(group)} files, {sum(map(len, group.values()))} functions\n")
         for file, functions in group.items():
             sys.stdout.write(f"  {file}: {', '.join(functions)}\n")

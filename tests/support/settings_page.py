@@ -1,17 +1,22 @@
 """Write docs/settings.md from the settings' own types: `make docs`.
 
-The meaning of a key is the description of its field; that of a backend without a settings model is in the
-`Args` section of its class. `tests/test_docs.py` fails when the page is out of date.
+The meaning of a key is the description of its field, or the comment behind the field or parameter, or its
+line in the `Args` section of a docstring. `tests/test_docs.py` fails when the page is out of date or a key
+has no meaning.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
+import io
 import re
+import textwrap
+import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -55,38 +60,63 @@ def page() -> str:
 
 
 def _rows(table: str, model: type[BaseModel]) -> Iterator[str]:
+    meanings = _meanings(model)
     for key, info in model.model_fields.items():
         inner = info.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel) and inner is not BackendChoice:
             yield from _rows(f"{table}{key}.", inner)
-        elif inner is not BackendChoice:
+        elif inner is not BackendChoice and key in meanings:  # LangChain's own fields are not in it
             default = _default(info.get_default(call_default_factory=True))
-            fields = [base.model_fields.get(key) for base in model.__mro__ if issubclass(base, BaseModel)]
-            texts = [field.description for field in fields if field and field.description]
-            meaning = " ".join("".join(texts[:1]).split())
-            yield f"| `{table}{key}` | {_accepted(info)} | {default} | {meaning} |"
+            yield f"| `{table}{key}` | {_accepted(info)} | {default} | {meanings[key]} |"
 
 
 def _arguments(make: Callable[..., Any]) -> Iterator[str]:
-    if model := getattr(make, "settings_model", None):
+    model = getattr(make, "settings_model", make)
+    if inspect.isclass(model) and issubclass(model, BaseModel):
         yield from _rows("", model)
         return
-    texts = _argument_texts(make)
+    function = make.__init__ if inspect.isclass(make) else make
+    meanings, hints = _meanings(make), get_type_hints(function, include_extras=True)
     for name, parameter in inspect.signature(make).parameters.items():
-        kind = _plain(str(parameter.annotation).strip("'\""))
-        yield f"| `{name}` | {kind} | {_default(parameter.default)} | {texts.get(name, '')} |"
+        accepted = _accepted(FieldInfo.from_annotation(hints[name]))
+        yield f"| `{name}` | {accepted} | {_default(parameter.default)} | {meanings[name]} |"
 
 
-def _argument_texts(make: Callable[..., Any]) -> dict[str, str]:
-    """Return what the `Args` sections of a function, or of a class and its bases, say of each argument."""
-    owners = reversed(make.__mro__) if inspect.isclass(make) else (make,)
-    docs = [doc for owner in owners for doc in (owner.__doc__, getattr(owner.__init__, "__doc__", "")) if doc]
+def _meanings(make: Callable[..., Any]) -> dict[str, str]:
+    """Return the meaning of each parameter of a function, or of each field of a class and its bases."""
+    bases = reversed(make.__mro__) if inspect.isclass(make) else [make]
     texts: dict[str, str] = {}
-    for doc in docs:
-        section = inspect.cleandoc(doc).partition("Args:\n")[2].partition("\n\n")[0]
-        for name, text in re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section, re.MULTILINE):
-            texts[name] = " ".join(text.split())
+    for owner in bases:
+        if owner.__module__.startswith("pleinair."):
+            fields = getattr(owner, "model_fields", {})
+            described = {name: info.description for name, info in fields.items() if info.description}
+            comments = {name: text for name, text in _comments(owner).items() if text or name not in texts}
+            texts |= comments | described | _argument_texts(owner)
     return texts
+
+
+def _comments(owner: Callable[..., Any]) -> dict[str, str]:
+    """Return the comment, or "", behind each field of a class or parameter of a function."""
+    source = textwrap.dedent(inspect.getsource(owner))
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {token.start[0]: token.string for token in tokens if token.type == tokenize.COMMENT}
+    definition = ast.parse(source).body[0]
+    lines: dict[str, int | None] = {}
+    if isinstance(definition, ast.FunctionDef):
+        arguments = (*definition.args.args, *definition.args.kwonlyargs)
+        lines = {node.arg: node.end_lineno for node in arguments}
+    for node in definition.body if isinstance(definition, ast.ClassDef) else ():
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            lines[node.target.id] = node.end_lineno
+    return {name: comments.get(line or 0, "").lstrip("# ") for name, line in lines.items()}
+
+
+def _argument_texts(owner: Callable[..., Any]) -> dict[str, str]:
+    """Return what the `Args` section of a function or class says of each argument."""
+    docs = (owner.__doc__ or "", getattr(owner.__init__, "__doc__", "") or "")
+    sections = [inspect.cleandoc(doc).partition("Args:\n")[2].partition("\n\n")[0] for doc in docs]
+    pairs = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", "\n".join(sections), re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in pairs}
 
 
 def _accepted(info: FieldInfo) -> str:

@@ -113,7 +113,7 @@ def test_the_picture_that_is_painted_in_comes_last(store: ArtifactStore) -> None
     generate(request, generator=generator, store=store, on_step=quiet)
     shown, last = generator.given
     assert (shown.size, last.tobytes()) == ((256, 256), store.open(old).tobytes())
-    with pytest.raises(BadInput, match="`square` cannot paint a box of a picture anew"):
+    with pytest.raises(BadInput, match="`square` cannot inpaint"):
         generate(request, generator=SquareGenerator(), store=store, on_step=quiet)
     with pytest.raises(BadInput, match="takes 1 references for a box, got 2"):
         two = request.model_copy(update={"references": (reference, reference)})

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -16,15 +17,26 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from pleinair.tools.arguments import validated
+from pleinair.tools.callbacks import PreviewCallback
 from pleinair.tools.diffusion import loading, memory
-from pleinair.tools.diffusion.call import call_arguments, output_image, seeded_encoding
 from pleinair.tools.diffusion.families import INPAINTING, Family, Inpainting, find_family
 from pleinair.tools.diffusion.inpaint import PreparedRequest, prepare
 from pleinair.tools.diffusion.offload import Offloading, OffloadLevel, find_device, find_dtype
+from pleinair.tools.diffusion.previews import Previews
 from pleinair.tools.generate import check_request, check_size
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.model_files.hub import INDEX, ModelLocation
-from pleinair.tools.types import BadInput, Capabilities, GenerateRequest, Guidance, OnStep, Side, Steps
+from pleinair.tools.types import (
+    BadInput,
+    Capabilities,
+    GenerateRequest,
+    Guidance,
+    ModelFault,
+    OnStep,
+    Refused,
+    Side,
+    Steps,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -90,6 +102,10 @@ class DiffusersSettings(ModelLocation):
         reserved = REQUEST_ARGUMENTS | {family.images, family.guidance}
         if keys := sorted(reserved & set(self.call_options)):
             raise BadInput(f"generator.options.{keys[0]}: set by the request, not by an option")
+        if not family.guidance and "guidance_scale" in self.model_fields_set:
+            raise BadInput(
+                f"generator.guidance_scale = {self.guidance_scale}: {self.pipeline} has no guidance"
+            )
         if self.draft_steps is not None and self.draft_steps >= self.num_inference_steps:
             raise BadInput(
                 f"generator.draft_steps = {self.draft_steps}: wanted less than {self.num_inference_steps}, "
@@ -260,7 +276,7 @@ class DiffusersEngine(ABC):
         check_size(request.height, request.width, unit, self.settings.pipeline)
         arguments = {
             **loading.select_options(pipeline, main, self.settings.call_options),
-            **call_arguments(request, self.family, on_step, self.capabilities.id),
+            **_call_arguments(request, self.family, on_step, self.capabilities.id),
             **prepared.inpaint_arguments(self.inpainting, unit),
             **self.condition(pipeline, prepared.request, prepared.images),
         }
@@ -268,8 +284,96 @@ class DiffusersEngine(ABC):
         pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
         on_step(0, request.num_inference_steps)  # the model is loaded, and the first step begins
         try:
-            with seeded_encoding(pipeline, request.seed):
+            with _seeded_encoding(pipeline, request.seed):
                 return prepared.finish(output_image(pipeline, pipeline(**arguments), self.capabilities.id))
         finally:
             # what is still on the device, after a stop or when another class generated
             main.maybe_free_model_hooks()
+
+
+def _step_callback(on_step: OnStep, request: GenerateRequest, id: str) -> Callable[..., dict[str, Any]]:
+    """Return a callback of a pipeline that reports each step and fails at the first non-finite number.
+
+    A `PreviewCallback` receives previews too, except of the last step, whose image follows anyway.
+    """
+    size = request.width, request.height
+    previews = Previews(on_step, size) if isinstance(on_step, PreviewCallback) else None
+
+    def after_step(pipeline: Any, step: int, _: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        if not tensors["latents"].isfinite().all():
+            raise ModelFault(f"`{id}` overflowed at step {step + 1}.", "Try generator.dtype = 'float32'.")
+        # some schedulers take more steps than requested
+        total = getattr(pipeline, "num_timesteps", None) or request.num_inference_steps
+        on_step(step + 1, total)
+        if previews and step + 1 < total:
+            previews(pipeline, tensors["latents"])
+        return tensors
+
+    return after_step
+
+
+def _call_arguments(request: GenerateRequest, family: Family, on_step: OnStep, id: str) -> dict[str, Any]:
+    """Convert a request into the arguments of a class's call, references and options excluded.
+
+    `id` is the generator's, for error messages.
+    """
+    import torch
+
+    arguments: dict[str, Any] = {
+        "prompt": request.prompt,
+        "height": request.height,
+        "width": request.width,
+        "num_inference_steps": request.num_inference_steps,
+        # noise of the CPU's generator is the same on every device
+        "generator": torch.Generator("cpu").manual_seed(request.seed),
+        "output_type": "np",
+        "callback_on_step_end": _step_callback(on_step, request, id),
+    }
+    if family.guidance:
+        arguments[family.guidance] = request.guidance_scale
+    if family.negative_prompt:
+        arguments["negative_prompt"] = request.negative_prompt or family.default_negative_prompt
+    if family.area:
+        arguments[family.area] = request.height * request.width
+    return arguments
+
+
+@contextmanager
+def _seeded_encoding(pipeline: Any, seed: int) -> Iterator[None]:
+    """Let a pipeline's autoencoder sample from a generator of its own during a call.
+
+    Some classes (OmniGen, SD3's ControlNet) let it sample a reference without a generator, that is from
+    torch's global noise, which every thread of the process consumes.
+    """
+    import torch
+
+    encode, is_instance_attribute = pipeline.vae.encode, "encode" in vars(pipeline.vae)
+    noise = torch.Generator(pipeline._execution_device).manual_seed(seed)
+
+    def encode_seeded(*args: Any, **kwargs: Any) -> Any:
+        output = encode(*args, **kwargs)
+        if distribution := getattr(output, "latent_dist", None):
+            sample = distribution.sample
+            distribution.sample = lambda generator=None: sample(generator or noise)
+        return output
+
+    pipeline.vae.encode = encode_seeded
+    try:
+        yield
+    finally:
+        if is_instance_attribute:
+            pipeline.vae.encode = encode
+        else:
+            del pipeline.vae.encode
+
+
+def output_image(pipeline: Any, output: Any, id: str) -> Image:
+    """Return the image of an output; raise `ModelFault` for non-finite numbers, `Refused` if blocked."""
+    import numpy as np
+
+    if any(getattr(output, "nsfw_content_detected", None) or ()):
+        raise Refused(f"The safety checker of `{id}` blocked the image.")
+    if not np.isfinite(output.images).all():
+        raise ModelFault(f"`{id}` decoded to non-finite numbers.", "Try generator.dtype = 'float32'.")
+    image: Image = pipeline.image_processor.numpy_to_pil(output.images)[0]
+    return image

@@ -68,7 +68,10 @@ class OpenAIImages:
         key_variable: the environment variable with the key; other servers than OpenAI need none.
         slots: references for one image; 0 where the model has no edits.
         inpaint: whether an edit heeds a mask; what a server changes outside it is discarded in any case.
-        height: of the images in pixels, like `width`; what comes back may differ.
+        height: of the images in pixels; what comes back may differ.
+        width: of the images in pixels; what comes back may differ.
+        num_inference_steps: diffusion steps, for a server that takes them.
+        guidance_scale: weight of the prompt, for a server that takes it.
         diffusion: whether the server takes seed, steps and guidance (vLLM-Omni, SGLang).
         negative_prompt: whether such a server's model heeds one; those distilled to few steps do not.
         reference_size: longest side in pixels that a reference is scaled down to.

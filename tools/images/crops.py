@@ -28,7 +28,7 @@ _REMOVED = 0.5  # share of another thing's box that must be cut away, or it is s
 class CropOptions(Value):
     """When a reference is cut down to its concept, and how closely."""
 
-    when: Literal["never", "apart", "always"] = "apart"  # apart: to remove another thing that has a box
+    when: Literal["never", "apart", "always"] = "apart"  # to crop; "apart": to remove another object
     margin: float = Field(default=0.1, ge=0, le=1)  # of the box's longer side, on every side
     least: int = Field(default=64, ge=1)  # pixels a side; for a smaller crop the whole image is sent
 

@@ -54,7 +54,7 @@ class PocketChat(BaseChatModel):
     present_at: float = Field(default=0.7, ge=0, le=1)  # probability from which a concept is present
     missing_at: float = Field(default=0.3, ge=0, le=1)  # probability up to which it is missing
     error_rate: float = Field(default=0.0, ge=0, le=1)  # share of detections that are inverted
-    error_seed: int = 0
+    error_seed: int = 0  # of the inverted detections
 
     _loaded: ConceptDetector | None = PrivateAttr(default=None)
     _lock: Any = PrivateAttr(default_factory=threading.Lock)

@@ -44,11 +44,11 @@ class RetrievalOptions(Value):
     index by equal pixels.
     """
 
-    method: str = Field(default="dense", min_length=1)
-    rerank: Literal["none", "bm25"] = "none"  # by the captions of the best hits
-    licenses: tuple[str, ...] = ()  # allowed ones; empty allows all
-    deduplicate: float = Field(default=0.995, ge=0, le=1)  # cosine over which two are one; 0 keeps copies
-    threshold: float = Field(default=0.0, ge=-1, le=1)
+    method: str = Field(default="dense", min_length=1)  # of the registry, such as "lexical" or "hybrid"
+    rerank: Literal["none", "bm25"] = "none"  # of the best hits, by their captions
+    licenses: tuple[str, ...] = ()  # accepted ones; empty accepts all
+    deduplicate: float = Field(default=0.995, ge=0, le=1)  # cosine from which images are copies; 0 keeps all
+    threshold: float = Field(default=0.0, ge=-1, le=1)  # cosine of the weakest hit that is selected
     arguments: dict[str, Any] = Field(default_factory=dict, exclude_if=not_)  # of the method
 
 

@@ -41,8 +41,8 @@ log = logging.getLogger(__name__)
 class WorkerOptions(Value):
     """Settings of the generator's own process."""
 
-    process: bool = False
-    grace: float = Field(default=10.0, gt=0)  # seconds that a stop may take
+    process: bool = False  # run the generator in a process of its own
+    grace: float = Field(default=10.0, gt=0)  # seconds from a stop to the end of that process
 
 
 class DeviceLock:

@@ -14,7 +14,7 @@ from support import tiny_pipelines as tiny
 from support.generator_requests import REFERENCES, draw, loaded_pipeline, make_request
 
 from pleinair.tools.callbacks import no_callback
-from pleinair.tools.diffusion.call import output_image
+from pleinair.tools.diffusion.engine import output_image
 from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.diffusion.offload import (
     Offloading,
@@ -154,6 +154,14 @@ def test_a_blocked_image_is_a_refusal() -> None:
     output = SimpleNamespace(images=np.zeros((1, 8, 8, 3)), nsfw_content_detected=[True])
     with pytest.raises(Refused, match="safety checker of `x`"):
         output_image(None, output, "x")
+
+
+def test_a_guidance_scale_is_refused_by_a_class_without_guidance(tmp_path: Path) -> None:
+    folder = str(tiny.save(tiny.klein_kv, tmp_path))
+    arguments = {"pipeline": "Flux2KleinKVPipeline", "height": 32, "width": 32}
+    assert "guidance_scale" not in InContext(folder, **arguments).capabilities.accepts
+    with pytest.raises(BadInput, match=r"guidance_scale = 2\.0: Flux2KleinKVPipeline has no guidance"):
+        InContext(folder, **arguments, guidance_scale=2.0)
 
 
 def test_generating_does_not_consume_torchs_global_noise(folder: Path) -> None:

@@ -142,7 +142,7 @@ def omnigen(folder: Path, **settings: Any) -> InContext:
 
 
 def test_a_size_that_the_class_would_round_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="multiples of 16 pixels, asked for 24 × 32"):
+    with pytest.raises(BadInput, match="multiples of 16 pixels, got 24 × 32"):
         draw(omnigen(tmp_path), width=24)
 
 

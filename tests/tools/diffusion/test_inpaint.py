@@ -135,10 +135,10 @@ def klein(tmp_path_factory: pytest.TempPathFactory) -> DiffusersEngine:
 @pytest.mark.parametrize(
     ("inpainting", "message"),
     [
-        (inpaint((0.5, 0.25, 1.25, 0.75)), r"box \(0\.5, 0\.25, 1\.25, 0\.75\) is not inside the picture"),
-        (inpaint((0.5, 0.75, 0.25, 1.0)), "is not inside the picture"),
+        (inpaint((0.5, 0.25, 1.25, 0.75)), r"box \(0\.5, 0\.25, 1\.25, 0\.75\): must be 0"),
+        (inpaint((0.5, 0.75, 0.25, 1.0)), "must be 0 ≤ x0 < x1 ≤ 1"),
         (inpaint((0.5, 0.5, 0.5625, 1.0)), r"box of 2 × 16 pixels is too small: wanted at least 4 × 4"),
-        (inpaint(size=64), "picture has 64 × 64 pixels, asked for 32 × 32"),
+        (inpaint(size=64), "image to inpaint has 64 × 64 pixels; must be 32 × 32"),
     ],
 )
 def test_an_invalid_box_is_refused(klein: DiffusersEngine, inpainting: Inpaint, message: str) -> None:
@@ -167,7 +167,7 @@ def test_inpainting_is_refused_if_the_class_cannot_or_it_is_off(tmp_path: Path) 
     none = make_engine(Case("OmniGenPipeline", InContext, tiny.omnigen), tmp_path / "none")
     for engine in (off, none):
         assert (engine.capabilities.inpaint, engine.capabilities.inpaint_slots) == (False, 0)
-        with pytest.raises(BadInput, match="cannot paint a box of a picture anew"):
+        with pytest.raises(BadInput, match="cannot inpaint"):
             engine.generate(make_request(inpaint=inpaint()), [BASE], no_callback)
 
 

@@ -215,12 +215,12 @@ def test_a_missing_variant_is_reported(folder: Path) -> None:
 def test_an_impossible_size_is_refused_before_loading(folder: Path, tmp_path: Path) -> None:
     coarse = Path(shutil.copytree(folder, tmp_path / "coarse"))
     edit(coarse / "vae" / "config.json", block_out_channels=[8] * 6)  # that is 32 pixels
-    message = r"generator\.height and width: .* in multiples of 32 pixels, asked for 32 × 40"
+    message = r"generator\.height and width: .* generates multiples of 32 pixels, got 32 × 40"
     with pytest.raises(BadInput, match=message):
         TextOnly(str(coarse), **{**SD15, "height": 40})
     engine = TextOnly(str(coarse), **SD15)
     assert engine.capabilities.multiple_of == 32
-    with pytest.raises(BadInput, match="draws in multiples of 32 pixels, asked for 32 × 40"):
+    with pytest.raises(BadInput, match="generates multiples of 32 pixels, got 32 × 40"):
         draw(engine, height=40)
     assert not engine._pipelines
 

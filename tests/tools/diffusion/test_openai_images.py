@@ -144,7 +144,7 @@ def test_a_box_is_an_edit_with_a_mask_and_changes_nothing_outside(server: Images
 
 
 def test_a_box_is_refused_where_the_model_has_no_masks(server: ImagesServer) -> None:
-    with pytest.raises(BadInput, match="cannot paint a box of a picture anew"):
+    with pytest.raises(BadInput, match="cannot inpaint"):
         server.generator().generate(make_request(inpaint=INPAINT), [RADIAL], no_callback)
     assert not server.requests
 
