@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from pleinair.app.doctor.critic_test import accept
 from pleinair.app.engines import chosen_generator, engine, engine_choices, index_folder, library_folder
+from pleinair.app.models.inventory import ProfileModel, encoder_model, find_faults, is_absent, profile_models
 from pleinair.app.paths import Paths, places
 from pleinair.app.runs.results import PARTS, installed
 from pleinair.app.runs.store import Runs
@@ -24,8 +26,6 @@ from pleinair.tools.worker.worker import Worker
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from pleinair.app.models.inventory import ProfileModel
 
 RESERVE = 2 * 2**30  # bytes
 
@@ -54,10 +54,16 @@ def examine(profile: str | None, overrides: Mapping[str, Any], *, mllm: bool = F
     yield Finding("settings", True, f"profile {settings.profile}")
     yield from _engines(settings)
     if mllm:
-        yield _check("critic", lambda: _judgement(settings), "Choose another language model.")
+        yield _check(
+            "critic", lambda: accept(engine("mllm", settings.mllm)), "Choose another language model."
+        )
     yield _check("library", lambda: _library(settings, home), "Pass --set library.folder=FOLDER.")
     yield _check("home", lambda: _writable(home), "Set PLEINAIR_HOME to a folder that you may write to.")
-    yield _check("run table", lambda: _run_table(home), "Move the file away; its runs are lost with it.")
+    yield _check(
+        "run table",
+        lambda: f"{len(Runs(home.table).newest(1000))} runs",
+        "Move the file away; its runs are lost with it.",
+    )
     yield _check("free disk", lambda: _free_disk(home), "Make room, or set PLEINAIR_HOME to another disk.")
 
 
@@ -130,8 +136,6 @@ def _generator(settings: Settings) -> str:
 
 def _model_files(settings: Settings) -> str:
     """Check the files of every model of the profile; raise `PleinairError` with the first fault of each."""
-    from pleinair.app.models.inventory import profile_models
-
     broken, absent = [], []
     for model in profile_models(settings):
         if _fetched_later(model):
@@ -147,16 +151,12 @@ def _fetched_later(model: ProfileModel) -> bool:
     """Return whether a model is not here, and its first use downloads it."""
     from huggingface_hub import constants
 
-    from pleinair.app.models.inventory import is_absent
-
     online = not (constants.HF_HUB_OFFLINE or model.settings.local_files_only)
     return model.on_hub and online and is_absent(model)
 
 
 def _first_fault(model: ProfileModel) -> str:
     """Return the first fault of a model's files and the number of the others; "" where there is none."""
-    from pleinair.app.models.inventory import find_faults
-
     if model.on_hub and not model.revision:
         return "no commit is set"
     texts = [fault.rstrip(".") for fault in find_faults(model)]
@@ -165,8 +165,6 @@ def _first_fault(model: ProfileModel) -> str:
 
 def _encoder(choice: BackendChoice) -> str:
     """Build an encoder and return its id; nothing is downloaded for it."""
-    from pleinair.app.models.inventory import encoder_model, is_absent
-
     model = encoder_model(choice)
     if _fetched_later(model):
         return f"{choice.label}, fetched at the first use"
@@ -187,8 +185,6 @@ def _second_encoder(settings: Settings) -> str:
 
 def _retriever(settings: Settings) -> str:
     """Check that a trained retriever is this generator's; "" for an untrained one, or one not here yet."""
-    from pleinair.app.models.inventory import encoder_model
-
     later = _fetched_later(encoder_model(settings.encoder))
     training = None if later else training_of(engine("encoder", settings.encoder))
     if training is None:
@@ -200,14 +196,12 @@ def _retriever(settings: Settings) -> str:
 
 def _adaptor(settings: Settings) -> str:
     """Open the adaptor and check that it is this encoder's; "" where the settings name none."""
-    from pleinair.app.models.inventory import encoder_model
     from pleinair.tools.retrieval.crossmodal.adaptor import open_scorer
 
     if not (folder := settings.crossmodal.adaptor):
         return ""
     if _fetched_later(encoder_model(settings.encoder)):
         return f"{folder}, checked once the encoder is here"
-
     open_scorer(folder, engine("encoder", settings.encoder), _no_image)
     return f"{folder}, for this encoder"
 
@@ -231,13 +225,6 @@ def _faiss_build() -> str:
     return f"{faiss.__version__}, {gpus} GPUs"
 
 
-def _judgement(settings: Settings) -> str:
-    """Let the language model judge images of which the truth is known."""
-    from pleinair.app.doctor.critic_test import accept
-
-    return accept(engine("mllm", settings.mllm))
-
-
 def _library(settings: Settings, home: Paths) -> str:
     """Count the library's images and report whether it is indexed."""
     from pleinair.tools.retrieval.library import Library
@@ -253,11 +240,6 @@ def _writable(home: Paths) -> str:
     if not os.access(home.home, os.W_OK):
         raise PleinairError(f"{home.home} is not writable")
     return str(home.home)
-
-
-def _run_table(home: Paths) -> str:
-    """Check that the run table opens."""
-    return f"{len(Runs(home.table).newest(1000))} runs"
 
 
 def _free_disk(home: Paths) -> str:

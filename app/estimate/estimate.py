@@ -8,15 +8,18 @@ run, tokens are estimated from what would be sent. Not covered: retries after a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from pleinair.app.estimate.cost import Range, cost, product
 from pleinair.app.estimate.history import PastRun, Span, basis, count_runs, past_runs, per_call, span
-from pleinair.app.estimate.memory import memory
 from pleinair.app.estimate.tokens import CallTokens, tokens_of_call
 from pleinair.app.paths import Paths
 from pleinair.app.runs.request import DrawRequest
-from pleinair.app.settings import BackendChoice, Settings
-from pleinair.tools.types import Budget, Value
+from pleinair.app.settings import Settings
+from pleinair.tools.types import BadInput, Budget, Value
+
+if TYPE_CHECKING:
+    from pleinair.tools.diffusion.engine import DiffusersSettings
 
 RETRIED = 2  # calls that one structured answer may take: a repair where it does not fit, or is in doubt
 NO_RUN = "no finished run of this graph, profile and models yet"
@@ -63,7 +66,6 @@ def estimate_of(request: DrawRequest, paths: Paths) -> Estimate:
     settings, runs = request.settings, past_runs(request, paths)
     budget = settings.budget
     images = _images(request.graph, settings).limited(budget.images, "images")
-    low, high, note = memory(_sized(settings))
     calls = _calls(request.graph, settings, images, runs).limited(budget.mllm_calls, "mllm_calls")
     call_tokens = None if runs else tokens_of_call(request.graph, request.prompt, settings.mllm)
     tokens = _tokens(calls, runs, call_tokens).limited(budget.tokens, "tokens")
@@ -83,15 +85,9 @@ def estimate_of(request: DrawRequest, paths: Paths) -> Estimate:
         past_runs=len(runs),
         runs=count,
         limits=budget,
-        memory=Range(low=low, high=high, note=note),
+        memory=_memory(settings),
         **{name: product(part, count, count, part.note, 6) for name, part in ranges.items()},
     )
-
-
-def _sized(settings: Settings) -> BackendChoice:
-    """Return the generator's table with the size that the image options set."""
-    size = settings.image.model_dump(include={"width", "height"}, exclude_none=True)
-    return settings.generator.model_copy(update=size)
 
 
 def _images(graph: str, settings: Settings) -> Range:
@@ -157,3 +153,50 @@ def _seconds(images: Range, calls: Range, runs: Sequence[PastRun]) -> Range:
 
 def _unknown(runs: Sequence[PastRun], calls: Range) -> str:
     return "the number of MLLM calls is unknown" if runs and calls.high is None else NO_RUN
+
+
+def _memory(settings: Settings) -> Range:
+    """Estimate the generator's GiB without references and with all slots full, from headers and configs.
+
+    If the steps of a class were not measured, the weights are the lower bound and the upper one is unknown.
+    """
+    from pleinair.app.models.inventory import BACKENDS, generator_settings
+
+    size = settings.image.model_dump(include={"width", "height"}, exclude_none=True)
+    choice = settings.generator.model_copy(update=size)
+    if choice.backend not in BACKENDS:
+        return Range(note=f"not predicted for the backend {choice.backend!r}")
+    try:
+        return _diffusers_memory(generator_settings(choice))
+    except BadInput as error:
+        return Range(note=error.message)
+
+
+def _diffusers_memory(settings: DiffusersSettings) -> Range:
+    from pleinair.tools.diffusion.in_context import InContextSettings
+    from pleinair.tools.diffusion.memory import GIB, format_gib, read_estimate
+    from pleinair.tools.diffusion.references import sequence_length
+
+    family, level, folder = settings.family, settings.memory, settings.source().local_folder()
+    dtype = family.dtype or settings.dtype or ("float32" if settings.device == "cpu" else "bfloat16")
+    itemsize = 4 if dtype == "float32" else 2
+    estimate = read_estimate(folder, family, itemsize, settings.variant) if folder else None
+    if estimate is None:
+        return Range(note="the model is not downloaded")
+    weights = estimate.weights(level)
+    if not (isinstance(settings, InContextSettings) and estimate.token_bytes):
+        note = f"the weights alone, in {dtype} at offload level {level}"
+        note += f": the steps of {settings.pipeline} were not measured"
+        return Range(low=weights / GIB, note=note)
+    rule, longest = settings.token_rule(estimate.unit), settings.reference_size
+    references = [(longest, longest)] * (family.slots if settings.slots is None else settings.slots)
+    counts = [
+        sequence_length(rule, (settings.width, settings.height), sizes, longest) for sizes in ([], references)
+    ]
+    low, high = (estimate.total(level, count) for count in counts)
+    note = (
+        f"an estimate: {format_gib(weights)} of weights in {dtype}, offload level {level}, without decoding"
+    )
+    if settings.memory_limit and high > settings.memory_limit * GIB:
+        note += "; over generator.memory_limit: a lower level, smaller references or a refusal"
+    return Range(low=low / GIB, high=high / GIB, note=note)

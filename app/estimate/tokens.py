@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from inspect import signature
+from typing import ClassVar
 
 from pleinair.app.settings import BackendChoice
 from pleinair.tools.types import Value
@@ -26,11 +27,7 @@ class CallTokens(Value):
 
     read: tuple[float, float]
     written: tuple[float, float | None]
-
-    @property
-    def note(self) -> str:
-        """Return what the estimate rests on."""
-        return "an estimate from the length of what is sent, with answers up to mllm.max_tokens"
+    note: ClassVar[str] = "an estimate from the length of what is sent, with answers up to mllm.max_tokens"
 
 
 def tokens_of_call(graph: str, prompt: str, choice: BackendChoice) -> CallTokens | None:
@@ -38,7 +35,10 @@ def tokens_of_call(graph: str, prompt: str, choice: BackendChoice) -> CallTokens
     calls = list(_calls(graph))
     if choice.backend != "openai" or not calls:
         return None
-    arguments = _defaults() | choice.arguments
+    from pleinair.agent.mllm.openai import chat
+
+    defaults = {name: parameter.default for name, parameter in signature(chat).parameters.items()}
+    arguments = defaults | choice.arguments
     side, cap = int(arguments["side"]), int(arguments["max_tokens"])
     sizes = [(len(text) + len(prompt), images) for text, images in calls]
     least = min(size / MOST_PER_TOKEN + images * LOW_DETAIL for size, images in sizes)
@@ -51,7 +51,6 @@ def _calls(graph: str) -> Iterator[tuple[str, int]]:
     """Yield each kind of call: its text with the schema of its answer, and the number of its images."""
     from pleinair.agent.mllm.request import described
     from pleinair.tools import critique, crossmodal, decompose, imagerag
-    from pleinair.tools import critique as closer
     from pleinair.tools.mllm import schemas as answers
 
     conversation = (imagerag.DECIDE, imagerag.MISSING, imagerag.CAPTION)  # repeated in each call
@@ -59,7 +58,6 @@ def _calls(graph: str) -> Iterator[tuple[str, int]]:
         "pleinair": (
             (decompose.INSTRUCTION, answers.Decomposition, 0),
             (critique.INSTRUCTION, answers.Critique, 1),
-            (closer.INSTRUCTION, answers.Critique, 1),
         ),
         "imagerag": (
             (imagerag.INSTRUCTION + imagerag.DECIDE, answers.Decision, 1),
@@ -72,12 +70,3 @@ def _calls(graph: str) -> Iterator[tuple[str, int]]:
     }
     for text, schema, images in kinds.get(graph, ()):
         yield text + json.dumps(described(schema)), images
-
-
-def _defaults() -> dict[str, Any]:
-    """Return the arguments of the client that a profile does not set."""
-    from inspect import signature
-
-    from pleinair.agent.mllm.openai import chat
-
-    return {name: parameter.default for name, parameter in signature(chat).parameters.items()}

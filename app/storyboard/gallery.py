@@ -1,4 +1,4 @@
-"""Images that a storyboard shows: those of a run, and thumbnails of the library."""
+"""Images of a storyboard: those of a run, and thumbnails of the library."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from pleinair.tools.types import Box, Hit, Picture, PleinairError
 if TYPE_CHECKING:
     from pleinair.tools.retrieval.library import Library
 
-LARGEST = 640  # pixels
-THUMB = 128  # pixels
-SMALL = 160  # pixels; up to this size images are enlarged without smoothing
+LARGEST = 640  # pixels a side
+THUMB = 128  # pixels a side
+SMALL = 160  # pixels a side; up to this size images are enlarged without smoothing
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Image ready to be shown."""
+class ShownImage:
+    """Image scaled down for a storyboard."""
 
     image: Image.Image
 
     @property
     def small(self) -> bool:
-        """Whether it is enlarged without smoothing."""
+        """Return whether the image is to be enlarged without smoothing."""
         return max(self.image.size) <= SMALL
 
     @property
@@ -46,22 +46,22 @@ class Shown:
 
 
 class Gallery:
-    """Images of a run and its library; None for those that are gone."""
+    """Images of a run and its library; None for those that are missing."""
 
     def __init__(self, run_id: str, request: DrawRequest, paths: Paths) -> None:
         self._request, self._paths = request, paths
         self._store = ArtifactStore(paths.run(run_id) / "pictures")
         self.pocket = "pocket" in request.settings.generator.model_dump_json()
-        self.leak = request.settings.leak  # thresholds of leaks
+        self.leak = request.settings.leak  # thresholds
 
-    def stored(self, picture: Picture, crop: Box | None = None) -> Shown | None:
+    def stored(self, picture: Picture, crop: Box | None = None) -> ShownImage | None:
         """Return an image of the run, or a crop of it."""
         try:
             return _fitted(cut(self._store.open(picture), crop), LARGEST)
         except PleinairError:
             return None
 
-    def found(self, hit: Hit) -> Shown | None:
+    def thumbnail(self, hit: Hit) -> ShownImage | None:
         """Return a thumbnail of a library image."""
         try:
             return _fitted(self._library.picture(hit.id), THUMB) if self._library else None
@@ -78,8 +78,8 @@ class Gallery:
             return None
 
 
-def _fitted(image: Image.Image, size: int) -> Shown:
+def _fitted(image: Image.Image, size: int) -> ShownImage:
     """Shrink an image to at most `size` pixels a side; never enlarge it."""
     copy = image.convert("RGB")
     copy.thumbnail((size, size))
-    return Shown(copy)
+    return ShownImage(copy)

@@ -1,4 +1,4 @@
-"""The storyboard of a run as one PNG, for pages that show images only: a plain contact sheet."""
+"""The storyboard of a run as one PNG: a plain contact sheet, for pages that show images only."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from itertools import islice
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from pleinair.app.storyboard.gallery import Gallery, Shown
-from pleinair.app.storyboard.words import abstentions, corners, drawn, facts_of, made_with, marked, scenes_of
+from pleinair.app.storyboard import words
+from pleinair.app.storyboard.gallery import Gallery, ShownImage
 from pleinair.app.trace.trace import AttemptTrace, Trace
 from pleinair.tools.types import Box, Hit, Reference
 
 SCALE = 2  # for sharp text; all sizes below are before it
 EDGE, GAP, THUMB = 30, 24, 56  # pixels
-WIDTHS = {1: 440, 2: 340}  # of a column by the number of attempts
-WIDTH = 300  # of a column where there are more
+WIDTHS = {1: 440, 2: 340}  # of a column, by the number of attempts
+WIDTH = 300  # of a column if there are more
 MOST_ATTEMPTS, MOST_THUMBS, TALLEST = 8, 6, 6000
 PAPER, LINE, INK, SOFT = "#f7f5f0", "#d8d3c8", "#26241f", "#6a655d"
 COLOURS = {"present": "#2a744e", "missing": "#b0432c", "unsure": "#83610a"}
@@ -29,7 +29,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 class Column:
-    """A strip of text and images, written from top to bottom; `lines` is the text written so far."""
+    """Strip of text and images, written from top to bottom; `lines` has its text so far."""
 
     def __init__(self, width: int) -> None:
         self.width, self.y = width, 0.0
@@ -47,8 +47,8 @@ class Column:
             self.y += size * 1.4
         self.lines += lines
 
-    def picture(self, shown: Shown | None, left: float, width: float, height: float) -> None:
-        """Draw an image at the current height, cropped to the box; small ones are enlarged by squares."""
+    def paste(self, shown: ShownImage | None, left: float, width: float, height: float) -> None:
+        """Paste an image at the current height, scaled and cropped to the size; a missing one is grey."""
         place = (round(left * SCALE), round(self.y * SCALE))
         size = (round(width * SCALE), round(height * SCALE))
         if shown is None:
@@ -62,7 +62,7 @@ class Column:
         x0, x1 = (side * self.width * SCALE for side in (box[0], box[2]))
         y0, y1 = ((self.y + side * height) * SCALE for side in (box[1], box[3]))
         for tint, line_width in (("#ffffff", 2 * SCALE), (colour, SCALE)):
-            for line in corners(x0, y0, x1, y1):
+            for line in words.corners(x0, y0, x1, y1):
                 self._draw.line(line, tint, line_width, "curve")
 
     def outline(self, box: Box, height: float) -> None:
@@ -72,18 +72,18 @@ class Column:
         self._draw.rectangle([side * SCALE for side in place], outline="#ffffff", width=SCALE)
 
     def image(self) -> Image.Image:
-        """Return what is written so far."""
+        """Return the strip so far, at most `TALLEST` pixels high."""
         return self._image.crop((0, 0, self._image.width, min(round(self.y * SCALE), TALLEST)))
 
 
 @cache
 def font(size: int) -> Font:
-    """Load the typeface that comes with Pillow."""
+    """Load Pillow's own typeface."""
     return ImageFont.load_default(size * SCALE)
 
 
 def wrapped(text: str, face: Font, width: float) -> Iterator[str]:
-    """Yield the lines of a text; a word that is too long is broken at the end of the line."""
+    """Yield the lines of a text; a word longer than a line is broken."""
     line = ""
     for word in text.split():
         longer = f"{line} {word}".strip()
@@ -99,16 +99,11 @@ def wrapped(text: str, face: Font, width: float) -> Iterator[str]:
         yield line
 
 
-def board(trace: Trace, gallery: Gallery) -> bytes:
-    """Return the storyboard as PNG: at most eight attempts side by side, long texts cut."""
-    return joined(columns(trace, gallery))
-
-
-def joined(parts: Sequence[Column]) -> bytes:
-    """Encode a heading, the attempts side by side below it, and a footer."""
-    heading, *attempts, footer = parts
+def render_png(trace: Trace, gallery: Gallery) -> bytes:
+    """Return a storyboard as PNG: a heading, at most eight attempts side by side, and a footer."""
+    heading, *attempts, footer = columns(trace, gallery)
     images = [attempt.image() for attempt in attempts]
-    top, height = (round((EDGE + heading.y + GAP) * SCALE), max((one.height for one in images), default=0))
+    top, height = round((EDGE + heading.y + GAP) * SCALE), max((image.height for image in images), default=0)
     end = top + height + round((footer.y + EDGE) * SCALE)
     sheet = Image.new("RGB", ((heading.width + 2 * EDGE) * SCALE, end), PAPER)
     sheet.paste(heading.image(), (EDGE * SCALE, EDGE * SCALE))
@@ -121,14 +116,14 @@ def joined(parts: Sequence[Column]) -> bytes:
 
 
 def columns(trace: Trace, gallery: Gallery) -> list[Column]:
-    """Write the heading, a column for each attempt, and the footer."""
-    scenes = scenes_of(trace)[:MOST_ATTEMPTS]
-    width = WIDTHS.get(len(scenes), WIDTH)
-    whole = max(len(scenes) * (width + GAP) - GAP, WIDTHS[1])
+    """Return the heading, a column for each attempt, and the footer."""
+    attempts = words.attempts_of(trace)[:MOST_ATTEMPTS]
+    width = WIDTHS.get(len(attempts), WIDTH)
+    total = max(len(attempts) * (width + GAP) - GAP, WIDTHS[1])
     return [
-        _heading(trace, whole),
-        *(_attempt(scene, gallery, width) for scene in scenes),
-        _footer(trace, gallery, whole),
+        _heading(trace, total),
+        *(_attempt(attempt, gallery, width) for attempt in attempts),
+        _footer(trace, gallery, total),
     ]
 
 
@@ -146,35 +141,35 @@ def _heading(trace: Trace, width: int) -> Column:
 def _footer(trace: Trace, gallery: Gallery, width: int) -> Column:
     column = Column(width)
     column.y += GAP
-    facts = [f"{label.lower()} {text}" for label, text in made_with(trace).items()]
+    facts = [f"{label.lower()} {text}" for label, text in words.made_with(trace).items()]
     column.text(" · ".join(facts), 10, SOFT)
     column.text(f"{POCKET if gallery.pocket else ''}{NOTE}", 10, SOFT)
     return column
 
 
-def _attempt(scene: AttemptTrace, gallery: Gallery, width: int) -> Column:
-    """Write one attempt: the image first, then its ledger, the decision, and what was sent for it."""
-    column, request = Column(width), scene.attempt.request
-    column.text(f"{scene.title} (best)" if scene.best else scene.title, 17)
-    column.text(drawn(scene), 11, SOFT)
+def _attempt(attempt: AttemptTrace, gallery: Gallery, width: int) -> Column:
+    """Write the image of an attempt, then its ledger, decision, prompt and references."""
+    column, request = Column(width), attempt.attempt.request
+    column.text(f"{attempt.title} (best)" if attempt.best else attempt.title, 17)
+    column.text(words.generation_facts(attempt), 11, SOFT)
     column.y += 4
-    _picture(column, scene, gallery)
+    _picture(column, attempt, gallery)
     _section(column, "Ledger")
-    _ledger(column, scene)
+    _ledger(column, attempt)
     _section(column, "Decision")
-    for decision in scene.decisions:
+    for decision in attempt.decisions:
         column.text(decision, 13)
     _section(column, "Prompt as sent")
     column.text(request.prompt)
     _section(column, "References")
-    column.text(scene.inpainted)
+    column.text(attempt.inpainted)
     if not request.references:
         column.text("None: generated from the prompt alone.", 12, SOFT)
     for reference in request.references:
-        _reference(column, reference, scene, gallery)
-    for text in abstentions(scene):
+        _reference(column, reference, attempt, gallery)
+    for text in words.abstentions(attempt):
         column.text(text, 11, SOFT)
-    _not_selected(column, [hit for _, _, hit in scene.unselected], gallery)
+    _not_selected(column, [hit for _, _, hit in attempt.unselected], gallery)
     return column
 
 
@@ -184,30 +179,30 @@ def _section(column: Column, title: str) -> None:
     column.y += 2
 
 
-def _picture(column: Column, scene: AttemptTrace, gallery: Gallery) -> None:
-    picture = scene.attempt.picture
+def _picture(column: Column, attempt: AttemptTrace, gallery: Gallery) -> None:
+    picture = attempt.attempt.picture
     height = round(column.width * picture.height / picture.width)
-    column.picture(gallery.stored(picture), 0, column.width, height)
-    if inpaint := scene.attempt.request.inpaint:
+    column.paste(gallery.stored(picture), 0, column.width, height)
+    if inpaint := attempt.attempt.request.inpaint:
         column.outline(inpaint.box, height)
-    for _, row, box in marked(scene):
+    for _, row, box in words.box_marks(attempt):
         column.mark(box, height, COLOURS[row.status])
     column.y += height
 
 
-def _ledger(column: Column, scene: AttemptTrace) -> None:
-    if not scene.rows:
+def _ledger(column: Column, attempt: AttemptTrace) -> None:
+    if not attempt.rows:
         column.text("No ledger for this image.", 12, SOFT)
-    for row in scene.rows:
+    for row in attempt.rows:
         column.text(f"{row.concept}: {row.status} {row.confidence:.0%}", 13, COLOURS[row.status])
         column.text(row.evidence or (row.advice if row.status != "present" else ""), 11, SOFT, left=12)
 
 
-def _reference(column: Column, reference: Reference, scene: AttemptTrace, gallery: Gallery) -> None:
+def _reference(column: Column, reference: Reference, attempt: AttemptTrace, gallery: Gallery) -> None:
     top, left = column.y, THUMB + 10
-    column.picture(gallery.stored(reference.picture, reference.crop), 0, THUMB, THUMB)
+    column.paste(gallery.stored(reference.picture, reference.crop), 0, THUMB, THUMB)
     column.text(reference.concept, 13, left=left)
-    for text in facts_of(reference, scene, gallery.leak):
+    for text in words.reference_facts(reference, attempt, gallery.leak):
         column.text(text, 10, SOFT, left=left)
     column.y = max(column.y, top + THUMB) + 6
 
@@ -218,5 +213,5 @@ def _not_selected(column: Column, hits: Sequence[Hit], gallery: Gallery) -> None
     _section(column, "Retrieved, not selected")
     size = (column.width + 4) / MOST_THUMBS - 4
     for number, hit in enumerate(hits[:MOST_THUMBS]):
-        column.picture(gallery.found(hit), number * (size + 4), size, size)
+        column.paste(gallery.thumbnail(hit), number * (size + 4), size, size)
     column.y += size

@@ -11,14 +11,14 @@ from pleinair.tools.types import Box, Reference, Row
 
 LABELS = {"generator": "Generator", "encoder": "Encoder", "mllm": "Chat model"}
 REACH = 0.16  # of a box's shorter side: length of a corner mark
-ROOM = 0.08  # of a box: margin on each side between its marks and the object
-TOO_MUCH = {
+MARGIN = 0.08  # of a box: margin on each side between its marks and the object
+LEAKS = {
     "background": "Its background came across too.",
-    "whole picture": "The picture is nearly a copy of it.",
+    "whole picture": "The image is nearly a copy of it.",
 }
 
 
-def listed(trace: Trace) -> str:
+def concepts_heading(trace: Trace) -> str:
     """Return the heading of the concepts; a graph without ledgers may list the missing ones only."""
     if any(attempt.rows for attempt in trace.attempt_traces):
         return "Must be visible"
@@ -29,7 +29,7 @@ def listed(trace: Trace) -> str:
     return "Named as missing" if missing else "Concepts"
 
 
-def scenes_of(trace: Trace) -> list[AttemptTrace]:
+def attempts_of(trace: Trace) -> list[AttemptTrace]:
     """Return the attempts in their order; a single one is not marked as the best."""
     attempts = trace.attempt_traces
     return [replace(attempts[0], best=False)] if len(attempts) == 1 else attempts
@@ -42,7 +42,7 @@ def made_with(trace: Trace) -> dict[str, str]:
     return {"Run": trace.run.run} | fork | {LABELS[kind]: name for kind, name in trace.run.models.items()}
 
 
-def drawn(attempt: AttemptTrace) -> str:
+def generation_facts(attempt: AttemptTrace) -> str:
     """Return seconds and seed of an attempt, and its offload levels if the model was offloaded."""
     facts = (
         f"{attempt.attempt.seconds:.1f} s",
@@ -52,7 +52,7 @@ def drawn(attempt: AttemptTrace) -> str:
     return " · ".join(filter(None, facts))
 
 
-def facts_of(reference: Reference, attempt: AttemptTrace, options: LeakOptions) -> list[str]:
+def reference_facts(reference: Reference, attempt: AttemptTrace, options: LeakOptions) -> list[str]:
     """Return the score and rank of a reference, its crop, its credit, and its leak."""
     hit = reference.hit
     score = f"score {hit.score:.2f}, {attempt.rank(reference.concept, hit)}"
@@ -64,30 +64,29 @@ def facts_of(reference: Reference, attempt: AttemptTrace, options: LeakOptions) 
 def _leak_text(reference: Reference, attempt: AttemptTrace, options: LeakOptions) -> str:
     key = reference.concept, reference.hit.id
     kinds = [excess(leak, options) for leak in attempt.attempt.leaks if (leak.concept, leak.id) == key]
-    return next((TOO_MUCH[kind] for kind in kinds if kind), "")
+    return next((LEAKS[kind] for kind in kinds if kind), "")
 
 
 def abstentions(attempt: AttemptTrace) -> list[str]:
-    """Return for which concepts retrieval abstained, and why."""
+    """Return the concepts for which retrieval abstained, with the reasons."""
     abstained = [retrieval for retrieval in attempt.retrievals if retrieval.abstained]
-    return [f"Nothing taken for “{retrieval.concept}”: {retrieval.reason}" for retrieval in abstained]
+    return [f"No reference for “{retrieval.concept}”: {retrieval.reason}" for retrieval in abstained]
 
 
-def marked(attempt: AttemptTrace) -> list[tuple[str, Row, Box]]:
+def box_marks(attempt: AttemptTrace) -> list[tuple[str, Row, Box]]:
     """List the boxes to mark in an image with their rows, and with labels if there are several concepts.
 
-    The boxes are widened by `ROOM`; rows that are unsure have none.
+    The boxes are widened by `MARGIN`; rows that are unsure have none.
     """
     rows = [(number, row) for number, row in enumerate(attempt.rows, 1) if row.box and row.status != "unsure"]
     several = len(attempt.rows) > 1
-    return [(str(number) if several else "", row, roomy(row.box)) for number, row in rows if row.box]
+    return [(str(number) if several else "", row, _widened(row.box)) for number, row in rows if row.box]
 
 
-def roomy(box: Box) -> Box:
-    """Return a box widened on all sides, clipped to the image."""
+def _widened(box: Box) -> Box:
     x0, y0, x1, y1 = box
-    wide, high = ROOM * max(x1 - x0, 0), ROOM * max(y1 - y0, 0)
-    return max(x0 - wide, 0.0), max(y0 - high, 0.0), min(x1 + wide, 1.0), min(y1 + high, 1.0)
+    dx, dy = MARGIN * max(x1 - x0, 0), MARGIN * max(y1 - y0, 0)
+    return max(x0 - dx, 0.0), max(y0 - dy, 0.0), min(x1 + dx, 1.0), min(y1 + dy, 1.0)
 
 
 def corners(x0: float, y0: float, x1: float, y1: float) -> Iterator[tuple[float, ...]]:

@@ -12,7 +12,7 @@ from pleinair.app.cli.main import app
 from pleinair.app.runs.results import Result
 from pleinair.app.settings import load
 from pleinair.app.storyboard.export import export
-from pleinair.app.storyboard.words import TOO_MUCH
+from pleinair.app.storyboard.words import LEAKS
 from pleinair.tools.types import BadInput, Leak
 
 
@@ -45,18 +45,16 @@ def test_traces_tell_it_and_storyboards_only_what_is_too_much(place: Path) -> No
 @pytest.mark.parametrize(
     ("limits", "words"),
     [
-        ({"leak.copied": 0}, "The picture is nearly a copy of it."),
+        ({"leak.copied": 0}, "The image is nearly a copy of it."),
         ({"leak.background": 0.1}, "Its background came across too."),
         ({"leak.background": 0.1, "leak.check": False}, ""),
     ],
 )
-def test_storyboards_say_in_words_what_came_across_too_much(
-    limits: dict[str, Any], words: str, place: Path
-) -> None:
+def test_storyboards_report_leaks_over_their_limits(limits: dict[str, Any], words: str, place: Path) -> None:
     run = find(drawn(**limits).run_id)
     export(run, home(), place / "run.html")
-    told = (place / "run.html").read_text(encoding="utf-8")
-    assert [one for one in TOO_MUCH.values() if one in told] == ([words] if words else [])
+    html = (place / "run.html").read_text(encoding="utf-8")
+    assert [text for text in LEAKS.values() if text in html] == ([words] if words else [])
 
 
 def test_limits_are_checked(place: Path) -> None:
