@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pleinair.app.cli.options import Library, Out, Profile, Setting
 from pleinair.app.cli.terminal import error_lines, explained, printable
+from pleinair.tools.types import BadInput, PleinairError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,18 +34,15 @@ Describe an image, then what to change: "now make it night", "not that bird".
 /quit                  quit, as Ctrl-D does; Ctrl-C stops a run after its current step"""
 PROMPT = "› "
 
-Read = Callable[[str], str]  # prompts for a line; raises EOFError at the end, KeyboardInterrupt on Ctrl-C
-Say = Callable[[str], None]
+Read = Callable[[str], str]  # prompts for a line; raises EOFError, or KeyboardInterrupt on Ctrl-C
 
 
 def chat(
-    profile: Annotated[str | None, typer.Option(help="The backends to use; `pocket` needs nothing.")] = None,
-    library: Annotated[str | None, typer.Option(help="The folder of reference images.")] = None,
-    out: Annotated[str | None, typer.Option(help="The folder for results; ./pleinair-out if unset.")] = None,
+    profile: Profile = None,
+    library: Library = None,
+    out: Out = None,
     after: Annotated[str | None, typer.Option(metavar="RUN", help="Continue the chat of a run.")] = None,
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key.")
-    ] = None,
+    setting: Setting = None,
 ) -> None:
     """Generate images in a chat; each line is a request that continues the last one. /help lists commands."""
     from pleinair.app.session import ChatSession
@@ -62,7 +61,7 @@ def chat(
 
 
 def _line_reader() -> Read:
-    """Return a reader of lines from the terminal, with a history file, or from a pipe."""
+    """Return a function that reads lines from a pipe, or from the terminal with a history file."""
     if not sys.stdin.isatty():
         return _piped_line
     try:
@@ -93,43 +92,42 @@ def _piped_line(prompt: str) -> str:
 
 
 def run_chat(session: ChatSession, read: Read, console: Console) -> None:
-    """Read and answer lines until the user quits; errors are printed and end nothing."""
-    from pleinair.tools.types import PleinairError
-
-    say: Say = lambda text: console.print(text, markup=False, soft_wrap=True)  # noqa: E731
-    say("What do you want to see? /help lists commands.")
+    """Read and answer lines until the user quits; an error is printed and the chat continues."""
+    _print(console, "What do you want to see? /help lists commands.")
     while True:
         try:
             line = read(PROMPT).strip()
             if line == "/quit":
                 return
-            _answer(line, session, console, say)
+            _answer(line, session, console)
         except EOFError:
             return
         except KeyboardInterrupt:
-            say("\n/quit leaves.")
+            _print(console, "\n/quit leaves.")
         except PleinairError as error:
-            say(error_lines(error))
+            _print(console, error_lines(error))
 
 
-def _answer(line: str, session: ChatSession, console: Console, say: Say) -> None:
-    """Run a command, or a request."""
-    from pleinair.tools.types import BadInput
+def _print(console: Console, text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)
 
+
+def _answer(line: str, session: ChatSession, console: Console) -> None:
+    """Carry out a command or a request."""
     if not line:
         return
     if not line.startswith("/"):
-        _draw(line, session, console, say)
+        _draw(line, session, console)
         return
     name, _, rest = line[1:].partition(" ")
     if name not in COMMANDS:
         commands = ", ".join(f"/{command}" for command in COMMANDS)
         raise BadInput(f"/{name}: no such command; there are: {commands}, /quit")
-    say(COMMANDS[name](session, rest.strip()))
+    _print(console, COMMANDS[name](session, rest.strip()))
 
 
-def _draw(prompt: str, session: ChatSession, console: Console, say: Say) -> None:
-    """Run one request with a live view, which Ctrl-C stops."""
+def _draw(prompt: str, session: ChatSession, console: Console) -> None:
+    """Run one request with a live view; Ctrl-C cancels it."""
     from pleinair.app.cli.live import LiveView
     from pleinair.app.cli.run import stopping_on_interrupt
 
@@ -137,29 +135,30 @@ def _draw(prompt: str, session: ChatSession, console: Console, say: Say) -> None
     with stopping_on_interrupt(run.id), LiveView(run, console) as view:
         result = session.finish(run, view.event, view.on_preview)
     if result.picture:
-        say(str(result.picture))
+        _print(console, str(result.picture))
 
 
 def _refs(session: ChatSession, rest: str) -> str:
-    lines = [f"{number:>3}  {_line(reference)}" for number, reference in enumerate(session.references(), 1)]
+    references = enumerate(session.references(), 1)
+    lines = [f"{number:>3}  {_reference_line(reference)}" for number, reference in references]
     return "\n".join(lines) or "Nothing was retrieved yet."
 
 
-def _line(reference: ChatReference) -> str:
+def _reference_line(reference: ChatReference) -> str:
     marks = f"  [{', '.join(reference.marks)}]" if reference.marks else ""
     hit = reference.hit
     return printable(f"{reference.concept}: {hit.id} {hit.score:.2f} {hit.caption[:60]}") + marks
 
 
 def _veto(session: ChatSession, rest: str) -> str:
-    ids = dict.fromkeys(reference.hit.id for reference in session.veto(*_numbers("veto", rest)))
+    ids = dict.fromkeys(reference.hit.id for reference in session.veto(*_read_numbers("veto", rest)))
     words = {id: "not used any more" if id in session.vetoes else "allowed" for id in ids}
     return "\n".join(f"{printable(id)} is {word}." for id, word in words.items())
 
 
 def _pin(session: ChatSession, rest: str) -> str:
     lines = []
-    for reference in session.pin(*_numbers("pin", rest)):
+    for reference in session.pin(*_read_numbers("pin", rest)):
         pinned = session.pins.get(reference.concept) == reference.hit
         word = "shown by" if pinned else "no longer pinned to"
         lines.append(printable(f"{reference.concept} is {word} {reference.hit.id}."))
@@ -171,9 +170,7 @@ def _approve(session: ChatSession, rest: str) -> str:
     return "\n".join(map(printable, lines)) or "The last image was generated without references."
 
 
-def _give(session: ChatSession, rest: str) -> str:
-    from pleinair.tools.types import BadInput
-
+def _add_input_image(session: ChatSession, rest: str) -> str:
     try:
         words = shlex.split(rest)
     except ValueError as error:
@@ -185,28 +182,25 @@ def _give(session: ChatSession, rest: str) -> str:
 
 
 def _fork(session: ChatSession, rest: str) -> str:
-    from pleinair.tools.types import BadInput
-
-    numbers = _numbers("fork", rest)
+    numbers = _read_numbers("fork", rest)
     if len(numbers) > 1:
         raise BadInput(f"{_usage('fork')}: needs one number, got {len(numbers)}")
     session.fork(*numbers)
-    return f"Going on from request {len(session.runs)}."
+    return f"Continuing from request {len(session.runs)}."
 
 
 def _budget(session: ChatSession, rest: str) -> str:
-    return _values(session.set_budget(_assignments(rest)), "no limit")
+    return _option_lines(session.set_budget(_read_options(rest)), "no limit")
 
 
 def _image(session: ChatSession, rest: str) -> str:
-    options = {key: None if value == "none" else value for key, value in _assignments(rest).items()}
-    return _values(session.set_image_options(options), "the generator's own")
+    options = {key: None if value == "none" else value for key, value in _read_options(rest).items()}
+    return _option_lines(session.set_image_options(options), "the generator's own")
 
 
-def _assignments(text: str) -> dict[str, Any]:
+def _read_options(text: str) -> dict[str, Any]:
     """Read `key=value` words; a value with spaces is quoted."""
     from pleinair.app.settings import assignments
-    from pleinair.tools.types import BadInput
 
     try:
         return assignments(shlex.split(text))
@@ -214,14 +208,12 @@ def _assignments(text: str) -> dict[str, Any]:
         raise BadInput(f"{text!r}: {error}") from error
 
 
-def _values(values: Iterable[tuple[str, Any]], default: str) -> str:
+def _option_lines(values: Iterable[tuple[str, Any]], default: str) -> str:
     return "\n".join(f"{key} {default if value is None else printable(str(value))}" for key, value in values)
 
 
-def _numbers(command: str, text: str) -> list[int]:
-    """Read the numbers of a command, with or without commas between them."""
-    from pleinair.tools.types import BadInput
-
+def _read_numbers(command: str, text: str) -> list[int]:
+    """Read the numbers of a command, separated by spaces or commas."""
     words = text.replace(",", " ").split()
     if others := [word for word in words or [""] if not word.isdecimal()]:
         value = repr(others[0]) if others[0] else "nothing"
@@ -230,7 +222,7 @@ def _numbers(command: str, text: str) -> list[int]:
 
 
 def _usage(command: str) -> str:
-    """Return a command with its arguments, as the help has it."""
+    """Return a command with its arguments, from the help."""
     lines = (re.split(r"\s{2,}", line)[0] for line in HELP.splitlines())
     return next(line for line in lines if line.split()[0] == f"/{command}")
 
@@ -240,7 +232,7 @@ COMMANDS: dict[str, Callable[[ChatSession, str], str]] = {
     "veto": _veto,
     "pin": _pin,
     "approve": _approve,
-    "give": _give,
+    "give": _add_input_image,
     "fork": _fork,
     "image": _image,
     "budget": _budget,

@@ -1,10 +1,9 @@
-"""Live view of a run on standard error: steps, ledgers and small images."""
+"""Live view of a run on standard error: its steps, ledgers and small images."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -42,12 +41,12 @@ ACTIVITIES = {
     "finish": "Ending",
     "index": "Indexing the library",
 }
-RESULT_SHOWN = ("critique", "finish")  # calls whose argument is clear from their result
-WIDTH = 28  # characters of an image, two pixels high each
+WITHOUT_ARGUMENT = ("critique", "finish")  # calls of which only the activity is shown
+WIDTH = 28  # characters of an image, each one pixel wide and two high
 
 
 class LiveView:
-    """Live view of a run; plain lines without a terminal, no images without colours."""
+    """Live view of a run: plain lines without a terminal, no images without colours."""
 
     def __init__(self, run: Run, console: Console | None = None) -> None:
         from pleinair.app.api import home
@@ -60,7 +59,7 @@ class LiveView:
 
     @property
     def on_preview(self) -> OnPreview | None:
-        """`preview`, where images can be seen."""
+        """Return `preview` if the console can show images, else None."""
         return self.preview if self._shows_images else None
 
     @property
@@ -69,31 +68,29 @@ class LiveView:
         return bool(console.is_terminal and console.color_system and not console.no_color)
 
     def __enter__(self) -> LiveView:
-        self._print(f"[bold]{harmless(self._request.prompt)}[/]")
+        self._print(f"[bold]{_escaped(self._request.prompt)}[/]")
         self._print(f"[dim]run {self._run.id} · {self._request.graph} · seed {self._run.seed}[/]")
         self._status.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._status.stop()
 
     def event(self, event: Event) -> None:
-        """Show one event."""
+        """Print an event, or show its activity beside the spinner."""
         match event.data:
             case Progress(text=text) if text:
-                self._print(harmless(text))
+                self._print(_escaped(text))
             case StepStarted():
                 self._preview = Text()
-                self._show(activity(event))
+                self._show(activity_text(event))
             case Progress():
-                self._show(activity(event))
+                self._show(activity_text(event))
             case Resumed():
                 self._print("[dim]going on from the last step[/]")
             case Ended(outcome=outcome):
                 colour = ENDINGS.get(outcome.ending, "yellow")
-                self._print(f"\n[{colour} bold]{outcome.ending}[/]: {harmless(outcome.reason)}")
+                self._print(f"\n[{colour} bold]{outcome.ending}[/]: {_escaped(outcome.reason)}")
             case StepFinished() as update:
                 self._update(event.step, update)
 
@@ -104,15 +101,15 @@ class LiveView:
         self._preview = half_blocks(Image.open(io.BytesIO(png)))
         self._show(self._activity)
 
-    def _show(self, words: str) -> None:
-        self._activity = words
-        self._status.update(Group(Text.from_markup(words), self._preview) if self._preview else words)
+    def _show(self, activity: str) -> None:
+        self._activity = activity
+        self._status.update(Group(Text.from_markup(activity), self._preview) if self._preview else activity)
 
     def _update(self, step: str, update: StepFinished) -> None:
         if update.concepts:
             names = ", ".join(concept.name for concept in update.concepts)
             label = "to be retrieved" if update.repairs else "must be visible"
-            self._print(f"{label}: {harmless(names)}")
+            self._print(f"{label}: {_escaped(names)}")
         for retrieval in update.retrievals:
             self._print(_retrieval_line(retrieval))
         self._repairs(update.repairs or () if step == "select" else ())
@@ -126,7 +123,7 @@ class LiveView:
 
     def _repairs(self, repairs: Sequence[Repair]) -> None:
         for repair in repairs:
-            self._print(f"[blue]→[/] {harmless(repair_text(repair))}")
+            self._print(f"[blue]→[/] {_escaped(repair_text(repair))}")
 
     def _image(self, attempt: Attempt) -> None:
         stored = self._gallery.stored(attempt.picture)
@@ -137,50 +134,50 @@ class LiveView:
         self._console.print(text, soft_wrap=True)
 
 
-def harmless(text: str) -> str:
-    """Return text without control characters and with rich markup escaped."""
+def _escaped(text: str) -> str:
+    """Return a text without control characters, its rich markup escaped."""
     return escape(printable(text))
 
 
-def activity(event: Event) -> str:
-    """Return the activity of a step, with its progress count if it has one."""
+def activity_text(event: Event) -> str:
+    """Return what a step does, with its progress if it counts any, as rich markup."""
     call = event.data.call if isinstance(event.data, StepStarted) else None
     name, about = (call.name, call.about) if call else (event.step, "")
-    words = harmless(
-        ": ".join(filter(None, (ACTIVITIES.get(name, name), "" if name in RESULT_SHOWN else about)))
-    )
-    count = event.data if isinstance(event.data, Progress) else Progress()
-    return words if count.total is None else f"{words} {count.done}/{count.total}"
+    parts = (ACTIVITIES.get(name, name), "" if name in WITHOUT_ARGUMENT else about)
+    text = _escaped(": ".join(filter(None, parts)))
+    progress = event.data if isinstance(event.data, Progress) else Progress()
+    return text if progress.total is None else f"{text} {progress.done}/{progress.total}"
 
 
 def _retrieval_line(retrieval: Retrieval) -> str:
     if retrieval.abstained or not retrieval.hits:
-        return f"[yellow]⌕[/] {harmless(retrieval.concept)}: abstained, {harmless(retrieval.reason)}"
+        return f"[yellow]⌕[/] {_escaped(retrieval.concept)}: abstained, {_escaped(retrieval.reason)}"
     best, count = retrieval.hits[0], len(retrieval.hits)
     return (
-        f"[blue]⌕[/] {harmless(retrieval.concept)}: {count} found, best {best.score:.2f} {harmless(best.id)}"
+        f"[blue]⌕[/] {_escaped(retrieval.concept)}: {count} found, best {best.score:.2f} {_escaped(best.id)}"
     )
 
 
 def row_line(row: Row) -> str:
-    """Return one row of a ledger."""
+    """Return one row of a ledger as rich markup."""
     colour, sign = COLOURS[row.status], SIGNS[row.status]
-    line = f"  [{colour}]{sign}[/] {harmless(row.concept)} [{colour}]{row.status}[/] {row.confidence:.0%}"
-    return line + (f" [dim]{harmless(row.evidence)}[/]" if row.evidence else "")
+    line = f"  [{colour}]{sign}[/] {_escaped(row.concept)} [{colour}]{row.status}[/] {row.confidence:.0%}"
+    return line + (f" [dim]{_escaped(row.evidence)}[/]" if row.evidence else "")
 
 
 def half_blocks(image: Image, width: int = WIDTH) -> Text:
-    """Return an image as upper half blocks: two pixels a character."""
+    """Return an image as upper half blocks, `width` characters a line, two pixels a character."""
     height = max(2, round(width * image.height / image.width / 2) * 2)
     small = image.convert("RGB").resize((width, height))
     text = Text()
     for y in range(0, height, 2):
         for x in range(width):
-            text.append("▀", f"{_hexed(small.getpixel((x, y)))} on {_hexed(small.getpixel((x, y + 1)))}")
+            upper, lower = (_hex_colour(small.getpixel((x, row))) for row in (y, y + 1))
+            text.append("▀", f"{upper} on {lower}")
         text.append("\n")
     return text
 
 
-def _hexed(pixel: Any) -> str:
+def _hex_colour(pixel: Any) -> str:
     red, green, blue = pixel
     return f"#{red:02x}{green:02x}{blue:02x}"

@@ -1,7 +1,4 @@
-"""The command line. Heavy libraries are imported inside the commands that need them.
-
-Exit codes: 0 accepted or unchecked, 2 bad input, 3 stopped short, 4 refused, 5 failed, 6 busy, 130 cancelled.
-"""
+"""The command line; heavy libraries are imported inside the commands that need them."""
 
 from __future__ import annotations
 
@@ -13,11 +10,13 @@ import typer
 
 from pleinair.app.cli.chat import chat
 from pleinair.app.cli.models import models_app
-from pleinair.app.cli.run import work_on
+from pleinair.app.cli.options import Library, Out, Profile, Setting
+from pleinair.app.cli.run import execute
 from pleinair.app.cli.runs import runs_app
 from pleinair.app.cli.terminal import EXITS, explained, leave, printable, progress_bar, quiet
 from pleinair.app.cli.trace import trace_app
 from pleinair.app.cli.train import train_app
+from pleinair.tools.types import BadInput
 
 HELP = (
     f"Generate images from reference images: critique, retrieve what is missing, generate again.\n\n{EXITS}"
@@ -29,10 +28,6 @@ app.add_typer(trace_app, name="trace")
 app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")
 app.command()(chat)
-
-Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key.")]
-Profile = Annotated[str | None, typer.Option(help="The backends to use; `pocket` needs nothing.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def main() -> None:
@@ -77,7 +72,7 @@ def draw(
     prompt: Annotated[str, typer.Argument(help="What the image shows, up to 2,000 characters.")],
     graph: Annotated[str, typer.Option(help=f"The steps: {GRAPHS}.")] = "pleinair",
     profile: Profile = None,
-    library: Annotated[str | None, typer.Option(help="The folder of reference images.")] = None,
+    library: Library = None,
     seed: Annotated[int | None, typer.Option(help="Random seed; chosen at random if omitted.")] = None,
     num_images: Annotated[int, typer.Option(help="Images, by as many runs with consecutive seeds.")] = 1,
     width: Annotated[int | None, typer.Option(help="Pixels; the generator's own if omitted.")] = None,
@@ -92,7 +87,7 @@ def draw(
     ] = None,
     max_attempts: Annotated[int | None, typer.Option(help="At most this many images of a run.")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="At most this many seconds of a run.")] = None,
-    out: Annotated[str | None, typer.Option(help="The folder for results; ./pleinair-out if unset.")] = None,
+    out: Out = None,
     setting: Setting = None,
     idempotency_key: Annotated[str | None, typer.Option(help="Asking twice draws once.")] = None,
     strip_metadata: Annotated[bool, typer.Option(help="Write no metadata into the PNG.")] = False,
@@ -103,7 +98,7 @@ def draw(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Estimate what it takes; write nothing.")
     ] = False,
-    as_json: Json = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Validate the request, write its row, and run it."""
     from pleinair.app.api import DrawOptions, estimate, submit_images
@@ -121,12 +116,10 @@ def draw(
             result = estimate(text, num_images=num_images, **options)
             typer.echo(result.model_dump_json() if as_json else "\n".join(result.lines()))
         else:
-            work_on(submit_images(text, num_images=num_images, **options), as_json)
+            execute(submit_images(text, num_images=num_images, **options), as_json)
 
 
 def _standard_input() -> str:
-    from pleinair.tools.types import BadInput
-
     try:
         return sys.stdin.read().rstrip("\r\n")
     except UnicodeDecodeError as error:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pleinair.app.cli.options import Json, Setting
 from pleinair.app.cli.terminal import explained, leave, printable, printable_json, quiet
 
 if TYPE_CHECKING:
@@ -17,13 +18,12 @@ models_app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(metavar="PROFILE", help="A profile's name, or a .toml file.")]
-Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key.")]
 
 
 @models_app.command("list")
 def list_models(
     profile: Annotated[str | None, typer.Option(help="Only this profile.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List every profile's models: origin, commit, license, and whether they are downloaded."""
     from pleinair.app.settings import profiles

@@ -1,4 +1,4 @@
-"""Work on runs with a live view; Ctrl-C and SIGTERM stop them."""
+"""Execution of runs with a live view; Ctrl-C and SIGTERM stop them."""
 
 from __future__ import annotations
 
@@ -12,41 +12,39 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from pleinair.app.cli.terminal import CODES, error_lines, leave, printable, printable_json
+from pleinair.app.runs.store import Busy, Run
 
 if TYPE_CHECKING:
     from pleinair.app.runs.results import Result
-    from pleinair.app.runs.store import Run
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
-def work_on(
+def execute(
     runs: Sequence[Run], as_json: bool, *, reopen: bool = False, remark: Callable[[Run], str] = lambda run: ""
 ) -> NoReturn:
-    """Work on runs in turn, print their results with a remark, and exit with the worst code.
+    """Execute runs in turn, print each result and its remark, and exit with the highest exit code.
 
-    A run that another process works on is reported and skipped; Ctrl-C cancels the runs that follow too.
+    A run that another process works on is reported and skipped; Ctrl-C also cancels the runs that follow.
     """
-    from pleinair.app.runs.store import Busy
-
     os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars of libraries would break the live view
     endings = []
     with stopping_on_interrupt(*(run.id for run in runs)) as stopped:
         for run in runs:
             try:
                 # reopening a run would drop the request to cancel it
-                endings.append(_work_on_one(run, as_json, reopen and not stopped.is_set(), remark))
+                endings.append(_execute_one(run, as_json, reopen and not stopped.is_set(), remark))
             except Busy as error:
                 typer.echo(error_lines(error), err=True)
                 endings.append("busy")
             except KeyboardInterrupt:
-                again = f"`pleinair runs resume {run.id}` continues from the last step"
-                typer.echo(f"pleinair: stopped at once; {again}", err=True)
+                hint = f"`pleinair runs resume {run.id}` continues from the last step"
+                typer.echo(f"pleinair: stopped at once; {hint}", err=True)
                 leave("cancelled")
     leave(max(endings, key=CODES.__getitem__))
 
 
-def _work_on_one(run: Run, as_json: bool, reopen: bool, remark: Callable[[Run], str]) -> str:
+def _execute_one(run: Run, as_json: bool, reopen: bool, remark: Callable[[Run], str]) -> str:
     from pleinair.app.api import finish
     from pleinair.app.cli.live import LiveView
 
@@ -59,7 +57,7 @@ def _work_on_one(run: Run, as_json: bool, reopen: bool, remark: Callable[[Run], 
 
 
 def print_result(result: Result, as_json: bool) -> None:
-    """Print the paths of a result, or all of it as JSON."""
+    """Print the paths of the image and the sidecar, or the whole result as JSON."""
     if as_json:
         typer.echo(printable_json(result.plain()))
     else:
@@ -70,9 +68,9 @@ def print_result(result: Result, as_json: bool) -> None:
 
 @contextmanager
 def stopping_on_interrupt(*run_ids: str) -> Iterator[threading.Event]:
-    """Cancel runs at the first Ctrl-C or SIGTERM, which sets the event, and raise at the second.
+    """Cancel runs at the first Ctrl-C or SIGTERM, and raise `KeyboardInterrupt` at the second.
 
-    A cancelled run ends after its current step.
+    The first sets the event that is yielded; a cancelled run ends after its current step.
     """
     from pleinair.app.api import run_table
 
@@ -87,7 +85,7 @@ def stopping_on_interrupt(*run_ids: str) -> Iterator[threading.Event]:
         for kind in STOPS:
             signal.signal(kind, signal.default_int_handler)
         typer.echo("Stopping after this step; once more to stop at once.", err=True)
-        # a thread, since the table may be in use by the very code that this handler interrupts
+        # in a thread, since this handler may interrupt code that holds the lock of the run table
         threading.Thread(target=cancel).start()
 
     before = {kind: signal.signal(kind, stop) for kind in STOPS}

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from pleinair.app.cli.run import work_on
+from pleinair.app.cli.options import Json, RunId
+from pleinair.app.cli.run import execute
 from pleinair.app.cli.terminal import explained, printable, printable_json
-
-if TYPE_CHECKING:
-    from pleinair.app.runs.store import Run
+from pleinair.app.runs.store import OPEN, Run
 
 runs_app = typer.Typer(help="List, show, resume and cancel runs.", no_args_is_help=True)
 
 INTERRUPTED = "interrupted"  # its process has died or released its lease before the end
 
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or `last`.")]
 Group = Annotated[bool, typer.Option("--group", help="All images of the run's request.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @runs_app.command("list")
@@ -61,22 +58,19 @@ def show(run_id: RunId, as_json: Json = False) -> None:
 @runs_app.command()
 def resume(run_id: RunId, group: Group = False, as_json: Json = False) -> None:
     """Resume an interrupted, waiting or failed run from its last step."""
-    from pleinair.app.runs.store import OPEN
-
     with explained():
         runs = _find_all(run_id, group)
         for run in runs:
             if run.status not in (*OPEN, "failed"):
                 branch = f"`pleinair trace fork {run.id} --at STEP` branches off"
                 typer.echo(f"{run.id} has ended: {run.status}; {branch}", err=True)
-        work_on(runs, as_json, reopen=True)
+        execute(runs, as_json, reopen=True)
 
 
 @runs_app.command()
 def cancel(run_id: RunId, group: Group = False) -> None:
     """Cancel a run at its next step; the best image so far is stored."""
     from pleinair.app.api import cancel as cancel_run
-    from pleinair.app.runs.store import OPEN
 
     with explained():
         for run in [cancel_run(run.id) for run in _find_all(run_id, group)]:
@@ -107,8 +101,6 @@ def _summary(run: Run) -> dict[str, Any]:
 
 def _interrupted(run: Run) -> bool:
     """Return whether a run has begun and no process works on it."""
-    from pleinair.app.runs.store import OPEN
-
     return run.status in OPEN and run.fence > 0 and run.owner is None
 
 

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import typer
 
+from pleinair.app.runs.store import Busy
 from pleinair.tools.types import BadInput, PleinairError
 
 CODES = {"accepted": 0, "unchecked": 0, "stopped": 3, "refused": 4, "failed": 5, "cancelled": 130}
@@ -74,8 +75,6 @@ def explained() -> Iterator[None]:
 
 
 def _ending(error: PleinairError) -> str:
-    from pleinair.app.runs.store import Busy
-
     if isinstance(error, Busy):
         return "busy"
     return "bad input" if isinstance(error, BadInput) else "failed"

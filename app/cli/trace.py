@@ -7,15 +7,14 @@ from typing import Annotated
 
 import typer
 
-from pleinair.app.cli.run import print_result, work_on
+from pleinair.app.cli.options import Json, RunId, Setting
+from pleinair.app.cli.run import execute, print_result
 from pleinair.app.cli.terminal import EXITS, explained, printable, printable_json
 
 trace_app = typer.Typer(
     help="Show, compare, replay, fork and export traces of runs.", no_args_is_help=True, rich_markup_mode=None
 )
 
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or `last`.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Out = Annotated[str | None, typer.Option(help="The folder for results; that of the run if unset.")]
 WIDTH = 12  # characters of a label
 
@@ -76,9 +75,7 @@ def fork(
     at: Annotated[str, typer.Option(metavar="STEP", help="A step listed by `trace show`.")],
     prompt: Annotated[str | None, typer.Option(help="New prompt from this step on.")] = None,
     seed: Annotated[int | None, typer.Option(help="New seed from this step on.")] = None,
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key.")
-    ] = None,
+    setting: Setting = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -90,7 +87,7 @@ def fork(
     with explained():
         overrides = assignments(setting or [])
         branch = submit_fork(run, at, prompt=prompt, seed=seed, overrides=overrides, out=out)
-        work_on([branch], as_json, remark=fork_without_effect)
+        execute([branch], as_json, remark=fork_without_effect)
 
 
 @trace_app.command()

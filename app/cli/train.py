@@ -7,14 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from pleinair.app.cli.terminal import explained
+from pleinair.app.cli.options import Profile, Setting
+from pleinair.app.cli.terminal import explained, progress_bar
 
 train_app = typer.Typer(help="Train an adaptor or a retriever on your library.", no_args_is_help=True)
 
 Library = Annotated[str, typer.Option(help="The folder of training images with captions.")]
 Out = Annotated[Path, typer.Option(help="The folder for the trained weights.")]
-Profile = Annotated[str | None, typer.Option(help="The backends to use; `pocket` needs nothing.")]
-Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key.")]
 Classes = Annotated[
     str,
     typer.Option(help="captions, folders, pocket, or a file of names; detected from the library if unset."),
@@ -68,7 +67,6 @@ def retriever(
     setting: Setting = None,
 ) -> None:
     """Train RealRAG's retriever: close to the prompt, far from images generated without references."""
-    from pleinair.app.cli.terminal import progress_bar
     from pleinair.app.settings import assignments, load
     from pleinair.app.training import train_retriever
     from pleinair.tools.retrieval.realrag.reflective import ReflectiveOptions

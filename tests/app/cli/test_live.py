@@ -8,7 +8,7 @@ from PIL import Image
 from rich.console import Console
 
 from pleinair.app.api import finish, submit
-from pleinair.app.cli.live import LiveView, activity, half_blocks, row_line
+from pleinair.app.cli.live import LiveView, activity_text, half_blocks, row_line
 from pleinair.app.cli.terminal import printable
 from pleinair.app.runs.events import KINDS, Event, Payload, Progress, StepStarted
 from pleinair.app.trace.trace import title
@@ -71,7 +71,7 @@ def test_a_preview_stands_below_what_is_being_done() -> None:
     ],
 )
 def test_what_is_being_done_is_named(step: str, call: dict[str, str] | None, words: str) -> None:
-    assert activity(event(StepStarted.model_validate({"call": call}), step)) == words
+    assert activity_text(event(StepStarted.model_validate({"call": call}), step)) == words
 
 
 def test_a_first_picture_is_a_draft_only_without_references() -> None:
