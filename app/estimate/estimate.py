@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pleinair.app.estimate.cost import Range, cost, product
-from pleinair.app.estimate.history import PastRun, Span, basis, count_runs, past_runs, per_call, span
+from pleinair.app.estimate.history import PastRun, Span, basis, past_runs, per_call, span
 from pleinair.app.estimate.tokens import CallTokens, tokens_of_call
 from pleinair.app.paths import Paths
 from pleinair.app.runs.request import DrawRequest
 from pleinair.app.settings import Settings
+from pleinair.app.trace.trace import counted
 from pleinair.tools.types import BadInput, Budget, Value
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ def _calls(graph: str, settings: Settings, images: Range, runs: Sequence[PastRun
     if past is None:
         return Range(low=least, note=f"this graph sets no bound, and there is {NO_RUN}")
     low = past[0] if least is None else least
-    return Range(low=low, high=past[1], note=f"what {count_runs(runs)} took; this graph sets no bound")
+    note = f"what {counted(len(runs), 'past run')} took; this graph sets no bound"
+    return Range(low=low, high=past[1], note=note)
 
 
 def _tokens(calls: Range, runs: Sequence[PastRun], call_tokens: CallTokens | None) -> Range:

@@ -15,7 +15,7 @@ from pleinair.app.paths import Paths
 from pleinair.app.runs.events import read
 from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.runs.store import Run
-from pleinair.app.trace.trace import Trace, trace_of
+from pleinair.app.trace.trace import Trace, counted, trace_of
 from pleinair.tools.types import BadInput, PleinairError
 
 MOST_ROWS = 200  # read, newest first
@@ -54,14 +54,12 @@ def is_alike(run: Run, request: DrawRequest) -> bool:
         other = read_request(run.request_json)
     except BadInput:
         return False
-    ours, theirs = request.settings, other.settings
-    return (other.graph, theirs.profile, theirs.generator, theirs.mllm, theirs.image) == (
-        request.graph,
-        ours.profile,
-        ours.generator,
-        ours.mllm,
-        ours.image,
-    )
+    return _kind(other) == _kind(request)
+
+
+def _kind(request: DrawRequest) -> tuple[object, ...]:
+    settings = request.settings
+    return request.graph, settings.profile, settings.generator, settings.mllm, settings.image
 
 
 def _finished(table: Path) -> Iterator[Run]:
@@ -116,9 +114,4 @@ def per_call(runs: Sequence[PastRun], name: str) -> Span | None:
 
 def basis(runs: Sequence[PastRun]) -> str:
     """Return what an estimate rests on, in words."""
-    return f"by {count_runs(runs)}"
-
-
-def count_runs(runs: Sequence[PastRun]) -> str:
-    """Return the number of past runs in words."""
-    return "1 past run" if len(runs) == 1 else f"{len(runs)} past runs"
+    return f"by {counted(len(runs), 'past run')}"

@@ -110,10 +110,10 @@ class ProfileModel:
 def profile_models(settings: Settings) -> list[ProfileModel]:
     """List the models of a profile; raise `BadInput` for arguments that their backends refuse."""
     encoders = [encoder_model(choice) for choice in (settings.encoder, settings.retrieval.second) if choice]
-    return [*generator_models(settings.generator), *encoders, _elsewhere("mllm", settings.mllm)]
+    return [*_generator_models(settings.generator), *encoders, _elsewhere("mllm", settings.mllm)]
 
 
-def generator_models(choice: BackendChoice) -> Iterator[ProfileModel]:
+def _generator_models(choice: BackendChoice) -> Iterator[ProfileModel]:
     """Yield what a generator loads."""
     if choice.backend not in BACKENDS:
         yield _elsewhere("generator", choice)

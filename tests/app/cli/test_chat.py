@@ -30,13 +30,13 @@ FINCH = "velmora finch"
 
 
 @pytest.fixture
-def talker(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def chat_place(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PLEINAIR_MLLM__BACKEND", "talker")
     return place
 
 
-def say(session: ChatSession, *lines: str | BaseException) -> str:
-    """Run a chat of these lines and return its output; an exception is raised by the reader."""
+def chat_output(session: ChatSession, *lines: str | BaseException) -> str:
+    """Run a chat with these lines and return its output; the reader raises the exceptions among them."""
     pending, output = iter(lines), io.StringIO()
 
     def reader(prompt: str) -> str:
@@ -67,14 +67,14 @@ def prompts() -> list[str]:
 
 
 def numbered(output: str, concept: str) -> dict[str, int]:
-    """Read a list of references: the number of each id."""
+    """Return the number of each id in a list of references."""
     lines = [line.split() for line in output.splitlines() if f"{concept}:" in line]
     return {words[3]: int(words[0]) for words in lines}
 
 
-@pytest.mark.usefixtures("talker")
-def test_a_request_is_shown_live_and_is_a_run() -> None:
-    output = say(ChatSession(), PROMPT)
+@pytest.mark.usefixtures("chat_place")
+def test_a_request_has_a_live_view_and_is_a_run() -> None:
+    output = chat_output(ChatSession(), PROMPT)
     for words in ("must be visible: telma wren, velmora finch", "missing 90%", "Add reference", "accepted:"):
         assert words in output
     (run,) = runs()
@@ -83,9 +83,9 @@ def test_a_request_is_shown_live_and_is_a_run() -> None:
     assert b"base64" not in home().events(run.id).read_bytes()
 
 
-@pytest.mark.usefixtures("talker")
+@pytest.mark.usefixtures("chat_place")
 def test_a_request_continues_the_one_before() -> None:
-    say(ChatSession(), PROMPT, "now make it night")
+    chat_output(ChatSession(), PROMPT, "now make it night")
     first, second = runs()
     assert prompts() == [PROMPT, f"{PROMPT} at night"]
     assert references(first) == references(second) != []
@@ -93,9 +93,9 @@ def test_a_request_continues_the_one_before() -> None:
     assert state is not None and len(state.turns) == 1 and len(state.attempts) == 1
 
 
-@pytest.mark.usefixtures("talker")
-def test_a_picture_that_begins_with_references_is_called_no_draft() -> None:
-    output = say(ChatSession(), PROMPT, "now make it night")
+@pytest.mark.usefixtures("chat_place")
+def test_a_first_image_with_references_is_not_called_a_draft() -> None:
+    output = chat_output(ChatSession(), PROMPT, "now make it night")
     first, second = output.split("now make it night")
     assert "draft" in first and "attempt 1" in first
     assert "first image" in second and "draft" not in second
@@ -103,9 +103,9 @@ def test_a_picture_that_begins_with_references_is_called_no_draft() -> None:
     assert "First image ★ best" in shown and "Draft" not in shown
 
 
-@pytest.mark.usefixtures("talker")
-def test_every_call_is_named_while_it_is_done_and_afterwards() -> None:
-    say(ChatSession(), PROMPT)
+@pytest.mark.usefixtures("chat_place")
+def test_calls_are_in_the_events_and_in_the_trace() -> None:
+    chat_output(ChatSession(), PROMPT)
     started = payloads(read(home().events(runs()[0].id)), StepStarted)
     calls = [step.call.model_dump() for step in started if step.call]
     assert calls[0] == {"name": "decompose", "about": PROMPT}
@@ -126,115 +126,118 @@ def test_every_call_is_named_while_it_is_done_and_afterwards() -> None:
     ]
 
 
-@pytest.mark.usefixtures("talker")
-def test_not_that_bird_is_a_veto_that_stays() -> None:
+@pytest.mark.usefixtures("chat_place")
+def test_a_rejected_reference_stays_vetoed() -> None:
     session = ChatSession()
-    say(session, PROMPT, "not that bird", "now make it snow")
+    chat_output(session, PROMPT, "not that bird", "now make it snow")
     first, second, third = map(references, runs())
     assert first != second == third
     assert session.vetoes == set(first)
 
 
-@pytest.mark.usefixtures("talker")
+@pytest.mark.usefixtures("chat_place")
 def test_references_are_listed_vetoed_and_pinned() -> None:
     session = ChatSession()
-    say(session, PROMPT)
-    ids = numbered(say(session, "/refs"), FINCH)
+    chat_output(session, PROMPT)
+    ids = numbered(chat_output(session, "/refs"), FINCH)
     (used,) = references(runs()[0])
     other, third = [id for id in ids if id != used][:2]
-    output = say(session, f"/veto {ids[used]}", f"/pin {ids[third]}", "/refs", "again")
+    output = chat_output(session, f"/veto {ids[used]}", f"/pin {ids[third]}", "/refs", "again")
     assert f"{used} is not used any more." in output
     assert f"{FINCH} is shown by {third}." in output
     assert "[used, vetoed]" in output and "[pinned]" in output
     assert references(runs()[-1]) == [third]
-    output = say(session, f"/veto {ids[used]}", f"/pin {ids[third]}", f"/veto {ids[third]}", "/refs")
+    output = chat_output(session, f"/veto {ids[used]}", f"/pin {ids[third]}", f"/veto {ids[third]}", "/refs")
     assert f"{used} is allowed." in output and "no longer pinned" in output
     assert session.vetoes == {third} and not session.pins and other not in session.vetoes
 
 
-@pytest.mark.usefixtures("talker")
-def test_several_references_are_vetoed_at_once_or_none() -> None:
+@pytest.mark.usefixtures("chat_place")
+def test_a_veto_of_several_references_is_all_or_nothing() -> None:
     session = ChatSession()
-    say(session, PROMPT)
-    first, second, third = list(numbered(say(session, "/refs"), FINCH))[:3]
-    output = say(session, "/veto 1 2", "/veto 3, 99", "/veto 2 2 3")
+    chat_output(session, PROMPT)
+    first, second, third = list(numbered(chat_output(session, "/refs"), FINCH))[:3]
+    output = chat_output(session, "/veto 1 2", "/veto 3, 99", "/veto 2 2 3")
     assert output.count("is not used any more.") == 3 and f"{second} is allowed." in output
     assert "reference 99: there are" in output and session.vetoes == {first, third}
     assert (
-        f"{FINCH}: a concept can be pinned to one image only" in say(session, "/pin 3 4") and not session.pins
+        f"{FINCH}: a concept can be pinned to one image only" in chat_output(session, "/pin 3 4")
+        and not session.pins
     )
-    assert "shown by" in say(session, "/pin 4") and len(session.pins) == 1
+    assert "shown by" in chat_output(session, "/pin 4") and len(session.pins) == 1
 
 
-@pytest.mark.usefixtures("talker")
-def test_the_last_requests_references_are_listed_first_and_weak_ones_marked() -> None:
+@pytest.mark.usefixtures("chat_place")
+def test_references_of_the_last_request_are_listed_first_and_weak_ones_are_marked() -> None:
     session = ChatSession()
-    say(session, PROMPT, "a telma wren", "/budget attempts=1", "a red car")
+    chat_output(session, PROMPT, "a telma wren", "/budget attempts=1", "a red car")
     session.overrides |= {"mllm.satisfied": False, "retrieval.threshold": 0.99, "budget.attempts": 2}
-    output = say(session, f"{PROMPT.replace('velmora finch', 'dodo')}", "/refs")
+    output = chat_output(session, f"{PROMPT.replace('velmora finch', 'dodo')}", "/refs")
     lines = [
         line for line in output.splitlines() if ".png " in line and "dodo:" in line or f"{FINCH}:" in line
     ]
     weak, earlier = lines[:-4], lines[-4:]
     assert all("dodo:" in line and "[under the threshold]" in line for line in weak) and weak
     assert all(f"{FINCH}:" in line and "[of an earlier request]" in line for line in earlier)
-    assert "refused" in say(session, "what?")
+    assert "refused" in chat_output(session, "what?")
     assert [reference.concept for reference in session.references()][:1] == ["dodo"]
 
 
-@pytest.mark.usefixtures("talker")
-def test_not_that_bird_without_a_reference_draws_nothing() -> None:
+@pytest.mark.usefixtures("chat_place")
+def test_rejecting_a_reference_that_was_not_used_generates_nothing() -> None:
     session = ChatSession(
         overrides={"mllm.satisfied": False, "retrieval.threshold": 0.99, "budget.attempts": 2}
     )
-    output = say(session, PROMPT, "not that bird")
+    output = chat_output(session, PROMPT, "not that bird")
     assert "No reference that 'bird' could mean was used for the last picture" in output
     assert "cannot read" not in output and result_of(runs()[1]).outcome.best is None
-    assert say(session, "again").count("attempt 1") == 1
+    assert chat_output(session, "again").count("attempt 1") == 1
 
 
-@pytest.mark.usefixtures("talker")
-def test_approving_pins_what_was_used() -> None:
+@pytest.mark.usefixtures("chat_place")
+def test_approving_pins_the_references_of_the_last_image() -> None:
     session = ChatSession()
-    assert "without references" in say(session, "/approve")
-    say(session, PROMPT, "/approve")
+    assert "without references" in chat_output(session, "/approve")
+    chat_output(session, PROMPT, "/approve")
     assert [hit.id for hit in session.pins.values()] == references(runs()[0])
 
 
-@pytest.mark.usefixtures("talker")
-def test_a_fork_forgets_what_came_after() -> None:
+@pytest.mark.usefixtures("chat_place")
+def test_a_fork_drops_later_requests_and_their_vetoes() -> None:
     session = ChatSession()
-    say(session, PROMPT, "now make it night", "not that bird", "/fork 2", "now make it snow")
+    chat_output(session, PROMPT, "now make it night", "not that bird", "/fork 2", "now make it snow")
     assert prompts()[-1] == f"{PROMPT} in the snow"
     assert len(session.runs) == 3 and not session.vetoes
     assert references(runs()[-1]) == references(runs()[0])
-    assert "must be 1 to 3" in say(session, "/fork 9")
+    assert "must be 1 to 3" in chat_output(session, "/fork 9")
 
 
-def test_an_input_image_is_used_and_stored(talker: Path) -> None:
-    Image.new("RGB", (16, 16), (9, 200, 9)).save(talker / "my finch.png")
+def test_an_input_image_is_used_and_stored(chat_place: Path) -> None:
+    Image.new("RGB", (16, 16), (9, 200, 9)).save(chat_place / "my finch.png")
     session = ChatSession()
-    output = say(session, f"/give 'my finch.png' {FINCH}", PROMPT, "/refs")
-    (talker / "my finch.png").unlink()
-    say(session, "now make it night")
+    output = chat_output(session, f"/give 'my finch.png' {FINCH}", PROMPT, "/refs")
+    (chat_place / "my finch.png").unlink()
+    chat_output(session, "now make it night")
     first, second = map(references, runs())
     assert first == second and len(first[0]) == 64
     assert "my finch.png" in output and "[used]" in output
 
 
-@pytest.mark.usefixtures("talker")
-def test_limits_hold_for_the_requests_to_come() -> None:
+@pytest.mark.usefixtures("chat_place")
+def test_limits_apply_to_later_requests() -> None:
     session = ChatSession(overrides={"mllm.satisfied": False})
-    output = say(session, "/budget attempts=1", PROMPT, "/budget attempts=2", PROMPT, "/budget")
+    output = chat_output(session, "/budget attempts=1", PROMPT, "/budget attempts=2", PROMPT, "/budget")
     assert "attempts 1" in output and "images no limit" in output
     attempts = [(state_of(run.id, home()) or pytest.fail("no state")).attempts for run in runs()]
     assert [len(group) for group in attempts] == [1, 2]
 
 
-@pytest.mark.usefixtures("talker")
-def test_image_options_hold_for_the_requests_to_come() -> None:
+@pytest.mark.usefixtures("chat_place")
+def test_image_options_apply_to_later_requests() -> None:
     session = ChatSession()
-    output = say(session, "/image width=24 guidance_scale=2.5", PROMPT, "/image width=none", PROMPT, "/image")
+    output = chat_output(
+        session, "/image width=24 guidance_scale=2.5", PROMPT, "/image width=none", PROMPT, "/image"
+    )
     assert "width 24" in output and "height the generator's own" in output
     bests = [result_of(run).outcome.best for run in runs()]
     assert [(best.request.width, best.request.guidance_scale) for best in bests if best] == [
@@ -270,80 +273,80 @@ def test_image_options_hold_for_the_requests_to_come() -> None:
         ("\x1b[2J", "I cannot read this prompt"),
     ],
 )
-@pytest.mark.usefixtures("talker")
+@pytest.mark.usefixtures("chat_place")
 def test_an_error_is_printed_and_the_chat_continues(line: str, message: str) -> None:
-    output = say(ChatSession(), line, "/help")
+    output = chat_output(ChatSession(), line, "/help")
     assert message in output and "/veto N" in output
     assert "\x1b" not in output
 
 
-@pytest.mark.usefixtures("talker")
-def test_a_limit_of_money_that_no_price_could_keep_is_not_set() -> None:
+@pytest.mark.usefixtures("chat_place")
+def test_a_limit_in_usd_needs_a_price() -> None:
     session = ChatSession(overrides={"mllm.backend": "openai", "mllm.model": "m"})
-    assert "no price is known for mllm.model = 'm'" in say(session, "/budget usd=0.5")
+    assert "no price is known for mllm.model = 'm'" in chat_output(session, "/budget usd=0.5")
     assert "budget.usd" not in session.overrides
 
 
-@pytest.mark.usefixtures("talker")
-def test_an_interrupt_between_requests_ends_nothing() -> None:
-    output = say(ChatSession(), KeyboardInterrupt(), "", PROMPT)
+@pytest.mark.usefixtures("chat_place")
+def test_an_interrupt_between_requests_does_not_end_the_chat() -> None:
+    output = chat_output(ChatSession(), KeyboardInterrupt(), "", PROMPT)
     assert "/quit leaves." in output and "accepted" in output
-    assert "accepted" not in say(ChatSession(), "/quit", PROMPT)
+    assert "accepted" not in chat_output(ChatSession(), "/quit", PROMPT)
 
 
-@pytest.mark.usefixtures("talker")
-def test_words_of_the_model_are_shown() -> None:
-    output = say(ChatSession(overrides={"mllm.says": "Here \x1b[31myou are"}), PROMPT)
+@pytest.mark.usefixtures("chat_place")
+def test_texts_of_the_mllm_are_printed_without_control_characters() -> None:
+    output = chat_output(ChatSession(overrides={"mllm.says": "Here \x1b[31myou are"}), PROMPT)
     assert "Here �[31myou are" in output
 
 
-@pytest.mark.usefixtures("talker")
-def test_a_request_that_is_not_understood_changes_nothing() -> None:
-    output = say(ChatSession(), PROMPT, "now make it louder", "what?", "now make it night")
+@pytest.mark.usefixtures("chat_place")
+def test_a_refused_request_does_not_change_the_chat() -> None:
+    output = chat_output(ChatSession(), PROMPT, "now make it louder", "what?", "now make it night")
     assert output.count("refused:") == 2 and "only the place can be changed" in output
     assert prompts()[-1] == f"{PROMPT} at night"
     assert references(runs()[-1]) == references(runs()[0])
 
 
-@pytest.mark.usefixtures("talker")
-def test_a_failed_request_leaves_the_chat_unchanged() -> None:
+@pytest.mark.usefixtures("chat_place")
+def test_a_failed_request_does_not_change_the_chat() -> None:
     session = ChatSession()
-    say(session, PROMPT)
+    chat_output(session, PROMPT)
     session.overrides = {"generator.fault": "boom"}
-    assert "failed: RuntimeError: boom" in say(session, "now make it night")
+    assert "failed: RuntimeError: boom" in chat_output(session, "now make it night")
     session.overrides = {}
-    say(session, "again")
+    chat_output(session, "again")
     assert runs()[-1].status == "accepted"
 
 
-@pytest.mark.usefixtures("talker")
+@pytest.mark.usefixtures("chat_place")
 def test_a_chat_continues_from_its_last_run() -> None:
-    say(ChatSession(), PROMPT, "not that bird")
+    chat_output(ChatSession(), PROMPT, "not that bird")
     session = ChatSession()
     session.continue_from("last")
-    say(session, "now make it night")
+    chat_output(session, "now make it night")
     assert prompts()[-1] == f"{PROMPT} at night"
     assert references(runs()[-1]) == references(runs()[-2])
 
 
-@pytest.mark.usefixtures("talker")
-def test_a_request_that_waits_is_resumed_with_its_chat() -> None:
+@pytest.mark.usefixtures("chat_place")
+def test_a_waiting_request_is_resumed_with_its_chat() -> None:
     session = ChatSession()
-    say(session, PROMPT)
+    chat_output(session, PROMPT)
     waiting = session.submit("now make it night")
     assert resume(waiting.id).outcome.ending == "accepted"
     assert prompts()[-1] == f"{PROMPT} at night"
 
 
-@pytest.mark.usefixtures("talker")
-def test_a_sidecar_of_a_chat_is_not_redrawn_alone() -> None:
-    say(ChatSession(), PROMPT)
+@pytest.mark.usefixtures("chat_place")
+def test_a_sidecar_of_a_chat_cannot_be_redrawn() -> None:
+    chat_output(ChatSession(), PROMPT)
     with pytest.raises(BadInput, match="of a chat"):
         redraw(result_of(runs()[0]).sidecar)
 
 
-@pytest.mark.usefixtures("talker")
-def test_only_a_chat_can_be_continued() -> None:
+@pytest.mark.usefixtures("chat_place")
+def test_only_runs_of_a_chat_can_be_continued() -> None:
     from pleinair.app.api import draw
 
     run = draw(PROMPT, overrides={"mllm.backend": "quick"})
@@ -351,17 +354,17 @@ def test_only_a_chat_can_be_continued() -> None:
         ChatSession().continue_from(run.run_id)
 
 
-@pytest.mark.usefixtures("talker")
-def test_the_command_takes_lines_that_are_piped_in() -> None:
-    done = CliRunner().invoke(app, ["chat"], input=f"{PROMPT}\n/refs\n/quit\n")
-    assert done.exit_code == 0, done.output
-    assert "accepted" in done.output and "[used]" in done.output
-    done = CliRunner().invoke(app, ["chat", "--after", "last"], input="now make it night\n")
-    assert done.exit_code == 0 and prompts()[-1] == f"{PROMPT} at night"
+@pytest.mark.usefixtures("chat_place")
+def test_the_command_reads_lines_from_a_pipe() -> None:
+    result = CliRunner().invoke(app, ["chat"], input=f"{PROMPT}\n/refs\n/quit\n")
+    assert result.exit_code == 0, result.output
+    assert "accepted" in result.output and "[used]" in result.output
+    result = CliRunner().invoke(app, ["chat", "--after", "last"], input="now make it night\n")
+    assert result.exit_code == 0 and prompts()[-1] == f"{PROMPT} at night"
     assert CliRunner().invoke(app, ["chat", "--after", "nothing"]).exit_code == 2
 
 
-def test_ctrl_c_stops_the_run_and_not_the_program(talker: Path) -> None:
+def test_ctrl_c_cancels_the_run_and_not_the_program(chat_place: Path) -> None:
     command = [sys.executable, "-m", "pleinair.app.cli.main", "chat", "--set", "mllm.satisfied=false"]
     slow = ["--set", "mllm.pause=0.3", "--set", "budget.attempts=40"]
     with subprocess.Popen(
@@ -387,9 +390,9 @@ def test_ctrl_c_stops_the_run_and_not_the_program(talker: Path) -> None:
     assert runs()[0].status == "cancelled"
 
 
-@pytest.mark.usefixtures("talker")
-def test_the_events_store_the_chat_without_pixels() -> None:
-    say(ChatSession(), PROMPT, "now make it night")
+@pytest.mark.usefixtures("chat_place")
+def test_the_events_have_the_messages_of_the_chat() -> None:
+    chat_output(ChatSession(), PROMPT, "now make it night")
     events = read(home().events(runs()[1].id))
     steps = [event.step for event in events if event.kind == "step_finished"]
     assert steps[:3] == ["begin", "drive", "act"]

@@ -1,4 +1,4 @@
-"""The command line: output, exit codes, and no heavy imports at the start."""
+"""The command line: output, exit codes, and no heavy imports at startup."""
 
 import json
 import os
@@ -44,14 +44,14 @@ COMMANDS = [
 ]
 
 
-def call(*words: str, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(app, words, input=stdin)
+def call(*arguments: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(app, arguments, input=stdin)
 
 
-def test_draw_prints_paths_and_its_steps_to_standard_error(place: Path) -> None:
-    done = call("draw", "two things", "--seed", "7")
-    assert done.exit_code == 0
-    picture, sidecar = (Path(line) for line in done.stdout.splitlines())
+def test_draw_prints_paths_to_standard_output_and_steps_to_standard_error(place: Path) -> None:
+    result = call("draw", "two things", "--seed", "7")
+    assert result.exit_code == 0
+    picture, sidecar = (Path(line) for line in result.stdout.splitlines())
     assert picture.suffix == ".png" and picture.exists()
     assert sidecar.suffix == ".json" and sidecar.exists()
     for words in (
@@ -60,32 +60,32 @@ def test_draw_prints_paths_and_its_steps_to_standard_error(place: Path) -> None:
         "Add reference for",
         "accepted: every concept is present",
     ):
-        assert words in done.stderr
-    assert "\x1b[" not in done.output
+        assert words in result.stderr
+    assert "\x1b[" not in result.output
 
 
-def test_json_for_programs(place: Path) -> None:
+def test_draw_prints_its_result_as_json(place: Path) -> None:
     answer = json.loads(call("draw", "two things", "--seed", "7", "--json").stdout)
     assert (answer["ending"], answer["seed"]) == ("accepted", 7)
     assert Path(answer["picture"]).exists()
 
 
-def test_a_dash_reads_the_prompt(place: Path) -> None:
+def test_a_dash_reads_the_prompt_from_standard_input(place: Path) -> None:
     assert call("draw", "-", stdin="two things").exit_code == 0
     assert json.loads(run_table().newest(1)[0].request_json)["prompt"] == "two things"
 
 
-def test_a_remedy_stands_on_a_line_of_its_own(place: Path) -> None:
-    done = call("runs", "show", "none")
-    assert done.exit_code == 2
-    assert done.stderr.splitlines() == [
+def test_a_remedy_is_on_a_line_of_its_own(place: Path) -> None:
+    result = call("runs", "show", "none")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
         "pleinair: run 'none': there is none",
         "          `pleinair runs list` shows them.",
     ]
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "message"),
+    ("arguments", "code", "message"),
     [
         (["--set", "mllm.satisfied=false", "--max-attempts", "1"], 3, "stopped: the limit of 1 attempt is"),
         (["--graph", "direct"], 0, "unchecked: this graph does not check its image"),
@@ -104,16 +104,16 @@ def test_a_remedy_stands_on_a_line_of_its_own(place: Path) -> None:
         (["--paws", "4"], 2, "No such option"),
     ],
 )
-def test_each_ending_has_its_code_and_one_line(
-    place: Path, words: list[str], code: int, message: str
+def test_each_ending_has_its_exit_code_and_message(
+    place: Path, arguments: list[str], code: int, message: str
 ) -> None:
-    done = call("draw", "two things", *words)
-    assert done.exit_code == code, done.output
-    assert message in done.stderr
-    assert "Traceback" not in done.output
+    result = call("draw", "two things", *arguments)
+    assert result.exit_code == code, result.output
+    assert message in result.stderr
+    assert "Traceback" not in result.output
 
 
-def test_options_stand_for_settings(place: Path) -> None:
+def test_options_set_settings(place: Path) -> None:
     call(
         "draw",
         "x",
@@ -135,22 +135,22 @@ def test_a_run_is_resumed_from_another_folder(place: Path, monkeypatch: pytest.M
     run = submit("two things", overrides={"library.folder": "library"}, out="pictures")
     (place / "elsewhere").mkdir()
     monkeypatch.chdir(place / "elsewhere")
-    done = call("runs", "resume", run.id)
-    assert done.exit_code == 0, done.output
-    assert done.stdout.startswith(str(place / "pictures"))
+    result = call("runs", "resume", run.id)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(str(place / "pictures"))
 
 
 def test_index_then_doctor(place: Path) -> None:
-    done = call("index", str(place / "library"))
-    assert done.exit_code == 0, done.output
-    assert f"6 pictures of {place / 'library'} are indexed under hashes" in done.stdout
-    assert call("index").stdout == done.stdout  # the configured library is that folder
-    done = call("doctor")
-    assert done.exit_code == 0, done.output
-    assert "6 images in" in done.stdout and "stripes" in done.stdout
+    result = call("index", str(place / "library"))
+    assert result.exit_code == 0, result.output
+    assert f"6 pictures of {place / 'library'} are indexed under hashes" in result.stdout
+    assert call("index").stdout == result.stdout  # the configured library is that folder
+    result = call("doctor")
+    assert result.exit_code == 0, result.output
+    assert "6 images in" in result.stdout and "stripes" in result.stdout
 
 
-def test_index_says_what_it_leaves_out(place: Path) -> None:
+def test_index_reports_files_of_other_kinds(place: Path) -> None:
     (place / "shelf").mkdir()
     (place / "library" / "0.png").rename(place / "shelf" / "0.png")
     for name in ("a.TIFF", "b.tiff", "c.heic", "metadata.jsonl"):
@@ -162,32 +162,32 @@ def test_index_says_what_it_leaves_out(place: Path) -> None:
     ]
 
 
-def test_a_run_that_cannot_deliver_says_where_its_picture_is(
+def test_a_run_whose_files_cannot_be_written_names_the_stored_image(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise PleinairError("The folder was closed meanwhile.")
 
-    monkeypatch.setattr("pleinair.app.runs.results.write_whole", full)
-    done = call("draw", "two things")
-    assert (done.exit_code, done.stdout) == (5, "")
-    (path,) = re.findall(r"closed meanwhile. The best picture is kept: (\S+\.png)", done.stderr)
+    monkeypatch.setattr("pleinair.app.runs.results.write_whole", fail)
+    result = call("draw", "two things")
+    assert (result.exit_code, result.stdout) == (5, "")
+    (path,) = re.findall(r"closed meanwhile. The best picture is kept: (\S+\.png)", result.stderr)
     assert Path(path).exists()
     answer = json.loads(call("draw", "two things", "--json").stdout)
     assert (answer["picture"], answer["sidecar"]) == (None, None)
 
 
-def test_doctor_says_what_to_do(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_prints_remedies(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLEINAIR_LIBRARY__FOLDER", str(place / "nowhere"))
-    done = call("doctor")
-    assert done.exit_code == 5
-    assert "!!  library: No folder" in done.stdout and "--set library.folder=FOLDER" in done.stdout
+    result = call("doctor")
+    assert result.exit_code == 5
+    assert "!!  library: No folder" in result.stdout and "--set library.folder=FOLDER" in result.stdout
 
 
 def test_an_empty_folder_cannot_be_indexed(place: Path) -> None:
     (place / "empty").mkdir()
-    done = call("index", str(place / "empty"))
-    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    result = call("index", str(place / "empty"))
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
 
 
 def test_runs_are_listed_shown_and_exported(place: Path) -> None:
@@ -203,21 +203,23 @@ def test_runs_are_listed_shown_and_exported(place: Path) -> None:
 
 
 def test_a_waiting_run_is_resumed_or_cancelled(place: Path) -> None:
-    done = call("runs", "resume", submit("two things").id)
-    assert done.exit_code == 0 and "accepted" in done.stderr
+    result = call("runs", "resume", submit("two things").id)
+    assert result.exit_code == 0 and "accepted" in result.stderr
     run = submit("two things")
     assert "has ended: cancelled" in call("runs", "cancel", run.id).stdout
     assert call("runs", "resume", run.id).exit_code == 130
 
 
-@pytest.mark.parametrize("words", [("show", "last"), ("show", "../../etc"), ("resume", "x"), ("cancel", "x")])
-def test_an_unknown_run_is_bad_input(place: Path, words: tuple[str, ...]) -> None:
-    done = call("runs", *words)
-    assert (done.exit_code, done.stderr.count("pleinair: ")) == (2, 1)
-    assert done.stderr.count("\n") == (1 if words[1] == "last" else 2)
+@pytest.mark.parametrize(
+    "arguments", [("show", "last"), ("show", "../../etc"), ("resume", "x"), ("cancel", "x")]
+)
+def test_an_unknown_run_is_bad_input(place: Path, arguments: tuple[str, ...]) -> None:
+    result = call("runs", *arguments)
+    assert (result.exit_code, result.stderr.count("pleinair: ")) == (2, 1)
+    assert result.stderr.count("\n") == (1 if arguments[1] == "last" else 2)
 
 
-def test_one_key_draws_once(place: Path) -> None:
+def test_an_idempotency_key_generates_once(place: Path) -> None:
     first = call("draw", "two things", "--idempotency-key", "k")
     assert call("draw", "two things", "--idempotency-key", "k").stdout == first.stdout
     assert call("draw", "three things", "--idempotency-key", "k").exit_code == 2
@@ -225,8 +227,8 @@ def test_one_key_draws_once(place: Path) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str) -> None:
-    done = call(*command.split(), "--help")
-    assert done.exit_code == 0 and "Usage" in done.stdout
+    result = call(*command.split(), "--help")
+    assert result.exit_code == 0 and "Usage" in result.stdout
 
 
 def test_the_help_of_draw_lists_the_exit_codes() -> None:
@@ -234,21 +236,23 @@ def test_the_help_of_draw_lists_the_exit_codes() -> None:
     assert "0 accepted, or unchecked by a graph that checks no image; 2 bad input; 3 stopped" in words
 
 
-def test_starting_is_light() -> None:
+def test_startup_imports_no_heavy_library() -> None:
     code = f"import sys, pleinair.app.cli.main; print([name for name in {HEAVY!r} if name in sys.modules])"
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "[]"
+    assert result.stdout.strip() == "[]"
 
 
-def test_the_installed_command_and_its_version() -> None:
+def test_the_installed_command_prints_its_version() -> None:
     command = Path(sys.executable).with_name("pleinair")
-    done = subprocess.run([command, "--version"], env=os.environ, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.split()[0]) == (0, "pleinair")
+    result = subprocess.run(
+        [command, "--version"], env=os.environ, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout.split()[0]) == (0, "pleinair")
 
 
-def test_interrupting_a_real_process_keeps_the_best_picture(place: Path) -> None:
+def test_an_interrupted_process_stores_the_best_image(place: Path) -> None:
     command = [sys.executable, "-m", "pleinair.app.cli.main", "draw", "two things", "--json"]
     slow = ["--set", "generator.pause=0.3", "--set", "mllm.satisfied=false", "--max-attempts", "50"]
     with subprocess.Popen(

@@ -1,7 +1,7 @@
-"""The live view: small images if the terminal shows colours, and untrusted text that has no effect."""
+"""The live view: small images on a terminal with colours, and untrusted text without effect."""
 
 import io
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 from PIL import Image
@@ -27,7 +27,7 @@ def live_output(terminal: bool, no_color: bool = False, graph: str = "pleinair")
 
 
 @pytest.mark.usefixtures("place")
-def test_a_terminal_sees_the_picture() -> None:
+def test_a_terminal_with_colours_shows_images() -> None:
     assert live_output(terminal=True).count("▀") > 100
 
 
@@ -36,12 +36,12 @@ def test_a_terminal_sees_the_picture() -> None:
     ("graph", "words"),
     [("imagerag", "to be retrieved: second thing"), ("pleinair", "must be visible: first <b>thing</b>")],
 )
-def test_what_one_graph_retrieves_is_not_all_that_must_be_visible(graph: str, words: str) -> None:
+def test_concepts_are_labelled_by_what_the_graph_does_with_them(graph: str, words: str) -> None:
     assert words in live_output(terminal=False, graph=graph)
 
 
 @pytest.mark.usefixtures("place")
-def test_a_preview_stands_below_what_is_being_done() -> None:
+def test_a_preview_is_below_the_activity_until_the_next_step() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", width=40)
     file = io.BytesIO()
     Image.new("RGB", (4, 4), (9, 99, 199)).save(file, "PNG")
@@ -70,38 +70,25 @@ def test_a_preview_stands_below_what_is_being_done() -> None:
         ("finish", None, "Ending"),
     ],
 )
-def test_what_is_being_done_is_named(step: str, call: dict[str, str] | None, words: str) -> None:
+def test_activity_text_of_steps_and_calls(step: str, call: dict[str, str] | None, words: str) -> None:
     assert activity_text(event(StepStarted.model_validate({"call": call}), step)) == words
 
 
-def test_a_first_picture_is_a_draft_only_without_references() -> None:
+def test_a_first_image_is_a_draft_only_without_references() -> None:
     picture = Picture(sha256="0" * 64, mime="image/png", width=1, height=1)
-    used = (Reference(concept="a", hit=Hit(id="1.png", score=1.0), picture=picture),)
-    size: dict[str, Any] = {
-        "prompt": "a",
-        "height": 8,
-        "width": 8,
-        "num_inference_steps": 1,
-        "guidance_scale": 1,
-        "seed": 0,
-    }
+    references = (Reference(concept="a", hit=Hit(id="1.png", score=1.0), picture=picture),)
+    request = GenerateRequest(prompt="a", height=8, width=8, num_inference_steps=1, guidance_scale=1, seed=0)
+    requests = (request, request.model_copy(update={"references": references}))
     titles = [
-        title(
-            Attempt(
-                number=number,
-                picture=picture,
-                seconds=1,
-                request=GenerateRequest(**size, references=references),
-            )
-        )
+        title(Attempt(number=number, picture=picture, seconds=1, request=request))
         for number in (0, 1)
-        for references in ((), used)
+        for request in requests
     ]
     assert titles == ["Draft", "First image", "Attempt 1", "Attempt 1"]
 
 
 @pytest.mark.usefixtures("place")
-def test_who_sees_no_pictures_is_sent_no_previews() -> None:
+def test_without_images_there_are_no_previews() -> None:
     run = submit("two things")
     for console in (Console(file=io.StringIO()), Console(force_terminal=True, no_color=True)):
         assert LiveView(run, console).on_preview is None
@@ -112,7 +99,7 @@ def event(payload: Payload, step: str) -> Event:
 
 
 @pytest.mark.usefixtures("place")
-def test_a_terminal_without_colours_sees_words() -> None:
+def test_a_terminal_without_colours_shows_no_images() -> None:
     assert "▀" not in live_output(terminal=True, no_color=True)
 
 
@@ -124,7 +111,7 @@ def test_a_file_gets_plain_lines() -> None:
     assert "two [red]things[/] �[2J" in output
 
 
-def test_half_blocks_hold_two_pixels_each() -> None:
+def test_each_half_block_has_two_pixels() -> None:
     picture = Image.new("RGB", (2, 2), (255, 0, 0))
     picture.putpixel((0, 1), (0, 0, 255))
     text = half_blocks(picture, width=2)
@@ -132,14 +119,14 @@ def test_half_blocks_hold_two_pixels_each() -> None:
     assert [str(span.style) for span in text.spans] == ["#ff0000 on #0000ff", "#ff0000 on #ff0000"]
 
 
-def test_evidence_cannot_steer_the_terminal() -> None:
+def test_evidence_cannot_control_the_terminal() -> None:
     row = Row(concept="a [b]", status="missing", confidence=0.5, evidence="\x1b]0;owned\x07 [/dim]")
     assert "\x1b" not in row_line(row) and "\\[/dim]" in row_line(row)
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "expected"),
     [("plain ü 二", "plain ü 二"), ("a\nb\tc", "a b c"), ("\x1b[31mred", "�[31mred"), ("a\u202eb", "a�b")],
 )
-def test_printable(text: str, shown: str) -> None:
-    assert printable(text) == shown
+def test_printable(text: str, expected: str) -> None:
+    assert printable(text) == expected
