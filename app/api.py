@@ -1,4 +1,4 @@
-"""Python interface: draw a prompt, resume a run, cancel one."""
+"""Python interface: draw a prompt, resume or cancel a run."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ OnEvent = Callable[[Event], None]
 
 
 class DrawOptions(TypedDict, total=False):
-    """Options of `draw`, `submit` and `estimate`; what is left out, or None, is as the settings say."""
+    """Options of `draw`, `submit` and `estimate`; what is omitted or None follows the settings."""
 
     graph: str  # a name of the registry; "pleinair" by default
     profile: str | None  # the backends; the configured one by default
     seed: int | None  # 0 to 2**63 - 1; chosen at random by default
-    width: int | None  # pixels, like `height`; the generator's own by default, as of the other image options
+    width: int | None  # pixels, like `height`; default of all image options: the generator's own
     height: int | None
     num_inference_steps: int | None
     guidance_scale: float | None
     reference_strength: float | None  # 0 to 1
-    negative_prompt: str | None  # what the image must not show, for a generator that takes one
+    negative_prompt: str | None  # what the image must not show, if the generator accepts one
     out: str | None  # the folder for the results
     overrides: Mapping[str, Any] | None  # dotted settings, such as {"retrieval.k": 8}
-    idempotency_key: str | None  # names the request, so that asking twice draws once
+    idempotency_key: str | None  # of the request: a second call with it returns the same runs
     strip_metadata: bool  # write no metadata into the PNG
-    input_images: Sequence[str | Path]  # files, for a graph that takes them; they come first and take slots
+    input_images: Sequence[str | Path]  # files, if the graph accepts them; the first references
     pictures: Sequence[str | Path]  # deprecated: `input_images`
 
 
@@ -73,20 +73,20 @@ def draw(
     on_preview: OnPreview | None = None,
     **options: Unpack[DrawOptions],
 ) -> Result | list[Result]:
-    """Draw a prompt and return how it ended, with the best image.
+    """Generate an image for a prompt and return the result, with the best attempt.
 
     The same key and request return the same runs again, finished, or continued if their process has died.
 
     Args:
         prompt: 1 to 2,000 characters.
         num_images: with a number, a list of as many results: runs of one group with consecutive seeds, each
-            with the whole budget.
-        on_event: receives every event, from the threads that work on it.
+            with the full budget.
+        on_event: receives every event, from the threads of the run.
         on_preview: receives small PNGs of the image in progress, at most four a second.
         options: see `DrawOptions`.
 
     Raises:
-        BadInput: a value is not usable; nothing was written.
+        BadInput: a value is unusable; nothing was written.
         Busy: another process works on this run.
     """
     runs = submit_images(prompt, num_images=1 if num_images is None else num_images, **options)
@@ -108,7 +108,7 @@ def submit_images(prompt: str, *, num_images: int = 1, **options: Unpack[DrawOpt
 
 
 def estimate(prompt: str, *, num_images: int = 1, **options: Unpack[DrawOptions]) -> Estimate:
-    """Validate a request as `submit` does and return what it would take; writes nothing."""
+    """Validate a request as `submit` does and estimate its images, calls, time and cost; writes nothing."""
     from pleinair.app.estimate.estimate import estimate_of
 
     return estimate_of(_request(prompt, num_images, options)[0], home())
@@ -130,13 +130,9 @@ def _request(prompt: str, num_images: int, options: DrawOptions) -> tuple[DrawRe
 
 
 def finish(
-    run: Run,
-    on_event: OnEvent | None = None,
-    on_preview: OnPreview | None = None,
-    *,
-    reopen: bool = False,
+    run: Run, on_event: OnEvent | None = None, on_preview: OnPreview | None = None, *, reopen: bool = False
 ) -> Result:
-    """Work on a run until it ends; one that has ended is only read. Raises `Busy`."""
+    """Work on a run until it ends, or read one that has ended; raises `Busy`."""
     from pleinair.app.runs.results import result_of
     from pleinair.app.runs.runner import perform
 
@@ -148,9 +144,9 @@ def finish(
 
 
 def resume(run_id: str, on_event: OnEvent | None = None) -> Result:
-    """Continue a run whose process has died, or try a failed one again from its last step.
+    """Continue a run whose process has died, or retry a failed one from its last step.
 
-    An earlier request to cancel is dropped, unless the run has ended by it.
+    An earlier request to cancel is dropped, unless it has ended the run.
 
     Raises `BadInput` for an unknown run and `Busy` while its process lives.
     """
@@ -158,7 +154,7 @@ def resume(run_id: str, on_event: OnEvent | None = None) -> Result:
 
 
 def cancel(run_id: str) -> Run:
-    """Ask a run to stop, end it at once if nobody works on it, and return its row.
+    """Cancel a run, at once if no process holds it, and return its row.
 
     A live holder stops at its next diffusion step or step of the graph, and keeps the best image; a worker
     process is stopped, or killed, within `worker.grace` seconds.
@@ -176,17 +172,15 @@ def find(name: str) -> Run:
 
     Raises `BadInput` for no run or an ambiguous beginning.
     """
-    if name == "last":
-        runs = run_table().newest(1)
-    else:
-        runs = run_table().newest(2, prefix=name) if name else []
-    if len(runs) == 1:
-        return runs[0]
-    if runs:
+    last = name == "last"
+    runs = run_table().newest(1 if last else 2, "" if last else name) if name else []
+    if len(runs) > 1:
         raise BadInput(f"run {name!r}: ambiguous", "Give more characters of its id.")
-    if name == "last":
+    if not runs and last:
         raise BadInput("there are no runs yet")
-    raise BadInput(f"run {name!r}: there is none", "`pleinair runs list` shows them.")
+    if not runs:
+        raise BadInput(f"run {name!r}: there is none", "`pleinair runs list` shows them.")
+    return runs[0]
 
 
 def run_table() -> Runs:

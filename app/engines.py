@@ -1,4 +1,4 @@
-"""From settings to engines: found by name, imported when asked for, built when first used."""
+"""Backends, retrievers and indexes as the settings describe them; built when first used."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from pleinair.tools.retrieval.library import Library
     from pleinair.tools.storage.artifacts import ArtifactStore
 
-OnProgress = Callable[[int, int], None]  # pictures indexed, pictures in all
+OnProgress = Callable[[int, int], None]  # images done, images in total
 
-PAUSE = 0.2  # seconds between two looks whether somebody else has built an index
-DEVICE = DeviceLock()  # of the worker that draws: two of them would hold two models on one GPU
-KEEPING = Lock()  # a cache that misses twice at once would keep two engines for one table
+DEVICE = DeviceLock()  # shared by all workers: two of them would load two models on one GPU
+_POLL_SECONDS = 0.2  # between two checks of an index that another run builds
+_CACHE_LOCK = Lock()  # two concurrent misses would build two backends for one table
 
 
 def build(
@@ -50,11 +50,11 @@ def build(
     on_step: OnProgress = no_callback,
     on_index: OnProgress = no_callback,
 ) -> Context:
-    """Make the context of a run; the library is opened, and indexed if need be, at the first look-up."""
+    """Build the context of a run; the library is opened, and indexed if necessary, by the first retrieval."""
     return Context(
-        model=engine("mllm", settings.mllm),
-        generator=chosen_generator(settings),
-        retriever=LibraryRetriever(settings, places, on_index),
+        model=build_backend("mllm", settings.mllm),
+        generator=build_generator(settings),
+        retriever=_LibraryRetriever(settings, places, on_index),
         store=store,
         k=settings.retrieval.k,
         threshold=threshold_of(settings.retrieval),
@@ -71,79 +71,75 @@ def build(
 
 
 def check(settings: Settings) -> None:
-    """Refuse backends, arguments and a library that cannot be used; builds nothing and writes nothing."""
-    for kind, choice in engine_choices(settings).items():
+    """Raise `BadInput` for unusable backends, arguments or libraries; builds nothing and writes nothing."""
+    for kind, choice in backend_choices(settings).items():
         declared = declare(kind, choice.backend, choice.arguments)
         if kind == "generator" and settings.image != ImageOptions():
-            check_options(settings.image, declared or chosen_generator(settings).capabilities)
+            check_options(settings.image, declared or build_generator(settings).capabilities)
     _check_retrieval(settings)
     if settings.crossmodal.adaptor:
         locate(settings.crossmodal.adaptor)
     folder = settings.library.folder
     if folder != POCKET and not Path(folder).expanduser().is_dir():
-        raise BadInput(
-            f"library.folder = {folder!r}: no such folder; wanted a folder of pictures, or 'pocket'"
-        )
+        raise BadInput(f"library.folder = {folder!r}: no such folder; accepted: a folder, or 'pocket'")
 
 
 def _check_retrieval(settings: Settings) -> None:
-    knobs, threshold = settings.retrieval, settings.imagerag.threshold
-    check_method(knobs)
-    if knobs.second:
-        declare("encoder", knobs.second.backend, knobs.second.arguments, "retrieval.second")
-    elif knobs.method == "both":
-        raise BadInput("retrieval.method = 'both': wanted another encoder too, in the table retrieval.second")
-    if threshold is not None and knobs.method != "dense":
+    options, threshold = settings.retrieval, settings.imagerag.threshold
+    check_method(options)
+    if options.second:
+        declare("encoder", options.second.backend, options.second.arguments, "retrieval.second")
+    elif options.method == "both":
+        raise BadInput("retrieval.method = 'both': needs a second encoder, in the table retrieval.second")
+    if threshold is not None and options.method != "dense":
         raise BadInput(
-            f"imagerag.threshold = {threshold}: a cosine, and the scores of retrieval.method = "
-            f"{knobs.method!r} are none; wanted 'dense'"
+            f"imagerag.threshold = {threshold}: a cosine, so it needs retrieval.method = 'dense', not "
+            f"{options.method!r}"
         )
 
 
-def engine_choices(settings: Settings) -> dict[Kind, BackendChoice]:
+def backend_choices(settings: Settings) -> dict[Kind, BackendChoice]:
     """Return the backend of each kind."""
     return {"generator": settings.generator, "encoder": settings.encoder, "mllm": settings.mllm}
 
 
-def engine(kind: Kind, choice: BackendChoice) -> Any:
-    """Build a backend, or return the one that was built for the same table before, by any thread."""
-    with KEEPING:
-        built = _built(kind, choice.backend, json.dumps(choice.arguments, sort_keys=True))
-    return built()
+def build_backend(kind: Kind, choice: BackendChoice, grace: float | None = None) -> Any:
+    """Return the backend of a table, built once for all threads.
+
+    With `grace` a generator is a worker: built in its own process, and stopped within so many seconds.
+    """
+    with _CACHE_LOCK:
+        backend = _cached(kind, choice.backend, json.dumps(choice.arguments, sort_keys=True), grace)
+    return backend()
 
 
-@lru_cache(maxsize=12)
-def _built(kind: Kind, name: str, arguments: str) -> Once[Any]:
-    parsed = json.loads(arguments)
-    return Once(lambda: checked(kind, name, parsed)(**parsed))
+@lru_cache(maxsize=16)
+def _cached(kind: Kind, name: str, arguments: str, grace: float | None) -> Once[Any]:
+    def build() -> Any:
+        parsed = json.loads(arguments)
+        make = checked(kind, name, parsed)
+        return make(**parsed) if grace is None else Worker(name, parsed, grace, DEVICE)
+
+    return Once(build)
 
 
-def chosen_generator(settings: Settings) -> Generator:
-    """Build the generator, or the worker that has it in its own process; one table, one generator."""
-    choice = settings.generator
-    if not settings.worker.process:
-        return cast(Generator, engine("generator", choice))
-    checked("generator", choice.backend, choice.arguments)
-    with KEEPING:
-        return _worker(choice.backend, json.dumps(choice.arguments, sort_keys=True), settings.worker.grace)
-
-
-@lru_cache(maxsize=4)
-def _worker(name: str, arguments: str, grace: float) -> Generator:
-    return Worker(name, json.loads(arguments), grace, DEVICE)
+def build_generator(settings: Settings) -> Generator:
+    """Return the generator, or the worker that runs it in its own process."""
+    grace = settings.worker.grace if settings.worker.process else None
+    return cast(Generator, build_backend("generator", settings.generator, grace))
 
 
 def encoder_training(choice: BackendChoice) -> Training | None:
-    """Return the training of an encoder, None for an untrained one; built-in ones are not loaded."""
-    return declared_training(choice.backend, choice.arguments, lambda: engine("encoder", choice))
+    """Return the training of an encoder, None for an untrained one; built-in encoders are not loaded."""
+    return declared_training(choice.backend, choice.arguments, lambda: build_backend("encoder", choice))
 
 
-class LibraryRetriever:
-    """Search the chosen library; the first search opens it and brings its index up to date."""
+class _LibraryRetriever:
+    """Retriever over the library of the settings; its first use opens the library and updates the index."""
 
-    def __init__(self, settings: Settings, places: Paths, on_index: OnProgress = no_callback) -> None:
+    def __init__(self, settings: Settings, places: Paths, on_index: OnProgress) -> None:
         self._settings = settings
-        # one retrieve a concept runs at once, and only one of them may build the index
+        # the retrievals of several concepts run concurrently, and only one of them may build the index
         self._open = Once(lambda: open_retriever(settings, places, on_index))
 
     def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
@@ -151,26 +147,25 @@ class LibraryRetriever:
         return search(self._open(), query, k, seed)
 
     def open(self, id: str) -> Image:
-        """Open a picture of the library by its id."""
+        """Open an image of the library by its id."""
         return self._open().open(id)
 
     def entries(self) -> Sequence[Hit]:
-        """List every usable picture of the library, with score 0."""
+        """List every usable image of the library, with score 0."""
         return self._open().entries()
 
     def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
-        """Find up to `k` pictures near a text and far from a picture; raise `BadInput` where nothing can."""
+        """Search for images near a text and far from `away`; raise `BadInput` if the method cannot."""
         return search_away(self._open(), query, away, weight=weight, k=k)
 
     @property
     def training(self) -> Training | None:
-        """Return what the encoder was trained with."""
+        """Return the training of the encoder."""
         return encoder_training(self._settings.encoder)
 
 
 def open_retriever(settings: Settings, places: Paths, on_index: OnProgress = no_callback) -> Retriever:
-    """Build the retriever that the settings describe; a method that uses no vectors loads no encoder."""
-    from pleinair.tools.retrieval.library import Library
+    """Build the retriever of the settings; the encoder is loaded only if the method uses vectors."""
 
     def dense(choice: BackendChoice) -> IndexRetriever:
         return _dense_retriever(settings.model_copy(update={"encoder": choice}), places, on_index)
@@ -178,47 +173,45 @@ def open_retriever(settings: Settings, places: Paths, on_index: OnProgress = no_
     second = settings.retrieval.second
     corpus = Corpus(
         settings.retrieval,
-        lambda: Library.open(library_folder(settings, places)),
+        lambda: open_library(settings, places),
         lambda: dense(settings.encoder),
         (lambda: dense(second)) if second else None,
     )
     return compose(settings.retrieval, corpus)
 
 
-def _dense_retriever(settings: Settings, places: Paths, on_index: OnProgress = no_callback) -> IndexRetriever:
-    """Open the library with an index that fits its pictures and the encoder."""
+def _dense_retriever(settings: Settings, places: Paths, on_index: OnProgress) -> IndexRetriever:
+    """Open the library, with an index of its images under the encoder."""
     from pleinair.tools.retrieval.index import IndexRetriever
-    from pleinair.tools.retrieval.library import Library
 
-    library = Library.open(library_folder(settings, places))
-    encoder = cast(Encoder, engine("encoder", settings.encoder))
+    library = open_library(settings, places)
+    encoder = cast(Encoder, build_backend("encoder", settings.encoder))
     if training := training_of(encoder):
-        require_generator(training, chosen_generator(settings).capabilities.id)
-    index = fresh_index(library, encoder, index_folder(settings, places), on_index)
+        require_generator(training, build_generator(settings).capabilities.id)
+    index = fresh_index(settings, places, library, encoder, on_index)
     return IndexRetriever(library, index, encoder)
 
 
-def _open_scorer(settings: Settings, places: Paths, on_index: OnProgress = no_callback) -> Scorer:
-    """Open the adaptor that the settings name, or without one the encoder's own cosines."""
-    encoder = engine("encoder", settings.encoder)
+def _open_scorer(settings: Settings, places: Paths, on_index: OnProgress) -> Scorer:
+    """Open the adaptor of the settings, or without one a scorer by the encoder's cosines."""
+    encoder = build_backend("encoder", settings.encoder)
     if not settings.crossmodal.adaptor:
         return IndexScorer(_dense_retriever(settings, places, on_index).vector, encoder)
     from pleinair.tools.retrieval.crossmodal.adaptor import open_scorer as open_adaptor
-    from pleinair.tools.retrieval.library import Library
 
-    library = Library.open(library_folder(settings, places))
-    return open_adaptor(settings.crossmodal.adaptor, encoder, library.picture)
+    return open_adaptor(settings.crossmodal.adaptor, encoder, open_library(settings, places).picture)
 
 
 def fresh_index(
-    library: Library, encoder: Encoder, folder: Path, on_index: OnProgress = no_callback
+    settings: Settings, places: Paths, library: Library, encoder: Encoder, on_index: OnProgress
 ) -> Index:
-    """Open an index, or bring it up to date where it is missing, damaged or older than the library.
+    """Open an index, after updating it where it is missing, damaged or older than the library.
 
-    Another run that is at it already is waited for; `on_index` then hears 0 and may raise to stop.
+    If another run is building it, this waits; `on_index` is then called with 0 and may raise to stop.
     """
     from pleinair.tools.retrieval.index import BeingBuilt, Index, build_index
 
+    folder = index_folder(settings, places)
     while True:
         with suppress(BadInput):
             index = Index.open(folder, encoder)
@@ -227,11 +220,18 @@ def fresh_index(
         with suppress(BeingBuilt):
             return build_index(library, encoder, folder, on_index)
         on_index(0, len(library.items))
-        time.sleep(PAUSE)
+        time.sleep(_POLL_SECONDS)
+
+
+def open_library(settings: Settings, places: Paths) -> Library:
+    """Open the library of the settings; raise `BadInput` if it has no images."""
+    from pleinair.tools.retrieval.library import Library
+
+    return Library.open(library_folder(settings, places))
 
 
 def library_folder(settings: Settings, places: Paths) -> Path:
-    """Find the library; the miniature one is written to the cache on first use."""
+    """Return the library's folder; the pocket library is written to the cache on first use."""
     if settings.library.folder != POCKET:
         return Path(settings.library.absolute().folder)
     from pleinair.tools.pocket.library import cached_library
@@ -240,7 +240,7 @@ def library_folder(settings: Settings, places: Paths) -> Path:
 
 
 def index_folder(settings: Settings, places: Paths) -> Path:
-    """Return the folder of a library's index under an encoder; never inside the user's own folder."""
+    """Return the folder of the index of a library under an encoder, in the cache."""
     choice = settings.encoder.model_dump_json()
     folder = settings.library.absolute().folder
     name = hashlib.sha256(f"{folder}\n{choice}".encode()).hexdigest()[:16]

@@ -1,35 +1,34 @@
-"""Index a library on its own, ahead of the first drawing."""
+"""Indexing of a library before its first use."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import cast
 
-from pleinair.app.engines import check, engine, fresh_index, index_folder, library_folder
+from pleinair.app.engines import build_backend, check, fresh_index, open_library
 from pleinair.app.paths import places
 from pleinair.app.settings import Settings
 from pleinair.app.trace.trace import counted
 from pleinair.tools.types import Encoder, Retriever
 
-SHOWN = 10  # problems told before the rest is only counted
+SHOWN = 10  # problems listed; the others are counted
 
 
 def bring_up_to_date(
     settings: Settings, on_index: Callable[[int, int], None], *, calibrated: bool = False
 ) -> Iterator[str]:
-    """Index what is new or changed, then tell what is there and what could not be used.
+    """Index new and changed images; yield lines about the index and the files that could not be used.
 
-    With `calibrated` also suggest a threshold from the captions; nothing is set by it. Raises `BadInput` when
-    there is no usable image, or no caption for a suggestion, `PleinairError` when the disk is full.
+    With `calibrated` also suggest a threshold from the captions, without setting it. Raises `BadInput` if no
+    image is usable, or no caption for a suggestion, `PleinairError` if the disk is full.
     """
     from pleinair.tools.retrieval.index import IndexRetriever
-    from pleinair.tools.retrieval.library import Library
 
     check(settings)
     home = places(settings.paths.home)
-    library = Library.open(library_folder(settings, home))
-    encoder = cast(Encoder, engine("encoder", settings.encoder))
-    index = fresh_index(library, encoder, index_folder(settings, home), on_index)
+    library = open_library(settings, home)
+    encoder = cast(Encoder, build_backend("encoder", settings.encoder))
+    index = fresh_index(settings, home, library, encoder, on_index)
     are = "is" if len(index) == 1 else "are"
     yield f"{counted(len(index), 'picture')} of {library.folder} {are} indexed under {encoder.id}"
     if library.others:
@@ -44,7 +43,7 @@ def bring_up_to_date(
 
 
 def _suggested_threshold(dense: Retriever) -> str:
-    """Return the threshold that fits a library, and how often it would be wrong, in words."""
+    """Return a line with the best threshold for a library and its error rates."""
     from pleinair.tools.retrieval.calibrate import calibrate
 
     result = calibrate(dense)

@@ -1,9 +1,9 @@
-"""The graphs as LangGraph's own server and SDK take them: with a context that is JSON.
+"""The graphs for LangGraph's own server and SDK, with a context that is JSON.
 
-A request names a profile and single settings, and the engines are built from them here; checkpoints and
-threads are the server's. Not covered: our run table, so there is no record beside a picture, and no resuming
-by `pleinair runs`; and a guard: whoever reaches the server chooses settings, and so folders of this machine.
-Pictures lie in the home folder under `served/pictures`, by content.
+Backends are built from the profile and settings of a request; checkpoints and threads are the server's.
+Images are stored in the home folder under `served/pictures`, by content. Not covered: the run table, so there
+are no sidecars and no `pleinair runs resume`; and access control: whoever reaches the server chooses
+settings, and with them folders of this machine.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from pleinair.agent.context import Context
 
-BUILDING = Lock()
+_CACHE_LOCK = Lock()
 
 
 @dataclass(frozen=True)
 class Served:
-    """Choose a run's engines and knobs by names; the engines are built when a step first needs them."""
+    """JSON context of a run: a profile and settings; the backends are built when a step first uses them."""
 
-    profile: str | None = None  # the configured one when None
+    profile: str | None = None  # None: the configured one
     settings: dict[str, Any] = field(default_factory=dict)  # dotted keys, such as {"retrieval.k": 8}
 
     def __getattr__(self, name: str) -> Any:
@@ -43,10 +43,10 @@ class Served:
         from pleinair.app.engines import check
         from pleinair.app.settings import load
 
-        chosen = load(self.profile, self.settings)
-        check(chosen)
-        with BUILDING:  # steps that run at once must not load the same models twice
-            return _built(chosen.model_dump_json(), home())
+        settings = load(self.profile, self.settings)
+        check(settings)
+        with _CACHE_LOCK:  # concurrent steps must not load the same models twice
+            return _built(settings.model_dump_json(), home())
 
 
 @lru_cache(maxsize=4)
@@ -60,10 +60,7 @@ def _built(settings: str, places: Paths) -> Context:
 
 
 def served(name: str) -> CompiledStateGraph[Any, Any, Any, Any]:
-    """Compile a graph of the registry for a context that is JSON; the checkpointer is the server's.
-
-    Raises `BadInput` for an unknown name.
-    """
+    """Compile a graph of the registry for a JSON context; raises `BadInput` for an unknown name."""
     builder: StateGraph[Any, Any, Any, Any] = copy(registry.resolve("graph", name).builder)
     builder.context_schema = Served
     return builder.compile(name=name)

@@ -1,4 +1,4 @@
-"""Where things lie on this machine: runs, caches, libraries."""
+"""Locations of runs and caches on this machine."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from platformdirs import user_data_path
 
 from pleinair.tools.types import BadInput
 
-RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
+_RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Lay out the home folder; nothing is made until it is needed."""
+    """Layout of the home folder; no folder is created until it is used."""
 
     home: Path
 
@@ -26,13 +26,13 @@ class Paths:
         return self.home / "runs.sqlite"
 
     @property
-    def given(self) -> Path:
+    def input_images(self) -> Path:
         """Return the folder of input images."""
         return self.home / "given"
 
     @property
     def cache(self) -> Path:
-        """Return the folder for what can be made again: indexes, the pocket library."""
+        """Return the folder of what can be built again: indexes, the pocket library."""
         return self.home / "cache"
 
     @property
@@ -42,7 +42,7 @@ class Paths:
 
     def run(self, run_id: str) -> Path:
         """Return a run's own folder; raise `BadInput` for an invalid id."""
-        if not RUN_ID.fullmatch(run_id):
+        if not _RUN_ID.fullmatch(run_id):
             raise BadInput(f"run {run_id!r}: not a run id", "`pleinair runs list` shows them.")
         return self.home / "runs" / run_id
 
@@ -52,6 +52,6 @@ class Paths:
 
 
 def places(home: str = "") -> Paths:
-    """Find the home folder: PLEINAIR_HOME, then the setting, then the platform's data folder."""
-    chosen = os.environ.get("PLEINAIR_HOME") or home
-    return Paths(Path(chosen).expanduser().absolute() if chosen else user_data_path("pleinair"))
+    """Return the paths of the home: PLEINAIR_HOME, else the setting, else the platform's data folder."""
+    folder = os.environ.get("PLEINAIR_HOME") or home
+    return Paths(Path(folder).expanduser().absolute() if folder else user_data_path("pleinair"))

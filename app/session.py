@@ -1,9 +1,9 @@
-"""Chat: runs that follow each other, with the references that the user vetoed or pinned."""
+"""Chat: consecutive runs, with the references that the user vetoed or pinned."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from pleinair.tools.types import BadInput, Budget, Hit, ImageOptions, Picture, R
 
 if TYPE_CHECKING:
     from pleinair.agent.react.state import ReactState
-    from pleinair.app.runs.events import Event
+    from pleinair.app.api import OnEvent
     from pleinair.app.runs.results import Result
     from pleinair.app.runs.store import Run
     from pleinair.app.settings import OnPreview
@@ -38,7 +38,7 @@ EARLIER = "of an earlier request"
 
 @dataclass(frozen=True)
 class ChatReference:
-    """Image that may show a concept, and how it is used."""
+    """Candidate image of a concept, and its use."""
 
     concept: str
     hit: Hit
@@ -47,12 +47,12 @@ class ChatReference:
 
 @dataclass
 class ChatSession:
-    """Chat whose every request is a run of its own that continues the one before."""
+    """Chat; each request is a run that continues the one before."""
 
     profile: str | None = None
     out: str | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
-    runs: list[str] = field(default_factory=list)  # the requests of this chat, oldest first
+    runs: list[str] = field(default_factory=list)  # ids, oldest first
     vetoes: set[str] = field(default_factory=set)
     pins: dict[str, Hit] = field(default_factory=dict)
     input_images: dict[str, Reference] = field(default_factory=dict)  # by concept
@@ -73,25 +73,22 @@ class ChatSession:
         return api.run_table().add_group(request.rows())[0]
 
     def finish(
-        self,
-        run: Run,
-        on_event: Callable[[Event], None] | None = None,
-        on_preview: OnPreview | None = None,
+        self, run: Run, on_event: OnEvent | None = None, on_preview: OnPreview | None = None
     ) -> Result:
-        """Work on a request until it ends, and take over what the model has pinned and vetoed."""
+        """Work on a request until it ends, and take over the model's pins and vetoes."""
         try:
             return api.finish(run, on_event, on_preview)
         finally:
-            if state := self._state(run.id):
+            if state := state_of(run.id, api.home()):
                 self.runs.append(run.id)
                 self._take_over(state)
 
     def continue_from(self, name: str) -> None:
-        """Continue from a run, without the requests after it; raises `BadInput` for a run of no chat."""
+        """Continue from a run, dropping the requests after it; raises `BadInput` for a run of no chat."""
         run = api.find(name)
-        state = self._state(run.id)
+        state = state_of(run.id, api.home())
         if read_request(run.request_json).thread is None or state is None:
-            raise BadInput(f"run {run.id}: it is not a request of a chat, or it never began")
+            raise BadInput(f"run {run.id}: not a request of a chat, or never started")
         if run.id in self.runs:
             del self.runs[self.runs.index(run.id) + 1 :]
         else:
@@ -99,14 +96,14 @@ class ChatSession:
         self._take_over(state)
 
     def fork(self, number: int) -> None:
-        """Continue from the request of this number, counted from 1; raises `BadInput` if there is none."""
+        """Continue from a request by its number, from 1; raises `BadInput` if there is none."""
         if not 1 <= number <= len(self.runs):
             raise BadInput(f"request {number}: must be 1 to {len(self.runs)}, the number of a request")
         self.continue_from(self.runs[number - 1])
 
     def references(self) -> list[ChatReference]:
-        """List input images and hits, best first; of the last request before earlier ones."""
-        state = self._state(self.runs[-1]) if self.runs else None
+        """List input images and hits, best first; those of the last request before earlier ones."""
+        state = state_of(self.runs[-1], api.home()) if self.runs else None
         best = state.outcome.best if state and state.outcome else None
         used = {reference.hit.id for reference in best.request.references} if best else set()
         hits = [(reference.concept, reference.hit, False) for reference in self.input_images.values()]
@@ -120,9 +117,9 @@ class ChatSession:
         return sorted(references, key=lambda reference: EARLIER in reference.marks)
 
     def veto(self, *numbers: int) -> list[ChatReference]:
-        """Veto references of the list, or allow them again.
+        """Veto references by number, or allow them again.
 
-        Raises `BadInput` for a number that is not in the list; nothing is vetoed then.
+        Raises `BadInput`, and vetoes nothing, if a number is not in the list.
         """
         references = self._numbered(*numbers)
         self.vetoes ^= {reference.hit.id for reference in references}
@@ -130,7 +127,7 @@ class ChatSession:
         return references
 
     def pin(self, *numbers: int) -> list[ChatReference]:
-        """Pin concepts to references of the list, or unpin them; raises as `veto`."""
+        """Pin concepts to references by number, or unpin them; raises as `veto`."""
         references = self._numbered(*numbers)
         counts = Counter(reference.concept for reference in references)
         if repeated := [concept for concept, count in counts.items() if count > 1]:
@@ -144,40 +141,36 @@ class ChatSession:
         return references
 
     def approve(self) -> list[ChatReference]:
-        """Pin the references that the last image was generated with."""
+        """Pin the references of the last image."""
         used = [reference for reference in self.references() if "used" in reference.marks]
         self.pins |= {reference.concept: reference.hit for reference in used}
         return used
 
     def add_input_image(self, file: str, concept: str) -> Picture:
-        """Store an input image to show a concept; raises `BadInput` for a file that is no image."""
+        """Store an input image of a concept; raises `BadInput` for a file that is not an image."""
         (picture,) = store_input_images([read_input_image(file)], api.home())
         hit = Hit(id=picture.sha256, score=1.0, caption=Path(file).name, source="input image of a chat")
         self.input_images[concept] = Reference(concept=concept, hit=hit, picture=picture)
         return picture
 
     def set_budget(self, changes: Mapping[str, Any]) -> Budget:
-        """Change limits of the next requests, and return all; raises `BadInput` for an unusable one."""
-        settings = self._with("budget", changes)
+        """Change limits of the next requests and return all; raises `BadInput` for an unusable one."""
+        overrides, settings = self._changed("budget", changes)
         check_budget(settings.budget)
         require_prices(settings)
-        self.overrides |= {f"budget.{key}": value for key, value in changes.items()}
+        self.overrides = overrides
         return settings.budget
 
     def set_image_options(self, changes: Mapping[str, Any]) -> ImageOptions:
-        """Change options of the next images, and return all; raises `BadInput` for an unusable one."""
-        settings = self._with("image", changes)
+        """Change options of the next images and return all; raises as `set_budget`."""
+        overrides, settings = self._changed("image", changes)
         check(settings)
-        self.overrides |= {f"image.{key}": value for key, value in changes.items()}
+        self.overrides = overrides
         return settings.image
 
-    def _with(self, table: str, changes: Mapping[str, Any]) -> Settings:
-        return load(
-            self.profile, self.overrides | {f"{table}.{key}": value for key, value in changes.items()}
-        )
-
-    def _state(self, run_id: str) -> ReactState | None:
-        return state_of(run_id, api.home())
+    def _changed(self, table: str, changes: Mapping[str, Any]) -> tuple[dict[str, Any], Settings]:
+        overrides = self.overrides | {f"{table}.{key}": value for key, value in changes.items()}
+        return overrides, load(self.profile, overrides)
 
     def _take_over(self, state: ReactState) -> None:
         self.vetoes = set(state.vetoes)
@@ -209,7 +202,7 @@ def _is_under_threshold(retrieval: Retrieval, hit: Hit) -> bool:
 
 
 def _current_concepts(state: ReactState) -> frozenset[str]:
-    """Return the concepts of the last request, or if it has none of the last one with an image."""
+    """Return the concepts of the last request, or without any those of the last one with an image."""
     from pleinair.agent.react.state import last_turn_with_image
 
     turn = last_turn_with_image(state.turns)

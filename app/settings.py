@@ -1,8 +1,8 @@
-"""Which engines a run works with: profiles, files, environment and single keys, merged by rank.
+"""Settings of a run: profiles, files, environment variables and single keys, merged by rank.
 
 From strongest to weakest: `--set key=value`, `PLEINAIR_SECTION__KEY`, `./pleinair.toml`, the user's
-`pleinair.toml`, the profile, the defaults below. A table that names another engine replaces the weaker
-table whole, since one engine's arguments mean nothing to another.
+`pleinair.toml`, the profile, the defaults below. A table with another backend replaces the weaker table as a
+whole, since its arguments are those of one backend.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class Renamed(DeprecationWarning):
 
 
 Tree = dict[str, Any]
-OnPreview = Callable[[bytes], None]  # told a small PNG of what is being drawn
-Layer = tuple[str, Tree]  # where it came from, what it says
+OnPreview = Callable[[bytes], None]  # receives a small PNG of the image in progress
+Layer = tuple[str, Tree]  # its origin, its keys
 
 DEFAULT = "pocket"
-POCKET = "pocket"  # the library that is made, not found
-PREFIX = "PLEINAIR_"
-OUTSIDE = {"PLEINAIR_HOME"}  # read by `Paths`, not a key of the settings
-RENAMED = {  # keys that changed their name, accepted with a warning until 1.0
+POCKET = "pocket"  # the library that is generated on first use
+_PREFIX = "PLEINAIR_"
+_OUTSIDE = {"PLEINAIR_HOME"}  # read by `places`, not a key of the settings
+_RENAMED = {  # keys that changed their name, accepted with a warning until 1.0
     ("retrieval", "floor"): "threshold",
     ("generator", "engine"): "backend",
     ("encoder", "engine"): "backend",
@@ -55,13 +55,13 @@ RENAMED = {  # keys that changed their name, accepted with a warning until 1.0
 PACKAGED = Path(__file__).with_name("profiles")
 
 
-class Section(BaseModel):
+class _Section(BaseModel):
     """Base of all sections: immutable; an unknown key, infinity and NaN are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class BackendChoice(Section):
+class BackendChoice(_Section):
     """A backend; every other key of the table is an argument of it."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -80,7 +80,7 @@ class BackendChoice(Section):
         return f"{self.backend}:{model}" if model else self.backend
 
 
-class LibraryChoice(Section):
+class LibraryChoice(_Section):
     """The folder of reference images; "pocket" is the miniature one, made on first use."""
 
     folder: str = Field(default=POCKET, min_length=1)  # of reference images; "pocket": the miniature library
@@ -98,7 +98,7 @@ class RetrievalKnobs(RetrievalOptions):
     second: BackendChoice | None = None  # table of the second encoder, for the method "both"
 
 
-class PathChoice(Section):
+class PathChoice(_Section):
     """Folders of runs and of results; an empty home is the platform's data folder."""
 
     home: str = ""  # folder of the runs; empty: the platform's data folder
@@ -111,7 +111,7 @@ class OutputOptions(Value):
     previews: bool = True  # show images in progress
 
 
-class Settings(Section):
+class Settings(_Section):
     """All settings of a run."""
 
     profile: str = DEFAULT  # defaults for everything below, by name or path
@@ -133,67 +133,68 @@ class Settings(Section):
 
 
 def renamed(tree: Tree) -> tuple[Tree, list[str]]:
-    """Return a tree with today's keys for renamed ones, and a sentence for each key that was renamed."""
+    """Return a tree with the current keys, and a sentence for each key that was renamed."""
     remarks = []
     tree = deepcopy(tree)
-    for (*parents, old), new in RENAMED.items():
+    for (*parents, former), current in _RENAMED.items():
         table: Any = tree
         for key in parents:
             table = table.get(key) if isinstance(table, dict) else None
-        if isinstance(table, dict) and old in table and new not in table:
-            table[new] = table.pop(old)
-            remarks.append(f"{'.'.join((*parents, old))} is now called {'.'.join((*parents, new))}")
+        if isinstance(table, dict) and former in table and current not in table:
+            table[current] = table.pop(former)
+            names = (".".join((*parents, key)) for key in (former, current))
+            remarks.append(" is now called ".join(names))
     return tree, remarks
 
 
 def load(profile: str | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
     """Merge all sources into settings.
 
-    `overrides` maps dotted keys ("retrieval.k") to values. Raises `BadInput` that names the key, the
-    value, where it was set and what was wanted.
+    `overrides` maps dotted keys ("retrieval.k") to values. Raises `BadInput` with the key, the value, where
+    it was set and what is accepted.
     """
-    sources = [*_files(), ("environment", _environment(os.environ)), ("--set", _nested(overrides or {}))]
+    sources = [*_files(), ("environment", _environment()), ("--set", _nested(overrides or {}))]
     strong = [(origin, _current(tree, origin)) for origin, tree in sources]
-    named = [str(tree["profile"]) for _, tree in strong if "profile" in tree]
-    name = profile or [DEFAULT, *named][-1]
+    names = [str(tree["profile"]) for _, tree in strong if "profile" in tree]
+    name = profile or [DEFAULT, *names][-1]
     layers = [(f"profile {name}", read_profile(name)), *strong, ("profile", {"profile": name})]
     return _checked([*layers, ("pinned commits", pinned_layer(_of(layers)))])
 
 
 def altered(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
-    """Set single keys over settings that were made before; nothing else of today's is looked at."""
+    """Set single keys of existing settings; files and environment are not read again."""
     before: Tree = settings.model_dump(mode="json")
     return _checked([("the run", before), ("--set", _current(_nested(overrides), "--set"))])
 
 
 def profiles() -> dict[str, Path]:
-    """List the profiles by name: the packaged ones, and the user's own beside or instead of them."""
+    """List the profiles by name: the packaged ones, and the user's own, which replace them."""
     folders = (PACKAGED, user_config_path("pleinair") / "profiles")
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
 
 
 def read_profile(name: str, above: tuple[str, ...] = ()) -> Tree:
-    """Read a profile by name, or by path when it ends in .toml; `extends` names the one under it."""
-    known = profiles()
-    path = Path(name) if name.endswith(".toml") else known.get(name)
+    """Read a profile by name, or by path if it ends in .toml, merged over the one that it `extends`."""
+    available = profiles()
+    path = Path(name) if name.endswith(".toml") else available.get(name)
     if path is None or not path.is_file():
-        choices = ", ".join(known)
-        raise BadInput(f"profile = {name!r}: no such profile; wanted one of: {choices}, or a .toml file")
+        choices = ", ".join(available)
+        raise BadInput(f"profile = {name!r}: no such profile; accepted: {choices}, or a .toml file")
     tree = _current(_toml(path), str(path))
     below = tree.pop("extends", None)
     if below is None:
         return tree
     if below in (*above, name):
-        raise BadInput(f"extends = {below!r} (set in: {path}): that profile stands on this one")
+        raise BadInput(f"extends = {below!r} (set in: {path}): circular `extends`")
     return _merged(read_profile(str(below), (*above, name)), tree)
 
 
 def assignments(texts: Sequence[str]) -> Tree:
-    """Read `key=value` texts; a value that is no TOML is taken as a string."""
+    """Parse `key=value` texts; a value that is not TOML is a string."""
     pairs = [text.partition("=") for text in texts]
     for key, sign, _ in pairs:
         if not (key and sign):
-            raise BadInput(f"--set {key!r}: wanted key=value, for example retrieval.k=8")
+            raise BadInput(f"--set {key!r}: must be key=value, for example retrieval.k=8")
     return {key.strip(): _value(text) for key, _, text in pairs}
 
 
@@ -209,17 +210,19 @@ def _files() -> list[Layer]:
     return [(str(path), _toml(path)) for path in paths if path.is_file()]
 
 
-def _environment(environ: Mapping[str, str]) -> Tree:
-    ours = {key: text for key, text in environ.items() if key.startswith(PREFIX) and key not in OUTSIDE}
-    dotted = {key: key.removeprefix(PREFIX).lower().replace("__", ".") for key in ours}
-    return _nested({dotted[key]: _value(text) for key, text in ours.items()})
+def _environment() -> Tree:
+    flat = {}
+    for name, text in os.environ.items():
+        if name.startswith(_PREFIX) and name not in _OUTSIDE:
+            flat[name.removeprefix(_PREFIX).lower().replace("__", ".")] = _value(text)
+    return _nested(flat)
 
 
 def _toml(path: Path) -> Tree:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: not readable as TOML: {error}") from error
+        raise BadInput(f"{path}: invalid TOML: {error}") from error
 
 
 def _value(text: str) -> Any:
@@ -233,12 +236,12 @@ def _nested(flat: Mapping[str, Any]) -> Tree:
     tree: Tree = {}
     for key, value in flat.items():
         *parents, last = key.split(".")
-        place = tree
+        table = tree
         for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise BadInput(f"{key} = {value!r}: {parent!r} is set to a value and to a table at once")
-        place[last] = value
+            table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise BadInput(f"{key} = {value!r}: {parent!r} is set both to a value and to a table")
+        table[last] = value
     return tree
 
 
@@ -246,7 +249,7 @@ def _merged(weak: Tree, strong: Tree) -> Tree:
     if strong.get("backend", weak.get("backend")) != weak.get("backend"):
         return strong
     if strong.get("method", weak.get("method")) != weak.get("method"):
-        weak = {key: value for key, value in weak.items() if key != "arguments"}  # another method's
+        weak = {key: value for key, value in weak.items() if key != "arguments"}  # of another method
     tables = [
         key for key, value in strong.items() if isinstance(value, dict) and isinstance(weak.get(key), dict)
     ]
@@ -276,8 +279,4 @@ def _complaints(error: ValidationError, layers: Sequence[Layer]) -> Iterator[str
 
 
 def _has(tree: Any, place: tuple[str, ...]) -> bool:
-    for part in place:
-        if not isinstance(tree, dict) or part not in tree:
-            return False
-        tree = tree[part]
-    return True
+    return not place or (isinstance(tree, dict) and place[0] in tree and _has(tree[place[0]], place[1:]))

@@ -1,4 +1,4 @@
-"""Train retrievers and adaptors from settings: what the commands of `pleinair train` do."""
+"""Training of retrievers and adaptors from settings, for the commands of `pleinair train`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from pleinair.app.engines import check, chosen_generator, engine, fresh_index, index_folder, library_folder
+from pleinair.app.engines import build_backend, build_generator, check, fresh_index, open_library
 from pleinair.app.paths import places
 from pleinair.app.settings import POCKET, Settings
 from pleinair.tools.realrag import training_of
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pleinair.tools.retrieval.realrag.reflective import ReflectiveOptions, TrainingConfig
 
 
-Watch = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]  # a progress bar for a title
+Watch = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]  # progress bar for a title
 
 
 def train_retriever(
@@ -31,20 +31,19 @@ def train_retriever(
 ) -> Iterator[str]:
     """Train RealRAG's retriever (ICML 2025) on the library for the generator; yield a line a stage and epoch.
 
-    Samples are cached in the home folder for all trainings. Raise `BadInput` for classes with too few pairs,
+    Samples are cached in the home folder, for all trainings. Raise `BadInput` for classes with too few pairs,
     an encoder that is trained already, or a folder with another training.
     """
-    from pleinair.tools.retrieval.library import Library
     from pleinair.tools.retrieval.realrag import data
     from pleinair.tools.retrieval.realrag.reflective import TrainingConfig, save_config
 
     check(settings)
     home = places(settings.paths.home)
-    library = Library.open(library_folder(settings, home))
+    library = open_library(settings, home)
     pairs = find_pairs(library, classes or ("pocket" if settings.library.folder == POCKET else "captions"))
-    encoder, generator = _frozen_encoder(settings), chosen_generator(settings)
+    encoder, generator = _frozen_encoder(settings), build_generator(settings)
     with watch("Indexing images") as on_index:
-        index = fresh_index(library, encoder, index_folder(settings, home), on_index)
+        index = fresh_index(settings, home, library, encoder, on_index)
     prompts = list(dict.fromkeys(pair.prompt for pair in pairs))
     yield f"{len(pairs)} images with {len(prompts)} prompts, of {len(index)} in {library.folder}"
     store, samples = ArtifactStore(home.cache / "samples"), []
@@ -84,7 +83,7 @@ def _run_epochs(training_set: TrainingSet, config: TrainingConfig, out: Path) ->
 
 
 def _frozen_encoder(settings: Settings) -> Encoder:
-    encoder = cast(Encoder, engine("encoder", settings.encoder))
+    encoder = cast(Encoder, build_backend("encoder", settings.encoder))
     if training_of(encoder):
         raise BadInput(
             f"encoder.backend = {settings.encoder.backend!r}: trained already; accepted: a frozen encoder"
@@ -101,17 +100,14 @@ def find_pairs(library: Library, classes: str) -> list[Pair]:
         return data.pairs_by_caption(items)
     if classes == "folders":
         return data.pairs_by_folder(items)
-    return data.pairs_by_name(items, _species() if classes == "pocket" else _read_names(classes))
+    if classes == "pocket":
+        from pleinair.tools.pocket.world import SPECIES
 
-
-def _species() -> list[str]:
-    from pleinair.tools.pocket.world import SPECIES
-
-    return [species.name for species in SPECIES]
+        return data.pairs_by_name(items, [species.name for species in SPECIES])
+    return data.pairs_by_name(items, _read_names(classes))
 
 
 def _read_names(file: str) -> list[str]:
-    """Read a file with a class name a line."""
     try:
         lines = Path(file).expanduser().read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -127,18 +123,17 @@ def _write_lines(path: Path, records: Iterable[object]) -> None:
 def train_adaptor(settings: Settings, out: Path, options: AdaptorOptions) -> Iterator[str]:
     """Train Cross-modal RAG's dense adaptor on the library's captions; yield a line an epoch.
 
-    The MLLM splits each caption into sub-queries once; `budget.mllm_calls` limits that, and its answers are
-    stored in `out`. Raise `BadInput` for an encoder without patch features or fewer than two usable images.
+    The MLLM splits each caption into sub-queries once, within `budget.mllm_calls`; its answers are stored in
+    `out`. Raise `BadInput` for an encoder without patch features or fewer than two usable images.
     """
     from pleinair.tools.retrieval.crossmodal.adaptor import require_tower
     from pleinair.tools.retrieval.crossmodal.adaptor_training import make_examples, train
-    from pleinair.tools.retrieval.library import Library
 
     check(settings)
-    tower = require_tower(engine("encoder", settings.encoder))
-    library = Library.open(library_folder(settings, places(settings.paths.home)))
+    tower = require_tower(build_backend("encoder", settings.encoder))
+    library = open_library(settings, places(settings.paths.home))
     captions = {item.id: item.caption for item in library.items.values() if item.caption}
-    model = engine("mllm", settings.mllm)
+    model = build_backend("mllm", settings.mllm)
     attempts = make_examples(captions, out, model, settings.budget.mllm_calls)
     examples = [example for example in attempts if example]
     failed = len(captions) - len(examples)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from pleinair.app.doctor.critic_test import accept
-from pleinair.app.engines import chosen_generator, engine, engine_choices, index_folder, library_folder
+from pleinair.app.engines import backend_choices, build_backend, build_generator, index_folder, open_library
 from pleinair.app.models.inventory import ProfileModel, encoder_model, find_faults, is_absent, profile_models
 from pleinair.app.paths import Paths, places
 from pleinair.app.runs.results import PARTS, installed
@@ -55,7 +55,7 @@ def examine(profile: str | None, overrides: Mapping[str, Any], *, mllm: bool = F
     yield from _engines(settings)
     if mllm:
         yield _check(
-            "critic", lambda: accept(engine("mllm", settings.mllm)), "Choose another language model."
+            "critic", lambda: accept(build_backend("mllm", settings.mllm)), "Choose another language model."
         )
     yield _check("library", lambda: _library(settings, home), "Pass --set library.folder=FOLDER.")
     yield _check("home", lambda: _writable(home), "Set PLEINAIR_HOME to a folder that you may write to.")
@@ -86,7 +86,7 @@ def _engines(settings: Settings) -> Iterator[Finding]:
         "generator": lambda: _generator(settings),
         "encoder": lambda: _encoder(settings.encoder),
     }
-    for kind, choice in engine_choices(settings).items():
+    for kind, choice in backend_choices(settings).items():
         check = looks.get(kind, partial(_engine_id, kind, choice))
         finding = _check(kind, check, f"Check the table [{kind}] of the profile.")
         if not finding.ok:
@@ -115,8 +115,8 @@ def _pull(settings: Settings) -> str:
 
 
 def _engine_id(kind: Kind, choice: BackendChoice) -> str:
-    """Build an engine and return its id; one on a server is asked there."""
-    built = engine(kind, choice)
+    """Build a backend and return its id; that of a server is requested there."""
+    built = build_backend(kind, choice)
     if greet := getattr(built, "greet", None):
         return str(greet())
     return str(getattr(getattr(built, "capabilities", built), "id", None) or choice.backend)
@@ -126,7 +126,7 @@ def _generator(settings: Settings) -> str:
     """Build the generator where it will run: in its own process, if it has one."""
     if not settings.worker.process:
         return _engine_id("generator", settings.generator)
-    worker = cast(Worker, chosen_generator(settings))
+    worker = cast(Worker, build_generator(settings))
     worker.close()  # a process of an earlier run would answer for the files of then
     try:
         return f"{worker.greet()}, in a process of its own"
@@ -186,10 +186,10 @@ def _second_encoder(settings: Settings) -> str:
 def _retriever(settings: Settings) -> str:
     """Check that a trained retriever is this generator's; "" for an untrained one, or one not here yet."""
     later = _fetched_later(encoder_model(settings.encoder))
-    training = None if later else training_of(engine("encoder", settings.encoder))
+    training = None if later else training_of(build_backend("encoder", settings.encoder))
     if training is None:
         return ""
-    require_generator(training, chosen_generator(settings).capabilities.id)
+    require_generator(training, build_generator(settings).capabilities.id)
     whose = "any generator" if training.any_generator else "this generator"
     return f"trained with the {training.loss} loss, for {whose}"
 
@@ -202,7 +202,7 @@ def _adaptor(settings: Settings) -> str:
         return ""
     if _fetched_later(encoder_model(settings.encoder)):
         return f"{folder}, checked once the encoder is here"
-    open_scorer(folder, engine("encoder", settings.encoder), _no_image)
+    open_scorer(folder, build_backend("encoder", settings.encoder), _no_image)
     return f"{folder}, for this encoder"
 
 
@@ -227,9 +227,7 @@ def _faiss_build() -> str:
 
 def _library(settings: Settings, home: Paths) -> str:
     """Count the library's images and report whether it is indexed."""
-    from pleinair.tools.retrieval.library import Library
-
-    library = Library.open(library_folder(settings, home))
+    library = open_library(settings, home)
     indexed = "indexed" if index_folder(settings, home).is_dir() else "indexed at the first retrieval"
     return f"{len(library.items)} images in {library.folder}, {indexed}"
 

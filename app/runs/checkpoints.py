@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-# LangGraph reads this when it is first imported; `PLAIN` below holds even if that has happened already
+# LangGraph reads this at its first import; `PLAIN` below works even after it
 os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,12 +23,12 @@ PLAIN = JsonPlusSerializer(allowed_msgpack_modules=None, allowed_json_modules=No
 
 
 class FencedSaver(SqliteSaver):
-    """Saver that calls `guard` before each write: a holder that lost its lease cannot fork the history."""
+    """Saver that calls `guard` before each write, so that a holder that lost its lease writes nothing."""
 
     def __init__(self, path: Path, guard: Callable[[], object]) -> None:
         connection = connect(path)
         connection.row_factory = None
-        # what one task wrote must be stored whole or not at all, so the saver opens its own transactions
+        # the writes of a task must be atomic, so the saver opens its own transactions
         connection.isolation_level = "DEFERRED"
         super().__init__(connection, serde=PLAIN)
         self._guard = guard
@@ -47,18 +47,18 @@ class FencedSaver(SqliteSaver):
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """Save what one task wrote."""
+        """Save the writes of one task."""
         self._guard()
         super().put_writes(config, writes, task_id, task_path)
 
 
 @contextmanager
 def open_saver(path: Path, guard: Callable[[], object]) -> Iterator[FencedSaver]:
-    """Yield the saver of a run; `guard` raises where another process holds the run."""
+    """Yield the saver of a run; `guard` raises if another process holds the run."""
     saver = FencedSaver(path, guard)
     try:
         yield saver
     finally:
-        # a step that was cut short may still be saving in its thread, and closing meanwhile crashes
+        # the thread of an interrupted step may still be saving; closing the connection then crashes
         with saver.lock:
             saver.conn.close()

@@ -1,7 +1,7 @@
-"""The event log of a run: one JSON line per event, only ever appended.
+"""Append-only event log of a run: one JSON line per event.
 
-The terminal, the storyboard, replay and diff read this and nothing else. It holds names of images, no pixels.
-Steps run at least once, so a step may be logged twice; a snapshot holds all that the checkpoint does.
+The terminal, the storyboard, replay and diff read only this. It holds names of images, no pixels. A step may
+run more than once, so it may be logged twice; a snapshot holds everything that the checkpoint does.
 """
 
 from __future__ import annotations
@@ -25,46 +25,31 @@ from pydantic import (
 )
 
 from pleinair.tools.storage.files import explain
-from pleinair.tools.types import (
-    Attempt,
-    BadInput,
-    Concept,
-    Outcome,
-    Repair,
-    Retrieval,
-    Usage,
-    Value,
-)
+from pleinair.tools.types import Attempt, BadInput, Concept, Outcome, Repair, Retrieval, Usage, Value
 
 VERSION: Literal[1] = 1
 Kind = Literal["started", "resumed", "step_started", "step_finished", "progress", "ended"]
 DURABLE: tuple[Kind, ...] = ("started", "resumed", "step_finished", "ended")  # on disk when `write` returns
-MAX_ABOUT = 60  # characters of a call's argument
-SUBJECTS = (
-    "concept",
-    "wish",
-    "picture",
-    "ids",
-    "reason",
-)  # arguments; a call's first of them is its subject
+MAX_ABOUT = 60  # characters of a call's subject
+SUBJECTS = ("concept", "wish", "picture", "ids", "reason")  # arguments; the first one is the call's subject
 LISTS = ("repairs", "references")  # arguments, each item of which has a concept
 
 
 class Payload(BaseModel):
-    """Base of the payloads: frozen, and with whatever fields a graph adds of its own."""
+    """Base of the payloads: frozen, with any further fields that a graph adds."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
 class Call(Value):
-    """Call of a driving model, as people see it."""
+    """Tool call of an MLLM, as shown to people."""
 
     name: str
-    about: str = ""  # its concept, the wish, an image's number …
+    about: str = ""  # its concept, the request, an image's number …
 
     @classmethod
     def of(cls, call: Mapping[str, Any]) -> Call:
-        """Return the name of a tool call and what it is about."""
+        """Build a call from LangChain's `name` and `args`."""
         arguments: Mapping[str, Any] = call["args"]
         items = [item for key in LISTS for item in arguments.get(key, ()) if isinstance(item, dict)]
         concepts = list(dict.fromkeys(str(item["concept"]) for item in items))
@@ -79,13 +64,13 @@ class Call(Value):
 
 
 class StepStarted(Payload):
-    """A node of the graph begins."""
+    """Start of a node of the graph."""
 
-    call: Call | None = None  # of a driving model, which the node carries out
+    call: Call | None = None  # of an MLLM, which the node executes
 
 
 class Progress(Payload):
-    """How far a step is, what a driving model says, or which error it is told."""
+    """Progress of a step, a text of the MLLM, or an error that it receives."""
 
     done: int | None = None
     total: int | None = None
@@ -94,29 +79,29 @@ class Progress(Payload):
 
 
 class Changes(Payload):
-    """Fields of the state that a node changed, or all of them."""
+    """Fields of the state: those that a node changed, or all."""
 
     concepts: tuple[Concept, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     retrievals: tuple[Retrieval, ...] = ()
     usage: tuple[Usage, ...] = ()
-    repairs: tuple[Repair, ...] | None = None  # None where they stay as they are
+    repairs: tuple[Repair, ...] | None = None  # None: unchanged
     outcome: Outcome | None = None
 
 
 class StepFinished(Changes):
-    """What a node changed in the state."""
+    """End of a node, with its changes of the state."""
 
 
 class Branch(Value):
-    """Where a fork left its parent."""
+    """Run and step at which a fork branched off."""
 
     run: str
     step: str
 
 
 class Snapshot(Changes):
-    """What a run is and everything that its checkpoint holds."""
+    """The run's request and everything that its checkpoint holds."""
 
     run: str
     prompt: str
@@ -127,15 +112,15 @@ class Snapshot(Changes):
 
 
 class Started(Snapshot):
-    """A run begins."""
+    """Start of a run."""
 
 
 class Resumed(Snapshot):
-    """A run goes on from its last checkpoint."""
+    """Continuation of a run from its last checkpoint."""
 
 
 class Ended(Snapshot):
-    """A run ends."""
+    """End of a run."""
 
     outcome: Outcome
     versions: dict[str, str] = {}
@@ -154,14 +139,14 @@ AnyPayload = TypeVar("AnyPayload", bound=Payload)
 
 
 class Event(Value):
-    """One thing that happened."""
+    """One line of the log."""
 
     v: Literal[1] = VERSION
-    seq: int = Field(ge=0)  # without gaps, over crashes too
+    seq: int = Field(ge=0)  # without gaps, even after crashes
     at: float  # seconds since the epoch
     kind: Kind
     step: str = ""  # node of the graph
-    attempt: int = Field(default=0, ge=0)  # the attempt that is being made: the number of images before it
+    attempt: int = Field(default=0, ge=0)  # the current one: the number of images before it
     data: SerializeAsAny[Payload]
 
     @field_validator("data", mode="before")
@@ -182,9 +167,9 @@ class EventLog:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def write(self, payload: Payload, step: str = "", attempt: int = 0) -> None:
-        """Append one event, then call `on_event`; what changed the state is on disk on return.
+        """Append one event, then call `on_event`; an event that changes the state is on disk on return.
 
-        Raises `DiskFull` or `PleinairError`; the log then ends with the event before.
+        Raises `DiskFull` or `PleinairError`; the log then ends with the previous event.
         """
         with self._lock:
             kind = KINDS[type(payload)]
@@ -203,7 +188,7 @@ class EventLog:
 
 
 def read(path: Path) -> list[Event]:
-    """Read all whole events; a line that a crash cut off at the end is left out.
+    """Read all events except an incomplete last line, which a crash leaves.
 
     Raises `BadInput` for a damaged line, or a log of a newer version.
     """
@@ -216,18 +201,15 @@ def payloads(events: Sequence[Event], kind: type[AnyPayload]) -> list[AnyPayload
 
 
 def _events(path: Path, text: bytes) -> Iterator[Event]:
-    lines = text.split(b"\n")[:-1]
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.split(b"\n")[:-1], 1):
         try:
             yield Event.model_validate_json(line)
         except ValidationError as error:
-            raise BadInput(
-                f"{path}: line {number} is no event that this pleinair (version {VERSION}) reads"
-            ) from error
+            raise BadInput(f"{path}: line {number} is not an event of version {VERSION}") from error
 
 
 def _append(file: int, line: bytes, durable: bool) -> None:
-    """Write a whole line or take the torn one back, so that a full disk leaves a readable log."""
+    """Write a line, or truncate the file again, so that a full disk leaves a readable log."""
     end = os.fstat(file).st_size
     try:
         written = os.write(file, line)
@@ -242,7 +224,7 @@ def _append(file: int, line: bytes, durable: bool) -> None:
 
 
 def _repair(path: Path) -> int:
-    """Cut off a torn last line and return the next sequence number."""
+    """Remove an incomplete last line and return the next sequence number."""
     text = path.read_bytes() if path.exists() else b""
     end = text.rfind(b"\n") + 1
     if end < len(text):

@@ -1,4 +1,4 @@
-"""What a run takes over from another one: a fork its steps, a chat's next request what came before it."""
+"""State that a run takes over from another one: the steps before a fork, the chat before a request."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from pleinair.agent.react.state import ReactState
     from pleinair.app.runs.checkpoints import FencedSaver
 
-OWN = ("prompt", "seed", "run_id", "budget")  # of the input, what a fork does not take over
+OWN = ("prompt", "seed", "run_id", "budget")  # fields of the input that a fork does not take over
 
 
 def config_of(run_id: str, checkpoint: str | None = None) -> RunnableConfig:
-    """Return the configuration by which LangGraph knows a run, or one of its checkpoints."""
+    """Return LangGraph's configuration of a run, or of one of its checkpoints."""
     at = {"checkpoint_id": checkpoint} if checkpoint else {}
     return {"configurable": {"thread_id": run_id, "checkpoint_ns": "", **at}}
 
@@ -32,11 +32,11 @@ def copy_parent(
     """Copy a parent's history up to its step, with the fork's own input and request in the state there.
 
     The checkpoint at the step is written first and is the newest, so a crash in between loses earlier history
-    and repeats nothing. What tasks of the step itself had written is not copied: they run again.
+    and repeats nothing. Writes of the step's own tasks are not copied: they run again.
 
     Raises:
         BadInput: the parent's checkpoint is gone.
-        BadArtifact: an image of the parent's is missing or changed.
+        BadArtifact: an image of the parent is missing or has changed.
     """
     at, *earlier = _history(places, parent)
     values = at.checkpoint["channel_values"]
@@ -49,15 +49,15 @@ def copy_parent(
 
 
 def _history(places: Paths, parent: Parent) -> list[CheckpointTuple]:
-    """Return the parent's checkpoints from the step's own back to the first."""
+    """Return the parent's checkpoints, newest first, beginning with that of the step."""
     history = [at for at in _checkpoints(parent.run, places) if at.checkpoint["id"] <= parent.checkpoint]
     if not history or history[0].checkpoint["id"] != parent.checkpoint:
-        raise BadInput(f"run {parent.run}: its checkpoint before {parent.step} is gone")
+        raise BadInput(f"run {parent.run}: its checkpoint before {parent.step} is missing")
     return history
 
 
 def _checkpoints(run_id: str, places: Paths, limit: int | None = None) -> list[CheckpointTuple]:
-    """Return the checkpoints of a run, newest first; none where it never began."""
+    """Return the checkpoints of a run, newest first; none if it was never started."""
     from pleinair.app.runs.checkpoints import open_saver
 
     path = places.run(run_id) / "checkpoints.sqlite"
@@ -68,14 +68,14 @@ def _checkpoints(run_id: str, places: Paths, limit: int | None = None) -> list[C
 
 
 def copy_checkpoint(saver: FencedSaver, run_id: str, checkpoint: CheckpointTuple) -> None:
-    """Write a checkpoint of another run under this run's name."""
+    """Write a checkpoint of another run as one of this run."""
     before = checkpoint.parent_config
     config = config_of(run_id, before["configurable"]["checkpoint_id"] if before else None)
     saver.put(config, checkpoint.checkpoint, checkpoint.metadata, checkpoint.checkpoint["channel_versions"])
 
 
 def pictures_in(value: Any) -> Iterator[Picture]:
-    """Yield every image that a state names, however deep."""
+    """Yield every image in a state, at any depth."""
     if isinstance(value, dict) and value.keys() == Picture.model_fields.keys():
         yield Picture.model_validate(value)
     elif isinstance(value, dict | list | tuple):
@@ -84,15 +84,15 @@ def pictures_in(value: Any) -> Iterator[Picture]:
 
 
 def chat_input(run_id: str, thread: ChatThread, places: Paths) -> dict[str, Any]:
-    """Return the graph's input that comes from the chat, after copying its images into the run's own store.
+    """Return the graph's input from the chat, after copying its images into the run's own store.
 
-    Raises `BadArtifact` when an image of the run before, or one that the user gave, is gone.
+    Raises `BadArtifact` if an image of the run before, or an input image, is missing.
     """
     from pleinair.agent.react.state import Turn, archive_request, last_turn_with_image
     from pleinair.agent.state import changed
 
     requested = {key: value for key, value in changed(**dict(thread)).items() if key != "after"}
-    store, inputs = ArtifactStore(places.run(run_id) / "pictures"), ArtifactStore(places.given)
+    store, inputs = ArtifactStore(places.run(run_id) / "pictures"), ArtifactStore(places.input_images)
     for reference in thread.given:
         store.adopt(reference.picture, inputs)
     before = state_of(thread.after, places) if thread.after else None
@@ -106,14 +106,14 @@ def chat_input(run_id: str, thread: ChatThread, places: Paths) -> dict[str, Any]
 
 
 def _adopt(pictures: Iterable[Picture], parent: str, run_id: str, places: Paths) -> None:
-    """Copy images from one run's store to another's."""
+    """Copy images from the store of one run to that of another."""
     before, store = (ArtifactStore(places.run(id) / "pictures") for id in (parent, run_id))
     for picture in pictures:
         store.adopt(picture, before)
 
 
 def state_of(run_id: str, places: Paths) -> ReactState | None:
-    """Return the state of a run of a chat; None where it never began."""
+    """Return the state of a run of a chat; None if it was never started."""
     from pleinair.agent.react.state import ReactState
 
     newest = _checkpoints(run_id, places, limit=1)

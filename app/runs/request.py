@@ -31,47 +31,46 @@ if TYPE_CHECKING:
 
 MAX_IMAGES = 64  # of one request
 MAX_INPUT_IMAGES = 16  # no generator takes more
-REALRAG = "realrag"  # the graph that may need a trained retriever
+REALRAG = "realrag"  # the graph that may require a trained retriever
 INPUT_FIELD = "pictures"  # of a graph's input
 OPENAI = "https://api.openai.com/v1"
 LOCAL_BACKENDS = ("in_context", "ip_adapter", "controlnet", "text_only")  # generators on this machine
 
 
 class Parent(Value):
-    """Run and step at which a fork branched off; the steps before are the fork's own too."""
+    """Run and step at which a fork branched off; the fork shares the steps before it."""
 
     run: str
     step: str  # as `pleinair trace show` prints it, such as "critique:1"
     checkpoint: str
-    request: dict[str, Any] = {}  # changes of the request that `step` generates
+    request: dict[str, Any] = {}  # changes of the request to the generator at `step`
 
 
 class ChatThread(Value):
-    """What a request takes over from its chat."""
+    """State of a chat that its next request takes over."""
 
-    after: str = ""  # the run that it follows
+    after: str = ""  # the run before
     vetoes: tuple[str, ...] = ()
     pins: tuple[Pin, ...] = ()
     given: tuple[Reference, ...] = ()  # input images, stored in the home
 
 
 def _with_current_keys(tree: Any) -> Any:
-    """Rename the keys of stored settings that changed their name since."""
     return renamed(tree)[0] if isinstance(tree, dict) else tree
 
 
 class DrawRequest(Value):
-    """Everything that a run depends on; with its seed and the same models it gives the same image."""
+    """Everything that a run depends on; its seed and the same models reproduce the image."""
 
     prompt: str
     graph: str
-    seed: int | None  # None: chosen at random, and stored in the run's row
+    seed: int | None  # None: random, and stored in the run's row
     settings: Annotated[Settings, BeforeValidator(_with_current_keys)]
     out: str  # absolute folder
     strip_metadata: bool = False
     parent: Parent | None = None
     pictures: tuple[Picture, ...] = ()  # input images, stored in the home
-    thread: ChatThread | None = None  # for a graph that chats
+    thread: ChatThread | None = None  # for the graph of chats
     num_images: int = Field(default=1, ge=1, le=MAX_IMAGES, exclude_if=lambda count: count == 1)
     number: int = Field(default=1, ge=1, exclude_if=lambda number: number == 1)  # of this image, from 1
     idempotency_key: str | None = Field(default=None, exclude=True)
@@ -83,7 +82,7 @@ class DrawRequest(Value):
         return words[:40].strip("-") or "picture"
 
     def rows(self) -> list[tuple[str, int]]:
-        """Return the JSON and the seed of each run: one an image, with consecutive seeds."""
+        """Return the JSON and the seed of each run: one per image, with consecutive seeds."""
         first = secrets.randbelow(2**32) if self.seed is None else self.seed
         updates = [
             {"number": number + 1, "seed": None if self.seed is None else self.seed + number}
@@ -94,15 +93,15 @@ class DrawRequest(Value):
 
 
 def new_request(*, settings: Settings, out: str | None = None, **fields: Any) -> DrawRequest:
-    """Build a request and validate all of it; writes nothing and loads no model.
+    """Build and validate a request; writes nothing and loads no model.
 
     Args:
-        settings: of the run.
+        settings: the settings of the run.
         out: the folder for the results; the settings' if None.
         fields: the other fields of `DrawRequest`.
 
     Raises:
-        BadInput: with the value and what is accepted.
+        BadInput: a value is unusable; the message has it and what is accepted.
     """
     folder = Path(out or settings.paths.out).expanduser().absolute()
     absolute = settings.model_copy(update={"library": settings.library.absolute()})
@@ -129,7 +128,7 @@ def new_request(*, settings: Settings, out: str | None = None, **fields: Any) ->
 
 
 def check_budget(budget: Budget) -> None:
-    """Refuse a limit that allows no image; without MLLM calls, tokens or money a draft is still possible."""
+    """Raise `BadInput` for a limit that allows no image; a draft needs no MLLM calls, tokens or money."""
     for name in ("attempts", "images", "seconds"):
         if getattr(budget, name) == 0:
             accepted = "more than 0" if name == "seconds" else "1 or more"
@@ -137,9 +136,9 @@ def check_budget(budget: Budget) -> None:
 
 
 def require_prices(settings: Settings) -> None:
-    """Refuse a budget of money for a hosted model without a price, since it could never stop the run.
+    """Raise `BadInput` for a budget of money with a hosted model without a price: it could not stop the run.
 
-    Not covered: third-party backends, which may report a price with their results or none at all.
+    Not covered: third-party backends, whose results may report a price or not.
     """
     if settings.budget.usd is None:
         return
@@ -161,12 +160,12 @@ def require_prices(settings: Settings) -> None:
 
 
 def listed_price(choice: BackendChoice, table: Where) -> Price | None:
-    """Return a model's price by the price table, the user's own lines first."""
+    """Return the price of a model, from the settings or else from the built-in table; None if unknown."""
     return price_of(str(choice.arguments.get("model", "")), choice.arguments.get("prices") or {}, table)
 
 
 def is_local(choice: BackendChoice) -> bool:
-    """Return whether a backend's server is this machine; the default address is where no other is set."""
+    """Return whether a backend's server is on this machine, by its address or the default one."""
     default = os.environ.get("OPENAI_BASE_URL", "") if choice.backend == "openai" else OPENAI
     return is_here(str(choice.arguments.get("base_url") or default))
 
@@ -190,18 +189,18 @@ def _check_out(folder: Path) -> None:
 
 
 def read_request(text: str) -> DrawRequest:
-    """Read the request of a stored run; raises `BadInput` for one that this version cannot read."""
+    """Parse the request of a stored run; raises `BadInput` if this version cannot read it."""
     try:
         return DrawRequest.model_validate_json(text)
     except ValidationError as error:
-        raise BadInput("the run's settings were written by a pleinair that this one cannot read") from error
+        raise BadInput("the run's settings were written by an incompatible version of pleinair") from error
 
 
 def read_input_images(files: Sequence[str | Path], graph: str) -> list[Image.Image]:
     """Read input images; writes nothing.
 
     Raises:
-        BadInput: a file is no usable image, there are too many, or the graph takes none.
+        BadInput: a file is not a usable image, there are too many, or the graph accepts none.
     """
     if not files:
         return []
@@ -214,7 +213,7 @@ def read_input_images(files: Sequence[str | Path], graph: str) -> list[Image.Ima
 
 
 def read_input_image(file: str | Path) -> Image.Image:
-    """Read one input image; raises `BadInput` for a file that is none."""
+    """Read one input image; raises `BadInput` for a file that is not an image."""
     from pleinair.tools.images.reading import BadPicture
     from pleinair.tools.images.sandbox import read_untrusted
 
@@ -230,12 +229,12 @@ def takes_input_images(graph: str) -> bool:
 
 
 def store_input_images(images: Sequence[Image.Image], places: Paths) -> tuple[Picture, ...]:
-    """Store images in the home; raises `PleinairError` when the disk is full."""
+    """Store images in the home; raises `PleinairError` if the disk is full."""
     return tuple(_store(places).put(image) for image in images)
 
 
 def require_input_images(pictures: Sequence[Picture], places: Paths) -> None:
-    """Raise `BadInput` unless the home holds these images."""
+    """Raise `BadInput` unless these images are stored in the home."""
     from pleinair.tools.storage.artifacts import BadArtifact
 
     for picture in pictures:
@@ -246,7 +245,7 @@ def require_input_images(pictures: Sequence[Picture], places: Paths) -> None:
 
 
 def copy_input_images(pictures: Sequence[Picture], places: Paths, store: ArtifactStore) -> None:
-    """Copy input images into a run's own store; raises `BadArtifact` when one is gone."""
+    """Copy input images into a run's own store; raises `BadArtifact` if one is missing."""
     for picture in pictures:
         store.adopt(picture, _store(places))
 
@@ -254,4 +253,4 @@ def copy_input_images(pictures: Sequence[Picture], places: Paths, store: Artifac
 def _store(places: Paths) -> ArtifactStore:
     from pleinair.tools.storage.artifacts import ArtifactStore
 
-    return ArtifactStore(places.given)
+    return ArtifactStore(places.input_images)

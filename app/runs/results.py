@@ -1,4 +1,4 @@
-"""Files of a finished run: the best image with its metadata, and the sidecar with everything."""
+"""Files of a finished run: the best image with its metadata, and the sidecar."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.storage.files import sweep_parts, write_whole
 from pleinair.tools.types import Attempt, Outcome, Reference
 
-FORMAT = 1  # of the sidecar; raise it with every change that breaks a reader
+FORMAT = 1  # of the sidecar; incremented with every incompatible change
 HEADING = {"run", "prompt", "graph", "seed", "parent", "models"}  # of `Ended`, in the PNG
 SAVED = {"concepts", "attempts", "retrievals", "usage"}  # of `Ended`, in the sidecar
-OPTIONAL = ("parent", "pictures", "thread")  # of a request; left out where empty
+OPTIONAL = ("parent", "pictures", "thread")  # fields of a request that are omitted if empty
 PARTS = ("pleinair", "langgraph", "torch", "diffusers", "open_clip_torch", "pillow")
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run as its caller sees it."""
+    """Result of a finished run."""
 
     run_id: str
     outcome: Outcome
     seed: int
-    picture: Path | None  # None when no image was generated
-    sidecar: Path  # missing where the folder could not be written to
+    picture: Path | None  # None if no image was generated
+    sidecar: Path  # missing if the folder could not be written to
 
     def plain(self) -> dict[str, Any]:
         """Return the result as JSON values."""
@@ -63,7 +63,7 @@ def result_of(run: Run) -> Result:
 
 
 def files(run: Run, request: DrawRequest, out: Path | None = None) -> tuple[Path, Path]:
-    """Return the paths of the image and the sidecar: the same for every attempt to write them."""
+    """Return the paths of the image and the sidecar, which depend only on the row and the request."""
     stem = (out or Path(request.out)) / f"{run.id}-{request.slug}"
     return stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".json")
 
@@ -71,9 +71,9 @@ def files(run: Run, request: DrawRequest, out: Path | None = None) -> tuple[Path
 def deliver(
     run: Run, request: DrawRequest, end: Ended, store: ArtifactStore, out: Path | None = None
 ) -> None:
-    """Write both files whole, to the request's folder unless `out` names another.
+    """Write both files atomically, to the request's folder or to `out`.
 
-    Raises `PleinairError` when the disk is full or the folder cannot be written to.
+    Raises `PleinairError` if the disk is full or the folder cannot be written to.
     """
     picture, sidecar = files(run, request, out)
     with _parts_folder(picture.parent, run.id) as parts:
@@ -85,7 +85,7 @@ def deliver(
 
 @contextmanager
 def _parts_folder(out: Path, run_id: str) -> Iterator[Path]:
-    """Yield a folder for unfinished files of this run alone, after removing those of a killed process."""
+    """Yield a folder for unfinished files of this run, without those of a killed process."""
     parts = out / f".{run_id}"
     sweep_parts(parts, older_than=0)
     yield parts
@@ -94,7 +94,7 @@ def _parts_folder(out: Path, run_id: str) -> Iterator[Path]:
 
 
 def _png(image: Image.Image, request: DrawRequest, end: Ended, best: Attempt) -> bytes:
-    """Encode an image with its metadata in text chunks, unless the user wanted none."""
+    """Encode an image, with its metadata in text chunks unless the request strips them."""
     info = PngInfo()
     if not request.strip_metadata:
         info.add_text("parameters", _infotext(best, end))
@@ -105,7 +105,7 @@ def _png(image: Image.Image, request: DrawRequest, end: Ended, best: Attempt) ->
 
 
 def _infotext(best: Attempt, end: Ended) -> str:
-    """Return the generation in the form that image browsers read under `parameters`."""
+    """Return the parameters of the generation in the format that image browsers read."""
     request = best.request
     pairs = {
         "Steps": request.num_inference_steps,
@@ -120,7 +120,7 @@ def _infotext(best: Attempt, end: Ended) -> str:
 
 
 def _summary(end: Ended, best: Attempt) -> dict[str, Any]:
-    """Return in short how the image came about."""
+    """Return the request, the references and the ending."""
     return {
         **end.model_dump(mode="json", include=HEADING, exclude_none=True),
         "references": [credit(reference) for reference in best.request.references],
@@ -131,7 +131,7 @@ def _summary(end: Ended, best: Attempt) -> dict[str, Any]:
 
 
 def credit(reference: Reference) -> dict[str, Any]:
-    """Return a reference's id, rights, and the part of it that was sent if not all."""
+    """Return a reference's id and rights, and its crop if only a part was sent."""
     hit = reference.hit
     facts = {"license": hit.license, "source": hit.source, "author": hit.author}
     part = {"crop": list(reference.crop)} if reference.crop else {}
@@ -139,7 +139,7 @@ def credit(reference: Reference) -> dict[str, Any]:
 
 
 def _sidecar(request: DrawRequest, end: Ended) -> dict[str, Any]:
-    """Return everything: the request, every attempt, every retrieval, versions."""
+    """Return the sidecar: the request, all attempts and retrievals, versions."""
     absent = {name for name in OPTIONAL if not getattr(request, name)}
     best = end.outcome.best
     return {
@@ -156,7 +156,7 @@ def _sidecar(request: DrawRequest, end: Ended) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of everything that may change an image."""
+    """Return the versions of all software that may change an image."""
     return {"python": sys.version.split()[0]} | {part: installed(part) for part in PARTS}
 
 

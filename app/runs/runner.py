@@ -1,4 +1,4 @@
-"""Execution of a run: from its row, over crashes, to its outcome."""
+"""Execution of a run from its row to its outcome, resumable after crashes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from pleinair.app.engines import backend_choices, build, index_folder
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import (
     Call,
@@ -25,9 +26,13 @@ from pleinair.app.runs.events import (
 )
 from pleinair.app.runs.history import chat_input, config_of, copy_parent
 from pleinair.app.runs.request import DrawRequest, copy_input_images, read_request
+from pleinair.app.runs.results import deliver, versions
 from pleinair.app.runs.store import Lease, LeaseLost, Run, Runs
 from pleinair.app.settings import OnPreview
 from pleinair.tools.callbacks import StopCheck
+from pleinair.tools.registry import resolve
+from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.storage.files import sweep_parts
 from pleinair.tools.types import Attempt, Cancelled, Ending, Outcome, PleinairError, Refused, Usage
 
 if TYPE_CHECKING:
@@ -39,22 +44,22 @@ if TYPE_CHECKING:
     Graph = CompiledStateGraph[Any, Any, Any, Any]
 
 OnEvent = Callable[[Event], None]
-STEPS = 110  # per image; `react` may take 17 a reply and 6 replies, and its own rules stop it before
+STEPS = 110  # per image; `react` takes at most 6 replies of 17 steps, and its own limits stop it earlier
 MODES: Final = ("tasks", "updates", "custom")
-SAVED = ("concepts", "attempts", "retrievals", "usage")  # of the state, in snapshots
+SAVED = ("concepts", "attempts", "retrievals", "usage")  # fields of the state, in snapshots
 
 
 @dataclass
 class Work:
-    """What one holder works with, and what it has learnt when the run ends."""
+    """Resources and results of the process that holds a run."""
 
     run: Run
     request: DrawRequest
     places: Paths
     lease: Lease
     log: EventLog
-    on_preview: OnPreview | None = None  # where nobody looks no previews are made
-    values: dict[str, Any] = field(default_factory=dict)  # the state that the checkpoint holds
+    on_preview: OnPreview | None = None  # None: no previews are made
+    values: dict[str, Any] = field(default_factory=dict)  # state of the last checkpoint
     models: dict[str, str] = field(default_factory=dict)
     numbers: set[int] = field(default_factory=set)  # of the attempts so far
 
@@ -65,7 +70,7 @@ class Work:
 
     @property
     def snapshot(self) -> dict[str, Any]:
-        """What the log must know of the row and of the checkpoint."""
+        """Fields of `Snapshot`, from the row and the checkpoint."""
         parent = self.request.parent
         return {
             "run": self.run.id,
@@ -82,7 +87,7 @@ class Work:
         self.log.write(payload, step, len(self.numbers))
 
     def read_state(self, graph: Graph) -> None:
-        """Read the state back from the checkpoint, with what finished tasks of a broken step wrote."""
+        """Read the state from the checkpoint, with the writes of finished tasks of an interrupted step."""
         self.values = dict(graph.get_state(config_of(self.run.id)).values)
         self.numbers.update(attempt["number"] for attempt in self.values.get("attempts", []))
 
@@ -96,19 +101,18 @@ def perform(
     *,
     reopen: bool = False,
 ) -> Run:
-    """Work on a run until it ends, from wherever it stands, and return its row.
+    """Run or continue a run until it ends, and return its row.
 
-    Without `on_preview`, or where the settings want none, no previews are made; none are ever logged.
-
-    Raises `Busy`, `Finished` or `LeaseLost` when another process has the run, or it has ended.
+    Previews are made for `on_preview` unless the settings disable them, and are not logged. Raises `Busy` or
+    `LeaseLost` if another process has the run, `Finished` if it has ended.
     """
     request = read_request(run.request_json)
     with runs, Lease(runs, run.id, reopen=reopen) as lease:
         with closing(EventLog(places.events(run.id), on_event)) as log:
-            watcher = on_preview if request.settings.output.previews else None
-            work = Work(run, request, places, lease, log, watcher)
+            previews = on_preview if request.settings.output.previews else None
+            work = Work(run, request, places, lease, log, previews)
             outcome = _run(work)
-            _name_encoder(work)
+            _set_encoder_id(work)
             end = _deliver(work, outcome)
             lease.guard()
             work.write(end)
@@ -117,7 +121,7 @@ def perform(
 
 
 def _run(work: Work) -> Outcome:
-    """Run the graph and turn whatever stops it into an outcome."""
+    """Run the graph and convert errors into an outcome."""
     try:
         return _stream(work)
     except LeaseLost:
@@ -125,16 +129,16 @@ def _run(work: Work) -> Outcome:
     except PleinairError as error:
         cancelled, refused = isinstance(error, Cancelled), isinstance(error, Refused)
         return _failure("cancelled" if cancelled else "refused" if refused else "failed", error, work)
-    except Exception as error:  # the one place where a bug becomes an outcome instead of a crash
+    except Exception as error:  # the only place where a bug becomes an outcome instead of a crash
         with suppress(OSError):  # a full disk must not hide the bug itself
             (work.folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
         return _failure("failed", PleinairError(f"{type(error).__name__}: {error}"), work)
 
 
 def _failure(ending: Ending, error: PleinairError, work: Work) -> Outcome:
-    """Return an outcome with the best attempt that the checkpoint holds.
+    """Return an outcome with the best attempt of the checkpoint.
 
-    What the failed step has spent is added to the run's usage, as its checkpoint does not know it.
+    The usage of the failed step, which is in no checkpoint, is added to that of the run.
     """
     from pleinair.agent.ledger import best
 
@@ -145,7 +149,7 @@ def _failure(ending: Ending, error: PleinairError, work: Work) -> Outcome:
 
 
 def _stream(work: Work) -> Outcome:
-    """Run the graph from its last checkpoint, or from the input if none is on disk."""
+    """Run the graph from its last checkpoint, or from the input if there is none."""
     from pleinair.app.runs.checkpoints import open_saver
 
     with open_saver(work.folder / "checkpoints.sqlite", work.lease.guard) as saver:
@@ -168,25 +172,20 @@ def _stream(work: Work) -> Outcome:
 
 
 def compiled(name: str, saver: FencedSaver) -> Graph:
-    """Compile a graph of the registry with our checkpointer."""
+    """Compile a graph of the registry with a checkpointer."""
     from langgraph.graph import StateGraph
 
-    from pleinair.tools.registry import resolve
-
-    # not by the builder's own method: the request is validated already
+    # not by the builder's own method: the request has been validated
     graph: Graph = StateGraph.compile(resolve("graph", name).builder, checkpointer=saver, name=name)
     return graph
 
 
 def _build_context(work: Work) -> Context:
-    """Build the engines, and note which models they are."""
-    from pleinair.app.engines import build, engine_choices
-    from pleinair.tools.storage.artifacts import ArtifactStore
-    from pleinair.tools.storage.files import sweep_parts
+    """Build the backends, and store their labels."""
     from pleinair.tools.worker.worker import started
 
     work.lease.check()
-    sweep_parts(work.folder / "pictures" / "parts", older_than=0)  # the holder before this one is dead
+    sweep_parts(work.folder / "pictures" / "parts", older_than=0)  # of a previous holder, which is dead
     store = ArtifactStore(work.folder / "pictures")
     copy_input_images(work.request.pictures, work.places, store)
     context = build(
@@ -196,7 +195,7 @@ def _build_context(work: Work) -> Context:
         on_step=StopCheck(work.lease.check),
         on_index=lambda done, total: _index_progress(work, done, total),
     )
-    work.models = {kind: choice.label for kind, choice in engine_choices(work.request.settings).items()}
+    work.models = {kind: choice.label for kind, choice in backend_choices(work.request.settings).items()}
     work.models["generator"] = started(context.generator, context.on_step).capabilities.id
     return replace(context, previews=work.on_preview is not None)
 
@@ -216,10 +215,10 @@ def _graph_input(work: Work) -> dict[str, Any]:
 
 
 def _follow(work: Work, graph: Graph, graph_input: dict[str, Any] | None, context: Context) -> None:
-    """Stream the graph into the log, stopping between steps when asked to.
+    """Stream the graph into the log; stop between steps if the run is cancelled.
 
-    Steps that are under way at a stop are waited for, so that what they paid for is kept; an image stops at
-    its next diffusion step.
+    Running steps are awaited, so that results that were paid for are stored; generation stops at its next
+    diffusion step.
     """
     steps = STEPS * (work.request.settings.budget.attempts + 2)
     parts = graph.stream(
@@ -259,15 +258,14 @@ def _log(work: Work, mode: str, data: dict[str, Any]) -> None:
 
 
 def _index_progress(work: Work, done: int, total: int) -> None:
-    """Log the progress of the library's index, a hundred times at most."""
+    """Log the progress of the library's index, at most 100 times."""
     work.lease.check()
     if done == total or (done and done % max(total // 100, 1) == 0):
         work.write(Progress(done=done, total=total), "index")
 
 
-def _name_encoder(work: Work) -> None:
-    """Replace the encoder's label by the id of its weights where it was used; it is not loaded for that."""
-    from pleinair.app.engines import index_folder
+def _set_encoder_id(work: Work) -> None:
+    """Replace the encoder's label by the id of its weights, read from the index, if it was used."""
     from pleinair.tools.retrieval.manifest import encoder_of
 
     if work.values.get("retrievals") and "encoder" in work.models:
@@ -276,16 +274,13 @@ def _name_encoder(work: Work) -> None:
 
 
 def _deliver(work: Work, outcome: Outcome) -> Ended:
-    """Write the results where the user wanted them; the run has failed where that is not possible."""
-    from pleinair.app.runs.results import deliver, versions
-    from pleinair.tools.storage.artifacts import ArtifactStore
-
+    """Write the results to the request's folder; the run has failed if that is not possible."""
     store = ArtifactStore(work.folder / "pictures")
     end = Ended.model_validate(work.snapshot | {"outcome": outcome, "versions": versions()})
     try:
         deliver(work.run, work.request, end, store)
     except PleinairError as error:
-        where = f" The best picture is kept: {store.path(outcome.best.picture)}" if outcome.best else ""
+        where = f" The best image is kept: {store.path(outcome.best.picture)}" if outcome.best else ""
         failed = outcome.model_copy(update={"ending": "failed", "reason": f"{error}{where}", "limit": None})
         return end.model_copy(update={"outcome": failed})
     return end

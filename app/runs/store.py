@@ -1,7 +1,7 @@
-"""Table of runs: a row before any work, one holder at a time, one outcome.
+"""Table of runs, and the lease of a run: at most one holder at a time, and one outcome.
 
-A run is finished when its row says so. Its holder has a lease and a fence number; a commit with an older
-fence is refused, so a holder that was suspended and wakes up late changes nothing.
+A row is written before any work; its status decides whether a run is finished. The holder has a lease and a
+fence number, and a commit with an older fence is refused: a holder that was suspended changes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import psutil
@@ -41,11 +40,11 @@ def connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-SCHEMA = 1  # raise it with every change of the tables, and migrate from each older one
+SCHEMA = 1  # incremented with every change of the tables, which must be migrated
 LEASE_SECONDS = 60.0
 OPEN = ("waiting", "running")
 COLUMNS = {"order_json": "request_json"}  # names of version 0.1
-MEMBER = "#image-"  # in the key of a group's later runs: the first one's id, this, and the number
+MEMBER = "#image-"  # in the keys of a group's later runs: id of the first, this, number
 
 TABLES = """
 CREATE TABLE runs (
@@ -70,16 +69,16 @@ class Busy(PleinairError):
 
 
 class LeaseLost(PleinairError):
-    """Another process has taken the run over; nothing of this one's is committed."""
+    """Another process has taken over the run; this one commits nothing."""
 
 
 class Finished(PleinairError):
-    """The run has ended, so there is nothing to work on."""
+    """The run has already ended."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One row: the request, the state of the work, the outcome."""
+    """Row of the table: the request, the status, the lease, the outcome."""
 
     id: str
     idem_key: str | None
@@ -96,25 +95,25 @@ class Run:
 
     @classmethod
     def of(cls, row: sqlite3.Row) -> Run:
-        """Return a row of the table; version 0.1 wrote that runs stopped that today end as `unchecked`."""
+        """Convert a row; version 0.1 stored `stopped` for runs that are now `unchecked`."""
         run = cls(**{COLUMNS.get(name, name): value for name, value in dict(row).items()})
         outcome = run.outcome if run.status == "stopped" else None
         return replace(run, status=outcome.ending) if outcome else run
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the run ended, None while it has not."""
+        """The outcome, None before the end."""
         return Outcome.model_validate_json(self.outcome_json) if self.outcome_json else None
 
     @property
     def group(self) -> str:
-        """The id of the first run of the same request; its own for a request of one image."""
+        """The id of the first run of the same request; the run's own for a single image."""
         first, member, _ = (self.idem_key or "").partition(MEMBER)
         return first if member and len(first) == len(self.id) else self.id
 
     @property
     def owner(self) -> Owner | None:
-        """The holder that is not known to be dead, None if nobody works on the run."""
+        """The holder, None if there is none or it is known to be dead."""
         if self.lease_owner is None or self.lease_until < time.time():
             return None
         owner = Owner.model_validate_json(self.lease_owner)
@@ -124,8 +123,8 @@ class Run:
 class Runs:
     """Table of runs in a SQLite file; usable from any thread and after a fork.
 
-    Its one connection is shared by the threads and closed with the last use, which is a `with` of the object
-    or one call outside of any: Python's collector would leave it open for an unknown time.
+    The threads share one connection. It is closed at the end of the outermost `with` of the object, or of a
+    single call outside of one, since garbage collection would leave it open for an unknown time.
     """
 
     def __init__(self, path: Path) -> None:
@@ -176,14 +175,10 @@ class Runs:
             self._connection, self._pid = db, os.getpid()
         return self._connection
 
-    def add(self, request_json: str, seed: int, idem_key: str | None = None) -> Run:
-        """Write the row of a single run; see `add_group`."""
-        return self.add_group([(request_json, seed)], idem_key)[0]
-
     def add_group(self, requests: Sequence[tuple[str, int]], idem_key: str | None = None) -> list[Run]:
-        """Write a row for each request and its seed, or return the rows that the key already names.
+        """Write a row for each request and its seed, or return the existing rows of the key.
 
-        Raises `BadInput` when the key names runs of another request. All rows are on disk on return, or none.
+        Raises `BadInput` if the key belongs to another request. The rows are written in one transaction.
         """
         with self._transaction() as db:
             row = db.execute("SELECT * FROM runs WHERE idem_key=?", (idem_key or None,)).fetchone()
@@ -196,7 +191,7 @@ class Runs:
             first = Run.of(row)
         if changes := _differences(first.request_json, requests[0][0]):
             raise BadInput(
-                f"idempotency key {idem_key!r}: it names run {first.id}, whose request is another one "
+                f"idempotency key {idem_key!r}: used by run {first.id}, whose request is another one "
                 f"({', '.join(changes)})",
                 "Use another key.",
             )
@@ -206,9 +201,8 @@ class Runs:
         """Return the runs of one request in the order of their images; `run_id` is any of them."""
         with self._readable() as db:
             first = self._row(db, run_id).group
-            rows = db.execute(
-                "SELECT * FROM runs WHERE id = ? OR idem_key GLOB ?", (first, f"{first}{MEMBER}*")
-            )
+            query = "SELECT * FROM runs WHERE id = ? OR idem_key GLOB ?"
+            rows = db.execute(query, (first, f"{first}{MEMBER}*"))
             return sorted(map(Run.of, rows), key=lambda run: run.seed)
 
     def get(self, run_id: str) -> Run:
@@ -217,7 +211,7 @@ class Runs:
             return self._row(db, run_id)
 
     def newest(self, limit: int, prefix: str = "") -> list[Run]:
-        """Return the newest rows, newest first, of those whose id begins with `prefix`."""
+        """Return the newest rows whose id begins with `prefix`, newest first."""
         query = "SELECT * FROM runs WHERE substr(id, 1, ?) = ? ORDER BY created DESC, id DESC LIMIT ?"
         with self._readable() as db:
             rows = db.execute(query, (len(prefix), prefix, limit))
@@ -226,7 +220,7 @@ class Runs:
     def claim(self, run_id: str, owner: Owner, *, reopen: bool = False) -> int:
         """Lease an open run to `owner` and return the new fence.
 
-        `reopen` also leases a failed one, and drops an earlier request to cancel. Raises `Busy` naming a live
+        `reopen` also leases a failed one, and drops an earlier request to cancel. Raises `Busy` with the live
         holder, and `Finished`.
         """
         with self._transaction() as db:
@@ -236,17 +230,16 @@ class Runs:
             if holder := run.owner:
                 until = time.strftime("%H:%M:%S", time.localtime(run.lease_until))
                 raise Busy(f"run {run_id} is being worked on by {holder}, at least until {until}")
-            db.execute(
-                "UPDATE runs SET status='running', outcome_json=NULL, lease_owner=?, lease_until=?, "
-                "fence=fence+1, cancel_requested=cancel_requested*?, updated=? WHERE id=? AND fence=?",
-                (
-                    owner.model_dump_json(),
-                    time.time() + LEASE_SECONDS,
-                    int(not reopen),
-                    time.time(),
-                    run_id,
-                    run.fence,
-                ),
+            self._change(
+                db,
+                run_id,
+                run.fence,
+                status="running",
+                outcome_json=None,
+                lease_owner=owner.model_dump_json(),
+                lease_until=time.time() + LEASE_SECONDS,
+                fence=run.fence + 1,
+                cancel_requested=0 if reopen else run.cancel_requested,
             )
             return run.fence + 1
 
@@ -256,29 +249,29 @@ class Runs:
             self._change(db, run_id, fence, lease_until=time.time() + LEASE_SECONDS)
 
     def release(self, run_id: str, fence: int) -> None:
-        """Release a run that is not finished, so that the next holder need not wait."""
+        """Release an unfinished run, so that the next holder need not wait."""
         with self._transaction() as db:
             self._change(db, run_id, fence, lease_owner=None, status="waiting")
 
     def commit(self, run_id: str, fence: int, outcome: Outcome) -> None:
-        """Write the outcome; raises `LeaseLost` when the fence is stale."""
+        """Write the outcome; raises `LeaseLost` if the fence is stale."""
         with self._transaction() as db:
             text = outcome.model_dump_json()
             self._change(db, run_id, fence, status=outcome.ending, outcome_json=text, lease_owner=None)
 
     def request_cancel(self, run_id: str) -> Run:
-        """Ask the holder to stop and return the row; a finished run stays as it is."""
+        """Request cancellation and return the row; a finished run is not changed."""
         with self._transaction() as db:
             run = self._row(db, run_id)
             if run.status in OPEN:
                 db.execute("UPDATE runs SET cancel_requested=1, updated=? WHERE id=?", (time.time(), run_id))
             return run
 
-    def _change(self, db: sqlite3.Connection, run_id: str, fence: int, **fields: Any) -> None:
+    def _change(self, db: sqlite3.Connection, run_id: str, fence: int, /, **fields: Any) -> None:
         columns = ", ".join(f"{name}=?" for name in fields)
         values = (*fields.values(), time.time(), run_id, fence)
-        done = db.execute(f"UPDATE runs SET {columns}, updated=? WHERE id=? AND fence=?", values)
-        if done.rowcount != 1:
+        cursor = db.execute(f"UPDATE runs SET {columns}, updated=? WHERE id=? AND fence=?", values)
+        if cursor.rowcount != 1:
             raise LeaseLost(f"run {run_id} has been taken over by another process")
 
     def _row(self, db: sqlite3.Connection, run_id: str) -> Run:
@@ -317,9 +310,9 @@ def _differences(stored: str, requested: str) -> list[str]:
 
 
 class Lease:
-    """Lease of a run: claimed on entry, renewed meanwhile, released on exit unless an outcome was committed.
+    """Lease of a run: claimed on entry, renewed until exit, released there unless an outcome was committed.
 
-    Raises `Busy` or `Finished` on entry. `reopen` also claims a run that failed or was to be cancelled.
+    Raises `Busy` or `Finished` on entry. `reopen` also claims a failed run, and drops a request to cancel.
     """
 
     def __init__(self, runs: Runs, run_id: str, *, reopen: bool = False) -> None:
@@ -333,22 +326,20 @@ class Lease:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        if self._row().fence == self.fence and self._row().status == "running":
+        run = self._row()
+        if run.fence == self.fence and run.status == "running":
             self._runs.release(self._run_id, self.fence)
 
     def check(self) -> None:
-        """Raise `LeaseLost` when another holder has taken over, `Cancelled` when the user asked to stop."""
-        run = self.guard()
-        if run.cancel_requested:
+        """Raise `LeaseLost` if another holder has taken over, `Cancelled` if the user requested it."""
+        if self.guard().cancel_requested:
             raise Cancelled("you asked it to stop")
 
     def guard(self) -> Run:
-        """Return the row; raise `LeaseLost` when another holder has taken over or the run is finished."""
+        """Return the row; raise `LeaseLost` if another holder has taken over or the run is finished."""
         run = self._row()
         if run.fence != self.fence or run.status != "running":
             raise LeaseLost(f"run {self._run_id} has been taken over by another process")
@@ -366,9 +357,9 @@ class Lease:
             try:
                 self._runs.renew(self._run_id, self.fence)
             except LeaseLost:
-                return  # the next check raises it where it can be handled
+                return  # the next check raises it in the thread of the run
             except PleinairError:
-                continue  # a table that is locked or a disk that is full now may not be at the next renewal
+                continue  # a locked table or a full disk may have recovered at the next renewal
 
 
 class Owner(BaseModel):
@@ -376,16 +367,16 @@ class Owner(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    host: str  # machine, boot and process namespace: within it a process id means one process
+    host: str  # machine, boot and process namespace, in which a process id is unique
     pid: int
     started: str  # distinguishes a process from a later one with the same id
     nonce: str
 
     def dead(self) -> bool:
-        """Return whether the process is known to be gone; of another machine's nothing is known."""
+        """Return whether the process is known to have ended; False for one of another machine."""
         try:
             return self.host == _host() and _started(self.pid) != self.started
-        except psutil.AccessDenied:  # it is there, whoever it belongs to
+        except psutil.AccessDenied:  # it exists, under another user
             return False
 
     def __str__(self) -> str:
@@ -407,9 +398,9 @@ def _host() -> str:
 
 
 def _started(pid: int) -> str:
-    """Return when a process started, in 1/100 s after the boot; "" when it is gone or a zombie.
+    """Return when a process started, in 1/100 s after the boot; "" if it has ended or is a zombie.
 
-    The difference does not change with the clock, as the start and the boot alone do.
+    Unlike the start and the boot, the difference does not change with the clock.
     """
     try:
         process = psutil.Process(pid)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from pleinair.app.engines import library_folder
+from pleinair.app.engines import open_library
 from pleinair.app.paths import Paths
 from pleinair.app.runs.request import DrawRequest
 from pleinair.tools.images.crops import cut
@@ -70,10 +70,8 @@ class Gallery:
 
     @cached_property
     def _library(self) -> Library | None:
-        from pleinair.tools.retrieval.library import Library
-
         try:
-            return Library.open(library_folder(self._request.settings, self._paths))
+            return open_library(self._request.settings, self._paths)
         except PleinairError:
             return None
 

@@ -314,7 +314,7 @@ def test_a_full_disk_is_a_failure_that_can_be_resumed(place: Path, monkeypatch: 
         patch.setattr("pleinair.app.runs.results.write_whole", full)
         result = draw(PROMPT, seed=7)
     assert result.outcome.ending == "failed"
-    assert result.outcome.reason.startswith("No room left. The best picture is kept: ")
+    assert result.outcome.reason.startswith("No room left. The best image is kept: ")
     pictures = effects(place, "picture")
     result = resume(result.run_id)
     assert result.outcome.ending == "accepted"

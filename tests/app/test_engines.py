@@ -11,7 +11,7 @@ import pytest
 from support import quick_engines as quick
 
 from pleinair.app.api import draw, home
-from pleinair.app.engines import build, check, engine, open_retriever
+from pleinair.app.engines import build, build_backend, check, open_retriever
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Ended, payloads, read
 from pleinair.app.settings import load
@@ -110,7 +110,7 @@ def test_what_cannot_be_composed_is_refused(place: Path, overrides: dict[str, An
 
 def test_an_engine_is_loaded_once() -> None:
     choice = load().encoder
-    assert engine("encoder", choice) is engine("encoder", choice)
+    assert build_backend("encoder", choice) is build_backend("encoder", choice)
 
 
 def test_a_run_of_two_concepts_and_two_passes_loads_each_engine_once(

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from pleinair.app.api import draw, home, run_table
 from pleinair.app.cli.main import app
-from pleinair.app.engines import chosen_generator
+from pleinair.app.engines import build_generator
 from pleinair.app.settings import load
 from pleinair.app.storyboard.export import export
 from pleinair.graphs.direct import graph
@@ -57,7 +57,7 @@ def test_the_run_stores_the_levels_and_its_traces_show_them(
     assert "whole → vae_tiling" in texts[1]
     export(run_table().get(results[1].run_id), home(), place / "storyboard.html")
     assert "whole → vae_tiling" in (place / "storyboard.html").read_text("utf-8")
-    if isinstance(worker := chosen_generator(load(overrides=overrides)), Worker):
+    if isinstance(worker := build_generator(load(overrides=overrides)), Worker):
         worker.close()
 
 

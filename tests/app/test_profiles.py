@@ -7,7 +7,7 @@ import pytest
 from openai.types import image_model
 from openai.types.shared import chat_model
 
-from pleinair.app.engines import check, engine
+from pleinair.app.engines import build_backend, check
 from pleinair.app.settings import Settings, load, profiles
 from pleinair.tools.diffusion.families import IN_CONTEXT
 from pleinair.tools.http.prices import price_of
@@ -37,20 +37,20 @@ def test_its_engines_are_installed(settings: Settings) -> None:
 def test_its_generator_is_built_or_asks_for_a_commit(settings: Settings) -> None:
     """Nothing is downloaded: weights are loaded at the first picture."""
     if settings.generator.backend not in HUB or all(map(COMMIT.fullmatch, commits(settings))):
-        built: Generator = engine("generator", settings.generator)
+        built: Generator = build_backend("generator", settings.generator)
         table = settings.generator.arguments
         assert built.capabilities.slots == table.get("slots", built.capabilities.slots)
         assert (built.capabilities.height, built.capabilities.width) == (table["height"], table["width"])
     else:
         with pytest.raises(BadInput, match=r"Set generator\.\w*revision to a commit"):
-            engine("generator", settings.generator)
+            build_backend("generator", settings.generator)
 
 
 def test_a_profile_with_a_commit_to_fill_in_takes_one_by_setting(settings: Settings) -> None:
     table = settings.generator.arguments
     given = {f"generator.{part}revision": "a" * 40 for part in PARTS if table.get(f"{part}revision") == ""}
     filled = load(settings.profile, given)
-    built: Generator = engine("generator", filled.generator)
+    built: Generator = build_backend("generator", filled.generator)
     assert all(commit in built.capabilities.id for commit in commits(filled))
 
 

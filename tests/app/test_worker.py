@@ -11,7 +11,7 @@ from PIL import Image
 from support import faulty_generator
 
 from pleinair.app.api import cancel, draw, finish, submit
-from pleinair.app.engines import DEVICE, chosen_generator
+from pleinair.app.engines import DEVICE, build_generator
 from pleinair.app.runs.results import Result
 from pleinair.app.settings import load, profiles
 from pleinair.tools.types import BadInput, Generator, Outcome
@@ -36,7 +36,7 @@ def test_a_run_generates_the_same_in_its_own_process(place: Path) -> None:
     results = [draw("two things", seed=7, overrides=settings) for settings in ({}, OWN_PROCESS)]
     assert [result.outcome.ending for result in results] == ["accepted"] * 2
     assert pixels(results[0]) == pixels(results[1])
-    close(chosen_generator(load(overrides=OWN_PROCESS)))
+    close(build_generator(load(overrides=OWN_PROCESS)))
 
 
 def test_a_crash_fails_one_run_with_its_reason(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +47,7 @@ def test_a_crash_fails_one_run_with_its_reason(place: Path, monkeypatch: pytest.
     reason = "The process of `faulty:1` died while generating: it was ended by SIGKILL"
     assert crashed.reason.startswith(reason)
     assert draw("two things", overrides=settings).outcome.ending == "accepted"
-    close(chosen_generator(load(overrides=settings)))
+    close(build_generator(load(overrides=settings)))
 
 
 @pytest.fixture
@@ -79,12 +79,12 @@ def test_a_run_with_a_silent_generator_is_cancelled(faulty: dict[str, Any], plac
     outcome = cancelled_once((place / "log").exists, prompt, faulty)
     assert (outcome.ending, outcome.reason) == ("cancelled", "you asked it to stop")
     assert draw("two things", graph="direct", overrides=faulty).outcome.best
-    close(chosen_generator(load(overrides=faulty)))
+    close(build_generator(load(overrides=faulty)))
 
 
 def test_a_run_whose_generator_hangs_at_the_start_is_cancelled(faulty: dict[str, Any]) -> None:
     settings = faulty | {"generator.fault": "asleep"}
-    worker = chosen_generator(load(overrides=settings))
+    worker = build_generator(load(overrides=settings))
     assert isinstance(worker, Worker)
     outcome = cancelled_once(lambda: DEVICE.lock.locked(), "two things", settings)
     assert (outcome.ending, worker.pid) == ("cancelled", None)
@@ -93,12 +93,12 @@ def test_a_run_whose_generator_hangs_at_the_start_is_cancelled(faulty: dict[str,
 def test_a_hung_step_is_out_of_time(faulty: dict[str, Any]) -> None:
     outcome = draw("hangs", graph="direct", overrides=faulty | {"budget.seconds": 2.0}).outcome
     assert (outcome.ending, outcome.best) == ("stopped", None)
-    close(chosen_generator(load(overrides=faulty)))
+    close(build_generator(load(overrides=faulty)))
 
 
 def test_two_generators_never_have_two_processes(faulty: dict[str, Any]) -> None:
     tables = [faulty, faulty | {"generator.pause": 0.001}]
-    workers = [chosen_generator(load(overrides=table)) for table in tables]
+    workers = [build_generator(load(overrides=table)) for table in tables]
     for turn in (0, 1, 0):
         assert draw("two things", graph="direct", seed=7, overrides=tables[turn]).outcome.best
         alive = [isinstance(worker, Worker) and worker.pid is not None for worker in workers]
@@ -109,7 +109,7 @@ def test_two_generators_never_have_two_processes(faulty: dict[str, Any]) -> None
 
 def test_an_unknown_argument_is_refused_before_a_process_starts(place: Path) -> None:
     with pytest.raises(BadInput, match="generator.paws = 4: .* has no such argument; accepted: pause"):
-        chosen_generator(load(overrides=OWN_PROCESS | {"generator.paws": 4}))
+        build_generator(load(overrides=OWN_PROCESS | {"generator.paws": 4}))
 
 
 @pytest.mark.parametrize("name", sorted(profiles()))

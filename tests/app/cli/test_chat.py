@@ -259,7 +259,7 @@ def test_image_options_apply_to_later_requests() -> None:
         ("/fork 1", "request 1: must be 1 to 0"),
         ("/budget attempts=0", "no image could be generated"),
         ("/budget paws=4", "budget.paws = 4"),
-        ("/budget 4", "wanted key=value"),
+        ("/budget 4", "must be key=value"),
         ("/image width=63", "image.width = 63"),
         ("/image widht=64", "Did you mean `width`?"),
         (
@@ -350,7 +350,7 @@ def test_only_runs_of_a_chat_can_be_continued() -> None:
     from pleinair.app.api import draw
 
     run = draw(PROMPT, overrides={"mllm.backend": "quick"})
-    with pytest.raises(BadInput, match="it is not a request of a chat"):
+    with pytest.raises(BadInput, match="not a request of a chat"):
         ChatSession().continue_from(run.run_id)
 
 

@@ -98,7 +98,7 @@ def test_a_remedy_is_on_a_line_of_its_own(place: Path) -> None:
         (["--seed", "-1"], 2, "pleinair: seed -1: must be 0 to"),
         (["--graph", "none"], 2, "pleinair: graph 'none': unknown; accepted: "),
         (["--set", "retrieval.k=0"], 2, "pleinair: retrieval.k = 0"),
-        (["--set", "nonsense"], 2, "wanted key=value"),
+        (["--set", "nonsense"], 2, "must be key=value"),
         (["--max-attempts", "0"], 2, "no image could be generated"),
         (["--library", "/nowhere"], 2, "no such folder"),
         (["--paws", "4"], 2, "No such option"),
@@ -171,7 +171,7 @@ def test_a_run_whose_files_cannot_be_written_names_the_stored_image(
     monkeypatch.setattr("pleinair.app.runs.results.write_whole", fail)
     result = call("draw", "two things")
     assert (result.exit_code, result.stdout) == (5, "")
-    (path,) = re.findall(r"closed meanwhile. The best picture is kept: (\S+\.png)", result.stderr)
+    (path,) = re.findall(r"closed meanwhile. The best image is kept: (\S+\.png)", result.stderr)
     assert Path(path).exists()
     answer = json.loads(call("draw", "two things", "--json").stdout)
     assert (answer["picture"], answer["sidecar"]) == (None, None)

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from pleinair.app.api import draw
 from pleinair.app.cli.main import app
-from pleinair.app.engines import chosen_generator
+from pleinair.app.engines import build_generator
 from pleinair.app.settings import load
 from pleinair.tools.retrieval.crossmodal.adaptor import AdaptorNet, Config, Shape, save
 from pleinair.tools.types import BadInput
@@ -52,7 +52,7 @@ def worker_settings(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[di
     monkeypatch.syspath_prepend(faulty_generator.install(place / "more"))
     settings = {"worker.process": True, "generator.backend": "faulty", "generator.log": str(place / "log")}
     yield settings
-    worker = chosen_generator(load(overrides=settings))
+    worker = build_generator(load(overrides=settings))
     assert isinstance(worker, Worker)
     worker.close()
 
@@ -66,7 +66,7 @@ def test_a_sound_profile_has_no_faults_and_no_lines_about_absent_parts(place: Pa
 
 
 def test_a_worker_is_checked_in_its_process_and_closed(worker_settings: dict[str, Any], place: Path) -> None:
-    worker = chosen_generator(load(overrides=worker_settings))
+    worker = build_generator(load(overrides=worker_settings))
     assert isinstance(worker, Worker)
     for _ in range(2):
         finding = look(**worker_settings)["generator"]
@@ -91,7 +91,7 @@ def test_a_broken_model_is_one_clear_fault_of_doctor_and_draw(broken: Path, proc
         outcome = draw("two things", graph="direct", overrides=settings).outcome
         assert (outcome.ending, outcome.best) == ("failed", None)
         assert says in outcome.reason and MENDED in outcome.reason and "\n" not in outcome.reason
-    if isinstance(worker := chosen_generator(load(overrides=settings)), Worker):
+    if isinstance(worker := build_generator(load(overrides=settings)), Worker):
         assert worker.pid is not None
         worker.close()
 

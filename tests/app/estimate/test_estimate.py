@@ -54,8 +54,8 @@ def told(graph: str = "pleinair", **overrides: Any) -> Estimate:
 def test_nothing_is_written_and_nothing_built_before_the_first_run(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "engine", lambda *names: pytest.fail(f"{names} is built"))
-    monkeypatch.setattr(engines, "chosen_generator", lambda *names: pytest.fail(f"{names} is built"))
+    monkeypatch.setattr(engines, "build_backend", lambda *names: pytest.fail(f"{names} is built"))
+    monkeypatch.setattr(engines, "build_generator", lambda *names: pytest.fail(f"{names} is built"))
     before = files(place)
     done = call("two things")
     assert done.exit_code == 0, done.output

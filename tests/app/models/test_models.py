@@ -135,10 +135,10 @@ def test_every_packaged_profile_is_listed_without_the_hub(cache: Path) -> None:
 
 
 def test_the_listed_models_are_those_that_the_backend_loads(profile: str) -> None:
-    from pleinair.app.engines import engine
+    from pleinair.app.engines import build_backend
 
     settings = load(profile)
-    built: Any = engine("generator", settings.generator)
+    built: Any = build_backend("generator", settings.generator)
     models = by_role(settings)
     assert models["generator"].source() == built.source
     assert models["adapter"].source() == built.adapter_source

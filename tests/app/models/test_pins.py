@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from pleinair.app.api import run_table, submit
 from pleinair.app.cli.main import app
-from pleinair.app.engines import engine
+from pleinair.app.engines import build_backend
 from pleinair.app.models.pins import read_pins
 from pleinair.app.paths import places
 from pleinair.app.settings import load
@@ -72,7 +72,7 @@ def test_a_pull_pins_a_commit_once_and_runs_load_it(profile: str, home: Path) ->
     assert f"{MODEL} at {COMMIT}" in result.stdout and f"pinned in {home / 'commits.json'}" in result.stdout
     assert read_pins(places()) == {MODEL: COMMIT, "ViT-B-16-SigLIP/webli": COMMIT}
     settings = load(profile)
-    built: Any = engine("generator", settings.generator)
+    built: Any = build_backend("generator", settings.generator)
     assert built.capabilities.id == f"text_only:{MODEL}@{COMMIT}"
     assert settings.encoder.arguments["commit"] == COMMIT
     submit("a finch", profile=profile)

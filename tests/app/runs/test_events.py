@@ -96,7 +96,7 @@ def test_a_payload_that_does_not_fit_its_kind_is_refused_by_line(path: Path, cha
     write(path, 2)
     first, second = path.read_text(encoding="utf-8").splitlines()
     path.write_text(f"{first}\n{json.dumps(json.loads(second) | change)}\n", encoding="utf-8")
-    with pytest.raises(BadInput, match="line 2 is no event"):
+    with pytest.raises(BadInput, match="line 2 is not an event"):
         read(path)
 
 

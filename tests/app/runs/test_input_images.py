@@ -94,7 +94,7 @@ def test_a_fork_and_a_redraw_have_them_too(image: Path) -> None:
     assert used(branch) == [[RED]]
     again = redraw(first.sidecar)
     assert used(again) == used(first)
-    shutil.rmtree(home().given)
+    shutil.rmtree(home().input_images)
     with pytest.raises(BadInput, match="it is not on this machine"):
         redraw(first.sidecar)
 

@@ -14,7 +14,7 @@ import pytest
 from support.lease_contention import DONE, contend
 
 from pleinair.app.runs import store as table
-from pleinair.app.runs.store import SCHEMA, Busy, Finished, Lease, LeaseLost, Owner, Runs, new_owner
+from pleinair.app.runs.store import SCHEMA, Busy, Finished, Lease, LeaseLost, Owner, Run, Runs, new_owner
 from pleinair.tools.types import BadInput, Cancelled, Outcome, PleinairError
 
 
@@ -23,18 +23,22 @@ def runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path / "runs.sqlite")
 
 
+def add(runs: Runs, request_json: str, seed: int, key: str | None = None) -> Run:
+    return runs.add_group([(request_json, seed)], key)[0]
+
+
 def other_machine() -> Owner:
     return Owner(host="elsewhere/1/2", pid=1, started="1", nonce="00")
 
 
 def test_a_row_is_written_before_any_work(runs: Runs, tmp_path: Path) -> None:
-    run = runs.add('{"prompt": "x"}', 7)
+    run = add(runs, '{"prompt": "x"}', 7)
     assert Runs(tmp_path / "runs.sqlite").get(run.id) == run
     assert (run.status, run.seed, run.fence, run.outcome) == ("waiting", 7, 0, None)
 
 
 def test_newest_first(runs: Runs) -> None:
-    ids = [runs.add("{}", seed).id for seed in range(3)]
+    ids = [add(runs, "{}", seed).id for seed in range(3)]
     assert [run.id for run in runs.newest(2)] == ids[:0:-1]
 
 
@@ -44,19 +48,19 @@ def test_an_unknown_run_is_bad_input(runs: Runs) -> None:
 
 
 def test_one_key_is_one_run(runs: Runs) -> None:
-    first = runs.add('{"prompt": "x"}', 1, "key")
-    assert runs.add('{"prompt": "x"}', 2, "key") == first
+    first = add(runs, '{"prompt": "x"}', 1, "key")
+    assert add(runs, '{"prompt": "x"}', 2, "key") == first
 
 
 def test_without_a_key_every_request_is_a_run(runs: Runs) -> None:
-    assert runs.add("{}", 1).id != runs.add("{}", 1).id
-    assert runs.add("{}", 1, "").id != runs.add("{}", 1, "").id
+    assert add(runs, "{}", 1).id != add(runs, "{}", 1).id
+    assert add(runs, "{}", 1, "").id != add(runs, "{}", 1, "").id
 
 
 def test_a_key_for_another_request_is_refused_with_the_difference(runs: Runs) -> None:
-    runs.add('{"prompt": "x", "graph": "direct"}', 1, "key")
+    add(runs, '{"prompt": "x", "graph": "direct"}', 1, "key")
     with pytest.raises(BadInput, match=r"key 'key'.*\(prompt\)"):
-        runs.add('{"prompt": "y", "graph": "direct"}', 1, "key")
+        add(runs, '{"prompt": "y", "graph": "direct"}', 1, "key")
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
@@ -69,7 +73,7 @@ def wait_for(happened: Callable[[], bool]) -> None:
 
 def test_sixteen_threads_with_one_key_make_one_run(tmp_path: Path) -> None:
     def ask(number: int) -> str:
-        return Runs(tmp_path / "runs.sqlite").add("{}", number, "key").id
+        return add(Runs(tmp_path / "runs.sqlite"), "{}", number, "key").id
 
     with ThreadPoolExecutor(16) as pool:
         ids = list(pool.map(ask, range(16)))
@@ -78,14 +82,14 @@ def test_sixteen_threads_with_one_key_make_one_run(tmp_path: Path) -> None:
 
 
 def test_a_held_run_is_refused_with_holder_and_time(runs: Runs) -> None:
-    run = runs.add("{}", 1)
+    run = add(runs, "{}", 1)
     runs.claim(run.id, new_owner())
     with pytest.raises(Busy, match=rf"process {os.getpid()} on .*until \d\d:\d\d:\d\d"):
         runs.claim(run.id, new_owner())
 
 
 def test_an_expired_lease_can_be_claimed(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = runs.add("{}", 1)
+    run = add(runs, "{}", 1)
     runs.claim(run.id, other_machine())
     with pytest.raises(Busy):
         runs.claim(run.id, new_owner())
@@ -95,7 +99,7 @@ def test_an_expired_lease_can_be_claimed(runs: Runs, monkeypatch: pytest.MonkeyP
 
 
 def test_a_dead_process_holds_no_run(runs: Runs) -> None:
-    run = runs.add("{}", 1)
+    run = add(runs, "{}", 1)
     gone = new_owner().model_copy(update={"started": "1"})
     runs.claim(run.id, gone)
     assert runs.get(run.id).owner is None
@@ -121,7 +125,7 @@ def test_a_start_is_the_same_whatever_the_clock(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_stale_fence_changes_nothing(runs: Runs) -> None:
-    run = runs.add("{}", 1)
+    run = add(runs, "{}", 1)
     stale_fence = runs.claim(run.id, new_owner().model_copy(update={"started": "1"}))
     fence = runs.claim(run.id, new_owner())
     with pytest.raises(LeaseLost):
@@ -135,14 +139,14 @@ def test_a_stale_fence_changes_nothing(runs: Runs) -> None:
 
 
 def test_a_finished_run_is_not_claimed_again(runs: Runs) -> None:
-    run = runs.add("{}", 1)
+    run = add(runs, "{}", 1)
     runs.commit(run.id, runs.claim(run.id, new_owner()), DONE)
     with pytest.raises(Finished, match="accepted"):
         runs.claim(run.id, new_owner(), reopen=True)
 
 
 def test_only_a_failed_run_is_reopened_and_only_on_demand(runs: Runs) -> None:
-    run = runs.add("{}", 1)
+    run = add(runs, "{}", 1)
     runs.commit(run.id, runs.claim(run.id, new_owner()), Outcome(ending="failed", reason="full disk"))
     with pytest.raises(Finished):
         runs.claim(run.id, new_owner())
@@ -151,7 +155,7 @@ def test_only_a_failed_run_is_reopened_and_only_on_demand(runs: Runs) -> None:
 
 
 def test_a_lease_renews_itself(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = runs.add("{}", 1)
+    run = add(runs, "{}", 1)
     monkeypatch.setattr("pleinair.app.runs.store.LEASE_SECONDS", 0.06)
     with Lease(runs, run.id):
         before = runs.get(run.id).lease_until
@@ -159,14 +163,14 @@ def test_a_lease_renews_itself(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_leaving_without_an_outcome_releases_the_run(runs: Runs) -> None:
-    run = runs.add("{}", 1)
+    run = add(runs, "{}", 1)
     with pytest.raises(ZeroDivisionError), Lease(runs, run.id):
         raise ZeroDivisionError
     assert (runs.get(run.id).status, runs.get(run.id).owner) == ("waiting", None)
 
 
 def test_a_cancellation_reaches_the_holder(runs: Runs) -> None:
-    run = runs.add("{}", 1)
+    run = add(runs, "{}", 1)
     with Lease(runs, run.id) as lease:
         lease.check()
         runs.request_cancel(run.id)
@@ -175,14 +179,14 @@ def test_a_cancellation_reaches_the_holder(runs: Runs) -> None:
 
 
 def test_a_cancellation_does_not_change_a_finished_run(runs: Runs) -> None:
-    run = runs.add("{}", 1)
+    run = add(runs, "{}", 1)
     runs.commit(run.id, runs.claim(run.id, new_owner()), DONE)
     assert runs.request_cancel(run.id).status == "accepted"
     assert runs.get(run.id).cancel_requested == 0
 
 
 def test_a_holder_without_its_lease_writes_nothing(runs: Runs) -> None:
-    run = runs.add("{}", 1)
+    run = add(runs, "{}", 1)
     with Lease(runs, run.id) as lease:
         with sqlite3.connect(runs._path) as db:
             db.execute("UPDATE runs SET fence = fence + 1")
@@ -211,7 +215,7 @@ def test_a_table_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 
 
 def test_a_failed_renewal_is_tried_again(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, renew, beats = runs.add("{}", 1), runs.renew, list[int]()
+    run, renew, beats = add(runs, "{}", 1), runs.renew, list[int]()
 
     def shaky(run_id: str, fence: int) -> None:
         beats.append(fence)
@@ -226,7 +230,7 @@ def test_a_failed_renewal_is_tried_again(runs: Runs, monkeypatch: pytest.MonkeyP
 
 
 def test_several_processes_never_commit_one_run_twice(runs: Runs) -> None:
-    ids = [runs.add("{}", seed).id for seed in range(20)]
+    ids = [add(runs, "{}", seed).id for seed in range(20)]
     spawn = multiprocessing.get_context("spawn")
     results = spawn.Queue()
     workers = [spawn.Process(target=contend, args=(runs._path, ids, results)) for _ in range(3)]

@@ -13,7 +13,7 @@ import pytest
 from support import quick_engines as quick
 
 from pleinair.app.api import draw, home
-from pleinair.app.engines import chosen_generator, engine, library_folder
+from pleinair.app.engines import build_backend, build_generator, library_folder
 from pleinair.app.runs.events import Progress, payloads, read
 from pleinair.app.settings import load
 from pleinair.tools.model_files.folders import SHIPPED
@@ -94,14 +94,14 @@ def test_concurrent_threads_get_one_engine(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(quick.Hashes, "__init__", counted)
     choice = load(overrides={"encoder.salt": "asked for at once"}).encoder
-    encoders = at_once(lambda _: engine("encoder", choice), 8)
+    encoders = at_once(lambda _: build_backend("encoder", choice), 8)
     assert len(built) == 1 and set(map(id, encoders)) == {id(built[0])}
 
 
 @pytest.mark.usefixtures("place", "hasty")
 def test_concurrent_threads_get_one_worker() -> None:
     settings = load(overrides={"worker.process": True, "generator.pause": 0.01})
-    assert len(set(map(id, at_once(lambda _: chosen_generator(settings), 8)))) == 1
+    assert len(set(map(id, at_once(lambda _: build_generator(settings), 8)))) == 1
 
 
 def test_concurrent_threads_get_the_whole_pocket_library(

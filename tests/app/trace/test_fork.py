@@ -250,7 +250,7 @@ def test_a_run_whose_checkpoints_are_gone_has_no_steps(parent: Result) -> None:
     run = submit_fork(parent.run_id, "draft")
     (home().run(parent.run_id) / "checkpoints.sqlite").unlink()
     assert steps_of(find(parent.run_id), home()) == []
-    assert "checkpoint before draft:1 is gone" in finish(run).outcome.reason
+    assert "checkpoint before draft:1 is missing" in finish(run).outcome.reason
 
 
 def test_a_node_that_ran_once_needs_no_number() -> None:
