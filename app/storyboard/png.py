@@ -37,19 +37,19 @@ class Column:
         self._image = Image.new("RGB", (width * SCALE, TALLEST), PAPER)
         self._draw = ImageDraw.Draw(self._image)
 
-    def text(self, text: str, size: int = 12, colour: str = INK, most: int = 4, left: float = 0) -> None:
+    def text(self, text: str, size: int = 12, colour: str = INK, most: int = 4, x: float = 0) -> None:
         """Write a text, wrapped to the width and cut after `most` lines."""
-        lines = list(islice(wrapped(text, font(size), (self.width - left) * SCALE), most + 1))
+        lines = list(islice(wrapped(text, font(size), (self.width - x) * SCALE), most + 1))
         if len(lines) > most:
             lines = [*lines[: most - 1], f"{lines[most - 1].rstrip('.,;: ')} …"]
         for line in lines:
-            self._draw.text((left * SCALE, self.y * SCALE), line, colour, font(size))
+            self._draw.text((x * SCALE, self.y * SCALE), line, colour, font(size))
             self.y += size * 1.4
         self.lines += lines
 
-    def paste(self, shown: ShownImage | None, left: float, width: float, height: float) -> None:
+    def paste(self, shown: ShownImage | None, x: float, width: float, height: float) -> None:
         """Paste an image at the current height, scaled and cropped to the size; a missing one is grey."""
-        place = (round(left * SCALE), round(self.y * SCALE))
+        place = (round(x * SCALE), round(self.y * SCALE))
         size = (round(width * SCALE), round(height * SCALE))
         if shown is None:
             self._draw.rectangle((*place, place[0] + size[0], place[1] + size[1]), LINE)
@@ -195,15 +195,15 @@ def _ledger(column: Column, attempt: AttemptTrace) -> None:
         column.text("No ledger for this image.", 12, SOFT)
     for row in attempt.rows:
         column.text(f"{row.concept}: {row.status} {row.confidence:.0%}", 13, COLOURS[row.status])
-        column.text(row.evidence or (row.advice if row.status != "present" else ""), 11, SOFT, left=12)
+        column.text(row.evidence or (row.advice if row.status != "present" else ""), 11, SOFT, x=12)
 
 
 def _reference(column: Column, reference: Reference, attempt: AttemptTrace, gallery: Gallery) -> None:
-    top, left = column.y, THUMB + 10
+    top, x = column.y, THUMB + 10
     column.paste(gallery.stored(reference.picture, reference.crop), 0, THUMB, THUMB)
-    column.text(reference.concept, 13, left=left)
+    column.text(reference.concept, 13, x=x)
     for text in words.reference_facts(reference, attempt, gallery.leak):
-        column.text(text, 10, SOFT, left=left)
+        column.text(text, 10, SOFT, x=x)
     column.y = max(column.y, top + THUMB) + 6
 
 

@@ -1,4 +1,4 @@
-"""What a drawing will take, told before anything is spent."""
+"""Estimates of a run before anything is spent."""
 
 import json
 import os
@@ -34,61 +34,61 @@ from pleinair.tools.types import BadInput
 LOCAL = {"generator__backend": "in_context", "generator__folder": "pocket/generator"}
 
 
-def call(*words: str) -> Result:
-    return CliRunner().invoke(app, ["draw", *words, "--dry-run"])
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["draw", *arguments, "--dry-run"])
 
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def ends(one: Range) -> tuple[float | None, float | None]:
-    return one.low, one.high
+def bounds(part: Range) -> tuple[float | None, float | None]:
+    return part.low, part.high
 
 
-def told(graph: str = "pleinair", **overrides: Any) -> Estimate:
+def estimate_with(graph: str = "pleinair", **overrides: Any) -> Estimate:
     keys = {key.replace("__", "."): value for key, value in overrides.items()}
     return estimate("two things", graph=graph, overrides=keys)
 
 
-def test_nothing_is_written_and_nothing_built_before_the_first_run(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_past_runs_nothing_is_written_or_built(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "build_backend", lambda *names: pytest.fail(f"{names} is built"))
     monkeypatch.setattr(engines, "build_generator", lambda *names: pytest.fail(f"{names} is built"))
     before = files(place)
-    done = call("two things")
-    assert done.exit_code == 0, done.output
+    result = call("two things")
+    assert result.exit_code == 0, result.output
     assert files(place) == before and not (place / "home").exists() and not (place / "out").exists()
-    words = " ".join(done.stdout.split())
+    words = " ".join(result.stdout.split())
     assert "images 1 to 3" in words and "MLLM calls 2 to 8" in words
     assert "tokens unknown no finished run" in words and "seconds unknown no finished run" in words
 
 
-def memory_of(*words: str) -> str:
-    (line,) = [line for line in call("two things", *words).stdout.splitlines() if "memory GiB" in line]
+def memory_of(*arguments: str) -> str:
+    (line,) = [line for line in call("two things", *arguments).stdout.splitlines() if "memory GiB" in line]
     return " ".join(line.split()[2:])
 
 
 @pytest.mark.usefixtures("place")
-def test_memory_is_told_where_somebody_has_measured_it() -> None:
+def test_memory_of_measured_classes_is_estimated() -> None:
     assert memory_of() == "unknown not predicted for the backend 'quick'"
-    here = ("--set", "generator.backend=in_context", "--set", "generator.folder=pocket/generator")
-    low, _, high, note = memory_of(*here).split(maxsplit=3)
+    local = ("--set", "generator.backend=in_context", "--set", "generator.folder=pocket/generator")
+    low, _, high, note = memory_of(*local).split(maxsplit=3)
     assert 0 < float(low) < float(high)
     assert note.startswith("an estimate: ") and note.endswith(
         "of weights in float32, offload level whole, without decoding"
     )
-    assert "over generator.memory_limit: a lower" in memory_of(*here, "--set", "generator.memory_limit=0.01")
+    assert "over generator.memory_limit: a lower" in memory_of(*local, "--set", "generator.memory_limit=0.01")
 
 
 @pytest.mark.usefixtures("place")
-def test_of_a_class_that_nobody_measured_the_weights_are_told(tmp_path: Path) -> None:
+def test_memory_of_other_classes_is_at_least_the_weights(tmp_path: Path) -> None:
     folder = tiny.save(tiny.sd15, tmp_path / "sd15")
     engine = {"backend": "text_only", "pipeline": "StableDiffusionPipeline", "folder": str(folder)}
-    words = [word for key, value in engine.items() for word in ("--set", f"generator.{key}={value}")]
-    said, least, size, note = memory_of(*words).split(maxsplit=3)
-    assert (said, least) == ("at", "least") and float(size) > 0
+    arguments = [word for key, value in engine.items() for word in ("--set", f"generator.{key}={value}")]
+    memory = memory_of(*arguments)
+    assert memory.startswith("at least ")
+    size, note = memory.removeprefix("at least ").split(maxsplit=1)
+    assert float(size) > 0
     assert note.startswith("the weights alone, in float32 at offload level whole: the steps of ")
 
 
@@ -102,65 +102,63 @@ def test_of_a_class_that_nobody_measured_the_weights_are_told(tmp_path: Path) ->
         ("gpt_image", "not predicted for the backend 'openai_images'"),
     ],
 )
-def test_memory_that_is_not_known_is_said_to_be(
-    profile: str, why: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unknown_memory_has_a_reason(profile: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PLEINAIR_GENERATOR__BACKEND")
     assert memory_of("--profile", profile) == f"unknown {why}"
 
 
-def test_past_runs_give_seconds_and_leave_the_table_alone(place: Path) -> None:
+def test_seconds_are_estimated_from_past_runs_without_writing(place: Path) -> None:
     for seed in (7, 8):
         draw("two things", seed=seed)
     before = files(place)
     assert not [path for path in before if path.endswith("-wal")]
-    quote = told()
+    result = estimate_with()
     assert files(place) == before
-    runs = past_of(quote)
-    assert quote.past_runs == 2 == len(runs)
-    drawn = [seconds for run in runs for seconds in run.image_seconds]
-    least = min(drawn) + 2 * min(run.other_seconds / run.calls for run in runs)
-    most = 3 * max(drawn) + 8 * max(run.other_seconds / run.calls for run in runs)
-    assert ends(quote.seconds) == pytest.approx((least, most), abs=0.01)
-    assert quote.seconds.note == "by 2 past runs"
+    runs = similar_runs(result)
+    assert result.past_runs == 2 == len(runs)
+    image_seconds = [seconds for run in runs for seconds in run.image_seconds]
+    least = min(image_seconds) + 2 * min(run.other_seconds / run.calls for run in runs)
+    most = 3 * max(image_seconds) + 8 * max(run.other_seconds / run.calls for run in runs)
+    assert bounds(result.seconds) == pytest.approx((least, most), abs=0.01)
+    assert result.seconds.note == "by 2 past runs"
 
 
-def past_of(quote: Estimate) -> list[PastRun]:
-    return past_runs(new_request(prompt="x", graph=quote.graph, seed=None, settings=load()), home())
+def similar_runs(result: Estimate) -> list[PastRun]:
+    return past_runs(new_request(prompt="x", graph=result.graph, seed=None, settings=load()), home())
 
 
-def test_an_estimate_holds_what_the_run_then_takes(place: Path) -> None:
+def test_an_estimate_bounds_the_run(place: Path) -> None:
     draw("two things", seed=7)
-    quote = told()
-    (run,) = past_of(quote)
-    assert quote.pictures.low is not None and quote.pictures.high is not None
-    assert quote.calls.low is not None and quote.calls.high is not None
-    assert quote.pictures.low <= len(run.image_seconds) <= quote.pictures.high
-    assert quote.calls.low <= run.calls <= quote.calls.high
+    result = estimate_with()
+    (run,) = similar_runs(result)
+    assert result.pictures.low is not None and result.pictures.high is not None
+    assert result.calls.low is not None and result.calls.high is not None
+    assert result.pictures.low <= len(run.image_seconds) <= result.pictures.high
+    assert result.calls.low <= run.calls <= result.calls.high
 
 
 @pytest.mark.parametrize(
     "change", [{"graph": "direct"}, {"generator__pause": 0.001}, {"mllm__pause": 0.001}], ids=str
 )
-def test_runs_of_another_sort_do_not_count(place: Path, change: dict[str, Any]) -> None:
+def test_runs_with_other_settings_do_not_count(place: Path, change: dict[str, Any]) -> None:
     draw("two things", seed=7)
-    assert told().past_runs == 1
-    assert told(**change).past_runs == 0
+    assert estimate_with().past_runs == 1
+    assert estimate_with(**change).past_runs == 0
 
 
-def test_a_run_that_failed_or_whose_log_is_damaged_does_not_count(place: Path) -> None:
+def test_failed_runs_and_damaged_logs_do_not_count(place: Path) -> None:
     draw("two things", seed=7)
     home().events(run_table().newest(1)[0].id).write_text("{}\n")
-    assert told().past_runs == 0
+    assert estimate_with().past_runs == 0
     draw("two things", overrides={"budget.attempts": 1, "mllm.says": "No."})
-    assert told(mllm__says="No.").past_runs == 0
+    assert estimate_with(mllm__says="No.").past_runs == 0
 
 
 def test_a_table_in_use_is_read_with_its_newest_rows(place: Path) -> None:
     with run_table() as table:  # stays open, with its log beside it
         draw("two things", seed=7)
         assert table.newest(1) and home().table.with_name("runs.sqlite-wal").exists()
-        assert told().past_runs == 1
+        assert estimate_with().past_runs == 1
 
 
 @pytest.mark.parametrize(
@@ -178,61 +176,61 @@ def test_a_table_in_use_is_read_with_its_newest_rows(place: Path) -> None:
         ("react", {"budget__mllm_calls": 9}, (1, 3), (None, 9)),
     ],
 )
-def test_each_graph_counts_its_own(
+def test_images_and_calls_of_each_graph(
     place: Path, graph: str, overrides: dict[str, Any], pictures: tuple[int, int], calls: tuple[int, int]
 ) -> None:
-    quote = told(graph, **overrides)
-    assert (ends(quote.pictures), ends(quote.calls)) == (pictures, calls)
+    result = estimate_with(graph, **overrides)
+    assert (bounds(result.pictures), bounds(result.calls)) == (pictures, calls)
 
 
-def test_a_graph_without_a_bound_is_told_by_what_it_took(place: Path) -> None:
+def test_a_graph_without_a_bound_is_estimated_from_past_runs(place: Path) -> None:
     draw("two things", graph="imagerag", seed=7)
-    quote = told("imagerag")
-    assert quote.calls.high == past_of(quote)[0].calls > 1
-    assert "1 past run took" in quote.calls.note
+    result = estimate_with("imagerag")
+    assert result.calls.high == similar_runs(result)[0].calls > 1
+    assert "1 past run took" in result.calls.note
 
 
-def test_limits_hold_what_is_told(place: Path) -> None:
+def test_limits_bound_the_estimate(place: Path) -> None:
     draw("two things", seed=7)
-    quote = told(budget__seconds=0.0001, budget__usd=0.5, budget__tokens=10)
-    assert (quote.seconds.high, quote.usd.high, quote.tokens.high) == (0.0001, 0.5, 10)
-    assert "at most budget.seconds" in quote.seconds.note
+    result = estimate_with(budget__seconds=0.0001, budget__usd=0.5, budget__tokens=10)
+    assert (result.seconds.high, result.usd.high, result.tokens.high) == (0.0001, 0.5, 10)
+    assert "at most budget.seconds" in result.seconds.note
 
 
-def test_tokens_that_no_run_reported_are_not_made_up(place: Path) -> None:
+def test_tokens_that_no_run_reported_are_unknown(place: Path) -> None:
     draw("two things", seed=7)
-    quote = told()
-    assert ends(quote.tokens) == (None, None) and "reported none" in quote.tokens.note
-    assert ends(quote.usd) == (None, None)
+    result = estimate_with()
+    assert bounds(result.tokens) == (None, None) and "reported none" in result.tokens.note
+    assert bounds(result.usd) == (None, None)
 
 
 def with_log(model: str) -> dict[str, Any]:
-    """Draw with the quick critic, and then say in row and log that a hosted model answered."""
+    """Run with the quick critic, then change row and log as if a hosted model had answered."""
     draw("two things", seed=7)
     run, table = run_table().newest(1)[0], home().table
-    order = json.loads(run.request_json)
-    order["settings"]["mllm"] = {"backend": "openai", "model": model}
+    request = json.loads(run.request_json)
+    request["settings"]["mllm"] = {"backend": "openai", "model": model}
     with closing(sqlite3.connect(table)) as db, db:
-        db.execute("UPDATE runs SET order_json=?", (json.dumps(order),))
+        db.execute("UPDATE runs SET order_json=?", (json.dumps(request),))
     log = home().events(run.id)
     log.write_text(log.read_text("utf-8").replace('"tokens":0', '"tokens":1000'), "utf-8")
     return {"mllm__backend": "openai", "mllm__model": model}
 
 
-def test_money_is_told_by_the_price_table(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cost_is_estimated_by_the_price_table(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = with_log("gpt-5.4-mini")
     monkeypatch.setattr(
-        "pleinair.app.estimate.history.is_alike", lambda run, order: True
+        "pleinair.app.estimate.history.is_alike", lambda run, request: True
     )  # but for the generator
     monkeypatch.setenv("PLEINAIR_GENERATOR__BACKEND", "in_context")
-    quote = told(**overrides)
-    assert quote.tokens.low and quote.tokens.high
-    assert quote.usd.low == pytest.approx(quote.tokens.low * 0.75e-6)
-    assert quote.usd.high == pytest.approx(quote.tokens.high * 4.5e-6)
+    result = estimate_with(**overrides)
+    assert result.tokens.low and result.tokens.high
+    assert result.usd.low == pytest.approx(result.tokens.low * 0.75e-6)
+    assert result.usd.high == pytest.approx(result.tokens.high * 4.5e-6)
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "note"),
     [
         ({"mllm__backend": "openai", "mllm__model": "nobody-knows"}, "no price is known for 'nobody-knows'"),
         ({"mllm__backend": "openai", "mllm__model": "gpt-5.4", "mllm__max_tokens": 0}, ""),
@@ -246,69 +244,72 @@ def test_money_is_told_by_the_price_table(place: Path, monkeypatch: pytest.Monke
         ),
     ],
 )
-def test_a_price_that_is_not_known_is_said_to_be(
-    place: Path, monkeypatch: pytest.MonkeyPatch, overrides: dict[str, Any], said: str
+def test_an_unknown_price_has_a_reason(
+    place: Path, monkeypatch: pytest.MonkeyPatch, overrides: dict[str, Any], note: str
 ) -> None:
     monkeypatch.setenv("PLEINAIR_GENERATOR__BACKEND", "in_context")
-    quote = told(**overrides)
-    assert quote.usd.high is None
-    assert said in quote.usd.note
+    result = estimate_with(**overrides)
+    assert result.usd.high is None
+    assert note in result.usd.note
 
 
 MLLM = {"mllm__backend": "openai", "mllm__model": "gpt-5.4-mini"}
 PRICED = MLLM | LOCAL
 
 
-def test_before_the_first_run_tokens_and_money_are_estimated(place: Path) -> None:
-    quote = told(**PRICED)
-    assert quote.tokens.low and quote.tokens.high and quote.usd.low and quote.usd.high
-    assert 2 * 50 < quote.tokens.low < 2 * 1000
-    assert 8 * 2048 < quote.tokens.high < 8 * 8000  # every answer as long as it may be
-    assert quote.tokens.low * 0.75e-6 <= quote.usd.low < quote.usd.high <= quote.tokens.high * 4.5e-6
-    assert "an estimate" in quote.tokens.note and "an estimate" in quote.usd.note
-    assert ends(quote.seconds) == (None, None)
+def test_without_past_runs_tokens_and_cost_are_estimated(place: Path) -> None:
+    result = estimate_with(**PRICED)
+    assert result.tokens.low and result.tokens.high and result.usd.low and result.usd.high
+    assert 2 * 50 < result.tokens.low < 2 * 1000
+    assert 8 * 2048 < result.tokens.high < 8 * 8000  # every answer as long as it may be
+    assert result.tokens.low * 0.75e-6 <= result.usd.low < result.usd.high <= result.tokens.high * 4.5e-6
+    assert "an estimate" in result.tokens.note and "an estimate" in result.usd.note
+    assert bounds(result.seconds) == (None, None)
 
 
 @pytest.mark.parametrize("prompt", ["a finch", "a finch beside a coupe, " * 40])
-def test_the_estimate_holds_what_the_client_sends(prompt: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_estimate_bounds_the_tokens_that_the_client_sends(
+    prompt: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def policy(schema: str, card: dict[str, Any], images: int) -> dict[str, Any]:
         return rows(card, lambda name: True) if schema == "Critique" else decomposition("finch", "coupe")
 
     choice = BackendChoice.model_validate({"backend": "openai", "model": MODEL})
-    one = tokens_of_call("pleinair", prompt, choice)
-    assert one is not None
+    tokens = tokens_of_call("pleinair", prompt, choice)
+    assert tokens is not None
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with served(ScriptedChat(policy=policy, schemas=[])) as service:
         model = chat(MODEL, base_url=service.url)
         concepts, _ = decompose(prompt, model=model)
         critique(encode_png(Image.radial_gradient("L")), prompt, concepts, model=model)
     assert len(service.requests) == 2
-    for asked in service.requests:
-        texts = re.sub(r"data:image/png;base64,[^\"]*", "", json.dumps(asked["messages"]))
-        text = len(texts + json.dumps(asked["response_format"])) / 4
-        seen = (70, 1.2 * 16**2) if "image_url" in texts else (0, 0)  # at low detail, or by patches
-        assert one.read[0] <= text + seen[0] and text + seen[1] <= one.read[1]
+    for request in service.requests:
+        texts = re.sub(r"data:image/png;base64,[^\"]*", "", json.dumps(request["messages"]))
+        text = len(texts + json.dumps(request["response_format"])) / 4
+        image_tokens = (70, 1.2 * 16**2) if "image_url" in texts else (0, 0)  # at low detail, or by patches
+        assert tokens.read[0] <= text + image_tokens[0] and text + image_tokens[1] <= tokens.read[1]
 
 
 @pytest.mark.parametrize("graph", ["imagerag", "crossmodal"])
-def test_other_graphs_with_questions_of_their_own_are_estimated_too(place: Path, graph: str) -> None:
-    quote = told(graph, budget__mllm_calls=10, **PRICED)
-    assert quote.tokens.low and quote.tokens.high and quote.usd.high
+def test_tokens_of_other_graphs_are_estimated_too(place: Path, graph: str) -> None:
+    result = estimate_with(graph, budget__mllm_calls=10, **PRICED)
+    assert result.tokens.low and result.tokens.high and result.usd.high
 
 
-def test_pictures_with_a_price_are_in_the_sum(place: Path) -> None:
+def test_the_price_of_images_is_in_the_sum(place: Path) -> None:
     painter = {"generator__backend": "openai_images", "generator__model": "m"}
-    words, quote = told(**PRICED), told(**MLLM | painter, generator__price_per_picture=0.04)
-    assert words.usd.low and words.usd.high
-    assert ends(quote.usd) == pytest.approx((words.usd.low + 0.04, words.usd.high + 3 * 0.04))
+    local = estimate_with(**PRICED)
+    result = estimate_with(**MLLM | painter, generator__price_per_picture=0.04)
+    assert local.usd.low and local.usd.high
+    assert bounds(result.usd) == pytest.approx((local.usd.low + 0.04, local.usd.high + 3 * 0.04))
 
 
-def test_what_pictures_cost_in_past_runs_is_told_apart_from_the_questions(place: Path) -> None:
+def test_past_costs_of_images_and_mllm_calls_are_separate(place: Path) -> None:
     draw("two things", seed=7)
     log = home().events(run_table().newest(1)[0].id)
     paid = re.sub(r'("images":1,"mllm_calls":0,"tokens":0,"usd":)0.0', r"\g<1>0.04", log.read_text("utf-8"))
     log.write_text(paid, "utf-8")
-    (run,) = past_of(told())
+    (run,) = similar_runs(estimate_with())
     assert run.image_usd == pytest.approx(0.04 * len(run.image_seconds)) and run.mllm_usd == 0
 
 
@@ -316,7 +317,7 @@ UNKNOWN = "no price is known for {}.model = 'm', so money could not stop the run
 
 
 @pytest.mark.parametrize(
-    ("table", "engine", "known"),
+    ("table", "backend", "price"),
     [
         ("mllm", "openai", {"mllm.prices": {"m": {"read": 1, "written": 2}}}),
         ("mllm", "openai", {"mllm.base_url": "http://127.0.0.1:8000/v1"}),
@@ -327,44 +328,42 @@ UNKNOWN = "no price is known for {}.model = 'm', so money could not stop the run
         ("generator", "openai_images", {"generator.model": "gpt-image-2.5-flare"}),
     ],
 )
-def test_a_budget_of_money_wants_a_price(place: Path, table: str, engine: str, known: dict[str, Any]) -> None:
-    unpriced = {f"{table}.backend": engine, f"{table}.model": "m"}
+def test_a_limit_in_usd_needs_a_price(place: Path, table: str, backend: str, price: dict[str, Any]) -> None:
+    unpriced = {f"{table}.backend": backend, f"{table}.model": "m"}
     limited = unpriced | {"budget.usd": 0.5}
     with pytest.raises(BadInput, match=re.escape(UNKNOWN.format(table))):
         draw("two things", overrides=limited)
     assert not (place / "home").exists()
     estimate("two things", overrides=unpriced)
-    estimate("two things", overrides=limited | known)
+    estimate("two things", overrides=limited | price)
 
 
-def test_the_pocket_world_and_a_server_of_ones_own_cost_nothing(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pocket_models_and_local_servers_cost_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLEINAIR_GENERATOR__BACKEND", "in_context")
-    here = {"mllm__model": "llama", "mllm__base_url": "http://127.0.0.1:8000/v1"}
-    assert ends(told(mllm__backend="pocket").usd) == (0, 0)
-    assert ends(told(mllm__backend="openai", **here).usd) == (0, 0)
+    server = {"mllm__model": "llama", "mllm__base_url": "http://127.0.0.1:8000/v1"}
+    assert bounds(estimate_with(mllm__backend="pocket").usd) == (0, 0)
+    assert bounds(estimate_with(mllm__backend="openai", **server).usd) == (0, 0)
 
 
-def test_json_says_the_same(place: Path) -> None:
+def test_json_has_the_same_values(place: Path) -> None:
     answer = json.loads(call("two things", "--json").stdout)
     assert answer["pictures"] == {"low": 1, "high": 3, "note": ""}
     assert answer["usd"]["low"] is None and answer["past_runs"] == 0
     assert answer["mllm"] == "quick" and answer["limits"]["attempts"] == 3
 
 
-def test_what_cannot_be_drawn_is_not_quoted(place: Path) -> None:
-    done = call("two things", "--max-attempts", "0")
-    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+def test_invalid_requests_are_not_estimated(place: Path) -> None:
+    result = call("two things", "--max-attempts", "0")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     with pytest.raises(BadInput, match="input image"):
         estimate("two things", input_images=["none.png"])
 
 
-def test_every_packaged_profile_is_quoted(place: Path) -> None:
-    for name in [name for name in os.environ if name.startswith("PLEINAIR_") and "ENGINE" in name]:
-        os.environ.pop(name)
+def test_every_packaged_profile_is_estimated(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("PLEINAIR_") and "BACKEND" in name]:
+        monkeypatch.delenv(name)
     for name in profiles():
-        quote = estimate("two things", profile=name)
-        assert quote.profile == name and quote.pictures.high == 3
-        assert quote.past_runs == 0 and ends(quote.seconds) == (None, None)
+        result = estimate("two things", profile=name)
+        assert result.profile == name and result.pictures.high == 3
+        assert result.past_runs == 0 and bounds(result.seconds) == (None, None)
     assert set(LOCAL_BACKENDS) < set(registry.names("generator"))
