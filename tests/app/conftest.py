@@ -1,4 +1,4 @@
-"""Give tests of whole runs their own home, library, out folder and quick engines."""
+"""Fixture of whole runs: a home, a library, an out folder and quick backends."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from support import quick_engines as quick
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a folder that holds home, library, out and everything else that a run touches."""
+    """Create a folder with the home, the library, the out folder and all else that a run uses."""
     for name in [name for name in os.environ if name.startswith("PLEINAIR_")]:
         monkeypatch.delenv(name)
     for name, value in quick.install(tmp_path).items():

@@ -1,4 +1,4 @@
-"""Whole runs with quick engines: what comes back, what is on disk, and how they end."""
+"""Whole runs with quick backends: results, files and endings."""
 
 import json
 import os
@@ -39,38 +39,39 @@ def effects(place: Path, word: str) -> int:
     return (place / "effects.log").read_text(encoding="utf-8").count(word)
 
 
-def test_draws_until_every_concept_is_present(place: Path) -> None:
+def test_attempts_continue_until_every_concept_is_present(place: Path) -> None:
     result = draw(PROMPT, seed=7)
     assert (result.outcome.ending, result.seed) == ("accepted", 7)
     assert result.outcome.best is not None and result.outcome.best.number == 1
     assert run_table().get(result.run_id).status == "accepted"
 
 
-def test_stops_at_its_limit_with_the_best_picture(place: Path) -> None:
+def test_a_run_stops_at_its_limit_with_the_best_image(place: Path) -> None:
     result = draw(PROMPT, seed=7, overrides=NEVER | {"budget.attempts": 2})
     assert (result.outcome.ending, result.outcome.limit) == ("stopped", "attempts")
     assert result.picture is not None and result.picture.exists()
 
 
-def test_the_picture_carries_its_story(place: Path) -> None:
+def test_the_image_has_metadata(place: Path) -> None:
     result = draw(PROMPT, seed=7)
-    story = json.loads(chunks(result)["pleinair"])
-    assert (story["run"], story["prompt"], story["seed"]) == (result.run_id, PROMPT, 7)
-    assert story["models"] == {"generator": "stripes", "encoder": "hashes", "mllm": "quick"}
-    assert [(one["concept"], one["license"]) for one in story["references"]] == [("second thing", "CC0-1.0")]
+    metadata = json.loads(chunks(result)["pleinair"])
+    assert (metadata["run"], metadata["prompt"], metadata["seed"]) == (result.run_id, PROMPT, 7)
+    assert metadata["models"] == {"generator": "stripes", "encoder": "hashes", "mllm": "quick"}
+    credits = [(credit["concept"], credit["license"]) for credit in metadata["references"]]
+    assert credits == [("second thing", "CC0-1.0")]
     assert "Steps: 3, CFG scale: 1.0, Seed: 7, Size: 16x16, Model: stripes" in chunks(result)["parameters"]
 
 
 def test_the_sidecar_holds_everything(place: Path) -> None:
-    record = json.loads(draw(PROMPT, seed=7).sidecar.read_text(encoding="utf-8"))
-    assert record["order"]["prompt"] == PROMPT
-    assert [attempt["number"] for attempt in record["attempts"]] == [0, 1]
-    assert record["retrievals"][0]["hits"][0]["license"] == "CC0-1.0"
-    assert record["references"][0]["source"].startswith("https://example.org/")
-    assert record["versions"]["python"] == sys.version.split()[0]
+    sidecar = json.loads(draw(PROMPT, seed=7).sidecar.read_text(encoding="utf-8"))
+    assert sidecar["order"]["prompt"] == PROMPT
+    assert [attempt["number"] for attempt in sidecar["attempts"]] == [0, 1]
+    assert sidecar["retrievals"][0]["hits"][0]["license"] == "CC0-1.0"
+    assert sidecar["references"][0]["source"].startswith("https://example.org/")
+    assert sidecar["versions"]["python"] == sys.version.split()[0]
 
 
-def test_the_story_can_be_left_out(place: Path) -> None:
+def test_metadata_can_be_stripped(place: Path) -> None:
     assert chunks(draw(PROMPT, seed=7, strip_metadata=True)) == {}
 
 
@@ -81,16 +82,16 @@ def test_the_same_seed_gives_the_same_pixels(place: Path) -> None:
     assert first.picture != second.picture
 
 
-def test_a_missing_seed_is_drawn_once_and_kept(place: Path) -> None:
+def test_a_random_seed_is_stored(place: Path) -> None:
     result = draw(PROMPT)
     again = draw(PROMPT, seed=run_table().get(result.run_id).seed)
     assert result.outcome.best is not None and again.outcome.best is not None
     assert result.outcome.best.picture == again.outcome.best.picture
 
 
-def test_an_encoder_that_nothing_asked_is_named_as_it_was_chosen(place: Path) -> None:
-    story = json.loads(chunks(draw(PROMPT, graph="direct"))["pleinair"])
-    assert story["models"]["encoder"] == "quick"
+def test_an_unused_encoder_is_recorded_by_its_label(place: Path) -> None:
+    metadata = json.loads(chunks(draw(PROMPT, graph="direct"))["pleinair"])
+    assert metadata["models"]["encoder"] == "quick"
 
 
 def test_another_graph(place: Path) -> None:
@@ -132,10 +133,10 @@ def test_another_graph(place: Path) -> None:
 def test_bad_input_is_refused_before_anything_is_written(
     place: Path, prompt: str, arguments: dict[str, Any], words: str
 ) -> None:
-    doors: list[Callable[..., object]] = [estimate, draw]
-    for ask in doors:
+    interfaces: list[Callable[..., object]] = [estimate, draw]
+    for call in interfaces:
         with pytest.raises(BadInput, match=words):
-            ask(prompt, **arguments)
+            call(prompt, **arguments)
     assert not (place / "home").exists()
 
 
@@ -146,7 +147,7 @@ def test_a_prompt_of_every_script_and_of_full_length(place: Path) -> None:
     assert result.picture is not None and result.picture.name.isascii()
 
 
-def test_a_model_that_declines_is_a_refusal(place: Path) -> None:
+def test_a_refusal_of_the_model_is_its_own_ending(place: Path) -> None:
     result = draw(PROMPT, overrides={"mllm.says": "I would rather not."})
     assert (result.outcome.ending, result.outcome.reason) == ("refused", "I would rather not.")
     assert result.picture is not None and result.picture.exists()
@@ -160,7 +161,7 @@ def test_a_bug_becomes_a_failure_with_a_traceback_and_can_be_resumed(place: Path
     assert resume(result.run_id).outcome.ending == "failed"
 
 
-def test_one_key_draws_once(place: Path) -> None:
+def test_one_key_is_one_run(place: Path) -> None:
     first = draw(PROMPT, seed=7, idempotency_key="k")
     pictures = effects(place, "picture")
     assert draw(PROMPT, seed=7, idempotency_key="k") == first
@@ -173,15 +174,15 @@ def test_one_key_for_two_requests_is_refused(place: Path) -> None:
         draw(PROMPT, seed=8, idempotency_key="k")
 
 
-def test_sixteen_clients_with_one_key_pay_once(place: Path) -> None:
-    def ask(_: int) -> str:
+def test_sixteen_clients_with_one_key_share_one_run(place: Path) -> None:
+    def request(_: int) -> str:
         try:
             return draw(PROMPT, seed=7, idempotency_key="k").run_id
         except Busy:
             return "busy"
 
     with ThreadPoolExecutor(16) as pool:
-        answers = set(pool.map(ask, range(16)))
+        answers = set(pool.map(request, range(16)))
     assert len(answers - {"busy"}) == 1
     assert effects(place, "picture") == 2
     assert len(run_table().newest(99)) == 1
@@ -207,12 +208,12 @@ def test_a_second_process_on_a_run_is_refused(place: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [2, 9, 20])
-def test_a_holder_that_was_overtaken_commits_nothing(place: Path, count: int) -> None:
-    calm, run, seen = draw(PROMPT, seed=7), submit(PROMPT, seed=7), list[Event]()
+def test_a_holder_that_lost_its_lease_commits_nothing(place: Path, count: int) -> None:
+    undisturbed, run, events = draw(PROMPT, seed=7), submit(PROMPT, seed=7), list[Event]()
 
     def on_event(event: Event) -> None:
-        seen.append(event)
-        if len(seen) == count:  # what another process does once our lease has run out
+        events.append(event)
+        if len(events) == count:  # as another process does after the lease has expired
             with closing(sqlite3.connect(home().table)) as db, db:
                 db.execute("UPDATE runs SET fence = fence + 1, lease_until = 0 WHERE id = ?", (run.id,))
 
@@ -220,36 +221,36 @@ def test_a_holder_that_was_overtaken_commits_nothing(place: Path, count: int) ->
         finish(run, on_event)
     assert run_table().get(run.id).status == "running"
     after = finish(run)
-    assert calm.outcome.best is not None and after.outcome.best is not None
-    assert calm.outcome.best.picture == after.outcome.best.picture
+    assert undisturbed.outcome.best is not None and after.outcome.best is not None
+    assert undisturbed.outcome.best.picture == after.outcome.best.picture
 
 
 @pytest.mark.parametrize("count", [1, 3, 6, 9, 14, 18, 22])
-def test_cancelled_at_any_event_it_keeps_the_best_picture(place: Path, count: int) -> None:
-    run, seen = submit(PROMPT, seed=7, overrides=NEVER), list[Event]()
+def test_a_run_cancelled_at_any_event_keeps_the_best_image(place: Path, count: int) -> None:
+    run, events = submit(PROMPT, seed=7, overrides=NEVER), list[Event]()
 
     def on_event(event: Event) -> None:
-        seen.append(event)
-        if len(seen) == count:
+        events.append(event)
+        if len(events) == count:
             Runs(home().table).request_cancel(run.id)
 
     result = finish(run, on_event)
     assert (result.outcome.ending, result.outcome.reason) == ("cancelled", "you asked it to stop")
-    drawn = any(step.attempts for step in payloads(seen, StepFinished))
-    assert result.picture is not None or not drawn
-    assert seen[-1].kind == "ended"
-    # the end tells of steps too that ended while they were waited for
-    assert (result.picture is not None) == bool(payloads(seen, Ended)[-1].attempts)
+    generated = any(step.attempts for step in payloads(events, StepFinished))
+    assert result.picture is not None or not generated
+    assert events[-1].kind == "ended"
+    # the last event includes steps that finished while they were awaited
+    assert (result.picture is not None) == bool(payloads(events, Ended)[-1].attempts)
 
 
-def test_a_picture_that_was_told_is_kept_by_a_stop_at_that_moment(
+def test_an_image_is_kept_if_its_event_triggers_the_cancellation(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = FencedSaver.put_writes
 
-    def slowly(*given: Any) -> None:
+    def slowly(*arguments: Any) -> None:
         time.sleep(0.2)
-        save(*given)
+        save(*arguments)
 
     monkeypatch.setattr(FencedSaver, "put_writes", slowly)
     run = submit(PROMPT, seed=7, overrides=NEVER)
@@ -262,36 +263,36 @@ def test_a_picture_that_was_told_is_kept_by_a_stop_at_that_moment(
     assert result.outcome.ending == "cancelled" and result.picture is not None
 
 
-def test_what_a_question_cost_is_kept_by_a_stop_while_it_is_asked(
+def test_the_usage_of_an_mllm_call_is_kept_if_the_run_is_cancelled_during_it(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, asked, note = submit(PROMPT, seed=7), threading.Event(), quick.note
+    run, called, note = submit(PROMPT, seed=7), threading.Event(), quick.note
 
     def slowly(line: str) -> None:
         note(line)
         if line == "question":
-            asked.set()
+            called.set()
             time.sleep(0.2)
 
     def on_event(event: Event) -> None:
         if event.kind == "progress":  # of the draft, beside which the prompt is decomposed
-            assert asked.wait(60)
+            assert called.wait(60)
             run_table().request_cancel(run.id)
 
     monkeypatch.setattr(quick, "note", slowly)
     result = finish(run, on_event)
     usage = json.loads(result.sidecar.read_text(encoding="utf-8"))["usage"]
     assert result.outcome.ending == "cancelled" and effects(place, "question") == 1
-    assert sum(one["mllm_calls"] for one in usage) == 1
+    assert sum(part["mllm_calls"] for part in usage) == 1
 
 
-def test_a_run_after_a_cancelled_one_is_as_ever(place: Path) -> None:
-    calm = draw(PROMPT, seed=7)
+def test_a_cancelled_run_does_not_affect_the_next(place: Path) -> None:
+    before = draw(PROMPT, seed=7)
     run = submit(PROMPT, seed=7)
     assert cancel(run.id).status == "cancelled"
     after = draw(PROMPT, seed=7)
-    assert calm.outcome.best is not None and after.outcome.best is not None
-    assert calm.outcome.best.picture == after.outcome.best.picture
+    assert before.outcome.best is not None and after.outcome.best is not None
+    assert before.outcome.best.picture == after.outcome.best.picture
 
 
 def test_cancelling_a_finished_run_changes_nothing(place: Path) -> None:
@@ -321,7 +322,7 @@ def test_a_full_disk_is_a_failure_that_can_be_resumed(place: Path, monkeypatch: 
     assert effects(place, "picture") == pictures
 
 
-def test_a_disk_that_fills_while_drawing_loses_no_finished_picture(
+def test_a_full_disk_during_a_run_loses_no_finished_image(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pleinair.tools.storage.artifacts import ArtifactStore
@@ -341,7 +342,7 @@ def test_a_disk_that_fills_while_drawing_loses_no_finished_picture(
     assert resume(result.run_id).outcome.ending == "accepted"
 
 
-def test_the_log_tells_the_run_and_holds_no_pixels(place: Path) -> None:
+def test_the_log_has_every_step_and_no_pixels(place: Path) -> None:
     result = draw(PROMPT, seed=7)
     path = home().events(result.run_id)
     events = read(path)

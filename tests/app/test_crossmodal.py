@@ -1,4 +1,4 @@
-"""Cross-modal RAG from the command line: drawing with it, and training its adaptor."""
+"""Cross-modal RAG from the command line: runs, and the training of its adaptor."""
 
 import json
 from pathlib import Path
@@ -17,9 +17,9 @@ def call(*words: str) -> Result:
 
 
 def draw(*words: str) -> dict[str, Any]:
-    """Draw and read the sidecar."""
+    """Run the graph and read the sidecar."""
     done = call("draw", "picture 1 and picture 4", "--graph", "crossmodal", "--json", *words)
-    assert done.exit_code == 0, done.output  # nobody looked at the result, and nothing went wrong
+    assert done.exit_code == 0, done.output  # the graph has no critique
     return dict(json.loads(Path(json.loads(done.stdout)["sidecar"]).read_text("utf-8")))
 
 
@@ -29,15 +29,15 @@ def train(place: Path, *words: str) -> Result:
 
 
 def ids(sidecar: dict[str, Any]) -> list[str]:
-    return [one["id"] for one in sidecar["references"]]
+    return [credit["id"] for credit in sidecar["references"]]
 
 
-def test_the_paper_scores_by_the_whole_prompt_and_the_pocket_profile_by_what_a_caption_has() -> None:
+def test_the_default_scores_by_all_sub_queries_and_the_pocket_profile_by_satisfied_ones() -> None:
     assert CrossmodalOptions().scored == load("klein").crossmodal.scored == "all"
     assert load("pocket").crossmodal.scored == "satisfied"
 
 
-def test_a_drawing_takes_the_pictures_whose_captions_fit(place: Path) -> None:
+def test_a_run_uses_the_images_whose_captions_match(place: Path) -> None:
     assert ids(draw()) == ["1.png", "4.png"]
 
 
@@ -48,7 +48,7 @@ def test_settings_reach_the_graph(place: Path) -> None:
     assert load("pocket").crossmodal.template == "plain"
 
 
-def test_a_training_tells_its_epochs_and_its_adaptor_scores_a_drawing(place: Path) -> None:
+def test_a_training_prints_its_epochs_and_a_run_uses_its_adaptor(place: Path) -> None:
     done = train(place)
     assert done.exit_code == 0, done.output
     trained = place / "trained"
@@ -62,14 +62,14 @@ def test_a_training_tells_its_epochs_and_its_adaptor_scores_a_drawing(place: Pat
     assert ids(draw("--set", f"crossmodal.adaptor={setting}")) == ["1.png", "4.png"]
 
 
-def test_a_training_keeps_to_the_budget_of_questions(place: Path) -> None:
+def test_a_training_stays_within_the_budget_of_mllm_calls(place: Path) -> None:
     done = train(place, "--set", "budget.mllm_calls=3")
     assert "3 of 6 images have sub-queries; 3 captions gave none" in done.stdout
     assert (place / "effects.log").read_text("utf-8").count("question") == 3
     assert "6 of 6" in train(place, "--set", "budget.mllm_calls=3").stdout
 
 
-def test_a_missing_adaptor_is_refused_before_anything_is_drawn(place: Path) -> None:
+def test_a_missing_adaptor_is_refused_before_the_run(place: Path) -> None:
     done = call("draw", "p", "--graph", "crossmodal", "--set", "crossmodal.adaptor=nowhere")
     assert done.exit_code == 2
     assert "nowhere" in done.stderr

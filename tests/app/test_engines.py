@@ -1,4 +1,4 @@
-"""What the settings make of a library: every way to look it up, and what is refused beforehand."""
+"""Retrievers and backends from settings: every retrieval method, and what is refused before a run."""
 
 import json
 import re
@@ -21,19 +21,19 @@ from pleinair.tools.types import BadInput
 SECOND = {"retrieval__second__backend": "quick", "retrieval__second__salt": "other"}
 
 
-def found(place: Path, query: str, k: int = 6, /, **overrides: Any) -> list[str]:
+def search(place: Path, query: str, k: int = 6, /, **overrides: Any) -> list[str]:
     keys = {key.replace("__", "."): value for key, value in overrides.items()}
     retriever = open_retriever(load(overrides=keys), Paths(place / "home"))
     return [hit.id for hit in retriever.search(query, k)]
 
 
-def test_every_method_looks_up_in_its_own_way(place: Path) -> None:
-    dense = found(place, "number 3")
+def test_every_method_ranks_in_its_own_way(place: Path) -> None:
+    dense = search(place, "number 3")
     assert sorted(dense) == [f"{number}.png" for number in range(6)]
-    assert found(place, "number 3", retrieval__method="lexical") == ["3.png"]
-    hybrid = found(place, "number 3", retrieval__method="hybrid")
+    assert search(place, "number 3", retrieval__method="lexical") == ["3.png"]
+    hybrid = search(place, "number 3", retrieval__method="hybrid")
     assert hybrid == ["3.png", *(id for id in dense if id != "3.png")]
-    assert found(place, "number 3", retrieval__rerank="bm25") == hybrid
+    assert search(place, "number 3", retrieval__rerank="bm25") == hybrid
 
 
 def test_lexical_retrieval_loads_no_encoder_and_builds_no_index(
@@ -48,35 +48,33 @@ def test_lexical_retrieval_loads_no_encoder_and_builds_no_index(
 
 
 def test_both_takes_three_of_either_encoder_in_turn(place: Path) -> None:
-    first = found(place, "number 3", 3)
-    second = found(place, "number 3", 3, encoder__salt="other")
+    first = search(place, "number 3", 3)
+    second = search(place, "number 3", 3, encoder__salt="other")
     assert first != second
-    both = found(place, "number 3", retrieval__method="both", **SECOND)
+    both = search(place, "number 3", retrieval__method="both", **SECOND)
     assert both[:2] == [first[0], second[0]]
     assert set(both) == {*first, *second}
 
 
-def test_only_the_allowed_licences_are_found(place: Path) -> None:
+def test_only_allowed_licenses_are_retrieved(place: Path) -> None:
     metadata = place / "library" / "metadata.jsonl"
     lines = [json.loads(line) for line in metadata.read_text("utf-8").splitlines()]
     for line in lines[2:]:
         line["license"] = "proprietary"
     metadata.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    assert set(found(place, "number 3", retrieval__licenses=["cc0-1.0"])) == {"0.png", "1.png"}
-    assert found(place, "number 3", retrieval__licenses=["cc0-1.0"], retrieval__method="lexical") == []
+    assert set(search(place, "number 3", retrieval__licenses=["cc0-1.0"])) == {"0.png", "1.png"}
+    assert search(place, "number 3", retrieval__licenses=["cc0-1.0"], retrieval__method="lexical") == []
 
 
-def test_copies_are_left_out_unless_wanted(place: Path) -> None:
+def test_copies_are_omitted_unless_allowed(place: Path) -> None:
     library = place / "library"
     (library / "copy.png").write_bytes((library / "3.png").read_bytes())
-    assert len(found(place, "number 3", 7)) == 6
-    assert len(found(place, "number 3", 7, retrieval__deduplicate=0)) == 7
+    assert len(search(place, "number 3", 7)) == 6
+    assert len(search(place, "number 3", 7, retrieval__deduplicate=0)) == 7
 
 
 @pytest.mark.parametrize(("method", "threshold"), [("dense", 0.4), ("lexical", -1.0), ("hybrid", -1.0)])
-def test_the_floor_is_a_cosine_and_binds_dense_look_ups_only(
-    place: Path, method: str, threshold: float
-) -> None:
+def test_the_threshold_applies_to_dense_retrieval_only(place: Path, method: str, threshold: float) -> None:
     settings = load(overrides={"retrieval.threshold": 0.4, "retrieval.method": method})
     context = build(settings, Paths(place / "home"), ArtifactStore(place / "store"))
     assert context.threshold == threshold
@@ -103,54 +101,54 @@ def test_imagerags_options_reach_its_graph(place: Path) -> None:
         ({"retrieval.method": "lexical", "imagerag.threshold": 0.2}, "imagerag.threshold = 0.2: a cosine"),
     ],
 )
-def test_what_cannot_be_composed_is_refused(place: Path, overrides: dict[str, Any], words: str) -> None:
+def test_an_unusable_retrieval_is_refused(place: Path, overrides: dict[str, Any], words: str) -> None:
     with pytest.raises(BadInput, match=words):
         check(load(overrides=overrides))
 
 
-def test_an_engine_is_loaded_once() -> None:
+def test_a_backend_is_built_once() -> None:
     choice = load().encoder
     assert build_backend("encoder", choice) is build_backend("encoder", choice)
 
 
-def test_a_run_of_two_concepts_and_two_passes_loads_each_engine_once(
+def test_a_run_of_two_concepts_and_two_rounds_builds_each_backend_once(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = Counter[str]()
+    counts = Counter[str]()
 
-    def count(made_by: type[Any]) -> None:
-        begin = made_by.__init__
+    def count(backend: type[Any]) -> None:
+        init = backend.__init__
 
-        @wraps(begin)
-        def counted(self: Any, *given: Any, **named: Any) -> None:
-            made[made_by.__name__] += 1
-            begin(self, *given, **named)
+        @wraps(init)
+        def counted(self: Any, *args: Any, **kwargs: Any) -> None:
+            counts[backend.__name__] += 1
+            init(self, *args, **kwargs)
 
-        monkeypatch.setattr(made_by, "__init__", counted)
+        monkeypatch.setattr(backend, "__init__", counted)
 
     def answer(schema: str, *rest: Any) -> dict[str, Any]:
-        wanted = {"concepts": ["second thing", "third thing"]}
-        return wanted if schema == "MissingConcepts" else usual(schema, *rest)
+        missing = {"concepts": ["second thing", "third thing"]}
+        return missing if schema == "MissingConcepts" else usual(schema, *rest)
 
     usual = quick.answer
     monkeypatch.setattr(quick, "answer", answer)
     count(quick.Stripes)
     count(quick.Hashes)
-    chosen = {"encoder.salt": f"{place}", "generator.pause": 0.001, "mllm.satisfied": False}
-    result = draw("two things", graph="imagerag", overrides=chosen | {"imagerag.rounds": 2})
+    overrides = {"encoder.salt": f"{place}", "generator.pause": 0.001, "mllm.satisfied": False}
+    result = draw("two things", graph="imagerag", overrides=overrides | {"imagerag.rounds": 2})
     (end,) = payloads(read(home().events(result.run_id)), Ended)
-    assert [len(one.request.references) for one in end.attempts] == [0, 2, 2]
-    assert made == {"Stripes": 1, "Hashes": 1}
+    assert [len(attempt.request.references) for attempt in end.attempts] == [0, 2, 2]
+    assert counts == {"Stripes": 1, "Hashes": 1}
 
 
-def test_changed_captions_are_looked_up_as_they_are_now(place: Path) -> None:
-    assert found(place, "number 3", retrieval__method="lexical") == ["3.png"]
+def test_changed_captions_are_searched_in_their_current_form(place: Path) -> None:
+    assert search(place, "number 3", retrieval__method="lexical") == ["3.png"]
     metadata = place / "library" / "metadata.jsonl"
     metadata.write_text(metadata.read_text("utf-8").replace("picture 3", "three"), encoding="utf-8")
-    assert found(place, "number 3", retrieval__method="lexical") == []
+    assert search(place, "number 3", retrieval__method="lexical") == []
 
 
-def test_a_floor_is_suggested_from_the_captions(place: Path) -> None:
+def test_a_threshold_is_suggested_from_the_captions(place: Path) -> None:
     from pleinair.app.index import bring_up_to_date
 
     settings = load()

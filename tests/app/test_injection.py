@@ -1,4 +1,4 @@
-"""Five hundred hostile texts in libraries on the disk: a page and a terminal only show them."""
+"""Five hundred hostile texts in libraries on disk: pages and terminals only display them."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def write_library(folder: Path, part: list[str], everything: list[str]) -> None:
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def steers(text: str) -> list[str]:
-    """List the characters that a terminal may obey: control characters and changes of direction."""
+def control_characters(text: str) -> list[str]:
+    """List the control characters and changes of direction in a text, which affect a terminal."""
     return sorted({char for char in text if char != "\n" and category(char) in ("Cc", "Cf", "Zl", "Zp")})
 
 
 def output_of(*words: str, typed: str | None = None) -> str:
-    """Run a command and return all that a terminal would be sent."""
+    """Run a command and return its output to a terminal."""
     result = CliRunner().invoke(app, words, input=typed)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert steers(result.output) == [], words
+    assert control_characters(result.output) == [], words
     return result.output
 
 
@@ -60,62 +60,62 @@ def isolated() -> Iterator[None]:
 
 
 def harmless(page: Page) -> bool:
-    """Return whether a page has no element, address or handler but the storyboard's own."""
+    """Return whether a page has only the elements, addresses and handlers of the storyboard."""
     return set(page.tags) <= HARMLESS and all(url.startswith("data:image/png;base64,") for url in page.loads)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(8))
-def test_a_page_and_a_terminal_only_show_them(part: int, place: Path) -> None:
+def test_a_page_and_a_terminal_only_display_them(part: int, place: Path) -> None:
     everything = texts()
-    mine = everything[part * EACH : (part + 1) * EACH]
+    texts_of_part = everything[part * EACH : (part + 1) * EACH]
     folder = place / "hostile"
-    write_library(folder, mine, everything)
+    write_library(folder, texts_of_part, everything)
     graph = ("pleinair", "imagerag", "crossmodal")[part % 3]
     with isolated():
-        shown = output_of(
+        output = output_of(
             "draw", PROMPT, "--library", str(folder), "--set", "retrieval.k=64", "--graph", graph
         )
         run = run_table().newest(1)[0]
         export(run, home(), place / "run.html")
         for words in (("trace", "show", "last"), ("runs", "show", "last"), ("runs", "list")):
-            shown += output_of(*words) + output_of(*words, "--json")
+            output += output_of(*words) + output_of(*words, "--json")
         output_of("trace", "export", "last", str(place / "run.png"))
     page = (place / "run.html").read_text(encoding="utf-8")
     assert harmless(Page(page))
     if graph == "pleinair":
-        assert page.count(WHO) > len(mine) / 3  # they are all there, as text
+        assert page.count(WHO) > len(texts_of_part) / 3  # all of them are displayed as text
 
 
-def test_the_messages_of_an_index_only_show_them(place: Path) -> None:
+def test_messages_of_an_index_only_display_them(place: Path) -> None:
     everything, folder = texts(), place / "hostile"
     write_library(folder, everything[:3], everything)
     for number, text in enumerate(["\u202egnp.finch", "\u2066\u200b", "\x1b[2J", "\x9b31m", "[red]"]):
         (folder / f"{number}{text}.png").write_text(text, encoding="utf-8")
-    shown = ""
+    output = ""
     with isolated():
-        for text in [text for text in everything if steers(text)][:40]:
+        for text in [text for text in everything if control_characters(text)][:40]:
             (folder / "metadata.jsonl").write_text(json.dumps({"file_name": text}), encoding="utf-8")
-            shown += output_of("index", str(folder))
-    assert "gnp.finch" in shown and "no plain relative path" in shown and "no image" in shown
+            output += output_of("index", str(folder))
+    assert "gnp.finch" in output and "no plain relative path" in output and "no image" in output
 
 
-def test_a_chat_only_shows_them(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chat_only_displays_them(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     everything, folder = texts(), place / "hostile"
     write_library(folder, everything[:64], everything)
     monkeypatch.setenv("PLEINAIR_MLLM__BACKEND", "talker")
     monkeypatch.setenv("PLEINAIR_LIBRARY__FOLDER", str(folder))
     prompt = "a velmora finch beside a telma wren"
     with isolated():
-        shown = output_of("chat", typed=f"{prompt}\n/refs\n/veto 1\n/pin 2\n/refs\n/quit\n")
-        assert "[used]" in shown
+        output = output_of("chat", typed=f"{prompt}\n/refs\n/veto 1\n/pin 2\n/refs\n/quit\n")
+        assert "[used]" in output
         export(run_table().newest(1)[0], home(), place / "run.html")
     assert harmless(Page((place / "run.html").read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("number", range(0, 500, 25))
-def test_json_for_programs_is_valid_and_steers_no_terminal(number: int) -> None:
+def test_json_output_is_valid_and_without_control_characters(number: int) -> None:
     part = {text: [text, 1.5, None] for text in texts()[number : number + 25]} | {"\U000e0001": "é二"}
     written = printable_json(part)
     assert json.loads(written) == part
-    assert steers(written) == [] and "é二" in written
+    assert control_characters(written) == [] and "é二" in written

@@ -1,4 +1,4 @@
-"""A box painted anew in a whole run: told, recorded, replayed, drawn again, forked and resumed."""
+"""Inpainting in whole runs: traces, sidecars, replays, redraws, forks and resumed runs."""
 
 import json
 from pathlib import Path
@@ -19,11 +19,11 @@ from pleinair.tools.types import Attempt
 
 PROMPT = "two things"
 SETTINGS = {"generator.inpaint": True, "mllm.box": [0.0, 0.0, 0.5, 0.5]}
-SAID = "Only the box of “second thing” was inpainted; the rest is the draft."
+NOTE = "Only the box of “second thing” was inpainted; the rest is the draft."
 
 
 @pytest.fixture
-def drawn(place: Path) -> Result:
+def result(place: Path) -> Result:
     return draw(PROMPT, seed=7, overrides=SETTINGS)
 
 
@@ -38,10 +38,13 @@ def pixels(path: Path | None) -> bytes:
         return picture.convert("RGB").tobytes()
 
 
-def test_the_record_says_what_was_painted_in(drawn: Result) -> None:
-    assert (drawn.outcome.ending, [one.action for one in best(drawn).repairs]) == ("accepted", ["inpaint"])
-    draft, painted = json.loads(drawn.sidecar.read_text(encoding="utf-8"))["attempts"]
-    assert painted["request"]["inpaint"] == {
+def test_the_sidecar_has_the_box(result: Result) -> None:
+    assert (result.outcome.ending, [repair.action for repair in best(result).repairs]) == (
+        "accepted",
+        ["inpaint"],
+    )
+    draft, inpainted = json.loads(result.sidecar.read_text(encoding="utf-8"))["attempts"]
+    assert inpainted["request"]["inpaint"] == {
         "concept": "second thing",
         "picture": draft["picture"],
         "box": [0.0, 0.0, 0.5, 0.5],
@@ -49,48 +52,48 @@ def test_the_record_says_what_was_painted_in(drawn: Result) -> None:
     assert draft["request"]["inpaint"] is None
 
 
-def test_it_is_told_everywhere(drawn: Result, place: Path) -> None:
-    shown = CliRunner().invoke(app, ["trace", "show", drawn.run_id]).stdout
-    assert SAID in shown and "Inpaint for “second thing”: everything else is right" in shown
-    told = json.loads(CliRunner().invoke(app, ["trace", "show", drawn.run_id, "--json"]).stdout)
-    assert [one["painted"] for one in told["attempts"]] == ["", SAID]
-    export(find(drawn.run_id), home(), place / "run.html")
+def test_traces_and_storyboards_show_the_box(result: Result, place: Path) -> None:
+    shown = CliRunner().invoke(app, ["trace", "show", result.run_id]).stdout
+    assert NOTE in shown and "Inpaint for “second thing”: everything else is right" in shown
+    trace = json.loads(CliRunner().invoke(app, ["trace", "show", result.run_id, "--json"]).stdout)
+    assert [attempt["painted"] for attempt in trace["attempts"]] == ["", NOTE]
+    export(find(result.run_id), home(), place / "run.html")
     page = (place / "run.html").read_text(encoding="utf-8")
-    assert SAID in page and page.count('<g class="painted">') == 1
-    export(find(drawn.run_id), home(), place / "run.png")
+    assert NOTE in page and page.count('<g class="inpainted">') == 1
+    export(find(result.run_id), home(), place / "run.png")
     assert (place / "run.png").stat().st_size > 1000
 
 
-def test_a_replay_and_a_record_drawn_anew_give_the_same_pixels(drawn: Result, place: Path) -> None:
-    again = replay(drawn.run_id, str(place / "again"))
-    assert pixels(again.picture) == pixels(drawn.picture)
-    assert pixels(redraw(drawn.sidecar, out=str(place / "anew")).picture) == pixels(drawn.picture)
+def test_a_replay_and_a_redraw_give_the_same_pixels(result: Result, place: Path) -> None:
+    again = replay(result.run_id, str(place / "again"))
+    assert pixels(again.picture) == pixels(result.picture)
+    assert pixels(redraw(result.sidecar, out=str(place / "anew")).picture) == pixels(result.picture)
 
 
 @pytest.mark.parametrize("at", ["plan", "select", "generate", "critique:1"])
-def test_a_fork_has_the_picture_that_is_painted_in(drawn: Result, at: str) -> None:
-    branch = fork(drawn.run_id, at)
-    assert best(branch).request == best(drawn).request
-    assert pixels(branch.picture) == pixels(drawn.picture)
+def test_a_fork_has_the_image_that_is_inpainted(result: Result, at: str) -> None:
+    branch = fork(result.run_id, at)
+    assert best(branch).request == best(result).request
+    assert pixels(branch.picture) == pixels(result.picture)
 
 
-def test_another_reference_for_the_box_is_another_run(drawn: Result) -> None:
-    whole = fork(drawn.run_id, "plan", overrides={"generator.inpaint": False})
-    assert [one.action for one in best(whole).repairs] == ["add_reference"]
-    named = {one.what for one in differ(drawn.run_id, whole.run_id)}
-    assert {"attempt 1 · inpainted", "attempt 1 · box"} <= named
+def test_a_diff_shows_the_box(result: Result) -> None:
+    unboxed = fork(result.run_id, "plan", overrides={"generator.inpaint": False})
+    assert [repair.action for repair in best(unboxed).repairs] == ["add_reference"]
+    changes = {change.what for change in differ(result.run_id, unboxed.run_id)}
+    assert {"attempt 1 · inpainted", "attempt 1 · box"} <= changes
 
 
 @pytest.mark.parametrize("count", [12, 14, 16])
-def test_a_run_that_was_cut_short_is_resumed(place: Path, count: int) -> None:
-    seen: list[Event] = []
+def test_an_interrupted_run_is_resumed(place: Path, count: int) -> None:
+    events: list[Event] = []
 
-    def until(event: Event) -> None:
-        seen.append(event)
-        if len(seen) == count:
+    def interrupt(event: Event) -> None:
+        events.append(event)
+        if len(events) == count:
             raise KeyboardInterrupt
 
     run = submit(PROMPT, seed=7, overrides=SETTINGS)
     with pytest.raises(KeyboardInterrupt):
-        finish(run, until)
+        finish(run, interrupt)
     assert pixels(resume(run.id).picture) == pixels(draw(PROMPT, seed=7, overrides=SETTINGS).picture)

@@ -1,4 +1,4 @@
-"""LangGraph's own server: `langgraph.json` names graphs that take a context of plain JSON."""
+"""LangGraph's own server: `langgraph.json` lists graphs with a JSON context."""
 
 import importlib.util
 import json
@@ -43,43 +43,43 @@ def test_the_server_can_load_it_and_show_its_schemas(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["direct", "pleinair"])
-def test_a_context_of_json_chooses_the_engines(place: Path, name: str) -> None:
+def test_a_json_context_selects_the_backends(place: Path, name: str) -> None:
     context = {"settings": {"mllm.satisfied": False, "budget.attempts": 2}}
-    given = {"prompt": "two things", "seed": 7, "budget": {"attempts": 2}}
-    outcome = served(name).invoke(given, context=context)["outcome"]
+    graph_input = {"prompt": "two things", "seed": 7, "budget": {"attempts": 2}}
+    outcome = served(name).invoke(graph_input, context=context)["outcome"]
     assert outcome["ending"] == ("unchecked" if name == "direct" else "stopped")
     digest = outcome["best"]["picture"]["sha256"]
     assert list((home().home / "served" / "pictures").rglob(f"{digest}.png"))
 
 
-def test_a_thread_of_the_server_answers_each_request_for_itself(place: Path) -> None:
+def test_requests_of_one_thread_are_independent(place: Path) -> None:
     graph: Any = served("pleinair").builder.compile(checkpointer=InMemorySaver())
     thread, context = {"configurable": {"thread_id": "1"}}, {"settings": {"mllm.satisfied": False}}
     for prompt, seed in (("two things", 7), ("two others", 8)):
-        given = {"prompt": prompt, "seed": seed, "budget": {"attempts": 2}}
-        values = graph.invoke(given, thread, context=context)
-        assert [one["number"] for one in values["attempts"]] == [0, 1]
-        assert {one["request"]["seed"] for one in values["attempts"]} == {seed}
+        graph_input = {"prompt": prompt, "seed": seed, "budget": {"attempts": 2}}
+        values = graph.invoke(graph_input, thread, context=context)
+        assert [attempt["number"] for attempt in values["attempts"]] == [0, 1]
+        assert {attempt["request"]["seed"] for attempt in values["attempts"]} == {seed}
         assert values["outcome"]["best"]["request"]["prompt"].startswith(prompt)
 
 
-def test_a_served_graph_without_a_context_says_what_to_pass() -> None:
+def test_a_missing_context_is_refused_with_what_to_pass() -> None:
     with pytest.raises(BadInput, match="take {'settings': {}}"):
         served("direct").invoke({"prompt": "a finch"})
 
 
-def test_a_served_model_may_drive(place: Path) -> None:
+def test_react_is_served(place: Path) -> None:
     context = {"settings": {"mllm.backend": "talker"}}
     outcome = served("react").invoke({"prompt": "a velmora finch", "seed": 7}, context=context)["outcome"]
     assert outcome["best"] is not None
 
 
-def test_a_context_that_is_wrong_is_bad_input(place: Path) -> None:
+def test_an_invalid_context_is_bad_input(place: Path) -> None:
     with pytest.raises(BadInput, match=r"nonsense = 1 \(set in: --set\)"):
         served("direct").invoke({"prompt": "x"}, context={"settings": {"nonsense": 1}})
 
 
-def test_the_graph_itself_keeps_its_own_context() -> None:
+def test_serving_a_graph_does_not_change_its_context_schema() -> None:
     from pleinair.agent.context import Context
     from pleinair.graphs.direct import graph
 

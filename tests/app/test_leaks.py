@@ -1,4 +1,4 @@
-"""What came across from a reference is told wherever a run is."""
+"""Leaks from references in sidecars, traces and storyboards."""
 
 import json
 from pathlib import Path
@@ -16,27 +16,27 @@ from pleinair.app.storyboard.words import LEAKS
 from pleinair.tools.types import BadInput, Leak
 
 
-def drawn(**overrides: Any) -> Result:
+def generate(**overrides: Any) -> Result:
     return draw("two things", seed=7, overrides=overrides)
 
 
 def leak_of(result: Result) -> Leak:
-    told = json.loads(result.sidecar.read_text(encoding="utf-8"))
-    (leak,) = told["attempts"][1]["leaks"]
+    sidecar = json.loads(result.sidecar.read_text(encoding="utf-8"))
+    (leak,) = sidecar["attempts"][1]["leaks"]
     return Leak.model_validate(leak)
 
 
-def test_the_record_has_it(place: Path) -> None:
-    leak = leak_of(drawn())
+def test_the_sidecar_has_the_leak(place: Path) -> None:
+    leak = leak_of(generate())
     assert (leak.concept, leak.id) == ("second thing", "2.png")
-    assert leak.background is not None and leak.pose is None  # quick critics see no boxes
+    assert leak.background is not None and leak.pose is None  # quick critics find no boxes
 
 
-def test_traces_tell_it_and_storyboards_only_what_is_too_much(place: Path) -> None:
-    result = drawn()
+def test_traces_show_every_leak_and_storyboards_those_over_a_limit(place: Path) -> None:
+    result = generate()
     leak = leak_of(result)
-    said = f"background {leak.background:.0%}, whole {leak.copied:.0%}"
-    assert f"  leaked       {said}\n" in CliRunner().invoke(app, ["trace", "show", "last"]).stdout
+    note = f"background {leak.background:.0%}, whole {leak.copied:.0%}"
+    assert f"  leaked       {note}\n" in CliRunner().invoke(app, ["trace", "show", "last"]).stdout
     run = find(result.run_id)
     export(run, home(), place / "run.html")
     assert "leaked" not in (place / "run.html").read_text(encoding="utf-8")
@@ -51,7 +51,7 @@ def test_traces_tell_it_and_storyboards_only_what_is_too_much(place: Path) -> No
     ],
 )
 def test_storyboards_report_leaks_over_their_limits(limits: dict[str, Any], words: str, place: Path) -> None:
-    run = find(drawn(**limits).run_id)
+    run = find(generate(**limits).run_id)
     export(run, home(), place / "run.html")
     html = (place / "run.html").read_text(encoding="utf-8")
     assert [text for text in LEAKS.values() if text in html] == ([words] if words else [])

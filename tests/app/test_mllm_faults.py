@@ -1,4 +1,4 @@
-"""Runs with a faulty model server: one ending with its reason, what was paid, and no key on the disk."""
+"""Runs with a faulty model server: ending, reason and usage, and no API key on disk."""
 
 import json
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def run(server: FaultServer, monkeypatch: pytest.MonkeyPatch, **budget: Any) -> 
 
 
 def usage(result: Result) -> dict[str, float]:
-    """Add up what the run spent, from its last event."""
+    """Sum the usage of a run from its last event."""
     (end,) = payloads(read(home().events(result.run_id)), Ended)
     return {name: sum(getattr(part, name) for part in end.usage) for name in ("mllm_calls", "tokens", "usd")}
 
@@ -51,7 +51,7 @@ def files(place: Path) -> Iterator[bytes]:
 
 
 ENDINGS: dict[str, tuple[list[Act], str, str, int]] = {
-    "good": ([DECOMPOSED, JUDGED], "accepted", "every concept is present", 2),
+    "valid": ([DECOMPOSED, JUDGED], "accepted", "every concept is present", 2),
     "wrong key": ([error(401, f"Incorrect API key {KEY}")], "failed", "The key in OPENAI_API_KEY is not", 1),
     "no such model": ([error(404, "no m")], "failed", "There is no model 'm' at http://127.0.0.1", 1),
     "no reply of a model": ([reply(200, b"<html>")], "failed", "The server's reply is no JSON", 1),
@@ -92,7 +92,7 @@ def test_the_draft_survives_a_critic_that_fails(place: Path, monkeypatch: pytest
         assert picture.size == (16, 16)
 
 
-def test_the_budget_of_dollars_stops_a_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_budget_in_dollars_stops_a_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with playing(DECOMPOSED, JUDGED) as server:
         result = run(server, monkeypatch, usd=4.0)
     assert (result.outcome.ending, result.outcome.limit) == ("stopped", "usd")

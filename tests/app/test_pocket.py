@@ -1,4 +1,4 @@
-"""The pocket profile: its sizes are the shipped models', and a whole run needs nothing else."""
+"""Pocket profile: sizes of the shipped models, and whole runs with them."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.skipif(not GENERATOR.exists(), reason="pocket generator not trained yet")
-def test_the_profile_has_the_sizes_that_the_generator_was_trained_for() -> None:
+def test_the_profile_has_the_sizes_of_the_trained_generator() -> None:
     trained = json.loads(GENERATOR.read_text(encoding="utf-8"))
     trained["slots"] = trained.pop("references")
     profile = read_profile("pocket")["generator"]
@@ -47,6 +47,6 @@ def test_a_run_with_the_pocket_models(alone: Path) -> None:
 
 @shipped
 @pytest.mark.slow
-def test_a_prompt_that_the_pocket_model_cannot_read_is_refused(alone: Path) -> None:
+def test_a_prompt_that_the_pocket_model_cannot_parse_is_refused(alone: Path) -> None:
     result = draw("the economic consequences of the peace")
     assert result.outcome.ending == "refused"

@@ -1,4 +1,4 @@
-"""Every packaged profile names engines that exist, arguments that they have, and models at a commit."""
+"""Packaged profiles: existing backends, valid arguments, and models at a commit."""
 
 import re
 from pathlib import Path
@@ -30,12 +30,12 @@ def settings(request: pytest.FixtureRequest) -> Settings:
     return load(str(request.param))
 
 
-def test_its_engines_are_installed(settings: Settings) -> None:
+def test_its_backends_are_installed(settings: Settings) -> None:
     check(settings)
 
 
-def test_its_generator_is_built_or_asks_for_a_commit(settings: Settings) -> None:
-    """Nothing is downloaded: weights are loaded at the first picture."""
+def test_its_generator_is_built_or_requires_a_commit(settings: Settings) -> None:
+    """Nothing is downloaded: weights are loaded for the first image."""
     if settings.generator.backend not in HUB or all(map(COMMIT.fullmatch, commits(settings))):
         built: Generator = build_backend("generator", settings.generator)
         table = settings.generator.arguments
@@ -46,15 +46,17 @@ def test_its_generator_is_built_or_asks_for_a_commit(settings: Settings) -> None
             build_backend("generator", settings.generator)
 
 
-def test_a_profile_with_a_commit_to_fill_in_takes_one_by_setting(settings: Settings) -> None:
+def test_a_missing_commit_can_be_set(settings: Settings) -> None:
     table = settings.generator.arguments
-    given = {f"generator.{part}revision": "a" * 40 for part in PARTS if table.get(f"{part}revision") == ""}
-    filled = load(settings.profile, given)
+    overrides = {
+        f"generator.{part}revision": "a" * 40 for part in PARTS if table.get(f"{part}revision") == ""
+    }
+    filled = load(settings.profile, overrides)
     built: Generator = build_backend("generator", filled.generator)
     assert all(commit in built.capabilities.id for commit in commits(filled))
 
 
-def test_hub_models_are_never_named_by_a_branch(settings: Settings) -> None:
+def test_hub_models_are_never_at_a_branch(settings: Settings) -> None:
     assert all(commit == "" or COMMIT.fullmatch(commit) for commit in commits(settings))
 
 
@@ -65,38 +67,39 @@ def test_all_profiles_share_their_encoder_and_language_model(settings: Settings)
 
 
 @pytest.mark.parametrize("name", ["vllm_omni", "sglang"])
-def test_a_server_is_asked_for_a_model_that_draws_both_ways_by_the_fields_that_are_sent(name: str) -> None:
-    """A draft has no references; what the same model is here tells which field its guidance has."""
-    asked = load(name).generator.arguments
-    here = (load(one).generator.arguments for one in NAMES if load(one).generator.backend == "in_context")
-    pipeline = next(one["pipeline"] for one in here if one["model"] == asked["model"])
+def test_a_server_profile_has_a_model_that_works_with_and_without_references(name: str) -> None:
+    """A draft has no references; the same model in a local profile shows the field of its guidance."""
+    arguments = load(name).generator.arguments
+    generators = [load(profile).generator for profile in NAMES]
+    local = (choice.arguments for choice in generators if choice.backend == "in_context")
+    pipeline = next(table["pipeline"] for table in local if table["model"] == arguments["model"])
     family = IN_CONTEXT[pipeline]
     assert (
         not family.text_pipeline
         and family.guidance == "guidance_scale"
         and family.default_negative_prompt is None
     )
-    assert asked["slots"] <= family.slots
+    assert arguments["slots"] <= family.slots
 
 
 def openai_models() -> tuple[set[str], set[str]]:
-    """Read openai's own lists: every name, and those that were shut down or will be."""
-    named, ending = set[str](), set[str]()
+    """Return the model names of the openai package, and those that are deprecated."""
+    names, ending = set[str](), set[str]()
     for module in (image_model, chat_model):
         listed, _, deprecated = Path(str(module.__file__)).read_text("utf-8").partition("Deprecated values")
-        named.update(re.findall(r'"([\w.-]+)",', listed))
+        names.update(re.findall(r'"([\w.-]+)",', listed))
         for entry in deprecated.split("\n- ")[1:]:
             ending.update(re.findall(r'"([\w.-]+)"', entry))
-    return named, ending
+    return names, ending
 
 
 @pytest.mark.parametrize("name", sorted({*NAMES, "openai"}))
-def test_no_hosted_model_is_named_whose_end_is_announced(name: str) -> None:
-    named, ending = openai_models()
-    assert {"gpt-image-1", "gpt-4.1-mini"} <= ending <= named
+def test_no_hosted_model_is_deprecated(name: str) -> None:
+    names, ending = openai_models()
+    assert {"gpt-image-1", "gpt-4.1-mini"} <= ending <= names
     settings = load(name)
     hosted = [settings.mllm] + [settings.generator] * (settings.profile == "gpt_image")
     for choice in hosted:
         model = choice.arguments["model"]
-        assert model in named - ending
-        assert price_of(model, {}), "a run cannot be held to a budget of money without its price"
+        assert model in names - ending
+        assert price_of(model, {}), "a budget of money needs its price"

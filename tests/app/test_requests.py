@@ -173,7 +173,7 @@ def test_a_bad_option_of_the_command_line_exits_2(place: Path, words: tuple[str,
     assert files(place) == before
 
 
-def test_the_options_of_a_third_partys_backend_without_a_declaration_are_those_of_its_capabilities(
+def test_a_third_party_backend_without_a_declaration_accepts_the_options_of_its_capabilities(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Narrow(quick.Stripes):
@@ -189,8 +189,8 @@ def test_the_options_of_a_third_partys_backend_without_a_declaration_are_those_o
     assert not (place / "home").exists()
 
 
-def sent(run_id: str) -> list[GenerateRequest]:
-    """Read the requests that a run sent to the generator."""
+def generate_requests(run_id: str) -> list[GenerateRequest]:
+    """Return the requests of a run to the generator."""
     result = finish(run_table().get(run_id))
     attempts = json.loads(result.sidecar.read_text("utf-8"))["attempts"]
     return [GenerateRequest.model_validate(attempt["request"]) for attempt in attempts]
@@ -202,21 +202,23 @@ def test_options_reach_every_request_of_every_graph_from_python(
 ) -> None:
     prompt = "a telma wren beside a velmora finch" if graph == "react" else PROMPT
     result = draw(prompt, graph=graph, seed=7, overrides=overrides, **OPTIONS)
-    requested = [request.model_dump(include=set(OPTIONS)) for request in sent(result.run_id)]
+    requested = [request.model_dump(include=set(OPTIONS)) for request in generate_requests(result.run_id)]
     assert requested and all(options == OPTIONS for options in requested), result.outcome
 
 
 def test_options_of_the_command_line_and_of_a_profile(place: Path) -> None:
     flags = [word for key, value in OPTIONS.items() for word in (f"--{key.replace('_', '-')}", str(value))]
     answer = json.loads(call("draw", PROMPT, "--json", *flags).stdout)
-    assert all(request.model_dump(include=set(OPTIONS)) == OPTIONS for request in sent(answer["run_id"]))
+    assert all(
+        request.model_dump(include=set(OPTIONS)) == OPTIONS for request in generate_requests(answer["run_id"])
+    )
     lines = "\n".join(f"{key} = {value}" for key, value in OPTIONS.items())
     (place / "pleinair.toml").write_text(f"[image]\n{lines}", encoding="utf-8")
-    (request, *_) = sent(draw(PROMPT, graph="direct", width=40).run_id)
+    (request, *_) = generate_requests(draw(PROMPT, graph="direct", width=40).run_id)
     assert request.model_dump(include=set(OPTIONS)) == OPTIONS | {"width": 40}
 
 
-def test_a_request_without_options_is_stored_as_before(place: Path) -> None:
+def test_a_request_without_options_has_no_image_table(place: Path) -> None:
     stored = json.loads(submit(PROMPT).request_json)
     assert set(stored) == {
         *("prompt", "graph", "seed", "settings", "out", "strip_metadata", "parent", "pictures", "thread")
@@ -238,10 +240,10 @@ def test_the_prompt_is_validated_once(place: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_an_estimate_is_of_all_images(place: Path) -> None:
-    one, four = estimate(PROMPT), estimate(PROMPT, num_images=4)
-    assert (one.pictures.low, one.pictures.high) == (1, 3)
+    single, four = estimate(PROMPT), estimate(PROMPT, num_images=4)
+    assert (single.pictures.low, single.pictures.high) == (1, 3)
     assert (four.runs, four.pictures.low, four.pictures.high) == (4, 4, 12)
-    assert four.calls.high == 4 * (one.calls.high or 0)
+    assert four.calls.high == 4 * (single.calls.high or 0)
     done = call("draw", PROMPT, "--dry-run", "--num-images", "4")
     assert "4 runs, one an image" in done.stdout and not (place / "home").exists()
 
@@ -280,7 +282,7 @@ def test_one_key_gives_the_same_group_again(place: Path) -> None:
 
 
 def test_a_killed_group_is_resumed_by_its_key(place: Path) -> None:
-    calm = draw(PROMPT, num_images=3, seed=7)
+    undisturbed = draw(PROMPT, num_images=3, seed=7)
     code = f"""
 from pleinair.app.api import draw
 draw({PROMPT!r}, num_images=3, seed=7, idempotency_key="k", overrides={{"generator.pause": 0.02}})
@@ -300,7 +302,7 @@ draw({PROMPT!r}, num_images=3, seed=7, idempotency_key="k", overrides={{"generat
     assert done.exit_code == 0, done.output
     results = [json.loads(line) for line in done.stdout.splitlines()]
     pictures = [result["outcome"]["best"]["picture"]["sha256"] for result in results]
-    assert pictures == [result.outcome.best and result.outcome.best.picture.sha256 for result in calm]
+    assert pictures == [result.outcome.best and result.outcome.best.picture.sha256 for result in undisturbed]
     assert len(run_table().newest(9)) == 6
 
 
@@ -334,7 +336,7 @@ def test_the_exit_code_of_a_group_is_the_worst(place: Path, monkeypatch: pytest.
     assert len([line for line in done.stdout.splitlines() if line.endswith(".png")]) == 2
 
 
-def test_an_image_of_a_group_is_drawn_again_by_itself(place: Path) -> None:
+def test_an_image_of_a_group_is_redrawn_alone(place: Path) -> None:
     results = draw(PROMPT, num_images=2, seed=7, graph="direct")
     again = redraw(results[1].sidecar)
     assert again.seed == 8 and run_table().get(again.run_id).group == again.run_id
@@ -380,7 +382,7 @@ def test_the_command_line_reports_a_renamed_name_once_in_one_line(place: Path) -
     assert "DeprecationWarning" not in done.stderr and ".py" not in done.stderr
 
 
-def test_other_warnings_of_the_command_line_stay_as_they_are(
+def test_the_command_line_does_not_change_other_warnings(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from pleinair.app.cli import main

@@ -1,4 +1,4 @@
-"""Settings: rank, origins, and errors that name key, value and what was wanted."""
+"""Settings: precedence, origins, and errors with key, value and what is accepted."""
 
 from pathlib import Path
 from typing import Any
@@ -38,21 +38,21 @@ def test_pocket_is_the_default() -> None:
 
 
 def test_each_source_outranks_the_next(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = [load().retrieval.k]
+    values = [load().retrieval.k]
     user_file(empty, "retrieval.k = 5")
-    seen.append(load().retrieval.k)
+    values.append(load().retrieval.k)
     (empty / "pleinair.toml").write_text("[retrieval]\nk = 6\nthreshold = 0.5", encoding="utf-8")
-    seen.append(load().retrieval.k)
+    values.append(load().retrieval.k)
     monkeypatch.setenv("PLEINAIR_RETRIEVAL__K", "7")
-    seen.append(load().retrieval.k)
-    seen.append(load(overrides={"retrieval.k": 8}).retrieval.k)
-    assert seen == [4, 5, 6, 7, 8]
+    values.append(load().retrieval.k)
+    values.append(load(overrides={"retrieval.k": 8}).retrieval.k)
+    assert values == [4, 5, 6, 7, 8]
     assert load().retrieval.threshold == 0.5
 
 
-def test_the_profile_can_be_named_by_every_source(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engines = 'generator.backend = "a"\nencoder.backend = "b"\nmllm.backend = "c"'
-    (empty / "mine.toml").write_text(engines, encoding="utf-8")
+def test_every_source_can_set_the_profile(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backends = 'generator.backend = "a"\nencoder.backend = "b"\nmllm.backend = "c"'
+    (empty / "mine.toml").write_text(backends, encoding="utf-8")
     (empty / "pleinair.toml").write_text('profile = "./mine.toml"', encoding="utf-8")
     assert load().generator.backend == "a"
     monkeypatch.setenv("PLEINAIR_PROFILE", "pocket")
@@ -60,12 +60,12 @@ def test_the_profile_can_be_named_by_every_source(empty: Path, monkeypatch: pyte
     assert load("./mine.toml").mllm.backend == "c"
 
 
-def test_another_engine_brings_no_arguments_of_the_old_one() -> None:
+def test_another_backend_drops_the_arguments_of_the_former() -> None:
     settings = load(overrides={"generator.backend": "other", "generator.steps": 3})
     assert settings.generator.arguments == {"steps": 3}
 
 
-def test_the_same_engine_keeps_its_other_arguments() -> None:
+def test_the_same_backend_keeps_its_other_arguments() -> None:
     settings = load(overrides={"generator.slots": 1})
     assert settings.generator.arguments["folder"] == load().generator.arguments["folder"]
 
@@ -90,7 +90,7 @@ def test_retrieval_is_composed_by_a_table(empty: Path) -> None:
     assert knobs.second.arguments == {"model": "ViT-B-16-SigLIP"}
 
 
-def test_another_method_does_not_take_over_the_arguments_of_the_one_below(empty: Path) -> None:
+def test_another_method_drops_the_arguments_of_the_former(empty: Path) -> None:
     text = '[retrieval]\nmethod = "varied"\narguments.shared = 2'
     (empty / "pleinair.toml").write_text(text, encoding="utf-8")
     assert load(overrides={"retrieval.arguments.other": 1}).retrieval.arguments == {"shared": 2, "other": 1}
@@ -130,7 +130,7 @@ BAD_KEYS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("overrides", "words"), BAD_KEYS)
-def test_a_bad_key_is_named_with_value_origin_and_wanted(
+def test_a_bad_key_is_refused_with_value_origin_and_what_is_accepted(
     overrides: dict[str, Any], words: tuple[str, ...]
 ) -> None:
     with pytest.raises(BadInput) as error:
@@ -148,7 +148,7 @@ def test_the_origin_is_the_file_or_the_environment(empty: Path, monkeypatch: pyt
         load()
 
 
-def test_an_unknown_variable_of_ours_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_environment_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLEINAIR_BUGDET__ATTEMPTS", "3")
     with pytest.raises(BadInput, match="bugdet"):
         load()
@@ -159,7 +159,7 @@ def test_an_unknown_profile_lists_the_choices() -> None:
         load("sorbet")
 
 
-def test_a_broken_file_is_named(empty: Path) -> None:
+def test_invalid_toml_is_refused_with_the_file(empty: Path) -> None:
     (empty / "pleinair.toml").write_text("retrieval = [", encoding="utf-8")
     with pytest.raises(BadInput, match=r"pleinair\.toml: invalid TOML"):
         load()
@@ -192,7 +192,7 @@ def test_an_assignment_needs_key_and_sign(text: str) -> None:
         assignments([text])
 
 
-def test_a_profile_stands_on_the_one_it_extends(empty: Path) -> None:
+def test_a_profile_inherits_from_the_one_that_it_extends(empty: Path) -> None:
     mine = 'extends = "pocket"\n[retrieval]\nk = 9\n[mllm]\nbackend = "openai"\nmodel = "m"\n'
     (empty / "mine.toml").write_text(mine, encoding="utf-8")
     settings, pocket = load("mine.toml"), load("pocket")
@@ -200,7 +200,7 @@ def test_a_profile_stands_on_the_one_it_extends(empty: Path) -> None:
     assert (settings.generator, settings.mllm.arguments) == (pocket.generator, {"model": "m"})
 
 
-def test_a_profile_that_stands_on_itself_is_refused(empty: Path) -> None:
+def test_a_circular_extends_is_refused(empty: Path) -> None:
     (empty / "a.toml").write_text('extends = "b.toml"', encoding="utf-8")
     (empty / "b.toml").write_text('extends = "a.toml"', encoding="utf-8")
     with pytest.raises(BadInput, match=r"extends = 'a.toml' \(set in: b.toml\): circular `extends`"):
@@ -208,22 +208,22 @@ def test_a_profile_that_stands_on_itself_is_refused(empty: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("former", "current"),
     [
         ("retrieval.floor", "retrieval.threshold"),
         ("generator.engine", "generator.backend"),
         ("mllm.eyes", "mllm.detector"),
     ],
 )
-def test_a_renamed_key_is_accepted_with_a_warning(old: str, new: str) -> None:
-    value = 0.5 if old.endswith("floor") else "in_context"
-    with pytest.warns(DeprecationWarning, match=f"{old} is now called {new}") as warned:
-        settings = load(overrides={old: value})
-    assert "set in: --set" in str(warned[0].message)
-    assert settings == load(overrides={new: value})
+def test_a_renamed_key_is_accepted_with_a_warning(former: str, current: str) -> None:
+    value = 0.5 if former.endswith("floor") else "in_context"
+    with pytest.warns(DeprecationWarning, match=f"{former} is now called {current}") as warnings:
+        settings = load(overrides={former: value})
+    assert "set in: --set" in str(warnings[0].message)
+    assert settings == load(overrides={current: value})
 
 
-def test_settings_of_a_stored_run_are_read_under_their_old_names() -> None:
+def test_settings_of_a_stored_run_are_read_by_their_former_keys() -> None:
     stored = load().model_dump(mode="json")
     stored["retrieval"]["floor"] = stored["retrieval"].pop("threshold")
     stored["mllm"]["engine"] = stored["mllm"].pop("backend")

@@ -1,4 +1,4 @@
-"""Training a retriever from the command line, and drawing with it."""
+"""Training of a retriever from the command line, and runs with it."""
 
 import json
 from pathlib import Path
@@ -25,13 +25,13 @@ def train(place: Path, *words: str, out: str = "trained") -> Result:
     return call("train", "retriever", "--library", library, "--out", out, "--epochs", "2", *words)
 
 
-def drawn(place: Path) -> int:
+def generated(place: Path) -> int:
     log = place / "effects.log"
     return log.read_text("utf-8").count("picture") if log.exists() else 0
 
 
 def trained(place: Path) -> list[str]:
-    """Name the retriever; an engine is kept for its whole name, so a test's own place is a part of it."""
+    """Return options for the trained retriever; its folder differs per test, so no other test's is reused."""
     return ["--set", "encoder.backend=reflective", "--set", f"encoder.folder={place / 'trained'}"]
 
 
@@ -43,7 +43,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def test_a_training_tells_its_epochs_and_what_a_profile_wants(place: Path) -> None:
+def test_a_training_prints_its_epochs_and_the_lines_of_a_profile(place: Path) -> None:
     done = train(place)
     assert done.exit_code == 0, done.output
     for words in (
@@ -57,35 +57,35 @@ def test_a_training_tells_its_epochs_and_what_a_profile_wants(place: Path) -> No
         assert words in done.stdout
 
 
-def test_what_was_learnt_from_is_on_record(place: Path) -> None:
+def test_pairs_and_samples_are_recorded(place: Path) -> None:
     train(place)
     pairs, samples = lines(place / "trained" / "pairs.jsonl"), lines(place / "trained" / "samples.jsonl")
-    assert [one["prompt"] for one in pairs] == [f"picture {number}" for number in range(6)]
-    assert {one["license"] for one in pairs} == {"CC0-1.0"}
+    assert [pair["prompt"] for pair in pairs] == [f"picture {number}" for number in range(6)]
+    assert {pair["license"] for pair in pairs} == {"CC0-1.0"}
     assert pairs[1]["source"] == "https://example.org/1?a=1&b=2"
-    assert all(one["negative"] not in (None, one["picture"]) for one in pairs)
-    assert {(one["seed"], one["generator"]) for one in samples} == {(0, "stripes")}
-    kept = {path.stem for path in (place / "home" / "cache" / "samples" / "sha256").rglob("*.png")}
-    assert {one["sha256"] for one in samples} == kept
+    assert all(pair["negative"] not in (None, pair["picture"]) for pair in pairs)
+    assert {(sample["seed"], sample["generator"]) for sample in samples} == {(0, "stripes")}
+    stored = {path.stem for path in (place / "home" / "cache" / "samples" / "sha256").rglob("*.png")}
+    assert {sample["sha256"] for sample in samples} == stored
 
 
 def test_samples_are_shared_by_trainings(place: Path) -> None:
     train(place)
-    assert drawn(place) == 6
+    assert generated(place) == 6
     assert train(place, "--seed", "1", out="other").exit_code == 0
-    assert drawn(place) == 6
+    assert generated(place) == 6
 
 
 def test_the_normal_loss_needs_no_samples(place: Path) -> None:
     done = train(place, "--loss", "normal")
-    assert (done.exit_code, drawn(place)) == (0, 0)
+    assert (done.exit_code, generated(place)) == (0, 0)
     assert 'method = "normal"' in done.stdout
 
 
-def test_a_profile_draws_with_the_trained_retriever(place: Path) -> None:
+def test_a_run_uses_the_trained_retriever(place: Path) -> None:
     train(place)
     done = draw(place)
-    assert done.exit_code == 0, done.output  # the graph does not look at its result
+    assert done.exit_code == 0, done.output  # the graph has no critique
     answer = json.loads(done.stdout)
     assert Path(answer["picture"]).exists()
     assert (answer["ending"], answer["limit"]) == ("unchecked", None)
@@ -93,20 +93,20 @@ def test_a_profile_draws_with_the_trained_retriever(place: Path) -> None:
 
 def test_the_retriever_of_another_generator_is_refused_without_the_flag(place: Path) -> None:
     train(place)
-    card = place / "trained" / "retriever.json"
-    card.write_text(card.read_text("utf-8").replace('"stripes"', '"dots"'), encoding="utf-8")
-    before = drawn(place)
+    file = place / "trained" / "retriever.json"
+    file.write_text(file.read_text("utf-8").replace('"stripes"', '"dots"'), encoding="utf-8")
+    before = generated(place)
     refused = draw(place)
     assert refused.exit_code not in (0, 3)
     assert "trained for generator `dots`, the run has `stripes`" in refused.stderr
-    assert drawn(place) == before
+    assert generated(place) == before
     assert draw(place, "--set", "encoder.any_generator=true").exit_code == 0
 
 
 def test_other_graphs_refuse_it_too(place: Path) -> None:
     train(place)
-    card = place / "trained" / "retriever.json"
-    card.write_text(card.read_text("utf-8").replace('"stripes"', '"dots"'), encoding="utf-8")
+    file = place / "trained" / "retriever.json"
+    file.write_text(file.read_text("utf-8").replace('"stripes"', '"dots"'), encoding="utf-8")
     refused = call("draw", "two things", *trained(place))
     assert "trained for generator `dots`" in refused.stderr
 
@@ -125,14 +125,14 @@ def test_without_a_trained_retriever_the_method_is_refused(place: Path) -> None:
     assert call("draw", "picture 1", "--graph", "realrag", "--set", "realrag.method=zero").exit_code == 0
 
 
-def test_our_variant_needs_no_training(place: Path) -> None:
+def test_self_contrast_needs_no_training(place: Path) -> None:
     words = ("--set", "realrag.method=self_contrast", "--json")
     answer = json.loads(call("draw", "picture 1", "--graph", "realrag", *words).stdout)
     assert answer["ending"] == "unchecked"
-    assert drawn(place) == 2
+    assert generated(place) == 2
 
 
-def test_a_trained_encoder_is_not_trained_on(place: Path) -> None:
+def test_a_trained_encoder_is_not_trained_again(place: Path) -> None:
     train(place)
     refused = train(place, *trained(place), out="second")
     assert refused.exit_code == 2
@@ -147,16 +147,16 @@ def test_a_folder_of_another_training_is_refused(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--classes", "folders"), "images of 0 classes with a prompt"),
         (("--classes", "nowhere.txt"), "no readable file; accepted: 'captions'"),
     ],
 )
-def test_classes_that_teach_nothing_are_refused(place: Path, words: tuple[str, ...], said: str) -> None:
+def test_unusable_classes_are_refused(place: Path, words: tuple[str, ...], message: str) -> None:
     refused = train(place, *words)
     assert refused.exit_code == 2
-    assert said in refused.stderr
+    assert message in refused.stderr
 
 
 def test_names_come_from_a_file(place: Path) -> None:
@@ -172,14 +172,14 @@ def test_the_options_are_read_from_the_settings() -> None:
         load(overrides={"realrag.weight": -1})
 
 
-def test_a_training_is_told_without_loading_it(place: Path) -> None:
+def test_a_training_is_declared_without_loading_it(place: Path) -> None:
     train(place)
-    chosen = BackendChoice.model_validate({"backend": "reflective", "folder": str(place / "trained")})
+    choice = BackendChoice.model_validate({"backend": "reflective", "folder": str(place / "trained")})
 
     def build(*_: object) -> object:
-        raise AssertionError("nothing is to be loaded")
+        raise AssertionError("an encoder was loaded")
 
-    training = declared_training(chosen.backend, chosen.arguments, build)
+    training = declared_training(choice.backend, choice.arguments, build)
     assert training is not None
     assert (training.loss, training.generator) == ("reflective", "stripes")
     assert declared_training("open_clip", {"model": "ViT-B-32"}, build) is None

@@ -58,8 +58,8 @@ def faulty(place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return OWN_PROCESS | {"generator.backend": "faulty", "worker.grace": 1.0, "budget.attempts": 1} | log
 
 
-def cancelled_once(started: Callable[[], bool], prompt: str, settings: dict[str, Any]) -> Outcome:
-    """Submit a run, and cancel it from outside once it has started."""
+def cancel_when(started: Callable[[], bool], prompt: str, settings: dict[str, Any]) -> Outcome:
+    """Submit a run, and cancel it from another thread when it has started."""
     run = submit(prompt, graph="direct", overrides=settings)
 
     def stop() -> None:
@@ -67,16 +67,16 @@ def cancelled_once(started: Callable[[], bool], prompt: str, settings: dict[str,
             sleep(0.05)
         cancel(run.id)
 
-    waiting = Thread(target=stop)
-    waiting.start()
+    thread = Thread(target=stop)
+    thread.start()
     outcome = finish(run).outcome
-    waiting.join()
+    thread.join()
     return outcome
 
 
 @pytest.mark.parametrize("prompt", ["loads for ever", "hangs"])
 def test_a_run_with_a_silent_generator_is_cancelled(faulty: dict[str, Any], place: Path, prompt: str) -> None:
-    outcome = cancelled_once((place / "log").exists, prompt, faulty)
+    outcome = cancel_when((place / "log").exists, prompt, faulty)
     assert (outcome.ending, outcome.reason) == ("cancelled", "you asked it to stop")
     assert draw("two things", graph="direct", overrides=faulty).outcome.best
     close(build_generator(load(overrides=faulty)))
@@ -86,7 +86,7 @@ def test_a_run_whose_generator_hangs_at_the_start_is_cancelled(faulty: dict[str,
     settings = faulty | {"generator.fault": "asleep"}
     worker = build_generator(load(overrides=settings))
     assert isinstance(worker, Worker)
-    outcome = cancelled_once(lambda: DEVICE.lock.locked(), "two things", settings)
+    outcome = cancel_when(lambda: DEVICE.lock.locked(), "two things", settings)
     assert (outcome.ending, worker.pid) == ("cancelled", None)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints are plain data: a crafted one runs no code, and a holder without its lease writes none."""
+"""Checkpoints: crafted ones run no code, and a holder without its lease writes none."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ def test_a_crafted_checkpoint_runs_no_code(tmp_path: Path, kind: str) -> None:
     assert not canary.exists()
 
 
-def test_the_canary_is_made_without_the_protection(tmp_path: Path) -> None:
+def test_without_the_protection_the_code_runs(tmp_path: Path) -> None:
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
     canary = tmp_path / "canary"
@@ -45,7 +45,7 @@ def test_the_canary_is_made_without_the_protection(tmp_path: Path) -> None:
     assert canary.exists()
 
 
-def test_langgraph_itself_is_strict_once_we_are_imported() -> None:
+def test_importing_checkpoints_makes_langgraph_strict() -> None:
     code = (
         "import pleinair.app.runs.checkpoints, langgraph.checkpoint.serde._msgpack as m, sys; "
         "sys.exit(not m.STRICT_MSGPACK_ENABLED)"

@@ -73,12 +73,12 @@ def test_the_file_may_be_deleted_once_the_run_is_submitted(image: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [2, 5, 8])
-def test_an_interrupted_run_goes_on_with_its_input_images(image: Path, count: int) -> None:
+def test_an_interrupted_run_continues_with_its_input_images(image: Path, count: int) -> None:
     run, events = submit(PROMPT, graph="imagerag", seed=7, input_images=[image]), list[Event]()
 
     def on_event(event: Event) -> None:
         events.append(event)
-        if len(events) == count:  # as if another process had taken it over
+        if len(events) == count:  # as if another process had taken over the run
             with closing(sqlite3.connect(home().table)) as db, db:
                 db.execute("UPDATE runs SET fence = fence + 1, lease_until = 0 WHERE id = ?", (run.id,))
 

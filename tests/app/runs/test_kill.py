@@ -1,4 +1,4 @@
-"""Runs survive `kill -9` at any moment: nothing is lost, wrong or done twice."""
+"""Runs survive `kill -9` at any moment: nothing is lost, wrong or repeated."""
 
 import json
 import os

@@ -65,18 +65,18 @@ def test_a_key_for_another_request_is_refused_with_the_difference(runs: Runs) ->
 
 def wait_for(happened: Callable[[], bool]) -> None:
     """Wait up to half a minute for another thread or process."""
-    late = time.monotonic() + 30
+    deadline = time.monotonic() + 30
     while not happened():
-        assert time.monotonic() < late
+        assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
 def test_sixteen_threads_with_one_key_make_one_run(tmp_path: Path) -> None:
-    def ask(number: int) -> str:
+    def request(number: int) -> str:
         return add(Runs(tmp_path / "runs.sqlite"), "{}", number, "key").id
 
     with ThreadPoolExecutor(16) as pool:
-        ids = list(pool.map(ask, range(16)))
+        ids = list(pool.map(request, range(16)))
     assert len(set(ids)) == 1
     assert len(Runs(tmp_path / "runs.sqlite").newest(99)) == 1
 
@@ -100,8 +100,8 @@ def test_an_expired_lease_can_be_claimed(runs: Runs, monkeypatch: pytest.MonkeyP
 
 def test_a_dead_process_holds_no_run(runs: Runs) -> None:
     run = add(runs, "{}", 1)
-    gone = new_owner().model_copy(update={"started": "1"})
-    runs.claim(run.id, gone)
+    dead = new_owner().model_copy(update={"started": "1"})
+    runs.claim(run.id, dead)
     assert runs.get(run.id).owner is None
     assert runs.claim(run.id, new_owner()) == 2
 
@@ -111,9 +111,9 @@ def test_a_process_is_known_to_be_dead_only_when_it_is() -> None:
         holder = new_owner().model_copy(update={"pid": process.pid, "started": table._started(process.pid)})
         elsewhere = holder.model_copy(update={"host": "elsewhere/1/2"})
         assert not holder.dead()
-        assert holder.model_copy(update={"started": "1"}).dead()  # its id belongs to another process now
+        assert holder.model_copy(update={"started": "1"}).dead()  # its id now belongs to another process
         process.kill()
-        wait_for(holder.dead)  # as a zombie, which nobody has waited for yet
+        wait_for(holder.dead)  # as a zombie that has not been reaped
     assert holder.dead() and not elsewhere.dead()
 
 
@@ -198,7 +198,7 @@ def test_a_holder_without_its_lease_writes_nothing(runs: Runs) -> None:
     assert runs.get(run.id).status == "running"
 
 
-def test_a_newer_table_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_newer_table_is_refused_with_its_path(tmp_path: Path) -> None:
     path = tmp_path / "runs.sqlite"
     Runs(path).newest(1)
     with sqlite3.connect(path) as db:
@@ -208,13 +208,13 @@ def test_a_newer_table_is_refused_by_name(tmp_path: Path) -> None:
         Runs(path).newest(1)
 
 
-def test_a_table_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_an_unusable_table_is_refused_with_its_path(tmp_path: Path) -> None:
     (tmp_path / "runs.sqlite").write_bytes(b"no database at all, but long enough to be read as one" * 9)
     with pytest.raises(PleinairError, match=r"runs\.sqlite cannot be used: file is not a database"):
         Runs(tmp_path / "runs.sqlite").newest(1)
 
 
-def test_a_failed_renewal_is_tried_again(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_renewal_is_repeated(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     run, renew, beats = add(runs, "{}", 1), runs.renew, list[int]()
 
     def shaky(run_id: str, fence: int) -> None:

@@ -1,7 +1,7 @@
-"""Runs of every earlier format still open: listed, shown, exported, replayed, resumed and forked.
+"""Runs of earlier versions: listed, shown, exported, replayed, resumed and forked.
 
-`data/home-FORMAT.zip` is a home as that version left it: runs that ended in several ways, one that waits, and
-one whose process died on its way. Its own folders lay under `/tmp/stored`.
+`data/home-FORMAT.zip` is a home of that version: runs with several endings, a waiting run, and one whose
+process died. Its folders were below `/tmp/stored`.
 """
 
 import json
@@ -21,7 +21,7 @@ from pleinair.app.trace.fork import fork
 from pleinair.app.trace.replay import replay
 
 HOMES = sorted(Path(__file__).with_name("data").glob("home-*.zip"))
-THERE = "/tmp/stored"
+ORIGIN = "/tmp/stored"
 STATUSES = {
     "home-0.1": ["accepted", "cancelled", "failed", "stopped", "unchecked", "waiting", "waiting"],
     "home-0.1-unchecked": ["accepted"] * 3
@@ -33,11 +33,11 @@ STATUSES = {
 
 @pytest.fixture(params=HOMES, ids=lambda path: path.stem)
 def stored(request: pytest.FixtureRequest, place: Path) -> Path:
-    """Open a stored home as if it had always lain here."""
+    """Unpack a stored home and change its paths to this folder."""
     with zipfile.ZipFile(request.param) as archive:
         archive.extractall(place)
     with closing(sqlite3.connect(place / "home" / "runs.sqlite")) as db, db:
-        db.execute("UPDATE runs SET order_json = replace(order_json, ?, ?)", (THERE, str(place)))
+        db.execute("UPDATE runs SET order_json = replace(order_json, ?, ?)", (ORIGIN, str(place)))
     return place
 
 
@@ -98,7 +98,7 @@ def test_a_waiting_run_and_a_dead_one_are_resumed(stored: Path) -> None:
     log = stored / "effects.log"
     assert resume(dead.id).outcome.limit == "attempts"
     assert find(dead.id).status == "stopped"
-    assert log.read_text(encoding="utf-8").count("question\n") < 4 + 3  # decompose and a look are behind it
+    assert log.read_text(encoding="utf-8").count("question\n") < 4 + 3  # decompose and a critique are done
 
 
 def test_a_stored_run_is_forked(stored: Path) -> None:

@@ -1,4 +1,4 @@
-"""Concurrent runs in one process: each gives what it gives alone, and leaves nothing behind."""
+"""Concurrent runs in one process: results as of single runs, and no leaked resources."""
 
 import json
 import os
@@ -23,7 +23,7 @@ T = TypeVar("T")
 PARTS = ("generator", "encoder", "detector")
 TRAINED = all(list((SHIPPED / part).rglob("*.safetensors")) for part in PARTS)
 PROMPT = "a velmora finch beside a beskevo warbler in the snow"  # the second is in no library
-# few steps, and tables that no other test has: the first use of each engine comes from several threads
+# few steps, and tables of no other test: several threads use each backend first
 SMALL = {
     "budget.attempts": 2,
     "generator.num_inference_steps": 2,
@@ -58,16 +58,18 @@ def generate(graph: str) -> tuple[bytes, list[Any], list[Any]]:
     """Return the image's bytes, each attempt with its ledger, and the retrievals."""
     result = draw(PROMPT, graph=graph, seed=3, overrides=SMALL, strip_metadata=True)
     assert result.picture is not None, result.outcome.reason
-    record = json.loads(result.sidecar.read_text(encoding="utf-8"))
-    attempts = [(each["picture"], each["request"], each["ledger"]) for each in record["attempts"]]
-    return result.picture.read_bytes(), attempts, record["retrievals"]
+    sidecar = json.loads(result.sidecar.read_text(encoding="utf-8"))
+    attempts = [
+        (attempt["picture"], attempt["request"], attempt["ledger"]) for attempt in sidecar["attempts"]
+    ]
+    return result.picture.read_bytes(), attempts, sidecar["retrievals"]
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # what a library silences while it is imported, other threads may undo
+@pytest.mark.filterwarnings("ignore")  # other threads may undo the filters of a library during its import
 @pytest.mark.skipif(not TRAINED, reason="pocket models not trained yet")
 @pytest.mark.usefixtures("pocket")
-def test_concurrent_runs_give_what_sequential_ones_give() -> None:
+def test_concurrent_runs_equal_sequential_ones() -> None:
     graphs = ("pleinair", "imagerag", "crossmodal", "react")
     together = at_once(lambda number: generate(graphs[number]), len(graphs))
     assert together == [generate(graph) for graph in graphs]
@@ -85,15 +87,15 @@ def test_concurrent_runs_wait_for_one_index(place: Path) -> None:
 
 
 @pytest.mark.usefixtures("place", "hasty")
-def test_concurrent_threads_get_one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    built, begin = [], quick.Hashes.__init__
+def test_concurrent_threads_get_one_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    built, init = [], quick.Hashes.__init__
 
     def counted(self: quick.Hashes, salt: str = "") -> None:
         built.append(self)
-        begin(self, salt)
+        init(self, salt)
 
     monkeypatch.setattr(quick.Hashes, "__init__", counted)
-    choice = load(overrides={"encoder.salt": "asked for at once"}).encoder
+    choice = load(overrides={"encoder.salt": "of concurrent threads"}).encoder
     encoders = at_once(lambda _: build_backend("encoder", choice), 8)
     assert len(built) == 1 and set(map(id, encoders)) == {id(built[0])}
 
@@ -126,7 +128,7 @@ def test_many_runs_leave_no_thread_and_no_file_open() -> None:
     def open_resources() -> tuple[int, int]:
         return threading.active_count(), len(os.listdir("/proc/self/fd"))
 
-    for seed in range(2):  # the first ones open what is kept: the decoder's process, a module's own file
+    for seed in range(2):  # the first runs open lasting resources: the decoder's process, files of modules
         draw("two things", seed=seed)
     before = open_resources()
     for seed in range(10):
