@@ -13,10 +13,10 @@ from importlib import import_module
 
 import pytest
 from support.source_tree import LAYERS, ROOT
+from support.species import species_named
 
 from pleinair.evals.report import accuracies
 from pleinair.tools.pocket.prompts import parse_prompt
-from pleinair.tools.pocket.world import species_named
 
 PAGES = (
     "README.md",

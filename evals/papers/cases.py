@@ -23,6 +23,7 @@ from pleinair.evals.cases import species_of
 from pleinair.tools.pocket import library as shipped
 from pleinair.tools.pocket.names import invent_name
 from pleinair.tools.pocket.prompts import RELATIONS, caption
+from pleinair.tools.pocket.training.streams import random_species
 from pleinair.tools.pocket.world import (
     SPECIES,
     Scene,
@@ -30,7 +31,6 @@ from pleinair.tools.pocket.world import (
     colour_pairs,
     fingerprint,
     random_scene,
-    random_species,
     render,
 )
 from pleinair.tools.retrieval.library import Library

@@ -34,7 +34,8 @@ from pleinair.tools.pocket.training.card import NAME, Figures, figures_section, 
 from pleinair.tools.pocket.training.detector import FrozenEncoder, examine
 from pleinair.tools.pocket.training.encoder import encode_texts, normalise
 from pleinair.tools.pocket.training.scenes import degrade, pixels, render_sample
-from pleinair.tools.pocket.world import SPECIES, Species, held_out_rng, random_scene, render
+from pleinair.tools.pocket.training.streams import held_out_rng
+from pleinair.tools.pocket.world import SPECIES, Species, random_scene, render
 
 ORACLE = Path(__file__).parents[1] / "data" / "ORACLE.md"
 COMMAND = "python -m pleinair.evals.pocket.models"

@@ -26,7 +26,8 @@ from pleinair.tools.pocket.training.scenes import (
     pixels,
     render_sample,
 )
-from pleinair.tools.pocket.world import SPECIES, training_rng
+from pleinair.tools.pocket.training.streams import training_rng
+from pleinair.tools.pocket.world import SPECIES
 
 NAMES = [species.name for species in SPECIES]
 FIRST_INDEX = 1_700_000_000

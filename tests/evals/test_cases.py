@@ -1,8 +1,8 @@
 import pytest
+from support.species import species_named
 
 from pleinair.evals.cases import TIERS, Case, make_cases
 from pleinair.tools.pocket.prompts import parse_prompt
-from pleinair.tools.pocket.world import species_named
 from pleinair.tools.types import BadInput
 
 CASES = make_cases(90, 7)

@@ -28,9 +28,6 @@ PATTERNS: tuple[str, ...] = ("plain", "striped", "spotted")
 BODY_COLOURS: tuple[str, ...] = tuple(c for c in PALETTE if c not in ("white", "black"))
 SPECIES_SEED = 2026
 FIRST_NAME = "velmora finch"
-TRAIN_SEED = 0
-HELD_OUT_SEED = 2**31
-SEEDS_EACH = 2**31
 
 Tier = Literal["known", "rare", "novel"]
 TIERS: tuple[Tier, ...] = ("known",) * 9 + ("rare",) * 2 + ("novel",)
@@ -67,22 +64,6 @@ class Scene:
     subjects: tuple[Subject, ...]
     background: str
     seed: int
-
-
-def training_rng(index: int) -> random.Random:
-    """Return the random stream of training item `index`, 0..2**31-1."""
-    return random.Random(TRAIN_SEED + _check_index(index))
-
-
-def held_out_rng(index: int) -> random.Random:
-    """Return the random stream of held-out item `index`; its seed is never one of `training_rng`."""
-    return random.Random(HELD_OUT_SEED + _check_index(index))
-
-
-def _check_index(index: int) -> int:
-    if not 0 <= index < SEEDS_EACH:
-        raise ValueError(f"index must be in 0..{SEEDS_EACH - 1}, got {index}")
-    return index
 
 
 def _difference(first: str, second: str) -> float:
@@ -126,27 +107,6 @@ def _invent_species(rng: random.Random) -> Iterator[Species]:
 
 
 SPECIES: tuple[Species, ...] = tuple(_invent_species(random.Random(SPECIES_SEED)))
-_BY_NAME = {species.name: species for species in SPECIES}
-_FIRST_WORDS = frozenset(species.name.split()[0] for species in SPECIES)
-LOOKS = frozenset((species.kind, species.body, species.accent) for species in SPECIES)
-
-
-def species_named(name: str) -> Species:
-    """Return the species called `name`; raise a LookupError that lists the names if there is none."""
-    if name not in _BY_NAME:
-        raise LookupError(f"there is no species {name!r}; choose one of {', '.join(sorted(_BY_NAME))}")
-    return _BY_NAME[name]
-
-
-def random_species(rng: random.Random) -> Species:
-    """Invent a species that shares neither first word nor (kind, body, accent) with any of `SPECIES`."""
-    kind = rng.choice(KINDS)
-    name = invent_name(rng, kind)
-    while name.split()[0] in _FIRST_WORDS:
-        name = invent_name(rng, kind)
-    free = [pair for pair in colour_pairs() if (kind, *pair) not in LOOKS]
-    body, accent = rng.choice(free)
-    return Species(name, kind, "novel", body, accent, rng.choice(PATTERNS))
 
 
 def random_scene(

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from support.fake_engines import ScriptedChat, rows
 from support.openai_server import KEY, MODEL, served
+from support.species import species_named
 from typer.testing import CliRunner
 
 from pleinair.app.cli.main import app
 from pleinair.app.doctor.critic_test import ENOUGH, IMAGES, accept, cases, judge
 from pleinair.tools.pocket.prompts import describe
-from pleinair.tools.pocket.world import species_named
 from pleinair.tools.types import PleinairError
 
 TRUTH = [set(case.present) for case in cases()]

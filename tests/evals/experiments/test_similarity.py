@@ -24,7 +24,8 @@ from pleinair.evals.experiments.similarity import (
 from pleinair.evals.pocket.oracle import Oracle
 from pleinair.evals.realrag.bench import RealImages, features, real_features
 from pleinair.tools.pocket.library import write_novel
-from pleinair.tools.pocket.world import SPECIES, held_out_rng, random_scene, render
+from pleinair.tools.pocket.training.streams import held_out_rng
+from pleinair.tools.pocket.world import SPECIES, random_scene, render
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput

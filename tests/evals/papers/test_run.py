@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from support.fake_engines import SquareGenerator, make_context
 from support.quick_engines import Hashes
+from support.species import species_named
 
 from pleinair.agent.state import changed
 from pleinair.evals.__main__ import main
@@ -60,7 +61,6 @@ from pleinair.graphs import crossmodal as wiring
 from pleinair.tools.mllm.ask import human_message, read_answer
 from pleinair.tools.mllm.schemas import Decision
 from pleinair.tools.pocket.prompts import describe, parse_prompt, with_article
-from pleinair.tools.pocket.world import species_named
 from pleinair.tools.retrieval.compose import RetrievalOptions
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer
 from pleinair.tools.retrieval.crossmodal.sparse import satisfaction

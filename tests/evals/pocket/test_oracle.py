@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.species import species_named
 
 from pleinair.evals.pocket.oracle import WEIGHTS, Oracle, findings
 from pleinair.evals.pocket.train_oracle import train
 from pleinair.tools.pocket.training.course import Run
-from pleinair.tools.pocket.world import SPECIES, boxes, held_out_rng, random_scene, render, species_named
+from pleinair.tools.pocket.training.streams import held_out_rng
+from pleinair.tools.pocket.world import SPECIES, boxes, random_scene, render
 from pleinair.tools.types import BadInput
 
 

@@ -8,6 +8,7 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from PIL import Image
 from pydantic import BaseModel
+from support.species import species_named
 
 from pleinair.tools.decompose import decompose
 from pleinair.tools.mllm.ask import ask
@@ -23,7 +24,8 @@ from pleinair.tools.mllm.schemas import (
 from pleinair.tools.pocket.chat import ANSWERS, PocketChat, describe_place
 from pleinair.tools.pocket.detector import Detection
 from pleinair.tools.pocket.prompts import parse_prompt
-from pleinair.tools.pocket.world import SPECIES, held_out_rng, random_scene, render, species_named
+from pleinair.tools.pocket.training.streams import held_out_rng
+from pleinair.tools.pocket.world import SPECIES, random_scene, render
 from pleinair.tools.types import BadInput, Refused
 
 

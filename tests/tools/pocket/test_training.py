@@ -33,7 +33,8 @@ from pleinair.tools.pocket.training.pool import (
     pack,
     write_training_prompts,
 )
-from pleinair.tools.pocket.world import SPECIES, held_out_rng, random_scene, render
+from pleinair.tools.pocket.training.streams import held_out_rng
+from pleinair.tools.pocket.world import SPECIES, random_scene, render
 from pleinair.tools.retrieval.crossmodal.adaptor import open_scorer
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 from pleinair.tools.types import GenerateRequest

@@ -9,21 +9,15 @@ import pytest
 
 from pleinair.tools.pocket.backgrounds import BACKGROUNDS
 from pleinair.tools.pocket.shapes import PALETTE
-from pleinair.tools.pocket.world import (
+from pleinair.tools.pocket.training.streams import (
     HELD_OUT_SEED,
-    KINDS,
     SEEDS_EACH,
-    SPECIES,
     TRAIN_SEED,
-    Scene,
-    boxes,
     held_out_rng,
-    random_scene,
     random_species,
-    render,
-    species_named,
     training_rng,
 )
+from pleinair.tools.pocket.world import KINDS, SPECIES, Scene, boxes, random_scene, render
 
 
 def test_tiers_have_their_shares() -> None:
@@ -41,12 +35,6 @@ def test_names_and_first_words_are_unique() -> None:
 def test_two_species_of_a_kind_never_share_both_colours(kind: str) -> None:
     looks = [(s.body, s.accent) for s in SPECIES if s.kind == kind]
     assert len(set(looks)) == len(looks)
-
-
-def test_species_named_lists_the_choices() -> None:
-    assert species_named("velmora finch").kind == "bird"
-    with pytest.raises(LookupError, match="choose one of .*velmora finch"):
-        species_named("dodo")
 
 
 def test_training_and_held_out_seeds_are_disjoint() -> None:

@@ -19,7 +19,8 @@ from pleinair.evals.experiments.decoding import embed, models, photo
 from pleinair.tools.images.reading import read_picture
 from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.pocket.prompts import describe
-from pleinair.tools.pocket.world import SPECIES, Species, held_out_rng, random_scene, render
+from pleinair.tools.pocket.training.streams import held_out_rng
+from pleinair.tools.pocket.world import SPECIES, Species, random_scene, render
 from pleinair.tools.retrieval import encoder as encoder_module
 from pleinair.tools.retrieval.encoder import OpenClipEncoder, find_precision, preparer
 from pleinair.tools.types import BadInput

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pleinair.tools.pocket.training.course import Course, Muon, Run
-from pleinair.tools.pocket.world import SPECIES, random_scene, random_species, render, training_rng
+from pleinair.tools.pocket.training.streams import random_species, training_rng
+from pleinair.tools.pocket.world import SPECIES, random_scene, render
 
 Floats = NDArray[np.float32]
 PATCH, CHANNELS = 4, 16

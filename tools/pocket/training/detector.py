@@ -39,17 +39,8 @@ from pleinair.tools.pocket.training.scenes import (
     pixels,
     render_sample,
 )
-from pleinair.tools.pocket.world import (
-    KINDS,
-    PATTERNS,
-    Scene,
-    Species,
-    Subject,
-    boxes,
-    random_scene,
-    render,
-    training_rng,
-)
+from pleinair.tools.pocket.training.streams import training_rng
+from pleinair.tools.pocket.world import KINDS, PATTERNS, Scene, Species, Subject, boxes, random_scene, render
 
 FIRST_INDEX, CALIBRATION_INDEX = 600_000_000, 900_000_000
 BATCH, RATE = 48, 1.5e-3

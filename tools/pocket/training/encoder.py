@@ -33,7 +33,8 @@ from pleinair.tools.pocket.training.scenes import (
     render_sample,
     scene_text,
 )
-from pleinair.tools.pocket.world import random_scene, training_rng
+from pleinair.tools.pocket.training.streams import training_rng
+from pleinair.tools.pocket.world import random_scene
 
 BACKGROUND = "background"  # the phrase of a patch that shows no subject
 VOCABULARY = 900

@@ -19,7 +19,8 @@ from pleinair.tools.pocket.names import NOUNS
 from pleinair.tools.pocket.shapes import PALETTE
 from pleinair.tools.pocket.training.course import Run
 from pleinair.tools.pocket.training.pool import KNOWN, MAX_LENGTH, REFERENCE_TOKENS, draw_prompt
-from pleinair.tools.pocket.world import KINDS, PATTERNS, Species, training_rng
+from pleinair.tools.pocket.training.streams import training_rng
+from pleinair.tools.pocket.world import KINDS, PATTERNS, Species
 
 TEXT_LAYERS = (0, 2, 3)
 TEXT_WIDTH = 96

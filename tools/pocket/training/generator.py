@@ -30,7 +30,8 @@ from pleinair.tools.pocket.training.flow import (
     tokenize,
 )
 from pleinair.tools.pocket.training.pool import MAX_LENGTH, REFERENCE_SIZE, Pool, build_tokenizer, load_pool
-from pleinair.tools.pocket.world import SIZE, random_species
+from pleinair.tools.pocket.training.streams import random_species
+from pleinair.tools.pocket.world import SIZE
 
 POOL_SIZE, PROMPTS = 90_000, 30_000
 POOL_SHARES = {0: 0.20, 1: 0.38, 2: 0.42}  # of items with 0, 1, 2 references

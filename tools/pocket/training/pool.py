@@ -17,16 +17,8 @@ from pleinair.tools.pocket.backgrounds import BACKGROUNDS
 from pleinair.tools.pocket.prompts import RELATIONS, Request, write_prompt
 from pleinair.tools.pocket.training.autoencoder import Floats, PatchMap, load_patch_map
 from pleinair.tools.pocket.training.course import Run
-from pleinair.tools.pocket.world import (
-    SPECIES,
-    Scene,
-    Species,
-    boxes,
-    random_scene,
-    random_species,
-    render,
-    training_rng,
-)
+from pleinair.tools.pocket.training.streams import random_species, training_rng
+from pleinair.tools.pocket.world import SPECIES, Scene, Species, boxes, random_scene, render
 
 REFERENCE_SIZE, REFERENCE_TOKENS = 32, 16
 VOCABULARY, MAX_LENGTH = 900, 20

@@ -11,17 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pleinair.tools.pocket.prompts import RELATIONS, caption, describe, with_article
-from pleinair.tools.pocket.world import (
-    LOOKS,
-    SPECIES,
-    Scene,
-    Species,
-    Subject,
-    colour_pairs,
-    random_scene,
-    random_species,
-    render,
-)
+from pleinair.tools.pocket.training.streams import LOOKS, random_species
+from pleinair.tools.pocket.world import SPECIES, Scene, Species, Subject, colour_pairs, random_scene, render
 
 GRID = 16  # cells a side of the owner map, 4 pixels each
 TAUGHT = tuple(species for species in SPECIES if species.tier != "novel")
