@@ -83,27 +83,22 @@ def attempt(
     """Generate one image within the budget, and number it after the attempts before."""
     if state.limit(IMAGE):
         return {}
-    context, started = runtime.context, perf_counter()
+    generator, store, run_id = runtime.context.generator, runtime.context.store, state.run_id
+    started = perf_counter()
     steps = watch(runtime, started + state.seconds_left)
     try:
-        picture = generate_image(
-            request,
-            generator=context.generator,
-            store=context.store,
-            run_id=state.run_id,
-            on_step=steps,
-        )
+        picture = generate_image(request, generator=generator, store=store, run_id=run_id, on_step=steps)
     except OutOfTime:
         return changed(usage=[Usage(seconds=perf_counter() - started)])
     finished = perf_counter()
-    paid = cost(request, generator=context.generator, store=context.store, run_id=state.run_id)
+    paid = cost(request, generator=generator, store=store, run_id=run_id)
     result = Attempt(
         number=len(state.attempts),
         request=request,
         picture=picture,
         repairs=repairs,
         seconds=finished - (steps.began or started),
-        offload_levels=offload_levels_of(context.generator),
+        offload_levels=offload_levels_of(generator),
     )
     usage = Usage.total([Usage(images=1, seconds=finished - started), paid])
     return changed(attempts=[result], usage=[usage])
