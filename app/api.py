@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, overload
@@ -12,7 +12,7 @@ from typing_extensions import Unpack
 
 from pleinair.app.models.pins import require_pins
 from pleinair.app.paths import Paths, places
-from pleinair.app.runs.events import Event
+from pleinair.app.runs.events import OnEvent
 from pleinair.app.runs.request import DrawRequest, new_request, read_input_images, store_input_images
 from pleinair.app.runs.store import OPEN, Busy, Finished, Run, Runs
 from pleinair.app.settings import OnPreview, Renamed, load
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from pleinair.app.estimate.estimate import Estimate
     from pleinair.app.runs.results import Result
-
-OnEvent = Callable[[Event], None]
 
 
 class DrawOptions(TypedDict, total=False):

@@ -27,7 +27,7 @@ from pleinair.tools.types import BadInput, Budget, Hit, ImageOptions, Picture, R
 
 if TYPE_CHECKING:
     from pleinair.agent.react.state import ReactState
-    from pleinair.app.api import OnEvent
+    from pleinair.app.runs.events import OnEvent
     from pleinair.app.runs.results import Result
     from pleinair.app.runs.store import Run
     from pleinair.app.settings import OnPreview

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from platformdirs import user_config_path
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from pleinair.agent.repairs.leaks import LeakOptions
 from pleinair.app.models.pins import pinned_layer
@@ -55,16 +55,8 @@ _RENAMED = {  # keys that changed their name, accepted with a warning until 1.0
 PACKAGED = Path(__file__).with_name("profiles")
 
 
-class _Section(BaseModel):
-    """Base of all sections: immutable; an unknown key, infinity and NaN are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class BackendChoice(_Section):
+class BackendChoice(Value, extra="allow"):
     """A backend; every other key of the table is an argument of it."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
 
     backend: str = Field(min_length=1)
 
@@ -80,7 +72,7 @@ class BackendChoice(_Section):
         return f"{self.backend}:{model}" if model else self.backend
 
 
-class LibraryChoice(_Section):
+class LibraryChoice(Value):
     """The folder of reference images; "pocket" is the miniature one, made on first use."""
 
     folder: str = Field(default=POCKET, min_length=1)  # of reference images; "pocket": the miniature library
@@ -98,7 +90,7 @@ class RetrievalKnobs(RetrievalOptions):
     second: BackendChoice | None = None  # table of the second encoder, for the method "both"
 
 
-class PathChoice(_Section):
+class PathChoice(Value):
     """Folders of runs and of results; an empty home is the platform's data folder."""
 
     home: str = ""  # folder of the runs; empty: the platform's data folder
@@ -111,7 +103,7 @@ class OutputOptions(Value):
     previews: bool = True  # show images in progress
 
 
-class Settings(_Section):
+class Settings(Value):
     """All settings of a run."""
 
     profile: str = DEFAULT  # defaults for everything below, by name or path

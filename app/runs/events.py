@@ -14,15 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializeAsAny,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
 from pleinair.tools.storage.files import explain
 from pleinair.tools.types import Attempt, BadInput, Concept, Outcome, Repair, Retrieval, Usage, Value
@@ -35,10 +27,8 @@ SUBJECTS = ("concept", "wish", "picture", "ids", "reason")  # arguments; the fir
 LISTS = ("repairs", "references")  # arguments, each item of which has a concept
 
 
-class Payload(BaseModel):
+class Payload(Value, extra="allow"):
     """Base of the payloads: frozen, with any further fields that a graph adds."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
 
 
 class Call(Value):
@@ -135,6 +125,7 @@ PAYLOADS: dict[Kind, type[Payload]] = {
     "ended": Ended,
 }
 KINDS = {payload: kind for kind, payload in PAYLOADS.items()}
+OnEvent = Callable[["Event"], None]
 AnyPayload = TypeVar("AnyPayload", bound=Payload)
 
 
@@ -159,7 +150,7 @@ class Event(Value):
 class EventLog:
     """Writer of a log; for the holder of the run only, from any of its threads."""
 
-    def __init__(self, path: Path, on_event: Callable[[Event], None] | None = None) -> None:
+    def __init__(self, path: Path, on_event: OnEvent | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._on_event = path, on_event
         self._lock = threading.Lock()

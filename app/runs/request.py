@@ -244,12 +244,6 @@ def require_input_images(pictures: Sequence[Picture], places: Paths) -> None:
             raise BadInput(f"input image {picture.sha256}: it is not on this machine") from error
 
 
-def copy_input_images(pictures: Sequence[Picture], places: Paths, store: ArtifactStore) -> None:
-    """Copy input images into a run's own store; raises `BadArtifact` if one is missing."""
-    for picture in pictures:
-        store.adopt(picture, _store(places))
-
-
 def _store(places: Paths) -> ArtifactStore:
     from pleinair.tools.storage.artifacts import ArtifactStore
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from base64 import b64decode
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,8 +15,8 @@ from pleinair.app.paths import Paths
 from pleinair.app.runs.events import (
     Call,
     Ended,
-    Event,
     EventLog,
+    OnEvent,
     Payload,
     Progress,
     Resumed,
@@ -25,7 +25,7 @@ from pleinair.app.runs.events import (
     StepStarted,
 )
 from pleinair.app.runs.history import chat_input, config_of, copy_parent
-from pleinair.app.runs.request import DrawRequest, copy_input_images, read_request
+from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.runs.results import deliver, versions
 from pleinair.app.runs.store import Lease, LeaseLost, Run, Runs
 from pleinair.app.settings import OnPreview
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
     Graph = CompiledStateGraph[Any, Any, Any, Any]
 
-OnEvent = Callable[[Event], None]
 STEPS = 110  # per image; `react` takes at most 6 replies of 17 steps, and its own limits stop it earlier
 MODES: Final = ("tasks", "updates", "custom")
 SAVED = ("concepts", "attempts", "retrievals", "usage")  # fields of the state, in snapshots
@@ -187,7 +186,8 @@ def _build_context(work: Work) -> Context:
     work.lease.check()
     sweep_parts(work.folder / "pictures" / "parts", older_than=0)  # of a previous holder, which is dead
     store = ArtifactStore(work.folder / "pictures")
-    copy_input_images(work.request.pictures, work.places, store)
+    for picture in work.request.pictures:
+        store.adopt(picture, ArtifactStore(work.places.input_images))
     context = build(
         work.request.settings,
         work.places,

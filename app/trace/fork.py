@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pleinair.app.api import OnEvent, find, finish, home, run_table
+from pleinair.app.api import find, finish, home, run_table
+from pleinair.app.runs.events import OnEvent
 from pleinair.app.runs.request import Parent, new_request, read_request
 from pleinair.app.settings import altered
 from pleinair.app.trace.steps import find_step, steps_of

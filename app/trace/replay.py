@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pleinair.app.api import OnEvent, find, finish, home, run_table
-from pleinair.app.runs.events import Ended, payloads, read
+from pleinair.app.api import find, finish, home, run_table
+from pleinair.app.runs.events import Ended, OnEvent, payloads, read
 from pleinair.app.runs.history import pictures_in
 from pleinair.app.runs.request import DrawRequest, new_request, read_request, require_input_images
 from pleinair.app.runs.results import FORMAT, Result, deliver, files
