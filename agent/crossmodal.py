@@ -17,7 +17,7 @@ from pydantic import Field
 from pleinair.agent import ledger, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
-from pleinair.agent.select import Pick, cover, make_references, unused_candidates
+from pleinair.agent.select import Pick, cover, make_references, score_table, unused_candidates
 from pleinair.agent.state import IMAGE_AND_CRITIQUE, MLLM_CALL, Input, Output, RetrieveTask, State, changed
 from pleinair.tools import crossmodal
 from pleinair.tools.retrieval.crossmodal.dense import SearchScorer
@@ -189,15 +189,10 @@ def _pick_jointly(state: CrossmodalState, slots: int) -> list[Pick]:
     """
     candidates = _candidates(state)
     hits = {hit.id: hit for ranked in candidates.values() for hit in ranked}
-    if len(hits) > slots:
-        covering = {pick.hit.id for pick in cover(candidates, slots)}
-        hits = {id: hit for id, hit in hits.items() if id in covering}
-    ids = {name: {hit.id for hit in ranked} for name, ranked in candidates.items()}
+    chosen = {pick.hit.id for pick in cover(candidates, slots)} if len(hits) > slots else hits.keys()
+    served = {id: list(scores) for id, scores in score_table(candidates).items() if id in chosen}
+    picks = [Pick(first, hits[id], tuple(others)) for id, (first, *others) in served.items()]
     rank = {name: number for number, name in enumerate(candidates)}
-    picks = []
-    for id, hit in hits.items():
-        first, *others = [name for name in candidates if id in ids[name]]
-        picks.append(Pick(first, hit, tuple(others)))
     return sorted(picks, key=lambda pick: [rank[name] for name in (pick.concept, *pick.others)])
 
 

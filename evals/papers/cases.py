@@ -21,7 +21,6 @@ from typing import Literal
 
 from pleinair.evals.cases import species_of
 from pleinair.tools.pocket import library as shipped
-from pleinair.tools.pocket.names import invent_name
 from pleinair.tools.pocket.prompts import RELATIONS, caption
 from pleinair.tools.pocket.training.streams import random_species
 from pleinair.tools.pocket.world import (
@@ -30,6 +29,7 @@ from pleinair.tools.pocket.world import (
     Species,
     colour_pairs,
     fingerprint,
+    invent_name,
     random_scene,
     render,
 )

@@ -1,7 +1,6 @@
 """Six backgrounds: a pale gradient, for most of them a ground, and a few details."""
 
 import random
-from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -34,23 +33,11 @@ def _gradient(name: str, size: int) -> Image.Image:
     return Image.fromarray(np.broadcast_to(column[:, None, :], (size, size, 3)).copy())
 
 
-def _clouds(draw: ImageDraw.ImageDraw, size: int, shift: float) -> None:
-    for x, y in ((0.1 + shift, 0.1), (0.75 + shift, 0.82)):
-        draw.ellipse(
-            [(x - 0.12) * size, (y - 0.04) * size, (x + 0.12) * size, (y + 0.04) * size], fill=(244, 249, 254)
-        )
-
-
-def _stars(draw: ImageDraw.ImageDraw, size: int, shift: float) -> None:
-    for x, y in ((0.08, 0.15), (0.9, 0.1), (0.1, 0.85), (0.93, 0.8)):
-        x, radius = x + shift / 2, 0.018
-        draw.ellipse(
-            [(x - radius) * size, (y - radius) * size, (x + radius) * size, (y + radius) * size],
-            fill=(246, 240, 200),
-        )
-
-
-DETAILS: dict[str, Callable[[ImageDraw.ImageDraw, int, float], None]] = {"sky": _clouds, "night": _stars}
+def _draw_ellipses(
+    draw: ImageDraw.ImageDraw, size: int, centres: list[tuple[float, float]], rx: float, ry: float, fill: RGB
+) -> None:
+    for x, y in centres:
+        draw.ellipse([(x - rx) * size, (y - ry) * size, (x + rx) * size, (y + ry) * size], fill=fill)
 
 
 def paint_background(name: str, seed: int, size: int) -> Image.Image:
@@ -60,6 +47,10 @@ def paint_background(name: str, seed: int, size: int) -> Image.Image:
     draw = ImageDraw.Draw(canvas)
     if name in GROUND:
         draw.rectangle([0, (0.7 + shift) * size, size, size], fill=GROUND[name])
-    if name in DETAILS:
-        DETAILS[name](draw, size, shift)
+    if name == "sky":
+        clouds = [(0.1 + shift, 0.1), (0.75 + shift, 0.82)]
+        _draw_ellipses(draw, size, clouds, 0.12, 0.04, (244, 249, 254))
+    if name == "night":
+        stars = [(x + shift / 2, y) for x, y in ((0.08, 0.15), (0.9, 0.1), (0.1, 0.85), (0.93, 0.8))]
+        _draw_ellipses(draw, size, stars, 0.018, 0.018, (246, 240, 200))
     return canvas

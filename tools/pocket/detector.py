@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from pleinair.tools.locks import serialized
 from pleinair.tools.model_files.folders import checksum, locate
+from pleinair.tools.pocket.world import KIND_OF_NOUN
 from pleinair.tools.types import BadInput, Box
 
 if TYPE_CHECKING:
@@ -135,12 +136,12 @@ class ConceptDetector:
         """Return one detection for each phrase, in order; other image sizes are scaled to 64 × 64."""
         if not phrases:
             return []
-        unknown = [self.unknown_word(phrase) for phrase in phrases]
+        unknown = [self._unknown_word(phrase) for phrase in phrases]
         queries = [_in_training_words(phrase, word) for phrase, word in zip(phrases, unknown, strict=True)]
         probabilities, boxes = self._score(image, queries)
         return [_detection(p, box, word) for p, box, word in zip(probabilities, boxes, unknown, strict=True)]
 
-    def unknown_word(self, phrase: str) -> str:
+    def _unknown_word(self, phrase: str) -> str:
         """Return the first word of the phrase that was in no training text, or ''."""
         words = re.findall(r"[^\W\d_]+", phrase.lower())
         return next((word for word in words if word not in self._words), "")
@@ -157,8 +158,6 @@ class ConceptDetector:
 
 def _in_training_words(phrase: str, unknown: str) -> str:
     """Return the phrase, or 'a' and its noun's kind if it has an unknown word and a noun of the world."""
-    from pleinair.tools.pocket.names import KIND_OF_NOUN
-
     kind = KIND_OF_NOUN.get(phrase.lower().split()[-1] if phrase.split() else "")
     return f"a {kind}" if unknown and kind else phrase.lower()
 

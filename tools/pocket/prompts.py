@@ -9,8 +9,7 @@ import random
 import re
 from dataclasses import dataclass
 
-from pleinair.tools.pocket.names import KIND_OF_NOUN
-from pleinair.tools.pocket.world import Scene, Species
+from pleinair.tools.pocket.world import KIND_OF_NOUN, Scene, Species
 
 RELATIONS = ("beside", "left of", "above")
 OPENINGS = ("", "", "a photo of ", "a picture of ", "an image of ", "draw ", "paint ")

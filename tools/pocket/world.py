@@ -18,16 +18,29 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from pleinair.tools.pocket.backgrounds import BACKGROUNDS, paint_background
-from pleinair.tools.pocket.names import NOUNS, invent_name
 from pleinair.tools.pocket.shapes import COLOURS, DRAW, PALETTE, Points
 
 SIZE = 64
 SUPERSAMPLING = 3
+NOUNS: dict[str, tuple[str, ...]] = {
+    "bird": ("finch", "warbler", "wren"),
+    "car": ("coupe", "roadster", "sedan"),
+    "flower": ("lily", "daisy", "aster"),
+    "fish": ("tetra", "guppy", "cod"),
+    "mushroom": ("bolete", "morel", "toadstool"),
+    "balloon": ("balloon", "aerostat", "floater"),
+}
+KIND_OF_NOUN = {noun: kind for kind, nouns in NOUNS.items() for noun in (*nouns, kind)}
 KINDS: tuple[str, ...] = tuple(NOUNS)
 PATTERNS: tuple[str, ...] = ("plain", "striped", "spotted")
 BODY_COLOURS: tuple[str, ...] = tuple(c for c in PALETTE if c not in ("white", "black"))
 SPECIES_SEED = 2026
 FIRST_NAME = "velmora finch"
+
+_ONSETS = tuple("b br d dr f g gl h j k kr l m n p pl qu r s t v z".split())
+_VOWELS = ("a", "e", "i", "o", "u")
+_MIDDLES = ("l", "lm", "r", "rn", "n", "nd", "v", "st", "sk", "m", "b", "t")
+_ENDINGS = ("a", "o", "is", "un", "el", "ar", "et", "ix", "os", "ane", "ith", "ur")
 
 Tier = Literal["known", "rare", "novel"]
 TIERS: tuple[Tier, ...] = ("known",) * 9 + ("rare",) * 2 + ("novel",)
@@ -93,6 +106,17 @@ def _spread_pairs(rng: random.Random, count: int) -> list[tuple[str, str]]:
         pool.remove(best)
     rng.shuffle(pairs)
     return pairs
+
+
+def _invent_word(rng: random.Random) -> str:
+    """Return one invented word of two or three syllables, starting with a consonant."""
+    middles = [rng.choice(_VOWELS) + rng.choice(_MIDDLES) for _ in range(rng.choice((1, 2)))]
+    return rng.choice(_ONSETS) + "".join(middles) + rng.choice(_ENDINGS)
+
+
+def invent_name(rng: random.Random, kind: str) -> str:
+    """Return a two-word name whose second word reveals `kind`."""
+    return f"{_invent_word(rng)} {rng.choice(NOUNS[kind])}"
 
 
 def _invent_species(rng: random.Random) -> Iterator[Species]:

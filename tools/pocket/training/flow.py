@@ -15,12 +15,11 @@ from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from pleinair.tools.pocket.names import NOUNS
 from pleinair.tools.pocket.shapes import PALETTE
 from pleinair.tools.pocket.training.course import Run
 from pleinair.tools.pocket.training.pool import KNOWN, MAX_LENGTH, REFERENCE_TOKENS, draw_prompt
 from pleinair.tools.pocket.training.streams import training_rng
-from pleinair.tools.pocket.world import KINDS, PATTERNS, Species
+from pleinair.tools.pocket.world import KINDS, NOUNS, PATTERNS, Species
 
 TEXT_LAYERS = (0, 2, 3)
 TEXT_WIDTH = 96

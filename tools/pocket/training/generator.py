@@ -15,7 +15,6 @@ from diffusers import FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from pleinair.tools.pocket.names import NOUNS
 from pleinair.tools.pocket.prompts import Request, write_prompt
 from pleinair.tools.pocket.training.autoencoder import load_autoencoder, load_patch_map
 from pleinair.tools.pocket.training.card import write_card
@@ -31,7 +30,7 @@ from pleinair.tools.pocket.training.flow import (
 )
 from pleinair.tools.pocket.training.pool import MAX_LENGTH, REFERENCE_SIZE, Pool, build_tokenizer, load_pool
 from pleinair.tools.pocket.training.streams import random_species
-from pleinair.tools.pocket.world import SIZE
+from pleinair.tools.pocket.world import NOUNS, SIZE
 
 POOL_SIZE, PROMPTS = 90_000, 30_000
 POOL_SHARES = {0: 0.20, 1: 0.38, 2: 0.42}  # of items with 0, 1, 2 references
