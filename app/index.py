@@ -30,7 +30,7 @@ def bring_up_to_date(
     encoder = cast(Encoder, build_backend("encoder", settings.encoder))
     index = fresh_index(settings, home, library, encoder, on_index)
     are = "is" if len(index) == 1 else "are"
-    yield f"{counted(len(index), 'picture')} of {library.folder} {are} indexed under {encoder.id}"
+    yield f"{counted(len(index), 'image')} of {library.folder} {are} indexed under {encoder.id}"
     if library.others:
         kinds = ", ".join(sorted(set(library.others)))
         yield f"{counted(len(library.others), 'file')} of other kinds left out: {kinds}"

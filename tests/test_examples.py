@@ -24,7 +24,7 @@ OUTPUTS = {
     ],
     "draw.py": ["accepted: |stopped: ", "-a-saverel-wren-in-the-snow.png"],
     "graph.py": ["attempt 0: ", "unchecked: ", " checkpoints"],
-    "own_library.py": ["120 pictures of ", "accepted: |stopped: "],
+    "own_library.py": ["120 images of ", "accepted: |stopped: "],
     "retriever.py": ["seed 1: saverel wren from ", "seed 2: saverel wren from "],
     "stream.py": ["'step': 'generate', 'done': 1, 'total': 8", "draft attempts, usage", "finish outcome"],
 }

@@ -143,7 +143,7 @@ def test_a_run_is_resumed_from_another_folder(place: Path, monkeypatch: pytest.M
 def test_index_then_doctor(place: Path) -> None:
     result = call("index", str(place / "library"))
     assert result.exit_code == 0, result.output
-    assert f"6 pictures of {place / 'library'} are indexed under hashes" in result.stdout
+    assert f"6 images of {place / 'library'} are indexed under hashes" in result.stdout
     assert call("index").stdout == result.stdout  # the configured library is that folder
     result = call("doctor")
     assert result.exit_code == 0, result.output
@@ -157,7 +157,7 @@ def test_index_reports_files_of_other_kinds(place: Path) -> None:
         (place / "shelf" / name).touch()
     lines = call("index", str(place / "shelf")).stdout.splitlines()
     assert lines == [
-        f"1 picture of {place / 'shelf'} is indexed under hashes",
+        f"1 image of {place / 'shelf'} is indexed under hashes",
         "3 files of other kinds left out: .heic, .tiff",
     ]
 
