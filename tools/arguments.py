@@ -80,8 +80,8 @@ def validated(model: type[_Model], arguments: Mapping[str, Any], table: str, bac
         return model.model_validate(arguments)
     except ValidationError as error:
         fault = error.errors()[0]
-        key, message = ".".join(map(str, fault["loc"])), fault["msg"]
-        raise BadInput(f"{table}.{key} = {fault['input']!r}: {message[0].lower()}{message[1:]}") from error
+        key = ".".join(map(str, fault["loc"]))
+        raise BadInput(f"{table}.{key} = {fault['input']!r}: {explain(fault)}") from error
 
 
 def _refuse_unknown(arguments: Mapping[str, Any], accepted: Sequence[str], table: str, backend: str) -> None:

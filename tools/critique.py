@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pleinair.tools.errors import InvalidAnswer
 from pleinair.tools.images.crops import pixels
-from pleinair.tools.mllm.ask import add_usage, adding_usage, ask
+from pleinair.tools.mllm.ask import adding_usage, ask
 from pleinair.tools.mllm.schemas import Critique
 from pleinair.tools.types import Concept, Ledger, ModelFault, Row, Usage
 
@@ -92,14 +92,14 @@ def _look_closer(
                 model, Critique, CLOSE_UP_INSTRUCTION, {"concepts": names}, cut_outs, check=check
             )
         except InvalidAnswer as error:
-            return ledger, add_usage(usage, error.spent)
+            return ledger, Usage.total([usage, error.spent])
     # a box stays what it was in the whole image
     judged = {row.concept: row for row in answer.rows}
     merged = (
         judged[row.concept].model_copy(update={"box": row.box}) if row.concept in judged else row
         for row in ledger.rows
     )
-    return Ledger(rows=tuple(merged)), add_usage(usage, more)
+    return Ledger(rows=tuple(merged)), Usage.total([usage, more])
 
 
 def _cut_outs(png: bytes, rows: Sequence[Row]) -> list[bytes]:

@@ -113,15 +113,13 @@ def _distinct(subqueries: Sequence[str]) -> list[str]:
 
 
 def in_order(prompt: str, subqueries: Sequence[str]) -> list[str]:
-    """Sort sub-queries by their place in the prompt; one that is not in it follows the one before it."""
-    text, places, last = padded_words(prompt), [], 0
+    """Sort distinct sub-queries by their place in the prompt; a missing one follows the one before it."""
+    text, places, last = padded_words(prompt), dict[str, int](), 0
     for subquery in subqueries:
         place = text.find(needle(subquery))
         last = place if place >= 0 else last
-        places.append(last)
-    return [
-        subquery for _, subquery in sorted(zip(places, subqueries, strict=True), key=lambda pair: pair[0])
-    ]
+        places[subquery] = last
+    return sorted(subqueries, key=places.__getitem__)
 
 
 def write_caption(png: bytes, *, model: BaseChatModel, calls: int = 1) -> tuple[str, Usage]:

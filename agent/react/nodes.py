@@ -33,7 +33,7 @@ from pleinair.agent.react.state import (
     to_json,
 )
 from pleinair.agent.state import IMAGE_AND_CRITIQUE, MLLM_CALL, changed
-from pleinair.tools.mllm.ask import add_usage, usage_of
+from pleinair.tools.mllm.ask import usage_of
 from pleinair.tools.types import BadInput, Ending, ModelFault, Outcome, Refused, Usage
 
 _PARALLEL = "retrieve"  # calls whose cost need not be counted between them
@@ -71,7 +71,7 @@ def _call_model(state: ReactState, context: Context) -> tuple[CheckedReply, Usag
         model = _without_streaming(context.model).bind_tools(offered)
         reply = model.invoke(messages.conversation(state, context))
     except (Refused, ModelFault) as fault:
-        usage = add_usage(fault.spent, Usage(mllm_calls=1, seconds=perf_counter() - started))
+        usage = Usage.total([fault.spent, Usage(mllm_calls=1, seconds=perf_counter() - started)])
         return messages.failed_reply(str(fault), str(fault) if isinstance(fault, Refused) else ""), usage
     check_call = partial(tools.call_fault, offered=offered)
     checked = messages.check_reply(reply, current_messages(state.messages), check_call)

@@ -74,29 +74,37 @@ def draw(
     profile: Profile = None,
     library: Library = None,
     seed: Annotated[int | None, typer.Option(help="Random seed; chosen at random if omitted.")] = None,
-    num_images: Annotated[int, typer.Option(help="Images, by as many runs with consecutive seeds.")] = 1,
-    width: Annotated[int | None, typer.Option(help="Pixels; the generator's own if omitted.")] = None,
-    height: Annotated[int | None, typer.Option(help="Pixels, likewise.")] = None,
-    num_inference_steps: Annotated[int | None, typer.Option(help="Diffusion steps, likewise.")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="Guidance, likewise.")] = None,
+    num_images: Annotated[
+        int, typer.Option(help="Number of images: a run for each, with consecutive seeds.")
+    ] = 1,
+    width: Annotated[int | None, typer.Option(help="In pixels; default: the generator's.")] = None,
+    height: Annotated[int | None, typer.Option(help="In pixels; default: the generator's.")] = None,
+    num_inference_steps: Annotated[
+        int | None, typer.Option(help="Diffusion steps; default: the generator's.")
+    ] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="Weight of the prompt; default: the generator's.")
+    ] = None,
     reference_strength: Annotated[
-        float | None, typer.Option(help="Strength of references, 0 to 1, likewise.")
+        float | None, typer.Option(help="Strength of the references, 0 to 1; default: the generator's.")
     ] = None,
     negative_prompt: Annotated[
         str | None, typer.Option(help="What the image must not show, for a generator that takes one.")
     ] = None,
-    max_attempts: Annotated[int | None, typer.Option(help="At most this many images of a run.")] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="At most this many seconds of a run.")] = None,
+    max_attempts: Annotated[int | None, typer.Option(help="Maximum number of attempts of a run.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Maximum duration of a run, in seconds.")] = None,
     out: Out = None,
     setting: Setting = None,
-    idempotency_key: Annotated[str | None, typer.Option(help="Asking twice draws once.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="A second request with the same key returns the same runs.")
+    ] = None,
     strip_metadata: Annotated[bool, typer.Option(help="Write no metadata into the PNG.")] = False,
     input_image: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="An input image; repeatable.")
     ] = None,
     picture: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Estimate what it takes; write nothing.")
+        bool, typer.Option("--dry-run", help="Estimate calls, time and cost; write nothing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

@@ -7,8 +7,11 @@ from typing import Annotated
 import typer
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or `last`.")]
-Setting = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key.")]
-Profile = Annotated[str | None, typer.Option(help="The backends to use; `pocket` needs nothing.")]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a setting, such as retrieval.k=8; repeatable."),
+]
+Profile = Annotated[str | None, typer.Option(help="The backends to use; `pocket` runs without any setup.")]
 Library = Annotated[str | None, typer.Option(help="The folder of reference images.")]
 Out = Annotated[str | None, typer.Option(help="The folder for results; ./pleinair-out if unset.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -39,7 +39,7 @@ def fork(
         run: a run's id, the beginning of one, or "last".
         at: a step by its name, such as "critique:1"; `pleinair trace show` prints them.
         prompt: the new prompt; at a step of `generate`, of this one image only.
-        seed: the new seed, likewise.
+        seed: the new seed, of this one image only in the same case.
         overrides: dotted settings over those of the parent, such as {"budget.attempts": 5}.
         out: the folder for the results; the parent's when None.
         on_event: called with every event, from the threads that work on the run.

@@ -97,7 +97,7 @@ def ask(
         payload = payload | {"your_last_answer": text, "what_is_wrong_with_it": str(error)[:_QUOTED]}
     with adding_usage(usage):
         answer, more = ask(model, schema, f"{instruction} {_REPAIR}", payload, images, history, check=check)
-    return answer, add_usage(usage, more)
+    return answer, Usage.total([usage, more])
 
 
 def call_model(
@@ -108,7 +108,7 @@ def call_model(
     try:
         reply = model.with_structured_output(schema, include_raw=True).invoke(list(request))
     except PleinairError as error:
-        error.spent = add_usage(error.spent, Usage(mllm_calls=1, seconds=perf_counter() - started))
+        error.spent = Usage.total([error.spent, Usage(mllm_calls=1, seconds=perf_counter() - started)])
         raise
     assert isinstance(reply, dict)  # because of include_raw
     return reply, usage_of(reply["raw"], perf_counter() - started)
@@ -129,13 +129,8 @@ def adding_usage(usage: Usage) -> Iterator[None]:
     try:
         yield
     except PleinairError as error:
-        error.spent = add_usage(usage, error.spent)
+        error.spent = Usage.total([usage, error.spent])
         raise
-
-
-def add_usage(first: Usage, second: Usage) -> Usage:
-    """Add two usages field by field."""
-    return Usage(**{name: getattr(first, name) + getattr(second, name) for name in Usage.model_fields})
 
 
 def with_temperature(model: BaseChatModel, temperature: float) -> BaseChatModel:

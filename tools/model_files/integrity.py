@@ -23,10 +23,8 @@ def find_part_faults(folder: Path, name: str, variant: str = "") -> Iterator[str
         yield f"{name}: no config"
         return
     names = [path.name for path in folder.iterdir()]
-    weights, indexes = (
-        {folder / weight for weight in select_weights(names, variant)},
-        select_shard_indexes(names, variant),
-    )
+    weights = {folder / weight for weight in select_weights(names, variant)}
+    indexes = select_shard_indexes(names, variant)
     for path in configs:
         try:
             content = json.loads(path.read_text("utf-8"))
@@ -82,6 +80,4 @@ def _digest(path: Path, digits: int) -> str:
     if digits == 40:
         digest.update(b"blob %d\0" % path.stat().st_size)
     with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, lambda: digest).hexdigest()

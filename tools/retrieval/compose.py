@@ -147,9 +147,9 @@ def both(corpus: Corpus) -> Merged:
     return alternating(_filtered(corpus.dense, options, vector), _filtered(corpus.second, options, vector))
 
 
-def alternating(first: Retriever, second: Retriever, each: int = EACH) -> Merged:
-    """Build a retriever of the best hits of two others in turn, `each` of either at most."""
-    return Merged((first, second), interleave, lambda k: min(k, each), filtered=True)
+def alternating(first: Retriever, second: Retriever) -> Merged:
+    """Build a retriever of the best hits of two others in turn, `EACH` of either at most."""
+    return Merged((first, second), interleave, lambda k: min(k, EACH), filtered=True)
 
 
 def fuse(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:

@@ -104,9 +104,7 @@ class Index:
         """Return up to `k` ids with their product with `query` [1, dim], best first, ties by id."""
         if query.shape != (1, self.manifest.dim):
             raise BadInput(f"The query is {query.shape}, the index (1, {self.manifest.dim}).", REBUILD)
-        size = min(
-            2 * k, len(self)
-        )  # FAISS breaks ties arbitrarily: sort more than `k` to fill the last places
+        size = min(2 * k, len(self))  # FAISS breaks ties arbitrarily: sort more to fill the last places
         searched = self._gpu[0] if self._gpu and size <= _GPU_K else self._vectors
         with self._lock:
             scores, rows = find_nearest(searched, query, size)

@@ -28,9 +28,8 @@ def words(text: str) -> list[str]:
     """Split a text into the words that count, in lower case."""
     from bm25s.stopwords import STOPWORDS_EN
 
-    return [
-        word for word in _WORD.findall(text.casefold()) if word not in STOPWORDS_EN and word not in _IGNORED
-    ]
+    split = _WORD.findall(text.casefold())
+    return [word for word in split if word not in STOPWORDS_EN and word not in _IGNORED]
 
 
 def score_captions(entries: Sequence[Hit], query: str) -> list[float]:
@@ -67,9 +66,8 @@ class Lexical(_ByCaptions):
     def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
         """Search for up to `k` images, best first, ties by id; raise `BadInput` as dense retrieval does."""
         check_query(query, k)
-        hits = [
-            entry.model_copy(update={"score": score}) for entry, score in self._scored(query) if score > 0
-        ]
+        matches = [(entry, score) for entry, score in self._scored(query) if score > 0]
+        hits = [entry.model_copy(update={"score": score}) for entry, score in matches]
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k]
 
 

@@ -147,7 +147,7 @@ def build_training_set(
     labels = _labels(pairs, rows, len(row_of))
     pool = np.stack([index.vector(id) for id in index.ids])
     hashes = [file.sha256 for file in index.manifest.files]
-    contents = _number(hashes)
+    contents = np.unique(hashes, return_inverse=True)[1]
     negatives = np.full(len(rows), -1, dtype=np.int64)
     if samples:
         embedded = _embed_samples(pairs, samples, encoder, store)
@@ -185,18 +185,12 @@ def describe_pairs(
 
 def _labels(pairs: Sequence[Pair], rows: Numbers, size: int) -> Numbers:
     """Number the classes, and return that of each of `size` images, -1 for none."""
-    number = {label: n for n, label in enumerate(sorted({pair.label for pair in pairs}))}
-    if len(number) < 2:
-        raise BadInput(f"The library has images of {len(number)} classes with a prompt; accepted: 2 or more.")
+    names, numbers = np.unique([pair.label for pair in pairs], return_inverse=True)
+    if len(names) < 2:
+        raise BadInput(f"The library has images of {len(names)} classes with a prompt; accepted: 2 or more.")
     labels = np.full(size, -1, dtype=np.int64)
-    labels[rows] = [number[pair.label] for pair in pairs]
+    labels[rows] = numbers
     return labels
-
-
-def _number(names: Sequence[str]) -> Numbers:
-    """Return a number for each name, equal for equal names."""
-    number = {name: n for n, name in enumerate(dict.fromkeys(names))}
-    return np.array([number[name] for name in names], dtype=np.int64)
 
 
 def _embed_samples(
