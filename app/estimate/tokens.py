@@ -1,7 +1,8 @@
 """Tokens of an MLLM call before the first run, from what its client would send.
 
 Texts are counted by their characters, images by OpenAI's published rules, answers up to their cap. Not
-covered: graphs in which the model's own calls decide what is sent next, and a tokenizer's true count.
+covered: graphs in which the model's own calls decide what is sent next, a tokenizer's true count, and a
+second look at more than four concepts at once.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ REPAIR = 3000  # characters of names, an earlier answer and its fault, at most
 LOW_DETAIL = 70  # tokens of an image at low detail, for models that count it as a whole
 PATCH, PATCH_TOKENS = 32, 2.46  # pixels a side of the patches that others count, and the most tokens of one
 SHORTEST = 10  # tokens of an answer
+CUT_OUTS = 4  # images of a critique's second call, one for each concept that it was unsure of
 
 
 class CallTokens(Value):
@@ -58,6 +60,7 @@ def _calls(graph: str) -> Iterator[tuple[str, int]]:
         "pleinair": (
             (decompose.INSTRUCTION, answers.Decomposition, 0),
             (critique.INSTRUCTION, answers.Critique, 1),
+            (critique.CLOSE_UP_INSTRUCTION, answers.Critique, CUT_OUTS),
         ),
         "imagerag": (
             (imagerag.INSTRUCTION + imagerag.DECIDE, answers.Decision, 1),

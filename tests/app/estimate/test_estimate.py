@@ -271,8 +271,14 @@ def test_without_past_runs_tokens_and_cost_are_estimated(place: Path) -> None:
 def test_the_estimate_bounds_the_tokens_that_the_client_sends(
     prompt: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def policy(schema: str, card: dict[str, Any], images: int) -> dict[str, Any]:
-        return rows(card, lambda name: True) if schema == "Critique" else decomposition("finch", "coupe")
+    def policy(schema: str, payload: dict[str, Any], images: int) -> dict[str, Any]:
+        if schema != "Critique":
+            return decomposition("finch", "coupe", "aster", "guppy")
+        answer = rows(payload, lambda name: True)
+        if images == 1:  # the first look is unsure of everything, so that a second one follows
+            unsure = {"status": "unsure", "box": [0.0, 0.0, 1.0, 1.0]}
+            answer["rows"] = [row | unsure for row in answer["rows"]]
+        return answer
 
     choice = BackendChoice.model_validate({"backend": "openai", "model": MODEL})
     tokens = tokens_of_call("pleinair", prompt, choice)
@@ -281,13 +287,16 @@ def test_the_estimate_bounds_the_tokens_that_the_client_sends(
     with served(ScriptedChat(policy=policy, schemas=[])) as service:
         model = chat(MODEL, base_url=service.url)
         concepts, _ = decompose(prompt, model=model)
-        critique(encode_png(Image.radial_gradient("L")), prompt, concepts, model=model)
-    assert len(service.requests) == 2
+        png = encode_png(Image.radial_gradient("L").resize((640, 640)))
+        critique(png, prompt, concepts, model=model, calls=2)
+    images = []
     for request in service.requests:
         texts = re.sub(r"data:image/png;base64,[^\"]*", "", json.dumps(request["messages"]))
-        text = len(texts + json.dumps(request["response_format"])) / 4
-        image_tokens = (70, 1.2 * 16**2) if "image_url" in texts else (0, 0)  # at low detail, or by patches
-        assert tokens.read[0] <= text + image_tokens[0] and text + image_tokens[1] <= tokens.read[1]
+        length, count = len(texts + json.dumps(request["response_format"])), texts.count('"image_url":')
+        assert tokens.read[0] <= length / 4 + count * 70  # at low detail
+        assert length / 2 + count * 2.46 * 16**2 <= tokens.read[1]  # by patches, the worst case
+        images.append(count)
+    assert images == [0, 1, 4]
 
 
 @pytest.mark.parametrize("graph", ["imagerag", "crossmodal"])
