@@ -9,6 +9,7 @@ recent = $(shell $(1) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/d
 PYTHON ?= $(firstword $(foreach name,python3 python3.12 python3.13 python3.11,$(call recent,$(name))) python3)
 VENV ?= .venv
 FAISS ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+SUDO ?= $(if $(filter-out 0,$(shell id -u)),sudo)
 PROMPTS ?= 210
 SEED ?= 1
 OUT ?= out
@@ -19,11 +20,13 @@ REPORTS ?= reports
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 STAMP := $(VENV)/.installed-$(FAISS)
+OUTSIDE := $(VENV)/.installed-outside
+DEBIAN := tuxpaint-stamps-default
 
-.PHONY: help install demo test check docs bench lock clean
+.PHONY: help install demo test test-outside check docs bench lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## create the virtual environment with the locked packages
 
@@ -33,7 +36,7 @@ $(STAMP): pyproject.toml requirements.lock requirements-$(FAISS).lock
 	$(PIP) uninstall --yes faiss-cpu faiss-gpu faiss-gpu-cuvs 2>/dev/null
 	$(PIP) install --requirement requirements-$(FAISS).lock
 	$(PIP) install --no-build-isolation --no-deps --editable .
-	rm -f $(VENV)/.installed-*
+	rm -f $(VENV)/.installed-cpu $(VENV)/.installed-gpu
 	touch $@
 
 demo: $(STAMP) ## generate a species that the generator has never seen, and export the storyboard
@@ -44,6 +47,15 @@ demo: $(STAMP) ## generate a species that the generator has never seen, and expo
 
 test: $(STAMP) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+$(OUTSIDE): $(STAMP) requirements-outside.lock
+	dpkg --status $(DEBIAN) >/dev/null 2>&1 || { $(SUDO) apt-get update -qq && \
+		$(SUDO) apt-get install -y -qq --no-install-recommends $(DEBIAN); } >/dev/null
+	$(PIP) install --requirement requirements-outside.lock
+	touch $@
+
+test-outside: $(OUTSIDE) ## install Debian packages and a model server, and run the tests that need them
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/outside $(ARGS)
 
 check: $(STAMP) ## lint, check format and types, report sizes and wording
 	$(BIN)/ruff check .
@@ -59,10 +71,14 @@ bench: $(STAMP) ## measure the pocket models and write the report
 	$(BIN)/python -m pleinair.evals pocket --prompts $(PROMPTS) --seed $(SEED) \
 		--json $(REPORTS)/pocket.json --out $(REPORTS)
 
-lock: $(STAMP) ## resolve every package again and rewrite requirements.lock
+lock: $(STAMP) ## resolve every package again and rewrite requirements.lock and requirements-outside.lock
 	head -2 requirements.lock > $(VENV)/lock
 	$(PIP) install --dry-run --ignore-installed --report - '.[dev]' | $(BIN)/python .ci/lock >> $(VENV)/lock
 	mv $(VENV)/lock requirements.lock
+	head -2 requirements-outside.lock > $(VENV)/lock
+	$(PIP) install --dry-run --ignore-installed --report - --constraint requirements.lock '.[dev,outside]' \
+		| $(BIN)/python .ci/lock | grep --invert-match --line-regexp --file requirements.lock >> $(VENV)/lock
+	mv $(VENV)/lock requirements-outside.lock
 
 clean: ## remove everything that the targets wrote, except the virtual environment
 	rm -rf build dist $(OUT) $(REPORTS) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

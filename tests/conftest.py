@@ -64,9 +64,17 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
-def pytest_sessionfinish() -> None:
-    """Undo `gc.freeze`; otherwise nanobind reports leaks."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of `.ci/run`, where everything that a test needs is installed."""
+    parser.addoption("--fail-on-skip", action="store_true", help="exit with 1 if a test was skipped")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Undo `gc.freeze`, otherwise nanobind reports leaks; fail on a skipped test where that is asked for."""
     gc.unfreeze()
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--fail-on-skip") and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture

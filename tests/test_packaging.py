@@ -15,7 +15,7 @@ from support.source_tree import FILES, LAYERS, ROOT, module, name
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 SETUP = PROJECT["tool"]["setuptools"]
 NOT_DATA = {".py", ".pyc", ".md"}
-LOCKS = ("requirements.lock", "requirements-cpu.lock", "requirements-gpu.lock")
+LOCKS = ("requirements.lock", "requirements-cpu.lock", "requirements-gpu.lock", "requirements-outside.lock")
 PIN = re.compile(r"([a-z0-9][a-z0-9.-]*)==[0-9a-z.]+( ; sys_platform == \"linux\")?")
 
 
@@ -80,6 +80,7 @@ def test_lock_pins_exactly_and_names_no_host(lock: str) -> None:
 
 def test_lock_holds_all_that_the_project_asks_for() -> None:
     assert wanted() | wanted("evals") | wanted("dev") <= set(locked("requirements.lock"))
+    assert wanted("outside") <= set(locked("requirements.lock"))
 
 
 @pytest.mark.parametrize("extra", ["cpu", "gpu"])
