@@ -13,7 +13,8 @@ from typing_extensions import Unpack
 from pleinair.app.models.pins import require_pins
 from pleinair.app.paths import Paths, places
 from pleinair.app.runs.events import OnEvent
-from pleinair.app.runs.request import DrawRequest, new_request, read_input_images, store_input_images
+from pleinair.app.runs.prompts import request_from
+from pleinair.app.runs.request import DrawRequest, read_input_images, store_input_images
 from pleinair.app.runs.store import OPEN, Busy, Finished, Run, Runs
 from pleinair.app.settings import OnPreview, Renamed, load
 from pleinair.tools.types import BadInput, ImageOptions
@@ -41,6 +42,7 @@ class DrawOptions(TypedDict, total=False):
     overrides: Mapping[str, Any] | None  # dotted settings, such as {"retrieval.k": 8}
     idempotency_key: str | None  # of the request: a second call with it returns the same runs
     strip_metadata: bool  # write no metadata into the PNG
+    yes: bool  # several images that only the prompt asks for, of a generator that costs money, are confirmed
     input_images: Sequence[str | Path]  # files, if the graph accepts them; the first references
     pictures: Sequence[str | Path]  # deprecated: `input_images`
 
@@ -76,7 +78,7 @@ def draw(
     The same key and request return the same runs again, finished, or continued if their process has died.
 
     Args:
-        prompt: 1 to 2,000 characters.
+        prompt: 1 to 2,000 characters; options in it (docs/prompts.md) count where no argument sets them.
         num_images: with a number, a list of as many results: runs of one group with consecutive seeds, each
             with the full budget.
         on_event: receives every event, from the threads of the run.
@@ -97,22 +99,27 @@ def submit(prompt: str, **options: Unpack[DrawOptions]) -> Run:
     return submit_images(prompt, **options)[0]
 
 
-def submit_images(prompt: str, *, num_images: int = 1, **options: Unpack[DrawOptions]) -> list[Run]:
-    """Validate a request for several images and write a row for each; arguments and errors as of `draw`."""
+def submit_images(prompt: str, *, num_images: int | None = 1, **options: Unpack[DrawOptions]) -> list[Run]:
+    """Validate a request for several images and write a row for each; arguments and errors as of `draw`.
+
+    With `num_images` None the number in the prompt counts.
+    """
     request, images = _request(prompt, num_images, options)
     require_pins(request.settings)
     request = request.model_copy(update={"pictures": store_input_images(images, home())})
     return run_table().add_group(request.rows(), request.idempotency_key)
 
 
-def estimate(prompt: str, *, num_images: int = 1, **options: Unpack[DrawOptions]) -> Estimate:
+def estimate(prompt: str, *, num_images: int | None = None, **options: Unpack[DrawOptions]) -> Estimate:
     """Validate a request as `submit` does and estimate its images, calls, time and cost; writes nothing."""
     from pleinair.app.estimate.estimate import estimate_of
 
-    return estimate_of(_request(prompt, num_images, options)[0], home())
+    return estimate_of(_request(prompt, num_images, {**options, "yes": True})[0], home())
 
 
-def _request(prompt: str, num_images: int, options: DrawOptions) -> tuple[DrawRequest, list[Image.Image]]:
+def _request(
+    prompt: str, num_images: int | None, options: DrawOptions
+) -> tuple[DrawRequest, list[Image.Image]]:
     """Return a validated request, and its input images before they are stored."""
     fields: dict[str, Any] = {"graph": "pleinair", "seed": None, **options}
     if "pictures" in fields:
@@ -123,7 +130,8 @@ def _request(prompt: str, num_images: int, options: DrawOptions) -> tuple[DrawRe
         if (value := fields.pop(name, None)) is not None:
             overrides[f"image.{name}"] = value
     settings = load(fields.pop("profile", None), overrides)
-    request = new_request(prompt=prompt, num_images=num_images, settings=settings, **fields)
+    explicit = [name for name in ImageOptions.model_fields if f"image.{name}" in overrides]
+    request = request_from(prompt, num_images=num_images, settings=settings, explicit=explicit, **fields)
     return request, read_input_images(files, request.graph)
 
 

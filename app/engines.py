@@ -26,7 +26,16 @@ from pleinair.tools.retrieval.compose import Corpus, check_method, compose, thre
 from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer, LazyScorer
 from pleinair.tools.retrieve import search
-from pleinair.tools.types import BadInput, Encoder, Generator, Hit, ImageOptions, Retriever, Scorer
+from pleinair.tools.types import (
+    BadInput,
+    Capabilities,
+    Encoder,
+    Generator,
+    Hit,
+    ImageOptions,
+    Retriever,
+    Scorer,
+)
 from pleinair.tools.worker.worker import DeviceLock, Worker
 
 if TYPE_CHECKING:
@@ -38,6 +47,7 @@ if TYPE_CHECKING:
 
 OnProgress = Callable[[int, int], None]  # images done, images in total
 
+POCKET_MODELS = "pocket/"  # folders of the shipped models
 DEVICE = DeviceLock()  # shared by all workers: two of them would load two models on one GPU
 _POLL_SECONDS = 0.2  # between two checks of an index that another run builds
 _CACHE_LOCK = Lock()  # two concurrent misses would build two backends for one table
@@ -73,15 +83,28 @@ def build(
 def check(settings: Settings) -> None:
     """Raise `BadInput` for unusable backends, arguments or libraries; builds nothing and writes nothing."""
     for kind, choice in backend_choices(settings).items():
-        declared = declare(kind, choice.backend, choice.arguments)
         if kind == "generator" and settings.image != ImageOptions():
-            check_options(settings.image, declared or build_generator(settings).capabilities)
+            check_options(settings.image, declared_capabilities(settings))
+        else:
+            declare(kind, choice.backend, choice.arguments)
     _check_retrieval(settings)
     if settings.crossmodal.adaptor:
         locate(settings.crossmodal.adaptor)
     folder = settings.library.folder
     if folder != POCKET and not Path(folder).expanduser().is_dir():
         raise BadInput(f"library.folder = {folder!r}: no such folder; accepted: a folder, or 'pocket'")
+
+
+def declared_capabilities(settings: Settings) -> Capabilities:
+    """Return the generator's capabilities without loading it; one that declares none is built for them."""
+    choice = settings.generator
+    declared = declare("generator", choice.backend, choice.arguments)
+    return cast(Capabilities, declared) if declared else build_generator(settings).capabilities
+
+
+def is_pocket(settings: Settings) -> bool:
+    """Return whether the generator is the miniature one of this package."""
+    return str(settings.generator.arguments.get("folder", "")).startswith(POCKET_MODELS)
 
 
 def _check_retrieval(settings: Settings) -> None:

@@ -13,10 +13,10 @@ from pleinair.app import api
 from pleinair.app.engines import check
 from pleinair.app.models.pins import require_pins
 from pleinair.app.runs.history import state_of
+from pleinair.app.runs.prompts import request_from
 from pleinair.app.runs.request import (
     ChatThread,
     check_budget,
-    new_request,
     read_input_image,
     read_request,
     require_prices,
@@ -66,8 +66,8 @@ class ChatSession:
             given=tuple(self.input_images.values()),
         )
         settings = load(self.profile, self.overrides)
-        request = new_request(
-            prompt=prompt, graph=GRAPH, seed=None, settings=settings, out=self.out, thread=thread
+        request = request_from(
+            prompt, graph=GRAPH, num_images=1, settings=settings, out=self.out, thread=thread
         )
         require_pins(settings)
         return api.run_table().add_group(request.rows())[0]

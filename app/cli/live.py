@@ -12,6 +12,7 @@ from rich.text import Text
 
 from pleinair.app.cli.terminal import printable
 from pleinair.app.runs.events import Ended, Event, Progress, Resumed, StepFinished, StepStarted
+from pleinair.app.runs.notes import option_lines
 from pleinair.app.runs.request import read_request
 from pleinair.app.storyboard.gallery import Gallery
 from pleinair.app.trace.trace import SIGNS, repair_text, title
@@ -69,6 +70,8 @@ class LiveView:
 
     def __enter__(self) -> LiveView:
         self._print(f"[bold]{_escaped(self._request.prompt)}[/]")
+        for line in option_lines(self._request):
+            self._print(f"[yellow]![/] {_escaped(line)}")
         self._print(f"[dim]run {self._run.id} · {self._request.graph} · seed {self._run.seed}[/]")
         self._status.start()
         return self

@@ -16,6 +16,7 @@ from pleinair.app.cli.runs import runs_app
 from pleinair.app.cli.terminal import EXITS, explained, leave, printable, progress_bar, quiet
 from pleinair.app.cli.trace import trace_app
 from pleinair.app.cli.train import train_app
+from pleinair.app.runs.store import Run
 from pleinair.tools.types import BadInput
 
 HELP = (
@@ -75,8 +76,8 @@ def draw(
     library: Library = None,
     seed: Annotated[int | None, typer.Option(help="Random seed; chosen at random if omitted.")] = None,
     num_images: Annotated[
-        int, typer.Option(help="Number of images: a run for each, with consecutive seeds.")
-    ] = 1,
+        int | None, typer.Option(help="Number of images: a run for each, with consecutive seeds.")
+    ] = None,
     width: Annotated[int | None, typer.Option(help="In pixels; default: the generator's.")] = None,
     height: Annotated[int | None, typer.Option(help="In pixels; default: the generator's.")] = None,
     num_inference_steps: Annotated[
@@ -103,13 +104,17 @@ def draw(
         list[str] | None, typer.Option(metavar="FILE", help="An input image; repeatable.")
     ] = None,
     picture: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", help="Confirm several images that the prompt asks for and that cost money."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Estimate calls, time and cost; write nothing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Validate the request, write its row, and run it."""
-    from pleinair.app.api import DrawOptions, estimate, submit_images
+    from pleinair.app.api import DrawOptions, estimate
     from pleinair.app.settings import Renamed
 
     if picture:
@@ -124,7 +129,21 @@ def draw(
             result = estimate(text, num_images=num_images, **options)
             typer.echo(result.model_dump_json() if as_json else "\n".join(result.lines()))
         else:
-            execute(submit_images(text, num_images=num_images, **options), as_json)
+            execute(_confirmed(text, num_images, options), as_json)
+
+
+def _confirmed(prompt: str, num_images: int | None, options: Any) -> list[Run]:
+    """Write the rows of a request; a number of images that costs money is asked about on a terminal."""
+    from pleinair.app.api import submit_images
+    from pleinair.app.runs.prompts import Unconfirmed
+
+    try:
+        return submit_images(prompt, num_images=num_images, **options)
+    except Unconfirmed as error:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise
+        typer.confirm(f"{printable(error.message)}. Go on?", abort=True, err=True)
+        return submit_images(prompt, num_images=error.num_images, **options)
 
 
 def _standard_input() -> str:

@@ -14,9 +14,11 @@ from pleinair.app.estimate.cost import Range, cost, product
 from pleinair.app.estimate.history import PastRun, Span, basis, past_runs, per_call, span
 from pleinair.app.estimate.tokens import CallTokens, tokens_of_call
 from pleinair.app.paths import Paths
+from pleinair.app.runs.notes import Note, option_lines
 from pleinair.app.runs.request import DrawRequest
 from pleinair.app.settings import Settings
 from pleinair.app.trace.trace import counted
+from pleinair.tools.prompt_options import PromptOption
 from pleinair.tools.types import BadInput, Budget, Value
 
 if TYPE_CHECKING:
@@ -42,9 +44,12 @@ class Estimate(Value):
     seconds: Range  # of work
     usd: Range
     memory: Range = Range()  # GiB on the generator's device
+    prompt_options: tuple[PromptOption, ...] = ()  # what the prompt was typed with beside its text
+    notes: tuple[Note, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """Yield the lines for a terminal."""
+        yield from option_lines(self)
         yield f"{self.graph}, profile {self.profile}: {self.generator}, {self.mllm}. Nothing is generated."
         if self.runs > 1:
             yield f"{self.runs} runs, one an image, each with the whole budget"
@@ -87,6 +92,8 @@ def estimate_of(request: DrawRequest, paths: Paths) -> Estimate:
         runs=count,
         limits=budget,
         memory=_memory(settings),
+        prompt_options=request.prompt_options,
+        notes=request.notes,
         **{name: product(part, count, count, part.note, 6) for name, part in ranges.items()},
     )
 

@@ -16,6 +16,8 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
+from pleinair.app.runs.notes import Note
+from pleinair.tools.prompt_options import PromptOption
 from pleinair.tools.storage.files import explain
 from pleinair.tools.types import Attempt, BadInput, Concept, Outcome, Repair, Retrieval, Usage, Value
 
@@ -99,6 +101,8 @@ class Snapshot(Changes):
     seed: int
     parent: Branch | None = None
     models: dict[str, str] = {}
+    prompt_options: tuple[PromptOption, ...] = Field(default=(), exclude_if=lambda options: not options)
+    notes: tuple[Note, ...] = Field(default=(), exclude_if=lambda notes: not notes)
 
 
 class Started(Snapshot):

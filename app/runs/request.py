@@ -15,11 +15,13 @@ from pleinair.agent.react.schemas import Pin
 from pleinair.agent.state import MAX_SEED, check_prompt
 from pleinair.app.engines import check, encoder_training
 from pleinair.app.paths import Paths
+from pleinair.app.runs.notes import Note
 from pleinair.app.settings import POCKET, BackendChoice, Settings, renamed
 from pleinair.tools import registry
 from pleinair.tools.arguments import explain
 from pleinair.tools.http.addresses import is_here
 from pleinair.tools.http.prices import Price, Where, price_of
+from pleinair.tools.prompt_options import PromptOption
 from pleinair.tools.realrag import require_training
 from pleinair.tools.storage.files import require_writable
 from pleinair.tools.types import BadInput, Budget, Picture, PleinairError, Reference, Value
@@ -73,6 +75,9 @@ class DrawRequest(Value):
     thread: ChatThread | None = None  # for the graph of chats
     num_images: int = Field(default=1, ge=1, le=MAX_IMAGES, exclude_if=lambda count: count == 1)
     number: int = Field(default=1, ge=1, exclude_if=lambda number: number == 1)  # of this image, from 1
+    # what the prompt was typed with beside its text, and what is worth telling before it is drawn
+    prompt_options: tuple[PromptOption, ...] = Field(default=(), exclude_if=lambda options: not options)
+    notes: tuple[Note, ...] = Field(default=(), exclude_if=lambda notes: not notes)
     idempotency_key: str | None = Field(default=None, exclude=True)
 
     @property
@@ -168,6 +173,12 @@ def is_local(choice: BackendChoice) -> bool:
     """Return whether a backend's server is on this machine, by its address or the default one."""
     default = os.environ.get("OPENAI_BASE_URL", "") if choice.backend == "openai" else OPENAI
     return is_here(str(choice.arguments.get("base_url") or default))
+
+
+def is_paid(choice: BackendChoice) -> bool:
+    """Return whether each image of a generator costs money, as far as its settings tell."""
+    hosted = choice.backend == "openai_images" and not is_local(choice)
+    return hosted or bool(choice.arguments.get("price_per_picture"))
 
 
 def _check_library(folder: str) -> None:

@@ -78,6 +78,8 @@ class Work:
             "seed": self.run.seed,
             "parent": parent and {"run": parent.run, "step": parent.step},
             "models": self.models,
+            "prompt_options": self.request.prompt_options,
+            "notes": self.request.notes,
             **{key: self.values[key] for key in SAVED if key in self.values},
         }
 

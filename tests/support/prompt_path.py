@@ -27,7 +27,14 @@ LAYERS = ("tools", "agent", "graphs", "app")
 PROMPT = "a saverel wren in the snow"
 MOST_ITEMS = 64  # in a collection that is searched
 DEPTH = 4  # levels of fields and items in which the prompt is searched
-OBSERVERS = ("app/cli/live.py", "app/cli/terminal.py", "app/runs/events.py", "app/storyboard/", "app/trace/")
+OBSERVERS = (
+    "app/cli/live.py",
+    "app/cli/terminal.py",
+    "app/runs/events.py",
+    "app/runs/notes.py",
+    "app/storyboard/",
+    "app/trace/",
+)
 BESIDE = ("tools/decompose.py", "tools/mllm/", "tools/pocket/")  # of the decomposition, parallel to the draft
 
 

@@ -51,6 +51,11 @@ _OPENING = re.compile(
     r"^(?:please )?(?:(?:draw|paint|show|make|generate|create)(?: me)? )?"
     r"(?:an? (?:photo|picture|image|drawing|painting) of )?"
 )
+_POLITE_OPENING = re.compile(
+    r"^\s*(?:(?:hi|hello|hey)[,!]? )?(?:(?:could|can|would) you (?:please )?(?:draw|paint|show|make) (?:me )?"
+    r"|please (?:draw|paint|show|make)? ?(?:me )?|(?:draw|paint|show|make) me )(?=(?:an?|the) )"
+)
+_POLITE_END = re.compile(r"(?:,? (?:please|thanks|thank you)(?: a lot| very much| so much)?)+[.!?]*\s*$")
 _WORD = re.compile(r"[^\W\d_]+(?:[-'][^\W\d_]+)*")
 _RELATION = {words: relation for relation, all_words in RELATION_WORDS.items() for words in all_words}
 _PLACE = {words: background for background, all_words in PLACES.items() for words in all_words}
@@ -100,6 +105,11 @@ def parse_prompt(text: str) -> Request:
         raise ValueError(f"at most two subjects are understood, not {len(pieces) // 2 + 1}: {text!r}")
     relation = _RELATION[pieces[1]] if len(pieces) == 3 else None
     return Request(tuple(_subject(piece, text) for piece in pieces[::2]), relation, background)
+
+
+def normalized(text: str) -> str:
+    """Return a prompt in the grammar's letters, without polite words; its meaning stays the same."""
+    return _POLITE_END.sub("", _POLITE_OPENING.sub("", text.lower())) if text.strip() else text
 
 
 def _cut_place(text: str) -> tuple[str, str | None]:

@@ -48,7 +48,7 @@ def bounds(part: Range) -> tuple[float | None, float | None]:
 
 def estimate_with(graph: str = "pleinair", **overrides: Any) -> Estimate:
     keys = {key.replace("__", "."): value for key, value in overrides.items()}
-    return estimate("two things", graph=graph, overrides=keys)
+    return estimate("the things", graph=graph, overrides=keys)
 
 
 def test_without_past_runs_nothing_is_written_or_built(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,7 +372,7 @@ def test_every_packaged_profile_is_estimated(place: Path, monkeypatch: pytest.Mo
     for name in [name for name in os.environ if name.startswith("PLEINAIR_") and "BACKEND" in name]:
         monkeypatch.delenv(name)
     for name in profiles():
-        result = estimate("two things", profile=name)
+        result = estimate("the things", profile=name)
         assert result.profile == name and result.pictures.high == 3
         assert result.past_runs == 0 and bounds(result.seconds) == (None, None)
     assert set(LOCAL_BACKENDS) < set(registry.names("generator"))
