@@ -165,13 +165,27 @@ def profiles() -> dict[str, Path]:
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
 
 
+def chat_servers() -> dict[str, Path]:
+    """List the files of local chat servers by name; "klein+ollama" is the profile `klein` with Ollama."""
+    return {path.stem: path for path in sorted((PACKAGED / "servers").glob("*.toml"))}
+
+
 def read_profile(name: str, above: tuple[str, ...] = ()) -> Tree:
-    """Read a profile by name, or by path if it ends in .toml, merged over the one that it `extends`."""
+    """Read a profile by name, or by path if it ends in .toml, merged over the one that it `extends`.
+
+    "PROFILE+SERVER" is a profile with the [mllm] table of a local chat server.
+    """
+    name, plus, server = (name, "", "") if name.endswith(".toml") else name.partition("+")
     available = profiles()
     path = Path(name) if name.endswith(".toml") else available.get(name)
     if path is None or not path.is_file():
         choices = ", ".join(available)
         raise BadInput(f"profile = {name!r}: no such profile; accepted: {choices}, or a .toml file")
+    if plus:
+        if server not in chat_servers():
+            choices = ", ".join(chat_servers())
+            raise BadInput(f"profile = {f'{name}+{server}'!r}: no such chat server; accepted: {choices}")
+        return _merged(read_profile(name, above), _toml(chat_servers()[server]))
     tree = _current(_toml(path), str(path))
     below = tree.pop("extends", None)
     if below is None:

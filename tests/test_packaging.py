@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -93,3 +94,17 @@ def test_license_is_the_whole_apache_license() -> None:
     text = Path(ROOT / "LICENSE").read_text("utf-8")
     assert "Version 2.0, January 2004" in text
     assert "END OF TERMS AND CONDITIONS" in text
+
+
+@pytest.mark.parametrize("dockerfile", sorted(path.name for path in (ROOT / "docker").iterdir()))
+def test_dockerfile_copies_what_exists_and_installs_a_listed_extra(dockerfile: str) -> None:
+    text = (ROOT / "docker" / dockerfile).read_text("utf-8")
+    copied = [name for line in re.findall(r"^COPY (.+) \S+$", text, re.M) for name in line.split()]
+    included = set(re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text("utf-8"), re.MULTILINE))
+    assert {*LAYERS, "pyproject.toml"} <= set(copied)
+    assert all(
+        (ROOT / name).exists() and any(fnmatch(name, pattern) for pattern in included) for name in copied
+    )
+    (extras,) = re.findall(r'"\.\[([\w,]+)\]"', text)
+    assert set(extras.split(",")) <= set(PROJECT["project"]["optional-dependencies"])
+    assert re.findall(r"--constraint (\S+)", text)[0] in copied

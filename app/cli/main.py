@@ -13,7 +13,8 @@ from pleinair.app.cli.models import models_app
 from pleinair.app.cli.options import Library, Out, Profile, Setting
 from pleinair.app.cli.run import execute
 from pleinair.app.cli.runs import runs_app
-from pleinair.app.cli.terminal import EXITS, explained, leave, printable, progress_bar, quiet
+from pleinair.app.cli.setup import setup
+from pleinair.app.cli.terminal import EXITS, explained, leave, print_findings, printable, progress_bar, quiet
 from pleinair.app.cli.trace import trace_app
 from pleinair.app.cli.train import train_app
 from pleinair.app.runs.store import Run
@@ -29,6 +30,7 @@ app.add_typer(trace_app, name="trace")
 app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")
 app.command()(chat)
+app.command()(setup)
 
 
 def main() -> None:
@@ -195,13 +197,7 @@ def doctor(
     from pleinair.app.doctor.doctor import examine
 
     quiet()
-    findings = list(examine(profile, _overrides(setting, {}), mllm=mllm))
-    for finding in findings:
-        mark, colour = ("ok", typer.colors.GREEN) if finding.ok else ("!!", typer.colors.RED)
-        typer.echo(f"{typer.style(mark, fg=colour)}  {finding.name}: {finding.text}")
-        if finding.remedy:
-            typer.echo(f"      {finding.remedy}")
-    if not all(finding.ok for finding in findings):
+    if not print_findings(examine(profile, _overrides(setting, {}), mllm=mllm)):
         leave("failed")
 
 

@@ -75,25 +75,30 @@ def pull(
 
     A model for which PROFILE sets no commit is pinned to the current one, which later runs load.
     """
+    with explained():
+        download_models(profile, setting, yes)
+
+
+def download_models(profile: str, setting: list[str] | None, yes: bool) -> None:
+    """Print sizes and licenses of what PROFILE's models lack, ask, and download; exit if it is declined."""
     from pleinair.app.models.download import at_commit, plan_download, require_disk_space
     from pleinair.app.models.inventory import format_size
 
-    with explained():
-        models = [model for model in _models_of(profile, setting) if model.on_hub]
-        plans = [plan_download(at_commit(model)) for model in models]
-        for plan in plans:
-            typer.echo(printable(plan.text))
-        require_disk_space(plans)
-        size, missing = sum(plan.size for plan in plans), any(plan.files for plan in plans)
-        if missing and not yes:
-            if not (sys.stdin.isatty() and typer.confirm(f"Download {format_size(size)}?")):
-                typer.echo("Nothing was downloaded; use --yes to download it.", err=True)
-                leave("bad input")
-        pairs = [pair for pair in zip(models, plans, strict=True) if not pair[0].revision]
-        _pin(profile, setting, {model.pin_name or model.model: plan.model.revision for model, plan in pairs})
-        for plan in plans:  # also if all files are there: a broken link of the cache is restored
-            typer.echo(str(plan.download()))
-        typer.echo("Downloaded." if missing else "All files were there already.")
+    models = [model for model in _models_of(profile, setting) if model.on_hub]
+    plans = [plan_download(at_commit(model)) for model in models]
+    for plan in plans:
+        typer.echo(printable(plan.text))
+    require_disk_space(plans)
+    size, missing = sum(plan.size for plan in plans), any(plan.files for plan in plans)
+    if missing and not yes:
+        if not (sys.stdin.isatty() and typer.confirm(f"Download {format_size(size)}?")):
+            typer.echo("Nothing was downloaded; use --yes to download it.", err=True)
+            leave("bad input")
+    pairs = [pair for pair in zip(models, plans, strict=True) if not pair[0].revision]
+    _pin(profile, setting, {model.pin_name or model.model: plan.model.revision for model, plan in pairs})
+    for plan in plans:  # also if all files are there: a broken link of the cache is restored
+        typer.echo(str(plan.download()))
+    typer.echo("Downloaded." if missing else "All files were there already.")
 
 
 def _pin(profile: str, setting: list[str] | None, commits: dict[str, str]) -> None:

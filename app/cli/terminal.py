@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from pleinair.app.runs.store import Busy
 from pleinair.tools.types import BadInput, PleinairError
+
+if TYPE_CHECKING:
+    from pleinair.app.doctor.doctor import Finding
 
 CODES = {"accepted": 0, "unchecked": 0, "stopped": 3, "refused": 4, "failed": 5, "cancelled": 130}
 CODES |= {"bad input": 2, "busy": 6}  # of requests that are not run
@@ -34,8 +37,12 @@ def printable_json(value: object) -> str:
 
 
 def quiet() -> None:
-    """Silence the log of `huggingface_hub`, unless HF_HUB_VERBOSITY is set; call it before the import."""
+    """Silence logs and progress bars of libraries unless the environment sets them; call it before imports.
+
+    The bars of downloads are shown: `huggingface_hub` does not read TQDM_DISABLE for them.
+    """
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    os.environ.setdefault("TQDM_DISABLE", "1")
 
 
 @contextmanager
@@ -48,6 +55,18 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def print_findings(findings: Iterable[Finding]) -> bool:
+    """Print each finding of `pleinair doctor` as it comes; return whether all are in order."""
+    in_order = True
+    for finding in findings:
+        in_order = in_order and finding.ok
+        mark, colour = ("ok", typer.colors.GREEN) if finding.ok else ("!!", typer.colors.RED)
+        typer.echo(f"{typer.style(mark, fg=colour)}  {finding.name}: {printable(finding.text)}")
+        if finding.remedy:
+            typer.echo(f"      {printable(finding.remedy)}")
+    return in_order
 
 
 def leave(ending: str) -> NoReturn:
