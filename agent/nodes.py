@@ -11,7 +11,7 @@ from langgraph.types import Overwrite, Send
 
 from pleinair.agent import ledger
 from pleinair.agent.context import Context
-from pleinair.agent.progress import OutOfTime, offload_levels_of, watch
+from pleinair.agent.progress import offload_levels_of, watch
 from pleinair.agent.repairs import plan as repair_plan
 from pleinair.agent.repairs.inpaint import inpaint_of
 from pleinair.agent.repairs.leaks import with_leaks
@@ -27,6 +27,7 @@ from pleinair.agent.state import (
     plain,
 )
 from pleinair.tools.critique import critique as judge_image
+from pleinair.tools.deadline import OutOfTime
 from pleinair.tools.decompose import decompose as list_concepts
 from pleinair.tools.generate import check_options, cost
 from pleinair.tools.generate import generate as generate_image

@@ -8,7 +8,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from pleinair.tools.callbacks import PreviewCallback, ReportsOffloadLevels, stop_check
-from pleinair.tools.types import Generator, PleinairError
+from pleinair.tools.deadline import OutOfTime
+from pleinair.tools.types import Generator
 
 if TYPE_CHECKING:
     from langgraph.runtime import Runtime
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 7_500  # of a preview's PNG; in base64 it is a third longer
 _SIDES = (96, 64, 48)  # pixels of a preview's longer side, tried in turn; the last one always fits
-
-
-class OutOfTime(PleinairError):
-    """The seconds of the run's budget were used up within a step."""
 
 
 def watch(runtime: Runtime[Context], deadline: float) -> StepReporter:
@@ -59,7 +56,7 @@ class StepReporter:
 
     def _check_deadline(self) -> None:
         if perf_counter() > self._deadline:
-            raise OutOfTime("The run's seconds are used up.")
+            raise OutOfTime
 
 
 class PreviewReporter(StepReporter):

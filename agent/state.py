@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Annotated, Any, NotRequired, Self
@@ -10,6 +11,7 @@ from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationErro
 from typing_extensions import TypedDict
 
 from pleinair.tools.arguments import explain
+from pleinair.tools.deadline import seconds_left
 from pleinair.tools.types import (
     Attempt,
     BadInput,
@@ -118,12 +120,12 @@ class State(Input, Output):
             maximum = getattr(self.budget, name)
             if maximum is not None and getattr(spent, name) + getattr(spend, name) > maximum:
                 return name
-        measured: tuple[Limit, ...] = ("tokens", "usd", "seconds")
+        measured: tuple[Limit, ...] = ("tokens", "usd")
         for name in measured:
             maximum = getattr(self.budget, name)
             if maximum is not None and getattr(spent, name) >= maximum:
                 return name
-        return None
+        return "seconds" if self.seconds_left <= 0 else None
 
     def stopped(self, limit: Limit | None, best: Attempt | None, before: str = "") -> Outcome:
         """Return the outcome of a run that a limit stopped, None being the seconds, which end within a step.
@@ -143,9 +145,12 @@ class State(Input, Output):
 
     @property
     def seconds_left(self) -> float:
-        """Return the remaining seconds of work, infinity without a limit."""
+        """Return the remaining seconds, infinity without a limit: of the run, else of the steps' work."""
         if self.budget.seconds is None:
-            return float("inf")
+            return math.inf
+        remaining = seconds_left()
+        if remaining < math.inf:
+            return remaining
         return self.budget.seconds - Usage.total(self.usage).seconds
 
 

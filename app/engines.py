@@ -8,13 +8,16 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
 from pleinair.agent.context import Context
+from pleinair.app.models.pins import HUB_GENERATORS
 from pleinair.app.paths import Paths
 from pleinair.app.settings import POCKET, BackendChoice, Settings
+from pleinair.tools import registry
 from pleinair.tools.arguments import checked, declare
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.generate import check_options
@@ -33,6 +36,7 @@ from pleinair.tools.types import (
     Generator,
     Hit,
     ImageOptions,
+    PleinairError,
     Retriever,
     Scorer,
 )
@@ -124,6 +128,22 @@ def _check_retrieval(settings: Settings) -> None:
 def backend_choices(settings: Settings) -> dict[Kind, BackendChoice]:
     """Return the backend of each kind."""
     return {"generator": settings.generator, "encoder": settings.encoder, "mllm": settings.mllm}
+
+
+def import_libraries(settings: Settings, graph: str) -> None:
+    """Import the libraries that a run uses in this process, which takes seconds at the first time.
+
+    What cannot be imported is left to the run, which reports it.
+    """
+    with suppress(ImportError, PleinairError):
+        registry.resolve("graph", graph)
+        for kind, choice in backend_choices(settings).items():
+            registry.resolve(kind, choice.backend)
+        if settings.generator.backend in HUB_GENERATORS and not settings.worker.process:
+            getattr(import_module("diffusers"), str(settings.generator.arguments.get("pipeline")), None)
+        if settings.encoder.backend == "open_clip":
+            import_module("open_clip")
+        import_module("faiss")
 
 
 def build_backend(kind: Kind, choice: BackendChoice, grace: float | None = None) -> Any:

@@ -24,7 +24,7 @@ def test_every_promise_has_a_line() -> None:
     assert [row.split("|")[1].strip() for row in ROWS] == [str(number) for number in range(1, 16)]
 
 
-@pytest.mark.parametrize("name", ["KILLS", "FUZZ", "PICTURES"])
+@pytest.mark.parametrize("name", ["KILLS", "FUZZ", "PICTURES", "SECONDS"])
 def test_a_number_that_makes_a_test_larger_is_read(name: str) -> None:
     assert any(f'"{name}"' in path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     assert f"({name})" in PAGE

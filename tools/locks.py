@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Generic, ParamSpec, TypeVar
 
+from pleinair.tools.deadline import holding
+
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -14,7 +16,8 @@ P = ParamSpec("P")
 class Once(Generic[T]):
     """Lazily built value: the first call runs `build`, other threads wait, later calls return its result.
 
-    If `build` raises, nothing is stored and the next call tries again. It must not return None.
+    If `build` raises, nothing is stored and the next call tries again. It must not return None. A run's
+    deadline ends the wait with `OutOfTime`.
     """
 
     def __init__(self, build: Callable[[], T]) -> None:
@@ -23,7 +26,7 @@ class Once(Generic[T]):
 
     def __call__(self) -> T:
         """Return the value, built if necessary."""
-        with self._lock:
+        with holding(self._lock):
             if self._value is None:
                 self._value = self._build()
             return self._value
@@ -37,7 +40,7 @@ def serialized(build: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(build)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-        with _BUILDING:
+        with holding(_BUILDING):
             return build(*args, **kwargs)
 
     return wrapper

@@ -212,7 +212,7 @@ class Budget(Value):
     mllm_calls: int | None = Field(default=None, ge=0)  # calls of the MLLM
     tokens: int | None = Field(default=None, ge=0)  # of the MLLM and of generators that count them
     usd: float | None = Field(default=None, ge=0)  # US dollars, by the price table
-    seconds: float | None = Field(default=None, ge=0)  # of work
+    seconds: float | None = Field(default=None, ge=0)  # of a run, with all that it waits for
 
 
 def limit_reached(limit: Limit, amount: float | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from typing import Annotated, Any
@@ -49,7 +50,21 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always", Renamed)
         warnings.showwarning = show
-        app()
+        try:
+            app()
+        except SystemExit as end:
+            _exit_at_once_if_blocked(end.code)
+            raise
+
+
+def _exit_at_once_if_blocked(code: object) -> None:
+    """Exit without waiting for the blocked thread of a run that ended before it: everything is stored."""
+    from pleinair.tools.deadline import is_blocked
+
+    if is_blocked():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
 def _show_version(requested: bool) -> None:

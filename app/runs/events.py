@@ -19,7 +19,17 @@ from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, fie
 from pleinair.app.runs.notes import Note
 from pleinair.tools.prompt_options import PromptOption
 from pleinair.tools.storage.files import explain
-from pleinair.tools.types import Attempt, BadInput, Concept, Outcome, Repair, Retrieval, Usage, Value
+from pleinair.tools.types import (
+    Attempt,
+    BadInput,
+    Concept,
+    Outcome,
+    PleinairError,
+    Repair,
+    Retrieval,
+    Usage,
+    Value,
+)
 
 VERSION: Literal[1] = 1
 Kind = Literal["started", "resumed", "step_started", "step_finished", "progress", "ended"]
@@ -159,7 +169,7 @@ class EventLog:
         self._path, self._on_event = path, on_event
         self._lock = threading.Lock()
         self._seq = _repair(path)
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._file: int | None = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def write(self, payload: Payload, step: str = "", attempt: int = 0) -> None:
         """Append one event, then call `on_event`; an event that changes the state is on disk on return.
@@ -167,6 +177,8 @@ class EventLog:
         Raises `DiskFull` or `PleinairError`; the log then ends with the previous event.
         """
         with self._lock:
+            if self._file is None:  # its number may be another file's by now
+                raise PleinairError(f"{self._path} is closed")
             kind = KINDS[type(payload)]
             event = Event(seq=self._seq, at=time.time(), kind=kind, step=step, attempt=attempt, data=payload)
             try:
@@ -178,8 +190,11 @@ class EventLog:
             self._on_event(event)
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
+        """Close the file, if it is open."""
+        with self._lock:
+            if self._file is not None:
+                os.close(self._file)
+            self._file = None
 
 
 def read(path: Path) -> list[Event]:

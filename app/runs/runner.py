@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from base64 import b64decode
 from collections.abc import Generator
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from pleinair.app.engines import backend_choices, build, index_folder
+from pleinair.app.engines import backend_choices, build, import_libraries, index_folder
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import (
     Call,
@@ -30,10 +31,21 @@ from pleinair.app.runs.results import deliver, versions
 from pleinair.app.runs.store import Lease, LeaseLost, Run, Runs
 from pleinair.app.settings import OnPreview
 from pleinair.tools.callbacks import StopCheck
+from pleinair.tools.deadline import OutOfTime, check_deadline, deadline, finish_in_time
 from pleinair.tools.registry import resolve
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.storage.files import sweep_parts
-from pleinair.tools.types import Attempt, Cancelled, Ending, Outcome, PleinairError, Refused, Usage
+from pleinair.tools.types import (
+    Attempt,
+    Cancelled,
+    Ending,
+    Limit,
+    Outcome,
+    PleinairError,
+    Refused,
+    Usage,
+    limit_reached,
+)
 
 if TYPE_CHECKING:
     from langgraph.graph.state import CompiledStateGraph
@@ -61,6 +73,7 @@ class Work:
     values: dict[str, Any] = field(default_factory=dict)  # state of the last checkpoint
     models: dict[str, str] = field(default_factory=dict)
     numbers: set[int] = field(default_factory=set)  # of the attempts so far
+    left_behind: threading.Event = field(default_factory=threading.Event)  # its thread may write no more
 
     @property
     def folder(self) -> Path:
@@ -85,7 +98,21 @@ class Work:
 
     def write(self, payload: Payload, step: str = "") -> None:
         """Append to the log."""
+        if self.left_behind.is_set():
+            raise LeaseLost(f"run {self.run.id} has ended without this step")
         self.log.write(payload, step, len(self.numbers))
+
+    def guard(self) -> None:
+        """Raise `LeaseLost` if another holder, or another thread of this one, works on the run."""
+        if self.left_behind.is_set():
+            raise LeaseLost(f"run {self.run.id} has ended without this step")
+        self.lease.guard()
+
+    def check(self) -> None:
+        """Raise what stops the run: another holder, a request to cancel, the deadline."""
+        self.guard()
+        self.lease.check()
+        check_deadline()
 
     def read_state(self, graph: Graph) -> None:
         """Read the state from the checkpoint, with the writes of finished tasks of an interrupted step."""
@@ -104,15 +131,15 @@ def perform(
 ) -> Run:
     """Run or continue a run until it ends, and return its row.
 
-    Previews are made for `on_preview` unless the settings disable them, and are not logged. Raises `Busy` or
-    `LeaseLost` if another process has the run, `Finished` if it has ended.
+    Previews are made for `on_preview` unless the settings disable them, and are not logged. `budget.seconds`
+    counts from the lease, without the imports of libraries, and ends the run within 5 s more. Raises `Busy`
+    or `LeaseLost` if another process has the run, `Finished` if it has ended.
     """
     request = read_request(run.request_json)
     with runs, Lease(runs, run.id, reopen=reopen) as lease:
         with closing(EventLog(places.events(run.id), on_event)) as log:
             previews = on_preview if request.settings.output.previews else None
-            work = Work(run, request, places, lease, log, previews)
-            outcome = _run(work)
+            work, outcome = _run_in_time(Work(run, request, places, lease, log, previews))
             _set_encoder_id(work)
             end = _deliver(work, outcome)
             lease.guard()
@@ -121,12 +148,46 @@ def perform(
     return runs.get(run.id)
 
 
+def _run_in_time(work: Work) -> tuple[Work, Outcome]:
+    """Run the graph within the budget's seconds; return what its thread, or the one after it, worked with."""
+    seconds = work.request.settings.budget.seconds
+    if seconds is None:
+        return work, _run(work)
+    import_libraries(work.request.settings, work.request.graph)
+    with deadline(seconds - _seconds_before(work)):
+        try:
+            return work, finish_in_time(lambda: _run(work))
+        except OutOfTime as error:
+            work.left_behind.set()
+            rest = replace(work, left_behind=threading.Event(), values=_stored_state(work))
+            return rest, _failure("stopped", error, rest, "seconds")
+
+
+def _stored_state(work: Work) -> dict[str, Any]:
+    """Return the state of a run's last checkpoint; {} if there is none."""
+    from pleinair.app.runs.checkpoints import open_saver
+
+    with open_saver(work.folder / "checkpoints.sqlite", work.lease.guard) as saver:
+        graph = compiled(work.request.graph, saver)
+        return dict(graph.get_state(config_of(work.run.id)).values)
+
+
+def _seconds_before(work: Work) -> float:
+    """Return the seconds that earlier holders of the run spent on its steps."""
+    if not (work.folder / "checkpoints.sqlite").exists():
+        return 0.0
+    usage = _stored_state(work).get("usage", [])
+    return Usage.total([Usage.model_validate(part) for part in usage]).seconds
+
+
 def _run(work: Work) -> Outcome:
     """Run the graph and convert errors into an outcome."""
     try:
         return _stream(work)
     except LeaseLost:
         raise
+    except OutOfTime as error:
+        return _failure("stopped", error, work, "seconds")
     except PleinairError as error:
         cancelled, refused = isinstance(error, Cancelled), isinstance(error, Refused)
         return _failure("cancelled" if cancelled else "refused" if refused else "failed", error, work)
@@ -136,7 +197,7 @@ def _run(work: Work) -> Outcome:
         return _failure("failed", PleinairError(f"{type(error).__name__}: {error}"), work)
 
 
-def _failure(ending: Ending, error: PleinairError, work: Work) -> Outcome:
+def _failure(ending: Ending, error: PleinairError, work: Work, limit: Limit | None = None) -> Outcome:
     """Return an outcome with the best attempt of the checkpoint.
 
     The usage of the failed step, which is in no checkpoint, is added to that of the run.
@@ -146,14 +207,17 @@ def _failure(ending: Ending, error: PleinairError, work: Work) -> Outcome:
     if error.spent != Usage():
         work.values["usage"] = [*work.values.get("usage", []), error.spent.model_dump(mode="json")]
     attempts = [Attempt.model_validate(attempt) for attempt in work.values.get("attempts", [])]
-    return Outcome(ending=ending, reason=str(error)[:2000] or "no reason given", best=best(attempts))
+    reason = str(error)[:2000] or "no reason given"
+    if limit:
+        reason = limit_reached(limit, getattr(work.request.settings.budget, limit))
+    return Outcome(ending=ending, reason=reason, limit=limit, best=best(attempts))
 
 
 def _stream(work: Work) -> Outcome:
     """Run the graph from its last checkpoint, or from the input if there is none."""
     from pleinair.app.runs.checkpoints import open_saver
 
-    with open_saver(work.folder / "checkpoints.sqlite", work.lease.guard) as saver:
+    with open_saver(work.folder / "checkpoints.sqlite", work.guard) as saver:
         graph = compiled(work.request.graph, saver)
         fresh, parent = saver.get_tuple(config_of(work.run.id)) is None, work.request.parent
         graph_input = _graph_input(work) if fresh else None
@@ -185,7 +249,7 @@ def _build_context(work: Work) -> Context:
     """Build the backends, and store their labels."""
     from pleinair.tools.worker.worker import started
 
-    work.lease.check()
+    work.check()
     sweep_parts(work.folder / "pictures" / "parts", older_than=0)  # of a previous holder, which is dead
     store = ArtifactStore(work.folder / "pictures")
     for picture in work.request.pictures:
@@ -194,7 +258,7 @@ def _build_context(work: Work) -> Context:
         work.request.settings,
         work.places,
         store,
-        on_step=StopCheck(work.lease.check),
+        on_step=StopCheck(work.check),
         on_index=lambda done, total: _index_progress(work, done, total),
     )
     work.models = {kind: choice.label for kind, choice in backend_choices(work.request.settings).items()}
@@ -234,7 +298,8 @@ def _follow(work: Work, graph: Graph, graph_input: dict[str, Any] | None, contex
     with closing(cast(Generator[Any, None, None], parts)):
         for part in parts:
             _log(work, part["type"], cast(dict[str, Any], part["data"]))
-            work.lease.check()
+            work.guard()
+            work.lease.check()  # not the deadline: the graph itself ends with its best image
 
 
 def _log(work: Work, mode: str, data: dict[str, Any]) -> None:
@@ -261,7 +326,7 @@ def _log(work: Work, mode: str, data: dict[str, Any]) -> None:
 
 def _index_progress(work: Work, done: int, total: int) -> None:
     """Log the progress of the library's index, at most 100 times."""
-    work.lease.check()
+    work.check()
     if done == total or (done and done % max(total // 100, 1) == 0):
         work.write(Progress(done=done, total=total), "index")
 

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 
 from pleinair.tools.arguments import validated
 from pleinair.tools.callbacks import PreviewCallback
+from pleinair.tools.deadline import holding
 from pleinair.tools.diffusion import loading, memory
 from pleinair.tools.diffusion.families import INPAINTING, Family, Inpainting, find_family
 from pleinair.tools.diffusion.inpaint import PreparedRequest, prepare
@@ -216,7 +217,7 @@ class DiffusersEngine(ABC):
             OutOfMemory: it fits at no offload level of the device.
         """
         check_request(request, self.capabilities, len(images) - bool(request.inpaint))
-        with self._lock:
+        with holding(self._lock):
             if self._offloading is None:
                 self._offloading = Offloading(find_device(self.settings.device), self.settings.memory)
             return self._offloading.retry(lambda: self._generate(request, images, on_step))

@@ -12,6 +12,7 @@ from itertools import count
 from typing import Literal, TypeVar
 
 from pleinair.tools.callbacks import no_callback
+from pleinair.tools.deadline import OutOfTime, check_deadline, seconds_left
 from pleinair.tools.errors import Unavailable
 from pleinair.tools.http.transport import TICK, CallLimits, limited
 from pleinair.tools.types import PleinairError
@@ -76,6 +77,7 @@ class RetryPolicy:
 
         Raises:
             PleinairError: the error of the last attempt, or `Unavailable` when the time is up.
+            OutOfTime: the run's seconds are used up, or the server asks for more than are left.
         """
         ends, failures = self.clock() + self.deadline, Failures()
         for number in count(1):
@@ -83,12 +85,14 @@ class RetryPolicy:
                 with limited(CallLimits(lambda: ends - self.clock(), check)):
                     return send(failures)
             except CallFailure as failure:
+                check_deadline()
                 failures[type(failure.error)] += 1
                 wait = self._wait(failure, number, failures, ends - self.clock())
                 log.warning("%s: next try in %.1f s", failure.error.message.removesuffix("."), wait)
             while wait > 0:
                 self.sleep(min(wait, TICK))
                 check()
+                check_deadline()
                 wait -= TICK
         raise AssertionError("counting does not end")
 
@@ -110,6 +114,8 @@ class RetryPolicy:
             raise error.reworded(f"{message}{suffix}") from None
         backoff = self.pause * 2 ** (number - 1) * (1 + self.chance()) / 2
         wait = backoff if failure.wait is None else failure.wait
+        if wait >= seconds_left():
+            raise OutOfTime from None
         if wait >= remaining:
             raise Unavailable(
                 f"{message} `{self.section}.deadline` gives a call {self.deadline:g} s.",

@@ -23,6 +23,7 @@ import httpcore2
 import httpx2
 
 from pleinair.tools.callbacks import no_callback
+from pleinair.tools.deadline import check_deadline, seconds_left
 from pleinair.tools.errors import BadReply, TooLarge
 from pleinair.tools.http.addresses import proxy_of
 
@@ -60,7 +61,8 @@ class CallLimits:
         self._remaining, self._check, self._checked = remaining, check, time.monotonic()
 
     def check(self) -> None:
-        """Raise what stops the call."""
+        """Raise what stops the call, the run's deadline too."""
+        check_deadline()
         if time.monotonic() - self._checked >= TICK:
             self._checked = time.monotonic()
             self._check()
@@ -68,7 +70,7 @@ class CallLimits:
     def wait(self, timeout: float | None) -> float:
         """Return the seconds that a wait may take; raise a timeout when there are none, or what stops it."""
         self.check()
-        if (remaining := self._remaining()) <= 0:
+        if (remaining := min(self._remaining(), seconds_left())) <= 0:
             raise httpcore2.ReadTimeout("the call's time is up")
         return remaining if timeout is None else min(remaining, timeout)
 

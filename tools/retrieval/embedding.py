@@ -22,6 +22,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from pleinair.tools.deadline import check_deadline
 from pleinair.tools.images.reading import BadPicture, read_bytes
 from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.retrieval.library import Item, Library
@@ -93,6 +94,7 @@ def embed_library(
     batch = _Batch()
     with closing(_read_ahead(library, embedded)) as reads:
         for done, (item, read) in enumerate(reads):
+            check_deadline()
             if read is not None:
                 embedded.files[item.id] = _add(item, read, embedded, batch)
             if batch.is_full(batch_size):

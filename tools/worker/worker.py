@@ -23,6 +23,7 @@ from pydantic import Field
 
 from pleinair.tools.callbacks import PreviewCallback, no_callback, stop_check
 from pleinair.tools.child_process import ChannelClosed, ChildProcess
+from pleinair.tools.deadline import OVERTIME, check_deadline, seconds_left
 from pleinair.tools.types import Capabilities, GenerateRequest, Generator, ModelFault, OnStep, Value
 from pleinair.tools.worker.process import pack, unpack
 
@@ -61,6 +62,7 @@ class DeviceLock:
         """Acquire the lock for the block; `check` is called while another worker holds it, and may raise."""
         while not self.lock.acquire(timeout=_POLL):
             check()
+            check_deadline()
         try:
             last = self._holder()
             if last is not None and last is not worker:
@@ -252,7 +254,7 @@ class WorkerProcess(ChildProcess):
 
     def _stop(self, grace: float, awaited: bool) -> None:
         """Stop the generator, at once if it awaits a reply, else at one of its steps before `grace` ends."""
-        deadline = monotonic() + grace
+        deadline = monotonic() + min(grace, max(seconds_left(), 0.0) + OVERTIME)
         with suppress(ChannelClosed):
             while True:
                 if awaited:
@@ -279,6 +281,7 @@ class WorkerProcess(ChildProcess):
     def _receive(self, check: Callable[[], None] = no_callback) -> _Message:
         while not self.pipe.poll(_POLL):
             check()
+            check_deadline()
         try:
             message: _Message = self.pipe.recv()
         except (EOFError, ConnectionError) as error:

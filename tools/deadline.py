@@ -1,0 +1,103 @@
+"""Deadline of a run: the seconds of its budget, against which everything counts that the run waits for.
+
+It is a context variable, so that the threads of a run see their own. Outside of a run there is none, and
+nothing here waits or raises. Not covered: what blocks a thread without checking; `finish_in_time` stops
+waiting for that thread, which cannot be killed (a generator's own process can).
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotFinished
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from typing import Protocol, TypeVar
+
+from pleinair.tools.types import PleinairError
+
+T = TypeVar("T")
+
+OVERTIME = 1.5  # seconds after the deadline in which a step may stop by itself
+_LAST_WAIT = 2.5  # seconds after the deadline until a thread is no longer waited for
+_POLL = 0.25  # seconds between two checks while waiting for a lock
+_ends: ContextVar[float] = ContextVar("ends", default=math.inf)  # in seconds of `time.monotonic`
+_unfinished: list[threading.Thread] = []
+
+
+class OutOfTime(PleinairError):
+    """The seconds of the run's budget were used up within a step."""
+
+    def __init__(self, message: str = "The run's seconds are used up.", remedy: str = "") -> None:
+        super().__init__(message, remedy)
+
+
+class _Lock(Protocol):
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
+
+    def release(self) -> None: ...
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Limit the block, and the threads that get a copy of its context, to `seconds` from now."""
+    token = _ends.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _ends.reset(token)
+
+
+def seconds_left() -> float:
+    """Return the seconds until the deadline, negative after it; infinity where there is none."""
+    return _ends.get() - time.monotonic()
+
+
+def check_deadline() -> None:
+    """Raise `OutOfTime` after the deadline."""
+    if seconds_left() <= 0:
+        raise OutOfTime
+
+
+@contextmanager
+def holding(lock: _Lock) -> Iterator[None]:
+    """Hold a lock for the block; raise `OutOfTime` if the deadline comes first."""
+    while not lock.acquire(timeout=_POLL):
+        check_deadline()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def finish_in_time(work: Callable[[], T]) -> T:
+    """Return what `work` returns, from a thread of its own.
+
+    Raises what `work` raises, and `OutOfTime` if it is still running 2.5 s after the deadline: then
+    something blocks its thread, which is left behind.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: B036  # raised in the caller's thread
+            future.set_exception(error)
+
+    thread = threading.Thread(target=copy_context().run, args=(run,), daemon=True, name="run")
+    thread.start()
+    try:
+        return future.result(seconds_left() + _LAST_WAIT)
+    except NotFinished:
+        if future.done():
+            raise
+        _unfinished.append(thread)
+        raise OutOfTime from None
+
+
+def is_blocked() -> bool:
+    """Return whether a thread that was left behind is still running, which delays the interpreter's exit."""
+    return any(thread.is_alive() for thread in _unfinished)
