@@ -24,7 +24,7 @@ from pleinair.tools.generate import check_options
 from pleinair.tools.locks import Once
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.realrag import Training, declared_training, require_generator, search_away, training_of
-from pleinair.tools.registry import Kind
+from pleinair.tools.registry import Kind, did_you_mean, names
 from pleinair.tools.retrieval.compose import Corpus, check_method, compose, threshold_of
 from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer, LazyScorer
@@ -94,9 +94,13 @@ def check(settings: Settings) -> None:
     _check_retrieval(settings)
     if settings.crossmodal.adaptor:
         locate(settings.crossmodal.adaptor)
-    folder = settings.library.folder
-    if folder != POCKET and not Path(folder).expanduser().is_dir():
-        raise BadInput(f"library.folder = {folder!r}: no such folder; accepted: a folder, or 'pocket'")
+    for folder in settings.library.folders:
+        if not Path(folder).expanduser().is_dir():
+            raise BadInput(f"library.folder = {folder!r}: no such folder; accepted: a folder, or 'pocket'")
+    for reader in settings.library.readers:
+        if reader not in (readers := names("reader")):
+            hint = did_you_mean(reader, readers)
+            raise BadInput(f"library.readers = {reader!r}: unknown; accepted: {', '.join(readers)}.{hint}")
 
 
 def declared_capabilities(settings: Settings) -> Capabilities:
@@ -266,25 +270,41 @@ def fresh_index(
         time.sleep(_POLL_SECONDS)
 
 
-def open_library(settings: Settings, places: Paths) -> Library:
-    """Open the library of the settings; raise `BadInput` if it has no images."""
+def open_library(settings: Settings, places: Paths, on_progress: OnProgress = no_callback) -> Library:
+    """Open the library of the settings; raise `BadInput` if none is set, or it has no images."""
     from pleinair.tools.retrieval.library import Library
 
-    return Library.open(library_folder(settings, places))
+    folders = library_folders(settings, places)
+    readers, cache = settings.library.readers, places.cache / "libraries"
+    return Library.open(folders, readers=readers, cache=cache, on_progress=on_progress)
 
 
-def library_folder(settings: Settings, places: Paths) -> Path:
-    """Return the library's folder; the pocket library is written to the cache on first use."""
-    if settings.library.folder != POCKET:
-        return Path(settings.library.absolute().folder)
-    from pleinair.tools.pocket.library import cached_library
+def library_folders(settings: Settings, places: Paths) -> tuple[Path, ...]:
+    """Return the library's folders; the pocket library is written to the cache on first use.
 
-    return cached_library(places.cache)
+    Raise `BadInput` where no library is set.
+    """
+    if settings.library.folder == POCKET:
+        from pleinair.tools.pocket.library import cached_library
+
+        return (cached_library(places.cache),)
+    require_library(settings)
+    return tuple(map(Path, settings.library.absolute().folders))
+
+
+def require_library(settings: Settings) -> None:
+    """Raise `BadInput` if no library is set: references of another world would be worse than none."""
+    if settings.library.folder is None:
+        raise BadInput(
+            f"library.folder: not set; the profile {settings.profile!r} needs a folder of your own images",
+            "Pass --library FOLDER, or set it in pleinair.toml; `--graph direct` needs none.",
+        )
 
 
 def index_folder(settings: Settings, places: Paths) -> Path:
     """Return the folder of the index of a library under an encoder, in the cache."""
     choice = settings.encoder.model_dump_json()
-    folder = settings.library.absolute().folder
+    library = settings.library.absolute()
+    folder = "\n".join(sorted(library.folders)) or library.folder
     name = hashlib.sha256(f"{folder}\n{choice}".encode()).hexdigest()[:16]
     return places.cache / "indexes" / name

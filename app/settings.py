@@ -14,11 +14,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import reduce
+from operator import not_
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from platformdirs import user_config_path
-from pydantic import Field, ValidationError
+from pydantic import Field, PlainValidator, ValidationError
 
 from pleinair.agent.repairs.leaks import LeakOptions
 from pleinair.app.models.pins import pinned_layer
@@ -72,15 +73,38 @@ class BackendChoice(Value, extra="allow"):
         return f"{self.backend}:{model}" if model else self.backend
 
 
-class LibraryChoice(Value):
-    """The folder of reference images; "pocket" is the miniature one, made on first use."""
+def _one_or_more(value: Any) -> str | tuple[str, ...] | None:
+    """Return a folder, or several as a tuple; raise `ValueError` for anything else."""
+    if value is None or (isinstance(value, str) and value):
+        return value
+    folders = tuple(value) if isinstance(value, list | tuple) else ()
+    if not folders or not all(isinstance(folder, str) and folder for folder in folders):
+        raise ValueError("must be a folder, or a list of folders")
+    return folders if len(folders) > 1 else str(folders[0])
 
-    folder: str = Field(default=POCKET, min_length=1)  # of reference images; "pocket": the miniature library
+
+_Folders = Annotated[str | tuple[str, ...] | None, PlainValidator(_one_or_more)]
+
+
+class LibraryChoice(Value):
+    """The folders of reference images; "pocket" is the miniature library, made on first use."""
+
+    folder: _Folders = None  # of reference images, or a list of them; "pocket": the miniature library
+    readers: tuple[str, ...] = Field(default=(), exclude_if=not_)  # of captions, the first wins; empty: all
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Return the folders; none for the pocket library, or where none is set."""
+        if self.folder is None or self.folder == POCKET:
+            return ()
+        return (self.folder,) if isinstance(self.folder, str) else self.folder
 
     def absolute(self) -> LibraryChoice:
-        """Return the same library with an absolute path."""
-        place = str(Path(self.folder).expanduser().absolute())
-        return self if self.folder == POCKET else LibraryChoice(folder=place)
+        """Return the same library with absolute paths without links, so that it has one name."""
+        if not self.folders:
+            return self
+        places = dict.fromkeys(os.path.realpath(os.path.expanduser(folder)) for folder in self.folders)
+        return self.model_copy(update={"folder": _one_or_more(list(places))})
 
 
 class RetrievalKnobs(RetrievalOptions):
@@ -206,6 +230,8 @@ def assignments(texts: Sequence[str]) -> Tree:
 
 def _current(tree: Tree, origin: str) -> Tree:
     tree, remarks = renamed(tree)
+    if isinstance(tree.get("library"), str | list):
+        tree["library"] = {"folder": tree["library"]}
     for remark in remarks:
         warnings.warn(f"{remark} (set in: {origin})", Renamed, stacklevel=3)
     return tree

@@ -45,7 +45,7 @@ def train_retriever(
     with watch("Indexing images") as on_index:
         index = fresh_index(settings, home, library, encoder, on_index)
     prompts = list(dict.fromkeys(pair.prompt for pair in pairs))
-    yield f"{len(pairs)} images with {len(prompts)} prompts, of {len(index)} in {library.folder}"
+    yield f"{len(pairs)} images with {len(prompts)} prompts, of {len(index)} in {library.title}"
     store, samples = ArtifactStore(home.cache / "samples"), []
     if options.loss == "reflective":
         with watch("Generating samples") as on_sample:

@@ -136,7 +136,11 @@ def draw(
 
     if picture:
         warnings.warn("--picture is now called --input-image", Renamed, stacklevel=2)
-    short = {"library.folder": library, "budget.attempts": max_attempts, "budget.seconds": max_seconds}
+    short = {
+        "library.folder": library or None,
+        "budget.attempts": max_attempts,
+        "budget.seconds": max_seconds,
+    }
     options = {name: context.params[name] for name in DrawOptions.__annotations__ if name in context.params}
     options["input_images"] = [*(input_image or ()), *(picture or ())]
     with explained():
@@ -180,9 +184,9 @@ def _overrides(setting: list[str] | None, short: dict[str, Any]) -> dict[str, An
 @app.command()
 def index(
     folder: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
-            help="A folder of images, with or without metadata.jsonl; the configured library if omitted."
+            help="Folders of images, with or without captions; the configured library if omitted."
         ),
     ] = None,
     profile: Profile = None,
@@ -196,7 +200,7 @@ def index(
     from pleinair.app.settings import load
 
     with explained():
-        settings = load(profile, _overrides(setting, {"library.folder": folder}))
+        settings = load(profile, _overrides(setting, {"library.folder": folder or None}))
         with progress_bar("Indexing images") as on_index:
             for line in bring_up_to_date(settings, on_index, calibrated=calibrate):
                 typer.echo(printable(line))

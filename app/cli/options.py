@@ -12,6 +12,8 @@ Setting = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Set a setting, such as retrieval.k=8; repeatable."),
 ]
 Profile = Annotated[str | None, typer.Option(help="The backends to use; `pocket` runs without any setup.")]
-Library = Annotated[str | None, typer.Option(help="The folder of reference images.")]
+Library = Annotated[
+    list[str] | None, typer.Option(metavar="FOLDER", help="A folder of reference images; repeatable.")
+]
 Out = Annotated[str | None, typer.Option(help="The folder for results; ./pleinair-out if unset.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -12,7 +12,9 @@ from pleinair.app.cli.terminal import explained, progress_bar
 
 train_app = typer.Typer(help="Train an adaptor or a retriever on your library.", no_args_is_help=True)
 
-Library = Annotated[str, typer.Option(help="The folder of training images with captions.")]
+Library = Annotated[
+    list[str], typer.Option(metavar="FOLDER", help="A folder of training images with captions; repeatable.")
+]
 Out = Annotated[Path, typer.Option(help="The folder for the trained weights.")]
 Classes = Annotated[
     str,

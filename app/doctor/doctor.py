@@ -229,7 +229,7 @@ def _library(settings: Settings, home: Paths) -> str:
     """Count the library's images and report whether it is indexed."""
     library = open_library(settings, home)
     indexed = "indexed" if index_folder(settings, home).is_dir() else "indexed at the first retrieval"
-    return f"{len(library.items)} images in {library.folder}, {indexed}"
+    return f"{len(library.items)} images in {library.title}, {indexed}"
 
 
 def _writable(home: Paths) -> str:

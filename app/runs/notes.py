@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal, Protocol
 
 from pleinair.app.engines import is_pocket
-from pleinair.app.settings import POCKET, Settings
+from pleinair.app.settings import Settings
 from pleinair.tools.prompt_options import PromptOption
 from pleinair.tools.types import Value
 
@@ -25,8 +25,8 @@ class Note(Value):
 
 def notes_on(prompt: str, settings: Settings) -> Iterator[Note]:
     """Yield the notes on the prompt and settings of a valid request."""
-    if is_pocket(settings) and settings.library.folder != POCKET:
-        yield Note(kind="library", text=LIBRARY.format(folder=settings.library.folder))
+    if is_pocket(settings) and settings.library.folders:
+        yield Note(kind="library", text=LIBRARY.format(folder=" and ".join(settings.library.folders)))
 
 
 class HasNotes(Protocol):

@@ -13,10 +13,10 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from pleinair.agent.react.schemas import Pin
 from pleinair.agent.state import MAX_SEED, check_prompt
-from pleinair.app.engines import check, encoder_training
+from pleinair.app.engines import check, encoder_training, require_library
 from pleinair.app.paths import Paths
 from pleinair.app.runs.notes import Note
-from pleinair.app.settings import POCKET, BackendChoice, Settings, renamed
+from pleinair.app.settings import BackendChoice, Settings, renamed
 from pleinair.tools import registry
 from pleinair.tools.arguments import explain
 from pleinair.tools.http.addresses import is_here
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 MAX_IMAGES = 64  # of one request
 MAX_INPUT_IMAGES = 16  # no generator takes more
+DIRECT = "direct"  # the graph without retrieval
 REALRAG = "realrag"  # the graph that may require a trained retriever
 INPUT_FIELD = "pictures"  # of a graph's input
 OPENAI = "https://api.openai.com/v1"
@@ -127,7 +128,7 @@ def new_request(*, settings: Settings, out: str | None = None, **fields: Any) ->
     if request.graph == REALRAG:
         require_training(settings.realrag, encoder_training(settings.encoder))
     require_prices(settings)
-    _check_library(settings.library.folder)
+    _check_library(settings, request.graph)
     _check_out(folder)
     return request
 
@@ -181,11 +182,14 @@ def is_paid(choice: BackendChoice) -> bool:
     return hosted or bool(choice.arguments.get("price_per_picture"))
 
 
-def _check_library(folder: str) -> None:
+def _check_library(settings: Settings, graph: str) -> None:
     from pleinair.tools.retrieval.library import WANTED, has_pictures
 
-    if folder != POCKET and not has_pictures(Path(folder).expanduser()):
-        raise BadInput(f"library.folder = {folder!r}: no images in it; accepted: {WANTED}")
+    if graph != DIRECT:
+        require_library(settings)
+    library = settings.library
+    if library.folders and not has_pictures(library.folders):
+        raise BadInput(f"library.folder = {library.folder!r}: no images in it; accepted: {WANTED}")
 
 
 def _check_out(folder: Path) -> None:

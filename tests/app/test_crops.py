@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from pleinair.app.api import draw, find, home
 from pleinair.app.cli.main import app
-from pleinair.app.engines import library_folder
+from pleinair.app.engines import library_folders
 from pleinair.app.paths import places
 from pleinair.app.runs.results import Result
 from pleinair.app.settings import load
@@ -116,7 +116,7 @@ def test_options_are_checked(place: Path) -> None:
 def test_a_pocket_library_of_another_format_is_not_used(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load(overrides={"library.folder": "pocket"})
     monkeypatch.setattr("pleinair.tools.pocket.library.write_library", lambda path: path.mkdir(parents=True))
-    folder = library_folder(settings, places(str(place / "home")))
+    (folder,) = library_folders(settings, places(str(place / "home")))
     assert folder.name.endswith(f"-{FORMAT}") and folder.is_dir()
     monkeypatch.setattr("pleinair.tools.pocket.library.FORMAT", FORMAT + 1)
-    assert library_folder(settings, places(str(place / "home"))) != folder
+    assert library_folders(settings, places(str(place / "home"))) != (folder,)

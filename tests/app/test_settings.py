@@ -122,7 +122,7 @@ BAD_KEYS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"budget.attempts": -1}, ("budget.attempts = -1", "greater than or equal to 0")),
     ({"budget.euros": 1}, ("budget.euros = 1", "usd")),
     ({"generator.backend": ""}, ("generator.backend = ''", "at least 1 character")),
-    ({"library": "pictures"}, ("library = 'pictures'",)),
+    ({"library": 3}, ("library = 3",)),
     ({"library.folder": ""}, ("library.folder = ''",)),
     ({"paths.out": 3}, ("paths.out = 3", "valid string")),
     ({"paths.out": "", "retrieval.k": 0}, ("paths.out = ''", "retrieval.k = 0")),

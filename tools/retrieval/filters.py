@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.realrag import Training, search_away, training_of
+from pleinair.tools.retrieval.licenses import spdx
 from pleinair.tools.retrieve import search
 from pleinair.tools.types import Hit, ImageSource, Retriever, Searcher
 
@@ -105,9 +106,9 @@ class Merged(Wrapper):
 
 
 def by_license(licenses: Collection[str]) -> Keep:
-    """Build a filter by license, in any case; an image without a stated one has the license "unknown"."""
-    allowed = {license.strip().casefold() for license in licenses}
-    return lambda hits: [hit for hit in hits if hit.license.casefold() in allowed]
+    """Build a filter by license, in any spelling that `spdx` reads; without one it is "unknown"."""
+    allowed = {spdx(license).casefold() for license in licenses}
+    return lambda hits: [hit for hit in hits if spdx(hit.license).casefold() in allowed]
 
 
 def without(ids: Collection[str]) -> Keep:

@@ -22,7 +22,7 @@ from pleinair.tools.callbacks import no_callback
 from pleinair.tools.realrag import training_of
 from pleinair.tools.retrieval.embedding import Embedded, embed_library, load_shards
 from pleinair.tools.retrieval.faiss_index import find_nearest, on_gpu, read_vectors, write_vectors
-from pleinair.tools.retrieval.library import Item, Library
+from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.manifest import REBUILD, Manifest, Skipped, load_manifest, save_manifest
 from pleinair.tools.retrieve import check_query
 from pleinair.tools.storage.files import sweep_parts
@@ -152,8 +152,7 @@ class IndexRetriever:
 
     def open(self, id: str) -> Image:
         """Read an image; raise `BadInput` if its file is no longer the one that was indexed."""
-        path, item = self._library.path(id), self._library.items[id]
-        if not path.is_file() or Item.at(self._library.folder, id).stamp != item.stamp:
+        if not self._library.is_current(id):
             raise _stale(self._library)
         return self._library.picture(id)
 
@@ -201,7 +200,7 @@ def _commit(library: Library, encoder: Encoder, folder: Path, embedded: Embedded
     files = tuple(file for file in ordered if not isinstance(file, Skipped))
     if not files:
         first = f"`{skipped[0].id}`: {skipped[0].reason}"
-        raise BadInput(f"None of {len(skipped)} images in {library.folder} can be used; {first}.")
+        raise BadInput(f"None of {len(skipped)} images in {library.title} can be used; {first}.")
     rows = [embedded.vectors[file.sha256] for file in files]
     name, digest = write_vectors(folder, rows, len(rows[0]))
     manifest = Manifest(
@@ -225,4 +224,4 @@ def _require_encoder(manifest: Manifest, encoder: Encoder, what: str) -> None:
 
 
 def _stale(library: Library) -> BadInput:
-    return BadInput(f"The library {library.folder} has changed since it was indexed.", REBUILD)
+    return BadInput(f"The library {library.title} has changed since it was indexed.", REBUILD)

@@ -1,54 +1,48 @@
-"""A folder of images as a library: its files, their metadata, and the problems with either.
+"""Folders of images as a library: the files, what readers know about them, and the problems with either.
 
-`metadata.jsonl`, in the folder or in any below it, has one JSON object a line: `file_name` relative to that
-`metadata.jsonl`, and optionally `text` (or `caption`), `license`, `source` (or `source_url`) and `author`,
-all strings, and `boxes`: an object of names, each with its [x0, y0, x1, y1] as fractions of width and height.
-A faulty line is reported and ignored. Not covered: `metadata.csv`, parquet, tar shards and data sets by name;
-hidden files and links out of the folder.
+The images are found by `walk`, and described by the readers of the entry point group `pleinair.reader`: from
+tables, files beside the images, the files themselves, and names. Not covered: images inside tables and
+archives, and data sets by name.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import TYPE_CHECKING
-from unicodedata import category
+from typing import TYPE_CHECKING, Any
 
+from pleinair.tools import registry
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.images.reading import SUFFIXES, BadPicture
 from pleinair.tools.images.sandbox import read_untrusted
-from pleinair.tools.retrieval.crossmodal.sparse import words
-from pleinair.tools.types import BadInput, Box, Hit
+from pleinair.tools.retrieval.readers.folder import MAX_PROBLEMS, Description, Folder, Problem, Reader
+from pleinair.tools.retrieval.walk import RAW, Listing, has_image, list_folders
+from pleinair.tools.types import BadInput, Box, Hit, PleinairError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-METADATA = "metadata.jsonl"
-WANTED = f"a folder of images ({', '.join(SUFFIXES)}), with or without a {METADATA}"
+WANTED = f"a folder of images ({', '.join(SUFFIXES)}), with or without captions"
+UNKNOWN = "unknown"  # license
+Folders = str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Image file with its metadata; `id` is its path in the library, with `/` between folders."""
+    """Image file with what is known about it; `id` is its path in the library, with `/` between folders."""
 
     id: str
     size: int  # bytes
     mtime_ns: int
     caption: str = ""
-    license: str = "unknown"
+    license: str = UNKNOWN  # an SPDX identifier where there is one
     source: str = ""
     author: str = ""
     boxes: Mapping[str, Box] = field(default_factory=dict, hash=False)
-
-    @classmethod
-    def at(cls, folder: Path, id: str) -> Item:
-        """Return the file as it is now, without metadata."""
-        status = (folder / id).stat()
-        return cls(id=id, size=status.st_size, mtime_ns=status.st_mtime_ns)
+    captioned_by: str = ""  # name of the reader that supplied the caption
 
     @property
     def stamp(self) -> tuple[int, int]:
@@ -61,38 +55,81 @@ class Item:
         return Hit(score=score, boxes=dict(self.boxes), **{name: getattr(self, name) for name in names})
 
 
-class BadLine(ValueError):
-    """A line of the metadata is not usable; the text is the reason."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What one reader supplied to a library, in images: captions, credits, boxes; and its problems."""
+
+    reader: str
+    captions: int = 0
+    credits: int = 0  # images with a license, source or author by it
+    boxes: int = 0
+    problems: int = 0
 
 
 class Library:
-    """Contents of a folder when it was opened; images are read on demand."""
+    """Contents of one or more folders when they were opened; images are read on demand.
 
-    def __init__(
-        self, folder: Path, items: Mapping[str, Item], problems: tuple[str, ...], others: tuple[str, ...] = ()
-    ) -> None:
-        self.folder = folder
-        self.items = MappingProxyType({id: items[id] for id in sorted(items)})
-        self.problems = problems  # one sentence each, with the file and the line
-        self.others = others  # suffixes of the files that are no images by their names, one a file
+    With several folders an image's id begins with its folder's name, or with as much of the folder's path as
+    tells it from the others.
+    """
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        """Take the folders by the beginnings of the ids of their images; `open` fills in the contents."""
+        self._folders = dict(folders)
+        self.folders = tuple(folders.values())
+        self.items: Mapping[str, Item] = MappingProxyType({})  # by id, in their order
+        self.problems: tuple[Problem, ...] = ()  # at most `MAX_PROBLEMS`
+        self.problem_count = 0
+        self.sources: tuple[Source, ...] = ()  # of readers that found something, in their precedence
+        self.left_out: tuple[str, ...] = ()  # paths of system and hidden files and folders, sorted
+        self.others: tuple[
+            str, ...
+        ] = ()  # endings of files that are no images and that nobody read, one a file
 
     @classmethod
-    def open(cls, folder: str | Path) -> Library:
-        """List the images below `folder` and their metadata; raise `BadInput` if there are none."""
-        root = Path(folder).expanduser().absolute()
-        if not root.is_dir():
-            raise BadInput(f"No folder {root}; accepted: {WANTED}.")
-        problems: list[str] = []
-        files = sorted(_walk(root, "", problems))
-        items = {id: Item.at(root, id) for id in files if id.lower().endswith(SUFFIXES)}
-        if not items:
-            raise BadInput(f"No images in {root}; accepted: {WANTED}.")
-        paths = [PurePosixPath(id) for id in files if id not in items]
-        for path in paths:
-            if path.name == METADATA:
-                _annotate(root, path, items, problems)
-        others = tuple(path.suffix.lower() or path.name for path in paths if path.name != METADATA)
-        return cls(root, items, tuple(problems), others)
+    def open(
+        cls,
+        folders: Folders,
+        *,
+        readers: Sequence[str] = (),
+        cache: Path | None = None,
+        on_progress: Callable[[int, int], None] = no_callback,
+    ) -> Library:
+        """List the images below one or several folders and what is known about them.
+
+        Args:
+            folders: one or more; one inside another counts once.
+            readers: their names, the first takes precedence; empty: all installed ones by their ranks.
+            cache: folder for what is slow to read from the images themselves.
+            on_progress: receives images read and in total; may raise to stop.
+
+        Raises:
+            BadInput: a folder does not exist, there are no images, or a reader is unknown.
+            BrokenPlugin: a reader fails.
+        """
+        library = cls(_by_prefix(canonical(folders)))
+        listings = list_folders(library.folders)
+        if not any(listing.images for listing in listings):
+            raise BadInput(f"No images in {library.title}; accepted: {WANTED}.")
+        by_name = _readers(readers)
+        views = []
+        for (prefix, root), listing in zip(library._folders.items(), listings, strict=True):
+            folder = Folder(root, listing.images, listing.others, cache, on_progress)
+            for problem in sorted(listing.problems, key=str):
+                folder.report(problem)
+            views.append(_describe(prefix, folder, listing, by_name))
+        library._merge(views, tuple(by_name))
+        return library
+
+    @property
+    def folder(self) -> Path:
+        """Return the first folder."""
+        return self.folders[0]
+
+    @property
+    def title(self) -> str:
+        """Return the folders for a message."""
+        return " and ".join(map(str, self.folders))
 
     def picture(self, id: str) -> Image:
         """Read an image as RGB; raise `BadInput` for an unknown id, `BadPicture` for a damaged file."""
@@ -104,136 +141,133 @@ class Library:
     def path(self, id: str) -> Path:
         """Return an image's file; raise `BadInput` for an id that is not in the library."""
         if id not in self.items:
-            raise BadInput(f"No image `{id}` in the library {self.folder}.")
-        return self.folder / id
+            raise BadInput(f"No image `{id}` in the library {self.title}.")
+        prefix = next(prefix for prefix in self._folders if id.startswith(prefix))
+        return self._folders[prefix] / id.removeprefix(prefix)
 
-
-def has_pictures(folder: Path) -> bool:
-    """Return whether a library of the folder would have an image; the walk ends at the first."""
-    return any(id.lower().endswith(SUFFIXES) for id in _walk(folder.absolute(), "", []))
-
-
-def _walk(root: Path, below: str, problems: list[str]) -> Iterator[str]:
-    """Yield the relative paths of usable files, in no order; unusable ones are added to `problems`."""
-    try:
-        with os.scandir(root / below) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError:
-        problems.append(f"Folder {below or '.'}: cannot be read.")
-        return
-    for entry in visible:
-        id = f"{below}{entry.name}"
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(root, f"{id}/", problems)
-        elif _is_usable(root, entry, id, problems):
-            yield id
-
-
-def _is_usable(root: Path, entry: os.DirEntry[str], id: str, problems: list[str]) -> bool:
-    if not entry.is_file():  # a broken link, a pipe, or a link to a folder
-        return False
-    if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root.resolve()):
-        problems.append(f"{id}: a link out of the library; left out.")
-        return False
-    if not _is_printable(id):
-        problems.append(f"{ascii(id)}: a file name with control characters or not in UTF-8; left out.")
-        return False
-    return True
-
-
-def _is_printable(name: str) -> bool:
-    """Return whether logs and JSON can contain a name: no control characters, no bytes that are not UTF-8."""
-    return name.isprintable() or not any(category(char) in ("Cc", "Cs") for char in name)
-
-
-def _annotate(root: Path, file: PurePosixPath, items: dict[str, Item], problems: list[str]) -> None:
-    """Add the metadata of a file to `items`, and its faulty lines to `problems`."""
-    try:
-        lines = (root / file).read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    except OSError:
-        problems.append(f"{file}: cannot be read.")
-        return
-    annotated: set[str] = set()
-    for number, line in enumerate(lines, start=1):
+    def is_current(self, id: str) -> bool:
+        """Return whether an image's file still has the size and the time that it had."""
         try:
-            if line.strip():
-                _apply(_parse(line), file.parent, items, annotated)
-        except BadLine as error:
-            problems.append(f"{file}, line {number}: {error}.")
+            status = self.path(id).stat()
+        except OSError:
+            return False
+        return (status.st_size, status.st_mtime_ns) == self.items[id].stamp
+
+    def _merge(self, views: Sequence[_View], names: Sequence[str]) -> None:
+        items = {item.id: item for view in views for item in view.items}
+        self.items = MappingProxyType({id: items[id] for id in sorted(items)})
+        problems = [problem for view in views for problem in view.problems]
+        self.problems, self.problem_count = (
+            tuple(problems[:MAX_PROBLEMS]),
+            sum(view.problem_count for view in views),
+        )
+        counts = {name: [view.sources[name] for view in views] for name in names}
+        sources = (Source(name, *map(sum, zip(*counts[name], strict=True))) for name in names)
+        self.sources = tuple(source for source in sources if source != Source(source.reader))
+        self.left_out = tuple(sorted(path for view in views for path in view.left_out))
+        self.others = tuple(other for view in views for other in view.others)
 
 
-def _apply(
-    record: dict[str, object], folder: PurePosixPath, items: dict[str, Item], annotated: set[str]
-) -> None:
-    id = _target(record, folder)
-    if id not in items:
-        raise BadLine(f"no image `{id}`")
-    if id in annotated:
-        raise BadLine(f"a second line for `{id}`")
-    items[id] = replace(
-        items[id],
-        caption=_text(record, "text", "caption") or "",
-        license=_text(record, "license") or "unknown",
-        source=_text(record, "source", "source_url") or "",
-        author=_text(record, "author") or "",
-        boxes=_boxes(record.get("boxes")),
+@dataclass(frozen=True, slots=True)
+class _View:
+    """Contents of one folder of a library, with the ids that they have in the library."""
+
+    items: list[Item]
+    problems: list[Problem]
+    problem_count: int
+    sources: dict[str, tuple[int, int, int, int]]  # by reader: captions, credits, boxes, problems
+    left_out: list[str]
+    others: list[str]
+
+
+def has_pictures(folders: Folders) -> bool:
+    """Return whether a library of the folders would have an image; the walk ends at the first."""
+    return has_image(canonical(folders))
+
+
+def canonical(folders: Folders) -> tuple[Path, ...]:
+    """Return the folders as absolute paths without links, each once and none inside another.
+
+    Raise `BadInput` for one that does not exist.
+    """
+    paths = [folders] if isinstance(folders, str | Path) else folders
+    roots = [Path(os.path.realpath(Path(path).expanduser())) for path in paths]
+    for path, root in zip(paths, roots, strict=True):
+        if not root.is_dir():
+            raise BadInput(f"No folder {path}; accepted: {WANTED}.")
+    unique = dict.fromkeys(roots)
+    return tuple(root for root in unique if not any(parent in unique for parent in root.parents))
+
+
+def raw_files(library: Library) -> int:
+    """Return the number of files of cameras' raw formats, which are not read."""
+    return sum(other in RAW for other in library.others)
+
+
+def _by_prefix(roots: Sequence[Path]) -> dict[str, Path]:
+    """Return the folders by the beginnings of ids: nothing for one, else paths' ends that differ."""
+    if len(roots) == 1:
+        return {"": roots[0]}
+    depth = next(n for n in range(1, 1000) if len({root.parts[-n:] for root in roots}) == len(roots))
+    return {f"{PurePosixPath(*root.parts[-depth:])}/".lstrip("/"): root for root in roots}
+
+
+def _readers(names: Sequence[str]) -> dict[str, Reader]:
+    """Return the readers by name in their precedence."""
+    readers = {name: registry.resolve("reader", name)() for name in names or registry.names("reader")}
+    return readers if names else dict(sorted(readers.items(), key=lambda pair: (pair[1].rank, pair[0])))
+
+
+def _describe(prefix: str, folder: Folder, listing: Listing, readers: Mapping[str, Reader]) -> _View:
+    """Return the images of a folder with what the readers say about them."""
+    facts: dict[str, dict[str, Any]] = {image: {} for image in folder.images}
+    sources = {}
+    for name, reader in readers.items():
+        before, counts = folder.problem_count, [0, 0, 0]
+        for description in _descriptions(name, reader, folder):
+            _add(facts[description.image], description, name, counts)
+        sources[name] = (counts[0], counts[1], counts[2], folder.problem_count - before)
+    items = []
+    for image in folder.images:
+        try:
+            status = (folder.root / image).stat()
+        except OSError:  # removed since it was listed
+            continue
+        items.append(Item(f"{prefix}{image}", status.st_size, status.st_mtime_ns, **facts[image]))
+    unread = [PurePosixPath(file) for file in folder.files if file not in folder.used]
+    return _View(
+        items,
+        [replace(problem, file=f"{prefix}{problem.file}") for problem in folder.problems],
+        folder.problem_count,
+        sources,
+        [f"{prefix}{path}" for path in listing.left_out],
+        [path.suffix.lower() or path.name for path in unread],
     )
-    annotated.add(id)
 
 
-def _parse(line: bytes) -> dict[str, object]:
+def _descriptions(name: str, reader: Reader, folder: Folder) -> list[Description]:
+    """Return what a reader found; raise `BrokenPlugin` if it fails or describes other files."""
     try:
-        record = json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict):
-        raise BadLine("not a JSON object")
-    return record
+        descriptions = list(reader.read(folder))
+        images = set(folder.images)
+        for description in descriptions:
+            if description.image not in images:
+                raise ValueError(f"no image {description.image!r} in {folder.root}")
+    except PleinairError:
+        raise
+    except Exception as error:  # third-party code may raise anything
+        raise registry.BrokenPlugin(f"The reader `{name}` failed: {type(error).__name__}: {error}") from error
+    return descriptions
 
 
-def _target(record: dict[str, object], folder: PurePosixPath) -> str:
-    name = record.get("file_name")
-    if not isinstance(name, str) or not name:
-        raise BadLine("no `file_name`")
-    if name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts or not _is_printable(name):
-        raise BadLine("a `file_name` that leaves the folder or is no plain relative path")
-    return str(folder / name)
-
-
-def _text(record: dict[str, object], *names: str) -> str | None:
-    """Return the first of several fields that is not blank; raise `BadLine` for one that is not a string."""
-    for name in names:
-        value = record.get(name)
-        if value is not None and not isinstance(value, str):
-            raise BadLine(f"`{name}` is not a string")
-        if value and value.strip():
-            return value.strip()
-    return None
-
-
-def _boxes(value: object) -> dict[str, Box]:
-    """Read boxes by name; refuse a name without a word, or a second one that differs in spelling only."""
-    if value is not None and not isinstance(value, dict):
-        raise BadLine(f"`boxes` is {_shorten(value)}, not an object of names")
-    boxes = {name: _box(name, corners) for name, corners in (value or {}).items()}
-    spellings = [words(name) for name in boxes]
-    for name, spelling in zip(boxes, spellings, strict=True):
-        if not spelling or spellings.count(spelling) > 1:
-            fault = "a second box under that name" if spelling else "a name without a word"
-            raise BadLine(f"`boxes`: {_shorten(name)} is {fault}")
-    return boxes
-
-
-def _box(name: str, value: object) -> Box:
-    corners = value if isinstance(value, list) else []
-    numbers = [float(x) for x in corners if isinstance(x, int | float) and not isinstance(x, bool)]
-    if len(corners) == len(numbers) == 4 and all(map(math.isfinite, numbers)):
-        x0, y0, x1, y1 = numbers
-        if 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1:
-            return x0, y0, x1, y1
-    accepted = "[x0, y0, x1, y1] with 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1"
-    raise BadLine(f"the box of {_shorten(name)} is {_shorten(value)}; accepted: {accepted}")
-
-
-def _shorten(value: object) -> str:
-    return repr(value)[:80]
+def _add(facts: dict[str, Any], description: Description, reader: str, counts: list[int]) -> None:
+    """Add to an image's facts those that it lacks, and count them as captions, credits and boxes."""
+    names = ("caption", "license", "source", "author", "boxes")
+    values = {name: getattr(description, name) for name in names}
+    missing = {name: value for name, value in values.items() if value and name not in facts}
+    facts.update(missing)
+    if "caption" in missing:
+        facts["captioned_by"] = reader
+    counts[0] += "caption" in missing
+    counts[1] += bool(missing.keys() & {"license", "source", "author"})
+    counts[2] += "boxes" in missing

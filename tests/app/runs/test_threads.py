@@ -13,7 +13,7 @@ import pytest
 from support import quick_engines as quick
 
 from pleinair.app.api import draw, home
-from pleinair.app.engines import build_backend, build_generator, library_folder
+from pleinair.app.engines import build_backend, build_generator, library_folders
 from pleinair.app.runs.events import Progress, payloads, read
 from pleinair.app.settings import load
 from pleinair.tools.model_files.folders import SHIPPED
@@ -117,9 +117,9 @@ def test_concurrent_threads_get_the_whole_pocket_library(
 
     monkeypatch.setattr("pleinair.tools.pocket.library.write_library", few)
     settings = load(overrides={"library.folder": "pocket"})
-    folders = at_once(lambda _: library_folder(settings, home()), 4)
-    assert set(folders) == set(written) and len(written) == 1
-    assert len(list(folders[0].glob("*.png"))) == 12
+    folders = at_once(lambda _: library_folders(settings, home()), 4)
+    assert set(folders) == {tuple(written)} and len(written) == 1
+    assert len(list(written[0].glob("*.png"))) == 12
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts what /proc lists")

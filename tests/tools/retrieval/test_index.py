@@ -41,7 +41,13 @@ PALETTE = st.lists(
 def test_the_nearest_image_comes_first_with_its_metadata(folder: Path, index_folder: Path) -> None:
     build(folder, index_folder)
     best, *rest = find(folder, index_folder, "red")
-    metadata = {"id": "red.png", "caption": "a red square", "license": "CC0", "source": "s", "author": "x"}
+    metadata = {
+        "id": "red.png",
+        "caption": "a red square",
+        "license": "CC0-1.0",
+        "source": "s",
+        "author": "x",
+    }
     assert best.model_dump(exclude={"score", "boxes"}) == metadata
     assert best.score == pytest.approx(1, abs=1e-6)
     assert [hit.id for hit in rest] == ["white.png", "blue.png"]  # blue and green tie; the id decides
@@ -127,7 +133,7 @@ def test_the_entries_are_the_usable_images_in_order_with_their_metadata(
     retriever = IndexRetriever(Library.open(folder), build(folder, index_folder), ColourEncoder())
     entries = {hit.id: hit for hit in retriever.entries()}
     assert list(entries) == ["blue.png", "green.png", "red.png", "white.png"]
-    red = {"id": "red.png", "score": 0.0, "caption": "a red square", "license": "CC0"}
+    red = {"id": "red.png", "score": 0.0, "caption": "a red square", "license": "CC0-1.0"}
     assert entries["red.png"].model_dump(exclude={"boxes"}) == red | {"source": "s", "author": "x"}
     assert {hit.score for hit in entries.values()} == {0.0}
 

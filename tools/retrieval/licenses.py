@@ -1,0 +1,91 @@
+"""Licenses as SPDX identifiers, from the ways in which people write them.
+
+Read are SPDX identifiers in any case, names and addresses of Creative Commons licenses, and common names of
+others. A Creative Commons license without a version, or ported to a country that SPDX does not list, has no
+identifier and stays as it is written. Not covered: license texts.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
+_LONGEST = 200  # characters of a text that may be an identifier, a name or an address
+_ADDRESS = re.compile(r"creativecommons\.org/(licenses|publicdomain)/([a-z-]+)/(\d\.\d)(?:/([a-z]{2})\b)?")
+_REGISTRY = re.compile(r"(?:opensource|spdx)\.org/licenses?/([\w.+-]+?)(?:\.html|/)?$")
+_PUBLIC = {"zero": "CC0", "mark": "CC-PDM"}  # by the last folder of their addresses
+_CREATIVE_COMMONS = re.compile(
+    r"(?:cc|creative commons)? ?by((?: (?:nc|nd|sa))*) v?(\d)(?:\.(\d))?(?: ([a-z]{2}))?"
+)
+_PHRASES = (  # of the licenses' full names, in this order
+    ("attribution", "by"),
+    *((f"share{gap}alike", "sa") for gap in (" ", "")),
+    *((f"non{gap}commercial", "nc") for gap in (" ", "")),
+    *((f"no{gap}{word}", "nd") for gap in (" ", "") for word in ("derivatives", "derivs")),
+)
+_NOISE = re.compile(
+    r"\b(?:the|licen[cs]ed?|under|version|public license|universal|international|unported|generic)\b"
+)
+_NAMES = {
+    **dict.fromkeys(
+        ("cc0", "cc0 1.0", "cc 0", "cc zero", "creative commons zero", "creative commons 0"), "CC0-1.0"
+    ),
+    **dict.fromkeys(("public domain", "public domain mark", "public domain mark 1.0", "pdm"), "CC-PDM-1.0"),
+    **dict.fromkeys(("mit", "expat"), "MIT"),
+    **dict.fromkeys(("apache 2", "apache 2.0"), "Apache-2.0"),
+    **dict.fromkeys(("gnu gpl 2.0", "gpl v2", "gplv2", "gpl 2"), "GPL-2.0-only"),
+    **dict.fromkeys(("gnu gpl 3.0", "gpl v3", "gplv3", "gpl 3"), "GPL-3.0-only"),
+    "bsd 3 clause": "BSD-3-Clause",
+    "bsd 2 clause": "BSD-2-Clause",
+    "free art 1.3": "LAL-1.3",
+}
+
+
+@lru_cache(maxsize=1024)  # a library has few licenses and many images
+def spdx(text: str) -> str:
+    """Return the SPDX identifier or expression that a text means, or else the text without outer spaces."""
+    text = text.strip()
+    if len(text) > _LONGEST:
+        return text
+    return _listed(text) or _of_address(text.lower()) or _of_name(text.lower()) or text
+
+
+def _listed(text: str) -> str:
+    try:
+        return canonicalize_license_expression(text)
+    except InvalidLicenseExpression:
+        return ""
+
+
+def _of_address(text: str) -> str:
+    if match := _REGISTRY.search(text):
+        return _listed(match[1])
+    match = _ADDRESS.search(text)
+    if match is None:
+        return ""
+    kind, code, version, country = match.groups()
+    code = f"CC-{code}" if kind == "licenses" else _PUBLIC.get(code, "")
+    return _listed("-".join(part for part in (code, version, country) if part)) if code else ""
+
+
+def _of_name(text: str) -> str:
+    name = _NOISE.sub(" ", re.sub(r"[-_/(),:]+", " ", text.rstrip(".")))
+    for phrase, short in _PHRASES:
+        name = name.replace(phrase, short)
+    name = " ".join(name.split())
+    if name in _NAMES:
+        return _NAMES[name]
+    match = _CREATIVE_COMMONS.fullmatch(name)
+    if match is None:
+        return ""
+    terms, major, minor, country = match.groups()
+    parts = (
+        "CC",
+        "BY",
+        *sorted(terms.split(), key=("nc", "nd", "sa").index),
+        f"{major}.{minor or 0}",
+        country,
+    )
+    return _listed("-".join(part for part in parts if part))

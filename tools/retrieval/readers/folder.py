@@ -1,0 +1,167 @@
+"""Protocol of a reader: a folder of images as it sees it, and what it returns about each image.
+
+A reader is a class without arguments, registered in the entry point group `pleinair.reader`. All installed
+readers read a library, in the order of their ranks, unless the settings list some. Of each image the first
+reader with a caption supplies it, and so with license, source, author and boxes, each by itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+from unicodedata import category, normalize
+
+from pleinair.tools.types import Box
+
+MAX_FILE = 256 * 2**20  # bytes of a table or sidecar
+MAX_PROBLEMS = 1000  # recorded of a library; further ones are counted
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What could not be used, with the file, the line in it (from 1) and the field, where there are such."""
+
+    file: str
+    text: str
+    line: int | None = None
+    field: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}{f', line {self.line}' if self.line else ''}: {self.text}."
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What one reader found about one image; an empty field is none."""
+
+    image: str  # its path in the folder, one of `Folder.images`
+    caption: str = ""
+    license: str = ""  # an SPDX identifier where there is one
+    source: str = ""
+    author: str = ""
+    boxes: Mapping[str, Box] = field(default_factory=dict)
+
+
+class BadName(ValueError):
+    """A file name in a table is not that of one image; the text is the reason."""
+
+
+class Folder:
+    """Folder of a library: its images and its other files, as relative paths with `/`, sorted."""
+
+    def __init__(
+        self,
+        root: Path,
+        images: Iterable[str],
+        files: Iterable[str] = (),
+        cache: Path | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Take the paths below `root`, and a folder where readers may keep what is slow to read."""
+        self.root, self.cache, self.on_progress = root, cache, on_progress
+        self.images, self.files = tuple(sorted(images)), tuple(sorted(files))
+        self.problems: list[Problem] = []
+        self.problem_count = 0
+        self.used: set[str] = set()  # files that a reader has read
+
+    def report(self, problem: Problem) -> None:
+        """Record a problem; after `MAX_PROBLEMS` they are counted only."""
+        self.problem_count += 1
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(problem)
+
+    def read(self, file: str, limit: int = MAX_FILE) -> bytes | None:
+        """Read one of the other files; a file that is too large or cannot be read is reported, and None."""
+        self.used.add(file)
+        try:
+            with (self.root / file).open("rb") as stream:
+                data = stream.read(limit + 1)
+        except OSError:
+            self.report(Problem(file, "cannot be read"))
+            return None
+        if len(data) > limit:
+            self.report(Problem(file, f"over {limit:,} bytes"))
+            return None
+        return data
+
+    def find(self, name: str, below: str = "") -> str:
+        """Return the image that a file in the folder `below` means by a name; raise `BadName` if not one.
+
+        Relative and absolute paths, Windows separators, other case and Unicode forms, and names without their
+        ending match if they mean one image only.
+        """
+        if not is_printable(name):
+            raise BadName("a file name with control characters or not in Unicode")
+        path = self._inside(name.strip().replace("\\", "/").removeprefix("file://"))
+        if ".." in PurePosixPath(path).parts:
+            raise BadName(f"`{name[:200]}` leaves the folder")
+        full = str(PurePosixPath(below) / path)
+        if full in self._ids:
+            return full
+        for candidates in self._candidates(full, path):
+            if len(candidates) > 1:
+                raise BadName(f"`{name[:200]}` means several images: {', '.join(sorted(candidates)[:3])}")
+            if candidates:
+                return candidates[0]
+        raise BadName(f"no image `{name[:200]}`")
+
+    def _inside(self, path: str) -> str:
+        """Return a path without the folder's own, and without `.` and inner `..`."""
+        root = self.root.as_posix()
+        if path.casefold().startswith(f"{root}/".casefold()):
+            path = path[len(root) + 1 :]
+        return os.path.normpath(path) if path else "."
+
+    def _candidates(self, full: str, path: str) -> Iterable[list[str]]:
+        key = name_key(full)
+        yield self._by_key.get(key, [])
+        yield self._by_stem.get(key, [])
+        if path.startswith("/") or path[1:3] == ":/":  # of another machine, or from before the folder moved
+            yield self._by_name.get(name_key(PurePosixPath(path).name), [])
+
+    @cached_property
+    def _ids(self) -> set[str]:
+        return set(self.images)
+
+    @cached_property
+    def _by_key(self) -> dict[str, list[str]]:
+        return _grouped(self.images, name_key)
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        return _grouped(self.images, lambda id: name_key(os.path.splitext(id)[0]))
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        return _grouped(self.images, lambda id: name_key(PurePosixPath(id).name))
+
+
+class Reader(Protocol):
+    """Reader of one layout; readers with a lower rank take precedence, equal ones by name."""
+
+    rank: int
+
+    def read(self, folder: Folder) -> Iterable[Description]:
+        """Yield what is known about images of the folder; report what is not understood to it."""
+
+
+def name_key(name: str) -> str:
+    """Return a name without the differences of case and Unicode normal form."""
+    return normalize("NFC", normalize("NFC", name).casefold())
+
+
+def is_printable(name: str) -> bool:
+    """Return whether logs and JSON can contain a name: no control characters, no bytes that are not UTF-8."""
+    return name.isprintable() or not any(category(char) in ("Cc", "Cs") for char in name)
+
+
+def _grouped(ids: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for id in ids:
+        groups[key(id)].append(id)
+    return groups

@@ -1,0 +1,149 @@
+"""Files of a library's folders: which may be images, which are other files, and which are left out.
+
+A file is taken for an image by its ending or, with an ending that is not usual or without one, by its first
+bytes. Left out are hidden files and folders, those that systems and programs keep for themselves (trash,
+thumbnails, caches), and links out of the library. A folder or file that is in the library twice, by a link,
+counts once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+from pleinair.tools.images.reading import SUFFIXES
+from pleinair.tools.images.signatures import HEAD, is_image
+from pleinair.tools.retrieval.readers.folder import Problem, is_printable
+
+_SYSTEM = (  # names of folders and files, in lower case
+    *("#recycle", "$recycle.bin", "recycler", "recycled", "system volume information", "found.000"),
+    *("lost+found", "#snapshot", "@*", "thumbs", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
+    *("__macosx", "*.lrdata", "*.cocatalogdb", "__pycache__", "node_modules"),
+    *(".trash*", ".thumbnails", ".picasaoriginals", ".picasa.ini", ".dtrash", ".stversions"),
+)
+RAW = frozenset(  # of cameras; they begin like TIFF but need a developer's program
+    ".3fr .arw .cr2 .cr3 .crw .dng .erf .fff .gpr .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf "
+    ".raw .rw2 .rwl .sr2 .srf .srw .x3f".split()
+)
+_USUAL = frozenset((*SUFFIXES, *".jpe .jfif .pjpeg .tif .tiff .heic .heif .hif .avif .jxl".split()))
+_OTHER = frozenset(  # not opened to see whether they are images
+    ".txt .caption .json .jsonl .csv .tsv .parquet .xmp .md .rst .html .htm .xml .yaml .yml .toml .ini "
+    ".cfg .log .pdf .doc .docx .xls .xlsx .ods .odt .ppt .pptx .rtf .zip .tar .gz .tgz .bz2 .xz .zst "
+    ".7z .rar .iso .mp4 .mov .avi .mkv .webm .m4v .mpg .mpeg .3gp .mts .mp3 .wav .flac .m4a .ogg .aac "
+    ".opus .py .js .ts .css .sh .bat .exe .dll .so .db .sqlite .lrcat .pth .pt .ckpt .safetensors .bin "
+    ".npy .npz .pkl .h5 .onnx .gguf .ttf .otf .svg .psd .psb .ai .eps .xcf .kra .blend .aae .lnk .url "
+    ".tmp .part .crdownload .download".split()
+)
+
+
+@dataclass
+class Listing:
+    """Files below one folder, as relative paths in no order."""
+
+    images: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)  # system and hidden ones, a folder once
+    problems: list[Problem] = field(default_factory=list)
+
+
+def list_folders(roots: Sequence[Path]) -> list[Listing]:
+    """List the files below each folder, all absolute and without links in their paths."""
+    walk = _Walk(roots)
+    for root, path in walk.files():
+        images = walk.may_be_image(root, path)
+        (walk.listings[root].images if images else walk.listings[root].others).append(path)
+    return [walk.listings[root] for root in roots]
+
+
+def has_image(roots: Sequence[Path]) -> bool:
+    """Return whether any file below the folders may be an image; the walk ends at the first."""
+    walk = _Walk(roots)
+    return any(walk.may_be_image(root, path) for root, path in walk.files())
+
+
+class _Walk:
+    """Walk through several folders, links last, so that a file counts under its own name."""
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self.listings = {root: Listing() for root in roots}
+        self._links: list[tuple[Path, str]] = []  # root, path
+        self._visited: set[str] = set()  # real paths of folders
+        self._files: set[str] = set()  # real paths
+
+    def files(self) -> Iterator[tuple[Path, str]]:
+        """Yield the folder and the relative path of each usable file."""
+        for root in self.listings:
+            yield from self._below(root, "")
+        while self._links:
+            links, self._links = sorted(self._links), []
+            for root, path in links:
+                yield from self._follow(root, path)
+
+    def may_be_image(self, root: Path, path: str) -> bool:
+        """Return whether a file is an image by its ending or by its first bytes."""
+        suffix = PurePosixPath(path).suffix.lower()
+        if suffix in _USUAL or suffix in _OTHER or suffix in RAW:
+            return suffix in _USUAL
+        try:
+            with (root / path).open("rb") as file:
+                return is_image(file.read(HEAD))
+        except OSError:
+            return False
+
+    def _below(self, root: Path, start: str) -> Iterator[tuple[Path, str]]:
+        """Walk through a folder without its links; not recursive, as paths may be very deep."""
+        waiting = [start]
+        while waiting:
+            below = waiting.pop()
+            self._visited.add(os.path.realpath(root / below))
+            for entry in self._entries(root, below):
+                path = f"{below}{entry.name}"
+                if _is_left_out(entry.name):
+                    self.listings[root].left_out.append(path)
+                elif entry.is_symlink():
+                    self._links.append((root, path))
+                elif entry.is_dir(follow_symlinks=False):
+                    waiting.append(f"{path}/")
+                elif entry.is_file() and self._is_printable(root, path):  # and no pipe
+                    self._files.add(os.path.realpath(root / path) if start else str(root / path))
+                    yield root, path
+
+    def _entries(self, root: Path, below: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(root / below) as entries:
+                return list(entries)
+        except OSError:
+            self.listings[root].problems.append(Problem(f"Folder {below or '.'}", "cannot be read"))
+            return []
+
+    def _follow(self, root: Path, path: str) -> Iterator[tuple[Path, str]]:
+        """Walk through what a link leads to, unless it is outside, left out or in the library already."""
+        real = os.path.realpath(root / path)
+        inside = next((place for place in self.listings if Path(real).is_relative_to(place)), None)
+        if inside is None and os.path.exists(real):
+            self.listings[root].problems.append(Problem(path, "a link out of the library; left out"))
+        if inside is None or any(map(_is_system, Path(real).relative_to(inside).parts)):
+            return
+        if os.path.isdir(real) and real not in self._visited:
+            yield from self._below(root, f"{path}/")
+        elif os.path.isfile(real) and real not in self._files and self._is_printable(root, path):
+            self._files.add(real)
+            yield root, path
+
+    def _is_printable(self, root: Path, path: str) -> bool:
+        if is_printable(path):
+            return True
+        text = "a file name with control characters or not in UTF-8; left out"
+        self.listings[root].problems.append(Problem(ascii(path), text))
+        return False
+
+
+def _is_left_out(name: str) -> bool:
+    return name.startswith(".") or _is_system(name)
+
+
+def _is_system(name: str) -> bool:
+    return any(fnmatchcase(name.lower(), pattern) for pattern in _SYSTEM)
