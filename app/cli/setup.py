@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pleinair.app.cli.models import download_models
-from pleinair.app.cli.options import Library
 from pleinair.app.cli.run import execute
 from pleinair.app.cli.terminal import explained, leave, print_findings, printable, quiet
 
@@ -24,7 +23,9 @@ def setup(
         str | None,
         typer.Option(help="A profile, or PROFILE+SERVER such as klein+ollama; proposed if omitted."),
     ] = None,
-    library: Library = None,
+    library: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="The folder of reference images.")
+    ] = None,
     prompt: Annotated[str | None, typer.Option(help="Prompt of the first image.")] = None,
     image: Annotated[bool, typer.Option("--image/--no-image", help="Generate a first image.")] = True,
     yes: Annotated[bool, typer.Option("--yes", help="Write, download and generate without asking.")] = False,
