@@ -153,12 +153,15 @@ def test_index_then_doctor(place: Path) -> None:
 def test_index_reports_files_of_other_kinds(place: Path) -> None:
     (place / "shelf").mkdir()
     (place / "library" / "0.png").rename(place / "shelf" / "0.png")
-    for name in ("a.TIFF", "b.tiff", "c.heic", "metadata.jsonl"):
+    for name in ("a.MP4", "b.mp4", "c.cr2", ".DS_Store", "metadata.jsonl"):
         (place / "shelf" / name).touch()
     lines = call("index", str(place / "shelf")).stdout.splitlines()
     assert lines == [
         f"1 image of {place / 'shelf'} is indexed under hashes",
-        "3 files of other kinds left out: .heic, .tiff",
+        "1 image without a caption",
+        "1 system or hidden item left out: .DS_Store",
+        "3 files of other kinds left out: .cr2, .mp4",
+        "1 file in raw formats of cameras cannot be read: export them as JPEG",
     ]
 
 
