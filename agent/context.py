@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pydantic_core import CoreSchema, core_schema
 
@@ -15,7 +15,7 @@ from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.images.crops import CropOptions
 from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
-from pleinair.tools.types import Capabilities, Generator, ImageOptions, Retriever, Scorer
+from pleinair.tools.types import Capabilities, Generator, ImageOptions, Retriever, Scorer, Usage
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -23,6 +23,18 @@ if TYPE_CHECKING:
     from pleinair.tools.storage.artifacts import ArtifactStore
 
 _DECLARED = {"width", "height", "num_inference_steps", "guidance_scale"}  # of capabilities
+
+
+@runtime_checkable
+class ProvableModel(Protocol):
+    """Chat model on a server, which may turn out to take no images, or not to exist."""
+
+    @property
+    def is_proven(self) -> bool:
+        """Return whether it is known to answer and to take images."""
+
+    def prove(self) -> Usage:
+        """Find out by a small call unless it is known; return its cost, or raise what is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +63,15 @@ class Context:
         """Return the generator's capabilities with the options that the settings and a request set."""
         values = self.image.merged(options).model_dump(include=_DECLARED, exclude_none=True)
         return self.generator.capabilities.model_copy(update=values)
+
+    @property
+    def asks_first(self) -> bool:
+        """Return whether the first MLLM call comes before the first image, because that may be wasted.
+
+        It may where an image costs money, and where the model has not been called yet.
+        """
+        is_unknown = isinstance(self.model, ProvableModel) and not self.model.is_proven
+        return self.generator.capabilities.charged or is_unknown
 
     @classmethod
     def __get_pydantic_core_schema__(cls, *_: Any) -> CoreSchema:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from time import perf_counter
 from typing import Any, Literal, TypeGuard, TypeVar
+from uuid import uuid4
 
 from langgraph.runtime import Runtime
 from langgraph.types import Overwrite, Send
 
 from pleinair.agent import ledger
-from pleinair.agent.context import Context
+from pleinair.agent.context import Context, ProvableModel
 from pleinair.agent.progress import offload_levels_of, watch
 from pleinair.agent.repairs import plan as repair_plan
 from pleinair.agent.repairs.inpaint import inpaint_of
@@ -31,6 +32,7 @@ from pleinair.tools.deadline import OutOfTime
 from pleinair.tools.decompose import decompose as list_concepts
 from pleinair.tools.generate import check_options, cost
 from pleinair.tools.generate import generate as generate_image
+from pleinair.tools.mllm.ask import adding_usage
 from pleinair.tools.retrieve import retrieve as retrieve_concept
 from pleinair.tools.types import (
     Attempt,
@@ -39,6 +41,7 @@ from pleinair.tools.types import (
     GenerateRequest,
     ImageOptions,
     Outcome,
+    PleinairError,
     Reference,
     Refused,
     Repair,
@@ -46,6 +49,8 @@ from pleinair.tools.types import (
 )
 
 Update = dict[str, Any]
+
+_POSTPONED: dict[str, PleinairError] = {}  # errors of steps beside the draft, until they are raised
 
 
 def decompose(state: State, runtime: Runtime[Context]) -> Update:
@@ -57,6 +62,42 @@ def decompose(state: State, runtime: Runtime[Context]) -> Update:
     except Refused as refusal:
         return changed(outcome=Outcome(ending="refused", reason=str(refusal)), usage=[refusal.spent])
     return changed(concepts=concepts, usage=[usage])
+
+
+def decompose_early(state: State, runtime: Runtime[Context]) -> Update:
+    """List the concepts before the draft or beside it; first the model is proven.
+
+    An error beside the draft is raised by the next step: LangGraph stores nothing of a step that ends in the
+    moment in which another one of the same superstep has failed, and the draft would be lost. If that step
+    runs in another process, the call is made again.
+    """
+    if error := _POSTPONED.pop(state.postponed, None):
+        raise error
+    model, spent = runtime.context.model, Usage()
+    try:
+        if isinstance(model, ProvableModel) and not state.limit(MLLM_CALL):
+            spent = model.prove().model_copy(update={"mllm_calls": 0})
+        with adding_usage(spent):
+            update = decompose(state, runtime)
+    except PleinairError as error:
+        if state.asks_first or state.postponed:
+            raise
+        id = uuid4().hex
+        _POSTPONED[id] = error
+        return changed(postponed=id)
+    spent_on_proof = changed(usage=[spent]) if spent != Usage() else {}
+    usage = [*spent_on_proof.get("usage", []), *update.get("usage", [])]
+    return update | ({"usage": usage} if usage else {}) | (changed(postponed="") if state.postponed else {})
+
+
+def route_after_begin(state: State) -> list[str]:
+    """Decompose beside the draft, or before it."""
+    return ["decompose"] if state.asks_first else ["decompose", "draft"]
+
+
+def route_after_decompose(state: State) -> Literal["draft", "critique"]:
+    """Generate the draft, unless it exists, is generated beside this step, or the run has ended."""
+    return "draft" if state.asks_first and not state.attempts and not state.outcome else "critique"
 
 
 def draft(state: State, runtime: Runtime[Context]) -> Update:
@@ -223,6 +264,11 @@ def finish_unchecked(state: State) -> Update:
     return changed(outcome=Outcome(ending="unchecked", reason=ledger.UNCHECKED, best=newest))
 
 
+def begin_loop(state: State, runtime: Runtime[Context]) -> Update:
+    """Reset as `begin` does, and decide whether the first MLLM call comes before the draft."""
+    return begin(state, runtime) | changed(asks_first=runtime.context.asks_first)
+
+
 # LangGraph passes the graph's own state class, with its additional fields, where a TypeVar is annotated.
 AnyState = TypeVar("AnyState", bound=State)
 
@@ -263,12 +309,16 @@ def _is_input(base: type) -> TypeGuard[type[Input]]:
     return issubclass(base, Input) and not issubclass(base, State)
 
 
-def route_after_critique(state: State, runtime: Runtime[Context]) -> Literal["finish", "plan"]:
+def route_after_critique(state: State, runtime: Runtime[Context]) -> Literal["finish", "plan", "decompose"]:
     """Stop when an image is right, when a node ended the run, or when no further attempt is allowed.
+
+    After a decomposition that failed beside the draft its error is raised there.
 
     A draft of few steps that is right is generated once more in full, with nothing to repair.
     """
     best = ledger.best(state.attempts)
+    if state.postponed:
+        return "decompose"
     if state.outcome or best is None:
         return "finish"
     if ledger.is_complete(best.ledger, state.concepts) and not _only_drafts(state, runtime.context):

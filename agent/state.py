@@ -100,6 +100,8 @@ class State(Input, Output):
     concepts: list[Concept] = Field(default_factory=list)  # what must be visible
     repairs: list[Repair] = Field(default_factory=list)  # of the next attempt
     request: GenerateRequest | None = None  # the next image's, set before anything is spent on it
+    asks_first: bool = False  # whether the first MLLM call comes before the draft, and not beside it
+    postponed: str = ""  # id of the error of that call beside the draft, raised when the draft is stored
 
     @property
     def concept_names(self) -> list[str]:

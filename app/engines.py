@@ -21,6 +21,7 @@ from pleinair.tools import registry
 from pleinair.tools.arguments import checked, declare
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.generate import check_options
+from pleinair.tools.http.support import SUPPORT
 from pleinair.tools.locks import Once
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.realrag import Training, declared_training, require_generator, search_away, training_of
@@ -65,6 +66,7 @@ def build(
     on_index: OnProgress = no_callback,
 ) -> Context:
     """Build the context of a run; the library is opened, and indexed if necessary, by the first retrieval."""
+    SUPPORT.open(places.cache / "servers")
     return Context(
         model=build_backend("mllm", settings.mllm),
         generator=build_generator(settings),

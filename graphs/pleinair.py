@@ -1,4 +1,4 @@
-"""Our loop: draft and decompose, critique, plan, retrieve, select, generate again, keep the best."""
+"""Our loop: decompose and draft, critique, plan, retrieve, select, generate again, keep the best."""
 
 from langgraph.graph import END, START
 
@@ -8,8 +8,8 @@ from pleinair.agent.graph import CheckedGraph
 from pleinair.agent.state import Input, Output, State
 
 builder = CheckedGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
-builder.add_node("begin", nodes.begin)
-builder.add_node("decompose", nodes.decompose)
+builder.add_node("begin", nodes.begin_loop)
+builder.add_node("decompose", nodes.decompose_early)
 builder.add_node("draft", nodes.quick_draft)
 builder.add_node("critique", nodes.critique)
 builder.add_node("plan", nodes.plan)
@@ -19,9 +19,9 @@ builder.add_node("generate", nodes.generate)
 builder.add_node("finish", nodes.finish)
 
 builder.add_edge(START, "begin")
-builder.add_edge("begin", "decompose")
-builder.add_edge("begin", "draft")
-builder.add_edge(["decompose", "draft"], "critique")
+builder.add_conditional_edges("begin", nodes.route_after_begin, ["decompose", "draft"])
+builder.add_conditional_edges("decompose", nodes.route_after_decompose)
+builder.add_edge("draft", "critique")
 builder.add_conditional_edges("critique", nodes.route_after_critique)
 builder.add_conditional_edges("plan", nodes.route_after_plan, ["retrieve", "select"])
 builder.add_edge("retrieve", "select")

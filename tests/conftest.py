@@ -16,6 +16,8 @@ import pytest
 from hypothesis import settings
 from typer.main import get_command
 
+from pleinair.tools.http.support import SUPPORT
+
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "LANGSMITH_TRACING": "false"}
 
 settings.register_profile("pleinair", deadline=None, derandomize=True)  # a slow machine is not a bug
@@ -84,6 +86,13 @@ def hasty() -> Iterator[None]:
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(usual)
+
+
+@pytest.fixture(autouse=True)
+def unknown_servers() -> Iterator[None]:
+    """Forget what servers support after each test; the next one may get their ports."""
+    yield
+    SUPPORT.forget()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -35,3 +35,7 @@ class TooLarge(BadReply):
 
 class Unavailable(PleinairError):
     """The model could not be called: a wrong key, an unknown model, no server, no time."""
+
+
+class NoImages(Unavailable):
+    """The model takes no images, so it can judge none."""

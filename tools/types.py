@@ -262,6 +262,7 @@ class Capabilities(Value):
     num_inference_steps: int
     draft_steps: int | None = None  # of the draft; None: all steps
     guidance_scale: float
+    charged: bool = False  # whether an image may cost money
 
 
 class Generator(Protocol):

@@ -12,31 +12,42 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import openai
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.runnables.config import run_in_executor
 from langchain_openai import ChatOpenAI
+from PIL import Image
 from pydantic import Field, SecretStr, SkipValidation
 
-from pleinair.agent.mllm.reply import (
-    check_reply,
-    cut_off,
-    filtered,
-    message_of,
-    total_usage,
-    usage_of_withheld,
+from pleinair.agent.mllm.reply import check_reply, message_of, total_usage
+from pleinair.agent.mllm.request import (
+    answer_arguments,
+    described,
+    has_images,
+    merged_roles,
+    scaled_down,
+    with_schema,
 )
-from pleinair.agent.mllm.request import described, scaled_down
 from pleinair.tools.arguments import check_values
 from pleinair.tools.errors import CutOff
-from pleinair.tools.http.addresses import checked_url, is_here
-from pleinair.tools.http.openai_api import NO_KEY, OFFICIAL, Server, TooLong, failure_of, greet
+from pleinair.tools.http.addresses import base_address, is_here
+from pleinair.tools.http.openai_api import (
+    NO_KEY,
+    OFFICIAL,
+    Server,
+    TooLong,
+    failure_of,
+    greet,
+    no_images,
+)
 from pleinair.tools.http.prices import Price, price_of
 from pleinair.tools.http.retry import Failures, RetryPolicy
+from pleinair.tools.http.support import Request, Support
 from pleinair.tools.http.transport import http_client
-from pleinair.tools.mllm.ask import read_answer
-from pleinair.tools.types import BadInput, PleinairError, Usage, Value
+from pleinair.tools.mllm.ask import ask, read_answer
+from pleinair.tools.mllm.schemas import Decision
+from pleinair.tools.storage.artifacts import encode_png
+from pleinair.tools.types import BadInput, ModelFault, PleinairError, Refused, Usage, Value
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -62,11 +73,12 @@ def _price(server: Server, own_prices: Mapping[str, Any]) -> Price | None:
     return price
 
 
-Answers = Literal["json_schema", "function_calling"]
+Answers = Literal["json_schema", "function_calling", "json_object", "text"]
 _Detail = Literal["low", "high", "auto"]
 _Seconds = Annotated[float, Field(gt=0)]
 _Count = Annotated[int, Field(gt=0)]
 _MORE_TOKENS = 4  # by this the cap is multiplied when an answer was cut off
+_TRIAL = "Decide whether the picture matches the prompt."
 _SMALLER_SIDE = 2  # by this an image's side is divided when the request is too long
 
 
@@ -74,7 +86,7 @@ def chat(
     model: Annotated[str, Field(pattern=r"\S")],  # the server's name of the model
     base_url: str = "",  # up to /v1; by default OPENAI_BASE_URL, else OpenAI's
     key_variable: str = "OPENAI_API_KEY",  # environment variable with the key
-    answers: Answers = "json_schema",  # "function_calling" for servers without schemas
+    answers: Answers = "json_schema",  # form of answers tried first; a refused one steps down by itself
     responses_api: bool = False,  # use the Responses API instead of Chat Completions
     deadline: _Seconds = 180.0,  # seconds for a call with all tries and pauses
     silence: _Seconds = 90.0,  # seconds without a byte until a try ends
@@ -96,6 +108,8 @@ def chat(
         model=server.model,
         api_key=SecretStr(server.key or NO_KEY),
         base_url=server.url,
+        default_query=dict(server.query),
+        default_headers=server.headers,
         http_client=http_client(),
         timeout=silence,
         max_retries=0,
@@ -113,10 +127,11 @@ def chat(
 
 
 def _server(model: str, base_url: str, key_variable: str) -> Server:
-    url = checked_url(base_url or os.environ.get("OPENAI_BASE_URL", "") or OFFICIAL, "mllm.base_url")
-    server = Server(url, model, key_variable, os.environ.get(key_variable, ""))
-    if not server.key and url == OFFICIAL:
-        raise BadInput(f"{url} needs a key", f"Set the environment variable {key_variable}.")
+    address = base_address(base_url or os.environ.get("OPENAI_BASE_URL", "") or OFFICIAL, "mllm.base_url")
+    key = os.environ.get(key_variable, "").strip()
+    server = Server(address.url, model, key_variable, key, query=address.query)
+    if not server.key and server.url == OFFICIAL:
+        raise BadInput(f"{server.url} needs a key", f"Set the environment variable {key_variable}.")
     return server
 
 
@@ -143,14 +158,7 @@ class OpenAIChat(ChatOpenAI):
         """Return a runnable for one of our schemas; `read_answer` checks its raw reply."""
         if not (isinstance(schema, type) and issubclass(schema, Value)):
             return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
-        form = described(schema)
-        bound: Runnable[LanguageModelInput, AIMessage]
-        if self.answers == "json_schema":
-            bound = self.bind(response_format={"type": "json_schema", "json_schema": form})
-        else:
-            form["parameters"] = form.pop("schema")
-            tool = {"type": "function", "function": form}
-            bound = self.bind_tools([tool], tool_choice=form["name"], parallel_tool_calls=False)
+        bound: Runnable[LanguageModelInput, AIMessage] = self.bind(answer_form=described(schema))
 
         def reply(raw: AIMessage) -> Any:
             unparsed = {"raw": raw, "parsed": None, "parsing_error": None}
@@ -161,6 +169,25 @@ class OpenAIChat(ChatOpenAI):
     def greet(self) -> str:
         """Return the model, its address, and whether the server lists it, which costs nothing."""
         return greet(self.server, self.root_client)
+
+    @property
+    def is_proven(self) -> bool:
+        """Return whether the model is known to answer and to take images."""
+        return bool(self.server.support.answered and self.server.support.images)
+
+    def prove(self) -> Usage:
+        """Make one small call with an image, unless the model is proven; return what it cost.
+
+        Raises:
+            NoImages: the model takes no images.
+            PleinairError: whatever else a call raises.
+        """
+        if self.is_proven:
+            return Usage()
+        try:
+            return ask(self, Decision, _TRIAL, {"prompt": "a red square"}, [_trial_image()])[1]
+        except (ModelFault, Refused) as fault:  # it answered, and how well is not the question
+            return fault.spent
 
     def _generate(
         self,
@@ -174,9 +201,8 @@ class OpenAIChat(ChatOpenAI):
 
         def send(failures: Failures) -> ChatResult:
             cap = self.token_cap * _MORE_TOKENS ** failures[CutOff]
-            capped = kwargs | ({"max_tokens": cap} if cap else {})
             side = max(self.image_side // _SMALLER_SIDE ** failures[TooLong], 1)
-            return self._attempt(scaled_down(messages, side, self.detail), stop, capped, usages)
+            return self._attempt(messages, stop, kwargs, cap, side, usages)
 
         try:
             result = self.retry_policy.call(send)
@@ -190,20 +216,67 @@ class OpenAIChat(ChatOpenAI):
         return result
 
     def _attempt(
-        self, messages: list[BaseMessage], stop: Any, kwargs: dict[str, Any], usages: list[UsageMetadata]
+        self,
+        messages: list[BaseMessage],
+        stop: Any,
+        kwargs: dict[str, Any],
+        cap: int,
+        side: int,
+        usages: list[UsageMetadata],
     ) -> ChatResult:
+        support = self.server.support
+        sent, messages, kwargs = self._in_form(messages, kwargs, cap, support)
+        if sent.images and support.images is False:
+            raise no_images(self.server)
+        detail = None if "detail" in support.without else self.detail
         try:
-            result = ChatOpenAI._generate(self, messages, stop, None, **kwargs)
-        except (openai.LengthFinishReasonError, openai.ContentFilterFinishReasonError) as error:
-            usages.extend(usage_of_withheld(error))
-            failure = cut_off() if isinstance(error, openai.LengthFinishReasonError) else filtered()
-            raise failure from error
+            result = ChatOpenAI._generate(self, scaled_down(messages, side, detail), stop, None, **kwargs)
         except Exception as error:
-            raise failure_of(error, self.server) from error
+            raise failure_of(error, self.server, sent) from error
         if usage := message_of(result).usage_metadata:
             usages.append(usage)
+        self._learn(sent)
         check_reply(result)
         return result
+
+    def _in_form(
+        self, messages: list[BaseMessage], kwargs: dict[str, Any], cap: int, support: Support
+    ) -> tuple[Request, list[BaseMessage], dict[str, Any]]:
+        """Return what is sent by a server's support: a summary, the messages, and the arguments."""
+        form = kwargs.get("answer_form")
+        answers = (support.answers or self.answers) if form else None
+        kwargs = {key: value for key, value in kwargs.items() if key != "answer_form"}
+        if form and answers:
+            kwargs |= answer_arguments(form, answers, support)
+            if not (self.server.url == OFFICIAL or support.keeps_schema):
+                messages = with_schema(messages, form)
+        if "response_format" in kwargs and not self.use_responses_api:
+            # langchain-openai would parse the answer, and raise what it thinks of it
+            kwargs["extra_body"] = {"response_format": kwargs.pop("response_format")}
+        cap_name = support.cap_name or self._cap_name
+        cap = min(cap, support.cap) if support.cap else cap
+        if cap and cap_name != "none":
+            kwargs["max_tokens"] = cap
+        sent = Request(
+            support=support,
+            answers=answers,
+            tools="tools" in kwargs,
+            cap_name=cap_name if "max_tokens" in kwargs else "",
+            cap=cap,
+            images=has_images(messages),
+        )
+        return sent, messages, kwargs | {"support": support}
+
+    def _learn(self, sent: Request) -> None:
+        """Remember that the server has answered, and taken images if it was sent some."""
+        facts = {"answered": True} | ({"images": True} if sent.images else {})
+        self.server.learn(self.server.support.model_copy(update=facts))
+
+    @property
+    def _cap_name(self) -> str:
+        """Return OpenAI's own name of the cap for OpenAI and Azure, else that which other servers have."""
+        is_openai = self.server.url == OFFICIAL or self.server.query
+        return "max_completion_tokens" if is_openai else "max_tokens"
 
     def _usd(self, tokens: UsageMetadata) -> float:
         return self.price.usd(tokens["input_tokens"], tokens["output_tokens"]) if self.price else 0.0
@@ -221,10 +294,20 @@ class OpenAIChat(ChatOpenAI):
     def _get_request_payload(
         self, input_: LanguageModelInput, *, stop: list[str] | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """Leave out a temperature that the model does not take; rename the cap for other servers."""
+        """Leave out what the model or its server does not take; name the cap as the server does."""
+        support = kwargs.pop("support", None) or self.server.support
         payload = super()._get_request_payload(input_, stop=stop, **kwargs)
-        if not (self.sends_temperature and (self.profile or {}).get("temperature", True)):
+        takes_temperature = self.sends_temperature and (self.profile or {}).get("temperature", True)
+        if not takes_temperature or "temperature" in support.without:
             payload.pop("temperature", None)
-        if self.server.url != OFFICIAL and "max_completion_tokens" in payload:
-            payload["max_tokens"] = payload.pop("max_completion_tokens")
+        if "parallel_tool_calls" in support.without:
+            payload.pop("parallel_tool_calls", None)
+        if "max_completion_tokens" in payload:
+            payload[support.cap_name or self._cap_name] = payload.pop("max_completion_tokens")
+        if support.merges_roles and "messages" in payload:
+            payload["messages"] = merged_roles(payload["messages"])
         return payload
+
+
+def _trial_image() -> bytes:
+    return encode_png(Image.new("RGB", (64, 64), "red"))

@@ -55,20 +55,6 @@ def cut_off() -> CallFailure:
     return CallFailure(CutOff(text), "once", wait=0.0)
 
 
-def usage_of_withheld(error: object) -> list[UsageMetadata]:
-    """List the usage of a reply that openai's client raised as an error, if it states any."""
-    usage = getattr(getattr(error, "completion", None), "usage", None)
-    if usage is None:
-        return []
-    return [
-        UsageMetadata(
-            input_tokens=usage.prompt_tokens or 0,
-            output_tokens=usage.completion_tokens or 0,
-            total_tokens=usage.total_tokens or 0,
-        )
-    ]
-
-
 def total_usage(usages: Sequence[UsageMetadata]) -> UsageMetadata:
     """Add up the tokens of several attempts; a negative count is 0."""
     input_tokens = sum(max(usage["input_tokens"], 0) for usage in usages)

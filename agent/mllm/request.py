@@ -4,51 +4,110 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import BaseMessage, SystemMessage
 from PIL import Image
 
+from pleinair.tools.http.support import Answers, Support
 from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import Value
 
 _Block = str | dict[Any, Any]
 
+_SCHEMA = "Answer with one JSON object that fits this JSON schema, and with nothing else: "
 # The words of JSON Schema that OpenAI's strict mode, vLLM, Ollama and llama.cpp all take.
 _PORTABLE = ("type", "description", "enum", "const", "minimum", "maximum", "minItems", "maxItems")
 
 
 def described(schema: type[Value]) -> dict[str, Any]:
-    """Return a schema with name and description, in portable words; the answer is checked in full anyway."""
+    """Return a schema with name and description, in portable words; the answer is checked in full anyway.
+
+    Definitions are written out where they are used, because several servers refuse `$ref`.
+    """
     full = schema.model_json_schema()
-    definitions = {name: _portable(part) for name, part in full.get("$defs", {}).items()}
     return {
         "name": schema.__name__,
         "description": full.get("description", ""),
-        "schema": _portable(full) | ({"$defs": definitions} if definitions else {}),
+        "schema": _portable(full, full.get("$defs", {})),
         "strict": True,
     }
 
 
-def _portable(schema: dict[str, Any]) -> dict[str, Any]:
+def _portable(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     """Keep what every server takes; every field is required, and a tuple is an array of its first type."""
     if "$ref" in schema:
-        return {"$ref": schema["$ref"]}  # OpenAI takes nothing beside it
+        return _portable(definitions[schema["$ref"].rpartition("/")[2]], definitions)
     portable = {word: schema[word] for word in _PORTABLE if word in schema}
     if "properties" in schema:
-        portable["properties"] = {name: _portable(part) for name, part in schema["properties"].items()}
+        properties = schema["properties"].items()
+        portable["properties"] = {name: _portable(part, definitions) for name, part in properties}
         portable["required"] = list(schema["properties"])
         portable["additionalProperties"] = False
     if choices := schema.get("anyOf"):
-        portable["anyOf"] = [_portable(part) for part in choices]
+        portable["anyOf"] = [_portable(part, definitions) for part in choices]
     if items := schema.get("items") or (schema.get("prefixItems") or [None])[0]:
-        portable["items"] = _portable(items)
+        portable["items"] = _portable(items, definitions)
     return portable
 
 
-def scaled_down(messages: Sequence[BaseMessage], side: int, detail: str) -> list[BaseMessage]:
-    """Copy messages with every image at most `side` pixels long, to be read at `detail`."""
+def answer_arguments(form: dict[str, Any], answers: Answers, support: Support) -> dict[str, Any]:
+    """Return the arguments of a call that ask for an answer in a form, as `described` returns it."""
+    form = {key: value for key, value in form.items() if key not in support.without}
+    if answers == "json_schema":
+        return {"response_format": {"type": "json_schema", "json_schema": form}}
+    if answers == "json_object":
+        return {"response_format": {"type": "json_object"}}
+    if answers == "text":
+        return {}
+    function = {"parameters" if key == "schema" else key: value for key, value in form.items()}
+    named = {"type": "function", "function": {"name": form["name"]}}
+    choice = named if support.tool_choice == "named" else support.tool_choice
+    return {
+        "tools": [{"type": "function", "function": function}],
+        **({} if choice == "none" else {"tool_choice": choice}),
+        **({} if "parallel_tool_calls" in support.without else {"parallel_tool_calls": False}),
+    }
+
+
+def with_schema(messages: Sequence[BaseMessage], form: dict[str, Any]) -> list[BaseMessage]:
+    """Append to the instruction the schema of the answer, for a server that may ignore it elsewhere."""
+    schema = json.dumps({"description": form["description"], **form["schema"]}, ensure_ascii=False)
+    text = f"{_SCHEMA}{schema}"
+    first = messages[0]
+    if isinstance(first, SystemMessage):
+        return [SystemMessage(f"{first.text}\n\n{text}"), *messages[1:]]
+    return [SystemMessage(text), *messages]
+
+
+def merged_roles(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return messages of a payload for a model without a system role, and whose roles must alternate."""
+    merged: list[dict[str, Any]] = []
+    for message in messages:
+        role = "user" if message["role"] in ("system", "developer") else message["role"]
+        plain = role in ("user", "assistant") and "tool_calls" not in message
+        if merged and plain and merged[-1]["role"] == role and "tool_calls" not in merged[-1]:
+            content = [*_parts(merged[-1]["content"]), *_parts(message["content"])]
+            merged[-1] = {"role": role, "content": content}
+        else:
+            merged.append({**message, "role": role})
+    return merged
+
+
+def _parts(content: Any) -> list[Any]:
+    return content if isinstance(content, list) else [{"type": "text", "text": str(content or "")}]
+
+
+def has_images(messages: Sequence[BaseMessage]) -> bool:
+    """Return whether any message has an image."""
+    blocks = (block for message in messages if isinstance(message.content, list) for block in message.content)
+    return any(isinstance(block, dict) and block.get("type") in ("image", "image_url") for block in blocks)
+
+
+def scaled_down(messages: Sequence[BaseMessage], side: int, detail: str | None) -> list[BaseMessage]:
+    """Copy messages with every image at most `side` pixels long, to be read at `detail` if any."""
     return [
         message.model_copy(update={"content": [_to_send(block, side, detail) for block in message.content]})
         if isinstance(message.content, list)
@@ -57,7 +116,7 @@ def scaled_down(messages: Sequence[BaseMessage], side: int, detail: str) -> list
     ]
 
 
-def _to_send(block: _Block, side: int, detail: str) -> _Block:
+def _to_send(block: _Block, side: int, detail: str | None) -> _Block:
     """Convert an image block to the form that takes a detail; a smaller image is sent byte for byte."""
     if not isinstance(block, dict) or block.get("type") != "image" or "base64" not in block:
         return block
@@ -67,4 +126,5 @@ def _to_send(block: _Block, side: int, detail: str) -> _Block:
             small = image.convert("RGB")
             small.thumbnail((side, side), Image.Resampling.LANCZOS)
             mime, data = "image/png", base64.b64encode(encode_png(small)).decode()
-    return {"type": "image_url", "image_url": {"url": f"data:{mime};base64,{data}", "detail": detail}}
+    url = f"data:{mime};base64,{data}"
+    return {"type": "image_url", "image_url": {"url": url} | ({"detail": detail} if detail else {})}

@@ -3,15 +3,17 @@
 Only the conversation is stored. The status message, last in every call, says in JSON where the request stands
 and shows the unjudged images; it is made anew for every call, as a user's message because Chat Completions
 allows no image in a tool's result. A reply is acted on only if it is complete: no call of a reply that was
-cut off, none with arguments that are not JSON, none whose id is missing or was used before.
+cut off, none with arguments that are not JSON. A call whose id is missing, invalid or used before gets one of
+our own.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage, messages_from_dict
 from langchain_core.messages.tool import tool_call
@@ -47,13 +49,15 @@ NO_CALL = (
 _REMINDER = "no call"  # kind of the note above
 _EMPTY = "Your message was empty. Call a tool; or say in words why you will not, to end here."
 CUT_OFF = "Your message was cut off, so none of it was carried out. Write less at a time."
-_BAD_IDS = "Every call needs an id that was not used before, so none was carried out: {}."
 ENDED = "Not carried out: the run had ended."
 _TOO_MANY = "Not carried out: a message may hold {} calls."
 NO_JSON = "The arguments are no JSON object."
 
 _MAX_SHOWN = 4  # images in one call of the model
 _MAX_CALLS = 8  # tool calls in one reply
+_MAX_NAME = 64  # characters of a tool's name, and those that it may have, in OpenAI's interface
+_NOT_OF_NAMES = re.compile(r"[^\w-]", re.ASCII)
+_ID = re.compile(r"[\x21-\x7e]{1,64}")
 _MAX_TEXT = 20_000  # characters of a reply
 _CUT_OFF_REASONS = {"length", "max_tokens", "incomplete", "MAX_TOKENS"}
 _FILTER_REASONS = {"content_filter", "SAFETY", "refusal"}
@@ -153,10 +157,11 @@ def check_reply(reply: AIMessage, history: Sequence[BaseMessage], check_call: Ch
     """Return what is stored of a reply; `history` is the conversation of this request before it."""
     if reason := _refusal(reply):
         return CheckedReply((AIMessage(reason),), reason)
-    if fault := _fault(reply, history):
+    if fault := _fault(reply):
         return CheckedReply((AIMessage(reply.text[:_MAX_TEXT] or "…"), note(fault)))
     if not (reply.tool_calls or reply.invalid_tool_calls):
         return _without_calls(reply, history)
+    reply = _with_ids(reply, history)
     return CheckedReply((_stripped(reply), *_rejections(reply, check_call)))
 
 
@@ -180,18 +185,34 @@ def _finish_reason(reply: AIMessage) -> str:
     return str(metadata.get("finish_reason") or metadata.get("stop_reason") or metadata.get("status") or "")
 
 
-def _fault(reply: AIMessage, history: Sequence[BaseMessage]) -> str:
+def _fault(reply: AIMessage) -> str:
     """Return why none of a reply can be used, "" if it can."""
-    if _finish_reason(reply) in _CUT_OFF_REASONS or len(reply.text) > _MAX_TEXT:
-        return CUT_OFF
-    ids = [call["id"] or "" for call in (*reply.tool_calls, *reply.invalid_tool_calls)]
+    is_cut_off = _finish_reason(reply) in _CUT_OFF_REASONS or len(reply.text) > _MAX_TEXT
+    return CUT_OFF if is_cut_off else ""
+
+
+def _with_ids(reply: AIMessage, history: Sequence[BaseMessage]) -> AIMessage:
+    """Return a reply whose calls have ids that are unique in the conversation, and names that can be sent.
+
+    Servers that number the calls of each reply anew, or leave the ids out, are common. Arguments that came as
+    another JSON value than a text are kept.
+    """
     replies = [message for message in history if isinstance(message, AIMessage)]
     used = {call["id"] for earlier in replies for call in earlier.tool_calls}
-    if not all(ids):
-        return _BAD_IDS.format("one has none")
-    if repeated := [id for id, count in Counter(ids).items() if count > 1 or id in used]:
-        return _BAD_IDS.format(", ".join(repeated)[:200])
-    return ""
+
+    def renamed(call: Any) -> Any:
+        id = call["id"]
+        if not (isinstance(id, str) and _ID.fullmatch(id)) or id in used:
+            id = f"call_{uuid4().hex[:24]}"
+        used.add(id)
+        return {**call, "id": id, "name": _NOT_OF_NAMES.sub("_", call["name"] or "unknown")[:_MAX_NAME]}
+
+    return reply.model_copy(
+        update={
+            "tool_calls": [renamed(call) for call in reply.tool_calls],
+            "invalid_tool_calls": [renamed(call) for call in reply.invalid_tool_calls],
+        }
+    )
 
 
 def _without_calls(reply: AIMessage, history: Sequence[BaseMessage]) -> CheckedReply:

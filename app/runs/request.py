@@ -19,7 +19,7 @@ from pleinair.app.runs.notes import Note
 from pleinair.app.settings import BackendChoice, Settings, renamed
 from pleinair.tools import registry
 from pleinair.tools.arguments import explain
-from pleinair.tools.http.addresses import is_here
+from pleinair.tools.http.addresses import base_address, is_here
 from pleinair.tools.http.prices import Price, Where, price_of
 from pleinair.tools.prompt_options import PromptOption
 from pleinair.tools.realrag import require_training
@@ -173,7 +173,8 @@ def listed_price(choice: BackendChoice, table: Where) -> Price | None:
 def is_local(choice: BackendChoice) -> bool:
     """Return whether a backend's server is on this machine, by its address or the default one."""
     default = os.environ.get("OPENAI_BASE_URL", "") if choice.backend == "openai" else OPENAI
-    return is_here(str(choice.arguments.get("base_url") or default))
+    address = str(choice.arguments.get("base_url") or default)
+    return bool(address) and is_here(base_address(address, "base_url").url)
 
 
 def is_paid(choice: BackendChoice) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from support.fake_engines import decomposition
 from support.fault_server import Act, FaultServer, error, playing, reply, says
+from support.openai_server import proven
 
 from pleinair.app.api import draw, home
 from pleinair.app.runs.events import Ended, payloads, read
@@ -26,6 +27,7 @@ JUDGED = says(
 def run(server: FaultServer, monkeypatch: pytest.MonkeyPatch, **budget: Any) -> Result:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.delenv("PLEINAIR_MLLM__BACKEND")
+    proven(server.url, "m")
     settings: dict[str, Any] = {
         "mllm.backend": "openai",
         "mllm.model": "m",

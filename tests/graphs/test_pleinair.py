@@ -208,7 +208,7 @@ def test_the_checkpoint_holds_plain_json_without_pixels(tmp_path: Path) -> None:
     config: Any = {"configurable": {"thread_id": "1"}}
     app.invoke({"prompt": PROMPT}, config, context=make_context(tmp_path, Critic("finch", finch=1), HITS))
     values = app.get_state(config).values
-    assert {type(value) for value in values.values()} <= {str, int, list, dict}
+    assert {type(value) for value in values.values()} <= {str, int, bool, list, dict}
     sizes = [len(blob[1]) for blob in saver.blobs.values()]
     assert max(sizes) < 64 * 1024
 

@@ -292,20 +292,26 @@ def test_arguments_that_are_not_json_are_an_error(tmp_path: Path) -> None:
     assert results_of(model)[0].text == NO_JSON
 
 
-@pytest.mark.parametrize("ids", [["a", "a"], ["", "b"]])
-def test_duplicate_and_missing_ids_are_all_rejected(tmp_path: Path, ids: list[str]) -> None:
-    model = scripted(reply(*(("generate", {}, id) for id in ids)))
+@pytest.mark.parametrize("ids", [["a", "a"], ["", "b"], ["", ""], [" ", "b" * 99]])
+def test_duplicate_missing_and_odd_ids_get_ids_of_our_own(tmp_path: Path, ids: list[str]) -> None:
+    calls: list[Calls] = [DECOMPOSE, ("generate", {})]
+    model = scripted(reply(*((*call, id) for call, id in zip(calls, ids, strict=True))))
     output = run(tmp_path, model)
-    assert "Every call needs an id" in model.sent[1][-2].text
+    assert (end(output).ending, len(output.attempts)) == ("accepted", 1)
+    assert {message.status for message in results_of(model)} == {"success"}
+    assert len({message.tool_call_id for message in results_of(model)}) == len(results_of(model))
+
+
+def test_a_server_that_numbers_each_replys_calls_anew_is_obeyed(tmp_path: Path) -> None:
+    model = scripted(reply((*DECOMPOSE, "call_0")), reply(("generate", {}, "call_0")))
+    output = run(tmp_path, model)
     assert (end(output).ending, len(output.attempts)) == ("accepted", 1)
 
 
-def test_an_id_that_was_used_before_is_not_run_again(tmp_path: Path) -> None:
-    again = reply((*DECOMPOSE, "one"), ("generate", {}, "two"))
-    model = scripted(again, again)
-    output = run(tmp_path, model)
-    assert len(output.attempts) == 1
-    assert "one, two" in model.sent[2][-2].text
+def test_a_name_that_no_server_takes_back_is_reported_under_another(tmp_path: Path) -> None:
+    model = scripted(reply(("functions.paint it", {})))
+    assert end(run(tmp_path, model)).ending == "accepted"
+    assert results_of(model)[0].name == "functions_paint_it"
 
 
 def test_of_too_many_calls_the_first_are_run(tmp_path: Path) -> None:

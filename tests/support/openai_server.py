@@ -14,6 +14,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, convert_to_messages
 
 from pleinair.agent.mllm.openai import OpenAIChat, chat
+from pleinair.tools.http.support import SUPPORT, Support
 from pleinair.tools.mllm import schemas
 from pleinair.tools.mllm.ask import with_temperature
 from pleinair.tools.types import PleinairError
@@ -198,4 +199,10 @@ def over_the_wire(model: BaseChatModel, **arguments: Any) -> Iterator[OpenAIChat
     """Yield a client of the model, over a real connection."""
     with served(model) as service, pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENAI_API_KEY", KEY)
+        proven(service.url, MODEL)
         yield chat(MODEL, base_url=service.url, **arguments)
+
+
+def proven(url: str, model: str) -> None:
+    """Remember that a model answers, takes images and keeps to schemas, as after its first run."""
+    SUPPORT.set(url, model, Support(answered=True, images=True, keeps_schema=True))

@@ -14,6 +14,7 @@ import io
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,7 +33,7 @@ from pleinair.tools.diffusion.references import (
 )
 from pleinair.tools.errors import BadReply, Unavailable
 from pleinair.tools.generate import check_request
-from pleinair.tools.http.addresses import checked_url, is_here
+from pleinair.tools.http.addresses import base_address, is_here
 from pleinair.tools.http.openai_api import IMAGES, OFFICIAL, Server, failure_of, greet
 from pleinair.tools.http.prices import price_of
 from pleinair.tools.http.retry import Failures, RetryPolicy
@@ -55,6 +56,9 @@ if TYPE_CHECKING:
 
 _MAX_INPUT_IMAGES = 16  # that OpenAI takes
 MAX_REPLY = 64 * 2**20  # bytes: images of 4K in base64
+_PROBE = 10.0  # seconds
+_NO_SUCH_PAGE = (404, 405, 501)
+_URL_SAFE = str.maketrans("-_", "+/")
 log = logging.getLogger(__name__)
 
 
@@ -106,7 +110,7 @@ class OpenAIImages:
     def __post_init__(self) -> None:
         """Check what can be checked without calling the server; raise `BadInput`."""
         check_values(type(self), vars(self), "generator")
-        checked_url(self.base_url, "generator.base_url")
+        self._address = base_address(self.base_url, "generator.base_url")
         check_sentence(self.wording)
         # a fixed pause, and no second request for what may be charged for already
         self.retry_policy = RetryPolicy(
@@ -119,7 +123,7 @@ class OpenAIImages:
         )
         self._price = price_of(self.model, self.prices, "generator")
         self.capabilities = Capabilities(
-            id=f"openai_images:{self.model}@{self.base_url}",
+            id=f"openai_images:{self.model}@{self._address.url}",
             slots=self.slots,
             accepts=("width", "height", *(("num_inference_steps", "guidance_scale") * self.diffusion)),
             negative_prompt=self.diffusion and self.negative_prompt,
@@ -129,6 +133,7 @@ class OpenAIImages:
             width=self.width,
             num_inference_steps=self.num_inference_steps,
             guidance_scale=self.guidance_scale,
+            charged=self.price_per_picture != 0 and not is_here(self._address.url),
         )
 
     @classmethod
@@ -147,7 +152,8 @@ class OpenAIImages:
         Raises:
             BadInput: what `check_request` refuses, or a request that the server calls wrong.
             Refused: the server's filter declined it.
-            Unavailable: no key, no server, no such model, or no time left; the text says what to do.
+            Unavailable: no key, no server, no such model, no edits though references may follow, or no time
+                left; the text says what to do.
             BadReply: what came back is no image.
         """
         check_request(request, self.capabilities, len(images) - bool(request.inpaint))
@@ -161,6 +167,7 @@ class OpenAIImages:
         files = [_png(image, number) for number, image in enumerate(inputs)]
         server = self._server()
         client = server.client(MAX_REPLY)
+        self._require_edits(client, server)
 
         def send(_: Failures) -> Any:
             on_step(0, 1)
@@ -171,7 +178,8 @@ class OpenAIImages:
         on_step(1, 1)
         spent = self._spent(reply)
         try:
-            return charged(prepared.finish(_decoded(reply, self.capabilities.id)), spent)
+            image = _decoded(reply, self.capabilities.id, (request.width, request.height))
+            return charged(prepared.finish(image), spent)
         except PleinairError as error:
             error.spent = spent
             raise
@@ -180,6 +188,24 @@ class OpenAIImages:
         """Return the model, its address, and whether the server lists it, which costs nothing."""
         server = self._server()
         return greet(server, server.client(MAX_REPLY))
+
+    def _require_edits(self, client: Any, server: Server) -> None:
+        """Raise `Unavailable` for a server without edits, before an image is paid for that references follow.
+
+        Asked once, by an edit without an image: a server that has edits refuses it as incomplete.
+        """
+        if not self.slots:
+            return
+        if server.support.edits is None and server.url != OFFICIAL:
+            policy = RetryPolicy(section="generator", deadline=_PROBE, tries=1)
+            with suppress(Unavailable, BadReply):  # the image's own request will say what is wrong
+                edits = policy.call(lambda _: _has_edits(client, server))
+                server.learn(server.support.model_copy(update={"edits": edits}))
+        if server.support.edits is False:
+            raise Unavailable(
+                f"{server.url} has no edits, so {self.model!r} takes no references there.",
+                "Set `generator.slots = 0` and `generator.inpaint = false`, or choose another server.",
+            )
 
     def _send(self, client: Any, server: Server, request: GenerateRequest, files: Sequence[Any]) -> Any:
         from openai import OpenAIError
@@ -204,25 +230,40 @@ class OpenAIImages:
             raise failure_of(error, server) from error
 
     def _server(self) -> Server:
-        key = os.environ.get(self.key_variable, "")
-        if not key and self.base_url == OFFICIAL:
+        key = os.environ.get(self.key_variable, "").strip()
+        if not key and self._address.url == OFFICIAL:
             raise Unavailable(
                 f"{OFFICIAL} needs a key.", f"Set the environment variable {self.key_variable}."
             )
-        return Server(self.base_url, self.model, self.key_variable, key, IMAGES)
+        return Server(self._address.url, self.model, self.key_variable, key, IMAGES, self._address.query)
 
     def _spent(self, reply: Any) -> Usage:
         """Return the cost of an image; where it is not known 0, with a warning unless the server is local."""
         if self.price_per_picture is not None:
             return Usage(usd=self.price_per_picture)
         usage = self._price.of_usage(getattr(reply, "usage", None)) if self._price else None
-        if usage is None and not is_here(self.base_url):
+        if usage is None and not is_here(self._address.url):
             log.warning(
                 "The price of an image of %s is not known: it counts as 0 USD. Set "
                 "`generator.price_per_picture`.",
-                self.base_url,
+                self._address.url,
             )
         return usage or Usage()
+
+
+def _has_edits(client: Any, server: Server) -> bool | None:
+    """Ask a server for an edit without an image; None if its answer does not tell."""
+    from openai import APIStatusError
+
+    try:
+        client.post("/images/edits", body={"model": server.model}, cast_to=object)
+    except APIStatusError as error:
+        if error.status_code in _NO_SUCH_PAGE and error.code != "model_not_found":
+            return False
+        return True if error.status_code in (400, 422) else None
+    except Exception as error:
+        raise failure_of(error, server) from error
+    return None
 
 
 def _diffusion_fields(request: GenerateRequest) -> dict[str, Any]:
@@ -251,8 +292,8 @@ def _png(image: Image, number: int = 0, name: str = "reference") -> tuple[str, b
     return f"{name}-{number + 1}.png", file.getvalue(), "image/png"
 
 
-def _decoded(reply: Any, generator: str) -> Image:
-    """Decode the image of a reply; raise `BadReply`."""
+def _decoded(reply: Any, generator: str, size: Size) -> Image:
+    """Decode the image of a reply, and warn of one of another size; raise `BadReply`."""
     data = getattr(reply, "data", None) or []
     text = getattr(data[0], "b64_json", None) if data else None
     if not text:
@@ -261,6 +302,17 @@ def _decoded(reply: Any, generator: str) -> Image:
             "If the server sends URLs, set generator.options.response_format = 'b64_json': none is fetched.",
         )
     try:
-        return read_untrusted(base64.b64decode(text, validate=True))
+        image = read_untrusted(_bytes_of(text))
     except (binascii.Error, PleinairError) as error:
         raise BadReply(f"`{generator}` sent something that is no image: {error}") from error
+    if image.size != size:
+        log.warning("%s was asked for %d x %d pixels and sent %d x %d.", generator, *size, *image.size)
+    return image
+
+
+def _bytes_of(text: str) -> bytes:
+    """Decode base64 in either alphabet, as a data URL, in several lines or without padding."""
+    head, comma, data = text.partition(",")
+    plain = "".join((data if comma and head.lstrip().lower().startswith("data:") else text).split())
+    plain = plain.translate(_URL_SAFE).rstrip("=")
+    return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import urlsplit
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 from pleinair.tools.types import BadInput
+
+_KEPT = {"api-version"}  # queries of a base address: Azure's
+_INTERFACE = re.compile(
+    r"(/chat)?/completions$|/responses$|/images(/generations|/edits)?$|/models$|/embeddings$"
+)
+_NATIVE = re.compile(r"/api/(chat|generate|tags|show|embed|embeddings|version)$")
 
 
 def is_here(url: str) -> bool:
@@ -18,22 +27,68 @@ def is_here(url: str) -> bool:
         return host == "localhost"
 
 
-def checked_url(url: str, setting: str) -> str:
-    """Return an address without the slash at its end.
+@dataclass(frozen=True)
+class Address:
+    """Base address of a server, up to `/v1`, and the query that every request carries."""
 
-    Raise `BadInput`, with the name of the setting, for what is no HTTP address, and for one with a password,
-    which would end up in sidecars, a query or a fragment.
+    url: str
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+def base_address(text: str, setting: str) -> Address:
+    """Return the base address that `text` means.
+
+    Blanks, quotes, slashes at the end and the path of an interface (`/chat/completions`, `/models`) are
+    removed. Without a scheme it is http for this machine, private addresses and names without a dot, else
+    https; without a path it is `/v1`. Azure's `api-version` is kept as a query.
+
+    Raise `BadInput`, with the name of the setting and the right spelling, for what is no HTTP address, and
+    for one with a password, another query or a fragment, which would end up in sidecars.
     """
+    plain = text.strip().strip("\"'`<>").strip()
+    if "://" not in plain:
+        plain = f"{'http' if _is_private(urlsplit(f'//{plain}')) else 'https'}://{plain}"
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        parts = urlsplit(plain)
+        query, port = dict(parse_qsl(parts.query, keep_blank_values=True)), parts.port
     except ValueError:
-        host = port = None
-    plain = host and not (parts.username or parts.password or parts.query or parts.fragment)
-    if not plain or parts.scheme not in ("http", "https") or port == 0:
-        shown = url if "@" not in url else f"…@{url.rpartition('@')[2]}"
-        raise BadInput(f"{setting} = {shown!r}: wanted such as https://host/v1 or http://127.0.0.1:8000/v1")
-    return url.rstrip("/")
+        raise _refused(text, setting) from None
+    path = _base_path(parts.path)
+    netloc = parts.netloc.replace("0.0.0.0", "127.0.0.1")
+    url = urlunsplit((parts.scheme.lower(), netloc.rpartition("@")[2], path, "", ""))
+    if parts.scheme.lower() not in ("http", "https") or not _is_host(parts.hostname) or port == 0:
+        raise _refused(text, setting)
+    if "@" in netloc or query.keys() - _KEPT or parts.fragment:
+        raise _refused(text, setting, url)
+    return Address(url, query)
+
+
+def _base_path(path: str) -> str:
+    """Return the path up to the version: `/v1` where there is none, nothing of the interface behind it."""
+    path = path.rstrip("/")
+    if native := _NATIVE.search(path):  # Ollama's own interface; OpenAI's is beside it
+        path = path[: native.start()]
+    path = _INTERFACE.sub("", path).rstrip("/")
+    return path or "/v1"
+
+
+def _is_host(host: str | None) -> bool:
+    return bool(host) and not re.search(r"[\s,;\"'<>\\^`{|}]", str(host))
+
+
+def _is_private(parts: SplitResult) -> bool:
+    """Return whether a host is probably of this machine or network, where nobody has certificates."""
+    try:
+        host = parts.hostname or ""
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".localhost", ".lan", ".internal"))
+
+
+def _refused(text: str, setting: str, url: str = "") -> BadInput:
+    shown = text if "@" not in text else f"…@{text.rpartition('@')[2]}"
+    accepted = repr(url) if url else "such as https://host/v1 or http://127.0.0.1:8000/v1"
+    return BadInput(f"{setting} = {shown!r}: wanted {accepted}")
 
 
 def proxy_of(url: str) -> str:

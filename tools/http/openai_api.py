@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import ssl
@@ -15,9 +16,11 @@ import httpx2
 import openai
 from langchain_core.exceptions import ContextOverflowError
 
-from pleinair.tools.errors import BadReply, Filtered, TooLarge, Unavailable
+from pleinair.tools.errors import BadReply, Filtered, NoImages, TooLarge, Unavailable
+from pleinair.tools.http.refusals import refusal_of
 from pleinair.tools.http.retry import CallFailure, Failures, RetryPolicy
-from pleinair.tools.http.transport import http_client
+from pleinair.tools.http.support import SUPPORT, Request, Support, describe, stepped_down
+from pleinair.tools.http.transport import STATED, http_client
 from pleinair.tools.mllm.ask import UNPRINTABLE
 from pleinair.tools.types import BadInput, ModelFault, PleinairError
 
@@ -33,9 +36,16 @@ _TOO_LONG = re.compile(
 )
 _POLICY = re.compile(r"content.?(policy|filter|management)|safety system|moderation|usage polic", re.I)
 _QUOTA = re.compile(r"insufficient.?(quota|funds|balance)|billing", re.I)
+_LOADING = re.compile(
+    r"load(ing)? (the )?model|model (is )?(currently |still )?load|warming up|model.?not.?ready", re.I
+)
 _SECRET = re.compile(r"\b(sk|pk|key|Bearer)([- ])[\w.*-]{6,}")
+_PARTS = {"answers": "answers of that form", "cap": "such a cap of tokens", "roles": "such roles"}
 # What reading a reply of the wrong form may raise inside langchain-openai and openai.
 _MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError, AssertionError)
+
+
+log = logging.getLogger(__name__)
 
 
 class TooLong(ModelFault):
@@ -50,23 +60,17 @@ class _Api:
         section: of the settings, for messages.
         rejected: class of the error for a request that the server calls wrong.
         shrinks: whether a request that is too long is sent once more, with smaller images.
-        hints: what to do, by a word of the server's message.
     """
 
     section: str
     rejected: type[PleinairError]
     shrinks: bool = False
-    hints: Mapping[str, str] = field(default_factory=dict)
 
 
 _CHAT = _Api(
     section="mllm",
     rejected=Unavailable,
     shrinks=True,
-    hints={
-        "response_format": "Try `mllm.answers = function_calling`.",
-        "temperature": "Try `mllm.sends_temperature = false`.",
-    },
 )
 IMAGES = _Api(section="generator", rejected=BadInput)
 
@@ -80,6 +84,21 @@ class Server:
     key_variable: str
     key: str = field(default="", repr=False)
     api: _Api = _CHAT
+    query: Mapping[str, str] = field(default_factory=dict)  # of every request
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the headers beside OpenAI's own: Azure reads the key from another one."""
+        return {"api-key": self.key} if self.query and self.key else {}
+
+    @property
+    def support(self) -> Support:
+        """Return what is known of what the server takes."""
+        return SUPPORT.get(self.url, self.model)
+
+    def learn(self, support: Support) -> None:
+        """Remember what the server takes."""
+        SUPPORT.set(self.url, self.model, support)
 
     def quote(self, text: object) -> str:
         """Return a server's words on one line, short, and without the key."""
@@ -91,7 +110,12 @@ class Server:
         """Build openai's client with our transport, and no retries of its own."""
         transport = http_client(max_reply)
         return openai.OpenAI(
-            api_key=self.key or NO_KEY, base_url=self.url, max_retries=0, http_client=transport
+            api_key=self.key or NO_KEY,
+            base_url=self.url,
+            max_retries=0,
+            http_client=transport,
+            default_query=dict(self.query),
+            default_headers=self.headers,
         )
 
 
@@ -115,8 +139,11 @@ def greet(server: Server, client: openai.OpenAI) -> str:
     return f"{server.model} at {server.url}{hint}"
 
 
-def failure_of(error: Exception, server: Server) -> CallFailure:
-    """Return what an error means for the call; raise again one of neither the client nor the server."""
+def failure_of(error: Exception, server: Server, sent: Request | None = None) -> CallFailure:
+    """Return what an error means for the call; raise again one of neither the client nor the server.
+
+    Where the server refuses a part of what was `sent`, the server's support is changed for the next try.
+    """
     if isinstance(error, PleinairError):  # of our transport
         again = isinstance(error, BadReply) and not isinstance(error, TooLarge)
         return CallFailure(
@@ -124,10 +151,10 @@ def failure_of(error: Exception, server: Server) -> CallFailure:
             "once" if again else "never",
             may_be_done=isinstance(error, BadReply),
         )
-    if isinstance(error, ContextOverflowError):
+    if isinstance(error, ContextOverflowError) and not isinstance(error, openai.APIStatusError):
         return _too_long(server)
     if isinstance(error, openai.APIStatusError):
-        return _by_status(error, server)
+        return (sent and _refused_part(error, server, sent)) or _by_status(error, server)
     if isinstance(error, openai.APIConnectionError):
         return _unconnected(error, server)
     if isinstance(error, (openai.OpenAIError, *_MALFORMED)):
@@ -136,22 +163,66 @@ def failure_of(error: Exception, server: Server) -> CallFailure:
     raise error
 
 
+def _refused_part(error: openai.APIStatusError, server: Server, sent: Request) -> CallFailure | None:
+    """Step down from what the server refuses; None for another error, or where nothing is left to change."""
+    words = _words(error, server)
+    refusal = refusal_of(error.status_code, error.body, sent, words)
+    if refusal is None or (refusal.part != "cap" and _TOO_LONG.search(f"{error.code} {words}")):
+        return None
+    current = server.support
+    if refusal.part == "images":
+        server.learn(current.model_copy(update={"images": False}))
+        return CallFailure(no_images(server, words))
+    support = stepped_down(current, refusal, sent)
+    if support is None:
+        return CallFailure(_no_tools(words, server)) if refusal.part == "tools" else None
+    if support != current:
+        server.learn(support)
+        part = _PARTS.get(refusal.part, refusal.part)
+        log.warning("%s takes no %s (%s); from now on: %s.", server.url, part, words, describe(support))
+    return CallFailure(Unavailable(f"{server.url} rejects the request: {words}"), "changed", wait=0.0)
+
+
+def no_images(server: Server, words: str = "") -> NoImages:
+    """Return the error of a model that takes no images."""
+    return NoImages(
+        f"The model {server.model!r} at {server.url} takes no images{f' ({words})' if words else ''}",
+        f"Choose one that does, by `{server.api.section}.model`: images are judged by it.",
+    )
+
+
+def _no_tools(words: str, server: Server) -> PleinairError:
+    return Unavailable(
+        f"The model {server.model!r} at {server.url} takes no tools: {words}",
+        "Choose another model, or a graph that needs none, such as `pleinair`.",
+    )
+
+
 def _by_status(error: openai.APIStatusError, server: Server) -> CallFailure:
     """Read the status and the error object that came with it."""
     status, words, code = error.status_code, _words(error, server), f"{error.code} {error.type}"
     if _POLICY.search(code) or (status == 400 and _POLICY.search(words)):
         return CallFailure(Filtered(f"The filter of {server.url} refused the request: {words}"))
-    too_long = status == 413 or (status in (400, 422) and _TOO_LONG.search(f"{code} {words}"))
+    too_long = isinstance(error, ContextOverflowError) or status == 413
+    too_long = too_long or bool(status in (400, 422) and _TOO_LONG.search(f"{code} {words}"))
     if too_long and server.api.shrinks:
         return _too_long(server)
     if _QUOTA.search(code) or status == 402:
         return CallFailure(Unavailable(f"The account at {server.url} has no credit left: {words}"))
     if status in _PASSING or status >= 500:
-        trouble = "asks for fewer requests" if status == 429 else f"failed with status {status}"
         wait, late = retry_after(error.response.headers), status in _TIMED_OUT
-        fault = Unavailable(f"{server.url} {trouble}: {words}")
-        return CallFailure(fault, "tries", wait=wait, may_be_done=late)
+        loads = status == 503 and (wait is not None or _LOADING.search(f"{code} {words}"))
+        fault = Unavailable(f"{server.url} {_trouble(error)}: {words}")
+        return CallFailure(fault, "ready" if loads else "tries", wait=wait, may_be_done=late)
     return CallFailure(_rejected(status, words, server))
+
+
+def _trouble(error: openai.APIStatusError) -> str:
+    if error.status_code == 429:
+        return "asks for fewer requests"
+    if error.response.extensions.get(STATED):
+        return "reports an error as if it were an answer"
+    return f"failed with status {error.status_code}"
 
 
 def _rejected(status: int, words: str, server: Server) -> PleinairError:
@@ -170,8 +241,7 @@ def _rejected(status: int, words: str, server: Server) -> PleinairError:
     if 300 <= status < 400:
         remedy = f"Check `{section}.base_url`."
         return BadReply(f"{url} redirects elsewhere, and is not followed.", remedy)
-    hint = next((hint for word, hint in server.api.hints.items() if word in words), "")
-    return server.api.rejected(f"{url} rejects the request (status {status}): {words}", hint)
+    return server.api.rejected(f"{url} rejects the request (status {status}): {words}")
 
 
 def _too_long(server: Server) -> CallFailure:

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 from typing import Literal, TypeVar
 
 from pleinair.tools.callbacks import no_callback
@@ -18,8 +17,10 @@ from pleinair.tools.http.transport import TICK, CallLimits, limited
 from pleinair.tools.types import PleinairError
 
 Result = TypeVar("Result")
-Again = Literal["never", "once", "tries"]
+Again = Literal["never", "once", "tries", "ready", "changed"]
 Failures = Counter[type[PleinairError]]  # failed attempts of a call by the class of their error
+_LOADING_PAUSE = 5.0  # seconds at most between two looks at a server that loads its model
+_MAX_CHANGES = 20  # of a request's form in one call
 _MAY_BE_CHARGED = "The server may have done it and charged for it, so it is not asked again by itself."
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,9 @@ class CallFailure(Exception):
 
     Args:
         error: raised when no attempt follows.
-        again: whether another attempt may help: one for each class of error, or as many as the policy allows.
+        again: whether another attempt may help: one for each class of error, or as many as the policy allows;
+            "ready" waits until the deadline for a server that loads its model, "changed" sends a request in
+            another form. Neither counts as a try.
         wait: seconds until then; None leaves them to the policy.
         may_be_done: whether the server may have done what was asked, and charged for it.
     """
@@ -79,30 +82,36 @@ class RetryPolicy:
             PleinairError: the error of the last attempt, or `Unavailable` when the time is up.
             OutOfTime: the run's seconds are used up, or the server asks for more than are left.
         """
-        ends, failures = self.clock() + self.deadline, Failures()
-        for number in count(1):
+        ends, failures, counts = self.clock() + self.deadline, Failures(), Counter[Again]()
+        while True:
             try:
                 with limited(CallLimits(lambda: ends - self.clock(), check)):
                     return send(failures)
             except CallFailure as failure:
                 check_deadline()
-                failures[type(failure.error)] += 1
-                wait = self._wait(failure, number, failures, ends - self.clock())
-                log.warning("%s: next try in %.1f s", failure.error.message.removesuffix("."), wait)
+                counts[failure.again] += 1
+                if failure.again not in ("ready", "changed"):
+                    failures[type(failure.error)] += 1
+                wait = self._wait(failure, counts, failures, ends - self.clock())
+                _report(failure, counts, wait)
             while wait > 0:
                 self.sleep(min(wait, TICK))
                 check()
                 check_deadline()
                 wait -= TICK
-        raise AssertionError("counting does not end")
 
     # Errors are raised `from None`: what caused them may repeat a server's words, and those the key.
-    def _wait(self, failure: CallFailure, number: int, failures: Failures, remaining: float) -> float:
+    def _wait(
+        self, failure: CallFailure, counts: Counter[Again], failures: Failures, remaining: float
+    ) -> float:
         error, again = failure.error, failure.again
+        number = counts["never"] + counts["once"] + counts["tries"]
         message = f"{error.message.removesuffix('.')}."  # a server's words may end without a full stop
         if failure.may_be_done and not self.repeat_done:
             raise error.reworded(f"{message} {_MAY_BE_CHARGED}") from None
         if again == "never" or (again == "once" and failures[type(error)] > 1):
+            raise error from None
+        if again == "changed" and counts[again] > _MAX_CHANGES:
             raise error from None
         if remaining <= 0:
             raise Unavailable(
@@ -112,8 +121,9 @@ class RetryPolicy:
         if again == "tries" and number >= self.tries:
             suffix = f" That was try {number} of {self.tries}." if number > 1 else ""
             raise error.reworded(f"{message}{suffix}") from None
-        backoff = self.pause * 2 ** (number - 1) * (1 + self.chance()) / 2
-        wait = backoff if failure.wait is None else failure.wait
+        if again == "ready" and failure.wait is None:
+            return min(_LOADING_PAUSE, self._backoff(counts[again]), remaining)
+        wait = self._backoff(number) if failure.wait is None else failure.wait
         if wait >= seconds_left():
             raise OutOfTime from None
         if wait >= remaining:
@@ -122,3 +132,17 @@ class RetryPolicy:
                 f"Ask again in {wait:.0f} s.",
             ) from None
         return wait
+
+    def _backoff(self, number: int) -> float:
+        """Return the seconds after attempt `number`, from 1."""
+        return float(self.pause * 2 ** min(number - 1, 10) * (1 + self.chance()) / 2)
+
+
+def _report(failure: CallFailure, counts: Counter[Again], wait: float) -> None:
+    """Log a failure; of a server that loads its model once a call, of a changed form where it is changed."""
+    text = failure.error.message.removesuffix(".")
+    if failure.again == "ready":
+        if counts["ready"] == 1:
+            log.warning("%s: loading, waited for", text)
+    elif failure.again != "changed":
+        log.warning("%s: next try in %.1f s", text, wait)

@@ -2,13 +2,12 @@
 
 openai's own client waits anew for every byte, so a server that drips never ends; here each read gets what
 is left of the call, and the caller may stop it within a second. Proxies are those of the environment;
-compressed replies are refused. Not covered: SOCKS proxies, HTTP/2, streams, and a stop in the middle of a
+compressed replies are read. Not covered: SOCKS proxies, HTTP/2, streams, and a stop in the middle of a
 TLS handshake.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,13 +23,15 @@ import httpx2
 
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.deadline import check_deadline, seconds_left
-from pleinair.tools.errors import BadReply, TooLarge
+from pleinair.tools.errors import TooLarge
 from pleinair.tools.http.addresses import proxy_of
+from pleinair.tools.http.replies import decompressed, normalised
 
 MAX_REPLY = 4 * 2**20  # bytes; an answer of ours has a few kilobytes
 TICK = 1.0  # seconds between two checks whether to stop
 CHUNK = 64 * 1024  # bytes written between two looks at the clock
-_UNCOMPRESSED = ("", "identity")
+STATED = "status_in_body"  # extension of a response whose status is that of an error object in its body
+_OF_THE_BODY = (b"content-encoding", b"content-length", b"transfer-encoding")
 _ERRORS: dict[type[Exception], type[httpx2.TransportError]] = {
     httpcore2.ConnectTimeout: httpx2.ConnectTimeout,
     httpcore2.WriteTimeout: httpx2.WriteTimeout,
@@ -40,12 +41,6 @@ _ERRORS: dict[type[Exception], type[httpx2.TransportError]] = {
     httpcore2.NetworkError: httpx2.ReadError,
     httpcore2.ProtocolError: httpx2.RemoteProtocolError,
     httpcore2.ProxyError: httpx2.ProxyError,
-}
-_REQUIRED_FIELDS = {  # by the end of the path
-    "/chat/completions": "choices",
-    "/responses": "output",
-    "/images/generations": "data",
-    "/images/edits": "data",
 }
 
 
@@ -110,10 +105,14 @@ class _Transport(httpx2.BaseTransport):
                 body = self._body(reply)
             finally:
                 reply.close()
-        response = httpx2.Response(reply.status, headers=reply.headers, content=body, request=request)
-        if reply.status == httpx2.codes.OK:
-            _check_fields(request.url.path, body)
-        return response
+        status, body = normalised(request.url.path, reply.status, body)
+        return httpx2.Response(
+            status,
+            headers=_headers(reply.headers, body),
+            content=body,
+            request=request,
+            extensions={STATED: status != reply.status},
+        )
 
     def _pool(self, proxy: str) -> httpcore2.ConnectionPool:
         if proxy not in self._pools:
@@ -131,8 +130,6 @@ class _Transport(httpx2.BaseTransport):
 
     def _body(self, reply: httpcore2.Response) -> bytes:
         headers = {name.lower(): value.decode("latin-1") for name, value in reply.headers}
-        if headers.get(b"content-encoding", "").strip().lower() not in _UNCOMPRESSED:
-            raise BadReply("The server compressed its reply, though it was asked not to.")
         length = headers.get(b"content-length", "0")
         if length.isdigit() and int(length) > self._max_reply:
             raise self._too_large()
@@ -142,7 +139,7 @@ class _Transport(httpx2.BaseTransport):
             body += chunk
             if len(body) > self._max_reply:
                 raise self._too_large()
-        return bytes(body)
+        return decompressed(bytes(body), headers.get(b"content-encoding", ""), self._max_reply)
 
     def _too_large(self) -> TooLarge:
         limit = f"{self._max_reply / 2**20:.0f} MiB"
@@ -165,6 +162,14 @@ def _core_request(request: httpx2.Request) -> httpcore2.Request:
     )
 
 
+def _headers(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a body that is not encoded any more, and that is JSON where it looks like it."""
+    is_json = body[:1] in (b"{", b"[")
+    replaced = (*_OF_THE_BODY, b"content-type") if is_json else _OF_THE_BODY
+    others = [(name, value) for name, value in headers if name.lower() not in replaced]
+    return [*others, (b"content-type", b"application/json")] if is_json else others
+
+
 @contextmanager
 def _translated_errors() -> Iterator[None]:
     """Raise httpcore's errors as those of httpx, which openai's client handles."""
@@ -173,26 +178,6 @@ def _translated_errors() -> Iterator[None]:
     except tuple(_ERRORS) as error:
         kind = next(theirs for ours, theirs in _ERRORS.items() if isinstance(error, ours))
         raise kind(str(error) or type(error).__name__) from error
-
-
-def _check_fields(path: str, body: bytes) -> None:
-    """Require the outer form of a reply, which openai's client does not check."""
-    name = next((name for end, name in _REQUIRED_FIELDS.items() if path.endswith(end)), "")
-    if not name:
-        return
-    try:
-        reply = json.loads(body)
-    except (ValueError, RecursionError):
-        raise BadReply(f"The server's reply is no JSON: {body[:60]!r}.") from None
-    if not isinstance(reply, dict):
-        raise BadReply(f"The server's reply is no JSON object: {body[:60]!r}.")
-    if reply.get("error"):
-        raise BadReply(f"The server reports an error as if it were an answer: {str(reply['error'])[:200]}.")
-    items = reply.get(name)
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise BadReply(f"The server's reply has no {name}: {body[:60]!r}.")
-    if name == "choices" and not (items and isinstance(items[0].get("message"), dict)):
-        raise BadReply(f"The server's reply has no choice with a message: {body[:60]!r}.")
 
 
 class _Backend(httpcore2.NetworkBackend):

@@ -9,6 +9,7 @@ import re
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,6 +26,7 @@ from pleinair.tools.errors import (
     EmptyAnswer,
     Filtered,
     InvalidAnswer,
+    NoImages,
     TooLarge,
     Unavailable,
 )
@@ -162,7 +164,13 @@ STOPS: dict[str, tuple[Act, int, type[PleinairError], str]] = {
     "9 wrong key": (error(401, f"Incorrect API key {KEY}"), 1, Unavailable, "key in OPENAI_API_KEY is not"),
     "9 forbidden": (error(403), 1, Unavailable, "OPENAI_API_KEY may not use 'm' at http://127"),
     "10 rejected": (error(400, "Unknown parameter."), 1, Unavailable, r"rejects .* Unknown parameter"),
-    "10 no schemas": (error(400, "no such response_format"), 1, Unavailable, "answers = function_calling"),
+    "10 nothing is left": (
+        error(400, "no such response_format or tools"),
+        4,
+        Unavailable,
+        r"rejects the request \(status 400\): no such",
+    ),
+    "10 no images": (error(400, "image_url is not supported"), 1, NoImages, "'m' at .* takes no images"),
     "11 against the provider's policy": (
         POLICY,
         1,
@@ -178,18 +186,43 @@ STOPS: dict[str, tuple[Act, int, type[PleinairError], str]] = {
     "22 redirect": (reply(302, location="http://192.0.2.1/"), 1, BadReply, "redirects elsewhere, and is not"),
     "23 a gigabyte": (GIGABYTE, 1, TooLarge, "larger than 4 MiB"),
     "23 no end": (faults.endless, 1, TooLarge, "larger than 4 MiB"),
-    "23 compressed": (reply(200, BODY, content_encoding="gzip"), 2, BadReply, "compressed its reply"),
+    "23 compressed, it says": (reply(200, BODY, content_encoding="gzip"), 2, BadReply, "be decompressed"),
+    "23 compressed by what": (reply(200, BODY, content_encoding="lzw"), 2, BadReply, "reply by 'lzw'"),
+    "23 a bomb": (
+        reply(200, zlib.compress(b" " * 10**8), content_encoding="deflate"),
+        1,
+        TooLarge,
+        "larger than 4 MiB",
+    ),
     "24 pages instead of JSON": (reply(200, HTML), 2, BadReply, "is no JSON: b'<html>"),
     "25 broken JSON": (reply(200, BODY[:-5]), 2, BadReply, "is no JSON"),
     "25 a list": (reply(200, [1]), 2, BadReply, "is no JSON object"),
     "26 no body": (reply(200), 2, BadReply, "is no JSON: b''"),
-    "27 no choice": (faults.without("choices", []), 2, BadReply, "has no choice with a message"),
-    "28 null for choices": (faults.without("choices"), 2, BadReply, "has no choices"),
+    "27 no choice": (faults.without("choices", []), 3, Unavailable, "its reply has no choices.*try 3 of 3"),
+    "28 no choices": (faults.without("choices"), 2, BadReply, "has no choices"),
+    "28 null for choices": (
+        reply(200, completion(YES) | {"choices": None}),
+        3,
+        Unavailable,
+        "its reply has no choices",
+    ),
     "29 an error as an answer": (
         reply(200, {"error": f"bad {KEY}"}),
-        2,
-        BadReply,
+        3,
+        Unavailable,
         r"error as if .*bad \*\*\*",
+    ),
+    "29 an error with a status": (
+        reply(200, {"error": {"code": 402, "message": "top up"}}),
+        1,
+        Unavailable,
+        "no credit left.*top up",
+    ),
+    "29 an error in the choice": (
+        faults.without("choices", [{"error": {"message": "upstream died", "code": 502}, "message": {}}]),
+        3,
+        Unavailable,
+        "upstream died.*try 3 of 3",
     ),
     "33 refusal": (says(None, refusal="I must not."), 1, Refused, "^I must not.$"),
     "33 refusal beside an answer": (says(YES, refusal="I must not."), 1, Refused, "^I must not.$"),

@@ -1,6 +1,7 @@
 """The chat model behind OpenAI's interface: what is sent, what is counted, what stays secret."""
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from langchain_core.load import dumps
 from langchain_core.messages import HumanMessage
 from PIL import Image
 from support.fake_engines import ScriptedChat
-from support.openai_server import KEY, MODEL, Service, over_the_wire, served
+from support.openai_server import KEY, MODEL, Service, over_the_wire, proven, served
 from support.recording_chat import ImageRAGAnswers, images_of, recording
 
 from pleinair.agent.mllm.openai import OpenAIChat, chat
@@ -54,7 +55,16 @@ def test_the_schema_is_sent_strictly_and_the_cap_with_it(monkeypatch: pytest.Mon
     form = sent["response_format"]["json_schema"]
     assert (form["name"], form["strict"]) == ("Decision", True)
     assert form["schema"]["required"] == ["match", "why"]
-    assert (sent["max_tokens"], sent["messages"][0]["content"]) == (99, "Match?")
+    assert sent["max_tokens"] == 99
+    instruction, _, schema = sent["messages"][0]["content"].partition("\n\nAnswer with one JSON object ")
+    assert instruction == "Match?" and json.loads(schema[schema.index("{") :])["required"] == ["match", "why"]
+
+
+def test_a_proven_server_gets_the_schema_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(scripted()) as service:
+        proven(service.url, MODEL)
+        ask(client(service, monkeypatch), Decision, "Match?", {"prompt": "p"})
+    assert service.requests[0]["messages"][0]["content"] == "Match?"
 
 
 @pytest.mark.parametrize(
@@ -67,7 +77,7 @@ def test_every_schema_is_portable(schema: type[Value]) -> None:
     for part in parts_of(sent["schema"]):
         assert not {"default", "prefixItems", "minLength", "pattern", "title", "format"}.intersection(part)
         assert part.get("additionalProperties", False) is False
-        assert "$ref" not in part or len(part) == 1
+        assert not {"$ref", "$defs"}.intersection(part)
         assert part.get("required", []) == list(part.get("properties", []))
 
 
@@ -83,7 +93,7 @@ def parts_of(part: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_a_box_is_sent_as_four_numbers() -> None:
-    row = described(Critique)["schema"]["$defs"]["Row"]["properties"]
+    row = described(Critique)["schema"]["properties"]["rows"]["items"]["properties"]
     box = {"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4}
     assert row["box"] == {"anyOf": [box, {"type": "null"}]}
 
@@ -168,7 +178,6 @@ def test_an_unknown_price_is_a_warning(
     [
         {"model": ""},
         {"base_url": "ftp://host/v1"},
-        {"base_url": "host/v1"},
         {"base_url": "http://host/v1?key=1"},
         {"base_url": "http://[::1"},
         {"answers": "prose"},

@@ -21,6 +21,7 @@ from pleinair.tools.callbacks import no_callback
 from pleinair.tools.diffusion.openai_images import OpenAIImages
 from pleinair.tools.diffusion.references import scale_reference
 from pleinair.tools.errors import BadReply, Filtered, TooLarge, Unavailable
+from pleinair.tools.http.support import SUPPORT, Support
 from pleinair.tools.storage.artifacts import spent_on
 from pleinair.tools.types import BadInput, Cancelled, Inpaint, Picture, PleinairError
 
@@ -48,6 +49,7 @@ class ImagesServer(FaultServer):
     def generator(self, **settings: Any) -> OpenAIImages:
         generator = OpenAIImages("m", base_url=self.url, height=32, width=32, **settings)
         self.waits = []
+        SUPPORT.set(self.url, "m", Support(edits=True))
         generator.retry_policy = replace(generator.retry_policy, sleep=self.waits.append)
         return generator
 
@@ -256,6 +258,7 @@ def test_a_proxy_of_the_environment_is_used_for_other_machines_only(
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     server.acts = [picture(), picture()]
+    SUPPORT.set("http://pictures.example/v1", "m", Support(edits=True))
     draw(OpenAIImages("m", base_url="http://pictures.example/v1", height=32, width=32))
     draw(server.generator())
     assert [request.path for request in server.requests] == [
@@ -351,9 +354,69 @@ def test_an_unsupported_request_is_refused_before_anything_is_sent(server: Image
 def test_invalid_settings_are_refused() -> None:
     with pytest.raises(BadInput, match="generator.slots = 17: input should be less than or equal to 16"):
         OpenAIImages("m", slots=17)
-    with pytest.raises(BadInput, match="base_url = 'localhost'"):
-        OpenAIImages("m", base_url="localhost")
+    with pytest.raises(BadInput, match="base_url = 'ftp://localhost'"):
+        OpenAIImages("m", base_url="ftp://localhost")
     with pytest.raises(BadInput, match="price_per_picture = -1"):
         OpenAIImages("m", price_per_picture=-1)
     with pytest.raises(BadInput, match=r"generator\.prices\.m = 3: wanted"):
         OpenAIImages("m", prices={"m": 3})
+
+
+def _lines(text: str) -> str:
+    return "\n".join(text[start : start + 76] for start in range(0, len(text), 76))
+
+
+WRAPPINGS = {
+    "a data URL": lambda text: f"data:image/png;base64,{text}",
+    "lines": _lines,
+    "the alphabet of URLs": lambda text: text.replace("+", "-").replace("/", "_"),
+    "no padding": lambda text: text.rstrip("="),
+    "all of them": lambda text: (
+        "DATA:image/png;base64," + _lines(text.translate(str.maketrans("+/", "-_")).rstrip("="))
+    ),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPINGS.values(), ids=WRAPPINGS)
+def test_base64_is_read_in_every_usual_form(server: ImagesServer, wrap: Any) -> None:
+    for side in (255, 256, 257):  # one of them is padded
+        file = io.BytesIO()
+        LINEAR.resize((side, 256)).convert("RGB").save(file, "PNG")
+        server.acts = [reply(200, {"data": [{"b64_json": wrap(base64.b64encode(file.getvalue()).decode())}]})]
+        assert draw(server.generator()).shape == (256, side, 3)
+
+
+def test_another_size_than_asked_for_is_told(server: ImagesServer, caplog: pytest.LogCaptureFixture) -> None:
+    server.acts = [picture()]
+    draw(server.generator())
+    assert "was asked for 32 x 32 pixels and sent 256 x 256." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("act", "has_edits"),
+    [
+        (error(404, "Not Found"), False),
+        (error(405), False),
+        (error(501), False),
+        (error(422), True),
+        (error(400), True),
+        (error(404, "no m", "model_not_found"), None),
+        (error(500), None),
+    ],
+)
+def test_a_server_without_edits_is_found_before_an_image_is_paid_for(
+    server: ImagesServer, act: Act, has_edits: bool | None
+) -> None:
+    generator = server.generator(slots=2)
+    SUPPORT.set(server.url, "m", Support())
+    server.acts = [act, picture()]
+    if has_edits is False:
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="has no edits.*generator.slots = 0"):
+                draw(generator)
+        assert [request.path for request in server.requests] == ["/v1/images/edits"]
+    else:
+        draw(generator)
+        assert [request.path for request in server.requests] == ["/v1/images/edits", "/v1/images/generations"]
+    assert SUPPORT.get(server.url, "m").edits is has_edits
+    draw(server.generator(slots=0)) if has_edits is False else None
