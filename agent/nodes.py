@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any, Literal, TypeGuard, TypeVar
 from uuid import uuid4
 
+from langgraph.graph import END
 from langgraph.runtime import Runtime
 from langgraph.types import Overwrite, Send
 
@@ -85,9 +86,9 @@ def decompose_early(state: State, runtime: Runtime[Context]) -> Update:
         id = uuid4().hex
         _POSTPONED[id] = error
         return changed(postponed=id)
-    spent_on_proof = changed(usage=[spent]) if spent != Usage() else {}
-    usage = [*spent_on_proof.get("usage", []), *update.get("usage", [])]
-    return update | ({"usage": usage} if usage else {}) | (changed(postponed="") if state.postponed else {})
+    usage = [*([spent] if spent != Usage() else []), *update.get("usage", [])]
+    update |= changed(usage=usage) if usage else {}
+    return update | (changed(postponed="", asks_first=True) if state.postponed else {})
 
 
 def route_after_begin(state: State) -> list[str]:
@@ -95,9 +96,11 @@ def route_after_begin(state: State) -> list[str]:
     return ["decompose"] if state.asks_first else ["decompose", "draft"]
 
 
-def route_after_decompose(state: State) -> Literal["draft", "critique"]:
-    """Generate the draft, unless it exists, is generated beside this step, or the run has ended."""
-    return "draft" if state.asks_first and not state.attempts and not state.outcome else "critique"
+def route_after_decompose(state: State) -> str:
+    """Generate the draft unless it exists or the run has ended; a critique waits for one beside this step."""
+    if not state.asks_first:
+        return END
+    return "critique" if state.attempts or state.outcome else "draft"
 
 
 def draft(state: State, runtime: Runtime[Context]) -> Update:

@@ -204,5 +204,5 @@ def over_the_wire(model: BaseChatModel, **arguments: Any) -> Iterator[OpenAIChat
 
 
 def proven(url: str, model: str) -> None:
-    """Remember that a model answers, takes images and keeps to schemas, as after its first run."""
-    SUPPORT.set(url, model, Support(answered=True, images=True, keeps_schema=True))
+    """Remember that a model answers, takes images and keeps to schemas, as after `doctor --mllm`."""
+    SUPPORT.set(url, model, Support(answered=True, images=True, edits=True, keeps_schema=True))

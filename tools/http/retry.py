@@ -109,9 +109,8 @@ class RetryPolicy:
         message = f"{error.message.removesuffix('.')}."  # a server's words may end without a full stop
         if failure.may_be_done and not self.repeat_done:
             raise error.reworded(f"{message} {_MAY_BE_CHARGED}") from None
-        if again == "never" or (again == "once" and failures[type(error)] > 1):
-            raise error from None
-        if again == "changed" and counts[again] > _MAX_CHANGES:
+        is_second = again == "once" and failures[type(error)] > 1
+        if again == "never" or is_second or counts["changed"] > _MAX_CHANGES:
             raise error from None
         if remaining <= 0:
             raise Unavailable(

@@ -26,6 +26,7 @@ from support import fake_hub, faulty_generator, slow_engines
 from support import fault_server as faults
 from support import quick_engines as quick
 from support.fault_server import Act, FaultServer, completion, error, playing, reply
+from support.openai_server import proven
 
 from pleinair.app.api import finish, home, submit
 from pleinair.app.engines import DEVICE, build_generator, import_libraries, index_folder
@@ -97,6 +98,7 @@ ACTS: dict[str, Act] = {
     "asks for ten minutes": error(429, retry_after="600"),
     "fails again and again": error(500),
 }
+FIRST = "chat drips its body at the decomposition"  # of a model that was never called before
 CHAT = {"mllm.backend": "openai", "mllm.model": "m", "mllm.tries": 1000}
 IMAGES = {"generator.backend": "openai_images", "generator.model": "m", "generator.tries": 1000}
 IMAGES |= {"generator.height": 64, "generator.width": 64}
@@ -182,6 +184,8 @@ def served(kind: Kind) -> Iterator[str]:
 def run(name: str, kind: Kind) -> Ending:
     """Run a kind of slowness to its end."""
     with served(kind) as url:
+        if name != FIRST:
+            proven(url, "m")
         settings = {"budget.seconds": SECONDS, **kind.settings}
         for table, backend in (("mllm", "openai"), ("generator", "openai_images")):
             if settings.get(f"{table}.backend") == backend:
