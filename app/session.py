@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from pleinair.agent.react.schemas import Pin
 from pleinair.app import api
-from pleinair.app.engines import check
+from pleinair.app.engines import check, declared_capabilities
 from pleinair.app.models.pins import require_pins
 from pleinair.app.runs.history import state_of
-from pleinair.app.runs.prompts import request_from
+from pleinair.app.runs.prompts import MAX_SIDE, read_size, request_from
 from pleinair.app.runs.request import (
     ChatThread,
     check_budget,
@@ -22,8 +22,21 @@ from pleinair.app.runs.request import (
     require_prices,
     store_input_images,
 )
+from pleinair.app.runs.results import result_of
+from pleinair.app.scene_edits import Resize, is_scene_edit, read_resize, read_scene_edit
 from pleinair.app.settings import Settings, load
-from pleinair.tools.types import BadInput, Budget, Hit, ImageOptions, Picture, Reference, Retrieval
+from pleinair.tools.prompt_options import parse_prompt_options
+from pleinair.tools.storage.files import write_whole
+from pleinair.tools.types import (
+    BadInput,
+    Budget,
+    GenerateRequest,
+    Hit,
+    ImageOptions,
+    Picture,
+    Reference,
+    Retrieval,
+)
 
 if TYPE_CHECKING:
     from pleinair.agent.react.state import ReactState
@@ -34,6 +47,7 @@ if TYPE_CHECKING:
 
 GRAPH = "react"
 EARLIER = "of an earlier request"
+IMAGE = "image."  # beginning of the overrides that are options of the image
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,18 @@ class ChatReference:
     concept: str
     hit: Hit
     marks: tuple[str, ...]  # of used, pinned, vetoed, under the threshold, of an earlier request
+
+
+@dataclass(frozen=True)
+class ChatEntry:
+    """One request of a chat."""
+
+    number: int  # from 1
+    run: str
+    prompt: str
+    ending: str  # "open" if it has not ended
+    reason: str
+    picture: Path | None  # None without an image, or if its file is gone
 
 
 @dataclass
@@ -56,6 +82,14 @@ class ChatSession:
     vetoes: set[str] = field(default_factory=set)
     pins: dict[str, Hit] = field(default_factory=dict)
     input_images: dict[str, Reference] = field(default_factory=dict)  # by concept
+    _image_options: dict[str, Any] = field(default_factory=dict)  # overrides of the last request's image
+    _image_before: dict[str, dict[str, Any]] = field(default_factory=dict)  # those before a request, by run
+
+    def __post_init__(self) -> None:
+        self._image_options = self._image_overrides()
+
+    def _image_overrides(self) -> dict[str, Any]:
+        return {key: value for key, value in self.overrides.items() if key.startswith(IMAGE)}
 
     def submit(self, prompt: str) -> Run:
         """Validate a request and write its row; raises `BadInput` before anything is written."""
@@ -70,7 +104,10 @@ class ChatSession:
             prompt, graph=GRAPH, num_images=1, settings=settings, out=self.out, thread=thread
         )
         require_pins(settings)
-        return api.run_table().add_group(request.rows())[0]
+        run = api.run_table().add_group(request.rows())[0]
+        self._image_before[run.id] = self._image_options
+        self._image_options = self._image_overrides()
+        return run
 
     def finish(
         self, run: Run, on_event: OnEvent | None = None, on_preview: OnPreview | None = None
@@ -92,14 +129,116 @@ class ChatSession:
         if run.id in self.runs:
             del self.runs[self.runs.index(run.id) + 1 :]
         else:
-            self.runs.append(run.id)
+            self.runs = [*_runs_before(run), run.id]
         self._take_over(state)
+
+    def undo(self) -> str:
+        """Continue from before the last request, and return its prompt; its image stays in its run.
+
+        Vetoes, pins, input images and options of the image are those from before it. Raises `BadInput` if
+        there is no request.
+        """
+        if not self.runs:
+            raise BadInput("nothing to undo: there is no request yet")
+        *earlier, last = self.runs
+        request = read_request(api.find(last).request_json)
+        if earlier:
+            self.continue_from(earlier[-1])
+        else:
+            self.runs = []
+        if not earlier and request.thread:
+            self.vetoes = set(request.thread.vetoes)
+            self.pins = {pin.concept: pin.hit for pin in request.thread.pins}
+            self.input_images = {reference.concept: reference for reference in request.thread.given}
+        others = {key: value for key, value in self.overrides.items() if not key.startswith(IMAGE)}
+        self.overrides = others | self._image_before.get(last, self._image_options)
+        self._image_options = self._image_overrides()
+        return request.prompt
+
+    def edit(self, line: str) -> str | None:
+        """Return the whole prompt of the request that a line means as a change of the last image.
+
+        What is added, removed or changed in size is worked out by rules; a new size counts for the following
+        images too. None for a line that is no such change, and "" for one that needs no new image.
+
+        Raises:
+            BadInput: there is no image to change, or the change is not possible.
+        """
+        resize = read_resize(line)
+        scene = self._scene()
+        parsed = parse_prompt_options(line)
+        if resize is None and scene and parsed.options and not parsed.prompt:  # such as "--seed 7"
+            return f"{scene[0]} {line}"
+        if resize is None and not is_scene_edit(line):
+            return None
+        if resize:
+            self._resize(resize, scene[2] if scene else None)
+            return scene[0] if scene else ""
+        if scene is None:
+            raise BadInput("there is no image to change yet", "Describe what is to be seen.")
+        return read_scene_edit(line, scene[0], scene[1])
+
+    def entries(self) -> list[ChatEntry]:
+        """List the requests of the chat, the oldest first."""
+        return [_entry(number, api.find(run)) for number, run in enumerate(self.runs, 1)]
+
+    def entry(self, number: int | None = None) -> ChatEntry:
+        """Return a request by its number, or the last one; raises `BadInput` if there is none."""
+        number = len(self.runs) if number is None else number
+        if not self.runs:
+            raise BadInput("there is no request yet")
+        self._check_number(number)
+        return _entry(number, api.find(self.runs[number - 1]))
+
+    def save(self, file: str) -> Path:
+        """Copy the newest image to a new .png file or into a folder; raises `BadInput` for another name."""
+        entries = [entry for entry in reversed(self.entries()) if entry.picture]
+        if not entries or not entries[0].picture:
+            raise BadInput("there is no image to save yet")
+        target = Path(file).expanduser().absolute()
+        target = target / entries[0].picture.name if target.is_dir() else target
+        if target.suffix != ".png":
+            raise BadInput(f"{file!r}: must be a folder or a file that ends in .png")
+        if target.exists():
+            raise BadInput(f"{str(target)!r}: it exists already", "Choose another name.")
+        write_whole(target, entries[0].picture.read_bytes())
+        return target
 
     def fork(self, number: int) -> None:
         """Continue from a request by its number, from 1; raises `BadInput` if there is none."""
+        self._check_number(number)
+        self.continue_from(self.runs[number - 1])
+
+    def _check_number(self, number: int) -> None:
         if not 1 <= number <= len(self.runs):
             raise BadInput(f"request {number}: must be 1 to {len(self.runs)}, the number of a request")
-        self.continue_from(self.runs[number - 1])
+
+    def _scene(self) -> tuple[str, list[str], GenerateRequest] | None:
+        """Return prompt, concepts and request of the last image; None if there is none."""
+        from pleinair.agent.react.state import Turn, archive_request, last_turn_with_image
+
+        state = state_of(self.runs[-1], api.home()) if self.runs else None
+        turns = [Turn.model_validate(turn) for turn in archive_request(state)["turns"]] if state else []
+        turn = last_turn_with_image(turns)
+        if turn is None or turn.outcome.best is None:
+            return None
+        return turn.wish, [concept.name for concept in turn.concepts], turn.outcome.best.request
+
+    def _resize(self, resize: Resize, last: GenerateRequest | None) -> None:
+        """Set the size of the next images; raises `BadInput` if there is no image to scale."""
+        capabilities = declared_capabilities(load(self.profile, self.overrides))
+        if resize.options:
+            size, _ = read_size(resize.options, capabilities)
+        elif last:
+            unit = capabilities.multiple_of
+            sides = {"width": last.width, "height": last.height}
+            size = {
+                name: min(max(round(side * resize.factor / unit), 1) * unit, MAX_SIDE // unit * unit)
+                for name, side in sides.items()
+            }
+        else:
+            raise BadInput("there is no image to scale yet", "Describe what is to be seen.")
+        self.set_image_options(size)
 
     def references(self) -> list[ChatReference]:
         """List input images and hits, best first; those of the last request before earlier ones."""
@@ -195,6 +334,28 @@ class ChatSession:
             if not 1 <= number <= len(references):
                 raise BadInput(f"reference {number}: there are {len(references)}", "`/refs` lists them.")
         return [references[number - 1] for number in dict.fromkeys(numbers)]
+
+
+def _runs_before(run: Run) -> list[str]:
+    """Return the ids of the requests of a chat before a run, the oldest first, as far as they exist."""
+    ids: list[str] = []
+    thread = read_request(run.request_json).thread
+    while thread and thread.after and thread.after not in ids:
+        try:
+            before = api.find(thread.after)
+        except BadInput:  # it was deleted
+            break
+        ids.append(before.id)
+        thread = read_request(before.request_json).thread
+    return ids[::-1]
+
+
+def _entry(number: int, run: Run) -> ChatEntry:
+    prompt = read_request(run.request_json).prompt
+    if run.outcome is None:
+        return ChatEntry(number, run.id, prompt, "open", "not finished", None)
+    result = result_of(run)
+    return ChatEntry(number, run.id, prompt, run.outcome.ending, run.outcome.reason, result.picture)
 
 
 def _is_under_threshold(retrieval: Retrieval, hit: Hit) -> bool:

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import os
-import re
-import shlex
+import sqlite3
 import sys
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
 
 import typer
 
+from pleinair.app.cli.chat_about import about
+from pleinair.app.cli.chat_commands import answer_command
 from pleinair.app.cli.options import Library, Out, Profile, Setting
-from pleinair.app.cli.terminal import error_lines, explained, printable
+from pleinair.app.cli.terminal import error_lines, explained, half_blocks, is_utf8, printable, shows_images
 from pleinair.tools.types import BadInput, PleinairError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pleinair.app.session import ChatReference, ChatSession
+    from pleinair.app.session import ChatSession
 
-HELP = """\
-Describe an image, then what to change: "now make it night", "not that bird".
-/refs                  list the references retrieved for each concept
-/veto N …              never use these references of the list; again: allow them
-/pin N …               always show their concepts by these references; again: unpin them
-/approve               pin the references of the last image
-/give FILE CONCEPT     show a concept by an image of yours
-/fork N                continue from request N, without the requests after it
-/image [KEY=VALUE …]   show or set options of the image, such as width=512 num_inference_steps=20
-/budget [KEY=VALUE …]  show or set the limits of a request: attempts, images, mllm_calls, tokens, usd, seconds
-/help                  show this
-/quit                  quit, as Ctrl-D does; Ctrl-C stops a run after its current step"""
+WORDS = {"help": "/help", "undo": "/undo"}  # commands that need no slash
+LEAVING = ("/quit", "/exit", "quit", "exit", "bye")
 PROMPT = "› "
+THUMBNAIL = 16  # characters of an image in a list
 
 Read = Callable[[str], str]  # prompts for a line; raises EOFError, or KeyboardInterrupt on Ctrl-C
 
@@ -61,7 +57,12 @@ def chat(
 
 
 def _line_reader() -> Read:
-    """Return a function that reads lines from a pipe, or from the terminal with a history file."""
+    """Return a function that reads lines from a pipe, or from the terminal with a history file.
+
+    Bytes that are not UTF-8 arrive as single surrogates, which no request may have.
+    """
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
     if not sys.stdin.isatty():
         return _piped_line
     try:
@@ -71,14 +72,15 @@ def _line_reader() -> Read:
     from pleinair.app.api import home
 
     history = home().home / "chat-history"
-    if history.exists():
+    with suppress(OSError):
         readline.read_history_file(history)
     readline.set_history_length(1000)
 
     def read(prompt: str) -> str:
         line = input(prompt)
-        history.parent.mkdir(parents=True, exist_ok=True)
-        readline.write_history_file(history)
+        with suppress(OSError):  # of a home that is full or read-only; the chat works without a history
+            history.parent.mkdir(parents=True, exist_ok=True)
+            readline.write_history_file(history)
         return line
 
     return read
@@ -93,37 +95,89 @@ def _piped_line(prompt: str) -> str:
 
 def run_chat(session: ChatSession, read: Read, console: Console) -> None:
     """Read and answer lines until the user quits; an error is printed and the chat continues."""
-    _print(console, "What do you want to see? /help lists commands.")
-    while True:
-        try:
-            line = read(PROMPT).strip()
-            if line == "/quit":
-                return
-            _answer(line, session, console)
-        except EOFError:
-            return
-        except KeyboardInterrupt:
-            _print(console, "\n/quit leaves.")
-        except PleinairError as error:
-            _print(console, error_lines(error))
+    _print(console, _resumed(session) or "What do you want to see? /help lists commands.")
+    with suppress(EOFError):
+        while _next_line(session, read, console):
+            pass
+    if session.runs:
+        profile = f" --profile {session.profile}" if session.profile else ""
+        _print(console, f"`pleinair chat{profile} --after {session.runs[-1]}` continues this chat.")
+
+
+def _resumed(session: ChatSession) -> str:
+    """Return what a chat goes on from, "" for one that begins."""
+    if not session.runs:
+        return ""
+    last = session.entry()
+    lines = [f"Going on from request {last.number}: {printable(last.prompt)} ({last.ending})."]
+    lines += [str(last.picture)] if last.picture else []
+    lines += [f"Pinned: {printable(', '.join(session.pins))}."] if session.pins else []
+    lines += [f"References that are not used any more: {len(session.vetoes)}."] if session.vetoes else []
+    return "\n".join([*lines, "What is to change? /list shows the requests, /help the commands."])
+
+
+def _next_line(session: ChatSession, read: Read, console: Console) -> bool:
+    """Read a line and answer it; return whether the chat goes on."""
+    try:
+        line = read(PROMPT).strip()
+        if line.lower().rstrip(".!") in LEAVING:
+            return False
+        _answer(line, session, console)
+    except KeyboardInterrupt:
+        _print(console, "\n/quit leaves.")
+    except PleinairError as error:
+        _print(console, error_lines(error))
+    except (OSError, sqlite3.Error) as error:  # of the home, such as a disk that became read-only
+        _print(console, error_lines(PleinairError(f"{printable(str(error))}: nothing was drawn")))
+    return True
 
 
 def _print(console: Console, text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)
+    console.print(text, markup=False, soft_wrap=not console.is_terminal)
+
+
+def _print_picture(console: Console, path: Path) -> None:
+    """Print the path of an image, as a link where the terminal has links, and a thumbnail where it can."""
+    from rich.text import Text
+
+    console.print(Text(str(path), style=f"link file://{quote(str(path))}"), soft_wrap=True)
+    if shows_images(console):
+        from PIL import Image
+
+        with suppress(OSError), Image.open(path) as image:
+            console.print(half_blocks(image, THUMBNAIL))
 
 
 def _answer(line: str, session: ChatSession, console: Console) -> None:
-    """Carry out a command or a request."""
+    """Carry out a command, answer a question about the program, or run a request."""
     if not line:
         return
-    if not line.startswith("/"):
-        _draw(line, session, console)
-        return
-    name, _, rest = line[1:].partition(" ")
-    if name not in COMMANDS:
-        commands = ", ".join(f"/{command}" for command in COMMANDS)
-        raise BadInput(f"/{name}: no such command; there are: {commands}, /quit")
-    _print(console, COMMANDS[name](session, rest.strip()))
+    if not is_utf8(line):
+        raise BadInput(f"{printable(line[:80])!r}: not valid UTF-8", "Nothing was drawn.")
+    line = WORDS.get(line.lower().rstrip(".!?"), line)
+    if line.startswith("/"):
+        for part in answer_command(line, session):
+            _print(console, part) if isinstance(part, str) else _print_picture(console, part)
+    elif reply := about(line, session):
+        _print(console, reply)
+    else:
+        _change_or_draw(line, session, console)
+
+
+def _change_or_draw(line: str, session: ChatSession, console: Console) -> None:
+    """Run a request, which may be a change of the last image; a size that is refused stays as it was."""
+    before = dict(session.overrides)
+    try:
+        prompt = session.edit(line)
+        size = {key: value for key, value in session.overrides.items() if before.get(key) != value}
+        if size:
+            sides = (f"{key.removeprefix('image.')} {value}" for key, value in size.items())
+            _print(console, f"From now on {', '.join(sides)}.")
+        if prompt != "":
+            _draw(line if prompt is None else prompt, session, console)
+    except BadInput:
+        session.overrides = before
+        raise
 
 
 def _draw(prompt: str, session: ChatSession, console: Console) -> None:
@@ -135,106 +189,4 @@ def _draw(prompt: str, session: ChatSession, console: Console) -> None:
     with stopping_on_interrupt(run.id), LiveView(run, console) as view:
         result = session.finish(run, view.event, view.on_preview)
     if result.picture:
-        _print(console, str(result.picture))
-
-
-def _refs(session: ChatSession, rest: str) -> str:
-    references = enumerate(session.references(), 1)
-    lines = [f"{number:>3}  {_reference_line(reference)}" for number, reference in references]
-    return "\n".join(lines) or "Nothing was retrieved yet."
-
-
-def _reference_line(reference: ChatReference) -> str:
-    marks = f"  [{', '.join(reference.marks)}]" if reference.marks else ""
-    hit = reference.hit
-    return printable(f"{reference.concept}: {hit.id} {hit.score:.2f} {hit.caption[:60]}") + marks
-
-
-def _veto(session: ChatSession, rest: str) -> str:
-    ids = dict.fromkeys(reference.hit.id for reference in session.veto(*_read_numbers("veto", rest)))
-    words = {id: "not used any more" if id in session.vetoes else "allowed" for id in ids}
-    return "\n".join(f"{printable(id)} is {word}." for id, word in words.items())
-
-
-def _pin(session: ChatSession, rest: str) -> str:
-    lines = []
-    for reference in session.pin(*_read_numbers("pin", rest)):
-        pinned = session.pins.get(reference.concept) == reference.hit
-        word = "shown by" if pinned else "no longer pinned to"
-        lines.append(printable(f"{reference.concept} is {word} {reference.hit.id}."))
-    return "\n".join(lines)
-
-
-def _approve(session: ChatSession, rest: str) -> str:
-    lines = [f"{reference.concept} is shown by {reference.hit.id}." for reference in session.approve()]
-    return "\n".join(map(printable, lines)) or "The last image was generated without references."
-
-
-def _add_input_image(session: ChatSession, rest: str) -> str:
-    try:
-        words = shlex.split(rest)
-    except ValueError as error:
-        raise BadInput(f"/give: {error}") from error
-    if len(words) < 2:
-        raise BadInput(f"{_usage('give')}: needs a file and the concept that it shows")
-    session.add_input_image(words[0], " ".join(words[1:]))
-    return f"{printable(' '.join(words[1:]))} is shown by {printable(words[0])}."
-
-
-def _fork(session: ChatSession, rest: str) -> str:
-    numbers = _read_numbers("fork", rest)
-    if len(numbers) > 1:
-        raise BadInput(f"{_usage('fork')}: needs one number, got {len(numbers)}")
-    session.fork(*numbers)
-    return f"Continuing from request {len(session.runs)}."
-
-
-def _budget(session: ChatSession, rest: str) -> str:
-    return _option_lines(session.set_budget(_read_options(rest)), "no limit")
-
-
-def _image(session: ChatSession, rest: str) -> str:
-    options = {key: None if value == "none" else value for key, value in _read_options(rest).items()}
-    return _option_lines(session.set_image_options(options), "the generator's own")
-
-
-def _read_options(text: str) -> dict[str, Any]:
-    """Read `key=value` words; a value with spaces is quoted."""
-    from pleinair.app.settings import assignments
-
-    try:
-        return assignments(shlex.split(text))
-    except ValueError as error:
-        raise BadInput(f"{text!r}: {error}") from error
-
-
-def _option_lines(values: Iterable[tuple[str, Any]], default: str) -> str:
-    return "\n".join(f"{key} {default if value is None else printable(str(value))}" for key, value in values)
-
-
-def _read_numbers(command: str, text: str) -> list[int]:
-    """Read the numbers of a command, separated by spaces or commas."""
-    words = text.replace(",", " ").split()
-    if others := [word for word in words or [""] if not word.isdecimal()]:
-        value = repr(others[0]) if others[0] else "nothing"
-        raise BadInput(f"{_usage(command)}: needs a number, got {value}")
-    return [int(word) for word in words]
-
-
-def _usage(command: str) -> str:
-    """Return a command with its arguments, from the help."""
-    lines = (re.split(r"\s{2,}", line)[0] for line in HELP.splitlines())
-    return next(line for line in lines if line.split()[0] == f"/{command}")
-
-
-COMMANDS: dict[str, Callable[[ChatSession, str], str]] = {
-    "refs": _refs,
-    "veto": _veto,
-    "pin": _pin,
-    "approve": _approve,
-    "give": _add_input_image,
-    "fork": _fork,
-    "image": _image,
-    "budget": _budget,
-    "help": lambda session, rest: HELP,
-}
+        console.print(str(result.picture), markup=False, soft_wrap=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.text import Text
 
-from pleinair.app.cli.terminal import printable
+from pleinair.app.cli.terminal import half_blocks, printable, shows_images
 from pleinair.app.runs.events import Ended, Event, Progress, Resumed, StepFinished, StepStarted
 from pleinair.app.runs.notes import option_lines
 from pleinair.app.runs.request import read_request
@@ -19,8 +19,6 @@ from pleinair.app.trace.trace import SIGNS, repair_text, title
 from pleinair.tools.types import Attempt, Repair, Retrieval, Row
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from pleinair.app.runs.store import Run
     from pleinair.app.settings import OnPreview
 
@@ -43,7 +41,6 @@ ACTIVITIES = {
     "index": "Indexing the library",
 }
 WITHOUT_ARGUMENT = ("critique", "finish")  # calls of which only the activity is shown
-WIDTH = 28  # characters of an image, each one pixel wide and two high
 
 
 class LiveView:
@@ -65,8 +62,7 @@ class LiveView:
 
     @property
     def _shows_images(self) -> bool:
-        console = self._console
-        return bool(console.is_terminal and console.color_system and not console.no_color)
+        return shows_images(self._console)
 
     def __enter__(self) -> LiveView:
         self._print(f"[bold]{_escaped(self._request.prompt)}[/]")
@@ -134,7 +130,7 @@ class LiveView:
             self._console.print(half_blocks(stored.image))
 
     def _print(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True)
+        self._console.print(text, soft_wrap=not self._console.is_terminal)
 
 
 def _escaped(text: str) -> str:
@@ -166,21 +162,3 @@ def row_line(row: Row) -> str:
     colour, sign = COLOURS[row.status], SIGNS[row.status]
     line = f"  [{colour}]{sign}[/] {_escaped(row.concept)} [{colour}]{row.status}[/] {row.confidence:.0%}"
     return line + (f" [dim]{_escaped(row.evidence)}[/]" if row.evidence else "")
-
-
-def half_blocks(image: Image, width: int = WIDTH) -> Text:
-    """Return an image as upper half blocks, `width` characters a line, two pixels a character."""
-    height = max(2, round(width * image.height / image.width / 2) * 2)
-    small = image.convert("RGB").resize((width, height))
-    text = Text()
-    for y in range(0, height, 2):
-        for x in range(width):
-            upper, lower = (_hex_colour(small.getpixel((x, row))) for row in (y, y + 1))
-            text.append("▀", f"{upper} on {lower}")
-        text.append("\n")
-    return text
-
-
-def _hex_colour(pixel: Any) -> str:
-    red, green, blue = pixel
-    return f"#{red:02x}{green:02x}{blue:02x}"

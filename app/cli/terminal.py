@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
@@ -14,8 +14,13 @@ from pleinair.app.runs.store import Busy
 from pleinair.tools.types import BadInput, PleinairError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+    from rich.console import Console
+    from rich.text import Text
+
     from pleinair.app.doctor.doctor import Finding
 
+WIDTH = 28  # characters of an image, each one pixel wide and two high
 CODES = {"accepted": 0, "unchecked": 0, "stopped": 3, "refused": 4, "failed": 5, "cancelled": 130}
 CODES |= {"bad input": 2, "busy": 6}  # of requests that are not run
 EXITS = (
@@ -97,3 +102,37 @@ def _ending(error: PleinairError) -> str:
     if isinstance(error, Busy):
         return "busy"
     return "bad input" if isinstance(error, BadInput) else "failed"
+
+
+def is_utf8(text: str) -> bool:
+    """Return whether a text can be written as UTF-8; bytes that could not be read make it unwritable."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shows_images(console: Console) -> bool:
+    """Return whether a console can show images: a terminal with colours."""
+    return bool(console.is_terminal and console.color_system and not console.no_color)
+
+
+def half_blocks(image: Image, width: int = WIDTH) -> Text:
+    """Return an image as upper half blocks, `width` characters a line, two pixels a character."""
+    from rich.text import Text
+
+    height = max(2, round(width * image.height / image.width / 2) * 2)
+    small = image.convert("RGB").resize((width, height))
+    text = Text()
+    for y in range(0, height, 2):
+        for x in range(width):
+            upper, lower = (_hex_colour(small.getpixel((x, row))) for row in (y, y + 1))
+            text.append("▀", f"{upper} on {lower}")
+        text.append("\n")
+    return text
+
+
+def _hex_colour(pixel: Any) -> str:
+    red, green, blue = pixel
+    return f"#{red:02x}{green:02x}{blue:02x}"

@@ -130,7 +130,7 @@ def _image_options(
     options: list[PromptOption], capabilities: Capabilities, explicit: Collection[str]
 ) -> tuple[dict[str, Any], list[PromptOption]]:
     """Return the image options of a prompt, and its options with what became of each."""
-    image, options = _size(options, capabilities, explicit)
+    image, options = read_size(options, capabilities, explicit)
     for name in ("num_inference_steps", "guidance_scale"):
         is_set = name in explicit
         option, options = _last(options, name, is_set=is_set)
@@ -158,10 +158,15 @@ def _marked(options: Sequence[PromptOption], changed: PromptOption, **update: An
     return [option.model_copy(update=update) if option is changed else option for option in options]
 
 
-def _size(
-    options: list[PromptOption], capabilities: Capabilities, explicit: Collection[str]
+def read_size(
+    options: Sequence[PromptOption], capabilities: Capabilities, explicit: Collection[str] = ()
 ) -> tuple[dict[str, Any], list[PromptOption]]:
-    """Return width and height of a prompt: its pixels, or else its ratio at the generator's area."""
+    """Return width and height of a prompt: its pixels, or else its ratio at the generator's area.
+
+    Width and height in `explicit` come before it. Also returns the options, with what became of each. Raises
+    `BadInput` for an impossible size.
+    """
+    options = list(options)
     sized = [option for option in options if option.option == "size"]
     ratio, options = _last(options, "ratio", is_set=bool(sized) or bool({"width", "height"} & set(explicit)))
     if {"width", "height"} & set(explicit):

@@ -246,10 +246,146 @@ def test_image_options_apply_to_later_requests() -> None:
     ]
 
 
+@pytest.mark.usefixtures("chat_place")
+@pytest.mark.parametrize(
+    "line", ["help", "Help.", "/help", "What can you draw?", "what can I type", "hello", "thanks!"]
+)
+def test_commands_and_questions_about_the_program_are_no_run(line: str) -> None:
+    assert chat_output(ChatSession(), line) and not runs()
+
+
+@pytest.mark.usefixtures("chat_place")
+@pytest.mark.parametrize("line", ["/quit", "quit", "exit", "Exit.", "/exit", "bye"])
+def test_a_chat_is_left_in_several_words(line: str) -> None:
+    assert "no such command" not in chat_output(ChatSession(), line, "/paint") and not runs()
+
+
+@pytest.mark.usefixtures("chat_place")
+def test_edits_of_the_scene_are_whole_prompts_by_rule() -> None:
+    output = chat_output(
+        ChatSession(),
+        f"{PROMPT} in the snow",
+        "remove the wren",
+        "add a red car",
+        "remove the finch, please",
+        "remove the car",
+    )
+    assert prompts() == [
+        f"{PROMPT} in the snow",
+        "a velmora finch in the snow",
+        "a velmora finch and a red car in the snow",
+        "a red car in the snow",
+    ]
+    assert "remove 'red car': nothing else is in the image" in output and len(runs()) == 4
+
+
+@pytest.mark.usefixtures("chat_place")
+def test_changes_of_the_size_count_from_then_on_and_are_undone() -> None:
+    session = ChatSession()
+    output = chat_output(
+        session, PROMPT, "make it 2:1", "bigger", "now make it night", "undo", "undo", "undo"
+    )
+    requests = [best.request for run in runs() if (best := result_of(run).outcome.best)]
+    assert [(request.width, request.height) for request in requests] == [
+        (16, 16),
+        (16, 8),
+        (24, 16),
+        (24, 16),
+    ]
+    assert {request.prompt for request in requests[:3]} == {PROMPT}
+    assert "From now on width 16, height 8." in output
+    assert len(session.runs) == 1 and not session.overrides
+
+
+@pytest.mark.usefixtures("chat_place")
+def test_a_size_before_the_first_image_and_a_refused_one_draw_nothing() -> None:
+    session = ChatSession()
+    output = chat_output(session, "make it 2:1", "bigger", "add a red car", "make it 20:1", "undo")
+    assert not runs() and session.overrides == {"image.width": 16, "image.height": 8}
+    assert "there is no image to scale yet" in output and "no image to change yet" in output
+    assert "a ratio must be 1:8 to 8:1" in output and "nothing to undo" in output
+
+
+@pytest.mark.usefixtures("chat_place")
+def test_options_alone_apply_to_the_last_image() -> None:
+    chat_output(ChatSession(), PROMPT, "--seed 7")
+    assert [run.seed for run in runs()][1] == 7 and prompts() == [PROMPT, PROMPT]
+
+
+def test_one_sees_where_one_is(chat_place: Path) -> None:
+    session = ChatSession()
+    output = chat_output(
+        session, PROMPT, "now make it night", "/list", "/show 1", "/trace 1", "/save one.png", "/save one.png"
+    )
+    first, second = runs()
+    assert f"  1  {PROMPT} (accepted)" in output and "  2  now make it night (accepted)" in output
+    assert output.count(str(result_of(first).picture)) == 3  # of the run, the list and /show
+    assert f"run {first.id}" in output and "act:1" in output
+    assert f"pleinair trace export {first.id}" in output
+    picture = result_of(second).picture
+    assert picture and (chat_place / "one.png").read_bytes() == picture.read_bytes()
+    assert "it exists already" in output
+    assert f"`pleinair chat --after {second.id}` continues this chat." in output
+
+
+@pytest.mark.usefixtures("chat_place")
+def test_undo_continues_from_before_the_last_request() -> None:
+    session = ChatSession()
+    output = chat_output(
+        session, PROMPT, "not that bird", "/undo", "now make it snow", "/undo", "/undo", "/list"
+    )
+    assert references(runs()[-1]) == references(runs()[0]) and prompts()[-1] == f"{PROMPT} in the snow"
+    assert "The chat begins anew." in output and not session.runs and not session.vetoes
+    assert "There is no request yet." in output
+
+
+@pytest.mark.usefixtures("chat_place")
+def test_coming_back_shows_what_the_chat_goes_on_from() -> None:
+    chat_output(ChatSession(), PROMPT, "not that bird")
+    session = ChatSession()
+    session.continue_from("last")
+    assert session.runs == [run.id for run in runs()]
+    output = chat_output(session, "/list")
+    assert "Going on from request 2: not that bird (accepted)." in output
+    assert (
+        str(result_of(runs()[1]).picture) in output and "References that are not used any more: 1." in output
+    )
+
+
+@pytest.mark.usefixtures("chat_place")
+def test_a_limit_is_lifted() -> None:
+    session = ChatSession()
+    output = chat_output(session, "/budget images=1", "/budget images=none")
+    assert "images 1" in output and "images no limit" in output.split("images 1")[1]
+
+
+def test_bytes_that_are_no_text_are_one_line_and_the_chat_goes_on(chat_place: Path) -> None:
+    result = CliRunner().invoke(app, ["chat"], input=b"a wren \xff\xfe\n/veto " + b"9" * 5000 + b"\n/refs\n")
+    assert result.exit_code == 0 and result.exception is None, result.output
+    assert "not valid UTF-8" in result.output and "needs a number, got '9" in result.output
+    assert "Nothing was retrieved yet." in result.output and not runs()
+
+
+def test_a_home_that_cannot_be_written_is_one_line_and_the_chat_goes_on(
+    chat_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (chat_place / "file").write_text("x", encoding="utf-8")
+    monkeypatch.setenv("PLEINAIR_HOME", str(chat_place / "file" / "home"))
+    output = chat_output(ChatSession(), PROMPT, "/list", "/help")
+    assert output.count("pleinair: ") == 1 and "/veto N" in output and "There is no request yet." in output
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("/paint", "/paint: no such command; there are: /refs"),
+        ("/paint", "/paint: no such command; there are: /list"),
+        ("/veto " + "9" * 5000, "/veto N …: needs a number, got '9999"),
+        ("/image width=" + "9" * 5000, "integer"),
+        ("/show 1", "there is no request yet"),
+        ("/save x.png", "there is no image to save yet"),
+        ("/save", "/save FILE: needs a file or a folder"),
+        ("/trace", "there is no request yet"),
+        ("/budget attempts=none", "budget.attempts"),
         ("/veto", "/veto N …: needs a number, got nothing"),
         ("/veto 1 x", "/veto N …: needs a number, got 'x'"),
         ("/fork", "/fork N: needs a number, got nothing"),

@@ -1,0 +1,59 @@
+"""Answers of a chat about the program itself: by rules, without a model, a run or a cost."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from pleinair.app.cli.terminal import printable
+
+if TYPE_CHECKING:
+    from pleinair.app.session import ChatSession
+
+_ABILITIES = re.compile(
+    r"^(?:(?:so|and|hi|hello|hey)[, ]+)?(?:what (?:can|could|do) (?:you|i|we) (?:draw|paint|do|make|generate"
+    r"|create|type|say|ask|write|know)|what (?:else )?is possible|(?:what|who) are you|what is this"
+    r"|how (?:does|do) (?:this|it|you) work|how do i (?:use|start|begin)|can you help)\b[^.]{0,60}[?.!]*$",
+    re.IGNORECASE,
+)
+_GREETING = re.compile(r"^(?:hi|hello|hey|good (?:morning|day))(?: there)?[.!]*$", re.IGNORECASE)
+_THANKS = re.compile(
+    r"^(?:(?:ok|okay|great|nice|perfect|good)[, ]*)?(?:thanks|thank you|thx)(?: a lot| very much)?[.!]*$",
+    re.IGNORECASE,
+)
+_PLACE = re.compile(
+    r"^where (?:is|are) (?:it|(?:the|my|all) (?:\w+ )?(?:image|picture|file|photo)s?)[?.!]*$", re.IGNORECASE
+)
+_EXAMPLES = 4  # names of the miniature world
+
+
+def about(line: str, session: ChatSession) -> str:
+    """Return the answer to a question about the program, or to a greeting; "" for any other line."""
+    if _ABILITIES.match(line) or _GREETING.match(line):
+        return _abilities(session)
+    if _THANKS.match(line):
+        return "Nothing was drawn. Say what to change, or /quit."
+    if _PLACE.match(line):
+        entries = [entry for entry in session.entries() if entry.picture]
+        return "\n".join(str(entry.picture) for entry in entries) or "There is no image yet."
+    return ""
+
+
+def _abilities(session: ChatSession) -> str:
+    from pleinair.app.engines import is_pocket
+    from pleinair.app.settings import load
+
+    settings = load(session.profile, session.overrides)
+    lines = [
+        f"I generate images with {settings.generator.label}, and references from {settings.library.folder!r} "
+        f"(profile {settings.profile!r})."
+    ]
+    if is_pocket(settings):
+        from pleinair.tools.pocket.prompts import HINT
+        from pleinair.tools.pocket.world import SPECIES
+
+        names = ", ".join(species.name for species in SPECIES[:_EXAMPLES])
+        lines.append(f"These models know an invented world only: {names} and others.")
+        lines.append(f"{HINT[2:].capitalize()}.")
+    lines.append('Then say what to change: "add a …", "remove the …", "bigger", undo. /help lists all.')
+    return printable(" ".join(lines))

@@ -1,0 +1,208 @@
+"""Commands of a chat: lines that begin with a slash, and a few words that are commands without one."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pleinair.app.cli.terminal import printable
+from pleinair.tools.types import BadInput
+
+if TYPE_CHECKING:
+    from pleinair.app.session import ChatReference, ChatSession
+
+HELP = """\
+Describe an image, then what to change: "now make it night", "not that bird", "add a red car",
+"remove the wren", "bigger", "make it 16:9". Without a slash work: help, undo, quit, exit.
+/list                  list the requests with their images
+/show [N]              show request N, or the last one
+/undo                  continue from before the last request
+/refs                  list the references retrieved for each concept
+/veto N …              never use these references of the list; again: allow them
+/pin N …               always show their concepts by these references; again: unpin them
+/approve               pin the references of the last image
+/give FILE CONCEPT     show a concept by an image of yours
+/fork N                continue from request N, without the requests after it
+/image [KEY=VALUE …]   show or set options of the image, such as width=512; KEY=none: the generator's own
+/budget [KEY=VALUE …]  show or set the limits of a request: attempts, images, mllm_calls, tokens, usd,
+                       seconds; KEY=none lifts a limit
+/save FILE             copy the last image to a file or folder
+/trace [N]             show the steps of request N, or of the last one
+/help                  show this
+/quit                  quit, as Ctrl-D does; Ctrl-C stops a run after its current step"""
+MAX_DIGITS = 9  # of a number in a command
+Part = str | Path  # of a reply: text, or an image to show
+Command = Callable[["ChatSession", str], str | list[Part]]
+
+
+def answer_command(line: str, session: ChatSession) -> list[Part]:
+    """Carry out a line that begins with a slash; raises `BadInput` for an unknown command or argument."""
+    name, _, rest = line[1:].partition(" ")
+    if name not in COMMANDS:
+        commands = ", ".join(f"/{command}" for command in COMMANDS)
+        raise BadInput(f"/{name[:40]}: no such command; there are: {commands}, /quit")
+    reply = COMMANDS[name](session, rest.strip())
+    return [reply] if isinstance(reply, str) else reply
+
+
+def _list(session: ChatSession, rest: str) -> list[Part]:
+    parts: list[Part] = []
+    for entry in session.entries():
+        parts += [f"{entry.number:>3}  {printable(entry.prompt[:200])} ({entry.ending})"]
+        parts += [entry.picture] if entry.picture else []
+    return parts or ["There is no request yet."]
+
+
+def _show(session: ChatSession, rest: str) -> list[Part]:
+    entry = session.entry(*_optional_number("show", rest))
+    lines = (
+        f"request {entry.number}: {printable(entry.prompt)}",
+        printable(f"{entry.ending}: {entry.reason}"),
+        f"run {entry.run}",
+    )
+    return ["\n".join(lines), *([entry.picture] if entry.picture else [])]
+
+
+def _undo(session: ChatSession, rest: str) -> str:
+    prompt = session.undo()
+    place = f"Continuing from request {len(session.runs)}." if session.runs else "The chat begins anew."
+    return f"Undone: {printable(prompt[:200])}\n{place}"
+
+
+def _save(session: ChatSession, rest: str) -> str:
+    words = _words("save", rest)
+    if len(words) != 1:
+        raise BadInput(f"{_usage('save')}: needs a file or a folder")
+    return f"Saved as {printable(str(session.save(words[0])))}."
+
+
+def _trace(session: ChatSession, rest: str) -> str:
+    from pleinair.app.trace.show import Report
+
+    run = session.entry(*_optional_number("trace", rest)).run
+    lines = [
+        f"  {printable(label):<12} {printable(text)}" if text else printable(label)
+        for label, text in Report(run).lines()
+    ]
+    return "\n".join([*lines, f"`pleinair trace export {run} storyboard.html` writes it as a page."])
+
+
+def _optional_number(command: str, text: str) -> list[int]:
+    numbers = _read_numbers(command, text) if text else []
+    if len(numbers) > 1:
+        raise BadInput(f"{_usage(command)}: needs one number, got {len(numbers)}")
+    return numbers
+
+
+def _words(command: str, text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise BadInput(f"/{command}: {error}") from error
+
+
+def _refs(session: ChatSession, rest: str) -> str:
+    references = enumerate(session.references(), 1)
+    lines = [f"{number:>3}  {_reference_line(reference)}" for number, reference in references]
+    return "\n".join(lines) or "Nothing was retrieved yet."
+
+
+def _reference_line(reference: ChatReference) -> str:
+    marks = f"  [{', '.join(reference.marks)}]" if reference.marks else ""
+    hit = reference.hit
+    return printable(f"{reference.concept}: {hit.id} {hit.score:.2f} {hit.caption[:60]}") + marks
+
+
+def _veto(session: ChatSession, rest: str) -> str:
+    ids = dict.fromkeys(reference.hit.id for reference in session.veto(*_read_numbers("veto", rest)))
+    words = {id: "not used any more" if id in session.vetoes else "allowed" for id in ids}
+    return "\n".join(f"{printable(id)} is {word}." for id, word in words.items())
+
+
+def _pin(session: ChatSession, rest: str) -> str:
+    lines = []
+    for reference in session.pin(*_read_numbers("pin", rest)):
+        pinned = session.pins.get(reference.concept) == reference.hit
+        word = "shown by" if pinned else "no longer pinned to"
+        lines.append(printable(f"{reference.concept} is {word} {reference.hit.id}."))
+    return "\n".join(lines)
+
+
+def _approve(session: ChatSession, rest: str) -> str:
+    lines = [f"{reference.concept} is shown by {reference.hit.id}." for reference in session.approve()]
+    return "\n".join(map(printable, lines)) or "The last image was generated without references."
+
+
+def _add_input_image(session: ChatSession, rest: str) -> str:
+    words = _words("give", rest)
+    if len(words) < 2:
+        raise BadInput(f"{_usage('give')}: needs a file and the concept that it shows")
+    session.add_input_image(words[0], " ".join(words[1:]))
+    return f"{printable(' '.join(words[1:]))} is shown by {printable(words[0])}."
+
+
+def _fork(session: ChatSession, rest: str) -> str:
+    numbers = _read_numbers("fork", rest)
+    if len(numbers) > 1:
+        raise BadInput(f"{_usage('fork')}: needs one number, got {len(numbers)}")
+    session.fork(*numbers)
+    return f"Continuing from request {len(session.runs)}."
+
+
+def _budget(session: ChatSession, rest: str) -> str:
+    return _option_lines(session.set_budget(_read_options(rest)), "no limit")
+
+
+def _image(session: ChatSession, rest: str) -> str:
+    return _option_lines(session.set_image_options(_read_options(rest)), "the generator's own")
+
+
+def _read_options(text: str) -> dict[str, Any]:
+    """Read `key=value` words; a value with spaces is quoted, and "none" is no value."""
+    from pleinair.app.settings import assignments
+
+    try:
+        values = assignments(shlex.split(text))
+    except (ValueError, RecursionError) as error:  # also a number of too many digits, or nested too deep
+        raise BadInput(f"{text[:80]!r}: {error}") from error
+    return {key: None if value == "none" else value for key, value in values.items()}
+
+
+def _option_lines(values: Iterable[tuple[str, Any]], default: str) -> str:
+    return "\n".join(f"{key} {default if value is None else printable(str(value))}" for key, value in values)
+
+
+def _read_numbers(command: str, text: str) -> list[int]:
+    """Read the numbers of a command, separated by spaces or commas."""
+    words = text.replace(",", " ").split()
+    if others := [word for word in words or [""] if not word.isdecimal() or len(word) > MAX_DIGITS]:
+        value = repr(others[0][:40]) if others[0] else "nothing"
+        raise BadInput(f"{_usage(command)}: needs a number, got {value}")
+    return [int(word) for word in words]
+
+
+def _usage(command: str) -> str:
+    """Return a command with its arguments, from the help."""
+    lines = (re.split(r"\s{2,}", line)[0] for line in HELP.splitlines() if line.startswith("/"))
+    return next(line for line in lines if line.split()[0] == f"/{command}")
+
+
+COMMANDS: dict[str, Command] = {
+    "list": _list,
+    "show": _show,
+    "undo": _undo,
+    "refs": _refs,
+    "veto": _veto,
+    "pin": _pin,
+    "approve": _approve,
+    "give": _add_input_image,
+    "fork": _fork,
+    "image": _image,
+    "budget": _budget,
+    "save": _save,
+    "trace": _trace,
+    "help": lambda session, rest: HELP,
+}
