@@ -1,6 +1,5 @@
 """The chat in the terminal: requests that continue each other, and commands."""
 
-import io
 import json
 import os
 import signal
@@ -11,11 +10,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from rich.console import Console
+from support.chats import chat_output
 from typer.testing import CliRunner
 
 from pleinair.app.api import home, resume, run_table
-from pleinair.app.cli.chat import run_chat
 from pleinair.app.cli.main import app
 from pleinair.app.runs.events import StepStarted, payloads, read
 from pleinair.app.runs.history import state_of
@@ -33,22 +31,6 @@ FINCH = "velmora finch"
 def chat_place(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PLEINAIR_MLLM__BACKEND", "talker")
     return place
-
-
-def chat_output(session: ChatSession, *lines: str | BaseException) -> str:
-    """Run a chat with these lines and return its output; the reader raises the exceptions among them."""
-    pending, output = iter(lines), io.StringIO()
-
-    def reader(prompt: str) -> str:
-        line = next(pending, None)
-        if line is None:
-            raise EOFError
-        if isinstance(line, BaseException):
-            raise line
-        return line
-
-    run_chat(session, reader, Console(file=output, width=200))
-    return output.getvalue()
 
 
 def runs() -> list[Run]:

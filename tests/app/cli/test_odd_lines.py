@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.chats import chat_output
 
 from pleinair.app.cli.chat_commands import COMMANDS
 from pleinair.app.session import ChatSession
-from tests.app.cli.test_chat import chat_output
 
 SEED, LINES = 20261, 100
 PARTS = (
