@@ -27,6 +27,7 @@ from pleinair.tools.diffusion.previews import Previews
 from pleinair.tools.generate import check_request, check_size
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.model_files.hub import INDEX, ModelLocation
+from pleinair.tools.pocket.threads import one_thread
 from pleinair.tools.types import (
     BadInput,
     Capabilities,
@@ -217,7 +218,7 @@ class DiffusersEngine(ABC):
             OutOfMemory: it fits at no offload level of the device.
         """
         check_request(request, self.capabilities, len(images) - bool(request.inpaint))
-        with holding(self._lock):
+        with holding(self._lock), one_thread(self.settings.folder):
             if self._offloading is None:
                 self._offloading = Offloading(find_device(self.settings.device), self.settings.memory)
             return self._offloading.retry(lambda: self._generate(request, images, on_step))

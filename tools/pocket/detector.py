@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from pleinair.tools.locks import serialized
 from pleinair.tools.model_files.folders import checksum, locate
+from pleinair.tools.pocket.threads import PREFIX, one_thread
 from pleinair.tools.pocket.world import KIND_OF_NOUN
 from pleinair.tools.types import BadInput, Box
 
@@ -148,7 +149,7 @@ class ConceptDetector:
 
     def _score(self, image: Image, phrases: Sequence[str]) -> tuple[list[float], list[list[float]]]:
         pixels = self._preprocess(image.convert("RGB"))[None]
-        with torch.inference_mode():
+        with torch.inference_mode(), one_thread(PREFIX):
             _, patches = encode_images(self._clip, pixels)
             text = self._clip.encode_text(self._tokenize(list(phrases)), normalize=True)
             logits, boxes, _ = self._net(patches.expand(len(phrases), -1, -1), text)

@@ -19,6 +19,7 @@ from pleinair.tools.arguments import check_values
 from pleinair.tools.locks import serialized
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.model_files.open_clip import LOCAL, WEIGHTS, clip_source, fetch_clip, may_load_pickle
+from pleinair.tools.pocket.threads import one_thread
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class OpenClipEncoder:
         if not items:
             return np.zeros((0, self._dim), dtype=np.float32)
         starts = range(0, len(items), self._batch)
-        with torch.inference_mode():
+        with torch.inference_mode(), one_thread(self._name.removeprefix(LOCAL)):
             rows = [embed(items[start : start + self._batch]).float().cpu().numpy() for start in starts]
         return np.concatenate(rows)
 
