@@ -45,6 +45,7 @@ class Context:
     generator: Generator  # of the images
     retriever: Retriever  # over the user's library
     store: ArtifactStore  # of all images; the state has only their SHA-256
+    paper_retriever: Retriever | None = None  # for the papers' graphs; None: the same
     k: int = 4  # hits per concept
     threshold: float = 0.0  # cosine similarity under which retrieval abstains
     image: ImageOptions = ImageOptions()  # of every request; those of the graph's input come first
@@ -58,6 +59,11 @@ class Context:
     # called with the steps done and in all; raises Cancelled to stop, as may its `check()` in between
     on_step: Callable[[int, int], None] = no_callback
     previews: bool = False  # whether previews of the image are put on the custom stream
+
+    @property
+    def papers(self) -> Retriever:
+        """Return the retriever of the papers' graphs."""
+        return self.paper_retriever or self.retriever
 
     def capabilities(self, options: ImageOptions) -> Capabilities:
         """Return the generator's capabilities with the options that the settings and a request set."""

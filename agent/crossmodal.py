@@ -109,7 +109,7 @@ def search(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     joint = retrieve_jointly(
         entries,
         state.concept_names,
-        scorer=context.scorer or SearchScorer(context.retriever),
+        scorer=context.scorer or SearchScorer(context.papers),
         options=context.crossmodal,
         k=context.generator.capabilities.slots,
         seed=state.seed,
@@ -117,6 +117,11 @@ def search(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     retrievals = [_retrieval(joint, name, column) for column, name in enumerate(state.concept_names)]
     usage = Usage(seconds=perf_counter() - started)
     return changed(joint=joint, retrievals=retrievals, usage=[usage])
+
+
+def retrieve(state: RetrieveTask, runtime: Runtime[Context]) -> Update:
+    """Retrieve a sub-query by the looks of images."""
+    return nodes.retrieve_by(runtime.context.papers, state, runtime.context)
 
 
 def select(state: CrossmodalState, runtime: Runtime[Context]) -> Update:

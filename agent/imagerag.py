@@ -125,7 +125,7 @@ def retrieve(state: RetrieveTask, runtime: Runtime[Context]) -> Update:
     retrievals = [
         retrieve_concept(
             Concept(name=state["name"], caption=line),
-            retriever=context.retriever,
+            retriever=context.papers,
             # a later round uses the hits that the rounds before have left
             k=max(options.rounds, _RERANKED if options.rerank else 1),
             threshold=-1.0 if options.threshold is None else options.threshold,

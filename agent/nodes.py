@@ -46,6 +46,7 @@ from pleinair.tools.types import (
     Reference,
     Refused,
     Repair,
+    Retriever,
     Usage,
 )
 
@@ -179,10 +180,15 @@ def plan(state: State, runtime: Runtime[Context]) -> Update:
 
 def retrieve(state: RetrieveTask, runtime: Runtime[Context]) -> Update:
     """Retrieve images of one concept from the user's library."""
-    started, context = perf_counter(), runtime.context
+    return retrieve_by(runtime.context.retriever, state, runtime.context)
+
+
+def retrieve_by(retriever: Retriever, state: RetrieveTask, context: Context) -> Update:
+    """Retrieve images of one concept by a retriever of the context."""
+    started = perf_counter()
     retrieval = retrieve_concept(
         Concept(name=state["name"], caption=state["caption"]),
-        retriever=context.retriever,
+        retriever=retriever,
         k=context.k,
         threshold=context.threshold,
         seed=state.get("seed", 0),

@@ -51,9 +51,9 @@ def _search(state: State, context: Context) -> list[Hit]:
     options, k = context.realrag, max(context.k, context.realrag.references)
     newest = ledger.latest(state.attempts)
     if newest is None:
-        return search(context.retriever, state.prompt, k, state.seed)
+        return search(context.papers, state.prompt, k, state.seed)
     image = context.store.open(newest.picture)
-    return search_away(context.retriever, state.prompt, image, weight=options.weight, k=k)
+    return search_away(context.papers, state.prompt, image, weight=options.weight, k=k)
 
 
 def select(state: State, runtime: Runtime[Context]) -> Update:

@@ -83,8 +83,7 @@ def unused_hits(retrieval: Retrieval, attempts: Iterable[Attempt]) -> list[Hit]:
     if retrieval.abstained:
         return []
     used = used_ids(retrieval.concept, attempts)
-    threshold = retrieval.threshold if retrieval.threshold is not None else -1.0
-    return [hit for hit in retrieval.hits if hit.id not in used and hit.score >= threshold]
+    return [hit for hit in retrieval.hits if hit.id not in used and retrieval.accepts(hit)]
 
 
 def unused_candidates(state: State, concepts: Collection[str]) -> dict[str, list[Hit]]:

@@ -26,7 +26,7 @@ from pleinair.tools.locks import Once
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.realrag import Training, declared_training, require_generator, search_away, training_of
 from pleinair.tools.registry import Kind, did_you_mean, names
-from pleinair.tools.retrieval.compose import Corpus, check_method, compose, threshold_of
+from pleinair.tools.retrieval.compose import AUTO, Corpus, check_method, compose, threshold_of
 from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer, LazyScorer
 from pleinair.tools.retrieve import search
@@ -71,6 +71,7 @@ def build(
         model=build_backend("mllm", settings.mllm),
         generator=build_generator(settings),
         retriever=_LibraryRetriever(settings, places, on_index),
+        paper_retriever=_paper_retriever(settings, places, on_index),
         store=store,
         k=settings.retrieval.k,
         threshold=threshold_of(settings.retrieval),
@@ -84,6 +85,17 @@ def build(
         captions=CaptionBook(places.cache / "captions"),
         on_step=on_step,
     )
+
+
+def _paper_retriever(settings: Settings, places: Paths, on_index: OnProgress) -> Retriever | None:
+    """Return the dense retriever of the papers' graphs where the user has not set a method."""
+    if settings.retrieval.method != AUTO:
+        return None
+    return _LibraryRetriever(_with_method(settings, "dense"), places, on_index)
+
+
+def _with_method(settings: Settings, method: str) -> Settings:
+    return settings.model_copy(update={"retrieval": settings.retrieval.model_copy(update={"method": method})})
 
 
 def check(settings: Settings) -> None:
@@ -124,10 +136,10 @@ def _check_retrieval(settings: Settings) -> None:
         declare("encoder", options.second.backend, options.second.arguments, "retrieval.second")
     elif options.method == "both":
         raise BadInput("retrieval.method = 'both': needs a second encoder, in the table retrieval.second")
-    if threshold is not None and options.method != "dense":
+    if threshold is not None and options.method not in (AUTO, "dense"):
         raise BadInput(
-            f"imagerag.threshold = {threshold}: a cosine, so it needs retrieval.method = 'dense', not "
-            f"{options.method!r}"
+            f"imagerag.threshold = {threshold}: a cosine, so it needs retrieval.method = 'dense' or 'auto', "
+            f"not {options.method!r}"
         )
 
 
@@ -214,7 +226,12 @@ class _LibraryRetriever:
 
 
 def open_retriever(settings: Settings, places: Paths, on_index: OnProgress = no_callback) -> Retriever:
-    """Build the retriever of the settings; the encoder is loaded only if the method uses vectors."""
+    """Build the retriever of the settings; the encoder is loaded only if the method uses vectors.
+
+    The pocket library is searched by vectors unless a method is set: the pocket encoder knows its names.
+    """
+    if settings.library.folder == POCKET and settings.retrieval.method == AUTO:
+        settings = _with_method(settings, "dense")
 
     def dense(choice: BackendChoice) -> IndexRetriever:
         return _dense_retriever(settings.model_copy(update={"encoder": choice}), places, on_index)

@@ -359,7 +359,7 @@ def _entry(number: int, run: Run) -> ChatEntry:
 
 
 def _is_under_threshold(retrieval: Retrieval, hit: Hit) -> bool:
-    return retrieval.abstained or (retrieval.threshold is not None and hit.score < retrieval.threshold)
+    return retrieval.abstained or not retrieval.accepts(hit)
 
 
 def _current_concepts(state: ReactState) -> frozenset[str]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import inspect
 
-from pleinair.tools.types import BadInput, Concept, Hit, Retrieval, Retriever, Searcher
+from pleinair.tools.retrieval.fusion import fuse
+from pleinair.tools.types import BadInput, Concept, Hit, Retrieval, Retriever, Searcher, is_match
 
 
 def retrieve(concept: Concept, *, retriever: Retriever, k: int, threshold: float, seed: int = 0) -> Retrieval:
     """Search for a concept's caption and return at most `k` hits, best first.
 
-    Abstain when no hit scores `threshold` or more; the hits are returned either way. `seed` is the run's, for
-    retrievers that take one. Raise what the retriever raises: `BadInput` for `k` under 1 or an empty caption.
+    Abstain when no hit counts, by `is_match`; the hits are returned either way. Hybrid retrieval also looks
+    for captions with the concept's name. `seed` is the run's, for retrievers that take one. Raise what the
+    retriever raises: `BadInput` for `k` under 1 or an empty caption.
     """
-    hits = tuple(search(retriever, concept.caption, k, seed))
+    hits = _search_with_name(concept, retriever, k, seed)
     reason = _reason_to_abstain(hits, threshold)
     return Retrieval(
         concept=concept.name,
@@ -23,6 +25,23 @@ def retrieve(concept: Concept, *, retriever: Retriever, k: int, threshold: float
         abstained=bool(reason),
         reason=reason,
     )
+
+
+def _search_with_name(concept: Concept, retriever: Retriever, k: int, seed: int) -> tuple[Hit, ...]:
+    hits = search(retriever, concept.caption, k, seed)
+    is_hybrid = any(hit.score_kind == "rrf" for hit in hits)
+    if not is_hybrid or concept.name == concept.caption or not concept.name.strip():
+        return tuple(hits)
+    by_name = _by_caption(search(retriever, concept.name, k, seed))
+    if {hit.id for hit in by_name} <= {hit.id for hit in _by_caption(hits)}:
+        return tuple(hits)
+    fused = fuse([[hit for hit in hits if hit.matched_by], by_name])
+    ids = {hit.id for hit in fused}
+    return (*fused, *(hit for hit in hits if hit.id not in ids))[:k]
+
+
+def _by_caption(hits: list[Hit]) -> list[Hit]:
+    return [hit for hit in hits if hit.matched_by in ("caption", "both")]
 
 
 def search(searcher: Searcher, query: str, k: int, seed: int) -> list[Hit]:
@@ -42,5 +61,11 @@ def check_query(query: str, k: int) -> None:
 def _reason_to_abstain(hits: tuple[Hit, ...], threshold: float) -> str:
     if not hits:
         return "no image in the library was found"
-    best = max(hit.score for hit in hits)
-    return "" if best >= threshold else f"best match {best:.2f} is under the threshold {threshold:.2f}"
+    if any(is_match(hit, threshold) for hit in hits):
+        return ""
+    cosines = [hit.score if hit.score_kind != "rrf" else hit.similarity for hit in hits]
+    best = max((cosine for cosine in cosines if cosine is not None), default=None)
+    if best is None:
+        return "no caption has its words"
+    words = "; no caption has its words" if any(hit.score_kind == "rrf" for hit in hits) else ""
+    return f"best match {best:.2f} is under the threshold {threshold:.2f}{words}"

@@ -7,6 +7,7 @@ only; elsewhere an image is a `Picture`, its key in the artifact store.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import not_
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self, cast, get_args, runtime_checkable
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
@@ -29,6 +30,8 @@ Side = Annotated[int, Field(gt=0, multiple_of=8)]  # pixels
 Steps = Annotated[int, Field(gt=0, le=1000)]
 Guidance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Strength = Annotated[float, Field(ge=0, le=1)]  # of references; at 0 they are ignored
+ScoreKind = Literal["", "cosine", "bm25", "rrf"]  # "": the retriever does not tell
+Match = Literal["", "caption", "similarity", "both"]
 OnStep = Callable[[int, int], None]  # receives the steps done and the total; may raise to stop
 
 
@@ -85,7 +88,11 @@ class Hit(Value):
     """Library image that matches a query."""
 
     id: str  # path of the image inside its library
-    score: float  # dense: cosine to the query, -1 to 1; lexical: BM25, over 0; hybrid: sum of 1 / (60 + rank)
+    score: float  # cosine to the query, -1 to 1; BM25, over 0; rrf: sum of 1 / (60 + rank)
+    score_kind: ScoreKind = Field(default="", exclude_if=not_)
+    matched_by: Match = Field(default="", exclude_if=not_)  # why hybrid retrieval counts it; "": it does not
+    # the cosine of a hit whose score is by rank fusion
+    similarity: float | None = Field(default=None, exclude_if=lambda value: value is None)
     caption: str = ""
     license: str = "unknown"
     source: str = ""
@@ -114,6 +121,18 @@ class Retrieval(Value):
     )  # hits below this score are never selected
     abstained: bool = False
     reason: str = ""
+
+    def accepts(self, hit: Hit) -> bool:
+        """Return whether a hit may be selected: by its match, or else by its score and the threshold."""
+        return self.threshold is None or is_match(hit, self.threshold)
+
+
+def is_match(hit: Hit, threshold: float) -> bool:
+    """Return whether a hit counts: it has a match, or a score of `threshold` or more; -1 is no threshold.
+
+    A score by rank fusion is compared with no threshold.
+    """
+    return bool(hit.matched_by) or threshold <= -1 or (hit.score_kind != "rrf" and hit.score >= threshold)
 
 
 class Repair(Value):

@@ -60,7 +60,9 @@ def without_vetoed(context: Context, state: ReactState) -> Context:
             )
     if not state.vetoes:
         return context
-    return _with_retriever(context, Filtered(context.retriever, without(state.vetoes)))
+    keep = without(state.vetoes)
+    papers = context.paper_retriever and Filtered(context.paper_retriever, keep)
+    return _with_retriever(context, Filtered(context.retriever, keep), papers)
 
 
 def _user_hits(state: ReactState) -> list[tuple[str, Hit]]:
@@ -69,10 +71,12 @@ def _user_hits(state: ReactState) -> list[tuple[str, Hit]]:
     return inputs + [(pin.concept, pin.hit) for pin in state.pins]
 
 
-def _with_retriever(context: Context, retriever: Retriever) -> Context:
-    """Return a copy of the context with another retriever; a context of another class keeps its class."""
+def _with_retriever(context: Context, retriever: Retriever, papers: Retriever | None = None) -> Context:
+    """Return a copy of the context with other retrievers; a context of another class keeps its class."""
     context = copy(context)
     object.__setattr__(context, "retriever", retriever)
+    if papers:
+        object.__setattr__(context, "paper_retriever", papers)
     return context
 
 

@@ -111,9 +111,11 @@ def _refs(session: ChatSession, rest: str) -> str:
 
 
 def _reference_line(reference: ChatReference) -> str:
+    from pleinair.app.trace.trace import score_text
+
     marks = f"  [{', '.join(reference.marks)}]" if reference.marks else ""
     hit = reference.hit
-    return printable(f"{reference.concept}: {hit.id} {hit.score:.2f} {hit.caption[:60]}") + marks
+    return printable(f"{reference.concept}: {hit.id} {score_text(hit)} {hit.caption[:60]}") + marks
 
 
 def _veto(session: ChatSession, rest: str) -> str:

@@ -15,7 +15,7 @@ from pleinair.app.runs.events import Ended, Event, Progress, Resumed, StepFinish
 from pleinair.app.runs.notes import option_lines
 from pleinair.app.runs.request import read_request
 from pleinair.app.storyboard.gallery import Gallery
-from pleinair.app.trace.trace import SIGNS, repair_text, title
+from pleinair.app.trace.trace import SIGNS, repair_text, score_text, title
 from pleinair.tools.types import Attempt, Repair, Retrieval, Row
 
 if TYPE_CHECKING:
@@ -152,9 +152,8 @@ def _retrieval_line(retrieval: Retrieval) -> str:
     if retrieval.abstained or not retrieval.hits:
         return f"[yellow]⌕[/] {_escaped(retrieval.concept)}: abstained, {_escaped(retrieval.reason)}"
     best, count = retrieval.hits[0], len(retrieval.hits)
-    return (
-        f"[blue]⌕[/] {_escaped(retrieval.concept)}: {count} found, best {best.score:.2f} {_escaped(best.id)}"
-    )
+    found = f"{count} found, best {_escaped(best.id)}, {score_text(best)}"
+    return f"[blue]⌕[/] {_escaped(retrieval.concept)}: {found}"
 
 
 def row_line(row: Row) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from pleinair.agent.repairs.leaks import LeakOptions, excess
-from pleinair.app.trace.trace import AttemptTrace, Trace, crop_text, offload_text
+from pleinair.app.trace.trace import AttemptTrace, Trace, crop_text, offload_text, score_text
 from pleinair.tools.types import Box, Reference, Row
 
 LABELS = {"generator": "Generator", "encoder": "Encoder", "mllm": "Chat model"}
@@ -55,7 +55,7 @@ def generation_facts(attempt: AttemptTrace) -> str:
 def reference_facts(reference: Reference, attempt: AttemptTrace, options: LeakOptions) -> list[str]:
     """Return the score and rank of a reference, its crop, its credit, and its leak."""
     hit = reference.hit
-    score = f"score {hit.score:.2f}, {attempt.rank(reference.concept, hit)}"
+    score = f"{score_text(hit)}, {attempt.rank(reference.concept, hit)}"
     credit = " · ".join(filter(None, (hit.license, hit.author, hit.source)))
     leak = _leak_text(reference, attempt, options)
     return [text for text in (score, crop_text(reference), credit, leak) if text]

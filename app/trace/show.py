@@ -15,6 +15,7 @@ from pleinair.app.trace.trace import (
     crop_text,
     leak_text,
     offload_text,
+    score_text,
     spent,
     trace_begun,
 )
@@ -144,7 +145,7 @@ class Report:
 
 
 def _hit_text(hit: Hit) -> str:
-    return f"{hit.id}, score {hit.score:.2f}"
+    return f"{hit.id}, {score_text(hit)}"
 
 
 def _rights(hit: Hit) -> str:

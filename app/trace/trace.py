@@ -23,6 +23,13 @@ from pleinair.tools.types import (
 )
 
 SIGNS = {"present": "●", "unsure": "◐", "missing": "○"}  # of a row's status
+_SCORES = {"": "score", "cosine": "cosine", "bm25": "BM25", "rrf": "rank fusion"}
+_MATCHES = {
+    "": "no match",
+    "caption": "matched by its caption",
+    "similarity": "matched by similarity",
+    "both": "matched by caption and similarity",
+}
 COUNTED = {"images": "image", "mllm_calls": "MLLM call", "tokens": "token"}
 
 
@@ -195,6 +202,16 @@ def title(attempt: Attempt) -> str:
     if attempt.number:
         return f"Attempt {attempt.number}"
     return "First image" if attempt.request.references else "Draft"
+
+
+def score_text(hit: Hit) -> str:
+    """Return the score of a hit with its kind, and why hybrid retrieval counts the hit."""
+    parts = [f"{_SCORES[hit.score_kind]} {hit.score:.{3 if hit.score_kind == 'rrf' else 2}f}"]
+    if hit.similarity is not None:
+        parts.append(f"cosine {hit.similarity:.2f}")
+    if hit.score_kind == "rrf":
+        parts.append(_MATCHES[hit.matched_by])
+    return ", ".join(parts)
 
 
 def offload_text(attempt: Attempt) -> str:

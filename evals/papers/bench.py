@@ -86,7 +86,7 @@ class Bench:
         """Return a context that searches a pool; `options` change the retrieval, `changes` the context."""
         scorer = IndexScorer(pool.dense.vector, self.encoder)
         retriever = self.retriever(pool, **(options or {}))
-        return replace(self.context, retriever=retriever, scorer=scorer, **changes)
+        return replace(self.context, retriever=retriever, paper_retriever=None, scorer=scorer, **changes)
 
     def retriever(self, pool: Pool, **changes: Any) -> Retriever:
         """Compose a retriever of a pool from the settings with some options changed."""

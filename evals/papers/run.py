@@ -121,7 +121,7 @@ def pocket_bench(work: Path, overrides: Mapping[str, Any]) -> tuple[Bench, str]:
         work=work,
         context=replace(context, generator=CachedGenerator(context.generator, store)),
         encoder=encoder,
-        retrieval=RetrievalOptions.model_validate(options),
+        retrieval=RetrievalOptions.model_validate(options | {"method": "dense"}),  # as the papers retrieve
         judge=Oracle(),
     )
     return bench, hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -233,6 +233,7 @@ def make_contexts(bench: Bench, seed: int, trained: Sequence[Trained]) -> dict[s
         column: replace(
             bench.context,
             retriever=IndexRetriever(library, bench.index(library, encoder), encoder),
+            paper_retriever=None,
             realrag=RealRAGOptions.model_validate({"method": column}),
         )
         for column, encoder in encoders.items()

@@ -28,12 +28,13 @@ def search(place: Path, query: str, k: int = 6, /, **overrides: Any) -> list[str
 
 
 def test_every_method_ranks_in_its_own_way(place: Path) -> None:
-    dense = search(place, "number 3")
+    dense = search(place, "number 3", retrieval__method="dense")
     assert sorted(dense) == [f"{number}.png" for number in range(6)]
     assert search(place, "number 3", retrieval__method="lexical") == ["3.png"]
     hybrid = search(place, "number 3", retrieval__method="hybrid")
     assert hybrid == ["3.png", *(id for id in dense if id != "3.png")]
-    assert search(place, "number 3", retrieval__rerank="bm25") == hybrid
+    assert search(place, "number 3") == hybrid
+    assert search(place, "number 3", retrieval__method="dense", retrieval__rerank="bm25") == hybrid
 
 
 def test_lexical_retrieval_loads_no_encoder_and_builds_no_index(
@@ -48,8 +49,8 @@ def test_lexical_retrieval_loads_no_encoder_and_builds_no_index(
 
 
 def test_both_takes_three_of_either_encoder_in_turn(place: Path) -> None:
-    first = search(place, "number 3", 3)
-    second = search(place, "number 3", 3, encoder__salt="other")
+    first = search(place, "number 3", 3, retrieval__method="dense")
+    second = search(place, "number 3", 3, retrieval__method="dense", encoder__salt="other")
     assert first != second
     both = search(place, "number 3", retrieval__method="both", **SECOND)
     assert both[:2] == [first[0], second[0]]
@@ -73,11 +74,24 @@ def test_copies_are_omitted_unless_allowed(place: Path) -> None:
     assert len(search(place, "number 3", 7, retrieval__deduplicate=0)) == 7
 
 
-@pytest.mark.parametrize(("method", "threshold"), [("dense", 0.4), ("lexical", -1.0), ("hybrid", -1.0)])
-def test_the_threshold_applies_to_dense_retrieval_only(place: Path, method: str, threshold: float) -> None:
+@pytest.mark.parametrize(
+    ("method", "threshold"),
+    [("dense", 0.4), ("lexical", -1.0), ("hybrid", 0.4), ("auto", 0.4), ("both", -1.0)],
+)
+def test_the_threshold_applies_to_methods_with_cosines(place: Path, method: str, threshold: float) -> None:
     settings = load(overrides={"retrieval.threshold": 0.4, "retrieval.method": method})
     context = build(settings, Paths(place / "home"), ArtifactStore(place / "store"))
     assert context.threshold == threshold
+
+
+def test_the_papers_graphs_keep_dense_retrieval_unless_a_method_is_set(place: Path) -> None:
+    def kinds(**overrides: Any) -> list[str]:
+        context = build(load(overrides=overrides), Paths(place / "home"), ArtifactStore(place / "store"))
+        return [source.search("number 3", 1)[0].score_kind for source in (context.retriever, context.papers)]
+
+    assert kinds() == ["rrf", "cosine"]
+    assert kinds(**{"retrieval.method": "hybrid"}) == ["rrf", "rrf"]
+    assert kinds(**{"library.folder": "pocket"}) == ["cosine", "cosine"]
 
 
 def test_imagerags_options_reach_its_graph(place: Path) -> None:
@@ -92,7 +106,7 @@ def test_imagerags_options_reach_its_graph(place: Path) -> None:
     [
         (
             {"retrieval.method": "best"},
-            "retrieval.method = 'best': unknown; accepted: both, dense, hybrid",
+            "retrieval.method = 'best': unknown; accepted: auto, both, dense, hybrid",
         ),
         ({"retrieval.arguments.depth": 3}, r"retrieval\.arguments\.depth = 3: .* accepted: nothing"),
         ({"retrieval.arguments.api_key": "x"}, r"retrieval\.arguments\.api_key: secrets are not accepted"),

@@ -1,14 +1,14 @@
 """Retrieval methods by name, and their composition with filters and re-ranking as the settings say.
 
-"dense" ranks by an encoder's vectors, "lexical" by the words of captions, "hybrid" fuses both, and "both"
-alternates between two encoders, as ImageRAG's re-ranking needs. A method is an entry point of the group
+"dense" ranks by an encoder's vectors, "lexical" by the words of captions, "hybrid" fuses both, "auto" is
+"hybrid" where the library has captions and "dense" elsewhere, and "both" alternates between two encoders, as
+ImageRAG's re-ranking needs. A method is an entry point of the group
 `pleinair.retriever`: a callable that takes a `Corpus`, and keyword arguments from `retrieval.arguments`, and
 returns an object with `search`. Licenses and copies are filtered before hits are re-ranked.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from operator import not_
@@ -20,6 +20,7 @@ from pleinair.tools import registry
 from pleinair.tools.arguments import checked
 from pleinair.tools.locks import Once
 from pleinair.tools.retrieval.filters import Filtered, Merged, Wrapper, by_license, distinct, readable
+from pleinair.tools.retrieval.fusion import fuse
 from pleinair.tools.retrieval.lexical import CaptionOrder, Lexical
 from pleinair.tools.retrieval.rerank import EACH, interleave
 from pleinair.tools.types import BadInput, Encoder, Hit, Retriever, Value
@@ -31,20 +32,26 @@ if TYPE_CHECKING:
     from pleinair.tools.types import Vectors
 
 
-_K = 60  # of reciprocal rank fusion (Cormack et al., 2009)
+AUTO = "auto"
+_BY_COSINE = (AUTO, "dense", "hybrid")  # methods to which the threshold applies
 DEPTH = 100  # ranks of each list that reciprocal rank fusion counts
 
 
 class RetrievalOptions(Value):
     """Method, filters and threshold of retrieval.
 
-    The threshold is a cosine similarity and applies to the method "dense", whose weaker hits are recorded but
-    never selected; "hybrid" leaves them out of the fusion. Other methods' scores are not cosines, so they
-    abstain only if nothing is found. Copies are recognised by the cosine of their vectors, or without an
-    index by equal pixels.
+    The threshold is a cosine similarity. Weaker hits of "dense" are recorded but never selected; a hit of
+    "hybrid" counts if its cosine reaches the threshold, or if its caption has the query's words. Other
+    methods' scores are not cosines, so they abstain only if nothing is found. Copies are recognised by the
+    cosine of their vectors, or without an index by equal pixels.
     """
 
-    method: str = Field(default="dense", min_length=1)  # of the registry, such as "lexical" or "hybrid"
+    method: str = Field(
+        default=AUTO,
+        min_length=1,
+        description='"dense", "lexical", "hybrid", "both" or a plug-in; "auto": hybrid where the library has '
+        "captions; dense elsewhere, for the papers' graphs and for the pocket library",
+    )
     rerank: Literal["none", "bm25"] = "none"  # of the best hits, by their captions
     licenses: tuple[str, ...] = ()  # accepted ones; empty accepts all
     deduplicate: float = Field(default=0.995, ge=0, le=1)  # cosine from which images are copies; 0 keeps all
@@ -121,8 +128,8 @@ def compose(options: RetrievalOptions, corpus: Corpus) -> Retriever:
 
 
 def threshold_of(options: RetrievalOptions) -> float:
-    """Return the score below which retrieval abstains: -1, which is none, for any method but "dense"."""
-    return options.threshold if options.method == "dense" else -1.0
+    """Return the cosine below which retrieval abstains: -1, which is none, for methods without cosines."""
+    return options.threshold if options.method in _BY_COSINE else -1.0
 
 
 def dense(corpus: Corpus) -> Dense:
@@ -130,15 +137,36 @@ def dense(corpus: Corpus) -> Dense:
     return corpus.dense
 
 
+def auto(corpus: Corpus) -> Dense | Merged:
+    """Build the method "auto": "hybrid" where an image has a caption, else "dense"."""
+    return hybrid(corpus) if any(entry.caption.strip() for entry in corpus.dense.entries()) else corpus.dense
+
+
 def hybrid(corpus: Corpus) -> Merged:
-    """Build the method "hybrid": dense hits over the threshold and lexical hits, fused by their ranks."""
+    """Build the method "hybrid": lexical and dense hits, fused by their ranks, those that count first.
+
+    A hit counts if its caption has the words of the query, or if its cosine reaches the threshold. Dense hits
+    under the threshold take no part in the fusion and come last.
+    """
+    threshold, dense = corpus.options.threshold, corpus.dense
 
     def merge(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
-        by_vector, by_words = rankings
-        return fuse([[hit for hit in by_vector if hit.score >= corpus.options.threshold], by_words])
+        by_words, by_vector = rankings[0], [_as_fused(hit, threshold) for hit in rankings[1]]
+        near = [hit for hit in by_vector if hit.matched_by]
+        fused = fuse([by_words, near])
+        ids = {hit.id for hit in fused}
+        weak = [hit for hit in by_vector if hit.id not in ids]
+        return [*sorted(fused, key=lambda hit: not hit.matched_by), *weak]
 
-    dense = corpus.dense
-    return Merged((dense, Lexical(dense)), merge, lambda k: max(k, DEPTH), vector=dense.vector)
+    return Merged((Lexical(dense), dense), merge, lambda k: max(k, DEPTH), vector=dense.vector)
+
+
+def _as_fused(hit: Hit, threshold: float) -> Hit:
+    """Return a dense hit with its cosine beside the score, and a match if that reaches the threshold."""
+    match = "similarity" if hit.score >= threshold else ""
+    return hit.model_copy(
+        update={"similarity": hit.score, "matched_by": match, "score": 0.0, "score_kind": "rrf"}
+    )
 
 
 def both(corpus: Corpus) -> Merged:
@@ -150,22 +178,6 @@ def both(corpus: Corpus) -> Merged:
 def alternating(first: Retriever, second: Retriever) -> Merged:
     """Build a retriever of the best hits of two others in turn, `EACH` of either at most."""
     return Merged((first, second), interleave, lambda k: min(k, EACH), filtered=True)
-
-
-def fuse(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
-    """Merge rankings by reciprocal rank fusion: an image's score is the sum of 1 / (60 + rank), ranks from 1.
-
-    Two rankings give 2/61 to an image that is first in both, 1/61 to one that is first in one and not in the
-    other. Of equal scores the hit of the earlier ranking comes first.
-    """
-    hits: dict[str, Hit] = {}
-    sums: dict[str, float] = defaultdict(float)
-    for ranking in rankings:
-        for rank, hit in enumerate(ranking, start=1):
-            hits.setdefault(hit.id, hit)
-            sums[hit.id] += 1 / (_K + rank)
-    fused = [hit.model_copy(update={"score": sums[id]}) for id, hit in hits.items()]
-    return sorted(fused, key=lambda hit: -hit.score)
 
 
 def _filtered(

@@ -148,7 +148,9 @@ class IndexRetriever:
         return vector
 
     def _hits(self, vector: Vectors, k: int) -> list[Hit]:
-        return [self._library.items[id].hit(score) for id, score in self._index.search(vector, k)]
+        found = self._index.search(vector, k)
+        hits = ((self._library.items[id].hit(score), {"score_kind": "cosine"}) for id, score in found)
+        return [hit.model_copy(update=kind) for hit, kind in hits]
 
     def open(self, id: str) -> Image:
         """Read an image; raise `BadInput` if its file is no longer the one that was indexed."""

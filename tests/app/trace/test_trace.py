@@ -130,7 +130,8 @@ def test_show_prints_every_attempt(run: Run) -> None:
         "spent        2 images, 3 MLLM calls",
         "Draft\n",
         "Attempt 1 ★ best",
-        "second thing ← 2.png, score 0.29, rank 1 of 4; CC0-1.0, <i>Nobody</i>, https://example.org/2?a=1&b=2",
+        "second thing ← 2.png, rank fusion 0.016, cosine 0.29, matched by similarity, rank 1 of 4; CC0-1.0, "
+        "<i>Nobody</i>, https://example.org/2?a=1&b=2",
         "unselected   second thing ← 1.png",
         "○ second thing: missing 90%",
         "decision     Add reference for “second thing”: no reference was tried yet",

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from support.fake_retriever import FakeRetriever, corpus, ids
 
-from pleinair.tools.retrieval.compose import DEPTH, RetrievalOptions, alternating, compose, fuse, threshold_of
+from pleinair.tools.retrieval.compose import DEPTH, RetrievalOptions, alternating, compose, threshold_of
+from pleinair.tools.retrieval.fusion import fuse
 from pleinair.tools.retrieve import retrieve
 from pleinair.tools.types import BadInput, Concept, Hit
 
@@ -24,7 +25,8 @@ def fake() -> FakeRetriever:
 
 
 def search(query: str, k: int = 4, second: FakeRetriever | None = None, **options: Any) -> list[Hit]:
-    composed = RetrievalOptions(**{"deduplicate": 0.0} | options)
+    defaults: dict[str, Any] = {"deduplicate": 0.0, "method": "dense"}
+    composed = RetrievalOptions(**defaults | options)
     return compose(composed, corpus(composed, fake(), second)).search(query, k)
 
 
@@ -38,7 +40,8 @@ def search(query: str, k: int = 4, second: FakeRetriever | None = None, **option
         ({"deduplicate": 0.999}, "dac"),
         ({"method": "hybrid", "deduplicate": 0.999, "licenses": ("CC0",)}, "bd"),
         ({"method": "hybrid", "licenses": ("CC0",), "rerank": "bm25"}, "bcd"),
-        ({"method": "hybrid", "threshold": 0.85}, "dbc"),
+        ({"method": "hybrid", "threshold": 0.85}, "bdca"),
+        ({"method": "auto"}, "bcda"),
     ],
 )
 def test_each_option_changes_the_hits(options: dict[str, Any], order: str) -> None:
@@ -74,7 +77,8 @@ def test_alternating_returns_three_of_either_retriever_with_their_first_score() 
     ("query", "options", "abstains"),
     [
         ("a zebra", {"threshold": 0.85}, False),
-        ("a finch", {"threshold": 0.95}, True),
+        ("a finch", {"method": "dense", "threshold": 0.95}, True),
+        ("a finch", {"threshold": 0.95}, False),
         ("a finch", {"method": "hybrid", "threshold": 0.95}, False),
         ("a zebra", {"method": "hybrid", "threshold": 0.95}, True),
         ("a zebra", {"method": "hybrid", "threshold": 0.85}, False),
@@ -87,7 +91,44 @@ def test_a_threshold_makes_retrieval_abstain(query: str, options: dict[str, Any]
 
 
 def test_hybrid_leaves_hits_under_the_threshold_out_of_the_fusion() -> None:
-    assert ids(search("a zebra", method="hybrid", threshold=0.75)) == "da"
+    hits = search("a zebra", method="hybrid", threshold=0.75)
+    assert ids(hits) == "dacb"
+    assert [hit.matched_by for hit in hits] == ["similarity", "similarity", "", ""]
+    assert [hit.similarity for hit in hits] == pytest.approx([0.9, 0.8, 0.7, 0.6])
+
+
+@pytest.mark.parametrize(
+    ("caption", "query", "match"),
+    [
+        ("Biscuit at the beach", "Biscuit", "caption"),
+        ("Biscuit at the beach", "a photo of Biscuit, a small brown dog", "caption"),
+        ("Biscuit's birthday", "BISCUIT", "caption"),
+        ("Zoë and a cherry", "zoe with two cherries", "caption"),
+        ("wolves", "a lone wolf", "caption"),
+        ("A goat.", "an old goat in the garden", "caption"),
+        ("the snow, red apples", "a red apple in the snow", "caption"),
+        ("a velmora wren", "a saverel wren", ""),
+        ("the photo of a picture", "a photo of a zebra", ""),
+        ("the snow", "a zebra in the snow", ""),
+        ("snow", "a snow leopard", ""),
+        ("a beach", "a red car on the beach", ""),
+        ("white wall", "a white tiger", ""),
+        ("", "a zebra", ""),
+    ],
+)
+def test_a_caption_matches_by_the_distinctive_words(caption: str, query: str, match: str) -> None:
+    captions = {"a": caption, "b": "a wren", "c": "a red wall", "d": "a wren in the snow", "e": "white snow"}
+    options = RetrievalOptions(method="hybrid", threshold=1.0, deduplicate=0.0)
+    hits = compose(options, corpus(options, FakeRetriever("edcba", captions))).search(query, 9)
+    assert next(hit for hit in hits if hit.id == "a").matched_by == match
+    assert len(hits) == 5
+
+
+@pytest.mark.parametrize(("captions", "kind"), [({"a": "a wren"}, "rrf"), ({"a": " "}, ""), ({}, "")])
+def test_auto_is_hybrid_where_there_are_captions(captions: dict[str, str], kind: str) -> None:
+    options = RetrievalOptions(deduplicate=0.0)
+    hits = compose(options, corpus(options, FakeRetriever("ab", captions))).search("a wren", 2)
+    assert {hit.score_kind for hit in hits} == {kind}
 
 
 def test_hybrid_merges_more_hits_than_are_asked_for() -> None:
@@ -113,7 +154,7 @@ def test_an_unknown_method_is_refused_with_the_choices() -> None:
     assert all(name in str(caught.value) for name in ("both", "dense", "hybrid", "lexical"))
 
 
-@pytest.mark.parametrize("method", ["both", "dense", "hybrid", "lexical"])
+@pytest.mark.parametrize("method", ["auto", "both", "dense", "hybrid", "lexical"])
 def test_built_in_methods_have_no_arguments(method: str) -> None:
     with pytest.raises(BadInput, match="accepted: nothing"):
         search("a finch", method=method, arguments={"searcher": 1})
