@@ -192,6 +192,7 @@ def retrieve_by(retriever: Retriever, state: RetrieveTask, context: Context) -> 
         k=context.k,
         threshold=context.threshold,
         seed=state.get("seed", 0),
+        with_name=True,
     )
     return changed(retrievals=[retrieval], usage=[Usage(seconds=perf_counter() - started)])
 

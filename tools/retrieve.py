@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 
 from pleinair.tools.retrieval.fusion import fuse
 from pleinair.tools.types import BadInput, Concept, Hit, Retrieval, Retriever, Searcher, is_match
 
 
-def retrieve(concept: Concept, *, retriever: Retriever, k: int, threshold: float, seed: int = 0) -> Retrieval:
+def retrieve(
+    concept: Concept,
+    *,
+    retriever: Retriever,
+    k: int,
+    threshold: float,
+    seed: int = 0,
+    with_name: bool = False,
+) -> Retrieval:
     """Search for a concept's caption and return at most `k` hits, best first.
 
-    Abstain when no hit counts, by `is_match`; the hits are returned either way. Hybrid retrieval also looks
-    for captions with the concept's name. `seed` is the run's, for retrievers that take one. Raise what the
-    retriever raises: `BadInput` for `k` under 1 or an empty caption.
+    Abstain when no hit counts, by `is_match`; the hits are returned either way. With `with_name` hybrid
+    retrieval also searches for captions with the concept's name. `seed` is the run's, for retrievers that
+    take one. Raise what the retriever raises: `BadInput` for `k` under 1 or an empty caption.
     """
-    hits = _search_with_name(concept, retriever, k, seed)
+    hits = tuple(search(retriever, concept.caption, k, seed))
+    if with_name and any(hit.score_kind == "rrf" for hit in hits):
+        hits = _with_named(hits, concept, retriever, k, seed)
     reason = _reason_to_abstain(hits, threshold)
     return Retrieval(
         concept=concept.name,
@@ -27,20 +38,21 @@ def retrieve(concept: Concept, *, retriever: Retriever, k: int, threshold: float
     )
 
 
-def _search_with_name(concept: Concept, retriever: Retriever, k: int, seed: int) -> tuple[Hit, ...]:
-    hits = search(retriever, concept.caption, k, seed)
-    is_hybrid = any(hit.score_kind == "rrf" for hit in hits)
-    if not is_hybrid or concept.name == concept.caption or not concept.name.strip():
-        return tuple(hits)
+def _with_named(
+    hits: tuple[Hit, ...], concept: Concept, retriever: Retriever, k: int, seed: int
+) -> tuple[Hit, ...]:
+    """Fuse the hits with the images whose captions have the concept's name, if there are others."""
+    if concept.name == concept.caption or not concept.name.strip():
+        return hits
     by_name = _by_caption(search(retriever, concept.name, k, seed))
     if {hit.id for hit in by_name} <= {hit.id for hit in _by_caption(hits)}:
-        return tuple(hits)
+        return hits
     fused = fuse([[hit for hit in hits if hit.matched_by], by_name])
     ids = {hit.id for hit in fused}
     return (*fused, *(hit for hit in hits if hit.id not in ids))[:k]
 
 
-def _by_caption(hits: list[Hit]) -> list[Hit]:
+def _by_caption(hits: Iterable[Hit]) -> list[Hit]:
     return [hit for hit in hits if hit.matched_by in ("caption", "both")]
 
 

@@ -81,3 +81,41 @@ def test_it_abstains_exactly_if_no_hit_reaches_the_threshold(scores: list[float]
     retrieval = retrieve(FINCH, retriever=ranking, k=len(scores), threshold=threshold)
     assert retrieval.abstained == all(score < threshold for score in scores)
     assert retrieval.abstained == bool(retrieval.reason)
+
+
+class Hybrid(Fixed):
+    """Match the dog's image by its name only, and another one by its similarity to the caption."""
+
+    def search(self, query: str, k: int) -> list[Hit]:
+        dog = Hit(id="dog.png", score=0.01, score_kind="rrf")
+        near = Hit(id="near.png", score=0.02, score_kind="rrf", matched_by="similarity")
+        return [near, dog] if "small" in query else [dog.model_copy(update={"matched_by": "caption"})]
+
+
+@pytest.mark.parametrize("with_name", [True, False])
+def test_an_image_whose_caption_has_the_name_is_found_beside_those_of_the_caption(with_name: bool) -> None:
+    concept = Concept(name="Biscuit", caption="a small brown dog called Biscuit")
+    retrieval = retrieve(concept, retriever=Hybrid(), k=3, threshold=0.5, with_name=with_name)
+    assert [hit.id for hit in retrieval.hits] == ["near.png", "dog.png"]
+    assert [retrieval.accepts(hit) for hit in retrieval.hits] == [True, with_name]
+
+
+@pytest.mark.parametrize(
+    ("hits", "reason"),
+    [
+        ([Hit(id="a", score=0.01, score_kind="rrf")], "no caption has its words"),
+        (
+            [Hit(id="a", score=0.01, score_kind="rrf", similarity=0.3)],
+            "best match 0.30 is under the threshold 0.50; no caption has its words",
+        ),
+        ([Hit(id="a", score=0.01, score_kind="rrf", matched_by="caption")], ""),
+        ([Hit(id="a", score=9.0, score_kind="bm25")], ""),
+    ],
+)
+def test_hybrid_hits_count_by_their_match_and_not_by_their_score(hits: list[Hit], reason: str) -> None:
+    class Listed(Fixed):
+        def search(self, query: str, k: int) -> list[Hit]:
+            return hits
+
+    retrieval = retrieve(FINCH, retriever=Listed(), k=3, threshold=0.5)
+    assert (retrieval.abstained, retrieval.reason) == (bool(reason), reason)

@@ -108,7 +108,7 @@ def bench(tmp_path: Path, generator: SquareGenerator, monkeypatch: pytest.Monkey
         work=tmp_path,
         context=replace(context, generator=CachedGenerator(generator, context.store)),
         encoder=Hashes(),
-        retrieval=RetrievalOptions(threshold=-1.0),
+        retrieval=RetrievalOptions(method="dense", threshold=-1.0),
         judge=EveryOther(),
     )
 
