@@ -41,7 +41,6 @@ PALETTE = st.lists(
 def test_the_nearest_image_comes_first_with_its_metadata(folder: Path, index_folder: Path) -> None:
     build(folder, index_folder)
     best, *rest = find(folder, index_folder, "red")
-<<<<<<< HEAD
     metadata = {
         "id": "red.png",
         "caption": "a red square",
@@ -49,11 +48,7 @@ def test_the_nearest_image_comes_first_with_its_metadata(folder: Path, index_fol
         "source": "s",
         "author": "x",
     }
-    assert best.model_dump(exclude={"score", "boxes"}) == metadata
-=======
-    metadata = {"id": "red.png", "caption": "a red square", "license": "CC0", "source": "s", "author": "x"}
     assert best.model_dump(exclude={"score", "boxes"}) == {**metadata, "score_kind": "cosine"}
->>>>>>> 3cc50dd (Retrieve by captions and vectors where the library has captions; name the kind of each score; match captions by their distinctive words)
     assert best.score == pytest.approx(1, abs=1e-6)
     assert [hit.id for hit in rest] == ["white.png", "blue.png"]  # blue and green tie; the id decides
 
