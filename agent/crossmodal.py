@@ -17,8 +17,16 @@ from pydantic import Field
 from pleinair.agent import ledger, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
-from pleinair.agent.select import Pick, cover, make_references, score_table, unused_candidates
-from pleinair.agent.state import IMAGE_AND_CRITIQUE, MLLM_CALL, Input, Output, RetrieveTask, State, changed
+from pleinair.agent.select import Pick, cover, free_slots, make_references, score_table, unused_candidates
+from pleinair.agent.state import (
+    IMAGE_AND_CRITIQUE,
+    MLLM_CALL,
+    ImageInput,
+    Output,
+    RetrieveTask,
+    State,
+    changed,
+)
 from pleinair.tools import crossmodal
 from pleinair.tools.retrieval.crossmodal.dense import SearchScorer
 from pleinair.tools.retrieval.crossmodal.joint import Joint, retrieve_jointly
@@ -26,7 +34,7 @@ from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import Concept, Ending, Hit, Outcome, Refused, Retrieval, Usage
 
 
-class CrossmodalInput(Input):
+class CrossmodalInput(ImageInput):
     """Input of the Cross-modal RAG graph."""
 
     # the caller's sub-queries for this request, used as they are instead of the model's
@@ -127,9 +135,9 @@ def retrieve(state: RetrieveTask, runtime: Runtime[Context]) -> Update:
 def select(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     """Fill the slots and set the request, whose prompt says what to take from which image."""
     context = runtime.context
-    picks = _pick_jointly(state, context.generator.capabilities.slots)
+    picks = _pick_jointly(state, free_slots(state, context))
     subqueries = [[pick.concept, *pick.others] for pick in picks]
-    prompt = crossmodal.instruct(context.crossmodal.template, state.prompt, subqueries)
+    prompt = crossmodal.instruct(context.crossmodal.template, state.prompt, subqueries, len(state.pictures))
     references = make_references(picks, context)
     return changed(request=nodes.new_request(state, context, references=references, prompt=prompt))
 
@@ -141,7 +149,7 @@ def finish(state: CrossmodalState) -> Update:
     newest = ledger.latest(state.attempts)
     if newest is None:
         return changed(outcome=state.stopped(state.limit(IMAGE_AND_CRITIQUE), None))
-    bare = state.joint is not None and not newest.request.references
+    bare = state.joint is not None and len(newest.request.references) <= len(state.pictures)
     ending: Ending = "stopped" if bare else "unchecked"
     first = "drawn without a reference" if bare else ledger.UNCHECKED
     reason = "; ".join(filter(None, (first, _report(state))))

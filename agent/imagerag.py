@@ -21,13 +21,15 @@ from pleinair.agent.crossmodal import write_caption
 from pleinair.agent.nodes import Update
 from pleinair.agent.select import (
     Pick,
+    free_slots,
+    input_references,
     make_references,
     order_by_prompt,
     references_of,
     unused_candidates,
     used_ids,
 )
-from pleinair.agent.state import IMAGE, MLLM_CALL, Input, RetrieveTask, State, changed
+from pleinair.agent.state import IMAGE, MLLM_CALL, RetrieveTask, State, changed
 from pleinair.tools import imagerag
 from pleinair.tools.mllm.schemas import Decision
 from pleinair.tools.retrieval.lexical import score_captions
@@ -42,7 +44,6 @@ from pleinair.tools.types import (
     Hit,
     Limit,
     Outcome,
-    Picture,
     Reference,
     Refused,
     Repair,
@@ -53,24 +54,11 @@ from pleinair.tools.types import (
 _RERANKED = 2 * EACH  # hits that are shown to the model or captioned
 
 
-class ImageRAGInput(Input):
-    """Input of the ImageRAG graph."""
-
-    # input images, already in the store; they take slots, and stay with a thread until replaced
-    pictures: list[Picture] = Field(default_factory=list)
-
-
-class ImageRAGState(ImageRAGInput, State):
+class ImageRAGState(State):
     """Working state of the ImageRAG graph; a later round replaces the answers of an earlier one."""
 
     decision: Decision | None = None  # whether the newest image matches the prompt
     missing: list[str] = Field(default_factory=list)  # concepts to retrieve references for
-
-
-def draft(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
-    """Generate an image of the prompt with the input images alone."""
-    request = nodes.new_request(state, runtime.context, references=_input_references(state))
-    return nodes.attempt(state, runtime, request, ())
 
 
 def decide(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
@@ -187,15 +175,15 @@ def select(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     References of the round before stay for concepts that are no longer missing, as far as slots are free. The
     input images come first, then the others in the order in which the prompt names their concepts.
     """
-    context, inputs = runtime.context, _input_references(state)
+    context = runtime.context
     picks = _pick_by_rank(state, context)
     retained = _retained_references(state)[: _free_slots(state, context) - len(picks)]
     references = order_by_prompt((*retained, *make_references(picks, context)), state.prompt)
     # a reference's caption is the first one of its concept
     queries = {retrieval.concept: retrieval.query.splitlines()[0] for retrieval in state.retrievals}
     captions = [queries[reference.concept] for reference in references]
-    prompt = imagerag.augment(context.imagerag.template, state.prompt, captions, before=len(inputs))
-    request = nodes.new_request(state, context, references=(*inputs, *references), prompt=prompt)
+    prompt = imagerag.augment(context.imagerag.template, state.prompt, captions, before=len(state.pictures))
+    request = nodes.new_request(state, context, references=references, prompt=prompt)
     concepts = {pick.concept for pick in picks}
     return _set_request(state, request, [repair for repair in state.repairs if repair.concept in concepts])
 
@@ -207,7 +195,7 @@ def rephrase(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
         prompt, usage = imagerag.rephrase(_conversation(state, context))
     except Refused as refusal:
         return _end(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
-    request = nodes.new_request(state, context, references=_input_references(state), prompt=prompt)
+    request = nodes.new_request(state, context, prompt=prompt)
     repair = Repair(concept=state.prompt, action="reword", why=prompt)
     return _set_request(state, request, [repair]) | changed(usage=[usage])
 
@@ -291,21 +279,9 @@ def _end(state: ImageRAGState, ending: Ending, reason: str) -> Update:
     return changed(outcome=Outcome(ending=ending, reason=reason, best=best))
 
 
-def _input_references(state: ImageRAGState) -> tuple[Reference, ...]:
-    """Return the input images as references; they come first."""
-    return tuple(
-        Reference(
-            concept=f"own picture {number}",
-            hit=Hit(id=picture.sha256, score=1.0, source="given with the prompt"),
-            picture=picture,
-        )
-        for number, picture in enumerate(state.pictures, 1)
-    )
-
-
 def _retained_references(state: ImageRAGState) -> tuple[Reference, ...]:
     """Return the newest image's library references whose concepts are no longer missing."""
-    inputs = [reference.concept for reference in _input_references(state)]
+    inputs = [reference.concept for reference in input_references(state.pictures)]
     references = references_of(ledger.latest(state.attempts))
     replaced = (*state.concept_names, *inputs)
     return tuple(reference for reference in references if reference.concept not in replaced)
@@ -324,7 +300,7 @@ def _pick_by_rank(state: ImageRAGState, context: Context) -> list[Pick]:
 
 def _free_slots(state: ImageRAGState, context: Context) -> int:
     """Return the references that fit beside the input images; at most one with the template "image"."""
-    slots = context.generator.capabilities.slots - len(state.pictures)
+    slots = free_slots(state, context)
     return min(slots, 1) if context.imagerag.template == "image" else slots
 
 

@@ -17,7 +17,13 @@ from pleinair.agent.progress import offload_levels_of, watch
 from pleinair.agent.repairs import plan as repair_plan
 from pleinair.agent.repairs.inpaint import inpaint_of
 from pleinair.agent.repairs.leaks import with_leaks
-from pleinair.agent.select import find_retrieval, references_of, select_references, with_boxes
+from pleinair.agent.select import (
+    find_retrieval,
+    input_references,
+    references_of,
+    select_references,
+    with_boxes,
+)
 from pleinair.agent.state import (
     IMAGE,
     IMAGE_AND_CRITIQUE,
@@ -231,8 +237,12 @@ def new_request(
     prompt: str = "",
     number: int = 0,
 ) -> GenerateRequest:
-    """Build a request with the image options, the generator's values and the noise of attempt `number`."""
+    """Build a request with the image options, the generator's values and the noise of attempt `number`.
+
+    The input images come before its references.
+    """
     capabilities, options = context.capabilities(state.image), context.image.merged(state.image)
+    references = (*input_references(state.pictures), *references)
     if capabilities.boxes:
         references = with_boxes(references, ledger.rows_of(ledger.best(state.attempts)))
     return GenerateRequest(

@@ -14,7 +14,7 @@ from langgraph.runtime import Runtime
 from pleinair.agent import ledger, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
-from pleinair.agent.select import Pick, make_references
+from pleinair.agent.select import Pick, free_slots, make_references
 from pleinair.agent.state import IMAGE, State, changed
 from pleinair.tools.realrag import require, search_away, training_of
 from pleinair.tools.retrieve import search
@@ -59,7 +59,8 @@ def _search(state: State, context: Context) -> list[Hit]:
 def select(state: State, runtime: Runtime[Context]) -> Update:
     """Set the request to the raw prompt with the first hits as references and the run's own seed."""
     context, (retrieval,) = runtime.context, state.retrievals
-    picks = [Pick(retrieval.concept, hit) for hit in retrieval.hits[: context.realrag.references]]
+    count = min(context.realrag.references, free_slots(state, context))
+    picks = [Pick(retrieval.concept, hit) for hit in retrieval.hits[:count]]
     request = nodes.new_request(state, context, references=make_references(picks, context))
     repair = Repair(concept=retrieval.concept, action="add_reference", why=_WHY)
     return changed(request=request, repairs=[repair])
@@ -68,7 +69,7 @@ def select(state: State, runtime: Runtime[Context]) -> Update:
 def finish(state: State, runtime: Runtime[Context]) -> Update:
     """Set the outcome, unchecked; its reason says if no image was generated from references."""
     newest = ledger.latest(state.attempts)
-    if newest and newest.request.references:
+    if newest and len(newest.request.references) > len(state.pictures):
         return nodes.finish_unchecked(state)
     before = "drawn without a reference: " if newest else ""
     return changed(outcome=state.stopped(_obstacle(state, runtime.context), newest, before))

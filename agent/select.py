@@ -15,11 +15,12 @@ from pleinair.agent import ledger
 from pleinair.agent.context import Context
 from pleinair.agent.state import State
 from pleinair.tools.images.crops import choose_crop
-from pleinair.tools.types import Attempt, Hit, Reference, Repair, Retrieval, Row
+from pleinair.tools.types import Attempt, Hit, Picture, Reference, Repair, Retrieval, Row
 
 Candidates = Mapping[str, Sequence[Hit]]  # concept -> its usable hits, best first
 Scores = Mapping[str, float]  # concept -> score of one image for it
 
+INPUT_SOURCE = "given with the prompt"  # of an input image, in its hit
 REFERENCE_ACTIONS = ("add_reference", "swap_reference")  # repairs that show the generator another image
 
 
@@ -46,15 +47,35 @@ def select_references(state: State, context: Context, repairs: Sequence[Repair])
     # a box keeps its reference where no other is left and the generator takes one beside the image
     if concept and (candidates.get(concept) or not capabilities.inpaint_slots):
         replaced.add(concept)
+    replaced |= {
+        reference.concept for reference in input_references(state.pictures)
+    }  # added to every request
     best = references_of(ledger.best(state.attempts))
     retained = tuple(reference for reference in best if reference.concept not in replaced)
     if concept is None:
-        retained = retained[: capabilities.slots]
-        slots = max(capabilities.slots - len(retained), 0)
+        retained = retained[: free_slots(state, context)]
+        slots = free_slots(state, context) - len(retained)
     else:
         slots = capabilities.inpaint_slots
     references = retained + make_references(pick_hits(candidates, slots), context)
     return order_references(references, state.concept_names)
+
+
+def input_references(pictures: Iterable[Picture]) -> tuple[Reference, ...]:
+    """Return input images as references; every request has them, before the retrieved ones."""
+    return tuple(
+        Reference(
+            concept=f"own picture {number}",
+            hit=Hit(id=picture.sha256, score=1.0, source=INPUT_SOURCE),
+            picture=picture,
+        )
+        for number, picture in enumerate(pictures, 1)
+    )
+
+
+def free_slots(state: State, context: Context) -> int:
+    """Return the generator's slots beside the input images."""
+    return max(context.generator.capabilities.slots - len(state.pictures), 0)
 
 
 def inpainted_concept(repairs: Iterable[Repair]) -> str | None:

@@ -21,6 +21,7 @@ from pleinair.tools.types import (
     ImageOptions,
     Limit,
     Outcome,
+    Picture,
     Repair,
     Retrieval,
     Usage,
@@ -85,6 +86,13 @@ class Input(BaseModel):
             raise BadInput("; ".join(lines)) from error
 
 
+class ImageInput(Input):
+    """Input of every graph that generates from references."""
+
+    # input images, already in the store; they take slots, and stay with a thread until replaced
+    pictures: list[Picture] = Field(default_factory=list)
+
+
 class Output(BaseModel):
     """Output of every graph."""
 
@@ -94,7 +102,7 @@ class Output(BaseModel):
     usage: Annotated[list[Usage], operator.add] = Field(default_factory=list)  # of each step
 
 
-class State(Input, Output):
+class State(ImageInput, Output):
     """Working state of every graph; a field without a reducer is replaced."""
 
     concepts: list[Concept] = Field(default_factory=list)  # what must be visible

@@ -14,7 +14,7 @@ from pleinair.app.models.pins import require_pins
 from pleinair.app.paths import Paths, places
 from pleinair.app.runs.events import OnEvent
 from pleinair.app.runs.prompts import request_from
-from pleinair.app.runs.request import DrawRequest, read_input_images, store_input_images
+from pleinair.app.runs.request import DrawRequest, read_input_images, require_slots, store_input_images
 from pleinair.app.runs.store import OPEN, Busy, Finished, Run, Runs
 from pleinair.app.settings import OnPreview, Renamed, load
 from pleinair.tools.types import BadInput, ImageOptions
@@ -132,7 +132,10 @@ def _request(
     settings = load(fields.pop("profile", None), overrides)
     explicit = [name for name in ImageOptions.model_fields if f"image.{name}" in overrides]
     request = request_from(prompt, num_images=num_images, settings=settings, explicit=explicit, **fields)
-    return request, read_input_images(files, request.graph)
+    images = read_input_images(files, request.graph)
+    if images:
+        require_slots(len(images), request.settings)
+    return request, images
 
 
 def finish(

@@ -5,13 +5,13 @@ from langgraph.graph import END, START
 from pleinair.agent import imagerag, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.graph import CheckedGraph
-from pleinair.agent.state import Output
+from pleinair.agent.state import ImageInput, Output
 
 builder = CheckedGraph(
-    imagerag.ImageRAGState, context_schema=Context, input_schema=imagerag.ImageRAGInput, output_schema=Output
+    imagerag.ImageRAGState, context_schema=Context, input_schema=ImageInput, output_schema=Output
 )
 builder.add_node("begin", nodes.begin)
-builder.add_node("draft", imagerag.draft)
+builder.add_node("draft", nodes.draft)
 builder.add_node("decide", imagerag.decide)
 builder.add_node("find_missing", imagerag.find_missing)
 builder.add_node("caption", imagerag.caption)

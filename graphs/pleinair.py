@@ -5,9 +5,9 @@ from langgraph.graph import END, START
 from pleinair.agent import nodes
 from pleinair.agent.context import Context
 from pleinair.agent.graph import CheckedGraph
-from pleinair.agent.state import Input, Output, State
+from pleinair.agent.state import ImageInput, Output, State
 
-builder = CheckedGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
+builder = CheckedGraph(State, context_schema=Context, input_schema=ImageInput, output_schema=Output)
 builder.add_node("begin", nodes.begin_loop)
 builder.add_node("decompose", nodes.decompose_early)
 builder.add_node("draft", nodes.quick_draft)

@@ -8,9 +8,9 @@ from langgraph.graph import END, START
 from pleinair.agent import nodes, realrag
 from pleinair.agent.context import Context
 from pleinair.agent.graph import CheckedGraph
-from pleinair.agent.state import Input, Output, State
+from pleinair.agent.state import ImageInput, Output, State
 
-builder = CheckedGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
+builder = CheckedGraph(State, context_schema=Context, input_schema=ImageInput, output_schema=Output)
 builder.add_node("begin", nodes.begin)
 builder.add_node("draft", realrag.draft)
 builder.add_node("retrieve", realrag.retrieve)

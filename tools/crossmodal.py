@@ -128,17 +128,17 @@ def write_caption(png: bytes, *, model: BaseChatModel, calls: int = 1) -> tuple[
     return " ".join(answer.caption.split()), usage
 
 
-def instruct(template: Template, prompt: str, served: Sequence[Sequence[str]]) -> str:
+def instruct(template: Template, prompt: str, served: Sequence[Sequence[str]], before: int = 0) -> str:
     """Return the generator's prompt; `served` are the sub-queries of each reference, in their order.
 
     "use_only" is the paper's instruction: the prompt, then for the r-th image which sub-queries alone to use
-    of it. The generator receives the images in that order.
+    of it. The generator receives the images in that order, behind `before` other ones.
     """
     if template == "plain" or not served:
         return prompt
     lines = [
         f"Use only {', '.join(names)} in the {_ordinal(number)} retrieved image."
-        for number, names in enumerate(served, 1)
+        for number, names in enumerate(served, 1 + before)
     ]
     return "\n".join([prompt, *lines])
 

@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 from pleinair.agent import ledger
 from pleinair.agent.react.schemas import Pin
 from pleinair.agent.select import references_of
-from pleinair.agent.state import Input, State, by_concept, changed
+from pleinair.agent.state import ImageInput, State, by_concept, changed
 from pleinair.tools.types import Concept, Outcome, Reference, Retrieval, Value
 
 Message = dict[str, Any]  # as LangChain dumps one
@@ -44,7 +44,7 @@ class Turn(Value):
     outcome: Outcome
 
 
-class ReactInput(Input):
+class ReactInput(ImageInput):
     """Input of the react graph; a field that is left out stays as the thread has it.
 
     `messages`, `turns` and `retrievals` are for a caller that continues a thread in a new one.

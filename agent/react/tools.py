@@ -167,8 +167,10 @@ def _run_graph(name: str, _: schemas.RunGraph, runtime: ReactRuntime) -> Result:
         budget=_remaining_budget(state),
         image=state.image,
     )
-    context = without_vetoed(runtime.context, state)
-    output = Output.model_validate(registry.resolve("graph", name).invoke(values, context=context))
+    context, graph = without_vetoed(runtime.context, state), registry.resolve("graph", name)
+    if state.pictures and "pictures" in graph.builder.input_schema.model_fields:
+        values |= changed(pictures=state.pictures)
+    output = Output.model_validate(graph.invoke(values, context=context))
     attempts = [_renumbered(attempt, first, state.concept_names) for attempt in output.attempts]
     update = changed(attempts=attempts, retrievals=output.retrievals, usage=output.usage)
     reason = output.outcome.reason if output.outcome else ""

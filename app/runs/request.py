@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from pleinair.agent.react.schemas import Pin
 from pleinair.agent.state import MAX_SEED, check_prompt
-from pleinair.app.engines import check, encoder_training, require_library
+from pleinair.app.engines import check, declared_capabilities, encoder_training, require_library
 from pleinair.app.paths import Paths
 from pleinair.app.runs.notes import Note
 from pleinair.app.settings import BackendChoice, Settings, renamed
@@ -226,6 +226,14 @@ def read_input_images(files: Sequence[str | Path], graph: str) -> list[Image.Ima
     if len(files) > MAX_INPUT_IMAGES:
         raise BadInput(f"input images: {len(files)}; must be at most {MAX_INPUT_IMAGES}")
     return [read_input_image(file) for file in files]
+
+
+def require_slots(count: int, settings: Settings) -> None:
+    """Raise `BadInput` for more input images than the generator takes references."""
+    capabilities = declared_capabilities(settings)
+    if count > capabilities.slots:
+        takes = f"takes {capabilities.slots} references" if capabilities.slots else "takes no references"
+        raise BadInput(f"input images: {count}; generator `{capabilities.id}` {takes}")
 
 
 def read_input_image(file: str | Path) -> Image.Image:

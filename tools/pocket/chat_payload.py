@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 OPENINGS = ("a photo of", "a picture of", "an image of")
 _FENCE = re.compile(r"```json\s*(.*?)```", re.DOTALL)
+_WHOLE = re.compile(r"\A```json\s*(\{.*\})\s*```\Z", re.DOTALL)  # a prompt in the JSON may have fences
 _PATCH = 16  # pixels a side of the square that counts as one token
 
 
@@ -30,16 +31,25 @@ class OutsideGrammar(Exception):
 
 
 def read_payload(messages: Sequence[BaseMessage]) -> Json:
-    """Return the payload in the last human message that holds exactly one fenced JSON object.
+    """Return the payload in the last human message that is, or holds exactly one, fenced JSON object.
 
     Raises:
         BadInput: no human message has one, or it is not a JSON object.
     """
     for message in reversed(messages):
-        blocks = _FENCE.findall(message.text) if isinstance(message, HumanMessage) else []
+        text = message.text.strip() if isinstance(message, HumanMessage) else ""
+        blocks = [block for block in _WHOLE.findall(text) if _is_json(block)] or _FENCE.findall(text)
         if len(blocks) == 1:
             return _parse_object(blocks[0])
     raise BadInput("No human message has exactly one ```json object; send the arguments of the call in one.")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _parse_object(text: str) -> Json:

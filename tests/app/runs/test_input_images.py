@@ -60,10 +60,29 @@ def test_input_images_come_before_retrieved_ones(image: Path) -> None:
     assert used(result)[1][0] == RED
 
 
-def test_more_input_images_than_slots_fail_with_both_numbers(image: Path) -> None:
-    result = draw(PROMPT, graph="imagerag", input_images=[image] * 3)
-    assert (result.outcome.ending, result.outcome.best) == ("failed", None)
-    assert "takes 2 references, got 3" in result.outcome.reason
+@pytest.mark.parametrize("graph", ["imagerag", "pleinair"])
+def test_more_input_images_than_slots_are_refused_with_both_numbers(image: Path, graph: str) -> None:
+    with pytest.raises(BadInput, match="input images: 3; generator `stripes` takes 2 references"):
+        draw(PROMPT, graph=graph, input_images=[image] * 3)
+    assert not home().home.exists()
+
+
+@pytest.mark.parametrize(
+    ("graph", "overrides", "counts"),
+    [
+        ("pleinair", {"mllm.satisfied": False}, [1, 2, 2]),
+        ("react", {"mllm.backend": "talker", "mllm.satisfied": False}, [1, 2, 2]),
+        ("crossmodal", {}, [2]),
+        ("realrag", {"realrag.method": "zero"}, [2]),
+    ],
+)
+def test_every_graph_with_references_uses_input_images_first(
+    image: Path, graph: str, overrides: dict[str, Any], counts: list[int]
+) -> None:
+    prompt = "a telma wren beside a velmora finch"
+    result = draw(prompt, graph=graph, seed=7, input_images=[image], overrides=overrides)
+    assert [len(colours) for colours in used(result)] == counts, result.outcome.reason
+    assert all(colours[0] == RED for colours in used(result))
 
 
 def test_the_file_may_be_deleted_once_the_run_is_submitted(image: Path) -> None:
@@ -110,10 +129,9 @@ def test_the_same_key_needs_the_same_input_images(image: Path) -> None:
         submit(PROMPT, graph="imagerag", seed=7, idempotency_key="k")
 
 
-@pytest.mark.parametrize("graph", ["pleinair", "direct"])
-def test_a_graph_without_input_images_refuses_them(image: Path, graph: str) -> None:
-    with pytest.raises(BadInput, match=f"graph '{graph}' takes none; these do: .*imagerag"):
-        submit(PROMPT, graph=graph, input_images=[image])
+def test_a_graph_without_references_refuses_input_images(image: Path) -> None:
+    with pytest.raises(BadInput, match="graph 'direct' takes none; these do: .*imagerag, pleinair"):
+        submit(PROMPT, graph="direct", input_images=[image])
     assert not home().home.exists()
 
 
@@ -143,7 +161,7 @@ def test_too_many_are_refused(image: Path) -> None:
 
 def test_the_field_of_the_input_decides() -> None:
     assert takes_input_images("imagerag")
-    assert not takes_input_images("pleinair")
+    assert takes_input_images("pleinair") and not takes_input_images("direct")
 
 
 def test_the_command_line_takes_several(image: Path) -> None:

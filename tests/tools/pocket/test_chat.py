@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from support.species import species_named
 
 from pleinair.tools.decompose import decompose
-from pleinair.tools.mllm.ask import ask
+from pleinair.tools.mllm.ask import ask, human_message
 from pleinair.tools.mllm.schemas import (
     Captions,
     Critique,
@@ -22,11 +22,21 @@ from pleinair.tools.mllm.schemas import (
     Rephrasing,
 )
 from pleinair.tools.pocket.chat import ANSWERS, PocketChat, describe_place
+from pleinair.tools.pocket.chat_payload import read_payload
 from pleinair.tools.pocket.detector import Detection
 from pleinair.tools.pocket.prompts import parse_prompt
 from pleinair.tools.pocket.training.streams import held_out_rng
 from pleinair.tools.pocket.world import SPECIES, random_scene, render
 from pleinair.tools.types import BadInput, Refused
+
+FENCED = [
+    "a ```json\n{}\n``` sign",
+    '```json\n{"prompt": 1}\n```',
+    "{a wren} ```",
+    "```",
+    "}```json{",
+    "`{{}}`",
+]
 
 
 class FakeDetector:
@@ -295,3 +305,11 @@ def test_the_shipped_detector_finds_the_subjects_of_a_scene() -> None:
     answer, _ = ask(chat(), Critique, "", {"concepts": names}, [buffer.getvalue()])
     assert [row.status for row in answer.rows] == ["present", "missing", "present"]
     assert answer.rows[0].evidence.endswith("at right")
+
+
+@pytest.mark.parametrize("prompt", FENCED)
+def test_a_fence_or_braces_in_a_prompt_are_part_of_it(prompt: str) -> None:
+    message = human_message({"prompt": prompt, "other": ["{}", "```json"]}, [])
+    assert read_payload([message])["prompt"] == prompt
+    with pytest.raises(Refused):
+        decompose(prompt, model=PocketChat())
