@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from functools import partial
+import json
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pleinair.tools.errors import InvalidAnswer
 from pleinair.tools.images.crops import pixels
-from pleinair.tools.mllm.ask import adding_usage, ask
+from pleinair.tools.mllm.ask import adding_usage, ask, invalid_answer, read_object
+from pleinair.tools.mllm.boxes import Frame, frame_of
+from pleinair.tools.mllm.rows import read_rows
 from pleinair.tools.mllm.schemas import Critique
-from pleinair.tools.types import Concept, Ledger, ModelFault, Row, Usage
+from pleinair.tools.types import Concept, Ledger, ModelFault, Refused, Row, Usage
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessage
     from PIL.Image import Image
 
+_MAX_ANSWER = 2000  # characters of an answer that are shown to the model again
 _MAX_EVIDENCE = 400  # characters of the reason in a row
 _FULL_VIEW = 512  # pixels of the longer side; larger images are scaled down for the model
 _MARGIN = 0.15  # of the box's own size, added on each side of a cut-out
@@ -41,8 +45,8 @@ def critique(
 ) -> tuple[Ledger, Usage]:
     """Judge an image against its concepts, with a second call to repair the answer or to look closer.
 
-    Where no answer fits, or `calls` allow no second one, every row is unsure and says why: not knowing is
-    never an acceptance.
+    A row that is missing, contradictory or unreadable, and stays so when it is asked for again or `calls`
+    allow no second call, is unsure and says why: not knowing is never an acceptance. The other rows count.
 
     Raises:
         Refused: the model declined; the text is the model's.
@@ -50,14 +54,52 @@ def critique(
     """
     names = [concept.name for concept in concepts]
     payload = {"prompt": prompt, "concepts": names}
-    check = partial(_mismatch, names=names)
+    sheet = _Sheet(names, lambda reply: frame_of(model, png, reply))
     try:
-        answer, usage = ask(model, Critique, INSTRUCTION, payload, [png], calls=calls, check=check)
-    except InvalidAnswer as error:
-        evidence = f"no verdict: {error}"[:_MAX_EVIDENCE]
-        rows = (Row(concept=name, status="unsure", confidence=0, evidence=evidence) for name in names)
-        return Ledger(rows=tuple(rows)), error.spent
+        answer, usage = ask(model, Critique, INSTRUCTION, payload, [png], calls=calls, read=sheet.read)
+    except (Refused, ModelFault) as error:
+        if not (sheet.rows or isinstance(error, InvalidAnswer)):
+            raise
+        return sheet.ledger(str(error)), error.spent
     return _look_closer(png, Ledger(rows=answer.rows), usage, model=model, calls=calls)
+
+
+class _Sheet:
+    """Rows of the answers to one critique: a later answer's row replaces an earlier one's."""
+
+    def __init__(self, names: Sequence[str], frame: Callable[[AIMessage], Frame]) -> None:
+        self.names, self.frame = names, frame
+        self.rows, self.faults = dict[str, Row](), dict[str, str]()
+
+    def read(self, reply: AIMessage) -> Critique:
+        """Read an answer; raise `InvalidAnswer` while a row is missing or unreadable."""
+        answer = read_object(reply, Critique)
+        try:
+            rows, faults = read_rows(answer, self.names, self.frame(reply))
+        except ValueError as error:
+            raise invalid_answer(Critique, str(error), json.dumps(answer)) from error
+        self.rows = {name: row for name, row in (self.rows | rows).items() if name not in faults}
+        self.faults |= faults
+        if complaint := self._complaint():
+            raise InvalidAnswer(complaint, json.dumps(answer)[:_MAX_ANSWER])
+        return Critique(rows=tuple(self.rows[name] for name in self.names))
+
+    def _complaint(self) -> str:
+        """Return what is wrong with the rows, else ""."""
+        illegible = [name for name in self.names if name in self.faults and name not in self.rows]
+        complaints = [f"{name}: {self.faults[name]}." for name in illegible]
+        absent = [name for name in self.names if name not in self.rows and name not in self.faults]
+        if absent:
+            complaints.insert(0, f"The critique must have the rows {list(self.names)}; it lacks {absent}.")
+        return " ".join(complaints)
+
+    def ledger(self, reason: str) -> Ledger:
+        """Return the rows; those that no answer has are unsure, by their fault or else for `reason`."""
+        return Ledger(rows=tuple(self.rows.get(name) or self._unsure(name, reason) for name in self.names))
+
+    def _unsure(self, name: str, reason: str) -> Row:
+        evidence = f"no verdict: {self.faults.get(name, reason)}"[:_MAX_EVIDENCE]
+        return Row(concept=name, status="unsure", confidence=0, evidence=evidence)
 
 
 def in_order(rows: Sequence[Row], names: Sequence[str]) -> Ledger:
@@ -79,24 +121,22 @@ def _look_closer(
 ) -> tuple[Ledger, Usage]:
     """Call once more about the unsure rows that have a box, if there is more to see and a call is left.
 
-    A second answer that does not fit changes nothing. `usage` is what was spent, and `calls` what may be.
+    Rows that the second answer lacks stay as they are. `usage` is what was spent, and `calls` what may be.
     """
     rows = [row for row in ledger.rows if row.status == "unsure" and row.box]
     if not rows or usage.mllm_calls >= calls or not (cut_outs := _cut_outs(png, rows)):
         return ledger, usage
     names = [row.concept for row in rows]
-    check = partial(_mismatch, names=names)
+    sheet = _Sheet(names, lambda _: Frame())
     with adding_usage(usage):
         try:
-            answer, more = ask(
-                model, Critique, CLOSE_UP_INSTRUCTION, {"concepts": names}, cut_outs, check=check
-            )
+            payload = {"concepts": names}
+            _, more = ask(model, Critique, CLOSE_UP_INSTRUCTION, payload, cut_outs, read=sheet.read)
         except InvalidAnswer as error:
-            return ledger, Usage.total([usage, error.spent])
+            more = error.spent
     # a box stays what it was in the whole image
-    judged = {row.concept: row for row in answer.rows}
     merged = (
-        judged[row.concept].model_copy(update={"box": row.box}) if row.concept in judged else row
+        sheet.rows[row.concept].model_copy(update={"box": row.box}) if row.concept in sheet.rows else row
         for row in ledger.rows
     )
     return Ledger(rows=tuple(merged)), Usage.total([usage, more])

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from pleinair.tools.errors import EmptyAnswer
-from pleinair.tools.mllm.ask import Answer, Exchange, ask, call_model, messages, read_answer, with_temperature
+from pleinair.tools.mllm.ask import Exchange, ask, call_model, messages, read_answer, with_temperature
+from pleinair.tools.mllm.content import Answer
 from pleinair.tools.mllm.schemas import Captions, Decision, MissingConcepts, Rephrasing
 from pleinair.tools.retrieval.rerank import interleave
 from pleinair.tools.types import Concept, Refused, Retrieval, Usage, Value

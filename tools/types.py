@@ -69,7 +69,7 @@ class Row(Value):
     status: Status
     confidence: float = Field(ge=0, le=1)  # that `status` is right
     evidence: str = ""
-    box: Box | None = None
+    box: Box | None = Field(default=None, description="x0, y0, x1, y1 as fractions of width and height")
     advice: str = ""
 
 

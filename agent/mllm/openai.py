@@ -19,7 +19,7 @@ from langchain_openai import ChatOpenAI
 from PIL import Image
 from pydantic import Field, SecretStr, SkipValidation
 
-from pleinair.agent.mllm.reply import check_reply, message_of, total_usage
+from pleinair.agent.mllm.reply import add_fields, check_reply, message_of, plain_body, total_usage
 from pleinair.agent.mllm.request import (
     answer_arguments,
     described,
@@ -45,6 +45,7 @@ from pleinair.tools.http.retry import Failures, RetryPolicy
 from pleinair.tools.http.support import Request, Support
 from pleinair.tools.http.transport import http_client
 from pleinair.tools.mllm.ask import ask, read_answer
+from pleinair.tools.mllm.boxes import BoxConvention
 from pleinair.tools.mllm.schemas import Decision
 from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import BadInput, ModelFault, PleinairError, Refused, Usage, Value
@@ -95,6 +96,7 @@ def chat(
     side: _Count = 512,  # pixels; larger images are scaled down
     detail: _Detail = "low",  # of an image, for servers that distinguish it
     sends_temperature: bool = True,  # False for a model that takes none
+    boxes: BoxConvention = "auto",  # what the numbers of its boxes mean; "auto": by the model's family
     prices: Mapping[str, Any] | None = None,  # the user's own lines of the price table
 ) -> OpenAIChat:
     """Build the chat model of an OpenAI-compatible server.
@@ -123,6 +125,7 @@ def chat(
         answers=answers,
         detail=detail,
         sends_temperature=sends_temperature,
+        boxes=boxes,
     )
 
 
@@ -146,6 +149,7 @@ class OpenAIChat(ChatOpenAI):
     answers: Answers = "json_schema"
     detail: _Detail = "low"
     sends_temperature: bool = True
+    boxes: BoxConvention = "auto"
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -202,7 +206,9 @@ class OpenAIChat(ChatOpenAI):
         def send(failures: Failures) -> ChatResult:
             cap = self.token_cap * _MORE_TOKENS ** failures[CutOff]
             side = max(self.image_side // _SMALLER_SIDE ** failures[TooLong], 1)
-            return self._attempt(messages, stop, kwargs, cap, side, usages)
+            result = self._attempt(messages, stop, kwargs, cap, side, usages)
+            message_of(result).response_metadata["image_side"] = side
+            return result
 
         try:
             result = self.retry_policy.call(send)
@@ -277,6 +283,13 @@ class OpenAIChat(ChatOpenAI):
         """Return OpenAI's own name of the cap for OpenAI and Azure, else that which other servers have."""
         is_openai = self.server.url == OFFICIAL or self.server.query
         return "max_completion_tokens" if is_openai else "max_tokens"
+
+    def _create_chat_result(self, response: Any, generation_info: dict[str, Any] | None = None) -> ChatResult:
+        """Keep what langchain-openai drops or refuses: thoughts beside an answer, content that is no text."""
+        body = plain_body(response)
+        result = super()._create_chat_result(body, generation_info)
+        add_fields(result, body)
+        return result
 
     def _usd(self, tokens: UsageMetadata) -> float:
         return self.price.usd(tokens["input_tokens"], tokens["output_tokens"]) if self.price else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -13,12 +14,15 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from pleinair.tools.errors import CutOff, EmptyAnswer, Filtered
 from pleinair.tools.http.retry import CallFailure
 from pleinair.tools.mllm.ask import UNPRINTABLE
+from pleinair.tools.mllm.reading import is_complete, is_empty
 from pleinair.tools.types import Refused
 
 log = logging.getLogger(__name__)
 
 _CUT_OFF, _FILTERED = ("length", "max_output_tokens"), ("content_filter",)
 _REASONS = (*_CUT_OFF, *_FILTERED, "stop", "tool_calls", "function_call", "completed")
+
+_FIELDS = ("refusal", "reasoning_content", "reasoning")
 
 
 def message_of(result: ChatResult) -> AIMessage:
@@ -36,11 +40,11 @@ def check_reply(result: ChatResult) -> None:
     reason = _finish_reason(result.generations[0], message)
     if reason in _FILTERED:
         raise filtered()
-    if reason in _CUT_OFF:
+    if reason in _CUT_OFF and not is_complete(message):
         raise cut_off()
     if reason not in _REASONS:
         log.warning("The model ended its answer for an unknown reason: %.40r", reason)
-    if not (message.text.strip() or message.tool_calls or message.invalid_tool_calls):
+    if is_empty(message):
         raise CallFailure(EmptyAnswer("The model gave an empty answer, twice.", "Try another model."), "once")
 
 
@@ -65,6 +69,60 @@ def total_usage(usages: Sequence[UsageMetadata]) -> UsageMetadata:
         output_tokens=output_tokens,
         total_tokens=max(total, input_tokens + output_tokens),
     )
+
+
+def plain_body(response: Any) -> Any:
+    """Return a completion as JSON whose contents langchain-openai can read; anything else as it is.
+
+    The content may be an object, a text in parts without a type, or missing; arguments may be a list.
+    """
+    body = response if isinstance(response, dict) else _dumped(response)
+    for message in _messages(body):
+        content = message.get("content")
+        if isinstance(content, dict):
+            message["content"] = json.dumps(content)
+        elif isinstance(content, list):
+            message["content"] = [_part(part) for part in content if part is not None]
+        elif not isinstance(content, str):
+            message["content"] = "" if content is None else json.dumps(content)
+        if any(_is_list(call) for call in message.get("tool_calls") or []):
+            calls = message.pop("tool_calls")
+            message["content"] = json.dumps([call.get("function") for call in calls])
+    return body
+
+
+def _dumped(response: Any) -> Any:
+    if not hasattr(response, "model_dump"):
+        return response
+    return response.model_dump(exclude={"choices": {"__all__": {"message": {"parsed"}}}}, warnings=False)
+
+
+def _messages(body: Any) -> list[dict[str, Any]]:
+    """List the messages of a completion's choices."""
+    choices = body.get("choices") if isinstance(body, dict) else None
+    messages = [choice.get("message") for choice in choices or [] if isinstance(choice, dict)]
+    return [message for message in messages if isinstance(message, dict)]
+
+
+def _part(part: Any) -> Any:
+    if isinstance(part, dict) and "type" not in part and isinstance(part.get("text"), str):
+        return {"type": "text", "text": part["text"]}
+    return part if isinstance(part, str | dict) else json.dumps(part)
+
+
+def _is_list(call: Any) -> bool:
+    """Return whether the arguments of a tool call are a list, which no message of LangChain can hold."""
+    try:
+        return isinstance(json.loads(call["function"]["arguments"]), list)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def add_fields(result: ChatResult, body: Any) -> None:
+    """Add to the messages of a result what stands beside the answers: a refusal, thoughts."""
+    for generation, message in zip(result.generations, _messages(body), strict=False):
+        fields = {key: message[key] for key in _FIELDS if message.get(key)}
+        generation.message.additional_kwargs.update(fields)
 
 
 def _refusal_of(message: AIMessage) -> str:

@@ -6,7 +6,6 @@ import base64
 import json
 import logging
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from pleinair.tools.errors import EmptyAnswer, InvalidAnswer
+from pleinair.tools.mllm.content import Answer, fitted
+from pleinair.tools.mllm.reading import find, value_of
 from pleinair.tools.types import PleinairError, Refused, Usage, Value
 
 if TYPE_CHECKING:
@@ -24,10 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Answer = TypeVar("Answer", bound=Value)
+_Read = TypeVar("_Read")
 Payload = dict[str, Any]  # the data of a call, sent as fenced JSON
 
-_FENCED = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?\s*```\Z", re.DOTALL | re.IGNORECASE)
 # Controls but tab and line ends, unpaired surrogates, and what is invisible: marks that turn the direction of
 # a text, spaces of no width, tags. The joiners U+200C and U+200D stay: some scripts are written with them.
 UNPRINTABLE = re.compile(
@@ -65,6 +65,7 @@ def ask(
     *,
     calls: int = 1,
     check: Callable[[Answer], str] = _accept,
+    read: Callable[[AIMessage], Answer] | None = None,
 ) -> tuple[Answer, Usage]:
     """Call the model for one `schema`; an invalid answer is asked for once more, with what is wrong with it.
 
@@ -77,6 +78,7 @@ def ask(
         history: earlier exchanges, oldest first.
         calls: model calls at most; a repair needs a second one.
         check: returns what is wrong with an answer that fits the schema, else "".
+        read: reads the answer in place of `read_answer`, and raises as it does.
 
     Raises:
         Refused: the model declined, or answered in prose every time; the text is its own.
@@ -85,18 +87,20 @@ def ask(
     """
     reply, usage = call_model(model, schema, messages(instruction, payload, images, history))
     try:
-        answer = read_answer(reply, schema)
+        answer = read(reply["raw"]) if read else read_answer(reply, schema, payload)
         if complaint := check(answer):
             raise InvalidAnswer(complaint, answer.model_dump_json()[:_QUOTED])
         return answer, usage
-    except (InvalidAnswer, Refused) as error:
+    except (InvalidAnswer, Refused, EmptyAnswer) as error:
         error.spent = usage
         if calls < 2:
             raise
-        text = error.text if isinstance(error, InvalidAnswer) else str(error)[:_QUOTED]
+        text = _text_of(reply["raw"])[:_QUOTED]
         payload = payload | {"your_last_answer": text, "what_is_wrong_with_it": str(error)[:_QUOTED]}
     with adding_usage(usage):
-        answer, more = ask(model, schema, f"{instruction} {_REPAIR}", payload, images, history, check=check)
+        answer, more = ask(
+            model, schema, f"{instruction} {_REPAIR}", payload, images, history, check=check, read=read
+        )
     return answer, Usage.total([usage, more])
 
 
@@ -160,7 +164,8 @@ def human_message(payload: Payload, images: Sequence[bytes]) -> HumanMessage:
     """Build one message of a payload and images, PNG bytes."""
     from langchain_core.messages import HumanMessage
 
-    text = f"```json\n{json.dumps(payload, ensure_ascii=False)}\n```"
+    data = json.dumps(payload, ensure_ascii=False).replace("`", "\\u0060")  # so that none ends the fence
+    text = f"```json\n{data}\n```"
     content: list[str | dict[Any, Any]] = [{"type": "text", "text": text}]
     for png in images:
         encoded = base64.b64encode(png).decode()
@@ -168,8 +173,13 @@ def human_message(payload: Payload, images: Sequence[bytes]) -> HumanMessage:
     return HumanMessage(content)
 
 
-def read_answer(reply: dict[str, Any], schema: type[Answer]) -> Answer:
-    """Read the answer strictly, from the one tool call or else from the text.
+def read_answer(reply: dict[str, Any], schema: type[Answer], payload: Payload | None = None) -> Answer:
+    """Read the answer: tolerant about its wrapping, strict about its content.
+
+    Args:
+        reply: with the message under "raw".
+        schema: of the answer.
+        payload: what was sent; a repetition of it is no answer.
 
     Raises:
         Refused: it is prose.
@@ -177,44 +187,39 @@ def read_answer(reply: dict[str, Any], schema: type[Answer]) -> Answer:
         EmptyAnswer: there is nothing.
     """
     raw: AIMessage = reply["raw"]
-    calls = [*raw.tool_calls, *raw.invalid_tool_calls]
-    if not calls:
-        if text := str(raw.text).strip():
-            return parse(text, schema)
-        raise EmptyAnswer(f"The model returned neither a {schema.__name__} nor a reason.")
-    names = ", ".join(str(call["name"]) for call in calls[:5])
-    if names != schema.__name__:
-        raise _invalid(schema, f"the model called {names}, {len(calls)} in all", "")
-    arguments = calls[0]["args"]
-    return parse(arguments if isinstance(arguments, str) else json.dumps(arguments), schema)
+    return _reading(lambda: fitted(read_object(raw, schema, payload), schema), schema, _text_of(raw))
+
+
+def read_object(raw: AIMessage, schema: type[Value], payload: Payload | None = None) -> dict[str, Any]:
+    """Return the object of an answer, printable, with its content unchecked; raise as `read_answer` does."""
+    value = _reading(lambda: value_of(raw, schema, payload), schema, _text_of(raw))
+    clean: dict[str, Any] = _printable(value)
+    if clean != value:
+        log.warning("Control characters were removed from the model's answer.")
+    return clean
 
 
 def parse(text: str, schema: type[Answer]) -> Answer:
-    """Read the one JSON object that `text` is, with or without a Markdown fence around it.
+    """Read the one JSON object in a text; raise as `read_answer` does."""
+    return _reading(lambda: fitted(_printable(find(text, schema)), schema), schema, text)
 
-    Raises:
-        Refused: the text is prose without any object; the text is the model's own.
-        InvalidAnswer: it does not fit `schema`, and why.
-    """
-    inner = text.strip()
-    if fenced := _FENCED.match(inner):
-        log.warning("The model put its JSON into a Markdown fence.")
-        inner = fenced[1].strip()
-    if not inner.startswith("{"):
-        if "{" not in inner:
-            raise Refused(inner)
-        raise _invalid(schema, "there is text around the JSON object", text)
+
+def _reading(read: Callable[[], _Read], schema: type[Value], text: str) -> _Read:
+    """Return what `read` returns; its errors are those of an answer, with the beginning of its text."""
     try:
-        value = json.loads(inner, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
-        clean = _printable(value)
-        if clean != value:
-            log.warning("Control characters were removed from the model's answer.")
-        # strict: "1" is no number
-        return schema.model_validate_json(json.dumps(clean, allow_nan=False), strict=True)
+        return read()
     except RecursionError:
-        raise _invalid(schema, "it is nested too deep", text) from None
+        raise invalid_answer(schema, "it is nested too deep", text) from None
     except ValueError as error:
-        raise _invalid(schema, _complaint(error), text) from error
+        raise invalid_answer(schema, _complaint(error), text) from error
+
+
+def _text_of(raw: AIMessage) -> str:
+    """Return what the model wrote as its answer: its tool calls' arguments, else its text."""
+    calls = [call["args"] for call in (*raw.tool_calls, *raw.invalid_tool_calls)]
+    if not calls:
+        return str(raw.text)
+    return "\n".join(args if isinstance(args, str) else json.dumps(args) for args in calls)
 
 
 def _printable(value: Any) -> Any:
@@ -226,20 +231,6 @@ def _printable(value: Any) -> Any:
     return [_printable(item) for item in value] if isinstance(value, list) else value
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object; a key that comes twice has two values, and neither is the answer."""
-    built = dict(pairs)
-    if len(built) < len(pairs):
-        [(key, _)] = Counter(key for key, _ in pairs).most_common(1)
-        raise ValueError(f"the key {key[:80]!r} comes twice")
-    return built
-
-
-def _refuse_constant(name: str) -> float:
-    """Refuse NaN and the infinities, which JSON does not have."""
-    raise ValueError(f"{name} is no JSON number")
-
-
 def _complaint(error: ValueError) -> str:
     """Return in one line what is wrong, in the words of the schema."""
     if not isinstance(error, ValidationError):
@@ -248,7 +239,8 @@ def _complaint(error: ValueError) -> str:
     return "; ".join(f"{'.'.join(map(str, detail['loc'])) or 'it'}: {detail['msg']}" for detail in details)
 
 
-def _invalid(schema: type[Value], reason: str, text: str) -> InvalidAnswer:
+def invalid_answer(schema: type[Value], reason: str, text: str) -> InvalidAnswer:
+    """Return the error of an answer that is no `schema`."""
     return InvalidAnswer(
         f"The model's answer is not a {schema.__name__}: {reason}", UNPRINTABLE.sub("", text)[:_QUOTED]
     )

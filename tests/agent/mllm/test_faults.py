@@ -144,7 +144,6 @@ RECOVERS: dict[str, Act] = {
     "36 empty": says(""),
     "36 null": says(None),
     "37 cut off": says('{"match": tr', "length"),
-    "37 cut off where it seems whole": says(YES, "length"),
 }
 
 
@@ -229,18 +228,16 @@ STOPS: dict[str, tuple[Act, int, type[PleinairError], str]] = {
     "34 refusal in prose": (says("I'm sorry, I can't."), 2, Refused, "^I'm sorry, I can't.$"),
     "35 filter": (says("", "content_filter"), 1, Filtered, "filter withheld"),
     "36 empty": (says(""), 2, EmptyAnswer, "empty answer, twice"),
-    "37 cut off": (says(YES, "length"), 2, CutOff, "cut off .*raise `mllm.max_tokens`"),
-    "39 prose around JSON": (says(f"Sure! {YES}"), 2, InvalidAnswer, "text around the JSON object"),
-    "40 single quotes": (says("{'match': true}"), 2, InvalidAnswer, "not a Decision"),
+    "37 cut off": (says(YES[:-1], "length"), 2, CutOff, "cut off .*raise `mllm.max_tokens`"),
+    "39 two answers": (says(f"{YES} {{'match': False}}"), 2, InvalidAnswer, "2 different answers"),
     "40 NaN": (says('{"match": NaN}'), 2, InvalidAnswer, "NaN is no JSON number"),
     "40 Infinity": (says('{"match": Infinity}'), 2, InvalidAnswer, "Infinity is no JSON number"),
     "41 a key twice": (says('{"match": false, "match": true}'), 2, InvalidAnswer, "'match' comes twice"),
-    "42 wrong type": (says('{"match": "yes"}'), 2, InvalidAnswer, "match: Input should be a valid boolean"),
-    "43 extra field": (
-        says('{"match": true, "k": 1}'),
+    "42 wrong type": (
+        says('{"match": "perhaps"}'),
         2,
         InvalidAnswer,
-        "k: Extra inputs are not permitted",
+        "match: Input should be a valid boolean",
     ),
     "44 out of range": (says('{"match": 1000000000000}'), 2, InvalidAnswer, "match: Input should be"),
     "46 nested": (says('{"a":' * 20_000 + "1" + "}" * 20_000), 2, InvalidAnswer, "nested too deep"),
@@ -261,7 +258,6 @@ def test_a_lasting_fault_has_its_own_error(
 ACCEPTED: dict[str, Act] = {
     "30 unknown reason to end": says(YES, "eos"),
     "31 no reason to end": says(YES, None),
-    "38 fenced": says(f"```json\n{YES}\n```"),
     "45 characters unfit for text": says(json.dumps({"match": True, "why": "as\ud800 \u202eask\x00ed"})),
 }
 
@@ -276,6 +272,26 @@ def test_a_harmless_fault_is_accepted_with_a_warning(
     assert [record.levelname for record in caplog.records if record.name.startswith("pleinair")] == [
         "WARNING"
     ]
+
+
+READ: dict[str, Act] = {
+    "37 cut off after its end": says(YES, "length"),
+    "38 fenced": says(f"```json\n{YES}\n```"),
+    "39 prose around JSON": says(f"Sure! {YES}"),
+    "40 single quotes": says("{'match': true, 'why': 'as asked'}"),
+    "42 a word for a truth value": says('{"match": "yes", "why": "as asked"}'),
+    "43 extra field": says('{"match": true, "why": "as asked", "k": 1}'),
+}
+
+
+@pytest.mark.parametrize("act", READ.values(), ids=READ)
+def test_wrapping_is_read_without_a_word(
+    act: Act, ask_server: Callable[..., Call], caplog: pytest.LogCaptureFixture
+) -> None:
+    outcome = ask_server(act)
+    assert outcome.answer == Decision(match=True, why="as asked"), outcome.error
+    assert len(outcome.requests) == 1
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 @pytest.mark.parametrize("usage", [None, {"prompt_tokens": -3, "completion_tokens": -4, "total_tokens": -7}])
@@ -463,12 +479,18 @@ PART = {"type": "output_text", "text": YES, "annotations": []}
 RESPONSES: dict[str, tuple[Act, int, type[PleinairError] | None]] = {
     "an answer": (response(PART), 1, None),
     "a refusal": (response({"type": "refusal", "refusal": "I must not."}), 1, Refused),
-    "cut off": (response(PART, status="incomplete", reason="max_output_tokens"), 2, CutOff),
+    "cut off": (
+        response(PART | {"text": YES[:-1]}, status="incomplete", reason="max_output_tokens"),
+        2,
+        CutOff,
+    ),
+    "cut off after its end": (response(PART, status="incomplete", reason="max_output_tokens"), 1, None),
     "cut off in thought": (response(status="incomplete", reason="max_output_tokens"), 2, CutOff),
     "filtered": (response(PART, status="incomplete", reason="content_filter"), 1, Filtered),
     "empty": (response(), 2, EmptyAnswer),
     "no output": (reply(200, {"id": "r", "object": "response"}), 2, BadReply),
-    "prose": (response(PART | {"text": f"Sure! {YES}"}), 2, InvalidAnswer),
+    "prose around it": (response(PART | {"text": f"Sure! {YES}"}), 1, None),
+    "no answer": (response(PART | {"text": "{}"}), 2, InvalidAnswer),
 }
 
 

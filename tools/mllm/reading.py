@@ -1,0 +1,371 @@
+"""Reading of a model's reply: the one JSON value in it, whatever the model or its server wrapped around it.
+
+Tolerant about wrapping: thinking before the answer, sentences, Markdown fences, a name around the object,
+several forms of tool calls, Python's or JavaScript's spelling of JSON. Never about content: nothing is
+completed, guessed or chosen between, and what ends before its last bracket is no answer. Every step takes
+time linear in the text. Not covered: answers in XML.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, get_args, get_origin
+
+from pydantic import BaseModel
+
+from pleinair.tools.errors import EmptyAnswer
+from pleinair.tools.types import Refused, Value
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
+
+# Marks at the end of a model's thinking: of DeepSeek, Qwen and most others; Mistral, Kimi, Cohere, MedGemma,
+# Gemma; gpt-oss, whose servers also leave the words of its marks without their brackets.
+_THOUGHT_ENDS = re.compile(
+    r"</(?:seed:)?(?:think|thinking|thoughts?|reasoning|reflection|analysis)>|\[/THINK\]|◁/think▷"
+    r"|<\|END_THINKING\|>|<unused95>|<channel\|>|<\|channel\|>\s*(?:final|commentary)\b(?:[^<{]|<\|constrain\|>)*+<\|message\|>"
+    r"|assistantfinal",
+    re.IGNORECASE,
+)
+_THOUGHT_STARTS = re.compile(
+    r"<(?:seed:)?(?:think|thinking|thoughts?|reasoning|reflection|analysis)>|\[THINK\]|◁think▷"
+    r"|<\|START_THINKING\|>|<unused94>|<\|channel\|?>\s*(?:analysis|thought|commentary)|\Aanalysis(?=[A-Z])",
+    re.IGNORECASE,
+)
+_THINKING_PARTS = ("thinking", "reasoning", "reasoning_content")  # types of content parts
+
+_STRING = r'"(?:[^"\\]|\\.)*+(?:"|\Z)'
+_OTHER_STRING = r"(?<![\w\"'])'(?:[^'\\]|\\.)*+(?:'|\Z)|“(?:[^”\\]|\\.)*+(?:”|\Z)"
+_COMMENT = r"//[^\n]*|/\*(?:[^*]|\*(?!/))*+(?:\*/|\Z)|#[^\n]*"
+_OUTSIDE = re.compile(r"\{|\[(?=\s*[\[{])")  # where a JSON value may begin in prose
+_INSIDE = re.compile(rf"[{{}}\[\]]|{_STRING}|{_OTHER_STRING}", re.DOTALL)
+_SPELLINGS = re.compile(
+    rf"{_STRING}|(?P<quoted>{_OTHER_STRING})|(?P<comment>{_COMMENT})"
+    r"|(?P<key>[A-Za-z_]\w*+)(?=\s*:)|(?P<word>True|False|None)\b",
+    re.DOTALL,
+)
+_COMMAS = re.compile(rf"{_STRING}|,(?=\s*[}}\]])", re.DOTALL)
+_LIKE_JSON = re.compile(r"\{\s*(?:[\"'“}]|[A-Za-z_]\w*\s*:|\Z)|\[\s*[\[{\"']")
+_FENCED = re.compile(r"```(?:[a-z0-9]+(?=\s))?(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
+_WORDS = re.compile(r"[^\W\d_]{2,}")
+_MARKS = re.compile(r"```\w*|<[^<>\s]{1,40}>|\[/?[A-Z_]+\]")
+_CUT_OFF = ("length", "max_output_tokens")
+_WRAPPERS = frozenset(
+    "answer result response output data json arguments parameters properties value content function input "
+    "args final toolcalls".split()
+)
+_DEPTH = 5  # wrappers around each other, at most
+_CALL_KEYS = ("arguments", "parameters", "args", "input")
+
+
+def value_of(message: AIMessage, schema: type[Value], payload: Mapping[str, Any] | None = None) -> Any:
+    """Return the one JSON object of a reply that has fields of `schema`; its content is not checked.
+
+    It is taken from the tool call, else from the text, else from the thoughts beside an empty text. `payload`
+    is what the call sent: a repetition of it is no answer.
+
+    Raises:
+        Refused: the text is prose; the text is the model's own.
+        ValueError: there is no such object, it is cut off, or there are several different ones.
+        EmptyAnswer: there is nothing.
+    """
+    if arguments := _arguments(message, schema):
+        distinct = _distinct([_of_arguments(item, schema) for item in arguments])
+        if len(distinct) > 1:
+            raise ValueError(f"it holds {len(distinct)} different calls of {schema.__name__}")
+        return distinct[0]
+    cut_off = message.response_metadata.get("finish_reason") in _CUT_OFF
+    if text := str(message.text).strip("\ufeff\u200b \t\r\n"):
+        return find(text, schema, payload, parts=not cut_off)
+    thoughts = thoughts_of(message)
+    if not thoughts and (message.tool_calls or message.invalid_tool_calls):
+        raise ValueError(f"the model called {schema.__name__} without arguments")
+    try:
+        return find(thoughts, schema, payload, parts=not cut_off)
+    except Refused:
+        return find("", schema)  # thoughts without an answer are no refusal
+
+
+def find(
+    text: str, schema: type[Value], payload: Mapping[str, Any] | None = None, *, parts: bool = True
+) -> Any:
+    """Return the one JSON object in a text that has fields of `schema`; raise as `value_of` does.
+
+    Args:
+        text: of the reply.
+        schema: of the answer.
+        payload: what was sent.
+        parts: whether items of the schema's list without the object around them are an answer.
+    """
+    text = text.strip("\ufeff\u200b \t\r\n")
+    if text[:1] in ("{", "[", '"') and parts and (shaped := _shaped(text, schema)) is not None:
+        return shaped
+    answer = _after_thoughts(text)
+    if answer.strip():
+        return _only_answer(answer, schema, payload or {}, parts)
+    if text:  # all of it is inside the marks of thinking
+        with suppress(Refused):
+            return _only_answer(text, schema, payload or {}, parts)
+    raise EmptyAnswer(f"The model returned neither a {schema.__name__} nor a reason.")
+
+
+def thoughts_of(message: AIMessage) -> str:
+    """Return the thinking that a server delivers beside the text, "" if there is none."""
+    texts = [message.additional_kwargs.get(key) for key in ("reasoning_content", "reasoning")]
+    parts = message.content if isinstance(message.content, list) else []
+    for part in parts:
+        if isinstance(part, dict) and part.get("type") in _THINKING_PARTS:
+            texts += [part.get(key) for key in (*_THINKING_PARTS, "text", "summary")]
+    return next(filter(None, map(_plain_text, texts)), "")
+
+
+def is_empty(message: AIMessage) -> bool:
+    """Return whether a reply has neither text nor a tool call nor an answer in its thoughts."""
+    if str(message.text).strip() or message.tool_calls or message.invalid_tool_calls:
+        return False
+    return not _spans(thoughts_of(message))[0]
+
+
+def is_complete(message: AIMessage) -> bool:
+    """Return whether a reply that reached the cap of tokens nevertheless holds an object with its end."""
+    if message.tool_calls:
+        return not message.invalid_tool_calls
+    text = _after_thoughts(str(message.text))
+    if _THOUGHT_STARTS.search(text):
+        return False
+    spans, unclosed = _spans(text)
+    return bool(spans) and not unclosed
+
+
+def _plain_text(value: Any) -> str:
+    if isinstance(value, list):
+        return "".join(_plain_text(item.get("text") if isinstance(item, dict) else item) for item in value)
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _arguments(message: AIMessage, schema: type[Value]) -> list[Any]:
+    """List the arguments of all tool calls that have any; raise `ValueError` for a call of another tool."""
+    calls: Sequence[Any] = [*message.tool_calls, *message.invalid_tool_calls]
+    if not all(_names(call["name"], schema) for call in calls):
+        names = ", ".join(str(call["name"]) for call in calls[:5])
+        raise ValueError(f"the model called {names}, {len(calls)} in all")
+    return [call["args"] for call in calls if call["args"] and call["args"] != "{}"]
+
+
+def _of_arguments(arguments: Any, schema: type[Value]) -> Any:
+    if isinstance(arguments, str):
+        try:
+            arguments = _load(arguments)
+        except ValueError:
+            return find(arguments, schema)
+    shaped = _shaped(arguments, schema)
+    return arguments if shaped is None else shaped
+
+
+def _names(name: Any, schema: type[Value]) -> bool:
+    """Return whether a tool's name, with or without a prefix and a number, is that of the schema."""
+    if not name:
+        return True
+    last = re.split(r"[.:/]", re.sub(r":\d+$", "", str(name)))[-1]
+    return plain_key(last) == plain_key(schema.__name__)
+
+
+def plain_key(key: object) -> str:
+    """Return a key without case, spaces, hyphens and underscores."""
+    return re.sub(r"[\s_-]+", "", str(key)).casefold()
+
+
+def _after_thoughts(text: str) -> str:
+    """Return what follows the model's thinking; a mark inside a JSON value is not one."""
+    ends = list(_THOUGHT_ENDS.finditer(text))
+    if not ends:
+        return text
+    rest = text[ends[-1].end() :]
+    if _spans(rest)[0]:
+        return rest
+    place = ends[-1].start()
+    return text if any(start < place < end for start, end in _spans(text)[0]) else rest
+
+
+def _only_answer(text: str, schema: type[Value], payload: Mapping[str, Any], parts: bool) -> Any:
+    """Return the one answer among the JSON values of a text."""
+    spans, unclosed = _spans(text)
+    if unclosed:
+        raise ValueError("it is cut off: a bracket is not closed")
+    values = _values([text[start:end] for start, end in spans] or _lists_in_fences(text))
+    prose = bool(_WORDS.search(_MARKS.sub(" ", _without(text, spans))))
+    shaped = _distinct([item for value in values if (item := _shaped(value, schema)) is not None])
+    if prose or len(shaped) > 1:
+        shaped = [item for item in shaped if not _repeats(item, payload)]
+    if not shaped and parts and (rows := _rows(values, schema)):
+        shaped = [rows]
+    if len(shaped) == 1:
+        return shaped[0]
+    if prose and all(_repeats(value, payload) for value in values):
+        raise Refused(text.strip())
+    fields = ", ".join(schema.model_fields)
+    raise ValueError(
+        f"it holds {len(shaped)} different answers" if shaped else f"it has no field of {fields}"
+    )
+
+
+def _values(texts: Sequence[str]) -> list[Any]:
+    """Parse each text; one that looks like JSON and is none is an error, and any other is prose."""
+    values = []
+    for text in texts:
+        try:
+            values.append(_load(text))
+        except ValueError:
+            if _LIKE_JSON.match(text):
+                raise
+    return values
+
+
+def _repeats(value: Any, payload: Mapping[str, Any]) -> bool:
+    """Return whether a value is a part of what was sent, or empty."""
+    return isinstance(value, dict) and all(
+        key in payload and payload[key] == item for key, item in value.items()
+    )
+
+
+def _distinct(values: Sequence[Any]) -> list[Any]:
+    return list({json.dumps(value, sort_keys=True): value for value in values}.values())
+
+
+def _without(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    edges = [0, *(edge for span in spans for edge in span), len(text)]
+    return " ".join(text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
+
+
+def _lists_in_fences(text: str) -> list[str]:
+    """Return lists of plain values; in prose without a fence, brackets are no answer."""
+    whole_text = text.strip()
+    parts = [match[1].strip() for match in _FENCED.finditer(text)] or [whole_text]
+    return [part for part in parts if part.startswith("[")]
+
+
+def _spans(text: str) -> tuple[list[tuple[int, int]], bool]:
+    """List the outermost bracketed parts of a text; and whether a bracket that begins JSON is not closed."""
+    spans, stack, place = list[tuple[int, int]](), list[int](), 0
+    while token := (_INSIDE if stack else _OUTSIDE).search(text, place):
+        place = token.end()
+        if token[0] in ("{", "["):
+            stack.append(token.start())
+        elif token[0] in ("}", "]"):
+            start = stack.pop()
+            while spans and spans[-1][0] > start:
+                spans.pop()
+            spans.append((start, place))
+    return spans, any(_LIKE_JSON.match(text, start) for start in stack)
+
+
+def _loaded(text: str) -> Any:
+    """Parse a text that is nothing but JSON; None if it is not."""
+    try:
+        return _load(text) if text.strip()[:1] in ("{", "[", '"') else None
+    except ValueError:
+        return None
+
+
+def _load(text: str) -> Any:
+    """Parse JSON as it is, or as Python or JavaScript spell it; raise `ValueError`."""
+    try:
+        try:
+            return _load_strictly(text)
+        except ValueError as error:
+            respelled = _COMMAS.sub(lambda match: match[0].removeprefix(","), _SPELLINGS.sub(_as_json, text))
+            if respelled == text:
+                raise
+            try:
+                return _load_strictly(respelled)
+            except ValueError:
+                raise error from None
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def _load_strictly(text: str) -> Any:
+    return json.loads(text, strict=False, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+
+
+def _as_json(match: re.Match[str]) -> str:
+    """Return one token in JSON's spelling."""
+    if quoted := match["quoted"]:
+        inner = quoted[1:-1].replace("\\'", "'")
+        return '"' + re.sub(r'\\.|"', lambda part: part[0] if len(part[0]) > 1 else '\\"', inner) + '"'
+    if match["comment"]:
+        return ""
+    if key := match["key"]:
+        return f'"{key}"'
+    words = {"True": "true", "False": "false", "None": "null"}
+    return words[match["word"]] if match["word"] else match[0]
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build an object; a key that comes twice with two values has none that is the answer."""
+    built = dict(pairs)
+    if len(built) < len(pairs) and any(built[key] != value for key, value in pairs):
+        [(key, _)] = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {key[:80]!r} comes twice")
+    return built
+
+
+def _refuse_constant(name: str) -> float:
+    """Refuse NaN and the infinities, which JSON does not have."""
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _shaped(value: Any, schema: type[Value], depth: int = _DEPTH) -> dict[str, Any] | None:
+    """Return the object with fields of `schema` inside its wrappers; None if there is none, or several."""
+    if not depth:
+        return None
+    if isinstance(value, str):
+        return _shaped(_loaded(value), schema, depth - 1)
+    if isinstance(value, list):
+        if len(value) == 1 and (inner := _shaped(value[0], schema, depth - 1)) is not None:
+            return inner
+        return {field: value} if (field := _list_field(schema)) and not _calls(value) else None
+    if not isinstance(value, dict):
+        return None
+    fields = {plain_key(name) for name in schema.model_fields}
+    if any(plain_key(key) in fields for key in value):
+        return value
+    if "name" in value and any(key in value for key in _CALL_KEYS) and not _names(value["name"], schema):
+        return None
+    wrappers = _WRAPPERS | {plain_key(schema.__name__)}
+    inside = [item for key, item in value.items() if plain_key(key) in wrappers]
+    answers = [answer for item in inside if (answer := _shaped(item, schema, depth - 1)) is not None]
+    return answers[0] if len(answers) == 1 else None
+
+
+def _calls(value: Sequence[Any]) -> bool:
+    """Return whether a list holds tool calls and not values."""
+    keys = {"arguments", "parameters"}
+    return any(isinstance(item, dict) and keys & item.keys() for item in value)
+
+
+def _list_field(schema: type[Value]) -> str:
+    """Return the name of the one field that is a list, "" if there is none or another field."""
+    names = [name for name, field in schema.model_fields.items() if get_origin(field.annotation) is tuple]
+    return names[0] if len(names) == 1 and len(schema.model_fields) == 1 else ""
+
+
+def _rows(values: Sequence[Any], schema: type[Value]) -> dict[str, Any] | None:
+    """Return several objects that are the items of the schema's only list, one after the other."""
+    if values and all(_is_item(value, schema) for value in values):
+        return {_list_field(schema): list(values)}
+    return None
+
+
+def _is_item(value: Any, schema: type[Value]) -> bool:
+    if not (field := _list_field(schema)) or not isinstance(value, dict):
+        return False
+    item = get_args(schema.model_fields[field].annotation)[0]
+    if not (isinstance(item, type) and issubclass(item, BaseModel)):
+        return False
+    keys = {plain_key(key) for key in value}
+    return all(plain_key(key) in keys for key, part in item.model_fields.items() if part.is_required())
