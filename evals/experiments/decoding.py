@@ -64,7 +64,7 @@ def _apart(files: Sequence[bytes], use: Callable[[Image.Image], Any]) -> tuple[f
     clock = (~decoder._idle[-1].process.pid << 3) | 2  # Linux's clock of another process's CPU time
     start = clock_gettime(clock)
     time = _milliseconds(
-        lambda data: use(decoder.read(data)), files, lambda: process_time() + clock_gettime(clock)
+        lambda data: use(decoder.read(data).image), files, lambda: process_time() + clock_gettime(clock)
     )
     decoder.close()
     return time, 1000 * start

@@ -15,68 +15,70 @@ from pathlib import Path
 
 from PIL import Image
 
+from pleinair.tools.images.reading import Opened, ReadOptions
+
 MODULE = "support.fake_decoders:"  # before a function's name
 
 
-def plain(data: bytes) -> Image.Image:
+def plain(data: bytes, options: ReadOptions) -> Opened:
     """Decode the file."""
-    return Image.open(BytesIO(data))
+    return Opened(Image.open(BytesIO(data)))
 
 
-def sleep(data: bytes) -> Image.Image:
+def sleep(data: bytes, options: ReadOptions) -> Opened:
     """Hang without using the processor."""
     time.sleep(600)
-    return plain(data)
+    return plain(data, options)
 
 
-def spin(data: bytes) -> Image.Image:
+def spin(data: bytes, options: ReadOptions) -> Opened:
     """Use the processor for ever."""
     while True:
         pass
 
 
-def hoard(data: bytes) -> Image.Image:
+def hoard(data: bytes, options: ReadOptions) -> Opened:
     """Allocate all memory."""
     blocks = []
     while True:
         blocks.append(bytearray(2**20))
 
 
-def segfault(data: bytes) -> Image.Image:
+def segfault(data: bytes, options: ReadOptions) -> Opened:
     """Crash."""
     ctypes.string_at(0)
-    return plain(data)
+    return plain(data, options)
 
 
-def leave(data: bytes) -> Image.Image:
+def leave(data: bytes, options: ReadOptions) -> Opened:
     """Exit with status 0."""
     os._exit(0)
 
 
-def die_once(data: bytes) -> Image.Image:
+def die_once(data: bytes, options: ReadOptions) -> Opened:
     """Kill the process at its first file, whose flag it removes; decode the second."""
     flag = Path(json.loads(data)["flag"])
     if flag.exists():
         flag.unlink()
         os.kill(os.getpid(), signal.SIGKILL)
-    return Image.new("RGB", (2, 2))
+    return Opened(Image.new("RGB", (2, 2)))
 
 
-def raise_foreign(data: bytes) -> Image.Image:
+def raise_foreign(data: bytes, options: ReadOptions) -> Opened:
     """Raise what the decoder does not catch."""
     raise KeyboardInterrupt(f"at {id(data):#x}")
 
 
-def send(data: bytes) -> Image.Image:
+def send(data: bytes, options: ReadOptions) -> Opened:
     """Send the data in place of an answer."""
     for number in range(3, 64):
         with suppress(OSError):
             os.write(number, data)
     time.sleep(600)
-    return Image.new("RGB", (1, 1))
+    return Opened(Image.new("RGB", (1, 1)))
 
 
-def reach(data: bytes) -> Image.Image:
+def reach(data: bytes, options: ReadOptions) -> Opened:
     """Try to use files, network, programs and secrets; the image's width counts the successes."""
     reached = 0
     for attempt in (read_a_file, write_a_file, open_a_socket, start_a_program, read_a_secret):
@@ -85,7 +87,7 @@ def reach(data: bytes) -> Image.Image:
         except (OSError, KeyError):
             continue
         reached += 1
-    return Image.new("RGB", (1 + reached, 1))
+    return Opened(Image.new("RGB", (1 + reached, 1)))
 
 
 def read_a_file() -> None:
@@ -115,6 +117,6 @@ def read_a_secret() -> None:
     os.environ["PLEINAIR_TEST_KEY"]
 
 
-def head(reason: int, width: int, height: int) -> bytes:
+def head(reason: int, width: int, height: int, note: int = 0, texts: int = 0) -> bytes:
     """Pack the head of an answer as the process does."""
-    return struct.pack(">BII", reason, width, height)
+    return struct.pack(">BIIBI", reason, width, height, note, texts)

@@ -11,7 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from PIL import Image
+import pillow_heif
+from PIL import Image, ImageCms
+
+from pleinair.tools.images.profiles import ADOBE_RGB, DISPLAY_P3, icc_profile
+
+pillow_heif.register_heif_opener()
 
 GRADIENT = np.linspace(0, 255, 48 * 32 * 3).reshape(32, 48, 3).astype(np.uint8)
 
@@ -36,12 +41,42 @@ def animation(kind: str) -> bytes:
     return save(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
 
 
+def pages() -> bytes:
+    """Build a TIFF of three pages, the first one red."""
+    frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "lime", "blue")]
+    return save(frames[0], "TIFF", save_all=True, append_images=frames[1:])
+
+
+def deep_colours() -> bytes:
+    """Build a TIFF of 16 bits a channel, whose high bytes are `GRADIENT`."""
+    height, width, _ = GRADIENT.shape
+    pixels = (GRADIENT.astype("<u2") * 257).tobytes()
+    entries = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, 8), (259, 3, 1, 1), (262, 3, 1, 2)]
+    entries += [(273, 4, 1, 14), (277, 3, 1, 3), (278, 3, 1, height), (279, 4, 1, len(pixels))]
+    place = 14 + len(pixels)
+    table = struct.pack("<H", len(entries)) + b"".join(
+        struct.pack("<HHIHH", tag, kind, count, value, 0)
+        if kind == 3 and count == 1
+        else struct.pack("<HHII", tag, kind, count, value)
+        for tag, kind, count, value in entries
+    )
+    return struct.pack("<2sHI3H", b"II", 42, place, 16, 16, 16) + pixels + table + bytes(4)
+
+
 def rotated(orientation: int) -> bytes:
     upright = Image.new("RGB", (40, 20), "white")
     upright.paste("black", (0, 0, 8, 8))  # a mark in the upper left corner
     exif = Image.Exif()
     exif[0x0112] = orientation
     return save(upright, "PNG", exif=exif)
+
+
+def lab() -> Image.Image:
+    """Return the gradient in CIELAB."""
+    profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    converted = ImageCms.profileToProfile(gradient(), *profiles, outputMode="LAB")
+    assert converted is not None
+    return converted
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -72,6 +107,19 @@ GOOD: dict[str, Callable[[], bytes]] = {
     "webp": lambda: save(gradient(), "WEBP"),
     "webp animated": lambda: animation("WEBP"),
     "webp alpha": lambda: save(gradient("RGBA"), "WEBP", lossless=True),
+    "jpeg adobe rgb": lambda: save(gradient(), "JPEG", icc_profile=icc_profile(ADOBE_RGB)),
+    "png p3 alpha": lambda: save(gradient("RGBA"), "PNG", icc_profile=icc_profile(DISPLAY_P3)),
+    "tiff": lambda: save(gradient(), "TIFF"),
+    "tiff deflate": lambda: save(gradient(), "TIFF", compression="tiff_deflate"),
+    "tiff grey 16-bit": lambda: deep("TIFF"),
+    "tiff 16-bit": deep_colours,
+    "tiff pages": pages,
+    "tiff cmyk": lambda: save(gradient("CMYK"), "TIFF", compression="tiff_lzw"),
+    "tiff lab": lambda: save(lab(), "TIFF"),
+    "heic": lambda: save(gradient(), "HEIF"),
+    "heic alpha": lambda: save(gradient("RGBA"), "HEIF"),
+    "avif": lambda: save(gradient(), "AVIF"),
+    "avif alpha": lambda: save(gradient("RGBA"), "AVIF"),
     "bmp": lambda: save(gradient(), "BMP"),
     "bmp palette": lambda: save(gradient("P"), "BMP"),
 }
@@ -80,14 +128,15 @@ BAD: dict[str, Callable[[], bytes]] = {
     "empty": lambda: b"",
     "text": lambda: b"a velmora finch",
     "svg": lambda: b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
-    "truncated png": lambda: GOOD["png"]()[:-60],
+    "half a png": lambda: GOOD["png"]()[: len(GOOD["png"]()) // 2],
     "truncated jpeg": lambda: GOOD["jpeg"]()[:200],
     "header only": lambda: GOOD["png"]()[:40],
-    "tiff": lambda: save(gradient(), "TIFF"),
+    "jpeg xl": lambda: b"\xff\x0a" + bytes(100),
+    "raw": lambda: save(gradient(), "TIFF", tiffinfo={50706: b"\1\4\0\0"}),
     "ppm": lambda: save(gradient(), "PPM"),
     "ico": lambda: save(gradient(), "ICO"),
     "postscript": lambda: save(gradient(), "EPS"),
-    "too wide": lambda: bomb(8200, 8),
+    "too wide": lambda: bomb(70_000, 8),
     "too many pixels": lambda: bomb(8000, 8000),
     "bomb that only warns": lambda: bomb(8192, 16000),
     "bomb": lambda: bomb(60000, 60000),

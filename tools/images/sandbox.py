@@ -9,29 +9,34 @@ system itself.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import threading
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from pleinair.tools.child_process import ChannelClosed, ChildProcess
-from pleinair.tools.images.reading import BadPicture, file_bytes
-from pleinair.tools.images.sandbox_process import HEAD, LENGTH, READY, REASONS, is_plausible
+from pleinair.tools.images.reading import FULL, MAX_PIXELS, BadPicture, Note, ReadOptions, file_bytes
+from pleinair.tools.images.sandbox_process import HEAD, READY, REASONS, REQUEST, extra_seconds, is_plausible
 from pleinair.tools.types import ModelFault
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 FILES = 1000  # that one process decodes before a new one replaces it
-_CPU_SECONDS = 2.0  # for one file
+_CPU_SECONDS = 2.0  # for one file, and some more for a large one
 _TIMEOUT = 15.0  # seconds for one file; on a busy machine a process has less than all of them
 _MEMORY = 448 * 2**20  # bytes that a file may take beyond what an idle process has
+_MEMORY_A_PIXEL = 9  # bytes for each pixel allowed: RGB takes 4, and upright once more
 _TRIES = 2  # of a file at which a process died: something else may have killed it
 _START_TIME = 60.0  # seconds until a process is ready
 _EXIT_TIME = 1.0  # second between the end of its socket and the end of a process
@@ -42,13 +47,28 @@ _MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(128 * 2**20), "MALLOC_MMAP_THRESHOLD_":
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "TMPDIR")  # keys and tokens stay here
 
 
-def read_untrusted(source: str | Path | bytes) -> Image:
-    """Decode the file at a path, or a file's bytes, to upright RGB without metadata, in another process.
+@dataclass(frozen=True)
+class Read:
+    """Image in upright sRGB, what was made up for in its file, and the texts embedded there, by name."""
 
-    Pixels and errors are those of `read_picture`; a file that takes over 2 s of the processor or 448 MiB, or
-    that ends the process, is refused too. Raise `BadPicture`; `ModelFault` if no process starts.
+    image: Image
+    note: Note = Note(0)
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_untrusted(source: str | Path | bytes, options: ReadOptions = FULL) -> Image:
+    """Decode the file at a path, or a file's bytes, to upright sRGB without metadata, in another process.
+
+    Pixels and errors are those of `read_picture`; a file that takes over 2 s of the processor (and 1 s for
+    each MiB of it) or 448 MiB (more where more pixels are allowed), or that ends the process, is refused too.
+    Raise `BadPicture`; `ModelFault` if no process starts.
     """
-    return _decoder.read(source)
+    return read_with_notes(source, options).image
+
+
+def read_with_notes(source: str | Path | bytes, options: ReadOptions = FULL) -> Read:
+    """Decode as `read_untrusted` does, and return what else is known of the file."""
+    return _decoder(options.max_pixels).read(source, options.side)
 
 
 class _TimedOut(Exception):
@@ -62,7 +82,8 @@ class Decoder:
         opener: `module:function` that turns a file's bytes into an image; tests supply worse ones.
         seconds: of the processor for one file.
         timeout: seconds on the clock for one file.
-        memory: bytes for one file.
+        memory: bytes for one file; more where more pixels are allowed.
+        max_pixels: of one file, as `ReadOptions.max_pixels`.
     """
 
     def __init__(
@@ -71,19 +92,22 @@ class Decoder:
         seconds: float = _CPU_SECONDS,
         timeout: float = _TIMEOUT,
         memory: int = _MEMORY,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
-        self._arguments = (opener, seconds, memory)
+        if max_pixels > MAX_PIXELS:
+            memory = max(memory, _MEMORY_A_PIXEL * max_pixels)
+        self._arguments = (opener, seconds, memory, max_pixels)
         self._seconds, self._timeout = seconds, timeout
         self._reset()
 
-    def read(self, source: str | Path | bytes) -> Image:
-        """Decode one file; raise as `read_untrusted` does."""
-        data = file_bytes(source)
+    def read(self, source: str | Path | bytes, side: int = 0) -> Read:
+        """Decode one file, reduced as by `ReadOptions.side`; raise as `read_untrusted` does."""
+        data = file_bytes(source, ReadOptions(side, self._arguments[-1]))
         if self._owner != os.getpid():  # after a fork the processes are the parent's
             self._reset()
         for _ in range(_TRIES):
             with suppress(ChannelClosed), self._slots:
-                return self._decode(data)
+                return self._decode(data, side)
         raise BadPicture("decoding it ends the decoder")
 
     def close(self) -> None:
@@ -96,15 +120,15 @@ class Decoder:
         self._slots = threading.BoundedSemaphore(os.cpu_count() or 1)
         self._owner = os.getpid()  # last, because another thread that reads it uses the others
 
-    def _decode(self, data: bytes) -> Image:
-        process = self._borrow()
+    def _decode(self, data: bytes, side: int) -> Read:
+        process, extra = self._borrow(), extra_seconds(data)
         try:
-            return process.decode(data, self._timeout)
+            return process.decode(data, side, self._timeout + extra)
         except _TimedOut:
-            raise BadPicture(f"decoding it takes over {self._timeout:g} s") from None
+            raise BadPicture(f"decoding it takes over {self._timeout + extra:.3g} s") from None
         except ChannelClosed:
             if process.exit_code(_EXIT_TIME) == -signal.SIGVTALRM:
-                raise BadPicture(f"decoding it takes over {self._seconds:g} s") from None
+                raise BadPicture(f"decoding it takes over {self._seconds + extra:.3g} s") from None
             raise
         finally:
             if process.fit:
@@ -132,7 +156,7 @@ class _DecoderProcess(ChildProcess):
     cannot be used again.
     """
 
-    def __init__(self, opener: str, seconds: float, memory: int) -> None:
+    def __init__(self, opener: str, seconds: float, memory: int, max_pixels: int) -> None:
         self._socket, theirs = socket.socketpair()
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         super().__init__(
@@ -142,6 +166,7 @@ class _DecoderProcess(ChildProcess):
             opener,
             seconds,
             memory,
+            max_pixels,
             stdout=subprocess.DEVNULL,
             env=environment | _THREADS | _MALLOC,
         )
@@ -164,28 +189,44 @@ class _DecoderProcess(ChildProcess):
             code = self.process.returncode
             raise ModelFault(f"The process that decodes images does not start (exit status {code}).")
 
-    def decode(self, data: bytes, timeout: float) -> Image:
+    def decode(self, data: bytes, side: int, timeout: float) -> Read:
         """Decode one file; raise `BadPicture` for the process's reason, `_TimedOut` or `ChannelClosed`."""
         from PIL import Image
 
         self._busy = True
-        self._socket.settimeout(timeout)
-        try:
-            self._socket.sendall(LENGTH.pack(len(data)) + data)
-        except TimeoutError:
-            raise _TimedOut from None
-        except OSError:
-            raise ChannelClosed from None
+        self._send(REQUEST.pack(len(data), side), data, timeout)
         deadline = monotonic() + timeout
-        reason, width, height = HEAD.unpack(self._receive(HEAD.size, deadline))
-        if not is_plausible(reason, width, height):
+        reason, width, height, note, length = HEAD.unpack(self._receive(HEAD.size, deadline))
+        if not is_plausible(reason, width, height, note, length):
             self.close()
             raise ChannelClosed
+        texts = self._texts(length, deadline)
         pixels = b"" if reason else self._receive(3 * width * height, deadline)
         self._decoded, self._busy = self._decoded + 1, False
         if message := REASONS[reason]:
             raise BadPicture(message)
-        return Image.frombytes("RGB", (width, height), pixels)
+        return Read(Image.frombytes("RGB", (width, height), pixels), Note(note), texts)
+
+    def _send(self, head: bytes, data: bytes, timeout: float) -> None:
+        self._socket.settimeout(timeout)
+        try:
+            self._socket.sendall(head)
+            self._socket.sendall(data)
+        except TimeoutError:
+            raise _TimedOut from None
+        except OSError:
+            raise ChannelClosed from None
+
+    def _texts(self, length: int, deadline: float) -> dict[str, str]:
+        """Receive the texts; raise `ChannelClosed` unless they are an object of strings."""
+        try:
+            texts = json.loads(self._receive(length, deadline)) if length else {}
+        except (ValueError, RecursionError):
+            texts = None
+        if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+            self.close()
+            raise ChannelClosed
+        return texts
 
     def _receive(self, size: int, deadline: float) -> bytearray:
         received = bytearray(size)
@@ -205,4 +246,6 @@ class _DecoderProcess(ChildProcess):
         return received
 
 
-_decoder = Decoder()
+@cache
+def _decoder(max_pixels: int) -> Decoder:
+    return Decoder(max_pixels=max_pixels)

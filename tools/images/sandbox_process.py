@@ -5,49 +5,71 @@ Not covered: limits on memory where there is no `/proc` to tell what an idle pro
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
-from pleinair.tools.images.reading import MAX_PIXELS, MAX_SIDE, BadPicture, Unreadable, named_errors, to_rgb
+from PIL import Image
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from pleinair.tools.images.reading import (
+    LARGEST,
+    MAX_SIDE,
+    BadPicture,
+    Note,
+    Opened,
+    ReadOptions,
+    Unreadable,
+    load_decoders,
+    named_errors,
+)
 
 READY = b"!"
-LENGTH = struct.Struct(">I")  # of the file that follows, bytes
-HEAD = struct.Struct(">BII")  # index of the reason, width, height; pixels follow where there is no reason
+REQUEST = struct.Struct(">II")  # bytes of the file that follows; least shorter side, as `ReadOptions.side`
+# Index of the reason, width, height, notes, bytes of the texts; where there is no reason, the texts follow as
+# a JSON object, then the pixels.
+HEAD = struct.Struct(">BIIBI")
 REASONS = (None, *Unreadable)
-STRIP = 4 * 2**20  # bytes of RGB made at once, so that a large image is never there twice
+MAX_TEXTS = 2**20  # bytes
 # Pillow loads these in the middle of a file, when modules can no longer be opened.
-_PLUGINS = ("Bmp", "Gif", "Jpeg", "Mpo", "Png", "Ppm", "Tiff", "WebP")
+_PLUGINS = ("Avif", "Bmp", "Gif", "Jpeg", "Mpo", "Png", "Ppm", "Tiff", "WebP")
 
-_Opener = Callable[[bytes], "Image"]
+_SECONDS_A_MIB = 1.0  # of a file, in addition: large photographs take longer than a hostile file needs to
+
+_Opener = Callable[[bytes, ReadOptions], Opened]
 
 
-def serve(descriptor: int, opener: str, seconds: float, memory: int) -> None:
+def serve(descriptor: int, opener: str, seconds: float, memory: int, max_pixels: int) -> None:
     """Answer each file with pixels or a reason; the process ends when the parent closes the socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both, and the parent decides
     module, _, name = opener.partition(":")
     decode: _Opener = getattr(import_module(module), name)
     for plugin in _PLUGINS:
         import_module(f"PIL.{plugin}ImagePlugin")
+    load_decoders()
+    Image.MAX_IMAGE_PIXELS = None  # `opened` has bounds of its own
     with socket.socket(fileno=descriptor) as channel, channel.makefile("rb") as files:
         _drop_rights(memory)
         channel.sendall(READY)
-        while data := _next_file(files):
+        while request := _next_file(files):
+            data, side = request
             # at its end the system kills this process; the time of the system itself, much where memory is
             # short, does not count: that is for the parent's timeout
-            signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
-            _answer(data, decode, channel)
+            signal.setitimer(signal.ITIMER_VIRTUAL, seconds + extra_seconds(data))
+            _answer(data, ReadOptions(side, max_pixels), decode, channel)
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+
+def extra_seconds(data: bytes) -> float:
+    """Return the time that a file may take for its size."""
+    return len(data) / 2**20 * _SECONDS_A_MIB
 
 
 def _drop_rights(memory: int) -> None:
@@ -62,39 +84,35 @@ def _drop_rights(memory: int) -> None:
         resource.setrlimit(kind, (0, 0))
 
 
-def _next_file(files: IO[bytes]) -> bytes:
-    head = files.read(LENGTH.size)
-    return files.read(*LENGTH.unpack(head)) if len(head) == LENGTH.size else b""
+def _next_file(files: IO[bytes]) -> tuple[bytes, int] | None:
+    head = files.read(REQUEST.size)
+    if len(head) < REQUEST.size:
+        return None
+    size, side = REQUEST.unpack(head)
+    return (data, side) if (data := files.read(size)) else None
 
 
-def _answer(data: bytes, decode: _Opener, channel: socket.socket) -> None:
+def _answer(data: bytes, options: ReadOptions, decode: _Opener, channel: socket.socket) -> None:
     """Send one image, or the reason why there is none."""
     try:
         with named_errors():
-            image = decode(data)
-            strips = rgb_strips(image)
+            read = decode(data, options)
+            strips = read.strips()
             first = next(strips)
     except BadPicture as error:
-        channel.sendall(HEAD.pack(REASONS.index(error.reason), 0, 0))
+        channel.sendall(HEAD.pack(REASONS.index(error.reason), 0, 0, 0, 0))
         return
-    channel.sendall(HEAD.pack(0, *image.size))
-    channel.sendall(first)
+    texts = json.dumps(dict(read.texts)).encode()
+    texts = texts if len(texts) <= MAX_TEXTS else b"{}"
+    channel.sendall(HEAD.pack(0, *read.image.size, read.note, len(texts)) + texts)
+    channel.sendall(first.tobytes())
     for strip in strips:
-        channel.sendall(strip)
+        channel.sendall(strip.tobytes())
 
 
-def rgb_strips(image: Image) -> Iterator[bytes]:
-    """Yield the image's pixels as RGB, rows from the top, some megabytes at once."""
-    width, height = image.size
-    rows = max(1, STRIP // (3 * width))
-    for top in range(0, height, rows):
-        strip = image if rows >= height else image.crop((0, top, width, min(height, top + rows)))
-        plain = strip.mode == "RGB" and not strip.has_transparency_data
-        yield (strip if plain else to_rgb(strip)).tobytes()
-
-
-def is_plausible(reason: int, width: int, height: int) -> bool:
+def is_plausible(reason: int, width: int, height: int, note: int, texts: int) -> bool:
     """Return whether a process that was not taken over would send this head; called by the parent."""
     if reason:
         return reason < len(REASONS)
-    return 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS
+    fits = 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= LARGEST
+    return fits and note <= max(Note) * 2 - 1 and texts <= MAX_TEXTS

@@ -142,6 +142,12 @@ class OpenClipEncoder:
             digest.update(tensor.detach().cpu().float().contiguous().numpy())
         return f"open_clip:{self._label}@{digest.hexdigest()[:12]}"
 
+    @property
+    def image_side(self) -> int:
+        """Return the longer side of what the model sees, in pixels; 0 if it does not say."""
+        size = getattr(self._model.visual, "image_size", 0) or 0
+        return int(size) if isinstance(size, int) else max(map(int, size))
+
     def encode_text(self, texts: Sequence[str]) -> Vectors:
         """Embed texts: float32 [n, dim], rows of length 1; the last `REMEMBERED` ones are cached."""
         with self._text_lock:

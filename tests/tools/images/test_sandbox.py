@@ -20,9 +20,9 @@ import pytest
 from support.fake_decoders import MODULE, head
 from support.hostile_files import BAD, BOMBS, GOOD, POLYGLOTS, mutate, rotated
 
-from pleinair.tools.images import sandbox, sandbox_process
+from pleinair.tools.images import reading, sandbox
 from pleinair.tools.images.reading import BadPicture, Unreadable, opened, read_picture
-from pleinair.tools.images.sandbox import Decoder
+from pleinair.tools.images.sandbox import Decoder, Read
 from pleinair.tools.images.sandbox_process import REASONS
 from pleinair.tools.types import ModelFault
 
@@ -54,9 +54,10 @@ def pid(decoder: Decoder) -> int:
 def outcome(read: Any, data: bytes) -> str | tuple[str, tuple[int, int], bytes]:
     """Return the pixels, or the reason why there are none."""
     try:
-        image = read(data)
+        result = read(data)
     except BadPicture as error:
         return str(error)
+    image = result.image if isinstance(result, Read) else result
     return image.mode, image.size, image.tobytes()
 
 
@@ -73,11 +74,11 @@ def test_every_orientation_is_applied(decoder: Decoder, orientation: int) -> Non
 
 @pytest.mark.parametrize("name", ["png", "png alpha", "png rotated", "jpeg cmyk", "png 16-bit"])
 def test_an_image_sent_in_strips_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox_process, "STRIP", 3 * 48 * 5)
-    image = opened(GOOD[name]())
-    strips = list(sandbox_process.rgb_strips(image))
+    monkeypatch.setattr(reading, "STRIP", 3 * 48 * 5)
+    whole = read_picture(GOOD[name]()).tobytes()
+    strips = [strip.tobytes() for strip in opened(GOOD[name]()).strips()]
     assert len(strips) > 3
-    assert b"".join(strips) == read_picture(GOOD[name]()).tobytes()
+    assert b"".join(strips) == whole
 
 
 def test_no_mutation_ends_or_outgrows_the_process() -> None:
@@ -136,6 +137,11 @@ IMPLAUSIBLE = {
     "too wide": head(0, 10**9, 1),
     "too many": head(0, 8192, 8192),
     "empty": head(0, 0, 5),
+    "unknown notes": head(0, 5, 5, note=200),
+    "too much text": head(0, 5, 5, texts=2**30),
+    "text that is no JSON": head(0, 5, 5, texts=3) + b"{}}",
+    "text that is no object": head(0, 5, 5, texts=3) + b"[1]",
+    "text of other kinds": head(0, 5, 5, texts=7) + b'{"a":1}',
     "a pickle": b"\x80\x04\x95\x20\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix",
 }
 
@@ -156,7 +162,7 @@ def test_a_decoder_reaches_no_file_network_program_or_secret(
     monkeypatch.setenv("PLEINAIR_TEST_KEY", "sk-1234567890")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     decoder = Decoder(MODULE + "reach")
-    assert decoder.read(PNG).size == (1, 1)
+    assert decoder.read(PNG).image.size == (1, 1)
     assert not list(tmp_path.iterdir())
     decoder.close()
 
@@ -165,7 +171,7 @@ def test_a_file_is_tried_again_after_one_crash(tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     flag.touch()
     decoder = Decoder(MODULE + "die_once")
-    assert decoder.read(json.dumps({"flag": str(flag)}).encode()).size == (2, 2)
+    assert decoder.read(json.dumps({"flag": str(flag)}).encode()).image.size == (2, 2)
     assert not flag.exists()
     decoder.close()
 
@@ -175,7 +181,7 @@ def test_a_process_that_dies_idle_is_replaced(decoder: Decoder) -> None:
     process = decoder._idle[-1].process
     process.kill()
     process.wait()
-    assert decoder.read(PNG).size == (48, 32)
+    assert decoder.read(PNG).image.size == (48, 32)
     assert pid(decoder) != process.pid
 
 
@@ -242,7 +248,7 @@ def test_an_interrupt_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         decoder.read(PNG)
     assert not process.alive
-    assert decoder.read(GOOD["jpeg"]()).size == (48, 32)
+    assert decoder.read(GOOD["jpeg"]()).image.size == (48, 32)
     decoder.close()
 
 
@@ -265,7 +271,7 @@ def test_no_more_processes_than_processors(monkeypatch: pytest.MonkeyPatch) -> N
 
 FORK = """
 import os, sys
-from pleinair.tools.images.sandbox import Decoder
+from pleinair.tools.images.sandbox import Decoder, Read
 decoder, data = Decoder(), sys.stdin.buffer.read()
 decoder.read(data)
 mine = decoder._idle[-1].process.pid
