@@ -295,7 +295,13 @@ def open_library(settings: Settings, places: Paths, on_progress: OnProgress = no
 
     folders = library_folders(settings, places)
     readers, cache = settings.library.readers, places.cache / "libraries"
-    return Library.open(folders, readers=readers, cache=cache, on_progress=on_progress)
+    return Library.open(
+        folders,
+        readers=readers,
+        cache=cache,
+        max_pixels=settings.library.max_pixels,
+        on_progress=on_progress,
+    )
 
 
 def library_folders(settings: Settings, places: Paths) -> tuple[Path, ...]:

@@ -38,8 +38,10 @@ def bring_up_to_date(
         *map(str, library.problems),
         *(f"{skipped.id}: {skipped.reason}" for skipped in index.skipped),
     ]
+    notes = [f"{file.id}: {note}" for file in index.noted for note in file.notes]
+    problems += notes
     yield from problems[:SHOWN]
-    if (count := library.problem_count + len(index.skipped)) > SHOWN:
+    if (count := library.problem_count + len(index.skipped) + len(notes)) > SHOWN:
         yield f"and {counted(count - SHOWN, 'problem')} more"
     if calibrated:
         yield _suggested_threshold(IndexRetriever(library, index, encoder))

@@ -27,6 +27,7 @@ from pleinair.tools.arguments import check_leaves, explain
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.images.crops import CropOptions
+from pleinair.tools.images.limits import MAX_PIXELS
 from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.retrieval.compose import RetrievalOptions
 from pleinair.tools.types import BadInput, Budget, ImageOptions, Value
@@ -83,6 +84,7 @@ def _one_or_more(value: Any) -> str | tuple[str, ...] | None:
     return folders if len(folders) > 1 else str(folders[0])
 
 
+_Pixels = Annotated[int, Field(ge=10**6, le=10**9)]
 _Folders = Annotated[str | tuple[str, ...] | None, PlainValidator(_one_or_more)]
 
 
@@ -91,6 +93,7 @@ class LibraryChoice(Value):
 
     folder: _Folders = None  # of reference images, or a list of them; "pocket": the miniature library
     readers: tuple[str, ...] = Field(default=(), exclude_if=not_)  # of captions, the first wins; empty: all
+    max_pixels: _Pixels = Field(default=MAX_PIXELS, exclude_if=MAX_PIXELS.__eq__)  # of an image; 9 bytes each
 
     @property
     def folders(self) -> tuple[str, ...]:

@@ -9,10 +9,9 @@ from pathlib import Path
 from unicodedata import category
 
 import pytest
-from PIL import Image
 from support.html_page import HARMLESS, Page
 from support.injections import WHO, texts, watched
-from support.quick_engines import colour
+from support.quick_engines import colour, speckled
 from typer.testing import CliRunner
 
 from pleinair.app.api import home, run_table
@@ -33,7 +32,7 @@ def write_library(folder: Path, part: list[str], everything: list[str]) -> None:
         other = [everything[(start + turn) % len(everything)] for turn in range(1, 4)]
         name = f"{number} {''.join('_' if not char.isprintable() else char for char in text)}.png"
         name = name.replace("/", "∕").replace("\\", "∖")
-        Image.new("RGB", (16, 16), colour(f"{number} {text}")).save(folder / name, "PNG")
+        speckled(16, colour(f"{number} {text}")).save(folder / name, "PNG")
         facts = {"text": text, "license": other[0], "author": other[1], "source": other[2]}
         lines.append(json.dumps({"file_name": name, **facts}))
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

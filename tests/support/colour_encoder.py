@@ -41,8 +41,15 @@ class ColourEncoder:
         return unit
 
 
+def square(colour: tuple[int, int, int]) -> Image.Image:
+    """Return a square of a colour with a pixel of another, without which it would be left out as blank."""
+    image = Image.new("RGB", (8, 8), colour)
+    image.putpixel((7, 7), tuple(level + 3 if level < 128 else level - 3 for level in colour))
+    return image
+
+
 def paint(folder: Path, name: str, colour: tuple[int, int, int]) -> None:
-    Image.new("RGB", (8, 8), colour).save(folder / name)
+    square(colour).save(folder / name)
 
 
 def write_squares(folder: Path) -> Path:

@@ -90,7 +90,7 @@ class Hashes:
         return np.stack([unit(text.encode() + self.salt) for text in texts])
 
     def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
-        return np.stack([unit(image.tobytes() + self.salt) for image in images])
+        return np.stack([unit(_without_speck(image).tobytes() + self.salt) for image in images])
 
     def encode_patches(self, images: Sequence[Image.Image]) -> Features:
         corners = [image.crop((x, y, x + 1, y + 1)) for image in images for x in (0, 8) for y in (0, 8)]
@@ -156,6 +156,22 @@ def colour(text: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
+def speckled(side: int, colour: tuple[int, int, int]) -> Image.Image:
+    """Return a square of a colour with a grey pixel, without which an index would leave it out as blank."""
+    image = Image.new("RGB", (side, side), colour)
+    image.putpixel((side - 1, side - 1), (128, 128, 128))
+    return image
+
+
+def _without_speck(image: Image.Image) -> Image.Image:
+    """Return a copy whose last pixel is as the one before, or the image if it has a single one."""
+    if image.width < 2:
+        return image
+    copy, (x, y) = image.copy(), (image.width - 1, image.height - 1)
+    copy.putpixel((x, y), copy.getpixel((x - 1, y)) or 0)
+    return copy
+
+
 def unit(data: bytes) -> Any:
     """Return the unit vector of bytes."""
     digest = np.frombuffer(hashlib.sha512(data).digest(), np.uint8).astype(np.float32) - 127.5
@@ -174,7 +190,7 @@ def write_library(folder: Path) -> None:
     folder.mkdir(parents=True)
     lines = []
     for number in range(6):
-        Image.new("RGB", (SIZE, SIZE), colour(f"library {number}")).save(folder / f"{number}.png")
+        speckled(SIZE, colour(f"library {number}")).save(folder / f"{number}.png")
         facts = {
             "license": "CC0-1.0",
             "source": f"https://example.org/{number}?a=1&b=2",

@@ -25,27 +25,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pleinair.tools.images.colour import BadProfile, Colours, colours_of
+from pleinair.tools.images.limits import MAX_PIXELS
 from pleinair.tools.types import PleinairError
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-_BY_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".jpg_large")
-SUFFIXES = (
-    ".png",
-    *_BY_JPEG,
-    ".webp",
-    ".gif",
-    ".bmp",
-    ".tif",
-    ".tiff",
-    ".heic",
-    ".heif",
-    ".hif",
-    ".avif",
-    ".jxl",
-)
-MAX_PIXELS = (
-    50_000_000  # of a file that is decoded in one piece, unless `library.max_pixels` is another number
-)
+_OF_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".jpg_large")
+_OF_OTHERS = (".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".hif", ".avif", ".jxl")
+SUFFIXES = (".png", *_OF_JPEG, *_OF_OTHERS)
 LARGEST = 40_000_000  # pixels of an image that is returned: 120 MB as RGB
 MAX_SIDE = 8192  # pixels of an image that is returned
 _MAX_CLAIM = 65_535  # pixels a side that a file may claim
@@ -54,6 +40,7 @@ _BYTES = 3  # of a file for each pixel allowed: 16-bit grey and 8-bit colour wit
 _COEFFICIENTS = 8  # bytes for each pixel allowed that a progressive JPEG's coefficients may take
 _IN_ROWS = ("JPEG", "MPO", "PNG", "BMP")  # formats whose rows come from the top
 _ENOUGH = 0.75  # share of the rows from which a file that ends too soon is used
+_NOISE = 2  # levels of 255 within which a colour is one
 STRIP = 4 * 2**20  # bytes of RGB made at once, so that a large image is never there twice
 
 _ORIENTATION = 0x0112  # the EXIF tag; values as in EXIF 2.3, 4.6.4
@@ -193,6 +180,11 @@ def file_bytes(source: str | Path | bytes, options: ReadOptions = FULL) -> bytes
     if len(data) > options.max_bytes:
         raise _too_many_bytes(options)
     return data
+
+
+def is_blank(image: Image.Image) -> bool:
+    """Return whether an RGB image is of one colour, but for noise."""
+    return all(high - low <= _NOISE for low, high in image.getextrema())  # type: ignore[misc]
 
 
 def _too_many_bytes(options: ReadOptions) -> BadPicture:

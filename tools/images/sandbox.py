@@ -25,7 +25,8 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from pleinair.tools.child_process import ChannelClosed, ChildProcess
-from pleinair.tools.images.reading import FULL, MAX_PIXELS, BadPicture, Note, ReadOptions, file_bytes
+from pleinair.tools.images.limits import MAX_PIXELS
+from pleinair.tools.images.reading import FULL, BadPicture, Note, ReadOptions, file_bytes
 from pleinair.tools.images.sandbox_process import HEAD, READY, REASONS, REQUEST, extra_seconds, is_plausible
 from pleinair.tools.types import ModelFault
 

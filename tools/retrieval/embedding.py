@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import zipfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -23,10 +24,10 @@ from uuid import uuid4
 import numpy as np
 
 from pleinair.tools.deadline import check_deadline
-from pleinair.tools.images.reading import BadPicture, read_bytes
-from pleinair.tools.images.sandbox import read_untrusted
+from pleinair.tools.images.reading import NOTES, BadPicture, ReadOptions, is_blank, read_bytes
+from pleinair.tools.images.sandbox import read_with_notes
 from pleinair.tools.retrieval.library import Item, Library
-from pleinair.tools.retrieval.manifest import File, Skipped
+from pleinair.tools.retrieval.manifest import READING, File, Skipped
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import Encoder, ModelFault
 
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
     from pleinair.tools.types import Vectors
 
 BATCH_PIXELS = 64_000_000  # decoded images in memory at once: 192 MB
-_READERS = 4  # threads that read and decode ahead, one image each
+_READERS = max(4, os.cpu_count() or 1)  # threads that read and decode ahead, one image each
+# Images come reduced to this many times the encoder's own size at least: see evals/LOG.md, 2026-11-28
+_FINER = 2
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class _Read:
     sha256: str = ""
     image: Image | None = None
     fault: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -92,7 +96,8 @@ def embed_library(
     """
     total = len(library.items)
     batch = _Batch()
-    with closing(_read_ahead(library, embedded)) as reads:
+    options = ReadOptions(_FINER * getattr(encoder, "image_side", 0), library.max_pixels)
+    with closing(_read_ahead(library, embedded, options, batch_size)) as reads:
         for done, (item, read) in enumerate(reads):
             check_deadline()
             if read is not None:
@@ -113,9 +118,12 @@ def load_shards(shards: Path, encoder_id: str, embedded: Embedded) -> None:
             embedded.vectors[file.sha256] = vector
 
 
-def _read_ahead(library: Library, embedded: Embedded) -> Generator[tuple[Item, _Read | None], None, None]:
+def _read_ahead(
+    library: Library, embedded: Embedded, options: ReadOptions, batch_size: int
+) -> Generator[tuple[Item, _Read | None], None, None]:
     """Yield the items in order with their files, read ahead on threads; None for unchanged files."""
     waiting: deque[tuple[Item, Future[_Read] | None]] = deque()
+    ahead = max(_READERS, batch_size) if options.side else _READERS  # unreduced images take much memory
 
     def first() -> tuple[Item, _Read | None]:
         item, reading = waiting.popleft()
@@ -125,8 +133,9 @@ def _read_ahead(library: Library, embedded: Embedded) -> Generator[tuple[Item, _
     try:
         for item in library.items.values():
             unchanged = embedded.file(item)
-            waiting.append((item, None if unchanged else pool.submit(_read, library, item, embedded)))
-            if len(waiting) > _READERS:
+            reading = None if unchanged else pool.submit(_read, library.path(item.id), embedded, options)
+            waiting.append((item, reading))
+            if len(waiting) > ahead:
                 yield first()
         while waiting:
             yield first()
@@ -134,14 +143,19 @@ def _read_ahead(library: Library, embedded: Embedded) -> Generator[tuple[Item, _
         pool.shutdown(cancel_futures=True)
 
 
-def _read(library: Library, item: Item, embedded: Embedded) -> _Read:
+def _read(path: Path, embedded: Embedded, options: ReadOptions) -> _Read:
     digest = ""
     try:
-        data = read_bytes(library.path(item.id))
+        data = read_bytes(path, options)
         digest = hashlib.sha256(data).hexdigest()
-        return _Read(digest, None if digest in embedded.vectors else read_untrusted(data))
+        if digest in embedded.vectors:
+            return _Read(digest)
+        read = read_with_notes(data, options)
     except BadPicture as error:
         return _Read(digest, fault=str(error))
+    if is_blank(read.image):
+        return _Read(digest, fault="one colour all over, after transparency is laid on white")
+    return _Read(digest, read.image, notes=tuple(text for note, text in NOTES.items() if note in read.note))
 
 
 def _add(item: Item, read: _Read, embedded: Embedded, batch: _Batch) -> File:
@@ -149,7 +163,7 @@ def _add(item: Item, read: _Read, embedded: Embedded, batch: _Batch) -> File:
     facts = {"id": item.id, "sha256": read.sha256, "size": item.size, "mtime_ns": item.mtime_ns}
     if read.fault:
         return Skipped.model_validate({**facts, "reason": read.fault})
-    file = File.model_validate(facts)
+    file = File.model_validate({**facts, "notes": read.notes})
     if read.sha256 not in embedded.vectors:
         if read.image is not None:
             batch.images.setdefault(read.sha256, read.image)
@@ -181,7 +195,7 @@ def _encode(encoder: Encoder, images: list[Image]) -> Vectors:
 def _write_shard(path: Path, encoder_id: str, batch: _Batch, vectors: Vectors) -> None:
     rows = list(batch.images)
     files = [(rows.index(file.sha256), file.model_dump()) for file in batch.files]
-    about = json.dumps({"encoder": encoder_id, "files": files}).encode()
+    about = json.dumps({"encoder": encoder_id, "reading": READING, "files": files}).encode()
     data = io.BytesIO()
     np.savez(data, vectors=vectors, about=np.frombuffer(about, np.uint8))
     write_whole(path, data.getvalue())
@@ -191,7 +205,7 @@ def _read_shard(path: Path, encoder_id: str) -> Iterator[tuple[File, NDArray[np.
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as shard:  # a pickle is code
             vectors, about = shard["vectors"], json.loads(shard["about"].tobytes())
-        if about["encoder"] != encoder_id:
+        if (about["encoder"], about["reading"]) != (encoder_id, READING):
             return
         files = [(File.model_validate(file), vectors[row]) for row, file in about["files"]]
     except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile):

@@ -23,7 +23,15 @@ from pleinair.tools.realrag import training_of
 from pleinair.tools.retrieval.embedding import Embedded, embed_library, load_shards
 from pleinair.tools.retrieval.faiss_index import find_nearest, on_gpu, read_vectors, write_vectors
 from pleinair.tools.retrieval.library import Library
-from pleinair.tools.retrieval.manifest import REBUILD, Manifest, Skipped, load_manifest, save_manifest
+from pleinair.tools.retrieval.manifest import (
+    READING,
+    REBUILD,
+    File,
+    Manifest,
+    Skipped,
+    load_manifest,
+    save_manifest,
+)
 from pleinair.tools.retrieve import check_query
 from pleinair.tools.storage.files import sweep_parts
 from pleinair.tools.types import BadInput, Encoder, Hit, ModelFault
@@ -96,8 +104,15 @@ class Index:
         """Return the library files that are not usable images, with reasons."""
         return self.manifest.skipped
 
+    @property
+    def noted(self) -> tuple[File, ...]:
+        """Return the indexed files that have notes."""
+        return tuple(file for file in self.manifest.files if file.notes)
+
     def is_stale(self, library: Library) -> bool:
-        """Return whether a file was added, removed or changed (size, mtime) since the build."""
+        """Return whether a file was added, removed or changed (size, mtime), or is read otherwise now."""
+        if self.manifest.reading != READING or self.manifest.skips_less(library.max_pixels):
+            return True
         return {item.id: item.stamp for item in library.items.values()} != self.manifest.stamps()
 
     def search(self, query: Vectors, k: int) -> list[tuple[str, float]]:
@@ -173,7 +188,7 @@ def _update(
     shards = folder / "shards"
     for place in (folder, shards):
         sweep_parts(place, older_than=0)  # the lock excludes other writers
-    embedded = _embedded(_open_usable(folder, encoder))
+    embedded = _embedded(_open_usable(folder, encoder), library.max_pixels)
     load_shards(shards, encoder.id, embedded)
     embed_library(library, encoder, embedded, shards, batch_size=size, on_progress=on_progress)
     _commit(library, encoder, folder, embedded)
@@ -187,12 +202,12 @@ def _open_usable(folder: Path, encoder: Encoder) -> Index | None:
         return None
 
 
-def _embedded(index: Index | None) -> Embedded:
-    if index is None:
+def _embedded(index: Index | None, max_pixels: int) -> Embedded:
+    if index is None or index.manifest.reading != READING:
         return Embedded()
-    files = (*index.manifest.files, *index.skipped)
+    skipped = () if index.manifest.skips_less(max_pixels) else index.skipped
     vectors = {file.sha256: index.vector(file.id) for file in index.manifest.files}
-    return Embedded(vectors, {file.id: file for file in files})
+    return Embedded(vectors, {file.id: file for file in (*index.manifest.files, *skipped)})
 
 
 def _commit(library: Library, encoder: Encoder, folder: Path, embedded: Embedded) -> None:
@@ -213,6 +228,8 @@ def _commit(library: Library, encoder: Encoder, folder: Path, embedded: Embedded
         sha256=digest,
         files=files,
         skipped=skipped,
+        reading=READING,
+        max_pixels=library.max_pixels,
     )
     save_manifest(folder, manifest)
     for path in folder.glob("vectors-*.faiss"):

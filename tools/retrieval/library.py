@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from pleinair.tools import registry
 from pleinair.tools.callbacks import no_callback
-from pleinair.tools.images.reading import SUFFIXES, BadPicture
+from pleinair.tools.images.limits import MAX_PIXELS
+from pleinair.tools.images.reading import MAX_SIDE, SUFFIXES, BadPicture, ReadOptions
 from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.retrieval.readers.folder import MAX_PROBLEMS, Description, Folder, Problem, Reader
 from pleinair.tools.retrieval.walk import RAW, Listing, has_image, list_folders
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 WANTED = f"a folder of images ({', '.join(SUFFIXES)}), with or without captions"
+REFERENCE_SIDE = 1024  # pixels; generators work at about this size
 UNKNOWN = "unknown"  # license
 Folders = str | Path | Sequence[str | Path]
 
@@ -73,9 +75,10 @@ class Library:
     tells it from the others.
     """
 
-    def __init__(self, folders: Mapping[str, Path]) -> None:
+    def __init__(self, folders: Mapping[str, Path], max_pixels: int = MAX_PIXELS) -> None:
         """Take the folders by the beginnings of the ids of their images; `open` fills in the contents."""
         self._folders = dict(folders)
+        self.max_pixels = max_pixels  # of an image, as `ReadOptions.max_pixels`
         self.folders = tuple(folders.values())
         self.items: Mapping[str, Item] = MappingProxyType({})  # by id, in their order
         self.problems: tuple[Problem, ...] = ()  # at most `MAX_PROBLEMS`
@@ -93,6 +96,7 @@ class Library:
         *,
         readers: Sequence[str] = (),
         cache: Path | None = None,
+        max_pixels: int = MAX_PIXELS,
         on_progress: Callable[[int, int], None] = no_callback,
     ) -> Library:
         """List the images below one or several folders and what is known about them.
@@ -101,13 +105,14 @@ class Library:
             folders: one or more; one inside another counts once.
             readers: their names, the first takes precedence; empty: all installed ones by their ranks.
             cache: folder for what is slow to read from the images themselves.
+            max_pixels: of an image, as `ReadOptions.max_pixels`.
             on_progress: receives images read and in total; may raise to stop.
 
         Raises:
             BadInput: a folder does not exist, there are no images, or a reader is unknown.
             BrokenPlugin: a reader fails.
         """
-        library = cls(_by_prefix(canonical(folders)))
+        library = cls(_by_prefix(canonical(folders)), max_pixels)
         listings = list_folders(library.folders)
         if not any(listing.images for listing in listings):
             raise BadInput(f"No images in {library.title}; accepted: {WANTED}.")
@@ -131,10 +136,16 @@ class Library:
         """Return the folders for a message."""
         return " and ".join(map(str, self.folders))
 
-    def picture(self, id: str) -> Image:
-        """Read an image as RGB; raise `BadInput` for an unknown id, `BadPicture` for a damaged file."""
+    def picture(self, id: str, side: int = REFERENCE_SIDE) -> Image:
+        """Read an image as RGB; raise `BadInput` for an unknown id, `BadPicture` for a damaged file.
+
+        A large image is reduced as far as its shorter side stays `side` pixels or more, and that of its
+        smallest box too. 0: not reduced.
+        """
+        path = self.path(id)
+        smallest = min((min(x1 - x0, y1 - y0) for x0, y0, x1, y1 in self.items[id].boxes.values()), default=1)
         try:
-            return read_untrusted(self.path(id))
+            return read_untrusted(path, ReadOptions(min(round(side / smallest), MAX_SIDE), self.max_pixels))
         except BadPicture as error:
             raise BadPicture(f"`{id}`: {error}") from error
 

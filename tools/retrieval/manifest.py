@@ -10,6 +10,7 @@ from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, Value
 
 REBUILD = "`pleinair index FOLDER` builds it anew."
+READING = 2  # raised when the same file is read as other pixels: its vector is then computed again
 _VERSION = 1
 _FILE = "manifest.json"
 _Stamp = tuple[int, int]  # size in bytes, mtime in nanoseconds
@@ -22,6 +23,7 @@ class File(Value):
     sha256: str  # empty if the file could not be read
     size: int
     mtime_ns: int
+    notes: tuple[str, ...] = ()  # what was made up for in the file, such as a damaged colour profile
 
     @property
     def stamp(self) -> _Stamp:
@@ -46,6 +48,12 @@ class Manifest(Value):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # of the vectors file
     files: tuple[File, ...]
     skipped: tuple[Skipped, ...] = ()
+    reading: int = 1
+    max_pixels: int = 0  # `library.max_pixels` of the build
+
+    def skips_less(self, max_pixels: int) -> bool:
+        """Return whether files that were skipped may be usable under another `library.max_pixels`."""
+        return bool(self.skipped) and self.max_pixels != max_pixels
 
     def stamps(self) -> dict[str, _Stamp]:
         """Return the stamp of every file that was read, skipped ones included."""

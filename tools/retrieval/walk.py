@@ -28,7 +28,7 @@ RAW = frozenset(  # of cameras; they begin like TIFF but need a developer's prog
     ".3fr .arw .cr2 .cr3 .crw .dng .erf .fff .gpr .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf "
     ".raw .rw2 .rwl .sr2 .srf .srw .x3f".split()
 )
-_USUAL = frozenset((*SUFFIXES, *".jpe .jfif .pjpeg .tif .tiff .heic .heif .hif .avif .jxl".split()))
+_USUAL = frozenset((*SUFFIXES, ".pjpeg"))
 _OTHER = frozenset(  # not opened to see whether they are images
     ".txt .caption .json .jsonl .csv .tsv .parquet .xmp .md .rst .html .htm .xml .yaml .yml .toml .ini "
     ".cfg .log .pdf .doc .docx .xls .xlsx .ods .odt .ppt .pptx .rtf .zip .tar .gz .tgz .bz2 .xz .zst "

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from support.colour_encoder import COLOURS, ColourEncoder, build, find, paint, write_squares
+from support.colour_encoder import COLOURS, ColourEncoder, build, find, paint, square, write_squares
 
 from pleinair.tools.retrieval import faiss_index as flat
 from pleinair.tools.retrieval.filters import Filtered, distinct
@@ -214,7 +214,7 @@ def test_search_agrees_with_brute_force(colours: list[tuple[int, int, int]], que
             paint(folder, f"{number:02}.png", colour)
         build(folder, Path(root) / "index")
         encoder = ColourEncoder()
-        images = [Image.new("RGB", (8, 8), colour) for colour in colours]
+        images = [square(colour) for colour in colours]
         expected = np.sort((encoder.encode_images(images) @ encoder.encode_text([query]).T)[:, 0])[::-1][:k]
         hits = find(folder, Path(root) / "index", query, k)
         assert np.allclose([hit.score for hit in hits], np.clip(expected, -1, 1), atol=1e-6)

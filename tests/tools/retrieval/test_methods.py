@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from support.quick_engines import speckled
 from support.source_tree import ROOT
 
 from pleinair.tools.images.reading import BadPicture
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     library = tmp_path / "library"
     library.mkdir()
     for number in range(5):
-        Image.new("RGB", (8, 8), (number % 4, 0, 0)).save(library / f"{number}.png")
+        speckled(8, (number % 4, 0, 0)).save(library / f"{number}.png")
     (library / "5.png").write_bytes((library / "0.png").read_bytes()[:40])
     lines = [
         json.dumps({"file_name": f"{n}.png", "text": f"a finch {n}", "license": f"L{n}"}) for n in range(6)

@@ -102,6 +102,11 @@ class ReflectiveEncoder:
             digest.update(tensor.contiguous().numpy())
         return f"reflective:{digest.hexdigest()[:12]}+{self._frozen.id}"
 
+    @property
+    def image_side(self) -> int:
+        """Return the longer side of what the frozen encoder sees, in pixels; 0 if it does not say."""
+        return int(getattr(self._frozen, "image_side", 0))
+
     def encode_text(self, texts: Sequence[str]) -> Vectors:
         """Embed texts: float32 [n, dim], rows of length 1."""
         return self._frozen.encode_text(texts)
