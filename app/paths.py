@@ -9,6 +9,7 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
+from pleinair.tools.storage.files import checked_path
 from pleinair.tools.types import BadInput
 
 _RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
@@ -54,4 +55,6 @@ class Paths:
 def places(home: str = "") -> Paths:
     """Return the paths of the home: PLEINAIR_HOME, else the setting, else the platform's data folder."""
     folder = os.environ.get("PLEINAIR_HOME") or home
-    return Paths(Path(folder).expanduser().absolute() if folder else user_data_path("pleinair"))
+    if not folder:
+        return Paths(user_data_path("pleinair"))
+    return Paths(checked_path(folder, "PLEINAIR_HOME or paths.home").absolute())

@@ -16,13 +16,14 @@ from copy import deepcopy
 from functools import reduce
 from operator import not_
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from platformdirs import user_config_path
 from pydantic import Field, PlainValidator, ValidationError
 
 from pleinair.agent.repairs.leaks import LeakOptions
 from pleinair.app.models.pins import pinned_layer
+from pleinair.app.trust import FILE, VARIABLE, Untrusted, trusted_part
 from pleinair.tools.arguments import check_leaves, explain
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
@@ -30,6 +31,7 @@ from pleinair.tools.images.crops import CropOptions
 from pleinair.tools.images.limits import MAX_PIXELS
 from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.retrieval.compose import RetrievalOptions
+from pleinair.tools.storage.files import checked_path
 from pleinair.tools.types import BadInput, Budget, ImageOptions, Value
 from pleinair.tools.worker.worker import WorkerOptions
 
@@ -45,7 +47,10 @@ Layer = tuple[str, Tree]  # its origin, its keys
 DEFAULT = "pocket"
 POCKET = "pocket"  # the library that is generated on first use
 _PREFIX = "PLEINAIR_"
-_OUTSIDE = {"PLEINAIR_HOME"}  # read by `places`, not a key of the settings
+_OUTSIDE = {"PLEINAIR_HOME", VARIABLE}  # no keys of the settings
+_MAX_DEPTH = 16  # tables and lists in each other
+_MAX_BITS = 64  # of a whole number
+_MAX_KEY = 200  # characters of a key or value in a message
 _RENAMED = {  # keys that changed their name, accepted with a warning until 1.0
     ("retrieval", "floor"): "threshold",
     ("generator", "engine"): "backend",
@@ -166,18 +171,70 @@ def renamed(tree: Tree) -> tuple[Tree, list[str]]:
     return tree, remarks
 
 
-def load(profile: str | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+def load(
+    profile: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    untrusted: Untrusted = "refuse",
+) -> Settings:
     """Merge all sources into settings.
 
-    `overrides` maps dotted keys ("retrieval.k") to values. Raises `BadInput` with the key, the value, where
-    it was set and what is accepted.
+    `overrides` maps dotted keys ("retrieval.k") to values; `untrusted` says what is done with the keys of
+    `./pleinair.toml` that need trust. Raises `BadInput` with the key, the value, where it was set and what is
+    accepted.
     """
-    sources = [*_files(), ("environment", _environment()), ("--set", _nested(overrides or {}))]
+    return _checked(_layers(profile, overrides or {}, untrusted))
+
+
+def _layers(
+    profile: str | None, overrides: Mapping[str, Any], untrusted: Untrusted = "refuse"
+) -> list[Layer]:
+    """Return all sources, the weakest first."""
+    sources = [*_files(untrusted), ("environment", _environment()), ("--set", _nested(overrides))]
     strong = [(origin, _current(tree, origin)) for origin, tree in sources]
-    names = [str(tree["profile"]) for _, tree in strong if "profile" in tree]
+    names = [str(tree["profile"])[:_MAX_KEY] for _, tree in strong if "profile" in tree]
     name = profile or [DEFAULT, *names][-1]
     layers = [(f"profile {name}", read_profile(name)), *strong, ("profile", {"profile": name})]
-    return _checked([*layers, ("pinned commits", pinned_layer(_of(layers)))])
+    return [*layers, ("pinned commits", pinned_layer(_of(layers)))]
+
+
+class Origin(NamedTuple):
+    """Setting that is not the profile's, and where it was set."""
+
+    key: str
+    value: Any
+    origin: str
+
+    def __str__(self) -> str:
+        return f"{self.key} = {self.value!r}  ({self.origin})"
+
+
+def origins(profile: str | None = None, overrides: Mapping[str, Any] | None = None) -> list[Origin]:
+    """List the settings that differ from the profile's, by key; raise as `load` does."""
+    first, *strong = _layers(profile, overrides or {})
+    merged = _checked([first, *strong]).model_dump(mode="json", exclude_defaults=False)
+    found: dict[str, Origin] = {}
+    for origin, tree in strong:
+        for key, value in _leaves(tree):
+            if _at(merged, key) == value and key != "profile":
+                found[key] = Origin(key, value, origin)
+    profile_origin = next((name for name, tree in reversed(strong[:-2]) if "profile" in tree), "default")
+    chosen = Origin("profile", merged["profile"], "--profile" if profile else profile_origin)
+    return [chosen, *(found[key] for key in sorted(found))]
+
+
+def _leaves(tree: Tree, place: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{place}{name}.")
+        else:
+            yield f"{place}{name}", value
+
+
+def _at(tree: Any, key: str) -> Any:
+    for name in key.split("."):
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return tree
 
 
 def altered(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
@@ -204,16 +261,18 @@ def read_profile(name: str, above: tuple[str, ...] = ()) -> Tree:
     """
     name, plus, server = (name, "", "") if name.endswith(".toml") else name.partition("+")
     available = profiles()
-    path = Path(name) if name.endswith(".toml") else available.get(name)
+    path = checked_path(name, "profile") if name.endswith(".toml") else available.get(name)
     if path is None or not path.is_file():
         choices = ", ".join(available)
-        raise BadInput(f"profile = {name!r}: no such profile; accepted: {choices}, or a .toml file")
+        raise BadInput(
+            f"profile = {name[:_MAX_KEY]!r}: no such profile; accepted: {choices}, or a .toml file"
+        )
     if plus:
         if server not in chat_servers():
             choices = ", ".join(chat_servers())
             raise BadInput(f"profile = {f'{name}+{server}'!r}: no such chat server; accepted: {choices}")
-        return _merged(read_profile(name, above), _toml(chat_servers()[server]))
-    tree = _current(_toml(path), str(path))
+        return _merged(read_profile(name, above), read_toml(chat_servers()[server]))
+    tree = _current(read_toml(path), str(path))
     below = tree.pop("extends", None)
     if below is None:
         return tree
@@ -227,8 +286,8 @@ def assignments(texts: Sequence[str]) -> Tree:
     pairs = [text.partition("=") for text in texts]
     for key, sign, _ in pairs:
         if not (key and sign):
-            raise BadInput(f"--set {key!r}: must be key=value, for example retrieval.k=8")
-    return {key.strip(): _value(text) for key, _, text in pairs}
+            raise BadInput(f"--set {key[:_MAX_KEY]!r}: must be key=value, for example retrieval.k=8")
+    return {key.strip(): _value(key.strip(), text) for key, _, text in pairs}
 
 
 def _current(tree: Tree, origin: str) -> Tree:
@@ -240,37 +299,73 @@ def _current(tree: Tree, origin: str) -> Tree:
     return tree
 
 
-def _files() -> list[Layer]:
-    paths = (user_config_path("pleinair") / "pleinair.toml", Path("pleinair.toml"))
-    return [(str(path), _toml(path)) for path in paths if path.is_file()]
+def _files(untrusted: Untrusted) -> list[Layer]:
+    user, here = user_config_path("pleinair") / FILE, Path(FILE)
+    layers = [(str(user), read_toml(user))] if user.is_file() else []
+    if here.is_file() and not (user.is_file() and here.samefile(user)):
+        layers.append((str(here), trusted_part(here, read_toml(here), untrusted)))
+    return layers
 
 
 def _environment() -> Tree:
     flat = {}
     for name, text in os.environ.items():
         if name.startswith(_PREFIX) and name not in _OUTSIDE:
-            flat[name.removeprefix(_PREFIX).lower().replace("__", ".")] = _value(text)
+            key = name.removeprefix(_PREFIX).lower().replace("__", ".")
+            flat[key] = _value(key, text)
     return _nested(flat)
 
 
-def _toml(path: Path) -> Tree:
+def read_toml(path: Path) -> Tree:
+    """Read a settings file; raise `BadInput` for one that cannot be read, or is no plain TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: invalid TOML: {error}") from error
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
+        raise BadInput(f"{path}: invalid TOML: {_reason(error)}") from error
+    _require_plain(tree, str(path))
+    return tree
 
 
-def _value(text: str) -> Any:
+def _reason(error: ValueError | RecursionError) -> str:
+    """Return why TOML cannot be read; Python's own texts about numbers and nesting help nobody."""
+    if isinstance(error, RecursionError):
+        return "tables or lists are nested too deeply"
+    is_ours = isinstance(error, tomllib.TOMLDecodeError | UnicodeDecodeError)
+    return str(error) if is_ours else "a number has too many digits"
+
+
+def _require_plain(value: Any, name: str) -> None:
+    """Raise `BadInput` for tables and lists that are nested too deeply, and for numbers beyond 64 bits."""
+    waiting = [(value, 0)]
+    while waiting:
+        item, depth = waiting.pop()
+        if depth > _MAX_DEPTH:
+            raise BadInput(f"{name}: tables or lists are nested too deeply; must be at most {_MAX_DEPTH}")
+        if isinstance(item, int) and item.bit_length() > _MAX_BITS:
+            raise BadInput(f"{name}: a number has too many digits; must be a number of {_MAX_BITS} bits")
+        if isinstance(item, dict | list):
+            waiting += [(inner, depth + 1) for inner in (item.values() if isinstance(item, dict) else item)]
+
+
+def _value(key: str, text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{key[:_MAX_KEY]}: {_reason(error)}") from error
+    _require_plain(value, key[:_MAX_KEY])
+    return value
 
 
 def _nested(flat: Mapping[str, Any]) -> Tree:
     tree: Tree = {}
     for key, value in flat.items():
         *parents, last = key.split(".")
+        if len(parents) > _MAX_DEPTH or not all((*parents, last)):
+            raise BadInput(f"{key[:_MAX_KEY]!r}: no such setting; must be a name like retrieval.k")
         table = tree
         for parent in parents:
             table = table.setdefault(parent, {})
@@ -300,9 +395,14 @@ def _checked(layers: Sequence[Layer]) -> Settings:
     for table, values in tree.items():
         check_leaves({table: values})
     try:
-        return Settings.model_validate_json(json.dumps(tree), strict=True)
+        settings = Settings.model_validate_json(json.dumps(tree), strict=True)
     except ValidationError as error:
         raise BadInput("; ".join(_complaints(error, layers))) from error
+    paths = {"paths.home": (settings.paths.home,), "paths.out": (settings.paths.out,)}
+    for key, texts in (paths | {"library.folder": settings.library.folders}).items():
+        for text in texts:
+            checked_path(text, key)
+    return settings
 
 
 def _complaints(error: ValidationError, layers: Sequence[Layer]) -> Iterator[str]:

@@ -26,6 +26,7 @@ from pleinair.tools import registry
 from pleinair.tools.types import BadInput
 
 _SECRET = re.compile(r"(^|[_-])(api_?key|key|secret|password|token)$", re.IGNORECASE)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _CREDENTIALS = re.compile(r"://[^/\s]*@")
 _Model = TypeVar("_Model", bound=BaseModel)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -135,6 +136,8 @@ def check_leaves(tree: Mapping[str, Any], place: str = "") -> None:
                 f"{key}: secrets are not accepted in settings, which every sidecar repeats; set an "
                 "environment variable such as OPENAI_API_KEY"
             )
+        if isinstance(value, str) and _SURROGATE.search(value):
+            raise BadInput(f"{key} = {value[:80]!r}: half a character; must be valid Unicode")
         if isinstance(value, str) and _CREDENTIALS.search(value):
             raise BadInput(f"{key}: passwords are not accepted in settings; remove it from the address")
         if isinstance(value, float) and not math.isfinite(value):

@@ -18,6 +18,8 @@ from pleinair.app.cli.setup import setup
 from pleinair.app.cli.terminal import EXITS, explained, leave, print_findings, printable, progress_bar, quiet
 from pleinair.app.cli.trace import trace_app
 from pleinair.app.cli.train import train_app
+from pleinair.app.cli.trust import settings as show_settings
+from pleinair.app.cli.trust import trust
 from pleinair.app.runs.store import Run
 from pleinair.tools.types import BadInput
 
@@ -31,6 +33,8 @@ app.add_typer(trace_app, name="trace")
 app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")
 app.command()(chat)
+app.command()(trust)
+app.command("settings")(show_settings)
 app.command()(setup)
 
 
@@ -132,7 +136,7 @@ def draw(
 ) -> None:
     """Validate the request, write its row, and run it."""
     from pleinair.app.api import DrawOptions, estimate
-    from pleinair.app.settings import Renamed
+    from pleinair.app.settings import Renamed, origins
 
     if picture:
         warnings.warn("--picture is now called --input-image", Renamed, stacklevel=2)
@@ -148,7 +152,11 @@ def draw(
         text = _standard_input() if prompt == "-" else prompt
         if dry_run:
             result = estimate(text, num_images=num_images, **options)
-            typer.echo(result.model_dump_json() if as_json else "\n".join(result.lines()))
+            if as_json:
+                typer.echo(result.model_dump_json())
+                return
+            origin_lines = [f"setting     {row}" for row in origins(options["profile"], options["overrides"])]
+            typer.echo("\n".join([*result.lines(), *map(printable, origin_lines)]))
         else:
             execute(_confirmed(text, num_images, options), as_json)
 

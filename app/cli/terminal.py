@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 WIDTH = 28  # characters of an image, each one pixel wide and two high
 CODES = {"accepted": 0, "unchecked": 0, "stopped": 3, "refused": 4, "failed": 5, "cancelled": 130}
 CODES |= {"bad input": 2, "busy": 6}  # of requests that are not run
+_MAX_MESSAGE = 2000  # characters of an error, which may repeat a value
 EXITS = (
     "Exit codes: 0 accepted, or unchecked by a graph that checks no image; 2 bad input; 3 stopped by a limit "
     "or for lack of references (with the best image so far); 4 refused; 5 failed; 6 another process works on "
@@ -82,7 +83,8 @@ def leave(ending: str) -> NoReturn:
 def error_lines(error: PleinairError) -> str:
     """Return what the terminal prints for an error: its message, and its remedy on a line of its own."""
     remedy = f"\n          {printable(error.remedy)}" if error.remedy else ""
-    return f"pleinair: {printable(error.message)}{remedy}"
+    message = printable(error.message)
+    return f"pleinair: {message[:_MAX_MESSAGE]}{'…' * (len(message) > _MAX_MESSAGE)}{remedy}"
 
 
 @contextmanager

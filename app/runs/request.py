@@ -23,7 +23,7 @@ from pleinair.tools.http.addresses import base_address, is_here
 from pleinair.tools.http.prices import Price, Where, price_of
 from pleinair.tools.prompt_options import PromptOption
 from pleinair.tools.realrag import require_training
-from pleinair.tools.storage.files import require_writable
+from pleinair.tools.storage.files import checked_path, require_writable
 from pleinair.tools.types import BadInput, Budget, Picture, PleinairError, Reference, Value
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def new_request(*, settings: Settings, out: str | None = None, **fields: Any) ->
     Raises:
         BadInput: a value is unusable; the message has it and what is accepted.
     """
-    folder = Path(out or settings.paths.out).expanduser().absolute()
+    folder = checked_path(out or settings.paths.out, "out").absolute()
     absolute = settings.model_copy(update={"library": settings.library.absolute()})
     try:
         request = DrawRequest(settings=absolute, out=str(folder), **fields)

@@ -14,6 +14,7 @@ from pleinair.tools.types import BadInput
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("PLEINAIR_TRUST", "all")  # of the folder's own file: see test_trust.py
     return tmp_path
 
 

@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from pleinair.app.settings import BackendChoice, Settings
+from pleinair.app.trust import HARMLESS
 from pleinair.tools import registry
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -39,12 +40,21 @@ From strongest to weakest: `--set key=value` (or `overrides` in Python), the env
 names another backend replaces the weaker table as a whole. Unknown keys and bad values are refused with
 what is accepted. Profiles of your own are TOML files in `profiles/` of the configuration folder, or any
 path that ends in `.toml`; `extends = "NAME"` names the profile that they change.
+
+**A `pleinair.toml` in a folder that somebody else made** could send one of your keys to a foreign server,
+spend money, or read and write elsewhere. In the current folder it may therefore set only
+{harmless}; any other key is refused until you have read the file and run
+`pleinair trust`, once for each version of it. `PLEINAIR_TRUST=none` leaves such keys out instead, and
+`PLEINAIR_TRUST=all` trusts every folder, for containers. The user's own file is always obeyed.
+`pleinair settings`, and `pleinair draw … --dry-run`, print each setting that is not the profile's and where
+it was set.
 """
 
 
 def page() -> str:
     """Return the whole page."""
-    lines = [HEAD, "## Tables", "", *COLUMNS, *_rows("", Settings)]
+    harmless = ", ".join(f"`{name}`" for name in HARMLESS)
+    lines = [HEAD.replace("{harmless}", harmless), "## Tables", "", *COLUMNS, *_rows("", Settings)]
     for kind in KINDS:
         lines += [
             "",

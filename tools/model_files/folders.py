@@ -6,6 +6,7 @@ import hashlib
 import warnings
 from pathlib import Path
 
+from pleinair.tools.storage.files import checked_path
 from pleinair.tools.types import BadInput
 
 SHIPPED = Path(__file__).parents[1] / "pocket" / "weights"
@@ -19,7 +20,7 @@ def locate(folder: str) -> Path:
         warnings.warn(f"{folder} is now called {current}", DeprecationWarning, stacklevel=2)
         folder = current
     kind, _, name = folder.partition("/")
-    path = SHIPPED / name if kind == "pocket" else Path(folder).expanduser()
+    path = SHIPPED / name if kind == "pocket" else checked_path(folder, "folder")
     if not path.is_dir():
         raise BadInput(f"No model folder at {str(path)!r} (set as {folder!r}).")
     return path
@@ -52,7 +53,8 @@ def identity(folder: Path) -> str:
 
 
 def _content(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if path.suffix in {".safetensors", ".json"}]
+    paths = (path for path in sorted(folder.rglob("*")) if path.suffix in {".safetensors", ".json"})
+    return [path for path in paths if path.is_file()]  # a pipe would block
 
 
 def read_header(path: Path) -> bytes:

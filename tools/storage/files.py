@@ -14,10 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from pleinair.tools.types import PleinairError
+from pleinair.tools.types import BadInput, PleinairError
 
 RESERVE = 64 * 2**20  # bytes left free, so that the run table and the logs can still be written
 PART_AGE = 3600.0  # seconds after which a part file has no living writer
+_MAX_NAME, _MAX_PATH = 255, 4095  # bytes, of Linux and its file systems
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -47,6 +48,29 @@ def write_whole(
     finally:
         with suppress(OSError):  # the first error is the one to report; `sweep_parts` comes later
             part.unlink(missing_ok=True)
+
+
+def checked_path(text: str, key: str) -> Path:
+    """Return a path with the home folder filled in, from the setting `key`.
+
+    Raises `BadInput` for one that no file system takes, with the key and the beginning of the path.
+    """
+    try:
+        path = Path(text).expanduser()
+        names = [os.fsencode(part) for part in path.parts]
+        size = len(os.fsencode(path.absolute()))
+    except RuntimeError:
+        reason = "there is no such user"
+    except UnicodeEncodeError:
+        reason = "it is not valid Unicode"
+    except OSError as error:
+        reason = f"the current folder cannot be used: {error.strerror}"
+    else:
+        too_long = size > _MAX_PATH or any(len(name) > _MAX_NAME for name in names)
+        reason = "it is too long" if too_long else "it has a NUL character" if "\0" in text else ""
+        if not reason:
+            return path
+    raise BadInput(f"{key} = {text[:80]!r}{'…' * (len(text) > 80)}: {reason}; must be a path")
 
 
 def require_writable(folder: Path) -> None:
