@@ -1,18 +1,33 @@
 """The loop with fake engines: its requests, when it stops, and what it returns."""
 
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from time import sleep
 from typing import Any
 
 import pytest
+from langchain_core.outputs import ChatResult
 from langgraph.checkpoint.memory import InMemorySaver
-from support.fake_engines import PaidGenerator, SquareGenerator, call, decomposition, make_context, rows
+from PIL import Image
+from pydantic import SkipValidation
+from support.fake_engines import (
+    PaidGenerator,
+    ScriptedChat,
+    SquareGenerator,
+    call,
+    decomposition,
+    make_context,
+    rows,
+)
 
 from pleinair.agent.context import Context
 from pleinair.agent.state import Output
 from pleinair.graphs.pleinair import builder, graph
+from pleinair.tools.errors import NoImages, Unavailable
 from pleinair.tools.images.crops import CropOptions
-from pleinair.tools.types import Budget, Cancelled, Hit, ModelFault, Outcome
+from pleinair.tools.types import Budget, Cancelled, Hit, ModelFault, Outcome, Usage
 
 PROMPT = "a finch beside a coupe"
 HITS = {
@@ -289,3 +304,106 @@ def test_a_generator_without_slots_retrieves_nothing_for_a_box(tmp_path: Path) -
         generator.requests[1].inpaint is not None
         and generator.requests[1].seed != output.attempts[0].request.seed
     )
+
+
+class Failing(ScriptedChat):
+    """Chat model that fails at its first call once the draft is generated, and answers from then on."""
+
+    draft: SkipValidation[Event]
+
+    def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
+        if self.draft.wait(10) and not self.schemas:
+            self.schemas.append("failed")
+            raise Unavailable("no server")
+        return super()._generate(*args, **kwargs)
+
+
+class Telling(SquareGenerator):
+    """Generator that tells when it has generated an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done = Event()
+
+    def generate(self, *args: Any) -> Image.Image:
+        image = super().generate(*args)
+        self.done.set()
+        return image
+
+
+@pytest.fixture
+def slow_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let time pass between the end of a task and its callbacks, in which LangGraph stores its result."""
+    invoke = Future._invoke_callbacks  # type: ignore[attr-defined]
+
+    def slowly(future: Any) -> None:
+        sleep(0.2)
+        invoke(future)
+
+    monkeypatch.setattr(Future, "_invoke_callbacks", slowly)
+
+
+@pytest.mark.usefixtures("slow_callbacks")
+def test_a_draft_that_ends_while_the_first_call_fails_is_stored(tmp_path: Path) -> None:
+    generator = Telling()
+    model = Failing(policy=Critic("finch", finch=0), schemas=[], draft=generator.done)
+    context = replace(make_context(tmp_path, Critic("finch"), HITS, generator), model=model)
+    app: Any = builder.compile(checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "1"}}
+    with pytest.raises(Unavailable, match="no server"):
+        app.invoke({"prompt": PROMPT}, config, context=context)
+    assert len(app.get_state(config).values["attempts"]) == 1
+    output = Output.model_validate(app.invoke(None, config, context=context))  # resumed
+    assert end(output).ending == "accepted"
+    assert len(generator.requests) == 1
+
+
+class Unknown(ScriptedChat):
+    """Chat model on a server, not called yet."""
+
+    proofs: list[str]
+    takes_images: bool = True
+
+    @property
+    def is_proven(self) -> bool:
+        return False
+
+    def prove(self) -> Usage:
+        self.proofs.append("proof")
+        if not self.takes_images:
+            raise NoImages("It takes no images.")
+        return Usage(mllm_calls=1, tokens=7)
+
+
+@pytest.mark.parametrize("takes_images", [True, False])
+def test_an_unknown_model_is_proven_before_an_image_is_generated(tmp_path: Path, takes_images: bool) -> None:
+    generator = SquareGenerator()
+    model = Unknown(policy=Critic("finch", finch=0), schemas=[], proofs=[], takes_images=takes_images)
+    context = replace(make_context(tmp_path, Critic("finch"), HITS, generator), model=model)
+    if takes_images:
+        output = run(context)
+        assert (end(output).ending, len(model.proofs)) == ("accepted", 1)
+        assert Usage.total(output.usage).tokens >= 7 and Usage.total(output.usage).mllm_calls == 2
+    else:
+        with pytest.raises(NoImages):
+            run(context)
+        assert generator.requests == []
+
+
+@pytest.mark.parametrize("charged", [True, False])
+def test_the_first_call_comes_before_an_image_that_costs(tmp_path: Path, charged: bool) -> None:
+    def fails(*_: Any) -> str:
+        raise Unavailable("no server")
+
+    generator = SquareGenerator()
+    generator.capabilities = generator.capabilities.model_copy(update={"charged": charged})
+    with pytest.raises(Unavailable, match="no server"):
+        run(make_context(tmp_path, fails, HITS, generator))
+    assert len(generator.requests) == (0 if charged else 1)
+
+
+def test_a_prompt_that_is_declined_costs_no_image(tmp_path: Path) -> None:
+    generator = SquareGenerator()
+    generator.capabilities = generator.capabilities.model_copy(update={"charged": True})
+    output = run(make_context(tmp_path, lambda *_: "I must not.", HITS, generator))
+    assert (end(output).ending, generator.requests) == ("refused", [])

@@ -143,7 +143,7 @@ def plain(message: BaseMessage) -> BaseMessage:
 def block(part: Json) -> Json:
     if part["type"] != "image_url":
         return part
-    assert part["image_url"]["detail"] == "low"
+    assert part["image_url"].get("detail", "low") == "low"
     head, _, data = part["image_url"]["url"].partition(";base64,")
     return {"type": "image", "base64": data, "mime_type": head.removeprefix("data:")}
 

@@ -281,7 +281,9 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _words(error: openai.APIStatusError, server: Server) -> str:
     """Return the server's own words; a page of HTML has none."""
     body: Any = error.body
-    words = body.get("message") if isinstance(body, dict) else body
+    words = body
+    if isinstance(body, dict):
+        words = next((body[key] for key in ("message", "detail", "error", "msg") if body.get(key)), None)
     if isinstance(words, bytes | type(None)) or "<html" in str(words).lower():
         return "it gave no reason."
     return server.quote(words)

@@ -112,7 +112,8 @@ class RetryPolicy:
         is_second = again == "once" and failures[type(error)] > 1
         if again == "never" or is_second or counts["changed"] > _MAX_CHANGES:
             raise error from None
-        if remaining <= 0:
+        pause = min(_LOADING_PAUSE, self._backoff(counts["ready"]))
+        if remaining <= (pause if again == "ready" else 0):
             raise Unavailable(
                 f"No answer within the {self.deadline:g} s of `{self.section}.deadline`: {message}",
                 error.remedy,
@@ -121,7 +122,7 @@ class RetryPolicy:
             suffix = f" That was try {number} of {self.tries}." if number > 1 else ""
             raise error.reworded(f"{message}{suffix}") from None
         if again == "ready" and failure.wait is None:
-            return min(_LOADING_PAUSE, self._backoff(counts[again]), remaining)
+            return pause
         wait = self._backoff(number) if failure.wait is None else failure.wait
         if wait >= seconds_left():
             raise OutOfTime from None

@@ -518,3 +518,67 @@ def test_without_a_key_the_advice_is_to_set_one(monkeypatch: pytest.MonkeyPatch)
     with playing(error(401, "Missing key")) as server:
         outcome = call(server.url, monkeypatch, key="")
     assert "needs a key. Set the environment variable OPENAI_API_KEY" in outcome.text
+
+
+LOADING = error(503, "Loading model", code="503")
+
+
+@pytest.mark.parametrize(
+    "act", [LOADING, error(503, retry_after="4"), error(503, "The model is loading", "model_not_ready")]
+)
+def test_a_server_that_loads_its_model_is_waited_for(
+    act: Act, ask_server: Callable[..., Call], caplog: pytest.LogCaptureFixture
+) -> None:
+    outcome = ask_server(*[act] * 9, GOOD, deadline=180.0)
+    assert outcome.answer is not None, outcome.error
+    assert 10 < sum(outcome.waits) < 60 and outcome.usage.mllm_calls == 1
+    assert len([record for record in caplog.records if "loading, waited for" in record.message]) == 1
+
+
+def test_loading_without_an_end_ends_at_the_deadline(ask_server: Callable[..., Call]) -> None:
+    outcome = ask_server(LOADING, deadline=20.0)
+    assert type(outcome.error) is Unavailable
+    assert 15 < sum(outcome.waits) < 30
+    assert "within the 20 s of `mllm.deadline`" in outcome.text and "Loading model" in outcome.text
+
+
+REFUSED: dict[str, list[Act]] = {
+    "schemas": [error(400, "response_format is not supported")],
+    "schemas and functions": [error(400, "response_format?"), error(400, "tools are not supported")],
+    "all forms": [error(400, "response_format?"), error(400, "tools?"), error(400, "response_format?")],
+    "the cap": [error(400, "Use max_completion_tokens instead of max_tokens")],
+    "the size of the cap": [
+        error(400, "max_tokens must be at most 512"),
+        error(400, "max_tokens: at most 100"),
+    ],
+    "details": [
+        reply(422, {"detail": [{"loc": ["body", "messages", 1, "image_url", "detail"], "msg": "x"}]})
+    ],
+    "strict": [reply(422, {"detail": [{"loc": ["body", "response_format", "json_schema", "strict"]}]})],
+    "a system role": [error(400, "System role not supported")],
+    "after a fault": [error(500), error(400, "response_format?"), error(429)],
+}
+
+
+@pytest.mark.parametrize("acts", REFUSED.values(), ids=REFUSED)
+def test_what_a_server_refuses_is_left_out_for_good(
+    acts: list[Act], ask_server: Callable[..., Call], caplog: pytest.LogCaptureFixture
+) -> None:
+    outcome = ask_server(*acts, GOOD)
+    assert outcome.answer is not None, outcome.error
+    assert len(outcome.requests) == len(acts) + 1
+    assert outcome.usage.mllm_calls == 1 and not [wait for wait in outcome.waits if wait > 1]
+    first, last = outcome.requests[0], outcome.requests[-1]
+    assert first != last
+    if "System role" in caplog.text:
+        assert [message["role"] for message in last["messages"]] == ["user"]
+
+
+def test_images_that_are_refused_are_told_at_once_the_second_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with playing(error(400, "m is not a multimodal model"), GOOD) as server:
+        first, second = (call(server.url, monkeypatch) for _ in range(2))
+    assert type(first.error) is type(second.error) is NoImages
+    assert "The model 'm' at" in second.text and "takes no images" in second.text
+    assert len(server.requests) == 1
