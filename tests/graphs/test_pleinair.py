@@ -314,6 +314,7 @@ class Failing(ScriptedChat):
     def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
         if self.draft.wait(10) and not self.schemas:
             self.schemas.append("failed")
+            sleep(0.1)  # until the draft's task has ended, but for its callbacks
             raise Unavailable("no server")
         return super()._generate(*args, **kwargs)
 
@@ -333,11 +334,14 @@ class Telling(SquareGenerator):
 
 @pytest.fixture
 def slow_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let time pass between the end of a task and its callbacks, in which LangGraph stores its result."""
+    """Let time pass between the end of a task and its callbacks, in which LangGraph stores its result.
+
+    A failure is reported at once, so that the step is already ending when the result is to be stored.
+    """
     invoke = Future._invoke_callbacks  # type: ignore[attr-defined]
 
     def slowly(future: Any) -> None:
-        sleep(0.2)
+        sleep(0.0 if future.exception() else 0.3)
         invoke(future)
 
     monkeypatch.setattr(Future, "_invoke_callbacks", slowly)
