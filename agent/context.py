@@ -4,24 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic_core import CoreSchema, core_schema
 
 from pleinair.agent.repairs.leaks import LeakOptions
-from pleinair.tools.callbacks import no_callback
+from pleinair.tools.callbacks import Stop, no_callback
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.images.crops import CropOptions
+from pleinair.tools.protocols import check_part
 from pleinair.tools.realrag import RealRAGOptions
+from pleinair.tools.registry import did_you_mean
 from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
-from pleinair.tools.types import Capabilities, Generator, ImageOptions, Retriever, Scorer, Usage
+from pleinair.tools.types import (
+    BadInput,
+    Budget,
+    Capabilities,
+    Generator,
+    ImageOptions,
+    Retriever,
+    Scorer,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from pleinair.tools.storage.artifacts import ArtifactStore
 
+_REQUIRED = ("model", "generator", "retriever", "store")
 _DECLARED = {"width", "height", "num_inference_steps", "guidance_scale"}  # of capabilities
 
 
@@ -39,7 +51,7 @@ class ProvableModel(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Engines and options of one run."""
+    """Engines and options of one run; raises `BadInput` for a part that does not follow its protocol."""
 
     model: BaseChatModel  # for every MLLM call
     generator: Generator  # of the images
@@ -49,6 +61,7 @@ class Context:
     k: int = 4  # hits per concept
     threshold: float = 0.0  # cosine similarity under which retrieval abstains
     image: ImageOptions = ImageOptions()  # of every request; those of the graph's input come first
+    budget: Budget = Budget()  # of every run; limits of the graph's input come first
     crops: CropOptions = CropOptions()  # of references, down to their concept
     leak: LeakOptions = LeakOptions()  # measures from which on a reference has leaked
     imagerag: ImageRAGOptions = ImageRAGOptions()  # for the graph of that name only
@@ -59,6 +72,14 @@ class Context:
     # called with the steps done and in all; raises Cancelled to stop, as may its `check()` in between
     on_step: Callable[[int, int], None] = no_callback
     previews: bool = False  # whether previews of the image are put on the custom stream
+    image_url: Literal["file", "data"] = "file"  # form of the output's field: where it is stored, or the PNG
+    trace_images: bool = False  # whether LangSmith's traces contain the images of MLLM calls
+    stop: Stop = field(default_factory=Stop)  # set by the graph when its caller is gone
+
+    def __post_init__(self) -> None:
+        for part in ("model", "generator", "retriever", "store", "scorer"):
+            if part != "scorer" or self.scorer is not None:
+                check_part(part, getattr(self, part))
 
     @property
     def papers(self) -> Retriever:
@@ -67,8 +88,14 @@ class Context:
 
     def capabilities(self, options: ImageOptions) -> Capabilities:
         """Return the generator's capabilities with the options that the settings and a request set."""
+        declared = self.generator.capabilities
+        if not isinstance(declared, Capabilities):
+            raise BadInput(
+                f"context.generator: `capabilities` is a {type(declared).__name__}; wanted a Capabilities of "
+                "pleinair.tools.types"
+            )
         values = self.image.merged(options).model_dump(include=_DECLARED, exclude_none=True)
-        return self.generator.capabilities.model_copy(update=values)
+        return declared.model_copy(update=values)
 
     @property
     def asks_first(self) -> bool:
@@ -90,3 +117,23 @@ class Context:
         required = [part.name for part in fields(cls) if part.default is part.default_factory is MISSING]
         schema = {"title": cls.__name__, "description": cls.__doc__, "type": "object"}
         return schema | {"properties": parts, "required": required}
+
+
+def is_parts(value: Any) -> bool:
+    """Return whether a context is a dict of parts, and not of settings."""
+    return isinstance(value, dict) and any(part in value for part in _REQUIRED)
+
+
+def from_parts(values: dict[str, Any]) -> Context:
+    """Return a context of a dict of its fields; raises `BadInput` for an unknown, missing or bad one."""
+    accepted = [part.name for part in fields(Context)]
+    for key in values:
+        if key not in accepted:
+            hint = did_you_mean(str(key), accepted)
+            raise BadInput(f"context: unknown key {key!r}; accepted: {', '.join(accepted)}.{hint}")
+    if missing := [part for part in _REQUIRED if part not in values]:
+        raise BadInput(
+            f"context: {', '.join(missing)} missing",
+            "`pleinair.app.engines.build` makes all parts; replace yours by `dataclasses.replace`.",
+        )
+    return Context(**values)

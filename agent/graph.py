@@ -1,53 +1,154 @@
-"""Graphs that validate input from outside once, before their first node.
+"""Graphs as LangGraph programs: input and context from outside are checked once, before the first node.
 
-LangGraph itself ignores unknown keys of an input, and builds the state anew for every node.
+LangGraph itself ignores unknown keys of an input, builds the state anew for every node, and lets the thread
+of a cancelled step run on.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import suppress
+from copy import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.runnables.config import RunnableConfig, ensure_config, merge_configs
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import get_runtime
 
-from pleinair.agent.state import check_prompt
-from pleinair.tools.registry import did_you_mean
-from pleinair.tools.types import BadInput
+from pleinair.agent.context import Context, from_parts, is_parts
+from pleinair.agent.inputs import read_input
+from pleinair.agent.tool import graph_tool
+from pleinair.tools.callbacks import Stop
+from pleinair.tools.registry import resolve
+
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
+
+Graph = CompiledStateGraph[Any, Any, Any, Any]
 
 
 class CheckedGraph(StateGraph[Any, Any, Any, Any]):
-    """Builder of graphs that raise `BadInput` for an unknown key or an unusable prompt.
+    """Builder of graphs that read input as `read_input` and a context as `CheckedGraph.context_of` does.
 
     `StateGraph.compile(builder)` builds the same graph for input that is validated already.
     """
 
-    def compile(self, *args: Any, **kwargs: Any) -> CompiledStateGraph[Any, Any, Any, Any]:
-        """Compile the graph; arguments as of `StateGraph.compile`."""
-        compiled = super().compile(*args, **kwargs)
-        compiled.__class__ = _CompiledCheckedGraph
-        return compiled
+    default_context: Any = None  # of runs that are given none
+    image_url: str = "file"  # form of the output's field with a context of settings
+
+    def compile(self, *args: Any, context: Any = None, **kwargs: Any) -> CheckedCompiledGraph:
+        """Compile the graph; `context` is that of runs without one, other arguments as of `StateGraph`."""
+        builder = copy(self)
+        builder.default_context = self.default_context if context is None else context
+        compiled = StateGraph.compile(builder, *args, **kwargs)
+        attributes = {name: value for name, value in vars(compiled).items() if name != "__orig_class__"}
+        checked = CheckedCompiledGraph(**attributes)
+        vars(checked).update(attributes)
+        return checked
+
+    def context_of(self, context: Any, name: str) -> Context:
+        """Return the context of a run of this graph, which is registered as `name`.
+
+        It may be a `Context`, a dict of its fields, or what `pleinair.app.langgraph_server.context_of` takes,
+        which None is too; or any object or dict that has one of these as `pleinair`.
+
+        Raises:
+            BadInput: it is anything else, or a part of it is not usable.
+        """
+        context = self.default_context if context is None else _own_part(context)
+        if isinstance(context, Context):
+            return context
+        if is_parts(context):
+            return from_parts(context)
+        return cast(Context, resolve("context", "settings")(context, name, self.image_url))
 
 
-class _CompiledCheckedGraph(CompiledStateGraph[Any, Any, Any, Any]):
-    """Compiled graph; `invoke` and `ainvoke` call these two."""
+class CheckedCompiledGraph(Graph):
+    """Compiled graph; `invoke` and `ainvoke` call `stream` and `astream`."""
 
-    def stream(self, input: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        _check_input(self, input)
-        return super().stream(input, *args, **kwargs)
+    def stream(
+        self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **options: Any
+    ) -> Iterator[Any]:
+        """Check the input and the context, and stream a run; options as of LangGraph."""
+        values, config, run_context = self._prepare(input, config, context)
+        parts = super().stream(values, config, context=run_context, **options)
+        return _stopping(parts, run_context.stop)
 
-    def astream(self, input: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        _check_input(self, input)
-        return super().astream(input, *args, **kwargs)
+    async def astream(
+        self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **options: Any
+    ) -> AsyncIterator[Any]:
+        """Do the same in an event loop; a cancelled run stops at its next diffusion step or MLLM call."""
+        # in a thread: it may read files
+        prepared = await asyncio.to_thread(self._prepare, input, config, context)
+        values, config, run_context = prepared
+        parts: Any = super().astream(values, config, context=run_context, **options)
+        try:
+            async for part in parts:
+                yield part
+        finally:  # also when the task that waits is cancelled
+            run_context.stop.set()
+            await parts.aclose()
+
+    def as_tool(self, *args: Any, **kwargs: Any) -> BaseTool:
+        """Return a tool with the arguments of `pleinair.agent.tool.graph_tool`."""
+        return graph_tool(self, *args, **kwargs)
+
+    def _prepare(
+        self, values: Any, config: RunnableConfig | None, context: Any
+    ) -> tuple[Any, RunnableConfig, Context]:
+        builder = cast(CheckedGraph, self.builder)
+        is_node = bool((config or {}).get("configurable", {}).get("checkpoint_ns"))
+        run_context = builder.context_of(_inherited() if context is None else context, self.name)
+        values = read_input(builder.input_schema, values, run_context, config, is_node=is_node)
+        run_context = replace(run_context, stop=Stop(run_context.stop))
+        return values, _with_stop(config, run_context.stop), run_context
 
 
-def _check_input(graph: CompiledStateGraph[Any, Any, Any, Any], values: Any) -> None:
-    if not isinstance(values, dict):
-        return  # None and `Command` continue a thread
-    accepted = list(graph.builder.input_schema.model_fields)
-    for key in values:
-        if key not in accepted:
-            hint = did_you_mean(str(key), accepted)
-            raise BadInput(f"input: unknown key {key!r}; accepted: {', '.join(accepted)}.{hint}")
-    if isinstance(prompt := values.get("prompt"), str):
-        check_prompt(prompt)
+def _stopping(parts: Iterator[Any], stop: Stop) -> Iterator[Any]:
+    try:
+        for part in parts:  # noqa: UP028  # `yield from` would close them, and wait for steps, first
+            yield part
+    finally:
+        stop.set()
+        cast(Generator[Any, None, None], parts).close()
+
+
+def _own_part(context: Any) -> Any:
+    if isinstance(context, dict):
+        return context.get("pleinair", context)
+    return getattr(context, "pleinair", context)
+
+
+def _inherited() -> Any:
+    """Return our part of the context of a graph around this one, None if there is none."""
+    with suppress(RuntimeError):  # not within a run
+        runtime = get_runtime()
+        context = runtime and runtime.context
+        if isinstance(context, Context):
+            return context
+        part = _own_part(context)
+        return None if part is context else part
+    return None
+
+
+class _StopHandler(BaseCallbackHandler):
+    """Callback that stops a run before a call of a chat model."""
+
+    raise_error = True
+    run_inline = True
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+
+    def on_chat_model_start(self, *_: Any, **__: Any) -> None:
+        self._stop.check()
+
+
+def _with_stop(config: RunnableConfig | None, stop: Stop) -> RunnableConfig:
+    callbacks: RunnableConfig = {"callbacks": ensure_config(config).get("callbacks")}
+    added = merge_configs(callbacks, {"callbacks": [_StopHandler(stop)]})
+    return {**(config or {}), "callbacks": added["callbacks"]}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, TypeGuard, TypeVar
 from uuid import uuid4
@@ -43,11 +47,11 @@ from pleinair.tools.mllm.ask import adding_usage
 from pleinair.tools.retrieve import retrieve as retrieve_concept
 from pleinair.tools.types import (
     Attempt,
-    BadInput,
     Concept,
     GenerateRequest,
     ImageOptions,
     Outcome,
+    Picture,
     PleinairError,
     Reference,
     Refused,
@@ -57,6 +61,8 @@ from pleinair.tools.types import (
 )
 
 Update = dict[str, Any]
+# LangGraph passes the graph's own state class, with its additional fields, where a TypeVar is annotated.
+AnyState = TypeVar("AnyState", bound=State)
 
 _POSTPONED: dict[str, PleinairError] = {}  # errors of steps beside the draft, until they are raised
 
@@ -289,8 +295,28 @@ def begin_loop(state: State, runtime: Runtime[Context]) -> Update:
     return begin(state, runtime) | changed(asks_first=runtime.context.asks_first)
 
 
-# LangGraph passes the graph's own state class, with its additional fields, where a TypeVar is annotated.
-AnyState = TypeVar("AnyState", bound=State)
+def finishing(finish: Callable[..., Update]) -> Callable[..., Update]:
+    """Return a node that sets the outcome by `finish`, and the URL of its best image."""
+    takes_runtime = len(inspect.signature(finish).parameters) > 1
+
+    def node(state: AnyState, runtime: Runtime[Context]) -> Update:
+        update = finish(state, runtime) if takes_runtime else finish(state)
+        outcome = update.get("outcome") or plain(state.outcome)
+        best = outcome and outcome["best"]
+        return (
+            update | {"image_url": _image_url(Picture(**best["picture"]), runtime.context)}
+            if best
+            else update
+        )
+
+    return node
+
+
+def _image_url(picture: Picture, context: Context) -> str:
+    if context.image_url == "data":
+        return f"data:image/png;base64,{base64.b64encode(context.store.read(picture)).decode()}"
+    place = context.store.path(picture)
+    return place if "://" in place else Path(place).as_uri()
 
 
 def begin(state: AnyState, runtime: Runtime[Context]) -> dict[str, Any]:
@@ -299,14 +325,9 @@ def begin(state: AnyState, runtime: Runtime[Context]) -> dict[str, Any]:
     It runs for every input and for no resume, so a resumed request keeps its state.
 
     Raises:
-        BadInput: the graph was called without a context, or with an image option that the generator lacks.
+        BadInput: the input has an image option that the generator lacks, or its capabilities are unusable.
     """
-    if runtime.context is None:
-        raise BadInput(
-            "There is no context: wanted graph.invoke(…, context=…) with a `pleinair.agent.context.Context`, "
-            "which `pleinair.app.engines.build` makes; graphs of `pleinair.app.langgraph_server` take "
-            "{'settings': {}}."
-        )
+    runtime.context.capabilities(state.image)  # are they usable?
     if state.image != ImageOptions():
         check_options(state.image, runtime.context.generator.capabilities)
     return _reset(state)

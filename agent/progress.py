@@ -45,12 +45,14 @@ class StepReporter:
         """Report one step; raise what the caller's callback raises, or `OutOfTime`."""
         if self.began is None and not done:
             self.began = perf_counter()
+        self._runtime.context.stop.check()
         self._runtime.stream_writer({"step": "generate", "done": done, "total": total})
         self._runtime.context.on_step(done, total)
         self._check_deadline()
 
     def check(self) -> None:
         """Raise between two steps what a step would raise, if the caller's callback has a `check`."""
+        self._runtime.context.stop.check()
         stop_check(self._runtime.context.on_step)()
         self._check_deadline()
 

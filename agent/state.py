@@ -7,6 +7,7 @@ import operator
 from collections.abc import Sequence
 from typing import Annotated, Any, NotRequired, Self
 
+from langgraph.channels import UntrackedValue
 from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from typing_extensions import TypedDict
 
@@ -100,6 +101,8 @@ class Output(BaseModel):
     attempts: Annotated[list[Attempt], by_number] = Field(default_factory=list)  # in the order of generation
     retrievals: Annotated[list[Retrieval], by_concept] = Field(default_factory=list)  # the last per concept
     usage: Annotated[list[Usage], operator.add] = Field(default_factory=list)  # of each step
+    # the best image: a file:// or fsspec URL, or a data: URL, as the context says; in no checkpoint
+    image_url: Annotated[str | None, UntrackedValue] = None
 
 
 class State(ImageInput, Output):

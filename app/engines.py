@@ -76,6 +76,8 @@ def build(
         k=settings.retrieval.k,
         threshold=threshold_of(settings.retrieval),
         image=settings.image,
+        budget=settings.budget,
+        trace_images=settings.tracing.images,
         crops=settings.crops,
         leak=settings.leak,
         imagerag=settings.imagerag,

@@ -9,44 +9,80 @@ settings, and with them folders of this machine.
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pleinair.app.api import home
 from pleinair.app.paths import Paths
 from pleinair.tools import registry
+from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
-    from langgraph.graph.state import CompiledStateGraph, StateGraph
+    from langgraph.graph.state import CompiledStateGraph
 
     from pleinair.agent.context import Context
+    from pleinair.agent.graph import CheckedGraph
 
 _CACHE_LOCK = Lock()
 
 
 @dataclass(frozen=True)
 class Served:
-    """JSON context of a run: a profile and settings; the backends are built when a step first uses them."""
+    """JSON context of a run: a profile and settings."""
 
     profile: str | None = None  # None: the configured one
-    settings: dict[str, Any] = field(default_factory=dict)  # dotted keys, such as {"retrieval.k": 8}
+    settings: dict[str, Any] = field(default_factory=dict)  # dotted keys or tables: {"retrieval.k": 8}
+    # form of the output's `image_url`: the PNG itself or the URL of the file on the server
+    image_url: Literal["data", "file"] | None = None
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._context, name)
 
-    @cached_property
-    def _context(self) -> Context:
-        from pleinair.app.engines import check
-        from pleinair.app.settings import load
+def context_of(value: Any, graph: str, image_url: Literal["data", "file"] = "data") -> Context:
+    """Return the context of a profile and settings; the models are loaded when a step first uses them.
 
-        settings = load(self.profile, self.settings)
-        check(settings)
-        with _CACHE_LOCK:  # concurrent steps must not load the same models twice
-            return _built(settings.model_dump_json(), home())
+    Args:
+        graph: the name of the graph, which may need a library or a trained retriever.
+        value: a `Served`, a dict of its fields, or None for the configured settings.
+        image_url: the form of the output's field where `value` does not say it.
+
+    Raises:
+        BadInput: the value, a setting or what it names is not usable.
+    """
+    from pleinair.app.models.pins import require_pins
+    from pleinair.app.runs.request import check_settings
+    from pleinair.app.settings import load
+
+    request = value if isinstance(value, Served) else _served(value)
+    settings = load(request.profile, request.settings, origin="context")
+    check_settings(settings, graph)
+    require_pins(settings)
+    with _CACHE_LOCK:  # concurrent runs must not load the same models twice
+        context = _built(settings.model_dump_json(), home())
+    return replace(context, image_url=request.image_url or image_url)
+
+
+def _served(value: Any) -> Served:
+    accepted = [part.name for part in fields(Served)]
+    if value is not None and not isinstance(value, dict):
+        raise BadInput(
+            f"context: {type(value).__name__}; wanted a `pleinair.agent.context.Context`, a dict with "
+            f"{', '.join(accepted)}, or an object or dict that has one of these as `pleinair`"
+        )
+    values = value or {}
+    for key in values:
+        if key not in accepted:
+            hint = registry.did_you_mean(str(key), accepted)
+            raise BadInput(f"context: unknown key {key!r}; accepted: {', '.join(accepted)}.{hint}")
+    if not isinstance(values.get("settings") or {}, dict):
+        raise BadInput(
+            f"context.settings = {values['settings']!r}: must be a table, such as {{'retrieval.k': 8}}"
+        )
+    if not isinstance(values.get("profile"), str | None):
+        raise BadInput(f"context.profile = {values['profile']!r}: must be the name of a profile")
+    if (url := values.get("image_url")) not in ("data", "file", None):
+        raise BadInput(f"context.image_url = {url!r}: must be 'data' or 'file'")
+    return Served(values.get("profile"), values.get("settings") or {}, url)
 
 
 @lru_cache(maxsize=4)
@@ -61,8 +97,9 @@ def _built(settings: str, places: Paths) -> Context:
 
 def served(name: str) -> CompiledStateGraph[Any, Any, Any, Any]:
     """Compile a graph of the registry for a JSON context; raises `BadInput` for an unknown name."""
-    builder: StateGraph[Any, Any, Any, Any] = copy(registry.resolve("graph", name).builder)
+    builder: CheckedGraph = copy(registry.resolve("graph", name).builder)
     builder.context_schema = Served
+    builder.image_url = "data"
     return builder.compile(name=name)
 
 

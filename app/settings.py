@@ -135,6 +135,12 @@ class OutputOptions(Value):
     previews: bool = True  # show images in progress
 
 
+class TracingOptions(Value):
+    """Traces that LangChain sends to LangSmith where its environment variables say so."""
+
+    images: bool = False  # send the images of MLLM calls, too
+
+
 class Settings(Value):
     """All settings of a run."""
 
@@ -154,6 +160,9 @@ class Settings(Value):
     budget: Budget = Budget()
     paths: PathChoice = PathChoice()
     output: OutputOptions = OutputOptions()
+    tracing: TracingOptions = Field(
+        default=TracingOptions(), exclude_if=lambda options: options == TracingOptions()
+    )
 
 
 def renamed(tree: Tree) -> tuple[Tree, list[str]]:
@@ -176,21 +185,25 @@ def load(
     overrides: Mapping[str, Any] | None = None,
     *,
     untrusted: Untrusted = "refuse",
+    origin: str = "--set",
 ) -> Settings:
     """Merge all sources into settings.
 
-    `overrides` maps dotted keys ("retrieval.k") to values; `untrusted` says what is done with the keys of
-    `./pleinair.toml` that need trust. Raises `BadInput` with the key, the value, where it was set and what is
+    `overrides` maps dotted keys ("retrieval.k") to values or tables, set in `origin`; `untrusted` says what
+    is done with the keys of `./pleinair.toml` that need trust. Raises `BadInput` with the key, the value, where it was set and what is
     accepted.
     """
-    return _checked(_layers(profile, overrides or {}, untrusted))
+    return _checked(_layers(profile, overrides or {}, untrusted, origin))
 
 
 def _layers(
-    profile: str | None, overrides: Mapping[str, Any], untrusted: Untrusted = "refuse"
+    profile: str | None,
+    overrides: Mapping[str, Any],
+    untrusted: Untrusted = "refuse",
+    place: str = "--set",
 ) -> list[Layer]:
     """Return all sources, the weakest first."""
-    sources = [*_files(untrusted), ("environment", _environment()), ("--set", _nested(overrides))]
+    sources = [*_files(untrusted), ("environment", _environment()), (place, _nested(overrides))]
     strong = [(origin, _current(tree, origin)) for origin, tree in sources]
     names = [str(tree["profile"])[:_MAX_KEY] for _, tree in strong if "profile" in tree]
     name = profile or [DEFAULT, *names][-1]
@@ -371,7 +384,10 @@ def _nested(flat: Mapping[str, Any]) -> Tree:
             table = table.setdefault(parent, {})
             if not isinstance(table, dict):
                 raise BadInput(f"{key} = {value!r}: {parent!r} is set both to a value and to a table")
-        table[last] = value
+        value, before = deepcopy(value), table.get(last)
+        table[last] = (
+            _merged(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
+        )
     return tree
 
 

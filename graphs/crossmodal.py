@@ -5,6 +5,7 @@ from langgraph.graph import END, START
 from pleinair.agent import crossmodal, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.graph import CheckedGraph
+from pleinair.agent.nodes import finishing
 
 builder = CheckedGraph(
     crossmodal.CrossmodalState,
@@ -20,7 +21,7 @@ builder.add_node("retrieve", crossmodal.retrieve)
 builder.add_node("select", crossmodal.select)
 builder.add_node("generate", nodes.generate)
 builder.add_node("draft", nodes.draft)
-builder.add_node("finish", crossmodal.finish)
+builder.add_node("finish", finishing(crossmodal.finish))
 
 builder.add_edge(START, "begin")
 builder.add_conditional_edges("begin", crossmodal.route_start, ["decompose", "draft"])

@@ -5,6 +5,7 @@ from langgraph.graph import END, START
 from pleinair.agent import imagerag, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.graph import CheckedGraph
+from pleinair.agent.nodes import finishing
 from pleinair.agent.state import ImageInput, Output
 
 builder = CheckedGraph(
@@ -20,7 +21,7 @@ builder.add_node("retrieve", imagerag.retrieve)
 builder.add_node("rerank", imagerag.rerank)
 builder.add_node("select", imagerag.select)
 builder.add_node("generate", nodes.generate)
-builder.add_node("finish", imagerag.finish)
+builder.add_node("finish", finishing(imagerag.finish))
 
 NEXT = ["find_missing", "rephrase", "finish"]
 builder.add_edge(START, "begin")

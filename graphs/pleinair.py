@@ -5,6 +5,7 @@ from langgraph.graph import END, START
 from pleinair.agent import nodes
 from pleinair.agent.context import Context
 from pleinair.agent.graph import CheckedGraph
+from pleinair.agent.nodes import finishing
 from pleinair.agent.state import ImageInput, Output, State
 
 builder = CheckedGraph(State, context_schema=Context, input_schema=ImageInput, output_schema=Output)
@@ -16,7 +17,7 @@ builder.add_node("plan", nodes.plan)
 builder.add_node("retrieve", nodes.retrieve)
 builder.add_node("select", nodes.select)
 builder.add_node("generate", nodes.generate)
-builder.add_node("finish", nodes.finish)
+builder.add_node("finish", finishing(nodes.finish))
 
 builder.add_edge(START, "begin")
 builder.add_conditional_edges("begin", nodes.route_after_begin, ["decompose", "draft"])

@@ -4,6 +4,7 @@ from langgraph.graph import END, START
 
 from pleinair.agent.context import Context
 from pleinair.agent.graph import CheckedGraph
+from pleinair.agent.nodes import finishing
 from pleinair.agent.react import nodes as react
 from pleinair.agent.react.state import ReactInput, ReactState
 from pleinair.agent.state import Output
@@ -12,7 +13,7 @@ builder = CheckedGraph(ReactState, context_schema=Context, input_schema=ReactInp
 builder.add_node("begin", react.begin)
 builder.add_node("drive", react.drive)
 builder.add_node("act", react.act)
-builder.add_node("finish", react.finish)
+builder.add_node("finish", finishing(react.finish))
 
 builder.add_edge(START, "begin")
 builder.add_edge("begin", "drive")

@@ -8,6 +8,7 @@ from langgraph.graph import END, START
 from pleinair.agent import nodes, realrag
 from pleinair.agent.context import Context
 from pleinair.agent.graph import CheckedGraph
+from pleinair.agent.nodes import finishing
 from pleinair.agent.state import ImageInput, Output, State
 
 builder = CheckedGraph(State, context_schema=Context, input_schema=ImageInput, output_schema=Output)
@@ -16,7 +17,7 @@ builder.add_node("draft", realrag.draft)
 builder.add_node("retrieve", realrag.retrieve)
 builder.add_node("select", realrag.select)
 builder.add_node("generate", nodes.generate)
-builder.add_node("finish", realrag.finish)
+builder.add_node("finish", finishing(realrag.finish))
 
 builder.add_edge(START, "begin")
 builder.add_conditional_edges("begin", realrag.route_start, ["draft", "retrieve"])

@@ -6,7 +6,10 @@ Both methods are optional: a plain function is called at the steps only.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from threading import Event
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from pleinair.tools.types import Cancelled
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,6 +35,24 @@ class StopCallback(Protocol):
 
     def check(self) -> None:
         """Raise what a step would raise if generation is to stop; no step is counted."""
+
+
+class Stop:
+    """Flag that ends a run at its next step, or that of a run around it; set when nobody waits for it."""
+
+    def __init__(self, parent: Stop | None = None) -> None:
+        self._event, self._parent = Event(), parent
+
+    def set(self) -> None:
+        """Ask the run to stop."""
+        self._event.set()
+
+    def check(self) -> None:
+        """Raise `Cancelled` if the run is to stop."""
+        if self._event.is_set():
+            raise Cancelled("The caller of the run has ended it.")
+        if self._parent:
+            self._parent.check()
 
 
 class StopCheck:

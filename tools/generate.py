@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pleinair.tools.images.crops import cut
 from pleinair.tools.storage.artifacts import spent_on
@@ -103,7 +103,7 @@ def generate(
 
     Raises:
         BadInput: as of `check_request`, before anything is generated.
-        ModelFault: the generator returned an image of one flat colour.
+        ModelFault: the generator returned an image of one flat colour, or no image.
         Cancelled: raised by `on_step`; nothing is written.
     """
     capabilities = generator.capabilities
@@ -113,14 +113,49 @@ def generate(
         images = [cut(store.open(item.picture), item.crop) for item in request.references]
         if request.inpaint:
             images.append(store.open(request.inpaint.picture))
-        image = generator.generate(request, images, on_step)
+        image = as_image(generator.generate(request, images, on_step), capabilities.id)
         if all(low == high for low, high in image.convert("RGB").getextrema()):  # type: ignore[misc]
-            fault = ModelFault(f"`{capabilities.id}` returned an image of one flat colour.")
+            fault = ModelFault(
+                f"`{capabilities.id}` returned an image of one flat colour, {image.width} × {image.height}",
+                "A generator must return an image that shows something.",
+            )
             fault.spent = spent_on(image)
             raise fault
         return image
 
     return store.once(_step_key(run_id, capabilities.id, request), make)
+
+
+def as_image(value: Any, generator_id: str) -> Image:
+    """Return what a generator returned as an image.
+
+    Accepted are a PIL image and an array [height, width], [height, width, 1, 3 or 4], or a batch of one such:
+    uint8, or floats from 0 to 1 as of diffusers. Raises `ModelFault` for anything else.
+    """
+    import numpy as np
+    from PIL import Image
+
+    if isinstance(value, Image.Image):
+        return value
+    array = value[0] if isinstance(value, np.ndarray) and value.ndim == 4 and len(value) == 1 else value
+    if isinstance(array, np.ndarray) and array.size and _is_image(array.shape):
+        if np.issubdtype(array.dtype, np.floating) and array.min() >= 0 and array.max() <= 1:
+            array = (array * 255).round().astype(np.uint8)
+        if array.dtype == np.uint8:
+            return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
+    raise ModelFault(
+        f"`{generator_id}` returned {_described(value)}; wanted a PIL image, or an array [height, width, 3] "
+        "of uint8 or of floats from 0 to 1"
+    )
+
+
+def _is_image(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
+
+
+def _described(value: Any) -> str:
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    return f"a {type(value).__name__}" + (f" {list(shape)} of {dtype}" if shape is not None else "")
 
 
 def cost(request: GenerateRequest, *, generator: Generator, store: ArtifactStore, run_id: str = "") -> Usage:

@@ -325,8 +325,10 @@ class Scorer(Protocol):
     def score(self, texts: Sequence[str], ids: Sequence[str]) -> Cosines: ...
 
 
-class PleinairError(Exception):
+class PleinairError(RuntimeError):
     """Base of the errors that a user can act on; `str` is the message followed by the remedy.
+
+    It is a `RuntimeError` because LangGraph's server passes the message of those on, and hides others'.
 
     Args:
         message: what is wrong: the name, the value and what is accepted.

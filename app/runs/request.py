@@ -123,14 +123,19 @@ def new_request(*, settings: Settings, out: str | None = None, **fields: Any) ->
     if request.graph not in (graphs := registry.names("graph")):
         hint = registry.did_you_mean(request.graph, graphs)
         raise BadInput(f"graph {request.graph!r}: unknown; accepted: {', '.join(graphs)}.{hint}")
-    check_budget(settings.budget)
-    check(settings)
-    if request.graph == REALRAG:
-        require_training(settings.realrag, encoder_training(settings.encoder))
-    require_prices(settings)
-    _check_library(settings, request.graph)
+    check_settings(settings, request.graph)
     _check_out(folder)
     return request
+
+
+def check_settings(settings: Settings, graph: str) -> None:
+    """Raise `BadInput` for settings that no run of a graph can use; loads nothing and writes nothing."""
+    check_budget(settings.budget)
+    check(settings)
+    if graph == REALRAG:
+        require_training(settings.realrag, encoder_training(settings.encoder))
+    require_prices(settings)
+    _check_library(settings, graph)
 
 
 def check_budget(budget: Budget) -> None:

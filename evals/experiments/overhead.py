@@ -77,7 +77,7 @@ def _make_context(folder: Path) -> Context:
     """Return a context of trivial engines: a grey image for every request, and an empty library."""
     capabilities = Capabilities(id="gradient", slots=0, **PARAMETERS)
     generator: Any = SimpleNamespace(capabilities=capabilities, generate=_generate_grey)
-    retriever: Any = SimpleNamespace(search=lambda query, k: [], entries=lambda: [])
+    retriever: Any = SimpleNamespace(search=lambda query, k: [], open=lambda id: None, entries=lambda: [])
     return Context(model=YesChat(), generator=generator, retriever=retriever, store=ArtifactStore(folder))
 
 

@@ -1,10 +1,13 @@
 """LangGraph's own server: `langgraph.json` lists graphs with a JSON context."""
 
+import asyncio
+import copy
 import importlib.util
 import json
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
@@ -12,7 +15,7 @@ from support.source_tree import ROOT
 
 from pleinair.app.api import home
 from pleinair.app.langgraph_server import served
-from pleinair.tools.registry import names
+from pleinair.tools.registry import names, resolve
 from pleinair.tools.types import BadInput
 
 LISTED: dict[str, str] = json.loads((ROOT / "langgraph.json").read_text("utf-8"))["graphs"]
@@ -37,7 +40,7 @@ def test_every_graph_is_listed() -> None:
 def test_the_server_can_load_it_and_show_its_schemas(name: str) -> None:
     graph = load(LISTED[name])
     assert (graph.name, graph.checkpointer) == (name, None)
-    assert set(graph.get_context_jsonschema()["properties"]) == {"profile", "settings"}
+    assert set(graph.get_context_jsonschema()["properties"]) == {"profile", "settings", "image_url"}
     assert "prompt" in graph.get_input_jsonschema()["properties"]
     assert "outcome" in graph.get_output_jsonschema()["properties"]
 
@@ -63,9 +66,74 @@ def test_requests_of_one_thread_are_independent(place: Path) -> None:
         assert values["outcome"]["best"]["request"]["prompt"].startswith(prompt)
 
 
-def test_a_missing_context_is_refused_with_what_to_pass() -> None:
-    with pytest.raises(BadInput, match="take {'settings': {}}"):
-        served("direct").invoke({"prompt": "a finch"})
+BUDGETS: list[tuple[dict[str, Any], dict[str, Any], int]] = [  # settings, input, images
+    ({"budget.attempts": 1}, {}, 1),
+    ({"budget": {"attempts": 1}}, {}, 1),
+    ({"budget": {"usd": 9}, "budget.attempts": 2}, {}, 2),
+    ({"budget.attempts": 3}, {"budget": {"attempts": 2}}, 2),
+    ({"budget.usd": 0.05}, {}, 2),  # an image is 4 cents
+    ({"budget.usd": 0.05}, {"budget": {"usd": 0.03}}, 1),
+]
+
+
+@pytest.mark.parametrize(("settings", "values", "images"), BUDGETS)
+@pytest.mark.parametrize("graph", [served("pleinair"), resolve("graph", "pleinair")])
+def test_a_budget_of_the_settings_is_heeded(
+    place: Path, graph: Any, settings: dict[str, Any], values: dict[str, Any], images: int
+) -> None:
+    context = {"settings": {"mllm.satisfied": False, "generator.usd": 0.04, **settings}}
+    before = copy.deepcopy(context)
+    output = graph.invoke({"prompt": "two things", **values}, context=context)
+    assert (len(output["attempts"]), output["outcome"]["ending"]) == (images, "stopped")
+    assert context == before
+
+
+def test_a_run_without_a_context_has_the_configured_settings(place: Path) -> None:
+    output = served("direct").invoke({"prompt": "a finch"})
+    assert urlopen(output["image_url"]).read() == image_of(output)
+
+
+@pytest.mark.parametrize("kind", ["data", "file"])
+def test_the_image_of_a_served_run_is_in_its_output(place: Path, kind: str) -> None:
+    output = served("pleinair").invoke({"prompt": "a finch"}, context={"image_url": kind})
+    assert output["image_url"].startswith(kind)
+    assert urlopen(output["image_url"]).read() == image_of(output)
+
+
+def image_of(output: dict[str, Any]) -> bytes:
+    digest = output["outcome"]["best"]["picture"]["sha256"]
+    (path,) = (home().home / "served" / "pictures").rglob(f"{digest}.png")
+    return path.read_bytes()
+
+
+WRONG: list[tuple[Any, Any, str]] = [  # context, input, message
+    ({"settings": {"budgett.attempts": 1}}, {}, "set in: context.*Did you mean `budget`"),
+    ({"settings": {"budget": {"atempts": 1}}}, {}, "budget.atempts.*Did you mean `attempts`"),
+    ({"setings": {}}, {}, "context: unknown key 'setings'; accepted: profile.*Did you mean `settings`"),
+    ({"settings": "budget.attempts=1"}, {}, "context.settings = 'budget.attempts=1': must be a table"),
+    ({"profile": 3}, {}, "context.profile = 3: must be the name"),
+    ({"image_url": "png"}, {}, "context.image_url = 'png': must be 'data' or 'file'"),
+    ({"profile": "nonesuch"}, {}, "profile = 'nonesuch': no such profile; accepted: "),
+    ({"settings": {"library.folder": "/nonesuch"}}, {}, "library.folder = '/nonesuch': no such folder"),
+    ({"settings": {"budget.attempts": 0}}, {}, "budget.attempts = 0: no image could be generated"),
+    ({}, {"prompt": " "}, "prompt: it is empty"),
+    ({}, {"prompt": "x", "sed": 3}, "unknown key 'sed'.*Did you mean `seed`"),
+    (3, {}, "context: int; wanted a `pleinair.agent.context.Context`"),
+]
+
+
+@pytest.mark.parametrize(("context", "values", "message"), WRONG)
+def test_the_message_of_an_error_reaches_the_caller(
+    place: Path, context: Any, values: dict[str, Any], message: str
+) -> None:
+    """LangGraph's server passes on the messages of `RuntimeError` and hides those of other classes."""
+    graph: Any = served("pleinair")
+    for run in (graph.invoke, lambda *args, **options: asyncio.run(graph.ainvoke(*args, **options))):
+        with pytest.raises(BadInput, match=message) as caught:
+            run({"prompt": "a finch"} | values, context=context)
+        assert isinstance(caught.value, RuntimeError)
+        assert "\n" not in str(caught.value)
+    assert not list((home().home / "served").rglob("*.png"))
 
 
 def test_react_is_served(place: Path) -> None:
@@ -75,7 +143,7 @@ def test_react_is_served(place: Path) -> None:
 
 
 def test_an_invalid_context_is_bad_input(place: Path) -> None:
-    with pytest.raises(BadInput, match=r"nonsense = 1 \(set in: --set\)"):
+    with pytest.raises(BadInput, match=r"nonsense = 1 \(set in: context\)"):
         served("direct").invoke({"prompt": "x"}, context={"settings": {"nonsense": 1}})
 
 

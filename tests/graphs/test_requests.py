@@ -77,8 +77,8 @@ class Thread:
 
 
 def facts(output: Output) -> dict[str, Any]:
-    """Return an output without its durations."""
-    values = output.model_dump(mode="json", exclude={"usage": {"__all__": {"seconds"}}})
+    """Return an output without its durations and the store's place."""
+    values = output.model_dump(mode="json", exclude={"usage": {"__all__": {"seconds"}}, "image_url": True})
     for attempt in (*values["attempts"], (values["outcome"] or {}).get("best") or {}):
         attempt.pop("seconds", None)
     return values
@@ -159,7 +159,7 @@ def test_a_prompt_from_outside_is_validated_once(
     tmp_path: Path, graph: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts = list[str]()
-    monkeypatch.setattr("pleinair.agent.graph.check_prompt", prompts.append)
+    monkeypatch.setattr("pleinair.agent.inputs.check_prompt", prompts.append)
     Thread(tmp_path, graph).ask(FINCH, seed=1)
     assert prompts == [FINCH]
     monkeypatch.undo()

@@ -22,7 +22,8 @@ from PIL import Image
 from support.fake_engines import ScriptedChat, decomposition, rows
 
 from pleinair.tools.callbacks import PreviewCallback
-from pleinair.tools.types import Capabilities, GenerateRequest
+from pleinair.tools.storage.artifacts import charged
+from pleinair.tools.types import Capabilities, GenerateRequest, Usage
 
 if TYPE_CHECKING:
     from pleinair.tools.types import Features, Vectors
@@ -48,8 +49,8 @@ class Stripes:
     When it inpaints, only the second colour is painted into the input image.
     """
 
-    def __init__(self, pause: float = 0.0, fault: str = "", inpaint: bool = False) -> None:
-        self.pause, self.fault = pause, fault
+    def __init__(self, pause: float = 0.0, fault: str = "", inpaint: bool = False, usd: float = 0.0) -> None:
+        self.pause, self.fault, self.usd = pause, fault, usd
         self.capabilities = Capabilities(
             id="stripes",
             slots=2,
@@ -77,7 +78,7 @@ class Stripes:
             *images, image = images
         corner = images[0].getpixel((0, 0)) if images else ALONE
         image.paste(corner, (0, 0, SIZE // 2, SIZE // 2))  # type: ignore[arg-type]
-        return image
+        return charged(image, Usage(usd=self.usd))
 
 
 class Hashes:
