@@ -233,7 +233,7 @@ def test_the_prompt_is_validated_once(place: Path, monkeypatch: pytest.MonkeyPat
         prompts.append(prompt)
         check_prompt(prompt)
 
-    for module in ("pleinair.app.runs.request", "pleinair.agent.graph"):
+    for module in ("pleinair.app.runs.request", "pleinair.agent.inputs"):
         monkeypatch.setattr(f"{module}.check_prompt", count)
     draw(PROMPT)
     assert prompts == [PROMPT]
