@@ -69,8 +69,8 @@ def test_a_refusal_crosses_the_wire(tmp_path: Path) -> None:
     prompt = "the economic consequences of the peace, in nine chapters"
     with over_the_wire(context.model) as model:
         wired = Context(model=model, generator=stage, retriever=library(), store=context.store)
-        graph = registry.resolve("graph", "pleinair")
-        local, remote = (graph.invoke(changed(prompt=prompt, seed=1), context=side) for side in (context, wired))
+        graph, values = registry.resolve("graph", "pleinair"), changed(prompt=prompt, seed=1)
+        local, remote = (graph.invoke(values, context=side) for side in (context, wired))
     assert timeless(remote["outcome"]) == timeless(local["outcome"])
     assert remote["outcome"]["ending"] == "refused"
     assert "cannot read this prompt" in remote["outcome"]["reason"]
