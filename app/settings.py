@@ -190,8 +190,8 @@ def load(
     """Merge all sources into settings.
 
     `overrides` maps dotted keys ("retrieval.k") to values or tables, set in `origin`; `untrusted` says what
-    is done with the keys of `./pleinair.toml` that need trust. Raises `BadInput` with the key, the value, where it was set and what is
-    accepted.
+    is done with the keys of `./pleinair.toml` that need trust. Raises `BadInput` with the key, the value,
+    where it was set and what is accepted.
     """
     return _checked(_layers(profile, overrides or {}, untrusted, origin))
 
