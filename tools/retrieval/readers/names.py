@@ -92,4 +92,4 @@ def subject_of(name: str) -> str:
 def _says_something(word: str) -> bool:
     letters = sum(map(str.isalpha, word))
     is_script = any(ord(char) > 0x2E7F for char in word)  # a sign can be a word
-    return word.lower() not in _GENERIC and (letters >= 3 or (is_script and letters > 0))
+    return word.lower().rstrip("0123456789") not in _GENERIC and (letters >= 3 or (is_script and letters > 0))
