@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import defusedxml.ElementTree
-from PIL import Image, IptcImagePlugin
+from PIL import Image, ImageFile, IptcImagePlugin
 
 from pleinair.tools.images.reading import Opened, ReadOptions, load_decoders
 
@@ -136,7 +136,9 @@ def _plain(value: Any) -> str:
 
 
 def _iptc(image: Image.Image) -> Iterator[tuple[str, str]]:
-    sets: Mapping[tuple[int, int], bytes | list[bytes]] = IptcImagePlugin.getiptcinfo(image) or {}
+    if not isinstance(image, ImageFile.ImageFile):
+        return
+    sets = IptcImagePlugin.getiptcinfo(image) or {}
     for name, keys in _IPTC.items():
         for value in (sets[key] for key in keys if key in sets):
             parts = value if isinstance(value, list) else [value]

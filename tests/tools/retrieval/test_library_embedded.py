@@ -17,8 +17,8 @@ from pleinair.tools.retrieval.readers import embedded
 XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmpRights="http://ns.adobe.com/xap/1.0/rights/"
  xmpRights:WebStatement="https://creativecommons.org/licenses/by-sa/4.0/">{}</rdf:Description></rdf:RDF></x:xmpmeta>"""
-ALTERNATIVES = """<dc:{0}><rdf:Alt><rdf:li xml:lang="de">Zaunkönig</rdf:li><rdf:li xml:lang="x-default">{1}</rdf:li>
-</rdf:Alt></dc:{0}>"""
+ALTERNATIVES = """<dc:{0}><rdf:Alt><rdf:li xml:lang="de">Zaunkönig</rdf:li>
+<rdf:li xml:lang="x-default">{1}</rdf:li></rdf:Alt></dc:{0}>"""
 CREATOR = "<dc:creator><rdf:Seq><rdf:li>Ada</rdf:li><rdf:li>Bo</rdf:li></rdf:Seq></dc:creator>"
 BOMB = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>' + XMP.format(
     "<dc:description xmlns:dc='http://purl.org/dc/elements/1.1/'>&b;</dc:description>"

@@ -42,10 +42,9 @@ _MARKS = (  # one of them begins every text
     *(b"x:xmpmeta", b"II*\0", b"MM\0*"),
 )
 _CONSTANT = re.compile(  # descriptions that cameras and programs write into every image
-    r"(?:(?:olympus|minolta|kodak|konica|casio|nikon|canon|sanyo|samsung|ricoh|fujifilm|sony|polaroid)"
-    r"(?:\W+\w+){0,3}|(?:\w+ )?digital camera|sony dsc|dcim|default|exif[_ ]jpeg[_ ]picture|hdr\w*|ascii|"
-    r"created with .{0,40}|made with .{0,40}|screenshot|untitled|lead technologies.*|charset=.*|file source.*|"
-    r"optimized by .*|[{<\[].*)",
+    r"(?:[\w-]+ ){0,3}(?:digital|still) camera|(?:samsung|canon|nikon|sony|kodak|leica)(?: [\w-]*\d[\w-]*)?|"
+    r"sony dsc|dcim|default|exif[_ ]jpeg[_ ]picture|hdr\w*|ascii|created with .{0,40}|screenshot|untitled|"
+    r"lead technologies.*|charset=.*|file source.*|optimized by .*|[{<\[].*",
     re.IGNORECASE | re.DOTALL,
 )
 
