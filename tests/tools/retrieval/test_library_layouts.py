@@ -6,6 +6,7 @@ import io
 import json
 import time
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ from pleinair.tools.types import BadInput
 
 _BUFFER = io.BytesIO()
 Image.new("RGB", (4, 4), "red").save(_BUFFER, "PNG")
-PNG = _BUFFER.getvalue()
+PNG: str | bytes = _BUFFER.getvalue()
 WREN, FINCH = "a wren", "a finch"
 DECOMPOSED = unicodedata.normalize("NFD", "müller.png")
 
 
-def write(root: Path, files: dict[str, str | bytes]) -> Path:
+def write(root: Path, files: Mapping[str, Any]) -> Path:
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -446,7 +447,14 @@ def test_a_library_has_one_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     root = write(tmp_path / "library", {"a/b.png": PNG})
     (tmp_path / "link").symlink_to(root)
     monkeypatch.chdir(root)
-    paths = [root, tmp_path / "link", f"{root}/", f"{root}/a/..", ".", root / "a" / ".." / "."]
+    paths: list[str | Path] = [
+        root,
+        tmp_path / "link",
+        f"{root}/",
+        f"{root}/a/..",
+        ".",
+        root / "a" / ".." / ".",
+    ]
     assert {canonical(path) for path in paths} == {(root,)}
     assert canonical([root / "a", tmp_path / "link", root]) == (root,)
 
