@@ -29,7 +29,7 @@ from pleinair.tools.pocket.training.streams import held_out_rng
 from pleinair.tools.pocket.world import SPECIES, random_scene, render
 from pleinair.tools.types import BadInput, Refused
 
-FENCED = [
+FENCED = ["a ```json\n{}\n``` sign", "```json\n{\"a\": 1}\n```", "{a wren} ```", "```", "}```json{", "`{{}}`"]
     "a ```json\n{}\n``` sign",
     '```json\n{"prompt": 1}\n```',
     "{a wren} ```",
@@ -311,5 +311,5 @@ def test_the_shipped_detector_finds_the_subjects_of_a_scene() -> None:
 def test_a_fence_or_braces_in_a_prompt_are_part_of_it(prompt: str) -> None:
     message = human_message({"prompt": prompt, "other": ["{}", "```json"]}, [])
     assert read_payload([message])["prompt"] == prompt
-    with pytest.raises(Refused):
-        decompose(prompt, model=PocketChat())
+    reply = PocketChat().bind_tools([Decomposition]).invoke([message])
+    assert "cannot read this prompt" in reply.text
