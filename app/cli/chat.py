@@ -17,7 +17,16 @@ import typer
 from pleinair.app.cli.chat_about import about
 from pleinair.app.cli.chat_commands import answer_command
 from pleinair.app.cli.options import Library, Out, Profile, Setting
-from pleinair.app.cli.terminal import error_lines, explained, half_blocks, is_utf8, printable, shows_images
+from pleinair.app.cli.terminal import (
+    error_lines,
+    explained,
+    half_blocks,
+    is_utf8,
+    new_console,
+    print_text,
+    printable,
+    shows_images,
+)
 from pleinair.tools.types import BadInput, PleinairError
 
 if TYPE_CHECKING:
@@ -51,9 +60,7 @@ def chat(
         session = ChatSession(profile=profile, out=out, overrides=overrides)
         if after:
             session.continue_from(after)
-    from rich.console import Console
-
-    run_chat(session, _line_reader(), Console(highlight=False))
+    run_chat(session, _line_reader(), new_console())
 
 
 def _line_reader() -> Read:
@@ -133,7 +140,7 @@ def _next_line(session: ChatSession, read: Read, console: Console) -> bool:
 
 
 def _print(console: Console, text: str) -> None:
-    console.print(text, markup=False, soft_wrap=not console.is_terminal)
+    print_text(console, text)
 
 
 def _print_picture(console: Console, path: Path) -> None:

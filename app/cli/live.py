@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.markup import escape
 from rich.text import Text
 
-from pleinair.app.cli.terminal import half_blocks, printable, shows_images
+from pleinair.app.cli.terminal import half_blocks, new_console, print_text, printable, shown_on, shows_images
 from pleinair.app.runs.events import Ended, Event, Progress, Resumed, StepFinished, StepStarted
 from pleinair.app.runs.notes import option_lines
 from pleinair.app.runs.request import read_request
@@ -19,6 +20,8 @@ from pleinair.app.trace.trace import SIGNS, repair_text, score_text, title
 from pleinair.tools.types import Attempt, Repair, Retrieval, Row
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from pleinair.app.runs.store import Run
     from pleinair.app.settings import OnPreview
 
@@ -49,11 +52,12 @@ class LiveView:
     def __init__(self, run: Run, console: Console | None = None) -> None:
         from pleinair.app.api import home
 
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or new_console(err=True)
         self._run, self._request = run, read_request(run.request_json)
         self._gallery = Gallery(run.id, self._request, home())
         self._status = self._console.status("Loading")
         self._activity, self._preview = "Loading", Text()
+        self._shown = ExitStack()
 
     @property
     def on_preview(self) -> OnPreview | None:
@@ -69,11 +73,13 @@ class LiveView:
         for line in option_lines(self._request):
             self._print(f"[yellow]![/] {_escaped(line)}")
         self._print(f"[dim]run {self._run.id} · {self._request.graph} · seed {self._run.seed}[/]")
+        self._shown.enter_context(shown_on(self._console))
         self._status.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._status.stop()
+        self._shown.close()
 
     def event(self, event: Event) -> None:
         """Print an event, or show its activity beside the spinner."""
@@ -130,7 +136,7 @@ class LiveView:
             self._console.print(half_blocks(stored.image))
 
     def _print(self, text: str) -> None:
-        self._console.print(text, soft_wrap=not self._console.is_terminal)
+        print_text(self._console, Text.from_markup(text))
 
 
 def _escaped(text: str) -> str:

@@ -15,7 +15,17 @@ from pleinair.app.cli.options import Library, Out, Profile, Setting
 from pleinair.app.cli.run import execute
 from pleinair.app.cli.runs import runs_app
 from pleinair.app.cli.setup import setup
-from pleinair.app.cli.terminal import EXITS, explained, leave, print_findings, printable, progress_bar, quiet
+from pleinair.app.cli.terminal import (
+    EXITS,
+    explained,
+    leave,
+    logging_notes,
+    print_findings,
+    printable,
+    progress_bar,
+    quiet,
+    say,
+)
 from pleinair.app.cli.trace import trace_app
 from pleinair.app.cli.train import train_app
 from pleinair.app.cli.trust import settings as show_settings
@@ -49,9 +59,9 @@ def main() -> None:
             show_other(message, category, *rest, **others)
         elif str(message) not in shown:
             shown.add(str(message))
-            typer.echo(f"pleinair: deprecated: {printable(str(message))}", err=True)
+            say(f"pleinair: deprecated: {printable(str(message))}", err=True)
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), logging_notes():
         warnings.simplefilter("always", Renamed)
         warnings.showwarning = show
         try:
@@ -156,7 +166,7 @@ def draw(
                 typer.echo(result.model_dump_json())
                 return
             origin_lines = [f"setting     {row}" for row in origins(options["profile"], options["overrides"])]
-            typer.echo("\n".join([*result.lines(), *map(printable, origin_lines)]))
+            say("\n".join([*result.lines(), *map(printable, origin_lines)]), indent=12)
         else:
             execute(_confirmed(text, num_images, options), as_json)
 
@@ -210,8 +220,9 @@ def index(
     with explained():
         settings = load(profile, _overrides(setting, {"library.folder": folder or None}))
         with progress_bar("Indexing images") as on_index:
-            for line in bring_up_to_date(settings, on_index, calibrated=calibrate):
-                typer.echo(printable(line))
+            lines = list(bring_up_to_date(settings, on_index, calibrated=calibrate))
+        for line in lines:
+            say(printable(line))
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pleinair.app.cli.options import Json, Setting
-from pleinair.app.cli.terminal import explained, leave, printable, printable_json, quiet
+from pleinair.app.cli.terminal import explained, leave, printable, printable_json, quiet, say
 
 if TYPE_CHECKING:
     from pleinair.app.models.inventory import ProfileModel
@@ -56,9 +56,9 @@ def check(
             faults = list(find_faults(model, checksums))
             complete = complete and not faults
             mark = typer.style(*("!!", typer.colors.RED) if faults else ("ok", typer.colors.GREEN))
-            typer.echo(f"{mark}  {model.role}: {printable(model.model)}, {_row(model)['state']}")
+            say(f"{mark}  {model.role}: {printable(model.model)}, {_row(model)['state']}")
             for fault in faults:
-                typer.echo(f"      {printable(fault)}")
+                say(f"      {printable(fault)}", indent=6)
             if faults and model.on_hub:
                 typer.echo(f"      `pleinair models pull {profile}` downloads what is missing")
     if not complete:
@@ -87,7 +87,7 @@ def download_models(profile: str, setting: list[str] | None, yes: bool) -> None:
     models = [model for model in _models_of(profile, setting) if model.on_hub]
     plans = [plan_download(at_commit(model)) for model in models]
     for plan in plans:
-        typer.echo(printable(plan.text))
+        say(printable(plan.text))
     require_disk_space(plans)
     size, missing = sum(plan.size for plan in plans), any(plan.files for plan in plans)
     if missing and not yes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from pleinair.app.cli.terminal import CODES, error_lines, leave, printable, printable_json
+from pleinair.app.cli.terminal import CODES, error_lines, leave, printable, printable_json, say
 from pleinair.app.runs.store import Busy, Run
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ def execute(
                 # reopening a run would drop the request to cancel it
                 endings.append(_execute_one(run, as_json, reopen and not stopped.is_set(), remark))
             except Busy as error:
-                typer.echo(error_lines(error), err=True)
+                say(error_lines(error), err=True, indent=10)
                 endings.append("busy")
             except KeyboardInterrupt:
                 hint = f"`pleinair runs resume {run.id}` continues from the last step"
-                typer.echo(f"pleinair: stopped at once; {hint}", err=True)
+                say(f"pleinair: stopped at once; {hint}", err=True)
                 leave("cancelled")
     leave(max(endings, key=CODES.__getitem__))
 
@@ -52,7 +52,7 @@ def _execute_one(run: Run, as_json: bool, reopen: bool, remark: Callable[[Run], 
         result = finish(run, view.event, view.on_preview, reopen=reopen)
     print_result(result, as_json)
     if text := remark(run):
-        typer.echo(printable(text), err=True)
+        say(printable(text), err=True)
     return result.outcome.ending
 
 
@@ -84,7 +84,7 @@ def stopping_on_interrupt(*run_ids: str) -> Iterator[threading.Event]:
         stopped.set()
         for kind in STOPS:
             signal.signal(kind, signal.default_int_handler)
-        typer.echo("Stopping after this step; once more to stop at once.", err=True)
+        say("Stopping after this step; once more to stop at once.", err=True)
         # in a thread, since this handler may interrupt code that holds the lock of the run table
         threading.Thread(target=cancel).start()
 

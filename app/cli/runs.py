@@ -10,7 +10,7 @@ import typer
 
 from pleinair.app.cli.options import Json, RunId
 from pleinair.app.cli.run import execute
-from pleinair.app.cli.terminal import explained, printable, printable_json
+from pleinair.app.cli.terminal import explained, printable, printable_json, say
 from pleinair.app.runs.store import OPEN, Run
 
 runs_app = typer.Typer(help="List, show, resume and cancel runs.", no_args_is_help=True)
@@ -34,9 +34,9 @@ def list_runs(
         return
     for row in rows:
         image = f"[image {row['image']} of group {row['group']}]  " if "group" in row else ""
-        typer.echo(f"{row['run']}  {_standing(row):<11}  {image}{printable(row['prompt'])[:70]}")
+        say(f"{row['run']}  {_standing(row):<11}  {image}{printable(row['prompt'])[:70]}", indent=4)
     if any(row["interrupted"] for row in rows):
-        typer.echo(f"{INTERRUPTED}: `pleinair runs resume RUN` continues from the last step", err=True)
+        say(f"{INTERRUPTED}: `pleinair runs resume RUN` continues from the last step", err=True)
 
 
 @runs_app.command()
@@ -52,7 +52,7 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     del facts["interrupted"]
     for key, value in facts.items():
         if value is not None:
-            typer.echo(f"{key:<10} {printable(str(value))}")
+            say(f"{key:<10} {printable(str(value))}", indent=11)
 
 
 @runs_app.command()

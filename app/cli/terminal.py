@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
     from pleinair.app.doctor.doctor import Finding
 
+LEAST_COLUMNS = 24  # beside an indent; with fewer, lines are not indented
 WIDTH = 28  # characters of an image, each one pixel wide and two high
 CODES = {"accepted": 0, "unchecked": 0, "stopped": 3, "refused": 4, "failed": 5, "cancelled": 130}
 CODES |= {"bad input": 2, "busy": 6}  # of requests that are not run
@@ -51,14 +55,108 @@ def quiet() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
 
 
+def new_console(*, err: bool = False) -> Console:
+    """Return a console as wide as the terminal, a dumb one too, for which rich assumes 80 columns."""
+    from rich.console import Console
+
+    columns, lines = shutil.get_terminal_size()
+    return Console(stderr=err, highlight=False, width=columns, height=lines)
+
+
+def print_text(console: Console, text: str | Text) -> None:
+    """Print a text; on a terminal it is wrapped between words."""
+    from rich.text import Text
+
+    line = Text(text) if isinstance(text, str) else text
+    if console.is_terminal:
+        console.print(line)
+    else:
+        console.print(line, soft_wrap=True)
+
+
+def say(text: str, *, err: bool = False, indent: int = 0) -> None:
+    """Print lines that may have ANSI colours; on a terminal each is wrapped between words.
+
+    Args:
+        text: the lines.
+        err: whether they go to standard error.
+        indent: columns by which the wrapped parts of a line are indented.
+    """
+    from rich.text import Text
+
+    stream = sys.stderr if err else sys.stdout
+    if not stream.isatty():
+        typer.echo(text, err=err)
+        return
+    console = current_console() if err else new_console()
+    for line in text.split("\n"):
+        print_text(console, _hanging(Text.from_ansi(line), console, indent))
+
+
+def _hanging(line: Text, console: Console, indent: int) -> Text:
+    """Return a line wrapped to the console with its later parts indented, unless little room is left."""
+    from rich.text import Text
+
+    if console.width - indent < LEAST_COLUMNS or len(line) <= indent:
+        return line
+    lead, rest = line.divide([indent])
+    parts = rest.wrap(console, console.width - indent)
+    for part in parts:
+        part.rstrip()
+    return Text("\n" + " " * indent).join(
+        [lead + part if number == 0 else part for number, part in enumerate(parts)]
+    )
+
+
+_SHOWN: list[Console] = []  # of live views, the newest last
+
+
+def current_console() -> Console:
+    """Return the console of the live view, to print above its spinner, or one of standard error."""
+    return _SHOWN[-1] if _SHOWN else new_console(err=True)
+
+
+@contextmanager
+def shown_on(console: Console) -> Iterator[None]:
+    """Let notes and logs be printed by the console of a live view."""
+    _SHOWN.append(console)
+    try:
+        yield
+    finally:
+        _SHOWN.remove(console)
+
+
+class NoteHandler(logging.Handler):
+    """Handler that prints a warning of this program as one line, above the spinner of a live view."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        print_text(current_console(), f"note: {printable(record.getMessage())}")
+
+
+@contextmanager
+def logging_notes() -> Iterator[None]:
+    """Print the warnings of this program as notes, once, whatever a library does with the root logger."""
+    log, handler = logging.getLogger("pleinair"), NoteHandler(logging.WARNING)
+    before, log.propagate = log.propagate, False
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = before
+
+
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on standard error if it is a terminal."""
-    from rich.console import Console
+    """Show a progress bar on standard error if it is a terminal; print nothing else until it has ended."""
     from rich.progress import Progress
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    console = new_console(err=True)
+    with (
+        shown_on(console),
+        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
+    ):
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
@@ -69,9 +167,9 @@ def print_findings(findings: Iterable[Finding]) -> bool:
     for finding in findings:
         in_order = in_order and finding.ok
         mark, colour = ("ok", typer.colors.GREEN) if finding.ok else ("!!", typer.colors.RED)
-        typer.echo(f"{typer.style(mark, fg=colour)}  {finding.name}: {printable(finding.text)}")
+        say(f"{typer.style(mark, fg=colour)}  {finding.name}: {printable(finding.text)}", indent=4)
         if finding.remedy:
-            typer.echo(f"      {printable(finding.remedy)}")
+            say(f"      {printable(finding.remedy)}", indent=6)
     return in_order
 
 
@@ -93,10 +191,10 @@ def explained() -> Iterator[None]:
     try:
         yield
     except PleinairError as error:
-        typer.echo(error_lines(error), err=True)
+        say(error_lines(error), err=True, indent=10)
         leave(_ending(error))
     except KeyboardInterrupt:
-        typer.echo("pleinair: stopped at once", err=True)
+        say("pleinair: stopped at once", err=True)
         leave("cancelled")
 
 

@@ -9,7 +9,7 @@ import typer
 
 from pleinair.app.cli.options import Json, RunId, Setting
 from pleinair.app.cli.run import execute, print_result
-from pleinair.app.cli.terminal import EXITS, explained, printable, printable_json
+from pleinair.app.cli.terminal import EXITS, explained, printable, printable_json, say
 
 trace_app = typer.Typer(
     help="Show, compare, replay, fork and export traces of runs.", no_args_is_help=True, rich_markup_mode=None
@@ -31,9 +31,9 @@ def show(run: RunId, as_json: Json = False) -> None:
         return
     for label, text in report.lines():
         if text:
-            typer.echo(f"  {printable(label):<{WIDTH}} {printable(text)}")
+            say(f"  {printable(label):<{WIDTH}} {printable(text)}", indent=WIDTH + 3)
         else:
-            typer.echo(typer.style(printable(label), bold=True))
+            say(typer.style(printable(label), bold=True))
 
 
 @trace_app.command()
@@ -52,9 +52,9 @@ def diff(
         typer.echo(printable_json([{key: getattr(line, key) for key in keys} for line in differences]))
     else:
         for line in differences:
-            typer.echo(f"{printable(line.what)}: {printable(line.first)} → {printable(line.second)}")
+            say(f"{printable(line.what)}: {printable(line.first)} → {printable(line.second)}")
         if settings := without_effect(differences):
-            typer.echo(f"Nothing else differs: {printable(settings)} made no difference to the results.")
+            say(f"Nothing else differs: {printable(settings)} made no difference to the results.")
     if differences:
         raise typer.Exit(1)
 

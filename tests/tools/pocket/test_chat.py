@@ -29,7 +29,7 @@ from pleinair.tools.pocket.training.streams import held_out_rng
 from pleinair.tools.pocket.world import SPECIES, random_scene, render
 from pleinair.tools.types import BadInput, Refused
 
-FENCED = ["a ```json\n{}\n``` sign", "```json\n{\"a\": 1}\n```", "{a wren} ```", "```", "}```json{", "`{{}}`"]
+FENCED = [
     "a ```json\n{}\n``` sign",
     '```json\n{"prompt": 1}\n```',
     "{a wren} ```",
