@@ -22,6 +22,7 @@ from langgraph.runtime import get_runtime
 from pleinair.agent.context import Context, from_parts, is_parts
 from pleinair.agent.inputs import read_input
 from pleinair.agent.tool import graph_tool
+from pleinair.agent.tracing import without_images
 from pleinair.tools.callbacks import Stop
 from pleinair.tools.registry import resolve
 
@@ -105,6 +106,7 @@ class CheckedCompiledGraph(Graph):
         run_context = builder.context_of(_inherited() if context is None else context, self.name)
         values = read_input(builder.input_schema, values, run_context, config, is_node=is_node)
         run_context = replace(run_context, stop=Stop(run_context.stop))
+        config = config if run_context.trace_images else without_images(config)
         return values, _with_stop(config, run_context.stop), run_context
 
 

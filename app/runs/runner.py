@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from pleinair.agent.tracing import without_images
 from pleinair.app.engines import backend_choices, build, import_libraries, index_folder
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import (
@@ -48,6 +49,7 @@ from pleinair.tools.types import (
 )
 
 if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
     from langgraph.graph.state import CompiledStateGraph
 
     from pleinair.agent.context import Context
@@ -287,9 +289,14 @@ def _follow(work: Work, graph: Graph, graph_input: dict[str, Any] | None, contex
     diffusion step.
     """
     steps = STEPS * (work.request.settings.budget.attempts + 2)
+    config: RunnableConfig = {
+        **config_of(work.run.id),
+        "recursion_limit": steps,
+        "max_concurrency": 4,
+    }
     parts = graph.stream(
         graph_input,
-        {**config_of(work.run.id), "recursion_limit": steps, "max_concurrency": 4},
+        config if context.trace_images else without_images(config),
         context=context,
         stream_mode=MODES,
         durability="sync",
