@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
-_BASE64 = re.compile(r"[A-Za-z0-9+/]{256,}={0,2}")  # no text has a word of this length
+# a PNG, JPEG, WebP or GIF of any length, and anything else of a length that no word has
+_BASE64 = re.compile(
+    r"(?:(?:iVBORw0KGgo|(?:/9j/|UklGR|R0lGOD)[A-Za-z0-9+/]{32})[A-Za-z0-9+/]*|[A-Za-z0-9+/]{256,})={0,2}"
+)
 _WARNING = "LangSmith does not take all traces of this program; its runs are not affected."
 
 
@@ -87,7 +90,7 @@ def _tracer_class() -> Any:
 
 
 def redacted(value: Any) -> Any:
-    """Return a copy of nested values with the size instead of every base64 text of 256 letters or more."""
+    """Return a copy of nested values with the size instead of images and other data in base64."""
     from langchain_core.messages import BaseMessage
     from pydantic import BaseModel
 
