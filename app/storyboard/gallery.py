@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pleinair.tools.retrieval.library import Library
 
 LARGEST = 640  # pixels a side
-THUMB = 128  # pixels a side
+THUMB = 320  # pixels a side, for an enlarged one too
 SMALL = 160  # pixels a side; up to this size images are enlarged without smoothing
 
 

@@ -48,14 +48,15 @@ class Column:
         self.lines += lines
 
     def paste(self, shown: ShownImage | None, x: float, width: float, height: float) -> None:
-        """Paste an image at the current height, scaled and cropped to the size; a missing one is grey."""
+        """Paste an image at the current height, scaled into the size as a whole; a missing one is grey."""
         place = (round(x * SCALE), round(self.y * SCALE))
         size = (round(width * SCALE), round(height * SCALE))
         if shown is None:
             self._draw.rectangle((*place, place[0] + size[0], place[1] + size[1]), LINE)
             return
         resampling = Image.Resampling.NEAREST if shown.small else Image.Resampling.LANCZOS
-        self._image.paste(ImageOps.fit(shown.image, size, resampling), place)
+        padded = ImageOps.pad(shown.image, size, resampling, color=LINE)
+        self._image.paste(padded, place)
 
     def mark(self, box: Box, height: float, colour: str) -> None:
         """Mark the corners of a box in an image of the column's width that begins at the current height."""
@@ -202,7 +203,8 @@ def _reference(column: Column, reference: Reference, attempt: AttemptTrace, gall
     top, x = column.y, THUMB + 10
     column.paste(gallery.stored(reference.picture, reference.crop), 0, THUMB, THUMB)
     column.text(reference.concept, 13, x=x)
-    for text in words.reference_facts(reference, attempt, gallery.leak):
+    link = words.link(reference.hit)
+    for text in (*words.reference_facts(reference, attempt, gallery.leak), *([link] if link else [])):
         column.text(text, 10, SOFT, x=x)
     column.y = max(column.y, top + THUMB) + 6
 

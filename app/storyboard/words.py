@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 from pleinair.agent.repairs.leaks import LeakOptions, excess
 from pleinair.app.trace.trace import AttemptTrace, Trace, crop_text, offload_text, score_text
-from pleinair.tools.types import Box, Reference, Row
+from pleinair.tools.types import Box, Hit, Reference, Row
 
 LABELS = {"generator": "Generator", "encoder": "Encoder", "mllm": "Chat model"}
 REACH = 0.16  # of a box's shorter side: length of a corner mark
@@ -53,12 +55,24 @@ def generation_facts(attempt: AttemptTrace) -> str:
 
 
 def reference_facts(reference: Reference, attempt: AttemptTrace, options: LeakOptions) -> list[str]:
-    """Return the score and rank of a reference, its crop, its credit, and its leak."""
+    """Return the file of a reference, its score and rank, crop, credit without a link, and leak."""
     hit = reference.hit
-    score = f"{score_text(hit)}, {attempt.rank(reference.concept, hit)}"
-    credit = " · ".join(filter(None, (hit.license, hit.author, hit.source)))
+    is_input = hit.id == reference.picture.sha256
+    name = "an input image" if is_input else file_name(hit)
+    score = "" if is_input else f"{score_text(hit)}, {attempt.rank(reference.concept, hit)}"
+    credit = " · ".join(filter(None, (hit.license, hit.author, "" if link(hit) else hit.source)))
     leak = _leak_text(reference, attempt, options)
-    return [text for text in (score, crop_text(reference), credit, leak) if text]
+    return [text for text in (name, score, crop_text(reference), credit, leak) if text]
+
+
+def file_name(hit: Hit) -> str:
+    """Return the name of a library image's file, without its folders."""
+    return PurePosixPath(hit.id).name
+
+
+def link(hit: Hit) -> str:
+    """Return the source of an image if it is a web address, else ""."""
+    return hit.source if re.match(r"https?://[^\s\"'<>\\]+\Z", hit.source) else ""
 
 
 def _leak_text(reference: Reference, attempt: AttemptTrace, options: LeakOptions) -> str:

@@ -60,6 +60,9 @@ def isolated() -> Iterator[None]:
 
 def harmless(page: Page) -> bool:
     """Return whether a page has only the elements, addresses and handlers of the storyboard."""
+    links_away = [url for url in page.links if not url.startswith("#")]
+    if any(not url.startswith(("https://", "http://")) for url in links_away):
+        return False
     return set(page.tags) <= HARMLESS and all(url.startswith("data:image/png;base64,") for url in page.loads)
 
 

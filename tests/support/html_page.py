@@ -6,18 +6,19 @@ from html.parser import HTMLParser
 
 HARMLESS = set(
     "html head meta title style body header p h1 h2 h3 span dl div dt dd table thead tbody tr th td main "
-    "article small img figure figcaption svg g rect path text ul li b em footer".split()
+    "article small a img figure figcaption svg g rect path text ul li b em footer wbr".split()
 )
-VOID = {"meta", "img", "rect", "path"}
+VOID = {"meta", "img", "rect", "path", "wbr"}
 
 
 class Page(HTMLParser):
-    """Parsed page: its tags, the addresses that it loads, and its text; unbalanced tags are an error."""
+    """Parsed page: tags, addresses that it loads or links to, text; unbalanced tags are an error."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[str] = []
         self.loads: list[str] = []
+        self.links: list[str] = []
         self.meta: dict[str, str] = {}
         self.text = ""
         self._open: list[str] = []
@@ -27,7 +28,10 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         values = {key: value or "" for key, value in attrs}
-        self.loads += [values[key] for key in ("src", "href", "srcset", "data", "action") if key in values]
+        followed = "href" if tag == "a" else ""  # by a click alone
+        sources = ("src", "href", "srcset", "data", "action")
+        self.loads += [values[key] for key in sources if key in values and key != followed]
+        self.links += [values[followed]] if followed in values else []
         assert not any(key.startswith("on") or key == "style" for key in values)
         if tag == "meta" and "http-equiv" in values:
             self.meta[values["http-equiv"]] = values["content"]

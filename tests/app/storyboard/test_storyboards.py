@@ -17,9 +17,9 @@ from pleinair.app.storyboard import png
 from pleinair.app.storyboard.export import TEMPLATES, render_html
 from pleinair.app.storyboard.gallery import Gallery, ShownImage
 from pleinair.app.storyboard.png import Column, columns, font, render_png, wrapped
-from pleinair.app.storyboard.words import box_marks, concepts_heading
+from pleinair.app.storyboard.words import box_marks, concepts_heading, link
 from pleinair.app.trace.trace import AttemptTrace, Trace, trace_begun
-from pleinair.tools.types import Attempt, Box, GenerateRequest, Ledger, Picture, Row
+from pleinair.tools.types import Attempt, Box, GenerateRequest, Hit, Ledger, Picture, Row
 
 REFUSAL = "I would rather not draw this. " * 9
 BOX: Box = (0.25, 0.25, 0.75, 0.75)
@@ -119,13 +119,56 @@ def test_marks_are_drawn_over_the_image(place: Path) -> None:
     assert render_png(trace, gallery) != render_png(*storyboard_of())
 
 
+def test_references_have_their_file_their_score_by_kind_and_a_link_to_their_source(place: Path) -> None:
+    trace, gallery = storyboard_of(**{"retrieval.method": "hybrid"})
+    page = Page(render_html(trace, gallery))
+    (reference,) = trace.attempts[1].request.references
+    assert reference.hit.source in page.links and reference.hit.source not in page.loads
+    assert reference.hit.id in page.text and "rank fusion 0.0" in page.text and "cosine " in page.text
+    assert reference.hit.id in png_text(trace, gallery) and reference.hit.source in png_text(trace, gallery)
+
+
+@pytest.mark.parametrize(
+    ("source", "address"),
+    [
+        ("https://example.org/a?b=c", "https://example.org/a?b=c"),
+        ("HTTPS://example.org", ""),
+        ("javascript:alert(1)", ""),
+        ("data:text/html,x", ""),
+        ("https://example.org/a b", ""),
+        ('https://example.org/"onclick="x', ""),
+        ("a book", ""),
+        ("", ""),
+    ],
+)
+def test_only_web_addresses_are_links(source: str, address: str) -> None:
+    assert link(Hit(id="a.png", score=1, source=source)) == address
+
+
+def test_a_click_enlarges_an_image_and_another_one_closes_it(place: Path) -> None:
+    text = render_html(*storyboard_of())
+    ids = re.findall(r'class="zoom" id="([^"]+)" href="#\1"', text)
+    assert len(ids) == len(set(ids)) == text.count("<img ") == text.count('class="close" href="#"') == 6
+    style = (TEMPLATES / "storyboard.css").read_text(encoding="utf-8")
+    assert ".zoom:target img" in style and "object-fit: cover" not in style
+
+
+def test_an_image_of_another_shape_is_shown_as_a_whole() -> None:
+    column, portrait = Column(60), Image.new("RGB", (4, 16), "#ff0000")
+    portrait.paste("#0000ff", (0, 0, 4, 4))
+    column.paste(ShownImage(portrait), 0, 56, 56)
+    column.y = 56
+    pixels = [column.image().getpixel(place) for place in ((56, 10), (56, 100), (10, 56), (100, 56))]
+    assert pixels[0] == (0, 0, 255) and pixels[1] == (255, 0, 0) and pixels[2] == pixels[3] != (255, 0, 0)
+
+
 def test_the_png_has_prompts_references_ledgers_and_models(place: Path) -> None:
     trace, gallery = storyboard_of()
     text = png_text(trace, gallery)
     seconds = [f"{attempt.attempt.seconds:.1f} s · seed 7" for attempt in trace.attempt_traces]
     words: tuple[str, ...] = tuple(seconds)
     words += ("(best)", "Prompt as sent two things", "None: generated from the prompt alone.", "rank 1 of 4")
-    words += ("CC0-1.0 · <i>Nobody</i> · https://example.org/2?a=1&b=2", "Retrieved, not selected")
+    words += ("CC0-1.0 · <i>Nobody</i> https://example.org/2?a=1&b=2", "Retrieved, not selected")
     words += (
         "second thing: missing 90%",
         "Add reference for “second thing”: no reference was tried yet",
