@@ -15,7 +15,7 @@ from pydantic import Field
 
 from pleinair.tools.errors import EmptyAnswer
 from pleinair.tools.mllm.ask import Exchange, ask, call_model, messages, read_answer, with_temperature
-from pleinair.tools.mllm.content import Answer
+from pleinair.tools.mllm.content import Answer, match_names, matched
 from pleinair.tools.mllm.schemas import Captions, Decision, MissingConcepts, Rephrasing
 from pleinair.tools.retrieval.rerank import interleave
 from pleinair.tools.types import Concept, Refused, Retrieval, Usage, Value
@@ -171,11 +171,13 @@ def write_captions(conversation: Conversation, each: int = 1) -> tuple[list[Conc
     )
     payload = {"question": CAPTION, "concepts": list(missing), "each": each}
     answer, usage = conversation.ask(Captions, payload, history=[*conversation.history, listed])
-    captions: dict[str, dict[str, None]] = {_key(name): {} for name in missing}  # ordered sets
+    captions: dict[str, dict[str, None]] = {name: {} for name in missing}  # ordered sets
+    meanings = match_names(missing)
     for concept in answer.captions:
-        if caption := one_line(concept.caption):
-            captions.setdefault(_key(concept.name), {})[caption] = None
-    lines = {name: list(captions[_key(name)])[:each] for name in missing}
+        name, caption = matched(concept.name, meanings), one_line(concept.caption)
+        if name and caption:
+            captions[name][caption] = None
+    lines = {name: list(captions[name])[:each] for name in missing}
     return [Concept(name=name, caption="\n".join(lines[name]) or name) for name in missing], usage
 
 

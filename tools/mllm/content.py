@@ -97,7 +97,7 @@ def _list(value: Any, item: Any, as_phrases: bool) -> Any:
     if not isinstance(value, list):
         return value
     if item is str:
-        return [_only(part, _PHRASE_KEYS, str) for part in value]
+        return [_only(part, _PHRASE_KEYS, (str,)) for part in value]
     return [_item(part, item, as_phrases) for part in value]
 
 
@@ -111,16 +111,16 @@ def _pairs(value: dict[str, Any]) -> Any:
     return [{"name": name, "caption": text} for name, texts in lists.items() for text in texts]
 
 
-def _only(part: Any, keys: Sequence[str], kind: type) -> Any:
-    """Return the one value of a kind that an object has under one of `keys`."""
+def _only(part: Any, keys: Sequence[str], kinds: tuple[type, ...]) -> Any:
+    """Return the one value of these types that an object has under one of `keys`."""
     if not isinstance(part, dict):
         return part
-    values = [item for key, item in part.items() if plain_key(key) in keys and type(item) is kind]
+    values = [item for key, item in part.items() if plain_key(key) in keys and type(item) in kinds]
     return values[0] if len(values) == 1 else part
 
 
 def _integer(value: Any) -> Any:
-    value = _only(value, _NUMBER_KEYS, int)
+    value = _only(value, _NUMBER_KEYS, (int, float))
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     match = _NUMBER.fullmatch(value) if isinstance(value, str) else None

@@ -49,7 +49,7 @@ _SPELLINGS = re.compile(
     re.DOTALL,
 )
 _COMMAS = re.compile(rf"{_STRING}|,(?=\s*[}}\]])", re.DOTALL)
-_LIKE_JSON = re.compile(r"\{\s*(?:[\"'“}]|[A-Za-z_]\w*\s*:|\Z)|\[\s*[\[{\"']")
+_LIKE_JSON = re.compile(r"\{\s*(?:[\"'“}]|[A-Za-z_]\w*\s*:)|\[\s*[\[{\"']")
 _FENCED = re.compile(r"```(?:[a-z0-9]+(?=\s))?(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 _WORDS = re.compile(r"[^\W\d_]{2,}")
 _MARKS = re.compile(r"```\w*|<[^<>\s]{1,40}>|\[/?[A-Z_]+\]")

@@ -40,14 +40,17 @@ def rerank(
 ) -> tuple[list[Hit], Usage]:
     """Return the hits in the order that the model gives, then those it leaves out in theirs.
 
-    `images` are those of the first hits, as PNG. Numbers of no image are ignored, and prose changes nothing.
-    Raise `ModelFault` if the answer is not a ranking.
+    `images` are those of the first hits, as PNG. Numbers of no image are ignored; prose changes nothing, nor
+    does an answer that counts from 0, whose other numbers would mean the wrong images. Raise `ModelFault` if
+    the answer is not a ranking.
     """
     payload = {"text": text, "pictures": len(images)}
     reply, usage = call_model(model, Ranking, messages(_INSTRUCTION, payload, images))
     try:
         order = read_answer(reply, Ranking).order
     except (Refused, EmptyAnswer):
+        return list(hits), usage
+    if 0 in order and all(0 <= number < len(images) for number in order):
         return list(hits), usage
     ranked = [hits[number - 1] for number in order if 1 <= number <= len(images)]
     return interleave([[hit] for hit in (*ranked, *hits)]), usage

@@ -20,7 +20,8 @@ def ranked(answer: Any, images: int = 4) -> str:
 
 
 @pytest.mark.parametrize(
-    ("order", "expected"), [([3, 1], "cabd"), ([9, 0, -1, 2], "bacd"), ([], "abcd"), ([2, 2, 4], "bdac")]
+    ("order", "expected"),
+    [([3, 1], "cabd"), ([9, 0, -1, 2], "bacd"), ([], "abcd"), ([2, 2, 4], "bdac"), ([3, 0, 1], "abcd")],
 )
 def test_hits_in_the_models_order_come_before_all_others(order: list[int], expected: str) -> None:
     assert ranked({"order": order}) == expected
