@@ -11,6 +11,7 @@ from pleinair.tools.errors import InvalidAnswer
 from pleinair.tools.images.crops import pixels
 from pleinair.tools.mllm.ask import adding_usage, ask, invalid_answer, read_object
 from pleinair.tools.mllm.boxes import Frame, frame_of
+from pleinair.tools.mllm.content import match_names, matched
 from pleinair.tools.mllm.rows import read_rows
 from pleinair.tools.mllm.schemas import Critique
 from pleinair.tools.types import Concept, Ledger, ModelFault, Refused, Row, Usage
@@ -102,18 +103,21 @@ class _Sheet:
         return Row(concept=name, status="unsure", confidence=0, evidence=evidence)
 
 
-def in_order(rows: Sequence[Row], names: Sequence[str]) -> Ledger:
-    """Build a ledger of rows that are the concepts, one each, in order; `ModelFault` if they are not."""
-    ledger = Ledger(rows=tuple(rows))
-    if complaint := _mismatch(ledger, names):
-        raise ModelFault(complaint)
-    return ledger
+def in_order(rows: Sequence[Row], names: Sequence[str], frame: Frame) -> Ledger:
+    """Build a ledger of rows for the concepts, in order, with their boxes read by `frame`.
 
-
-def _mismatch(ledger: Ledger, names: Sequence[str]) -> str:
-    """Return what is wrong with rows that are not the concepts, one each, in order; else ""."""
-    judged = [row.concept for row in ledger.rows]
-    return "" if judged == list(names) else f"The critique must have the rows {list(names)}, got {judged}."
+    Raise `ModelFault` if a concept has no row, or two.
+    """
+    meanings = match_names(names)
+    judged = [matched(row.concept, meanings) or row.concept for row in rows]
+    if sorted(judged) != sorted(names):
+        raise ModelFault(f"The critique must have the rows {list(names)}, got {judged}.")
+    boxes = frame.read([("box", row.box and list(row.box)) for row in rows])
+    placed = {
+        name: row.model_copy(update={"concept": name, "box": box})
+        for name, row, box in zip(judged, rows, boxes, strict=True)
+    }
+    return Ledger(rows=tuple(placed[name] for name in names))
 
 
 def _look_closer(

@@ -28,6 +28,7 @@ from pleinair.agent.repairs.leaks import with_leaks
 from pleinair.agent.state import IMAGE, MLLM_CALL, Output, RetrieveTask, by_number, changed
 from pleinair.tools import registry
 from pleinair.tools.critique import in_order
+from pleinair.tools.mllm.boxes import Frame, convention_of
 from pleinair.tools.realrag import require_training, training_of
 from pleinair.tools.types import (
     Attempt,
@@ -73,8 +74,9 @@ def _critique(arguments: schemas.Critique, runtime: ReactRuntime) -> Result:
     if not state.concepts:
         raise BadInput("There are no concepts yet: call `decompose` first.")
     if arguments.rows:
-        rows = in_order(arguments.rows, state.concept_names)
-        judged, context = attempt.model_copy(update={"ledger": rows}), runtime.context
+        context = runtime.context
+        rows = in_order(arguments.rows, state.concept_names, Frame(convention_of(context.model)))
+        judged = attempt.model_copy(update={"ledger": rows})
         update = changed(attempts=[with_leaks(judged, state.attempts, context.store, context.leak)])
     elif attempt == ledger.latest(state.attempts):
         update = nodes.critique(state, _node_runtime(runtime)) or _refuse(state, MLLM_CALL)
