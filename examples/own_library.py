@@ -1,7 +1,6 @@
 """Index a folder of your own images and generate from it: `python examples/own_library.py FOLDER PROMPT`.
 
-A `metadata.jsonl` in the folder may contain `text`, `license`, `source` and `author` of each image. If the
-folder does not exist, a small library of the miniature world is written to it.
+Captions and credits are read from the layouts in docs/library.md. If the folder does not exist, a small library of the miniature world is written to it.
 """
 
 import sys

@@ -25,6 +25,10 @@ OUTPUTS = {
     "draw.py": ["accepted: |stopped: ", "-a-saverel-wren-in-the-snow.png"],
     "graph.py": ["attempt 0: ", "unchecked: ", " checkpoints"],
     "own_library.py": ["120 images of ", "accepted: |stopped: "],
+    "reader.py": [
+        "IMG_0001.png: a wren, by Ada, from the reader contact_sheet",
+        "contact.txt, line 2: no image `lost.png`.",
+    ],
     "retriever.py": ["seed 1: saverel wren from ", "seed 2: saverel wren from "],
     "stream.py": ["'step': 'generate', 'done': 1, 'total': 8", "draft attempts, usage", "finish outcome"],
 }
