@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from platformdirs import user_config_path
-from pydantic import Field, PlainValidator, ValidationError
+from pydantic import Field, ValidationError, WrapValidator
 
 from pleinair.agent.repairs.leaks import LeakOptions
 from pleinair.app.models.pins import pinned_layer
@@ -90,7 +90,7 @@ def _one_or_more(value: Any) -> str | tuple[str, ...] | None:
 
 
 _Pixels = Annotated[int, Field(ge=10**6, le=10**9)]
-_Folders = Annotated[str | tuple[str, ...] | None, PlainValidator(_one_or_more)]
+_Folders = Annotated[str | tuple[str, ...] | None, WrapValidator(lambda value, _: _one_or_more(value))]
 
 
 class LibraryChoice(Value):

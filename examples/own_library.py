@@ -1,6 +1,7 @@
 """Index a folder of your own images and generate from it: `python examples/own_library.py FOLDER PROMPT`.
 
-Captions and credits are read from the layouts in docs/library.md. If the folder does not exist, a small library of the miniature world is written to it.
+Captions and credits are read from the layouts in docs/library.md. If the folder does not exist, a small
+library of the miniature world is written to it.
 """
 
 import sys
