@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from pleinair.app.engines import is_pocket
 from pleinair.app.settings import Settings
+from pleinair.tools.diffusion.prompt_length import SAFE, cut_prompt
 from pleinair.tools.prompt_options import PromptOption
 from pleinair.tools.types import Value
 
@@ -16,17 +17,33 @@ LIBRARY = (
 )
 
 
+CUT = "The generator reads the first {tokens} tokens of the prompt; it is not told: “{text}”"
+
+
 class Note(Value):
     """One note, by its kind, with the sentence for people."""
 
     kind: Literal["library", "spelling", "prompt_cut"]
     text: str
+    about: str = ""  # of a cut prompt the part that is not read, of a spelling what may be meant
 
 
 def notes_on(prompt: str, settings: Settings) -> Iterator[Note]:
     """Yield the notes on the prompt and settings of a valid request."""
     if is_pocket(settings) and settings.library.folders:
         yield Note(kind="library", text=LIBRARY.format(folder=" and ".join(settings.library.folders)))
+    if not is_pocket(settings) and len(prompt.encode()) > SAFE:
+        yield from _cut(prompt, settings)
+
+
+def _cut(prompt: str, settings: Settings) -> Iterator[Note]:
+    """Yield what the generator's text encoder cuts off the prompt, if its tokenizer is on this machine."""
+    from pleinair.app.models.inventory import BACKENDS, generator_settings
+
+    if settings.generator.backend not in BACKENDS:
+        return
+    if cut := cut_prompt(prompt, generator_settings(settings.generator)):
+        yield Note(kind="prompt_cut", text=CUT.format(tokens=cut.tokens, text=cut.text), about=cut.text)
 
 
 class HasNotes(Protocol):

@@ -127,7 +127,7 @@ IN_CONTEXT = {
 TEXT_ONLY = {
     "StableDiffusionPipeline": Family(negative_prompt=True, patch=1),
     "StableDiffusionXLPipeline": Family(negative_prompt=True, patch=1),
-    "StableDiffusion3Pipeline": Family(negative_prompt=True),
+    "StableDiffusion3Pipeline": Family(negative_prompt=True, text_tokens=256),
     "FluxPipeline": Family(),
     "FluxKontextPipeline": Family(area="max_area"),
     "Flux2KleinPipeline": Family(),
@@ -164,7 +164,11 @@ CONTROLNET = {
         "StableDiffusionXLPipeline", "image", "ControlNetModel", negative_prompt=True, patch=1
     ),
     "StableDiffusion3ControlNetPipeline": _controlled(
-        "StableDiffusion3Pipeline", "control_image", "SD3ControlNetModel", negative_prompt=True
+        "StableDiffusion3Pipeline",
+        "control_image",
+        "SD3ControlNetModel",
+        negative_prompt=True,
+        text_tokens=256,
     ),
     "FluxControlNetPipeline": _controlled("FluxPipeline", "control_image", "FluxControlNetModel"),
 }

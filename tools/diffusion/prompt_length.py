@@ -1,0 +1,71 @@
+"""How much of a prompt the text encoders of a pipeline read, by the tokenizers in its folder.
+
+Not covered: the tokens of a chat template around the prompt, and sentences that are added for references.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pleinair.tools.types import Value
+
+if TYPE_CHECKING:
+    from pleinair.tools.diffusion.engine import DiffusersSettings
+
+SAFE = 60  # bytes of a prompt that no pipeline cuts: a token has at least one
+NOISY = ("diffusers", "transformers")  # loggers that report a cut prompt in their own words, at each image
+
+
+class CutPrompt(Value):
+    """End of a prompt that no text encoder of a pipeline reads."""
+
+    tokens: int  # that are read
+    text: str  # that is not
+
+
+def cut_prompt(prompt: str, settings: DiffusersSettings) -> CutPrompt | None:
+    """Return what is cut off a prompt; None if nothing is, or if the model is not on this machine."""
+    folder = settings.source().local_folder() if len(prompt.encode()) > SAFE else None
+    paths = sorted(folder.glob("tokenizer*/")) if folder else []
+    if not paths:
+        return None
+    family = int(settings.call_options.get("max_sequence_length") or settings.family.text_tokens)
+    with library_warnings_off():
+        tokenizers = [_load(path) for path in paths]
+        # a part that reads less, such as FLUX.1's CLIP, is beside one that reads all
+        limit, tokenizer = max(
+            ((min(tokenizer.model_max_length, family), tokenizer) for tokenizer in tokenizers),
+            key=lambda pair: pair[0],
+        )
+        ids = tokenizer(prompt)["input_ids"]
+        if len(ids) <= limit:
+            return None
+        read = tokenizer(prompt, truncation=True, max_length=limit, return_offsets_mapping=True)
+    end = max(stop for _, stop in read["offset_mapping"])
+    return CutPrompt(tokens=limit, text=prompt[end:].strip())
+
+
+@lru_cache(maxsize=8)
+def _load(path: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+
+
+@contextmanager
+def library_warnings_off() -> Iterator[None]:
+    """Let the model libraries log errors only within the block."""
+    loggers = [logging.getLogger(name) for name in NOISY]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
