@@ -314,8 +314,8 @@ def _current(tree: Tree, origin: str) -> Tree:
 
 def _files(untrusted: Untrusted) -> list[Layer]:
     user, here = user_config_path("pleinair") / FILE, Path(FILE)
-    layers = [(str(user), read_toml(user))] if user.is_file() else []
-    if here.is_file() and not (user.is_file() and here.samefile(user)):
+    layers = [(str(user), read_toml(user))] if _is_file(user) else []
+    if _is_file(here) and not (layers and here.samefile(user)):
         layers.append((str(here), trusted_part(here, read_toml(here), untrusted)))
     return layers
 
@@ -327,6 +327,13 @@ def _environment() -> Tree:
             key = name.removeprefix(_PREFIX).lower().replace("__", ".")
             flat[key] = _value(key, text)
     return _nested(flat)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def read_toml(path: Path) -> Tree:

@@ -87,13 +87,16 @@ def _find_all(name: str, group: bool) -> list[Run]:
 
 
 def _summary(run: Run) -> dict[str, Any]:
+    if run.damage:
+        facts = {"run": run.id, "status": run.status, "interrupted": False, "created": _when(run.created)}
+        return facts | {"prompt": f"(column {run.damage} of its row cannot be read)"}
     request = json.loads(run.request_json)
     count = request.get("num_images", 1)
     return {
         "run": run.id,
         "status": run.status,
         "interrupted": _interrupted(run),
-        "prompt": request["prompt"],
+        "prompt": str(request.get("prompt", "")),
         "created": _when(run.created),
         **({"group": run.group, "image": f"{request.get('number', 1)} of {count}"} if count > 1 else {}),
     }
@@ -109,10 +112,12 @@ def _standing(facts: dict[str, Any]) -> str:
 
 
 def _details(run: Run) -> dict[str, Any]:
+    if run.damage:
+        return _summary(run)
     request = json.loads(run.request_json)
     facts = _summary(run) | {
-        "graph": request["graph"],
-        "profile": request["settings"]["profile"],
+        "graph": request.get("graph", ""),
+        "profile": request.get("settings", {}).get("profile", ""),
         "seed": run.seed,
     }
     if run.owner:

@@ -5,7 +5,6 @@ No weights of a generator are loaded and nothing is paid for: files are judged b
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pleinair.app.runs.store import Runs
 from pleinair.app.settings import BackendChoice, Settings, load
 from pleinair.tools.realrag import require_generator, training_of
 from pleinair.tools.registry import Kind
+from pleinair.tools.storage.files import require_writable
 from pleinair.tools.types import BadInput, PleinairError
 from pleinair.tools.worker.worker import Worker
 
@@ -62,7 +62,7 @@ def examine(profile: str | None, overrides: Mapping[str, Any], *, mllm: bool = F
     yield _check(
         "run table",
         lambda: f"{len(Runs(home.table).newest(1000))} runs",
-        "Move the file away; its runs are lost with it.",
+        "Keep the file; `pleinair runs list` shows what can be read.",
     )
     yield _check("free disk", lambda: _free_disk(home), "Make room, or set PLEINAIR_HOME to another disk.")
 
@@ -234,15 +234,13 @@ def _library(settings: Settings, home: Paths) -> str:
 
 def _writable(home: Paths) -> str:
     """Check that the home folder can be written to."""
-    home.home.mkdir(parents=True, exist_ok=True)
-    if not os.access(home.home, os.W_OK):
-        raise PleinairError(f"{home.home} is not writable")
+    require_writable(home.home)
     return str(home.home)
 
 
 def _free_disk(home: Paths) -> str:
     """Check that there is room for images."""
-    free = shutil.disk_usage(home.home).free
+    free = shutil.disk_usage(next(place for place in (home.home, *home.home.parents) if place.is_dir())).free
     if free < RESERVE:
         raise PleinairError(f"{free / 2**30:.1f} GiB, at least {RESERVE / 2**30:.0f} GiB are needed")
     return f"{free / 2**30:.0f} GiB"

@@ -14,9 +14,9 @@ from pathlib import Path
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import read
 from pleinair.app.runs.request import DrawRequest, read_request
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.store import Run, connect_read_only, unusable
 from pleinair.app.trace.trace import Trace, counted, trace_of
-from pleinair.tools.types import BadInput, PleinairError
+from pleinair.tools.types import BadInput
 
 MOST_ROWS = 200  # read, newest first
 MOST_RUNS = 20  # that an estimate rests on
@@ -69,14 +69,11 @@ def _finished(table: Path) -> Iterator[Run]:
     """
     if not table.is_file():
         return
-    # immutable leaves no files of SQLite's own beside the table; a table in use has a log that must be read
-    mode = "mode=ro" if table.with_name(f"{table.name}-wal").exists() else "immutable=1"
     try:
-        with closing(sqlite3.connect(f"{table.absolute().as_uri()}?{mode}", uri=True, timeout=30)) as db:
-            db.row_factory = sqlite3.Row
+        with closing(connect_read_only(table)) as db:
             rows = db.execute("SELECT * FROM runs ORDER BY created DESC LIMIT ?", (MOST_ROWS,)).fetchall()
     except sqlite3.Error as error:
-        raise PleinairError(f"the run table {table} cannot be read: {error}") from error
+        raise unusable(error, table) from error
     runs = (Run.of(row) for row in rows)
     yield from (run for run in runs if run.status in USEFUL)
 

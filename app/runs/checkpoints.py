@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 
 # LangGraph reads this at its first import; `PLAIN` below works even after it
 os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
 
-from pleinair.app.runs.store import connect
+from pleinair.app.runs.store import connect, connect_read_only, unusable
+from pleinair.tools.types import BadInput
 
 PLAIN = JsonPlusSerializer(allowed_msgpack_modules=None, allowed_json_modules=None)
 
@@ -25,13 +27,31 @@ PLAIN = JsonPlusSerializer(allowed_msgpack_modules=None, allowed_json_modules=No
 class FencedSaver(SqliteSaver):
     """Saver that calls `guard` before each write, so that a holder that lost its lease writes nothing."""
 
-    def __init__(self, path: Path, guard: Callable[[], object]) -> None:
-        connection = connect(path)
+    def __init__(self, path: Path, guard: Callable[[], object] | None) -> None:
+        connection = connect(path) if guard else connect_read_only(path)
         connection.row_factory = None
         # the writes of a task must be atomic, so the saver opens its own transactions
         connection.isolation_level = "DEFERRED"
         super().__init__(connection, serde=PLAIN)
-        self._guard = guard
+        self._guard, self._path = guard or _refuse_to_write, path
+        self.is_setup = guard is None  # there is nothing to create
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Load a checkpoint; raise `BadInput` for a damaged one."""
+        with self._naming_damage():
+            return super().get_tuple(config)
+
+    def list(self, config: RunnableConfig | None, **options: Any) -> Iterator[CheckpointTuple]:
+        """Load checkpoints, newest first; raise as `get_tuple` does."""
+        with self._naming_damage():
+            yield from super().list(config, **options)
+
+    @contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, TypeError, LookupError) as error:  # of msgpack and JSON
+            raise BadInput(f"{self._path} is damaged: {type(error).__name__}: {error}") from error
 
     def put(
         self,
@@ -52,13 +72,23 @@ class FencedSaver(SqliteSaver):
         super().put_writes(config, writes, task_id, task_path)
 
 
+def _refuse_to_write() -> None:
+    raise AssertionError("the checkpoints are open for reading")
+
+
 @contextmanager
-def open_saver(path: Path, guard: Callable[[], object]) -> Iterator[FencedSaver]:
-    """Yield the saver of a run; `guard` raises if another process holds the run."""
-    saver = FencedSaver(path, guard)
+def open_saver(path: Path, guard: Callable[[], object] | None = None) -> Iterator[FencedSaver]:
+    """Yield the saver of a run; `guard` raises if another process holds the run, None opens it for reading.
+
+    Raises `BadInput` for a damaged file, or one of another program, and `DiskFull`.
+    """
     try:
-        yield saver
-    finally:
-        # the thread of an interrupted step may still be saving; closing the connection then crashes
-        with saver.lock:
-            saver.conn.close()
+        saver = FencedSaver(path, guard)
+        try:
+            yield saver
+        finally:
+            # the thread of an interrupted step may still be saving; closing the connection then crashes
+            with saver.lock:
+                saver.conn.close()
+    except sqlite3.Error as error:
+        raise unusable(error, path) from error

@@ -63,7 +63,7 @@ def _checkpoints(run_id: str, places: Paths, limit: int | None = None) -> list[C
     path = places.run(run_id) / "checkpoints.sqlite"
     if not path.exists():
         return []
-    with open_saver(path, lambda: None) as saver:
+    with open_saver(path) as saver:
         return list(saver.list(config_of(run_id), limit=limit))
 
 

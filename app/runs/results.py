@@ -56,6 +56,7 @@ class Result:
 
 def result_of(run: Run) -> Result:
     """Return the result of a finished run; the names of its files follow from its row."""
+    run.require_intact()
     request, outcome = read_request(run.request_json), run.outcome
     assert outcome is not None, "a finished run's row holds its outcome"
     picture, sidecar = files(run, request)

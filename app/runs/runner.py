@@ -178,8 +178,11 @@ def _seconds_before(work: Work) -> float:
     """Return the seconds that earlier holders of the run spent on its steps."""
     if not (work.folder / "checkpoints.sqlite").exists():
         return 0.0
-    usage = _stored_state(work).get("usage", [])
-    return Usage.total([Usage.model_validate(part) for part in usage]).seconds
+    try:
+        usage = [Usage.model_validate(part) for part in _stored_state(work).get("usage", [])]
+    except (PleinairError, ValueError):
+        return 0.0  # damaged: the run itself reports it
+    return Usage.total(usage).seconds
 
 
 def _run(work: Work) -> Outcome:

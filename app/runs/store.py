@@ -9,21 +9,23 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import psutil
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pleinair.tools.types import BadInput, Cancelled, Outcome, PleinairError
+from pleinair.tools.storage.files import RESERVE, DiskFull, explain
+from pleinair.tools.types import BadInput, Cancelled, Ending, Outcome, PleinairError
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -40,9 +42,50 @@ def connect(path: Path) -> sqlite3.Connection:
     return db
 
 
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """Return a connection that writes nothing, where no file can be written either.
+
+    Not covered there: what a process that was killed has not yet copied from SQLite's log into the table.
+    """
+    has_log = path.with_name(f"{path.name}-wal").exists()
+    for mode in ("mode=ro", "immutable=1") if has_log else ("immutable=1",):
+        db = sqlite3.connect(
+            f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=30, check_same_thread=False
+        )
+        db.row_factory = sqlite3.Row
+        try:
+            db.execute("SELECT 1 FROM sqlite_schema LIMIT 1")
+            return db
+        except sqlite3.Error as error:
+            db.close()
+            fault = error
+    raise fault
+
+
+def unusable(error: sqlite3.Error | OSError, path: Path) -> PleinairError:
+    """Return the error of a SQLite file that cannot be used, with what to do; it is always kept."""
+    if isinstance(error, OSError):
+        return explain(error, path)
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without SQLite's extended codes
+    failed = code == sqlite3.SQLITE_IOERR
+    if code == sqlite3.SQLITE_FULL or (failed and shutil.disk_usage(path.parent).free < RESERVE):
+        return DiskFull(f"The disk of {path} is full.", "Free some space, then run again.")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        remedy = "Runs can be listed and shown; to draw, make it writable or set PLEINAIR_HOME."
+        return PleinairError(f"{path} is read-only.", remedy)
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        remedy = (
+            f"Keep it: `sqlite3 {path} .recover` may restore it, and images are in the folders beside it."
+        )
+        return BadInput(f"{path} is damaged: {error}.", remedy)
+    return PleinairError(f"{path} cannot be used: {error}.", "Is the disk full, or another process stuck?")
+
+
 SCHEMA = 1  # incremented with every change of the tables, which must be migrated
 LEASE_SECONDS = 60.0
 OPEN = ("waiting", "running")
+DAMAGED = "damaged"  # status of a row that cannot be read
+_NUMBERS = ("seed", "lease_until", "fence", "cancel_requested", "created", "updated")
 COLUMNS = {"order_json": "request_json"}  # names of version 0.1
 MEMBER = "#image-"  # in the keys of a group's later runs: id of the first, this, number
 
@@ -92,13 +135,31 @@ class Run:
     outcome_json: str | None
     created: float
     updated: float
+    damage: str = ""  # the first column that cannot be read
 
     @classmethod
     def of(cls, row: sqlite3.Row) -> Run:
-        """Convert a row; version 0.1 stored `stopped` for runs that are now `unchecked`."""
-        run = cls(**{COLUMNS.get(name, name): value for name, value in dict(row).items()})
+        """Convert a row; version 0.1 stored `stopped` for runs that are now `unchecked`.
+
+        A row that cannot be read has the status `damaged` and, in place of that column, nothing.
+        """
+        values = {COLUMNS.get(name, name): value for name, value in dict(row).items()}
+        run = cls(**values)
+        if damage := _damaged_column(run):
+            unreadable = [name for name in _NUMBERS if not isinstance(values[name], int | float)]
+            nothing: dict[str, Any] = {"request_json": "", "outcome_json": None, "lease_owner": None}
+            nothing |= dict.fromkeys(unreadable, 0)
+            return replace(run, status=DAMAGED, damage=damage, **nothing)
         outcome = run.outcome if run.status == "stopped" else None
         return replace(run, status=outcome.ending) if outcome else run
+
+    def require_intact(self) -> None:
+        """Raise `BadInput` for a damaged row."""
+        if self.damage:
+            raise BadInput(
+                f"run {self.id}: its row in the run table is damaged ({self.damage})",
+                "Its events and images are in its folder; all other runs work.",
+            )
 
     @property
     def outcome(self) -> Outcome | None:
@@ -116,8 +177,31 @@ class Run:
         """The holder, None if there is none or it is known to be dead."""
         if self.lease_owner is None or self.lease_until < time.time():
             return None
-        owner = Owner.model_validate_json(self.lease_owner)
+        try:
+            owner = Owner.model_validate_json(self.lease_owner)
+        except ValidationError:
+            return None  # nobody that this version could ask
         return None if owner.dead() else owner
+
+
+def _damaged_column(run: Run) -> str:
+    """Return the first column of a row that cannot be read, "" if all can."""
+    for name in _NUMBERS:
+        if not isinstance(getattr(run, name), int | float):
+            return name
+    try:
+        is_object = isinstance(json.loads(run.request_json), dict)
+    except (ValueError, TypeError, RecursionError):
+        is_object = False
+    if not is_object:
+        return "order_json"
+    if run.status not in (*OPEN, *get_args(Ending)):
+        return "status"
+    try:
+        ended = run.outcome is not None
+    except ValidationError:
+        return "outcome_json"
+    return "" if ended or run.status in OPEN else "outcome_json"
 
 
 class Runs:
@@ -147,7 +231,7 @@ class Runs:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._readable() as db:
+        with self._connected(self._open) as db:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
@@ -156,13 +240,26 @@ class Runs:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
 
+    def _readable(self) -> AbstractContextManager[sqlite3.Connection]:
+        return self._connected(self._open_readable)
+
     @contextmanager
-    def _readable(self) -> Iterator[sqlite3.Connection]:
+    def _connected(self, opened: Callable[[], sqlite3.Connection]) -> Iterator[sqlite3.Connection]:
         with self._lock, self:
             try:
-                yield self._open()
+                yield opened()
             except (sqlite3.Error, OSError) as error:
-                raise PleinairError(f"the run table {self._path} cannot be used: {error}") from error
+                raise unusable(error, self._path) from error
+
+    def _open_readable(self) -> sqlite3.Connection:
+        """Return the connection, or one for reading where the disk is full or read-only."""
+        try:
+            return self._open()
+        except (sqlite3.OperationalError, OSError):
+            if not self._path.is_file():
+                raise
+            self._connection, self._pid = connect_read_only(self._path), os.getpid()
+            return self._connection
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None or self._pid != os.getpid():
@@ -225,6 +322,7 @@ class Runs:
         """
         with self._transaction() as db:
             run = self._row(db, run_id)
+            run.require_intact()
             if run.status not in (*OPEN, "failed" if reopen else "running"):
                 raise Finished(f"run {run_id} has ended: {run.status}")
             if holder := run.owner:

@@ -42,7 +42,7 @@ def steps_of(run: Run, places: Paths) -> list[Step]:
     path = places.run(run.id) / "checkpoints.sqlite"
     if not path.exists():
         return []
-    with open_saver(path, lambda: None) as saver:
+    with open_saver(path) as saver:
         graph = compiled(read_request(run.request_json).graph, saver)
         history = list(graph.get_state_history(config_of(run.id)))[::-1]
         newest = graph.get_state(config_of(run.id)).values

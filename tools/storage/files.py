@@ -20,6 +20,7 @@ RESERVE = 64 * 2**20  # bytes left free, so that the run table and the logs can 
 PART_AGE = 3600.0  # seconds after which a part file has no living writer
 _MAX_NAME, _MAX_PATH = 255, 4095  # bytes, of Linux and its file systems
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class DiskFull(PleinairError):
@@ -77,8 +78,9 @@ def require_writable(folder: Path) -> None:
     """Raise `PleinairError` where no file can be written at or below `folder`; nothing is left behind."""
     place = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"\0")  # a full disk takes an empty file
+            file.flush()
     except OSError as error:
         raise explain(error, folder) from error
 
@@ -90,6 +92,8 @@ def explain(error: OSError, path: Path | str) -> PleinairError:
             f"No room left to write {path}; what was stored before is intact.",
             "Free some space or choose another folder, then run again.",
         )
+    if error.errno in _READ_ONLY:
+        return PleinairError(f"Cannot write {path}: it is read-only ({error.strerror}).")
     return PleinairError(f"Cannot write {path}: {error.strerror or 'the storage refused it'}.")
 
 

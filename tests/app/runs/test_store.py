@@ -210,7 +210,7 @@ def test_a_newer_table_is_refused_with_its_path(tmp_path: Path) -> None:
 
 def test_an_unusable_table_is_refused_with_its_path(tmp_path: Path) -> None:
     (tmp_path / "runs.sqlite").write_bytes(b"no database at all, but long enough to be read as one" * 9)
-    with pytest.raises(PleinairError, match=r"runs\.sqlite cannot be used: file is not a database"):
+    with pytest.raises(PleinairError, match=r"runs\.sqlite is damaged: file is not a database"):
         Runs(tmp_path / "runs.sqlite").newest(1)
 
 
