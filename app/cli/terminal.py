@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 LEAST_COLUMNS = 24  # beside an indent; with fewer, lines are not indented
 WIDTH = 28  # characters of an image, each one pixel wide and two high
+PAUSE = 10.0  # seconds between lines of progress
 CODES = {"accepted": 0, "unchecked": 0, "stopped": 3, "refused": 4, "failed": 5, "cancelled": 130}
 CODES |= {"bad input": 2, "busy": 6}  # of requests that are not run
 _MAX_MESSAGE = 2000  # characters of an error, which may repeat a value
@@ -149,16 +151,46 @@ def logging_notes() -> Iterator[None]:
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on standard error if it is a terminal; print nothing else until it has ended."""
-    from rich.progress import Progress
+    """Show on standard error what is done and the time left: a bar on a terminal, else some lines.
+
+    Nothing else is printed until the bar has ended.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = new_console(err=True)
-    with (
-        shown_on(console),
-        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
-    ):
+    if not console.is_terminal:
+        yield _Lines(title)
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with shown_on(console), Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+class _Lines:
+    """Progress as lines of text, the first one after some seconds."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._first: tuple[float, int] | None = None  # when it was called first, and what was done by then
+        self._printed = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = monotonic()
+        if self._first is None:
+            self._first, self._printed = (now, done), now
+        if now - self._printed < PAUSE or done >= total:
+            return
+        self._printed = now
+        started, before = self._first
+        left = (
+            f", {_minutes((now - started) / (done - before) * (total - done))} left" if done > before else ""
+        )
+        typer.echo(f"{self._title}: {done} of {total}{left}", err=True)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def print_findings(findings: Iterable[Finding]) -> bool:

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from support import colour_encoder as colours
 from support.colour_encoder import ColourEncoder, build, find, paint, write_squares
+from support.colour_files import scene
 
 from pleinair.tools.retrieval import embedding
-from pleinair.tools.retrieval.index import Index
+from pleinair.tools.retrieval.index import Index, build_index
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.storage.files import DiskFull
 from pleinair.tools.types import BadInput, Cancelled, ModelFault
@@ -139,6 +140,7 @@ BUILDER = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 from support.colour_encoder import ColourEncoder, build
+from support.colour_files import scene
 from pathlib import Path
 
 class Dying(ColourEncoder):
@@ -241,3 +243,48 @@ def test_large_images_fill_a_batch_early(
     encoder = ColourEncoder()
     build(folder, index_folder, encoder)
     assert encoder.batches == [2, 2]
+
+
+def test_blank_and_odd_files_are_told(folder: Path, index_folder: Path) -> None:
+    scene(80, 60).save(folder / "cut.jpg")
+    (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[:-2])
+    scene(80, 60).save(folder / "profile.png", icc_profile=b"none")
+    Image.new("RGB", (80, 60), "white").save(folder / "blank.png")
+    Image.new("RGBA", (80, 60), (200, 0, 0, 0)).save(folder / "logo.png")
+    index = build(folder, index_folder)
+    assert {file.id for file in index.skipped} == {"blank.png", "logo.png"}
+    assert {file.id for file in index.noted} == {"cut.jpg", "profile.png"}
+    assert build(folder, index_folder).noted == index.noted
+
+
+def test_a_file_that_was_too_large_is_read_when_more_is_allowed(folder: Path, index_folder: Path) -> None:
+    scene(1_250, 1_000).save(folder / "large.png")
+    for max_pixels, count in ((10**6, 4), (2 * 10**6, 5)):
+        library = Library.open(folder, max_pixels=max_pixels)
+        index = build_index(library, ColourEncoder(), index_folder)
+        assert len(index) == count and not index.is_stale(library)
+
+
+def test_an_index_of_other_pixels_is_rebuilt(folder: Path, index_folder: Path) -> None:
+    build(folder, index_folder)
+    manifest = index_folder / "manifest.json"
+    manifest.write_text(manifest.read_text("utf-8").replace('"reading": 2', '"reading": 1'), "utf-8")
+    assert Index.open(index_folder, ColourEncoder()).is_stale(Library.open(folder))
+    encoder = ColourEncoder()
+    build(folder, index_folder, encoder)
+    assert sum(encoder.batches) == 4
+
+
+def test_an_encoder_with_a_size_sees_reduced_images(folder: Path, index_folder: Path) -> None:
+    sizes: list[tuple[int, int]] = []
+
+    class Sized(ColourEncoder):
+        image_side = 100
+
+        def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
+            sizes.extend(image.size for image in images)
+            return super().encode_images(images)
+
+    scene(1_600, 1_200).save(folder / "large.jpg")
+    build(folder, index_folder, Sized())
+    assert sorted(sizes) == [(8, 8)] * 4 + [(400, 300)]

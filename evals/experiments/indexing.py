@@ -1,0 +1,196 @@
+"""Measure the index of large photographs: `python -m pleinair.evals.experiments.indexing`.
+
+The same folder of 12-megapixel JPEGs is indexed twice, each time in a process of its own: with images decoded
+at full size, and with images reduced to what the encoder needs. Printed are seconds, the peak memory of all
+processes (shared pages counted in each), the ratio, and how near the vectors are. Not covered: a GPU,
+and slow disks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+from PIL import Image
+
+from pleinair.evals.experiments.decoding import embed
+from pleinair.tools.retrieval.encoder import OpenClipEncoder, preparer
+from pleinair.tools.retrieval.index import build_index
+from pleinair.tools.retrieval.library import Library
+
+if TYPE_CHECKING:
+    from pleinair.tools.types import Vectors
+
+SIZE = 4000, 3000
+LAYERS = ((8, 70.0), (32, 40.0), (128, 22.0), (512, 14.0), (2000, 12.0))  # cells across, standard deviation
+_SAMPLE = 0.05  # seconds between looks at the memory
+
+
+class Encoder:
+    """Encoder of images only: the miniature one, or a random ViT-B/32, at full size if so asked."""
+
+    def __init__(self, name: str, full: bool) -> None:
+        import open_clip
+        import torch
+
+        self.id = name
+        if name == "pocket":
+            self._encoder: Any = OpenClipEncoder("local-dir:pocket/encoder", device="cpu")
+            side = 64
+        else:
+            torch.manual_seed(0)
+            self._encoder = open_clip.create_model("ViT-B-32").eval()
+            self._prepare = preparer(open_clip.image_transform(224, is_train=False))
+            side = 224
+        self.image_side = 0 if full else side
+
+    def encode_text(self, texts: Sequence[str]) -> Vectors:
+        """Refuse texts, which no index needs."""
+        raise NotImplementedError
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
+        """Embed images: float32 [n, dim], rows of length 1."""
+        if self.id == "pocket":
+            vectors: Vectors = self._encoder.encode_images(images)
+            return vectors
+        import torch
+
+        return embed(self._encoder, torch.stack([self._prepare(image) for image in images]))
+
+
+def photo(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
+    """Return smooth fields of several scales with grain: as JPEG some 3 MB at 12 megapixels."""
+    (width, height), rng = size, np.random.default_rng(seed)
+    pixels = rng.normal(128, 3, (height, width, 1)).astype(np.float32)
+    for cells, deviation in LAYERS:
+        grid = rng.normal(0, deviation, (max(2, cells * height // width), cells, 3)).astype(np.float32)
+        planes = [
+            Image.fromarray(grid[:, :, plane]).resize(size, Image.Resampling.BICUBIC) for plane in range(3)
+        ]
+        pixels = pixels + np.stack([np.asarray(plane) for plane in planes], axis=-1)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def write_library(folder: Path, count: int, distinct: int, size: tuple[int, int] = SIZE) -> float:
+    """Write `count` JPEGs of `distinct` images, no two files equal; return their mean size in MB."""
+    folder.mkdir()
+    for seed in range(distinct):
+        photo(seed, size).save(folder / f"{seed:05}.jpg", quality=90)
+    for number in range(distinct, count):
+        data = (folder / f"{number % distinct:05}.jpg").read_bytes()
+        (folder / f"{number:05}.jpg").write_bytes(
+            data + f"{number:08}".encode()
+        )  # after the end of the image
+    return sum(path.stat().st_size for path in folder.iterdir()) / count / 1e6
+
+
+@contextmanager
+def peak_memory() -> Iterator[list[float]]:
+    """Measure the largest memory of this process and its children, in MB, into the list."""
+    peaks, end = [0.0], threading.Event()
+
+    def sample() -> None:
+        process = psutil.Process()
+        while not end.wait(_SAMPLE):
+            total = 0
+            for part in (process, *process.children(recursive=True)):
+                try:
+                    total += part.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+            peaks[0] = max(peaks[0], total / 1e6)
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield peaks
+    finally:
+        end.set()
+        thread.join()
+
+
+def measure(folder: Path, name: str, full: bool, index: Path) -> dict[str, float]:
+    """Index the folder; return seconds without the encoder's loading, and the peak memory in MB."""
+    encoder, library = Encoder(name, full), Library.open(folder)
+    with peak_memory() as peaks:
+        started = perf_counter()
+        build_index(library, encoder, index)
+        seconds = perf_counter() - started
+    return {"seconds": seconds, "megabytes": peaks[0]}
+
+
+def _apart(folder: Path, name: str, full: bool, index: Path) -> dict[str, float]:
+    command = [sys.executable, "-m", __spec__.name, "--folder", str(folder), "--encoder", name]
+    command += ["--index", str(index), *(["--full"] if full else [])]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout
+    figures: dict[str, float] = json.loads(output.splitlines()[-1])
+    return figures
+
+
+def nearness(folder: Path, name: str, files: int) -> float:
+    """Return the least cosine between an image's vectors by both ways."""
+    from pleinair.tools.images.reading import ReadOptions, read_picture
+
+    encoder = Encoder(name, full=False)
+    paths = sorted(folder.iterdir())[:files]
+    both = [
+        encoder.encode_images([read_picture(path, ReadOptions(side)) for path in paths])
+        for side in (0, 2 * encoder.image_side)
+    ]
+    return float((both[0] * both[1]).sum(axis=1).min())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a line for each way and encoder, and the ratios."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pleinair.evals.experiments.indexing", description=__doc__
+    )
+    parser.add_argument("--photos", type=int, default=100, help="files (100)")
+    parser.add_argument("--distinct", type=int, default=8, help="images among them (8)")
+    parser.add_argument("--side", type=int, default=SIZE[0], help="pixels of the longer side (4000)")
+    parser.add_argument("--encoder", help="`pocket` or `ViT-B-32`; both by default")
+    for name, text in (("--folder", "index this folder only"), ("--index", "into this one")):
+        parser.add_argument(name, type=Path, help=text)
+    parser.add_argument("--full", action="store_true", help="at full size")
+    options = parser.parse_args(arguments)
+    if options.folder:
+        _print(json.dumps(measure(options.folder, options.encoder, options.full, options.index)))
+        return
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "photos"
+        size = options.side, options.side * 3 // 4
+        megabytes = write_library(folder, options.photos, min(options.distinct, options.photos), size)
+        _print(f"{options.photos} JPEGs of {size[0]} x {size[1]}, {megabytes:.1f} MB each")
+        for name in [options.encoder] if options.encoder else ["pocket", "ViT-B-32"]:
+            _compare(folder, name, Path(place))
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _compare(folder: Path, name: str, place: Path) -> None:
+    figures = {
+        way: _apart(folder, name, way == "full", place / f"{name}-{way}") for way in ("full", "reduced")
+    }
+    for way, figure in figures.items():
+        _print(f"  {name}, {way}: {figure['seconds']:.1f} s, at most {figure['megabytes']:.0f} MB")
+    ratio = figures["full"]["seconds"] / figures["reduced"]["seconds"]
+    _print(f"  {name}: full / reduced = {ratio:.2f}; cosine {nearness(folder, name, 4):.5f} or more")
+
+
+if __name__ == "__main__":
+    main()
