@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import MISSING, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
 from pydantic_core import CoreSchema, core_schema
 
@@ -82,9 +83,16 @@ class Context:
                 check_part(part, getattr(self, part))
 
     @property
-    def papers(self) -> Retriever:
-        """Return the retriever of the papers' graphs."""
-        return self.paper_retriever or self.retriever
+    def of_papers(self) -> Self:
+        """Return the context of the papers' graphs, which search and open images by their own retriever."""
+        return self.with_retrievers(self.paper_retriever or self.retriever, None)
+
+    def with_retrievers(self, retriever: Retriever, papers: Retriever | None) -> Self:
+        """Return a copy with other retrievers; a context of another class keeps its class."""
+        context = copy(self)
+        object.__setattr__(context, "retriever", retriever)
+        object.__setattr__(context, "paper_retriever", papers)
+        return context
 
     def capabilities(self, options: ImageOptions) -> Capabilities:
         """Return the generator's capabilities with the options that the settings and a request set."""

@@ -17,7 +17,17 @@ from pydantic import Field
 from pleinair.agent import ledger, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
-from pleinair.agent.select import Pick, cover, free_slots, make_references, score_table, unused_candidates
+from pleinair.agent.select import (
+    Pick,
+    Unavailable,
+    cover,
+    free_slots,
+    make_references,
+    open_hit,
+    score_table,
+    until_available,
+    unused_candidates,
+)
 from pleinair.agent.state import (
     IMAGE_AND_CRITIQUE,
     MLLM_CALL,
@@ -31,7 +41,17 @@ from pleinair.tools import crossmodal
 from pleinair.tools.retrieval.crossmodal.dense import SearchScorer
 from pleinair.tools.retrieval.crossmodal.joint import Joint, retrieve_jointly
 from pleinair.tools.storage.artifacts import encode_png
-from pleinair.tools.types import Concept, Ending, Hit, Outcome, Refused, Retrieval, Usage
+from pleinair.tools.types import (
+    Concept,
+    Ending,
+    Hit,
+    NoLibrary,
+    Outcome,
+    Reference,
+    Refused,
+    Retrieval,
+    Usage,
+)
 
 
 class CrossmodalInput(ImageInput):
@@ -76,9 +96,13 @@ def _set_subqueries(subqueries: list[str]) -> Update:
 
 def caption(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     """Write captions of library images that lack one, each stored as soon as it is paid for."""
-    context, spent = runtime.context, list(state.usage)
+    context, spent = runtime.context.of_papers, list(state.usage)
     total = context.crossmodal.captions
-    for done, hit in enumerate(_uncaptioned(context)[:total], 1):
+    try:
+        uncaptioned = _uncaptioned(context)[:total]
+    except NoLibrary:  # the search abstains
+        return {}
+    for done, hit in enumerate(uncaptioned, 1):
         if state.model_copy(update={"usage": spent}).limit(MLLM_CALL):
             break
         spent.append(write_caption(hit, context))
@@ -93,13 +117,16 @@ def _uncaptioned(context: Context) -> list[Hit]:
     return [
         hit
         for hit in retriever.entries()
-        if not hit.caption and book.get(book.key(hit.id, retriever, model)) is None
+        if not hit.caption and (key := book.key(hit.id, retriever, model)) and book.get(key) is None
     ]
 
 
 def write_caption(hit: Hit, context: Context) -> Usage:
     """Caption one image; one that the model declines gets an empty caption and is not tried again."""
-    png = encode_png(context.retriever.open(hit.id))
+    try:
+        png = encode_png(open_hit(hit, context))
+    except Unavailable:  # it is left out when references are made
+        return Usage()
     try:
         text, usage = crossmodal.write_caption(png, model=context.model)
     except Refused as refusal:
@@ -110,36 +137,48 @@ def write_caption(hit: Hit, context: Context) -> Usage:
 
 def search(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     """Retrieve the images that show the sub-queries together: captions, then looks, then the Pareto set."""
-    started, context = perf_counter(), runtime.context
-    entries = context.retriever.entries()
-    if context.crossmodal.captions:
-        entries = context.captions.filled(entries, context.retriever, context.model)
-    joint = retrieve_jointly(
-        entries,
-        state.concept_names,
-        scorer=context.scorer or SearchScorer(context.papers),
-        options=context.crossmodal,
-        k=context.generator.capabilities.slots,
-        seed=state.seed,
-    )
+    started = perf_counter()
+    try:
+        joint = _search_jointly(state, runtime.context.of_papers)
+    except NoLibrary as error:
+        return changed(retrievals=[nodes.no_retrieval(concept, error) for concept in state.concepts])
     retrievals = [_retrieval(joint, name, column) for column, name in enumerate(state.concept_names)]
     usage = Usage(seconds=perf_counter() - started)
     return changed(joint=joint, retrievals=retrievals, usage=[usage])
 
 
+def _search_jointly(state: CrossmodalState, context: Context) -> Joint:
+    entries = context.retriever.entries()
+    if context.crossmodal.captions:
+        entries = context.captions.filled(entries, context.retriever, context.model)
+    return retrieve_jointly(
+        entries,
+        state.concept_names,
+        scorer=context.scorer or SearchScorer(context.retriever),
+        options=context.crossmodal,
+        k=context.generator.capabilities.slots,
+        seed=state.seed,
+    )
+
+
 def retrieve(state: RetrieveTask, runtime: Runtime[Context]) -> Update:
     """Retrieve a sub-query by the looks of images."""
-    return nodes.retrieve_by(runtime.context.papers, state, runtime.context)
+    return nodes.retrieve_by(runtime.context.of_papers, state)
 
 
 def select(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     """Fill the slots and set the request, whose prompt says what to take from which image."""
-    context = runtime.context
-    picks = _pick_jointly(state, free_slots(state, context))
+    context = runtime.context.of_papers
+
+    def build(state: CrossmodalState) -> tuple[list[Pick], tuple[Reference, ...]]:
+        picks = _pick_jointly(state, free_slots(state, context))
+        return picks, make_references(picks, context)
+
+    (picks, references), retrievals = until_available(state, build)
     subqueries = [[pick.concept, *pick.others] for pick in picks]
     prompt = crossmodal.instruct(context.crossmodal.template, state.prompt, subqueries, len(state.pictures))
-    references = make_references(picks, context)
-    return changed(request=nodes.new_request(state, context, references=references, prompt=prompt))
+    request = nodes.new_request(state, context, references=references, prompt=prompt)
+    return changed(request=request, **nodes.changed_retrievals(retrievals))
 
 
 def finish(state: CrossmodalState) -> Update:
@@ -149,7 +188,8 @@ def finish(state: CrossmodalState) -> Update:
     newest = ledger.latest(state.attempts)
     if newest is None:
         return changed(outcome=state.stopped(state.limit(IMAGE_AND_CRITIQUE), None))
-    bare = state.joint is not None and len(newest.request.references) <= len(state.pictures)
+    abstained = any(retrieval.abstained for retrieval in state.retrievals)
+    bare = (state.joint is not None or abstained) and len(newest.request.references) <= len(state.pictures)
     ending: Ending = "stopped" if bare else "unchecked"
     first = "drawn without a reference" if bare else ledger.UNCHECKED
     reason = "; ".join(filter(None, (first, _report(state))))

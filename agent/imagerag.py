@@ -7,6 +7,7 @@ that a resumed run does not repeat an answered call.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import zip_longest
 from time import perf_counter
 from typing import Literal
@@ -21,11 +22,14 @@ from pleinair.agent.crossmodal import write_caption
 from pleinair.agent.nodes import Update
 from pleinair.agent.select import (
     Pick,
+    Unavailable,
     free_slots,
     input_references,
     make_references,
+    open_hit,
     order_by_prompt,
     references_of,
+    until_available,
     unused_candidates,
     used_ids,
 )
@@ -43,6 +47,7 @@ from pleinair.tools.types import (
     GenerateRequest,
     Hit,
     Limit,
+    NoLibrary,
     Outcome,
     Reference,
     Refused,
@@ -108,26 +113,29 @@ def caption(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
 
 def retrieve(state: RetrieveTask, runtime: Runtime[Context]) -> Update:
     """Retrieve by each caption of a concept; without a threshold of ImageRAG's own any score will do."""
-    started, context = perf_counter(), runtime.context
+    started, context = perf_counter(), runtime.context.of_papers
     options = context.imagerag
-    retrievals = [
-        retrieve_concept(
-            Concept(name=state["name"], caption=line),
-            retriever=context.papers,
-            # a later round uses the hits that the rounds before have left
-            k=max(options.rounds, _RERANKED if options.rerank else 1),
-            threshold=-1.0 if options.threshold is None else options.threshold,
-            seed=state.get("seed", 0),
-        )
-        for line in state["caption"].splitlines()
-    ]
+    try:
+        retrievals = [
+            retrieve_concept(
+                Concept(name=state["name"], caption=line),
+                retriever=context.retriever,
+                # a later round uses the hits that the rounds before have left
+                k=max(options.rounds, _RERANKED if options.rerank else 1),
+                threshold=-1.0 if options.threshold is None else options.threshold,
+                seed=state.get("seed", 0),
+            )
+            for line in state["caption"].splitlines()
+        ]
+    except NoLibrary as error:
+        retrievals = [nodes.no_retrieval(Concept(name=state["name"], caption=state["caption"]), error)]
     usage = Usage(seconds=perf_counter() - started)
     return changed(retrievals=[imagerag.merge(retrievals)], usage=[usage])
 
 
 def rerank(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     """Order the hits of retrievals that served no image yet, by the model or by captions."""
-    context, spent, reranked = runtime.context, list(state.usage), []
+    context, spent, reranked = runtime.context.of_papers, list(state.usage), []
     order = _order_by_captions if context.imagerag.rerank == "captions" else _order_by_model
     for retrieval in state.retrievals:
         is_new = retrieval.concept in state.concept_names and not used_ids(retrieval.concept, state.attempts)
@@ -144,8 +152,15 @@ def _order_by_model(
     """Show the model the first hits in one call, and return all hits in its order."""
     if _is_spent(state, context):
         return retrieval.hits, []
-    images = [encode_png(context.retriever.open(hit.id)) for hit in retrieval.hits[:_RERANKED]]
-    hits, usage = rerank_hits(retrieval.query, retrieval.hits, images, model=context.model)
+    images: dict[str, bytes] = {}
+    for hit in retrieval.hits[:_RERANKED]:
+        with suppress(Unavailable):  # it is left out when references are made
+            images[hit.id] = encode_png(open_hit(hit, context))
+    shown = [hit for hit in retrieval.hits if hit.id in images]
+    others = [hit for hit in retrieval.hits if hit.id not in images]
+    if not shown:
+        return others, []
+    hits, usage = rerank_hits(retrieval.query, [*shown, *others], list(images.values()), model=context.model)
     return hits, [usage]
 
 
@@ -175,22 +190,28 @@ def select(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     References of the round before stay for concepts that are no longer missing, as far as slots are free. The
     input images come first, then the others in the order in which the prompt names their concepts.
     """
-    context = runtime.context
-    picks = _pick_by_rank(state, context)
+    context = runtime.context.of_papers
+
+    def build(state: ImageRAGState) -> tuple[list[Pick], tuple[Reference, ...]]:
+        picks = _pick_by_rank(state, context)
+        return picks, make_references(picks, context)
+
+    (picks, made), retrievals = until_available(state, build)
     retained = _retained_references(state)[: _free_slots(state, context) - len(picks)]
-    references = order_by_prompt((*retained, *make_references(picks, context)), state.prompt)
+    references = order_by_prompt((*retained, *made), state.prompt)
     # a reference's caption is the first one of its concept
     queries = {retrieval.concept: retrieval.query.splitlines()[0] for retrieval in state.retrievals}
     captions = [queries[reference.concept] for reference in references]
     prompt = imagerag.augment(context.imagerag.template, state.prompt, captions, before=len(state.pictures))
     request = nodes.new_request(state, context, references=references, prompt=prompt)
     concepts = {pick.concept for pick in picks}
-    return _set_request(state, request, [repair for repair in state.repairs if repair.concept in concepts])
+    repairs = [repair for repair in state.repairs if repair.concept in concepts]
+    return _set_request(state, request, repairs) | changed(**nodes.changed_retrievals(retrievals))
 
 
 def rephrase(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     """Set the next request to the prompt in other words, with no reference retrieved."""
-    context = runtime.context
+    context = runtime.context.of_papers
     try:
         prompt, usage = imagerag.rephrase(_conversation(state, context))
     except Refused as refusal:

@@ -26,6 +26,7 @@ from pleinair.agent.select import (
     input_references,
     references_of,
     select_references,
+    until_available,
     with_boxes,
 )
 from pleinair.agent.state import (
@@ -50,13 +51,14 @@ from pleinair.tools.types import (
     Concept,
     GenerateRequest,
     ImageOptions,
+    NoLibrary,
     Outcome,
     Picture,
     PleinairError,
     Reference,
     Refused,
     Repair,
-    Retriever,
+    Retrieval,
     Usage,
 )
 
@@ -192,21 +194,30 @@ def plan(state: State, runtime: Runtime[Context]) -> Update:
 
 def retrieve(state: RetrieveTask, runtime: Runtime[Context]) -> Update:
     """Retrieve images of one concept from the user's library."""
-    return retrieve_by(runtime.context.retriever, state, runtime.context)
+    return retrieve_by(runtime.context, state)
 
 
-def retrieve_by(retriever: Retriever, state: RetrieveTask, context: Context) -> Update:
-    """Retrieve images of one concept by a retriever of the context."""
-    started = perf_counter()
-    retrieval = retrieve_concept(
-        Concept(name=state["name"], caption=state["caption"]),
-        retriever=retriever,
-        k=context.k,
-        threshold=context.threshold,
-        seed=state.get("seed", 0),
-        with_name=True,
-    )
+def retrieve_by(context: Context, state: RetrieveTask) -> Update:
+    """Retrieve images of one concept by the retriever of a context; without a library it abstains."""
+    started, concept = perf_counter(), Concept(name=state["name"], caption=state["caption"])
+    try:
+        retrieval = retrieve_concept(
+            concept,
+            retriever=context.retriever,
+            k=context.k,
+            threshold=context.threshold,
+            seed=state.get("seed", 0),
+            with_name=True,
+        )
+    except NoLibrary as error:  # there was one when the run began
+        retrieval = no_retrieval(concept, error)
     return changed(retrievals=[retrieval], usage=[Usage(seconds=perf_counter() - started)])
+
+
+def no_retrieval(concept: Concept, error: NoLibrary) -> Retrieval:
+    """Return the retrieval of a library that is gone."""
+    reason = str(error).splitlines()[0]
+    return Retrieval(concept=concept.name, query=concept.caption, hits=(), abstained=True, reason=reason)
 
 
 def select(state: State, runtime: Runtime[Context]) -> Update:
@@ -216,13 +227,22 @@ def select(state: State, runtime: Runtime[Context]) -> Update:
     """
     context, best = runtime.context, ledger.best(state.attempts)
     rows = ledger.rows_of(best)
-    repairs = repair_plan.revise_repairs(state.repairs, rows, state.retrievals)
-    references = select_references(state, context, repairs)
+
+    def build(state: State) -> tuple[list[Repair], tuple[Reference, ...]]:
+        repairs = repair_plan.revise_repairs(state.repairs, rows, state.retrievals)
+        return repairs, select_references(state, context, repairs)
+
+    (repairs, references), retrievals = until_available(state, build)
     prompt = repair_plan.prompt_with_advice(state.prompt, repairs, rows)
     number = 0 if _shares_noise(state, context, references, repairs) else len(state.attempts)
     request = new_request(state, context, references=references, prompt=prompt, number=number)
     request = request.model_copy(update={"inpaint": inpaint_of(repairs, best)})
-    return changed(request=request, repairs=repairs)
+    return changed(request=request, repairs=repairs, **changed_retrievals(retrievals))
+
+
+def changed_retrievals(retrievals: list[Retrieval]) -> dict[str, list[Retrieval]]:
+    """Return the update of retrievals with unavailable hits, empty where there are none."""
+    return {"retrievals": retrievals} if retrievals else {}
 
 
 def _shares_noise(

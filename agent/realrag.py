@@ -14,11 +14,11 @@ from langgraph.runtime import Runtime
 from pleinair.agent import ledger, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
-from pleinair.agent.select import Pick, free_slots, make_references
+from pleinair.agent.select import Pick, free_slots, make_references, until_available
 from pleinair.agent.state import IMAGE, State, changed
 from pleinair.tools.realrag import require, search_away, training_of
 from pleinair.tools.retrieve import search
-from pleinair.tools.types import Hit, Limit, Repair, Retrieval, Usage
+from pleinair.tools.types import Concept, Hit, Limit, NoLibrary, Outcome, Reference, Repair, Retrieval, Usage
 
 _WHY = "every image is generated from what the prompt retrieves"
 
@@ -31,13 +31,15 @@ def draft(state: State, runtime: Runtime[Context]) -> Update:
 
 def retrieve(state: State, runtime: Runtime[Context]) -> Update:
     """Retrieve by the raw prompt; the first hits are used whatever their scores."""
-    context = runtime.context
+    context = runtime.context.of_papers
     _require_engines(context)
     if _obstacle(state, context):
         return {}
     started = perf_counter()
-    hits = _search(state, context)
-    retrieval = Retrieval(concept=state.prompt, query=state.prompt, hits=tuple(hits))
+    try:
+        retrieval = Retrieval(concept=state.prompt, query=state.prompt, hits=tuple(_search(state, context)))
+    except NoLibrary as error:
+        retrieval = nodes.no_retrieval(Concept(name=state.prompt, caption=state.prompt), error)
     return changed(retrievals=[retrieval], usage=[Usage(seconds=perf_counter() - started)])
 
 
@@ -51,19 +53,26 @@ def _search(state: State, context: Context) -> list[Hit]:
     options, k = context.realrag, max(context.k, context.realrag.references)
     newest = ledger.latest(state.attempts)
     if newest is None:
-        return search(context.papers, state.prompt, k, state.seed)
+        return search(context.retriever, state.prompt, k, state.seed)
     image = context.store.open(newest.picture)
-    return search_away(context.papers, state.prompt, image, weight=options.weight, k=k)
+    return search_away(context.retriever, state.prompt, image, weight=options.weight, k=k)
 
 
 def select(state: State, runtime: Runtime[Context]) -> Update:
     """Set the request to the raw prompt with the first hits as references and the run's own seed."""
-    context, (retrieval,) = runtime.context, state.retrievals
-    count = min(context.realrag.references, free_slots(state, context))
-    picks = [Pick(retrieval.concept, hit) for hit in retrieval.hits[:count]]
-    request = nodes.new_request(state, context, references=make_references(picks, context))
-    repair = Repair(concept=retrieval.concept, action="add_reference", why=_WHY)
-    return changed(request=request, repairs=[repair])
+    context = runtime.context.of_papers
+
+    def build(state: State) -> tuple[Reference, ...]:
+        (retrieval,) = state.retrievals
+        hits = [hit for hit in retrieval.hits if retrieval.accepts(hit)]
+        count = min(context.realrag.references, free_slots(state, context))
+        picks = [Pick(retrieval.concept, hit) for hit in hits[:count]]
+        return make_references(picks, context)
+
+    references, retrievals = until_available(state, build)
+    request = nodes.new_request(state, context, references=references)
+    repair = Repair(concept=state.retrievals[0].concept, action="add_reference", why=_WHY)
+    return changed(request=request, repairs=[repair], **nodes.changed_retrievals(retrievals))
 
 
 def finish(state: State, runtime: Runtime[Context]) -> Update:
@@ -72,6 +81,9 @@ def finish(state: State, runtime: Runtime[Context]) -> Update:
     if newest and len(newest.request.references) > len(state.pictures):
         return nodes.finish_unchecked(state)
     before = "drawn without a reference: " if newest else ""
+    if newest and state.retrievals and state.retrievals[0].abstained:
+        reason = f"{before}{state.retrievals[0].reason}"
+        return changed(outcome=Outcome(ending="stopped", limit=None, reason=reason, best=newest))
     return changed(outcome=state.stopped(_obstacle(state, runtime.context), newest, before))
 
 

@@ -8,15 +8,22 @@ are dropped (Pareto), then the one that serves the most uncovered concepts is ta
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 from pleinair.agent import ledger
 from pleinair.agent.context import Context
 from pleinair.agent.state import State
 from pleinair.tools.images.crops import choose_crop
-from pleinair.tools.types import Attempt, Hit, Picture, Reference, Repair, Retrieval, Row
+from pleinair.tools.images.reading import BadPicture
+from pleinair.tools.types import Attempt, Hit, NoLibrary, Picture, Reference, Repair, Retrieval, Row
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+AnyState = TypeVar("AnyState", bound=State)
+Built = TypeVar("Built")
 Candidates = Mapping[str, Sequence[Hit]]  # concept -> its usable hits, best first
 Scores = Mapping[str, float]  # concept -> score of one image for it
 
@@ -189,11 +196,52 @@ def _gain(scores: Scores, uncovered: Sequence[str]) -> tuple[int, float]:
     return (len(served), sum(served))
 
 
+class Unavailable(Exception):
+    """An image of the library cannot be read any more."""
+
+    def __init__(self, id: str, why: str) -> None:
+        super().__init__(f"{id}: {why}")
+        self.id, self.why = id, why
+
+
+def open_hit(hit: Hit, context: Context) -> Image:
+    """Open the image of a hit; raise `Unavailable` if it was deleted, changed or damaged since."""
+    try:
+        return context.retriever.open(hit.id)
+    except (BadPicture, NoLibrary, OSError) as error:
+        raise Unavailable(hit.id, str(error)) from error
+
+
+def until_available(state: AnyState, build: Callable[[AnyState], Built]) -> tuple[Built, list[Retrieval]]:
+    """Build from a state, again without each hit that cannot be opened; return the retrievals that changed.
+
+    Raise `Unavailable` for an image of no retrieval.
+    """
+    changed: dict[str, Retrieval] = {}
+    while True:
+        try:
+            return build(state), list(changed.values())
+        except Unavailable as lost:
+            marked = {
+                retrieval.concept: retrieval.without(lost.id, lost.why)
+                for retrieval in state.retrievals
+                if lost.id not in retrieval.unavailable and lost.id in {hit.id for hit in retrieval.hits}
+            }
+            if not marked:
+                raise
+            changed |= marked
+            retrievals = [marked.get(retrieval.concept, retrieval) for retrieval in state.retrievals]
+            state = state.model_copy(update={"retrievals": retrievals})
+
+
 def make_references(picks: Iterable[Pick], context: Context) -> tuple[Reference, ...]:
-    """Copy each picked image into the store, so that the run keeps it, and choose its crop."""
+    """Copy each picked image into the store, so that the run keeps it, and choose its crop.
+
+    Raise `Unavailable` for one that cannot be read.
+    """
     references = []
     for pick in picks:
-        picture = context.store.put(context.retriever.open(pick.hit.id))
+        picture = context.store.put(open_hit(pick.hit, context))
         size, concepts = (picture.width, picture.height), (pick.concept, *pick.others)
         crop = choose_crop(concepts, pick.hit.boxes, size, context.crops)
         references.append(Reference(concept=pick.concept, hit=pick.hit, picture=picture, crop=crop))

@@ -286,7 +286,7 @@ def fresh_index(
             if not index.is_stale(library):
                 return index
         with suppress(BeingBuilt):
-            return build_index(library, encoder, folder, on_index)
+            return build_index(library, encoder, folder, on_index, others=folder.parent)
         on_index(0, len(library.items))
         time.sleep(_POLL_SECONDS)
 

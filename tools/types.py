@@ -121,10 +121,22 @@ class Retrieval(Value):
     )  # hits below this score are never selected
     abstained: bool = False
     reason: str = ""
+    # by id: why a hit could not be read when it was to be used; the next hit took its place
+    unavailable: dict[str, str] = Field(default_factory=dict, exclude_if=not_)
 
     def accepts(self, hit: Hit) -> bool:
-        """Return whether a hit may be selected: by its match, or else by its score and the threshold."""
+        """Return whether a hit may be selected: it is readable and has a match, or a score that is enough."""
+        if hit.id in self.unavailable:
+            return False
         return self.threshold is None or is_match(hit, self.threshold)
+
+    def without(self, id: str, why: str) -> Retrieval:
+        """Return the retrieval with a hit that cannot be read; without another one it abstains."""
+        changed = self.model_copy(update={"unavailable": {**self.unavailable, id: why}})
+        if self.abstained or any(changed.accepts(hit) for hit in self.hits):
+            return changed
+        reason = "no image that was found can be read any more"
+        return changed.model_copy(update={"abstained": True, "reason": reason})
 
 
 def is_match(hit: Hit, threshold: float) -> bool:
@@ -359,6 +371,10 @@ class PleinairError(RuntimeError):
 
 class BadInput(PleinairError):
     """A value from the user is not usable."""
+
+
+class NoLibrary(BadInput):
+    """The folder of a library does not exist, or has no usable image."""
 
 
 class Refused(PleinairError):

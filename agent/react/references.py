@@ -6,7 +6,6 @@ They restrict what `pleinair.agent.select` may pick from, and add the repairs th
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from copy import copy
 from typing import TYPE_CHECKING
 
 from pleinair.agent import ledger
@@ -15,7 +14,9 @@ from pleinair.agent.react.schemas import Choice
 from pleinair.agent.react.state import ReactState
 from pleinair.agent.select import (
     REFERENCE_ACTIONS,
+    Unavailable,
     find_retrieval,
+    open_hit,
     references_of,
     restrict_retrievals,
     unused_hits,
@@ -43,7 +44,8 @@ class _WithInputImages(Wrapper):
 def with_input_images(context: Context, references: Sequence[Reference]) -> Context:
     """Return a copy of the context whose retriever also opens the input images."""
     pictures = {reference.hit.id: reference.picture for reference in references}
-    return _with_retriever(context, _WithInputImages(context.retriever, context.store, pictures))
+    retriever = _WithInputImages(context.retriever, context.store, pictures)
+    return context.with_retrievers(retriever, context.paper_retriever)
 
 
 def without_vetoed(context: Context, state: ReactState) -> Context:
@@ -62,7 +64,7 @@ def without_vetoed(context: Context, state: ReactState) -> Context:
         return context
     keep = without(state.vetoes)
     papers = context.paper_retriever and Filtered(context.paper_retriever, keep)
-    return _with_retriever(context, Filtered(context.retriever, keep), papers)
+    return context.with_retrievers(Filtered(context.retriever, keep), papers)
 
 
 def _user_hits(state: ReactState) -> list[tuple[str, Hit]]:
@@ -71,13 +73,29 @@ def _user_hits(state: ReactState) -> list[tuple[str, Hit]]:
     return inputs + [(pin.concept, pin.hit) for pin in state.pins]
 
 
-def _with_retriever(context: Context, retriever: Retriever, papers: Retriever | None = None) -> Context:
-    """Return a copy of the context with other retrievers; a context of another class keeps its class."""
-    context = copy(context)
-    object.__setattr__(context, "retriever", retriever)
-    if papers:
-        object.__setattr__(context, "paper_retriever", papers)
-    return context
+def without_unavailable(
+    state: ReactState, choices: Sequence[Choice], context: Context
+) -> tuple[ReactState, list[Choice]]:
+    """Return the state and the choices without the chosen and pinned images that cannot be read any more.
+
+    Their hits are marked, so that the next ones take their place.
+    """
+    pinned = [(pin.concept, pin.hit) for pin in state.pins]
+    chosen = [(choice.concept, retrieved_hit(state, choice)) for choice in choices]
+    lost: dict[tuple[str, str], str] = {}
+    for concept, hit in (*pinned, *chosen):
+        try:
+            open_hit(hit, context)
+        except Unavailable as error:
+            lost[concept, hit.id] = error.why
+    retrievals = []
+    for retrieval in state.retrievals:
+        for (concept, id), why in lost.items():
+            retrieval = retrieval.without(id, why) if concept == retrieval.concept else retrieval
+        retrievals.append(retrieval)
+    pins = [pin for pin in state.pins if (pin.concept, pin.hit.id) not in lost]
+    remaining = [choice for choice in choices if (choice.concept, choice.id) not in lost]
+    return state.model_copy(update={"retrievals": retrievals, "pins": pins}), remaining
 
 
 def apply_choices(state: ReactState, repairs: Sequence[Repair], choices: Sequence[Choice]) -> ReactState:
@@ -112,7 +130,8 @@ def retrieved_hit(state: ReactState, choice: Choice) -> Hit:
     retrieval = find_retrieval(choice.concept, state.retrievals)
     inputs = (reference.hit for reference in state.given if reference.concept == choice.concept)
     hits = [*(retrieval.hits if retrieval else ()), *inputs]
-    hits = [hit for hit in hits if hit.id not in state.vetoes]
+    lost = retrieval.unavailable if retrieval else {}
+    hits = [hit for hit in hits if hit.id not in state.vetoes and hit.id not in lost]
     hit = next((hit for hit in hits if hit.id == choice.id), None)
     if hit is None:
         ids = ", ".join(hit.id for hit in hits) or "none yet"

@@ -21,7 +21,13 @@ from pleinair.agent import ledger, nodes
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
 from pleinair.agent.react import schemas
-from pleinair.agent.react.references import apply_choices, retrieved_hit, with_input_images, without_vetoed
+from pleinair.agent.react.references import (
+    apply_choices,
+    retrieved_hit,
+    with_input_images,
+    without_unavailable,
+    without_vetoed,
+)
 from pleinair.agent.react.state import ReactState, reference_ids
 from pleinair.agent.repairs.inpaint import require_possible
 from pleinair.agent.repairs.leaks import with_leaks
@@ -38,6 +44,7 @@ from pleinair.tools.types import (
     GenerateRequest,
     Outcome,
     Repair,
+    Retrieval,
     Usage,
     Value,
 )
@@ -108,21 +115,35 @@ def _retrieve(arguments: schemas.Retrieve, runtime: ReactRuntime) -> Result:
 def _generate(arguments: schemas.Generate, runtime: ReactRuntime) -> Result:
     """Set the next request as the loop does, and generate it."""
     _require_image(runtime.state)
-    state = apply_choices(runtime.state, arguments.repairs, arguments.references)
+    context = with_input_images(runtime.context, runtime.state.given)
+    state, choices = without_unavailable(runtime.state, arguments.references, context)
+    unavailable = [retrieval for retrieval in state.retrievals if retrieval not in runtime.state.retrievals]
+    state = apply_choices(state, arguments.repairs, choices)
     if arguments.prompt:
         state = state.model_copy(update={"prompt": arguments.prompt})
     best, capabilities = ledger.best(state.attempts), runtime.context.capabilities(state.image)
     require_possible(state.repairs, best, capabilities)
-    context = with_input_images(runtime.context, state.given)
     node_runtime = _node_runtime(runtime).override(context=context)
     selected = nodes.select(state, node_runtime)
     request = GenerateRequest.model_validate(selected["request"])
     repairs = tuple(map(Repair.model_validate, selected["repairs"]))
     update = nodes.attempt(state, node_runtime, request, repairs)
+    if retrievals := _marked(runtime.state, [*unavailable, *selected.get("retrievals", [])]):
+        update |= changed(retrievals=retrievals)
     if not update.get("attempts"):
         return _text(picture=None, because="the limit on seconds"), update
     number, references = update["attempts"][0]["number"], reference_ids(request.references)
     return _text(picture=number, prompt=request.prompt, references=references), update
+
+
+def _marked(state: ReactState, changes: Sequence[Retrieval | dict[str, Any]]) -> list[Retrieval]:
+    """Return the retrievals of the state with the unavailable hits of the changed ones."""
+    marked = {retrieval.concept: retrieval for retrieval in state.retrievals}
+    for change in map(Retrieval.model_validate, changes):
+        for id, why in change.unavailable.items():
+            if change.concept in marked and id not in marked[change.concept].unavailable:
+                marked[change.concept] = marked[change.concept].without(id, why)
+    return [retrieval for retrieval in marked.values() if retrieval not in state.retrievals]
 
 
 def _veto(arguments: schemas.Veto, runtime: ReactRuntime) -> Result:

@@ -157,6 +157,8 @@ def activity_text(event: Event) -> str:
 def _retrieval_line(retrieval: Retrieval) -> str:
     if retrieval.abstained or not retrieval.hits:
         return f"[yellow]⌕[/] {_escaped(retrieval.concept)}: abstained, {_escaped(retrieval.reason)}"
+    if lost := list(retrieval.unavailable):
+        return f"[yellow]⌕[/] {_escaped(retrieval.concept)}: {_escaped(lost[-1])} cannot be read any more"
     best, count = retrieval.hits[0], len(retrieval.hits)
     found = f"{count} found, best {_escaped(best.id)}, {score_text(best)}"
     return f"[blue]⌕[/] {_escaped(retrieval.concept)}: {found}"

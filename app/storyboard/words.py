@@ -82,9 +82,13 @@ def _leak_text(reference: Reference, attempt: AttemptTrace, options: LeakOptions
 
 
 def abstentions(attempt: AttemptTrace) -> list[str]:
-    """Return the concepts for which retrieval abstained, with the reasons."""
-    abstained = [retrieval for retrieval in attempt.retrievals if retrieval.abstained]
-    return [f"No reference for “{retrieval.concept}”: {retrieval.reason}" for retrieval in abstained]
+    """Return the concepts for which retrieval abstained, with the reasons, and hits that are unreadable."""
+    lines = []
+    for retrieval in attempt.retrievals:
+        if retrieval.abstained:
+            lines.append(f"No reference for “{retrieval.concept}”: {retrieval.reason}")
+        lines += [f"Not readable any more: {id}" for id in retrieval.unavailable]
+    return lines
 
 
 def box_marks(attempt: AttemptTrace) -> list[tuple[str, Row, Box]]:

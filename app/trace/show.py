@@ -116,6 +116,8 @@ class Report:
         for retrieval in trace.retrievals:
             if retrieval.abstained:
                 yield "abstained", f"{retrieval.concept}: {retrieval.reason}"
+            for id, why in retrieval.unavailable.items():
+                yield "unavailable", f"{retrieval.concept} ← {id}: {why}"
         for retrieval, rank, hit in trace.unselected:
             yield "unselected", f"{retrieval.concept} ← {_hit_text(hit)}, rank {rank}; {_rights(hit)}"
         yield "image", self._store.path(attempt.picture)
@@ -137,6 +139,11 @@ class Report:
             ],
             "abstained": {
                 retrieval.concept: retrieval.reason for retrieval in trace.retrievals if retrieval.abstained
+            },
+            "unavailable": {
+                retrieval.concept: retrieval.unavailable
+                for retrieval in trace.retrievals
+                if retrieval.unavailable
             },
             "decision": trace.decision,
             "file": self._store.path(attempt.picture),

@@ -87,7 +87,10 @@ def test_the_threshold_applies_to_methods_with_cosines(place: Path, method: str,
 def test_the_papers_graphs_keep_dense_retrieval_unless_a_method_is_set(place: Path) -> None:
     def kinds(**overrides: Any) -> list[str]:
         context = build(load(overrides=overrides), Paths(place / "home"), ArtifactStore(place / "store"))
-        return [source.search("number 3", 1)[0].score_kind for source in (context.retriever, context.papers)]
+        return [
+            source.search("number 3", 1)[0].score_kind
+            for source in (context.retriever, context.of_papers.retriever)
+        ]
 
     assert kinds() == ["rrf", "cosine"]
     assert kinds(**{"retrieval.method": "hybrid"}) == ["rrf", "rrf"]

@@ -8,8 +8,9 @@ unchanged.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from threading import Lock
@@ -19,22 +20,25 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from pleinair.tools.callbacks import no_callback
+from pleinair.tools.images.reading import BadPicture, read_bytes
 from pleinair.tools.realrag import training_of
 from pleinair.tools.retrieval.embedding import Embedded, embed_library, load_shards
 from pleinair.tools.retrieval.faiss_index import find_nearest, on_gpu, read_vectors, write_vectors
-from pleinair.tools.retrieval.library import Library
+from pleinair.tools.retrieval.library import Item, Library
 from pleinair.tools.retrieval.manifest import (
     READING,
     REBUILD,
     File,
     Manifest,
     Skipped,
+    digest_rows,
+    encoder_of,
     load_manifest,
     save_manifest,
 )
 from pleinair.tools.retrieve import check_query
 from pleinair.tools.storage.files import sweep_parts
-from pleinair.tools.types import BadInput, Encoder, Hit, ModelFault
+from pleinair.tools.types import BadInput, Encoder, Hit, ModelFault, NoLibrary
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,13 +60,15 @@ def build_index(
     on_progress: Callable[[int, int], None] = no_callback,
     *,
     batch_size: int = _BATCH,
+    others: Path | None = None,
 ) -> Index:
     """Update the index in `folder` to the library and open it.
 
     Only new and changed files are embedded, removed ones are dropped, and images that cannot be read are
-    skipped and listed. `on_progress(done, total)` counts images and may raise to stop. Raise `BeingBuilt` if
-    another process builds this index, `BadInput` if no image is usable, `DiskFull` if the disk is; an earlier
-    index stays.
+    skipped and listed. Vectors of the same images are taken from the indexes below `others`, such as that of
+    a library before it was moved. `on_progress(done, total)` counts images and may raise to stop. Raise
+    `BeingBuilt` if another process builds this index, `NoLibrary` if no image is usable, `DiskFull` if the
+    disk is; an earlier index stays.
     """
     folder = Path(folder)
     index = _open_usable(folder, encoder)
@@ -72,7 +78,7 @@ def build_index(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "lock", timeout=0):
-            _update(library, encoder, folder, on_progress, batch_size)
+            _update(library, encoder, folder, on_progress, batch_size, others)
     except Timeout:
         raise BeingBuilt(f"Another process is building the index in {folder}.", "Wait for it.") from None
     return Index.open(folder, encoder)
@@ -94,7 +100,12 @@ class Index:
         """Check and open an index; raise `BadInput` if it is another encoder's, damaged or missing."""
         manifest = load_manifest(Path(folder))
         _require_encoder(manifest, encoder, f"The index in {folder}")
-        return cls(manifest, read_vectors(Path(folder), manifest))
+        vectors = read_vectors(Path(folder), manifest)
+        if manifest.rows != digest_rows(manifest.sha256, manifest.files):
+            raise BadInput(
+                f"The manifest in {folder} does not list the images as they were indexed.", REBUILD
+            )
+        return cls(manifest, vectors)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -127,6 +138,10 @@ class Index:
         cosines = np.clip(scores[0], -most, most).tolist()
         pairs = [(self.ids[row], cosine) for row, cosine in zip(rows[0], cosines, strict=True)]
         return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:k]
+
+    def sha256(self, id: str) -> str:
+        """Return the SHA-256 of an image's file; raise `KeyError` for one that is not indexed."""
+        return self.manifest.files[self._rows[id]].sha256
 
     def vector(self, id: str) -> Vectors:
         """Return the vector of an image, [dim]; raise `KeyError` for one that is not indexed."""
@@ -168,9 +183,11 @@ class IndexRetriever:
         return [hit.model_copy(update=kind) for hit, kind in hits]
 
     def open(self, id: str) -> Image:
-        """Read an image; raise `BadInput` if its file is no longer the one that was indexed."""
+        """Read an image; raise `BadPicture` if its content is no longer the one that was indexed."""
         if not self._library.is_current(id):
-            raise _stale(self._library)
+            data = read_bytes(self._library.path(id))
+            if hashlib.sha256(data).hexdigest() != self._index.sha256(id):
+                raise BadPicture(f"`{id}` has changed since it was indexed.")
         return self._library.picture(id)
 
     def vector(self, id: str) -> Vectors:
@@ -183,13 +200,20 @@ class IndexRetriever:
 
 
 def _update(
-    library: Library, encoder: Encoder, folder: Path, on_progress: Callable[[int, int], None], size: int
+    library: Library,
+    encoder: Encoder,
+    folder: Path,
+    on_progress: Callable[[int, int], None],
+    size: int,
+    others: Path | None,
 ) -> None:
     shards = folder / "shards"
     for place in (folder, shards):
         sweep_parts(place, older_than=0)  # the lock excludes other writers
     embedded = _embedded(_open_usable(folder, encoder), library.max_pixels)
     load_shards(shards, encoder.id, embedded)
+    for other in _indexes(others, encoder) if others and any(_new_items(library, embedded)) else ():
+        _take_over(other, library, embedded)
     embed_library(library, encoder, embedded, shards, batch_size=size, on_progress=on_progress)
     _commit(library, encoder, folder, embedded)
     shutil.rmtree(shards, ignore_errors=True)
@@ -210,6 +234,29 @@ def _embedded(index: Index | None, max_pixels: int) -> Embedded:
     return Embedded(vectors, {file.id: file for file in (*index.manifest.files, *skipped)})
 
 
+def _indexes(others: Path, encoder: Encoder) -> Iterator[Index]:
+    """Yield the usable indexes of an encoder below a folder."""
+    for folder in sorted(others.iterdir()) if others.is_dir() else ():
+        index = _open_usable(folder, encoder) if encoder_of(folder) == encoder.id else None
+        if index and index.manifest.reading == READING:
+            yield index
+
+
+def _new_items(library: Library, embedded: Embedded) -> Iterator[Item]:
+    return (item for item in library.items.values() if embedded.file(item) is None)
+
+
+def _take_over(other: Index, library: Library, embedded: Embedded) -> None:
+    """Add the vectors of another index that images of the library may have, which their sizes tell."""
+    new = {item.id: item for item in _new_items(library, embedded)}
+    sizes = {item.size for item in new.values()}
+    for file in other.manifest.files:
+        if file.size in sizes and file.sha256 not in embedded.vectors:
+            embedded.vectors[file.sha256] = other.vector(file.id)
+        if file.id in new and file.stamp == new[file.id].stamp:
+            embedded.files[file.id] = file
+
+
 def _commit(library: Library, encoder: Encoder, folder: Path, embedded: Embedded) -> None:
     """Write the vectors, then the manifest that refers to them, then remove earlier vectors."""
     ordered = [embedded.files[id] for id in library.items]  # sorted by id
@@ -217,7 +264,7 @@ def _commit(library: Library, encoder: Encoder, folder: Path, embedded: Embedded
     files = tuple(file for file in ordered if not isinstance(file, Skipped))
     if not files:
         first = f"`{skipped[0].id}`: {skipped[0].reason}"
-        raise BadInput(f"None of {len(skipped)} images in {library.title} can be used; {first}.")
+        raise NoLibrary(f"None of {len(skipped)} images in {library.title} can be used; {first}.")
     rows = [embedded.vectors[file.sha256] for file in files]
     name, digest = write_vectors(folder, rows, len(rows[0]))
     manifest = Manifest(
@@ -226,6 +273,7 @@ def _commit(library: Library, encoder: Encoder, folder: Path, embedded: Embedded
         count=len(files),
         vectors=name,
         sha256=digest,
+        rows=digest_rows(digest, files),
         files=files,
         skipped=skipped,
         reading=READING,

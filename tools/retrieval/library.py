@@ -21,7 +21,7 @@ from pleinair.tools.images.reading import MAX_SIDE, SUFFIXES, BadPicture, ReadOp
 from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.retrieval.readers.folder import MAX_PROBLEMS, Description, Folder, Problem, Reader
 from pleinair.tools.retrieval.walk import RAW, Listing, has_image, list_folders
-from pleinair.tools.types import BadInput, Box, Hit, PleinairError
+from pleinair.tools.types import BadInput, Box, Hit, NoLibrary, PleinairError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -109,13 +109,14 @@ class Library:
             on_progress: receives images read and in total; may raise to stop.
 
         Raises:
-            BadInput: a folder does not exist, there are no images, or a reader is unknown.
+            NoLibrary: a folder does not exist, or there are no images.
+            BadInput: a reader is unknown.
             BrokenPlugin: a reader fails.
         """
         library = cls(_by_prefix(canonical(folders)), max_pixels)
         listings = list_folders(library.folders)
         if not any(listing.images for listing in listings):
-            raise BadInput(f"No images in {library.title}; accepted: {WANTED}.")
+            raise NoLibrary(f"No images in {library.title}; accepted: {WANTED}.")
         by_name = _readers(readers)
         views = []
         for (prefix, root), listing in zip(library._folders.items(), listings, strict=True):
@@ -199,13 +200,13 @@ def has_pictures(folders: Folders) -> bool:
 def canonical(folders: Folders) -> tuple[Path, ...]:
     """Return the folders as absolute paths without links, each once and none inside another.
 
-    Raise `BadInput` for one that does not exist.
+    Raise `NoLibrary` for one that does not exist.
     """
     paths = [folders] if isinstance(folders, str | Path) else folders
     roots = [Path(os.path.realpath(Path(path).expanduser())) for path in paths]
     for path, root in zip(paths, roots, strict=True):
         if not root.is_dir():
-            raise BadInput(f"No folder {path}; accepted: {WANTED}.")
+            raise NoLibrary(f"No folder {path}; accepted: {WANTED}.")
     unique = dict.fromkeys(roots)
     return tuple(root for root in unique if not any(parent in unique for parent in root.parents))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
@@ -11,7 +13,7 @@ from pleinair.tools.types import BadInput, Value
 
 REBUILD = "`pleinair index FOLDER` builds it anew."
 READING = 2  # raised when the same file is read as other pixels: its vector is then computed again
-_VERSION = 1
+_VERSION = 2  # 1 had no checksum of the rows
 _FILE = "manifest.json"
 _Stamp = tuple[int, int]  # size in bytes, mtime in nanoseconds
 
@@ -46,6 +48,7 @@ class Manifest(Value):
     count: int = Field(gt=0)
     vectors: str = Field(pattern=r"^vectors-[0-9a-f]{16}\.faiss$")  # file name beside the manifest
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # of the vectors file
+    rows: str = ""  # checksum of which row is which image, by `digest_rows`
     files: tuple[File, ...]
     skipped: tuple[Skipped, ...] = ()
     reading: int = 1
@@ -58,6 +61,14 @@ class Manifest(Value):
     def stamps(self) -> dict[str, _Stamp]:
         """Return the stamp of every file that was read, skipped ones included."""
         return {file.id: file.stamp for file in (*self.files, *self.skipped)}
+
+
+def digest_rows(vectors: str, files: Iterable[File]) -> str:
+    """Return a checksum of which row of the vectors with the checksum `vectors` is which file."""
+    digest = hashlib.sha256(vectors.encode())
+    for file in files:
+        digest.update(f"\n{file.sha256} {file.size} {file.mtime_ns} {file.id}".encode())
+    return digest.hexdigest()
 
 
 class _Head(BaseModel):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from support.colour_encoder import COLOURS, ColourEncoder, build, find, paint, square, write_squares
 
+from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.retrieval import faiss_index as flat
 from pleinair.tools.retrieval.filters import Filtered, distinct
 from pleinair.tools.retrieval.index import Index, IndexRetriever
@@ -115,8 +117,75 @@ def test_a_changed_library_is_refused(folder: Path, index_folder: Path, kind: st
     with pytest.raises(BadInput, match="pleinair index"):
         IndexRetriever(Library.open(folder), index, encoder)
     if kind != "add":
-        with pytest.raises(BadInput, match="has changed"):
+        with pytest.raises(BadPicture):
             retriever.open("red.png")
+
+
+def test_a_file_with_another_time_is_the_same_image(folder: Path, index_folder: Path) -> None:
+    retriever = IndexRetriever(Library.open(folder), build(folder, index_folder), ColourEncoder())
+    os.utime(folder / "red.png", ns=(1, 1))
+    assert retriever.open("red.png").getpixel((0, 0)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "permuted",
+    [
+        lambda files: [files[1], files[0], *files[2:]],
+        lambda files: [files[0] | {"id": files[1]["id"]}, files[1] | {"id": files[0]["id"]}, *files[2:]],
+        lambda files: [files[0] | {"sha256": "0" * 64}, *files[1:]],
+        lambda files: [files[0] | {"mtime_ns": 1}, *files[1:]],
+    ],
+    ids=["rows", "names", "content", "time"],
+)
+def test_a_manifest_with_other_images_for_its_rows_is_refused_and_rebuilt(
+    folder: Path, index_folder: Path, permuted: Any
+) -> None:
+    expected = build(folder, index_folder).manifest
+    files = json.loads((index_folder / "manifest.json").read_text("utf-8"))["files"]
+    edit(index_folder, files=permuted(files))
+    with pytest.raises(BadInput, match="does not list the images"):
+        Index.open(index_folder, ColourEncoder())
+    assert build(folder, index_folder).manifest == expected
+
+
+def test_an_index_without_a_checksum_of_its_rows_is_rebuilt(folder: Path, index_folder: Path) -> None:
+    expected = build(folder, index_folder).manifest
+    edit(index_folder, version=1, rows="")
+    with pytest.raises(BadInput, match="format 1; accepted: 2"):
+        Index.open(index_folder, ColourEncoder())
+    encoder = ColourEncoder()
+    assert build(folder, index_folder, encoder).manifest == expected
+    assert sum(encoder.batches) == 4
+
+
+@pytest.mark.parametrize("place", ["moved", "copied", "part", "with a new image"])
+def test_images_that_are_in_another_index_are_not_embedded_again(
+    folder: Path, tmp_path: Path, place: str
+) -> None:
+    indexes = tmp_path / "indexes"
+    build(folder, indexes / "before")
+    other = folder.rename(tmp_path / "moved") if place == "moved" else tmp_path / "other"
+    if place != "moved":
+        shutil.copytree(folder, other, copy_function=shutil.copyfile)
+    if place == "part":
+        (other / "red.png").rename(other / "scarlet.png")
+        (other / "blue.png").unlink()
+    if place == "with a new image":
+        paint(other, "new.png", (1, 2, 3))
+    encoder = ColourEncoder()
+    index = build(other, indexes / "after", encoder, others=indexes)
+    assert sum(encoder.batches) == (1 if place == "with a new image" else 0)
+    assert set(index.ids) == {path.name for path in other.glob("*.png")}
+    plain = build(other, tmp_path / "plain")
+    for id in index.ids:
+        assert np.allclose(index.vector(id), plain.vector(id))
+
+
+def test_an_index_of_another_encoder_is_not_taken_over(folder: Path, tmp_path: Path) -> None:
+    build(folder, tmp_path / "indexes" / "before", ColourEncoder("colour-2"))
+    encoder = ColourEncoder()
+    build(folder, tmp_path / "indexes" / "after", encoder, others=tmp_path / "indexes")
+    assert sum(encoder.batches) == 4
 
 
 def test_an_image_is_opened_by_its_id(folder: Path, index_folder: Path) -> None:
@@ -163,7 +232,7 @@ def test_every_mismatch_is_refused_with_actual_and_expected_value(folder: Path, 
     build(folder, index_folder)
     manifest = (index_folder / "manifest.json").read_bytes()
     mismatches: dict[str, tuple[dict[str, object], str]] = {
-        "version": ({"version": 9}, "format 9; accepted: 1"),
+        "version": ({"version": 9}, "format 9; accepted: 2"),
         "dim": ({"dim": 7}, r"\(4, 4\).*\(4, 7\)"),
         "count": ({"count": 9}, "counts 9 images but lists 4"),
         "checksum": ({"sha256": "0" * 64}, "checksum .*0000000000000000"),

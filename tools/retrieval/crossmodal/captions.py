@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pleinair.tools.crossmodal import CAPTION
+from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import Hit, Retriever
 
@@ -30,18 +31,29 @@ class CaptionBook:
         self._keys: dict[str, str] = {}  # by image id
 
     def key(self, id: str, retriever: Retriever, model: BaseChatModel) -> str:
-        """Return the key of an image's caption: a digest of its pixels, the model and the instruction."""
+        """Return the key of an image's caption: a digest of its pixels, the model and the instruction.
+
+        It is "" for an image that cannot be read.
+        """
         from pleinair.tools.storage.artifacts import encode_png  # here, as every graph imports this module
 
         if id not in self._keys:
-            digest = hashlib.sha256(encode_png(retriever.open(id)))
+            try:
+                digest = hashlib.sha256(encode_png(retriever.open(id)))
+            except (BadPicture, OSError):
+                return ""
             digest.update(f"{model._llm_type}\n{getattr(model, 'model_name', '')}\n{CAPTION}".encode())
             self._keys[id] = digest.hexdigest()
         return self._keys[id]
 
     def get(self, key: str) -> str | None:
         """Return a caption, empty if the model declined; None if it was never requested."""
-        if key not in self._captions and self._folder and (path := self._path(self._folder, key)).is_file():
+        if (
+            key
+            and key not in self._captions
+            and self._folder
+            and (path := self._path(self._folder, key)).is_file()
+        ):
             self._captions[key] = str(json.loads(path.read_text("utf-8"))["caption"])
         return self._captions.get(key)
 
