@@ -21,7 +21,7 @@ def test_a_promise_names_tests_that_exist(row: str) -> None:
 
 
 def test_every_promise_has_a_line() -> None:
-    assert [row.split("|")[1].strip() for row in ROWS] == [*map(str, (*range(1, 17), 18))]
+    assert [row.split("|")[1].strip() for row in ROWS] == [*map(str, range(1, 19))]
 
 
 @pytest.mark.parametrize("name", ["KILLS", "FUZZ", "PICTURES", "SECONDS"])
