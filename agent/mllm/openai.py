@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from langchain_core.messages import AIMessage
@@ -29,6 +29,7 @@ from pleinair.agent.mllm.request import (
     with_schema,
 )
 from pleinair.tools.arguments import check_values
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.errors import CutOff
 from pleinair.tools.http.addresses import base_address, is_here
 from pleinair.tools.http.openai_api import (
@@ -42,9 +43,9 @@ from pleinair.tools.http.openai_api import (
 )
 from pleinair.tools.http.prices import Price, price_of
 from pleinair.tools.http.retry import Failures, RetryPolicy
-from pleinair.tools.http.support import Request, Support
+from pleinair.tools.http.support import Request, Support, describe
 from pleinair.tools.http.transport import http_client
-from pleinair.tools.mllm.ask import ask, read_answer
+from pleinair.tools.mllm.ask import ask, human_message, read_answer
 from pleinair.tools.mllm.boxes import BoxConvention
 from pleinair.tools.mllm.schemas import Decision
 from pleinair.tools.storage.artifacts import encode_png
@@ -80,6 +81,7 @@ _Seconds = Annotated[float, Field(gt=0)]
 _Count = Annotated[int, Field(gt=0)]
 _MORE_TOKENS = 4  # by this the cap is multiplied when an answer was cut off
 _TRIAL = "Decide whether the picture matches the prompt."
+_TRIAL_WITHOUT_FORM = "Look at the picture and at the prompt, and answer."
 _SMALLER_SIDE = 2  # by this an image's side is divided when the request is too long
 
 
@@ -171,8 +173,59 @@ class OpenAIChat(ChatOpenAI):
         return bound | RunnableLambda(reply)
 
     def greet(self) -> str:
-        """Return the model, its address, and whether the server lists it, which costs nothing."""
-        return greet(self.server, self.root_client)
+        """Return the model, its address, whether the server lists it, and what one small question tells.
+
+        A server without a list is judged by the question alone.
+        """
+        listing = greet(self.server, self.root_client)
+        try:
+            usage = self._try_image()
+        except PleinairError as error:
+            raise error.reworded(f"{error.message.removesuffix('.')} (asked for {listing})") from None
+        cost = f"{usage.tokens} tokens, {usage.seconds:.1f} s"
+        return f"{listing}: {describe(self.server.support, self.answers)}; one question took {cost}"
+
+    def explore(self, report: Callable[[str], None] = no_callback) -> str:
+        """Find out anew what the server takes, remember it, and return it in words.
+
+        It makes about three small calls, beside those that are refused.
+
+        Args:
+            report: called with what is tried next.
+        """
+        self.server.learn(Support())
+        report("a question with an image")
+        self._try_image()
+        facts = [describe(self.server.support, self.answers)]
+        report("an answer by a schema that the text does not contain")
+        facts.append("keeps to schemas" if self._keeps_schema() else "needs the schema in the text too")
+        report("a call of a tool")
+        facts.append(self._try_tool())
+        return ", ".join(facts)
+
+    def _keeps_schema(self) -> bool:
+        """Ask without the schema in the text; an answer in its form shows that the server heeds it."""
+        support = self.server.support
+        if (support.answers or self.answers) not in ("json_schema", "function_calling"):
+            return False
+        self.server.learn(support.model_copy(update={"keeps_schema": True}))
+        try:
+            ask(self, Decision, _TRIAL_WITHOUT_FORM, {"prompt": "a red square"}, [_trial_image()])
+            return True
+        except (ModelFault, Refused):
+            self.server.learn(self.server.support.model_copy(update={"keeps_schema": False}))
+            return False
+
+    def _try_tool(self) -> str:
+        """Return whether the model calls a tool, which the graph `react` needs."""
+        parameters = {"type": "object", "properties": {}}
+        function = {"name": "finish", "description": "End the run.", "parameters": parameters}
+        request = [human_message({"request": "Call the tool `finish`."}, [])]
+        try:
+            reply = self.bind_tools([{"type": "function", "function": function}]).invoke(request)
+        except PleinairError as error:
+            return f"calls no tools ({error.message.removesuffix('.')})"
+        return "calls tools" if reply.tool_calls else "called no tool when it was asked to"
 
     @property
     def is_proven(self) -> bool:
@@ -186,8 +239,9 @@ class OpenAIChat(ChatOpenAI):
             NoImages: the model takes no images.
             PleinairError: whatever else a call raises.
         """
-        if self.is_proven:
-            return Usage()
+        return Usage() if self.is_proven else self._try_image()
+
+    def _try_image(self) -> Usage:
         try:
             return ask(self, Decision, _TRIAL, {"prompt": "a red square"}, [_trial_image()])[1]
         except (ModelFault, Refused) as fault:  # it answered, and how well is not the question

@@ -21,6 +21,7 @@ from pleinair.app.cli.terminal import (
     leave,
     logging_notes,
     print_findings,
+    print_progress,
     printable,
     progress_bar,
     quiet,
@@ -229,13 +230,16 @@ def index(
 def doctor(
     profile: Profile = None,
     setting: Setting = None,
-    mllm: Annotated[bool, typer.Option("--mllm", help="Test the MLLM critic on 20 images.")] = False,
+    mllm: Annotated[
+        bool,
+        typer.Option("--mllm", help="Try what the MLLM's server takes, and test the critic on 20 images."),
+    ] = False,
 ) -> None:
     """Check the settings, models and library that `draw` needs, and print a remedy for each problem."""
     from pleinair.app.doctor.doctor import examine
 
     quiet()
-    if not print_findings(examine(profile, _overrides(setting, {}), mllm=mllm)):
+    if not print_findings(examine(profile, _overrides(setting, {}), mllm=mllm, report=print_progress)):
         leave("failed")
 
 

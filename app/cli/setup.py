@@ -10,7 +10,7 @@ import typer
 
 from pleinair.app.cli.models import download_models
 from pleinair.app.cli.run import execute
-from pleinair.app.cli.terminal import explained, leave, print_findings, printable, quiet
+from pleinair.app.cli.terminal import explained, leave, print_findings, print_progress, printable, quiet
 
 if TYPE_CHECKING:
     from pleinair.app.setup import Proposal
@@ -83,7 +83,7 @@ def _confirm(question: str, yes: bool) -> None:
 def _check_everything(proposal: Proposal) -> None:
     from pleinair.app.doctor.doctor import examine
 
-    if not print_findings(examine(proposal.profile, {})):
+    if not print_findings(examine(proposal.profile, {}, report=print_progress)):
         typer.echo("\nThe settings are written. After these remedies, run `pleinair doctor`.", err=True)
         leave("failed")
 

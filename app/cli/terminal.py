@@ -205,6 +205,11 @@ def print_findings(findings: Iterable[Finding]) -> bool:
     return in_order
 
 
+def print_progress(text: str) -> None:
+    """Print on stderr what `pleinair doctor` is doing, where that may take seconds."""
+    typer.echo(f"..  {printable(text)}", err=True)
+
+
 def leave(ending: str) -> NoReturn:
     """Exit with the code of an ending."""
     raise typer.Exit(CODES[ending])

@@ -8,10 +8,11 @@ Not covered: backgrounds, relations, numbers, and images that a generator has dr
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.types import Concept, PleinairError, Usage
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ IMAGES = 20
 ENOUGH = 18  # images, 90 %: the weakest model that the paper recommends names 92 % of what is missing
 SIDE = 256  # pixels
 SEED = 5
+_REPORTED = 5  # images between two reports
 
 
 @dataclass(frozen=True)
@@ -55,21 +57,28 @@ class Score:
         )
 
 
-def accept(model: BaseChatModel) -> str:
+def accept(model: BaseChatModel, report: Callable[[str], None] = no_callback) -> str:
     """Return a model's score in words; raises `PleinairError` with it where it is too low."""
-    score = judge(model)
+    score = judge(model, report)
     if score.images < ENOUGH:
         raise PleinairError(score.text)
     return score.text
 
 
-def judge(model: BaseChatModel) -> Score:
-    """Run the critique of the loop on all images, with one more call where the answer is not valid."""
+def judge(model: BaseChatModel, report: Callable[[str], None] = no_callback) -> Score:
+    """Run the critique of the loop on all images, with one more call where the answer is not valid.
+
+    Args:
+        model: the critic.
+        report: called with the progress every few images.
+    """
     from pleinair.tools.critique import critique
 
     correct: dict[str, list[bool]] = {"present": [], "missing": []}
     spent, images = list[Usage](), 0
-    for case in cases():
+    for number, case in enumerate(cases()):
+        if number % _REPORTED == 0:
+            report(f"{number} of {IMAGES} images")
         concepts = [Concept(name=name, caption=name) for name in case.present + case.absent]
         ledger, usage = critique(case.png, case.prompt, concepts, model=model, calls=2)
         truth = ["present"] * len(case.present) + ["missing"] * len(case.absent)

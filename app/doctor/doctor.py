@@ -1,6 +1,6 @@
 """Checks of everything that a run needs: each reports what is wrong and what to do about it.
 
-No weights of a generator are loaded and nothing is paid for: files are judged by their configs and headers.
+No weights of a generator are loaded, and no image is paid for: files are judged by configs and headers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from pleinair.app.paths import Paths, places
 from pleinair.app.runs.results import PARTS, installed
 from pleinair.app.runs.store import Runs
 from pleinair.app.settings import BackendChoice, Settings, load
+from pleinair.tools.callbacks import no_callback
+from pleinair.tools.http.support import SUPPORT
 from pleinair.tools.realrag import require_generator, training_of
 from pleinair.tools.registry import Kind
 from pleinair.tools.storage.files import require_writable
@@ -40,9 +42,19 @@ class Finding:
     remedy: str = ""
 
 
-def examine(profile: str | None, overrides: Mapping[str, Any], *, mllm: bool = False) -> Iterator[Finding]:
-    """Run each check in turn; with `mllm` the language model judges images too, which may cost money."""
+Report = Callable[[str], None]  # receives what is being checked, where that takes seconds
+
+
+def examine(
+    profile: str | None, overrides: Mapping[str, Any], *, mllm: bool = False, report: Report = no_callback
+) -> Iterator[Finding]:
+    """Run each check in turn.
+
+    A language model on a server is asked one small question. With `mllm` it is tried what its server takes,
+    which is remembered, and the model judges images; both may cost money.
+    """
     yield Finding("versions", True, ", ".join(f"{part} {installed(part)}" for part in PARTS))
+    report("loading libraries")
     yield _check("GPU", _gpu, "Install a torch build that fits this machine.")
     yield _check("FAISS", _faiss_build, "Install pleinair[cpu] or pleinair[gpu].")
     try:
@@ -52,11 +64,10 @@ def examine(profile: str | None, overrides: Mapping[str, Any], *, mllm: bool = F
         return
     home = places(settings.paths.home)
     yield Finding("settings", True, f"profile {settings.profile}")
-    yield from _engines(settings)
+    SUPPORT.open(home.cache / "servers")
+    yield from _engines(settings, report)
     if mllm:
-        yield _check(
-            "critic", lambda: accept(build_backend("mllm", settings.mllm)), "Choose another language model."
-        )
+        yield from _critic(settings, report)
     yield _check("library", lambda: _library(settings, home), "Pass --set library.folder=FOLDER.")
     yield _check("home", lambda: _writable(home), "Set PLEINAIR_HOME to a folder that you may write to.")
     yield _check(
@@ -79,7 +90,23 @@ def _check(name: str, look: Callable[[], str], remedy: str) -> Finding:
         return Finding(name, False, f"{type(error).__name__}: {error}", remedy)
 
 
-def _engines(settings: Settings) -> Iterator[Finding]:
+def _critic(settings: Settings, report: Report) -> Iterator[Finding]:
+    """Try what the language model's server takes, and test the model as a critic."""
+
+    def explore() -> str:
+        model = build_backend("mllm", settings.mllm)
+        if not (explore := getattr(model, "explore", None)):
+            return "none, the language model runs in this process"
+        return str(explore(lambda text: report(f"server: trying {text}")))
+
+    def judge() -> str:
+        return accept(build_backend("mllm", settings.mllm), lambda text: report(f"critic: {text}"))
+
+    yield _check("server", explore, "Check the table [mllm] of the profile.")
+    yield _check("critic", judge, "Choose another language model.")
+
+
+def _engines(settings: Settings, report: Report) -> Iterator[Finding]:
     """Check the engines, and whether they fit each other; what the settings do not name is left out."""
     broken = set()
     looks: dict[Kind, Callable[[], str]] = {
@@ -88,6 +115,7 @@ def _engines(settings: Settings) -> Iterator[Finding]:
     }
     for kind, choice in backend_choices(settings).items():
         check = looks.get(kind, partial(_engine_id, kind, choice))
+        report(f"{kind} {choice.label}")
         finding = _check(kind, check, f"Check the table [{kind}] of the profile.")
         if not finding.ok:
             broken.add(kind)
@@ -119,7 +147,8 @@ def _engine_id(kind: Kind, choice: BackendChoice) -> str:
     built = build_backend(kind, choice)
     if greet := getattr(built, "greet", None):
         return str(greet())
-    return str(getattr(getattr(built, "capabilities", built), "id", None) or choice.backend)
+    id = str(getattr(getattr(built, "capabilities", built), "id", None) or choice.backend)
+    return f"{id}, in this process: no server is asked" if kind == "mllm" else id
 
 
 def _generator(settings: Settings) -> str:

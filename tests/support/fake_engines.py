@@ -29,7 +29,8 @@ class ScriptedChat(BaseChatModel):
     schema_name: str = ""
 
     def bind_tools(self, tools: Sequence[Any], **_: Any) -> Runnable[LanguageModelInput, AIMessage]:
-        bound = self.model_copy(update={"schema_name": tools[0].__name__})
+        name = tools[0]["name"] if isinstance(tools[0], dict) else tools[0].__name__
+        bound = self.model_copy(update={"schema_name": name})
         bound.schemas = self.schemas
         return bound
 

@@ -7,8 +7,9 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -29,6 +30,7 @@ NO_KEY = "none"  # sent to a server that needs no key
 _QUOTED = 300  # characters of a server's own words
 _LISTED = 8  # models of a server that are named
 _GREETING = 10.0  # seconds for a server's list of models
+_NO_LIST = {400, 403, 404, 405, 406, 410, 422, 501}  # statuses of servers without a list of models
 _TIMED_OUT = {408, 504, 524}  # somebody gave up waiting for a server that may go on
 _PASSING = {*_TIMED_OUT, 409, 425, 429}  # and every 5xx
 _TOO_LONG = re.compile(
@@ -122,21 +124,32 @@ class Server:
 def greet(server: Server, client: openai.OpenAI) -> str:
     """Return the model and its address, and what the server lists if the model is not there.
 
-    It costs nothing. Raise what a call would.
+    It costs nothing. A server without a list is no fault. Raise what a call would.
     """
 
     def send(_: Failures) -> list[str]:
         try:
             return sorted(str(model.id) for model in client.models.list().data)
-        except openai.NotFoundError:
-            return []  # not every server has the list
+        except openai.APIStatusError as error:
+            if error.status_code in _NO_LIST:
+                return []
+            raise failure_of(error, server) from error
+        except _MALFORMED:
+            return []
         except Exception as error:
             raise failure_of(error, server) from error
 
     names = RetryPolicy(section=server.api.section, deadline=_GREETING, tries=1).call(send)
-    listed = server.quote(", ".join(names[:_LISTED])) + (" …" if len(names) > _LISTED else "")
-    hint = f", which lists only {listed}" if names and server.model not in names else ""
+    hint = "" if server.model in names else _not_listed(server, names)
     return f"{server.model} at {server.url}{hint}"
+
+
+def _not_listed(server: Server, names: Sequence[str]) -> str:
+    """Return what a server lists instead of the model, near names if there are some; "" without a list."""
+    if near := get_close_matches(server.model, names, n=3, cutoff=0.5):
+        return f", which does not list it, but {server.quote(', '.join(near))}"
+    listed = server.quote(", ".join(names[:_LISTED])) + (" …" if len(names) > _LISTED else "")
+    return f", which lists only {listed}" if names else ""
 
 
 def failure_of(error: Exception, server: Server, sent: Request | None = None) -> CallFailure:

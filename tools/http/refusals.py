@@ -22,7 +22,7 @@ _SIZE = re.compile(
 _IMAGES = re.compile(
     r"(image|vision|multi.?modal|media|picture|mmproj).{0,80}(" + _NO + r"|disabled|unknown|no endpoints)"
     r"|(" + _NO + r"|unknown|no endpoints).{0,80}(image|vision|multi.?modal|mmproj)"
-    r"|not a (multi.?modal|vision)|text.only model|only (supports? )?text"
+    r"|not (an? )?(multi.?modal|vision)|text.only model|only (supports? )?text"
     r"|cannot (read|process) image|unknown variant .image_url|mmproj",
     re.I | re.S,
 )

@@ -25,6 +25,8 @@ class Judge:
         self.right, self.looks = right, 0
 
     def __call__(self, schema: str, card: dict[str, Any], images: int) -> dict[str, Any]:
+        if schema != "Critique":  # one of the small calls before the test
+            return {"match": True, "why": ""}
         truth, looks = TRUTH[self.looks], self.looks
         self.looks += 1
         wrong = looks >= self.right
@@ -95,7 +97,7 @@ def test_doctor_tests_the_model_behind_a_server(
         output = CliRunner().invoke(app, ["doctor", "--mllm", *words]).output
     assert f"ok  mllm: {MODEL} at {service.url}" in output
     assert f"{mark}  critic: {right} of 20 images judged correctly" in output
-    assert len(service.requests) == IMAGES
+    assert len(service.requests) == IMAGES + 4  # a small question, and three to try the server
 
 
 def test_doctor_gives_the_remedy_for_a_wrong_key(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
