@@ -207,7 +207,7 @@ def print_findings(findings: Iterable[Finding]) -> bool:
 
 def print_progress(text: str) -> None:
     """Print on stderr what `pleinair doctor` is doing, where that may take seconds."""
-    typer.echo(f"..  {printable(text)}", err=True)
+    say(f"..  {printable(text)}", err=True, indent=4)
 
 
 def leave(ending: str) -> NoReturn:
