@@ -1,0 +1,97 @@
+"""Other people's images as a library: Debian's `tuxpaint-stamps-default`, with a description beside each."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from pleinair.app.engines import build, open_library
+from pleinair.app.paths import Paths
+from pleinair.app.settings import Settings, load
+from pleinair.tools.retrieval.lexical import words
+from pleinair.tools.retrieval.library import Library
+from pleinair.tools.retrieve import retrieve
+from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.types import Concept, Retriever
+
+STAMPS = Path("/usr/share/tuxpaint/stamps")
+INSTALL = "apt-get install --no-install-recommends tuxpaint-stamps-default"
+REWORDINGS = 100
+ADDED = ("old", "small", "beautiful", "big", "single")
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    assert STAMPS.is_dir(), f"The stamps are missing: {INSTALL}"
+    return load("pocket", {"library.folder": str(STAMPS)})
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Paths:
+    return Paths(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def library(settings: Settings, home: Paths) -> Library:
+    return open_library(settings, home)
+
+
+@pytest.fixture(scope="module")
+def retriever(settings: Settings, home: Paths, tmp_path_factory: pytest.TempPathFactory) -> Retriever:
+    return build(settings, home, ArtifactStore(tmp_path_factory.mktemp("store"))).retriever
+
+
+def sidecar(id: str) -> str:
+    """Return the description of a stamp: the first line of the text beside it."""
+    path = (STAMPS / id).with_suffix(".txt")
+    return path.read_text("utf-8").split("\n")[0].strip() if path.is_file() else ""
+
+
+def test_every_readable_image_is_indexed_with_its_caption(library: Library, retriever: Retriever) -> None:
+    described = {hit.id: hit.caption for hit in retriever.entries() if sidecar(hit.id)}
+    right = [id for id, caption in described.items() if caption == sidecar(id)]
+    assert len(described) > 700
+    assert len(right) >= 0.99 * len(described)
+    assert len(retriever.entries()) >= 0.99 * len(library.items)
+
+
+def reworded(caption: str, random: random.Random) -> str:
+    """Return a caption in another order, with other articles, in the plural and with another word."""
+    parts = [word for word in caption.rstrip(".!").split() if word.lower() not in ("a", "an", "the")]
+    match random.choice(("order", "article", "plural", "added", "photo")):
+        case "order":
+            random.shuffle(parts)
+        case "article":
+            parts = [random.choice(("a", "the", "some")), *parts]
+        case "plural":
+            parts = [
+                *parts[:-1],
+                f"{parts[-1]}es" if parts[-1].endswith(("s", "x", "ch")) else f"{parts[-1]}s",
+            ]
+        case "added":
+            parts = ["a", random.choice(ADDED), *parts]
+        case "photo":
+            parts = ["a photo of a", *parts, "in the garden"]
+    return " ".join(parts).lower()
+
+
+def test_rewordings_of_unique_captions_find_their_image(
+    settings: Settings, library: Library, retriever: Retriever
+) -> None:
+    texts = {id: tuple(sorted(set(words(item.caption)))) for id, item in library.items.items()}
+    counts = Counter(texts.values())
+    unique = [entry for entry in retriever.entries() if texts[entry.id] and counts[texts[entry.id]] == 1]
+    chance, missed = random.Random(0), []
+    for entry in chance.sample(unique, REWORDINGS):
+        query = reworded(entry.caption, chance)
+        concept = Concept(name=query, caption=query)
+        retrieval = retrieve(
+            concept, retriever=retriever, k=settings.retrieval.k, threshold=settings.retrieval.threshold
+        )
+        accepted = [hit.id for hit in retrieval.hits[:3] if retrieval.accepts(hit)]
+        if retrieval.abstained or entry.id not in accepted:
+            missed.append(f"{query!r} for {entry.caption!r}: {[hit.caption for hit in retrieval.hits[:3]]}")
+    assert len(missed) <= 0.05 * REWORDINGS, "\n".join(missed)
