@@ -278,6 +278,7 @@ def fresh_index(
     If another run is building it, this waits; `on_index` is then called with 0 and may raise to stop.
     """
     from pleinair.tools.retrieval.index import BeingBuilt, Index, build_index
+    from pleinair.tools.retrieval.spelling import save_vocabulary, vocabulary_of
 
     folder = index_folder(settings, places)
     while True:
@@ -286,7 +287,9 @@ def fresh_index(
             if not index.is_stale(library):
                 return index
         with suppress(BeingBuilt):
-            return build_index(library, encoder, folder, on_index, others=folder.parent)
+            index = build_index(library, encoder, folder, on_index, others=folder.parent)
+            save_vocabulary(folder, vocabulary_of(item.caption for item in library.items.values()))
+            return index
         on_index(0, len(library.items))
         time.sleep(_POLL_SECONDS)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, Protocol
 
-from pleinair.app.engines import is_pocket
+from pleinair.app.engines import index_folder, is_pocket
+from pleinair.app.paths import places
 from pleinair.app.settings import Settings
 from pleinair.tools.diffusion.prompt_length import SAFE, cut_prompt
 from pleinair.tools.prompt_options import PromptOption
+from pleinair.tools.retrieval.spelling import load_vocabulary, suggestions
 from pleinair.tools.types import Value
 
 LIBRARY = (
@@ -17,6 +19,7 @@ LIBRARY = (
 )
 
 
+SPELLING = "“{word}” is in no caption of the library; did you mean “{meant}”?"
 CUT = "The generator reads the first {tokens} tokens of the prompt; it is not told: “{text}”"
 
 
@@ -32,8 +35,16 @@ def notes_on(prompt: str, settings: Settings) -> Iterator[Note]:
     """Yield the notes on the prompt and settings of a valid request."""
     if is_pocket(settings) and settings.library.folders:
         yield Note(kind="library", text=LIBRARY.format(folder=" and ".join(settings.library.folders)))
+    yield from _spelling(prompt, settings)
     if not is_pocket(settings) and len(prompt.encode()) > SAFE:
         yield from _cut(prompt, settings)
+
+
+def _spelling(prompt: str, settings: Settings) -> Iterator[Note]:
+    """Yield the words that look like one of the captions of an indexed library."""
+    vocabulary = load_vocabulary(index_folder(settings, places(settings.paths.home)))
+    for word, meant in suggestions(prompt, vocabulary) if vocabulary else ():
+        yield Note(kind="spelling", text=SPELLING.format(word=word, meant=meant), about=meant)
 
 
 def _cut(prompt: str, settings: Settings) -> Iterator[Note]:

@@ -197,3 +197,13 @@ def test_photographs_under_the_pocket_profile_bring_one_plain_warning(pocket: Pa
     assert [note.kind for note in request.notes] == ["library"]
     assert "--profile NAME" in request.notes[0].text
     assert not request_of("a velmora finch").notes
+
+
+def test_a_misspelt_name_of_an_indexed_library_is_a_note_and_stops_nothing(place: Path) -> None:
+    assert not request_of("a pictrue 3").notes
+    assert call("index").exit_code == 0
+    (note,) = request_of("a pictrue 3").notes
+    assert (note.kind, note.about) == ("spelling", "picture")
+    result = call("draw", "a pictrue 3", "--graph", "direct")
+    assert result.exit_code == 0 and result.stderr.count("did you mean “picture”?") == 1
+    assert not request_of("a picture 3").notes
