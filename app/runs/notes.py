@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 from pleinair.app.engines import index_folder, is_pocket
 from pleinair.app.paths import places
 from pleinair.app.settings import Settings
+from pleinair.tools import registry
+from pleinair.tools.arguments import validated
 from pleinair.tools.diffusion.prompt_length import SAFE, cut_prompt
 from pleinair.tools.prompt_options import PromptOption
 from pleinair.tools.retrieval.spelling import load_vocabulary, suggestions
@@ -49,11 +51,14 @@ def _spelling(prompt: str, settings: Settings) -> Iterator[Note]:
 
 def _cut(prompt: str, settings: Settings) -> Iterator[Note]:
     """Yield what the generator's text encoder cuts off the prompt, if its tokenizer is on this machine."""
-    from pleinair.app.models.inventory import BACKENDS, generator_settings
+    from pleinair.tools.diffusion.engine import DiffusersSettings
 
-    if settings.generator.backend not in BACKENDS:
+    choice = settings.generator
+    model = getattr(registry.resolve("generator", choice.backend), "settings_model", None)
+    if not (isinstance(model, type) and issubclass(model, DiffusersSettings)):
         return
-    if cut := cut_prompt(prompt, generator_settings(settings.generator)):
+    arguments = validated(model, choice.arguments, "generator", f"generator {choice.backend!r}")
+    if cut := cut_prompt(prompt, arguments):
         yield Note(kind="prompt_cut", text=CUT.format(tokens=cut.tokens, text=cut.text), about=cut.text)
 
 

@@ -24,7 +24,6 @@ from pleinair.tools.diffusion.families import INPAINTING, Family, Inpainting, fi
 from pleinair.tools.diffusion.inpaint import PreparedRequest, prepare
 from pleinair.tools.diffusion.offload import Offloading, OffloadLevel, find_device, find_dtype
 from pleinair.tools.diffusion.previews import Previews
-from pleinair.tools.diffusion.prompt_length import library_warnings_off
 from pleinair.tools.generate import check_request, check_size
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.model_files.hub import INDEX, ModelLocation
@@ -287,7 +286,7 @@ class DiffusersEngine(ABC):
         pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
         on_step(0, request.num_inference_steps)  # the model is loaded, and the first step begins
         try:
-            with _seeded_encoding(pipeline, request.seed), library_warnings_off():
+            with _seeded_encoding(pipeline, request.seed), loading.library_warnings_off():
                 return prepared.finish(output_image(pipeline, pipeline(**arguments), self.capabilities.id))
         finally:
             # what is still on the device, after a stop or when another class generated

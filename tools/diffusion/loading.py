@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ ADVICE = (
 )
 LIBRARIES = {"diffusers", "transformers", "stable_diffusion"}  # the last is diffusers' safety checker
 DENOISERS = ("transformer", "unet")
+NOISY = ("diffusers", "transformers")  # loggers that report a cut prompt in their own words, at each image
 
 
 def require_class(folder: Path, pipeline: str, family: Family) -> dict[str, str]:
@@ -198,3 +200,17 @@ def check_compilable(folder: Path) -> None:
             raise BadInput(
                 f"generator.compile = true: the {part}'s class {parts[part]} has no blocks to compile"
             )
+
+
+@contextmanager
+def library_warnings_off() -> Iterator[None]:
+    """Let the model libraries log errors only within the block."""
+    loggers = [logging.getLogger(name) for name in NOISY]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

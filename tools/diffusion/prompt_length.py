@@ -5,20 +5,17 @@ Not covered: the tokens of a chat template around the prompt, and sentences that
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pleinair.tools.diffusion.loading import library_warnings_off
 from pleinair.tools.types import Value
 
 if TYPE_CHECKING:
     from pleinair.tools.diffusion.engine import DiffusersSettings
 
 SAFE = 60  # bytes of a prompt that no pipeline cuts: a token has at least one
-NOISY = ("diffusers", "transformers")  # loggers that report a cut prompt in their own words, at each image
 
 
 class CutPrompt(Value):
@@ -55,17 +52,3 @@ def _load(path: Path) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(path), local_files_only=True)
-
-
-@contextmanager
-def library_warnings_off() -> Iterator[None]:
-    """Let the model libraries log errors only within the block."""
-    loggers = [logging.getLogger(name) for name in NOISY]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
