@@ -294,6 +294,20 @@ def fresh_index(
         time.sleep(_POLL_SECONDS)
 
 
+def index_fault(settings: Settings, places: Paths) -> str:
+    """Return why the index of the settings cannot be read, "" if it can or if there is none."""
+    from pleinair.tools.retrieval.manifest import load_manifest
+
+    folder = index_folder(settings, places)
+    if not (folder / "manifest.json").is_file():
+        return ""
+    try:
+        load_manifest(folder)
+    except BadInput as error:
+        return str(error.args[0])
+    return ""
+
+
 def open_library(settings: Settings, places: Paths, on_progress: OnProgress = no_callback) -> Library:
     """Open the library of the settings; raise `BadInput` if none is set, or it has no images."""
     from pleinair.tools.retrieval.library import Library

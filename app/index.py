@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import cast
 
-from pleinair.app.engines import build_backend, check, fresh_index, open_library
+from pleinair.app.engines import build_backend, check, fresh_index, index_fault, open_library
 from pleinair.app.paths import places
 from pleinair.app.settings import Settings
 from pleinair.app.trace.trace import counted
@@ -30,7 +30,10 @@ def bring_up_to_date(
     home = places(settings.paths.home)
     library = open_library(settings, home, on_index)
     encoder = cast(Encoder, build_backend("encoder", settings.encoder))
+    unusable = index_fault(settings, home)
     index = fresh_index(settings, home, library, encoder, on_index)
+    if unusable:
+        yield f"The index was built anew. {unusable}"
     are = "is" if len(index) == 1 else "are"
     yield f"{counted(len(index), 'image')} of {library.title} {are} indexed under {encoder.id}"
     yield from describe(library)

@@ -172,3 +172,14 @@ def test_a_threshold_is_suggested_from_the_captions(place: Path) -> None:
     lines = list(bring_up_to_date(settings, lambda *_: None, calibrated=True))
     assert re.match(r"retrieval\.threshold = -?0\.\d{3} by 6 captions: \d+% of them find an image", lines[-1])
     assert len(list(bring_up_to_date(settings, lambda *_: None))) == len(lines) - 1
+
+
+def test_an_index_of_an_earlier_format_is_built_anew_and_said(place: Path) -> None:
+    from pleinair.app.index import bring_up_to_date
+
+    settings = load()
+    assert not any("built anew" in line for line in bring_up_to_date(settings, lambda *_: None))
+    (manifest,) = (place / "home").rglob("manifest.json")
+    manifest.write_text(manifest.read_text("utf-8").replace('"version": 2', '"version": 1'), "utf-8")
+    first = next(bring_up_to_date(settings, lambda *_: None))
+    assert "built anew" in first and "format 1; accepted: 2" in first
