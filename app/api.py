@@ -104,8 +104,11 @@ def submit_images(prompt: str, *, num_images: int | None = 1, **options: Unpack[
 
     With `num_images` None the number in the prompt counts.
     """
+    from pleinair.app.models.ready import require_ready
+
     request, images = _request(prompt, num_images, options)
     require_pins(request.settings)
+    require_ready(request.settings)
     request = request.model_copy(update={"pictures": store_input_images(images, home())})
     return run_table().add_group(request.rows(), request.idempotency_key)
 

@@ -104,6 +104,9 @@ class ChatSession:
             prompt, graph=GRAPH, num_images=1, settings=settings, out=self.out, thread=thread
         )
         require_pins(settings)
+        from pleinair.app.models.ready import require_ready
+
+        require_ready(settings)
         run = api.run_table().add_group(request.rows())[0]
         self._image_before[run.id] = self._image_options
         self._image_options = self._image_overrides()

@@ -403,10 +403,23 @@ def _merged(weak: Tree, strong: Tree) -> Tree:
         return strong
     if strong.get("method", weak.get("method")) != weak.get("method"):
         weak = {key: value for key, value in weak.items() if key != "arguments"}  # of another method
+    weak = {key: value for key, value in weak.items() if key not in _other_locations(strong)}
     tables = [
         key for key, value in strong.items() if isinstance(value, dict) and isinstance(weak.get(key), dict)
     ]
     return weak | strong | {key: _merged(weak[key], strong[key]) for key in tables}
+
+
+def _other_locations(table: Tree) -> set[str]:
+    """Return the keys of a model's other location: a nearer folder replaces a model and a model a folder."""
+    others = set[str]()
+    for key, value in table.items():
+        prefix = key.removesuffix("folder").removesuffix("model")
+        if value and key.endswith("folder"):
+            others |= {f"{prefix}model", f"{prefix}revision"}
+        elif value and key.endswith("model"):
+            others.add(f"{prefix}folder")
+    return others
 
 
 def _of(layers: Sequence[Layer]) -> Tree:

@@ -147,7 +147,8 @@ def draw(
 ) -> None:
     """Validate the request, write its row, and run it."""
     from pleinair.app.api import DrawOptions, estimate
-    from pleinair.app.settings import Renamed, origins
+    from pleinair.app.models.ready import find_missing
+    from pleinair.app.settings import Renamed, load, origins
 
     if picture:
         warnings.warn("--picture is now called --input-image", Renamed, stacklevel=2)
@@ -167,7 +168,9 @@ def draw(
                 typer.echo(result.model_dump_json())
                 return
             origin_lines = [f"setting     {row}" for row in origins(options["profile"], options["overrides"])]
-            say("\n".join([*result.lines(), *map(printable, origin_lines)]), indent=12)
+            missing = find_missing(load(options["profile"], options["overrides"]))
+            lines = [*origin_lines, *(f"missing     {fault}" for fault in missing)]
+            say("\n".join([*result.lines(), *map(printable, lines)]), indent=12)
         else:
             execute(_confirmed(text, num_images, options), as_json)
 
