@@ -24,6 +24,11 @@ PAID: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")  # hosted models are requested, and none is called
+
+
 def call(*words: str) -> Result:
     return CliRunner().invoke(app, words)
 
