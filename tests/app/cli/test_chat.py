@@ -362,7 +362,7 @@ def test_a_home_that_cannot_be_written_is_one_line_and_the_chat_goes_on(
     [
         ("/paint", "/paint: no such command; there are: /list"),
         ("/veto " + "9" * 5000, "/veto N …: needs a number, got '9999"),
-        ("/image width=" + "9" * 5000, "integer"),
+        ("/image width=" + "9" * 5000, "width: a number has too many digits"),
         ("/show 1", "there is no request yet"),
         ("/save x.png", "there is no image to save yet"),
         ("/save", "/save FILE: needs a file or a folder"),
