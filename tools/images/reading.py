@@ -284,13 +284,18 @@ def opened(data: bytes, options: ReadOptions = FULL) -> Opened:
     return read if turn is None else Opened(read.image.transpose(turn), read.colours, note)
 
 
+def needs_threads(data: bytes) -> bool:
+    """Return whether a file may be HEIC, whose decoder, libde265, always starts a thread."""
+    return data[4:8] == b"ftyp"
+
+
 def _formats(data: bytes) -> tuple[str, ...]:
     """Return the formats that a file may have, after loading decoders that few files need."""
     if data[:2] == b"\xff\x0a" or data[:12] == b"\0\0\0\x0cJXL \r\n\x87\n":
         if "JXL" not in load_decoders():
             raise BadPicture(Unreadable.JPEG_XL)
         return ("JXL",)
-    if data[4:8] == b"ftyp" and "HEIF" in load_decoders():
+    if needs_threads(data) and "HEIF" in load_decoders():
         return (*_FORMATS, "HEIF")
     return _FORMATS
 
@@ -303,7 +308,7 @@ def load_decoders() -> Mapping[str, Any]:
     if "HEIF" not in Image.OPEN:
         from pillow_heif import register_heif_opener
 
-        register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
+        register_heif_opener(decode_threads=0, thumbnails=False, depth_images=False, aux_images=False)
     with suppress(ImportError):
         import_module("pillow_jxl")
     return Image.OPEN

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from pleinair.tools.child_process import ChannelClosed, ChildProcess
 from pleinair.tools.images.limits import MAX_PIXELS
-from pleinair.tools.images.reading import FULL, BadPicture, Note, ReadOptions, file_bytes
+from pleinair.tools.images.reading import FULL, BadPicture, Note, ReadOptions, file_bytes, needs_threads
 from pleinair.tools.images.sandbox_process import HEAD, READY, REASONS, REQUEST, extra_seconds, is_plausible
 from pleinair.tools.types import ModelFault
 
@@ -69,7 +69,8 @@ def read_untrusted(source: str | Path | bytes, options: ReadOptions = FULL) -> I
 
 def read_with_notes(source: str | Path | bytes, options: ReadOptions = FULL) -> Read:
     """Decode as `read_untrusted` does, and return what else is known of the file."""
-    return _decoder(options.max_pixels).read(source, options.side)
+    data = file_bytes(source, options)
+    return _decoder(options.max_pixels, needs_threads(data)).read(data, options.side)
 
 
 class _TimedOut(Exception):
@@ -85,6 +86,7 @@ class Decoder:
         timeout: seconds on the clock for one file.
         memory: bytes for one file; more where more pixels are allowed.
         max_pixels: of one file, as `ReadOptions.max_pixels`.
+        threads: whether the decoder may start threads, as HEIC needs unless all runs as root.
     """
 
     def __init__(
@@ -94,16 +96,17 @@ class Decoder:
         timeout: float = _TIMEOUT,
         memory: int = _MEMORY,
         max_pixels: int = MAX_PIXELS,
+        threads: bool = False,
     ) -> None:
         if max_pixels > MAX_PIXELS:
             memory = max(memory, _MEMORY_A_PIXEL * max_pixels)
-        self._arguments = (opener, seconds, memory, max_pixels)
+        self._arguments = (opener, seconds, memory, max_pixels, threads)
         self._seconds, self._timeout = seconds, timeout
         self._reset()
 
     def read(self, source: str | Path | bytes, side: int = 0) -> Read:
         """Decode one file, reduced as by `ReadOptions.side`; raise as `read_untrusted` does."""
-        data = file_bytes(source, ReadOptions(side, self._arguments[-1]))
+        data = file_bytes(source, ReadOptions(side, self._arguments[3]))
         if self._owner != os.getpid():  # after a fork the processes are the parent's
             self._reset()
         for _ in range(_TRIES):
@@ -157,7 +160,7 @@ class _DecoderProcess(ChildProcess):
     cannot be used again.
     """
 
-    def __init__(self, opener: str, seconds: float, memory: int, max_pixels: int) -> None:
+    def __init__(self, opener: str, seconds: float, memory: int, max_pixels: int, threads: bool) -> None:
         self._socket, theirs = socket.socketpair()
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         super().__init__(
@@ -168,6 +171,7 @@ class _DecoderProcess(ChildProcess):
             seconds,
             memory,
             max_pixels,
+            threads,
             stdout=subprocess.DEVNULL,
             env=environment | _THREADS | _MALLOC,
         )
@@ -248,5 +252,5 @@ class _DecoderProcess(ChildProcess):
 
 
 @cache
-def _decoder(max_pixels: int) -> Decoder:
-    return Decoder(max_pixels=max_pixels)
+def _decoder(max_pixels: int, threads: bool) -> Decoder:
+    return Decoder(max_pixels=max_pixels, threads=threads)

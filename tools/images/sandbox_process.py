@@ -46,7 +46,7 @@ _SECONDS_A_MIB = 1.0  # of a file, in addition: large photographs take longer th
 _Opener = Callable[[bytes, ReadOptions], Opened]
 
 
-def serve(descriptor: int, opener: str, seconds: float, memory: int, max_pixels: int) -> None:
+def serve(descriptor: int, opener: str, seconds: float, memory: int, max_pixels: int, threads: bool) -> None:
     """Answer each file with pixels or a reason; the process ends when the parent closes the socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both, and the parent decides
     module, _, name = opener.partition(":")
@@ -56,7 +56,7 @@ def serve(descriptor: int, opener: str, seconds: float, memory: int, max_pixels:
     load_decoders()
     Image.MAX_IMAGE_PIXELS = None  # `opened` has bounds of its own
     with socket.socket(fileno=descriptor) as channel, channel.makefile("rb") as files:
-        _drop_rights(memory)
+        _drop_rights(memory, threads)
         channel.sendall(READY)
         while request := _next_file(files):
             data, side = request
@@ -72,15 +72,19 @@ def extra_seconds(data: bytes) -> float:
     return len(data) / 2**20 * _SECONDS_A_MIB
 
 
-def _drop_rights(memory: int) -> None:
-    """Allow `memory` bytes more and the open descriptors; forbid to open, write or start anything."""
+def _drop_rights(memory: int, threads: bool) -> None:
+    """Allow `memory` bytes more and the open descriptors; forbid to open, write or start anything.
+
+    With `threads` the process may start threads, which the system does not tell from processes.
+    """
     with open(os.devnull, "wb") as null:
         os.dup2(null.fileno(), 2)  # what decoders print may hold addresses
     with suppress(OSError):
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
         limit = pages * resource.getpagesize() + memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    for kind in (resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE, resource.RLIMIT_CORE, resource.RLIMIT_NOFILE):
+    kinds = [resource.RLIMIT_FSIZE, resource.RLIMIT_CORE, resource.RLIMIT_NOFILE]
+    for kind in kinds if threads else [*kinds, resource.RLIMIT_NPROC]:
         resource.setrlimit(kind, (0, 0))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.colour_files import scene
-from support.hostile_files import rotated, save
+from support.hostile_files import GOOD, rotated, save
 
 from pleinair.tools.images.reading import (
     BadPicture,
@@ -91,6 +91,11 @@ def test_a_file_that_ends_too_soon_is_used_as_far_as_it_goes(
             read_picture(data[: len(data) // 2])
     whole, cut = (np.asarray(read_picture(part), float) for part in (data, data[:-40]))
     assert np.abs(whole[:500] - cut[:500]).mean() < (1.5 if options else 0.1)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_every_format_is_read_in_the_limited_process(name: str) -> None:
+    assert read_untrusted(GOOD[name]()).tobytes() == read_picture(GOOD[name]()).tobytes()
 
 
 @pytest.mark.parametrize(
