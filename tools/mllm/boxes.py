@@ -38,7 +38,8 @@ BoxConvention = Literal[Convention, "auto", "none"]
 _Order = Literal["xyxy", "yxyx", "xywh"]
 _Numbers = tuple[float, float, float, float]
 
-# What each family was trained to write, by its authors' documentation and answers. The first pattern that is
+# What each family writes, as its authors or users describe it; checked against their threads for Qwen, Kimi,
+# InternVL and MiniCPM, and for none of them with the weights. The first pattern that is
 # found in the model's name counts. Not listed: names that move between versions of two conventions, such as
 # qwen-vl-max, and families without a statement, such as Gemma 3. Qwen2.5 counts pixels of the image after
 # rounding both sides to a multiple of 28, which is 1.6 % less at 512 pixels.
