@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from copy import copy
 from dataclasses import MISSING, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self, get_type_hints, runtime_checkable
 
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, InstanceOf, ValidationError, create_model
 from pydantic_core import CoreSchema, core_schema
 
 from pleinair.agent.repairs.leaks import LeakOptions
+from pleinair.tools.arguments import complaint
 from pleinair.tools.callbacks import Stop, no_callback
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from pleinair.tools.storage.artifacts import ArtifactStore
 
 _REQUIRED = ("model", "generator", "retriever", "store")
+_PARTS = (*_REQUIRED, "paper_retriever", "scorer")  # objects; the other fields are values
 _DECLARED = {"width", "height", "num_inference_steps", "guidance_scale"}  # of capabilities
 
 
@@ -52,15 +57,19 @@ class ProvableModel(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Engines and options of one run; raises `BadInput` for a part that does not follow its protocol."""
+    """Engines and options of one run.
+
+    Raises:
+        BadInput: a part does not follow its protocol, or an option has a wrong type or range.
+    """
 
     model: BaseChatModel  # for every MLLM call
     generator: Generator  # of the images
     retriever: Retriever  # over the user's library
     store: ArtifactStore  # of all images; the state has only their SHA-256
     paper_retriever: Retriever | None = None  # for the papers' graphs; None: the same
-    k: int = 4  # hits per concept
-    threshold: float = 0.0  # cosine similarity under which retrieval abstains
+    k: Annotated[int, Field(ge=1)] = 4  # hits per concept
+    threshold: FiniteFloat = 0.0  # cosine similarity under which retrieval abstains
     image: ImageOptions = ImageOptions()  # of every request; those of the graph's input come first
     budget: Budget = Budget()  # of every run; limits of the graph's input come first
     crops: CropOptions = CropOptions()  # of references, down to their concept
@@ -78,9 +87,14 @@ class Context:
     stop: Stop = field(default_factory=Stop)  # set by the graph when its caller is gone
 
     def __post_init__(self) -> None:
-        for part in ("model", "generator", "retriever", "store", "scorer"):
-            if part != "scorer" or self.scorer is not None:
+        for part in _PARTS:
+            if part in _REQUIRED or getattr(self, part) is not None:
                 check_part(part, getattr(self, part))
+        options = _options()
+        try:
+            options.model_validate({name: getattr(self, name) for name in options.model_fields})
+        except ValidationError as error:
+            raise BadInput(complaint(error, prefix="context.")) from error
 
     @property
     def of_papers(self) -> Self:
@@ -144,4 +158,40 @@ def from_parts(values: dict[str, Any]) -> Context:
             f"context: {', '.join(missing)} missing",
             "`pleinair.app.engines.build` makes all parts; replace yours by `dataclasses.replace`.",
         )
-    return Context(**values)
+    return Context(**{key: _option(key, value) for key, value in values.items()})
+
+
+def _option(name: str, value: Any) -> Any:
+    """Return a table as the model of the field of that name, and anything else as it is."""
+    annotation = _annotations()[name]
+    if not (isinstance(value, dict) and _is_model(annotation)):
+        return value
+    try:
+        return annotation.model_validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        raise BadInput(complaint(error, annotation, prefix=f"context.{name}.")) from error
+    except TypeError as error:
+        raise BadInput(f"context.{name}: {error}; wanted a table of JSON values") from error
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+@cache
+def _annotations() -> dict[str, Any]:
+    unchecked = {"BaseChatModel": Any, "ArtifactStore": Any}  # names that exist for type checkers only
+    return get_type_hints(Context, localns=unchecked, include_extras=True)
+
+
+@cache
+def _options() -> type[BaseModel]:
+    """Return a model of the fields that are no parts."""
+    options: dict[str, Any] = {
+        name: (InstanceOf[kind] if _is_model(kind) else kind, ...)  # a model's own fields are not strict
+        for name, kind in _annotations().items()
+        if name not in _PARTS
+    }
+    return create_model(
+        "Options", __config__=ConfigDict(strict=True, arbitrary_types_allowed=True), **options
+    )

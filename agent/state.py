@@ -11,7 +11,7 @@ from langgraph.channels import UntrackedValue
 from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from typing_extensions import TypedDict
 
-from pleinair.tools.arguments import explain
+from pleinair.tools.arguments import complaint
 from pleinair.tools.deadline import seconds_left
 from pleinair.tools.types import (
     Attempt,
@@ -80,11 +80,7 @@ class Input(BaseModel):
         try:
             return handler(values)
         except ValidationError as error:
-            lines = [
-                f"{'.'.join(map(str, detail['loc'])) or 'input'}: {explain(detail, cls)}"
-                for detail in error.errors(include_url=False)[:MAX_ERRORS]
-            ]
-            raise BadInput("; ".join(lines)) from error
+            raise BadInput(complaint(error, cls, most=MAX_ERRORS)) from error
 
 
 class ImageInput(Input):

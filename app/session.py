@@ -23,7 +23,7 @@ from pleinair.app.runs.request import (
     store_input_images,
 )
 from pleinair.app.runs.results import result_of
-from pleinair.app.scene_edits import Resize, is_scene_edit, read_resize, read_scene_edit
+from pleinair.app.runs.scene_edits import Resize, is_scene_edit, read_resize, read_scene_edit
 from pleinair.app.settings import Settings, load
 from pleinair.tools.prompt_options import parse_prompt_options
 from pleinair.tools.storage.files import write_whole

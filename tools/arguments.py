@@ -29,6 +29,42 @@ _SECRET = re.compile(r"(^|[_-])(api_?key|key|secret|password|token)$", re.IGNORE
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CREDENTIALS = re.compile(r"://[^/\s]*@")
 _Model = TypeVar("_Model", bound=BaseModel)
+_REQUIREMENTS = {  # by pydantic's type of the error, with the names of its context
+    **dict.fromkeys(
+        ("missing", "missing_argument", "missing_keyword_only_argument"), "required, but missing"
+    ),
+    **dict.fromkeys(("extra_forbidden", "unexpected_keyword_argument"), "unknown key"),
+    **dict.fromkeys(("string_type", "string_unicode"), "must be a text"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"), "must be a table"),
+    **dict.fromkeys(("dataclass_type", "dataclass_exact_type"), "must be a table"),
+    **dict.fromkeys(("list_type", "tuple_type", "set_type", "iterable_type"), "must be a list"),
+    **dict.fromkeys(("literal_error", "enum"), "must be {expected}"),
+    **dict.fromkeys(("value_error", "assertion_error"), "{error}"),
+    "int_parsing_size": "has too many digits",
+    "none_required": "must be left out",
+    "invalid_key": "must have texts as keys",
+    "is_instance_of": "must be an instance of {class}",
+    "callable_type": "must be a function",
+    "finite_number": "must be a finite number",
+    "multiple_of": "must be a multiple of {multiple_of}",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "must have at least {min_length} items",
+    "too_long": "must have at most {max_length} items",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must match {pattern}",
+    "union_tag_not_found": "{discriminator} is required, but missing",
+    "union_tag_invalid": "{discriminator} must be {expected_tags}",
+    "json_invalid": "must be JSON: {error}",
+}
+_QUOTED = 80  # characters of a value in a message
+_ONE = re.compile(r" 1 (item|character)s$")
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -80,9 +116,7 @@ def validated(model: type[_Model], arguments: Mapping[str, Any], table: str, bac
     try:
         return model.model_validate(arguments)
     except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(map(str, fault["loc"]))
-        raise BadInput(f"{table}.{key} = {fault['input']!r}: {explain(fault)}") from error
+        raise BadInput(complaint(error, prefix=f"{table}.")) from error
 
 
 def _refuse_unknown(arguments: Mapping[str, Any], accepted: Sequence[str], table: str, backend: str) -> None:
@@ -111,10 +145,31 @@ def check_values(make: Callable[..., Any], values: Mapping[str, Any], table: str
             raise BadInput(f"{table}.{key} = {value!r}: {explain(error.errors()[0])}") from error
 
 
+def complaint(
+    error: ValidationError, model: type[BaseModel] | None = None, prefix: str = "", most: int = 1
+) -> str:
+    """Return in one line the first errors of a validation: each key with its value and what is required.
+
+    Args:
+        error: of pydantic.
+        model: what was validated, whose keys an unknown one is compared with.
+        prefix: the name of the table that has the keys, with its dot.
+        most: the number of errors in the line.
+    """
+    details = error.errors(include_url=False)[:most]
+    return "; ".join(f"{prefix}{_assignment(detail)}: {explain(detail, model)}" for detail in details)
+
+
+def _assignment(error: ErrorDetails) -> str:
+    key = ".".join(map(str, error["loc"])) or "input"
+    is_missing = error["type"].startswith("missing")
+    return key if is_missing else f"{key} = {repr(error['input'])[:_QUOTED]}"
+
+
 def explain(error: ErrorDetails, model: type[BaseModel] | None = None) -> str:
-    """Return pydantic's message, or for an unknown key of `model` the keys that it accepts."""
+    """Return what pydantic requires of a value, or for an unknown key of `model` the keys that it accepts."""
     if error["type"] != "extra_forbidden" or model is None:
-        return error["msg"][0].lower() + error["msg"][1:]
+        return _requirement(error)
     *tables, key = map(str, error["loc"])
     for table in tables:
         inner = model.model_fields[table].annotation
@@ -123,6 +178,14 @@ def explain(error: ErrorDetails, model: type[BaseModel] | None = None) -> str:
         model = inner
     accepted = list(model.model_fields)
     return f"unknown key; accepted: {', '.join(accepted)}.{registry.did_you_mean(key, accepted)}"
+
+
+def _requirement(error: ErrorDetails) -> str:
+    if template := _REQUIREMENTS.get(error["type"]):
+        context = error.get("ctx", {}).items()
+        values = {key: f"{value:g}" if isinstance(value, float) else value for key, value in context}
+        return _ONE.sub(r" 1 \1", template.format_map(values))
+    return error["msg"][0].lower() + error["msg"][1:]  # of a type that no argument has
 
 
 def check_leaves(tree: Mapping[str, Any], place: str = "") -> None:

@@ -13,12 +13,14 @@ from pleinair.tools.types import BadInput, Capabilities
 _METHODS: dict[str, dict[str, tuple[str, ...]]] = {  # with the parameters that are passed by position
     "generator": {"generate": ("request", "images", "on_step")},
     "retriever": {"search": ("query", "k"), "open": ("id",), "entries": ()},
+    "paper_retriever": {"search": ("query", "k"), "open": ("id",), "entries": ()},
     "scorer": {"score": ("texts", "ids")},
     "store": {"put": ("image",), "read": ("picture",), "open": ("picture",), "path": ("picture",)},
 }
 _PROTOCOLS = {
     "generator": "Generator of pleinair.tools.types: capabilities and generate(request, images, on_step)",
     "retriever": "Retriever of pleinair.tools.types: search(query, k), open(id) and entries()",
+    "paper_retriever": "Retriever of pleinair.tools.types: search(query, k), open(id) and entries()",
     "scorer": "Scorer of pleinair.tools.types: score(texts, ids)",
     "store": "pleinair.tools.storage.artifacts.ArtifactStore",
     "model": "LangChain chat model (BaseChatModel) with `bind_tools` or `with_structured_output`",
@@ -30,7 +32,7 @@ def check_part(name: str, part: object) -> None:
     """Raise `BadInput` for a part of a context that does not follow its protocol.
 
     Args:
-        name: generator, retriever, scorer, store or model.
+        name: generator, retriever, paper_retriever, scorer, store or model.
         part: an instance; its methods are not called.
     """
     fault = f"{part.__name__} is a class; pass an instance" if isinstance(part, type) else ""

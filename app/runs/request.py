@@ -18,7 +18,7 @@ from pleinair.app.paths import Paths
 from pleinair.app.runs.notes import Note
 from pleinair.app.settings import BackendChoice, Settings, renamed
 from pleinair.tools import registry
-from pleinair.tools.arguments import explain
+from pleinair.tools.arguments import complaint
 from pleinair.tools.http.addresses import base_address, is_here
 from pleinair.tools.http.prices import Price, Where, price_of
 from pleinair.tools.prompt_options import PromptOption
@@ -114,9 +114,7 @@ def new_request(*, settings: Settings, out: str | None = None, **fields: Any) ->
     try:
         request = DrawRequest(settings=absolute, out=str(folder), **fields)
     except ValidationError as error:
-        detail = error.errors()[0]
-        place = ".".join(map(str, detail["loc"]))
-        raise BadInput(f"{place} = {detail['input']!r}: {explain(detail)}") from error
+        raise BadInput(complaint(error)) from error
     check_prompt(request.prompt)
     if request.seed is not None and not 0 <= request.seed <= MAX_SEED - request.num_images + 1:
         raise BadInput(f"seed {request.seed}: must be 0 to {MAX_SEED - request.num_images + 1}")

@@ -106,7 +106,7 @@ def test_replay_redraw_and_fork_keep_the_crop(boxed: Path) -> None:
 
 
 def test_options_are_checked(place: Path) -> None:
-    with pytest.raises(BadInput, match=r"crops\.least = 0 .*greater than or equal to 1"):
+    with pytest.raises(BadInput, match=r"crops\.least = 0 .*at least 1"):
         load(overrides={"crops.least": 0})
     with pytest.raises(BadInput, match=r"crops\.when = 'sometimes'.*'never', 'apart' or 'always'"):
         load(overrides={"crops.when": "sometimes"})

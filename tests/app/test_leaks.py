@@ -58,5 +58,5 @@ def test_storyboards_report_leaks_over_their_limits(limits: dict[str, Any], word
 
 
 def test_limits_are_checked(place: Path) -> None:
-    with pytest.raises(BadInput, match=r"leak\.copied = 2 .*less than or equal to 1"):
+    with pytest.raises(BadInput, match=r"leak\.copied = 2 .*at most 1"):
         load(overrides={"leak.copied": 2})

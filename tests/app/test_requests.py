@@ -49,8 +49,8 @@ BAD: list[tuple[str, Any, str]] = [
     ),
     ("encoder.nope", 1, "encoder.nope = 1: encoder 'quick' has no such argument"),
     ("mllm.nope", 1, "mllm.nope = 1: mllm 'quick' has no such argument"),
-    ("generator.pause", "long", "generator.pause = 'long': input should be a valid number"),
-    ("generator.inpaint", 3, "generator.inpaint = 3: input should be a valid boolean"),
+    ("generator.pause", "long", "generator.pause = 'long': must be a number"),
+    ("generator.inpaint", 3, "generator.inpaint = 3: must be true or false"),
     ("generator.backend", "quikc", "generator.backend = 'quikc': unknown; accepted: .* Did you mean `quick`"),
     ("mllm.box", [1, "x"], "mllm.box"),
     ("generator.api_key", "sk", "generator.api_key: secrets are not accepted"),
@@ -83,7 +83,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("imgae.width", 64, "imgae = .*Did you mean `image`"),
 ]
 POCKET: list[tuple[str, Any, str]] = [
-    ("generator.height", 63, "generator.height = 63: input should be a multiple of 8"),
+    ("generator.height", 63, "generator.height = 63: must be a multiple of 8"),
     ("generator.guidance_scale", float("nan"), "generator.guidance_scale = nan: must be a finite number"),
     ("generator.num_inference_steps", 0, "generator.num_inference_steps = 0"),
     ("generator.slots", 9, "generator.slots = 9"),

@@ -1,6 +1,7 @@
 """Graphs within other programs: contexts, messages, tools, subgraphs, cancelled tasks, own parts."""
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -177,6 +178,22 @@ class TestContext:
         [
             ({"retriver": 1}, "context: unknown key 'retriver'; .* Did you mean `retriever`"),
             ({"store": None}, "context: store missing. `pleinair.app.engines.build` makes all parts"),
+            ({"k": "4"}, "^context.k = '4': must be a whole number$"),
+            ({"k": 0}, "^context.k = 0: must be at least 1$"),
+            ({"threshold": math.nan}, "^context.threshold = nan: must be a finite number$"),
+            ({"budget": 3}, "^context.budget = 3: must be an instance of Budget$"),
+            ({"budget": {"attempts": -1}}, "^context.budget.attempts = -1: must be at least 0$"),
+            (
+                {"budget": {"attemts": 1}},
+                "^context.budget.attemts = 1: unknown key; .* Did you mean `attempts`",
+            ),
+            ({"image": {"width": 0}}, "^context.image.width = 0: must be greater than 0$"),
+            ({"image": {"width": object()}}, "^context.image: Object of type object .* wanted a table"),
+            ({"image_url": "png"}, "^context.image_url = 'png': must be 'file' or 'data'$"),
+            ({"previews": 1}, "^context.previews = 1: must be true or false$"),
+            ({"on_step": 1}, "^context.on_step = 1: must be a function$"),
+            ({"captions": 1}, "^context.captions = 1: must be an instance of CaptionBook$"),
+            ({"paper_retriever": 1}, "^context.paper_retriever: int has no method `search`"),
         ],
     )
     def test_a_dict_of_wrong_parts_is_refused(self, tmp_path: Path, change: Any, error: str) -> None:
@@ -185,6 +202,17 @@ class TestContext:
         parts = {name: part for name, part in parts.items() if part is not None}
         with pytest.raises(BadInput, match=error):
             direct.invoke({"prompt": PROMPT}, context=parts)
+
+    def test_tables_of_a_dict_of_parts_are_options(self, tmp_path: Path) -> None:
+        run = context(tmp_path)
+        parts = {name: getattr(run, name) for name in ("model", "generator", "retriever", "store")}
+        direct.invoke({"prompt": PROMPT}, context={**parts, "image": {"width": 32}})
+        assert square(run).requests[0].width == 32
+
+    def test_a_table_in_place_of_a_model_is_refused(self, tmp_path: Path) -> None:
+        tables: dict[str, Any] = {"budget": {"attempts": 1}}
+        with pytest.raises(BadInput, match="^context.budget = .*: must be an instance of Budget$"):
+            replace(context(tmp_path), **tables)
 
     def test_a_graph_can_be_compiled_with_its_context(self, tmp_path: Path) -> None:
         run = context(tmp_path)

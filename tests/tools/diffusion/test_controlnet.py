@@ -123,5 +123,5 @@ def test_a_reference_is_cropped_around_its_centre() -> None:
 
 
 def test_unknown_controls_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="control = 'edges': input should be 'picture' or 'mosaic'"):
+    with pytest.raises(BadInput, match="control = 'edges': must be 'picture' or 'mosaic'"):
         ControlNet(str(tmp_path), controlnet_folder=str(tmp_path), control="edges")

@@ -352,7 +352,7 @@ def test_an_unsupported_request_is_refused_before_anything_is_sent(server: Image
 
 
 def test_invalid_settings_are_refused() -> None:
-    with pytest.raises(BadInput, match="generator.slots = 17: input should be less than or equal to 16"):
+    with pytest.raises(BadInput, match="generator.slots = 17: must be at most 16"):
         OpenAIImages("m", slots=17)
     with pytest.raises(BadInput, match="base_url = 'ftp://localhost'"):
         OpenAIImages("m", base_url="ftp://localhost")

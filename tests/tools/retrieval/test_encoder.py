@@ -152,8 +152,8 @@ def test_the_id_has_model_and_weights_but_no_path(encoder: OpenClipEncoder) -> N
         ({"model": "ViT-B-32", "revision": "no-such-tag"}, "no-such-tag"),
         ({"model": "no-such-model"}, "no-such-model"),
         ({"batch": 0}, "encoder.batch = 0"),
-        ({"precision": "int1"}, "encoder.precision = 'int1': input should be '', 'float32'"),
-        ({"threads": 0}, "encoder.threads = 0: input should be greater than or equal to 1"),
+        ({"precision": "int1"}, "encoder.precision = 'int1': must be '', 'float32'"),
+        ({"threads": 0}, "encoder.threads = 0: must be at least 1"),
     ],
 )
 def test_unusable_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:

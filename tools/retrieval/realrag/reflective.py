@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from pleinair.tools.arguments import complaint
 from pleinair.tools.locks import serialized
 from pleinair.tools.realrag import Loss, Training
 from pleinair.tools.registry import resolve
@@ -126,7 +127,7 @@ def _load_config(folder: Path) -> TrainingConfig:
     except OSError:
         raise BadInput(f"No trained retriever in {str(folder)!r}: it has no {_CONFIG}.") from None
     except ValidationError as error:
-        raise BadInput(f"{folder / _CONFIG} is damaged: {error.errors()[0]['msg']}.") from None
+        raise BadInput(f"{folder / _CONFIG} is damaged: {complaint(error)}.") from None
 
 
 def save_config(folder: Path, config: TrainingConfig) -> None:
