@@ -188,7 +188,8 @@ def _annotations() -> dict[str, Any]:
 def _options() -> type[BaseModel]:
     """Return a model of the fields that are no parts."""
     options: dict[str, Any] = {
-        name: (InstanceOf[kind] if _is_model(kind) else kind, ...)  # a model's own fields are not strict
+        # a model's own fields are not strict
+        name: (InstanceOf[kind] if _is_model(kind) else kind, ...)  # type: ignore[misc, valid-type]
         for name, kind in _annotations().items()
         if name not in _PARTS
     }
