@@ -21,7 +21,7 @@ def main(prompt: str = "a saverel wren in the snow", folder: str = "out/store") 
     context = dataclasses.replace(context, k=2)  # any engine or option can be replaced
     graph = builder.compile(checkpointer=InMemorySaver())
     thread: RunnableConfig = {"configurable": {"thread_id": "1"}}
-    values = graph.invoke({"prompt": prompt, "seed": 1}, thread, context=context)  # type: ignore[call-overload]
+    values = graph.invoke({"prompt": prompt, "seed": 1}, thread, context=context)
     output = Output.model_validate(values)
     for attempt in output.attempts:
         print(f"attempt {attempt.number}: {context.store.path(attempt.picture)}")

@@ -1,8 +1,10 @@
 """The examples run as they are, with the pocket models and in one process."""
 
+import re
 import runpy
 import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from support.source_tree import ROOT
@@ -51,3 +53,18 @@ def test_an_example_runs(
     output = capsys.readouterr().out
     missing = [words for words in OUTPUTS[name] if not any(word in output for word in words.split("|"))]
     assert not missing, output
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TRAINED, reason="pocket models not trained yet")
+def test_the_program_in_the_page_on_langgraph_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    page = (ROOT / "docs" / "langgraph.md").read_text("utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    exec(compile(program, "langgraph.md", "exec"), {})
+    ending, url = capsys.readouterr().out.split()
+    assert ending in ("accepted", "stopped")
+    assert urlopen(url).read().startswith(b"\x89PNG")
