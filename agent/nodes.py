@@ -312,8 +312,8 @@ def finish_unchecked(state: State) -> Update:
 
 def begin_loop(state: State, runtime: Runtime[Context]) -> Update:
     """Reset as `begin` does, and decide whether the first MLLM call comes before the draft."""
-    asks_first = runtime.context.asks_first
-    return begin(state, runtime) | (changed(asks_first=asks_first) if asks_first != state.asks_first else {})
+    update, asks_first = begin(state, runtime), runtime.context.asks_first
+    return update | (changed(asks_first=asks_first) if asks_first != state.asks_first else {})
 
 
 def finishing(finish: Callable[..., Update]) -> Callable[..., Update]:

@@ -90,6 +90,9 @@ class ImageInput(Input):
     pictures: list[Picture] = Field(default_factory=list)
 
 
+UNTRACKED = frozenset({"image_url"})  # fields of the output that are in no checkpoint and no event
+
+
 class Output(BaseModel):
     """Output of every graph."""
 

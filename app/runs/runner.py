@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from pleinair.agent.state import UNTRACKED
 from pleinair.agent.tracing import without_images
 from pleinair.app.engines import backend_choices, build, import_libraries, index_folder
 from pleinair.app.paths import Paths
@@ -327,8 +328,11 @@ def _log(work: Work, mode: str, data: dict[str, Any]) -> None:
         work.write(Progress.model_validate(data), str(data.get("step", "")))
     elif mode == "updates":
         for step, update in data.items():
-            items = (update or {}).items()
-            values = {key: value.value if isinstance(value, Overwrite) else value for key, value in items}
+            values = {
+                key: value.value if isinstance(value, Overwrite) else value
+                for key, value in (update or {}).items()
+                if key not in UNTRACKED
+            }
             finished = StepFinished.model_validate(values)
             work.write(finished, step)
             work.numbers.update(attempt.number for attempt in finished.attempts)
