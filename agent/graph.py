@@ -1,17 +1,19 @@
 """Graphs as LangGraph programs: input and context from outside are checked once, before the first node.
 
-LangGraph itself ignores unknown keys of an input, builds the state anew for every node, and lets the thread
-of a cancelled step run on.
+LangGraph itself ignores unknown keys of an input, builds the state anew for every node, lets the thread of a
+cancelled step run on, and has no time limit for a step that is a plain function.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterator
+import inspect
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import RunnableConfig, ensure_config, merge_configs
@@ -24,6 +26,7 @@ from pleinair.agent.inputs import read_input
 from pleinair.agent.tool import graph_tool
 from pleinair.agent.tracing import without_images
 from pleinair.tools.callbacks import Stop
+from pleinair.tools.deadline import STEP_WAIT, finish_in_time
 from pleinair.tools.registry import resolve
 
 if TYPE_CHECKING:
@@ -40,6 +43,12 @@ class CheckedGraph(StateGraph[Any, Any, Any, Any]):
 
     default_context: Any = None  # of runs that are given none
     image_url: str = "file"  # form of the output's field with a context of settings
+
+    def add_node(self, node: Any, action: Any = None, **options: Any) -> Self:
+        """Add a node; one that is a plain function is left behind if it blocks after the run's deadline."""
+        if inspect.isfunction(action) and not inspect.iscoroutinefunction(action):
+            action = _in_time(action)
+        return super().add_node(node, action, **options)
 
     def compile(self, *args: Any, context: Any = None, **kwargs: Any) -> CheckedCompiledGraph:
         """Compile the graph; `context` is that of runs without one, other arguments as of `StateGraph`."""
@@ -66,6 +75,14 @@ class CheckedGraph(StateGraph[Any, Any, Any, Any]):
         if is_parts(context):
             return from_parts(context)
         return cast(Context, resolve("context", "settings")(context, name, self.image_url))
+
+
+def _in_time(action: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(action)  # LangGraph reads its signature
+    def node(*args: Any, **options: Any) -> Any:
+        return finish_in_time(partial(action, *args, **options), STEP_WAIT)
+
+    return node
 
 
 class CheckedCompiledGraph(Graph):

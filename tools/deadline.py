@@ -2,7 +2,8 @@
 
 It is a context variable, so that the threads of a run see their own. Outside of a run there is none, and
 nothing here waits or raises. Not covered: what blocks a thread without checking; `finish_in_time` stops
-waiting for that thread, which cannot be killed (a generator's own process can).
+waiting for that thread, which cannot be killed (a generator's own process can). It is a daemon thread, so it
+does not keep a program from exiting.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from pleinair.tools.types import PleinairError
 
 T = TypeVar("T")
 
-OVERTIME = 1.5  # seconds after the deadline in which a step may stop by itself
-_LAST_WAIT = 2.5  # seconds after the deadline until a thread is no longer waited for
+# seconds after the deadline until something is no longer waited for, from the innermost outwards
+OVERTIME = 1.0  # a generator's process, which is killed then
+STEP_WAIT = 1.5  # a step of a graph
+RUN_WAIT = 2.0  # the thread of a run
 _POLL = 0.25  # seconds between two checks while waiting for a lock
 _ends: ContextVar[float] = ContextVar("ends", default=math.inf)  # in seconds of `time.monotonic`
 _unfinished: list[threading.Thread] = []
@@ -73,12 +76,14 @@ def holding(lock: _Lock) -> Iterator[None]:
         lock.release()
 
 
-def finish_in_time(work: Callable[[], T]) -> T:
-    """Return what `work` returns, from a thread of its own.
+def finish_in_time(work: Callable[[], T], wait: float) -> T:
+    """Return what `work` returns, from a thread of its own; outside of a deadline from this one.
 
-    Raises what `work` raises, and `OutOfTime` if it is still running 2.5 s after the deadline: then
+    Raises what `work` raises, and `OutOfTime` if it is still running `wait` seconds after the deadline: then
     something blocks its thread, which is left behind.
     """
+    if seconds_left() == math.inf:
+        return work()
     future: Future[T] = Future()
 
     def run() -> None:
@@ -90,7 +95,7 @@ def finish_in_time(work: Callable[[], T]) -> T:
     thread = threading.Thread(target=copy_context().run, args=(run,), daemon=True, name="run")
     thread.start()
     try:
-        return future.result(seconds_left() + _LAST_WAIT)
+        return future.result(max(seconds_left() + wait, 0))
     except NotFinished:
         if future.done():
             raise
@@ -99,5 +104,5 @@ def finish_in_time(work: Callable[[], T]) -> T:
 
 
 def is_blocked() -> bool:
-    """Return whether a thread that was left behind is still running, which delays the interpreter's exit."""
+    """Return whether a thread that was left behind is still running."""
     return any(thread.is_alive() for thread in _unfinished)

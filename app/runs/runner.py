@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from base64 import b64decode
 from collections.abc import Generator
@@ -33,7 +34,7 @@ from pleinair.app.runs.results import deliver, versions
 from pleinair.app.runs.store import Lease, LeaseLost, Run, Runs
 from pleinair.app.settings import OnPreview
 from pleinair.tools.callbacks import StopCheck
-from pleinair.tools.deadline import OutOfTime, check_deadline, deadline, finish_in_time
+from pleinair.tools.deadline import RUN_WAIT, OutOfTime, check_deadline, deadline, finish_in_time
 from pleinair.tools.registry import resolve
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.storage.files import sweep_parts
@@ -135,14 +136,15 @@ def perform(
     """Run or continue a run until it ends, and return its row.
 
     Previews are made for `on_preview` unless the settings disable them, and are not logged. `budget.seconds`
-    counts from the lease, without the imports of libraries, and ends the run within 5 s more. Raises `Busy`
+    counts from this call, without the imports of libraries, and ends the run within 5 s more. Raises `Busy`
     or `LeaseLost` if another process has the run, `Finished` if it has ended.
     """
+    started = time.monotonic()
     request = read_request(run.request_json)
     with runs, Lease(runs, run.id, reopen=reopen) as lease:
         with closing(EventLog(places.events(run.id), on_event)) as log:
             previews = on_preview if request.settings.output.previews else None
-            work, outcome = _run_in_time(Work(run, request, places, lease, log, previews))
+            work, outcome = _run_in_time(Work(run, request, places, lease, log, previews), started)
             _set_encoder_id(work)
             end = _deliver(work, outcome)
             lease.guard()
@@ -151,15 +153,16 @@ def perform(
     return runs.get(run.id)
 
 
-def _run_in_time(work: Work) -> tuple[Work, Outcome]:
+def _run_in_time(work: Work, started: float) -> tuple[Work, Outcome]:
     """Run the graph within the budget's seconds; return what its thread, or the one after it, worked with."""
     seconds = work.request.settings.budget.seconds
     if seconds is None:
         return work, _run(work)
+    seconds -= time.monotonic() - started
     import_libraries(work.request.settings, work.request.graph)
     with deadline(seconds - _seconds_before(work)):
         try:
-            return work, finish_in_time(lambda: _run(work))
+            return work, finish_in_time(lambda: _run(work), RUN_WAIT)
         except OutOfTime as error:
             work.left_behind.set()
             rest = replace(work, left_behind=threading.Event(), values=_stored_state(work))

@@ -201,10 +201,14 @@ class _Backend(httpcore2.NetworkBackend):
 
 
 class _Stream(httpcore2.NetworkStream):
-    """Network stream whose reads, writes and handshake keep to the limits of the call."""
+    """Network stream whose reads, writes and handshake keep to the limits of the call.
+
+    Empty lines before a reply are skipped, which h11 takes for a reply without a status.
+    """
 
     def __init__(self, stream: httpcore2.NetworkStream) -> None:
         self._stream = stream
+        self._has_begun = False  # the reply
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Read what is there, up to `max_bytes`; the caller may stop it at every tick."""
@@ -212,13 +216,19 @@ class _Stream(httpcore2.NetworkStream):
         while True:
             seconds = _limits.get().wait(None if ends is None else ends - time.monotonic())
             try:
-                return self._stream.read(max_bytes, min(seconds, TICK))
+                data = self._stream.read(max_bytes, min(seconds, TICK))
             except httpcore2.ReadTimeout:
                 if seconds <= TICK:
                     raise
+                continue
+            rest = data if self._has_begun else data.lstrip(b"\r\n")
+            if rest or not data:
+                self._has_begun = True
+                return rest
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Write all of `buffer`."""
+        self._has_begun = False
         for start in range(0, len(buffer), CHUNK):
             self._stream.write(buffer[start : start + CHUNK], _limits.get().wait(timeout))
 

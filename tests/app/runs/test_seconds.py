@@ -126,8 +126,7 @@ def chat_kinds() -> Iterator[tuple[str, Kind]]:
 
 def image_kinds() -> Iterator[tuple[str, Kind]]:
     for name, act in ACTS.items():
-        if name != "drips empty lines":  # soon an error of the protocol, and it may be charged for
-            yield f"image server {name}", Kind(IMAGES, (act,))
+        yield f"image server {name}", Kind(IMAGES, (act,))
     yield "image server silent at an edit", Kind(IMAGES, (sends_picture, faults.hang))
 
 
