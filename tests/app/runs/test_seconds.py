@@ -7,9 +7,12 @@ runs all kinds; without it every third one runs, with 2 s.
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -288,6 +291,26 @@ def test_a_slow_part_ends_the_run_in_time(name: str, endings: Callable[[str], En
 def test_a_run_that_is_stopped_keeps_its_image(kind: str, place: Path) -> None:
     ending = run(kind, replace(ALL[kind], settings={**ALL[kind].settings, "budget.seconds": 2.0}))
     assert (ending.outcome.limit, ending.outcome.best is not None) == ("seconds", True)
+
+
+BLOCKED = ("encoder loads", "encoder hangs at texts", "generator hangs in a step", "generator loads")
+
+
+def test_what_blocks_does_not_keep_a_program_from_exiting(place: Path) -> None:
+    slow_engines.install(place / "more")
+    settings = [{**ALL[kind].settings, "budget.seconds": 1.0} for kind in BLOCKED]
+    support = Path(slow_engines.__file__).parent
+    paths = [place / "plugin", place / "more" / "plugin", support.parent]
+    result = subprocess.run(
+        [sys.executable, support / "blocked_program.py", *map(json.dumps, settings)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    ended = time.time()
+    *endings, over, exits = map(json.loads, result.stdout.splitlines())
+    assert (result.returncode, endings) == (0, [["stopped", "seconds"]] * len(BLOCKED)), result.stderr
+    assert (over[0], exits[0]) == ("over", "exits")
+    assert ended - over[1] < 3.0
 
 
 def test_a_run_that_is_in_time_is_not_changed(place: Path) -> None:
