@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from pleinair.tools.storage.artifacts import ArtifactStore
 
 OnProgress = Callable[[int, int], None]  # images done, images in total
+Watch = Callable[[str], AbstractContextManager[OnProgress]]  # progress bar for a title
 
 POCKET_MODELS = "pocket/"  # folders of the shipped models
 DEVICE = DeviceLock()  # shared by all workers: two of them would load two models on one GPU

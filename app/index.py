@@ -2,50 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import PurePosixPath
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from pleinair.app.engines import build_backend, check, fresh_index, index_fault, open_library
+from pleinair.app.engines import Watch, build_backend, check, fresh_index, index_fault, open_library
 from pleinair.app.paths import places
 from pleinair.app.settings import Settings
 from pleinair.app.trace.trace import counted
 from pleinair.tools.retrieval.library import Library, raw_files
+from pleinair.tools.retrieval.walk import RAW
 from pleinair.tools.types import Encoder, Retriever
 
-SHOWN = 10  # problems listed; the others are counted
+if TYPE_CHECKING:
+    from pleinair.tools.retrieval.index import Index
+    from pleinair.tools.retrieval.readers.folder import Problem
+
+SHOWN = 10  # problems of each kind that are listed; the others are counted
+_OF_ONE_FILE = 3  # problems of a table that are listed among them
 
 
 def bring_up_to_date(
-    settings: Settings, on_index: Callable[[int, int], None], *, calibrated: bool = False
+    settings: Settings, watch: Watch, *, calibrated: bool = False, every_problem: bool = False
 ) -> Iterator[str]:
     """Index new and changed images; yield lines about the index and the files that could not be used.
 
-    With `calibrated` also suggest a threshold from the captions, without setting it. Raises `BadInput` if no
-    image is usable, or no caption for a suggestion, `PleinairError` if the disk is full.
+    `watch` shows the progress of each part; no line comes meanwhile. With `calibrated` also suggest a
+    threshold from the captions, without setting it; with `every_problem` list all that are recorded. Raises
+    `BadInput` if no image is usable, or no caption for a suggestion, `PleinairError` if the disk is full.
     """
     from pleinair.tools.retrieval.index import IndexRetriever
 
     check(settings)
     home = places(settings.paths.home)
-    library = open_library(settings, home, on_index)
-    encoder = cast(Encoder, build_backend("encoder", settings.encoder))
+    with watch("Reading texts in images") as on_read:
+        library = open_library(settings, home, on_read)
     unusable = index_fault(settings, home)
-    index = fresh_index(settings, home, library, encoder, on_index)
+    with watch("Indexing images") as on_index:
+        encoder = cast(Encoder, build_backend("encoder", settings.encoder))
+        index = fresh_index(settings, home, library, encoder, on_index)
     if unusable:
         yield f"The index was built anew. {unusable}"
     are = "is" if len(index) == 1 else "are"
-    yield f"{counted(len(index), 'image')} of {library.title} {are} indexed under {encoder.id}"
+    others = f"; {len(index.skipped)} cannot be used" if index.skipped else ""
+    yield f"{counted(len(index), 'image')} of {library.title} {are} indexed under {encoder.id}{others}"
     yield from describe(library)
-    problems = [
-        *map(str, library.problems),
-        *(f"{skipped.id}: {skipped.reason}" for skipped in index.skipped),
-    ]
-    notes = [f"{file.id}: {note}" for file in index.noted for note in file.notes]
-    problems += notes
-    yield from problems[:SHOWN]
-    if (count := library.problem_count + len(index.skipped) + len(notes)) > SHOWN:
-        yield f"and {counted(count - SHOWN, 'problem')} more"
+    yield from _problems(library, index, every_problem)
     if calibrated:
         yield _suggested_threshold(IndexRetriever(library, index, encoder))
 
@@ -54,7 +58,7 @@ def describe(library: Library) -> Iterator[str]:
     """Yield lines about where a library's captions and credits come from, and what was left out."""
     for source in library.sources:
         facts = [
-            counted(source.captions, "caption"),
+            counted(source.captions, "caption") if source.captions else "",
             f"{counted(source.credits, 'image')} with credits" if source.credits else "",
             f"{counted(source.boxes, 'image')} with boxes" if source.boxes else "",
             counted(source.problems, "problem") if source.problems else "",
@@ -64,10 +68,32 @@ def describe(library: Library) -> Iterator[str]:
         yield f"{counted(without, 'image')} without a caption"
     if paths := library.left_out:
         yield f"{counted(len(paths), 'system or hidden item')} left out: {_some(paths)}"
-    if library.others:
-        yield f"{counted(len(library.others), 'file')} of other kinds left out: {_some(library.others)}"
+    if others := [other for other in library.others if other not in RAW]:
+        yield f"{counted(len(others), 'file')} of other kinds left out: {_some(others)}"
     if raw := raw_files(library):
         yield f"{counted(raw, 'file')} in raw formats of cameras cannot be read: export them as JPEG"
+
+
+def _problems(library: Library, index: Index, every: bool) -> Iterator[str]:
+    """Yield images that cannot be used, what readers did not understand, then notes on used images."""
+    skipped = [f"{file.id}: {file.reason}." for file in index.skipped]
+    notes = [f"{file.id}: {note}." for file in index.noted for note in file.notes]
+    if every:
+        lines = [*skipped, *map(str, library.problems), *notes]
+    else:
+        lines = [*skipped[:SHOWN], *map(str, islice(_varied(library.problems), SHOWN)), *notes[:SHOWN]]
+    yield from lines
+    if more := len(skipped) + library.problem_count + len(notes) - len(lines):
+        yield f"and {counted(more, 'more problem')}{'' if every else '; list all with --problems'}"
+
+
+def _varied(problems: Iterable[Problem]) -> Iterator[Problem]:
+    """Yield the first problems of each file, so that those of one table hide no others."""
+    counts: Counter[str] = Counter()
+    for problem in problems:
+        counts[problem.file] += 1
+        if counts[problem.file] <= _OF_ONE_FILE:
+            yield problem
 
 
 def _some(paths: Iterable[str]) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from pleinair.app.engines import build_backend, build_generator, check, fresh_index, open_library
+from pleinair.app.engines import Watch, build_backend, build_generator, check, fresh_index, open_library
 from pleinair.app.paths import places
 from pleinair.app.settings import POCKET, Settings
 from pleinair.tools.realrag import training_of
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from pleinair.tools.retrieval.library import Library
     from pleinair.tools.retrieval.realrag.data import Pair, TrainingSet
     from pleinair.tools.retrieval.realrag.reflective import ReflectiveOptions, TrainingConfig
-
-
-Watch = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]  # progress bar for a title
 
 
 def train_retriever(

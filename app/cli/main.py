@@ -216,6 +216,9 @@ def index(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Suggest a retrieval threshold from the captions.")
     ] = False,
+    problems: Annotated[
+        bool, typer.Option("--problems", help="List every problem, not only the first ones.")
+    ] = False,
 ) -> None:
     """Index FOLDER for retrieval; only changed files are read, and an interrupted index continues."""
     from pleinair.app.index import bring_up_to_date
@@ -223,15 +226,14 @@ def index(
 
     with explained():
         settings = load(profile, _overrides(setting, {"library.folder": folder or None}))
-        with progress_bar("Indexing images") as on_index:
-            lines = list(bring_up_to_date(settings, on_index, calibrated=calibrate))
-        for line in lines:
+        for line in bring_up_to_date(settings, progress_bar, calibrated=calibrate, every_problem=problems):
             say(printable(line))
 
 
 @app.command()
 def doctor(
     profile: Profile = None,
+    library: Library = None,
     setting: Setting = None,
     mllm: Annotated[
         bool,
@@ -242,7 +244,14 @@ def doctor(
     from pleinair.app.doctor.doctor import examine
 
     quiet()
-    if not print_findings(examine(profile, _overrides(setting, {}), mllm=mllm, report=print_progress)):
+    if not print_findings(
+        examine(
+            profile,
+            _overrides(setting, {"library.folder": library or None}),
+            mllm=mllm,
+            report=print_progress,
+        )
+    ):
         leave("failed")
 
 

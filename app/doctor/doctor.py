@@ -18,6 +18,7 @@ from pleinair.app.paths import Paths, places
 from pleinair.app.runs.results import PARTS, installed
 from pleinair.app.runs.store import Runs
 from pleinair.app.settings import BackendChoice, Settings, load
+from pleinair.app.trace.trace import counted
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.http.support import SUPPORT
 from pleinair.tools.realrag import require_generator, training_of
@@ -258,7 +259,7 @@ def _library(settings: Settings, home: Paths) -> str:
     """Count the library's images and report whether it is indexed."""
     library = open_library(settings, home)
     indexed = "indexed" if index_folder(settings, home).is_dir() else "indexed at the first retrieval"
-    return f"{len(library.items)} images in {library.title}, {indexed}"
+    return f"{counted(len(library.items), 'image')} in {library.title}, {indexed}"
 
 
 def _writable(home: Paths) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from pleinair.agent.repairs.leaks import LeakOptions, excess
-from pleinair.app.trace.trace import AttemptTrace, Trace, crop_text, offload_text, score_text
+from pleinair.app.trace.trace import AttemptTrace, Trace, crop_text, license_text, offload_text, score_text
 from pleinair.tools.types import Box, Hit, Reference, Row
 
 LABELS = {"generator": "Generator", "encoder": "Encoder", "mllm": "Chat model"}
@@ -60,7 +60,7 @@ def reference_facts(reference: Reference, attempt: AttemptTrace, options: LeakOp
     is_input = hit.id == reference.picture.sha256
     name = "an input image" if is_input else file_name(hit)
     score = "" if is_input else f"{score_text(hit)}, {attempt.rank(reference.concept, hit)}"
-    credit = " · ".join(filter(None, (hit.license, hit.author, "" if link(hit) else hit.source)))
+    credit = " · ".join(filter(None, (license_text(hit), hit.author, "" if link(hit) else hit.source)))
     leak = _leak_text(reference, attempt, options)
     return [text for text in (name, score, crop_text(reference), credit, leak) if text]
 

@@ -14,6 +14,7 @@ from pleinair.app.trace.trace import (
     counted,
     crop_text,
     leak_text,
+    license_text,
     offload_text,
     score_text,
     spent,
@@ -156,7 +157,7 @@ def _hit_text(hit: Hit) -> str:
 
 
 def _rights(hit: Hit) -> str:
-    return ", ".join(filter(None, (hit.license, hit.author, hit.source)))
+    return ", ".join(filter(None, (license_text(hit), hit.author, hit.source)))
 
 
 def _row_text(row: Row) -> str:

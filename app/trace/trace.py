@@ -9,6 +9,7 @@ from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Changes, Event, Snapshot, payloads, read
 from pleinair.app.runs.store import Run
 from pleinair.tools.images.crops import pixels
+from pleinair.tools.retrieval.library import UNKNOWN
 from pleinair.tools.types import (
     Attempt,
     BadInput,
@@ -212,6 +213,11 @@ def score_text(hit: Hit) -> str:
     if hit.score_kind == "rrf":
         parts.append(_MATCHES[hit.matched_by])
     return ", ".join(parts)
+
+
+def license_text(hit: Hit) -> str:
+    """Return the license of a hit, or that there is none."""
+    return "license unknown" if hit.license == UNKNOWN else hit.license
 
 
 def offload_text(attempt: Attempt) -> str:

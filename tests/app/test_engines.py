@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,17 @@ import pytest
 from support import quick_engines as quick
 
 from pleinair.app.api import draw, home
-from pleinair.app.engines import build, build_backend, check, open_retriever
+from pleinair.app.engines import OnProgress, build, build_backend, check, open_retriever
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Ended, payloads, read
 from pleinair.app.settings import load
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput
+
+
+def unwatched(title: str) -> AbstractContextManager[OnProgress]:
+    return nullcontext(lambda done, total: None)
+
 
 SECOND = {"retrieval__second__backend": "quick", "retrieval__second__salt": "other"}
 
@@ -169,17 +175,17 @@ def test_a_threshold_is_suggested_from_the_captions(place: Path) -> None:
     from pleinair.app.index import bring_up_to_date
 
     settings = load()
-    lines = list(bring_up_to_date(settings, lambda *_: None, calibrated=True))
+    lines = list(bring_up_to_date(settings, unwatched, calibrated=True))
     assert re.match(r"retrieval\.threshold = -?0\.\d{3} by 6 captions: \d+% of them find an image", lines[-1])
-    assert len(list(bring_up_to_date(settings, lambda *_: None))) == len(lines) - 1
+    assert len(list(bring_up_to_date(settings, unwatched))) == len(lines) - 1
 
 
 def test_an_index_of_an_earlier_format_is_built_anew_and_said(place: Path) -> None:
     from pleinair.app.index import bring_up_to_date
 
     settings = load()
-    assert not any("built anew" in line for line in bring_up_to_date(settings, lambda *_: None))
+    assert not any("built anew" in line for line in bring_up_to_date(settings, unwatched))
     (manifest,) = (place / "home").rglob("manifest.json")
     manifest.write_text(manifest.read_text("utf-8").replace('"version": 2', '"version": 1'), "utf-8")
-    first = next(bring_up_to_date(settings, lambda *_: None))
+    first = next(bring_up_to_date(settings, unwatched))
     assert "built anew" in first and "format 1; accepted: 2" in first

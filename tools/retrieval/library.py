@@ -242,7 +242,7 @@ def _describe(prefix: str, folder: Folder, listing: Listing, readers: Mapping[st
     items = []
     for image in folder.images:
         try:
-            status = (folder.root / image).stat()
+            status = os.stat(f"{folder.root}/{image}")
         except OSError:  # removed since it was listed
             continue
         items.append(Item(f"{prefix}{image}", status.st_size, status.st_mtime_ns, **facts[image]))

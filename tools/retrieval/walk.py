@@ -9,10 +9,11 @@ counts once.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from fnmatch import translate
+from pathlib import Path
 
 from pleinair.tools.images.reading import SUFFIXES
 from pleinair.tools.images.signatures import HEAD, is_image
@@ -24,6 +25,7 @@ _SYSTEM = (  # names of folders and files, in lower case
     *("__macosx", "*.lrdata", "*.cocatalogdb", "__pycache__", "node_modules"),
     *(".trash*", ".thumbnails", ".picasaoriginals", ".picasa.ini", ".dtrash", ".stversions"),
 )
+_IS_SYSTEM = re.compile("|".join(map(translate, _SYSTEM)))
 RAW = frozenset(  # of cameras; they begin like TIFF but need a developer's program
     ".3fr .arw .cr2 .cr3 .crw .dng .erf .fff .gpr .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf "
     ".raw .rw2 .rwl .sr2 .srf .srw .x3f".split()
@@ -84,7 +86,7 @@ class _Walk:
 
     def may_be_image(self, root: Path, path: str) -> bool:
         """Return whether a file is an image by its ending or by its first bytes."""
-        suffix = PurePosixPath(path).suffix.lower()
+        suffix = os.path.splitext(path)[1].lower()
         if suffix in _USUAL or suffix in _OTHER or suffix in RAW:
             return suffix in _USUAL
         try:
@@ -108,7 +110,8 @@ class _Walk:
                 elif entry.is_dir(follow_symlinks=False):
                     waiting.append(f"{path}/")
                 elif entry.is_file() and self._is_printable(root, path):  # and no pipe
-                    self._files.add(os.path.realpath(root / path) if start else str(root / path))
+                    full = os.path.join(root, path)
+                    self._files.add(os.path.realpath(full) if start else full)
                     yield root, path
 
     def _entries(self, root: Path, below: str) -> list[os.DirEntry[str]]:
@@ -123,7 +126,9 @@ class _Walk:
         """Walk through what a link leads to, unless it is outside, left out or in the library already."""
         real = os.path.realpath(root / path)
         inside = next((place for place in self.listings if Path(real).is_relative_to(place)), None)
-        if inside is None and os.path.exists(real):
+        if not os.path.exists(real):
+            self.listings[root].problems.append(Problem(path, "a link to what does not exist; left out"))
+        elif inside is None:
             self.listings[root].problems.append(Problem(path, "a link out of the library; left out"))
         if inside is None or any(map(_is_system, Path(real).relative_to(inside).parts)):
             return
@@ -146,4 +151,4 @@ def _is_left_out(name: str) -> bool:
 
 
 def _is_system(name: str) -> bool:
-    return any(fnmatchcase(name.lower(), pattern) for pattern in _SYSTEM)
+    return _IS_SYSTEM.match(name.lower()) is not None

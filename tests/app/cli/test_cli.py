@@ -160,7 +160,7 @@ def test_index_reports_files_of_other_kinds(place: Path) -> None:
         f"1 image of {place / 'shelf'} is indexed under hashes",
         "1 image without a caption",
         "1 system or hidden item left out: .DS_Store",
-        "3 files of other kinds left out: .cr2, .mp4",
+        "2 files of other kinds left out: .mp4",
         "1 file in raw formats of cameras cannot be read: export them as JPEG",
     ]
 

@@ -158,7 +158,8 @@ def test_links_out_of_the_folder_are_left_out(tmp_path: Path) -> None:
     (inside / "broken.png").symlink_to(inside / "nothing.png")
     library = Library.open(inside)
     assert list(library.items) == ["a.png"]
-    problems = [f"{name}: a link out of the library; left out." for name in ("folder", "link.png")]
+    problems = ["broken.png: a link to what does not exist; left out."]
+    problems += [f"{name}: a link out of the library; left out." for name in ("folder", "link.png")]
     assert list(map(str, library.problems)) == problems
 
 

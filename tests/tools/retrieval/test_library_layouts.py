@@ -440,7 +440,10 @@ def test_a_folder_or_file_that_links_lead_to_counts_once(tmp_path: Path) -> None
     (root / "out").symlink_to(tmp_path / "outside")
     library = Library.open(root)
     assert list(library.items) == ["2020/a.png", "b.png"]
-    assert problems(library) == ["out: a link out of the library; left out."]
+    assert problems(library) == [
+        "out: a link out of the library; left out.",
+        "self: a link to what does not exist; left out.",
+    ]
 
 
 def test_a_library_has_one_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

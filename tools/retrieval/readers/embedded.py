@@ -101,28 +101,36 @@ def _texts(folder: Folder) -> dict[str, _Texts]:
     """Return the texts in every image, from the cache where the file has not changed."""
     path = folder.cache and folder.cache / f"{hashlib.sha256(os.fsencode(folder.root)).hexdigest()[:16]}.json"
     stored = _load(path) if path else {}
-    current: dict[str, _Stored] = {}
+    before = (image for image in folder.images if image in stored)
+    current = {image: stored[image] for image in before if _stamp(folder, image) == stored[image][:2]}
+    changed = [image for image in folder.images if image not in current]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
-            jobs = pool.map(lambda image: _stored(folder.root / image, stored.get(image)), folder.images)
-            for done, (image, texts) in enumerate(zip(folder.images, jobs, strict=True), start=1):
+            jobs = pool.map(lambda image: _read(folder.root / image), changed)
+            for done, (image, texts) in enumerate(zip(changed, jobs, strict=True), start=1):
                 current[image] = texts
-                if folder.on_progress and texts is not stored.get(image):
-                    folder.on_progress(done, len(folder.images))
+                if folder.on_progress:
+                    folder.on_progress(done, len(changed))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
     if path and current != stored:
         _save(path, current)
-    return {image: texts for image, (_, _, texts) in current.items()}
+    return {image: current[image][2] for image in folder.images}
 
 
-def _stored(path: Path, earlier: _Stored | None) -> _Stored:
+def _stamp(folder: Folder, image: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(f"{folder.root}/{image}")
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _read(path: Path) -> _Stored:
     """Return a file's size, time and texts; no texts where it cannot be read."""
     try:
         status = path.stat()
-        if earlier and earlier[:2] == (status.st_size, status.st_mtime_ns):
-            return earlier
         with path.open("rb") as file:
             data = file.read(_JPEG_HEAD)
             if not data.startswith(b"\xff\xd8"):

@@ -79,7 +79,7 @@ class Folder:
         """Read one of the other files; a file that is too large or cannot be read is reported, and None."""
         self.used.add(file)
         try:
-            with (self.root / file).open("rb") as stream:
+            with open(f"{self.root}/{file}", "rb") as stream:
                 data = stream.read(limit + 1)
         except OSError:
             self.report(Problem(file, "cannot be read"))

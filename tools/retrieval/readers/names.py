@@ -5,9 +5,9 @@ Names that programs, cameras and habit give are no captions: numbers, dates, has
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 
 from pleinair.tools.retrieval.readers.folder import Description, Folder
 
@@ -46,9 +46,9 @@ class ClassFolders:
 
     def read(self, folder: Folder) -> Iterator[Description]:
         """Yield the nearest folder's name that is no generic one, for every image that has one."""
-        captions: dict[PurePosixPath, str] = {PurePosixPath("."): ""}
+        captions = {"": ""}
         for image in folder.images:
-            if caption := _of_folder(PurePosixPath(image).parent, captions):
+            if caption := _of_folder(os.path.dirname(image), captions):
                 yield Description(image, caption)
 
 
@@ -60,18 +60,18 @@ class FileNames:
     def read(self, folder: Folder) -> Iterator[Description]:
         """Yield the words of every image's name that has some."""
         for image in folder.images:
-            if caption := subject_of(PurePosixPath(image).stem):
+            if caption := subject_of(os.path.splitext(os.path.basename(image))[0]):
                 yield Description(image, caption)
 
 
-def _of_folder(folder: PurePosixPath, captions: dict[PurePosixPath, str]) -> str:
+def _of_folder(folder: str, captions: dict[str, str]) -> str:
     """Return the caption of a folder; `captions` has those of folders so far."""
     ancestry = [folder]
     while ancestry[-1] not in captions:
-        ancestry.append(ancestry[-1].parent)
+        ancestry.append(os.path.dirname(ancestry[-1]))
     caption = captions[ancestry[-1]]
     for place in reversed(ancestry[:-1]):
-        caption = captions[place] = subject_of(place.name) or caption
+        caption = captions[place] = subject_of(os.path.basename(place)) or caption
     return captions[folder]
 
 

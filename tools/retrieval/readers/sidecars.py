@@ -32,7 +32,7 @@ class Sidecars:
     def read(self, folder: Folder) -> Iterator[Description]:
         """Yield what the files beside the images contain."""
         images = _images_by_name(folder)
-        files = [file for file in folder.files if PurePosixPath(file).suffix.lower() in _SUFFIXES]
+        files = [file for file in folder.files if os.path.splitext(file)[1].lower() in _SUFFIXES]
         for file in sorted(files, key=_precedence):
             beside = images.get(name_key(os.path.splitext(file)[0]), ())
             description = self._read_file(folder, file) if beside and not _is_table(file) else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
@@ -52,7 +53,7 @@ class _Table:
     def read(self, folder: Folder) -> Iterator[Description]:
         """Yield what the tables contain about images, those nearest to the images first."""
         names = {f"{stem}{self.suffix}" for stem in STEMS}
-        files = [file for file in folder.files if PurePosixPath(file).name.lower() in names]
+        files = [file for file in folder.files if os.path.basename(file).lower() in names]
         for file in sorted(files, key=lambda file: (-file.count("/"), file)):
             yield from self._read_table(folder, file)
 
@@ -162,7 +163,7 @@ def _describe(folder: Folder, file: str, row: _Row, described: set[str]) -> Desc
         raise BadName(row.fault)
     name = file_of(row.record)
     if not name:
-        raise BadName(f"no file name; accepted keys: {', '.join(FILE_KEYS)}")
+        raise BadName(f"no file name; it is under a key such as `{FILE_KEYS[0]}` or `{FILE_KEYS[-1]}`")
     below = str(PurePosixPath(file).parent)
     image = folder.find(name, "" if below == "." else below)
     if image in described:

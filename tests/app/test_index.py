@@ -1,0 +1,81 @@
+"""What `pleinair index` prints: what cannot be used, in few lines, with counts that add up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+from typer.testing import CliRunner
+
+from pleinair.app.cli.main import app
+from pleinair.app.engines import OnProgress
+from pleinair.app.index import bring_up_to_date
+from pleinair.app.settings import load
+
+
+def _lines(*arguments: object) -> list[str]:
+    result = CliRunner().invoke(app, ["index", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return result.stdout.splitlines()
+
+
+def _fill(library: Path, rows: int) -> None:
+    """Add a table with unusable rows, a sidecar that is not JSON, a damaged image and one that is cut off."""
+    records = [{"file_name": f"missing{number}.png", "text": "x"} for number in range(rows)]
+    (library / "metadata.jsonl").write_text("\n".join(map(json.dumps, records)), "utf-8")
+    (library / "0.json").write_text("{", "utf-8")
+    (library / "damaged.png").write_bytes((library / "1.png").read_bytes()[:20])
+    Image.effect_noise((256, 256), 64).save(library / "cut.jpg")
+    whole = (library / "cut.jpg").read_bytes()
+    (library / "cut.jpg").write_bytes(whole[: len(whole) * 9 // 10])
+
+
+def test_a_table_of_unusable_rows_hides_no_other_problem(place: Path) -> None:
+    library = place / "library"
+    _fill(library, 200)
+    lines = _lines(library)
+    assert lines[0] == f"7 images of {library} are indexed under hashes; 1 cannot be used"
+    problems = lines[lines.index("jsonl: 200 problems") + 1 :]
+    first = "metadata.jsonl, line {}: no image `missing{}.png`."
+    assert [line for line in problems if line.startswith("metadata.jsonl")] == [
+        first.format(number + 1, number) for number in range(3)
+    ]
+    assert "0.json: not a JSON object." in problems
+    assert any(line.startswith("damaged.png: ") for line in problems)
+    assert any(line.startswith("cut.jpg: the file ends too soon") for line in problems)
+    assert problems[-1] == "and 197 more problems; list all with --problems"
+
+
+def test_every_problem_is_listed_on_request(place: Path) -> None:
+    library = place / "library"
+    _fill(library, 1100)
+    lines = _lines(library, "--problems")
+    assert sum(line.startswith("metadata.jsonl, line") for line in lines) == 1000
+    assert lines[-1] == "and 101 more problems"  # those beyond the record are counted
+
+
+def test_progress_is_titled_and_no_line_comes_meanwhile(place: Path) -> None:
+    titles, watching = [], False
+
+    @contextmanager
+    def watch(title: str) -> Iterator[OnProgress]:
+        nonlocal watching
+        titles.append(title)
+        watching = True
+        yield lambda done, total: None
+        watching = False
+
+    for _ in bring_up_to_date(load(), watch):
+        assert not watching
+    assert titles == ["Reading texts in images", "Indexing images"]
+
+
+def test_doctor_takes_a_library(place: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.effect_noise((64, 64), 64).save(other / "a.png")
+    result = CliRunner().invoke(app, ["doctor", "--library", str(other)])
+    assert f"1 image in {other}, " in result.stdout
