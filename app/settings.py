@@ -98,7 +98,9 @@ class LibraryChoice(Value):
 
     folder: _Folders = None  # of reference images, or a list of them; "pocket": the miniature library
     readers: tuple[str, ...] = Field(default=(), exclude_if=not_)  # of captions, the first wins; empty: all
-    max_pixels: _Pixels = Field(default=MAX_PIXELS, exclude_if=MAX_PIXELS.__eq__)  # of an image; 9 bytes each
+    max_pixels: _Pixels = Field(
+        default=MAX_PIXELS, exclude_if=MAX_PIXELS.__eq__
+    )  # of a file, at 9 bytes each
 
     @property
     def folders(self) -> tuple[str, ...]:

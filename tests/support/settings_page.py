@@ -151,6 +151,8 @@ def _plain(annotation: str) -> str:
     text = re.sub(r"\b(\w+\.)+", "", annotation).replace("NoneType", "None")
     text = re.sub(r"Literal\[([^\]]*)\]", lambda choices: choices[1].replace("'", '"'), text)
     text = re.sub(r"Annotated\[(\w+), [^\]]*\]", r"\1", text)
+    text = re.sub(r"\b(?:tuple|Sequence)\[(\w+)(?:, \.\.\.)?\]", r"list of \1", text)
+    text = re.sub(r"\b(?:dict|Mapping)\[str, Any\]", "table", text)
     return text.replace("|", "\\|")
 
 

@@ -116,6 +116,7 @@ SIDECARS: list[tuple[dict[str, str | bytes], str, str]] = [
     ({"wren.txt": "Zaunkönig".encode("utf-16")}, "Zaunkönig", "sidecars"),
     ({"wren.txt": "0 0.5 0.5 0.2 0.2"}, "wren", "file_names"),
     ({"wren.txt": ""}, "wren", "file_names"),
+    ({"wren.txt": bytes(range(256))}, "wren", "file_names"),
     ({"wren.txt": "beside", "metadata.csv": "file,text\nwren.png,in the table"}, "in the table", "csv"),
     (
         {
@@ -305,6 +306,28 @@ def test_a_parquet_table_is_read(tmp_path: Path) -> None:
     assert problems(library) == [
         "birds/metadata.parquet, line 1: not a table that can be read.",
         "metadata.parquet, line 2: no image `absent.png`.",
+    ]
+
+
+def test_a_sidecar_that_is_no_text_is_a_problem(tmp_path: Path) -> None:
+    library = Library.open(write(tmp_path, {"wren.png": PNG, "wren.txt": bytes(range(256))}))
+    assert problems(library) == ["wren.txt: not a text."]
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"), [(10_000_001, "x"), (140, "x" * 1_000_000)], ids=["rows", "characters"]
+)
+def test_a_parquet_table_that_grows_when_read_is_refused(tmp_path: Path, rows: int, text: str) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    write(tmp_path, {"a.png": PNG})
+    table = pyarrow.table({name: pyarrow.repeat(text, rows) for name in ("file_name", "text")})
+    parquet.write_table(table, tmp_path / "metadata.parquet", compression="zstd", use_dictionary=rows > 1000)
+    assert (tmp_path / "metadata.parquet").stat().st_size < 2**20
+    library = Library.open(tmp_path)
+    assert problems(library) == [
+        "metadata.parquet: over 10,000,000 rows, or 268,435,456 bytes in a row group."
     ]
 
 

@@ -68,6 +68,9 @@ def _is_table(file: str) -> bool:
 
 
 def _of_text(folder: Folder, file: str, text: str) -> Description | None:
+    if "\0" in text:
+        folder.report(Problem(file, "not a text"))
+        return None
     lines: list[str] = []
     for line in text.strip().split("\n"):
         if not line.strip() or (lines and _TRANSLATION.match(line)):

@@ -15,9 +15,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pleinair.tools.retrieval.readers.folder import BadName, Description, Folder, Problem
+from pleinair.tools.retrieval.readers.folder import MAX_FILE, BadName, Description, Folder, Problem
 from pleinair.tools.retrieval.readers.records import (
     CAPTION_KEYS,
     FILE_KEYS,
@@ -30,6 +30,7 @@ from pleinair.tools.retrieval.readers.texts import decode
 
 MAX_LINE = 2**20  # characters of a line, or of one record
 STEMS = ("metadata", "captions", "meta_cap")
+_MAX_ROWS = 10_000_000  # of a Parquet file, where equal ones take no space
 _MAX_FAULTS = 100  # of one JSON text, after which the rest is not read
 _LISTS = ("images", "data", "items", "records", "samples", "rows")  # keys of a list of records
 _SPACE = re.compile(r"[\s,\[\]]*")
@@ -151,10 +152,30 @@ class Parquet(_Table):
                 if normal_key(name) in KEYS
             ]
             yield from _missing_columns([normal_key(name) for name in names])
+            if file.metadata.num_rows > _MAX_ROWS or _largest_group(file, usable) > MAX_FILE:
+                yield _Row(None, fault=f"over {_MAX_ROWS:,} rows, or {MAX_FILE:,} bytes in a row group")
+                return
             for batch in file.iter_batches(256, columns=usable):
                 yield from (_Row(next(number), record) for record in batch.to_pylist())
         except (ArrowException, OSError, ValueError, RecursionError):
             yield _Row(next(number), fault="not a table that can be read")
+
+
+def _largest_group(file: Any, columns: Sequence[str]) -> int:
+    """Return the bytes of columns in the largest row group of a Parquet file, without its compression."""
+    groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+    beginnings = tuple(f"{name}." for name in columns)
+    return max(
+        (
+            sum(
+                chunk.total_uncompressed_size
+                for chunk in map(group.column, range(group.num_columns))
+                if f"{chunk.path_in_schema}.".startswith(beginnings)
+            )
+            for group in groups
+        ),
+        default=0,
+    )
 
 
 def _describe(folder: Folder, file: str, row: _Row, described: set[str]) -> Description:
