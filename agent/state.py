@@ -104,6 +104,21 @@ class Output(BaseModel):
     image_url: Annotated[str | None, UntrackedValue] = None
 
 
+def spending_limit(budget: Budget, spent: Usage, spend: Usage) -> Limit | None:
+    """Return the first limit, except attempts and seconds, that forbids `spend` after `spent`; else None."""
+    counted: tuple[Limit, ...] = ("images", "mllm_calls")
+    for name in counted:
+        maximum = getattr(budget, name)
+        if maximum is not None and getattr(spent, name) + getattr(spend, name) > maximum:
+            return name
+    measured: tuple[Limit, ...] = ("tokens", "usd")
+    for name in measured:
+        maximum = getattr(budget, name)
+        if maximum is not None and getattr(spent, name) >= maximum:
+            return name
+    return None
+
+
 class State(ImageInput, Output):
     """Working state of every graph; a field without a reducer is replaced."""
 
@@ -124,19 +139,10 @@ class State(ImageInput, Output):
         Tokens, money and seconds of a step are not known before it: they forbid once they are reached, so a
         run may exceed them by at most one step.
         """
-        spent = Usage.total(self.usage)
         if spend.images and len(self.attempts) >= self.budget.attempts:
             return "attempts"
-        counted: tuple[Limit, ...] = ("images", "mllm_calls")
-        for name in counted:
-            maximum = getattr(self.budget, name)
-            if maximum is not None and getattr(spent, name) + getattr(spend, name) > maximum:
-                return name
-        measured: tuple[Limit, ...] = ("tokens", "usd")
-        for name in measured:
-            maximum = getattr(self.budget, name)
-            if maximum is not None and getattr(spent, name) >= maximum:
-                return name
+        if limit := spending_limit(self.budget, Usage.total(self.usage), spend):
+            return limit
         return "seconds" if self.seconds_left <= 0 else None
 
     def stopped(self, limit: Limit | None, best: Attempt | None, before: str = "") -> Outcome:

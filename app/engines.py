@@ -319,6 +319,7 @@ def open_library(settings: Settings, places: Paths, on_progress: OnProgress = no
         folders,
         readers=readers,
         cache=cache,
+        captions=places.captions,
         max_pixels=settings.library.max_pixels,
         on_progress=on_progress,
     )

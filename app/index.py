@@ -8,8 +8,16 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, cast
 
-from pleinair.app.engines import Watch, build_backend, check, fresh_index, index_fault, open_library
-from pleinair.app.paths import places
+from pleinair.app.engines import (
+    Watch,
+    build_backend,
+    check,
+    fresh_index,
+    index_fault,
+    index_folder,
+    open_library,
+)
+from pleinair.app.paths import Paths, places
 from pleinair.app.settings import Settings
 from pleinair.app.trace.trace import counted
 from pleinair.tools.retrieval.library import Library, raw_files
@@ -34,15 +42,14 @@ def bring_up_to_date(
     `BadInput` if no image is usable, or no caption for a suggestion, `PleinairError` if the disk is full.
     """
     from pleinair.tools.retrieval.index import IndexRetriever
+    from pleinair.tools.retrieval.spelling import save_vocabulary, vocabulary_of
 
     check(settings)
     home = places(settings.paths.home)
-    with watch("Reading texts in images") as on_read:
-        library = open_library(settings, home, on_read)
     unusable = index_fault(settings, home)
-    with watch("Indexing images") as on_index:
-        encoder = cast(Encoder, build_backend("encoder", settings.encoder))
-        index = fresh_index(settings, home, library, encoder, on_index)
+    library, encoder, index = open_indexed(settings, home, watch)
+    words = vocabulary_of(item.caption for item in library.items.values())
+    save_vocabulary(index_folder(settings, home), words)  # captions change without the images
     if unusable:
         yield f"The index was built anew. {unusable}"
     are = "is" if len(index) == 1 else "are"
@@ -54,6 +61,15 @@ def bring_up_to_date(
         yield _suggested_threshold(IndexRetriever(library, index, encoder))
 
 
+def open_indexed(settings: Settings, home: Paths, watch: Watch) -> tuple[Library, Encoder, Index]:
+    """Open the library with its index, which is brought up to date; raise as `bring_up_to_date`."""
+    with watch("Reading texts in images") as on_read:
+        library = open_library(settings, home, on_read)
+    with watch("Indexing images") as on_index:
+        encoder = cast(Encoder, build_backend("encoder", settings.encoder))
+        return library, encoder, fresh_index(settings, home, library, encoder, on_index)
+
+
 def describe(library: Library) -> Iterator[str]:
     """Yield lines about where a library's captions and credits come from, and what was left out."""
     for source in library.sources:
@@ -63,7 +79,9 @@ def describe(library: Library) -> Iterator[str]:
             f"{counted(source.boxes, 'image')} with boxes" if source.boxes else "",
             counted(source.problems, "problem") if source.problems else "",
         ]
-        yield f"{source.reader}: {', '.join(fact for fact in facts if fact)}"
+        models = {item.caption_model for item in library.items.values() if item.captioned_by == source.reader}
+        title = " by ".join(filter(None, (source.reader, ", ".join(sorted(models - {""})))))
+        yield f"{title}: {', '.join(fact for fact in facts if fact)}"
     if without := sum(not item.caption for item in library.items.values()):
         yield f"{counted(without, 'image')} without a caption"
     if paths := library.left_out:

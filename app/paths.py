@@ -37,6 +37,11 @@ class Paths:
         return self.home / "cache"
 
     @property
+    def captions(self) -> Path:
+        """Return the file of the captions that an MLLM has written for images of libraries."""
+        return self.home / "captions.jsonl"
+
+    @property
     def commits(self) -> Path:
         """Return the file of the pinned commits of models."""
         return self.home / "commits.json"

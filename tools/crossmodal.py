@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Template = Literal["use_only", "plain"]
 
 _MOST = 16  # sub-queries of a prompt
+_LONGEST = 10_000  # characters of a caption, as in tables
 INSTRUCTION = (
     "Break the prompt of the last card into sub-queries: the visible things it names, each a short noun "
     "phrase in the prompt's own words. Keep what belongs to a thing: its size, colour, material and place. "
@@ -124,8 +125,14 @@ def in_order(prompt: str, subqueries: Sequence[str]) -> list[str]:
 
 def write_caption(png: bytes, *, model: BaseChatModel, calls: int = 1) -> tuple[str, Usage]:
     """Write an image's caption of one line by an MLLM call; raise as `list_subqueries` does."""
-    answer, usage = ask(model, PictureCaption, CAPTION, {}, [png], calls=calls)
+    answer, usage = ask(model, PictureCaption, CAPTION, {}, [png], calls=calls, check=_complain_about_caption)
     return " ".join(answer.caption.split()), usage
+
+
+def _complain_about_caption(answer: PictureCaption) -> str:
+    if len(answer.caption) > _LONGEST:
+        return f"The caption has {len(answer.caption):,} characters; at most {_LONGEST:,} are accepted."
+    return "" if words(answer.caption) else "The caption has no word."
 
 
 def instruct(template: Template, prompt: str, served: Sequence[Sequence[str]], before: int = 0) -> str:

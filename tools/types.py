@@ -94,6 +94,8 @@ class Hit(Value):
     # the cosine of a hit whose score is by rank fusion
     similarity: float | None = Field(default=None, exclude_if=lambda value: value is None)
     caption: str = ""
+    # name of the MLLM that wrote the caption of a library's image; "": none did
+    caption_model: str = Field(default="", exclude_if=not_)
     license: str = "unknown"
     source: str = ""
     author: str = ""

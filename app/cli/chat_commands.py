@@ -115,7 +115,8 @@ def _reference_line(reference: ChatReference) -> str:
 
     marks = f"  [{', '.join(reference.marks)}]" if reference.marks else ""
     hit = reference.hit
-    return printable(f"{reference.concept}: {hit.id} {score_text(hit)} {hit.caption[:60]}") + marks
+    by = f" (by {hit.caption_model})" if hit.caption_model else ""
+    return printable(f"{reference.concept}: {hit.id} {score_text(hit)} {hit.caption[:60]}{by}") + marks
 
 
 def _veto(session: ChatSession, rest: str) -> str:

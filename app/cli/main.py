@@ -219,15 +219,24 @@ def index(
     problems: Annotated[
         bool, typer.Option("--problems", help="List every problem, not only the first ones.")
     ] = False,
+    caption: Annotated[
+        bool,
+        typer.Option("--caption", help="Let the MLLM caption images without a caption, after an estimate."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm the estimate of --caption.")] = False,
 ) -> None:
     """Index FOLDER for retrieval; only changed files are read, and an interrupted index continues."""
+    from pleinair.app.cli.captions import caption_library
     from pleinair.app.index import bring_up_to_date
     from pleinair.app.settings import load
 
     with explained():
         settings = load(profile, _overrides(setting, {"library.folder": folder or None}))
+        is_stopped = caption and caption_library(settings, confirmed=yes)
         for line in bring_up_to_date(settings, progress_bar, calibrated=calibrate, every_problem=problems):
             say(printable(line))
+    if is_stopped:
+        leave("stopped")
 
 
 @app.command()

@@ -30,6 +30,10 @@ class Range(Value):
             return _number(self.low)
         return f"{_number(self.low)} to {_number(self.high)}"
 
+    def line(self, label: str) -> str:
+        """Return the line of a terminal, with the note."""
+        return f"{label:<10}  {self.text:<18}  {self.note}".rstrip()
+
     def limited(self, limit: float | None, name: str) -> Range:
         """Return the range within the budget `name`, if there is one."""
         if limit is None or (self.high is not None and self.high <= limit):
@@ -54,7 +58,7 @@ def cost(
     call_tokens: CallTokens | None,
 ) -> Range:
     """Estimate the US dollars of a run; where one part is unknown, the note has the other."""
-    text = _cost_of_calls(settings.mllm, calls, tokens, runs, call_tokens)
+    text = cost_of_calls(settings.mllm, calls, tokens, runs, call_tokens)
     image = _cost_of_images(settings.generator, images, runs)
     total = _sum(text, image)
     if total.low is None and total.high is None:
@@ -76,13 +80,21 @@ def _cost_of_images(choice: BackendChoice, images: Range, runs: Sequence[PastRun
     return Range(note=f"no price is known for the images of {choice.label}")
 
 
-def _cost_of_calls(
+def tokens_of_calls(calls: Range, each: CallTokens) -> Range:
+    """Estimate the tokens of some calls, read and written."""
+    written = each.written[1]
+    most = None if written is None else each.read[1] + written
+    return product(calls, each.read[0] + each.written[0], most, each.note)
+
+
+def cost_of_calls(
     choice: BackendChoice,
     calls: Range,
     tokens: Range,
     runs: Sequence[PastRun],
     call_tokens: CallTokens | None,
 ) -> Range:
+    """Estimate the US dollars of MLLM calls; without past runs by the price table."""
     if calls.high == 0 or choice.backend == "pocket":
         return Range(low=0, high=0)
     paid = per_call(runs, "mllm_usd")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pleinair.app.estimate.cost import Range, cost, product
+from pleinair.app.estimate.cost import Range, cost, product, tokens_of_calls
 from pleinair.app.estimate.history import PastRun, Span, basis, past_runs, per_call, span
 from pleinair.app.estimate.tokens import CallTokens, tokens_of_call
 from pleinair.app.paths import Paths
@@ -61,7 +61,7 @@ class Estimate(Value):
             ("US dollars", self.usd),
             ("memory GiB", self.memory),
         ):
-            yield f"{label:<10}  {part.text:<18}  {part.note}".rstrip()
+            yield part.line(label)
         limits = self.limits.model_dump(exclude_none=True)
         yield f"limits      {', '.join(f'{key} {value}' for key, value in limits.items())}"
         yield "The first number is for a draft that is accepted at once, the second for the whole budget."
@@ -137,9 +137,7 @@ def _tokens(calls: Range, runs: Sequence[PastRun], call_tokens: CallTokens | Non
     if calls.high == 0:
         return Range(low=0, high=0)
     if call_tokens:
-        written = call_tokens.written[1]
-        most = None if written is None else call_tokens.read[1] + written
-        return product(calls, call_tokens.read[0] + call_tokens.written[0], most, call_tokens.note)
+        return tokens_of_calls(calls, call_tokens)
     each: Span | None = per_call(runs, "tokens")
     if each is None or calls.low is None or calls.high is None:
         return Range(note=_unknown(runs, calls))

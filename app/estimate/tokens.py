@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from typing import ClassVar
 
@@ -34,15 +34,28 @@ class CallTokens(Value):
 
 def tokens_of_call(graph: str, prompt: str, choice: BackendChoice) -> CallTokens | None:
     """Estimate one call of a graph; None for a backend or a graph that this does not cover."""
-    calls = list(_calls(graph))
-    if choice.backend != "openai" or not calls:
+    calls = [(text + prompt, images) for text, images in _calls(graph)]
+    return _tokens_of(calls, choice) if calls else None
+
+
+def tokens_of_caption(choice: BackendChoice) -> CallTokens | None:
+    """Estimate a call that captions an image; None for a backend that this does not cover."""
+    from pleinair.agent.mllm.request import described
+    from pleinair.tools.crossmodal import CAPTION
+    from pleinair.tools.mllm.schemas import PictureCaption
+
+    return _tokens_of([(CAPTION + json.dumps(described(PictureCaption)), 1)], choice)
+
+
+def _tokens_of(calls: Sequence[tuple[str, int]], choice: BackendChoice) -> CallTokens | None:
+    if choice.backend != "openai":
         return None
     from pleinair.agent.mllm.openai import chat
 
     defaults = {name: parameter.default for name, parameter in signature(chat).parameters.items()}
     arguments = defaults | choice.arguments
     side, cap = int(arguments["side"]), int(arguments["max_tokens"])
-    sizes = [(len(text) + len(prompt), images) for text, images in calls]
+    sizes = [(len(text), images) for text, images in calls]
     least = min(size / MOST_PER_TOKEN + images * LOW_DETAIL for size, images in sizes)
     text = (max(size for size, _ in sizes) + REPAIR) / LEAST_PER_TOKEN
     image = max(images for _, images in sizes) * math.ceil(side / PATCH) ** 2 * PATCH_TOKENS

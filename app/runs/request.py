@@ -144,10 +144,11 @@ def check_budget(budget: Budget) -> None:
             raise BadInput(f"budget.{name} = 0: no image could be generated; must be {accepted}")
 
 
-def require_prices(settings: Settings) -> None:
+def require_prices(settings: Settings, used: Sequence[Where] = ("mllm", "generator")) -> None:
     """Raise `BadInput` for a budget of money with a hosted model without a price: it could not stop the run.
 
-    Not covered: third-party backends, whose results may report a price or not.
+    `used` are the tables whose models are called. Not covered: third-party backends, whose results may report
+    a price or not.
     """
     if settings.budget.usd is None:
         return
@@ -157,7 +158,7 @@ def require_prices(settings: Settings) -> None:
     )
     for table, choice, backend, form in tables:
         is_priced = choice.arguments.get("price_per_picture") is not None or listed_price(choice, table)
-        if choice.backend == backend and not is_local(choice) and not is_priced:
+        if table in used and choice.backend == backend and not is_local(choice) and not is_priced:
             model = str(choice.arguments.get("model", ""))
             other = " or generator.price_per_picture" if table == "generator" else ""
             raise BadInput(

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from langsmith import Client, tracing_context
 from support.fake_engines import decomposition, make_context, rows
+from typer.testing import CliRunner
 
 from pleinair.agent.tracing import redacted
 from pleinair.app.api import draw
+from pleinair.app.cli.main import app
 from pleinair.graphs.pleinair import graph
 
 KEY = "lsv2_pt_0123456789abcdef_secret"
@@ -101,6 +103,20 @@ def test_a_run_of_the_command_line_sends_no_images(place: Path, langsmith: tuple
     client.flush()
     assert b"two things" in server.data
     assert b"iVBORw0KGgo" not in server.data
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_captions_send_images_only_if_asked_for(
+    place: Path, langsmith: tuple[Client, Recorder], images: bool
+) -> None:
+    client, server = langsmith
+    (place / "library" / "metadata.jsonl").unlink()
+    setting = f"tracing.images={str(images).lower()}"
+    result = CliRunner().invoke(app, ["index", "--caption", "--yes", "--set", setting])
+    client.flush()
+    assert result.exit_code == 0, result.output
+    assert b"a square with a speck" in server.data
+    assert (b"iVBORw0KGgo" in server.data) is images
 
 
 def test_a_dead_server_costs_no_time_and_shows_no_address(

@@ -45,6 +45,7 @@ class Item:
     author: str = ""
     boxes: Mapping[str, Box] = field(default_factory=dict, hash=False)
     captioned_by: str = ""  # name of the reader that supplied the caption
+    caption_model: str = ""  # name of the MLLM that wrote the caption; "": none did
 
     @property
     def stamp(self) -> tuple[int, int]:
@@ -53,7 +54,7 @@ class Item:
 
     def hit(self, score: float) -> Hit:
         """Return the image as a hit with its metadata."""
-        names = ("id", "caption", "license", "source", "author")
+        names = ("id", "caption", "caption_model", "license", "source", "author")
         return Hit(score=score, boxes=dict(self.boxes), **{name: getattr(self, name) for name in names})
 
 
@@ -83,6 +84,7 @@ class Library:
         self.items: Mapping[str, Item] = MappingProxyType({})  # by id, in their order
         self.problems: tuple[Problem, ...] = ()  # at most `MAX_PROBLEMS`
         self.problem_count = 0
+        self.readers: tuple[str, ...] = ()  # names, in their precedence
         self.sources: tuple[Source, ...] = ()  # of readers that found something, in their precedence
         self.left_out: tuple[str, ...] = ()  # paths of system and hidden files and folders, sorted
         self.others: tuple[
@@ -96,6 +98,7 @@ class Library:
         *,
         readers: Sequence[str] = (),
         cache: Path | None = None,
+        captions: Path | None = None,
         max_pixels: int = MAX_PIXELS,
         on_progress: Callable[[int, int], None] = no_callback,
     ) -> Library:
@@ -105,6 +108,7 @@ class Library:
             folders: one or more; one inside another counts once.
             readers: their names, the first takes precedence; empty: all installed ones by their ranks.
             cache: folder for what is slow to read from the images themselves.
+            captions: file of the captions that an MLLM has written.
             max_pixels: of an image, as `ReadOptions.max_pixels`.
             on_progress: receives images read and in total; may raise to stop.
 
@@ -120,7 +124,7 @@ class Library:
         by_name = _readers(readers)
         views = []
         for (prefix, root), listing in zip(library._folders.items(), listings, strict=True):
-            folder = Folder(root, listing.images, listing.others, cache, on_progress)
+            folder = Folder(root, listing.images, listing.others, cache, on_progress, captions)
             for problem in sorted(listing.problems, key=str):
                 folder.report(problem)
             views.append(_describe(prefix, folder, listing, by_name))
@@ -173,6 +177,7 @@ class Library:
             tuple(problems[:MAX_PROBLEMS]),
             sum(view.problem_count for view in views),
         )
+        self.readers = tuple(names)
         counts = {name: [view.sources[name] for view in views] for name in names}
         sources = (Source(name, *map(sum, zip(*counts[name], strict=True))) for name in names)
         self.sources = tuple(source for source in sources if source != Source(source.reader))
@@ -279,7 +284,7 @@ def _add(facts: dict[str, Any], description: Description, reader: str, counts: l
     missing = {name: value for name, value in values.items() if value and name not in facts}
     facts.update(missing)
     if "caption" in missing:
-        facts["captioned_by"] = reader
+        facts |= {"captioned_by": reader, "caption_model": description.caption_model}
     counts[0] += "caption" in missing
     counts[1] += bool(missing.keys() & {"license", "source", "author"})
     counts[2] += "boxes" in missing

@@ -45,6 +45,7 @@ class Description:
     source: str = ""
     author: str = ""
     boxes: Mapping[str, Box] = field(default_factory=dict)
+    caption_model: str = ""  # name of the MLLM that wrote the caption; "": none did
 
 
 class BadName(ValueError):
@@ -61,9 +62,10 @@ class Folder:
         files: Iterable[str] = (),
         cache: Path | None = None,
         on_progress: Callable[[int, int], None] | None = None,
+        captions: Path | None = None,
     ) -> None:
-        """Take the paths below `root`, and a folder where readers may keep what is slow to read."""
-        self.root, self.cache, self.on_progress = root, cache, on_progress
+        """Take the paths below `root`, a folder for what is slow to read, a file of generated captions."""
+        self.root, self.cache, self.on_progress, self.captions = root, cache, on_progress, captions
         self.images, self.files = tuple(sorted(images)), tuple(sorted(files))
         self.problems: list[Problem] = []
         self.problem_count = 0
