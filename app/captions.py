@@ -27,6 +27,7 @@ from pleinair.app.trace.trace import counted
 from pleinair.tools.crossmodal import write_caption
 from pleinair.tools.deadline import OutOfTime, deadline, seconds_left
 from pleinair.tools.images.reading import BadPicture
+from pleinair.tools.registry import names
 from pleinair.tools.retrieval.readers.generated import NAME, CaptionFile, GeneratedCaption, open_captions
 from pleinair.tools.types import (
     BadInput,
@@ -101,8 +102,8 @@ class CaptionReport:
 def require_captions(settings: Settings) -> None:
     """Raise `BadInput` for settings with which no caption can be written, paid for or read."""
     check(settings)
-    readers = settings.library.readers
-    if readers and NAME not in readers:
+    readers = settings.library.readers or names("reader")
+    if NAME not in readers:
         raise BadInput(
             f"library.readers = {list(readers)}: without {NAME!r}, so the captions would not be read",
             f"Add {NAME!r} to it.",
