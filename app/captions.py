@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pleinair.agent.context import ProvableModel
 from pleinair.agent.state import MLLM_CALL, spending_limit
@@ -31,7 +31,6 @@ from pleinair.tools.registry import names
 from pleinair.tools.retrieval.readers.generated import NAME, CaptionFile, GeneratedCaption, open_captions
 from pleinair.tools.types import (
     BadInput,
-    Encoder,
     Limit,
     ModelFault,
     PleinairError,
