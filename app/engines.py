@@ -242,7 +242,7 @@ def open_retriever(settings: Settings, places: Paths, on_index: OnProgress = no_
     second = settings.retrieval.second
     corpus = Corpus(
         settings.retrieval,
-        lambda: open_library(settings, places),
+        lambda: open_library(settings, places, on_index),
         lambda: dense(settings.encoder),
         (lambda: dense(second)) if second else None,
     )
@@ -253,7 +253,7 @@ def _dense_retriever(settings: Settings, places: Paths, on_index: OnProgress) ->
     """Open the library, with an index of its images under the encoder."""
     from pleinair.tools.retrieval.index import IndexRetriever
 
-    library = open_library(settings, places)
+    library = open_library(settings, places, on_index)
     encoder = cast(Encoder, build_backend("encoder", settings.encoder))
     if training := training_of(encoder):
         require_generator(training, build_generator(settings).capabilities.id)

@@ -189,3 +189,10 @@ def test_an_index_of_an_earlier_format_is_built_anew_and_said(place: Path) -> No
     manifest.write_text(manifest.read_text("utf-8").replace('"version": 2', '"version": 1'), "utf-8")
     first = next(bring_up_to_date(settings, unwatched))
     assert "built anew" in first and "format 1; accepted: 2" in first
+
+
+def test_reading_a_library_for_the_first_time_is_progress(place: Path) -> None:
+    settings, calls = load(overrides={"retrieval.method": "lexical"}), list[tuple[int, int]]()
+    open_retriever(settings, home(), lambda *counts: calls.append(counts)).search("number 3", 1)
+    assert calls == [(number, 6) for number in range(1, 7)]
+    open_retriever(settings, home(), lambda *_: pytest.fail("read again")).search("number 3", 1)
