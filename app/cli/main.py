@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from pleinair.app.cli.chat import chat
-from pleinair.app.cli.models import models_app
+from pleinair.app.cli.models import download_models, models_app
 from pleinair.app.cli.options import Library, Out, Profile, Setting
 from pleinair.app.cli.run import execute
 from pleinair.app.cli.runs import runs_app
@@ -172,7 +172,23 @@ def draw(
             lines = [*origin_lines, *(f"missing     {fault}" for fault in missing)]
             say("\n".join([*result.lines(), *map(printable, lines)]), indent=12)
         else:
-            execute(_confirmed(text, num_images, options), as_json)
+            execute(_downloaded(text, num_images, options), as_json)
+
+
+def _downloaded(prompt: str, num_images: int | None, options: Any) -> list[Run]:
+    """Write the rows of a request; a terminal is asked whether to download models that are missing."""
+    from pleinair.app.settings import load
+    from pleinair.tools.model_files.hub import NotDownloaded
+
+    try:
+        return _confirmed(prompt, num_images, options)
+    except NotDownloaded as error:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise
+        say(f"{printable(error.message)}.", err=True)
+        profile, overrides = load(options["profile"], options["overrides"]).profile, options["overrides"]
+        download_models(profile, overrides, yes=False, err=True)
+        return _confirmed(prompt, num_images, options)
 
 
 def _confirmed(prompt: str, num_images: int | None, options: Any) -> list[Run]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -49,10 +50,11 @@ def check(
 ) -> None:
     """Check that all files of PROFILE's models are downloaded and complete; loads nothing."""
     from pleinair.app.models.inventory import find_faults
+    from pleinair.app.settings import assignments
 
     complete = True
     with explained():
-        for model in _models_of(profile, setting):
+        for model in _models_of(profile, assignments(setting or [])):
             faults = list(find_faults(model, checksums))
             complete = complete and not faults
             mark = typer.style(*("!!", typer.colors.RED) if faults else ("ok", typer.colors.GREEN))
@@ -75,49 +77,57 @@ def pull(
 
     A model for which PROFILE sets no commit is pinned to the current one, which later runs load.
     """
+    from pleinair.app.settings import assignments
+
     with explained():
-        download_models(profile, setting, yes)
+        download_models(profile, assignments(setting or []), yes)
 
 
-def download_models(profile: str, setting: list[str] | None, yes: bool) -> None:
-    """Print sizes and licenses of what PROFILE's models lack, ask, and download; exit if it is declined."""
+def download_models(profile: str, overrides: Mapping[str, Any], yes: bool, *, err: bool = False) -> None:
+    """Print sizes and licenses of what PROFILE's models lack, ask, and download; exit if it is declined.
+
+    All but the progress bars goes to the standard output, or with `err` to the error output.
+    """
     from pleinair.app.models.download import at_commit, plan_download, require_disk_space
     from pleinair.app.models.inventory import format_size
 
-    models = [model for model in _models_of(profile, setting) if model.on_hub]
+    models = [model for model in _models_of(profile, overrides) if model.on_hub]
     plans = [plan_download(at_commit(model)) for model in models]
     for plan in plans:
-        say(printable(plan.text))
+        say(printable(plan.text), err=err)
     require_disk_space(plans)
     size, missing = sum(plan.size for plan in plans), any(plan.files for plan in plans)
     if missing and not yes:
-        if not (sys.stdin.isatty() and typer.confirm(f"Download {format_size(size)}?")):
-            typer.echo("Nothing was downloaded; use --yes to download it.", err=True)
+        if not (sys.stdin.isatty() and typer.confirm(f"Download {format_size(size)}?", err=err)):
+            typer.echo("Nothing was downloaded; `pleinair models pull --yes` does not ask.", err=True)
             leave("bad input")
     pairs = [pair for pair in zip(models, plans, strict=True) if not pair[0].revision]
-    _pin(profile, setting, {model.pin_name or model.model: plan.model.revision for model, plan in pairs})
+    commits = {model.pin_name or model.model: plan.model.revision for model, plan in pairs}
+    _pin(profile, overrides, commits, err)
     for plan in plans:  # also if all files are there: a broken link of the cache is restored
-        typer.echo(str(plan.download()))
-    typer.echo("Downloaded." if missing else "All files were there already.")
+        typer.echo(str(plan.download()), err=err)
+    typer.echo("Downloaded." if missing else "All files were there already.", err=err)
 
 
-def _pin(profile: str, setting: list[str] | None, commits: dict[str, str]) -> None:
+def _pin(profile: str, overrides: Mapping[str, Any], commits: dict[str, str], err: bool) -> None:
     """Store the commits that the settings leave open, so that later runs load the same ones."""
     from pleinair.app.models.pins import add_pins
     from pleinair.app.paths import places
-    from pleinair.app.settings import assignments, load
+    from pleinair.app.settings import load
 
     if commits:
-        home = places(load(profile, assignments(setting or [])).paths.home)
+        home = places(load(profile, overrides).paths.home)
         file = printable(str(add_pins(home, commits)))
-        typer.echo(f"{printable(profile)} sets no commit for {len(commits)} of them: pinned in {file}")
+        typer.echo(
+            f"{printable(profile)} sets no commit for {len(commits)} of them: pinned in {file}", err=err
+        )
 
 
-def _models_of(profile: str, setting: list[str] | None = None) -> list[ProfileModel]:
+def _models_of(profile: str, overrides: Mapping[str, Any] | None = None) -> list[ProfileModel]:
     from pleinair.app.models.inventory import profile_models
-    from pleinair.app.settings import assignments, load
+    from pleinair.app.settings import load
 
-    return profile_models(load(profile, assignments(setting or [])))
+    return profile_models(load(profile, overrides))
 
 
 def _row(model: ProfileModel) -> dict[str, str]:

@@ -50,7 +50,7 @@ def setup(
             return
         _confirm("Write this file?", yes)
         write_settings(path, text)
-        download_models(proposal.profile, None, yes)
+        download_models(proposal.profile, {}, yes)
         typer.echo("")
         _check_everything(proposal)
         if image:

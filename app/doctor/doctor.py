@@ -166,23 +166,10 @@ def _generator(settings: Settings) -> str:
 
 def _model_files(settings: Settings) -> str:
     """Check the files of every model of the profile; raise `PleinairError` with the first fault of each."""
-    broken, absent = [], []
-    for model in profile_models(settings):
-        if _fetched_later(model):
-            absent.append(model.model)
-        elif fault := _first_fault(model):
-            broken.append(f"{model.role} {model.model}: {fault}")
-    if broken:
+    faults = [(model, _first_fault(model)) for model in profile_models(settings)]
+    if broken := [f"{model.role} {model.model}: {fault}" for model, fault in faults if fault]:
         raise PleinairError("; ".join(broken))
-    return f"fetched at the first use: {', '.join(absent)}" if absent else "whole, as far as they are known"
-
-
-def _fetched_later(model: ProfileModel) -> bool:
-    """Return whether a model is not here, and its first use downloads it."""
-    from huggingface_hub import constants
-
-    online = not (constants.HF_HUB_OFFLINE or model.settings.local_files_only)
-    return model.on_hub and online and is_absent(model)
+    return "whole, as far as they are known"
 
 
 def _first_fault(model: ProfileModel) -> str:
@@ -196,8 +183,6 @@ def _first_fault(model: ProfileModel) -> str:
 def _encoder(choice: BackendChoice) -> str:
     """Build an encoder and return its id; nothing is downloaded for it."""
     model = encoder_model(choice)
-    if _fetched_later(model):
-        return f"{choice.label}, fetched at the first use"
     if model.on_hub and is_absent(model):
         raise PleinairError(f"{choice.label} is not here", "See the model files below.")
     return _engine_id("encoder", choice)
@@ -214,9 +199,8 @@ def _second_encoder(settings: Settings) -> str:
 
 
 def _retriever(settings: Settings) -> str:
-    """Check that a trained retriever is this generator's; "" for an untrained one, or one not here yet."""
-    later = _fetched_later(encoder_model(settings.encoder))
-    training = None if later else training_of(build_backend("encoder", settings.encoder))
+    """Check that a trained retriever is this generator's; "" for an untrained one."""
+    training = training_of(build_backend("encoder", settings.encoder))
     if training is None:
         return ""
     require_generator(training, build_generator(settings).capabilities.id)
@@ -230,8 +214,6 @@ def _adaptor(settings: Settings) -> str:
 
     if not (folder := settings.crossmodal.adaptor):
         return ""
-    if _fetched_later(encoder_model(settings.encoder)):
-        return f"{folder}, checked once the encoder is here"
     open_scorer(folder, build_backend("encoder", settings.encoder), _no_image)
     return f"{folder}, for this encoder"
 

@@ -61,8 +61,8 @@ def plan_download(model: ProfileModel) -> DownloadPlan:
     """
     source = model.source()
     _require_online(model)
-    index = source.fetch((INDEX,)) if model.kind == "pipeline" else Path()
-    patterns, ignore = model.files(index)
+    index = source.download((INDEX,)) if model.kind == "pipeline" else Path()
+    patterns, ignore = model.files(index, online=True)
     data = _hub_page(model.model, model.revision).card_data
     declared = (data.get("license_name") or data.get("license")) if data else None
     license = str(declared or model.license or "not declared")

@@ -20,7 +20,7 @@ from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.diffusion.ip_adapter import IpAdapter, IpAdapterSettings
 from pleinair.tools.diffusion.loading import read_index, require_class
 from pleinair.tools.diffusion.text_only import TextOnly
-from pleinair.tools.model_files.hub import ModelLocation, Source
+from pleinair.tools.model_files.hub import INDEX, ModelLocation, Source, missing_files
 from pleinair.tools.model_files.integrity import find_checksum_faults, find_part_faults, find_weight_faults
 from pleinair.tools.model_files.open_clip import FILES as CLIP_FILES
 from pleinair.tools.model_files.open_clip import LOCAL, WEIGHTS, hub_location, model_label
@@ -89,10 +89,13 @@ class ProfileModel:
         """Return its files; raise `BadInput` if no commit is set."""
         return self.settings.source(self.prefix)
 
-    def files(self, folder: Path) -> Files:
-        """Return the patterns of its files; a pipeline's index must be in the folder."""
+    def files(self, folder: Path, online: bool = False) -> Files:
+        """Return the patterns of its files; a pipeline's index must be in the folder.
+
+        For a variant the hub may be asked which parts have it, if `online`.
+        """
         variant = self.settings.variant
-        names = self.source().names() if variant else ()
+        names = self.source().names(online) if variant else ()
         if self.kind == "pipeline":
             return pipeline_files(read_index(folder)[1], variant, names)
         if self.kind == "controlnet":
@@ -151,6 +154,25 @@ def is_absent(model: ProfileModel) -> bool:
     """Return whether a model with a commit or folder has no local file; False if it is elsewhere."""
     has_location = not model.on_hub or bool(model.revision)
     return model.kind != "elsewhere" and has_location and model.source().local_folder() is None
+
+
+def find_missing_files(model: ProfileModel) -> tuple[list[str], int]:
+    """Return what a hub model lacks on this machine, and its size in bytes as far as the cache lists it.
+
+    Raises `BadInput` for files that its backend refuses.
+    """
+    source, folder = model.source(), model.source().local_folder()
+    if folder is None:
+        return ["not downloaded"], 0
+    if model.kind == "pipeline" and not (folder / INDEX).is_file():
+        return [f"{INDEX}: missing"], sum((source.missing_listed(("*",)) or {}).values())
+    patterns, ignore = model.files(folder)
+    listed = source.missing_listed(patterns, ignore)
+    names = missing_files(folder, patterns) if listed is None else list(listed)
+    faults = [f"{name}: missing" for name in names]
+    if listed is None and not faults:
+        faults = list(_content_faults(model, folder))
+    return faults, sum((listed or {}).values())
 
 
 def find_faults(model: ProfileModel, checksums: bool = False) -> Iterator[str]:

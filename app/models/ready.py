@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from pleinair.app.models.inventory import is_absent, profile_models
+from pleinair.app.models.inventory import ProfileModel, find_missing_files, format_size, profile_models
 from pleinair.app.settings import BackendChoice, Settings
 from pleinair.tools.http.openai_api import OFFICIAL
+from pleinair.tools.model_files.hub import NotDownloaded
 from pleinair.tools.types import BadInput
 
 _SERVERS = ("openai", "openai_images")  # backends that call OpenAI itself unless an address is set
@@ -27,13 +28,24 @@ def find_missing(settings: Settings) -> Iterator[BadInput]:
         if _needs_key(choice) and not os.environ.get(variable):
             yield BadInput(f"{table}: {OFFICIAL} needs a key", f"Set the environment variable {variable}.")
     for model in profile_models(settings):
-        if model.on_hub and model.revision and is_absent(model):
-            license = model.license or "see its page"
-            yield BadInput(
-                f"{model.role}: {model.model} is not on this machine, and a run downloads nothing; license: "
-                f"{license}",
-                f"Run `pleinair models pull {settings.profile}`, which shows its size and asks first.",
-            )
+        if model.on_hub and model.revision:
+            yield from _not_downloaded(model, settings.profile)
+
+
+def _not_downloaded(model: ProfileModel, profile: str) -> Iterator[BadInput]:
+    """Yield an error for a model of the hub that is not on this machine, or only in part."""
+    try:
+        faults, size = find_missing_files(model)
+    except BadInput as error:
+        yield error
+        return
+    if faults:
+        facts = f"license: {model.license or 'see its page'}" + f", {format_size(size)}" * bool(size)
+        yield NotDownloaded(
+            f"{model.role}: {model.model} is not complete on this machine ({faults[0]}), and a run downloads "
+            f"nothing; {facts}",
+            f"Run `pleinair models pull {profile}`, which shows the size and asks first.",
+        )
 
 
 def _needs_key(choice: BackendChoice) -> bool:

@@ -67,7 +67,7 @@ class ControlNet(DiffusersEngine):
         """Load the base model with its branch."""
         variant = self.settings.variant
         names = self.branch_source.names() if variant else ()
-        branch_folder = self.branch_source.fetch(
+        branch_folder = self.branch_source.require_files(
             *branch_files(variant, names), lambda folder: find_part_faults(folder, ".", variant)
         )
         branch = open_part(branch_folder, self.family.controlnet, dtype, variant)

@@ -244,7 +244,7 @@ class DiffusersEngine(ABC):
 
     def _load(self, device: str) -> Any:
         if self.settings.compile:
-            loading.check_compilable(self.source.fetch((INDEX,)))
+            loading.check_compilable(self.source.require_files((INDEX,)))
         pipeline = self.open(self._fetch(), self._dtype(device))
         denoiser = getattr(pipeline, "transformer", None) or pipeline.unet
         if self.settings.attention_backend:

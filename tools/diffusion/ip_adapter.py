@@ -120,7 +120,7 @@ class IpAdapter(DiffusersEngine):
         def find_faults(folder: Path) -> list[str]:
             return [*missing_files(folder, files), *find_part_faults(folder / encoder, encoder)]
 
-        return self.adapter_source.fetch(files, find_faults=find_faults)
+        return self.adapter_source.require_files(files, find_faults=find_faults)
 
 
 def box_masks(boxes: Sequence[Box | None], height: int, width: int) -> Any:

@@ -60,16 +60,18 @@ def read_index(folder: Path) -> tuple[str, dict[str, str]]:
 
 
 def fetch_pipeline(source: Source, pipeline: str, family: Family, variant: str = "") -> Path:
-    """Return a folder with a pipeline's index and the data files of its parts, fetched if need be.
+    """Return a folder with a pipeline's index and the data files of its parts.
 
-    Raises `BadInput` for another class, and for files that are missing or truncated.
+    Raises `NotDownloaded`, and `BadInput` for another class, and for files that are missing or truncated.
     """
-    parts = require_class(source.fetch((INDEX,)), pipeline, family)
+    parts = require_class(source.require_files((INDEX,)), pipeline, family)
 
     def find_faults(folder: Path) -> list[str]:
         return [fault for part in parts for fault in find_part_faults(folder / part, part, variant)]
 
-    folder = source.fetch(*pipeline_files(parts, variant, source.names() if variant else ()), find_faults)
+    folder = source.require_files(
+        *pipeline_files(parts, variant, source.names() if variant else ()), find_faults
+    )
     if faults := find_faults(folder):
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise BadInput(f"{str(folder)!r} cannot be loaded: {faults[0]}{more}.", ADVICE)

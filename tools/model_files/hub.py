@@ -1,6 +1,7 @@
-"""Model files from a local folder or the hub at one commit; a complete snapshot in the cache is used offline.
+"""Model files from a local folder or the hub at one commit, which are read from the hub's cache.
 
-Only the files that a caller lists are fetched. Not covered: other hubs, and several revisions at once.
+Only `download`, `missing_sizes` and `names(online=True)` contact the hub, for the files that a caller lists.
+Not covered: other hubs, and several revisions at once.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,10 @@ INDEX = "model_index.json"
 FindFaults = Callable[[Path], Iterable[str]]  # lists what is wrong with a folder
 
 
+class NotDownloaded(BadInput):
+    """A model of the hub whose files are not all on this machine."""
+
+
 class ModelLocation(Value):
     """Settings that locate a model: a local folder, or a hub id at one commit."""
 
@@ -32,7 +38,7 @@ class ModelLocation(Value):
     model: str = Field(default="", description="hub id instead, `owner/name`, with its `revision`")
     revision: str = Field(default="", description="commit of the hub id, 40 hexadecimal digits")
     allow_branch: bool = Field(default=False, description="accept a branch or tag and resolve it")
-    local_files_only: bool = Field(default=False, description="never contact the hub")
+    local_files_only: bool = Field(default=False, description="refuse to download, also by `models pull`")
     variant: str = Field(default="", description='second set of weights in the folder, such as "fp16"')
 
     def source(self, prefix: str = "") -> Source:
@@ -47,7 +53,7 @@ class ModelLocation(Value):
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Local folder, or hub id at one commit, whose files can be fetched; see `ModelLocation`."""
+    """Local folder, or hub id at one commit, whose files are read or downloaded; see `ModelLocation`."""
 
     folder: str = ""
     model: str = ""
@@ -87,35 +93,64 @@ class Source:
 
     @property
     def commit(self) -> str:
-        """Return the commit; that of a branch is resolved, on the hub or in the cache."""
-        return self.revision if COMMIT.fullmatch(self.revision) else self.fetch(("config.json", INDEX)).name
+        """Return the commit; that of a branch as of its last download."""
+        if COMMIT.fullmatch(self.revision):
+            return self.revision
+        if folder := self.local_folder():
+            return folder.name
+        raise self._not_downloaded("not downloaded")
 
-    def fetch(
+    def require_files(
         self, patterns: tuple[str, ...], ignore: tuple[str, ...] = (), find_faults: FindFaults | None = None
     ) -> Path:
-        """Return the local folder with the files of these patterns, downloading what is missing.
+        """Return the local folder with the files of these patterns; the hub is never contacted.
 
-        A commit never changes, so the hub is not contacted if all files are in the cache. If the cache has no
-        list of the commit's files, `find_faults` decides, and without it the patterns that are file names.
+        Raises `NotDownloaded` for a hub id of which some are missing. If the cache has no list of its files,
+        `find_faults` decides, and without it the patterns that are file names.
         """
         if self.folder:
             return locate(self.folder)
-        folder = self._cached(patterns, ignore)
-        if folder and not any(find_faults(folder) if find_faults else missing_files(folder, patterns)):
-            return folder
-        return self.download(patterns, ignore)
+        folder = self.local_folder()
+        if folder is None:
+            raise self._not_downloaded("not downloaded")
+        faults: Iterable[str] | None = self.missing_listed(patterns, ignore)
+        if faults is None:
+            faults = find_faults(folder) if find_faults else missing_files(folder, patterns)
+        if fault := next(iter(faults), ""):
+            raise self._not_downloaded(f"not complete, {fault}")
+        return folder
+
+    def missing_listed(
+        self, patterns: tuple[str, ...], ignore: tuple[str, ...] = ()
+    ) -> dict[str, int] | None:
+        """Return the files that are not local, with their bytes; None if the cache has no list of all."""
+        from huggingface_hub import get_cached_repo_tree
+        from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+        try:
+            tree = get_cached_repo_tree(self.model, revision=self.revision)
+        except CachedRepoTreeNotFoundError:
+            return None
+        sizes = {entry.path: int(getattr(entry, "size", 0)) for entry in tree}
+        folder = self.local_folder()
+        return {
+            name: size
+            for name, size in sizes.items()
+            if any(fnmatch(name, pattern) for pattern in patterns)
+            and not any(fnmatch(name, pattern) for pattern in ignore)
+            and not (folder and (folder / name).is_file())
+        }
 
     def download(self, patterns: tuple[str, ...], ignore: tuple[str, ...] = ()) -> Path:
         """Return the local folder after asking the hub for missing files."""
         return locate(self.folder) if self.folder else Path(self._snapshot(patterns, ignore))
 
-    def names(self) -> list[str]:
-        """List the model's files; contacts the hub for a commit of which the cache has no list."""
-        from huggingface_hub import HfApi, constants, get_cached_repo_tree
+    def names(self, online: bool = False) -> list[str]:
+        """List the model's files; `online` asks the hub for a commit of which the cache has no list."""
+        from huggingface_hub import HfApi, get_cached_repo_tree
         from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
         if not self.folder:
-            online = not (self.local_files_only or constants.is_offline_mode())
             if COMMIT.fullmatch(self.revision) or not online:  # what a branch means may have changed
                 with suppress(CachedRepoTreeNotFoundError):
                     tree = get_cached_repo_tree(self.model, revision=self.revision)
@@ -127,7 +162,7 @@ class Source:
         return [path.relative_to(folder).as_posix() for path in folder.rglob("*")] if folder else []
 
     def missing_sizes(self, patterns: tuple[str, ...], ignore: tuple[str, ...] = ()) -> dict[str, int]:
-        """Return the files that `fetch` would download, with their sizes in bytes; contacts the hub."""
+        """Return the files that `download` would fetch, with their sizes in bytes; contacts the hub."""
         if self.folder:
             return {}
         files = self._snapshot(patterns, ignore, dry_run=True)
@@ -146,15 +181,11 @@ class Source:
         folder = repository / "snapshots" / commit
         return folder if folder.is_dir() else None
 
-    def _cached(self, patterns: tuple[str, ...], ignore: tuple[str, ...]) -> Path | None:
-        """Return the folder of a commit unless files are known to be missing, without contacting the hub."""
-        from huggingface_hub.errors import LocalEntryNotFoundError
-
-        if not COMMIT.fullmatch(self.revision):
-            return None
-        with suppress(LocalEntryNotFoundError):
-            return Path(self._request(patterns, ignore, local_files_only=True))
-        return None
+    def _not_downloaded(self, state: str) -> NotDownloaded:
+        return NotDownloaded(
+            f"{self.model} at {self.revision} is {state}; only `pleinair models pull` downloads",
+            "Run `pleinair models pull PROFILE` with the profile that names it, or set a folder that has it.",
+        )
 
     def _request(self, patterns: tuple[str, ...], ignore: tuple[str, ...], **options: Any) -> Any:
         from huggingface_hub import snapshot_download

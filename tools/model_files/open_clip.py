@@ -76,10 +76,10 @@ def may_load_pickle(folder: Path) -> bool:
 
 def fetch_clip(source: Source) -> Path:
     """Return the folder with a model's files; raise `BadInput` if it has no safetensors."""
-    folder = source.fetch(FILES)
-    if not (folder / WEIGHTS).is_file():
+    listed, folder = source.missing_listed(("*",)), source.local_folder()
+    if listed is not None and WEIGHTS not in listed and not (folder and (folder / WEIGHTS).is_file()):
         raise BadInput(
             f"{source.model} at {source.revision} has no {WEIGHTS}, and no other format is loaded.",
             "Use another commit or model.",
         )
-    return folder
+    return source.require_files(FILES)

@@ -107,15 +107,13 @@ def test_a_folder_that_is_no_pipeline_is_reported_by_all(place: Path) -> None:
             draw("two things", overrides=settings)
 
 
-def test_a_model_of_the_hub_that_is_not_here_is_a_fault_only_offline(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_of_the_hub_that_is_not_here_is_a_fault(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(place / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     settings = {"generator.backend": "in_context", "generator.model": "o/n", "generator.revision": "a" * 40}
-    assert look(**settings)["model files"].text == "fetched at the first use: o/n"
-    offline = look(**settings, **{"generator.local_files_only": True})["model files"]
-    assert (offline.ok, offline.text) == (False, "generator o/n: not downloaded")
+    finding = look(**settings)["model files"]
+    assert (finding.ok, finding.text) == (False, "generator o/n: not downloaded")
+    assert "`pleinair models pull pocket`" in finding.remedy
 
 
 def test_a_server_that_does_not_answer_is_found_without_paying(place: Path) -> None:

@@ -45,10 +45,9 @@ def test_an_encoder_is_not_downloaded_for_a_check(no_cache: pytest.MonkeyPatch) 
     no_cache.setattr("huggingface_hub.snapshot_download", fetched)
     no_cache.setattr("huggingface_hub.hf_hub_download", fetched)
     findings = look(**ENCODER, **{"crossmodal.adaptor": "pocket/adaptor"})
-    assert faults(findings) == []
-    assert findings["encoder"].text == "open_clip:ViT-B-32, fetched at the first use"
-    assert findings["model files"].text == f"fetched at the first use: {CLIP}"
-    assert findings["adaptor"].text == "pocket/adaptor, checked once the encoder is here"
+    assert faults(findings) == ["encoder", "model files"]
+    assert findings["model files"].text == f"encoder {CLIP}: not downloaded"
+    assert "`pleinair models pull pocket`" in findings["model files"].remedy
 
 
 def test_the_remedy_of_an_error_comes_before_that_of_the_check(

@@ -17,6 +17,8 @@ from pleinair.app.models.pins import read_pins
 from pleinair.app.paths import places
 from pleinair.app.settings import load
 from pleinair.tools.model_files.folders import SHIPPED
+from pleinair.tools.model_files.open_clip import FILES as CLIP_FILES
+from pleinair.tools.model_files.open_clip import clip_source
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 from pleinair.tools.types import BadInput
 
@@ -88,7 +90,7 @@ def test_a_commit_in_the_settings_takes_precedence(profile: str) -> None:
     pull(profile, "--yes")
     assert load(profile, {"generator.revision": OTHER}).generator.arguments["revision"] == OTHER
     elsewhere = load(profile, {"generator.folder": "x"}).generator.arguments
-    assert elsewhere["revision"] == ""
+    assert "revision" not in elsewhere
 
 
 def test_without_a_yes_nothing_is_pinned(profile: str) -> None:
@@ -123,6 +125,7 @@ def test_an_encoder_by_name_is_pulled_and_loaded_without_its_pickle(profile: str
 
 
 def test_an_encoder_that_is_only_a_pickle_is_refused(tmp_path: Path) -> None:
+    clip_source({"model": "ViT-L-14", "revision": "openai", "commit": COMMIT}).download(CLIP_FILES)
     with pytest.raises(BadInput, match=r"has no open_clip_model\.safetensors"):
         OpenClipEncoder("ViT-L-14", "openai", commit=COMMIT)
     assert not any("bin" in line for line in Hub.requests)

@@ -25,8 +25,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from PIL import Image
-from support import fake_hub, faulty_generator, slow_engines
 from support import fault_server as faults
+from support import faulty_generator, slow_engines
 from support import quick_engines as quick
 from support.fault_server import Act, FaultServer, completion, error, playing, reply
 from support.openai_server import proven
@@ -46,7 +46,6 @@ SECONDS = float(os.environ.get("SECONDS", "2"))
 MORE = 5.0  # seconds after the budget
 PROMPT = "first thing and second thing"
 CONCEPTS = '{"concepts": [{"name": "first", "caption": "first"}, {"name": "second", "caption": "second"}]}'
-MODEL = "them/model"
 LARGE = (6000, 5000)  # pixels of an image that takes a third of a second to decode
 
 
@@ -108,13 +107,7 @@ CHAT = {"mllm.backend": "openai", "mllm.model": "m", "mllm.tries": 1000}
 IMAGES = {"generator.backend": "openai_images", "generator.model": "m", "generator.tries": 1000}
 IMAGES |= {"generator.height": 64, "generator.width": 64}
 OWN_PROCESS = {"worker.process": True, "generator.backend": "faulty"}
-HUB = {
-    "generator.backend": "in_context",
-    "generator.pipeline": "Flux2KleinPipeline",
-    "generator.model": MODEL,
-    "generator.revision": "main",
-    "generator.allow_branch": True,
-}
+GRAPHS = ("direct", "imagerag", "realrag")
 
 
 def chat_kinds() -> Iterator[tuple[str, Kind]]:
@@ -136,12 +129,16 @@ def image_kinds() -> Iterator[tuple[str, Kind]]:
 KINDS: dict[str, Kind] = {
     **dict(chat_kinds()),
     **dict(image_kinds()),
-    "hub silent": Kind(HUB, (faults.hang,), "direct"),
-    "hub drips": Kind(HUB, (faults.drip_body,), "direct"),
     "generator loads": Kind({"generator.backend": "slow", "generator.at": "load"}),
     "another run loads the generator": Kind({"generator.backend": "slow", "generator.at": "load"}),
     "generator takes slow steps": Kind({"generator.pause": 3.0}),
     "generator hangs in a step": Kind({"generator.backend": "slow", "generator.at": "step"}),
+    **{
+        f"generator hangs in {graph}": Kind(
+            {"generator.backend": "slow", "generator.at": "step"}, graph=graph
+        )
+        for graph in GRAPHS
+    },
     "generator hangs with references": Kind({"generator.backend": "slow", "generator.at": "edit"}),
     "chat model loads": Kind({"mllm.backend": "slow", "mllm.at": "load"}),
     "encoder loads": Kind({"encoder.backend": "slow", "encoder.at": "load"}),
@@ -212,19 +209,6 @@ def write_large_images(folder: Path) -> None:
         (folder / f"{number}.png").write_bytes(data + bytes([number]))
 
 
-@contextmanager
-def hub_answers_slowly(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Connect to a hub that is silent, with a branch of a model in the cache."""
-    cache = folder / "hub"
-    fake_hub.cached(cache, MODEL, {"model_index.json": b'{"_class_name": "Flux2KleinPipeline"}'})
-    refs = cache / f"models--{MODEL.replace('/', '--')}" / "refs"
-    refs.mkdir()
-    (refs / "main").write_text(fake_hub.COMMIT, encoding="utf-8")
-    with playing(faults.hang, faults.drip_body) as server:
-        fake_hub.connect(server.url.removesuffix("/v1"), cache, patch)
-        yield
-
-
 def one_after_the_other(endings: Mapping[str, Future[Ending]]) -> None:
     for name, kind in ((name, IN_A_PROCESS[name]) for name in endings if name in IN_A_PROCESS):
         busy = name == "another worker has the device"
@@ -260,11 +244,10 @@ def endings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
             patch.syspath_prepend(plugin)
         slow_engines.released.clear()
         write_large_images(folder / "large")
-        stack.enter_context(hub_answers_slowly(folder, patch))
         index = index_folder(load(overrides={"encoder.salt": "locked"}), home())
         index.mkdir(parents=True)
         stack.enter_context(FileLock(index / "lock"))
-        import_libraries(load(overrides=HUB), "pleinair")
+        import_libraries(load(overrides={}), "pleinair")
         futures: dict[str, Future[Ending]] = {name: Future() for name in RUN}
         worker = threading.Thread(target=one_after_the_other, args=(futures,), daemon=True)
         pool = stack.enter_context(ThreadPoolExecutor(len(KINDS)))

@@ -65,9 +65,9 @@ def test_a_branch_is_accepted_on_demand_and_its_commit_recorded(cache: Path) -> 
     assert engine.capabilities.id == f"text_only:owner/tiny@{COMMIT}"
 
 
-def test_a_commit_that_is_not_in_the_cache_is_reported_offline(cache: Path) -> None:
+def test_a_commit_that_is_not_in_the_cache_is_reported(cache: Path) -> None:
     engine = TextOnly(model="owner/tiny", revision=OTHER, **SD15)
-    with pytest.raises(PleinairError, match=f"owner/tiny at {OTHER} is not in the local cache"):
+    with pytest.raises(PleinairError, match=f"owner/tiny at {OTHER} is not downloaded"):
         draw(engine)
 
 
