@@ -107,7 +107,7 @@ CHAT = {"mllm.backend": "openai", "mllm.model": "m", "mllm.tries": 1000}
 IMAGES = {"generator.backend": "openai_images", "generator.model": "m", "generator.tries": 1000}
 IMAGES |= {"generator.height": 64, "generator.width": 64}
 OWN_PROCESS = {"worker.process": True, "generator.backend": "faulty"}
-GRAPHS = ("direct", "imagerag", "realrag")
+GRAPHS = ("direct", "imagerag", "crossmodal")
 
 
 def chat_kinds() -> Iterator[tuple[str, Kind]]:
