@@ -26,7 +26,7 @@ from pleinair.tools.locks import Once
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.realrag import Training, declared_training, require_generator, search_away, training_of
 from pleinair.tools.registry import Kind, did_you_mean, names
-from pleinair.tools.retrieval.compose import AUTO, Corpus, check_method, compose, threshold_of
+from pleinair.tools.retrieval.compose import AUTO, PAPERS, Corpus, check_method, compose, threshold_of
 from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer, LazyScorer
 from pleinair.tools.retrieve import search
@@ -94,11 +94,20 @@ def _paper_retriever(settings: Settings, places: Paths, on_index: OnProgress) ->
     """Return the dense retriever of the papers' graphs where the user has not set a method."""
     if settings.retrieval.method != AUTO:
         return None
-    return _LibraryRetriever(_with_method(settings, "dense"), places, on_index)
+    return _LibraryRetriever(_as_papers(settings), places, on_index)
 
 
-def _with_method(settings: Settings, method: str) -> Settings:
-    return settings.model_copy(update={"retrieval": settings.retrieval.model_copy(update={"method": method})})
+def _as_papers(settings: Settings) -> Settings:
+    """Return the settings with the papers' retrieval: by vectors, and no comparison of pixels."""
+    return settings.model_copy(update={"retrieval": settings.retrieval.model_copy(update=PAPERS)})
+
+
+def for_pocket(settings: Settings) -> Settings:
+    """Return the settings for the pocket library, whose images differ less than photographs do."""
+    if settings.retrieval.method == AUTO:
+        return _as_papers(settings)
+    retrieval = settings.retrieval.model_copy(update={"drop_near_copies": False})
+    return settings.model_copy(update={"retrieval": retrieval})
 
 
 def check(settings: Settings) -> None:
@@ -233,8 +242,8 @@ def open_retriever(settings: Settings, places: Paths, on_index: OnProgress = no_
 
     The pocket library is searched by vectors unless a method is set: the pocket encoder knows its names.
     """
-    if settings.library.folder == POCKET and settings.retrieval.method == AUTO:
-        settings = _with_method(settings, "dense")
+    if settings.library.folder == POCKET:
+        settings = for_pocket(settings)
 
     def dense(choice: BackendChoice) -> IndexRetriever:
         return _dense_retriever(settings.model_copy(update={"encoder": choice}), places, on_index)

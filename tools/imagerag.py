@@ -206,10 +206,13 @@ def merge(retrievals: Sequence[Retrieval]) -> Retrieval:
     if len(retrievals) == 1:
         return retrievals[0]
     abstained = all(retrieval.abstained for retrieval in retrievals)
+    hits = tuple(interleave([retrieval.hits for retrieval in retrievals]))
+    copies = {id: of for retrieval in reversed(retrievals) for id, of in retrieval.near_copies.items()}
     return retrievals[0].model_copy(
         update={
             "query": "\n".join(retrieval.query for retrieval in retrievals),
-            "hits": tuple(interleave([retrieval.hits for retrieval in retrievals])),
+            "hits": hits,
+            "near_copies": {id: copies[id] for id in copies.keys() - {hit.id for hit in hits}},
             "abstained": abstained,
             "reason": retrievals[0].reason if abstained else "",
         }

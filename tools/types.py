@@ -100,6 +100,8 @@ class Hit(Value):
     source: str = ""
     author: str = ""
     boxes: dict[str, Box] = Field(default_factory=dict)  # of named objects in it
+    # ids that a retriever left out for this one; `Retrieval.near_copies` has them once it is recorded
+    near_copies: tuple[str, ...] = Field(default=(), exclude_if=not_)
 
 
 class Reference(Value):
@@ -125,6 +127,18 @@ class Retrieval(Value):
     reason: str = ""
     # by id: why a hit could not be read when it was to be used; the next hit took its place
     unavailable: dict[str, str] = Field(default_factory=dict, exclude_if=not_)
+    # by id of an image that was left out: the better hit of which it is a copy
+    near_copies: dict[str, str] = Field(default_factory=dict, exclude_if=not_)
+
+    @model_validator(mode="after")
+    def _take_near_copies(self) -> Self:
+        """Move what the hits say about their near copies here, so that references do not repeat it."""
+        copies = {id: hit.id for hit in self.hits for id in hit.near_copies}
+        if copies:
+            hits = tuple(hit.model_copy(update={"near_copies": ()}) for hit in self.hits)
+            # frozen: set as pydantic's own validators do
+            self.__dict__.update(hits=hits, near_copies=copies | self.near_copies)
+        return self
 
     def accepts(self, hit: Hit) -> bool:
         """Return whether a hit may be selected: it is readable and has a match, or a score that is enough."""

@@ -161,6 +161,8 @@ def _retrieval_line(retrieval: Retrieval) -> str:
         return f"[yellow]⌕[/] {_escaped(retrieval.concept)}: {_escaped(lost[-1])} cannot be read any more"
     best, count = retrieval.hits[0], len(retrieval.hits)
     found = f"{count} found, best {_escaped(best.id)}, {score_text(best)}"
+    if copies := len(retrieval.near_copies):
+        found += f"; {copies} near {'copy' if copies == 1 else 'copies'} left out"
     return f"[blue]⌕[/] {_escaped(retrieval.concept)}: {found}"
 
 

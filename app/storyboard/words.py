@@ -8,7 +8,15 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from pleinair.agent.repairs.leaks import LeakOptions, excess
-from pleinair.app.trace.trace import AttemptTrace, Trace, crop_text, license_text, offload_text, score_text
+from pleinair.app.trace.trace import (
+    AttemptTrace,
+    Trace,
+    crop_text,
+    license_text,
+    near_copies_text,
+    offload_text,
+    score_text,
+)
 from pleinair.tools.types import Box, Hit, Reference, Row
 
 LABELS = {"generator": "Generator", "encoder": "Encoder", "mllm": "Chat model"}
@@ -87,12 +95,14 @@ def _leak_text(reference: Reference, attempt: AttemptTrace, options: LeakOptions
 
 
 def abstentions(attempt: AttemptTrace) -> list[str]:
-    """Return the concepts for which retrieval abstained, with the reasons, and hits that are unreadable."""
+    """Return why retrieval abstained for concepts, and hits that are unreadable or were left out."""
     lines = []
     for retrieval in attempt.retrievals:
         if retrieval.abstained:
             lines.append(f"No reference for “{retrieval.concept}”: {retrieval.reason}")
         lines += [f"Not readable any more: {id}" for id in retrieval.unavailable]
+        if retrieval.near_copies:
+            lines.append(f"Left out for “{retrieval.concept}”: {near_copies_text(retrieval)}")
     return lines
 
 

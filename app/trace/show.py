@@ -15,13 +15,14 @@ from pleinair.app.trace.trace import (
     crop_text,
     leak_text,
     license_text,
+    near_copies_text,
     offload_text,
     score_text,
     spent,
     trace_begun,
 )
 from pleinair.tools.storage.artifacts import ArtifactStore
-from pleinair.tools.types import BadInput, Hit, Row, Usage
+from pleinair.tools.types import BadInput, Hit, Retrieval, Row, Usage
 
 Lines = Iterator[tuple[str, str]]  # a label and its text
 
@@ -115,10 +116,7 @@ class Report:
             if leaked := leak_text(attempt, reference):
                 yield "leaked", leaked
         for retrieval in trace.retrievals:
-            if retrieval.abstained:
-                yield "abstained", f"{retrieval.concept}: {retrieval.reason}"
-            for id, why in retrieval.unavailable.items():
-                yield "unavailable", f"{retrieval.concept} ← {id}: {why}"
+            yield from _not_used(retrieval)
         for retrieval, rank, hit in trace.unselected:
             yield "unselected", f"{retrieval.concept} ← {_hit_text(hit)}, rank {rank}; {_rights(hit)}"
         yield "image", self._store.path(attempt.picture)
@@ -146,10 +144,24 @@ class Report:
                 for retrieval in trace.retrievals
                 if retrieval.unavailable
             },
+            "near_copies": {
+                retrieval.concept: retrieval.near_copies
+                for retrieval in trace.retrievals
+                if retrieval.near_copies
+            },
             "decision": trace.decision,
             "file": self._store.path(attempt.picture),
             "usage": [part.model_dump() for part in self.usage(attempt.number)],
         }
+
+
+def _not_used(retrieval: Retrieval) -> Lines:
+    if retrieval.abstained:
+        yield "abstained", f"{retrieval.concept}: {retrieval.reason}"
+    for id, why in retrieval.unavailable.items():
+        yield "unavailable", f"{retrieval.concept} ← {id}: {why}"
+    if retrieval.near_copies:
+        yield "left out", f"{retrieval.concept}: {near_copies_text(retrieval)}"
 
 
 def _hit_text(hit: Hit) -> str:

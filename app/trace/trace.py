@@ -31,6 +31,7 @@ _MATCHES = {
     "similarity": "matched by similarity",
     "both": "matched by caption and similarity",
 }
+MOST_COPIES = 3  # near copies that are named
 COUNTED = {"images": "image", "mllm_calls": "MLLM call", "tokens": "token"}
 
 
@@ -196,6 +197,14 @@ def spent(usage: Sequence[Usage]) -> str:
 def counted(count: int, noun: str) -> str:
     """Return a number and its noun, in the plural unless the number is 1."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def near_copies_text(retrieval: Retrieval) -> str:
+    """Return how many near copies of hits were left out, with the first ones and their hits."""
+    copies = [f"{id} (of {hit})" for id, hit in retrieval.near_copies.items()]
+    count = "1 near copy" if len(copies) == 1 else f"{len(copies)} near copies"
+    names = ", ".join(copies[:MOST_COPIES])
+    return f"{count}: {names}{', …' if len(copies) > MOST_COPIES else ''}"
 
 
 def title(attempt: Attempt) -> str:

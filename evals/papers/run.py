@@ -23,7 +23,7 @@ from pleinair.evals.papers.sections import Task, tasks
 from pleinair.evals.realrag import run as realrag
 from pleinair.evals.report import Figures, versions, write_report
 from pleinair.evals.run import show_progress
-from pleinair.tools.retrieval.compose import RetrievalOptions
+from pleinair.tools.retrieval.compose import PAPERS, RetrievalOptions
 from pleinair.tools.types import BadInput
 
 COMPARISONS = {  # of RealRAG's retrievers: what differs from the defaults of `pleinair.evals.realrag.run`
@@ -121,7 +121,7 @@ def pocket_bench(work: Path, overrides: Mapping[str, Any]) -> tuple[Bench, str]:
         work=work,
         context=replace(context, generator=CachedGenerator(context.generator, store)),
         encoder=encoder,
-        retrieval=RetrievalOptions.model_validate(options | {"method": "dense"}),  # as the papers retrieve
+        retrieval=RetrievalOptions.model_validate(options | PAPERS),
         judge=Oracle(),
     )
     return bench, hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from support import quick_engines as quick
 
 from pleinair.app.api import draw, home
-from pleinair.app.engines import OnProgress, build, build_backend, check, open_retriever
+from pleinair.app.engines import OnProgress, build, build_backend, check, for_pocket, open_retriever
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Ended, payloads, read
 from pleinair.app.settings import load
@@ -196,3 +197,17 @@ def test_reading_a_library_for_the_first_time_is_progress(place: Path) -> None:
     open_retriever(settings, home(), lambda *counts: calls.append(counts)).search("number 3", 1)
     assert calls == [(number, 6) for number in range(1, 7)]
     open_retriever(settings, home(), lambda *_: pytest.fail("read again")).search("number 3", 1)
+
+
+def test_near_copies_are_dropped_unless_allowed_and_never_in_the_pocket_library(place: Path) -> None:
+    library = place / "library"
+    with Image.open(library / "3.png") as image:
+        image.save(library / "again.webp", lossless=True)
+    with (library / "metadata.jsonl").open("a", encoding="utf-8") as file:
+        file.write('\n{"file_name": "again.webp", "text": "number 3"}\n')
+    assert len(search(place, "number 3", 7, retrieval__method="lexical")) == 1
+    assert "drop_near_copies" not in load().retrieval.model_dump()
+    pocket = load(overrides={"library.folder": "pocket", "retrieval.method": "lexical"})
+    assert pocket.retrieval.drop_near_copies
+    assert not for_pocket(pocket).retrieval.drop_near_copies
+    assert not for_pocket(load(overrides={"library.folder": "pocket"})).retrieval.drop_near_copies

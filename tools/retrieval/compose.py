@@ -19,7 +19,17 @@ from pydantic import Field
 from pleinair.tools import registry
 from pleinair.tools.arguments import checked
 from pleinair.tools.locks import Once
-from pleinair.tools.retrieval.filters import Filtered, Merged, Wrapper, by_license, distinct, readable
+from pleinair.tools.retrieval.filters import (
+    Filtered,
+    Images,
+    Merged,
+    Same,
+    Wrapper,
+    by_license,
+    distinct,
+    readable,
+    similar,
+)
 from pleinair.tools.retrieval.fusion import fuse
 from pleinair.tools.retrieval.lexical import CaptionOrder, Lexical
 from pleinair.tools.retrieval.rerank import EACH, interleave
@@ -34,6 +44,7 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 _BY_COSINE = (AUTO, "dense", "hybrid")  # methods to which the threshold applies
+PAPERS = {"method": "dense", "drop_near_copies": False}  # with which the papers' graphs retrieve
 DEPTH = 100  # ranks of each list that reciprocal rank fusion counts
 
 
@@ -43,7 +54,7 @@ class RetrievalOptions(Value):
     The threshold is a cosine similarity. Weaker hits of "dense" are recorded but never selected; a hit of
     "hybrid" counts if its cosine reaches the threshold, or if its caption has the query's words. Other
     methods' scores are not cosines, so they abstain only if nothing is found. Copies are recognised by the
-    cosine of their vectors, or without an index by equal pixels.
+    cosine of their vectors, or without an index by equal pixels, and near copies by small aligned images.
     """
 
     method: str = Field(
@@ -55,6 +66,12 @@ class RetrievalOptions(Value):
     rerank: Literal["none", "bm25"] = "none"  # of the best hits, by their captions
     licenses: tuple[str, ...] = ()  # accepted ones; empty accepts all
     deduplicate: float = Field(default=0.995, ge=0, le=1)  # cosine from which images are copies; 0 keeps all
+    drop_near_copies: bool = Field(
+        default=True,
+        exclude_if=bool,
+        description="leave out rescaled, recompressed and cropped copies of better hits unless "
+        "`deduplicate` is 0; never for the pocket library, nor for the papers' graphs without a method set",
+    )
     threshold: float = Field(default=0.0, ge=-1, le=1)  # cosine of the weakest hit that is selected
     arguments: dict[str, Any] = Field(default_factory=dict, exclude_if=not_)  # of the method
 
@@ -172,23 +189,44 @@ def _as_fused(hit: Hit, threshold: float) -> Hit:
 def both(corpus: Corpus) -> Merged:
     """Build the method "both": the filtered hits of two encoders in turn, three of either at most."""
     options, vector = corpus.options, corpus.dense.vector
-    return alternating(_filtered(corpus.dense, options, vector), _filtered(corpus.second, options, vector))
+    images = Images(corpus.dense.open)
+    return alternating(
+        _filtered(corpus.dense, options, vector, images),
+        _filtered(corpus.second, options, vector, images),
+        images.near_copies if options.deduplicate and options.drop_near_copies else None,
+    )
 
 
-def alternating(first: Retriever, second: Retriever) -> Merged:
-    """Build a retriever of the best hits of two others in turn, `EACH` of either at most."""
-    return Merged((first, second), interleave, lambda k: min(k, EACH), filtered=True)
+def alternating(first: Retriever, second: Retriever, same: Same | None = None) -> Merged:
+    """Build a retriever of the best hits of two others in turn, `EACH` of either at most.
+
+    With `same` a hit that is the same as a better one of the other retriever is left out.
+    """
+    keep = distinct(same) if same else None
+
+    def merge(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
+        hits = interleave(rankings)
+        return keep(hits, len(hits)) if keep else hits
+
+    return Merged((first, second), merge, lambda k: min(k, EACH), filtered=True)
 
 
 def _filtered(
-    retriever: Retriever, options: RetrievalOptions, vector: Callable[[str], Vectors] | None
+    retriever: Retriever,
+    options: RetrievalOptions,
+    vector: Callable[[str], Vectors] | None,
+    images: Images | None = None,
 ) -> Retriever:
+    images = images or Images(retriever.open)
     if options.licenses:
         retriever = Filtered(retriever, by_license(options.licenses))
     if vector is None:
-        keep = readable(retriever.open, copies=not options.deduplicate)
-    elif options.deduplicate:
-        keep = distinct(vector, options.deduplicate)
-    else:
+        retriever = Filtered(retriever, readable(images), filter_entries=False)
+    if not options.deduplicate:
         return retriever
-    return Filtered(retriever, keep, filter_entries=False)
+    near = images if options.drop_near_copies else None
+    if vector is not None:
+        same = similar(vector, options.deduplicate, near)
+    else:
+        same = near.near_copies if near else images.equal
+    return Filtered(retriever, distinct(same), filter_entries=False)

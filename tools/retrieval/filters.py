@@ -1,18 +1,22 @@
 """Retrievers on top of others: filtered by license, id or likeness, or merged from several.
 
-A filter is a function from all hits so far, best first, to those that pass; what it decides about a hit may
-depend on the better hits alone.
+A filter is a function from all hits so far, best first, to the first `k` that pass; what it decides about a
+hit may depend on the better hits alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.realrag import Training, search_away, training_of
 from pleinair.tools.retrieval.licenses import spdx
+from pleinair.tools.retrieval.near_copies import Thumbnail, is_near_copy, thumbnail
 from pleinair.tools.retrieve import search
 from pleinair.tools.types import Hit, ImageSource, Retriever, Searcher
 
@@ -21,7 +25,11 @@ if TYPE_CHECKING:
 
     from pleinair.tools.types import Vectors
 
-Keep = Callable[[Sequence[Hit]], list[Hit]]
+Keep = Callable[[Sequence[Hit], int], list[Hit]]
+Same = Callable[[str, str], bool]  # whether two ids are of copies, the better hit first
+
+CLOSE = 0.9  # cosine from which two images are compared by their pixels
+_REMEMBERED = 4096  # images, of 12 kB each
 
 
 class Wrapper:
@@ -67,15 +75,15 @@ class Filtered(Wrapper):
     def entries(self) -> Sequence[Hit]:
         """List the images of the library that the filter keeps, or all without `filter_entries`."""
         entries = self._retriever.entries()
-        return self._keep(entries) if self._filter_entries else entries
+        return self._keep(entries, len(entries)) if self._filter_entries else entries
 
     def _fill(self, search: Callable[[int], list[Hit]], k: int) -> list[Hit]:
         size = 2 * k
         while True:
             hits = search(size)
-            passed = self._keep(hits)
+            passed = self._keep(hits, k)
             if len(passed) >= k or len(hits) < size:
-                return passed[:k]
+                return passed
             size *= 4
 
 
@@ -108,51 +116,94 @@ class Merged(Wrapper):
 def by_license(licenses: Collection[str]) -> Keep:
     """Build a filter by license, in any spelling that `spdx` reads; without one it is "unknown"."""
     allowed = {spdx(license).casefold() for license in licenses}
-    return lambda hits: [hit for hit in hits if spdx(hit.license).casefold() in allowed]
+    return _only(lambda hit: spdx(hit.license).casefold() in allowed)
 
 
 def without(ids: Collection[str]) -> Keep:
     """Build a filter that removes some images."""
     removed = frozenset(ids)
-    return lambda hits: [hit for hit in hits if hit.id not in removed]
+    return _only(lambda hit: hit.id not in removed)
 
 
-def distinct(vector: Callable[[str], Vectors], most: float) -> Keep:
-    """Build a filter that removes a hit whose vector has a cosine over `most` to that of a better hit."""
+def _only(passes: Callable[[Hit], bool]) -> Keep:
+    return lambda hits, k: list(islice(filter(passes, hits), k))
 
-    def keep(hits: Sequence[Hit]) -> list[Hit]:
+
+def distinct(same: Same) -> Keep:
+    """Build a filter that removes copies of a better hit, which lists their ids as its near copies.
+
+    Copies that are worse than the last of `k` hits are not looked for.
+    """
+
+    def keep(hits: Sequence[Hit], k: int) -> list[Hit]:
         passed: list[Hit] = []
-        vectors: list[Vectors] = []
         for hit in hits:
-            candidate = vector(hit.id)
-            if not any(float(candidate @ better) > most for better in vectors):
+            if len(passed) == k:
+                break
+            place = next((place for place, better in enumerate(passed) if same(better.id, hit.id)), None)
+            if place is None:
                 passed.append(hit)
-                vectors.append(candidate)
+            else:
+                copies = (*passed[place].near_copies, hit.id, *hit.near_copies)
+                passed[place] = passed[place].model_copy(update={"near_copies": tuple(dict.fromkeys(copies))})
         return passed
 
     return keep
 
 
-def readable(open: Callable[[str], Image], *, copies: bool) -> Keep:
-    """Build a filter that removes unreadable files and, without `copies`, images of equal pixels."""
-    digests: dict[str, str] = {}  # by id, "" for an unreadable file; each is read once
+def similar(vector: Callable[[str], Vectors], most: float, images: Images | None = None) -> Same:
+    """Build a comparison by vectors: copies have a cosine over `most`, or look alike and have one of `CLOSE`.
 
-    def digest(id: str) -> str:
-        if id not in digests:
-            try:
-                image = open(id)
-                digests[id] = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
-            except BadPicture:
-                digests[id] = ""
-        return digests[id]
+    Without `images` the vectors decide alone.
+    """
 
-    def keep(hits: Sequence[Hit]) -> list[Hit]:
-        passed = [hit for hit in hits if digest(hit.id)]
-        if copies:
-            return passed
-        best: dict[str, Hit] = {}
-        for hit in passed:
-            best.setdefault(digest(hit.id), hit)
-        return list(best.values())
+    def same(better: str, other: str) -> bool:
+        cosine = float(vector(better) @ vector(other))
+        return cosine > most or (images is not None and cosine >= CLOSE and images.near_copies(better, other))
 
-    return keep
+    return same
+
+
+class Images:
+    """What is compared of the images of a source; each is read once as long as it is remembered."""
+
+    def __init__(self, open: Callable[[str], Image]) -> None:
+        self._look = lru_cache(_REMEMBERED)(lambda id: _look(open, id))
+        self._near = lru_cache(16 * _REMEMBERED)(self._compare)
+
+    def readable(self, hit: Hit) -> bool:
+        """Return whether the file of a hit can be read."""
+        return self._look(hit.id) is not None
+
+    def equal(self, first: str, second: str) -> bool:
+        """Return whether two images have the same pixels."""
+        looks = self._look(first), self._look(second)
+        return bool(looks[0] and looks[1] and looks[0].digest == looks[1].digest)
+
+    def near_copies(self, first: str, second: str) -> bool:
+        """Return whether two images are the same, or rescaled, recompressed or cropped."""
+        return self._near(first, second)
+
+    def _compare(self, first: str, second: str) -> bool:
+        looks = self._look(first), self._look(second)
+        return bool(looks[0] and looks[1] and is_near_copy(looks[0].thumbnail, looks[1].thumbnail))
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    digest: str
+    thumbnail: Thumbnail
+
+
+def _look(open: Callable[[str], Image], id: str) -> _Look | None:
+    try:
+        image = open(id)
+    except BadPicture:
+        return None
+    digest = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
+    return _Look(digest, thumbnail(image))
+
+
+def readable(images: Images) -> Keep:
+    """Build a filter that removes unreadable files."""
+    return _only(images.readable)

@@ -27,8 +27,9 @@ def fuse(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
 
 
 def _united(first: Hit, second: Hit) -> Hit:
-    """Return the first hit with the matches of both, and with the cosine of either."""
+    """Return the first hit with the matches and near copies of both, and with the cosine of either."""
     kinds = {first.matched_by, second.matched_by} - {""}
     match: Match = "both" if len(kinds) > 1 else next(iter(kinds), "")
     similarity = second.similarity if first.similarity is None else first.similarity
-    return first.model_copy(update={"matched_by": match, "similarity": similarity})
+    copies = tuple(dict.fromkeys((*first.near_copies, *second.near_copies)))
+    return first.model_copy(update={"matched_by": match, "similarity": similarity, "near_copies": copies})

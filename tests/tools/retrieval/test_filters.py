@@ -11,7 +11,15 @@ from support.fake_retriever import FakeRetriever, ids, unit
 
 from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.realrag import Training, training_of
-from pleinair.tools.retrieval.filters import Filtered, by_license, distinct, readable, without
+from pleinair.tools.retrieval.filters import (
+    Filtered,
+    Images,
+    by_license,
+    distinct,
+    readable,
+    similar,
+    without,
+)
 from pleinair.tools.types import BadInput
 
 
@@ -39,7 +47,7 @@ def test_more_hits_are_requested_until_enough_pass() -> None:
 
 def test_a_copy_is_removed_and_the_next_hit_takes_its_place() -> None:
     fake = FakeRetriever("abcd", angles={"a": 0, "b": 5, "c": 10, "d": 90})
-    filtered = Filtered(fake, distinct(fake.vector, np.cos(np.radians(7))), filter_entries=False)
+    filtered = Filtered(fake, distinct(similar(fake.vector, np.cos(np.radians(7)))), filter_entries=False)
     assert ids(filtered.search("q", 2)) == "ac"  # b looks like a; c looks like b, which was removed
     assert ids(filtered.search("q", 4)) == "acd"
     assert ids(filtered.entries()) == "abcd"
@@ -56,7 +64,9 @@ def test_the_first_k_hits_that_pass_are_returned(ranking: str, k: int, free: set
 def test_no_two_hits_that_pass_look_alike(degrees: list[float], most: float) -> None:
     angles = dict(zip("abcdefgh", degrees, strict=False))
     passed = ids(
-        Filtered(FakeRetriever("".join(angles)), distinct(lambda id: unit(angles[id]), most)).search("q", 8)
+        Filtered(FakeRetriever("".join(angles)), distinct(similar(lambda id: unit(angles[id]), most))).search(
+            "q", 8
+        )
     )
     assert passed[0] == "a"
     for place, id in enumerate(passed):
@@ -73,7 +83,10 @@ def test_without_vectors_unreadable_files_and_equal_pixels_are_removed(copies: b
             raise BadPicture("damaged")
         return Image.new("RGB", (8, 8), {"a": "red", "c": "red", "d": "blue"}[id])
 
-    filtered = Filtered(FakeRetriever("abcd"), readable(open, copies=copies))
+    images = Images(open)
+    filtered = Filtered(FakeRetriever("abcd"), readable(images))
+    if not copies:
+        filtered = Filtered(filtered, distinct(images.equal))
     assert ids(filtered.search("q", 4)) == ids(filtered.search("q", 4)) == passed
     assert files == list("abcd")  # each is read once
 

@@ -19,7 +19,7 @@ from support.colour_encoder import COLOURS, ColourEncoder, build, find, paint, s
 
 from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.retrieval import faiss_index as flat
-from pleinair.tools.retrieval.filters import Filtered, distinct
+from pleinair.tools.retrieval.filters import Filtered, distinct, similar
 from pleinair.tools.retrieval.index import Index, IndexRetriever
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput, ModelFault, PleinairError
@@ -86,7 +86,7 @@ def test_copies_are_hits_unless_filtered(folder: Path, index_folder: Path) -> No
     for number in range(20):
         paint(folder, f"copy{number:02}.png", (255, number // 10, 0))
     retriever = IndexRetriever(Library.open(folder), build(folder, index_folder), ColourEncoder())
-    filtered = Filtered(retriever, distinct(retriever.vector, 0.995))
+    filtered = Filtered(retriever, distinct(similar(retriever.vector, 0.995)))
     assert [hit.id for hit in filtered.search("red", k=2)] == ["copy00.png", "white.png"]
     assert len(filtered.search("red", k=5)) == 4
     assert len(retriever.search("red", k=5)) == 5

@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     library = tmp_path / "library"
     library.mkdir()
     for number in range(5):
-        speckled(8, (number % 4, 0, 0)).save(library / f"{number}.png")
+        speckled(8, (40 * (number % 4), 0, 0)).save(library / f"{number}.png")
     (library / "5.png").write_bytes((library / "0.png").read_bytes()[:40])
     lines = [
         json.dumps({"file_name": f"{n}.png", "text": f"a finch {n}", "license": f"L{n}"}) for n in range(6)
