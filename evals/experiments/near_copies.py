@@ -1,8 +1,8 @@
 """Measure which images count as near copies: `python -m pleinair.evals.experiments.near_copies FOLDER`.
 
-Each of some images is changed in several ways, and the share that is still recognised is printed; then how many
-of the pairs of different images that look most alike are taken for near copies, by name. Not covered: whether
-a library has copies that are none of these changes.
+Each of some images is changed in several ways, and the share that is still recognised is printed; then how
+many of the pairs of different images that look most alike are taken for near copies, by name. Not covered:
+copies that are changed in other ways.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import io
 import random
+import sys
 from collections.abc import Callable, Sequence
 from time import perf_counter
 
@@ -38,14 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ids = chance.sample(sorted(pictures), min(options.images, len(pictures)))
         right = sum(is_near_copy(thumbnails[id], thumbnail(change(pictures[id]))) for id in ids)
         count += len(ids)
-        print(f"{name}: {right / len(ids):.0%} of {len(ids)}")
-    print(f"{1000 * (perf_counter() - started) / count:.1f} ms a pair, the change included")
+        _say(f"{name}: {right / len(ids):.0%} of {len(ids)}")
+    _say(f"{1000 * (perf_counter() - started) / count:.1f} ms a pair, the change included")
     pairs = _most_similar(thumbnails)
     taken = [pair for pair in pairs if is_near_copy(*(thumbnails[id] for id in pair))]
-    print(f"{len(taken)} of the {len(pairs)} most similar pairs are near copies")
+    _say(f"{len(taken)} of the {len(pairs)} most similar pairs are near copies")
     for first, second in taken:
         overall, block = differences(thumbnails[first], thumbnails[second])
-        print(f"  {overall:.3f} {block:.3f} {first} {second}")
+        _say(f"  {overall:.3f} {block:.3f} {first} {second}")
+
+
+def _say(line: object) -> None:
+    sys.stdout.write(f"{line}\n")
 
 
 def _pictures(library: Library) -> dict[str, Image.Image]:
@@ -54,7 +59,7 @@ def _pictures(library: Library) -> dict[str, Image.Image]:
         try:
             pictures[id] = library.picture(id)
         except BadPicture as error:
-            print(error)
+            _say(error)
     return pictures
 
 
