@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pleinair.app.paths import Paths
+from pleinair.app.runs.database import connect_read_only, unusable
 from pleinair.app.runs.events import read
 from pleinair.app.runs.request import DrawRequest, read_request
-from pleinair.app.runs.store import Run, connect_read_only, unusable
+from pleinair.app.runs.store import Run
 from pleinair.app.trace.trace import Trace, counted, trace_of
 from pleinair.tools.types import BadInput
 

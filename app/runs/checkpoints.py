@@ -18,7 +18,7 @@ from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMet
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
 
-from pleinair.app.runs.store import connect, connect_read_only, unusable
+from pleinair.app.runs.database import connect, connect_read_only, unusable
 from pleinair.tools.types import BadInput
 
 PLAIN = JsonPlusSerializer(allowed_msgpack_modules=None, allowed_json_modules=None)

@@ -9,77 +9,20 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
-import socket
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Self, get_args
 
-import psutil
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from pleinair.tools.storage.files import RESERVE, DiskFull, explain
+from pleinair.app.runs.database import connect, connect_read_only, unusable
+from pleinair.app.runs.owner import Owner, new_owner
 from pleinair.tools.types import BadInput, Cancelled, Ending, Outcome, PleinairError
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """Return a connection that waits for other writers and survives a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    db.row_factory = sqlite3.Row
-    try:
-        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL"):
-            db.execute(f"PRAGMA {pragma}")
-    except sqlite3.Error:
-        db.close()
-        raise
-    return db
-
-
-def connect_read_only(path: Path) -> sqlite3.Connection:
-    """Return a connection that writes nothing, where no file can be written either.
-
-    Not covered there: what a process that was killed has not yet copied from SQLite's log into the table.
-    """
-    has_log = path.with_name(f"{path.name}-wal").exists()
-    for mode in ("mode=ro", "immutable=1") if has_log else ("immutable=1",):
-        db = sqlite3.connect(
-            f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=30, check_same_thread=False
-        )
-        db.row_factory = sqlite3.Row
-        try:
-            db.execute("SELECT 1 FROM sqlite_schema LIMIT 1")
-            return db
-        except sqlite3.Error as error:
-            db.close()
-            fault = error
-    raise fault
-
-
-def unusable(error: sqlite3.Error | OSError, path: Path) -> PleinairError:
-    """Return the error of a SQLite file that cannot be used, with what to do; it is always kept."""
-    if isinstance(error, OSError):
-        return explain(error, path)
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without SQLite's extended codes
-    failed = code == sqlite3.SQLITE_IOERR
-    if code == sqlite3.SQLITE_FULL or (failed and shutil.disk_usage(path.parent).free < RESERVE):
-        return DiskFull(f"The disk of {path} is full.", "Free some space, then run again.")
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        remedy = "Runs can be listed and shown; to draw, make it writable or set PLEINAIR_HOME."
-        return PleinairError(f"{path} is read-only.", remedy)
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        remedy = (
-            f"Keep it: `sqlite3 {path} .recover` may restore it, and images are in the folders beside it."
-        )
-        return BadInput(f"{path} is damaged: {error}.", remedy)
-    return PleinairError(f"{path} cannot be used: {error}.", "Is the disk full, or another process stuck?")
-
 
 SCHEMA = 1  # incremented with every change of the tables, which must be migrated
 LEASE_SECONDS = 60.0
@@ -458,52 +401,3 @@ class Lease:
                 return  # the next check raises it in the thread of the run
             except PleinairError:
                 continue  # a locked table or a full disk may have recovered at the next renewal
-
-
-class Owner(BaseModel):
-    """Holder of a run; two threads of a process are two holders."""
-
-    model_config = ConfigDict(frozen=True)
-
-    host: str  # machine, boot and process namespace, in which a process id is unique
-    pid: int
-    started: str  # distinguishes a process from a later one with the same id
-    nonce: str
-
-    def dead(self) -> bool:
-        """Return whether the process is known to have ended; False for one of another machine."""
-        try:
-            return self.host == _host() and _started(self.pid) != self.started
-        except psutil.AccessDenied:  # it exists, under another user
-            return False
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host.split('/')[0]}"
-
-
-def new_owner() -> Owner:
-    """Return an owner for this thread of this process."""
-    pid = os.getpid()
-    return Owner(host=_host(), pid=pid, started=_started(pid), nonce=secrets.token_hex(4))
-
-
-@cache
-def _host() -> str:
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    namespace = Path("/proc/self/ns/pid")
-    parts = [socket.gethostname(), boot.read_text(encoding="ascii")[:8] if boot.exists() else ""]
-    return "/".join([*parts, os.readlink(namespace) if namespace.exists() else ""])
-
-
-def _started(pid: int) -> str:
-    """Return when a process started, in 1/100 s after the boot; "" if it has ended or is a zombie.
-
-    Unlike the start and the boot, the difference does not change with the clock.
-    """
-    try:
-        process = psutil.Process(pid)
-        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
-            return ""
-        return str(round(100 * (process.create_time() - psutil.boot_time())))
-    except psutil.NoSuchProcess:
-        return ""

@@ -17,8 +17,9 @@ from typer.testing import CliRunner, Result
 
 from pleinair.app.api import draw, finish, home, resume, run_table, submit
 from pleinair.app.cli.main import app
+from pleinair.app.runs.database import unusable
 from pleinair.app.runs.events import Event
-from pleinair.app.runs.store import Run, unusable
+from pleinair.app.runs.store import Run
 from pleinair.tools.storage.files import DiskFull
 from pleinair.tools.types import BadInput
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from pleinair.app.api import cancel, draw, resume, run_table, submit
 from pleinair.app.cli.main import app
-from pleinair.app.runs.store import new_owner
+from pleinair.app.runs.owner import new_owner
 
 SLOW = ("--set", "generator.pause=0.4", "--seed", "7")
 

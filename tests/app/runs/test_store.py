@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from support.lease_contention import DONE, contend
 
-from pleinair.app.runs import store as table
-from pleinair.app.runs.store import SCHEMA, Busy, Finished, Lease, LeaseLost, Owner, Run, Runs, new_owner
+from pleinair.app.runs import owner
+from pleinair.app.runs.owner import Owner, new_owner
+from pleinair.app.runs.store import SCHEMA, Busy, Finished, Lease, LeaseLost, Run, Runs
 from pleinair.tools.types import BadInput, Cancelled, Outcome, PleinairError
 
 
@@ -108,7 +109,7 @@ def test_a_dead_process_holds_no_run(runs: Runs) -> None:
 
 def test_a_process_is_known_to_be_dead_only_when_it_is() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        holder = new_owner().model_copy(update={"pid": process.pid, "started": table._started(process.pid)})
+        holder = new_owner().model_copy(update={"pid": process.pid, "started": owner._started(process.pid)})
         elsewhere = holder.model_copy(update={"host": "elsewhere/1/2"})
         assert not holder.dead()
         assert holder.model_copy(update={"started": "1"}).dead()  # its id now belongs to another process
@@ -119,9 +120,9 @@ def test_a_process_is_known_to_be_dead_only_when_it_is() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="psutil reads the boot time in another way")
 def test_a_start_is_the_same_whatever_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = table._started(os.getpid())
+    before = owner._started(os.getpid())
     monkeypatch.setattr("psutil._pslinux.boot_time", lambda: 9e9)
-    assert table._started(os.getpid()) == before != ""
+    assert owner._started(os.getpid()) == before != ""
 
 
 def test_a_stale_fence_changes_nothing(runs: Runs) -> None:
