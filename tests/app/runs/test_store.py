@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.lease_contention import DONE, contend
 
-from pleinair.app.runs import owner
+from pleinair.app.runs import owner, store
 from pleinair.app.runs.owner import Owner, new_owner
 from pleinair.app.runs.store import SCHEMA, Busy, Finished, Lease, LeaseLost, Run, Runs
 from pleinair.tools.types import BadInput, Cancelled, Outcome, PleinairError
@@ -94,7 +94,7 @@ def test_an_expired_lease_can_be_claimed(runs: Runs, monkeypatch: pytest.MonkeyP
     runs.claim(run.id, other_machine())
     with pytest.raises(Busy):
         runs.claim(run.id, new_owner())
-    late = time.time() + table.LEASE_SECONDS + 1
+    late = time.time() + store.LEASE_SECONDS + 1
     monkeypatch.setattr(time, "time", lambda: late)
     assert runs.claim(run.id, new_owner()) == 2
 
