@@ -13,26 +13,27 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Self, cast
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import RunnableConfig, ensure_config, merge_configs
+from langchain_core.tools import BaseTool, StructuredTool
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import get_runtime
+from pydantic import BaseModel, Field
 
 from pleinair.agent.context import Context, from_parts, is_parts
 from pleinair.agent.inputs import read_input
-from pleinair.agent.tool import graph_tool
-from pleinair.agent.tracing import without_images
+from pleinair.agent.state import Output
 from pleinair.tools.callbacks import Stop
 from pleinair.tools.deadline import STEP_WAIT, finish_in_time
 from pleinair.tools.registry import resolve
-
-if TYPE_CHECKING:
-    from langchain_core.tools import BaseTool
+from pleinair.tools.tracing import without_images
+from pleinair.tools.types import Side
 
 Graph = CompiledStateGraph[Any, Any, Any, Any]
+_DESCRIPTION = "Generate an image of a prompt; returns where it is stored and whether it shows everything."
 
 
 class CheckedGraph(StateGraph[Any, Any, Any, Any]):
@@ -112,7 +113,7 @@ class CheckedCompiledGraph(Graph):
             await parts.aclose()
 
     def as_tool(self, *args: Any, **kwargs: Any) -> BaseTool:
-        """Return a tool with the arguments of `pleinair.agent.tool.graph_tool`."""
+        """Return a tool with the arguments of `graph_tool`."""
         return graph_tool(self, *args, **kwargs)
 
     def _prepare(
@@ -171,3 +172,65 @@ def _with_stop(config: RunnableConfig | None, stop: Stop) -> RunnableConfig:
     callbacks: RunnableConfig = {"callbacks": ensure_config(config).get("callbacks")}
     added = merge_configs(callbacks, {"callbacks": [_StopHandler(stop)]})
     return {**(config or {}), "callbacks": added["callbacks"]}
+
+
+class ToolInput(BaseModel):
+    """Arguments of the tool; the defaults are the settings'."""
+
+    prompt: str = Field(description="what the image is to show")
+    negative_prompt: str | None = Field(default=None, description="what it must not show")
+    width: Side | None = Field(default=None, description="pixels")
+    height: Side | None = Field(default=None, description="pixels")
+    seed: int | None = Field(default=None, ge=0, description="repeats an image; random by default")
+
+
+def graph_tool(
+    graph: Graph,
+    args_schema: type[BaseModel] | None = None,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    arg_types: dict[str, type] | None = None,
+    context: Any = None,
+) -> BaseTool:
+    """Return a tool that runs a graph; its result is one line, its artifact the graph's output.
+
+    Args:
+        graph: a compiled graph.
+        args_schema: keys of the graph's input that the MLLM may set; `ToolInput` by default.
+        name: of the tool; the graph's by default.
+        description: for the MLLM.
+        arg_types: refused: a schema has descriptions, too.
+        context: of the runs; by default that of the graph around the tool or the graph's own.
+    """
+    if arg_types:
+        raise TypeError("arg_types: not supported; use args_schema")
+
+    def run(**values: Any) -> tuple[str, dict[str, Any]]:
+        return _result(graph.invoke(_set(values), context=context))
+
+    async def arun(**values: Any) -> tuple[str, dict[str, Any]]:
+        return _result(await graph.ainvoke(_set(values), context=context))
+
+    return StructuredTool.from_function(
+        run,
+        arun,
+        name=name or graph.get_name(),
+        description=description or _DESCRIPTION,
+        args_schema=args_schema or ToolInput,
+        response_format="content_and_artifact",
+    )
+
+
+def _set(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _result(values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    output = Output.model_validate(values, extra="ignore")
+    outcome, url = output.outcome, output.image_url
+    line = f"{outcome.ending}: {outcome.reason}" if outcome else "no outcome"
+    if url is None:
+        return f"{line}; no image", values
+    where = "the image is in the artifact" if url.startswith("data:") else url
+    return f"{line}; {where}", values

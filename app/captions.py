@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pleinair.agent.context import ProvableModel
 from pleinair.agent.state import MLLM_CALL, spending_limit
-from pleinair.agent.tracing import without_images
+from pleinair.tools.tracing import without_images
 from pleinair.app.engines import Watch, build_backend, check
 from pleinair.app.estimate.captions import CaptionEstimate, estimate_captions
 from pleinair.app.estimate.estimate import RETRIED

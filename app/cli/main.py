@@ -52,7 +52,9 @@ app.command()(setup)
 def main() -> None:
     """Run the command line; a deprecated name is reported once, in one line."""
     from pleinair.app.settings import Renamed
+    from pleinair.tools.tracing import send_remaining_traces
 
+    os.environ.setdefault("LANGSMITH_USE_DAEMON", "true")  # otherwise a dead trace server delays the exit
     shown, show_other = set[str](), warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *rest: Any, **others: Any) -> None:
@@ -68,6 +70,7 @@ def main() -> None:
         try:
             app()
         except SystemExit as end:
+            send_remaining_traces()
             _exit_at_once_if_blocked(end.code)
             raise
 

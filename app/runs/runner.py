@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pleinair.agent.state import UNTRACKED
-from pleinair.agent.tracing import without_images
 from pleinair.app.engines import backend_choices, build, import_libraries, index_folder
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import (
@@ -38,6 +37,7 @@ from pleinair.tools.deadline import RUN_WAIT, OutOfTime, check_deadline, deadlin
 from pleinair.tools.registry import resolve
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.storage.files import sweep_parts
+from pleinair.tools.tracing import without_images
 from pleinair.tools.types import (
     Attempt,
     Cancelled,

@@ -1,6 +1,10 @@
 """Traces for LangSmith: images stay here, and a dead server costs nothing."""
 
 import logging
+import os
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,10 +18,10 @@ from langsmith import Client, tracing_context
 from support.fake_engines import decomposition, make_context, rows
 from typer.testing import CliRunner
 
-from pleinair.agent.tracing import redacted
 from pleinair.app.api import draw
 from pleinair.app.cli.main import app
 from pleinair.graphs.pleinair import graph
+from pleinair.tools.tracing import redacted
 
 KEY = "lsv2_pt_0123456789abcdef_secret"
 
@@ -117,6 +121,25 @@ def test_captions_send_images_only_if_asked_for(
     assert result.exit_code == 0, result.output
     assert b"a square with a speck" in server.data
     assert (b"iVBORw0KGgo" in server.data) is images
+
+
+@pytest.mark.slow
+def test_a_server_that_never_answers_does_not_keep_the_command_from_ending(tmp_path: Path) -> None:
+    """LangSmith's own threads would wait for it for minutes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+        langsmith = {"LANGSMITH_TRACING": "true", "LANGSMITH_ENDPOINT": endpoint, "LANGSMITH_API_KEY": KEY}
+        command = [sys.executable, "-c", "from pleinair.app.cli.main import main; main()"]
+        run = subprocess.run(
+            [*command, "draw", "a red car", "--graph", "direct", "--out", str(tmp_path)],
+            env=os.environ | langsmith,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    assert list(tmp_path.glob("*.png"))
+    assert "127.0.0.1" not in run.stderr and "secret" not in run.stderr
 
 
 def test_a_dead_server_costs_no_time_and_shows_no_address(

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from functools import cache
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,6 +48,17 @@ def without_images(config: RunnableConfig | None) -> RunnableConfig:
     else:
         callbacks = [quiet.of(handler) for handler in handlers]
     return {**(config or {}), "callbacks": callbacks}
+
+
+def send_remaining_traces(seconds: float = 2.0) -> None:
+    """Wait for traces that are not sent yet, at most some seconds; nothing is imported for it."""
+    if "langchain_core.tracers.langchain" not in sys.modules:
+        return
+    from langchain_core.tracers.langchain import wait_for_all_tracers
+
+    sending = Thread(target=wait_for_all_tracers, daemon=True)
+    sending.start()
+    sending.join(seconds)
 
 
 def _with(callbacks: Any, tracer: Any) -> Any:
