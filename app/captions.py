@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from pleinair.agent.context import ProvableModel
 from pleinair.agent.state import MLLM_CALL, spending_limit
-from pleinair.tools.tracing import without_images
 from pleinair.app.engines import Watch, build_backend, check
 from pleinair.app.estimate.captions import CaptionEstimate, estimate_captions
 from pleinair.app.estimate.estimate import RETRIED
@@ -29,6 +28,7 @@ from pleinair.tools.deadline import OutOfTime, deadline, seconds_left
 from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.registry import names
 from pleinair.tools.retrieval.readers.generated import NAME, CaptionFile, GeneratedCaption, open_captions
+from pleinair.tools.tracing import without_images
 from pleinair.tools.types import (
     BadInput,
     Limit,
