@@ -110,9 +110,7 @@ def call_model(
     """Call the model and count what it cost, whatever the reply is; `read_answer` takes the reply."""
     started = perf_counter()
     try:
-        reply = model.with_structured_output(schema, include_raw=True).invoke(
-            list(request), untraced_images()
-        )
+        reply = model.with_structured_output(schema, include_raw=True).invoke(list(request))
     except PleinairError as error:
         error.spent = Usage.total([error.spent, Usage(mllm_calls=1, seconds=perf_counter() - started)])
         raise
