@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pleinair.app.api import draw, run_table
 from pleinair.app.engines import build, open_library
-from pleinair.app.paths import Paths
+from pleinair.app.paths import Paths, places
 from pleinair.app.settings import Settings, load
+from pleinair.app.storyboard.export import export
 from pleinair.tools.retrieval.lexical import words
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieve import retrieve
@@ -56,6 +58,22 @@ def test_every_readable_image_is_indexed_with_its_caption(library: Library, retr
     assert len(described) > 700
     assert len(right) >= 0.99 * len(described)
     assert len(retriever.entries()) >= 0.99 * len(library.items)
+
+
+def test_files_of_other_kinds_are_reported(library: Library) -> None:
+    drawings = [*STAMPS.rglob("*.svg")]
+    assert drawings and not set(library.items) & {str(path.relative_to(STAMPS)) for path in drawings}
+    assert library.others.count(".svg") == len(drawings)
+
+
+def test_a_run_with_the_stamps_is_told_in_a_storyboard(tmp_path: Path) -> None:
+    library = {"library.folder": str(STAMPS)}
+    result = draw("a telma wren beside a red car", seed=1, overrides=library, out=str(tmp_path))
+    assert result.outcome.ending in ("accepted", "stopped") and result.picture
+    for name in ("run.html", "run.png"):
+        export(run_table().get(result.run_id), places(""), tmp_path / name)
+    page = (tmp_path / "run.html").read_text("utf-8")
+    assert "car" in page and ".png" in page and (tmp_path / "run.png").stat().st_size > 10_000
 
 
 def reworded(caption: str, random: random.Random) -> str:
