@@ -119,7 +119,7 @@ def check(settings: Settings) -> None:
             declare(kind, choice.backend, choice.arguments)
     _check_retrieval(settings)
     if settings.crossmodal.adaptor:
-        locate(settings.crossmodal.adaptor)
+        locate(settings.crossmodal.adaptor, "crossmodal.adaptor")
     for folder in settings.library.folders:
         if not Path(folder).expanduser().is_dir():
             raise BadInput(f"library.folder = {folder!r}: no such folder; accepted: a folder, or 'pocket'")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, cast
 
 from pleinair.app.engines import (
+    OnProgress,
     Watch,
     build_backend,
     check,
@@ -20,6 +22,7 @@ from pleinair.app.engines import (
 from pleinair.app.paths import Paths, places
 from pleinair.app.settings import Settings
 from pleinair.app.trace.trace import counted
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.retrieval.library import Library, raw_files
 from pleinair.tools.retrieval.walk import RAW
 from pleinair.tools.types import Encoder, Retriever
@@ -32,8 +35,13 @@ SHOWN = 10  # problems of each kind that are listed; the others are counted
 _OF_ONE_FILE = 3  # problems of a table that are listed among them
 
 
+def unwatched(title: str) -> AbstractContextManager[OnProgress]:
+    """Return a progress bar that shows nothing."""
+    return nullcontext(no_callback)
+
+
 def bring_up_to_date(
-    settings: Settings, watch: Watch, *, calibrated: bool = False, every_problem: bool = False
+    settings: Settings, watch: Watch = unwatched, *, calibrated: bool = False, every_problem: bool = False
 ) -> Iterator[str]:
     """Index new and changed images; yield lines about the index and the files that could not be used.
 

@@ -18,7 +18,7 @@ def main(folder: str = "out/images", prompt: str = "a saverel wren in the snow")
     if not Path(folder).exists():
         write_library(Path(folder), size=120, tiers=("rare",))
     overrides = {"library.folder": folder, "budget.attempts": 2}
-    for line in bring_up_to_date(load(overrides=overrides), lambda done, total: None):
+    for line in bring_up_to_date(load(overrides=overrides)):
         print(line)
     result = draw(prompt, seed=1, overrides=overrides)
     print(f"{result.outcome.ending}: {result.outcome.reason}")

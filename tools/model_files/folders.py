@@ -14,15 +14,19 @@ RENAMED = {"pocket/eyes": "pocket/detector"}  # accepted with a warning until 1.
 SMALL = 2**30  # bytes of a folder up to which all are read for its id
 
 
-def locate(folder: str) -> Path:
-    """Return a model folder; `pocket/NAME` is in this package. Raise `BadInput` if there is none."""
+def locate(folder: str, setting: str = "") -> Path:
+    """Return a model folder; `pocket/NAME` is in this package.
+
+    Raise `BadInput`, with the name of the setting, if there is none.
+    """
     if current := RENAMED.get(folder):
         warnings.warn(f"{folder} is now called {current}", DeprecationWarning, stacklevel=2)
         folder = current
     kind, _, name = folder.partition("/")
     path = SHIPPED / name if kind == "pocket" else checked_path(folder, "folder")
     if not path.is_dir():
-        raise BadInput(f"No model folder at {str(path)!r} (set as {folder!r}).")
+        prefix = f"{setting} = {folder!r}: " if setting else ""
+        raise BadInput(f"{prefix}No model folder at {str(path)!r} (set as {folder!r}).")
     return path
 
 
