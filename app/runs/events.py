@@ -10,9 +10,9 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
@@ -197,25 +197,35 @@ class EventLog:
             self._file = None
 
 
-def read(path: Path) -> list[Event]:
-    """Read all events except an incomplete last line, which a crash leaves.
+class Readable(NamedTuple):
+    """The events of a log that can be read, and the numbers of its damaged lines, from 1."""
 
-    Raises `BadInput` for a damaged line, or a log of a newer version.
-    """
-    return list(_events(path, path.read_bytes())) if path.exists() else []
+    events: list[Event]
+    damaged: list[int]
+
+
+def read_readable(path: Path) -> Readable:
+    """Read a log except an incomplete last line, which a crash leaves; lines of a newer version are damaged."""
+    log = Readable([], [])
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1] if path.exists() else (), 1):
+        try:
+            log.events.append(Event.model_validate_json(line))
+        except ValidationError:
+            log.damaged.append(number)
+    return log
+
+
+def read(path: Path) -> list[Event]:
+    """Read all events, as `read_readable` does; raise `BadInput` for a damaged line."""
+    events, damaged = read_readable(path)
+    if damaged:
+        raise BadInput(f"{path}: line {damaged[0]} is not an event of version {VERSION}")
+    return events
 
 
 def payloads(events: Sequence[Event], kind: type[AnyPayload]) -> list[AnyPayload]:
     """Return the payloads of one kind, or of its subclasses."""
     return [event.data for event in events if isinstance(event.data, kind)]
-
-
-def _events(path: Path, text: bytes) -> Iterator[Event]:
-    for number, line in enumerate(text.split(b"\n")[:-1], 1):
-        try:
-            yield Event.model_validate_json(line)
-        except ValidationError as error:
-            raise BadInput(f"{path}: line {number} is not an event of version {VERSION}") from error
 
 
 def _append(file: int, line: bytes, durable: bool) -> None:

@@ -46,10 +46,11 @@ def attempts_of(trace: Trace) -> list[AttemptTrace]:
 
 
 def made_with(trace: Trace) -> dict[str, str]:
-    """Return the id of the run, its parent if it is a fork, and its models."""
+    """Return the id of the run, its parent if it is a fork, its models, and what of its log is damaged."""
     parent = trace.run.parent
     fork = {"Fork": f"of {parent.run} at {parent.step}"} if parent else {}
-    return {"Run": trace.run.run} | fork | {LABELS[kind]: name for kind, name in trace.run.models.items()}
+    models = {LABELS[kind]: name for kind, name in trace.run.models.items()}
+    return {"Run": trace.run.run} | fork | models | ({"Damaged": trace.damage} if trace.damage else {})
 
 
 def generation_facts(attempt: AttemptTrace) -> str:

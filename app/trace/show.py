@@ -72,13 +72,10 @@ class Report:
             "attempts": [self._plain(attempt) for attempt in self.trace.attempt_traces],
             "usage": [part.model_dump() for part in self.trace.usage],
             "steps": [
-                {
-                    "names": step.names,
-                    "attempt": step.attempt,
-                    **({"calls": step.calls} if step.calls else {}),
-                }
+                {"names": step.names, "attempt": step.attempt} | ({"calls": step.calls} if step.calls else {})
                 for step in self.steps
             ],
+            **({"damaged_lines": self.trace.damaged_lines} if self.trace.damaged_lines else {}),
         }
 
     def _heading(self) -> Lines:
@@ -92,6 +89,8 @@ class Report:
         yield "concepts", ", ".join(concept.name for concept in self.trace.concepts) or "none listed"
         yield "ending", f"{outcome.ending}: {outcome.reason}" if outcome else self.run.status
         yield "spent", self.trace.spent
+        if self.trace.damage:
+            yield "damaged", self.trace.damage
 
     def _attempt(self, trace: AttemptTrace) -> Lines:
         attempt, request = trace.attempt, trace.attempt.request
@@ -136,19 +135,9 @@ class Report:
                 {"concept": retrieval.concept, "rank": rank, **hit.model_dump()}
                 for retrieval, rank, hit in trace.unselected
             ],
-            "abstained": {
-                retrieval.concept: retrieval.reason for retrieval in trace.retrievals if retrieval.abstained
-            },
-            "unavailable": {
-                retrieval.concept: retrieval.unavailable
-                for retrieval in trace.retrievals
-                if retrieval.unavailable
-            },
-            "near_copies": {
-                retrieval.concept: retrieval.near_copies
-                for retrieval in trace.retrievals
-                if retrieval.near_copies
-            },
+            "abstained": {each.concept: each.reason for each in trace.retrievals if each.abstained},
+            "unavailable": {each.concept: each.unavailable for each in trace.retrievals if each.unavailable},
+            "near_copies": {each.concept: each.near_copies for each in trace.retrievals if each.near_copies},
             "decision": trace.decision,
             "file": self._store.path(attempt.picture),
             "usage": [part.model_dump() for part in self.usage(attempt.number)],

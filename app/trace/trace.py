@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pleinair.app.paths import Paths
-from pleinair.app.runs.events import Changes, Event, Snapshot, payloads, read
+from pleinair.app.runs.events import Changes, Event, Snapshot, payloads, read, read_readable
 from pleinair.app.runs.store import Run
 from pleinair.tools.images.crops import pixels
 from pleinair.tools.retrieval.library import UNKNOWN
@@ -32,6 +32,7 @@ _MATCHES = {
     "both": "matched by caption and similarity",
 }
 MOST_COPIES = 3  # near copies that are named
+MOST_LINES = 10  # damaged lines that are named
 COUNTED = {"images": "image", "mllm_calls": "MLLM call", "tokens": "token"}
 
 
@@ -91,6 +92,7 @@ class Trace:
     usage: list[Usage] = field(default_factory=list)
     outcome: Outcome | None = None
     repairs: tuple[Repair, ...] = ()  # planned, and of no attempt yet
+    damaged_lines: list[int] = field(default_factory=list)  # of the log, from 1
 
     @property
     def attempt_traces(self) -> list[AttemptTrace]:
@@ -113,6 +115,13 @@ class Trace:
     def spent(self) -> str:
         """What was spent, in words."""
         return spent(self.usage)
+
+    @property
+    def damage(self) -> str:
+        """What of the log is missing in the trace, "" where it is whole."""
+        numbers = ", ".join(map(str, self.damaged_lines[:MOST_LINES]))
+        more = ", …" if len(self.damaged_lines) > MOST_LINES else ""
+        return f"events.jsonl: line {numbers}{more} cannot be read and is left out" if numbers else ""
 
     def add(self, event: Event) -> None:
         """Add an event; a step that a crash made happen twice counts once."""
@@ -178,10 +187,16 @@ def trace_of(events: Sequence[Event]) -> Trace | None:
 
 
 def trace_begun(run: Run, places: Paths) -> Trace:
-    """Return the trace of a run; raises `BadInput` where it has not begun or its log cannot be read."""
-    trace = trace_of(read(places.events(run.id)))
+    """Return the trace of a run by the events that can be read.
+
+    Raises `BadInput` where the run has not begun, or no state of it can be read.
+    """
+    events, damaged = read_readable(places.events(run.id))
+    trace = trace_of(events)
     if trace is None:
+        read(places.events(run.id))  # names the damaged line
         raise BadInput(f"run {run.id}: it has not begun (status: {run.status})")
+    trace.damaged_lines = damaged
     return trace
 
 

@@ -89,10 +89,34 @@ def test_a_run_with_a_damaged_event_can_be_resumed(place: Path) -> None:
     assert resume(run.id).outcome.ending == "accepted"
     numbers = [json.loads(line)["seq"] for line in log.read_bytes().splitlines()[2:]]
     assert numbers == list(range(2, 2 + len(numbers)))
-    shown = call("trace", "show", run.id)
-    assert (shown.exit_code, f"{log.name}: line 2" in shown.stderr) == (2, True)
+    for words in (("trace", "diff", run.id, whole.run_id), ("trace", "replay", run.id)):
+        result = call(*words)
+        assert (result.exit_code, f"{log.name}: line 2" in result.stderr) == (2, True)
     assert call("trace", "show", whole.run_id).exit_code == 0
     assert call("draw", "two things", "--dry-run").exit_code == 0
+
+
+@pytest.mark.parametrize("number", [0, 3, -1])
+def test_a_trace_has_the_events_around_a_damaged_line_and_names_it(place: Path, number: int) -> None:
+    run = draw("two things", seed=7).run_id
+    log = home().events(run)
+    lines = log.read_bytes().splitlines()
+    lines[number] = lines[number][:-9]
+    log.write_bytes(b"\n".join([*lines, b""]))
+    line = range(1, len(lines) + 1)[number]
+    shown, facts = call("trace", "show", run), json.loads(call("trace", "show", run, "--json").stdout)
+    assert shown.exit_code == 0 and f"line {line} cannot be read" in shown.stdout
+    assert (facts["damaged_lines"], len(facts["attempts"])) == ([line], 2)
+    page = place / "page.html"
+    assert call("trace", "export", run, str(page)).exit_code == 0
+    assert f"line {line} cannot be read" in page.read_text("utf-8")
+
+
+def test_a_log_without_a_readable_state_is_named(place: Path) -> None:
+    run = draw("two things", seed=7).run_id
+    home().events(run).write_bytes(b"{}\n")
+    shown = call("trace", "show", run)
+    assert (shown.exit_code, "events.jsonl: line 1" in shown.stderr) == (2, True)
 
 
 def junk(file: Path) -> None:
