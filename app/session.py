@@ -13,7 +13,7 @@ from pleinair.app import api
 from pleinair.app.engines import check, declared_capabilities
 from pleinair.app.models.pins import require_pins
 from pleinair.app.runs.history import state_of
-from pleinair.app.runs.prompts import MAX_SIDE, read_size, request_from
+from pleinair.app.runs.prompts import MAX_SIDE, PromptOptions, read_size, request_from
 from pleinair.app.runs.request import (
     ChatThread,
     check_budget,
@@ -231,7 +231,7 @@ class ChatSession:
         """Set the size of the next images; raises `BadInput` if there is no image to scale."""
         capabilities = declared_capabilities(load(self.profile, self.overrides))
         if resize.options:
-            size, _ = read_size(resize.options, capabilities)
+            size = read_size(PromptOptions(resize.options), capabilities)
         elif last:
             unit = capabilities.multiple_of
             sides = {"width": last.width, "height": last.height}

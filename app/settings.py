@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -23,6 +22,18 @@ from pydantic import Field, ValidationError, WrapValidator
 
 from pleinair.agent.repairs.leaks import LeakOptions
 from pleinair.app.models.pins import pinned_layer
+from pleinair.app.trees import (
+    MAX_KEY,
+    Tree,
+    has,
+    leaves,
+    merged,
+    nested,
+    read_toml,
+    read_value,
+    table_at,
+    value_at,
+)
 from pleinair.app.trust import FILE, VARIABLE, Untrusted, trusted_part
 from pleinair.tools.arguments import check_leaves, explain
 from pleinair.tools.crossmodal import CrossmodalOptions
@@ -40,7 +51,6 @@ class Renamed(DeprecationWarning):
     """Warning about a name that was changed: of a setting, flag, argument or module; it works until 1.0."""
 
 
-Tree = dict[str, Any]
 OnPreview = Callable[[bytes], None]  # receives a small PNG of the image in progress
 Layer = tuple[str, Tree]  # its origin, its keys
 
@@ -48,16 +58,13 @@ DEFAULT = "pocket"
 POCKET = "pocket"  # the library that is generated on first use
 _PREFIX = "PLEINAIR_"
 _OUTSIDE = {"PLEINAIR_HOME", VARIABLE}  # no keys of the settings
-_MAX_DEPTH = 16  # tables and lists in each other
-_MAX_BITS = 64  # of a whole number
-_MAX_KEY = 200  # characters of a key or value in a message
 _RENAMED = {  # keys that changed their name, accepted with a warning until 1.0
-    ("retrieval", "floor"): "threshold",
-    ("generator", "engine"): "backend",
-    ("encoder", "engine"): "backend",
-    ("mllm", "engine"): "backend",
-    ("mllm", "eyes"): "detector",
-    ("retrieval", "second", "engine"): "backend",
+    "retrieval.floor": "threshold",
+    "generator.engine": "backend",
+    "encoder.engine": "backend",
+    "mllm.engine": "backend",
+    "mllm.eyes": "detector",
+    "retrieval.second.engine": "backend",
 }
 PACKAGED = Path(__file__).with_name("profiles")
 
@@ -89,7 +96,6 @@ def _one_or_more(value: Any) -> str | tuple[str, ...] | None:
     return folders if len(folders) > 1 else str(folders[0])
 
 
-_Pixels = Annotated[int, Field(ge=10**6, le=10**9)]
 _Folders = Annotated[str | tuple[str, ...] | None, WrapValidator(lambda value, _: _one_or_more(value))]
 
 
@@ -98,8 +104,8 @@ class LibraryChoice(Value):
 
     folder: _Folders = None  # of reference images, or a list of them; "pocket": the miniature library
     readers: tuple[str, ...] = Field(default=(), exclude_if=not_)  # of captions, the first wins; empty: all
-    max_pixels: _Pixels = Field(
-        default=MAX_PIXELS, exclude_if=MAX_PIXELS.__eq__
+    max_pixels: int = Field(
+        default=MAX_PIXELS, ge=10**6, le=10**9, exclude_if=MAX_PIXELS.__eq__
     )  # of a file, at 9 bytes each
 
     @property
@@ -171,14 +177,12 @@ def renamed(tree: Tree) -> tuple[Tree, list[str]]:
     """Return a tree with the current keys, and a sentence for each key that was renamed."""
     remarks = []
     tree = deepcopy(tree)
-    for (*parents, former), current in _RENAMED.items():
-        table: Any = tree
-        for key in parents:
-            table = table.get(key) if isinstance(table, dict) else None
-        if isinstance(table, dict) and former in table and current not in table:
+    for key, current in _RENAMED.items():
+        place, _, former = key.rpartition(".")
+        table = table_at(tree, place)
+        if former in table and current not in table:
             table[current] = table.pop(former)
-            names = (".".join((*parents, key)) for key in (former, current))
-            remarks.append(" is now called ".join(names))
+            remarks.append(f"{key} is now called {place}.{current}")
     return tree, remarks
 
 
@@ -205,9 +209,9 @@ def _layers(
     place: str = "--set",
 ) -> list[Layer]:
     """Return all sources, the weakest first."""
-    sources = [*_files(untrusted), ("environment", _environment()), (place, _nested(overrides))]
+    sources = [*_files(untrusted), ("environment", _environment()), (place, nested(overrides))]
     strong = [(origin, _current(tree, origin)) for origin, tree in sources]
-    names = [str(tree["profile"])[:_MAX_KEY] for _, tree in strong if "profile" in tree]
+    names = [str(tree["profile"])[:MAX_KEY] for _, tree in strong if "profile" in tree]
     name = profile or [DEFAULT, *names][-1]
     layers = [(f"profile {name}", read_profile(name)), *strong, ("profile", {"profile": name})]
     return [*layers, ("pinned commits", pinned_layer(_of(layers)))]
@@ -227,35 +231,21 @@ class Origin(NamedTuple):
 def origins(profile: str | None = None, overrides: Mapping[str, Any] | None = None) -> list[Origin]:
     """List the settings that differ from the profile's, by key; raise as `load` does."""
     first, *strong = _layers(profile, overrides or {})
-    merged = _checked([first, *strong]).model_dump(mode="json", exclude_defaults=False)
+    settings = _checked([first, *strong]).model_dump(mode="json", exclude_defaults=False)
     found: dict[str, Origin] = {}
     for origin, tree in strong:
-        for key, value in _leaves(tree):
-            if _at(merged, key) == value and key != "profile":
+        for key, value in leaves(tree):
+            if value_at(settings, key) == value and key != "profile":
                 found[key] = Origin(key, value, origin)
     profile_origin = next((name for name, tree in reversed(strong[:-2]) if "profile" in tree), "default")
-    chosen = Origin("profile", merged["profile"], "--profile" if profile else profile_origin)
+    chosen = Origin("profile", settings["profile"], "--profile" if profile else profile_origin)
     return [chosen, *(found[key] for key in sorted(found))]
-
-
-def _leaves(tree: Tree, place: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{place}{name}.")
-        else:
-            yield f"{place}{name}", value
-
-
-def _at(tree: Any, key: str) -> Any:
-    for name in key.split("."):
-        tree = tree.get(name) if isinstance(tree, dict) else None
-    return tree
 
 
 def altered(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
     """Set single keys of existing settings; files and environment are not read again."""
     before: Tree = settings.model_dump(mode="json")
-    return _checked([("the run", before), ("--set", _current(_nested(overrides), "--set"))])
+    return _checked([("the run", before), ("--set", _current(nested(overrides), "--set"))])
 
 
 def profiles() -> dict[str, Path]:
@@ -279,21 +269,19 @@ def read_profile(name: str, above: tuple[str, ...] = ()) -> Tree:
     path = checked_path(name, "profile") if name.endswith(".toml") else available.get(name)
     if path is None or not path.is_file():
         choices = ", ".join(available)
-        raise BadInput(
-            f"profile = {name[:_MAX_KEY]!r}: no such profile; accepted: {choices}, or a .toml file"
-        )
+        raise BadInput(f"profile = {name[:MAX_KEY]!r}: no such profile; accepted: {choices}, or a .toml file")
     if plus:
         if server not in chat_servers():
             choices = ", ".join(chat_servers())
             raise BadInput(f"profile = {f'{name}+{server}'!r}: no such chat server; accepted: {choices}")
-        return _merged(read_profile(name, above), read_toml(chat_servers()[server]))
+        return merged(read_profile(name, above), read_toml(chat_servers()[server]))
     tree = _current(read_toml(path), str(path))
     below = tree.pop("extends", None)
     if below is None:
         return tree
     if below in (*above, name):
         raise BadInput(f"extends = {below!r} (set in: {path}): circular `extends`")
-    return _merged(read_profile(str(below), (*above, name)), tree)
+    return merged(read_profile(str(below), (*above, name)), tree)
 
 
 def assignments(texts: Sequence[str]) -> Tree:
@@ -301,8 +289,8 @@ def assignments(texts: Sequence[str]) -> Tree:
     pairs = [text.partition("=") for text in texts]
     for key, sign, _ in pairs:
         if not (key and sign):
-            raise BadInput(f"--set {key[:_MAX_KEY]!r}: must be key=value, for example retrieval.k=8")
-    return {key.strip(): _value(key.strip(), text) for key, _, text in pairs}
+            raise BadInput(f"--set {key[:MAX_KEY]!r}: must be key=value, for example retrieval.k=8")
+    return {key.strip(): read_value(key.strip(), text) for key, _, text in pairs}
 
 
 def _current(tree: Tree, origin: str) -> Tree:
@@ -327,8 +315,8 @@ def _environment() -> Tree:
     for name, text in os.environ.items():
         if name.startswith(_PREFIX) and name not in _OUTSIDE:
             key = name.removeprefix(_PREFIX).lower().replace("__", ".")
-            flat[key] = _value(key, text)
-    return _nested(flat)
+            flat[key] = read_value(key, text)
+    return nested(flat)
 
 
 def _is_file(path: Path) -> bool:
@@ -338,94 +326,8 @@ def _is_file(path: Path) -> bool:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def read_toml(path: Path) -> Tree:
-    """Read a settings file; raise `BadInput` for one that cannot be read, or is no plain TOML."""
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
-        raise BadInput(f"{path}: invalid TOML: {_reason(error)}") from error
-    _require_plain(tree, str(path))
-    return tree
-
-
-def _reason(error: ValueError | RecursionError) -> str:
-    """Return why TOML cannot be read; Python's own texts about numbers and nesting help nobody."""
-    if isinstance(error, RecursionError):
-        return "tables or lists are nested too deeply"
-    is_ours = isinstance(error, tomllib.TOMLDecodeError | UnicodeDecodeError)
-    return str(error) if is_ours else "a number has too many digits"
-
-
-def _require_plain(value: Any, name: str) -> None:
-    """Raise `BadInput` for tables and lists that are nested too deeply, and for numbers beyond 64 bits."""
-    waiting = [(value, 0)]
-    while waiting:
-        item, depth = waiting.pop()
-        if depth > _MAX_DEPTH:
-            raise BadInput(f"{name}: tables or lists are nested too deeply; must be at most {_MAX_DEPTH}")
-        if isinstance(item, int) and item.bit_length() > _MAX_BITS:
-            raise BadInput(f"{name}: a number has too many digits; must be a number of {_MAX_BITS} bits")
-        if isinstance(item, dict | list):
-            waiting += [(inner, depth + 1) for inner in (item.values() if isinstance(item, dict) else item)]
-
-
-def _value(key: str, text: str) -> Any:
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{key[:_MAX_KEY]}: {_reason(error)}") from error
-    _require_plain(value, key[:_MAX_KEY])
-    return value
-
-
-def _nested(flat: Mapping[str, Any]) -> Tree:
-    tree: Tree = {}
-    for key, value in flat.items():
-        *parents, last = key.split(".")
-        if len(parents) > _MAX_DEPTH or not all((*parents, last)):
-            raise BadInput(f"{key[:_MAX_KEY]!r}: no such setting; must be a name like retrieval.k")
-        table = tree
-        for parent in parents:
-            table = table.setdefault(parent, {})
-            if not isinstance(table, dict):
-                raise BadInput(f"{key} = {value!r}: {parent!r} is set both to a value and to a table")
-        value, before = deepcopy(value), table.get(last)
-        table[last] = (
-            _merged(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
-        )
-    return tree
-
-
-def _merged(weak: Tree, strong: Tree) -> Tree:
-    if strong.get("backend", weak.get("backend")) != weak.get("backend"):
-        return strong
-    if strong.get("method", weak.get("method")) != weak.get("method"):
-        weak = {key: value for key, value in weak.items() if key != "arguments"}  # of another method
-    weak = {key: value for key, value in weak.items() if key not in _other_locations(strong)}
-    tables = [
-        key for key, value in strong.items() if isinstance(value, dict) and isinstance(weak.get(key), dict)
-    ]
-    return weak | strong | {key: _merged(weak[key], strong[key]) for key in tables}
-
-
-def _other_locations(table: Tree) -> set[str]:
-    """Return the keys of a model's other location: a nearer folder replaces a model and a model a folder."""
-    others = set[str]()
-    for key, value in table.items():
-        prefix = key.removesuffix("folder").removesuffix("model")
-        if value and key.endswith("folder"):
-            others |= {f"{prefix}model", f"{prefix}revision"}
-        elif value and key.endswith("model"):
-            others.add(f"{prefix}folder")
-    return others
-
-
 def _of(layers: Sequence[Layer]) -> Tree:
-    return reduce(_merged, (layer for _, layer in layers), {})
+    return reduce(merged, (layer for _, layer in layers), {})
 
 
 def _checked(layers: Sequence[Layer]) -> Settings:
@@ -446,10 +348,6 @@ def _checked(layers: Sequence[Layer]) -> Settings:
 def _complaints(error: ValidationError, layers: Sequence[Layer]) -> Iterator[str]:
     for detail in error.errors():
         place = tuple(str(part) for part in detail["loc"])
-        origin = next((name for name, tree in reversed(layers) if _has(tree, place)), "nowhere")
+        origin = next((name for name, tree in reversed(layers) if has(tree, place)), "nowhere")
         value = "nothing" if detail["type"] == "missing" else repr(detail["input"])[:80]
         yield f"{'.'.join(place)} = {value} (set in: {origin}): {explain(detail, Settings)}"
-
-
-def _has(tree: Any, place: tuple[str, ...]) -> bool:
-    return not place or (isinstance(tree, dict) and place[0] in tree and _has(tree[place[0]], place[1:]))

@@ -12,16 +12,15 @@ import hashlib
 import json
 import os
 import tomllib
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pleinair.app.paths import places
+from pleinair.app.trees import Tree, leaves, nested
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput
 
-Tree = dict[str, Any]
 Untrusted = Literal["refuse", "ignore"]
 FILE = "pleinair.toml"
 VARIABLE = "PLEINAIR_TRUST"
@@ -47,13 +46,16 @@ def trusted_part(path: Path, tree: Tree, untrusted: Untrusted) -> Tree:
             "trusted",
             "Read the file, then run `pleinair trust`. PLEINAIR_TRUST=none leaves these keys out.",
         )
-    return _harmless(tree)
+    return nested({key: value for key, value in leaves(tree) if _is_harmless(key)})
 
 
 def guarded_keys(tree: Tree) -> list[str]:
     """List the dotted keys of a file that need trust."""
-    tables = tuple(f"{name}." for name in HARMLESS)
-    return [key for key in _keys(tree) if key not in HARMLESS and not key.startswith(tables)]
+    return [key for key, _ in leaves(tree) if not _is_harmless(key)]
+
+
+def _is_harmless(key: str) -> bool:
+    return key in HARMLESS or key.startswith(tuple(f"{name}." for name in HARMLESS))
 
 
 def is_trusted(path: Path) -> bool:
@@ -71,26 +73,6 @@ def trust(path: Path) -> None:
 def distrust(path: Path) -> None:
     """Store that a file is no longer trusted."""
     _write({name: checksum for name, checksum in _read().items() if name != str(path.absolute())})
-
-
-def _keys(tree: Tree, place: str = "") -> Iterator[str]:
-    for name, value in tree.items():
-        key = f"{place}{name}"
-        if isinstance(value, dict) and value:
-            yield from _keys(value, f"{key}.")
-        else:
-            yield key
-
-
-def _harmless(tree: Tree, place: str = "") -> Tree:
-    part: Tree = {}
-    for name, value in tree.items():
-        key = f"{place}{name}"
-        if key in HARMLESS:
-            part[name] = value
-        elif isinstance(value, dict) and (inner := _harmless(value, f"{key}.")):
-            part[name] = inner
-    return part
 
 
 def _checksum(path: Path) -> str:

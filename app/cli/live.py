@@ -70,7 +70,7 @@ class LiveView:
 
     def __enter__(self) -> LiveView:
         self._print(f"[bold]{_escaped(self._request.prompt)}[/]")
-        for line in option_lines(self._request):
+        for line in option_lines(self._request.prompt_options, self._request.notes):
             self._print(f"[yellow]![/] {_escaped(line)}")
         self._print(f"[dim]run {self._run.id} · {self._request.graph} · seed {self._run.seed}[/]")
         self._shown.enter_context(shown_on(self._console))

@@ -16,7 +16,7 @@ def trust(
     remove: Annotated[bool, typer.Option("--remove", help="Trust it no longer.")] = False,
 ) -> None:
     """Obey all keys of FOLDER's pleinair.toml as it is now: servers, paths, limits on costs."""
-    from pleinair.app.settings import read_toml
+    from pleinair.app.trees import read_toml
     from pleinair.app.trust import FILE, distrust, guarded_keys
     from pleinair.app.trust import trust as store
 

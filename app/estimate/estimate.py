@@ -49,7 +49,7 @@ class Estimate(Value):
 
     def lines(self) -> Iterator[str]:
         """Yield the lines for a terminal."""
-        yield from option_lines(self)
+        yield from option_lines(self.prompt_options, self.notes)
         yield f"{self.graph}, profile {self.profile}: {self.generator}, {self.mllm}. Nothing is generated."
         if self.runs > 1:
             yield f"{self.runs} runs, one an image, each with the whole budget"

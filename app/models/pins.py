@@ -13,14 +13,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from pleinair.app.paths import Paths, places
+from pleinair.app.trees import Tree, nested, table_at
 from pleinair.tools.model_files.hub import COMMIT
 from pleinair.tools.model_files.open_clip import is_unpinned, model_label
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput
 
-Tree = dict[str, Any]
 HUB_GENERATORS = {"in_context", "text_only", "ip_adapter", "controlnet"}  # backends that load hub models
-TABLES = (("generator",), ("encoder",), ("retrieval", "second"))
+TABLES = ("generator", "encoder", "retrieval.second")
 
 
 def read_pins(home: Paths) -> dict[str, str]:
@@ -49,41 +49,31 @@ def add_pins(home: Paths, pins: Mapping[str, str]) -> Path:
 def pinned_layer(tree: Tree) -> Tree:
     """Return a layer of settings with the pinned commits of the models in `tree` that have none."""
     unpinned, layer = list(_unpinned(tree)), dict[str, Any]()
-    pins = read_pins(places(str(_table(tree, ("paths",)).get("home", "")))) if unpinned else {}
-    for path, key, model in unpinned:
+    pins = read_pins(places(str(table_at(tree, "paths").get("home", "")))) if unpinned else {}
+    for table, key, model in unpinned:
         if commit := pins.get(model):
-            table = layer
-            for name in path:
-                table = table.setdefault(name, {})
-            table |= {"backend": _table(tree, path)["backend"], key: commit}
-    return layer
+            layer |= {f"{table}.backend": table_at(tree, table)["backend"], f"{table}.{key}": commit}
+    return nested(layer)
 
 
 def require_pins(settings: BaseModel) -> None:
     """Raise `BadInput` for a model without a commit, before anything is written."""
     tree = settings.model_dump(mode="json")
-    for path, key, model in _unpinned(tree):
+    for table, key, model in _unpinned(tree):
         raise BadInput(
-            f"{'.'.join(path)}.{key} = '': {model} is not pinned to a commit.",
+            f"{table}.{key} = '': {model} is not pinned to a commit.",
             f"Run `pleinair models pull {tree.get('profile')}`, which pins the current one, or set the key.",
         )
 
 
-def _unpinned(tree: Tree) -> Iterator[tuple[tuple[str, ...], str, str]]:
+def _unpinned(tree: Tree) -> Iterator[tuple[str, str, str]]:
     """Yield the hub models without a commit: their table, the key of the commit, and the model."""
-    for path in TABLES:
-        table = _table(tree, path)
+    for name in TABLES:
+        table = table_at(tree, name)
         if table.get("backend") == "open_clip" and is_unpinned(table):
-            yield path, "commit", model_label(table)
-        if path == ("generator",) and table.get("backend") in HUB_GENERATORS:
+            yield name, "commit", model_label(table)
+        if name == "generator" and table.get("backend") in HUB_GENERATORS:
             for prefix in (key.removesuffix("model") for key in table if key.endswith("model")):
                 model, commit = table[f"{prefix}model"], table.get(f"{prefix}revision")
                 if model and not commit and not table.get(f"{prefix}folder"):
-                    yield path, f"{prefix}revision", str(model)
-
-
-def _table(tree: Tree, path: tuple[str, ...]) -> Tree:
-    for name in path:
-        child = tree.get(name) if isinstance(tree, dict) else None
-        tree = child if isinstance(child, dict) else {}
-    return tree
+                    yield name, f"{prefix}revision", str(model)

@@ -205,7 +205,7 @@ class Readable(NamedTuple):
 
 
 def read_readable(path: Path) -> Readable:
-    """Read a log except an incomplete last line, which a crash leaves; lines of a newer version are damaged."""
+    """Read a log without an incomplete last line, which a crash leaves; newer versions' lines are damaged."""
     log = Readable([], [])
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1] if path.exists() else (), 1):
         try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from pleinair.app.engines import index_folder, is_pocket
 from pleinair.app.paths import places
@@ -19,8 +19,6 @@ LIBRARY = (
     "The pocket models know their invented miniature world only, so they cannot draw what is in {folder!r}. "
     "For your own images use a real generator: `--profile NAME`, of those in docs/generators.md."
 )
-
-
 SPELLING = "“{word}” is in no caption of the library; did you mean “{meant}”?"
 CUT = "The generator reads the first {tokens} tokens of the prompt; it is not told: “{text}”"
 
@@ -62,21 +60,7 @@ def _cut(prompt: str, settings: Settings) -> Iterator[Note]:
         yield Note(kind="prompt_cut", text=CUT.format(tokens=cut.tokens, text=cut.text), about=cut.text)
 
 
-class HasNotes(Protocol):
-    """A request, estimate or event with what was read from the prompt, and notes."""
-
-    @property
-    def prompt_options(self) -> tuple[PromptOption, ...]:
-        """Return the options in the prompt."""
-        ...
-
-    @property
-    def notes(self) -> tuple[Note, ...]:
-        """Return the notes."""
-        ...
-
-
-def option_lines(value: HasNotes) -> Iterator[str]:
+def option_lines(options: Iterable[PromptOption], notes: Iterable[Note]) -> Iterator[str]:
     """Yield what was read from the prompt, and the notes, a line each."""
-    yield from (f"from the prompt: {option.sentence}" for option in value.prompt_options)
-    yield from (note.text for note in value.notes)
+    yield from (f"from the prompt: {option.sentence}" for option in options)
+    yield from (note.text for note in notes)

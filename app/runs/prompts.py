@@ -6,7 +6,7 @@ The command line, Python and chats build their requests here; forks and replays 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,7 +18,7 @@ from pleinair.app.runs.request import DrawRequest, is_paid, new_request
 from pleinair.app.settings import Settings
 from pleinair.tools.arguments import explain
 from pleinair.tools.pocket.prompts import HINT, normalized, parse_prompt
-from pleinair.tools.prompt_options import ParsedPrompt, PromptOption, parse_prompt_options
+from pleinair.tools.prompt_options import PromptOption, parse_prompt_options
 from pleinair.tools.types import BadInput, Capabilities, ImageOptions
 
 MAX_SIDE = 8192  # pixels of a side that a prompt may ask for
@@ -64,130 +64,113 @@ def request_from(
     """
     # new_request refuses what is no text or too long
     is_text = isinstance(prompt, str) and len(prompt) <= MAX_PROMPT
-    parsed = (
-        parse_prompt_options(prompt) if is_text else ParsedPrompt.model_construct(prompt=prompt, options=())
-    )
-    options = list(parsed.options)
-    image: dict[str, Any] = {}
-    if options:
+    parsed = parse_prompt_options(prompt) if is_text else None
+    text, options = (parsed.prompt, PromptOptions(parsed.options)) if parsed else (prompt, PromptOptions(()))
+    if options.all:
         capabilities = declared_capabilities(settings)
-        seed, options = _seed(seed, options)
-        counted = num_images is None
-        num_images, options = _num_images(num_images, options)
-        if counted and num_images and num_images > 1 and not yes and is_paid(settings.generator):
-            raise Unconfirmed(num_images, settings.generator.label)
-        image, options = _image_options(options, capabilities, explicit)
-        if image:
+        if option := options.last("seed", is_set=seed is not None):
+            seed = _whole(option.value, option)
+        if option := options.last("num_images", is_set=num_images is not None):
+            num_images = _whole(option.value, option)
+            if num_images > 1 and not yes and is_paid(settings.generator):
+                raise Unconfirmed(num_images, settings.generator.label)
+        if image := _image_options(options, capabilities, explicit):
             settings = settings.model_copy(update={"image": _checked(settings.image, image)})
-    text = normalized(parsed.prompt) if is_text and is_pocket(settings) else parsed.prompt
     request = new_request(
-        prompt=text,
+        prompt=normalized(text) if is_text and is_pocket(settings) else text,
         settings=settings,
         seed=seed,
         num_images=1 if num_images is None else num_images,
-        prompt_options=tuple(options),
+        prompt_options=tuple(options.all),
         **fields,
     )
     _check_grammar(request)
     return request.model_copy(update={"notes": tuple(notes_on(request.prompt, request.settings))})
 
 
-def _seed(seed: int | None, options: Sequence[PromptOption]) -> tuple[int | None, list[PromptOption]]:
-    """Return the seed and the options; one that the caller gave comes before the prompt's."""
-    value, options = _last(options, "seed", is_set=seed is not None)
-    return (seed if value is None else _whole(value)), options
+class PromptOptions:
+    """The options of a prompt, `all`, each with what becomes of it."""
+
+    def __init__(self, options: Iterable[PromptOption]) -> None:
+        self.all = list(options)
+
+    def of(self, name: str) -> list[PromptOption]:
+        """Return the options of a name that may be used."""
+        return [option for option in self.all if option.option == name and option.used]
+
+    def mark(self, option: PromptOption, note: str, *, used: bool = False) -> None:
+        """Store what became of an option."""
+        changed = option.model_copy(update={"used": used, "note": note})
+        self.all = [changed if other is option else other for other in self.all]
+
+    def last(self, name: str, *, is_set: bool) -> PromptOption | None:
+        """Return the option of a name that applies, none if the caller set it; mark all others as unused."""
+        options = self.of(name)
+        applies = options[-1] if options and not is_set else None
+        why = "is set by an option" if is_set else "comes again"
+        for option in options:
+            if option is not applies:
+                self.mark(option, f"not used, since {name} {why}")
+        return applies
 
 
-def _num_images(number: int | None, options: Sequence[PromptOption]) -> tuple[int | None, list[PromptOption]]:
-    value, options = _last(options, "num_images", is_set=number is not None)
-    return (number if value is None else _whole(value)), options
-
-
-def _last(
-    options: Sequence[PromptOption], name: str, *, is_set: bool
-) -> tuple[PromptOption | None, list[PromptOption]]:
-    """Return the option of a name that applies, and all options, of which the others are marked as unused."""
-    usable = [option for option in options if option.option == name and option.used]
-    applies = None if is_set or not usable else usable[-1]
-    note = f"not used, since {name} is set by an option" if is_set else f"not used, since {name} comes again"
-    marked = [
-        option.model_copy(update={"used": False, "note": note})
-        if any(option is other for other in usable) and option is not applies
-        else option
-        for option in options
-    ]
-    return applies, marked
-
-
-def _whole(option: PromptOption) -> int:
+def _whole(value: str, option: PromptOption) -> int:
     try:
-        return int(option.value)
+        return int(value)
     except ValueError as error:
         raise BadInput(f"{option.text!r} in the prompt: must be a whole number") from error
 
 
 def _image_options(
-    options: list[PromptOption], capabilities: Capabilities, explicit: Collection[str]
-) -> tuple[dict[str, Any], list[PromptOption]]:
-    """Return the image options of a prompt, and its options with what became of each."""
-    image, options = read_size(options, capabilities, explicit)
+    options: PromptOptions, capabilities: Capabilities, explicit: Collection[str]
+) -> dict[str, Any]:
+    """Return the image options of a prompt, and mark what became of each."""
+    image: dict[str, Any] = {**read_size(options, capabilities, explicit)}
     for name in ("num_inference_steps", "guidance_scale"):
-        is_set = name in explicit
-        option, options = _last(options, name, is_set=is_set)
+        option = options.last(name, is_set=name in explicit)
         if option and name not in capabilities.accepts:
-            options = _marked(
-                options, option, used=False, note=f"`{capabilities.id}` has no {name}; left out"
-            )
+            options.mark(option, f"`{capabilities.id}` has no {name}; left out")
         elif option:
-            image[name] = float(option.value) if name == "guidance_scale" else _whole(option)
-    negative = [option for option in options if option.option == "negative_prompt" and option.value]
+            image[name] = float(option.value) if name == "guidance_scale" else _whole(option.value, option)
+    negative = [option for option in options.of("negative_prompt") if option.value]
     if not negative:
-        return image, options
+        return image
     if "negative_prompt" in explicit:
         note = "not used, since negative_prompt is set by an option"
     elif not capabilities.negative_prompt:
         note = f"`{capabilities.id}` has no negative prompt; left out"
     else:
-        return image | {"negative_prompt": ", ".join(option.value for option in negative)}, options
+        return image | {"negative_prompt": ", ".join(option.value for option in negative)}
     for option in negative:
-        options = _marked(options, option, used=False, note=note)
-    return image, options
-
-
-def _marked(options: Sequence[PromptOption], changed: PromptOption, **update: Any) -> list[PromptOption]:
-    return [option.model_copy(update=update) if option is changed else option for option in options]
+        options.mark(option, note)
+    return image
 
 
 def read_size(
-    options: Sequence[PromptOption], capabilities: Capabilities, explicit: Collection[str] = ()
-) -> tuple[dict[str, Any], list[PromptOption]]:
+    options: PromptOptions, capabilities: Capabilities, explicit: Collection[str] = ()
+) -> dict[str, int]:
     """Return width and height of a prompt: its pixels, or else its ratio at the generator's area.
 
-    Width and height in `explicit` come before it. Also returns the options, with what became of each. Raises
-    `BadInput` for an impossible size.
+    Width and height in `explicit` come before it. Marks what became of the options; raises `BadInput` for an
+    impossible size.
     """
-    options = list(options)
-    sized = [option for option in options if option.option == "size"]
-    ratio, options = _last(options, "ratio", is_set=bool(sized) or bool({"width", "height"} & set(explicit)))
-    if {"width", "height"} & set(explicit):
+    sized, is_set = options.of("size"), not {"width", "height"}.isdisjoint(explicit)
+    ratio = options.last("ratio", is_set=bool(sized) or is_set)
+    if is_set:
         for option in sized:
-            options = _marked(
-                options, option, used=False, note="not used, since the size is set by an option"
-            )
-        return {}, options
+            options.mark(option, "not used, since the size is set by an option")
+        return {}
     if ratio:
         width, height = size_of_ratio(ratio.value, capabilities, f"{ratio.text!r} in the prompt")
-        options = _marked(options, ratio, note=f"width {width}, height {height}")
-        return {"width": width, "height": height}, options
+        options.mark(ratio, f"width {width}, height {height}", used=True)
+        return {"width": width, "height": height}
     image: dict[str, int] = {}
     for option in sized:
-        sides = dict(zip(("width", "height"), option.value.split("x"), strict=True))
-        image |= {
-            name: _whole(option.model_copy(update={"value": side})) for name, side in sides.items() if side
-        }
+        sides = zip(("width", "height"), option.value.split("x"), strict=True)
+        image |= {name: _whole(side, option) for name, side in sides if side}
     if sized:
         _check_sides(image, capabilities, f"{sized[-1].text!r} in the prompt")
-    return dict(image), options
+    return image
 
 
 def size_of_ratio(ratio: str, capabilities: Capabilities, name: str) -> tuple[int, int]:
