@@ -277,11 +277,18 @@ def opened(data: bytes, options: ReadOptions = FULL) -> Opened:
             colours = colours_of(image)
         except BadProfile:
             colours, note = None, note | Note.PROFILE
-        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+        turn = _turn(image)
     read = Opened(pixels, colours, note)
     if (factor := _factor(pixels.size, options)) > 1:
         read = Opened(_joined(read, factor), None, note)
     return read if turn is None else Opened(read.image.transpose(turn), read.colours, note)
+
+
+def _turn(image: Any) -> Image.Transpose | None:
+    """Return what makes an image upright; a JPEG XL decoder has done so, except for a JPEG packed in it."""
+    if image.format == "JXL" and not image.jpeg:
+        return None
+    return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
 
 
 def needs_threads(data: bytes) -> bool:
@@ -310,7 +317,7 @@ def load_decoders() -> Mapping[str, Any]:
 
         register_heif_opener(decode_threads=0, thumbnails=False, depth_images=False, aux_images=False)
     with suppress(ImportError):
-        import_module("pillow_jxl")
+        import_module("pillow_jxl.JpegXLImagePlugin").DECODE_THREADS = 0  # for the same reason
     return Image.OPEN
 
 
