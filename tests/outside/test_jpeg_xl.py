@@ -1,4 +1,4 @@
-"""JPEG XL by `pillow-jxl-plugin`: read in the limited process of an ordinary user, upright, with its texts."""
+"""JPEG XL by `pillow-jxl-plugin`: read in an ordinary user's limited process, upright and with its texts."""
 
 from __future__ import annotations
 

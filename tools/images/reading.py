@@ -317,7 +317,8 @@ def load_decoders() -> Mapping[str, Any]:
 
         register_heif_opener(decode_threads=0, thumbnails=False, depth_images=False, aux_images=False)
     with suppress(ImportError):
-        import_module("pillow_jxl.JpegXLImagePlugin").DECODE_THREADS = 0  # for the same reason
+        plugin: Any = import_module("pillow_jxl.JpegXLImagePlugin")
+        plugin.DECODE_THREADS = 0  # for the same reason
     return Image.OPEN
 
 
