@@ -18,11 +18,11 @@ from pleinair.agent.state import MLLM_CALL, spending_limit
 from pleinair.app.engines import Watch, build_backend, check
 from pleinair.app.estimate.captions import CaptionEstimate, estimate_captions
 from pleinair.app.estimate.estimate import RETRIED
+from pleinair.app.estimate.prices import is_hosted, require_prices
 from pleinair.app.index import open_indexed
 from pleinair.app.paths import places
-from pleinair.app.runs.request import is_local, require_prices
 from pleinair.app.settings import Settings
-from pleinair.app.trace.trace import counted
+from pleinair.app.texts import counted
 from pleinair.tools.crossmodal import write_caption
 from pleinair.tools.deadline import OutOfTime, deadline, seconds_left
 from pleinair.tools.images.reading import BadPicture
@@ -67,7 +67,7 @@ class CaptionPlan:
         reasons = [f"{counted(self.uncaptioned, 'image')} without a caption"] if self.uncaptioned else []
         reasons += [f"{counted(count, 'image')} with one by {name} only" for name, count in self.weak.items()]
         yield f"Captions by {self.settings.mllm.label} for {', '.join(reasons)}"
-        if self.settings.mllm.backend == "openai" and not is_local(self.settings.mllm):
+        if is_hosted(self.settings.mllm):
             yield "Each of these images is sent to the server of the MLLM, which is not this machine."
 
 

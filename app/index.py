@@ -21,7 +21,7 @@ from pleinair.app.engines import (
 )
 from pleinair.app.paths import Paths, places
 from pleinair.app.settings import Settings
-from pleinair.app.trace.trace import counted
+from pleinair.app.texts import counted
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.retrieval.library import Library, raw_files
 from pleinair.tools.retrieval.walk import RAW

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pleinair.agent.react.schemas import Pin
 from pleinair.app import api
+from pleinair.app.chat.edits import Resize, is_scene_edit, read_resize, read_scene_edit
 from pleinair.app.engines import check, declared_capabilities
+from pleinair.app.estimate.prices import require_prices
 from pleinair.app.models.pins import require_pins
 from pleinair.app.runs.history import state_of
 from pleinair.app.runs.prompts import MAX_SIDE, PromptOptions, read_size, request_from
@@ -19,11 +21,9 @@ from pleinair.app.runs.request import (
     check_budget,
     read_input_image,
     read_request,
-    require_prices,
     store_input_images,
 )
 from pleinair.app.runs.results import result_of
-from pleinair.app.runs.scene_edits import Resize, is_scene_edit, read_resize, read_scene_edit
 from pleinair.app.settings import Settings, load
 from pleinair.tools.prompt_options import parse_prompt_options
 from pleinair.tools.storage.files import write_whole

@@ -22,7 +22,7 @@ from pydantic import Field, ValidationError, WrapValidator
 
 from pleinair.agent.repairs.leaks import LeakOptions
 from pleinair.app.models.pins import pinned_layer
-from pleinair.app.trees import (
+from pleinair.app.toml.trees import (
     MAX_KEY,
     Tree,
     has,
@@ -34,7 +34,7 @@ from pleinair.app.trees import (
     table_at,
     value_at,
 )
-from pleinair.app.trust import FILE, VARIABLE, Untrusted, trusted_part
+from pleinair.app.toml.trust import FILE, VARIABLE, Untrusted, trusted_part
 from pleinair.tools.arguments import check_leaves, explain
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions

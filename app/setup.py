@@ -18,7 +18,7 @@ import tomlkit
 from platformdirs import user_config_path, user_pictures_path
 
 from pleinair.app.settings import POCKET, chat_servers
-from pleinair.app.trees import Tree
+from pleinair.app.toml.trees import Tree
 from pleinair.tools.http.transport import CallLimits, http_client, limited
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, Value

@@ -31,16 +31,8 @@ from pleinair.agent.mllm.request import (
 from pleinair.tools.arguments import check_values
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.errors import CutOff
-from pleinair.tools.http.addresses import base_address, is_here
-from pleinair.tools.http.openai_api import (
-    NO_KEY,
-    OFFICIAL,
-    Server,
-    TooLong,
-    failure_of,
-    greet,
-    no_images,
-)
+from pleinair.tools.http.addresses import OFFICIAL, base_address, is_here
+from pleinair.tools.http.openai_api import NO_KEY, Server, TooLong, failure_of, greet, no_images
 from pleinair.tools.http.prices import Price, price_of
 from pleinair.tools.http.retry import Failures, RetryPolicy
 from pleinair.tools.http.support import Request, Support, describe

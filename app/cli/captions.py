@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from pleinair.app.cli.terminal import leave, printable, progress_bar, say
+from pleinair.app.cli.terminal import leave, progress_bar, say
+from pleinair.app.texts import printable
 from pleinair.tools.types import BadInput, PleinairError
 
 if TYPE_CHECKING:

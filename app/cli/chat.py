@@ -14,19 +14,18 @@ from urllib.parse import quote
 
 import typer
 
-from pleinair.app.cli.chat_about import about
-from pleinair.app.cli.chat_commands import answer_command
+from pleinair.app.chat.about import about
+from pleinair.app.chat.commands import answer_command
 from pleinair.app.cli.options import Library, Out, Profile, Setting
 from pleinair.app.cli.terminal import (
     error_lines,
     explained,
     half_blocks,
-    is_utf8,
     new_console,
     print_text,
-    printable,
     shows_images,
 )
+from pleinair.app.texts import is_utf8, printable
 from pleinair.tools.types import BadInput, PleinairError
 
 if TYPE_CHECKING:

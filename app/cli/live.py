@@ -11,11 +11,12 @@ from rich.console import Group
 from rich.markup import escape
 from rich.text import Text
 
-from pleinair.app.cli.terminal import half_blocks, new_console, print_text, printable, shown_on, shows_images
+from pleinair.app.cli.terminal import half_blocks, new_console, print_text, shown_on, shows_images
 from pleinair.app.runs.events import Ended, Event, Progress, Resumed, StepFinished, StepStarted
 from pleinair.app.runs.notes import option_lines
 from pleinair.app.runs.request import read_request
 from pleinair.app.storyboard.gallery import Gallery
+from pleinair.app.texts import printable
 from pleinair.app.trace.trace import SIGNS, repair_text, score_text, title
 from pleinair.tools.types import Attempt, Repair, Retrieval, Row
 

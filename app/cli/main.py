@@ -22,7 +22,6 @@ from pleinair.app.cli.terminal import (
     logging_notes,
     print_findings,
     print_progress,
-    printable,
     progress_bar,
     quiet,
     say,
@@ -32,6 +31,7 @@ from pleinair.app.cli.train import train_app
 from pleinair.app.cli.trust import settings as show_settings
 from pleinair.app.cli.trust import trust
 from pleinair.app.runs.store import Run
+from pleinair.app.texts import printable
 from pleinair.tools.types import BadInput
 
 HELP = (

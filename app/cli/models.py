@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pleinair.app.cli.options import Json, Setting
-from pleinair.app.cli.terminal import explained, leave, printable, printable_json, quiet, say
+from pleinair.app.cli.terminal import explained, leave, quiet, say
+from pleinair.app.texts import printable, printable_json
 
 if TYPE_CHECKING:
     from pleinair.app.models.inventory import ProfileModel

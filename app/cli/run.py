@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from pleinair.app.cli.terminal import CODES, error_lines, leave, printable, printable_json, say
+from pleinair.app.cli.terminal import CODES, error_lines, leave, say
 from pleinair.app.runs.store import Busy, Run
+from pleinair.app.texts import printable, printable_json
 
 if TYPE_CHECKING:
     from pleinair.app.runs.results import Result

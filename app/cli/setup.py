@@ -10,7 +10,8 @@ import typer
 
 from pleinair.app.cli.models import download_models
 from pleinair.app.cli.run import execute
-from pleinair.app.cli.terminal import explained, leave, print_findings, print_progress, printable, quiet
+from pleinair.app.cli.terminal import explained, leave, print_findings, print_progress, quiet
+from pleinair.app.texts import printable
 
 if TYPE_CHECKING:
     from pleinair.app.setup import Proposal

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from pleinair.app.runs.store import Busy
+from pleinair.app.texts import printable
 from pleinair.tools.types import BadInput, PleinairError
 
 if TYPE_CHECKING:
@@ -35,17 +35,6 @@ EXITS = (
     "or for lack of references (with the best image so far); 4 refused; 5 failed; 6 another process works on "
     "the run; 130 cancelled, by SIGTERM too."
 )
-
-
-def printable(text: str) -> str:
-    """Return a text on one line, with control characters replaced."""
-    return "".join(char if char.isprintable() else "�" for char in " ".join(text.split()))
-
-
-def printable_json(value: object) -> str:
-    """Return JSON on one line with control characters escaped; it parses to the same value."""
-    text = json.dumps(value, ensure_ascii=False)
-    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def quiet() -> None:
@@ -239,15 +228,6 @@ def _ending(error: PleinairError) -> str:
     if isinstance(error, Busy):
         return "busy"
     return "bad input" if isinstance(error, BadInput) else "failed"
-
-
-def is_utf8(text: str) -> bool:
-    """Return whether a text can be written as UTF-8; bytes that could not be read make it unwritable."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def shows_images(console: Console) -> bool:

@@ -9,7 +9,8 @@ import typer
 
 from pleinair.app.cli.options import Json, RunId, Setting
 from pleinair.app.cli.run import execute, print_result
-from pleinair.app.cli.terminal import EXITS, explained, printable, printable_json, say
+from pleinair.app.cli.terminal import EXITS, explained, say
+from pleinair.app.texts import printable, printable_json
 
 trace_app = typer.Typer(
     help="Show, compare, replay, fork and export traces of runs.", no_args_is_help=True, rich_markup_mode=None

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from pleinair.app.cli.options import Json, Profile, Setting
-from pleinair.app.cli.terminal import explained, printable, printable_json
+from pleinair.app.cli.terminal import explained
+from pleinair.app.texts import printable, printable_json
 
 
 def trust(
@@ -16,9 +17,9 @@ def trust(
     remove: Annotated[bool, typer.Option("--remove", help="Trust it no longer.")] = False,
 ) -> None:
     """Obey all keys of FOLDER's pleinair.toml as it is now: servers, paths, limits on costs."""
-    from pleinair.app.trees import read_toml
-    from pleinair.app.trust import FILE, distrust, guarded_keys
-    from pleinair.app.trust import trust as store
+    from pleinair.app.toml.trees import read_toml
+    from pleinair.app.toml.trust import FILE, distrust, guarded_keys
+    from pleinair.app.toml.trust import trust as store
 
     path = folder / FILE
     with explained():

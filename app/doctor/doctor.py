@@ -18,7 +18,7 @@ from pleinair.app.paths import Paths, places
 from pleinair.app.runs.results import PARTS, installed
 from pleinair.app.runs.store import Runs
 from pleinair.app.settings import BackendChoice, Settings, load
-from pleinair.app.trace.trace import counted
+from pleinair.app.texts import counted
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.http.support import SUPPORT
 from pleinair.tools.realrag import require_generator, training_of

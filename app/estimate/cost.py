@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pleinair.app.estimate.history import PastRun, basis, per_call, span
+from pleinair.app.estimate.prices import is_local, listed_price
 from pleinair.app.estimate.tokens import CallTokens
-from pleinair.app.runs.request import LOCAL_BACKENDS, is_local, listed_price
+from pleinair.app.models.pins import HUB_GENERATORS
 from pleinair.app.settings import BackendChoice, Settings
 from pleinair.tools.http.prices import MILLION, Price
 from pleinair.tools.types import Value
@@ -67,7 +68,7 @@ def cost(
 
 
 def _cost_of_images(choice: BackendChoice, images: Range, runs: Sequence[PastRun]) -> Range:
-    if choice.backend in LOCAL_BACKENDS or is_local(choice):
+    if choice.backend in HUB_GENERATORS or is_local(choice):
         return Range(low=0, high=0)
     price = choice.arguments.get("price_per_picture")
     if price is not None:

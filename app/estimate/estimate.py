@@ -17,7 +17,7 @@ from pleinair.app.paths import Paths
 from pleinair.app.runs.notes import Note, option_lines
 from pleinair.app.runs.request import DrawRequest
 from pleinair.app.settings import Settings
-from pleinair.app.trace.trace import counted
+from pleinair.app.texts import counted
 from pleinair.tools.prompt_options import PromptOption
 from pleinair.tools.types import BadInput, Budget, Value
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pleinair.app.models.inventory import ProfileModel, format_size
-from pleinair.app.trace.trace import counted
+from pleinair.app.texts import counted
 from pleinair.tools.model_files.hub import INDEX, first_line
 from pleinair.tools.storage.files import DiskFull
 from pleinair.tools.types import PleinairError

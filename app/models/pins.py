@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from pleinair.app.paths import Paths, places
-from pleinair.app.trees import Tree, nested, table_at
+from pleinair.app.toml.trees import Tree, nested, table_at
 from pleinair.tools.model_files.hub import COMMIT
 from pleinair.tools.model_files.open_clip import is_unpinned, model_label
 from pleinair.tools.storage.files import write_whole

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from pleinair.app.estimate.prices import is_hosted, server_address
 from pleinair.app.models.inventory import ProfileModel, find_missing_files, format_size, profile_models
-from pleinair.app.settings import BackendChoice, Settings
-from pleinair.tools.http.openai_api import OFFICIAL
+from pleinair.app.settings import Settings
+from pleinair.tools.http.addresses import OFFICIAL
 from pleinair.tools.model_files.hub import NotDownloaded
 from pleinair.tools.types import BadInput
 
-_SERVERS = ("openai", "openai_images")  # backends that call OpenAI itself unless an address is set
 _VARIABLE = "OPENAI_API_KEY"
 
 
@@ -25,7 +25,8 @@ def find_missing(settings: Settings) -> Iterator[BadInput]:
     """Yield an error for each key and model that is missing."""
     for table, choice in (("mllm", settings.mllm), ("generator", settings.generator)):
         variable = str(choice.arguments.get("key_variable") or _VARIABLE)
-        if _needs_key(choice) and not os.environ.get(variable):
+        asks_openai = is_hosted(choice) and server_address(choice).rstrip("/") == OFFICIAL
+        if asks_openai and not os.environ.get(variable):
             yield BadInput(f"{table}: {OFFICIAL} needs a key", f"Set the environment variable {variable}.")
     for model in profile_models(settings):
         if model.on_hub and model.revision:
@@ -46,9 +47,3 @@ def _not_downloaded(model: ProfileModel, profile: str) -> Iterator[BadInput]:
             f"nothing; {facts}",
             f"Run `pleinair models pull {profile}`, which shows the size and asks first.",
         )
-
-
-def _needs_key(choice: BackendChoice) -> bool:
-    default = os.environ.get("OPENAI_BASE_URL", "") if choice.backend == "openai" else ""
-    url = str(choice.arguments.get("base_url") or default or OFFICIAL)
-    return choice.backend in _SERVERS and url.rstrip("/") == OFFICIAL

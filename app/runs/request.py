@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 from collections.abc import Sequence
@@ -14,13 +13,12 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pleinair.agent.react.schemas import Pin
 from pleinair.agent.state import MAX_SEED, check_prompt
 from pleinair.app.engines import check, declared_capabilities, encoder_training, require_library
+from pleinair.app.estimate.prices import require_prices
 from pleinair.app.paths import Paths
 from pleinair.app.runs.notes import Note
-from pleinair.app.settings import BackendChoice, Settings, renamed
+from pleinair.app.settings import Settings, renamed
 from pleinair.tools import registry
 from pleinair.tools.arguments import complaint
-from pleinair.tools.http.addresses import base_address, is_here
-from pleinair.tools.http.prices import Price, Where, price_of
 from pleinair.tools.prompt_options import PromptOption
 from pleinair.tools.realrag import require_training
 from pleinair.tools.storage.files import checked_path, require_writable
@@ -36,8 +34,6 @@ MAX_INPUT_IMAGES = 16  # no generator takes more
 DIRECT = "direct"  # the graph without retrieval
 REALRAG = "realrag"  # the graph that may require a trained retriever
 INPUT_FIELD = "pictures"  # of a graph's input
-OPENAI = "https://api.openai.com/v1"
-LOCAL_BACKENDS = ("in_context", "ip_adapter", "controlnet", "text_only")  # generators on this machine
 
 
 class Parent(Value):
@@ -142,49 +138,6 @@ def check_budget(budget: Budget) -> None:
         if getattr(budget, name) == 0:
             accepted = "more than 0" if name == "seconds" else "1 or more"
             raise BadInput(f"budget.{name} = 0: no image could be generated; must be {accepted}")
-
-
-def require_prices(settings: Settings, used: Sequence[Where] = ("mllm", "generator")) -> None:
-    """Raise `BadInput` for a budget of money with a hosted model without a price: it could not stop the run.
-
-    `used` are the tables whose models are called. Not covered: third-party backends, whose results may report
-    a price or not.
-    """
-    if settings.budget.usd is None:
-        return
-    tables: tuple[tuple[Where, BackendChoice, str, str], ...] = (
-        ("mllm", settings.mllm, "openai", "read = …, written = …"),
-        ("generator", settings.generator, "openai_images", "read = …, read_images = …, written = …"),
-    )
-    for table, choice, backend, form in tables:
-        is_priced = choice.arguments.get("price_per_picture") is not None or listed_price(choice, table)
-        if table in used and choice.backend == backend and not is_local(choice) and not is_priced:
-            model = str(choice.arguments.get("model", ""))
-            other = " or generator.price_per_picture" if table == "generator" else ""
-            raise BadInput(
-                f"budget.usd = {settings.budget.usd}: no price is known for {table}.model = {model!r}, so "
-                "money could not stop the run",
-                f'Set "{model}" = {{ {form} }}, in US dollars a million tokens, under [{table}.prices] of '
-                f"your pleinair.toml{other}, or no budget.usd.",
-            )
-
-
-def listed_price(choice: BackendChoice, table: Where) -> Price | None:
-    """Return the price of a model, from the settings or else from the built-in table; None if unknown."""
-    return price_of(str(choice.arguments.get("model", "")), choice.arguments.get("prices") or {}, table)
-
-
-def is_local(choice: BackendChoice) -> bool:
-    """Return whether a backend's server is on this machine, by its address or the default one."""
-    default = os.environ.get("OPENAI_BASE_URL", "") if choice.backend == "openai" else OPENAI
-    address = str(choice.arguments.get("base_url") or default)
-    return bool(address) and is_here(base_address(address, "base_url").url)
-
-
-def is_paid(choice: BackendChoice) -> bool:
-    """Return whether each image of a generator costs money, as far as its settings tell."""
-    hosted = choice.backend == "openai_images" and not is_local(choice)
-    return hosted or bool(choice.arguments.get("price_per_picture"))
 
 
 def _check_library(settings: Settings, graph: str) -> None:

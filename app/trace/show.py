@@ -7,11 +7,11 @@ from typing import Any
 
 from pleinair.app.api import find, home
 from pleinair.app.runs.results import HEADING, credit
+from pleinair.app.texts import counted
 from pleinair.app.trace.steps import Step, steps_of
 from pleinair.app.trace.trace import (
     SIGNS,
     AttemptTrace,
-    counted,
     crop_text,
     leak_text,
     license_text,

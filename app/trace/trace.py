@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Changes, Event, Snapshot, payloads, read, read_readable
 from pleinair.app.runs.store import Run
+from pleinair.app.texts import counted
 from pleinair.tools.images.crops import pixels
 from pleinair.tools.retrieval.library import UNKNOWN
 from pleinair.tools.types import (
@@ -207,11 +208,6 @@ def spent(usage: Sequence[Usage]) -> str:
     usd = sum(part.usd for part in usage)
     words += [f"{usd:.4g} US dollars"] if usd else []
     return ", ".join([*words, f"{sum(part.seconds for part in usage):.1f} s"])
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a number and its noun, in the plural unless the number is 1."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def near_copies_text(retrieval: Retrieval) -> str:

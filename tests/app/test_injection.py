@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from pleinair.app.api import home, run_table
 from pleinair.app.cli.main import app
-from pleinair.app.cli.terminal import printable_json
 from pleinair.app.storyboard.export import export
+from pleinair.app.texts import printable_json
 
 EACH = 63  # texts of one library; a retrieval returns up to 64 images
 PROMPT = "two things"

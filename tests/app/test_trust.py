@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from pleinair.app.api import home
 from pleinair.app.cli.main import app
 from pleinair.app.settings import load, origins
-from pleinair.app.trust import is_trusted
+from pleinair.app.toml.trust import is_trusted
 from pleinair.tools.types import BadInput
 
 GUARDED: dict[str, Any] = {

@@ -23,7 +23,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from pleinair.app.settings import BackendChoice, Settings
-from pleinair.app.trust import HARMLESS
+from pleinair.app.toml.trust import HARMLESS
 from pleinair.tools import registry
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"

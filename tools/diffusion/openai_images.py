@@ -33,8 +33,8 @@ from pleinair.tools.diffusion.references import (
 )
 from pleinair.tools.errors import BadReply, Unavailable
 from pleinair.tools.generate import check_request
-from pleinair.tools.http.addresses import base_address, is_here
-from pleinair.tools.http.openai_api import IMAGES, OFFICIAL, Server, failure_of, greet
+from pleinair.tools.http.addresses import OFFICIAL, base_address, is_here
+from pleinair.tools.http.openai_api import IMAGES, Server, failure_of, greet
 from pleinair.tools.http.prices import price_of
 from pleinair.tools.http.retry import Failures, RetryPolicy
 from pleinair.tools.images.sandbox import read_untrusted

@@ -11,6 +11,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from pleinair.tools.types import BadInput
 
+OFFICIAL = "https://api.openai.com/v1"
 _KEPT = {"api-version"}  # queries of a base address: Azure's
 _INTERFACE = re.compile(
     r"(/chat)?/completions$|/responses$|/images(/generations|/edits)?$|/models$|/embeddings$"

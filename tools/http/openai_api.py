@@ -25,7 +25,6 @@ from pleinair.tools.http.transport import STATED, http_client
 from pleinair.tools.mllm.ask import UNPRINTABLE
 from pleinair.tools.types import BadInput, ModelFault, PleinairError
 
-OFFICIAL = "https://api.openai.com/v1"
 NO_KEY = "none"  # sent to a server that needs no key
 _QUOTED = 300  # characters of a server's own words
 _LISTED = 8  # models of a server that are named

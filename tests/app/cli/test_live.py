@@ -9,8 +9,9 @@ from rich.console import Console
 
 from pleinair.app.api import finish, submit
 from pleinair.app.cli.live import LiveView, activity_text, row_line
-from pleinair.app.cli.terminal import half_blocks, printable
+from pleinair.app.cli.terminal import half_blocks
 from pleinair.app.runs.events import KINDS, Event, Payload, Progress, StepStarted
+from pleinair.app.texts import printable
 from pleinair.app.trace.trace import title
 from pleinair.tools.types import Attempt, GenerateRequest, Hit, Picture, Reference, Row
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.chats import chat_output
 
-from pleinair.app.cli.chat_commands import COMMANDS
+from pleinair.app.chat.commands import COMMANDS
 from pleinair.app.session import ChatSession
 
 SEED, LINES = 20261, 100

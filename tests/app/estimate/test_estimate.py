@@ -23,7 +23,8 @@ from pleinair.app.estimate.cost import Range
 from pleinair.app.estimate.estimate import Estimate
 from pleinair.app.estimate.history import PastRun, past_runs
 from pleinair.app.estimate.tokens import tokens_of_call
-from pleinair.app.runs.request import LOCAL_BACKENDS, new_request
+from pleinair.app.models.pins import HUB_GENERATORS
+from pleinair.app.runs.request import new_request
 from pleinair.app.settings import BackendChoice, load, profiles
 from pleinair.tools import registry
 from pleinair.tools.critique import critique
@@ -375,4 +376,4 @@ def test_every_packaged_profile_is_estimated(place: Path, monkeypatch: pytest.Mo
         result = estimate("the things", profile=name)
         assert result.profile == name and result.pictures.high == 3
         assert result.past_runs == 0 and bounds(result.seconds) == (None, None)
-    assert set(LOCAL_BACKENDS) < set(registry.names("generator"))
+    assert set(HUB_GENERATORS) < set(registry.names("generator"))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from pleinair.app.paths import places
-from pleinair.app.trees import Tree, leaves, nested
+from pleinair.app.toml.trees import Tree, leaves, nested
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pleinair.app.cli.terminal import printable
+from pleinair.app.texts import printable
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pleinair.app.cli.terminal import printable
+from pleinair.app.texts import printable
 
 if TYPE_CHECKING:
     from pleinair.app.session import ChatSession

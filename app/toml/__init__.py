@@ -1,0 +1,1 @@
+"""Settings files: their tables, and trust in them."""
