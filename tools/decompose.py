@@ -31,4 +31,5 @@ def decompose(prompt: str, *, model: BaseChatModel, calls: int = 1) -> tuple[lis
 
 def _repetition(answer: Decomposition) -> str:
     names = [concept.name for concept in answer.concepts]
-    return f"The model named a concept twice: {names}." if len(set(names)) < len(names) else ""
+    distinct = {name.casefold() for name in names}
+    return f"The model named a concept twice: {names}." if len(distinct) < len(names) else ""

@@ -62,7 +62,8 @@ _SIDES = ("left", "top", "right", "bottom")
 _EXTENTS = (("left", "top", "width", "height"), ("x", "y", "width", "height"), ("x", "y", "w", "h"))
 _NUMBER = re.compile(r"-?\d{1,9}(?:\.\d{1,17})?(?:e-?\d{1,2})?")
 _AROUND_NUMBERS = re.compile(
-    r"<\|?/?(?:box|bbox|quad|det)(?:_start|_end)?\|?>|bbox|box|px|[\s,;:=()\[\]{}]+", re.I
+    r"<\|?/?(?:begin_of_|end_of_)?(?:box|bbox|quad|det)(?:_start|_end)?\|?>|bbox|box|px|[\s,;:=()\[\]{}]+",
+    re.I,
 )
 
 

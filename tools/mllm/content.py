@@ -10,24 +10,28 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
 
-from pleinair.tools.mllm.reading import plain_key
+from pleinair.tools.mllm.reading import loaded, plain_key
 from pleinair.tools.mllm.schemas import Decomposition
 from pleinair.tools.types import Concept, Value
 
 Answer = TypeVar("Answer", bound=Value)
 
 _TRUTH = {"true": True, "yes": True, "false": False, "no": False}
-_NUMBER = re.compile(r"\s*(?:#|no\.?|number|picture|image)?\s*(\d{1,6})\s*\.?\s*", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"\s*(?:(?:no\.?|number|picture|image|photo)[\s_]*)?#?\s*(\d{1,6})\s*\.?\s*", re.IGNORECASE
+)
 _SYNONYMS = {
     "name": ("concept", "object", "entity", "subject", "label"),
-    "caption": ("description", "query", "text"),
+    "caption": ("captions", "description", "query", "text"),
+    "match": ("matches", "is_match"),
     "subqueries": ("queries", "subquery"),
     "why": ("reason", "reasoning", "explanation"),
 }
 _PHRASE_KEYS = ("name", "concept", "subquery", "query", "phrase", "object", "text")
-_NUMBER_KEYS = ("number", "picture", "image")
+_NUMBER_KEYS = ("number", "picture", "image", "index")
 _ARTICLE = re.compile(r"(?:the|an?)\s+(?=\S)")
-_NUMBERED = re.compile(r"\d{1,3}[.):]\s+(?=\S)")
+_NUMBERED = re.compile(r"(?:\d{1,3}[.):]|\(\d{1,3}\)|#\d{1,3})\s+(?=\S)")
+_NOTHING = ("", "none", "nothing", "n/a", "null")
 
 
 def fitted(value: Any, schema: type[Answer]) -> Answer:
@@ -68,8 +72,10 @@ def _concept(value: Any, as_phrases: bool) -> Any:
     """Return an object of name and caption; a phrase alone is both."""
     if isinstance(value, str) and as_phrases:
         return {"name": value, "caption": value}
-    if isinstance(value, dict) and as_phrases and not field_keys(value, "caption", _SYNONYMS["caption"]):
-        if len(names := field_keys(value, "name", _SYNONYMS["name"])) == 1:
+    if isinstance(value, dict) and as_phrases:
+        captions = [key for key in field_keys(value, "caption", _SYNONYMS["caption"]) if value[key]]
+        names = field_keys(value, "name", _SYNONYMS["name"])
+        if len(names) == 1 and not captions:
             return {"name": value[names[0]], "caption": value[names[0]]}
     return value
 
@@ -86,18 +92,25 @@ def _item(value: Any, annotation: Any, as_phrases: bool) -> Any:
         return _TRUTH.get(value.strip().casefold(), value)
     if annotation is int:
         return _integer(value)
+    if annotation is str:
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
+        return value.strip() if isinstance(value, str) else value
     return _float(value) if annotation is float and isinstance(value, str) else value
 
 
 def _list(value: Any, item: Any, as_phrases: bool) -> Any:
+    value = loaded(value) or value if isinstance(value, str) else value
     if item is Concept and isinstance(value, dict):
         value = _pairs(value)
+    if item is int and isinstance(value, str):
+        value = value.split(",")
     if item is str and isinstance(value, str) and not re.search(r"[,;\n]", value):
         value = [value]
     if not isinstance(value, list):
         return value
     if item is str:
-        return [_only(part, _PHRASE_KEYS, (str,)) for part in value]
+        phrases = [_item(_only(part, _PHRASE_KEYS, (str,)), str, as_phrases) for part in value]
+        return [phrase for phrase in phrases if str(phrase).casefold() not in _NOTHING]
     return [_item(part, item, as_phrases) for part in value]
 
 
@@ -105,6 +118,8 @@ def _pairs(value: dict[str, Any]) -> Any:
     """Return concepts that are an object, each name with its caption or captions, as a list."""
     if plain_key("type") in map(plain_key, value):
         return value  # a JSON schema, repeated
+    if all(isinstance(item, dict) for item in value.values()):
+        return [{"name": name, **item} for name, item in value.items()]
     lists = {name: texts if isinstance(texts, list) else [texts] for name, texts in value.items()}
     if not all(isinstance(text, str) for texts in lists.values() for text in texts):
         return value
@@ -152,7 +167,7 @@ def matched(name: Any, meanings: dict[str, str]) -> str | None:
 def spellings(name: str) -> list[str]:
     """Return a name without case, marks, number and article; then with the plurals of its last word."""
     text = unicodedata.normalize("NFKC", name).casefold()
-    text = " ".join(re.sub(r"[_\-\s]+", " ", text).strip(" .,:;!?\"'`*“”‘’").split())
+    text = " ".join(re.sub(r"[_\-\s]+", " ", text).strip(" .,:;!?\"'`*“”‘’«»[]").split())
     text = _ARTICLE.sub("", _NUMBERED.sub("", text, count=1), count=1)
     plurals = [f"{text}s"]
     if text.endswith(("s", "x", "z", "ch", "sh", "o")):

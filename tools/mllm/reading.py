@@ -3,7 +3,7 @@
 Tolerant about wrapping: thinking before the answer, sentences, Markdown fences, a name around the object,
 several forms of tool calls, Python's or JavaScript's spelling of JSON. Never about content: nothing is
 completed, guessed or chosen between, and what ends before its last bracket is no answer. Every step takes
-time linear in the text. Not covered: answers in XML.
+time linear in the text. Not covered: answers in YAML, in tables, or as a call in Python.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
@@ -24,41 +24,54 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
 # Marks at the end of a model's thinking: of DeepSeek, Qwen and most others; Mistral, Kimi, Cohere, MedGemma,
-# Gemma; gpt-oss, whose servers also leave the words of its marks without their brackets.
+# Gemma; OpenThinker; Apriel; gpt-oss, whose servers also leave the words of its marks without their brackets.
 _THOUGHT_ENDS = re.compile(
-    r"</(?:seed:)?(?:think|thinking|thoughts?|reasoning|reflection|analysis)>|\[/THINK\]|◁/think▷"
+    r"</(?:seed:)?(?:think|thinking|thoughts?|reasoning|reflection|analysis|scratchpad|inner_monologue)>"
+    r"|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|\[BEGIN FINAL RESPONSE\]"
     r"|<\|END_THINKING\|>|<unused95>|<channel\|>|<\|channel\|>\s*(?:final|commentary)\b(?:[^<{]|<\|constrain\|>)*+<\|message\|>"
     r"|assistantfinal",
     re.IGNORECASE,
 )
 _THOUGHT_STARTS = re.compile(
-    r"<(?:seed:)?(?:think|thinking|thoughts?|reasoning|reflection|analysis)>|\[THINK\]|◁think▷"
+    r"<(?:seed:)?(?:think|thinking|thoughts?|reasoning|reflection|analysis|scratchpad|inner_monologue)>"
+    r"|\[THINK\]|◁think▷|<\|begin_of_thought\|>"
     r"|<\|START_THINKING\|>|<unused94>|<\|channel\|?>\s*(?:analysis|thought|commentary)|\Aanalysis(?=[A-Z])",
     re.IGNORECASE,
 )
 _THINKING_PARTS = ("thinking", "reasoning", "reasoning_content")  # types of content parts
 
 _STRING = r'"(?:[^"\\]|\\.)*+(?:"|\Z)'
-_OTHER_STRING = r"(?<![\w\"'])'(?:[^'\\]|\\.)*+(?:'|\Z)|“(?:[^”\\]|\\.)*+(?:”|\Z)"
+_OTHER_STRING = r"(?<![\w\"'])'(?:[^'\\]|\\.)*+(?:'|\Z)|" + "|".join(
+    rf"{opening}(?:[^{closing}\\]|\\.)*+(?:{closing}|\Z)" for opening, closing in ("“”", "‘’", "«»", "``")
+)
 _COMMENT = r"//[^\n]*|/\*(?:[^*]|\*(?!/))*+(?:\*/|\Z)|#[^\n]*"
 _OUTSIDE = re.compile(r"\{|\[(?=\s*[\[{])")  # where a JSON value may begin in prose
 _INSIDE = re.compile(rf"[{{}}\[\]]|{_STRING}|{_OTHER_STRING}", re.DOTALL)
 _SPELLINGS = re.compile(
     rf"{_STRING}|(?P<quoted>{_OTHER_STRING})|(?P<comment>{_COMMENT})"
-    r"|(?P<key>[A-Za-z_]\w*+)(?=\s*:)|(?P<word>True|False|None)\b",
+    r"|(?P<key>[A-Za-z_]\w*+)(?=\s*[:：])|(?P<word>(?i:true|false|none|null|yes|no|undefined))\b|(?P<wide>[：，])",
     re.DOTALL,
 )
 _COMMAS = re.compile(rf"{_STRING}|,(?=\s*[}}\]])", re.DOTALL)
-_LIKE_JSON = re.compile(r"\{\s*(?:[\"'“}]|[A-Za-z_]\w*\s*:)|\[\s*[\[{\"']")
+_LIKE_JSON = re.compile(r"\{\s*(?:[\"'“‘«`}]|[A-Za-z_]\w*\s*[:：])|\[\s*[\[{\"']")
 _FENCED = re.compile(r"```(?:[a-z0-9]+(?=\s))?(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 _WORDS = re.compile(r"[^\W\d_]{2,}")
 _MARKS = re.compile(r"```\w*|<[^<>\s]{1,40}>|\[/?[A-Z_]+\]")
+# Arguments of calls as Qwen3-Coder, MiniMax and GLM write them, and the names of their tools.
+_PARAMETER = re.compile(
+    r"<(?:parameter=|parameter name=\"|arg_key>)(\w+)(?:\"?>|</arg_key>\s*<arg_value>)"
+    r"((?:(?!</?(?:parameter|arg_)).)*+)</(?:parameter|arg_value)>",
+    re.DOTALL,
+)
+_TOOL = re.compile(r"<(?:function=|invoke name=\"|tool_call>)\s*+([\w.:-]+)")
 _CUT_OFF = ("length", "max_output_tokens")
 _WRAPPERS = frozenset(
     "answer result response output data json arguments parameters properties value content function input "
-    "args final toolcalls".split()
+    "args final toolcalls functioncall tooluses toolinput actioninput".split()
 )
-_DEPTH = 5  # wrappers around each other, at most
+_DEPTH = 8  # wrappers around each other, at most
+_JSON_WORDS = {"yes": "true", "no": "false", "none": "null", "undefined": "null"}
+_SCHEMA_WORDS = {"type", "anyOf", "allOf", "$ref", "enum", "const"}
 _CALL_KEYS = ("arguments", "parameters", "args", "input")
 
 
@@ -203,6 +216,8 @@ def _only_answer(text: str, schema: type[Value], payload: Mapping[str, Any], par
         shaped = [item for item in shaped if not _repeats(item, payload)]
     if not shaped and parts and (rows := _rows(values, schema)):
         shaped = [rows]
+    if not (shaped or values) and (called := _called(text, schema)):
+        shaped = [called]
     if len(shaped) == 1:
         return shaped[0]
     if prose and all(_repeats(value, payload) for value in values):
@@ -211,6 +226,14 @@ def _only_answer(text: str, schema: type[Value], payload: Mapping[str, Any], par
     raise ValueError(
         f"it holds {len(shaped)} different answers" if shaped else f"it has no field of {fields}"
     )
+
+
+def _called(text: str, schema: type[Value]) -> dict[str, str]:
+    """Return the arguments of a call in tags; raise `ValueError` for a call of another tool."""
+    arguments = {name: value.strip() for name, value in _PARAMETER.findall(text)}
+    if arguments and not all(_names(name, schema) for name in _TOOL.findall(text)):
+        raise ValueError(f"the model called {', '.join(_TOOL.findall(text)[:5])}")
+    return arguments
 
 
 def _values(texts: Sequence[str]) -> list[Any]:
@@ -243,8 +266,7 @@ def _without(text: str, spans: Sequence[tuple[int, int]]) -> str:
 
 def _lists_in_fences(text: str) -> list[str]:
     """Return lists of plain values; in prose without a fence, brackets are no answer."""
-    whole_text = text.strip()
-    parts = [match[1].strip() for match in _FENCED.finditer(text)] or [whole_text]
+    parts = [match[1].strip() for match in _FENCED.finditer(text)] or [_MARKS.sub(" ", text).strip()]
     return [part for part in parts if part.startswith("[")]
 
 
@@ -263,8 +285,8 @@ def _spans(text: str) -> tuple[list[tuple[int, int]], bool]:
     return spans, any(_LIKE_JSON.match(text, start) for start in stack)
 
 
-def _loaded(text: str) -> Any:
-    """Parse a text that is nothing but JSON; None if it is not."""
+def loaded(text: str) -> Any:
+    """Return the value of a text that is nothing but JSON; None if it is not."""
     try:
         return _load(text) if text.strip()[:1] in ("{", "[", '"') else None
     except ValueError:
@@ -277,6 +299,8 @@ def _load(text: str) -> Any:
         try:
             return _load_strictly(text)
         except ValueError as error:
+            if text[:1] == "{" == text[1:].lstrip()[:1]:
+                return _load(text[1:].rstrip().removesuffix("}"))  # braces doubled, as in a template
             respelled = _COMMAS.sub(lambda match: match[0].removeprefix(","), _SPELLINGS.sub(_as_json, text))
             if respelled == text:
                 raise
@@ -289,7 +313,7 @@ def _load(text: str) -> Any:
 
 
 def _load_strictly(text: str) -> Any:
-    return json.loads(text, strict=False, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+    return json.loads(text, strict=False, object_pairs_hook=_unique_keys)
 
 
 def _as_json(match: re.Match[str]) -> str:
@@ -301,8 +325,9 @@ def _as_json(match: re.Match[str]) -> str:
         return ""
     if key := match["key"]:
         return f'"{key}"'
-    words = {"True": "true", "False": "false", "None": "null"}
-    return words[match["word"]] if match["word"] else match[0]
+    if word := match["word"]:
+        return _JSON_WORDS.get(word.lower(), word.lower())
+    return {"：": ":", "，": ","}[match[0]] if match["wide"] else match[0]
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -314,32 +339,49 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return built
 
 
-def _refuse_constant(name: str) -> float:
-    """Refuse NaN and the infinities, which JSON does not have."""
-    raise ValueError(f"{name} is no JSON number")
-
-
 def _shaped(value: Any, schema: type[Value], depth: int = _DEPTH) -> dict[str, Any] | None:
     """Return the object with fields of `schema` inside its wrappers; None if there is none, or several."""
     if not depth:
         return None
     if isinstance(value, str):
-        return _shaped(_loaded(value), schema, depth - 1)
+        return _shaped(loaded(value), schema, depth - 1)
     if isinstance(value, list):
         if len(value) == 1 and (inner := _shaped(value[0], schema, depth - 1)) is not None:
             return inner
         return {field: value} if (field := _list_field(schema)) and not _calls(value) else None
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or _is_schema(value):
         return None
     fields = {plain_key(name) for name in schema.model_fields}
     if any(plain_key(key) in fields for key in value):
-        return value
+        inner = next(iter(value.values())) if len(value) == 1 else None
+        return (_shaped(inner, schema, depth - 1) if isinstance(inner, dict) else None) or value
     if "name" in value and any(key in value for key in _CALL_KEYS) and not _names(value["name"], schema):
         return None
     wrappers = _WRAPPERS | {plain_key(schema.__name__)}
     inside = [item for key, item in value.items() if plain_key(key) in wrappers]
     answers = [answer for item in inside if (answer := _shaped(item, schema, depth - 1)) is not None]
+    answers = answers or _unmistakable(value.values(), schema, depth - 1)
     return answers[0] if len(answers) == 1 else None
+
+
+def _is_schema(value: dict[str, Any]) -> bool:
+    """Return whether an object is a JSON schema, repeated."""
+    parts = value.get("properties")
+    return isinstance(parts, dict) and all(
+        isinstance(part, dict) and not _SCHEMA_WORDS.isdisjoint(part) for part in parts.values()
+    )
+
+
+def _unmistakable(values: Iterable[Any], schema: type[Value], depth: int) -> list[dict[str, Any]]:
+    """List what can only be the answer under whatever name: objects of all its fields, lists of its items."""
+    required = {plain_key(name) for name, field in schema.model_fields.items() if field.is_required()}
+    answers = [
+        _shaped(value, schema, depth)
+        for value in values
+        if isinstance(value, dict)
+        or (value and isinstance(value, list) and all(_is_item(item, schema) for item in value))
+    ]
+    return [answer for answer in answers if answer and required <= set(map(plain_key, answer))]
 
 
 def _calls(value: Sequence[Any]) -> bool:

@@ -8,26 +8,32 @@ from typing import Any, get_args
 
 from pleinair.tools.mllm.boxes import BOX_KEYS, Frame
 from pleinair.tools.mllm.content import field_keys, match_names, matched
-from pleinair.tools.mllm.reading import plain_key
+from pleinair.tools.mllm.reading import loaded, plain_key
 from pleinair.tools.types import Box, Row, Status
 
-_CONCEPT_KEYS = ("name", "object", "label")
-_STATUS_KEYS = ("verdict", "state", "visible", "present")
+_CONCEPT_KEYS = ("concept_name", "name", "object", "label", "item", "element", "entity", "subject")
+_STATUS_KEYS = (
+    *("verdict", "state", "presence", "judgement", "judgment"),
+    *("visible", "present", "is_visible", "is_present", "found", "detected", "shown"),
+)
+_CONFIDENCE_KEYS = ("confidence_score", "confidence_level", "probability", "certainty")
 _WORDS: dict[Status, tuple[str, ...]] = {
-    "present": ("yes", "true", "visible", "shown", "is present", "fully present", "clearly present"),
+    "present": (
+        *("yes", "true", "visible", "shown", "seen", "found", "detected", "exists", "✓", "✔", "✅"),
+        *("is present", "is visible", "fully present", "clearly present", "clearly visible"),
+    ),
     "missing": (
-        "no",
-        "false",
-        "absent",
-        "not present",
-        "not visible",
-        "not shown",
-        "not found",
-        "is missing",
+        *("no", "false", "absent", "is missing", "is absent", "✗", "✘", "❌"),
+        *(f"not {word}" for word in ("present", "visible", "shown", "seen", "found", "detected")),
     ),
     "unsure": (
         *("uncertain", "unclear", "unknown", "not sure", "perhaps", "maybe", "possibly", "partial"),
-        *("partially", "partly", "partially present", "partly present", "possibly present"),
+        *("ambiguous", "undetermined", "indeterminate", "cannot tell", "can't tell", "possibly present"),
+        *(
+            f"{part} {word}".strip()
+            for part in ("partially", "partly")
+            for word in ("", "present", "visible")
+        ),
     ),
 }
 _STATUSES: dict[str, Status] = {
@@ -41,7 +47,7 @@ _LEVELS = {
     **dict.fromkeys(("low", "very low"), 0.5),
 }
 _LEAST_PERCENTAGE = 10  # from 1 to here a number may be out of 5, of 10 or of 100
-_NUMBER = re.compile(r"(\d{1,3}(?:[.,]\d{1,17})?)\s*(%|/\s*(?:10|100)|)")
+_NUMBER = re.compile(r"(\d{1,3}(?:[.,]\d{1,17})?)\s*(%|percent|(?:/|out of)\s*(5|10|100)|)")
 
 
 def read_rows(
@@ -74,10 +80,13 @@ def read_rows(
 def _items(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     """List the rows; an object may have them by their concepts."""
     rows = next((value for key, value in answer.items() if plain_key(key) == "rows"), None)
+    rows = loaded(rows) or rows if isinstance(rows, str) else rows
     if isinstance(rows, dict) and all(isinstance(row, dict) for row in rows.values()):
-        rows = [row | {"concept": name} for name, row in rows.items()]
+        keys = ("concept", *_CONCEPT_KEYS)
+        rows = [row if field_keys(row, "", keys) else row | {"concept": name} for name, row in rows.items()]
     if not isinstance(rows, list):
         raise ValueError(f"rows: must be a list of objects, got {type(rows).__name__}")
+    rows = [loaded(row) if isinstance(row, str) else row for row in rows]
     return [row for row in rows if isinstance(row, dict)]
 
 
@@ -97,21 +106,31 @@ def _box_of(item: dict[str, Any]) -> tuple[str, Any]:
 def _row(item: dict[str, Any], name: str, box: Box | None) -> Row:
     return Row(
         concept=name,
-        status=_status(_value(item, "status", _STATUS_KEYS)),
-        confidence=_confidence(_value(item, "confidence", ("probability", "certainty"))),
+        status=_status_of(item),
+        confidence=_confidence(_value(item, "confidence", _CONFIDENCE_KEYS)),
         evidence=_sentence(_value(item, "evidence", ("reason", "explanation"))),
         box=box,
         advice=_sentence(_value(item, "advice")),
     )
 
 
-def _status(value: Any) -> Status:
+def _status_of(item: dict[str, Any]) -> Status:
+    """Return the status, which no other field may contradict."""
+    value = _value(item, "status", _STATUS_KEYS)
+    status = _status(value)
+    if status is None:
+        raise ValueError(f"status is {value!r:.80}, not one of {', '.join(get_args(Status))}")
+    for key in _STATUS_KEYS:
+        if _status(_value(item, key)) not in (None, status):
+            raise ValueError(f"status is {value!r:.80}, but {key} is {_value(item, key)!r:.80}")
+    return status
+
+
+def _status(value: Any) -> Status | None:
     if isinstance(value, bool):
         return "present" if value else "missing"
     word = re.sub(r"[\s_-]+", " ", value).strip(" .!*`\"'").casefold() if isinstance(value, str) else ""
-    if word not in _STATUSES:
-        raise ValueError(f"status is {value!r:.80}, not one of {', '.join(get_args(Status))}")
-    return _STATUSES[word]
+    return _STATUSES.get(word)
 
 
 def _confidence(value: Any) -> float:
@@ -124,8 +143,8 @@ def _confidence(value: Any) -> float:
         if not (match := _NUMBER.fullmatch(word)):
             return _share(None, value)
         number = float(match[1].replace(",", "."))
-        if unit := match[2]:
-            return _share(number / (10 if unit.strip("/ ") == "10" else 100), value)
+        if match[2]:
+            return _share(number / int(match[3] or 100), value)
     if isinstance(number, int | float) and not isinstance(number, bool) and _LEAST_PERCENTAGE < number <= 100:
         number /= 100
     return _share(number, value)

@@ -31,8 +31,8 @@ def test_one_object_is_an_answer_whatever_is_around_it(text: str) -> None:
     ("text", "why"),
     [
         (YES + YES.replace("true", "false"), "2 different answers"),
-        ('{"match": true, "why": NaN}', "NaN is no JSON number"),
-        ('{"match": -Infinity}', "-Infinity is no JSON number"),
+        ('{"match": true, "why": NaN}', "Out of range"),
+        ('{"match": -Infinity}', "Out of range"),
         ('{"match": 1e999}', "Out of range"),
         ('{"match": false, "match": true}', "'match' comes twice"),
         ('{"match": "perhaps"}', "match: Input should be a valid boolean"),

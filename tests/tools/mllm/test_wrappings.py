@@ -72,7 +72,9 @@ def wrappings(draw: st.DrawFn) -> list[Wrap]:
     return chosen + draw(st.lists(st.sampled_from(THOUGHTS), max_size=1))
 
 
-NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=20)
+NAMES = st.text(
+    st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=20
+).filter(lambda text: text == text.strip())
 BOXES = st.none() | st.tuples(*[st.integers(0, 400)] * 2, *[st.integers(500, 1000)] * 2).map(
     lambda box: [edge / 1000 for edge in box]
 )
@@ -207,6 +209,10 @@ def test_a_box_lies_in_the_image_or_is_none(boxes: list[list[Any]], convention: 
         "<|channel|>final" * 20_000,
         "{'a': 'b', " * 50_000,
         "{a:" * 100_000,
+        "<parameter=match>" * 50_000,
+        "<arg_key>a" * 50_000,
+        "{{" * 100_000,
+        '{"data": ' * 7 + '{"a": {}}' + "}" * 7,
     ],
 )
 def test_hostile_text_is_refused_in_linear_time(text: str) -> None:
