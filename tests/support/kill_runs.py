@@ -13,28 +13,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import pleinair.app.runs.results
-import pleinair.app.runs.runner
-import pleinair.tools.retrieval.index
-from pleinair.agent import nodes
 from pleinair.app.api import finish, home, resume, run_table, submit
-from pleinair.app.runs.checkpoints import PLAIN
 from pleinair.app.runs.events import Event, read
 from pleinair.app.runs.results import versions
-from pleinair.graphs import pleinair as loop
 from pleinair.tools.registry import names
 
-LOADED = (
-    pleinair.app.runs.runner,
-    pleinair.app.runs.results,
-    pleinair.tools.retrieval.index,
-    nodes,
-    PLAIN,
-    loop,
-)
 Action = Callable[[], object]
 
 
@@ -73,6 +60,18 @@ def killed_at(run_id: str, count: int, delay: float) -> bool:
             threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
     return os.WIFSIGNALED(os.waitpid(fork(lambda: resume(run_id, on_event)), 0)[1])
+
+
+def import_what_a_run_imports() -> None:
+    """Import what a run in a child imported, so that the next ones need not."""
+
+    def modules() -> list[str]:
+        resume(start({}, 0))
+        return list(sys.modules)
+
+    for name in in_child_with_result(modules):
+        with contextlib.suppress(ImportError):  # some modules are made by others
+            import_module(name)
 
 
 def start(settings: dict[str, Any], seed: int) -> str:
@@ -149,6 +148,7 @@ def in_child_with_result(action: Callable[[], Any]) -> Any:
 
 def experiment(kills: int, seed: int) -> dict[str, Any]:
     """Kill runs of two kinds until enough kills have hit; compare each with an undisturbed run."""
+    import_what_a_run_imports()
     rng = random.Random(seed)
     sorts: list[dict[str, Any]] = [{}, {"mllm.satisfied": False, "budget.attempts": 4}]
     calm, usual = [], 0.0

@@ -239,8 +239,16 @@ def test_the_help_of_draw_lists_the_exit_codes() -> None:
     assert "0 accepted, or unchecked by a graph that checks no image; 2 bad input; 3 stopped" in words
 
 
-def test_startup_imports_no_heavy_library() -> None:
-    code = f"import sys, pleinair.app.cli.main; print([name for name in {HEAVY!r} if name in sys.modules])"
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import pleinair.app.cli.main", HEAVY),
+        ("from pleinair.app.api import submit; submit('two things')", ("openai", "torch", "faiss", "scipy")),
+    ],
+)
+def test_startup_and_a_submission_import_no_heavy_library(code: str, heavy: tuple[str, ...]) -> None:
+    code += f"; import sys; print([name for name in {heavy!r} if name in sys.modules])"
     result = subprocess.run(
         [sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=True
     )
