@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import weakref
@@ -18,8 +19,13 @@ from importlib import import_module
 import_module(module).serve(*arguments)
 """
 
-
 Channel = socket | Connection
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "TMPDIR")
+
+
+def bare_environment() -> dict[str, str]:
+    """Return what a process that reads untrusted files gets of the environment: no keys and no tokens."""
+    return {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
 
 
 class ChannelClosed(Exception):

@@ -24,7 +24,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from pleinair.tools.child_process import ChannelClosed, ChildProcess
+from pleinair.tools.child_process import ChannelClosed, ChildProcess, bare_environment
 from pleinair.tools.images.limits import MAX_PIXELS
 from pleinair.tools.images.reading import FULL, BadPicture, Note, ReadOptions, file_bytes, needs_threads
 from pleinair.tools.images.sandbox_process import HEAD, READY, REASONS, REQUEST, extra_seconds, is_plausible
@@ -45,7 +45,6 @@ _OPENER = "pleinair.tools.images.reading:opened"
 _THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # they take address space
 # glibc keeps freed memory for the next file: page faults cost more than the pixels' way between the processes
 _MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(128 * 2**20), "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20)}
-_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "TMPDIR")  # keys and tokens stay here
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,6 @@ class _DecoderProcess(ChildProcess):
 
     def __init__(self, opener: str, seconds: float, memory: int, max_pixels: int, threads: bool) -> None:
         self._socket, theirs = socket.socketpair()
-        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         super().__init__(
             "pleinair.tools.images.sandbox_process",
             self._socket,
@@ -173,7 +171,7 @@ class _DecoderProcess(ChildProcess):
             max_pixels,
             threads,
             stdout=subprocess.DEVNULL,
-            env=environment | _THREADS | _MALLOC,
+            env=bare_environment() | _THREADS | _MALLOC,
         )
         self._decoded, self._busy = 0, False
 

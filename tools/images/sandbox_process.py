@@ -56,7 +56,7 @@ def serve(descriptor: int, opener: str, seconds: float, memory: int, max_pixels:
     load_decoders()
     Image.MAX_IMAGE_PIXELS = None  # `opened` has bounds of its own
     with socket.socket(fileno=descriptor) as channel, channel.makefile("rb") as files:
-        _drop_rights(memory, threads)
+        drop_rights(memory, threads)
         channel.sendall(READY)
         while request := _next_file(files):
             data, side = request
@@ -72,7 +72,7 @@ def extra_seconds(data: bytes) -> float:
     return len(data) / 2**20 * _SECONDS_A_MIB
 
 
-def _drop_rights(memory: int, threads: bool) -> None:
+def drop_rights(memory: int, threads: bool) -> None:
     """Allow `memory` bytes more and the open descriptors; forbid to open, write or start anything.
 
     With `threads` the process may start threads, which the system does not tell from processes.

@@ -85,6 +85,15 @@ def require_writable(folder: Path) -> None:
         raise explain(error, folder) from error
 
 
+def stamp_of(path: str | Path) -> tuple[int, int] | None:
+    """Return a file's size and mtime in nanoseconds, which change with its content; None without a file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
 def explain(error: OSError, path: Path | str) -> PleinairError:
     """Return the error of a failed write to `path`, with what to do."""
     if error.errno in _FULL:

@@ -309,6 +309,17 @@ def test_a_parquet_table_is_read(tmp_path: Path) -> None:
     ]
 
 
+def test_a_parquet_table_that_ends_its_parser_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "import os\n\n\ndef serve(descriptor):\n    os.abort()\n"
+    write(tmp_path, {"library/a.png": PNG, "library/metadata.parquet": b"PAR1", "crashing.py": module})
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("pleinair.tools.retrieval.readers.parquet.__name__", "crashing")
+    library = Library.open(tmp_path / "library")
+    assert problems(library) == ["metadata.parquet, line 1: not a table that can be read."]
+
+
 def test_a_sidecar_that_is_no_text_is_a_problem(tmp_path: Path) -> None:
     library = Library.open(write(tmp_path, {"wren.png": PNG, "wren.txt": bytes(range(256))}))
     assert problems(library) == ["wren.txt: not a text."]

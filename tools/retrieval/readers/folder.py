@@ -103,14 +103,23 @@ class Folder:
         if ".." in PurePosixPath(path).parts:
             raise BadName(f"`{name[:200]}` leaves the folder")
         full = str(PurePosixPath(below) / path)
-        if full in self._ids:
+        key = name_key(full)
+        names, stems, bare = self._tables
+        if full in names[key]:
             return full
-        for candidates in self._candidates(full, path):
-            if len(candidates) > 1:
-                raise BadName(f"`{name[:200]}` means several images: {', '.join(sorted(candidates)[:3])}")
-            if candidates:
-                return candidates[0]
-        raise BadName(f"no image `{name[:200]}`")
+        candidates = names[key] or stems[key]
+        if path.startswith("/") or path[1:3] == ":/":  # of another machine, or from before the folder moved
+            candidates = candidates or bare[name_key(PurePosixPath(path).name)]
+        if not candidates:
+            raise BadName(f"no image `{name[:200]}`")
+        if len(candidates) > 1:
+            raise BadName(f"`{name[:200]}` means several images: {', '.join(sorted(candidates)[:3])}")
+        return candidates[0]
+
+    def find_beside(self, stem: str) -> list[str]:
+        """Return the images with this path, with or without their ending, whatever the case."""
+        names, stems, _ = self._tables
+        return list(dict.fromkeys([*names[name_key(stem)], *stems[name_key(stem)]]))
 
     def _inside(self, path: str) -> str:
         """Return a path without the folder's own, and without `.` and inner `..`."""
@@ -119,28 +128,15 @@ class Folder:
             path = path[len(root) + 1 :]
         return os.path.normpath(path) if path else "."
 
-    def _candidates(self, full: str, path: str) -> Iterable[list[str]]:
-        key = name_key(full)
-        yield self._by_key.get(key, [])
-        yield self._by_stem.get(key, [])
-        if path.startswith("/") or path[1:3] == ":/":  # of another machine, or from before the folder moved
-            yield self._by_name.get(name_key(PurePosixPath(path).name), [])
-
     @cached_property
-    def _ids(self) -> set[str]:
-        return set(self.images)
-
-    @cached_property
-    def _by_key(self) -> dict[str, list[str]]:
-        return _grouped(self.images, name_key)
-
-    @cached_property
-    def _by_stem(self) -> dict[str, list[str]]:
-        return _grouped(self.images, lambda id: name_key(os.path.splitext(id)[0]))
-
-    @cached_property
-    def _by_name(self) -> dict[str, list[str]]:
-        return _grouped(self.images, lambda id: name_key(PurePosixPath(id).name))
+    def _tables(self) -> tuple[defaultdict[str, list[str]], ...]:
+        """Images by the keys of their paths, of those without the ending, and of their names alone."""
+        tables = tuple(defaultdict[str, list[str]](list) for _ in range(3))
+        for image in self.images:
+            names = image, os.path.splitext(image)[0], os.path.basename(image)
+            for table, name in zip(tables, names, strict=True):
+                table[name_key(name)].append(image)
+        return tables
 
 
 class Reader(Protocol):
@@ -160,10 +156,3 @@ def name_key(name: str) -> str:
 def is_printable(name: str) -> bool:
     """Return whether logs and JSON can contain a name: no control characters, no bytes that are not UTF-8."""
     return name.isprintable() or not any(category(char) in ("Cc", "Cs") for char in name)
-
-
-def _grouped(ids: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = defaultdict(list)
-    for id in ids:
-        groups[key(id)].append(id)
-    return groups

@@ -11,23 +11,23 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import disk_usage
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
+from pleinair.tools.retrieval.readers.cached import Cache, read_cached
 from pleinair.tools.retrieval.readers.folder import Description, Folder
 from pleinair.tools.retrieval.readers.records import MAX_CAPTION, MAX_TEXT, clean
-from pleinair.tools.storage.files import RESERVE, explain, write_whole
-from pleinair.tools.types import BadInput, PleinairError
+from pleinair.tools.storage.files import RESERVE, explain, stamp_of
+from pleinair.tools.types import BadInput
 
 NAME = "generated"  # of the reader
-
-_Digest = tuple[int, int, str]  # size, mtime in nanoseconds, SHA-256
+_CACHE: Cache[str] = TypeAdapter(dict[str, tuple[int, int, str]])  # SHA-256 by image
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,10 @@ class Generated:
         captions = load_captions(folder.captions) if folder.captions else {}
         if not captions:
             return
-        for image, digest in _digests(folder, {entry.size for entry in captions.values()}).items():
+        sizes = {entry.size for entry in captions.values()}
+        stamps = {image: stamp_of(f"{folder.root}/{image}") for image in folder.images}
+        images = [image for image, stamp in stamps.items() if stamp and stamp[0] in sizes]
+        for image, digest in read_cached(folder, images, "digests", _CACHE, _digest).items():
             if entry := captions.get(digest):
                 yield Description(image, caption=entry.caption, caption_model=entry.model)
 
@@ -91,13 +94,14 @@ def open_captions(path: Path) -> Iterator[CaptionFile]:
         raise BadInput(f"Another process is writing captions to {path}.", "Wait for it.") from None
     except OSError as error:
         raise explain(error, path) from error
-    with lock:
+    try:
         file = _open_for_more(path)
         try:
             yield CaptionFile(path, file)
         finally:
-            lock.release()
             os.close(file)
+    finally:
+        lock.release()
 
 
 def load_captions(path: Path) -> dict[str, GeneratedCaption]:
@@ -131,51 +135,6 @@ def _open_for_more(path: Path) -> int:
     return file
 
 
-def _digests(folder: Folder, sizes: set[int]) -> dict[str, str]:
-    """Return the SHA-256 of the images with one of the sizes, from the cache where a file has not changed."""
-    name = f"{hashlib.sha256(os.fsencode(folder.root)).hexdigest()[:16]}-digests.json"
-    path = folder.cache and folder.cache / name
-    stored = _load_digests(path) if path else {}
-    images = [image for image in folder.images if _size(folder.root / image) in sizes]
-    current: dict[str, _Digest] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        try:
-            jobs = pool.map(lambda image: _digest(folder.root / image, stored.get(image)), images)
-            for done, (image, digest) in enumerate(zip(images, jobs, strict=True), start=1):
-                if digest:
-                    current[image] = digest
-                if folder.on_progress and digest is not stored.get(image):
-                    folder.on_progress(done, len(images))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    if path and current != stored:
-        with suppress(OSError, PleinairError):  # the next use reads the files again
-            write_whole(path, json.dumps(current).encode())
-    return {image: digest for image, (_, _, digest) in current.items()}
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
-
-
-def _digest(path: Path, earlier: _Digest | None) -> _Digest | None:
-    try:
-        status = path.stat()
-        if earlier and earlier[:2] == (status.st_size, status.st_mtime_ns):
-            return earlier
-        with path.open("rb") as file:
-            return status.st_size, status.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None
-
-
-def _load_digests(path: Path) -> Mapping[str, _Digest]:
-    try:
-        content = json.loads(path.read_bytes()).items()
-        return {image: (int(size), int(mtime), str(digest)) for image, (size, mtime, digest) in content}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return {}
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

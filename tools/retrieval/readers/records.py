@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from reprlib import Repr
-from typing import Any, NamedTuple
+from typing import Any
 from unicodedata import category
 
 from pleinair.tools.retrieval.crossmodal.sparse import words
 from pleinair.tools.retrieval.licenses import spdx
+from pleinair.tools.retrieval.readers.folder import Description, Folder, Problem
 from pleinair.tools.types import Box
 
 MAX_CAPTION = 10_000  # characters
@@ -38,15 +38,13 @@ _repr = Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = 60
 
 
-class Fields(NamedTuple):
-    """Usable fields of a record by the names in `Description`, and the faults of the others."""
+def describe(
+    folder: Folder, file: str, image: str, record: Mapping[str, object], line: int | None = None
+) -> Description:
+    """Return what a record says of an image; report its fields that cannot be used, with file and line.
 
-    values: dict[str, Any]
-    faults: list[_Fault]
-
-
-def read_fields(record: Mapping[str, object]) -> Fields:
-    """Read caption, license, source, author and boxes; keys may differ in case, spaces and hyphens."""
+    Keys may differ in case, spaces and hyphens.
+    """
     record = {normal_key(key): value for key, value in record.items()}
     faults: list[_Fault] = []
     values: dict[str, Any] = {
@@ -59,7 +57,17 @@ def read_fields(record: Mapping[str, object]) -> Fields:
         values["boxes"] = _boxes(record.get("boxes"))
     except ValueError as error:
         faults.append(("boxes", str(error)))
-    return Fields({name: value for name, value in values.items() if value}, faults)
+    for field, reason in faults:
+        folder.report(Problem(file, reason, line, field))
+    return Description(image, **values)
+
+
+def load_json(text: str, otherwise: object = None) -> Any:
+    """Return the value of a JSON text, `otherwise` for any other text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return otherwise
 
 
 def file_of(record: Mapping[str, object]) -> str:
@@ -118,46 +126,33 @@ def _text(value: object, limit: int) -> str:
 
 def _boxes(value: object) -> dict[str, Box]:
     """Read boxes by name; refuse a name without a word, or a second one that differs in spelling only."""
-    if isinstance(value, str) and value.strip():  # a cell of a table
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise ValueError(f"`boxes` is {_repr.repr(value)}, not an object of names") from None
+    if isinstance(value, str):  # a cell of a table
+        value = load_json(value, value)
     if not value:
         return {}
     if not isinstance(value, dict):
         raise ValueError(f"`boxes` is {_repr.repr(value)}, not an object of names")
     if len(value) > MAX_BOXES:
         raise ValueError(f"`boxes` has {len(value):,} of them; accepted: at most {MAX_BOXES}")
-    boxes = {_box_name(name): _box(name, corners) for name, corners in value.items()}
-    spellings = Counter(tuple(words(name)) for name in boxes)
-    for name in boxes:
-        if not words(name) or spellings[tuple(words(name))] > 1:
-            fault = "a second box under that name" if words(name) else "a name without a word"
+    boxes, spellings = dict[str, Box](), set[tuple[str, ...]]()
+    for name, corners in value.items():
+        try:
+            clean(name, MAX_TEXT)
+        except ValueError as error:
+            raise ValueError(f"`boxes`: the name {ascii(name)[:60]} {error}") from None
+        spelling = tuple(words(name))
+        if not spelling or spelling in spellings:
+            fault = "a second box under that name" if spelling else "a name without a word"
             raise ValueError(f"`boxes`: {_repr.repr(name)} is {fault}")
+        spellings.add(spelling)
+        boxes[name] = _box(name, corners)
     return boxes
 
 
-def _box_name(name: str) -> str:
-    try:
-        clean(name, MAX_TEXT)
-    except ValueError as error:
-        raise ValueError(f"`boxes`: the name {ascii(name)[:60]} {error}") from None
-    return name
-
-
 def _box(name: str, value: object) -> Box:
-    numbers = list(_numbers(value))
-    if len(numbers) == 4:
-        x0, y0, x1, y1 = numbers
+    if isinstance(value, list) and len(value) == 4 and all(type(edge) in (int, float) for edge in value):
+        x0, y0, x1, y1 = value
         if 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1:
-            return x0, y0, x1, y1
+            return float(x0), float(y0), float(x1), float(y1)
     accepted = "[x0, y0, x1, y1] with 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1"
     raise ValueError(f"the box of {_repr.repr(name)} is {_repr.repr(value)}; accepted: {accepted}")
-
-
-def _numbers(value: object) -> Iterator[float]:
-    """Yield the numbers of a list of four, infinity for whatever is none: it fits into no box."""
-    for number in value if isinstance(value, list) and len(value) == 4 else ():
-        usable = isinstance(number, int | float) and not isinstance(number, bool) and -1 < number < 2
-        yield float(number) if usable else math.inf

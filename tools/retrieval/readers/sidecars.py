@@ -6,16 +6,14 @@ of the form `de.utf8=…`, which hold translations. Not covered: formats of boxe
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from pleinair.tools.retrieval.readers.folder import Description, Folder, Problem, name_key
-from pleinair.tools.retrieval.readers.records import MAX_CAPTION, clean, file_of, read_fields
+from pleinair.tools.retrieval.readers.folder import Description, Folder, Problem
+from pleinair.tools.retrieval.readers.records import clean, describe, file_of, load_json
 from pleinair.tools.retrieval.readers.tables import STEMS
 from pleinair.tools.retrieval.readers.texts import decode
 
@@ -31,30 +29,16 @@ class Sidecars:
 
     def read(self, folder: Folder) -> Iterator[Description]:
         """Yield what the files beside the images contain."""
-        images = _images_by_name(folder)
         files = [file for file in folder.files if os.path.splitext(file)[1].lower() in _SUFFIXES]
         for file in sorted(files, key=_precedence):
-            beside = images.get(name_key(os.path.splitext(file)[0]), ())
-            description = self._read_file(folder, file) if beside and not _is_table(file) else None
-            if description is not None:
-                yield from (replace(description, image=image) for image in beside)
-
-    def _read_file(self, folder: Folder, file: str) -> Description | None:
-        data = folder.read(file, MAX_SIDECAR)
-        if data is None:
-            return None
-        if file.lower().endswith(".json"):
-            return _of_json(folder, file, decode(data))
-        return _of_text(folder, file, decode(data))
-
-
-def _images_by_name(folder: Folder) -> dict[str, list[str]]:
-    """Return the images by their names with and without the ending, in any case."""
-    names: dict[str, list[str]] = defaultdict(list)
-    for image in folder.images:
-        for name in {image, os.path.splitext(image)[0]}:
-            names[name_key(name)].append(image)
-    return names
+            images = folder.find_beside(os.path.splitext(file)[0])
+            if not images or _is_table(file) or (data := folder.read(file, MAX_SIDECAR)) is None:
+                continue
+            try:
+                description = (_of_json if file.lower().endswith(".json") else _of_text)(folder, file, data)
+                yield from (replace(description, image=image) for image in images)
+            except ValueError as error:
+                folder.report(Problem(file, str(error)))
 
 
 def _precedence(file: str) -> tuple[int, int, str]:
@@ -67,39 +51,27 @@ def _is_table(file: str) -> bool:
     return file.lower().endswith(".json") and PurePosixPath(file).stem.lower() in STEMS
 
 
-def _of_text(folder: Folder, file: str, text: str) -> Description | None:
+def _of_text(folder: Folder, file: str, data: bytes) -> Description:
+    text = decode(data)
     if "\0" in text:
-        folder.report(Problem(file, "not a text"))
-        return None
+        raise ValueError("not a text")
     lines: list[str] = []
     for line in text.strip().split("\n"):
         if not line.strip() or (lines and _TRANSLATION.match(line)):
             break
         lines.append(line)
-    try:
-        caption = clean(" ".join(lines), MAX_CAPTION)
-    except ValueError as error:
-        folder.report(Problem(file, str(error)))
-        return None
-    if caption and not any(char.isalpha() for char in caption):
-        folder.report(Problem(file, f"{caption[:40]!r} has no words"))
-        return None
+    caption = clean(" ".join(lines))
+    if caption and not any(map(str.isalpha, caption)):
+        raise ValueError(f"{caption[:40]!r} has no words")
     return Description("", caption)
 
 
-def _of_json(folder: Folder, file: str, text: str) -> Description | None:
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError):
-        record = None
+def _of_json(folder: Folder, file: str, data: bytes) -> Description:
+    record = load_json(decode(data))
     if isinstance(record, str):
         record = {"caption": record}
     if not isinstance(record, dict):
-        folder.report(Problem(file, "not a JSON object"))
-        return None
+        raise ValueError("not a JSON object")
     if file_of({"file": record.get("title")}).lower() == PurePosixPath(file).stem.lower():
         record.pop("title")  # the file's own name, as Google Takeout writes it
-    fields = read_fields(record)
-    for field, reason in fields.faults:
-        folder.report(Problem(file, reason, field=field))
-    return Description("", **fields.values)
+    return describe(folder, file, "", record)
