@@ -41,7 +41,7 @@ from pleinair.tools.types import (
     Retriever,
     Scorer,
 )
-from pleinair.tools.worker.worker import DeviceLock, Worker
+from pleinair.tools.worker.worker import DeviceLock, EncoderWorker, GeneratorWorker, started
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,7 +54,7 @@ OnProgress = Callable[[int, int], None]  # images done, images in total
 Watch = Callable[[str], AbstractContextManager[OnProgress]]  # progress bar for a title
 
 POCKET_MODELS = "pocket/"  # folders of the shipped models
-DEVICE = DeviceLock()  # shared by all workers: two of them would load two models on one GPU
+DEVICE = DeviceLock()  # shared by all generators: two of them would load two models on one GPU
 _POLL_SECONDS = 0.2  # between two checks of an index that another run builds
 _CACHE_LOCK = Lock()  # two concurrent misses would build two backends for one table
 
@@ -171,7 +171,7 @@ def import_libraries(settings: Settings, graph: str) -> None:
             registry.resolve(kind, choice.backend)
         if settings.generator.backend in HUB_GENERATORS and not settings.worker.process:
             getattr(import_module("diffusers"), str(settings.generator.arguments.get("pipeline")), None)
-        if settings.encoder.backend == "open_clip":
+        if settings.encoder.backend == "open_clip" and not settings.worker.encoder:
             import_module("open_clip")
         import_module("faiss")
 
@@ -179,7 +179,8 @@ def import_libraries(settings: Settings, graph: str) -> None:
 def build_backend(kind: Kind, choice: BackendChoice, grace: float | None = None) -> Any:
     """Return the backend of a table, built once for all threads.
 
-    With `grace` a generator is a worker: built in its own process, and stopped within so many seconds.
+    With `grace` a generator or an encoder is a worker: built in its own process, and a generator is stopped
+    within so many seconds.
     """
     with _CACHE_LOCK:
         backend = _cached(kind, choice.backend, json.dumps(choice.arguments, sort_keys=True), grace)
@@ -191,7 +192,11 @@ def _cached(kind: Kind, name: str, arguments: str, grace: float | None) -> Once[
     def build() -> Any:
         parsed = json.loads(arguments)
         make = checked(kind, name, parsed)
-        return make(**parsed) if grace is None else Worker(name, parsed, grace, DEVICE)
+        if grace is None:
+            return make(**parsed)
+        return (
+            EncoderWorker(name, parsed) if kind == "encoder" else GeneratorWorker(name, parsed, grace, DEVICE)
+        )
 
     return Once(build)
 
@@ -202,9 +207,21 @@ def build_generator(settings: Settings) -> Generator:
     return cast(Generator, build_backend("generator", settings.generator, grace))
 
 
-def encoder_training(choice: BackendChoice) -> Training | None:
-    """Return the training of an encoder, None for an untrained one; built-in encoders are not loaded."""
-    return declared_training(choice.backend, choice.arguments, lambda: build_backend("encoder", choice))
+def build_encoder(settings: Settings) -> Encoder:
+    """Return the encoder, or the worker that runs it in its own process."""
+    grace = settings.worker.grace if settings.worker.encoder else None
+    return cast(Encoder, build_backend("encoder", settings.encoder, grace))
+
+
+def with_second(settings: Settings, second: BackendChoice) -> Settings:
+    """Return the settings with the second encoder in place of the first."""
+    return settings.model_copy(update={"encoder": second})
+
+
+def encoder_training(settings: Settings) -> Training | None:
+    """Return the training of the encoder, None for an untrained one; built-in encoders are not loaded."""
+    choice = settings.encoder
+    return declared_training(choice.backend, choice.arguments, lambda: build_encoder(settings))
 
 
 class _LibraryRetriever:
@@ -234,7 +251,7 @@ class _LibraryRetriever:
     @property
     def training(self) -> Training | None:
         """Return the training of the encoder."""
-        return encoder_training(self._settings.encoder)
+        return encoder_training(self._settings)
 
 
 def open_retriever(settings: Settings, places: Paths, on_index: OnProgress = no_callback) -> Retriever:
@@ -245,15 +262,12 @@ def open_retriever(settings: Settings, places: Paths, on_index: OnProgress = no_
     if settings.library.folder == POCKET:
         settings = for_pocket(settings)
 
-    def dense(choice: BackendChoice) -> IndexRetriever:
-        return _dense_retriever(settings.model_copy(update={"encoder": choice}), places, on_index)
-
     second = settings.retrieval.second
     corpus = Corpus(
         settings.retrieval,
         lambda: open_library(settings, places, on_index),
-        lambda: dense(settings.encoder),
-        (lambda: dense(second)) if second else None,
+        lambda: _dense_retriever(settings, places, on_index),
+        (lambda: _dense_retriever(with_second(settings, second), places, on_index)) if second else None,
     )
     return compose(settings.retrieval, corpus)
 
@@ -263,7 +277,7 @@ def _dense_retriever(settings: Settings, places: Paths, on_index: OnProgress) ->
     from pleinair.tools.retrieval.index import IndexRetriever
 
     library = open_library(settings, places, on_index)
-    encoder = cast(Encoder, build_backend("encoder", settings.encoder))
+    encoder = started(build_encoder(settings), on_index)
     if training := training_of(encoder):
         require_generator(training, build_generator(settings).capabilities.id)
     index = fresh_index(settings, places, library, encoder, on_index)
@@ -272,7 +286,7 @@ def _dense_retriever(settings: Settings, places: Paths, on_index: OnProgress) ->
 
 def _open_scorer(settings: Settings, places: Paths, on_index: OnProgress) -> Scorer:
     """Open the adaptor of the settings, or without one a scorer by the encoder's cosines."""
-    encoder = build_backend("encoder", settings.encoder)
+    encoder = started(build_encoder(settings), on_index)
     if not settings.crossmodal.adaptor:
         return IndexScorer(_dense_retriever(settings, places, on_index).vector, encoder)
     from pleinair.tools.retrieval.crossmodal.adaptor import open_scorer as open_adaptor

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from pleinair.app.engines import (
     OnProgress,
     Watch,
-    build_backend,
+    build_encoder,
     check,
     fresh_index,
     index_fault,
@@ -74,7 +74,7 @@ def open_indexed(settings: Settings, home: Paths, watch: Watch) -> tuple[Library
     with watch("Reading texts in images") as on_read:
         library = open_library(settings, home, on_read)
     with watch("Indexing images") as on_index:
-        encoder = cast(Encoder, build_backend("encoder", settings.encoder))
+        encoder = build_encoder(settings)
         return library, encoder, fresh_index(settings, home, library, encoder, on_index)
 
 

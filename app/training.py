@@ -5,9 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from pleinair.app.engines import Watch, build_backend, build_generator, check, fresh_index, open_library
+from pleinair.app.engines import (
+    Watch,
+    build_backend,
+    build_encoder,
+    build_generator,
+    check,
+    fresh_index,
+    open_library,
+)
 from pleinair.app.paths import places
 from pleinair.app.settings import POCKET, Settings
 from pleinair.tools.realrag import training_of
@@ -79,7 +87,7 @@ def _run_epochs(training_set: TrainingSet, config: TrainingConfig, out: Path) ->
 
 
 def _frozen_encoder(settings: Settings) -> Encoder:
-    encoder = cast(Encoder, build_backend("encoder", settings.encoder))
+    encoder = build_encoder(settings)
     if training_of(encoder):
         raise BadInput(
             f"encoder.backend = {settings.encoder.backend!r}: trained already; accepted: a frozen encoder"
@@ -126,7 +134,7 @@ def train_adaptor(settings: Settings, out: Path, options: AdaptorOptions) -> Ite
     from pleinair.tools.retrieval.crossmodal.adaptor_training import make_examples, train
 
     check(settings)
-    tower = require_tower(build_backend("encoder", settings.encoder))
+    tower = require_tower(build_encoder(settings))
     library = open_library(settings, places(settings.paths.home))
     captions = {item.id: item.caption for item in library.items.values() if item.caption}
     model = build_backend("mllm", settings.mllm)

@@ -9,10 +9,18 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pleinair.app.doctor.critic_test import accept
-from pleinair.app.engines import backend_choices, build_backend, build_generator, index_folder, open_library
+from pleinair.app.engines import (
+    backend_choices,
+    build_backend,
+    build_encoder,
+    build_generator,
+    index_folder,
+    open_library,
+    with_second,
+)
 from pleinair.app.models.inventory import ProfileModel, encoder_model, find_faults, is_absent, profile_models
 from pleinair.app.paths import Paths, places
 from pleinair.app.runs.results import PARTS, installed
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 RESERVE = 2 * 2**30  # bytes
+_IN_PROCESS = ", in this process: no server is asked"  # of a language model
 
 
 @dataclass(frozen=True)
@@ -111,13 +120,13 @@ def _engines(settings: Settings, report: Report) -> Iterator[Finding]:
     """Check the engines, and whether they fit each other; what the settings do not name is left out."""
     broken = set()
     looks: dict[Kind, Callable[[], str]] = {
-        "generator": lambda: _generator(settings),
-        "encoder": lambda: _encoder(settings.encoder),
+        "generator": lambda: _id_of(build_generator(settings), settings.generator),
+        "encoder": lambda: _encoder(settings),
+        "mllm": lambda: _id_of(build_backend("mllm", settings.mllm), settings.mllm, _IN_PROCESS),
     }
     for kind, choice in backend_choices(settings).items():
-        check = looks.get(kind, partial(_engine_id, kind, choice))
         report(f"{kind} {choice.label}")
-        finding = _check(kind, check, f"Check the table [{kind}] of the profile.")
+        finding = _check(kind, looks[kind], f"Check the table [{kind}] of the profile.")
         if not finding.ok:
             broken.add(kind)
         yield finding
@@ -143,25 +152,17 @@ def _pull(settings: Settings) -> str:
     return f"`pleinair models check {name}` tells more, `pleinair models pull {name}` fetches some{offline}."
 
 
-def _engine_id(kind: Kind, choice: BackendChoice) -> str:
-    """Build a backend and return its id; that of a server is requested there."""
-    built = build_backend(kind, choice)
-    if greet := getattr(built, "greet", None):
+def _id_of(part: object, choice: BackendChoice, addition: str = "") -> str:
+    """Return a part's id: a worker's from a new process, a server's from there, else with the addition."""
+    if isinstance(part, Worker):
+        part.close()  # a process of an earlier run would answer for the files of then
+        try:
+            return f"{part.greet()}, in a process of its own"
+        finally:
+            part.close()
+    if greet := getattr(part, "greet", None):
         return str(greet())
-    id = str(getattr(getattr(built, "capabilities", built), "id", None) or choice.backend)
-    return f"{id}, in this process: no server is asked" if kind == "mllm" else id
-
-
-def _generator(settings: Settings) -> str:
-    """Build the generator where it will run: in its own process, if it has one."""
-    if not settings.worker.process:
-        return _engine_id("generator", settings.generator)
-    worker = cast(Worker, build_generator(settings))
-    worker.close()  # a process of an earlier run would answer for the files of then
-    try:
-        return f"{worker.greet()}, in a process of its own"
-    finally:
-        worker.close()
+    return str(getattr(getattr(part, "capabilities", part), "id", None) or choice.backend) + addition
 
 
 def _model_files(settings: Settings) -> str:
@@ -180,19 +181,19 @@ def _first_fault(model: ProfileModel) -> str:
     return texts[0] + f" (and {len(texts) - 1} more)" * (len(texts) > 1) if texts else ""
 
 
-def _encoder(choice: BackendChoice) -> str:
-    """Build an encoder and return its id; nothing is downloaded for it."""
-    model = encoder_model(choice)
+def _encoder(settings: Settings) -> str:
+    """Build the encoder and return its id; nothing is downloaded for it."""
+    model = encoder_model(settings.encoder)
     if model.on_hub and is_absent(model):
-        raise PleinairError(f"{choice.label} is not here", "See the model files below.")
-    return _engine_id("encoder", choice)
+        raise PleinairError(f"{settings.encoder.label} is not here", "See the model files below.")
+    return _id_of(build_encoder(settings), settings.encoder)
 
 
 def _second_encoder(settings: Settings) -> str:
     """Build the other encoder of retrieval.method = "both"; "" where there is none."""
     retrieval = settings.retrieval
     if retrieval.second:
-        return _encoder(retrieval.second)
+        return _encoder(with_second(settings, retrieval.second))
     if retrieval.method == "both":
         raise BadInput("retrieval.method = 'both' needs another encoder too, in the table retrieval.second")
     return ""
@@ -200,7 +201,7 @@ def _second_encoder(settings: Settings) -> str:
 
 def _retriever(settings: Settings) -> str:
     """Check that a trained retriever is this generator's; "" for an untrained one."""
-    training = training_of(build_backend("encoder", settings.encoder))
+    training = training_of(build_encoder(settings))
     if training is None:
         return ""
     require_generator(training, build_generator(settings).capabilities.id)
@@ -214,7 +215,7 @@ def _adaptor(settings: Settings) -> str:
 
     if not (folder := settings.crossmodal.adaptor):
         return ""
-    open_scorer(folder, build_backend("encoder", settings.encoder), _no_image)
+    open_scorer(folder, build_encoder(settings), _no_image)
     return f"{folder}, for this encoder"
 
 

@@ -127,7 +127,7 @@ def check_settings(settings: Settings, graph: str) -> None:
     check_budget(settings.budget)
     check(settings)
     if graph == REALRAG:
-        require_training(settings.realrag, encoder_training(settings.encoder))
+        require_training(settings.realrag, encoder_training(settings))
     require_prices(settings)
     _check_library(settings, graph)
 

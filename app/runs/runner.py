@@ -268,7 +268,7 @@ def _build_context(work: Work) -> Context:
         work.places,
         store,
         on_step=StopCheck(work.check),
-        on_index=lambda done, total: _index_progress(work, done, total),
+        on_index=_IndexProgress(work),
     )
     work.models = {kind: choice.label for kind, choice in backend_choices(work.request.settings).items()}
     work.models["generator"] = started(context.generator, context.on_step).capabilities.id
@@ -341,11 +341,16 @@ def _log(work: Work, mode: str, data: dict[str, Any]) -> None:
             work.numbers.update(attempt.number for attempt in finished.attempts)
 
 
-def _index_progress(work: Work, done: int, total: int) -> None:
-    """Log the progress of the library's index, at most 100 times."""
-    work.check()
-    if done == total or (done and done % max(total // 100, 1) == 0):
-        work.write(Progress(done=done, total=total), "index")
+class _IndexProgress:
+    """`StopCallback` that logs the progress of the library's index, at most 100 times."""
+
+    def __init__(self, work: Work) -> None:
+        self._write, self.check = work.write, work.check
+
+    def __call__(self, done: int, total: int) -> None:
+        self.check()
+        if done == total or (done and done % max(total // 100, 1) == 0):
+            self._write(Progress(done=done, total=total), "index")
 
 
 def _set_encoder_id(work: Work) -> None:

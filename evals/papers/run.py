@@ -101,7 +101,7 @@ def _measure(options: argparse.Namespace, sections: Sequence[str]) -> Figures:
 
 def pocket_bench(work: Path, overrides: Mapping[str, Any]) -> tuple[Bench, str]:
     """Build the engines of the pocket profile; return them with a hash of all that figures depend on."""
-    from pleinair.app.engines import build, build_backend
+    from pleinair.app.engines import build, build_encoder
     from pleinair.app.paths import Paths
     from pleinair.app.settings import load
     from pleinair.evals.pocket.oracle import Oracle
@@ -111,7 +111,7 @@ def pocket_bench(work: Path, overrides: Mapping[str, Any]) -> tuple[Bench, str]:
 
     settings, store = load("pocket", overrides), ArtifactStore(work / "pictures")
     context = build(settings, Paths(work / "home"), store)
-    encoder = build_backend("encoder", settings.encoder)
+    encoder = build_encoder(settings)
     options = settings.retrieval.model_dump(include=set(RetrievalOptions.model_fields))
     ids = [context.generator.capabilities.id, encoder.id, fingerprint()]
     if detector := getattr(context.model, "detector", ""):

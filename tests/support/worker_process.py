@@ -5,10 +5,10 @@ import os
 from support.generator_requests import make_request
 
 from pleinair.tools.callbacks import no_callback
-from pleinair.tools.worker.worker import Worker
+from pleinair.tools.worker.worker import GeneratorWorker
 
 
-def generate(worker: Worker, prompt: str) -> None:
+def generate(worker: GeneratorWorker, prompt: str) -> None:
     """Generate an image and discard it."""
     worker.generate(make_request(prompt=prompt), (), no_callback)
 
@@ -22,7 +22,7 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def running(worker: Worker) -> int:
+def running(worker: GeneratorWorker) -> int:
     """Return the process id; start the process if an earlier test has ended it."""
     if worker.pid is None:
         generate(worker, "a first image")

@@ -1,1 +1,1 @@
-"""A generator in a process of its own."""
+"""A generator or an encoder in a process of its own."""

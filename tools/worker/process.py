@@ -1,43 +1,86 @@
-"""The worker's child process: it builds one generator and generates until the parent closes the pipe."""
+"""The worker's child process: it builds one part and answers calls of it until the parent closes the pipe."""
 
 from __future__ import annotations
 
 import faulthandler
+import logging
 import pickle
 import signal
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from traceback import format_exception
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pleinair.tools import registry
 from pleinair.tools.callbacks import ReportsOffloadLevels
+from pleinair.tools.realrag import Training, training_of
 from pleinair.tools.storage.artifacts import charged, spent_on
 from pleinair.tools.types import Cancelled, GenerateRequest, Generator, OnStep, PleinairError, Usage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from pleinair.tools.types import Features, Vectors
+
 PackedImage = tuple[str, tuple[int, int], bytes, Usage]  # mode, (width, height), pixels, what it cost
 
 
+class EncoderFacts(NamedTuple):
+    """What an encoder says of itself beside its vectors."""
+
+    id: str
+    image_side: int  # pixels; 0 if it does not say
+    training: Training | None
+    has_patches: bool
+
+
 def serve(descriptor: int) -> None:
-    """Answer the parent until it closes the pipe: first a backend's name and arguments, then requests."""
+    """Answer the parent until it closes the pipe: first kind, name and arguments of a part, then calls."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both, and the parent decides
     faulthandler.enable()
     with Connection(descriptor) as pipe, suppress(EOFError, ConnectionError):
-        name, arguments = pipe.recv()
+        logging.getLogger("pleinair").addHandler(_LogSender(pipe))
+        kind, name, arguments = pipe.recv()
         try:
-            generator: Generator = registry.resolve("generator", name)(**arguments)
-            pipe.send(("capabilities", generator.capabilities))
+            part = registry.resolve(kind, name)(**arguments)
+            pipe.send(("facts", part.capabilities if kind == "generator" else _facts_of(part)))
         except Exception as error:
             pipe.send(("error", _sendable(error)))
             return
+        call = _generate if kind == "generator" else _encode
         while True:
-            request, images, previews = pipe.recv()
-            on_step = _PreviewSender(pipe) if previews else _StepSender(pipe)
-            pipe.send(_generate(generator, request, images, on_step))
+            pipe.send(_answer(call, pipe, part, *pipe.recv()))
+
+
+def _answer(call: Callable[..., Any], *values: Any) -> tuple[str, Any]:
+    try:
+        return "answer", call(*values)
+    except Exception as error:  # the parent handles every error
+        return "error", _sendable(error)
+
+
+class _LogSender(logging.Handler):
+    """Handler that sends records to the parent, which logs them; only the main thread uses the pipe."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__()
+        self._pipe = pipe
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._pipe.send(("log", (record.name, record.levelno, record.getMessage())))
+
+
+def _facts_of(encoder: Any) -> EncoderFacts:
+    side, has_patches = getattr(encoder, "image_side", 0), hasattr(encoder, "encode_patches")
+    return EncoderFacts(encoder.id, side, training_of(encoder), has_patches)
+
+
+def _encode(_: Connection, encoder: Any, method: str, items: Sequence[Any]) -> Vectors | Features:
+    rows: Vectors = getattr(encoder, method)(items if method == "encode_text" else [*map(unpack, items)])
+    return rows
 
 
 class _StepSender:
@@ -63,15 +106,17 @@ class _PreviewSender(_StepSender):
 
 
 def _generate(
-    generator: Generator, request: GenerateRequest, images: Sequence[PackedImage], on_step: OnStep
-) -> tuple[str, Any]:
-    """Return the message with an image and the offload levels, or with an error."""
-    try:
-        image = generator.generate(request, [unpack(image) for image in images], on_step)
-        levels = tuple(generator.offload_levels) if isinstance(generator, ReportsOffloadLevels) else ()
-        return "image", (pack(image), levels)
-    except Exception as error:  # the parent handles every error
-        return "error", _sendable(error)
+    pipe: Connection,
+    generator: Generator,
+    request: GenerateRequest,
+    images: Sequence[PackedImage],
+    previews: bool,
+) -> tuple[PackedImage, tuple[str, ...]]:
+    """Return an image and the offload levels."""
+    on_step: OnStep = _PreviewSender(pipe) if previews else _StepSender(pipe)
+    image = generator.generate(request, [unpack(image) for image in images], on_step)
+    levels = tuple(generator.offload_levels) if isinstance(generator, ReportsOffloadLevels) else ()
+    return pack(image), levels
 
 
 def _sendable(error: Exception) -> Exception:

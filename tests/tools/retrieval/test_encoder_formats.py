@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from support.tiny_clip import CLIP, WIDTH, save
 
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 
-WIDTH, CONTEXT = 64, 8
+CONTEXT = 8
 WORDS = ["</s>", "<unk>", "a", "red", "car", "blue", "fish"]
 MODEL = {  # as open_clip's ViT-B-16-SigLIP, but small
     "embed_dim": WIDTH,
@@ -42,7 +41,6 @@ MODEL = {  # as open_clip's ViT-B-16-SigLIP, but small
         "norm_kwargs": {"eps": 1e-6},
     },
 }
-PREPROCESSING = {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash", "interpolation": "bicubic"}
 
 
 def save_tokenizer(folder: Path) -> None:
@@ -59,19 +57,6 @@ def save_tokenizer(folder: Path) -> None:
         tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>", unk_token="<unk>"
     )
     fast.save_pretrained(folder)
-
-
-def save(place: Path, model_cfg: dict[str, Any], kind: str) -> Any:
-    """Save a model with random weights as open_clip does, and return it."""
-    import open_clip
-
-    config = {"model_cfg": model_cfg, "preprocess_cfg": PREPROCESSING}
-    (place / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
-    torch.manual_seed(0)
-    model = open_clip.create_model(f"local-dir:{place}", load_weights=False)
-    assert type(model).__name__ == kind
-    save_file(model.state_dict(), place / "open_clip_model.safetensors")
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -121,13 +106,6 @@ def test_the_id_depends_on_the_weights(folder: Path, encoder: OpenClipEncoder, t
     weights = {name: torch.rand_like(tensor) for name, tensor in encoder._model.state_dict().items()}
     save_file(weights, other / "open_clip_model.safetensors")
     assert OpenClipEncoder(f"local-dir:{other}", device="cpu").id != encoder.id
-
-
-CLIP = {  # as open_clip's ViT-B-32, but small; context and vocabulary are of full size
-    "embed_dim": WIDTH,
-    "vision_cfg": {"image_size": 64, "layers": 1, "width": WIDTH, "head_width": 32, "patch_size": 32},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": WIDTH, "heads": 2, "layers": 1},
-}
 
 
 def test_a_caption_over_clips_77_tokens_is_truncated_and_logged(

@@ -11,7 +11,7 @@ from support.worker_process import generate, is_running, running
 
 from pleinair.tools.callbacks import StopCallback, StopCheck, no_callback
 from pleinair.tools.types import Cancelled
-from pleinair.tools.worker.worker import DeviceLock, Worker
+from pleinair.tools.worker.worker import DeviceLock, GeneratorWorker
 
 GRACE = 0.5  # seconds
 TIMEOUT = 60.0  # seconds: a machine under load takes longer; a hanging generator sleeps ten minutes
@@ -25,8 +25,8 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-def worker() -> Iterator[Worker]:
-    with_grace = Worker("faulty", {}, grace=GRACE)
+def worker() -> Iterator[GeneratorWorker]:
+    with_grace = GeneratorWorker("faulty", {}, grace=GRACE)
     yield with_grace
     with_grace.close()
 
@@ -47,7 +47,7 @@ class StopAfter(StopCheck):
             raise Cancelled("enough")
 
 
-def stopped(worker: Worker, prompt: str, on_step: StopCallback) -> None:
+def stopped(worker: GeneratorWorker, prompt: str, on_step: StopCallback) -> None:
     """Generate an image that must end by the stop and not when the generator wakes up."""
     started = monotonic()
     with pytest.raises(Cancelled, match="^enough$"):
@@ -56,7 +56,7 @@ def stopped(worker: Worker, prompt: str, on_step: StopCallback) -> None:
 
 
 @pytest.mark.parametrize("prompt, steps", [("loads for ever", 0), ("hangs", 1)])
-def test_a_silent_generator_is_killed_at_a_stop(worker: Worker, prompt: str, steps: int) -> None:
+def test_a_silent_generator_is_killed_at_a_stop(worker: GeneratorWorker, prompt: str, steps: int) -> None:
     before, callback = running(worker), StopAfter()
     stopped(worker, prompt, callback)
     assert callback.steps == steps  # a check is no step
@@ -66,7 +66,7 @@ def test_a_silent_generator_is_killed_at_a_stop(worker: Worker, prompt: str, ste
 
 
 def test_a_generator_that_stops_within_the_grace_is_kept() -> None:
-    worker = Worker("faulty", {"pause": 0.4}, grace=TIMEOUT)
+    worker = GeneratorWorker("faulty", {"pause": 0.4}, grace=TIMEOUT)
     before = running(worker)
     stopped(worker, "slow", StopAfter(1))
     assert worker.pid == before
@@ -76,14 +76,14 @@ def test_a_generator_that_stops_within_the_grace_is_kept() -> None:
 
 
 def test_a_process_that_hangs_at_the_start_is_killed() -> None:
-    worker = Worker("faulty", {"fault": "asleep"}, grace=GRACE)
+    worker = GeneratorWorker("faulty", {"fault": "asleep"}, grace=GRACE)
     for begin in (worker.start, lambda callback: worker.generate(make_request(), (), callback)):
         with pytest.raises(Cancelled, match="^enough$"):
             begin(StopAfter())
         assert worker.pid is None
 
 
-def test_an_error_of_the_check_is_raised(worker: Worker) -> None:
+def test_an_error_of_the_check_is_raised(worker: GeneratorWorker) -> None:
     def fail() -> None:
         raise EOFError("mine")  # what a broken pipe raises too
 
@@ -97,7 +97,7 @@ def in_thread(act: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def test_a_stop_while_another_image_is_generated(worker: Worker) -> None:
+def test_a_stop_while_another_image_is_generated(worker: GeneratorWorker) -> None:
     pid, generating, resume = running(worker), threading.Event(), threading.Event()
 
     def hold(done: int, total: int) -> None:
@@ -115,16 +115,16 @@ def test_a_stop_while_another_image_is_generated(worker: Worker) -> None:
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[Worker, Worker]]:
+def pair() -> Iterator[tuple[GeneratorWorker, GeneratorWorker]]:
     """Two workers with one device lock."""
     lock = DeviceLock()
-    first, second = (Worker("faulty", {"pause": pause}, GRACE, lock) for pause in (0.0, 0.001))
+    first, second = (GeneratorWorker("faulty", {"pause": pause}, GRACE, lock) for pause in (0.0, 0.001))
     yield first, second
     first.close()
     second.close()
 
 
-def test_one_of_two_workers_on_a_device_has_a_process(pair: tuple[Worker, Worker]) -> None:
+def test_one_of_two_workers_on_a_device_has_a_process(pair: tuple[GeneratorWorker, GeneratorWorker]) -> None:
     first, second = pair
     pid = running(first)
     generate(first, "large")
@@ -137,7 +137,7 @@ def test_one_of_two_workers_on_a_device_has_a_process(pair: tuple[Worker, Worker
     assert second.pid is None
 
 
-def test_capabilities_outlive_the_process(pair: tuple[Worker, Worker]) -> None:
+def test_capabilities_outlive_the_process(pair: tuple[GeneratorWorker, GeneratorWorker]) -> None:
     first, second = pair
     capabilities = first.capabilities
     generate(second, "another")
@@ -145,7 +145,7 @@ def test_capabilities_outlive_the_process(pair: tuple[Worker, Worker]) -> None:
     assert first.pid is None and second.pid is not None
 
 
-def test_an_image_is_finished_before_its_process_ends(pair: tuple[Worker, Worker]) -> None:
+def test_an_image_is_finished_before_its_process_ends(pair: tuple[GeneratorWorker, GeneratorWorker]) -> None:
     first, second = pair
     generating, steps, alone = threading.Event(), list[int](), list[bool]()
 
@@ -164,7 +164,7 @@ def test_an_image_is_finished_before_its_process_ends(pair: tuple[Worker, Worker
 
 def test_a_collected_worker_frees_the_device() -> None:
     lock = DeviceLock()
-    first, second = (Worker("faulty", {}, GRACE, lock) for _ in range(2))
+    first, second = (GeneratorWorker("faulty", {}, GRACE, lock) for _ in range(2))
     pid = running(first)
     del first
     generate(second, "a finch")

@@ -15,7 +15,7 @@ from support.worker_process import generate, is_running, running
 
 from pleinair.tools.types import BadInput, Cancelled, ModelFault, Refused, Usage
 from pleinair.tools.worker.process import pack, unpack
-from pleinair.tools.worker.worker import Worker, WorkerProcess
+from pleinair.tools.worker.worker import GeneratorWorker, WorkerProcess
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -26,35 +26,35 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def worker(plugin: None) -> Iterator[Worker]:
+def worker(plugin: None) -> Iterator[GeneratorWorker]:
     """One shared worker: whatever a test does to it, it generates the next image."""
-    shared = Worker("faulty", {}, grace=0.5)
+    shared = GeneratorWorker("faulty", {}, grace=0.5)
     yield shared
     shared.close()
 
 
 def test_no_process_starts_before_the_first_use() -> None:
-    assert Worker("faulty", {}).pid is None
+    assert GeneratorWorker("faulty", {}).pid is None
 
 
-def test_the_capabilities_come_from_another_process(worker: Worker) -> None:
+def test_the_capabilities_come_from_another_process(worker: GeneratorWorker) -> None:
     assert worker.capabilities == faulty_generator.FaultyGenerator().capabilities
     assert running(worker) != os.getpid()
 
 
 @pytest.mark.parametrize("images", [(), (RADIAL,), (RADIAL, LINEAR)])
-def test_the_pixels_are_those_of_this_process(worker: Worker, images: tuple[()]) -> None:
+def test_the_pixels_are_those_of_this_process(worker: GeneratorWorker, images: tuple[()]) -> None:
     assert (draw(worker, images, seed=7) == draw(faulty_generator.FaultyGenerator(), images, seed=7)).all()
 
 
-def test_one_process_generates_all_images(worker: Worker) -> None:
+def test_one_process_generates_all_images(worker: GeneratorWorker) -> None:
     generate(worker, "one")
     first = worker.pid
     generate(worker, "two")
     assert worker.pid == first
 
 
-def test_every_step_is_reported(worker: Worker) -> None:
+def test_every_step_is_reported(worker: GeneratorWorker) -> None:
     steps: list[tuple[int, int]] = []
     worker.generate(make_request(), (), lambda done, total: steps.append((done, total)))
     assert steps == [(done, faulty_generator.STEPS) for done in range(1, faulty_generator.STEPS + 1)]
@@ -76,7 +76,7 @@ class Previews:
             raise Cancelled("seen enough")
 
 
-def test_each_preview_follows_its_step(worker: Worker) -> None:
+def test_each_preview_follows_its_step(worker: GeneratorWorker) -> None:
     callback = Previews()
     worker.generate(make_request(), (), callback)
     shown = [((4, 2), (step, 0, 0)) for step in range(faulty_generator.STEPS)]
@@ -86,7 +86,7 @@ def test_each_preview_follows_its_step(worker: Worker) -> None:
 
 def test_no_previews_without_a_preview_callback(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    worker = Worker("faulty", {"log": str(log)})
+    worker = GeneratorWorker("faulty", {"log": str(log)})
     generate(worker, "unseen")
     assert "show" not in log.read_text("utf-8")
     worker.generate(make_request(), (), Previews())
@@ -94,7 +94,7 @@ def test_no_previews_without_a_preview_callback(tmp_path: Path) -> None:
     worker.close()
 
 
-def test_a_preview_callback_may_stop_the_image(worker: Worker) -> None:
+def test_a_preview_callback_may_stop_the_image(worker: GeneratorWorker) -> None:
     before, callback = running(worker), Previews(stop_at=2)
     with pytest.raises(Cancelled, match="^seen enough$"):
         worker.generate(make_request(), (), callback)
@@ -104,7 +104,7 @@ def test_a_preview_callback_may_stop_the_image(worker: Worker) -> None:
 
 
 def test_the_offload_levels_come_with_the_image() -> None:
-    worker = Worker("faulty", {})
+    worker = GeneratorWorker("faulty", {})
     assert list(worker.offload_levels) == []
     generate(worker, "small")
     assert list(worker.offload_levels) == ["whole"]
@@ -114,7 +114,7 @@ def test_the_offload_levels_come_with_the_image() -> None:
 
 
 @pytest.mark.parametrize("number", range(len(faulty_generator.ERRORS)))
-def test_an_error_keeps_class_text_and_remedy_and_the_process(worker: Worker, number: int) -> None:
+def test_an_error_keeps_class_text_and_remedy_and_the_process(worker: GeneratorWorker, number: int) -> None:
     expected, before = faulty_generator.ERRORS[number], running(worker)
     with pytest.raises(type(expected)) as error:
         generate(worker, str(number))
@@ -124,7 +124,7 @@ def test_an_error_keeps_class_text_and_remedy_and_the_process(worker: Worker, nu
     assert worker.pid == before
 
 
-def test_the_cost_of_a_refusal_comes_with_it(worker: Worker) -> None:
+def test_the_cost_of_a_refusal_comes_with_it(worker: GeneratorWorker) -> None:
     with pytest.raises(Refused) as error:
         generate(worker, "paid")
     assert error.value.spent == Usage(images=1, usd=0.25)
@@ -133,13 +133,15 @@ def test_the_cost_of_a_refusal_comes_with_it(worker: Worker) -> None:
 @pytest.mark.parametrize(
     "prompt, text", [("unpicklable", "Unpicklable: two, arguments"), ("foreign", "Foreign: unknown class")]
 )
-def test_an_unpicklable_error_becomes_its_name_and_text(worker: Worker, prompt: str, text: str) -> None:
+def test_an_unpicklable_error_becomes_its_name_and_text(
+    worker: GeneratorWorker, prompt: str, text: str
+) -> None:
     with pytest.raises(RuntimeError) as error:
         generate(worker, prompt)
     assert str(error.value) == text
 
 
-def test_a_stop_ends_the_image_at_that_step(worker: Worker) -> None:
+def test_a_stop_ends_the_image_at_that_step(worker: GeneratorWorker) -> None:
     before, steps = running(worker), list[tuple[int, int]]()
     with pytest.raises(Cancelled, match="^stop$"):
         worker.generate(make_request(), (), stop_after(2, steps))
@@ -148,7 +150,7 @@ def test_a_stop_ends_the_image_at_that_step(worker: Worker) -> None:
     assert worker.pid == before
 
 
-def test_an_error_of_the_callback_is_raised(worker: Worker) -> None:
+def test_an_error_of_the_callback_is_raised(worker: GeneratorWorker) -> None:
     def fail(done: int, total: int) -> None:
         raise EOFError("mine")  # what a broken pipe raises too
 
@@ -159,7 +161,7 @@ def test_an_error_of_the_callback_is_raised(worker: Worker) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["deaf", "lost"])
-def test_a_generator_that_does_not_stop_is_killed(worker: Worker, prompt: str) -> None:
+def test_a_generator_that_does_not_stop_is_killed(worker: GeneratorWorker, prompt: str) -> None:
     before, steps = running(worker), list[tuple[int, int]]()
     with pytest.raises(Cancelled, match="^stop$"):
         worker.generate(make_request(prompt=prompt), (), stop_after(2, steps))
@@ -176,7 +178,7 @@ def test_a_generator_that_does_not_stop_is_killed(worker: Worker, prompt: str) -
         ("exit", "ended by itself, with exit status 5"),
     ],
 )
-def test_a_crash_fails_one_image_only(worker: Worker, prompt: str, text: str) -> None:
+def test_a_crash_fails_one_image_only(worker: GeneratorWorker, prompt: str, text: str) -> None:
     crashed = running(worker)
     with pytest.raises(ModelFault, match=f"^The process of `faulty:1` died while generating: it {text}.$"):
         generate(worker, prompt)
@@ -185,14 +187,16 @@ def test_a_crash_fails_one_image_only(worker: Worker, prompt: str, text: str) ->
     assert not is_running(crashed)
 
 
-def test_a_process_killed_amid_an_image(worker: Worker) -> None:
+def test_a_process_killed_amid_an_image(worker: GeneratorWorker) -> None:
     pid = running(worker)
     with pytest.raises(ModelFault, match="died while generating: it was ended by SIGKILL"):
         worker.generate(make_request(), (), lambda done, total: os.kill(pid, signal.SIGKILL))
     generate(worker, "next")
 
 
-def test_a_process_killed_between_two_images(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_process_killed_between_two_images(
+    worker: GeneratorWorker, caplog: pytest.LogCaptureFixture
+) -> None:
     running(worker)
     process = worker._process
     assert process is not None
@@ -203,7 +207,7 @@ def test_a_process_killed_between_two_images(worker: Worker, caplog: pytest.LogC
 
 
 def test_a_request_that_crashed_twice_is_refused() -> None:
-    worker = Worker("faulty", {})
+    worker = GeneratorWorker("faulty", {})
     for _ in range(2):
         with pytest.raises(ModelFault, match="died while generating"):
             generate(worker, "SIGABRT")
@@ -215,7 +219,7 @@ def test_a_request_that_crashed_twice_is_refused() -> None:
 
 
 def test_bad_arguments_are_reported() -> None:
-    worker = Worker("faulty", {"fault": "none such"})
+    worker = GeneratorWorker("faulty", {"fault": "none such"})
     for _ in range(2):
         with pytest.raises(BadInput, match=r"^generator.fault = 'none such': wanted none"):
             _ = worker.capabilities
@@ -223,14 +227,14 @@ def test_bad_arguments_are_reported() -> None:
 
 
 def test_a_crash_at_the_start_is_reported() -> None:
-    worker = Worker("faulty", {"fault": "exit"})
+    worker = GeneratorWorker("faulty", {"fault": "exit"})
     with pytest.raises(ModelFault, match="of `faulty` died while starting: it ended by itself, .* status 3"):
         generate(worker, "a finch")
 
 
 def test_two_callers_take_turns(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    worker = Worker("faulty", {"log": str(log), "pause": 0.01})
+    worker = GeneratorWorker("faulty", {"log": str(log), "pause": 0.01})
     threads = [threading.Thread(target=generate, args=(worker, f"{number} finches")) for number in range(2)]
     for thread in threads:
         thread.start()
@@ -243,7 +247,7 @@ def test_two_callers_take_turns(tmp_path: Path) -> None:
 
 
 def test_a_closed_worker_leaves_no_process_and_starts_again() -> None:
-    worker = Worker("faulty", {})
+    worker = GeneratorWorker("faulty", {})
     generate(worker, "one")
     first = running(worker)
     worker.close()
@@ -254,7 +258,7 @@ def test_a_closed_worker_leaves_no_process_and_starts_again() -> None:
 
 
 def test_a_collected_worker_leaves_no_process() -> None:
-    worker = Worker("faulty", {})
+    worker = GeneratorWorker("faulty", {})
     generate(worker, "one")
     pid = running(worker)
     del worker
@@ -263,7 +267,7 @@ def test_a_collected_worker_leaves_no_process() -> None:
 
 def test_a_parent_that_vanishes_ends_its_child() -> None:
     process = WorkerProcess()
-    process.load("faulty", {})
+    process.call("generator", "faulty", {})
     process.pipe.close()
     assert process.exit_code(10) == 0
     process.close()

@@ -153,7 +153,7 @@ def open_scorer(folder: str, encoder: object, open: Callable[[str], Image]) -> A
 
 def require_tower(encoder: object) -> Tower:
     """Return an encoder that has patch features; raise `BadInput` for any other."""
-    if not isinstance(encoder, Tower):
+    if not (isinstance(encoder, Tower) and getattr(encoder, "has_patches", True)):
         raise BadInput("This encoder has no patch features, which the adaptor needs.", "Choose `open_clip`.")
     return encoder
 
