@@ -1,9 +1,13 @@
 """Deadline of a run: the seconds of its budget, against which everything counts that the run waits for.
 
 It is a context variable, so that the threads of a run see their own. Outside of a run there is none, and
-nothing here waits or raises. Not covered: what blocks a thread without checking; `finish_in_time` stops
-waiting for that thread, which cannot be killed (a generator's own process can). It is a daemon thread, so it
-does not keep a program from exiting.
+nothing here waits or raises. A generator (`worker.process`) or an encoder (`worker.encoder`) in its own
+process is killed, also while its model loads.
+
+Not covered: what blocks a thread of this process without checking, which cannot be killed: the file system,
+while a library opens or an index is read (the deadline is checked between two files), and in-process
+generators, encoders, chat models and retrievers of plug-ins. `finish_in_time` stops waiting for that thread,
+a daemon, which does not keep a program from exiting.
 """
 
 from __future__ import annotations

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from support import faulty_generator
+from support import faulty_encoder, faulty_generator
+from support.worker_process import is_running
 
 from pleinair.app.api import cancel, draw, finish, submit
-from pleinair.app.engines import DEVICE, build_generator
+from pleinair.app.engines import DEVICE, build_encoder, build_generator
 from pleinair.app.runs.results import Result
 from pleinair.app.settings import load, profiles
 from pleinair.tools.types import BadInput, Generator, Outcome
@@ -114,4 +115,22 @@ def test_an_unknown_argument_is_refused_before_a_process_starts(place: Path) -> 
 
 @pytest.mark.parametrize("name", sorted(profiles()))
 def test_a_large_model_has_its_own_process(name: str) -> None:
-    assert load(name).worker.process is (name not in IN_PROCESS)
+    settings = load(name)
+    assert settings.worker.process is (name not in IN_PROCESS)
+    assert settings.worker.encoder is (not settings.encoder.arguments["model"].startswith("local-dir:"))
+
+
+def test_an_encoder_that_blocks_is_killed_and_started_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(faulty_encoder.install(place / "more"))
+    log = place / "log"
+    settings = {"worker.encoder": True, "encoder.backend": "faulty", "encoder.log": str(log)}
+    settings |= {"encoder.asleep": True, "budget.seconds": 3.0}
+    outcome = draw("two things", overrides=settings).outcome
+    assert (outcome.ending, outcome.limit) == ("stopped", "seconds")
+    assert not is_running(int(log.read_text()))
+    assert draw("two things", overrides=settings | {"budget.seconds": 60.0}).outcome.ending == "accepted"
+    worker = build_encoder(load(overrides=settings))
+    assert isinstance(worker, Worker) and worker.pid == int(log.read_text())
+    worker.close()

@@ -26,15 +26,16 @@ DEADLY = 13  # pixels of the height of an image that ends the process
 
 
 class FaultyEncoder(Hashes):
-    """Encoder that fails as a text says, writes its process id into a log, and may hang while it is built."""
+    """Encoder that fails as a text says, and logs its process id; with `asleep` the first start hangs."""
 
     image_side = 64
 
     def __init__(self, log: str = "", asleep: bool = False) -> None:
         super().__init__("faulty")
+        first = bool(log) and not Path(log).exists()
         if log:
             Path(log).write_text(str(os.getpid()), encoding="utf-8")
-        if asleep:
+        if asleep and first:
             time.sleep(600)
 
     def encode_text(self, texts: Sequence[str]) -> "Vectors":

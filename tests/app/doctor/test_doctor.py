@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from pleinair.app.api import draw
 from pleinair.app.cli.main import app
-from pleinair.app.engines import build_generator
+from pleinair.app.engines import build_encoder, build_generator
 from pleinair.app.settings import load
 from pleinair.tools.retrieval.crossmodal.adaptor import AdaptorNet, Config, Shape, save
 from pleinair.tools.types import BadInput
@@ -73,6 +73,15 @@ def test_a_worker_is_checked_in_its_process_and_closed(worker_settings: dict[str
         assert (finding.ok, finding.text) == (True, "faulty:1, in a process of its own")
         assert worker.pid is None
     assert not (place / "log").exists()  # nothing was drawn
+
+
+def test_an_encoder_is_checked_in_its_process_and_closed(place: Path) -> None:
+    settings = {"worker.encoder": True, "retrieval.method": "both", "retrieval.second.backend": "quick"}
+    findings = look(**settings)
+    texts = [findings[name].text for name in ("encoder", "second encoder")]
+    assert texts == ["hashes, in a process of its own"] * 2
+    worker = build_encoder(load(overrides=settings))
+    assert isinstance(worker, Worker) and worker.pid is None
 
 
 def test_a_worker_that_dies_at_the_start_is_reported(worker_settings: dict[str, Any]) -> None:

@@ -144,6 +144,12 @@ KINDS: dict[str, Kind] = {
     "encoder loads": Kind({"encoder.backend": "slow", "encoder.at": "load"}),
     "encoder hangs at images": Kind({"encoder.backend": "slow", "encoder.at": "images"}),
     "encoder hangs at texts": Kind({"encoder.backend": "slow", "encoder.at": "texts"}),
+    **{
+        f"encoder blocks in its process at {at}": Kind(
+            {"encoder.backend": "slow", "encoder.at": at, "encoder.name": "apart", "worker.encoder": True}
+        )
+        for at in ("texts", "load", "images")
+    },
     "library opens": Kind({"retrieval.method": "slow"}),
     "library is decoded": Kind({"library.folder": "large", "encoder.salt": "large"}),
     "another run indexes": Kind({"encoder.salt": "locked"}),

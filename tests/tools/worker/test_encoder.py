@@ -93,15 +93,11 @@ def test_a_warning_is_logged_in_this_process(worker: EncoderWorker, caplog: pyte
     assert caplog.records[0].levelno == logging.WARNING
 
 
-def test_the_deadline_kills_a_call_that_hangs_and_a_load(worker: EncoderWorker, tmp_path: Path) -> None:
+def test_the_deadline_kills_a_call_that_hangs(worker: EncoderWorker) -> None:
     before = running(worker)
     with deadline(0.5), pytest.raises(OutOfTime):
         worker.encode_text(["hangs"])
     assert not is_running(before)
-    asleep = EncoderWorker("faulty", {"asleep": True, "log": str(tmp_path / "log")})
-    with deadline(3.0), pytest.raises(OutOfTime):
-        _ = asleep.id
-    assert not is_running(int((tmp_path / "log").read_text()))
     running(worker)
 
 
@@ -121,7 +117,7 @@ def test_a_second_caller_waits_until_its_own_deadline(worker: EncoderWorker) -> 
     running(worker)
 
     def hang() -> None:
-        with deadline(2.0), pytest.raises(OutOfTime):
+        with deadline(1.0), pytest.raises(OutOfTime):
             worker.encode_text(["hangs"])
 
     with ThreadPoolExecutor(2) as pool:
