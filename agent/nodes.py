@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, TypeGuard, TypeVar
-from uuid import uuid4
 
 from langgraph.graph import END
 from langgraph.runtime import Runtime
@@ -66,8 +65,6 @@ Update = dict[str, Any]
 # LangGraph passes the graph's own state class, with its additional fields, where a TypeVar is annotated.
 AnyState = TypeVar("AnyState", bound=State)
 
-_POSTPONED: dict[str, PleinairError] = {}  # errors of steps beside the draft, until they are raised
-
 
 def decompose(state: State, runtime: Runtime[Context]) -> Update:
     """List the concepts that must be visible; a prompt that the model declines ends the run."""
@@ -87,8 +84,8 @@ def decompose_early(state: State, runtime: Runtime[Context]) -> Update:
     moment in which another one of the same superstep has failed, and the draft would be lost. If that step
     runs in another process, the call is made again.
     """
-    if error := _POSTPONED.pop(state.postponed, None):
-        raise error
+    if state.postponed:
+        raise state.postponed
     model, spent = runtime.context.model, Usage()
     try:
         if isinstance(model, ProvableModel) and not state.limit(MLLM_CALL):
@@ -96,14 +93,10 @@ def decompose_early(state: State, runtime: Runtime[Context]) -> Update:
         with adding_usage(spent):
             update = decompose(state, runtime)
     except PleinairError as error:
-        if state.asks_first or state.postponed:
+        if state.asks_first or state.attempts:
             raise
-        id = uuid4().hex
-        _POSTPONED[id] = error
-        return changed(postponed=id)
-    usage = [*([spent] if spent != Usage() else []), *update.get("usage", [])]
-    update |= changed(usage=usage) if usage else {}
-    return update | (changed(postponed="", asks_first=True) if state.postponed else {})
+        return {"postponed": error}
+    return update if spent == Usage() else update | changed(usage=[spent, *update.get("usage", [])])
 
 
 def route_after_begin(state: State) -> list[str]:
@@ -113,7 +106,7 @@ def route_after_begin(state: State) -> list[str]:
 
 def route_after_decompose(state: State) -> str:
     """Generate the draft unless it exists or the run has ended; a critique waits for one beside this step."""
-    if not state.asks_first:
+    if not (state.asks_first or state.attempts):
         return END
     return "critique" if state.attempts or state.outcome else "draft"
 
@@ -374,12 +367,11 @@ def _is_input(base: type) -> TypeGuard[type[Input]]:
 def route_after_critique(state: State, runtime: Runtime[Context]) -> Literal["finish", "plan", "decompose"]:
     """Stop when an image is right, when a node ended the run, or when no further attempt is allowed.
 
-    After a decomposition that failed beside the draft its error is raised there.
-
-    A draft of few steps that is right is generated once more in full, with nothing to repair.
+    A draft of few steps that is right is generated once more in full, with nothing to repair. Without
+    concepts their listing has failed beside the draft: its error is raised there.
     """
     best = ledger.best(state.attempts)
-    if state.postponed:
+    if state.postponed or (best and not (state.concepts or state.outcome or state.limit(MLLM_CALL))):
         return "decompose"
     if state.outcome or best is None:
         return "finish"

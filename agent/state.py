@@ -90,7 +90,7 @@ class ImageInput(Input):
     pictures: list[Picture] = Field(default_factory=list)
 
 
-UNTRACKED = frozenset({"image_url"})  # fields of the output that are in no checkpoint and no event
+UNTRACKED = frozenset({"image_url", "postponed"})  # fields of the state that are in no checkpoint and no event
 
 
 class Output(BaseModel):
@@ -126,7 +126,8 @@ class State(ImageInput, Output):
     repairs: list[Repair] = Field(default_factory=list)  # of the next attempt
     request: GenerateRequest | None = None  # the next image's, set before anything is spent on it
     asks_first: bool = False  # whether the first MLLM call comes before the draft, and not beside it
-    postponed: str = ""  # id of the error of that call beside the draft, raised when the draft is stored
+    # the `PleinairError` of that call beside the draft, raised when the draft is stored; in no checkpoint
+    postponed: Annotated[Any, UntrackedValue] = None
 
     @property
     def concept_names(self) -> list[str]:
