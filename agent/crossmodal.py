@@ -40,6 +40,7 @@ from pleinair.agent.state import (
 from pleinair.tools import crossmodal
 from pleinair.tools.retrieval.crossmodal.dense import SearchScorer
 from pleinair.tools.retrieval.crossmodal.joint import Joint, retrieve_jointly
+from pleinair.tools.retrieve import no_retrieval
 from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import (
     Concept,
@@ -141,7 +142,7 @@ def search(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     try:
         joint = _search_jointly(state, runtime.context.of_papers)
     except NoLibrary as error:
-        return changed(retrievals=[nodes.no_retrieval(concept, error) for concept in state.concepts])
+        return changed(retrievals=[no_retrieval(concept, error) for concept in state.concepts])
     retrievals = [_retrieval(joint, name, column) for column, name in enumerate(state.concept_names)]
     usage = Usage(seconds=perf_counter() - started)
     return changed(joint=joint, retrievals=retrievals, usage=[usage])
@@ -178,7 +179,7 @@ def select(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     subqueries = [[pick.concept, *pick.others] for pick in picks]
     prompt = crossmodal.instruct(context.crossmodal.template, state.prompt, subqueries, len(state.pictures))
     request = nodes.new_request(state, context, references=references, prompt=prompt)
-    return changed(request=request, **nodes.changed_retrievals(retrievals))
+    return changed(request=request, retrievals=retrievals)
 
 
 def finish(state: CrossmodalState) -> Update:

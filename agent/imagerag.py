@@ -47,7 +47,6 @@ from pleinair.tools.types import (
     GenerateRequest,
     Hit,
     Limit,
-    NoLibrary,
     Outcome,
     Reference,
     Refused,
@@ -115,20 +114,17 @@ def retrieve(state: RetrieveTask, runtime: Runtime[Context]) -> Update:
     """Retrieve by each caption of a concept; without a threshold of ImageRAG's own any score will do."""
     started, context = perf_counter(), runtime.context.of_papers
     options = context.imagerag
-    try:
-        retrievals = [
-            retrieve_concept(
-                Concept(name=state["name"], caption=line),
-                retriever=context.retriever,
-                # a later round uses the hits that the rounds before have left
-                k=max(options.rounds, _RERANKED if options.rerank else 1),
-                threshold=-1.0 if options.threshold is None else options.threshold,
-                seed=state.get("seed", 0),
-            )
-            for line in state["caption"].splitlines()
-        ]
-    except NoLibrary as error:
-        retrievals = [nodes.no_retrieval(Concept(name=state["name"], caption=state["caption"]), error)]
+    retrievals = [
+        retrieve_concept(
+            Concept(name=state["name"], caption=line),
+            retriever=context.retriever,
+            # a later round uses the hits that the rounds before have left
+            k=max(options.rounds, _RERANKED if options.rerank else 1),
+            threshold=-1.0 if options.threshold is None else options.threshold,
+            seed=state.get("seed", 0),
+        )
+        for line in state["caption"].splitlines()
+    ]
     usage = Usage(seconds=perf_counter() - started)
     return changed(retrievals=[imagerag.merge(retrievals)], usage=[usage])
 
@@ -206,7 +202,7 @@ def select(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     request = nodes.new_request(state, context, references=references, prompt=prompt)
     concepts = {pick.concept for pick in picks}
     repairs = [repair for repair in state.repairs if repair.concept in concepts]
-    return _set_request(state, request, repairs) | changed(**nodes.changed_retrievals(retrievals))
+    return _set_request(state, request, repairs) | changed(retrievals=retrievals)
 
 
 def rephrase(state: ImageRAGState, runtime: Runtime[Context]) -> Update:

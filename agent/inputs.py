@@ -137,7 +137,7 @@ def _with_options(tree: dict[str, Any]) -> dict[str, Any]:
 
 def _validated(schema: type[Input], tree: dict[str, Any]) -> dict[str, Any]:
     """Return an input as JSON; "7" is no number."""
-    values = {key: _plain(value) for key, value in tree.items()}
+    values: dict[str, Any] = plain(tree)
     try:
         text = json.dumps(values)
     except TypeError:  # Python objects, which only some fields take
@@ -147,21 +147,10 @@ def _validated(schema: type[Input], tree: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return plain(value)
-
-
 def _completed(values: dict[str, Any], context: Context, config: RunnableConfig | None) -> dict[str, Any]:
     """Return an input with a random seed, a run id and the context's budget where it has none."""
-    completed = {"seed": secrets.randbelow(2**32), "run_id": _run_id(config), **values}
+    run_id = str((config or {}).get("run_id") or uuid.uuid4())
+    completed = {"seed": secrets.randbelow(2**32), "run_id": run_id, **values}
     if context.budget != Budget():
         completed["budget"] = context.budget.model_dump(mode="json") | values.get("budget", {})
     return completed
-
-
-def _run_id(config: RunnableConfig | None) -> str:
-    return str((config or {}).get("run_id") or uuid.uuid4())

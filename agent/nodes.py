@@ -50,14 +50,12 @@ from pleinair.tools.types import (
     Concept,
     GenerateRequest,
     ImageOptions,
-    NoLibrary,
     Outcome,
     Picture,
     PleinairError,
     Reference,
     Refused,
     Repair,
-    Retrieval,
     Usage,
 )
 
@@ -191,26 +189,17 @@ def retrieve(state: RetrieveTask, runtime: Runtime[Context]) -> Update:
 
 
 def retrieve_by(context: Context, state: RetrieveTask) -> Update:
-    """Retrieve images of one concept by the retriever of a context; without a library it abstains."""
-    started, concept = perf_counter(), Concept(name=state["name"], caption=state["caption"])
-    try:
-        retrieval = retrieve_concept(
-            concept,
-            retriever=context.retriever,
-            k=context.k,
-            threshold=context.threshold,
-            seed=state.get("seed", 0),
-            with_name=True,
-        )
-    except NoLibrary as error:  # there was one when the run began
-        retrieval = no_retrieval(concept, error)
+    """Retrieve images of one concept by the retriever of a context."""
+    started = perf_counter()
+    retrieval = retrieve_concept(
+        Concept(name=state["name"], caption=state["caption"]),
+        retriever=context.retriever,
+        k=context.k,
+        threshold=context.threshold,
+        seed=state.get("seed", 0),
+        with_name=True,
+    )
     return changed(retrievals=[retrieval], usage=[Usage(seconds=perf_counter() - started)])
-
-
-def no_retrieval(concept: Concept, error: NoLibrary) -> Retrieval:
-    """Return the retrieval of a library that is gone."""
-    reason = str(error).splitlines()[0]
-    return Retrieval(concept=concept.name, query=concept.caption, hits=(), abstained=True, reason=reason)
 
 
 def select(state: State, runtime: Runtime[Context]) -> Update:
@@ -230,12 +219,7 @@ def select(state: State, runtime: Runtime[Context]) -> Update:
     number = 0 if _shares_noise(state, context, references, repairs) else len(state.attempts)
     request = new_request(state, context, references=references, prompt=prompt, number=number)
     request = request.model_copy(update={"inpaint": inpaint_of(repairs, best)})
-    return changed(request=request, repairs=repairs, **changed_retrievals(retrievals))
-
-
-def changed_retrievals(retrievals: list[Retrieval]) -> dict[str, list[Retrieval]]:
-    """Return the update of retrievals with unavailable hits, empty where there are none."""
-    return {"retrievals": retrievals} if retrievals else {}
+    return changed(request=request, repairs=repairs, retrievals=retrievals)
 
 
 def _shares_noise(
@@ -316,12 +300,9 @@ def finishing(finish: Callable[..., Update]) -> Callable[..., Update]:
     def node(state: AnyState, runtime: Runtime[Context]) -> Update:
         update = finish(state, runtime) if takes_runtime else finish(state)
         outcome = update.get("outcome") or plain(state.outcome)
-        best = outcome and outcome["best"]
-        return (
-            update | {"image_url": _image_url(Picture(**best["picture"]), runtime.context)}
-            if best
-            else update
-        )
+        if best := outcome and outcome["best"]:
+            update["image_url"] = _image_url(Picture(**best["picture"]), runtime.context)
+        return update
 
     return node
 
@@ -333,10 +314,11 @@ def _image_url(picture: Picture, context: Context) -> str:
     return place if "://" in place else Path(place).as_uri()
 
 
-def begin(state: AnyState, runtime: Runtime[Context]) -> dict[str, Any]:
+def begin(state: AnyState, runtime: Runtime[Context]) -> Update:
     """Reset what an earlier request of the thread left behind; the fields of the input stay.
 
-    It runs for every input and for no resume, so a resumed request keeps its state.
+    It runs for every input and for no resume, so a resumed request keeps its state. The update is empty
+    where nothing has changed.
 
     Raises:
         BadInput: the input has an image option that the generator lacks, or its capabilities are unusable.
@@ -344,11 +326,6 @@ def begin(state: AnyState, runtime: Runtime[Context]) -> dict[str, Any]:
     runtime.context.capabilities(state.image)  # are they usable?
     if state.image != ImageOptions():
         check_options(state.image, runtime.context.generator.capabilities)
-    return _reset(state)
-
-
-def _reset(state: State) -> dict[str, Any]:
-    """Return the update that resets every field that is not of the input; empty if none has changed."""
     fields = type(state).model_fields
     inputs = {name for base in type(state).__mro__ if _is_input(base) for name in base.model_fields}
     update: dict[str, Any] = {}

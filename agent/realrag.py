@@ -17,7 +17,7 @@ from pleinair.agent.nodes import Update
 from pleinair.agent.select import Pick, free_slots, make_references, until_available
 from pleinair.agent.state import IMAGE, State, changed
 from pleinair.tools.realrag import require, search_away, training_of
-from pleinair.tools.retrieve import search
+from pleinair.tools.retrieve import no_retrieval, search
 from pleinair.tools.types import Concept, Hit, Limit, NoLibrary, Outcome, Reference, Repair, Retrieval, Usage
 
 _WHY = "every image is generated from what the prompt retrieves"
@@ -39,7 +39,7 @@ def retrieve(state: State, runtime: Runtime[Context]) -> Update:
     try:
         retrieval = Retrieval(concept=state.prompt, query=state.prompt, hits=tuple(_search(state, context)))
     except NoLibrary as error:
-        retrieval = nodes.no_retrieval(Concept(name=state.prompt, caption=state.prompt), error)
+        retrieval = no_retrieval(Concept(name=state.prompt, caption=state.prompt), error)
     return changed(retrievals=[retrieval], usage=[Usage(seconds=perf_counter() - started)])
 
 
@@ -72,7 +72,7 @@ def select(state: State, runtime: Runtime[Context]) -> Update:
     references, retrievals = until_available(state, build)
     request = nodes.new_request(state, context, references=references)
     repair = Repair(concept=state.retrievals[0].concept, action="add_reference", why=_WHY)
-    return changed(request=request, repairs=[repair], **nodes.changed_retrievals(retrievals))
+    return changed(request=request, repairs=[repair], retrievals=retrievals)
 
 
 def finish(state: State, runtime: Runtime[Context]) -> Update:

@@ -90,7 +90,7 @@ class ImageInput(Input):
     pictures: list[Picture] = Field(default_factory=list)
 
 
-UNTRACKED = frozenset({"image_url", "postponed"})  # fields of the state that are in no checkpoint and no event
+UNTRACKED = frozenset({"image_url", "postponed"})  # fields that are in no checkpoint and no event
 
 
 class Output(BaseModel):
@@ -187,9 +187,9 @@ def changed(**fields: Any) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Convert models, and models inside lists and tuples, to JSON values."""
+    """Convert models, and models inside lists, tuples and dicts, to JSON values."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value

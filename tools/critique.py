@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
     from PIL.Image import Image
 
-_MAX_ANSWER = 2000  # characters of an answer that are shown to the model again
 _MAX_EVIDENCE = 400  # characters of the reason in a row
 _FULL_VIEW = 512  # pixels of the longer side; larger images are scaled down for the model
 _MARGIN = 0.15  # of the box's own size, added on each side of a cut-out
@@ -82,7 +81,7 @@ class _Sheet:
         self.rows = {name: row for name, row in (self.rows | rows).items() if name not in faults}
         self.faults |= faults
         if complaint := self._complaint():
-            raise InvalidAnswer(complaint, json.dumps(answer)[:_MAX_ANSWER])
+            raise InvalidAnswer(complaint, json.dumps(answer))
         return Critique(rows=tuple(self.rows[name] for name in self.names))
 
     def _complaint(self) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pleinair.tools.types import ModelFault, PleinairError, Refused
 
+_QUOTED = 2000  # characters of an invalid answer
+
 
 class Filtered(Refused):
     """The provider's filter withheld the request or the answer; the model itself said nothing."""
@@ -22,7 +24,7 @@ class InvalidAnswer(ModelFault):
 
     def __init__(self, reason: str, text: str = "") -> None:
         super().__init__(reason)
-        self.text = text
+        self.text = text[:_QUOTED]
 
 
 class BadReply(ModelFault):

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable, Sequence
 
 from pleinair.tools.retrieval.fusion import fuse
-from pleinair.tools.types import BadInput, Concept, Hit, Retrieval, Retriever, Searcher, is_match
+from pleinair.tools.types import BadInput, Concept, Hit, NoLibrary, Retrieval, Retriever, Searcher, is_match
 
 
 def retrieve(
@@ -20,13 +20,17 @@ def retrieve(
 ) -> Retrieval:
     """Search for a concept's caption and return at most `k` hits, best first.
 
-    Abstain when no hit counts, by `is_match`; the hits are returned either way. With `with_name` hybrid
+    Abstain when no hit counts, by `is_match`; the hits are returned either way. Abstain, too, where the
+    library is gone. With `with_name` hybrid
     retrieval also searches for captions with the concept's name. `seed` is the run's, for retrievers that
     take one. Raise what the retriever raises: `BadInput` for `k` under 1 or an empty caption.
     """
-    hits = tuple(search(retriever, concept.caption, k, seed))
-    if with_name and any(hit.score_kind == "rrf" for hit in hits):
-        hits = _with_named(hits, concept, retriever, k, seed)
+    try:
+        hits = tuple(search(retriever, concept.caption, k, seed))
+        if with_name and any(hit.score_kind == "rrf" for hit in hits):
+            hits = _with_named(hits, concept, retriever, k, seed)
+    except NoLibrary as error:
+        return no_retrieval(concept, error)
     reason = _reason_to_abstain(hits, threshold)
     return Retrieval(
         concept=concept.name,
@@ -36,6 +40,12 @@ def retrieve(
         abstained=bool(reason),
         reason=reason,
     )
+
+
+def no_retrieval(concept: Concept, error: NoLibrary) -> Retrieval:
+    """Return the retrieval of a library that is gone."""
+    reason = str(error).splitlines()[0]
+    return Retrieval(concept=concept.name, query=concept.caption, hits=(), abstained=True, reason=reason)
 
 
 def _with_named(

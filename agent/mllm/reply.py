@@ -9,19 +9,18 @@ from typing import Any
 
 from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import UsageMetadata
-from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.outputs import ChatResult
 
 from pleinair.tools.errors import CutOff, EmptyAnswer, Filtered
 from pleinair.tools.http.retry import CallFailure
 from pleinair.tools.mllm.ask import UNPRINTABLE
-from pleinair.tools.mllm.reading import is_complete, is_empty
+from pleinair.tools.mllm.reading import finish_reason, is_complete, is_empty, refusal_of
 from pleinair.tools.types import Refused
 
 log = logging.getLogger(__name__)
 
 _CUT_OFF, _FILTERED = ("length", "max_output_tokens"), ("content_filter",)
 _REASONS = (*_CUT_OFF, *_FILTERED, "stop", "tool_calls", "function_call", "completed")
-
 _FIELDS = ("refusal", "reasoning_content", "reasoning")
 
 
@@ -35,28 +34,19 @@ def message_of(result: ChatResult) -> AIMessage:
 def check_reply(result: ChatResult) -> None:
     """Raise `CallFailure` for a reply that is no answer."""
     message = message_of(result)
-    if refusal := _refusal_of(message):
+    if refusal := refusal_of(message):
         raise CallFailure(Refused(UNPRINTABLE.sub("", refusal)))
-    reason = _finish_reason(result.generations[0], message)
+    reason = (result.generations[0].generation_info or {}).get("finish_reason") or finish_reason(message)
     if reason in _FILTERED:
-        raise filtered()
+        raise CallFailure(Filtered("The provider's content filter withheld the model's answer."))
     if reason in _CUT_OFF and not is_complete(message):
-        raise cut_off()
+        # a part of an answer is not used
+        text = "The model's answer was cut off at the cap of tokens: raise `mllm.max_tokens`."
+        raise CallFailure(CutOff(text), "once", wait=0.0)
     if reason not in _REASONS:
         log.warning("The model ended its answer for an unknown reason: %.40r", reason)
     if is_empty(message):
         raise CallFailure(EmptyAnswer("The model gave an empty answer, twice.", "Try another model."), "once")
-
-
-def filtered() -> CallFailure:
-    """Return the failure of an answer that the provider withheld."""
-    return CallFailure(Filtered("The provider's content filter withheld the model's answer."))
-
-
-def cut_off() -> CallFailure:
-    """Return the failure of an answer that reached the cap of tokens; a part of an answer is not used."""
-    text = "The model's answer was cut off at the cap of tokens: raise `mllm.max_tokens`."
-    return CallFailure(CutOff(text), "once", wait=0.0)
 
 
 def total_usage(usages: Sequence[UsageMetadata]) -> UsageMetadata:
@@ -123,23 +113,3 @@ def add_fields(result: ChatResult, body: Any) -> None:
     for generation, message in zip(result.generations, _messages(body), strict=False):
         fields = {key: message[key] for key in _FIELDS if message.get(key)}
         generation.message.additional_kwargs.update(fields)
-
-
-def _refusal_of(message: AIMessage) -> str:
-    """Return the model's refusal, which has a field of its own in both APIs."""
-    refusal: Any = message.additional_kwargs.get("refusal")
-    blocks = message.content if isinstance(message.content, list) else []
-    inside = [block["refusal"] for block in blocks if isinstance(block, dict) and block.get("refusal")]
-    return str(refusal or " ".join(map(str, inside)))
-
-
-def _finish_reason(generation: Any, message: AIMessage) -> str | None:
-    """Return Chat Completions' finish_reason, or the status of the Responses API."""
-    assert isinstance(generation, ChatGeneration)
-    details = message.response_metadata.get("incomplete_details") or {}
-    reason = (
-        (generation.generation_info or {}).get("finish_reason")
-        or details.get("reason")
-        or message.response_metadata.get("status")
-    )
-    return str(reason) if reason else None

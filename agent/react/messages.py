@@ -31,6 +31,7 @@ from pleinair.agent.react.state import (
 from pleinair.agent.select import find_retrieval, references_of, unused_hits
 from pleinair.agent.state import IMAGE_AND_CRITIQUE
 from pleinair.tools.mllm.ask import human_message
+from pleinair.tools.mllm.reading import finish_reason, refusal_of
 from pleinair.tools.types import Attempt, Picture, Usage
 
 _SYSTEM_PROMPT = (
@@ -157,8 +158,8 @@ def check_reply(reply: AIMessage, history: Sequence[BaseMessage], check_call: Ch
     """Return what is stored of a reply; `history` is the conversation of this request before it."""
     if reason := _refusal(reply):
         return CheckedReply((AIMessage(reason),), reason)
-    if fault := _fault(reply):
-        return CheckedReply((AIMessage(reply.text[:_MAX_TEXT] or "…"), note(fault)))
+    if finish_reason(reply) in _CUT_OFF_REASONS or len(reply.text) > _MAX_TEXT:
+        return CheckedReply((AIMessage(reply.text[:_MAX_TEXT] or "…"), note(CUT_OFF)))
     if not (reply.tool_calls or reply.invalid_tool_calls):
         return _without_calls(reply, history)
     reply = _with_ids(reply, history)
@@ -172,23 +173,8 @@ def failed_reply(fault: str, refusal: str = "") -> CheckedReply:
 
 def _refusal(reply: AIMessage) -> str:
     """Return the reason if the model or its provider declined, "" if neither did."""
-    blocks = [block for block in reply.content if isinstance(block, dict) and block.get("type") == "refusal"]
-    texts = [source.get("refusal") for source in (reply.additional_kwargs, *blocks)]
-    filtered = _finish_reason(reply) in _FILTER_REASONS
-    default = "the model's provider filtered the answer" if filtered else ""
-    return next((str(text) for text in texts if text), default)
-
-
-def _finish_reason(reply: AIMessage) -> str:
-    """Return the provider's reason for the end of a reply, "" if it has none."""
-    metadata = reply.response_metadata
-    return str(metadata.get("finish_reason") or metadata.get("stop_reason") or metadata.get("status") or "")
-
-
-def _fault(reply: AIMessage) -> str:
-    """Return why none of a reply can be used, "" if it can."""
-    is_cut_off = _finish_reason(reply) in _CUT_OFF_REASONS or len(reply.text) > _MAX_TEXT
-    return CUT_OFF if is_cut_off else ""
+    filtered = finish_reason(reply) in _FILTER_REASONS
+    return refusal_of(reply) or ("the model's provider filtered the answer" if filtered else "")
 
 
 def _with_ids(reply: AIMessage, history: Sequence[BaseMessage]) -> AIMessage:

@@ -151,11 +151,8 @@ def _impasse(state: ReactState) -> str:
         errors = [message.text for message in history if not isinstance(message, AIMessage)]
         return f"no progress: {errors[-1] if errors else 'the model said nothing'}"
     results = [message for message in history if isinstance(message, ToolMessage)]
-    calls = {
-        call["id"]: str((call["name"], call["args"]))
-        for message in ai_messages
-        for call in message.tool_calls
-    }
+    all_calls = (call for message in ai_messages for call in message.tool_calls)
+    calls = {call["id"]: str((call["name"], call["args"])) for call in all_calls}
     counts = Counter((calls.get(result.tool_call_id, ""), result.text) for result in results)
     if counts and max(counts.values()) >= _MAX_REPEATED:
         return f"no progress: the same call brought the same {_MAX_REPEATED} times"

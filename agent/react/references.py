@@ -108,9 +108,8 @@ def apply_choices(state: ReactState, repairs: Sequence[Repair], choices: Sequenc
     """
     user_hits = {concept: hit for concept, hit in _user_hits(state) if concept in state.concept_names}
     retrieved = {retrieval.concept for retrieval in state.retrievals}
-    unretrieved = [
-        Retrieval(concept=name, query=name, hits=()) for name in sorted(user_hits.keys() - retrieved)
-    ]
+    names = sorted(user_hits.keys() - retrieved)
+    unretrieved = [Retrieval(concept=name, query=name, hits=()) for name in names]
     user_hits = {concept: hit for concept, hit in user_hits.items() if hit.id not in state.vetoes}
     hits = {choice.concept: retrieved_hit(state, choice) for choice in choices} | user_hits
     retrievals = restrict_retrievals([*state.retrievals, *unretrieved], hits, state.vetoes)

@@ -30,10 +30,8 @@ _NOTE = "pleinair_note"  # marks a message that the graph wrote and neither user
 def append_messages(messages: Sequence[Message], update: Sequence[Message]) -> list[Message]:
     """Append messages; a second result for the same call is dropped (a reducer)."""
     answered = {message["data"]["tool_call_id"] for message in messages if message["type"] == "tool"}
-    return [
-        *messages,
-        *(message for message in update if message["data"].get("tool_call_id") not in answered),
-    ]
+    added = [message for message in update if message["data"].get("tool_call_id") not in answered]
+    return [*messages, *added]
 
 
 class Turn(Value):

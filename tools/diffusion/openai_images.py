@@ -34,7 +34,7 @@ from pleinair.tools.diffusion.references import (
 from pleinair.tools.errors import BadReply, Unavailable
 from pleinair.tools.generate import check_request
 from pleinair.tools.http.addresses import OFFICIAL, base_address, is_here
-from pleinair.tools.http.openai_api import IMAGES, Server, failure_of, greet
+from pleinair.tools.http.openai_api import Server, failure_of, greet
 from pleinair.tools.http.prices import price_of
 from pleinair.tools.http.retry import Failures, RetryPolicy
 from pleinair.tools.images.sandbox import read_untrusted
@@ -235,7 +235,7 @@ class OpenAIImages:
             raise Unavailable(
                 f"{OFFICIAL} needs a key.", f"Set the environment variable {self.key_variable}."
             )
-        return Server(self._address.url, self.model, self.key_variable, key, IMAGES, self._address.query)
+        return Server(self._address.url, self.model, self.key_variable, key, "generator", self._address.query)
 
     def _spent(self, reply: Any) -> Usage:
         """Return the cost of an image; where it is not known 0, with a warning unless the server is local."""

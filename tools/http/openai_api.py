@@ -18,6 +18,7 @@ import openai
 from langchain_core.exceptions import ContextOverflowError
 
 from pleinair.tools.errors import BadReply, Filtered, NoImages, TooLarge, Unavailable
+from pleinair.tools.http.prices import Where
 from pleinair.tools.http.refusals import refusal_of
 from pleinair.tools.http.retry import CallFailure, Failures, RetryPolicy
 from pleinair.tools.http.support import SUPPORT, Request, Support, describe, stepped_down
@@ -45,35 +46,11 @@ _PARTS = {"answers": "answers of that form", "cap": "such a cap of tokens", "rol
 # What reading a reply of the wrong form may raise inside langchain-openai and openai.
 _MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError, AssertionError)
 
-
 log = logging.getLogger(__name__)
 
 
 class TooLong(ModelFault):
     """The request does not fit into the model's context."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Api:
-    """Kind of interface, with what its errors mean.
-
-    Args:
-        section: of the settings, for messages.
-        rejected: class of the error for a request that the server calls wrong.
-        shrinks: whether a request that is too long is sent once more, with smaller images.
-    """
-
-    section: str
-    rejected: type[PleinairError]
-    shrinks: bool = False
-
-
-_CHAT = _Api(
-    section="mllm",
-    rejected=Unavailable,
-    shrinks=True,
-)
-IMAGES = _Api(section="generator", rejected=BadInput)
 
 
 @dataclass(frozen=True)
@@ -84,7 +61,7 @@ class Server:
     model: str
     key_variable: str
     key: str = field(default="", repr=False)
-    api: _Api = _CHAT
+    section: Where = "mllm"  # of the settings that it is of
     query: Mapping[str, str] = field(default_factory=dict)  # of every request
 
     @property
@@ -109,12 +86,11 @@ class Server:
 
     def client(self, max_reply: int) -> openai.OpenAI:
         """Build openai's client with our transport, and no retries of its own."""
-        transport = http_client(max_reply)
         return openai.OpenAI(
             api_key=self.key or NO_KEY,
             base_url=self.url,
             max_retries=0,
-            http_client=transport,
+            http_client=http_client(max_reply),
             default_query=dict(self.query),
             default_headers=self.headers,
         )
@@ -129,16 +105,14 @@ def greet(server: Server, client: openai.OpenAI) -> str:
     def send(_: Failures) -> list[str]:
         try:
             return sorted(str(model.id) for model in client.models.list().data)
-        except openai.APIStatusError as error:
-            if error.status_code in _NO_LIST:
-                return []
-            raise failure_of(error, server) from error
         except _MALFORMED:
             return []
         except Exception as error:
+            if isinstance(error, openai.APIStatusError) and error.status_code in _NO_LIST:
+                return []
             raise failure_of(error, server) from error
 
-    names = RetryPolicy(section=server.api.section, deadline=_GREETING, tries=1).call(send)
+    names = RetryPolicy(section=server.section, deadline=_GREETING, tries=1).call(send)
     hint = "" if server.model in names else _not_listed(server, names)
     return f"{server.model} at {server.url}{hint}"
 
@@ -199,7 +173,7 @@ def no_images(server: Server, words: str = "") -> NoImages:
     """Return the error of a model that takes no images."""
     return NoImages(
         f"The model {server.model!r} at {server.url} takes no images{f' ({words})' if words else ''}",
-        f"Choose one that does, by `{server.api.section}.model`: images are judged by it.",
+        f"Choose one that does, by `{server.section}.model`: images are judged by it.",
     )
 
 
@@ -217,7 +191,7 @@ def _by_status(error: openai.APIStatusError, server: Server) -> CallFailure:
         return CallFailure(Filtered(f"The filter of {server.url} refused the request: {words}"))
     too_long = isinstance(error, ContextOverflowError) or status == 413
     too_long = too_long or bool(status in (400, 422) and _TOO_LONG.search(f"{code} {words}"))
-    if too_long and server.api.shrinks:
+    if too_long and server.section == "mllm":  # smaller images may fit
         return _too_long(server)
     if _QUOTA.search(code) or status == 402:
         return CallFailure(Unavailable(f"The account at {server.url} has no credit left: {words}"))
@@ -239,7 +213,7 @@ def _trouble(error: openai.APIStatusError) -> str:
 
 def _rejected(status: int, words: str, server: Server) -> PleinairError:
     """Return the error of a status that no other attempt would change."""
-    url, section, variable = server.url, server.api.section, server.key_variable
+    url, section, variable = server.url, server.section, server.key_variable
     if status in (401, 403) and not server.key:
         return Unavailable(f"{url} needs a key.", f"Set the environment variable {variable}.")
     if status in (401, 403):
@@ -253,7 +227,8 @@ def _rejected(status: int, words: str, server: Server) -> PleinairError:
     if 300 <= status < 400:
         remedy = f"Check `{section}.base_url`."
         return BadReply(f"{url} redirects elsewhere, and is not followed.", remedy)
-    return server.api.rejected(f"{url} rejects the request (status {status}): {words}")
+    rejected = Unavailable if section == "mllm" else BadInput
+    return rejected(f"{url} rejects the request (status {status}): {words}")
 
 
 def _too_long(server: Server) -> CallFailure:
@@ -263,7 +238,7 @@ def _too_long(server: Server) -> CallFailure:
 
 def _unconnected(error: openai.APIConnectionError, server: Server) -> CallFailure:
     """Return why there is no connection, and whether the server may have received the request."""
-    url, section, cause = server.url, server.api.section, error.__cause__
+    url, section, cause = server.url, server.section, error.__cause__
     may_be_done = isinstance(cause, httpx2.ReadTimeout | httpx2.ReadError | httpx2.RemoteProtocolError)
     message, remedy = f"The connection to {url} broke: {server.quote(cause or error)}.", ""
     if isinstance(error, openai.APITimeoutError):

@@ -89,7 +89,7 @@ def ask(
     try:
         answer = read(reply["raw"]) if read else read_answer(reply, schema, payload)
         if complaint := check(answer):
-            raise InvalidAnswer(complaint, answer.model_dump_json()[:_QUOTED])
+            raise InvalidAnswer(complaint, answer.model_dump_json())
         return answer, usage
     except (InvalidAnswer, Refused, EmptyAnswer) as error:
         error.spent = usage
@@ -242,5 +242,5 @@ def _complaint(error: ValueError) -> str:
 def invalid_answer(schema: type[Value], reason: str, text: str) -> InvalidAnswer:
     """Return the error of an answer that is no `schema`."""
     return InvalidAnswer(
-        f"The model's answer is not a {schema.__name__}: {reason}", UNPRINTABLE.sub("", text)[:_QUOTED]
+        f"The model's answer is not a {schema.__name__}: {reason}", UNPRINTABLE.sub("", text)
     )

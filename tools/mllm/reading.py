@@ -136,6 +136,21 @@ def thoughts_of(message: AIMessage) -> str:
     return next(filter(None, map(_plain_text, texts)), "")
 
 
+def refusal_of(message: AIMessage) -> str:
+    """Return the model's refusal, which has a field of its own in OpenAI's APIs; "" if there is none."""
+    blocks = message.content if isinstance(message.content, list) else []
+    inside = [block["refusal"] for block in blocks if isinstance(block, dict) and block.get("refusal")]
+    return str(message.additional_kwargs.get("refusal") or " ".join(map(str, inside)))
+
+
+def finish_reason(message: AIMessage) -> str:
+    """Return the provider's reason for the end of a reply, "" if it has none."""
+    metadata = message.response_metadata
+    details = metadata.get("incomplete_details") or {}  # of the Responses API
+    reasons = [metadata.get("finish_reason"), metadata.get("stop_reason"), details.get("reason")]
+    return str(next(filter(None, (*reasons, metadata.get("status"))), ""))
+
+
 def is_empty(message: AIMessage) -> bool:
     """Return whether a reply has neither text nor a tool call nor an answer in its thoughts."""
     if str(message.text).strip() or message.tool_calls or message.invalid_tool_calls:
