@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from copy import copy
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self, get_type_hints, runtime_checkable
 
@@ -102,11 +101,8 @@ class Context:
         return self.with_retrievers(self.paper_retriever or self.retriever, None)
 
     def with_retrievers(self, retriever: Retriever, papers: Retriever | None) -> Self:
-        """Return a copy with other retrievers; a context of another class keeps its class."""
-        context = copy(self)
-        object.__setattr__(context, "retriever", retriever)
-        object.__setattr__(context, "paper_retriever", papers)
-        return context
+        """Return a copy with other retrievers."""
+        return replace(self, retriever=retriever, paper_retriever=papers)
 
     def capabilities(self, options: ImageOptions) -> Capabilities:
         """Return the generator's capabilities with the options that the settings and a request set."""

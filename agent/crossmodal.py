@@ -6,6 +6,7 @@ Sub-queries that no caption contains are retrieved by their looks, with the loop
 
 from __future__ import annotations
 
+from itertools import islice
 from time import perf_counter
 from typing import Annotated
 
@@ -98,9 +99,10 @@ def _set_subqueries(subqueries: list[str]) -> Update:
 def caption(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     """Write captions of library images that lack one, each stored as soon as it is paid for."""
     context, spent = runtime.context.of_papers, list(state.usage)
-    total = context.crossmodal.captions
+    total, book, retriever = context.crossmodal.captions, context.captions, context.retriever
     try:
-        uncaptioned = _uncaptioned(context)[:total]
+        lacking = (hit for hit in retriever.entries() if book.lacks(hit, retriever, context.model))
+        uncaptioned = list(islice(lacking, total))
     except NoLibrary:  # the search abstains
         return {}
     for done, hit in enumerate(uncaptioned, 1):
@@ -110,16 +112,6 @@ def caption(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
         runtime.stream_writer({"step": "caption", "done": done, "total": total})
         context.on_step(done, total)
     return changed(usage=spent[len(state.usage) :])
-
-
-def _uncaptioned(context: Context) -> list[Hit]:
-    """Return the library images for which no caption was given or written."""
-    book, retriever, model = context.captions, context.retriever, context.model
-    return [
-        hit
-        for hit in retriever.entries()
-        if not hit.caption and (key := book.key(hit.id, retriever, model)) and book.get(key) is None
-    ]
 
 
 def write_caption(hit: Hit, context: Context) -> Usage:
@@ -218,7 +210,6 @@ def route_after_search(state: CrossmodalState, runtime: Runtime[Context]) -> lis
 
 
 def _uncovered(state: CrossmodalState) -> tuple[str, ...]:
-    """Return the sub-queries that no caption contains."""
     return state.joint.uncovered if state.joint else ()
 
 

@@ -166,9 +166,8 @@ def _order_by_captions(
     """Caption the first hits that lack a caption, a call each, and order all hits by BM25 of the captions."""
     spent: list[Usage] = []
     for hit in retrieval.hits[:_RERANKED]:
-        key = "" if hit.caption else context.captions.key(hit.id, context.retriever, context.model)
         current = state.model_copy(update={"usage": [*state.usage, *spent]})
-        if key and context.captions.get(key) is None and not _is_spent(current, context):
+        if context.captions.lacks(hit, context.retriever, context.model) and not _is_spent(current, context):
             spent.append(write_caption(hit, context))
     captioned = context.captions.filled(retrieval.hits, context.retriever, context.model)
     scored = zip(retrieval.hits, score_captions(captioned, retrieval.query), strict=True)
@@ -285,7 +284,6 @@ def _set_request(state: ImageRAGState, request: GenerateRequest, repairs: list[R
 
 
 def _why_not(state: ImageRAGState) -> str:
-    """Return why the retrievals yielded no reference."""
     reasons = dict.fromkeys(retrieval.reason for retrieval in state.retrievals if retrieval.reason)
     return "; ".join(reasons) or "all was tried"
 
@@ -307,10 +305,8 @@ def _retained_references(state: ImageRAGState) -> tuple[Reference, ...]:
 def _pick_by_rank(state: ImageRAGState, context: Context) -> list[Pick]:
     """Pick every concept's first unused hit, then every concept's second, until the free slots are used."""
     candidates = unused_candidates(state, state.concept_names)
-    picks = [
-        [Pick(name, hit) for hit in candidates.get(name, [])[: context.imagerag.captions]]
-        for name in state.concept_names
-    ]
+    most = context.imagerag.captions
+    picks = [[Pick(name, hit) for hit in candidates.get(name, [])[:most]] for name in state.concept_names]
     ranked = [pick for rank in zip_longest(*picks) for pick in rank if pick]
     return ranked[: _free_slots(state, context)]
 
@@ -322,7 +318,6 @@ def _free_slots(state: ImageRAGState, context: Context) -> int:
 
 
 def _rounds_left(state: ImageRAGState, context: Context) -> int:
-    """Return how many rounds may still be generated."""
     drafts = int(context.imagerag.mode == "draft_first")
     return context.imagerag.rounds + drafts - len(state.attempts)
 

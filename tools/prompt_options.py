@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Literal, cast
 
 from pleinair.tools.types import Value
 
@@ -124,10 +124,10 @@ _SIZE = re.compile(
     r"(?:(?P<w>\d{3,4})\s?[x×]\s?(?P<h>\d{3,4})(?:\s?(?:px|pixels?))?"
     r"|(?P<w2>\d{2,4})\s?[x×]\s?(?P<h2>\d{2,4})\s?(?:px|pixels?))" + _END
 )
-_RATIOS = "1:1 2:1 1:2 4:3 3:4 3:2 2:3 5:4 4:5 7:5 5:7 16:9 9:16 16:10 10:16 21:9 9:21 18:9 9:18".split()
-_ANY_RATIO = "(?P<value>" + "|".join(_RATIOS) + ")"
-_SCREENS = "16:9 9:16 16:10 10:16 21:9 9:21".split()  # no score and no scale of a map
-_SCREEN_RATIO = "(?P<value>" + "|".join(_SCREENS) + ")"
+_ANY_RATIO = (
+    "(?P<value>1:1|2:1|1:2|4:3|3:4|3:2|2:3|5:4|4:5|7:5|5:7|16:9|9:16|16:10|10:16|21:9|9:21|18:9|9:18)"
+)
+_SCREEN_RATIO = "(?P<value>16:9|9:16|16:10|10:16|21:9|9:21)"  # no score and no scale of a map
 _NAMED_RATIO = re.compile(
     r"(?:^|(?<=[\s,;(]))(?:(?:in|at|with)\s+)?(?:an?\s+)?(?:(?:aspect[- ])?ratio\s*(?:of|:)?\s*"
     + _ANY_RATIO
@@ -184,18 +184,20 @@ def _joined(parts: list[str]) -> str:
     return text
 
 
-def _one(name: OptionName, *, used: bool = True, note: str = "") -> _Read:
+def _one(name: OptionName, note: str = "") -> _Read:
     """Return a reader of one option whose value is the group `value`, or nothing."""
 
     def read(match: re.Match[str], text: str) -> Iterable[PromptOption]:
         value = _group(match, text, "value", "value2").strip(" \t,;\"'")
-        yield PromptOption(text=_typed(match, text), option=name, value=value, used=used, note=note)
+        yield _option(match, text, name, value, note)
 
     return read
 
 
-def _typed(match: re.Match[str], text: str) -> str:
-    return text[match.start() : match.end()].strip(" \t\n,;")
+def _option(match: re.Match[str], text: str, name: OptionName, value: str, note: str = "") -> PromptOption:
+    """Return an option as typed; one with a note is not used."""
+    typed = text[match.start() : match.end()].strip(" \t\n,;")
+    return PromptOption(text=typed, option=name, value=value, used=not note, note=note)
 
 
 def _group(match: re.Match[str], text: str, *names: str) -> str:
@@ -206,20 +208,18 @@ def _group(match: re.Match[str], text: str, *names: str) -> str:
 
 def _read_trailer(match: re.Match[str], text: str) -> Iterable[PromptOption]:
     """Read the line that AUTOMATIC1111 and this program write into images: its seed and its size."""
-    line = _typed(match, text)
     note = "the settings of another program; only its seed and size are used"
-    yield PromptOption(text=line, option="unsupported", used=False, note=note)
-    for name, value in _TRAILER_PAIR.findall(line):
+    yield (line := _option(match, text, "unsupported", "", note))
+    for name, value in _TRAILER_PAIR.findall(line.text):
         if name == "Seed" or "x" in value:
-            yield PromptOption(
-                text=f"{name}: {value}", option="seed" if name == "Seed" else "size", value=value
-            )
+            option: OptionName = "seed" if name == "Seed" else "size"
+            yield PromptOption(text=f"{name}: {value}", option=option, value=value)
 
 
 def _read_ratio(match: re.Match[str], text: str) -> Iterable[PromptOption]:
     value = re.sub(r"\s", "", _group(match, text, "value", "value2")).replace("x", ":").replace("/", ":")
     if "0" not in {side.lstrip("0") or "0" for side in value.split(":")}:
-        yield PromptOption(text=_typed(match, text), option="ratio", value=value)
+        yield _option(match, text, "ratio", value)
 
 
 def _read_scene_ratio(match: re.Match[str], text: str) -> Iterable[PromptOption]:
@@ -227,29 +227,25 @@ def _read_scene_ratio(match: re.Match[str], text: str) -> Iterable[PromptOption]
 
 
 def _read_format(match: re.Match[str], text: str) -> Iterable[PromptOption]:
-    ratio = _FORMATS[_group(match, text, "value").lower()]
-    yield PromptOption(text=_typed(match, text), option="ratio", value=ratio)
+    yield _option(match, text, "ratio", _FORMATS[match["value"].lower()])
 
 
 def _read_size(match: re.Match[str], text: str) -> Iterable[PromptOption]:
     value = f"{_group(match, text, 'w', 'w2')}x{_group(match, text, 'h', 'h2')}"
-    yield PromptOption(text=_typed(match, text), option="size", value=value)
+    yield _option(match, text, "size", value)
 
 
 def _read_number(match: re.Match[str], text: str) -> Iterable[PromptOption]:
     """Read a flag of this program or of another with the same meaning; one side is a size with a gap."""
     name, value = match["name"].lower().replace("_", "-"), match["value"]
-    typed = _typed(match, text)
     if name in ("width", "w"):
-        yield PromptOption(text=typed, option="size", value=f"{value}x")
+        yield _option(match, text, "size", f"{value}x")
     elif name in ("height", "h"):
-        yield PromptOption(text=typed, option="size", value=f"x{value}")
+        yield _option(match, text, "size", f"x{value}")
     elif name == "seed" and value.startswith("-"):
-        yield PromptOption(
-            text=typed, option="seed", value=value, used=False, note="the seed is random without it"
-        )
+        yield _option(match, text, "seed", value, "the seed is random without it")
     else:
-        yield PromptOption(text=typed, option=_NUMBER_FLAGS[name], value=value)
+        yield _option(match, text, cast(OptionName, _NUMBER_FLAGS.get(name, name.replace("-", "_"))), value)
 
 
 def _read_count(match: re.Match[str], text: str) -> Iterable[PromptOption]:
@@ -268,15 +264,7 @@ def _singular(match: re.Match[str], text: str) -> str:
     return f"{match['before']}{'an' if noun == 'image' else 'a'} {noun} of "
 
 
-_NUMBER_FLAGS: dict[str, OptionName] = {
-    "seed": "seed",
-    "num-images": "num_images",
-    "steps": "num_inference_steps",
-    "num-inference-steps": "num_inference_steps",
-    "cfg": "guidance_scale",
-    "guidance": "guidance_scale",
-    "guidance-scale": "guidance_scale",
-}
+_NUMBER_FLAGS = {"steps": "num_inference_steps", "cfg": "guidance_scale", "guidance": "guidance_scale"}
 _WEIGHTS = "weights are not supported; the words stay"
 _OTHERS = "not an option of this program; left out"
 _RULES: tuple[tuple[re.Pattern[str], _Read], ...] = (
@@ -285,14 +273,11 @@ _RULES: tuple[tuple[re.Pattern[str], _Read], ...] = (
     (_RATIO_FLAG, _read_ratio),
     (_SIZE_FLAG, _read_size),
     (_NUMBER_FLAG, _read_number),
-    (_UNSUPPORTED_FLAG, _one("unsupported", used=False, note=_OTHERS)),
+    (_UNSUPPORTED_FLAG, _one("unsupported", _OTHERS)),
     (_NO_FLAG, _one("negative_prompt")),
-    (_LORA, _one("unsupported", used=False, note=_OTHERS)),
-    *(
-        (pattern, _one("weight", used=False, note=_WEIGHTS))
-        for pattern in (_WEIGHT, _WEIGHT, _SUFFIX_WEIGHT, _EMPHASIS, _LESS)
-    ),
-    (_MULTI, _one("unsupported", used=False, note="weights are not supported")),
+    (_LORA, _one("unsupported", _OTHERS)),
+    *((weight, _one("weight", _WEIGHTS)) for weight in (_WEIGHT, _WEIGHT, _SUFFIX_WEIGHT, _EMPHASIS, _LESS)),
+    (_MULTI, _one("unsupported", "weights are not supported")),
     (_COUNT, _read_count),
     (_FORMAT, _read_format),
     (_SQUARE, _read_format),

@@ -35,13 +35,11 @@ Match = Literal["", "caption", "similarity", "both"]
 OnStep = Callable[[int, int], None]  # receives the steps done and the total; may raise to stop
 
 
-def _formerly(name: str, old: str) -> AliasChoices:
-    """Accept a field under its name and under that of runs stored before 0.2."""
-    return AliasChoices(name, old)
-
-
 class Value(BaseModel):
-    """Base of these types: immutable; an unknown field, infinity and NaN are errors."""
+    """Base of these types: immutable; an unknown field, infinity and NaN are errors.
+
+    The second of two aliases is the name in runs that were stored before 0.2.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -121,7 +119,7 @@ class Retrieval(Value):
     query: str
     hits: tuple[Hit, ...]
     threshold: float | None = Field(
-        default=None, validation_alias=_formerly("threshold", "floor")
+        default=None, validation_alias=AliasChoices("threshold", "floor")
     )  # hits below this score are never selected
     abstained: bool = False
     reason: str = ""
@@ -208,7 +206,7 @@ class GenerateRequest(Value):
         default=None, exclude_if=lambda value: value is None
     )  # None: the generator's own
     seed: int = Field(ge=0, lt=2**63)
-    inpaint: Inpaint | None = Field(default=None, validation_alias=_formerly("inpaint", "repaint"))
+    inpaint: Inpaint | None = Field(default=None, validation_alias=AliasChoices("inpaint", "repaint"))
 
 
 class Leak(Value):
@@ -232,7 +230,7 @@ class Attempt(Value):
     ledger: Ledger | None = None
     leaks: tuple[Leak, ...] = ()  # one for each reference that was compared
     offload_levels: tuple[str, ...] = Field(
-        default=(), validation_alias=_formerly("offload_levels", "rungs")
+        default=(), validation_alias=AliasChoices("offload_levels", "rungs")
     )  # those tried so far, this image's last
 
 

@@ -35,7 +35,7 @@ from pleinair.tools.http.addresses import OFFICIAL, base_address, is_here
 from pleinair.tools.http.openai_api import NO_KEY, Server, TooLong, failure_of, greet, no_images
 from pleinair.tools.http.prices import Price, price_of
 from pleinair.tools.http.retry import Failures, RetryPolicy
-from pleinair.tools.http.support import Request, Support, describe
+from pleinair.tools.http.support import Answers, Request, Support, describe
 from pleinair.tools.http.transport import http_client
 from pleinair.tools.mllm.ask import ask, human_message, read_answer
 from pleinair.tools.mllm.boxes import BoxConvention
@@ -44,7 +44,7 @@ from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import BadInput, ModelFault, PleinairError, Refused, Usage, Value
 
 if TYPE_CHECKING:
-    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+    from langchain_core.callbacks import CallbackManagerForLLMRun
     from langchain_core.language_models import LanguageModelInput
     from langchain_core.messages import BaseMessage
     from langchain_core.messages.ai import UsageMetadata
@@ -67,7 +67,6 @@ def _price(server: Server, own_prices: Mapping[str, Any]) -> Price | None:
     return price
 
 
-Answers = Literal["json_schema", "function_calling", "json_object", "text"]
 _Detail = Literal["low", "high", "auto"]
 _Seconds = Annotated[float, Field(gt=0)]
 _Count = Annotated[int, Field(gt=0)]
@@ -287,7 +286,8 @@ class OpenAIChat(ChatOpenAI):
             raise failure_of(error, self.server, sent) from error
         if usage := message_of(result).usage_metadata:
             usages.append(usage)
-        self._learn(sent)
+        facts = {"answered": True} | ({"images": True} if sent.images else {})
+        self.server.learn(self.server.support.model_copy(update=facts))
         check_reply(result)
         return result
 
@@ -319,11 +319,6 @@ class OpenAIChat(ChatOpenAI):
         )
         return sent, messages, kwargs | {"support": support}
 
-    def _learn(self, sent: Request) -> None:
-        """Remember that the server has answered, and taken images if it was sent some."""
-        facts = {"answered": True} | ({"images": True} if sent.images else {})
-        self.server.learn(self.server.support.model_copy(update=facts))
-
     @property
     def _cap_name(self) -> str:
         """Return OpenAI's own name of the cap for OpenAI and Azure, else that which other servers have."""
@@ -340,15 +335,9 @@ class OpenAIChat(ChatOpenAI):
     def _usd(self, tokens: UsageMetadata) -> float:
         return self.price.usd(tokens["input_tokens"], tokens["output_tokens"]) if self.price else 0.0
 
-    async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
+    async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:
         """Call in a thread, in the same way."""
-        return await run_in_executor(None, self._generate, messages, stop, None, **kwargs)
+        return await run_in_executor(None, self._generate, *args, **kwargs)
 
     def _get_request_payload(
         self, input_: LanguageModelInput, *, stop: list[str] | None = None, **kwargs: Any

@@ -88,7 +88,6 @@ def _dumped(response: Any) -> Any:
 
 
 def _messages(body: Any) -> list[dict[str, Any]]:
-    """List the messages of a completion's choices."""
     choices = body.get("choices") if isinstance(body, dict) else None
     messages = [choice.get("message") for choice in choices or [] if isinstance(choice, dict)]
     return [message for message in messages if isinstance(message, dict)]

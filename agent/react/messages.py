@@ -28,11 +28,11 @@ from pleinair.agent.react.state import (
     note_kind,
     reference_ids,
 )
-from pleinair.agent.select import find_retrieval, references_of, unused_hits
+from pleinair.agent.select import references_of, unused_hits
 from pleinair.agent.state import IMAGE_AND_CRITIQUE
 from pleinair.tools.mllm.ask import human_message
 from pleinair.tools.mllm.reading import finish_reason, refusal_of
-from pleinair.tools.types import Attempt, Picture, Usage
+from pleinair.tools.types import Attempt, Picture, Retrieval, Usage
 
 _SYSTEM_PROMPT = (
     "You draw pictures with tools. First call `decompose`: put into `wish` all that the user now wants to "
@@ -97,9 +97,7 @@ def _status(state: ReactState, context: Context) -> dict[str, Any]:
         "shown": [attempt.number for attempt in unjudged(state.attempts)],
         "judged": [_judged(attempt) for attempt in state.attempts if attempt.ledger],
         "references": reference_ids(references_of(ledger.best(state.attempts))),
-        "looked_up": {
-            retrieval.concept: _unused_ids(state, retrieval.concept) for retrieval in state.retrievals
-        },
+        "looked_up": {retrieval.concept: _unused_ids(state, retrieval) for retrieval in state.retrievals},
         "vetoed": state.vetoes,
         "pinned": {pin.concept: pin.hit.id for pin in state.pins},
         "given": reference_ids(state.given),
@@ -112,17 +110,13 @@ def _status(state: ReactState, context: Context) -> dict[str, Any]:
 
 def _judged(attempt: Attempt) -> dict[str, Any]:
     fields = {"concept", "status", "confidence"}
-    return {
-        "picture": attempt.number,
-        "rows": [row.model_dump(include=fields) for row in ledger.rows_of(attempt)],
-    }
+    rows = [row.model_dump(include=fields) for row in ledger.rows_of(attempt)]
+    return {"picture": attempt.number, "rows": rows}
 
 
-def _unused_ids(state: ReactState, concept: str) -> list[str]:
-    """Return the ids of a concept's hits that are neither used nor vetoed, best first."""
-    retrieval = find_retrieval(concept, state.retrievals)
-    hits = unused_hits(retrieval, state.attempts) if retrieval else []
-    return [hit.id for hit in hits if hit.id not in state.vetoes]
+def _unused_ids(state: ReactState, retrieval: Retrieval) -> list[str]:
+    """Return the ids of the hits that are neither used nor vetoed, best first."""
+    return [hit.id for hit in unused_hits(retrieval, state.attempts) if hit.id not in state.vetoes]
 
 
 def _last_request(state: ReactState) -> dict[str, Any] | None:

@@ -56,10 +56,8 @@ def without_vetoed(context: Context, state: ReactState) -> Context:
     """
     for concept, hit in _user_hits(state):
         if hit.id not in state.vetoes and (concept in state.concept_names or not state.concepts):
-            raise BadInput(
-                f"The user fixed the picture of {concept!r}, and another graph would not use it: "
-                "call `generate`."
-            )
+            reason = "and another graph would not use it: call `generate`"
+            raise BadInput(f"The user fixed the picture of {concept!r}, {reason}.")
     if not state.vetoes:
         return context
     keep = without(state.vetoes)

@@ -96,7 +96,6 @@ def _critique(arguments: schemas.Critique, runtime: ReactRuntime) -> Result:
 
 
 def _retrieve(arguments: schemas.Retrieve, runtime: ReactRuntime) -> Result:
-    """Retrieve images of a concept."""
     name = arguments.concept
     captions = {concept.name: concept.caption for concept in runtime.state.concepts}
     if name not in captions:
@@ -215,18 +214,15 @@ def _remaining_budget(state: ReactState) -> Budget:
 
 
 def _require_image(state: ReactState) -> None:
-    """Raise `BadInput` if the budget allows no further image."""
     if limit := state.limit(IMAGE):
         raise BadInput(f"No picture is left to draw: the limit on {limit} is reached.")
 
 
 def _refuse(state: ReactState, spend: Usage) -> NoReturn:
-    """Raise `BadInput` for an MLLM call that the budget does not allow."""
     raise BadInput(f"No MLLM call is left: the limit on {state.limit(spend)} is reached.")
 
 
 def _text(**facts: Any) -> str:
-    """Return the result of a call as JSON for the model."""
     return json.dumps(facts, ensure_ascii=False)
 
 

@@ -258,7 +258,6 @@ def _unconnected(error: openai.APIConnectionError, server: Server) -> CallFailur
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield what an error came from, the nearest first."""
     cause = error.__cause__ or error.__context__
     while cause is not None:
         yield cause

@@ -49,8 +49,13 @@ def decompressed(body: bytes, encodings: str, limit: int) -> bytes:
         except (zlib.error, ValueError, EOFError, OSError, RuntimeError) as error:
             raise BadReply(f"The server's reply cannot be decompressed: {str(error)[:80]}.") from None
         if len(body) > limit:
-            raise TooLarge(f"The server's reply is larger than {limit / 2**20:.0f} MiB: not read further.")
+            raise too_large(limit)
     return body
+
+
+def too_large(limit: int) -> TooLarge:
+    """Return the error of a reply of more than `limit` bytes."""
+    return TooLarge(f"The server's reply is larger than {limit / 2**20:.0f} MiB: not read further.")
 
 
 def _inflate(data: bytes, limit: int) -> bytes:
@@ -268,8 +273,7 @@ def _complete_call(call: Json) -> Json:
     with suppress(ValueError, RecursionError):
         inner = json.loads(text)
         text = inner if isinstance(inner, str) else text  # encoded twice
-    name = function.get("name")
-    id = call.get("id")
+    name, id = function.get("name"), call.get("id")
     return {
         "id": str(id) if id is not None else "",
         "type": "function",

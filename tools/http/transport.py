@@ -23,9 +23,8 @@ import httpx2
 
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.deadline import check_deadline, seconds_left
-from pleinair.tools.errors import TooLarge
 from pleinair.tools.http.addresses import proxy_of
-from pleinair.tools.http.replies import decompressed, normalised
+from pleinair.tools.http.replies import decompressed, normalised, too_large
 
 MAX_REPLY = 4 * 2**20  # bytes; an answer of ours has a few kilobytes
 TICK = 1.0  # seconds between two checks whether to stop
@@ -132,18 +131,14 @@ class _Transport(httpx2.BaseTransport):
         headers = {name.lower(): value.decode("latin-1") for name, value in reply.headers}
         length = headers.get(b"content-length", "0")
         if length.isdigit() and int(length) > self._max_reply:
-            raise self._too_large()
+            raise too_large(self._max_reply)
         assert isinstance(reply.stream, Iterable)
         body = bytearray()
         for chunk in reply.stream:
             body += chunk
             if len(body) > self._max_reply:
-                raise self._too_large()
+                raise too_large(self._max_reply)
         return decompressed(bytes(body), headers.get(b"content-encoding", ""), self._max_reply)
-
-    def _too_large(self) -> TooLarge:
-        limit = f"{self._max_reply / 2**20:.0f} MiB"
-        return TooLarge(f"The server's reply is larger than {limit}: not read further.")
 
     def close(self) -> None:
         """Close the connections."""

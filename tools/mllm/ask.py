@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from pleinair.tools.errors import EmptyAnswer, InvalidAnswer
 from pleinair.tools.mllm.content import Answer, fitted
-from pleinair.tools.mllm.reading import find, value_of
+from pleinair.tools.mllm.reading import value_of
 from pleinair.tools.types import PleinairError, Refused, Usage, Value
 
 if TYPE_CHECKING:
@@ -51,10 +51,6 @@ class Exchange:
     images: Sequence[bytes] = ()
 
 
-def _accept(answer: object) -> str:
-    return ""
-
-
 def ask(
     model: BaseChatModel,
     schema: type[Answer],
@@ -64,7 +60,7 @@ def ask(
     history: Sequence[Exchange] = (),
     *,
     calls: int = 1,
-    check: Callable[[Answer], str] = _accept,
+    check: Callable[[Answer], str] | None = None,
     read: Callable[[AIMessage], Answer] | None = None,
 ) -> tuple[Answer, Usage]:
     """Call the model for one `schema`; an invalid answer is asked for once more, with what is wrong with it.
@@ -88,7 +84,7 @@ def ask(
     reply, usage = call_model(model, schema, messages(instruction, payload, images, history))
     try:
         answer = read(reply["raw"]) if read else read_answer(reply, schema, payload)
-        if complaint := check(answer):
+        if check and (complaint := check(answer)):
             raise InvalidAnswer(complaint, answer.model_dump_json())
         return answer, usage
     except (InvalidAnswer, Refused, EmptyAnswer) as error:
@@ -199,11 +195,6 @@ def read_object(raw: AIMessage, schema: type[Value], payload: Payload | None = N
     return clean
 
 
-def parse(text: str, schema: type[Answer]) -> Answer:
-    """Read the one JSON object in a text; raise as `read_answer` does."""
-    return _reading(lambda: fitted(_printable(find(text, schema)), schema), schema, text)
-
-
 def _reading(read: Callable[[], _Read], schema: type[Value], text: str) -> _Read:
     """Return what `read` returns; its errors are those of an answer, with the beginning of its text."""
     try:
@@ -241,6 +232,5 @@ def _complaint(error: ValueError) -> str:
 
 def invalid_answer(schema: type[Value], reason: str, text: str) -> InvalidAnswer:
     """Return the error of an answer that is no `schema`."""
-    return InvalidAnswer(
-        f"The model's answer is not a {schema.__name__}: {reason}", UNPRINTABLE.sub("", text)
-    )
+    message = f"The model's answer is not a {schema.__name__}: {reason}"
+    return InvalidAnswer(message, UNPRINTABLE.sub("", text))

@@ -138,15 +138,11 @@ def frame_of(model: BaseChatModel, png: bytes, reply: AIMessage) -> Frame:
 
 
 def convention_of(model: object) -> BoxConvention:
-    """Return the convention of a model: that of its field `boxes`, else that of its family."""
+    """Return the convention of a model: that of its field `boxes`, else that of its family, else "auto"."""
     convention = cast(BoxConvention, getattr(model, "boxes", "auto"))
     if convention != "auto":
         return convention
-    return family_convention(str(getattr(model, "model_name", "") or getattr(model, "model", "")))
-
-
-def family_convention(name: str) -> BoxConvention:
-    """Return the convention of a model's family, "auto" for an unknown one."""
+    name = str(getattr(model, "model_name", "") or getattr(model, "model", ""))
     matches = (convention for pattern, convention in FAMILIES if re.search(pattern, name, re.IGNORECASE))
     return next(matches, "auto")
 

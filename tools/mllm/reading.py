@@ -413,16 +413,10 @@ def _list_field(schema: type[Value]) -> str:
 
 def _rows(values: Sequence[Any], schema: type[Value]) -> dict[str, Any] | None:
     """Return several objects that are the items of the schema's only list, one after the other."""
-    if values and all(_is_item(value, schema) for value in values):
-        return {_list_field(schema): list(values)}
-    return None
-
-
-def _is_item(value: Any, schema: type[Value]) -> bool:
-    if not (field := _list_field(schema)) or not isinstance(value, dict):
-        return False
-    item = get_args(schema.model_fields[field].annotation)[0]
+    field = _list_field(schema)
+    item = get_args(schema.model_fields[field].annotation)[0] if field else None
     if not (isinstance(item, type) and issubclass(item, BaseModel)):
-        return False
-    keys = {plain_key(key) for key in value}
-    return all(plain_key(key) in keys for key, part in item.model_fields.items() if part.is_required())
+        return None
+    required = {plain_key(key) for key, part in item.model_fields.items() if part.is_required()}
+    are_items = all(isinstance(value, dict) and required <= {*map(plain_key, value)} for value in values)
+    return {field: list(values)} if values and are_items else None

@@ -1,11 +1,12 @@
 """Box conventions: by the name of a model's family, and never guessed."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pleinair.tools.critique import in_order
-from pleinair.tools.mllm.boxes import Frame, convention_of, family_convention
+from pleinair.tools.mllm.boxes import Frame, convention_of
 from pleinair.tools.types import ModelFault, Row
 
 
@@ -26,7 +27,7 @@ from pleinair.tools.types import ModelFault, Row
     ],
 )
 def test_a_family_has_its_convention(name: str, convention: str) -> None:
-    assert family_convention(name) == convention
+    assert convention_of(SimpleNamespace(model_name=name)) == convention
 
 
 def test_a_setting_is_stronger_than_the_family() -> None:

@@ -6,13 +6,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.messages import AIMessage
 
 from pleinair.tools.errors import EmptyAnswer, InvalidAnswer
-from pleinair.tools.mllm.ask import UNPRINTABLE, parse
+from pleinair.tools.mllm.ask import UNPRINTABLE, read_answer
 from pleinair.tools.mllm.schemas import Critique, Decision
-from pleinair.tools.types import Refused
+from pleinair.tools.types import Refused, Value
 
 YES = '{"match": true, "why": "as asked"}'
+
+
+def parse(text: str, schema: type[Value]) -> Any:
+    return read_answer({"raw": AIMessage(text)}, schema)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from support.fake_engines import ScriptedChat
 
 from pleinair.tools.critique import critique
 from pleinair.tools.errors import EmptyAnswer, InvalidAnswer
-from pleinair.tools.mllm.ask import parse, read_answer
+from pleinair.tools.mllm.ask import read_answer
 from pleinair.tools.mllm.boxes import Frame
 from pleinair.tools.mllm.reading import find
 from pleinair.tools.mllm.rows import read_rows
@@ -21,6 +21,11 @@ from pleinair.tools.mllm.schemas import Critique, Decision, Decomposition
 from pleinair.tools.types import Concept, Refused, Value
 
 Wrap = Callable[[str, str], str]  # of a text and its schema's name
+
+
+def parse(text: str, schema: type[Value]) -> Any:
+    return read_answer({"raw": AIMessage(text)}, schema)
+
 
 PROSE = st.sampled_from(
     [

@@ -57,6 +57,11 @@ class CaptionBook:
             self._captions[key] = str(json.loads(path.read_text("utf-8"))["caption"])
         return self._captions.get(key)
 
+    def lacks(self, hit: Hit, retriever: Retriever, model: BaseChatModel) -> bool:
+        """Return whether a readable image has no caption, and none was requested for it."""
+        key = "" if hit.caption else self.key(hit.id, retriever, model)
+        return bool(key) and self.get(key) is None
+
     def put(self, key: str, caption: str) -> None:
         """Store a caption; raise as `write_whole` does."""
         if self._folder:
