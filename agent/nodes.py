@@ -18,7 +18,6 @@ from pleinair.agent import ledger
 from pleinair.agent.context import Context, ProvableModel
 from pleinair.agent.progress import offload_levels_of, watch
 from pleinair.agent.repairs import plan as repair_plan
-from pleinair.agent.repairs.inpaint import inpaint_of
 from pleinair.agent.repairs.leaks import with_leaks
 from pleinair.agent.select import (
     find_retrieval,
@@ -218,7 +217,7 @@ def select(state: State, runtime: Runtime[Context]) -> Update:
     prompt = repair_plan.prompt_with_advice(state.prompt, repairs, rows)
     number = 0 if _shares_noise(state, context, references, repairs) else len(state.attempts)
     request = new_request(state, context, references=references, prompt=prompt, number=number)
-    request = request.model_copy(update={"inpaint": inpaint_of(repairs, best)})
+    request = request.model_copy(update={"inpaint": repair_plan.inpaint_of(repairs, best)})
     return changed(request=request, repairs=repairs, retrievals=retrievals)
 
 

@@ -95,11 +95,11 @@ class _Sheet:
 
     def ledger(self, reason: str) -> Ledger:
         """Return the rows; those that no answer has are unsure, by their fault or else for `reason`."""
-        return Ledger(rows=tuple(self.rows.get(name) or self._unsure(name, reason) for name in self.names))
-
-    def _unsure(self, name: str, reason: str) -> Row:
-        evidence = f"no verdict: {self.faults.get(name, reason)}"[:_MAX_EVIDENCE]
-        return Row(concept=name, status="unsure", confidence=0, evidence=evidence)
+        rows = dict(self.rows)
+        for name in self.names:
+            evidence = f"no verdict: {self.faults.get(name, reason)}"[:_MAX_EVIDENCE]
+            rows.setdefault(name, Row(concept=name, status="unsure", confidence=0, evidence=evidence))
+        return Ledger(rows=tuple(rows[name] for name in self.names))
 
 
 def in_order(rows: Sequence[Row], names: Sequence[str], frame: Frame) -> Ledger:

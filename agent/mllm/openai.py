@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from langchain_core.messages import AIMessage
@@ -247,16 +248,8 @@ class OpenAIChat(ChatOpenAI):
     ) -> ChatResult:
         """Call until there is an answer or an error; the reply's metadata holds what all attempts cost."""
         usages: list[UsageMetadata] = []
-
-        def send(failures: Failures) -> ChatResult:
-            cap = self.token_cap * _MORE_TOKENS ** failures[CutOff]
-            side = max(self.image_side // _SMALLER_SIDE ** failures[TooLong], 1)
-            result = self._attempt(messages, stop, kwargs, cap, side, usages)
-            message_of(result).response_metadata["image_side"] = side
-            return result
-
         try:
-            result = self.retry_policy.call(send)
+            result = self.retry_policy.call(partial(self._attempt, messages, stop, kwargs, usages))
         except PleinairError as error:
             tokens = total_usage(usages)
             error.spent = Usage(tokens=tokens["total_tokens"], usd=self._usd(tokens))
@@ -271,28 +264,31 @@ class OpenAIChat(ChatOpenAI):
         messages: list[BaseMessage],
         stop: Any,
         kwargs: dict[str, Any],
-        cap: int,
-        side: int,
         usages: list[UsageMetadata],
+        failures: Failures,
     ) -> ChatResult:
+        """Call once, with a larger cap after a cut-off and smaller images after a request too long."""
         support = self.server.support
-        sent, messages, kwargs = self._in_form(messages, kwargs, cap, support)
+        sent, messages, kwargs = self._in_form(messages, kwargs, failures[CutOff], support)
         if sent.images and support.images is False:
             raise no_images(self.server)
         detail = None if "detail" in support.without else self.detail
+        side = max(self.image_side // _SMALLER_SIDE ** failures[TooLong], 1)
         try:
             result = ChatOpenAI._generate(self, scaled_down(messages, side, detail), stop, None, **kwargs)
         except Exception as error:
             raise failure_of(error, self.server, sent) from error
-        if usage := message_of(result).usage_metadata:
-            usages.append(usage)
+        message = message_of(result)
+        message.response_metadata["image_side"] = side
+        if message.usage_metadata:
+            usages.append(message.usage_metadata)
         facts = {"answered": True} | ({"images": True} if sent.images else {})
         self.server.learn(self.server.support.model_copy(update=facts))
         check_reply(result)
         return result
 
     def _in_form(
-        self, messages: list[BaseMessage], kwargs: dict[str, Any], cap: int, support: Support
+        self, messages: list[BaseMessage], kwargs: dict[str, Any], cut_offs: int, support: Support
     ) -> tuple[Request, list[BaseMessage], dict[str, Any]]:
         """Return what is sent by a server's support: a summary, the messages, and the arguments."""
         form = kwargs.get("answer_form")
@@ -306,16 +302,14 @@ class OpenAIChat(ChatOpenAI):
             # langchain-openai would parse the answer, and raise what it thinks of it
             kwargs["extra_body"] = {"response_format": kwargs.pop("response_format")}
         cap_name = support.cap_name or self._cap_name
+        cap = self.token_cap * _MORE_TOKENS**cut_offs
         cap = min(cap, support.cap) if support.cap else cap
         if cap and cap_name != "none":
             kwargs["max_tokens"] = cap
+        tools, images = "tools" in kwargs, has_images(messages)
+        cap_name = cap_name if "max_tokens" in kwargs else ""
         sent = Request(
-            support=support,
-            answers=answers,
-            tools="tools" in kwargs,
-            cap_name=cap_name if "max_tokens" in kwargs else "",
-            cap=cap,
-            images=has_images(messages),
+            support=support, answers=answers, tools=tools, cap_name=cap_name, cap=cap, images=images
         )
         return sent, messages, kwargs | {"support": support}
 

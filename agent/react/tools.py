@@ -29,8 +29,8 @@ from pleinair.agent.react.references import (
     without_vetoed,
 )
 from pleinair.agent.react.state import ReactState, reference_ids
-from pleinair.agent.repairs.inpaint import require_possible
 from pleinair.agent.repairs.leaks import with_leaks
+from pleinair.agent.repairs.plan import require_possible
 from pleinair.agent.state import IMAGE, MLLM_CALL, Output, RetrieveTask, by_number, changed
 from pleinair.tools import registry
 from pleinair.tools.critique import in_order

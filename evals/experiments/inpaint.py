@@ -17,7 +17,7 @@ from itertools import count, islice
 from pathlib import Path
 
 from pleinair.agent.context import Context
-from pleinair.agent.repairs.inpaint import box_obstacle
+from pleinair.agent.repairs.plan import box_obstacle
 from pleinair.evals.cases import Case, make_case
 from pleinair.evals.metrics import interval_of_share
 from pleinair.evals.run import Judge, pocket_context

@@ -6,8 +6,14 @@ from typing import Any
 import pytest
 from support.fake_engines import SquareGenerator, make_context
 
-from pleinair.agent.repairs.inpaint import WHY, inpaint_of, obstacle, prefer_inpainting, require_possible
-from pleinair.agent.repairs.plan import revise_repairs
+from pleinair.agent.repairs.plan import (
+    WHY_INPAINT,
+    inpaint_of,
+    obstacle,
+    prefer_inpainting,
+    require_possible,
+    revise_repairs,
+)
 from pleinair.agent.select import select_references
 from pleinair.agent.state import State
 from pleinair.tools.types import (
@@ -82,7 +88,7 @@ def action(
 def test_the_box_of_the_only_missing_concept_is_inpainted() -> None:
     repairs = [Repair(concept="finch", action="add_reference")]
     (repair,) = prefer_inpainting(repairs, attempt(), [attempt()], [], CAPABILITIES)
-    assert repair == Repair(concept="finch", action="inpaint", why=WHY)
+    assert repair == Repair(concept="finch", action="inpaint", why=WHY_INPAINT)
     unsure = FINCH.model_copy(update={"status": "unsure"})
     assert action("add_reference", attempt(rows=(unsure, COUPE))) == "inpaint"
 
