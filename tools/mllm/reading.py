@@ -229,8 +229,8 @@ def _only_answer(text: str, schema: type[Value], payload: Mapping[str, Any], par
     shaped = _distinct([item for value in values if (item := _shaped(value, schema)) is not None])
     if prose or len(shaped) > 1:
         shaped = [item for item in shaped if not _repeats(item, payload)]
-    if not shaped and parts and (rows := _rows(values, schema)):
-        shaped = [rows]
+    if not shaped and parts and _are_items(values, schema):  # without the object around them
+        shaped = [{_list_field(schema): values}]
     if not (shaped or values) and (called := _called(text, schema)):
         shaped = [called]
     if len(shaped) == 1:
@@ -393,8 +393,7 @@ def _unmistakable(values: Iterable[Any], schema: type[Value], depth: int) -> lis
     answers = [
         _shaped(value, schema, depth)
         for value in values
-        if isinstance(value, dict)
-        or (value and isinstance(value, list) and all(_is_item(item, schema) for item in value))
+        if isinstance(value, dict) or (isinstance(value, list) and _are_items(value, schema))
     ]
     return [answer for answer in answers if answer and required <= set(map(plain_key, answer))]
 
@@ -411,12 +410,13 @@ def _list_field(schema: type[Value]) -> str:
     return names[0] if len(names) == 1 and len(schema.model_fields) == 1 else ""
 
 
-def _rows(values: Sequence[Any], schema: type[Value]) -> dict[str, Any] | None:
-    """Return several objects that are the items of the schema's only list, one after the other."""
+def _are_items(values: Sequence[Any], schema: type[Value]) -> bool:
+    """Return whether values are objects with the required fields of the items of the schema's only list."""
     field = _list_field(schema)
     item = get_args(schema.model_fields[field].annotation)[0] if field else None
     if not (isinstance(item, type) and issubclass(item, BaseModel)):
-        return None
+        return False
     required = {plain_key(key) for key, part in item.model_fields.items() if part.is_required()}
-    are_items = all(isinstance(value, dict) and required <= {*map(plain_key, value)} for value in values)
-    return {field: list(values)} if values and are_items else None
+    return bool(values) and all(
+        isinstance(value, dict) and required <= {*map(plain_key, value)} for value in values
+    )
