@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pleinair.app.engines import OnProgress, build, build_backend, check, for_po
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Ended, payloads, read
 from pleinair.app.settings import load
+from pleinair.tools.pocket.library import write_library
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput
 
@@ -91,7 +92,11 @@ def test_the_threshold_applies_to_methods_with_cosines(place: Path, method: str,
     assert context.threshold == threshold
 
 
-def test_the_papers_graphs_keep_dense_retrieval_unless_a_method_is_set(place: Path) -> None:
+def test_the_papers_graphs_keep_dense_retrieval_unless_a_method_is_set(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pleinair.tools.pocket.library.write_library", partial(write_library, size=12))
+
     def kinds(**overrides: Any) -> list[str]:
         context = build(load(overrides=overrides), Paths(place / "home"), ArtifactStore(place / "store"))
         return [
