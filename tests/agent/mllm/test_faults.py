@@ -230,8 +230,8 @@ STOPS: dict[str, tuple[Act, int, type[PleinairError], str]] = {
     "36 empty": (says(""), 2, EmptyAnswer, "empty answer, twice"),
     "37 cut off": (says(YES[:-1], "length"), 2, CutOff, "cut off .*raise `mllm.max_tokens`"),
     "39 two answers": (says(f"{YES} {{'match': False}}"), 2, InvalidAnswer, "2 different answers"),
-    "40 NaN": (says('{"match": NaN}'), 2, InvalidAnswer, "NaN is no JSON number"),
-    "40 Infinity": (says('{"match": Infinity}'), 2, InvalidAnswer, "Infinity is no JSON number"),
+    "40 NaN": (says('{"match": NaN}'), 2, InvalidAnswer, "Out of range float"),
+    "40 Infinity": (says('{"match": Infinity}'), 2, InvalidAnswer, "Out of range float"),
     "41 a key twice": (says('{"match": false, "match": true}'), 2, InvalidAnswer, "'match' comes twice"),
     "42 wrong type": (
         says('{"match": "perhaps"}'),
