@@ -13,10 +13,11 @@ from PIL import Image
 from support.fake_engines import call
 from support.quick_engines import SIZE, colour
 
+from pleinair.agent.context import Context
 from pleinair.agent.state import Output
 from pleinair.app.engines import build
 from pleinair.app.paths import Paths
-from pleinair.app.settings import load
+from pleinair.app.settings import Settings, load
 from pleinair.app.storyboard.words import abstentions
 from pleinair.app.trace.trace import AttemptTrace
 from pleinair.tools import registry
@@ -26,6 +27,7 @@ from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Hit, Retriever
 
 PROMPT = "picture 3 and picture 4"
+REACT = {"mllm.backend": "talker"}  # a model that calls tools, for prompts of its own grammar
 Change = Callable[[Path, str], object]
 
 
@@ -85,18 +87,28 @@ def empty(folder: Path, id: str) -> None:
     folder.mkdir()
 
 
+def settings_of(graph: str, **overrides: Any) -> Settings:
+    model = REACT if graph == "react" else {}
+    return load(overrides={"realrag.method": "zero", "imagerag.rounds": 2, **model, **overrides})
+
+
+def run(context: Context, graph: str) -> Output:
+    prompt = "a telma wren beside a velmora finch" if graph == "react" else PROMPT
+    return call(registry.resolve("graph", graph), context, prompt, run_id="run")
+
+
 def draw(place: Path, graph: str, change: Change, **overrides: Any) -> tuple[Output, str]:
     """Run a graph with a library that changes; return its output and the id of the first hit."""
-    settings = load(overrides={"realrag.method": "zero", "imagerag.rounds": 2, **overrides})
+    settings = settings_of(graph, **overrides)
     context = build(settings, Paths(place / "home"), ArtifactStore(place / "store"))
     changing = Changing(context.retriever, place / "library", change)
     papers = Changing(context.of_papers.retriever, place / "library", change)
     context = context.with_retrievers(changing, papers)
-    output = call(registry.resolve("graph", graph), context, PROMPT, run_id="run")
+    output = run(context, graph)
     return output, changing.best or papers.best
 
 
-GRAPHS = ["pleinair", "imagerag", "crossmodal", "realrag"]
+GRAPHS = ["pleinair", "imagerag", "crossmodal", "realrag", "react"]
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
@@ -140,10 +152,8 @@ def test_without_the_library_the_run_ends_without_references(
 def test_a_library_that_is_gone_before_the_first_retrieval_abstains(
     place: Path, graph: str, change: Change
 ) -> None:
-    context = build(
-        load(overrides={"realrag.method": "zero"}), Paths(place / "home"), ArtifactStore(place / "store")
-    )
+    context = build(settings_of(graph), Paths(place / "home"), ArtifactStore(place / "store"))
     change(place / "library", "")
-    output = call(registry.resolve("graph", graph), context, PROMPT, run_id="run")
+    output = run(context, graph)
     assert output.attempts and output.outcome and output.outcome.ending in ("stopped", "unchecked")
     assert output.retrievals and all(retrieval.abstained for retrieval in output.retrievals)

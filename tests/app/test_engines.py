@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from support import quick_engines as quick
+from support.drawings import drawing
 
 from pleinair.app.api import draw, home
 from pleinair.app.engines import OnProgress, build, build_backend, check, for_pocket, open_retriever
@@ -216,3 +217,24 @@ def test_near_copies_are_dropped_unless_allowed_and_never_in_the_pocket_library(
     assert pocket.retrieval.drop_near_copies
     assert not for_pocket(pocket).retrieval.drop_near_copies
     assert not for_pocket(load(overrides={"library.folder": "pocket"})).retrieval.drop_near_copies
+
+
+@pytest.mark.parametrize("graph", ["pleinair", "imagerag", "crossmodal", "realrag"])
+def test_only_graphs_without_a_paper_leave_near_copies_out(place: Path, graph: str) -> None:
+    for number in range(3):
+        image = drawing(number)
+        image.save(place / "library" / f"{number}.png")
+        image.resize((180, 130)).save(place / "library" / f"{number}.webp", lossless=True)
+    overrides = {
+        "encoder.backend": "reddish",
+        "imagerag.rerank": "captions",
+        "realrag.method": "zero",
+        "retrieval.deduplicate": 1.0,
+        "retrieval.k": 12,
+    }
+    result = draw("number 3 and number 4", graph=graph, seed=1, overrides=overrides)
+    retrievals = json.loads(result.sidecar.read_text("utf-8"))["retrievals"]
+    ids = [{hit["id"] for hit in retrieval["hits"]} for retrieval in retrievals]
+    pairs = [group for group in ids for n in range(3) if {f"{n}.png", f"{n}.webp"} <= group]
+    left_out = [retrieval.get("near_copies") for retrieval in retrievals]
+    assert retrievals and bool(pairs) == (graph != "pleinair") == (not any(left_out)), retrievals

@@ -41,6 +41,13 @@ class ColourEncoder:
         return unit
 
 
+class Reddish(ColourEncoder):
+    """Encoder that takes every text for "red"."""
+
+    def encode_text(self, texts: Sequence[str]) -> Vectors:
+        return super().encode_text(["red" for _ in texts])
+
+
 def square(colour: tuple[int, int, int]) -> Image.Image:
     """Return a square of a colour with a pixel of another, without which it would be left out as blank."""
     image = Image.new("RGB", (8, 8), colour)

@@ -37,6 +37,7 @@ ENTRY_POINTS = """
 quick = support.quick_engines:Stripes
 [pleinair.encoder]
 quick = support.quick_engines:Hashes
+reddish = support.colour_encoder:Reddish
 [pleinair.mllm]
 quick = support.quick_engines:critic
 talker = support.fake_driver:talker

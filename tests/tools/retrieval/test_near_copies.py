@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image, ImageDraw, ImageOps
-from support.colour_encoder import ColourEncoder
+from support.colour_encoder import Reddish
+from support.drawings import drawing
 
 from pleinair.app.trace.trace import near_copies_text
 from pleinair.tools.pocket.world import SPECIES, random_scene, render
@@ -23,33 +24,9 @@ from pleinair.tools.retrieve import retrieve
 from pleinair.tools.types import Concept, Hit, Retrieval
 
 if TYPE_CHECKING:
-    from pleinair.tools.types import Vectors
+    pass
 
 Change = Callable[[Image.Image], Image.Image]
-
-
-def drawing(seed: int, width: int = 360, height: int = 260) -> Image.Image:
-    """Draw shapes of many colours and sizes over a gradient."""
-    chance = random.Random(seed)
-    image = gradient(*colours(chance, 2)).resize((width, height))
-    draw = ImageDraw.Draw(image)
-    for _ in range(12):
-        x, y, side = chance.uniform(0, 0.85), chance.uniform(0, 0.85), chance.uniform(0.05, 0.3)
-        shape = draw.ellipse if chance.random() < 0.5 else draw.rectangle
-        shape((x * width, y * height, (x + side) * width, (y + side) * height), fill=colours(chance, 1)[0])
-    return image
-
-
-def gradient(top: tuple[int, int, int], bottom: tuple[int, int, int]) -> Image.Image:
-    bands = (
-        Image.linear_gradient("L").point([a + (b - a) * level // 255 for level in range(256)])
-        for a, b in zip(top, bottom, strict=True)
-    )
-    return Image.merge("RGB", tuple(bands))
-
-
-def colours(chance: random.Random, count: int) -> list[tuple[int, int, int]]:
-    return [(chance.randrange(256), chance.randrange(256), chance.randrange(256)) for _ in range(count)]
 
 
 def scaled(factor: float) -> Change:
@@ -148,13 +125,6 @@ def test_images_of_one_species_are_no_near_copies() -> None:
     for species in SPECIES[::4]:
         first, second = (thumbnail(render(random_scene(chance, [species]))) for _ in range(2))
         assert not is_near_copy(first, second), (species.name, differences(first, second))
-
-
-class Reddish(ColourEncoder):
-    """Encoder that takes every text for "red"."""
-
-    def encode_text(self, texts: Sequence[str]) -> Vectors:
-        return super().encode_text(["red" for _ in texts])
 
 
 @pytest.fixture(scope="module")
