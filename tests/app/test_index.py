@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
+from support.captioned_files import exif, iptc, jpeg, png
+from support.quick_engines import speckled
 from typer.testing import CliRunner
 
 from pleinair.app.cli.main import app
@@ -55,6 +57,33 @@ def test_every_problem_is_listed_on_request(place: Path) -> None:
     lines = _lines(library, "--problems")
     assert sum(line.startswith("metadata.jsonl, line") for line in lines) == 1000
     assert lines[-1] == "and 101 more problems"  # those beyond the record are counted
+
+
+def test_the_origin_of_captions_is_counted_and_an_unusable_row_has_file_and_line(place: Path) -> None:
+    folder = place / "shelf"
+    (folder / "red square").mkdir(parents=True)
+    files = {
+        "IMG_1.jpg": iptc({(2, 120): b"a wren", (2, 80): b"Ada"}),
+        "IMG_2.jpg": jpeg(exif=exif({0x010E: "a finch"})),
+        "IMG_3.png": png({"Description": "a tetra"}),
+        "IMG_4.txt": b"a coupe",
+        "metadata.csv": b"file_name,text\nIMG_5.png,a castle\nabsent.png,a tower\n,a ruin\n",
+    }
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    for number, name in enumerate(["IMG_4", "IMG_5", "red square/IMG_7", "blue-thing"]):
+        speckled(16, (40 * number, 9, 200)).save(folder / f"{name}.png")
+    lines = _lines(folder, "--problems")
+    for line in (
+        "csv: 1 caption, 2 problems",
+        "sidecars: 1 caption",
+        "embedded: 3 captions, 1 image with credits",
+        "class_folders: 1 caption",
+        "file_names: 1 caption",
+    ):
+        assert line in lines, lines
+    assert "metadata.csv, line 3: no image `absent.png`." in lines
+    assert any(line.startswith("metadata.csv, line 4: ") for line in lines), lines
 
 
 def test_progress_is_titled_and_no_line_comes_meanwhile(place: Path) -> None:

@@ -1,6 +1,7 @@
 """Chats whose lines a test writes."""
 
 import io
+from typing import Any
 
 from rich.console import Console
 
@@ -8,8 +9,11 @@ from pleinair.app.cli.chat import run_chat
 from pleinair.app.session import ChatSession
 
 
-def chat_output(session: ChatSession, *lines: str | BaseException) -> str:
-    """Run a chat with these lines and return its output; the reader raises the exceptions among them."""
+def chat_output(session: ChatSession, *lines: str | BaseException, **terminal: Any) -> str:
+    """Run a chat with these lines and return its output; the reader raises the exceptions among them.
+
+    `terminal` are options of rich's console.
+    """
     pending, output = iter(lines), io.StringIO()
 
     def reader(prompt: str) -> str:
@@ -20,5 +24,5 @@ def chat_output(session: ChatSession, *lines: str | BaseException) -> str:
             raise line
         return line
 
-    run_chat(session, reader, Console(file=output, width=200))
+    run_chat(session, reader, Console(file=output, width=200, **terminal))
     return output.getvalue()

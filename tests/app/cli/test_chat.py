@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -308,6 +309,22 @@ def test_one_sees_where_one_is(chat_place: Path) -> None:
     assert picture and (chat_place / "one.png").read_bytes() == picture.read_bytes()
     assert "it exists already" in output
     assert f"`pleinair chat --after {second.id}` continues this chat." in output
+
+
+@pytest.mark.usefixtures("chat_place")
+@pytest.mark.parametrize("line", ["/list", "/show 1"])
+@pytest.mark.parametrize("no_color", [False, True])
+def test_a_terminal_shows_links_and_thumbnails_where_it_has_colours(line: str, no_color: bool) -> None:
+    session = ChatSession()
+    chat_output(session, PROMPT)
+    terminal = {"force_terminal": True, "color_system": "truecolor", "no_color": no_color}
+    output = chat_output(session, line, **terminal)
+    path = result_of(runs()[0]).picture
+    assert path and re.search(rf"\x1b\]8;[^;]*;{re.escape(path.as_uri())}\x1b\\[^\x1b]*{path.name}", output)
+    cells = re.findall(r"\x1b\[38;2;(\d+);(\d+);(\d+);48;2;(\d+);(\d+);(\d+)m▀", output)
+    with Image.open(path) as image:  # as wide as a thumbnail
+        pixels: Any = [image.getpixel((x, y)) for y in range(0, 16, 2) for x in range(16)]
+    assert [tuple(map(int, cell[:3])) for cell in cells] == ([] if no_color else pixels)
 
 
 @pytest.mark.usefixtures("chat_place")
