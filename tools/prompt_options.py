@@ -1,8 +1,8 @@
 """Options that people type into prompts, read by rules and never by a model.
 
 Read are Midjourney's and Stable Diffusion's spellings (`--ar 16:9`, `--no text`, `(wren:1.2)`, `Negative
-prompt: …`), sizes, ratios, formats and a number of images in words. What is quoted, and what may be part of
-the scene ("a 4x4 truck", "(rare) wren", "a town square", "a clock at 10:30"), stays. A prompt without
+prompt: …`), sizes, ratios, formats, seeds and a number of images in words. What is quoted, and what may be
+part of the scene ("a 4x4 truck", "(rare) wren", "a town square", "a clock at 10:30"), stays. A prompt without
 an option comes back unchanged. Not covered: other languages than English, prompt editing (`[a:b:0.5]`), words
 that only a model can understand ("a wide image").
 """
@@ -71,33 +71,47 @@ _QUOTED = re.compile(
 _NUMBERS = {
     word: number
     for number, word in enumerate("one two three four five six seven eight nine ten eleven twelve".split(), 1)
-}
+} | {"a couple of": 2}
 # followed by nothing that it could be an adjective of
 _END = r"(?=\s*(?:$|[,.;)\n]|--))"
 _TRAILER = re.compile(r"(?:^|\s)Steps: \d{1,5}, [A-Z][\w ]{0,30}: [^\n]*(?:\n|$)")
 _TRAILER_PAIR = re.compile(r"\b(Seed|Size): (\d{1,19}(?:x\d{1,5})?)\b")
 _NEGATIVE = re.compile(
-    r"(?:^|(?<=[\s.,;|]))negative[ _]prompt\s*:[ \t]*(?P<value>(?:(?!\s(?:--|—)\w)[^\n])+)", re.IGNORECASE
+    r"(?:^|(?<=[\s.,;|]))(?:\|\s*)?negative[ _]prompt\s*:[ \t]*(?P<value>(?:(?!\s(?:--|—)\w)[^\n])+)",
+    re.IGNORECASE,
 )
 _FLAG = r"(?:^|(?<=\s))--"
 _LONG_DASH = r"(?:^|(?<=\s))(?:--|—|–)"  # as telephones write two hyphens
+_ANY_DASH = r"(?:^|(?<=\s))(?:--?|—|–)"
+_RATIO_NAME = r"(?:ar|aspect(?:[- ]ratio)?)"
+_NUMBER_NAME = (
+    r"(?P<name>seed|width|height|w|h|num[-_]images|steps|num[-_]inference[-_]steps"
+    r"|cfg|guidance|guidance[-_]scale)"
+)
 _RATIO_FLAG = re.compile(
-    _LONG_DASH + r"(?:ar|aspect(?:[- ]ratio)?)[= ]\s*(?P<value>\d{1,4}\s?[:x/]\s?\d{1,4})(?![\w:])"
+    _ANY_DASH
+    + _RATIO_NAME
+    + r"[= ]?\s*(?P<value>\d{1,4}(?:\.\d{1,3})?\s?[:：x/]\s?\d{1,4}(?:\.\d{1,3})?)(?![\w:])",
+    re.IGNORECASE,
 )
 _NO_FLAG = re.compile(
-    _FLAG + r"(?:no|neg|negative|negative[-_]prompt)[= ]\s*(?P<value>(?:(?!\s(?:--|—)\w)[^\n])+)"
+    _FLAG + r"(?:no|neg|negative|negative[-_]prompt)[= ]\s*(?P<value>(?:(?!\s(?:--|—)\w)[^\n])+)",
+    re.IGNORECASE,
 )
+_NO_WORD_FLAG = re.compile(_FLAG + r"no-(?P<value>[^\W\d_][\w-]*)(?=\s*$|\s+--)", re.IGNORECASE)
 _NUMBER_FLAG = re.compile(
-    _LONG_DASH + r"(?P<name>seed|width|height|w|h|W|H|num[-_]images|steps|num[-_]inference[-_]steps"
-    r"|cfg|guidance|guidance[-_]scale)"
-    r"[= ]\s*(?P<value>-?\d{1,30}(?:\.\d{1,9})?)(?![\w:.])"
+    _ANY_DASH + _NUMBER_NAME + r"[= ]\s*(?P<value>-?\d{1,30}(?:\.\d{1,9})?)(?![\w:.])", re.IGNORECASE
 )
-_SIZE_FLAG = re.compile(_LONG_DASH + r"size[= ]\s*(?P<w>\d{2,5})\s?[x×*]\s?(?P<h>\d{2,5})\b")
+_SIZE_FLAG = re.compile(_ANY_DASH + r"size[= ]\s*(?P<w>\d{2,5})\s?[x×*]\s?(?P<h>\d{2,5})\b", re.IGNORECASE)
+_UNREAD_FLAG = re.compile(
+    _FLAG + rf"(?:{_RATIO_NAME}|size|{_NUMBER_NAME})(?![\w-])(?:[= ]\s*[^\s,;]*\d[^\s,;]*)?", re.IGNORECASE
+)
 _UNSUPPORTED_FLAG = re.compile(
     _LONG_DASH
     + r"(?:(?:v|version|stylize|s|chaos|c|q|quality|iw|cw|sw|ow|niji|weird|repeat|r|stop|exp|sampler)"
-    r"[= ]\s*\w+(?:\.\d+)?(?!\w)|(?:style|p|profile|personalize|cref|sref|oref|sampler)[= ]\s*[^\s-]\S*"
-    r"|(?:tile|niji|hd|uplight|upbeta|upanime|test|testp|creative|fast|relax|turbo|raw|stealth|public|draft)\b(?!-))"
+    r"[= ]\s*\.?\w+(?:\.\d+)?(?!\w)|(?:style|p|profile|personalize|cref|sref|oref|sampler)[= ]\s*[^\s-]\S*"
+    r"|(?:tile|niji|hd|uplight|upbeta|upanime|test|testp|creative|fast|relax|turbo|raw|stealth|public|draft)\b(?!-))",
+    re.IGNORECASE,
 )
 _LORA = re.compile(r"<(?:lora|lyco|hypernet|embedding):[^<>\n]{1,200}>")
 _WEIGHT = re.compile(
@@ -107,12 +121,30 @@ _SUFFIX_WEIGHT = re.compile(r"(?<!\w)\((?P<value>[^()\[\]\n]+)\)(?:[0-2]\.\d+|\+
 _EMPHASIS = re.compile(r"(?<![\w(])\({2,6}(?P<value>[^()\n]+)\){2,6}(?![\w)(])")
 _LESS = re.compile(r"(?<![\w\[])\[{1,6}(?P<value>[^\W\d_][^\[\]():|\n\d]*[^\W\d_])\]{1,6}(?![\w(\[:])")
 _MULTI = re.compile(r"(?<=[^\W\d_])::-?\d{1,2}(?:\.\d+)?(?=[\s,.;]|$)")
+_AGAINST = re.compile(  # a negative weight of one part among others
+    r"(?:(?<=::\d)|(?<=::\d\.\d)|(?<=,))\s+(?P<value>[^:,\n]+)::-\d{0,2}(?:\.\d+)?(?=[\s,.;]|$)"
+)
+_NUMBER = r"(?P<number>\d{1,4}|" + "|".join(_NUMBERS) + r") (?:different |separate |new )?"
 _COUNT = re.compile(
-    r"^(?P<before>\s*(?:please[, ]+)?(?:(?:draw|paint|make|generate|create|show|give|render|i want|i need)"
-    r"(?: me| us)? )?)(?P<number>\d{1,4}|" + "|".join(_NUMBERS) + r") (?:different |separate |new )?"
-    r"(?P<noun>pictures|images|photos|photographs|pics|renders|versions|variations|variants) of (?=\S)",
+    r"^(?P<before>\s*(?:(?:can|could|would|will) you )?(?:please[, ]+)?"
+    r"(?:(?:draw|paint|make|generate|create|show|give|render|i want|i need|i['’]d like|i would like)"
+    r"(?: me| us)? )?)" + _NUMBER + r"(?P<noun>pictures|images|photos|photographs|pics|renders|versions"
+    r"|variations|variants) of (?=\S)",
     re.IGNORECASE,
 )
+_LAST_COUNT = re.compile(
+    r"(?<=[,;.])\s*(?:in )?" + _NUMBER + r"(?P<noun>versions|variations|variants|images|pictures)"
+    r"(?:,? please)?[.!]?\s*$",
+    re.IGNORECASE,
+)
+_SEED = re.compile(
+    r"(?:(?:^|(?<=[,;]))\s*(?:use )?|(?<=\s)(?:with|using) (?:the |a )?)seed\s?[:=]?\s?(?P<value>\d{1,19})"
+    + _END
+    + r"|(?<=\s)seed\s?[:=]\s?(?P<value2>\d{1,19})"
+    + _END,
+    re.IGNORECASE,
+)
+_LABEL = re.compile(r"^\s*(?:/imagine(?: prompt:?)?|(?:positive )?prompt:)\s+(?=\S)", re.IGNORECASE)
 # several images are the subject of one: "two photos of a wren on a wall"
 _ONE_IMAGE = re.compile(
     r"\b(collage|grid|mosaic|side by side|next to each other|walls?|gallery|albums?|triptych|diptych"
@@ -121,8 +153,8 @@ _ONE_IMAGE = re.compile(
 )
 _SIZE = re.compile(
     r"(?:^|(?<=[\s,;(]))(?:(?:at|in|with|size|resolution)\s*:?\s+)?(?:a (?:size|resolution) of )?"
-    r"(?:(?P<w>\d{3,4})\s?[x×]\s?(?P<h>\d{3,4})(?:\s?(?:px|pixels?))?"
-    r"|(?P<w2>\d{2,4})\s?[x×]\s?(?P<h2>\d{2,4})\s?(?:px|pixels?))" + _END
+    r"(?:(?P<w>\d{3,4})\s?[x×*]\s?(?P<h>\d{3,4})(?:\s?(?:px|pixels?))?"
+    r"|(?P<w2>\d{2,4})\s?[x×*]\s?(?P<h2>\d{2,4})\s?(?:px|pixels?))" + _END
 )
 _ANY_RATIO = (
     "(?P<value>1:1|2:1|1:2|4:3|3:4|3:2|2:3|5:4|4:5|7:5|5:7|16:9|9:16|16:10|10:16|21:9|9:21|18:9|9:18)"
@@ -135,15 +167,19 @@ _NAMED_RATIO = re.compile(
     r"|" + _ANY_RATIO.replace("value", "value2") + r"\s+(?:format|(?:aspect[- ])?ratio|aspect))" + _END,
     re.IGNORECASE,
 )
-_PLAIN_RATIO = re.compile(r"(?:^|(?<=[\s,;(]))(?:in\s+)?" + _SCREEN_RATIO + r"(?![\d:])" + _END)
+_PLAIN_RATIO = re.compile(r"(?:^|(?<=[\s,;(]))(?:(?:in|at)\s+)?" + _SCREEN_RATIO + r"(?![\d:])" + _END)
 _LISTED_RATIO = re.compile(r"(?<=,)\s*" + _ANY_RATIO + r"(?![\d:])" + _END)
 _GAME = re.compile(
     r"\b(scores?|scoreboard|won|wins?|lost|match|odds|scale|model|clock|chapter|verse)\b", re.IGNORECASE
 )
-_FORMATS = {"portrait": "2:3", "landscape": "3:2", "square": "1:1"}
+_TIME = re.compile(r"\b(?:at|by|until|till|from|to|before|after|around|about)\s+\d{1,2}:\d\d$", re.IGNORECASE)
+_FORMATS = {
+    **{"portrait": "2:3", "landscape": "3:2", "square": "1:1"},
+    **{"vertical": "2:3", "horizontal": "3:2", "widescreen": "16:9"},
+}
 _FORMAT = re.compile(
-    r"(?:^|(?<=[\s,;(]))(?:(?:in|as)\s+)?(?:an?\s+)?(?P<value>portrait|landscape|square)"
-    r"[- ](?:format|orientation|mode)\b"
+    r"(?:^|(?<=[\s,;(]))(?:(?:in|as)\s+)?(?:an?\s+(?=\w+[- ]\w+" + _END + "))?"
+    r"(?P<value>" + "|".join(_FORMATS) + r")[- ](?:format|orientation|mode)\b"
     r"(?! (?:of|book|books|lens|camera))",
     re.IGNORECASE,
 )
@@ -217,13 +253,13 @@ def _read_trailer(match: re.Match[str], text: str) -> Iterable[PromptOption]:
 
 
 def _read_ratio(match: re.Match[str], text: str) -> Iterable[PromptOption]:
-    value = re.sub(r"\s", "", _group(match, text, "value", "value2")).replace("x", ":").replace("/", ":")
-    if "0" not in {side.lstrip("0") or "0" for side in value.split(":")}:
-        yield _option(match, text, "ratio", value)
+    value = re.sub(r"[x/：]", ":", re.sub(r"\s", "", _group(match, text, "value", "value2").lower()))
+    yield _option(match, text, "ratio", value)
 
 
 def _read_scene_ratio(match: re.Match[str], text: str) -> Iterable[PromptOption]:
-    return [] if _GAME.search(text) else _read_ratio(match, text)
+    is_time = _GAME.search(text) or _TIME.search(text[: match.end()])
+    return [] if is_time else _read_ratio(match, text)
 
 
 def _read_format(match: re.Match[str], text: str) -> Iterable[PromptOption]:
@@ -274,11 +310,17 @@ _RULES: tuple[tuple[re.Pattern[str], _Read], ...] = (
     (_SIZE_FLAG, _read_size),
     (_NUMBER_FLAG, _read_number),
     (_UNSUPPORTED_FLAG, _one("unsupported", _OTHERS)),
+    (_NO_WORD_FLAG, _one("negative_prompt")),
     (_NO_FLAG, _one("negative_prompt")),
+    (_UNREAD_FLAG, _one("unsupported", "its value cannot be read; left out")),
+    (_LABEL, _one("unsupported", "a label; left out")),
     (_LORA, _one("unsupported", _OTHERS)),
     *((weight, _one("weight", _WEIGHTS)) for weight in (_WEIGHT, _WEIGHT, _SUFFIX_WEIGHT, _EMPHASIS, _LESS)),
+    (_AGAINST, _one("negative_prompt")),
     (_MULTI, _one("unsupported", "weights are not supported")),
     (_COUNT, _read_count),
+    (_LAST_COUNT, _read_count),
+    (_SEED, _one("seed")),
     (_FORMAT, _read_format),
     (_SQUARE, _read_format),
     (_NAMED_RATIO, _read_scene_ratio),

@@ -179,7 +179,7 @@ def size_of_ratio(ratio: str, capabilities: Capabilities, name: str) -> tuple[in
 
     Raises `BadInput`, which begins with `name`, for a ratio over 8 to 1.
     """
-    across, down = map(int, ratio.split(":"))
+    across, down = map(float, ratio.split(":"))
     if not (across and down and 1 / MAX_RATIO <= across / down <= MAX_RATIO):
         raise BadInput(f"{name}: a ratio must be 1:{MAX_RATIO:g} to {MAX_RATIO:g}:1")
     unit, area = capabilities.multiple_of, capabilities.width * capabilities.height
