@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import json
 import random
+import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from support.html_page import Page
 
 from pleinair.app.api import draw, run_table
 from pleinair.app.engines import build, open_library
@@ -66,14 +72,61 @@ def test_files_of_other_kinds_are_reported(library: Library) -> None:
     assert library.others.count(".svg") == len(drawings)
 
 
-def test_a_run_with_the_stamps_is_told_in_a_storyboard(tmp_path: Path) -> None:
-    library = {"library.folder": str(STAMPS)}
-    result = draw("a telma wren beside a red car", seed=1, overrides=library, out=str(tmp_path))
-    assert result.outcome.ending in ("accepted", "stopped") and result.picture
+@pytest.fixture(scope="module")
+def credited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the vehicles, and credit them in a table, which their packager has not done."""
+    folder = tmp_path_factory.mktemp("credited") / "vehicles"
+    shutil.copytree(STAMPS / "vehicles", folder)
+    names = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*.png"))]
+    facts = [{"file_name": name, "source": address(name), "license": "Public Domain"} for name in names]
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, facts)), encoding="utf-8")
+    return folder
+
+
+def address(id: str) -> str:
+    return f"https://example.org/stamps?file={id}&size=1"
+
+
+def differences(shown: bytes, path: Path) -> float:
+    """Return the mean difference of an image in a page from a stamp on white, in levels."""
+    with Image.open(io.BytesIO(shown)) as image, Image.open(path) as stamp:
+        white = Image.new("RGBA", stamp.size, "white")
+        white.alpha_composite(stamp.convert("RGBA"))
+        expected = white.convert("RGB").resize(image.size)
+        return float(np.abs(np.asarray(image.convert("RGB"), int) - np.asarray(expected, int)).mean())
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"), [("auto", "rank fusion"), ("dense", "cosine"), ("lexical", "BM25")]
+)
+def test_a_storyboard_shows_the_stamps_that_were_retrieved(
+    credited: Path, tmp_path: Path, method: str, kind: str
+) -> None:
+    overrides = {"library.folder": str(credited), "retrieval.method": method, "retrieval.threshold": 0.5}
+    prompt = "a telma wren beside a red car"
+    result = draw(prompt, seed=1, overrides=overrides, out=str(tmp_path))
     for name in ("run.html", "run.png"):
         export(run_table().get(result.run_id), places(""), tmp_path / name)
-    page = (tmp_path / "run.html").read_text("utf-8")
-    assert "car" in page and ".png" in page and (tmp_path / "run.png").stat().st_size > 10_000
+    assert (tmp_path / "run.png").stat().st_size > 10_000
+    page = Page((tmp_path / "run.html").read_text("utf-8"))
+    told = json.loads(result.sidecar.read_text("utf-8"))
+    used = [reference for attempt in told["attempts"] for reference in attempt["request"]["references"]]
+    assert used and len(page.texts["reference"]) == len(used)
+    for reference, text in zip(used, page.texts["reference"], strict=True):
+        hit = reference["hit"]
+        assert sidecar(f"vehicles/{hit['id']}") == hit["caption"]
+        facts = (reference["concept"], Path(hit["id"]).name, kind, "CC-PDM-1.0", address(hit["id"]))
+        assert [fact for fact in facts if fact not in text] == []
+        assert address(hit["id"]) in page.links
+        assert any(differences(data, credited / hit["id"]) < 8 for data in page.images[hit["caption"]])
+    (retrieval,) = told["retrievals"]
+    rest = [hit for hit in retrieval["hits"] if hit["id"] not in {item["hit"]["id"] for item in used[:1]}]
+    assert len(page.texts["unselected"]) == 1 and rest
+    for rank, hit in enumerate(retrieval["hits"], start=1):
+        alternative = f"{retrieval['concept']}, rank {rank}: {hit['caption']}"
+        if hit in rest:
+            assert Path(hit["id"]).name in page.texts["unselected"][0]
+            assert any(differences(data, credited / hit["id"]) < 8 for data in page.images[alternative])
 
 
 def reworded(caption: str, random: random.Random) -> str:

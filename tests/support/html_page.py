@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+from collections import defaultdict
 from html.parser import HTMLParser
 
 HARMLESS = set(
@@ -12,7 +14,10 @@ VOID = {"meta", "img", "rect", "path", "wbr"}
 
 
 class Page(HTMLParser):
-    """Parsed page: tags, addresses that it loads or links to, text; unbalanced tags are an error."""
+    """Parsed page: tags, addresses that it loads or links to, text, images; unbalanced tags are an error.
+
+    `texts` are those of all elements of a class, `images` the files of all images with an alternative text.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -21,7 +26,9 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.meta: dict[str, str] = {}
         self.text = ""
-        self._open: list[str] = []
+        self.texts: dict[str, list[str]] = defaultdict(list)
+        self.images: dict[str, list[bytes]] = defaultdict(list)
+        self._open: list[tuple[str, str]] = []
         self.feed(text)
         assert self._open == []
 
@@ -35,12 +42,17 @@ class Page(HTMLParser):
         assert not any(key.startswith("on") or key == "style" for key in values)
         if tag == "meta" and "http-equiv" in values:
             self.meta[values["http-equiv"]] = values["content"]
+        if tag == "img":
+            self.images[values["alt"]].append(base64.b64decode(values["src"].partition(",")[2]))
         if tag not in VOID:
-            self._open.append(tag)
+            self._open.append((tag, values.get("class", "")))
+            self.texts[values.get("class", "")].append("")
 
     def handle_endtag(self, tag: str) -> None:
         if tag not in VOID:
-            assert self._open.pop() == tag
+            assert self._open.pop()[0] == tag
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        for name in {name for _, name in self._open}:
+            self.texts[name][-1] += data
