@@ -156,7 +156,7 @@ def _search_jointly(state: CrossmodalState, context: Context) -> Joint:
 
 def retrieve(state: RetrieveTask, runtime: Runtime[Context]) -> Update:
     """Retrieve a sub-query by the looks of images."""
-    return nodes.retrieve_by(runtime.context.of_papers, state)
+    return nodes.retrieve(state, runtime.override(context=runtime.context.of_papers))
 
 
 def select(state: CrossmodalState, runtime: Runtime[Context]) -> Update:

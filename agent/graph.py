@@ -102,8 +102,7 @@ class CheckedCompiledGraph(Graph):
     ) -> AsyncIterator[Any]:
         """Do the same in an event loop; a cancelled run stops at its next diffusion step or MLLM call."""
         # in a thread: it may read files
-        prepared = await asyncio.to_thread(self._prepare, input, config, context)
-        values, config, run_context = prepared
+        values, config, run_context = await asyncio.to_thread(self._prepare, input, config, context)
         parts: Any = super().astream(values, config, context=run_context, **options)
         try:
             async for part in parts:
@@ -112,9 +111,41 @@ class CheckedCompiledGraph(Graph):
             run_context.stop.set()
             await parts.aclose()
 
-    def as_tool(self, *args: Any, **kwargs: Any) -> BaseTool:
-        """Return a tool with the arguments of `graph_tool`."""
-        return graph_tool(self, *args, **kwargs)
+    def as_tool(
+        self,
+        args_schema: type[BaseModel] | None = None,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        arg_types: dict[str, type] | None = None,
+        context: Any = None,
+    ) -> BaseTool:
+        """Return a tool that runs the graph; its result is one line, its artifact the graph's output.
+
+        Args:
+            args_schema: keys of the graph's input that the MLLM may set; `ToolInput` by default.
+            name: of the tool; the graph's by default.
+            description: for the MLLM.
+            arg_types: refused: a schema has descriptions, too.
+            context: of the runs; by default that of the graph around the tool or the graph's own.
+        """
+        if arg_types:
+            raise TypeError("arg_types: not supported; use args_schema")
+
+        def run(**values: Any) -> tuple[str, dict[str, Any]]:
+            return _result(self.invoke(_set(values), context=context))
+
+        async def arun(**values: Any) -> tuple[str, dict[str, Any]]:
+            return _result(await self.ainvoke(_set(values), context=context))
+
+        return StructuredTool.from_function(
+            run,
+            arun,
+            name=name or self.get_name(),
+            description=description or _DESCRIPTION,
+            args_schema=args_schema or ToolInput,
+            response_format="content_and_artifact",
+        )
 
     def _prepare(
         self, values: Any, config: RunnableConfig | None, context: Any
@@ -182,44 +213,6 @@ class ToolInput(BaseModel):
     width: Side | None = Field(default=None, description="pixels")
     height: Side | None = Field(default=None, description="pixels")
     seed: int | None = Field(default=None, ge=0, description="repeats an image; random by default")
-
-
-def graph_tool(
-    graph: Graph,
-    args_schema: type[BaseModel] | None = None,
-    *,
-    name: str | None = None,
-    description: str | None = None,
-    arg_types: dict[str, type] | None = None,
-    context: Any = None,
-) -> BaseTool:
-    """Return a tool that runs a graph; its result is one line, its artifact the graph's output.
-
-    Args:
-        graph: a compiled graph.
-        args_schema: keys of the graph's input that the MLLM may set; `ToolInput` by default.
-        name: of the tool; the graph's by default.
-        description: for the MLLM.
-        arg_types: refused: a schema has descriptions, too.
-        context: of the runs; by default that of the graph around the tool or the graph's own.
-    """
-    if arg_types:
-        raise TypeError("arg_types: not supported; use args_schema")
-
-    def run(**values: Any) -> tuple[str, dict[str, Any]]:
-        return _result(graph.invoke(_set(values), context=context))
-
-    async def arun(**values: Any) -> tuple[str, dict[str, Any]]:
-        return _result(await graph.ainvoke(_set(values), context=context))
-
-    return StructuredTool.from_function(
-        run,
-        arun,
-        name=name or graph.get_name(),
-        description=description or _DESCRIPTION,
-        args_schema=args_schema or ToolInput,
-        response_format="content_and_artifact",
-    )
 
 
 def _set(values: dict[str, Any]) -> dict[str, Any]:

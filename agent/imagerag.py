@@ -24,11 +24,10 @@ from pleinair.agent.select import (
     Pick,
     Unavailable,
     free_slots,
-    input_references,
     make_references,
     open_hit,
     order_by_prompt,
-    references_of,
+    retained_references,
     until_available,
     unused_candidates,
     used_ids,
@@ -192,7 +191,8 @@ def select(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
         return picks, make_references(picks, context)
 
     (picks, made), retrievals = until_available(state, build)
-    retained = _retained_references(state)[: _free_slots(state, context) - len(picks)]
+    retained = retained_references(ledger.latest(state.attempts), state.concept_names)
+    retained = retained[: _free_slots(state, context) - len(picks)]
     references = order_by_prompt((*retained, *made), state.prompt)
     # a reference's caption is the first one of its concept
     queries = {retrieval.concept: retrieval.query.splitlines()[0] for retrieval in state.retrievals}
@@ -292,14 +292,6 @@ def _end(state: ImageRAGState, ending: Ending, reason: str) -> Update:
     """Set the outcome with the newest image, which is the paper's answer."""
     best = ledger.latest(state.attempts)
     return changed(outcome=Outcome(ending=ending, reason=reason, best=best))
-
-
-def _retained_references(state: ImageRAGState) -> tuple[Reference, ...]:
-    """Return the newest image's library references whose concepts are no longer missing."""
-    inputs = [reference.concept for reference in input_references(state.pictures)]
-    references = references_of(ledger.latest(state.attempts))
-    replaced = (*state.concept_names, *inputs)
-    return tuple(reference for reference in references if reference.concept not in replaced)
 
 
 def _pick_by_rank(state: ImageRAGState, context: Context) -> list[Pick]:

@@ -35,12 +35,9 @@ def _order(attempt: Attempt) -> tuple[int, int, float, float, int]:
         return (-1, 0, 0.0, 0.0, -attempt.number)
     present = len(attempt.ledger.rows) - len(missing(attempt.ledger))
     steps = attempt.request.num_inference_steps
-    return (present, steps, sum(map(belief, attempt.ledger.rows)), -_leaked(attempt), -attempt.number)
-
-
-def _leaked(attempt: Attempt) -> float:
-    """Return the largest leak of any reference, in tenths, as smaller differences are noise."""
-    return round(max((max(leak.background or 0.0, leak.copied) for leak in attempt.leaks), default=0.0), 1)
+    leaked = max((max(leak.background or 0.0, leak.copied) for leak in attempt.leaks), default=0.0)
+    # in tenths, as smaller differences are noise
+    return (present, steps, sum(map(belief, attempt.ledger.rows)), -round(leaked, 1), -attempt.number)
 
 
 def best(attempts: Sequence[Attempt]) -> Attempt | None:

@@ -16,7 +16,7 @@ from langgraph.types import Overwrite, Send
 
 from pleinair.agent import ledger
 from pleinair.agent.context import Context, ProvableModel
-from pleinair.agent.progress import offload_levels_of, watch
+from pleinair.agent.progress import watch
 from pleinair.agent.repairs import plan as repair_plan
 from pleinair.agent.repairs.leaks import with_leaks
 from pleinair.agent.select import (
@@ -37,6 +37,7 @@ from pleinair.agent.state import (
     changed,
     plain,
 )
+from pleinair.tools.callbacks import ReportsOffloadLevels
 from pleinair.tools.critique import critique as judge_image
 from pleinair.tools.deadline import OutOfTime
 from pleinair.tools.decompose import decompose as list_concepts
@@ -141,6 +142,7 @@ def attempt(
     except OutOfTime:
         return changed(usage=[Usage(seconds=perf_counter() - started)])
     finished = perf_counter()
+    levels = tuple(generator.offload_levels) if isinstance(generator, ReportsOffloadLevels) else ()
     paid = cost(request, generator=generator, store=store, run_id=run_id)
     result = Attempt(
         number=len(state.attempts),
@@ -148,7 +150,7 @@ def attempt(
         picture=picture,
         repairs=repairs,
         seconds=finished - (steps.began or started),
-        offload_levels=offload_levels_of(generator),
+        offload_levels=levels,
     )
     usage = Usage.total([Usage(images=1, seconds=finished - started), paid])
     return changed(attempts=[result], usage=[usage])
@@ -184,11 +186,7 @@ def plan(state: State, runtime: Runtime[Context]) -> Update:
 
 def retrieve(state: RetrieveTask, runtime: Runtime[Context]) -> Update:
     """Retrieve images of one concept from the user's library."""
-    return retrieve_by(runtime.context, state)
-
-
-def retrieve_by(context: Context, state: RetrieveTask) -> Update:
-    """Retrieve images of one concept by the retriever of a context."""
+    context = runtime.context
     started = perf_counter()
     retrieval = retrieve_concept(
         Concept(name=state["name"], caption=state["caption"]),

@@ -7,9 +7,8 @@ import io
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from pleinair.tools.callbacks import PreviewCallback, ReportsOffloadLevels, stop_check
+from pleinair.tools.callbacks import PreviewCallback, stop_check
 from pleinair.tools.deadline import OutOfTime
-from pleinair.tools.types import Generator
 
 if TYPE_CHECKING:
     from langgraph.runtime import Runtime
@@ -72,11 +71,6 @@ class PreviewReporter(StepReporter):
             self._runtime.stream_writer({"step": "generate", "preview": text})
         if isinstance(context.on_step, PreviewCallback):
             context.on_step.show(preview)
-
-
-def offload_levels_of(generator: Generator) -> tuple[str, ...]:
-    """Return the offload levels that a generator tried, the last one in use; none if it reports none."""
-    return tuple(generator.offload_levels) if isinstance(generator, ReportsOffloadLevels) else ()
 
 
 def small_png(image: Image) -> bytes:

@@ -54,11 +54,7 @@ def select_references(state: State, context: Context, repairs: Sequence[Repair])
     # a box keeps its reference where no other is left and the generator takes one beside the image
     if concept and (candidates.get(concept) or not capabilities.inpaint_slots):
         replaced.add(concept)
-    replaced |= {
-        reference.concept for reference in input_references(state.pictures)
-    }  # added to every request
-    best = references_of(ledger.best(state.attempts))
-    retained = tuple(reference for reference in best if reference.concept not in replaced)
+    retained = retained_references(ledger.best(state.attempts), replaced)
     if concept is None:
         retained = retained[: free_slots(state, context)]
         slots = free_slots(state, context) - len(retained)
@@ -93,6 +89,12 @@ def inpainted_concept(repairs: Iterable[Repair]) -> str | None:
 def references_of(attempt: Attempt | None) -> tuple[Reference, ...]:
     """Return the references of an attempt, none without an attempt."""
     return attempt.request.references if attempt else ()
+
+
+def retained_references(attempt: Attempt | None, replaced: Collection[str]) -> tuple[Reference, ...]:
+    """Return the library references of an attempt but those of `replaced` concepts."""
+    retained = (item for item in references_of(attempt) if item.hit.source != INPUT_SOURCE)
+    return tuple(reference for reference in retained if reference.concept not in replaced)
 
 
 def find_retrieval(concept: str, retrievals: Iterable[Retrieval]) -> Retrieval | None:

@@ -185,7 +185,7 @@ class OpenAIChat(ChatOpenAI):
         Args:
             report: called with what is tried next.
         """
-        self.server.learn(Support())
+        self.server.learn(**dict(Support()))
         report("a question with an image")
         self._try_image()
         facts = [describe(self.server.support, self.answers)]
@@ -200,12 +200,12 @@ class OpenAIChat(ChatOpenAI):
         support = self.server.support
         if (support.answers or self.answers) not in ("json_schema", "function_calling"):
             return False
-        self.server.learn(support.model_copy(update={"keeps_schema": True}))
+        self.server.learn(keeps_schema=True)
         try:
             ask(self, Decision, _TRIAL_WITHOUT_FORM, {"prompt": "a red square"}, [_trial_image()])
             return True
         except (ModelFault, Refused):
-            self.server.learn(self.server.support.model_copy(update={"keeps_schema": False}))
+            self.server.learn(keeps_schema=False)
             return False
 
     def _try_tool(self) -> str:
@@ -282,8 +282,7 @@ class OpenAIChat(ChatOpenAI):
         message.response_metadata["image_side"] = side
         if message.usage_metadata:
             usages.append(message.usage_metadata)
-        facts = {"answered": True} | ({"images": True} if sent.images else {})
-        self.server.learn(self.server.support.model_copy(update=facts))
+        self.server.learn(answered=True, **({"images": True} if sent.images else {}))
         check_reply(result)
         return result
 

@@ -200,7 +200,7 @@ class OpenAIImages:
             policy = RetryPolicy(section="generator", deadline=_PROBE, tries=1)
             with suppress(Unavailable, BadReply):  # the image's own request will say what is wrong
                 edits = policy.call(lambda _: _has_edits(client, server))
-                server.learn(server.support.model_copy(update={"edits": edits}))
+                server.learn(edits=edits)
         if server.support.edits is False:
             raise Unavailable(
                 f"{server.url} has no edits, so {self.model!r} takes no references there.",

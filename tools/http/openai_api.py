@@ -74,9 +74,9 @@ class Server:
         """Return what is known of what the server takes."""
         return SUPPORT.get(self.url, self.model)
 
-    def learn(self, support: Support) -> None:
-        """Remember what the server takes."""
-        SUPPORT.set(self.url, self.model, support)
+    def learn(self, **facts: Any) -> None:
+        """Remember fields of what the server takes."""
+        SUPPORT.set(self.url, self.model, self.support.model_copy(update=facts))
 
     def quote(self, text: object) -> str:
         """Return a server's words on one line, short, and without the key."""
@@ -157,13 +157,13 @@ def _refused_part(error: openai.APIStatusError, server: Server, sent: Request) -
         return None
     current = server.support
     if refusal.part == "images":
-        server.learn(current.model_copy(update={"images": False}))
+        server.learn(images=False)
         return CallFailure(no_images(server, words))
     support = stepped_down(current, refusal, sent)
     if support is None:
         return CallFailure(_no_tools(words, server)) if refusal.part == "tools" else None
     if support != current:
-        server.learn(support)
+        server.learn(**dict(support))
         part = _PARTS.get(refusal.part, refusal.part)
         log.warning("%s takes no %s (%s); from now on: %s.", server.url, part, words, describe(support))
     return CallFailure(Unavailable(f"{server.url} rejects the request: {words}"), "changed", wait=0.0)

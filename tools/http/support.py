@@ -10,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import Literal, cast
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
@@ -119,10 +118,9 @@ class SupportTable:
     def get(self, url: str, model: str) -> Support:
         """Return what is known, the defaults where nothing is."""
         with self._lock:
-            key = (url, model)
-            if key not in self._entries:
-                self._entries[key] = self._read(key) or Support()
-            return self._entries[key]
+            if (url, model) not in self._entries:
+                self._entries[url, model] = self._read(url, model) or Support()
+            return self._entries[url, model]
 
     def set(self, url: str, model: str, support: Support) -> None:
         """Remember; a disk that cannot be written to is no error."""
@@ -130,36 +128,36 @@ class SupportTable:
             if self._entries.get((url, model)) == support:
                 return
             self._entries[url, model] = support
-            if self._folder is None:
+            if not (file := self._file(url, model)):
                 return
             entry = _Entry(url=url, model=model, date=time.time(), support=support)
             try:
-                write_whole(self._path(self._folder, url, model), entry.model_dump_json(indent=1).encode())
+                write_whole(file, entry.model_dump_json(indent=1).encode())
             except PleinairError as error:
                 log.warning("What %s supports is not remembered: %s", url, error)
 
     def forget(self) -> None:
         """Forget what this process has read and learnt, with the files of it."""
         with self._lock:
-            for url, model in self._entries if self._folder else ():
-                with suppress(OSError):
-                    self._path(cast(Path, self._folder), url, model).unlink(missing_ok=True)
+            for url, model in self._entries:
+                if file := self._file(url, model):
+                    file.unlink(missing_ok=True)
             self._entries.clear()
             self._folder = None
 
-    def _read(self, key: tuple[str, str]) -> Support | None:
-        if self._folder is None:
+    def _read(self, url: str, model: str) -> Support | None:
+        if not (file := self._file(url, model)):
             return None
         try:
-            entry = _Entry.model_validate_json(self._path(self._folder, *key).read_bytes())
+            entry = _Entry.model_validate_json(file.read_bytes())
         except (OSError, ValidationError):
             return None
-        is_fresh = 0 <= time.time() - entry.date < _MAX_AGE and (entry.url, entry.model) == key
+        is_fresh = 0 <= time.time() - entry.date < _MAX_AGE and (entry.url, entry.model) == (url, model)
         return entry.support if is_fresh else None
 
-    def _path(self, folder: Path, url: str, model: str) -> Path:
+    def _file(self, url: str, model: str) -> Path | None:
         digest = hashlib.sha256(f"{url}\n{model}".encode()).hexdigest()
-        return folder / f"{digest[:16]}.json"
+        return self._folder and self._folder / f"{digest[:16]}.json"
 
 
 class _Entry(Value):
