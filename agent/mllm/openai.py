@@ -20,7 +20,7 @@ from langchain_openai import ChatOpenAI
 from PIL import Image
 from pydantic import Field, SecretStr, SkipValidation
 
-from pleinair.agent.mllm.reply import add_fields, check_reply, message_of, plain_body, total_usage
+from pleinair.agent.mllm.reply import add_fields, check_reply, message_of, total_usage
 from pleinair.agent.mllm.request import (
     answer_arguments,
     described,
@@ -319,10 +319,8 @@ class OpenAIChat(ChatOpenAI):
         return "max_completion_tokens" if is_openai else "max_tokens"
 
     def _create_chat_result(self, response: Any, generation_info: dict[str, Any] | None = None) -> ChatResult:
-        """Keep what langchain-openai drops or refuses: thoughts beside an answer, content that is no text."""
-        body = plain_body(response)
-        result = super()._create_chat_result(body, generation_info)
-        add_fields(result, body)
+        result = super()._create_chat_result(response, generation_info)
+        add_fields(result, response)
         return result
 
     def _usd(self, tokens: UsageMetadata) -> float:

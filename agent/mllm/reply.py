@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -61,54 +60,8 @@ def total_usage(usages: Sequence[UsageMetadata]) -> UsageMetadata:
     )
 
 
-def plain_body(response: Any) -> Any:
-    """Return a completion as JSON whose contents langchain-openai can read; anything else as it is.
-
-    The content may be an object, a text in parts without a type, or missing; arguments may be a list.
-    """
-    body = response if isinstance(response, dict) else _dumped(response)
-    for message in _messages(body):
-        content = message.get("content")
-        if isinstance(content, dict):
-            message["content"] = json.dumps(content)
-        elif isinstance(content, list):
-            message["content"] = [_part(part) for part in content if part is not None]
-        elif not isinstance(content, str):
-            message["content"] = "" if content is None else json.dumps(content)
-        if any(_is_list(call) for call in message.get("tool_calls") or []):
-            calls = message.pop("tool_calls")
-            message["content"] = json.dumps([call.get("function") for call in calls])
-    return body
-
-
-def _dumped(response: Any) -> Any:
-    if not hasattr(response, "model_dump"):
-        return response
-    return response.model_dump(exclude={"choices": {"__all__": {"message": {"parsed"}}}}, warnings=False)
-
-
-def _messages(body: Any) -> list[dict[str, Any]]:
-    choices = body.get("choices") if isinstance(body, dict) else None
-    messages = [choice.get("message") for choice in choices or [] if isinstance(choice, dict)]
-    return [message for message in messages if isinstance(message, dict)]
-
-
-def _part(part: Any) -> Any:
-    if isinstance(part, dict) and "type" not in part and isinstance(part.get("text"), str):
-        return {"type": "text", "text": part["text"]}
-    return part if isinstance(part, str | dict) else json.dumps(part)
-
-
-def _is_list(call: Any) -> bool:
-    """Return whether the arguments of a tool call are a list, which no message of LangChain can hold."""
-    try:
-        return isinstance(json.loads(call["function"]["arguments"]), list)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return False
-
-
-def add_fields(result: ChatResult, body: Any) -> None:
-    """Add to the messages of a result what stands beside the answers: a refusal, thoughts."""
-    for generation, message in zip(result.generations, _messages(body), strict=False):
-        fields = {key: message[key] for key in _FIELDS if message.get(key)}
+def add_fields(result: ChatResult, response: Any) -> None:
+    """Add to the messages of a result what langchain-openai drops: a refusal, thoughts beside the answer."""
+    for generation, choice in zip(result.generations, response.choices, strict=True):
+        fields = {key: value for key in _FIELDS if (value := getattr(choice.message, key, None))}
         generation.message.additional_kwargs.update(fields)

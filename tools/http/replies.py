@@ -1,8 +1,9 @@
-"""Replies of servers with OpenAI's interface, brought into the form that openai's client expects.
+"""Replies of servers with OpenAI's interface, in the form that openai's client and langchain-openai expect.
 
 Read are compressed bodies, event streams and blanks that nobody asked for, a list around an error, missing
-roles and ids, arguments of tool calls as objects, and counts of tokens that are partial, null or negative. An
-error object in a reply of status 200 becomes an error with its own status. The answer's text stays as it is.
+roles and ids, content that is no text, arguments of tool calls as objects or lists, and counts of tokens that
+are partial, null or negative. An error object in a reply of status 200 becomes an error with its own status.
+The answer's text stays as it is.
 """
 
 from __future__ import annotations
@@ -239,6 +240,7 @@ def _complete(reply: Json) -> None:
         message = choice.get("message")
         if isinstance(message, dict):
             message["role"] = "assistant"
+            message["content"] = _content(message.get("content"))
             _complete_calls(message)
 
 
@@ -254,6 +256,19 @@ def _usage(usage: object) -> Json | None:
     return dict(zip(_COUNTS, (read, written, total), strict=True))
 
 
+def _content(content: Any) -> Any:
+    """Return a content that langchain-openai can read: a text, or parts that have a type."""
+    if isinstance(content, list):
+        return [_part(part) for part in content if part is not None]
+    return content if isinstance(content, str | None) else json.dumps(content)
+
+
+def _part(part: Any) -> Any:
+    if isinstance(part, dict) and "type" not in part and isinstance(part.get("text"), str):
+        return {"type": "text", "text": part["text"]}
+    return part if isinstance(part, str | dict) else json.dumps(part)
+
+
 def _complete_calls(message: Json) -> None:
     """Bring tool calls into one form: the name and the arguments, as text, under `function`."""
     calls = _dicts(message.get("tool_calls"))
@@ -261,8 +276,11 @@ def _complete_calls(message: Json) -> None:
         calls = [{"function": message["function_call"]}]
     message.pop("function_call", None)
     message.pop("tool_calls", None)
-    if calls:
-        message["tool_calls"] = [_complete_call(call) for call in calls]
+    calls = [_complete_call(call) for call in calls]
+    if any(map(_has_list, calls)):
+        message["content"] = json.dumps([call["function"] for call in calls])
+    elif calls:
+        message["tool_calls"] = calls
 
 
 def _complete_call(call: Json) -> Json:
@@ -279,6 +297,13 @@ def _complete_call(call: Json) -> Json:
         "type": "function",
         "function": {"name": str(name) if name is not None else "", "arguments": text},
     }
+
+
+def _has_list(call: Json) -> bool:
+    """Return whether the arguments of a tool call are a list, which no message of LangChain can hold."""
+    with suppress(ValueError, RecursionError):
+        return isinstance(json.loads(call["function"]["arguments"]), list)
+    return False
 
 
 def _dicts(value: object) -> list[Json]:
