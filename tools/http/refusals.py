@@ -27,40 +27,19 @@ _IMAGES = re.compile(
     re.I | re.S,
 )
 # In this order; the first that was sent and is named is refused.
-_WORDS: tuple[tuple[Part, re.Pattern[str]], ...] = (
-    ("cap", re.compile(r"max_(completion_|output_|new_)?tokens|num_predict", re.I)),
-    ("parallel_tool_calls", re.compile(r"parallel.?(tool|function).?calls?", re.I)),
-    ("tool_choice", re.compile(r"tool.?choice|tool_call.?parser|enable.auto.tool", re.I)),
-    ("temperature", re.compile(r"temperature", re.I)),
-    (
-        "detail",
-        re.compile(
-            r"image_url\W{1,3}detail|\bdetail\b.{0,40}(field|param|extra|unexpected|support)"
-            r"|(unknown|extra|unexpected) (field|param).{0,20}\bdetail\b",
-            re.I,
-        ),
-    ),
-    (
-        "strict",
-        re.compile(r"['\"`]strict['\"`]|\bstrict\b.{0,40}(mode|field|param|extra|unexpected|support)", re.I),
-    ),
-    (
-        "answers",
-        re.compile(
-            r"response.?format|json.?(schema|object|mode)|structured.?output|guided|grammar"
-            r"|\$ref|\$defs|\bschema\b"
-            r"|text\.format|response_schema",
-            re.I,
-        ),
-    ),
-    ("tools", re.compile(r"\btools?\b|function.?(call|declaration)|\bfunctions?\b", re.I)),
-    (
-        "roles",
-        re.compile(
-            r"system (role|message|prompt|instruction)|roles must alternate|developer instruction", re.I
-        ),
-    ),
-)
+_WORDS: dict[Part, str] = {
+    "cap": r"max_(completion_|output_|new_)?tokens|num_predict",
+    "parallel_tool_calls": r"parallel.?(tool|function).?calls?",
+    "tool_choice": r"tool.?choice|tool_call.?parser|enable.auto.tool",
+    "temperature": r"temperature",
+    "detail": r"image_url\W{1,3}detail|\bdetail\b.{0,40}(field|param|extra|unexpected|support)"
+    r"|(unknown|extra|unexpected) (field|param).{0,20}\bdetail\b",
+    "strict": r"['\"`]strict['\"`]|\bstrict\b.{0,40}(mode|field|param|extra|unexpected|support)",
+    "answers": r"response.?format|json.?(schema|object|mode)|structured.?output|guided|grammar"
+    r"|\$ref|\$defs|\bschema\b|text\.format|response_schema",
+    "tools": r"\btools?\b|function.?(call|declaration)|\bfunctions?\b",
+    "roles": r"system (role|message|prompt|instruction)|roles must alternate|developer instruction",
+}
 _PARAMS: dict[str, Part] = {
     "max_tokens": "cap",
     "max_completion_tokens": "cap",
@@ -98,13 +77,12 @@ def refusal_of(status: int, body: object, sent: Request, message: str = "") -> R
     if status == 404 and not re.search(r"no endpoints|support", words, re.I):
         return None
     for part in (*_by_fields(error), *_by_words(words, sent)):
-        if part in sent_parts(sent):
+        if part in _sent_parts(sent):
             return Refusal(part=part, size=_size(words, sent) if part == "cap" else 0)
     return None
 
 
-def sent_parts(sent: Request) -> set[Part]:
-    """Return the parts that a request has and that may be refused."""
+def _sent_parts(sent: Request) -> set[Part]:
     parts: set[Part] = {"temperature", "roles"}
     if sent.answers and sent.answers != "text":
         parts |= {"answers", "strict"}
@@ -130,8 +108,8 @@ def _by_fields(error: Mapping[str, Any]) -> Iterator[Part]:
 def _by_words(words: str, sent: Request) -> Iterator[Part]:
     if sent.images and _IMAGES.search(words) and not _OF_ONE_IMAGE.search(words):
         yield "images"
-    for part, pattern in _WORDS:
-        if pattern.search(words):
+    for part, pattern in _WORDS.items():
+        if re.search(pattern, words, re.I):
             yield part
 
 
