@@ -42,12 +42,9 @@ def read_input(
     Options of the image may stand beside the prompt instead of under `image`, and the last user message of
     `messages` may be the prompt. None and a `Command`, which continue a thread, are returned as they are.
 
-    Args:
-        schema: the graph's input.
-        values: a dict or a model.
-        context: whose budget the input's limits come before.
-        config: whose run id, if it has one, is the run's, so that a server's retry uses the same images.
-        is_node: whether `values` is the state of a graph around this one; its other keys are left out.
+    Limits of the input come before the context's budget. The run id is that of `config` if it has one, so
+    that a server's retry uses the same images. With `is_node`, `values` is the state of a graph around this
+    one; its other keys are left out.
 
     Raises:
         BadInput: an unknown key, or a value of a wrong type or range.

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, TypeGuard, TypeVar
+from typing import Any, Literal, TypeVar
 
 from langgraph.graph import END
 from langgraph.runtime import Runtime
@@ -324,7 +324,8 @@ def begin(state: AnyState, runtime: Runtime[Context]) -> Update:
     if state.image != ImageOptions():
         check_options(state.image, runtime.context.generator.capabilities)
     fields = type(state).model_fields
-    inputs = {name for base in type(state).__mro__ if _is_input(base) for name in base.model_fields}
+    bases = [base for base in type(state).__mro__ if issubclass(base, Input) and not issubclass(base, State)]
+    inputs = {name for base in bases for name in base.model_fields}
     update: dict[str, Any] = {}
     for name in sorted(fields.keys() - inputs):
         default = fields[name].get_default(call_default_factory=True)
@@ -332,10 +333,6 @@ def begin(state: AnyState, runtime: Runtime[Context]) -> Update:
             has_reducer = any(map(callable, fields[name].metadata))
             update[name] = Overwrite(default) if has_reducer else plain(default)
     return update
-
-
-def _is_input(base: type) -> TypeGuard[type[Input]]:
-    return issubclass(base, Input) and not issubclass(base, State)
 
 
 def route_after_critique(state: State, runtime: Runtime[Context]) -> Literal["finish", "plan", "decompose"]:

@@ -93,24 +93,18 @@ def redacted(value: Any) -> Any:
     return value
 
 
-class _OneSentence(logging.Filter):
-    """Filter that passes one sentence instead of all warnings, which contain addresses and parts of keys."""
+@cache
+def _quiet() -> None:
+    """Pass one sentence instead of LangSmith's warnings, which contain addresses and parts of keys."""
+    is_first = True
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_first = True
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Replace the first warning, and drop the others."""
+    def replace_first(record: logging.LogRecord) -> bool:
+        nonlocal is_first
         if record.levelno < logging.WARNING:
             return True
         record.msg, record.args, record.exc_info = _WARNING, (), None
-        is_first, self.is_first = self.is_first, False
-        return is_first
+        passes, is_first = is_first, False
+        return passes
 
-
-@cache
-def _quiet() -> None:
-    sentence = _OneSentence()
     for name in ("langsmith.client", "langsmith._internal._background_thread", "langsmith.utils"):
-        logging.getLogger(name).addFilter(sentence)
+        logging.getLogger(name).addFilter(replace_first)

@@ -180,10 +180,7 @@ class OpenAIChat(ChatOpenAI):
     def explore(self, report: Callable[[str], None] = no_callback) -> str:
         """Find out anew what the server takes, remember it, and return it in words.
 
-        It makes about three small calls, beside those that are refused.
-
-        Args:
-            report: called with what is tried next.
+        It makes about three small calls, beside those that are refused; `report` receives what is tried next.
         """
         self.server.learn(**dict(Support()))
         report("a question with an image")

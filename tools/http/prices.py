@@ -56,19 +56,15 @@ def price_of(model: str, own_prices: Mapping[str, Any], where: Where = "mllm") -
     """
     for name in (model, _DATED.sub("", model)):
         if name in own_prices:
-            return _checked(name, own_prices[name], where)
+            try:
+                return Price.model_validate(own_prices[name])
+            except ValidationError as error:
+                line = f"{where}.prices.{name} = {own_prices[name]!r}"
+                accepted = "{ read = …, written = … } in US dollars a million"
+                raise BadInput(f"{line}: wanted {accepted}") from error
         if name in shipped():
             return shipped()[name]
     return None
-
-
-def _checked(model: str, line: Any, where: Where) -> Price:
-    try:
-        return Price.model_validate(line)
-    except ValidationError as error:
-        raise BadInput(
-            f"{where}.prices.{model} = {line!r}: wanted {{ read = …, written = … }} in US dollars a million"
-        ) from error
 
 
 @cache

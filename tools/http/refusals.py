@@ -64,11 +64,8 @@ _OF_ONE_IMAGE = re.compile(
 def refusal_of(status: int, body: object, sent: Request, message: str = "") -> Refusal | None:
     """Return what a server refuses of what was sent; None for another error.
 
-    Args:
-        status: of the reply.
-        body: the error object, OpenAI's or FastAPI's list of details.
-        sent: what was sent, as far as it may be refused.
-        message: the server's words, where the body is none.
+    `body` is the error object, OpenAI's or FastAPI's list of details, and `message` the server's words where
+    it is none.
     """
     if status not in STATUSES:
         return None

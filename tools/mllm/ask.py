@@ -170,12 +170,9 @@ def human_message(payload: Payload, images: Sequence[bytes]) -> HumanMessage:
 
 
 def read_answer(reply: dict[str, Any], schema: type[Answer], payload: Payload | None = None) -> Answer:
-    """Read the answer: tolerant about its wrapping, strict about its content.
+    """Read the answer, a message under "raw": tolerant about its wrapping, strict about its content.
 
-    Args:
-        reply: with the message under "raw".
-        schema: of the answer.
-        payload: what was sent; a repetition of it is no answer.
+    A repetition of the payload, which is what was sent, is no answer.
 
     Raises:
         Refused: it is prose.

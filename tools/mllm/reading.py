@@ -108,11 +108,7 @@ def find(
 ) -> Any:
     """Return the one JSON object in a text that has fields of `schema`; raise as `value_of` does.
 
-    Args:
-        text: of the reply.
-        schema: of the answer.
-        payload: what was sent.
-        parts: whether items of the schema's list without the object around them are an answer.
+    With `parts`, the items of the schema's list without the object around them are an answer.
     """
     text = text.strip("\ufeff\u200b \t\r\n")
     if text[:1] in ("{", "[", '"') and parts and (shaped := _shaped(text, schema)) is not None:
