@@ -348,15 +348,20 @@ def slow_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("slow_callbacks")
-def test_a_draft_that_ends_while_the_first_call_fails_is_stored(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_killed", [False, True])  # before the error is raised
+def test_a_draft_that_ends_while_the_first_call_fails_is_stored(tmp_path: Path, is_killed: bool) -> None:
     generator = Telling()
     model = Failing(policy=Critic("finch", finch=0), schemas=[], draft=generator.done)
     context = replace(make_context(tmp_path, Critic("finch"), HITS, generator), model=model)
     app: Any = builder.compile(checkpointer=InMemorySaver())
     config: Any = {"configurable": {"thread_id": "1"}}
-    with pytest.raises(Unavailable, match="no server"):
-        app.invoke({"prompt": PROMPT}, config, context=context)
-    assert len(app.get_state(config).values["attempts"]) == 1
+    if is_killed:
+        app.invoke({"prompt": PROMPT}, config, context=context, interrupt_after=["critique"])
+    else:
+        with pytest.raises(Unavailable, match="no server"):
+            app.invoke({"prompt": PROMPT}, config, context=context)
+    values = app.get_state(config).values
+    assert len(values["attempts"]) == 1 and "postponed" not in values
     output = Output.model_validate(app.invoke(None, config, context=context))  # resumed
     assert end(output).ending == "accepted"
     assert len(generator.requests) == 1
