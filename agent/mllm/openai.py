@@ -20,7 +20,7 @@ from langchain_openai import ChatOpenAI
 from PIL import Image
 from pydantic import Field, SecretStr, SkipValidation
 
-from pleinair.agent.mllm.reply import add_fields, check_reply, message_of, total_usage
+from pleinair.agent.mllm.reply import check_reply, message_of, total_usage
 from pleinair.agent.mllm.request import (
     answer_arguments,
     described,
@@ -74,6 +74,7 @@ _Count = Annotated[int, Field(gt=0)]
 _MORE_TOKENS = 4  # by this the cap is multiplied when an answer was cut off
 _TRIAL = "Decide whether the picture matches the prompt."
 _TRIAL_WITHOUT_FORM = "Look at the picture and at the prompt, and answer."
+_FIELDS = ("refusal", "reasoning_content", "reasoning")  # of a message, beside its content
 _SMALLER_SIDE = 2  # by this an image's side is divided when the request is too long
 
 
@@ -316,8 +317,11 @@ class OpenAIChat(ChatOpenAI):
         return "max_completion_tokens" if is_openai else "max_tokens"
 
     def _create_chat_result(self, response: Any, generation_info: dict[str, Any] | None = None) -> ChatResult:
+        """Add what langchain-openai drops: a refusal, thoughts beside the answer."""
         result = super()._create_chat_result(response, generation_info)
-        add_fields(result, response)
+        for generation, choice in zip(result.generations, response.choices, strict=True):
+            fields = {key: value for key in _FIELDS if (value := getattr(choice.message, key, None))}
+            generation.message.additional_kwargs.update(fields)
         return result
 
     def _usd(self, tokens: UsageMetadata) -> float:

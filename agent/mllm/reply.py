@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import UsageMetadata
@@ -20,7 +19,6 @@ log = logging.getLogger(__name__)
 
 _CUT_OFF, _FILTERED = ("length", "max_output_tokens"), ("content_filter",)
 _REASONS = (*_CUT_OFF, *_FILTERED, "stop", "tool_calls", "function_call", "completed")
-_FIELDS = ("refusal", "reasoning_content", "reasoning")
 
 
 def message_of(result: ChatResult) -> AIMessage:
@@ -58,10 +56,3 @@ def total_usage(usages: Sequence[UsageMetadata]) -> UsageMetadata:
         output_tokens=output_tokens,
         total_tokens=max(total, input_tokens + output_tokens),
     )
-
-
-def add_fields(result: ChatResult, response: Any) -> None:
-    """Add to the messages of a result what langchain-openai drops: a refusal, thoughts beside the answer."""
-    for generation, choice in zip(result.generations, response.choices, strict=True):
-        fields = {key: value for key in _FIELDS if (value := getattr(choice.message, key, None))}
-        generation.message.additional_kwargs.update(fields)

@@ -150,8 +150,9 @@ class CheckedReply:
 
 def check_reply(reply: AIMessage, history: Sequence[BaseMessage], check_call: CheckCall) -> CheckedReply:
     """Return what is stored of a reply; `history` is the conversation of this request before it."""
-    if reason := _refusal(reply):
-        return CheckedReply((AIMessage(reason),), reason)
+    filtered = "the model's provider filtered the answer" if finish_reason(reply) in _FILTER_REASONS else ""
+    if refusal := refusal_of(reply) or filtered:
+        return CheckedReply((AIMessage(refusal),), refusal)
     if finish_reason(reply) in _CUT_OFF_REASONS or len(reply.text) > _MAX_TEXT:
         return CheckedReply((AIMessage(reply.text[:_MAX_TEXT] or "…"), note(CUT_OFF)))
     if not (reply.tool_calls or reply.invalid_tool_calls):
@@ -163,12 +164,6 @@ def check_reply(reply: AIMessage, history: Sequence[BaseMessage], check_call: Ch
 def failed_reply(fault: str, refusal: str = "") -> CheckedReply:
     """Return what is stored of a call that failed before there was a reply."""
     return CheckedReply((AIMessage(refusal or "…"), *([] if refusal else [note(fault)])), refusal)
-
-
-def _refusal(reply: AIMessage) -> str:
-    """Return the reason if the model or its provider declined, "" if neither did."""
-    filtered = finish_reason(reply) in _FILTER_REASONS
-    return refusal_of(reply) or ("the model's provider filtered the answer" if filtered else "")
 
 
 def _with_ids(reply: AIMessage, history: Sequence[BaseMessage]) -> AIMessage:

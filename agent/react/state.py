@@ -114,7 +114,11 @@ def archive_request(state: ReactState) -> dict[str, Any]:
     best = ledger.best(state.attempts)
     outcome = state.outcome or Outcome(ending="cancelled", reason="it was not finished", best=best)
     turn = Turn(wish=state.wish or state.prompt, concepts=tuple(state.concepts), outcome=outcome)
-    history = [message for message in messages_from_dict(state.messages) if _is_stored(message)]
+    history = [
+        message
+        for message in messages_from_dict(state.messages)
+        if _is_user(message) or (isinstance(message, AIMessage) and _NOTE in message.additional_kwargs)
+    ]
     return changed(
         messages=to_json(*history, _summary(turn)),
         turns=[*state.turns, turn],
@@ -139,11 +143,6 @@ def _summary(turn: Turn) -> AIMessage:
         "references": reference_ids(references_of(turn.outcome.best)),
     }
     return AIMessage(json.dumps(facts, ensure_ascii=False), additional_kwargs={_NOTE: True})
-
-
-def _is_stored(message: BaseMessage) -> bool:
-    """Return whether a message is the user's, or the summary of an earlier request."""
-    return _is_user(message) or (isinstance(message, AIMessage) and _NOTE in message.additional_kwargs)
 
 
 def reference_ids(references: Sequence[Reference]) -> list[dict[str, str]]:

@@ -55,9 +55,10 @@ def base_address(text: str, setting: str) -> Address:
     except ValueError:
         raise _refused(text, setting) from None
     path = _base_path(parts.path)
+    is_host = parts.hostname and not re.search(r"[\s,;\"'<>\\^`{|}]", parts.hostname)
     netloc = parts.netloc.replace("0.0.0.0", "127.0.0.1")
     url = urlunsplit((parts.scheme.lower(), netloc.rpartition("@")[2], path, "", ""))
-    if parts.scheme.lower() not in ("http", "https") or not _is_host(parts.hostname) or port == 0:
+    if parts.scheme.lower() not in ("http", "https") or not is_host or port == 0:
         raise _refused(text, setting)
     if "@" in netloc or query.keys() - _KEPT or parts.fragment:
         raise _refused(text, setting, url)
@@ -71,10 +72,6 @@ def _base_path(path: str) -> str:
         path = path[: native.start()]
     path = _INTERFACE.sub("", path).rstrip("/")
     return path or "/v1"
-
-
-def _is_host(host: str | None) -> bool:
-    return bool(host) and not re.search(r"[\s,;\"'<>\\^`{|}]", str(host))
 
 
 def _is_private(parts: SplitResult) -> bool:
