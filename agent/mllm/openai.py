@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.runnables import RunnableLambda
 from langchain_core.runnables.config import run_in_executor
 from langchain_openai import ChatOpenAI
 from PIL import Image
 from pydantic import Field, SecretStr, SkipValidation
 
-from pleinair.agent.mllm.reply import check_reply, message_of, total_usage
 from pleinair.agent.mllm.request import (
     answer_arguments,
     described,
@@ -31,15 +31,16 @@ from pleinair.agent.mllm.request import (
 )
 from pleinair.tools.arguments import check_values
 from pleinair.tools.callbacks import no_callback
-from pleinair.tools.errors import CutOff
+from pleinair.tools.errors import CutOff, EmptyAnswer, Filtered
 from pleinair.tools.http.addresses import OFFICIAL, base_address, is_here
 from pleinair.tools.http.openai_api import NO_KEY, Server, TooLong, failure_of, greet, no_images
 from pleinair.tools.http.prices import Price, price_of
-from pleinair.tools.http.retry import Failures, RetryPolicy
+from pleinair.tools.http.retry import CallFailure, Failures, RetryPolicy
 from pleinair.tools.http.support import Answers, Request, Support, describe
 from pleinair.tools.http.transport import http_client
-from pleinair.tools.mllm.ask import ask, human_message, read_answer
+from pleinair.tools.mllm.ask import UNPRINTABLE, ask, human_message, read_answer
 from pleinair.tools.mllm.boxes import BoxConvention
+from pleinair.tools.mllm.reading import finish_reason, is_complete, is_empty, refusal_of
 from pleinair.tools.mllm.schemas import Decision
 from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import BadInput, ModelFault, PleinairError, Refused, Usage, Value
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from langchain_core.callbacks import CallbackManagerForLLMRun
     from langchain_core.language_models import LanguageModelInput
     from langchain_core.messages import BaseMessage
-    from langchain_core.messages.ai import UsageMetadata
     from langchain_core.outputs import ChatResult
     from langchain_core.runnables import Runnable
 
@@ -75,6 +75,9 @@ _MORE_TOKENS = 4  # by this the cap is multiplied when an answer was cut off
 _TRIAL = "Decide whether the picture matches the prompt."
 _TRIAL_WITHOUT_FORM = "Look at the picture and at the prompt, and answer."
 _FIELDS = ("refusal", "reasoning_content", "reasoning")  # of a message, beside its content
+# reasons why an answer ended
+_CUT_OFF, _FILTERED = ("length", "max_output_tokens"), ("content_filter",)
+_REASONS = (*_CUT_OFF, *_FILTERED, "stop", "tool_calls", "function_call", "completed")
 _SMALLER_SIDE = 2  # by this an image's side is divided when the request is too long
 
 
@@ -249,10 +252,10 @@ class OpenAIChat(ChatOpenAI):
         try:
             result = self.retry_policy.call(partial(self._attempt, messages, stop, kwargs, usages))
         except PleinairError as error:
-            tokens = total_usage(usages)
+            tokens = _total_usage(usages)
             error.spent = Usage(tokens=tokens["total_tokens"], usd=self._usd(tokens))
             raise
-        message, tokens = message_of(result), total_usage(usages)
+        message, tokens = _message_of(result), _total_usage(usages)
         message.usage_metadata = tokens
         message.response_metadata["usd"] = self._usd(tokens)
         return result
@@ -276,12 +279,12 @@ class OpenAIChat(ChatOpenAI):
             result = ChatOpenAI._generate(self, scaled_down(messages, side, detail), stop, None, **kwargs)
         except Exception as error:
             raise failure_of(error, self.server, sent) from error
-        message = message_of(result)
+        message = _message_of(result)
         message.response_metadata["image_side"] = side
         if message.usage_metadata:
             usages.append(message.usage_metadata)
         self.server.learn(answered=True, **({"images": True} if sent.images else {}))
-        check_reply(result)
+        _check_reply(result)
         return result
 
     def _in_form(
@@ -351,3 +354,39 @@ class OpenAIChat(ChatOpenAI):
 
 def _trial_image() -> bytes:
     return encode_png(Image.new("RGB", (64, 64), "red"))
+
+
+def _message_of(result: ChatResult) -> AIMessage:
+    message = result.generations[0].message
+    assert isinstance(message, AIMessage)
+    return message
+
+
+def _check_reply(result: ChatResult) -> None:
+    """Raise `CallFailure` for a reply that is no answer."""
+    message = _message_of(result)
+    if refusal := refusal_of(message):
+        raise CallFailure(Refused(UNPRINTABLE.sub("", refusal)))
+    reason = (result.generations[0].generation_info or {}).get("finish_reason") or finish_reason(message)
+    if reason in _FILTERED:
+        raise CallFailure(Filtered("The provider's content filter withheld the model's answer."))
+    if reason in _CUT_OFF and not is_complete(message):
+        # a part of an answer is not used
+        text = "The model's answer was cut off at the cap of tokens: raise `mllm.max_tokens`."
+        raise CallFailure(CutOff(text), "once", wait=0.0)
+    if reason not in _REASONS:
+        log.warning("The model ended its answer for an unknown reason: %.40r", reason)
+    if is_empty(message):
+        raise CallFailure(EmptyAnswer("The model gave an empty answer, twice.", "Try another model."), "once")
+
+
+def _total_usage(usages: Sequence[UsageMetadata]) -> UsageMetadata:
+    """Add up the tokens of several attempts; a negative count is 0."""
+    input_tokens = sum(max(usage["input_tokens"], 0) for usage in usages)
+    output_tokens = sum(max(usage["output_tokens"], 0) for usage in usages)
+    total = sum(max(usage["total_tokens"], 0) for usage in usages)
+    return UsageMetadata(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        total_tokens=max(total, input_tokens + output_tokens),
+    )
