@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pleinair.agent import ledger
 from pleinair.agent.context import Context
@@ -132,15 +132,16 @@ def restrict_retrievals(
 
     A chosen hit needs no threshold. A retrieval whose hits are all vetoed abstains.
     """
-    return [_restrict(retrieval, choices.get(retrieval.concept), vetoes) for retrieval in retrievals]
-
-
-def _restrict(retrieval: Retrieval, choice: Hit | None, vetoes: Collection[str]) -> Retrieval:
-    if choice:
-        return retrieval.model_copy(update={"hits": (choice,), "threshold": None, "abstained": False})
-    hits = tuple(hit for hit in retrieval.hits if hit.id not in vetoes)
-    vetoed = {"abstained": True, "reason": "all found were vetoed"} if retrieval.hits and not hits else {}
-    return retrieval.model_copy(update={"hits": hits, **vetoed})
+    restricted = []
+    for retrieval in retrievals:
+        hits = tuple(hit for hit in retrieval.hits if hit.id not in vetoes)
+        update: dict[str, Any] = {"hits": hits}
+        if choice := choices.get(retrieval.concept):
+            update = {"hits": (choice,), "threshold": None, "abstained": False}
+        elif retrieval.hits and not hits:
+            update |= {"abstained": True, "reason": "all found were vetoed"}
+        restricted.append(retrieval.model_copy(update=update))
+    return restricted
 
 
 def pick_hits(candidates: Candidates, slots: int) -> list[Pick]:

@@ -54,17 +54,17 @@ def critique(
     """
     names = [concept.name for concept in concepts]
     payload = {"prompt": prompt, "concepts": names}
-    sheet = _Sheet(names, lambda reply: frame_of(model, png, reply))
+    judged = _JudgedRows(names, lambda reply: frame_of(model, png, reply))
     try:
-        answer, usage = ask(model, Critique, INSTRUCTION, payload, [png], calls=calls, read=sheet.read)
+        answer, usage = ask(model, Critique, INSTRUCTION, payload, [png], calls=calls, read=judged.read)
     except (Refused, ModelFault) as error:
-        if not (sheet.rows or isinstance(error, InvalidAnswer)):
+        if not (judged.rows or isinstance(error, InvalidAnswer)):
             raise
-        return sheet.ledger(str(error)), error.spent
+        return judged.ledger(str(error)), error.spent
     return _look_closer(png, Ledger(rows=answer.rows), usage, model=model, calls=calls)
 
 
-class _Sheet:
+class _JudgedRows:
     """Rows of the answers to one critique: a later answer's row replaces an earlier one's."""
 
     def __init__(self, names: Sequence[str], frame: Callable[[AIMessage], Frame]) -> None:
@@ -130,16 +130,16 @@ def _look_closer(
     if not rows or usage.mllm_calls >= calls or not (cut_outs := _cut_outs(png, rows)):
         return ledger, usage
     names = [row.concept for row in rows]
-    sheet = _Sheet(names, lambda _: Frame())
+    judged = _JudgedRows(names, lambda _: Frame())
     with adding_usage(usage):
         try:
             payload = {"concepts": names}
-            _, more = ask(model, Critique, CLOSE_UP_INSTRUCTION, payload, cut_outs, read=sheet.read)
+            _, more = ask(model, Critique, CLOSE_UP_INSTRUCTION, payload, cut_outs, read=judged.read)
         except InvalidAnswer as error:
             more = error.spent
     # a box stays what it was in the whole image
     merged = (
-        sheet.rows[row.concept].model_copy(update={"box": row.box}) if row.concept in sheet.rows else row
+        judged.rows[row.concept].model_copy(update={"box": row.box}) if row.concept in judged.rows else row
         for row in ledger.rows
     )
     return Ledger(rows=tuple(merged)), Usage.total([usage, more])

@@ -26,7 +26,7 @@ Part = Literal[
     "images", "roles",
 ]  # fmt: skip
 
-_LADDER: tuple[Answers, ...] = ("json_schema", "function_calling", "json_object", "text")
+_ANSWER_FORMS: tuple[Answers, ...] = ("json_schema", "function_calling", "json_object", "text")
 _CHOICES: tuple[Choice, ...] = ("named", "required", "auto", "none")
 _CAPS = ("max_tokens", "max_completion_tokens")
 _MIN_CAP = 64  # tokens; below, the cap is left to the server
@@ -75,7 +75,7 @@ def stepped_down(current: Support, refusal: Refusal, sent: Request) -> Support |
         return current
     part, support = refusal.part, sent.support
     if part == "answers" or (part == "tools" and sent.answers):
-        return _with_next(support, "answers", _LADDER, sent.answers) if sent.answers else None
+        return _with_next(support, "answers", _ANSWER_FORMS, sent.answers) if sent.answers else None
     if part == "tool_choice":
         return _with_next(support, "tool_choice", _CHOICES, support.tool_choice)
     if part == "cap":
@@ -87,8 +87,8 @@ def stepped_down(current: Support, refusal: Refusal, sent: Request) -> Support |
     return None
 
 
-def _with_next(support: Support, name: str, ladder: tuple[str, ...], current: str) -> Support | None:
-    rest = ladder[ladder.index(current) + 1 :]
+def _with_next(support: Support, name: str, choices: tuple[str, ...], current: str) -> Support | None:
+    rest = choices[choices.index(current) + 1 :]
     return support.model_copy(update={name: rest[0]}) if rest else None
 
 

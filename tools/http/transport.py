@@ -115,16 +115,13 @@ class _Transport(httpx2.BaseTransport):
 
     def _pool(self, proxy: str) -> httpcore2.ConnectionPool:
         if proxy not in self._pools:
-            options: dict[str, Any] = {
-                "ssl_context": httpx2.create_ssl_context(),
-                "network_backend": _Backend(),
-                "max_keepalive_connections": 0,  # one costs little beside a call, and is never stale
-            }
-            if proxy:
-                parts = httpx2.Proxy(proxy)  # parses name and password
-                self._pools[proxy] = httpcore2.HTTPProxy(str(parts.url), proxy_auth=parts.raw_auth, **options)
-            else:
-                self._pools[proxy] = httpcore2.ConnectionPool(**options)
+            parts = httpx2.Proxy(proxy) if proxy else None  # with the name and the password
+            self._pools[proxy] = httpcore2.ConnectionPool(
+                ssl_context=httpx2.create_ssl_context(),
+                proxy=httpcore2.Proxy(str(parts.url), parts.raw_auth) if parts else None,
+                max_keepalive_connections=0,  # one costs little beside a call, and is never stale
+                network_backend=_Backend(),
+            )
         return self._pools[proxy]
 
     def _body(self, reply: httpcore2.Response) -> bytes:
