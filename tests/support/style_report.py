@@ -1,6 +1,7 @@
 """Report sizes and wording against the project's targets: `python -m tests.support.style_report`.
 
-Targets, not limits: `tests/test_style.py` holds the few that are hard.
+Targets, not limits: `tests/test_style.py` holds the few that are hard. Totals have none, because they grow
+with what the program does; they stand beside those from before it read other people's libraries and servers.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def function_lengths() -> list[int]:
 
 
 def measure() -> dict[str, tuple[float, str]]:
-    """Measure what has a target: for each measure its figure and the target."""
+    """Measure sizes and wording: for each measure its figure, and the target or what it was."""
     sources = source_files()
     product = [
         path for path in source_files("tools", "agent", "graphs", "app") if TRAINING not in path.parents
@@ -118,11 +119,11 @@ def measure() -> dict[str, tuple[float, str]]:
         f"modules at the root of {folder}/": len([*(ROOT / folder).glob("*.py")]) for folder in LARGEST_ROOT
     }
     return {
-        "source files": (len(sources), "at most 250"),
-        "source lines": (sum(map(count_lines, sources)), "at most 28,000"),
+        "source files": (len(sources), "217 before"),
+        "source lines": (sum(map(count_lines, sources)), "27,477 before"),
         "lines of tools, agent, graphs, app without training": (
             sum(map(count_lines, product)),
-            "at most 21,800",
+            "21,755 before",
         ),
         "longest file": (max(map(count_lines, sources)), "100 to 400 is normal, 500 asks for two subjects"),
         "median function": (median(lengths), "at most 8"),
@@ -143,7 +144,7 @@ def _write(*words: str) -> None:
 
 
 def main() -> None:
-    """Print every measure beside its target, then the longest files."""
+    """Print every measure, then the longest files."""
     for title, (figure, target) in measure().items():
         _write(f"{figure:>10,.2f}".rstrip("0").rstrip(".").rjust(10), f" {title} ({target})")
     longest = sorted(source_files(), key=count_lines, reverse=True)[:8]
