@@ -82,13 +82,14 @@ def start(settings: dict[str, Any], seed: int) -> str:
 
 
 def kill_repeatedly(run_id: str, rng: random.Random, kills: int, usual: float) -> int:
-    """Kill a run at random moments, then let it end; return how many kills hit it."""
-    hits = 0
-    for _ in range(kills):
+    """Kill a run at random moments until it ends or was killed often enough; return how many kills hit it."""
+    hits, hit = 0, True
+    while hit and hits < kills:
         if rng.random() < 0.5:
-            hits += killed_after(lambda: resume(run_id), rng.uniform(0, usual))
+            hit = killed_after(lambda: resume(run_id), rng.uniform(0, usual))
         else:
-            hits += killed_at(run_id, rng.randint(1, 40), rng.uniform(0, 0.005))
+            hit = killed_at(run_id, rng.randint(1, 20), rng.uniform(0, 0.005))
+        hits += hit
     in_child(lambda: finish(run_table().get(run_id)))
     return hits
 
@@ -162,7 +163,7 @@ def experiment(kills: int, seed: int) -> dict[str, Any]:
     while hits < kills:
         sort = rng.randrange(len(sorts))
         run_id = start(sorts[sort], seed)
-        hits += kill_repeatedly(run_id, rng, rng.randint(1, 5), usual)
+        hits += kill_repeatedly(run_id, rng, rng.randint(1, 8), usual)
         runs += 1
         after = in_child_with_result(lambda run_id=run_id: remains(run_id))  # type: ignore[misc]
         if after != calm[sort]:
