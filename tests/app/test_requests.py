@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -292,6 +293,7 @@ draw({PROMPT!r}, num_images=3, seed=7, idempotency_key="k", overrides={{"generat
         before = log.read_text("utf-8").count("picture")
         while log.read_text("utf-8").count("picture") < before + 3:  # in the second of the runs
             assert process.poll() is None
+            time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     statuses = [run.status for run in run_table().newest(3)[::-1]]
     assert statuses == ["accepted", "running", "waiting"]
@@ -372,14 +374,21 @@ def test_renamed_arguments_and_flags_still_work(place: Path) -> None:
     assert renamed is draw and resume is api.resume
 
 
-def test_the_command_line_reports_a_renamed_name_once_in_one_line(place: Path) -> None:
-    command = [sys.executable, "-m", "pleinair.app.cli.main", "draw", PROMPT, "--set", "retrieval.floor=-1"]
-    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=True)
-    lines = [line for line in done.stderr.splitlines() if "deprecated" in line]
+@pytest.mark.usefixtures("place")
+def test_the_command_line_reports_a_renamed_name_once_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pleinair.app.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["pleinair", "draw", PROMPT, "--set", "retrieval.floor=-1"])
+    with pytest.raises(SystemExit, match="^0$"):
+        main.main()
+    stderr = capsys.readouterr().err
+    lines = [line for line in stderr.splitlines() if "deprecated" in line]
     assert lines == [
         "pleinair: deprecated: retrieval.floor is now called retrieval.threshold (set in: --set)"
     ]
-    assert "DeprecationWarning" not in done.stderr and ".py" not in done.stderr
+    assert "DeprecationWarning" not in stderr and ".py" not in stderr
 
 
 def test_the_command_line_does_not_change_other_warnings(

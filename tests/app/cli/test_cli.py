@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -261,20 +260,3 @@ def test_the_installed_command_prints_its_version() -> None:
         [command, "--version"], env=os.environ, capture_output=True, text=True, check=False
     )
     assert (result.returncode, result.stdout.split()[0]) == (0, "pleinair")
-
-
-def test_an_interrupted_process_stores_the_best_image(place: Path) -> None:
-    command = [sys.executable, "-m", "pleinair.app.cli.main", "draw", "two things", "--json"]
-    slow = ["--set", "generator.pause=0.3", "--set", "mllm.satisfied=false", "--max-attempts", "50"]
-    with subprocess.Popen(
-        [*command, *slow], env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None and process.stdout is not None
-        for line in process.stderr:
-            if "missing" in line:
-                break
-        process.send_signal(signal.SIGINT)
-        rest, answer = process.stderr.read(), json.loads(process.stdout.read())
-    assert process.returncode == 130, rest
-    assert answer["ending"] == "cancelled" and Path(answer["picture"]).exists()
-    assert "Traceback" not in rest

@@ -21,6 +21,7 @@ from rich.text import Text
 from pleinair.app.api import finish, run_table, submit
 from pleinair.app.cli.live import LiveView
 from pleinair.app.cli.terminal import _hanging, logging_notes, new_console, progress_bar, shown_on
+from pleinair.app.runs.results import result_of
 
 PROMPT = "two extraordinarily --seed 7 --v 6 unmistakable things beside a lighthouse of sandstone in the fog"
 REMARK = "a warning about something that was lowered because the memory was not enough"
@@ -149,11 +150,13 @@ def on_a_terminal(width: int, *arguments: str, stop_at: str = "") -> tuple[int, 
     return process.returncode, output.decode()
 
 
-def test_a_stopped_run_leaves_no_spinner_on_the_terminal(place: Path) -> None:
+def test_a_stopped_run_stores_the_best_image_and_leaves_no_spinner_on_the_terminal(place: Path) -> None:
     slow = ("--set", "generator.pause=0.2", "--set", "mllm.satisfied=false", "--max-attempts", "50")
     code, output = on_a_terminal(40, "draw", "two things", *slow, stop_at="missing")
     lines = screen(output, 40)
-    assert code == 130 and run_table().newest(1)[0].status == "cancelled", output
+    (run,) = run_table().newest(2)
+    picture = result_of(run).picture
+    assert code == 130 and run.status == "cancelled" and picture and picture.exists(), output
     assert not SPINNER.search("\n".join(lines)) and output.rfind("\x1b[?25h") > output.rfind("\x1b[?25l")
     assert "Stopping after this step; once more to" in lines and "stop at once." in lines
     assert any(line.startswith("cancelled: you asked it to stop") for line in lines)
