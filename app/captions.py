@@ -18,9 +18,9 @@ from pleinair.agent.state import MLLM_CALL, spending_limit
 from pleinair.app.engines import Watch, build_backend, check
 from pleinair.app.estimate.captions import CaptionEstimate, estimate_captions
 from pleinair.app.estimate.estimate import RETRIED
-from pleinair.app.estimate.prices import is_hosted, require_prices
 from pleinair.app.index import open_indexed
 from pleinair.app.paths import places
+from pleinair.app.runs.prices import is_hosted, require_prices
 from pleinair.app.settings import Settings
 from pleinair.app.texts import counted
 from pleinair.tools.crossmodal import write_caption

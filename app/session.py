@@ -12,9 +12,9 @@ from pleinair.agent.react.schemas import Pin
 from pleinair.app import api
 from pleinair.app.chat.edits import Resize, is_scene_edit, read_resize, read_scene_edit
 from pleinair.app.engines import check, declared_capabilities
-from pleinair.app.estimate.prices import require_prices
 from pleinair.app.models.pins import require_pins
 from pleinair.app.runs.history import state_of
+from pleinair.app.runs.prices import require_prices
 from pleinair.app.runs.prompts import MAX_SIDE, PromptOptions, read_size, request_from
 from pleinair.app.runs.request import (
     ChatThread,

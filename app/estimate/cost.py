@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pleinair.app.estimate.history import PastRun, basis, per_call, span
-from pleinair.app.estimate.prices import is_local, listed_price
 from pleinair.app.estimate.tokens import CallTokens
 from pleinair.app.models.pins import HUB_GENERATORS
+from pleinair.app.runs.prices import is_local, listed_price
 from pleinair.app.settings import BackendChoice, Settings
 from pleinair.tools.http.prices import MILLION, Price
 from pleinair.tools.types import Value

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from pleinair.app.estimate.prices import is_hosted, server_address
 from pleinair.app.models.inventory import ProfileModel, find_missing_files, format_size, profile_models
+from pleinair.app.runs.prices import is_hosted, server_address
 from pleinair.app.settings import Settings
 from pleinair.tools.http.addresses import OFFICIAL
 from pleinair.tools.model_files.hub import NotDownloaded

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from pleinair.agent.state import MAX_PROMPT
 from pleinair.app.engines import declared_capabilities, is_pocket
-from pleinair.app.estimate.prices import is_paid
 from pleinair.app.runs.notes import notes_on
+from pleinair.app.runs.prices import is_paid
 from pleinair.app.runs.request import DrawRequest, new_request
 from pleinair.app.settings import Settings
 from pleinair.tools.arguments import explain

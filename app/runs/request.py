@@ -13,9 +13,9 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pleinair.agent.react.schemas import Pin
 from pleinair.agent.state import MAX_SEED, check_prompt
 from pleinair.app.engines import check, declared_capabilities, encoder_training, require_library
-from pleinair.app.estimate.prices import require_prices
 from pleinair.app.paths import Paths
 from pleinair.app.runs.notes import Note
+from pleinair.app.runs.prices import require_prices
 from pleinair.app.settings import Settings, renamed
 from pleinair.tools import registry
 from pleinair.tools.arguments import complaint
