@@ -31,7 +31,7 @@ from pleinair.agent.mllm.request import (
 )
 from pleinair.tools.arguments import check_values
 from pleinair.tools.callbacks import no_callback
-from pleinair.tools.errors import CutOff, EmptyAnswer, Filtered
+from pleinair.tools.errors import BadReply, CutOff, EmptyAnswer, Filtered
 from pleinair.tools.http.addresses import OFFICIAL, base_address, is_here
 from pleinair.tools.http.openai_api import NO_KEY, Server, TooLong, failure_of, greet, no_images
 from pleinair.tools.http.prices import Price, price_of
@@ -76,8 +76,9 @@ _TRIAL = "Decide whether the picture matches the prompt."
 _TRIAL_WITHOUT_FORM = "Look at the picture and at the prompt, and answer."
 _FIELDS = ("refusal", "reasoning_content", "reasoning")  # of a message, beside its content
 # reasons why an answer ended
-_CUT_OFF, _FILTERED = ("length", "max_output_tokens"), ("content_filter",)
-_REASONS = (*_CUT_OFF, *_FILTERED, "stop", "tool_calls", "function_call", "completed")
+_CUT_OFF = ("length", "max_output_tokens", "max_tokens")
+_FILTERED = ("content_filter", "safety", "sensitive", "recitation", "prohibited_content")
+_REASONS = (*_CUT_OFF, *_FILTERED, "stop", "end_turn", "tool_calls", "function_call", "completed")
 _SMALLER_SIDE = 2  # by this an image's side is divided when the request is too long
 
 
@@ -368,6 +369,9 @@ def _check_reply(result: ChatResult) -> None:
     if refusal := refusal_of(message):
         raise CallFailure(Refused(UNPRINTABLE.sub("", refusal)))
     reason = (result.generations[0].generation_info or {}).get("finish_reason") or finish_reason(message)
+    reason = reason and reason.lower()
+    if reason == "error" and not is_complete(message):
+        raise CallFailure(BadReply("The provider ended the answer with an error."), "tries")
     if reason in _FILTERED:
         raise CallFailure(Filtered("The provider's content filter withheld the model's answer."))
     if reason in _CUT_OFF and not is_complete(message):

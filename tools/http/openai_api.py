@@ -36,11 +36,16 @@ _PASSING = {*_TIMED_OUT, 409, 425, 429}  # and every 5xx
 _TOO_LONG = re.compile(
     r"context.?(length|window|size)|maximum context|prompt is too long|too many tokens", re.I
 )
-_POLICY = re.compile(r"content.?(policy|filter|management)|safety system|moderation|usage polic", re.I)
+_POLICY = re.compile(
+    r"content.?(policy|filter|management)|safety system|moderation|usage polic|data.?inspection", re.I
+)
 _QUOTA = re.compile(r"insufficient.?(quota|funds|balance)|billing", re.I)
 _LOADING = re.compile(
     r"load(ing)? (the )?model|model (is )?(currently |still )?load|warming up|model.?not.?ready", re.I
 )
+_SECONDS = r"\d{1,9}(?:\.\d+)?"
+_WAIT = re.compile(rf"(?:again in|retry after|retryDelay\W{{1,5}}) ?({_SECONDS}) ?s(?:ec|\b)", re.I)
+_UNFIT = ("json_validate_failed", "tool_use_failed")  # Groq's codes of an answer that it could not parse
 _SECRET = re.compile(r"\b(sk|pk|key|Bearer)([- ])[\w.*-]{6,}")
 _PARTS = {"answers": "answers of that form", "cap": "such a cap of tokens", "roles": "such roles"}
 # What reading a reply of the wrong form may raise inside langchain-openai and openai.
@@ -152,6 +157,8 @@ def failure_of(error: Exception, server: Server, sent: Request | None = None) ->
 def _refused_part(error: openai.APIStatusError, server: Server, sent: Request) -> CallFailure | None:
     """Step down from what the server refuses; None for another error, or where nothing is left to change."""
     words = _words(error, server)
+    if error.code in _UNFIT:
+        return CallFailure(BadReply(f"{server.url} could not read the model's answer: {words}"), "tries")
     refusal = refusal_of(error.status_code, error.body, sent, words)
     if refusal is None or (refusal.part != "cap" and _TOO_LONG.search(f"{error.code} {words}")):
         return None
@@ -187,7 +194,7 @@ def _no_tools(words: str, server: Server) -> PleinairError:
 def _by_status(error: openai.APIStatusError, server: Server) -> CallFailure:
     """Read the status and the error object that came with it."""
     status, words, code = error.status_code, _words(error, server), f"{error.code} {error.type}"
-    if _POLICY.search(code) or (status == 400 and _POLICY.search(words)):
+    if _POLICY.search(code) or (status in (400, 403) and _POLICY.search(words)):
         return CallFailure(Filtered(f"The filter of {server.url} refused the request: {words}"))
     too_long = isinstance(error, ContextOverflowError) or status == 413
     too_long = too_long or bool(status in (400, 422) and _TOO_LONG.search(f"{code} {words}"))
@@ -196,11 +203,11 @@ def _by_status(error: openai.APIStatusError, server: Server) -> CallFailure:
     if _QUOTA.search(code) or status == 402:
         return CallFailure(Unavailable(f"The account at {server.url} has no credit left: {words}"))
     if status in _PASSING or status >= 500:
-        wait, late = retry_after(error.response.headers), status in _TIMED_OUT
+        wait, late = retry_after(error.response.headers, words=str(error.body)), status in _TIMED_OUT
         loads = status == 503 and (wait is not None or _LOADING.search(f"{code} {words}"))
         fault = Unavailable(f"{server.url} {_trouble(error)}: {words}")
         return CallFailure(fault, "ready" if loads else "tries", wait=wait, may_be_done=late)
-    return CallFailure(_rejected(status, words, server))
+    return CallFailure(_rejected(error, words, server))
 
 
 def _trouble(error: openai.APIStatusError) -> str:
@@ -211,8 +218,9 @@ def _trouble(error: openai.APIStatusError) -> str:
     return f"failed with status {error.status_code}"
 
 
-def _rejected(status: int, words: str, server: Server) -> PleinairError:
+def _rejected(error: openai.APIStatusError, words: str, server: Server) -> PleinairError:
     """Return the error of a status that no other attempt would change."""
+    status = 401 if "API_KEY_INVALID" in str(error.body) else error.status_code  # Gemini has 400
     url, section, variable = server.url, server.section, server.key_variable
     if status in (401, 403) and not server.key:
         return Unavailable(f"{url} needs a key.", f"Set the environment variable {variable}.")
@@ -226,9 +234,14 @@ def _rejected(status: int, words: str, server: Server) -> PleinairError:
         )
     if 300 <= status < 400:
         remedy = f"Check `{section}.base_url`."
-        return BadReply(f"{url} redirects elsewhere, and is not followed.", remedy)
+        return BadReply(f"{url} redirects elsewhere{_target(error, server)}, and is not followed.", remedy)
     rejected = Unavailable if section == "mllm" else BadInput
     return rejected(f"{url} rejects the request (status {status}): {words}")
+
+
+def _target(error: openai.APIStatusError, server: Server) -> str:
+    location = error.response.headers.get("location", "")
+    return f", to {server.quote(location)}" if location else ""
 
 
 def _too_long(server: Server) -> CallFailure:
@@ -240,7 +253,8 @@ def _unconnected(error: openai.APIConnectionError, server: Server) -> CallFailur
     """Return why there is no connection, and whether the server may have received the request."""
     url, section, cause = server.url, server.section, error.__cause__
     may_be_done = isinstance(cause, httpx2.ReadTimeout | httpx2.ReadError | httpx2.RemoteProtocolError)
-    message, remedy = f"The connection to {url} broke: {server.quote(cause or error)}.", ""
+    broken = server.quote(next((e for e in _causes(error) if not isinstance(e, openai.OpenAIError)), error))
+    message, remedy = f"The connection to {url} broke: {broken.removesuffix('.')}.", ""
     if isinstance(error, openai.APITimeoutError):
         message = f"{url} did not answer in time; `{section}.deadline` limits a call."
     for source in _causes(error):
@@ -269,17 +283,28 @@ def _words(error: openai.APIStatusError, server: Server) -> str:
     body: Any = error.body
     words = body
     if isinstance(body, dict):
-        words = next((body[key] for key in ("message", "detail", "error", "msg") if body.get(key)), None)
+        keys = ("message", "detail", "error", "msg", "errors")
+        words = next((body[key] for key in keys if body.get(key)), None)
+        metadata = body.get("metadata")
+        if isinstance(metadata, dict) and metadata.get("raw"):  # of the provider behind OpenRouter
+            words = f"{words}: {metadata['raw']}"
     if isinstance(words, bytes | type(None)) or "<html" in str(words).lower():
         return "it gave no reason."
     return server.quote(words)
 
 
-def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
-    """Return the seconds of a Retry-After header, a number or a date; None where there are none."""
-    text = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
+def retry_after(headers: Mapping[str, str], now: float | None = None, words: str = "") -> float | None:
+    """Return the seconds of a Retry-After header, a number or a date; None where there are none.
+
+    Also read are `retry-after-ms` and, without a header, the words of OpenAI, Groq, Azure and Gemini.
+    """
+    text, milliseconds = (headers.get(name, "").strip() for name in ("retry-after", "retry-after-ms"))
+    if re.fullmatch(_SECONDS, milliseconds):
+        return float(milliseconds) / 1000
+    if re.fullmatch(_SECONDS, text):
         return float(text)
+    if not text and (match := _WAIT.search(words)):
+        return float(match[1])
     try:
         then = parsedate_to_datetime(text).timestamp()
     except (ValueError, OverflowError):

@@ -23,7 +23,8 @@ _IMAGES = re.compile(
     r"(image|vision|multi.?modal|media|picture|mmproj).{0,80}(" + _NO + r"|disabled|unknown|no endpoints)"
     r"|(" + _NO + r"|unknown|no endpoints).{0,80}(image|vision|multi.?modal|mmproj)"
     r"|not (an? )?(multi.?modal|vision)|text.only model|only (supports? )?text"
-    r"|cannot (read|process) image|unknown variant .image_url|mmproj",
+    r"|cannot (read|process) image|unknown variant .image_url|mmproj|at most 0 image"
+    r"|missing data required for image|vision.{0,20}not loaded|content must be a string",
     re.I | re.S,
 )
 # In this order; the first that was sent and is named is refused.
@@ -32,11 +33,11 @@ _WORDS: dict[Part, str] = {
     "parallel_tool_calls": r"parallel.?(tool|function).?calls?",
     "tool_choice": r"tool.?choice|tool_call.?parser|enable.auto.tool",
     "temperature": r"temperature",
-    "detail": r"image_url\W{1,3}detail|\bdetail\b.{0,40}(field|param|extra|unexpected|support)"
+    "detail": r"image_url\W{1,3}detail|\bdetail\b(?!\W?\s*:).{0,40}(field|param|extra|unexpected|support)"
     r"|(unknown|extra|unexpected) (field|param).{0,20}\bdetail\b",
     "strict": r"['\"`]strict['\"`]|\bstrict\b.{0,40}(mode|field|param|extra|unexpected|support)",
     "answers": r"response.?format|json.?(schema|object|mode)|structured.?output|guided|grammar"
-    r"|\$ref|\$defs|\bschema\b|text\.format|response_schema",
+    r"|\$ref|\$defs|\bschema\b|text\.format|response_schema|requested parameters",
     "tools": r"\btools?\b|function.?(call|declaration)|\bfunctions?\b",
     "roles": r"system (role|message|prompt|instruction)|roles must alternate|developer instruction",
 }
@@ -55,7 +56,8 @@ _PARAMS: dict[str, Part] = {
     "strict": "strict",
 }
 _OF_ONE_IMAGE = re.compile(
-    r"image.?(format|type|size|file)|base64|decod|corrupt|dimension|mime"
+    r"image.?(format|type|size|file|length|width)|image is valid|valid image"
+    r"|unsupported image\b|base64|decod|corrupt|dimension|mime"
     r"|too (large|small|many)|at most [1-9]",
     re.I,
 )
@@ -92,7 +94,8 @@ def _sent_parts(sent: Request) -> set[Part]:
 def _by_fields(error: Mapping[str, Any]) -> Iterator[Part]:
     """Yield the parts that the fields name: `param`, or FastAPI's places, the last key first."""
     places = [re.split(r"[.\[\]]+", str(error.get("param") or ""))]
-    details = error.get("detail")
+    inner = error.get("message")  # Mistral's place for FastAPI's details
+    details = (inner if isinstance(inner, Mapping) else error).get("detail")
     for detail in details if isinstance(details, list) else []:
         if isinstance(detail, Mapping) and isinstance(detail.get("loc"), list):
             places.append([str(key) for key in detail["loc"]])

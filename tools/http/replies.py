@@ -27,6 +27,7 @@ _REQUIRED_FIELDS = {  # by the end of the path
     "/images/edits": "data",
 }
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
+_OTHER_COUNTS = ("input_tokens", "output_tokens", "total_tokens")  # Anthropic's
 _BROKEN_GATEWAY = 502  # status of an error object that has none of its own
 
 
@@ -37,6 +38,7 @@ def decompressed(body: bytes, encodings: str, limit: int) -> bytes:
         TooLarge: there are more than `limit` bytes.
         BadReply: the body is damaged, or its encoding needs a package that is not installed.
     """
+    encodings = encodings or ("gzip" if body.startswith(b"\x1f\x8b") else "")
     names = [name.strip().lower() for name in encodings.split(",")]
     for name in reversed([name for name in names if name not in ("", "identity")]):
         read = _DECODERS.get(name.removeprefix("x-"))
@@ -224,6 +226,10 @@ def _status_of(error: Json) -> int:
 
 def _check_items(reply: Json, name: str, body: bytes) -> None:
     items = reply.get(name)
+    for choice in _dicts(items) if name == "choices" else []:
+        # a stream's form, or that of text completions
+        if not isinstance(choice.get("message"), dict) and (choice.get("delta") or choice.get("text")):
+            choice["message"] = choice.get("delta") or {"content": choice.get("text")}
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise BadReply(f"The server's reply has no {name}: {body[:60]!r}.")
     if name == "choices" and not isinstance(items[0].get("message"), dict):
@@ -247,7 +253,11 @@ def _complete(reply: Json) -> None:
 def _usage(usage: object) -> Json | None:
     """Return the counts that are whole numbers from 0, the total at least their sum; None where none is."""
     counts = usage if isinstance(usage, Mapping) else {}
-    valid = {name: counts[name] for name in _COUNTS if type(counts.get(name)) is int and counts[name] >= 0}
+    valid = {
+        name: count
+        for name, other in zip(_COUNTS, _OTHER_COUNTS, strict=True)
+        if type(count := counts.get(name, counts.get(other))) is int and count >= 0
+    }
     if not valid:
         return None
     read, written = valid.get("prompt_tokens", 0), valid.get("completion_tokens", 0)
@@ -264,7 +274,7 @@ def _content(content: Any) -> Any:
 
 
 def _part(part: Any) -> Any:
-    if isinstance(part, dict) and "type" not in part and isinstance(part.get("text"), str):
+    if isinstance(part, dict) and part.get("type") in (None, "output_text") and part.get("text"):
         return {"type": "text", "text": part["text"]}
     return part if isinstance(part, str | dict) else json.dumps(part)
 

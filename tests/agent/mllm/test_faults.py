@@ -127,6 +127,8 @@ RECOVERS: dict[str, Act] = {
     "1 retry-after in seconds": error(429, retry_after="1"),
     "2 retry-after as a date": faults.later(429, 5),
     "4 no retry-after": error(429),
+    "4 an answer that the server could not read": error(400, "Failed to call", "tool_use_failed"),
+    "35 an error at the end": says('{"match": tr', "error"),
     "6 server error": error(500),
     "7 a page for an overloaded server": reply(503, HTML, content_type="text/html"),
     "8 timeout of the server": error(408),
@@ -181,8 +183,13 @@ STOPS: dict[str, tuple[Act, int, type[PleinairError], str]] = {
     "13 too large": (error(413), 2, TooLong, "too long for 'm', even with smaller images"),
     "13 too long": (error(400, "x", "context_length_exceeded"), 2, TooLong, "too long for 'm'"),
     "17 reset again and again": (faults.reset(), 3, Unavailable, r"connection to .* broke.*try 3 of 3"),
-    "19 short again and again": (SHORT, 3, Unavailable, "connection to .* broke"),
-    "22 redirect": (reply(302, location="http://192.0.2.1/"), 1, BadReply, "redirects elsewhere, and is not"),
+    "19 short again and again": (SHORT, 3, Unavailable, "connection to .* broke: peer closed"),
+    "22 redirect": (
+        reply(302, location="http://192.0.2.1/"),
+        1,
+        BadReply,
+        "redirects elsewhere, to http://192.0.2.1/, and",
+    ),
     "23 a gigabyte": (GIGABYTE, 1, TooLarge, "larger than 4 MiB"),
     "23 no end": (faults.endless, 1, TooLarge, "larger than 4 MiB"),
     "23 compressed, it says": (reply(200, BODY, content_encoding="gzip"), 2, BadReply, "be decompressed"),
@@ -227,6 +234,15 @@ STOPS: dict[str, tuple[Act, int, type[PleinairError], str]] = {
     "33 refusal beside an answer": (says(YES, refusal="I must not."), 1, Refused, "^I must not.$"),
     "34 refusal in prose": (says("I'm sorry, I can't."), 2, Refused, "^I'm sorry, I can't.$"),
     "35 filter": (says("", "content_filter"), 1, Filtered, "filter withheld"),
+    "35 filter in other words": (says("", "SAFETY"), 1, Filtered, "filter withheld"),
+    "35 filter by its status": (error(403, "m requires moderation"), 1, Filtered, "filter of .* refused"),
+    "37 cut off in other words": (says(YES[:-1], "MAX_TOKENS"), 2, CutOff, "raise `mllm.max_tokens`"),
+    "9 Gemini's wrong key": (
+        reply(400, {"error": {"code": 400, "message": "bad", "details": [{"reason": "API_KEY_INVALID"}]}}),
+        1,
+        Unavailable,
+        "key in OPENAI_API_KEY is not accepted",
+    ),
     "36 empty": (says(""), 2, EmptyAnswer, "empty answer, twice"),
     "37 cut off": (says(YES[:-1], "length"), 2, CutOff, "cut off .*raise `mllm.max_tokens`"),
     "39 two answers": (says(f"{YES} {{'match': False}}"), 2, InvalidAnswer, "2 different answers"),
@@ -338,6 +354,21 @@ def test_2_retry_after_may_be_a_date(ask_server: Callable[..., Call]) -> None:
 )
 def test_retry_after_is_a_number_or_a_date(header: str, seconds: float | None) -> None:
     assert retry_after({"retry-after": header}, now=10) == seconds
+
+
+@pytest.mark.parametrize(
+    ("headers", "words", "seconds"),
+    [
+        ({"retry-after-ms": "300", "retry-after": "1"}, "", 0.3),
+        ({}, "Rate limit reached. Please try again in 1.2s.", 1.2),
+        ({}, "Please retry after 7 seconds.", 7),
+        ({}, "{'retryDelay': '2s'}", 2),
+        ({}, "try again in 6m0s", None),
+        ({"retry-after": "5"}, "try again in 9s", 5),
+    ],
+)
+def test_a_wait_may_be_in_other_places(headers: dict[str, str], words: str, seconds: float | None) -> None:
+    assert retry_after(headers, words=words) == seconds
 
 
 def test_4_pauses_grow_and_are_random(ask_server: Callable[..., Call]) -> None:
