@@ -274,8 +274,9 @@ def _content(content: Any) -> Any:
 
 
 def _part(part: Any) -> Any:
-    if isinstance(part, dict) and part.get("type") in (None, "output_text") and part.get("text"):
-        return {"type": "text", "text": part["text"]}
+    text = part.get("text") if isinstance(part, dict) else None
+    if isinstance(text, str) and part.get("type") in (None, "output_text"):
+        return {"type": "text", "text": text}
     return part if isinstance(part, str | dict) else json.dumps(part)
 
 
