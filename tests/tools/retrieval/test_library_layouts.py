@@ -79,6 +79,8 @@ TABLES: list[tuple[str, str | bytes]] = [
     ("metadata.csv", f"\n\na.png,{WREN}\nb.png,{FINCH}\n"),  # no head
     ("METADATA.CSV", f"image,id,caption\na.png,1,{WREN}\nb.png,2,{FINCH}\n"),
     ("metadata.tsv", f"file_name\ttext\na.png\t{WREN}\nb.png\t{FINCH}\n"),
+    ("metadata.csv", f"sep=;\r\nfile_name;text\r\na.png;{WREN}\r\nb.png;{FINCH}\r\n"),
+    ("metadata.tsv", f"{WREN}\ta.png\n{FINCH}\tb.png\n"),  # no head
     ("metadata.csv", f"\ufefffile_name,text\na.png,{WREN}\nb.png,{FINCH}\n"),
     ("metadata.csv", f"file_name,text\na.png,{WREN}\nb.png,{FINCH}\n".encode("utf-16")),
     ("metadata.csv", f"file_name,text\na.png,{WREN}\nb.png,{FINCH}\n".encode("utf-16-le")),
@@ -103,6 +105,78 @@ def test_a_table_captions_both_images(tmp_path: Path, name: str, content: str | 
     assert library.others == ()
 
 
+CONVERSATIONS = [
+    {
+        "image": name,
+        "conversations": [{"from": "human", "value": "Describe."}, {"from": "gpt", "value": text}],
+    }
+    for name, text in (("a.png", WREN), ("b.png", FINCH))
+]
+COCO = {
+    "licenses": [{"id": 3, "name": "Attribution", "url": "http://creativecommons.org/licenses/by/2.0/"}],
+    "images": [{"id": 1, "license": 3, "file_name": "a.png"}, {"id": 2, "license": 3, "file_name": "b.png"}],
+    "annotations": [{"image_id": 2, "caption": FINCH}, {"image_id": 1, "caption": WREN}],
+}
+SETS: list[tuple[str, str, str]] = [  # folder of the images, a table of a usual data set
+    ("train2017", "annotations/captions_train2017.json", json.dumps(COCO)),
+    ("train2017", "captions.json", json.dumps(COCO)),
+    ("images", "results.csv", f"image_name| number| comment\na.png| 0| {WREN}\nb.png| 0| {FINCH}\n"),
+    ("Images", "captions.txt", f"image,caption\na.png,{WREN}\nb.png,{FINCH}\n"),
+    ("Images", "text/Flickr8k.token.txt", f"a.png#0\t{WREN}\nb.png#0\t{FINCH}\n"),
+    (".", "blip_laion_cc_sbu_558k.json", json.dumps(CONVERSATIONS)),
+    ("train", "labels.csv", f"image_id,label\na,{WREN}\nb,{FINCH}\n"),
+    (
+        "data",
+        "meta_lat.json",
+        json.dumps({"/workspace/data/a": {"tags": WREN}, "/w/data/b": {"caption": FINCH}}),
+    ),
+    (
+        "img",
+        "set/data.jsonl",
+        lines({"image": "img/a.png", "prompt": WREN}, {"image": "img/b.png", "text": FINCH}),
+    ),
+]
+
+
+@pytest.mark.parametrize(("place", "name", "content"), SETS)
+def test_tables_of_usual_data_sets_caption_their_images(
+    tmp_path: Path, place: str, name: str, content: str
+) -> None:
+    files = {f"{place}/a.png": PNG, f"{place}/b.png": PNG, name: content, "notes.json": '{"a": [1]}'}
+    library = Library.open(write(tmp_path, files))
+    assert (list(captions(library).values()), problems(library)) == ([WREN, FINCH], [])
+    assert library.others == (".json",)
+    if "annotations" in content:
+        assert {item.license for item in library.items.values()} == {"CC-BY-2.0"}
+
+
+PATHS: list[tuple[str, str, list[str]]] = [  # file name in a table at the root, image, images of the library
+    ("/old/place/x/1.png", "x/1.png", ["x/1.png", "y/1.png"]),
+    ("D:\\set\\Y\\1.PNG", "y/1.png", ["x/1.png", "y/1.png"]),
+    ("/old/1.png", "", ["x/1.png", "y/1.png"]),
+    ("1.png", "x/1.png", ["x/1.png"]),
+    ("1.png", "", ["x/1.png", "y/1.png"]),
+    ("train/1.png", "", ["test/1.png"]),
+    ("1.png", "", ["2.png", "x/1.png"]),
+]
+
+
+@pytest.mark.parametrize(("name", "image", "images"), PATHS)
+def test_a_path_of_another_place_means_the_image_that_ends_alike(
+    tmp_path: Path, name: str, image: str, images: list[str]
+) -> None:
+    table = json.dumps({"file_name": name, "license": "MIT"})
+    library = Library.open(write(tmp_path, {"metadata.jsonl": table, **dict.fromkeys(images, PNG)}))
+    assert [id for id, item in library.items.items() if item.license == "MIT"] == ([image] if image else [])
+    assert len(library.problems) == (not image)
+
+
+XMP = """<?xpacket begin="\ufeff"?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
+xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description>
+<dc:description><rdf:Alt>
+<rdf:li xml:lang="x-default">a small wren</rdf:li></rdf:Alt></dc:description>
+</rdf:Description></rdf:RDF></x:xmpmeta>"""
+TAKEOUT = '{"title": "wren.png", "description": "a small wren"}'
 SIDECARS: list[tuple[dict[str, str | bytes], str, str]] = [
     ({"wren.txt": "a small wren\n"}, "a small wren", "sidecars"),
     ({"wren.caption": "a small wren"}, "a small wren", "sidecars"),
@@ -110,6 +184,19 @@ SIDECARS: list[tuple[dict[str, str | bytes], str, str]] = [
     ({"wren.png.txt": "a small wren", "wren.txt": "another"}, "a small wren", "sidecars"),
     ({"wren.json": '{"caption": "a small wren", "url": "https://example.org"}'}, "a small wren", "sidecars"),
     ({"wren.png.json": '{"title": "wren.png", "description": "a small wren"}'}, "a small wren", "sidecars"),
+    ({"wren.png.supplemental-metadata.json": TAKEOUT}, "a small wren", "sidecars"),
+    ({"wren.png.suppl.json": TAKEOUT}, "a small wren", "sidecars"),
+    ({"wren.info.json": '{"title": "a small wren"}'}, "a small wren", "sidecars"),
+    ({"wren.json": '{"title": "File:Wren.png"}'}, "wren", "file_names"),
+    ({"wren.json": '{"description": "<p>a <b>small</b> wren</p>"}'}, "a small wren", "sidecars"),
+    ({"wren.json": '{"description": "a small <wren>"}'}, "a small <wren>", "sidecars"),
+    ({"wren.xmp": XMP}, "a small wren", "sidecars"),
+    ({"wren.png.xmp": XMP.encode("utf-8-sig")}, "a small wren", "sidecars"),
+    ({"wren.xmp": "no XMP", "train.csv": "file,text\nwren.png,a small wren"}, "a small wren", "other_tables"),
+    ({"wren.txt": "beside", "train.csv": "file,text\nwren.png,in a table"}, "beside", "sidecars"),
+    ({"metadata.csv": "file,text\nwren.png,a\nwren.png,a\nwren.png,b"}, "a; b", "csv"),
+    ({"wren.txt": "крапивник".encode("cp1251")}, "wren", "file_names"),
+    ({"wren.txt": "ミソサザイ".encode("shift_jis")}, "wren", "file_names"),
     ({"wren.txt": "A wren.\nde.utf8=Ein Zaunkönig.\n"}, "A wren.", "sidecars"),
     ({"wren.txt": "A wren\non a branch.\n\nNotes: none"}, "A wren on a branch.", "sidecars"),
     ({"wren.txt": "Zaunkönig".encode("latin-1")}, "Zaunkönig", "sidecars"),
@@ -136,6 +223,24 @@ def test_the_most_specific_reader_supplies_the_caption(
 ) -> None:
     item = Library.open(write(tmp_path, {"wren.png": PNG, **files})).items["wren.png"]
     assert (item.caption, item.captioned_by) == (caption, reader)
+
+
+def test_a_sidecar_counts_for_the_images_of_a_post_and_the_edited_and_second_file(tmp_path: Path) -> None:
+    files = {
+        **dict.fromkeys(("post_1.png", "post_2.png", "b(1).png", "c-edited.png"), PNG),
+        "post.txt": WREN,
+        "post_2.txt": FINCH,
+        "b.png.supplemental-metadata(1).json": '{"title": "b.png", "description": "b"}',
+        "c.png.json": '{"description": "c", "license": {"name": "CC0"}, "author": {"name": "Ada"}}',
+    }
+    library = Library.open(write(tmp_path, files))
+    assert captions(library) == {
+        "b(1).png": "b",
+        "c-edited.png": "c",
+        "post_1.png": WREN,
+        "post_2.png": FINCH,
+    }
+    assert (library.items["c-edited.png"].license, library.items["c-edited.png"].author) == ("CC0-1.0", "Ada")
 
 
 def test_credit_is_read_field_by_field_from_several_readers(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pleinair.tools.retrieval.licenses import spdx
 from pleinair.tools.retrieval.readers.cached import Cache, read_cached
 from pleinair.tools.retrieval.readers.folder import Description, Folder
 from pleinair.tools.retrieval.readers.names import subject_of
-from pleinair.tools.retrieval.readers.records import MAX_CAPTION, MAX_TEXT, clean
+from pleinair.tools.retrieval.readers.records import MAX_CAPTION, MAX_TEXT, REPLACEMENT, clean
 
 _VERSION = 1  # of the cache; increase it when the same file gives other texts
 _JPEG_HEAD = 512 * 1024  # bytes that hold the texts of a JPEG
@@ -47,10 +47,12 @@ class Embedded:
         """Yield caption, license, source and author of every image that has them embedded."""
         for image, texts in read_cached(folder, folder.images, f"texts-{_VERSION}", _CACHE, _read).items():
             if texts:
-                yield _description(image, defaultdict(str, texts))
+                yield of_texts(image, texts)
 
 
-def _description(image: str, texts: Mapping[str, str]) -> Description:
+def of_texts(image: str, texts: Mapping[str, str]) -> Description:
+    """Return what the texts of `images.embedded` say of an image."""
+    texts = defaultdict(str, texts)
     rights = _line(texts["rights"])
     license = _license(_line(texts["license"]), rights)
     return Description(
@@ -79,7 +81,7 @@ def _license(license: str, rights: str) -> str:
 
 def _line(text: str, limit: int = MAX_TEXT) -> str:
     """Return a text on one line, without what is over the limit."""
-    return clean(text[:limit], limit)
+    return clean(text.replace(REPLACEMENT, "")[:limit], limit)
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -8,6 +8,7 @@ reader with a caption supplies it, and so with license, source, author and boxes
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,10 @@ from pleinair.tools.types import Box
 
 MAX_FILE = 256 * 2**20  # bytes of a table or sidecar
 MAX_PROBLEMS = 1000  # recorded of a library; further ones are counted
+_MOST_PARTS = 8  # of a path from another machine that are compared
+_EDITED = re.compile(r"-edited$")  # by Google Photos, which keeps one sidecar for both files
+_NUMBER = re.compile(r"_\d{1,2}$")  # of the images of one post
+_TAKEOUT = re.compile(r"(.+?)(\.\w{2,5})(?:\.(s[a-z-]*))?(\(\d+\))?")  # of its sidecar's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,7 @@ class Folder:
         """Return the image that a file in the folder `below` means by a name; raise `BadName` if not one.
 
         Relative and absolute paths, Windows separators, other case and Unicode forms, and names without their
-        ending match if they mean one image only.
+        ending match if they mean one image only. If there are no images in `below`, they may be anywhere.
         """
         if not is_printable(name):
             raise BadName("a file name with control characters or not in Unicode")
@@ -104,22 +109,39 @@ class Folder:
             raise BadName(f"`{name[:200]}` leaves the folder")
         full = str(PurePosixPath(below) / path)
         key = name_key(full)
-        names, stems, bare = self._tables
+        names, stems = self._tables
         if full in names[key]:
             return full
-        candidates = names[key] or stems[key]
-        if path.startswith("/") or path[1:3] == ":/":  # of another machine, or from before the folder moved
-            candidates = candidates or bare[name_key(PurePosixPath(path).name)]
+        candidates = names[key] or stems[key] or self._elsewhere(path, below)
         if not candidates:
             raise BadName(f"no image `{name[:200]}`")
         if len(candidates) > 1:
             raise BadName(f"`{name[:200]}` means several images: {', '.join(sorted(candidates)[:3])}")
         return candidates[0]
 
-    def find_beside(self, stem: str) -> list[str]:
-        """Return the images with this path, with or without their ending, whatever the case."""
-        names, stems, _ = self._tables
-        return list(dict.fromkeys([*names[name_key(stem)], *stems[name_key(stem)]]))
+    def _elsewhere(self, path: str, below: str) -> list[str]:
+        """Return the images whose paths end like an absolute one, or like one in a folder without images."""
+        parts = name_key(path).split("/")
+        if path.startswith("/") or path[1:3] == ":/":  # of another machine, or from before the folder moved
+            ends = ("/".join(parts[n:]) for n in range(-_MOST_PARTS, 0))
+            return next((self._by_end[end] for end in ends if end in self._by_end), [])
+        if below in self._places:
+            return []
+        images = self._by_end.get("/".join(parts), [])
+        return [image for image in images if image.startswith(os.path.dirname(below))] or images
+
+    def find_beside(self, file: str) -> list[str]:
+        """Return the images that a file belongs to by its name: `wren.txt` or `wren.jpg.json` to `wren.jpg`.
+
+        Names as Google Takeout and yt-dlp give them count, and `wren_1.jpg` and so on without a `wren.jpg`.
+        """
+        names, stems = self._tables
+        for key in map(name_key, _image_names(os.path.splitext(file)[0])):
+            if images := [*names[key], *stems[key], *self._edited[key]]:
+                return list(dict.fromkeys(images))
+            if file.lower().endswith(".txt") and key in self._numbered:
+                return self._numbered[key]
+        return []
 
     def _inside(self, path: str) -> str:
         """Return a path without the folder's own, and without `.` and inner `..`."""
@@ -130,13 +152,27 @@ class Folder:
 
     @cached_property
     def _tables(self) -> tuple[defaultdict[str, list[str]], ...]:
-        """Images by the keys of their paths, of those without the ending, and of their names alone."""
-        tables = tuple(defaultdict[str, list[str]](list) for _ in range(3))
-        for image in self.images:
-            names = image, os.path.splitext(image)[0], os.path.basename(image)
-            for table, name in zip(tables, names, strict=True):
-                table[name_key(name)].append(image)
-        return tables
+        """Images by the keys of their paths, and of those without the ending."""
+        return (
+            _grouped(self.images, lambda image: [image]),
+            _grouped(self.images, lambda image: [os.path.splitext(image)[0]]),
+        )
+
+    @cached_property
+    def _by_end(self) -> defaultdict[str, list[str]]:
+        return _grouped(self.images, lambda image: _ends(image) | _ends(os.path.splitext(image)[0]))
+
+    @cached_property
+    def _edited(self) -> defaultdict[str, list[str]]:
+        return _grouped(self.images, lambda image: _without(_EDITED, image))
+
+    @cached_property
+    def _numbered(self) -> defaultdict[str, list[str]]:
+        return _grouped(self.images, lambda image: _without(_NUMBER, image))
+
+    @cached_property
+    def _places(self) -> set[str]:
+        return {os.path.dirname(image) for image in self.images}
 
 
 class Reader(Protocol):
@@ -156,3 +192,34 @@ def name_key(name: str) -> str:
 def is_printable(name: str) -> bool:
     """Return whether logs and JSON can contain a name: no control characters, no bytes that are not UTF-8."""
     return name.isprintable() or not any(category(char) in ("Cc", "Cs") for char in name)
+
+
+def _grouped(images: Iterable[str], names: Callable[[str], Iterable[str]]) -> defaultdict[str, list[str]]:
+    groups = defaultdict[str, list[str]](list)
+    for image in images:
+        for name in names(image):
+            groups[name_key(name)].append(image)
+    return groups
+
+
+def _ends(path: str) -> set[str]:
+    """Return the last part of a path, the last two, and so on."""
+    parts = path.split("/")[-_MOST_PARTS:]
+    return {"/".join(parts[n:]) for n in range(len(parts))}
+
+
+def _without(end: re.Pattern[str], image: str) -> Iterable[str]:
+    """Return a path without an end of its name, with and without the file's ending; nothing if it has none."""
+    stem, suffix = os.path.splitext(image)
+    shorter = end.sub("", stem)
+    return () if shorter == stem else (shorter, shorter + suffix)
+
+
+def _image_names(name: str) -> Iterable[str]:
+    """Yield what the image may be called that a sidecar belongs to, by its path without the ending."""
+    yield name
+    yield name.removesuffix(".info")  # of yt-dlp
+    if match := _TAKEOUT.fullmatch(name):  # a.jpg.supplemental-metadata(1), cut off anywhere, for a(1).jpg
+        stem, suffix, extra, number = match.groups("")
+        if "supplemental-metadata".startswith(extra):
+            yield f"{stem}{number}{suffix}"

@@ -24,7 +24,7 @@ _GENERIC = frozenset(  # words that name no subject by themselves
     "april may june july august september october november december jan feb mar apr jun jul aug sep "
     "sept oct nov dec my me bw wa iphone android samsung canon nikon sony comfyui output outputs out "
     "result results sample samples generated input inputs source sources src assets media content "
-    "public static".split()
+    "public static from utc attachments attachment pasted jpegimages flickr".split()
 )
 _CAMERA = re.compile(  # the beginnings of the names that cameras, phones and programs give
     r"(?:_?(?:img|dsc[nf]?|dscf|pict|pxl|mvimg|vid|gopr|gp|dji|sam|imag|cimg|p|r|kif|hpim|mg|wp|burst|pano|"

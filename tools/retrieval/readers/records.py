@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
+from html import unescape
 from reprlib import Repr
 from typing import Any
 from unicodedata import category
@@ -22,17 +24,28 @@ MAX_TEXT = 1_000  # characters of license, source and author
 MAX_BOXES = 200  # of one image
 FILE_KEYS = (
     *("file_name", "filename", "file", "image_file_name", "image_file", "image_filename", "image_path"),
-    *("image_name", "image", "img_path", "img", "path", "file_path", "filepath"),
+    *("image_name", "image", "img_path", "img", "path", "file_path", "filepath", "image_id"),
 )
 CAPTION_KEYS = (
     *("text", "caption", "captions", "prompt", "description", "sentences", "sentence", "title"),
-    *("alt_text", "alt", "label", "tags", "keywords"),
+    *("conversations", "comment", "content", "alt_text", "alt", "label", "tags", "tag_string", "keywords"),
 )
 LICENSE_KEYS = ("license", "licence", "license_url", "usage_terms", "rights")
-SOURCE_KEYS = ("source", "source_url", "original_url", "url", "credit", "webpage")
-AUTHOR_KEYS = ("author", "authors", "creator", "artist", "photographer", "by", "attribution")
+SOURCE_KEYS = (
+    *("source", "source_url", "original_url", "webpage_url", "flickr_url", "url", "coco_url", "credit"),
+    "webpage",
+)
+AUTHOR_KEYS = (
+    *("author", "authors", "creator", "artist", "photographer", "by", "attribution", "uploader"),
+    "user",
+)
 KEYS = frozenset((*FILE_KEYS, *CAPTION_KEYS, *LICENSE_KEYS, *SOURCE_KEYS, *AUTHOR_KEYS, "boxes"))
 
+REPLACEMENT = "\ufffd"  # for bytes that are no text
+_NAMES = ("name", "username", "nick")  # of a person in an object
+_TAGS = re.compile(
+    r"</?(?:a|b|i|u|p|br|em|strong|span|div|ul|ol|li|img|h\d|sub|sup|small)\b[^<>]*>", re.IGNORECASE
+)
 _Fault = tuple[str, str]  # field, reason
 _repr = Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = 60
@@ -48,7 +61,7 @@ def describe(
     record = {normal_key(key): value for key, value in record.items()}
     faults: list[_Fault] = []
     values: dict[str, Any] = {
-        "caption": _first(record, CAPTION_KEYS, MAX_CAPTION, faults),
+        "caption": _without_tags(_first(record, CAPTION_KEYS, MAX_CAPTION, faults)),
         "license": spdx(_first(record, LICENSE_KEYS, MAX_TEXT, faults)),
         "source": _first(record, SOURCE_KEYS, MAX_TEXT, faults),
         "author": _first(record, AUTHOR_KEYS, MAX_TEXT, faults),
@@ -91,6 +104,8 @@ def clean(text: str, limit: int = MAX_CAPTION) -> str:
     """Return a text on one line; raise `ValueError` if it is too long or not in Unicode."""
     if len(text) > limit:
         raise ValueError(f"has {len(text):,} characters; accepted: at most {limit:,}")
+    if REPLACEMENT in text:
+        raise ValueError("is in an encoding that is not read; accepted: UTF-8, UTF-16, UTF-32, Windows-1252")
     if not text.isprintable():
         if any(category(char) == "Cs" for char in text):
             raise ValueError("is not in Unicode")
@@ -102,7 +117,7 @@ def _first(record: Mapping[str, object], keys: tuple[str, ...], limit: int, faul
     """Return the first of several fields that is usable and not blank."""
     for key in keys:
         try:
-            text = _text(record.get(key), limit)
+            text = _text(_simplified(key, record.get(key)), limit)
         except ValueError as error:
             faults.append((key, f"`{key}` {error}"))
             continue
@@ -111,6 +126,21 @@ def _first(record: Mapping[str, object], keys: tuple[str, ...], limit: int, faul
                 faults.append((key, f"`{key}` is a list; read as {_repr.repr(text)}"))
             return text
     return ""
+
+
+def _without_tags(text: str) -> str:
+    """Return the text of a piece of HTML, any other text as it is."""
+    return " ".join(unescape(_TAGS.sub(" ", text)).split()) if _TAGS.search(text) else text
+
+
+def _simplified(key: str, value: object) -> object:
+    """Return the answers of a conversation, a person's name, a license's address or name; else the value."""
+    if key == "conversations" and isinstance(value, list):
+        turns = [turn for turn in value if isinstance(turn, dict)]
+        return [turn.get("value") for turn in turns if turn.get("from") in ("gpt", "assistant")]
+    names = _NAMES if key in AUTHOR_KEYS else ("spdx_id", "url", "name") if key in LICENSE_KEYS else ()
+    usable = (value[name] for name in names if isinstance(value, dict) and value.get(name))
+    return next(usable, value)
 
 
 def _text(value: object, limit: int) -> str:

@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from pleinair.tools.retrieval.readers.folder import BadName, Description, Folder, Problem
@@ -21,6 +22,7 @@ from pleinair.tools.retrieval.readers.records import (
     CAPTION_KEYS,
     FILE_KEYS,
     KEYS,
+    MAX_CAPTION,
     describe,
     file_of,
     load_json,
@@ -33,7 +35,9 @@ STEMS = ("metadata", "captions", "meta_cap")
 _MAX_WASTE = 64 * 2**20  # characters of a JSON text that are read in vain, after which the rest is not read
 _LISTS = ("images", "data", "items", "records", "samples", "rows")  # keys of a list of records
 _SPACE = re.compile(r"[\s,\[\]]*")
-_FILE_LIKE = re.compile(r"\S.*\.\w{2,5}")
+_FILE_LIKE = re.compile(r"\S.*\.\w{2,5}(?:#\d+)?")
+_NUMBER = re.compile(r"(?<=\.\w{3})#\d+$")  # of the captions of one image, as in Flickr8k's list
+_EXCEL = re.compile(r"\Asep=.\r?$", re.IGNORECASE | re.MULTILINE)  # tells the delimiter to Excel
 
 _Record = Mapping[str, object] | str  # of one image, or what is wrong with it
 Row = tuple[int | None, _Record]  # with the line where it begins
@@ -50,23 +54,29 @@ class Table:
         names = {f"{stem}{self.suffix}" for stem in STEMS}
         files = [file for file in folder.files if os.path.basename(file).lower() in names]
         for file in sorted(files, key=lambda file: (-file.count("/"), file)):
-            yield from self._read_table(folder, file)
+            yield from self.read_table(folder, file)
 
-    def _read_table(self, folder: Folder, file: str) -> Iterator[Description]:
+    def read_table(self, folder: Folder, file: str) -> list[Description]:
+        """Return what a table says of images; captions in several rows of one image are joined."""
         data = folder.read(file)
-        described: set[str] = set()
+        described: dict[str, Description] = {}
+        further: list[Description] = []
         for line, record in self._rows(data) if data is not None else ():
             try:
                 if isinstance(record, str):
                     raise BadName(record)
                 image = _image_of(folder, file, record)
-                if image in described:
-                    raise BadName(f"a second line for `{image}`")
             except BadName as error:
                 folder.report(Problem(file, str(error), line))
-            else:
-                described.add(image)
-                yield describe(folder, file, image, record, line)
+                continue
+            description = describe(folder, file, image, record, line)
+            first = described.setdefault(image, description)
+            if description.caption not in first.caption:
+                captions = "; ".join(filter(None, (first.caption, description.caption)))
+                described[image] = replace(first, caption=captions[:MAX_CAPTION])
+            if first is not description:
+                further.append(description)
+        return [*described.values(), *further]
 
     def _rows(self, data: bytes) -> Iterator[Row]:
         raise NotImplementedError
@@ -108,13 +118,14 @@ class Csv(Table):
     delimiters = ",;\t|"
 
     def _rows(self, data: bytes) -> Iterator[Row]:
-        text = decode(data)
+        text = _EXCEL.sub("", decode(data))
         first = next((line for line in text.split("\n") if line.strip()), "")
         delimiter = max(self.delimiters, key=lambda sign: _recognized(_cells(first, sign)))
         cells = _numbered(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
         columns = [normal_key(cell) for cell in _cells(first, delimiter)]
-        if not set(columns) & set(FILE_KEYS) and len(columns) > 1 and _FILE_LIKE.fullmatch(columns[0]):
-            columns = ["file_name", "text"]  # a table without a head
+        files = [bool(_FILE_LIKE.fullmatch(cell)) for cell in columns[:2]]
+        if not set(columns) & set(FILE_KEYS) and len(files) == 2 and any(files):  # a table without a head
+            columns = ["file_name", "text"] if files[0] else ["text", "file_name"]
         else:
             next((row for _, row in cells if row), None)
             yield from missing_columns(columns)
@@ -132,7 +143,7 @@ class Tsv(Csv):
 
 def _image_of(folder: Folder, file: str, record: Mapping[str, object]) -> str:
     """Return the image that a table's record describes; raise `BadName` if it is none of the folder."""
-    if name := file_of(record):
+    if name := _NUMBER.sub("", file_of(record)):
         return folder.find(name, os.path.dirname(file))
     raise BadName(f"no file name; it is under a key such as `{FILE_KEYS[0]}` or `{FILE_KEYS[-1]}`")
 
@@ -179,8 +190,8 @@ def _rows_of_object(value: Mapping[str, Any]) -> Iterator[Row]:
     """Yield the records of an object: of COCO, with a list of records, of one image, or of file names."""
     lists = [value[key] for key in _LISTS if isinstance(value.get(key), list)]
     if lists:
-        yield from _rows_of_list(lists[0], value.get("annotations"))
-    elif file_of(value):
+        yield from _rows_of_list(lists[0], value)
+    elif file_of(value) or set(map(normal_key, value)) & KEYS:
         yield None, value
     else:
         for name, entry in value.items():
@@ -188,19 +199,23 @@ def _rows_of_object(value: Mapping[str, Any]) -> Iterator[Row]:
             yield None, {**fields, "file_name": name}
 
 
-def _rows_of_list(records: Sequence[Any], annotations: object) -> Iterator[Row]:
-    """Yield the records of a list; captions in a list of annotations belong to them by COCO's `image_id`."""
+def _rows_of_list(records: Sequence[Any], value: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield the records of a list, with the captions and licenses that belong to them by the ids of COCO."""
     captions: dict[object, list[object]] = {}
-    for note in annotations if isinstance(annotations, list) else ():
-        match note:
-            case {"image_id": int() | str() as key, "caption": caption}:
-                captions.setdefault(key, []).append(caption)
+    for note in _objects(value.get("annotations")):
+        if "caption" in note:
+            captions.setdefault(str(note.get("image_id")), []).append(note["caption"])
+    licenses = {str(license.get("id")): license for license in _objects(value.get("licenses"))}
     for record in records:
-        match record:
-            case {"id": int() | str() as key} if key in captions:
-                yield None, {**record, "captions": captions[key]}
-            case _:
-                yield None, _record(record)
+        if isinstance(record, dict):
+            extra: dict[str, object] = {"captions": captions.get(str(record.get("id")))}
+            extra |= {"license": licenses.get(str(record.get("license")))}
+            record |= {key: value for key, value in extra.items() if value}
+        yield None, _record(record)
+
+
+def _objects(value: object) -> list[dict[str, object]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
@@ -210,9 +225,10 @@ def _cells(line: str, delimiter: str) -> list[str]:
         return []
 
 
-def _recognized(cells: Sequence[str]) -> tuple[int, int]:
-    """Return how many columns of a table's head have a meaning, and how many there are."""
-    return len({normal_key(cell) for cell in cells} & KEYS), len(cells)
+def _recognized(cells: Sequence[str]) -> tuple[int, bool, int]:
+    """Return how many columns of a table's head have a meaning, if one is a file, and how many there are."""
+    is_file = any(map(_FILE_LIKE.fullmatch, cells[:2]))
+    return len({normal_key(cell) for cell in cells} & KEYS), is_file, len(cells)
 
 
 def _numbered(cells: Iterator[list[str]]) -> Iterator[tuple[int, list[str] | str]]:

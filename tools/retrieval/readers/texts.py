@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 
 _MARKS = (  # UTF-32 first: its mark begins like that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -11,6 +12,7 @@ _MARKS = (  # UTF-32 first: its mark begins like that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_FOREIGN = re.compile("[^\0-\x7f]{4}|\u0192")  # what another encoding looks like when read as Windows-1252
 _SAMPLE = 200  # bytes looked at for UTF-16 without a mark
 
 
@@ -32,13 +34,12 @@ def decode(data: bytes) -> str:
 
 
 def decode_line(line: bytes) -> str:
-    """Return a text as UTF-8, else Windows-1252, else Latin-1."""
-    for encoding in ("utf-8", "cp1252"):
-        try:
-            return line.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return line.decode("latin-1")
+    """Return a text as UTF-8, else Windows-1252; what is neither has U+FFFD in place of its bytes."""
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        text = line.decode("cp1252", "replace")
+    return line.decode("ascii", "replace") if _FOREIGN.search(text) else text
 
 
 def _without_mark(data: bytes) -> str:
