@@ -209,7 +209,7 @@ def _ends(path: str) -> set[str]:
 
 
 def _without(end: re.Pattern[str], image: str) -> Iterable[str]:
-    """Return a path without an end of its name, with and without the file's ending; nothing if it has none."""
+    """Return a path without an end of its name, with and without the ending of the file; else nothing."""
     stem, suffix = os.path.splitext(image)
     shorter = end.sub("", stem)
     return () if shorter == stem else (shorter, shorter + suffix)
