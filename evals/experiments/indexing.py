@@ -1,9 +1,10 @@
 """Measure the index of large photographs: `python -m pleinair.evals.experiments.indexing`.
 
-The same folder of 12-megapixel JPEGs is indexed twice, each time in a process of its own: with images decoded
-at full size, and with images reduced to what the encoder needs. Printed are seconds, the peak memory of all
-processes (shared pages counted in each), the ratio, and how near the vectors are. Not covered: a GPU,
-and slow disks.
+The same folder of 12-megapixel JPEGs is indexed twice, each time by a program of its own: with images decoded
+at full size, and with images reduced to what the encoder needs; with --apart both times reduced, with the
+encoder in that program and in a process beside it. Printed are seconds, the peak memory of all processes
+(shared pages counted in each), the time of a text, the ratio, and how near the vectors of both sizes are. Not
+covered: a GPU, and slow disks.
 """
 
 from __future__ import annotations
@@ -19,55 +20,54 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import psutil
 from PIL import Image
 
-from pleinair.evals.experiments.decoding import embed
-from pleinair.tools.retrieval.encoder import OpenClipEncoder, preparer
+from pleinair.tools.retrieval.encoder import OpenClipEncoder
 from pleinair.tools.retrieval.index import build_index
 from pleinair.tools.retrieval.library import Library
-
-if TYPE_CHECKING:
-    from pleinair.tools.types import Vectors
+from pleinair.tools.worker.worker import EncoderWorker
 
 SIZE = 4000, 3000
 LAYERS = ((8, 70.0), (32, 40.0), (128, 22.0), (512, 14.0), (2000, 12.0))  # cells across, standard deviation
+WAYS = ("full", "reduced", "apart")
+_TEXTS = 20
 _SAMPLE = 0.05  # seconds between looks at the memory
 
 
 class Encoder:
-    """Encoder of images only: the miniature one, or a random ViT-B/32, at full size if so asked."""
+    """The miniature encoder, or a random ViT-B/32; for images at full size, or in its own process.
 
-    def __init__(self, name: str, full: bool) -> None:
-        import open_clip
-        import torch
+    Args:
+        name: `pocket` or `ViT-B-32`, which is written into the folder if it is not there.
+        place: the folder.
+        way: "full", "reduced", or "apart", which is "reduced" in a process of its own.
+    """
 
-        self.id = name
-        if name == "pocket":
-            self._encoder: Any = OpenClipEncoder("local-dir:pocket/encoder", device="cpu")
-            side = 64
-        else:
-            torch.manual_seed(0)
-            self._encoder = open_clip.create_model("ViT-B-32").eval()
-            self._prepare = preparer(open_clip.image_transform(224, is_train=False))
-            side = 224
-        self.image_side = 0 if full else side
+    def __init__(self, name: str, place: Path, way: str) -> None:
+        folder = "pocket/encoder" if name == "pocket" else str(random_clip(place / name))
+        arguments: dict[str, Any] = {"model": f"local-dir:{folder}", "device": "cpu", "precision": "float32"}
+        encoder = EncoderWorker("open_clip", arguments) if way == "apart" else OpenClipEncoder(**arguments)
+        self.id, self.image_side = encoder.id, 0 if way == "full" else encoder.image_side
+        self.encode_text, self.encode_images = encoder.encode_text, encoder.encode_images
 
-    def encode_text(self, texts: Sequence[str]) -> Vectors:
-        """Refuse texts, which no index needs."""
-        raise NotImplementedError
 
-    def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
-        """Embed images: float32 [n, dim], rows of length 1."""
-        if self.id == "pocket":
-            vectors: Vectors = self._encoder.encode_images(images)
-            return vectors
-        import torch
+def random_clip(folder: Path) -> Path:
+    """Write a random ViT-B/32 as open_clip saves it, unless it is there; return the folder."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
 
-        return embed(self._encoder, torch.stack([self._prepare(image) for image in images]))
+    if not folder.exists():
+        torch.manual_seed(0)
+        folder.mkdir()
+        save_file(open_clip.create_model("ViT-B-32").state_dict(), folder / "open_clip_model.safetensors")
+        config = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": {}}
+        (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
 
 
 def photo(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
@@ -121,29 +121,39 @@ def peak_memory() -> Iterator[list[float]]:
         thread.join()
 
 
-def measure(folder: Path, name: str, full: bool, index: Path) -> dict[str, float]:
-    """Index the folder; return seconds without the encoder's loading, and the peak memory in MB."""
-    encoder, library = Encoder(name, full), Library.open(folder)
+def measure(folder: Path, name: str, way: str, index: Path) -> dict[str, float]:
+    """Index the folder, then embed texts one by one.
+
+    Return the seconds of the index without the encoder's loading, the peak memory in MB, and the milliseconds
+    of a text that is new, and of one that is cached.
+    """
+    encoder, library = Encoder(name, index.parent, way), Library.open(folder)
     with peak_memory() as peaks:
         started = perf_counter()
         build_index(library, encoder, index)
         seconds = perf_counter() - started
-    return {"seconds": seconds, "megabytes": peaks[0]}
+    times = []
+    for _ in range(2):
+        started = perf_counter()
+        for number in range(_TEXTS):
+            encoder.encode_text([f"a photo of {number} birds"])
+        times.append((perf_counter() - started) / _TEXTS * 1000)
+    return {"seconds": seconds, "megabytes": peaks[0], "text": times[0], "cached": times[1]}
 
 
-def _apart(folder: Path, name: str, full: bool, index: Path) -> dict[str, float]:
+def _apart(folder: Path, name: str, way: str, index: Path) -> dict[str, float]:
     command = [sys.executable, "-m", __spec__.name, "--folder", str(folder), "--encoder", name]
-    command += ["--index", str(index), *(["--full"] if full else [])]
+    command += ["--index", str(index), "--way", way]
     output = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout
     figures: dict[str, float] = json.loads(output.splitlines()[-1])
     return figures
 
 
-def nearness(folder: Path, name: str, files: int) -> float:
-    """Return the least cosine between an image's vectors by both ways."""
+def nearness(folder: Path, name: str, place: Path, files: int) -> float:
+    """Return the least cosine between an image's vectors at full size and reduced."""
     from pleinair.tools.images.reading import ReadOptions, read_picture
 
-    encoder = Encoder(name, full=False)
+    encoder = Encoder(name, place, "reduced")
     paths = sorted(folder.iterdir())[:files]
     both = [
         encoder.encode_images([read_picture(path, ReadOptions(side)) for path in paths])
@@ -163,10 +173,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--encoder", help="`pocket` or `ViT-B-32`; both by default")
     for name, text in (("--folder", "index this folder only"), ("--index", "into this one")):
         parser.add_argument(name, type=Path, help=text)
-    parser.add_argument("--full", action="store_true", help="at full size")
+    parser.add_argument("--way", choices=WAYS, default="reduced", help="full, reduced or apart (reduced)")
+    parser.add_argument("--apart", action="store_true", help="compare reduced with apart, not with full")
     options = parser.parse_args(arguments)
     if options.folder:
-        _print(json.dumps(measure(options.folder, options.encoder, options.full, options.index)))
+        _print(json.dumps(measure(options.folder, options.encoder, options.way, options.index)))
         return
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "photos"
@@ -174,7 +185,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         megabytes = write_library(folder, options.photos, min(options.distinct, options.photos), size)
         _print(f"{options.photos} JPEGs of {size[0]} x {size[1]}, {megabytes:.1f} MB each")
         for name in [options.encoder] if options.encoder else ["pocket", "ViT-B-32"]:
-            _compare(folder, name, Path(place))
+            _compare(
+                folder, name, ("reduced", "apart") if options.apart else ("full", "reduced"), Path(place)
+            )
 
 
 def _print(line: str) -> None:
@@ -182,14 +195,17 @@ def _print(line: str) -> None:
     sys.stdout.flush()
 
 
-def _compare(folder: Path, name: str, place: Path) -> None:
-    figures = {
-        way: _apart(folder, name, way == "full", place / f"{name}-{way}") for way in ("full", "reduced")
-    }
-    for way, figure in figures.items():
-        _print(f"  {name}, {way}: {figure['seconds']:.1f} s, at most {figure['megabytes']:.0f} MB")
-    ratio = figures["full"]["seconds"] / figures["reduced"]["seconds"]
-    _print(f"  {name}: full / reduced = {ratio:.2f}; cosine {nearness(folder, name, 4):.5f} or more")
+def _compare(folder: Path, name: str, ways: Sequence[str], place: Path) -> None:
+    figures = [_apart(folder, name, way, place / f"{name}-{way}") for way in ways]
+    for way, figure in zip(ways, figures, strict=True):
+        _print(
+            f"  {name}, {way}: {figure['seconds']:.1f} s, at most {figure['megabytes']:.0f} MB; a text "
+            f"{figure['text']:.1f} ms, a cached one {figure['cached']:.2f} ms"
+        )
+    ratio = figures[0]["seconds"] / figures[1]["seconds"]
+    _print(
+        f"  {name}: {' / '.join(ways)} = {ratio:.2f}; cosine {nearness(folder, name, place, 4):.5f} or more"
+    )
 
 
 if __name__ == "__main__":
