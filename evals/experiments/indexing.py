@@ -57,16 +57,17 @@ class Encoder:
 
 def random_clip(folder: Path) -> Path:
     """Write a random ViT-B/32 as open_clip saves it, unless it is there; return the folder."""
+    if folder.exists():
+        return folder
     import open_clip
     import torch
     from safetensors.torch import save_file
 
-    if not folder.exists():
-        torch.manual_seed(0)
-        folder.mkdir()
-        save_file(open_clip.create_model("ViT-B-32").state_dict(), folder / "open_clip_model.safetensors")
-        config = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": {}}
-        (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
+    torch.manual_seed(0)
+    folder.mkdir()
+    save_file(open_clip.create_model("ViT-B-32").state_dict(), folder / "open_clip_model.safetensors")
+    config = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
 
 

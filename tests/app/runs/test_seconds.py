@@ -1,4 +1,4 @@
-"""`budget.seconds` ends a run that waits for anything: 50 kinds of slowness, all at the same time.
+"""`budget.seconds` ends a run that waits for anything: 55 kinds of slowness, all at the same time.
 
 Each run must end as stopped by `seconds` within 5 s more, imports left out. SECONDS=5 sets the budget and
 runs all kinds; without it every third one runs, with 2 s.
