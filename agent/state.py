@@ -127,7 +127,7 @@ class State(ImageInput, Output):
     request: GenerateRequest | None = None  # the next image's, set before anything is spent on it
     asks_first: bool = False  # whether the first MLLM call comes before the draft, and not beside it
     # the `PleinairError` of that call beside the draft, raised when the draft is stored; in no checkpoint
-    postponed: Annotated[Any, UntrackedValue] = None
+    postponed: Annotated[Any, UntrackedValue] = Field(default=None, exclude=True)
 
     @property
     def concept_names(self) -> list[str]:

@@ -23,7 +23,7 @@ from support.fake_engines import (
 )
 
 from pleinair.agent.context import Context
-from pleinair.agent.state import Output
+from pleinair.agent.state import Output, State
 from pleinair.graphs.pleinair import builder, graph
 from pleinair.tools.errors import NoImages, Unavailable
 from pleinair.tools.images.crops import CropOptions
@@ -362,6 +362,7 @@ def test_a_draft_that_ends_while_the_first_call_fails_is_stored(tmp_path: Path, 
             app.invoke({"prompt": PROMPT}, config, context=context)
     values = app.get_state(config).values
     assert len(values["attempts"]) == 1 and "postponed" not in values
+    assert "postponed" not in State(prompt=PROMPT, postponed=Unavailable()).model_dump(mode="json")
     output = Output.model_validate(app.invoke(None, config, context=context))  # resumed
     assert end(output).ending == "accepted"
     assert len(generator.requests) == 1
