@@ -70,7 +70,7 @@ class CheckedGraph(StateGraph[Any, Any, Any, Any]):
         Raises:
             BadInput: it is anything else, or a part of it is not usable.
         """
-        context = self.default_context if context is None else _own_part(context)
+        context = self.default_context if context is None else _own_part(context, context)
         if isinstance(context, Context):
             return context
         if is_parts(context):
@@ -168,10 +168,10 @@ def _stopping(parts: Iterator[Any], stop: Stop) -> Iterator[Any]:
         cast(Generator[Any, None, None], parts).close()
 
 
-def _own_part(context: Any) -> Any:
+def _own_part(context: Any, default: Any) -> Any:
     if isinstance(context, dict):
-        return context.get("pleinair", context)
-    return getattr(context, "pleinair", context)
+        return context.get("pleinair", default)
+    return getattr(context, "pleinair", default)
 
 
 def _inherited() -> Any:
@@ -179,10 +179,7 @@ def _inherited() -> Any:
     with suppress(RuntimeError):  # not within a run
         runtime = get_runtime()
         context = runtime and runtime.context
-        if isinstance(context, Context):
-            return context
-        part = _own_part(context)
-        return None if part is context else part
+        return context if isinstance(context, Context) else _own_part(context, None)
     return None
 
 
