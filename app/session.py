@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pleinair.agent.react.schemas import Pin
 from pleinair.app import api
-from pleinair.app.chat.edits import Resize, is_scene_edit, read_resize, read_scene_edit
+from pleinair.app.chat.edits import Edit, Resize, is_scene_edit, read_resize, read_scene_edit
 from pleinair.app.engines import check, declared_capabilities
 from pleinair.app.models.pins import require_pins
 from pleinair.app.runs.history import state_of
@@ -91,26 +91,38 @@ class ChatSession:
     def _image_overrides(self) -> dict[str, Any]:
         return {key: value for key, value in self.overrides.items() if key.startswith(IMAGE)}
 
-    def submit(self, prompt: str) -> Run:
-        """Validate a request and write its row; raises `BadInput` before anything is written."""
-        thread = ChatThread(
+    def submit(self, prompt: str, size: Mapping[str, int] | None = None) -> Run:
+        """Validate a request and write its row; raises `BadInput` before anything is written.
+
+        `size` is that of an `Edit`, and stays as it was if the request is refused.
+        """
+        from pleinair.app.models.ready import require_ready
+
+        before = self.overrides
+        try:
+            if size:
+                self.set_image_options(size)
+            settings = load(self.profile, self.overrides)
+            request = request_from(
+                prompt, graph=GRAPH, num_images=1, settings=settings, out=self.out, thread=self._thread()
+            )
+            require_pins(settings)
+            require_ready(settings)
+        except BadInput:
+            self.overrides = before
+            raise
+        run = api.run_table().add_group(request.rows())[0]
+        self._image_before[run.id] = self._image_options
+        self._image_options = self._image_overrides()
+        return run
+
+    def _thread(self) -> ChatThread:
+        return ChatThread(
             after=self.runs[-1] if self.runs else "",
             vetoes=tuple(sorted(self.vetoes)),
             pins=tuple(Pin(concept=concept, hit=hit) for concept, hit in self.pins.items()),
             given=tuple(self.input_images.values()),
         )
-        settings = load(self.profile, self.overrides)
-        request = request_from(
-            prompt, graph=GRAPH, num_images=1, settings=settings, out=self.out, thread=thread
-        )
-        require_pins(settings)
-        from pleinair.app.models.ready import require_ready
-
-        require_ready(settings)
-        run = api.run_table().add_group(request.rows())[0]
-        self._image_before[run.id] = self._image_options
-        self._image_options = self._image_overrides()
-        return run
 
     def finish(
         self, run: Run, on_event: OnEvent | None = None, on_preview: OnPreview | None = None
@@ -158,28 +170,25 @@ class ChatSession:
         self._image_options = self._image_overrides()
         return request.prompt
 
-    def edit(self, line: str) -> str | None:
-        """Return the whole prompt of the request that a line means as a change of the last image.
+    def edit(self, line: str) -> Edit:
+        """Return the request that a line means: as it is, or as a change of the last image.
 
-        What is added, removed or changed in size is worked out by rules; a new size counts for the following
-        images too. None for a line that is no such change, and "" for one that needs no new image.
+        What is added, removed or changed in size is worked out by rules; the session itself is not changed.
 
         Raises:
             BadInput: there is no image to change, or the change is not possible.
         """
-        resize = read_resize(line)
-        scene = self._scene()
+        scene, resize = self._scene(), read_resize(line)
         parsed = parse_prompt_options(line)
-        if resize is None and scene and parsed.options and not parsed.prompt:  # such as "--seed 7"
-            return f"{scene[0]} {line}"
-        if resize is None and not is_scene_edit(line):
-            return None
         if resize:
-            self._resize(resize, scene[2] if scene else None)
-            return scene[0] if scene else ""
+            return Edit(scene[0] if scene else "", self._size(resize, scene[2] if scene else None))
+        if scene and parsed.options and not parsed.prompt:  # such as "--seed 7"
+            return Edit(f"{scene[0]} {line}")
+        if not is_scene_edit(line):
+            return Edit(line)
         if scene is None:
             raise BadInput("there is no image to change yet", "Describe what is to be seen.")
-        return read_scene_edit(line, scene[0], scene[1])
+        return Edit(read_scene_edit(line, scene[0], scene[1]) or line)
 
     def entries(self) -> list[ChatEntry]:
         """List the requests of the chat, the oldest first."""
@@ -227,8 +236,8 @@ class ChatSession:
             return None
         return turn.wish, [concept.name for concept in turn.concepts], turn.outcome.best.request
 
-    def _resize(self, resize: Resize, last: GenerateRequest | None) -> None:
-        """Set the size of the next images; raises `BadInput` if there is no image to scale."""
+    def _size(self, resize: Resize, last: GenerateRequest | None) -> dict[str, int]:
+        """Return the sides that change; raises `BadInput` if there is no image to scale."""
         capabilities = declared_capabilities(load(self.profile, self.overrides))
         if resize.options:
             size = read_size(PromptOptions(resize.options), capabilities)
@@ -241,7 +250,7 @@ class ChatSession:
             }
         else:
             raise BadInput("there is no image to scale yet", "Describe what is to be seen.")
-        self.set_image_options(size)
+        return {name: side for name, side in size.items() if self.overrides.get(f"{IMAGE}{name}") != side}
 
     def references(self) -> list[ChatReference]:
         """List input images and hits, best first; those of the last request before earlier ones."""

@@ -284,13 +284,17 @@ def read_profile(name: str, above: tuple[str, ...] = ()) -> Tree:
     return merged(read_profile(str(below), (*above, name)), tree)
 
 
-def assignments(texts: Sequence[str]) -> Tree:
-    """Parse `key=value` texts; a value that is not TOML is a string."""
-    pairs = [text.partition("=") for text in texts]
+def assignments(texts: Sequence[str] | None, options: Mapping[str, Any] | None = None) -> Tree:
+    """Parse `key=value` texts; a value that is not TOML is a string.
+
+    `options` are values of keys that an interface has options for; they win, and None or [] sets nothing.
+    """
+    pairs = [text.partition("=") for text in texts or ()]
     for key, sign, _ in pairs:
         if not (key and sign):
             raise BadInput(f"--set {key[:MAX_KEY]!r}: must be key=value, for example retrieval.k=8")
-    return {key.strip(): read_value(key.strip(), text) for key, _, text in pairs}
+    values = {key.strip(): read_value(key.strip(), text) for key, _, text in pairs}
+    return values | {key: value for key, value in (options or {}).items() if value not in (None, [])}
 
 
 def _current(tree: Tree, origin: str) -> Tree:

@@ -15,7 +15,7 @@ def test_the_path_of_a_prompt_is_short() -> None:
     report = re.search(r"^path: .*?\n((?: {2}.*\n)*)", done.stdout, re.MULTILINE)
     assert report, done.stdout
     files = re.findall(r"^ {2}(\S+):", report[1], re.MULTILINE)
-    assert files[0] == "app/cli/main.py"
+    assert files[0] == "app/cli/draw.py"
     assert "tools/diffusion/engine.py" in files
     assert len(files) <= MOST_FILES, report[1]
     assert "validations of the prompt: 1\n" in done.stdout

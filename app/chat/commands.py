@@ -1,4 +1,4 @@
-"""Commands of a chat: lines that begin with a slash, and a few words that are commands without one."""
+"""Answers to the lines of a chat: commands, which begin with a slash, and questions about the program."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pleinair.app.texts import printable
+from pleinair.app.chat.about import about
+from pleinair.app.chat.edits import Edit
+from pleinair.app.texts import is_utf8, printable
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
@@ -33,13 +35,28 @@ Describe an image, then what to change: "now make it night", "not that bird", "a
 /trace [N]             show the steps of request N, or of the last one
 /help                  show this
 /quit                  quit, as Ctrl-D does; Ctrl-C stops a run after its current step"""
+WORDS = {"help": "/help", "undo": "/undo"}  # commands that need no slash
 MAX_DIGITS = 9  # of a number in a command
 Part = str | Path  # of a reply: text, or an image to show
 Command = Callable[["ChatSession", str], str | list[Part]]
 
 
-def answer_command(line: str, session: ChatSession) -> list[Part]:
-    """Carry out a line that begins with a slash; raises `BadInput` for an unknown command or argument."""
+def answer(line: str, session: ChatSession) -> list[Part] | Edit:
+    """Carry out a command or answer a question about the program; return the request of any other line.
+
+    Raises `BadInput` for an unknown command, and for what a command or the session refuses.
+    """
+    if not is_utf8(line):
+        raise BadInput(f"{printable(line[:80])!r}: not valid UTF-8", "Nothing was drawn.")
+    line = WORDS.get(line.lower().rstrip(".!?"), line)
+    if line.startswith("/"):
+        return _carry_out(line, session)
+    if reply := about(line, session):
+        return [reply]
+    return session.edit(line)
+
+
+def _carry_out(line: str, session: ChatSession) -> list[Part]:
     name, _, rest = line[1:].partition(" ")
     if name not in COMMANDS:
         commands = ", ".join(f"/{command}" for command in COMMANDS)
@@ -57,7 +74,7 @@ def _list(session: ChatSession, rest: str) -> list[Part]:
 
 
 def _show(session: ChatSession, rest: str) -> list[Part]:
-    entry = session.entry(*_optional_number("show", rest))
+    entry = session.entry(_optional_number("show", rest))
     lines = (
         f"request {entry.number}: {printable(entry.prompt)}",
         printable(f"{entry.ending}: {entry.reason}"),
@@ -82,19 +99,12 @@ def _save(session: ChatSession, rest: str) -> str:
 def _trace(session: ChatSession, rest: str) -> str:
     from pleinair.app.trace.show import Report
 
-    run = session.entry(*_optional_number("trace", rest)).run
+    run = session.entry(_optional_number("trace", rest)).run
     lines = [
         f"  {printable(label):<12} {printable(text)}" if text else printable(label)
         for label, text in Report(run).lines()
     ]
     return "\n".join([*lines, f"`pleinair trace export {run} storyboard.html` writes it as a page."])
-
-
-def _optional_number(command: str, text: str) -> list[int]:
-    numbers = _read_numbers(command, text) if text else []
-    if len(numbers) > 1:
-        raise BadInput(f"{_usage(command)}: needs one number, got {len(numbers)}")
-    return numbers
 
 
 def _words(command: str, text: str) -> list[str]:
@@ -148,10 +158,7 @@ def _add_input_image(session: ChatSession, rest: str) -> str:
 
 
 def _fork(session: ChatSession, rest: str) -> str:
-    numbers = _read_numbers("fork", rest)
-    if len(numbers) > 1:
-        raise BadInput(f"{_usage('fork')}: needs one number, got {len(numbers)}")
-    session.fork(*numbers)
+    session.fork(_read_number("fork", rest))
     return f"Continuing from request {len(session.runs)}."
 
 
@@ -185,6 +192,17 @@ def _read_numbers(command: str, text: str) -> list[int]:
         value = repr(others[0][:40]) if others[0] else "nothing"
         raise BadInput(f"{_usage(command)}: needs a number, got {value}")
     return [int(word) for word in words]
+
+
+def _read_number(command: str, text: str) -> int:
+    number, *others = _read_numbers(command, text)
+    if others:
+        raise BadInput(f"{_usage(command)}: needs one number, got {1 + len(others)}")
+    return number
+
+
+def _optional_number(command: str, text: str) -> int | None:
+    return _read_number(command, text) if text else None
 
 
 def _usage(command: str) -> str:

@@ -1,4 +1,4 @@
-"""Lines of a chat that change the scene or the size of the last image, read by rules and never by a model.
+"""What a line of a chat asks for; changes of the scene or the size are read by rules, never by a model.
 
 Not covered: changes of one thing ("make the wren bigger", "a red hat on the cat"), which go to the model.
 """
@@ -6,8 +6,8 @@ Not covered: changes of one thing ("make the wren bigger", "a red hat on the cat
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pleinair.tools.prompt_options import PromptOption, parse_prompt_options
 from pleinair.tools.types import BadInput
@@ -42,6 +42,14 @@ _JOINT = (
     r"|under|below|in front of|on top of|holding|wearing|on|by|at|in)\s+)"
 )
 _ARTICLE = r"(?:(?:an?|the|one|some)\s+)?"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Request that a line means."""
+
+    prompt: str  # in full; "" if no new image is needed
+    size: Mapping[str, int] = field(default_factory=dict)  # width, height: of this and the following images
 
 
 @dataclass(frozen=True)
@@ -81,10 +89,11 @@ def read_scene_edit(line: str, prompt: str, concepts: Sequence[str]) -> str | No
     """
     if match := _ADD.match(line):
         return _with(match["what"], prompt, concepts)
-    match = _REMOVE.match(line)
-    matching = _matching(match["what"], concepts) if match else []
+    if not (match := _REMOVE.match(line)):
+        return None
+    matching = _matching(match["what"], concepts)
     if len(matching) > 1:
-        raise BadInput(f"remove {match['what']!r}: may be {' or '.join(matching)}; name one")  # type: ignore[index]
+        raise BadInput(f"remove {match['what']!r}: may be {' or '.join(matching)}; name one")
     return _without(matching[0], prompt, concepts) if matching else None
 
 

@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import typer
 
-from pleinair.app.chat.about import about
-from pleinair.app.chat.commands import answer_command
+from pleinair.app.chat.commands import answer
+from pleinair.app.chat.edits import Edit
 from pleinair.app.cli.options import Library, Out, Profile, Setting
 from pleinair.app.cli.terminal import (
     error_lines,
@@ -25,15 +25,14 @@ from pleinair.app.cli.terminal import (
     print_text,
     shows_images,
 )
-from pleinair.app.texts import is_utf8, printable
-from pleinair.tools.types import BadInput, PleinairError
+from pleinair.app.texts import printable
+from pleinair.tools.types import PleinairError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from pleinair.app.session import ChatSession
 
-WORDS = {"help": "/help", "undo": "/undo"}  # commands that need no slash
 LEAVING = ("/quit", "/exit", "quit", "exit", "bye")
 PROMPT = "› "
 THUMBNAIL = 16  # characters of an image in a list
@@ -54,7 +53,7 @@ def chat(
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars of libraries would break the live view
     with explained():
-        overrides = assignments(setting or []) | ({"library.folder": library} if library else {})
+        overrides = assignments(setting, {"library.folder": library})
         load(profile, overrides)
         session = ChatSession(profile=profile, out=out, overrides=overrides)
         if after:
@@ -101,13 +100,13 @@ def _piped_line(prompt: str) -> str:
 
 def run_chat(session: ChatSession, read: Read, console: Console) -> None:
     """Read and answer lines until the user quits; an error is printed and the chat continues."""
-    _print(console, _resumed(session) or "What do you want to see? /help lists commands.")
+    print_text(console, _resumed(session) or "What do you want to see? /help lists commands.")
     with suppress(EOFError):
         while _next_line(session, read, console):
             pass
     if session.runs:
         profile = f" --profile {session.profile}" if session.profile else ""
-        _print(console, f"`pleinair chat{profile} --after {session.runs[-1]}` continues this chat.")
+        print_text(console, f"`pleinair chat{profile} --after {session.runs[-1]}` continues this chat.")
 
 
 def _resumed(session: ChatSession) -> str:
@@ -128,18 +127,15 @@ def _next_line(session: ChatSession, read: Read, console: Console) -> bool:
         line = read(PROMPT).strip()
         if line.lower().rstrip(".!") in LEAVING:
             return False
-        _answer(line, session, console)
+        if line:
+            _answer(line, session, console)
     except KeyboardInterrupt:
-        _print(console, "\n/quit leaves.")
+        print_text(console, "\n/quit leaves.")
     except PleinairError as error:
-        _print(console, error_lines(error))
+        print_text(console, error_lines(error))
     except (OSError, sqlite3.Error) as error:  # of the home, such as a disk that became read-only
-        _print(console, error_lines(PleinairError(f"{printable(str(error))}: nothing was drawn")))
+        print_text(console, error_lines(PleinairError(f"{printable(str(error))}: nothing was drawn")))
     return True
-
-
-def _print(console: Console, text: str) -> None:
-    print_text(console, text)
 
 
 def _print_picture(console: Console, path: Path) -> None:
@@ -155,43 +151,28 @@ def _print_picture(console: Console, path: Path) -> None:
 
 
 def _answer(line: str, session: ChatSession, console: Console) -> None:
-    """Carry out a command, answer a question about the program, or run a request."""
-    if not line:
+    """Print the answer to a line, or run the request that it means."""
+    reply = answer(line, session)
+    if isinstance(reply, Edit):
+        _draw(reply, session, console)
         return
-    if not is_utf8(line):
-        raise BadInput(f"{printable(line[:80])!r}: not valid UTF-8", "Nothing was drawn.")
-    line = WORDS.get(line.lower().rstrip(".!?"), line)
-    if line.startswith("/"):
-        for part in answer_command(line, session):
-            _print(console, part) if isinstance(part, str) else _print_picture(console, part)
-    elif reply := about(line, session):
-        _print(console, reply)
-    else:
-        _change_or_draw(line, session, console)
+    for part in reply:
+        print_text(console, part) if isinstance(part, str) else _print_picture(console, part)
 
 
-def _change_or_draw(line: str, session: ChatSession, console: Console) -> None:
-    """Run a request, which may be a change of the last image; a size that is refused stays as it was."""
-    before = dict(session.overrides)
-    try:
-        prompt = session.edit(line)
-        size = {key: value for key, value in session.overrides.items() if before.get(key) != value}
-        if size:
-            sides = (f"{key.removeprefix('image.')} {value}" for key, value in size.items())
-            _print(console, f"From now on {', '.join(sides)}.")
-        if prompt != "":
-            _draw(line if prompt is None else prompt, session, console)
-    except BadInput:
-        session.overrides = before
-        raise
-
-
-def _draw(prompt: str, session: ChatSession, console: Console) -> None:
+def _draw(edit: Edit, session: ChatSession, console: Console) -> None:
     """Run one request with a live view; Ctrl-C cancels it."""
     from pleinair.app.cli.live import LiveView
     from pleinair.app.cli.run import stopping_on_interrupt
 
-    run = session.submit(prompt)
+    run = session.submit(edit.prompt, edit.size) if edit.prompt else None
+    if run is None:
+        session.set_image_options(edit.size)
+    if edit.size:
+        sides = ", ".join(f"{name} {side}" for name, side in edit.size.items())
+        print_text(console, f"From now on {sides}.")
+    if run is None:
+        return
     with stopping_on_interrupt(run.id), LiveView(run, console) as view:
         result = session.finish(run, view.event, view.on_preview)
     if result.picture:

@@ -55,7 +55,7 @@ def check(
 
     complete = True
     with explained():
-        for model in _models_of(profile, assignments(setting or [])):
+        for model in _models_of(profile, assignments(setting)):
             faults = list(find_faults(model, checksums))
             complete = complete and not faults
             mark = typer.style(*("!!", typer.colors.RED) if faults else ("ok", typer.colors.GREEN))
@@ -81,7 +81,7 @@ def pull(
     from pleinair.app.settings import assignments
 
     with explained():
-        download_models(profile, assignments(setting or []), yes)
+        download_models(profile, assignments(setting), yes)
 
 
 def download_models(profile: str, overrides: Mapping[str, Any], yes: bool, *, err: bool = False) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pleinair.app.cli.doctor import print_findings, print_progress
 from pleinair.app.cli.models import download_models
 from pleinair.app.cli.run import execute
-from pleinair.app.cli.terminal import explained, leave, print_findings, print_progress, quiet
+from pleinair.app.cli.terminal import explained, leave, quiet
 from pleinair.app.texts import printable
 
 if TYPE_CHECKING:

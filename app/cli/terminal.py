@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from pleinair.app.doctor.doctor import Finding
 
 LEAST_COLUMNS = 24  # beside an indent; with fewer, lines are not indented
 WIDTH = 28  # characters of an image, each one pixel wide and two high
@@ -82,6 +81,12 @@ def say(text: str, *, err: bool = False, indent: int = 0) -> None:
     console = current_console() if err else new_console()
     for line in text.split("\n"):
         print_text(console, _hanging(Text.from_ansi(line), console, indent))
+
+
+def say_all(lines: Iterable[str]) -> None:
+    """Print lines as they come, without control characters."""
+    for line in lines:
+        say(printable(line))
 
 
 def _hanging(line: Text, console: Console, indent: int) -> Text:
@@ -182,23 +187,6 @@ def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
-def print_findings(findings: Iterable[Finding]) -> bool:
-    """Print each finding of `pleinair doctor` as it comes; return whether all are in order."""
-    in_order = True
-    for finding in findings:
-        in_order = in_order and finding.ok
-        mark, colour = ("ok", typer.colors.GREEN) if finding.ok else ("!!", typer.colors.RED)
-        say(f"{typer.style(mark, fg=colour)}  {finding.name}: {printable(finding.text)}", indent=4)
-        if finding.remedy:
-            say(f"      {printable(finding.remedy)}", indent=6)
-    return in_order
-
-
-def print_progress(text: str) -> None:
-    """Print on stderr what `pleinair doctor` is doing, where that may take seconds."""
-    say(f"..  {printable(text)}", err=True, indent=4)
-
-
 def leave(ending: str) -> NoReturn:
     """Exit with the code of an ending."""
     raise typer.Exit(CODES[ending])
@@ -209,6 +197,11 @@ def error_lines(error: PleinairError) -> str:
     remedy = f"\n          {printable(error.remedy)}" if error.remedy else ""
     message = printable(error.message)
     return f"pleinair: {message[:_MAX_MESSAGE]}{'…' * (len(message) > _MAX_MESSAGE)}{remedy}"
+
+
+def has_terminal() -> bool:
+    """Return whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def fork(
     from pleinair.app.trace.fork import submit_fork
 
     with explained():
-        overrides = assignments(setting or [])
+        overrides = assignments(setting)
         branch = submit_fork(run, at, prompt=prompt, seed=seed, overrides=overrides, out=out)
         execute([branch], as_json, remark=fork_without_effect)
 

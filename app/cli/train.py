@@ -43,7 +43,7 @@ def adaptor(
     from pleinair.tools.retrieval.crossmodal.adaptor_training import AdaptorOptions
 
     with explained():
-        settings = load(profile, assignments(setting or []) | {"library.folder": library})
+        settings = load(profile, assignments(setting, {"library.folder": library}))
         options = AdaptorOptions(epochs=epochs, learning_rate=learning_rate, batch=batch, seed=seed)
         for line in train_adaptor(settings, out, options):
             typer.echo(line)
@@ -74,7 +74,7 @@ def retriever(
     from pleinair.tools.retrieval.realrag.reflective import ReflectiveOptions
 
     with explained():
-        settings = load(profile, assignments(setting or []) | {"library.folder": library})
+        settings = load(profile, assignments(setting, {"library.folder": library}))
         options = ReflectiveOptions(
             loss=loss,
             epochs=epochs,

@@ -37,7 +37,7 @@ def settings(profile: Profile = None, setting: Setting = None, as_json: Json = F
     from pleinair.app.settings import assignments, origins
 
     with explained():
-        rows = origins(profile, assignments(setting or []))
+        rows = origins(profile, assignments(setting))
     if as_json:
         typer.echo(printable_json([row._asdict() for row in rows]))
         return

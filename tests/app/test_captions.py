@@ -117,7 +117,7 @@ def test_nothing_is_paid_without_a_confirmation(
 ) -> None:
     result = call(shelf)
     assert result.exit_code == 2 and "MLLM calls  4 to 8" in result.stdout and "--yes" in result.stderr
-    monkeypatch.setattr("pleinair.app.cli.captions._has_terminal", lambda: True)
+    monkeypatch.setattr("pleinair.app.cli.index.has_terminal", lambda: True)
     assert call(shelf, stdin="n\n").exit_code == 1
     assert (calls(place), stored()) == (0, [])
     assert call(shelf, stdin="y\n").exit_code == 0

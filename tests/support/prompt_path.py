@@ -30,6 +30,7 @@ DEPTH = 4  # levels of fields and items in which the prompt is searched
 OBSERVERS = (
     "app/cli/live.py",
     "app/cli/terminal.py",
+    "app/texts.py",
     "app/runs/events.py",
     "app/runs/notes.py",
     "app/storyboard/",

@@ -112,6 +112,24 @@ def test_each_ending_has_its_exit_code_and_message(
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("draw", "x"),
+        ("index",),
+        ("doctor",),
+        ("chat",),
+        ("settings",),
+        ("models", "check", "pocket"),
+        ("trace", "fork", "last", "--at", "begin"),
+        ("train", "adaptor", "--library", "x", "--out", "y"),
+    ],
+)
+def test_every_command_refuses_what_is_no_setting(place: Path, command: tuple[str, ...]) -> None:
+    result = call(*command, "--set", "nonsense")
+    assert (result.exit_code, "must be key=value" in result.stderr) == (2, True), result.output
+
+
 def test_options_set_settings(place: Path) -> None:
     call(
         "draw",
