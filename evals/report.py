@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from pleinair.app.runs.results import installed
 from pleinair.evals.cases import TIERS
 from pleinair.evals.metrics import calibration, calibration_error, estimate, interval_of_share, mean, ratio
 from pleinair.evals.run import GRAPHS, Judgement, Result
@@ -24,16 +24,7 @@ if TYPE_CHECKING:
 
 Figures = dict[str, Any]  # JSON
 
-PACKAGES = (
-    "pleinair",
-    "langgraph",
-    "torch",
-    "diffusers",
-    "transformers",
-    "open_clip_torch",
-    "numpy",
-    "scipy",
-)
+PACKAGES = "pleinair langgraph torch diffusers transformers open_clip_torch numpy scipy".split()
 PAIRS = (("pleinair", "base"), ("pleinair", "imagerag"), ("react", "pleinair"))
 COSTS = ("seconds_per_run", "images_per_run", "mllm_calls_per_run", "images_per_accepted", "images_per_right")
 COLOURS = ("#b8b2a6", "#5b8e9c", "#8aa67a", "#d9a441", "#c8553d")
@@ -115,14 +106,7 @@ def _critic(judgements: Sequence[Judgement]) -> Figures:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that the figures depend on."""
-    return {"python": sys.version.split()[0]} | {name: _version(name) for name in PACKAGES}
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "not installed"
+    return {"python": sys.version.split()[0]} | {name: installed(name) for name in PACKAGES}
 
 
 def write_markdown(figures: Figures) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -104,7 +103,7 @@ def _report(folder: str, count: int) -> str:
     ratios = ", ".join(f"{ratio:.2f} × {way}" for way, ratio in lifts(recall).items())
     lines.append(f"the adaptor's R@1 is {ratios} (bar {BAR})")
     lines.append(f"own image above a shuffled one: {wins_over_shuffled(scores[ADAPTOR]):.3f} of the prompts")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -113,7 +112,7 @@ def main() -> None:
     parser.add_argument("folder", help="folder of the adaptor, such as pocket/adaptor")
     parser.add_argument("--count", type=int, default=500, help="number of scenes (500)")
     options = parser.parse_args()
-    sys.stdout.write(_report(options.folder, options.count))
+    print(_report(options.folder, options.count))
 
 
 if __name__ == "__main__":

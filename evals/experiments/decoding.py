@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -143,19 +142,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for width, height, kind in SIZES:
         few = [photo(width, height, kind, seed) for seed in range(count)]
         files = few * max(1, 100_000 // (width * height))
-        _print(f"\n{width} x {height} {kind}, {len(files)} files, processor time of each in milliseconds")
+        print(f"\n{width} x {height} {kind}, {len(files)} files, processor time of each in milliseconds")
         times = _reading(files, encoder.encode_images)
-        _print(f"  {_format(times)}; apart / here = {times['apart'] / times['here']:.2f}")
-        _print(f"  a whole index, apart / here = {times['index apart'] / times['index here']:.2f}")
+        print(f"  {_format(times)}; apart / here = {times['apart'] / times['here']:.2f}")
+        print(f"  a whole index, apart / here = {times['index apart'] / times['index here']:.2f}")
         for name, (transform, model) in towers.items():
             times = _preparing(few, transform, model)
             ratio = times["its transform"] / times["ours"]
-            _print(f"  for {name}: {_format(times)}; its transform / ours = {ratio:.2f}")
-
-
-def _print(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+            print(f"  for {name}: {_format(times)}; its transform / ours = {ratio:.2f}")
 
 
 def _format(figures: dict[str, float]) -> str:

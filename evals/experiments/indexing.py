@@ -178,33 +178,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--apart", action="store_true", help="compare reduced with apart, not with full")
     options = parser.parse_args(arguments)
     if options.folder:
-        _print(json.dumps(measure(options.folder, options.encoder, options.way, options.index)))
+        print(json.dumps(measure(options.folder, options.encoder, options.way, options.index)))
         return
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "photos"
         size = options.side, options.side * 3 // 4
         megabytes = write_library(folder, options.photos, min(options.distinct, options.photos), size)
-        _print(f"{options.photos} JPEGs of {size[0]} x {size[1]}, {megabytes:.1f} MB each")
+        print(f"{options.photos} JPEGs of {size[0]} x {size[1]}, {megabytes:.1f} MB each")
         for name in [options.encoder] if options.encoder else ["pocket", "ViT-B-32"]:
             _compare(
                 folder, name, ("reduced", "apart") if options.apart else ("full", "reduced"), Path(place)
             )
 
 
-def _print(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
 def _compare(folder: Path, name: str, ways: Sequence[str], place: Path) -> None:
     figures = [_apart(folder, name, way, place / f"{name}-{way}") for way in ways]
     for way, figure in zip(ways, figures, strict=True):
-        _print(
+        print(
             f"  {name}, {way}: {figure['seconds']:.1f} s, at most {figure['megabytes']:.0f} MB; a text "
             f"{figure['text']:.1f} ms, a cached one {figure['cached']:.2f} ms"
         )
     ratio = figures[0]["seconds"] / figures[1]["seconds"]
-    _print(
+    print(
         f"  {name}: {' / '.join(ways)} = {ratio:.2f}; cosine {nearness(folder, name, place, 4):.5f} or more"
     )
 

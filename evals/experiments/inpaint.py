@@ -9,7 +9,6 @@ missing, so its own loop seldom has a box to inpaint.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from pathlib import Path
 from pleinair.agent.context import Context
 from pleinair.agent.repairs.plan import box_obstacle
 from pleinair.evals.cases import Case, make_case
-from pleinair.evals.metrics import interval_of_share
+from pleinair.evals.metrics import interval_of_share, mean
+from pleinair.evals.report import percent
 from pleinair.evals.run import Judge, pocket_context
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.generate import generate
@@ -104,14 +104,10 @@ def lines(trials: Sequence[Trial]) -> Iterator[str]:
             "the missing one": [missing for missing, _ in pairs],
             "the other one": [other for _, other in pairs],
         }
-        yield f"{name:<18} " + ", ".join(f"{label} {_share(values)}" for label, values in hits.items())
-
-
-def _share(hits: Sequence[bool]) -> str:
-    bounds = interval_of_share(sum(hits), len(hits))
-    if bounds is None:
-        return "none"
-    return f"{sum(hits) / len(hits):.0%} [{bounds[0] * 100:.0f}, {bounds[1] * 100:.0f}]"
+        shares = {
+            label: percent(mean(row), interval_of_share(sum(row), len(row))) for label, row in hits.items()
+        }
+        yield f"{name:<18} " + ", ".join(f"{label} {share}" for label, share in shares.items())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -128,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         context, judge = pocket_context(Path(folder), {"generator.inpaint": True}), Oracle()
         drafts = islice(gaps(cases, context, ConceptDetector()), options.drafts)
         trials = [repair(gap, context, judge) for gap in drafts]
-    sys.stdout.write("".join(f"{line}\n" for line in lines(trials)))
+    print(*lines(trials), sep="\n")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import io
 import random
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -23,6 +22,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from pleinair.agent.repairs.leaks import LeakOptions
 from pleinair.evals.metrics import interval_of_share
+from pleinair.evals.report import percent
 from pleinair.tools.images import leak
 from pleinair.tools.images.leak import View
 from pleinair.tools.pocket.backgrounds import BACKGROUNDS
@@ -44,7 +44,7 @@ THRESHOLDS = {
 Sample = tuple[str, str, float]  # measure, kind of image that is no leak or "" for a leak, value
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(prog="python -m pleinair.evals.experiments.leak", description=__doc__)
     parser.add_argument("--each", type=int, default=300, help="images of each kind (300)")
@@ -54,12 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for score in scores.itertuples():
         # a hash has no threshold and therefore no shares
         counts = (score.detected, score.alarms) if score.measure in THRESHOLDS else ()
-        shares = [_share(count, score.n) for count in counts]
+        shares = [percent(count / score.n, interval_of_share(count, score.n)) for count in counts]
         area = interval_of_auc(score.auc, score.n)
         lines.append(" | ".join([score.measure, score.against, str(score.n), area, *shares]))
     lines += [f"{_milliseconds(side):.1f} ms a reference, {side} pixels a side" for side in (64, 1024)]
-    sys.stdout.write("\n".join([*lines, ""]))
-    return 0
+    print(*lines, sep="\n")
 
 
 def samples(rng: random.Random) -> Iterator[Sample]:
@@ -201,11 +200,6 @@ def interval_of_auc(value: float, n: int) -> str:
     return f"{value:.3f} [{max(value - half, 0):.3f}, {min(value + half, 1):.3f}]"
 
 
-def _share(count: int, n: int) -> str:
-    low, high = interval_of_share(count, n) or (0.0, 1.0)
-    return f"{count / n:.0%} [{low:.0%}, {high:.0%}]"
-
-
 def _milliseconds(side: int, times: int = 10) -> float:
     """Time all measures of one reference against two images without it."""
     rng = held_out_rng(FIRST)
@@ -221,4 +215,4 @@ def _milliseconds(side: int, times: int = 10) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import io
 import random
-import sys
 from collections.abc import Callable, Sequence
 from time import perf_counter
 
@@ -39,18 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ids = chance.sample(sorted(pictures), min(options.images, len(pictures)))
         right = sum(is_near_copy(thumbnails[id], thumbnail(change(pictures[id]))) for id in ids)
         count += len(ids)
-        _say(f"{name}: {right / len(ids):.0%} of {len(ids)}")
-    _say(f"{1000 * (perf_counter() - started) / count:.1f} ms a pair, the change included")
+        print(f"{name}: {right / len(ids):.0%} of {len(ids)}")
+    print(f"{1000 * (perf_counter() - started) / count:.1f} ms a pair, the change included")
     pairs = _most_similar(thumbnails)
     taken = [pair for pair in pairs if is_near_copy(*(thumbnails[id] for id in pair))]
-    _say(f"{len(taken)} of the {len(pairs)} most similar pairs are near copies")
+    print(f"{len(taken)} of the {len(pairs)} most similar pairs are near copies")
     for first, second in taken:
         overall, block = differences(thumbnails[first], thumbnails[second])
-        _say(f"  {overall:.3f} {block:.3f} {first} {second}")
-
-
-def _say(line: object) -> None:
-    sys.stdout.write(f"{line}\n")
+        print(f"  {overall:.3f} {block:.3f} {first} {second}")
 
 
 def _pictures(library: Library) -> dict[str, Image.Image]:
@@ -59,7 +54,7 @@ def _pictures(library: Library) -> dict[str, Image.Image]:
         try:
             pictures[id] = library.picture(id)
         except BadPicture as error:
-            _say(error)
+            print(error)
     return pictures
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from pleinair.evals.metrics import calibration_error
 from pleinair.evals.pocket.oracle import Oracle
 from pleinair.tools.diffusion.in_context import load
 from pleinair.tools.model_files.folders import SHIPPED
@@ -94,19 +93,9 @@ def _detector_figures(examined: dict[str, Tensor], scale: float, shift: float) -
     return {
         "precision": float(both / predicted.sum()),
         "recall": float(both / fits.sum()),
-        "expected calibration error": _expected_error(p.numpy(), examined["fits"].numpy()),
+        "expected calibration error": calibration_error(p.tolist(), fits.tolist()) or 0.0,
         "box overlap (IoU)": float(examined["overlap"][fits].mean()),
     }
-
-
-def _expected_error(probabilities: NDArray[np.float32], fits: NDArray[np.float32], bins: int = 10) -> float:
-    """Return the expected calibration error over equal-width bins of the probability."""
-    place = np.minimum((probabilities * bins).astype(int), bins - 1)
-    gaps = [
-        (place == b).mean() * abs(probabilities[place == b].mean() - fits[place == b].mean())
-        for b in set(place.tolist())
-    ]
-    return float(sum(gaps))
 
 
 def _oracle(folder: Path, each: int) -> Measured:
@@ -237,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         measure, each = MODELS[model]
         figures, count = measure(options.folder, options.each or each)
         for name, (figure, bar) in figures.items():
-            sys.stdout.write(f"{model}: {name}: {figure} (bar {bar})\n")
+            print(f"{model}: {name}: {figure} (bar {bar})")
         if options.cards:
             command = f"{COMMAND} --model {model} --each {options.each or each}"
             replace_figures(card_of(model, options.folder), figures_section(figures, count, command))
