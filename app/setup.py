@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Any, Literal
+from typing import Any
 
+import httpx2
 import tomlkit
 from platformdirs import user_config_path, user_pictures_path
 
 from pleinair.app.settings import POCKET, chat_servers
-from pleinair.app.toml.trees import Tree
+from pleinair.app.toml.trees import Tree, read_toml
 from pleinair.tools.http.transport import CallLimits, http_client, limited
 from pleinair.tools.storage.files import write_whole
-from pleinair.tools.types import BadInput, Value
+from pleinair.tools.types import BadInput, PleinairError, Value
 
 _TIMEOUT = 3.0  # seconds for one question to a server
 _MAX_MODELS = 40  # of a server, that are checked for whether they accept images
@@ -31,8 +31,6 @@ _SEEING = re.compile(
     r"mistral-small-?3\.[1-9]|ministral-3|magistral|molmo|smolvlm|glm-?\d(\.\d)?v|omni|qwen-?3\.[5-9]|qwen-?[4-9]",
     re.IGNORECASE,
 )
-
-Sees = Literal["yes", "by its name"]
 
 
 class ChatServer(Value):
@@ -92,7 +90,9 @@ def inspect_machine(addresses: Mapping[str, str] | None = None) -> Machine:
     import psutil
 
     gpu, gpu_memory = _largest_gpu()
-    servers = (_server_at(name, url) for name, url in (addresses or server_addresses()).items())
+    tables: dict[str, Tree] = {name: read_toml(path)["mllm"] for name, path in chat_servers().items()}
+    addresses = addresses or {name: str(table["base_url"]) for name, table in tables.items()}
+    servers = (_server_at(name, url, tables.get(name, {}).get("model")) for name, url in addresses.items())
     folder = user_pictures_path()
     return Machine(
         gpu=gpu,
@@ -102,15 +102,6 @@ def inspect_machine(addresses: Mapping[str, str] | None = None) -> Machine:
         key=bool(os.environ.get("OPENAI_API_KEY")),
         library=str(folder) if folder.is_dir() and any(folder.iterdir()) else "",
     )
-
-
-def server_addresses() -> dict[str, str]:
-    """Return the usual addresses of local chat servers by name."""
-    return {name: str(table["base_url"]) for name, table in _server_tables().items()}
-
-
-def _server_tables() -> dict[str, Tree]:
-    return {name: tomllib.loads(path.read_text("utf-8"))["mllm"] for name, path in chat_servers().items()}
 
 
 def propose(machine: Machine, library: str = "", profile: str = "") -> Proposal:
@@ -211,10 +202,9 @@ def _largest_gpu() -> tuple[str, float]:
     return str(largest.name), largest.total_memory / 2**30
 
 
-def _server_at(name: str, base_url: str) -> ChatServer | None:
-    """Return the server at an address with its models; None if nothing there lists models."""
-    rows = _rows(_answer("GET", f"{base_url}/models"))
-    models = [str(row["id"]) for row in rows if isinstance(row, dict) and "id" in row]
+def _server_at(name: str, base_url: str, usual: str | None) -> ChatServer | None:
+    """Return the server at an address, its `usual` model first; None if nothing there lists models."""
+    models = [str(row["id"]) for row in _rows(_answer("GET", f"{base_url}/models")) if "id" in row]
     if not models:
         return None
     root = base_url.removesuffix("/v1")
@@ -222,8 +212,7 @@ def _server_at(name: str, base_url: str) -> ChatServer | None:
     certain = seeing is not None
     if seeing is None:
         seeing = [model for model in models if _SEEING.search(model)]
-    usual = str(_server_tables().get(name, {}).get("model"))
-    seeing.sort(key=lambda model: model != usual)  # the profile's own model first
+    seeing.sort(key=lambda model: model != usual)
     return ChatServer(
         name=name, base_url=base_url, models=tuple(models), seeing=tuple(seeing), certain=certain
     )
@@ -239,10 +228,9 @@ def _seeing(name: str, root: str, models: Sequence[str]) -> list[str] | None:
         modalities = _answer("GET", f"{root}/props").get("modalities")
         if isinstance(modalities, dict):
             return list(models) if modalities.get("vision") else []
-    if name == "lm_studio":
-        if rows := _rows(_answer("GET", f"{root}/api/v0/models")):
-            kinds = {str(row.get("id")): row.get("type") for row in rows}
-            return [model for model in models if kinds.get(model) == "vlm"]
+    if name == "lm_studio" and (rows := _rows(_answer("GET", f"{root}/api/v0/models"))):
+        kinds = {str(row.get("id")): row.get("type") for row in rows}
+        return [model for model in models if kinds.get(model) == "vlm"]
     return None
 
 
@@ -259,6 +247,6 @@ def _answer(method: str, url: str, body: Tree | None = None) -> dict[str, Any]:
         with limited(CallLimits(lambda: end - monotonic())), http_client() as client:
             reply = client.request(method, url, json=body)
             answer = reply.json() if reply.is_success else {}
-    except Exception:  # whatever else listens there is no chat server
-        return {}
+    except (httpx2.HTTPError, httpx2.InvalidURL, PleinairError, ValueError, RecursionError):
+        return {}  # whatever else listens there is no chat server
     return answer if isinstance(answer, dict) else {}

@@ -1,6 +1,7 @@
 """Detection of local chat servers, the proposal, and the settings file of `pleinair setup`."""
 
 import json
+import socket
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,6 +88,33 @@ def test_something_else_at_the_address_is_no_chat_server(answer: Any) -> None:
     assert detected("vllm", {"/v1/models": answer}) == ()
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"",
+        b"220 mail.example ESMTP\r\n",
+        b"\x15\x03\x03\x00\x02\x02\x50",  # TLS
+        b"HTTP/1.1 200 OK\r\n\r\n<html>",
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000,
+        b"HTTP/1.1 200 OK\r\n\r\n\xff\xfe\x00",
+        b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\nno gzip",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n{}",
+        b"HTTP/1.1 302 Found\r\nlocation: http://[\r\n\r\n",
+        b'HTTP/1.1 200 OK\r\n\r\n{"data": ' + b"9" * 10_000 + b"}",
+    ],
+)
+def test_whatever_else_listens_at_the_address_is_no_chat_server(reply: bytes) -> None:
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(reply)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        Thread(target=answer, daemon=True).start()
+        assert inspect_machine({"vllm": f"http://127.0.0.1:{listener.getsockname()[1]}/v1"}).servers == ()
+
+
 def test_nothing_at_the_address_is_no_chat_server() -> None:
     assert inspect_machine({"ollama": "http://127.0.0.1:9/v1"}).servers == ()
 
@@ -167,7 +195,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Use an empty folder of settings, no key, and a machine without chat servers."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr("pleinair.app.setup.server_addresses", dict)
+    monkeypatch.setattr("pleinair.app.setup.chat_servers", dict)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "pleinair" / "pleinair.toml"
 
