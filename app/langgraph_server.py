@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pleinair.app.api import home
 from pleinair.app.paths import Paths
 from pleinair.tools import registry
+from pleinair.tools.arguments import check_values
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
@@ -69,20 +70,13 @@ def _served(value: Any) -> Served:
             f"context: {type(value).__name__}; wanted a `pleinair.agent.context.Context`, a dict with "
             f"{', '.join(accepted)}, or an object or dict that has one of these as `pleinair`"
         )
-    values = value or {}
+    values = {key: item for key, item in (value or {}).items() if item is not None}
     for key in values:
         if key not in accepted:
             hint = registry.did_you_mean(str(key), accepted)
             raise BadInput(f"context: unknown key {key!r}; accepted: {', '.join(accepted)}.{hint}")
-    if not isinstance(values.get("settings") or {}, dict):
-        raise BadInput(
-            f"context.settings = {values['settings']!r}: must be a table, such as {{'retrieval.k': 8}}"
-        )
-    if not isinstance(values.get("profile"), str | None):
-        raise BadInput(f"context.profile = {values['profile']!r}: must be the name of a profile")
-    if (url := values.get("image_url")) not in ("data", "file", None):
-        raise BadInput(f"context.image_url = {url!r}: must be 'data' or 'file'")
-    return Served(values.get("profile"), values.get("settings") or {}, url)
+    check_values(Served, values, "context")
+    return Served(**values)
 
 
 @lru_cache(maxsize=4)

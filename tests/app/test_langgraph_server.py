@@ -111,7 +111,7 @@ WRONG: list[tuple[Any, Any, str]] = [  # context, input, message
     ({"settings": {"budget": {"atempts": 1}}}, {}, "budget.atempts.*Did you mean `attempts`"),
     ({"setings": {}}, {}, "context: unknown key 'setings'; accepted: profile.*Did you mean `settings`"),
     ({"settings": "budget.attempts=1"}, {}, "context.settings = 'budget.attempts=1': must be a table"),
-    ({"profile": 3}, {}, "context.profile = 3: must be the name"),
+    ({"profile": 3}, {}, "context.profile = 3: must be a text"),
     ({"image_url": "png"}, {}, "context.image_url = 'png': must be 'data' or 'file'"),
     ({"profile": "nonesuch"}, {}, "profile = 'nonesuch': no such profile; accepted: "),
     ({"settings": {"library.folder": "/nonesuch"}}, {}, "library.folder = '/nonesuch': no such folder"),
