@@ -9,13 +9,13 @@ each other.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pleinair.agent.context import ProvableModel
 from pleinair.agent.state import MLLM_CALL, spending_limit
-from pleinair.app.engines import Watch, build_backend, check
+from pleinair.app.engines import OnProgress, Watch, build_backend, check
 from pleinair.app.estimate.captions import CaptionEstimate, estimate_captions
 from pleinair.app.estimate.estimate import RETRIED
 from pleinair.app.index import open_indexed
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
     from pleinair.tools.retrieval.index import Index, IndexRetriever
     from pleinair.tools.retrieval.library import Library
-
-OnProgress = Callable[[int, int], None]  # images done, images in total
 
 MOST_FAILURES = 20  # images in a row without a caption, after which the model is at fault and not the images
 _SHOWN = 5  # failures listed; the others are counted
@@ -141,12 +139,8 @@ def plan_captions(settings: Settings, watch: Watch) -> CaptionPlan:
 def _without_caption(library: Library, index: Index) -> list[str]:
     """Return the usable images without a caption, or with one that counts after generated ones."""
     ranks = {name: rank for rank, name in enumerate(library.readers)}
-
-    def is_without(id: str) -> bool:
-        item = library.items[id]
-        return not item.caption or ranks[item.captioned_by] > ranks[NAME]
-
-    return [id for id in index.ids if is_without(id)]
+    items = ((id, library.items[id]) for id in index.ids)
+    return [id for id, item in items if not item.caption or ranks[item.captioned_by] > ranks[NAME]]
 
 
 def write_captions(plan: CaptionPlan, report: CaptionReport, on_progress: OnProgress) -> None:

@@ -84,8 +84,7 @@ def _models(server: ChatServer) -> str:
 def inspect_machine(addresses: Mapping[str, str] | None = None) -> Machine:
     """Detect the GPU, the memory, chat servers, a key and the user's folder of images; takes seconds.
 
-    Args:
-        addresses: base URLs of chat servers by name; by default those of `profiles/servers`.
+    `addresses` are base URLs of chat servers by name, by default those of `profiles/servers`.
     """
     import psutil
 
@@ -108,11 +107,7 @@ def propose(machine: Machine, library: str = "", profile: str = "") -> Proposal:
     """Choose a generator that fits the GPU and a model that can judge its images.
 
     The miniature profile `pocket` is proposed where either is missing, with what is missing as reasons.
-
-    Args:
-        machine: what was detected.
-        library: the user's choice of a folder of images.
-        profile: the user's choice of a profile.
+    `library` and `profile` are the user's own choices.
     """
     profile, reasons = (profile, ("as set by --profile",)) if profile else _fitting(machine)
     folder = library or machine.library

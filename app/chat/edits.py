@@ -77,15 +77,10 @@ def read_resize(line: str) -> Resize | None:
 
 
 def read_scene_edit(line: str, prompt: str, concepts: Sequence[str]) -> str | None:
-    """Return the prompt with what a line adds or removes; None for a line that does neither.
+    """Return the last image's prompt with what a line adds or removes; None for a line that does neither.
 
-    Args:
-        line: of the chat.
-        prompt: of the last image, in full.
-        concepts: in it, by name.
-
-    Raises:
-        BadInput: what is to be removed is the only concept, or may be several.
+    `concepts` are those of the image, by name. Raises `BadInput` if what is to be removed is the only one, or
+    may be several.
     """
     if match := _ADD.match(line):
         return _with(match["what"], prompt, concepts)

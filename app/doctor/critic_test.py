@@ -68,9 +68,7 @@ def accept(model: BaseChatModel, report: Callable[[str], None] = no_callback) ->
 def judge(model: BaseChatModel, report: Callable[[str], None] = no_callback) -> Score:
     """Run the critique of the loop on all images, with one more call where the answer is not valid.
 
-    Args:
-        model: the critic.
-        report: called with the progress every few images.
+    `report` is called with the progress every few images.
     """
     from pleinair.tools.critique import critique
 

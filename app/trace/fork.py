@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from typing_extensions import Unpack
 
 from pleinair.app.api import find, finish, home, run_table
 from pleinair.app.runs.events import OnEvent
@@ -18,16 +20,16 @@ if TYPE_CHECKING:
 GENERATE = "generate"  # the node that runs the request which a step before it has set
 
 
-def fork(
-    run: str,
-    at: str,
-    *,
-    prompt: str | None = None,
-    seed: int | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    out: str | None = None,
-    on_event: OnEvent | None = None,
-) -> Result:
+class ForkOptions(TypedDict, total=False):
+    """What a fork changes; None leaves the parent's."""
+
+    prompt: str | None  # at a step of `generate`, of this one image only; so is the seed
+    seed: int | None
+    overrides: Mapping[str, Any] | None  # dotted settings over the parent's, such as {"budget.attempts": 5}
+    out: str | None  # folder for the results
+
+
+def fork(run: str, at: str, *, on_event: OnEvent | None = None, **options: Unpack[ForkOptions]) -> Result:
     """Run a step of a run again, with what follows it, as a new run; steps before are not paid for again.
 
     What was spent before the step counts towards the new run's budget, so a run that was stopped by its limit
@@ -38,33 +40,22 @@ def fork(
     Args:
         run: a run's id, the beginning of one, or "last".
         at: a step by its name, such as "critique:1"; `pleinair trace show` prints them.
-        prompt: the new prompt; at a step of `generate`, of this one image only.
-        seed: the new seed, of this one image only in the same case.
-        overrides: dotted settings over those of the parent, such as {"budget.attempts": 5}.
-        out: the folder for the results; the parent's when None.
         on_event: called with every event, from the threads that work on the run.
+        options: see `ForkOptions`.
 
     Raises:
         BadInput: a value is not accepted; nothing was written.
     """
-    return finish(submit_fork(run, at, prompt=prompt, seed=seed, overrides=overrides, out=out), on_event)
+    return finish(submit_fork(run, at, **options), on_event)
 
 
-def submit_fork(
-    run: str,
-    at: str,
-    *,
-    prompt: str | None = None,
-    seed: int | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    out: str | None = None,
-) -> Run:
+def submit_fork(run: str, at: str, **options: Unpack[ForkOptions]) -> Run:
     """Check a fork and write its row, for `finish` to run. Arguments as for `fork`."""
     parent = find(run)
     before = read_request(parent.request_json)
     name, step = find_step(steps_of(parent, home()), at)
-    changes: dict[str, Any] = {"prompt": prompt, "seed": seed}
-    changes = {key: value for key, value in changes.items() if value is not None}
+    values = {"prompt": options.get("prompt"), "seed": options.get("seed")}
+    changes: dict[str, Any] = {key: value for key, value in values.items() if value is not None}
     is_generate = name.startswith(f"{GENERATE}:")  # whose changes are of its one image
     branch = Parent(
         run=parent.id, step=name, checkpoint=step.checkpoint, request=changes if is_generate else {}
@@ -73,8 +64,8 @@ def submit_fork(
     request = new_request(
         **shared,
         **({"prompt": before.prompt, "seed": parent.seed} | changes),
-        settings=altered(before.settings, overrides or {}),
-        out=out or before.out,
+        settings=altered(before.settings, options.get("overrides") or {}),
+        out=options.get("out") or before.out,
         parent=branch,
     )
     if is_generate:
