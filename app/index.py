@@ -130,7 +130,6 @@ def _some(paths: Iterable[str]) -> str:
 
 
 def _suggested_threshold(dense: Retriever) -> str:
-    """Return a line with the best threshold for a library and its error rates."""
     from pleinair.tools.retrieval.calibrate import calibrate
 
     result = calibrate(dense)

@@ -121,7 +121,6 @@ def propose(machine: Machine, library: str = "", profile: str = "") -> Proposal:
 
 
 def _fitting(machine: Machine) -> tuple[str, tuple[str, ...]]:
-    """Return the profile that fits, and why."""
     generator = next((name for name, need in _GENERATORS if machine.gpu_memory >= need), "")
     server = next((server for server in machine.servers if server.seeing), None)
     fits = f"{generator} fits into {machine.gpu_memory:.0f} GiB of GPU memory"
@@ -230,7 +229,6 @@ def _seeing(name: str, root: str, models: Sequence[str]) -> list[str] | None:
 
 
 def _rows(page: Tree) -> list[Tree]:
-    """Return the objects of a list of models."""
     rows = page.get("data")
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 

@@ -173,7 +173,6 @@ def add(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    """Run the parts and write the page after each; raise `ModelFault` if some failed."""
     device = "" if options.tiny else find_gpu()
     if not device and not options.tiny:
         raise BadInput("No CUDA GPU is available; --tiny runs the same code on the CPU and times nothing.")

@@ -73,7 +73,6 @@ def _by_case(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _costs(runs: pd.DataFrame) -> Figures:
-    """Return what a run of one column costs and how the runs ended."""
     images = int(runs["usage.images"].sum())
     return {
         "seconds_per_run": mean(runs["seconds"]),

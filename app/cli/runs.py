@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -27,9 +25,10 @@ def list_runs(
 ) -> None:
     """List the newest runs."""
     from pleinair.app.api import run_table
+    from pleinair.app.runs.facts import summary_of
 
     with explained():
-        rows = [_summary(run) for run in run_table().newest(limit)]
+        rows = [summary_of(run) for run in run_table().newest(limit)]
     if as_json:
         typer.echo(printable_json(rows))
         return
@@ -43,9 +42,11 @@ def list_runs(
 @runs_app.command()
 def show(run_id: RunId, as_json: Json = False) -> None:
     """Show the request, status and outcome of a run."""
+    from pleinair.app.runs.facts import details_of
+
     with explained():
         (run,) = _find_all(run_id, group=False)
-        facts = _details(run)
+        facts = details_of(run)
     if as_json:
         typer.echo(printable_json(facts))
         return
@@ -87,56 +88,5 @@ def _find_all(name: str, group: bool) -> list[Run]:
     return run_table().group(run.id) if group else [run]
 
 
-def _summary(run: Run) -> dict[str, Any]:
-    if run.damage:
-        facts = {"run": run.id, "status": run.status, "interrupted": False, "created": _when(run.created)}
-        return facts | {"prompt": f"(column {run.damage} of its row cannot be read)"}
-    request = json.loads(run.request_json)
-    count = request.get("num_images", 1)
-    return {
-        "run": run.id,
-        "status": run.status,
-        "interrupted": _interrupted(run),
-        "prompt": str(request.get("prompt", "")),
-        "created": _when(run.created),
-        **({"group": run.group, "image": f"{request.get('number', 1)} of {count}"} if count > 1 else {}),
-    }
-
-
-def _interrupted(run: Run) -> bool:
-    """Return whether a run has begun and no process works on it."""
-    return run.status in OPEN and run.fence > 0 and run.owner is None
-
-
 def _standing(facts: dict[str, Any]) -> str:
     return INTERRUPTED if facts["interrupted"] else str(facts["status"])
-
-
-def _details(run: Run) -> dict[str, Any]:
-    if run.damage:
-        return _summary(run)
-    request = json.loads(run.request_json)
-    facts = _summary(run) | {
-        "graph": request.get("graph", ""),
-        "profile": request.get("settings", {}).get("profile", ""),
-        "seed": run.seed,
-    }
-    if run.owner:
-        facts["owner"] = f"{run.owner}, until {_when(run.lease_until)}"
-    if facts["interrupted"]:
-        facts["resume"] = f"`pleinair runs resume {run.id}` continues from the last step"
-    if run.outcome is None:
-        return facts
-    from pleinair.app.runs.results import result_of
-
-    result = result_of(run)
-    return facts | {
-        "reason": run.outcome.reason,
-        "limit": run.outcome.limit,
-        "picture": str(result.picture),
-        "sidecar": str(result.sidecar if result.sidecar.exists() else None),
-    }
-
-
-def _when(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")

@@ -105,7 +105,6 @@ def cases() -> Iterator[Case]:
 
 
 def _prompt(*species: Species) -> str:
-    """Return a prompt with the species' names and descriptions."""
     from pleinair.tools.pocket.prompts import describe, with_article
 
     return "a picture of " + " and ".join(

@@ -144,7 +144,6 @@ def _engines(settings: Settings, report: Report) -> Iterator[Finding]:
 
 
 def _pull(settings: Settings) -> str:
-    """Return the remedy for missing or damaged model files."""
     from huggingface_hub import constants
 
     offline = ", once HF_HUB_OFFLINE is unset" if constants.HF_HUB_OFFLINE else ""
@@ -224,14 +223,12 @@ def _no_image(id: str) -> Image:
 
 
 def _gpu() -> str:
-    """Return the name of the GPU; a machine without one is fine too."""
     import torch
 
     return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "none, on the CPU"
 
 
 def _faiss_build() -> str:
-    """Return the version of FAISS and the number of GPUs that it sees."""
     import faiss
 
     gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
@@ -239,20 +236,17 @@ def _faiss_build() -> str:
 
 
 def _library(settings: Settings, home: Paths) -> str:
-    """Count the library's images and report whether it is indexed."""
     library = open_library(settings, home)
     indexed = "indexed" if index_folder(settings, home).is_dir() else "indexed at the first retrieval"
     return f"{counted(len(library.items), 'image')} in {library.title}, {indexed}"
 
 
 def _writable(home: Paths) -> str:
-    """Check that the home folder can be written to."""
     require_writable(home.home)
     return str(home.home)
 
 
 def _free_disk(home: Paths) -> str:
-    """Check that there is room for images."""
     free = shutil.disk_usage(next(place for place in (home.home, *home.home.parents) if place.is_dir())).free
     if free < RESERVE:
         raise PleinairError(f"{free / 2**30:.1f} GiB, at least {RESERVE / 2**30:.0f} GiB are needed")

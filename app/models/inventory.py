@@ -117,7 +117,6 @@ def profile_models(settings: Settings) -> list[ProfileModel]:
 
 
 def _generator_models(choice: BackendChoice) -> Iterator[ProfileModel]:
-    """Yield what a generator loads."""
     if choice.backend not in BACKENDS:
         yield _elsewhere("generator", choice)
         return

@@ -106,7 +106,6 @@ def chat_input(run_id: str, thread: ChatThread, places: Paths) -> dict[str, Any]
 
 
 def _adopt(pictures: Iterable[Picture], parent: str, run_id: str, places: Paths) -> None:
-    """Copy images from the store of one run to that of another."""
     before, store = (ArtifactStore(places.run(id) / "pictures") for id in (parent, run_id))
     for picture in pictures:
         store.adopt(picture, before)

@@ -121,7 +121,6 @@ def _infotext(best: Attempt, end: Ended) -> str:
 
 
 def _summary(end: Ended, best: Attempt) -> dict[str, Any]:
-    """Return the request, the references and the ending."""
     return {
         **end.model_dump(mode="json", include=HEADING, exclude_none=True),
         "references": [credit(reference) for reference in best.request.references],
@@ -140,7 +139,6 @@ def credit(reference: Reference) -> dict[str, Any]:
 
 
 def _sidecar(request: DrawRequest, end: Ended) -> dict[str, Any]:
-    """Return the sidecar: the request, all attempts and retrievals, versions."""
     absent = {name for name in OPTIONAL if not getattr(request, name)}
     best = end.outcome.best
     return {

@@ -276,7 +276,6 @@ def _build_context(work: Work) -> Context:
 
 
 def _graph_input(work: Work) -> dict[str, Any]:
-    """Return the graph's input as plain JSON."""
     request = work.request
     pictures = [picture.model_dump(mode="json") for picture in request.pictures]
     return {
@@ -317,7 +316,6 @@ def _follow(work: Work, graph: Graph, graph_input: dict[str, Any] | None, contex
 
 
 def _log(work: Work, mode: str, data: dict[str, Any]) -> None:
-    """Write one part of LangGraph's stream to the log."""
     from langgraph.types import Overwrite
 
     if mode == "tasks" and "input" in data:

@@ -61,7 +61,6 @@ def fork_without_effect(branch: Run) -> str:
 
 
 def _facts(name: str) -> dict[str, Any]:
-    """Return what two runs are compared by."""
     run = find(name)
     request, trace = read_request(run.request_json), trace_of(read(home().events(run.id)))
     outcome = run.outcome

@@ -164,7 +164,6 @@ class Trace:
         return f"Only the box of “{inpaint.concept}” was inpainted; the rest is {source}."
 
     def _decisions(self, number: int) -> tuple[str, ...]:
-        """Return what was decided after an attempt, and why."""
         following = self.attempts.get(number + 1)
         if following:
             return tuple(map(repair_text, following.repairs)) or ("Generated again.",)

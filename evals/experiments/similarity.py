@@ -163,7 +163,6 @@ def _compare(
 
 
 def _truth(prompt: str, real: Library) -> list[Image]:
-    """Open the real images whose text is the prompt."""
     ids = [id for id, item in real.items.items() if prompt and item.caption == prompt]
     if not ids:
         raise BadInput(f"{real.folder} has no image with the text {prompt!r}.")

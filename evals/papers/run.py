@@ -72,7 +72,6 @@ def choose_sections(only: str) -> list[str]:
 
 
 def _measure(options: argparse.Namespace, sections: Sequence[str]) -> Figures:
-    """Run or read every measurement and compute the figures."""
     from pleinair.app.settings import assignments
 
     started, overrides = perf_counter(), assignments(options.set)

@@ -102,7 +102,6 @@ class DescribingChat(BaseChatModel):
 
 
 def _describe(reply: AIMessage) -> AIMessage:
-    """Replace the captions of species by descriptions."""
     for call in reply.tool_calls:
         for item in call["args"].get("captions", ()):
             item["caption"] = LOOKS.get(item["name"], item["caption"])

@@ -194,7 +194,9 @@ def test_a_run_whose_files_cannot_be_written_names_the_stored_image(
     (path,) = re.findall(r"closed meanwhile. The best image is kept: (\S+\.png)", result.stderr)
     assert Path(path).exists()
     answer = json.loads(call("draw", "two things", "--json").stdout)
-    assert (answer["picture"], answer["sidecar"]) == (None, None)
+    shown = json.loads(call("runs", "show", "last", "--json").stdout)
+    for facts in (answer, shown):
+        assert (facts["picture"], facts["sidecar"]) == (None, None)
 
 
 def test_doctor_prints_remedies(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
