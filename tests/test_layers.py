@@ -49,3 +49,18 @@ def test_folders_of_app_import_in_one_direction() -> None:
     assert {"cli", "runs", "storyboard"} <= set(arrows)
     order = tuple(TopologicalSorter(arrows).static_order())
     assert order.index("runs") < min(map(order.index, ("cli", "storyboard", "trace", "estimate", "doctor")))
+
+
+TERMINAL = ("typer", "rich", "readline", "pleinair.app.cli")  # only the command line writes to a terminal
+
+
+def test_only_the_command_line_knows_a_terminal() -> None:
+    for path in FILES:
+        if module(path).startswith("pleinair.app.") and app_folder(module(path)) != "cli":
+            targets = {
+                alias.name if isinstance(node, ast.Import) else str(node.module)
+                for node in ast.walk(ast.parse(path.read_text("utf-8")))
+                if isinstance(node, ast.Import | ast.ImportFrom)
+                for alias in node.names
+            }
+            assert not [target for target in targets if target.startswith(TERMINAL)], name(path)
