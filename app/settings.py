@@ -231,7 +231,7 @@ class Origin(NamedTuple):
 def origins(profile: str | None = None, overrides: Mapping[str, Any] | None = None) -> list[Origin]:
     """List the settings that differ from the profile's, by key; raise as `load` does."""
     first, *strong = _layers(profile, overrides or {})
-    settings = _checked([first, *strong]).model_dump(mode="json", exclude_defaults=False)
+    settings = _checked([first, *strong]).model_dump(mode="json")
     found: dict[str, Origin] = {}
     for origin, tree in strong:
         for key, value in leaves(tree):
