@@ -29,15 +29,7 @@ from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.registry import names
 from pleinair.tools.retrieval.readers.generated import NAME, CaptionFile, GeneratedCaption, open_captions
 from pleinair.tools.tracing import without_images
-from pleinair.tools.types import (
-    BadInput,
-    Limit,
-    ModelFault,
-    PleinairError,
-    Refused,
-    Usage,
-    limit_reached,
-)
+from pleinair.tools.types import BadInput, Limit, ModelFault, PleinairError, Refused, Usage, limit_reached
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

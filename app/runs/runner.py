@@ -102,15 +102,17 @@ class Work:
 
     def write(self, payload: Payload, step: str = "") -> None:
         """Append to the log."""
-        if self.left_behind.is_set():
-            raise LeaseLost(f"run {self.run.id} has ended without this step")
+        self._check_current()
         self.log.write(payload, step, len(self.numbers))
 
     def guard(self) -> None:
         """Raise `LeaseLost` if another holder, or another thread of this one, works on the run."""
+        self._check_current()
+        self.lease.guard()
+
+    def _check_current(self) -> None:
         if self.left_behind.is_set():
             raise LeaseLost(f"run {self.run.id} has ended without this step")
-        self.lease.guard()
 
     def check(self) -> None:
         """Raise what stops the run: another holder, a request to cancel, the deadline."""
@@ -295,11 +297,7 @@ def _follow(work: Work, graph: Graph, graph_input: dict[str, Any] | None, contex
     diffusion step.
     """
     steps = STEPS * (work.request.settings.budget.attempts + 2)
-    config: RunnableConfig = {
-        **config_of(work.run.id),
-        "recursion_limit": steps,
-        "max_concurrency": 4,
-    }
+    config: RunnableConfig = {**config_of(work.run.id), "recursion_limit": steps, "max_concurrency": 4}
     parts = graph.stream(
         graph_input,
         config if context.trace_images else without_images(config),

@@ -91,9 +91,8 @@ def write_library(folder: Path, count: int, distinct: int, size: tuple[int, int]
         photo(seed, size).save(folder / f"{seed:05}.jpg", quality=90)
     for number in range(distinct, count):
         data = (folder / f"{number % distinct:05}.jpg").read_bytes()
-        (folder / f"{number:05}.jpg").write_bytes(
-            data + f"{number:08}".encode()
-        )  # after the end of the image
+        stamp = f"{number:08}".encode()  # after the end of the image
+        (folder / f"{number:05}.jpg").write_bytes(data + stamp)
     return sum(path.stat().st_size for path in folder.iterdir()) / count / 1e6
 
 

@@ -152,11 +152,7 @@ class Cache:
         show_progress(f"{task.section} {task.column}, seed {task.seed}: {task.case}, {seconds:.1f} s")
         record = {
             "setup": self._setup,
-            "section": task.section,
-            "column": task.column,
-            "seed": task.seed,
-            "tier": task.tier,
-            "case": task.case,
+            **{name: getattr(task, name) for name in ("section", "column", "seed", "tier", "case")},
             "measures": measures,
             "seconds": round(seconds, 3),
         }
