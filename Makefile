@@ -46,7 +46,7 @@ demo: $(STAMP) ## generate a species that the generator has never seen, and expo
 	$(BIN)/pleinair trace export last $(OUT)/storyboard.html
 
 test: $(STAMP) ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 $(OUTSIDE): $(STAMP) requirements-outside.lock
 	dpkg --status $(DEBIAN) >/dev/null 2>&1 || { $(SUDO) apt-get update -qq && \
@@ -55,7 +55,7 @@ $(OUTSIDE): $(STAMP) requirements-outside.lock
 	touch $@
 
 test-outside: $(OUTSIDE) ## install Debian packages and a model server, and run the tests that need them
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/outside $(ARGS)
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest tests/outside $(ARGS)
 
 check: $(STAMP) ## lint, check format and types, report sizes and wording
 	$(BIN)/ruff check .

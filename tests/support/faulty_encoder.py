@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 from support.faulty_generator import fail
+from support.plugins import install_package
 from support.quick_engines import Hashes
 
 if TYPE_CHECKING:
@@ -61,11 +62,5 @@ class Plain:
 
 
 def install(folder: Path) -> Path:
-    """Write the plug-in's packaging; return the folder that must be on `sys.path`."""
-    info = folder / "plugin" / "faulty_encoder-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: faulty_encoder\nVersion: 1.0\n", encoding="utf-8"
-    )
-    (info / "entry_points.txt").write_text(ENTRY_POINTS, encoding="utf-8")
-    return info.parent
+    """Install the plug-in; return the folder that must be on `sys.path`."""
+    return install_package(folder / "plugin", "faulty_encoder", ENTRY_POINTS)

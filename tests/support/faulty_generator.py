@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageChops
+from support.plugins import install_package
 
 from pleinair.tools.callbacks import PreviewCallback
 from pleinair.tools.types import (
@@ -137,9 +138,5 @@ def paint(seed: int, images: Sequence[Image.Image]) -> Image.Image:
 
 
 def install(folder: Path) -> Path:
-    """Write the plug-in's packaging; return the folder that must be on `sys.path`."""
-    info = folder / "plugin" / "faulty-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1.0\n", encoding="utf-8")
-    (info / "entry_points.txt").write_text(ENTRY_POINTS, encoding="utf-8")
-    return info.parent
+    """Install the plug-in; return the folder that must be on `sys.path`."""
+    return install_package(folder / "plugin", "faulty", ENTRY_POINTS)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from langchain_core.language_models import BaseChatModel
@@ -23,6 +23,7 @@ KEY = "sk-test-0123456789abcdef"
 MODEL = "pocket"
 
 Json = dict[str, Any]
+S = TypeVar("S", bound=ThreadingHTTPServer)
 
 
 class Service(ThreadingHTTPServer):
@@ -181,10 +182,15 @@ def usage(reply: AIMessage, read: str, written: str) -> Json | None:
     }
 
 
-@contextmanager
-def served(model: BaseChatModel) -> Iterator[Service]:
+def served(model: BaseChatModel) -> AbstractContextManager[Service]:
     """Serve a model on a free port of this machine."""
-    with Service(model) as service:
+    return running(Service(model))
+
+
+@contextmanager
+def running(service: S) -> Iterator[S]:
+    """Serve until the block ends."""
+    with service:
         thread = threading.Thread(target=service.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

@@ -20,6 +20,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
 from PIL import Image
 from support.fake_engines import ScriptedChat, decomposition, rows
+from support.plugins import install_package
 
 from pleinair.tools.callbacks import PreviewCallback
 from pleinair.tools.storage.artifacts import charged
@@ -209,13 +210,10 @@ def install(folder: Path) -> dict[str, str]:
 
     The plug-in folder, the first of PYTHONPATH, must also be on `sys.path` to be found in this process.
     """
-    info = folder / "plugin" / "quick-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: quick\nVersion: 1.0\n", encoding="utf-8")
-    (info / "entry_points.txt").write_text(ENTRY_POINTS, encoding="utf-8")
+    site = install_package(folder / "plugin", "quick", ENTRY_POINTS)
     write_library(folder / "library")
     return {
-        "PYTHONPATH": os.pathsep.join([str(info.parent), str(Path(__file__).parents[1])]),
+        "PYTHONPATH": os.pathsep.join([str(site), str(Path(__file__).parents[1])]),
         "PLEINAIR_HOME": str(folder / "home"),
         "PLEINAIR_PATHS__OUT": str(folder / "out"),
         "PLEINAIR_LIBRARY__FOLDER": str(folder / "library"),

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from langchain_core.language_models import BaseChatModel
 from support.openai_server import Handler as PlainHandler
-from support.openai_server import Json, Service, completion
+from support.openai_server import Json, Service, completion, running
 
 from pleinair.tools.mllm import schemas
 
@@ -409,14 +408,6 @@ SERVERS: dict[str, Quirks] = {
 }
 
 
-@contextmanager
-def serving(model: BaseChatModel, quirks: Quirks) -> Iterator[QuirkyService]:
+def serving(model: BaseChatModel, quirks: Quirks) -> AbstractContextManager[QuirkyService]:
     """Serve a model with quirks on a free port of this machine."""
-    with QuirkyService(model, quirks) as service:
-        thread = Thread(target=service.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield service
-        finally:
-            service.shutdown()
-            thread.join()
+    return running(QuirkyService(model, quirks))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
 from PIL import Image
+from support.plugins import install_package
 from support.quick_engines import Critic, Hashes, Stripes
 
 from pleinair.tools.types import GenerateRequest, Retriever
@@ -94,9 +95,5 @@ def slow_retriever(corpus: Any) -> Retriever:
 
 
 def install(folder: Path) -> Path:
-    """Write the plug-in's packaging; return the folder that must be on `sys.path`."""
-    info = folder / "plugin" / "slow-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: slow\nVersion: 1.0\n", encoding="utf-8")
-    (info / "entry_points.txt").write_text(ENTRY_POINTS, encoding="utf-8")
-    return info.parent
+    """Install the plug-in; return the folder that must be on `sys.path`."""
+    return install_package(folder / "plugin", "slow", ENTRY_POINTS)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.plugins import install_package
 from support.quick_engines import speckled
 from support.source_tree import ROOT
 
@@ -39,11 +40,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Install the example as a distribution."""
-    info = tmp_path / "site" / "varied-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: varied\nVersion: 1.0\n", encoding="utf-8")
-    (info / "entry_points.txt").write_text(ENTRY_POINTS, encoding="utf-8")
-    monkeypatch.syspath_prepend(info.parent)
+    monkeypatch.syspath_prepend(install_package(tmp_path / "site", "varied", ENTRY_POINTS))
     monkeypatch.syspath_prepend(ROOT / "examples")
     yield
     sys.modules.pop("retriever", None)
