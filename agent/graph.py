@@ -25,7 +25,7 @@ from pydantic import BaseModel, Field
 
 from pleinair.agent.context import Context, from_parts, is_parts
 from pleinair.agent.inputs import read_input
-from pleinair.agent.state import Output
+from pleinair.agent.state import MAX_PROMPT, Output
 from pleinair.tools.callbacks import Stop
 from pleinair.tools.deadline import STEP_WAIT, finish_in_time
 from pleinair.tools.registry import resolve
@@ -205,7 +205,7 @@ def _with_stop(config: RunnableConfig | None, stop: Stop) -> RunnableConfig:
 class ToolInput(BaseModel):
     """Arguments of the tool; the defaults are the settings'."""
 
-    prompt: str = Field(description="what the image is to show")
+    prompt: str = Field(pattern=r"\S", max_length=MAX_PROMPT, description="what the image is to show")
     negative_prompt: str | None = Field(default=None, description="what it must not show")
     width: Side | None = Field(default=None, description="pixels")
     height: Side | None = Field(default=None, description="pixels")

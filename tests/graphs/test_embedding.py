@@ -314,6 +314,19 @@ class TestSubgraph:
             assert shows_the_best(result.artifact, run)
         assert [request.width for request in square(run).requests] == [32, 32]
 
+    def test_arguments_that_cannot_be_used_are_told_to_the_model(self, tmp_path: Path) -> None:
+        run = context(tmp_path)
+        node: Any = StateGraph(MessagesState)
+        node.add_node("tools", ToolNode([direct.as_tool(context=run)])).add_edge(START, "tools")
+        wrong: list[dict[str, Any]] = [
+            *({"prompt": "  "}, {"prompt": "x" * 2001}, {}),
+            *({"prompt": "a finch", "width": 10**9}, {"prompt": "a finch", "seed": -1}),
+        ]
+        calls: list[Any] = [{"name": "direct", "args": args, "id": str(i)} for i, args in enumerate(wrong)]
+        results = node.compile().invoke({"messages": [AIMessage("", tool_calls=calls)]})["messages"][1:]
+        assert [result.status for result in results] == ["error"] * len(wrong)
+        assert not square(run).requests
+
     def test_a_tool_with_its_own_context(self, tmp_path: Path) -> None:
         run = context(tmp_path, image_url="data")
         tool = direct.as_tool(name="draw", description="Draw.", context=run)

@@ -44,6 +44,7 @@ WRONG = [
     ({"prompt": "a finch", "seed": 2**63}, f"^seed = {2**63}: must be at most {2**63 - 1}$"),
     ({"prompt": "a finch", "run_id": 7}, "^run_id = 7: must be a text$"),
     ({"prompt": "a finch", "width": 0}, "^image.width = 0: must be greater than 0$"),
+    ({"prompt": "a finch", "width": 10**9 * 8}, "^image.width = 8000000000: must be at most 8192$"),
     ({"prompt": "a finch", "width": "64"}, "^image.width = '64': must be a whole number$"),
     ({"prompt": "a finch", "height": 12}, "^image.height = 12: must be a multiple of 8$"),
     ({"prompt": "a finch", "guidance_scale": "x"}, "^image.guidance_scale = 'x': must be a number$"),
