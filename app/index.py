@@ -133,7 +133,10 @@ def _suggested_threshold(dense: Retriever) -> str:
     from pleinair.tools.retrieval.calibrate import calibrate
 
     result = calibrate(dense)
-    return (
-        f"retrieval.threshold = {result.threshold:.3f} by {result.captions} captions: {result.recall:.0%} of "
-        f"them find an image of their own on or over it, {result.false_accepts:.0%} an unrelated one"
+    rates = (
+        f"{result.threshold:.3f} by {result.captions} captions: {result.recall:.0%} of them find an image of "
+        f"their own on or over it, {result.false_accepts:.0%} an unrelated one"
     )
+    if result.separates:
+        return f"retrieval.threshold = {rates}"
+    return f"No retrieval.threshold separates related from unrelated images. The best one is {rates}"

@@ -75,7 +75,12 @@ def declare(kind: registry.Kind, name: str, arguments: Mapping[str, Any], table:
 
 
 def checked(
-    kind: registry.Kind, name: str, arguments: Mapping[str, Any], table: str = "", positional: int = 0
+    kind: registry.Kind,
+    name: str,
+    arguments: Mapping[str, Any],
+    table: str = "",
+    positional: int = 0,
+    setting: str = "",
 ) -> Callable[..., Any]:
     """Return the class or function of the backend `name` after checking its arguments.
 
@@ -85,6 +90,7 @@ def checked(
         arguments: by name, as a settings file holds them.
         table: where they were set, for messages; the kind if empty.
         positional: parameters in front that the caller passes itself.
+        setting: where the name was set, for messages; `backend` in the table if empty.
 
     Raises:
         BadInput: an unknown, missing or unusable argument, or a secret.
@@ -93,7 +99,7 @@ def checked(
     table = table or kind
     if name not in (names := registry.names(kind)):
         choices, hint = ", ".join(names) or "none installed", registry.did_you_mean(name, names)
-        raise BadInput(f"{table}.backend = {name!r}: unknown; accepted: {choices}.{hint}")
+        raise BadInput(f"{setting or f'{table}.backend'} = {name!r}: unknown; accepted: {choices}.{hint}")
     make: Callable[..., Any] = registry.resolve(kind, name)
     check_leaves(arguments, table)
     if model := getattr(make, "settings_model", None):

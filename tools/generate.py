@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pleinair.tools.images.crops import cut
+from pleinair.tools.images.crops import cut, is_box
 from pleinair.tools.storage.artifacts import spent_on
 from pleinair.tools.types import (
     BadInput,
@@ -76,11 +76,11 @@ def check_size(height: int, width: int, unit: int, name: str) -> None:
 def _check_inpaint(request: GenerateRequest, inpaint: Inpaint, capabilities: Capabilities) -> None:
     if not capabilities.inpaint:
         raise BadInput(f"`{capabilities.id}` cannot inpaint.")
-    picture, (x0, y0, x1, y1) = inpaint.picture, inpaint.box
+    picture = inpaint.picture
     if (picture.width, picture.height) != (request.width, request.height):
         size = f"{picture.width} × {picture.height}"
         raise BadInput(f"The image to inpaint has {size} pixels; must be {request.width} × {request.height}.")
-    if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
+    if not is_box(inpaint.box):
         raise BadInput(f"box {inpaint.box}: must be 0 ≤ x0 < x1 ≤ 1, and y likewise.")
     count = sum(reference.concept == inpaint.concept for reference in request.references)
     if count > capabilities.inpaint_slots:

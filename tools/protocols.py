@@ -13,14 +13,12 @@ from pleinair.tools.types import BadInput, Capabilities
 _METHODS: dict[str, dict[str, tuple[str, ...]]] = {  # with the parameters that are passed by position
     "generator": {"generate": ("request", "images", "on_step")},
     "retriever": {"search": ("query", "k"), "open": ("id",), "entries": ()},
-    "paper_retriever": {"search": ("query", "k"), "open": ("id",), "entries": ()},
     "scorer": {"score": ("texts", "ids")},
     "store": {"put": ("image",), "read": ("picture",), "open": ("picture",), "path": ("picture",)},
 }
 _PROTOCOLS = {
     "generator": "Generator of pleinair.tools.types: capabilities and generate(request, images, on_step)",
     "retriever": "Retriever of pleinair.tools.types: search(query, k), open(id) and entries()",
-    "paper_retriever": "Retriever of pleinair.tools.types: search(query, k), open(id) and entries()",
     "scorer": "Scorer of pleinair.tools.types: score(texts, ids)",
     "store": "pleinair.tools.storage.artifacts.ArtifactStore",
     "model": "LangChain chat model (BaseChatModel) with `bind_tools` or `with_structured_output`",
@@ -35,10 +33,11 @@ def check_part(name: str, part: object) -> None:
         name: generator, retriever, paper_retriever, scorer, store or model.
         part: an instance; its methods are not called.
     """
+    kind = name.removeprefix("paper_")
     fault = f"{part.__name__} is a class; pass an instance" if isinstance(part, type) else ""
-    fault = fault or (_model_fault(part) if name == "model" else _fault(name, part))
+    fault = fault or (_model_fault(part) if kind == "model" else _fault(kind, part))
     if fault:
-        raise BadInput(f"context.{name}: {fault}; wanted a {_PROTOCOLS[name]}")
+        raise BadInput(f"context.{name}: {fault}; wanted a {_PROTOCOLS[kind]}")
 
 
 def _fault(name: str, part: object) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from pleinair.tools.retrieval.fusion import fuse
+from pleinair.tools.retrieval.fusion import distinct, fuse
 from pleinair.tools.types import BadInput, Concept, Hit, NoLibrary, Retrieval, Retriever, Searcher, is_match
 
 
@@ -60,21 +60,8 @@ def _with_named(
     fused = fuse([[hit for hit in hits if hit.matched_by], by_name])
     ids = {hit.id for hit in fused}
     merged = (*fused, *(hit for hit in hits if hit.id not in ids))
-    return tuple(_without_near_copies(merged))[:k]
-
-
-def _without_near_copies(hits: Sequence[Hit]) -> list[Hit]:
-    """Return the hits without those that either search left out for a better one."""
-    passed: dict[str, Hit] = {}
-    for hit in hits:
-        of = next((id for id, b in passed.items() if hit.id in b.near_copies or id in hit.near_copies), None)
-        if of is None:
-            passed[hit.id] = hit
-        else:
-            copies = dict.fromkeys((*passed[of].near_copies, hit.id, *hit.near_copies))
-            copies.pop(of, None)
-            passed[of] = passed[of].model_copy(update={"near_copies": tuple(copies)})
-    return list(passed.values())
+    keep = distinct(lambda better, hit: hit.id in better.near_copies or better.id in hit.near_copies)
+    return tuple(keep(merged, k))
 
 
 def _by_caption(hits: Iterable[Hit]) -> list[Hit]:

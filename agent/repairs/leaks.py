@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from pleinair.tools.images.crops import cut, own_names, union, within
+from pleinair.tools.images.crops import cut, is_box, own_names, union, within
 from pleinair.tools.types import Attempt, Leak, Reference, Value
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _uses(attempt: Attempt, reference: Reference) -> bool:
 
 def _generated_view(reference: Reference, attempt: Attempt, store: ArtifactStore) -> View:
     """Open a generated image with the boxes of its ledger; impossible boxes are left out."""
-    from pleinair.tools.images.leak import View, is_box, shrunk
+    from pleinair.tools.images.leak import View, shrunk
 
     rows = attempt.ledger.rows if attempt.ledger else ()
     boxes = {row.concept: row.box for row in rows if row.box and is_box(row.box)}

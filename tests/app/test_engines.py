@@ -178,12 +178,15 @@ def test_changed_captions_are_searched_in_their_current_form(place: Path) -> Non
     assert search(place, "number 3", retrieval__method="lexical") == []
 
 
-def test_a_threshold_is_suggested_from_the_captions(place: Path) -> None:
+def test_a_threshold_is_suggested_from_the_captions_if_one_separates_them(place: Path) -> None:
     from pleinair.app.index import bring_up_to_date
 
     settings = load()
     lines = list(bring_up_to_date(settings, unwatched, calibrated=True))
-    assert re.match(r"retrieval\.threshold = -?0\.\d{3} by 6 captions: \d+% of them find an image", lines[-1])
+    assert re.match(
+        r"No retrieval\.threshold separates .* is 0\.\d{3} by 6 captions: 100% .*, 100% an unrelated",
+        lines[-1],
+    )
     assert len(list(bring_up_to_date(settings, unwatched))) == len(lines) - 1
 
 

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from support.hostile_files import save
 
-from pleinair.tools.images.profiles import ADOBE_RGB, SRGB, ColourSpace, icc_profile
+from pleinair.tools.images.profiles import ADOBE_RGB, D65, SRGB_CURVE, ColourSpace, icc_profile
 
 Floats = NDArray[np.float64]
+SRGB = ColourSpace(((0.64, 0.33), (0.30, 0.60), (0.15, 0.06)), D65, SRGB_CURVE)
+PROPHOTO = ColourSpace(((0.7347, 0.2653), (0.1596, 0.8404), (0.0366, 0.0001)), (0.3457, 0.3585), (1.8,))
 _WHITE = np.array([0.96420288, 1.0, 0.82490540])  # D50
 _GAIN = 1.4  # of the inks of that printer: less of them takes less light away than evenly
 _GRID = 17  # points an ink in the profile of a printer

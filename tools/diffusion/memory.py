@@ -95,7 +95,6 @@ def _read_config(part: Path) -> dict[str, Any]:
 
 
 def _count_weights(part: Path, itemsize: int, variant: str) -> int:
-    """Return the bytes that a part's weights take once loaded."""
     names = select_weights([path.name for path in part.glob("*.safetensors")], variant)
     return sum(_loaded_bytes(tensor, itemsize) for name in names for tensor in _read_tensors(part / name))
 

@@ -218,7 +218,10 @@ class OpenAIImages:
             **self.options,
         }
         if self.diffusion:
-            fields["extra_body"] = _diffusion_fields(request)
+            names = {"seed", "num_inference_steps", "guidance_scale"}
+            fields["extra_body"] = request.model_dump(
+                include=names | ({"negative_prompt"} if request.negative_prompt else set())
+            )
         if request.inpaint:
             mask = _alpha_mask(request.inpaint.box, (request.width, request.height))
             fields["mask"] = _png(mask, name="mask")
@@ -264,16 +267,6 @@ def _has_edits(client: Any, server: Server) -> bool | None:
     except Exception as error:
         raise failure_of(error, server) from error
     return None
-
-
-def _diffusion_fields(request: GenerateRequest) -> dict[str, Any]:
-    """Return the fields that diffusion servers take beside OpenAI's own."""
-    fields = {
-        "seed": request.seed,
-        "num_inference_steps": request.num_inference_steps,
-        "guidance_scale": request.guidance_scale,
-    }
-    return {**fields, **({"negative_prompt": request.negative_prompt} if request.negative_prompt else {})}
 
 
 def _alpha_mask(box: Box, size: Size) -> Image:

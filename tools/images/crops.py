@@ -59,7 +59,6 @@ def choose_crop(
 
 
 def _count_removed(others: Sequence[Box], crop: Box) -> int:
-    """Count the boxes that a crop removes."""
     return sum(_share_inside(box, crop) <= 1 - _REMOVED for box in others)
 
 
@@ -73,6 +72,12 @@ def own_names(concept: str, boxes: Boxes) -> list[str]:
         for name, words in matches.items()
         if not any(words != other and words in other for other in matches.values())
     ]
+
+
+def is_box(box: Box) -> bool:
+    """Return whether a box lies in the image and has an extent."""
+    x0, y0, x1, y1 = box
+    return 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
 
 
 def union(boxes: Sequence[Box]) -> Box:
@@ -107,7 +112,6 @@ def _squared(crop: Box, size: tuple[int, int]) -> Box:
 
 
 def _extended(start: float, end: float, length: float) -> tuple[float, float]:
-    """Extend a span within 0..1 to a length."""
     if end - start >= length:
         return start, end
     first = min(max((start + end - length) / 2, 0.0), 1.0 - length)

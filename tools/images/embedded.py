@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import defusedxml.ElementTree
@@ -82,24 +82,15 @@ def embedded_texts(image: Image.Image) -> dict[str, str]:
     """
     texts: dict[str, str] = {}
     for read in (_xmp, _iptc, _exif, _png):
-        for name, text in _pairs(read, image):
-            text = text.replace("\0", " ").strip()[:MAX_TEXT]
-            if text:
-                texts.setdefault(name, text)
-    texts["caption"] = next(
-        (texts[name] for name in ("description", "title", "parameters") if name in texts), ""
-    )
-    names = ("caption", "author", "rights", "license", "source")
-    return {name: texts[name] for name in names if texts.get(name)}
-
-
-def _pairs(
-    read: Callable[[Image.Image], Iterator[tuple[str, str]]], image: Image.Image
-) -> list[tuple[str, str]]:
-    try:
-        return [(name, _prompt(text)) for name, text in read(image)]
-    except Exception:  # parsers of what anybody wrote raise anything; the other places still count
-        return []
+        try:
+            pairs = [(name, _prompt(text)) for name, text in read(image)]
+        except Exception:  # parsers of what anybody wrote raise anything; the other places still count
+            continue
+        for name, text in pairs:
+            if line := text.replace("\0", " ").strip()[:MAX_TEXT]:
+                texts.setdefault(name, line)
+    captions = [texts.pop(name) for name in ("description", "title", "parameters") if name in texts]
+    return texts | ({"caption": captions[0]} if captions else {})
 
 
 def _prompt(text: str) -> str:
@@ -167,10 +158,8 @@ def _exif_text(value: Any, tag: int = 0) -> str:
 
 def _commented(value: bytes) -> str:
     encoding = _CODES.get(value[:8])
-    if encoding == "utf-16-be" and value[8:10].count(0) and not value[8]:
-        return value[8:].decode("utf-16-be", "replace")
-    if encoding == "utf-16-be":
-        return value[8:].decode("utf-16-le", "replace")
+    if encoding == "utf-16-be" and value[8:9] != b"\0":  # no Latin letter in this order
+        encoding = "utf-16-le"
     return value[8:].decode(encoding, "replace") if encoding else _decoded(value)
 
 

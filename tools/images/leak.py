@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from pleinair.tools.images.crops import pixels
+from pleinair.tools.images.crops import is_box, pixels
 from pleinair.tools.types import BadInput, Box
 
 if TYPE_CHECKING:
@@ -63,12 +63,6 @@ def shrunk(image: Image.Image) -> Image.Image:
     """Return an image small enough to be compared quickly; a small one is returned as it is."""
     factor = max(image.size) // LARGEST
     return image.reduce(factor) if factor > 1 else image
-
-
-def is_box(box: Box) -> bool:
-    """Return whether a box lies in the image and has an extent."""
-    x0, y0, x1, y1 = box
-    return 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
 
 
 def background(generated: View, reference: View, without: Sequence[Image.Image]) -> float | None:
@@ -140,7 +134,6 @@ def _edges(lab: Numbers) -> Numbers:
 
 
 def _distance(first: Numbers, second: Numbers) -> Numbers:
-    """Compute the distance in Lab, pixel by pixel."""
     return np.asarray(np.linalg.norm(first - second, axis=-1))
 
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 _D50 = np.array([0.96420288, 1.0, 0.82490540])  # white of the connection space, ICC.1:2010, 7.2.16
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-_D65_WHITE = (0.3127, 0.3290)
-_D50_WHITE = (0.3457, 0.3585)
+D65 = (0.3127, 0.3290)
 
 Chromaticity = tuple[float, float]  # CIE 1931 x and y
 
@@ -43,11 +42,9 @@ class ColourSpace:
         return matrix
 
 
-_SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)  # IEC 61966-2-1
-SRGB = ColourSpace(((0.64, 0.33), (0.30, 0.60), (0.15, 0.06)), _D65_WHITE, _SRGB_CURVE)
-DISPLAY_P3 = ColourSpace(((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)), _D65_WHITE, _SRGB_CURVE)
-ADOBE_RGB = ColourSpace(((0.64, 0.33), (0.21, 0.71), (0.15, 0.06)), _D65_WHITE, (563 / 256,))
-PROPHOTO = ColourSpace(((0.7347, 0.2653), (0.1596, 0.8404), (0.0366, 0.0001)), _D50_WHITE, (1.8,))
+SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)  # IEC 61966-2-1
+DISPLAY_P3 = ColourSpace(((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)), D65, SRGB_CURVE)
+ADOBE_RGB = ColourSpace(((0.64, 0.33), (0.21, 0.71), (0.15, 0.06)), D65, (563 / 256,))
 
 
 @cache

@@ -159,20 +159,11 @@ class _DecoderProcess(ChildProcess):
     cannot be used again.
     """
 
-    def __init__(self, opener: str, seconds: float, memory: int, max_pixels: int, threads: bool) -> None:
+    def __init__(self, *arguments: str | float) -> None:
         self._socket, theirs = socket.socketpair()
-        super().__init__(
-            "pleinair.tools.images.sandbox_process",
-            self._socket,
-            theirs,
-            opener,
-            seconds,
-            memory,
-            max_pixels,
-            threads,
-            stdout=subprocess.DEVNULL,
-            env=bare_environment() | _THREADS | _MALLOC,
-        )
+        module, environment = "pleinair.tools.images.sandbox_process", bare_environment() | _THREADS | _MALLOC
+        options = {"stdout": subprocess.DEVNULL, "env": environment}
+        super().__init__(module, self._socket, theirs, *arguments, **options)
         self._decoded, self._busy = 0, False
 
     @property

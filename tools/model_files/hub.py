@@ -124,15 +124,9 @@ class Source:
         self, patterns: tuple[str, ...], ignore: tuple[str, ...] = ()
     ) -> dict[str, int] | None:
         """Return the files that are not local, with their bytes; None if the cache has no list of all."""
-        from huggingface_hub import get_cached_repo_tree
-        from huggingface_hub.errors import CachedRepoTreeNotFoundError
-
-        try:
-            tree = get_cached_repo_tree(self.model, revision=self.revision)
-        except CachedRepoTreeNotFoundError:
+        sizes, folder = self._cached_list(), self.local_folder()
+        if sizes is None:
             return None
-        sizes = {entry.path: int(getattr(entry, "size", 0)) for entry in tree}
-        folder = self.local_folder()
         return {
             name: size
             for name, size in sizes.items()
@@ -147,14 +141,12 @@ class Source:
 
     def names(self, online: bool = False) -> list[str]:
         """List the model's files; `online` asks the hub for a commit of which the cache has no list."""
-        from huggingface_hub import HfApi, get_cached_repo_tree
-        from huggingface_hub.errors import CachedRepoTreeNotFoundError
+        from huggingface_hub import HfApi
 
         if not self.folder:
-            if COMMIT.fullmatch(self.revision) or not online:  # what a branch means may have changed
-                with suppress(CachedRepoTreeNotFoundError):
-                    tree = get_cached_repo_tree(self.model, revision=self.revision)
-                    return [entry.path for entry in tree]
+            is_fixed = COMMIT.fullmatch(self.revision) or not online  # what a branch means may have changed
+            if is_fixed and (listed := self._cached_list()) is not None:
+                return list(listed)
             if online:
                 with suppress(Exception):  # unreachable: only the local files remain
                     return HfApi().list_repo_files(self.model, revision=self.revision)
@@ -181,29 +173,37 @@ class Source:
         folder = repository / "snapshots" / commit
         return folder if folder.is_dir() else None
 
+    def _cached_list(self) -> dict[str, int] | None:
+        """Return all files of the model with their bytes; None if the cache has no list of them."""
+        from huggingface_hub import get_cached_repo_tree
+        from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+        try:
+            tree = get_cached_repo_tree(self.model, revision=self.revision)
+        except CachedRepoTreeNotFoundError:
+            return None
+        return {entry.path: int(getattr(entry, "size", 0)) for entry in tree}
+
     def _not_downloaded(self, state: str) -> NotDownloaded:
         return NotDownloaded(
             f"{self.model} at {self.revision} is {state}; only `pleinair models pull` downloads",
             "Run `pleinair models pull PROFILE` with the profile that names it, or set a folder that has it.",
         )
 
-    def _request(self, patterns: tuple[str, ...], ignore: tuple[str, ...], **options: Any) -> Any:
-        from huggingface_hub import snapshot_download
-
-        return snapshot_download(
-            self.model,
-            revision=self.revision,
-            allow_patterns=list(patterns),
-            ignore_patterns=list(ignore),
-            **options,
-        )
-
     def _snapshot(self, patterns: tuple[str, ...], ignore: tuple[str, ...], dry_run: bool = False) -> Any:
+        from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
         name = f"{self.model} at {self.revision}"
         try:
-            return self._request(patterns, ignore, local_files_only=self.local_files_only, dry_run=dry_run)
+            return snapshot_download(
+                self.model,
+                revision=self.revision,
+                allow_patterns=list(patterns),
+                ignore_patterns=list(ignore),
+                local_files_only=self.local_files_only,
+                dry_run=dry_run,
+            )
         except LocalEntryNotFoundError as error:
             raise PleinairError(
                 f"{name} is not in the local cache and the hub was not reached.",

@@ -15,15 +15,17 @@ from pleinair.tools.types import BadInput, Hit, Retriever, Value
 
 _DEPTH = 1000  # hits of a caption; an own image behind them counts as not retrieved
 _MISSED = -1.0
+_LEAST_GAIN = 0.5  # recall minus false accepts under which a threshold decides little better than chance
 
 
 class Calibration(Value):
     """Threshold with its effect on the sample."""
 
-    threshold: float  # a cosine similarity, to three decimals
+    threshold: float  # a cosine similarity, to three decimals; the best one, even if it does not separate
     captions: int  # in the sample
     recall: float  # share of captions with an image of their own on or over the threshold
     false_accepts: float  # share of captions with an unrelated image there
+    separates: bool = True  # whether most captions find their own images there, and few an unrelated one
 
 
 def calibrate(dense: Retriever, sample: int = 200) -> Calibration:
@@ -40,11 +42,13 @@ def calibrate(dense: Retriever, sample: int = 200) -> Calibration:
     best = max(related, key=lambda score: (_share(related, score) - _share(unrelated, score), -score))
     below = max((score for score in (*related, *unrelated) if score < best), default=best)
     threshold = math.floor((best + below) / 2 * 1000) / 1000
+    recall, false_accepts = _share(related, threshold), _share(unrelated, threshold)
     return Calibration(
         threshold=threshold,
         captions=len(captions),
-        recall=_share(related, threshold),
-        false_accepts=_share(unrelated, threshold),
+        recall=recall,
+        false_accepts=false_accepts,
+        separates=recall - false_accepts >= _LEAST_GAIN,
     )
 
 

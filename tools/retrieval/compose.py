@@ -16,21 +16,18 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import Field
 
-from pleinair.tools import registry
 from pleinair.tools.arguments import checked
 from pleinair.tools.locks import Once
 from pleinair.tools.retrieval.filters import (
     Filtered,
     Images,
     Merged,
-    Same,
     Wrapper,
     by_license,
-    distinct,
     readable,
     similar,
 )
-from pleinair.tools.retrieval.fusion import fuse
+from pleinair.tools.retrieval.fusion import Same, distinct, fuse
 from pleinair.tools.retrieval.lexical import CaptionOrder, Lexical
 from pleinair.tools.retrieval.rerank import EACH, interleave
 from pleinair.tools.types import BadInput, Encoder, Hit, Retriever, Value
@@ -123,16 +120,13 @@ class Corpus:
 
     @cached_property
     def _entries(self) -> list[Hit]:
-        return [item.hit(0.0) for item in self._library().items.values()]
+        return [item.hit() for item in self._library().items.values()]
 
 
 def check_method(options: RetrievalOptions) -> Callable[..., Any]:
     """Return what builds the method; raise `BadInput` for an unknown one or for unusable arguments."""
-    if options.method not in (names := registry.names("retriever")):
-        choices = ", ".join(names) or "none installed; repeat `pip install --editable .` of pleinair"
-        hint = registry.did_you_mean(options.method, names)
-        raise BadInput(f"retrieval.method = {options.method!r}: unknown; accepted: {choices}.{hint}")
-    return checked("retriever", options.method, options.arguments, "retrieval.arguments", positional=1)
+    table, setting = "retrieval.arguments", "retrieval.method"
+    return checked("retriever", options.method, options.arguments, table, positional=1, setting=setting)
 
 
 def compose(options: RetrievalOptions, corpus: Corpus) -> Retriever:
@@ -202,11 +196,10 @@ def alternating(first: Retriever, second: Retriever, same: Same | None = None) -
 
     With `same` a hit that is the same as a better one of the other retriever is left out.
     """
-    keep = distinct(same) if same else None
 
     def merge(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
         hits = interleave(rankings)
-        return keep(hits, len(hits)) if keep else hits
+        return distinct(same)(hits, len(hits)) if same else hits
 
     return Merged((first, second), merge, lambda k: min(k, EACH), filtered=True)
 
@@ -224,9 +217,8 @@ def _filtered(
         retriever = Filtered(retriever, readable(images), filter_entries=False)
     if not options.deduplicate:
         return retriever
-    near = images if options.drop_near_copies else None
     if vector is not None:
-        same = similar(vector, options.deduplicate, near)
+        same = similar(vector, options.deduplicate, images if options.drop_near_copies else None)
     else:
-        same = near.near_copies if near else images.equal
+        same = images.near_copies if options.drop_near_copies else images.equal
     return Filtered(retriever, distinct(same), filter_entries=False)

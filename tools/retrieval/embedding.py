@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
@@ -37,20 +37,12 @@ if TYPE_CHECKING:
 
     from pleinair.tools.types import Vectors
 
+    _Read = tuple[File, Image | None]  # no image of a file that is embedded already or skipped
+
 BATCH_PIXELS = 64_000_000  # decoded images in memory at once: 192 MB
 _READERS = max(4, os.cpu_count() or 1)  # threads that read and decode ahead, one image each
 # Images come reduced to this many times the encoder's own size at least: see evals/LOG.md, 2026-11-28
 _FINER = 2
-
-
-@dataclass(frozen=True)
-class _Read:
-    """Result of reading a file: its SHA-256, and the image unless it is embedded already or damaged."""
-
-    sha256: str = ""
-    image: Image | None = None
-    fault: str = ""
-    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -75,6 +67,14 @@ class _Batch:
     images: dict[str, Image] = field(default_factory=dict)
     files: list[File] = field(default_factory=list)
 
+    def add(self, file: File, image: Image | None, embedded: Embedded) -> None:
+        """Add a usable file that has no vector yet."""
+        if isinstance(file, Skipped) or file.sha256 in embedded.vectors:
+            return
+        if image is not None:
+            self.images.setdefault(file.sha256, image)
+        self.files.append(file)
+
     def is_full(self, size: int) -> bool:
         pixels = sum(image.width * image.height for image in self.images.values())
         return len(self.images) >= size or pixels >= BATCH_PIXELS
@@ -98,14 +98,16 @@ def embed_library(
     batch = _Batch()
     options = ReadOptions(_FINER * getattr(encoder, "image_side", 0), library.max_pixels)
     with closing(_read_ahead(library, embedded, options, batch_size)) as reads:
-        for done, (item, read) in enumerate(reads):
+        for done, read in enumerate(reads, start=1):
             check_deadline()
             if read is not None:
-                embedded.files[item.id] = _add(item, read, embedded, batch)
+                file, image = read
+                embedded.files[file.id] = file
+                batch.add(file, image, embedded)
             if batch.is_full(batch_size):
                 _finish(batch, encoder, embedded, shards)
                 batch = _Batch()
-                on_progress(done + 1, total)
+                on_progress(done, total)
     _finish(batch, encoder, embedded, shards)
     on_progress(total, total)
 
@@ -120,21 +122,20 @@ def load_shards(shards: Path, encoder_id: str, embedded: Embedded) -> None:
 
 def _read_ahead(
     library: Library, embedded: Embedded, options: ReadOptions, batch_size: int
-) -> Generator[tuple[Item, _Read | None], None, None]:
-    """Yield the items in order with their files, read ahead on threads; None for unchanged files."""
-    waiting: deque[tuple[Item, Future[_Read] | None]] = deque()
+) -> Generator[_Read | None, None, None]:
+    """Yield the items' files in order, read ahead on threads; None for unchanged files."""
+    waiting: deque[Future[_Read] | None] = deque()
     ahead = max(_READERS, batch_size) if options.side else _READERS  # unreduced images take much memory
 
-    def first() -> tuple[Item, _Read | None]:
-        item, reading = waiting.popleft()
-        return item, reading.result() if reading else None
+    def first() -> _Read | None:
+        reading = waiting.popleft()
+        return reading.result() if reading else None
 
     pool = ThreadPoolExecutor(_READERS)
     try:
         for item in library.items.values():
-            unchanged = embedded.file(item)
-            reading = None if unchanged else pool.submit(_read, library.path(item.id), embedded, options)
-            waiting.append((item, reading))
+            is_new = embedded.file(item) is None
+            waiting.append(pool.submit(_read, library, item, embedded, options) if is_new else None)
             if len(waiting) > ahead:
                 yield first()
         while waiting:
@@ -143,32 +144,19 @@ def _read_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _read(path: Path, embedded: Embedded, options: ReadOptions) -> _Read:
-    digest = ""
+def _read(library: Library, item: Item, embedded: Embedded, options: ReadOptions) -> _Read:
+    facts: dict[str, Any] = {"id": item.id, "sha256": "", "size": item.size, "mtime_ns": item.mtime_ns}
     try:
-        data = read_bytes(path, options)
-        digest = hashlib.sha256(data).hexdigest()
-        if digest in embedded.vectors:
-            return _Read(digest)
+        data = read_bytes(library.path(item.id), options)
+        facts["sha256"] = hashlib.sha256(data).hexdigest()
+        if facts["sha256"] in embedded.vectors:
+            return File(**facts), None
         read = read_with_notes(data, options)
     except BadPicture as error:
-        return _Read(digest, fault=str(error))
+        return Skipped(**facts, reason=str(error)), None
     if is_blank(read.image):
-        return _Read(digest, fault="one colour all over, after transparency is laid on white")
-    return _Read(digest, read.image, notes=tuple(text for note, text in NOTES.items() if note in read.note))
-
-
-def _add(item: Item, read: _Read, embedded: Embedded, batch: _Batch) -> File:
-    """Return the file that was read; a usable image without a vector is added to the batch."""
-    facts = {"id": item.id, "sha256": read.sha256, "size": item.size, "mtime_ns": item.mtime_ns}
-    if read.fault:
-        return Skipped.model_validate({**facts, "reason": read.fault})
-    file = File.model_validate({**facts, "notes": read.notes})
-    if read.sha256 not in embedded.vectors:
-        if read.image is not None:
-            batch.images.setdefault(read.sha256, read.image)
-        batch.files.append(file)
-    return file
+        return Skipped(**facts, reason="one colour all over, after transparency is laid on white"), None
+    return File(**facts, notes=tuple(text for note, text in NOTES.items() if note in read.note)), read.image
 
 
 def _finish(batch: _Batch, encoder: Encoder, embedded: Embedded, shards: Path) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.realrag import Training, search_away, training_of
+from pleinair.tools.retrieval.fusion import Keep, Same
 from pleinair.tools.retrieval.licenses import spdx
 from pleinair.tools.retrieval.near_copies import Thumbnail, is_near_copy, thumbnail
 from pleinair.tools.retrieve import search
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from pleinair.tools.types import Vectors
-
-Keep = Callable[[Sequence[Hit], int], list[Hit]]
-Same = Callable[[str, str], bool]  # whether two ids are of copies, the better hit first
 
 CLOSE = 0.9  # cosine from which two images are compared by their pixels
 _REMEMBERED = 4096  # images, of 12 kB each
@@ -129,36 +127,14 @@ def _only(passes: Callable[[Hit], bool]) -> Keep:
     return lambda hits, k: list(islice(filter(passes, hits), k))
 
 
-def distinct(same: Same) -> Keep:
-    """Build a filter that removes copies of a better hit, which lists their ids as its near copies.
-
-    Copies that are worse than the last of `k` hits are not looked for.
-    """
-
-    def keep(hits: Sequence[Hit], k: int) -> list[Hit]:
-        passed: list[Hit] = []
-        for hit in hits:
-            if len(passed) == k:
-                break
-            place = next((place for place, better in enumerate(passed) if same(better.id, hit.id)), None)
-            if place is None:
-                passed.append(hit)
-            else:
-                copies = (*passed[place].near_copies, hit.id, *hit.near_copies)
-                passed[place] = passed[place].model_copy(update={"near_copies": tuple(dict.fromkeys(copies))})
-        return passed
-
-    return keep
-
-
 def similar(vector: Callable[[str], Vectors], most: float, images: Images | None = None) -> Same:
     """Build a comparison by vectors: copies have a cosine over `most`, or look alike and have one of `CLOSE`.
 
     Without `images` the vectors decide alone.
     """
 
-    def same(better: str, other: str) -> bool:
-        cosine = float(vector(better) @ vector(other))
+    def same(better: Hit, other: Hit) -> bool:
+        cosine = float(vector(better.id) @ vector(other.id))
         return cosine > most or (images is not None and cosine >= CLOSE and images.near_copies(better, other))
 
     return same
@@ -175,14 +151,14 @@ class Images:
         """Return whether the file of a hit can be read."""
         return self._look(hit.id) is not None
 
-    def equal(self, first: str, second: str) -> bool:
+    def equal(self, first: Hit, second: Hit) -> bool:
         """Return whether two images have the same pixels."""
-        looks = self._look(first), self._look(second)
+        looks = self._look(first.id), self._look(second.id)
         return bool(looks[0] and looks[1] and looks[0].digest == looks[1].digest)
 
-    def near_copies(self, first: str, second: str) -> bool:
+    def near_copies(self, first: Hit, second: Hit) -> bool:
         """Return whether two images are the same, or rescaled, recompressed or cropped."""
-        return self._near(first, second)
+        return self._near(first.id, second.id)
 
     def _compare(self, first: str, second: str) -> bool:
         looks = self._look(first), self._look(second)

@@ -1,11 +1,14 @@
-"""Fusion of rankings by the ranks of their hits (Cormack et al., 2009)."""
+"""Fusion of rankings by the ranks of their hits (Cormack et al., 2009), and of copies into one hit."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pleinair.tools.types import Hit, Match
+
+Keep = Callable[[Sequence[Hit], int], list[Hit]]  # from all hits so far to the first `k` that pass
+Same = Callable[[Hit, Hit], bool]  # whether two hits are of copies, the better hit first
 
 _K = 60  # of reciprocal rank fusion
 
@@ -33,3 +36,26 @@ def _united(first: Hit, second: Hit) -> Hit:
     similarity = second.similarity if first.similarity is None else first.similarity
     copies = tuple(dict.fromkeys((*first.near_copies, *second.near_copies)))
     return first.model_copy(update={"matched_by": match, "similarity": similarity, "near_copies": copies})
+
+
+def distinct(same: Same) -> Keep:
+    """Build a filter that removes copies of a better hit, which lists their ids as its near copies.
+
+    Copies that are worse than the last of `k` hits are not looked for.
+    """
+
+    def keep(hits: Sequence[Hit], k: int) -> list[Hit]:
+        passed: dict[str, Hit] = {}
+        for hit in hits:
+            if len(passed) == k:
+                break
+            original = next((better for better in passed.values() if same(better, hit)), None)
+            if original is None:
+                passed[hit.id] = hit
+            else:
+                copies = dict.fromkeys((*original.near_copies, hit.id, *hit.near_copies))
+                copies.pop(original.id, None)
+                passed[original.id] = original.model_copy(update={"near_copies": tuple(copies)})
+        return list(passed.values())
+
+    return keep

@@ -158,7 +158,7 @@ class IndexRetriever:
     def __init__(self, library: Library, index: Index, encoder: Encoder) -> None:
         _require_encoder(index.manifest, encoder, "The index")
         if index.is_stale(library):
-            raise _stale(library)
+            raise BadInput(f"The library {library.title} has changed since it was indexed.", REBUILD)
         self._library, self._index, self.encoder = library, index, encoder
         self.training = training_of(encoder)
 
@@ -178,9 +178,8 @@ class IndexRetriever:
         return vector
 
     def _hits(self, vector: Vectors, k: int) -> list[Hit]:
-        found = self._index.search(vector, k)
-        hits = ((self._library.items[id].hit(score), {"score_kind": "cosine"}) for id, score in found)
-        return [hit.model_copy(update=kind) for hit, kind in hits]
+        pairs = self._index.search(vector, k)
+        return [self._library.items[id].hit(score, "cosine") for id, score in pairs]
 
     def open(self, id: str) -> Image:
         """Read an image; raise `BadPicture` if its content is no longer the one that was indexed."""
@@ -196,7 +195,7 @@ class IndexRetriever:
 
     def entries(self) -> list[Hit]:
         """List every indexed image in the library's order, with score 0."""
-        return [self._library.items[id].hit(0.0) for id in self._index.ids]
+        return [self._library.items[id].hit() for id in self._index.ids]
 
 
 def _update(
@@ -288,7 +287,3 @@ def _commit(library: Library, encoder: Encoder, folder: Path, embedded: Embedded
 def _require_encoder(manifest: Manifest, encoder: Encoder, what: str) -> None:
     if manifest.encoder != encoder.id:
         raise BadInput(f"{what} is of encoder `{manifest.encoder}`, not of `{encoder.id}`.", REBUILD)
-
-
-def _stale(library: Library) -> BadInput:
-    return BadInput(f"The library {library.title} has changed since it was indexed.", REBUILD)

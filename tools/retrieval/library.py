@@ -8,6 +8,7 @@ archives, and data sets by name.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -20,15 +21,23 @@ from pleinair.tools.images.limits import MAX_PIXELS
 from pleinair.tools.images.reading import MAX_SIDE, SUFFIXES, BadPicture, ReadOptions
 from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.retrieval.readers.folder import MAX_PROBLEMS, Description, Folder, Problem, Reader
-from pleinair.tools.retrieval.walk import RAW, Listing, has_image, list_folders
+from pleinair.tools.retrieval.walk import RAW, has_image, list_folders
+from pleinair.tools.storage.files import stamp_of
 from pleinair.tools.types import BadInput, Box, Hit, NoLibrary, PleinairError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from pleinair.tools.types import ScoreKind
+
 WANTED = f"a folder of images ({', '.join(SUFFIXES)}), with or without captions"
 REFERENCE_SIDE = 1024  # pixels; generators work at about this size
 UNKNOWN = "unknown"  # license
+_KINDS = {  # of facts, as `Source` counts them
+    "caption": "captions",
+    **dict.fromkeys(("license", "source", "author"), "credits"),
+    "boxes": "boxes",
+}
 Folders = str | Path | Sequence[str | Path]
 
 
@@ -52,10 +61,11 @@ class Item:
         """Return size and mtime; while both stay, the file is assumed to be unchanged."""
         return self.size, self.mtime_ns
 
-    def hit(self, score: float) -> Hit:
+    def hit(self, score: float = 0.0, score_kind: ScoreKind = "") -> Hit:
         """Return the image as a hit with its metadata."""
         names = ("id", "caption", "caption_model", "license", "source", "author")
-        return Hit(score=score, boxes=dict(self.boxes), **{name: getattr(self, name) for name in names})
+        facts = {name: getattr(self, name) for name in names}
+        return Hit(score=score, score_kind=score_kind, boxes=dict(self.boxes), **facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +97,7 @@ class Library:
         self.readers: tuple[str, ...] = ()  # names, in their precedence
         self.sources: tuple[Source, ...] = ()  # of readers that found something, in their precedence
         self.left_out: tuple[str, ...] = ()  # paths of system and hidden files and folders, sorted
-        self.others: tuple[
-            str, ...
-        ] = ()  # endings of files that are no images and that nobody read, one a file
+        self.others: tuple[str, ...] = ()  # ending of each file that is no image and that nobody read
 
     @classmethod
     def open(
@@ -122,13 +130,16 @@ class Library:
         if not any(listing.images for listing in listings):
             raise NoLibrary(f"No images in {library.title}; accepted: {WANTED}.")
         by_name = _readers(readers)
-        views = []
+        counts = {name: Counter[str]() for name in by_name}
         for (prefix, root), listing in zip(library._folders.items(), listings, strict=True):
             folder = Folder(root, listing.images, listing.others, cache, on_progress, captions)
             for problem in sorted(listing.problems, key=str):
                 folder.report(problem)
-            views.append(_describe(prefix, folder, listing, by_name))
-        library._merge(views, tuple(by_name))
+            library._add(prefix, folder, _describe(folder, by_name, counts), listing.left_out)
+        library.items = MappingProxyType(dict(sorted(library.items.items())))
+        library.readers = tuple(by_name)
+        sources = (Source(name, **count) for name, count in counts.items())
+        library.sources = tuple(source for source in sources if source != Source(source.reader))
         return library
 
     @property
@@ -163,38 +174,21 @@ class Library:
 
     def is_current(self, id: str) -> bool:
         """Return whether an image's file still has the size and the time that it had."""
-        try:
-            status = self.path(id).stat()
-        except OSError:
-            return False
-        return (status.st_size, status.st_mtime_ns) == self.items[id].stamp
+        return stamp_of(self.path(id)) == self.items[id].stamp
 
-    def _merge(self, views: Sequence[_View], names: Sequence[str]) -> None:
-        items = {item.id: item for view in views for item in view.items}
-        self.items = MappingProxyType({id: items[id] for id in sorted(items)})
-        problems = [problem for view in views for problem in view.problems]
-        self.problems, self.problem_count = (
-            tuple(problems[:MAX_PROBLEMS]),
-            sum(view.problem_count for view in views),
-        )
-        self.readers = tuple(names)
-        counts = {name: [view.sources[name] for view in views] for name in names}
-        sources = (Source(name, *map(sum, zip(*counts[name], strict=True))) for name in names)
-        self.sources = tuple(source for source in sources if source != Source(source.reader))
-        self.left_out = tuple(sorted(path for view in views for path in view.left_out))
-        self.others = tuple(other for view in views for other in view.others)
-
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    """Contents of one folder of a library, with the ids that they have in the library."""
-
-    items: list[Item]
-    problems: list[Problem]
-    problem_count: int
-    sources: dict[str, tuple[int, int, int, int]]  # by reader: captions, credits, boxes, problems
-    left_out: list[str]
-    others: list[str]
+    def _add(
+        self, prefix: str, folder: Folder, facts: Mapping[str, dict[str, Any]], left_out: Sequence[str]
+    ) -> None:
+        """Add the contents of a folder under the ids that they have in the library."""
+        stamps = {image: stamp_of(f"{folder.root}/{image}") for image in folder.images}
+        new = [Item(f"{prefix}{image}", *stamp, **facts[image]) for image, stamp in stamps.items() if stamp]
+        self.items = {**self.items, **{item.id: item for item in new}}
+        problems = (replace(problem, file=f"{prefix}{problem.file}") for problem in folder.problems)
+        self.problems = (*self.problems, *problems)[:MAX_PROBLEMS]
+        self.problem_count += folder.problem_count
+        self.left_out = tuple(sorted((*self.left_out, *(f"{prefix}{path}" for path in left_out))))
+        unread = [PurePosixPath(file) for file in folder.files if file not in folder.used]
+        self.others = (*self.others, *(path.suffix.lower() or path.name for path in unread))
 
 
 def has_pictures(folders: Folders) -> bool:
@@ -230,36 +224,21 @@ def _by_prefix(roots: Sequence[Path]) -> dict[str, Path]:
 
 
 def _readers(names: Sequence[str]) -> dict[str, Reader]:
-    """Return the readers by name in their precedence."""
     readers = {name: registry.resolve("reader", name)() for name in names or registry.names("reader")}
     return readers if names else dict(sorted(readers.items(), key=lambda pair: (pair[1].rank, pair[0])))
 
 
-def _describe(prefix: str, folder: Folder, listing: Listing, readers: Mapping[str, Reader]) -> _View:
-    """Return the images of a folder with what the readers say about them."""
+def _describe(
+    folder: Folder, readers: Mapping[str, Reader], counts: Mapping[str, Counter[str]]
+) -> dict[str, dict[str, Any]]:
+    """Return what the readers say about each image of a folder; count what each of them supplies."""
     facts: dict[str, dict[str, Any]] = {image: {} for image in folder.images}
-    sources = {}
     for name, reader in readers.items():
-        before, counts = folder.problem_count, [0, 0, 0]
+        before = folder.problem_count
         for description in _descriptions(name, reader, folder):
-            _add(facts[description.image], description, name, counts)
-        sources[name] = (counts[0], counts[1], counts[2], folder.problem_count - before)
-    items = []
-    for image in folder.images:
-        try:
-            status = os.stat(f"{folder.root}/{image}")
-        except OSError:  # removed since it was listed
-            continue
-        items.append(Item(f"{prefix}{image}", status.st_size, status.st_mtime_ns, **facts[image]))
-    unread = [PurePosixPath(file) for file in folder.files if file not in folder.used]
-    return _View(
-        items,
-        [replace(problem, file=f"{prefix}{problem.file}") for problem in folder.problems],
-        folder.problem_count,
-        sources,
-        [f"{prefix}{path}" for path in listing.left_out],
-        [path.suffix.lower() or path.name for path in unread],
-    )
+            counts[name].update(_supply(facts[description.image], description, name))
+        counts[name]["problems"] += folder.problem_count - before
+    return facts
 
 
 def _descriptions(name: str, reader: Reader, folder: Folder) -> list[Description]:
@@ -277,14 +256,11 @@ def _descriptions(name: str, reader: Reader, folder: Folder) -> list[Description
     return descriptions
 
 
-def _add(facts: dict[str, Any], description: Description, reader: str, counts: list[int]) -> None:
-    """Add to an image's facts those that it lacks, and count them as captions, credits and boxes."""
-    names = ("caption", "license", "source", "author", "boxes")
-    values = {name: getattr(description, name) for name in names}
+def _supply(facts: dict[str, Any], description: Description, reader: str) -> set[str]:
+    """Add to an image's facts those that it lacks; return what they are, in the words of `Source`."""
+    values = {name: getattr(description, name) for name in _KINDS}
     missing = {name: value for name, value in values.items() if value and name not in facts}
     facts.update(missing)
     if "caption" in missing:
-        facts |= {"captioned_by": reader, "caption_model": description.caption_model}
-    counts[0] += "caption" in missing
-    counts[1] += bool(missing.keys() & {"license", "source", "author"})
-    counts[2] += "boxes" in missing
+        facts.update(captioned_by=reader, caption_model=description.caption_model)
+    return {_KINDS[name] for name in missing}

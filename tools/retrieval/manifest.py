@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, Value
@@ -71,17 +72,11 @@ def digest_rows(vectors: str, files: Iterable[File]) -> str:
     return digest.hexdigest()
 
 
-class _Head(BaseModel):
-    """Part of a manifest that is cheap to validate."""
-
-    encoder: str
-
-
 def encoder_of(folder: Path) -> str:
     """Return the id of the encoder of an index, "" if there is no readable index."""
     try:
-        return _Head.model_validate_json((folder / _FILE).read_bytes()).encoder
-    except (OSError, ValidationError):
+        return str(json.loads((folder / _FILE).read_bytes())["encoder"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return ""
 
 

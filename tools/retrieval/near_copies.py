@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 Thumbnail: TypeAlias = NDArray[np.uint8]  # [SIDE, SIDE, 3], RGB
 _Floats: TypeAlias = NDArray[np.float32]
-_Edges: TypeAlias = tuple[
-    float, float
-]  # shares of a side that an axis lacks at its begin and end; may be < 0
+_Edges: TypeAlias = tuple[float, float]  # shares of a side that an axis lacks at its ends; may be < 0
 
 SIDE = 64  # pixels of a thumbnail
 _COARSE = SIDE // 2  # pixels for the first search, which decides about most pairs
@@ -81,16 +79,16 @@ def _align(moved: _Floats, still: _Floats) -> tuple[_Edges, _Edges] | None:
     """
     rows: _Edges = (0.0, 0.0)
     columns: _Edges = (0.0, 0.0)
-    coarse = _Pair(_halved(moved), _halved(still))
+    small, target = _halved(moved), _middle(_halved(still))
     for _ in range(2):
-        rows, _square = coarse.best_rows(_RANGE, columns)
-        columns, square = coarse.best_columns(_RANGE, rows)
-    if sqrt(square) > _UNRELATED * _contrast(coarse.target.reshape(-1, 3)):
+        rows, _square = _best(small, target, _RANGE, columns)
+        columns, square = _best(_turned(small), _turned(target), _RANGE, rows)
+    if sqrt(square) > _UNRELATED * _contrast(target.reshape(-1, 3)):
         return None
-    pair = _Pair(moved, still)
+    target = _middle(still)
     for step in _STEPS:
-        rows, _square = pair.best_rows(_around(rows, step), columns)
-        columns, _square = pair.best_columns(_around(columns, step), rows)
+        rows, _square = _best(moved, target, _around(rows, step), columns)
+        columns, _square = _best(_turned(moved), _turned(target), _around(columns, step), rows)
     return rows, columns
 
 
@@ -103,22 +101,13 @@ def _around(edges: _Edges, step: float) -> tuple[_Edges, ...]:
     return tuple((round(edges[0] + a, 4), round(edges[1] + b, 4)) for a, b in product(moves, moves))
 
 
-class _Pair:
-    """Two images, of which one is sampled so that it shows what the middle of the other shows."""
+def _turned(image: _Floats) -> _Floats:
+    return image.transpose(1, 0, 2)
 
-    def __init__(self, moved: _Floats, still: _Floats) -> None:
-        self._side = len(moved)
-        middle = _axis((0.0, 0.0), self._side, middle=True)
-        self.target = _sampled(still, middle, middle)
-        self._moved = moved
 
-    def best_rows(self, candidates: tuple[_Edges, ...], columns: _Edges) -> tuple[_Edges, float]:
-        """Return the edges of the rows with the least mean squared difference, and that."""
-        return _best(self._moved, self.target, candidates, columns)
-
-    def best_columns(self, candidates: tuple[_Edges, ...], rows: _Edges) -> tuple[_Edges, float]:
-        """Return the edges of the columns with the least mean squared difference, and that."""
-        return _best(self._moved.transpose(1, 0, 2), self.target.transpose(1, 0, 2), candidates, rows)
+def _middle(image: _Floats) -> _Floats:
+    axis = _axis((0.0, 0.0), len(image), middle=True)
+    return _sampled(image, axis, axis)
 
 
 def _best(

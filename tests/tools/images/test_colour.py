@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
-from support.colour_files import camera_file, in_space, inks, printer, scene, tagged
+from support.colour_files import PROPHOTO, SRGB, camera_file, in_space, inks, printer, scene, tagged
 from support.hostile_files import save
 
-from pleinair.tools.images.profiles import ADOBE_RGB, DISPLAY_P3, PROPHOTO, SRGB, icc_profile
+from pleinair.tools.images.profiles import ADOBE_RGB, DISPLAY_P3, icc_profile
 from pleinair.tools.images.reading import Note, opened, read_picture
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 

@@ -49,6 +49,21 @@ def test_overlapping_scores_are_split_where_the_fewest_are_wrong() -> None:
     assert (result.recall, result.false_accepts) == (0.75, 0.25)
 
 
+@pytest.mark.parametrize(
+    ("scores", "separates"),
+    [
+        ([(0.9, 0.5), (0.8, 0.3), (0.7, 0.75), (0.2, 0.1)], True),
+        ([(-0.4, -0.4), (0.1, 0.2), (0.3, 0.5), (0.2, -0.1)], False),
+        ([(0.2, 0.2)] * 4, False),
+    ],
+)
+def test_a_threshold_that_decides_little_better_than_chance_does_not_separate(
+    scores: list[tuple[float, float]], separates: bool
+) -> None:
+    result = calibrate(FixedScores(scores))
+    assert result.separates == separates == (result.recall - result.false_accepts >= 0.5)
+
+
 def test_images_of_the_same_caption_are_related() -> None:
     retriever = FixedScores([(0.3, 0.5), (0.8, 0.6)])
     copy = Hit(id="copy", score=0.95, caption="0")

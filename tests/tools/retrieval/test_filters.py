@@ -15,11 +15,11 @@ from pleinair.tools.retrieval.filters import (
     Filtered,
     Images,
     by_license,
-    distinct,
     readable,
     similar,
     without,
 )
+from pleinair.tools.retrieval.fusion import distinct
 from pleinair.tools.types import BadInput
 
 

@@ -14,6 +14,7 @@ from reprlib import Repr
 from typing import Any
 from unicodedata import category
 
+from pleinair.tools.images.crops import is_box
 from pleinair.tools.retrieval.crossmodal.sparse import words
 from pleinair.tools.retrieval.licenses import spdx
 from pleinair.tools.retrieval.readers.folder import Description, Folder, Problem
@@ -182,7 +183,7 @@ def _boxes(value: object) -> dict[str, Box]:
 def _box(name: str, value: object) -> Box:
     if isinstance(value, list) and len(value) == 4 and all(type(edge) in (int, float) for edge in value):
         x0, y0, x1, y1 = value
-        if 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1:
+        if is_box((x0, y0, x1, y1)):
             return float(x0), float(y0), float(x1), float(y1)
     accepted = "[x0, y0, x1, y1] with 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1"
     raise ValueError(f"the box of {_repr.repr(name)} is {_repr.repr(value)}; accepted: {accepted}")

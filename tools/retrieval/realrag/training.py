@@ -147,7 +147,6 @@ def _state_of(head: Head, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]
 
 
 def _restore(path: Path, head: Head, optimiser: torch.optim.Optimizer) -> None:
-    """Load head and optimiser from a checkpoint."""
     states: dict[int, dict[str, Tensor]] = {}
     weights: dict[str, Tensor] = {}
     for key, value in load_tensors(path).items():
