@@ -70,11 +70,11 @@ def _served(value: Any) -> Served:
             f"context: {type(value).__name__}; wanted a `pleinair.agent.context.Context`, a dict with "
             f"{', '.join(accepted)}, or an object or dict that has one of these as `pleinair`"
         )
-    values = {key: item for key, item in (value or {}).items() if item is not None}
-    for key in values:
+    for key in value or ():
         if key not in accepted:
             hint = registry.did_you_mean(str(key), accepted)
             raise BadInput(f"context: unknown key {key!r}; accepted: {', '.join(accepted)}.{hint}")
+    values = {key: item for key, item in (value or {}).items() if item is not None}
     check_values(Served, values, "context")
     return Served(**values)
 

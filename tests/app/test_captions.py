@@ -207,7 +207,7 @@ def test_a_model_that_captions_nothing_is_not_asked_about_all(
         ("mllm_calls=2", 2, "the limit of 2 MLLM calls is reached"),
         ("tokens=15", 2, "the limit of 15 tokens is reached"),
         ("usd=0.01", 1, "the limit of 0.01 US dollars is reached"),
-        ("seconds=0.15", 2, "the limit of 0.15 seconds is reached"),
+        ("seconds=0.45", 2, "the limit of 0.45 seconds is reached"),
     ],
 )
 def test_limits_are_honoured_and_told(
@@ -223,7 +223,7 @@ def test_limits_are_honoured_and_told(
         return result
 
     monkeypatch.setattr(quick.Critic, "_generate", paid)
-    pause = "0.1" if "seconds" in limit else "0"
+    pause = "0.3" if "seconds" in limit else "0"
     result = call(shelf, "--yes", "--set", f"budget.{limit}", "--set", f"mllm.pause={pause}")
     assert result.exit_code == 3, result.output
     assert f"limits      {limit.replace('=', ' ')}" in result.stdout

@@ -14,8 +14,9 @@ import pytest
 from support.lease_contention import DONE, contend
 
 from pleinair.app.runs import owner, store
+from pleinair.app.runs.lease import Lease
 from pleinair.app.runs.owner import Owner, new_owner
-from pleinair.app.runs.store import SCHEMA, Busy, Finished, Lease, LeaseLost, Run, Runs
+from pleinair.app.runs.store import SCHEMA, Busy, Finished, LeaseLost, Run, Runs
 from pleinair.tools.types import BadInput, Cancelled, Outcome, PleinairError
 
 
@@ -157,7 +158,8 @@ def test_only_a_failed_run_is_reopened_and_only_on_demand(runs: Runs) -> None:
 
 def test_a_lease_renews_itself(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     run = add(runs, "{}", 1)
-    monkeypatch.setattr("pleinair.app.runs.store.LEASE_SECONDS", 0.06)
+    for module in ("store", "lease"):
+        monkeypatch.setattr(f"pleinair.app.runs.{module}.LEASE_SECONDS", 0.06)
     with Lease(runs, run.id):
         before = runs.get(run.id).lease_until
         wait_for(lambda: runs.get(run.id).lease_until > before)
@@ -224,7 +226,8 @@ def test_a_failed_renewal_is_repeated(runs: Runs, monkeypatch: pytest.MonkeyPatc
             raise PleinairError("database is locked")
         renew(run_id, fence)
 
-    monkeypatch.setattr("pleinair.app.runs.store.LEASE_SECONDS", 0.06)
+    for module in ("store", "lease"):
+        monkeypatch.setattr(f"pleinair.app.runs.{module}.LEASE_SECONDS", 0.06)
     monkeypatch.setattr(runs, "renew", shaky)
     with Lease(runs, run.id):
         wait_for(lambda: len(beats) > 1)
