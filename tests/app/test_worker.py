@@ -34,10 +34,17 @@ def close(generator: Generator) -> None:
 
 
 def test_a_run_generates_the_same_in_its_own_process(place: Path) -> None:
-    results = [draw("two things", seed=7, overrides=settings) for settings in ({}, OWN_PROCESS)]
-    assert [result.outcome.ending for result in results] == ["accepted"] * 2
-    assert pixels(results[0]) == pixels(results[1])
-    close(build_generator(load(overrides=OWN_PROCESS)))
+    both = OWN_PROCESS | {"worker.encoder": True, "encoder.salt": "apart"}
+    for graph in ("pleinair", "crossmodal"):
+        results = [
+            draw("two things", graph=graph, seed=7, overrides=settings)
+            for settings in ({"encoder.salt": "apart"}, both)
+        ]
+        assert results[0].outcome.ending == results[1].outcome.ending
+        assert pixels(results[0]) == pixels(results[1])
+    for part in (build_generator(load(overrides=both)), build_encoder(load(overrides=both))):
+        assert isinstance(part, Worker) and part.pid is not None
+        part.close()
 
 
 def test_a_crash_fails_one_run_with_its_reason(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

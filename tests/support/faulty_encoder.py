@@ -15,6 +15,8 @@ from support.faulty_generator import fail
 from support.plugins import install_package
 from support.quick_engines import Hashes
 
+from pleinair.tools.realrag import Training
+
 if TYPE_CHECKING:
     from pleinair.tools.types import Vectors
 
@@ -55,9 +57,9 @@ class FaultyEncoder(Hashes):
 
 
 class Plain:
-    """Encoder with nothing but what every encoder has."""
+    """Encoder with a training, and without patches and a size."""
 
-    id = "plain"
+    id, training = "plain", Training(loss="normal", generator="stripes")
     encode_text, encode_images = Hashes("plain").encode_text, Hashes("plain").encode_images
 
 

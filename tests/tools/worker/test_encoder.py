@@ -20,6 +20,7 @@ from support.worker_process import is_running
 
 from pleinair.tools.callbacks import StopCheck
 from pleinair.tools.deadline import OutOfTime, deadline
+from pleinair.tools.realrag import training_of
 from pleinair.tools.retrieval.crossmodal.adaptor import require_tower
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 from pleinair.tools.types import BadInput, Cancelled, ModelFault
@@ -131,9 +132,10 @@ def test_a_second_caller_waits_until_its_own_deadline(worker: EncoderWorker) -> 
         hanging.result()
 
 
-def test_an_encoder_without_patches_is_no_tower(worker: EncoderWorker) -> None:
+def test_facts_of_encoders_with_and_without_patches(worker: EncoderWorker) -> None:
     assert require_tower(worker).encode_patches([Image.new("RGB", (16, 16))]).shape == (1, 4, 64)
     plain = EncoderWorker("plain", {})
     with pytest.raises(BadInput, match="no patch features"):
         require_tower(plain)
+    assert (plain.image_side, training_of(plain)) == (0, faulty_encoder.Plain.training)
     plain.close()
