@@ -27,9 +27,9 @@ from pleinair.tools.images.limits import MAX_PIXELS
 from pleinair.tools.types import PleinairError
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-_OF_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".jpg_large")
-_OF_OTHERS = (".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".hif", ".avif", ".jxl")
-SUFFIXES = (".png", *_OF_JPEG, *_OF_OTHERS)
+SUFFIXES = tuple(
+    ".png .jpg .jpeg .jpe .jfif .jpg_large .webp .gif .bmp .tif .tiff .heic .heif .hif .avif .jxl".split()
+)
 LARGEST = 40_000_000  # pixels of an image that is returned: 120 MB as RGB
 MAX_SIDE = 8192  # pixels of an image that is returned
 _MAX_CLAIM = 65_535  # pixels a side that a file may claim

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,13 +49,10 @@ class CaptionBook:
 
     def get(self, key: str) -> str | None:
         """Return a caption, empty if the model declined; None if it was never requested."""
-        if (
-            key
-            and key not in self._captions
-            and self._folder
-            and (path := self._path(self._folder, key)).is_file()
-        ):
-            self._captions[key] = str(json.loads(path.read_text("utf-8"))["caption"])
+        if self._folder and key and key not in self._captions:
+            with suppress(FileNotFoundError):
+                content = json.loads(self._path(self._folder, key).read_text("utf-8"))
+                self._captions[key] = str(content["caption"])
         return self._captions.get(key)
 
     def lacks(self, hit: Hit, retriever: Retriever, model: BaseChatModel) -> bool:
