@@ -123,6 +123,9 @@ def trace(prompt: str = PROMPT) -> PromptPath:
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(PLEINAIR_HOME=f"{folder}/home", XDG_CONFIG_HOME=f"{folder}/config")
         sys.argv = [*arguments, "--out", f"{folder}/out"]
+        import open_clip  # noqa: F401 (imported here, as imports take long under a profile)
+        from diffusers import Flux2KleinPipeline  # noqa: F401
+
         from pleinair.app.cli.main import main
 
         threading.setprofile(path.profile)
