@@ -15,7 +15,7 @@ from pleinair.app.engines import check, declared_capabilities
 from pleinair.app.models.pins import require_pins
 from pleinair.app.runs.history import state_of
 from pleinair.app.runs.prices import require_prices
-from pleinair.app.runs.prompts import MAX_SIDE, PromptOptions, read_size, request_from
+from pleinair.app.runs.prompts import PromptOptions, read_size, request_from
 from pleinair.app.runs.request import (
     ChatThread,
     check_budget,
@@ -28,6 +28,7 @@ from pleinair.app.settings import Settings, load
 from pleinair.tools.prompt_options import parse_prompt_options
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import (
+    MAX_SIDE,
     BadInput,
     Budget,
     GenerateRequest,

@@ -26,7 +26,8 @@ Status = Literal["present", "missing", "unsure"]
 Action = Literal["reword", "new_seed", "add_reference", "swap_reference", "inpaint"]
 Ending = Literal["accepted", "unchecked", "stopped", "refused", "cancelled", "failed"]
 Limit = Literal["attempts", "images", "mllm_calls", "tokens", "usd", "seconds"]  # the fields of a budget
-Side = Annotated[int, Field(gt=0, le=8192, multiple_of=8)]  # pixels
+MAX_SIDE = 8192  # pixels of an image that is generated
+Side = Annotated[int, Field(gt=0, le=MAX_SIDE, multiple_of=8)]  # pixels
 Steps = Annotated[int, Field(gt=0, le=1000)]
 Guidance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Strength = Annotated[float, Field(ge=0, le=1)]  # of references; at 0 they are ignored

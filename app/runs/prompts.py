@@ -20,9 +20,8 @@ from pleinair.app.settings import Settings
 from pleinair.tools.arguments import explain
 from pleinair.tools.pocket.prompts import HINT, normalized, parse_prompt
 from pleinair.tools.prompt_options import PromptOption, parse_prompt_options
-from pleinair.tools.types import BadInput, Capabilities, ImageOptions
+from pleinair.tools.types import MAX_SIDE, BadInput, Capabilities, ImageOptions
 
-MAX_SIDE = 8192  # pixels of a side that a prompt may ask for
 MAX_RATIO = 8.0
 READ_BY_GRAMMAR = ("pleinair", "imagerag", "crossmodal")  # graphs whose first MLLM call reads the prompt
 
