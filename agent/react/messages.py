@@ -3,7 +3,7 @@
 Only the conversation is stored. The status message, last in every call, says in JSON where the request stands
 and shows the unjudged images; it is made anew for every call, as a user's message because Chat Completions
 allows no image in a tool's result. A reply is acted on only if it is complete: no call of a reply that was
-cut off, none with arguments that are not JSON. A call whose id is missing, invalid or used before gets one of
+cut off, none with arguments that are not JSON. Calls that a server has left in the text count. A call whose id is missing, invalid or used before gets one of
 our own.
 """
 
@@ -31,7 +31,7 @@ from pleinair.agent.react.state import (
 from pleinair.agent.select import references_of, unused_hits
 from pleinair.agent.state import IMAGE_AND_CRITIQUE
 from pleinair.tools.mllm.ask import human_message
-from pleinair.tools.mllm.reading import finish_reason, refusal_of
+from pleinair.tools.mllm.reading import calls_in, finish_reason, refusal_of
 from pleinair.tools.types import Attempt, Picture, Retrieval, Usage
 
 _SYSTEM_PROMPT = (
@@ -155,6 +155,9 @@ def check_reply(reply: AIMessage, history: Sequence[BaseMessage], check_call: Ch
         return CheckedReply((AIMessage(refusal),), refusal)
     if finish_reason(reply) in _CUT_OFF_REASONS or len(reply.text) > _MAX_TEXT:
         return CheckedReply((AIMessage(reply.text[:_MAX_TEXT] or "…"), note(CUT_OFF)))
+    if not (reply.tool_calls or reply.invalid_tool_calls) and (calls := calls_in(reply.text)):
+        written = [tool_call(name=name, args=arguments, id="") for name, arguments in calls]
+        reply = reply.model_copy(update={"content": "", "tool_calls": written})
     if not (reply.tool_calls or reply.invalid_tool_calls):
         return _without_calls(reply, history)
     reply = _with_ids(reply, history)

@@ -418,6 +418,35 @@ def test_a_text_without_a_call_gets_one_reminder(tmp_path: Path) -> None:
     assert model.sent[1][-2].text == NO_CALL
 
 
+@pytest.mark.parametrize("form", ["hermes", "mistral", "list", "tags", "arg_key"])
+def test_calls_that_a_server_left_in_the_text_are_carried_out(form: str, tmp_path: Path) -> None:
+    def text(*calls: Calls) -> AIMessage:
+        parts = [json.dumps({"name": name, "arguments": args}) for name, args in calls]
+        if form == "list":
+            return AIMessage(f"[TOOL_CALLS] [{', '.join(parts)}]")
+        if form == "hermes":
+            return AIMessage("".join(f"<tool_call>\n{part}\n</tool_call>" for part in parts))
+        return AIMessage("<think>{}</think>" + "".join(_in_marks(form, *one) for one in calls))
+
+    row = {"concept": FINCH, "status": "present", "confidence": 0.9}
+    model = scripted(text(DECOMPOSE, ("generate", {})), text(("critique", {"picture": 0, "rows": [row]})))
+    assert end(run(tmp_path, model)).ending == "accepted"
+    assert len(model.sent) == 2
+    sent = [message for message in model.sent[1] if isinstance(message, AIMessage)]
+    assert [one["name"] for one in sent[0].tool_calls] == ["decompose", "generate"] and not sent[0].text
+
+
+def _in_marks(form: str, name: str, args: dict[str, Any]) -> str:
+    if form == "mistral":
+        return f"[TOOL_CALLS]{name}[ARGS]{json.dumps(args)}"
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in args.items()}
+    if form == "arg_key":
+        pairs = (f"<arg_key>{key}</arg_key>\n<arg_value>{text}</arg_value>" for key, text in texts.items())
+        return f"<tool_call>{name}\n{''.join(pairs)}</tool_call>"
+    parameters = (f"<parameter={key}>\n{text}\n</parameter>" for key, text in texts.items())
+    return f"<tool_call><function={name}>{''.join(parameters)}</function></tool_call>"
+
+
 def test_a_last_text_after_an_image_is_not_a_refusal(tmp_path: Path) -> None:
     done = [AIMessage("There."), AIMessage("That is it.")]
     outcome = end(run(tmp_path, scripted(reply(DECOMPOSE, ("generate", {})), *done)))

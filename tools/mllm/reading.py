@@ -64,6 +64,8 @@ _PARAMETER = re.compile(
     re.DOTALL,
 )
 _TOOL = re.compile(r"<(?:function=|invoke name=\"|tool_call>)\s*+([\w.:-]+)")
+_CALL_HEAD = re.compile(r"(?:\[TOOL_CALLS\]\s*|<function=)([\w.-]{1,64})(?:\[ARGS\]|>)\s*$")
+_MAX_HEAD = 100  # characters before the arguments of a call
 _CUT_OFF = ("length", "max_output_tokens")
 _WRAPPERS = frozenset(
     "answer result response output data json arguments parameters properties value content function input "
@@ -245,6 +247,40 @@ def _called(text: str, schema: type[Value]) -> dict[str, str]:
     if arguments and not all(_names(name, schema) for name in _TOOL.findall(text)):
         raise ValueError(f"the model called {', '.join(_TOOL.findall(text)[:5])}")
     return arguments
+
+
+def calls_in(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """List the tool calls, name and arguments, that a server has left in the text of a reply."""
+    text = _after_thoughts(text)
+    calls = list[tuple[Any, Any]]()
+    for start, end in _spans(text)[0]:
+        with suppress(ValueError):
+            value = _load(text[start:end])
+            if head := _CALL_HEAD.search(text, max(start - _MAX_HEAD, 0), start):
+                value = {"name": head[1], "arguments": value}
+            calls += map(_call, value if isinstance(value, list) else [value])
+    tools = [] if any(isinstance(arguments, dict) for _, arguments in calls) else list(_TOOL.finditer(text))
+    for number, tool in enumerate(tools, 1):
+        end = tools[number].start() if number < len(tools) else len(text)
+        calls.append(
+            (tool[1], {key: _parameter(part) for key, part in _PARAMETER.findall(text, tool.end(), end)})
+        )
+    return [call for call in calls if isinstance(call[0], str) and isinstance(call[1], dict)]
+
+
+def _call(value: Any) -> tuple[Any, Any]:
+    """Return the name and the arguments of one call, None for what is none."""
+    item = value.get("function", value) if isinstance(value, dict) else {}
+    item = item if isinstance(item, dict) else {}
+    arguments = next((item[key] for key in _CALL_KEYS if key in item), None)
+    return item.get("name"), loaded(arguments) if isinstance(arguments, str) else arguments
+
+
+def _parameter(text: str) -> Any:
+    """Return the JSON value of a parameter, or else its text."""
+    with suppress(ValueError, RecursionError):
+        return json.loads(text)
+    return text.strip()
 
 
 def _values(texts: Sequence[str]) -> list[Any]:
