@@ -3,8 +3,8 @@
 Only the conversation is stored. The status message, last in every call, says in JSON where the request stands
 and shows the unjudged images; it is made anew for every call, as a user's message because Chat Completions
 allows no image in a tool's result. A reply is acted on only if it is complete: no call of a reply that was
-cut off, none with arguments that are not JSON. Calls that a server has left in the text count. A call whose id is missing, invalid or used before gets one of
-our own.
+cut off, none with arguments that are not JSON. Calls that a server has left in the text count. A call whose
+id is missing, invalid or used before gets one of our own.
 """
 
 from __future__ import annotations
