@@ -115,13 +115,13 @@ def _row(item: dict[str, Any], name: str, box: Box | None) -> Row:
 
 
 def _status_of(item: dict[str, Any]) -> Status:
-    """Return the status, which no other field may contradict."""
+    """Return the status, unless another field says the contrary."""
     value = _value(item, "status", _STATUS_KEYS)
     status = _status(value)
     if status is None:
         raise ValueError(f"status is {value!r:.80}, not one of {', '.join(get_args(Status))}")
     for key in _STATUS_KEYS:
-        if _status(_value(item, key)) not in (None, status):
+        if {status, _status(_value(item, key))} == {"present", "missing"}:
             raise ValueError(f"status is {value!r:.80}, but {key} is {_value(item, key)!r:.80}")
     return status
 
