@@ -85,6 +85,7 @@ class ChatSession:
     input_images: dict[str, Reference] = field(default_factory=dict)  # by concept
     _image_options: dict[str, Any] = field(default_factory=dict)  # overrides of the last request's image
     _image_before: dict[str, dict[str, Any]] = field(default_factory=dict)  # those before a request, by run
+    _undone: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # runs, with the overrides then
 
     def __post_init__(self) -> None:
         self._image_options = self._image_overrides()
@@ -113,6 +114,7 @@ class ChatSession:
             self.overrides = before
             raise
         run = api.run_table().add_group(request.rows())[0]
+        self._undone.clear()
         self._image_before[run.id] = self._image_options
         self._image_options = self._image_overrides()
         return run
@@ -157,6 +159,7 @@ class ChatSession:
         if not self.runs:
             raise BadInput("nothing to undo: there is no request yet")
         *earlier, last = self.runs
+        self._undone.append((last, self.overrides))
         request = read_request(api.find(last).request_json)
         if earlier:
             self.continue_from(earlier[-1])
@@ -170,6 +173,16 @@ class ChatSession:
         self.overrides = others | self._image_before.get(last, self._image_options)
         self._image_options = self._image_overrides()
         return request.prompt
+
+    def redo(self) -> str:
+        """Continue from the request that was undone last, and return its prompt; or raise `BadInput`."""
+        if not self._undone:
+            raise BadInput("nothing to redo: nothing was undone since the last request")
+        last, overrides = self._undone.pop()
+        self.continue_from(last)
+        self.overrides = overrides
+        self._image_options = self._image_overrides()
+        return self.entry().prompt
 
     def edit(self, line: str) -> Edit:
         """Return the request that a line means: as it is, or as a change of the last image.

@@ -18,11 +18,18 @@ _ABILITIES = re.compile(
 )
 _GREETING = re.compile(r"^(?:hi|hello|hey|good (?:morning|day))(?: there)?[.!]*$", re.IGNORECASE)
 _THANKS = re.compile(
-    r"^(?:(?:ok|okay|great|nice|perfect|good)[, ]*)?(?:thanks|thank you|thx)(?: a lot| very much)?[.!]*$",
+    r"^(?:ok|okay|great|nice|perfect|good|cool|wow)?[, ]*"
+    r"(?:(?:thanks|thank you|thx)(?: a lot| very much)?)?[.!]*$",
     re.IGNORECASE,
 )
 _PLACE = re.compile(
     r"^where (?:is|are) (?:it|(?:the|my|all) (?:\w+ )?(?:image|picture|file|photo)s?)[?.!]*$", re.IGNORECASE
+)
+_QUESTION = re.compile(  # not of what may be in an image, such as "a red car?", "what if …", "can you add …?"
+    r"^(?:(?:so|and|but|hm+)[, ]+)?(?:(?:why|which|who|when|where|how(?! about)|what(?! (?:if|about))"
+    r"|is (?:it|this|that|there)|are (?:they|there|you)|did|does|do you|have you|was|can i|may i)\b.*\?"
+    r"|how (?:much|long|many) (?:did|does|has|have|will|is|was)\b.*)$",
+    re.IGNORECASE,
 )
 _EXAMPLES = 4  # names of the miniature world
 
@@ -36,7 +43,24 @@ def about(line: str, session: ChatSession) -> str:
     if _PLACE.match(line):
         entries = [entry for entry in session.entries() if entry.picture]
         return "\n".join(str(entry.picture) for entry in entries) or "There is no image yet."
-    return ""
+    if line.isascii() and ":" not in line and not any(map(str.isalpha, line)):
+        return "This is no request. Describe what is to be seen, or what to change; /help lists all commands."
+    return _status(session) if _QUESTION.match(line) else ""
+
+
+def _status(session: ChatSession) -> str:
+    """Return how the last request ended, what it took, and the commands that say more."""
+    from pleinair.app.api import find, home
+    from pleinair.app.trace.trace import spent, trace_begun
+
+    if not session.runs:
+        return "Nothing was drawn. Describe what is to be seen; /help lists all commands."
+    entry = session.entry()
+    usage = trace_begun(find(entry.run), home()).usage
+    return printable(
+        f"Request {entry.number} ({entry.prompt[:200]}) is {entry.ending}: {entry.reason}. "
+        f"It took {spent(usage)}. /trace shows its steps, /refs the references, /help all commands."
+    )
 
 
 def _abilities(session: ChatSession) -> str:

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 HELP = """\
 Describe an image, then what to change: "now make it night", "not that bird", "add a red car",
-"remove the wren", "bigger", "make it 16:9". Without a slash work: help, undo, quit, exit.
+"remove the wren", "replace the finch with a wren", "bigger", "make it 16:9". Without a slash work too:
+help, list, show, undo, redo, refs, trace, save FILE, quit, exit.
 /list                  list the requests with their images
 /show [N]              show request N, or the last one
-/undo                  continue from before the last request
+/undo [N]              continue from before the last request, or the last N
+/redo                  take back an undo
 /refs                  list the references retrieved for each concept
 /veto N …              never use these references of the list; again: allow them
 /pin N …               always show their concepts by these references; again: unpin them
@@ -35,10 +37,22 @@ Describe an image, then what to change: "now make it night", "not that bird", "a
 /trace [N]             show the steps of request N, or of the last one
 /help                  show this
 /quit                  quit, as Ctrl-D does; Ctrl-C stops a run after its current step"""
-WORDS = {"help": "/help", "undo": "/undo"}  # commands that need no slash
 MAX_DIGITS = 9  # of a number in a command
 Part = str | Path  # of a reply: text, or an image to show
 Command = Callable[["ChatSession", str], str | list[Part]]
+
+
+_BARE = re.compile(r"(help|list|show|undo|redo|refs|trace)( \d{1,9})?[.!?]*", re.IGNORECASE)
+_SAVE = re.compile(r"save(?: (?:it|the (?:image|picture)))?(?: (?:as|to|in))? (\S*[./~]\S*)", re.IGNORECASE)
+
+
+def as_command(line: str) -> str:
+    """Return a line that is a command without its slash with it, any other line as it is."""
+    if match := _BARE.fullmatch(line):
+        return f"/{match[1].lower()}{match[2] or ''}"
+    if match := _SAVE.fullmatch(line):
+        return f"/save {match[1]}"
+    return "/help" if line.strip("?") == "" else line
 
 
 def answer(line: str, session: ChatSession) -> list[Part] | Edit:
@@ -48,7 +62,7 @@ def answer(line: str, session: ChatSession) -> list[Part] | Edit:
     """
     if not is_utf8(line):
         raise BadInput(f"{printable(line[:80])!r}: not valid UTF-8", "Nothing was drawn.")
-    line = WORDS.get(line.lower().rstrip(".!?"), line)
+    line = as_command(line)
     if line.startswith("/"):
         return _carry_out(line, session)
     if reply := about(line, session):
@@ -84,9 +98,16 @@ def _show(session: ChatSession, rest: str) -> list[Part]:
 
 
 def _undo(session: ChatSession, rest: str) -> str:
-    prompt = session.undo()
+    (count,) = _optional_number("undo", rest) or [1]
+    if session.runs and not 1 <= count <= len(session.runs):
+        raise BadInput(f"{_usage('undo')}: must be 1 to {len(session.runs)}, got {count}")
+    lines = [f"Undone: {printable(session.undo()[:200])}" for _ in range(count)]
     place = f"Continuing from request {len(session.runs)}." if session.runs else "The chat begins anew."
-    return f"Undone: {printable(prompt[:200])}\n{place}"
+    return "\n".join([*lines, place])
+
+
+def _redo(session: ChatSession, rest: str) -> str:
+    return f"Done again: {printable(session.redo()[:200])}\nContinuing from request {len(session.runs)}."
 
 
 def _save(session: ChatSession, rest: str) -> str:
@@ -215,6 +236,7 @@ COMMANDS: dict[str, Command] = {
     "list": _list,
     "show": _show,
     "undo": _undo,
+    "redo": _redo,
     "refs": _refs,
     "veto": _veto,
     "pin": _pin,

@@ -17,14 +17,27 @@ GROWTH = 1.5  # of a side, for "bigger"
 _LEAD = r"^(?:(?:now|please|and|then|also|but|ok|okay|can you|could you)[, ]+)*"
 _TAIL = r"(?:,? (?:please|thanks|thank you|too|as well))*[.!]*$"
 _ADD = re.compile(
-    _LEAD + r"(?:add|include|put in) (?P<what>(?:an?|the|some|another) .+?)"
+    _LEAD + r"(?:(?:add|include|insert|put in)|(?:and|also|plus|with)(?=(?: [\w'-]+){2,5}$)) "
+    r"(?P<what>(?:an?|the|some|another) .+?)"
     r"(?: (?:to|into) (?:it|the (?:picture|image|scene)))?" + _TAIL,
     re.IGNORECASE,
 )
 _REMOVE = re.compile(
-    _LEAD + r"(?:remove|delete|drop|take (?:away|out)|get rid of|leave out) (?:(?:an?|the|that|this) )?"
+    _LEAD + r"(?:remove|delete|drop|lose|take (?:away|out)|get rid of|leave out|no more"
+    r"|without(?= (?:the|that|any) ))"
+    r" (?:(?:an?|the|that|this|any) )?"
     r"(?P<what>.+?)(?: (?:from|out of) (?:it|the (?:picture|image|scene)))?" + _TAIL,
     re.IGNORECASE,
+)
+_OLD, _NEW = r"(?:(?:an?|the|that|this) )?(?P<old>.+?)", r"(?P<new>.+?)"
+_REPLACE = tuple(
+    re.compile(f"{_LEAD}{pattern}{_TAIL}", re.IGNORECASE)
+    for pattern in (
+        rf"(?:replace|swap|exchange) {_OLD} (?:with|by|for) {_NEW}",
+        rf"(?:change|turn) {_OLD} (?:in)?to (?P<new>(?:an?|another) .+?)",
+        rf"instead of {_OLD}(?:, ?| (?=an? ))(?:(?:use|draw|put) )?{_NEW}",
+        rf"(?:(?:use|draw|put|make it) )?{_NEW} instead of {_OLD}",
+    )
 )
 _SCALE = re.compile(
     _LEAD + r"(?:make (?:it|the (?:picture|image)) |(?:a )?)?(?:a (?:bit|little) |much )?"
@@ -77,24 +90,44 @@ def read_resize(line: str) -> Resize | None:
 
 
 def read_scene_edit(line: str, prompt: str, concepts: Sequence[str]) -> str | None:
-    """Return the last image's prompt with what a line adds or removes; None for a line that does neither.
+    """Return the last image's prompt with what a line adds, removes or replaces; None for any other line.
 
     `concepts` are those of the image, by name. Raises `BadInput` if what is to be removed is the only one, or
-    may be several.
+    what is to be removed or replaced may be several.
     """
+    if match := _replacement(line):
+        concept = _one_of("replace", match["old"], concepts)
+        return _replaced(concept, match["new"], prompt) if concept else None
     if match := _ADD.match(line):
         return _with(match["what"], prompt, concepts)
-    if not (match := _REMOVE.match(line)):
-        return None
-    matching = _matching(match["what"], concepts)
-    if len(matching) > 1:
-        raise BadInput(f"remove {match['what']!r}: may be {' or '.join(matching)}; name one")
-    return _without(matching[0], prompt, concepts) if matching else None
+    match = _REMOVE.match(line)
+    concept = _one_of("remove", match["what"], concepts) if match else None
+    return _without(concept, prompt, concepts) if concept else None
 
 
 def is_scene_edit(line: str) -> bool:
-    """Return whether a line may add to the scene or remove from it."""
-    return bool(_ADD.match(line) or _REMOVE.match(line))
+    """Return whether a line may add to the scene, remove from it or replace something."""
+    return bool(_replacement(line) or _ADD.match(line) or _REMOVE.match(line))
+
+
+def _replacement(line: str) -> re.Match[str] | None:
+    return next((match for pattern in _REPLACE if (match := pattern.match(line))), None)
+
+
+def _one_of(verb: str, what: str, concepts: Sequence[str]) -> str | None:
+    """Return the concept that some words mean, None for none; raise `BadInput` if it may be several."""
+    matching = _matching(what, concepts)
+    if len(matching) > 1:
+        raise BadInput(f"{verb} {what!r}: may be {' or '.join(matching)}; name one")
+    return matching[0] if matching else None
+
+
+def _replaced(concept: str, new: str, prompt: str) -> str | None:
+    """Return a prompt with another thing in place of a concept and its article; None if it has none."""
+    match = re.search(rf"(?P<article>{_ARTICLE})\b{re.escape(concept)}\b", prompt, re.IGNORECASE)
+    if match and match["article"] and not re.match(_ARTICLE[:-1], new, re.IGNORECASE):
+        new = f"{'an' if new[0].lower() in 'aeiou' else 'a'} {new}"
+    return f"{prompt[: match.start()]}{new}{prompt[match.end() :]}" if match else None
 
 
 def _matching(what: str, concepts: Sequence[str]) -> list[str]:

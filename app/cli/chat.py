@@ -80,6 +80,7 @@ def _line_reader() -> Read:
     with suppress(OSError):
         readline.read_history_file(history)
     readline.set_history_length(1000)
+    readline.parse_and_bind("set enable-bracketed-paste on")  # a pasted text of several lines is one request
 
     def read(prompt: str) -> str:
         line = input(prompt)
@@ -125,7 +126,7 @@ def _next_line(session: ChatSession, read: Read, console: Console) -> bool:
     """Read a line and answer it; return whether the chat goes on."""
     try:
         line = read(PROMPT).strip()
-        if line.lower().rstrip(".!") in LEAVING:
+        if line.lower().rstrip(".!?") in LEAVING:
             return False
         if line:
             _answer(line, session, console)

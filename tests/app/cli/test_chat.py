@@ -15,6 +15,7 @@ from support.chats import chat_output
 from typer.testing import CliRunner
 
 from pleinair.app.api import home, resume, run_table
+from pleinair.app.chat.edits import read_scene_edit
 from pleinair.app.cli.main import app
 from pleinair.app.runs.events import StepStarted, payloads, read
 from pleinair.app.runs.history import state_of
@@ -162,7 +163,7 @@ def test_references_of_the_last_request_are_listed_first_and_weak_ones_are_marke
     weak, earlier = lines[:-4], lines[-4:]
     assert all("dodo:" in line and "[under the threshold]" in line for line in weak) and weak
     assert all(f"{FINCH}:" in line and "[of an earlier request]" in line for line in earlier)
-    assert "refused" in chat_output(session, "what?")
+    assert "refused" in chat_output(session, "whatever")
     assert [reference.concept for reference in session.references()][:1] == ["dodo"]
 
 
@@ -231,7 +232,31 @@ def test_image_options_apply_to_later_requests() -> None:
 
 @pytest.mark.usefixtures("chat_place")
 @pytest.mark.parametrize(
-    "line", ["help", "Help.", "/help", "What can you draw?", "what can I type", "hello", "thanks!"]
+    "line",
+    [
+        *(
+            "help",
+            "Help.",
+            "/help",
+            "?",
+            "What can you draw?",
+            "what can I type",
+            "hello",
+            "thanks!",
+            "ok.",
+        ),
+        *(
+            "why?",
+            "how much did this cost",
+            "which references did you use?",
+            "3",
+            "```",
+            "list",
+            "show 2",
+            "redo",
+        ),
+        *("undo 2", "refs", "Trace!", "save it as /x/y.png", "save ~/y.png"),
+    ],
 )
 def test_commands_and_questions_about_the_program_are_no_run(line: str) -> None:
     assert chat_output(ChatSession(), line) and not runs()
@@ -260,6 +285,37 @@ def test_edits_of_the_scene_are_whole_prompts_by_rule() -> None:
         "a red car in the snow",
     ]
     assert "remove 'red car': nothing else is in the image" in output and len(runs()) == 4
+
+
+@pytest.mark.parametrize(
+    ("line", "prompt"),
+    [
+        ("replace the finch with a red car", "a red car and a telma wren in the snow"),
+        ("please swap the wren for red car.", "a velmora finch and a red car in the snow"),
+        ("turn the finch into a red car", "a red car and a telma wren in the snow"),
+        ("instead of the finch, a red car", "a red car and a telma wren in the snow"),
+        ("draw an owl instead of the wren", "a velmora finch and an owl in the snow"),
+        ("and a red car", "a velmora finch and a telma wren and a red car in the snow"),
+        ("without the wren", "a velmora finch in the snow"),
+        ("replace the owl with a car", None),
+        ("change the wren to red", None),
+        ("with a smile the old man looks at the sea", None),
+        ("a wren with a red car", None),
+    ],
+)
+def test_a_line_adds_removes_or_replaces_by_rule(line: str, prompt: str | None) -> None:
+    scene = "a velmora finch and a telma wren in the snow"
+    assert read_scene_edit(line, scene, ["velmora finch", "telma wren"]) == prompt
+
+
+@pytest.mark.usefixtures("chat_place")
+def test_what_was_undone_is_done_again() -> None:
+    session = ChatSession()
+    output = chat_output(session, PROMPT, "make it 2:1", "undo 2", "redo", "/redo", "redo", "undo", "/undo 9")
+    assert len(session.runs) == 1 and len(runs()) == 2 and not session.overrides
+    assert (
+        output.count("Done again") == 2 and "nothing to redo" in output and "must be 1 to 1, got 9" in output
+    )
 
 
 @pytest.mark.usefixtures("chat_place")
