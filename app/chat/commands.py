@@ -98,7 +98,8 @@ def _show(session: ChatSession, rest: str) -> list[Part]:
 
 
 def _undo(session: ChatSession, rest: str) -> str:
-    (count,) = _optional_number("undo", rest) or [1]
+    number = _optional_number("undo", rest)
+    count = 1 if number is None else number
     if session.runs and not 1 <= count <= len(session.runs):
         raise BadInput(f"{_usage('undo')}: must be 1 to {len(session.runs)}, got {count}")
     lines = [f"Undone: {printable(session.undo()[:200])}" for _ in range(count)]
