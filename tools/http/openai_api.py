@@ -137,11 +137,10 @@ def failure_of(error: Exception, server: Server, sent: Request | None = None) ->
     """
     if isinstance(error, PleinairError):  # of our transport
         again = isinstance(error, BadReply) and not isinstance(error, TooLarge)
-        return CallFailure(
-            error.reworded(server.quote(error.message)),
-            "once" if again else "never",
-            may_be_done=isinstance(error, BadReply),
-        )
+        fault = error.reworded(server.quote(error.message))
+        if again and not fault.remedy:
+            fault.remedy = f"Check whether `{server.section}.base_url` is the address of OpenAI's interface."
+        return CallFailure(fault, "once" if again else "never", may_be_done=isinstance(error, BadReply))
     if isinstance(error, ContextOverflowError) and not isinstance(error, openai.APIStatusError):
         return _too_long(server)
     if isinstance(error, openai.APIStatusError):

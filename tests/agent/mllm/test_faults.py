@@ -200,7 +200,7 @@ STOPS: dict[str, tuple[Act, int, type[PleinairError], str]] = {
         TooLarge,
         "larger than 4 MiB",
     ),
-    "24 pages instead of JSON": (reply(200, HTML), 2, BadReply, "is no JSON: b'<html>"),
+    "24 pages instead of JSON": (reply(200, HTML), 2, BadReply, "is no JSON: .*Check .*`mllm.base_url`"),
     "25 broken JSON": (reply(200, BODY[:-5]), 2, BadReply, "is no JSON"),
     "25 a list": (reply(200, [1]), 2, BadReply, "is no JSON object"),
     "26 no body": (reply(200), 2, BadReply, "is no JSON: b''"),
