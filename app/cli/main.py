@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -50,7 +52,7 @@ def main() -> None:
             shown.add(str(message))
             say(f"pleinair: deprecated: {printable(str(message))}", err=True)
 
-    with warnings.catch_warnings(), logging_notes():
+    with warnings.catch_warnings(), logging_notes(), _usable_output():
         warnings.simplefilter("always", Renamed)
         warnings.showwarning = show
         try:
@@ -59,6 +61,20 @@ def main() -> None:
             send_remaining_traces()
             _exit_at_once_if_blocked(end.code)
             raise
+
+
+@contextmanager
+def _usable_output() -> Iterator[None]:
+    """Open standard streams that are closed; exit with 5 and one line where output cannot be written."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+    try:
+        yield
+    except OSError as error:  # such as of a full disk; what was drawn is stored
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # at its exit Python would try to write the rest
+        say(f"pleinair: cannot write the output: {printable(str(error))}", err=True)
+        sys.exit(5)
 
 
 def _exit_at_once_if_blocked(code: object) -> None:

@@ -167,3 +167,15 @@ def test_an_error_is_wrapped_between_words_on_a_terminal(place: Path) -> None:
     lines = screen(output, 40)
     assert code == 2 and max(map(len, lines)) <= 40
     assert lines[0] == "pleinair: graph 'nothing-of-the-kind':" and lines[1].startswith(" " * 10 + "unknown;")
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "words"),
+    [("> /dev/full", 5, "cannot write the output"), (">&-", 0, ""), (">&- 2>&-", 0, "")],
+)
+def test_an_output_that_cannot_be_written_ends_in_one_line(output: str, code: int, words: str) -> None:
+    program = "from pleinair.app.cli.main import main; main()"
+    command = f"{sys.executable} -c '{program}' --help {output}"
+    result = subprocess.run(command, shell=True, text=True, stderr=subprocess.PIPE, check=False)
+    assert (result.returncode, len(result.stderr.splitlines())) == (code, bool(words))
+    assert words in result.stderr
