@@ -219,3 +219,8 @@ def test_setup_reports_what_is_missing_of_a_profile_after_writing_it(config: Pat
     assert result.exit_code == 5, result.output
     assert "OPENAI_API_KEY" in result.output
     assert tomllib.loads(config.read_text("utf-8"))["profile"] == "gpt_image"
+
+
+def test_a_folder_that_does_not_exist_is_refused_before_anything_is_proposed(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["setup", "--library", str(tmp_path / "absent"), "--dry-run"])
+    assert result.exit_code == 2 and "No folder" in result.output and "profile" not in result.stdout
