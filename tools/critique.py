@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pleinair.tools.errors import InvalidAnswer
 from pleinair.tools.images.crops import pixels
 from pleinair.tools.mllm.ask import adding_usage, ask, invalid_answer, read_object
 from pleinair.tools.mllm.boxes import Frame, frame_of
-from pleinair.tools.mllm.content import match_names, matched
 from pleinair.tools.mllm.rows import read_rows
 from pleinair.tools.mllm.schemas import Critique
 from pleinair.tools.types import Concept, Ledger, ModelFault, Refused, Row, Usage
@@ -102,21 +101,19 @@ class _JudgedRows:
         return Ledger(rows=tuple(rows[name] for name in self.names))
 
 
-def in_order(rows: Sequence[Row], names: Sequence[str], frame: Frame) -> Ledger:
-    """Build a ledger of rows for the concepts, in order, with their boxes read by `frame`.
+def read_ledger(answer: Mapping[str, Any], names: Sequence[str], frame: Frame) -> Ledger:
+    """Return the ledger of one answer, in the order of the concepts.
 
-    Raise `ModelFault` if a concept has no row, or two.
+    Raise `ModelFault` if a concept has no row, or one that cannot be read.
     """
-    meanings = match_names(names)
-    judged = [matched(row.concept, meanings) or row.concept for row in rows]
-    if sorted(judged) != sorted(names):
-        raise ModelFault(f"The critique must have the rows {list(names)}, got {judged}.")
-    boxes = frame.read([("box", row.box and list(row.box)) for row in rows])
-    placed = {
-        name: row.model_copy(update={"concept": name, "box": box})
-        for name, row, box in zip(judged, rows, boxes, strict=True)
-    }
-    return Ledger(rows=tuple(placed[name] for name in names))
+    try:
+        rows, faults = read_rows(answer, names, frame)
+    except ValueError as error:
+        raise ModelFault(f"The critique cannot be read: {error}.") from error
+    if unread := [name for name in names if name not in rows]:
+        reasons = "; ".join(f"{name}: {faults.get(name, 'there is none')}" for name in unread)
+        raise ModelFault(f"The critique must have the rows {list(names)}. {reasons}.")
+    return Ledger(rows=tuple(rows[name] for name in names))
 
 
 def _look_closer(

@@ -1,6 +1,7 @@
 """Arguments of the driving model's tools: one schema a tool, whose docstring is the tool's description.
 
-Nothing is converted, clamped or dropped; an unknown field is an error.
+Wrapping is tolerated as in other answers: a number as text, one item without its list, a field that no tool
+has. Nothing is clamped, and a misspelt field is an error.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import json
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SkipValidation, ValidationError
 
 from pleinair.tools.mllm.ask import UNPRINTABLE
+from pleinair.tools.mllm.content import field_names, fitted
+from pleinair.tools.registry import did_you_mean
 from pleinair.tools.types import BadInput, Concept, Hit, Repair, Row, Value
 
 _MAX_ITEMS = 16  # of a list
@@ -40,7 +43,8 @@ class Critique(Value):
     """Judge a picture that you were shown, once. Without rows a fresh call judges the newest one."""
 
     picture: int = Field(ge=0, le=10**6)
-    rows: tuple[Row, ...] = Field(default=(), max_length=_MAX_ITEMS)
+    # read by `read_rows`, which knows the concepts
+    rows: tuple[SkipValidation[Row], ...] = Field(default=(), max_length=_MAX_ITEMS)
 
 
 class Retrieve(Value):
@@ -98,12 +102,17 @@ def parse_arguments(schema: type[Schema], arguments: dict[str, Any]) -> Schema:
         raise BadInput(f"The arguments have {len(text):,} characters; wanted at most {_MAX_JSON:,}.")
     for value in _texts(arguments):
         _check_text(value)
+    for key in arguments:
+        if not field_names(key, schema) and (hint := did_you_mean(key, schema.model_fields)):
+            raise BadInput(f"Wrong arguments: there is no {key!r}.{hint}")
     try:
-        return schema.model_validate_json(text, strict=True)
+        return fitted(arguments, schema)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)[:_MAX_ERRORS]
         lines = (f"{'.'.join(map(str, fault['loc'])) or 'arguments'}: {fault['msg']}" for fault in errors)
         raise BadInput(f"Wrong arguments: {'; '.join(lines)}.") from error
+    except ValueError as error:
+        raise BadInput(f"Wrong arguments: {error}.") from error
 
 
 def _texts(value: Any) -> Iterator[str]:

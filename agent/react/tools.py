@@ -33,7 +33,7 @@ from pleinair.agent.repairs.leaks import with_leaks
 from pleinair.agent.repairs.plan import require_possible
 from pleinair.agent.state import IMAGE, MLLM_CALL, Output, RetrieveTask, by_number, changed
 from pleinair.tools import registry
-from pleinair.tools.critique import in_order
+from pleinair.tools.critique import read_ledger
 from pleinair.tools.mllm.boxes import Frame, convention_of
 from pleinair.tools.realrag import require_training, training_of
 from pleinair.tools.types import (
@@ -82,7 +82,8 @@ def _critique(arguments: schemas.Critique, runtime: ReactRuntime) -> Result:
         raise BadInput("There are no concepts yet: call `decompose` first.")
     if arguments.rows:
         context = runtime.context
-        rows = in_order(arguments.rows, state.concept_names, Frame(convention_of(context.model)))
+        frame = Frame(convention_of(context.model))
+        rows = read_ledger({"rows": list(arguments.rows)}, state.concept_names, frame)
         judged = attempt.model_copy(update={"ledger": rows})
         update = changed(attempts=[with_leaks(judged, state.attempts, context.store, context.leak)])
     elif attempt == ledger.latest(state.attempts):

@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from pydantic import BaseModel
 
 from pleinair.tools.mllm.reading import loaded, plain_key
-from pleinair.tools.mllm.schemas import Decomposition
 from pleinair.tools.types import Concept, Value
 
 Answer = TypeVar("Answer", bound=Value)
@@ -29,6 +28,7 @@ _SYNONYMS = {
 }
 _PHRASE_KEYS = ("name", "concept", "subquery", "query", "phrase", "object", "text")
 _NUMBER_KEYS = ("number", "picture", "image", "index")
+_AS_PHRASES = "concepts"  # field whose items may be names alone; those of others need their captions
 _ARTICLE = re.compile(r"(?:the|an?)\s+(?=\S)")
 _NUMBERED = re.compile(r"(?:\d{1,3}[.):]|\(\d{1,3}\)|#\d{1,3})\s+(?=\S)")
 _NOTHING = ("", "none", "nothing", "n/a", "null")
@@ -37,10 +37,11 @@ _NOTHING = ("", "none", "nothing", "n/a", "null")
 def fitted(value: Any, schema: type[Answer]) -> Answer:
     """Return the answer; a field that `schema` does not have is dropped, and null is the field's default.
 
-    Numbers and truth values may be written as text, a phrase as an object of one phrase, and a word of a
-    choice in another case. Raises `ValueError` if the content does not fit then.
+    Numbers and truth values may be written as text, a phrase as an object of one phrase, a concept of a
+    decomposition as its name, and a word of a choice in another case. Raises `ValueError` if the content does
+    not fit then.
     """
-    plain = _object(value, schema, as_phrases=schema is Decomposition)
+    plain = _object(value, schema)
     return schema.model_validate_json(json.dumps(plain, allow_nan=False), strict=True)
 
 
@@ -55,8 +56,14 @@ def _object(value: Any, schema: type[BaseModel], *, as_phrases: bool = False) ->
         if len(keys) > 1:
             raise ValueError(f"{name}: is there as {', '.join(map(repr, keys))}, with different values")
         if keys and (value[keys[0]] is not None or field.is_required()):
-            plain[name] = _item(value[keys[0]], field.annotation, as_phrases)
+            plain[name] = _item(value[keys[0]], field.annotation, as_phrases or name == _AS_PHRASES)
     return plain
+
+
+def field_names(key: str, schema: type[BaseModel]) -> list[str]:
+    """List the fields of a schema that a key may mean."""
+    spellings = {name: map(plain_key, (name, *_SYNONYMS.get(name, ()))) for name in schema.model_fields}
+    return [name for name, keys in spellings.items() if plain_key(key) in keys]
 
 
 def field_keys(value: dict[str, Any], name: str, synonyms: Sequence[str] = ()) -> list[str]:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from pleinair.tools.critique import in_order
+from pleinair.tools.critique import read_ledger
 from pleinair.tools.mllm.boxes import Frame, convention_of
-from pleinair.tools.types import ModelFault, Row
+from pleinair.tools.types import ModelFault
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,14 @@ def test_pixels_of_an_image_of_unknown_size_are_no_box() -> None:
 
 
 def test_rows_of_a_tool_call_are_put_in_order_and_their_boxes_converted() -> None:
-    rows = [
-        Row(concept="The Coupe", status="missing", confidence=0.9),
-        Row(concept="wrens", status="present", confidence=0.8, box=(100, 200, 500, 600)),
+    rows: list[dict[str, Any]] = [
+        {"concept": "The Coupe", "status": "Missing", "confidence": "90%"},
+        {"concept": "wrens", "status": "present", "confidence": "high", "bbox": [100, 200, 500, 600]},
     ]
-    first, second = in_order(rows, ["wren", "coupe"], Frame("thousandths")).rows
+    first, second = read_ledger({"rows": rows}, ["wren", "coupe"], Frame("thousandths")).rows
     assert (first.concept, first.status, first.box) == ("wren", "present", (0.1, 0.2, 0.5, 0.6))
     assert (second.concept, second.status, second.box) == ("coupe", "missing", None)
-    for incomplete in ([], rows[:1], [*rows, rows[0]]):
+    unread = {"concept": "wren", "status": "perhaps so", "confidence": 0.9}
+    for incomplete in ([], rows[:1], [rows[0], {**rows[0], "concept": "kite"}], [rows[0], unread]):
         with pytest.raises(ModelFault, match="must have the rows"):
-            in_order(incomplete, ["wren", "coupe"], Frame())
+            read_ledger({"rows": incomplete}, ["wren", "coupe"], Frame())
