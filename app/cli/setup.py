@@ -68,6 +68,7 @@ def _proposal(profile: str | None, library: str) -> Proposal:
 
     typer.echo("Checking this machine …", err=True)
     machine = inspect_machine()
+    machine = machine.model_copy(update={"library": library or machine.library})
     for label, text in machine.parts():
         typer.echo(f"{label:<12} {printable(text)}")
     proposal = propose(machine, library, profile or "")

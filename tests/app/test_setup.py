@@ -224,3 +224,11 @@ def test_setup_reports_what_is_missing_of_a_profile_after_writing_it(config: Pat
 def test_a_folder_that_does_not_exist_is_refused_before_anything_is_proposed(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["setup", "--library", str(tmp_path / "absent"), "--dry-run"])
     assert result.exit_code == 2 and "No folder" in result.output and "profile" not in result.stdout
+
+
+def test_the_folder_of_the_command_is_the_one_reported_and_written(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    result = CliRunner().invoke(app, ["setup", "--library", str(folder), "--dry-run"])
+    assert f"images       {folder}" in result.stdout
+    assert f'folder = "{folder}"' in result.stdout
