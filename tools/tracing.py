@@ -12,11 +12,10 @@ import re
 import sys
 from functools import cache
 from threading import Thread
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
-    from langsmith import Client
 
 # a PNG, JPEG, WebP or GIF of any length, and anything else of a length that no word has
 _BASE64 = re.compile(
@@ -27,21 +26,28 @@ _WARNING = "LangSmith does not take all traces of this program; its runs are not
 
 def without_images(config: RunnableConfig | None) -> RunnableConfig:
     """Return a config whose LangSmith tracer, where tracing is on, leaves images out, as its children do."""
-    from langchain_core.callbacks import CallbackManager
+    from langchain_core.callbacks import BaseCallbackManager
     from langchain_core.runnables.config import ensure_config
     from langchain_core.tracers.langchain import LangChainTracer
+    from langsmith.utils import tracing_is_enabled
 
-    manager = CallbackManager.configure(inheritable_callbacks=ensure_config(config).get("callbacks"))
-    if not any(isinstance(handler, LangChainTracer) for handler in manager.handlers):
+    callbacks = ensure_config(config).get("callbacks")
+    handlers = callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else [*(callbacks or ())]
+    tracers = [handler for handler in handlers if isinstance(handler, LangChainTracer)]
+    if not tracers and not tracing_is_enabled():
         return config or {}
     _quiet()
-    for handler in [*manager.handlers]:
-        if isinstance(handler, LangChainTracer) and not isinstance(handler.client, _ImagelessClient):
-            tracer = handler.copy_with_metadata_defaults()  # with the same runs
-            tracer.client = cast("Client", _ImagelessClient(tracer.client))
-            manager.remove_handler(handler)
-            manager.add_handler(tracer)
-    return {**(config or {}), "callbacks": manager}
+    quiet = _tracer_class()
+    if not tracers:
+        added: Any = quiet.of_environment()
+        callbacks = _with(callbacks, added)
+    elif isinstance(callbacks, BaseCallbackManager):
+        callbacks = callbacks.copy()
+        for name in ("handlers", "inheritable_handlers"):
+            setattr(callbacks, name, [quiet.of(handler) for handler in getattr(callbacks, name)])
+    else:
+        callbacks = [quiet.of(handler) for handler in handlers]
+    return {**(config or {}), "callbacks": callbacks}
 
 
 def send_remaining_traces(seconds: float = 2.0) -> None:
@@ -55,20 +61,45 @@ def send_remaining_traces(seconds: float = 2.0) -> None:
     sending.join(seconds)
 
 
-class _ImagelessClient:
-    """LangSmith's client, but for the images in what it is to send."""
+def _with(callbacks: Any, tracer: Any) -> Any:
+    if callbacks is None or isinstance(callbacks, list):
+        return [*(callbacks or ()), tracer]
+    manager = callbacks.copy()
+    manager.add_handler(tracer, True)
+    return manager
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
+@cache
+def _tracer_class() -> Any:
+    from langchain_core.tracers.context import _get_tracer_kwargs
+    from langchain_core.tracers.langchain import LangChainTracer
 
-    def create_run(self, name: str, inputs: Any, *args: Any, outputs: Any = None, **fields: Any) -> None:
-        self._client.create_run(name, redacted(inputs), *args, outputs=redacted(outputs), **fields)
+    class ImagelessTracer(LangChainTracer):
+        """LangSmith's tracer without images; it shares the runs of the tracer that it stands for."""
 
-    def update_run(self, run_id: Any, *, inputs: Any = None, outputs: Any = None, **fields: Any) -> None:
-        self._client.update_run(run_id, inputs=redacted(inputs), outputs=redacted(outputs), **fields)
+        @classmethod
+        def of_environment(cls) -> Any:
+            return cls(**_get_tracer_kwargs())
+
+        @classmethod
+        def of(cls, handler: Any) -> Any:
+            if type(handler) is not LangChainTracer:
+                return handler
+            copy = cls.__new__(cls)
+            vars(copy).update(vars(handler))
+            return copy
+
+        def _persist_run_single(self, run: Any) -> None:
+            run.inputs = redacted(run.inputs)
+            run.outputs = redacted(run.outputs)
+            super()._persist_run_single(run)
+
+        @staticmethod
+        def _update_run_single(run: Any) -> None:
+            run.inputs, run.outputs = redacted(run.inputs), redacted(run.outputs)
+            LangChainTracer._update_run_single(run)
+
+    return ImagelessTracer
 
 
 def redacted(value: Any) -> Any:
@@ -93,18 +124,24 @@ def redacted(value: Any) -> Any:
     return value
 
 
-@cache
-def _quiet() -> None:
-    """Pass one sentence instead of LangSmith's warnings, which contain addresses and parts of keys."""
-    is_first = True
+class _OneSentence(logging.Filter):
+    """Filter that passes one sentence instead of all warnings, which contain addresses and parts of keys."""
 
-    def replace_first(record: logging.LogRecord) -> bool:
-        nonlocal is_first
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_first = True
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Replace the first warning, and drop the others."""
         if record.levelno < logging.WARNING:
             return True
         record.msg, record.args, record.exc_info = _WARNING, (), None
-        passes, is_first = is_first, False
-        return passes
+        is_first, self.is_first = self.is_first, False
+        return is_first
 
+
+@cache
+def _quiet() -> None:
+    sentence = _OneSentence()
     for name in ("langsmith.client", "langsmith._internal._background_thread", "langsmith.utils"):
-        logging.getLogger(name).addFilter(replace_first)
+        logging.getLogger(name).addFilter(sentence)
