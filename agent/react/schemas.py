@@ -21,6 +21,7 @@ _MAX_ITEMS = 16  # of a list
 _MAX_TEXT = 2000  # characters of one text
 _MAX_JSON = 20_000  # characters of all arguments
 _MAX_ERRORS = 3  # reported at once
+_MAX_NAMES = 80  # characters of unknown arguments in a message
 
 Schema = TypeVar("Schema", bound=Value)
 
@@ -102,6 +103,8 @@ def parse_arguments(schema: type[Schema], arguments: dict[str, Any]) -> Schema:
         raise BadInput(f"The arguments have {len(text):,} characters; wanted at most {_MAX_JSON:,}.")
     for value in _texts(arguments):
         _check_text(value)
+    if arguments and not schema.model_fields:
+        raise BadInput(f"Wrong arguments: this tool takes none, got {', '.join(arguments)[:_MAX_NAMES]}.")
     for key in arguments:
         if not field_names(key, schema) and (hint := did_you_mean(key, schema.model_fields)):
             raise BadInput(f"Wrong arguments: there is no {key!r}.{hint}")

@@ -76,13 +76,14 @@ def field_keys(value: dict[str, Any], name: str, synonyms: Sequence[str] = ()) -
 
 
 def _concept(value: Any, as_phrases: bool) -> Any:
-    """Return an object of name and caption; a phrase alone is both."""
+    """Return an object of name and caption; a phrase alone is both, and a name is for a blank caption."""
     if isinstance(value, str) and as_phrases:
         return {"name": value, "caption": value}
-    if isinstance(value, dict) and as_phrases:
-        captions = [key for key in field_keys(value, "caption", _SYNONYMS["caption"]) if value[key]]
+    if isinstance(value, dict):
+        captions = field_keys(value, "caption", _SYNONYMS["caption"])
         names = field_keys(value, "name", _SYNONYMS["name"])
-        if len(names) == 1 and not captions:
+        is_blank = all(value[key] is None or not str(value[key]).strip(" []") for key in captions)
+        if len(names) == 1 and is_blank and (captions or as_phrases):
             return {"name": value[names[0]], "caption": value[names[0]]}
     return value
 
