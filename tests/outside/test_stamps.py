@@ -1,9 +1,13 @@
-"""Other people's images as a library: Debian's `tuxpaint-stamps-default`, with a description beside each."""
+"""Other people's images as a library: Debian's `tuxpaint-stamps-default`, with a description beside each.
+
+The figures are shown by --log-cli-level=INFO.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+import logging
 import random
 import shutil
 from collections import Counter
@@ -25,6 +29,7 @@ from pleinair.tools.retrieve import retrieve
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Concept, Retriever
 
+log = logging.getLogger(__name__)
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 INSTALL = "apt-get install --no-install-recommends tuxpaint-stamps-default"
 REWORDINGS = 100
@@ -61,6 +66,8 @@ def sidecar(id: str) -> str:
 def test_every_readable_image_is_indexed_with_its_caption(library: Library, retriever: Retriever) -> None:
     described = {hit.id: hit.caption for hit in retriever.entries() if sidecar(hit.id)}
     right = [id for id, caption in described.items() if caption == sidecar(id)]
+    log.info("%d of %d images are indexed", len(retriever.entries()), len(library.items))
+    log.info("%d of %d captions are read", len(right), len(described))
     assert len(described) > 700
     assert len(right) >= 0.99 * len(described)
     assert len(retriever.entries()) >= 0.99 * len(library.items)
@@ -165,4 +172,5 @@ def test_rewordings_of_unique_captions_find_their_image(
         accepted = [hit.id for hit in retrieval.hits[:3] if retrieval.accepts(hit)]
         if retrieval.abstained or entry.id not in accepted:
             missed.append(f"{query!r} for {entry.caption!r}: {[hit.caption for hit in retrieval.hits[:3]]}")
+    log.info("%d of %d rewordings find their image", REWORDINGS - len(missed), REWORDINGS)
     assert len(missed) <= 0.05 * REWORDINGS, "\n".join(missed)
