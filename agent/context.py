@@ -22,6 +22,7 @@ from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.registry import did_you_mean
 from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
 from pleinair.tools.types import (
+    Approve,
     BadInput,
     Budget,
     Capabilities,
@@ -81,6 +82,7 @@ class Context:
     # called with the steps done and in all; raises Cancelled to stop, as may its `check()` in between
     on_step: Callable[[int, int], None] = no_callback
     previews: bool = False  # whether previews of the image are put on the custom stream
+    approve: Approve = ""  # what a person is asked before it is generated; the papers' graphs ask nothing
     image_url: Literal["file", "data"] = "file"  # form of the output's field: where it is stored, or the PNG
     trace_images: bool = False  # whether LangSmith's traces contain the images of MLLM calls
     stop: Stop = field(default_factory=Stop)  # set by the graph when its caller is gone

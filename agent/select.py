@@ -17,10 +17,23 @@ from pleinair.agent.context import Context
 from pleinair.agent.state import State
 from pleinair.tools.images.crops import choose_crop
 from pleinair.tools.images.reading import BadPicture
-from pleinair.tools.types import Attempt, Hit, NoLibrary, Picture, Reference, Repair, Retrieval, Row
+from pleinair.tools.retrieval.filters import Wrapper
+from pleinair.tools.types import (
+    Attempt,
+    Hit,
+    NoLibrary,
+    Picture,
+    Reference,
+    Repair,
+    Retrieval,
+    Retriever,
+    Row,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from pleinair.tools.storage.artifacts import ArtifactStore
 
 AnyState = TypeVar("AnyState", bound=State)
 Built = TypeVar("Built")
@@ -213,6 +226,24 @@ def open_hit(hit: Hit, context: Context) -> Image:
         return context.retriever.open(hit.id)
     except (BadPicture, NoLibrary, OSError) as error:
         raise Unavailable(hit.id, str(error)) from error
+
+
+class _WithInputImages(Wrapper):
+    """Retriever that opens the input images from the store, and all others from the library."""
+
+    def __init__(self, retriever: Retriever, store: ArtifactStore, pictures: Mapping[str, Picture]) -> None:
+        super().__init__(retriever)
+        self._store, self._pictures = store, pictures
+
+    def open(self, id: str) -> Image:
+        return self._store.open(self._pictures[id]) if id in self._pictures else super().open(id)
+
+
+def with_input_images(context: Context, references: Sequence[Reference]) -> Context:
+    """Return a copy of the context whose retriever also opens the input images."""
+    pictures = {reference.hit.id: reference.picture for reference in references}
+    retriever = _WithInputImages(context.retriever, context.store, pictures)
+    return context.with_retrievers(retriever, context.paper_retriever)
 
 
 def until_available(state: AnyState, build: Callable[[AnyState], Built]) -> tuple[Built, list[Retrieval]]:

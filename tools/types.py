@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 as fractions of width and height
 Status = Literal["present", "missing", "unsure"]
 Action = Literal["reword", "new_seed", "add_reference", "swap_reference", "inpaint"]
-Ending = Literal["accepted", "unchecked", "stopped", "refused", "cancelled", "failed"]
+Approve = Literal["", "references", "draft"]  # asked before: nothing, the first references, the draft too
+Ending = Literal["accepted", "unchecked", "stopped", "refused", "cancelled", "failed", "waiting"]
 Limit = Literal["attempts", "images", "mllm_calls", "tokens", "usd", "seconds"]  # the fields of a budget
 MAX_SIDE = 8192  # pixels of an image that is generated
 Side = Annotated[int, Field(gt=0, le=MAX_SIDE, multiple_of=8)]  # pixels

@@ -6,11 +6,13 @@ They restrict what `pleinair.agent.select` may pick from, and add the repairs th
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pleinair.agent import ledger
+from pleinair.agent.approval.nodes import renamed, stopped_by_person
+from pleinair.agent.approval.types import Approval
 from pleinair.agent.context import Context
-from pleinair.agent.react.schemas import Choice
+from pleinair.agent.react.schemas import Choice, Pin
 from pleinair.agent.react.state import ReactState
 from pleinair.agent.select import (
     REFERENCE_ACTIONS,
@@ -21,31 +23,9 @@ from pleinair.agent.select import (
     restrict_retrievals,
     unused_hits,
 )
-from pleinair.tools.retrieval.filters import Filtered, Wrapper, without
-from pleinair.tools.types import BadInput, Hit, Picture, Reference, Repair, Retrieval, Retriever
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from pleinair.tools.storage.artifacts import ArtifactStore
-
-
-class _WithInputImages(Wrapper):
-    """Retriever that opens the input images from the store, and all others from the library."""
-
-    def __init__(self, retriever: Retriever, store: ArtifactStore, pictures: Mapping[str, Picture]) -> None:
-        super().__init__(retriever)
-        self._store, self._pictures = store, pictures
-
-    def open(self, id: str) -> Image:
-        return self._store.open(self._pictures[id]) if id in self._pictures else super().open(id)
-
-
-def with_input_images(context: Context, references: Sequence[Reference]) -> Context:
-    """Return a copy of the context whose retriever also opens the input images."""
-    pictures = {reference.hit.id: reference.picture for reference in references}
-    retriever = _WithInputImages(context.retriever, context.store, pictures)
-    return context.with_retrievers(retriever, context.paper_retriever)
+from pleinair.agent.state import changed
+from pleinair.tools.retrieval.filters import Filtered, without
+from pleinair.tools.types import BadInput, Hit, Repair, Retrieval
 
 
 def without_vetoed(context: Context, state: ReactState) -> Context:
@@ -120,6 +100,33 @@ def apply_choices(state: ReactState, repairs: Sequence[Repair], choices: Sequenc
     for repair in planned.values():
         _check(repair, state, user_hits)
     return state.model_copy(update={"repairs": list(planned.values())})
+
+
+def apply_approval(state: ReactState, approval: Approval) -> tuple[ReactState, dict[str, Any]]:
+    """Return the state as a person's answer changes it, and the update that records the change."""
+    hits = {
+        concept: retrieved_hit(state, Choice(concept=concept, id=id)) for concept, id in approval.hits.items()
+    }
+    given = {reference.concept: reference for reference in (*state.given, *approval.given)}
+    pins = {
+        pin.concept: pin
+        for pin in state.pins
+        if pin.hit.id not in approval.vetoes and pin.concept not in given
+    }
+    pins |= {concept: Pin(concept=concept, hit=hit) for concept, hit in hits.items()}
+    fields: dict[str, Any] = {
+        "approvals": [*state.approvals, approval],
+        "vetoes": sorted({*state.vetoes, *approval.vetoes}),
+        "pins": list(pins.values()),
+        "given": list(given.values()),
+        "concepts": [renamed(concept, approval.concepts) for concept in state.concepts],
+    }
+    if approval.prompt:
+        fields["wish"] = approval.prompt
+    update = changed(**fields)
+    if approval.stop:
+        update |= changed(outcome=stopped_by_person(state))
+    return state.model_copy(update=fields), update
 
 
 def retrieved_hit(state: ReactState, choice: Choice) -> Hit:

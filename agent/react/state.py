@@ -18,9 +18,10 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from pleinair.agent import ledger
+from pleinair.agent.approval.nodes import ApprovedState
 from pleinair.agent.react.schemas import Pin
 from pleinair.agent.select import references_of
-from pleinair.agent.state import ImageInput, State, by_concept, changed
+from pleinair.agent.state import ImageInput, by_concept, changed
 from pleinair.tools.types import Concept, Outcome, Reference, Retrieval, Value
 
 Message = dict[str, Any]  # as LangChain dumps one
@@ -56,7 +57,7 @@ class ReactInput(ImageInput):
     given: list[Reference] = Field(default_factory=list)  # input images, already in the store
 
 
-class ReactState(ReactInput, State):
+class ReactState(ReactInput, ApprovedState):
     """Working state of the react graph; a field is of the current request unless it says otherwise."""
 
     wish: str = ""  # what is to be generated, in full: the prompt may only change an earlier request

@@ -18,19 +18,21 @@ from langgraph.prebuilt import ToolRuntime
 from langgraph.runtime import Runtime
 
 from pleinair.agent import ledger, nodes
+from pleinair.agent.approval.nodes import ask, asks
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
 from pleinair.agent.react import schemas
 from pleinair.agent.react.references import (
+    apply_approval,
     apply_choices,
     retrieved_hit,
-    with_input_images,
     without_unavailable,
     without_vetoed,
 )
 from pleinair.agent.react.state import ReactState, reference_ids
 from pleinair.agent.repairs.leaks import with_leaks
 from pleinair.agent.repairs.plan import require_possible
+from pleinair.agent.select import with_input_images
 from pleinair.agent.state import IMAGE, MLLM_CALL, Output, RetrieveTask, by_number, changed
 from pleinair.tools import registry
 from pleinair.tools.critique import read_ledger
@@ -113,27 +115,42 @@ def _retrieve(arguments: schemas.Retrieve, runtime: ReactRuntime) -> Result:
 
 
 def _generate(arguments: schemas.Generate, runtime: ReactRuntime) -> Result:
-    """Set the next request as the loop does, and generate it."""
+    """Set the next request as the loop does, and generate it, once a person has approved of it if asked."""
     _require_image(runtime.state)
-    context = with_input_images(runtime.context, runtime.state.given)
-    state, choices = without_unavailable(runtime.state, arguments.references, context)
-    unavailable = [retrieval for retrieval in state.retrievals if retrieval not in runtime.state.retrievals]
-    state = apply_choices(state, arguments.repairs, choices)
-    if arguments.prompt:
-        state = state.model_copy(update={"prompt": arguments.prompt})
-    best, capabilities = ledger.best(state.attempts), runtime.context.capabilities(state.image)
-    require_possible(state.repairs, best, capabilities)
-    node_runtime = _node_runtime(runtime).override(context=context)
-    selected = nodes.select(state, node_runtime)
-    request = GenerateRequest.model_validate(selected["request"])
-    repairs = tuple(map(Repair.model_validate, selected["repairs"]))
-    update = nodes.attempt(state, node_runtime, request, repairs)
-    if retrievals := _marked(runtime.state, [*unavailable, *selected.get("retrievals", [])]):
+    state, request, retrievals = _select(arguments, runtime.state, runtime)
+    update: Update = {}
+    if asks(state, runtime.context.approve):
+        approval = ask(state)
+        answered, update = apply_approval(runtime.state, approval)
+        if approval.stop or approval.concepts:
+            return _text(picture=None, because="the user changed the plan", plan=update), update
+        state, request, retrievals = _select(arguments, answered, runtime)
+    node_runtime = _node_runtime(runtime).override(context=with_input_images(runtime.context, state.given))
+    update |= nodes.attempt(state, node_runtime, request, tuple(state.repairs))
+    if retrievals:
         update |= changed(retrievals=retrievals)
     if not update.get("attempts"):
         return _text(picture=None, because="the limit on seconds"), update
     number, references = update["attempts"][0]["number"], reference_ids(request.references)
     return _text(picture=number, prompt=request.prompt, references=references), update
+
+
+def _select(
+    arguments: schemas.Generate, before: ReactState, runtime: ReactRuntime
+) -> tuple[ReactState, GenerateRequest, list[Retrieval]]:
+    """Return the state with the next request and its repairs, the request, and retrievals that changed."""
+    context = with_input_images(runtime.context, before.given)
+    state, choices = without_unavailable(before, arguments.references, context)
+    unavailable = [retrieval for retrieval in state.retrievals if retrieval not in before.retrievals]
+    state = apply_choices(state, arguments.repairs, choices)
+    if arguments.prompt:
+        state = state.model_copy(update={"prompt": arguments.prompt})
+    require_possible(state.repairs, ledger.best(state.attempts), runtime.context.capabilities(state.image))
+    selected = nodes.select(state, _node_runtime(runtime).override(context=context))
+    request = GenerateRequest.model_validate(selected["request"])
+    repairs = [Repair.model_validate(repair) for repair in selected["repairs"]]
+    retrievals = _marked(before, [*unavailable, *selected.get("retrievals", [])])
+    return state.model_copy(update={"request": request, "repairs": repairs}), request, retrievals
 
 
 def _marked(state: ReactState, changes: Sequence[Retrieval | dict[str, Any]]) -> list[Retrieval]:

@@ -1,0 +1,39 @@
+"""Question to a person, and the answer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pleinair.tools.types import Concept, Reference, Retrieval, Value
+
+Before = Literal["draft", "references"]
+
+
+class ApprovalRequest(Value):
+    """Question to a person: the plan of the next image."""
+
+    before: Before  # the draft, or the first image with references
+    attempt: int  # number of the next image
+    prompt: str
+    concepts: tuple[Concept, ...]
+    references: tuple[Reference, ...] = ()  # of the next image
+    retrievals: tuple[Retrieval, ...] = ()  # the other hits, of which one may be chosen instead
+    fault: str = ""  # why the answer before was refused
+    id: str = ""  # of the interrupt, once the run waits
+
+
+class Approval(Value):
+    """Answer of a person; the empty one approves everything as it is."""
+
+    before: Before = "references"
+    stop: bool = False  # end the run with the images so far
+    vetoes: tuple[str, ...] = ()  # ids of hits that are not used in this run
+    hits: dict[str, str] = {}  # the id of the hit that is to show a concept
+    given: tuple[Reference, ...] = ()  # input images, already in the store, each for its concept
+    concepts: dict[str, str] = {}  # other names for concepts, which are retrieved anew
+    prompt: str = ""  # in place of the run's
+
+    @property
+    def final(self) -> bool:
+        """Return whether nothing new is retrieved for it, which would have to be approved too."""
+        return not self.concepts
