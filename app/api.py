@@ -15,7 +15,7 @@ from pleinair.app.paths import Paths, places
 from pleinair.app.runs.events import OnEvent
 from pleinair.app.runs.prompts import request_from
 from pleinair.app.runs.request import DrawRequest, read_input_images, require_slots, store_input_images
-from pleinair.app.runs.store import OPEN, Busy, Finished, Run, Runs
+from pleinair.app.runs.store import OPEN, Busy, Finished, Run, Runs, Waiting
 from pleinair.app.settings import OnPreview, Renamed, load
 from pleinair.tools.types import BadInput, ImageOptions
 
@@ -150,7 +150,7 @@ def finish(
 
     runs = run_table()
     if run.status in OPEN or (reopen and run.status == "failed"):
-        with suppress(Finished):  # another process has just ended it
+        with suppress(Finished, Waiting):  # another process has just worked on it
             perform(runs, run, home(), on_event, on_preview, reopen=reopen)
     return result_of(runs.get(run.id))
 
@@ -163,6 +163,25 @@ def resume(run_id: str, on_event: OnEvent | None = None) -> Result:
     Raises `BadInput` for an unknown run and `Busy` while its process lives.
     """
     return finish(run_table().get(run_id), on_event, reopen=True)
+
+
+def answer(run_id: str, approval: Mapping[str, Any] | bool = True) -> Run:
+    """Answer the question of a run that waits for approval, and return its row, ready for `finish`.
+
+    Args:
+        run_id: of the run.
+        approval: True approves, False stops the run with the images so far; or fields of `Approval`, such as
+            {"vetoes": [id], "hits": {concept: id}}.
+
+    Raises:
+        BadInput: the run waits for nothing, or the answer does not fit its question.
+    """
+    from pleinair.agent.approval.nodes import read_approval
+
+    run = run_table().get(run_id)
+    if run.question is None:
+        raise BadInput(f"run {run_id}: it waits for no approval (status: {run.status})")
+    return run_table().answer(run_id, run.question.id, read_approval(approval, run.question))
 
 
 def cancel(run_id: str) -> Run:

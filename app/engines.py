@@ -78,6 +78,7 @@ def build(
         threshold=threshold_of(settings.retrieval),
         image=settings.image,
         budget=settings.budget,
+        approve=settings.approve,
         trace_images=settings.tracing.images,
         crops=settings.crops,
         leak=settings.leak,

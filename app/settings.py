@@ -43,7 +43,7 @@ from pleinair.tools.images.limits import MAX_PIXELS
 from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.retrieval.compose import RetrievalOptions
 from pleinair.tools.storage.files import checked_path
-from pleinair.tools.types import BadInput, Budget, ImageOptions, Value
+from pleinair.tools.types import Approve, BadInput, Budget, ImageOptions, Value
 from pleinair.tools.worker.worker import WorkerOptions
 
 
@@ -166,6 +166,8 @@ class Settings(Value):
     crossmodal: CrossmodalOptions = CrossmodalOptions()
     image: ImageOptions = Field(default=ImageOptions(), exclude_if=lambda options: options == ImageOptions())
     budget: Budget = Budget()
+    # ask a person before the first image with references ("references"), or before the draft too ("draft")
+    approve: Approve = Field(default="", exclude_if=not_)
     paths: PathChoice = PathChoice()
     output: OutputOptions = OutputOptions()
     tracing: TracingOptions = Field(

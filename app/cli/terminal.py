@@ -27,12 +27,12 @@ LEAST_COLUMNS = 24  # beside an indent; with fewer, lines are not indented
 WIDTH = 28  # characters of an image, each one pixel wide and two high
 PAUSE = 10.0  # seconds between lines of progress
 CODES = {"accepted": 0, "unchecked": 0, "stopped": 3, "refused": 4, "failed": 5, "cancelled": 130}
-CODES |= {"bad input": 2, "busy": 6}  # of requests that are not run
+CODES |= {"bad input": 2, "busy": 6, "waiting": 7}  # of requests that are not run
 _MAX_MESSAGE = 2000  # characters of an error, which may repeat a value
 EXITS = (
     "Exit codes: 0 accepted, or unchecked by a graph that checks no image; 2 bad input; 3 stopped by a limit "
     "or for lack of references (with the best image so far); 4 refused; 5 failed; 6 another process works on "
-    "the run; 130 cancelled, by SIGTERM too."
+    "the run; 7 waits for your approval; 130 cancelled, by SIGTERM too."
 )
 
 

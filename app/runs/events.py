@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
+from pleinair.agent.approval.types import Approval, ApprovalRequest
 from pleinair.app.runs.notes import Note
 from pleinair.tools.prompt_options import PromptOption
 from pleinair.tools.storage.files import explain
@@ -32,8 +33,11 @@ from pleinair.tools.types import (
 )
 
 VERSION: Literal[1] = 1
-Kind = Literal["started", "resumed", "step_started", "step_finished", "progress", "ended"]
-DURABLE: tuple[Kind, ...] = ("started", "resumed", "step_finished", "ended")  # on disk when `write` returns
+Kind = Literal[
+    "started", "resumed", "step_started", "step_finished", "progress", "asked", "answered", "ended"
+]
+# on disk when `write` returns
+DURABLE: tuple[Kind, ...] = ("started", "resumed", "step_finished", "asked", "answered", "ended")
 MAX_ABOUT = 60  # characters of a call's subject
 SUBJECTS = ("concept", "wish", "picture", "ids", "reason")  # arguments; the first one is the call's subject
 LISTS = ("repairs", "references")  # arguments, each item of which has a concept
@@ -78,6 +82,7 @@ class Progress(Payload):
     total: int | None = None
     text: str = ""
     error: str = ""
+    ahead: int | None = None  # runs that have the device first
 
 
 class Changes(Payload):
@@ -123,6 +128,18 @@ class Resumed(Snapshot):
     """Continuation of a run from its last checkpoint."""
 
 
+class Asked(Payload):
+    """Question to a person, for which the run waits."""
+
+    question: ApprovalRequest
+
+
+class Answered(Payload):
+    """Answer of a person."""
+
+    answer: Approval
+
+
 class Ended(Snapshot):
     """End of a run."""
 
@@ -136,6 +153,8 @@ PAYLOADS: dict[Kind, type[Payload]] = {
     "step_started": StepStarted,
     "step_finished": StepFinished,
     "progress": Progress,
+    "asked": Asked,
+    "answered": Answered,
     "ended": Ended,
 }
 KINDS = {payload: kind for kind, payload in PAYLOADS.items()}
@@ -206,8 +225,13 @@ class Readable(NamedTuple):
 
 def read_readable(path: Path) -> Readable:
     """Read a log without an incomplete last line, which a crash leaves; newer versions' lines are damaged."""
+    return parse(path.read_bytes() if path.exists() else b"")
+
+
+def parse(text: bytes) -> Readable:
+    """Return the events of the complete lines of a log."""
     log = Readable([], [])
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1] if path.exists() else (), 1):
+    for number, line in enumerate(text.split(b"\n")[:-1], 1):
         try:
             log.events.append(Event.model_validate_json(line))
         except ValidationError:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from pleinair.app.runs.results import result_of
-from pleinair.app.runs.store import OPEN, Run
+from pleinair.app.runs.store import QUEUED, RUNNING, Run
 
 
 def summary_of(run: Run) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def summary_of(run: Run) -> dict[str, Any]:
 
 def _interrupted(run: Run) -> bool:
     """Return whether a run has begun and no process works on it."""
-    return run.status in OPEN and run.fence > 0 and run.owner is None
+    return run.status in (QUEUED, RUNNING) and run.fence > 0 and run.owner is None
 
 
 def details_of(run: Run) -> dict[str, Any]:

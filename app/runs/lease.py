@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.app.runs.owner import new_owner
 from pleinair.app.runs.store import LEASE_SECONDS, LeaseLost, Run, Runs
 from pleinair.tools.types import Cancelled, Outcome, PleinairError
@@ -48,6 +49,10 @@ class Lease:
     def commit(self, outcome: Outcome) -> None:
         """Write the outcome; raises `LeaseLost`."""
         self._runs.commit(self._run_id, self.fence, outcome)
+
+    def wait(self, question: ApprovalRequest) -> None:
+        """Release the run until its question is answered; raises `LeaseLost`."""
+        self._runs.wait(self._run_id, self.fence, question)
 
     def _row(self) -> Run:
         return self._runs.get(self._run_id)

@@ -129,7 +129,22 @@ def check_settings(settings: Settings, graph: str) -> None:
     if graph == REALRAG:
         require_training(settings.realrag, encoder_training(settings))
     require_prices(settings)
+    _check_approval(settings, graph)
     _check_library(settings, graph)
+
+
+def _check_approval(settings: Settings, graph: str) -> None:
+    if settings.approve and not asks_approval(graph):
+        graphs = ", ".join(name for name in registry.names("graph") if asks_approval(name))
+        raise BadInput(f"approve = {settings.approve!r}: graph {graph!r} asks nobody; these do: {graphs}")
+
+
+def asks_approval(graph: str) -> bool:
+    """Return whether a graph can ask a person before it generates."""
+    from pleinair.agent.approval.nodes import ApprovedState
+
+    schema = registry.resolve("graph", graph).builder.state_schema
+    return isinstance(schema, type) and issubclass(schema, ApprovedState)
 
 
 def check_budget(budget: Budget) -> None:

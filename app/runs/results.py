@@ -16,6 +16,7 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.app.runs.events import Ended
 from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.runs.store import Run
@@ -32,13 +33,14 @@ PARTS = ("pleinair", "langgraph", "torch", "diffusers", "open_clip_torch", "pill
 
 @dataclass(frozen=True)
 class Result:
-    """Result of a finished run."""
+    """Result of a run that has ended, or waits for a person's approval."""
 
     run_id: str
     outcome: Outcome
     seed: int
     picture: Path | None  # None if no image was generated
     sidecar: Path  # missing if the folder could not be written to
+    question: ApprovalRequest | None = None  # that a person has to answer before the run goes on
 
     def plain(self) -> dict[str, Any]:
         """Return the result as JSON values."""
@@ -55,12 +57,15 @@ class Result:
 
 
 def result_of(run: Run) -> Result:
-    """Return the result of a finished run; the names of its files follow from its row."""
+    """Return the result of a finished or waiting run; the names of its files follow from its row."""
     run.require_intact()
     request, outcome = read_request(run.request_json), run.outcome
+    if run.question:
+        outcome = Outcome(ending="waiting", reason=f"the {run.question.before} wait for your approval")
     assert outcome is not None, "a finished run's row holds its outcome"
     picture, sidecar = files(run, request)
-    return Result(run.id, outcome, run.seed, picture if outcome.best and picture.exists() else None, sidecar)
+    image = picture if outcome.best and picture.exists() else None
+    return Result(run.id, outcome, run.seed, image, sidecar, run.question)
 
 
 def files(run: Run, request: DrawRequest, out: Path | None = None) -> tuple[Path, Path]:

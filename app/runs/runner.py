@@ -6,16 +6,20 @@ import threading
 import time
 import traceback
 from base64 import b64decode
-from collections.abc import Generator
-from contextlib import closing, suppress
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.agent.state import UNTRACKED
 from pleinair.app.engines import backend_choices, build, import_libraries, index_folder
 from pleinair.app.paths import Paths
+from pleinair.app.runs.device import device_held, device_of
 from pleinair.app.runs.events import (
+    Answered,
+    Asked,
     Call,
     Ended,
     EventLog,
@@ -54,13 +58,17 @@ from pleinair.tools.types import (
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.graph.state import CompiledStateGraph
+    from langgraph.types import Command
 
     from pleinair.agent.context import Context
     from pleinair.app.runs.checkpoints import FencedSaver
 
     Graph = CompiledStateGraph[Any, Any, Any, Any]
 
+End = Outcome | ApprovalRequest  # of a run's work
+
 STEPS = 110  # per image; `react` takes at most 6 replies of 17 steps, and its own limits stop it earlier
+MOST_DEATHS = 3  # of the processes of a run, after which it is not tried again
 MODES: Final = ("tasks", "updates", "custom")
 SAVED = ("concepts", "attempts", "retrievals", "usage")  # fields of the state, in snapshots
 
@@ -147,7 +155,12 @@ def perform(
     with runs, Lease(runs, run.id, reopen=reopen) as lease:
         with closing(EventLog(places.events(run.id), on_event)) as log:
             previews = on_preview if request.settings.output.previews else None
-            work, outcome = _run_in_time(Work(run, request, places, lease, log, previews), started)
+            work = Work(run, request, places, lease, log, previews)
+            work, outcome = _given_up(work) or _run_in_time(work, started)
+            if isinstance(outcome, ApprovalRequest):
+                work.write(Asked(question=outcome))
+                lease.wait(outcome)
+                return runs.get(run.id)
             _set_encoder_id(work)
             end = _deliver(work, outcome)
             lease.guard()
@@ -156,7 +169,16 @@ def perform(
     return runs.get(run.id)
 
 
-def _run_in_time(work: Work, started: float) -> tuple[Work, Outcome]:
+def _given_up(work: Work) -> tuple[Work, Outcome] | None:
+    """Return the outcome of a run whose processes died again and again, None for any other."""
+    if (deaths := work.lease.guard().deaths) < MOST_DEATHS:
+        return None
+    rest = replace(work, values=_stored_state(work))
+    remedy = f"`pleinair runs resume {work.run.id}` tries it once more."
+    return rest, _failure("failed", PleinairError(f"its process died {deaths} times", remedy), rest)
+
+
+def _run_in_time(work: Work, started: float) -> tuple[Work, End]:
     """Run the graph within the budget's seconds; return what its thread, or the one after it, worked with."""
     seconds = work.request.settings.budget.seconds
     if seconds is None:
@@ -192,8 +214,8 @@ def _seconds_before(work: Work) -> float:
     return Usage.total(usage).seconds
 
 
-def _run(work: Work) -> Outcome:
-    """Run the graph and convert errors into an outcome."""
+def _run(work: Work) -> End:
+    """Run the graph to its outcome or a question, and convert errors into an outcome."""
     try:
         return _stream(work)
     except LeaseLost:
@@ -225,8 +247,8 @@ def _failure(ending: Ending, error: PleinairError, work: Work, limit: Limit | No
     return Outcome(ending=ending, reason=reason, limit=limit, best=best(attempts))
 
 
-def _stream(work: Work) -> Outcome:
-    """Run the graph from its last checkpoint, or from the input if there is none."""
+def _stream(work: Work) -> End:
+    """Run the graph from its last checkpoint, or from the input if there is none; return how it ended."""
     from pleinair.app.runs.checkpoints import open_saver
 
     with open_saver(work.folder / "checkpoints.sqlite", work.guard) as saver:
@@ -238,14 +260,52 @@ def _stream(work: Work) -> Outcome:
                 copy_parent(work.run.id, parent, graph_input, saver, work.places)
                 graph_input = None
             work.read_state(graph)
-            context = _build_context(work)
-            work.write((Started if fresh else Resumed).model_validate(work.snapshot))
-            _follow(work, graph, graph_input, context)
+            with _device_held(work):
+                context = _build_context(work)
+                work.write((Started if fresh else Resumed).model_validate(work.snapshot))
+                _follow(work, graph, graph_input or _answer(work, graph), context)
         finally:
             work.read_state(graph)
+        if question := _question(work, graph):
+            return question
     if not work.values.get("outcome"):
         raise RuntimeError(f"graph {work.request.graph!r} ended without an outcome")
     return Outcome.model_validate(work.values["outcome"])
+
+
+@contextmanager
+def _device_held(work: Work) -> Iterator[None]:
+    """Hold the device that the generator needs, if any; the number of runs ahead is logged."""
+    device, logged = device_of(work.request.settings), 0
+
+    def wait(ahead: int) -> None:
+        nonlocal logged
+        work.check()
+        if ahead != logged:
+            work.write(Progress(ahead=ahead), "device")
+        logged = ahead
+
+    with device_held(work.places.home / "devices", device, wait) if device else nullcontext():
+        yield
+
+
+def _question(work: Work, graph: Graph) -> ApprovalRequest | None:
+    """Return the question that the graph waits for, None if it waits for none."""
+    for interrupt in graph.get_state(config_of(work.run.id)).interrupts:
+        return ApprovalRequest.model_validate(interrupt.value | {"id": interrupt.id})
+    return None
+
+
+def _answer(work: Work, graph: Graph) -> Command[Any] | None:
+    """Return the input that answers the question which the graph waits for, None without an answer."""
+    from langgraph.types import Command
+
+    question = _question(work, graph)
+    answer = question and work.lease.guard().answer_to(question.id)
+    if not (question and answer):
+        return None
+    work.write(Answered(answer=answer))
+    return Command(resume={question.id: answer.model_dump(mode="json")})
 
 
 def compiled(name: str, saver: FencedSaver) -> Graph:
@@ -291,7 +351,9 @@ def _graph_input(work: Work) -> dict[str, Any]:
     }
 
 
-def _follow(work: Work, graph: Graph, graph_input: dict[str, Any] | None, context: Context) -> None:
+def _follow(
+    work: Work, graph: Graph, graph_input: dict[str, Any] | Command[Any] | None, context: Context
+) -> None:
     """Stream the graph into the log; stop between steps if the run is cancelled.
 
     Running steps are awaited, so that results that were paid for are stored; generation stops at its next
@@ -328,6 +390,8 @@ def _log(work: Work, mode: str, data: dict[str, Any]) -> None:
         work.write(Progress.model_validate(data), str(data.get("step", "")))
     elif mode == "updates":
         for step, update in data.items():
+            if step == "__interrupt__":  # the question is logged when the run is released
+                continue
             values = {
                 key: value.value if isinstance(value, Overwrite) else value
                 for key, value in (update or {}).items()

@@ -12,21 +12,25 @@ import secrets
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self, get_args
 
 from pydantic import ValidationError
 
+from pleinair.agent.approval.types import Approval, ApprovalRequest
 from pleinair.app.runs.database import connect, connect_read_only, unusable
 from pleinair.app.runs.owner import Owner
 from pleinair.tools.types import BadInput, Ending, Outcome, PleinairError
 
-SCHEMA = 1  # incremented with every change of the tables, which must be migrated
+SCHEMA = 2  # incremented with every change of the tables, with a migration
 LEASE_SECONDS = 60.0
-OPEN = ("waiting", "running")
+QUEUED, RUNNING, WAITING = "queued", "running", "waiting"  # not begun or released; held; for an approval
+OPEN = (QUEUED, RUNNING, WAITING)
 DAMAGED = "damaged"  # status of a row that cannot be read
 _NUMBERS = ("seed", "lease_until", "fence", "cancel_requested", "created", "updated")
 COLUMNS = {"order_json": "request_json"}  # names of version 0.1
@@ -45,9 +49,24 @@ CREATE TABLE runs (
     cancel_requested INTEGER NOT NULL DEFAULT 0,
     outcome_json TEXT,
     created REAL NOT NULL,
-    updated REAL NOT NULL
+    updated REAL NOT NULL,
+    client TEXT,
+    question_json TEXT,
+    answer_json TEXT,
+    deaths INTEGER NOT NULL DEFAULT 0
 )
 """
+QUEUE = "CREATE INDEX queue ON runs (created) WHERE client IS NOT NULL AND outcome_json IS NULL"
+MIGRATIONS = {  # from a schema to the next one
+    1: (
+        "ALTER TABLE runs ADD COLUMN client TEXT",
+        "ALTER TABLE runs ADD COLUMN question_json TEXT",
+        "ALTER TABLE runs ADD COLUMN answer_json TEXT",
+        "ALTER TABLE runs ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0",
+        "UPDATE runs SET status = 'queued' WHERE status = 'waiting'",
+        QUEUE,
+    )
+}
 
 
 class Busy(PleinairError):
@@ -60,6 +79,14 @@ class LeaseLost(PleinairError):
 
 class Finished(PleinairError):
     """The run has already ended."""
+
+
+class Waiting(PleinairError):
+    """The run waits for a person's approval."""
+
+
+class QueueFull(PleinairError):
+    """The workers' queue takes no more runs."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +105,10 @@ class Run:
     outcome_json: str | None
     created: float
     updated: float
+    client: str | None = None  # who queued it for a worker; None: its process executes it
+    question_json: str | None = None  # of the approval that it waits for
+    answer_json: str | None = None
+    deaths: int = 0  # of its processes
     damage: str = ""  # the first column that cannot be read
 
     @classmethod
@@ -93,6 +124,8 @@ class Run:
             nothing: dict[str, Any] = {"request_json": "", "outcome_json": None, "lease_owner": None}
             nothing |= dict.fromkeys(unreadable, 0)
             return replace(run, status=DAMAGED, damage=damage, **nothing)
+        if run.status == WAITING and run.question_json is None:  # of schema 1, on a read-only disk
+            return replace(run, status=QUEUED)
         outcome = run.outcome if run.status == "stopped" else None
         return replace(run, status=outcome.ending) if outcome else run
 
@@ -108,6 +141,21 @@ class Run:
     def outcome(self) -> Outcome | None:
         """The outcome, None before the end."""
         return Outcome.model_validate_json(self.outcome_json) if self.outcome_json else None
+
+    @property
+    def question(self) -> ApprovalRequest | None:
+        """The approval that the run waits for, None if it waits for none."""
+        return self._question if self.status == WAITING else None
+
+    def answer_to(self, interrupt: str) -> Approval | None:
+        """Return the answer to the question of an interrupt, None if it has not been answered."""
+        is_answered = self._question and self._question.id == interrupt and self.answer_json
+        return Approval.model_validate_json(is_answered) if is_answered else None
+
+    @property
+    def _question(self) -> ApprovalRequest | None:
+        """The last question, answered or not."""
+        return ApprovalRequest.model_validate_json(self.question_json) if self.question_json else None
 
     @property
     def group(self) -> str:
@@ -215,18 +263,28 @@ class Runs:
             self._connection, self._pid = db, os.getpid()
         return self._connection
 
-    def add_group(self, requests: Sequence[tuple[str, int]], idem_key: str | None = None) -> list[Run]:
+    def add_group(
+        self,
+        requests: Sequence[tuple[str, int]],
+        idem_key: str | None = None,
+        *,
+        client: str | None = None,
+        most: int | None = None,
+    ) -> list[Run]:
         """Write a row for each request and its seed, or return the existing rows of the key.
 
-        Raises `BadInput` if the key belongs to another request. The rows are written in one transaction.
+        The rows of a `client` are for workers, in whose queue may be `most` runs. Raises `BadInput` if the
+        key belongs to another request, and `QueueFull`. The rows are written in one transaction.
         """
         with self._transaction() as db:
             row = db.execute("SELECT * FROM runs WHERE idem_key=?", (idem_key or None,)).fetchone()
             if row is None:
+                if most is not None and len(_in_order(db)) + len(requests) > most:
+                    raise QueueFull(f"{most} runs are waiting already.", "Try again when some have ended.")
                 (text, seed), *others = requests
-                runs = [self._insert(db, text, seed, idem_key)]
+                runs = [self._insert(db, text, seed, idem_key, client)]
                 for number, (text, seed) in enumerate(others, start=2):
-                    runs.append(self._insert(db, text, seed, f"{runs[0].id}{MEMBER}{number}"))
+                    runs.append(self._insert(db, text, seed, f"{runs[0].id}{MEMBER}{number}", client))
                 return runs
             first = Run.of(row)
         if changes := _differences(first.request_json, requests[0][0]):
@@ -257,16 +315,44 @@ class Runs:
             rows = db.execute(query, (len(prefix), prefix, limit))
             return [Run.of(row) for row in rows]
 
+    def queue(self) -> list[Run]:
+        """Return the runs that wait for a worker, in the order in which workers take them.
+
+        Clients take turns: a run comes after those of which another client has as many ahead of it, in the
+        queue or at work. A run whose worker has died waits again.
+        """
+        with self._readable() as db:
+            return _in_order(db)
+
+    def wait(self, run_id: str, fence: int, question: ApprovalRequest) -> None:
+        """Release a run until its question is answered; raises `LeaseLost`."""
+        with self._transaction() as db:
+            text = question.model_dump_json()
+            self._change(
+                db, run_id, fence, lease_owner=None, status=WAITING, question_json=text, answer_json=None
+            )
+
+    def answer(self, run_id: str, question: str, answer: Approval) -> Run:
+        """Write the answer to a question, by its id, so that the run can go on; raises `BadInput`."""
+        with self._transaction() as db:
+            run = self._row(db, run_id)
+            if run.question is None or run.question.id != question:
+                raise BadInput(f"run {run_id}: it waits for no approval (status: {run.status})")
+            self._change(db, run_id, run.fence, status=QUEUED, answer_json=answer.model_dump_json())
+            return self._row(db, run_id)
+
     def claim(self, run_id: str, owner: Owner, *, reopen: bool = False) -> int:
         """Lease an open run to `owner` and return the new fence.
 
         `reopen` also leases a failed one, and drops an earlier request to cancel. Raises `Busy` with the live
-        holder, and `Finished`.
+        holder, `Waiting` and `Finished`.
         """
         with self._transaction() as db:
             run = self._row(db, run_id)
             run.require_intact()
-            if run.status not in (*OPEN, "failed" if reopen else "running"):
+            if run.status == WAITING:
+                raise Waiting(f"run {run_id} waits for your approval")
+            if run.status not in (QUEUED, RUNNING, "failed" if reopen else RUNNING):
                 raise Finished(f"run {run_id} has ended: {run.status}")
             if holder := run.owner:
                 until = time.strftime("%H:%M:%S", time.localtime(run.lease_until))
@@ -281,6 +367,7 @@ class Runs:
                 lease_until=time.time() + LEASE_SECONDS,
                 fence=run.fence + 1,
                 cancel_requested=0 if reopen else run.cancel_requested,
+                deaths=0 if reopen else run.deaths + (run.status == RUNNING),
             )
             return run.fence + 1
 
@@ -292,7 +379,7 @@ class Runs:
     def release(self, run_id: str, fence: int) -> None:
         """Release an unfinished run, so that the next holder need not wait."""
         with self._transaction() as db:
-            self._change(db, run_id, fence, lease_owner=None, status="waiting")
+            self._change(db, run_id, fence, lease_owner=None, status=QUEUED)
 
     def commit(self, run_id: str, fence: int, outcome: Outcome) -> None:
         """Write the outcome; raises `LeaseLost` if the fence is stale."""
@@ -301,12 +388,14 @@ class Runs:
             self._change(db, run_id, fence, status=outcome.ending, outcome_json=text, lease_owner=None)
 
     def request_cancel(self, run_id: str) -> Run:
-        """Request cancellation and return the row; a finished run is not changed."""
+        """Request cancellation and return the row; a finished run is not changed, a waiting one goes on."""
         with self._transaction() as db:
             run = self._row(db, run_id)
             if run.status in OPEN:
-                db.execute("UPDATE runs SET cancel_requested=1, updated=? WHERE id=?", (time.time(), run_id))
-            return run
+                status = QUEUED if run.status == WAITING else run.status
+                values = (status, time.time(), run_id)
+                db.execute("UPDATE runs SET cancel_requested=1, status=?, updated=? WHERE id=?", values)
+            return self._row(db, run_id)
 
     def _change(self, db: sqlite3.Connection, run_id: str, fence: int, /, **fields: Any) -> None:
         columns = ", ".join(f"{name}=?" for name in fields)
@@ -321,21 +410,26 @@ class Runs:
             raise BadInput(f"run {run_id!r}: there is none", "`pleinair runs list` shows them.")
         return Run.of(row)
 
-    def _insert(self, db: sqlite3.Connection, request_json: str, seed: int, key: str | None) -> Run:
+    def _insert(
+        self, db: sqlite3.Connection, request_json: str, seed: int, key: str | None, client: str | None
+    ) -> Run:
         now = time.time()
         run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(4)
         db.execute(
-            "INSERT INTO runs (id, idem_key, order_json, seed, status, created, updated) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (run_id, key or None, request_json, seed, "waiting", now, now),
+            "INSERT INTO runs (id, idem_key, order_json, seed, status, created, updated, client) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (run_id, key or None, request_json, seed, QUEUED, now, now, client),
         )
         return self._row(db, run_id)
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         db.execute("BEGIN IMMEDIATE")
         version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            db.execute(TABLES)
+        steps = [TABLES, QUEUE] if version == 0 else []
+        steps += [step for at in range(version or SCHEMA, SCHEMA) for step in MIGRATIONS[at]]
+        for step in steps:
+            db.execute(step)
+        if steps:
             db.execute(f"PRAGMA user_version={SCHEMA}")
         db.execute("COMMIT")
         if version > SCHEMA:
@@ -343,6 +437,18 @@ class Runs:
                 f"{self._path}: written by a newer pleinair (schema {version}, this one reads {SCHEMA})",
                 "Update pleinair or set another PLEINAIR_HOME.",
             )
+
+
+def _in_order(db: sqlite3.Connection) -> list[Run]:
+    query = "SELECT * FROM runs WHERE client IS NOT NULL AND outcome_json IS NULL ORDER BY created, id"
+    runs = [run for run in map(Run.of, db.execute(query)) if run.status in (QUEUED, RUNNING)]
+    waiting = [run for run in runs if run.owner is None]
+    ahead = Counter(run.client for run in runs if run.owner is not None)
+    turns = []
+    for run in waiting:
+        turns.append((ahead[run.client], run.created, run.id))
+        ahead[run.client] += 1
+    return [run for _, run in sorted(zip(turns, waiting, strict=True), key=itemgetter(0))]
 
 
 def _differences(stored: str, requested: str) -> list[str]:

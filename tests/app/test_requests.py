@@ -296,7 +296,7 @@ draw({PROMPT!r}, num_images=3, seed=7, idempotency_key="k", overrides={{"generat
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     statuses = [run.status for run in run_table().newest(3)[::-1]]
-    assert statuses == ["accepted", "running", "waiting"]
+    assert statuses == ["accepted", "running", "queued"]
     done = call(
         *("draw", PROMPT, "--num-images", "3", "--seed", "7", "--idempotency-key", "k"),
         *("--set", "generator.pause=0.02", "--json"),
@@ -314,7 +314,7 @@ def test_a_group_is_resumed_cancelled_and_listed_by_its_runs(place: Path) -> Non
     assert [(row["group"], row["image"]) for row in rows] == [(first.id, "2 of 2"), (first.id, "1 of 2")]
     assert f"[image 2 of 2 of group {first.id}]" in call("runs", "list").stdout
     assert call("runs", "resume", second.id).exit_code == 0
-    assert run_table().get(first.id).status == "waiting"
+    assert run_table().get(first.id).status == "queued"
     done = call("runs", "resume", second.id, "--group")
     assert done.exit_code == 0 and len(done.stdout.splitlines()) == 4
     assert run_table().get(first.id).status == "accepted"

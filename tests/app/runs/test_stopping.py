@@ -58,7 +58,7 @@ def essence(outcome: Any) -> list[Any]:
 def test_a_run_stopped_at_once_is_resumed_as_printed(place: Path) -> None:
     code, stderr, answer = signalled(signal.SIGINT, twice=True)
     run = run_table().newest(1)[0]
-    assert (code, answer, run.status) == (130, "", "waiting")
+    assert (code, answer, run.status) == (130, "", "queued")
     assert f"`pleinair runs resume {run.id}`" in stderr and "Traceback" not in stderr
     assert call("runs", "list").stdout.split()[1] == "interrupted"
     assert f"`pleinair runs resume {run.id}`" in call("runs", "show", "last").stdout
@@ -76,7 +76,7 @@ def test_sigterm_stops_it_like_ctrl_c(place: Path) -> None:
 
 def test_a_killed_run_is_listed_as_interrupted(place: Path) -> None:
     run = submit("two things")
-    assert call("runs", "list").stdout.split()[1] == "waiting"
+    assert call("runs", "list").stdout.split()[1] == "queued"
     owner = new_owner()
     run_table().claim(run.id, owner)
     assert call("runs", "list").stdout.split()[1] == "running"

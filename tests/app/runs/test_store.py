@@ -36,7 +36,7 @@ def other_machine() -> Owner:
 def test_a_row_is_written_before_any_work(runs: Runs, tmp_path: Path) -> None:
     run = add(runs, '{"prompt": "x"}', 7)
     assert Runs(tmp_path / "runs.sqlite").get(run.id) == run
-    assert (run.status, run.seed, run.fence, run.outcome) == ("waiting", 7, 0, None)
+    assert (run.status, run.seed, run.fence, run.outcome) == ("queued", 7, 0, None)
 
 
 def test_newest_first(runs: Runs) -> None:
@@ -169,7 +169,7 @@ def test_leaving_without_an_outcome_releases_the_run(runs: Runs) -> None:
     run = add(runs, "{}", 1)
     with pytest.raises(ZeroDivisionError), Lease(runs, run.id):
         raise ZeroDivisionError
-    assert (runs.get(run.id).status, runs.get(run.id).owner) == ("waiting", None)
+    assert (runs.get(run.id).status, runs.get(run.id).owner) == ("queued", None)
 
 
 def test_a_cancellation_reaches_the_holder(runs: Runs) -> None:

@@ -23,11 +23,10 @@ from pleinair.app.trace.replay import replay
 HOMES = sorted(Path(__file__).with_name("data").glob("home-*.zip"))
 ORIGIN = "/tmp/stored"
 STATUSES = {
-    "home-0.1": ["accepted", "cancelled", "failed", "stopped", "unchecked", "waiting", "waiting"],
+    "home-0.1": ["accepted", "cancelled", "failed", "queued", "queued", "stopped", "unchecked"],
     "home-0.1-unchecked": ["accepted"] * 3
-    + ["cancelled", "failed", "running", "stopped"]
-    + ["unchecked"] * 3
-    + ["waiting"],
+    + ["cancelled", "failed", "queued", "running", "stopped"]
+    + ["unchecked"] * 3,
 }
 
 

@@ -229,7 +229,7 @@ def test_another_prompt_and_other_references_differ(run: Run, place: Path) -> No
 
 def test_a_run_that_has_not_ended_is_compared_as_far_as_it_got(run: Run) -> None:
     differences = {change.what: change.second for change in differ(run.id, submit(PROMPT, seed=7).id)}
-    assert (differences["ending"], differences["draft · image"]) == ("waiting", "–")
+    assert (differences["ending"], differences["draft · image"]) == ("queued", "–")
 
 
 def test_a_run_is_found_by_its_prefix_or_as_the_last(run: Run) -> None:
