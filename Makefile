@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 STAMP := $(VENV)/.installed-$(FAISS)
 OUTSIDE := $(VENV)/.installed-outside
-DEBIAN := tuxpaint-stamps-default
+DEBIAN := chromium tuxpaint-stamps-default
 
 .PHONY: help install demo test test-outside check docs bench lock clean
 

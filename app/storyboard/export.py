@@ -7,26 +7,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from pleinair.app.paths import Paths
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.store import Run
-from pleinair.app.storyboard import words
 from pleinair.app.storyboard.gallery import Gallery
+from pleinair.app.storyboard.html import TEMPLATES, environment, run_values
 from pleinair.app.storyboard.png import render_png
-from pleinair.app.trace.trace import SIGNS, Trace, score_text, trace_begun
+from pleinair.app.trace.trace import Trace, trace_begun
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput
-
-TEMPLATES = Path(__file__).with_name("templates")
-LONG = 16  # characters of a word that may have to break
-_SIGN = re.compile(r"([_/.-])(?=\w)")
-COUNTS = {1: "one", 2: "two", 3: "three"}  # CSS classes by the number of attempts
 
 
 def export(run: Run, places: Paths, file: Path) -> None:
@@ -43,32 +36,12 @@ def export(run: Run, places: Paths, file: Path) -> None:
     write_whole(file.absolute(), content)
 
 
-def _breakable(text: str) -> Markup:
-    """Return a text whose long words, such as file names, may break behind a sign instead of anywhere."""
-    words = (str(escape(word)) for word in text.split(" "))
-    return Markup(" ".join(_SIGN.sub(r"\1<wbr>", word) if len(word) > LONG else word for word in words))
-
-
 def render_html(trace: Trace, gallery: Gallery) -> str:
     """Return a storyboard as a page; its images are data URIs."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, undefined=StrictUndefined
-    )
-    environment.filters["breakable"] = _breakable
     style = (TEMPLATES / "storyboard.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    attempts = words.attempts_of(trace)
-    return environment.get_template("storyboard.html").render(
-        trace=trace,
-        attempts=attempts,
-        gallery=gallery,
-        style=Markup(style),
-        digest=Markup(f"sha256-{digest}"),
-        count=COUNTS.get(len(attempts), "many"),
-        ending=trace.outcome.ending if trace.outcome else "open",
-        reason=trace.outcome.reason if trace.outcome else "not finished",
-        checked=any(attempt.rows for attempt in attempts),
-        signs=SIGNS,
-        words=words,
-        score_text=score_text,
+    return (
+        environment()
+        .get_template("storyboard.html")
+        .render(run_values(trace, gallery), style=Markup(style), digest=Markup(f"sha256-{digest}"))
     )

@@ -37,6 +37,13 @@ class ShownImage:
         return max(self.image.size) <= SMALL
 
     @property
+    def png(self) -> bytes:
+        """Return the image as PNG."""
+        file = io.BytesIO()
+        self.image.save(file, "png")
+        return file.getvalue()
+
+    @property
     def uri(self) -> str:
         """Return a data URI: PNG of small images, JPEG of larger ones."""
         file = io.BytesIO()

@@ -1,0 +1,1 @@
+"""The web server: chat, traces and the library in a browser."""

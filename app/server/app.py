@@ -1,0 +1,55 @@
+"""The web application: routes, security, and the workers that execute its runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from pleinair.app.paths import Paths
+from pleinair.app.server import runs
+from pleinair.app.server.security import Guard, Refusal, Rules, allowed_hosts
+from pleinair.app.server.site import STATIC, Options, Site
+from pleinair.app.server.workers import Workers
+from pleinair.app.storyboard.html import TEMPLATES
+from pleinair.tools.types import BadInput, PleinairError
+
+STYLE = TEMPLATES / "storyboard.css"  # which the exported storyboard has too
+
+
+def create(options: Options, places: Paths) -> ASGIApp:
+    """Return the application, guarded."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with Workers(options.workers), app.state.site.runs:
+            yield
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.site = Site(options, places)
+    app.get("/static/storyboard.css")(_style)
+    app.mount("/static", StaticFiles(directory=STATIC))
+    app.include_router(runs.router)
+    app.add_exception_handler(PleinairError, _explain)
+    app.add_exception_handler(Refusal, _refused)
+    return Guard(app, Rules(allowed_hosts(options.host, options.port, options.names), options.token))
+
+
+def _style() -> Response:
+    return FileResponse(STYLE, media_type="text/css")
+
+
+def _explain(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PleinairError)
+    status = 400 if isinstance(error, BadInput) else 500
+    message = {"message": error.message, "remedy": error.remedy}
+    return JSONResponse({"error": message}, status)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return JSONResponse({"error": {"message": str(error)}}, error.status)

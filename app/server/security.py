@@ -1,0 +1,237 @@
+"""Refusal of requests that no page of this server made, and the headers of every response.
+
+A page that the user visits elsewhere can send requests to this machine. They are recognised by what browsers
+add and pages cannot change: `Host` (DNS rebinding), `Origin`, `Referer` and `Sec-Fetch-Site`. Programs send
+none of the last three. Not covered: other programs and users of this machine, which can reach a loopback
+address as the user can; against them set a token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+READING = ("GET", "HEAD")
+COOKIE = "pleinair_token"
+SIGN_IN = "/token"  # the only page that is served without a token
+PUBLIC = ("/static/",)  # what that page needs
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "cache-control": "no-store",  # a route of immutable files sets its own
+}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a server accepts.
+
+    Args:
+        hosts: values of the `Host` header, with the port where it is not that of the scheme.
+        token: that every request must have, as a bearer token or in the cookie; "" for none.
+        max_body: bytes of a request.
+    """
+
+    hosts: frozenset[str]
+    token: str = field(default="", repr=False)
+    max_body: int = 128 * 2**20
+
+    @property
+    def cookie(self) -> str:
+        """Value of the cookie: a hash, so that the token itself is stored in no browser."""
+        return hashlib.sha256(f"{COOKIE}:{self.token}".encode()).hexdigest() if self.token else ""
+
+    def accepts_token(self, token: str) -> bool:
+        """Return whether a token is the right one, in constant time."""
+        return hmac.compare_digest(token.encode(), self.token.encode())
+
+
+def allowed_hosts(bind: str, port: int, names: Iterable[str] = ()) -> frozenset[str]:
+    """Return the values of the `Host` header by which a server may be called.
+
+    Args:
+        bind: the address that it listens on; the names of this machine's loopback count where it is one.
+        port: that it listens on.
+        names: further names, such as those of a reverse proxy; with a port, or without for any of them.
+    """
+    own = f"[{bind}]" if ":" in bind else bind
+    local = (*LOOPBACK, own) if own in LOOPBACK else (own, "localhost", "127.0.0.1")
+    return frozenset(f"{name}:{port}" for name in local) | frozenset(name.lower() for name in names)
+
+
+class Refusal(Exception):
+    """Reason why a request is not served, and its HTTP status."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status, self.text = status, text
+
+
+class Guard:
+    """ASGI middleware that refuses foreign requests before any route is reached.
+
+    A body that turns out too long raises `Refusal` in the route that reads it; the application answers that.
+    """
+
+    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+        self.app, self._rules = app, rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve or refuse a request; web sockets are closed."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        send = _with_headers(send)
+        try:
+            headers = _headers(scope)
+            _check(scope, headers, self._rules)
+            body = _Body(receive, _length(headers, self._rules.max_body), self._rules.max_body)
+        except Refusal as refusal:
+            await _refuse(send, refusal, wants_page=scope["method"] in READING)
+        else:
+            await self.app(scope, body.receive, send)
+
+
+Headers = dict[str, list[str]]
+
+
+def _headers(scope: Scope) -> Headers:
+    headers: Headers = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1").strip())
+    return headers
+
+
+def _single(headers: Headers, name: str) -> str | None:
+    values = headers.get(name, [])
+    if len(values) > 1:
+        raise Refusal(400, f"The request has {len(values)} headers {name}.")
+    return values[0] if values else None
+
+
+def _check(scope: Scope, headers: Headers, rules: Rules) -> None:
+    """Raise `Refusal` for a request that must not be served."""
+    host = (_single(headers, "host") or "").lower()
+    if not (host in rules.hosts or host.rpartition(":")[0] in rules.hosts):
+        raise Refusal(
+            421, "This server is not called by this name. Allow it with `pleinair serve --host-name`."
+        )
+    for name in ("origin", "referer"):
+        sender = _single(headers, name)
+        if sender is not None and not _is_from(sender, host):
+            if name == "referer" and scope["method"] in READING:
+                continue  # a link on another page; what that page could do with it, the next check refuses
+            raise Refusal(403, "The request comes from another site.")
+    site, mode = _single(headers, "sec-fetch-site"), _single(headers, "sec-fetch-mode")
+    is_link = (
+        scope["method"] in READING and mode == "navigate" and _single(headers, "sec-fetch-dest") == "document"
+    )
+    if site not in (None, "same-origin", "none") and not is_link:
+        raise Refusal(403, "The request comes from another site.")
+    if rules.token and scope["path"] != SIGN_IN and not scope["path"].startswith(PUBLIC):
+        _check_token(headers, rules)
+
+
+def _is_from(sender: str, host: str) -> bool:
+    """Return whether an `Origin` or `Referer` is a page of this server; "null" is none."""
+    try:
+        parts = urlsplit(sender)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and parts.netloc.lower() == host
+
+
+def _check_token(headers: Headers, rules: Rules) -> None:
+    scheme, _, token = (_single(headers, "authorization") or "").partition(" ")
+    if scheme.lower() == "bearer" and rules.accepts_token(token.strip()):
+        return
+    if hmac.compare_digest(_cookie(headers).encode(), rules.cookie.encode()):
+        return
+    raise Refusal(401, "This server needs a token.")
+
+
+def _cookie(headers: Headers) -> str:
+    cookies: SimpleCookie = SimpleCookie()
+    try:
+        cookies.load("; ".join(headers.get("cookie", [])))
+    except CookieError:
+        return ""
+    return cookies[COOKIE].value if COOKIE in cookies else ""
+
+
+def _length(headers: Headers, limit: int) -> int | None:
+    """Return the body's length, None where it is not declared; raise `Refusal` for one over the limit."""
+    text = _single(headers, "content-length")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal()):
+        raise Refusal(400, "The request's length is not a number.")
+    if len(text) > len(str(limit)) or int(text) > limit:
+        raise Refusal(413, f"The request is larger than {limit // 2**20} MB.")
+    return int(text)
+
+
+class _Body:
+    """Body of a request, whose bytes are counted as they come."""
+
+    def __init__(self, receive: Receive, length: int | None, limit: int) -> None:
+        self._receive, self._limit = receive, limit if length is None else length
+        self._bytes = 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._bytes += len(message.get("body", b""))
+        if self._bytes > self._limit:
+            raise Refusal(413, f"The request is larger than {self._limit} bytes.")
+        return message
+
+
+def _with_headers(send: Send) -> Send:
+    """Return a `send` that adds `HEADERS` to a response, where the route did not set its own."""
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            present = {name.lower() for name, _ in message.get("headers", [])}
+            added = [
+                (name.encode(), value.encode())
+                for name, value in HEADERS.items()
+                if name.encode() not in present
+            ]
+            message["headers"] = [*message.get("headers", []), *added]
+        await send(message)
+
+    return send_with_headers
+
+
+async def _refuse(send: Send, refusal: Refusal, wants_page: bool) -> None:
+    headers = [(b"content-type", b"application/json")]
+    if refusal.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+        if wants_page:
+            headers.append((b"location", SIGN_IN.encode()))
+    status = 303 if refusal.status == 401 and wants_page else refusal.status
+    body = json.dumps({"error": {"message": refusal.text}}).encode()
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

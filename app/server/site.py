@@ -1,0 +1,163 @@
+"""What all routes share: the table and folders of runs, the templates, and images by address."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from pleinair.app.engines import is_pocket
+from pleinair.app.paths import Paths
+from pleinair.app.runs.request import DrawRequest, read_request
+from pleinair.app.runs.store import Run, Runs
+from pleinair.app.storyboard.gallery import SMALL
+from pleinair.app.storyboard.html import environment, run_values
+from pleinair.app.trace.trace import trace_begun
+from pleinair.tools.types import BadInput, Box, Hit, Picture
+
+TEMPLATES = Path(__file__).with_name("templates")
+STATIC = Path(__file__).with_name("static")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a server runs.
+
+    Args:
+        host: address to listen on; one that is not loopback needs a token.
+        port: to listen on; 0 for any free one.
+        token: that requests must have; "" for none.
+        names: further names in the `Host` header.
+        queue: runs that may wait.
+        workers: processes that execute runs; 0 where `pleinair worker` runs elsewhere.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8800
+    token: str = field(default="", repr=False)
+    names: tuple[str, ...] = ()
+    queue: int = 64
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class LinkedImage:
+    """Image of a page, by its address."""
+
+    uri: str
+    small: bool  # to be enlarged without smoothing
+
+
+class LinkedGallery:
+    """Images of a run by their addresses; nothing is read to make a page."""
+
+    def __init__(self, run_id: str, request: DrawRequest) -> None:
+        self.pocket, self.leak = is_pocket(request.settings), request.settings.leak
+        self._address = f"/runs/{run_id}"
+
+    def stored(self, picture: Picture, crop: Box | None = None) -> LinkedImage:
+        """Return the address of an image of the run, or of a crop of it."""
+        query = f"?crop={','.join(f'{side:.4f}' for side in crop)}" if crop else ""
+        is_small = max(picture.width, picture.height) <= SMALL
+        return LinkedImage(f"{self._address}/images/{picture.sha256}.png{query}", is_small)
+
+    def thumbnail(self, hit: Hit) -> LinkedImage:
+        """Return the address of a thumbnail of a library image."""
+        return LinkedImage(f"{self._address}/hits/{hit_key(hit)}.png", small=False)
+
+
+def hit_key(hit: Hit) -> str:
+    """Return the name of a hit in addresses."""
+    return sha256(hit.id.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Run in a list."""
+
+    id: str
+    prompt: str
+    status: str
+    created: datetime
+    thread: bool  # whether it is of a chat
+    image: str  # address of the best image so far, "" without one
+
+    def matches(self, search: str, status: str) -> bool:
+        """Return whether all words of a search are in the prompt or id, and the status is the one, if any."""
+        text = f"{self.prompt} {self.id}".casefold()
+        return (not status or status == self.status) and all(
+            word in text for word in search.casefold().split()
+        )
+
+
+@dataclass(frozen=True)
+class Site:
+    """Server's state; everything that lasts is on disk."""
+
+    options: Options
+    places: Paths
+
+    @cached_property
+    def runs(self) -> Runs:
+        """Return the run table."""
+        return Runs(self.places.table)
+
+    @cached_property
+    def templates(self) -> Environment:
+        """Return the environment of all templates."""
+        return environment(TEMPLATES)
+
+    def render(self, template: str, **values: Any) -> str:
+        """Return a page."""
+        return self.templates.get_template(template).render(**values)
+
+    def version(self, run_id: str) -> tuple[Any, ...]:
+        """Return a value that changes whenever there is something new to show of a run."""
+        run = self.runs.get(run_id)
+        folder = self.places.run(run_id)
+        stamps = [_stamp(folder / name) for name in ("events.jsonl", "preview.png")]
+        return run.status, run.updated if run.status not in ("running",) else 0, *stamps
+
+    def render_run(self, run: Run) -> Markup:
+        """Return the part of a page that shows a run, also one that has not begun."""
+        try:
+            trace = trace_begun(run, self.places)
+        except BadInput:
+            return Markup(self.render("not_begun.html", run=run, ahead=self.ahead(run)))
+        gallery = LinkedGallery(run.id, read_request(run.request_json))
+        preview = _stamp(self.places.run(run.id) / "preview.png")
+        values = run_values(trace, gallery)
+        return Markup(self.render("run_part.html", run=run, preview=preview, **values))
+
+    def row(self, run: Run) -> Row:
+        """Return a run for a list; of a damaged one little is known."""
+        request = json.loads(run.request_json) if run.request_json else {}
+        best = run.outcome.best if run.outcome else None
+        return Row(
+            id=run.id,
+            prompt=str(request.get("prompt", "")),
+            status=run.status,
+            created=datetime.fromtimestamp(run.created).astimezone(),
+            thread=bool(request.get("thread")),
+            image=f"/runs/{run.id}/images/{best.picture.sha256}.png" if best else "",
+        )
+
+    def ahead(self, run: Run) -> int | None:
+        """Return the number of runs that a worker takes before a queued one; None for any other."""
+        ids = [queued.id for queued in self.runs.queue()]
+        return ids.index(run.id) if run.id in ids else None
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size

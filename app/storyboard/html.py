@@ -1,0 +1,76 @@
+"""HTML of a run, which the exported storyboard and the pages of the server share."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Protocol
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from pleinair.agent.repairs.leaks import LeakOptions
+from pleinair.app.storyboard import words
+from pleinair.app.trace.trace import SIGNS, Trace, score_text
+from pleinair.tools.types import Box, Hit, Picture
+
+TEMPLATES = Path(__file__).with_name("templates")
+LONG = 16  # characters of a word that may have to break
+COUNTS = {1: "one", 2: "two", 3: "three"}  # CSS classes by the number of attempts
+_SIGN = re.compile(r"([_/.-])(?=\w)")
+
+
+def environment(*folders: Path) -> Environment:
+    """Return the environment of the templates, those of more folders first; all text is escaped."""
+    loader = FileSystemLoader([*folders, TEMPLATES])
+    created = Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=StrictUndefined)
+    created.filters["breakable"] = _breakable
+    return created
+
+
+def _breakable(text: str) -> Markup:
+    """Return a text whose long words, such as file names, may break behind a sign instead of anywhere."""
+    words = (str(escape(word)) for word in text.split(" "))
+    return Markup(" ".join(_SIGN.sub(r"\1<wbr>", word) if len(word) > LONG else word for word in words))
+
+
+class Shown(Protocol):
+    """Image of a page."""
+
+    @property
+    def uri(self) -> str:
+        """Its address."""
+
+    @property
+    def small(self) -> bool:
+        """Whether it is to be enlarged without smoothing."""
+
+
+class Images(Protocol):
+    """Images of a run and its library for a page; None for those that are missing."""
+
+    pocket: bool  # whether the models are the pocket ones
+    leak: LeakOptions
+
+    def stored(self, picture: Picture, crop: Box | None = None) -> Shown | None:
+        """Return an image of the run, or a crop of it."""
+
+    def thumbnail(self, hit: Hit) -> Shown | None:
+        """Return a thumbnail of a library image."""
+
+
+def run_values(trace: Trace, gallery: Images) -> dict[str, Any]:
+    """Return what the template `run.html` needs of a run."""
+    attempts = words.attempts_of(trace)
+    return {
+        "trace": trace,
+        "attempts": attempts,
+        "gallery": gallery,
+        "count": COUNTS.get(len(attempts), "many"),
+        "ending": trace.outcome.ending if trace.outcome else "open",
+        "reason": trace.outcome.reason if trace.outcome else "not finished",
+        "checked": any(attempt.rows for attempt in attempts),
+        "signs": SIGNS,
+        "words": words,
+        "score_text": score_text,
+    }
