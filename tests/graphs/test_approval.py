@@ -133,9 +133,9 @@ def test_the_draft_is_asked_for_first(tmp_path: Path) -> None:
     run = Run(tmp_path, "draft")
     question = run.start()
     assert (question.before, question.attempt, run.generator.requests) == ("draft", 0, [])
-    question = run.go(Command(resume={"prompt": "a finch"}))
-    assert isinstance(question, ApprovalRequest)
-    assert (question.before, run.generator.requests[0].prompt) == ("references", "a finch")
+    second = run.go(Command(resume={"prompt": "a finch"}))
+    assert isinstance(second, ApprovalRequest)
+    assert (second.before, run.generator.requests[0].prompt) == ("references", "a finch")
 
 
 @pytest.mark.parametrize(

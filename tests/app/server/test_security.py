@@ -94,7 +94,7 @@ def send(guard: Guard, method: str, path: str, headers: Headers, body: bytes = b
     async def keep(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(guard(scope, receive, keep))  # type: ignore[arg-type]
+    asyncio.run(guard(scope, receive, keep))
     start, *parts = sent
     fields = {name.decode().lower(): value.decode() for name, value in start["headers"]}
     return Answer(start["status"], fields, b"".join(part.get("body", b"") for part in parts))
@@ -141,7 +141,10 @@ def test_a_web_socket_is_closed(app: Guard) -> None:
         async def send_message(message: Any) -> None:
             sent.append(message)
 
-        await app({"type": "websocket", "headers": [], "path": "/"}, None, send_message)  # type: ignore[arg-type]
+        async def receive() -> Any:
+            return {"type": "websocket.connect"}
+
+        await app({"type": "websocket", "headers": [], "path": "/"}, receive, send_message)
 
     asyncio.run(connect())
     assert sent == [{"type": "websocket.close", "code": 1008}]

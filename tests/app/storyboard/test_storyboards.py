@@ -14,8 +14,9 @@ from pleinair.app.api import draw, find, home
 from pleinair.app.runs.events import Snapshot
 from pleinair.app.runs.request import read_request
 from pleinair.app.storyboard import png
-from pleinair.app.storyboard.export import TEMPLATES, render_html
+from pleinair.app.storyboard.export import render_html
 from pleinair.app.storyboard.gallery import Gallery, ShownImage
+from pleinair.app.storyboard.html import TEMPLATES
 from pleinair.app.storyboard.png import Column, columns, font, render_png, wrapped
 from pleinair.app.storyboard.words import box_marks, concepts_heading, link
 from pleinair.app.trace.trace import AttemptTrace, Trace, trace_begun
