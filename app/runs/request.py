@@ -208,15 +208,18 @@ def require_slots(count: int, settings: Settings) -> None:
         raise BadInput(f"input images: {count}; generator `{capabilities.id}` {takes}")
 
 
-def read_input_image(file: str | Path) -> Image.Image:
-    """Read one input image; raises `BadInput` for a file that is not an image."""
+def read_input_image(file: str | Path | bytes, name: str = "") -> Image.Image:
+    """Read one input image, a file or a file's bytes, whose name is for the message only.
+
+    Raises `BadInput` for what is not an image.
+    """
     from pleinair.tools.images.reading import BadPicture
     from pleinair.tools.images.sandbox import read_untrusted
 
     try:
-        return read_untrusted(Path(file).expanduser())
+        return read_untrusted(file if isinstance(file, bytes) else Path(file).expanduser())
     except BadPicture as error:
-        raise BadInput(f"input image {str(file)!r}: {error}") from error
+        raise BadInput(f"input image {name or str(file)!r}: {error}") from error
 
 
 def takes_input_images(graph: str) -> bool:

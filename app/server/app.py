@@ -11,7 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from pleinair.app.paths import Paths
-from pleinair.app.server import runs
+from pleinair.app.server import runs, uploads
 from pleinair.app.server.security import Guard, Refusal, Rules, allowed_hosts
 from pleinair.app.server.site import STATIC, Options, Site
 from pleinair.app.server.workers import Workers
@@ -34,6 +34,7 @@ def create(options: Options, places: Paths) -> ASGIApp:
     app.get("/static/storyboard.css")(_style)
     app.mount("/static", StaticFiles(directory=STATIC))
     app.include_router(runs.router)
+    app.include_router(uploads.router)
     app.add_exception_handler(PleinairError, _explain)
     app.add_exception_handler(Refusal, _refused)
     return Guard(app, Rules(allowed_hosts(options.host, options.port, options.names), options.token))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import re
 from collections.abc import AsyncIterator
 from typing import Any, get_args
 
@@ -17,27 +16,20 @@ from starlette.datastructures import FormData
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.app import api
 from pleinair.app.runs.request import read_request
-from pleinair.app.server.site import Site, hit_key
+from pleinair.app.server.site import Site, hit_key, png, site_of, stored_png
 from pleinair.app.storyboard import words
 from pleinair.app.storyboard.gallery import Gallery
 from pleinair.app.trace.trace import score_text, trace_begun
 from pleinair.tools.images.crops import cut
-from pleinair.tools.storage.artifacts import ArtifactStore, BadArtifact
-from pleinair.tools.types import BadInput, Ending, Picture
+from pleinair.tools.images.reading import read_picture
+from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.types import BadInput, Ending
 
 PAGE = 48  # runs on a page of the list
 MOST_LISTED = 10_000  # newest runs that are searched
 STATUSES = ("queued", "running", "waiting", *get_args(Ending))
 POLL = 0.05  # seconds between two looks at a run
-IMMUTABLE = {"cache-control": "private, max-age=31536000, immutable"}
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 router = APIRouter()
-
-
-def site_of(request: Request) -> Site:
-    """Return the server's state."""
-    site: Site = request.app.state.site
-    return site
 
 
 @router.get("/runs")
@@ -88,19 +80,16 @@ def image(request: Request, run_id: str, name: str, crop: str = "") -> Response:
     """Send an image of a run by its SHA-256, or a crop of it."""
     site = site_of(request)
     site.runs.get(run_id)
-    if not _SHA256.fullmatch(name):
-        return Response(status_code=404)
-    store = ArtifactStore(site.places.run(run_id) / "pictures")
-    picture = Picture(sha256=name, width=1, height=1)
+    data = stored_png(ArtifactStore(site.places.run(run_id) / "pictures"), name)
+    if data is None or not crop:
+        return png(data)
+    file = io.BytesIO()
     try:
-        if not crop:
-            return Response(store.read(picture), media_type="image/png", headers=IMMUTABLE)
-        file = io.BytesIO()
         x0, y0, x1, y1 = map(float, crop.split(","))
-        cut(store.open(picture), (x0, y0, x1, y1)).save(file, "PNG")
-    except (BadArtifact, ValueError):
-        return Response(status_code=404)
-    return Response(file.getvalue(), media_type="image/png", headers=IMMUTABLE)
+        cut(read_picture(data), (x0, y0, x1, y1)).save(file, "PNG")
+    except ValueError:
+        return png(None)
+    return png(file.getvalue())
 
 
 @router.get("/runs/{run_id}/hits/{name}.png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -10,6 +11,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from fastapi import Request
+from fastapi.responses import Response
 from jinja2 import Environment
 from markupsafe import Markup
 
@@ -20,10 +23,13 @@ from pleinair.app.runs.store import Run, Runs
 from pleinair.app.storyboard.gallery import SMALL
 from pleinair.app.storyboard.html import environment, run_values
 from pleinair.app.trace.trace import trace_begun
+from pleinair.tools.storage.artifacts import ArtifactStore, BadArtifact
 from pleinair.tools.types import BadInput, Box, Hit, Picture
 
 TEMPLATES = Path(__file__).with_name("templates")
 STATIC = Path(__file__).with_name("static")
+IMMUTABLE = {"cache-control": "private, max-age=31536000, immutable"}
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -153,6 +159,29 @@ class Site:
         """Return the number of runs that a worker takes before a queued one; None for any other."""
         ids = [queued.id for queued in self.runs.queue()]
         return ids.index(run.id) if run.id in ids else None
+
+
+def site_of(request: Request) -> Site:
+    """Return the server's state."""
+    site: Site = request.app.state.site
+    return site
+
+
+def stored_png(store: ArtifactStore, name: str) -> bytes | None:
+    """Return the image of a SHA-256, None for another name, or if it is missing or has changed."""
+    if not _SHA256.fullmatch(name):
+        return None
+    try:
+        return store.read(Picture(sha256=name, width=1, height=1))
+    except BadArtifact:
+        return None
+
+
+def png(data: bytes | None) -> Response:
+    """Return a response of an image that never changes; 404 for None."""
+    if data is None:
+        return Response(status_code=404)
+    return Response(data, media_type="image/png", headers=IMMUTABLE)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
