@@ -104,13 +104,35 @@ def submit_images(prompt: str, *, num_images: int | None = 1, **options: Unpack[
 
     With `num_images` None the number in the prompt counts.
     """
-    from pleinair.app.models.ready import require_ready
-
-    request, images = _request(prompt, num_images, options)
-    require_pins(request.settings)
-    require_ready(request.settings)
-    request = request.model_copy(update={"pictures": store_input_images(images, home())})
+    request = _stored_request(prompt, num_images, options)
     return run_table().add_group(request.rows(), request.idempotency_key)
+
+
+def enqueue(
+    prompt: str,
+    *,
+    client: str,
+    most: int | None = None,
+    num_images: int | None = 1,
+    **options: Unpack[DrawOptions],
+) -> list[Run]:
+    """Validate a request and write a row for each image, on disk on return, for a worker to execute.
+
+    Args:
+        prompt: as of `draw`, like the options.
+        client: who asks; the clients' runs take turns.
+        most: runs that may wait; None: any number.
+        num_images: None: the number in the prompt.
+        options: see `DrawOptions`.
+
+    Raises:
+        BadInput: a value is unusable; nothing was written.
+        QueueFull: more runs than `most` would wait; its `retry_after` says for how long, in seconds.
+    """
+    if not options.get("idempotency_key"):
+        run_table().require_room(num_images or 1, most)  # before the work of reading the request
+    request = _stored_request(prompt, num_images, options)
+    return run_table().add_group(request.rows(), request.idempotency_key, client=client, most=most)
 
 
 def estimate(prompt: str, *, num_images: int | None = None, **options: Unpack[DrawOptions]) -> Estimate:
@@ -120,13 +142,23 @@ def estimate(prompt: str, *, num_images: int | None = None, **options: Unpack[Dr
     return estimate_of(_request(prompt, num_images, {**options, "yes": True})[0], home())
 
 
+def _stored_request(prompt: str, num_images: int | None, options: DrawOptions) -> DrawRequest:
+    """Return a validated request that can be executed here, with its input images in the home."""
+    from pleinair.app.models.ready import require_ready
+
+    request, images = _request(prompt, num_images, options)
+    require_pins(request.settings)
+    require_ready(request.settings)
+    return request.model_copy(update={"pictures": store_input_images(images, home())})
+
+
 def _request(
     prompt: str, num_images: int | None, options: DrawOptions
 ) -> tuple[DrawRequest, list[Image.Image]]:
     """Return a validated request, and its input images before they are stored."""
     fields: dict[str, Any] = {"graph": "pleinair", "seed": None, **options}
     if "pictures" in fields:
-        warnings.warn("pictures is now called input_images", Renamed, stacklevel=4)
+        warnings.warn("pictures is now called input_images", Renamed, stacklevel=5)
         fields.setdefault("input_images", fields.pop("pictures"))
     files, overrides = fields.pop("input_images", ()), dict(fields.pop("overrides", None) or {})
     for name in ImageOptions.model_fields:

@@ -16,8 +16,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import ceil
 from operator import itemgetter
 from pathlib import Path
+from statistics import median
 from typing import Any, Self, get_args
 
 from pydantic import ValidationError
@@ -34,6 +37,8 @@ OPEN = (QUEUED, RUNNING, WAITING)
 DAMAGED = "damaged"  # status of a row that cannot be read
 _NUMBERS = ("seed", "lease_until", "fence", "cancel_requested", "created", "updated")
 COLUMNS = {"order_json": "request_json"}  # names of version 0.1
+RECENT = 20  # runs by whose seconds a full queue says when there is room
+UNKNOWN_SECONDS = 10.0  # of a run, before one has ended
 MEMBER = "#image-"  # in the keys of a group's later runs: id of the first, this, number
 
 TABLES = """
@@ -87,6 +92,10 @@ class Waiting(PleinairError):
 
 class QueueFull(PleinairError):
     """The workers' queue takes no more runs."""
+
+    def __init__(self, most: int, retry_after: int) -> None:
+        super().__init__(f"{most} runs are waiting already", f"Try again in {retry_after} s.")
+        self.retry_after = retry_after  # seconds until there is probably room
 
 
 @dataclass(frozen=True)
@@ -279,8 +288,7 @@ class Runs:
         with self._transaction() as db:
             row = db.execute("SELECT * FROM runs WHERE idem_key=?", (idem_key or None,)).fetchone()
             if row is None:
-                if most is not None and len(_in_order(db)) + len(requests) > most:
-                    raise QueueFull(f"{most} runs are waiting already.", "Try again when some have ended.")
+                _require_room(db, len(requests), most)
                 (text, seed), *others = requests
                 runs = [self._insert(db, text, seed, idem_key, client)]
                 for number, (text, seed) in enumerate(others, start=2):
@@ -294,6 +302,11 @@ class Runs:
                 "Use another key.",
             )
         return self.group(first.id)
+
+    def require_room(self, count: int, most: int | None) -> None:
+        """Raise `QueueFull` unless as many more runs may wait in the workers' queue, as `add_group` does."""
+        with self._readable() as db:
+            _require_room(db, count, most)
 
     def group(self, run_id: str) -> list[Run]:
         """Return the runs of one request in the order of their images; `run_id` is any of them."""
@@ -437,6 +450,28 @@ class Runs:
                 f"{self._path}: written by a newer pleinair (schema {version}, this one reads {SCHEMA})",
                 "Update pleinair or set another PLEINAIR_HOME.",
             )
+
+
+def _require_room(db: sqlite3.Connection, count: int, most: int | None) -> None:
+    """Raise `QueueFull` if more than `most` runs would wait, `BadInput` if that is so of `count` alone."""
+    if most is not None and count > most:
+        raise BadInput(f"{count} images: the queue takes at most {most} runs")
+    query = "SELECT count(*) FROM runs WHERE client IS NOT NULL AND outcome_json IS NULL AND status = ?"
+    waiting = db.execute(query, (QUEUED,)).fetchone()[0]
+    if most is not None and waiting + count > most:
+        raise QueueFull(most, max(1, ceil((waiting + count - most) * _recent_seconds(db))))
+
+
+def _recent_seconds(db: sqlite3.Connection) -> float:
+    """Return how long a run of the queue took lately, from the end of the one before: the median."""
+    query = (
+        "SELECT created, updated FROM runs WHERE client IS NOT NULL AND outcome_json IS NOT NULL "
+        "ORDER BY rowid DESC LIMIT ?"
+    )
+    runs = sorted(db.execute(query, (RECENT + 1,)), key=itemgetter("updated"))
+    pairs = pairwise([{"updated": 0.0}, *runs])
+    seconds = [run["updated"] - max(run["created"], before["updated"]) for before, run in pairs]
+    return median(seconds) if seconds else UNKNOWN_SECONDS
 
 
 def _in_order(db: sqlite3.Connection) -> list[Run]:

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from pleinair.app.paths import Paths
-from pleinair.app.server import runs, uploads
+from pleinair.app.runs.store import QueueFull
+from pleinair.app.server import requests, runs, uploads
+from pleinair.app.server.clients import Clients, wants_json
 from pleinair.app.server.security import Guard, Refusal, Rules, allowed_hosts
 from pleinair.app.server.site import STATIC, Options, Site
 from pleinair.app.server.workers import Workers
@@ -33,10 +35,11 @@ def create(options: Options, places: Paths) -> ASGIApp:
     app.state.site = Site(options, places)
     app.get("/static/storyboard.css")(_style)
     app.mount("/static", StaticFiles(directory=STATIC))
-    app.include_router(runs.router)
-    app.include_router(uploads.router)
+    for module in (requests, runs, uploads):
+        app.include_router(module.router)
     app.add_exception_handler(PleinairError, _explain)
     app.add_exception_handler(Refusal, _refused)
+    app.add_middleware(Clients)
     return Guard(app, Rules(allowed_hosts(options.host, options.port, options.names), options.token))
 
 
@@ -46,9 +49,13 @@ def _style() -> Response:
 
 def _explain(request: Request, error: Exception) -> Response:
     assert isinstance(error, PleinairError)
-    status = 400 if isinstance(error, BadInput) else 500
-    message = {"message": error.message, "remedy": error.remedy}
-    return JSONResponse({"error": message}, status)
+    status = 429 if isinstance(error, QueueFull) else 400 if isinstance(error, BadInput) else 500
+    headers = {"retry-after": str(error.retry_after)} if isinstance(error, QueueFull) else {}
+    if wants_json(request):
+        message = {"message": error.message, "remedy": error.remedy}
+        return JSONResponse({"error": message}, status, headers)
+    site: Site = request.app.state.site
+    return HTMLResponse(site.render("error.html", status=status, error=error), status, headers)
 
 
 def _refused(request: Request, error: Exception) -> Response:
