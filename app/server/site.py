@@ -15,7 +15,6 @@ from fastapi import Request
 from fastapi.responses import Response
 from jinja2 import Environment
 from markupsafe import Markup
-from starlette.requests import Request
 
 from pleinair.app.engines import is_pocket
 from pleinair.app.paths import Paths
