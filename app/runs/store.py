@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -320,6 +320,13 @@ class Runs:
         """Return one row; raises `BadInput` for an unknown id."""
         with self._readable() as db:
             return self._row(db, run_id)
+
+    def get_some(self, run_ids: Collection[str]) -> dict[str, Run]:
+        """Return the rows of those runs that there are, by id."""
+        places = ", ".join("?" * len(run_ids))
+        with self._readable() as db:
+            rows = db.execute(f"SELECT * FROM runs WHERE id IN ({places})", tuple(run_ids))
+            return {run.id: run for run in map(Run.of, rows)}
 
     def newest(self, limit: int, prefix: str = "") -> list[Run]:
         """Return the newest rows whose id begins with `prefix`, newest first."""

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from pleinair.app.paths import Paths
 from pleinair.app.runs.store import QueueFull
-from pleinair.app.server import requests, runs, uploads
+from pleinair.app.server import feed, requests, runs, uploads
 from pleinair.app.server.clients import Clients, wants_json
 from pleinair.app.server.security import Guard, Refusal, Rules, allowed_hosts
 from pleinair.app.server.site import STATIC, Options, Site
@@ -35,7 +35,7 @@ def create(options: Options, places: Paths) -> ASGIApp:
     app.state.site = Site(options, places)
     app.get("/static/storyboard.css")(_style)
     app.mount("/static", StaticFiles(directory=STATIC))
-    for module in (requests, runs, uploads):
+    for module in (feed, requests, runs, uploads):
         app.include_router(module.router)
     app.add_exception_handler(PleinairError, _explain)
     app.add_exception_handler(Refusal, _refused)

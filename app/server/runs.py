@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
-from collections.abc import AsyncIterator
 from typing import Any, get_args
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
-from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.datastructures import FormData
 
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.app import api
 from pleinair.app.runs.request import read_request
-from pleinair.app.server.site import Site, hit_key, png, site_of, stored_png
+from pleinair.app.runs.store import OPEN
+from pleinair.app.server.feed import key_of
+from pleinair.app.server.site import hit_key, png, site_of, stored_png
 from pleinair.app.storyboard import words
 from pleinair.app.storyboard.gallery import Gallery
 from pleinair.app.trace.trace import score_text, trace_begun
@@ -28,7 +27,6 @@ from pleinair.tools.types import BadInput, Ending
 PAGE = 48  # runs on a page of the list
 MOST_LISTED = 10_000  # newest runs that are searched
 STATUSES = ("queued", "running", "waiting", *get_args(Ending))
-POLL = 0.05  # seconds between two looks at a run
 router = APIRouter()
 
 
@@ -47,32 +45,12 @@ def run_page(request: Request, run_id: str) -> HTMLResponse:
     """Show a run."""
     site = site_of(request)
     run = site.runs.get(run_id)
+    seen = key_of(site.versions([run_id]))  # before it is rendered, so that nothing is missed
     part, question = site.render_run(run), run.question
     shared = {"words": words, "score_text": score_text, "key": hit_key}
-    is_open = run.status in ("queued", "running")
-    page = site.render("run_page.html", run=run, part=part, is_open=is_open, question=question, **shared)
-    return HTMLResponse(page)
-
-
-@router.get("/runs/{run_id}/feed")
-async def run_feed(request: Request, run_id: str) -> Response:
-    """Send the run whenever there is something new to show."""
-    site = site_of(request)
-    await run_in_threadpool(site.runs.get, run_id)
-    return EventSourceResponse(_versions(request, site, run_id), ping=15)
-
-
-async def _versions(request: Request, site: Site, run_id: str) -> AsyncIterator[ServerSentEvent]:
-    last: tuple[Any, ...] | None = None
-    while not await request.is_disconnected():
-        version = await run_in_threadpool(site.version, run_id)
-        if version != last:
-            run, last = await run_in_threadpool(site.runs.get, run_id), version
-            yield ServerSentEvent(str(await run_in_threadpool(site.render_run, run)))
-            if run.status not in ("queued", "running"):
-                yield ServerSentEvent("", event="ended")
-                return
-        await asyncio.sleep(POLL)
+    is_open = run.status in OPEN
+    values = {"run": run, "part": part, "seen": seen, "is_open": is_open, "question": question}
+    return HTMLResponse(site.render("run_page.html", **values, **shared))
 
 
 @router.get("/runs/{run_id}/images/{name}.png")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -19,7 +20,8 @@ from markupsafe import Markup
 from pleinair.app.engines import is_pocket
 from pleinair.app.paths import Paths
 from pleinair.app.runs.request import DrawRequest, read_request
-from pleinair.app.runs.store import Run, Runs
+from pleinair.app.runs.store import QUEUED, RUNNING, Run, Runs
+from pleinair.app.server.watch import Version, Watcher
 from pleinair.app.storyboard.gallery import SMALL
 from pleinair.app.storyboard.html import environment, run_values
 from pleinair.app.trace.trace import trace_begun
@@ -124,12 +126,34 @@ class Site:
         """Return a page."""
         return self.templates.get_template(template).render(**values)
 
-    def version(self, run_id: str) -> tuple[Any, ...]:
-        """Return a value that changes whenever there is something new to show of a run."""
-        run = self.runs.get(run_id)
-        folder = self.places.run(run_id)
+    @cached_property
+    def watcher(self) -> Watcher:
+        """Return the watcher of the runs that pages show."""
+        return Watcher(self.versions, self.rendered)
+
+    def versions(self, run_ids: Collection[str]) -> dict[str, Version]:
+        """Return for each run a value that changes whenever there is something new to show of it.
+
+        It begins with the status; None where there is no such run.
+        """
+        runs = self.runs.get_some(run_ids)
+        is_queued = any(run.status == QUEUED for run in runs.values())
+        queue = [run.id for run in self.runs.queue()] if is_queued else []
+        return {run_id: self._version(runs.get(run_id), queue) for run_id in run_ids}
+
+    def _version(self, run: Run | None, queue: Sequence[str]) -> Version:
+        if run is None:
+            return None
+        folder = self.places.run(run.id)
         stamps = [_stamp(folder / name) for name in ("events.jsonl", "preview.png")]
-        return run.status, run.updated if run.status not in ("running",) else 0, *stamps
+        ahead = queue.index(run.id) if run.id in queue else None
+        updated = run.updated if run.status != RUNNING else 0.0  # which renewals of the lease change too
+        return run.status, updated, run.cancel_requested, ahead, *stamps
+
+    def rendered(self, run_id: str) -> str:
+        """Return the part of a page that shows a run, or that it has been deleted."""
+        run = self.runs.get_some([run_id]).get(run_id)
+        return str(self.render_run(run)) if run else self.render("deleted.html")
 
     def render_run(self, run: Run) -> Markup:
         """Return the part of a page that shows a run, also one that has not begun."""

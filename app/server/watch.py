@@ -1,0 +1,136 @@
+"""Look at the runs that pages show, once for all viewers, and only while there are some."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakValueDictionary
+
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+
+from pleinair.tools.types import PleinairError
+
+POLL = 0.05  # seconds between two looks, where no worker tells of an event
+GAP = 0.02  # the least seconds between two looks
+Version = tuple[Any, ...] | None  # of what there is to show of a run; None: the run has been deleted
+Versions = Mapping[str, Version]
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Viewer:
+    runs: frozenset[str]
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Watcher:
+    """Versions of the runs that somebody views; for one event loop.
+
+    Args:
+        look: returns the versions of runs; called in a thread, like `render`.
+        render: returns the part of a page that shows a run.
+    """
+
+    def __init__(self, look: Callable[[Collection[str]], Versions], render: Callable[[str], str]) -> None:
+        self._look, self._render = look, render
+        self._shared: WeakValueDictionary[str, Shared] = WeakValueDictionary()
+        self._viewers: set[_Viewer] = set()
+        self._versions: dict[str, Version] = {}
+        self._tell = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._threads = CapacityLimiter(2)  # that requests cannot occupy
+
+    async def changes(self, run_ids: Collection[str]) -> AsyncGenerator[Versions]:
+        """Yield the versions of runs, at once and when one changes; a slow reader gets only the newest."""
+        viewer, last = _Viewer(frozenset(run_ids)), None
+        self._add(viewer)
+        try:
+            while True:
+                await viewer.changed.wait()
+                viewer.changed.clear()
+                versions = {run_id: self._versions[run_id] for run_id in viewer.runs}
+                if versions != last:
+                    yield versions
+                    last = versions
+        finally:
+            self._remove(viewer)
+
+    def shared(self, run_id: str) -> Shared:
+        """Return the part of the page of a run that is viewed; the same for all who hold it."""
+        return self._shared.setdefault(run_id, Shared(self, run_id))
+
+    async def render(self, run_id: str) -> str:
+        """Return what there is to show of a run."""
+        return await run_sync(self._render, run_id, limiter=self._threads)
+
+    def version(self, run_id: str) -> Version:
+        """Return the newest version of a run that is viewed."""
+        return self._versions.get(run_id)
+
+    def tell(self) -> None:
+        """Look now, as there is something new; from any thread."""
+        if self._loop:
+            with suppress(RuntimeError):  # it has been closed
+                self._loop.call_soon_threadsafe(self._tell.set)
+
+    def _add(self, viewer: _Viewer) -> None:
+        self._viewers.add(viewer)
+        if self._versions.keys() >= viewer.runs:
+            viewer.changed.set()
+        if self._task is None:
+            self._loop = asyncio.get_running_loop()
+            self._task = self._loop.create_task(self._watch(), name="watcher of runs")
+        self._tell.set()
+
+    def _remove(self, viewer: _Viewer) -> None:
+        self._viewers.discard(viewer)
+        if not self._viewers:
+            self._versions = {}
+            if self._task:
+                self._task.cancel()
+            self._task = None
+
+    async def _watch(self) -> None:
+        while True:
+            self._tell.clear()
+            runs = frozenset[str]().union(*(viewer.runs for viewer in self._viewers))
+            try:
+                versions = dict(await run_sync(self._look, runs, limiter=self._threads))
+            except PleinairError as error:  # a full disk or a locked table may recover
+                log.warning("Runs cannot be read: %s", error)
+                await asyncio.sleep(1)
+                continue
+            before, self._versions = self._versions, versions
+            for viewer in self._viewers:
+                if versions.keys() >= viewer.runs and any(
+                    run not in before or before[run] != versions[run] for run in viewer.runs
+                ):
+                    viewer.changed.set()
+            await asyncio.sleep(GAP)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._tell.wait(), POLL)
+
+
+class Shared:
+    """Part of a page that shows a run, for all its viewers."""
+
+    def __init__(self, watcher: Watcher, run_id: str) -> None:
+        self._watcher, self._run_id = watcher, run_id
+        self._lock = asyncio.Lock()
+        self._version: Version = ()
+        self._text = ""
+
+    async def newest(self) -> tuple[Version, str]:
+        """Return the newest version that is known and what it shows; rendered for the first who asks."""
+        async with self._lock:
+            version = self._watcher.version(self._run_id)
+            if version != self._version:
+                self._text = await self._watcher.render(self._run_id)
+                self._version = version
+            return self._version, self._text
