@@ -84,7 +84,7 @@ def test_wheel_holds_weights_profiles_and_pages(shipped: list[str]) -> None:
 PROGRAM = """
 from pleinair.agent.context import Context
 from pleinair.app.api import draw
-from pleinair.app.session import ChatSession
+from pleinair.app.chat.threads import Threads
 from pleinair.graphs.pleinair import graph
 from pleinair.tools.retrieval.compose import Corpus
 from pleinair.tools.types import Hit
@@ -102,7 +102,8 @@ def main(context: Context) -> None:
     reveal_type(draw("a wren", seed=1))
     reveal_type(draw("a wren", num_images=2))
     reveal_type(graph.invoke({"prompt": "a wren"}, context=context))
-    reveal_type(ChatSession().submit("a wren"))
+    with Threads().opened("20261128-000000-00000000") as session:
+        reveal_type(session.submit("a wren"))
     draw("a wren", sed=1)
     Context(model=3)
 """
@@ -135,10 +136,10 @@ def test_types_are_seen_in_a_project_with_the_wheel_installed(wheel: Path, tmp_p
         "pleinair.app.runs.results.Result",
         "list[pleinair.app.runs.results.Result]",
         "dict[str, Any] | Any",
-        "pleinair.app.runs.store.Run",
+        "list[pleinair.app.runs.store.Run]",
     ], result.stdout + result.stderr
     errors = re.findall(r"^(\S+?):(\d+): error: (.*)  \[", result.stdout, re.MULTILINE)
-    assert {(file, int(line)) for file, line, _ in errors} == {("program.py", 23), ("program.py", 24)}
+    assert {(file, int(line)) for file, line, _ in errors} == {("program.py", 24), ("program.py", 25)}
     assert 'Argument "model" to "Context" has incompatible type' in result.stdout
 
 

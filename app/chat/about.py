@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pleinair.app.texts import printable
 
 if TYPE_CHECKING:
-    from pleinair.app.session import ChatSession
+    from pleinair.app.chat.session import ChatSession
 
 _ABILITIES = re.compile(
     r"^(?:(?:so|and|hi|hello|hey)[, ]+)?(?:what (?:can|could|do) (?:you|i|we) (?:draw|paint|do|make|generate"
@@ -41,8 +41,8 @@ def about(line: str, session: ChatSession) -> str:
     if _THANKS.match(line):
         return "Nothing was drawn. Say what to change, or /quit."
     if _PLACE.match(line):
-        entries = [entry for entry in session.entries() if entry.picture]
-        return "\n".join(str(entry.picture) for entry in entries) or "There is no image yet."
+        pictures = [message.version.picture for message in session.messages()]
+        return "\n".join(str(picture) for picture in pictures if picture) or "There is no image yet."
     if line.isascii() and ":" not in line and not any(map(str.isalpha, line)):
         return "This is no request. Describe what is to be seen, or what to change; /help lists all commands."
     return _status(session) if _QUESTION.match(line) else ""
@@ -50,15 +50,16 @@ def about(line: str, session: ChatSession) -> str:
 
 def _status(session: ChatSession) -> str:
     """Return how the last request ended, what it took, and the commands that say more."""
-    from pleinair.app.api import find, home
+    from pleinair.app.api import find
     from pleinair.app.trace.trace import spent, trace_begun
 
-    if not session.runs:
+    if not session.thread.turns:
         return "Nothing was drawn. Describe what is to be seen; /help lists all commands."
-    entry = session.entry()
-    usage = trace_begun(find(entry.run), home()).usage
+    message = session.message()
+    version = message.version
+    usage = trace_begun(find(version.run), session.places).usage
     return printable(
-        f"Request {entry.number} ({entry.prompt[:200]}) is {entry.ending}: {entry.reason}. "
+        f"Request {message.number} ({message.prompt[:200]}) is {version.status}: {version.reason}. "
         f"It took {spent(usage)}. /trace shows its steps, /refs the references, /help all commands."
     )
 
@@ -67,7 +68,7 @@ def _abilities(session: ChatSession) -> str:
     from pleinair.app.engines import is_pocket
     from pleinair.app.settings import load
 
-    settings = load(session.profile, session.overrides)
+    settings = load(session.thread.profile, session.thread.overrides)
     lines = [
         f"I generate images with {settings.generator.label}, and references from {settings.library.folder!r} "
         f"(profile {settings.profile!r})."

@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pleinair.agent.react.schemas import Pin
 from pleinair.app.chat.about import about
-from pleinair.app.chat.edits import Edit
 from pleinair.app.texts import is_utf8, printable
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
-    from pleinair.app.session import ChatReference, ChatSession
+    from pleinair.app.chat.messages import ChatMessage
+    from pleinair.app.chat.references import ChatReference
+    from pleinair.app.chat.session import ChatSession
+    from pleinair.app.chat.thread import Thread
 
 HELP = """\
 Describe an image, then what to change: "now make it night", "not that bird", "add a red car",
@@ -39,7 +43,18 @@ help, list, show, undo, redo, refs, trace, save FILE, quit, exit.
 /quit                  quit, as Ctrl-D does; Ctrl-C stops a run after its current step"""
 MAX_DIGITS = 9  # of a number in a command
 Part = str | Path  # of a reply: text, or an image to show
-Command = Callable[["ChatSession", str], str | list[Part]]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Answer to a line."""
+
+    parts: list[Part] = field(default_factory=list)
+    line: str = ""  # that is to be submitted
+    thread: Thread | None = None  # that the chat goes on with
+
+
+Command = Callable[["ChatSession", str], "str | list[Part] | Reply"]
 
 
 _BARE = re.compile(r"(help|list|show|undo|redo|refs|trace)( \d{1,9})?[.!?]*", re.IGNORECASE)
@@ -55,8 +70,8 @@ def as_command(line: str) -> str:
     return "/help" if line.strip("?") == "" else line
 
 
-def answer(line: str, session: ChatSession) -> list[Part] | Edit:
-    """Carry out a command or answer a question about the program; return the request of any other line.
+def answer(line: str, session: ChatSession) -> Reply:
+    """Carry out a command or answer a question about the program; any other line is to be submitted.
 
     Raises `BadInput` for an unknown command, and for what a command or the session refuses.
     """
@@ -66,49 +81,62 @@ def answer(line: str, session: ChatSession) -> list[Part] | Edit:
     if line.startswith("/"):
         return _carry_out(line, session)
     if reply := about(line, session):
-        return [reply]
-    return session.edit(line)
+        return Reply([reply])
+    return Reply(line=line)
 
 
-def _carry_out(line: str, session: ChatSession) -> list[Part]:
+def _carry_out(line: str, session: ChatSession) -> Reply:
     name, _, rest = line[1:].partition(" ")
     if name not in COMMANDS:
         commands = ", ".join(f"/{command}" for command in COMMANDS)
         raise BadInput(f"/{name[:40]}: no such command; there are: {commands}, /quit")
     reply = COMMANDS[name](session, rest.strip())
-    return [reply] if isinstance(reply, str) else reply
+    if isinstance(reply, Reply):
+        return reply
+    return Reply([reply] if isinstance(reply, str) else reply)
 
 
 def _list(session: ChatSession, rest: str) -> list[Part]:
     parts: list[Part] = []
-    for entry in session.entries():
-        parts += [f"{entry.number:>3}  {printable(entry.prompt[:200])} ({entry.ending})"]
-        parts += [entry.picture] if entry.picture else []
+    for message in session.messages():
+        parts += [f"{message.number:>3}  {printable(message.prompt[:200])} ({_status(message)})"]
+        parts += [message.version.picture] if message.version.picture else []
     return parts or ["There is no request yet."]
 
 
+def _status(message: ChatMessage) -> str:
+    count = len(message.versions)
+    return message.version.status + (f", version {message.current + 1} of {count}" if count > 1 else "")
+
+
 def _show(session: ChatSession, rest: str) -> list[Part]:
-    entry = session.entry(_optional_number("show", rest))
-    lines = (
-        f"request {entry.number}: {printable(entry.prompt)}",
-        printable(f"{entry.ending}: {entry.reason}"),
-        f"run {entry.run}",
-    )
-    return ["\n".join(lines), *([entry.picture] if entry.picture else [])]
+    message = session.message(_optional_number("show", rest))
+    parts: list[Part] = [f"request {message.number}: {printable(message.prompt)}"]
+    for number, version in enumerate(message.versions):
+        mark = " (current)" if len(message.versions) > 1 and number == message.current else ""
+        parts += [printable(f"{version.status}: {version.reason}"), f"run {version.run}{mark}"]
+        parts += [version.picture] if version.picture else []
+    return parts
 
 
 def _undo(session: ChatSession, rest: str) -> str:
     number = _optional_number("undo", rest)
     count = 1 if number is None else number
-    if session.runs and not 1 <= count <= len(session.runs):
-        raise BadInput(f"{_usage('undo')}: must be 1 to {len(session.runs)}, got {count}")
+    runs = session.thread.runs
+    if runs and not 1 <= count <= len(runs):
+        raise BadInput(f"{_usage('undo')}: must be 1 to {len(runs)}, got {count}")
     lines = [f"Undone: {printable(session.undo()[:200])}" for _ in range(count)]
-    place = f"Continuing from request {len(session.runs)}." if session.runs else "The chat begins anew."
+    place = (
+        f"Continuing from request {count}."
+        if (count := len(session.thread.turns))
+        else "The chat begins anew."
+    )
     return "\n".join([*lines, place])
 
 
 def _redo(session: ChatSession, rest: str) -> str:
-    return f"Done again: {printable(session.redo()[:200])}\nContinuing from request {len(session.runs)}."
+    prompt = printable(session.redo()[:200])
+    return f"Done again: {prompt}\nContinuing from request {len(session.thread.turns)}."
 
 
 def _save(session: ChatSession, rest: str) -> str:
@@ -121,7 +149,7 @@ def _save(session: ChatSession, rest: str) -> str:
 def _trace(session: ChatSession, rest: str) -> str:
     from pleinair.app.trace.show import Report
 
-    run = session.entry(_optional_number("trace", rest)).run
+    run = session.message(_optional_number("trace", rest)).version.run
     lines = [
         f"  {printable(label):<12} {printable(text)}" if text else printable(label)
         for label, text in Report(run).lines()
@@ -153,14 +181,14 @@ def _reference_line(reference: ChatReference) -> str:
 
 def _veto(session: ChatSession, rest: str) -> str:
     ids = dict.fromkeys(reference.hit.id for reference in session.veto(*_read_numbers("veto", rest)))
-    words = {id: "not used any more" if id in session.vetoes else "allowed" for id in ids}
+    words = {id: "not used any more" if id in session.thread.vetoes else "allowed" for id in ids}
     return "\n".join(f"{printable(id)} is {word}." for id, word in words.items())
 
 
 def _pin(session: ChatSession, rest: str) -> str:
     lines = []
     for reference in session.pin(*_read_numbers("pin", rest)):
-        pinned = session.pins.get(reference.concept) == reference.hit
+        pinned = Pin(concept=reference.concept, hit=reference.hit) in session.thread.pins
         word = "shown by" if pinned else "no longer pinned to"
         lines.append(printable(f"{reference.concept} is {word} {reference.hit.id}."))
     return "\n".join(lines)
@@ -175,13 +203,16 @@ def _add_input_image(session: ChatSession, rest: str) -> str:
     words = _words("give", rest)
     if len(words) < 2:
         raise BadInput(f"{_usage('give')}: needs a file and the concept that it shows")
-    session.add_input_image(words[0], " ".join(words[1:]))
-    return f"{printable(' '.join(words[1:]))} is shown by {printable(words[0])}."
+    image = session.add_image(words[0], concept=" ".join(words[1:]))
+    return printable(f"{image.concept} is shown by {image.name}, {image.handle}.")
 
 
-def _fork(session: ChatSession, rest: str) -> str:
-    session.fork(_read_number("fork", rest))
-    return f"Continuing from request {len(session.runs)}."
+def _fork(session: ChatSession, rest: str) -> Reply:
+    number = _read_number("fork", rest)
+    session.message(number)
+    thread = session.fork(number)
+    text = f"Continuing from request {number} in a new thread; {session.thread.id} stays as it is."
+    return Reply([text], thread=thread)
 
 
 def _budget(session: ChatSession, rest: str) -> str:

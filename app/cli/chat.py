@@ -8,6 +8,7 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
@@ -15,7 +16,6 @@ from urllib.parse import quote
 import typer
 
 from pleinair.app.chat.commands import answer
-from pleinair.app.chat.edits import Edit
 from pleinair.app.cli.options import Library, Out, Profile, Setting
 from pleinair.app.cli.terminal import (
     error_lines,
@@ -26,12 +26,15 @@ from pleinair.app.cli.terminal import (
     shows_images,
 )
 from pleinair.app.texts import printable
-from pleinair.tools.types import PleinairError
+from pleinair.tools.types import BadInput, PleinairError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pleinair.app.session import ChatSession
+    from pleinair.app.chat.session import ChatSession
+    from pleinair.app.chat.thread import Thread
+    from pleinair.app.chat.threads import Threads
+    from pleinair.app.runs.store import Run
 
 LEAVING = ("/quit", "/exit", "quit", "exit", "bye")
 PROMPT = "› "
@@ -44,21 +47,40 @@ def chat(
     profile: Profile = None,
     library: Library = None,
     out: Out = None,
+    thread: Annotated[
+        str | None, typer.Option(metavar="ID", help="Continue a thread, or the `last`.")
+    ] = None,
     after: Annotated[str | None, typer.Option(metavar="RUN", help="Continue the chat of a run.")] = None,
     setting: Setting = None,
 ) -> None:
     """Generate images in a chat; each line is a request that continues the last one. /help lists commands."""
-    from pleinair.app.session import ChatSession
+    from pleinair.app.chat.thread import Thread
+    from pleinair.app.chat.threads import Threads
     from pleinair.app.settings import assignments, load
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars of libraries would break the live view
     with explained():
         overrides = assignments(setting, {"library.folder": library})
         load(profile, overrides)
-        session = ChatSession(profile=profile, out=out, overrides=overrides)
+        threads, begun = Threads(), Thread.begin(profile=profile, out=out, overrides=overrides)
+        if thread and after:
+            raise BadInput("--thread and --after: only one of them can be used")
         if after:
-            session.continue_from(after)
-    run_chat(session, _line_reader(), new_console())
+            begun = threads.from_run(after, begun)
+        if thread:
+            begun = _with_options(threads.find(thread), begun)
+    run_chat(threads, begun, _line_reader(), new_console())
+
+
+def _with_options(thread: Thread, options: Thread) -> Thread:
+    """Store a thread with other options, and return it."""
+    from pleinair.app.chat.threads import Threads
+
+    with Threads().opened(thread.id) as session:
+        changes = {"profile": options.profile or thread.profile, "out": options.out or thread.out}
+        overrides = session.thread.overrides | options.overrides
+        session.thread = session.thread.model_copy(update=changes | {"overrides": overrides})
+    return session.thread
 
 
 def _line_reader() -> Read:
@@ -99,43 +121,59 @@ def _piped_line(prompt: str) -> str:
     return line
 
 
-def run_chat(session: ChatSession, read: Read, console: Console) -> None:
-    """Read and answer lines until the user quits; an error is printed and the chat continues."""
-    print_text(console, _resumed(session) or "What do you want to see? /help lists commands.")
+@dataclass
+class Chat:
+    """Chat in a terminal: the thread in which it is, of which other interfaces may make use at once."""
+
+    threads: Threads
+    thread: Thread
+    read: Read
+    console: Console
+
+    def say(self, text: str) -> None:
+        """Print a text."""
+        print_text(self.console, text)
+
+
+def run_chat(threads: Threads, thread: Thread, read: Read, console: Console) -> Thread:
+    """Read and answer lines until the user quits, and return the thread; an error does not end it."""
+    chat = Chat(threads, thread, read, console)
+    chat.say(_resumed(threads.viewed(thread)) or "What do you want to see? /help lists commands.")
     with suppress(EOFError):
-        while _next_line(session, read, console):
+        while _next_line(chat):
             pass
-    if session.runs:
-        profile = f" --profile {session.profile}" if session.profile else ""
-        print_text(console, f"`pleinair chat{profile} --after {session.runs[-1]}` continues this chat.")
+    if chat.thread.turns:
+        chat.say(f"`pleinair chat --thread {chat.thread.id}` continues this chat.")
+    return chat.thread
 
 
 def _resumed(session: ChatSession) -> str:
     """Return what a chat goes on from, "" for one that begins."""
-    if not session.runs:
+    if not session.thread.turns:
         return ""
-    last = session.entry()
-    lines = [f"Going on from request {last.number}: {printable(last.prompt)} ({last.ending})."]
-    lines += [str(last.picture)] if last.picture else []
-    lines += [f"Pinned: {printable(', '.join(session.pins))}."] if session.pins else []
-    lines += [f"References that are not used any more: {len(session.vetoes)}."] if session.vetoes else []
+    last, thread = session.message(), session.thread
+    lines = [f"Going on from request {last.number}: {printable(last.prompt)} ({last.version.status})."]
+    lines += [str(last.version.picture)] if last.version.picture else []
+    pinned = ", ".join(pin.concept for pin in thread.pins)
+    lines += [f"Pinned: {printable(pinned)}."] if pinned else []
+    lines += [f"References that are not used any more: {len(thread.vetoes)}."] if thread.vetoes else []
     return "\n".join([*lines, "What is to change? /list shows the requests, /help the commands."])
 
 
-def _next_line(session: ChatSession, read: Read, console: Console) -> bool:
+def _next_line(chat: Chat) -> bool:
     """Read a line and answer it; return whether the chat goes on."""
     try:
-        line = read(PROMPT).strip()
+        line = chat.read(PROMPT).strip()
         if line.lower().rstrip(".!?") in LEAVING:
             return False
         if line:
-            _answer(line, session, console)
+            _answer(line, chat)
     except KeyboardInterrupt:
-        print_text(console, "\n/quit leaves.")
+        chat.say("\n/quit leaves.")
     except PleinairError as error:
-        print_text(console, error_lines(error))
+        chat.say(error_lines(error))
     except (OSError, sqlite3.Error) as error:  # of the home, such as a disk that became read-only
-        print_text(console, error_lines(PleinairError(f"{printable(str(error))}: nothing was drawn")))
+        chat.say(error_lines(PleinairError(f"{printable(str(error))}: nothing was drawn")))
     return True
 
 
@@ -151,30 +189,37 @@ def _print_picture(console: Console, path: Path) -> None:
             console.print(half_blocks(image, THUMBNAIL))
 
 
-def _answer(line: str, session: ChatSession, console: Console) -> None:
+def _answer(line: str, chat: Chat) -> None:
     """Print the answer to a line, or run the request that it means."""
-    reply = answer(line, session)
-    if isinstance(reply, Edit):
-        _draw(reply, session, console)
-        return
-    for part in reply:
-        print_text(console, part) if isinstance(part, str) else _print_picture(console, part)
+    runs: list[Run] = []
+    with chat.threads.opened(chat.thread) as session:
+        before = session.thread.overrides
+        reply = answer(line, session)
+        if reply.line:
+            runs = session.submit(reply.line)
+        after = session.thread.overrides
+    chat.thread = reply.thread or session.thread
+    for part in reply.parts:
+        chat.say(part) if isinstance(part, str) else _print_picture(chat.console, part)
+    if reply.line and after != before:
+        sides = [f"{key.partition('.')[2]} {after[key]}" for key in after if after[key] != before.get(key)]
+        chat.say(f"From now on {', '.join(sides)}.")
+    if runs:
+        _draw(runs, chat)
 
 
-def _draw(edit: Edit, session: ChatSession, console: Console) -> None:
-    """Run one request with a live view; Ctrl-C cancels it."""
+def _draw(runs: list[Run], chat: Chat) -> None:
+    """Execute the runs of a request with a live view; Ctrl-C cancels them."""
+    from pleinair.app.api import finish
     from pleinair.app.cli.live import LiveView
     from pleinair.app.cli.run import stopping_on_interrupt
 
-    run = session.submit(edit.prompt, edit.size) if edit.prompt else None
-    if run is None:
-        session.set_image_options(edit.size)
-    if edit.size:
-        sides = ", ".join(f"{name} {side}" for name, side in edit.size.items())
-        print_text(console, f"From now on {sides}.")
-    if run is None:
-        return
-    with stopping_on_interrupt(run.id), LiveView(run, console) as view:
-        result = session.finish(run, view.event, view.on_preview)
-    if result.picture:
-        console.print(str(result.picture), markup=False, soft_wrap=True)
+    with stopping_on_interrupt(*(run.id for run in runs)):
+        for run in runs:
+            with LiveView(run, chat.console) as view:
+                result = finish(run, view.event, view.on_preview)
+            if result.picture:
+                chat.console.print(str(result.picture), markup=False, soft_wrap=True)
+    with chat.threads.opened(chat.thread.id) as session:
+        pass
+    chat.thread = session.thread

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pleinair.app.paths import Paths
 from pleinair.app.runs.request import ChatThread, Parent
-from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.storage.artifacts import ArtifactStore, BadArtifact
 from pleinair.tools.types import BadInput, Picture
 
 if TYPE_CHECKING:
@@ -88,21 +89,47 @@ def chat_input(run_id: str, thread: ChatThread, places: Paths) -> dict[str, Any]
 
     Raises `BadArtifact` if an image of the run before, or an input image, is missing.
     """
-    from pleinair.agent.react.state import Turn, archive_request, last_turn_with_image
+    from pleinair.agent.react.state import Turn, last_turn_with_image
     from pleinair.agent.state import changed
 
-    requested = {key: value for key, value in changed(**dict(thread)).items() if key != "after"}
+    requested = changed(vetoes=thread.vetoes, pins=thread.pins, given=thread.given)
     store, inputs = ArtifactStore(places.run(run_id) / "pictures"), ArtifactStore(places.input_images)
     for reference in thread.given:
         store.adopt(reference.picture, inputs)
-    before = state_of(thread.after, places) if thread.after else None
-    if before is None:
-        return requested
-    carried = archive_request(before)
-    turn = last_turn_with_image([Turn.model_validate(turn) for turn in carried["turns"]])
+    fields = carried(thread, places)
+    turn = last_turn_with_image([Turn.model_validate(turn) for turn in fields.get("turns", [])])
     if turn and turn.outcome.best:
-        _adopt([turn.outcome.best.picture], thread.after, run_id, places)
-    return carried | requested
+        *others, last = (run for run in (*thread.between, thread.after) if run)
+        for run in others:
+            with suppress(BadArtifact):
+                _adopt([turn.outcome.best.picture], run, run_id, places)
+        _adopt([turn.outcome.best.picture], last, run_id, places)
+    return fields | requested
+
+
+def carried(thread: ChatThread, places: Paths) -> dict[str, Any]:
+    """Return the input that the next request of a chat takes over from its runs; {} for the first one."""
+    from pleinair.agent.react.state import archive_request
+
+    before = state_of(thread.after, places) if thread.after else None
+    fields = archive_request(before) if before else {}
+    for run in thread.between:
+        if state := state_of(run, places):
+            fields = archive_request(_continuing(state, fields))
+    return fields
+
+
+def _continuing(state: ReactState, fields: dict[str, Any]) -> ReactState:
+    """Return the state of a run of another graph as if it had continued the chat."""
+    from langchain_core.messages import HumanMessage
+
+    from pleinair.agent.react.state import ReactState, to_json
+    from pleinair.agent.state import by_concept
+
+    messages = [*fields.get("messages", []), *to_json(HumanMessage(state.prompt))]
+    retrievals = by_concept(fields.get("retrievals", []), state.model_dump(mode="json")["retrievals"])
+    update = fields | {"messages": messages, "retrievals": retrievals}
+    return ReactState.model_validate(state.model_dump(mode="json") | update)
 
 
 def _adopt(pictures: Iterable[Picture], parent: str, run_id: str, places: Paths) -> None:

@@ -52,6 +52,8 @@ class ChatThread(Value):
     vetoes: tuple[str, ...] = ()
     pins: tuple[Pin, ...] = ()
     given: tuple[Reference, ...] = ()  # input images, stored in the home
+    # runs of other graphs since then, the oldest first
+    between: tuple[str, ...] = Field(default=(), exclude_if=lambda runs: not runs)
 
 
 def _with_current_keys(tree: Any) -> Any:

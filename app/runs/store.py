@@ -61,6 +61,14 @@ CREATE TABLE runs (
     deaths INTEGER NOT NULL DEFAULT 0
 )
 """
+THREADS = """
+CREATE TABLE threads (
+    id TEXT PRIMARY KEY,
+    updated REAL NOT NULL,
+    words TEXT NOT NULL,
+    thread_json TEXT NOT NULL
+)
+"""
 QUEUE = "CREATE INDEX queue ON runs (created) WHERE client IS NOT NULL AND outcome_json IS NULL"
 MIGRATIONS = {  # from a schema to the next one
     1: (
@@ -70,6 +78,7 @@ MIGRATIONS = {  # from a schema to the next one
         "ALTER TABLE runs ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0",
         "UPDATE runs SET status = 'queued' WHERE status = 'waiting'",
         QUEUE,
+        THREADS,
     )
 }
 
@@ -230,7 +239,8 @@ class Runs:
                 self._connection = None
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Write in one transaction, which is undone if the block raises; also what belongs to runs."""
         with self._connected(self._open) as db:
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -240,7 +250,8 @@ class Runs:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
 
-    def _readable(self) -> AbstractContextManager[sqlite3.Connection]:
+    def readable(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Return a connection for reading, also from a home that is full or read-only."""
         return self._connected(self._open_readable)
 
     @contextmanager
@@ -279,13 +290,15 @@ class Runs:
         *,
         client: str | None = None,
         most: int | None = None,
+        also: Callable[[sqlite3.Connection, list[Run]], None] = lambda db, runs: None,
     ) -> list[Run]:
         """Write a row for each request and its seed, or return the existing rows of the key.
 
         The rows of a `client` are for workers, in whose queue may be `most` runs. Raises `BadInput` if the
-        key belongs to another request, and `QueueFull`. The rows are written in one transaction.
+        key belongs to another request, and `QueueFull`. The rows are written in one transaction, in which
+        `also` writes what belongs to them.
         """
-        with self._transaction() as db:
+        with self.transaction() as db:
             row = db.execute("SELECT * FROM runs WHERE idem_key=?", (idem_key or None,)).fetchone()
             if row is None:
                 _require_room(db, len(requests), most)
@@ -293,6 +306,7 @@ class Runs:
                 runs = [self._insert(db, text, seed, idem_key, client)]
                 for number, (text, seed) in enumerate(others, start=2):
                     runs.append(self._insert(db, text, seed, f"{runs[0].id}{MEMBER}{number}", client))
+                also(db, runs)
                 return runs
             first = Run.of(row)
         if changes := _differences(first.request_json, requests[0][0]):
@@ -310,7 +324,7 @@ class Runs:
 
     def group(self, run_id: str) -> list[Run]:
         """Return the runs of one request in the order of their images; `run_id` is any of them."""
-        with self._readable() as db:
+        with self.readable() as db:
             first = self._row(db, run_id).group
             query = "SELECT * FROM runs WHERE id = ? OR idem_key GLOB ?"
             rows = db.execute(query, (first, f"{first}{MEMBER}*"))
@@ -318,7 +332,7 @@ class Runs:
 
     def get(self, run_id: str) -> Run:
         """Return one row; raises `BadInput` for an unknown id."""
-        with self._readable() as db:
+        with self.readable() as db:
             return self._row(db, run_id)
 
     def get_some(self, run_ids: Collection[str]) -> dict[str, Run]:
@@ -331,7 +345,7 @@ class Runs:
     def newest(self, limit: int, prefix: str = "") -> list[Run]:
         """Return the newest rows whose id begins with `prefix`, newest first."""
         query = "SELECT * FROM runs WHERE substr(id, 1, ?) = ? ORDER BY created DESC, id DESC LIMIT ?"
-        with self._readable() as db:
+        with self.readable() as db:
             rows = db.execute(query, (len(prefix), prefix, limit))
             return [Run.of(row) for row in rows]
 
@@ -341,12 +355,12 @@ class Runs:
         Clients take turns: a run comes after those of which another client has as many ahead of it, in the
         queue or at work. A run whose worker has died waits again.
         """
-        with self._readable() as db:
+        with self.readable() as db:
             return _in_order(db)
 
     def wait(self, run_id: str, fence: int, question: ApprovalRequest) -> None:
         """Release a run until its question is answered; raises `LeaseLost`."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             text = question.model_dump_json()
             self._change(
                 db, run_id, fence, lease_owner=None, status=WAITING, question_json=text, answer_json=None
@@ -354,7 +368,7 @@ class Runs:
 
     def answer(self, run_id: str, question: str, answer: Approval) -> Run:
         """Write the answer to a question, by its id, so that the run can go on; raises `BadInput`."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             run = self._row(db, run_id)
             if run.question is None or run.question.id != question:
                 raise BadInput(f"run {run_id}: it waits for no approval (status: {run.status})")
@@ -367,7 +381,7 @@ class Runs:
         `reopen` also leases a failed one, and drops an earlier request to cancel. Raises `Busy` with the live
         holder, `Waiting` and `Finished`.
         """
-        with self._transaction() as db:
+        with self.transaction() as db:
             run = self._row(db, run_id)
             run.require_intact()
             if run.status == WAITING:
@@ -393,23 +407,23 @@ class Runs:
 
     def renew(self, run_id: str, fence: int) -> None:
         """Extend the lease; raises `LeaseLost`."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             self._change(db, run_id, fence, lease_until=time.time() + LEASE_SECONDS)
 
     def release(self, run_id: str, fence: int) -> None:
         """Release an unfinished run, so that the next holder need not wait."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             self._change(db, run_id, fence, lease_owner=None, status=QUEUED)
 
     def commit(self, run_id: str, fence: int, outcome: Outcome) -> None:
         """Write the outcome; raises `LeaseLost` if the fence is stale."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             text = outcome.model_dump_json()
             self._change(db, run_id, fence, status=outcome.ending, outcome_json=text, lease_owner=None)
 
     def request_cancel(self, run_id: str) -> Run:
         """Request cancellation and return the row; a finished run is not changed, a waiting one goes on."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             run = self._row(db, run_id)
             if run.status in OPEN:
                 status = QUEUED if run.status == WAITING else run.status
@@ -445,7 +459,7 @@ class Runs:
     def _prepare(self, db: sqlite3.Connection) -> None:
         db.execute("BEGIN IMMEDIATE")
         version = db.execute("PRAGMA user_version").fetchone()[0]
-        steps = [TABLES, QUEUE] if version == 0 else []
+        steps = [TABLES, QUEUE, THREADS] if version == 0 else []
         steps += [step for at in range(version or SCHEMA, SCHEMA) for step in MIGRATIONS[at]]
         for step in steps:
             db.execute(step)

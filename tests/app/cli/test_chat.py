@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from support.chats import chat_output
+from support.chats import Chat, chat_output
 from typer.testing import CliRunner
 
 from pleinair.app.api import home, resume, run_table
 from pleinair.app.chat.edits import read_scene_edit
+from pleinair.app.chat.threads import Threads
 from pleinair.app.cli.main import app
 from pleinair.app.runs.events import StepStarted, payloads, read
 from pleinair.app.runs.history import state_of
 from pleinair.app.runs.results import result_of
 from pleinair.app.runs.store import Run
-from pleinair.app.session import ChatSession
 from pleinair.app.trace.replay import redraw
 from pleinair.tools.types import BadInput
 
@@ -58,7 +58,7 @@ def numbered(output: str, concept: str) -> dict[str, int]:
 
 @pytest.mark.usefixtures("chat_place")
 def test_a_request_has_a_live_view_and_is_a_run() -> None:
-    output = chat_output(ChatSession(), PROMPT)
+    output = chat_output(Chat(), PROMPT)
     for words in ("must be visible: telma wren, velmora finch", "missing 90%", "Add reference", "accepted:"):
         assert words in output
     (run,) = runs()
@@ -69,7 +69,7 @@ def test_a_request_has_a_live_view_and_is_a_run() -> None:
 
 @pytest.mark.usefixtures("chat_place")
 def test_a_request_continues_the_one_before() -> None:
-    chat_output(ChatSession(), PROMPT, "now make it night")
+    chat_output(Chat(), PROMPT, "now make it night")
     first, second = runs()
     assert prompts() == [PROMPT, f"{PROMPT} at night"]
     assert references(first) == references(second) != []
@@ -79,7 +79,7 @@ def test_a_request_continues_the_one_before() -> None:
 
 @pytest.mark.usefixtures("chat_place")
 def test_a_first_image_with_references_is_not_called_a_draft() -> None:
-    output = chat_output(ChatSession(), PROMPT, "now make it night")
+    output = chat_output(Chat(), PROMPT, "now make it night")
     first, second = output.split("now make it night")
     assert "draft" in first and "attempt 1" in first
     assert "first image" in second and "draft" not in second
@@ -89,7 +89,7 @@ def test_a_first_image_with_references_is_not_called_a_draft() -> None:
 
 @pytest.mark.usefixtures("chat_place")
 def test_calls_are_in_the_events_and_in_the_trace() -> None:
-    chat_output(ChatSession(), PROMPT)
+    chat_output(Chat(), PROMPT)
     started = payloads(read(home().events(runs()[0].id)), StepStarted)
     calls = [step.call.model_dump() for step in started if step.call]
     assert calls[0] == {"name": "decompose", "about": PROMPT}
@@ -112,7 +112,7 @@ def test_calls_are_in_the_events_and_in_the_trace() -> None:
 
 @pytest.mark.usefixtures("chat_place")
 def test_a_rejected_reference_stays_vetoed() -> None:
-    session = ChatSession()
+    session = Chat()
     chat_output(session, PROMPT, "not that bird", "now make it snow")
     first, second, third = map(references, runs())
     assert first != second == third
@@ -121,7 +121,7 @@ def test_a_rejected_reference_stays_vetoed() -> None:
 
 @pytest.mark.usefixtures("chat_place")
 def test_references_are_listed_vetoed_and_pinned() -> None:
-    session = ChatSession()
+    session = Chat()
     chat_output(session, PROMPT)
     ids = numbered(chat_output(session, "/refs"), FINCH)
     (used,) = references(runs()[0])
@@ -138,7 +138,7 @@ def test_references_are_listed_vetoed_and_pinned() -> None:
 
 @pytest.mark.usefixtures("chat_place")
 def test_a_veto_of_several_references_is_all_or_nothing() -> None:
-    session = ChatSession()
+    session = Chat()
     chat_output(session, PROMPT)
     first, second, third = list(numbered(chat_output(session, "/refs"), FINCH))[:3]
     output = chat_output(session, "/veto 1 2", "/veto 3, 99", "/veto 2 2 3")
@@ -153,9 +153,10 @@ def test_a_veto_of_several_references_is_all_or_nothing() -> None:
 
 @pytest.mark.usefixtures("chat_place")
 def test_references_of_the_last_request_are_listed_first_and_weak_ones_are_marked() -> None:
-    session = ChatSession()
+    session = Chat()
     chat_output(session, PROMPT, "a telma wren", "/budget attempts=1", "a red car")
-    session.overrides |= {"mllm.satisfied": False, "retrieval.threshold": 0.99, "budget.attempts": 2}
+    changes = {"mllm.satisfied": False, "retrieval.threshold": 0.99, "budget.attempts": 2}
+    session.set(overrides=session.overrides | changes)
     output = chat_output(session, f"{PROMPT.replace('velmora finch', 'dodo')}", "/refs")
     lines = [
         line for line in output.splitlines() if ".png " in line and "dodo:" in line or f"{FINCH}:" in line
@@ -169,9 +170,7 @@ def test_references_of_the_last_request_are_listed_first_and_weak_ones_are_marke
 
 @pytest.mark.usefixtures("chat_place")
 def test_rejecting_a_reference_that_was_not_used_generates_nothing() -> None:
-    session = ChatSession(
-        overrides={"mllm.satisfied": False, "retrieval.threshold": 0.99, "budget.attempts": 2}
-    )
+    session = Chat(overrides={"mllm.satisfied": False, "retrieval.threshold": 0.99, "budget.attempts": 2})
     output = chat_output(session, PROMPT, "not that bird")
     assert "No reference that 'bird' could mean was used for the last picture" in output
     assert "cannot read" not in output and result_of(runs()[1]).outcome.best is None
@@ -180,15 +179,15 @@ def test_rejecting_a_reference_that_was_not_used_generates_nothing() -> None:
 
 @pytest.mark.usefixtures("chat_place")
 def test_approving_pins_the_references_of_the_last_image() -> None:
-    session = ChatSession()
+    session = Chat()
     assert "without references" in chat_output(session, "/approve")
     chat_output(session, PROMPT, "/approve")
-    assert [hit.id for hit in session.pins.values()] == references(runs()[0])
+    assert [pin.hit.id for pin in session.pins.values()] == references(runs()[0])
 
 
 @pytest.mark.usefixtures("chat_place")
 def test_a_fork_drops_later_requests_and_their_vetoes() -> None:
-    session = ChatSession()
+    session = Chat()
     chat_output(session, PROMPT, "now make it night", "not that bird", "/fork 2", "now make it snow")
     assert prompts()[-1] == f"{PROMPT} in the snow"
     assert len(session.runs) == 3 and not session.vetoes
@@ -198,7 +197,7 @@ def test_a_fork_drops_later_requests_and_their_vetoes() -> None:
 
 def test_an_input_image_is_used_and_stored(chat_place: Path) -> None:
     Image.new("RGB", (16, 16), (9, 200, 9)).save(chat_place / "my finch.png")
-    session = ChatSession()
+    session = Chat()
     output = chat_output(session, f"/give 'my finch.png' {FINCH}", PROMPT, "/refs")
     (chat_place / "my finch.png").unlink()
     chat_output(session, "now make it night")
@@ -209,7 +208,7 @@ def test_an_input_image_is_used_and_stored(chat_place: Path) -> None:
 
 @pytest.mark.usefixtures("chat_place")
 def test_limits_apply_to_later_requests() -> None:
-    session = ChatSession(overrides={"mllm.satisfied": False})
+    session = Chat(overrides={"mllm.satisfied": False})
     output = chat_output(session, "/budget attempts=1", PROMPT, "/budget attempts=2", PROMPT, "/budget")
     assert "attempts 1" in output and "images no limit" in output
     attempts = [(state_of(run.id, home()) or pytest.fail("no state")).attempts for run in runs()]
@@ -218,7 +217,7 @@ def test_limits_apply_to_later_requests() -> None:
 
 @pytest.mark.usefixtures("chat_place")
 def test_image_options_apply_to_later_requests() -> None:
-    session = ChatSession()
+    session = Chat()
     output = chat_output(
         session, "/image width=24 guidance_scale=2.5", PROMPT, "/image width=none", PROMPT, "/image"
     )
@@ -259,19 +258,19 @@ def test_image_options_apply_to_later_requests() -> None:
     ],
 )
 def test_commands_and_questions_about_the_program_are_no_run(line: str) -> None:
-    assert chat_output(ChatSession(), line) and not runs()
+    assert chat_output(Chat(), line) and not runs()
 
 
 @pytest.mark.usefixtures("chat_place")
 @pytest.mark.parametrize("line", ["/quit", "quit", "exit", "Exit.", "/exit", "bye"])
 def test_a_chat_is_left_in_several_words(line: str) -> None:
-    assert "no such command" not in chat_output(ChatSession(), line, "/paint") and not runs()
+    assert "no such command" not in chat_output(Chat(), line, "/paint") and not runs()
 
 
 @pytest.mark.usefixtures("chat_place")
 def test_edits_of_the_scene_are_whole_prompts_by_rule() -> None:
     output = chat_output(
-        ChatSession(),
+        Chat(),
         f"{PROMPT} in the snow",
         "remove the wren",
         "add a red car",
@@ -310,7 +309,7 @@ def test_a_line_adds_removes_or_replaces_by_rule(line: str, prompt: str | None) 
 
 @pytest.mark.usefixtures("chat_place")
 def test_what_was_undone_is_done_again() -> None:
-    session = ChatSession()
+    session = Chat()
     output = chat_output(session, PROMPT, "make it 2:1", "undo 2", "redo", "/redo", "redo", "undo", "/undo 9")
     assert len(session.runs) == 1 and len(runs()) == 2 and not session.overrides
     assert (
@@ -320,7 +319,7 @@ def test_what_was_undone_is_done_again() -> None:
 
 @pytest.mark.usefixtures("chat_place")
 def test_changes_of_the_size_count_from_then_on_and_are_undone() -> None:
-    session = ChatSession()
+    session = Chat()
     output = chat_output(
         session, PROMPT, "make it 2:1", "bigger", "now make it night", "undo", "undo", "undo"
     )
@@ -338,7 +337,7 @@ def test_changes_of_the_size_count_from_then_on_and_are_undone() -> None:
 
 @pytest.mark.usefixtures("chat_place")
 def test_a_size_before_the_first_image_and_a_refused_one_draw_nothing() -> None:
-    session = ChatSession()
+    session = Chat()
     output = chat_output(session, "make it 2:1", "bigger", "add a red car", "make it 20:1", "undo")
     assert not runs() and session.overrides == {"image.width": 16, "image.height": 8}
     assert "there is no image to scale yet" in output and "no image to change yet" in output
@@ -347,12 +346,12 @@ def test_a_size_before_the_first_image_and_a_refused_one_draw_nothing() -> None:
 
 @pytest.mark.usefixtures("chat_place")
 def test_options_alone_apply_to_the_last_image() -> None:
-    chat_output(ChatSession(), PROMPT, "--seed 7")
+    chat_output(Chat(), PROMPT, "--seed 7")
     assert [run.seed for run in runs()][1] == 7 and prompts() == [PROMPT, PROMPT]
 
 
 def test_one_sees_where_one_is(chat_place: Path) -> None:
-    session = ChatSession()
+    session = Chat()
     output = chat_output(
         session, PROMPT, "now make it night", "/list", "/show 1", "/trace 1", "/save one.png", "/save one.png"
     )
@@ -364,14 +363,14 @@ def test_one_sees_where_one_is(chat_place: Path) -> None:
     picture = result_of(second).picture
     assert picture and (chat_place / "one.png").read_bytes() == picture.read_bytes()
     assert "it exists already" in output
-    assert f"`pleinair chat --after {second.id}` continues this chat." in output
+    assert f"`pleinair chat --thread {session.thread.id}` continues this chat." in output
 
 
 @pytest.mark.usefixtures("chat_place")
 @pytest.mark.parametrize("line", ["/list", "/show 1"])
 @pytest.mark.parametrize("no_color", [False, True])
 def test_a_terminal_shows_links_and_thumbnails_where_it_has_colours(line: str, no_color: bool) -> None:
-    session = ChatSession()
+    session = Chat()
     chat_output(session, PROMPT)
     terminal = {"force_terminal": True, "color_system": "truecolor", "no_color": no_color}
     output = chat_output(session, line, **terminal)
@@ -385,7 +384,7 @@ def test_a_terminal_shows_links_and_thumbnails_where_it_has_colours(line: str, n
 
 @pytest.mark.usefixtures("chat_place")
 def test_undo_continues_from_before_the_last_request() -> None:
-    session = ChatSession()
+    session = Chat()
     output = chat_output(
         session, PROMPT, "not that bird", "/undo", "now make it snow", "/undo", "/undo", "/list"
     )
@@ -396,9 +395,8 @@ def test_undo_continues_from_before_the_last_request() -> None:
 
 @pytest.mark.usefixtures("chat_place")
 def test_coming_back_shows_what_the_chat_goes_on_from() -> None:
-    chat_output(ChatSession(), PROMPT, "not that bird")
-    session = ChatSession()
-    session.continue_from("last")
+    chat_output(Chat(), PROMPT, "not that bird")
+    session = Chat(Threads().find("last"))
     assert session.runs == [run.id for run in runs()]
     output = chat_output(session, "/list")
     assert "Going on from request 2: not that bird (accepted)." in output
@@ -409,7 +407,7 @@ def test_coming_back_shows_what_the_chat_goes_on_from() -> None:
 
 @pytest.mark.usefixtures("chat_place")
 def test_a_limit_is_lifted() -> None:
-    session = ChatSession()
+    session = Chat()
     output = chat_output(session, "/budget images=1", "/budget images=none")
     assert "images 1" in output and "images no limit" in output.split("images 1")[1]
 
@@ -426,7 +424,7 @@ def test_a_home_that_cannot_be_written_is_one_line_and_the_chat_goes_on(
 ) -> None:
     (chat_place / "file").write_text("x", encoding="utf-8")
     monkeypatch.setenv("PLEINAIR_HOME", str(chat_place / "file" / "home"))
-    output = chat_output(ChatSession(), PROMPT, "/list", "/help")
+    output = chat_output(Chat(), PROMPT, "/list", "/help")
     assert output.count("pleinair: ") == 1 and "/veto N" in output and "There is no request yet." in output
 
 
@@ -447,7 +445,7 @@ def test_a_home_that_cannot_be_written_is_one_line_and_the_chat_goes_on(
         ("/fork 1 2", "/fork N: needs one number, got 2"),
         ("/give bird.png", "/give FILE CONCEPT: needs a file"),
         ("/veto 3", "reference 3: there are 0"),
-        ("/fork 1", "request 1: must be 1 to 0"),
+        ("/fork 1", "there is no request yet"),
         ("/budget attempts=0", "no image could be generated"),
         ("/budget paws=4", "budget.paws = 4"),
         ("/budget 4", "must be key=value"),
@@ -466,34 +464,34 @@ def test_a_home_that_cannot_be_written_is_one_line_and_the_chat_goes_on(
 )
 @pytest.mark.usefixtures("chat_place")
 def test_an_error_is_printed_and_the_chat_continues(line: str, message: str) -> None:
-    output = chat_output(ChatSession(), line, "/help")
+    output = chat_output(Chat(), line, "/help")
     assert message in output and "/veto N" in output
     assert "\x1b" not in output
 
 
 @pytest.mark.usefixtures("chat_place")
 def test_a_limit_in_usd_needs_a_price() -> None:
-    session = ChatSession(overrides={"mllm.backend": "openai", "mllm.model": "m"})
+    session = Chat(overrides={"mllm.backend": "openai", "mllm.model": "m"})
     assert "no price is known for mllm.model = 'm'" in chat_output(session, "/budget usd=0.5")
     assert "budget.usd" not in session.overrides
 
 
 @pytest.mark.usefixtures("chat_place")
 def test_an_interrupt_between_requests_does_not_end_the_chat() -> None:
-    output = chat_output(ChatSession(), KeyboardInterrupt(), "", PROMPT)
+    output = chat_output(Chat(), KeyboardInterrupt(), "", PROMPT)
     assert "/quit leaves." in output and "accepted" in output
-    assert "accepted" not in chat_output(ChatSession(), "/quit", PROMPT)
+    assert "accepted" not in chat_output(Chat(), "/quit", PROMPT)
 
 
 @pytest.mark.usefixtures("chat_place")
 def test_texts_of_the_mllm_are_printed_without_control_characters() -> None:
-    output = chat_output(ChatSession(overrides={"mllm.says": "Here \x1b[31myou are"}), PROMPT)
+    output = chat_output(Chat(overrides={"mllm.says": "Here \x1b[31myou are"}), PROMPT)
     assert "Here �[31myou are" in output
 
 
 @pytest.mark.usefixtures("chat_place")
 def test_a_refused_request_does_not_change_the_chat() -> None:
-    output = chat_output(ChatSession(), PROMPT, "now make it louder", "what?", "now make it night")
+    output = chat_output(Chat(), PROMPT, "now make it louder", "what?", "now make it night")
     assert output.count("refused:") == 2 and "only the place can be changed" in output
     assert prompts()[-1] == f"{PROMPT} at night"
     assert references(runs()[-1]) == references(runs()[0])
@@ -501,20 +499,19 @@ def test_a_refused_request_does_not_change_the_chat() -> None:
 
 @pytest.mark.usefixtures("chat_place")
 def test_a_failed_request_does_not_change_the_chat() -> None:
-    session = ChatSession()
+    session = Chat()
     chat_output(session, PROMPT)
-    session.overrides = {"generator.fault": "boom"}
+    session.set(overrides={"generator.fault": "boom"})
     assert "failed: RuntimeError: boom" in chat_output(session, "now make it night")
-    session.overrides = {}
+    session.set(overrides={})
     chat_output(session, "again")
     assert runs()[-1].status == "accepted"
 
 
 @pytest.mark.usefixtures("chat_place")
 def test_a_chat_continues_from_its_last_run() -> None:
-    chat_output(ChatSession(), PROMPT, "not that bird")
-    session = ChatSession()
-    session.continue_from("last")
+    chat_output(Chat(), PROMPT, "not that bird")
+    session = Chat(Threads().find("last"))
     chat_output(session, "now make it night")
     assert prompts()[-1] == f"{PROMPT} at night"
     assert references(runs()[-1]) == references(runs()[-2])
@@ -522,7 +519,7 @@ def test_a_chat_continues_from_its_last_run() -> None:
 
 @pytest.mark.usefixtures("chat_place")
 def test_a_waiting_request_is_resumed_with_its_chat() -> None:
-    session = ChatSession()
+    session = Chat()
     chat_output(session, PROMPT)
     waiting = session.submit("now make it night")
     assert resume(waiting.id).outcome.ending == "accepted"
@@ -531,7 +528,7 @@ def test_a_waiting_request_is_resumed_with_its_chat() -> None:
 
 @pytest.mark.usefixtures("chat_place")
 def test_a_sidecar_of_a_chat_cannot_be_redrawn() -> None:
-    chat_output(ChatSession(), PROMPT)
+    chat_output(Chat(), PROMPT)
     with pytest.raises(BadInput, match="of a chat"):
         redraw(result_of(runs()[0]).sidecar)
 
@@ -542,7 +539,7 @@ def test_only_runs_of_a_chat_can_be_continued() -> None:
 
     run = draw(PROMPT, overrides={"mllm.backend": "quick"})
     with pytest.raises(BadInput, match="not a request of a chat"):
-        ChatSession().continue_from(run.run_id)
+        Threads().from_run(run.run_id)
 
 
 @pytest.mark.usefixtures("chat_place")
@@ -583,7 +580,7 @@ def test_ctrl_c_cancels_the_run_and_not_the_program(chat_place: Path) -> None:
 
 @pytest.mark.usefixtures("chat_place")
 def test_the_events_have_the_messages_of_the_chat() -> None:
-    chat_output(ChatSession(), PROMPT, "now make it night")
+    chat_output(Chat(), PROMPT, "now make it night")
     events = read(home().events(runs()[1].id))
     steps = [event.step for event in events if event.kind == "step_finished"]
     assert steps[:3] == ["begin", "drive", "act"]

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.chats import chat_output
+from support.chats import Chat, chat_output
 
 from pleinair.app.chat.commands import COMMANDS
-from pleinair.app.session import ChatSession
 
 SEED, LINES = 20261, 100
 PARTS = (
@@ -38,6 +37,6 @@ def odd_lines() -> Iterator[str]:
 def test_a_hundred_odd_lines_end_in_no_traceback(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLEINAIR_MLLM__BACKEND", "talker")
     lines = list(odd_lines())
-    output = chat_output(ChatSession(), *lines, "/help")
+    output = chat_output(Chat(), *lines, "/help")
     assert len(lines) == LINES and "/veto N" in output
     assert "Traceback" not in output and "\x1b" not in output and "\x00" not in output

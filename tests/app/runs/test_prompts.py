@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from support.chats import Chat
 from typer.testing import CliRunner, Result
 
 from pleinair.app.api import draw, estimate, home, run_table, submit, submit_images
@@ -14,7 +15,6 @@ from pleinair.app.cli.main import app
 from pleinair.app.runs.events import Started, payloads, read
 from pleinair.app.runs.prompts import Unconfirmed, size_of_ratio
 from pleinair.app.runs.request import DrawRequest, read_request
-from pleinair.app.session import ChatSession
 from pleinair.tools.types import BadInput, Capabilities
 
 PAID: dict[str, Any] = {
@@ -70,7 +70,7 @@ def test_all_interfaces_read_the_same(place: Path, monkeypatch: pytest.MonkeyPat
     command = read_request(run_table().newest(1)[0].request_json)
     assert command == python
     monkeypatch.setenv("PLEINAIR_MLLM__BACKEND", "talker")
-    run = ChatSession().submit(prompt)
+    run = Chat().submit(prompt)
     chat = read_request(run.request_json)
     assert (chat.prompt, chat.settings.image, run.seed) == (python.prompt, python.settings.image, 7)
     assert chat.prompt_options == python.prompt_options
