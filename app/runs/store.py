@@ -319,7 +319,7 @@ class Runs:
 
     def require_room(self, count: int, most: int | None) -> None:
         """Raise `QueueFull` unless as many more runs may wait in the workers' queue, as `add_group` does."""
-        with self._readable() as db:
+        with self.readable() as db:
             _require_room(db, count, most)
 
     def group(self, run_id: str) -> list[Run]:
@@ -338,7 +338,7 @@ class Runs:
     def get_some(self, run_ids: Collection[str]) -> dict[str, Run]:
         """Return the rows of those runs that there are, by id."""
         places = ", ".join("?" * len(run_ids))
-        with self._readable() as db:
+        with self.readable() as db:
             rows = db.execute(f"SELECT * FROM runs WHERE id IN ({places})", tuple(run_ids))
             return {run.id: run for run in map(Run.of, rows)}
 
