@@ -144,9 +144,10 @@ class OutputOptions(Value):
 
 
 class TracingOptions(Value):
-    """Traces that LangChain sends to LangSmith where its environment variables say so."""
+    """Traces: of MLLM calls in a run's folder, and those that LangChain sends to LangSmith if configured."""
 
-    images: bool = False  # send the images of MLLM calls, too
+    images: bool = False  # send the images of MLLM calls to LangSmith, too
+    messages: bool = Field(default=True, exclude_if=bool)  # store the messages of MLLM calls with the run
 
 
 class Settings(Value):
@@ -166,8 +167,7 @@ class Settings(Value):
     crossmodal: CrossmodalOptions = CrossmodalOptions()
     image: ImageOptions = Field(default=ImageOptions(), exclude_if=lambda options: options == ImageOptions())
     budget: Budget = Budget()
-    # ask a person before the first image with references ("references"), or before the draft too ("draft")
-    approve: Approve = Field(default="", exclude_if=not_)
+    approve: Approve = Field(default="", exclude_if=not_)  # ask before references, or the draft too
     paths: PathChoice = PathChoice()
     output: OutputOptions = OutputOptions()
     tracing: TracingOptions = Field(

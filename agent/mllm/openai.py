@@ -21,6 +21,7 @@ from langchain_openai import ChatOpenAI
 from PIL import Image
 from pydantic import Field, SecretStr, SkipValidation
 
+from pleinair.agent.mllm.observer import Watch
 from pleinair.agent.mllm.request import (
     answer_arguments,
     described,
@@ -250,8 +251,15 @@ class OpenAIChat(ChatOpenAI):
     ) -> ChatResult:
         """Call until there is an answer or an error; the reply's metadata holds what all attempts cost."""
         usages: list[UsageMetadata] = []
+        kwargs["watch"] = watch = Watch.of(run_manager, self.server.key)
+        attempt = partial(self._attempt, messages, stop, kwargs, usages)
+
+        def send(failures: Failures) -> ChatResult:
+            with watch.failures():
+                return attempt(failures)
+
         try:
-            result = self.retry_policy.call(partial(self._attempt, messages, stop, kwargs, usages))
+            result = self.retry_policy.call(send)
         except PleinairError as error:
             tokens = _total_usage(usages)
             error.spent = Usage(tokens=tokens["total_tokens"], usd=self._usd(tokens))
@@ -281,6 +289,7 @@ class OpenAIChat(ChatOpenAI):
         except Exception as error:
             raise failure_of(error, self.server, sent) from error
         message = _message_of(result)
+        kwargs["watch"].reply(message)
         message.response_metadata["image_side"] = side
         if message.usage_metadata:
             usages.append(message.usage_metadata)
@@ -340,6 +349,7 @@ class OpenAIChat(ChatOpenAI):
     ) -> dict[str, Any]:
         """Leave out what the model or its server does not take; name the cap as the server does."""
         support = kwargs.pop("support", None) or self.server.support
+        watch: Watch = kwargs.pop("watch", None) or Watch()
         payload = super()._get_request_payload(input_, stop=stop, **kwargs)
         takes_temperature = self.sends_temperature and (self.profile or {}).get("temperature", True)
         if not takes_temperature or "temperature" in support.without:
@@ -350,6 +360,7 @@ class OpenAIChat(ChatOpenAI):
             payload[support.cap_name or self._cap_name] = payload.pop("max_completion_tokens")
         if support.merges_roles and "messages" in payload:
             payload["messages"] = merged_roles(payload["messages"])
+        watch.request(payload)
         return payload
 
 

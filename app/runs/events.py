@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from operator import not_
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -98,6 +99,8 @@ class Changes(Payload):
 
 class StepFinished(Changes):
     """End of a node, with its changes of the state."""
+
+    calls: tuple[int, ...] = Field(default=(), exclude_if=not_)  # numbers of its MLLM calls, as stored
 
 
 class Branch(Value):

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from langgraph.types import Command
 
     from pleinair.agent.context import Context
+    from pleinair.app.runs.calls import CallLog
     from pleinair.app.runs.checkpoints import FencedSaver
 
     Graph = CompiledStateGraph[Any, Any, Any, Any]
@@ -87,6 +88,7 @@ class Work:
     models: dict[str, str] = field(default_factory=dict)
     numbers: set[int] = field(default_factory=set)  # of the attempts so far
     left_behind: threading.Event = field(default_factory=threading.Event)  # its thread may write no more
+    calls: CallLog | None = None  # None: the messages of MLLM calls are not stored
 
     @property
     def folder(self) -> Path:
@@ -359,8 +361,13 @@ def _follow(
     Running steps are awaited, so that results that were paid for are stored; generation stops at its next
     diffusion step.
     """
+    from pleinair.app.runs.calls import CallLog
+
     steps = STEPS * (work.request.settings.budget.attempts + 2)
     config: RunnableConfig = {**config_of(work.run.id), "recursion_limit": steps, "max_concurrency": 4}
+    if work.request.settings.tracing.messages:
+        work.calls = CallLog(work.folder, lambda: len(work.numbers))
+        config["callbacks"] = [work.calls]
     parts = graph.stream(
         graph_input,
         config if context.trace_images else without_images(config),
@@ -397,7 +404,8 @@ def _log(work: Work, mode: str, data: dict[str, Any]) -> None:
                 for key, value in (update or {}).items()
                 if key not in UNTRACKED
             }
-            finished = StepFinished.model_validate(values)
+            calls = work.calls.finished(step) if work.calls else ()
+            finished = StepFinished.model_validate({**values, "calls": calls})
             work.write(finished, step)
             work.numbers.update(attempt.number for attempt in finished.attempts)
 

@@ -29,6 +29,7 @@ class Step:
     attempt: int  # the image that it generated, judged or prepared
     usage: tuple[Usage, ...]  # what it spent; nothing if it was not finished
     calls: tuple[str, ...] = ()  # of a driving model, such as "retrieve 'saverel wren'"
+    tasks: tuple[str, ...] = ()  # LangGraph's ids of the executions of the nodes
 
 
 def steps_of(run: Run, places: Paths) -> list[Step]:
@@ -88,6 +89,7 @@ def _step(before: StateSnapshot, after: dict[str, Any], names: tuple[str, ...], 
         attempt=min(changed[-1]["number"] if changed != attempts else len(attempts), last_attempt),
         usage=tuple(map(Usage.model_validate, usage)),
         calls=tuple(_calls(before)),
+        tasks=tuple(task.id for task in before.tasks),
     )
 
 

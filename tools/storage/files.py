@@ -28,11 +28,17 @@ class DiskFull(PleinairError):
 
 
 def write_whole(
-    path: Path, data: bytes | memoryview, *, reserve: int = RESERVE, parts: Path | None = None
+    path: Path,
+    data: bytes | memoryview,
+    *,
+    reserve: int = RESERVE,
+    parts: Path | None = None,
+    durable: bool = True,
 ) -> None:
     """Write `data` to `path` in one step: a reader sees the old file or the new one, never a part.
 
-    `parts` is where the unfinished file is, on the same disk; the file's own folder unless given.
+    `parts` is where the unfinished file is, on the same disk; the file's own folder unless given. A file that
+    is not `durable` survives the death of this process, and not a power cut.
     Raise `DiskFull` when fewer than `reserve` bytes would stay free, and `PleinairError` for other faults.
     """
     part = (parts or path.parent) / f".{uuid4().hex}.part"
@@ -41,9 +47,10 @@ def write_whole(
         part.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(path.parent).free < len(data) + reserve:
             raise OSError(errno.ENOSPC, "reserve")
-        _write_part(part, data)
+        _write_part(part, data, durable)
         os.replace(part, path)
-        _sync_folder(path.parent)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as error:
         raise explain(error, path) from error
     finally:
@@ -114,11 +121,12 @@ def sweep_parts(folder: Path, older_than: float = PART_AGE) -> None:
                 part.unlink()
 
 
-def _write_part(part: Path, data: bytes | memoryview) -> None:
+def _write_part(part: Path, data: bytes | memoryview, durable: bool) -> None:
     with part.open("xb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
         if os.fstat(file.fileno()).st_size != len(data):  # some network disks shorten without an error
             raise OSError(errno.ENOSPC, "short write")
 

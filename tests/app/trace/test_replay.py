@@ -111,7 +111,7 @@ def test_a_fork_is_replayed_with_its_parents_images(result: Result, place: Path)
 
 
 def test_a_run_that_has_not_ended_is_refused(place: Path) -> None:
-    with pytest.raises(BadInput, match=r"has not ended \(status: waiting\)"):
+    with pytest.raises(BadInput, match=r"has not ended \(status: queued\)"):
         replay(submit(PROMPT).id)
 
 

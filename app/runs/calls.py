@@ -1,0 +1,354 @@
+"""Messages of a run's MLLM calls as they were sent, and the replies: a file a call, in the run's folder.
+
+A file is written before a call and again after each request and reply, so a call that a crash ended is there
+too. Images are stored by their SHA-256, once, and not in base64. What cannot be written, on a full disk, is
+left out: no run fails by it. Not covered: calls of tools that make their own, outside of LangChain.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+import re
+import struct
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from pleinair.agent.mllm.observer import RequestObserver
+from pleinair.tools.storage.files import write_whole
+from pleinair.tools.types import PleinairError, Usage, Value
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage, BaseMessage
+    from langchain_core.outputs import LLMResult
+
+FOLDER = "calls"  # of a run's folder
+MOST_TEXT = 100_000  # characters of one text
+MOST_BYTES = 256 * 2**20  # of a run's calls, with their images
+_PNG = b"\x89PNG\r\n\x1a\n"
+_DATA = re.compile(r"data:[\w/+.-]*;base64,")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+_ROLES = {"human": "user", "ai": "assistant"}  # LangChain's names, and those of everybody else
+_THOUGHTS = ("refusal", "reasoning_content", "reasoning")  # fields of a message beside its content
+log = logging.getLogger(__name__)
+
+
+class Part(Value):
+    """Text or image of a message."""
+
+    text: str = ""
+    image: str = ""  # SHA-256 of its PNG bytes
+    width: int = 0  # pixels
+    height: int = 0
+
+
+class ToolCall(Value):
+    """Tool call in a message."""
+
+    name: str
+    arguments: str  # JSON, or what the model wrote in its place
+    id: str = ""
+
+
+class Message(Value):
+    """One message of a call."""
+
+    role: str  # system, user, assistant, tool …
+    parts: tuple[Part, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""  # of the tool call that it answers
+    thoughts: str = ""  # of the model, beside its answer
+
+
+class Try(Value):
+    """One request of a call, and its reply or why it failed."""
+
+    messages: tuple[Message, ...] | None = None  # None: those of the request before
+    options: dict[str, Any] = {}  # the rest of the body, as far as the model shows it
+    reply: Message | None = None
+    error: str = ""
+    seconds: float = 0.0
+
+
+class CallRecord(Value):
+    """One call of the MLLM, with all its requests."""
+
+    v: Literal[1] = 1
+    number: int  # from 1, in the order of their starts
+    at: float  # seconds since the epoch
+    step: str = ""  # node of the graph
+    task: str = ""  # LangGraph's id of the execution of the node
+    attempt: int = 0  # images before it
+    model: str = ""
+    tries: tuple[Try, ...] = ()
+    usage: Usage = Usage()
+    error: str = ""  # why it failed, "" where there is a reply
+    finished: bool = False  # False: it is going on, or its process died
+
+    @property
+    def requests(self) -> list[tuple[tuple[Message, ...], Try]]:
+        """The messages of each request, with the request."""
+        pairs, messages = list[tuple[tuple[Message, ...], Try]](), tuple[Message, ...]()
+        for request in self.tries:
+            messages = messages if request.messages is None else request.messages
+            pairs.append((messages, request))
+        return pairs
+
+
+def read_calls(folder: Path) -> list[CallRecord]:
+    """Read the calls of a run from its folder, in their order; a damaged file is left out."""
+    records = []
+    for path in sorted((folder / FOLDER).glob("*.json")):
+        try:
+            records.append(CallRecord.model_validate_json(path.read_bytes()))
+        except (ValidationError, OSError):
+            log.warning("%s cannot be read; it is left out.", path)
+    return records
+
+
+def image_path(folder: Path, sha256: str) -> Path:
+    """Return where an image of a call is that is not in the run's store of images."""
+    return folder / FOLDER / f"{sha256}.png"
+
+
+@dataclass
+class _Open:
+    """Call that is going on."""
+
+    record: CallRecord
+    started: float
+    tries: list[Try] = field(default_factory=list)
+    begun: float = 0.0  # start of the newest request
+    observed: bool = False  # whether the model itself reports its requests
+
+
+class CallLog(RequestObserver):
+    """Writer of a run's calls; a callback handler of LangChain, for any thread of the run.
+
+    Args:
+        folder: of the run.
+        attempt: returns the number of images so far.
+    """
+
+    ignore_chain = ignore_agent = ignore_retriever = ignore_retry = ignore_custom_event = True
+
+    def __init__(self, folder: Path, attempt: Callable[[], int]) -> None:
+        self._folder, self._attempt = folder, attempt
+        self._lock = threading.Lock()
+        self._open: dict[UUID, _Open] = {}
+        self._done: list[tuple[str, int]] = []  # step and number of finished calls
+        files = [path for path in (folder / FOLDER).glob("*") if path.is_file()]
+        self._number = max((int(path.stem) for path in files if path.stem.isdecimal()), default=0)
+        self._bytes = sum(path.stat().st_size for path in files)
+        self._full = False
+
+    def finished(self, step: str) -> tuple[int, ...]:
+        """Return the numbers of the calls of a step that have ended since it was asked last."""
+        with self._lock:
+            numbers = tuple(number for name, number in self._done if name == step)
+            self._done = [pair for pair in self._done if pair[0] != step]
+        return numbers
+
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any],
+        messages: list[list[BaseMessage]],
+        *,
+        run_id: UUID,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write a call with its messages as LangChain has them, until its model reports what it sends."""
+        facts = metadata or {}
+        task = str(facts.get("langgraph_checkpoint_ns", "")).partition("|")[0]
+        step, _, task_id = task.rpartition(":")
+        with self._lock:
+            self._number += 1
+            record = CallRecord(
+                number=self._number,
+                at=time.time(),
+                step=step or str(facts.get("langgraph_node", "")),
+                task=task_id,
+                attempt=self._attempt(),
+                model=str(facts.get("ls_model_name") or (serialized or {}).get("name") or ""),
+            )
+        call = _Open(record, time.perf_counter(), begun=time.perf_counter())
+        call.tries.append(Try(messages=tuple(map(self._message, messages[0]))))
+        self._open[run_id] = call
+        self._write(call)
+
+    def on_request(self, payload: Mapping[str, Any], *, run_id: UUID) -> None:
+        """Write a request as its model sends it."""
+        if call := self._open.get(run_id):
+            options = {key: value for key, value in payload.items() if key not in ("messages", "input")}
+            sent = payload.get("messages", payload.get("input", ()))
+            messages = tuple(map(self._message, sent if isinstance(sent, list) else [{"content": sent}]))
+            tries = call.tries if call.observed else []
+            before = next((each.messages for each in reversed(tries) if each.messages is not None), None)
+            request = Try(messages=None if messages == before else messages, options=_short(options))
+            call.tries, call.observed, call.begun = [*tries, request], True, time.perf_counter()
+            self._write(call)
+
+    def on_reply(self, reply: AIMessage, *, run_id: UUID) -> None:
+        """Write the reply to the newest request."""
+        if call := self._open.get(run_id):
+            self._update(call, reply=self._message(reply))
+
+    def on_failure(self, error: str, *, run_id: UUID) -> None:
+        """Write why the newest request failed."""
+        if call := self._open.get(run_id):
+            self._update(call, error=_text(error))
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+        """Write the end of a call and what it cost."""
+        if call := self._open.pop(run_id, None):
+            message: Any = getattr(response.generations[0][0], "message", None)
+            if message is not None and not call.observed:
+                self._update(call, reply=self._message(message))
+            self._end(call, _usage(message))
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Write why a call failed and what it cost."""
+        if call := self._open.pop(run_id, None):
+            if isinstance(error, PleinairError):
+                self._end(call, error.spent, _text(error.message))
+            else:
+                self._end(call, Usage(), _text(f"{type(error).__name__}: {error}"))
+
+    def _end(self, call: _Open, usage: Usage, error: str = "") -> None:
+        seconds = time.perf_counter() - call.started
+        usage = usage.model_copy(update={"seconds": seconds, "mllm_calls": 1, "images": 0})
+        call.record = call.record.model_copy(update={"usage": usage, "error": error, "finished": True})
+        self._write(call)
+        with self._lock:
+            self._done.append((call.record.step, call.record.number))
+
+    def _update(self, call: _Open, **fields: Any) -> None:
+        fields["seconds"] = time.perf_counter() - call.begun
+        call.tries[-1] = call.tries[-1].model_copy(update=fields)
+        self._write(call)
+
+    def _write(self, call: _Open) -> None:
+        record = call.record.model_copy(update={"tries": tuple(call.tries)})
+        name = f"{record.number:04}.json"
+        self._store(self._folder / FOLDER / name, record.model_dump_json(exclude_defaults=True).encode())
+
+    def _store(self, path: Path, data: bytes) -> None:
+        """Write a file, unless there is no room for it."""
+        if self._full:
+            return
+        try:
+            if self._bytes + len(data) > MOST_BYTES:
+                raise PleinairError(f"The messages of MLLM calls take more than {MOST_BYTES} bytes.")
+            write_whole(path, data, durable=False)
+            self._bytes += len(data)
+        except PleinairError as error:
+            self._full = True
+            log.warning("%s Further messages of this run's MLLM calls are not stored.", error.message)
+
+    def _message(self, message: BaseMessage | Mapping[str, Any]) -> Message:
+        """Return a message of LangChain, of Chat Completions or of the Responses API."""
+        source: Mapping[str, Any] = message if isinstance(message, Mapping) else _fields(message)
+        content = source.get("content") or source.get("output") or ""
+        beside = (str(source[key]) for key in _THOUGHTS if source.get(key) and isinstance(source[key], str))
+        return Message(
+            role=str(source.get("role") or source.get("type") or "user"),
+            parts=tuple(map(self._part, content if isinstance(content, list) else [content] * bool(content))),
+            calls=_tool_calls(source),
+            call_id=str(source.get("tool_call_id") or source.get("call_id") or ""),
+            thoughts=_text("\n".join(beside)),
+        )
+
+    def _part(self, block: Any) -> Part:
+        if not isinstance(block, Mapping):
+            return Part(text=_text(str(block)))
+        if "text" in block:
+            return Part(text=_text(str(block["text"])))
+        link = block.get("image_url", "")
+        link = str(link.get("url", "")) if isinstance(link, Mapping) else str(link)
+        data = block.get("base64") or (link[start.end() :] if (start := _DATA.match(link)) else "")
+        if data:
+            return self._image(base64.b64decode(data))
+        return Part(text=_text(link or json.dumps(_short(dict(block)), default=str)))
+
+    def _image(self, data: bytes) -> Part:
+        """Return an image by its name, after storing it unless the run has it."""
+        name = hashlib.sha256(data).hexdigest()
+        is_png = data.startswith(_PNG) and len(data) >= 24
+        width, height = struct.unpack(">II", data[16:24]) if is_png else (0, 0)
+        stored = self._folder / "pictures" / "sha256" / name[:2] / f"{name}.png"
+        path = image_path(self._folder, name)
+        if is_png and not stored.exists() and not path.exists():
+            self._store(path, data)
+        return Part(image=name, width=width, height=height)
+
+
+def _fields(message: BaseMessage) -> dict[str, Any]:
+    """Return a message of LangChain in the form of Chat Completions."""
+    calls = [*getattr(message, "tool_calls", ()), *getattr(message, "invalid_tool_calls", ())]
+    return {
+        **message.additional_kwargs,
+        "role": _ROLES.get(message.type, message.type),
+        "content": message.content,
+        "tool_calls": [{"id": call["id"], "function": {**call, "arguments": call["args"]}} for call in calls],
+        "tool_call_id": getattr(message, "tool_call_id", ""),
+    }
+
+
+def _tool_calls(source: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    calls = list(source.get("tool_calls") or ())
+    if source.get("type") == "function_call":
+        calls.append({"id": source.get("call_id"), "function": source})
+    return tuple(
+        ToolCall(
+            name=str(call["function"].get("name") or ""),
+            arguments=_arguments(call["function"].get("arguments")),
+            id=str(call.get("id") or ""),
+        )
+        for call in calls
+        if isinstance(call.get("function"), Mapping)
+    )
+
+
+def _arguments(arguments: Any) -> str:
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, default=str)
+    return _text(text)
+
+
+def _text(text: str) -> str:
+    """Return a text of bounded length that JSON can hold, without the user of an address."""
+    text = _CREDENTIALS.sub("***@", text).encode(errors="replace").decode()
+    return (
+        text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}… ({len(text) - MOST_TEXT} characters more)"
+    )
+
+
+def _short(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options as JSON values, with bounded texts and without images."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, str):
+            return _text(_DATA.split(value)[0] + "…" if _DATA.match(value) else value)
+        if isinstance(value, Mapping):
+            return {str(key): plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return value if isinstance(value, bool | int | float | None) else str(value)
+
+    return {key: plain(value) for key, value in options.items()}
+
+
+def _usage(message: AIMessage | None) -> Usage:
+    """Return tokens and price of a reply, as far as they are stated."""
+    tokens = message.usage_metadata["total_tokens"] if message and message.usage_metadata else 0
+    usd = message.response_metadata.get("usd", 0.0) if message else 0.0
+    return Usage(tokens=max(tokens, 0), usd=usd)
