@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, overload
@@ -12,9 +12,17 @@ from typing_extensions import Unpack
 
 from pleinair.app.models.pins import require_pins
 from pleinair.app.paths import Paths, places
-from pleinair.app.runs.events import OnEvent
+from pleinair.app.runs.events import OnEvent, has_image
 from pleinair.app.runs.prompts import request_from
-from pleinair.app.runs.request import DrawRequest, read_input_images, require_slots, store_input_images
+from pleinair.app.runs.request import (
+    DrawRequest,
+    input_reference,
+    read_input_image,
+    read_input_images,
+    require_input_images,
+    require_slots,
+    store_input_images,
+)
 from pleinair.app.runs.store import OPEN, Busy, Finished, Run, Runs, Waiting
 from pleinair.app.settings import OnPreview, Renamed, load
 from pleinair.tools.types import BadInput, ImageOptions
@@ -197,23 +205,44 @@ def resume(run_id: str, on_event: OnEvent | None = None) -> Result:
     return finish(run_table().get(run_id), on_event, reopen=True)
 
 
-def answer(run_id: str, approval: Mapping[str, Any] | bool = True) -> Run:
+def answer(
+    run_id: str,
+    approval: Mapping[str, Any] | bool = True,
+    *,
+    input_images: Mapping[str, str | Path] | None = None,
+    question: str = "",
+    client: str | None = None,
+) -> Run:
     """Answer the question of a run that waits for approval, and return its row, ready for `finish`.
 
     Args:
         run_id: of the run.
         approval: True approves, False stops the run with the images so far; or fields of `Approval`, such as
             {"vetoes": [id], "hits": {concept: id}}.
+        input_images: files of your own that are to show concepts, by the concept.
+        question: `key` of the question that is answered; the one for which the run waits by default.
+        client: in whose name a worker executes the rest of a run that was not queued for workers.
 
     Raises:
-        BadInput: the run waits for nothing, or the answer does not fit its question.
+        BadInput: the run waits for nothing, or for another answer, or the answer does not fit its question.
     """
     from pleinair.agent.approval.nodes import read_approval
 
     run = run_table().get(run_id)
     if run.question is None:
         raise BadInput(f"run {run_id}: it waits for no approval (status: {run.status})")
-    return run_table().answer(run_id, run.question.id, read_approval(approval, run.question))
+    if question and question != run.question.key:
+        raise BadInput(f"run {run_id}: that question has been answered; it asks another one now")
+    images = {name: (file, read_input_image(file)) for name, file in (input_images or {}).items()}
+    checked = read_approval(approval, run.question)
+    given = [*checked.given]
+    for name, (file, image) in images.items():
+        (picture,) = store_input_images([image], home())
+        given.append(input_reference(name, picture, Path(file).name))
+    fields = checked.model_dump(mode="json", exclude={"before"}) | {"given": given}
+    checked = read_approval(fields, run.question)
+    require_input_images([reference.picture for reference in checked.given], home())
+    return run_table().answer(run_id, run.question.id, checked, client)
 
 
 def cancel(run_id: str) -> Run:
@@ -222,11 +251,28 @@ def cancel(run_id: str) -> Run:
     A live holder stops at its next diffusion step or step of the graph, and keeps the best image; a worker
     process is stopped, or killed, within `worker.grace` seconds.
     """
-    run = run_table().request_cancel(run_id)
+    return _end(run_id, run_table().request_cancel)
+
+
+def accept(run_id: str) -> Run:
+    """End a run as accepted with its best image so far, when and as `cancel` does, and return its row.
+
+    Raises `BadInput` for a run that has no image yet, or has ended.
+    """
+    run = run_table().get(run_id)
+    if run.status not in OPEN:
+        raise BadInput(f"run {run_id}: it has ended already ({run.status})")
+    if not has_image(home().events(run_id)):
+        raise BadInput(f"run {run_id}: it has no image yet that could be accepted", "Wait for its draft.")
+    return _end(run_id, run_table().request_accept)
+
+
+def _end(run_id: str, request: Callable[[str], Run]) -> Run:
+    """Request the end of a run and carry it out, unless a process works on the run."""
     try:
-        finish(run)
+        finish(request(run_id))
     except Busy:  # its holder stops, unless it has only just claimed the run
-        run_table().request_cancel(run_id)
+        request(run_id)
     return run_table().get(run_id)
 
 

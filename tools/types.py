@@ -275,6 +275,7 @@ class Outcome(Value):
     ending: Ending
     reason: str  # a sentence for people; nothing decides on it
     limit: Limit | None = None  # the field of the budget that stopped the run
+    accepted_by: Literal["", "person"] = Field(default="", exclude_if=lambda by: not by)  # "": by the ledger
     best: Attempt | None = None
 
     @model_validator(mode="before")

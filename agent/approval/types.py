@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Literal
 
 from pleinair.tools.types import Concept, Reference, Retrieval, Value
@@ -20,6 +21,11 @@ class ApprovalRequest(Value):
     retrievals: tuple[Retrieval, ...] = ()  # the other hits, of which one may be chosen instead
     fault: str = ""  # why the answer before was refused
     id: str = ""  # of the interrupt, once the run waits
+
+    @property
+    def key(self) -> str:
+        """Return a name of this very question; LangGraph keeps the id when a node asks again."""
+        return sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
 
 class Approval(Value):

@@ -255,6 +255,11 @@ def payloads(events: Sequence[Event], kind: type[AnyPayload]) -> list[AnyPayload
     return [event.data for event in events if isinstance(event.data, kind)]
 
 
+def has_image(path: Path) -> bool:
+    """Return whether a log has an image of its run."""
+    return any(changes.attempts for changes in payloads(read_readable(path).events, Changes))
+
+
 def _append(file: int, line: bytes, durable: bool) -> None:
     """Write a line, or truncate the file again, so that a full disk leaves a readable log."""
     end = os.fstat(file).st_size

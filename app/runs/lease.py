@@ -9,6 +9,8 @@ from pleinair.app.runs.owner import new_owner
 from pleinair.app.runs.store import LEASE_SECONDS, LeaseLost, Run, Runs
 from pleinair.tools.types import Cancelled, Outcome, PleinairError
 
+STOPPED = "you asked it to stop"  # reason of an ending
+
 
 class Lease:
     """Lease of a run: claimed on entry, renewed until exit, released there unless an outcome was committed.
@@ -35,9 +37,9 @@ class Lease:
             self._runs.release(self._run_id, self.fence)
 
     def check(self) -> None:
-        """Raise `LeaseLost` if another holder has taken over, `Cancelled` if the user requested it."""
+        """Raise `LeaseLost` if another holder has taken over, `Cancelled` if a person requested its end."""
         if self.guard().cancel_requested:
-            raise Cancelled("you asked it to stop")
+            raise Cancelled(STOPPED)
 
     def guard(self) -> Run:
         """Return the row; raise `LeaseLost` if another holder has taken over or the run is finished."""
@@ -50,9 +52,9 @@ class Lease:
         """Write the outcome; raises `LeaseLost`."""
         self._runs.commit(self._run_id, self.fence, outcome)
 
-    def wait(self, question: ApprovalRequest) -> None:
-        """Release the run until its question is answered; raises `LeaseLost`."""
-        self._runs.wait(self._run_id, self.fence, question)
+    def wait(self, question: ApprovalRequest) -> bool:
+        """Release the run until its question is answered, unless it is to end; raises `LeaseLost`."""
+        return self._runs.wait(self._run_id, self.fence, question)
 
     def _row(self) -> Run:
         return self._runs.get(self._run_id)

@@ -22,7 +22,7 @@ from pleinair.tools.arguments import complaint
 from pleinair.tools.prompt_options import PromptOption
 from pleinair.tools.realrag import require_training
 from pleinair.tools.storage.files import checked_path, require_writable
-from pleinair.tools.types import BadInput, Budget, Picture, PleinairError, Reference, Value
+from pleinair.tools.types import BadInput, Budget, Hit, Picture, PleinairError, Reference, Value
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -232,6 +232,12 @@ def takes_input_images(graph: str) -> bool:
 def store_input_images(images: Sequence[Image.Image], places: Paths) -> tuple[Picture, ...]:
     """Store images in the home; raises `PleinairError` if the disk is full."""
     return tuple(_store(places).put(image) for image in images)
+
+
+def input_reference(concept: str, picture: Picture, name: str) -> Reference:
+    """Return the reference of a stored input image for a concept; `name` is its file's, to be shown."""
+    hit = Hit(id=picture.sha256, score=1.0, caption=name, source="input image")
+    return Reference(concept=concept, hit=hit, picture=picture)
 
 
 def require_input_images(pictures: Sequence[Picture], places: Paths) -> None:

@@ -27,15 +27,18 @@ from pleinair.app.runs.events import (
     Payload,
     Progress,
     Resumed,
+    Snapshot,
     Started,
     StepFinished,
     StepStarted,
+    payloads,
+    read_readable,
 )
 from pleinair.app.runs.history import chat_input, config_of, copy_parent
-from pleinair.app.runs.lease import Lease
+from pleinair.app.runs.lease import STOPPED, Lease
 from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.runs.results import deliver, versions
-from pleinair.app.runs.store import LeaseLost, Run, Runs
+from pleinair.app.runs.store import ACCEPT, LeaseLost, Run, Runs
 from pleinair.app.settings import OnPreview
 from pleinair.tools.callbacks import StopCheck
 from pleinair.tools.deadline import RUN_WAIT, OutOfTime, check_deadline, deadline, finish_in_time
@@ -45,6 +48,7 @@ from pleinair.tools.storage.files import sweep_parts
 from pleinair.tools.tracing import without_images
 from pleinair.tools.types import (
     Attempt,
+    BadInput,
     Cancelled,
     Ending,
     Limit,
@@ -70,6 +74,7 @@ End = Outcome | ApprovalRequest  # of a run's work
 
 STEPS = 110  # per image; `react` takes at most 6 replies of 17 steps, and its own limits stop it earlier
 MOST_DEATHS = 3  # of the processes of a run, after which it is not tried again
+ACCEPTED = "you accepted this image"  # reasons of endings that a person requested
 MODES: Final = ("tasks", "updates", "custom")
 SAVED = ("concepts", "attempts", "retrievals", "usage")  # fields of the state, in snapshots
 
@@ -158,11 +163,12 @@ def perform(
         with closing(EventLog(places.events(run.id), on_event)) as log:
             previews = on_preview if request.settings.output.previews else None
             work = Work(run, request, places, lease, log, previews)
-            work, outcome = _given_up(work) or _run_in_time(work, started)
-            if isinstance(outcome, ApprovalRequest):
-                work.write(Asked(question=outcome))
-                lease.wait(outcome)
-                return runs.get(run.id)
+            work, end_of_work = _given_up(work) or _ended_by_person(work) or _run_in_time(work, started)
+            if isinstance(end_of_work, ApprovalRequest):
+                work.write(Asked(question=end_of_work))
+                if lease.wait(end_of_work):
+                    return runs.get(run.id)
+            outcome = _as_requested(work, end_of_work)
             _set_encoder_id(work)
             end = _deliver(work, outcome)
             lease.guard()
@@ -173,11 +179,46 @@ def perform(
 
 def _given_up(work: Work) -> tuple[Work, Outcome] | None:
     """Return the outcome of a run whose processes died again and again, None for any other."""
-    if (deaths := work.lease.guard().deaths) < MOST_DEATHS:
+    if (deaths := work.lease.guard().deaths) < MOST_DEATHS or not (rest := _as_logged(work)):
         return None
-    rest = replace(work, values=_stored_state(work))
     remedy = f"`pleinair runs resume {work.run.id}` tries it once more."
     return rest, _failure("failed", PleinairError(f"its process died {deaths} times", remedy), rest)
+
+
+def _ended_by_person(work: Work) -> tuple[Work, Outcome] | None:
+    """Return the outcome of a run whose end a person requested before its next step, None for any other.
+
+    A fork that has not begun has the images of its parent, which it first has to copy.
+    """
+    has_begun = (work.folder / "checkpoints.sqlite").exists()
+    if not work.lease.guard().cancel_requested or (work.request.parent and not has_begun):
+        return None
+    rest = _as_logged(work)
+    return (rest, _failure("cancelled", Cancelled(STOPPED), rest)) if rest else None
+
+
+def _as_logged(work: Work) -> Work | None:
+    """Return the work as its last holder left it: the state of the checkpoint, the models of the log.
+
+    None for a damaged checkpoint, which the run itself reports.
+    """
+    try:
+        values = _stored_state(work)
+    except BadInput:
+        return None
+    snapshots = payloads(read_readable(work.places.events(work.run.id)).events, Snapshot)
+    models = next((logged.models for logged in reversed(snapshots) if logged.models), {})
+    return replace(work, values=values, models=models)
+
+
+def _as_requested(work: Work, end: End) -> Outcome:
+    """Return how a run ends: as accepted, whatever else has happened, if a person accepted its best image."""
+    from pleinair.agent.ledger import best
+
+    attempts = [Attempt.model_validate(attempt) for attempt in work.values.get("attempts", [])]
+    if attempts and work.lease.guard().cancel_requested == ACCEPT:
+        return Outcome(ending="accepted", reason=ACCEPTED, accepted_by="person", best=best(attempts))
+    return _failure("cancelled", Cancelled(STOPPED), work) if isinstance(end, ApprovalRequest) else end
 
 
 def _run_in_time(work: Work, started: float) -> tuple[Work, End]:
@@ -306,6 +347,9 @@ def _answer(work: Work, graph: Graph) -> Command[Any] | None:
     answer = question and work.lease.guard().answer_to(question.id)
     if not (question and answer):
         return None
+    store = ArtifactStore(work.folder / "pictures")
+    for reference in answer.given:
+        store.adopt(reference.picture, ArtifactStore(work.places.input_images))
     work.write(Answered(answer=answer))
     return Command(resume={question.id: answer.model_dump(mode="json")})
 

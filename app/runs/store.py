@@ -34,6 +34,7 @@ SCHEMA = 2  # incremented with every change of the tables, with a migration
 LEASE_SECONDS = 60.0
 QUEUED, RUNNING, WAITING = "queued", "running", "waiting"  # not begun or released; held; for an approval
 OPEN = (QUEUED, RUNNING, WAITING)
+CANCEL, ACCEPT = 1, 2  # what a person requested of an open run, in `cancel_requested`
 DAMAGED = "damaged"  # status of a row that cannot be read
 _NUMBERS = ("seed", "lease_until", "fence", "cancel_requested", "created", "updated")
 COLUMNS = {"order_json": "request_json"}  # names of version 0.1
@@ -119,7 +120,7 @@ class Run:
     lease_owner: str | None
     lease_until: float
     fence: int
-    cancel_requested: int
+    cancel_requested: int  # 0, or how a person wants it to end
     outcome_json: str | None
     created: float
     updated: float
@@ -358,28 +359,38 @@ class Runs:
         with self.readable() as db:
             return _in_order(db)
 
-    def wait(self, run_id: str, fence: int, question: ApprovalRequest) -> None:
-        """Release a run until its question is answered; raises `LeaseLost`."""
+    def wait(self, run_id: str, fence: int, question: ApprovalRequest) -> bool:
+        """Release a run until its question is answered; return False if a person has requested its end.
+
+        Raises `LeaseLost`.
+        """
         with self.transaction() as db:
+            if self._row(db, run_id).cancel_requested:
+                return False
             text = question.model_dump_json()
             self._change(
                 db, run_id, fence, lease_owner=None, status=WAITING, question_json=text, answer_json=None
             )
+            return True
 
-    def answer(self, run_id: str, question: str, answer: Approval) -> Run:
-        """Write the answer to a question, by its id, so that the run can go on; raises `BadInput`."""
+    def answer(self, run_id: str, question: str, answer: Approval, client: str | None = None) -> Run:
+        """Write the answer to a question, by its id, so that the run can go on; raises `BadInput`.
+
+        A run of no client becomes one of `client`, so that a worker executes it.
+        """
         with self.transaction() as db:
             run = self._row(db, run_id)
             if run.question is None or run.question.id != question:
                 raise BadInput(f"run {run_id}: it waits for no approval (status: {run.status})")
-            self._change(db, run_id, run.fence, status=QUEUED, answer_json=answer.model_dump_json())
+            text = answer.model_dump_json()
+            self._change(db, run_id, run.fence, status=QUEUED, answer_json=text, client=run.client or client)
             return self._row(db, run_id)
 
     def claim(self, run_id: str, owner: Owner, *, reopen: bool = False) -> int:
         """Lease an open run to `owner` and return the new fence.
 
-        `reopen` also leases a failed one, and drops an earlier request to cancel. Raises `Busy` with the live
-        holder, `Waiting` and `Finished`.
+        `reopen` also leases a failed one, and drops an earlier request to cancel, not one to accept. Raises
+        `Busy` with the live holder, `Waiting` and `Finished`.
         """
         with self.transaction() as db:
             run = self._row(db, run_id)
@@ -400,7 +411,7 @@ class Runs:
                 lease_owner=owner.model_dump_json(),
                 lease_until=time.time() + LEASE_SECONDS,
                 fence=run.fence + 1,
-                cancel_requested=0 if reopen else run.cancel_requested,
+                cancel_requested=0 if reopen and run.cancel_requested == CANCEL else run.cancel_requested,
                 deaths=0 if reopen else run.deaths + (run.status == RUNNING),
             )
             return run.fence + 1
@@ -423,12 +434,19 @@ class Runs:
 
     def request_cancel(self, run_id: str) -> Run:
         """Request cancellation and return the row; a finished run is not changed, a waiting one goes on."""
+        return self._request(run_id, CANCEL)
+
+    def request_accept(self, run_id: str) -> Run:
+        """Request that a run ends as accepted with its best image, as `request_cancel` does."""
+        return self._request(run_id, ACCEPT)
+
+    def _request(self, run_id: str, request: int) -> Run:
         with self.transaction() as db:
             run = self._row(db, run_id)
             if run.status in OPEN:
                 status = QUEUED if run.status == WAITING else run.status
-                values = (status, time.time(), run_id)
-                db.execute("UPDATE runs SET cancel_requested=1, status=?, updated=? WHERE id=?", values)
+                values = (request, status, time.time(), run_id)
+                db.execute("UPDATE runs SET cancel_requested=?, status=?, updated=? WHERE id=?", values)
             return self._row(db, run_id)
 
     def _change(self, db: sqlite3.Connection, run_id: str, fence: int, /, **fields: Any) -> None:
