@@ -57,7 +57,7 @@ Layer = tuple[str, Tree]  # its origin, its keys
 DEFAULT = "pocket"
 POCKET = "pocket"  # the library that is generated on first use
 _PREFIX = "PLEINAIR_"
-_OUTSIDE = {"PLEINAIR_HOME", VARIABLE}  # no keys of the settings
+_OUTSIDE = {"PLEINAIR_HOME", "PLEINAIR_SERVE_TOKEN", VARIABLE}  # no keys of the settings
 _RENAMED = {  # keys that changed their name, accepted with a warning until 1.0
     "retrieval.floor": "threshold",
     "generator.engine": "backend",

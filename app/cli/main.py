@@ -18,6 +18,7 @@ from pleinair.app.cli.draw import draw
 from pleinair.app.cli.index import index
 from pleinair.app.cli.models import models_app
 from pleinair.app.cli.runs import runs_app
+from pleinair.app.cli.serve import serve, worker
 from pleinair.app.cli.setup import setup
 from pleinair.app.cli.terminal import EXITS, logging_notes, say
 from pleinair.app.cli.trace import trace_app
@@ -34,7 +35,7 @@ app.add_typer(trace_app, name="trace")
 app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")
 app.command(help=f"Generate an image of PROMPT; `-` reads it from standard input.\n\n{EXITS}")(draw)
-for command in (chat, index, doctor, setup, trust, settings):
+for command in (chat, serve, worker, index, doctor, setup, trust, settings):
     app.command()(command)
 
 

@@ -12,14 +12,22 @@ from pleinair.tools.types import Cancelled, Outcome, PleinairError
 STOPPED = "you asked it to stop"  # reason of an ending
 
 
+class Released(PleinairError):
+    """The holder of the run stops; the next one goes on from the last step."""
+
+
 class Lease:
     """Lease of a run: claimed on entry, renewed until exit, released there unless an outcome was committed.
 
     Raises `Busy` or `Finished` on entry. `reopen` also claims a failed run, and drops a request to cancel.
+    Once `stop` is set the run is to be released at its next step.
     """
 
-    def __init__(self, runs: Runs, run_id: str, *, reopen: bool = False) -> None:
+    def __init__(
+        self, runs: Runs, run_id: str, *, reopen: bool = False, stop: threading.Event | None = None
+    ) -> None:
         self._runs, self._run_id, self._reopen = runs, run_id, reopen
+        self._stop_holder = stop or threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True, name=f"lease {run_id}")
         self.fence = 0
@@ -37,9 +45,11 @@ class Lease:
             self._runs.release(self._run_id, self.fence)
 
     def check(self) -> None:
-        """Raise `LeaseLost` if another holder has taken over, `Cancelled` if a person requested its end."""
+        """Raise `LeaseLost` for another holder, `Cancelled` on a person's request, `Released` at a stop."""
         if self.guard().cancel_requested:
             raise Cancelled(STOPPED)
+        if self._stop_holder.is_set():
+            raise Released(f"run {self._run_id} goes on with its next holder")
 
     def guard(self) -> Run:
         """Return the row; raise `LeaseLost` if another holder has taken over or the run is finished."""

@@ -35,7 +35,7 @@ from pleinair.app.runs.events import (
     read_readable,
 )
 from pleinair.app.runs.history import chat_input, config_of, copy_parent
-from pleinair.app.runs.lease import STOPPED, Lease
+from pleinair.app.runs.lease import STOPPED, Lease, Released
 from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.runs.results import deliver, versions
 from pleinair.app.runs.store import ACCEPT, LeaseLost, Run, Runs
@@ -150,16 +150,18 @@ def perform(
     on_preview: OnPreview | None = None,
     *,
     reopen: bool = False,
+    stop: threading.Event | None = None,
 ) -> Run:
     """Run or continue a run until it ends, and return its row.
 
     Previews are made for `on_preview` unless the settings disable them, and are not logged. `budget.seconds`
     counts from this call, without the imports of libraries, and ends the run within 5 s more. Raises `Busy`
-    or `LeaseLost` if another process has the run, `Finished` if it has ended.
+    or `LeaseLost` if another process has the run, `Finished` if it has ended, and `Released` after the step
+    in which `stop` was set: the next call goes on from there.
     """
     started = time.monotonic()
     request = read_request(run.request_json)
-    with runs, Lease(runs, run.id, reopen=reopen) as lease:
+    with runs, Lease(runs, run.id, reopen=reopen, stop=stop) as lease:
         with closing(EventLog(places.events(run.id), on_event)) as log:
             previews = on_preview if request.settings.output.previews else None
             work = Work(run, request, places, lease, log, previews)
@@ -261,7 +263,7 @@ def _run(work: Work) -> End:
     """Run the graph to its outcome or a question, and convert errors into an outcome."""
     try:
         return _stream(work)
-    except LeaseLost:
+    except (LeaseLost, Released):
         raise
     except OutOfTime as error:
         return _failure("stopped", error, work, "seconds")

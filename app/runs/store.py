@@ -359,6 +359,16 @@ class Runs:
         with self.readable() as db:
             return _in_order(db)
 
+    def unfinished(self) -> int:
+        """Return the number of runs of clients that are queued or at work."""
+        with self.readable() as db:
+            query = (
+                "SELECT count(*) FROM runs WHERE client IS NOT NULL AND outcome_json IS NULL "
+                "AND status IN (?, ?)"
+            )
+            count: int = db.execute(query, (QUEUED, RUNNING)).fetchone()[0]
+        return count
+
     def wait(self, run_id: str, fence: int, question: ApprovalRequest) -> bool:
         """Release a run until its question is answered; return False if a person has requested its end.
 
