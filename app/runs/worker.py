@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pleinair.app.paths import Paths
-from pleinair.app.runs.lease import Released
-from pleinair.app.runs.runner import perform
+from pleinair.app.runs.lease import Lease, Released
+from pleinair.app.runs.runner import MOST_DEATHS, perform
 from pleinair.app.runs.store import Busy, Finished, LeaseLost, Run, Runs, Waiting
+from pleinair.tools.types import BadInput, Outcome, PleinairError
 
-POLL = 0.05  # seconds between two looks at the queue
+POLL = 0.2  # seconds between two looks at the queue, where nobody tells of a new run
+PAUSE = 30.0  # seconds before a run is taken again that could not be executed, such as on a full disk
 PREVIEW = "preview.png"  # in the folder of a run that is being executed
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+log = logging.getLogger(__name__)
 
 
 def work(
@@ -26,41 +32,86 @@ def work(
     stop: threading.Event,
     idle: float | None = None,
     on_end: Callable[[Run], None] = lambda run: None,
+    *,
+    look: threading.Event | None = None,
+    tell: Callable[[], None] = lambda: None,
 ) -> None:
     """Execute queued runs until `stop` is set, or for `idle` seconds there was none.
 
-    At a stop the run at work is released after its step; `on_end` is called with the row of each other one.
+    Args:
+        runs: the table with the queue.
+        places: of the home.
+        stop: once set, a run that is being executed is released at its next step, for another worker.
+        idle: None: any time.
+        on_end: called with the row of each run that has ended, or waits for an approval.
+        look: set by others when there is something new in the queue, or to end the pause before a stop.
+        tell: called at every event and preview.
     """
-    waited = 0.0
+    worker, look, since = _Worker(runs, places, stop, tell), look or threading.Event(), time.monotonic()
     with runs:
-        while not stop.is_set() and (idle is None or waited < idle):
-            queue = runs.queue()
-            if queue and _execute(runs, queue[0], places, stop):
-                waited = 0.0
-                on_end(runs.get(queue[0].id))
+        while not stop.is_set() and (idle is None or time.monotonic() - since < idle):
+            if run := worker.execute_next():
+                since = time.monotonic()
+                on_end(runs.get(run.id))
             else:
-                stop.wait(POLL)
-                waited += POLL
+                look.wait(POLL)
+                look.clear()
 
 
-def _execute(runs: Runs, run: Run, places: Paths, stop: threading.Event) -> bool:
-    """Execute a run; return whether this process brought it to its end, or to a question."""
-    preview = places.run(run.id) / PREVIEW
-    try:
-        perform(runs, run, places, on_preview=lambda png: _show(preview, png), stop=stop)
-    except (Busy, Finished, LeaseLost, Released, Waiting):
-        return False
-    finally:
-        with suppress(OSError):
-            preview.unlink(missing_ok=True)
-    return True
+class _Worker:
+    def __init__(self, runs: Runs, places: Paths, stop: threading.Event, tell: Callable[[], None]) -> None:
+        self._runs, self._places, self._stop, self._tell = runs, places, stop, tell
+        self._faults: Counter[str] = Counter()  # by run
+        self._paused: dict[str, float] = {}  # runs, and until when
+
+    def execute_next(self) -> Run | None:
+        """Execute the next run of the queue; return it if this process brought it to its end or a question."""
+        run = self._next()
+        return run if run and self._execute(run) else None
+
+    def _next(self) -> Run | None:
+        """Return the first run of the queue that is not paused."""
+        now = time.monotonic()
+        self._paused = {run: until for run, until in self._paused.items() if until > now}
+        return next((run for run in self._runs.queue() if run.id not in self._paused), None)
+
+    def _execute(self, run: Run) -> bool:
+        preview = self._places.run(run.id) / PREVIEW
+
+        def show(png: bytes) -> None:
+            _replace(preview, png)
+            self._tell()
+
+        try:
+            perform(self._runs, run, self._places, lambda _: self._tell(), show, stop=self._stop)
+        except (Busy, Finished, LeaseLost, Released, Waiting):
+            return False
+        except Exception as error:  # the queue goes on
+            log.exception("Run %s could not be executed.", run.id)
+            return self._count(run, error)
+        finally:
+            with suppress(OSError):
+                preview.unlink(missing_ok=True)
+            self._tell()
+        return True
+
+    def _count(self, run: Run, error: Exception) -> bool:
+        """Count a fault outside of a run's steps; it is tried again later, and fails after some: True."""
+        self._faults[run.id] += 1
+        self._paused[run.id] = time.monotonic() + PAUSE
+        if self._faults[run.id] < MOST_DEATHS and not isinstance(error, BadInput):
+            return False
+        reason = str(error) if isinstance(error, PleinairError) else f"{type(error).__name__}: {error}"
+        with suppress(PleinairError), Lease(self._runs, run.id) as lease:
+            lease.commit(Outcome(ending="failed", reason=reason[:2000] or "no reason given"))
+        return True
 
 
-def _show(preview: Path, png: bytes) -> None:
-    part = preview.with_suffix(".part")
+def _replace(path: Path, data: bytes) -> None:
+    part = path.with_suffix(".part")
     with suppress(OSError):  # a full disk: the run itself goes on
-        part.write_bytes(png)
-        part.replace(preview)
+        part.write_bytes(data)
+        part.replace(path)
 
 
 @contextmanager
@@ -83,19 +134,36 @@ def stopped_by_signals(*signals: signal.Signals) -> Iterator[threading.Event]:
 
 
 def main() -> None:
-    """Execute queued runs until standard input ends, or SIGTERM."""
+    """Execute queued runs until standard input ends, or SIGTERM; a line there tells of a new run.
+
+    The only argument is the number of an open file, to which a byte is written at every event.
+    """
     from pleinair.app.api import home, run_table
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the server too, which decides
+    look = threading.Event()
     with stopped_by_signals(signal.SIGTERM) as stop:
 
-        def watch() -> None:
-            while os.read(sys.stdin.fileno(), 1):  # not buffered: its lock would break the exit
-                pass
+        def listen() -> None:
+            while os.read(sys.stdin.fileno(), 1024):  # not buffered: its lock would break the exit
+                look.set()
             stop.set()
+            look.set()
 
-        threading.Thread(target=watch, daemon=True).start()
-        work(run_table(), home(), stop)
+        threading.Thread(target=listen, daemon=True).start()
+        work(run_table(), home(), stop, look=look, tell=_teller(int(sys.argv[1])))
+
+
+def _teller(file: int) -> Callable[[], None]:
+    """Return a function that writes a byte to a pipe, unless it is full or nobody reads it any more."""
+    os.set_blocking(file, False)
+    os.set_inheritable(file, False)
+
+    def tell() -> None:
+        with suppress(OSError):
+            os.write(file, b"\n")
+
+    return tell
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import uvicorn
 
 from pleinair.app.paths import Paths
 from pleinair.app.server.app import create
-from pleinair.app.server.site import Options
+from pleinair.app.server.site import Options, Site
 from pleinair.tools.types import BadInput
 
 GRACE = 5  # seconds that open streams have at a stop
@@ -47,15 +47,21 @@ def serve(
         options = replace(options, port=listener.getsockname()[1])
         if is_open(options.host):
             options = replace(options, names=(*options.names, *own_addresses()))
+        site = Site(options, places)
+
+        def stop() -> None:
+            site.watcher.close()
+            on_stop()
+
         config = uvicorn.Config(
-            create(options, places),
+            create(options, places, site),
             timeout_graceful_shutdown=GRACE,
             proxy_headers=False,
             server_header=False,
             access_log=False,
             log_level="warning",
         )
-        _Server(config, lambda: on_ready(options), on_stop).run([listener])
+        _Server(config, lambda: on_ready(options), stop).run([listener])
 
 
 class _Server(uvicorn.Server):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,8 +13,6 @@ from weakref import WeakValueDictionary
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
-
-from pleinair.tools.types import PleinairError
 
 POLL = 0.05  # seconds between two looks, where no worker tells of an event
 GAP = 0.02  # the least seconds between two looks
@@ -42,6 +41,7 @@ class Watcher:
         self._viewers: set[_Viewer] = set()
         self._versions: dict[str, Version] = {}
         self._tell = asyncio.Event()
+        self._closed = threading.Event()
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads = CapacityLimiter(2)  # that requests cannot occupy
@@ -54,8 +54,10 @@ class Watcher:
             while True:
                 await viewer.changed.wait()
                 viewer.changed.clear()
-                versions = {run_id: self._versions[run_id] for run_id in viewer.runs}
-                if versions != last:
+                if self._closed.is_set():
+                    return
+                versions = {run: self._versions[run] for run in viewer.runs if run in self._versions}
+                if versions != last and len(versions) == len(viewer.runs):
                     yield versions
                     last = versions
         finally:
@@ -78,6 +80,11 @@ class Watcher:
         if self._loop:
             with suppress(RuntimeError):  # it has been closed
                 self._loop.call_soon_threadsafe(self._tell.set)
+
+    def close(self) -> None:
+        """End all iterators, as the server stops; from any thread."""
+        self._closed.set()
+        self.tell()
 
     def _add(self, viewer: _Viewer) -> None:
         self._viewers.add(viewer)
@@ -102,19 +109,24 @@ class Watcher:
             runs = frozenset[str]().union(*(viewer.runs for viewer in self._viewers))
             try:
                 versions = dict(await run_sync(self._look, runs, limiter=self._threads))
-            except PleinairError as error:  # a full disk or a locked table may recover
-                log.warning("Runs cannot be read: %s", error)
+            except Exception:  # a full disk or a locked table may recover
+                log.exception("Runs cannot be read.")
                 await asyncio.sleep(1)
                 continue
             before, self._versions = self._versions, versions
             for viewer in self._viewers:
-                if versions.keys() >= viewer.runs and any(
-                    run not in before or before[run] != versions[run] for run in viewer.runs
-                ):
+                if self._closed.is_set() or _differ(before, versions, viewer.runs):
                     viewer.changed.set()
             await asyncio.sleep(GAP)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._tell.wait(), POLL)
+
+
+def _differ(before: Versions, now: Versions, runs: Collection[str]) -> bool:
+    """Return whether all of the runs are known now, and one has changed."""
+    return all(run in now for run in runs) and any(
+        run not in before or before[run] != now[run] for run in runs
+    )
 
 
 class Shared:
