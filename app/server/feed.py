@@ -17,6 +17,7 @@ from pleinair.app.server.watch import Versions
 
 PING = 15  # seconds between two signs of life on a quiet stream
 SLOW = 60  # seconds that a reader may take for one message
+GRACE = 2  # seconds that a stream has to end by itself, when the server stops
 LAST_ID = "last-event-id"  # header with which a browser connects again
 router = APIRouter()
 
@@ -42,7 +43,7 @@ def key_of(versions: Versions) -> str:
 
 def streamed(messages: AsyncIterator[ServerSentEvent]) -> Response:
     """Return a response that sends messages until they end, the client leaves or the server stops."""
-    return EventSourceResponse(messages, ping=PING, send_timeout=SLOW)
+    return EventSourceResponse(messages, ping=PING, send_timeout=SLOW, shutdown_grace_period=GRACE)
 
 
 @router.get("/runs/{run_id}/feed")

@@ -94,3 +94,32 @@ def test_a_run_that_kills_its_workers_is_given_up(place: Path) -> None:
     row = run_table().get(run.id)
     assert row.outcome and row.status == "failed"
     assert "its process died 3 times" in row.outcome.reason
+
+
+def test_a_stopped_worker_releases_its_run_without_a_death(place: Path) -> None:
+    (run,) = queued("a")
+    stop = threading.Event()
+    work(run_table(), home(), stop, tell=stop.set)
+    assert (run_table().get(run.id).status, run_table().get(run.id).deaths) == ("queued", 0)
+    work_off()
+    assert run_table().get(run.id).status == "unchecked"
+
+
+def test_a_request_that_cannot_be_read_fails_and_the_queue_goes_on(place: Path) -> None:
+    request = read_request(submit(PROMPT, graph="direct", overrides=FEW).request_json)
+    odd = run_table().add_group([('{"prompt": "of a newer version"}', 1)], client="a")[0]
+    (other,) = run_table().add_group(request.rows(), client="a")
+    work_off()
+    assert [run_table().get(run.id).status for run in (odd, other)] == ["failed", "unchecked"]
+    outcome = run_table().get(odd.id).outcome
+    assert outcome and "incompatible version" in outcome.reason
+
+
+def test_a_run_whose_folder_cannot_be_written_waits_and_the_queue_goes_on(place: Path) -> None:
+    full, other = queued("a", "b")
+    home().events(full.id).mkdir(parents=True)  # where its log belongs
+    work_off()
+    assert [run_table().get(run.id).status for run in (full, other)] == ["queued", "unchecked"]
+    home().events(full.id).rmdir()
+    work_off()
+    assert run_table().get(full.id).status == "unchecked"
