@@ -96,7 +96,7 @@ class _Worker:
         return True
 
     def _count(self, run: Run, error: Exception) -> bool:
-        """Count a fault outside of a run's steps; it is tried again later, and fails after some: True."""
+        """Count a fault outside of a run's steps: tried again later, at last it fails and True is returned."""
         self._faults[run.id] += 1
         self._paused[run.id] = time.monotonic() + PAUSE
         if self._faults[run.id] < MOST_DEATHS and not isinstance(error, BadInput):

@@ -27,8 +27,8 @@ def queued(*clients: str, most: int | None = None) -> list[Run]:
     return [run_table().add_group(request.rows(), client=client, most=most)[0] for client in clients]
 
 
-def work_off() -> None:
-    work(run_table(), home(), threading.Event(), idle=0.2)
+def work_off(idle: float = 0.2) -> None:
+    work(run_table(), home(), threading.Event(), idle)
 
 
 def test_clients_take_turns(place: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_request_that_cannot_be_read_fails_and_the_queue_goes_on(place: Path) 
     request = read_request(submit(PROMPT, graph="direct", overrides=FEW).request_json)
     odd = run_table().add_group([('{"prompt": "of a newer version"}', 1)], client="a")[0]
     (other,) = run_table().add_group(request.rows(), client="a")
-    work_off()
+    work_off(idle=1.0)
     assert [run_table().get(run.id).status for run in (odd, other)] == ["failed", "unchecked"]
     outcome = run_table().get(odd.id).outcome
     assert outcome and "incompatible version" in outcome.reason
@@ -118,7 +118,7 @@ def test_a_request_that_cannot_be_read_fails_and_the_queue_goes_on(place: Path) 
 def test_a_run_whose_folder_cannot_be_written_waits_and_the_queue_goes_on(place: Path) -> None:
     full, other = queued("a", "b")
     home().events(full.id).mkdir(parents=True)  # where its log belongs
-    work_off()
+    work_off(idle=1.0)
     assert [run_table().get(run.id).status for run in (full, other)] == ["queued", "unchecked"]
     home().events(full.id).rmdir()
     work_off()
