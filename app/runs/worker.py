@@ -65,7 +65,7 @@ class _Worker:
         self._paused: dict[str, float] = {}  # runs, and until when
 
     def execute_next(self) -> Run | None:
-        """Execute the next run of the queue; return it if this process brought it to its end or a question."""
+        """Execute the next run of the queue; return it if it was brought to its end or a question here."""
         run = self._next()
         return run if run and self._execute(run) else None
 
@@ -96,7 +96,7 @@ class _Worker:
         return True
 
     def _count(self, run: Run, error: Exception) -> bool:
-        """Count a fault outside of a run's steps: tried again later, at last it fails and True is returned."""
+        """Count a fault outside of the steps; the run is tried again later, or fails, with True."""
         self._faults[run.id] += 1
         self._paused[run.id] = time.monotonic() + PAUSE
         if self._faults[run.id] < MOST_DEATHS and not isinstance(error, BadInput):
