@@ -147,12 +147,13 @@ def _save(session: ChatSession, rest: str) -> str:
 
 
 def _trace(session: ChatSession, rest: str) -> str:
+    from pleinair.app.api import find, home
     from pleinair.app.trace.show import Report
 
     run = session.message(_optional_number("trace", rest)).version.run
     lines = [
         f"  {printable(label):<12} {printable(text)}" if text else printable(label)
-        for label, text in Report(run).lines()
+        for label, text in Report(find(run), home()).lines()
     ]
     return "\n".join([*lines, f"`pleinair trace export {run} storyboard.html` writes it as a page."])
 

@@ -21,16 +21,23 @@ WIDTH = 12  # characters of a label
 
 
 @trace_app.command()
-def show(run: RunId, as_json: Json = False) -> None:
+def show(
+    run: RunId,
+    messages: Annotated[
+        bool, typer.Option("--messages", help="Show the messages of each MLLM call, too.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Show the attempts of a run with their references, ledgers, decisions and costs, and its steps."""
+    from pleinair.app.api import find, home
     from pleinair.app.trace.show import Report
 
     with explained():
-        report = Report(run)
+        report = Report(find(run), home())
     if as_json:
-        typer.echo(printable_json(report.plain()))
+        typer.echo(printable_json(report.plain(messages=messages)))
         return
-    for label, text in report.lines():
+    for label, text in report.lines(messages=messages):
         if text:
             say(f"  {printable(label):<{WIDTH}} {printable(text)}", indent=WIDTH + 3)
         else:
@@ -93,9 +100,10 @@ def fork(
 
 @trace_app.command()
 def export(
-    run: RunId, file: Annotated[Path, typer.Argument(help="The file to write, ending in .html or .png.")]
+    run: RunId,
+    file: Annotated[Path, typer.Argument(help="The file to write, ending in .html, .png or .json.")],
 ) -> None:
-    """Write the storyboard of a run to one self-contained file."""
+    """Write the storyboard of a run to one self-contained file, or its trace with all messages as JSON."""
     from pleinair.app.api import find, home
     from pleinair.app.storyboard.export import export as write
 

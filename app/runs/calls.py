@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 FOLDER = "calls"  # of a run's folder
 MOST_TEXT = 100_000  # characters of one text
 MOST_BYTES = 256 * 2**20  # of a run's calls, with their images
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _DATA = re.compile(r"data:[\w/+.-]*;base64,")
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
@@ -115,8 +116,14 @@ def read_calls(folder: Path) -> list[CallRecord]:
     return records
 
 
-def image_path(folder: Path, sha256: str) -> Path:
-    """Return where an image of a call is that is not in the run's store of images."""
+def call_image(folder: Path, sha256: str) -> bytes | None:
+    """Return an image of a call that is not in the run's store; None if it is missing or damaged."""
+    path = _image_path(folder, sha256)
+    data = path.read_bytes() if _SHA256.fullmatch(sha256) and path.is_file() else b""
+    return data if hashlib.sha256(data).hexdigest() == sha256 else None
+
+
+def _image_path(folder: Path, sha256: str) -> Path:
     return folder / FOLDER / f"{sha256}.png"
 
 
@@ -286,7 +293,7 @@ class CallLog(RequestObserver):
         is_png = data.startswith(_PNG) and len(data) >= 24
         width, height = struct.unpack(">II", data[16:24]) if is_png else (0, 0)
         stored = self._folder / "pictures" / "sha256" / name[:2] / f"{name}.png"
-        path = image_path(self._folder, name)
+        path = _image_path(self._folder, name)
         if is_png and not stored.exists() and not path.exists():
             self._store(path, data)
         return Part(image=name, width=width, height=height)

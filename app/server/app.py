@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pleinair.app.paths import Paths
 from pleinair.app.runs.store import QueueFull
-from pleinair.app.server import feed, requests, runs, uploads
+from pleinair.app.server import feed, requests, runs, trace, uploads
 from pleinair.app.server.clients import Clients, wants_json
 from pleinair.app.server.security import READING, Guard, Refusal, Rules, allowed_hosts
 from pleinair.app.server.site import STATIC, Options, Site
@@ -37,7 +37,7 @@ def create(options: Options, places: Paths, site: Site | None = None) -> ASGIApp
     workers = Workers(options.workers, site.watcher.tell)
     app.get("/static/storyboard.css")(_style)
     app.mount("/static", StaticFiles(directory=STATIC))
-    for module in (feed, requests, runs, uploads):
+    for module in (feed, requests, runs, trace, uploads):
         app.include_router(module.router)
     app.add_exception_handler(PleinairError, _explain)
     app.add_exception_handler(Refusal, _refused)

@@ -12,6 +12,7 @@ from starlette.datastructures import FormData
 
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.app import api
+from pleinair.app.runs.calls import call_image
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.store import OPEN
 from pleinair.app.server.feed import key_of
@@ -50,6 +51,7 @@ def run_page(request: Request, run_id: str) -> HTMLResponse:
     shared = {"words": words, "score_text": score_text, "key": hit_key}
     is_open = run.status in OPEN
     values = {"run": run, "part": part, "seen": seen, "is_open": is_open, "question": question}
+    values |= site.choices_of(run)
     return HTMLResponse(site.render("run_page.html", **values, **shared))
 
 
@@ -58,7 +60,8 @@ def image(request: Request, run_id: str, name: str, crop: str = "") -> Response:
     """Send an image of a run by its SHA-256, or a crop of it."""
     site = site_of(request)
     site.runs.get(run_id)
-    data = stored_png(ArtifactStore(site.places.run(run_id) / "pictures"), name)
+    folder = site.places.run(run_id)
+    data = stored_png(ArtifactStore(folder / "pictures"), name) or call_image(folder, name)
     if data is None or not crop:
         return png(data)
     file = io.BytesIO()

@@ -24,11 +24,13 @@ from pleinair.app.runs.store import QUEUED, RUNNING, Run, Runs
 from pleinair.app.server.watch import Version, Watcher
 from pleinair.app.storyboard.gallery import SMALL
 from pleinair.app.storyboard.html import environment, run_values
+from pleinair.app.trace.calls import inline_calls, steps_with_calls, usage_by_attempt
 from pleinair.app.trace.trace import trace_begun
 from pleinair.tools.storage.artifacts import ArtifactStore, BadArtifact
 from pleinair.tools.types import BadInput, Box, Hit, Picture
 
 TEMPLATES = Path(__file__).with_name("templates")
+MOST_OFFERED = 24  # newest runs that can be compared with
 STATIC = Path(__file__).with_name("static")
 IMMUTABLE = {"cache-control": "private, max-age=31536000, immutable"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -163,8 +165,25 @@ class Site:
             return Markup(self.render("not_begun.html", run=run, ahead=self.ahead(run)))
         gallery = LinkedGallery(run.id, read_request(run.request_json))
         preview = _stamp(self.places.run(run.id) / "preview.png")
-        values = run_values(trace, gallery)
+        steps = steps_with_calls(run, self.places)
+        values = run_values(trace, gallery, usage_by_attempt(steps))
+        values |= {"steps": steps, "inline": inline_calls(steps), "parent": trace.run.parent}
         return Markup(self.render("run_part.html", run=run, preview=preview, **values))
+
+    def choices_of(self, run: Run) -> dict[str, Any]:
+        """Return what the forms of a run's page offer: its attempts, its parent, the newest other runs."""
+        try:
+            trace = trace_begun(run, self.places)
+        except BadInput:
+            return {"attempts": [], "origin": None, "others": []}
+        parent = trace.run.parent
+        newest = [self.row(other) for other in self.runs.newest(MOST_OFFERED) if other.id != run.id]
+        origins = self.runs.get_some([parent.run]) if parent else {}
+        return {
+            "attempts": trace.attempt_traces,
+            "origin": self.row(origins[parent.run]) if parent and parent.run in origins else None,
+            "others": [row for row in newest if row.image and not (parent and row.id == parent.run)],
+        }
 
     def row(self, run: Run) -> Row:
         """Return a run for a list; of a damaged one little is known."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -59,8 +61,10 @@ class Images(Protocol):
         """Return a thumbnail of a library image."""
 
 
-def run_values(trace: Trace, gallery: Images) -> dict[str, Any]:
-    """Return what the template `run.html` needs of a run."""
+def run_values(
+    trace: Trace, gallery: Images, costs: Mapping[int, str] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Return what the template `run.html` needs of a run; `costs` are those of attempts, in words."""
     attempts = words.attempts_of(trace)
     return {
         "trace": trace,
@@ -72,5 +76,7 @@ def run_values(trace: Trace, gallery: Images) -> dict[str, Any]:
         "checked": any(attempt.rows for attempt in attempts),
         "signs": SIGNS,
         "words": words,
+        "costs": costs,
+        "marked": any(words.box_marks(attempt) for attempt in attempts),
         "score_text": score_text,
     }

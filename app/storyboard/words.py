@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from pleinair.agent.repairs.leaks import LeakOptions, excess
+from pleinair.app.trace.prompts import Piece, word_changes
 from pleinair.app.trace.trace import (
     AttemptTrace,
     Trace,
@@ -17,7 +18,7 @@ from pleinair.app.trace.trace import (
     offload_text,
     score_text,
 )
-from pleinair.tools.types import Box, Hit, Reference, Row
+from pleinair.tools.types import Box, Hit, Reference, Retrieval, Row
 
 LABELS = {"generator": "Generator", "encoder": "Encoder", "mllm": "Chat model"}
 REACH = 0.16  # of a box's shorter side: length of a corner mark
@@ -53,6 +54,12 @@ def made_with(trace: Trace) -> dict[str, str]:
     return {"Run": trace.run.run} | fork | models | ({"Damaged": trace.damage} if trace.damage else {})
 
 
+def prompt_changes(attempt: AttemptTrace, before: AttemptTrace | None) -> list[Piece]:
+    """Return the words of a prompt with those that it has not from the attempt before."""
+    prompt = attempt.attempt.request.prompt
+    return word_changes(before.attempt.request.prompt if before else prompt, prompt)
+
+
 def generation_facts(attempt: AttemptTrace) -> str:
     """Return seconds and seed of an attempt, and its offload levels if the model was offloaded."""
     facts = (
@@ -61,6 +68,40 @@ def generation_facts(attempt: AttemptTrace) -> str:
         offload_text(attempt.attempt),
     )
     return " · ".join(filter(None, facts))
+
+
+def image_settings(attempt: AttemptTrace) -> dict[str, str]:
+    """Return the arguments of an attempt's image by label."""
+    request = attempt.attempt.request
+    strength = request.reference_strength
+    facts = {
+        "Seed": str(request.seed),
+        "Size": f"{request.width} × {request.height}",
+        "Steps": str(request.num_inference_steps),
+        "Guidance": f"{request.guidance_scale:g}",
+        "Reference strength": "" if strength is None else f"{strength:g}",
+        "Negative prompt": request.negative_prompt,
+        "Offload levels": offload_text(attempt.attempt),
+    }
+    return {label: text for label, text in facts.items() if text}
+
+
+def hit_facts(attempt: AttemptTrace, retrieval: Retrieval, rank: int, hit: Hit) -> list[str]:
+    """Return rank, score and license of a hit that is not in the image, and why if it is recorded."""
+    ids = [other.id for other in retrieval.hits]
+    used = [ids.index(id) + 1 for _, id in _used(attempt) if id in ids]
+    reason = f"rank {rank}"
+    if retrieval.abstained:
+        reason += ", retrieval abstained"
+    elif not retrieval.accepts(hit):
+        reason += f", below the threshold {retrieval.threshold:.2f}"
+    elif used and min(used) < rank:
+        reason += ", after the selected one"
+    return [reason, score_text(hit), " · ".join(filter(None, (license_text(hit), hit.author)))]
+
+
+def _used(attempt: AttemptTrace) -> list[tuple[str, str]]:
+    return [(item.concept, item.hit.id) for item in attempt.attempt.request.references]
 
 
 def reference_facts(reference: Reference, attempt: AttemptTrace, options: LeakOptions) -> list[str]:

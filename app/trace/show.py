@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pleinair.app.api import find, home
+from pleinair.app.paths import Paths
+from pleinair.app.runs.calls import CallRecord
 from pleinair.app.runs.results import HEADING, credit
+from pleinair.app.runs.store import Run
 from pleinair.app.texts import counted
-from pleinair.app.trace.steps import Step, steps_of
+from pleinair.app.trace.calls import call_lines, plain_calls, steps_with_calls
 from pleinair.app.trace.trace import (
     SIGNS,
     AttemptTrace,
@@ -22,7 +24,7 @@ from pleinair.app.trace.trace import (
     trace_begun,
 )
 from pleinair.tools.storage.artifacts import ArtifactStore
-from pleinair.tools.types import BadInput, Hit, Retrieval, Row, Usage
+from pleinair.tools.types import Hit, Retrieval, Row, Usage
 
 Lines = Iterator[tuple[str, str]]  # a label and its text
 
@@ -30,24 +32,27 @@ Lines = Iterator[tuple[str, str]]  # a label and its text
 class Report:
     """Trace of a run with its steps.
 
-    Raises `BadInput` for a run that is unknown or has not begun.
+    Raises `BadInput` for a run that has not begun.
     """
 
-    def __init__(self, name: str) -> None:
-        self.run = find(name)
-        self.trace = trace_begun(self.run, home())
-        self._store = ArtifactStore(home().run(self.run.id) / "pictures")
-        try:
-            self.steps = steps_of(self.run, home())
-        except BadInput:  # its graph is not installed any more; the log still has the rest
-            self.steps = list[Step]()
+    def __init__(self, run: Run, places: Paths) -> None:
+        self.run = run
+        self.trace = trace_begun(run, places)
+        self._store = ArtifactStore(places.run(run.id) / "pictures")
+        self.steps = steps_with_calls(run, places)
 
     def usage(self, number: int) -> list[Usage]:
         """Return what was spent on one attempt: to prepare, generate and judge it."""
         return [part for step in self.steps if step.attempt == number for part in step.usage]
 
-    def lines(self) -> Lines:
-        """Yield labels with their texts; a block begins with a label and no text."""
+    @property
+    def calls(self) -> list[CallRecord]:
+        """The MLLM calls in their order."""
+        calls = [call for step in self.steps for call in step.calls]
+        return sorted(calls, key=lambda call: call.number)
+
+    def lines(self, *, messages: bool = False) -> Lines:
+        """Yield labels with their texts, and messages if asked; a block begins with a label and no text."""
         yield from self._heading()
         for attempt in self.trace.attempt_traces:
             yield "", ""
@@ -57,10 +62,14 @@ class Report:
             yield "", ""
             yield "Steps, for `pleinair trace fork --at`", ""
         for step in self.steps:
-            calls, cost = ", ".join(step.calls), spent(step.usage) if step.usage else ""
-            yield " ".join(step.names), "; ".join(filter(None, (calls, cost))) or "nothing spent"
+            yield step.title, "; ".join(filter(None, (*step.tool_calls, step.spent))) or "nothing spent"
+        for step in self.steps if messages else ():
+            for call in step.calls:
+                yield "", ""
+                yield step.title, ""
+                yield from call_lines(call)
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self, *, messages: bool = False) -> dict[str, Any]:
         """Return the same as JSON values."""
         outcome = self.trace.outcome
         return {
@@ -72,9 +81,12 @@ class Report:
             "attempts": [self._plain(attempt) for attempt in self.trace.attempt_traces],
             "usage": [part.model_dump() for part in self.trace.usage],
             "steps": [
-                {"names": step.names, "attempt": step.attempt} | ({"calls": step.calls} if step.calls else {})
+                {"names": step.names, "attempt": step.attempt}
+                | ({"calls": step.tool_calls} if step.tool_calls else {})
+                | ({"mllm_calls": [call.number for call in step.calls]} if messages and step.calls else {})
                 for step in self.steps
             ],
+            **({"mllm_calls": plain_calls(self.calls)} if messages else {}),
             **({"damaged_lines": self.trace.damaged_lines} if self.trace.damaged_lines else {}),
         }
 

@@ -8,9 +8,10 @@ from html.parser import HTMLParser
 
 HARMLESS = set(
     "html head meta title style body header p h1 h2 h3 span dl div dt dd table thead tbody tr th td main "
-    "article small a img figure figcaption svg g rect path text ul li b em footer wbr".split()
+    "article small a img figure figcaption svg g rect path text ul li b em footer wbr br "
+    "ins del details summary label input".split()
 )
-VOID = {"meta", "img", "rect", "path", "wbr"}
+VOID = {"meta", "img", "rect", "path", "wbr", "br", "input"}
 
 
 class Page(HTMLParser):

@@ -15,7 +15,7 @@ from support.fault_server import FaultServer, error, playing, says
 from support.openai_server import proven
 
 from pleinair.app.api import draw, find, home, submit
-from pleinair.app.runs.calls import FOLDER, MOST_TEXT, CallLog, CallRecord, Message, image_path, read_calls
+from pleinair.app.runs.calls import FOLDER, MOST_TEXT, CallLog, CallRecord, Message, call_image, read_calls
 from pleinair.app.runs.events import StepFinished, payloads, read
 from pleinair.app.runs.results import Result
 from pleinair.app.trace.steps import steps_of
@@ -128,10 +128,10 @@ def test_the_images_of_calls_can_be_read(place: Path) -> None:
     ]
     assert parts
     for part in parts:
-        own, store = image_path(folder, part.image), folder / "pictures/sha256" / part.image[:2]
-        files = [path for path in (own, store / f"{part.image}.png") if path.exists()]
-        assert len(files) == 1 and part.width == part.height == 16
-        assert hashlib.sha256(files[0].read_bytes()).hexdigest() == part.image
+        stored = folder / "pictures/sha256" / part.image[:2] / f"{part.image}.png"
+        data = call_image(folder, part.image) or b""
+        assert stored.exists() is not bool(data) and part.width == part.height == 16
+        assert hashlib.sha256(data or stored.read_bytes()).hexdigest() == part.image
 
 
 def test_nothing_is_stored_where_it_is_switched_off(place: Path) -> None:

@@ -114,8 +114,8 @@ def test_a_run_that_has_not_begun_has_no_storyboard(place: Path) -> None:
         export(submit(PROMPT), home(), place / "run.html")
 
 
-def test_only_two_kinds_of_file(run: Run, place: Path) -> None:
-    with pytest.raises(BadInput, match=r"ends in \.html or \.png"):
+def test_only_three_kinds_of_file(run: Run, place: Path) -> None:
+    with pytest.raises(BadInput, match=r"ends in \.html, \.png or \.json"):
         export(run, home(), place / "run.pdf")
 
 

@@ -1,0 +1,133 @@
+"""Page of a run as its trace: attempts, messages of MLLM calls, comparison, forks, exports."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from markupsafe import escape
+from starlette.testclient import TestClient
+from support import quick_engines as quick
+
+from pleinair.app.api import draw, find, home
+from pleinair.app.runs.calls import FOLDER, read_calls
+from pleinair.app.runs.results import Result
+from pleinair.app.server.app import create
+from pleinair.app.server.site import Options
+
+HERE = "http://127.0.0.1:8800"
+PROMPT = 'two things <script>alert("1")</script>'
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Result]:
+    """Draw with a hostile prompt and hostile captions, once for all tests."""
+    place = tmp_path_factory.mktemp("place")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("PLEINAIR_")]:
+            patch.delenv(name)
+        for name, value in quick.install(place).items():
+            patch.setenv(name, value)
+        patch.syspath_prepend(place / "plugin")
+        patch.chdir(place)
+        yield draw(PROMPT, seed=7)
+
+
+@pytest.fixture(scope="module")
+def client(finished: Result) -> Iterator[TestClient]:
+    with TestClient(create(Options(workers=0), home()), base_url=HERE) as client:
+        client.headers |= {"accept": "text/html"}
+        yield client
+
+
+def page(client: TestClient, address: str) -> str:
+    response = client.get(address)
+    assert response.status_code == 200, response.text[:500]
+    assert "<script>alert" not in response.text and "<b>thing" not in response.text
+    assert "style=" not in response.text and "onclick" not in response.text
+    return response.text
+
+
+def test_the_page_has_every_message_and_its_images(client: TestClient, finished: Result) -> None:
+    text = page(client, f"/runs/{finished.run_id}")
+    calls = read_calls(home().run(finished.run_id))
+    assert len(calls) == 3
+    for call in calls:
+        assert f'id="call-{call.number}"' in text
+        for messages, request in call.requests:
+            parts = [part for message in messages for part in message.parts]
+            assert parts and all(str(escape(part.image or part.text)) in text for part in parts)
+            assert request.reply and all(str(escape(each.arguments)) in text for each in request.reply.calls)
+    assert text.count('<div class="message sent"><h4>system</h4>') == 3
+    assert text.count('<div class="message reply">') == 3
+    images = set(re.findall(r'src="(/runs/[^"]*/images/[0-9a-f]{64}\.png)"', text))
+    assert len(images) >= 3
+    for address in images:
+        assert client.get(address).headers["content-type"] == "image/png"
+
+
+def test_a_column_has_settings_cost_and_what_was_not_selected(client: TestClient, finished: Result) -> None:
+    text = page(client, f"/runs/{finished.run_id}")
+    assert text.count("<dt>Cost</dt>") == 2 and "1 image, 2 MLLM calls" in text
+    assert text.count("<dt>Size</dt><dd>16 × 16</dd>") == 2
+    assert "rank 2, after the selected one" in text and "below the threshold" not in text
+    assert len(text.encode()) < 150_000
+
+
+def test_each_step_has_a_fork(client: TestClient, finished: Result) -> None:
+    text = page(client, f"/runs/{finished.run_id}")
+    for step in ("decompose%3A1", "critique%3A1", "generate%3A1", "critique%3A2"):
+        assert f'href="/runs/{finished.run_id}/fork?at={step}"' in text
+
+
+def test_a_call_has_a_page_of_its_own(client: TestClient, finished: Result) -> None:
+    text = page(client, f"/runs/{finished.run_id}/calls/2")
+    assert "MLLM call 2: critique" in text and "&lt;b&gt;thing" in text
+    assert client.get(f"/runs/{finished.run_id}/calls/99").status_code == 400
+
+
+def test_only_images_of_calls_are_sent(client: TestClient, finished: Result) -> None:
+    folder = home().run(finished.run_id) / FOLDER
+    (folder / f"{'a' * 64}.png").write_bytes(b"not the image of this name")
+    for name in ("a" * 64, "0001.json", "..%2f0001"):
+        assert client.get(f"/runs/{finished.run_id}/images/{name}.png").status_code in (400, 404)
+
+
+@pytest.mark.parametrize("kind", ["html", "png", "json"])
+def test_the_exports_are_files(client: TestClient, finished: Result, kind: str) -> None:
+    response = client.get(f"/runs/{finished.run_id}/export.{kind}")
+    assert response.status_code == 200
+    disposition = response.headers["content-disposition"]
+    assert disposition == f'attachment; filename="two-things-script-alert-1-script-{finished.run_id}.{kind}"'
+    if kind == "json":
+        trace = json.loads(response.text)
+        assert [call["number"] for call in trace["mllm_calls"]] == [1, 2, 3]
+        assert trace["prompt"] == PROMPT
+    elif kind == "png":
+        assert response.content.startswith(b"\x89PNG")
+    else:
+        assert "data:image/png;base64," in response.text and "<script" not in response.text
+
+
+def test_another_kind_of_export_is_refused(client: TestClient, finished: Result) -> None:
+    response = client.get(f"/runs/{finished.run_id}/export.pdf")
+    assert response.status_code == 400 and "html, png, json" in response.text
+
+
+def test_without_stored_messages_the_page_has_the_steps(client: TestClient, finished: Result) -> None:
+    silent = draw("two things", seed=7, overrides={"tracing.messages": False})
+    text = page(client, f"/runs/{silent.run_id}")
+    assert "Steps" in text and "critique:2" in text and "MLLM call 1" not in text
+    assert find(silent.run_id).status == "accepted"
+
+
+def test_a_damaged_call_is_left_out(client: TestClient, finished: Result, tmp_path: Path) -> None:
+    path = home().run(finished.run_id) / FOLDER / "0001.json"
+    before = path.read_bytes()
+    path.write_bytes(before[:40])
+    try:
+        assert 'id="call-1"' not in page(client, f"/runs/{finished.run_id}")
+    finally:
+        path.write_bytes(before)
