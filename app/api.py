@@ -25,7 +25,7 @@ from pleinair.app.runs.request import (
 )
 from pleinair.app.runs.store import OPEN, Busy, Finished, Run, Runs, Waiting
 from pleinair.app.settings import OnPreview, Renamed, load
-from pleinair.tools.types import BadInput, ImageOptions
+from pleinair.tools.types import BadInput, ImageOptions, NotFound
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -288,7 +288,7 @@ def find(name: str) -> Run:
     if not runs and last:
         raise BadInput("there are no runs yet")
     if not runs:
-        raise BadInput(f"run {name!r}: there is none", "`pleinair runs list` shows them.")
+        raise NotFound(f"run {name!r}: there is none", "`pleinair runs list` shows them.")
     return runs[0]
 
 

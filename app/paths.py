@@ -10,7 +10,7 @@ from pathlib import Path
 from platformdirs import user_data_path
 
 from pleinair.tools.storage.files import checked_path
-from pleinair.tools.types import BadInput
+from pleinair.tools.types import NotFound
 
 _RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
 
@@ -47,9 +47,9 @@ class Paths:
         return self.home / "commits.json"
 
     def run(self, run_id: str) -> Path:
-        """Return a run's own folder; raise `BadInput` for an invalid id."""
+        """Return a run's own folder; raise `NotFound` for an invalid id."""
         if not _RUN_ID.fullmatch(run_id):
-            raise BadInput(f"run {run_id!r}: not a run id", "`pleinair runs list` shows them.")
+            raise NotFound(f"run {run_id!r}: not a run id", "`pleinair runs list` shows them.")
         return self.home / "runs" / run_id
 
     def events(self, run_id: str) -> Path:

@@ -390,6 +390,10 @@ class BadInput(PleinairError):
     """A value from the user is not usable."""
 
 
+class NotFound(BadInput):
+    """There is nothing of this name."""
+
+
 class NoLibrary(BadInput):
     """The folder of a library does not exist, or has no usable image."""
 

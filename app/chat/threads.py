@@ -17,7 +17,7 @@ from pleinair.app.paths import Paths
 from pleinair.app.runs.history import state_of
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.store import Busy, Run, Runs
-from pleinair.tools.types import BadInput
+from pleinair.tools.types import BadInput, NotFound
 
 LOCK_SECONDS = 30.0  # that a session waits for another one at the same thread
 
@@ -41,7 +41,7 @@ class Threads:
         """Return a thread; raises `BadInput` for an unknown id, or one that cannot be read."""
         if thread := self._read(thread_id):
             return thread
-        raise BadInput(f"thread {thread_id[:40]!r}: there is none", "`/threads` lists them.")
+        raise NotFound(f"thread {thread_id[:40]!r}: there is none", "`/threads` lists them.")
 
     def find(self, name: str) -> Thread:
         """Return a thread by its id, an unambiguous beginning of it, or as "last"; raises `BadInput`."""
@@ -101,7 +101,7 @@ class Threads:
     @contextmanager
     def _locked(self, thread_id: str) -> Iterator[None]:
         if not thread_id.replace("-", "").isalnum() or not thread_id.isascii():
-            raise BadInput(f"thread {thread_id[:40]!r}: there is none", "`/threads` lists them.")
+            raise NotFound(f"thread {thread_id[:40]!r}: there is none", "`/threads` lists them.")
         folder = self.places.home / "threads"
         with ExitStack() as stack:
             try:

@@ -28,7 +28,7 @@ from pydantic import ValidationError
 from pleinair.agent.approval.types import Approval, ApprovalRequest
 from pleinair.app.runs.database import connect, connect_read_only, unusable
 from pleinair.app.runs.owner import Owner
-from pleinair.tools.types import BadInput, Ending, Outcome, PleinairError
+from pleinair.tools.types import BadInput, Ending, NotFound, Outcome, PleinairError
 
 SCHEMA = 2  # incremented with every change of the tables, with a migration
 LEASE_SECONDS = 60.0
@@ -469,7 +469,7 @@ class Runs:
     def _row(self, db: sqlite3.Connection, run_id: str) -> Run:
         row = db.execute("SELECT * FROM runs WHERE id=?", (run_id,)).fetchone()
         if row is None:
-            raise BadInput(f"run {run_id!r}: there is none", "`pleinair runs list` shows them.")
+            raise NotFound(f"run {run_id!r}: there is none", "`pleinair runs list` shows them.")
         return Run.of(row)
 
     def _insert(

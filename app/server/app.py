@@ -4,22 +4,37 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
-from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pleinair.app.paths import Paths
-from pleinair.app.runs.store import QueueFull
-from pleinair.app.server import feed, requests, runs, trace, uploads
-from pleinair.app.server.clients import Clients, wants_json
-from pleinair.app.server.security import READING, Guard, Refusal, Rules, allowed_hosts
+from pleinair.app.server import (
+    errors,
+    feed,
+    requests,
+    runs,
+    signin,
+    trace,
+    uploads,
+)
+from pleinair.app.server.clients import Clients
+from pleinair.app.server.security import READING, Guard, Rules, allowed_hosts
 from pleinair.app.server.site import STATIC, Options, Site
 from pleinair.app.server.workers import Workers
 from pleinair.app.storyboard.html import TEMPLATES
-from pleinair.tools.types import BadInput, PleinairError
 
+PAGES = (
+    feed,
+    requests,
+    runs,
+    signin,
+    trace,
+    uploads,
+)
 STYLE = TEMPLATES / "storyboard.css"  # which the exported storyboard has too
 
 
@@ -35,15 +50,16 @@ def create(options: Options, places: Paths, site: Site | None = None) -> ASGIApp
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.site = site
     workers = Workers(options.workers, site.watcher.tell)
+    rules = Rules(allowed_hosts(options.host, options.port, options.names), options.token)
+    app.state.rules = rules
     app.get("/static/storyboard.css")(_style)
     app.mount("/static", StaticFiles(directory=STATIC))
-    for module in (feed, requests, runs, trace, uploads):
+    for module in PAGES:
         app.include_router(module.router)
-    app.add_exception_handler(PleinairError, _explain)
-    app.add_exception_handler(Refusal, _refused)
+    errors.install(app)
     app.add_middleware(Clients)
     app.add_middleware(_Changes, after=(workers.look, site.watcher.tell))
-    return Guard(app, Rules(allowed_hosts(options.host, options.port, options.names), options.token))
+    return Guard(app, rules, partial(errors.error_page, site))
 
 
 class _Changes:
@@ -61,19 +77,3 @@ class _Changes:
 
 def _style() -> Response:
     return FileResponse(STYLE, media_type="text/css")
-
-
-def _explain(request: Request, error: Exception) -> Response:
-    assert isinstance(error, PleinairError)
-    status = 429 if isinstance(error, QueueFull) else 400 if isinstance(error, BadInput) else 500
-    headers = {"retry-after": str(error.retry_after)} if isinstance(error, QueueFull) else {}
-    if wants_json(request):
-        message = {"message": error.message, "remedy": error.remedy}
-        return JSONResponse({"error": message}, status, headers)
-    site: Site = request.app.state.site
-    return HTMLResponse(site.render("error.html", status=status, error=error), status, headers)
-
-
-def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refusal)
-    return JSONResponse({"error": {"message": str(error)}}, error.status)

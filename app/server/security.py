@@ -11,11 +11,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Iterable
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -41,6 +43,43 @@ HEADERS = {
 }
 
 
+MOST_WRONG = 10  # wrong tokens of an address in `WRONG_SECONDS`
+WRONG_SECONDS = 60.0
+
+
+class Refusal(Exception):
+    """Reason why a request is not served, and its HTTP status."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status, self.text = status, text
+
+
+class WrongTokens:
+    """Wrong tokens of the last minute, by the address that sent them."""
+
+    def __init__(self) -> None:
+        self._times: dict[str, deque[float]] = {}
+
+    def check(self, address: str) -> None:
+        """Raise `Refusal` for an address that has sent too many."""
+        if len(self._recent(address)) >= MOST_WRONG:
+            raise Refusal(429, "Too many wrong tokens. Try again in a minute.")
+
+    def add(self, address: str) -> None:
+        """Count one more."""
+        recent = self._recent(address)
+        recent.append(time.monotonic())
+        self._times = {name: times for name in self._times if (times := self._recent(name))}
+        self._times[address] = recent
+
+    def _recent(self, address: str) -> deque[float]:
+        times = self._times.get(address, deque(maxlen=MOST_WRONG))
+        while times and times[0] < time.monotonic() - WRONG_SECONDS:
+            times.popleft()
+        return times
+
+
 @dataclass(frozen=True)
 class Rules:
     """What a server accepts.
@@ -54,15 +93,25 @@ class Rules:
     hosts: frozenset[str]
     token: str = field(default="", repr=False)
     max_body: int = 128 * 2**20
+    wrong: WrongTokens = field(default_factory=WrongTokens, repr=False, compare=False)
 
     @property
     def cookie(self) -> str:
         """Value of the cookie: a hash, so that the token itself is stored in no browser."""
         return hashlib.sha256(f"{COOKIE}:{self.token}".encode()).hexdigest() if self.token else ""
 
-    def accepts_token(self, token: str) -> bool:
-        """Return whether a token is the right one, in constant time."""
-        return hmac.compare_digest(token.encode(), self.token.encode())
+    def accepts(self, token: str, address: str) -> bool:
+        """Return whether a token is the right one, in constant time; raise `Refusal` after many wrong ones.
+
+        Args:
+            token: of the request.
+            address: that sent it.
+        """
+        self.wrong.check(address)
+        if hmac.compare_digest(token.encode(), self.token.encode()):
+            return True
+        self.wrong.add(address)
+        return False
 
 
 def allowed_hosts(bind: str, port: int, names: Iterable[str] = ()) -> frozenset[str]:
@@ -78,22 +127,19 @@ def allowed_hosts(bind: str, port: int, names: Iterable[str] = ()) -> frozenset[
     return frozenset(f"{name}:{port}" for name in local) | frozenset(name.lower() for name in names)
 
 
-class Refusal(Exception):
-    """Reason why a request is not served, and its HTTP status."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status, self.text = status, text
-
-
 class Guard:
     """ASGI middleware that refuses foreign requests before any route is reached.
 
     A body that turns out too long raises `Refusal` in the route that reads it; the application answers that.
+
+    Args:
+        app: the application.
+        rules: what is served.
+        page: returns the page of a refusal, by its status and text.
     """
 
-    def __init__(self, app: ASGIApp, rules: Rules) -> None:
-        self.app, self._rules = app, rules
+    def __init__(self, app: ASGIApp, rules: Rules, page: Callable[[int, str], str] | None = None) -> None:
+        self.app, self._rules, self._page = app, rules, page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve or refuse a request; web sockets are closed."""
@@ -109,9 +155,28 @@ class Guard:
             _check(scope, headers, self._rules)
             body = _Body(receive, _length(headers, self._rules.max_body), self._rules.max_body)
         except Refusal as refusal:
-            await _refuse(send, refusal, wants_page=scope["method"] in READING)
+            await self._refuse(scope, send, refusal)
         else:
             await self.app(scope, body.receive, send)
+
+    async def _refuse(self, scope: Scope, send: Send, refusal: Refusal) -> None:
+        """Answer with a page or JSON; a browser without a token is led to where it can give it."""
+        accept = b", ".join(value for name, value in scope["headers"] if name.lower() == b"accept")
+        is_browser, status, headers = b"text/html" in accept, refusal.status, []
+        if status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        if status == 401 and is_browser:
+            wanted = scope["path"] if scope["method"] in READING else "/"
+            status = 303
+            headers.append((b"location", f"{SIGN_IN}?next={quote(wanted)}".encode()))
+        if is_browser and self._page:
+            headers.append((b"content-type", b"text/html; charset=utf-8"))
+            body = self._page(refusal.status, refusal.text).encode()
+        else:
+            headers.append((b"content-type", b"application/json"))
+            body = json.dumps({"error": {"message": refusal.text}}).encode()
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
 
 Headers = dict[str, list[str]]
@@ -151,7 +216,7 @@ def _check(scope: Scope, headers: Headers, rules: Rules) -> None:
     if site not in (None, "same-origin", "none") and not is_link:
         raise Refusal(403, "The request comes from another site.")
     if rules.token and scope["path"] != SIGN_IN and not scope["path"].startswith(PUBLIC):
-        _check_token(headers, rules)
+        _check_token(headers, rules, (scope.get("client") or ("",))[0])
 
 
 def _is_from(sender: str, host: str) -> bool:
@@ -163,19 +228,24 @@ def _is_from(sender: str, host: str) -> bool:
     return parts.scheme in ("http", "https") and parts.netloc.lower() == host
 
 
-def _check_token(headers: Headers, rules: Rules) -> None:
+def _check_token(headers: Headers, rules: Rules, address: str) -> None:
     scheme, _, token = (_single(headers, "authorization") or "").partition(" ")
-    if scheme.lower() == "bearer" and rules.accepts_token(token.strip()):
+    if has_cookie(headers.get("cookie", []), rules):
         return
-    if hmac.compare_digest(_cookie(headers).encode(), rules.cookie.encode()):
+    if scheme.lower() == "bearer" and rules.accepts(token.strip(), address):
         return
     raise Refusal(401, "This server needs a token.")
 
 
-def _cookie(headers: Headers) -> str:
+def has_cookie(values: Iterable[str], rules: Rules) -> bool:
+    """Return whether one of the `Cookie` headers has the right cookie, in constant time."""
+    return hmac.compare_digest(_cookie(values).encode(), rules.cookie.encode())
+
+
+def _cookie(values: Iterable[str]) -> str:
     cookies: SimpleCookie = SimpleCookie()
     try:
-        cookies.load("; ".join(headers.get("cookie", [])))
+        cookies.load("; ".join(values))
     except CookieError:
         return ""
     return cookies[COOKIE].value if COOKIE in cookies else ""
@@ -223,15 +293,3 @@ def _with_headers(send: Send) -> Send:
         await send(message)
 
     return send_with_headers
-
-
-async def _refuse(send: Send, refusal: Refusal, wants_page: bool) -> None:
-    headers = [(b"content-type", b"application/json")]
-    if refusal.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-        if wants_page:
-            headers.append((b"location", SIGN_IN.encode()))
-    status = 303 if refusal.status == 401 and wants_page else refusal.status
-    body = json.dumps({"error": {"message": refusal.text}}).encode()
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

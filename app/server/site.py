@@ -122,7 +122,9 @@ class Site:
     @cached_property
     def templates(self) -> Environment:
         """Return the environment of all templates."""
-        return environment(TEMPLATES)
+        templates = environment(TEMPLATES)
+        templates.globals["has_token"] = bool(self.options.token)
+        return templates
 
     def render(self, template: str, **values: Any) -> str:
         """Return a page."""

@@ -1,0 +1,74 @@
+"""Answers to requests that fail: a page with what to do, or JSON for programs; never a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from pleinair.app.runs.store import QueueFull
+from pleinair.app.server.clients import wants_json
+from pleinair.app.server.security import Refusal
+from pleinair.app.server.site import Site
+from pleinair.tools.types import BadInput, NotFound, PleinairError
+
+TITLES = {
+    400: "This is not possible",
+    401: "This server needs a token",
+    403: "This request was refused",
+    404: "There is no such page",
+    405: "This address takes no such request",
+    413: "This is too large",
+    421: "This server is not called by this name",
+    422: "This is not possible",
+    429: "All places in the queue are taken",
+    500: "Something is broken in pleinair",
+}
+REMEDIES = {
+    404: "It may have been deleted. The runs are listed under Runs.",
+    405: "Open the page again, and use its buttons.",
+    421: "Restart it with `pleinair serve --host-name NAME`, with the name in your browser's address bar.",
+    500: "Nothing that was stored is lost. The terminal of `pleinair serve` shows the error.",
+}
+
+
+def install(app: FastAPI) -> None:
+    """Add the handlers of all errors to an application."""
+    for kind in (PleinairError, Refusal, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _answer)
+
+
+def error_page(site: Site, status: int, message: str, remedy: str = "") -> str:
+    """Return the page of an error."""
+    title = TITLES.get(status) or HTTPStatus(status).phrase
+    remedy = remedy or REMEDIES.get(status, "")
+    return site.render("error.html", status=status, title=title, message=message, remedy=remedy)
+
+
+def _answer(request: Request, error: Exception) -> Response:
+    status, message, remedy, headers = _facts(error)
+    if wants_json(request):
+        return JSONResponse({"error": {"message": message, "remedy": remedy}}, status, headers)
+    page = error_page(request.app.state.site, status, message, remedy)
+    return HTMLResponse(page, status, headers)
+
+
+def _facts(error: Exception) -> tuple[int, str, str, Mapping[str, str]]:
+    """Return the status, message, remedy and headers of an error."""
+    if isinstance(error, QueueFull):
+        return 429, error.message, error.remedy, {"retry-after": str(error.retry_after)}
+    if isinstance(error, PleinairError):
+        status = 404 if isinstance(error, NotFound) else 400 if isinstance(error, BadInput) else 500
+        return status, error.message, error.remedy, {}
+    if isinstance(error, Refusal):
+        return error.status, error.text, "", {}
+    if isinstance(error, RequestValidationError):
+        faults = [f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in error.errors()]
+        return 422, "; ".join(faults[:3]), "", {}
+    if isinstance(error, HTTPException):
+        return error.status_code, str(error.detail), "", error.headers or {}
+    return 500, "An unexpected error has happened.", "", {}
