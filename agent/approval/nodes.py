@@ -155,7 +155,7 @@ def carry_out(state: ApprovedState, approval: Approval) -> Command[Any]:
         concepts=concepts,
         retrievals=_restricted(state, approval),
         repairs=_repairs(state, approval),
-        attempts=[_with_names(attempt, approval.concepts) for attempt in state.attempts],
+        attempts=[with_names(attempt, approval.concepts) for attempt in state.attempts],
     )
     if approval.before == "draft":
         return Command(update=update, goto="draft")
@@ -197,7 +197,8 @@ def _repairs(state: ApprovedState, approval: Approval) -> list[Repair]:
     return [repair.model_copy(update={"concept": names.get(name, name)}) for name, repair in planned.items()]
 
 
-def _with_names(attempt: Attempt, names: Mapping[str, str]) -> Attempt:
+def with_names(attempt: Attempt, names: Mapping[str, str]) -> Attempt:
+    """Return an attempt whose ledger has concepts under their new names."""
     if not (attempt.ledger and names):
         return attempt
     rows = tuple(

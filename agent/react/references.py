@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pleinair.agent import ledger
-from pleinair.agent.approval.nodes import renamed, stopped_by_person
+from pleinair.agent.approval.nodes import renamed, stopped_by_person, with_names
 from pleinair.agent.approval.types import Approval
 from pleinair.agent.context import Context
 from pleinair.agent.react.schemas import Choice, Pin
@@ -121,6 +121,8 @@ def apply_approval(state: ReactState, approval: Approval) -> tuple[ReactState, d
         "given": list(given.values()),
         "concepts": [renamed(concept, approval.concepts) for concept in state.concepts],
     }
+    if approval.concepts:
+        fields["attempts"] = [with_names(attempt, approval.concepts) for attempt in state.attempts]
     if approval.prompt:
         fields["wish"] = approval.prompt
     update = changed(**fields)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 
 from pleinair.app.chat.messages import ChatMessage, message_of
 from pleinair.app.chat.references import ThreadReferences
 from pleinair.app.chat.settled import settled
 from pleinair.app.chat.thread import MAX_TITLE, Message, Thread, Undone
-from pleinair.app.runs.store import Runs
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput
 
 
 class ThreadMessages(ThreadReferences):
     """Messages of a thread; each change is made as a whole or refused."""
-
-    @cached_property
-    def _runs(self) -> Runs:
-        return Runs(self.places.table)
 
     def settle(self) -> None:
         """Take over what the run of the last message has decided, if it has ended."""

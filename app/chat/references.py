@@ -11,7 +11,6 @@ from pleinair.app.chat.thread import TrayImage
 from pleinair.app.chat.tray import ThreadTray, without_pinned
 from pleinair.app.runs.history import state_of
 from pleinair.app.runs.request import read_request, store_input_images
-from pleinair.app.runs.store import Runs
 from pleinair.tools.types import BadInput, Hit, Retrieval
 
 if TYPE_CHECKING:
@@ -35,9 +34,11 @@ class ThreadReferences(ThreadTray):
 
     def references(self) -> list[ChatReference]:
         """List used images of the tray and hits, best first; the last request's before earlier ones."""
-        state = self._last_state()
+        run, state = self._last_state()
+        question = self._runs.get(run).question if run else None
         best = state.outcome.best if state and state.outcome else None
-        used = {reference.hit.id for reference in best.request.references} if best else set()
+        planned = question.references if question else best.request.references if best else ()
+        used = {reference.hit.id for reference in planned}
         images = [image for image in self.tray if image.used and image.concept]
         hits = [(image.concept, image.hit, False, image.handle) for image in images]
         for retrieval in state.retrievals if state else ():
@@ -50,10 +51,12 @@ class ThreadReferences(ThreadTray):
             references.append(ChatReference(concept, hit, marks, handle))
         return sorted(references, key=lambda reference: EARLIER in reference.marks)
 
-    def _last_state(self) -> ReactState | None:
-        """Return the state of the last message's run; None if there is none, or it has not begun."""
-        runs = self.thread.runs
-        return state_of(runs[-1], self.places) if runs else None
+    def _last_state(self) -> tuple[str, ReactState | None]:
+        """Return the last run that has begun, and its state; "" and None if there is none."""
+        for run in reversed(self.thread.runs):
+            if state := state_of(run, self.places):
+                return run, state
+        return "", None
 
     def _marks(self, concept: str, hit: Hit, used: bool, under: bool, earlier: bool) -> tuple[str, ...]:
         marks = {
@@ -105,17 +108,20 @@ class ThreadReferences(ThreadTray):
         self.thread = without_pinned(self.thread)
         return used
 
-    def keep(self, number: int) -> TrayImage:
-        """Put a reference of the list into the tray, by its number; raises `BadInput`."""
+    def keep(self, *numbers: int) -> list[TrayImage]:
+        """Put references of the list into the tray, by their numbers; raises as `veto`."""
         from pleinair.app.engines import open_library
 
-        (reference,) = self._numbered(number)
-        if reference.handle:
-            return self.use(reference.handle)
-        run = Runs(self.places.table).get(self.thread.runs[-1])
-        library = open_library(read_request(run.request_json).settings, self.places)
-        (picture,) = store_input_images([library.picture(reference.hit.id)], self.places)
-        return self.add_hit(reference.hit, picture, reference.concept)
+        references = self._numbered(*numbers)
+        hits = [reference for reference in references if not reference.handle]
+        images = [self.use(reference.handle) for reference in references if reference.handle]
+        settings = read_request(self._runs.get(self._last_state()[0]).request_json).settings if hits else None
+        library = open_library(settings, self.places) if settings else None
+        pictures = [library.picture(reference.hit.id) for reference in hits] if library else []
+        stored = store_input_images(pictures, self.places)
+        for reference, picture in zip(hits, stored, strict=True):
+            images.append(self.add_hit(reference.hit, picture, reference.concept))
+        return images
 
     def _numbered(self, *numbers: int) -> list[ChatReference]:
         references = self.references()

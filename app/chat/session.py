@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from pleinair.app.chat.approval import ThreadApproval
 from pleinair.app.chat.messages import row_of
-from pleinair.app.chat.options import ThreadOptions
 from pleinair.app.chat.scene import last_scene, read_edit
-from pleinair.app.chat.thread import GRAPH, IMAGE, MAX_TITLE, Message, MessageOptions, Thread
+from pleinair.app.chat.thread import GRAPH, IMAGE, MAX_TITLE, Message, MessageOptions, Thread, TrayImage
 from pleinair.app.engines import check, declared_capabilities
 from pleinair.app.models.pins import require_pins
 from pleinair.app.runs.history import state_of
@@ -18,7 +18,6 @@ from pleinair.app.runs.request import (
     ChatThread,
     DrawRequest,
     read_request,
-    require_slots,
     takes_input_images,
 )
 from pleinair.app.runs.store import Run
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 NO_OPTIONS = MessageOptions()
 
 
-class ChatSession(ThreadOptions):
+class ChatSession(ThreadApproval):
     """Session at a thread, from `Threads.opened`; a call that raises changes nothing."""
 
     def submit(
@@ -146,8 +145,7 @@ class ChatSession(ThreadOptions):
             pictures=tuple(pictures),
             thread=chat if is_chat else None,
         )
-        if pictures:
-            require_slots(len(pictures), settings)
+        _check_slots(request, images)
         return request, thread
 
     def _chat(self, thread: Thread) -> ChatThread:
@@ -170,11 +168,12 @@ class ChatSession(ThreadOptions):
     def _require_ended(self) -> None:
         """Raise `BadInput` unless the run from which the next message continues has ended."""
         if self.thread.turns and self.message().version.is_open:
-            status = self.message().version.status
-            remedy = (
-                "Answer it or stop it first." if status == "waiting" else "Wait for it, or stop it first."
+            number, status = len(self.thread.turns), self.message().version.status
+            if status == "waiting":
+                raise BadInput(f"message {number} waits for your approval", "Answer it or stop it first.")
+            raise BadInput(
+                f"message {number} has not ended: its run is {status}", "Wait for it, or stop it first."
             )
-            raise BadInput(f"message {len(self.thread.turns)} has not ended: its run is {status}", remedy)
 
 
 def _check_images(count: int, graph: str) -> None:
@@ -187,3 +186,20 @@ def _check_images(count: int, graph: str) -> None:
         )
     if count > MAX_INPUT_IMAGES:
         raise BadInput(f"the tray has {count} images in use; must be at most {MAX_INPUT_IMAGES}")
+
+
+def _check_slots(request: DrawRequest, images: Sequence[TrayImage]) -> None:
+    """Raise `BadInput` for more images of the tray than the generator takes references."""
+    prompt = request.prompt.casefold()
+    needed = [
+        image.handle
+        for image in images
+        if image.picture in request.pictures or image.concept.casefold() in prompt
+    ]
+    capabilities = declared_capabilities(request.settings)
+    if len(needed) > capabilities.slots:
+        takes = f"takes {capabilities.slots} references" if capabilities.slots else "takes no references"
+        raise BadInput(
+            f"{', '.join(needed)}: {len(needed)} images of the tray; generator `{capabilities.id}` {takes}",
+            "Take some out of use.",
+        )

@@ -32,13 +32,15 @@ def settled(thread: Thread, runs: Runs, places: Paths) -> Thread:
     if row is None or row.damage or row.status in OPEN:
         return thread
     base, request = message.base, read_request(row.request_json)
-    state = state_of(row.id, places) if request.graph == GRAPH else None
+    state = state_of(row.id, places)
+    if state and request.graph == GRAPH:
+        theirs = decisions_of(state)
+        thread, base = thread.with_decisions(_merged(base, thread.decisions, theirs)), theirs
     if state:
-        ours, theirs = thread.decisions, decisions_of(state)
-        thread = thread.with_decisions(_merged(base, ours, theirs))
         sent = request.thread.given if request.thread else ()
-        added = [reference for reference in state.given if reference not in sent]
-        thread, base = without_pinned(with_given(thread, added, row.id, places)), theirs
+        given = [*state.given, *state.images_of_answers]
+        added = [reference for reference in given if reference not in sent]
+        thread = without_pinned(with_given(thread, added, row.id, places))
     changed = message.model_copy(update={"settled": row.id, "base": base})
     return thread.model_copy(update={"turns": (*earlier, changed)})
 
@@ -77,6 +79,7 @@ def with_given(thread: Thread, given: Sequence[Reference], run_id: str, places: 
             store.adopt(reference.picture, ArtifactStore(places.run(run_id) / "pictures"))
         except BadArtifact:
             continue
+        present.add((reference.concept, reference.picture.sha256))
         number = thread.handles + 1
         fields: dict[str, Any] = reference.model_dump(include={"picture", "hit", "concept"})
         image = TrayImage(handle=f"@{number}", **fields)

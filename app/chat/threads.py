@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from pleinair.app import api
+from pleinair.app.chat.messages import row_of
 from pleinair.app.chat.session import ChatSession
 from pleinair.app.chat.settled import decisions_of, with_given
 from pleinair.app.chat.thread import MAX_TITLE, Decisions, Message, Thread
@@ -138,10 +139,10 @@ class Threads:
             raise BadInput(f"run {run.id}: not a request of a chat, or never started")
         chain = [run]
         while (before := read_request(chain[-1].request_json).thread) and before.after:
-            try:
-                chain.append(self._runs.get(before.after))
-            except BadInput:  # it was deleted
+            row = row_of(before.after, self._runs)
+            if row is None or row.damage:
                 break
+            chain.append(row)
         return chain[::-1]
 
     def _read(self, thread_id: str) -> Thread | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ class ThreadTray:
 
     thread: Thread
     places: Paths
+
+    @cached_property
+    def _runs(self) -> Runs:
+        return Runs(self.places.table)
 
     def _set(self, **changes: Any) -> None:
         self.thread = self.thread.model_copy(update=changes)
@@ -49,7 +54,8 @@ class ThreadTray:
         self._check_room()
         image = read_input_image(source, name)
         (picture,) = store_input_images([image], self.places)
-        return self.add_picture(picture, name or Path(str(source)).name, concept)
+        name = name or ("image" if isinstance(source, bytes) else Path(source).name)
+        return self.add_picture(picture, name, concept)
 
     def add_picture(self, picture: Picture, name: str, concept: str = "") -> TrayImage:
         """Add an image that is in the home's store of input images already; raises `BadInput`."""
@@ -62,7 +68,7 @@ class ThreadTray:
 
     def reuse(self, run_id: str) -> TrayImage:
         """Add the best image of a run; raises `BadInput` for a run without an image."""
-        run = Runs(self.places.table).get(run_id)
+        run = self._runs.get(run_id)
         run.require_intact()
         best = run.outcome.best if run.outcome else None
         if best is None:

@@ -16,6 +16,8 @@ from urllib.parse import quote
 import typer
 
 from pleinair.app.chat.commands import answer
+from pleinair.app.chat.reply import Reply
+from pleinair.app.chat.thread_commands import plan
 from pleinair.app.cli.options import Library, Out, Profile, Setting
 from pleinair.app.cli.terminal import (
     error_lines,
@@ -138,7 +140,7 @@ class Chat:
 def run_chat(threads: Threads, thread: Thread, read: Read, console: Console) -> Thread:
     """Read and answer lines until the user quits, and return the thread; an error does not end it."""
     chat = Chat(threads, thread, read, console)
-    chat.say(_resumed(threads.viewed(thread)) or "What do you want to see? /help lists commands.")
+    _print_resumed(chat)
     with suppress(EOFError):
         while _next_line(chat):
             pass
@@ -147,17 +149,20 @@ def run_chat(threads: Threads, thread: Thread, read: Read, console: Console) -> 
     return chat.thread
 
 
-def _resumed(session: ChatSession) -> str:
-    """Return what a chat goes on from, "" for one that begins."""
+def _print_resumed(chat: Chat) -> None:
+    """Print what the chat goes on from."""
+    session = chat.threads.viewed(chat.thread)
     if not session.thread.turns:
-        return ""
+        chat.say("What do you want to see? /help lists commands.")
+        return
     last, thread = session.message(), session.thread
     lines = [f"Going on from request {last.number}: {printable(last.prompt)} ({last.version.status})."]
     lines += [str(last.version.picture)] if last.version.picture else []
     pinned = ", ".join(pin.concept for pin in thread.pins)
     lines += [f"Pinned: {printable(pinned)}."] if pinned else []
     lines += [f"References that are not used any more: {len(thread.vetoes)}."] if thread.vetoes else []
-    return "\n".join([*lines, "What is to change? /list shows the requests, /help the commands."])
+    lines += [plan(last.version.question, session)] if last.version.question else []
+    chat.say("\n".join([*lines, "What is to change? /list shows the requests, /help the commands."]))
 
 
 def _next_line(chat: Chat) -> bool:
@@ -190,13 +195,11 @@ def _print_picture(console: Console, path: Path) -> None:
 
 
 def _answer(line: str, chat: Chat) -> None:
-    """Print the answer to a line, or run the request that it means."""
-    runs: list[Run] = []
+    """Print the answer to a line, and execute the runs that it means."""
     with chat.threads.opened(chat.thread) as session:
         before = session.thread.overrides
         reply = answer(line, session)
-        if reply.line:
-            runs = session.submit(reply.line)
+        runs = [*reply.runs, *(_submitted(reply, session, chat) if reply.line else [])]
         after = session.thread.overrides
     chat.thread = reply.thread or session.thread
     for part in reply.parts:
@@ -206,6 +209,22 @@ def _answer(line: str, chat: Chat) -> None:
         chat.say(f"From now on {', '.join(sides)}.")
     if runs:
         _draw(runs, chat)
+    elif reply.thread:
+        _print_resumed(chat)
+
+
+def _submitted(reply: Reply, session: ChatSession, chat: Chat) -> list[Run]:
+    """Submit the line of a reply; several images that cost money are confirmed by the user."""
+    from pleinair.app.chat.thread import MessageOptions
+    from pleinair.app.runs.prompts import Unconfirmed
+
+    options = reply.options or MessageOptions()
+    try:
+        return session.submit(reply.line, options)
+    except Unconfirmed as error:
+        if chat.read(f"{printable(error.message)}. Draw them? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise BadInput("not confirmed", "Nothing was drawn.") from error
+        return session.submit(reply.line, options.model_copy(update={"yes": True}))
 
 
 def _draw(runs: list[Run], chat: Chat) -> None:
@@ -221,5 +240,7 @@ def _draw(runs: list[Run], chat: Chat) -> None:
             if result.picture:
                 chat.console.print(str(result.picture), markup=False, soft_wrap=True)
     with chat.threads.opened(chat.thread.id) as session:
-        pass
+        question = session.question()
     chat.thread = session.thread
+    if question:
+        chat.say(plan(question, session))

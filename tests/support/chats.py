@@ -60,10 +60,10 @@ class Chat:
         """References of the last request."""
         return self.session.references()
 
-    def submit(self, line: str, **options: Any) -> Run:
+    def submit(self, line: str, client: str | None = None, **options: Any) -> Run:
         """Submit a message and return its first run."""
         with self.threads.opened(self.thread) as session:
-            (run, *_) = session.submit(line, MessageOptions(**options))
+            (run, *_) = session.submit(line, MessageOptions(**options), client)
         self.thread = session.thread
         return run
 

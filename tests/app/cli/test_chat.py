@@ -443,7 +443,7 @@ def test_a_home_that_cannot_be_written_is_one_line_and_the_chat_goes_on(
         ("/veto 1 x", "/veto N …: needs a number, got 'x'"),
         ("/fork", "/fork N: needs a number, got nothing"),
         ("/fork 1 2", "/fork N: needs one number, got 2"),
-        ("/give bird.png", "/give FILE CONCEPT: needs a file"),
+        ("/give bird.png", "input image 'bird.png'"),
         ("/veto 3", "reference 3: there are 0"),
         ("/fork 1", "there is no request yet"),
         ("/budget attempts=0", "no image could be generated"),
@@ -455,7 +455,7 @@ def test_a_home_that_cannot_be_written_is_one_line_and_the_chat_goes_on(
             "/image reference_strength=0.5",
             "image.reference_strength = 0.5: generator `stripes` does not take it",
         ),
-        ("/give", "needs a file and the concept"),
+        ("/give", "/give FILE [CONCEPT]: needs a file"),
         ("/give nothing.png a bird", "input image 'nothing.png'"),
         ("/give 'a b", "No closing quotation"),
         ("x" * 2001, "2,001 characters"),
@@ -587,3 +587,116 @@ def test_the_events_have_the_messages_of_the_chat() -> None:
     extras = [event.data.model_extra or {} for event in events]
     messages: Any = next(extra["messages"] for extra in extras if extra.get("messages"))
     assert json.loads(json.dumps(messages))[0]["data"]["content"] == "now make it night"
+
+
+@pytest.mark.usefixtures("chat_place")
+def test_threads_are_listed_opened_begun_and_named() -> None:
+    session = Chat()
+    output = chat_output(session, PROMPT, "/title two birds", "/new", "a telma wren", "/threads", "/thread 2")
+    assert "  1  a telma wren (1 request" in output and "  2  two birds (1 request" in output
+    assert "Going on with two birds." in output and f"Going on from request 1: {PROMPT}" in output
+    assert session.runs == [runs()[0].id]
+    output = chat_output(session, "/threads telma", "/thread 9", "/thread nothing", "/thread")
+    assert "  1  a telma wren (1 request" in output and "  2  two birds (" in output
+    assert "thread 9: must be 1 to 2" in output and "thread 'nothing': there is none" in output
+
+
+@pytest.mark.usefixtures("chat_place")
+def test_a_thread_is_continued_by_its_id() -> None:
+    session = Chat()
+    chat_output(session, PROMPT, "/budget attempts=3")
+    id = session.thread.id
+    result = CliRunner().invoke(app, ["chat", "--thread", id[:16]], input="now make it night\n/undo\n")
+    assert result.exit_code == 0 and f"--thread {id}` continues" in result.output
+    result = CliRunner().invoke(app, ["chat", "--thread", "last", "--set", "image.width=24"], input="redo\n")
+    assert result.exit_code == 0 and "Done again: now make it night" in result.output
+    (thread,) = Threads().newest(9)
+    assert thread.runs == tuple(run.id for run in runs())
+    assert thread.overrides["budget.attempts"] == 3
+    for words in (["--thread", "nothing"], ["--thread", id, "--after", "last"]):
+        assert CliRunner().invoke(app, ["chat", *words]).exit_code == 2
+
+
+def test_the_tray_is_changed_by_commands(chat_place: Path) -> None:
+    Image.new("RGB", (16, 16), (9, 200, 9)).save(chat_place / "mine.png")
+    session = Chat()
+    output = chat_output(
+        session, "tray", "/give mine.png", f"/concept @1 {FINCH}", "a @1 beside a telma wren", "/reuse",
+        "/use @1 @2", "/use @1, @9", "/tray", "/drop @2", "/strength 0.5", "/strength x", "/use", "/concept",
+    )  # fmt: skip
+    assert "The tray is empty." in output and f"{FINCH} is shown by mine.png, @1." in output
+    assert prompts() == [f"a {FINCH} beside a telma wren"] and len(references(runs()[0])[-1]) == 64
+    assert "The image is @2 of the tray." in output and "@2 is removed." in output
+    assert f"  @1  {FINCH}: mine.png (not used)" in output
+    assert "  @2  the whole image: a velmora finch beside a telma wren (not used)" in output
+    assert "@9: no image of this thread has this handle" in output
+    assert "generator `stripes` does not take it" in output
+    assert "/strength X: needs a number from 0 to 1, got 'x'" in output
+    assert output.count("needs the handle of an image") == 2
+    assert [image.handle for image in session.thread.tray] == ["@1"]
+    assert "  @3  the whole image" in chat_output(session, "/keep 1", "/reuse", "/tray")
+
+
+@pytest.mark.usefixtures("chat_place")
+def test_versions_are_drawn_and_chosen() -> None:
+    session = Chat()
+    output = chat_output(
+        session, PROMPT, "/redraw 7", "/version 1", "/show", "/list", "/redraw x", "/version 9"
+    )
+    assert [run.seed for run in runs()][1] == 7 and len(session.thread.turns) == 1
+    assert "Continuing from version 1 of request 1." in output and "version 1 of 2" in output
+    assert f"run {runs()[0].id} (current)" in output and f"run {runs()[1].id}" in output
+    assert "needs a number, got 'x'" in output and "version 9: must be 1 to 2" in output
+    chat_output(session, f"2 images of {PROMPT}")
+    assert len(session.thread.turns[-1].runs) == 2 and len(runs()) == 4
+
+
+@pytest.mark.usefixtures("chat_place")
+def test_a_request_is_drawn_by_another_graph() -> None:
+    output = chat_output(Chat(), "/graph direct a telma wren", "/graph direct", "/graph dirct a telma wren")
+    assert json.loads(runs()[0].request_json)["graph"] == "direct"
+    assert "/graph NAME PROMPT: needs a graph and a prompt" in output and "Did you mean `direct`?" in output
+
+
+@pytest.mark.usefixtures("chat_place")
+def test_a_waiting_run_is_answered() -> None:
+    session = Chat()
+    output = chat_output(session, "/ask sometimes", "/approve yes", "/ask references", PROMPT)
+    assert "must be references, draft or never" in output and "no run of this chat waits" in output
+    assert f"Waiting for your approval before the first image with references: {PROMPT}" in output
+    assert runs()[0].status == "waiting" and "[used]" in output
+    output = chat_output(session, "now make it night", "/refs", "/approve maybe")
+    assert "Waiting for your approval" in output and "message 1 waits for your approval" in output
+    assert "must be yes, no, prompt TEXT, or OLD = NEW" in output
+    ids = numbered(output.split("/approve maybe")[0], FINCH)
+    used = next(line.split()[3] for line in output.splitlines() if "[used]" in line)
+    other = next(id for id in ids if id != used)
+    output = chat_output(session, f"/veto {ids[used]}", f"/pin {ids[other]}", "/approve")
+    assert "accepted" in output and references(runs()[0]) == [other]
+    assert session.vetoes == {used} and [pin.hit.id for pin in session.pins.values()] == [other]
+
+
+@pytest.mark.usefixtures("chat_place")
+def test_a_waiting_run_is_stopped_or_told_another_prompt() -> None:
+    session = Chat(overrides={"approve": "references"})
+    output = chat_output(session, PROMPT, "/approve no")
+    assert "cancelled: you stopped it before this image" in output
+    output = chat_output(session, PROMPT, "/approve prompt a velmora finch beside a telma wren at night")
+    assert prompts()[-1] == "a velmora finch beside a telma wren at night"
+    output = chat_output(session, "/ask never", PROMPT)
+    assert "ask for no approval" in output and "Waiting" not in output
+
+
+def test_a_file_takes_the_place_of_a_planned_reference(chat_place: Path) -> None:
+    Image.new("RGB", (16, 16), (9, 200, 9)).save(chat_place / "mine.png")
+    session = Chat(overrides={"approve": "references"})
+    chat_output(session, PROMPT, f"/give mine.png {FINCH}", "/approve")
+    assert [image.picture.sha256 for image in session.thread.tray] == references(runs()[0])
+
+
+@pytest.mark.usefixtures("chat_place")
+def test_a_concept_of_a_plan_is_renamed_and_asked_about_again() -> None:
+    session = Chat(overrides={"approve": "references"})
+    output = chat_output(session, PROMPT, f"/approve {FINCH} = red car", "/approve")
+    assert output.count("Waiting for your approval") == 2 and "red car: " in output
+    assert runs()[0].status != "waiting"

@@ -1,0 +1,235 @@
+"""Tray of a chat thread: handles, mentions, use, and what requests make of it."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from support.chats import Chat
+
+from pleinair.app.api import answer, finish, home, run_table
+from pleinair.app.chat.session import ChatSession
+from pleinair.app.chat.threads import Threads
+from pleinair.app.runs.request import read_request, store_input_images
+from pleinair.tools.types import BadInput, Reference
+
+PROMPT = "a telma wren beside a velmora finch"
+FINCH = "velmora finch"
+COLOURS = ((9, 200, 9), (200, 9, 9), (9, 9, 200))
+
+
+@pytest.fixture(autouse=True)
+def chat_place(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PLEINAIR_MLLM__BACKEND", "talker")
+    return place
+
+
+def png(colour: tuple[int, int, int]) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def chat_with_tray(*concepts: str) -> Chat:
+    """Return a chat with an image for each concept, the first of which is @1."""
+    chat = Chat()
+    with Threads().opened(chat.thread) as session:
+        for colour, concept in zip(COLOURS, concepts, strict=False):
+            session.add_image(png(colour), f"{concept or 'mood'}.png", concept)
+    chat.thread = session.thread
+    return chat
+
+
+def change(chat: Chat, action: Callable[[ChatSession], object]) -> None:
+    with Threads().opened(chat.thread.id) as session:
+        action(session)
+    chat.thread = session.thread
+
+
+def references(run_id: str) -> list[tuple[str, str]]:
+    outcome = run_table().get(run_id).outcome
+    assert outcome and outcome.best
+    return [(each.concept, each.picture.sha256) for each in outcome.best.request.references]
+
+
+def test_handles_are_never_used_twice() -> None:
+    chat = chat_with_tray(FINCH, "", "red car")
+    assert [image.handle for image in chat.thread.tray] == ["@1", "@2", "@3"]
+    change(chat, lambda session: session.remove("@3"))
+    change(chat, lambda session: session.remove("1"))
+    change(chat, lambda session: session.add_image(png(COLOURS[0]), "again.png"))
+    assert [image.handle for image in chat.thread.tray] == ["@2", "@4"]
+    with pytest.raises(BadInput, match="@3: no image of this thread has this handle"):
+        change(chat, lambda session: session.use("@3"))
+
+
+@pytest.mark.parametrize(
+    ("line", "prompt", "used"),
+    [
+        ("a @1 in the snow", f"a {FINCH} in the snow", {"@1"}),
+        ("a @1 beside a @3", f"a {FINCH} beside a telma wren", {"@1", "@3"}),
+        ("a @1, @1!", f"a {FINCH}, {FINCH}!", {"@1"}),
+        ("a telma wren", "a telma wren", set()),
+        ("write to me@2 or @home or @1x or @@1", "write to me@2 or @home or @1x or @@1", set()),
+        ("a @2", BadInput, "@2: it is not said what this image shows"),
+        ("a @7", BadInput, "@7: no image of this thread has this handle"),
+        ("a @0", BadInput, "@0: no image of this thread has this handle"),
+        ("a @1 and a @9", BadInput, "There are: @1, @2, @3"),
+    ],
+)
+def test_a_mention_is_the_concept_of_its_image(line: str, prompt: object, used: object) -> None:
+    chat = chat_with_tray(FINCH, "", "telma wren")
+    for handle in ("@1", "@2", "@3"):
+        change(chat, lambda session, handle=handle: session.use(handle, used=False))  # type: ignore[misc]
+    before = chat.thread
+    if prompt is BadInput:
+        with pytest.raises(BadInput, match=str(used)):
+            chat.submit(line)
+        assert Threads().get(before.id) == before
+        return
+    run = chat.submit(line)
+    assert read_request(run.request_json).prompt == prompt
+    assert {image.handle for image in chat.thread.tray if image.used} == used
+    assert chat.thread.turns[-1].prompt == line
+
+
+def test_a_mentioned_image_is_used_and_sent() -> None:
+    chat = chat_with_tray(FINCH)
+    run = chat.submit("a @1 beside a telma wren").id
+    finish(run_table().get(run))
+    assert (FINCH, chat.thread.tray[0].picture.sha256) in references(run)
+    following = chat.submit("now make it night").id
+    finish(run_table().get(following))
+    assert references(following) == references(run)
+
+
+def test_one_image_shows_a_concept() -> None:
+    chat = Chat()
+    finish(chat.submit(PROMPT))
+    change(chat, lambda session: session.add_image(png(COLOURS[0]), concept=FINCH))
+    change(chat, lambda session: session.add_image(png(COLOURS[1]), concept=FINCH))
+    assert [image.used for image in chat.thread.tray] == [False, True]
+    change(chat, lambda session: session.use("@1"))
+    assert [image.used for image in chat.thread.tray] == [True, False]
+    hits = [each for each in chat.references() if each.concept == FINCH and not each.handle]
+    number = chat.references().index(hits[0]) + 1
+    change(chat, lambda session: session.pin(number))
+    assert not any(image.used for image in chat.thread.tray) and len(chat.thread.tray) == 2
+    change(chat, lambda session: session.use("@2"))
+    assert not chat.thread.pins
+
+
+def test_nothing_drops_an_image() -> None:
+    chat = chat_with_tray(FINCH, "")
+    tray = chat.thread.tray
+    change(chat, lambda session: session.use("@2", used=False))
+    tray = chat.thread.tray
+    finish(chat.submit(PROMPT))
+    chat.set(overrides={"generator.fault": "boom"})
+    assert finish(chat.submit("now make it night")).outcome.ending == "failed"
+    chat.set(overrides={})
+    change(chat, lambda session: session.undo())
+    change(chat, lambda session: session.undo())
+    change(chat, lambda session: session.redo())
+    with pytest.raises(BadInput):
+        chat.submit("x" * 3000)
+    assert Threads().get(chat.thread.id).tray == tray
+    finish(chat.submit("not that bird"))
+    change(chat, lambda session: None)
+    assert [image.handle for image in chat.thread.tray] == ["@1", "@2"]
+
+
+def test_an_image_removed_while_a_run_is_at_work_stays_removed() -> None:
+    chat = chat_with_tray(FINCH)
+    run = chat.submit(PROMPT)
+    change(chat, lambda session: session.remove("@1"))
+    finish(run)
+    change(chat, lambda session: None)
+    assert chat.thread.tray == () and (FINCH, "") not in references(run.id)
+
+
+def test_images_without_a_concept_are_input_images_of_the_request() -> None:
+    chat = chat_with_tray("")
+    run = chat.submit(PROMPT)
+    assert read_request(run.request_json).pictures == (chat.thread.tray[0].picture,)
+    finish(run)
+    assert chat.thread.tray[0].picture.sha256 in dict(references(run.id)).values()
+
+
+def test_another_graph_gets_the_images_in_use() -> None:
+    chat = chat_with_tray(FINCH)
+    quick = {"mllm.backend": "quick"}
+    run = chat.submit(PROMPT, graph="pleinair", overrides=quick)
+    assert read_request(run.request_json).pictures == (chat.thread.tray[0].picture,)
+    finish(run)
+    with pytest.raises(BadInput, match="graph 'direct' takes no input images, and the tray has 1 in use"):
+        chat.submit(PROMPT, graph="direct", overrides=quick)
+    change(chat, lambda session: session.use("@1", used=False))
+    assert not read_request(chat.submit(PROMPT, graph="direct", overrides=quick).request_json).pictures
+    with pytest.raises(BadInput, match="graph 'pleinaire'"):
+        Chat().submit(PROMPT, graph="pleinaire")
+
+
+def test_more_images_than_references_are_refused() -> None:
+    chat = chat_with_tray(FINCH, "", "telma wren")
+    with pytest.raises(BadInput, match="@1, @2, @3: 3 images of the tray; generator .* takes 2 references"):
+        chat.submit(PROMPT)
+    assert finish(chat.submit("a telma wren")).outcome.best
+
+
+def test_results_and_hits_come_into_the_tray() -> None:
+    chat = Chat()
+    run = chat.submit(PROMPT)
+    with pytest.raises(BadInput, match="it has no image"):
+        change(chat, lambda session: session.reuse(run.id))
+    finish(run)
+    change(chat, lambda session: session.reuse(run.id))
+    number = next(n for n, each in enumerate(chat.references(), 1) if "used" not in each.marks)
+    hit = chat.references()[number - 1]
+    change(chat, lambda session: session.keep(number))
+    result, kept = chat.thread.tray
+    best = run_table().get(run.id).outcome.best  # type: ignore[union-attr]
+    assert best and result.picture == best.picture and result.name == PROMPT and not result.concept
+    assert (kept.handle, kept.concept, kept.hit) == ("@2", hit.concept, hit.hit)
+    change(chat, lambda session: session.remove("@1"))
+    following = chat.submit("again")
+    finish(following)
+    assert (kept.concept, kept.picture.sha256) in references(following.id)
+
+
+def test_images_of_an_answer_come_into_the_tray() -> None:
+    chat = Chat(overrides={"approve": "references"})
+    waiting = finish(chat.submit(PROMPT))
+    with Threads().opened(chat.thread.id) as session:
+        session.add_image(png(COLOURS[1]), "mine.png", FINCH)
+        finish(session.answer())
+    assert (FINCH, session.tray[0].picture.sha256) in references(waiting.run_id)
+    change(chat, lambda session: None)
+    assert [image.handle for image in chat.thread.tray] == ["@1"]
+
+
+def test_images_of_an_answer_from_elsewhere_come_into_the_tray() -> None:
+    from pleinair.tools.storage.artifacts import ArtifactStore
+
+    chat = Chat(overrides={"approve": "references"})
+    waiting = finish(chat.submit(PROMPT))
+    image = Image.new("RGB", (16, 16), COLOURS[2])
+    (picture,) = store_input_images([image], home())
+    ArtifactStore(home().run(waiting.run_id) / "pictures").put(image)
+    hit = {"id": picture.sha256, "score": 1.0, "caption": "theirs.png"}
+    given = Reference.model_validate({"concept": FINCH, "hit": hit, "picture": picture})
+    finish(answer(waiting.run_id, {"given": [given]}))
+    change(chat, lambda session: None)
+    assert [(image.handle, image.name, image.concept) for image in chat.thread.tray] == [
+        ("@1", "theirs.png", FINCH)
+    ]
+
+
+def test_a_file_that_is_no_image_is_refused(chat_place: Path) -> None:
+    (chat_place / "x.png").write_bytes(b"no image")
+    chat = chat_with_tray(FINCH)
+    for source in (str(chat_place / "x.png"), b"no image", "missing.png"):
+        with pytest.raises(BadInput, match="input image"):
+            change(chat, lambda session, source=source: session.add_image(source))  # type: ignore[misc]
+    assert len(chat.thread.tray) == 1
