@@ -160,14 +160,19 @@ def _move(prompt: str, place: str) -> str:
 
 
 def _next_calls(payload: Json, chat: Critic, messages: Sequence[BaseMessage]) -> Iterator[Call]:
-    """Judge the new image, and repair what the best image lacks, while images are left in the budget."""
-    if not payload["shown"]:
+    """Judge the new image, and repair what the best image lacks, while images are left in the budget.
+
+    Without a new image there is only something to repair if the user has renamed a concept meanwhile.
+    """
+    judged = [entry["rows"] for entry in payload["judged"]]
+    if payload["shown"]:
+        judged.append(chat.rows(images_in(messages), payload["concepts"]))
+        yield "critique", {"picture": payload["shown"][-1], "rows": judged[-1]}
+    best: list[Json] = max(judged, key=_rank, default=[])  # the first of equal ones
+    missing = [row["concept"] for row in best if row["status"] != "present"]
+    if not payload["shown"] and set(missing) <= payload["looked_up"].keys():
         yield "finish", {"reason": "there is no new picture to go on from"}
         return
-    rows = chat.rows(images_in(messages), payload["concepts"])
-    yield "critique", {"picture": payload["shown"][-1], "rows": rows}
-    best = max((*(entry["rows"] for entry in payload["judged"]), rows), key=_rank)  # the first of equal ones
-    missing = [row["concept"] for row in best if row["status"] != "present"]
     if missing and payload["pictures_left"] > 0:
         retrieved = payload["looked_up"] if payload["slots"] else dict.fromkeys(payload["concepts"], ())
         yield from (("retrieve", {"concept": name}) for name in missing if name not in retrieved)
