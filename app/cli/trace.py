@@ -46,22 +46,32 @@ def show(
 
 @trace_app.command()
 def diff(
-    first: Annotated[str, typer.Argument(metavar="RUN1", help="A run's id, its beginning, or `last`.")],
+    first: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN1", help="A run's id, its beginning, or `last`; RUN:NUMBER for an attempt."
+        ),
+    ],
     second: Annotated[str, typer.Argument(metavar="RUN2", help="The run to compare with.")],
     as_json: Json = False,
 ) -> None:
-    """Show the differences between two runs. Exit codes: 0 no difference, 1 differences, 2 bad input."""
+    """Show the differences between two runs, or two attempts (RUN:NUMBER).
+
+    Exit codes: 0 no difference, 1 differences, 2 bad input.
+    """
+    from pleinair.app.trace.compare import compare
     from pleinair.app.trace.diff import differ, without_effect
 
+    of_attempts = ":" in first or ":" in second
     with explained():
-        differences = differ(first, second)
+        differences = compare(first, second).differences if of_attempts else differ(first, second)
     if as_json:
         keys = ("what", "first", "second")
         typer.echo(printable_json([{key: getattr(line, key) for key in keys} for line in differences]))
     else:
         for line in differences:
             say(f"{printable(line.what)}: {printable(line.first)} → {printable(line.second)}")
-        if settings := without_effect(differences):
+        if settings := "" if of_attempts else without_effect(differences):
             say(f"Nothing else differs: {printable(settings)} made no difference to the results.")
     if differences:
         raise typer.Exit(1)

@@ -7,12 +7,37 @@ from fastapi.responses import HTMLResponse, Response
 
 from pleinair.app.runs.calls import read_calls
 from pleinair.app.runs.request import read_request
-from pleinair.app.server.site import site_of
+from pleinair.app.runs.store import Run
+from pleinair.app.server.site import LinkedGallery, site_of
+from pleinair.app.storyboard import words
 from pleinair.app.storyboard.export import exported
+from pleinair.app.trace.compare import compare
 from pleinair.tools.types import BadInput
 
 TYPES = {"html": "text/html; charset=utf-8", "png": "image/png", "json": "application/json"}
 router = APIRouter()
+
+
+@router.get("/compare")
+def compare_page(request: Request, left: str, right: str) -> HTMLResponse:
+    """Compare two attempts, each as RUN:NUMBER or RUN."""
+    comparison = compare(left, right)
+    sides = [
+        {
+            "side": side,
+            "label": label,
+            "image": _gallery(side.run).stored(side.attempt.attempt.picture),
+            "prompt": read_request(side.run.request_json).prompt,
+        }
+        for side, label in ((comparison.left, "Left"), (comparison.right, "Right"))
+    ]
+    return HTMLResponse(
+        site_of(request).render("compare.html", comparison=comparison, sides=sides, words=words)
+    )
+
+
+def _gallery(run: Run) -> LinkedGallery:
+    return LinkedGallery(run.id, read_request(run.request_json))
 
 
 @router.get("/runs/{run_id}/export.{kind}")

@@ -36,7 +36,7 @@ class StepCalls:
     def spent(self) -> str:
         """What the step cost, in words; "" for nothing."""
         usage = self.usage or tuple(call.usage for call in self.calls)
-        return spent(usage) if usage else ""
+        return spent(usage, zeros=False) if usage else ""
 
 
 def steps_with_calls(run: Run, places: Paths) -> list[StepCalls]:
@@ -90,7 +90,7 @@ def inline_calls(steps: Sequence[StepCalls]) -> set[int]:
 def call_lines(call: CallRecord) -> Lines:
     """Yield labels with texts of a call: its requests with their messages, and the replies."""
     state = "" if call.finished else ", not finished"
-    yield "call", f"{call.number}, {call.model or 'model'}, {spent([call.usage])}{state}"
+    yield "call", f"{call.number}, {call.model or 'model'}, {spent([call.usage], zeros=False)}{state}"
     for number, (messages, request) in enumerate(call.requests, 1):
         if len(call.tries) > 1:
             repeated = ", the same messages" if request.messages is None else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,16 +39,21 @@ def differ(first: str, second: str) -> list[Difference]:
     attempt the prompt as sent, the seed, size and steps, the inpainted box, the references, the ledger and
     the image itself; then the outcome. Raises `BadInput`.
     """
-    before, after = (dict(_flat(_facts(name))) for name in (first, second))
+    return differences(_facts(first), _facts(second))
+
+
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
+    """Return the leaves of two trees that differ."""
+    before, after = dict(_flat(first)), dict(_flat(second))
     paths = dict.fromkeys([*before, *after])
     pairs = ((path, before.get(path, ABSENT), after.get(path, ABSENT)) for path in paths)
     return [Difference(*pair) for pair in pairs if pair[1] != pair[2]]
 
 
-def without_effect(differences: Sequence[Difference]) -> str:
+def without_effect(changes: Sequence[Difference]) -> str:
     """Return what two runs were given otherwise if the results are the same, else ""."""
-    causes = [difference.what for difference in differences if difference.path[0] in GIVEN]
-    return ", ".join(causes) if len(causes) == len(differences) else ""
+    causes = [difference.what for difference in changes if difference.path[0] in GIVEN]
+    return ", ".join(causes) if len(causes) == len(changes) else ""
 
 
 def fork_without_effect(branch: Run) -> str:
@@ -62,26 +67,34 @@ def fork_without_effect(branch: Run) -> str:
 
 def _facts(name: str) -> dict[str, Any]:
     run = find(name)
-    request, trace = read_request(run.request_json), trace_of(read(home().events(run.id)))
-    outcome = run.outcome
+    trace, outcome = trace_of(read(home().events(run.id))), run.outcome
     return {
-        "prompt": request.prompt,
-        "graph": request.graph,
-        "seed": run.seed,
-        "settings": request.settings.model_dump(mode="json", exclude={"paths"}),
-        "models": trace.run.models if trace else {},
+        **run_facts(run),
         "retrieval": {
             retrieval.concept: _retrieval(retrieval)
             for retrieval in (trace.retrievals.values() if trace else ())
         },
-        **{attempt.title.lower(): _attempt(attempt) for attempt in (trace.attempt_traces if trace else ())},
+        **{each.title.lower(): attempt_facts(each) for each in (trace.attempt_traces if trace else ())},
         "ending": outcome.ending if outcome else run.status,
         "reason": outcome.reason if outcome else "",
         "best": outcome.best.number if outcome and outcome.best else ABSENT,
     }
 
 
-def _attempt(trace: AttemptTrace) -> dict[str, Any]:
+def run_facts(run: Run) -> dict[str, Any]:
+    """Return what a run began with: prompt, graph, seed, settings and models."""
+    request, trace = read_request(run.request_json), trace_of(read(home().events(run.id)))
+    return {
+        "prompt": request.prompt,
+        "graph": request.graph,
+        "seed": run.seed,
+        "settings": request.settings.model_dump(mode="json", exclude={"paths"}),
+        "models": trace.run.models if trace else {},
+    }
+
+
+def attempt_facts(trace: AttemptTrace) -> dict[str, Any]:
+    """Return what of an attempt is compared, by its names."""
     request = trace.attempt.request
     return {
         **request.model_dump(include={"prompt", "negative_prompt", "seed", "guidance_scale"}),
@@ -107,7 +120,7 @@ def _reference(reference: Reference) -> str:
 
 def _flat(value: Any, *path: str) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield every leaf of a tree with its path."""
-    if not isinstance(value, dict):
+    if not isinstance(value, Mapping):
         yield path, str(value)
         return
     for key, inner in value.items():

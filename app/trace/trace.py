@@ -200,10 +200,11 @@ def trace_begun(run: Run, places: Paths) -> Trace:
     return trace
 
 
-def spent(usage: Sequence[Usage]) -> str:
-    """Return the sum of usages in words."""
+def spent(usage: Sequence[Usage], *, zeros: bool = True) -> str:
+    """Return the sum of usages in words, also that there were no images or calls unless `zeros` is False."""
     total = {name: sum(getattr(part, name) for part in usage) for name in COUNTED}
-    words = [counted(total[key], noun) for key, noun in COUNTED.items() if total[key] or key != "tokens"]
+    shown = [key for key in COUNTED if total[key] or (zeros and key != "tokens")]
+    words = [counted(total[key], COUNTED[key]) for key in shown]
     usd = sum(part.usd for part in usage)
     words += [f"{usd:.4g} US dollars"] if usd else []
     return ", ".join([*words, f"{sum(part.seconds for part in usage):.1f} s"])

@@ -15,7 +15,7 @@ from pleinair.app.api import draw, find, home
 from pleinair.app.runs.calls import FOLDER, read_calls
 from pleinair.app.runs.results import Result
 from pleinair.app.server.app import create
-from pleinair.app.server.site import Options
+from pleinair.app.server.site import STATIC, Options
 
 HERE = "http://127.0.0.1:8800"
 PROMPT = 'two things <script>alert("1")</script>'
@@ -131,3 +131,30 @@ def test_a_damaged_call_is_left_out(client: TestClient, finished: Result, tmp_pa
         assert 'id="call-1"' not in page(client, f"/runs/{finished.run_id}")
     finally:
         path.write_bytes(before)
+
+
+def test_two_attempts_are_compared(client: TestClient, finished: Result) -> None:
+    text = page(client, f"/compare?left={finished.run_id}:0&right={finished.run_id}:1")
+    assert "same seed" in text and text.count("<figure>") == 2 and 'type="range"' in text
+    assert "reference · second thing" in text and "<th scope" in text
+    assert f"/compare?left={finished.run_id}%3A1&amp;right={finished.run_id}%3A0" in text
+
+
+def test_two_runs_are_compared_by_their_best_attempts(client: TestClient, finished: Result) -> None:
+    other = draw("two other things", seed=8)
+    text = page(client, f"/compare?left={finished.run_id}&right={other.run_id}")
+    assert "different seeds or sizes" in text and "<ins>other </ins>" in text and "<del>" in text
+    assert "<td>7</td><td>8</td>" in text
+
+
+@pytest.mark.parametrize("right", ["last:9", "20200101-000000-00000000", "", "last:x", "../last"])
+def test_a_comparison_of_nothing_is_refused(client: TestClient, finished: Result, right: str) -> None:
+    response = client.get("/compare", params={"left": finished.run_id, "right": right})
+    assert response.status_code == 400, response.text
+
+
+def test_the_scripts_of_all_pages_are_small() -> None:
+    vendored = ("htmx.min.js", "hx-sse.min.js")
+    scripts = [path for path in STATIC.glob("*.js") if path.name not in vendored]
+    assert "compare.js" in [path.name for path in scripts]
+    assert sum(len(path.read_text("utf-8").splitlines()) for path in scripts) <= 200

@@ -50,3 +50,12 @@ def test_words_that_differ(before: str, after: str, pieces: list[tuple[str, str]
 def test_the_second_text_is_whole(before: str, after: str) -> None:
     pieces = word_changes(before, after)
     assert "".join(piece.text for piece in pieces if piece.kind != "del") == after
+
+
+def test_two_attempts_of_a_run_differ_by_the_command(place: Path) -> None:
+    draw("two things", seed=7)
+    result = CliRunner().invoke(app, ["trace", "diff", "last:0", "last:1"])
+    assert result.exit_code == 1 and "reference · second thing: –" in result.output
+    assert "settings" not in result.output
+    assert CliRunner().invoke(app, ["trace", "diff", "last:0", "last:0"]).exit_code == 0
+    assert CliRunner().invoke(app, ["trace", "diff", "last:0", "last:7"]).exit_code == 2
