@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.app.chat.thread import Message
-from pleinair.app.runs.request import read_request
-from pleinair.app.runs.results import result_of
+from pleinair.app.runs.request import DrawRequest, read_request
+from pleinair.app.runs.results import files
 from pleinair.app.runs.store import OPEN, Run, Runs
 from pleinair.tools.types import BadInput, Picture
 
@@ -67,12 +68,18 @@ def row_of(run_id: str, runs: Runs) -> Run | None:
 def _version(run_id: str, row: Run | None) -> ChatVersion:
     if row is None or row.damage:
         return ChatVersion(run_id, row.status if row else DELETED)
-    request = read_request(row.request_json)
+    request = _request(row.request_json)
     version = ChatVersion(
         run_id, row.status, "not finished", request.prompt, request.graph, row.seed, question=row.question
     )
     if row.outcome is None:
         return version
     best = row.outcome.best.picture if row.outcome.best else None
-    ending, reason = row.outcome.ending, row.outcome.reason
-    return replace(version, status=ending, reason=reason, best=best, picture=result_of(row).picture)
+    file, _ = files(row, request)
+    picture = file if best and file.exists() else None
+    return replace(version, status=row.outcome.ending, reason=row.outcome.reason, best=best, picture=picture)
+
+
+@lru_cache(maxsize=256)  # a page lists the messages of a thread again and again
+def _request(text: str) -> DrawRequest:
+    return read_request(text)

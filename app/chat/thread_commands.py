@@ -149,7 +149,8 @@ def reference_line(reference: ChatReference) -> str:
     marks = f"  [{', '.join(reference.marks)}]" if reference.marks else ""
     hit = reference.hit
     by = f" (by {hit.caption_model})" if hit.caption_model else ""
-    return printable(f"{reference.concept}: {hit.id} {score_text(hit)} {hit.caption[:60]}{by}") + marks
+    place = reference.handle or f"{hit.id} {score_text(hit)}"
+    return printable(f"{reference.concept}: {place} {hit.caption[:60]}{by}") + marks
 
 
 THREAD_COMMANDS: dict[str, Command] = {

@@ -203,7 +203,7 @@ def test_an_input_image_is_used_and_stored(chat_place: Path) -> None:
     chat_output(session, "now make it night")
     first, second = map(references, runs())
     assert first == second and len(first[0]) == 64
-    assert "my finch.png" in output and "[used]" in output
+    assert f"{FINCH}: @1 my finch.png  [used]" in output
 
 
 @pytest.mark.usefixtures("chat_place")
