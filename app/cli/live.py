@@ -16,7 +16,7 @@ from pleinair.app.runs.events import Ended, Event, Progress, Resumed, StepFinish
 from pleinair.app.runs.notes import option_lines
 from pleinair.app.runs.request import read_request
 from pleinair.app.storyboard.gallery import Gallery
-from pleinair.app.texts import printable
+from pleinair.app.texts import counted, printable
 from pleinair.app.trace.trace import SIGNS, repair_text, score_text, title
 from pleinair.tools.types import Attempt, Repair, Retrieval, Row
 
@@ -152,6 +152,8 @@ def activity_text(event: Event) -> str:
     parts = (ACTIVITIES.get(name, name), "" if name in WITHOUT_ARGUMENT else about)
     text = _escaped(": ".join(filter(None, parts)))
     progress = event.data if isinstance(event.data, Progress) else Progress()
+    if progress.ahead is not None:
+        return f"Waiting for the device: {counted(progress.ahead, 'run')} before it"
     return text if progress.total is None else f"{text} {progress.done}/{progress.total}"
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.agent.state import UNTRACKED
-from pleinair.app.engines import backend_choices, build, import_libraries, index_folder
+from pleinair.app.engines import DEVICE, backend_choices, build, import_libraries, index_folder
 from pleinair.app.paths import Paths
 from pleinair.app.runs.device import device_held, device_of
 from pleinair.app.runs.events import (
@@ -165,7 +165,7 @@ def perform(
         with closing(EventLog(places.events(run.id), on_event)) as log:
             previews = on_preview if request.settings.output.previews else None
             work = Work(run, request, places, lease, log, previews)
-            work, end_of_work = _given_up(work) or _ended_by_person(work) or _run_in_time(work, started)
+            work, end_of_work = _given_up(work) or _ended_by_person(work) or _run_on_device(work, started)
             if isinstance(end_of_work, ApprovalRequest):
                 work.write(Asked(question=end_of_work))
                 if lease.wait(end_of_work):
@@ -221,6 +221,17 @@ def _as_requested(work: Work, end: End) -> Outcome:
     if attempts and work.lease.guard().cancel_requested == ACCEPT:
         return Outcome(ending="accepted", reason=ACCEPTED, accepted_by="person", best=best(attempts))
     return _failure("cancelled", Cancelled(STOPPED), work) if isinstance(end, ApprovalRequest) else end
+
+
+def _run_on_device(work: Work, started: float) -> tuple[Work, End]:
+    """Run the graph while the generator's device is held; the wait for it counts no seconds."""
+    asked = time.monotonic()
+    try:
+        with _device_held(work):
+            return _run_in_time(work, started + time.monotonic() - asked)
+    except Cancelled as error:  # while it waited
+        rest = replace(work, values=_stored_state(work))
+        return rest, _failure("cancelled", error, rest)
 
 
 def _run_in_time(work: Work, started: float) -> tuple[Work, End]:
@@ -305,10 +316,9 @@ def _stream(work: Work) -> End:
                 copy_parent(work.run.id, parent, graph_input, saver, work.places)
                 graph_input = None
             work.read_state(graph)
-            with _device_held(work):
-                context = _build_context(work)
-                work.write((Started if fresh else Resumed).model_validate(work.snapshot))
-                _follow(work, graph, graph_input or _answer(work, graph), context)
+            context = _build_context(work)
+            work.write((Started if fresh else Resumed).model_validate(work.snapshot))
+            _follow(work, graph, graph_input or _answer(work, graph), context)
         finally:
             work.read_state(graph)
         if question := _question(work, graph):
@@ -330,7 +340,8 @@ def _device_held(work: Work) -> Iterator[None]:
             work.write(Progress(ahead=ahead), "device")
         logged = ahead
 
-    with device_held(work.places.home / "devices", device, wait) if device else nullcontext():
+    folder = work.places.home / "devices"
+    with device_held(folder, device, wait, DEVICE.unload) if device else nullcontext():
         yield
 
 

@@ -19,13 +19,14 @@ from markupsafe import Markup
 
 from pleinair.app.engines import is_pocket
 from pleinair.app.paths import Paths
+from pleinair.app.runs.events import read_readable
 from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.runs.store import QUEUED, RUNNING, Run, Runs
 from pleinair.app.server.watch import Version, Watcher
 from pleinair.app.storyboard.gallery import SMALL
 from pleinair.app.storyboard.html import environment, run_values
 from pleinair.app.trace.calls import inline_calls, steps_with_calls, usage_by_attempt
-from pleinair.app.trace.trace import trace_begun
+from pleinair.app.trace.trace import device_ahead, trace_begun
 from pleinair.tools.storage.artifacts import ArtifactStore, BadArtifact
 from pleinair.tools.types import BadInput, Box, Hit, Picture
 
@@ -164,7 +165,8 @@ class Site:
         try:
             trace = trace_begun(run, self.places)
         except BadInput:
-            return Markup(self.render("not_begun.html", run=run, ahead=self.ahead(run)))
+            device = device_ahead(read_readable(self.places.events(run.id)).events)
+            return Markup(self.render("not_begun.html", run=run, ahead=self.ahead(run), device=device))
         gallery = LinkedGallery(run.id, read_request(run.request_json))
         preview = _stamp(self.places.run(run.id) / "preview.png")
         steps = steps_with_calls(run, self.places)

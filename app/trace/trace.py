@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pleinair.app.paths import Paths
-from pleinair.app.runs.events import Changes, Event, Snapshot, payloads, read, read_readable
+from pleinair.app.runs.events import Changes, Event, Progress, Snapshot, payloads, read, read_readable
 from pleinair.app.runs.store import Run
 from pleinair.app.texts import counted
 from pleinair.tools.images.crops import pixels
@@ -94,6 +94,7 @@ class Trace:
     outcome: Outcome | None = None
     repairs: tuple[Repair, ...] = ()  # planned, and of no attempt yet
     damaged_lines: list[int] = field(default_factory=list)  # of the log, from 1
+    device_ahead: int | None = None  # runs that have the device before it, while it waits for that
 
     @property
     def attempt_traces(self) -> list[AttemptTrace]:
@@ -196,8 +197,14 @@ def trace_begun(run: Run, places: Paths) -> Trace:
     if trace is None:
         read(places.events(run.id))  # names the damaged line
         raise BadInput(f"run {run.id}: it has not begun (status: {run.status})")
-    trace.damaged_lines = damaged
+    trace.damaged_lines, trace.device_ahead = damaged, device_ahead(events)
     return trace
+
+
+def device_ahead(events: Sequence[Event]) -> int | None:
+    """Return the number of runs that have the device before a run; None where it does not wait for that."""
+    last = events[-1].data if events else None
+    return last.ahead if isinstance(last, Progress) else None
 
 
 def spent(usage: Sequence[Usage], *, zeros: bool = True) -> str:

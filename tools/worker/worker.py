@@ -79,6 +79,13 @@ class DeviceLock:
         finally:
             self.lock.release()
 
+    def unload(self) -> None:
+        """End the process of the last worker, after a call in progress; its next use starts a new one."""
+        with self.lock:
+            last = self._holder()
+            if last is not None:
+                last.end_process()
+
 
 class Worker(Generic[_Facts]):
     """Part of the registry in a process that is started at the first use, and again after a crash.

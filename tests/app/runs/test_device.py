@@ -8,7 +8,14 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
+from pleinair.app.api import answer, cancel, enqueue, finish, home, run_table
+from pleinair.app.cli.live import activity_text
+from pleinair.app.runs import runner
 from pleinair.app.runs.device import device_held, device_of
+from pleinair.app.runs.events import Event, Progress
+from pleinair.app.server.site import Options, Site
 from pleinair.app.settings import load
 
 HOLD = """
@@ -23,6 +30,19 @@ with device_held(Path(sys.argv[1]), "cuda:0", lambda ahead: None):
 
 def ignore(ahead: int) -> None:
     """Wait without a sign."""
+
+
+def holding_process(folder: Path) -> subprocess.Popen[bytes]:
+    """Start a process that holds the device until it is killed."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, folder], stdout=subprocess.PIPE, env=os.environ)
+    assert process.stdout
+    assert process.stdout.readline() == b"held\n"
+    return process
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.communicate()
 
 
 def test_holders_come_one_after_the_other_in_order(tmp_path: Path) -> None:
@@ -57,9 +77,7 @@ def test_two_devices_are_held_at_once(tmp_path: Path) -> None:
 
 
 def test_a_killed_holder_frees_its_device(tmp_path: Path) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, env=os.environ)
-    assert holder.stdout
-    assert holder.stdout.readline() == b"held\n"
+    holder = holding_process(tmp_path)
     waits = []
 
     def wait(ahead: int) -> None:
@@ -74,3 +92,70 @@ def test_a_killed_holder_frees_its_device(tmp_path: Path) -> None:
 def test_only_models_in_a_process_on_this_machine_need_a_device() -> None:
     devices = {name: device_of(load(name)) for name in ("pocket", "klein", "openai", "gpt_image")}
     assert devices == {"pocket": "", "klein": "auto", "openai": "", "gpt_image": ""}
+
+
+def test_the_next_run_of_a_process_keeps_the_model(tmp_path: Path) -> None:
+    unloaded: list[int] = []
+    for number in range(2):
+        with device_held(tmp_path, "cuda:0", ignore, lambda number=number: unloaded.append(number)):  # type: ignore[misc]
+            pass
+    assert unloaded == []
+
+
+def test_an_idle_process_frees_the_device_for_another_one(tmp_path: Path) -> None:
+    unloaded: list[str] = []
+    with device_held(tmp_path, "cuda:0", ignore, lambda: unloaded.append("idle")):
+        pass
+    process = holding_process(tmp_path)
+    assert unloaded == ["idle"]
+    end(process)
+
+
+PROMPT = "first thing and second thing"
+
+
+@pytest.fixture
+def one_device(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make the quick generator need a device, and return the folder of its tickets."""
+    monkeypatch.setattr(runner, "device_of", lambda settings: "cuda:0")
+    return home().home / "devices"
+
+
+def test_a_run_shows_how_many_have_the_device_before_it_and_is_not_charged(one_device: Path) -> None:
+    (run,) = enqueue(PROMPT, client="a", graph="direct", overrides={"budget.seconds": 1.0})
+    other, events = holding_process(one_device), list[Event]()
+    site = Site(Options(), home())
+
+    def on_event(event: Event) -> None:
+        events.append(event)
+        if isinstance(event.data, Progress) and event.data.ahead:
+            assert "1 run before it" in site.render_run(run_table().get(run.id))
+            threading.Timer(1.5, end, [other]).start()
+
+    result = finish(run, on_event)
+    assert result.outcome.ending == "unchecked"
+    assert activity_text(events[0]) == "Waiting for the device: 1 run before it"
+    assert "before it" not in site.render_run(run_table().get(run.id))
+
+
+def test_a_run_that_is_cancelled_gives_up_its_place(one_device: Path) -> None:
+    (run,) = enqueue(PROMPT, client="a", graph="direct")
+    other = holding_process(one_device)
+
+    def on_event(event: Event) -> None:
+        if event.kind == "progress":
+            threading.Thread(target=cancel, args=[run.id]).start()
+
+    result = finish(run, on_event)
+    assert result.outcome.ending == "cancelled"
+    assert len(list((one_device / "cuda-0").glob("*.ticket"))) == 1
+    end(other)
+
+
+def test_a_run_that_waits_for_an_approval_leaves_the_device_to_others(one_device: Path) -> None:
+    (run,) = enqueue(PROMPT, client="a", overrides={"approve": "references"})
+    assert finish(run).outcome.ending == "waiting"
+    other = holding_process(one_device)
+    end(other)
+    answer(run.id)
+    assert finish(run_table().get(run.id)).outcome.ending == "accepted"
