@@ -23,7 +23,7 @@ from pleinair.app.runs.request import (
     require_slots,
     store_input_images,
 )
-from pleinair.app.runs.store import OPEN, Busy, Finished, Run, Runs, Waiting
+from pleinair.app.runs.store import OPEN, Busy, Finished, Run, Runs, Waiting, no_question
 from pleinair.app.settings import OnPreview, Renamed, load
 from pleinair.tools.types import BadInput, ImageOptions, NotFound
 
@@ -230,7 +230,7 @@ def answer(
 
     run = run_table().get(run_id)
     if run.question is None:
-        raise BadInput(f"run {run_id}: it waits for no approval (status: {run.status})")
+        raise BadInput(no_question(run))
     if question and question != run.question.key:
         raise BadInput(f"run {run_id}: that question has been answered; it asks another one now")
     images = {name: (file, read_input_image(file)) for name, file in (input_images or {}).items()}

@@ -28,6 +28,7 @@ from pleinair.tools.types import (
 )
 
 CHOSEN = "you chose its image"  # reason of a repair
+OMITTED = "you chose none"  # reason of a retrieval without hits
 
 
 class ApprovedState(State):
@@ -51,7 +52,7 @@ def asks(state: ApprovedState, approve: Approve) -> bool:
 
 def approve(state: ApprovedState) -> Command[Any]:
     """Ask a person about the next image, and go on as answered; a node of a graph."""
-    return carry_out(state, ask(state))
+    return carry_out(state, ask(state, omits=True))
 
 
 def next_image(state: State) -> Before:
@@ -82,8 +83,11 @@ def select(state: ApprovedState, runtime: Runtime[Context]) -> dict[str, Any]:
     return nodes.select(state, runtime.override(context=context) if state.approvals else runtime)
 
 
-def ask(state: ApprovedState) -> Approval:
-    """Interrupt the run until there is an answer that fits, and return it."""
+def ask(state: ApprovedState, omits: bool = False) -> Approval:
+    """Interrupt the run until there is an answer that fits, and return it.
+
+    `omits`: whether the graph can leave out the reference of a concept.
+    """
     question = ApprovalRequest(
         before=next_image(state),
         attempt=len(state.attempts),
@@ -91,6 +95,7 @@ def ask(state: ApprovedState) -> Approval:
         concepts=tuple(state.concepts),
         references=state.request.references if state.request else (),
         retrievals=tuple(state.retrievals),
+        omits=omits,
     )
     fault = ""
     while True:  # LangGraph repeats the node at each answer, with all the answers before
@@ -117,6 +122,10 @@ def read_approval(answer: Any, question: ApprovalRequest) -> Approval:
     _check_concepts(approval, [concept.name for concept in question.concepts])
     for concept, id in approval.hits.items():
         _hit(question.retrievals, concept, id)
+        if id in approval.vetoes:
+            raise BadInput(f"approval: hit {id!r} of {concept!r}; it is vetoed in the same answer")
+    if approval.without and not question.omits:
+        raise BadInput(f"approval: without {approval.without[0]!r}; this graph cannot leave a reference out")
     if approval.prompt:
         check_prompt(approval.prompt)
     return approval
@@ -124,7 +133,8 @@ def read_approval(answer: Any, question: ApprovalRequest) -> Approval:
 
 def _check_concepts(approval: Approval, names: list[str]) -> None:
     """Raise `BadInput` for a concept that there is not, or two of the same name."""
-    for concept in (*approval.hits, *approval.concepts, *(reference.concept for reference in approval.given)):
+    given = [reference.concept for reference in approval.given]
+    for concept in (*approval.hits, *approval.concepts, *given, *approval.without):
         if concept not in names:
             raise BadInput(f"approval: concept {concept!r}; there are: {', '.join(names) or 'none'}")
     renamed = [approval.concepts.get(name, name) for name in names]
@@ -185,7 +195,12 @@ def _restricted(state: ApprovedState, approval: Approval) -> list[Retrieval]:
     retrieved = {retrieval.concept for retrieval in state.retrievals}
     others = [Retrieval(concept=name, query=name, hits=()) for name in given if name not in retrieved]
     hits = {name: _hit(tuple(state.retrievals), name, id) for name, id in approval.hits.items()}
-    return restrict_retrievals([*state.retrievals, *others], hits | given, approval.vetoes)
+    restricted = restrict_retrievals([*state.retrievals, *others], hits | given, approval.vetoes)
+    none: dict[str, Any] = {"hits": (), "abstained": True, "reason": OMITTED}
+    return [
+        retrieval.model_copy(update=none) if retrieval.concept in approval.without else retrieval
+        for retrieval in restricted
+    ]
 
 
 def _repairs(state: ApprovedState, approval: Approval) -> list[Repair]:

@@ -19,6 +19,7 @@ class ApprovalRequest(Value):
     concepts: tuple[Concept, ...]
     references: tuple[Reference, ...] = ()  # of the next image
     retrievals: tuple[Retrieval, ...] = ()  # the other hits, of which one may be chosen instead
+    omits: bool = False  # whether a concept can go without a reference
     fault: str = ""  # why the answer before was refused
     id: str = ""  # of the interrupt, once the run waits
 
@@ -36,6 +37,7 @@ class Approval(Value):
     vetoes: tuple[str, ...] = ()  # ids of hits that are not used in this run
     hits: dict[str, str] = {}  # the id of the hit that is to show a concept
     given: tuple[Reference, ...] = ()  # input images, already in the store, each for its concept
+    without: tuple[str, ...] = ()  # concepts that get no reference
     concepts: dict[str, str] = {}  # other names for concepts, which are retrieved anew
     prompt: str = ""  # in place of the run's
 

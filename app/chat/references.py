@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -98,6 +99,15 @@ class ThreadReferences(ThreadTray):
         self._set(pins=tuple(pins.values()), vetoes=vetoes)
         self.thread = without_pinned(self.thread)
         return references
+
+    def keep_hits(self, hits: Mapping[str, Hit]) -> None:
+        """Pin concepts to hits, as a person does who answers the question of a run; no veto of them stays."""
+        pins = {pin.concept: pin for pin in self.thread.pins}
+        pins |= {concept: Pin(concept=concept, hit=hit) for concept, hit in hits.items()}
+        allowed = {hit.id for hit in hits.values()}
+        vetoes = tuple(id for id in self.thread.vetoes if id not in allowed)
+        self._set(pins=tuple(pins.values()), vetoes=vetoes)
+        self.thread = without_pinned(self.thread)
 
     def approve(self) -> list[ChatReference]:
         """Pin the references of the last image."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pleinair.agent.approval.types import Approval
 from pleinair.agent.react.schemas import Pin
 from pleinair.app.chat.messages import row_of
 from pleinair.app.chat.thread import GRAPH, Decisions, Thread, TrayImage
@@ -34,7 +35,7 @@ def settled(thread: Thread, runs: Runs, places: Paths) -> Thread:
     base, request = message.base, read_request(row.request_json)
     state = state_of(row.id, places)
     if state and request.graph == GRAPH:
-        theirs = decisions_of(state)
+        theirs = _without_choices(decisions_of(state), state.approvals, base)
         thread, base = thread.with_decisions(_merged(base, thread.decisions, theirs)), theirs
     if state:
         sent = request.thread.given if request.thread else ()
@@ -48,6 +49,18 @@ def settled(thread: Thread, runs: Runs, places: Paths) -> Thread:
 def decisions_of(state: ReactState) -> Decisions:
     """Return the vetoes and pins of a run."""
     return Decisions(vetoes=tuple(state.vetoes), pins=tuple(state.pins))
+
+
+def _without_choices(theirs: Decisions, approvals: Sequence[Approval], base: Decisions) -> Decisions:
+    """Return the decisions of a run without what its approvals chose for this run only."""
+    once = {concept: id for approval in approvals for concept, id in approval.hits.items()}
+    pins = _by_concept(theirs)
+    before = _by_concept(base)
+    for concept, id in once.items():
+        if concept in pins and pins[concept].hit.id == id:
+            del pins[concept]
+            pins |= {concept: before[concept]} if concept in before else {}
+    return theirs.model_copy(update={"pins": tuple(pins.values())})
 
 
 def _merged(base: Decisions, ours: Decisions, theirs: Decisions) -> Decisions:

@@ -391,7 +391,7 @@ class Runs:
         with self.transaction() as db:
             run = self._row(db, run_id)
             if run.question is None or run.question.id != question:
-                raise BadInput(f"run {run_id}: it waits for no approval (status: {run.status})")
+                raise BadInput(no_question(run))
             text = answer.model_dump_json()
             self._change(db, run_id, run.fence, status=QUEUED, answer_json=text, client=run.client or client)
             return self._row(db, run_id)
@@ -499,6 +499,13 @@ class Runs:
                 f"{self._path}: written by a newer pleinair (schema {version}, this one reads {SCHEMA})",
                 "Update pleinair or set another PLEINAIR_HOME.",
             )
+
+
+def no_question(run: Run) -> str:
+    """Return why a run's question cannot be answered."""
+    if run.status in OPEN and run.answer_json:
+        return f"run {run.id}: its question has been answered already"
+    return f"run {run.id}: it waits for no approval (status: {run.status})"
 
 
 def _require_room(db: sqlite3.Connection, count: int, most: int | None) -> None:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pleinair.app.paths import Paths
 from pleinair.app.server import (
+    approval,
     errors,
     feed,
     requests,
@@ -28,6 +29,7 @@ from pleinair.app.server.workers import Workers
 from pleinair.app.storyboard.html import TEMPLATES
 
 PAGES = (
+    approval,
     feed,
     requests,
     runs,

@@ -8,7 +8,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ from pleinair.app.paths import Paths
 from pleinair.app.runs.events import read_readable
 from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.runs.store import QUEUED, RUNNING, Run, Runs
+from pleinair.app.server.decisions import decisions_of
+from pleinair.app.server.decisions import hit_key as hit_key
 from pleinair.app.server.watch import Version, Watcher
 from pleinair.app.storyboard.gallery import SMALL
 from pleinair.app.storyboard.html import environment, run_values
@@ -82,11 +83,6 @@ class LinkedGallery:
     def thumbnail(self, hit: Hit) -> LinkedImage:
         """Return the address of a thumbnail of a library image."""
         return LinkedImage(f"{self._address}/hits/{hit_key(hit)}.png", small=False)
-
-
-def hit_key(hit: Hit) -> str:
-    """Return the name of a hit in addresses."""
-    return sha256(hit.id.encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -158,7 +154,11 @@ class Site:
     def rendered(self, run_id: str) -> str:
         """Return the part of a page that shows a run, or that it has been deleted."""
         run = self.runs.get_some([run_id]).get(run_id)
-        return str(self.render_run(run)) if run else self.render("deleted.html")
+        if run is None:
+            return self.render("deleted.html")
+        values = {"decisions": decisions_of(run, self.places), "back": f"/runs/{run_id}"}
+        changes = self.render("changes.html", **values)
+        return str(self.render_run(run)) + changes
 
     def render_run(self, run: Run) -> Markup:
         """Return the part of a page that shows a run, also one that has not begun."""

@@ -1,0 +1,252 @@
+"""The form of an approval: what it shows, what each field changes, and how it comes back."""
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+from support.html_form import Form, Forms
+
+from pleinair.app.api import accept, answer, draw, finish, home, run_table, submit
+from pleinair.app.chat.thread import MessageOptions
+from pleinair.app.chat.threads import Threads
+from pleinair.app.runs.store import Run
+from pleinair.app.server.app import create
+from pleinair.app.server.site import Options, Site
+from pleinair.tools.types import Attempt
+
+PROMPT = "first thing and second thing"
+ODD = "first <b>thing</b>"  # name of the first concept
+
+
+@pytest.fixture
+def client(place: Path) -> Iterator[TestClient]:
+    server, address = create(Options(workers=0), home()), "http://127.0.0.1:8800"
+    with TestClient(server, address, follow_redirects=False, headers={"accept": "text/html"}) as client:
+        yield client
+
+
+def waiting(approve: str = "references", **overrides: Any) -> Run:
+    return run_table().get(draw(PROMPT, seed=1, overrides={"approve": approve, **overrides}).run_id)
+
+
+def form_in(page: str) -> Form:
+    return next(form for form in Forms(page).forms if form.action.endswith("/answer"))
+
+
+def form_of(client: TestClient, run: Run) -> Form:
+    return form_in(client.get(f"/runs/{run.id}").text)
+
+
+def sent(client: TestClient, form: Form, **changes: Any) -> Any:
+    """Send a form as multipart, with changes; a file is a name with bytes."""
+    files = {name: value for name, value in changes.items() if isinstance(value, tuple)}
+    files |= {name: ("", b"") for name in form.files if name not in files}
+    fields = form.fields | {name: value for name, value in changes.items() if name not in files}
+    fields = {name: value for name, value in fields.items() if value is not None}
+    return client.post(form.action, data=fields, files=files or {"no": ("", b"")})
+
+
+def ended(run: Run) -> Attempt:
+    best = finish(run_table().get(run.id)).outcome.best
+    assert best
+    return best
+
+
+def used(attempt: Attempt) -> dict[str, str]:
+    return {reference.concept: reference.hit.id for reference in attempt.request.references}
+
+
+def encoded() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16), "red").save(file, "PNG")
+    return file.getvalue()
+
+
+def test_the_form_shows_what_may_be_chosen(client: TestClient) -> None:
+    run = waiting()
+    page, form = client.get(f"/runs/{run.id}").text, form_of(client, run)
+    assert run.question
+    hits = run.question.retrievals[0].hits
+    assert form.choices["use-1"] == [*(f"hit:{hit.id}" for hit in hits), "none"]
+    assert form.fields["use-1"] == f"hit:{run.question.references[0].hit.id}"
+    assert (form.fields["prompt"], form.fields["name-0"]) == (PROMPT, ODD)
+    assert "No reference is planned for it." in page and "CC0-1.0" in page and "cosine" in page
+    assert "Waits for your approval." in page and "<b>thing</b>" not in page
+    assert "keep-1" not in form.boxes and not re.search("<script>|style=", page)
+    for address in re.findall(rf'src="(/runs/{run.id}/hits/[^"]+)"', page):
+        assert client.get(address).headers["content-type"] == "image/png"
+
+
+def test_an_answer_as_proposed_changes_nothing(client: TestClient) -> None:
+    run, free = waiting(), draw(PROMPT, seed=1)
+    answered = sent(client, form_of(client, run), decision="continue")
+    assert (answered.status_code, answered.headers["location"]) == (303, f"/runs/{run.id}")
+    row = run_table().get(run.id)
+    assert row.client, "a worker goes on with a run of the terminal"
+    assert row.answer_json and '"hits":{}' in row.answer_json and '"without":[]' in row.answer_json
+    assert free.outcome.best and ended(run).picture == free.outcome.best.picture
+
+
+def test_another_hit_is_chosen_and_one_is_vetoed(client: TestClient) -> None:
+    run = waiting()
+    form = form_of(client, run)
+    proposed, other = form.choices["use-1"][:2]
+    veto = next(name for name, value in form.boxes.items() if f"hit:{value}" == proposed)
+    sent(client, form, **{"use-1": other, veto: form.boxes[veto]})
+    assert used(ended(run)) == {"second thing": other.removeprefix("hit:")}
+
+
+def test_a_veto_changes_the_reference(client: TestClient) -> None:
+    run = waiting()
+    form = form_of(client, run)
+    (veto,) = [name for name, value in form.boxes.items() if f"hit:{value}" == form.fields["use-1"]]
+    sent(client, form, **{veto: form.boxes[veto]})
+    reference = used(ended(run))["second thing"]
+    assert reference != form.boxes[veto] and f"hit:{reference}" in form.choices["use-1"]
+
+
+def test_a_concept_goes_without_a_reference(client: TestClient) -> None:
+    run = waiting()
+    sent(client, form_of(client, run), **{"use-1": "none"})
+    ended(run)
+    outcome = run_table().get(run.id).outcome
+    assert outcome and outcome.best and outcome.best.request.references == ()
+
+
+def test_an_image_of_ones_own_is_used_and_survives_a_fault_elsewhere(client: TestClient) -> None:
+    run = waiting()
+    form = form_of(client, run)
+    again = sent(client, form, **{"file-1": ("my <wren>.png", encoded()), "prompt": " "})
+    assert again.status_code == 422 and run_table().get(run.id).status == "waiting"
+    assert 'role="alert" id=' in again.text and "my &lt;wren&gt;.png" in again.text
+    form = form_in(again.text)
+    assert client.get(f"/images/{form.fields['image-1']}.png").status_code == 200
+    assert sent(client, form, prompt="a second thing").status_code == 303
+    (reference,) = ended(run).request.references
+    assert (reference.concept, reference.hit.caption) == ("second thing", "my <wren>.png")
+    assert reference.picture.sha256 == form.fields["image-1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"prompt": "x" * 3000}, "3,000 characters"),
+        ({"name-0": ""}, "concept has no name"),
+        ({"name-0": "second thing"}, "another concept has this name"),
+        ({"use-1": "hit:../../x"}, "../../x"),
+        ({"file-1": ("x.png", b"no image")}, "input image &#39;x.png&#39;"),
+        ({"use-0": "hit:0.png"}, "hit &#39;0.png&#39;"),
+    ],
+)
+def test_a_fault_comes_back_with_what_was_typed(
+    client: TestClient, changes: dict[str, Any], fault: str
+) -> None:
+    run = waiting()
+    form = form_of(client, run)
+    other = form.choices["use-1"][1]
+    veto = next(name for name, value in form.boxes.items() if f"hit:{value}" == form.choices["use-1"][2])
+    kept = {"prompt": "another prompt", "use-1": other, veto: form.boxes[veto]}
+    again = sent(client, form, **(kept | changes))
+    assert again.status_code == 422 and fault in again.text
+    fields = form_in(again.text).fields
+    texts = {name: value for name, value in (kept | changes).items() if isinstance(value, str)}
+    assert {name: fields[name] for name in texts if name in fields and not name.startswith("use")} == {
+        name: value for name, value in texts.items() if not name.startswith("use")
+    }
+    assert run_table().get(run.id).status == "waiting" and run_table().get(run.id).answer_json is None
+
+
+def test_a_renamed_concept_asks_again_and_the_form_before_is_refused(client: TestClient) -> None:
+    run = waiting()
+    form = form_of(client, run)
+    assert sent(client, form, **{"name-1": "зимородок “x” & 'y'"}).status_code == 303
+    late = sent(client, form)
+    assert late.status_code == 400 and "has been answered already" in late.text
+    assert finish(run_table().get(run.id)).question
+    stale = sent(client, form)
+    assert stale.status_code == 409 and "another one than you answered" in stale.text
+    new = form_in(stale.text)
+    assert new.fields["name-1"] == "зимородок “x” & 'y'" and new.fields["question"] != form.fields["question"]
+    assert sent(client, new).status_code == 303
+    assert list(used(ended(run))) == ["зимородок “x” & 'y'"]
+
+
+def test_the_form_of_a_draft_has_no_references(client: TestClient) -> None:
+    run = waiting("draft")
+    form = form_of(client, run)
+    assert not (form.choices or form.boxes or form.files)
+    assert client.post(f"/runs/{run.id}/accept").status_code == 400
+    assert sent(client, form, decision="stop").status_code == 303
+    assert finish(run_table().get(run.id)).outcome.ending == "cancelled"
+
+
+def test_a_library_without_a_match_says_so(client: TestClient) -> None:
+    run = waiting("draft", **{"retrieval.threshold": 0.99})
+    question = finish(answer(run.id)).question
+    page = client.get(f"/runs/{run.id}").text
+    if question:  # nothing to show, so nothing is asked
+        assert "nothing above the threshold" in page
+
+
+def test_an_image_is_accepted_by_a_button(client: TestClient) -> None:
+    run = waiting()
+    assert client.post(f"/runs/{run.id}/accept", data={"back": "//evil.example"}).headers["location"] == (
+        f"/runs/{run.id}"
+    )
+    outcome = run_table().get(run.id).outcome
+    assert outcome and outcome.accepted_by == "person"
+    assert client.post(f"/runs/{run.id}/accept").status_code == 400
+    queued = submit(PROMPT, seed=1)
+    page = client.get(f"/runs/{queued.id}").text
+    assert "Stop</button>" in page and "Accept this image" not in page
+    client.post(f"/runs/{queued.id}/stop")
+    assert run_table().get(queued.id).status == "cancelled"
+
+
+def test_a_program_answers_in_json(client: TestClient) -> None:
+    run = waiting()
+    refused = client.post(f"/runs/{run.id}/answer", json={"hits": {"second thing": "no.png"}})
+    assert refused.status_code == 400 and "no.png" in refused.json()["error"]["message"]
+    for body in (b"{", b"[1]", b'"yes"'):
+        headers = {"content-type": "application/json"}
+        assert client.post(f"/runs/{run.id}/answer", content=body, headers=headers).status_code == 400
+    assert client.post(f"/runs/{run.id}/answer", json=True).json() == {"run": run.id, "status": "queued"}
+    assert client.post(f"/runs/{run.id}/answer", json=True).status_code == 400
+
+
+def test_a_page_is_told_of_each_question_once(client: TestClient) -> None:
+    run = waiting()
+    site = Site(Options(workers=0), home())
+    shown, key = site.rendered(run.id), run.question and run.question.key
+    assert f"#approval-{run.id}:not(:has([data-key='{key}']))" in shown and 'class="approval"' in shown
+    assert site.rendered(run.id) == shown
+    answer(run.id)
+    assert f"#approval-{run.id}:not(:has([data-key='none']))" in site.rendered(run.id)
+    assert "Your answer has been received" in site.rendered(run.id)
+    accept(run.id)
+    assert "Ended: accepted." in site.rendered(run.id)
+
+
+def test_a_pin_is_of_the_thread_and_a_choice_of_the_run(client: TestClient) -> None:
+    threads = Threads(home())
+    thread = threads.create(overrides={"approve": "references", "mllm.backend": "talker"})
+    with threads.opened(thread.id) as session:
+        (run,) = session.submit("a telma wren beside a velmora finch", MessageOptions(seed=1))
+    assert finish(run).question
+    form = form_of(client, run)
+    assert form.boxes["keep-0"] == form.boxes["keep-1"] == "on"
+    assert "none" not in form.choices["use-0"]
+    names = [form.fields[f"name-{number}"] for number in (0, 1)]
+    others = [form.choices[f"use-{number}"][-1] for number in (0, 1)]
+    back = f"/threads/{thread.id}"
+    changes = {"use-0": others[0], "use-1": others[1], "keep-1": "on", "back": back}
+    assert sent(client, form, **changes).headers["location"] == back
+    hits = {name: other.removeprefix("hit:") for name, other in zip(names, others, strict=True)}
+    assert used(ended(run)) == hits
+    session = threads.viewed(thread.id)
+    assert {pin.concept: pin.hit.id for pin in session.thread.pins} == {names[1]: hits[names[1]]}
