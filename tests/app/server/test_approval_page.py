@@ -232,21 +232,20 @@ def test_a_page_is_told_of_each_question_once(client: TestClient) -> None:
     assert "Ended: accepted." in site.rendered(run.id)
 
 
-def test_a_pin_is_of_the_thread_and_a_choice_of_the_run(client: TestClient) -> None:
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_a_choice_is_of_the_run_and_a_pin_of_its_thread(client: TestClient, is_kept: bool) -> None:
     threads = Threads(home())
     thread = threads.create(overrides={"approve": "references", "mllm.backend": "talker"})
     with threads.opened(thread.id) as session:
         (run,) = session.submit("a telma wren beside a velmora finch", MessageOptions(seed=1))
     assert finish(run).question
-    form = form_of(client, run)
-    assert form.boxes["keep-0"] == form.boxes["keep-1"] == "on"
-    assert "none" not in form.choices["use-0"]
-    names = [form.fields[f"name-{number}"] for number in (0, 1)]
-    others = [form.choices[f"use-{number}"][-1] for number in (0, 1)]
-    back = f"/threads/{thread.id}"
-    changes = {"use-0": others[0], "use-1": others[1], "keep-1": "on", "back": back}
+    form, back = form_of(client, run), f"/threads/{thread.id}"
+    (number,) = [name.removeprefix("use-") for name in form.choices]
+    name, other = form.fields[f"name-{number}"], form.choices[f"use-{number}"][-1]
+    assert form.boxes[f"keep-{number}"] == "on" and other.startswith("hit:")
+    changes = {f"use-{number}": other, f"keep-{number}": "on" if is_kept else None, "back": back}
     assert sent(client, form, **changes).headers["location"] == back
-    hits = {name: other.removeprefix("hit:") for name, other in zip(names, others, strict=True)}
+    hits = {name: other.removeprefix("hit:")}
     assert used(ended(run)) == hits
-    session = threads.viewed(thread.id)
-    assert {pin.concept: pin.hit.id for pin in session.thread.pins} == {names[1]: hits[names[1]]}
+    pins = {pin.concept: pin.hit.id for pin in threads.viewed(thread.id).thread.pins}
+    assert pins == (hits if is_kept else {})
