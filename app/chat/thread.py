@@ -96,6 +96,7 @@ class Thread(Value):
     handles: int = 0  # how many handles were ever given out
     vetoes: tuple[str, ...] = ()
     pins: tuple[Pin, ...] = ()
+    draft: dict[str, str] = {}  # what is typed on a page and not sent yet, by field
 
     @classmethod
     def begin(cls, **fields: Any) -> Thread:

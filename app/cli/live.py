@@ -16,7 +16,8 @@ from pleinair.app.runs.events import Ended, Event, Progress, Resumed, StepFinish
 from pleinair.app.runs.notes import option_lines
 from pleinair.app.runs.request import read_request
 from pleinair.app.storyboard.gallery import Gallery
-from pleinair.app.texts import counted, printable
+from pleinair.app.texts import printable
+from pleinair.app.trace.activity import activity
 from pleinair.app.trace.trace import SIGNS, repair_text, score_text, title
 from pleinair.tools.types import Attempt, Repair, Retrieval, Row
 
@@ -28,23 +29,6 @@ if TYPE_CHECKING:
 
 COLOURS = {"present": "green", "unsure": "yellow", "missing": "red"}
 ENDINGS = {"accepted": "green", "failed": "red", "refused": "red"}  # yellow for all others
-ACTIVITIES = {
-    "decompose": "Reading the prompt",
-    "draft": "Generating a draft",
-    "critique": "Judging the image",
-    "plan": "Planning repairs",
-    "retrieve": "Retrieving references",
-    "select": "Selecting references",
-    "generate": "Generating",
-    "drive": "Thinking",
-    "act": "Working",
-    "begin": "Reading the request",
-    "veto": "Excluding images",
-    "pin": "Pinning an image",
-    "finish": "Ending",
-    "index": "Indexing the library",
-}
-WITHOUT_ARGUMENT = ("critique", "finish")  # calls of which only the activity is shown
 
 
 class LiveView:
@@ -147,14 +131,7 @@ def _escaped(text: str) -> str:
 
 def activity_text(event: Event) -> str:
     """Return what a step does, with its progress if it counts any, as rich markup."""
-    call = event.data.call if isinstance(event.data, StepStarted) else None
-    name, about = (call.name, call.about) if call else (event.step, "")
-    parts = (ACTIVITIES.get(name, name), "" if name in WITHOUT_ARGUMENT else about)
-    text = _escaped(": ".join(filter(None, parts)))
-    progress = event.data if isinstance(event.data, Progress) else Progress()
-    if progress.ahead is not None:
-        return f"Waiting for the device: {counted(progress.ahead, 'run')} before it"
-    return text if progress.total is None else f"{text} {progress.done}/{progress.total}"
+    return _escaped(activity(event))
 
 
 def _retrieval_line(retrieval: Retrieval) -> str:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pleinair.app.paths import Paths
 from pleinair.app.server import (
     approval,
+    chat,
     errors,
     feed,
     requests,
@@ -22,6 +23,7 @@ from pleinair.app.server import (
     trace,
     uploads,
 )
+from pleinair.app.server.chats import Chats
 from pleinair.app.server.clients import Clients
 from pleinair.app.server.security import READING, Guard, Rules, allowed_hosts
 from pleinair.app.server.site import STATIC, Options, Site
@@ -30,6 +32,7 @@ from pleinair.app.storyboard.html import TEMPLATES
 
 PAGES = (
     approval,
+    chat,
     feed,
     requests,
     runs,
@@ -51,7 +54,13 @@ def create(options: Options, places: Paths, site: Site | None = None) -> ASGIApp
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.site = site
-    workers = Workers(options.workers, site.watcher.tell)
+    app.state.chats = chats = Chats(site)
+
+    def tell() -> None:
+        site.watcher.tell()
+        chats.watcher.tell()
+
+    workers = Workers(options.workers, tell)
     rules = Rules(allowed_hosts(options.host, options.port, options.names), options.token)
     app.state.rules = rules
     app.get("/static/storyboard.css")(_style)
@@ -60,7 +69,7 @@ def create(options: Options, places: Paths, site: Site | None = None) -> ASGIApp
         app.include_router(module.router)
     errors.install(app)
     app.add_middleware(Clients)
-    app.add_middleware(_Changes, after=(workers.look, site.watcher.tell))
+    app.add_middleware(_Changes, after=(workers.look, tell))
     return Guard(app, rules, partial(errors.error_page, site))
 
 

@@ -73,11 +73,11 @@ async def _read(request: Request) -> RunRequest:
     except ValidationError as error:
         raise BadInput(complaint(error)) from error
     if fields.profile is not None:
-        _require_profile(fields.profile)
+        require_profile(fields.profile)
     return fields
 
 
-def _require_profile(name: str) -> None:
+def require_profile(name: str) -> None:
     """Raise `BadInput` unless a profile is one by name: a file elsewhere could have any settings."""
     if name.partition("+")[0] not in (names := profiles()):
         raise BadInput(f"profile {name[:60]!r}: no such profile; accepted: {', '.join(names)}")

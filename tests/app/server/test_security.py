@@ -1,6 +1,7 @@
 """Hostile requests to every route: refused, and nothing is changed."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from pleinair.app.api import home, run_table, submit
+from pleinair.app.chat.threads import Threads
 from pleinair.app.server.app import create
 from pleinair.app.server.security import Guard, Rules, allowed_hosts
 from pleinair.app.server.site import Options
@@ -60,11 +62,12 @@ def app(place: Path) -> Guard:
 def routes(guard: Guard) -> Iterator[tuple[str, str]]:
     app = guard.app
     assert isinstance(app, FastAPI)
-    run = submit("first thing and second thing").id
+    run, thread = submit("first thing and second thing").id, Threads().create().id
+    names = {"run_id": run, "thread_id": thread, "action": "send", "name": "0" * 64}
     for route in app.routes:
         for method in getattr(route, "methods", None) or ("GET",):
             path = getattr(route, "path", "/")
-            yield method, path.replace("{run_id}", run).replace("{name}", "0" * 64)
+            yield method, re.sub(r"\{(\w+)\}", lambda match: names[match[1]], path)
 
 
 @dataclass

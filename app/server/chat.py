@@ -1,0 +1,321 @@
+"""The chat page: messages as they happen, and the composer, whose form every button of the page sends.
+
+So what is typed in it is stored with the thread by every action, and lost by none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.datastructures import FormData
+
+from pleinair.app import api
+from pleinair.app.chat.session import ChatSession
+from pleinair.app.chat.thread import Thread
+from pleinair.app.chat.threads import Threads
+from pleinair.app.estimate.estimate import Estimate
+from pleinair.app.runs.prompts import Unconfirmed
+from pleinair.app.runs.store import QueueFull
+from pleinair.app.server.chats import SHARED, Chats, version_key
+from pleinair.app.server.clients import client_of
+from pleinair.app.server.composer import (
+    APPROVALS,
+    ONCE,
+    Composer,
+    FieldFault,
+    estimate_rows,
+    located,
+    read_options,
+    typed,
+)
+from pleinair.app.server.feed import LAST_ID, streamed
+from pleinair.app.server.messages import message_views, status_of
+from pleinair.app.server.site import Site, site_of
+from pleinair.app.server.uploads import stored, uploads
+from pleinair.tools.types import BadInput, PleinairError
+
+NEW = "new"  # in addresses: a thread that is not stored yet
+LISTED = 40  # newest threads beside a chat
+MOST_FOUND = 200  # threads of a search
+router = APIRouter()
+
+
+@router.get("/")
+def newest(request: Request) -> Response:
+    """Go to the newest thread."""
+    threads = Threads(site_of(request).places).newest(1)
+    return _go(threads[0].id if threads else NEW, "end" if threads else "")
+
+
+@router.get("/threads")
+def thread_list(request: Request, search: str = "") -> HTMLResponse:
+    """List the threads, newest first, with a search in their prompts."""
+    site = site_of(request)
+    threads = Threads(site.places).newest(MOST_FOUND, search)
+    return HTMLResponse(
+        site.render("chat_threads.html", threads=threads, search=search, thread=None, moment=moment)
+    )
+
+
+@router.get("/threads/{thread_id}")
+def thread_page(request: Request, thread_id: str) -> HTMLResponse:
+    """Show a thread."""
+    thread = Thread.begin() if thread_id == NEW else Threads(site_of(request).places).get(thread_id)
+    address = f"/threads/{thread_id}"
+    return HTMLResponse(_page(site_of(request), thread, thread.draft, address=address))
+
+
+@router.get("/threads/{thread_id}/feed")
+async def thread_feed(request: Request, thread_id: str, after: str = "") -> Response:
+    """Send the messages of a thread whenever there is something new to show: not what the client has."""
+    await run_in_threadpool(Threads(site_of(request).places).get, thread_id)
+    chats: Chats = request.app.state.chats
+    return streamed(chats.messages(thread_id, request.headers.get(LAST_ID, after)))
+
+
+def _page(
+    site: Site,
+    thread: Thread,
+    values: Mapping[str, str],
+    *,
+    address: str,
+    fault: PleinairError | None = None,
+    estimate: Estimate | None = None,
+) -> str:
+    """Return the page of a thread, with what is typed in its composer."""
+    seen = version_key(site, thread)  # before they are rendered, so that nothing is missed
+    messages = message_views(site, thread)
+    return site.render(
+        "chat.html",
+        thread=thread,
+        title=thread.title or "New chat",
+        is_stored=address != f"/threads/{NEW}",
+        threads=Threads(site.places).newest(LISTED),
+        address=address,
+        seen=seen,
+        messages=messages,
+        status=status_of(messages),
+        approvals=APPROVALS,
+        composer=Composer.of(thread, values),
+        fault=fault,
+        field=fault.field if isinstance(fault, FieldFault) else "",
+        estimate=estimate,
+        estimate_rows=estimate_rows(estimate) if estimate else (),
+        search="",
+        moment=moment,
+        int=int,
+        **SHARED,
+    )
+
+
+@router.post("/threads/{thread_id}/delete")
+def delete(request: Request, thread_id: str) -> Response:
+    """Delete a thread; its runs and their images stay."""
+    Threads(site_of(request).places).delete(thread_id)
+    return RedirectResponse("/", status_code=303)
+
+
+@router.post("/threads/{thread_id}/{action}")
+async def act(request: Request, thread_id: str, action: str) -> Response:
+    """Keep what is typed, and do what a button says."""
+    if action not in ACTIONS:
+        return Response(status_code=404)
+    async with request.form() as form:
+        return await run_in_threadpool(_act, request, thread_id, action, form)
+
+
+def _act(request: Request, thread_id: str, action: str, form: FormData) -> Response:
+    site, values = site_of(request), typed(form)
+    threads = Threads(site.places)
+    thread = threads.create() if thread_id == NEW else threads.get(thread_id)
+    try:
+        with threads.opened(thread.id) as session:
+            _keep(session, form, values)
+        with threads.opened(thread.id) as session:
+            return ACTIONS[action](Action(site, session, form, values, client_of(request)))
+    except PleinairError as error:
+        page = _page(site, threads.get(thread.id), values, address=f"/threads/{thread.id}", fault=error)
+        headers = {"retry-after": str(error.retry_after)} if isinstance(error, QueueFull) else {}
+        status = 429 if headers else 400 if isinstance(error, BadInput) else 500
+        return HTMLResponse(page, status, headers)
+
+
+def _keep(session: ChatSession, form: FormData, values: Mapping[str, str]) -> None:
+    """Store what is typed and chosen, and uploaded images; one that is not an image adds none."""
+    session.thread = session.thread.model_copy(update={"draft": dict(values)})
+    for handle in map(str, form.getlist("tray")):
+        image = next((image for image in session.tray if image.handle == handle), None)
+        if image is None:  # removed on another page
+            continue
+        concept, used = str(form.get(f"concept-{handle[1:]}", "")), f"use-{handle[1:]}" in form
+        if concept != image.concept:
+            session.set_concept(handle, concept)
+        if used != image.used:
+            session.use(handle, used)
+    for upload in [stored(file, session.places) for file in uploads(form, "images")]:
+        session.add_picture(upload.picture, upload.name)
+
+
+@dataclass(frozen=True)
+class Action:
+    """What a button does, and to what."""
+
+    site: Site
+    session: ChatSession
+    form: FormData
+    values: Mapping[str, str]
+    client: str
+
+    def text(self, name: str) -> str:
+        """Return the value of a button."""
+        return str(self.form.get(name, ""))
+
+    def numbers(self, name: str) -> list[int]:
+        """Return the numbers of a button's value; raises `BadInput`."""
+        try:
+            return [int(word) for word in self.text(name).split()]
+        except ValueError as error:
+            raise BadInput(f"{name} {self.text(name)[:40]!r}: must be a number") from error
+
+    def run(self) -> str:
+        """Return the run of a button; raises `BadInput` for one of another thread."""
+        if not self.session.thread.has_run(self.text("run")):
+            raise BadInput(f"run {self.text('run')[:40]!r}: not of this thread")
+        return self.text("run")
+
+    def draft(self, **values: str) -> None:
+        """Change what is typed."""
+        draft = {**self.session.thread.draft, **values}
+        self.session.thread = self.session.thread.model_copy(update={"draft": draft})
+
+    def back(self, place: str = "end") -> Response:
+        """Show the thread again, at a place of its page."""
+        return _go(self.session.thread.id, place)
+
+    @property
+    def most(self) -> int:
+        """Runs that the queue takes."""
+        return self.site.options.queue
+
+
+def moment(seconds: float) -> datetime:
+    """Return the local time of seconds since the epoch."""
+    return datetime.fromtimestamp(seconds).astimezone()
+
+
+def _go(thread_id: str, place: str = "end") -> Response:
+    return RedirectResponse(f"/threads/{thread_id}{place and '#'}{place}", status_code=303)
+
+
+def _send(action: Action) -> Response:
+    options, session = read_options(action.values), action.session
+    prompt = _prompt(action)
+    try:
+        session.submit(prompt, options, client=action.client, most=action.most)
+    except Unconfirmed as error:
+        message = f"the prompt asks for {error.num_images} images, and each costs money"
+        raise FieldFault("num_images", message, f"Set Images to {error.num_images} to confirm it.") from error
+    except BadInput as error:
+        raise located(error, options, session.thread) from error
+    action.draft(**dict.fromkeys(ONCE, ""))
+    return action.back()
+
+
+def _prompt(action: Action) -> str:
+    if prompt := action.values.get("prompt"):
+        return prompt
+    raise FieldFault("prompt", "there is no prompt", "Describe what is to be seen.")
+
+
+def _estimate(action: Action) -> Response:
+    options, thread = read_options(action.values), action.session.thread
+    try:
+        estimate = action.session.estimate(_prompt(action), options)
+    except BadInput as error:
+        raise located(error, options, thread) from error
+    address = f"/threads/{thread.id}"
+    return HTMLResponse(_page(action.site, thread, action.values, address=address, estimate=estimate))
+
+
+def _again(action: Action) -> Response:
+    action.session.redraw(client=action.client, most=action.most)
+    return action.back()
+
+
+def _version(action: Action) -> Response:
+    number, version = action.numbers("version")
+    if number == len(action.session.thread.turns):
+        action.session.select_version(number, version)
+        return action.back()
+    return _go(action.session.fork(number, version).id)
+
+
+def _fork(action: Action) -> Response:
+    """Begin a thread with the messages before one, whose prompt is then in the composer."""
+    (number,) = action.numbers("message")
+    prompt = action.session.message(number).prompt
+    fork = action.session.fork(number - 1)
+    with Threads(action.site.places).opened(fork.id) as session:
+        session.thread = session.thread.model_copy(update={"draft": {**fork.draft, "prompt": prompt}})
+    return _go(fork.id)
+
+
+def _undo(action: Action) -> Response:
+    prompt = action.session.undo()
+    if not action.values.get("prompt"):
+        action.draft(prompt=prompt)
+    return action.back()
+
+
+def _redo(action: Action) -> Response:
+    if action.session.redo() == action.values.get("prompt"):
+        action.draft(prompt="")
+    return action.back()
+
+
+def _stop(action: Action) -> Response:
+    action.site.runs.request_cancel(action.run())
+    return action.back()
+
+
+def _accept(action: Action) -> Response:
+    api.accept(action.run())
+    return action.back()
+
+
+def _reuse(action: Action) -> Response:
+    action.session.reuse(action.run())
+    return action.back()
+
+
+def _remove(action: Action) -> Response:
+    action.session.remove(action.text("remove"))
+    return action.back()
+
+
+def _example(action: Action) -> Response:
+    action.draft(prompt=action.text("example"))
+    return action.back()
+
+
+ACTIONS: dict[str, Callable[[Action], Response]] = {
+    "keep": Action.back,
+    "images": Action.back,
+    "send": _send,
+    "estimate": _estimate,
+    "example": _example,
+    "again": _again,
+    "version": _version,
+    "fork": _fork,
+    "undo": _undo,
+    "redo": _redo,
+    "stop": _stop,
+    "accept": _accept,
+    "reuse": _reuse,
+    "remove": _remove,
+}
