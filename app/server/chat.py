@@ -279,7 +279,7 @@ def _redo(action: Action) -> Response:
 
 
 def _stop(action: Action) -> Response:
-    action.site.runs.request_cancel(action.run())
+    api.cancel(action.run())
     return action.back()
 
 

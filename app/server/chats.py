@@ -13,15 +13,14 @@ from pleinair.app.chat.threads import Threads
 from pleinair.app.runs.store import OPEN
 from pleinair.app.server.feed import key_of
 from pleinair.app.server.messages import message_views, status_of
-from pleinair.app.server.site import Site, hit_key
+from pleinair.app.server.site import Site
 from pleinair.app.server.watch import Version, Watcher
-from pleinair.app.storyboard import words
-from pleinair.app.trace.trace import SIGNS, score_text
+from pleinair.app.trace.trace import SIGNS
 from pleinair.tools.types import BadInput
 
 REOPENED = "failed"  # the only ending after which a run may go on
 MOST = 10_000  # ended runs that are remembered
-SHARED: dict[str, Any] = {"signs": SIGNS, "words": words, "score_text": score_text, "key": hit_key}
+SHARED: dict[str, Any] = {"signs": SIGNS}  # what the templates of messages need
 
 
 class Chats:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.app.chat.messages import DELETED
 from pleinair.app.chat.thread import Thread
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import read_readable
 from pleinair.app.runs.request import read_request
-from pleinair.app.runs.store import OPEN, QUEUED, RUNNING, WAITING, Run
+from pleinair.app.runs.store import ACCEPT, OPEN, QUEUED, RUNNING, WAITING, Run
 from pleinair.app.runs.worker import PREVIEW
+from pleinair.app.server.decisions import RunDecisions, decisions_of
 from pleinair.app.server.site import LinkedGallery, LinkedImage, Site
 from pleinair.app.texts import counted
 from pleinair.app.trace.activity import current_activity
@@ -44,8 +44,7 @@ class RunView:
     attempts: tuple[AttemptView, ...] = ()
     activity: str = ""  # of a run in progress
     preview: str = ""  # address of the image in progress
-    question: ApprovalRequest | None = None
-    is_stopping: bool = False
+    decisions: RunDecisions | None = None  # what may be decided, None if it has ended
 
     @property
     def is_open(self) -> bool:
@@ -115,8 +114,7 @@ def _open(site: Site, run: Run) -> RunView:
         view,
         activity=_activity(site, run) or current_activity(events) or "Starting",
         preview=_preview(site, run) if run.status == RUNNING else "",
-        question=run.question,
-        is_stopping=bool(run.cancel_requested),
+        decisions=decisions_of(run, site.places),
     )
 
 
@@ -133,7 +131,7 @@ def _activity(site: Site, run: Run) -> str:
     if run.status == WAITING:
         return "Waiting for your approval"
     if run.cancel_requested:
-        return "Stopping after this step"
+        return "Ending with its best image" if run.cancel_requested == ACCEPT else "Stopping after this step"
     if run.status == QUEUED:
         ahead = site.ahead(run)
         return f"In the queue: {counted(ahead, 'run')} before this one" if ahead else "Next in the queue"

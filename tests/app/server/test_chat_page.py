@@ -242,7 +242,6 @@ def test_a_run_is_stopped_accepted_and_approved_in_its_thread(page: Page) -> Non
     assert response.status_code == 400
     assert "has not ended" in response.text
     page.press("stop", run=run)
-    page.work()
     assert find(run).status == "cancelled"
     page.send(approve="references")
     run = page.thread.runs[1]
