@@ -21,7 +21,7 @@ from pleinair.app.runs.history import state_of
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.store import QueueFull
 from pleinair.app.runs.worker import work
-from pleinair.tools.types import BadInput
+from pleinair.tools.types import BadInput, PleinairError
 
 PROMPT = "a telma wren beside a velmora finch"
 HOMES = Path(__file__).parents[1] / "runs" / "data"
@@ -321,20 +321,16 @@ def test_a_chat_of_an_earlier_version_becomes_a_thread() -> None:
     assert middle.id != thread.id and middle.runs == (runs[0],)
 
 
-def test_a_read_only_home_without_threads_lists_none(place: Path) -> None:
-    with closing(sqlite3.connect(place / "old.sqlite")) as db, db:
-        db.execute("CREATE TABLE runs (id TEXT PRIMARY KEY)")
-        db.execute("PRAGMA user_version=1")
-    folder = home().table.parent
-    folder.mkdir(parents=True)
-    (place / "old.sqlite").replace(home().table)
-    home().table.chmod(0o400)
-    folder.chmod(0o500)
-    try:
-        with_root = folder.stat().st_uid == 0
-        assert with_root or Threads().newest(9) == []
-    finally:
-        folder.chmod(0o700)
+def test_a_message_and_its_runs_are_stored_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    thread = Threads().create()
+
+    def fail(self: Thread, db: sqlite3.Connection) -> Thread:
+        raise sqlite3.OperationalError("killed in between")
+
+    with monkeypatch.context() as patch, pytest.raises(PleinairError), Threads().opened(thread.id) as session:
+        patch.setattr(Thread, "write", fail)
+        session.submit(PROMPT, client="page")
+    assert run_table().newest(9) == [] and Threads().get(thread.id) == thread
 
 
 def test_an_answer_of_another_interface_is_taken_over() -> None:

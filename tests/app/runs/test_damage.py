@@ -7,6 +7,7 @@ import resource
 import shutil
 import sqlite3
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -16,12 +17,13 @@ from support import quick_engines
 from typer.testing import CliRunner, Result
 
 from pleinair.app.api import draw, finish, home, resume, run_table, submit
+from pleinair.app.chat.threads import Threads
 from pleinair.app.cli.main import app
 from pleinair.app.runs.database import unusable
 from pleinair.app.runs.events import Event
 from pleinair.app.runs.store import Run
 from pleinair.tools.storage.files import DiskFull
-from pleinair.tools.types import BadInput
+from pleinair.tools.types import BadInput, PleinairError
 
 COLUMNS: dict[str, object] = {
     "outcome_json": "{",
@@ -215,6 +217,17 @@ def test_reading_works_without_writing(
     assert "Traceback" not in results[3].output and "Move the file away" not in results[3].output
     assert re.search(f"!!  home: .*({word})", results[3].output), results[3].output
     assert "delete" not in str(refusal.value).lower()
+
+
+def test_a_read_only_home_of_an_earlier_version_has_runs_and_no_threads(open_home: None) -> None:
+    with zipfile.ZipFile(Path(__file__).parent / "data" / "home-0.1.zip") as archive:
+        for name in archive.namelist():
+            if name.endswith("runs.sqlite"):
+                home().table.write_bytes(archive.read(name))
+    with read_only():
+        assert Threads().newest(9) == [] and len(run_table().newest(9)) == 7
+        with pytest.raises(PleinairError, match="read-only"):
+            Threads().create()
 
 
 CODES = {
