@@ -10,7 +10,6 @@ from pleinair.app import api
 from pleinair.app.chat.options import ThreadOptions
 from pleinair.app.chat.thread import Thread
 from pleinair.app.runs.store import Run
-from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Reference
 
 
@@ -40,14 +39,8 @@ class ThreadApproval(ThreadOptions):
         run = self.thread.runs[-1]
         if stop:
             return api.answer(run, False)
-        fields = changes(question, self.thread)
-        store, inputs = (
-            ArtifactStore(self.places.run(run) / "pictures"),
-            ArtifactStore(self.places.input_images),
-        )
-        for reference in fields["given"]:
-            store.adopt(reference.picture, inputs)
-        return api.answer(run, fields | {"prompt": prompt, "concepts": dict(concepts or {})})
+        edits = {"prompt": prompt, "concepts": dict(concepts or {})}
+        return api.answer(run, changes(question, self.thread) | edits)
 
 
 def changes(question: ApprovalRequest, thread: Thread) -> dict[str, Any]:

@@ -112,10 +112,7 @@ class ThreadReferences(ThreadTray):
     def approve(self) -> list[ChatReference]:
         """Pin the references of the last image."""
         used = [reference for reference in self.references() if "used" in reference.marks]
-        pins = {pin.concept: pin for pin in self.thread.pins}
-        pins |= {reference.concept: Pin(concept=reference.concept, hit=reference.hit) for reference in used}
-        self._set(pins=tuple(pins.values()))
-        self.thread = without_pinned(self.thread)
+        self.keep_hits({reference.concept: reference.hit for reference in used})
         return used
 
     def keep(self, *numbers: int) -> list[TrayImage]:

@@ -700,3 +700,19 @@ def test_a_concept_of_a_plan_is_renamed_and_asked_about_again() -> None:
     output = chat_output(session, PROMPT, f"/approve {FINCH} = red car", "/approve")
     assert output.count("Waiting for your approval") == 2 and "red car: " in output
     assert runs()[0].status != "waiting"
+
+
+@pytest.mark.usefixtures("chat_place")
+def test_several_images_that_cost_money_are_confirmed_in_the_chat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")  # nothing is sent
+    session = Chat(
+        overrides={
+            "generator.backend": "openai_images",
+            "generator.model": "m",
+            "budget.usd": None,
+        }
+    )
+    output = chat_output(session, f"4 images of {PROMPT}", "no", "/list")
+    assert "not confirmed" in output and "There is no request yet." in output and not runs()
+    session.submit(f"4 images of {PROMPT}", yes=True)
+    assert len(session.thread.turns[0].runs) == len(runs()) == 4
