@@ -15,7 +15,7 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
 POLL = 0.05  # seconds between two looks, where no worker tells of an event
-GAP = 0.02  # the least seconds between two looks
+GAP = 0.02  # seconds from a look that found a change to the next one
 Version = tuple[Any, ...] | None  # of what there is to show of a run; None: the run has been deleted
 Versions = Mapping[str, Version]
 log = logging.getLogger(__name__)
@@ -107,19 +107,34 @@ class Watcher:
         while True:
             self._tell.clear()
             runs = frozenset[str]().union(*(viewer.runs for viewer in self._viewers))
+            shown = list(self._shared.values())
             try:
-                versions = dict(await run_sync(self._look, runs, limiter=self._threads))
+                versions, texts = await run_sync(self._look_at, runs, shown, limiter=self._threads)
             except Exception:  # a full disk or a locked table may recover
                 log.exception("Runs cannot be read.")
                 await asyncio.sleep(1)
                 continue
-            before, self._versions = self._versions, versions
+            is_new, before, self._versions = versions != self._versions, self._versions, versions
+            for shared in shown:
+                if shared.run_id in texts:
+                    shared.version, shared.text = versions[shared.run_id], texts[shared.run_id]
             for viewer in self._viewers:
                 if self._closed.is_set() or _differ(before, versions, viewer.runs):
                     viewer.changed.set()
-            await asyncio.sleep(GAP)
+            await asyncio.sleep(GAP if is_new else 0)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._tell.wait(), POLL)
+
+    def _look_at(
+        self, runs: Collection[str], shown: Collection[Shared]
+    ) -> tuple[dict[str, Version], dict[str, str]]:
+        """Return the versions, and what those show that are new to a page."""
+        versions, texts = dict(self._look(runs)), {}
+        for shared in shown:
+            if shared.run_id in versions and shared.version != versions[shared.run_id]:
+                with suppress(Exception):  # raised again for the viewers of this one run
+                    texts[shared.run_id] = self._render(shared.run_id)
+        return versions, texts
 
 
 def _differ(before: Versions, now: Versions, runs: Collection[str]) -> bool:
@@ -130,19 +145,19 @@ def _differ(before: Versions, now: Versions, runs: Collection[str]) -> bool:
 
 
 class Shared:
-    """Part of a page that shows a run, for all its viewers."""
+    """Part of a page that shows a run, for all its viewers: a version, and what it shows."""
 
     def __init__(self, watcher: Watcher, run_id: str) -> None:
-        self._watcher, self._run_id = watcher, run_id
+        self._watcher, self.run_id = watcher, run_id
         self._lock = asyncio.Lock()
-        self._version: Version = ()
-        self._text = ""
+        self.version: Version = ()
+        self.text = ""
 
     async def newest(self) -> tuple[Version, str]:
-        """Return the newest version that is known and what it shows; rendered for the first who asks."""
+        """Return the newest version and what it shows, which the first viewer may have to wait for."""
         async with self._lock:
-            version = self._watcher.version(self._run_id)
-            if version != self._version:
-                self._text = await self._watcher.render(self._run_id)
-                self._version = version
-            return self._version, self._text
+            version = self._watcher.version(self.run_id)
+            if self.version != version:
+                self.text = await self._watcher.render(self.run_id)
+                self.version = version
+            return self.version, self.text
