@@ -30,7 +30,7 @@ from pleinair.tools.callbacks import Stop
 from pleinair.tools.deadline import STEP_WAIT, finish_in_time
 from pleinair.tools.registry import resolve
 from pleinair.tools.tracing import without_images
-from pleinair.tools.types import Side
+from pleinair.tools.types import BadInput, Side
 
 Graph = CompiledStateGraph[Any, Any, Any, Any]
 _DESCRIPTION = "Generate an image of a prompt; returns where it is stored and whether it shows everything."
@@ -70,12 +70,14 @@ class CheckedGraph(StateGraph[Any, Any, Any, Any]):
         Raises:
             BadInput: it is anything else, or a part of it is not usable.
         """
-        context = self.default_context if context is None else _own_part(context, context)
-        if isinstance(context, Context):
-            return context
-        if is_parts(context):
-            return from_parts(context)
-        return cast(Context, resolve("context", "settings")(context, name, self.image_url))
+        value = self.default_context if context is None else _own_part(context, context)
+        if is_parts(value):
+            value = from_parts(value)
+        if not isinstance(value, Context):
+            value = cast(Context, resolve("context", "settings")(value, name, self.image_url))
+        if value.approve and "approvals" not in getattr(self.state_schema, "model_fields", ()):
+            raise BadInput(f"approve = {value.approve!r}: graph {name!r} asks nobody")
+        return value
 
 
 def _in_time(action: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.agent.context import Context
 from pleinair.agent.state import Output
 from pleinair.graphs.pleinair import builder
-from pleinair.tools.types import Approve, Hit, Reference
+from pleinair.tools.types import Approve, BadInput, Hit, Reference
 
 PROMPT = "a finch beside a coupe"
 HITS = {
@@ -158,3 +158,13 @@ def test_an_answer_that_does_not_fit_is_refused_and_can_be_given_again(
     question = run.go(Command(resume=answer))
     assert isinstance(question, ApprovalRequest) and text in question.fault
     assert used(run.go(Command(resume=True))) == {"finch": "finch.png", "coupe": "coupe.png"}
+
+
+def test_a_graph_under_another_name_asks_or_refuses(tmp_path: Path) -> None:
+    from pleinair.graphs.imagerag import builder as imagerag
+
+    run = Run(tmp_path, "references")
+    run.graph = builder.compile(InMemorySaver(), name="mine")
+    assert run.start().before == "references"
+    with pytest.raises(BadInput, match="graph 'mine' asks nobody"):
+        imagerag.compile(name="mine").invoke({"prompt": PROMPT}, context=run.context)
