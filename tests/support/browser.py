@@ -1,0 +1,272 @@
+"""The server in a process of its own and Chromium in front of it, for tests of the pages."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Playwright,
+    Request,
+    Response,
+    ViewportSize,
+)  # fmt: skip
+
+from pleinair.app.paths import Paths
+from pleinair.app.runs.prompts import request_from
+from pleinair.app.runs.store import OPEN, Run, Runs
+from pleinair.app.settings import load
+
+CHROMIUM = "/usr/bin/chromium"
+REBOUND = "rebound.example"  # a name that Chromium resolves to this machine
+NOWHERE = f"MAP {REBOUND} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
+FLAGS = ("--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+START = 60.0  # seconds that a server may take until it answers
+LONG = "400"  # steps of an image: long enough to do something meanwhile
+TABLET, PHONE, DESK = 800, 390, 1400  # widths in CSS pixels
+AXE = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+SERVE = """
+import sys
+from pleinair.app.api import home
+from pleinair.app.server.serve import serve
+from pleinair.app.server.site import Options
+serve(Options(port=int(sys.argv[1])), home())
+"""
+CRITIC = """() => {
+  document.addEventListener("securitypolicyviolation", event => console.error(
+    `policy: ${event.violatedDirective} ${event.blockedURI}`));
+}"""
+
+
+def launch(playwright: Playwright) -> Browser:
+    """Start Debian's Chromium, which can reach this machine only."""
+    return playwright.chromium.launch(
+        executable_path=CHROMIUM, chromium_sandbox=False, args=[*FLAGS, f"--host-resolver-rules={NOWHERE}"]
+    )
+
+
+def free_port() -> int:
+    """Return a port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+class Server:
+    """`pleinair serve` with a home of its own; a context manager that stops it and its workers.
+
+    Args:
+        home: PLEINAIR_HOME.
+        options: of the command.
+        environment: further variables, such as settings.
+    """
+
+    def __init__(self, home: Path, *options: str, **environment: str) -> None:
+        self.home, self.port = home, free_port()
+        self.address = f"http://127.0.0.1:{self.port}"
+        self._options, self._groups = options, list[int]()
+        self._environment = os.environ | {"PLEINAIR_HOME": str(home), "OMP_NUM_THREADS": "1"} | environment
+        self._runs: dict[tuple[str, str], str] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it on the same port as before and wait until it answers."""
+        command = [sys.executable, "-c", SERVE, str(self.port)]
+        self.home.mkdir(parents=True, exist_ok=True)
+        with (self.home / "serve.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, *self._options], env=self._environment, cwd=self.home, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        self._groups.append(self._process.pid)
+        for _ in range(int(START / 0.1)):
+            if self._process.poll() is not None:
+                raise RuntimeError(f"The server ended: {self.log()}")
+            if self._answers():
+                return
+            try:
+                self._process.wait(0.1)
+            except subprocess.TimeoutExpired:
+                continue
+        raise RuntimeError(f"The server does not answer: {self.log()}")
+
+    def _answers(self) -> bool:
+        try:
+            urllib.request.urlopen(f"{self.address}/static/page.css", timeout=5).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+            return True
+        except OSError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End the server at once, as a crash does; its workers notice that by themselves."""
+        assert self._process
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """Stop the server as Ctrl-C does, then whatever is left of it and of those killed before."""
+        assert self._process
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        for group in self._groups:
+            try:
+                os.killpg(group, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+    def enqueue(self, prompt: str, seed: int = 1, **overrides: object) -> str:
+        """Add a run to the queue and return its id; `overrides` are settings with `__` for the dot."""
+        settings = load(None, {name.replace("__", "."): value for name, value in overrides.items()})
+        request = request_from(prompt, settings=settings, graph="pleinair", seed=seed, num_images=1)
+        with Runs(Paths(self.home).table) as runs:
+            return runs.add_group(request.rows(), client="browser")[0].id
+
+    def ended(self, prompt: str) -> str:
+        """Return a run of a prompt that has ended; the first call performs it."""
+        return self._reached(prompt, "", lambda run: run.status not in OPEN)
+
+    def waiting(self, prompt: str) -> str:
+        """Return a run of a prompt that waits for an approval; the first call performs it."""
+        return self._reached(prompt, "references", lambda run: run.status == "waiting")
+
+    def best(self, run_id: str) -> str:
+        """Return the SHA-256 of the best image of a run."""
+        with Runs(Paths(self.home).table) as runs:
+            outcome = runs.get(run_id).outcome
+        assert outcome and outcome.best
+        return outcome.best.picture.sha256
+
+    def table(self) -> list[Run]:
+        """Return all runs, newest first."""
+        with Runs(Paths(self.home).table) as runs:
+            return runs.newest(1000)
+
+    def _reached(self, prompt: str, approve: str, is_there: Callable[[Run], bool]) -> str:
+        if (prompt, approve) not in self._runs:
+            self._runs[prompt, approve] = self.enqueue(prompt, approve=approve)
+        with Runs(Paths(self.home).table) as runs:
+            for _ in range(int(START / 0.05)):
+                if is_there(runs.get(self._runs[prompt, approve])):
+                    return self._runs[prompt, approve]
+                time.sleep(0.05)
+        raise RuntimeError(f"The run does not get there: {self.log()}")
+
+    def log(self) -> str:
+        """Return what it has printed."""
+        return (self.home / "serve.log").read_text("utf-8", "replace")
+
+
+class Visitor:
+    """A page of Chromium that remembers everything that must not happen.
+
+    `faults` are console errors and warnings, script errors, violations of the policy, requests that fail,
+    responses of 400 and more that no test expects, and requests to other machines.
+    """
+
+    def __init__(self, context: BrowserContext, address: str) -> None:
+        self.context, self.address = context, address
+        self.faults: list[str] = []
+        self._statuses: set[int] = set()
+        self._is_out = False
+        context.add_init_script(f"({CRITIC})()")
+        self.page: Page = context.new_page()
+        self.page.set_default_timeout(30_000)
+        self.page.on("console", self._on_console)
+        self.page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
+        self.page.on("request", self._on_request)
+        self.page.on("requestfailed", self._on_failure)
+        self.page.on("response", self._on_response)
+
+    def visit(self, path: str) -> Page:
+        """Open a page of the server."""
+        self.page.goto(self.address + path)
+        return self.page
+
+    @contextmanager
+    def expecting(self, *statuses: int) -> Iterator[None]:
+        """Accept these statuses in the block."""
+        self._statuses |= set(statuses)
+        yield
+        self.page.wait_for_load_state()
+        self._statuses -= set(statuses)
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """Accept that the server is away in the block."""
+        self._is_out = True
+        yield
+        self._is_out = False
+
+    def violations(self) -> list[str]:
+        """Return what axe-core finds on the page as it is."""
+        results = Axe().run(self.page, options={"runOnly": AXE, "resultTypes": ["violations"]})
+        return [
+            f"{found['id']}: {node['target']} {node['failureSummary']}"
+            for found in results.response["violations"]
+            for node in found["nodes"]
+        ]
+
+    def resize(self, width: int) -> None:
+        """Set the width of the window."""
+        self.page.set_viewport_size(ViewportSize(width=width, height=900))
+
+    def sideways(self) -> int:
+        """Return by how many pixels the page is wider than the window."""
+        root = "document.documentElement"
+        return int(self.page.evaluate(f"{root}.scrollWidth - {root}.clientWidth"))
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        is_status = message.text.startswith("Failed to load resource: the server responded with a status of")
+        if message.type in ("error", "warning") and not is_status and not self._is_out:
+            self.faults.append(f"console {message.type}: {message.text}")
+
+    def _on_request(self, request: Request) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme not in ("data", "blob") and parts.hostname not in ("127.0.0.1", "localhost"):
+            self.faults.append(f"left the machine: {request.url}")
+
+    def _on_failure(self, request: Request) -> None:
+        is_left = request.failure == "net::ERR_ABORTED"  # the page was left while it loaded
+        if not is_left and not self._is_out:
+            self.faults.append(f"failed: {request.method} {request.url} {request.failure}")
+
+    def _on_response(self, response: Response) -> None:
+        if response.status >= 400 and response.status not in self._statuses and not self._is_out:
+            self.faults.append(f"status {response.status}: {response.request.method} {response.url}")
+
+
+def new_visitor(browser: Browser, address: str, **options: Any) -> Visitor:
+    """Return a visitor with an empty profile, 1400 pixels wide unless `options` differ."""
+    defaults = {"viewport": ViewportSize(width=DESK, height=900), "reduced_motion": "no-preference"}
+    return Visitor(browser.new_context(**defaults | options), address)
