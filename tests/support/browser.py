@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -29,25 +30,16 @@ from playwright.sync_api import (
 )  # fmt: skip
 
 from pleinair.app.paths import Paths
-from pleinair.app.runs.prompts import request_from
 from pleinair.app.runs.store import OPEN, Run, Runs
-from pleinair.app.settings import load
 
 CHROMIUM = "/usr/bin/chromium"
 REBOUND = "rebound.example"  # a name that Chromium resolves to this machine
 NOWHERE = f"MAP {REBOUND} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
 FLAGS = ("--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync")
-START = 60.0  # seconds that a server may take until it answers
+START = 120.0  # seconds that a server may take until it answers, or a run to its end
 LONG = "400"  # steps of an image: long enough to do something meanwhile
 TABLET, PHONE, DESK = 800, 390, 1400  # widths in CSS pixels
 AXE = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
-SERVE = """
-import sys
-from pleinair.app.api import home
-from pleinair.app.server.serve import serve
-from pleinair.app.server.site import Options
-serve(Options(port=int(sys.argv[1])), home())
-"""
 CRITIC = """() => {
   document.addEventListener("securitypolicyviolation", event => console.error(
     `policy: ${event.violatedDirective} ${event.blockedURI}`));
@@ -95,7 +87,7 @@ class Server:
 
     def start(self) -> None:
         """Start it on the same port as before and wait until it answers."""
-        command = [sys.executable, "-c", SERVE, str(self.port)]
+        command = [sys.executable, "-m", "pleinair.app.cli.main", "serve", "--port", str(self.port)]
         self.home.mkdir(parents=True, exist_ok=True)
         with (self.home / "serve.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -145,12 +137,13 @@ class Server:
             except ProcessLookupError:
                 continue
 
-    def enqueue(self, prompt: str, seed: int = 1, **overrides: object) -> str:
-        """Add a run to the queue and return its id; `overrides` are settings with `__` for the dot."""
-        settings = load(None, {name.replace("__", "."): value for name, value in overrides.items()})
-        request = request_from(prompt, settings=settings, graph="pleinair", seed=seed, num_images=1)
-        with Runs(Paths(self.home).table) as runs:
-            return runs.add_group(request.rows(), client="browser")[0].id
+    def enqueue(self, prompt: str, **fields: object) -> str:
+        """Request an image and return the run's id; `fields` are those of `POST /runs`."""
+        body = json.dumps({"prompt": prompt, "seed": 1} | fields).encode()
+        headers = {"content-type": "application/json", "accept": "application/json"}
+        request = urllib.request.Request(f"{self.address}/runs", body, headers)
+        with urllib.request.urlopen(request, timeout=START) as answer:
+            return str(json.load(answer)["run"])
 
     def ended(self, prompt: str) -> str:
         """Return a run of a prompt that has ended; the first call performs it."""

@@ -1,8 +1,9 @@
-"""Accessibility of every page: axe-core, narrow windows, large text, little motion, and the weight of a page."""
+"""Accessibility of every page: axe-core, narrow windows, large text, little motion, and its weight."""
 
 from collections.abc import Callable
 
 import pytest
+from playwright.sync_api import Request
 from support.browser import DESK, PHONE, Server, Visitor
 
 WREN = "a saverel wren in the snow"
@@ -57,14 +58,9 @@ def test_a_narrow_window_needs_no_sideways_scrolling(server: Server, visitor: Vi
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_light(server: Server, visitor: Visitor, name: str) -> None:
-    sizes: dict[str, int] = {}
-    visitor.page.on(
-        "requestfinished",
-        lambda request: (
-            sizes.update({request.url: request.sizes()["responseBodySize"]})
-            if request.resource_type in ("document", "stylesheet", "script")
-            else None
-        ),
-    )
-    visitor.visit(PAGES[name](server)).wait_for_load_state("networkidle")
+    loaded: list[Request] = []
+    visitor.page.on("request", lambda request: loaded.append(request))
+    visitor.visit(PAGES[name](server))
+    parts = [request for request in loaded if request.resource_type in ("document", "stylesheet", "script")]
+    sizes = {request.url: request.sizes()["responseBodySize"] for request in parts}
     assert 20_000 < sum(sizes.values()) < MOST, sizes

@@ -38,7 +38,8 @@ STREAM = """address => new Promise(done => {
   stream.onerror = () => { stream.close(); done("") }})"""
 POST = """address => fetch(address, {method: "POST", mode: "no-cors", body: new URLSearchParams({a: "b"})})
   .then(() => "", () => "")"""
-PREFLIGHT = """address => fetch(address, {method: "POST", headers: {"content-type": "application/json"}, body: "{}"})
+PREFLIGHT = """address => fetch(address,
+  {method: "POST", headers: {"content-type": "application/json"}, body: "{}"})
   .then(answer => answer.text()).then(text => text, () => "")"""
 FORM = """address => {
   const form = document.createElement("form");
