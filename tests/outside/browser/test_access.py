@@ -37,8 +37,8 @@ PAGES: dict[str, Page] = {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
 def test_axe_finds_no_violation(server: Server, visitor: Visitor, name: str, scheme: str) -> None:
-    page = visitor.visit(PAGES[name](server))
-    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    visitor.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    visitor.visit(PAGES[name](server))
     found = []
     for width in (DESK, PHONE):
         visitor.resize(width)
