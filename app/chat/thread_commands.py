@@ -130,9 +130,10 @@ def plan(question: ApprovalRequest, session: ChatSession) -> str:
         [
             printable(f"Waiting for your approval before {before}: {question.prompt}"),
             *([printable(question.fault)] if question.fault else []),
-            *(f"     {printable(name)}: no reference" for name in others),
+            *(printable(f"{name}: no reference") for name in others if question.before != "draft"),
             *numbered_references(session),
-            "/approve draws it, /approve no stops; /veto N, /pin N and /give FILE CONCEPT change it first.",
+            "/approve draws it, /approve no stops. /veto N, /pin N and /give FILE CONCEPT change it first;",
+            "/approve prompt TEXT and /approve OLD = NEW draw something else.",
         ]
     )
 

@@ -161,8 +161,9 @@ def _print_resumed(chat: Chat) -> None:
     pinned = ", ".join(pin.concept for pin in thread.pins)
     lines += [f"Pinned: {printable(pinned)}."] if pinned else []
     lines += [f"References that are not used any more: {len(thread.vetoes)}."] if thread.vetoes else []
-    lines += [plan(last.version.question, session)] if last.version.question else []
-    chat.say("\n".join([*lines, "What is to change? /list shows the requests, /help the commands."]))
+    question = last.version.question
+    lines += [plan(question, session) if question else "What is to change?"]
+    chat.say("\n".join([*lines, "/list shows the requests, /help the commands."]))
 
 
 def _next_line(chat: Chat) -> bool:
