@@ -15,6 +15,7 @@ def connect(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
     db.row_factory = sqlite3.Row
+    db.create_function("casefold", 1, lambda text: str(text or "").casefold(), deterministic=True)
     try:
         for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL"):
             db.execute(f"PRAGMA {pragma}")

@@ -30,7 +30,7 @@ from pleinair.app.runs.database import connect, connect_read_only, unusable
 from pleinair.app.runs.owner import Owner
 from pleinair.tools.types import BadInput, Ending, NotFound, Outcome, PleinairError
 
-SCHEMA = 2  # incremented with every change of the tables, with a migration
+SCHEMA = 3  # incremented with every change of the tables, with a migration
 LEASE_SECONDS = 60.0
 QUEUED, RUNNING, WAITING = "queued", "running", "waiting"  # not begun or released; held; for an approval
 OPEN = (QUEUED, RUNNING, WAITING)
@@ -59,9 +59,17 @@ CREATE TABLE runs (
     client TEXT,
     question_json TEXT,
     answer_json TEXT,
-    deaths INTEGER NOT NULL DEFAULT 0
+    deaths INTEGER NOT NULL DEFAULT 0,
+    words TEXT NOT NULL DEFAULT '',
+    graph TEXT NOT NULL DEFAULT '',
+    profile TEXT NOT NULL DEFAULT ''
 )
 """
+LISTED = ("words", "graph", "profile")  # columns by which runs are searched, from their requests
+# all that a search reads
+LISTING = "CREATE INDEX listing ON runs (created, id, status, graph, profile, words)"
+# runs whose folders, and input images (JSON), are still to be removed
+DELETED = "CREATE TABLE deleted (id TEXT PRIMARY KEY, images TEXT NOT NULL)"
 THREADS = """
 CREATE TABLE threads (
     id TEXT PRIMARY KEY,
@@ -80,7 +88,15 @@ MIGRATIONS = {  # from a schema to the next one
         "UPDATE runs SET status = 'queued' WHERE status = 'waiting'",
         QUEUE,
         THREADS,
-    )
+    ),
+    2: (
+        *(f"ALTER TABLE runs ADD COLUMN {name} TEXT NOT NULL DEFAULT ''" for name in LISTED),
+        "UPDATE runs SET words = casefold(json_extract(order_json, '$.prompt')), "
+        "graph = coalesce(json_extract(order_json, '$.graph'), ''), "
+        "profile = coalesce(json_extract(order_json, '$.settings.profile'), '') WHERE json_valid(order_json)",
+        LISTING,
+        DELETED,
+    ),
 }
 
 
@@ -136,7 +152,7 @@ class Run:
 
         A row that cannot be read has the status `damaged` and, in place of that column, nothing.
         """
-        values = {COLUMNS.get(name, name): value for name, value in dict(row).items()}
+        values = {COLUMNS.get(name, name): value for name, value in dict(row).items() if name not in LISTED}
         run = cls(**values)
         if damage := _damaged_column(run):
             unreadable = [name for name in _NUMBERS if not isinstance(values[name], int | float)]
@@ -477,17 +493,23 @@ class Runs:
     ) -> Run:
         now = time.time()
         run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(4)
+        request = json.loads(request_json)
+        listed = (
+            str(request.get("prompt", "")).casefold(),
+            str(request.get("graph", "")),
+            str(request.get("settings", {}).get("profile", "")),
+        )
         db.execute(
-            "INSERT INTO runs (id, idem_key, order_json, seed, status, created, updated, client) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (run_id, key or None, request_json, seed, QUEUED, now, now, client),
+            "INSERT INTO runs (id, idem_key, order_json, seed, status, created, updated, client, "
+            "words, graph, profile) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (run_id, key or None, request_json, seed, QUEUED, now, now, client, *listed),
         )
         return self._row(db, run_id)
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         db.execute("BEGIN IMMEDIATE")
         version = db.execute("PRAGMA user_version").fetchone()[0]
-        steps = [TABLES, QUEUE, THREADS] if version == 0 else []
+        steps = [TABLES, QUEUE, LISTING, DELETED, THREADS] if version == 0 else []
         steps += [step for at in range(version or SCHEMA, SCHEMA) for step in MIGRATIONS[at]]
         for step in steps:
             db.execute(step)

@@ -1,9 +1,8 @@
-"""Pages of runs: the list, one run as it happens, its images and exports."""
+"""Pages of runs: one run as it happens, its images and exports."""
 
 from __future__ import annotations
 
 import io
-from typing import get_args
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
@@ -19,22 +18,8 @@ from pleinair.app.trace.trace import trace_begun
 from pleinair.tools.images.crops import cut
 from pleinair.tools.images.reading import read_picture
 from pleinair.tools.storage.artifacts import ArtifactStore
-from pleinair.tools.types import Ending
 
-PAGE = 48  # runs on a page of the list
-MOST_LISTED = 10_000  # newest runs that are searched
-STATUSES = ("queued", "running", "waiting", *get_args(Ending))
 router = APIRouter()
-
-
-@router.get("/runs")
-def run_list(request: Request, search: str = "", status: str = "", page: int = 1) -> HTMLResponse:
-    """List the runs, newest first, with a search in their prompts."""
-    site = site_of(request)
-    rows = [row for row in map(site.row, site.runs.newest(MOST_LISTED)) if row.matches(search, status)]
-    shown = rows[(page - 1) * PAGE : page * PAGE]
-    values = {"search": search, "status": status, "page": page, "pages": -(-len(rows) // PAGE) or 1}
-    return HTMLResponse(site.render("run_list.html", rows=shown, statuses=STATUSES, **values))
 
 
 @router.get("/runs/{run_id}")

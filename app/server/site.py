@@ -95,13 +95,7 @@ class Row:
     created: datetime
     thread: bool  # whether it is of a chat
     image: str  # address of the best image so far, "" without one
-
-    def matches(self, search: str, status: str) -> bool:
-        """Return whether all words of a search are in the prompt or id, and the status is the one, if any."""
-        text = f"{self.prompt} {self.id}".casefold()
-        return (not status or status == self.status) and all(
-            word in text for word in search.casefold().split()
-        )
+    thumbnail: str  # its address reduced
 
 
 @dataclass(frozen=True)
@@ -200,6 +194,7 @@ class Site:
             created=datetime.fromtimestamp(run.created).astimezone(),
             thread=bool(request.get("thread")),
             image=f"/runs/{run.id}/images/{best.picture.sha256}.png" if best else "",
+            thumbnail=f"/runs/{run.id}/thumbnails/{best.picture.sha256}.webp" if best else "",
         )
 
     def ahead(self, run: Run) -> int | None:

@@ -1,0 +1,60 @@
+"""Results of runs as one ZIP file: images, sidecars, and a text of credits."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+from zipfile import ZIP_STORED, ZipFile
+
+from pleinair.app.paths import Paths
+from pleinair.app.runs.events import Ended, payloads, read_readable
+from pleinair.app.runs.request import read_request
+from pleinair.app.runs.results import deliver, files
+from pleinair.app.runs.store import Run
+from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.types import BadInput
+
+CREDITS = "credits.txt"
+
+
+def zip_of(runs: Sequence[Run], places: Paths, file: IO[bytes]) -> None:
+    """Write a ZIP file with the image and sidecar of each run that has ended, and the credits of all.
+
+    Raises `BadInput` where no run has ended, and `PleinairError` for an image that is missing.
+    """
+    ended = [(run, ends[-1]) for run in runs if (ends := _ends(run, places))]
+    if not ended:
+        raise BadInput("none of these runs has ended", "Choose runs with an image.")
+    with tempfile.TemporaryDirectory() as folder, ZipFile(file, "w", ZIP_STORED) as archive:
+        for run, end in ended:
+            request = read_request(run.request_json)
+            deliver(run, request, end, ArtifactStore(places.run(run.id) / "pictures"), Path(folder))
+            for path in files(run, request, Path(folder)):
+                if path.exists():
+                    archive.write(path, path.name)
+                    path.unlink()
+        archive.writestr(CREDITS, "\n".join(credits_of(run, end) for run, end in ended))
+
+
+def credits_of(run: Run, end: Ended) -> str:
+    """Return who made the references of a run's best image, and under which licenses."""
+    lines = [
+        end.prompt,
+        f"  run {run.id}, seed {end.seed}, {end.models.get('generator', 'unknown generator')}",
+    ]
+    references = end.outcome.best.request.references if end.outcome.best else ()
+    for reference in references:
+        hit = reference.hit
+        author, source = f", by {hit.author}" if hit.author else "", f", {hit.source}" if hit.source else ""
+        lines.append(f"  {reference.concept}: {hit.id}{author}; license: {hit.license}{source}")
+    if not references:
+        lines.append("  no references")
+    return "\n".join([*lines, ""])
+
+
+def _ends(run: Run, places: Paths) -> list[Ended]:
+    if not run.outcome:
+        return []
+    return payloads(read_readable(places.events(run.id)).events, Ended)
