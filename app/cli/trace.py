@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from pleinair.app.cli.options import Json, RunId, Setting
 from pleinair.app.cli.run import execute, print_result
 from pleinair.app.cli.terminal import EXITS, explained, say
 from pleinair.app.texts import printable, printable_json
+
+if TYPE_CHECKING:
+    from pleinair.app.trace.references import Choice
 
 trace_app = typer.Typer(
     help="Show, compare, replay, fork and export traces of runs.", no_args_is_help=True, rich_markup_mode=None
@@ -93,6 +96,14 @@ def fork(
     at: Annotated[str, typer.Option(metavar="STEP", help="A step listed by `trace show`.")],
     prompt: Annotated[str | None, typer.Option(help="New prompt from this step on.")] = None,
     seed: Annotated[int | None, typer.Option(help="New seed from this step on.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Profile whose models run from this step on.")] = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONCEPT=ID",
+            help="Another hit for a concept, or @FILE, or nothing for none; at a step of `generate`.",
+        ),
+    ] = None,
     setting: Setting = None,
     out: Out = None,
     as_json: Json = False,
@@ -103,9 +114,35 @@ def fork(
     from pleinair.app.trace.fork import submit_fork
 
     with explained():
-        overrides = assignments(setting)
-        branch = submit_fork(run, at, prompt=prompt, seed=seed, overrides=overrides, out=out)
+        branch = submit_fork(
+            run,
+            at,
+            prompt=prompt,
+            seed=seed,
+            profile=profile,
+            references=_choices(reference or []),
+            overrides=assignments(setting),
+            out=out,
+        )
         execute([branch], as_json, remark=fork_without_effect)
+
+
+def _choices(texts: list[str]) -> dict[str, Choice]:
+    """Return the references that are chosen by CONCEPT=ID, CONCEPT=@FILE or CONCEPT=; raises `BadInput`."""
+    from pleinair.app.api import home
+    from pleinair.app.runs.request import read_input_images, store_input_images
+    from pleinair.tools.types import BadInput
+
+    choices: dict[str, Choice] = {}
+    for text in texts:
+        concept, equals, value = (part.strip() for part in text.partition("="))
+        if not equals:
+            raise BadInput(f"--reference {text!r}: wanted CONCEPT=ID, CONCEPT=@FILE or CONCEPT=")
+        if value.startswith("@"):
+            (choices[concept],) = store_input_images(read_input_images([value[1:]], "pleinair"), home())
+        else:
+            choices[concept] = value
+    return choices
 
 
 @trace_app.command()

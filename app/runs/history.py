@@ -44,6 +44,10 @@ def copy_parent(
     values |= {key: own_input[key] for key in OWN if key in values}
     if parent.request:
         values["request"] = {**values["request"], **parent.request}
+    store, inputs = ArtifactStore(places.run(run_id) / "pictures"), ArtifactStore(places.input_images)
+    for picture in pictures_in(parent.request):
+        with suppress(BadArtifact):  # not exchanged: the parent has it
+            store.adopt(picture, inputs)
     _adopt(pictures_in(values), parent.run, run_id, places)
     for checkpoint in (at, *earlier):
         copy_checkpoint(saver, run_id, checkpoint)

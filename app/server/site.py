@@ -159,8 +159,9 @@ class Site:
         try:
             trace = trace_begun(run, self.places)
         except BadInput:
+            values = {"run": run, "ahead": self.ahead(run), "parent": read_request(run.request_json).parent}
             device = device_ahead(read_readable(self.places.events(run.id)).events)
-            return Markup(self.render("not_begun.html", run=run, ahead=self.ahead(run), device=device))
+            return Markup(self.render("not_begun.html", device=device, **values))
         gallery = LinkedGallery(run.id, read_request(run.request_json))
         preview = _stamp(self.places.run(run.id) / "preview.png")
         steps = steps_with_calls(run, self.places)

@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from typing_extensions import Unpack
 
 from pleinair.app.api import find, finish, home, run_table
+from pleinair.app.models.pins import require_pins
+from pleinair.app.models.ready import require_ready
 from pleinair.app.runs.events import OnEvent
 from pleinair.app.runs.request import Parent, new_request, read_request
-from pleinair.app.settings import altered
-from pleinair.app.trace.steps import find_step, steps_of
+from pleinair.app.settings import Settings, altered, load
+from pleinair.app.trace.references import Choice, changed_references
+from pleinair.app.trace.steps import GENERATE, Step, find_step, steps_of
+from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
     from pleinair.app.runs.results import Result
     from pleinair.app.runs.store import Run
 
-GENERATE = "generate"  # the node that runs the request which a step before it has set
+MODELS = ("profile", "generator", "encoder", "mllm")  # settings that a fork takes from another profile
 
 
 class ForkOptions(TypedDict, total=False):
@@ -26,6 +30,8 @@ class ForkOptions(TypedDict, total=False):
     prompt: str | None  # at a step of `generate`, of this one image only; so is the seed
     seed: int | None
     overrides: Mapping[str, Any] | None  # dotted settings over the parent's, such as {"budget.attempts": 5}
+    profile: str | None  # whose models are used from this step on; not at a step of `generate`
+    references: Mapping[str, Choice] | None  # of one image, at its step of `generate`, by concept
     out: str | None  # folder for the results
 
 
@@ -49,25 +55,62 @@ def fork(run: str, at: str, *, on_event: OnEvent | None = None, **options: Unpac
     return finish(submit_fork(run, at, **options), on_event)
 
 
-def submit_fork(run: str, at: str, **options: Unpack[ForkOptions]) -> Run:
-    """Check a fork and write its row, for `finish` to run. Arguments as for `fork`."""
+def submit_fork(
+    run: str, at: str, *, client: str | None = None, most: int | None = None, **options: Unpack[ForkOptions]
+) -> Run:
+    """Check a fork and write its row, for `finish` to run, or for a worker if it has a `client`.
+
+    Arguments as for `fork`; `most` is the number of runs that may wait. Raises `BadInput` and `QueueFull`.
+    """
     parent = find(run)
     before = read_request(parent.request_json)
     name, step = find_step(steps_of(parent, home()), at)
     values = {"prompt": options.get("prompt"), "seed": options.get("seed")}
     changes: dict[str, Any] = {key: value for key, value in values.items() if value is not None}
     is_generate = name.startswith(f"{GENERATE}:")  # whose changes are of its one image
+    settings = _settings(before.settings, options, is_generate)
+    references = _references(parent, step, options.get("references") or {}, settings)
     branch = Parent(
-        run=parent.id, step=name, checkpoint=step.checkpoint, request=changes if is_generate else {}
+        run=parent.id,
+        step=name,
+        checkpoint=step.checkpoint,
+        request=changes | references if is_generate else {},
     )
     shared = before.model_dump(include={"graph", "strip_metadata", "pictures", "thread"})
     request = new_request(
         **shared,
         **({"prompt": before.prompt, "seed": parent.seed} | changes),
-        settings=altered(before.settings, options.get("overrides") or {}),
+        settings=settings,
         out=options.get("out") or before.out,
         parent=branch,
     )
     if is_generate:
         request = request.model_copy(update={"prompt": before.prompt, "seed": parent.seed})
-    return run_table().add_group(request.rows())[0]
+    return run_table().add_group(request.rows(), client=client, most=most)[0]
+
+
+def _settings(before: Settings, options: ForkOptions, is_generate: bool) -> Settings:
+    """Return the parent's settings with the models of another profile, and with single keys changed."""
+    if profile := options.get("profile"):
+        if is_generate:
+            raise BadInput(
+                f"profile {profile!r}: the image of a step of `{GENERATE}` is prepared for other models",
+                "Fork at an earlier step.",
+            )
+        other = load(profile)
+        require_pins(other)
+        require_ready(other)
+        before = before.model_copy(update={name: getattr(other, name) for name in MODELS})
+    return altered(before, options.get("overrides") or {})
+
+
+def _references(parent: Run, step: Step, choices: Mapping[str, Choice], settings: Settings) -> dict[str, Any]:
+    """Return the change of a request's references, {} for none."""
+    if not choices:
+        return {}
+    if step.request is None:
+        raise BadInput(
+            f"references: they are changed at a step of `{GENERATE}`, not at {' '.join(step.names)}"
+        )
+    references = changed_references(parent, step, choices, settings, home())
+    return {"references": [reference.model_dump(mode="json") for reference in references]}

@@ -11,12 +11,13 @@ from pleinair.app.runs.events import Call
 from pleinair.app.runs.history import OWN, config_of
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.store import Run
-from pleinair.tools.types import BadInput, Usage
+from pleinair.tools.types import BadInput, GenerateRequest, Usage
 
 if TYPE_CHECKING:
     from langgraph.types import StateSnapshot
 
 FIRST = "begin"  # of every graph; listed only where it changed something
+GENERATE = "generate"  # the node that runs the request which a step before it has set
 ACT = "act"  # the node that carries out calls of a driving model
 
 
@@ -30,6 +31,7 @@ class Step:
     usage: tuple[Usage, ...]  # what it spent; nothing if it was not finished
     calls: tuple[str, ...] = ()  # of a driving model, such as "retrieve 'saverel wren'"
     tasks: tuple[str, ...] = ()  # LangGraph's ids of the executions of the nodes
+    request: GenerateRequest | None = None  # the image that a step of `generate` was to generate
 
 
 def steps_of(run: Run, places: Paths) -> list[Step]:
@@ -82,6 +84,7 @@ def _inherited(values: dict[str, Any]) -> dict[str, Any]:
 
 def _step(before: StateSnapshot, after: dict[str, Any], names: tuple[str, ...], last_attempt: int) -> Step:
     attempts, changed = before.values.get("attempts", []), after.get("attempts", [])
+    request = before.values.get("request") if any(task.name == GENERATE for task in before.tasks) else None
     usage = after.get("usage", [])[len(before.values.get("usage", [])) :]
     return Step(
         names=names,
@@ -90,6 +93,7 @@ def _step(before: StateSnapshot, after: dict[str, Any], names: tuple[str, ...], 
         usage=tuple(map(Usage.model_validate, usage)),
         calls=tuple(_calls(before)),
         tasks=tuple(task.id for task in before.tasks),
+        request=GenerateRequest.model_validate(request) if request else None,
     )
 
 

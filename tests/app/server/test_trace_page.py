@@ -1,5 +1,6 @@
 """Page of a run as its trace: attempts, messages of MLLM calls, comparison, forks, exports."""
 
+import io
 import json
 import os
 import re
@@ -8,14 +9,17 @@ from pathlib import Path
 
 import pytest
 from markupsafe import escape
+from PIL import Image
 from starlette.testclient import TestClient
 from support import quick_engines as quick
 
-from pleinair.app.api import draw, find, home
+from pleinair.app.api import draw, find, finish, home, run_table
 from pleinair.app.runs.calls import FOLDER, read_calls
 from pleinair.app.runs.results import Result
+from pleinair.app.runs.store import Run
 from pleinair.app.server.app import create
-from pleinair.app.server.site import STATIC, Options
+from pleinair.app.server.site import STATIC, Options, hit_key
+from pleinair.app.trace.trace import trace_begun
 
 HERE = "http://127.0.0.1:8800"
 PROMPT = 'two things <script>alert("1")</script>'
@@ -150,7 +154,7 @@ def test_two_runs_are_compared_by_their_best_attempts(client: TestClient, finish
 @pytest.mark.parametrize("right", ["last:9", "20200101-000000-00000000", "", "last:x", "../last"])
 def test_a_comparison_of_nothing_is_refused(client: TestClient, finished: Result, right: str) -> None:
     response = client.get("/compare", params={"left": finished.run_id, "right": right})
-    assert response.status_code == 400, response.text
+    assert response.status_code in (400, 404), response.text
 
 
 def test_the_scripts_of_all_pages_are_small() -> None:
@@ -158,3 +162,78 @@ def test_the_scripts_of_all_pages_are_small() -> None:
     scripts = [path for path in STATIC.glob("*.js") if path.name not in vendored]
     assert "compare.js" in [path.name for path in scripts]
     assert sum(len(path.read_text("utf-8").splitlines()) for path in scripts) <= 200
+
+
+def forked(client: TestClient, address: str, fields: dict[str, str], **files: bytes) -> Run:
+    """Send the form of a fork and return its row."""
+    sent = {name: ("mine.png", data, "image/png") for name, data in files.items()}
+    response = client.post(address, data=fields, files=sent or {"none": b""}, follow_redirects=False)
+    assert response.status_code == 303, response.text
+    return find(response.headers["location"].removeprefix("/runs/"))
+
+
+def test_the_form_of_a_fork_has_what_the_step_has(client: TestClient, finished: Result) -> None:
+    text = page(client, f"/runs/{finished.run_id}/fork")
+    assert '<option value="generate:1" selected>' in text and str(escape(PROMPT)) in text
+    assert text.count("<fieldset>") == 2 and text.count('type="file"') == 2
+    assert '<select name="profile">' not in text
+    other = page(client, f"/runs/{finished.run_id}/fork?at=critique:1")
+    assert '<select name="profile">' in other and "<fieldset>" not in other
+    response = client.get(f"/runs/{finished.run_id}/fork?at=nowhere:1")
+    assert response.status_code == 400 and "no such step" in response.text
+
+
+def test_a_fork_by_the_form_is_queued_and_shows_its_parent(client: TestClient, finished: Result) -> None:
+    address = f"/runs/{finished.run_id}/fork"
+    keys = re.findall(r'name="reference-0" value="([0-9a-f]{32})"', page(client, address))
+    fields = {"at": "generate:1", "prompt": "other words", "seed": "9", "reference-0": keys[0]}
+    run = forked(client, address, fields)
+    assert (run.status, bool(run.client)) == ("queued", True)
+    assert f'<a href="/runs/{finished.run_id}">' in page(client, f"/runs/{run.id}")
+    assert finish(run).outcome.ending in ("accepted", "stopped")
+    trace = trace_begun(find(run.id), home())
+    request = trace.attempts[1].request
+    assert (request.prompt, request.seed) == ("other words", 9)
+    assert [hit_key(reference.hit) for reference in request.references] == [keys[0]]
+    text = page(client, f"/runs/{run.id}")
+    assert f"/compare?left={finished.run_id}&amp;right={run.id}" in text
+    page(client, f"/compare?left={finished.run_id}&right={run.id}")
+
+
+def test_an_uploaded_image_becomes_the_reference(client: TestClient, finished: Result) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16), "teal").save(file, "PNG")
+    fields = {"at": "generate:1", "prompt": PROMPT, "seed": "7", "reference-0": "upload"}
+    run = forked(client, f"/runs/{finished.run_id}/fork", fields, **{"upload-0": file.getvalue()})
+    finish(run)
+    (reference,) = trace_begun(find(run.id), home()).attempts[1].request.references
+    assert reference.hit.id == reference.picture.sha256
+    without = fields | {"reference-0": "none"}
+    finish(run := forked(client, f"/runs/{finished.run_id}/fork", without))
+    assert trace_begun(find(run.id), home()).attempts[1].request.references == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "fault"),
+    [
+        ({"seed": "1.5"}, "seed", "must be a whole number"),
+        ({"seed": "9" * 30}, "", "must be 0 to"),
+        ({"prompt": ""}, "", "prompt"),
+        ({"reference-0": "upload"}, "upload-0", "Choose a file first"),
+        ({"reference-0": "<b>thing</b>"}, "", "is no hit of it"),
+        ({"profile": "/etc/passwd"}, "", "no such profile"),
+        ({"at": "critique:1", "profile": "<script>alert"}, "", "no such profile"),
+    ],
+)
+def test_a_bad_value_is_told_beside_its_field_and_nothing_is_written(
+    client: TestClient, finished: Result, fields: dict[str, str], field: str, fault: str
+) -> None:
+    before = run_table().newest(99)
+    values = {"at": "generate:1", "prompt": "typed words", "seed": "7"} | fields
+    response = client.post(f"/runs/{finished.run_id}/fork", data=values, files={"none": b""})
+    assert response.status_code == 400
+    assert "<script>alert" not in response.text and "<b>thing" not in response.text
+    alert = re.search(rf'role="alert" id="fault-{field}">([^<]*)', response.text)
+    assert alert and fault in alert[1], response.text
+    assert ("typed words" in response.text) is ("prompt" not in fields)
+    assert run_table().newest(99) == before

@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from support.source_tree import ROOT
 from typer.testing import CliRunner
 
 from pleinair.app.api import draw, find, finish, home, run_table, submit
 from pleinair.app.cli.main import app
 from pleinair.app.runs.events import Ended, Event, Started, payloads, read
-from pleinair.app.runs.request import read_request
+from pleinair.app.runs.request import read_request, store_input_images
 from pleinair.app.runs.results import Result
+from pleinair.app.runs.store import QueueFull
 from pleinair.app.trace.diff import differ
 from pleinair.app.trace.fork import fork, submit_fork
+from pleinair.app.trace.references import hits_of
 from pleinair.app.trace.steps import Step, find_step, steps_of
-from pleinair.tools.types import Attempt, BadInput
+from pleinair.app.trace.trace import trace_begun
+from pleinair.tools.types import Attempt, BadInput, Picture
 
 PROMPT = "two things"
 NEVER = {"mllm.satisfied": False}
@@ -290,3 +294,85 @@ def test_the_command_takes_a_prefix_and_has_the_exit_code_of_a_run(parent: Resul
     assert "stopped: the limit of 2 attempts is reached" in done.stderr
     done = CliRunner().invoke(app, ["trace", "fork", "last", "--at", "nowhere"])
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+
+
+def reference_ids(run_id: str) -> list[list[str]]:
+    return [[item.hit.id for item in attempt.request.references] for attempt in attempts(run_id)]
+
+
+def test_another_hit_for_one_image(parent: Result) -> None:
+    (before,) = attempts(parent.run_id)[1].request.references
+    trace = trace_begun(find(parent.run_id), home())
+    other = next(hit for hit in hits_of(trace)[before.concept] if hit.id != before.hit.id)
+    branch = fork(parent.run_id, "generate:1", references={before.concept: other.id})
+    (reference,) = attempts(branch.run_id)[1].request.references
+    assert reference.hit == other and reference.picture != before.picture
+    assert reference_ids(parent.run_id) == [[], [before.hit.id]]
+    again = fork(branch.run_id, "generate:1", seed=9)
+    assert reference_ids(again.run_id) == [[], [other.id]]
+
+
+def test_no_reference_for_one_image(parent: Result, place: Path) -> None:
+    (before,) = attempts(parent.run_id)[1].request.references
+    effects(place)
+    branch = fork(parent.run_id, "generate:1", references={before.concept: ""})
+    assert reference_ids(branch.run_id)[1] == []
+    assert "picture 7 0" in effects(place)
+
+
+def test_an_input_image_as_the_reference_by_the_command(parent: Result, place: Path) -> None:
+    concept = attempts(parent.run_id)[1].request.references[0].concept
+    Image.new("RGB", (16, 16), "teal").save(place / "mine.png")
+    command = ["trace", "fork", parent.run_id, "--at", "generate:1", "--reference", f"{concept}=@mine.png"]
+    result = CliRunner().invoke(app, [*command, "--json"])
+    assert result.exit_code in (0, 3), result.output
+    (reference,) = attempts(find("last").id)[1].request.references
+    assert reference.hit.id == reference.picture.sha256 and reference.concept == concept
+    stored = home().run(find("last").id) / "pictures/sha256" / reference.hit.id[:2]
+    assert [path.stem for path in stored.iterdir()] == [reference.hit.id]
+
+
+def test_two_references_where_one_concept_had_none(parent: Result) -> None:
+    trace = trace_begun(find(parent.run_id), home())
+    first, second = (concept.name for concept in trace.concepts)
+    picture = store_input_images([Image.new("RGB", (8, 8), "red")], home())[0]
+    branch = fork(parent.run_id, "generate:1", references={first: picture})
+    assert [item.concept for item in attempts(branch.run_id)[1].request.references] == [second, first]
+
+
+@pytest.mark.parametrize(
+    ("at", "references", "fault"),
+    [
+        ("critique:1", {"second thing": ""}, "changed at a step of `generate`, not at critique:1"),
+        ("generate:1", {"third": ""}, "reference 'third': no such concept"),
+        ("generate:1", {"second thing": "../x.png"}, "is no hit of it"),
+        ("generate:1", {"second thing": Picture(sha256="0" * 64, width=1, height=1)}, "not on this machine"),
+    ],
+)
+def test_a_reference_that_is_not_there_is_refused(
+    parent: Result, at: str, references: dict[str, Any], fault: str
+) -> None:
+    before = run_table().newest(9)
+    with pytest.raises(BadInput, match=re.escape(fault)):
+        fork(parent.run_id, at, references=references)
+    assert run_table().newest(9) == before
+
+
+def test_the_models_of_another_profile(parent: Result, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ['[generator]\nbackend = "quick"', '[encoder]\nbackend = "quick"', '[mllm]\nbackend = "quick"']
+    (place / "calm.toml").write_text("\n".join([*lines, "satisfied = false", "[budget]\nattempts = 9"]))
+    for variable in ("GENERATOR", "ENCODER", "MLLM"):
+        monkeypatch.delenv(f"PLEINAIR_{variable}__BACKEND", raising=False)
+    branch = fork(parent.run_id, "critique:2", profile=str(place / "calm.toml"))
+    settings = read_request(find(branch.run_id).request_json).settings
+    assert settings.mllm.arguments["satisfied"] is False and settings.budget.attempts == 3
+    assert branch.outcome.ending == "stopped" and settings.profile.endswith("calm.toml")
+    with pytest.raises(BadInput, match="Fork at an earlier step"):
+        fork(parent.run_id, "generate:1", profile="pocket")
+
+
+def test_a_fork_for_a_worker_is_queued(parent: Result) -> None:
+    run = submit_fork(parent.run_id, "critique:1", client="a", most=1)
+    assert [queued.id for queued in run_table().queue()] == [run.id]
+    with pytest.raises(QueueFull):
+        submit_fork(parent.run_id, "critique:1", client="a", most=1)

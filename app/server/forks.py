@@ -1,0 +1,176 @@
+"""Form that forks a run at a step: another reference, prompt, seed or profile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.datastructures import FormData
+
+from pleinair.app.runs.request import read_request
+from pleinair.app.runs.store import Run
+from pleinair.app.server.clients import client_of
+from pleinair.app.server.requests import require_profile
+from pleinair.app.server.site import LinkedGallery, Site, hit_key, site_of
+from pleinair.app.server.uploads import stored, uploads
+from pleinair.app.settings import profiles
+from pleinair.app.storyboard import words
+from pleinair.app.trace.fork import submit_fork
+from pleinair.app.trace.references import Choice, concepts_of, hits_of
+from pleinair.app.trace.steps import GENERATE, Step, find_step, steps_of
+from pleinair.app.trace.trace import license_text, score_text, trace_begun
+from pleinair.tools.types import BadInput
+
+MOST_FILES, MOST_FIELDS = 16, 64  # of a form
+KEEP, NONE, UPLOAD = "keep", "none", "upload"  # choices beside the hits, whose values are their keys
+router = APIRouter()
+
+
+class FieldFault(BadInput):
+    """Fault of one field of the form."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+@dataclass(frozen=True)
+class ForkForm:
+    """Form of a fork at a step, with the values typed so far."""
+
+    site: Site
+    run: Run
+    steps: list[Step]
+    name: str
+    step: Step
+    values: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, site: Site, run_id: str, at: str, values: Mapping[str, str] | None = None) -> ForkForm:
+        """Return the form for a step; for the last that generated an image, or else the last, without one."""
+        run = site.runs.get(run_id)
+        steps = steps_of(run, site.places)
+        if not steps:
+            raise BadInput(f"run {run_id}: it has no steps yet")
+        generated = [step for step in steps if step.request]
+        name, step = find_step(steps, at or (generated or steps)[-1].names[0])
+        return cls(site, run, steps, name, step, values or {})
+
+    @property
+    def prompt(self) -> str:
+        """The prompt that the step has without a change."""
+        return self.step.request.prompt if self.step.request else read_request(self.run.request_json).prompt
+
+    @property
+    def seed(self) -> int:
+        """The seed that the step has without a change."""
+        return self.step.request.seed if self.step.request else self.run.seed
+
+    def concepts(self) -> Iterator[dict[str, Any]]:
+        """Yield the concepts of the image with what can be their references."""
+        if self.step.request is None:
+            return
+        trace = trace_begun(self.run, self.site.places)
+        gallery, hits = LinkedGallery(self.run.id, read_request(self.run.request_json)), hits_of(trace)
+        for number, (concept, reference) in enumerate(concepts_of(trace, self.step).items()):
+            others = [hit for hit in hits.get(concept, ()) if not reference or hit.id != reference.hit.id]
+            yield {
+                "number": number,
+                "name": concept,
+                "reference": reference,
+                "file": words.file_name(reference.hit) if reference else "",
+                "image": reference and gallery.stored(reference.picture, reference.crop),
+                "choice": self.values.get(f"reference-{number}", KEEP),
+                "hits": [
+                    {
+                        "key": hit_key(hit),
+                        "name": words.file_name(hit),
+                        "image": gallery.thumbnail(hit),
+                        "text": hit.caption or hit.id,
+                        "facts": [score_text(hit), license_text(hit)],
+                    }
+                    for hit in others
+                ],
+            }
+
+    def page(self, fault: BadInput | None = None) -> HTMLResponse:
+        """Return the page, with a fault beside its field."""
+        page = self.site.render(
+            "fork.html",
+            form=self,
+            run=self.run,
+            concepts=list(self.concepts()),
+            profiles=sorted(profiles()),
+            field=getattr(fault, "name", ""),
+            fault=fault,
+            is_driven=read_request(self.run.request_json).graph == "react",
+            generate=GENERATE,
+        )
+        return HTMLResponse(page, 400 if fault else 200)
+
+    def submitted(self, form: FormData, client: str) -> Run:
+        """Write the row of the fork; raises `BadInput`."""
+        prompt, seed = self.values.get("prompt", "").strip(), self.values.get("seed", "").strip()
+        if seed and not (seed.isascii() and seed.isdecimal()):
+            raise FieldFault("seed", f"seed {seed[:40]!r}: must be a whole number from 0")
+        profile = self.values.get("profile", "")
+        if profile:
+            require_profile(profile)
+        return submit_fork(
+            self.run.id,
+            self.name,
+            client=client,
+            most=self.site.options.queue,
+            prompt=None if prompt == self.prompt else prompt,
+            seed=None if not seed or int(seed) == self.seed else int(seed),
+            profile=profile or None,
+            references=dict(self._choices(form)),
+        )
+
+    def _choices(self, form: FormData) -> Iterator[tuple[str, Choice]]:
+        """Yield the references that were exchanged; an uploaded image counts where it is chosen."""
+        if self.step.request is None:
+            return
+        trace = trace_begun(self.run, self.site.places)
+        hits = hits_of(trace)
+        for number, concept in enumerate(concepts_of(trace, self.step)):
+            choice, files = self.values.get(f"reference-{number}", KEEP), uploads(form, f"upload-{number}")
+            if choice == UPLOAD:
+                try:
+                    if not files:
+                        raise BadInput("Choose a file first.")
+                    yield concept, stored(files[0], self.site.places).picture
+                except BadInput as fault:
+                    raise FieldFault(f"upload-{number}", str(fault)) from fault
+            elif choice == NONE:
+                yield concept, ""
+            elif choice != KEEP:
+                ids = [hit.id for hit in hits.get(concept, ()) if hit_key(hit) == choice]
+                yield concept, ids[0] if ids else choice
+
+
+@router.get("/runs/{run_id}/fork")
+def fork_page(request: Request, run_id: str, at: str = "") -> HTMLResponse:
+    """Show the form that forks a run."""
+    return ForkForm.of(site_of(request), run_id, at).page()
+
+
+@router.post("/runs/{run_id}/fork")
+async def fork(request: Request, run_id: str) -> Response:
+    """Queue a fork: 303 to its page, or the form again with what is wrong."""
+    async with request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS) as form:
+        return await run_in_threadpool(_fork, request, run_id, form)
+
+
+def _fork(request: Request, run_id: str, form: FormData) -> Response:
+    values = {name: value for name, value in form.items() if isinstance(value, str)}
+    fork_form = ForkForm.of(site_of(request), run_id, values.get("at", ""), values)
+    try:
+        run = fork_form.submitted(form, client_of(request))
+    except BadInput as fault:
+        return fork_form.page(fault)
+    return RedirectResponse(f"/runs/{run.id}", status_code=303)
