@@ -159,9 +159,9 @@ class Site:
         try:
             trace = trace_begun(run, self.places)
         except BadInput:
-            values = {"run": run, "ahead": self.ahead(run), "parent": read_request(run.request_json).parent}
+            facts = {"run": run, "ahead": self.ahead(run), "parent": read_request(run.request_json).parent}
             device = device_ahead(read_readable(self.places.events(run.id)).events)
-            return Markup(self.render("not_begun.html", device=device, **values))
+            return Markup(self.render("not_begun.html", device=device, **facts))
         gallery = LinkedGallery(run.id, read_request(run.request_json))
         preview = _stamp(self.places.run(run.id) / "preview.png")
         steps = steps_with_calls(run, self.places)
