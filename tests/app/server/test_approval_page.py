@@ -1,6 +1,7 @@
 """The form of an approval: what it shows, what each field changes, and how it comes back."""
 
 import io
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,9 @@ from pleinair.app.chat.thread import MessageOptions
 from pleinair.app.chat.threads import Threads
 from pleinair.app.runs.store import Run
 from pleinair.app.server.app import create
+from pleinair.app.server.decisions import approval_form
 from pleinair.app.server.site import Options, Site
-from pleinair.tools.types import Attempt
+from pleinair.tools.types import Attempt, Concept
 
 PROMPT = "first thing and second thing"
 ODD = "first <b>thing</b>"  # name of the first concept
@@ -132,33 +134,31 @@ def test_an_image_of_ones_own_is_used_and_survives_a_fault_elsewhere(client: Tes
     assert reference.picture.sha256 == form.fields["image-1"]
 
 
-@pytest.mark.parametrize(
-    ("changes", "fault"),
-    [
-        ({"prompt": "x" * 3000}, "3,000 characters"),
-        ({"name-0": ""}, "concept has no name"),
-        ({"name-0": "second thing"}, "another concept has this name"),
-        ({"use-1": "hit:../../x"}, "../../x"),
-        ({"file-1": ("x.png", b"no image")}, "input image &#39;x.png&#39;"),
-        ({"use-0": "hit:0.png"}, "hit &#39;0.png&#39;"),
-    ],
-)
-def test_a_fault_comes_back_with_what_was_typed(
-    client: TestClient, changes: dict[str, Any], fault: str
-) -> None:
+FAULTS: dict[str, dict[str, Any]] = {
+    "3,000 characters": {"prompt": "x" * 3000},
+    "concept has no name": {"name-0": ""},
+    "another concept has this name": {"name-0": "second thing"},
+    "../../x": {"use-1": "hit:../../x"},
+    "input image &#39;x.png&#39;": {"file-1": ("x.png", b"no image")},
+    "hit &#39;0.png&#39;": {"use-0": "hit:0.png"},
+}
+
+
+def test_a_fault_comes_back_with_what_was_typed(client: TestClient) -> None:
     run = waiting()
     form = form_of(client, run)
-    other = form.choices["use-1"][1]
-    veto = next(name for name, value in form.boxes.items() if f"hit:{value}" == form.choices["use-1"][2])
-    kept = {"prompt": "another prompt", "use-1": other, veto: form.boxes[veto]}
-    again = sent(client, form, **(kept | changes))
-    assert again.status_code == 422 and fault in again.text
-    fields = form_in(again.text).fields
-    texts = {name: value for name, value in (kept | changes).items() if isinstance(value, str)}
-    assert {name: fields[name] for name in texts if name in fields and not name.startswith("use")} == {
-        name: value for name, value in texts.items() if not name.startswith("use")
-    }
-    assert run_table().get(run.id).status == "waiting" and run_table().get(run.id).answer_json is None
+    _, other, third, *_ = form.choices["use-1"]
+    veto = next(name for name, value in form.boxes.items() if f"hit:{value}" == third)
+    typed = {"prompt": "another prompt", "use-1": other, veto: form.boxes[veto]}
+    for fault, changes in FAULTS.items():
+        again = sent(client, form, **(typed | changes))
+        assert again.status_code == 422 and fault in again.text
+        fields = form_in(again.text).fields
+        for name, value in (typed | changes).items():
+            assert name.startswith(("use-", "file-")) or fields[name] == value
+        assert "use-1" in changes or fields["use-1"] == other
+        row = run_table().get(run.id)
+        assert (row.status, row.answer_json) == ("waiting", None)
 
 
 def test_a_renamed_concept_asks_again_and_the_form_before_is_refused(client: TestClient) -> None:
@@ -186,11 +186,18 @@ def test_the_form_of_a_draft_has_no_references(client: TestClient) -> None:
 
 
 def test_a_library_without_a_match_says_so(client: TestClient) -> None:
-    run = waiting("draft", **{"retrieval.threshold": 0.99})
-    question = finish(answer(run.id)).question
-    page = client.get(f"/runs/{run.id}").text
-    if question:  # nothing to show, so nothing is asked
-        assert "nothing above the threshold" in page
+    run = waiting()
+    assert run.question
+    (found,) = run.question.retrievals
+    for changes, note in (
+        ({"abstained": True}, "Your library has nothing above the threshold for it."),
+        ({"abstained": True, "hits": ()}, "Your library has nothing for it."),
+        ({"hits": ()}, "Your library has nothing for it."),
+    ):
+        retrieval = found.model_copy(update=changes)
+        question = run.question.model_copy(update={"retrievals": (retrieval,), "references": ()})
+        fields = approval_form(run, question, home()).concepts[1]
+        assert (fields.note, fields.choice, len(fields.cards)) == (note, "none", len(retrieval.hits))
 
 
 def test_an_image_is_accepted_by_a_button(client: TestClient) -> None:
@@ -249,3 +256,36 @@ def test_a_choice_is_of_the_run_and_a_pin_of_its_thread(client: TestClient, is_k
     assert used(ended(run)) == hits
     pins = {pin.concept: pin.hit.id for pin in threads.viewed(thread.id).thread.pins}
     assert pins == (hits if is_kept else {})
+
+
+def test_files_with_odd_names_are_chosen_and_vetoed(client: TestClient, place: Path) -> None:
+    odd = ['a"b.png', "c'<d>&amp;.png", "été 🐦.png", "e;f,g=h.png", "hit:none.png", " i  j.png"]
+    lines = []
+    for number, name in enumerate(odd):
+        (place / "library" / f"{number}.png").rename(place / "library" / name)
+        lines.append(json.dumps({"file_name": name, "text": f"<img src=x> {number}"}))
+    (place / "library" / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    run = waiting()
+    assert run.question
+    form, page = form_of(client, run), client.get(f"/runs/{run.id}").text
+    assert [f"hit:{hit.id}" for hit in run.question.retrievals[0].hits] == form.choices["use-1"][:-1]
+    assert "<img src=x>" not in page
+    *_, last, _ = form.choices["use-1"]
+    vetoes = {name: value for name, value in form.boxes.items() if f"hit:{value}" != last}
+    assert sent(client, form, **vetoes, **{"use-1": last}).status_code == 303
+    assert used(ended(run)) == {"second thing": last.removeprefix("hit:")}
+
+
+def test_twenty_concepts_have_fields_of_their_own(client: TestClient) -> None:
+    row = waiting()
+    assert row.question
+    concepts = tuple(Concept(name=f"thing “{n}” <i>", caption="x") for n in range(20))
+    question = row.question.model_copy(update={"concepts": concepts, "references": ()})
+    text = question.model_dump_json()
+    with run_table().transaction() as db:
+        db.execute("UPDATE runs SET question_json=? WHERE id=?", (text, row.id))
+    form = form_of(client, row)
+    assert [form.fields[f"name-{n}"] for n in range(20)] == [concept.name for concept in concepts]
+    again = sent(client, form, **{"name-7": form.fields["name-3"]})
+    assert again.status_code == 422 and again.text.count('role="alert"') == 1
+    assert 'aria-describedby="' + f'{row.id}-name-7-fault"' in again.text
