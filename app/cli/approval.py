@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,6 +12,8 @@ from pleinair.app.cli.runs import runs_app
 from pleinair.app.cli.terminal import explained
 from pleinair.app.runs.store import OPEN
 from pleinair.tools.types import BadInput
+
+TERMINAL = "terminal"  # client of runs that a terminal leaves to the workers
 
 
 @runs_app.command()
@@ -29,50 +31,42 @@ def accept(run_id: RunId) -> None:
 @runs_app.command()
 def answer(
     run_id: RunId,
-    veto: Annotated[list[str] | None, typer.Option(help="Id of an image that is not to be used.")] = None,
+    veto: Annotated[
+        list[str] | None, typer.Option(metavar="ID|N", help="A reference that is never used; repeatable.")
+    ] = None,
     use: Annotated[
         list[str] | None,
-        typer.Option(metavar="CONCEPT=ID", help="Another hit that is to show a concept."),
-    ] = None,
-    image: Annotated[
-        list[str] | None,
-        typer.Option(metavar="CONCEPT=FILE", help="An image of your own that is to show a concept."),
+        typer.Option(
+            metavar="CONCEPT=ID|N|FILE", help="Another reference of a concept, or your own image; repeatable."
+        ),
     ] = None,
     rename: Annotated[
         list[str] | None,
-        typer.Option(metavar="CONCEPT=NAME", help="Another name of a concept, which is retrieved anew."),
+        typer.Option(metavar="CONCEPT=NAME", help="Another name, which is retrieved anew; repeatable."),
     ] = None,
     prompt: Annotated[str, typer.Option(help="A prompt in place of the run's.")] = "",
     stop: Annotated[bool, typer.Option("--stop", help="End the run with its images so far.")] = False,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="Leave the rest of the run to the workers of `pleinair serve`.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Answer a run that waits for your approval, and go on with it; without options it is approved."""
+    """Answer a run that waits for your approval, and go on with it; without options as it is proposed.
+
+    `pleinair runs show RUN` prints the question with the numbers (N) of the references.
+    """
     from pleinair.app.api import answer as answer_run
     from pleinair.app.api import find
+    from pleinair.app.cli.question import approval_of
 
     with explained():
         run = find(run_id)
-        fields: dict[str, Any] = {
-            "vetoes": veto or [],
-            "hits": _pairs("--use", use),
-            "concepts": _pairs("--rename", rename),
-            "prompt": prompt,
-            "stop": stop,
-        }
-        run = answer_run(run.id, fields, input_images=_pairs("--image", image))
+        if run.question is None:
+            raise BadInput(f"run {run.id}: it waits for no approval (status: {run.status})")
+        fields, files = approval_of(run.question, veto or (), use or (), rename or (), prompt, stop)
+        run = answer_run(run.id, fields, input_images=files, client=TERMINAL if queue else None)
     if run.client:  # workers would take it from this process
         typer.echo(f"{run.id} is answered; a worker of `pleinair serve` goes on with it")
     else:
         with explained():
             execute([run], as_json)
-
-
-def _pairs(option: str, values: list[str] | None) -> dict[str, str]:
-    """Return the concept and the value of each `CONCEPT=VALUE`."""
-    pairs = {}
-    for value in values or []:
-        concept, equals, rest = value.partition("=")
-        if not (equals and concept.strip() and rest.strip()):
-            raise BadInput(f"{option} {value!r}: must be CONCEPT=VALUE")
-        pairs[concept.strip()] = rest.strip()
-    return pairs

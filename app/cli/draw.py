@@ -14,7 +14,7 @@ from pleinair.app.cli.run import execute
 from pleinair.app.cli.terminal import explained, has_terminal, say
 from pleinair.app.runs.store import Run
 from pleinair.app.texts import printable
-from pleinair.tools.types import BadInput
+from pleinair.tools.types import Approve, BadInput
 
 GRAPHS = "pleinair, react, imagerag, crossmodal, realrag, direct"
 
@@ -38,6 +38,10 @@ Strip = Annotated[bool, typer.Option(help="Write no metadata into the PNG.")]
 InputImages = Annotated[list[str] | None, typer.Option(metavar="FILE", help="An input image; repeatable.")]
 Yes = Annotated[
     bool, typer.Option("--yes", help="Confirm several images that the prompt asks for and that cost money.")
+]
+ApproveOption = Annotated[
+    Approve,
+    typer.Option(help="Ask you before the first image with references, or before the draft too."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Estimate calls, time and cost; write nothing.")]
 
@@ -63,6 +67,7 @@ def draw(
     idempotency_key: Key = None,
     strip_metadata: Strip = False,
     input_image: InputImages = None,
+    approve: ApproveOption = "",
     picture: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
@@ -74,7 +79,12 @@ def draw(
 
     if picture:
         warnings.warn("--picture is now called --input-image", Renamed, stacklevel=2)
-    short = {"library.folder": library, "budget.attempts": max_attempts, "budget.seconds": max_seconds}
+    short: dict[str, Any] = {
+        "library.folder": library,
+        "budget.attempts": max_attempts,
+        "budget.seconds": max_seconds,
+    }
+    short["approve"] = approve or None
     options = {name: context.params[name] for name in DrawOptions.__annotations__ if name in context.params}
     options["input_images"] = [*(input_image or ()), *(picture or ())]
     with explained():

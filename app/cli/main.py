@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from pleinair.app.cli import approval as approval
+from pleinair.app.cli import retention as retention
 from pleinair.app.cli.chat import chat
 from pleinair.app.cli.doctor import doctor
 from pleinair.app.cli.draw import draw

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from pleinair.app.cli.terminal import CODES, error_lines, leave, say
+from pleinair.app.cli.terminal import CODES, error_lines, has_terminal, leave, say
 from pleinair.app.runs.store import Busy, Run
 from pleinair.app.texts import printable, printable_json
 
@@ -46,14 +46,20 @@ def execute(
 
 
 def _execute_one(run: Run, as_json: bool, reopen: bool, remark: Callable[[Run], str]) -> str:
-    from pleinair.app.api import finish
+    from pleinair.app.api import answer, finish
     from pleinair.app.cli.live import LiveView
+    from pleinair.app.cli.question import ask, how_to_answer
 
     with LiveView(run) as view:
         result = finish(run, view.event, view.on_preview, reopen=reopen)
     print_result(result, as_json)
     if text := remark(run):
         say(printable(text), err=True)
+    if result.question and has_terminal() and not as_json:
+        fields, files = ask(run, result.question)
+        return _execute_one(answer(run.id, fields, input_images=files), as_json, reopen, remark)
+    if result.question:
+        say(how_to_answer(run), err=True)
     return result.outcome.ending
 
 

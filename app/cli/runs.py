@@ -42,6 +42,7 @@ def list_runs(
 @runs_app.command()
 def show(run_id: RunId, as_json: Json = False) -> None:
     """Show the request, status and outcome of a run."""
+    from pleinair.app.cli.question import how_to_answer, lines_of
     from pleinair.app.runs.facts import details_of
 
     with explained():
@@ -55,6 +56,9 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     for key, value in facts.items():
         if value is not None:
             say(f"{key:<10} {printable(str(value))}", indent=11)
+    if run.question:
+        for line in (*lines_of(run.question), how_to_answer(run)):
+            say(printable(line))
 
 
 @runs_app.command()
