@@ -8,6 +8,7 @@ from pleinair.app.chat.messages import ChatMessage, message_of
 from pleinair.app.chat.references import ThreadReferences
 from pleinair.app.chat.settled import settled
 from pleinair.app.chat.thread import MAX_TITLE, Message, Thread, Undone
+from pleinair.app.texts import printable
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput
 
@@ -107,7 +108,7 @@ class ThreadMessages(ThreadReferences):
 
     def rename(self, title: str) -> None:
         """Set the title; raises `BadInput` for an empty one."""
-        title = " ".join(title.split())[:MAX_TITLE]
+        title = printable(title)[:MAX_TITLE]
         if not title:
             raise BadInput("title: must not be empty")
         self._set(title=title)

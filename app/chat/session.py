@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from pleinair.agent.state import MAX_SEED
 from pleinair.app.chat.approval import ThreadApproval
 from pleinair.app.chat.messages import row_of
 from pleinair.app.chat.scene import last_scene, read_edit
@@ -106,7 +107,9 @@ class ChatSession(ThreadApproval):
         """
         number = len(self.thread.turns)
         message = self._turn(number)
-        request = read_request(self._runs.get(message.runs[0]).request_json)
+        if seed is not None and not 0 <= seed <= MAX_SEED:
+            raise BadInput(f"seed {seed}: must be 0 to {MAX_SEED}")
+        request = read_request(self._runs.get(message.run).request_json)
         changes = {"seed": seed, "num_images": 1, "number": 1}
 
         def record(runs: list[Run]) -> Thread:

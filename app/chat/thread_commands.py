@@ -25,11 +25,12 @@ def _threads(session: ChatSession, rest: str) -> str:
     from pleinair.app.chat.threads import Threads
 
     threads = Threads(session.places).newest(LISTED, rest)
-    lines = [_thread_line(number, thread, session) for number, thread in enumerate(threads, 1)]
+    numbered = enumerate(threads, 1)  # as `/thread` counts them
+    lines = [_thread_line("" if rest else str(number), thread, session) for number, thread in numbered]
     return "\n".join(lines) or ("No thread has these words." if rest else "There is no thread yet.")
 
 
-def _thread_line(number: int, thread: Thread, session: ChatSession) -> str:
+def _thread_line(number: str, thread: Thread, session: ChatSession) -> str:
     when = datetime.fromtimestamp(thread.updated).astimezone()
     mark = ", this one" if thread.id == session.thread.id else ""
     facts = f"{counted(len(thread.turns), 'request')}, {when:%d %b %Y %H:%M}{mark}"

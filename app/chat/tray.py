@@ -12,6 +12,7 @@ from pleinair.app.chat.thread import INPUT_IMAGE, Thread, TrayImage
 from pleinair.app.paths import Paths
 from pleinair.app.runs.request import read_input_image, read_request, require_input_images, store_input_images
 from pleinair.app.runs.store import Runs
+from pleinair.app.texts import printable
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Hit, Picture
 
@@ -59,7 +60,7 @@ class ThreadTray:
 
     def add_picture(self, picture: Picture, name: str, concept: str = "") -> TrayImage:
         """Add an image that is in the home's store of input images already; raises `BadInput`."""
-        hit = Hit(id=picture.sha256, score=1.0, caption=name[:MAX_NAME], source=INPUT_IMAGE)
+        hit = Hit(id=picture.sha256, score=1.0, caption=printable(name)[:MAX_NAME], source=INPUT_IMAGE)
         return self._add(picture, hit, concept)
 
     def add_hit(self, hit: Hit, picture: Picture, concept: str = "") -> TrayImage:
@@ -151,6 +152,7 @@ def without_pinned(thread: Thread) -> Thread:
 
 def _concept(text: str) -> str:
     concept = " ".join(text.split())
-    if len(concept) > MAX_NAME or "@" in concept:
-        raise BadInput(f"concept {concept[:80]!r}: must be at most {MAX_NAME} characters, without @")
+    if len(concept) > MAX_NAME or "@" in concept or not concept.isprintable():
+        accepted = f"must be at most {MAX_NAME} characters, without @ and control characters"
+        raise BadInput(f"concept {printable(concept[:80])!r}: {accepted}")
     return concept

@@ -194,6 +194,9 @@ def test_versions_are_the_images_of_a_message_and_repetitions() -> None:
         finish(session.redraw(seed=20))
         assert [version.seed for version in session.message().versions] == [7, 8, 20]
         assert session.message().version.run != first
+        for seed in (-1, 2**63):
+            with pytest.raises(BadInput, match="seed"):
+                session.redraw(seed=seed)
         session.select_version(1, 2)
     (night,) = drawn(chat, "now make it night")
     request = read_request(run_table().get(night).request_json)

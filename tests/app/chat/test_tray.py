@@ -233,3 +233,16 @@ def test_a_file_that_is_no_image_is_refused(chat_place: Path) -> None:
         with pytest.raises(BadInput, match="input image"):
             change(chat, lambda session, source=source: session.add_image(source))  # type: ignore[misc]
     assert len(chat.thread.tray) == 1
+
+
+def test_texts_that_cannot_be_stored_are_refused_or_replaced() -> None:
+    chat = chat_with_tray(FINCH)
+    for concept in ("half \ud800 a wren", "a\x1b[2J", "x" * 201, "a @1"):
+        with pytest.raises(BadInput, match="concept "):
+            change(chat, lambda session, text=concept: session.set_concept("@1", text))  # type: ignore[misc]
+    with pytest.raises(BadInput, match="half a character"):
+        chat.submit("half \ud800 a wren")
+    change(chat, lambda session: session.add_image(png(COLOURS[1]), "half \ud800.png"))
+    change(chat, lambda session: session.rename("two \x1b birds"))
+    assert (chat.thread.tray[1].name, chat.thread.title) == ("half �.png", "two � birds")
+    assert Threads().get(chat.thread.id) == chat.thread

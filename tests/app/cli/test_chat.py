@@ -597,7 +597,7 @@ def test_threads_are_listed_opened_begun_and_named() -> None:
     assert "Going on with two birds." in output and f"Going on from request 1: {PROMPT}" in output
     assert session.runs == [runs()[0].id]
     output = chat_output(session, "/threads telma", "/thread 9", "/thread nothing", "/thread")
-    assert "  1  a telma wren (1 request" in output and "  2  two birds (" in output
+    assert "     a telma wren (1 request" in output and "     two birds (" in output
     assert "thread 9: must be 1 to 2" in output and "thread 'nothing': there is none" in output
 
 
