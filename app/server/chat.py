@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
@@ -15,6 +16,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.datastructures import FormData
 
 from pleinair.app import api
+from pleinair.app.chat.about import about
+from pleinair.app.chat.commands import as_command
 from pleinair.app.chat.session import ChatSession
 from pleinair.app.chat.thread import Thread
 from pleinair.app.chat.threads import Threads
@@ -86,6 +89,7 @@ def _page(
     address: str,
     fault: PleinairError | None = None,
     estimate: Estimate | None = None,
+    notice: str = "",
 ) -> str:
     """Return the page of a thread, with what is typed in its composer."""
     seen = version_key(site, thread)  # before they are rendered, so that nothing is missed
@@ -104,7 +108,7 @@ def _page(
         composer=Composer.of(thread, values),
         fault=fault,
         field=fault.field if isinstance(fault, FieldFault) else "",
-        estimate=estimate,
+        notice=notice,
         estimate_rows=estimate_rows(estimate) if estimate else (),
         search="",
         moment=moment,
@@ -197,6 +201,11 @@ class Action:
         """Show the thread again, at a place of its page."""
         return _go(self.session.thread.id, place)
 
+    def page(self, **parts: Any) -> Response:
+        """Show the thread with what is typed, and parts that are shown once."""
+        thread = self.session.thread
+        return HTMLResponse(_page(self.site, thread, self.values, address=f"/threads/{thread.id}", **parts))
+
     @property
     def most(self) -> int:
         """Runs that the queue takes."""
@@ -215,6 +224,13 @@ def _go(thread_id: str, place: str = "end") -> Response:
 def _send(action: Action) -> Response:
     options, session = read_options(action.values), action.session
     prompt = _prompt(action)
+    if (command := as_command(prompt)) in ("/undo", "/redo"):
+        action.draft(prompt="")
+        return ACTIONS[command[1:]](action)
+    if command.startswith("/"):
+        raise FieldFault("prompt", "commands are for the terminal", "This page has buttons for them.")
+    if reply := about(prompt, session):
+        return action.page(notice=reply)
     try:
         session.submit(prompt, options, client=action.client, most=action.most)
     except Unconfirmed as error:
@@ -238,8 +254,7 @@ def _estimate(action: Action) -> Response:
         estimate = action.session.estimate(_prompt(action), options)
     except BadInput as error:
         raise located(error, options, thread) from error
-    address = f"/threads/{thread.id}"
-    return HTMLResponse(_page(action.site, thread, action.values, address=address, estimate=estimate))
+    return action.page(estimate=estimate)
 
 
 def _again(action: Action) -> Response:

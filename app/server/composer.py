@@ -177,8 +177,9 @@ class Composer:
         profile = self.settings.profile if self.settings else self.fields["profile"]
         values = {field.name: self.fields[field.name] or self._default(field) for field in IMAGE}
         size = f"{values['width']} × {values['height']}" if values["width"] and values["height"] else ""
+        images = self.fields["num_images"] and f"{self.fields['num_images']} images"
         approve = self.fields["approve"] and "asks first"
-        return " · ".join(filter(None, (profile, self.fields["graph"] or GRAPH, size, approve)))
+        return " · ".join(filter(None, (profile, self.fields["graph"] or GRAPH, size, images, approve)))
 
     @property
     def folders(self) -> tuple[str, ...]:

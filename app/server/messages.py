@@ -14,10 +14,22 @@ from pleinair.app.runs.store import ACCEPT, OPEN, QUEUED, RUNNING, WAITING, Run
 from pleinair.app.runs.worker import PREVIEW
 from pleinair.app.server.decisions import RunDecisions, decisions_of
 from pleinair.app.server.site import LinkedGallery, LinkedImage, Site
+from pleinair.app.storyboard.words import file_name
 from pleinair.app.texts import counted
 from pleinair.app.trace.activity import current_activity
-from pleinair.app.trace.trace import Trace, title, trace_of
-from pleinair.tools.types import Attempt, Row, Usage
+from pleinair.app.trace.trace import Trace, license_text, title, trace_of
+from pleinair.tools.types import Attempt, Reference, Row, Usage
+
+STARTING = "Starting"
+
+
+@dataclass(frozen=True)
+class ReferenceView:
+    """Reference of an attempt."""
+
+    concept: str
+    source: str  # file and license
+    image: LinkedImage
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,7 @@ class AttemptView:
     image: LinkedImage
     alt: str
     rows: tuple[Row, ...]
+    references: tuple[ReferenceView, ...]
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,7 @@ class RunView:
     shown: AttemptView | None = None  # the best one, or the newest so far
     attempts: tuple[AttemptView, ...] = ()
     activity: str = ""  # of a run in progress
+    step: str = ""  # the same without numbers that count
     preview: str = ""  # address of the image in progress
     decisions: RunDecisions | None = None  # what may be decided, None if it has ended
 
@@ -87,7 +101,7 @@ def status_of(messages: list[MessageView]) -> str:
     if not messages:
         return ""
     run = messages[-1].run
-    return run.activity if run.is_open else f"{run.status}: {run.reason}"
+    return run.step if run.is_open else f"{run.status}: {run.reason}"
 
 
 def run_view(site: Site, run: Run) -> RunView:
@@ -112,7 +126,8 @@ def _open(site: Site, run: Run) -> RunView:
     view = _view(run, trace_of(events))
     return replace(
         view,
-        activity=_activity(site, run) or current_activity(events) or "Starting",
+        activity=_activity(site, run) or current_activity(events) or STARTING,
+        step=_activity(site, run) or current_activity(events, counts=False) or STARTING,
         preview=_preview(site, run) if run.status == RUNNING else "",
         decisions=decisions_of(run, site.places),
     )
@@ -161,7 +176,17 @@ def _attempt(attempt: Attempt, prompt: str, gallery: LinkedGallery) -> AttemptVi
     rows = attempt.ledger.rows if attempt.ledger else ()
     verdicts = "; ".join(f"{row.concept} {row.status}" for row in rows)
     alt = f"{prompt}. {verdicts}" if verdicts else prompt
-    return AttemptView(attempt.number, title(attempt), gallery.stored(attempt.picture), alt, rows)
+    references = tuple(_reference(reference, gallery) for reference in attempt.request.references)
+    image = gallery.stored(attempt.picture)
+    return AttemptView(attempt.number, title(attempt), image, alt, rows, references)
+
+
+def _reference(reference: Reference, gallery: LinkedGallery) -> ReferenceView:
+    hit = reference.hit
+    is_input = hit.id == reference.picture.sha256
+    name = hit.caption or "your image" if is_input else f"{file_name(hit)} · {license_text(hit)}"
+    concept = reference.concept or "the whole image"
+    return ReferenceView(concept, name, gallery.stored(reference.picture, reference.crop))
 
 
 def _facts(trace: Trace) -> str:

@@ -26,8 +26,8 @@ ACTIVITIES = {
 WITHOUT_ARGUMENT = ("critique", "finish")  # calls of which only the activity is shown
 
 
-def activity(event: Event) -> str:
-    """Return what a step does, with its progress if it counts any."""
+def activity(event: Event, counts: bool = True) -> str:
+    """Return what a step does; with `counts` also its progress, if it counts any."""
     if isinstance(event.data, Progress) and event.data.ahead is not None:
         return f"Waiting for the device: {counted(event.data.ahead, 'run')} before it"
     call = event.data.call if isinstance(event.data, StepStarted) else None
@@ -35,10 +35,10 @@ def activity(event: Event) -> str:
     parts = (ACTIVITIES.get(name, name), "" if name in WITHOUT_ARGUMENT else about)
     text = ": ".join(filter(None, parts))
     progress = event.data if isinstance(event.data, Progress) else Progress()
-    return text if progress.total is None else f"{text} {progress.done}/{progress.total}"
+    return text if progress.total is None or not counts else f"{text} {progress.done}/{progress.total}"
 
 
-def current_activity(events: Sequence[Event]) -> str:
-    """Return the activity of a run by its newest event of a step, "" before the first."""
+def current_activity(events: Sequence[Event], counts: bool = True) -> str:
+    """Return the `activity` of a run by its newest event of a step, "" before the first."""
     steps = (event for event in reversed(events) if isinstance(event.data, StepStarted | Progress))
-    return next((text for event in steps if (text := activity(event))), "")
+    return next((text for event in steps if (text := activity(event, counts))), "")

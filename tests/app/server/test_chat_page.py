@@ -1,8 +1,10 @@
 """Chat page: every button keeps what is typed, errors write nothing, texts of users are data."""
 
+import asyncio
 import io
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,9 @@ from pleinair.app.chat.thread import Thread
 from pleinair.app.chat.threads import Threads
 from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.server.app import create
+from pleinair.app.server.chats import Chats
 from pleinair.app.server.composer import FIELDS
-from pleinair.app.server.site import Options
+from pleinair.app.server.site import Options, Site
 
 PROMPT = "a telma wren beside a velmora finch"
 HOSTILE = '"><img src=x onerror=alert(1)>{{ 7*7 }}'
@@ -120,6 +123,7 @@ def test_a_message_is_queued_and_shown_and_the_composer_is_empty_again(page: Pag
     assert typed(page.text) == {}
     page.work()
     assert PROMPT in page.text
+    assert '<ul class="references"' in page.text
     assert re.findall(r'class="ending (\w+)"', page.text) == ["accepted"]
     assert f"/runs/{run.id}/images/" in page.text
     assert page.client.get("/").headers["location"] == f"/threads/{page.id}#end"
@@ -298,3 +302,34 @@ def test_unknown_threads_and_buttons_are_refused(page: Page) -> None:
     assert page.press("destroy", prompt=PROMPT).status_code == 404
     assert page.press("version", version="one").status_code == 400
     assert run_table().newest(9) == []
+
+
+def test_undo_is_typed_too_and_questions_are_answered_without_a_run(page: Page) -> None:
+    page.send()
+    page.press("send", prompt="undo")
+    assert (page.thread.turns, typed(page.text)) == ((), {})
+    response = page.press("send", prompt="what can you draw?")
+    assert "I generate images with" in unescape(response.text)
+    assert page.press("send", prompt="/save /tmp/x.png").status_code == 400
+    assert len(run_table().newest(9)) == 1
+
+
+def test_the_feed_sends_what_the_page_has_not(page: Page) -> None:
+    page.press("send", prompt=PROMPT)
+    (after,) = re.findall(r"/feed\?after=([0-9a-f]+)", page.text)
+    page.work()
+    messages = asyncio.run(_first(page, after))
+    assert "accepted: every concept is present" in messages[0]
+    assert 'id="message-1"' in messages[0]
+    (after,) = re.findall(r"/feed\?after=([0-9a-f]+)", page.text)
+    assert asyncio.run(_first(page, after)) == []
+    page.press("delete")
+    assert asyncio.run(_first(page, after)) == []
+
+
+async def _first(page: Page, after: str) -> list[str]:
+    """Return the first message of a feed that comes at once, if there is one."""
+    stream = Chats(Site(Options(), home())).messages(page.id, after)
+    with suppress(TimeoutError, StopAsyncIteration):
+        return [str((await asyncio.wait_for(anext(stream), 0.5)).data)]
+    return []
