@@ -256,28 +256,43 @@ class _LibraryRetriever:
 
 
 def open_retriever(settings: Settings, places: Paths, on_index: OnProgress = no_callback) -> Retriever:
-    """Build the retriever of the settings; the encoder is loaded only if the method uses vectors.
+    """Build the retriever of the settings; the encoder is loaded only if the method uses vectors."""
+    corpus = open_corpus(settings, places, on_index)
+    return compose(corpus.options, corpus)
+
+
+def open_corpus(
+    settings: Settings,
+    places: Paths,
+    on_index: OnProgress = no_callback,
+    library: Callable[[], Library] | None = None,
+) -> Corpus:
+    """Return what the retriever of the settings searches, opened when first used.
 
     The pocket library is searched by vectors unless a method is set: the pocket encoder knows its names.
+    `library` opens the library in place of reading its folders.
     """
     if settings.library.folder == POCKET:
         settings = for_pocket(settings)
-
+    opened = library or (lambda: open_library(settings, places, on_index))
     second = settings.retrieval.second
-    corpus = Corpus(
+    return Corpus(
         settings.retrieval,
-        lambda: open_library(settings, places, on_index),
-        lambda: _dense_retriever(settings, places, on_index),
-        (lambda: _dense_retriever(with_second(settings, second), places, on_index)) if second else None,
+        opened,
+        lambda: _dense_retriever(settings, places, on_index, opened),
+        (lambda: _dense_retriever(with_second(settings, second), places, on_index, opened))
+        if second
+        else None,
     )
-    return compose(settings.retrieval, corpus)
 
 
-def _dense_retriever(settings: Settings, places: Paths, on_index: OnProgress) -> IndexRetriever:
+def _dense_retriever(
+    settings: Settings, places: Paths, on_index: OnProgress, opened: Callable[[], Library] | None = None
+) -> IndexRetriever:
     """Open the library, with an index of its images under the encoder."""
     from pleinair.tools.retrieval.index import IndexRetriever
 
-    library = open_library(settings, places, on_index)
+    library = opened() if opened else open_library(settings, places, on_index)
     encoder = started(build_encoder(settings), on_index)
     if training := training_of(encoder):
         require_generator(training, build_generator(settings).capabilities.id)

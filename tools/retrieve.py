@@ -87,9 +87,14 @@ def _reason_to_abstain(hits: tuple[Hit, ...], threshold: float) -> str:
         return "no image in the library was found"
     if any(is_match(hit, threshold) for hit in hits):
         return ""
-    cosines = [hit.score if hit.score_kind != "rrf" else hit.similarity for hit in hits]
-    best = max((cosine for cosine in cosines if cosine is not None), default=None)
+    best = best_score(hits)
     if best is None:
         return "no caption has its words"
     words = "; no caption has its words" if any(hit.score_kind == "rrf" for hit in hits) else ""
     return f"best match {best:.2f} is under the threshold {threshold:.2f}{words}"
+
+
+def best_score(hits: Iterable[Hit]) -> float | None:
+    """Return the best score of hits, for those by rank fusion the cosine; None where there is none."""
+    scores = (hit.score if hit.score_kind != "rrf" else hit.similarity for hit in hits)
+    return max((score for score in scores if score is not None), default=None)

@@ -17,6 +17,7 @@ from pleinair.app.cli.chat import chat
 from pleinair.app.cli.doctor import doctor
 from pleinair.app.cli.draw import draw
 from pleinair.app.cli.index import index
+from pleinair.app.cli.library import library_app
 from pleinair.app.cli.models import models_app
 from pleinair.app.cli.runs import runs_app
 from pleinair.app.cli.serve import serve, worker
@@ -34,6 +35,7 @@ app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=Fals
 app.add_typer(runs_app, name="runs")
 app.add_typer(trace_app, name="trace")
 app.add_typer(models_app, name="models")
+app.add_typer(library_app, name="library")
 app.add_typer(train_app, name="train")
 app.command(help=f"Generate an image of PROMPT; `-` reads it from standard input.\n\n{EXITS}")(draw)
 for command in (chat, serve, worker, index, doctor, setup, trust, settings):

@@ -359,6 +359,12 @@ class Runs:
             rows = db.execute(f"SELECT * FROM runs WHERE id IN ({places})", tuple(run_ids))
             return {run.id: run for run in map(Run.of, rows)}
 
+    def ended(self) -> dict[str, float]:
+        """Return when each run ended, in seconds since the epoch, by its id; of rows that can be read."""
+        query = "SELECT id, updated FROM runs WHERE outcome_json IS NOT NULL AND typeof(updated) = 'real'"
+        with self.readable() as db:
+            return dict(db.execute(query).fetchall())
+
     def newest(self, limit: int, prefix: str = "") -> list[Run]:
         """Return the newest rows whose id begins with `prefix`, newest first."""
         query = "SELECT * FROM runs WHERE substr(id, 1, ?) = ? ORDER BY created DESC, id DESC LIMIT ?"

@@ -17,6 +17,8 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from pleinair.app.engines import is_pocket
+from pleinair.app.library.opened import Libraries
+from pleinair.app.library.retrievals import RetrievedCache
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import read_readable
 from pleinair.app.runs.request import DrawRequest, read_request
@@ -109,6 +111,16 @@ class Site:
     def runs(self) -> Runs:
         """Return the run table."""
         return Runs(self.places.table)
+
+    @cached_property
+    def libraries(self) -> Libraries:
+        """Return the library that pages show, in memory."""
+        return Libraries(self.places)
+
+    @cached_property
+    def retrieved(self) -> RetrievedCache:
+        """Return what the runs retrieved."""
+        return RetrievedCache(self.runs, self.places)
 
     @cached_property
     def templates(self) -> Environment:

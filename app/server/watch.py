@@ -81,6 +81,11 @@ class Watcher:
             with suppress(RuntimeError):  # it has been closed
                 self._loop.call_soon_threadsafe(self._tell.set)
 
+    @property
+    def is_closed(self) -> bool:
+        """Return whether the server stops."""
+        return self._closed.is_set()
+
     def close(self) -> None:
         """End all iterators, as the server stops; from any thread."""
         self._closed.set()

@@ -148,6 +148,21 @@ class Index:
         vector: Vectors = self._vectors.reconstruct(self._rows[id])
         return vector
 
+    def nearest(self, k: int, size: int = 256) -> Iterator[list[list[tuple[str, float]]]]:
+        """Yield for `size` images at a time, in their order, each one's `k` nearest others with cosines."""
+        for start in range(0, len(self), size):
+            count = min(size, len(self) - start)
+            block = self._vectors.reconstruct_n(start, count)
+            scores, rows = find_nearest(self._vectors, block, min(k + 1, len(self)))
+            yield [
+                [
+                    (self.ids[row], float(score))
+                    for row, score in zip(rows[place], scores[place], strict=True)
+                    if row not in (start + place, -1)
+                ][:k]
+                for place in range(count)
+            ]
+
 
 class IndexRetriever:
     """Retriever of a library's images by the cosines of an encoder's vectors; copies are all found.
@@ -169,6 +184,15 @@ class IndexRetriever:
     def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
         """Search near a text and far from an image, as `ContrastRetriever` does; raise as `search`."""
         return self._hits(self._embed(query, k) - weight * self.encoder.encode_images([away]), k)
+
+    def search_image(self, image: Image, k: int) -> list[Hit]:
+        """Search for up to `k` images like another one; scores are cosines between images."""
+        return self._hits(self.encoder.encode_images([image]), k)
+
+    def search_like(self, id: str, k: int) -> list[Hit]:
+        """Search for up to `k` other images like an indexed one; raise `KeyError` for one that is not."""
+        hits = self._hits(self.vector(id)[None], k + 1)
+        return [hit for hit in hits if hit.id != id][:k]
 
     def _embed(self, query: str, k: int) -> Vectors:
         check_query(query, k)

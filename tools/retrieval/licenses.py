@@ -43,6 +43,21 @@ _NAMES = {
 }
 
 
+_FREE = re.compile(  # to use, change and share, for any purpose
+    r"CC0-.*|CC-PDM-.*|CC-BY(-SA)?-\d.*|MIT(-0)?|0BSD|BSD-.*|Apache-2\.0|ISC|Zlib|Unlicense|WTFPL|LAL-1\.\d|"
+    r"(A|L)?GPL-\d.*|MPL-2\.0|OGL-UK-\d\.0|etalab-2\.0|OFL-1\.\d|GFDL-1\.\d.*|ODbL-1\.0|PDDL-1\.0|CDLA-.*",
+    re.IGNORECASE,
+)
+
+
+def is_free(license: str) -> bool:
+    """Return whether a license permits to use, change and share an image for any purpose.
+
+    False too for what is not recognised, which nothing is known about.
+    """
+    return bool(_FREE.fullmatch(spdx(license)))
+
+
 @lru_cache(maxsize=1024)  # a library has few licenses and many images
 def spdx(text: str) -> str:
     """Return the SPDX identifier or expression that a text means, or else the text without outer spaces."""

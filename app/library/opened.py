@@ -1,0 +1,204 @@
+"""The configured library of a process: opened once, searched as a run searches it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from pleinair.app.engines import OnProgress, index_folder, open_corpus, open_library
+from pleinair.app.library.catalogue import Catalogue
+from pleinair.app.paths import Paths
+from pleinair.app.settings import Settings
+from pleinair.app.texts import counted
+from pleinair.tools.callbacks import no_callback
+from pleinair.tools.locks import Once
+from pleinair.tools.retrieval.compose import compose, threshold_of
+from pleinair.tools.retrieve import retrieve
+from pleinair.tools.types import BadInput, Concept, Hit, Retrieval, Retriever, Value, is_match
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from pleinair.tools.retrieval.index import IndexRetriever
+
+By = Literal["words", "image", "like"]
+MAX_QUERY = 2000  # characters
+IndexState = Literal["ready", "missing", "stale"]
+REMEDY = "Index it under Library → Index, or with `pleinair index`."
+
+
+class NotIndexed(BadInput):
+    """The index is missing or older than the library, and a page does not build it by itself."""
+
+
+class SearchHit(Value):
+    """Library image of a search."""
+
+    hit: Hit
+    accepted: bool | None  # whether a run would use it; None: there is no threshold for it
+    file: str  # path on this machine
+
+
+class SearchResult(Value):
+    """Hits of a search, best first.
+
+    A search by words retrieves as the loop does, and `abstained` means the same. Hits of images are compared
+    with no threshold, since it is one of cosines between words and images.
+    """
+
+    by: By
+    query: str  # words, or the id of a library image; "" for any other image
+    threshold: float | None  # cosine
+    abstained: bool
+    reason: str
+    hits: tuple[SearchHit, ...]
+    near_copies: dict[str, str]  # by id of an image that was left out: the better hit of which it is a copy
+
+
+class OpenLibrary:
+    """Library of settings, opened when first used; all methods may be called from any thread.
+
+    Args:
+        settings: with the library, the encoder and the retrieval.
+        places: of the home.
+        builds_index: whether a search brings the index up to date; if not, it raises `NotIndexed`.
+        on_progress: receives images read or indexed, and their number.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        places: Paths,
+        *,
+        builds_index: bool = True,
+        on_progress: OnProgress = no_callback,
+    ) -> None:
+        self.settings, self._places, self._builds_index = settings, places, builds_index
+        self.read_at = time.time()
+        self._catalogue = Once(lambda: Catalogue(open_library(settings, places, on_progress)))
+        self._corpus = open_corpus(settings, places, on_progress, lambda: self.catalogue.library)
+        self._retriever = Once[Retriever](lambda: compose(self._corpus.options, self._corpus))
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Return the contents; raise `BadInput` where no library is set, or it has no images."""
+        return self._catalogue()
+
+    @property
+    def index(self) -> Path:
+        """Return the folder of the index."""
+        return index_folder(self.settings, self._places)
+
+    @cached_property
+    def index_state(self) -> IndexState:
+        """Return whether the index has the present images."""
+        from pleinair.tools.retrieval.manifest import load_manifest
+
+        try:
+            manifest = load_manifest(self.index)
+        except BadInput:
+            return "missing"
+        items = self.catalogue.library.items.values()
+        return "ready" if {item.id: item.stamp for item in items} == manifest.stamps() else "stale"
+
+    def search(self, words: str, k: int) -> SearchResult:
+        """Search by words, as the loop searches for a concept; raise `BadInput` for unusable ones."""
+        if len(words) > MAX_QUERY:
+            raise BadInput(f"words: {len(words)} characters; accepted: {MAX_QUERY}")
+        if not words.strip():
+            raise BadInput("words: nothing to search for", "Describe what the image should show.")
+        self._require_index()
+        threshold = threshold_of(self.settings.retrieval)
+        concept = Concept(name=words.strip(), caption=words.strip())
+        retrieval = retrieve(concept, retriever=self._retriever(), k=k, threshold=threshold, with_name=True)
+        return self._result("words", concept.name, retrieval)
+
+    def search_image(self, image: Image, k: int) -> SearchResult:
+        """Search for images like one from elsewhere."""
+        return self._images("image", "", lambda: self._dense().search_image(image, k))
+
+    def search_like(self, id: str, k: int) -> SearchResult:
+        """Search for images like one of the library; raise `NotFound` for an unknown id."""
+        self.catalogue.get(id)
+
+        def search() -> Sequence[Hit]:
+            try:
+                return self._dense().search_like(id, k)
+            except KeyError:
+                raise BadInput(f"{id!r} is not indexed: it could not be read", REMEDY) from None
+
+        return self._images("like", id, search)
+
+    def _dense(self) -> IndexRetriever:
+        return cast("IndexRetriever", self._corpus.dense)
+
+    def _images(self, by: By, query: str, search: Callable[[], Sequence[Hit]]) -> SearchResult:
+        self._require_index(by_words=False)
+        retrieval = Retrieval(concept=query, query=query, hits=tuple(search()))
+        return self._result(by, query, retrieval)
+
+    def _result(self, by: By, query: str, retrieval: Retrieval) -> SearchResult:
+        threshold = None if retrieval.threshold is None or retrieval.threshold <= -1 else retrieval.threshold
+        hits = tuple(
+            SearchHit(
+                hit=hit,
+                accepted=None if threshold is None else is_match(hit, threshold),
+                file=str(self.catalogue.library.path(hit.id)),
+            )
+            for hit in retrieval.hits
+        )
+        return SearchResult(
+            by=by,
+            query=query,
+            threshold=threshold,
+            abstained=retrieval.abstained,
+            reason=retrieval.reason,
+            hits=hits,
+            near_copies=retrieval.near_copies,
+        )
+
+    def _require_index(self, *, by_words: bool = True) -> None:
+        """Raise `NotIndexed` where a search would have to index first."""
+        is_lexical = by_words and self.settings.retrieval.method == "lexical"
+        if self._builds_index or is_lexical:
+            return
+        if self.index_state == "missing":
+            raise NotIndexed(f"The library {self.catalogue.library.title} is not indexed yet.", REMEDY)
+        if self.index_state == "stale":
+            images = counted(len(self.catalogue), "image")
+            raise NotIndexed(f"The library has changed since it was indexed; it has {images} now.", REMEDY)
+
+
+class Libraries:
+    """The library that a server shows, opened again when the settings or its index have changed."""
+
+    def __init__(self, places: Paths) -> None:
+        self._places, self._lock = places, threading.Lock()
+        self._opened: OpenLibrary | None = None
+        self._stamp: tuple[int, int] | None = None  # of the index
+
+    def of(self, settings: Settings) -> OpenLibrary:
+        """Return the library of settings; the same one as long as nothing has changed."""
+        stamp = _stamp(index_folder(settings, self._places) / "manifest.json")
+        with self._lock:
+            if self._opened is None or self._opened.settings != settings or self._stamp != stamp:
+                self._opened = OpenLibrary(settings, self._places, builds_index=False)
+                self._stamp = stamp
+            return self._opened
+
+    def forget(self) -> None:
+        """Read the folders again when the library is next used."""
+        with self._lock:
+            self._opened = None
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
