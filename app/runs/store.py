@@ -39,6 +39,7 @@ DAMAGED = "damaged"  # status of a row that cannot be read
 _NUMBERS = ("seed", "lease_until", "fence", "cancel_requested", "created", "updated")
 COLUMNS = {"order_json": "request_json"}  # names of version 0.1
 RECENT = 20  # runs by whose seconds a full queue says when there is room
+REMEMBERED = 200  # ended runs by which the clients' turns are known
 UNKNOWN_SECONDS = 10.0  # of a run, before one has ended
 MEMBER = "#image-"  # in the keys of a group's later runs: id of the first, this, number
 
@@ -376,7 +377,8 @@ class Runs:
         """Return the runs that wait for a worker, in the order in which workers take them.
 
         Clients take turns: a run comes after those of which another client has as many ahead of it, in the
-        queue or at work. A run whose worker has died waits again.
+        queue or at work; among equals the one comes first whose client has waited longest, since it asked or
+        since its last run ended. A run whose worker has died waits again.
         """
         with self.readable() as db:
             return _in_order(db)
@@ -563,11 +565,21 @@ def _in_order(db: sqlite3.Connection) -> list[Run]:
     runs = [run for run in map(Run.of, db.execute(query)) if run.status in (QUEUED, RUNNING)]
     waiting = [run for run in runs if run.owner is None]
     ahead = Counter(run.client for run in runs if run.owner is not None)
+    served = _last_served(db, len(runs)) if len({run.client for run in waiting}) > 1 else {}
     turns = []
     for run in waiting:
-        turns.append((ahead[run.client], run.created, run.id))
+        turns.append((ahead[run.client], max(run.created, served.get(run.client, 0.0)), run.id))
         ahead[run.client] += 1
     return [run for _, run in sorted(zip(turns, waiting, strict=True), key=itemgetter(0))]
+
+
+def _last_served(db: sqlite3.Connection, unfinished: int) -> dict[str | None, float]:
+    """Return when the last run of each client ended, among the newest runs."""
+    query = (
+        "SELECT client, max(updated) FROM (SELECT * FROM runs ORDER BY rowid DESC LIMIT ?) "
+        "WHERE client IS NOT NULL AND outcome_json IS NOT NULL GROUP BY client"
+    )
+    return dict(db.execute(query, (unfinished + REMEMBERED,)).fetchall())
 
 
 def _differences(stored: str, requested: str) -> list[str]:

@@ -28,6 +28,7 @@ from pleinair.tools.types import PleinairError
 
 PROMPT = "a saverel wren in the snow"
 MIB = 2**20
+GREEDY = f"{0:032x}"  # client that sends many requests
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ async def _ask(http: httpx.AsyncClient, client: str) -> Answer:
 async def crowd(server: Server, clients: int, greedy: int) -> list[Answer]:
     """Return the answers to `greedy` requests of one client, then to one of each other client at once."""
     async with http_client(server) as http:
-        first = [await _ask(http, f"{0:032x}") for _ in range(greedy)]
+        first = [await _ask(http, GREEDY) for _ in range(greedy)]
         return first + await asyncio.gather(*(_ask(http, f"{n:032x}") for n in range(1, clients)))
 
 
@@ -144,16 +145,17 @@ def measure_crowd(clients: int, greedy: int, queue: int) -> dict[str, Any]:
         server.await_end(*(answer.run for answer in accepted))
         seconds = time.monotonic() - started
         rows = [run for run in server.runs.newest(10 * clients) if run.id not in before]
-    order = [run.client for run in sorted(rows, key=lambda run: run.updated)]
-    last_single = max((place for place, client in enumerate(order, 1) if client != f"{0:032x}"), default=0)
+    singles = [run for run in rows if run.client != GREEDY]
+    waited = min(run.created for run in singles), max(run.updated for run in singles)
+    meanwhile = [run for run in rows if run.client == GREEDY and waited[0] < run.updated < waited[1]]
     return {
         "statuses": dict(Counter(answer.status for answer in answers)),
         "accepted": len(accepted),
         "rows": len(rows),
         "finished": sum(run.status == "unchecked" for run in rows),
         "refused without Retry-After": sum(a.status == 429 and int(a.retry_after or 0) < 1 for a in answers),
-        "single requests accepted": sum(client != f"{0:032x}" for client in order),
-        "place at which the last of them ended": last_single,
+        "single requests accepted": len(singles),
+        "runs of the greedy client while one of those waited": len(meanwhile),
         "seconds until all were answered": round(answered, 1),
         "seconds until all accepted runs had ended": round(seconds, 1),
     }

@@ -16,6 +16,7 @@ from pleinair.app.runs.request import read_request
 from pleinair.app.runs.runner import MOST_DEATHS
 from pleinair.app.runs.store import QueueFull, Run
 from pleinair.app.runs.worker import work
+from pleinair.tools.types import Outcome
 
 PROMPT = "a saverel wren in the snow"
 FEW = {"budget.attempts": 1}
@@ -41,6 +42,15 @@ def test_a_run_at_work_counts_for_its_client(place: Path) -> None:
     first, second, other = queued("a", "a", "b")
     run_table().claim(first.id, new_owner())
     assert [run.id for run in run_table().queue()] == [other.id, second.id]
+
+
+def test_a_client_that_was_served_is_behind_those_who_wait(place: Path) -> None:
+    first, second, third, other = queued("a", "a", "a", "b")
+    fence = run_table().claim(first.id, new_owner())
+    run_table().commit(first.id, fence, Outcome(ending="unchecked", reason=""))
+    (late,) = queued("c")
+    order = [other.id, second.id, late.id, third.id]
+    assert [run.id for run in run_table().queue()] == order
 
 
 def test_a_full_queue_takes_no_more(place: Path) -> None:

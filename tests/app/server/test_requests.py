@@ -1,9 +1,11 @@
 """Requests for images: on disk before the answer, a client of its own each, refused by a full queue."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -147,3 +149,20 @@ def test_a_program_is_one_client(browser: TestClient) -> None:
     browser.post("/runs", json={"prompt": PROMPT}, headers={"authorization": "Bearer other"})
     first, second, other = reversed(stored())
     assert first.client == second.client != other.client
+
+
+def test_of_many_clients_at_once_none_is_accepted_and_lost(place: Path) -> None:
+    guard = create(Options(workers=0, queue=16), home())
+
+    async def ask() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app=guard)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8800") as client:
+            cookies = [{"cookie": f"pleinair_client={number:032x}"} for number in range(200)]
+            body = {"prompt": PROMPT, "graph": "direct"}
+            return await asyncio.gather(*(client.post("/runs", json=body, headers=own) for own in cookies))
+
+    answers = asyncio.run(ask())
+    accepted = {answer.json()["run"] for answer in answers if answer.status_code == 202}
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert len(accepted) == 16 and accepted == {run.id for run in stored()}
+    assert len(refused) == 184 and all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
