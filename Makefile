@@ -44,6 +44,7 @@ demo: $(STAMP) ## generate a species that the generator has never seen, and expo
 	$(BIN)/pleinair draw "$(DEMO)" --seed $(DEMO_SEED) --out $(OUT) || [ $$? = 3 ]  # 3: stopped, best image kept
 	$(BIN)/pleinair trace export last $(OUT)/storyboard.png
 	$(BIN)/pleinair trace export last $(OUT)/storyboard.html
+	@echo "$(OUT)/storyboard.html shows the run; $(BIN)/pleinair serve opens chat and traces to a browser"
 
 test: $(STAMP) ## run the tests
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
