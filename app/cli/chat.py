@@ -15,9 +15,7 @@ from urllib.parse import quote
 
 import typer
 
-from pleinair.app.chat.commands import answer
 from pleinair.app.chat.reply import Reply
-from pleinair.app.chat.thread_commands import plan
 from pleinair.app.cli.options import Library, Out, Profile, Setting
 from pleinair.app.cli.terminal import (
     error_lines,
@@ -151,6 +149,8 @@ def run_chat(threads: Threads, thread: Thread, read: Read, console: Console) -> 
 
 def _print_resumed(chat: Chat) -> None:
     """Print what the chat goes on from."""
+    from pleinair.app.chat.thread_commands import plan
+
     session = chat.threads.viewed(chat.thread)
     if not session.thread.turns:
         chat.say("What do you want to see? /help lists commands.")
@@ -197,6 +197,8 @@ def _print_picture(console: Console, path: Path) -> None:
 
 def _answer(line: str, chat: Chat) -> None:
     """Print the answer to a line, and execute the runs that it means."""
+    from pleinair.app.chat.commands import answer
+
     with chat.threads.opened(chat.thread) as session:
         before = session.thread.overrides
         reply = answer(line, session)
@@ -244,4 +246,6 @@ def _draw(runs: list[Run], chat: Chat) -> None:
         question = session.question()
     chat.thread = session.thread
     if question:
+        from pleinair.app.chat.thread_commands import plan
+
         chat.say(plan(question, session))
