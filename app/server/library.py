@@ -92,7 +92,7 @@ def search(
         values["catalogue"] = library.catalogue
     except PleinairError as error:
         return _page(request, "library_search.html", status=_status(error), **values, error=error)
-    values["count"], values["most"] = count, MOST_HITS
+    values |= {"count": count, "most": MOST_HITS, "run_k": library.settings.retrieval.k}
     values["address"] = f"/library/search?{urlencode(example or {'words': words})}"
     values["picture"] = _picture(library.catalogue, example)
     return _page(request, "library_search.html", **values, error=None)

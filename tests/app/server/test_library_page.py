@@ -146,7 +146,7 @@ def test_a_folder_is_indexed_in_the_background(client: TestClient, shelf: Path, 
     assert busy.status_code in (303, 409)  # the first job may have ended
     feed = client.get("/library/index/feed").text
     assert feed.rstrip().endswith("event: ended\r\ndata:") or "event: ended" in feed
-    while "Running" in page(client, "/library/index"):
+    while "<button>Stop" in page(client, "/library/index"):
         time.sleep(0.05)
     assert "Done." in page(client, "/library/index")
     assert "2 equal files" in page(client, "/library/duplicates")
