@@ -37,7 +37,7 @@ from pleinair.app.server.composer import (
     typed,
 )
 from pleinair.app.server.feed import LAST_ID, streamed
-from pleinair.app.server.messages import message_views, status_of
+from pleinair.app.server.messages import LATEST, message_views, status_of
 from pleinair.app.server.site import Site, site_of
 from pleinair.app.server.uploads import stored, uploads
 from pleinair.tools.types import BadInput, PleinairError
@@ -66,11 +66,11 @@ def thread_list(request: Request, search: str = "") -> HTMLResponse:
 
 
 @router.get("/threads/{thread_id}")
-def thread_page(request: Request, thread_id: str) -> HTMLResponse:
-    """Show a thread."""
+def thread_page(request: Request, thread_id: str, earlier: bool = False) -> HTMLResponse:
+    """Show a thread: its latest messages, or all of them."""
     thread = Thread.begin() if thread_id == NEW else Threads(site_of(request).places).get(thread_id)
     address = f"/threads/{thread_id}"
-    return HTMLResponse(_page(site_of(request), thread, thread.draft, address=address))
+    return HTMLResponse(_page(site_of(request), thread, thread.draft, address=address, earlier=earlier))
 
 
 @router.get("/threads/{thread_id}/feed")
@@ -90,6 +90,7 @@ def _page(
     fault: PleinairError | None = None,
     estimate: Estimate | None = None,
     notice: str = "",
+    earlier: bool = False,
 ) -> str:
     """Return the page of a thread, with what is typed in its composer."""
     seen = version_key(site, thread)  # before they are rendered, so that nothing is missed
@@ -103,6 +104,8 @@ def _page(
         address=address,
         seen=seen,
         messages=messages,
+        earlier=message_views(site, thread, earlier=True) if earlier else [],
+        hidden=0 if earlier else max(len(thread.turns) - LATEST, 0),
         status=status_of(messages),
         approvals=APPROVALS,
         composer=Composer.of(thread, values),

@@ -12,7 +12,7 @@ from pleinair.app.chat.thread import Thread
 from pleinair.app.chat.threads import Threads
 from pleinair.app.runs.store import OPEN
 from pleinair.app.server.feed import key_of
-from pleinair.app.server.messages import message_views, status_of
+from pleinair.app.server.messages import LATEST, message_views, status_of
 from pleinair.app.server.site import Site
 from pleinair.app.server.watch import Version, Watcher
 from pleinair.app.trace.trace import SIGNS
@@ -40,7 +40,7 @@ class Chats:
             thread = self._threads.get(thread_id)
         except BadInput:  # it was deleted
             return None
-        runs = [run for message in thread.turns for run in message.runs]
+        runs = latest_runs(thread)
         present = self._site.versions([run for run in runs if run not in self._ended])
         if len(self._ended) > MOST:
             self._ended.clear()
@@ -70,13 +70,17 @@ class Chats:
                     yield ServerSentEvent(text, id=last)
 
 
+def latest_runs(thread: Thread) -> list[str]:
+    """Return the runs of the messages that are kept up to date."""
+    return [run for message in thread.turns[-LATEST:] for run in message.runs]
+
+
 def version_of(thread: Thread, runs: dict[str, Version]) -> Version:
     """Return the version of a thread, by those of its runs."""
-    turns = [(message.prompt, message.current, message.runs) for message in thread.turns]
-    return (*turns, *(runs.get(run) for message in thread.turns for run in message.runs))
+    turns = [(message.prompt, message.current, message.runs) for message in thread.turns[-LATEST:]]
+    return (len(thread.turns), *turns, *(runs.get(run) for run in latest_runs(thread)))
 
 
 def version_key(site: Site, thread: Thread) -> str:
     """Return the id of a message of the feed about a thread as it is at the moment."""
-    runs = site.versions([run for message in thread.turns for run in message.runs])
-    return key_of({thread.id: version_of(thread, runs)})
+    return key_of({thread.id: version_of(thread, site.versions(latest_runs(thread)))})

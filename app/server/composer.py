@@ -62,7 +62,7 @@ class Number:
 IMAGE = (
     Number("width", "Width", "image.width"),
     Number("height", "Height", "image.height"),
-    Number("num_images", "Images"),
+    Number("num_images", "Number of images"),
     Number("seed", "Seed"),
 )
 STRENGTH = Number("strength", "Strength of references", "image.reference_strength", float)
@@ -138,8 +138,9 @@ class Composer:
     def profiles(self) -> list[tuple[str, str]]:
         """Values and names of the profiles, the thread's first."""
         names = [name for name in dict.fromkeys([self.fields["profile"], *profiles()]) if name]
-        default = "" if self.fields["profile"] or not self.settings else f" ({self.settings.profile})"
-        return [("", f"as configured{default}"), *((name, name) for name in names)]
+        is_default = self.settings and not self.fields["profile"]
+        default = f"{self.settings.profile} (default)" if self.settings and is_default else "default"
+        return [("", default), *((name, name) for name in names)]
 
     @property
     def graphs(self) -> list[tuple[str, str]]:

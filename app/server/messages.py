@@ -20,6 +20,7 @@ from pleinair.app.trace.activity import current_activity
 from pleinair.app.trace.trace import Trace, license_text, title, trace_of
 from pleinair.tools.types import Attempt, Reference, Row, Usage
 
+LATEST = 20  # messages that are kept up to date
 STARTING = "Starting"
 
 
@@ -81,9 +82,11 @@ class MessageView:
         return self.versions[self.current]
 
 
-def message_views(site: Site, thread: Thread) -> list[MessageView]:
-    """Return the messages of a thread; a run that was deleted is shown as such."""
-    ids = [run for message in thread.turns for run in message.runs]
+def message_views(site: Site, thread: Thread, earlier: bool = False) -> list[MessageView]:
+    """Return the `LATEST` messages of a thread, or those before; a run that was deleted is shown as such."""
+    start = max(len(thread.turns) - LATEST, 0)
+    turns = list(enumerate(thread.turns, 1))[:start] if earlier else list(enumerate(thread.turns, 1))[start:]
+    ids = [run for _, message in turns for run in message.runs]
     rows = {run.id: run_view(site, run) for run in site.runs.get_some(ids).values()}
     return [
         MessageView(
@@ -92,7 +95,7 @@ def message_views(site: Site, thread: Thread) -> list[MessageView]:
             tuple(rows.get(run) or RunView(run, DELETED, "its run was deleted") for run in message.runs),
             message.current,
         )
-        for number, message in enumerate(thread.turns, 1)
+        for number, message in turns
     ]
 
 

@@ -14,6 +14,7 @@ function send(list) {
 
 if (form) {
   upload.hidden = true; // choosing is enough
+  form.querySelector(".main").title = "Ctrl+Enter";
   files.addEventListener("change", () => files.files.length && form.requestSubmit(upload));
   document.addEventListener("paste", (event) => send(event.clipboardData.files) && event.preventDefault());
   document.addEventListener("dragover", (event) => event.dataTransfer.types.includes("Files") && event.preventDefault());

@@ -18,6 +18,7 @@ from pleinair.app.api import answer, find, finish, home, run_table
 from pleinair.app.chat.thread import Thread
 from pleinair.app.chat.threads import Threads
 from pleinair.app.runs.request import DrawRequest, read_request
+from pleinair.app.server import chat, chats, messages
 from pleinair.app.server.app import create
 from pleinair.app.server.chats import Chats
 from pleinair.app.server.composer import FIELDS
@@ -318,9 +319,9 @@ def test_the_feed_sends_what_the_page_has_not(page: Page) -> None:
     page.press("send", prompt=PROMPT)
     (after,) = re.findall(r"/feed\?after=([0-9a-f]+)", page.text)
     page.work()
-    messages = asyncio.run(_first(page, after))
-    assert "accepted: every concept is present" in messages[0]
-    assert 'id="message-1"' in messages[0]
+    (text,) = asyncio.run(_first(page, after))
+    assert "accepted: every concept is present" in text
+    assert 'id="message-1"' in text
     (after,) = re.findall(r"/feed\?after=([0-9a-f]+)", page.text)
     assert asyncio.run(_first(page, after)) == []
     page.press("delete")
@@ -333,3 +334,15 @@ async def _first(page: Page, after: str) -> list[str]:
     with suppress(TimeoutError, StopAsyncIteration):
         return [str((await asyncio.wait_for(anext(stream), 0.5)).data)]
     return []
+
+
+def test_a_long_thread_shows_its_latest_messages(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (chat, chats, messages):
+        monkeypatch.setattr(module, "LATEST", 1)
+    page.send()
+    page.send("now make it night")
+    assert re.findall(r'id="message-(\d+)"', page.text) == ["2"]
+    assert "Show 1 earlier" in page.text
+    every = page.client.get(f"/threads/{page.id}?earlier=true").text
+    assert re.findall(r'id="message-(\d+)"', every) == ["1", "2"]
+    assert every.count("Draw again") == 1
