@@ -31,6 +31,7 @@ OBSERVERS = (
     "app/cli/live.py",
     "app/cli/terminal.py",
     "app/texts.py",
+    "app/runs/calls.py",
     "app/runs/events.py",
     "app/runs/notes.py",
     "app/storyboard/",
