@@ -259,7 +259,7 @@ class Budget(Value):
     mllm_calls: int | None = Field(default=None, ge=0)  # calls of the MLLM
     tokens: int | None = Field(default=None, ge=0)  # of the MLLM and of generators that count them
     usd: float | None = Field(default=None, ge=0)  # US dollars, by the price table
-    seconds: float | None = Field(default=None, ge=0)  # of a run, with all that it waits for but a device or a person
+    seconds: float | None = Field(default=None, ge=0)  # of a run; waits for a device or a person do not count
 
 
 def limit_reached(limit: Limit, amount: float | None = None) -> str:
