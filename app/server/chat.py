@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Form, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.datastructures import FormData
@@ -38,8 +38,10 @@ from pleinair.app.server.composer import (
 )
 from pleinair.app.server.feed import LAST_ID, streamed
 from pleinair.app.server.messages import LATEST, message_views, status_of
-from pleinair.app.server.site import Site, site_of
+from pleinair.app.server.site import Site, hit_key, site_of
 from pleinair.app.server.uploads import stored, uploads
+from pleinair.app.storyboard import words
+from pleinair.app.trace.trace import score_text
 from pleinair.tools.types import BadInput, PleinairError
 
 NEW = "new"  # in addresses: a thread that is not stored yet
@@ -125,6 +127,40 @@ def delete(request: Request, thread_id: str) -> Response:
     """Delete a thread; its runs and their images stay."""
     Threads(site_of(request).places).delete(thread_id)
     return RedirectResponse("/", status_code=303)
+
+
+@router.get("/threads/{thread_id}/references")
+def references(request: Request, thread_id: str) -> HTMLResponse:
+    """List the hits of the last message, to veto or pin them."""
+    site = site_of(request)
+    session = Threads(site.places).viewed(thread_id)
+    run = session.thread.runs[-1] if session.thread.runs else ""
+    images = {image.handle: f"/images/{image.picture.sha256}.png" for image in session.tray}
+    cards = [
+        (item, key, images.get(item.handle) or f"/runs/{run}/hits/{key}.png")
+        for item in session.references()
+        for key in [hit_key(item.hit)]
+    ]
+    values = {"thread": session.thread, "cards": cards, "address": f"/threads/{thread_id}"}
+    return HTMLResponse(site.render("chat_references.html", words=words, score_text=score_text, **values))
+
+
+@router.post("/threads/{thread_id}/references")
+def decide(
+    request: Request,
+    thread_id: str,
+    concept: Annotated[str, Form()],
+    hit: Annotated[str, Form()],
+    decision: Annotated[Literal["veto", "pin", "keep"], Form()],
+) -> Response:
+    """Veto or pin a hit, take that back, or put it into the tray."""
+    with Threads(site_of(request).places).opened(thread_id) as session:
+        hits = [(item.concept, hit_key(item.hit)) for item in session.references()]
+        if (concept, hit) not in hits:
+            raise BadInput("this reference is not listed any more", "Open the page again.")
+        change = {"veto": session.veto, "pin": session.pin, "keep": session.keep}[decision]
+        change(hits.index((concept, hit)) + 1)
+    return RedirectResponse(f"/threads/{thread_id}/references", status_code=303)
 
 
 @router.post("/threads/{thread_id}/{action}")

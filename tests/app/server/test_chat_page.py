@@ -346,3 +346,21 @@ def test_a_long_thread_shows_its_latest_messages(page: Page, monkeypatch: pytest
     every = page.client.get(f"/threads/{page.id}?earlier=true").text
     assert re.findall(r'id="message-(\d+)"', every) == ["1", "2"]
     assert every.count("Draw again") == 1
+
+
+def test_references_are_vetoed_pinned_and_put_into_the_tray(page: Page) -> None:
+    page.send()
+    listed = f"/threads/{page.id}/references"
+    html = page.client.get(listed).text
+    (concept, hit), *_ = re.findall(
+        r'name="concept" value="([^"]+)"><input type="hidden" name="hit" value="(\w+)"', html
+    )
+    assert page.client.get(re.findall(r'src="(/runs/[^"]+/hits/[^"]+)"', html)[0]).status_code == 200
+    for decision, field in (("pin", "pins"), ("veto", "vetoes"), ("keep", "tray")):
+        fields = {"concept": concept, "hit": hit, "decision": decision}
+        assert page.client.post(listed, data=fields).headers["location"] == listed
+        assert len(getattr(page.thread, field)) == 1
+    html = page.client.get(listed).text
+    assert page.client.get(re.findall(r'src="(/images/[^"]+)"', html)[0]).status_code == 200
+    assert page.client.post(listed, data=fields | {"hit": "0" * 32}).status_code == 400
+    assert page.client.post(listed, data=fields | {"decision": "burn"}).status_code == 422
