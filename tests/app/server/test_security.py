@@ -175,7 +175,7 @@ def test_an_open_server_needs_its_token(open_app: Guard, headers: Headers) -> No
     for method, path in list(routes(open_app)):
         if not path.startswith("/static"):
             response = send(open_app, method, path, [("host", "box.example"), *headers])
-            assert response.status in (303, 401), (method, path, response.status)
+            assert response.status in (303, 401, 429), (method, path, response.status)  # 429: many wrong ones
 
 
 def test_an_open_server_serves_who_has_its_token(open_app: Guard) -> None:
