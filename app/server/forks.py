@@ -51,13 +51,13 @@ class ForkForm:
 
     @classmethod
     def of(cls, site: Site, run_id: str, at: str, values: Mapping[str, str] | None = None) -> ForkForm:
-        """Return the form for a step; for the last that generated an image, or else the last, without one."""
+        """Return the form for a step; without one for the last that repaired an image, or else the first."""
         run = site.runs.get(run_id)
         steps = steps_of(run, site.places)
         if not steps:
             raise BadInput(f"run {run_id}: it has no steps yet")
         generated = [step for step in steps if step.request]
-        name, step = find_step(steps, at or (generated or steps)[-1].names[0])
+        name, step = find_step(steps, at or (generated[-1] if generated else steps[0]).names[0])
         return cls(site, run, steps, name, step, values or {})
 
     @property

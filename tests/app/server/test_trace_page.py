@@ -64,7 +64,7 @@ def test_the_page_has_every_message_and_its_images(client: TestClient, finished:
             parts = [part for message in messages for part in message.parts]
             assert parts and all(str(escape(part.image or part.text)) in text for part in parts)
             assert request.reply and all(str(escape(each.arguments)) in text for each in request.reply.calls)
-    assert text.count('<div class="message sent"><h4>system</h4>') == 3
+    assert text.count('<div class="message sent"><p class="role">system</p>') == 3
     assert text.count('<div class="message reply">') == 3
     images = set(re.findall(r'src="(/runs/[^"]*/images/[0-9a-f]{64}\.png)"', text))
     assert len(images) >= 3
