@@ -23,7 +23,7 @@ from pleinair.app.chat.thread import Thread
 from pleinair.app.chat.threads import Threads
 from pleinair.app.estimate.estimate import Estimate
 from pleinair.app.runs.prompts import Unconfirmed
-from pleinair.app.runs.store import QueueFull
+from pleinair.app.runs.store import OPEN, QueueFull
 from pleinair.app.server.chats import SHARED, Chats, version_key
 from pleinair.app.server.clients import client_of
 from pleinair.app.server.composer import (
@@ -333,7 +333,11 @@ def _redo(action: Action) -> Response:
 
 
 def _stop(action: Action) -> Response:
-    api.cancel(action.run())
+    """Stop all versions of a message."""
+    (runs,) = (turn.runs for turn in action.session.thread.turns if action.run() in turn.runs)
+    for run in action.site.runs.get_some(runs).values():
+        if run.status in OPEN:
+            api.cancel(run.id)
     return action.back()
 
 

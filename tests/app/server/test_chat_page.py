@@ -240,14 +240,14 @@ def test_a_result_becomes_a_reference(page: Page) -> None:
 
 
 def test_a_run_is_stopped_accepted_and_approved_in_its_thread(page: Page) -> None:
-    page.press("send", prompt=PROMPT)
+    page.press("send", prompt=PROMPT, num_images="2")
     run = page.thread.runs[0]
     assert page.press("accept", run=run).status_code == 400  # there is no image yet
     response = page.press("send", prompt="unsent")
     assert response.status_code == 400
     assert "has not ended" in response.text
     page.press("stop", run=run)
-    assert find(run).status == "cancelled"
+    assert [find(run).status for run in page.thread.turns[0].runs] == ["cancelled", "cancelled"]
     page.send(approve="references")
     run = page.thread.runs[1]
     assert find(run).status == "waiting"
