@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from PIL import Image
+from pydantic_core import from_json
 from starlette.datastructures import FormData
 
 from pleinair.agent.approval.types import ApprovalRequest
@@ -57,8 +58,8 @@ async def answer(request: Request, run_id: str) -> Response:
 
 async def _json(request: Request) -> Any:
     try:
-        return await request.json()
-    except ValueError as error:
+        return from_json(await request.body())
+    except ValueError as error:  # also of half a surrogate pair, and of deep nesting
         raise BadInput("the answer is not JSON") from error
 
 

@@ -5,12 +5,13 @@ So what is typed in it is stored with the thread by every action, and lost by no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, Form, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.datastructures import FormData
@@ -21,6 +22,7 @@ from pleinair.app.chat.commands import as_command
 from pleinair.app.chat.session import ChatSession
 from pleinair.app.chat.thread import Thread
 from pleinair.app.chat.threads import Threads
+from pleinair.app.chat.tray import MAX_IMAGES
 from pleinair.app.estimate.estimate import Estimate
 from pleinair.app.runs.prompts import Unconfirmed
 from pleinair.app.runs.store import OPEN, QueueFull
@@ -41,12 +43,16 @@ from pleinair.app.server.messages import LATEST, message_views, status_of
 from pleinair.app.server.site import Site, hit_key, site_of
 from pleinair.app.server.uploads import stored, uploads
 from pleinair.app.storyboard import words
+from pleinair.app.texts import counted
 from pleinair.app.trace.trace import score_text
 from pleinair.tools.types import BadInput, PleinairError
 
 NEW = "new"  # in addresses: a thread that is not stored yet
 LISTED = 40  # newest threads beside a chat
 MOST_FOUND = 200  # threads of a search
+MOST_SEARCH = 500  # characters of a search
+MOST_FILES, MOST_FIELDS = MAX_IMAGES + 1, 1000  # of a form; a file field without a file counts
+_NUMBER = re.compile(r"[0-9]{1,9}")
 router = APIRouter()
 
 
@@ -58,7 +64,7 @@ def newest(request: Request) -> Response:
 
 
 @router.get("/threads")
-def thread_list(request: Request, search: str = "") -> HTMLResponse:
+def thread_list(request: Request, search: Annotated[str, Query(max_length=MOST_SEARCH)] = "") -> HTMLResponse:
     """List the threads, newest first, with a search in their prompts."""
     site = site_of(request)
     threads = Threads(site.places).newest(MOST_FOUND, search)
@@ -168,7 +174,7 @@ async def act(request: Request, thread_id: str, action: str) -> Response:
     """Keep what is typed, and do what a button says."""
     if action not in ACTIONS:
         return Response(status_code=404)
-    async with request.form() as form:
+    async with request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS) as form:
         return await run_in_threadpool(_act, request, thread_id, action, form)
 
 
@@ -218,12 +224,12 @@ class Action:
         """Return the value of a button."""
         return str(self.form.get(name, ""))
 
-    def numbers(self, name: str) -> list[int]:
-        """Return the numbers of a button's value; raises `BadInput`."""
-        try:
-            return [int(word) for word in self.text(name).split()]
-        except ValueError as error:
-            raise BadInput(f"{name} {self.text(name)[:40]!r}: must be a number") from error
+    def numbers(self, name: str, count: int) -> list[int]:
+        """Return the numbers of a button's value; raises `BadInput` for another count."""
+        numbers = self.text(name).split()
+        if len(numbers) != count or not all(_NUMBER.fullmatch(word) for word in numbers):
+            raise BadInput(f"{name} {self.text(name)[:40]!r}: must be {counted(count, 'number')}")
+        return [int(word) for word in numbers]
 
     def run(self) -> str:
         """Return the run of a button; raises `BadInput` for one of another thread."""
@@ -302,7 +308,7 @@ def _again(action: Action) -> Response:
 
 
 def _version(action: Action) -> Response:
-    number, version = action.numbers("version")
+    number, version = action.numbers("version", 2)
     if number == len(action.session.thread.turns):
         action.session.select_version(number, version)
         return action.back()
@@ -311,7 +317,7 @@ def _version(action: Action) -> Response:
 
 def _fork(action: Action) -> Response:
     """Begin a thread with the messages before one, whose prompt is then in the composer."""
-    (number,) = action.numbers("message")
+    (number,) = action.numbers("message", 1)
     prompt = action.session.message(number).prompt
     fork = action.session.fork(number - 1)
     with Threads(action.site.places).opened(fork.id) as session:

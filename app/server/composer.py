@@ -51,9 +51,10 @@ class Number:
         """Return the number; raises `FieldFault`."""
         try:
             value = self.kind(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
+            is_usable = math.isfinite(value)
+        except (ValueError, OverflowError):  # such as of a whole number of 400 digits
+            is_usable = False
+        if not is_usable:
             kind = "a whole number" if self.kind is int else "a number"
             raise FieldFault(self.name, f"{self.label} {text[:40]!r}: must be {kind}")
         return value

@@ -26,6 +26,7 @@ from pleinair.app.trace.trace import license_text, score_text, trace_begun
 from pleinair.tools.types import BadInput
 
 MOST_FILES, MOST_FIELDS = 16, 64  # of a form
+MOST_DIGITS = 100  # of a seed
 KEEP, NONE, UPLOAD = "keep", "none", "upload"  # choices beside the hits, whose values are their keys
 router = APIRouter()
 
@@ -115,7 +116,7 @@ class ForkForm:
     def submitted(self, form: FormData, client: str) -> Run:
         """Write the row of the fork; raises `BadInput`."""
         prompt, seed = self.values.get("prompt", "").strip(), self.values.get("seed", "").strip()
-        if seed and not (seed.isascii() and seed.isdecimal()):
+        if seed and not (seed.isascii() and seed.isdecimal() and len(seed) <= MOST_DIGITS):
             raise FieldFault("seed", f"seed {seed[:40]!r}: must be a whole number from 0")
         profile = self.values.get("profile", "")
         if profile:

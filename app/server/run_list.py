@@ -62,7 +62,7 @@ def run_list(
     profile: str = "",
     since: str = "",
     until: str = "",
-    page: Annotated[int, Query(ge=1)] = 1,
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
     selected: str = "",
     deleted: int = 0,
     kept: int = 0,

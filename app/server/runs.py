@@ -47,7 +47,7 @@ def image(request: Request, run_id: str, name: str, crop: str = "") -> Response:
     try:
         x0, y0, x1, y1 = map(float, crop.split(","))
         cut(read_picture(data), (x0, y0, x1, y1)).save(file, "PNG")
-    except ValueError:
+    except (ValueError, OverflowError):
         return png(None)
     return png(file.getvalue())
 

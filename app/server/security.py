@@ -19,6 +19,8 @@ from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
+from python_multipart.multipart import parse_options_header
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,6 +28,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 READING = ("GET", "HEAD")
 COOKIE = "pleinair_token"
 SIGN_IN = "/token"  # the only page that is served without a token
+SIGN_IN_BYTES = 16 * 2**10  # of a request to it
 PUBLIC = ("/static/",)  # what that page needs
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -153,7 +156,8 @@ class Guard:
         try:
             headers = _headers(scope)
             _check(scope, headers, self._rules)
-            body = _Body(receive, _length(headers, self._rules.max_body), self._rules.max_body)
+            most = SIGN_IN_BYTES if scope["path"] == SIGN_IN else self._rules.max_body
+            body = _Body(receive, _length(headers, most), most)
         except Refusal as refusal:
             await self._refuse(scope, send, refusal)
         else:
@@ -215,6 +219,12 @@ def _check(scope: Scope, headers: Headers, rules: Rules) -> None:
     )
     if site not in (None, "same-origin", "none") and not is_link:
         raise Refusal(403, "The request comes from another site.")
+    _, options = parse_options_header(_single(headers, "content-type"))
+    if options.get(b"charset", b"utf-8").lower() not in (
+        b"utf-8",
+        b"utf8",
+    ):  # others can have half characters
+        raise Refusal(415, "Texts must be in UTF-8.")
     if rules.token and scope["path"] != SIGN_IN and not scope["path"].startswith(PUBLIC):
         _check_token(headers, rules, (scope.get("client") or ("",))[0])
 
@@ -259,7 +269,7 @@ def _length(headers: Headers, limit: int) -> int | None:
     if not (text.isascii() and text.isdecimal()):
         raise Refusal(400, "The request's length is not a number.")
     if len(text) > len(str(limit)) or int(text) > limit:
-        raise Refusal(413, f"The request is larger than {limit // 2**20} MB.")
+        raise Refusal(413, f"The request is larger than {limit:,} bytes.")
     return int(text)
 
 
@@ -274,7 +284,7 @@ class _Body:
         message = await self._receive()
         self._bytes += len(message.get("body", b""))
         if self._bytes > self._limit:
-            raise Refusal(413, f"The request is larger than {self._limit} bytes.")
+            raise Refusal(413, f"The request is larger than {self._limit:,} bytes.")
         return message
 
 

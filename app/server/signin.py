@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -63,6 +62,5 @@ def _page(request: Request, then: str, fault: str) -> Response:
 
 def _own_address(address: str) -> str:
     """Return an address if it is a path of this server, else that of the first page."""
-    parts = urlsplit(address)
-    is_own = not (parts.scheme or parts.netloc) and address.startswith("/") and address.isprintable()
-    return address if is_own and not address.startswith(("//", "/\\")) and "\\" not in address else "/"
+    is_own = address.startswith("/") and not address.startswith("//")
+    return address if is_own and address.isprintable() and "\\" not in address else "/"

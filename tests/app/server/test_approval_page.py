@@ -219,7 +219,7 @@ def test_a_program_answers_in_json(client: TestClient) -> None:
     run = waiting()
     refused = client.post(f"/runs/{run.id}/answer", json={"hits": {"second thing": "no.png"}})
     assert refused.status_code == 400 and "no.png" in refused.json()["error"]["message"]
-    for body in (b"{", b"[1]", b'"yes"'):
+    for body in (b"{", b"[1]", b'"yes"', b'{"prompt": "\\ud800"}', b"[" * 100_000):
         headers = {"content-type": "application/json"}
         assert client.post(f"/runs/{run.id}/answer", content=body, headers=headers).status_code == 400
     assert client.post(f"/runs/{run.id}/answer", json=True).json() == {"run": run.id, "status": "queued"}

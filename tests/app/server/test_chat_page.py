@@ -171,7 +171,13 @@ def test_a_bad_value_is_explained_and_nothing_is_drawn(page: Page) -> None:
 
 
 def test_a_bad_number_is_explained_at_its_field(page: Page) -> None:
-    for field, text in (("width", "wide"), ("width", "-3"), ("seconds", "-1"), ("seed", "x")):
+    for field, text in (
+        ("width", "wide"),
+        ("width", "-3"),
+        ("seconds", "-1"),
+        ("seed", "x"),
+        ("width", "9" * 400),
+    ):
         response = page.press("send", prompt=PROMPT, **{field: text})
         assert re.search(f'name="f-{field}"[^>]*aria-invalid="true" aria-describedby="fault"', response.text)
         assert response.text.count('id="fault"') == 1
@@ -301,7 +307,9 @@ def test_unknown_threads_and_buttons_are_refused(page: Page) -> None:
         assert page.client.get(f"/threads/{thread}").status_code == 404
         assert page.client.post(f"/threads/{thread}/send", data={"f-prompt": PROMPT}).status_code == 404
     assert page.press("destroy", prompt=PROMPT).status_code == 404
-    assert page.press("version", version="one").status_code == 400
+    for numbers in ("one", "1", "", "1 2 3", "-1 -1", "1 " + "9" * 5000):
+        assert page.press("version", version=numbers).status_code == 400
+        assert page.press("fork", message=f"0 {numbers}").status_code == 400
     assert run_table().newest(9) == []
 
 

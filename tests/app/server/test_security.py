@@ -185,6 +185,12 @@ def test_an_open_server_serves_who_has_its_token(open_app: Guard) -> None:
         assert send(open_app, "GET", f"/runs/{run}", [("host", "box.example"), header]).status == 200
 
 
+@pytest.mark.parametrize("charset", ["raw_unicode_escape", "utf-7", "utf-16", "idna", "none"])
+def test_texts_in_other_charsets_are_refused(app: Guard, charset: str) -> None:
+    kind = f"multipart/form-data; boundary=x; charset={charset}"
+    assert send(app, "POST", "/threads/new/keep", [("content-type", kind)]).status == 415
+
+
 @pytest.mark.parametrize("length", ["99999999999999999999", str(2**40), "-1", "1e3", "١"])
 def test_a_body_that_claims_too_much_is_refused(app: Guard, length: str) -> None:
     path = f"/runs/{submit('first thing and second thing').id}/stop"

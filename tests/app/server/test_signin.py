@@ -53,12 +53,19 @@ def test_the_cookie_is_secure_behind_a_proxy(browser: TestClient) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["//evil.example", "https://evil.example", "/\\evil.example", "evil", "\t//evil.example", "javascript:1"],
-)
+    [
+        "//evil.example", "https://evil.example", "/\\evil.example", "evil", "\t//evil.example",
+        "javascript:1", "//[x", "//a\u2100b", "/\t/evil.example",
+    ],
+)  # fmt: skip
 def test_sign_in_leads_to_no_other_site(browser: TestClient, address: str) -> None:
     form = browser.post("/token", data={"token": TOKEN, "next": address})
     link = browser.get("/token", params={"next": address})
     assert form.headers["location"] == link.headers["location"] == "/"
+
+
+def test_no_large_request_is_read_without_a_token(browser: TestClient) -> None:
+    assert browser.post("/token", data={"token": "x" * 20_000}, headers=PAGE).status_code == 413
 
 
 def test_tokens_cannot_be_tried_without_end(browser: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,6 +83,7 @@ def test_tokens_cannot_be_tried_without_end(browser: TestClient, monkeypatch: py
     [
         ("GET", "/nowhere", 404), ("GET", "/runs/20260101-000000-00000000", 404), ("GET", "/runs/none", 404),
         ("PUT", "/runs", 405), ("GET", "/runs?page=many", 422), ("GET", "/broken", 500),
+        ("GET", f"/runs?page={10**19}", 422), ("GET", f"/threads?search={'+'.join('a' * 1200)}", 422),
     ],
 )  # fmt: skip
 def test_an_error_is_a_page_or_json(place: Path, method: str, path: str, status: int) -> None:

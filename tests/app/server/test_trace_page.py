@@ -99,6 +99,19 @@ def test_only_images_of_calls_are_sent(client: TestClient, finished: Result) -> 
         assert client.get(f"/runs/{finished.run_id}/images/{name}.png").status_code in (400, 404)
 
 
+@pytest.mark.parametrize(
+    ("crop", "status"),
+    [("0,0,1,1", 200), ("0,0,inf,1", 404), ("1e308,0,1,1", 404), ("nan,0,1,1", 404), ("0", 404)],
+)
+def test_a_crop_outside_of_the_image_is_refused(
+    client: TestClient, finished: Result, crop: str, status: int
+) -> None:
+    outcome = find(finished.run_id).outcome
+    assert outcome and outcome.best
+    address = f"/runs/{finished.run_id}/images/{outcome.best.picture.sha256}.png?crop={crop}"
+    assert client.get(address).status_code == status
+
+
 @pytest.mark.parametrize("kind", ["html", "png", "json"])
 def test_the_exports_are_files(client: TestClient, finished: Result, kind: str) -> None:
     response = client.get(f"/runs/{finished.run_id}/export.{kind}")
@@ -218,6 +231,7 @@ def test_an_uploaded_image_becomes_the_reference(client: TestClient, finished: R
     [
         ({"seed": "1.5"}, "seed", "must be a whole number"),
         ({"seed": "9" * 30}, "", "must be 0 to"),
+        ({"seed": "9" * 5000}, "seed", "must be a whole number"),
         ({"prompt": ""}, "", "prompt"),
         ({"reference-0": "upload"}, "upload-0", "Choose a file first"),
         ({"reference-0": "<b>thing</b>"}, "", "is no hit of it"),
