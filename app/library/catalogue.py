@@ -90,6 +90,10 @@ class Catalogue:
         """Return the image that has a key, None for any other text."""
         return self._keys.get(key)
 
+    def by_hit(self, key: str) -> Item | None:
+        """Return the image whose id has a key by `id_key`, None for any other text."""
+        return self._hits.get(key)
+
     def key(self, item: Item) -> str:
         """Return the name of an image's content in addresses: a SHA-256 of its file, size and time."""
         path = self.library.path(item.id)
@@ -98,3 +102,12 @@ class Catalogue:
     @cached_property
     def _keys(self) -> dict[str, Item]:
         return {self.key(item): item for item in self._items}
+
+    @cached_property
+    def _hits(self) -> dict[str, Item]:
+        return {id_key(item.id): item for item in self._items}
+
+
+def id_key(id: str) -> str:
+    """Return the name of an image's id in addresses."""
+    return sha256(id.encode("utf-8", "surrogateescape")).hexdigest()[:32]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 By = Literal["words", "image", "like"]
 MAX_QUERY = 2000  # characters
+MOST_OPEN = 4  # libraries that a server remembers
 IndexState = Literal["ready", "missing", "stale"]
 REMEDY = "Index it under Library → Index, or with `pleinair index`."
 
@@ -174,26 +175,30 @@ class OpenLibrary:
 
 
 class Libraries:
-    """The library that a server shows, opened again when the settings or its index have changed."""
+    """Libraries that a server shows, those used last; opened again when their index has changed."""
 
     def __init__(self, places: Paths) -> None:
         self._places, self._lock = places, threading.Lock()
-        self._opened: OpenLibrary | None = None
-        self._stamp: tuple[int, int] | None = None  # of the index
+        self._opened: dict[str, tuple[OpenLibrary, tuple[int, int] | None]] = {}  # with the index's stamp
 
     def of(self, settings: Settings) -> OpenLibrary:
         """Return the library of settings; the same one as long as nothing has changed."""
         stamp = _stamp(index_folder(settings, self._places) / "manifest.json")
+        parts = (settings.library.absolute(), settings.encoder, settings.retrieval, settings.worker)
+        key = "\n".join(part.model_dump_json() for part in parts)
         with self._lock:
-            if self._opened is None or self._opened.settings != settings or self._stamp != stamp:
-                self._opened = OpenLibrary(settings, self._places, builds_index=False)
-                self._stamp = stamp
-            return self._opened
+            library, opened_at = self._opened.pop(key, (None, None))
+            if library is None or opened_at != stamp:
+                library = OpenLibrary(settings, self._places, builds_index=False)
+            self._opened[key] = library, stamp
+            for oldest in list(self._opened)[:-MOST_OPEN]:
+                del self._opened[oldest]
+            return library
 
     def forget(self) -> None:
-        """Read the folders again when the library is next used."""
+        """Read the folders again when a library is next used."""
         with self._lock:
-            self._opened = None
+            self._opened.clear()
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

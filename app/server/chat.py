@@ -38,9 +38,10 @@ from pleinair.app.server.composer import (
     read_options,
     typed,
 )
+from pleinair.app.server.decisions import hit_address, hit_key
 from pleinair.app.server.feed import LAST_ID, streamed
 from pleinair.app.server.messages import LATEST, message_views, status_of
-from pleinair.app.server.site import Site, hit_key, site_of
+from pleinair.app.server.site import Site, site_of
 from pleinair.app.server.uploads import stored, uploads
 from pleinair.app.storyboard import words
 from pleinair.app.texts import counted
@@ -143,9 +144,8 @@ def references(request: Request, thread_id: str) -> HTMLResponse:
     run = session.thread.runs[-1] if session.thread.runs else ""
     images = {image.handle: f"/images/{image.picture.sha256}.png" for image in session.tray}
     cards = [
-        (item, key, images.get(item.handle) or f"/runs/{run}/hits/{key}.png")
+        (item, hit_key(item.hit), images.get(item.handle) or hit_address(run, item.hit))
         for item in session.references()
-        for key in [hit_key(item.hit)]
     ]
     values = {"thread": session.thread, "cards": cards, "address": f"/threads/{thread_id}"}
     return HTMLResponse(site.render("chat_references.html", words=words, score_text=score_text, **values))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from pathlib import PurePosixPath
 
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.agent.select import find_retrieval
 from pleinair.app.chat.threads import Threads
+from pleinair.app.library.catalogue import id_key
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import has_image
 from pleinair.app.runs.store import ACCEPT, CANCEL, OPEN, QUEUED, RUNNING, WAITING, Run
@@ -194,7 +194,7 @@ def _card(run_id: str, hit: Hit, retrieval: Retrieval | None, is_vetoed: bool) -
     return HitCard(
         hit=hit,
         value=f"{HIT}{hit.id}",
-        image=f"/runs/{run_id}/hits/{hit_key(hit)}.png",
+        image=hit_address(run_id, hit),
         name=PurePosixPath(hit.id).name,
         score=score_text(hit),
         standing=_standing(hit, retrieval),
@@ -217,4 +217,9 @@ def _standing(hit: Hit, retrieval: Retrieval | None) -> str:
 
 def hit_key(hit: Hit) -> str:
     """Return the name of a hit in addresses and fields."""
-    return sha256(hit.id.encode()).hexdigest()[:32]
+    return id_key(hit.id)
+
+
+def hit_address(run_id: str, hit: Hit) -> str:
+    """Return the address of a small copy of a library image that a run retrieved."""
+    return f"/runs/{run_id}/hits/{hit_key(hit)}.webp"

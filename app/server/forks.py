@@ -14,8 +14,9 @@ from starlette.datastructures import FormData
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.store import Run
 from pleinair.app.server.clients import client_of
+from pleinair.app.server.decisions import hit_key
 from pleinair.app.server.requests import require_profile
-from pleinair.app.server.site import LinkedGallery, Site, hit_key, site_of
+from pleinair.app.server.site import LinkedGallery, Site, site_of
 from pleinair.app.server.uploads import stored, uploads
 from pleinair.app.settings import profiles
 from pleinair.app.storyboard import words

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
+from pleinair.app.library.thumbnails import thumbnail
 from pleinair.app.runs.calls import call_image
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.store import OPEN
 from pleinair.app.server.decisions import decisions_of
 from pleinair.app.server.feed import key_of
-from pleinair.app.server.site import hit_key, png, site_of, stored_png
-from pleinair.app.storyboard.gallery import Gallery
-from pleinair.app.trace.trace import trace_begun
+from pleinair.app.server.site import png, site_of, stored_png
 from pleinair.tools.images.crops import cut
 from pleinair.tools.images.reading import read_picture
 from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.types import PleinairError
 
 router = APIRouter()
 
@@ -52,18 +53,18 @@ def image(request: Request, run_id: str, name: str, crop: str = "") -> Response:
     return png(file.getvalue())
 
 
-@router.get("/runs/{run_id}/hits/{name}.png")
-def thumbnail(request: Request, run_id: str, name: str) -> Response:
-    """Send a thumbnail of a library image that was retrieved in a run."""
-    site = site_of(request)
-    run = site.runs.get(run_id)
-    trace = trace_begun(run, site.places)
-    hits = (hit for retrieval in trace.retrievals.values() for hit in retrieval.hits)
-    hit = next((hit for hit in hits if hit_key(hit) == name), None)
-    shown = Gallery(run.id, read_request(run.request_json), site.places).thumbnail(hit) if hit else None
-    if shown is None:
+@router.get("/runs/{run_id}/hits/{name}.webp")
+def hit(request: Request, run_id: str, name: str) -> Response:
+    """Send a small copy of an image of the library that a run retrieved from."""
+    site, data = site_of(request), None
+    settings = read_request(site.runs.get(run_id).request_json).settings
+    with suppress(PleinairError):  # a library that has been moved
+        catalogue = site.libraries.of(settings).catalogue
+        if item := catalogue.by_hit(name):
+            data = thumbnail(catalogue, catalogue.key(item), "small", site.places)
+    if data is None:
         return Response(status_code=404)
-    return Response(shown.png, media_type="image/png", headers={"cache-control": "private, max-age=3600"})
+    return Response(data, media_type="image/webp", headers={"cache-control": "private, max-age=3600"})
 
 
 @router.get("/runs/{run_id}/preview.png")

@@ -23,8 +23,7 @@ from pleinair.app.paths import Paths
 from pleinair.app.runs.events import read_readable
 from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.runs.store import QUEUED, RUNNING, Run, Runs
-from pleinair.app.server.decisions import decisions_of
-from pleinair.app.server.decisions import hit_key as hit_key
+from pleinair.app.server.decisions import decisions_of, hit_address
 from pleinair.app.server.watch import Version, Watcher
 from pleinair.app.storyboard.gallery import SMALL
 from pleinair.app.storyboard.html import environment, run_values
@@ -74,17 +73,17 @@ class LinkedGallery:
 
     def __init__(self, run_id: str, request: DrawRequest) -> None:
         self.pocket, self.leak = is_pocket(request.settings), request.settings.leak
-        self._address = f"/runs/{run_id}"
+        self._run_id = run_id
 
     def stored(self, picture: Picture, crop: Box | None = None) -> LinkedImage:
         """Return the address of an image of the run, or of a crop of it."""
         query = f"?crop={','.join(f'{side:.4f}' for side in crop)}" if crop else ""
         is_small = max(picture.width, picture.height) <= SMALL
-        return LinkedImage(f"{self._address}/images/{picture.sha256}.png{query}", is_small)
+        return LinkedImage(f"/runs/{self._run_id}/images/{picture.sha256}.png{query}", is_small)
 
     def thumbnail(self, hit: Hit) -> LinkedImage:
         """Return the address of a thumbnail of a library image."""
-        return LinkedImage(f"{self._address}/hits/{hit_key(hit)}.png", small=False)
+        return LinkedImage(hit_address(self._run_id, hit), small=False)
 
 
 @dataclass(frozen=True)

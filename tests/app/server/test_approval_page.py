@@ -81,7 +81,7 @@ def test_the_form_shows_what_may_be_chosen(client: TestClient) -> None:
     assert "Waits for your approval." in page and "<b>thing</b>" not in page
     assert "keep-1" not in form.boxes and not re.search("<script>|style=", page)
     for address in re.findall(rf'src="(/runs/{run.id}/hits/[^"]+)"', page):
-        assert client.get(address).headers["content-type"] == "image/png"
+        assert client.get(address).headers["content-type"] == "image/webp"
 
 
 def test_an_answer_as_proposed_changes_nothing(client: TestClient) -> None:

@@ -18,7 +18,8 @@ from pleinair.app.runs.calls import FOLDER, read_calls
 from pleinair.app.runs.results import Result
 from pleinair.app.runs.store import Run
 from pleinair.app.server.app import create
-from pleinair.app.server.site import STATIC, Options, hit_key
+from pleinair.app.server.decisions import hit_key
+from pleinair.app.server.site import STATIC, Options
 from pleinair.app.trace.trace import trace_begun
 
 HERE = "http://127.0.0.1:8800"
