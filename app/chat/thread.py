@@ -97,6 +97,7 @@ class Thread(Value):
     vetoes: tuple[str, ...] = ()
     pins: tuple[Pin, ...] = ()
     draft: dict[str, str] = {}  # what is typed on a page and not sent yet, by field
+    handled: tuple[str, str] = ("", "")  # digest of the last form that a page sent, and where it led
 
     @classmethod
     def begin(cls, **fields: Any) -> Thread:

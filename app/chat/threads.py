@@ -31,12 +31,20 @@ class Threads:
         self._runs = Runs(self.places.table)
 
     def create(
-        self, profile: str | None = None, out: str | None = None, overrides: Mapping[str, Any] | None = None
+        self,
+        profile: str | None = None,
+        out: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        id: str = "",
     ) -> Thread:
-        """Store an empty thread and return it."""
+        """Store an empty thread and return it; with the id of a thread that there is, return that one."""
         thread = Thread.begin(profile=profile, out=out, overrides=dict(overrides or {}))
-        with self._runs.transaction() as db:
-            return thread.write(db)
+        thread = thread.model_copy(update={"id": id or thread.id})
+        with self._locked(thread.id):
+            if id and (stored := self._read(id)):
+                return stored
+            with self._runs.transaction() as db:
+                return thread.write(db)
 
     def get(self, thread_id: str) -> Thread:
         """Return a thread; raises `BadInput` for an unknown id, or one that cannot be read."""

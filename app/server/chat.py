@@ -40,6 +40,7 @@ from pleinair.app.server.composer import (
 )
 from pleinair.app.server.decisions import hit_address, hit_key
 from pleinair.app.server.feed import LAST_ID, streamed
+from pleinair.app.server.forms import FIELD, digest_of, new_name
 from pleinair.app.server.messages import LATEST, message_views, status_of
 from pleinair.app.server.site import Site, site_of
 from pleinair.app.server.uploads import stored, uploads
@@ -53,6 +54,7 @@ LISTED = 40  # newest threads beside a chat
 MOST_FOUND = 200  # threads of a search
 MOST_SEARCH = 500  # characters of a search
 MOST_FILES, MOST_FIELDS = MAX_IMAGES + 1, 1000  # of a form; a file field without a file counts
+_THREAD = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 router = APIRouter()
 
@@ -108,7 +110,8 @@ def _page(
         "chat.html",
         thread=thread,
         title=thread.title or "New chat",
-        is_stored=address != f"/threads/{NEW}",
+        is_stored=(is_stored := address != f"/threads/{NEW}"),
+        form_name=new_name() if is_stored else thread.id,
         threads=Threads(site.places).newest(LISTED),
         address=address,
         seen=seen,
@@ -181,17 +184,31 @@ async def act(request: Request, thread_id: str, action: str) -> Response:
 def _act(request: Request, thread_id: str, action: str, form: FormData) -> Response:
     site, values = site_of(request), typed(form)
     threads = Threads(site.places)
-    thread = threads.create() if thread_id == NEW else threads.get(thread_id)
+    digest = digest_of(form, action)
+    thread = _begun(threads, form, digest) if thread_id == NEW else threads.get(thread_id)
     try:
         with threads.opened(thread.id) as session:
+            if session.thread.handled[0] == digest:
+                return RedirectResponse(session.thread.handled[1], status_code=303)
             _keep(session, form, values)
         with threads.opened(thread.id) as session:
-            return ACTIONS[action](Action(site, session, form, values, client_of(request)))
+            if session.thread.handled[0] == digest:
+                return RedirectResponse(session.thread.handled[1], status_code=303)
+            response = ACTIONS[action](Action(site, session, form, values, client_of(request)))
+            if place := response.headers.get("location"):
+                session.thread = session.thread.model_copy(update={"handled": (digest, place)})
+            return response
     except PleinairError as error:
         page = _page(site, threads.get(thread.id), values, address=f"/threads/{thread.id}", fault=error)
         headers = {"retry-after": str(error.retry_after)} if isinstance(error, QueueFull) else {}
         status = 429 if headers else 400 if isinstance(error, BadInput) else 500
         return HTMLResponse(page, status, headers)
+
+
+def _begun(threads: Threads, form: FormData, digest: str) -> Thread:
+    """Return the thread that a form begins; the same one where the form is sent again unchanged."""
+    name = str(form.get(FIELD, ""))
+    return threads.create(id=f"{name[:-8]}{digest[:8]}" if _THREAD.fullmatch(name) else "")
 
 
 def _keep(session: ChatSession, form: FormData, values: Mapping[str, str]) -> None:

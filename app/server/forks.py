@@ -15,6 +15,7 @@ from pleinair.app.runs.request import read_request
 from pleinair.app.runs.store import Run
 from pleinair.app.server.clients import client_of
 from pleinair.app.server.decisions import hit_key
+from pleinair.app.server.forms import digest_of, new_name
 from pleinair.app.server.requests import require_profile
 from pleinair.app.server.site import LinkedGallery, Site, site_of
 from pleinair.app.server.uploads import stored, uploads
@@ -109,6 +110,7 @@ class ForkForm:
             profiles=sorted(profiles()),
             field=getattr(fault, "name", ""),
             fault=fault,
+            name=new_name(),
             is_driven=read_request(self.run.request_json).graph == "react",
             generate=GENERATE,
         )
@@ -127,6 +129,7 @@ class ForkForm:
             self.name,
             client=client,
             most=self.site.options.queue,
+            idempotency_key=digest_of(form, self.name),
             prompt=None if prompt == self.prompt else prompt,
             seed=None if not seed or int(seed) == self.seed else int(seed),
             profile=profile or None,

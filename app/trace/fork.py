@@ -56,11 +56,18 @@ def fork(run: str, at: str, *, on_event: OnEvent | None = None, **options: Unpac
 
 
 def submit_fork(
-    run: str, at: str, *, client: str | None = None, most: int | None = None, **options: Unpack[ForkOptions]
+    run: str,
+    at: str,
+    *,
+    client: str | None = None,
+    most: int | None = None,
+    idempotency_key: str | None = None,
+    **options: Unpack[ForkOptions],
 ) -> Run:
     """Check a fork and write its row, for `finish` to run, or for a worker if it has a `client`.
 
-    Arguments as for `fork`; `most` is the number of runs that may wait. Raises `BadInput` and `QueueFull`.
+    Arguments as for `fork`; `most` is the number of runs that may wait, and a fork with the key of another
+    one returns that. Raises `BadInput` and `QueueFull`.
     """
     parent = find(run)
     before = read_request(parent.request_json)
@@ -86,7 +93,7 @@ def submit_fork(
     )
     if is_generate:
         request = request.model_copy(update={"prompt": before.prompt, "seed": parent.seed})
-    return run_table().add_group(request.rows(), client=client, most=most)[0]
+    return run_table().add_group(request.rows(), idempotency_key, client=client, most=most)[0]
 
 
 def _settings(before: Settings, options: ForkOptions, is_generate: bool) -> Settings:

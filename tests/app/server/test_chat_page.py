@@ -25,6 +25,7 @@ from pleinair.app.server.composer import FIELDS
 from pleinair.app.server.site import Options, Site
 
 PROMPT = "a telma wren beside a velmora finch"
+NO_FILE = {"images": ("", b"")}
 HOSTILE = '"><img src=x onerror=alert(1)>{{ 7*7 }}'
 OPTIONS = {
     "width": "32", "height": "24", "seed": "7", "num_images": "2", "approve": "references",
@@ -44,9 +45,7 @@ class Page:
         data = {
             f"f-{name}" if name in FIELDS else name.replace("_", "-"): value for name, value in fields.items()
         }
-        self.answer = self.client.post(
-            f"/threads/{self.id}/{action}", data=data, files=files or {"images": ("", b"")}
-        )
+        self.answer = self.client.post(f"/threads/{self.id}/{action}", data=data, files=files or NO_FILE)
         if self.answer.status_code == 303 and (match := re.search(r"/threads/([0-9a-f-]+)", self.location)):
             self.id = match[1]
         return self.answer
@@ -279,6 +278,37 @@ def test_hostile_prompts_are_text(page: Page) -> None:
     assert "<img src=x" not in page.text
     assert HOSTILE in unescape(page.text)
     assert "<img src=x" not in page.client.get("/threads?search=img").text
+
+
+def test_a_double_click_counts_once(page: Page) -> None:
+    def form(address: str) -> dict[str, str]:
+        (name,) = re.findall(r'name="form" value="([^"]+)"', page.client.get(address).text)
+        return {"form": name}
+
+    def places(address: str, fields: dict[str, str], files: Any = None) -> set[str]:
+        answers = [page.client.post(address, data=fields, files=files or NO_FILE) for _ in range(2)]
+        return {answer.headers["location"] for answer in answers}
+
+    fields = form("/threads/new") | {"f-prompt": PROMPT}
+    assert len(places("/threads/new/send", fields)) == len(run_table().newest(9)) == 1
+    (thread,) = Threads().newest(9)
+    page.id = thread.id
+    page.work()
+    address = f"/threads/{thread.id}"
+    assert len(places(f"{address}/again", form(address))) == 1 and len(page.thread.turns[0].runs) == 2
+    page.work()
+    assert len(places(f"{address}/again", {})) == 1 and len(page.thread.turns[0].runs) == 4  # of a program
+    page.work()
+    fields = form(address)
+    for colour in ("teal", "red"):
+        places(f"{address}/images", fields, [("images", ("image.png", png(colour)))])
+    assert len(page.thread.tray) == 2
+    assert len(places(f"{address}/fork", form(address) | {"message": "1"})) == 1
+    assert len(Threads().newest(9)) == 2
+    fields = form("/threads/new")
+    for prompt in (PROMPT, "a velmora finch"):  # as after the browser's Back
+        places("/threads/new/send", fields | {"f-prompt": prompt})
+    assert [thread.title for thread in Threads().newest(2)] == ["a velmora finch", PROMPT]
 
 
 def test_an_estimate_draws_nothing(page: Page) -> None:

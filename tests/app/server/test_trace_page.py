@@ -214,6 +214,14 @@ def test_a_fork_by_the_form_is_queued_and_shows_its_parent(client: TestClient, f
     page(client, f"/compare?left={finished.run_id}&right={run.id}")
 
 
+def test_a_fork_that_is_sent_twice_is_one(client: TestClient, finished: Result) -> None:
+    address = f"/runs/{finished.run_id}/fork"
+    (name,) = re.findall(r'name="form" value="([^"]+)"', page(client, address))
+    fields = {"at": "critique:1", "prompt": PROMPT, "seed": "7", "form": name}
+    first, again, other = (forked(client, address, fields | {"seed": seed}) for seed in ("7", "7", "8"))
+    assert first.id == again.id != other.id
+
+
 def test_an_uploaded_image_becomes_the_reference(client: TestClient, finished: Result) -> None:
     file = io.BytesIO()
     Image.new("RGB", (16, 16), "teal").save(file, "PNG")

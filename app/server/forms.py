@@ -1,0 +1,34 @@
+"""Forms that are sent twice, as by a double click: each form that is shown has a name of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from typing import BinaryIO
+
+from starlette.datastructures import FormData
+
+FIELD = "form"  # hidden, with the form's name
+
+
+def new_name() -> str:
+    """Return a name for a form."""
+    return secrets.token_hex(16)
+
+
+def digest_of(form: FormData, action: str) -> str:
+    """Return what is the same where a form is sent again unchanged, by the same button.
+
+    Without a name, as programs send it, it is different each time. Reads the files of the form.
+    """
+    name, fields = str(form.get(FIELD) or new_name()), form.multi_items()
+    values = [value if isinstance(value, str) else _digest(value.file) for _, value in fields]
+    text = json.dumps([name, action, [field for field, _ in fields], values])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest(file: BinaryIO) -> str:
+    digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
+    file.seek(0)
+    return digest.hexdigest()
