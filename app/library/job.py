@@ -12,13 +12,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
+from pleinair.app.engines import Watch
 from pleinair.app.paths import Paths
 from pleinair.app.runs.store import Busy
 from pleinair.app.settings import Settings, load
@@ -154,23 +154,22 @@ def _read(path: Path, kind: type[T]) -> T | None:
 
 
 class _Report:
-    """Progress in a file; raises `Cancelled` when the job is to stop."""
+    """Progress of a part of a job in a file: a `StopCallback` that raises `Cancelled` when it is to stop."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._last = folder, 0.0
-
-    @contextmanager
-    def watch(self, title: str) -> Iterator[Callable[[int, int], None]]:
-        def show(done: int, total: int) -> None:
-            if (self._folder / STOP).exists():
-                raise Cancelled("stopped")
-            now = time.monotonic()
-            if now - self._last >= STEP or done in (0, total):
-                self._write(Progress(title=title, done=done, total=total))
-                self._last = now
-
+    def __init__(self, folder: Path, title: str) -> None:
+        self._folder, self._title, self._last = folder, title, 0.0
         self._write(Progress(title=title))
-        yield show
+
+    def __call__(self, done: int, total: int) -> None:
+        self.check()
+        now = time.monotonic()
+        if now - self._last >= STEP or done in (0, total):
+            self._write(Progress(title=self._title, done=done, total=total))
+            self._last = now
+
+    def check(self) -> None:
+        if (self._folder / STOP).exists():
+            raise Cancelled("stopped")
 
     def _write(self, progress: Progress) -> None:
         with suppress(PleinairError):  # of a full disk, which the index reports
@@ -184,7 +183,7 @@ def perform(places: Paths) -> None:
         request = JobRequest.model_validate_json((folder / REQUEST).read_bytes())
         settings = load(overrides={"library.folder": request.folder} if request.folder else None)
         do = _index if request.kind == "index" else _look_for_duplicates
-        result = do(settings, places, _Report(folder))
+        result = do(settings, places, lambda title: nullcontext(_Report(folder, title)))
     except Cancelled:
         result = JobResult(ending="stopped")
     except PleinairError as error:
@@ -195,12 +194,12 @@ def perform(places: Paths) -> None:
     write_whole(folder / RESULT, ended.model_dump_json().encode())
 
 
-def _index(settings: Settings, places: Paths, report: _Report) -> JobResult:
+def _index(settings: Settings, places: Paths, watch: Watch) -> JobResult:
     from pleinair.app.engines import index_folder
     from pleinair.app.index import bring_up_to_date
     from pleinair.tools.retrieval.manifest import load_manifest
 
-    lines = tuple(bring_up_to_date(settings, report.watch))
+    lines = tuple(bring_up_to_date(settings, watch))
     manifest = load_manifest(index_folder(settings, places))
     skipped = [SkippedFile(id=file.id, reason=file.reason) for file in manifest.skipped]
     return JobResult(
@@ -212,13 +211,13 @@ def _index(settings: Settings, places: Paths, report: _Report) -> JobResult:
     )
 
 
-def _look_for_duplicates(settings: Settings, places: Paths, report: _Report) -> JobResult:
+def _look_for_duplicates(settings: Settings, places: Paths, watch: Watch) -> JobResult:
     from pleinair.app.engines import index_folder
     from pleinair.app.index import open_indexed
     from pleinair.app.library.duplicates import find_duplicates, save_duplicates
 
-    library, _, index = open_indexed(settings, places, report.watch)
-    with report.watch("Comparing images") as on_progress:
+    library, _, index = open_indexed(settings, places, watch)
+    with watch("Comparing images") as on_progress:
         duplicates = find_duplicates(library, index, on_progress)
     save_duplicates(index_folder(settings, places), duplicates)
     return JobResult(ending="done", images=len(index), groups=len(duplicates.groups))

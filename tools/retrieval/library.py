@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pleinair.tools import registry
-from pleinair.tools.callbacks import no_callback
+from pleinair.tools.callbacks import no_callback, stop_check
 from pleinair.tools.images.limits import MAX_PIXELS
 from pleinair.tools.images.reading import MAX_SIDE, SUFFIXES, BadPicture, ReadOptions
 from pleinair.tools.images.sandbox import read_untrusted
@@ -118,7 +118,8 @@ class Library:
             cache: folder for what is slow to read from the images themselves.
             captions: file of the captions that an MLLM has written.
             max_pixels: of an image, as `ReadOptions.max_pixels`.
-            on_progress: receives images read and in total; may raise to stop.
+            on_progress: receives images read and in total; may raise to stop, as may the `check` of a
+                `StopCallback` while the folders are listed.
 
         Raises:
             NoLibrary: a folder does not exist, or there are no images.
@@ -126,7 +127,7 @@ class Library:
             BrokenPlugin: a reader fails.
         """
         library = cls(_by_prefix(canonical(folders)), max_pixels)
-        listings = list_folders(library.folders)
+        listings = list_folders(library.folders, stop_check(on_progress))
         if not any(listing.images for listing in listings):
             raise NoLibrary(f"No images in {library.title}; accepted: {WANTED}.")
         by_name = _readers(readers)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from pathlib import Path
 
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.images.reading import SUFFIXES
 from pleinair.tools.images.signatures import HEAD, is_image
 from pleinair.tools.retrieval.readers.folder import Problem, is_printable
@@ -40,6 +41,8 @@ _OTHER = frozenset(  # not opened to see whether they are images
     ".tmp .part .crdownload .download".split()
 )
 
+PAUSE = 1000  # entries of folders
+
 
 @dataclass
 class Listing:
@@ -51,9 +54,12 @@ class Listing:
     problems: list[Problem] = field(default_factory=list)
 
 
-def list_folders(roots: Sequence[Path]) -> list[Listing]:
-    """List the files below each folder, all absolute and without links in their paths."""
-    walk = _Walk(roots)
+def list_folders(roots: Sequence[Path], on_pause: Callable[[], None] = no_callback) -> list[Listing]:
+    """List the files below each folder, all absolute and without links in their paths.
+
+    `on_pause` is called after every `PAUSE` files or folders; it may raise to stop.
+    """
+    walk = _Walk(roots, on_pause)
     for root, path in walk.files():
         images = walk.may_be_image(root, path)
         (walk.listings[root].images if images else walk.listings[root].others).append(path)
@@ -69,7 +75,8 @@ def has_image(roots: Sequence[Path]) -> bool:
 class _Walk:
     """Walk through several folders, links last, so that a file counts under its own name."""
 
-    def __init__(self, roots: Sequence[Path]) -> None:
+    def __init__(self, roots: Sequence[Path], on_pause: Callable[[], None] = no_callback) -> None:
+        self._on_pause, self._seen = on_pause, 0
         self.listings = {root: Listing() for root in roots}
         self._links: list[tuple[Path, str]] = []  # root, path
         self._visited: set[str] = set()  # real paths of folders
@@ -91,7 +98,8 @@ class _Walk:
             return suffix in _USUAL
         try:
             with (root / path).open("rb") as file:
-                return is_image(file.read(HEAD))
+                # a file of the system without a size may never end, or wait
+                return os.fstat(file.fileno()).st_size > 0 and is_image(file.read(HEAD))
         except OSError:
             return False
 
@@ -102,6 +110,9 @@ class _Walk:
             below = waiting.pop()
             self._visited.add(os.path.realpath(root / below))
             for entry in self._entries(root, below):
+                self._seen += 1
+                if self._seen % PAUSE == 0:
+                    self._on_pause()
                 path = f"{below}{entry.name}"
                 if _is_left_out(entry.name):
                     self.listings[root].left_out.append(path)

@@ -9,9 +9,12 @@ import pytest
 from PIL import Image
 from support.captioned_files import exif, iptc, jpeg, png
 
+from pleinair.tools.callbacks import Stop, StopCheck
 from pleinair.tools.images.embedded import embedded_texts
+from pleinair.tools.retrieval import walk
 from pleinair.tools.retrieval.library import Item, Library, Source
 from pleinair.tools.retrieval.readers import embedded
+from pleinair.tools.types import Cancelled
 
 XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmpRights="http://ns.adobe.com/xap/1.0/rights/"
@@ -122,6 +125,17 @@ def test_a_stop_during_the_reading_ends_it(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         Library.open(tmp_path, on_progress=stop)
+
+
+def test_a_stop_while_the_folders_are_listed_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "PAUSE", 2)
+    for number in range(2):
+        (tmp_path / f"{number}.jpg").write_bytes(b"")
+    stop = Stop()
+    Library.open(tmp_path, on_progress=StopCheck(stop.check))
+    stop.set()
+    with pytest.raises(Cancelled):
+        Library.open(tmp_path, on_progress=StopCheck(stop.check))
 
 
 def test_files_without_texts_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
