@@ -95,6 +95,7 @@ class Changes(Payload):
     usage: tuple[Usage, ...] = ()
     repairs: tuple[Repair, ...] | None = None  # None: unchanged
     outcome: Outcome | None = None
+    vetoes: tuple[str, ...] = Field(default=(), exclude_if=not_)  # ids of hits; of `react`
 
 
 class StepFinished(Changes):

@@ -88,20 +88,12 @@ def image_settings(attempt: AttemptTrace) -> dict[str, str]:
 
 def hit_facts(attempt: AttemptTrace, retrieval: Retrieval, rank: int, hit: Hit) -> list[str]:
     """Return rank, score and license of a hit that is not in the image, and why if it is recorded."""
-    ids = [other.id for other in retrieval.hits]
-    used = [ids.index(id) + 1 for _, id in _used(attempt) if id in ids]
-    reason = f"rank {rank}"
-    if retrieval.abstained:
-        reason += ", retrieval abstained"
-    elif not retrieval.accepts(hit):
-        reason += f", below the threshold {retrieval.threshold:.2f}"
-    elif used and min(used) < rank:
-        reason += ", after the selected one"
-    return [reason, score_text(hit), " · ".join(filter(None, (license_text(hit), hit.author)))]
-
-
-def _used(attempt: AttemptTrace) -> list[tuple[str, str]]:
-    return [(item.concept, item.hit.id) for item in attempt.attempt.request.references]
+    why = attempt.why_unselected(retrieval, rank, hit)
+    return [
+        f"rank {rank}{why and f', {why}'}",
+        score_text(hit),
+        " · ".join(filter(None, (license_text(hit), hit.author))),
+    ]
 
 
 def reference_facts(reference: Reference, attempt: AttemptTrace, options: LeakOptions) -> list[str]:

@@ -129,7 +129,9 @@ class Report:
         for retrieval in trace.retrievals:
             yield from _not_used(retrieval)
         for retrieval, rank, hit in trace.unselected:
-            yield "unselected", f"{retrieval.concept} ← {_hit_text(hit)}, rank {rank}; {_rights(hit)}"
+            why = trace.why_unselected(retrieval, rank, hit)
+            place = f"rank {rank}{why and f', {why}'}"
+            yield "unselected", f"{retrieval.concept} ← {_hit_text(hit)}, {place}; {_rights(hit)}"
         yield "image", self._store.path(attempt.picture)
         yield from (("ledger", _row_text(row)) for row in trace.rows)
         yield "decision", trace.decision
@@ -144,9 +146,15 @@ class Report:
             "painted": trace.inpainted,
             "credits": [credit(reference) for reference in attempt.request.references],
             "not_picked": [
-                {"concept": retrieval.concept, "rank": rank, **hit.model_dump()}
+                {
+                    "concept": retrieval.concept,
+                    "rank": rank,
+                    "vetoed": hit.id in trace.vetoes,
+                    **hit.model_dump(),
+                }
                 for retrieval, rank, hit in trace.unselected
             ],
+            "vetoed": sorted(trace.vetoes),
             "abstained": {each.concept: each.reason for each in trace.retrievals if each.abstained},
             "unavailable": {each.concept: each.unavailable for each in trace.retrievals if each.unavailable},
             "near_copies": {each.concept: each.near_copies for each in trace.retrievals if each.near_copies},

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pleinair.app.paths import Paths
-from pleinair.app.runs.events import Changes, Event, Progress, Snapshot, payloads, read, read_readable
+from pleinair.app.runs.events import (
+    Answered,
+    Changes,
+    Event,
+    Progress,
+    Snapshot,
+    payloads,
+    read,
+    read_readable,
+)
 from pleinair.app.runs.store import Run
 from pleinair.app.texts import counted
 from pleinair.tools.images.crops import pixels
@@ -47,6 +56,7 @@ class AttemptTrace:
     decisions: tuple[str, ...]
     best: bool
     inpainted: str = ""  # what alone was generated anew; empty where the whole image was
+    vetoes: frozenset[str] = frozenset()  # ids of hits that were vetoed before it
 
     @property
     def title(self) -> str:
@@ -74,6 +84,19 @@ class AttemptTrace:
             if hit.id not in used
         ]
 
+    def why_unselected(self, retrieval: Retrieval, rank: int, hit: Hit) -> str:
+        """Return why a hit is not in the image, "" where nothing is recorded."""
+        if hit.id in self.vetoes:
+            return "vetoed"
+        if hit.id in retrieval.unavailable:
+            return f"not readable: {retrieval.unavailable[hit.id]}"
+        if retrieval.abstained:
+            return "retrieval abstained"
+        if not retrieval.accepts(hit):
+            return f"below the threshold {retrieval.threshold:.2f}"
+        used = {reference.hit.id for reference in self.attempt.request.references}
+        return "after the selected one" if any(other.id in used for other in retrieval.hits[:rank]) else ""
+
     def rank(self, concept: str, hit: Hit) -> str:
         """Return a selected reference's rank in the retrieval that found it."""
         retrievals = (*self.retrievals, *self.earlier)
@@ -94,6 +117,7 @@ class Trace:
     outcome: Outcome | None = None
     repairs: tuple[Repair, ...] = ()  # planned, and of no attempt yet
     damaged_lines: list[int] = field(default_factory=list)  # of the log, from 1
+    vetoes: dict[str, int] = field(default_factory=dict)  # by id: the number of the first image without it
     device_ahead: int | None = None  # runs that have the device before it, while it waits for that
 
     @property
@@ -109,6 +133,7 @@ class Trace:
                 decisions=self._decisions(number),
                 best=number == best,
                 inpainted=self._inpainted(attempt),
+                vetoes=frozenset(id for id, first in self.vetoes.items() if first <= number),
             )
             for number, attempt in sorted(self.attempts.items())
         ]
@@ -128,6 +153,8 @@ class Trace:
     def add(self, event: Event) -> None:
         """Add an event; a step that a crash made happen twice counts once."""
         data = event.data
+        if isinstance(data, Answered):
+            self._add_vetoes(data.answer.vetoes, event)
         if not isinstance(data, Changes):
             return
         if isinstance(data, Snapshot):
@@ -139,10 +166,15 @@ class Trace:
         self.usage += data.usage
         self.repairs = self.repairs if data.repairs is None else data.repairs
         self.outcome = data.outcome or self.outcome
+        self._add_vetoes(data.vetoes, event)
+
+    def _add_vetoes(self, ids: Iterable[str], event: Event) -> None:
+        for id in ids:
+            self.vetoes.setdefault(id, event.attempt)
 
     def _add_retrieval(self, retrieval: Retrieval, event: Event) -> None:
         """File a retrieval under its attempt; snapshots repeat most, and have no number for them."""
-        if retrieval in self.retrievals.values():
+        if any(_has_all(earlier, retrieval) for earlier in self.retrievals.values()):
             return
         number = min(event.attempt, max(self.attempts, default=event.attempt) + 1)
         if isinstance(event.data, Snapshot):
@@ -174,6 +206,15 @@ class Trace:
         # the reason of a refusal or an error can be long, and stands at the top
         long = self.outcome.ending in ("refused", "failed")
         return (f"{ending}." if long else f"{ending}: {self.outcome.reason}",)
+
+
+def _has_all(earlier: Retrieval, later: Retrieval) -> bool:
+    """Return whether a retrieval is an earlier one, or what a person's answer left of it."""
+    if earlier == later:
+        return True
+    is_same = (earlier.concept, earlier.query) == (later.concept, later.query)
+    ids = {hit.id for hit in earlier.hits}
+    return is_same and len(later.hits) < len(ids) and all(hit.id in ids for hit in later.hits)
 
 
 def trace_of(events: Sequence[Event]) -> Trace | None:

@@ -17,6 +17,7 @@ from pleinair.app.runs.request import check_settings, read_request
 from pleinair.app.runs.store import Run
 from pleinair.app.runs.worker import work
 from pleinair.app.settings import load
+from pleinair.app.trace.trace import trace_begun
 from pleinair.tools.types import BadInput, Usage
 
 PROMPT = "first thing and second thing"
@@ -56,6 +57,19 @@ def test_a_driving_model_waits_for_a_person(place: Path) -> None:
     used = {(used.concept, used.hit.id) for used in result.outcome.best.request.references}
     assert used and (reference.concept, reference.hit.id) not in used
     assert len(payloads(read(home().events(waiting.run_id)), Asked)) == 1
+
+
+def test_the_trace_says_what_was_vetoed(place: Path) -> None:
+    waiting = draw(PROMPT, seed=1, overrides=ASKING)
+    assert waiting.question is not None
+    (reference, *_) = waiting.question.references
+    finish(answer(waiting.run_id, {"vetoes": [reference.hit.id]}))
+    attempt = trace_begun(run_table().get(waiting.run_id), home()).attempt_traces[1]
+    reasons = {
+        hit.id: attempt.why_unselected(retrieval, rank, hit) for retrieval, rank, hit in attempt.unselected
+    }
+    assert reasons[reference.hit.id] == "vetoed"
+    assert set(reasons.values()) > {"vetoed"}
 
 
 def test_a_waiting_run_is_not_worked_on(place: Path) -> None:
