@@ -16,6 +16,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,6 +39,9 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _DATA = re.compile(r"data:[\w/+.-]*;base64,")
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+_SECRET = re.compile(
+    r"(?i)(\bbearer\s+|[?&][\w.-]*(?:key|token|secret|password|signature|sig)=)[^\s&\"'<>]+"
+)  # in the words of an error, such as the address of a request
 _ROLES = {"human": "user", "ai": "assistant"}  # LangChain's names, and those of everybody else
 _THOUGHTS = ("refusal", "reasoning_content", "reasoning")  # fields of a message beside its content
 log = logging.getLogger(__name__)
@@ -213,7 +217,7 @@ class CallLog(RequestObserver):
     def on_failure(self, error: str, *, run_id: UUID) -> None:
         """Write why the newest request failed."""
         if call := self._open.get(run_id):
-            self._update(call, error=_text(error))
+            self._update(call, error=_fault(error))
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Write the end of a call and what it cost."""
@@ -227,9 +231,9 @@ class CallLog(RequestObserver):
         """Write why a call failed and what it cost."""
         if call := self._open.pop(run_id, None):
             if isinstance(error, PleinairError):
-                self._end(call, error.spent, _text(error.message))
+                self._end(call, error.spent, _fault(error.message))
             else:
-                self._end(call, Usage(), _text(f"{type(error).__name__}: {error}"))
+                self._end(call, Usage(), _fault(f"{type(error).__name__}: {error}"))
 
     def _end(self, call: _Open, usage: Usage, error: str = "") -> None:
         seconds = time.perf_counter() - call.started
@@ -268,10 +272,10 @@ class CallLog(RequestObserver):
         content = source.get("content") or source.get("output") or ""
         beside = (str(source[key]) for key in _THOUGHTS if source.get(key) and isinstance(source[key], str))
         return Message(
-            role=str(source.get("role") or source.get("type") or "user"),
+            role=_text(str(source.get("role") or source.get("type") or "user")),
             parts=tuple(map(self._part, content if isinstance(content, list) else [content] * bool(content))),
             calls=_tool_calls(source),
-            call_id=str(source.get("tool_call_id") or source.get("call_id") or ""),
+            call_id=_text(str(source.get("tool_call_id") or source.get("call_id") or "")),
             thoughts=_text("\n".join(beside)),
         )
 
@@ -284,7 +288,9 @@ class CallLog(RequestObserver):
         link = str(link.get("url", "")) if isinstance(link, Mapping) else str(link)
         data = block.get("base64") or (link[start.end() :] if (start := _DATA.match(link)) else "")
         if data:
-            return self._image(base64.b64decode(data))
+            with suppress(ValueError, TypeError):  # a reply can have anything
+                return self._image(base64.b64decode(data))
+        link = "" if _DATA.match(link) else link
         return Part(text=_text(link or json.dumps(_short(dict(block)), default=str)))
 
     def _image(self, data: bytes) -> Part:
@@ -317,12 +323,12 @@ def _tool_calls(source: Mapping[str, Any]) -> tuple[ToolCall, ...]:
         calls.append({"id": source.get("call_id"), "function": source})
     return tuple(
         ToolCall(
-            name=str(call["function"].get("name") or ""),
+            name=_text(str(call["function"].get("name") or "")),
             arguments=_arguments(call["function"].get("arguments")),
-            id=str(call.get("id") or ""),
+            id=_text(str(call.get("id") or "")),
         )
         for call in calls
-        if isinstance(call.get("function"), Mapping)
+        if isinstance(call, Mapping) and isinstance(call.get("function"), Mapping)
     )
 
 
@@ -337,6 +343,11 @@ def _text(text: str) -> str:
     return (
         text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}… ({len(text) - MOST_TEXT} characters more)"
     )
+
+
+def _fault(error: str) -> str:
+    """Return the words of an error without keys and tokens."""
+    return _text(_SECRET.sub(r"\1***", error))
 
 
 def _short(options: dict[str, Any]) -> dict[str, Any]:

@@ -41,9 +41,9 @@ def image(request: Request, run_id: str, name: str, crop: str = "") -> Response:
     site = site_of(request)
     site.runs.get(run_id)
     folder = site.places.run(run_id)
-    data = stored_png(ArtifactStore(folder / "pictures"), name) or call_image(folder, name)
+    data = stored_png(ArtifactStore(folder / "pictures"), name)
     if data is None or not crop:
-        return png(data)
+        return png(data or call_image(folder, name))  # which is not decoded here: a reply can have any image
     file = io.BytesIO()
     try:
         x0, y0, x1, y1 = map(float, crop.split(","))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -46,6 +47,7 @@ HEADERS = {
 }
 
 
+_PORT = re.compile(r":[0-9]{1,5}\Z")
 MOST_WRONG = 10  # wrong tokens of an address in `WRONG_SECONDS`
 WRONG_SECONDS = 60.0
 
@@ -203,7 +205,8 @@ def _single(headers: Headers, name: str) -> str | None:
 def _check(scope: Scope, headers: Headers, rules: Rules) -> None:
     """Raise `Refusal` for a request that must not be served."""
     host = (_single(headers, "host") or "").lower()
-    if not (host in rules.hosts or host.rpartition(":")[0] in rules.hosts):
+    name = _PORT.sub("", host)
+    if host not in rules.hosts and (name not in rules.hosts or _PORT.search(name)):
         raise Refusal(
             421, "This server is not called by this name. Allow it with `pleinair serve --host-name`."
         )

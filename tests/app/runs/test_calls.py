@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from support.fake_engines import decomposition
 from support.fault_server import FaultServer, error, playing, says
 from support.openai_server import proven
@@ -169,6 +169,20 @@ def test_a_call_whose_process_died_is_there_and_its_number_is_not_used_again(tmp
     again = CallLog(tmp_path, lambda: 2)
     again.on_chat_model_start({}, [request], run_id=uuid4())
     assert [call.number for call in read_calls(tmp_path)] == [1, 2]
+
+
+def test_a_hostile_reply_is_stored_and_its_failure_has_no_key(tmp_path: Path) -> None:
+    log, id = CallLog(tmp_path, lambda: 0), uuid4()
+    log.on_chat_model_start({}, [[HumanMessage("Look.")]], run_id=id)
+    log.on_request({"messages": [{"content": "Look."}]}, run_id=id)
+    broken = {"type": "image_url", "image_url": {"url": "data:image/png;base64,A"}}
+    call = {"name": "\ud800", "args": {"a": "\ud800"}, "id": "\ud800", "type": "tool_call"}
+    log.on_reply(AIMessage([broken, {"base64": 1}], tool_calls=[call]), run_id=id)
+    address = "https://host.example/v1?api-key=word&n=1 with Authorization: Bearer word"
+    log.on_llm_error(OSError(address), run_id=id)
+    (stored,) = read_calls(tmp_path)
+    assert stored.tries[-1].reply and stored.tries[-1].reply.calls[0].name == "?"
+    assert stored.error.endswith("?api-key=***&n=1 with Authorization: Bearer ***")
 
 
 def test_a_damaged_file_and_one_of_another_version_are_left_out(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ HOSTILE: dict[str, Headers] = {
     "a name that begins alike": [("host", "127.0.0.1:8800.evil.example")],
     "a name that ends alike": [("host", "evil.example/127.0.0.1:8800")],
     "a user before the name": [("host", "evil@127.0.0.1:8800")],
+    "two ports": [("host", "127.0.0.1:8800:8800")],
+    "words for a port": [("host", "127.0.0.1:8800:evil")],
     "the open address": [("host", "0.0.0.0:8800")],
     "no name": [("host", "")],
     "two names": [("host", "127.0.0.1:8800"), ("host", "evil.example")],
@@ -126,6 +128,15 @@ def test_this_machine_is_served_by_its_names(app: Guard, name: str) -> None:
     policy = response.headers["content-security-policy"]
     assert "unsafe" not in policy and "default-src 'none'" in policy
     assert "access-control-allow-origin" not in response.headers
+
+
+@pytest.mark.parametrize("name", ["192.0.2.7", "192.0.2.7:8800", "[2001:db8::7]:80", "box.example:443"])
+def test_names_without_a_port_are_served_at_any(place: Path, name: str) -> None:
+    names = ("192.0.2.7", "[2001:db8::7]", "box.example")
+    guard = create(Options(workers=0, names=names), home())
+    assert isinstance(guard, Guard)
+    assert send(guard, "GET", "/static/page.css", [("host", name)]).status == 200
+    assert send(guard, "GET", "/static/page.css", [("host", f"{name}:x")]).status == 421
 
 
 def test_a_link_on_another_page_may_be_followed(app: Guard) -> None:
