@@ -37,7 +37,7 @@ REBOUND = "rebound.example"  # a name that Chromium resolves to this machine
 NOWHERE = f"MAP {REBOUND} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
 FLAGS = ("--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 START = 120.0  # seconds that a server may take until it answers, or a run to its end
-LONG = "400"  # steps of an image: long enough to do something meanwhile
+LONG = "60"  # steps of an image: long enough to do something meanwhile
 TABLET, PHONE, DESK = 800, 390, 1400  # widths in CSS pixels
 AXE = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 CRITIC = """() => {
@@ -257,6 +257,10 @@ class Visitor:
     def _on_response(self, response: Response) -> None:
         if response.status >= 400 and response.status not in self._statuses and not self._is_out:
             self.faults.append(f"status {response.status}: {response.request.method} {response.url}")
+
+
+NewServer = Callable[..., Server]  # starts one, with the arguments of `Server` after the home
+NewVisitor = Callable[..., Visitor]  # of a server, with options of Chromium's context
 
 
 def new_visitor(browser: Browser, address: str, **options: Any) -> Visitor:

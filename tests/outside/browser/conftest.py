@@ -1,16 +1,14 @@
 """Fixtures of the browser tests: Chromium, a server, a visitor whose faults fail the test."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
-from support.browser import Server, Visitor, launch, new_visitor
+from support.browser import LONG, NewServer, NewVisitor, Server, Visitor, launch, new_visitor
 
-expect.set_options(timeout=60_000)  # a busy machine
-NewServer = Callable[..., Server]
-NewVisitor = Callable[..., Visitor]
+expect.set_options(timeout=30_000)  # a busy machine
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +47,12 @@ def make_server(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterat
 def server(make_server: NewServer) -> Server:
     """Return the server of most tests."""
     return make_server()
+
+
+@pytest.fixture(scope="session")
+def slow_server(make_server: NewServer) -> Server:
+    """Return a server whose images take so many steps that there is time to do something meanwhile."""
+    return make_server(PLEINAIR_IMAGE__NUM_INFERENCE_STEPS=LONG)
 
 
 @pytest.fixture

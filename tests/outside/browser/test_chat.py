@@ -1,0 +1,172 @@
+"""A whole chat in a browser: prompt, images, options, versions, forks, undo; a reload, a killed server."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+
+import pytest
+from PIL import Image
+from playwright.sync_api import FilePayload, Locator, Page, expect
+from support.browser import LONG, NewServer, NewVisitor, Server, Visitor
+
+WREN = "a saverel wren in the snow"
+TELMA = "a telma wren beside a saverel wren"
+DROP = """([data, type]) => {
+  const items = new DataTransfer(), bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
+  items.items.add(new File([bytes], `${type}.png`, {type: "image/png"}));
+  const event = type === "drop" ? new DragEvent("drop", {dataTransfer: items, bubbles: true, cancelable: true})
+    : new ClipboardEvent("paste", {clipboardData: items, bubbles: true, cancelable: true});
+  document.getElementById("prompt").dispatchEvent(event)}"""
+
+
+def png(colour: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def send(page: Page, prompt: str) -> None:
+    page.get_by_label("Prompt", exact=True).fill(prompt)
+    page.get_by_role("button", name="Send").click()
+
+
+def message(page: Page, prompt: str) -> Locator:
+    return page.get_by_role("article", name=prompt, exact=True)
+
+
+def ended(page: Page, prompt: str) -> Locator:
+    """Wait until a message has its image, and return it."""
+    shown = message(page, prompt)
+    expect(shown.locator(".ending")).to_be_visible()
+    expect(shown.locator(".look img")).to_be_visible()
+    return shown
+
+
+def press(scope: Page | Locator, name: str) -> None:
+    scope.get_by_role("button", name=name, exact=True).first.click()
+
+
+@pytest.fixture
+def chat(visitor: Visitor) -> Page:
+    """Open a new chat."""
+    return visitor.visit("/threads/new")
+
+
+@pytest.fixture
+def long_chat(visitors: NewVisitor, slow_server: Server) -> Page:
+    """Open a new chat on a server whose images take long."""
+    return visitors(slow_server).visit("/threads/new")
+
+
+def test_a_prompt_is_drawn_before_ones_eyes(long_chat: Page) -> None:
+    send(long_chat, WREN)
+    article = message(long_chat, WREN)
+    expect(article.locator(".activity")).to_be_visible()
+    expect(article.get_by_alt_text("The image in progress")).to_be_visible()
+    expect(article.locator(".attempts img").first).to_be_visible()
+    expect(long_chat.get_by_role("status").first).not_to_be_empty()
+    ended(long_chat, WREN)
+
+
+def test_a_reload_in_the_middle_loses_nothing(long_chat: Page) -> None:
+    send(long_chat, WREN)
+    long_chat.get_by_label("Prompt", exact=True).fill("typed meanwhile")
+    expect(message(long_chat, WREN).get_by_alt_text("The image in progress")).to_be_visible()
+    long_chat.reload()
+    ended(long_chat, WREN)
+
+
+def test_a_run_is_stopped(long_chat: Page) -> None:
+    send(long_chat, WREN)
+    press(message(long_chat, WREN), "Stop")
+    expect(message(long_chat, WREN).locator(".ending")).to_have_text("cancelled")
+
+
+def test_an_image_is_accepted_early(long_chat: Page) -> None:
+    send(long_chat, WREN)
+    press(message(long_chat, WREN), "Accept this image")
+    shown = ended(long_chat, WREN)
+    expect(shown.locator(".end")).to_contain_text(re.compile("accepted", re.IGNORECASE))
+
+
+def test_images_by_button_drop_and_paste_are_reused_and_mentioned(chat: Page) -> None:
+    files = [FilePayload(name="<b>green</b>.png", mimeType="image/png", buffer=png("green"))]
+    chat.get_by_label("Add images").set_input_files(files)
+    tray = chat.get_by_role("list", name="Reference images")
+    expect(tray.get_by_role("listitem")).to_have_count(1)
+    for number, (kind, colour) in enumerate((("drop", "red"), ("paste", "blue")), start=2):
+        chat.evaluate(DROP, [base64.b64encode(png(colour)).decode(), kind])
+        expect(tray.get_by_role("listitem")).to_have_count(number)
+    chat.get_by_label("What @1 shows").fill("saverel wren")
+    chat.get_by_label("Use @2").uncheck()
+    press(chat, "Remove @3")
+    expect(tray.get_by_role("listitem")).to_have_count(2)
+    expect(chat.get_by_label("What @1 shows")).to_have_value("saverel wren")
+    expect(chat.get_by_label("Use @2")).not_to_be_checked()
+    prompt = "a saverel wren like @1"
+    send(chat, prompt)
+    ended(chat, prompt)
+    press(message(chat, prompt), "Use as reference")
+    expect(tray.get_by_role("listitem")).to_have_count(3)
+    expect(tray.get_by_text("@4")).to_be_visible()
+
+
+def test_options_and_an_estimate(visitor: Visitor, chat: Page) -> None:
+    chat.get_by_label("Prompt", exact=True).fill(WREN)
+    chat.get_by_text("Options").click()
+    seed = chat.get_by_role("textbox", name="Seed")
+    seed.fill("not a number")
+    with visitor.expecting(400):
+        press(chat, "Estimate")
+        expect(chat.get_by_role("alert")).to_be_visible()
+    expect(seed).to_have_value("not a number")
+    seed.fill("7")
+    chat.get_by_label("Attempts", exact=True).fill("1")
+    press(chat, "Estimate")
+    expect(chat.get_by_label("Estimate", exact=True).first).to_be_visible()
+    press(chat, "Send")
+    expect(ended(chat, WREN)).to_contain_text("seed 7")
+
+
+def test_versions_forks_and_undo(chat: Page) -> None:
+    send(chat, WREN)
+    ended(chat, WREN)
+    press(chat, "Draw again")
+    versions = chat.get_by_role("group", name="Versions").get_by_role("button")
+    expect(versions).to_have_count(2)
+    ended(chat, WREN)
+    versions.first.click()
+    expect(versions.first).to_have_attribute("aria-pressed", "true")
+    send(chat, TELMA)
+    ended(chat, TELMA)
+    thread = chat.url
+    chat.get_by_role("button", name=re.compile(f"Edit .{TELMA}")).click()
+    expect(chat.get_by_label("Prompt", exact=True)).to_have_value(TELMA)
+    expect(chat.get_by_role("article")).to_have_count(1)
+    assert chat.url.partition("#")[0] != thread.partition("#")[0]
+    chat.goto(thread)
+    press(chat, "Undo")
+    expect(chat.get_by_role("article")).to_have_count(1)
+    press(chat, "Redo")
+    expect(chat.get_by_role("article")).to_have_count(2)
+    expect(
+        chat.get_by_role("complementary", name="Chats").get_by_role("link", name=WREN).first
+    ).to_be_visible()
+
+
+def test_a_killed_server_that_starts_again_shows_the_end(
+    visitors: NewVisitor, make_server: NewServer
+) -> None:
+    server = make_server(PLEINAIR_IMAGE__NUM_INFERENCE_STEPS=LONG)
+    visitor = visitors(server)
+    page = visitor.visit("/threads/new")
+    send(page, WREN)
+    expect(message(page, WREN).get_by_alt_text("The image in progress")).to_be_visible()
+    page.get_by_label("Prompt", exact=True).fill("typed meanwhile")
+    with visitor.outage():
+        server.kill()
+        server.start()
+        ended(page, WREN)
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("typed meanwhile")
