@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,8 +30,9 @@ from playwright.sync_api import (
     ViewportSize,
 )  # fmt: skip
 
+from pleinair.app.chat.threads import Threads
 from pleinair.app.paths import Paths
-from pleinair.app.runs.store import OPEN, Run, Runs
+from pleinair.app.runs.store import QUEUED, RUNNING, Run, Runs
 
 CHROMIUM = "/usr/bin/chromium"
 REBOUND = "rebound.example"  # a name that Chromium resolves to this machine
@@ -75,7 +77,7 @@ class Server:
         self.address = f"http://127.0.0.1:{self.port}"
         self._options, self._groups = options, list[int]()
         self._environment = os.environ | {"PLEINAIR_HOME": str(home), "OMP_NUM_THREADS": "1"} | environment
-        self._runs: dict[tuple[str, str], str] = {}
+        self._chats: dict[str, str] = {}  # and runs, which tests share
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -145,13 +147,43 @@ class Server:
         with urllib.request.urlopen(request, timeout=START) as answer:
             return str(json.load(answer)["run"])
 
+    def chat(self, prompt: str, **fields: str) -> str:
+        """Return the address of a chat with one message that has ended or waits; repeated calls share it.
+
+        `fields` are those of its composer.
+        """
+        key = json.dumps([prompt, fields])
+        if key not in self._chats:
+            typed = {"prompt": prompt, "seed": "1"} | fields
+            body = urllib.parse.urlencode({f"f-{name}": value for name, value in typed.items()}).encode()
+            with urllib.request.urlopen(f"{self.address}/threads/new/send", body, START) as answer:
+                self._chats[key] = urlsplit(answer.url).path
+        address = self._chats[key]
+        self._await(Threads(Paths(self.home)).get(address.rpartition("/")[2]).turns[0].runs[0])
+        return address
+
     def ended(self, prompt: str) -> str:
-        """Return a run of a prompt that has ended; the first call performs it."""
-        return self._reached(prompt, "", lambda run: run.status not in OPEN)
+        """Return a run of a prompt that has ended; repeated calls share it."""
+        return self._shared(prompt, "")
 
     def waiting(self, prompt: str) -> str:
-        """Return a run of a prompt that waits for an approval; the first call performs it."""
-        return self._reached(prompt, "references", lambda run: run.status == "waiting")
+        """Return a run of a prompt that waits for an approval; repeated calls share it."""
+        return self._shared(prompt, "references")
+
+    def _shared(self, prompt: str, approve: str) -> str:
+        key = json.dumps([prompt, approve])
+        if key not in self._chats:
+            self._chats[key] = self.enqueue(prompt, approve=approve)
+        self._await(self._chats[key])
+        return self._chats[key]
+
+    def _await(self, run_id: str) -> None:
+        with Runs(Paths(self.home).table) as runs:
+            for _ in range(int(START / 0.05)):
+                if runs.get(run_id).status not in (QUEUED, RUNNING):
+                    return
+                time.sleep(0.05)
+        raise RuntimeError(f"The run does not get there: {self.log()}")
 
     def best(self, run_id: str) -> str:
         """Return the SHA-256 of the best image of a run."""
@@ -164,16 +196,6 @@ class Server:
         """Return all runs, newest first."""
         with Runs(Paths(self.home).table) as runs:
             return runs.newest(1000)
-
-    def _reached(self, prompt: str, approve: str, is_there: Callable[[Run], bool]) -> str:
-        if (prompt, approve) not in self._runs:
-            self._runs[prompt, approve] = self.enqueue(prompt, approve=approve)
-        with Runs(Paths(self.home).table) as runs:
-            for _ in range(int(START / 0.05)):
-                if is_there(runs.get(self._runs[prompt, approve])):
-                    return self._runs[prompt, approve]
-                time.sleep(0.05)
-        raise RuntimeError(f"The run does not get there: {self.log()}")
 
     def log(self) -> str:
         """Return what it has printed."""
@@ -267,3 +289,42 @@ def new_visitor(browser: Browser, address: str, **options: Any) -> Visitor:
     """Return a visitor with an empty profile, 1400 pixels wide unless `options` differ."""
     defaults = {"viewport": ViewportSize(width=DESK, height=900), "reduced_motion": "no-preference"}
     return Visitor(browser.new_context(**defaults | options), address)
+
+
+WREN = "a saverel wren in the snow"
+TWO = "a telma wren beside a saverel wren"
+UNKNOWN = "a photograph of a steam locomotive"  # of which the pocket library has nothing
+
+
+def _run(server: Server) -> str:
+    return f"/runs/{server.ended(TWO)}"
+
+
+def _comparison(server: Server) -> str:
+    return f"/compare?left={server.ended(WREN)}&right={server.ended(TWO)}"
+
+
+def _at(path: str) -> Callable[[Server], str]:
+    return lambda server: path
+
+
+PAGES: dict[str, Callable[[Server], str]] = {
+    "chat-empty": _at("/threads/new"),
+    "chat": lambda server: server.chat(TWO),
+    "chat-approval": lambda server: server.chat(WREN, approve="references"),
+    "chats": _at("/threads"),
+    "run": _run,
+    "run-approval": lambda server: f"/runs/{server.waiting(TWO)}",
+    "call": lambda server: f"{_run(server)}/calls/1",
+    "fork": lambda server: f"{_run(server)}/fork",
+    "compare": _comparison,
+    "runs": _at("/runs"),
+    "runs-none": _at("/runs?search=nothingatall"),
+    "library": _at("/library"),
+    "search": _at("/library/search?words=a+wren"),
+    "search-nothing": _at(f"/library/search?words={UNKNOWN.replace(' ', '+')}"),
+    "index": _at("/library/index"),
+    "duplicates": _at("/library/duplicates"),
+    "gaps": _at("/library/gaps"),
+    "missing": _at("/no/such/page"),
+}  # by the name of its screenshot

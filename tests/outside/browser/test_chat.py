@@ -16,8 +16,8 @@ TELMA = "a telma wren beside a saverel wren"
 DROP = """([data, type]) => {
   const items = new DataTransfer(), bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
   items.items.add(new File([bytes], `${type}.png`, {type: "image/png"}));
-  const event = type === "drop" ? new DragEvent("drop", {dataTransfer: items, bubbles: true, cancelable: true})
-    : new ClipboardEvent("paste", {clipboardData: items, bubbles: true, cancelable: true});
+  const kind = type === "drop" ? DragEvent : ClipboardEvent, of = {drop: "dataTransfer", paste: "clipboardData"};
+  const event = new kind(type, {[of[type]]: items, bubbles: true, cancelable: true});
   document.getElementById("prompt").dispatchEvent(event)}"""
 
 
@@ -97,6 +97,7 @@ def test_images_by_button_drop_and_paste_are_reused_and_mentioned(chat: Page) ->
     tray = chat.get_by_role("list", name="Reference images")
     expect(tray.get_by_role("listitem")).to_have_count(1)
     for number, (kind, colour) in enumerate((("drop", "red"), ("paste", "blue")), start=2):
+        chat.wait_for_load_state()
         chat.evaluate(DROP, [base64.b64encode(png(colour)).decode(), kind])
         expect(tray.get_by_role("listitem")).to_have_count(number)
     chat.get_by_label("What @1 shows").fill("saverel wren")
@@ -105,10 +106,8 @@ def test_images_by_button_drop_and_paste_are_reused_and_mentioned(chat: Page) ->
     expect(tray.get_by_role("listitem")).to_have_count(2)
     expect(chat.get_by_label("What @1 shows")).to_have_value("saverel wren")
     expect(chat.get_by_label("Use @2")).not_to_be_checked()
-    prompt = "a saverel wren like @1"
-    send(chat, prompt)
-    ended(chat, prompt)
-    press(message(chat, prompt), "Use as reference")
+    send(chat, "a @1 in the snow")
+    press(chat.get_by_role("article"), "Use as reference")
     expect(tray.get_by_role("listitem")).to_have_count(3)
     expect(tray.get_by_text("@4")).to_be_visible()
 
