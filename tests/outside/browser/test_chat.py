@@ -16,7 +16,8 @@ TELMA = "a telma wren beside a saverel wren"
 DROP = """([data, type]) => {
   const items = new DataTransfer(), bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
   items.items.add(new File([bytes], `${type}.png`, {type: "image/png"}));
-  const kind = type === "drop" ? DragEvent : ClipboardEvent, of = {drop: "dataTransfer", paste: "clipboardData"};
+  const
+    kind = type === "drop" ? DragEvent : ClipboardEvent, of = {drop: "dataTransfer", paste: "clipboardData"};
   const event = new kind(type, {[of[type]]: items, bubbles: true, cancelable: true});
   document.getElementById("prompt").dispatchEvent(event)}"""
 
