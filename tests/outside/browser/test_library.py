@@ -38,7 +38,7 @@ def test_nothing_fits(visitor: Visitor) -> None:
 
 def test_a_folder_is_indexed_with_progress(server: Server, visitor: Visitor) -> None:
     folder = server.home / "photos"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for name in ("red", "green", "blue"):
         Image.new("RGB", (64, 64), name).save(folder / f"{name}.png")
     page = visitor.visit("/library/index")
