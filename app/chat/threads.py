@@ -68,6 +68,7 @@ class Threads:
     def of_run(self, run_id: str) -> Thread | None:
         """Return the first thread with a run, None if there is none."""
         threads = self._query("WHERE instr(thread_json, ?) > 0 ORDER BY id", (f'"{run_id}"',))
+        threads.sort(key=lambda thread: thread.created)
         return next((thread for thread in threads if thread.has_run(run_id)), None)
 
     def delete(self, thread_id: str) -> None:

@@ -52,7 +52,7 @@ class ThreadTray:
 
     def add_image(self, source: str | Path | bytes, name: str = "", concept: str = "") -> TrayImage:
         """Add the image of a file or of a file's bytes; raises `BadInput` for one that is not an image."""
-        self._check_room()
+        self.check_room()
         image = read_input_image(source, name)
         (picture,) = store_input_images([image], self.places)
         name = name or ("image" if isinstance(source, bytes) else Path(source).name)
@@ -74,7 +74,7 @@ class ThreadTray:
         best = run.outcome.best if run.outcome else None
         if best is None:
             raise BadInput(f"run {run_id}: it has no image ({run.status})")
-        self._check_room()
+        self.check_room()
         store = ArtifactStore(self.places.input_images)
         store.adopt(best.picture, ArtifactStore(self.places.run(run_id) / "pictures"))
         caption = read_request(run.request_json).prompt[:MAX_NAME]
@@ -82,16 +82,18 @@ class ThreadTray:
         return self._add(best.picture, hit, "")
 
     def _add(self, picture: Picture, hit: Hit, concept: str) -> TrayImage:
-        self._check_room()
+        self.check_room()
         require_input_images([picture], self.places)
         number = self.thread.handles + 1
         image = TrayImage(handle=f"@{number}", picture=picture, hit=hit, concept=_concept(concept))
         self._set(handles=number)
         return self._put(image)
 
-    def _check_room(self) -> None:
-        if len(self.tray) >= MAX_IMAGES:
-            raise BadInput(f"the tray has {MAX_IMAGES} images, and takes no more", "Remove some first.")
+    def check_room(self, count: int = 1) -> None:
+        """Raise `BadInput` unless the tray takes more images, of which nothing needs to be read yet."""
+        if len(self.tray) + count > MAX_IMAGES:
+            has = f"the tray has {len(self.tray)} images, and takes at most {MAX_IMAGES}"
+            raise BadInput(has, "Remove some first.")
 
     def set_concept(self, handle: str, concept: str) -> TrayImage:
         """Set what an image shows, "" for nothing; another image with this concept is no longer used."""

@@ -223,7 +223,10 @@ def _keep(session: ChatSession, form: FormData, values: Mapping[str, str]) -> No
             session.set_concept(handle, concept)
         if used != image.used:
             session.use(handle, used)
-    for upload in [stored(file, session.places) for file in uploads(form, "images")]:
+    files = uploads(form, "images")
+    if files:
+        session.check_room(len(files))
+    for upload in [stored(file, session.places) for file in files]:
         session.add_picture(upload.picture, upload.name)
 
 

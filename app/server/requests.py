@@ -41,7 +41,8 @@ class RunRequest(BaseModel):
     num_images: Annotated[int | None, Field(ge=1), Optional] = None
     negative_prompt: Annotated[str | None, Optional] = None
     approve: Approve = ""
-    idempotency_key: Annotated[str | None, Optional] = None
+    # no #, which joins the keys of a request's other images
+    idempotency_key: Annotated[str | None, Field(max_length=200, pattern=r'^[ -"$-~]*$'), Optional] = None
 
 
 @router.post("/runs")

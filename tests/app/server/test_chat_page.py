@@ -15,6 +15,7 @@ from httpx2 import Response
 from PIL import Image
 
 from pleinair.app.api import answer, find, finish, home, run_table
+from pleinair.app.chat import tray
 from pleinair.app.chat.thread import Thread
 from pleinair.app.chat.threads import Threads
 from pleinair.app.runs.request import DrawRequest, read_request
@@ -202,6 +203,14 @@ def test_uploads_stay_in_the_tray_until_they_are_removed(page: Page) -> None:
     assert not image.used
     page.press("images", files=[("images", ("again.png", png("red")))])
     assert [image.handle for image in page.thread.tray] == ["@2", "@3"]
+
+
+def test_more_images_than_the_tray_takes_are_not_stored(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tray, "MAX_IMAGES", 2)
+    files = [("images", (f"{colour}.png", png(colour))) for colour in ("teal", "red", "blue")]
+    response = page.press("images", files=files, prompt=PROMPT)
+    assert response.status_code == 400 and "at most 2" in response.text and PROMPT in response.text
+    assert not home().input_images.exists()
 
 
 def test_what_is_no_image_is_refused_and_the_typed_values_stay(page: Page) -> None:

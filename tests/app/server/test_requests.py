@@ -67,6 +67,8 @@ def test_one_key_is_one_run(browser: TestClient) -> None:
         {"prompt": PROMPT, "num_images": "65"}, {"prompt": PROMPT, "num_images": "4"},
         {"prompt": PROMPT, "width": "-8"}, {"prompt": PROMPT, "approve": "perhaps"},
         {"prompt": PROMPT, "negative_prompt": "snow"},
+        {"prompt": PROMPT, "idempotency_key": "20260101-000000-00000000#image-2"},
+        {"prompt": PROMPT, "idempotency_key": "k" * 201}, {"prompt": PROMPT, "idempotency_key": "\0"},
     ],
 )  # fmt: skip
 def test_bad_input_is_explained_and_nothing_is_written(browser: TestClient, fields: dict[str, str]) -> None:
