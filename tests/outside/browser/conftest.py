@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 from support.browser import LONG, NewServer, NewVisitor, Server, Visitor, launch, new_visitor
 
-expect.set_options(timeout=30_000)  # a busy machine
+expect.set_options(timeout=90_000)  # a busy machine
 
 
 @pytest.fixture(scope="session")
