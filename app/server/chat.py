@@ -39,6 +39,7 @@ from pleinair.app.server.composer import (
     typed,
 )
 from pleinair.app.server.decisions import hit_address, hit_key
+from pleinair.app.server.errors import http_status
 from pleinair.app.server.feed import LAST_ID, streamed
 from pleinair.app.server.forms import FIELD, digest_of, new_name
 from pleinair.app.server.messages import LATEST, message_views, status_of
@@ -201,8 +202,7 @@ def _act(request: Request, thread_id: str, action: str, form: FormData) -> Respo
     except PleinairError as error:
         page = _page(site, threads.get(thread.id), values, address=f"/threads/{thread.id}", fault=error)
         headers = {"retry-after": str(error.retry_after)} if isinstance(error, QueueFull) else {}
-        status = 429 if headers else 400 if isinstance(error, BadInput) else 500
-        return HTMLResponse(page, status, headers)
+        return HTMLResponse(page, http_status(error), headers)
 
 
 def _begun(threads: Threads, form: FormData, digest: str) -> Thread:

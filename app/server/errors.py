@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from pleinair.app.runs.store import QueueFull
+from pleinair.app.runs.store import Busy, QueueFull
 from pleinair.app.server.clients import wants_json
 from pleinair.app.server.security import Refusal
 from pleinair.app.server.site import Site
@@ -22,6 +22,7 @@ TITLES = {
     403: "This request was refused",
     404: "There is no such page",
     405: "This address takes no such request",
+    409: "Something else is changing this",
     413: "This is too large",
     421: "This server is not called by this name",
     422: "This is not possible",
@@ -57,13 +58,18 @@ def _answer(request: Request, error: Exception) -> Response:
     return HTMLResponse(page, status, headers)
 
 
+def http_status(error: PleinairError) -> int:
+    """Return the HTTP status of an error."""
+    kinds: dict[type[PleinairError], int] = {NotFound: 404, BadInput: 400, QueueFull: 429, Busy: 409}
+    return next((status for kind, status in kinds.items() if isinstance(error, kind)), 500)
+
+
 def _facts(error: Exception) -> tuple[int, str, str, Mapping[str, str]]:
     """Return the status, message, remedy and headers of an error."""
     if isinstance(error, QueueFull):
         return 429, error.message, error.remedy, {"retry-after": str(error.retry_after)}
     if isinstance(error, PleinairError):
-        status = 404 if isinstance(error, NotFound) else 400 if isinstance(error, BadInput) else 500
-        return status, error.message, error.remedy, {}
+        return http_status(error), error.message, error.remedy, {}
     if isinstance(error, Refusal):
         return error.status, error.text, "", {}
     if isinstance(error, RequestValidationError):

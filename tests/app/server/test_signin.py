@@ -6,6 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from pleinair.app.api import home, submit
+from pleinair.app.runs.store import Busy
 from pleinair.app.server.app import create
 from pleinair.app.server.security import MOST_WRONG, Guard
 from pleinair.app.server.site import Options
@@ -83,6 +84,7 @@ def test_tokens_cannot_be_tried_without_end(browser: TestClient, monkeypatch: py
     [
         ("GET", "/nowhere", 404), ("GET", "/runs/20260101-000000-00000000", 404), ("GET", "/runs/none", 404),
         ("PUT", "/runs", 405), ("GET", "/runs?page=many", 422), ("GET", "/broken", 500),
+        ("GET", "/busy", 409),
         ("GET", f"/runs?page={10**19}", 422), ("GET", f"/threads?search={'+'.join('a' * 1200)}", 422),
     ],
 )  # fmt: skip
@@ -93,6 +95,10 @@ def test_an_error_is_a_page_or_json(place: Path, method: str, path: str, status:
     def broken() -> None:
         raise ZeroDivisionError("a secret of the code")
 
+    def busy() -> None:
+        raise Busy("another session is changing it")
+
+    browser.app.app.get("/busy")(busy)  # type: ignore[attr-defined]
     browser.app.app.get("/broken")(broken)  # type: ignore[attr-defined]
     page, reply = browser.request(method, path, headers=PAGE), browser.request(method, path)
     assert page.status_code == reply.status_code == status
