@@ -360,7 +360,8 @@ def _redo(action: Action) -> Response:
 
 def _stop(action: Action) -> Response:
     """Stop all versions of a message."""
-    (runs,) = (turn.runs for turn in action.session.thread.turns if action.run() in turn.runs)
+    stopped = action.run()
+    runs = next(turn.runs for turn in action.session.thread.turns if stopped in turn.runs)
     for run in action.site.runs.get_some(runs).values():
         if run.status in OPEN:
             api.cancel(run.id)

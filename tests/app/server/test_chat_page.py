@@ -346,6 +346,8 @@ def test_unknown_threads_and_buttons_are_refused(page: Page) -> None:
         assert page.client.get(f"/threads/{thread}").status_code == 404
         assert page.client.post(f"/threads/{thread}/send", data={"f-prompt": PROMPT}).status_code == 404
     assert page.press("destroy", prompt=PROMPT).status_code == 404
+    for action in ("stop", "accept", "reuse"):
+        assert page.press(action, run="20260101-000000-00000000").status_code == 400
     for numbers in ("one", "1", "", "1 2 3", "-1 -1", "1 " + "9" * 5000):
         assert page.press("version", version=numbers).status_code == 400
         assert page.press("fork", message=f"0 {numbers}").status_code == 400
