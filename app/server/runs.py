@@ -6,7 +6,7 @@ import io
 from contextlib import suppress
 
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse, HTMLResponse, Response
+from fastapi.responses import HTMLResponse, Response
 
 from pleinair.app.library.thumbnails import thumbnail
 from pleinair.app.runs.calls import call_image
@@ -71,4 +71,8 @@ def hit(request: Request, run_id: str, name: str) -> Response:
 def preview(request: Request, run_id: str) -> Response:
     """Send the newest preview of the image in progress."""
     path = site_of(request).places.run(run_id) / "preview.png"
-    return FileResponse(path, media_type="image/png") if path.is_file() else Response(status_code=404)
+    try:
+        data = path.read_bytes()  # at once: a worker may replace the file meanwhile
+    except FileNotFoundError:
+        return Response(status_code=404)
+    return Response(data, media_type="image/png")

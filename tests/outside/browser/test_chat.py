@@ -1,4 +1,4 @@
-"""A whole chat in a browser: prompt, images, options, versions, forks, undo; a reload."""
+"""A whole chat in a browser: prompt, images, options, versions, forks, undo; a reload, a killed server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 import pytest
 from PIL import Image
 from playwright.sync_api import FilePayload, Locator, Page, expect
-from support.browser import NewVisitor, Server, Visitor
+from support.browser import LONG, NewServer, NewVisitor, Server, Visitor
 
 WREN = "a saverel wren in the snow"
 TELMA = "a telma wren beside a saverel wren"
@@ -154,3 +154,19 @@ def test_versions_forks_and_undo(chat: Page) -> None:
     expect(
         chat.get_by_role("complementary", name="Chats").get_by_role("link", name=WREN).first
     ).to_be_visible()
+
+
+def test_a_killed_server_that_starts_again_shows_the_end(
+    visitors: NewVisitor, make_server: NewServer
+) -> None:
+    server = make_server(PLEINAIR_IMAGE__NUM_INFERENCE_STEPS=LONG)
+    visitor = visitors(server)
+    page = visitor.visit("/threads/new")
+    send(page, WREN)
+    expect(message(page, WREN).get_by_alt_text("The image in progress")).to_be_visible()
+    page.get_by_label("Prompt", exact=True).fill("typed meanwhile")
+    with visitor.outage():
+        server.kill()
+        server.start()
+        ended(page, WREN)
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("typed meanwhile")
