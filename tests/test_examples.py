@@ -4,6 +4,7 @@ import re
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -57,14 +58,18 @@ def test_an_example_runs(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not TRAINED, reason="pocket models not trained yet")
-def test_the_program_in_the_page_on_langgraph_runs(
+def test_the_programs_in_the_page_on_langgraph_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     page = (ROOT / "docs" / "langgraph.md").read_text("utf-8")
-    (program,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    program, approval = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     exec(compile(program, "langgraph.md", "exec"), {})
     ending, url = capsys.readouterr().out.split()
     assert ending in ("accepted", "stopped")
     assert urlopen(url).read().startswith(b"\x89PNG")
+    results: dict[str, Any] = {}
+    exec(compile(approval, "langgraph.md", "exec"), results)
+    assert results["question"].value["references"]
+    assert results["values"]["outcome"]["ending"] in ("accepted", "stopped")

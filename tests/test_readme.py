@@ -64,7 +64,7 @@ def test_make_has_the_target(line: str) -> None:
 @pytest.mark.parametrize("line", [line for line in COMMANDS if not line.startswith("make")])
 def test_command_and_its_options_are_in_the_help(line: str) -> None:
     start, arguments = program(shlex.split(line, comments=True))
-    groups = 2 if arguments[0] in ("runs", "trace") else 1
+    groups = 2 if arguments[0] in ("library", "runs", "trace") else 1
     text = help_of(*start, *arguments[:groups])
     assert not [option for option in arguments if option.startswith("--") and option not in text]
 

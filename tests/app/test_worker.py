@@ -133,7 +133,7 @@ def test_an_encoder_that_blocks_is_killed_and_started_again(
     monkeypatch.syspath_prepend(faulty_encoder.install(place / "more"))
     log = place / "log"
     settings = {"worker.encoder": True, "encoder.backend": "faulty", "encoder.log": str(log)}
-    settings |= {"encoder.asleep": True, "budget.seconds": 3.0}
+    settings |= {"encoder.asleep": True, "budget.seconds": 5.0}  # its process starts within them
     outcome = draw("two things", overrides=settings).outcome
     assert (outcome.ending, outcome.limit) == ("stopped", "seconds")
     assert not is_running(int(log.read_text()))
