@@ -20,7 +20,7 @@ def veto_the_first(page: Page) -> None:
 
 def test_a_veto_after_a_reload(server: Server, visitor: Visitor) -> None:
     page = visitor.visit(server.chat(WREN, approve="references", seed="11"))
-    expect(page.get_by_text("Waiting for your approval")).to_be_visible()
+    expect(page.locator(".activity")).to_have_text("Waiting for your approval")
     page.reload()
     first = page.locator(".hit img").first.get_attribute("src")
     assert first
@@ -41,7 +41,8 @@ def test_an_image_of_ones_own_replaces_a_reference(server: Server, visitor: Visi
     page.get_by_role("button", name="Continue").click()
     expect(page.locator("article .ending")).to_have_text(DONE)
     page.get_by_role("link", name="trace").click()
-    expect(page.get_by_text("mine.png").first).to_be_visible()
+    expect(page.locator(".reference").first).to_be_visible()
+    assert "pocket" not in page.locator(".reference").first.inner_text()
 
 
 def test_an_answer_after_the_server_was_killed(make_server: NewServer, visitors: NewVisitor) -> None:

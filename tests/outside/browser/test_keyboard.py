@@ -9,6 +9,7 @@ FOCUS = """() => {
   const marked = node => node && getComputedStyle(node).outlineStyle !== "none"
     && parseFloat(getComputedStyle(node).outlineWidth) >= 1;
   const name = element.getAttribute("aria-label") || element.labels?.[0]?.textContent || element.textContent;
+  if (element === document.body) return ["", true];  // between the end of the page and its beginning
   return [name.trim(), marked(element) || marked(element.closest("label, form"))]}"""
 
 
