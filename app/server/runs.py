@@ -69,10 +69,10 @@ def hit(request: Request, run_id: str, name: str) -> Response:
 
 @router.get("/runs/{run_id}/preview.png")
 def preview(request: Request, run_id: str) -> Response:
-    """Send the newest preview of the image in progress."""
+    """Send the newest preview of the image in progress; nothing where that has just been finished."""
     path = site_of(request).places.run(run_id) / "preview.png"
     try:
         data = path.read_bytes()  # at once: a worker may replace the file meanwhile
     except FileNotFoundError:
-        return Response(status_code=404)
+        return Response(status_code=204)
     return Response(data, media_type="image/png")

@@ -87,7 +87,7 @@ def test_a_run_is_stopped(long_chat: Page) -> None:
 
 def test_an_image_is_accepted_early(long_chat: Page) -> None:
     send(long_chat, WREN)
-    press(message(long_chat, WREN), "Accept this image")
+    press(message(long_chat, WREN), "Accept the image so far")
     shown = ended(long_chat, WREN)
     expect(shown.locator(".end")).to_contain_text(re.compile("accepted", re.IGNORECASE))
 
