@@ -39,8 +39,8 @@ def test_nothing_fits(visitor: Visitor) -> None:
 def test_a_folder_is_indexed_with_progress(server: Server, visitor: Visitor) -> None:
     folder = server.home / "photos"
     folder.mkdir(exist_ok=True)
-    for name in ("red", "green", "blue"):
-        Image.new("RGB", (64, 64), name).save(folder / f"{name}.png")
+    for angle in (0, 90, 180):
+        Image.linear_gradient("L").rotate(angle).save(folder / f"{angle}.png")
     page = visitor.visit("/library/index")
     page.get_by_label("Folder on this machine").fill(str(folder / "none"))
     with visitor.expecting(400, 422):
