@@ -18,6 +18,7 @@ from pleinair.tools.callbacks import no_callback
 from pleinair.tools.locks import Once
 from pleinair.tools.retrieval.compose import compose, threshold_of
 from pleinair.tools.retrieve import retrieve
+from pleinair.tools.storage.files import stamp_of
 from pleinair.tools.types import BadInput, Concept, Hit, Retrieval, Retriever, Value, is_match
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class Libraries:
 
     def of(self, settings: Settings) -> OpenLibrary:
         """Return the library of settings; the same one as long as nothing has changed."""
-        stamp = _stamp(index_folder(settings, self._places) / "manifest.json")
+        stamp = stamp_of(index_folder(settings, self._places) / "manifest.json")
         parts = (settings.library.absolute(), settings.encoder, settings.retrieval, settings.worker)
         key = "\n".join(part.model_dump_json() for part in parts)
         with self._lock:
@@ -199,11 +200,3 @@ class Libraries:
         """Read the folders again when a library is next used."""
         with self._lock:
             self._opened.clear()
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size

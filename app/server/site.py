@@ -30,6 +30,7 @@ from pleinair.app.storyboard.html import environment, run_values
 from pleinair.app.trace.calls import inline_calls, steps_with_calls, usage_by_attempt
 from pleinair.app.trace.trace import device_ahead, trace_begun
 from pleinair.tools.storage.artifacts import ArtifactStore, BadArtifact
+from pleinair.tools.storage.files import stamp_of
 from pleinair.tools.types import BadInput, Box, Hit, Picture
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -151,7 +152,7 @@ class Site:
         if run is None:
             return None
         folder = self.places.run(run.id)
-        stamps = [_stamp(folder / name) for name in ("events.jsonl", "preview.png")]
+        stamps = [stamp_of(folder / name) for name in ("events.jsonl", "preview.png")]
         ahead = queue.index(run.id) if run.id in queue else None
         updated = run.updated if run.status != RUNNING else 0.0  # which renewals of the lease change too
         return run.status, updated, run.cancel_requested, ahead, *stamps
@@ -174,7 +175,7 @@ class Site:
             device = device_ahead(read_readable(self.places.events(run.id)).events)
             return Markup(self.render("not_begun.html", device=device, **facts))
         gallery = LinkedGallery(run.id, read_request(run.request_json))
-        preview = _stamp(self.places.run(run.id) / "preview.png")
+        preview = stamp_of(self.places.run(run.id) / "preview.png")
         steps = steps_with_calls(run, self.places)
         values = run_values(trace, gallery, usage_by_attempt(steps))
         values |= {"steps": steps, "inline": inline_calls(steps), "parent": trace.run.parent}
@@ -236,11 +237,3 @@ def png(data: bytes | None) -> Response:
     if data is None:
         return Response(status_code=404)
     return Response(data, media_type="image/png", headers=IMMUTABLE)
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size
