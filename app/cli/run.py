@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from pleinair.app.cli.terminal import CODES, error_lines, has_terminal, leave, say
-from pleinair.app.runs.store import Busy, Run
+from pleinair.app.runs.row import Busy, Run
+from pleinair.app.runs.signals import handling
 from pleinair.app.texts import printable, printable_json
 
 if TYPE_CHECKING:
@@ -95,9 +96,5 @@ def stopping_on_interrupt(*run_ids: str) -> Iterator[threading.Event]:
         # in a thread, since this handler may interrupt code that holds the lock of the run table
         threading.Thread(target=cancel).start()
 
-    before = {kind: signal.signal(kind, stop) for kind in STOPS}
-    try:
+    with handling(STOPS, stop):
         yield stopped
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)

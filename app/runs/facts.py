@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from pleinair.app.runs.results import result_of
-from pleinair.app.runs.store import QUEUED, RUNNING, Run
+from pleinair.app.runs.row import QUEUED, RUNNING, Run
 
 
 def summary_of(run: Run) -> dict[str, Any]:

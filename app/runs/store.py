@@ -12,223 +12,34 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from math import ceil
-from operator import itemgetter
 from pathlib import Path
-from statistics import median
-from typing import Any, Self, get_args
-
-from pydantic import ValidationError
+from typing import Any, Self
 
 from pleinair.agent.approval.types import Approval, ApprovalRequest
 from pleinair.app.runs.database import connect, connect_read_only, unusable
 from pleinair.app.runs.owner import Owner
-from pleinair.tools.types import BadInput, Ending, NotFound, Outcome, PleinairError
+from pleinair.app.runs.queue import in_order, require_room
+from pleinair.app.runs.row import (
+    ACCEPT,
+    CANCEL,
+    MEMBER,
+    OPEN,
+    QUEUED,
+    RUNNING,
+    WAITING,
+    Busy,
+    Finished,
+    LeaseLost,
+    Run,
+    Waiting,
+    no_question,
+)
+from pleinair.app.runs.tables import prepare
+from pleinair.tools.types import BadInput, NotFound, Outcome
 
-SCHEMA = 3  # incremented with every change of the tables, with a migration
 LEASE_SECONDS = 60.0
-QUEUED, RUNNING, WAITING = "queued", "running", "waiting"  # not begun or released; held; for an approval
-OPEN = (QUEUED, RUNNING, WAITING)
-CANCEL, ACCEPT = 1, 2  # what a person requested of an open run, in `cancel_requested`
-DAMAGED = "damaged"  # status of a row that cannot be read
-_NUMBERS = ("seed", "lease_until", "fence", "cancel_requested", "created", "updated")
-COLUMNS = {"order_json": "request_json"}  # names of version 0.1
-RECENT = 20  # runs by whose seconds a full queue says when there is room
-REMEMBERED = 200  # ended runs by which the clients' turns are known
-UNKNOWN_SECONDS = 10.0  # of a run, before one has ended
-MEMBER = "#image-"  # in the keys of a group's later runs: id of the first, this, number
-
-TABLES = """
-CREATE TABLE runs (
-    id TEXT PRIMARY KEY,
-    idem_key TEXT UNIQUE,
-    order_json TEXT NOT NULL,
-    seed INTEGER NOT NULL,
-    status TEXT NOT NULL,
-    lease_owner TEXT,
-    lease_until REAL NOT NULL DEFAULT 0,
-    fence INTEGER NOT NULL DEFAULT 0,
-    cancel_requested INTEGER NOT NULL DEFAULT 0,
-    outcome_json TEXT,
-    created REAL NOT NULL,
-    updated REAL NOT NULL,
-    client TEXT,
-    question_json TEXT,
-    answer_json TEXT,
-    deaths INTEGER NOT NULL DEFAULT 0,
-    words TEXT NOT NULL DEFAULT '',
-    graph TEXT NOT NULL DEFAULT '',
-    profile TEXT NOT NULL DEFAULT ''
-)
-"""
-LISTED = ("words", "graph", "profile")  # columns by which runs are searched, from their requests
-# all that a search reads
-LISTING = "CREATE INDEX listing ON runs (created, id, status, graph, profile, words)"
-# runs whose folders, and input images (JSON), are still to be removed
-DELETED = "CREATE TABLE deleted (id TEXT PRIMARY KEY, images TEXT NOT NULL)"
-THREADS = """
-CREATE TABLE threads (
-    id TEXT PRIMARY KEY,
-    updated REAL NOT NULL,
-    words TEXT NOT NULL,
-    thread_json TEXT NOT NULL
-)
-"""
-QUEUE = "CREATE INDEX queue ON runs (created) WHERE client IS NOT NULL AND outcome_json IS NULL"
-MIGRATIONS = {  # from a schema to the next one
-    1: (
-        "ALTER TABLE runs ADD COLUMN client TEXT",
-        "ALTER TABLE runs ADD COLUMN question_json TEXT",
-        "ALTER TABLE runs ADD COLUMN answer_json TEXT",
-        "ALTER TABLE runs ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0",
-        "UPDATE runs SET status = 'queued' WHERE status = 'waiting'",
-        QUEUE,
-        THREADS,
-    ),
-    2: (
-        *(f"ALTER TABLE runs ADD COLUMN {name} TEXT NOT NULL DEFAULT ''" for name in LISTED),
-        "UPDATE runs SET words = casefold(json_extract(order_json, '$.prompt')), "
-        "graph = coalesce(json_extract(order_json, '$.graph'), ''), "
-        "profile = coalesce(json_extract(order_json, '$.settings.profile'), '') WHERE json_valid(order_json)",
-        LISTING,
-        DELETED,
-    ),
-}
-
-
-class Busy(PleinairError):
-    """Another process works on the run."""
-
-
-class LeaseLost(PleinairError):
-    """Another process has taken over the run; this one commits nothing."""
-
-
-class Finished(PleinairError):
-    """The run has already ended."""
-
-
-class Waiting(PleinairError):
-    """The run waits for a person's approval."""
-
-
-class QueueFull(PleinairError):
-    """The workers' queue takes no more runs."""
-
-    def __init__(self, most: int, retry_after: int) -> None:
-        super().__init__(f"{most} runs are waiting already", f"Try again in {retry_after} s.")
-        self.retry_after = retry_after  # seconds until there is probably room
-
-
-@dataclass(frozen=True)
-class Run:
-    """Row of the table: the request, the status, the lease, the outcome."""
-
-    id: str
-    idem_key: str | None
-    request_json: str  # column `order_json`
-    seed: int
-    status: str
-    lease_owner: str | None
-    lease_until: float
-    fence: int
-    cancel_requested: int  # 0, or how a person wants it to end
-    outcome_json: str | None
-    created: float
-    updated: float
-    client: str | None = None  # who queued it for a worker; None: its process executes it
-    question_json: str | None = None  # of the approval that it waits for
-    answer_json: str | None = None
-    deaths: int = 0  # of its processes
-    damage: str = ""  # the first column that cannot be read
-
-    @classmethod
-    def of(cls, row: sqlite3.Row) -> Run:
-        """Convert a row; version 0.1 stored `stopped` for runs that are now `unchecked`.
-
-        A row that cannot be read has the status `damaged` and, in place of that column, nothing.
-        """
-        values = {COLUMNS.get(name, name): value for name, value in dict(row).items() if name not in LISTED}
-        run = cls(**values)
-        if damage := _damaged_column(run):
-            unreadable = [name for name in _NUMBERS if not isinstance(values[name], int | float)]
-            nothing: dict[str, Any] = {"request_json": "", "outcome_json": None, "lease_owner": None}
-            nothing |= dict.fromkeys(unreadable, 0)
-            return replace(run, status=DAMAGED, damage=damage, **nothing)
-        if run.status == WAITING and run.question_json is None:  # of schema 1, on a read-only disk
-            return replace(run, status=QUEUED)
-        outcome = run.outcome if run.status == "stopped" else None
-        return replace(run, status=outcome.ending) if outcome else run
-
-    def require_intact(self) -> None:
-        """Raise `BadInput` for a damaged row."""
-        if self.damage:
-            raise BadInput(
-                f"run {self.id}: its row in the run table is damaged ({self.damage})",
-                "Its events and images are in its folder; all other runs work.",
-            )
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """The outcome, None before the end."""
-        return Outcome.model_validate_json(self.outcome_json) if self.outcome_json else None
-
-    @property
-    def question(self) -> ApprovalRequest | None:
-        """The approval that the run waits for, None if it waits for none."""
-        return self._question if self.status == WAITING else None
-
-    def answer_to(self, interrupt: str) -> Approval | None:
-        """Return the answer to the question of an interrupt, None if it has not been answered."""
-        is_answered = self._question and self._question.id == interrupt and self.answer_json
-        return Approval.model_validate_json(is_answered) if is_answered else None
-
-    @property
-    def _question(self) -> ApprovalRequest | None:
-        """The last question, answered or not."""
-        return ApprovalRequest.model_validate_json(self.question_json) if self.question_json else None
-
-    @property
-    def group(self) -> str:
-        """The id of the first run of the same request; the run's own for a single image."""
-        first, member, _ = (self.idem_key or "").partition(MEMBER)
-        return first if member and len(first) == len(self.id) else self.id
-
-    @property
-    def owner(self) -> Owner | None:
-        """The holder, None if there is none or it is known to be dead."""
-        if self.lease_owner is None or self.lease_until < time.time():
-            return None
-        try:
-            owner = Owner.model_validate_json(self.lease_owner)
-        except ValidationError:
-            return None  # nobody that this version could ask
-        return None if owner.dead() else owner
-
-
-def _damaged_column(run: Run) -> str:
-    """Return the first column of a row that cannot be read, "" if all can."""
-    for name in _NUMBERS:
-        if not isinstance(getattr(run, name), int | float):
-            return name
-    try:
-        is_object = isinstance(json.loads(run.request_json), dict)
-    except (ValueError, TypeError, RecursionError):
-        is_object = False
-    if not is_object:
-        return "order_json"
-    if run.status not in (*OPEN, *get_args(Ending)):
-        return "status"
-    try:
-        ended = run.outcome is not None
-    except ValidationError:
-        return "outcome_json"
-    return "" if ended or run.status in OPEN else "outcome_json"
 
 
 class Runs:
@@ -294,7 +105,7 @@ class Runs:
         if self._connection is None or self._pid != os.getpid():
             db = connect(self._path)
             try:
-                self._prepare(db)
+                prepare(db, self._path)
             except BaseException:
                 db.close()
                 raise
@@ -319,7 +130,7 @@ class Runs:
         with self.transaction() as db:
             row = db.execute("SELECT * FROM runs WHERE idem_key=?", (idem_key or None,)).fetchone()
             if row is None:
-                _require_room(db, len(requests), most)
+                require_room(db, len(requests), most)
                 (text, seed), *others = requests
                 runs = [self._insert(db, text, seed, idem_key, client)]
                 for number, (text, seed) in enumerate(others, start=2):
@@ -338,7 +149,7 @@ class Runs:
     def require_room(self, count: int, most: int | None) -> None:
         """Raise `QueueFull` unless as many more runs may wait in the workers' queue, as `add_group` does."""
         with self.readable() as db:
-            _require_room(db, count, most)
+            require_room(db, count, most)
 
     def group(self, run_id: str) -> list[Run]:
         """Return the runs of one request in the order of their images; `run_id` is any of them."""
@@ -374,14 +185,9 @@ class Runs:
             return [Run.of(row) for row in rows]
 
     def queue(self) -> list[Run]:
-        """Return the runs that wait for a worker, in the order in which workers take them.
-
-        Clients take turns: a run comes after those of which another client has as many ahead of it, in the
-        queue or at work; among equals the one comes first whose client has waited longest, since it asked or
-        since its last run ended. A run whose worker has died waits again.
-        """
+        """Return the runs that wait for a worker, in the order in which workers take them."""
         with self.readable() as db:
-            return _in_order(db)
+            return in_order(db)
 
     def unfinished(self) -> int:
         """Return the number of runs of clients that are queued or at work."""
@@ -513,73 +319,6 @@ class Runs:
             (run_id, key or None, request_json, seed, QUEUED, now, now, client, *listed),
         )
         return self._row(db, run_id)
-
-    def _prepare(self, db: sqlite3.Connection) -> None:
-        db.execute("BEGIN IMMEDIATE")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        steps = [TABLES, QUEUE, LISTING, DELETED, THREADS] if version == 0 else []
-        steps += [step for at in range(version or SCHEMA, SCHEMA) for step in MIGRATIONS[at]]
-        for step in steps:
-            db.execute(step)
-        if steps:
-            db.execute(f"PRAGMA user_version={SCHEMA}")
-        db.execute("COMMIT")
-        if version > SCHEMA:
-            raise BadInput(
-                f"{self._path}: written by a newer pleinair (schema {version}, this one reads {SCHEMA})",
-                "Update pleinair or set another PLEINAIR_HOME.",
-            )
-
-
-def no_question(run: Run) -> str:
-    """Return why a run's question cannot be answered."""
-    if run.status in OPEN and run.answer_json:
-        return f"run {run.id}: its question has been answered already"
-    return f"run {run.id}: it waits for no approval (status: {run.status})"
-
-
-def _require_room(db: sqlite3.Connection, count: int, most: int | None) -> None:
-    """Raise `QueueFull` if more than `most` runs would wait, `BadInput` if that is so of `count` alone."""
-    if most is not None and count > most:
-        raise BadInput(f"{count} images: the queue takes at most {most} runs")
-    query = "SELECT count(*) FROM runs WHERE client IS NOT NULL AND outcome_json IS NULL AND status = ?"
-    waiting = db.execute(query, (QUEUED,)).fetchone()[0]
-    if most is not None and waiting + count > most:
-        raise QueueFull(most, max(1, ceil((waiting + count - most) * _recent_seconds(db))))
-
-
-def _recent_seconds(db: sqlite3.Connection) -> float:
-    """Return how long a run of the queue took lately, from the end of the one before: the median."""
-    query = (
-        "SELECT created, updated FROM runs WHERE client IS NOT NULL AND outcome_json IS NOT NULL "
-        "ORDER BY rowid DESC LIMIT ?"
-    )
-    runs = sorted(db.execute(query, (RECENT + 1,)), key=itemgetter("updated"))
-    pairs = pairwise([{"updated": 0.0}, *runs])
-    seconds = [run["updated"] - max(run["created"], before["updated"]) for before, run in pairs]
-    return median(seconds) if seconds else UNKNOWN_SECONDS
-
-
-def _in_order(db: sqlite3.Connection) -> list[Run]:
-    query = "SELECT * FROM runs WHERE client IS NOT NULL AND outcome_json IS NULL ORDER BY created, id"
-    runs = [run for run in map(Run.of, db.execute(query)) if run.status in (QUEUED, RUNNING)]
-    waiting = [run for run in runs if run.owner is None]
-    ahead = Counter(run.client for run in runs if run.owner is not None)
-    served = _last_served(db, len(runs)) if len({run.client for run in waiting}) > 1 else {}
-    turns = []
-    for run in waiting:
-        turns.append((ahead[run.client], max(run.created, served.get(run.client, 0.0)), run.id))
-        ahead[run.client] += 1
-    return [run for _, run in sorted(zip(turns, waiting, strict=True), key=itemgetter(0))]
-
-
-def _last_served(db: sqlite3.Connection, unfinished: int) -> dict[str | None, float]:
-    """Return when the last run of each client ended, among the newest runs."""
-    query = (
-        "SELECT client, max(updated) FROM (SELECT * FROM runs ORDER BY rowid DESC LIMIT ?) "
-        "WHERE client IS NOT NULL AND outcome_json IS NOT NULL GROUP BY client"
-    )
-    return dict(db.execute(query, (unfinished + REMEMBERED,)).fetchall())
 
 
 def _differences(stored: str, requested: str) -> list[str]:

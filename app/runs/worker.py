@@ -15,8 +15,10 @@ from pathlib import Path
 
 from pleinair.app.paths import Paths
 from pleinair.app.runs.lease import Lease, Released
+from pleinair.app.runs.row import Busy, Finished, LeaseLost, Run, Waiting
 from pleinair.app.runs.runner import MOST_DEATHS, perform
-from pleinair.app.runs.store import Busy, Finished, LeaseLost, Run, Runs, Waiting
+from pleinair.app.runs.signals import handling
+from pleinair.app.runs.store import Runs
 from pleinair.tools.types import BadInput, Outcome, PleinairError
 
 POLL = 0.2  # seconds between two looks at the queue, where nobody tells of a new run
@@ -125,12 +127,8 @@ def stopped_by_signals(*signals: signal.Signals) -> Iterator[threading.Event]:
         # in a thread, since this handler may interrupt code that holds the lock of the event
         threading.Thread(target=stop.set).start()
 
-    before = {kind: signal.signal(kind, handle) for kind in signals}
-    try:
+    with handling(signals, handle):
         yield stop
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 def main() -> None:

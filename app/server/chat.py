@@ -25,7 +25,8 @@ from pleinair.app.chat.threads import Threads
 from pleinair.app.chat.tray import MAX_IMAGES
 from pleinair.app.estimate.estimate import Estimate
 from pleinair.app.runs.prompts import Unconfirmed
-from pleinair.app.runs.store import OPEN, QueueFull
+from pleinair.app.runs.queue import QueueFull
+from pleinair.app.runs.row import OPEN
 from pleinair.app.server.chats import SHARED, Chats, version_key
 from pleinair.app.server.clients import client_of
 from pleinair.app.server.composer import (

@@ -12,7 +12,7 @@ from pleinair.app.chat.threads import Threads
 from pleinair.app.library.catalogue import id_key
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import has_image
-from pleinair.app.runs.store import ACCEPT, CANCEL, OPEN, QUEUED, RUNNING, WAITING, Run
+from pleinair.app.runs.row import ACCEPT, CANCEL, OPEN, QUEUED, RUNNING, WAITING, Run
 from pleinair.app.storyboard.words import link
 from pleinair.app.trace.trace import license_text, score_text
 from pleinair.tools.types import Concept, Hit, Reference, Retrieval

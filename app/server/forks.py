@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.datastructures import FormData
 
 from pleinair.app.runs.request import read_request
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.server.clients import client_of
 from pleinair.app.server.decisions import hit_key
 from pleinair.app.server.forms import digest_of, new_name

@@ -162,12 +162,12 @@ def measure_crowd(clients: int, greedy: int, queue: int) -> dict[str, Any]:
 
 
 def measure_memory(runs: int, first: int) -> dict[str, Any]:
-    """Return the resident memory of server and worker after the first runs and after all, in MiB."""
+    """Return the resident memory of server and worker, in MiB, after the first runs and each tenth of all."""
     sizes: dict[str, dict[int, float]] = {"server": {}, "worker": {}}
     with serving() as server:
         for number in range(1, runs + 1):
             asyncio.run(_follow(server, server.request(graph="pleinair" if number % 4 == 0 else "direct")))
-            if number in (first, runs // 2, runs):
+            if number == first or number % max(runs // 10, 1) == 0:
                 for name, process in (("server", server.process), ("worker", server.worker)):
                     sizes[name][number] = round(process.memory_info().rss / MIB, 1)
     return sizes

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from support import quick_engines as quick
 from support.servers import Server, serving
 
 from pleinair.app.api import run_table
-from pleinair.app.runs.store import OPEN, Run
+from pleinair.app.runs.row import OPEN, Run
 
 PROMPT = "first thing and second thing"
 SOON = 30.0  # seconds that a test waits for what must come
@@ -82,3 +83,22 @@ def test_two_servers_at_one_home_execute_each_run_once(place: Path) -> None:
         until(lambda: not any(row(run_id).status in OPEN for run_id in runs))
         assert {row(run_id).status for run_id in runs} == {"accepted"}
     assert images(place) == sorted(f"picture {seed} {n}" for seed in range(4) for _ in "ab" for n in (0, 1))
+
+
+def test_a_killed_server_loses_nothing(slow: Path) -> None:
+    with serving() as server:
+        run_id = server.post(PROMPT, seed=1)
+        last = await_running(server, run_id)
+        (worker,) = server.workers
+        later = server.post(PROMPT, seed=2)
+        server.kill()
+    psutil.wait_procs([worker], timeout=SOON)
+    assert not worker.is_running()
+    assert [run.status for run in map(row, (run_id, later))] == ["queued", "queued"]
+    with serving() as server:
+        *_, newest, end = server.messages(run_id, last)
+        assert end["event"] == "ended"
+        assert "accepted" in newest["data"]
+        until(lambda: row(later).status == "accepted")
+    assert [run.deaths for run in map(row, (run_id, later))] == [0, 0]
+    assert images(slow) == ["picture 1 0", "picture 1 1", "picture 2 0", "picture 2 1"]

@@ -32,7 +32,8 @@ from playwright.sync_api import (
 
 from pleinair.app.chat.threads import Threads
 from pleinair.app.paths import Paths
-from pleinair.app.runs.store import QUEUED, RUNNING, Run, Runs
+from pleinair.app.runs.row import QUEUED, RUNNING, Run
+from pleinair.app.runs.store import Runs
 
 CHROMIUM = "/usr/bin/chromium"
 REBOUND = "rebound.example"  # a name that Chromium resolves to this machine

@@ -18,8 +18,8 @@ from pleinair.app.api import answer, cancel, finish, home, run_table
 from pleinair.app.chat.thread import MessageOptions, Thread
 from pleinair.app.chat.threads import Threads
 from pleinair.app.runs.history import state_of
+from pleinair.app.runs.queue import QueueFull
 from pleinair.app.runs.request import read_request
-from pleinair.app.runs.store import QueueFull
 from pleinair.app.runs.worker import work
 from pleinair.tools.types import BadInput, PleinairError
 

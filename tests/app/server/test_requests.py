@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from pleinair.app.api import enqueue, home, run_table
-from pleinair.app.runs.store import QueueFull
+from pleinair.app.runs.queue import QueueFull
 from pleinair.app.server.app import create
 from pleinair.app.server.site import Options
 

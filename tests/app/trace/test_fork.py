@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from pleinair.app.api import draw, find, finish, home, run_table, submit
 from pleinair.app.cli.main import app
 from pleinair.app.runs.events import Ended, Event, Started, payloads, read
+from pleinair.app.runs.queue import QueueFull
 from pleinair.app.runs.request import read_request, store_input_images
 from pleinair.app.runs.results import Result
-from pleinair.app.runs.store import QueueFull
 from pleinair.app.trace.diff import differ
 from pleinair.app.trace.fork import fork, submit_fork
 from pleinair.app.trace.references import hits_of
