@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
-from PIL import Image
 from pydantic_core import from_json
 from starlette.datastructures import FormData
 
@@ -22,10 +20,9 @@ from pleinair.app.runs.request import input_reference
 from pleinair.app.runs.row import Run, no_question
 from pleinair.app.server.clients import client_of, wants_json
 from pleinair.app.server.decisions import HIT, IMAGE, NONE, approval_form, find_reference
-from pleinair.app.server.site import Site, site_of, stored_png
-from pleinair.app.server.uploads import display_name, stored, uploads
-from pleinair.tools.storage.artifacts import ArtifactStore
-from pleinair.tools.types import BadInput, Hit, Picture
+from pleinair.app.server.site import Site, site_of
+from pleinair.app.server.uploads import own_image, uploads
+from pleinair.tools.types import BadInput, Hit, Picture, PleinairError
 
 MOST_FIELDS, MOST_FILES = 2000, 40  # of a form
 _BACK = re.compile(r"/(?:threads|runs)/[A-Za-z0-9-]{1,80}")  # pages that a form is on
@@ -92,7 +89,7 @@ def _answer(site: Site, run: Run, form: FormData, client: str) -> Response:
     if not reading.faults:
         try:
             api.answer(run.id, reading.approval, question=question.key, client=client)
-        except BadInput as error:
+        except PleinairError as error:
             reading.faults[""] = str(error)
         else:
             _keep(site, run, reading.kept)
@@ -182,20 +179,10 @@ class _Reading:
             self.kept[self.approval["concepts"].get(concept, concept)] = hit
 
     def _image(self, number: int) -> Picture | None:
-        """Return the image of one's own for a concept: one that is sent now, or was sent before."""
-        for file in uploads(self._form, f"file-{number}"):
-            try:
-                picture, name = stored(file, self._site.places)
-            except BadInput as error:
-                self.faults[f"file-{number}"] = str(error)
-                return None
-            self.typed |= {f"image-{number}": picture.sha256, f"image-name-{number}": name}
-            return picture
-        sha256 = self.typed.pop(f"image-{number}", "")
-        data = stored_png(ArtifactStore(self._site.places.input_images), sha256)
-        if data is None:
+        """Return the image of a person's own for a concept."""
+        try:
+            upload = own_image(self.typed, number, uploads(self._form, f"file-{number}"), self._site.places)
+        except PleinairError as error:
+            self.faults[f"file-{number}"] = str(error)
             return None
-        name = display_name(self.typed.get(f"image-name-{number}", ""))
-        self.typed |= {f"image-{number}": sha256, f"image-name-{number}": name}
-        with Image.open(io.BytesIO(data)) as image:
-            return Picture(sha256=sha256, width=image.width, height=image.height)
+        return upload.picture if upload else None

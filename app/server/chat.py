@@ -6,7 +6,7 @@ So what is typed in it is stored with the thread by every action, and lost by no
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -20,29 +20,29 @@ from pleinair.app import api
 from pleinair.app.chat.about import about
 from pleinair.app.chat.commands import as_command
 from pleinair.app.chat.session import ChatSession
-from pleinair.app.chat.thread import Thread
+from pleinair.app.chat.thread import Thread, TrayImage
 from pleinair.app.chat.threads import Threads
 from pleinair.app.chat.tray import MAX_IMAGES
 from pleinair.app.estimate.estimate import Estimate
 from pleinair.app.runs.prompts import Unconfirmed
-from pleinair.app.runs.queue import QueueFull
 from pleinair.app.runs.row import OPEN
-from pleinair.app.server.chats import SHARED, Chats, version_key
+from pleinair.app.server.chats import SHARED, Chats, title_of, version_key
 from pleinair.app.server.clients import client_of
 from pleinair.app.server.composer import (
     APPROVALS,
     ONCE,
     Composer,
-    FieldFault,
+    concept_field,
     estimate_rows,
     located,
     read_options,
     typed,
+    typed_tray,
 )
 from pleinair.app.server.decisions import hit_address, hit_key
-from pleinair.app.server.errors import http_status
+from pleinair.app.server.errors import headers_of, http_status
 from pleinair.app.server.feed import LAST_ID, streamed
-from pleinair.app.server.forms import FIELD, digest_of, new_name
+from pleinair.app.server.forms import FIELD, FieldFault, digest_of, new_name, of_field
 from pleinair.app.server.messages import LATEST, message_views, status_of
 from pleinair.app.server.site import Site, site_of
 from pleinair.app.server.uploads import stored, uploads
@@ -104,14 +104,15 @@ def _page(
     estimate: Estimate | None = None,
     notice: str = "",
     earlier: bool = False,
+    tray: Sequence[TrayImage] | None = None,
 ) -> str:
-    """Return the page of a thread, with what is typed in its composer."""
+    """Return the page of a thread, with what is typed in its composer and its tray."""
     seen = version_key(site, thread)  # before they are rendered, so that nothing is missed
     messages = message_views(site, thread)
     return site.render(
         "chat.html",
         thread=thread,
-        title=thread.title or "New chat",
+        title=title_of(thread),
         is_stored=(is_stored := address != f"/threads/{NEW}"),
         form_name=new_name() if is_stored else thread.id,
         threads=Threads(site.places).newest(LISTED),
@@ -123,6 +124,7 @@ def _page(
         status=status_of(messages),
         approvals=APPROVALS,
         composer=Composer.of(thread, values),
+        tray=thread.tray if tray is None else tray,
         fault=fault,
         field=fault.field if isinstance(fault, FieldFault) else "",
         notice=notice,
@@ -201,9 +203,11 @@ def _act(request: Request, thread_id: str, action: str, form: FormData) -> Respo
                 session.thread = session.thread.model_copy(update={"handled": (digest, place)})
             return response
     except PleinairError as error:
-        page = _page(site, threads.get(thread.id), values, address=f"/threads/{thread.id}", fault=error)
-        headers = {"retry-after": str(error.retry_after)} if isinstance(error, QueueFull) else {}
-        return HTMLResponse(page, http_status(error), headers)
+        stored_thread = threads.get(thread.id)
+        tray = list(typed_tray(form, stored_thread.tray))
+        address = f"/threads/{thread.id}"
+        page = _page(site, stored_thread, values, address=address, fault=error, tray=tray)
+        return HTMLResponse(page, http_status(error), headers_of(error))
 
 
 def _begun(threads: Threads, form: FormData, digest: str) -> Thread:
@@ -215,15 +219,12 @@ def _begun(threads: Threads, form: FormData, digest: str) -> Thread:
 def _keep(session: ChatSession, form: FormData, values: Mapping[str, str]) -> None:
     """Store what is typed and chosen, and uploaded images; one that is not an image adds none."""
     session.thread = session.thread.model_copy(update={"draft": dict(values)})
-    for handle in map(str, form.getlist("tray")):
-        image = next((image for image in session.tray if image.handle == handle), None)
-        if image is None:  # removed on another page
-            continue
-        concept, used = str(form.get(f"concept-{handle[1:]}", "")), f"use-{handle[1:]}" in form
-        if concept != image.concept:
-            session.set_concept(handle, concept)
-        if used != image.used:
-            session.use(handle, used)
+    for image, changed in zip(session.tray, typed_tray(form, session.tray), strict=True):
+        if changed.concept != image.concept:
+            with of_field(concept_field(image.handle)):
+                session.set_concept(image.handle, changed.concept)
+        if changed.used != image.used:
+            session.use(image.handle, changed.used)
     files = uploads(form, "images")
     if files:
         session.check_room(len(files))

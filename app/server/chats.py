@@ -50,12 +50,12 @@ class Chats:
         return version_of(thread, present | self._ended)
 
     def rendered(self, thread_id: str) -> str:
-        """Return the messages of a thread, and the status that is read out."""
-        messages = message_views(self._site, self._threads.get(thread_id))
-        address, status = f"/threads/{thread_id}", status_of(messages)
-        return self._site.render(
-            "chat_live.html", messages=messages, status=status, address=address, **SHARED
-        )
+        """Return what is live of a thread: messages, status, title, undo and redo."""
+        thread = self._threads.get(thread_id)
+        messages = message_views(self._site, thread)
+        values = {"thread": thread, "title": title_of(thread), "messages": messages}
+        values |= {"address": f"/threads/{thread_id}", "status": status_of(messages)}
+        return self._site.render("chat_live.html", **values, **SHARED)
 
     async def messages(self, thread_id: str, last: str) -> AsyncGenerator[ServerSentEvent]:
         """Yield what there is to show of a thread, but nothing that the client has (`last`)."""
@@ -70,6 +70,11 @@ class Chats:
                     yield ServerSentEvent(text, id=last)
 
 
+def title_of(thread: Thread) -> str:
+    """Return the title of a thread's page."""
+    return thread.title or "New chat"
+
+
 def latest_runs(thread: Thread) -> list[str]:
     """Return the runs of the messages that are kept up to date."""
     return [run for message in thread.turns[-LATEST:] for run in message.runs]
@@ -78,7 +83,13 @@ def latest_runs(thread: Thread) -> list[str]:
 def version_of(thread: Thread, runs: dict[str, Version]) -> Version:
     """Return the version of a thread, by those of its runs."""
     turns = [(message.prompt, message.current, message.runs) for message in thread.turns[-LATEST:]]
-    return (len(thread.turns), *turns, *(runs.get(run) for run in latest_runs(thread)))
+    return (
+        len(thread.turns),
+        thread.title,
+        bool(thread.undone),
+        *turns,
+        *(runs.get(run) for run in latest_runs(thread)),
+    )
 
 
 def version_key(site: Site, thread: Thread) -> str:

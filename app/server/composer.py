@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.datastructures import FormData
 
-from pleinair.app.chat.thread import GRAPH, MessageOptions, Thread
+from pleinair.app.chat.thread import GRAPH, MessageOptions, Thread, TrayImage
 from pleinair.app.engines import declared_capabilities, is_pocket
 from pleinair.app.estimate.estimate import Estimate
+from pleinair.app.server.forms import FieldFault, of_field
 from pleinair.app.server.requests import require_profile
 from pleinair.app.settings import Settings, load, profiles
 from pleinair.tools import registry
@@ -28,14 +29,6 @@ POCKET_EXAMPLES = (
     "a velmora finch by the sea",
 )
 APPROVALS = (("", "no"), ("references", "images with references"), ("draft", "every image"))
-
-
-class FieldFault(BadInput):
-    """Value of one field that is not usable."""
-
-    def __init__(self, field: str, message: str, remedy: str = "") -> None:
-        super().__init__(message, remedy)
-        self.field = field
 
 
 @dataclass(frozen=True)
@@ -87,6 +80,21 @@ def typed(form: FormData) -> dict[str, str]:
     return {name: value.strip() for name, value in values.items() if isinstance(value, str) and value.strip()}
 
 
+def concept_field(handle: str) -> str:
+    """Return the name of the field of what an image of the tray shows."""
+    return f"concept-{handle[1:]}"
+
+
+def typed_tray(form: FormData, tray: Sequence[TrayImage]) -> Iterator[TrayImage]:
+    """Yield the images of a tray with what is typed and chosen for them, which is not checked yet."""
+    sent = set(map(str, form.getlist("tray")))
+    for image in tray:
+        if image.handle in sent:  # else it was added on another page
+            concept, used = str(form.get(concept_field(image.handle), "")), f"use-{image.handle[1:]}" in form
+            image = image.model_copy(update={"concept": concept, "used": used})
+        yield image
+
+
 def read_options(values: Mapping[str, str]) -> MessageOptions:
     """Return the options that typed values mean; raises `FieldFault`."""
     numbers = {field: field.read(values[field.name]) for field in NUMBERS if values.get(field.name)}
@@ -95,10 +103,8 @@ def read_options(values: Mapping[str, str]) -> MessageOptions:
         if values.get(name):
             overrides[TEXTS[name]] = values[name]
     if profile := values.get("profile"):
-        try:
+        with of_field("profile"):
             require_profile(profile)
-        except BadInput as error:
-            raise FieldFault("profile", error.message, error.remedy) from error
     others: dict[str, Any] = {field.name: int(value) for field, value in numbers.items() if not field.key}
     return MessageOptions(
         graph=values.get("graph") or GRAPH, profile=values.get("profile"), overrides=overrides, **others

@@ -65,12 +65,15 @@ def http_status(error: PleinairError) -> int:
     return next((status for kind, status in kinds.items() if isinstance(error, kind)), 500)
 
 
+def headers_of(error: PleinairError) -> dict[str, str]:
+    """Return the headers of an error's response: when to try again, if the queue is full."""
+    return {"retry-after": str(error.retry_after)} if isinstance(error, QueueFull) else {}
+
+
 def _facts(error: Exception) -> tuple[int, str, str, Mapping[str, str]]:
     """Return the status, message, remedy and headers of an error."""
-    if isinstance(error, QueueFull):
-        return 429, error.message, error.remedy, {"retry-after": str(error.retry_after)}
     if isinstance(error, PleinairError):
-        return http_status(error), error.message, error.remedy, {}
+        return http_status(error), error.message, error.remedy, headers_of(error)
     if isinstance(error, Refusal):
         return error.status, error.text, "", {}
     if isinstance(error, RequestValidationError):

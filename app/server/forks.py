@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,21 +11,23 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.datastructures import FormData
 
+from pleinair.agent.state import MAX_SEED, check_prompt
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.row import Run
 from pleinair.app.server.clients import client_of
 from pleinair.app.server.decisions import hit_key
-from pleinair.app.server.forms import digest_of, new_name
+from pleinair.app.server.errors import headers_of, http_status
+from pleinair.app.server.forms import FieldFault, digest_of, new_name, of_field
 from pleinair.app.server.requests import require_profile
 from pleinair.app.server.site import LinkedGallery, Site, site_of
-from pleinair.app.server.uploads import stored, uploads
+from pleinair.app.server.uploads import own_image, uploads
 from pleinair.app.settings import profiles
 from pleinair.app.storyboard import words
 from pleinair.app.trace.fork import submit_fork
 from pleinair.app.trace.references import Choice, concepts_of, hits_of
 from pleinair.app.trace.steps import GENERATE, Step, find_step, steps_of
 from pleinair.app.trace.trace import license_text, score_text, trace_begun
-from pleinair.tools.types import BadInput
+from pleinair.tools.types import BadInput, PleinairError
 
 MOST_FILES, MOST_FIELDS = 16, 64  # of a form
 MOST_DIGITS = 100  # of a seed
@@ -33,12 +35,15 @@ KEEP, NONE, UPLOAD = "keep", "none", "upload"  # choices beside the hits, whose 
 router = APIRouter()
 
 
-class FieldFault(BadInput):
-    """Fault of one field of the form."""
-
-    def __init__(self, name: str, message: str) -> None:
-        super().__init__(message)
-        self.name = name
+def read_seed(text: str) -> int | None:
+    """Return the seed that is typed, None for an empty field; raises `BadInput`."""
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
+        raise BadInput(f"seed {text[:40]!r}: must be a whole number from 0")
+    if int(text) > MAX_SEED:
+        raise BadInput(f"seed {text[:40]}: must be 0 to {MAX_SEED}")
+    return int(text)
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,10 @@ class ForkForm:
     steps: list[Step]
     name: str
     step: Step
-    values: Mapping[str, str] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, site: Site, run_id: str, at: str, values: Mapping[str, str] | None = None) -> ForkForm:
+    def of(cls, site: Site, run_id: str, at: str, values: dict[str, str] | None = None) -> ForkForm:
         """Return the form for a step; without one for the last that repaired an image, or else the first."""
         run = site.runs.get(run_id)
         steps = steps_of(run, site.places)
@@ -88,6 +93,8 @@ class ForkForm:
                 "file": words.file_name(reference.hit) if reference else "",
                 "image": reference and gallery.stored(reference.picture, reference.crop),
                 "choice": self.values.get(f"reference-{number}", KEEP),
+                "own": self.values.get(f"image-{number}", ""),
+                "own_name": self.values.get(f"image-name-{number}", ""),
                 "hits": [
                     {
                         "key": hit_key(hit),
@@ -100,7 +107,7 @@ class ForkForm:
                 ],
             }
 
-    def page(self, fault: BadInput | None = None) -> HTMLResponse:
+    def page(self, fault: PleinairError | None = None) -> HTMLResponse:
         """Return the page, with a fault beside its field."""
         page = self.site.render(
             "fork.html",
@@ -108,22 +115,24 @@ class ForkForm:
             run=self.run,
             concepts=list(self.concepts()),
             profiles=sorted(profiles()),
-            field=getattr(fault, "name", ""),
+            field=fault.field if isinstance(fault, FieldFault) else "",
             fault=fault,
             name=new_name(),
             is_driven=read_request(self.run.request_json).graph == "react",
             generate=GENERATE,
         )
-        return HTMLResponse(page, 400 if fault else 200)
+        return HTMLResponse(page, http_status(fault), headers_of(fault)) if fault else HTMLResponse(page)
 
     def submitted(self, form: FormData, client: str) -> Run:
-        """Write the row of the fork; raises `BadInput`."""
-        prompt, seed = self.values.get("prompt", "").strip(), self.values.get("seed", "").strip()
-        if seed and not (seed.isascii() and seed.isdecimal() and len(seed) <= MOST_DIGITS):
-            raise FieldFault("seed", f"seed {seed[:40]!r}: must be a whole number from 0")
-        profile = self.values.get("profile", "")
-        if profile:
-            require_profile(profile)
+        """Write the row of the fork; raises `BadInput` and `QueueFull`."""
+        prompt, profile = self.values.get("prompt", "").strip(), self.values.get("profile", "")
+        with of_field("prompt"):
+            check_prompt(prompt)
+        with of_field("seed"):
+            seed = read_seed(self.values.get("seed", "").strip())
+        with of_field("profile"):
+            if profile:
+                require_profile(profile)
         return submit_fork(
             self.run.id,
             self.name,
@@ -131,7 +140,7 @@ class ForkForm:
             most=self.site.options.queue,
             idempotency_key=digest_of(form, self.name),
             prompt=None if prompt == self.prompt else prompt,
-            seed=None if not seed or int(seed) == self.seed else int(seed),
+            seed=None if seed == self.seed else seed,
             profile=profile or None,
             references=dict(self._choices(form)),
         )
@@ -143,14 +152,13 @@ class ForkForm:
         trace = trace_begun(self.run, self.site.places)
         hits = hits_of(trace)
         for number, concept in enumerate(concepts_of(trace, self.step)):
-            choice, files = self.values.get(f"reference-{number}", KEEP), uploads(form, f"upload-{number}")
+            choice, name = self.values.get(f"reference-{number}", KEEP), f"upload-{number}"
             if choice == UPLOAD:
-                try:
-                    if not files:
+                with of_field(name):
+                    upload = own_image(self.values, number, uploads(form, name), self.site.places)
+                    if upload is None:
                         raise BadInput("Choose a file first.")
-                    yield concept, stored(files[0], self.site.places).picture
-                except BadInput as fault:
-                    raise FieldFault(f"upload-{number}", str(fault)) from fault
+                yield concept, upload.picture
             elif choice == NONE:
                 yield concept, ""
             elif choice != KEEP:
@@ -176,6 +184,6 @@ def _fork(request: Request, run_id: str, form: FormData) -> Response:
     fork_form = ForkForm.of(site_of(request), run_id, values.get("at", ""), values)
     try:
         run = fork_form.submitted(form, client_of(request))
-    except BadInput as fault:
+    except PleinairError as fault:
         return fork_form.page(fault)
     return RedirectResponse(f"/runs/{run.id}", status_code=303)

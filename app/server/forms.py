@@ -1,15 +1,36 @@
-"""Forms that are sent twice, as by a double click: each form that is shown has a name of its own."""
+"""Forms: the field of a fault, and what tells one that is sent twice, as by a double click."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 from starlette.datastructures import FormData
 
+from pleinair.tools.types import BadInput
+
 FIELD = "form"  # hidden, with the form's name
+
+
+class FieldFault(BadInput):
+    """Value of one field that is not usable."""
+
+    def __init__(self, field: str, message: str, remedy: str = "") -> None:
+        super().__init__(message, remedy)
+        self.field = field
+
+
+@contextmanager
+def of_field(name: str) -> Iterator[None]:
+    """Raise a `BadInput` of the block as the fault of a field."""
+    try:
+        yield
+    except BadInput as fault:
+        raise FieldFault(name, fault.message, fault.remedy) from fault
 
 
 def new_name() -> str:

@@ -21,6 +21,7 @@ from pleinair.app.library.opened import MAX_QUERY, OpenLibrary, SearchResult
 from pleinair.app.library.thumbnails import Size, thumbnail
 from pleinair.app.runs.row import Busy
 from pleinair.app.server.feed import LAST_ID, streamed
+from pleinair.app.server.forms import FieldFault, of_field
 from pleinair.app.server.site import IMMUTABLE, Options, Site, site_of, stored_png
 from pleinair.app.server.uploads import stored, uploads
 from pleinair.app.settings import load
@@ -176,7 +177,7 @@ async def _progress(site: Site, last: str) -> AsyncGenerator[ServerSentEvent]:
         key = job.model_dump_json() if job else ""
         if key != last:
             last = key
-            yield ServerSentEvent(site.render("library_job.html", job=job))
+            yield ServerSentEvent(site.render("library_live.html", job=job))
         if job is None or not job.is_running:
             yield ServerSentEvent("", event="ended")
             return
@@ -207,13 +208,22 @@ def gaps_page(
     """Report what the library lacks; with `check` also what it has by now."""
     error, rows, retrieved = None, [], site_of(request).retrieved.all()
     try:
-        rows = gaps_of(retrieved.runs, day(since))
+        with of_field("since"):
+            begin = day(since)
+        rows = gaps_of(retrieved.runs, begin)
         shown = rows[(page - 1) * MOST_GAPS : page * MOST_GAPS]
         if check:
             shown = [*looked_for(shown[:MOST_CHECKED], _library(request)), *shown[MOST_CHECKED:]]
-    except PleinairError as fault:
-        error, shown = fault, rows[:MOST_GAPS]
-    values: dict[str, Any] = {"gaps": shown, "since": since, "check": check, "checked": MOST_CHECKED}
+    except PleinairError as caught:
+        error, shown = caught, rows[:MOST_GAPS]
+    field = error.field if isinstance(error, FieldFault) else ""
+    values: dict[str, Any] = {
+        "field": field,
+        "gaps": shown,
+        "since": since,
+        "check": check,
+        "checked": MOST_CHECKED,
+    }
     values |= {"page": page, "pages": -(-len(rows) // MOST_GAPS) or 1, "retrieved": retrieved}
     values["prompts"] = {run.run: run.prompt for run in retrieved.runs} if rows else {}
     values["address"] = f"/library/gaps?{urlencode({'since': since})}"
@@ -255,7 +265,9 @@ def _picture(catalogue: Catalogue, example: dict[str, str]) -> str:
 
 def _index_page(request: Request, folder: str, error: PleinairError | None) -> HTMLResponse:
     site = site_of(request)
-    values: dict[str, Any] = {"folder": folder, "error": error, "job": jobs.current(site.places)}
+    is_bad = isinstance(error, BadInput)
+    values: dict[str, Any] = {"folder": folder, "error": error, "is_bad": is_bad}
+    values["job"] = jobs.current(site.places)
     values["is_own"] = is_own_machine(site.options)
     return _page(request, "library_index.html", status=_status(error) if error else 200, **values)
 

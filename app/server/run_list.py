@@ -70,11 +70,12 @@ def run_list(
     """List the runs that match, newest first."""
     site = site_of(request)
     fields = {"search": search, "status": status, "graph": graph, "profile": profile}
-    which, fault = RunFilter.model_validate(fields), ""
-    try:
-        which = which.model_copy(update={"since": _day(since), "until": _day(until, days=1)})
-    except (ValueError, OverflowError):
-        fault = "A date has the form 2026-01-31."
+    which, faults = RunFilter.model_validate(fields), {}
+    for name, text, days in (("since", since, 0), ("until", until, 1)):
+        try:
+            which = which.model_copy(update={name: _day(text, days)})
+        except (ValueError, OverflowError):
+            faults[name] = f"{text[:40]!r}: a date has the form 2026-01-31."
     found = page_of(site.runs, which, PAGE, (page - 1) * PAGE)
     pages = max(1, -(-found.total // PAGE))
     if page > pages:
@@ -82,7 +83,7 @@ def run_list(
     fields |= {"since": since, "until": until}
     values = {
         "fields": fields,
-        "fault": fault,
+        "faults": faults,
         "cards": [Card.of(run, site) for run in found.runs],
         "total": found.total,
         "page": page,
@@ -97,7 +98,7 @@ def run_list(
         "deleted": deleted,
         "kept": kept,
     }
-    return HTMLResponse(site.render("run_list.html", **values), 400 if fault else 200)
+    return HTMLResponse(site.render("run_list.html", **values), 400 if faults else 200)
 
 
 @router.get("/runs/download.zip")

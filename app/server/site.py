@@ -22,7 +22,7 @@ from pleinair.app.library.retrievals import RetrievedCache
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import read_readable
 from pleinair.app.runs.request import DrawRequest, read_request
-from pleinair.app.runs.row import QUEUED, RUNNING, Run
+from pleinair.app.runs.row import OPEN, QUEUED, RUNNING, Run
 from pleinair.app.runs.store import Runs
 from pleinair.app.server.decisions import decisions_of, hit_address
 from pleinair.app.server.watch import Version, Watcher
@@ -164,6 +164,8 @@ class Site:
         if run is None:
             return self.render("deleted.html")
         values = {"decisions": decisions_of(run, self.places), "back": f"/runs/{run_id}"}
+        values |= {"run": run, "has_ended": run.status not in OPEN}
+        values |= self.choices_of(run) if run.status not in OPEN else {}
         changes = self.render("changes.html", **values)
         return str(self.render_run(run)) + changes
 

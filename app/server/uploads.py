@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from PIL import Image
 from starlette.datastructures import FormData, UploadFile
 
 from pleinair.app.paths import Paths
@@ -40,6 +43,27 @@ def stored(file: UploadFile, places: Paths) -> Upload:
     image = read_input_image(file.file.read(), name)
     (picture,) = store_input_images([image], places)
     return Upload(picture, name)
+
+
+def own_image(
+    fields: dict[str, str], number: int, files: Sequence[UploadFile], places: Paths
+) -> Upload | None:
+    """Return the image of a person's own for a concept: one that is sent now, or was sent before.
+
+    `fields` get what the form needs to have it, if it comes back with another fault. Raises as `stored`.
+    """
+    image, name = f"image-{number}", f"image-name-{number}"
+    if files:
+        upload = stored(files[0], places)
+        fields |= {image: upload.picture.sha256, name: upload.name}
+        return upload
+    sha256 = fields.pop(image, "")
+    data = stored_png(ArtifactStore(places.input_images), sha256)
+    if data is None:
+        return None
+    fields |= {image: sha256, name: display_name(fields.get(name, ""))}
+    with Image.open(io.BytesIO(data)) as opened:
+        return Upload(Picture(sha256=sha256, width=opened.width, height=opened.height), fields[name])
 
 
 def display_name(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
-from support.html_form import Form, Forms
+from support.html_form import Form, Forms, described_faults
 
 from pleinair.app.api import accept, answer, draw, finish, home, run_table, submit
 from pleinair.app.chat.thread import MessageOptions
@@ -153,6 +153,8 @@ def test_a_fault_comes_back_with_what_was_typed(client: TestClient) -> None:
     for fault, changes in FAULTS.items():
         again = sent(client, form, **(typed | changes))
         assert again.status_code == 422 and fault in again.text
+        is_of_a_hit = next(iter(changes)).startswith("use-")  # which is told above the form
+        assert len(described_faults(again.text)) == (not is_of_a_hit)
         fields = form_in(again.text).fields
         for name, value in (typed | changes).items():
             assert name.startswith(("use-", "file-")) or fields[name] == value
@@ -232,11 +234,12 @@ def test_a_page_is_told_of_each_question_once(client: TestClient) -> None:
     shown, key = site.rendered(run.id), run.question and run.question.key
     assert f"#approval-{run.id}:not(:has([data-key='{key}']))" in shown and 'class="approval"' in shown
     assert site.rendered(run.id) == shown
+    assert "Continue with this run" not in shown
     answer(run.id)
     assert f"#approval-{run.id}:not(:has([data-key='none']))" in site.rendered(run.id)
     assert "Your answer has been received" in site.rendered(run.id)
     accept(run.id)
-    assert "Ended: accepted." in site.rendered(run.id)
+    assert "Ended: accepted." in site.rendered(run.id) and "Continue with this run" in site.rendered(run.id)
 
 
 @pytest.mark.parametrize("is_kept", [False, True])

@@ -13,6 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 from PIL import Image
+from support.html_form import described_faults
 
 from pleinair.app.api import answer, find, finish, home, run_table
 from pleinair.app.chat import tray
@@ -180,7 +181,7 @@ def test_a_bad_number_is_explained_at_its_field(page: Page) -> None:
     ):
         response = page.press("send", prompt=PROMPT, **{field: text})
         assert re.search(f'name="f-{field}"[^>]*aria-invalid="true" aria-describedby="fault"', response.text)
-        assert response.text.count('id="fault"') == 1
+        assert response.text.count('id="fault"') == 1 and described_faults(response.text) == ["fault"]
         assert '<details class="options" open>' in response.text
 
 
@@ -203,6 +204,16 @@ def test_uploads_stay_in_the_tray_until_they_are_removed(page: Page) -> None:
     assert not image.used
     page.press("images", files=[("images", ("again.png", png("red")))])
     assert [image.handle for image in page.thread.tray] == ["@2", "@3"]
+
+
+def test_what_is_typed_in_the_tray_stays_with_a_fault(page: Page) -> None:
+    page.press("images", files=[("images", (f"{colour}.png", png(colour))) for colour in ("teal", "red")])
+    fields = {"concept-1": "telma wren", "use-1": "on", "prompt": PROMPT}
+    for concept, files in (("@1", ()), ("a finch", [("images", ("no.png", b"no image"))])):
+        html = page.press("keep", files=files, tray=["@1", "@2"], **fields, **{"concept-2": concept}).text
+        assert 'value="telma wren"' in html and f'name="concept-2" value="{concept}"' in html
+        assert 'name="use-1" checked' in html and 'name="use-2" aria-label' in html
+        assert described_faults(html) == ["fault"] * (not files)
 
 
 def test_more_images_than_the_tray_takes_are_not_stored(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,6 +384,13 @@ def test_the_feed_sends_what_the_page_has_not(page: Page) -> None:
     assert 'id="message-1"' in text
     (after,) = re.findall(r"/feed\?after=([0-9a-f]+)", page.text)
     assert asyncio.run(_first(page, after)) == []
+    page.press("undo")
+    (text,) = asyncio.run(_first(page, after))
+    assert '/undo" formnovalidate disabled' in text and '/redo" formnovalidate>' in text
+    with Threads().opened(page.id) as session:
+        session.rename("Wrens & finches")
+    (text,) = asyncio.run(_first(page, after))
+    assert text.count("Wrens &amp; finches") == 3  # heading, list of chats, title of the window
     page.press("delete")
     assert asyncio.run(_first(page, after)) == []
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 from starlette.testclient import TestClient
+from support.html_form import described_faults
 from support.library_place import CAPTION, HOSTILE, library_place
 
 from pleinair.app.api import draw, home
@@ -134,18 +135,21 @@ def test_the_gap_report_links_to_runs_and_searches(client: TestClient, drawn: Re
     assert re.search(r'"/library/search\?words=[\w%]*second%20thing', text) and "still lacking" not in text
     assert "still lacking" in page(client, "/library/gaps?check=true")
     assert "No run has missed anything since then" in page(client, "/library/gaps?since=2999-01-01")
-    assert "must be a date" in page(client, "/library/gaps?since=soon", 400)
+    soon = page(client, "/library/gaps?since=soon", 400)
+    assert "must be a date" in soon and described_faults(soon) == ["fault"]
 
 
 def test_a_folder_is_indexed_in_the_background(client: TestClient, shelf: Path, indexed: None) -> None:
     refused = client.post("/library/index", data={"folder": "no/such <b>folder"})
     assert refused.status_code == 400 and 'role="alert"' in refused.text
-    assert 'value="no/such &lt;b&gt;folder"' in refused.text
+    assert 'value="no/such &lt;b&gt;folder"' in refused.text and described_faults(refused.text) == ["fault"]
     assert client.post("/library/duplicates").headers["location"] == "/library/index"
     busy = client.post("/library/index", data={"folder": ""})
     assert busy.status_code in (303, 409)  # the first job may have ended
     feed = client.get("/library/index/feed").text
     assert feed.rstrip().endswith("event: ended\r\ndata:") or "event: ended" in feed
+    last = feed.rpartition("event: ended")[0].rpartition("\r\n\r\n\r\n")[2] or feed
+    assert ">Done</hx-partial>" in last and "<button>Stop" not in last.rpartition("Done.")[2]
     while "<button>Stop" in page(client, "/library/index"):
         time.sleep(0.05)
     assert "Done." in page(client, "/library/index")

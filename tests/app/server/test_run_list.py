@@ -9,6 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 from fastapi.testclient import TestClient
+from support.html_form import described_faults
 
 from pleinair.app.api import draw, home, run_table, submit
 from pleinair.app.chat.thread import Message, Thread
@@ -56,6 +57,9 @@ def test_a_wrong_date_is_told_beside_the_field(browser: TestClient) -> None:
     page = browser.get("/runs?since=yesterday&search=wren")
     assert page.status_code == 400
     assert 'role="alert"' in page.text and 'value="yesterday"' in page.text and 'value="wren"' in page.text
+    assert described_faults(page.text) == ["since-fault"]
+    both = browser.get("/runs?since=yesterday&until=2026-99-99").text
+    assert described_faults(both) == ["since-fault", "until-fault"]
 
 
 def test_the_list_has_pages(browser: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
