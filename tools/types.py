@@ -6,6 +6,7 @@ only; elsewhere an image is a `Picture`, its key in the artifact store.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from operator import not_
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self, cast, get_args, runtime_checkable
@@ -33,6 +34,7 @@ Steps = Annotated[int, Field(gt=0, le=1000)]
 Guidance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Strength = Annotated[float, Field(ge=0, le=1)]  # of references; at 0 they are ignored
 ScoreKind = Literal["", "cosine", "bm25", "rrf"]  # "": the retriever does not tell
+_ARTICLE = re.compile(r"^(?:an?|the)\s+(?=\S)", re.IGNORECASE)
 Match = Literal["", "caption", "similarity", "both"]
 OnStep = Callable[[int, int], None]  # receives the steps done and the total; may raise to stop
 
@@ -60,6 +62,16 @@ class Concept(Value):
 
     name: str = Field(min_length=1)
     caption: str = Field(min_length=1)
+
+
+def without_article(name: str) -> str:
+    """Return a concept's name without the article before it: "red car" of "a red car"."""
+    return _ARTICLE.sub("", name)
+
+
+def concept_key(name: str) -> str:
+    """Return what is the same in all writings of a concept's name, such as "A Red  Car" and "red car"."""
+    return without_article(" ".join(name.casefold().split()))
 
 
 class Row(Value):

@@ -25,7 +25,7 @@ from pleinair.agent.select import (
 )
 from pleinair.agent.state import changed
 from pleinair.tools.retrieval.filters import Filtered, without
-from pleinair.tools.types import BadInput, Hit, Repair, Retrieval
+from pleinair.tools.types import BadInput, Hit, Repair, Retrieval, concept_key
 
 
 def without_vetoed(context: Context, state: ReactState) -> Context:
@@ -47,7 +47,8 @@ def without_vetoed(context: Context, state: ReactState) -> Context:
 
 def _user_hits(state: ReactState) -> list[tuple[str, Hit]]:
     """Return every concept with an input image or a pin, and its hit; of several the last one counts."""
-    inputs = [(reference.concept, reference.hit) for reference in state.given]
+    names = {concept_key(name): name for name in state.concept_names}
+    inputs = [(names.get(concept_key(each.concept), each.concept), each.hit) for each in state.given]
     return inputs + [(pin.concept, pin.hit) for pin in state.pins]
 
 
@@ -107,11 +108,11 @@ def apply_approval(state: ReactState, approval: Approval) -> tuple[ReactState, d
     hits = {
         concept: retrieved_hit(state, Choice(concept=concept, id=id)) for concept, id in approval.hits.items()
     }
-    given = {reference.concept: reference for reference in (*state.given, *approval.given)}
+    given = {concept_key(reference.concept): reference for reference in (*state.given, *approval.given)}
     pins = {
         pin.concept: pin
         for pin in state.pins
-        if pin.hit.id not in approval.vetoes and pin.concept not in given
+        if pin.hit.id not in approval.vetoes and concept_key(pin.concept) not in given
     }
     pins |= {concept: Pin(concept=concept, hit=hit) for concept, hit in hits.items()}
     fields: dict[str, Any] = {
@@ -134,7 +135,8 @@ def apply_approval(state: ReactState, approval: Approval) -> tuple[ReactState, d
 def retrieved_hit(state: ReactState, choice: Choice) -> Hit:
     """Return the chosen hit among those that were retrieved, or given as input, for its concept."""
     retrieval = find_retrieval(choice.concept, state.retrievals)
-    inputs = (reference.hit for reference in state.given if reference.concept == choice.concept)
+    key = concept_key(choice.concept)
+    inputs = (reference.hit for reference in state.given if concept_key(reference.concept) == key)
     hits = [*(retrieval.hits if retrieval else ()), *inputs]
     lost = retrieval.unavailable if retrieval else {}
     hits = [hit for hit in hits if hit.id not in state.vetoes and hit.id not in lost]

@@ -19,6 +19,7 @@ from langgraph.runtime import Runtime
 
 from pleinair.agent import ledger, nodes
 from pleinair.agent.approval.nodes import ask, asks
+from pleinair.agent.approval.types import Approval
 from pleinair.agent.context import Context
 from pleinair.agent.nodes import Update
 from pleinair.agent.react import schemas
@@ -122,9 +123,10 @@ def _generate(arguments: schemas.Generate, runtime: ReactRuntime) -> Result:
     if asks(state, runtime.context.approve):
         approval = ask(state)
         answered, update = apply_approval(runtime.state, approval)
-        if approval.stop or approval.concepts:
+        has_unretrieved = approval.before == "references" and approval.concepts
+        if approval.stop or has_unretrieved:
             return _text(picture=None, because="the user changed the plan", plan=update), update
-        state, request, retrievals = _select(arguments, answered, runtime)
+        state, request, retrievals = _select(_as_answered(arguments, approval), answered, runtime)
     node_runtime = _node_runtime(runtime).override(context=with_input_images(runtime.context, state.given))
     update |= nodes.attempt(state, node_runtime, request, tuple(state.repairs))
     if retrievals:
@@ -133,6 +135,15 @@ def _generate(arguments: schemas.Generate, runtime: ReactRuntime) -> Result:
         return _text(picture=None, because="the limit on seconds"), update
     number, references = update["attempts"][0]["number"], reference_ids(request.references)
     return _text(picture=number, prompt=request.prompt, references=references), update
+
+
+def _as_answered(arguments: schemas.Generate, approval: Approval) -> schemas.Generate:
+    """Return the model's arguments without the prompt and the choices that an answer takes back."""
+    concepts = approval.concepts.keys()
+    choices = (choice for choice in arguments.references if choice.concept not in concepts)
+    remaining = tuple(choice for choice in choices if choice.id not in approval.vetoes)
+    prompt = "" if approval.prompt else arguments.prompt
+    return arguments.model_copy(update={"prompt": prompt, "references": remaining})
 
 
 def _select(

@@ -10,7 +10,7 @@ from pleinair.app import api
 from pleinair.app.chat.options import ThreadOptions
 from pleinair.app.chat.thread import Thread
 from pleinair.app.runs.row import Run
-from pleinair.tools.types import BadInput, Reference
+from pleinair.tools.types import BadInput, Reference, concept_key
 
 
 class ThreadApproval(ThreadOptions):
@@ -46,17 +46,21 @@ class ThreadApproval(ThreadOptions):
 def changes(question: ApprovalRequest, thread: Thread) -> dict[str, Any]:
     """Return the vetoes, hits and input images in which a thread differs from the plan of a question."""
     planned = {reference.concept: reference.hit.id for reference in question.references}
-    shown = {concept.name for concept in question.concepts}
+    shown = {concept_key(concept.name): concept.name for concept in question.concepts}
     ids = {retrieval.concept: {hit.id for hit in retrieval.hits} for retrieval in question.retrievals}
     candidates = set(planned.values()).union(*ids.values())
     pins = {pin.concept: pin.hit.id for pin in thread.pins}
-    given = [image.reference for image in thread.tray if image.used and image.concept in shown]
+    given = [
+        image.reference.model_copy(update={"concept": shown[key]})
+        for image in thread.tray
+        if image.used and (key := concept_key(image.concept)) in shown
+    ]
     return {
         "vetoes": [id for id in thread.vetoes if id in candidates],
         "hits": {
             concept: id
             for concept, id in pins.items()
-            if id in ids.get(concept, ()) and planned.get(concept) != id and concept in shown
+            if id in ids.get(concept, ()) and planned.get(concept) != id and concept in shown.values()
         },
         "given": [reference for reference in given if _is_new(reference, planned)],
     }

@@ -12,7 +12,7 @@ from pleinair.app.chat.thread import TrayImage
 from pleinair.app.chat.tray import ThreadTray, without_pinned
 from pleinair.app.runs.history import state_of
 from pleinair.app.runs.request import read_request, store_input_images
-from pleinair.tools.types import BadInput, Hit, Retrieval
+from pleinair.tools.types import BadInput, Hit, Retrieval, concept_key
 
 if TYPE_CHECKING:
     from pleinair.agent.react.state import ReactState
@@ -47,7 +47,7 @@ class ThreadReferences(ThreadTray):
         current = _current_concepts(state) if state else frozenset()
         references = []
         for concept, hit, under, handle in hits:
-            is_earlier = bool(current) and concept not in current
+            is_earlier = bool(current) and concept_key(concept) not in current
             marks = self._marks(concept, hit, hit.id in used, under, is_earlier)
             references.append(ChatReference(concept, hit, marks, handle))
         return sorted(references, key=lambda reference: EARLIER in reference.marks)
@@ -143,8 +143,10 @@ def _is_under(retrieval: Retrieval, hit: Hit) -> bool:
 
 
 def _current_concepts(state: ReactState) -> frozenset[str]:
-    """Return the concepts of the last request, or without any those of the last one with an image."""
+    """Return the keys of the last request's concepts, or without any those of the last one with an image."""
     from pleinair.agent.react.state import last_turn_with_image
 
     turn = last_turn_with_image(state.turns)
-    return frozenset(concept.name for concept in state.concepts or (turn.concepts if turn else ()))
+    return frozenset(
+        concept_key(concept.name) for concept in state.concepts or (turn.concepts if turn else ())
+    )

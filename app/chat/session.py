@@ -24,7 +24,7 @@ from pleinair.app.runs.request import (
 from pleinair.app.runs.row import Run
 from pleinair.app.settings import load
 from pleinair.tools import registry
-from pleinair.tools.types import BadInput
+from pleinair.tools.types import BadInput, concept_key
 
 if TYPE_CHECKING:
     import sqlite3
@@ -197,7 +197,7 @@ def _check_slots(request: DrawRequest, images: Sequence[TrayImage]) -> None:
     needed = [
         image.handle
         for image in images
-        if image.picture in request.pictures or image.concept.casefold() in prompt
+        if image.picture in request.pictures or concept_key(image.concept) in prompt
     ]
     capabilities = declared_capabilities(request.settings)
     if len(needed) > capabilities.slots:

@@ -16,7 +16,7 @@ from pleinair.app.runs.request import read_request
 from pleinair.app.runs.row import OPEN
 from pleinair.app.runs.store import Runs
 from pleinair.tools.storage.artifacts import ArtifactStore, BadArtifact
-from pleinair.tools.types import Reference
+from pleinair.tools.types import Reference, concept_key
 
 if TYPE_CHECKING:
     from pleinair.agent.react.state import ReactState
@@ -84,16 +84,16 @@ def _by_concept(decisions: Decisions) -> dict[str, Pin]:
 
 def with_given(thread: Thread, given: Sequence[Reference], run_id: str, places: Paths) -> Thread:
     """Return a thread with the input images of a run in its tray, such as those of an approval."""
-    present = {(image.concept, image.picture.sha256) for image in thread.tray}
+    present = {(concept_key(image.concept), image.picture.sha256) for image in thread.tray}
     for reference in given:
-        if (reference.concept, reference.picture.sha256) in present:
+        if (key := (concept_key(reference.concept), reference.picture.sha256)) in present:
             continue
         store = ArtifactStore(places.input_images)
         try:
             store.adopt(reference.picture, ArtifactStore(places.run(run_id) / "pictures"))
         except BadArtifact:
             continue
-        present.add((reference.concept, reference.picture.sha256))
+        present.add(key)
         number = thread.handles + 1
         fields: dict[str, Any] = reference.model_dump(include={"picture", "hit", "concept"})
         image = TrayImage(handle=f"@{number}", **fields)

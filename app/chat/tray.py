@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pleinair.app.chat.thread import INPUT_IMAGE, Thread, TrayImage
 from pleinair.app.paths import Paths
@@ -14,10 +14,14 @@ from pleinair.app.runs.request import read_input_image, read_request, require_in
 from pleinair.app.runs.store import Runs
 from pleinair.app.texts import printable
 from pleinair.tools.storage.artifacts import ArtifactStore
-from pleinair.tools.types import BadInput, Hit, Picture
+from pleinair.tools.types import BadInput, Hit, Picture, concept_key, without_article
+
+if TYPE_CHECKING:
+    from pleinair.tools.retrieval.library import Library
 
 MAX_IMAGES = 64  # of one tray
 MAX_NAME = 200  # characters of a name or a concept
+_DETERMINER = re.compile(r"\b(?:an?|the|this|that|my|your|our|their|his|her|its|one)\s+$", re.IGNORECASE)
 _MENTION = re.compile(r"(?<![\w@])@([0-9]{1,9})\b")
 
 
@@ -66,6 +70,13 @@ class ThreadTray:
     def add_hit(self, hit: Hit, picture: Picture, concept: str = "") -> TrayImage:
         """Add an image of a library, which is in the home's store of input images already."""
         return self._add(picture, hit, concept)
+
+    def add_library_image(self, id: str, library: Library) -> TrayImage:
+        """Add an image of a library with its license and source; raises `BadInput` for an unknown one."""
+        self.check_room()
+        picture = library.picture(id)
+        (stored,) = store_input_images([picture], self.places)
+        return self.add_hit(library.items[id].hit(score=1.0), stored)
 
     def reuse(self, run_id: str) -> TrayImage:
         """Add the best image of a run; raises `BadInput` for a run without an image."""
@@ -124,28 +135,33 @@ class ThreadTray:
                     f"Give it a concept, such as: /concept {image.handle} red car",
                 )
             thread = with_image(thread, image.model_copy(update={"used": True}))
-        return _MENTION.sub(lambda match: self.image(match[1]).concept, line), thread
+        return _MENTION.sub(lambda match: self._name(line[: match.start()], match[1]), line), thread
+
+    def _name(self, before: str, handle: str) -> str:
+        """Return the concept of an image as a line goes on with it: "a @1" has one article."""
+        concept = self.image(handle).concept
+        return without_article(concept) if _DETERMINER.search(before) else concept
 
 
 def with_image(thread: Thread, image: TrayImage) -> Thread:
     """Return a thread with an image in its tray; if it is used, nothing else shows its concept."""
     tray = {other.handle: other for other in thread.tray} | {image.handle: image}
     changes: dict[str, Any] = {}
-    if image.used and image.concept:
+    if image.used and (key := concept_key(image.concept)):
         for other in tray.values():
-            if other.handle != image.handle and other.concept == image.concept:
+            if other.handle != image.handle and concept_key(other.concept) == key:
                 tray[other.handle] = other.model_copy(update={"used": False})
-        changes["pins"] = tuple(pin for pin in thread.pins if pin.concept != image.concept)
+        changes["pins"] = tuple(pin for pin in thread.pins if concept_key(pin.concept) != key)
         changes["vetoes"] = tuple(id for id in thread.vetoes if id != image.hit.id)
     return thread.model_copy(update=changes | {"tray": tuple(tray.values())})
 
 
 def without_pinned(thread: Thread) -> Thread:
     """Return a thread in whose tray no image is used for a concept that is pinned to another one."""
-    pins = {pin.concept: pin.hit.id for pin in thread.pins}
+    pins = {concept_key(pin.concept): pin.hit.id for pin in thread.pins}
     tray = (
         image.model_copy(
-            update={"used": image.used and pins.get(image.concept, image.hit.id) == image.hit.id}
+            update={"used": image.used and pins.get(concept_key(image.concept), image.hit.id) == image.hit.id}
         )
         for image in thread.tray
     )

@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Form, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sse_starlette import ServerSentEvent
 
+from pleinair.app.chat.threads import Threads
 from pleinair.app.library import job as jobs
 from pleinair.app.library.catalogue import MAX_WORDS, Catalogue, Licenses
 from pleinair.app.library.duplicates import stored_duplicates
@@ -124,6 +125,17 @@ def image_page(request: Request, id: Id) -> HTMLResponse:
     values |= {"uses": uses[:MOST_RUNS], "use_count": len(uses), "file": catalogue.library.path(id)}
     values["changed"] = datetime.fromtimestamp(item.mtime_ns / 1e9).astimezone()
     return _page(request, "library_image.html", **values)
+
+
+@router.post("/library/use")
+def use(request: Request, id: Annotated[str, Form(max_length=4096)]) -> Response:
+    """Put an image of the library into the tray of the chat that changed last, or of a first one."""
+    library, threads = _library(request), Threads(site_of(request).places)
+    library.catalogue.get(id)
+    thread = next(iter(threads.newest(1)), None) or threads.create()
+    with threads.opened(thread.id) as session:
+        session.add_library_image(id, library.catalogue.library)
+    return RedirectResponse(f"/threads/{thread.id}#composer", status_code=303)
 
 
 @router.get("/library/images/{size}/{key}.webp")

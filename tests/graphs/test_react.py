@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
 from PIL import Image
 from support.fake_driver import Driver, Status, driver, reply
 from support.fake_engines import ListRetriever, ScriptedChat, SquareGenerator, call, make_context
@@ -27,7 +28,17 @@ from pleinair.tools.errors import CutOff, Filtered
 from pleinair.tools.pocket.chat import PocketChat
 from pleinair.tools.pocket.detector import Detection
 from pleinair.tools.realrag import Method, RealRAGOptions
-from pleinair.tools.types import BadInput, Budget, Cancelled, Hit, Outcome, Picture, PleinairError, Reference
+from pleinair.tools.types import (
+    Approve,
+    BadInput,
+    Budget,
+    Cancelled,
+    Hit,
+    Outcome,
+    Picture,
+    PleinairError,
+    Reference,
+)
 
 PROMPT = "a telma wren beside a velmora finch at night"
 FINCH, WREN = "velmora finch", "telma wren"
@@ -36,6 +47,7 @@ HITS = {
     "a photo of a telma wren": [Hit(id="wren.png", score=0.8)],
 }
 Calls = tuple[str, dict[str, Any]]
+ADD_FINCH = {"concept": FINCH, "action": "add_reference", "why": "missing"}
 DECOMPOSE: Calls = (
     "decompose",
     {"wish": PROMPT, "concepts": [{"name": FINCH, "caption": "a photo of a velmora finch"}]},
@@ -804,3 +816,44 @@ def test_a_driving_model_inpaints_a_box_with_the_hit_that_it_chose(tmp_path: Pat
     assert (request.inpaint.concept, request.inpaint.picture) == (FINCH, draft.picture)
     assert [reference.hit.id for reference in request.references] == ["finch-2.png"]
     assert [repair.action for repair in inpainted.repairs] == ["inpaint"]
+
+
+class Asked:
+    """Run of the react graph that stops at its questions."""
+
+    def __init__(self, folder: Path, model: Any, approve: Approve) -> None:
+        self.generator = SquareGenerator()
+        self.context = context_with(folder, model, self.generator, approve=approve)
+        self.graph = builder.compile(InMemorySaver())
+
+    def go(self, value: Any) -> dict[str, Any]:
+        config: Any = {"configurable": {"thread_id": "1"}}
+        self.graph.invoke(value, config, context=self.context)
+        waiting = self.graph.get_state(config).interrupts
+        return dict(waiting[0].value) if waiting else {}
+
+
+def test_a_concept_renamed_before_the_draft_is_drawn(tmp_path: Path) -> None:
+    asked = Asked(tmp_path, pocket(telma_wren=0), "draft")
+    assert asked.go({"prompt": PROMPT, "seed": 3})["before"] == "draft"
+    asked.go(Command(resume={"concepts": {FINCH: "velmora grebe"}, "prompt": "a telma wren"}))
+    assert asked.generator.requests[0].prompt == "a telma wren"
+
+
+def test_a_persons_prompt_outranks_the_models(tmp_path: Path) -> None:
+    model = scripted(reply(DECOMPOSE, ("generate", {"prompt": "a model's words"})))
+    asked = Asked(tmp_path, model, "draft")
+    asked.go({"prompt": PROMPT, "seed": 3})
+    asked.go(Command(resume={"prompt": "a person's words"}))
+    assert asked.generator.requests[0].prompt == "a person's words"
+
+
+def test_a_vetoed_choice_of_the_model_is_replaced_by_the_next(tmp_path: Path) -> None:
+    choice = {"references": [{"concept": FINCH, "id": "finch.png"}]}
+    retrieve = ("retrieve", {"concept": FINCH})
+    model = scripted(reply(DECOMPOSE, retrieve), reply(("generate", choice | {"repairs": [ADD_FINCH]})))
+    asked = Asked(tmp_path, model, "references")
+    assert asked.go({"prompt": PROMPT, "seed": 3})["before"] == "references"
+    asked.go(Command(resume={"vetoes": ["finch.png"]}))
+    (request,) = asked.generator.requests
+    assert [reference.hit.id for reference in request.references] == ["finch-2.png"]

@@ -104,6 +104,22 @@ def test_a_mentioned_image_is_used_and_sent() -> None:
     assert references(following) == references(run)
 
 
+@pytest.mark.parametrize("concept", ["a velmora finch", "Velmora Finch", "the  velmora finch"])
+def test_a_concept_is_the_same_in_each_writing(concept: str) -> None:
+    chat = chat_with_tray(concept)
+    run = chat.submit(PROMPT).id
+    finish(run_table().get(run))
+    assert references(run)[-1] == (FINCH, chat.thread.tray[0].picture.sha256)
+    change(chat, lambda session: session.add_image(png(COLOURS[1]), concept=FINCH))
+    assert [image.used for image in chat.thread.tray] == [False, True]
+
+
+@pytest.mark.parametrize("line", ["@1 in the snow", "a @1 in the snow"])
+def test_a_mention_has_one_article(line: str) -> None:
+    chat = chat_with_tray("a velmora finch")
+    assert read_request(chat.submit(line).request_json).prompt == "a velmora finch in the snow"
+
+
 def test_one_image_shows_a_concept() -> None:
     chat = Chat()
     finish(chat.submit(PROMPT))

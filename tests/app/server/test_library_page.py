@@ -16,6 +16,7 @@ from support.html_form import described_faults
 from support.library_place import CAPTION, HOSTILE, library_place
 
 from pleinair.app.api import draw, home
+from pleinair.app.chat.threads import Threads
 from pleinair.app.library.opened import OpenLibrary
 from pleinair.app.runs.results import Result
 from pleinair.app.server.app import create
@@ -100,7 +101,7 @@ def test_search_shows_hits_and_the_threshold(client: TestClient, indexed: None) 
         "Threshold 0.90: a run uses none of the following"
     )
     assert "1 of 4 at or over the threshold of 0.90" in text and "More like this" in text
-    assert "/?library=unlicensed.png" in text
+    assert 'name="id" value="unlicensed.png"' in text
     assert "Nothing fits." in page(client, "/library/search?words=zubrin")
     hostile = page(client, f"/library/search?words={quote('<script>alert(1)</script>')}&k=9")
     assert HOSTILE in unescape(hostile.replace("<wbr>", ""))
@@ -126,7 +127,7 @@ def test_search_by_an_upload_and_by_images_of_the_library_and_of_runs(
 def test_the_page_of_an_image_has_its_facts_and_runs(client: TestClient, drawn: Result) -> None:
     text = page(client, f"/library/image?id={quote(HOSTILE)}")
     assert "&lt;i&gt;mine&lt;/i&gt;" in text and "None that has ended" in text
-    assert f"/?library={quote(HOSTILE, safe='/')}" in unescape(text)
+    assert f'name="id" value="{HOSTILE}"' in unescape(text)
 
 
 def test_the_gap_report_links_to_runs_and_searches(client: TestClient, drawn: Result) -> None:
@@ -197,3 +198,22 @@ assert not heavy, heavy
 def test_pages_without_a_search_import_no_model_library(shelf: Path) -> None:
     result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_an_image_is_put_into_the_tray_of_the_chat(client: TestClient, indexed: None) -> None:
+    address = re.search(r'href="(/library/image[^"]+)"', page(client, "/library"))
+    assert address
+    form = re.search(
+        r'action="(/library/use)"><input type="hidden" name="id" value="([^"]+)"',
+        page(client, unescape(address[1])),
+    )
+    assert form
+    answer = client.post(form[1], data={"id": unescape(form[2])})
+    (thread,) = Threads().newest(9)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/threads/{thread.id}#composer")
+    (image,) = thread.tray
+    assert image.hit.id == unescape(form[2]) and image.hit.license
+    client.post(form[1], data={"id": image.hit.id})
+    assert [len(thread.tray) for thread in Threads().newest(9)] == [2]
+    assert client.post(form[1], data={"id": "no such.png"}).status_code == 404
+    Threads().delete(thread.id)
