@@ -9,7 +9,7 @@ from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.app import api
 from pleinair.app.chat.options import ThreadOptions
 from pleinair.app.chat.thread import Thread
-from pleinair.app.runs.row import Run
+from pleinair.app.runs.row import OPEN, Run
 from pleinair.tools.types import BadInput, Reference, concept_key
 
 
@@ -41,6 +41,15 @@ class ThreadApproval(ThreadOptions):
             return api.answer(run, False)
         edits = {"prompt": prompt, "concepts": dict(concepts or {})}
         return api.answer(run, changes(question, self.thread) | edits)
+
+    def stop(self, run: str = "") -> list[Run]:
+        """End all versions of a run's message, or of the last one, and return the rows that were open.
+
+        They end as by `api.cancel`. Raises `BadInput` if there is no message.
+        """
+        runs = next((turn.runs for turn in self.thread.turns if run in turn.runs), ()) if run else ()
+        rows = self._runs.get_some(runs or self._turn(len(self.thread.turns)).runs).values()
+        return [api.cancel(row.id) for row in rows if row.status in OPEN]
 
 
 def changes(question: ApprovalRequest, thread: Thread) -> dict[str, Any]:

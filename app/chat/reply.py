@@ -37,6 +37,8 @@ Without a slash work too: help, list, show, undo, redo, refs, trace, tray, save 
 /approve no            stop the run that waits
 /approve prompt TEXT   draw another prompt instead
 /approve OLD = NEW     show another thing instead of concept OLD; its references are retrieved
+/accept                accept the image so far of a run that waits, or that another window works on
+/stop                  end it with its images so far
 /ask WHEN              ask for approval before the first image with references (WHEN: references),
                        before the draft too (draft), or never (never)
 
@@ -59,7 +61,8 @@ Without a slash work too: help, list, show, undo, redo, refs, trace, tray, save 
 /save FILE             copy the last image to a file or folder
 /trace [N]             show the steps of request N, or of the last one
 /help                  show this
-/quit                  quit, as Ctrl-D does; Ctrl-C stops a run after its current step"""
+/quit                  quit, as Ctrl-D does. While a run is at work here: Ctrl-C stops it after its current
+                       step; `pleinair runs accept last` in another window accepts its image so far"""
 MAX_DIGITS = 9  # of a number in a command
 Part = str | Path  # of a reply: text, or an image to show
 

@@ -6,9 +6,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pleinair.agent.approval.types import ApprovalRequest
+from pleinair.app import api
 from pleinair.app.chat.references import ChatReference
-from pleinair.app.chat.reply import Command, Reply, optional_number, read_number, usage
+from pleinair.app.chat.reply import Command, Part, Reply, optional_number, read_number, usage
 from pleinair.app.chat.thread import MessageOptions, Thread
+from pleinair.app.runs.row import OPEN
 from pleinair.app.texts import counted, printable
 from pleinair.tools.types import BadInput
 
@@ -107,6 +109,27 @@ def _approve(session: ChatSession, rest: str) -> str | Reply:
     return "\n".join(map(printable, lines)) or "The last image was generated without references."
 
 
+def _accept(session: ChatSession, rest: str) -> list[Part]:
+    """Accept the image so far of the last request."""
+    return _end(session, api.accept(session.message().version.run))
+
+
+def _stop(session: ChatSession, rest: str) -> list[Part]:
+    """End the last request with its images so far."""
+    session.message()  # raises where there is none
+    stopped = session.stop()
+    if not stopped:
+        raise BadInput(f"request {len(session.thread.turns)} has ended already")
+    return _end(session, stopped[-1])
+
+
+def _end(session: ChatSession, run: Run) -> list[Part]:
+    if run.status in OPEN:
+        return ["It ends at its next step, with its best image."]
+    version = session.message().version
+    return [printable(f"{version.status}: {version.reason}"), *([version.picture] if version.picture else [])]
+
+
 def _answered(session: ChatSession, question: ApprovalRequest, rest: str) -> Run:
     word, _, text = rest.partition(" ")
     before, is_renaming, after = (part.strip() for part in rest.partition("="))
@@ -166,4 +189,6 @@ THREAD_COMMANDS: dict[str, Command] = {
     "graph": _graph,
     "ask": _ask,
     "approve": _approve,
+    "accept": _accept,
+    "stop": _stop,
 }

@@ -25,7 +25,6 @@ from pleinair.app.chat.threads import Threads
 from pleinair.app.chat.tray import MAX_IMAGES
 from pleinair.app.estimate.estimate import Estimate
 from pleinair.app.runs.prompts import Unconfirmed
-from pleinair.app.runs.row import OPEN
 from pleinair.app.server.chats import SHARED, Chats, title_of, version_key
 from pleinair.app.server.clients import client_of
 from pleinair.app.server.composer import (
@@ -362,11 +361,7 @@ def _redo(action: Action) -> Response:
 
 def _stop(action: Action) -> Response:
     """Stop all versions of a message."""
-    stopped = action.run()
-    runs = next(turn.runs for turn in action.session.thread.turns if stopped in turn.runs)
-    for run in action.site.runs.get_some(runs).values():
-        if run.status in OPEN:
-            api.cancel(run.id)
+    action.session.stop(action.run())
     return action.back()
 
 

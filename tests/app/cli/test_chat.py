@@ -687,6 +687,17 @@ def test_a_waiting_run_is_stopped_or_told_another_prompt() -> None:
     assert "ask for no approval" in output and "Waiting" not in output
 
 
+@pytest.mark.usefixtures("chat_place")
+def test_an_image_is_accepted_early_and_a_run_stopped() -> None:
+    session = Chat(overrides={"approve": "references"})
+    output = chat_output(session, "/accept", "/stop", PROMPT, "/accept", "/accept")
+    assert output.count("there is no request yet") == 2
+    assert "accepted: you accepted this image" in output and "it has ended already (accepted)" in output
+    assert str(session.session.message().version.picture) in output.partition("you accepted")[2]
+    output = chat_output(session, "/undo", PROMPT, "/stop", "/stop")
+    assert "cancelled: you asked it to stop" in output and "request 1 has ended already" in output
+
+
 def test_a_file_takes_the_place_of_a_planned_reference(chat_place: Path) -> None:
     Image.new("RGB", (16, 16), (9, 200, 9)).save(chat_place / "mine.png")
     session = Chat(overrides={"approve": "references"})
