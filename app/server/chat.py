@@ -80,7 +80,8 @@ def thread_list(request: Request, search: Annotated[str, Query(max_length=MOST_S
 @router.get("/threads/{thread_id}")
 def thread_page(request: Request, thread_id: str, earlier: bool = False) -> HTMLResponse:
     """Show a thread: its latest messages, or all of them."""
-    thread = Thread.begin() if thread_id == NEW else Threads(site_of(request).places).get(thread_id)
+    threads = Threads(site_of(request).places)
+    thread = Thread.begin() if thread_id == NEW else threads.viewed(thread_id).thread
     address = f"/threads/{thread_id}"
     return HTMLResponse(_page(site_of(request), thread, thread.draft, address=address, earlier=earlier))
 

@@ -283,6 +283,17 @@ def test_a_run_is_stopped_accepted_and_approved_in_its_thread(page: Page) -> Non
     assert f'action="/runs/{run}/answer"' not in page.text
 
 
+def test_an_image_of_an_approval_is_shown_in_the_tray(page: Page) -> None:
+    page.send(approve="references")
+    (run,) = page.thread.runs
+    (question,) = re.findall(r'name="question" value="([^"]+)"', page.text)
+    data = {"question": question, "decision": "continue", "prompt": PROMPT, "use-0": "image:"}
+    sent = page.client.post(f"/runs/{run}/answer", data=data, files={"file-0": ("mine.png", png())})
+    assert sent.status_code == 303
+    finish(find(run))
+    assert 'aria-label="Use @1"' in page.text and "mine.png" in page.text
+
+
 def test_a_full_queue_says_when_to_try_again(page: Page) -> None:
     page.press("send", prompt=PROMPT, num_images="2")
     page.id = "new"
