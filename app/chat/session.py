@@ -127,7 +127,9 @@ class ChatSession(ThreadApproval):
         edit = read_edit(line, last_scene(chat, self.places), thread.overrides, capabilities)
         sides = {f"{IMAGE}{name}": side for name, side in edit.size.items()}
         thread = thread.model_copy(update={"overrides": thread.overrides | sides})
-        settings = load(options.profile or thread.profile, thread.overrides | options.overrides)
+        settings = load(
+            options.profile or thread.profile, thread.overrides | options.overrides, origin="this chat"
+        )
         if not edit.prompt:
             check(settings)
             return None, thread

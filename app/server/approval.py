@@ -20,11 +20,11 @@ from pleinair.app.runs.request import input_reference
 from pleinair.app.runs.row import Run, no_question
 from pleinair.app.server.clients import client_of, wants_json
 from pleinair.app.server.decisions import HIT, IMAGE, NONE, approval_form, find_reference
+from pleinair.app.server.forms import MOST_FIELDS, MOST_FILES
 from pleinair.app.server.site import Site, site_of
 from pleinair.app.server.uploads import own_image, uploads
 from pleinair.tools.types import BadInput, Hit, Picture, PleinairError
 
-MOST_FIELDS, MOST_FILES = 2000, 40  # of a form
 _BACK = re.compile(r"/(?:threads|runs)/[A-Za-z0-9-]{1,80}")  # pages that a form is on
 router = APIRouter()
 

@@ -22,7 +22,6 @@ from pleinair.app.chat.commands import as_command
 from pleinair.app.chat.session import ChatSession
 from pleinair.app.chat.thread import Thread, TrayImage
 from pleinair.app.chat.threads import Threads
-from pleinair.app.chat.tray import MAX_IMAGES
 from pleinair.app.estimate.estimate import Estimate
 from pleinair.app.runs.prompts import Unconfirmed
 from pleinair.app.server.chats import SHARED, Chats, title_of, version_key
@@ -41,7 +40,15 @@ from pleinair.app.server.composer import (
 from pleinair.app.server.decisions import hit_address, hit_key
 from pleinair.app.server.errors import headers_of, http_status
 from pleinair.app.server.feed import LAST_ID, streamed
-from pleinair.app.server.forms import FIELD, FieldFault, digest_of, new_name, of_field
+from pleinair.app.server.forms import (
+    FIELD,
+    MOST_FIELDS,
+    MOST_FILES,
+    FieldFault,
+    digest_of,
+    new_name,
+    of_field,
+)
 from pleinair.app.server.messages import LATEST, message_views, status_of
 from pleinair.app.server.site import Site, site_of
 from pleinair.app.server.uploads import stored, uploads
@@ -54,7 +61,6 @@ NEW = "new"  # in addresses: a thread that is not stored yet
 LISTED = 40  # newest threads beside a chat
 MOST_FOUND = 200  # threads of a search
 MOST_SEARCH = 500  # characters of a search
-MOST_FILES, MOST_FIELDS = MAX_IMAGES + 1, 1000  # of a form; a file field without a file counts
 _THREAD = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 router = APIRouter()

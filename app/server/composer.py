@@ -117,7 +117,8 @@ def located(error: BadInput, options: MessageOptions, thread: Thread) -> BadInpu
     for field in NUMBERS:
         if field.key in options.overrides:
             try:
-                load(profile, thread.overrides | {field.key: options.overrides[field.key]})
+                typed = {field.key: options.overrides[field.key]}
+                load(profile, thread.overrides | typed, origin=f"field {field.label}")
             except BadInput as cause:
                 return FieldFault(field.name, cause.message, cause.remedy)
     return error

@@ -31,7 +31,8 @@ TITLES = {
     500: "Something is broken in pleinair",
 }
 REMEDIES = {
-    404: "It may have been deleted. The runs are listed under Runs.",
+    404: "It may have been deleted. The chats are listed under Chat, and the runs under Runs.",
+    413: "Send fewer or smaller files at once.",
     405: "Open the page again, and use its buttons.",
     421: "Restart it with `pleinair serve --host-name NAME`, with the name in your browser's address bar.",
     500: "Nothing that was stored is lost. The terminal of `pleinair serve` shows the error.",
@@ -55,6 +56,8 @@ def _answer(request: Request, error: Exception) -> Response:
     status, message, remedy, headers = _facts(error)
     if wants_json(request):
         return JSONResponse({"error": {"message": message, "remedy": remedy}}, status, headers)
+    if status == 404 and not request.url.path.startswith("/library"):
+        remedy = ""  # which is for the terminal
     page = error_page(request.app.state.site, status, message, remedy)
     return HTMLResponse(page, status, headers)
 

@@ -17,7 +17,7 @@ from pleinair.app.runs.row import Run
 from pleinair.app.server.clients import client_of
 from pleinair.app.server.decisions import hit_key
 from pleinair.app.server.errors import headers_of, http_status
-from pleinair.app.server.forms import FieldFault, digest_of, new_name, of_field
+from pleinair.app.server.forms import MOST_FIELDS, MOST_FILES, FieldFault, digest_of, new_name, of_field
 from pleinair.app.server.requests import require_profile
 from pleinair.app.server.site import LinkedGallery, Site, site_of
 from pleinair.app.server.uploads import own_image, uploads
@@ -29,7 +29,6 @@ from pleinair.app.trace.steps import GENERATE, Step, find_step, steps_of
 from pleinair.app.trace.trace import license_text, score_text, trace_begun
 from pleinair.tools.types import BadInput, PleinairError
 
-MOST_FILES, MOST_FIELDS = 16, 64  # of a form
 MOST_DIGITS = 100  # of a seed
 KEEP, NONE, UPLOAD = "keep", "none", "upload"  # choices beside the hits, whose values are their keys
 router = APIRouter()

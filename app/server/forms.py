@@ -13,6 +13,7 @@ from starlette.datastructures import FormData
 
 from pleinair.tools.types import BadInput
 
+MOST_FILES, MOST_FIELDS = 1000, 5000  # of a form; its bytes are limited too, and pages say what is too many
 FIELD = "form"  # hidden, with the form's name
 
 

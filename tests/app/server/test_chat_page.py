@@ -171,6 +171,20 @@ def test_a_bad_value_is_explained_and_nothing_is_drawn(page: Page) -> None:
     assert run_table().newest(9) == []
 
 
+def test_too_many_files_are_refused_on_the_page(page: Page) -> None:
+    files = [("images", (f"{number}.png", png())) for number in range(tray.MAX_IMAGES + 20)]
+    response = page.press("images", files, prompt=PROMPT)
+    assert (response.status_code, typed(response.text)) == (400, {"prompt": PROMPT})
+    assert f"takes at most {tray.MAX_IMAGES}" in response.text
+    assert [thread.tray for thread in Threads().newest(9)] in ([], [()])
+
+
+def test_a_page_that_is_gone_leads_to_other_pages(page: Page) -> None:
+    for path in ("/threads/20200101-000000-00000000", "/runs/none", "/runs/none/fork"):
+        response = page.client.get(path)
+        assert response.status_code == 404 and "The chats are listed under Chat" in response.text
+
+
 def test_a_bad_number_is_explained_at_its_field(page: Page) -> None:
     for field, text in (
         ("width", "wide"),
