@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pleinair.app.paths import Paths
 from pleinair.app.runs.request import ChatThread, Parent
 from pleinair.tools.storage.artifacts import ArtifactStore, BadArtifact
-from pleinair.tools.types import BadInput, Picture
+from pleinair.tools.types import BadInput, Picture, Reference, concept_key
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pleinair.agent.react.state import ReactState
     from pleinair.app.runs.checkpoints import FencedSaver
 
+TASKS = "__pregel_tasks"  # LangGraph's channel of the tasks that are sent
 OWN = ("prompt", "seed", "run_id", "budget")  # fields of the input that a fork does not take over
 
 
@@ -41,16 +42,42 @@ def copy_parent(
     """
     at, *earlier = _history(places, parent)
     values = at.checkpoint["channel_values"]
-    values |= {key: own_input[key] for key in OWN if key in values}
+    shown = _with_given(values, parent.given)
+    own = {key: own_input[key] for key in OWN if key in values} | shown
+    values |= own
+    for snapshot in _snapshots(values):
+        snapshot |= {key: value for key, value in own.items() if key in snapshot}
+    versions = at.checkpoint["channel_versions"]
+    versions |= dict.fromkeys(shown.keys() - versions.keys(), max(versions.values()))  # else it is not read
     if parent.request:
         values["request"] = {**values["request"], **parent.request}
     store, inputs = ArtifactStore(places.run(run_id) / "pictures"), ArtifactStore(places.input_images)
-    for picture in pictures_in(parent.request):
+    given = [reference.picture for reference in parent.given]
+    for picture in (*pictures_in(parent.request), *given):
         with suppress(BadArtifact):  # not exchanged: the parent has it
             store.adopt(picture, inputs)
     _adopt(pictures_in(values), parent.run, run_id, places)
     for checkpoint in (at, *earlier):
         copy_checkpoint(saver, run_id, checkpoint)
+
+
+def _snapshots(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the states that tasks of a driving model are sent with."""
+    for send in values.get(TASKS, ()):
+        if isinstance(send.arg, dict) and "snapshot" in send.arg:
+            yield send.arg["snapshot"]
+
+
+def _with_given(values: dict[str, Any], given: Sequence[Reference]) -> dict[str, Any]:
+    """Return what changes in a driving model's state so that nothing else shows the concepts of `given`."""
+    keys, ids = {concept_key(each.concept) for each in given}, {each.hit.id for each in given}
+    others = {
+        name: [each for each in values.get(name, ()) if concept_key(each["concept"]) not in keys]
+        for name in ("given", "pins")
+    }
+    others["given"] += [reference.model_dump(mode="json") for reference in given]
+    vetoes = [id for id in values.get("vetoes", ()) if id not in ids]
+    return {**others, "vetoes": vetoes} if given else {}
 
 
 def _history(places: Paths, parent: Parent) -> list[CheckpointTuple]:

@@ -43,6 +43,7 @@ class Parent(Value):
     step: str  # as `pleinair trace show` prints it, such as "critique:1"
     checkpoint: str
     request: dict[str, Any] = {}  # changes of the request to the generator at `step`
+    given: tuple[Reference, ...] = ()  # what a driving model is to show concepts by, from `step` on
 
 
 class ChatThread(Value):

@@ -25,7 +25,7 @@ from pleinair.app.settings import profiles
 from pleinair.app.storyboard import words
 from pleinair.app.trace.fork import submit_fork
 from pleinair.app.trace.references import Choice, concepts_of, hits_of
-from pleinair.app.trace.steps import GENERATE, Step, find_step, steps_of
+from pleinair.app.trace.steps import Step, find_step, steps_of
 from pleinair.app.trace.trace import license_text, score_text, trace_begun
 from pleinair.tools.types import BadInput, PleinairError
 
@@ -63,7 +63,7 @@ class ForkForm:
         steps = steps_of(run, site.places)
         if not steps:
             raise BadInput(f"run {run_id}: it has no steps yet")
-        generated = [step for step in steps if step.request]
+        generated = [step for step in steps if step.image]
         name, step = find_step(steps, at or (generated[-1] if generated else steps[0]).names[0])
         return cls(site, run, steps, name, step, values or {})
 
@@ -79,7 +79,7 @@ class ForkForm:
 
     def concepts(self) -> Iterator[dict[str, Any]]:
         """Yield the concepts of the image with what can be their references."""
-        if self.step.request is None:
+        if self.step.image is None:
             return
         trace = trace_begun(self.run, self.site.places)
         gallery, hits = LinkedGallery(self.run.id, read_request(self.run.request_json)), hits_of(trace)
@@ -118,7 +118,6 @@ class ForkForm:
             fault=fault,
             name=new_name(),
             is_driven=read_request(self.run.request_json).graph == "react",
-            generate=GENERATE,
         )
         return HTMLResponse(page, http_status(fault), headers_of(fault)) if fault else HTMLResponse(page)
 
@@ -146,7 +145,7 @@ class ForkForm:
 
     def _choices(self, form: FormData) -> Iterator[tuple[str, Choice]]:
         """Yield the references that were exchanged; an uploaded image counts where it is chosen."""
-        if self.step.request is None:
+        if self.step.image is None:
             return
         trace = trace_begun(self.run, self.site.places)
         hits = hits_of(trace)

@@ -15,7 +15,7 @@ from pleinair.app.runs.request import Parent, new_request, read_request
 from pleinair.app.settings import Settings, altered, load
 from pleinair.app.trace.references import Choice, changed_references
 from pleinair.app.trace.steps import GENERATE, Step, find_step, steps_of
-from pleinair.tools.types import BadInput
+from pleinair.tools.types import BadInput, Reference
 
 if TYPE_CHECKING:
     from pleinair.app.runs.results import Result
@@ -31,7 +31,7 @@ class ForkOptions(TypedDict, total=False):
     seed: int | None
     overrides: Mapping[str, Any] | None  # dotted settings over the parent's, such as {"budget.attempts": 5}
     profile: str | None  # whose models are used from this step on; not at a step of `generate`
-    references: Mapping[str, Choice] | None  # of one image, at its step of `generate`, by concept
+    references: Mapping[str, Choice] | None  # of an image, at its step, by concept
     out: str | None  # folder for the results
 
 
@@ -76,12 +76,16 @@ def submit_fork(
     changes: dict[str, Any] = {key: value for key, value in values.items() if value is not None}
     is_generate = name.startswith(f"{GENERATE}:")  # whose changes are of its one image
     settings = _settings(before.settings, options, is_generate)
-    references = _references(parent, step, options.get("references") or {}, settings)
+    choices = options.get("references") or {}
+    references = _references(parent, step, choices, settings)
+    dumped = [reference.model_dump(mode="json") for reference in references]
+    exchanged = {"references": dumped} if choices else {}
     branch = Parent(
         run=parent.id,
         step=name,
         checkpoint=step.checkpoint,
-        request=changes | references if is_generate else {},
+        request=changes | exchanged if is_generate else {},
+        given=references if step.driven else (),
     )
     shared = before.model_dump(include={"graph", "strip_metadata", "pictures", "thread"})
     request = new_request(
@@ -111,13 +115,18 @@ def _settings(before: Settings, options: ForkOptions, is_generate: bool) -> Sett
     return altered(before, options.get("overrides") or {})
 
 
-def _references(parent: Run, step: Step, choices: Mapping[str, Choice], settings: Settings) -> dict[str, Any]:
-    """Return the change of a request's references, {} for none."""
+def _references(
+    parent: Run, step: Step, choices: Mapping[str, Choice], settings: Settings
+) -> tuple[Reference, ...]:
+    """Return the references of a step's image, some of them changed; a driving model's only these."""
     if not choices:
-        return {}
-    if step.request is None:
+        return ()
+    if step.image is None:
         raise BadInput(
-            f"references: they are changed at a step of `{GENERATE}`, not at {' '.join(step.names)}"
+            f"references: they are changed at a step of `{GENERATE}`, not at {' '.join(step.names)}",
+            "In a run of a driving model, at an act that generated an image.",
         )
+    if step.driven and "" in choices.values():
+        raise BadInput("references: a driving model cannot be told to use none", "Choose another image.")
     references = changed_references(parent, step, choices, settings, home())
-    return {"references": [reference.model_dump(mode="json") for reference in references]}
+    return references if step.request else tuple(each for each in references if each.concept in choices)

@@ -19,7 +19,7 @@ Choice = str | Picture  # id of a hit, "" for no reference, or an input image st
 
 def concepts_of(trace: Trace, step: Step) -> dict[str, Reference | None]:
     """Return the concepts that an image can have references for, with those that it has."""
-    references = step.request.references if step.request else ()
+    references = step.image.references if step.image else ()
     current = {reference.concept: reference for reference in references}
     names = [*current, *(concept.name for concept in trace.concepts), *hits_of(trace)]
     return {name: current.get(name) for name in dict.fromkeys(names)}

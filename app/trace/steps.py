@@ -32,6 +32,12 @@ class Step:
     calls: tuple[str, ...] = ()  # of a driving model, such as "retrieve 'saverel wren'"
     tasks: tuple[str, ...] = ()  # LangGraph's ids of the executions of the nodes
     request: GenerateRequest | None = None  # the image that a step of `generate` was to generate
+    driven: GenerateRequest | None = None  # the image that a call of a driving model has generated
+
+    @property
+    def image(self) -> GenerateRequest | None:
+        """The image of the step, whose references a fork can change."""
+        return self.request or self.driven
 
 
 def steps_of(run: Run, places: Paths) -> list[Step]:
@@ -85,6 +91,8 @@ def _inherited(values: dict[str, Any]) -> dict[str, Any]:
 def _step(before: StateSnapshot, after: dict[str, Any], names: tuple[str, ...], last_attempt: int) -> Step:
     attempts, changed = before.values.get("attempts", []), after.get("attempts", [])
     request = before.values.get("request") if any(task.name == GENERATE for task in before.tasks) else None
+    is_driven = len(changed) > len(attempts) and any(task.name == ACT for task in before.tasks)
+    driven = changed[-1]["request"] if is_driven else None
     usage = after.get("usage", [])[len(before.values.get("usage", [])) :]
     return Step(
         names=names,
@@ -94,6 +102,7 @@ def _step(before: StateSnapshot, after: dict[str, Any], names: tuple[str, ...], 
         calls=tuple(_calls(before)),
         tasks=tuple(task.id for task in before.tasks),
         request=GenerateRequest.model_validate(request) if request else None,
+        driven=GenerateRequest.model_validate(driven) if driven else None,
     )
 
 

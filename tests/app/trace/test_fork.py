@@ -332,6 +332,30 @@ def test_an_input_image_as_the_reference_by_the_command(parent: Result, place: P
     assert [path.stem for path in stored.iterdir()] == [reference.hit.id]
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_another_reference_for_a_driving_model(place: Path, own: bool) -> None:
+    prompt = "a telma wren beside a velmora finch"
+    driven = draw(prompt, seed=7, graph="react", overrides={"mllm.backend": "talker"})
+    *_, step = [step for step in steps_of(find(driven.run_id), home()) if step.driven]
+    assert step.image is not None
+    (before, *_) = step.image.references
+    hits = hits_of(trace_begun(find(driven.run_id), home()))[before.concept]
+    mine = store_input_images([Image.new("RGB", (8, 8), "red")], home())[0]
+    choice = mine if own else next(hit.id for hit in hits if hit.id != before.hit.id)
+    branch = fork(driven.run_id, step.names[0], references={before.concept: choice})
+    references = attempts(branch.run_id)[step.attempt].request.references
+    assert [each.hit.id for each in references if each.concept == before.concept] == [
+        mine.sha256 if own else choice
+    ]
+    assert len(pictures(branch.run_id)) == len(pictures(driven.run_id))
+    again = fork(branch.run_id, step.names[0], seed=9)
+    assert attempts(again.run_id)[step.attempt].request.references == references
+    seeds = [attempts(run)[step.attempt].request.seed for run in (again.run_id, branch.run_id)]
+    assert seeds[0] != seeds[1]
+    with pytest.raises(BadInput, match="cannot be told to use none"):
+        fork(driven.run_id, step.names[0], references={before.concept: ""})
+
+
 def test_two_references_where_one_concept_had_none(parent: Result) -> None:
     trace = trace_begun(find(parent.run_id), home())
     first, second = (concept.name for concept in trace.concepts)
