@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pleinair.app.cli.terminal import explained, say
-from pleinair.tools.types import BadInput
+from pleinair.tools.types import PleinairError
 
 if TYPE_CHECKING:
     from pleinair.app.runs.row import Run
@@ -82,7 +82,7 @@ def _say_what_goes_on() -> None:
 
     try:
         count = run_table().unfinished()
-    except BadInput:
+    except PleinairError:
         count = 0
     rest = f" {count} run{'s' * (count != 1)} will go on at the next start." if count else ""
     say(f"Stopping.{rest} Once more to stop at once.", err=True)

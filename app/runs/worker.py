@@ -149,7 +149,10 @@ def main() -> None:
             look.set()
 
         threading.Thread(target=listen, daemon=True).start()
-        work(run_table(), home(), stop, look=look, tell=_teller(int(sys.argv[1])))
+        try:
+            work(run_table(), home(), stop, look=look, tell=_teller(int(sys.argv[1])))
+        except PleinairError as error:
+            sys.exit(f"pleinair worker: {error}")
 
 
 def _teller(file: int) -> Callable[[], None]:

@@ -15,6 +15,7 @@ import psutil
 import uvicorn
 
 from pleinair.app.paths import Paths
+from pleinair.app.runs.store import Runs
 from pleinair.app.server.app import create
 from pleinair.app.server.site import Options, Site
 from pleinair.tools.types import BadInput
@@ -41,8 +42,11 @@ def serve(
 
     Raises:
         BadInput: an open address without a token, an unusable token or name, an address that cannot be had.
+        PleinairError: the home cannot be used.
     """
     check(options)
+    with Runs(places.table) as runs:
+        runs.unfinished()
     with listen(options.host, options.port) as listener:
         options = replace(options, port=listener.getsockname()[1])
         if is_open(options.host):

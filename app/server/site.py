@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -127,6 +128,7 @@ class Site:
     def templates(self) -> Environment:
         """Return the environment of all templates."""
         templates = environment(TEMPLATES)
+        templates.filters["quoted"] = shlex.quote
         templates.globals["has_token"] = bool(self.options.token)
         return templates
 

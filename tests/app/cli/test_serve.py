@@ -60,6 +60,13 @@ def test_it_stops_with_an_open_stream_and_its_run_goes_on(place: Path) -> None:
     assert run_table().get(run.id).outcome
 
 
+def test_a_home_that_cannot_be_used_is_an_error(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "file").touch()
+    monkeypatch.setenv("PLEINAIR_HOME", str(place / "file"))
+    result = CliRunner().invoke(app, ["serve", "--port", "0"])
+    assert (result.exit_code, "Cannot write" in result.output) == (5, True), result.output
+
+
 def test_an_open_address_needs_a_token(place: Path) -> None:
     result = CliRunner().invoke(app, ["serve", "--host", "0.0.0.0"])
     assert result.exit_code == 2

@@ -128,6 +128,7 @@ def test_deletion_is_confirmed_and_says_what_stays(browser: TestClient) -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, "/runs?deleted=1&kept=2")
     assert "1 run deleted; 2 kept" in browser.get(answer.headers["location"]).text
     assert {run.id for run in run_table().newest(9)} == {chat, queued}
+    assert "These runs have been deleted already" in browser.get(f"/runs/delete?run={gone}").text
     browser.post("/runs/delete", data={"run": [chat], "threads": "true"})
     assert {run.id for run in run_table().newest(9)} == {queued}
 
