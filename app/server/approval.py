@@ -16,6 +16,7 @@ from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.agent.state import check_prompt
 from pleinair.app import api
 from pleinair.app.chat.threads import Threads
+from pleinair.app.runs.events import has_image
 from pleinair.app.runs.request import input_reference
 from pleinair.app.runs.row import Run, no_question
 from pleinair.app.server.clients import client_of, wants_json
@@ -115,7 +116,9 @@ def _again(
 ) -> Response:
     """Return the page of a form that could not be accepted."""
     form = approval_form(run, question, site.places, typed, faults)
-    page = site.render("approval_page.html", run_id=run.id, form=form, back=back)
+    can_accept = has_image(site.places.events(run.id))
+    values = {"run_id": run.id, "form": form, "back": back, "can_accept": can_accept}
+    page = site.render("approval_page.html", **values)
     return HTMLResponse(page, 422 if typed is not None else 409)
 
 

@@ -328,4 +328,57 @@ PAGES: dict[str, Callable[[Server], str]] = {
     "duplicates": _at("/library/duplicates"),
     "gaps": _at("/library/gaps"),
     "missing": _at("/no/such/page"),
+    "runs-fault": _at("/runs?since=2026-99-99"),
+    "gaps-fault": _at("/library/gaps?since=0000-00-00"),
 }  # by the name of its screenshot
+STATUSES = {"missing": 404, "runs-fault": 400, "gaps-fault": 400}  # of pages that are not 200
+
+
+def show(visitor: Visitor, server: Server, name: str) -> Page:
+    """Open one of the pages, or a form that comes back with a fault."""
+    with visitor.expecting(STATUSES.get(name, 200), *([400, 422] if name in FAULTS else [])):
+        if name in FAULTS:
+            FAULTS[name](server, visitor)
+        else:
+            visitor.visit(PAGES[name](server))
+        visitor.page.wait_for_load_state()
+    return visitor.page
+
+
+def _refused(page: Page, button: str, **fields: str) -> None:
+    """Type unusable values on a page and press a button."""
+    for name, text in fields.items():
+        page.locator(f"[name={name.replace('_', '-')}]").first.fill(text)
+    with page.expect_navigation():
+        page.get_by_role("button", name=button).first.click()
+
+
+def _chat_fault(server: Server, visitor: Visitor) -> None:
+    page = visitor.visit("/threads/new")
+    page.get_by_text("Options", exact=False).first.click()
+    _refused(page, "Send", f_prompt="a wren", f_width="wide")
+
+
+def _chat_prompt(server: Server, visitor: Visitor) -> None:
+    _refused(visitor.visit(server.chat(TWO)), "Send", f_prompt="/show")
+
+
+def _fork_fault(server: Server, visitor: Visitor) -> None:
+    _refused(visitor.visit(PAGES["fork"](server)), "Run the fork", seed="x")
+
+
+def _approval_fault(server: Server, visitor: Visitor) -> None:
+    _refused(visitor.visit(PAGES["run-approval"](server)), "Continue", name_0="")
+
+
+def _index_fault(server: Server, visitor: Visitor) -> None:
+    _refused(visitor.visit("/library/index"), "Index", folder="/no/such/folder")
+
+
+FAULTS: dict[str, Callable[[Server, Visitor], None]] = {
+    "chat-fault": _chat_fault,
+    "chat-prompt": _chat_prompt,
+    "fork-fault": _fork_fault,
+    "approval-fault": _approval_fault,
+    "index-fault": _index_fault,
+}  # forms that come back with a fault

@@ -152,7 +152,7 @@ def test_a_fault_comes_back_with_what_was_typed(client: TestClient) -> None:
     typed = {"prompt": "another prompt", "use-1": other, veto: form.boxes[veto]}
     for fault, changes in FAULTS.items():
         again = sent(client, form, **(typed | changes))
-        assert again.status_code == 422 and fault in again.text
+        assert again.status_code == 422 and fault in again.text and "Accept the image so far" in again.text
         is_of_a_hit = next(iter(changes)).startswith("use-")  # which is told above the form
         assert len(described_faults(again.text)) == (not is_of_a_hit)
         fields = form_in(again.text).fields

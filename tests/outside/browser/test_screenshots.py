@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.browser import DESK, PAGES, PHONE, TABLET, NewVisitor, Server
+from support.browser import DESK, FAULTS, PAGES, PHONE, TABLET, NewVisitor, Server, show
 from support.source_tree import ROOT
 
 LOADED = """() => Promise.all([...document.images].map(image => {
@@ -14,14 +14,12 @@ LOADED = """() => Promise.all([...document.images].map(image => {
 FOLDER = Path(os.environ.get("PLEINAIR_SCREENSHOTS") or ROOT / "out" / "screenshots")
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, *FAULTS])
 def test_screenshots_are_written(server: Server, visitors: NewVisitor, name: str) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    address = PAGES[name](server)
     for scheme in ("light", "dark"):
         visitor = visitors(server, color_scheme=scheme, reduced_motion="reduce")
-        with visitor.expecting(*([404] if name == "missing" else [])):
-            page = visitor.visit(address)
+        page = show(visitor, server, name)
         for width in (DESK, TABLET, PHONE):
             visitor.resize(width)
             path = FOLDER / f"{name}-{width}-{scheme}.png"
