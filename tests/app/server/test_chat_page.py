@@ -309,13 +309,20 @@ def test_an_image_of_an_approval_is_shown_in_the_tray(page: Page) -> None:
 
 
 def test_a_full_queue_says_when_to_try_again(page: Page) -> None:
-    page.press("send", prompt=PROMPT, num_images="2")
+    page.send()
+    first = page.id
+    page.id = "new"
+    page.press("send", prompt=PROMPT, num_images="3")
+    page.id = first
+    again = page.press("again", prompt="typed words", seed="9")
+    assert again.status_code == 429 and int(again.headers["retry-after"]) > 0
+    assert typed(again.text) == {"prompt": "typed words", "seed": "9"} and len(page.thread.turns[0].runs) == 1
     page.id = "new"
     response = page.press("send", prompt=PROMPT, num_images="2")
     assert response.status_code == 429
     assert int(response.headers["retry-after"]) > 0
     assert typed(response.text) == {"prompt": PROMPT, "num_images": "2"}
-    assert len(run_table().newest(9)) == 2
+    assert len(run_table().newest(9)) == 4
 
 
 def test_hostile_prompts_are_text(page: Page) -> None:

@@ -170,3 +170,27 @@ def test_a_killed_server_that_starts_again_shows_the_end(
         server.start()
         ended(page, WREN)
     expect(page.get_by_label("Prompt", exact=True)).to_have_value("typed meanwhile")
+
+
+def test_another_window_follows_without_a_reload(server: Server, visitors: NewVisitor, chat: Page) -> None:
+    chat.locator("#files").set_input_files(
+        [FilePayload(name="a.png", mimeType="image/png", buffer=png("red"))]
+    )
+    expect(chat.get_by_text("@1", exact=True)).to_be_visible()
+    other = visitors(server).page
+    other.goto(chat.url)
+    other.get_by_label("Prompt", exact=True).fill("not sent")
+    expect(other.get_by_role("heading", name="New chat")).to_be_visible()
+    press(chat, "Remove @1")
+    send(chat, WREN)
+    expect(other.get_by_role("heading", name=WREN, level=1)).to_be_visible()
+    expect(other).to_have_title(f"{WREN} · pleinair")
+    expect(other.locator(".chats [aria-current]")).to_contain_text(WREN)
+    expect(other.get_by_text("What do you want to see?")).to_be_hidden()
+    undo, redo = (other.get_by_role("button", name=name) for name in ("Undo", "Redo"))
+    ended(chat, WREN)
+    expect(undo).to_be_enabled()
+    press(chat, "Undo")
+    expect(undo).to_be_disabled()
+    expect(redo).to_be_enabled()
+    expect(other.get_by_label("Prompt", exact=True)).to_have_value("not sent")

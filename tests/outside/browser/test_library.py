@@ -49,6 +49,8 @@ def test_a_folder_is_indexed_with_progress(server: Server, visitor: Visitor) -> 
     page.get_by_label("Folder on this machine").fill(str(folder))
     page.get_by_role("button", name="Index").click()
     expect(page.get_by_text("3 images indexed")).to_be_visible()
+    expect(page.get_by_role("button", name="Stop")).to_have_count(0)  # without a reload
+    expect(page.get_by_role("status")).to_have_text("Done")
 
 
 def test_what_the_library_lacks(visitor: Visitor) -> None:
