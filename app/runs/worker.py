@@ -88,6 +88,9 @@ class _Worker:
             perform(self._runs, run, self._places, lambda _: self._tell(), show, stop=self._stop)
         except (Busy, Finished, LeaseLost, Released, Waiting):
             return False
+        except PleinairError as error:
+            log.error("Run %s could not be executed: %s", run.id, error)
+            return self._count(run, error)
         except Exception as error:  # the queue goes on
             log.exception("Run %s could not be executed.", run.id)
             return self._count(run, error)

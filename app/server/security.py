@@ -172,7 +172,7 @@ class Guard:
         if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
         if status == 401 and is_browser:
-            wanted = scope["path"] if scope["method"] in READING else "/"
+            wanted = _address_of(scope) if scope["method"] in READING else "/"
             status = 303
             headers.append((b"location", f"{SIGN_IN}?next={quote(wanted)}".encode()))
         if is_browser and self._page:
@@ -183,6 +183,11 @@ class Guard:
             body = json.dumps({"error": {"message": refusal.text}}).encode()
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+def _address_of(scope: Scope) -> str:
+    query = scope.get("query_string", b"").decode("latin-1")
+    return f"{scope['path']}?{query}" if query else str(scope["path"])
 
 
 Headers = dict[str, list[str]]

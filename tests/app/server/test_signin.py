@@ -31,6 +31,8 @@ def test_a_browser_signs_in_and_out(browser: TestClient) -> None:
     run = submit("first thing and second thing").id
     answer = browser.get(f"/runs/{run}", headers=PAGE)
     assert (answer.status_code, answer.headers["location"]) == (303, f"/token?next=/runs/{run}")
+    asked = browser.get("/compare?left=a%26b&right=ü", headers=PAGE).headers["location"]
+    assert 'value="/compare?left=a%26b&amp;right=%C3%BC"' in browser.get(asked, headers=PAGE).text
     form = browser.get(answer.headers["location"], headers=PAGE)
     assert f'value="/runs/{run}"' in form.text and 'type="password"' in form.text
     assert "Sign out" not in form.text
