@@ -176,7 +176,7 @@ class Site:
         try:
             trace = trace_begun(run, self.places)
         except BadInput:
-            facts = {"run": run, "ahead": self.ahead(run), "parent": read_request(run.request_json).parent}
+            facts = {"run": run, "ahead": self.ahead(run), "request": read_request(run.request_json)}
             device = device_ahead(read_readable(self.places.events(run.id)).events)
             return Markup(self.render("not_begun.html", device=device, **facts))
         gallery = LinkedGallery(run.id, read_request(run.request_json))

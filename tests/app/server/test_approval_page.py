@@ -213,6 +213,7 @@ def test_an_image_is_accepted_by_a_button(client: TestClient) -> None:
     queued = submit(PROMPT, seed=1)
     page = client.get(f"/runs/{queued.id}").text
     assert "Stop</button>" in page and "Accept the image so far" not in page
+    assert f"<h1>{PROMPT}</h1>" in page
     client.post(f"/runs/{queued.id}/stop")
     assert run_table().get(queued.id).status == "cancelled"
 
