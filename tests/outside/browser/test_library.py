@@ -5,9 +5,16 @@ from __future__ import annotations
 import io
 import re
 
+import pytest
 from PIL import Image
 from playwright.sync_api import FilePayload, expect
-from support.browser import UNKNOWN, Server, Visitor
+from support.browser import UNKNOWN, WREN, Server, Visitor
+
+
+@pytest.fixture(autouse=True)
+def indexed(server: Server) -> None:
+    """Let a run index the library."""
+    server.ended(WREN)
 
 
 def test_search_by_words_and_more_like_one(visitor: Visitor) -> None:
@@ -17,7 +24,8 @@ def test_search_by_words_and_more_like_one(visitor: Visitor) -> None:
     expect(page.get_by_text(re.compile("at or over the threshold")).first).to_be_visible()
     page.get_by_role("link", name="More like this").first.click()
     expect(page.get_by_role("heading", name=re.compile("^Like "))).to_be_visible()
-    expect(page.locator(".hits .hit").first).to_be_visible()
+    page.get_by_role("button", name="Use in chat").first.click()
+    expect(page.get_by_role("checkbox", name="Use @1")).to_be_checked()
 
 
 def test_search_by_an_image(visitor: Visitor) -> None:
