@@ -49,6 +49,7 @@ def error_page(site: Site, status: int, message: str, remedy: str = "") -> str:
     """Return the page of an error."""
     title = TITLES.get(status) or HTTPStatus(status).phrase
     remedy = remedy or REMEDIES.get(status, "")
+    message = "" if message == HTTPStatus(status).phrase else message  # which says no more than the title
     return site.render("error.html", status=status, title=title, message=message, remedy=remedy)
 
 
