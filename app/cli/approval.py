@@ -66,7 +66,9 @@ def answer(
         fields, files = approval_of(run.question, veto or (), use or (), rename or (), prompt, stop)
         run = answer_run(run.id, fields, input_images=files, client=TERMINAL if queue else None)
     if run.client:  # workers would take it from this process
-        typer.echo(f"{run.id} is answered; a worker of `pleinair serve` goes on with it")
+        typer.echo(
+            f"{run.id} is answered; it goes on when a worker takes it (`pleinair serve`, `pleinair worker`)"
+        )
     else:
         with explained():
             execute([run], as_json)

@@ -49,6 +49,7 @@ def work(
         look: set by others when there is something new in the queue, or to end the pause before a stop.
         tell: called at every event and preview.
     """
+    os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars of libraries would fill the log
     worker, look, since = _Worker(runs, places, stop, tell), look or threading.Event(), time.monotonic()
     with runs:
         while not stop.is_set() and (idle is None or time.monotonic() - since < idle):
