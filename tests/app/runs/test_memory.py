@@ -17,9 +17,7 @@ LEFT = 40  # Python blocks a run that may stay, for caches
 def executed(count: int) -> tuple[int, int, int]:
     """Execute runs, and return the Python blocks, threads and open files that are there afterwards."""
     for number in range(count):
-        row = submit(
-            "first thing and second thing", graph="direct" if number % 4 else "pleinair", seed=number
-        )
+        row = submit("first thing and second thing", graph="direct" if number % 4 else "pleinair", seed=number)
         perform(run_table(), row, home(), on_preview=lambda png: None)
     gc.collect()
     return sys.getallocatedblocks(), threading.active_count(), psutil.Process().num_fds()
