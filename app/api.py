@@ -23,8 +23,8 @@ from pleinair.app.runs.request import (
     require_slots,
     store_input_images,
 )
-from pleinair.app.runs.row import OPEN, Busy, Finished, Run, Waiting, no_question
-from pleinair.app.runs.store import Runs
+from pleinair.app.runs.store import Busy, Finished, Run, Runs, Waiting, no_question
+from pleinair.app.runs.tables import OPEN
 from pleinair.app.settings import OnPreview, Renamed, load
 from pleinair.tools.types import BadInput, ImageOptions, NotFound
 

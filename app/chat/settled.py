@@ -13,8 +13,8 @@ from pleinair.app.chat.tray import with_image, without_pinned
 from pleinair.app.paths import Paths
 from pleinair.app.runs.history import state_of
 from pleinair.app.runs.request import read_request
-from pleinair.app.runs.row import OPEN
 from pleinair.app.runs.store import Runs
+from pleinair.app.runs.tables import OPEN
 from pleinair.tools.storage.artifacts import ArtifactStore, BadArtifact
 from pleinair.tools.types import Reference, concept_key
 

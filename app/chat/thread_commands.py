@@ -10,13 +10,13 @@ from pleinair.app import api
 from pleinair.app.chat.references import ChatReference
 from pleinair.app.chat.reply import Command, Part, Reply, optional_number, read_number, usage
 from pleinair.app.chat.thread import MessageOptions, Thread
-from pleinair.app.runs.row import OPEN
+from pleinair.app.runs.tables import OPEN
 from pleinair.app.texts import counted, printable
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
     from pleinair.app.chat.session import ChatSession
-    from pleinair.app.runs.row import Run
+    from pleinair.app.runs.store import Run
 
 LISTED = 20  # threads of a list
 _NUMBER_DIGITS = 3  # at most, of a thread's number in a list; ids are longer

@@ -17,8 +17,7 @@ from pleinair.app.chat.thread import MAX_TITLE, Decisions, Message, Thread
 from pleinair.app.paths import Paths
 from pleinair.app.runs.history import state_of
 from pleinair.app.runs.request import read_request
-from pleinair.app.runs.row import Busy, Run
-from pleinair.app.runs.store import Runs
+from pleinair.app.runs.store import Busy, Run, Runs
 from pleinair.tools.types import BadInput, NotFound
 
 LOCK_SECONDS = 30.0  # that a session waits for another one at the same thread

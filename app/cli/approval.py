@@ -10,7 +10,7 @@ from pleinair.app.cli.options import Json, RunId
 from pleinair.app.cli.run import execute
 from pleinair.app.cli.runs import runs_app
 from pleinair.app.cli.terminal import explained
-from pleinair.app.runs.row import OPEN
+from pleinair.app.runs.tables import OPEN
 from pleinair.tools.types import BadInput
 
 TERMINAL = "terminal"  # client of runs that a terminal leaves to the workers

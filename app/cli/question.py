@@ -10,7 +10,7 @@ import typer
 
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.app.cli.terminal import say
-from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Run
 from pleinair.app.texts import printable
 from pleinair.tools.types import BadInput, Hit
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from pleinair.app.cli.terminal import CODES, error_lines, has_terminal, leave, say
-from pleinair.app.runs.row import Busy, Run
 from pleinair.app.runs.signals import handling
+from pleinair.app.runs.store import Busy, Run
 from pleinair.app.texts import printable, printable_json
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from pleinair.app.runs.row import Busy
+from pleinair.app.runs.store import Busy
 from pleinair.app.texts import printable
 from pleinair.tools.types import BadInput, PleinairError
 

@@ -15,7 +15,7 @@ from pleinair.app.paths import Paths
 from pleinair.app.runs.database import connect_read_only, unusable
 from pleinair.app.runs.events import read
 from pleinair.app.runs.request import DrawRequest, read_request
-from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Run
 from pleinair.app.texts import counted
 from pleinair.app.trace.trace import Trace, trace_of
 from pleinair.tools.types import BadInput

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from pleinair.app.engines import Watch
 from pleinair.app.paths import Paths
-from pleinair.app.runs.row import Busy
+from pleinair.app.runs.store import Busy
 from pleinair.app.settings import Settings, load
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, Cancelled, PleinairError, Value

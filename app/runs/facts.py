@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from pleinair.app.runs.results import result_of
-from pleinair.app.runs.row import QUEUED, RUNNING, Run
+from pleinair.app.runs.store import Run
+from pleinair.app.runs.tables import QUEUED, RUNNING
 
 
 def summary_of(run: Run) -> dict[str, Any]:

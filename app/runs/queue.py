@@ -4,17 +4,43 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from math import ceil
 from operator import itemgetter
 from statistics import median
+from typing import Protocol, TypeVar
 
-from pleinair.app.runs.row import QUEUED, RUNNING, Run
+from pleinair.app.runs.owner import Owner
+from pleinair.app.runs.tables import QUEUED
 from pleinair.tools.types import BadInput, PleinairError
 
 RECENT = 20  # runs by whose seconds a full queue says when there is room
 REMEMBERED = 200  # ended runs by which the clients' turns are known
 UNKNOWN_SECONDS = 10.0  # of a run, before one has ended
+
+
+class Unfinished(Protocol):
+    """What the order depends on, of a run that is queued or at work."""
+
+    @property
+    def id(self) -> str:
+        """Id of the run."""
+
+    @property
+    def client(self) -> str | None:
+        """Who queued it."""
+
+    @property
+    def created(self) -> float:
+        """When it was queued, in seconds since the epoch."""
+
+    @property
+    def owner(self) -> Owner | None:
+        """Its live holder, None where it waits."""
+
+
+AnyRun = TypeVar("AnyRun", bound=Unfinished)
 
 
 class QueueFull(PleinairError):
@@ -47,15 +73,13 @@ def _recent_seconds(db: sqlite3.Connection) -> float:
     return median(seconds) if seconds else UNKNOWN_SECONDS
 
 
-def in_order(db: sqlite3.Connection) -> list[Run]:
-    """Return the runs that wait for a worker, in the order in which workers take them.
+def in_order(runs: Sequence[AnyRun], db: sqlite3.Connection) -> list[AnyRun]:
+    """Return those of the unfinished runs that wait for a worker, in the order in which workers take them.
 
     Clients take turns: a run comes after those of which another client has as many ahead of it, in the
     queue or at work; among equals the one comes first whose client has waited longest, since it asked or
     since its last run ended. A run whose worker has died waits again.
     """
-    query = "SELECT * FROM runs WHERE client IS NOT NULL AND outcome_json IS NULL ORDER BY created, id"
-    runs = [run for run in map(Run.of, db.execute(query)) if run.status in (QUEUED, RUNNING)]
     waiting = [run for run in runs if run.owner is None]
     ahead = Counter(run.client for run in runs if run.owner is not None)
     served = _last_served(db, len(runs)) if len({run.client for run in waiting}) > 1 else {}

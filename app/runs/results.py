@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.app.runs.events import Ended
 from pleinair.app.runs.request import DrawRequest, read_request
-from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Run
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.storage.files import sweep_parts, write_whole
 from pleinair.tools.types import Attempt, Outcome, Reference

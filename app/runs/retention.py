@@ -20,8 +20,8 @@ from typing import Any, Literal, NamedTuple
 
 from pleinair.app.paths import Paths
 from pleinair.app.runs.listing import RunFilter
-from pleinair.app.runs.row import OPEN
 from pleinair.app.runs.store import Runs
+from pleinair.app.runs.tables import OPEN
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Picture
 

@@ -38,8 +38,7 @@ from pleinair.app.runs.history import chat_input, config_of, copy_parent
 from pleinair.app.runs.lease import STOPPED, Lease, Released
 from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.runs.results import deliver, versions
-from pleinair.app.runs.row import ACCEPT, LeaseLost, Run
-from pleinair.app.runs.store import Runs
+from pleinair.app.runs.store import ACCEPT, LeaseLost, Run, Runs
 from pleinair.app.settings import OnPreview
 from pleinair.tools.callbacks import StopCheck
 from pleinair.tools.deadline import RUN_WAIT, OutOfTime, check_deadline, deadline, finish_in_time

@@ -8,6 +8,9 @@ from pathlib import Path
 from pleinair.tools.types import BadInput
 
 SCHEMA = 3  # incremented with every change of the tables, with a migration
+QUEUED, RUNNING, WAITING = "queued", "running", "waiting"  # not begun or released; held; for an approval
+OPEN = (QUEUED, RUNNING, WAITING)
+
 TABLES = """
 CREATE TABLE runs (
     id TEXT PRIMARY KEY,

@@ -15,10 +15,9 @@ from pathlib import Path
 
 from pleinair.app.paths import Paths
 from pleinair.app.runs.lease import Lease, Released
-from pleinair.app.runs.row import Busy, Finished, LeaseLost, Run, Waiting
 from pleinair.app.runs.runner import MOST_DEATHS, perform
 from pleinair.app.runs.signals import handling
-from pleinair.app.runs.store import Runs
+from pleinair.app.runs.store import Busy, Finished, LeaseLost, Run, Runs, Waiting
 from pleinair.tools.types import BadInput, Outcome, PleinairError
 
 POLL = 0.2  # seconds between two looks at the queue, where nobody tells of a new run

@@ -10,7 +10,7 @@ from sse_starlette import ServerSentEvent
 
 from pleinair.app.chat.thread import Thread
 from pleinair.app.chat.threads import Threads
-from pleinair.app.runs.row import OPEN
+from pleinair.app.runs.tables import OPEN
 from pleinair.app.server.feed import key_of
 from pleinair.app.server.messages import LATEST, message_views, status_of
 from pleinair.app.server.site import Site

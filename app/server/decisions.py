@@ -12,7 +12,8 @@ from pleinair.app.chat.threads import Threads
 from pleinair.app.library.catalogue import id_key
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import has_image
-from pleinair.app.runs.row import ACCEPT, CANCEL, OPEN, QUEUED, RUNNING, WAITING, Run
+from pleinair.app.runs.store import ACCEPT, CANCEL, Run
+from pleinair.app.runs.tables import OPEN, QUEUED, RUNNING, WAITING
 from pleinair.app.storyboard.words import link
 from pleinair.app.trace.trace import license_text, score_text
 from pleinair.tools.types import Concept, Hit, Reference, Retrieval

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from pleinair.app.runs.queue import QueueFull
-from pleinair.app.runs.row import Busy
+from pleinair.app.runs.store import Busy
 from pleinair.app.server.clients import wants_json
 from pleinair.app.server.security import Refusal
 from pleinair.app.server.site import Site

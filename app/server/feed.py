@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from pleinair.app.runs.row import OPEN
+from pleinair.app.runs.tables import OPEN
 from pleinair.app.server.site import Site, site_of
 from pleinair.app.server.watch import Versions
 

@@ -20,7 +20,7 @@ from pleinair.app.library.duplicates import stored_duplicates
 from pleinair.app.library.gaps import day, gaps_of, looked_for
 from pleinair.app.library.opened import MAX_QUERY, OpenLibrary, SearchResult
 from pleinair.app.library.thumbnails import Size, thumbnail
-from pleinair.app.runs.row import Busy
+from pleinair.app.runs.store import Busy
 from pleinair.app.server.feed import LAST_ID, streamed
 from pleinair.app.server.forms import FieldFault, of_field
 from pleinair.app.server.site import IMMUTABLE, Options, Site, site_of, stored_png

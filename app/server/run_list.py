@@ -20,7 +20,8 @@ from starlette.background import BackgroundTask
 from pleinair.app.runs.download import zip_of
 from pleinair.app.runs.listing import RunFilter, choices_of, page_of
 from pleinair.app.runs.retention import REASONS, delete, planned, size_text
-from pleinair.app.runs.row import OPEN, Run
+from pleinair.app.runs.store import Run
+from pleinair.app.runs.tables import OPEN
 from pleinair.app.server.site import IMMUTABLE, Row, Site, png, site_of, stored_png
 from pleinair.tools.images.reading import read_picture
 from pleinair.tools.storage.artifacts import ArtifactStore

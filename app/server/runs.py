@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, Response
 from pleinair.app.library.thumbnails import thumbnail
 from pleinair.app.runs.calls import call_image
 from pleinair.app.runs.request import read_request
-from pleinair.app.runs.row import OPEN
+from pleinair.app.runs.tables import OPEN
 from pleinair.app.server.decisions import decisions_of
 from pleinair.app.server.feed import key_of
 from pleinair.app.server.site import png, site_of, stored_png

@@ -23,8 +23,8 @@ from pleinair.app.library.retrievals import RetrievedCache
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import read_readable
 from pleinair.app.runs.request import DrawRequest, read_request
-from pleinair.app.runs.row import OPEN, QUEUED, RUNNING, Run
-from pleinair.app.runs.store import Runs
+from pleinair.app.runs.store import Run, Runs
+from pleinair.app.runs.tables import OPEN, QUEUED, RUNNING
 from pleinair.app.server.decisions import decisions_of, hit_address
 from pleinair.app.server.watch import Version, Watcher
 from pleinair.app.storyboard.gallery import SMALL

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from pleinair.app.paths import Paths
 from pleinair.app.runs.request import read_request
-from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Run
 from pleinair.app.storyboard.gallery import Gallery
 from pleinair.app.storyboard.html import TEMPLATES, environment, run_values
 from pleinair.app.storyboard.png import render_png

@@ -8,7 +8,7 @@ from typing import Any
 from pleinair.app.paths import Paths
 from pleinair.app.runs.calls import CallRecord
 from pleinair.app.runs.results import HEADING, credit
-from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Run
 from pleinair.app.texts import counted
 from pleinair.app.trace.calls import call_lines, plain_calls, steps_with_calls
 from pleinair.app.trace.trace import (

@@ -21,8 +21,7 @@ from pleinair.app.api import cancel, draw, estimate, finish, home, resume, run_t
 from pleinair.app.runs.checkpoints import FencedSaver
 from pleinair.app.runs.events import Ended, Event, StepFinished, payloads, read
 from pleinair.app.runs.results import Result
-from pleinair.app.runs.row import Busy, LeaseLost
-from pleinair.app.runs.store import Runs
+from pleinair.app.runs.store import Busy, LeaseLost, Runs
 from pleinair.tools.storage.files import DiskFull
 from pleinair.tools.types import BadInput
 

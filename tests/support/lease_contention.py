@@ -4,8 +4,7 @@ import multiprocessing
 from pathlib import Path
 
 from pleinair.app.runs.owner import new_owner
-from pleinair.app.runs.row import Busy, Finished, LeaseLost
-from pleinair.app.runs.store import Runs
+from pleinair.app.runs.store import Busy, Finished, LeaseLost, Runs
 from pleinair.tools.types import Outcome
 
 DONE = Outcome(ending="accepted", reason="every concept is present")

@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 from pleinair.app.api import draw, home, run_table, submit
 from pleinair.app.cli import question, run
 from pleinair.app.cli.main import app
-from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Run
 
 PROMPT = "two things"
 

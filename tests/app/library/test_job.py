@@ -8,7 +8,7 @@ import pytest
 
 from pleinair.app.api import home
 from pleinair.app.library import job as jobs
-from pleinair.app.runs.row import Busy
+from pleinair.app.runs.store import Busy
 from pleinair.tools.types import BadInput
 
 

@@ -11,7 +11,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.serde.jsonplus import EXT_CONSTRUCTOR_POS_ARGS, EXT_CONSTRUCTOR_SINGLE_ARG
 
 from pleinair.app.runs.checkpoints import PLAIN, open_saver
-from pleinair.app.runs.row import LeaseLost
+from pleinair.app.runs.store import LeaseLost
 
 CONFIG = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
 

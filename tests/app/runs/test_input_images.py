@@ -14,7 +14,7 @@ from pleinair.app.api import draw, finish, home, run_table, submit
 from pleinair.app.runs.events import Event
 from pleinair.app.runs.request import MAX_INPUT_IMAGES, takes_input_images
 from pleinair.app.runs.results import Result
-from pleinair.app.runs.row import LeaseLost
+from pleinair.app.runs.store import LeaseLost
 from pleinair.app.trace.fork import fork
 from pleinair.app.trace.replay import redraw
 from pleinair.tools.storage.artifacts import ArtifactStore

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from pleinair.app.api import home, submit
-from pleinair.app.runs.row import Busy
+from pleinair.app.runs.store import Busy
 from pleinair.app.server.app import create
 from pleinair.app.server.security import MOST_WRONG, Guard
 from pleinair.app.server.site import Options
