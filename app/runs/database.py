@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 
 from pleinair.tools.storage.files import RESERVE, DiskFull, explain
 from pleinair.tools.types import BadInput, PleinairError
 
+WAIT = 30.0  # seconds for other writers
+
 
 def connect(path: Path) -> sqlite3.Connection:
     """Return a connection that waits for other writers and survives a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(path, timeout=WAIT, isolation_level=None, check_same_thread=False)
     db.row_factory = sqlite3.Row
     db.create_function("casefold", 1, lambda text: str(text or "").casefold(), deterministic=True)
     try:
-        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL"):
-            db.execute(f"PRAGMA {pragma}")
+        _use_log(db)
+        db.execute("PRAGMA synchronous=FULL")
     except sqlite3.Error:
         db.close()
         raise
     return db
+
+
+def _use_log(db: sqlite3.Connection) -> None:
+    """Switch a database to SQLite's log; where others do so too, SQLite does not wait for them by itself."""
+    end = time.monotonic() + WAIT
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
@@ -45,11 +61,16 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     raise fault
 
 
+def code_of(error: sqlite3.Error) -> int:
+    """Return SQLite's code of an error, without its extension; 0 if it has none."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
 def unusable(error: sqlite3.Error | OSError, path: Path) -> PleinairError:
     """Return the error of a SQLite file that cannot be used, with what to do; it is always kept."""
     if isinstance(error, OSError):
         return explain(error, path)
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without SQLite's extended codes
+    code = code_of(error)
     failed = code == sqlite3.SQLITE_IOERR
     if code == sqlite3.SQLITE_FULL or (failed and shutil.disk_usage(path.parent).free < RESERVE):
         return DiskFull(f"The disk of {path} is full.", "Free some space, then run again.")
