@@ -26,6 +26,7 @@ from pleinair.evals.experiments.serving import PROMPT, Server, http_client, mess
 RESAMPLES = 9_999
 TARGET = 3.0
 GRAPH = "direct"
+NOT_BEGUN = "not-begun"  # class of what a page shows of a run in the queue
 UNMEASURED = 2  # first runs, for imports, models and caches
 
 
@@ -84,8 +85,8 @@ async def _request(http: AsyncClient, seed: int) -> str:
 
 async def _arrival(http: AsyncClient, run_id: str) -> float:
     """Return when the first message came that shows the run as begun; read on to the end."""
-    begun = [arrival async for arrival, fields in messages(http, run_id) if PROMPT in fields.get("data", "")]
-    return begun[0]
+    received = [(arrival, fields.get("data", "")) async for arrival, fields in messages(http, run_id)]
+    return next(arrival for arrival, page in received if PROMPT in page and NOT_BEGUN not in page)
 
 
 def ratio_of_medians(above: Sequence[float], below: Sequence[float]) -> tuple[float, float, float]:
