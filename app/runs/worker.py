@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pleinair.app.paths import Paths
 from pleinair.app.runs.lease import Lease, Released
+from pleinair.app.runs.presence import present
 from pleinair.app.runs.runner import MOST_DEATHS, perform
 from pleinair.app.runs.signals import handling
 from pleinair.app.runs.store import Busy, Finished, LeaseLost, Run, Runs, Waiting
@@ -50,7 +51,7 @@ def work(
     """
     os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars of libraries would fill the log
     worker, look, since = _Worker(runs, places, stop, tell), look or threading.Event(), time.monotonic()
-    with runs:
+    with runs, present(places):
         while not stop.is_set() and (idle is None or time.monotonic() - since < idle):
             if run := worker.execute_next():
                 since = time.monotonic()
