@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Event, parse
-from pleinair.app.runs.row import QUEUED, RUNNING
 from pleinair.app.runs.store import Runs
+from pleinair.app.runs.tables import QUEUED, RUNNING
 
 POLL = 0.05  # seconds between two looks at the log
 

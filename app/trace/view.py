@@ -1,0 +1,104 @@
+"""A run as JSON, the same for every interface: standing, images, ledger, references, question."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pleinair.agent.approval.types import ApprovalRequest
+from pleinair.agent.ledger import best
+from pleinair.app.paths import Paths
+from pleinair.app.runs.events import read_readable
+from pleinair.app.runs.facts import details_of
+from pleinair.app.runs.results import credit
+from pleinair.app.runs.store import Run
+from pleinair.app.runs.tables import OPEN
+from pleinair.app.trace.trace import Trace, device_ahead, trace_of
+from pleinair.tools.types import Attempt, Picture, Row, Usage, Value
+
+
+class AttemptView(Value):
+    """One generated image: what was sent, what came out, how it was judged."""
+
+    number: int  # 0 is the draft
+    image: Picture
+    prompt: str  # as sent
+    negative_prompt: str = ""
+    seed: int
+    references: tuple[dict[str, Any], ...] = ()  # concept, id, sha256, license, source, author, crop
+    ledger: tuple[Row, ...] | None = None  # None: not judged
+
+
+class Abstention(Value):
+    """A concept for which the library has nothing."""
+
+    concept: str
+    reason: str
+
+
+class RunView(Value):
+    """What there is to say about a run, whether it has begun or ended or not."""
+
+    run: str
+    status: str  # queued, running, waiting, or how it ended
+    has_ended: bool
+    reason: str = ""  # of its end
+    prompt: str
+    graph: str
+    profile: str
+    seed: int
+    created: str  # ISO 8601
+    ahead: int | None = None  # runs that have the device first
+    best: int | None = None  # number of the best attempt so far
+    attempts: tuple[AttemptView, ...] = ()
+    abstentions: tuple[Abstention, ...] = ()
+    usage: Usage = Usage()
+    models: dict[str, str] = {}
+    picture: str | None = None  # file of the best image, once the run has ended
+    sidecar: str | None = None
+    question: ApprovalRequest | None = None  # that a person has to answer
+
+    @property
+    def best_attempt(self) -> AttemptView | None:
+        """The best attempt so far, None where there is no image."""
+        return next((attempt for attempt in self.attempts if attempt.number == self.best), None)
+
+
+def view_of(run: Run, places: Paths) -> RunView:
+    """Return a run's view by its row and the events that can be read; raises `BadInput` for a damaged row."""
+    run.require_intact()
+    facts = {name: value for name, value in details_of(run).items() if name in RunView.model_fields}
+    events = read_readable(places.events(run.id)).events
+    trace = trace_of(events)
+    parts = _parts(trace) if trace else {}
+    ahead = None if run.status not in OPEN else device_ahead(events)
+    return RunView(**facts, has_ended=run.outcome is not None, ahead=ahead, question=run.question, **parts)
+
+
+def _parts(trace: Trace) -> dict[str, Any]:
+    attempts = list(trace.attempts.values())
+    chosen = trace.outcome.best if trace.outcome else best(attempts)
+    latest = {retrieval.concept: retrieval for retrieval in trace.retrievals.values()}
+    return {
+        "best": chosen.number if chosen else None,
+        "attempts": tuple(_attempt(trace.attempts[number]) for number in sorted(trace.attempts)),
+        "abstentions": tuple(
+            Abstention(concept=retrieval.concept, reason=retrieval.reason)
+            for retrieval in latest.values()
+            if retrieval.abstained
+        ),
+        "usage": Usage.total(trace.usage),
+        "models": trace.run.models,
+    }
+
+
+def _attempt(attempt: Attempt) -> AttemptView:
+    request = attempt.request
+    return AttemptView(
+        number=attempt.number,
+        image=attempt.picture,
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        seed=request.seed,
+        references=tuple(map(credit, request.references)),
+        ledger=attempt.ledger.rows if attempt.ledger else None,
+    )
