@@ -1,0 +1,1 @@
+"""Whose images a run used, and what its image says about itself."""

@@ -1,0 +1,1 @@
+"""Images by the interface of OpenAI."""
