@@ -43,15 +43,17 @@ def list_runs(
 @runs_app.command()
 def show(run_id: RunId, as_json: Json = False) -> None:
     """Show the request, status and outcome of a run."""
+    from pleinair.app.api import home
     from pleinair.app.cli.question import how_to_answer, lines_of
     from pleinair.app.runs.facts import details_of
+    from pleinair.app.trace.view import view_of
 
     with explained():
         (run,) = _find_all(run_id, group=False)
         facts = details_of(run)
-    if as_json:
-        typer.echo(printable_json(facts))
-        return
+        if as_json:
+            typer.echo(printable_json(facts if run.damage else view_of(run, home()).model_dump(mode="json")))
+            return
     facts["status"] = _standing(facts)
     del facts["interrupted"]
     for key, value in facts.items():

@@ -47,7 +47,7 @@ class AttemptView:
 
 
 @dataclass(frozen=True)
-class RunView:
+class VersionView:
     """One version of a message: its run, as far as it is."""
 
     id: str
@@ -74,11 +74,11 @@ class MessageView:
 
     number: int  # from 1
     prompt: str
-    versions: tuple[RunView, ...]
+    versions: tuple[VersionView, ...]
     current: int  # index of the version that the next message continues
 
     @property
-    def run(self) -> RunView:
+    def run(self) -> VersionView:
         """The current version."""
         return self.versions[self.current]
 
@@ -93,7 +93,7 @@ def message_views(site: Site, thread: Thread, earlier: bool = False) -> list[Mes
         MessageView(
             number,
             message.prompt,
-            tuple(rows.get(run) or RunView(run, DELETED, "its run was deleted") for run in message.runs),
+            tuple(rows.get(run) or VersionView(run, DELETED, "its run was deleted") for run in message.runs),
             message.current,
         )
         for number, message in turns
@@ -108,7 +108,7 @@ def status_of(messages: list[MessageView]) -> str:
     return run.step if run.is_open else f"{run.status}: {run.reason}"
 
 
-def run_view(site: Site, run: Run) -> RunView:
+def run_view(site: Site, run: Run) -> VersionView:
     """Return a run for a message; one that has ended is read once."""
     if run.status not in OPEN:
         return _ended(run, site.places)
@@ -116,7 +116,7 @@ def run_view(site: Site, run: Run) -> RunView:
 
 
 @lru_cache(maxsize=256)
-def _ended(run: Run, places: Paths) -> RunView:
+def _ended(run: Run, places: Paths) -> VersionView:
     return _view(run, _trace(run, places))
 
 
@@ -125,7 +125,7 @@ def _trace(run: Run, places: Paths) -> Trace | None:
     return trace_of(read_readable(places.events(run.id)).events)
 
 
-def _open(site: Site, run: Run) -> RunView:
+def _open(site: Site, run: Run) -> VersionView:
     events = read_readable(site.places.events(run.id)).events
     view = _view(run, trace_of(events))
     return replace(
@@ -157,15 +157,15 @@ def _activity(site: Site, run: Run) -> str:
     return ""
 
 
-def _view(run: Run, trace: Trace | None) -> RunView:
+def _view(run: Run, trace: Trace | None) -> VersionView:
     if run.damage or trace is None:
         outcome = None if run.damage else run.outcome
         reason = outcome.reason if outcome else run.damage and "its row in the run table is damaged"
-        return RunView(run.id, run.status, reason, seed=run.seed)
+        return VersionView(run.id, run.status, reason, seed=run.seed)
     gallery = LinkedGallery(run.id, read_request(run.request_json))
     attempts = tuple(_attempt(attempt, trace.run.prompt, gallery) for attempt in trace.attempts.values())
     best = trace.outcome.best.number if trace.outcome and trace.outcome.best else None
-    return RunView(
+    return VersionView(
         run.id,
         run.status,
         trace.outcome.reason if trace.outcome else "",

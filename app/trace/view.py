@@ -7,7 +7,7 @@ from typing import Any
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.agent.ledger import best
 from pleinair.app.paths import Paths
-from pleinair.app.runs.events import read_readable
+from pleinair.app.runs.events import Branch, read_readable
 from pleinair.app.runs.facts import details_of
 from pleinair.app.runs.results import credit
 from pleinair.app.runs.store import Run
@@ -41,12 +41,17 @@ class RunView(Value):
     run: str
     status: str  # queued, running, waiting, or how it ended
     has_ended: bool
+    interrupted: bool = False  # it has begun, and no process works on it
+    owner: str = ""  # process that works on it, and until when its lease is
     reason: str = ""  # of its end
+    limit: str | None = None  # of the budget, which ended it
     prompt: str
     graph: str
     profile: str
     seed: int
     created: str  # ISO 8601
+    group: str = ""  # of the request's images, if there are several
+    parent: Branch | None = None  # of a fork
     ahead: int | None = None  # runs that have the device first
     best: int | None = None  # number of the best attempt so far
     attempts: tuple[AttemptView, ...] = ()
@@ -88,6 +93,7 @@ def _parts(trace: Trace) -> dict[str, Any]:
         ),
         "usage": Usage.total(trace.usage),
         "models": trace.run.models,
+        "parent": trace.run.parent,
     }
 
 

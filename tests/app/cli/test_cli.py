@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from pleinair.app.api import run_table, submit
+from pleinair.app.api import home, run_table, submit
 from pleinair.app.cli.main import app
+from pleinair.app.trace.view import view_of
 from pleinair.tools.types import PleinairError
 
 HEAVY = (
@@ -219,7 +220,8 @@ def test_runs_are_listed_shown_and_exported(place: Path) -> None:
     assert call("runs", "list").stdout.split() == [run_id, "accepted", "two", "things"]
     assert json.loads(call("runs", "list", "--json").stdout)[0]["run"] == run_id
     assert "every concept is present" in call("runs", "show", "last").stdout
-    assert json.loads(call("runs", "show", run_id, "--json").stdout)["seed"] == 7
+    shown = json.loads(call("runs", "show", run_id, "--json").stdout)
+    assert shown == view_of(run_table().get(run_id), home()).model_dump(mode="json") and shown["seed"] == 7
     assert call("trace", "export", run_id, str(place / "a.html")).exit_code == 0
     assert (place / "a.html").stat().st_size > 4000
 

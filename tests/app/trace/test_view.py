@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pleinair.app.api import answer, cancel, draw, enqueue, finish, home, run_table
+from pleinair.app.trace.fork import fork
 from pleinair.app.trace.view import RunView, view_of
 
 PROMPT = "first thing and second thing"
@@ -43,3 +44,12 @@ def test_a_waiting_run_has_its_question(place: Path) -> None:
     assert shown.best == 0
     finish(answer(waiting.run_id))
     assert view(waiting.run_id).question is None
+
+
+def test_a_fork_names_its_parent_and_a_stopped_run_its_limit(place: Path) -> None:
+    stopped = draw(PROMPT, seed=1, overrides={"budget.attempts": 1})
+    branch = fork(stopped.run_id, "critique:1", overrides={"budget.attempts": 2})
+    assert (view(stopped.run_id).status, view(stopped.run_id).limit) == ("stopped", "attempts")
+    parent = view(branch.run_id).parent
+    assert parent and (parent.run, parent.step) == (stopped.run_id, "critique:1")
+    assert not view(branch.run_id).interrupted
