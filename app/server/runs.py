@@ -6,7 +6,7 @@ import io
 from contextlib import suppress
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from pleinair.app.library.thumbnails import thumbnail
 from pleinair.app.runs.calls import call_image
@@ -15,6 +15,7 @@ from pleinair.app.runs.tables import OPEN
 from pleinair.app.server.decisions import decisions_of
 from pleinair.app.server.feed import key_of
 from pleinair.app.server.site import png, site_of, stored_png
+from pleinair.app.trace.view import view_of
 from pleinair.tools.images.crops import cut
 from pleinair.tools.images.reading import read_picture
 from pleinair.tools.storage.artifacts import ArtifactStore
@@ -24,10 +25,12 @@ router = APIRouter()
 
 
 @router.get("/runs/{run_id}")
-def run_page(request: Request, run_id: str) -> HTMLResponse:
-    """Show a run."""
+def run_page(request: Request, run_id: str) -> Response:
+    """Show a run; a program that accepts JSON gets it as `RunView`."""
     site = site_of(request)
     run = site.runs.get(run_id)
+    if "application/json" in request.headers.get("accept", ""):
+        return JSONResponse(view_of(run, site.places).model_dump(mode="json"))
     seen = key_of(site.versions([run_id]))  # before it is rendered, so that nothing is missed
     is_open, part, decisions = run.status in OPEN, site.render_run(run), decisions_of(run, site.places)
     values = {"run": run, "part": part, "seen": seen, "is_open": is_open, "decisions": decisions}

@@ -9,10 +9,11 @@ import httpx2 as httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from pleinair.app.api import enqueue, home, run_table
+from pleinair.app.api import enqueue, finish, home, run_table
 from pleinair.app.runs.queue import QueueFull
 from pleinair.app.server.app import create
 from pleinair.app.server.site import Options
+from pleinair.app.trace.view import view_of
 
 PROMPT = "first thing and second thing"
 PAGE = {"accept": "text/html"}
@@ -49,6 +50,16 @@ def test_a_program_gets_the_ids(browser: TestClient) -> None:
     assert answer.status_code == 202
     assert answer.json()["runs"] == [run.id for run in reversed(stored())]
     assert json.loads(stored()[0].request_json)["settings"]["approve"] == "references"
+
+
+def test_a_program_gets_a_run_as_json(browser: TestClient) -> None:
+    run = browser.post("/runs", json={"prompt": PROMPT, "seed": 1}).json()["run"]
+    for is_ended in (False, True):
+        answer = browser.get(f"/runs/{run}", headers={"accept": "application/json"})
+        assert answer.json() == view_of(run_table().get(run), home()).model_dump(mode="json")
+        assert answer.json()["has_ended"] == is_ended
+        finish(run_table().get(run))
+    assert browser.get("/runs/none", headers={"accept": "application/json"}).json()["error"]
 
 
 def test_one_key_is_one_run(browser: TestClient) -> None:
