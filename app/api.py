@@ -25,7 +25,8 @@ from pleinair.app.runs.request import (
 )
 from pleinair.app.runs.store import Busy, Finished, Run, Runs, Waiting, no_question
 from pleinair.app.runs.tables import OPEN
-from pleinair.app.settings import OnPreview, Renamed, load
+from pleinair.app.settings import OnPreview, Renamed, license_setting, load
+from pleinair.tools.retrieval.licenses import Licenses
 from pleinair.tools.types import BadInput, ImageOptions, NotFound
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class DrawOptions(TypedDict, total=False):
     reference_strength: float | None  # 0 to 1
     negative_prompt: str | None  # what the image must not show, if the generator accepts one
     out: str | None  # the folder for the results
+    license: Licenses | None  # of references: "any", "known", or "free" to use commercially and to change
     overrides: Mapping[str, Any] | None  # dotted settings, such as {"retrieval.k": 8}
     idempotency_key: str | None  # of the request: a second call with it returns the same runs
     strip_metadata: bool  # write no metadata into the PNG
@@ -170,6 +172,7 @@ def _request(
         warnings.warn("pictures is now called input_images", Renamed, stacklevel=5)
         fields.setdefault("input_images", fields.pop("pictures"))
     files, overrides = fields.pop("input_images", ()), dict(fields.pop("overrides", None) or {})
+    overrides |= license_setting(fields.pop("license", None))
     for name in ImageOptions.model_fields:
         if (value := fields.pop(name, None)) is not None:
             overrides[f"image.{name}"] = value

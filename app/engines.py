@@ -29,7 +29,7 @@ from pleinair.tools.registry import Kind, did_you_mean, names
 from pleinair.tools.retrieval.compose import AUTO, PAPERS, Corpus, check_method, compose, threshold_of
 from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer, LazyScorer
-from pleinair.tools.retrieve import search
+from pleinair.tools.retrieve import search, unlicensed_of
 from pleinair.tools.types import (
     BadInput,
     Capabilities,
@@ -248,6 +248,11 @@ class _LibraryRetriever:
     def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
         """Search for images near a text and far from `away`; raise `BadInput` if the method cannot."""
         return search_away(self._open(), query, away, weight=weight, k=k)
+
+    @property
+    def unlicensed(self) -> Retriever | None:
+        """Return the retriever of images of all licenses, None where all are accepted."""
+        return unlicensed_of(self._open()) if self._settings.retrieval.licenses else None
 
     @property
     def training(self) -> Training | None:

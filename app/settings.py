@@ -15,7 +15,7 @@ from copy import deepcopy
 from functools import reduce
 from operator import not_
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_args
 
 from platformdirs import user_config_path
 from pydantic import Field, ValidationError, WrapValidator
@@ -42,6 +42,7 @@ from pleinair.tools.images.crops import CropOptions
 from pleinair.tools.images.limits import MAX_PIXELS
 from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.retrieval.compose import RetrievalOptions
+from pleinair.tools.retrieval.licenses import Licenses
 from pleinair.tools.storage.files import checked_path
 from pleinair.tools.types import Approve, BadInput, Budget, ImageOptions, Value
 from pleinair.tools.worker.worker import WorkerOptions
@@ -284,6 +285,15 @@ def read_profile(name: str, above: tuple[str, ...] = ()) -> Tree:
     if below in (*above, name):
         raise BadInput(f"extends = {below!r} (set in: {path}): circular `extends`")
     return merged(read_profile(str(below), (*above, name)), tree)
+
+
+def license_setting(license: Licenses | None) -> Tree:
+    """Return the setting that a choice of licenses means, {} for None; raises `BadInput`."""
+    if license is None:
+        return {}
+    if license not in get_args(Licenses):
+        raise BadInput(f"license = {str(license)[:40]!r}: accepted: {', '.join(get_args(Licenses))}")
+    return {"retrieval.licenses": [] if license == "any" else [license]}
 
 
 def assignments(texts: Sequence[str] | None, options: Mapping[str, Any] | None = None) -> Tree:

@@ -206,6 +206,7 @@ def merge(retrievals: Sequence[Retrieval]) -> Retrieval:
     if len(retrievals) == 1:
         return retrievals[0]
     abstained = all(retrieval.abstained for retrieval in retrievals)
+    excluded = tuple(dict.fromkeys(id for each in retrievals for id in each.excluded_by_license))
     hits = tuple(interleave([retrieval.hits for retrieval in retrievals]))
     copies = {id: of for retrieval in reversed(retrievals) for id, of in retrieval.near_copies.items()}
     return retrievals[0].model_copy(
@@ -214,6 +215,7 @@ def merge(retrievals: Sequence[Retrieval]) -> Retrieval:
             "hits": hits,
             "near_copies": {id: copies[id] for id in copies.keys() - {hit.id for hit in hits}},
             "abstained": abstained,
+            "excluded_by_license": excluded if abstained else (),
             "reason": retrievals[0].reason if abstained else "",
         }
     )

@@ -20,18 +20,23 @@ def retrieve(
 ) -> Retrieval:
     """Search for a concept's caption and return at most `k` hits, best first.
 
-    Abstain when no hit counts, by `is_match`; the hits are returned either way. Abstain, too, where the
-    library is gone. With `with_name` hybrid
+    Abstain when no hit counts, by `is_match`; the hits are returned either way, and the ids of images that
+    would count but for their licenses. Abstain, too, where the library is gone. With `with_name` hybrid
     retrieval also searches for captions with the concept's name. `seed` is the run's, for retrievers that
     take one. Raise what the retriever raises: `BadInput` for `k` under 1 or an empty caption.
     """
+    excluded: tuple[str, ...] = ()
     try:
-        hits = tuple(search(retriever, concept.caption, k, seed))
-        if with_name and any(hit.score_kind == "rrf" for hit in hits):
-            hits = _with_named(hits, concept, retriever, k, seed)
+        hits = _hits(concept, retriever, k, seed, with_name)
+        reason = _reason_to_abstain(hits, threshold)
+        if reason and (unlicensed := unlicensed_of(retriever)):
+            others = _hits(concept, unlicensed, k, seed, with_name)
+            excluded = tuple(hit.id for hit in others if is_match(hit, threshold))
     except NoLibrary as error:
         return no_retrieval(concept, error)
-    reason = _reason_to_abstain(hits, threshold)
+    if excluded:
+        count = "1 image that matches is" if len(excluded) == 1 else f"{len(excluded)} images that match are"
+        reason = f"{count} excluded by license"
     return Retrieval(
         concept=concept.name,
         query=concept.caption,
@@ -39,7 +44,21 @@ def retrieve(
         threshold=threshold,
         abstained=bool(reason),
         reason=reason,
+        excluded_by_license=excluded,
     )
+
+
+def unlicensed_of(retriever: object) -> Retriever | None:
+    """Return a retriever's counterpart for images of all licenses, None where it has no filter of them."""
+    unlicensed: Retriever | None = getattr(retriever, "unlicensed", None)
+    return unlicensed
+
+
+def _hits(concept: Concept, retriever: Retriever, k: int, seed: int, with_name: bool) -> tuple[Hit, ...]:
+    hits = tuple(search(retriever, concept.caption, k, seed))
+    if with_name and any(hit.score_kind == "rrf" for hit in hits):
+        return _with_named(hits, concept, retriever, k, seed)
+    return hits
 
 
 def no_retrieval(concept: Concept, error: NoLibrary) -> Retrieval:

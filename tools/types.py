@@ -141,6 +141,8 @@ class Retrieval(Value):
     unavailable: dict[str, str] = Field(default_factory=dict, exclude_if=not_)
     # by id of an image that was left out: the better hit of which it is a copy
     near_copies: dict[str, str] = Field(default_factory=dict, exclude_if=not_)
+    # ids of the images that would have counted; retrieval abstained for their licenses alone
+    excluded_by_license: tuple[str, ...] = Field(default=(), exclude_if=not_)
 
     @model_validator(mode="after")
     def _take_near_copies(self) -> Self:

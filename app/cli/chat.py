@@ -16,7 +16,7 @@ from urllib.parse import quote
 import typer
 
 from pleinair.app.chat.reply import Reply
-from pleinair.app.cli.options import Library, Out, Profile, Setting
+from pleinair.app.cli.options import Library, License, Out, Profile, Setting
 from pleinair.app.cli.terminal import (
     error_lines,
     explained,
@@ -46,6 +46,7 @@ Read = Callable[[str], str]  # prompts for a line; raises EOFError, or KeyboardI
 def chat(
     profile: Profile = None,
     library: Library = None,
+    license: License = None,
     out: Out = None,
     thread: Annotated[
         str | None, typer.Option(metavar="ID", help="Continue a thread, or the `last`.")
@@ -56,11 +57,11 @@ def chat(
     """Generate images in a chat; each line is a request that continues the last one. /help lists commands."""
     from pleinair.app.chat.thread import Thread
     from pleinair.app.chat.threads import Threads
-    from pleinair.app.settings import assignments, load
+    from pleinair.app.settings import assignments, license_setting, load
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars of libraries would break the live view
     with explained():
-        overrides = assignments(setting, {"library.folder": library})
+        overrides = assignments(setting, {"library.folder": library}) | license_setting(license)
         load(profile, overrides)
         threads, begun = Threads(), Thread.begin(profile=profile, out=out, overrides=overrides)
         if thread and after:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pleinair.app.cli.models import download_models
-from pleinair.app.cli.options import Json, Library, Out, Profile, Setting
+from pleinair.app.cli.options import Json, Library, License, Out, Profile, Setting
 from pleinair.app.cli.run import execute
 from pleinair.app.cli.terminal import explained, has_terminal, say
 from pleinair.app.runs.store import Run
@@ -52,6 +52,7 @@ def draw(
     graph: Graph = "pleinair",
     profile: Profile = None,
     library: Library = None,
+    license: License = None,
     seed: Seed = None,
     num_images: Number = None,
     width: Pixels = None,

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from functools import cached_property
 from hashlib import sha256
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from pleinair.tools.retrieval.library import UNKNOWN, Item, Library
-from pleinair.tools.retrieval.licenses import is_free
+from pleinair.tools.retrieval.library import Item, Library
+from pleinair.tools.retrieval.licenses import UNKNOWN, Licenses, admits, is_free
 from pleinair.tools.types import NotFound
 
-Licenses = Literal["any", "known", "free"]
 MAX_WORDS = 200  # characters of a filter
 
 
@@ -63,9 +62,7 @@ class Catalogue:
         return Shown(passed[first : first + count], len(passed))
 
     def _passes(self, item: Item, licenses: Licenses) -> bool:
-        if licenses == "free":
-            return self._free[item.license]
-        return licenses == "any" or item.license != UNKNOWN
+        return admits(() if licenses == "any" else (licenses,), item.license)
 
     def is_free(self, item: Item) -> bool:
         """Return whether an image's license is known to permit any use."""

@@ -58,6 +58,7 @@ class SearchResult(Value):
     abstained: bool
     reason: str
     hits: tuple[SearchHit, ...]
+    excluded_by_license: tuple[str, ...] = ()  # ids of images that match, where none with a license does
     near_copies: dict[str, str]  # by id of an image that was left out: the better hit of which it is a copy
 
 
@@ -160,6 +161,7 @@ class OpenLibrary:
             abstained=retrieval.abstained,
             reason=retrieval.reason,
             hits=hits,
+            excluded_by_license=retrieval.excluded_by_license,
             near_copies=retrieval.near_copies,
         )
 

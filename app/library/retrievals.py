@@ -133,7 +133,8 @@ def _ending(text: bytes) -> bytes:
 
 def _is_gap(retrieval: Retrieval) -> bool:
     """Return whether a library was searched and had nothing."""
-    return retrieval.abstained and retrieval.threshold is not None
+    is_empty = retrieval.abstained and not retrieval.excluded_by_license
+    return is_empty and retrieval.threshold is not None
 
 
 def _abstention(retrieval: Retrieval) -> Abstention:

@@ -28,6 +28,7 @@ from pleinair.app.server.chats import SHARED, Chats, title_of, version_key
 from pleinair.app.server.clients import client_of
 from pleinair.app.server.composer import (
     APPROVALS,
+    LICENSES,
     ONCE,
     Composer,
     concept_field,
@@ -129,6 +130,7 @@ def _page(
         hidden=0 if earlier else max(len(thread.turns) - LATEST, 0),
         status=status_of(messages),
         approvals=APPROVALS,
+        licenses=LICENSES,
         composer=Composer.of(thread, values),
         tray=thread.tray if tray is None else tray,
         fault=fault,

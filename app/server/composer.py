@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from starlette.datastructures import FormData
 
@@ -14,8 +14,9 @@ from pleinair.app.engines import declared_capabilities, is_pocket
 from pleinair.app.estimate.estimate import Estimate
 from pleinair.app.server.forms import FieldFault, of_field
 from pleinair.app.server.requests import require_profile
-from pleinair.app.settings import Settings, load, profiles
+from pleinair.app.settings import Settings, license_setting, load, profiles
 from pleinair.tools import registry
+from pleinair.tools.retrieval.licenses import Licenses
 from pleinair.tools.types import BadInput, Capabilities
 
 EXAMPLES = (
@@ -69,7 +70,19 @@ LIMITS = (
     Number("usd", "US dollars", "budget.usd", float),
 )
 NUMBERS = (*IMAGE, STRENGTH, *LIMITS)
-TEXTS = {"profile": "", "graph": "graph", "approve": "approve", "negative_prompt": "image.negative_prompt"}
+LICENSES = (
+    ("", "as set"),
+    ("any", "of any license"),
+    ("known", "of known licenses"),
+    ("free", "free to use and change"),
+)
+TEXTS = {
+    "profile": "",
+    "graph": "graph",
+    "approve": "approve",
+    "license": "",
+    "negative_prompt": "image.negative_prompt",
+}
 FIELDS = ("prompt", *TEXTS, *(number.name for number in NUMBERS))
 ONCE = ("prompt", "seed")  # fields that are empty again after a message
 
@@ -102,6 +115,9 @@ def read_options(values: Mapping[str, str]) -> MessageOptions:
     for name in ("approve", "negative_prompt"):
         if values.get(name):
             overrides[TEXTS[name]] = values[name]
+    if license := values.get("license"):
+        with of_field("license"):
+            overrides |= license_setting(cast(Licenses, license))
     if profile := values.get("profile"):
         with of_field("profile"):
             require_profile(profile)

@@ -15,7 +15,7 @@ from sse_starlette import ServerSentEvent
 
 from pleinair.app.chat.threads import Threads
 from pleinair.app.library import job as jobs
-from pleinair.app.library.catalogue import MAX_WORDS, Catalogue, Licenses
+from pleinair.app.library.catalogue import MAX_WORDS, Catalogue
 from pleinair.app.library.duplicates import stored_duplicates
 from pleinair.app.library.gaps import day, gaps_of, looked_for
 from pleinair.app.library.opened import MAX_QUERY, OpenLibrary, SearchResult
@@ -28,6 +28,7 @@ from pleinair.app.server.uploads import stored, uploads
 from pleinair.app.settings import load
 from pleinair.app.trace.trace import score_text
 from pleinair.tools.images.reading import read_picture
+from pleinair.tools.retrieval.licenses import Licenses
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, NotFound, PleinairError
 

@@ -14,6 +14,7 @@ from pleinair.app.server.clients import client_of, wants_json
 from pleinair.app.server.site import site_of
 from pleinair.app.settings import profiles
 from pleinair.tools.arguments import complaint
+from pleinair.tools.retrieval.licenses import Licenses
 from pleinair.tools.types import Approve, BadInput
 
 MOST_FIELDS = 32  # of a form
@@ -40,6 +41,7 @@ class RunRequest(BaseModel):
     height: Annotated[int | None, Optional] = None
     num_images: Annotated[int | None, Field(ge=1), Optional] = None
     negative_prompt: Annotated[str | None, Optional] = None
+    license: Annotated[Licenses | None, Optional] = None
     approve: Approve = ""
     # no #, which joins the keys of a request's other images
     idempotency_key: Annotated[str | None, Field(max_length=200, pattern=r'^[ -"$-~]*$'), Optional] = None

@@ -19,7 +19,7 @@ from pleinair.app.runs.events import (
 from pleinair.app.runs.store import Run
 from pleinair.app.texts import counted
 from pleinair.tools.images.crops import pixels
-from pleinair.tools.retrieval.library import UNKNOWN
+from pleinair.tools.retrieval.licenses import UNKNOWN
 from pleinair.tools.types import (
     Attempt,
     BadInput,

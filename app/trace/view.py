@@ -33,6 +33,7 @@ class Abstention(Value):
 
     concept: str
     reason: str
+    excluded_by_license: tuple[str, ...] = ()  # ids of images that match it, and whose licenses do not
 
 
 class RunView(Value):
@@ -87,7 +88,11 @@ def _parts(trace: Trace) -> dict[str, Any]:
         "best": chosen.number if chosen else None,
         "attempts": tuple(_attempt(trace.attempts[number]) for number in sorted(trace.attempts)),
         "abstentions": tuple(
-            Abstention(concept=retrieval.concept, reason=retrieval.reason)
+            Abstention(
+                concept=retrieval.concept,
+                reason=retrieval.reason,
+                excluded_by_license=retrieval.excluded_by_license,
+            )
             for retrieval in latest.values()
             if retrieval.abstained
         ),

@@ -21,6 +21,7 @@ from pleinair.tools.locks import Once
 from pleinair.tools.retrieval.filters import (
     Filtered,
     Images,
+    Licensed,
     Merged,
     Wrapper,
     by_license,
@@ -61,7 +62,11 @@ class RetrievalOptions(Value):
         "captions; dense elsewhere, for the papers' graphs and for the pocket library",
     )
     rerank: Literal["none", "bm25"] = "none"  # of the best hits, by their captions
-    licenses: tuple[str, ...] = ()  # accepted ones; empty accepts all
+    licenses: tuple[str, ...] = Field(
+        default=(),
+        description='of images that may be retrieved: SPDX identifiers; "known": any that is stated; "free": '
+        "any that permits commercial use and changes; empty accepts all",
+    )
     deduplicate: float = Field(default=0.995, ge=0, le=1)  # cosine from which images are copies; 0 keeps all
     drop_near_copies: bool = Field(
         default=True,
@@ -131,6 +136,13 @@ def check_method(options: RetrievalOptions) -> Callable[..., Any]:
 
 def compose(options: RetrievalOptions, corpus: Corpus) -> Retriever:
     """Build the retriever that the options describe; raise `BadInput` for an unknown method."""
+    if not options.licenses:
+        return _composed(options, corpus)
+    every = options.model_copy(update={"licenses": ()})
+    return Licensed(_composed(options, corpus), Once(lambda: _composed(every, corpus)))
+
+
+def _composed(options: RetrievalOptions, corpus: Corpus) -> Retriever:
     method = check_method(options)(corpus, **options.arguments)
     retriever: Retriever = method if isinstance(method, Retriever) else Wrapper(corpus, method)
     if not getattr(method, "filtered", False):

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, cast
 from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.realrag import Training, search_away, training_of
 from pleinair.tools.retrieval.fusion import Keep, Same
-from pleinair.tools.retrieval.licenses import spdx
+from pleinair.tools.retrieval.licenses import admits
 from pleinair.tools.retrieval.near_copies import Thumbnail, is_near_copy, thumbnail
-from pleinair.tools.retrieve import search
+from pleinair.tools.retrieve import search, unlicensed_of
 from pleinair.tools.types import Hit, ImageSource, Retriever, Searcher
 
 if TYPE_CHECKING:
@@ -70,6 +70,12 @@ class Filtered(Wrapper):
         """Search near a text and far from an image; raise `BadInput` if the retriever below cannot."""
         return self._fill(lambda size: search_away(self._retriever, query, away, weight=weight, k=size), k)
 
+    @property
+    def unlicensed(self) -> Retriever | None:
+        """Return the same filter of images of all licenses, None where the license does not matter."""
+        unlicensed = unlicensed_of(self._retriever)
+        return unlicensed and Filtered(unlicensed, self._keep, filter_entries=self._filter_entries)
+
     def entries(self) -> Sequence[Hit]:
         """List the images of the library that the filter keeps, or all without `filter_entries`."""
         entries = self._retriever.entries()
@@ -111,10 +117,26 @@ class Merged(Wrapper):
         return self._merge([search(retriever, query, size, seed) for retriever in self._retrievers])[:k]
 
 
+class Licensed(Wrapper):
+    """Retriever that is filtered by license, with the same one without that filter."""
+
+    def __init__(self, retriever: Retriever, unlicensed: Callable[[], Retriever]) -> None:
+        super().__init__(retriever)
+        self._retriever, self._unlicensed = retriever, unlicensed
+
+    def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
+        """Search near a text and far from an image; raise `BadInput` if the retriever below cannot."""
+        return search_away(self._retriever, query, away, weight=weight, k=k)
+
+    @property
+    def unlicensed(self) -> Retriever:
+        """Return the retriever of images of all licenses."""
+        return self._unlicensed()
+
+
 def by_license(licenses: Collection[str]) -> Keep:
-    """Build a filter by license, in any spelling that `spdx` reads; without one it is "unknown"."""
-    allowed = {spdx(license).casefold() for license in licenses}
-    return _only(lambda hit: spdx(hit.license).casefold() in allowed)
+    """Build a filter by license, which `admits` reads."""
+    return _only(lambda hit: admits(licenses, hit.license))
 
 
 def without(ids: Collection[str]) -> Keep:

@@ -20,6 +20,7 @@ from pleinair.tools.callbacks import no_callback, stop_check
 from pleinair.tools.images.limits import MAX_PIXELS
 from pleinair.tools.images.reading import MAX_SIDE, SUFFIXES, BadPicture, ReadOptions
 from pleinair.tools.images.sandbox import read_untrusted
+from pleinair.tools.retrieval.licenses import UNKNOWN
 from pleinair.tools.retrieval.readers.folder import MAX_PROBLEMS, Description, Folder, Problem, Reader
 from pleinair.tools.retrieval.walk import RAW, has_image, list_folders
 from pleinair.tools.storage.files import stamp_of
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 WANTED = f"a folder of images ({', '.join(SUFFIXES)}), with or without captions"
 REFERENCE_SIDE = 1024  # pixels; generators work at about this size
-UNKNOWN = "unknown"  # license
 _KINDS = {  # of facts, as `Source` counts them
     "caption": "captions",
     **dict.fromkeys(("license", "source", "author"), "credits"),

@@ -2,16 +2,20 @@
 
 Read are SPDX identifiers in any case, names and addresses of Creative Commons licenses, and common names of
 others. A Creative Commons license without a version, or ported to a country that SPDX does not list, has no
-identifier and stays as it is written. Not covered: license texts.
+identifier and stays as it is written. Not covered: license texts, and exceptions (`WITH`).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import lru_cache
+from typing import Literal
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
+Licenses = Literal["any", "known", "free"]  # of the images that may be retrieved
+UNKNOWN = "unknown"  # no license is stated
 _LONGEST = 200  # characters of a text that may be an identifier, a name or an address
 _ADDRESS = re.compile(r"creativecommons\.org/(licenses|publicdomain)/([a-z-]+)/(\d\.\d)(?:/([a-z]{2})\b)?")
 _REGISTRY = re.compile(r"(?:opensource|spdx)\.org/licenses?/([\w.+-]+?)(?:\.html|/)?$")
@@ -43,19 +47,70 @@ _NAMES = {
 }
 
 
-_FREE = re.compile(  # to use, change and share, for any purpose
-    r"CC0-.*|CC-PDM-.*|CC-BY(-SA)?-\d.*|MIT(-0)?|0BSD|BSD-.*|Apache-2\.0|ISC|Zlib|Unlicense|WTFPL|LAL-1\.\d|"
-    r"(A|L)?GPL-\d.*|MPL-2\.0|OGL-UK-\d\.0|etalab-2\.0|OFL-1\.\d|GFDL-1\.\d.*|ODbL-1\.0|PDDL-1\.0|CDLA-.*",
-    re.IGNORECASE,
-)
+_FREE_LICENSES = {  # patterns of SPDX identifiers, by the page that says they permit any use and change
+    "https://creativecommons.org/public-domain/freeworks/": r"CC0-1\.0|CC-PDM-1\.0|CC-BY(-SA)?-\d.*",
+    "https://opensource.org/licenses": (
+        r"MIT(-0)?|0BSD|BSD-.*|Apache-2\.0|ISC|Zlib|Unlicense|OFL-1\.\d.*|MPL-2\.0|(A|L)?GPL-\d.*"
+    ),
+    "https://opendefinition.org/licenses/": (
+        r"OGL-UK-\d\.0|etalab-2\.0|ODbL-1\.0|ODC-By-1\.0|PDDL-1\.0|CDLA-(Permissive|Sharing)-\d\.0"
+    ),
+    "https://www.gnu.org/licenses/license-list.html": (
+        r"WTFPL|LAL-1\.\d|GFDL-1\.\d(-no-invariants)?(-only|-or-later)?"
+    ),
+}
+_FREE = re.compile("|".join(_FREE_LICENSES.values()), re.IGNORECASE)
+_TERMS = {"by": "Attribution", "nc": "NonCommercial", "nd": "NoDerivatives", "sa": "ShareAlike"}
+_PAGES = {"CC0-1.0": "zero/1.0", "CC-PDM-1.0": "mark/1.0"}
+_TITLES = {
+    "CC0-1.0": "Creative Commons Zero 1.0",
+    "CC-PDM-1.0": "Public Domain Mark 1.0",
+    "MIT": "MIT License",
+    "Apache-2.0": "Apache License 2.0",
+    "LAL-1.3": "Licence Art Libre 1.3",
+}
+_CC = re.compile(r"CC-(BY(?:-(?:NC|ND|SA))*)-(\d\.\d)(?:-([A-Z]{2,3}))?")
 
 
+@lru_cache(maxsize=1024)  # a library has few licenses and many images
 def is_free(license: str) -> bool:
     """Return whether a license permits to use, change and share an image for any purpose.
 
-    False too for what is not recognised, which nothing is known about.
+    Of alternatives (`OR`) one is enough. False too for what is not recognised, which nothing is known about.
     """
-    return bool(_FREE.fullmatch(spdx(license)))
+    choices = [choice.split(" AND ") for choice in _listed(spdx(license)).split(" OR ")]
+    return any(all(_FREE.fullmatch(part) for part in parts) for parts in choices)
+
+
+def admits(accepted: Collection[str], license: str) -> bool:
+    """Return whether an image with a license may be used.
+
+    Args:
+        accepted: licenses in any spelling that `spdx` reads; "known" is any that is stated, "free" any that
+            `is_free`; empty accepts all.
+        license: of the image; without one it is "unknown".
+    """
+    return (
+        not accepted
+        or ("known" in accepted and license.strip() not in ("", UNKNOWN))
+        or ("free" in accepted and is_free(license))
+        or spdx(license).casefold() in {spdx(name).casefold() for name in accepted}
+    )
+
+
+def name_and_address(license: str) -> tuple[str, str]:
+    """Return the full name of a license and the address of its text; "" for each that is not known."""
+    license = spdx(license)
+    if match := _CC.fullmatch(license):
+        terms, version, country = match.groups()
+        title = "-".join(_TERMS[term] for term in terms.lower().split("-"))
+        ported = f" {country}" if country else ""
+        path = "/".join(part for part in (terms, version, country) if part).lower()
+        return f"Creative Commons {title} {version}{ported}", f"https://creativecommons.org/licenses/{path}/"
+    if license in _PAGES:
+        return _TITLES[license], f"https://creativecommons.org/publicdomain/{_PAGES[license]}/"
+    is_listed = bool(_listed(license)) and " " not in license
+    return _TITLES.get(license, ""), f"https://spdx.org/licenses/{license}.html" if is_listed else ""
 
 
 @lru_cache(maxsize=1024)  # a library has few licenses and many images

@@ -31,6 +31,7 @@ NO_FILE = {"images": ("", b"")}
 HOSTILE = '"><img src=x onerror=alert(1)>{{ 7*7 }}'
 OPTIONS = {
     "width": "32", "height": "24", "seed": "7", "num_images": "2", "approve": "references",
+    "license": "free",
     "attempts": "2", "images": "5", "mllm_calls": "9", "tokens": "1000", "seconds": "60.5", "usd": "0.25",
 }  # fmt: skip
 
@@ -144,6 +145,7 @@ def test_options_reach_the_run_and_stay_for_the_next_message(page: Page) -> None
     settings = first.settings
     assert (settings.image.width, settings.image.height, first.seed, second.seed) == (32, 24, 7, 8)
     budget = {name: fields[name] for name in ("attempts", "images", "mllm_calls", "tokens", "seconds", "usd")}
+    assert settings.retrieval.licenses == ("free",)
     assert settings.budget.model_dump() == {name: float(text) for name, text in budget.items()}
     assert typed(page.text) == {name: text for name, text in fields.items() if text and name != "seed"}
     assert [len(message.runs) for message in page.thread.turns] == [2]
@@ -153,6 +155,7 @@ BAD = [
     ("width", "wide"), ("width", "-3"), ("height", "99999999"), ("seed", "1.5"), ("num_images", "many"),
     ("attempts", "0"), ("attempts", "9" * 5000), ("seconds", "nan"), ("usd", "inf"), ("usd", "-1"),
     ("profile", "/etc/passwd"), ("profile", "../x.toml"), ("graph", HOSTILE), ("approve", "yes"),
+    ("license", "gratis"),
     ("negative_prompt", HOSTILE), ("prompt", ""), ("prompt", "x" * 3000),
 ]  # fmt: skip
 
@@ -165,7 +168,7 @@ def test_a_bad_value_is_explained_and_nothing_is_drawn(page: Page) -> None:
             assert 'role="alert"' in response.text
             shown = typed(response.text)
             assert shown["tokens"] == "77"
-            if field not in ("profile", "graph", "approve"):
+            if field not in ("profile", "graph", "approve", "license"):
                 assert shown.get(field, "") == text
             assert "<img src=x" not in response.text
     assert run_table().newest(9) == []

@@ -1,0 +1,70 @@
+"""`--license`: of which licenses references are retrieved, in draws, chats and on the page's form."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pleinair.app.api import draw, find, home, submit
+from pleinair.app.cli.main import app
+from pleinair.app.runs.request import read_request
+from pleinair.app.trace.view import RunView, view_of
+from pleinair.tools.retrieval.licenses import Licenses
+from pleinair.tools.types import BadInput
+
+PROMPT = "two things"
+
+
+def license_all(place: Path, *licenses: str) -> None:
+    """Give the six images of the library these licenses in turn."""
+    metadata = place / "library" / "metadata.jsonl"
+    lines = [json.loads(line) for line in metadata.read_text("utf-8").splitlines()]
+    for number, line in enumerate(lines):
+        line["license"] = licenses[number % len(licenses)]
+    metadata.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+
+
+def used(view: RunView) -> set[str]:
+    return {str(credit["license"]) for attempt in view.attempts for credit in attempt.references}
+
+
+@pytest.mark.parametrize(
+    ("license", "accepted"), [("free", {"CC-BY-4.0"}), ("known", {"CC-BY-NC-4.0", "CC-BY-4.0"})]
+)
+def test_references_have_licenses_of_the_chosen_kind(
+    place: Path, license: Licenses, accepted: set[str]
+) -> None:
+    license_all(place, "", "CC BY-NC 4.0", "CC BY 4.0")
+    options = {"mllm.satisfied": False, "retrieval.licenses": ["MIT"]}
+    result = draw(PROMPT, license=license, seed=1, overrides=options)
+    view = view_of(find(result.run_id), home())
+    assert used(view) and used(view) <= accepted and view.abstentions == ()
+
+
+def test_a_run_says_that_licenses_excluded_what_matches(place: Path) -> None:
+    license_all(place, "CC BY-NC-SA 4.0", "")
+    view = view_of(find(draw(PROMPT, license="free", seed=1).run_id), home())
+    (abstention,) = view.abstentions
+    assert len(abstention.excluded_by_license) == 4 and used(view) == set()
+    everything = view_of(find(draw(PROMPT, license="any", seed=1).run_id), home())
+    assert everything.abstentions == () and used(everything)
+
+
+def test_the_choice_is_a_setting_and_outranks_the_settings(place: Path) -> None:
+    def licenses(**options: object) -> tuple[str, ...]:
+        run = submit(PROMPT, overrides={"retrieval.licenses": ["known"]}, **options)  # type: ignore[arg-type]
+        return read_request(run.request_json).settings.retrieval.licenses
+
+    assert licenses() == licenses(license=None) == ("known",)
+    assert (licenses(license="free"), licenses(license="any")) == (("free",), ())
+    with pytest.raises(BadInput, match="license = 'gratis': accepted: any, known, free"):
+        licenses(license="gratis")
+
+
+def test_the_command_line_draws_with_free_licenses(place: Path) -> None:
+    license_all(place, "CC BY-NC 4.0")
+    result = CliRunner().invoke(app, ["draw", PROMPT, "--license", "free", "--seed", "1", "--json"])
+    assert result.exit_code == 3, result.output  # after all attempts
+    assert view_of(find("last"), home()).abstentions[0].excluded_by_license
+    assert CliRunner().invoke(app, ["draw", PROMPT, "--license", "gratis"]).exit_code == 2
