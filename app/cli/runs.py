@@ -1,4 +1,4 @@
-"""Commands for existing runs: list, show, resume, cancel."""
+"""Commands for existing runs: list, show, credits, resume, cancel."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pleinair.app.cli.terminal import explained, say
 from pleinair.app.runs.store import Run
 from pleinair.app.runs.tables import OPEN
 from pleinair.app.texts import printable, printable_json
+from pleinair.tools.types import BadInput
 
-runs_app = typer.Typer(help="List, show, resume and cancel runs.", no_args_is_help=True)
+runs_app = typer.Typer(help="List, show, credit, resume and cancel runs.", no_args_is_help=True)
 
 INTERRUPTED = "interrupted"  # its process has died or released its lease before the end
 
@@ -62,6 +63,31 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     if run.question:
         for line in (*lines_of(run.question), how_to_answer(run)):
             say(printable(line))
+
+
+@runs_app.command()
+def credits(
+    run_id: RunId,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the images as CSV.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show whose images a run used, under which licenses, and a credit line for its image."""
+    from pleinair.app.api import find, home
+    from pleinair.app.credits.formats import csv_of, markdown_of, text_of
+    from pleinair.app.runs.request import read_request
+    from pleinair.app.runs.results import chosen_by
+    from pleinair.app.trace.trace import credits_of, trace_begun
+
+    with explained():
+        if as_markdown + as_csv + as_json > 1:
+            raise BadInput("--markdown, --csv, --json: only one of them can be used")
+        run = find(run_id)
+        sheet = credits_of(trace_begun(run, home()), chosen_by(read_request(run.request_json)))
+    if as_json:
+        typer.echo(printable_json(sheet.model_dump(mode="json")))
+    else:
+        typer.echo((markdown_of if as_markdown else csv_of if as_csv else text_of)(sheet), nl=False)
 
 
 @runs_app.command()

@@ -22,6 +22,7 @@ from pleinair.tools.diffusion.loading import read_index, require_class
 from pleinair.tools.diffusion.text_only import TextOnly
 from pleinair.tools.model_files.hub import INDEX, ModelLocation, Source, missing_files
 from pleinair.tools.model_files.integrity import find_checksum_faults, find_part_faults, find_weight_faults
+from pleinair.tools.model_files.licenses import LICENSES
 from pleinair.tools.model_files.open_clip import FILES as CLIP_FILES
 from pleinair.tools.model_files.open_clip import LOCAL, WEIGHTS, hub_location, model_label
 from pleinair.tools.model_files.variants import Files, pipeline_files
@@ -33,22 +34,6 @@ BACKENDS: dict[str, type[DiffusersEngine]] = {
     backend.backend: backend for backend in (InContext, IpAdapter, ControlNet, TextOnly)
 }
 SECOND_MODELS: dict[str, Kind] = {"ip_adapter": "adapter", "controlnet": "controlnet"}  # beside the pipeline
-LICENSES = {  # as their pages named them; a pull asks the hub
-    "InstantX/FLUX.1-dev-Controlnet-Union": "non-commercial",
-    "Qwen/Qwen-Image-Edit-2509": "apache-2.0",
-    "black-forest-labs/FLUX.1-Kontext-dev": "non-commercial, gated",
-    "black-forest-labs/FLUX.1-dev": "non-commercial, gated",
-    "black-forest-labs/FLUX.1-schnell": "apache-2.0",
-    "black-forest-labs/FLUX.2-dev": "non-commercial, gated",
-    "black-forest-labs/FLUX.2-klein-4B": "apache-2.0",
-    "black-forest-labs/FLUX.2-klein-9b-kv": "non-commercial, gated",
-    "h94/IP-Adapter": "apache-2.0",
-    "laion/CLIP-ViT-B-32-laion2B-s34B-b79K": "mit",
-    "stabilityai/stable-diffusion-3-medium-diffusers": "stability ai community, gated",
-    "stabilityai/stable-diffusion-xl-base-1.0": "openrail++",
-    "stable-diffusion-v1-5/stable-diffusion-v1-5": "creativeml-openrail-m",
-    "xinsir/controlnet-tile-sdxl-1.0": "apache-2.0",
-}
 
 
 @dataclass(frozen=True)

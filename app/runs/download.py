@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import IO
 from zipfile import ZIP_STORED, ZipFile
 
+from pleinair.app.credits.formats import text_of
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Ended, payloads, read_readable
 from pleinair.app.runs.request import read_request
-from pleinair.app.runs.results import deliver, files
+from pleinair.app.runs.results import credits_of, deliver, files
 from pleinair.app.runs.store import Run
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput
@@ -35,23 +36,8 @@ def zip_of(runs: Sequence[Run], places: Paths, file: IO[bytes]) -> None:
                 if path.exists():
                     archive.write(path, path.name)
                     path.unlink()
-        archive.writestr(CREDITS, "\n".join(credits_of(run, end) for run, end in ended))
-
-
-def credits_of(run: Run, end: Ended) -> str:
-    """Return who made the references of a run's best image, and under which licenses."""
-    lines = [
-        end.prompt,
-        f"  run {run.id}, seed {end.seed}, {end.models.get('generator', 'unknown generator')}",
-    ]
-    references = end.outcome.best.request.references if end.outcome.best else ()
-    for reference in references:
-        hit = reference.hit
-        author, source = f", by {hit.author}" if hit.author else "", f", {hit.source}" if hit.source else ""
-        lines.append(f"  {reference.concept}: {hit.id}{author}; license: {hit.license}{source}")
-    if not references:
-        lines.append("  no references")
-    return "\n".join([*lines, ""])
+        sheets = [credits_of(read_request(run.request_json), end) for run, end in ended]
+        archive.writestr(CREDITS, "\n".join(map(text_of, sheets)))
 
 
 def _ends(run: Run, places: Paths) -> list[Ended]:

@@ -17,12 +17,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pleinair.agent.approval.types import ApprovalRequest
+from pleinair.app.credits import xmp
+from pleinair.app.credits.sheet import NO_REFERENCES, Chosen, Sheet, credit_of, sheet_of
 from pleinair.app.runs.events import Ended
 from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.runs.store import Run
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.storage.files import sweep_parts, write_whole
-from pleinair.tools.types import Attempt, Outcome, Reference
+from pleinair.tools.types import Attempt, Outcome
 
 FORMAT = 1  # of the sidecar; incremented with every incompatible change
 HEADING = {"run", "prompt", "graph", "seed", "parent", "models"}  # of `Ended`, in the PNG
@@ -104,7 +106,8 @@ def _png(image: Image.Image, request: DrawRequest, end: Ended, best: Attempt) ->
     info = PngInfo()
     if not request.strip_metadata:
         info.add_text("parameters", _infotext(best, end))
-        info.add_text("pleinair", json.dumps(_summary(end, best), ensure_ascii=False))
+        info.add_text("pleinair", json.dumps(_summary(request, end, best), ensure_ascii=False))
+        info.add_itxt(xmp.KEY, _xmp(request, end))
     file = io.BytesIO()
     image.save(file, "PNG", pnginfo=info)
     return file.getvalue()
@@ -125,27 +128,55 @@ def _infotext(best: Attempt, end: Ended) -> str:
     return "\n".join([*filter(None, lines), ", ".join(f"{key}: {value}" for key, value in pairs.items())])
 
 
-def _summary(end: Ended, best: Attempt) -> dict[str, Any]:
+def _xmp(request: DrawRequest, end: Ended) -> str:
+    line = credits_of(request, end).line
+    return xmp.packet(
+        tool=f"pleinair {end.versions.get('pleinair', '')}".strip(),
+        model=end.models.get("generator", ""),
+        credit="" if line == NO_REFERENCES else line,
+        composite=_is_composite(request, end),
+    )
+
+
+def _is_composite(request: DrawRequest, end: Ended) -> bool:
+    """Return whether a part of an image is one of the user's, in which the rest was generated."""
+    own = {picture.sha256 for picture in request.pictures} | chosen_by(request).inputs
+    inpainted = (attempt.request.inpaint for attempt in end.attempts)
+    return any(inpaint.picture.sha256 in own for inpaint in inpainted if inpaint)
+
+
+def credits_of(request: DrawRequest, end: Ended) -> Sheet:
+    """Return the credits of a run that has ended."""
+    best = end.outcome.best
+    return sheet_of(end.run, end.prompt, end.attempts, best, end.models, chosen_by(request))
+
+
+def chosen_by(request: DrawRequest) -> Chosen:
+    """Return what the user has chosen as references before a run."""
+    thread = request.thread
+    if thread is None:
+        return Chosen()
+    inputs = frozenset(reference.picture.sha256 for reference in thread.given)
+    return Chosen(inputs, frozenset((pin.concept, pin.hit.id) for pin in thread.pins))
+
+
+def _summary(request: DrawRequest, end: Ended, best: Attempt) -> dict[str, Any]:
     return {
         **end.model_dump(mode="json", include=HEADING, exclude_none=True),
-        "references": [credit(reference) for reference in best.request.references],
+        "references": _credited(request, best),
         "ending": end.outcome.ending,
         "reason": end.outcome.reason,
         "limit": end.outcome.limit,
     }
 
 
-def credit(reference: Reference) -> dict[str, Any]:
-    """Return a reference's id and rights, and its crop if only a part was sent."""
-    hit = reference.hit
-    facts = {"license": hit.license, "source": hit.source, "author": hit.author}
-    part = {"crop": list(reference.crop)} if reference.crop else {}
-    return {"concept": reference.concept, "id": hit.id, "sha256": reference.picture.sha256, **facts, **part}
+def _credited(request: DrawRequest, best: Attempt | None) -> list[dict[str, Any]]:
+    chosen, references = chosen_by(request), best.request.references if best else ()
+    return [credit_of(reference, chosen).model_dump(mode="json") for reference in references]
 
 
 def _sidecar(request: DrawRequest, end: Ended) -> dict[str, Any]:
     absent = {name for name in OPTIONAL if not getattr(request, name)}
-    best = end.outcome.best
     return {
         "format": FORMAT,
         "run": end.run,
@@ -153,7 +184,8 @@ def _sidecar(request: DrawRequest, end: Ended) -> dict[str, Any]:
         "seed": end.seed,
         "models": end.models,
         "outcome": end.outcome.model_dump(mode="json"),
-        "references": [credit(reference) for reference in (best.request.references if best else ())],
+        "references": _credited(request, end.outcome.best),
+        "credits": credits_of(request, end).model_dump(mode="json", include={"others", "models", "line"}),
         **end.model_dump(mode="json", include=SAVED),
         "versions": end.versions,
     }

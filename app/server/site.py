@@ -23,6 +23,7 @@ from pleinair.app.library.retrievals import RetrievedCache
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import read_readable
 from pleinair.app.runs.request import DrawRequest, read_request
+from pleinair.app.runs.results import chosen_by
 from pleinair.app.runs.store import Run, Runs
 from pleinair.app.runs.tables import OPEN, QUEUED, RUNNING
 from pleinair.app.server.decisions import decisions_of, hit_address
@@ -76,6 +77,7 @@ class LinkedGallery:
 
     def __init__(self, run_id: str, request: DrawRequest) -> None:
         self.pocket, self.leak = is_pocket(request.settings), request.settings.leak
+        self.chosen = chosen_by(request)
         self._run_id = run_id
 
     def stored(self, picture: Picture, crop: Box | None = None) -> LinkedImage:

@@ -13,6 +13,7 @@ from PIL import Image
 from pleinair.app.engines import open_library
 from pleinair.app.paths import Paths
 from pleinair.app.runs.request import DrawRequest
+from pleinair.app.runs.results import chosen_by
 from pleinair.tools.images.crops import cut
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Box, Hit, Picture, PleinairError
@@ -60,6 +61,7 @@ class Gallery:
         self._store = ArtifactStore(paths.run(run_id) / "pictures")
         self.pocket = "pocket" in request.settings.generator.model_dump_json()
         self.leak = request.settings.leak  # thresholds
+        self.chosen = chosen_by(request)
 
     def stored(self, picture: Picture, crop: Box | None = None) -> ShownImage | None:
         """Return an image of the run, or a crop of it."""

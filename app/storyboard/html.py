@@ -12,8 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pleinair.agent.repairs.leaks import LeakOptions
+from pleinair.app.credits.formats import web_address
+from pleinair.app.credits.sheet import Chosen
 from pleinair.app.storyboard import words
-from pleinair.app.trace.trace import SIGNS, Trace, score_text
+from pleinair.app.trace.trace import SIGNS, Trace, credits_of, score_text
 from pleinair.tools.types import Box, Hit, Picture
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -53,6 +55,7 @@ class Images(Protocol):
 
     pocket: bool  # whether the models are the pocket ones
     leak: LeakOptions
+    chosen: Chosen  # as references, by the user
 
     def stored(self, picture: Picture, crop: Box | None = None) -> Shown | None:
         """Return an image of the run, or a crop of it."""
@@ -77,6 +80,8 @@ def run_values(
         "signs": SIGNS,
         "words": words,
         "costs": costs,
+        "credits": credits_of(trace, gallery.chosen),
+        "web_address": web_address,
         "marked": any(words.box_marks(attempt) for attempt in attempts),
         "score_text": score_text,
     }

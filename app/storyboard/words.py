@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
 
 from pleinair.agent.repairs.leaks import LeakOptions, excess
+from pleinair.app.credits.formats import web_address
 from pleinair.app.trace.prompts import Piece, word_changes
 from pleinair.app.trace.trace import (
     AttemptTrace,
@@ -119,7 +119,7 @@ def file_name(hit: Hit) -> str:
 
 def link(hit: Hit) -> str:
     """Return the source of an image if it is a web address, else ""."""
-    return hit.source if re.match(r"https?://[^\s\"'<>\\]+\Z", hit.source) else ""
+    return web_address(hit.source)
 
 
 def _leak_text(reference: Reference, attempt: AttemptTrace, options: LeakOptions) -> str:

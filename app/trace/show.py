@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pleinair.app.credits.sheet import credit_of
 from pleinair.app.paths import Paths
 from pleinair.app.runs.calls import CallRecord
-from pleinair.app.runs.results import HEADING, credit
+from pleinair.app.runs.request import read_request
+from pleinair.app.runs.results import HEADING, chosen_by
 from pleinair.app.runs.store import Run
 from pleinair.app.texts import counted
 from pleinair.app.trace.calls import call_lines, plain_calls, steps_with_calls
@@ -38,6 +40,7 @@ class Report:
     def __init__(self, run: Run, places: Paths) -> None:
         self.run = run
         self.trace = trace_begun(run, places)
+        self._chosen = chosen_by(read_request(run.request_json))
         self._store = ArtifactStore(places.run(run.id) / "pictures")
         self.steps = steps_with_calls(run, places)
 
@@ -144,7 +147,10 @@ class Report:
             **attempt.model_dump(mode="json"),
             "best": trace.best,
             "painted": trace.inpainted,
-            "credits": [credit(reference) for reference in attempt.request.references],
+            "credits": [
+                credit_of(reference, self._chosen).model_dump(mode="json")
+                for reference in attempt.request.references
+            ],
             "not_picked": [
                 {
                     "concept": retrieval.concept,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from pleinair.agent import ledger
+from pleinair.app.credits.sheet import Chosen, Sheet, sheet_of
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import (
     Answered,
@@ -226,6 +228,17 @@ def trace_of(events: Sequence[Event]) -> Trace | None:
     for event in events:
         trace.add(event)
     return trace
+
+
+def credits_of(trace: Trace, chosen: Chosen) -> Sheet:
+    """Return the credits of a run, which may not have ended; `chosen` are the references of its user."""
+    run, attempts = trace.run, trace.attempts.values()
+    return sheet_of(run.run, run.prompt, attempts, best_of(trace), run.models, chosen)
+
+
+def best_of(trace: Trace) -> Attempt | None:
+    """Return the best attempt so far."""
+    return trace.outcome.best if trace.outcome else ledger.best(list(trace.attempts.values()))
 
 
 def trace_begun(run: Run, places: Paths) -> Trace:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from pleinair.agent.approval.types import ApprovalRequest
-from pleinair.agent.ledger import best
+from pleinair.app.credits.sheet import Chosen, credit_of
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Branch, read_readable
 from pleinair.app.runs.facts import details_of
-from pleinair.app.runs.results import credit
+from pleinair.app.runs.request import read_request
+from pleinair.app.runs.results import chosen_by
 from pleinair.app.runs.store import Run
 from pleinair.app.runs.tables import OPEN
-from pleinair.app.trace.trace import Trace, device_ahead, trace_of
+from pleinair.app.trace.trace import Trace, best_of, credits_of, device_ahead, trace_of
 from pleinair.tools.types import Attempt, Picture, Row, Usage, Value
 
 
@@ -24,7 +25,7 @@ class AttemptView(Value):
     prompt: str  # as sent
     negative_prompt: str = ""
     seed: int
-    references: tuple[dict[str, Any], ...] = ()  # concept, id, sha256, license, source, author, crop
+    references: tuple[dict[str, Any], ...] = ()  # the fields of `ImageCredit`
     ledger: tuple[Row, ...] | None = None  # None: not judged
 
 
@@ -59,6 +60,8 @@ class RunView(Value):
     abstentions: tuple[Abstention, ...] = ()
     usage: Usage = Usage()
     models: dict[str, str] = {}
+    model_licenses: dict[str, str] = {}  # of those whose license is known
+    credit_line: str = ""  # of the references of the best image
     picture: str | None = None  # file of the best image, once the run has ended
     sidecar: str | None = None
     question: ApprovalRequest | None = None  # that a person has to answer
@@ -75,18 +78,18 @@ def view_of(run: Run, places: Paths) -> RunView:
     facts = {name: value for name, value in details_of(run).items() if name in RunView.model_fields}
     events = read_readable(places.events(run.id)).events
     trace = trace_of(events)
-    parts = _parts(trace) if trace else {}
+    parts = _parts(run, trace) if trace else {}
     ahead = None if run.status not in OPEN else device_ahead(events)
     return RunView(**facts, has_ended=run.outcome is not None, ahead=ahead, question=run.question, **parts)
 
 
-def _parts(trace: Trace) -> dict[str, Any]:
-    attempts = list(trace.attempts.values())
-    chosen = trace.outcome.best if trace.outcome else best(attempts)
+def _parts(run: Run, trace: Trace) -> dict[str, Any]:
+    chosen = chosen_by(read_request(run.request_json))
+    best, sheet = best_of(trace), credits_of(trace, chosen)
     latest = {retrieval.concept: retrieval for retrieval in trace.retrievals.values()}
     return {
-        "best": chosen.number if chosen else None,
-        "attempts": tuple(_attempt(trace.attempts[number]) for number in sorted(trace.attempts)),
+        "best": best.number if best else None,
+        "attempts": tuple(_attempt(trace.attempts[number], chosen) for number in sorted(trace.attempts)),
         "abstentions": tuple(
             Abstention(
                 concept=retrieval.concept,
@@ -98,11 +101,13 @@ def _parts(trace: Trace) -> dict[str, Any]:
         ),
         "usage": Usage.total(trace.usage),
         "models": trace.run.models,
+        "model_licenses": {model.kind: model.license for model in sheet.models if model.license},
+        "credit_line": sheet.line,
         "parent": trace.run.parent,
     }
 
 
-def _attempt(attempt: Attempt) -> AttemptView:
+def _attempt(attempt: Attempt, chosen: Chosen) -> AttemptView:
     request = attempt.request
     return AttemptView(
         number=attempt.number,
@@ -110,6 +115,8 @@ def _attempt(attempt: Attempt) -> AttemptView:
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
         seed=request.seed,
-        references=tuple(map(credit, request.references)),
+        references=tuple(
+            credit_of(reference, chosen).model_dump(mode="json") for reference in request.references
+        ),
         ledger=attempt.ledger.rows if attempt.ledger else None,
     )
