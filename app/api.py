@@ -54,7 +54,7 @@ class DrawOptions(TypedDict, total=False):
     idempotency_key: str | None  # of the request: a second call with it returns the same runs
     strip_metadata: bool  # write no metadata into the PNG
     yes: bool  # several images that only the prompt asks for, of a generator that costs money, are confirmed
-    input_images: Sequence[str | Path]  # files, if the graph accepts them; the first references
+    input_images: Sequence[str | Path | bytes]  # files or their bytes, if the graph takes them as references
     pictures: Sequence[str | Path]  # deprecated: `input_images`
 
 

@@ -188,7 +188,7 @@ def read_request(text: str) -> DrawRequest:
         raise BadInput("the run's settings were written by an incompatible version of pleinair") from error
 
 
-def read_input_images(files: Sequence[str | Path], graph: str) -> list[Image.Image]:
+def read_input_images(files: Sequence[str | Path | bytes], graph: str) -> list[Image.Image]:
     """Read input images; writes nothing.
 
     Raises:
@@ -198,10 +198,15 @@ def read_input_images(files: Sequence[str | Path], graph: str) -> list[Image.Ima
         return []
     if not takes_input_images(graph):
         graphs = ", ".join(name for name in registry.names("graph") if takes_input_images(name))
-        raise BadInput(f"input image {str(files[0])!r}: graph {graph!r} takes none; these do: {graphs}")
+        raise BadInput(f"input image {_name(files[0], 1)!r}: graph {graph!r} takes none; these do: {graphs}")
     if len(files) > MAX_INPUT_IMAGES:
         raise BadInput(f"input images: {len(files)}; must be at most {MAX_INPUT_IMAGES}")
-    return [read_input_image(file) for file in files]
+    return [read_input_image(file, _name(file, number)) for number, file in enumerate(files, 1)]
+
+
+def _name(file: str | Path | bytes, number: int) -> str:
+    """Return how messages name a file: by its path, or by its number where there is none."""
+    return f"number {number}" if isinstance(file, bytes) else str(file)
 
 
 def require_slots(count: int, settings: Settings) -> None:

@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pleinair.app.paths import Paths
+from pleinair.app.runs.results import installed
 from pleinair.app.server import (
     approval,
     chat,
@@ -30,6 +31,7 @@ from pleinair.app.server.chats import Chats
 from pleinair.app.server.clients import Clients
 from pleinair.app.server.security import READING, Guard, Rules, allowed_hosts
 from pleinair.app.server.site import STATIC, Options, Site
+from pleinair.app.server.v1 import images, models
 from pleinair.app.server.workers import Workers
 from pleinair.app.storyboard.html import TEMPLATES
 
@@ -46,6 +48,8 @@ PAGES = (
     trace,
     uploads,
 )
+DESCRIBED = (requests, runs)  # pages that are for programs, too
+PROGRAMMATIC = (images, models)  # described by /openapi.json
 STYLE = TEMPLATES / "storyboard.css"  # which the exported storyboard has too
 
 
@@ -58,7 +62,9 @@ def create(options: Options, places: Paths, site: Site | None = None) -> ASGIApp
         with workers, site.runs:
             yield
 
-    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        lifespan=lifespan, docs_url=None, redoc_url=None, title="pleinair", version=installed("pleinair")
+    )
     app.state.site = site
     app.state.chats = chats = Chats(site)
 
@@ -66,13 +72,15 @@ def create(options: Options, places: Paths, site: Site | None = None) -> ASGIApp
         site.watcher.tell()
         chats.watcher.tell()
 
-    workers = Workers(options.workers, tell)
+    app.state.workers = workers = Workers(options.workers, tell)
     rules = Rules(allowed_hosts(options.host, options.port, options.names), options.token)
     app.state.rules = rules
-    app.get("/static/storyboard.css")(_style)
+    app.get("/static/storyboard.css", include_in_schema=False)(_style)
     app.mount("/static", StaticFiles(directory=STATIC))
     for module in PAGES:
-        app.include_router(module.router)
+        app.include_router(module.router, include_in_schema=module in DESCRIBED)
+    for api in PROGRAMMATIC:
+        app.include_router(api.router)
     errors.install(app)
     app.add_middleware(Clients)
     app.add_middleware(_Changes, after=(workers.look, tell))

@@ -15,6 +15,7 @@ from pleinair.app.runs.store import Busy
 from pleinair.app.server.clients import wants_json
 from pleinair.app.server.security import Refusal
 from pleinair.app.server.site import Site
+from pleinair.app.server.v1.errors import ApiFault, is_programmatic, response_of
 from pleinair.tools.types import BadInput, NotFound, PleinairError
 
 TITLES = {
@@ -55,6 +56,8 @@ def error_page(site: Site, status: int, message: str, remedy: str = "") -> str:
 
 def _answer(request: Request, error: Exception) -> Response:
     status, message, remedy, headers = _facts(error)
+    if is_programmatic(request.url.path):
+        return response_of(error, status, f"{message} {remedy}".strip(), headers)
     if wants_json(request):
         return JSONResponse({"error": {"message": message, "remedy": remedy}}, status, headers)
     if status == 404 and not request.url.path.startswith("/library"):
@@ -65,12 +68,16 @@ def _answer(request: Request, error: Exception) -> Response:
 
 def http_status(error: PleinairError) -> int:
     """Return the HTTP status of an error."""
+    if isinstance(error, ApiFault):
+        return error.status
     kinds: dict[type[PleinairError], int] = {NotFound: 404, BadInput: 400, QueueFull: 429, Busy: 409}
     return next((status for kind, status in kinds.items() if isinstance(error, kind)), 500)
 
 
 def headers_of(error: PleinairError) -> dict[str, str]:
-    """Return the headers of an error's response: when to try again, if the queue is full."""
+    """Return the headers of an error's response: when to try again, or not to."""
+    if isinstance(error, ApiFault):
+        return error.headers
     return {"retry-after": str(error.retry_after)} if isinstance(error, QueueFull) else {}
 
 

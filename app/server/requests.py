@@ -25,6 +25,8 @@ def _none_if_empty(value: Any) -> Any:
     return None if value == "" else value
 
 
+# no #, which joins the keys of a request's other images
+IdempotencyKey = Annotated[str, Field(max_length=200, pattern=r'^[ -"$-~]*$')]
 Optional = BeforeValidator(_none_if_empty)  # an empty field of a form counts as omitted
 
 
@@ -43,11 +45,28 @@ class RunRequest(BaseModel):
     negative_prompt: Annotated[str | None, Optional] = None
     license: Annotated[Licenses | None, Optional] = None
     approve: Approve = ""
-    # no #, which joins the keys of a request's other images
-    idempotency_key: Annotated[str | None, Field(max_length=200, pattern=r'^[ -"$-~]*$'), Optional] = None
+    idempotency_key: Annotated[IdempotencyKey | None, Optional] = None
 
 
-@router.post("/runs")
+class QueuedRuns(BaseModel):
+    """Answer to a program."""
+
+    run: str  # the first one
+    runs: list[str]  # one an image
+
+
+@router.post(
+    "/runs",
+    status_code=202,
+    response_model=QueuedRuns,
+    responses={"4XX": {"description": "Why the request was refused"}},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": RunRequest.model_json_schema()}},
+        }
+    },
+)
 async def create_runs(request: Request) -> Response:
     """Queue the runs of a request: 303 to the first one's page, or 202 with their ids for a program."""
     fields = await _read(request)

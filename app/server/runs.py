@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import suppress
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
@@ -15,16 +16,18 @@ from pleinair.app.runs.tables import OPEN
 from pleinair.app.server.decisions import decisions_of
 from pleinair.app.server.feed import key_of
 from pleinair.app.server.site import png, site_of, stored_png
-from pleinair.app.trace.view import view_of
+from pleinair.app.trace.view import RunView, view_of
 from pleinair.tools.images.crops import cut
 from pleinair.tools.images.reading import read_picture
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import PleinairError
 
 router = APIRouter()
+PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
+WEBP: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}}}
 
 
-@router.get("/runs/{run_id}")
+@router.get("/runs/{run_id}", response_class=HTMLResponse, responses={200: {"model": RunView}})
 def run_page(request: Request, run_id: str) -> Response:
     """Show a run; a program that accepts JSON gets it as `RunView`."""
     site = site_of(request)
@@ -38,7 +41,7 @@ def run_page(request: Request, run_id: str) -> Response:
     return HTMLResponse(site.render("run_page.html", **values))
 
 
-@router.get("/runs/{run_id}/images/{name}.png")
+@router.get("/runs/{run_id}/images/{name}.png", response_class=Response, responses=PNG)
 def image(request: Request, run_id: str, name: str, crop: str = "") -> Response:
     """Send an image of a run by its SHA-256, or a crop of it."""
     site = site_of(request)
@@ -56,7 +59,7 @@ def image(request: Request, run_id: str, name: str, crop: str = "") -> Response:
     return png(file.getvalue())
 
 
-@router.get("/runs/{run_id}/hits/{name}.webp")
+@router.get("/runs/{run_id}/hits/{name}.webp", response_class=Response, responses=WEBP)
 def hit(request: Request, run_id: str, name: str) -> Response:
     """Send a small copy of an image of the library that a run retrieved from."""
     site, data = site_of(request), None
@@ -70,7 +73,7 @@ def hit(request: Request, run_id: str, name: str) -> Response:
     return Response(data, media_type="image/webp", headers={"cache-control": "private, max-age=3600"})
 
 
-@router.get("/runs/{run_id}/preview.png")
+@router.get("/runs/{run_id}/preview.png", response_class=Response, responses=PNG)
 def preview(request: Request, run_id: str) -> Response:
     """Send the newest preview of the image in progress; nothing where that has just been finished."""
     path = site_of(request).places.run(run_id) / "preview.png"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import re
 import time
 from collections import deque
@@ -21,6 +20,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from python_multipart.multipart import parse_options_header
+
+from pleinair.app.server.v1.errors import ErrorAnswer, is_programmatic
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -168,7 +169,8 @@ class Guard:
     async def _refuse(self, scope: Scope, send: Send, refusal: Refusal) -> None:
         """Answer with a page or JSON; a browser without a token is led to where it can give it."""
         accept = b", ".join(value for name, value in scope["headers"] if name.lower() == b"accept")
-        is_browser, status, headers = b"text/html" in accept, refusal.status, []
+        is_api = is_programmatic(scope["path"])
+        is_browser, status, headers = b"text/html" in accept and not is_api, refusal.status, []
         if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
         if status == 401 and is_browser:
@@ -180,7 +182,8 @@ class Guard:
             body = self._page(refusal.status, refusal.text).encode()
         else:
             headers.append((b"content-type", b"application/json"))
-            body = json.dumps({"error": {"message": refusal.text}}).encode()
+            answer = ErrorAnswer.of(refusal.status, refusal.text)
+            body = answer.model_dump_json().encode()
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
