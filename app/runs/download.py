@@ -12,7 +12,7 @@ from pleinair.app.credits.formats import text_of
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Ended, payloads, read_readable
 from pleinair.app.runs.request import read_request
-from pleinair.app.runs.results import credits_of, deliver, files
+from pleinair.app.runs.results import credits_of, deliver
 from pleinair.app.runs.store import Run
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput
@@ -31,11 +31,10 @@ def zip_of(runs: Sequence[Run], places: Paths, file: IO[bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder, ZipFile(file, "w", ZIP_STORED) as archive:
         for run, end in ended:
             request = read_request(run.request_json)
-            deliver(run, request, end, ArtifactStore(places.run(run.id) / "pictures"), Path(folder))
-            for path in files(run, request, Path(folder)):
-                if path.exists():
-                    archive.write(path, path.name)
-                    path.unlink()
+            store = ArtifactStore(places.run(run.id) / "pictures")
+            for path in deliver(run, request, end, store, Path(folder)):
+                archive.write(path, path.name)
+                path.unlink()
         sheets = [credits_of(read_request(run.request_json), end) for run, end in ended]
         archive.writestr(CREDITS, "\n".join(map(text_of, sheets)))
 

@@ -50,7 +50,7 @@ def details_of(run: Run) -> dict[str, Any]:
     if run.outcome is None:
         return facts
     result = result_of(run).plain()
-    return facts | {key: result[key] for key in ("reason", "limit", "picture", "sidecar")}
+    return facts | {key: result[key] for key in ("reason", "limit", "picture", "sidecar", "original")}
 
 
 def _when(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import sys
@@ -22,7 +23,8 @@ from pleinair.app.credits.sheet import NO_REFERENCES, Chosen, Sheet, credit_of, 
 from pleinair.app.runs.events import Ended
 from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.runs.store import Run
-from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.images.signed import SUFFIXES
+from pleinair.tools.storage.artifacts import ArtifactStore, Original
 from pleinair.tools.storage.files import sweep_parts, write_whole
 from pleinair.tools.types import Attempt, Outcome
 
@@ -42,6 +44,7 @@ class Result:
     seed: int
     picture: Path | None  # None if no image was generated
     sidecar: Path  # missing if the folder could not be written to
+    original: Path | None = None  # the file in which a server sent and signed the image, unchanged
     question: ApprovalRequest | None = None  # that a person has to answer before the run goes on
 
     def plain(self) -> dict[str, Any]:
@@ -54,6 +57,7 @@ class Result:
             "seed": self.seed,
             "picture": str(self.picture) if self.picture else None,
             "sidecar": str(self.sidecar) if self.sidecar.exists() else None,
+            "original": str(self.original) if self.original else None,
             "outcome": self.outcome.model_dump(mode="json"),
         }
 
@@ -67,7 +71,9 @@ def result_of(run: Run) -> Result:
     assert outcome is not None, "a finished run's row holds its outcome"
     picture, sidecar = files(run, request)
     image = picture if outcome.best and picture.exists() else None
-    return Result(run.id, outcome, run.seed, image, sidecar, run.question)
+    originals = (original_file(picture, suffix) for suffix in (SUFFIXES if image else ()))
+    original = next((path for path in originals if path.exists()), None)
+    return Result(run.id, outcome, run.seed, image, sidecar, original, run.question)
 
 
 def files(run: Run, request: DrawRequest, out: Path | None = None) -> tuple[Path, Path]:
@@ -76,19 +82,39 @@ def files(run: Run, request: DrawRequest, out: Path | None = None) -> tuple[Path
     return stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".json")
 
 
+def original_file(picture: Path, suffix: str) -> Path:
+    """Return the path of the signed file in which an image was received, beside the image."""
+    return picture.with_name(f"{picture.stem}-original{suffix}")
+
+
 def deliver(
     run: Run, request: DrawRequest, end: Ended, store: ArtifactStore, out: Path | None = None
-) -> None:
-    """Write both files atomically, to the request's folder or to `out`.
+) -> list[Path]:
+    """Write the image, its original if there is one, and the sidecar, each atomically; return their paths.
 
-    Raises `PleinairError` if the disk is full or the folder cannot be written to.
+    They are written to the request's folder or to `out`. Raises `PleinairError` if the disk is full or the
+    folder cannot be written to.
     """
     picture, sidecar = files(run, request, out)
     with _parts_folder(picture.parent, run.id) as parts:
+        contents: dict[Path, bytes] = {}
+        extra: dict[str, Any] = {}
         if best := end.outcome.best:
-            write_whole(picture, _png(store.open(best.picture), request, end, best), parts=parts)
-        text = json.dumps(_sidecar(request, end), ensure_ascii=False, indent=2)
-        write_whole(sidecar, text.encode(), parts=parts)
+            contents[picture] = _png(store.open(best.picture), request, end, best)
+            if original := store.original(best.picture):
+                path = original_file(picture, original.suffix)
+                contents[path] = original.data
+                extra["original"] = _facts_of(path, original)
+        text = json.dumps(_sidecar(request, end) | extra, ensure_ascii=False, indent=2)
+        contents[sidecar] = text.encode()
+        for path, data in contents.items():
+            write_whole(path, data, parts=parts)
+    return list(contents)
+
+
+def _facts_of(path: Path, original: Original) -> dict[str, str]:
+    digest = hashlib.sha256(original.data).hexdigest()
+    return {"file": path.name, "sha256": digest, "mime": SUFFIXES[original.suffix]}
 
 
 @contextmanager

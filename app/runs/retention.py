@@ -198,7 +198,7 @@ def sweep(runs: Runs, places: Paths) -> None:
         with suppress(FileNotFoundError):
             shutil.rmtree(places.run(id))
         for name in set(images) - used:
-            Path(store.path(Picture(sha256=name, width=1, height=1))).unlink(missing_ok=True)
+            store.remove(Picture(sha256=name, width=1, height=1))
         with runs.transaction() as db:
             db.execute("DELETE FROM deleted WHERE id = ?", (id,))
 

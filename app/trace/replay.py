@@ -12,7 +12,7 @@ from pleinair.app.api import find, finish, home, run_table
 from pleinair.app.runs.events import Ended, OnEvent, payloads, read
 from pleinair.app.runs.history import pictures_in
 from pleinair.app.runs.request import DrawRequest, new_request, read_request, require_input_images
-from pleinair.app.runs.results import FORMAT, Result, deliver, files
+from pleinair.app.runs.results import FORMAT, Result, deliver, files, original_file
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput
@@ -23,7 +23,7 @@ def replay(run: str, out: str | None = None) -> Result:
 
     Every stored image, references too, is read and compared with its SHA-256 before anything is written.
     The sidecar is the one that was written at the run's end, byte for byte if by this version, and so are the
-    attempts' images, `…-attempt-0.png` and on.
+    attempts' images, `…-attempt-0.png` and on, with `…-original` beside those that a server has signed.
 
     Args:
         run: a run's id, the beginning of one, or "last".
@@ -45,12 +45,22 @@ def replay(run: str, out: str | None = None) -> Result:
     for picture in pictures_in(end.model_dump(mode="json", include={"attempts"})):
         store.read(picture)
     folder = Path(out or request.out).expanduser().absolute()
-    deliver(row, request, end, store, folder)
+    written = deliver(row, request, end, store, folder)
     image, sidecar = files(row, request, folder)
     for attempt in end.attempts:
         file = image.with_name(f"{image.stem}-attempt-{attempt.number}.png")
         write_whole(file, store.read(attempt.picture))
-    return Result(row.id, row.outcome, row.seed, image if row.outcome.best else None, sidecar)
+        if original := store.original(attempt.picture):
+            write_whole(original_file(file, original.suffix), original.data)
+    originals = (path for path in written if path not in (image, sidecar))
+    return Result(
+        row.id,
+        row.outcome,
+        row.seed,
+        image if row.outcome.best else None,
+        sidecar,
+        next(originals, None),
+    )
 
 
 def redraw(sidecar: Path, *, out: str | None = None, on_event: OnEvent | None = None) -> Result:

@@ -64,6 +64,7 @@ class RunView(Value):
     credit_line: str = ""  # of the references of the best image
     picture: str | None = None  # file of the best image, once the run has ended
     sidecar: str | None = None
+    original: str | None = None  # file in which a server sent and signed the best image, unchanged
     question: ApprovalRequest | None = None  # that a person has to answer
 
     @property

@@ -2,7 +2,8 @@
 
 Without references it requests a generation, with references an edit of several input images. A box is
 inpainted by an edit with a mask: the image to change comes first, then the references of its concept. An
-image carries its cost, where the server counts tokens or the settings contain a price. Not covered: streamed
+image carries its cost, where the server counts tokens or the settings contain a price, and the bytes that a
+server has signed (C2PA). Not covered: streamed
 previews, and images by URL (which are not downloaded).
 """
 
@@ -38,7 +39,7 @@ from pleinair.tools.http.openai_api import Server, failure_of, greet
 from pleinair.tools.http.prices import price_of
 from pleinair.tools.http.retry import Failures, RetryPolicy
 from pleinair.tools.images.sandbox import read_untrusted
-from pleinair.tools.storage.artifacts import charged
+from pleinair.tools.storage.artifacts import charged, with_original
 from pleinair.tools.types import (
     Box,
     Capabilities,
@@ -58,6 +59,7 @@ _MAX_INPUT_IMAGES = 16  # that OpenAI takes
 MAX_REPLY = 64 * 2**20  # bytes: images of 4K in base64
 _PROBE = 10.0  # seconds
 _NO_SUCH_PAGE = (404, 405, 501)
+_NO_IMAGE = "`{}` sent something that is no image: {}"
 _URL_SAFE = str.maketrans("-_", "+/")
 log = logging.getLogger(__name__)
 
@@ -178,8 +180,9 @@ class OpenAIImages:
         on_step(1, 1)
         spent = self._spent(reply)
         try:
-            image = _decoded(reply, self.capabilities.id, (request.width, request.height))
-            return charged(prepared.finish(image), spent)
+            data = _received(reply, self.capabilities.id)
+            image = _decoded(data, self.capabilities.id, (request.width, request.height))
+            return with_original(charged(prepared.finish(image), spent), data)
         except PleinairError as error:
             error.spent = spent
             raise
@@ -285,8 +288,8 @@ def _png(image: Image, number: int = 0, name: str = "reference") -> tuple[str, b
     return f"{name}-{number + 1}.png", file.getvalue(), "image/png"
 
 
-def _decoded(reply: Any, generator: str, size: Size) -> Image:
-    """Decode the image of a reply, and warn of one of another size; raise `BadReply`."""
+def _received(reply: Any, generator: str) -> bytes:
+    """Return the file in a reply; raise `BadReply`."""
     data = getattr(reply, "data", None) or []
     text = getattr(data[0], "b64_json", None) if data else None
     if not text:
@@ -295,9 +298,17 @@ def _decoded(reply: Any, generator: str, size: Size) -> Image:
             "If the server sends URLs, set generator.options.response_format = 'b64_json': none is fetched.",
         )
     try:
-        image = read_untrusted(_bytes_of(text))
-    except (binascii.Error, PleinairError) as error:
-        raise BadReply(f"`{generator}` sent something that is no image: {error}") from error
+        return _bytes_of(text)
+    except binascii.Error as error:
+        raise BadReply(_NO_IMAGE.format(generator, error)) from error
+
+
+def _decoded(data: bytes, generator: str, size: Size) -> Image:
+    """Decode the image of a file, and warn of one of another size; raise `BadReply`."""
+    try:
+        image = read_untrusted(data)
+    except PleinairError as error:
+        raise BadReply(_NO_IMAGE.format(generator, error)) from error
     if image.size != size:
         log.warning("%s was asked for %d x %d pixels and sent %d x %d.", generator, *size, *image.size)
     return image

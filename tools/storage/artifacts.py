@@ -1,6 +1,7 @@
 """Store of finished images by content, in a folder or any fsspec location, one for each step.
 
-Layout: `sha256/ab/abcd….png` for images and `steps/….json` for the step that made one. Not covered: two
+Layout: `sha256/ab/abcd….png` for images, `sha256/ab/abcd…-original.jpg` for the bytes of one that its server
+signed, and `steps/….json` for the step that made one. Not covered: two
 callers that make the same step at once (the run's lease prevents that), and equal names from other versions
 of zlib.
 """
@@ -12,7 +13,7 @@ import io
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -20,10 +21,12 @@ from PIL import Image
 from pydantic import ValidationError
 
 from pleinair.tools.images.reading import read_picture, to_rgb
+from pleinair.tools.images.signed import SUFFIXES, signed_suffix
 from pleinair.tools.storage.files import RESERVE, DiskFull, explain, sweep_parts, write_whole
 from pleinair.tools.types import BadInput, Picture, PleinairError, Usage, Value
 
 SPENT_KEY = "pleinair.spent"  # of an image's `info`, which no file can fill with a `Usage`
+ORIGINAL_KEY = "pleinair.original"  # likewise, with bytes
 
 
 def charged(image: Image.Image, spent: Usage) -> Image.Image:
@@ -36,6 +39,26 @@ def spent_on(image: Image.Image) -> Usage:
     """Return what an image cost; nothing where its generator attached nothing."""
     spent = image.info.get(SPENT_KEY)
     return spent if isinstance(spent, Usage) else Usage()
+
+
+def with_original(image: Image.Image, data: bytes) -> Image.Image:
+    """Attach to an image the bytes in which it was received, if they are signed."""
+    if signed_suffix(data):
+        image.info[ORIGINAL_KEY] = data
+    return image
+
+
+def original_of(image: Image.Image) -> bytes:
+    """Return the signed bytes in which an image was received, b"" for none."""
+    data = image.info.get(ORIGINAL_KEY)
+    return data if isinstance(data, bytes) else b""
+
+
+class Original(NamedTuple):
+    """Signed file in which an image was received, unchanged."""
+
+    suffix: str  # one of `SUFFIXES`
+    data: bytes
 
 
 class BadArtifact(PleinairError):
@@ -65,9 +88,14 @@ class ArtifactStore:
             sweep_parts(self._parts)
 
     def put(self, image: Image.Image) -> Picture:
-        """Store an image as RGB and return its name; an intact copy already there is left alone."""
-        data = encode_png(image)
+        """Store an image as RGB and return its name; an intact copy already there is left alone.
+
+        The signed bytes in which it was received are stored beside it.
+        """
+        data, received = encode_png(image), original_of(image)
         picture = Picture(sha256=_digest(data), width=image.width, height=image.height)
+        if (suffix := signed_suffix(received)) and not self.original(picture):
+            self._write(self._place(picture, f"-original{suffix}"), received)
         if not self._intact(picture):
             self._write(self._place(picture), data)
         return picture
@@ -85,8 +113,24 @@ class ArtifactStore:
         """Return the stored image as RGB; raise as `read` does."""
         return read_picture(self.read(picture))
 
+    def original(self, picture: Picture) -> Original | None:
+        """Return the signed file in which an image was received; None if there was none."""
+        for suffix in SUFFIXES:
+            data = self._fetch(self._place(picture, f"-original{suffix}"))
+            if data is not None:
+                return Original(suffix, data)
+        return None
+
+    def remove(self, picture: Picture) -> None:
+        """Remove an image and the file in which it was received, as far as they are there."""
+        for ending in (".png", *(f"-original{suffix}" for suffix in SUFFIXES)):
+            with suppress(FileNotFoundError):
+                self._fs.rm_file(self._place(picture, ending))
+
     def adopt(self, picture: Picture, other: ArtifactStore) -> None:
-        """Copy an image from another store, byte for byte; raise as `read` does."""
+        """Copy an image from another store, byte for byte, with its original; raise as `read` does."""
+        if (original := other.original(picture)) and not self.original(picture):
+            self._write(self._place(picture, f"-original{original.suffix}"), original.data)
         if not self._intact(picture):
             self._write(self._place(picture), other.read(picture))
 
@@ -119,8 +163,8 @@ class ArtifactStore:
     def _parts(self) -> Path:
         return Path(self._root) / "parts"
 
-    def _place(self, picture: Picture) -> str:
-        return f"{self._root}/sha256/{picture.sha256[:2]}/{picture.sha256}.png"
+    def _place(self, picture: Picture, ending: str = ".png") -> str:
+        return f"{self._root}/sha256/{picture.sha256[:2]}/{picture.sha256}{ending}"
 
     def _note(self, key: str) -> str:
         return f"{self._root}/steps/{_digest(key.encode())}.json"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pleinair.tools import registry
 from pleinair.tools.callbacks import ReportsOffloadLevels
 from pleinair.tools.realrag import Training, training_of
-from pleinair.tools.storage.artifacts import charged, spent_on
+from pleinair.tools.storage.artifacts import charged, original_of, spent_on, with_original
 from pleinair.tools.types import Cancelled, GenerateRequest, Generator, OnStep, PleinairError, Usage
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from pleinair.tools.types import Features, Vectors
 
-PackedImage = tuple[str, tuple[int, int], bytes, Usage]  # mode, (width, height), pixels, what it cost
+# mode, (width, height), pixels, what it cost, the signed bytes in which it was received
+PackedImage = tuple[str, tuple[int, int], bytes, Usage, bytes]
 
 
 class EncoderFacts(NamedTuple):
@@ -141,13 +142,14 @@ def _facts(error: Exception) -> tuple[Any, ...]:
 
 
 def pack(image: Image) -> PackedImage:
-    """Return mode, size, pixels and cost of an image; one with a palette becomes RGB."""
+    """Return an image with its cost and its original for the pipe; one with a palette becomes RGB."""
     plain = image.convert("RGB") if image.mode in ("P", "PA") else image
-    return plain.mode, plain.size, plain.tobytes(), spent_on(image)
+    return plain.mode, plain.size, plain.tobytes(), spent_on(image), original_of(image)
 
 
 def unpack(packed: PackedImage) -> Image:
     """Build the image from what `pack` returned."""
     from PIL import Image
 
-    return charged(Image.frombytes(*packed[:3]), packed[3])
+    mode, size, pixels, spent, original = packed
+    return with_original(charged(Image.frombytes(mode, size, pixels), spent), original)
