@@ -146,6 +146,13 @@ def enqueue(
     return run_table().add_group(request.rows(), request.idempotency_key, client=client, most=most)
 
 
+def validate(prompt: str, *, num_images: int | None = 1, **options: Unpack[DrawOptions]) -> DrawRequest:
+    """Validate a request as `submit` does and return it, without its input images; writes nothing."""
+    request = _request(prompt, num_images, options)[0]
+    _require_executable(request)
+    return request
+
+
 def estimate(prompt: str, *, num_images: int | None = None, **options: Unpack[DrawOptions]) -> Estimate:
     """Validate a request as `submit` does and estimate its images, calls, time and cost; writes nothing."""
     from pleinair.app.estimate.estimate import estimate_of
@@ -155,12 +162,17 @@ def estimate(prompt: str, *, num_images: int | None = None, **options: Unpack[Dr
 
 def _stored_request(prompt: str, num_images: int | None, options: DrawOptions) -> DrawRequest:
     """Return a validated request that can be executed here, with its input images in the home."""
+    request, images = _request(prompt, num_images, options)
+    _require_executable(request)
+    return request.model_copy(update={"pictures": store_input_images(images, home())})
+
+
+def _require_executable(request: DrawRequest) -> None:
+    """Raise `BadInput` unless the models of a request are pinned, and on this machine."""
     from pleinair.app.models.ready import require_ready
 
-    request, images = _request(prompt, num_images, options)
     require_pins(request.settings)
     require_ready(request.settings)
-    return request.model_copy(update={"pictures": store_input_images(images, home())})
 
 
 def _request(

@@ -13,6 +13,7 @@ import typer
 
 from pleinair.app.cli import approval as approval
 from pleinair.app.cli import retention as retention
+from pleinair.app.cli.batch import batch
 from pleinair.app.cli.chat import chat
 from pleinair.app.cli.doctor import doctor
 from pleinair.app.cli.draw import draw
@@ -38,6 +39,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(library_app, name="library")
 app.add_typer(train_app, name="train")
 app.command(help=f"Generate an image of PROMPT; `-` reads it from standard input.\n\n{EXITS}")(draw)
+app.command(help=f"Generate the images of a file of prompts; the same command goes on.\n\n{EXITS}")(batch)
 for command in (chat, serve, worker, index, doctor, setup, trust, settings):
     app.command()(command)
 

@@ -178,12 +178,13 @@ class _Lines:
         self._printed = now
         started, before = self._first
         left = (
-            f", {_minutes((now - started) / (done - before) * (total - done))} left" if done > before else ""
+            f", {duration((now - started) / (done - before) * (total - done))} left" if done > before else ""
         )
         typer.echo(f"{self._title}: {done} of {total}{left}", err=True)
 
 
-def _minutes(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return seconds in words, in minutes if they are many."""
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 

@@ -274,6 +274,12 @@ class Runs:
             rows = db.execute(query, (first, f"{first}{MEMBER}*"))
             return sorted(map(Run.of, rows), key=lambda run: run.seed)
 
+    def keyed(self, idem_key: str) -> list[Run]:
+        """Return the runs of the request with an idempotency key in the order of their images, [] if none."""
+        with self.readable() as db:
+            row = db.execute("SELECT id FROM runs WHERE idem_key=?", (idem_key,)).fetchone()
+        return self.group(row[0]) if row else []
+
     def get(self, run_id: str) -> Run:
         """Return one row; raises `BadInput` for an unknown id."""
         with self.readable() as db:

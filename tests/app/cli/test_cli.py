@@ -28,6 +28,7 @@ HEAVY = (
 )
 COMMANDS = [
     "draw",
+    "batch",
     "chat",
     "index",
     "doctor",

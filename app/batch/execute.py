@@ -1,0 +1,206 @@
+"""Execution of a batch in this process, one run after the other; what has an outcome is not run again."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Protocol
+
+from pleinair.app.batch.outcomes import Entry, Outcomes, Place
+from pleinair.app.batch.plan import Item, Plan
+from pleinair.app.paths import Paths
+from pleinair.app.runs.events import Ended, Event, payloads, read_readable
+from pleinair.app.runs.lease import Released
+from pleinair.app.runs.request import read_request
+from pleinair.app.runs.results import deliver, files
+from pleinair.app.runs.runner import perform
+from pleinair.app.runs.store import Busy, Finished, LeaseLost, Run, Runs, Waiting
+from pleinair.app.runs.tables import OPEN
+from pleinair.app.trace.view import view_of
+from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.types import PleinairError
+
+MOST_ERRORS = 3  # rows after each other that could not be executed, after which the rest would fail too
+ERROR = "error"  # of a row that could not be executed and has no outcome
+ERRORS = (ERROR, "failed", "refused")  # endings that stop a batch which is to stop on errors
+
+
+@dataclass
+class Progress:
+    """What is done of a batch."""
+
+    total: int  # images
+    done: int = 0  # images with an outcome
+    endings: Counter[str] = field(default_factory=Counter)  # of all images of the file, also of earlier calls
+    seconds: list[float] = field(default_factory=list)  # that each run of this call took
+    errors: list[tuple[int, PleinairError]] = field(default_factory=list)  # of lines without an outcome
+    is_interrupted: bool = False
+
+    @property
+    def seconds_left(self) -> float | None:
+        """The seconds that the rest takes by the median of this call's runs, None before the first."""
+        return (self.total - self.done) * median(self.seconds) if self.seconds else None
+
+
+def left_of(plan: Plan, entries: Collection[Place]) -> list[Item]:
+    """Return the rows that lack an outcome."""
+
+    def is_left(item: Item) -> bool:
+        return any((item.row.key, number) not in entries for number in range(1, item.num_images + 1))
+
+    return list(filter(is_left, plan.items))
+
+
+class Watch(Protocol):
+    """What is told of a batch at work."""
+
+    def begin(self, item: Item, run: Run) -> None:
+        """A run begins, or goes on."""
+
+    def event(self, event: Event) -> None:
+        """The run has a new event; called from its threads."""
+
+    def end(self, item: Item, ending: str, reason: str, seconds: float) -> None:
+        """A run has ended, waits, is busy elsewhere, or could not be executed ("error")."""
+
+
+class Batch:
+    """Rows of a file that are executed into a folder, and the outcomes there.
+
+    Args:
+        plan: the rows.
+        outcomes: of the folder, entered.
+        runs: the run table.
+        places: of the home.
+        retry: whether failed runs are tried again from their last step.
+    """
+
+    def __init__(
+        self, plan: Plan, outcomes: Outcomes, runs: Runs, places: Paths, *, retry: bool = False
+    ) -> None:
+        self._plan, self._outcomes, self._runs, self._places = plan, outcomes, runs, places
+        self._lines = {item.row.key: item.row.line for item in plan.items}
+        self._errors_in_a_row = 0
+        entries = [entry for entry in outcomes.entries.values() if entry["key"] in self._lines]
+        self._retried = {entry["run"] for entry in entries if retry and entry["status"] == "failed"}
+        stale = {place for entry in entries if (place := self._stale(entry))}
+        outcomes.update(self._lines, stale)
+        self.progress = Progress(sum(item.num_images for item in plan.items))
+        for entry in self.entries():
+            self._count(entry)
+
+    def _stale(self, entry: Entry) -> Place | None:
+        """Return the place of an entry whose run is tried again or has another ending by now, else None."""
+        run = self._runs.get_some([entry["run"]]).get(entry["run"])
+        is_stale = entry["run"] in self._retried or (run and run.status != entry["status"])
+        return (entry["key"], entry["image"]) if is_stale else None
+
+    def entries(self) -> list[Entry]:
+        """Return the outcomes of the rows of this file, in the order of their lines."""
+        entries = (entry for entry in self._outcomes.entries.values() if entry["key"] in self._lines)
+        return sorted(entries, key=lambda entry: (entry["line"], entry["image"]))
+
+    def left(self) -> list[Item]:
+        """Return the rows that have not all their outcomes."""
+        return left_of(self._plan, self._outcomes.entries)
+
+    def execute(self, watch: Watch, stop: threading.Event, *, stop_on_error: bool = False) -> None:
+        """Execute the rows that are left; an outcome is on disk before the next run begins.
+
+        Args:
+            watch: is told what happens.
+            stop: once set, the run at work is released after its step; the next call goes on from there.
+            stop_on_error: whether a run that failed or was refused is the last one.
+
+        Raises:
+            PleinairError: several rows after each other could not be executed, or an outcome not be written.
+        """
+        os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars of libraries would break the view
+        with self._runs:
+            for item in self.left():
+                endings = self._execute_item(item, watch, stop)
+                if stop.is_set():
+                    self.progress.is_interrupted = True
+                    break
+                if stop_on_error and endings.intersection(ERRORS):
+                    break
+            self._outcomes.update(self._lines)
+
+    def _execute_item(self, item: Item, watch: Watch, stop: threading.Event) -> set[str]:
+        """Execute the runs of a row; return how they ended.
+
+        Raises the error of a row that could not be executed, if the rows before had one too.
+        """
+        endings = set()
+        try:
+            for run in item.submit(self._runs):
+                number = read_request(run.request_json).number
+                if (item.row.key, number) not in self._outcomes.entries and not stop.is_set():
+                    endings.add(self._execute_run(item, run, number, watch, stop))
+            self._errors_in_a_row = 0
+        except PleinairError as error:
+            self.progress.errors.append((item.row.line, error))
+            self._errors_in_a_row += 1
+            watch.end(item, ERROR, str(error), 0.0)
+            if self._errors_in_a_row == MOST_ERRORS:
+                raise
+            endings.add(ERROR)
+        return endings
+
+    def _execute_run(self, item: Item, run: Run, number: int, watch: Watch, stop: threading.Event) -> str:
+        """Execute a run, or what is left of it, and write its outcome; return how it ended."""
+        started, has_ended = time.monotonic(), run.status not in OPEN and run.id not in self._retried
+        if not has_ended:
+            watch.begin(item, run)
+            try:
+                run = self._perform(run, watch, stop)
+            except Released:
+                return "released"
+            except (Busy, LeaseLost) as error:
+                return self._end(item, "busy", str(error), watch)
+            self.progress.seconds += [time.monotonic() - started] if run.status not in OPEN else []
+        if run.status in OPEN:
+            return self._end(item, "waiting", f"`pleinair runs answer {run.id}` answers it", watch)
+        if has_ended:
+            _deliver_missing(run, self._places)
+        view = view_of(run, self._places)
+        about = {"line": item.row.line, "id": item.row.id, "key": item.row.key, "image": number}
+        entry = about | view.model_dump(mode="json")
+        self._outcomes.append(entry)
+        self._count(entry)
+        watch.end(item, view.status, view.reason, time.monotonic() - started)
+        return view.status
+
+    def _perform(self, run: Run, watch: Watch, stop: threading.Event) -> Run:
+        is_retried = run.id in self._retried
+        try:
+            return perform(self._runs, run, self._places, watch.event, reopen=is_retried, stop=stop)
+        except (Finished, Waiting):  # another process has just worked on it
+            return self._runs.get(run.id)
+        except PleinairError:
+            raise
+        except Exception as error:  # outside of the steps, whose errors are outcomes
+            raise PleinairError(f"run {run.id}: {type(error).__name__}: {error}") from error
+
+    def _end(self, item: Item, ending: str, reason: str, watch: Watch) -> str:
+        """Count a run that has no outcome yet."""
+        self.progress.endings[ending] += 1
+        watch.end(item, ending, reason, 0.0)
+        return ending
+
+    def _count(self, entry: Entry) -> None:
+        self.progress.done += 1
+        self.progress.endings[entry["status"]] += 1
+
+
+def _deliver_missing(run: Run, places: Paths) -> None:
+    """Write the files of a run that ended earlier where they have been deleted since."""
+    request = read_request(run.request_json)
+    ends = payloads(read_readable(places.events(run.id)).events, Ended)
+    if run.status != "failed" and ends and not all(path.exists() for path in files(run, request)):
+        deliver(run, request, ends[-1], ArtifactStore(places.run(run.id) / "pictures"))
