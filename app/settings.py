@@ -257,6 +257,12 @@ def profiles() -> dict[str, Path]:
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
 
 
+def require_profile(name: str) -> None:
+    """Raise `BadInput` unless a profile is one by name: a file elsewhere could have any settings."""
+    if name.partition("+")[0] not in (names := profiles()):
+        raise BadInput(f"profile {name[:60]!r}: no such profile; accepted: {', '.join(names)}")
+
+
 def chat_servers() -> dict[str, Path]:
     """List the files of local chat servers by name; "klein+ollama" is the profile `klein` with Ollama."""
     return {path.stem: path for path in sorted((PACKAGED / "servers").glob("*.toml"))}

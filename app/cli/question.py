@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,35 +10,12 @@ import typer
 
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.app.cli.terminal import say
+from pleinair.app.runs.question import hit_id, hits_of, lines_of
 from pleinair.app.runs.store import Run
 from pleinair.app.texts import printable
-from pleinair.tools.types import BadInput, Hit
+from pleinair.tools.types import BadInput
 
 CHOICES = "y: yes; n: stop here; e: edit"
-
-
-def hits_of(question: ApprovalRequest) -> list[Hit]:
-    """Return the references that may be chosen, in the order of their numbers, which begin with 1."""
-    hits = {hit.id: hit for retrieval in question.retrievals for hit in retrieval.hits}
-    return list(hits.values())
-
-
-def lines_of(question: ApprovalRequest) -> Iterator[str]:
-    """Yield what is asked: the prompt, and each concept with its numbered references."""
-    numbers = {hit.id: number for number, hit in enumerate(hits_of(question), 1)}
-    used = {reference.concept: reference.hit.id for reference in question.references}
-    if question.fault:
-        yield f"not as answered: {question.fault}"
-    yield f"{'draft' if question.before == 'draft' else 'image with references'}: {question.prompt}"
-    for concept in question.concepts:
-        yield f"{concept.name}:"
-        hits = [hit for found in question.retrievals if found.concept == concept.name for hit in found.hits]
-        for hit in hits:
-            mark = "*" if used.get(concept.name) == hit.id else " "
-            yield f" {mark}{numbers[hit.id]:>3}  {hit.id}  {hit.caption[:60]}  ({hit.license})"
-        if not hits:
-            yield "      no references"
-    yield "(* proposed)" if used else "(no references are proposed)"
 
 
 def how_to_answer(run: Run) -> str:
@@ -73,9 +50,9 @@ def approval_of(
         if value not in known and not value.isdecimal() and Path(value).expanduser().is_file():
             files[concept] = str(Path(value).expanduser())
         else:
-            hits[concept] = _hit_id(question, value)
+            hits[concept] = hit_id(question, value)
     fields = {
-        "vetoes": [_hit_id(question, value) for value in vetoes],
+        "vetoes": [hit_id(question, value) for value in vetoes],
         "hits": hits,
         "concepts": pairs("--rename", names),
         "prompt": prompt,
@@ -115,16 +92,6 @@ def _edited(question: ApprovalRequest) -> tuple[dict[str, Any], dict[str, str]]:
 def _typed(text: str) -> str:
     answer: str = typer.prompt(text, default="", show_default=False, err=True)
     return answer.strip()
-
-
-def _hit_id(question: ApprovalRequest, value: str) -> str:
-    hits = hits_of(question)
-    if value in {hit.id for hit in hits}:
-        return value
-    if value.isdecimal() and 1 <= int(value) <= len(hits):
-        return hits[int(value) - 1].id
-    accepted = f"a number from 1 to {len(hits)}, an id or a file" if hits else "a file"
-    raise BadInput(f"{value!r}: no reference of this run; accepted: {accepted}")
 
 
 def pairs(option: str, values: Sequence[str]) -> dict[str, str]:

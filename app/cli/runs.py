@@ -45,8 +45,9 @@ def list_runs(
 def show(run_id: RunId, as_json: Json = False) -> None:
     """Show the request, status and outcome of a run."""
     from pleinair.app.api import home
-    from pleinair.app.cli.question import how_to_answer, lines_of
+    from pleinair.app.cli.question import how_to_answer
     from pleinair.app.runs.facts import details_of
+    from pleinair.app.runs.question import lines_of
     from pleinair.app.trace.view import view_of
 
     with explained():

@@ -1,1 +1,1 @@
-"""Tools for agents by the Model Context Protocol."""
+"""Model Context Protocol: tools by which a program's model starts runs, waits for them and sees them."""

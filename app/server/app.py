@@ -20,6 +20,7 @@ from pleinair.app.server import (
     feed,
     forks,
     library,
+    mcp,
     requests,
     run_list,
     runs,
@@ -60,7 +61,8 @@ def create(options: Options, places: Paths, site: Site | None = None) -> ASGIApp
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with workers, site.runs:
-            yield
+            async with endpoint.running():
+                yield
 
     app = FastAPI(
         lifespan=lifespan, docs_url=None, redoc_url=None, title="pleinair", version=installed("pleinair")
@@ -73,6 +75,7 @@ def create(options: Options, places: Paths, site: Site | None = None) -> ASGIApp
         chats.watcher.tell()
 
     app.state.workers = workers = Workers(options.workers, tell)
+    endpoint = mcp.with_pages(site)
     rules = Rules(allowed_hosts(options.host, options.port, options.names), options.token)
     app.state.rules = rules
     app.get("/static/storyboard.css", include_in_schema=False)(_style)
@@ -81,6 +84,7 @@ def create(options: Options, places: Paths, site: Site | None = None) -> ASGIApp
         app.include_router(module.router, include_in_schema=module in DESCRIBED)
     for api in PROGRAMMATIC:
         app.include_router(api.router)
+    app.router.routes.append(endpoint.route)
     errors.install(app)
     app.add_middleware(Clients)
     app.add_middleware(_Changes, after=(workers.look, tell))

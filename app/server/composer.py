@@ -13,8 +13,7 @@ from pleinair.app.chat.thread import GRAPH, MessageOptions, Thread, TrayImage
 from pleinair.app.engines import declared_capabilities, is_pocket
 from pleinair.app.estimate.estimate import Estimate
 from pleinair.app.server.forms import FieldFault, of_field
-from pleinair.app.server.requests import require_profile
-from pleinair.app.settings import Settings, license_setting, load, profiles
+from pleinair.app.settings import Settings, license_setting, load, profiles, require_profile
 from pleinair.tools import registry
 from pleinair.tools.retrieval.licenses import Licenses
 from pleinair.tools.types import BadInput, Capabilities

@@ -18,10 +18,9 @@ from pleinair.app.server.clients import client_of
 from pleinair.app.server.decisions import hit_key
 from pleinair.app.server.errors import headers_of, http_status
 from pleinair.app.server.forms import MOST_FIELDS, MOST_FILES, FieldFault, digest_of, new_name, of_field
-from pleinair.app.server.requests import require_profile
 from pleinair.app.server.site import LinkedGallery, Site, site_of
 from pleinair.app.server.uploads import own_image, uploads
-from pleinair.app.settings import profiles
+from pleinair.app.settings import profiles, require_profile
 from pleinair.app.storyboard import words
 from pleinair.app.trace.fork import submit_fork
 from pleinair.app.trace.references import Choice, concepts_of, hits_of

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pleinair.app import api
 from pleinair.app.server.clients import client_of, wants_json
 from pleinair.app.server.site import site_of
-from pleinair.app.settings import profiles
+from pleinair.app.settings import require_profile
 from pleinair.tools.arguments import complaint
 from pleinair.tools.retrieval.licenses import Licenses
 from pleinair.tools.types import Approve, BadInput
@@ -97,9 +97,3 @@ async def _read(request: Request) -> RunRequest:
     if fields.profile is not None:
         require_profile(fields.profile)
     return fields
-
-
-def require_profile(name: str) -> None:
-    """Raise `BadInput` unless a profile is one by name: a file elsewhere could have any settings."""
-    if name.partition("+")[0] not in (names := profiles()):
-        raise BadInput(f"profile {name[:60]!r}: no such profile; accepted: {', '.join(names)}")

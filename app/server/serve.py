@@ -13,6 +13,7 @@ from types import FrameType
 
 import psutil
 import uvicorn
+from starlette.types import ASGIApp
 
 from pleinair.app.paths import Paths
 from pleinair.app.runs.store import Runs
@@ -31,6 +32,7 @@ def serve(
     places: Paths,
     on_ready: Callable[[Options], None] = lambda options: None,
     on_stop: Callable[[], None] = lambda: None,
+    application: Callable[[Options, Paths, Site], ASGIApp] = create,
 ) -> None:
     """Serve until SIGINT or SIGTERM, at the second of which the process exits at once with 130.
 
@@ -39,6 +41,7 @@ def serve(
         places: of the runs.
         on_ready: called with the options, the real port in them, once requests are served.
         on_stop: called when a stop begins.
+        application: returns what is served.
 
     Raises:
         BadInput: an open address without a token, an unusable token or name, an address that cannot be had.
@@ -58,7 +61,7 @@ def serve(
             on_stop()
 
         config = uvicorn.Config(
-            create(options, places, site),
+            application(options, places, site),
             timeout_graceful_shutdown=GRACE,
             proxy_headers=False,
             server_header=False,

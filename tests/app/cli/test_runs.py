@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 from pleinair.app.api import draw, home, run_table, submit
 from pleinair.app.cli import question, run
 from pleinair.app.cli.main import app
+from pleinair.app.runs.question import hits_of
 from pleinair.app.runs.store import Run
 
 PROMPT = "two things"
@@ -30,7 +31,7 @@ def test_a_waiting_run_is_shown_with_numbers_and_approved(place: Path) -> None:
     row = waiting()
     shown = call("runs", "show", row.id).stdout
     assert "* " in shown and f"pleinair runs answer {row.id}" in shown
-    assert row.question and all(hit.id in shown for hit in question.hits_of(row.question))
+    assert row.question and all(hit.id in shown for hit in hits_of(row.question))
     assert call("runs", "answer", row.id).exit_code == 0
     assert call("runs", "answer", row.id).exit_code == 2
 
@@ -39,7 +40,7 @@ def test_references_are_vetoed_and_chosen_by_number_id_or_file(place: Path) -> N
     row = waiting()
     assert row.question
     used = row.question.references[0]
-    hits = question.hits_of(row.question)
+    hits = hits_of(row.question)
     other = next(
         hit for found in row.question.retrievals if found.concept == used.concept for hit in found.hits
         if hit.id != used.hit.id

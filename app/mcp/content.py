@@ -1,0 +1,78 @@
+"""What a tool returns: text always, small images, links to whole ones, and values."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from mcp_types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
+from PIL import Image
+
+from pleinair.app.texts import printable
+from pleinair.tools.types import Picture, PleinairError
+
+MOST_CHARACTERS = 700_000  # of an image in base64; a client may refuse a result of 1 MB
+SIDE = 1568  # pixels; models see larger images reduced to this
+SMALL = 256  # pixels of the side of one of several images
+PNG = "image/png"
+TEMPLATE = "pleinair://images/{sha256}"
+_QUALITIES = (90, 75, 50)  # of JPEG
+
+
+def result(
+    lines: Iterable[str], values: Mapping[str, Any] | None, more: Sequence[ContentBlock] = ()
+) -> CallToolResult:
+    """Return the result of a call: lines of text, further content, and values."""
+    text = TextContent(text="\n".join(map(printable, lines)))
+    return CallToolResult(content=[text, *more], structured_content=dict(values) if values else None)
+
+
+def failure(error: PleinairError) -> CallToolResult:
+    """Return the result of a call that failed, with what to do about it."""
+    remedy = [f"What to do: {error.remedy}"] if error.remedy else []
+    return CallToolResult(
+        content=[TextContent(text="\n".join(map(printable, [f"Error: {error.message}", *remedy])))],
+        is_error=True,
+    )
+
+
+def text_block(line: str) -> TextContent:
+    """Return a line between images."""
+    return TextContent(text=printable(line))
+
+
+def preview(image: Image.Image, side: int = SIDE) -> ImageContent:
+    """Return an image as PNG or JPEG of at most `side` pixels a side and `MOST_CHARACTERS` in base64."""
+    small = image.convert("RGB")
+    small.thumbnail((side, side))
+    for data, kind in _encodings(small):
+        text = base64.b64encode(data).decode()
+        if len(text) < MOST_CHARACTERS:
+            return ImageContent(data=text, mime_type=kind)
+    raise AssertionError("an image of one pixel is small enough")
+
+
+def _encodings(image: Image.Image) -> Iterator[tuple[bytes, str]]:
+    """Yield an image encoded in ever fewer bytes."""
+    yield _encoded(image, "PNG"), PNG
+    while True:
+        for quality in _QUALITIES:
+            yield _encoded(image, "JPEG", quality=quality), "image/jpeg"
+        image = image.resize((max(1, image.width // 2), max(1, image.height // 2)))
+
+
+def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def links(picture: Picture, name: str, run_id: str = "", address: str = "") -> list[ContentBlock]:
+    """Return links to a whole image: a resource and, where there are pages, its web address."""
+    size = f"{picture.width} × {picture.height} pixels"
+    uris = [TEMPLATE.format(sha256=picture.sha256)]
+    if address:
+        uris.append(f"{address}/runs/{run_id}/images/{picture.sha256}.png")
+    return [ResourceLink(uri=uri, name=f"{name}.png", mime_type=PNG, description=size) for uri in uris]

@@ -1,0 +1,214 @@
+"""The tools: each takes its arguments and the access of its caller, and returns a result."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from mcp_types import CallToolResult, ContentBlock
+
+from pleinair.app import api
+from pleinair.app.engines import check
+from pleinair.app.judging import judge
+from pleinair.app.library.opened import OpenLibrary, SearchResult
+from pleinair.app.mcp import arguments
+from pleinair.app.mcp.access import Access
+from pleinair.app.mcp.content import SMALL, preview, result, text_block
+from pleinair.app.mcp.shown import row_line, shown, standing
+from pleinair.app.runs.facts import summary_of
+from pleinair.app.runs.follow import Follower
+from pleinair.app.runs.images import image_file, is_sha256, stored_image
+from pleinair.app.runs.listing import RunFilter, page_of
+from pleinair.app.runs.question import hit_id
+from pleinair.app.runs.request import read_input_image
+from pleinair.app.runs.tables import OPEN, WAITING
+from pleinair.app.settings import load, require_profile
+from pleinair.app.texts import counted
+from pleinair.app.trace.trace import license_text, score_text
+from pleinair.app.trace.view import view_of
+from pleinair.tools.storage.artifacts import encode_png
+from pleinair.tools.types import BadInput
+
+OnProgress = Callable[[float, float, str], Awaitable[None]]  # seconds, of how many, what the run does
+POLL = 0.2  # seconds between two looks at a run
+PERIOD = 2.0  # seconds between two notices, also when nothing has happened
+_RUN = re.compile(r"[0-9a-f-]+|last")  # the id of a run, or its beginning
+
+
+def start(given: arguments.Start, access: Access) -> CallToolResult:
+    """Queue runs and return their ids at once."""
+    _require_profile(given.profile)
+    width, height = map(int, given.size.split("x")) if given.size else (None, None)
+    runs = api.enqueue(
+        given.prompt,
+        client=access.client,
+        most=access.most,
+        num_images=given.n,
+        graph=given.graph,
+        profile=given.profile,
+        seed=given.seed,
+        width=width,
+        height=height,
+        negative_prompt=given.negative_prompt,
+        license=given.license,
+        out=access.out(given.profile),
+        overrides={"approve": given.approve} if given.approve else None,
+        idempotency_key=given.idempotency_key,
+        input_images=[_file(image, access) for image in given.input_images],
+    )
+    access.wake()
+    ids = [run.id for run in runs]
+    lines = [f"Queued {counted(len(ids), 'run')}: {', '.join(ids)}", f'Next: wait(run="{ids[0]}").']
+    return result(lines, {"runs": ids})
+
+
+async def wait(given: arguments.Wait, access: Access, on_progress: OnProgress) -> CallToolResult:
+    """Wait until a run ends or asks, and report what it does meanwhile, by time."""
+    run = await asyncio.to_thread(api.find, given.run)
+    follower = Follower(api.run_table(), api.home(), run.id)
+    begin, reported = time.monotonic(), -PERIOD
+    while True:
+        _, is_final = await asyncio.to_thread(follower.look)
+        seconds = time.monotonic() - begin
+        if is_final:
+            return await asyncio.to_thread(lambda: shown(api.find(run.id), access))
+        if seconds >= given.seconds or access.is_closing():
+            return await asyncio.to_thread(_still_open, run.id)
+        if seconds - reported >= PERIOD:
+            reported = seconds
+            text = await asyncio.to_thread(_report, run.id, access)
+            await on_progress(seconds, given.seconds, text)
+        await asyncio.sleep(POLL)
+
+
+def _report(run_id: str, access: Access) -> str:
+    """Return what a run does; a run whose worker has died gets another one."""
+    run = api.run_table().get(run_id)
+    if run.client and run.owner is None:
+        access.wake()
+    return standing(run, api.home())
+
+
+def _still_open(run_id: str) -> CallToolResult:
+    run = api.run_table().get(run_id)
+    lines = [f"Run {run.id}: {standing(run, api.home())}", f'Next: wait(run="{run.id}") again.']
+    return result(lines, view_of(run, api.home()).model_dump(mode="json"))
+
+
+def show(given: arguments.Show, access: Access) -> CallToolResult:
+    """Show a run."""
+    return shown(api.find(given.run), access, given.attempt)
+
+
+def answer(given: arguments.Answer, access: Access) -> CallToolResult:
+    """Answer the question of a run, which a worker then continues."""
+    run = api.find(given.run)
+    fields = given.model_dump(include={"stop", "without", "concepts", "prompt"})
+    if run.question:
+        fields["vetoes"] = [hit_id(run.question, value) for value in given.vetoes]
+        fields["hits"] = {name: hit_id(run.question, value) for name, value in given.hits.items()}
+    images = {name: _file(image, access) for name, image in given.input_images.items()}
+    run = api.answer(run.id, fields, input_images=images, question=given.question, client=access.client)
+    access.wake()
+    return result([f"Run {run.id} goes on as answered.", f'Next: wait(run="{run.id}").'], {"run": run.id})
+
+
+def cancel(given: arguments.Cancel, access: Access) -> CallToolResult:
+    """End a run: cancelled or, with its best image, accepted."""
+    run = api.find(given.run)
+    if given.accept:
+        run = api.accept(run.id)
+    elif run.status in OPEN:
+        run = api.cancel(run.id)
+    if run.status in OPEN:
+        lines = [f"Run {run.id} ends at its next step.", f'Next: wait(run="{run.id}").']
+        return result(lines, {"run": run.id, "status": run.status})
+    return shown(run, access)
+
+
+def search_library(given: arguments.SearchLibrary, access: Access) -> CallToolResult:
+    """Search the library as a run would, with small images."""
+    _require_profile(given.profile)
+    settings = load(given.profile)
+    check(settings)
+    library = OpenLibrary(settings, api.home(), builds_index=settings.library.folder == "pocket")
+    found = library.search(given.query, given.k)
+    content: list[ContentBlock] = []
+    for number, each in enumerate(found.hits, 1):
+        content.append(text_block(f"{number}: {each.hit.id}"))
+        content.append(preview(library.catalogue.library.picture(each.hit.id, SMALL), SMALL))
+    values = found.model_dump(mode="json")
+    if not access.files:
+        for hit in values["hits"]:
+            del hit["file"]
+    return result(_search_lines(found), values, content)
+
+
+def _search_lines(found: SearchResult) -> list[str]:
+    if not found.hits:
+        return [f"Nothing in the library fits {found.query!r}."]
+    lines = [f"{counted(len(found.hits), 'image')} for {found.query!r}, best first:"]
+    if found.abstained:
+        lines = [f"Nothing fits {found.query!r}: {found.reason}. A run would use none of these:"]
+    for number, each in enumerate(found.hits, 1):
+        use = " (a run would not use it)" if each.accepted is False and not found.abstained else ""
+        caption = f" {each.hit.caption!r}" if each.hit.caption else ""
+        lines.append(
+            f"{number}: {each.hit.id}{caption}, {score_text(each.hit)}, {license_text(each.hit)}{use}"
+        )
+    return lines
+
+
+def list_runs(given: arguments.ListRuns, access: Access) -> CallToolResult:
+    """List runs, newest first."""
+    which = RunFilter(search=given.search, status=given.status)
+    page = page_of(api.run_table(), which, given.limit, given.offset)
+    rows = [summary_of(run) for run in page.runs]
+    lines = [f"{counted(page.total, 'run')}; {len(rows)} shown, newest first:"]
+    lines += [f"{row['run']}  {row['status']}  {row['prompt'][:100]}" for row in rows]
+    if any(row["status"] == WAITING for row in rows):
+        lines.append("A run with the status waiting needs an answer of the user: show(run=…).")
+    return result(lines, {"runs": rows, "total": page.total})
+
+
+def critique(given: arguments.Critique, access: Access) -> CallToolResult:
+    """Judge an image against a prompt."""
+    _require_profile(given.profile)
+    png, prompt = _image_and_prompt(given.image, access)
+    judgement = judge(png, given.prompt or prompt, concepts=given.concepts, profile=given.profile)
+    rows = [row_line(row) + (f" Advice: {row.advice}" if row.advice else "") for row in judgement.ledger]
+    verdict = "The image shows everything." if judgement.shows_all else "The image does not show everything."
+    return result([verdict, *rows], judgement.model_dump(mode="json") | {"shows_all": judgement.shows_all})
+
+
+def _image_and_prompt(name: str, access: Access) -> tuple[bytes, str]:
+    """Return the PNG of an image by its SHA-256, run or path, and the prompt if it is that of a run."""
+    if is_sha256(name):
+        return stored_image(name, api.home()), ""
+    if not _RUN.fullmatch(name):
+        return encode_png(read_input_image(_file(name, access))), ""
+    run = api.find(name)
+    view = view_of(run, api.home())
+    if view.best_attempt is None:
+        raise BadInput(f"run {run.id}: it has no image yet", f'Call wait(run="{run.id}").')
+    return stored_image(view.best_attempt.image.sha256, api.home()), view.prompt
+
+
+def _file(name: str, access: Access) -> Path:
+    """Return the file of an image that a client names; raises `BadInput`."""
+    if is_sha256(name):
+        return image_file(name, api.home())
+    if not access.files:
+        raise BadInput(
+            f"image {name[:80]!r}: a client over HTTP cannot name files of this machine",
+            "Pass the SHA-256 of an image, which `show` prints.",
+        )
+    return Path(name)
+
+
+def _require_profile(name: str | None) -> None:
+    if name is not None:
+        require_profile(name)
