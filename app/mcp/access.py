@@ -23,6 +23,7 @@ class Access:
         wake: makes sure that a worker takes queued runs.
         most: runs that may wait; None: any number.
         address: of the server that also has the pages of runs; "" for none.
+        apps: whether it shows pages that are resources (MCP Apps).
         is_closing: whether the server stops, so that nothing waits any more.
     """
 
@@ -31,6 +32,7 @@ class Access:
     wake: Callable[[], object] = no_callback
     most: int | None = None
     address: str = ""
+    apps: bool = False
     is_closing: Callable[[], bool] = lambda: False
 
     def out(self, profile: str | None) -> str | None:

@@ -6,43 +6,33 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from inspect import iscoroutinefunction
 from typing import Any
 
+from mcp.server.apps import EXTENSION_ID, client_supports_apps
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.server import Server
 from mcp.server.stdio import stdio_server
-from mcp.shared.exceptions import MCPError
 from mcp_types import (
-    INVALID_PARAMS,
-    BlobResourceContents,
     CallToolRequestParams,
     CallToolResult,
-    ListResourcesResult,
-    ListResourceTemplatesResult,
     ListToolsResult,
     PaginatedRequestParams,
-    ReadResourceRequestParams,
-    ReadResourceResult,
-    ResourceTemplate,
     Tool,
     ToolAnnotations,
 )
 
-from pleinair.app import api
-from pleinair.app.mcp import arguments, tools
+from pleinair.app.mcp import arguments, resources, tools
 from pleinair.app.mcp.access import Access, local_access
 from pleinair.app.mcp.arguments import Arguments, read_arguments, schema_of
-from pleinair.app.mcp.content import PNG, TEMPLATE, failure
-from pleinair.app.runs.images import stored_image
+from pleinair.app.mcp.content import failure
 from pleinair.tools.registry import did_you_mean
-from pleinair.tools.types import BadInput, NotFound, PleinairError
+from pleinair.tools.types import BadInput, PleinairError
 
 INSTRUCTIONS = (
     "Generates images and checks each against the prompt; what is missing is repaired with references from "
@@ -147,7 +137,7 @@ def new_server(access: GetAccess) -> Server[Any]:
 
     async def call_tool(context: Context, given: CallToolRequestParams) -> CallToolResult:
         try:
-            return await _called(context, given, access(context))
+            return await _called(context, given, replace(access(context), apps=client_supports_apps(context)))
         except PleinairError as error:
             return failure(error)
         except Exception:
@@ -155,7 +145,7 @@ def new_server(access: GetAccess) -> Server[Any]:
             remedy = "Nothing that was stored is lost. Its standard error has the details."
             return failure(PleinairError("An unexpected error has happened in pleinair.", remedy))
 
-    return Server(
+    server: Server[Any] = Server(
         "pleinair",
         title="pleinair",
         version=version("pleinair"),
@@ -163,10 +153,12 @@ def new_server(access: GetAccess) -> Server[Any]:
         get_tool_input_schema=lambda name: None,  # no argument travels in a header
         on_list_tools=_list_tools,
         on_call_tool=call_tool,
-        on_list_resources=_list_resources,
-        on_list_resource_templates=_list_templates,
-        on_read_resource=_read_resource,
+        on_list_resources=resources.list_resources,
+        on_list_resource_templates=resources.list_templates,
+        on_read_resource=resources.read_resource,
     )
+    server.extensions[EXTENSION_ID] = {}
+    return server
 
 
 async def _called(context: Context, given: CallToolRequestParams, access: Access) -> CallToolResult:
@@ -185,35 +177,6 @@ async def _called(context: Context, given: CallToolRequestParams, access: Access
 
 async def _list_tools(context: Context, given: PaginatedRequestParams | None) -> ListToolsResult:
     return ListToolsResult(tools=[kind.tool(name) for name, kind in TOOLS.items()])
-
-
-async def _list_resources(context: Context, given: PaginatedRequestParams | None) -> ListResourcesResult:
-    return ListResourcesResult(resources=[])
-
-
-async def _list_templates(
-    context: Context, given: PaginatedRequestParams | None
-) -> ListResourceTemplatesResult:
-    template = ResourceTemplate(
-        uri_template=TEMPLATE,
-        name="image",
-        description="Whole image by its SHA-256: of a run, a reference, or an input image.",
-        mime_type=PNG,
-    )
-    return ListResourceTemplatesResult(resource_templates=[template])
-
-
-async def _read_resource(context: Context, given: ReadResourceRequestParams) -> ReadResourceResult:
-    uri = str(given.uri)
-    prefix = TEMPLATE.partition("{")[0]
-    try:
-        if not uri.startswith(prefix):
-            raise NotFound(f"resource {uri[:80]!r}: there is none; accepted: {TEMPLATE}")
-        png = await asyncio.to_thread(stored_image, uri.removeprefix(prefix), api.home())
-    except PleinairError as error:
-        raise MCPError(INVALID_PARAMS, str(error), {"uri": uri[:200]}) from error
-    blob = base64.b64encode(png).decode()
-    return ReadResourceResult(contents=[BlobResourceContents(uri=uri, blob=blob, mime_type=PNG)])
 
 
 def serve_stdio() -> None:

@@ -10,12 +10,13 @@ from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.app.api import home, run_table
 from pleinair.app.mcp.access import Access
 from pleinair.app.mcp.content import SMALL, links, preview, result, text_block
+from pleinair.app.mcp.resources import storyboard_link
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import read_readable
 from pleinair.app.runs.question import hits_of, lines_of
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.store import Run
-from pleinair.app.runs.tables import OPEN, QUEUED
+from pleinair.app.runs.tables import OPEN, QUEUED, WAITING
 from pleinair.app.storyboard.gallery import Gallery
 from pleinair.app.texts import counted
 from pleinair.app.trace.activity import current_activity
@@ -37,6 +38,7 @@ def shown(run: Run, access: Access, attempt: int | None = None) -> CallToolResul
     lines = [*_standing(run, view), *_lines(view, looked_at, access)]
     if looked_at:
         content += _image(run, looked_at, access)
+        content += [storyboard_link(run.id)] if access.apps else []
     if run.question:
         lines += ["The user must decide. Question:", *lines_of(run.question)]
         content += _hit_images(run, run.question)
@@ -45,6 +47,8 @@ def shown(run: Run, access: Access, attempt: int | None = None) -> CallToolResul
 
 def standing(run: Run, places: Paths) -> str:
     """Return in one line what a run does at the moment."""
+    if run.status == WAITING:
+        return "waiting for an approval"
     if run.status not in OPEN:
         return run.status
     if run.status == QUEUED and not places.events(run.id).exists():
@@ -69,9 +73,9 @@ def next_step(run: Run, view: RunView) -> str:
     others = [other.id for other in run_table().group(run.id) if other.status in OPEN]
     if others:
         return f'Next: wait(run="{others[0]}"), another image of the same request.'
-    if view.status == "accepted":
-        return "The run has ended."
-    return "The run has ended; another seed or a clearer prompt may do better."
+    if view.status in ("stopped", "refused"):
+        return "The run has ended; another seed or a clearer prompt may do better."
+    return "The run has ended."
 
 
 def _attempt(view: RunView, number: int | None) -> AttemptView | None:

@@ -25,7 +25,7 @@ from pleinair.app.runs.listing import RunFilter, page_of
 from pleinair.app.runs.question import hit_id
 from pleinair.app.runs.request import read_input_image
 from pleinair.app.runs.tables import OPEN, WAITING
-from pleinair.app.settings import load, require_profile
+from pleinair.app.settings import POCKET, load, require_profile
 from pleinair.app.texts import counted
 from pleinair.app.trace.trace import license_text, score_text
 from pleinair.app.trace.view import view_of
@@ -134,7 +134,7 @@ def search_library(given: arguments.SearchLibrary, access: Access) -> CallToolRe
     _require_profile(given.profile)
     settings = load(given.profile)
     check(settings)
-    library = OpenLibrary(settings, api.home(), builds_index=settings.library.folder == "pocket")
+    library = OpenLibrary(settings, api.home(), builds_index=settings.library.folder == POCKET)
     found = library.search(given.query, given.k)
     content: list[ContentBlock] = []
     for number, each in enumerate(found.hits, 1):
