@@ -94,13 +94,14 @@ def starting(target: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     client = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, start_new_session=True, env=os.environ
     )
+    assert client.stdout
     try:
-        assert client.stdout
         yield client, client.stdout.readline().strip()
     finally:
         if client.poll() is None:
             os.killpg(client.pid, signal.SIGKILL)
         client.wait()
+        client.stdout.close()
 
 
 def kill(client: subprocess.Popen[str], run: str) -> None:
@@ -150,12 +151,13 @@ def test_notices_come_by_time_while_a_run_is_slow(place: Path, monkeypatch: pyte
         async with Client(target, mode=mode) as client:
             arguments = {"prompt": PROMPT, "graph": "direct"}
             run = values_of(await client.call_tool("start", arguments))["runs"][0]
+            await asyncio.to_thread(until, lambda: run_table().get(run).status == "running")
             result = await client.call_tool("wait", {"run": run, "seconds": 5}, progress_callback=notice)
             assert f'wait(run="{run}") again' in text_of(result)
             await client.call_tool("cancel", {"run": run})
             return str(run)
 
-    monkeypatch.setenv("PLEINAIR_GENERATOR__PAUSE", "30")
+    monkeypatch.setenv("PLEINAIR_GENERATOR__PAUSE", "8")
     with serving() as server:
         for target, mode in ((f"{server.address}/mcp", LATEST), (f"{server.address}/mcp", BEFORE)):
             asyncio.run(draw(target, mode))
@@ -190,17 +192,18 @@ def test_standard_output_has_the_protocol_only(place: Path) -> None:
         env=os.environ,
     )
     assert process.stdin and process.stdout and process.stderr
-    for message in messages:
-        process.stdin.write((message if isinstance(message, str) else json.dumps(message)) + "\n")
-        process.stdin.flush()
     answers: dict[Any, Any] = {}
-    while 5 not in answers:
-        answer = json.loads(process.stdout.readline())
-        answers[answer.get("id")] = answer
-    process.stdin.close()
-    assert process.wait(SOON) == 0
-    assert not process.stdout.read()
-    assert "Traceback" not in process.stderr.read()
+    with process:
+        for message in messages:
+            process.stdin.write((message if isinstance(message, str) else json.dumps(message)) + "\n")
+            process.stdin.flush()
+        while 5 not in answers:
+            answer = json.loads(process.stdout.readline())
+            answers[answer.get("id")] = answer
+        process.stdin.close()
+        assert process.wait(SOON) == 0
+        assert not process.stdout.read()
+        assert "Traceback" not in process.stderr.read()
     assert answers[1]["result"]["protocolVersion"] == "2025-06-18"
     assert len(answers[2]["result"]["tools"]) == 8
     assert "error" in answers[3]
@@ -241,6 +244,7 @@ def test_a_server_without_pages_is_guarded(place: Path, monkeypatch: pytest.Monk
         assert values_of(first)["status"] == "accepted" and len(workers(place)) == 1
     finally:
         process.terminate()
+        process.stdout.close()
         assert process.wait(SOON) == 0
     assert workers(place), "the worker goes on without the server"
 
