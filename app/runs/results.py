@@ -165,10 +165,15 @@ def _xmp(request: DrawRequest, end: Ended) -> str:
 
 
 def _is_composite(request: DrawRequest, end: Ended) -> bool:
-    """Return whether a part of an image is one of the user's, in which the rest was generated."""
-    own = {picture.sha256 for picture in request.pictures} | chosen_by(request).inputs
-    inpainted = (attempt.request.inpaint for attempt in end.attempts)
-    return any(inpaint.picture.sha256 in own for inpaint in inpainted if inpaint)
+    """Return whether a part of an image is an image from outside, in which the rest was generated.
+
+    What a chat inpaints is an image of its own if it is none of the user's.
+    """
+    users = {picture.sha256 for picture in request.pictures} | chosen_by(request).inputs
+    own = {attempt.picture.sha256 for attempt in end.attempts}
+    inpaints = [attempt.request.inpaint for attempt in end.attempts]
+    sources = {inpaint.picture.sha256 for inpaint in inpaints if inpaint}
+    return bool(sources & users) or (request.thread is None and not sources <= own)
 
 
 def credits_of(request: DrawRequest, end: Ended) -> Sheet:

@@ -11,9 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pleinair.app.api import draw, home
+from pleinair.app.api import draw, find, home
 from pleinair.app.credits.xmp import COMPOSITE, GENERATED, KEY, MAX_TEXT, packet
+from pleinair.app.runs.events import Ended, payloads, read
+from pleinair.app.runs.request import ChatThread, DrawRequest, input_reference, read_request
+from pleinair.app.runs.results import deliver
 from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.types import Inpaint, Picture
 
 PROMPT = "two things"
 NAMES = {
@@ -69,6 +73,29 @@ def test_an_image_has_xmp_that_readers_read(place: Path) -> None:
     store = ArtifactStore(home().run(result.run_id) / "pictures")
     assert store.open(result.outcome.best.picture).tobytes() == pixels
     assert KEY.encode() not in store.read(result.outcome.best.picture)
+
+
+def test_an_image_in_an_image_of_the_user_is_a_composite(place: Path) -> None:
+    run = find(draw(PROMPT, graph="direct", seed=1).run_id)
+    request = read_request(run.request_json)
+    (end,) = payloads(read(home().events(run.id)), Ended)
+    store, (attempt,) = ArtifactStore(home().run(run.id) / "pictures"), end.attempts
+    outside = Picture(sha256="0" * 64, width=16, height=16)
+
+    def source_type(source: Picture, request: DrawRequest) -> str | None:
+        inpaint = Inpaint(concept="thing", picture=source, box=(0, 0, 1, 1))
+        changed = attempt.request.model_copy(update={"inpaint": inpaint})
+        attempts = (attempt, attempt.model_copy(update={"number": 1, "request": changed}))
+        path, *_ = deliver(run, request, end.model_copy(update={"attempts": attempts}), store, place / "x")
+        with Image.open(path) as image:
+            return properties(image.info[KEY])["type"]
+
+    assert source_type(attempt.picture, request) == GENERATED
+    assert source_type(outside, request) == COMPOSITE
+    in_chat = request.model_copy(update={"thread": ChatThread(after="r")})
+    assert source_type(outside, in_chat) == GENERATED
+    given = ChatThread(given=(input_reference("me", outside, "me.png"),))
+    assert source_type(outside, request.model_copy(update={"thread": given})) == COMPOSITE
 
 
 def test_the_metadata_can_be_left_out(place: Path) -> None:
