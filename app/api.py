@@ -6,11 +6,12 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from typing_extensions import Unpack
 
 from pleinair.app.models.pins import require_pins
+from pleinair.app.parts import OwnParts, has_parts, require_parts, split_parts, with_parts
 from pleinair.app.paths import Paths, places
 from pleinair.app.runs.events import OnEvent, has_image
 from pleinair.app.runs.prompts import request_from
@@ -19,6 +20,7 @@ from pleinair.app.runs.request import (
     input_reference,
     read_input_image,
     read_input_images,
+    read_request,
     require_input_images,
     require_slots,
     store_input_images,
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from pleinair.app.runs.results import Result
 
 
-class DrawOptions(TypedDict, total=False):
+class DrawOptions(OwnParts, total=False):
     """Options of `draw`, `submit` and `estimate`; what is omitted or None follows the settings."""
 
     graph: str  # a name of the registry; "pleinair" by default
@@ -101,7 +103,8 @@ def draw(
         Busy: another process works on this run.
     """
     runs = submit_images(prompt, num_images=1 if num_images is None else num_images, **options)
-    results = [finish(run, on_event, on_preview) for run in runs]
+    parts = split_parts(options)
+    results = [finish(run, on_event, on_preview, **parts) for run in runs]
     return results[0] if num_images is None else results
 
 
@@ -116,6 +119,7 @@ def submit_images(prompt: str, *, num_images: int | None = 1, **options: Unpack[
     With `num_images` None the number in the prompt counts.
     """
     request = _stored_request(prompt, num_images, options)
+    require_parts(request.settings, split_parts(options))
     return run_table().add_group(request.rows(), request.idempotency_key)
 
 
@@ -142,7 +146,13 @@ def enqueue(
     """
     if not options.get("idempotency_key"):
         run_table().require_room(num_images or 1, most)  # before the work of reading the request
+    if parts := split_parts(options):
+        raise BadInput(
+            f"{next(iter(parts))}: an object of this program, which no worker has",
+            "Use `draw` or `stream`, which execute the run here, or the name of a backend.",
+        )
     request = _stored_request(prompt, num_images, options)
+    require_parts(request.settings, {})
     return run_table().add_group(request.rows(), request.idempotency_key, client=client, most=most)
 
 
@@ -185,10 +195,13 @@ def _request(
         fields.setdefault("input_images", fields.pop("pictures"))
     files, overrides = fields.pop("input_images", ()), dict(fields.pop("overrides", None) or {})
     overrides |= license_setting(fields.pop("license", None))
+    parts = split_parts(fields)
+    for name in OwnParts.__annotations__:
+        fields.pop(name, None)
     for name in ImageOptions.model_fields:
         if (value := fields.pop(name, None)) is not None:
             overrides[f"image.{name}"] = value
-    settings = load(fields.pop("profile", None), overrides)
+    settings = with_parts(load(fields.pop("profile", None), overrides), parts, overrides)
     explicit = [name for name in ImageOptions.model_fields if f"image.{name}" in overrides]
     request = request_from(prompt, num_images=num_images, settings=settings, explicit=explicit, **fields)
     images = read_input_images(files, request.graph)
@@ -198,27 +211,36 @@ def _request(
 
 
 def finish(
-    run: Run, on_event: OnEvent | None = None, on_preview: OnPreview | None = None, *, reopen: bool = False
+    run: Run,
+    on_event: OnEvent | None = None,
+    on_preview: OnPreview | None = None,
+    *,
+    reopen: bool = False,
+    **parts: Unpack[OwnParts],
 ) -> Result:
-    """Work on a run until it ends, or read one that has ended; raises `Busy`."""
+    """Work on a run until it ends, or read one that has ended.
+
+    A run that was submitted with `parts` needs them again. Raises `Busy`, and `BadInput` for parts that are
+    missing or not those of the run.
+    """
     from pleinair.app.runs.results import result_of
     from pleinair.app.runs.runner import perform
 
     runs = run_table()
     if run.status in OPEN or (reopen and run.status == "failed"):
         with suppress(Finished, Waiting):  # another process has just worked on it
-            perform(runs, run, home(), on_event, on_preview, reopen=reopen)
+            perform(runs, run, home(), on_event, on_preview, reopen=reopen, parts=parts)
     return result_of(runs.get(run.id))
 
 
-def resume(run_id: str, on_event: OnEvent | None = None) -> Result:
+def resume(run_id: str, on_event: OnEvent | None = None, **parts: Unpack[OwnParts]) -> Result:
     """Continue a run whose process has died, or retry a failed one from its last step.
 
     An earlier request to cancel is dropped, unless it has ended the run.
 
-    Raises `BadInput` for an unknown run and `Busy` while its process lives.
+    Raises `BadInput` for an unknown run, or without its `parts`, and `Busy` while its process lives.
     """
-    return finish(run_table().get(run_id), on_event, reopen=True)
+    return finish(run_table().get(run_id), on_event, reopen=True, **parts)
 
 
 def answer(
@@ -237,7 +259,8 @@ def answer(
             {"vetoes": [id], "hits": {concept: id}}.
         input_images: files of your own that are to show concepts, by the concept.
         question: `key` of the question that is answered; the one for which the run waits by default.
-        client: in whose name a worker executes the rest of a run that was not queued for workers.
+        client: in whose name a worker executes the rest of a run that was not queued for workers; one with
+            parts of a program waits for that.
 
     Raises:
         BadInput: the run waits for nothing, or for another answer, or the answer does not fit its question.
@@ -258,7 +281,8 @@ def answer(
     fields = checked.model_dump(mode="json", exclude={"before"}) | {"given": given}
     checked = read_approval(fields, run.question)
     require_input_images([reference.picture for reference in checked.given], home())
-    return run_table().answer(run_id, run.question.id, checked, client)
+    by_program = has_parts(read_request(run.request_json).settings)
+    return run_table().answer(run_id, run.question.id, checked, None if by_program else client)
 
 
 def cancel(run_id: str) -> Run:

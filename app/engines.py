@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pleinair.agent.context import Context
 from pleinair.app.models.pins import HUB_GENERATORS
+from pleinair.app.parts import NO_PARTS, PROGRAM, Parts, declared, has_own_retriever
 from pleinair.app.paths import Paths
 from pleinair.app.settings import POCKET, BackendChoice, Settings
 from pleinair.tools import registry
@@ -26,7 +27,15 @@ from pleinair.tools.locks import Once
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.realrag import Training, declared_training, require_generator, search_away, training_of
 from pleinair.tools.registry import Kind, did_you_mean, names
-from pleinair.tools.retrieval.compose import AUTO, PAPERS, Corpus, check_method, compose, threshold_of
+from pleinair.tools.retrieval.compose import (
+    AUTO,
+    PAPERS,
+    Corpus,
+    check_method,
+    compose,
+    filtered,
+    threshold_of,
+)
 from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer, LazyScorer
 from pleinair.tools.retrieve import search, unlicensed_of
@@ -65,14 +74,21 @@ def build(
     store: ArtifactStore,
     on_step: OnProgress = no_callback,
     on_index: OnProgress = no_callback,
+    parts: Parts = NO_PARTS,
 ) -> Context:
-    """Build the context of a run; the library is opened, and indexed if necessary, by the first retrieval."""
+    """Build the context of a run; the library is opened, and indexed if necessary, by the first retrieval.
+
+    A program's `parts` take the place of backends.
+    """
     SUPPORT.open(places.cache / "servers")
+    is_library = parts.retriever is None
     return Context(
-        model=build_backend("mllm", settings.mllm),
-        generator=build_generator(settings),
-        retriever=_LibraryRetriever(settings, places, on_index),
-        paper_retriever=_paper_retriever(settings, places, on_index),
+        model=parts.model or build_backend("mllm", settings.mllm),
+        generator=parts.generator or build_generator(settings),
+        retriever=_LibraryRetriever(settings, places, on_index)
+        if parts.retriever is None
+        else filtered(parts.retriever, settings.retrieval),
+        paper_retriever=_paper_retriever(settings, places, on_index) if is_library else None,
         store=store,
         k=settings.retrieval.k,
         threshold=threshold_of(settings.retrieval),
@@ -85,7 +101,7 @@ def build(
         imagerag=settings.imagerag,
         realrag=settings.realrag,
         crossmodal=settings.crossmodal,
-        scorer=LazyScorer(lambda: _open_scorer(settings, places, on_index)),
+        scorer=LazyScorer(lambda: _open_scorer(settings, places, on_index)) if is_library else None,
         captions=CaptionBook(places.cache / "captions"),
         on_step=on_step,
     )
@@ -117,7 +133,7 @@ def check(settings: Settings) -> None:
         if kind == "generator" and settings.image != ImageOptions():
             check_options(settings.image, declared_capabilities(settings))
         else:
-            declare(kind, choice.backend, choice.arguments)
+            declared(kind, choice)
     _check_retrieval(settings)
     if settings.crossmodal.adaptor:
         locate(settings.crossmodal.adaptor, "crossmodal.adaptor")
@@ -132,9 +148,8 @@ def check(settings: Settings) -> None:
 
 def declared_capabilities(settings: Settings) -> Capabilities:
     """Return the generator's capabilities without loading it; one that declares none is built for them."""
-    choice = settings.generator
-    declared = declare("generator", choice.backend, choice.arguments)
-    return cast(Capabilities, declared) if declared else build_generator(settings).capabilities
+    capabilities = declared("generator", settings.generator)
+    return cast(Capabilities, capabilities) if capabilities else build_generator(settings).capabilities
 
 
 def is_pocket(settings: Settings) -> bool:
@@ -144,7 +159,8 @@ def is_pocket(settings: Settings) -> bool:
 
 def _check_retrieval(settings: Settings) -> None:
     options, threshold = settings.retrieval, settings.imagerag.threshold
-    check_method(options)
+    if not has_own_retriever(settings):
+        check_method(options)
     if options.second:
         declare("encoder", options.second.backend, options.second.arguments, "retrieval.second")
     elif options.method == "both":
@@ -169,7 +185,8 @@ def import_libraries(settings: Settings, graph: str) -> None:
     with suppress(ImportError, PleinairError):
         registry.resolve("graph", graph)
         for kind, choice in backend_choices(settings).items():
-            registry.resolve(kind, choice.backend)
+            if choice.backend != PROGRAM:
+                registry.resolve(kind, choice.backend)
         if settings.generator.backend in HUB_GENERATORS and not settings.worker.process:
             getattr(import_module("diffusers"), str(settings.generator.arguments.get("pipeline")), None)
         if settings.encoder.backend == "open_clip" and not settings.worker.encoder:
@@ -206,6 +223,11 @@ def build_generator(settings: Settings) -> Generator:
     """Return the generator, or the worker that runs it in its own process."""
     grace = settings.worker.grace if settings.worker.process else None
     return cast(Generator, build_backend("generator", settings.generator, grace))
+
+
+def _generator_id(settings: Settings) -> str:
+    by_program = settings.generator.backend == PROGRAM
+    return (declared_capabilities(settings) if by_program else build_generator(settings).capabilities).id
 
 
 def build_encoder(settings: Settings) -> Encoder:
@@ -300,7 +322,7 @@ def _dense_retriever(
     library = opened() if opened else open_library(settings, places, on_index)
     encoder = started(build_encoder(settings), on_index)
     if training := training_of(encoder):
-        require_generator(training, build_generator(settings).capabilities.id)
+        require_generator(training, _generator_id(settings))
     index = fresh_index(settings, places, library, encoder, on_index)
     return IndexRetriever(library, index, encoder)
 

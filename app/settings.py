@@ -82,8 +82,9 @@ class BackendChoice(Value, extra="allow"):
 
     @property
     def label(self) -> str:
-        """Return the backend and, if the table has it, the model."""
-        model = self.arguments.get("model") or self.arguments.get("folder")
+        """Return the backend and, if the table has them, the class of a program's object and the model."""
+        facts = (self.arguments.get("class"), self.arguments.get("model") or self.arguments.get("folder"))
+        model = " ".join(str(fact) for fact in facts if fact)
         return f"{self.backend}:{model}" if model else self.backend
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from typing_extensions import Unpack
 
 from pleinair.app import api
+from pleinair.app.parts import OwnParts, split_parts
 from pleinair.app.runs import follow as following
 from pleinair.app.runs.detached import ensure_worker
 from pleinair.app.runs.events import Event, OnEvent
@@ -66,23 +67,19 @@ def stream(
     Arguments and errors as of `api.draw`. The last event has the kind "ended", or "asked" where the run waits
     for an approval. A closed iterator cancels the run, which keeps its best image.
     """
-    return execute(api.submit(prompt, **options), on_preview)
+    return execute(api.submit(prompt, **options), on_preview, **split_parts(options))
 
 
-def execute(run: Run, on_preview: OnPreview | None = None) -> Generator[Event]:
+def execute(run: Run, on_preview: OnPreview | None = None, **parts: Unpack[OwnParts]) -> Generator[Event]:
     """Execute a run, or what is left of it, in a thread and yield its events, as `stream` does.
 
-    Those of a run that another process works on are followed.
+    Those of a run that another process works on are followed. Parts as of `api.finish`.
     """
-    return _execute(run, on_preview)
-
-
-def _execute(run: Run, on_preview: OnPreview | None) -> Generator[Event]:
     if run.status not in OPEN:
         yield from follow(run.id)
         return
     events: SimpleQueue[Event | None] = SimpleQueue()
-    work = _Work(run, events.put, on_preview, lambda: events.put(None))
+    work = _Work(run, events.put, on_preview, lambda: events.put(None), parts)
     try:
         while (event := events.get()) is not None:
             yield event
@@ -99,11 +96,13 @@ async def astream(
 ) -> AsyncGenerator[Event]:
     """Execute a request and yield its events as `stream` does; a cancelled task cancels the run."""
     run = await asyncio.to_thread(api.submit, prompt, **options)
-    async for event in aexecute(run, on_preview):
+    async for event in aexecute(run, on_preview, **split_parts(options)):
         yield event
 
 
-async def aexecute(run: Run, on_preview: OnPreview | None = None) -> AsyncGenerator[Event]:
+async def aexecute(
+    run: Run, on_preview: OnPreview | None = None, **parts: Unpack[OwnParts]
+) -> AsyncGenerator[Event]:
     """Execute a run and yield its events as `execute` does, in an event loop."""
     if run.status not in OPEN:
         async for logged in afollow(run.id):
@@ -115,7 +114,7 @@ async def aexecute(run: Run, on_preview: OnPreview | None = None) -> AsyncGenera
         with suppress(RuntimeError):  # the loop has been closed
             loop.call_soon_threadsafe(events.put_nowait, event)
 
-    work = _Work(run, put, on_preview, lambda: put(None))
+    work = _Work(run, put, on_preview, lambda: put(None), parts)
     try:
         while (event := await events.get()) is not None:
             yield event
@@ -137,12 +136,17 @@ async def adraw(
 ) -> Result:
     """Generate an image as `api.draw` does, in an event loop; a cancelled task cancels the run."""
     run = await asyncio.to_thread(api.submit, prompt, **options)
-    return await afinish(run, on_event, on_preview)
+    return await afinish(run, on_event, on_preview, **split_parts(options))
 
 
-async def afinish(run: Run, on_event: OnEvent | None = None, on_preview: OnPreview | None = None) -> Result:
+async def afinish(
+    run: Run,
+    on_event: OnEvent | None = None,
+    on_preview: OnPreview | None = None,
+    **parts: Unpack[OwnParts],
+) -> Result:
     """Work on a run until it ends, as `api.finish` does; a cancelled task cancels the run."""
-    work = asyncio.ensure_future(asyncio.to_thread(api.finish, run, on_event, on_preview))
+    work = asyncio.ensure_future(asyncio.to_thread(api.finish, run, on_event, on_preview, **parts))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
@@ -156,9 +160,15 @@ class _Work:
     """Thread that executes a run, hands over its events, and calls `at_end` after the last one."""
 
     def __init__(
-        self, run: Run, on_event: OnEvent, on_preview: OnPreview | None, at_end: Callable[[], None]
+        self,
+        run: Run,
+        on_event: OnEvent,
+        on_preview: OnPreview | None,
+        at_end: Callable[[], None],
+        parts: OwnParts,
     ) -> None:
         self._run, self._on_event, self._on_preview, self._at_end = run, on_event, on_preview, at_end
+        self._parts = parts
         self._error: BaseException | None = None
         self.is_elsewhere = False  # another process works on the run
         self.thread = threading.Thread(target=self._execute, name=f"run {run.id}")
@@ -176,7 +186,7 @@ class _Work:
 
     def _execute(self) -> None:
         try:
-            api.finish(self._run, self._on_event, self._on_preview)
+            api.finish(self._run, self._on_event, self._on_preview, **self._parts)
         except Busy:
             self.is_elsewhere = True
         except BaseException as error:

@@ -26,18 +26,20 @@ _PROTOCOLS = {
 _MISSING = object()
 
 
-def check_part(name: str, part: object) -> None:
-    """Raise `BadInput` for a part of a context that does not follow its protocol.
+def check_part(name: str, part: object, *, place: str = "context.", also: str = "") -> None:
+    """Raise `BadInput` for a part, by default of a context, that does not follow its protocol.
 
     Args:
         name: generator, retriever, paper_retriever, scorer, store or model.
         part: an instance; its methods are not called.
+        place: where it was handed over, for the message.
+        also: what else is accepted, for the message.
     """
     kind = name.removeprefix("paper_")
     fault = f"{part.__name__} is a class; pass an instance" if isinstance(part, type) else ""
     fault = fault or (_model_fault(part) if kind == "model" else _fault(kind, part))
     if fault:
-        raise BadInput(f"context.{name}: {fault}; wanted a {_PROTOCOLS[kind]}")
+        raise BadInput(f"{place}{name}: {fault}; wanted a {_PROTOCOLS[kind]}{also}")
 
 
 def _fault(name: str, part: object) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from typing_extensions import Unpack
+
 from pleinair.agent.state import MAX_SEED
 from pleinair.app.chat.approval import ThreadApproval
 from pleinair.app.chat.messages import row_of
@@ -12,6 +14,7 @@ from pleinair.app.chat.scene import last_scene, read_edit
 from pleinair.app.chat.thread import GRAPH, IMAGE, MAX_TITLE, Message, MessageOptions, Thread, TrayImage
 from pleinair.app.engines import check, declared_capabilities
 from pleinair.app.models.pins import require_pins
+from pleinair.app.parts import OwnParts, require_parts, with_parts
 from pleinair.app.runs.history import state_of
 from pleinair.app.runs.prompts import request_from
 from pleinair.app.runs.request import (
@@ -43,6 +46,7 @@ class ChatSession(ThreadApproval):
         options: MessageOptions = NO_OPTIONS,
         client: str | None = None,
         most: int | None = None,
+        **parts: Unpack[OwnParts],
     ) -> list[Run]:
         """Validate a message and write the rows of its runs, one an image; the thread is stored with them.
 
@@ -53,6 +57,7 @@ class ChatSession(ThreadApproval):
             options: of this message.
             client: who queues the runs for workers; None: the caller executes them.
             most: runs that the workers' queue takes.
+            parts: objects in place of backends, as of `api.draw`; for a message without a client.
 
         Raises:
             BadInput: the message cannot be carried out; nothing is changed or written.
@@ -60,12 +65,13 @@ class ChatSession(ThreadApproval):
         """
         from pleinair.app.models.ready import require_ready
 
-        request, thread = self._request(line, options)
+        request, thread = self._request(line, options, parts)
         if request is None:
             self.thread = thread
             return []
         require_pins(request.settings)
         require_ready(request.settings)
+        require_parts(request.settings, {} if client else parts)
         message = Message(prompt=line, runs=("",), before=self.thread.decisions, base=thread.decisions)
         title = thread.title or " ".join(line.split())[:MAX_TITLE]
 
@@ -97,19 +103,26 @@ class ChatSession(ThreadApproval):
         """Estimate what a message takes, None if it needs no run; changes nothing and raises as `submit`."""
         from pleinair.app.estimate.estimate import estimate_of
 
-        request, _ = self._request(line, options.model_copy(update={"yes": True}))
+        request, _ = self._request(line, options.model_copy(update={"yes": True}), {})
         return estimate_of(request, self.places) if request else None
 
-    def redraw(self, seed: int | None = None, client: str | None = None, most: int | None = None) -> Run:
+    def redraw(
+        self,
+        seed: int | None = None,
+        client: str | None = None,
+        most: int | None = None,
+        **parts: Unpack[OwnParts],
+    ) -> Run:
         """Repeat the last message with another seed as a new version, which becomes the current one.
 
-        Raises `BadInput` if there is none, or its run was deleted.
+        Raises `BadInput` if there is none, or its run was deleted, or without the run's own `parts`.
         """
         number = len(self.thread.turns)
         message = self._turn(number)
         if seed is not None and not 0 <= seed <= MAX_SEED:
             raise BadInput(f"seed {seed}: must be 0 to {MAX_SEED}")
         request = read_request(self._runs.get(message.run).request_json)
+        require_parts(request.settings, {} if client else parts)
         changes = {"seed": seed, "num_images": 1, "number": 1}
 
         def record(runs: list[Run]) -> Thread:
@@ -118,18 +131,22 @@ class ChatSession(ThreadApproval):
 
         return self._write(request.model_copy(update=changes), record, client, most)[0]
 
-    def _request(self, line: str, options: MessageOptions) -> tuple[DrawRequest | None, Thread]:
+    def _request(
+        self, line: str, options: MessageOptions, parts: OwnParts
+    ) -> tuple[DrawRequest | None, Thread]:
         """Return the request of a line, None if it needs none, and the thread as it changes it."""
         self._require_ended()
         line, thread = self._mentioned(line)
-        capabilities = declared_capabilities(load(thread.profile, thread.overrides))
+        capabilities = declared_capabilities(
+            with_parts(load(thread.profile, thread.overrides), parts, thread.overrides)
+        )
         chat = self._chat(thread)
         edit = read_edit(line, last_scene(chat, self.places), thread.overrides, capabilities)
         sides = {f"{IMAGE}{name}": side for name, side in edit.size.items()}
         thread = thread.model_copy(update={"overrides": thread.overrides | sides})
-        settings = load(
-            options.profile or thread.profile, thread.overrides | options.overrides, origin="this chat"
-        )
+        overrides = thread.overrides | options.overrides
+        settings = load(options.profile or thread.profile, overrides, origin="this chat")
+        settings = with_parts(settings, parts, overrides)
         if not edit.prompt:
             check(settings)
             return None, thread

@@ -6,9 +6,12 @@ import json
 from datetime import datetime
 from typing import Any
 
+from pleinair.app.parts import has_parts
+from pleinair.app.runs.request import read_request
 from pleinair.app.runs.results import result_of
 from pleinair.app.runs.store import Run
 from pleinair.app.runs.tables import QUEUED, RUNNING
+from pleinair.tools.types import BadInput
 
 
 def summary_of(run: Run) -> dict[str, Any]:
@@ -46,11 +49,20 @@ def details_of(run: Run) -> dict[str, Any]:
     if run.owner:
         facts["owner"] = f"{run.owner}, until {_when(run.lease_until)}"
     if facts["interrupted"]:
-        facts["resume"] = f"`pleinair runs resume {run.id}` continues from the last step"
+        command = "its program, by `resume`," if _by_program(run) else f"`pleinair runs resume {run.id}`"
+        facts["resume"] = f"{command} continues from the last step"
     if run.outcome is None:
         return facts
     result = result_of(run).plain()
     return facts | {key: result[key] for key in ("reason", "limit", "picture", "sidecar", "original")}
+
+
+def _by_program(run: Run) -> bool:
+    """Return whether a program has handed over parts of a run; False for a request that cannot be read."""
+    try:
+        return has_parts(read_request(run.request_json).settings)
+    except BadInput:
+        return False
 
 
 def _when(seconds: float) -> str:

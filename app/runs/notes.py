@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from pleinair.app.engines import index_folder, is_pocket
+from pleinair.app.parts import PROGRAM, has_own_retriever
 from pleinair.app.paths import places
 from pleinair.app.settings import Settings
 from pleinair.tools import registry
@@ -42,6 +43,8 @@ def notes_on(prompt: str, settings: Settings) -> Iterator[Note]:
 
 def _spelling(prompt: str, settings: Settings) -> Iterator[Note]:
     """Yield the words that look like one of the captions of an indexed library."""
+    if has_own_retriever(settings):
+        return
     vocabulary = load_vocabulary(index_folder(settings, places(settings.paths.home)))
     for word, meant in suggestions(prompt, vocabulary) if vocabulary else ():
         yield Note(kind="spelling", text=SPELLING.format(word=word, meant=meant), about=meant)
@@ -52,6 +55,8 @@ def _cut(prompt: str, settings: Settings) -> Iterator[Note]:
     from pleinair.tools.diffusion.engine import DiffusersSettings
 
     choice = settings.generator
+    if choice.backend == PROGRAM:
+        return
     model = getattr(registry.resolve("generator", choice.backend), "settings_model", None)
     if not (isinstance(model, type) and issubclass(model, DiffusersSettings)):
         return

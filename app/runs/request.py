@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pleinair.agent.react.schemas import Pin
 from pleinair.agent.state import MAX_SEED, check_prompt
 from pleinair.app.engines import check, declared_capabilities, encoder_training, require_library
+from pleinair.app.parts import has_own_retriever
 from pleinair.app.paths import Paths
 from pleinair.app.runs.notes import Note
 from pleinair.app.runs.prices import require_prices
@@ -129,7 +130,7 @@ def check_settings(settings: Settings, graph: str) -> None:
     """Raise `BadInput` for settings that no run of a graph can use; loads nothing and writes nothing."""
     check_budget(settings.budget)
     check(settings)
-    if graph == REALRAG:
+    if graph == REALRAG and not has_own_retriever(settings):
         require_training(settings.realrag, encoder_training(settings))
     require_prices(settings)
     _check_approval(settings, graph)
@@ -162,6 +163,8 @@ def check_budget(budget: Budget) -> None:
 def _check_library(settings: Settings, graph: str) -> None:
     from pleinair.tools.retrieval.library import WANTED, has_pictures
 
+    if has_own_retriever(settings):
+        return
     if graph != DIRECT:
         require_library(settings)
     library = settings.library

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.agent.state import UNTRACKED
 from pleinair.app.engines import DEVICE, backend_choices, build, import_libraries, index_folder
+from pleinair.app.parts import NO_PARTS, PROGRAM, OwnParts, Parts, has_own_retriever, require_parts
 from pleinair.app.paths import Paths
 from pleinair.app.runs.device import device_held, device_of
 from pleinair.app.runs.events import (
@@ -39,7 +40,7 @@ from pleinair.app.runs.lease import STOPPED, Lease, Released
 from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.runs.results import deliver, versions
 from pleinair.app.runs.store import ACCEPT, LeaseLost, Run, Runs
-from pleinair.app.settings import OnPreview
+from pleinair.app.settings import BackendChoice, OnPreview, Settings
 from pleinair.tools.callbacks import StopCheck
 from pleinair.tools.deadline import RUN_WAIT, OutOfTime, check_deadline, deadline, finish_in_time
 from pleinair.tools.registry import resolve
@@ -89,6 +90,7 @@ class Work:
     lease: Lease
     log: EventLog
     on_preview: OnPreview | None = None  # None: no previews are made
+    parts: Parts = NO_PARTS  # of the program
     values: dict[str, Any] = field(default_factory=dict)  # state of the last checkpoint
     models: dict[str, str] = field(default_factory=dict)
     numbers: set[int] = field(default_factory=set)  # of the attempts so far
@@ -151,20 +153,24 @@ def perform(
     *,
     reopen: bool = False,
     stop: threading.Event | None = None,
+    parts: OwnParts | None = None,
 ) -> Run:
     """Run or continue a run until it ends, and return its row.
 
     Previews are made for `on_preview` unless the settings disable them, and are not logged. `budget.seconds`
     counts from this call, without the imports of libraries, and ends the run within 5 s more. Raises `Busy`
     or `LeaseLost` if another process has the run, `Finished` if it has ended, and `Released` after the step
-    in which `stop` was set: the next call goes on from there.
+    in which `stop` was set: the next call goes on from there. Raises `BadInput` for a run whose program has
+    not handed over its `parts`, which only end a run that is to be cancelled.
     """
     started = time.monotonic()
     request = read_request(run.request_json)
+    ends = run.cancel_requested and not reopen
+    checked = NO_PARTS if ends else require_parts(request.settings, parts or {}, f"run {run.id}")
     with runs, Lease(runs, run.id, reopen=reopen, stop=stop) as lease:
         with closing(EventLog(places.events(run.id), on_event)) as log:
             previews = on_preview if request.settings.output.previews else None
-            work = Work(run, request, places, lease, log, previews)
+            work = Work(run, request, places, lease, log, previews, checked)
             work, end_of_work = _given_up(work) or _ended_by_person(work) or _run_on_device(work, started)
             if isinstance(end_of_work, ApprovalRequest):
                 work.write(Asked(question=end_of_work))
@@ -391,10 +397,20 @@ def _build_context(work: Work) -> Context:
         store,
         on_step=StopCheck(work.check),
         on_index=_IndexProgress(work),
+        parts=work.parts,
     )
-    work.models = {kind: choice.label for kind, choice in backend_choices(work.request.settings).items()}
+    work.models = _labels(work.request.settings)
     work.models["generator"] = started(context.generator, context.on_step).capabilities.id
     return replace(context, previews=work.on_preview is not None)
+
+
+def _labels(settings: Settings) -> dict[str, str]:
+    """Return what the settings call each backend; an own retriever takes the encoder's place."""
+    labels: dict[str, str] = {kind: choice.label for kind, choice in backend_choices(settings).items()}
+    if has_own_retriever(settings):
+        del labels["encoder"]
+        labels["retriever"] = BackendChoice(backend=PROGRAM, **settings.retrieval.arguments).label
+    return labels
 
 
 def _graph_input(work: Work) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Unpack
 
 from pleinair.app.api import find, finish, home, run_table
 from pleinair.app.models.pins import require_pins
 from pleinair.app.models.ready import require_ready
+from pleinair.app.parts import OwnParts, require_parts, split_parts, with_parts
 from pleinair.app.runs.events import OnEvent
 from pleinair.app.runs.request import Parent, new_request, read_request
 from pleinair.app.settings import Settings, altered, load
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 MODELS = ("profile", "generator", "encoder", "mllm")  # settings that a fork takes from another profile
 
 
-class ForkOptions(TypedDict, total=False):
-    """What a fork changes; None leaves the parent's."""
+class ForkOptions(OwnParts, total=False):
+    """What a fork changes; None leaves the parent's, whose own parts are handed over again."""
 
     prompt: str | None  # at a step of `generate`, of this one image only; so is the seed
     seed: int | None
@@ -52,7 +53,7 @@ def fork(run: str, at: str, *, on_event: OnEvent | None = None, **options: Unpac
     Raises:
         BadInput: a value is not accepted; nothing was written.
     """
-    return finish(submit_fork(run, at, **options), on_event)
+    return finish(submit_fork(run, at, **options), on_event, **split_parts(options))
 
 
 def submit_fork(
@@ -77,6 +78,7 @@ def submit_fork(
     is_generate = name.startswith(f"{GENERATE}:")  # whose changes are of its one image
     settings = _settings(before.settings, options, is_generate)
     choices = options.get("references") or {}
+    require_parts(settings, split_parts(options), "the fork")
     references = _references(parent, step, choices, settings)
     dumped = [reference.model_dump(mode="json") for reference in references]
     exchanged = {"references": dumped} if choices else {}
@@ -112,7 +114,8 @@ def _settings(before: Settings, options: ForkOptions, is_generate: bool) -> Sett
         require_pins(other)
         require_ready(other)
         before = before.model_copy(update={name: getattr(other, name) for name in MODELS})
-    return altered(before, options.get("overrides") or {})
+    overrides = options.get("overrides") or {}
+    return with_parts(altered(before, overrides), split_parts(options), overrides)
 
 
 def _references(

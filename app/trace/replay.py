@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from typing_extensions import Unpack
 
 from pleinair.app.api import find, finish, home, run_table
+from pleinair.app.parts import OwnParts, require_parts
 from pleinair.app.runs.events import Ended, OnEvent, payloads, read
 from pleinair.app.runs.history import pictures_in
 from pleinair.app.runs.request import DrawRequest, new_request, read_request, require_input_images
@@ -63,14 +65,20 @@ def replay(run: str, out: str | None = None) -> Result:
     )
 
 
-def redraw(sidecar: Path, *, out: str | None = None, on_event: OnEvent | None = None) -> Result:
+def redraw(
+    sidecar: Path,
+    *,
+    out: str | None = None,
+    on_event: OnEvent | None = None,
+    **parts: Unpack[OwnParts],
+) -> Result:
     """Run a sidecar's request again: the same prompt, seed and settings, as a new run.
 
     On the same machine, with the same models, library and versions, the image has the same pixels.
 
     Raises:
         BadInput: the file is no sidecar, or that of a fork or of a chat, which need other runs' history too;
-            or an input image is not on this machine.
+            or an input image is not on this machine, or its own parts are missing.
     """
     request, seed = _read_sidecar(sidecar)
     if request.parent:
@@ -78,13 +86,14 @@ def redraw(sidecar: Path, *, out: str | None = None, on_event: OnEvent | None = 
     if request.thread:
         raise BadInput(f"{sidecar}: it is of a chat", "`pleinair chat --after RUN` goes on with one.")
     require_input_images(request.pictures, home())
+    require_parts(request.settings, parts)
     again = new_request(
         **request.model_dump(include={"prompt", "graph", "strip_metadata", "pictures"}),
         seed=seed,
         settings=request.settings,
         out=out or request.out,
     )
-    return finish(run_table().add_group(again.rows())[0], on_event)
+    return finish(run_table().add_group(again.rows())[0], on_event, **parts)
 
 
 def _read_sidecar(sidecar: Path) -> tuple[DrawRequest, int]:

@@ -56,12 +56,14 @@ class ControlNet(DiffusersEngine):
 
     def __init__(self, folder: str = "", **settings: Any) -> None:
         super().__init__(folder, **settings)
-        self.branch_source = self.settings.source("controlnet_")
+        if not self.loaded:
+            self.branch_source = self.settings.source("controlnet_")
 
     def identities(self) -> list[str]:
         """List the base model and the branch with its use."""
         use = f"{self.settings.control}×{self.settings.controlnet_conditioning_scale:g}"
-        return [*super().identities(), f"{self.branch_source.id}:{use}"]
+        branch = "ControlNet" if self.loaded else self.branch_source.id
+        return [*super().identities(), f"{branch}:{use}"]
 
     def open(self, folder: Path, dtype: Any) -> Any:
         """Load the base model with its branch."""

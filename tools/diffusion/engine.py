@@ -10,6 +10,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -116,11 +117,20 @@ class DiffusersSettings(ModelLocation):
         return self
 
 
+@dataclass(frozen=True)
+class LoadedPipeline:
+    """Pipeline that a program has loaded and placed on a device, its id, and the lock of its parts."""
+
+    pipeline: Any
+    id: str
+    lock: threading.Lock
+
+
 class DiffusersEngine(ABC):
     """Generator with one pipeline of diffusers, loaded at the first image; one image at a time.
 
-    Its arguments are those of `settings_model`. The constructor raises `BadInput` for whatever can be refused
-    without loading weights.
+    Its arguments are those of `settings_model`, without a model's place for one that is `loaded`. The
+    constructor raises `BadInput` for whatever can be refused without loading weights.
     """
 
     backend: ClassVar[str]
@@ -130,22 +140,29 @@ class DiffusersEngine(ABC):
     settings_model: ClassVar[type[DiffusersSettings]]
     settings: DiffusersSettings
 
-    def __init__(self, folder: str = "", **settings: Any) -> None:
+    def __init__(self, folder: str = "", *, loaded: LoadedPipeline | None = None, **settings: Any) -> None:
         arguments = {"folder": folder, **settings}
+        self.loaded = loaded
         self.settings = validated(self.settings_model, arguments, "generator", f"generator {self.backend!r}")
         self.family, self.inpainting = self.settings.family, self.settings.inpainting
-        self.source = self.settings.source()
-        if folder:
-            loading.require_class(locate(folder), self.settings.pipeline, self.family)
-        self._unit = memory.read_pixel_unit(self.source.local_folder(), self.family) or 8
+        if loaded:
+            self._unit = loaded.pipeline.vae_scale_factor * self.family.patch
+        else:
+            self.source = self.settings.source()
+            if folder:
+                loading.require_class(locate(folder), self.settings.pipeline, self.family)
+            self._unit = memory.read_pixel_unit(self.source.local_folder(), self.family) or 8
         name = f"generator.height and width: {self.settings.pipeline}"
         check_size(self.settings.height, self.settings.width, self._unit, name)
         loading.check_attention_backend(self.settings.attention_backend)
-        self._lock = threading.Lock()
+        self._lock = loaded.lock if loaded else threading.Lock()
         self._estimate: memory.MemoryEstimate | None = None
-        self._pipelines: dict[str, Any] = {}  # by class: the loaded one and those made from its parts
+        # by class: the loaded one and those made from its parts
+        self._pipelines: dict[str, Any] = {self.settings.pipeline: loaded.pipeline} if loaded else {}
         self._offloading: Offloading | None = None
-        self._placed_level = ""
+        if loaded:
+            self._offloading = Offloading(str(loaded.pipeline.device), levels=("whole",))
+        self._placed_level = "whole" if loaded else ""
 
     @classmethod
     def declare(cls, **arguments: Any) -> Capabilities:
@@ -169,7 +186,7 @@ class DiffusersEngine(ABC):
 
     def identities(self) -> list[str]:
         """List the ids of the models that are loaded."""
-        return [self.source.id]
+        return [self.loaded.id if self.loaded else self.source.id]
 
     @cached_property
     def capabilities(self) -> Capabilities:
@@ -230,6 +247,8 @@ class DiffusersEngine(ABC):
 
     def _known_memory(self, device: str) -> tuple[memory.MemoryEstimate, int] | None:
         """Return what the model takes and the available bytes; None if one is not known."""
+        if self.loaded:
+            return None
         room = memory.available_memory(device, self.settings.memory_limit)
         if room is not None and self._estimate is None:
             itemsize = self._dtype(device).itemsize

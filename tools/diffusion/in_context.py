@@ -89,7 +89,7 @@ class InContext(DiffusersEngine):
 
     def open(self, folder: Path, dtype: Any) -> Any:
         """Load the pipeline, and let it accept small references."""
-        return _accept_small_references(super().open(folder, dtype))
+        return accept_small_references(super().open(folder, dtype))
 
     def condition(self, pipeline: Any, request: GenerateRequest, images: Sequence[Image]) -> dict[str, Any]:
         """Return the scaled references, and the prompt that announces them as the family demands."""
@@ -166,10 +166,10 @@ def _least(*limits: int | None) -> int | None:
 def load(folder: Path, device: str) -> Any:
     """Load the pocket generator's pipeline from a folder, in the device's default number format."""
     pipeline = open_pipeline(folder, "Flux2KleinPipeline", find_dtype(device))
-    return _accept_small_references(pipeline).to(device)
+    return accept_small_references(pipeline).to(device)
 
 
-def _accept_small_references(pipeline: Any) -> Any:
+def accept_small_references(pipeline: Any) -> Any:
     """Let a pipeline accept references below the minimum of 64 pixels a side that its class may have.
 
     The minimum protects models trained on megapixels; the pocket generator's references are 32 × 32.

@@ -73,11 +73,13 @@ class IpAdapter(DiffusersEngine):
 
     def __init__(self, folder: str = "", **settings: Any) -> None:
         super().__init__(folder, **settings)
-        self.adapter_source = self.settings.source("adapter_")
+        if not self.loaded:
+            self.adapter_source = self.settings.source("adapter_")
 
     def identities(self) -> list[str]:
         """List the base model and the adapter with its strength."""
-        return [*super().identities(), f"{self.adapter_source.id}×{self.settings.scale:g}"]
+        adapter = "IP-Adapter" if self.loaded else self.adapter_source.id
+        return [*super().identities(), f"{adapter}×{self.settings.scale:g}"]
 
     def open(self, folder: Path, dtype: Any) -> Any:
         """Load the base model and the adapter into it."""

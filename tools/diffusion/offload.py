@@ -55,12 +55,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 class Offloading:
     """Offload level of one pipeline, which is lowered when memory runs out.
 
-    `history` lists the levels tried so far, the current one last.
+    `history` lists the levels tried so far, the current one last. By default `levels` are the device's.
     """
 
-    def __init__(self, device: str, level: str = "whole") -> None:
+    def __init__(self, device: str, level: str = "whole", levels: Sequence[str] = ()) -> None:
         self.device = device
-        self._levels = CPU_LEVELS if device == "cpu" else LEVELS
+        self._levels = levels or (CPU_LEVELS if device == "cpu" else LEVELS)
         if level not in self._levels:
             raise BadInput(
                 f"generator.memory = {level!r}: wanted one of: {', '.join(self._levels)} on {device}"

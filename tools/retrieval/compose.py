@@ -144,7 +144,11 @@ def compose(options: RetrievalOptions, corpus: Corpus) -> Retriever:
 
 def _composed(options: RetrievalOptions, corpus: Corpus) -> Retriever:
     method = check_method(options)(corpus, **options.arguments)
-    retriever: Retriever = method if isinstance(method, Retriever) else Wrapper(corpus, method)
+    return filtered(method if isinstance(method, Retriever) else Wrapper(corpus, method), options, method)
+
+
+def filtered(retriever: Retriever, options: RetrievalOptions, method: object = None) -> Retriever:
+    """Return a retriever with the filters and the re-ranking of the options; `method` may say how."""
     if not getattr(method, "filtered", False):
         retriever = _filtered(retriever, options, getattr(method, "vector", None))
     return CaptionOrder(retriever) if options.rerank == "bm25" else retriever

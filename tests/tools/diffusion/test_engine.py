@@ -158,7 +158,7 @@ def test_a_blocked_image_is_a_refusal() -> None:
 
 def test_a_guidance_scale_is_refused_by_a_class_without_guidance(tmp_path: Path) -> None:
     folder = str(tiny.save(tiny.klein_kv, tmp_path))
-    arguments = {"pipeline": "Flux2KleinKVPipeline", "height": 32, "width": 32}
+    arguments: dict[str, Any] = {"pipeline": "Flux2KleinKVPipeline", "height": 32, "width": 32}
     assert "guidance_scale" not in InContext(folder, **arguments).capabilities.accepts
     with pytest.raises(BadInput, match=r"guidance_scale = 2\.0: Flux2KleinKVPipeline has no guidance"):
         InContext(folder, **arguments, guidance_scale=2.0)
