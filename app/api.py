@@ -119,7 +119,6 @@ def submit_images(prompt: str, *, num_images: int | None = 1, **options: Unpack[
     With `num_images` None the number in the prompt counts.
     """
     request = _stored_request(prompt, num_images, options)
-    require_parts(request.settings, split_parts(options))
     return run_table().add_group(request.rows(), request.idempotency_key)
 
 
@@ -152,14 +151,13 @@ def enqueue(
             "Use `draw` or `stream`, which execute the run here, or the name of a backend.",
         )
     request = _stored_request(prompt, num_images, options)
-    require_parts(request.settings, {})
     return run_table().add_group(request.rows(), request.idempotency_key, client=client, most=most)
 
 
 def validate(prompt: str, *, num_images: int | None = 1, **options: Unpack[DrawOptions]) -> DrawRequest:
     """Validate a request as `submit` does and return it, without its input images; writes nothing."""
     request = _request(prompt, num_images, options)[0]
-    _require_executable(request)
+    _require_executable(request, split_parts(options))
     return request
 
 
@@ -173,16 +171,17 @@ def estimate(prompt: str, *, num_images: int | None = None, **options: Unpack[Dr
 def _stored_request(prompt: str, num_images: int | None, options: DrawOptions) -> DrawRequest:
     """Return a validated request that can be executed here, with its input images in the home."""
     request, images = _request(prompt, num_images, options)
-    _require_executable(request)
+    _require_executable(request, split_parts(options))
     return request.model_copy(update={"pictures": store_input_images(images, home())})
 
 
-def _require_executable(request: DrawRequest) -> None:
-    """Raise `BadInput` unless the models of a request are pinned, and on this machine."""
+def _require_executable(request: DrawRequest, parts: OwnParts) -> None:
+    """Raise `BadInput` unless the models of a request are pinned, and on this machine or handed over."""
     from pleinair.app.models.ready import require_ready
 
     require_pins(request.settings)
     require_ready(request.settings)
+    require_parts(request.settings, parts)
 
 
 def _request(
