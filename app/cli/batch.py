@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pleinair.app.cli.draw import GRAPHS
-from pleinair.app.cli.options import Json, Library, Profile, Setting
+from pleinair.app.cli.options import Json, Library, License, Profile, Setting
 from pleinair.app.cli.run import stopping_on_interrupt
 from pleinair.app.cli.terminal import (
     CODES,
@@ -57,6 +57,7 @@ def batch(
     graph: Graph = None,
     seed: Seed = 0,
     library: Library = None,
+    license: License = None,
     setting: Setting = None,
     yes: Yes = False,
     dry_run: DryRun = False,
@@ -74,7 +75,8 @@ def batch(
     quiet()
     with explained():
         folder = _folder(out)
-        options = {name: value for name, value in (("profile", profile), ("graph", graph)) if value}
+        choices = {"profile": profile, "graph": graph, "license": license}
+        options = {name: value for name, value in choices.items() if value}
         overrides = assignments(setting, {"library.folder": library})
         plan = _planned(file, options, overrides, folder, seed)
         estimate = _estimated(plan, folder, retry_failed)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pleinair.app.api import draw, find, home, submit
+from pleinair.app.api import draw, find, home, run_table, submit
 from pleinair.app.cli.main import app
 from pleinair.app.runs.request import read_request
 from pleinair.app.trace.view import RunView, view_of
@@ -68,3 +68,33 @@ def test_the_command_line_draws_with_free_licenses(place: Path) -> None:
     assert result.exit_code == 3, result.output  # after all attempts
     assert view_of(find("last"), home()).abstentions[0].excluded_by_license
     assert CliRunner().invoke(app, ["draw", PROMPT, "--license", "gratis"]).exit_code == 2
+
+
+def licenses_of(run_id: str) -> tuple[str, ...]:
+    return read_request(find(run_id).request_json).settings.retrieval.licenses
+
+
+def test_a_chat_and_a_batch_take_the_choice(place: Path) -> None:
+    license_all(place, "CC BY 4.0", "CC BY-NC 4.0")
+    options = ["--license", "free", "--set", "mllm.backend=talker"]
+    result = CliRunner().invoke(app, ["chat", *options], input=f"{PROMPT}\n/quit\n")
+    assert result.exit_code == 0, result.output
+    assert licenses_of("last") == ("free",)
+    rows = [{"prompt": "one thing"}, {"prompt": PROMPT, "license": "any"}]
+    (place / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    command = [
+        "batch",
+        "prompts.jsonl",
+        "--out",
+        "results",
+        "--license",
+        "free",
+        "--set",
+        "budget.attempts=1",
+    ]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code in (0, 3), result.output
+    first, second = sorted(run_table().newest(2), key=lambda run: run.created)
+    assert (licenses_of(first.id), licenses_of(second.id)) == (("free",), ())
+    refused = CliRunner().invoke(app, [*command, "--license", "gratis"])
+    assert refused.exit_code == 2
