@@ -90,6 +90,13 @@ class ImageInput(Input):
     pictures: list[Picture] = Field(default_factory=list)
 
 
+class EditInput(ImageInput):
+    """Input of a graph that can change a part of an image."""
+
+    # image of which only the transparent part changes, in the store as RGBA; it stays with a thread, too
+    base: Picture | None = None
+
+
 UNTRACKED = frozenset({"image_url", "postponed"})  # fields that are in no checkpoint and no event
 
 
@@ -171,6 +178,10 @@ class State(ImageInput, Output):
         if remaining < math.inf:
             return remaining
         return self.budget.seconds - Usage.total(self.usage).seconds
+
+
+class EditState(State, EditInput):
+    """Working state of a graph that can change a part of an image."""
 
 
 class RetrieveTask(TypedDict):

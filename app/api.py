@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 from pleinair.app.models.pins import require_pins
 from pleinair.app.parts import OwnParts, has_parts, require_parts, split_parts, with_parts
 from pleinair.app.paths import Paths, places
+from pleinair.app.runs.edits import fit_base, read_base, require_edits
 from pleinair.app.runs.events import OnEvent, has_image
 from pleinair.app.runs.prompts import request_from
 from pleinair.app.runs.request import (
@@ -23,6 +24,7 @@ from pleinair.app.runs.request import (
     read_request,
     require_input_images,
     require_slots,
+    store_base,
     store_input_images,
 )
 from pleinair.app.runs.store import Busy, Finished, Run, Runs, Waiting, no_question
@@ -57,6 +59,8 @@ class DrawOptions(OwnParts, total=False):
     strip_metadata: bool  # write no metadata into the PNG
     yes: bool  # several images that only the prompt asks for, of a generator that costs money, are confirmed
     input_images: Sequence[str | Path | bytes]  # files or their bytes, if the graph takes them as references
+    base: str | Path | bytes | None  # image of which only a part changes; graph "direct"
+    mask: str | Path | bytes | None  # of its size: alpha 0 is what changes; None: the base's own alpha tells
     pictures: Sequence[str | Path]  # deprecated: `input_images`
 
 
@@ -170,9 +174,10 @@ def estimate(prompt: str, *, num_images: int | None = None, **options: Unpack[Dr
 
 def _stored_request(prompt: str, num_images: int | None, options: DrawOptions) -> DrawRequest:
     """Return a validated request that can be executed here, with its input images in the home."""
-    request, images = _request(prompt, num_images, options)
+    request, images, base = _request(prompt, num_images, options)
     _require_executable(request, split_parts(options))
-    return request.model_copy(update={"pictures": store_input_images(images, home())})
+    stored = {"base": store_base(base, home())} if base else {}
+    return request.model_copy(update={"pictures": store_input_images(images, home()), **stored})
 
 
 def _require_executable(request: DrawRequest, parts: OwnParts) -> None:
@@ -186,13 +191,15 @@ def _require_executable(request: DrawRequest, parts: OwnParts) -> None:
 
 def _request(
     prompt: str, num_images: int | None, options: DrawOptions
-) -> tuple[DrawRequest, list[Image.Image]]:
-    """Return a validated request, and its input images before they are stored."""
+) -> tuple[DrawRequest, list[Image.Image], Image.Image | None]:
+    """Return a validated request, and its input images and base before they are stored."""
     fields: dict[str, Any] = {"graph": "pleinair", "seed": None, **options}
     if "pictures" in fields:
         warnings.warn("pictures is now called input_images", Renamed, stacklevel=5)
         fields.setdefault("input_images", fields.pop("pictures"))
     files, overrides = fields.pop("input_images", ()), dict(fields.pop("overrides", None) or {})
+    base, mask = fields.pop("base", None), fields.pop("mask", None)
+    is_edit = base is not None or mask is not None
     overrides |= license_setting(fields.pop("license", None))
     parts = split_parts(fields)
     for name in OwnParts.__annotations__:
@@ -203,10 +210,15 @@ def _request(
     settings = with_parts(load(fields.pop("profile", None), overrides), parts, overrides)
     explicit = [name for name in ImageOptions.model_fields if f"image.{name}" in overrides]
     request = request_from(prompt, num_images=num_images, settings=settings, explicit=explicit, **fields)
+    if is_edit:
+        require_edits(request.graph, request.settings)
     images = read_input_images(files, request.graph)
     if images:
-        require_slots(len(images), request.settings)
-    return request, images
+        require_slots(len(images), request.settings, beside_base=is_edit)
+    if not is_edit:
+        return request, images, None
+    base_image, settings = fit_base(read_base(base, mask), request.settings)
+    return request.model_copy(update={"settings": settings}), images, base_image
 
 
 def finish(

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pleinair.tools.images.crops import cut, is_box
-from pleinair.tools.storage.artifacts import spent_on
+from pleinair.tools.images.masks import blend
+from pleinair.tools.storage.artifacts import charged, original_of, spent_on, with_original
 from pleinair.tools.types import (
     BadInput,
     Capabilities,
@@ -40,7 +41,7 @@ def check_request(request: GenerateRequest, capabilities: Capabilities, referenc
             of the request's size.
     """
     check_size(request.height, request.width, capabilities.multiple_of, f"`{capabilities.id}`")
-    if references > capabilities.slots and not request.inpaint:  # a box is sent its own concept's only
+    if references > capabilities.slots and not request.inpaint:  # which has slots of its own
         raise BadInput(f"`{capabilities.id}` takes {capabilities.slots} references, got {references}.")
     if request.negative_prompt and not capabilities.negative_prompt:
         raise BadInput(f"`{capabilities.id}` has no negative prompt, got {request.negative_prompt!r}.")
@@ -82,10 +83,10 @@ def _check_inpaint(request: GenerateRequest, inpaint: Inpaint, capabilities: Cap
         raise BadInput(f"The image to inpaint has {size} pixels; must be {request.width} × {request.height}.")
     if not is_box(inpaint.box):
         raise BadInput(f"box {inpaint.box}: must be 0 ≤ x0 < x1 ≤ 1, and y likewise.")
-    count = sum(reference.concept == inpaint.concept for reference in request.references)
+    count = sum(map(inpaint.sends, request.references))
     if count > capabilities.inpaint_slots:
-        slots = capabilities.inpaint_slots
-        raise BadInput(f"`{capabilities.id}` takes {slots} references for a box, got {count}.")
+        slots, part = capabilities.inpaint_slots, "mask" if inpaint.masked else "box"
+        raise BadInput(f"`{capabilities.id}` takes {slots} references for a {part}, got {count}.")
 
 
 def generate(
@@ -111,9 +112,13 @@ def generate(
 
     def make() -> Image:
         images = [cut(store.open(item.picture), item.crop) for item in request.references]
-        if request.inpaint:
-            images.append(store.open(request.inpaint.picture))
+        inpaint = request.inpaint
+        if inpaint:
+            images.append(store.open(inpaint.picture, alpha=inpaint.masked))
         image = as_image(generator.generate(request, images, on_step), capabilities.id)
+        if inpaint and inpaint.masked:
+            blended = charged(blend(images[-1], image), spent_on(image))
+            image = with_original(blended, original_of(image))
         if all(low == high for low, high in image.convert("RGB").getextrema()):  # type: ignore[misc]
             fault = ModelFault(
                 f"`{capabilities.id}` returned an image of one flat colour, {image.width} × {image.height}",

@@ -186,11 +186,19 @@ class Repair(Value):
 
 
 class Inpaint(Value):
-    """Request to regenerate the box of one concept in an image; everything else stays."""
+    """Request to regenerate a part of an image; everything else stays.
 
-    concept: str  # only its references are sent; the others show what stays
-    picture: Picture  # of the request's size
-    box: Box
+    The part is the box of one concept, or, where `masked`, what is transparent in an image of the user's own.
+    """
+
+    concept: str  # only its references are sent; the others show what stays. "": all are sent
+    picture: Picture  # of the request's size; where `masked` RGBA, of which alpha 0 is what changes
+    box: Box  # where `masked` the one around it
+    masked: bool = Field(default=False, exclude_if=not_)
+
+    def sends(self, reference: Reference) -> bool:
+        """Return whether a reference is sent."""
+        return self.masked or reference.concept == self.concept
 
 
 class ImageOptions(Value):
@@ -328,7 +336,11 @@ class Capabilities(Value):
 
 
 class Generator(Protocol):
-    """Generator of one image at a time; `images` are the references' and, last, that of `inpaint`."""
+    """Generator of one image at a time; `images` are the references' and, last, that of `inpaint`.
+
+    They are RGB, but for that of a mask (`Inpaint.masked`), which is RGBA; what is outside of a mask is
+    restored in any case.
+    """
 
     @property
     def capabilities(self) -> Capabilities: ...

@@ -36,6 +36,15 @@ Seconds = Annotated[float | None, typer.Option(help="Maximum duration of a run, 
 Key = Annotated[str | None, typer.Option(help="A second request with the same key returns the same runs.")]
 Strip = Annotated[bool, typer.Option(help="Write no metadata into the PNG.")]
 InputImages = Annotated[list[str] | None, typer.Option(metavar="FILE", help="An input image; repeatable.")]
+Base = Annotated[
+    str | None, typer.Option(metavar="FILE", help="An image of which a part changes, with --graph direct.")
+]
+Mask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", help="Transparent where the base changes; default: the base's own transparency."
+    ),
+]
 Yes = Annotated[
     bool, typer.Option("--yes", help="Confirm several images that the prompt asks for and that cost money.")
 ]
@@ -68,6 +77,8 @@ def draw(
     idempotency_key: Key = None,
     strip_metadata: Strip = False,
     input_image: InputImages = None,
+    base: Base = None,
+    mask: Mask = None,
     approve: ApproveOption = "",
     picture: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
     yes: Yes = False,

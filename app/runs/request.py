@@ -15,6 +15,7 @@ from pleinair.agent.state import MAX_SEED, check_prompt
 from pleinair.app.engines import check, declared_capabilities, encoder_training, require_library
 from pleinair.app.parts import has_own_retriever
 from pleinair.app.paths import Paths
+from pleinair.app.runs.edits import has_input, require_edits
 from pleinair.app.runs.notes import Note
 from pleinair.app.runs.prices import require_prices
 from pleinair.app.settings import Settings, renamed
@@ -73,6 +74,8 @@ class DrawRequest(Value):
     strip_metadata: bool = False
     parent: Parent | None = None
     pictures: tuple[Picture, ...] = ()  # input images, stored in the home
+    # image of which a part changes, stored there as RGBA: its alpha is 0 where it does
+    base: Picture | None = Field(default=None, exclude_if=lambda base: base is None)
     thread: ChatThread | None = None  # for the graph of chats
     num_images: int = Field(default=1, ge=1, le=MAX_IMAGES, exclude_if=lambda count: count == 1)
     number: int = Field(default=1, ge=1, exclude_if=lambda number: number == 1)  # of this image, from 1
@@ -80,6 +83,11 @@ class DrawRequest(Value):
     prompt_options: tuple[PromptOption, ...] = Field(default=(), exclude_if=lambda options: not options)
     notes: tuple[Note, ...] = Field(default=(), exclude_if=lambda notes: not notes)
     idempotency_key: str | None = Field(default=None, exclude=True)
+
+    @property
+    def input_images(self) -> tuple[Picture, ...]:
+        """The images of the home that the run needs."""
+        return (*self.pictures, self.base) if self.base else self.pictures
 
     @property
     def slug(self) -> str:
@@ -122,8 +130,20 @@ def new_request(*, settings: Settings, out: str | None = None, **fields: Any) ->
         hint = registry.did_you_mean(request.graph, graphs)
         raise BadInput(f"graph {request.graph!r}: unknown; accepted: {', '.join(graphs)}.{hint}")
     check_settings(settings, request.graph)
+    if request.base:
+        _check_base(request, request.base)
     _check_out(folder)
     return request
+
+
+def _check_base(request: DrawRequest, base: Picture) -> None:
+    require_edits(request.graph, request.settings)
+    image = request.settings.image
+    if (image.width, image.height) != (base.width, base.height):
+        raise BadInput(
+            f"image.width and height: {image.width} × {image.height}; must be those of the base image, "
+            f"{base.width} × {base.height}"
+        )
 
 
 def check_settings(settings: Settings, graph: str) -> None:
@@ -212,11 +232,13 @@ def _name(file: str | Path | bytes, number: int) -> str:
     return f"number {number}" if isinstance(file, bytes) else str(file)
 
 
-def require_slots(count: int, settings: Settings) -> None:
-    """Raise `BadInput` for more input images than the generator takes references."""
+def require_slots(count: int, settings: Settings, *, beside_base: bool = False) -> None:
+    """Raise `BadInput` for more input images than the generator takes references, `beside_base` or alone."""
     capabilities = declared_capabilities(settings)
-    if count > capabilities.slots:
-        takes = f"takes {capabilities.slots} references" if capabilities.slots else "takes no references"
+    slots = capabilities.inpaint_slots if beside_base else capabilities.slots
+    if count > slots:
+        takes = f"takes {slots} references" if slots else "takes no references"
+        takes += " beside a base image" * beside_base
         raise BadInput(f"input images: {count}; generator `{capabilities.id}` {takes}")
 
 
@@ -236,12 +258,17 @@ def read_input_image(file: str | Path | bytes, name: str = "") -> Image.Image:
 
 def takes_input_images(graph: str) -> bool:
     """Return whether a graph's input has a field for input images."""
-    return INPUT_FIELD in registry.resolve("graph", graph).get_input_jsonschema().get("properties", {})
+    return has_input(graph, INPUT_FIELD)
 
 
 def store_input_images(images: Sequence[Image.Image], places: Paths) -> tuple[Picture, ...]:
     """Store images in the home; raises `PleinairError` if the disk is full."""
     return tuple(_store(places).put(image) for image in images)
+
+
+def store_base(image: Image.Image, places: Paths) -> Picture:
+    """Store a base image with its alpha in the home; raises `PleinairError` if the disk is full."""
+    return _store(places).put(image, alpha=True)
 
 
 def input_reference(concept: str, picture: Picture, name: str) -> Reference:

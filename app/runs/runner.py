@@ -389,7 +389,7 @@ def _build_context(work: Work) -> Context:
     work.check()
     sweep_parts(work.folder / "pictures" / "parts", older_than=0)  # of a previous holder, which is dead
     store = ArtifactStore(work.folder / "pictures")
-    for picture in work.request.pictures:
+    for picture in work.request.input_images:
         store.adopt(picture, ArtifactStore(work.places.input_images))
     context = build(
         work.request.settings,
@@ -422,6 +422,7 @@ def _graph_input(work: Work) -> dict[str, Any]:
         "run_id": work.run.id,
         "budget": request.settings.budget.model_dump(mode="json"),
         **({"pictures": pictures} if pictures else {}),
+        **({"base": request.base.model_dump(mode="json")} if request.base else {}),
         **(chat_input(work.run.id, request.thread, work.places) if request.thread else {}),
     }
 

@@ -89,7 +89,7 @@ def submit_fork(
         request=changes | exchanged if is_generate else {},
         given=references if step.driven else (),
     )
-    shared = before.model_dump(include={"graph", "strip_metadata", "pictures", "thread"})
+    shared = before.model_dump(include={"graph", "strip_metadata", "pictures", "base", "thread"})
     request = new_request(
         **shared,
         **({"prompt": before.prompt, "seed": parent.seed} | changes),

@@ -85,10 +85,10 @@ def redraw(
         raise BadInput(f"{sidecar}: it is of a fork of run {request.parent.run}", "Fork that run again.")
     if request.thread:
         raise BadInput(f"{sidecar}: it is of a chat", "`pleinair chat --after RUN` goes on with one.")
-    require_input_images(request.pictures, home())
+    require_input_images(request.input_images, home())
     require_parts(request.settings, parts)
     again = new_request(
-        **request.model_dump(include={"prompt", "graph", "strip_metadata", "pictures"}),
+        **request.model_dump(include={"prompt", "graph", "strip_metadata", "pictures", "base"}),
         seed=seed,
         settings=request.settings,
         out=out or request.out,

@@ -1,8 +1,9 @@
-"""Inpainting a box of an image: the references sent for it, its mask, and the base image restored around it.
+"""Inpainting a part of an image: the references sent for it, its mask, and the base image restored around it.
 
-The mask is the box, widened on every side by `MARGIN`. Inside the margin the new image fades into the base
-image; outside it the pixels are those of the base image, whatever a model made of them. Not covered: outlines
-finer than a box, and crops around it that would give it more pixels (`padding_mask_crop`).
+The mask of a box is the box, widened on every side by `MARGIN`. Inside the margin the new image fades into
+the base image; outside it the pixels are those of the base image, whatever a model made of them. A mask of
+the user's own is taken as it is, and `pleinair.tools.generate` restores what is around it. Not covered: crops
+around the part that would give it more pixels (`padding_mask_crop`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pleinair.tools.diffusion.families import Inpainting
 from pleinair.tools.diffusion.references import Size
+from pleinair.tools.images.masks import unit_mask
 from pleinair.tools.types import BadInput, Box, GenerateRequest
 
 if TYPE_CHECKING:
@@ -26,11 +28,12 @@ Edges = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels, possibly 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRequest:
-    """Request with only the references that are sent, and the base image if a box of it is inpainted."""
+    """Request with only the references that are sent, and the base image if a part of it is inpainted."""
 
     request: GenerateRequest
     images: Sequence[Image]
-    base: Image | None = None
+    base: Image | None = None  # RGB
+    own_mask: Image | None = None  # RGBA image whose transparent part is inpainted, in place of a box
 
     def inpaint_arguments(self, inpainting: Inpainting | None, unit: int) -> dict[str, Any]:
         """Return the arguments of the class that inpaints; none if the whole image is generated.
@@ -39,28 +42,38 @@ class PreparedRequest:
         """
         if self.base is None or self.request.inpaint is None or inpainting is None:
             return {}
-        mask = draw_mask(self.request.inpaint.box, self.base.size, unit)
+        mask = self.draw_mask(unit)
         return {"image": self.base, "mask_image": mask, "strength": 1.0, **inpainting.arguments}
+
+    def draw_mask(self, unit: int = 1) -> Image:
+        """Return the mask, white where the image changes and black elsewhere, in whole units of pixels."""
+        assert self.base is not None and self.request.inpaint is not None
+        if self.own_mask:
+            return unit_mask(self.own_mask, unit)
+        return draw_mask(self.request.inpaint.box, self.base.size, unit)
 
     def finish(self, image: Image) -> Image:
         """Return a generated image, with the base image around the box if there is one."""
         inpaint = self.request.inpaint
-        return composite(self.base, image, inpaint.box) if self.base and inpaint else image
+        if self.base is None or inpaint is None or self.own_mask:
+            return image
+        return composite(self.base, image, inpaint.box)
 
 
 def prepare(request: GenerateRequest, images: Sequence[Image]) -> PreparedRequest:
     """Separate the references to send from the image to inpaint, which is the last of `images`.
 
-    For an inpainting only the references of the box's concept remain: the others show what is kept, and
-    would be generated a second time.
+    For the box of a concept only its references remain: the others show what is kept, and would be generated
+    a second time.
     """
-    if request.inpaint is None:
+    if (inpaint := request.inpaint) is None:
         return PreparedRequest(request, images)
     *reference_images, base = images
     pairs = zip(request.references, reference_images, strict=True)
-    sent = [pair for pair in pairs if pair[0].concept == request.inpaint.concept]
+    sent = [pair for pair in pairs if inpaint.sends(pair[0])]
     request = request.model_copy(update={"references": tuple(reference for reference, _ in sent)})
-    return PreparedRequest(request, [image for _, image in sent], base.convert("RGB"))
+    own_mask = base if inpaint.masked else None
+    return PreparedRequest(request, [image for _, image in sent], base.convert("RGB"), own_mask)
 
 
 def draw_mask(box: Box, size: Size, unit: int = 1) -> Image:

@@ -1,7 +1,7 @@
 """Generator behind the OpenAI images API: OpenAI itself, vLLM-Omni, SGLang-Diffusion and other servers.
 
-Without references it requests a generation, with references an edit of several input images. A box is
-inpainted by an edit with a mask: the image to change comes first, then the references of its concept. An
+Without references it requests a generation, with references an edit of several input images. A part is
+inpainted by an edit with a mask: the image to change comes first, then the references for that part. An
 image carries its cost, where the server counts tokens or the settings contain a price, and the bytes that a
 server has signed (C2PA). Not covered: streamed
 previews, and images by URL (which are not downloaded).
@@ -24,7 +24,7 @@ from pydantic import Field
 
 from pleinair.tools.arguments import check_values
 from pleinair.tools.callbacks import StopCallback
-from pleinair.tools.diffusion.inpaint import draw_mask, prepare
+from pleinair.tools.diffusion.inpaint import prepare
 from pleinair.tools.diffusion.references import (
     REFERENCE_SENTENCE,
     Size,
@@ -41,7 +41,6 @@ from pleinair.tools.http.retry import Failures, RetryPolicy
 from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.storage.artifacts import charged, with_original
 from pleinair.tools.types import (
-    Box,
     Capabilities,
     GenerateRequest,
     Guidance,
@@ -167,13 +166,14 @@ class OpenAIImages:
         prompt = append_sentences(request.prompt, names, self.wording, first=2 if prepared.base else 1)
         request = request.model_copy(update={"prompt": prompt})
         files = [_png(image, number) for number, image in enumerate(inputs)]
+        mask = _png(_alpha_mask(prepared.draw_mask()), name="mask") if prepared.base else None
         server = self._server()
         client = server.client(MAX_REPLY)
         self._require_edits(client, server)
 
         def send(_: Failures) -> Any:
             on_step(0, 1)
-            return self._send(client, server, request, files)
+            return self._send(client, server, request, files, mask)
 
         check = on_step.check if isinstance(on_step, StopCallback) else partial(on_step, 0, 1)
         reply = self.retry_policy.call(send, check)
@@ -210,7 +210,9 @@ class OpenAIImages:
                 "Set `generator.slots = 0` and `generator.inpaint = false`, or choose another server.",
             )
 
-    def _send(self, client: Any, server: Server, request: GenerateRequest, files: Sequence[Any]) -> Any:
+    def _send(
+        self, client: Any, server: Server, request: GenerateRequest, files: Sequence[Any], mask: Any
+    ) -> Any:
         from openai import OpenAIError
 
         fields: dict[str, Any] = {
@@ -225,9 +227,8 @@ class OpenAIImages:
             fields["extra_body"] = request.model_dump(
                 include=names | ({"negative_prompt"} if request.negative_prompt else set())
             )
-        if request.inpaint:
-            mask = _alpha_mask(request.inpaint.box, (request.width, request.height))
-            fields["mask"] = _png(mask, name="mask")
+        if mask:
+            fields["mask"] = mask
         try:
             if files:
                 return client.images.edit(image=list(files), **fields)
@@ -272,12 +273,12 @@ def _has_edits(client: Any, server: Server) -> bool | None:
     return None
 
 
-def _alpha_mask(box: Box, size: Size) -> Image:
-    """Return a mask as the API takes it: transparent where it is to inpaint."""
+def _alpha_mask(white: Image) -> Image:
+    """Return a mask as the API takes it: transparent where it is to inpaint, which is white in `white`."""
     from PIL import Image, ImageOps
 
-    mask = Image.new("RGBA", size)
-    mask.putalpha(ImageOps.invert(draw_mask(box, size)))
+    mask = Image.new("RGBA", white.size)
+    mask.putalpha(ImageOps.invert(white))
     return mask
 
 

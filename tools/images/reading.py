@@ -12,7 +12,7 @@ import io
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntFlag, StrEnum
 from importlib import import_module
 from itertools import chain
@@ -98,10 +98,17 @@ class ReadOptions:
     Args:
         side: pixels; the image may come reduced, its shorter side never below this. 0: not reduced.
         max_pixels: of a file; a JPEG may have as many more as it can be reduced while it is decoded.
+        alpha: whether the image comes as RGBA, with its own transparency, rather than laid on white.
     """
 
     side: int = 0
     max_pixels: int = MAX_PIXELS
+    alpha: bool = False
+
+    @property
+    def mode(self) -> str:
+        """Return the mode of the image that is returned."""
+        return "RGBA" if self.alpha else "RGB"
 
     @property
     def max_bytes(self) -> int:
@@ -116,34 +123,36 @@ FULL = ReadOptions()
 class Opened:
     """Decoded image, upright, in its own mode; `colours` is what still has to be applied to it.
 
-    `texts` are those embedded in the file, by name.
+    `texts` are those embedded in the file, by name; with `alpha` the pixels are RGBA.
     """
 
     image: Image.Image
     colours: Colours | None = None
     note: Note = Note(0)
     texts: Mapping[str, str] = field(default_factory=dict)
+    alpha: bool = False
 
     def strips(self, factor: int = 1) -> Iterator[Image.Image]:
-        """Yield the image as RGB from the top, some megabytes at once, each side divided by `factor`."""
+        """Yield the image's pixels from the top, some megabytes at once, each side divided by `factor`."""
         width, height = self.image.size
+        convert = _rgba if self.alpha else _rgb
         rows = max(1, STRIP // (3 * width * factor)) * factor
         for top in range(0, height, rows):
             box = (0, top, width, min(height, top + rows))
             strip = self.image if rows >= height else self.image.crop(box)
             if factor > 1 and strip.mode in _REDUCED_AS_THEY_ARE and not strip.has_transparency_data:
-                yield _rgb(strip.reduce(factor), self.colours)
+                yield convert(strip.reduce(factor), self.colours)
             elif factor > 1:
-                yield _rgb(strip, self.colours).reduce(factor)
+                yield convert(strip, self.colours).reduce(factor)
             else:
-                yield _rgb(strip, self.colours)
+                yield convert(strip, self.colours)
 
 
 def read_picture(source: str | Path | bytes, options: ReadOptions = FULL) -> Image.Image:
     """Decode the file at a path, or a file's bytes, to upright sRGB without metadata.
 
-    Raise `BadPicture`, and nothing else; its text never repeats what the decoder said, which may hold
-    addresses and paths.
+    With `options.alpha` it is RGBA. Raise `BadPicture`, and nothing else; its text never repeats what the
+    decoder said, which may hold addresses and paths.
     """
     data = file_bytes(source, options)
     with named_errors():
@@ -225,6 +234,15 @@ def _rgb(image: Image.Image, colours: Colours | None) -> Image.Image:
     return rgb
 
 
+def _rgba(image: Image.Image, colours: Colours | None) -> Image.Image:
+    """Return an image with its own transparency, of which the colours below are kept."""
+    transparent = image.mode in _TRANSPARENT or (image.mode in _PLAIN and image.has_transparency_data)
+    with_alpha = image.convert("RGBA") if transparent else None
+    rgb = _rgb(with_alpha.convert("RGB") if with_alpha else image, colours)
+    rgb.putalpha(with_alpha.getchannel("A") if with_alpha else 255)
+    return rgb
+
+
 def _converted(image: Image.Image, colours: Colours | None) -> Image.Image:
     return colours.convert(image.convert(colours.mode)) if colours else image.convert("RGB")
 
@@ -254,10 +272,10 @@ def opened(data: bytes, options: ReadOptions = FULL) -> Opened:
         except BadProfile:
             colours, note = None, note | Note.PROFILE
         turn = _turn(image)
-    read = Opened(pixels, colours, note)
+    read = Opened(pixels, colours, note, alpha=options.alpha)
     if (factor := _factor(pixels.size, options)) > 1:
-        read = Opened(_joined(read, factor), None, note)
-    return read if turn is None else Opened(read.image.transpose(turn), read.colours, note)
+        read = replace(read, image=_joined(read, factor), colours=None)
+    return read if turn is None else replace(read, image=read.image.transpose(turn))
 
 
 def _turn(image: Any) -> Image.Transpose | None:
@@ -359,7 +377,7 @@ def _joined(read: Opened, factor: int) -> Image.Image:
     first = next(strips)
     if first.size == size:
         return first
-    joined, top = Image.new("RGB", size), 0
+    joined, top = Image.new(first.mode, size), 0
     for strip in chain([first], strips):
         joined.paste(strip, (0, top))
         top += strip.height

@@ -69,7 +69,7 @@ def read_untrusted(source: str | Path | bytes, options: ReadOptions = FULL) -> I
 def read_with_notes(source: str | Path | bytes, options: ReadOptions = FULL) -> Read:
     """Decode as `read_untrusted` does, and return what else is known of the file."""
     data = file_bytes(source, options)
-    return _decoder(options.max_pixels, needs_threads(data)).read(data, options.side)
+    return _decoder(options.max_pixels, needs_threads(data)).read(data, options.side, options.alpha)
 
 
 class _TimedOut(Exception):
@@ -103,14 +103,15 @@ class Decoder:
         self._seconds, self._timeout = seconds, timeout
         self._reset()
 
-    def read(self, source: str | Path | bytes, side: int = 0) -> Read:
-        """Decode one file, reduced as by `ReadOptions.side`; raise as `read_untrusted` does."""
-        data = file_bytes(source, ReadOptions(side, self._arguments[3]))
+    def read(self, source: str | Path | bytes, side: int = 0, alpha: bool = False) -> Read:
+        """Decode one file as `ReadOptions` has it; raise as `read_untrusted` does."""
+        options = ReadOptions(side, self._arguments[3], alpha)
+        data = file_bytes(source, options)
         if self._owner != os.getpid():  # after a fork the processes are the parent's
             self._reset()
         for _ in range(_TRIES):
             with suppress(ChannelClosed), self._slots:
-                return self._decode(data, side)
+                return self._decode(data, options)
         raise BadPicture("decoding it ends the decoder")
 
     def close(self) -> None:
@@ -123,10 +124,10 @@ class Decoder:
         self._slots = threading.BoundedSemaphore(os.cpu_count() or 1)
         self._owner = os.getpid()  # last, because another thread that reads it uses the others
 
-    def _decode(self, data: bytes, side: int) -> Read:
+    def _decode(self, data: bytes, options: ReadOptions) -> Read:
         process, extra = self._borrow(), extra_seconds(data)
         try:
-            return process.decode(data, side, self._timeout + extra)
+            return process.decode(data, options, self._timeout + extra)
         except _TimedOut:
             raise BadPicture(f"decoding it takes over {self._timeout + extra:.3g} s") from None
         except ChannelClosed:
@@ -183,23 +184,24 @@ class _DecoderProcess(ChildProcess):
             code = self.process.returncode
             raise ModelFault(f"The process that decodes images does not start (exit status {code}).")
 
-    def decode(self, data: bytes, side: int, timeout: float) -> Read:
+    def decode(self, data: bytes, options: ReadOptions, timeout: float) -> Read:
         """Decode one file; raise `BadPicture` for the process's reason, `_TimedOut` or `ChannelClosed`."""
         from PIL import Image
 
         self._busy = True
-        self._send(REQUEST.pack(len(data), side), data, timeout)
+        self._send(REQUEST.pack(len(data), options.side, options.alpha), data, timeout)
         deadline = monotonic() + timeout
         reason, width, height, note, length = HEAD.unpack(self._receive(HEAD.size, deadline))
         if not is_plausible(reason, width, height, note, length):
             self.close()
             raise ChannelClosed
         texts = self._texts(length, deadline)
-        pixels = b"" if reason else self._receive(3 * width * height, deadline)
+        mode = options.mode
+        pixels = b"" if reason else self._receive(len(mode) * width * height, deadline)
         self._decoded, self._busy = self._decoded + 1, False
         if message := REASONS[reason]:
             raise BadPicture(message)
-        return Read(Image.frombytes("RGB", (width, height), pixels), Note(note), texts)
+        return Read(Image.frombytes(mode, (width, height), pixels), Note(note), texts)
 
     def _send(self, head: bytes, data: bytes, timeout: float) -> None:
         self._socket.settimeout(timeout)

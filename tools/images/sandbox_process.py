@@ -32,7 +32,8 @@ from pleinair.tools.images.reading import (
 )
 
 READY = b"!"
-REQUEST = struct.Struct(">II")  # bytes of the file that follows; least shorter side, as `ReadOptions.side`
+# Bytes of the file that follows; `ReadOptions.side` and `ReadOptions.alpha`.
+REQUEST = struct.Struct(">II?")
 # Index of the reason, width, height, notes, bytes of the texts; where there is no reason, the texts follow as
 # a JSON object, then the pixels.
 HEAD = struct.Struct(">BIIBI")
@@ -59,11 +60,11 @@ def serve(descriptor: int, opener: str, seconds: float, memory: int, max_pixels:
         drop_rights(memory, threads)
         channel.sendall(READY)
         while request := _next_file(files):
-            data, side = request
+            data, side, alpha = request
             # at its end the system kills this process; the time of the system itself, much where memory is
             # short, does not count: that is for the parent's timeout
             signal.setitimer(signal.ITIMER_VIRTUAL, seconds + extra_seconds(data))
-            _answer(data, ReadOptions(side, max_pixels), decode, channel)
+            _answer(data, ReadOptions(side, max_pixels, alpha), decode, channel)
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
@@ -88,12 +89,12 @@ def drop_rights(memory: int, threads: bool) -> None:
         resource.setrlimit(kind, (0, 0))
 
 
-def _next_file(files: IO[bytes]) -> tuple[bytes, int] | None:
+def _next_file(files: IO[bytes]) -> tuple[bytes, int, bool] | None:
     head = files.read(REQUEST.size)
     if len(head) < REQUEST.size:
         return None
-    size, side = REQUEST.unpack(head)
-    return (data, side) if (data := files.read(size)) else None
+    size, side, alpha = REQUEST.unpack(head)
+    return (data, side, alpha) if (data := files.read(size)) else None
 
 
 def _answer(data: bytes, options: ReadOptions, decode: _Opener, channel: socket.socket) -> None:

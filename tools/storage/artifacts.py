@@ -20,7 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 from pydantic import ValidationError
 
-from pleinair.tools.images.reading import read_picture, to_rgb
+from pleinair.tools.images.reading import ReadOptions, read_picture, to_rgb
 from pleinair.tools.images.signed import SUFFIXES, signed_suffix
 from pleinair.tools.storage.files import RESERVE, DiskFull, explain, sweep_parts, write_whole
 from pleinair.tools.types import BadInput, Picture, PleinairError, Usage, Value
@@ -87,12 +87,12 @@ class ArtifactStore:
         if self._local:
             sweep_parts(self._parts)
 
-    def put(self, image: Image.Image) -> Picture:
-        """Store an image as RGB and return its name; an intact copy already there is left alone.
+    def put(self, image: Image.Image, *, alpha: bool = False) -> Picture:
+        """Store an image as RGB, or RGBA with `alpha`, and return its name; an intact copy is left alone.
 
         The signed bytes in which it was received are stored beside it.
         """
-        data, received = encode_png(image), original_of(image)
+        data, received = encode_png(image, alpha=alpha), original_of(image)
         picture = Picture(sha256=_digest(data), width=image.width, height=image.height)
         if (suffix := signed_suffix(received)) and not self.original(picture):
             self._write(self._place(picture, f"-original{suffix}"), received)
@@ -109,9 +109,9 @@ class ArtifactStore:
             raise BadArtifact(f"Image {picture.sha256} in {self._root} has changed since it was stored.")
         return data
 
-    def open(self, picture: Picture) -> Image.Image:
-        """Return the stored image as RGB; raise as `read` does."""
-        return read_picture(self.read(picture))
+    def open(self, picture: Picture, *, alpha: bool = False) -> Image.Image:
+        """Return the stored image as RGB, or RGBA with `alpha`; raise as `read` does."""
+        return read_picture(self.read(picture), ReadOptions(alpha=alpha))
 
     def original(self, picture: Picture) -> Original | None:
         """Return the signed file in which an image was received; None if there was none."""
@@ -210,10 +210,14 @@ class ArtifactStore:
         raise (explain(cause, place) if cause else part) from cause
 
 
-def encode_png(image: Image.Image) -> bytes:
-    """Encode pixels as RGB PNG without metadata: the same pixels give the same bytes on one machine."""
+def encode_png(image: Image.Image, *, alpha: bool = False) -> bytes:
+    """Encode pixels as PNG without metadata: the same pixels give the same bytes on one machine.
+
+    They are RGB, with `alpha` those of an RGBA image as they are.
+    """
     file = io.BytesIO()
-    to_rgb(image).save(file, "PNG", compress_level=6, optimize=False)
+    plain = Image.frombytes("RGBA", image.size, image.tobytes()) if alpha else to_rgb(image)
+    plain.save(file, "PNG", compress_level=6, optimize=False)
     return file.getvalue()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from support.chats import Chat
+from support.plugins import install_bare_graph
 
 from pleinair.app.api import answer, finish, home, run_table
 from pleinair.app.chat.session import ChatSession
@@ -173,16 +174,17 @@ def test_images_without_a_concept_are_input_images_of_the_request() -> None:
     assert chat.thread.tray[0].picture.sha256 in dict(references(run.id)).values()
 
 
-def test_another_graph_gets_the_images_in_use() -> None:
+def test_another_graph_gets_the_images_in_use(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chat = chat_with_tray(FINCH)
     quick = {"mllm.backend": "quick"}
     run = chat.submit(PROMPT, graph="pleinair", overrides=quick)
     assert read_request(run.request_json).pictures == (chat.thread.tray[0].picture,)
     finish(run)
-    with pytest.raises(BadInput, match="graph 'direct' takes no input images, and the tray has 1 in use"):
-        chat.submit(PROMPT, graph="direct", overrides=quick)
+    monkeypatch.syspath_prepend(install_bare_graph(place / "bare"))
+    with pytest.raises(BadInput, match="graph 'bare' takes no input images, and the tray has 1 in use"):
+        chat.submit(PROMPT, graph="bare", overrides=quick)
     change(chat, lambda session: session.use("@1", used=False))
-    assert not read_request(chat.submit(PROMPT, graph="direct", overrides=quick).request_json).pictures
+    assert not read_request(chat.submit(PROMPT, graph="bare", overrides=quick).request_json).pictures
     with pytest.raises(BadInput, match="graph 'pleinaire'"):
         Chat().submit(PROMPT, graph="pleinaire")
 

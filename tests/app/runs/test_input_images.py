@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from support.plugins import install_bare_graph
 
 from pleinair.app.api import draw, finish, home, run_table, submit
 from pleinair.app.runs.events import Event
@@ -73,6 +74,7 @@ def test_more_input_images_than_slots_are_refused_with_both_numbers(image: Path,
         ("pleinair", {"mllm.satisfied": False}, [1, 2, 2]),
         ("react", {"mllm.backend": "talker", "mllm.satisfied": False}, [1, 2, 2]),
         ("crossmodal", {}, [2]),
+        ("direct", {}, [1]),
         ("realrag", {"realrag.method": "zero"}, [2]),
     ],
 )
@@ -129,9 +131,13 @@ def test_the_same_key_needs_the_same_input_images(image: Path) -> None:
         submit(PROMPT, graph="imagerag", seed=7, idempotency_key="k")
 
 
-def test_a_graph_without_references_refuses_input_images(image: Path) -> None:
-    with pytest.raises(BadInput, match="graph 'direct' takes none; these do: .*imagerag, pleinair"):
-        submit(PROMPT, graph="direct", input_images=[image])
+def test_a_graph_without_references_refuses_input_images(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(install_bare_graph(image.parent / "site"))
+    assert not takes_input_images("bare")
+    with pytest.raises(BadInput, match="graph 'bare' takes none; these do: .*direct, imagerag, pleinair"):
+        submit(PROMPT, graph="bare", input_images=[image])
     assert not home().home.exists()
 
 
@@ -157,11 +163,6 @@ def test_an_unusable_file_is_refused_before_anything_is_written(
 def test_too_many_are_refused(image: Path) -> None:
     with pytest.raises(BadInput, match=f"input images: 17; must be at most {MAX_INPUT_IMAGES}"):
         submit(PROMPT, graph="imagerag", input_images=[image] * 17)
-
-
-def test_the_field_of_the_input_decides() -> None:
-    assert takes_input_images("imagerag")
-    assert takes_input_images("pleinair") and not takes_input_images("direct")
 
 
 def test_the_command_line_takes_several(image: Path) -> None:
