@@ -197,7 +197,6 @@ BAD_PARTS: list[tuple[list[Any], str | None, str | None]] = [
     ([*files("one"), ("n", (None, "0"))], "invalid_value", "n"),
     ([*files("one"), ("svg[model]", (None, "x"))], "unknown_parameter", "svg[model]"),
     ([*files("one"), ("pleinair", (None, "{"))], "invalid_value", "pleinair"),
-    ([*files("one"), ("pleinair", (None, '{"graph": "direct"}'))], None, None),
     ([*files("one"), ("pleinair[graph][x]", (None, "direct"))], "unknown_parameter", "pleinair.graph][x"),
 ]
 
