@@ -159,10 +159,9 @@ class OpenAIImages:
         """
         check_request(request, self.capabilities, len(images) - bool(request.inpaint))
         prepared = prepare(request, images)
-        inputs = [scale_reference(image, self.reference_size) for image in prepared.images]
+        inputs = [prepared.base] if prepared.base else []
+        inputs += [scale_reference(image, self.reference_size) for image in prepared.images]
         names = [reference.concept for reference in prepared.request.references]
-        if prepared.base:
-            inputs.insert(0, prepared.base)
         prompt = append_sentences(request.prompt, names, self.wording, first=2 if prepared.base else 1)
         request = request.model_copy(update={"prompt": prompt})
         files = [_png(image, number) for number, image in enumerate(inputs)]
