@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from functools import reduce
 from operator import not_
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_args
+from urllib.parse import urlsplit
 
 from platformdirs import user_config_path
-from pydantic import Field, ValidationError, WrapValidator
+from pydantic import AfterValidator, Field, ValidationError, WrapValidator
 
 from pleinair.agent.repairs.leaks import LeakOptions
 from pleinair.app.models.pins import pinned_layer
@@ -145,11 +148,38 @@ class OutputOptions(Value):
     previews: bool = True  # show images in progress
 
 
+def web_address(text: str) -> str:
+    """Return the address of a web server as it is; raise `ValueError` for anything else."""
+    parts = urlsplit(text)
+    is_address = parts.scheme in ("http", "https") and parts.hostname and not re.search(r"[\s\"'<>]", text)
+    if not is_address or parts.query or parts.fragment:
+        raise ValueError("must be an address such as http://127.0.0.1:6006")
+    if "@" in parts.netloc:
+        raise ValueError("must have no user or password; headers are in OTEL_EXPORTER_OTLP_HEADERS")
+    return text
+
+
+def _switch_or_address(value: bool | str) -> bool | str:
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return web_address(value)
+        raise ValueError(
+            "must be true, false, or an address such as http://127.0.0.1:6006, without a password"
+        )
+    return value
+
+
 class TracingOptions(Value):
-    """Traces: of MLLM calls in a run's folder, and those that LangChain sends to LangSmith if configured."""
+    """Traces: of MLLM calls in a run's folder, and those that are sent to LangSmith or an OTLP collector."""
 
     images: bool = False  # send the images of MLLM calls to LangSmith, too
     messages: bool = Field(default=True, exclude_if=bool)  # store the messages of MLLM calls with the run
+    otlp: Annotated[bool | str, AfterValidator(_switch_or_address)] = Field(
+        default=False, exclude_if=not_
+    )  # send traces to an OTLP collector: its address, or true for that of OTEL_EXPORTER_OTLP_ENDPOINT
+    image_url: Annotated[str, AfterValidator(lambda text: text and web_address(text))] = Field(
+        default="", exclude_if=not_
+    )  # address of `pleinair serve` for images in OTLP traces, or one with {file}, {run} and {sha256}
 
 
 class Settings(Value):

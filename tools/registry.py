@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from pleinair.tools.types import BadInput, PleinairError
 
-Kind = Literal["generator", "encoder", "retriever", "mllm", "graph", "reader", "context"]
+Kind = Literal["generator", "encoder", "retriever", "mllm", "graph", "reader", "context", "exporter"]
 
 
 class BrokenPlugin(PleinairError):

@@ -148,12 +148,34 @@ def _choices(texts: list[str]) -> dict[str, Choice]:
 @trace_app.command()
 def export(
     run: RunId,
-    file: Annotated[Path, typer.Argument(help="The file to write, ending in .html, .png or .json.")],
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FILE | ADDRESS]",
+            help="The file to write, ending in .html, .png or .json; with --otlp the address of a collector.",
+        ),
+    ] = None,
+    otlp: Annotated[
+        bool,
+        typer.Option("--otlp", help="Send the trace to an OpenTelemetry collector; needs the extra `otel`."),
+    ] = False,
 ) -> None:
-    """Write the storyboard of a run to one self-contained file, or its trace with all messages as JSON."""
+    """Write the storyboard of a run to one self-contained file, or its trace with all messages as JSON.
+
+    With --otlp the trace is sent to ADDRESS, or to where tracing.otlp or OTEL_EXPORTER_OTLP_ENDPOINT say.
+    """
     from pleinair.app.api import find, home
-    from pleinair.app.storyboard.export import export as write
+    from pleinair.tools.types import BadInput
 
     with explained():
-        write(find(run), home(), file)
-    typer.echo(str(file))
+        if otlp:
+            from pleinair.app.otel.export import export_run
+
+            say(f"{export_run(find(run), home(), target or '')} spans sent")
+            return
+        if target is None:
+            raise BadInput("FILE is missing", "Name a .html, .png or .json file, or use --otlp.")
+        from pleinair.app.storyboard.export import export as write
+
+        write(find(run), home(), Path(target))
+    typer.echo(target)

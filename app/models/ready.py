@@ -1,9 +1,10 @@
-"""What a run needs and the machine lacks: a key, or the files of a model, which no run downloads."""
+"""What a run needs and the machine lacks: a key, a package, or files of a model, which no run downloads."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from pleinair.app.models.inventory import ProfileModel, find_missing_files, format_size, profile_models
 from pleinair.app.runs.prices import is_hosted, server_address
@@ -22,12 +23,17 @@ def require_ready(settings: Settings) -> None:
 
 
 def find_missing(settings: Settings) -> Iterator[BadInput]:
-    """Yield an error for each key and model that is missing."""
+    """Yield an error for each key, package and model that is missing."""
     for table, choice in (("mllm", settings.mllm), ("generator", settings.generator)):
         variable = str(choice.arguments.get("key_variable") or _VARIABLE)
         asks_openai = is_hosted(choice) and server_address(choice).rstrip("/") == OFFICIAL
         if asks_openai and not os.environ.get(variable):
             yield BadInput(f"{table}: {OFFICIAL} needs a key", f"Set the environment variable {variable}.")
+    if settings.tracing.otlp and not (find_spec("opentelemetry") and find_spec("opentelemetry.exporter")):
+        yield BadInput(
+            f"tracing.otlp = {settings.tracing.otlp!r}: OpenTelemetry is not installed",
+            "Run `pip install 'pleinair[otel]'`, or set tracing.otlp=false.",
+        )
     for model in profile_models(settings):
         if model.on_hub and model.revision:
             yield from _not_downloaded(model, settings.profile)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
@@ -96,6 +97,8 @@ class CallRecord(Value):
     model: str = ""
     tries: tuple[Try, ...] = ()
     usage: Usage = Usage()
+    input_tokens: int = 0  # of `usage.tokens`, where the model says so
+    output_tokens: int = 0
     error: str = ""  # why it failed, "" where there is a reply
     finished: bool = False  # False: it is going on, or its process died
 
@@ -225,7 +228,7 @@ class CallLog(RequestObserver):
             message: Any = getattr(response.generations[0][0], "message", None)
             if message is not None and not call.observed:
                 self._update(call, reply=self._message(message))
-            self._end(call, _usage(message))
+            self._end(call, _usage(message), tokens=_tokens(message))
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Write why a call failed and what it cost."""
@@ -235,10 +238,13 @@ class CallLog(RequestObserver):
             else:
                 self._end(call, Usage(), _fault(f"{type(error).__name__}: {error}"))
 
-    def _end(self, call: _Open, usage: Usage, error: str = "") -> None:
+    def _end(
+        self, call: _Open, usage: Usage, error: str = "", tokens: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
         seconds = time.perf_counter() - call.started
         usage = usage.model_copy(update={"seconds": seconds, "mllm_calls": 1, "images": 0})
-        call.record = call.record.model_copy(update={"usage": usage, "error": error, "finished": True})
+        facts = {"usage": usage, "error": error, "finished": True, **tokens}
+        call.record = call.record.model_copy(update=facts)
         self._write(call)
         with self._lock:
             self._done.append((call.record.step, call.record.number))
@@ -370,3 +376,12 @@ def _usage(message: AIMessage | None) -> Usage:
     tokens = message.usage_metadata["total_tokens"] if message and message.usage_metadata else 0
     usd = message.response_metadata.get("usd", 0.0) if message else 0.0
     return Usage(tokens=max(tokens, 0), usd=usd)
+
+
+def _tokens(message: AIMessage | None) -> dict[str, int]:
+    """Return the tokens of the input and the output, as far as they are stated."""
+    stated = message.usage_metadata if message else None
+    if not stated:
+        return {}
+    counts = {"input_tokens": stated["input_tokens"], "output_tokens": stated["output_tokens"]}
+    return {name: max(count, 0) for name, count in counts.items()}

@@ -39,7 +39,7 @@ from pleinair.app.runs.history import chat_input, config_of, copy_parent
 from pleinair.app.runs.lease import STOPPED, Lease, Released
 from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.runs.results import deliver, versions
-from pleinair.app.runs.store import ACCEPT, LeaseLost, Run, Runs
+from pleinair.app.runs.store import ACCEPT, Busy, Finished, LeaseLost, Run, Runs, Waiting
 from pleinair.app.settings import BackendChoice, OnPreview, Settings
 from pleinair.tools.callbacks import StopCheck
 from pleinair.tools.deadline import RUN_WAIT, OutOfTime, check_deadline, deadline, finish_in_time
@@ -167,7 +167,7 @@ def perform(
     request = read_request(run.request_json)
     ends = run.cancel_requested and not reopen
     checked = NO_PARTS if ends else require_parts(request.settings, parts or {}, f"run {run.id}")
-    with runs, Lease(runs, run.id, reopen=reopen, stop=stop) as lease:
+    with runs, _traced(run.id, request, places), Lease(runs, run.id, reopen=reopen, stop=stop) as lease:
         with closing(EventLog(places.events(run.id), on_event)) as log:
             previews = on_preview if request.settings.output.previews else None
             work = Work(run, request, places, lease, log, previews, checked)
@@ -183,6 +183,24 @@ def perform(
             work.write(end)
             lease.commit(end.outcome)
     return runs.get(run.id)
+
+
+@contextmanager
+def _traced(run_id: str, request: DrawRequest, places: Paths) -> Iterator[None]:
+    """Send what has happened in the block to the configured collector, if any, unless others have the run."""
+    try:
+        yield
+    except (Busy, Finished, LeaseLost, Waiting):
+        raise
+    except BaseException:
+        _send_trace(run_id, request, places)
+        raise
+    _send_trace(run_id, request, places)
+
+
+def _send_trace(run_id: str, request: DrawRequest, places: Paths) -> None:
+    if request.settings.tracing.otlp:
+        resolve("exporter", "otlp")(run_id, places)
 
 
 def _given_up(work: Work) -> tuple[Work, Outcome] | None:
