@@ -51,12 +51,14 @@ def standing(run: Run, places: Paths) -> str:
         return "waiting for an approval"
     if run.status not in OPEN:
         return run.status
-    if run.status == QUEUED and not places.events(run.id).exists():
+    if run.status == QUEUED:
         ids = [queued.id for queued in run_table().queue()]
         return f"queued, {counted(ids.index(run.id), 'run')} before it" if run.id in ids else "queued"
     events = read_readable(places.events(run.id)).events
-    number = events[-1].attempt if events else 0
-    activity = current_activity(events) or run.status
+    activity, number = current_activity(events) or run.status, events[-1].attempt if events else 0
+    if not events or events[-1].step == "finish":
+        return activity
+    number -= events[-1].step == "critique"  # the image that is judged has been counted
     return f"{'draft' if number == 0 else f'attempt {number}'}: {activity}"
 
 
@@ -105,6 +107,8 @@ def _lines(view: RunView, attempt: AttemptView | None, access: Access) -> Iterat
         for reference in attempt.references:
             credit = f"license {reference['license']}, author {reference['author'] or 'unknown'}"
             yield f"Reference for {reference['concept']!r}: {reference['id']} ({credit})"
+        if view.credit_line and attempt.number == view.best:
+            yield f"Credit line: {view.credit_line}"
     elif view.has_ended:
         yield "There is no image."
     if access.files and view.picture:

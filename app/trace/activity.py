@@ -14,6 +14,7 @@ ACTIVITIES = {
     "plan": "Planning repairs",
     "retrieve": "Retrieving references",
     "select": "Selecting references",
+    "approve": "Reading your answer",
     "generate": "Generating",
     "drive": "Thinking",
     "act": "Working",

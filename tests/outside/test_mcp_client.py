@@ -123,6 +123,19 @@ def test_a_killed_client_over_stdio_loses_nothing(place: Path, mode: str) -> Non
     assert run_table().get(run).deaths == 0
 
 
+def test_a_question_is_answered_by_another_client(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def call(name: str, **arguments: Any) -> CallToolResult:
+        async with Client(stdio()) as client:  # a server of its own for every call
+            return await client.call_tool(name, arguments)
+
+    monkeypatch.setenv("PLEINAIR_GENERATOR__PAUSE", "0")
+    run = values_of(asyncio.run(call("start", prompt=PROMPT, approve="references")))["runs"][0]
+    question = asyncio.run(call("wait", run=run, seconds=SOON))
+    assert values_of(question)["status"] == "waiting" and len(images_of(question)) > 1
+    assert values_of(asyncio.run(call("answer", run=run))) == {"run": run}
+    assert values_of(shown(stdio(), run))["status"] == "accepted"
+
+
 def test_a_killed_client_over_http_loses_nothing(place: Path) -> None:
     with serving() as server:
         with starting(repr(f"{server.address}/mcp")) as (client, run):

@@ -29,6 +29,7 @@ from pleinair.app.mcp.access import Access
 from pleinair.app.mcp.arguments import MOST_RUNS
 from pleinair.app.mcp.content import MOST_CHARACTERS, SIDE, preview
 from pleinair.app.mcp.server import TOOLS, new_server
+from pleinair.app.mcp.shown import standing
 from pleinair.app.runs.question import hits_of
 from pleinair.app.settings import profiles
 from pleinair.app.trace.view import view_of
@@ -86,6 +87,7 @@ def test_a_run_is_shown_with_text_image_link_and_values(place: Path, mode: str) 
     assert values_of(result) == view.model_dump(mode="json")
     assert f"Run {run}: accepted" in text_of(result)
     assert f"File: {view.picture}" in text_of(result)
+    assert f"Credit line: {view.credit_line}" in text_of(result)
     assert Path(view.picture or "").is_relative_to(place / "out")
     (image,), (link,) = images_of(result), links_of(result)
     assert size_of(image.data) == (view.best_attempt.image.width, view.best_attempt.image.height)
@@ -154,6 +156,26 @@ def test_waiting_sends_notices_by_time_and_ends_with_the_time(
         assert [done for done, *_ in notices] == sorted(done for done, *_ in notices)
         notices.clear()
     assert len(woken) > 2, "a run without a worker gets one"
+
+
+def test_what_a_run_does_is_said_with_its_attempt(place: Path) -> None:
+    lines = list[str]()
+
+    def look(run_id: str) -> None:
+        lines.append(standing(api.run_table().get(run_id), api.home()))
+
+    run = values_of(call(LOCAL, "start", prompt=PROMPT, seed=1))["runs"][0]
+    api.finish(api.find(run), lambda event: look(run))
+    for line in (
+        "draft: Reading the prompt",
+        "draft: Generating a draft 2/3",
+        "draft: Judging the image",
+        "attempt 1: Generating 1/3",
+        "attempt 1: Judging the image",
+        "Ending",
+    ):
+        assert line in lines
+    assert not [line for line in lines if line.startswith("attempt 2")]
 
 
 def test_waiting_ends_with_the_run_or_the_server(place: Path) -> None:
