@@ -54,6 +54,7 @@ class _Kind:
     reads: bool = False  # whether it changes nothing
     ends: bool = False  # whether it ends what goes on
     repeatable: bool = False  # whether a second call with the same arguments changes nothing more
+    calls: bool = False  # whether it makes models work, which may be on other machines and cost money
 
     def tool(self, name: str) -> Tool:
         """Return what clients are told."""
@@ -62,7 +63,7 @@ class _Kind:
             read_only_hint=self.reads,
             destructive_hint=self.ends,
             idempotent_hint=self.reads or self.repeatable,
-            open_world_hint=False,
+            open_world_hint=self.calls,
         )
         schema = schema_of(self.arguments)
         return Tool(
@@ -76,6 +77,7 @@ TOOLS = {
         arguments.Start,
         "Start an image",
         "Start generating one or more images from a prompt. Returns the run ids at once; then call wait.",
+        calls=True,
     ),
     "wait": _Kind(
         tools.wait,
@@ -99,6 +101,7 @@ TOOLS = {
         "Answer a question",
         "Answer a run that waits for approval, as the user has decided: approve as proposed (with no "
         "argument but run), choose or veto references, rename concepts, change the prompt, or stop.",
+        calls=True,
     ),
     "cancel": _Kind(
         tools.cancel,
@@ -128,6 +131,7 @@ TOOLS = {
         "Judge an image",
         "Judge whether an image shows each concept of a prompt, with evidence and advice. Generates nothing.",
         reads=True,
+        calls=True,
     ),
 }
 

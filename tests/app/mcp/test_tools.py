@@ -76,6 +76,8 @@ def test_a_client_of_each_generation_sees_eight_tools(place: Path) -> None:
     reading = {name for name, tool in by_name.items() if tool.annotations.read_only_hint}
     assert reading == {"wait", "show", "search_library", "list_runs", "critique"}
     assert [name for name, tool in by_name.items() if tool.annotations.destructive_hint] == ["cancel"]
+    calling = {name for name, tool in by_name.items() if tool.annotations.open_world_hint}
+    assert calling == {"start", "answer", "critique"}
 
 
 @pytest.mark.parametrize("mode", [LATEST, BEFORE])
@@ -168,7 +170,7 @@ def test_what_a_run_does_is_said_with_its_attempt(place: Path) -> None:
     api.finish(api.find(run), lambda event: look(run))
     for line in (
         "draft: Reading the prompt",
-        "draft: Generating a draft 2/3",
+        "draft: Generating 2/3",
         "draft: Judging the image",
         "attempt 1: Generating 1/3",
         "attempt 1: Judging the image",
