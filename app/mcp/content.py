@@ -15,6 +15,7 @@ from pleinair.tools.types import Picture, PleinairError
 
 MOST_CHARACTERS = 700_000  # of an image in base64; a client may refuse a result of 1 MB
 SIDE = 1568  # pixels; models see larger images reduced to this
+LOSSLESS = 512 * 512  # pixels; larger images are mostly too large as PNG
 SMALL = 256  # pixels of the side of one of several images
 PNG = "image/png"
 TEMPLATE = "pleinair://images/{sha256}"
@@ -56,7 +57,8 @@ def preview(image: Image.Image, side: int = SIDE) -> ImageContent:
 
 def _encodings(image: Image.Image) -> Iterator[tuple[bytes, str]]:
     """Yield an image encoded in ever fewer bytes."""
-    yield _encoded(image, "PNG"), PNG
+    if image.width * image.height <= LOSSLESS:
+        yield _encoded(image, "PNG"), PNG
     while True:
         for quality in _QUALITIES:
             yield _encoded(image, "JPEG", quality=quality), "image/jpeg"

@@ -12,14 +12,14 @@ from pleinair.app.mcp.access import Access
 from pleinair.app.mcp.content import SMALL, links, preview, result, text_block
 from pleinair.app.mcp.resources import storyboard_link
 from pleinair.app.paths import Paths
-from pleinair.app.runs.events import read_readable
+from pleinair.app.runs.events import Progress, StepStarted, read_readable
 from pleinair.app.runs.question import hits_of, lines_of
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.store import Run
 from pleinair.app.runs.tables import OPEN, QUEUED, WAITING
 from pleinair.app.storyboard.gallery import Gallery
 from pleinair.app.texts import counted
-from pleinair.app.trace.activity import current_activity
+from pleinair.app.trace.activity import activity
 from pleinair.app.trace.view import AttemptView, RunView, view_of
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, PleinairError, Row
@@ -54,12 +54,13 @@ def standing(run: Run, places: Paths) -> str:
     if run.status == QUEUED:
         ids = [queued.id for queued in run_table().queue()]
         return f"queued, {counted(ids.index(run.id), 'run')} before it" if run.id in ids else "queued"
-    events = read_readable(places.events(run.id)).events
-    activity, number = current_activity(events) or run.status, events[-1].attempt if events else 0
-    if not events or events[-1].step == "finish":
-        return activity
-    number -= events[-1].step == "critique"  # the image that is judged has been counted
-    return f"{'draft' if number == 0 else f'attempt {number}'}: {activity}"
+    events = reversed(read_readable(places.events(run.id)).events)
+    step = next((event for event in events if isinstance(event.data, StepStarted | Progress)), None)
+    if step is None:
+        return run.status
+    number = step.attempt - (step.step == "critique")  # the image that is judged has been counted
+    subject = "" if step.step == "finish" else "draft: " if number == 0 else f"attempt {number}: "
+    return f"{subject}{activity(step)}"
 
 
 def next_step(run: Run, view: RunView) -> str:
