@@ -17,11 +17,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from pleinair.app.api import DrawOptions
+from pleinair.app.parts import OwnParts
 from pleinair.app.texts import counted, is_utf8
 from pleinair.app.toml.trees import read_value
 from pleinair.tools.arguments import explain
@@ -259,9 +261,9 @@ def _name(text: str) -> str:
 @cache
 def _columns() -> dict[str, Any]:
     """Return the options that a row may have, with their types."""
-    hints = get_type_hints(DrawOptions)
-    options = {name: hint for name, hint in hints.items() if name not in _OF_THE_BATCH}
-    return options | {"num_images": int | None}
+    others = {*_OF_THE_BATCH, *OwnParts.__annotations__}  # parts of a program are objects, and no columns
+    options = {name: kind for name, kind in DrawOptions.__annotations__.items() if name not in others}
+    return get_type_hints(SimpleNamespace(__annotations__=options)) | {"num_images": int | None}
 
 
 def column_names() -> list[str]:
