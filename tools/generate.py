@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +37,11 @@ def check_request(request: GenerateRequest, capabilities: Capabilities, referenc
         references: number of reference images that come with it.
 
     Raises:
-        BadInput: the size is no multiple of the declared unit, there are more references than slots, the
-            generator takes no negative prompt, reference strength or box, or the box is not inside an image
-            of the request's size.
+        BadInput: the size is no multiple of the declared unit or too large, there are more references than
+            slots, the generator takes no negative prompt, reference strength or box, or the box is not inside
+            an image of the request's size.
     """
-    check_size(request.height, request.width, capabilities.multiple_of, f"`{capabilities.id}`")
+    _check_size(request.height, request.width, capabilities, f"`{capabilities.id}`")
     if references > capabilities.slots and not request.inpaint:  # which has slots of its own
         raise BadInput(f"`{capabilities.id}` takes {capabilities.slots} references, got {references}.")
     if request.negative_prompt and not capabilities.negative_prompt:
@@ -55,7 +56,7 @@ def check_options(options: ImageOptions, capabilities: Capabilities) -> None:
     """Refuse options of an image that a generator does not take.
 
     Raises:
-        BadInput: the option is not declared, or the size is no multiple of the declared unit.
+        BadInput: the option is not declared, or the size is no multiple of the declared unit, or too large.
     """
     accepted = [*capabilities.accepts, *(["negative_prompt"] if capabilities.negative_prompt else [])]
     for name, value in options.model_dump(exclude_none=True).items():
@@ -65,13 +66,23 @@ def check_options(options: ImageOptions, capabilities: Capabilities) -> None:
                 f"{', '.join(accepted) or 'none'}"
             )
     height, width = options.height or capabilities.height, options.width or capabilities.width
-    check_size(height, width, capabilities.multiple_of, f"image.height and width: `{capabilities.id}`")
+    _check_size(height, width, capabilities, f"image.height and width: `{capabilities.id}`")
 
 
 def check_size(height: int, width: int, unit: int, name: str) -> None:
     """Refuse a size that is no multiple of a generator's unit, in pixels."""
     if height % unit or width % unit:
         raise BadInput(f"{name} generates multiples of {unit} pixels, got {width} × {height}.")
+
+
+def _check_size(height: int, width: int, capabilities: Capabilities, name: str) -> None:
+    check_size(height, width, capabilities.multiple_of, name)
+    most = capabilities.max_pixels
+    if most is not None and height * width > most:
+        side = math.isqrt(most) // capabilities.multiple_of * capabilities.multiple_of
+        raise BadInput(
+            f"{name} generates at most {most:,} pixels, such as {side} × {side}, got {width} × {height}."
+        )
 
 
 def _check_inpaint(request: GenerateRequest, inpaint: Inpaint, capabilities: Capabilities) -> None:

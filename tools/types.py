@@ -329,6 +329,7 @@ class Capabilities(Value):
     height: int  # pixels, by default
     width: int
     multiple_of: int = Field(default=8, gt=0)  # pixels of a side, as far as known before it is loaded
+    max_pixels: int | None = None  # of an image, width × height; None: any number
     num_inference_steps: int
     draft_steps: int | None = None  # of the draft; None: all steps
     guidance_scale: float

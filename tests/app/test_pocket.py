@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pleinair.app.api import draw, home, run_table
+from pleinair.app.api import draw, home, run_table, submit
 from pleinair.app.settings import PACKAGED, read_profile
 from pleinair.app.storyboard.export import export
 from pleinair.tools.model_files.folders import SHIPPED
@@ -51,3 +51,12 @@ def test_a_run_with_the_pocket_models(alone: Path) -> None:
 def test_a_prompt_that_the_pocket_model_cannot_parse_is_refused(alone: Path) -> None:
     with pytest.raises(BadInput, match="the pocket models cannot read it"):
         draw("the economic consequences of the peace")
+
+
+@shipped
+def test_a_size_that_would_take_hours_is_refused_before_a_row_is_written(alone: Path) -> None:
+    message = r"at most 65,536 pixels, such as 256 × 256, got 1024 × 1024"
+    with pytest.raises(BadInput, match=message):
+        submit("a velmora finch in the snow", width=1024, height=1024)
+    assert run_table().newest(1) == []
+    submit("a velmora finch in the snow", width=512, height=128)

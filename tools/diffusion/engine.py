@@ -75,6 +75,9 @@ class DiffusersSettings(ModelLocation):
     )
     height: Side = Field(default=1024, description="of the image, pixels")
     width: Side = Field(default=1024, description="of the image, pixels")
+    max_pixels: int | None = Field(
+        default=None, gt=0, description="width × height that a request may have; by default any number"
+    )
     num_inference_steps: Steps = Field(default=28, description="diffusion steps of an image")
     draft_steps: int | None = Field(default=None, gt=0, description="steps of a draft; by default all")
     guidance_scale: Guidance = Field(default=3.5, description="in the argument that the class has for it")
@@ -211,6 +214,7 @@ class DiffusersEngine(ABC):
             height=settings.height,
             width=settings.width,
             multiple_of=self._unit,
+            max_pixels=settings.max_pixels,
             num_inference_steps=settings.num_inference_steps,
             draft_steps=settings.draft_steps,
             guidance_scale=settings.guidance_scale,
