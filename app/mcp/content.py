@@ -17,6 +17,7 @@ MOST_CHARACTERS = 700_000  # of an image in base64; a client may refuse a result
 SIDE = 1568  # pixels; models see larger images reduced to this
 LOSSLESS = 512 * 512  # pixels; larger images are mostly too large as PNG
 SMALL = 256  # pixels of the side of one of several images
+MOST_SMALL = 24_000  # characters of one of several images
 PNG = "image/png"
 TEMPLATE = "pleinair://images/{sha256}"
 _QUALITIES = (90, 75, 50)  # of JPEG
@@ -44,13 +45,18 @@ def text_block(line: str) -> TextContent:
     return TextContent(text=printable(line))
 
 
-def preview(image: Image.Image, side: int = SIDE) -> ImageContent:
-    """Return an image as PNG or JPEG of at most `side` pixels a side and `MOST_CHARACTERS` in base64."""
+def small_preview(image: Image.Image) -> ImageContent:
+    """Return a preview of one of several images."""
+    return preview(image, SMALL, MOST_SMALL)
+
+
+def preview(image: Image.Image, side: int = SIDE, most: int = MOST_CHARACTERS) -> ImageContent:
+    """Return an image as PNG or JPEG of at most `side` pixels a side, with fewer than `most` characters."""
     small = image.convert("RGB")
     small.thumbnail((side, side))
     for data, kind in _encodings(small):
         text = base64.b64encode(data).decode()
-        if len(text) < MOST_CHARACTERS:
+        if len(text) < most:
             return ImageContent(data=text, mime_type=kind)
     raise AssertionError("an image of one pixel is small enough")
 

@@ -9,7 +9,7 @@ from mcp_types import CallToolResult, ContentBlock
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.app.api import home, run_table
 from pleinair.app.mcp.access import Access
-from pleinair.app.mcp.content import SMALL, links, preview, result, text_block
+from pleinair.app.mcp.content import links, preview, result, small_preview, text_block
 from pleinair.app.mcp.resources import storyboard_link
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Progress, StepStarted, read_readable
@@ -139,5 +139,5 @@ def _hit_images(run: Run, question: ApprovalRequest) -> list[ContentBlock]:
     gallery, content = Gallery(run.id, read_request(run.request_json), home()), list[ContentBlock]()
     for number, hit in enumerate(hits_of(question)[:MOST_SHOWN], 1):
         if image := gallery.thumbnail(hit):
-            content += [text_block(f"{number}: {hit.id}"), preview(image.image, SMALL)]
+            content += [text_block(f"{number}: {hit.id}"), small_preview(image.image)]
     return content

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 from mcp_types import CallToolResult, ContentBlock
@@ -16,7 +17,7 @@ from pleinair.app.judging import judge
 from pleinair.app.library.opened import OpenLibrary, SearchResult
 from pleinair.app.mcp import arguments
 from pleinair.app.mcp.access import Access
-from pleinair.app.mcp.content import SMALL, preview, result, text_block
+from pleinair.app.mcp.content import SMALL, result, small_preview, text_block
 from pleinair.app.mcp.shown import row_line, shown, standing
 from pleinair.app.runs.facts import summary_of
 from pleinair.app.runs.follow import Follower
@@ -30,7 +31,7 @@ from pleinair.app.texts import counted
 from pleinair.app.trace.trace import license_text, score_text
 from pleinair.app.trace.view import view_of
 from pleinair.tools.storage.artifacts import encode_png
-from pleinair.tools.types import BadInput
+from pleinair.tools.types import BadInput, PleinairError
 
 OnProgress = Callable[[float, float, str], Awaitable[None]]  # seconds, of how many, what the run does
 POLL = 0.2  # seconds between two looks at a run
@@ -138,8 +139,9 @@ def search_library(given: arguments.SearchLibrary, access: Access) -> CallToolRe
     found = library.search(given.query, given.k)
     content: list[ContentBlock] = []
     for number, each in enumerate(found.hits, 1):
-        content.append(text_block(f"{number}: {each.hit.id}"))
-        content.append(preview(library.catalogue.library.picture(each.hit.id, SMALL), SMALL))
+        with suppress(PleinairError):  # a file that has been moved or damaged
+            image = library.catalogue.library.picture(each.hit.id, SMALL)
+            content += [text_block(f"{number}: {each.hit.id}"), small_preview(image)]
     values = found.model_dump(mode="json")
     if not access.files:
         for hit in values["hits"]:

@@ -26,10 +26,10 @@ from support.mcp_clients import (
 
 from pleinair.app import api
 from pleinair.app.mcp.access import Access
-from pleinair.app.mcp.arguments import MOST_RUNS
-from pleinair.app.mcp.content import MOST_CHARACTERS, SIDE, preview
+from pleinair.app.mcp.arguments import MOST_HITS, MOST_RUNS
+from pleinair.app.mcp.content import MOST_CHARACTERS, MOST_SMALL, SIDE, preview, small_preview
 from pleinair.app.mcp.server import TOOLS, new_server
-from pleinair.app.mcp.shown import standing
+from pleinair.app.mcp.shown import MOST_SHOWN, standing
 from pleinair.app.runs.question import hits_of
 from pleinair.app.settings import profiles
 from pleinair.app.trace.view import view_of
@@ -247,6 +247,8 @@ def test_the_library_is_searched_as_a_run_does(place: Path) -> None:
         assert [("file" in hit) for hit in hits] == [access.files] * 2
         assert len(images_of(result)) == 2
         assert f"1: {hits[0]['hit']['id']}" in text_of(result)
+    Path(values_of(call(LOCAL, "search_library", query="picture 3", k=2))["hits"][0]["file"]).write_bytes(b"")
+    assert "indexed" in text_of(call(LOCAL, "search_library", query="picture 3", k=2))
 
 
 def test_an_image_is_judged_by_run_by_content_and_by_path(place: Path) -> None:
@@ -270,6 +272,9 @@ def test_a_large_image_has_a_preview_under_the_limit() -> None:
     width, height = size_of(image.data)
     assert len(image.data) < MOST_CHARACTERS
     assert max(width, height) <= SIDE and abs(width / height - 1.5) < 0.01
+    assert len(small_preview(noise).data) < MOST_SMALL
+    assert MOST_CHARACTERS + MOST_SHOWN * MOST_SMALL < 900_000, "a client may refuse a result of 1 MB"
+    assert MOST_HITS * MOST_SMALL < 900_000
 
 
 NO_IMAGE = "f" * 64
