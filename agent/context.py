@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from pleinair.tools.storage.artifacts import ArtifactStore
 
+ImageUrl = Literal["file", "data", "link"]
 _REQUIRED = ("model", "generator", "retriever", "store")
 _PARTS = (*_REQUIRED, "paper_retriever", "scorer")  # objects; the other fields are values
 _DECLARED = {"width", "height", "num_inference_steps", "guidance_scale"}  # of capabilities
@@ -83,7 +84,8 @@ class Context:
     on_step: Callable[[int, int], None] = no_callback
     previews: bool = False  # whether previews of the image are put on the custom stream
     approve: Approve = ""  # what a person is asked before it is generated; the papers' graphs ask nothing
-    image_url: Literal["file", "data"] = "file"  # form of the output's field: where it is stored, or the PNG
+    # form of the output's field: where it is stored, the PNG, or its path on LangGraph's server
+    image_url: ImageUrl = "file"
     trace_images: bool = False  # whether LangSmith's traces contain the images of MLLM calls
     stop: Stop = field(default_factory=Stop)  # set by the graph when its caller is gone
 

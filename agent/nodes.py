@@ -305,6 +305,8 @@ def finishing(finish: Callable[..., Update]) -> Callable[..., Update]:
 
 
 def _image_url(picture: Picture, context: Context) -> str:
+    if context.image_url == "link":
+        return f"/images/{picture.sha256}.png"
     if context.image_url == "data":
         return f"data:image/png;base64,{base64.b64encode(context.store.read(picture)).decode()}"
     place = context.store.path(picture)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,7 +24,7 @@ from pleinair.tools.types import BadInput
 if TYPE_CHECKING:
     from langgraph.graph.state import CompiledStateGraph
 
-    from pleinair.agent.context import Context
+    from pleinair.agent.context import Context, ImageUrl
     from pleinair.agent.graph import CheckedGraph
 
 _CACHE_LOCK = Lock()
@@ -35,11 +36,11 @@ class Served:
 
     profile: str | None = None  # None: the configured one
     settings: dict[str, Any] = field(default_factory=dict)  # dotted keys or tables: {"retrieval.k": 8}
-    # form of the output's `image_url`: the PNG itself or the URL of the file on the server
-    image_url: Literal["data", "file"] | None = None
+    # form of the output's `image_url`: the PNG itself, its path on the server, or the URL of its file there
+    image_url: Literal["data", "link", "file"] | None = None
 
 
-def context_of(value: Any, graph: str, image_url: Literal["data", "file"] = "data") -> Context:
+def context_of(value: Any, graph: str, image_url: ImageUrl = "data") -> Context:
     """Return the context of a profile and settings; the models are loaded when a step first uses them.
 
     Args:
@@ -85,8 +86,12 @@ def _built(settings: str, places: Paths) -> Context:
     from pleinair.app.settings import Settings
     from pleinair.tools.storage.artifacts import ArtifactStore
 
-    store = ArtifactStore(places.home / "served" / "pictures")
-    return build(Settings.model_validate_json(settings), places, store)
+    return build(Settings.model_validate_json(settings), places, ArtifactStore(pictures(places)))
+
+
+def pictures(places: Paths) -> Path:
+    """Return the folder of the images of served graphs."""
+    return places.home / "served" / "pictures"
 
 
 def served(name: str) -> CompiledStateGraph[Any, Any, Any, Any]:

@@ -73,3 +73,22 @@ def test_the_programs_in_the_page_on_langgraph_run(
     exec(compile(approval, "langgraph.md", "exec"), results)
     assert results["question"].value["references"]
     assert results["values"]["outcome"]["ending"] in ("accepted", "stopped")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TRAINED, reason="pocket models not trained yet")
+def test_events_and_own_parts_are_as_the_page_on_python_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    page = (ROOT / "docs" / "python.md").read_text("utf-8")
+    section = page.partition("## Events\n")[2].partition("## Approval\n")[0]
+    events, parts = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    results: dict[str, Any] = {}
+    exec(compile(events, "python.md", "exec"), results)
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()][-1] == "ended"
+    assert results["kinds"].count("started") == results["kinds"].count("ended") == 2
+    assert results["result"]._repr_png_().startswith(b"\x89PNG")
+    exec(compile(parts, "python.md", "exec"), results)
+    assert "program:" in results["result"].sidecar.read_text("utf-8")

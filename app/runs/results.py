@@ -47,6 +47,10 @@ class Result:
     original: Path | None = None  # the file in which a server sent and signed the image, unchanged
     question: ApprovalRequest | None = None  # that a person has to answer before the run goes on
 
+    def _repr_png_(self) -> bytes | None:
+        """Return the image for notebooks, which show it."""
+        return self.picture.read_bytes() if self.picture else None
+
     def plain(self) -> dict[str, Any]:
         """Return the result as JSON values."""
         return {

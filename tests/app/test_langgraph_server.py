@@ -112,7 +112,7 @@ WRONG: list[tuple[Any, Any, str]] = [  # context, input, message
     ({"setings": {}}, {}, "context: unknown key 'setings'; accepted: profile.*Did you mean `settings`"),
     ({"settings": "budget.attempts=1"}, {}, "context.settings = 'budget.attempts=1': must be a table"),
     ({"profile": 3}, {}, "context.profile = 3: must be a text"),
-    ({"image_url": "png"}, {}, "context.image_url = 'png': must be 'data' or 'file'"),
+    ({"image_url": "png"}, {}, "context.image_url = 'png': must be 'data', 'link' or 'file'"),
     ({"profile": "nonesuch"}, {}, "profile = 'nonesuch': no such profile; accepted: "),
     ({"settings": {"library.folder": "/nonesuch"}}, {}, "library.folder = '/nonesuch': no such folder"),
     ({"settings": {"budget.attempts": 0}}, {}, "budget.attempts = 0: no image could be generated"),

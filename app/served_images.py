@@ -1,0 +1,33 @@
+"""Route of LangGraph's server for the images of served graphs, by their content; see `langgraph.json`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse
+from starlette.routing import Route
+
+from pleinair.app.api import home
+from pleinair.app.langgraph_server import pictures
+from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.types import Picture
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HEADERS = {"cache-control": "private, max-age=31536000, immutable", "x-content-type-options": "nosniff"}
+
+
+def image(request: Request) -> FileResponse:
+    """Send a stored PNG; 404 for any other name."""
+    digest = request.path_params["digest"]
+    if _SHA256.fullmatch(digest):
+        path = Path(ArtifactStore(pictures(home())).path(Picture(sha256=digest, width=1, height=1)))
+        if path.is_file():
+            return FileResponse(path, media_type="image/png", headers=_HEADERS)
+    raise HTTPException(404)
+
+
+app = Starlette(routes=[Route("/images/{digest}.png", image)])
