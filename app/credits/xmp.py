@@ -18,18 +18,19 @@ _NAMESPACES = {
 }
 
 
-def packet(*, tool: str, model: str, credit: str = "", composite: bool = False) -> str:
+def packet(*, tool: str, model: str, credit: str = "", source_type: str = GENERATED) -> str:
     """Return the XMP of a generated image.
 
     Args:
         tool: name and version of the program.
         model: name of the generator.
         credit: the credit line of its references; "" for none.
-        composite: whether a part of the image is another image, in which the rest was generated.
+        source_type: IPTC's; `COMPOSITE` where a part of the image is another image, in which the rest was
+            generated.
     """
     properties = {
         "xmp:CreatorTool": tool,
-        "Iptc4xmpExt:DigitalSourceType": COMPOSITE if composite else GENERATED,
+        "Iptc4xmpExt:DigitalSourceType": source_type,
         "Iptc4xmpExt:AISystemUsed": model,
         "photoshop:Credit": credit,
     }

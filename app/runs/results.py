@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -164,20 +164,22 @@ def _xmp(request: DrawRequest, end: Ended) -> str:
         tool=f"pleinair {end.versions.get('pleinair', '')}".strip(),
         model=end.models.get("generator", ""),
         credit="" if line == NO_REFERENCES else line,
-        composite=_is_composite(request, end),
+        source_type=source_type_of(request, end.attempts),
     )
 
 
-def _is_composite(request: DrawRequest, end: Ended) -> bool:
-    """Return whether a part of an image is an image from outside, in which the rest was generated.
+def source_type_of(request: DrawRequest, attempts: Sequence[Attempt]) -> str:
+    """Return IPTC's digital source type of a run's images.
 
-    What a chat inpaints is an image of its own if it is none of the user's.
+    They are composites where a part of an image from outside was generated anew. What a chat inpaints is an
+    image of its own if it is none of the user's.
     """
     users = {picture.sha256 for picture in request.pictures} | chosen_by(request).inputs
-    own = {attempt.picture.sha256 for attempt in end.attempts}
-    inpaints = [attempt.request.inpaint for attempt in end.attempts]
+    own = {attempt.picture.sha256 for attempt in attempts}
+    inpaints = [attempt.request.inpaint for attempt in attempts]
     sources = {inpaint.picture.sha256 for inpaint in inpaints if inpaint}
-    return bool(sources & users) or (request.thread is None and not sources <= own)
+    is_composite = bool(sources & users) or (request.thread is None and not sources <= own)
+    return xmp.COMPOSITE if is_composite else xmp.GENERATED
 
 
 def credits_of(request: DrawRequest, end: Ended) -> Sheet:

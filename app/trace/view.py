@@ -10,7 +10,7 @@ from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Branch, read_readable
 from pleinair.app.runs.facts import details_of
 from pleinair.app.runs.request import read_request
-from pleinair.app.runs.results import chosen_by
+from pleinair.app.runs.results import chosen_by, source_type_of
 from pleinair.app.runs.store import Run
 from pleinair.app.runs.tables import OPEN
 from pleinair.app.trace.trace import Trace, best_of, credits_of, device_ahead, trace_of
@@ -62,6 +62,7 @@ class RunView(Value):
     models: dict[str, str] = {}
     model_licenses: dict[str, str] = {}  # of those whose license is known
     credit_line: str = ""  # of the references of the best image
+    digital_source_type: str = ""  # IPTC's, an address of its vocabulary
     picture: str | None = None  # file of the best image, once the run has ended
     sidecar: str | None = None
     original: str | None = None  # file in which a server sent and signed the best image, unchanged
@@ -85,7 +86,8 @@ def view_of(run: Run, places: Paths) -> RunView:
 
 
 def _parts(run: Run, trace: Trace) -> dict[str, Any]:
-    chosen = chosen_by(read_request(run.request_json))
+    request = read_request(run.request_json)
+    chosen = chosen_by(request)
     best, sheet = best_of(trace), credits_of(trace, chosen)
     latest = {retrieval.concept: retrieval for retrieval in trace.retrievals.values()}
     return {
@@ -104,6 +106,7 @@ def _parts(run: Run, trace: Trace) -> dict[str, Any]:
         "models": trace.run.models,
         "model_licenses": {model.kind: model.license for model in sheet.models if model.license},
         "credit_line": sheet.line,
+        "digital_source_type": source_type_of(request, list(trace.attempts.values())),
         "parent": trace.run.parent,
     }
 

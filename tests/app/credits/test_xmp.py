@@ -16,6 +16,7 @@ from pleinair.app.credits.xmp import COMPOSITE, GENERATED, KEY, MAX_TEXT, packet
 from pleinair.app.runs.events import Ended, payloads, read
 from pleinair.app.runs.request import ChatThread, DrawRequest, input_reference, read_request
 from pleinair.app.runs.results import deliver
+from pleinair.app.trace.view import view_of
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Inpaint, Picture
 
@@ -41,7 +42,7 @@ def test_the_source_types_are_those_of_iptcs_vocabulary() -> None:
     assert vocabulary + "trainedAlgorithmicMedia" == GENERATED
     assert vocabulary + "compositeWithTrainedAlgorithmicMedia" == COMPOSITE
     assert properties(packet(tool="t", model=""))["type"] == GENERATED
-    assert properties(packet(tool="t", model="", composite=True))["type"] == COMPOSITE
+    assert properties(packet(tool="t", model="", source_type=COMPOSITE))["type"] == COMPOSITE
 
 
 @given(st.text(st.characters(), max_size=200))
@@ -70,6 +71,7 @@ def test_an_image_has_xmp_that_readers_read(place: Path) -> None:
         pixels = image.tobytes()
     assert found == {"tool": "pleinair 0.1.0", "type": GENERATED, "model": "stripes", "credit": line}
     assert described["DigitalSourceType"] == GENERATED
+    assert view_of(find(result.run_id), home()).digital_source_type == GENERATED
     store = ArtifactStore(home().run(result.run_id) / "pictures")
     assert store.open(result.outcome.best.picture).tobytes() == pixels
     assert KEY.encode() not in store.read(result.outcome.best.picture)
