@@ -24,6 +24,7 @@ from pleinair.app.cli.models import models_app
 from pleinair.app.cli.runs import runs_app
 from pleinair.app.cli.serve import serve, worker
 from pleinair.app.cli.setup import setup
+from pleinair.app.cli.skill import skill
 from pleinair.app.cli.terminal import EXITS, logging_notes, say
 from pleinair.app.cli.trace import trace_app
 from pleinair.app.cli.train import train_app
@@ -41,7 +42,7 @@ app.add_typer(library_app, name="library")
 app.add_typer(train_app, name="train")
 app.command(help=f"Generate an image of PROMPT; `-` reads it from standard input.\n\n{EXITS}")(draw)
 app.command(help=f"Generate the images of a file of prompts; the same command goes on.\n\n{EXITS}")(batch)
-for command in (chat, serve, worker, mcp, index, doctor, setup, trust, settings):
+for command in (chat, serve, worker, mcp, index, doctor, setup, trust, settings, skill):
     app.command()(command)
 
 
