@@ -49,7 +49,7 @@ def details_of(run: Run) -> dict[str, Any]:
     if run.owner:
         facts["owner"] = f"{run.owner}, until {_when(run.lease_until)}"
     if facts["interrupted"]:
-        command = "its program, by `resume`," if _by_program(run) else f"`pleinair runs resume {run.id}`"
+        command = "its program, by `resume`," if is_by_program(run) else f"`pleinair runs resume {run.id}`"
         facts["resume"] = f"{command} continues from the last step"
     if run.outcome is None:
         return facts
@@ -57,7 +57,7 @@ def details_of(run: Run) -> dict[str, Any]:
     return facts | {key: result[key] for key in ("reason", "limit", "picture", "sidecar", "original")}
 
 
-def _by_program(run: Run) -> bool:
+def is_by_program(run: Run) -> bool:
     """Return whether a program has handed over parts of a run; False for a request that cannot be read."""
     try:
         return has_parts(read_request(run.request_json).settings)

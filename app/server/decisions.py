@@ -12,6 +12,7 @@ from pleinair.app.chat.threads import Threads
 from pleinair.app.library.catalogue import id_key
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import has_image
+from pleinair.app.runs.facts import is_by_program
 from pleinair.app.runs.store import ACCEPT, CANCEL, Run
 from pleinair.app.runs.tables import OPEN, QUEUED, RUNNING, WAITING
 from pleinair.app.storyboard.words import link
@@ -24,6 +25,7 @@ TEXTS = {
     RUNNING: "At work.",
     WAITING: "Waits for your approval. Nothing is computed and no time is counted meanwhile.",
     "answered": "Your answer has been received; the run goes on.",
+    "by_program": "The Python program that started this run goes on with it.",
     "stopping": "Stops at its next step; its best image stays.",
     "accepting": "Ends with its best image at the next step.",
 }
@@ -117,6 +119,8 @@ def _state(run: Run) -> str:
         return run.status
     if run.cancel_requested:
         return {CANCEL: "stopping", ACCEPT: "accepting"}[run.cancel_requested]
+    if run.status == QUEUED and is_by_program(run):
+        return "by_program"
     return "answered" if run.answer_json and run.status != WAITING else run.status
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from pleinair.app.credits.sheet import Chosen
 from pleinair.app.engines import open_library
 from pleinair.app.paths import Paths
 from pleinair.app.runs.request import DrawRequest
@@ -61,7 +62,11 @@ class Gallery:
         self._store = ArtifactStore(paths.run(run_id) / "pictures")
         self.pocket = "pocket" in request.settings.generator.model_dump_json()
         self.leak = request.settings.leak  # thresholds
-        self.chosen = chosen_by(request)
+
+    @cached_property
+    def chosen(self) -> Chosen:
+        """What the user has chosen as references."""
+        return chosen_by(self._request)
 
     def stored(self, picture: Picture, crop: Box | None = None) -> ShownImage | None:
         """Return an image of the run, or a crop of it."""

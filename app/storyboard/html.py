@@ -55,7 +55,10 @@ class Images(Protocol):
 
     pocket: bool  # whether the models are the pocket ones
     leak: LeakOptions
-    chosen: Chosen  # as references, by the user
+
+    @property
+    def chosen(self) -> Chosen:
+        """What the user has chosen as references."""
 
     def stored(self, picture: Picture, crop: Box | None = None) -> Shown | None:
         """Return an image of the run, or a crop of it."""

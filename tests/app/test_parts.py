@@ -18,6 +18,7 @@ from pleinair.app.chat.threads import Threads
 from pleinair.app.cli.main import app
 from pleinair.app.runs.facts import details_of
 from pleinair.app.runs.worker import work
+from pleinair.app.server.decisions import decisions_of
 from pleinair.app.streams import adraw, start, stream
 from pleinair.app.trace.fork import fork, submit_fork
 from pleinair.app.trace.replay import redraw
@@ -142,8 +143,8 @@ def test_a_run_goes_on_with_parts_of_the_same_kind_only(place: Path) -> None:
     waiting = draw(PROMPT, seed=1, overrides=ASKS, generator=Counting())
     run = answer(waiting.run_id, client="page")
     assert run.client is None  # so that no worker takes it
-    stop = threading.Event()
-    work(run_table(), home(), stop, idle=0.0)
+    work(run_table(), home(), threading.Event(), idle=0.0)
+    assert decisions_of(run, home()).text == "The Python program that started this run goes on with it."
     for parts, message in (
         ({}, "its generator is an object of the Python program that started it .Counting.*generator=…"),
         ({"generator": Stripes()}, "generator: Stripes; run .* was started with Counting"),
