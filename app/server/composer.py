@@ -71,8 +71,8 @@ LIMITS = (
 NUMBERS = (*IMAGE, STRENGTH, *LIMITS)
 LICENSES = (
     ("", "as set"),
-    ("any", "of any license"),
-    ("known", "of known licenses"),
+    ("any", "any"),
+    ("known", "known ones"),
     ("free", "free to use and change"),
 )
 TEXTS = {

@@ -188,11 +188,12 @@ def test_prose_in_a_single_call_is_a_refusal(schema: Any) -> None:
         ask(recording(lambda *_: "I may not."), schema, "", {})
 
 
-def test_the_first_hits_of_all_captions_come_before_the_second_ones() -> None:
-    def retrieval(query: str, *ids: str) -> Retrieval:
-        hits = tuple(Hit(id=id, score=0.5) for id in ids)
-        return Retrieval(concept="a", query=query, hits=hits, abstained=not ids, reason="" if ids else "none")
+def retrieval(query: str, *ids: str) -> Retrieval:
+    hits = tuple(Hit(id=id, score=0.5) for id in ids)
+    return Retrieval(concept="a", query=query, hits=hits, abstained=not ids, reason="" if ids else "none")
 
+
+def test_the_first_hits_of_all_captions_come_before_the_second_ones() -> None:
     merged = merge([retrieval("a 1", "x", "y"), retrieval("a 2"), retrieval("a 3", "z", "x")])
     assert [hit.id for hit in merged.hits] == ["x", "z", "y"]
     assert (merged.query, merged.abstained) == ("a 1\na 2\na 3", False)
@@ -200,6 +201,14 @@ def test_the_first_hits_of_all_captions_come_before_the_second_ones() -> None:
         "none",
         "a 1",
     )
+
+
+def test_merged_abstentions_name_all_that_licenses_exclude() -> None:
+    def excluding(*ids: str) -> Retrieval:
+        return Retrieval(concept="a", query="a", hits=(), abstained=True, excluded_by_license=ids)
+
+    assert merge([excluding("x", "y"), excluding("y", "z")]).excluded_by_license == ("x", "y", "z")
+    assert merge([excluding("x"), retrieval("a 2", "w")]).excluded_by_license == ()
 
 
 @pytest.mark.parametrize(
