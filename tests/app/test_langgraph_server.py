@@ -11,10 +11,12 @@ from urllib.request import urlopen
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from starlette.testclient import TestClient
 from support.source_tree import ROOT
 
 from pleinair.app.api import home
 from pleinair.app.langgraph_server import served
+from pleinair.app.served_images import app
 from pleinair.tools.registry import names, resolve
 from pleinair.tools.types import BadInput
 
@@ -98,6 +100,15 @@ def test_the_image_of_a_served_run_is_in_its_output(place: Path, kind: str) -> N
     output = served("pleinair").invoke({"prompt": "a finch"}, context={"image_url": kind})
     assert output["image_url"].startswith(kind)
     assert urlopen(output["image_url"]).read() == image_of(output)
+
+
+def test_the_link_of_an_image_is_a_path_of_the_server(place: Path) -> None:
+    output = served("direct").invoke({"prompt": "a finch"}, context={"image_url": "link"})
+    client = TestClient(app)
+    response = client.get(output["image_url"])
+    assert (response.headers["content-type"], response.content) == ("image/png", image_of(output))
+    for path in (f"/images/{'0' * 64}.png", "/images/..%2F..%2Fruns.png", "/images/", "/"):
+        assert client.get(path).status_code == 404
 
 
 def image_of(output: dict[str, Any]) -> bytes:

@@ -1,7 +1,8 @@
 """Pipelines that a program has loaded and placed on a device by itself, called by the engine of their class.
 
-The program's own pipeline is not changed: a copy of it, with the same parts, gets its own scheduler and image
-processor. Not covered: lower offload levels where memory runs out.
+The program's own pipeline keeps its scheduler and image processor: a copy of it, with the same parts, gets
+others. The scale of its IP-Adapter is that of the last image. Not covered: lower offload levels where memory
+runs out.
 """
 
 from __future__ import annotations
