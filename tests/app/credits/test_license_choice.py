@@ -68,6 +68,8 @@ def test_the_command_line_draws_with_free_licenses(place: Path) -> None:
     assert result.exit_code == 3, result.output  # after all attempts
     assert view_of(find("last"), home()).abstentions[0].excluded_by_license
     assert CliRunner().invoke(app, ["draw", PROMPT, "--license", "gratis"]).exit_code == 2
+    gaps = CliRunner().invoke(app, ["library", "gaps", "--json"])
+    assert json.loads(gaps.stdout)["gaps"] == []  # the library has it, under another license
 
 
 def licenses_of(run_id: str) -> tuple[str, ...]:
