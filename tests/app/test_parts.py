@@ -250,3 +250,23 @@ def test_a_pipeline_is_called_by_the_engine_of_its_class(
     assert sidecar_of(forked)["order"]["settings"]["generator"]["width"] == 64
     widths = [attempt["request"]["width"] for attempt in sidecar_of(forked)["attempts"]]
     assert widths == [32, 64][: len(widths)]
+
+
+@pytest.mark.parametrize("graph", ["imagerag", "crossmodal", "realrag"])
+def test_the_papers_graphs_search_the_retriever_of_the_program(place: Path, graph: str) -> None:
+    overrides = {"realrag.method": "zero"} if graph == "realrag" else {}
+    model = critic(satisfied=False)
+    result = draw(PROMPT, seed=1, graph=graph, retriever=Album(), model=model, overrides=overrides)
+    assert [reference["id"] for reference in sidecar_of(result)["references"]] == ["mine.png"]
+
+
+def test_a_retriever_needs_no_library_and_its_hits_are_filtered_by_license(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PLEINAIR_LIBRARY__FOLDER")
+    (place / "mine.toml").write_text('generator.backend = "quick"\nencoder.backend = "quick"\n')
+    for accepted, ids in (("CC0-1.0", {"mine.png"}), ("MIT", set())):
+        overrides = {"retrieval.licenses": [accepted], "mllm.satisfied": False}
+        result = draw(PROMPT, seed=1, profile="mine.toml", retriever=Album(), overrides=overrides)
+        attempts = sidecar_of(result)["attempts"]
+        assert {each["hit"]["id"] for a in attempts for each in a["request"]["references"]} == ids
