@@ -104,7 +104,7 @@ def deliver(
         contents: dict[Path, bytes] = {}
         extra: dict[str, Any] = {}
         if best := end.outcome.best:
-            contents[picture] = _png(store.open(best.picture), request, end, best)
+            contents[picture] = png_of(best, request, end, store)
             if original := store.original(best.picture):
                 path = original_file(picture, original.suffix)
                 contents[path] = original.data
@@ -129,6 +129,11 @@ def _parts_folder(out: Path, run_id: str) -> Iterator[Path]:
     yield parts
     if parts.is_dir():
         parts.rmdir()
+
+
+def png_of(best: Attempt, request: DrawRequest, end: Ended, store: ArtifactStore) -> bytes:
+    """Return an image of a run as the file that is delivered."""
+    return _png(store.open(best.picture), request, end, best)
 
 
 def _png(image: Image.Image, request: DrawRequest, end: Ended, best: Attempt) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
@@ -50,6 +51,7 @@ PAGES = (
     uploads,
 )
 DESCRIBED = (requests, runs)  # pages that are for programs, too
+REFUSALS: dict[int | str, dict[str, Any]] = {"4XX": {"description": "Refused, with the reason"}}
 PROGRAMMATIC = (images, models)  # described by /openapi.json
 STYLE = TEMPLATES / "storyboard.css"  # which the exported storyboard has too
 
@@ -81,7 +83,7 @@ def create(options: Options, places: Paths, site: Site | None = None) -> ASGIApp
     app.get("/static/storyboard.css", include_in_schema=False)(_style)
     app.mount("/static", StaticFiles(directory=STATIC))
     for module in PAGES:
-        app.include_router(module.router, include_in_schema=module in DESCRIBED)
+        app.include_router(module.router, include_in_schema=module in DESCRIBED, responses=REFUSALS)
     for api in PROGRAMMATIC:
         app.include_router(api.router)
     app.router.routes.append(endpoint.route)

@@ -59,7 +59,6 @@ class QueuedRuns(BaseModel):
     "/runs",
     status_code=202,
     response_model=QueuedRuns,
-    responses={"4XX": {"description": "Why the request was refused"}},
     openapi_extra={
         "requestBody": {
             "required": True,

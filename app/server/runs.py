@@ -23,11 +23,12 @@ from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import PleinairError
 
 router = APIRouter()
+PAGE: dict[int | str, dict[str, Any]] = {200: {"model": RunView, "content": {"text/html": {}}}}
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
 WEBP: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}}}
 
 
-@router.get("/runs/{run_id}", response_class=HTMLResponse, responses={200: {"model": RunView}})
+@router.get("/runs/{run_id}", responses=PAGE)
 def run_page(request: Request, run_id: str) -> Response:
     """Show a run; a program that accepts JSON gets it as `RunView`."""
     site = site_of(request)
@@ -73,7 +74,11 @@ def hit(request: Request, run_id: str, name: str) -> Response:
     return Response(data, media_type="image/webp", headers={"cache-control": "private, max-age=3600"})
 
 
-@router.get("/runs/{run_id}/preview.png", response_class=Response, responses=PNG)
+@router.get(
+    "/runs/{run_id}/preview.png",
+    response_class=Response,
+    responses={**PNG, 204: {"description": "There is none now"}},
+)
 def preview(request: Request, run_id: str) -> Response:
     """Send the newest preview of the image in progress; nothing where that has just been finished."""
     path = site_of(request).places.run(run_id) / "preview.png"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -17,12 +18,11 @@ import httpx2 as httpx
 import psutil
 
 SERVE = """
-import sys
+import json, sys
 from pleinair.app.api import home
 from pleinair.app.server.serve import serve
 from pleinair.app.server.site import Options
-port, workers, queue = map(int, sys.argv[1:])
-serve(Options(port=port, workers=workers, queue=queue), home())
+serve(Options(**json.loads(sys.argv[1])), home())
 """
 
 
@@ -82,10 +82,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(workers: int = 1, queue: int = 64) -> Iterator[Server]:
+def serving(workers: int = 1, queue: int = 64, token: str = "") -> Iterator[Server]:
     """Run a server for the block, with the environment of this process."""
     port = free_port()
-    command = [sys.executable, "-c", SERVE, str(port), str(workers), str(queue)]
+    options = {"port": port, "workers": workers, "queue": queue, "token": token}
+    command = [sys.executable, "-c", SERVE, json.dumps(options)]
     process = subprocess.Popen(command, env=os.environ)
     try:
         _await_answer(port, process)

@@ -15,12 +15,14 @@ from fastapi.concurrency import run_in_threadpool
 from PIL import Image
 from sse_starlette import ServerSentEvent
 
-from pleinair.app.runs.events import Progress, payloads
+from pleinair.app.runs.events import Ended, Progress, payloads, read_readable
 from pleinair.app.runs.follow import Follower
+from pleinair.app.runs.request import read_request
+from pleinair.app.runs.results import png_of
 from pleinair.app.runs.store import Run
 from pleinair.app.runs.tables import OPEN
 from pleinair.app.server.feed import are_final
-from pleinair.app.server.site import Site, stored_png
+from pleinair.app.server.site import Site
 from pleinair.app.server.v1.errors import ApiFault
 from pleinair.app.server.v1.schemas import (
     CompletedImage,
@@ -32,7 +34,7 @@ from pleinair.app.server.v1.schemas import (
     PartialImage,
 )
 from pleinair.app.trace.view import RunView, view_of
-from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.storage.artifacts import ArtifactStore, BadArtifact
 from pleinair.tools.storage.files import stamp_of
 from pleinair.tools.types import NotFound, PleinairError
 
@@ -104,10 +106,17 @@ class Answer:
         )
 
     def _image(self, view: RunView) -> bytes | None:
-        """Return the best image of a run as a PNG, None if it has none."""
-        attempt = view.best_attempt
-        store = ArtifactStore(self.site.places.run(view.run) / "pictures")
-        return stored_png(store, attempt.image.sha256) if attempt else None
+        """Return the best image of a run as the PNG that is delivered, None if it has none."""
+        places = self.site.places
+        store = ArtifactStore(places.run(view.run) / "pictures")
+        ends = payloads(read_readable(places.events(view.run)).events, Ended)
+        with suppress(BadArtifact):
+            return (
+                png_of(read_request(self.site.runs.get(view.run).request_json), ends[-1], store)
+                if ends
+                else None
+            )
+        return None
 
     def _data(self, view: RunView, png: bytes) -> ImageData:
         attempt = view.best_attempt
@@ -208,12 +217,13 @@ def without_image(view: RunView) -> ApiFault:
 
 
 def converted(png: bytes, kind: Format, quality: int) -> bytes:
-    """Return a PNG as a file of a format; `quality` is 0 to 100, for webp and jpeg."""
+    """Return a PNG as a file of a format, with its XMP; `quality` is 0 to 100, for webp and jpeg."""
     if kind == "png":
         return png
     file = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
-        image.convert("RGB").save(file, kind, quality=quality)
+        metadata = {"xmp": image.info["xmp"]} if "xmp" in image.info else {}
+        image.convert("RGB").save(file, kind, quality=quality, **metadata)
     return file.getvalue()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
@@ -12,6 +13,7 @@ from pydantic_core import from_json
 from starlette.datastructures import UploadFile
 
 from pleinair.app import api
+from pleinair.app.runs.request import DIRECT
 from pleinair.app.runs.store import Run
 from pleinair.app.server.clients import client_of
 from pleinair.app.server.feed import streamed
@@ -26,6 +28,16 @@ IGNORED = ("user", "safety_identifier", "moderation", "metadata")  # may have ke
 MOST_FILES, MOST_FIELDS = 64, 64
 KEY = TypeAdapter(IdempotencyKey)
 router = APIRouter()
+
+
+@dataclass
+class _Files:
+    """Files of a request: input images in order, and which part of the first one changes."""
+
+    images: list[bytes] = field(default_factory=list)
+    mask: bytes | None = None
+
+
 _Fields = TypeVar("_Fields", bound=ImageRequest)
 
 
@@ -39,6 +51,7 @@ def _described(kind: str, model: type[BaseModel], files: bool = False) -> dict[s
     if files:
         file = {"type": "string", "format": "binary"}
         schema["properties"]["image"] = {"type": "array", "items": file, "minItems": 1, "maxItems": 16}
+        schema["properties"]["mask"] = file
         schema["required"].append("image")
     key = {"name": "Idempotency-Key", "in": "header", "schema": KEY.json_schema()}
     return {"requestBody": {"required": True, "content": {kind: {"schema": schema}}}, "parameters": [key]}
@@ -64,7 +77,7 @@ async def generate(request: Request) -> Response:
     if _content_type(request) != "application/json":
         raise ApiFault("the body must be application/json", "unsupported_media_type", status=415)
     fields = _validated(ImageRequest, _object(await request.body()))
-    return await _answered(request, fields, [], "image_generation")
+    return await _answered(request, fields, _Files(), "image_generation")
 
 
 @router.post(
@@ -73,11 +86,14 @@ async def generate(request: Request) -> Response:
     openapi_extra=_described("multipart/form-data", EditRequest, files=True),
 )
 async def edit(request: Request) -> Response:
-    """Generate images that show what the input images show, which are the first references, in order."""
+    """Generate images with the input images as first references, in order.
+
+    With a mask the first one is generated again where the mask is transparent, and the others are references.
+    """
     if _content_type(request) != "multipart/form-data":
         raise _not_a_form(_object(await request.body()))
-    values, images = await _read(request)
-    return await _answered(request, _validated(EditRequest, values), images, "image_edit")
+    values, files = await _read(request)
+    return await _answered(request, _validated(EditRequest, values), files, "image_edit")
 
 
 def _content_type(request: Request) -> str:
@@ -114,28 +130,29 @@ def _not_a_form(values: dict[str, Any]) -> ApiFault:
     )
 
 
-async def _read(request: Request) -> tuple[dict[str, Any], list[bytes]]:
-    """Return the fields of a form, and the files of its images in order; raises `ApiFault`."""
+async def _read(request: Request) -> tuple[dict[str, Any], _Files]:
+    """Return the fields of a form, and its files; raises `ApiFault`."""
     values: dict[str, Any] = {}
-    images: list[bytes] = []
+    files = _Files()
     async with request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS) as form:
         for name, value in form.multi_items():
             if isinstance(value, UploadFile) and name in IMAGES:
-                images.append(await value.read())
+                files.images.append(await value.read())
+            elif isinstance(value, UploadFile) and name == "mask" and files.mask is None:
+                files.mask = await value.read()
             elif isinstance(value, UploadFile) or name in (*IMAGES, "mask"):
                 raise _misplaced(name)
             elif value:  # an empty field counts as omitted
                 _set(values, name, value)
-    if not images:
+    if not files.images:
         raise ApiFault("image: required, but missing", "missing_required_parameter", param="image")
-    return values, images
+    return values, files
 
 
 def _misplaced(name: str) -> ApiFault:
-    if name in IMAGES:
-        return ApiFault(f"{name}: must be a file", "invalid_value", param="image")
-    if name == "mask":
-        return ApiFault("mask: not supported", "unsupported_value", param="mask")
+    if name in (*IMAGES, "mask"):
+        fault = "must be one file" if name == "mask" else "must be a file"
+        return ApiFault(f"{name}: {fault}", "invalid_value", param=name.removesuffix("[]"))
     return ApiFault(f"{name[:60]}: no such file is used", "unknown_parameter", param=name)
 
 
@@ -155,10 +172,10 @@ def _set(values: dict[str, Any], name: str, value: str) -> None:
         values[name] = value
 
 
-async def _answered(request: Request, fields: ImageRequest, images: list[bytes], kind: Kind) -> Response:
+async def _answered(request: Request, fields: ImageRequest, files: _Files, kind: Kind) -> Response:
     """Queue the runs and answer when they have ended, or stream what becomes of them."""
     site, key = site_of(request), _key_of(request)
-    runs = await run_in_threadpool(_queued, site, client_of(request), fields, images, key)
+    runs = await run_in_threadpool(_queued, site, client_of(request), fields, files, key)
     request.app.state.workers.look()
     answer = Answer(site, fields, runs, kind, _base_of(request), key is not None)
     headers = {"x-request-id": runs[0].id}
@@ -173,6 +190,10 @@ async def _answered(request: Request, fields: ImageRequest, images: list[bytes],
 
 def _queued(site: Site, client: str, fields: ImageRequest, images: list[bytes], key: str | None) -> list[Run]:
     options = fields.options() | {"idempotency_key": key}
+    images = files.images
+    if files.mask is not None:
+        base, *images = images
+        options |= {"graph": fields.pleinair.graph or DIRECT, "base": base, "mask": files.mask}
     if images:
         options["input_images"] = images
     return api.enqueue(fields.prompt, client=client, most=site.options.queue, num_images=fields.n, **options)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pleinair.app.api import DrawOptions
-from pleinair.app.runs.request import DIRECT, takes_input_images
+from pleinair.app.runs.request import DIRECT
 from pleinair.app.server.v1.errors import ApiFault
 from pleinair.app.server.v1.models import profile_of
 from pleinair.app.trace.view import RunView
@@ -103,23 +103,9 @@ class ImageRequest(BaseModel):
 
 
 class EditRequest(ImageRequest):
-    """Request for images that show what the input images show."""
+    """Request for images that show what the input images show, or change a part of the first one."""
 
     input_fidelity: Literal["low"] = "low"
-
-    @property
-    def graph(self) -> str:
-        """The graph: the one that is named, or the one of the quality that takes input images."""
-        if self.pleinair.graph or not self.is_draft or takes_input_images(DIRECT):
-            return super().graph
-        return "pleinair"
-
-    def options(self) -> DrawOptions:
-        """Return the options of the run; a draft is one attempt."""
-        options = super().options()
-        if self.is_draft and self.graph == "pleinair":
-            options["overrides"] = {"budget.attempts": 1}
-        return options
 
 
 def _unsupported(param: str, fault: str) -> ApiFault:

@@ -67,6 +67,7 @@ def test_an_image_with_its_run(client: TestClient) -> None:
     assert [row["status"] for row in view["attempts"][view["best"]]["ledger"]] == ["present", "present"]
     assert [reference["concept"] for reference in view["attempts"][1]["references"]] == ["second thing"]
     assert data["revised_prompt"] == view["attempts"][view["best"]]["prompt"]
+    assert run.id in image_of(data).info["pleinair"]
     assert image_of(data).size == (SIZE, SIZE) and response.size == f"{SIZE}x{SIZE}"
     assert (response.quality, response.output_format, response.background) == ("high", "png", "opaque")
     assert response.usage and response.usage.total_tokens == view["usage"]["tokens"]
@@ -93,6 +94,7 @@ def test_formats(client: TestClient, kind: str, quality: int) -> None:
     answer = client.post(GENERATE, json=DRAFT | {"output_format": kind, "output_compression": quality})
     (data,) = answer.json()["data"]
     assert image_of(data).format == kind.upper()
+    assert b"trainedAlgorithmicMedia" in image_of(data).info["xmp"]
     assert answer.json()["output_format"] == kind
 
 
@@ -191,7 +193,9 @@ BAD_PARTS: list[tuple[list[Any], str | None, str | None]] = [
     ([], "missing_required_parameter", "image"),
     ([("image", (None, "https://example.org/a.png"))], "invalid_value", "image"),
     ([("image", ("a.png", b"no image"))], None, None),
-    ([*files("one"), ("mask", ("mask.png", square("mask")))], "unsupported_value", "mask"),
+    ([*files("one"), ("mask", (None, "text"))], "invalid_value", "mask"),
+    ([*files("one"), *files("two", "three", part="mask")], "invalid_value", "mask"),
+    ([*files("one"), ("mask", ("mask.png", square("mask")))], None, None),
     ([*files("one"), ("markup", ("m.png", square("mask")))], "unknown_parameter", "markup"),
     ([*files("one"), ("input_fidelity", (None, "high"))], "unsupported_value", "input_fidelity"),
     ([*files("one"), ("n", (None, "0"))], "invalid_value", "n"),
@@ -206,6 +210,23 @@ def test_bad_edits(client: TestClient) -> None:
         answer = client.post(EDIT, files=[("prompt", (None, PROMPT)), *parts])
         assert error(answer) == (400, code, param)
         assert stored() == []
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_mask_keeps_the_rest_of_the_first_image(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask, file = Image.new("RGBA", (SIZE, SIZE), "black"), io.BytesIO()
+    mask.paste((0, 0, 0, 0), (0, 0, SIZE // 2, SIZE // 2))
+    mask.save(file, "PNG")
+    parts = [*files("one", "two"), ("mask", ("mask.png", file.getvalue()))]
+    refused = client.post(EDIT, data={"prompt": PROMPT}, files=parts)
+    assert "profiles that can: gpt_image" in refused.json()["error"]["message"]
+    monkeypatch.setenv("PLEINAIR_GENERATOR__INPAINT", "true")
+    (data,) = client.post(EDIT, data={"prompt": PROMPT}, files=parts).json()["data"]
+    (attempt,) = data["pleinair"]["attempts"]
+    assert len(attempt["references"]) == 1
+    image = image_of(data)
+    assert image.getpixel((SIZE - 1, SIZE - 1)) == colour("one")
+    assert image.getpixel((0, 0)) == colour("two")
 
 
 def test_nothing_is_retrieved_from_an_address(client: TestClient) -> None:

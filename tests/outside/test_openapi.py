@@ -1,0 +1,72 @@
+"""Requests made from the server's own description, right and wrong ones: no server error."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from support.servers import Server, serving
+
+SMALL = "16x16"  # pixels; any other size that a request has would take minutes
+EXAMPLES = 25  # requests of each kind
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serve a home with the pocket models."""
+    folder = tmp_path_factory.mktemp("place")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLEINAIR_HOME", str(folder / "home"))
+        patch.setenv("PLEINAIR_PATHS__OUT", str(folder / "out"))
+        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+        with serving(queue=8) as server:
+            yield server
+
+
+def _make_quick(body: Any) -> None:
+    """Change a body, in place, so that what it requests is generated in a moment."""
+    if isinstance(body, dict):
+        body |= {"size": SMALL} if "size" in body and body["size"] != "auto" else {}
+        body |= {name: 16 for name in ("width", "height") if isinstance(body.get(name), int)}
+        body |= {"n": 1} if body.get("n") in range(1, 11) else {}
+        body |= {"num_images": 1} if isinstance(body.get("num_images"), int) else {}
+
+
+CHECKS: list[Any] = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_no_server_error(server: Server, mode: GenerationMode) -> None:
+    description = schemathesis.openapi.from_url(f"{server.address}/openapi.json")
+    counts = Counter[str]()
+    for result in description.get_all_operations():
+        assert isinstance(result, Ok)
+        operation = result.ok()
+
+        @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def answers(case: Any) -> None:
+            _make_quick(case.body)
+            response = case.call_and_validate(checks=CHECKS, timeout=120)
+            counts[f"{case.method} {case.path} {response.status_code}"] += 1
+
+        answers()
+    (folder := Path("/tmp/openai-counts")).mkdir(exist_ok=True)
+    (folder / mode).write_text(repr(counts))
+    assert len({name.rpartition(" ")[0] for name in counts}) >= 8
