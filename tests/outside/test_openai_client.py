@@ -17,7 +17,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types import ImagesResponse
-from PIL import Image
+from PIL import Image, ImageChops
 from support.servers import Server, serving
 from support.source_tree import ROOT
 
@@ -109,6 +109,24 @@ def test_edit_with_two_images(client: OpenAI, wrens: list[bytes]) -> None:
     assert [reference["concept"][-1] for reference in references] == ["1", "2"]
     assert len({reference["sha256"] for reference in references}) == 2
     assert size(images_of(answer)[0]) == (64, 64)
+
+
+@pytest.mark.usefixtures("server")  # whose worker executes the runs of both
+def test_edit_with_a_mask(client: OpenAI, wrens: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    mask, file = Image.new("RGBA", (64, 64), "black"), io.BytesIO()
+    mask.paste((0, 0, 0, 0), (16, 16, 48, 48))
+    mask.save(file, "PNG")
+    with pytest.raises(openai.BadRequestError, match=r"cannot inpaint; profiles that can: .*klein"):
+        client.images.edit(prompt=WREN, image=wrens[0], mask=file.getvalue())
+    monkeypatch.setenv("PLEINAIR_GENERATOR__INPAINT", "true")  # which the pocket models were not trained for
+    with serving(workers=0) as server:
+        painter = OpenAI(base_url=f"{server.address}/v1", api_key="any", max_retries=0)
+        answer = painter.images.edit(prompt=WREN, image=wrens, mask=file.getvalue())
+    with Image.open(io.BytesIO(wrens[0])) as base, Image.open(io.BytesIO(images_of(answer)[0])) as edited:
+        difference = ImageChops.difference(base.convert("RGB"), edited.convert("RGB")).getbbox()
+    assert difference and difference[0] >= 16 and difference[2] <= 48
+    (attempt,) = runs_of(answer)[0]["attempts"]
+    assert [reference["concept"][-1] for reference in attempt["references"]] == ["1"]
 
 
 def test_more_images_than_slots(client: OpenAI, wrens: list[bytes]) -> None:

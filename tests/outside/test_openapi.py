@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 from support.servers import Server, serving
 
 SMALL = "16x16"  # pixels; any other size that a request has would take minutes
-EXAMPLES = 25  # requests of each kind
+EXAMPLES = 12  # requests of each kind
 
 
 @pytest.fixture(scope="module")

@@ -110,12 +110,11 @@ class Answer:
         places = self.site.places
         store = ArtifactStore(places.run(view.run) / "pictures")
         ends = payloads(read_readable(places.events(view.run)).events, Ended)
+        if not (ends and (best := ends[-1].outcome.best)):
+            return None
+        request = read_request(self.site.runs.get(view.run).request_json)
         with suppress(BadArtifact):
-            return (
-                png_of(read_request(self.site.runs.get(view.run).request_json), ends[-1], store)
-                if ends
-                else None
-            )
+            return png_of(best, request, ends[-1], store)
         return None
 
     def _data(self, view: RunView, png: bytes) -> ImageData:

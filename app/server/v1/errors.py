@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 from fastapi.responses import Response
 from pydantic import BaseModel, ValidationError
@@ -53,6 +53,10 @@ class ErrorAnswer(BaseModel):
         """Build the answer of a status."""
         kind = TYPES.get(status, INVALID if status < 500 else "server_error")
         return cls(error=ErrorBody(message=message, type=kind, param=param, code=code or CODES.get(status)))
+
+
+# of the routes, in their description
+ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorAnswer}, "5XX": {"model": ErrorAnswer}}
 
 
 class ApiFault(PleinairError):

@@ -20,14 +20,14 @@ from pleinair.app.server.feed import streamed
 from pleinair.app.server.requests import IdempotencyKey
 from pleinair.app.server.site import Site, site_of
 from pleinair.app.server.v1.answers import Answer, Kind
-from pleinair.app.server.v1.errors import ApiFault, ErrorAnswer, json_response
+from pleinair.app.server.v1.errors import ERRORS, ApiFault, json_response
 from pleinair.app.server.v1.schemas import EditRequest, ImageRequest, ImagesAnswer
 
 IMAGES = ("image", "image[]")  # parts of a form
 IGNORED = ("user", "safety_identifier", "moderation", "metadata")  # may have keys in brackets
 MOST_FILES, MOST_FIELDS = 64, 64
 KEY = TypeAdapter(IdempotencyKey)
-router = APIRouter()
+router = APIRouter(responses=ERRORS)
 
 
 @dataclass
@@ -62,8 +62,6 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
         "model": ImagesAnswer,
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     },
-    "4XX": {"model": ErrorAnswer},
-    "5XX": {"model": ErrorAnswer},
 }
 
 
@@ -188,7 +186,7 @@ async def _answered(request: Request, fields: ImageRequest, files: _Files, kind:
     return await run_in_threadpool(lambda: json_response(answer.images(), headers=headers))
 
 
-def _queued(site: Site, client: str, fields: ImageRequest, images: list[bytes], key: str | None) -> list[Run]:
+def _queued(site: Site, client: str, fields: ImageRequest, files: _Files, key: str | None) -> list[Run]:
     options = fields.options() | {"idempotency_key": key}
     images = files.images
     if files.mask is not None:

@@ -9,7 +9,7 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from pleinair.app.server.v1.errors import ApiFault
+from pleinair.app.server.v1.errors import ERRORS, ApiFault
 from pleinair.app.settings import DEFAULT, PACKAGED, chat_servers, profiles
 
 ALIASES = (  # of the default profile
@@ -24,7 +24,7 @@ ALIASES = (  # of the default profile
 )
 FAMILY = "gpt-image-"  # all further names that begin so are aliases, too
 MOST_SHOWN = 60  # characters of a name in a message
-router = APIRouter()
+router = APIRouter(responses=ERRORS)
 
 
 class Model(BaseModel):
