@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
@@ -66,7 +67,8 @@ def test_no_server_error(server: Server, mode: GenerationMode) -> None:
             response = case.call_and_validate(checks=CHECKS, timeout=120)
             counts[f"{case.method} {case.path} {response.status_code}"] += 1
 
-        answers()
-    (folder := Path("/tmp/openai-counts")).mkdir(exist_ok=True)
-    (folder / mode).write_text(repr(counts))
-    assert len({name.rpartition(" ")[0] for name in counts}) >= 8
+        with suppress(Unsatisfiable):  # no request without a field can be wrong
+            answers()
+    requested = {name.rpartition(" ")[0] for name in counts}
+    assert requested >= {"POST /runs", "POST /v1/images/edits", "POST /v1/images/generations"}
+    assert counts["POST /v1/images/generations 200"] or mode == GenerationMode.NEGATIVE
