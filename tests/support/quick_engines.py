@@ -78,6 +78,7 @@ class Stripes:
         image = Image.new("RGB", (SIZE, SIZE), colour(str(request.seed)))
         if request.inpaint:
             *images, image = images
+            image = image.copy()
         corner = images[0].getpixel((0, 0)) if images else ALONE
         image.paste(corner, (0, 0, SIZE // 2, SIZE // 2))  # type: ignore[arg-type]
         return charged(image, Usage(usd=self.usd))

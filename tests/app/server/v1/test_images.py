@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from openai.types import ImagesResponse
 from PIL import Image
-from support.quick_engines import SIZE, colour
+from support.quick_engines import SIZE, colour, speckled
 
 from pleinair.app import api
 from pleinair.app.api import home, run_table
@@ -46,7 +46,7 @@ def image_of(data: dict[str, Any]) -> Image.Image:
 
 def square(name: str) -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", (SIZE, SIZE), colour(name)).save(file, "PNG")
+    speckled(SIZE, colour(name)).save(file, "PNG")
     return file.getvalue()
 
 
@@ -229,7 +229,7 @@ def test_a_mask_keeps_the_rest_of_the_first_image(
     (attempt,) = data["pleinair"]["attempts"]
     assert len(attempt["references"]) == 1
     image = image_of(data)
-    assert image.getpixel((SIZE - 1, SIZE - 1)) == colour("one")
+    assert image.getpixel((SIZE - 2, SIZE - 1)) == colour("one")
     assert image.getpixel((0, 0)) == colour("two")
 
 
