@@ -100,6 +100,18 @@ def test_an_image_in_an_image_of_the_user_is_a_composite(place: Path) -> None:
     assert source_type(outside, request.model_copy(update={"thread": given})) == COMPOSITE
 
 
+def test_an_edit_with_a_mask_is_a_composite(place: Path) -> None:
+    mine = Image.radial_gradient("L").convert("RGBA").resize((16, 16))
+    mine.paste((0, 0, 0, 0), (4, 4, 12, 12))
+    mine.save(place / "mine.png")
+    options = {"generator.inpaint": True}
+    result = draw(PROMPT, graph="direct", seed=1, base=place / "mine.png", overrides=options)
+    assert result.picture is not None
+    with Image.open(result.picture) as image:
+        assert properties(image.info[KEY])["type"] == COMPOSITE
+    assert view_of(find(result.run_id), home()).digital_source_type == COMPOSITE
+
+
 def test_the_metadata_can_be_left_out(place: Path) -> None:
     result = draw(PROMPT, seed=1, strip_metadata=True)
     assert result.picture is not None
