@@ -128,7 +128,8 @@ def generate(
             images.append(store.open(inpaint.picture, alpha=inpaint.masked))
         image = as_image(generator.generate(request, images, on_step), capabilities.id)
         if inpaint and inpaint.masked:
-            blended = charged(blend(images[-1], image), spent_on(image))
+            base = store.open(inpaint.picture, alpha=True)  # a generator may have drawn on the one it got
+            blended = charged(blend(base, image), spent_on(image))
             image = with_original(blended, original_of(image))
         if all(low == high for low, high in image.convert("RGB").getextrema()):  # type: ignore[misc]
             fault = ModelFault(

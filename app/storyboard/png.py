@@ -162,6 +162,10 @@ def _attempt(attempt: AttemptTrace, gallery: Gallery, width: int) -> Column:
         column.text(decision, 13)
     _section(column, "Prompt as sent")
     column.text(request.prompt)
+    if (inpaint := request.inpaint) and inpaint.masked:
+        _section(column, "Base image")
+        column.paste(gallery.stored(inpaint.picture), 0, THUMB, THUMB)
+        column.y += THUMB + 6
     _section(column, "References")
     column.text(attempt.inpainted)
     if not request.references:

@@ -189,10 +189,12 @@ class Trace:
         self.retrievals[number, retrieval.concept] = retrieval
 
     def _inpainted(self, attempt: Attempt) -> str:
-        """Return which box of which image was inpainted, "" where the whole image was generated."""
+        """Return which part of which image was inpainted, "" where the whole image was generated."""
         inpaint = attempt.request.inpaint
         if inpaint is None:
             return ""
+        if inpaint.masked:
+            return "Only the transparent part of the base image was generated; the rest is the base image."
         sources = (other for other in self.attempts.values() if other.picture == inpaint.picture)
         names = (f"{'' if other.number else 'the '}{title(other).lower()}" for other in sources)
         source = next(names, "an earlier image")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pleinair.agent.approval.types import ApprovalRequest
@@ -54,6 +55,7 @@ class RunView(Value):
     created: str  # ISO 8601
     group: str = ""  # of the request's images, if there are several
     parent: Branch | None = None  # of a fork
+    base: Picture | None = None  # image of which only the transparent part is generated
     ahead: int | None = None  # runs that have the device first
     best: int | None = None  # number of the best attempt so far
     attempts: tuple[AttemptView, ...] = ()
@@ -78,6 +80,7 @@ def view_of(run: Run, places: Paths) -> RunView:
     """Return a run's view by its row and the events that can be read; raises `BadInput` for a damaged row."""
     run.require_intact()
     facts = {name: value for name, value in details_of(run).items() if name in RunView.model_fields}
+    facts["base"] = json.loads(run.request_json).get("base")
     events = read_readable(places.events(run.id)).events
     trace = trace_of(events)
     parts = _parts(run, trace) if trace else {}

@@ -28,6 +28,9 @@ from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.diffusion.inpaint import MARGIN, blend_weights, composite, draw_mask
 from pleinair.tools.diffusion.ip_adapter import IpAdapter
 from pleinair.tools.diffusion.text_only import TextOnly
+from pleinair.tools.generate import generate
+from pleinair.tools.images.masks import masked_box
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Box, Cancelled, Inpaint, Picture, Reference
 
 # diffusers' Euler scheduler, SDXL's own, hands torch's numbers to numpy in the old way
@@ -107,6 +110,32 @@ def test_pixels_outside_the_box_are_unchanged(engine: DiffusersEngine, case: Cas
         assert np.array_equal(image[OUTSIDE], before[OUTSIDE])
         assert (image[10:22, :14] != before[10:22, :14]).mean() > 0.5
     assert len({image.tobytes() for image in images}) == len(counts)
+
+
+def test_a_mask_of_any_shape_leaves_all_else_unchanged(
+    engine: DiffusersEngine, case: Case, tmp_path: Path
+) -> None:
+    store = ArtifactStore(tmp_path)
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    changes = np.hypot(rows - 12, columns - 14) < 9
+    base = BASE.copy()
+    base.putalpha(Image.fromarray(~changes).convert("L"))
+    picture = store.put(base, alpha=True)
+    mask = Inpaint(concept="", picture=picture, box=masked_box(base), masked=True)
+    references = tuple(
+        make_reference(name).model_copy(update={"picture": store.put(image)})
+        for name, image in zip(("finch", "coupe"), REFERENCES[:2], strict=True)
+    )[: case.slots]
+
+    def generated(**fields: Any) -> np.ndarray:
+        request = make_request(inpaint=mask, **fields)
+        return np.asarray(store.open(generate(request, generator=engine, store=store, on_step=no_callback)))
+
+    alone, shown = generated(), generated(references=references)
+    for image in (alone, shown):
+        assert np.array_equal(image[~changes], np.asarray(BASE)[~changes])
+        assert (image[changes] != np.asarray(BASE)[changes]).any(-1).mean() > 0.5
+    assert np.array_equal(alone, shown) == (not references)  # the references of all concepts are sent
 
 
 def test_the_box_depends_on_the_prompt_and_cancelling_changes_nothing(engine: DiffusersEngine) -> None:
