@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -234,7 +235,7 @@ def test_the_commands_of_the_page(server: Server, tmp_path: Path) -> None:
 
 def test_the_program_of_the_page(server: Server, tmp_path: Path) -> None:
     (block,) = blocks("python", server)
-    lines = run(["python", "-c", block], tmp_path).splitlines()
+    lines = run([sys.executable, "-c", block], tmp_path).splitlines()
     assert [line.split()[1] for line in lines[:2]] == ["accepted"] * 2
     assert lines[2:-1] == ["image_generation.partial_image auto"] * 2
     assert lines[-1] == "image_generation.completed 64x64"
