@@ -19,6 +19,7 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult
 from support import quick_engines as quick
+from support.detached_workers import detached_workers, detached_workers_ended
 from support.mcp_clients import BEFORE, LATEST, images_of, links_of, text_of, values_of
 from support.servers import free_port, serving
 
@@ -49,21 +50,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PLEINAIR_GENERATOR__PAUSE", "0.3")
     monkeypatch.syspath_prepend(tmp_path / "plugin")
-    yield tmp_path
-    for process in workers(tmp_path):
-        os.kill(process, signal.SIGTERM)
-
-
-def workers(place: Path) -> list[int]:
-    """Return the detached workers of a home."""
-    import psutil
-
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if "pleinair.app.runs.detached" in (process.info["cmdline"] or ()):
-            with_home = process.environ().get("PLEINAIR_HOME") == str(place / "home")
-            found += [process.pid] * with_home
-    return found
+    with detached_workers_ended():
+        yield tmp_path
 
 
 def until(condition: Callable[[], Any]) -> None:
@@ -254,12 +242,12 @@ def test_a_server_without_pages_is_guarded(place: Path, monkeypatch: pytest.Monk
 
         first, second = (asyncio.run(draw(mode)) for mode in (LATEST, BEFORE))
         assert values_of(first) == values_of(second)
-        assert values_of(first)["status"] == "accepted" and len(workers(place)) == 1
+        assert values_of(first)["status"] == "accepted" and len(detached_workers()) == 1
     finally:
         process.terminate()
         process.stdout.close()
         assert process.wait(SOON) == 0
-    assert workers(place), "the worker goes on without the server"
+    assert detached_workers(), "the worker goes on without the server"
 
 
 def test_help_loads_nothing_of_mcp() -> None:

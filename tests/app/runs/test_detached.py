@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import pytest
+from support.detached_workers import detached_workers, detached_workers_ended
 
 from pleinair.app.api import enqueue, home
 from pleinair.app.runs.detached import ensure_worker
@@ -23,26 +23,11 @@ os.kill(os.getpid(), signal.SIGKILL)
 SOON = 60.0  # seconds that a test waits for what must come
 
 
-def workers() -> list[psutil.Process]:
-    """Return the detached workers of the home."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            is_worker = "pleinair.app.runs.detached" in process.cmdline()
-            if is_worker and process.environ().get("PLEINAIR_HOME") == str(home().home):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
 @pytest.fixture
 def ending(place: Path) -> Iterator[Path]:
     """End the workers of a test, by id."""
-    yield place
-    for process in workers():
-        process.kill()
-        process.wait(SOON)
+    with detached_workers_ended():
+        yield place
 
 
 @pytest.mark.slow
@@ -51,14 +36,14 @@ def test_a_run_goes_on_without_the_program_that_queued_it(ending: Path) -> None:
     run_id = client.stdout.strip()
     *_, last = follow(run_id, seconds=SOON)
     assert (client.returncode, last.kind) == (-9, "ended")
-    (worker,) = workers()
+    (worker,) = detached_workers()
     worker.kill()
     worker.wait(SOON)
     second = enqueue(PROMPT, client="a", seed=2)[0].id
     ensure_worker(home())
     *_, last = follow(second, seconds=SOON)
     assert last.kind == "ended"
-    (worker,) = workers()
+    (worker,) = detached_workers()
     worker.terminate()
     worker.wait(SOON)
 
@@ -66,5 +51,5 @@ def test_a_run_goes_on_without_the_program_that_queued_it(ending: Path) -> None:
 def test_a_home_gets_one_worker(ending: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         started = [pid for pid in threads.map(lambda _: ensure_worker(home()), range(8)) if pid]
-    assert started == [worker.pid for worker in workers()]
+    assert started == [worker.pid for worker in detached_workers()]
     assert ensure_worker(home()) is None
