@@ -1,4 +1,4 @@
-"""Runs in Phoenix, installed in an environment of its own: what its API shows."""
+"""Runs in Phoenix, installed in an environment of its own: what its API and its page show."""
 
 import hashlib
 import json
@@ -182,3 +182,23 @@ def test_a_driven_run_has_tools(phoenix: Phoenix, place: Path) -> None:
     shown = phoenix.spans(run.run_id, count)
     tools = {span["attributes"]["tool.name"] for span in shown if span["span_kind"] == "TOOL"}
     assert {"decompose", "generate", "critique", "retrieve"} <= tools
+
+
+def test_the_page_shows_the_images(phoenix: Phoenix, run_id: str) -> None:
+    from playwright.sync_api import sync_playwright
+
+    images = [span for span in phoenix.spans(run_id) if span["name"].startswith("generate_content")]
+    image = min(images, key=lambda span: str(span["start_time"]))  # the first one of the page
+    project = httpx.get(f"{phoenix.address}/v1/projects/default").json()["data"]["id"]
+    address = f"{phoenix.address}/projects/{project}/traces/{trace_id(run_id):032x}"
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1500, "height": 1000})
+        page.set_default_timeout(STARTS * 1000)
+        page.goto(address, wait_until="domcontentloaded")  # its fonts are elsewhere
+        page.get_by_text(image["name"][:24]).first.click()
+        shown = page.locator(f"img[src='{image['attributes']['output.value']}']").first
+        shown.wait_for()
+        page.wait_for_function("image => image.complete", arg=shown.element_handle())
+        assert shown.evaluate("image => image.naturalWidth") == 64
+        browser.close()
