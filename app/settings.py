@@ -57,6 +57,7 @@ class Renamed(DeprecationWarning):
 
 OnPreview = Callable[[bytes], None]  # receives a small PNG of the image in progress
 Layer = tuple[str, Tree]  # its origin, its keys
+REQUEST = "the request"  # origin of what a command or a call sets
 
 DEFAULT = "pocket"
 POCKET = "pocket"  # the library that is generated on first use
@@ -225,7 +226,7 @@ def load(
     overrides: Mapping[str, Any] | None = None,
     *,
     untrusted: Untrusted = "refuse",
-    origin: str = "--set",
+    origin: str = REQUEST,
 ) -> Settings:
     """Merge all sources into settings.
 
@@ -240,7 +241,7 @@ def _layers(
     profile: str | None,
     overrides: Mapping[str, Any],
     untrusted: Untrusted = "refuse",
-    place: str = "--set",
+    place: str = REQUEST,
 ) -> list[Layer]:
     """Return all sources, the weakest first."""
     sources = [*_files(untrusted), ("environment", _environment()), (place, nested(overrides))]
@@ -279,7 +280,7 @@ def origins(profile: str | None = None, overrides: Mapping[str, Any] | None = No
 def altered(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
     """Set single keys of existing settings; files and environment are not read again."""
     before: Tree = settings.model_dump(mode="json")
-    return _checked([("the run", before), ("--set", _current(nested(overrides), "--set"))])
+    return _checked([("the run", before), (REQUEST, _current(nested(overrides), REQUEST))])
 
 
 def profiles() -> dict[str, Path]:

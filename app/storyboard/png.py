@@ -169,7 +169,7 @@ def _attempt(attempt: AttemptTrace, gallery: Gallery, width: int) -> Column:
     _section(column, "References")
     column.text(attempt.inpainted)
     if not request.references:
-        column.text("None: generated from the prompt alone.", 12, SOFT)
+        column.text(words.no_references(attempt), 12, SOFT)
     for reference in request.references:
         _reference(column, reference, attempt, gallery)
     for text in words.abstentions(attempt):

@@ -128,6 +128,12 @@ def _leak_text(reference: Reference, attempt: AttemptTrace, options: LeakOptions
     return next((LEAKS[kind] for kind in kinds if kind), "")
 
 
+def no_references(attempt: AttemptTrace) -> str:
+    """Return what an image without references was generated from."""
+    source = "prompt and the image around the mask" if attempt.attempt.request.inpaint else "prompt alone"
+    return f"None: generated from the {source}."
+
+
 def abstentions(attempt: AttemptTrace) -> list[str]:
     """Return why retrieval abstained for concepts, and hits that are unreadable or were left out."""
     lines = []

@@ -252,6 +252,7 @@ def test_the_command_line_edits_and_shows_the_base(files: Path) -> None:
     assert note in CliRunner().invoke(app, ["trace", "show", "last"]).stdout
     export(run, home(), files / "run.html")
     page = (files / "run.html").read_text(encoding="utf-8")
+    assert "generated from the prompt and the image around the mask" in page
     assert note in page and "<h3>Base image</h3>" in page and 'alt="base image"' in page
     export(run, home(), files / "run.png")
     assert (files / "run.png").stat().st_size > 1000

@@ -386,7 +386,7 @@ def test_the_command_line_reports_a_renamed_name_once_in_one_line(
     stderr = capsys.readouterr().err
     lines = [line for line in stderr.splitlines() if "deprecated" in line]
     assert lines == [
-        "pleinair: deprecated: retrieval.floor is now called retrieval.threshold (set in: --set)"
+        "pleinair: deprecated: retrieval.floor is now called retrieval.threshold (set in: the request)"
     ]
     assert "DeprecationWarning" not in stderr and ".py" not in stderr
 

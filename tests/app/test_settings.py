@@ -99,13 +99,13 @@ def test_another_method_drops_the_arguments_of_the_former(empty: Path) -> None:
 
 
 BAD_KEYS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
-    ({"imagerag.mode": "fast"}, ("imagerag.mode = 'fast'", "--set", "'draft_first' or 'generation'")),
+    ({"imagerag.mode": "fast"}, ("imagerag.mode = 'fast'", "the request", "'draft_first' or 'generation'")),
     ({"imagerag.x": 1}, ("imagerag.x = 1", "unknown key; accepted: mode, retrieve_by")),
     ({"retrieval.method": ""}, ("retrieval.method = ''", "at least 1 character")),
     ({"retrieval.arguments": 1}, ("retrieval.arguments = 1", "must be a table")),
     ({"retrieval.licenses": "CC0"}, ("retrieval.licenses = 'CC0'", "must be a list")),
     ({"retrieval.second.model": "x"}, ("retrieval.second.backend = nothing", "required")),
-    ({"retrieval.k": 0}, ("retrieval.k = 0", "--set", "at least 1")),
+    ({"retrieval.k": 0}, ("retrieval.k = 0", "the request", "at least 1")),
     ({"retrieval.k": "many"}, ("retrieval.k = 'many'", "must be a whole number")),
     ({"retrieval.threshold": 2}, ("retrieval.threshold = 2", "at most 1")),
     ({"retrieval.x": 1}, ("retrieval.x = 1", "unknown key; accepted: method, rerank")),
@@ -220,7 +220,7 @@ def test_a_renamed_key_is_accepted_with_a_warning(former: str, current: str) -> 
     value = 0.5 if former.endswith("floor") else "in_context"
     with pytest.warns(DeprecationWarning, match=f"{former} is now called {current}") as warnings:
         settings = load(overrides={former: value})
-    assert "set in: --set" in str(warnings[0].message)
+    assert "set in: the request" in str(warnings[0].message)
     assert settings == load(overrides={current: value})
 
 

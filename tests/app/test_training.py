@@ -168,7 +168,7 @@ def test_names_come_from_a_file(place: Path) -> None:
 def test_the_options_are_read_from_the_settings() -> None:
     options = load(overrides={"realrag.references": 2, "realrag.method": "zero"}).realrag
     assert (options.references, options.method) == (2, "zero")
-    with pytest.raises(BadInput, match=r"realrag.weight = -1 \(set in: --set\)"):
+    with pytest.raises(BadInput, match=r"realrag.weight = -1 \(set in: the request\)"):
         load(overrides={"realrag.weight": -1})
 
 

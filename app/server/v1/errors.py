@@ -15,6 +15,7 @@ PREFIX = "/v1"
 INVALID = "invalid_request_error"
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 CODES = {
+    400: "invalid_value",
     401: "invalid_api_key",
     403: "forbidden",
     404: "not_found",

@@ -232,7 +232,7 @@ def test_a_missing_image_fails_by_name(parent: Result) -> None:
         ("generate:1", {"seed": -1}, "seed -1: must be 0 to"),
         ("generate:1", {"prompt": " "}, "prompt: it is empty"),
         ("draft", {"prompt": "x" * 2001}, "2,001 characters"),
-        ("draft", {"overrides": {"nonsense": 1}}, r"nonsense = 1 \(set in: --set\): unknown key"),
+        ("draft", {"overrides": {"nonsense": 1}}, r"nonsense = 1 \(set in: the request\): unknown key"),
         ("draft", {"overrides": {"generator.backend": "none"}}, "generator.backend = 'none': unknown"),
         ("draft", {"out": "/dev/null"}, "it is a file"),
     ],
