@@ -55,12 +55,12 @@ async def list_templates(*_: Any) -> ListResourceTemplatesResult:
     return ListResourceTemplatesResult(resource_templates=[image, storyboard])
 
 
-async def read_resource(_: Any, given: ReadResourceRequestParams) -> ReadResourceResult:
+async def read_resource(_: Any, request: ReadResourceRequestParams) -> ReadResourceResult:
     """Read a resource; raises `MCPError` for one that there is not."""
     try:
-        contents = await asyncio.to_thread(_contents, given.uri)
+        contents = await asyncio.to_thread(_contents, request.uri)
     except PleinairError as error:
-        raise MCPError(INVALID_PARAMS, str(error), {"uri": given.uri[:200]}) from error
+        raise MCPError(INVALID_PARAMS, str(error), {"uri": request.uri[:200]}) from error
     return ReadResourceResult(contents=[contents])
 
 

@@ -139,9 +139,11 @@ TOOLS = {
 def new_server(access: GetAccess) -> Server[Any]:
     """Return a server; `access` is called with the context of every request."""
 
-    async def call_tool(context: Context, given: CallToolRequestParams) -> CallToolResult:
+    async def call_tool(context: Context, request: CallToolRequestParams) -> CallToolResult:
         try:
-            return await _called(context, given, replace(access(context), apps=client_supports_apps(context)))
+            return await _called(
+                context, request, replace(access(context), apps=client_supports_apps(context))
+            )
         except PleinairError as error:
             return failure(error)
         except Exception:
@@ -165,12 +167,12 @@ def new_server(access: GetAccess) -> Server[Any]:
     return server
 
 
-async def _called(context: Context, given: CallToolRequestParams, access: Access) -> CallToolResult:
-    kind = TOOLS.get(given.name)
+async def _called(context: Context, request: CallToolRequestParams, access: Access) -> CallToolResult:
+    kind = TOOLS.get(request.name)
     if kind is None:
-        hint = did_you_mean(given.name, list(TOOLS))
-        raise BadInput(f"tool {given.name[:80]!r}: unknown; accepted: {', '.join(TOOLS)}.{hint}")
-    values = read_arguments(kind.arguments, given.arguments)
+        hint = did_you_mean(request.name, list(TOOLS))
+        raise BadInput(f"tool {request.name[:80]!r}: unknown; accepted: {', '.join(TOOLS)}.{hint}")
+    values = read_arguments(kind.arguments, request.arguments)
     answer: CallToolResult
     if iscoroutinefunction(kind.call):
         answer = await kind.call(values, access, context.session.report_progress)
@@ -179,7 +181,7 @@ async def _called(context: Context, given: CallToolRequestParams, access: Access
     return answer
 
 
-async def _list_tools(context: Context, given: PaginatedRequestParams | None) -> ListToolsResult:
+async def _list_tools(context: Context, request: PaginatedRequestParams | None) -> ListToolsResult:
     return ListToolsResult(tools=[kind.tool(name) for name, kind in TOOLS.items()])
 
 

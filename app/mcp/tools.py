@@ -39,26 +39,26 @@ PERIOD = 2.0  # seconds between two notices, also when nothing has happened
 _RUN = re.compile(r"[0-9a-f-]+|last")  # the id of a run, or its beginning
 
 
-def start(given: arguments.Start, access: Access) -> CallToolResult:
+def start(call: arguments.Start, access: Access) -> CallToolResult:
     """Queue runs and return their ids at once."""
-    _require_profile(given.profile)
-    width, height = map(int, given.size.split("x")) if given.size else (None, None)
+    _require_profile(call.profile)
+    width, height = map(int, call.size.split("x")) if call.size else (None, None)
     runs = api.enqueue(
-        given.prompt,
+        call.prompt,
         client=access.client,
         most=access.most,
-        num_images=given.n,
-        graph=given.graph,
-        profile=given.profile,
-        seed=given.seed,
+        num_images=call.n,
+        graph=call.graph,
+        profile=call.profile,
+        seed=call.seed,
         width=width,
         height=height,
-        negative_prompt=given.negative_prompt,
-        license=given.license,
-        out=access.out(given.profile),
-        overrides={"approve": given.approve} if given.approve else None,
-        idempotency_key=given.idempotency_key,
-        input_images=[_file(image, access) for image in given.input_images],
+        negative_prompt=call.negative_prompt,
+        license=call.license,
+        out=access.out(call.profile),
+        overrides={"approve": call.approve} if call.approve else None,
+        idempotency_key=call.idempotency_key,
+        input_images=[_file(image, access) for image in call.input_images],
     )
     access.wake()
     ids = [run.id for run in runs]
@@ -66,9 +66,9 @@ def start(given: arguments.Start, access: Access) -> CallToolResult:
     return result(lines, {"runs": ids})
 
 
-async def wait(given: arguments.Wait, access: Access, on_progress: OnProgress) -> CallToolResult:
+async def wait(call: arguments.Wait, access: Access, on_progress: OnProgress) -> CallToolResult:
     """Wait until a run ends or asks, and report what it does meanwhile, by time."""
-    run = await asyncio.to_thread(api.find, given.run)
+    run = await asyncio.to_thread(api.find, call.run)
     follower = Follower(api.run_table(), api.home(), run.id)
     begin, reported = time.monotonic(), -PERIOD
     while True:
@@ -76,12 +76,12 @@ async def wait(given: arguments.Wait, access: Access, on_progress: OnProgress) -
         seconds = time.monotonic() - begin
         if is_final:
             return await asyncio.to_thread(lambda: shown(api.find(run.id), access))
-        if seconds >= given.seconds or access.is_closing():
+        if seconds >= call.seconds or access.is_closing():
             return await asyncio.to_thread(_still_open, run.id)
         if seconds - reported >= PERIOD:
             reported = seconds
             text = await asyncio.to_thread(_report, run.id, access)
-            await on_progress(seconds, given.seconds, text)
+            await on_progress(seconds, call.seconds, text)
         await asyncio.sleep(POLL)
 
 
@@ -99,28 +99,28 @@ def _still_open(run_id: str) -> CallToolResult:
     return result(lines, view_of(run, api.home()).model_dump(mode="json"))
 
 
-def show(given: arguments.Show, access: Access) -> CallToolResult:
+def show(call: arguments.Show, access: Access) -> CallToolResult:
     """Show a run."""
-    return shown(api.find(given.run), access, given.attempt)
+    return shown(api.find(call.run), access, call.attempt)
 
 
-def answer(given: arguments.Answer, access: Access) -> CallToolResult:
+def answer(call: arguments.Answer, access: Access) -> CallToolResult:
     """Answer the question of a run, which a worker then continues."""
-    run = api.find(given.run)
-    fields = given.model_dump(include={"stop", "without", "concepts", "prompt"})
+    run = api.find(call.run)
+    fields = call.model_dump(include={"stop", "without", "concepts", "prompt"})
     if run.question:
-        fields["vetoes"] = [hit_id(run.question, value) for value in given.vetoes]
-        fields["hits"] = {name: hit_id(run.question, value) for name, value in given.hits.items()}
-    images = {name: _file(image, access) for name, image in given.input_images.items()}
-    run = api.answer(run.id, fields, input_images=images, question=given.question, client=access.client)
+        fields["vetoes"] = [hit_id(run.question, value) for value in call.vetoes]
+        fields["hits"] = {name: hit_id(run.question, value) for name, value in call.hits.items()}
+    images = {name: _file(image, access) for name, image in call.input_images.items()}
+    run = api.answer(run.id, fields, input_images=images, question=call.question, client=access.client)
     access.wake()
     return result([f"Run {run.id} goes on as answered.", f'Next: wait(run="{run.id}").'], {"run": run.id})
 
 
-def cancel(given: arguments.Cancel, access: Access) -> CallToolResult:
+def cancel(call: arguments.Cancel, access: Access) -> CallToolResult:
     """End a run: cancelled or, with its best image, accepted."""
-    run = api.find(given.run)
-    if given.accept:
+    run = api.find(call.run)
+    if call.accept:
         run = api.accept(run.id)
     elif run.status in OPEN:
         run = api.cancel(run.id)
@@ -130,13 +130,13 @@ def cancel(given: arguments.Cancel, access: Access) -> CallToolResult:
     return shown(run, access)
 
 
-def search_library(given: arguments.SearchLibrary, access: Access) -> CallToolResult:
+def search_library(call: arguments.SearchLibrary, access: Access) -> CallToolResult:
     """Search the library as a run would, with small images."""
-    _require_profile(given.profile)
-    settings = load(given.profile)
+    _require_profile(call.profile)
+    settings = load(call.profile)
     check(settings)
     library = OpenLibrary(settings, api.home(), builds_index=settings.library.folder == POCKET)
-    found = library.search(given.query, given.k)
+    found = library.search(call.query, call.k)
     content: list[ContentBlock] = []
     for number, each in enumerate(found.hits, 1):
         with suppress(PleinairError):  # a file that has been moved or damaged
@@ -164,10 +164,10 @@ def _search_lines(found: SearchResult) -> list[str]:
     return lines
 
 
-def list_runs(given: arguments.ListRuns, access: Access) -> CallToolResult:
+def list_runs(call: arguments.ListRuns, access: Access) -> CallToolResult:
     """List runs, newest first."""
-    which = RunFilter(search=given.search, status=given.status)
-    page = page_of(api.run_table(), which, given.limit, given.offset)
+    which = RunFilter(search=call.search, status=call.status)
+    page = page_of(api.run_table(), which, call.limit, call.offset)
     rows = [summary_of(run) for run in page.runs]
     lines = [f"{counted(page.total, 'run')}; {len(rows)} shown, newest first:"]
     lines += [f"{row['run']}  {row['status']}  {row['prompt'][:100]}" for row in rows]
@@ -176,11 +176,11 @@ def list_runs(given: arguments.ListRuns, access: Access) -> CallToolResult:
     return result(lines, {"runs": rows, "total": page.total})
 
 
-def critique(given: arguments.Critique, access: Access) -> CallToolResult:
+def critique(call: arguments.Critique, access: Access) -> CallToolResult:
     """Judge an image against a prompt."""
-    _require_profile(given.profile)
-    png, prompt = _image_and_prompt(given.image, access)
-    judgement = judge(png, given.prompt or prompt, concepts=given.concepts, profile=given.profile)
+    _require_profile(call.profile)
+    png, prompt = _image_and_prompt(call.image, access)
+    judgement = judge(png, call.prompt or prompt, concepts=call.concepts, profile=call.profile)
     rows = [row_line(row) + (f" Advice: {row.advice}" if row.advice else "") for row in judgement.ledger]
     verdict = "The image shows everything." if judgement.shows_all else "The image does not show everything."
     return result([verdict, *rows], judgement.model_dump(mode="json") | {"shows_all": judgement.shows_all})
