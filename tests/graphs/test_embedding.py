@@ -189,7 +189,7 @@ class TestContext:
             ),
             ({"image": {"width": 0}}, "^context.image.width = 0: must be greater than 0$"),
             ({"image": {"width": object()}}, "^context.image: Object of type object .* wanted a table"),
-            ({"image_url": "png"}, "^context.image_url = 'png': must be 'file' or 'data'$"),
+            ({"image_url": "png"}, "^context.image_url = 'png': must be 'file', 'data' or 'link'$"),
             ({"previews": 1}, "^context.previews = 1: must be true or false$"),
             ({"on_step": 1}, "^context.on_step = 1: must be a function$"),
             ({"captions": 1}, "^context.captions = 1: must be an instance of CaptionBook$"),
