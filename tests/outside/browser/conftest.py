@@ -11,7 +11,7 @@ from support.browser import LONG, NewServer, NewVisitor, Server, Visitor, launch
 expect.set_options(timeout=90_000)  # a busy machine
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Run one Chromium for all tests; every visitor has a profile of its own."""
     with sync_playwright() as playwright:
@@ -20,13 +20,13 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder that the servers share, so that the pocket library is written once."""
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def make_server(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[NewServer]:
     """Return a function that starts a server with an empty home."""
     servers: list[Server] = []
@@ -43,13 +43,13 @@ def make_server(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterat
         server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(make_server: NewServer) -> Server:
     """Return the server of most tests."""
     return make_server()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def slow_server(make_server: NewServer) -> Server:
     """Return a server whose images take so many steps that there is time to do something meanwhile."""
     return make_server(PLEINAIR_IMAGE__NUM_INFERENCE_STEPS=LONG)

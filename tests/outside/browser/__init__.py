@@ -1,0 +1,1 @@
+"""Tests in Chromium; a package, whose fixtures end with its last test."""
