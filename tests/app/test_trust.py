@@ -120,7 +120,7 @@ def test_the_origin_of_each_setting_is_printed(monkeypatch: pytest.MonkeyPatch) 
     rows = [tuple(row) for row in origins(overrides={"budget.attempts": 2})]
     assert rows == [
         ("profile", "pocket", "default"),
-        ("budget.attempts", 2, "--set"),
+        ("budget.attempts", 2, "the request"),
         ("image.width", 192, "environment"),
         ("retrieval.k", 8, "pleinair.toml"),
     ]
