@@ -126,7 +126,7 @@ def test_the_origin_of_each_setting_is_printed(monkeypatch: pytest.MonkeyPatch) 
     ]
     printed = call("settings", "--set", "budget.attempts=2").stdout.splitlines()
     assert printed[1:] == [
-        "budget.attempts = 2 (--set)",
+        "budget.attempts = 2 (the request)",
         "image.width = 192 (environment)",
         "retrieval.k = 8 (pleinair.toml)",
     ]
