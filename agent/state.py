@@ -40,15 +40,17 @@ MAX_ERRORS = 3  # in one message
 def check_prompt(prompt: str) -> None:
     """Raise `BadInput` for a prompt that is empty, too long or not valid Unicode."""
     if not prompt.strip():
-        raise BadInput("prompt: it is empty; wanted a description of the image")
+        raise BadInput("prompt: it is empty; wanted a description of the image", field="prompt")
     if len(prompt) > MAX_PROMPT:
-        raise BadInput(f"prompt: {len(prompt):,} characters; wanted at most {MAX_PROMPT:,}")
+        raise BadInput(f"prompt: {len(prompt):,} characters; wanted at most {MAX_PROMPT:,}", field="prompt")
     if "\0" in prompt:
-        raise BadInput(f"prompt: a NUL character at position {prompt.index(chr(0))}; wanted text")
+        message = f"prompt: a NUL character at position {prompt.index(chr(0))}; wanted text"
+        raise BadInput(message, field="prompt")
     try:
         prompt.encode()
     except UnicodeEncodeError as error:
-        raise BadInput(f"prompt: half a character at position {error.start}; wanted valid Unicode") from error
+        message = f"prompt: half a character at position {error.start}; wanted valid Unicode"
+        raise BadInput(message, field="prompt") from error
 
 
 Items = Sequence[dict[str, Any]]

@@ -391,7 +391,8 @@ def _checked(layers: Sequence[Layer]) -> Settings:
     try:
         settings = Settings.model_validate_json(json.dumps(tree), strict=True)
     except ValidationError as error:
-        raise BadInput("; ".join(_complaints(error, layers))) from error
+        field = ".".join(map(str, error.errors()[0]["loc"]))
+        raise BadInput("; ".join(_complaints(error, layers)), field=field) from error
     paths = {"paths.home": (settings.paths.home,), "paths.out": (settings.paths.out,)}
     for key, texts in (paths | {"library.folder": settings.library.folders}).items():
         for text in texts:

@@ -11,6 +11,7 @@ from pleinair.tools.images.crops import cut, is_box
 from pleinair.tools.images.masks import blend
 from pleinair.tools.storage.artifacts import charged, original_of, spent_on, with_original
 from pleinair.tools.types import (
+    SIZE_FIELD,
     BadInput,
     Capabilities,
     GenerateRequest,
@@ -63,7 +64,8 @@ def check_options(options: ImageOptions, capabilities: Capabilities) -> None:
         if name not in accepted:
             raise BadInput(
                 f"image.{name} = {value!r}: generator `{capabilities.id}` does not take it; accepted: "
-                f"{', '.join(accepted) or 'none'}"
+                f"{', '.join(accepted) or 'none'}",
+                field=f"image.{name}",
             )
     height, width = options.height or capabilities.height, options.width or capabilities.width
     _check_size(height, width, capabilities, f"image.height and width: `{capabilities.id}`")
@@ -72,7 +74,8 @@ def check_options(options: ImageOptions, capabilities: Capabilities) -> None:
 def check_size(height: int, width: int, unit: int, name: str) -> None:
     """Refuse a size that is no multiple of a generator's unit, in pixels."""
     if height % unit or width % unit:
-        raise BadInput(f"{name} generates multiples of {unit} pixels, got {width} × {height}.")
+        message = f"{name} generates multiples of {unit} pixels, got {width} × {height}."
+        raise BadInput(message, field=SIZE_FIELD)
 
 
 def _check_size(height: int, width: int, capabilities: Capabilities, name: str) -> None:
@@ -81,7 +84,8 @@ def _check_size(height: int, width: int, capabilities: Capabilities, name: str) 
     if most is not None and height * width > most:
         side = math.isqrt(most) // capabilities.multiple_of * capabilities.multiple_of
         raise BadInput(
-            f"{name} generates at most {most:,} pixels, such as {side} × {side}, got {width} × {height}."
+            f"{name} generates at most {most:,} pixels, such as {side} × {side}, got {width} × {height}.",
+            field=SIZE_FIELD,
         )
 
 

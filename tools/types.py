@@ -29,6 +29,7 @@ Approve = Literal["", "references", "draft"]  # asked before: nothing, the first
 Ending = Literal["accepted", "unchecked", "stopped", "refused", "cancelled", "failed", "waiting"]
 Limit = Literal["attempts", "images", "mllm_calls", "tokens", "usd", "seconds"]  # the fields of a budget
 MAX_SIDE = 8192  # pixels of an image that is generated
+SIZE_FIELD = "image.width"  # of errors about both sides
 Side = Annotated[int, Field(gt=0, le=MAX_SIDE, multiple_of=8)]  # pixels
 Steps = Annotated[int, Field(gt=0, le=1000)]
 Guidance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -414,7 +415,19 @@ class PleinairError(RuntimeError):
 
 
 class BadInput(PleinairError):
-    """A value from the user is not usable."""
+    """A value from the user is not usable.
+
+    Args:
+        message: as of `PleinairError`, like `remedy`.
+        remedy: what to do about it.
+        field: the argument of `draw` or the dotted setting that has it, the first of several; "" if none has.
+    """
+
+    field: str = ""
+
+    def __init__(self, message: str = "", remedy: str = "", *, field: str = "") -> None:
+        super().__init__(message, remedy)
+        self.field = field
 
 
 class NotFound(BadInput):

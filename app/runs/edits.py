@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pleinair.app.engines import declared_capabilities
 from pleinair.app.settings import Settings, profiles, read_profile
 from pleinair.tools import registry
-from pleinair.tools.types import MAX_SIDE, BadInput, Capabilities, ImageOptions, PleinairError
+from pleinair.tools.types import MAX_SIDE, SIZE_FIELD, BadInput, Capabilities, ImageOptions, PleinairError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,12 +32,13 @@ def require_edits(graph: str, settings: Settings) -> None:
     """Raise `BadInput` for a graph without base images, or a generator that cannot inpaint."""
     if not has_input(graph, BASE_FIELD):
         graphs = ", ".join(name for name in registry.names("graph") if has_input(name, BASE_FIELD))
-        raise BadInput(f"base: graph {graph!r} takes no base image; these do: {graphs}")
+        raise BadInput(f"base: graph {graph!r} takes no base image; these do: {graphs}", field="graph")
     capabilities = declared_capabilities(settings)
     if not capabilities.inpaint:
         able = ", ".join(name for name in profiles() if _inpaints(name))
         raise BadInput(
-            f"base: generator `{capabilities.id}` cannot inpaint; profiles that can: {able or 'none'}"
+            f"base: generator `{capabilities.id}` cannot inpaint; profiles that can: {able or 'none'}",
+            field="base",
         )
 
 
@@ -61,7 +62,8 @@ def read_base(base: ImageFile | None, mask: ImageFile | None) -> Image:
     from pleinair.tools.images.masks import own_mask, with_mask
 
     if base is None:
-        raise BadInput("mask: without a base", "Name the image whose part is to change as the base.")
+        remedy = "Name the image whose part is to change as the base."
+        raise BadInput("mask: without a base", remedy, field="mask")
     if mask is None:
         return own_mask(_read(base, "base", alpha=True))
     return with_mask(_read(base, "base", alpha=False), _read(mask, "mask", alpha=True))
@@ -76,7 +78,7 @@ def _read(file: ImageFile, option: str, *, alpha: bool) -> Image:
         source = file if isinstance(file, bytes) else Path(file).expanduser()
         return read_untrusted(source, ReadOptions(alpha=alpha))
     except BadPicture as error:
-        raise BadInput(f"{option}{name}: {error}") from error
+        raise BadInput(f"{option}{name}: {error}", field=option) from error
 
 
 def fit_base(image: Image, settings: Settings) -> tuple[Image, Settings]:
@@ -101,6 +103,7 @@ def _fitting_size(size: Size, options: ImageOptions, capabilities: Capabilities)
                 f"size {options.width} × {options.height}: another ratio than that of the base, {size[0]} × "
                 f"{size[1]} pixels",
                 f"For its width, {nearest[0]} × {nearest[1]} fits; without a size the base's own counts.",
+                field=SIZE_FIELD,
             )
         return options.width, options.height
     if options.width:

@@ -118,7 +118,8 @@ def _whole(value: str, option: PromptOption) -> int:
     try:
         return int(value)
     except ValueError as error:
-        raise BadInput(f"{option.text!r} in the prompt: must be a whole number") from error
+        message = f"{option.text!r} in the prompt: must be a whole number"
+        raise BadInput(message, field="prompt") from error
 
 
 def _image_options(
@@ -180,7 +181,8 @@ def size_of_ratio(ratio: str, capabilities: Capabilities, name: str) -> tuple[in
     """
     across, down = map(float, ratio.split(":"))
     if not (across and down and 1 / MAX_RATIO <= across / down <= MAX_RATIO):
-        raise BadInput(f"{name}: a ratio must be 1:{MAX_RATIO:g} to {MAX_RATIO:g}:1")
+        message = f"{name}: a ratio must be 1:{MAX_RATIO:g} to {MAX_RATIO:g}:1"
+        raise BadInput(message, field="prompt")
     unit, area = capabilities.multiple_of, capabilities.width * capabilities.height
     height = max(round(math.sqrt(area * down / across) / unit), 1) * unit
     width = max(round(height * across / down / unit), 1) * unit
@@ -197,7 +199,8 @@ def _check_sides(image: dict[str, int], capabilities: Capabilities, name: str) -
         size = " × ".join(str(nearest.get(side, "")) for side in ("width", "height") if side in nearest)
         raise BadInput(
             f"{name}: `{capabilities.id}` generates sides of {unit} to {MAX_SIDE} pixels, in steps of "
-            f"{unit}; the nearest is {size}"
+            f"{unit}; the nearest is {size}",
+            field="prompt",
         )
 
 
@@ -207,7 +210,7 @@ def _checked(before: ImageOptions, image: dict[str, Any]) -> ImageOptions:
     except ValidationError as error:
         detail = error.errors()[0]
         raise BadInput(
-            f"{detail['loc'][0]} = {detail['input']!r} in the prompt: {explain(detail)}"
+            f"{detail['loc'][0]} = {detail['input']!r} in the prompt: {explain(detail)}", field="prompt"
         ) from error
 
 
@@ -221,4 +224,5 @@ def _check_grammar(request: DrawRequest) -> None:
         raise BadInput(
             f"prompt {request.prompt!r}: the pocket models cannot read it: {str(error).removesuffix(HINT)}",
             f"{HINT[2:].capitalize()}. For anything else choose a real profile: --profile NAME.",
+            field="prompt",
         ) from error

@@ -54,7 +54,7 @@ class QueueFull(PleinairError):
 def require_room(db: sqlite3.Connection, count: int, most: int | None) -> None:
     """Raise `QueueFull` if more than `most` runs would wait, `BadInput` if that is so of `count` alone."""
     if most is not None and count > most:
-        raise BadInput(f"{count} images: the queue takes at most {most} runs")
+        raise BadInput(f"{count} images: the queue takes at most {most} runs", field="num_images")
     query = "SELECT count(*) FROM runs WHERE client IS NOT NULL AND outcome_json IS NULL AND status = ?"
     waiting = db.execute(query, (QUEUED,)).fetchone()[0]
     if most is not None and waiting + count > most:

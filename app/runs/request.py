@@ -36,6 +36,7 @@ MAX_INPUT_IMAGES = 16  # no generator takes more
 DIRECT = "direct"  # the graph without retrieval
 REALRAG = "realrag"  # the graph that may require a trained retriever
 INPUT_FIELD = "pictures"  # of a graph's input
+INPUT_IMAGES = "input_images"  # the argument of `draw`
 
 
 class Parent(Value):
@@ -122,13 +123,16 @@ def new_request(*, settings: Settings, out: str | None = None, **fields: Any) ->
     try:
         request = DrawRequest(settings=absolute, out=str(folder), **fields)
     except ValidationError as error:
-        raise BadInput(complaint(error)) from error
+        field = ".".join(map(str, error.errors()[0]["loc"]))
+        raise BadInput(complaint(error), field=field) from error
     check_prompt(request.prompt)
     if request.seed is not None and not 0 <= request.seed <= MAX_SEED - request.num_images + 1:
-        raise BadInput(f"seed {request.seed}: must be 0 to {MAX_SEED - request.num_images + 1}")
+        message = f"seed {request.seed}: must be 0 to {MAX_SEED - request.num_images + 1}"
+        raise BadInput(message, field="seed")
     if request.graph not in (graphs := registry.names("graph")):
         hint = registry.did_you_mean(request.graph, graphs)
-        raise BadInput(f"graph {request.graph!r}: unknown; accepted: {', '.join(graphs)}.{hint}")
+        message = f"graph {request.graph!r}: unknown; accepted: {', '.join(graphs)}.{hint}"
+        raise BadInput(message, field="graph")
     check_settings(settings, request.graph)
     if request.base:
         _check_base(request, request.base)
@@ -221,9 +225,11 @@ def read_input_images(files: Sequence[str | Path | bytes], graph: str) -> list[I
         return []
     if not takes_input_images(graph):
         graphs = ", ".join(name for name in registry.names("graph") if takes_input_images(name))
-        raise BadInput(f"input image {_name(files[0], 1)!r}: graph {graph!r} takes none; these do: {graphs}")
+        message = f"input image {_name(files[0], 1)!r}: graph {graph!r} takes none; these do: {graphs}"
+        raise BadInput(message, field=INPUT_IMAGES)
     if len(files) > MAX_INPUT_IMAGES:
-        raise BadInput(f"input images: {len(files)}; must be at most {MAX_INPUT_IMAGES}")
+        message = f"input images: {len(files)}; must be at most {MAX_INPUT_IMAGES}"
+        raise BadInput(message, field=INPUT_IMAGES)
     return [read_input_image(file, _name(file, number)) for number, file in enumerate(files, 1)]
 
 
@@ -239,7 +245,8 @@ def require_slots(count: int, settings: Settings, *, beside_base: bool = False) 
     if count > slots:
         takes = f"takes {slots} references" if slots else "takes no references"
         takes += " beside a base image" * beside_base
-        raise BadInput(f"input images: {count}; generator `{capabilities.id}` {takes}")
+        message = f"input images: {count}; generator `{capabilities.id}` {takes}"
+        raise BadInput(message, field=INPUT_IMAGES)
 
 
 def read_input_image(file: str | Path | bytes, name: str = "") -> Image.Image:
@@ -253,7 +260,7 @@ def read_input_image(file: str | Path | bytes, name: str = "") -> Image.Image:
     try:
         return read_untrusted(file if isinstance(file, bytes) else Path(file).expanduser())
     except BadPicture as error:
-        raise BadInput(f"input image {name or str(file)!r}: {error}") from error
+        raise BadInput(f"input image {name or str(file)!r}: {error}", field=INPUT_IMAGES) from error
 
 
 def takes_input_images(graph: str) -> bool:

@@ -258,6 +258,7 @@ class Runs:
                 f"idempotency key {idem_key!r}: used by run {first.id}, whose request is another one "
                 f"({', '.join(changes)})",
                 "Use another key.",
+                field="idempotency_key",
             )
         return self.group(first.id)
 

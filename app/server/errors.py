@@ -57,7 +57,7 @@ def error_page(site: Site, status: int, message: str, remedy: str = "") -> str:
 def _answer(request: Request, error: Exception) -> Response:
     status, message, remedy, headers = _facts(error)
     if is_programmatic(request.url.path):
-        return response_of(error, status, str(PleinairError(message, remedy)), headers)
+        return response_of(request, error, status, str(PleinairError(message, remedy)), headers)
     if wants_json(request):
         return JSONResponse({"error": {"message": message, "remedy": remedy}}, status, headers)
     if status == 404 and not request.url.path.startswith("/library"):

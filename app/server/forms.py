@@ -21,8 +21,7 @@ class FieldFault(BadInput):
     """Value of one field that is not usable."""
 
     def __init__(self, field: str, message: str, remedy: str = "") -> None:
-        super().__init__(message, remedy)
-        self.field = field
+        super().__init__(message, remedy, field=field)
 
 
 @contextmanager

@@ -51,7 +51,14 @@ class Stripes:
     When it inpaints, only the second colour is painted into the input image.
     """
 
-    def __init__(self, pause: float = 0.0, fault: str = "", inpaint: bool = False, usd: float = 0.0) -> None:
+    def __init__(
+        self,
+        pause: float = 0.0,
+        fault: str = "",
+        inpaint: bool = False,
+        usd: float = 0.0,
+        max_pixels: int | None = None,
+    ) -> None:
         self.pause, self.fault, self.usd = pause, fault, usd
         self.capabilities = Capabilities(
             id="stripes",
@@ -60,6 +67,7 @@ class Stripes:
             inpaint_slots=2 * inpaint,
             height=SIZE,
             width=SIZE,
+            max_pixels=max_pixels,
             num_inference_steps=STEPS,
             guidance_scale=1.0,
         )

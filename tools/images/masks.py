@@ -30,7 +30,8 @@ def with_mask(base: Image, mask: Image) -> Image:
     if base.size != mask.size:
         raise BadInput(
             f"mask: {mask.width} × {mask.height} pixels; must have those of the base, "
-            f"{base.width} × {base.height}"
+            f"{base.width} × {base.height}",
+            field="mask",
         )
     return _checked(base, mask, "mask")
 
@@ -52,12 +53,12 @@ def own_mask(image: Image) -> Image:
     return _checked(rgb, image, "base")
 
 
-def _checked(base: Image, mask: Image, name: str) -> Image:
+def _checked(base: Image, mask: Image, field: str) -> Image:
     from PIL import Image
 
     image = base.convert("RGB")
     image.putalpha(Image.fromarray(~masked(mask)).convert("L"))
-    masked_box(image, name)
+    masked_box(image, field)
     return image
 
 
@@ -69,17 +70,25 @@ def masked(image: Image) -> Pixels:
     return changes
 
 
-def masked_box(image: Image, name: str = "base") -> Box:
-    """Return the box around what changes; raises `BadInput` where that is nothing or all of the image."""
+def masked_box(image: Image, field: str = "base", note: str = "") -> Box:
+    """Return the box around what changes; raises `BadInput` where that is nothing or all of the image.
+
+    Args:
+        image: whose fully transparent pixels change.
+        field: what it is, for the error.
+        note: what was done with it, for the error.
+    """
     import numpy as np
 
     changes = masked(image)
     if not changes.any():
-        raise BadInput(f"{name}: no pixel of it is fully transparent, so nothing would change", _REMEDY)
+        message = f"{field}{note}: no pixel of it is fully transparent, so nothing would change"
+        raise BadInput(message, _REMEDY, field=field)
     if changes.all():
         raise BadInput(
-            f"{name}: all of it is fully transparent, so nothing would stay",
+            f"{field}{note}: all of it is fully transparent, so nothing would stay",
             "Leave the part that is to stay opaque, or generate a whole image, without a base.",
+            field=field,
         )
     (y0, y1), (x0, x1) = (np.flatnonzero(changes.any(axis))[[0, -1]] for axis in (1, 0))
     width, height = image.size
@@ -97,7 +106,7 @@ def fitted(image: Image, size: tuple[int, int]) -> Image:
         return image
     scaled = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     scaled.putalpha(image.getchannel("A").resize(size, Image.Resampling.NEAREST))
-    masked_box(scaled, f"base, scaled to {size[0]} × {size[1]} pixels")
+    masked_box(scaled, note=f", scaled to {size[0]} × {size[1]} pixels")
     return scaled
 
 

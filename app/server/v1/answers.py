@@ -121,8 +121,7 @@ class Answer:
         attempt = view.best_attempt
         assert attempt
         url = f"{self.base}/runs/{view.run}/images/{attempt.image.sha256}.png"
-        is_url = self.fields.response_format == "url"
-        image = {"url": url} if is_url else {"b64_json": self._encoded(png)}
+        image = {"url": url} if self.fields.is_by_url else {"b64_json": self._encoded(png)}
         return ImageData(revised_prompt=attempt.prompt, pleinair=view, **image)
 
     def _encoded(self, png: bytes) -> str:

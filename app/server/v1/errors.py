@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
+from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
 
 from pleinair.tools.arguments import complaint
-from pleinair.tools.types import PleinairError
+from pleinair.tools.types import BadInput, PleinairError
 
 PREFIX = "/v1"
 INVALID = "invalid_request_error"
@@ -32,6 +34,23 @@ _CODES = {  # by pydantic's type of an error
     "missing": "missing_required_parameter",
     "extra_forbidden": "unknown_parameter",
     "literal_error": "unsupported_value",
+}
+
+
+SERVED = "POST /v1/images/generations, POST /v1/images/edits, GET /v1/models, GET /v1/models/{name}"
+PARAMS = {  # by the field of an error of the core
+    "prompt": "prompt",
+    "num_images": "n",
+    "image.width": "size",
+    "image.height": "size",
+    "input_images": "image",
+    "base": "image",
+    "mask": "mask",
+    "idempotency_key": "Idempotency-Key",
+    "graph": "pleinair.graph",
+    "seed": "pleinair.seed",
+    "image.negative_prompt": "pleinair.negative_prompt",
+    "image.reference_strength": "pleinair.reference_strength",
 }
 
 
@@ -95,10 +114,17 @@ def is_programmatic(path: str) -> bool:
     return path == PREFIX or path.startswith(f"{PREFIX}/")
 
 
-def response_of(error: Exception, status: int, message: str, headers: Mapping[str, str]) -> Response:
+def response_of(
+    request: Request, error: Exception, status: int, message: str, headers: Mapping[str, str]
+) -> Response:
     """Return the response to a request that fails; 422, which OpenAI has not, becomes 400."""
     status = 400 if status == 422 else status
-    answer = error.answer if isinstance(error, ApiFault) else ErrorAnswer.of(status, message)
+    if isinstance(error, HTTPException) and status in (404, 405):
+        message = f"{request.method} {request.url.path[:80]}: not served here. Accepted: {SERVED}."
+    if isinstance(error, ApiFault):
+        return json_response(error.answer, status, headers)
+    param = PARAMS.get(error.field) if isinstance(error, BadInput) else None
+    answer = ErrorAnswer.of(status, message, param=param)
     return json_response(answer, status, headers)
 
 

@@ -8,13 +8,28 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pleinair.app.api import DrawOptions
+from pleinair.app.engines import declared_capabilities
+from pleinair.app.runs.prompts import size_of_ratio
 from pleinair.app.runs.request import DIRECT
 from pleinair.app.server.v1.errors import ApiFault
 from pleinair.app.server.v1.models import profile_of
+from pleinair.app.settings import load
 from pleinair.app.trace.view import RunView
+from pleinair.tools.generate import check_options
+from pleinair.tools.types import BadInput, ImageOptions
 
 AUTO: Literal["auto"] = "auto"
 DRAFT = ("low", "draft")  # qualities for which one image is enough
+BY_URL = ("dall-e-2", "dall-e-3")  # models that answer with addresses by default
+BUILT_IN = (  # sizes of OpenAI's models
+    "256x256",
+    "512x512",
+    "1024x1024",
+    "1024x1536",
+    "1536x1024",
+    "1024x1792",
+    "1792x1024",
+)
 Format = Literal["png", "webp", "jpeg"]
 
 
@@ -48,11 +63,10 @@ class ImageRequest(BaseModel):
     quality: Literal[
         "auto", "low", "medium", "high", "xhigh", "max", "standard", "hd", "draft", "full"
     ] = AUTO  # fmt: skip
-    response_format: Literal["b64_json", "url"] = "b64_json"
+    response_format: Literal["b64_json", "url"] | None = None
     output_format: Format = "png"
     output_compression: Annotated[int, Field(ge=0, le=100)] = 100
     background: Literal["auto", "opaque"] = AUTO
-    style: Literal["vivid"] = "vivid"
     stream: bool = False
     partial_images: Annotated[int, Field(ge=0, le=3)] = 0
     pleinair: Annotated[PleinairOptions, BeforeValidator(_without_empty)] = PleinairOptions()
@@ -60,6 +74,7 @@ class ImageRequest(BaseModel):
     safety_identifier: Any = None
     moderation: Any = None
     metadata: Any = None
+    style: Literal["vivid", "natural"] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -76,6 +91,13 @@ class ImageRequest(BaseModel):
         if self.output_format == "png" and self.output_compression != 100:
             raise _unsupported("output_compression", f"{self.output_compression}: only of webp and jpeg")
         return self
+
+    @property
+    def is_by_url(self) -> bool:
+        """Whether images are answered by their addresses, as the models DALL·E do by default."""
+        if self.response_format is None:
+            return self.model in BY_URL and self.output_format == "png"
+        return self.response_format == "url"
 
     @property
     def graph(self) -> str:
@@ -97,15 +119,30 @@ class ImageRequest(BaseModel):
             "reference_strength": self.pleinair.reference_strength,
         }
         if self.size != AUTO:
-            width, height = map(int, self.size.split("x"))
+            width, height = self._size(options["profile"])
             options |= {"width": width, "height": height}
         return options
+
+    def _size(self, profile: str | None) -> tuple[int, int]:
+        """Return width and height in pixels.
+
+        Clients have a size of OpenAI's models built in: under the name of one, a size that the generator
+        cannot have means its ratio, at the generator's own number of pixels.
+        """
+        width, height = map(int, self.size.split("x"))
+        if profile is None and self.size in BUILT_IN:
+            capabilities = declared_capabilities(load())
+            try:
+                check_options(ImageOptions(width=width, height=height), capabilities)
+            except BadInput:
+                return size_of_ratio(f"{width}:{height}", capabilities, "size")
+        return width, height
 
 
 class EditRequest(ImageRequest):
     """Request for images that show what the input images show, or change a part of the first one."""
 
-    input_fidelity: Literal["low"] = "low"
+    input_fidelity: Literal["low", "high"] | None = None
 
 
 def _unsupported(param: str, fault: str) -> ApiFault:

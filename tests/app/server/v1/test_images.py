@@ -106,10 +106,10 @@ BAD_FIELDS: list[tuple[dict[str, Any], str | None, str | None]] = [
     ({"n": "many"}, "invalid_value", "n"),
     ({"size": "big"}, "invalid_value", "size"),
     ({"size": "0x8"}, "invalid_value", "size"),
-    ({"size": "9x9"}, None, None),
+    ({"size": "9x9"}, None, "size"),
     ({"quality": "best"}, "unsupported_value", "quality"),
     ({"background": "transparent"}, "unsupported_value", "background"),
-    ({"style": "natural"}, "unsupported_value", "style"),
+    ({"style": "oil"}, "unsupported_value", "style"),
     ({"output_format": "gif"}, "unsupported_value", "output_format"),
     ({"output_format": "webp", "response_format": "url"}, "unsupported_value", "output_format"),
     ({"output_compression": 50}, "unsupported_value", "output_compression"),
@@ -119,14 +119,18 @@ BAD_FIELDS: list[tuple[dict[str, Any], str | None, str | None]] = [
     ({"input_fidelity": "low"}, "unknown_parameter", "input_fidelity"),
     ({"pleinair": {"approve": "draft"}}, "unknown_parameter", "pleinair.approve"),
     ({"pleinair": "seed"}, "invalid_value", "pleinair"),
-    ({"pleinair": {"graph": "no such"}}, None, None),
-    ({"pleinair": {"seed": -1}}, None, None),
-    ({"pleinair": {"negative_prompt": "snow"}}, None, None),
-    ({"prompt": "x" * 3000}, None, None),
+    ({"pleinair": {"graph": "no such"}}, None, "pleinair.graph"),
+    ({"pleinair": {"seed": -1}}, None, "pleinair.seed"),
+    ({"pleinair": {"negative_prompt": "snow"}}, None, "pleinair.negative_prompt"),
+    ({"pleinair": {"reference_strength": 2}}, None, "pleinair.reference_strength"),
+    ({"prompt": "x" * 3000}, None, "prompt"),
+    ({"prompt": " "}, None, "prompt"),
+    ({"prompt": "a\0b"}, None, "prompt"),
+    ({"prompt": f"{PROMPT} --ar 99:1"}, None, "prompt"),
     ({"prompt": "\ud800"}, "invalid_value", None),
     ({"\ud800": 1}, "invalid_value", None),
     ({"pleinair": {"reference_strength": float("nan")}}, "invalid_value", None),
-    ({"n": 4}, None, None),
+    ({"n": 4}, None, "n"),
 ]
 
 
@@ -168,7 +172,7 @@ def test_an_unknown_model(client: TestClient, name: str) -> None:
 @pytest.mark.parametrize("quality", ["low", "auto"])
 def test_input_images_are_references_in_their_order(client: TestClient, quality: str) -> None:
     fields = {"prompt": PROMPT, "quality": quality, "pleinair[seed]": "5", "n": "1", "model": ""}
-    parts = [*files("one", part="image"), *files("two", part="image[]")]
+    parts = [*files("one", part="image"), *files("two", part="image[1]")]
     answer = client.post(EDIT, data=fields, files=parts)
     (data,) = answer.json()["data"]
     references = data["pleinair"]["attempts"][0]["references"]
@@ -183,7 +187,7 @@ def test_input_images_are_references_in_their_order(client: TestClient, quality:
 
 def test_more_input_images_than_slots_are_refused_by_number(client: TestClient) -> None:
     answer = client.post(EDIT, data={"prompt": PROMPT}, files=files("one", "two", "three"))
-    assert error(answer)[0] == 400
+    assert error(answer) == (400, "invalid_value", "image")
     message = answer.json()["error"]["message"]
     assert "3" in message and "takes 2 references" in message
     assert stored() == [] and not list(home().input_images.rglob("*.png"))
@@ -192,12 +196,13 @@ def test_more_input_images_than_slots_are_refused_by_number(client: TestClient) 
 BAD_PARTS: list[tuple[list[Any], str | None, str | None]] = [
     ([], "missing_required_parameter", "image"),
     ([("image", (None, "https://example.org/a.png"))], "invalid_value", "image"),
-    ([("image", ("a.png", b"no image"))], None, None),
+    ([("image[0]", (None, "a text"))], "invalid_value", "image"),
+    ([("image", ("a.png", b"no image"))], None, "image"),
     ([*files("one"), ("mask", (None, "text"))], "invalid_value", "mask"),
     ([*files("one"), *files("two", "three", part="mask")], "invalid_value", "mask"),
-    ([*files("one"), ("mask", ("mask.png", square("mask")))], None, None),
+    ([*files("one"), ("mask", ("mask.png", square("mask")))], None, "image"),
     ([*files("one"), ("markup", ("m.png", square("mask")))], "unknown_parameter", "markup"),
-    ([*files("one"), ("input_fidelity", (None, "high"))], "unsupported_value", "input_fidelity"),
+    ([*files("one"), ("input_fidelity", (None, "full"))], "unsupported_value", "input_fidelity"),
     ([*files("one"), ("n", (None, "0"))], "invalid_value", "n"),
     ([*files("one"), ("svg[model]", (None, "x"))], "unknown_parameter", "svg[model]"),
     ([*files("one"), ("pleinair", (None, "{"))], "invalid_value", "pleinair"),
@@ -233,9 +238,67 @@ def test_a_mask_keeps_the_rest_of_the_first_image(
     assert image.getpixel((0, 0)) == colour("two")
 
 
+def data_url(data: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+EMBEDDED = {"image_url": data_url(square("one"))}
+ELSEWHERE = {"image_url": "http://127.0.0.1:1/a.png"}
+BAD_IMAGES: list[tuple[dict[str, Any], str, str]] = [
+    ({}, "missing_required_parameter", "image"),
+    ({"images": []}, "missing_required_parameter", "image"),
+    ({"images": [ELSEWHERE]}, "unsupported_value", "images[0]"),
+    ({"images": [EMBEDDED, {"file_id": "file-1"}]}, "unsupported_value", "images[1]"),
+    ({"image": "/etc/passwd"}, "unsupported_value", "image"),
+    ({"image": {"url": "file:///etc/passwd"}}, "unsupported_value", "image"),
+    ({"images": [7]}, "unsupported_value", "images[0]"),
+    ({"images": [{"image_url": "data:image/png,abc"}]}, "invalid_value", "images[0]"),
+    ({"images": [{"image_url": "data:image/png;base64,???"}]}, "invalid_value", "images[0]"),
+    ({"image": data_url(b"no image")}, "invalid_value", "image"),
+    ({"image": EMBEDDED, "mask": ELSEWHERE}, "unsupported_value", "mask"),
+]
+
+
 def test_nothing_is_retrieved_from_an_address(client: TestClient) -> None:
-    body = {"prompt": PROMPT, "images": [{"image_url": "http://127.0.0.1:1/a.png"}]}
-    assert error(client.post(EDIT, json=body)) == (400, "unsupported_value", "images")
+    for fields, code, param in BAD_IMAGES:
+        assert error(client.post(EDIT, json={"prompt": PROMPT} | fields)) == (400, code, param)
+        assert stored() == []
+
+
+@pytest.mark.usefixtures("worker")
+def test_images_in_json(client: TestClient) -> None:
+    images = [{"image_url": data_url(square(name), "image/jpeg")} for name in ("one", "two")]
+    answer = client.post(EDIT, json=DRAFT | {"images": images, "mask": None, "size": "auto"})
+    (data,) = answer.json()["data"]
+    assert len(data["pleinair"]["attempts"][0]["references"]) == 2
+    alone = client.post(EDIT, json=DRAFT | {"image": data_url(square("one"))})
+    assert len(alone.json()["data"][0]["pleinair"]["attempts"][0]["references"]) == 1
+
+
+LIBRECHAT = {"model": "dall-e-3", "quality": "standard", "style": "natural", "size": "1792x1024", "n": 1}
+LANGCHAIN = {"model": "dall-e-2", "quality": "standard", "size": "1024x1024", "n": 1}
+OPEN_WEBUI = {"model": "dall-e-3", "size": "512x512", "n": 1, "response_format": "b64_json"}
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    ("fields", "kind", "size"),
+    [(LIBRECHAT, "url", (32, 16)), (LANGCHAIN, "url", (16, 16)), (OPEN_WEBUI, "b64_json", (16, 16))],
+)
+def test_what_clients_have_built_in(
+    client: TestClient,
+    monkeypatch: pytest.MonkeyPatch,
+    fields: dict[str, Any],
+    kind: str,
+    size: tuple[int, int],
+) -> None:
+    monkeypatch.setenv("PLEINAIR_GENERATOR__MAX_PIXELS", "600")
+    answer = client.post(GENERATE, json=fields | {"prompt": PROMPT})
+    assert kind in answer.json()["data"][0]
+    options = read_request(stored()[0].request_json).settings.image
+    assert (options.width, options.height) == size
+    by_profile = client.post(GENERATE, json=DRAFT | {"model": "pocket", "size": "1024x1024"})
+    assert error(by_profile)[::2] == (400, "size")
 
 
 @pytest.mark.usefixtures("worker")
@@ -244,7 +307,7 @@ def test_one_key_is_one_run(client: TestClient) -> None:
     answers = [client.post(GENERATE, json=DRAFT, headers=headers).json() for _ in range(3)]
     assert answers[0] == answers[1] == answers[2] and len(stored()) == 1
     other = client.post(GENERATE, json=DRAFT | {"prompt": "second thing"}, headers=headers)
-    assert error(other)[0] == 400
+    assert error(other) == (400, "invalid_value", "Idempotency-Key")
     for key in ("a#image-2", "k" * 201, "\x7f"):
         answer = client.post(GENERATE, json=DRAFT, headers={"idempotency-key": key})
         assert error(answer) == (400, "invalid_value", "Idempotency-Key")
@@ -295,13 +358,21 @@ REFUSED: list[tuple[str, str, dict[str, str], int, str]] = [
     ("GET", "/v1/models", {"host": "evil.example", "accept": "text/html"}, 421, "misdirected_request"),
     ("GET", "/v1/models", {"origin": "http://evil.example"}, 403, "forbidden"),
     ("POST", GENERATE, {"content-length": str(2**40)}, 413, "request_too_large"),
-    ("POST", GENERATE, {"content-type": "text/plain"}, 415, "unsupported_media_type"),
+    ("POST", "/v1/chat/completions", {"content-type": "application/json"}, 404, "not_found"),
+    ("POST", EDIT, {"content-type": "multipart/form-data"}, 400, "invalid_value"),
+    ("POST", GENERATE, {"content-type": "application/json; charset=latin-1"}, 415, "unsupported_media_type"),
 ]
 
 
 def test_errors_have_one_form(client: TestClient) -> None:
     for method, path, headers, status, code in REFUSED:
         assert error(client.request(method, path, headers=headers)) == (status, code, None)
+    for path in (GENERATE, EDIT):
+        answer = client.post(path, content="prompt=x", headers={"content-type": "text/plain"})
+        assert error(answer) == (415, "unsupported_media_type", "Content-Type")
+    served = client.get("/v1/nothing").json()["error"]["message"]
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        assert not path.startswith("/v1") or f"{next(iter(methods)).upper()} {path}" in served
 
 
 def test_a_token_is_the_key(place: Path) -> None:
@@ -324,6 +395,8 @@ def test_what_programs_use_is_described(client: TestClient) -> None:
     assert not [path for path in description["paths"] if path.startswith(("/static", "/threads"))]
     body = description["paths"][EDIT]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert {"image", "prompt"} == set(body["required"])
+    body = description["paths"][EDIT]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert {"images", "prompt"} == set(body["required"])
 
 
 Send = Callable[[httpx.AsyncClient], Any]
