@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from python_multipart.multipart import parse_options_header
 
@@ -49,6 +49,8 @@ HEADERS = {
 
 
 _PORT = re.compile(r":[0-9]{1,5}\Z")
+_SECONDS = re.compile(r"[0-9]{1,12}")
+LINK_SECONDS = 24 * 60 * 60
 MOST_WRONG = 10  # wrong tokens of an address in `WRONG_SECONDS`
 WRONG_SECONDS = 60.0
 
@@ -92,7 +94,7 @@ class Rules:
 
     Args:
         hosts: values of the `Host` header, with the port where it is not that of the scheme.
-        token: that every request must have, as a bearer token or in the cookie; "" for none.
+        token: that every request but a `link` must have, as a bearer token or in the cookie; "" for none.
         max_body: bytes of a request.
     """
 
@@ -105,6 +107,24 @@ class Rules:
     def cookie(self) -> str:
         """Value of the cookie: a hash, so that the token itself is stored in no browser."""
         return hashlib.sha256(f"{COOKIE}:{self.token}".encode()).hexdigest() if self.token else ""
+
+    def link(self, path: str) -> str:
+        """Return a path with what lets anybody read it for `LINK_SECONDS`, where a token is needed at all."""
+        if not self.token:
+            return path
+        expires = str(int(time.time()) + LINK_SECONDS)
+        return f"{path}?expires={expires}&signature={self._signature(path, expires)}"
+
+    def admits(self, path: str, query: str) -> bool:
+        """Return whether a query is that of `link`, and has not expired."""
+        fields = dict(parse_qsl(query))
+        expires, signature = fields.get("expires", ""), fields.get("signature", "")
+        if not _SECONDS.fullmatch(expires) or int(expires) < time.time():
+            return False
+        return hmac.compare_digest(signature.encode(), self._signature(path, expires).encode())
+
+    def _signature(self, path: str, expires: str) -> str:
+        return hmac.new(self.token.encode(), f"{path}?{expires}".encode(), "sha256").hexdigest()
 
     def accepts(self, token: str, address: str) -> bool:
         """Return whether a token is the right one, in constant time; raise `Refusal` after many wrong ones.
@@ -189,8 +209,12 @@ class Guard:
 
 
 def _address_of(scope: Scope) -> str:
-    query = scope.get("query_string", b"").decode("latin-1")
+    query = _query_of(scope)
     return f"{scope['path']}?{query}" if query else str(scope["path"])
+
+
+def _query_of(scope: Scope) -> str:
+    return str(scope.get("query_string", b"").decode("latin-1"))
 
 
 Headers = dict[str, list[str]]
@@ -225,10 +249,10 @@ def _check(scope: Scope, headers: Headers, rules: Rules) -> None:
                 continue  # a link on another page; what that page could do with it, the next check refuses
             raise Refusal(403, "The request comes from another site.")
     site, mode = _single(headers, "sec-fetch-site"), _single(headers, "sec-fetch-mode")
-    is_link = (
+    is_followed = (
         scope["method"] in READING and mode == "navigate" and _single(headers, "sec-fetch-dest") == "document"
     )
-    if site not in (None, "same-origin", "none") and not is_link:
+    if site not in (None, "same-origin", "none") and not is_followed:
         raise Refusal(403, "The request comes from another site.")
     _, options = parse_options_header(_single(headers, "content-type"))
     if options.get(b"charset", b"utf-8").lower() not in (
@@ -237,7 +261,7 @@ def _check(scope: Scope, headers: Headers, rules: Rules) -> None:
     ):  # others can have half characters
         raise Refusal(415, "Texts must be in UTF-8.")
     if rules.token and scope["path"] != SIGN_IN and not scope["path"].startswith(PUBLIC):
-        _check_token(headers, rules, (scope.get("client") or ("",))[0])
+        _check_token(scope, headers, rules)
 
 
 def _is_from(sender: str, host: str) -> bool:
@@ -249,7 +273,10 @@ def _is_from(sender: str, host: str) -> bool:
     return parts.scheme in ("http", "https") and parts.netloc.lower() == host
 
 
-def _check_token(headers: Headers, rules: Rules, address: str) -> None:
+def _check_token(scope: Scope, headers: Headers, rules: Rules) -> None:
+    if scope["method"] in READING and rules.admits(scope["path"], _query_of(scope)):
+        return
+    address = (scope.get("client") or ("",))[0]
     scheme, _, token = (_single(headers, "authorization") or "").partition(" ")
     if has_cookie(headers.get("cookie", []), rules):
         return

@@ -103,6 +103,28 @@ def test_several_images_by_address(client: OpenAI) -> None:
         assert one.tobytes() == other.tobytes()
 
 
+BUILT_IN: list[dict[str, Any]] = [  # what tools of LangChain and LibreChat send, which read `url`
+    {"model": "dall-e-2", "size": "1024x1024", "quality": "standard", "n": 1},
+    {"model": "dall-e-3", "size": "1792x1024", "quality": "hd", "style": "natural", "n": 1},
+]
+
+
+@pytest.mark.parametrize("fields", BUILT_IN)
+def test_what_clients_have_built_in(client: OpenAI, fields: dict[str, Any]) -> None:
+    answer = client.images.generate(prompt=WREN, **fields)
+    assert answer.data and answer.data[0].url
+    width, height = size(httpx.get(answer.data[0].url).content)
+    assert answer.size == f"{width}x{height}" and width * height < 5000
+    assert (width > height) == (fields["size"] == "1792x1024")
+
+
+def test_edit_with_data_urls(server: Server, wrens: list[bytes]) -> None:
+    images = [{"image_url": f"data:image/png;base64,{base64.b64encode(wren).decode()}"} for wren in wrens]
+    body = {"model": "gpt-image-2", "prompt": TWO, "images": images, "quality": "low"}
+    answer = httpx.post(f"{server.address}/v1/images/edits", json=body, timeout=60).json()
+    assert len(answer["data"][0]["pleinair"]["attempts"][0]["references"]) == 2
+
+
 def test_edit_with_two_images(client: OpenAI, wrens: list[bytes]) -> None:
     answer = client.images.edit(prompt=TWO, image=[("a.png", wrens[0]), ("b.png", wrens[1])])
     (run,) = runs_of(answer)
@@ -163,8 +185,9 @@ def test_errors(client: OpenAI, wrens: list[bytes]) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.images.generate(prompt=WREN, background="transparent")
     assert (refused.value.code, refused.value.param) == ("unsupported_value", "background")
-    with pytest.raises(openai.BadRequestError, match="the pocket models cannot read it"):
+    with pytest.raises(openai.BadRequestError, match="the pocket models cannot read it") as unread:
         client.images.generate(prompt="Quarterly results as a chart")
+    assert unread.value.param == "prompt"
     with pytest.raises(openai.BadRequestError, match="not an image"):
         client.images.edit(prompt=WREN, image=b"no image")
     with pytest.raises(openai.NotFoundError):

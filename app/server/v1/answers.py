@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -50,7 +50,7 @@ class Answer:
         fields: of the request.
         runs: one an image.
         kind: of the events in a stream.
-        base: address of this server, as the client has it.
+        address_of: returns the address of a path of this server, as the client has it.
         has_key: whether the client can send the request again and get the same runs.
     """
 
@@ -58,7 +58,7 @@ class Answer:
     fields: ImageRequest
     runs: Sequence[Run]
     kind: Kind
-    base: str
+    address_of: Callable[[str], str]
     has_key: bool
 
     @property
@@ -120,7 +120,7 @@ class Answer:
     def _data(self, view: RunView, png: bytes) -> ImageData:
         attempt = view.best_attempt
         assert attempt
-        url = f"{self.base}/runs/{view.run}/images/{attempt.image.sha256}.png"
+        url = self.address_of(f"/runs/{view.run}/images/{attempt.image.sha256}.png")
         image = {"url": url} if self.fields.is_by_url else {"b64_json": self._encoded(png)}
         return ImageData(revised_prompt=attempt.prompt, pleinair=view, **image)
 

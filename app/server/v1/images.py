@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
@@ -120,7 +121,7 @@ async def _answered(request: Request, fields: ImageRequest, files: Files, kind: 
     site, key = site_of(request), _key_of(request)
     runs = await run_in_threadpool(_queued, site, client_of(request), fields, files, key)
     request.app.state.workers.look()
-    answer = Answer(site, fields, runs, kind, _base_of(request), key is not None)
+    answer = Answer(site, fields, runs, kind, partial(_address, request), key is not None)
     headers = {"x-request-id": runs[0].id}
     if fields.stream:
         response = streamed(answer.events())
@@ -143,15 +144,15 @@ def _queued(site: Site, client: str, fields: ImageRequest, files: Files, key: st
 
 
 def _key_of(request: Request) -> str | None:
-    key = request.headers.get("idempotency-key")
+    keys = [key for key in request.headers.getlist("idempotency-key") if key]
     try:
-        return KEY.validate_python(key) if key else None
+        return KEY.validate_python(",".join(keys)) if keys else None
     except ValidationError as error:
         message = "Idempotency-Key: must be at most 200 printable ASCII characters, without #"
         raise ApiFault(message, "invalid_value", param="Idempotency-Key") from error
 
 
-def _base_of(request: Request) -> str:
-    """Return the address of this server as the client has it; a proxy may have taken HTTPS off."""
+def _address(request: Request, path: str) -> str:
+    """Return the address of a path as the client has it, to pass on; a proxy may have taken HTTPS off."""
     scheme = "https" if request.headers.get("x-forwarded-proto") == "https" else request.url.scheme
-    return f"{scheme}://{request.headers['host']}"
+    return f"{scheme}://{request.headers['host']}{request.app.state.rules.link(path)}"

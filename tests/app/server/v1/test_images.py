@@ -384,6 +384,27 @@ def test_a_token_is_the_key(place: Path) -> None:
         assert client.get("/openapi.json").status_code == 401
 
 
+@pytest.mark.usefixtures("worker")
+def test_an_address_can_be_passed_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = create(Options(workers=0, token="a long token"), home())
+    with TestClient(app, HERE) as client:
+        headers = {"authorization": "Bearer a long token"}
+        fields = DRAFT | {"response_format": "url"}
+        url = client.post(GENERATE, json=fields, headers=headers).json()["data"][0]["url"]
+        assert client.get(url).headers["content-type"] == "image/png"
+        path, _, query = url.removeprefix(HERE).partition("?")
+        assert error_status(client, path) == error_status(client, f"{path}?{query}0") == 401
+        assert error_status(client, f"{path}?{query.replace('expires=', 'expires=1')}") == 401
+        assert error_status(client, f"/v1/models?{query}") == client.post(url).status_code == 401
+        monkeypatch.setattr("pleinair.app.server.security.LINK_SECONDS", -1)
+        url = client.post(GENERATE, json=fields, headers=headers).json()["data"][0]["url"]
+        assert error_status(client, url) == 401
+
+
+def error_status(client: TestClient, path: str) -> int:
+    return int(client.get(path).status_code)
+
+
 def test_an_unexpected_error_has_that_form(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "enqueue", lambda *_, **__: 1 / 0)
     assert error(client.post(GENERATE, json=DRAFT)) == (500, "server_error", None)
