@@ -54,6 +54,7 @@ class DrawOptions(OwnParts, total=False):
     negative_prompt: str | None  # what the image must not show, if the generator accepts one
     out: str | None  # the folder for the results
     license: Licenses | None  # of references: "any", "known", or "free" to use commercially and to change
+    name: str  # in those of the files, before the run's id; the prompt after it by default
     overrides: Mapping[str, Any] | None  # dotted settings, such as {"retrieval.k": 8}
     idempotency_key: str | None  # of the request: a second call with it returns the same runs
     strip_metadata: bool  # write no metadata into the PNG

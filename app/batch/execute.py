@@ -8,10 +8,11 @@ import time
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Protocol
 
-from pleinair.app.batch.outcomes import Entry, Outcomes, Place
+from pleinair.app.batch.outcomes import FILES, Entry, Outcomes, Place
 from pleinair.app.batch.plan import Item, Plan
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Ended, Event, payloads, read_readable
@@ -84,12 +85,14 @@ class Batch:
         self, plan: Plan, outcomes: Outcomes, runs: Runs, places: Paths, *, retry: bool = False
     ) -> None:
         self._plan, self._outcomes, self._runs, self._places = plan, outcomes, runs, places
-        self._lines = {item.row.key: item.row.line for item in plan.items}
+        self._rows = {item.row.key: item.row for item in plan.items}
         self._errors_in_a_row = 0
-        entries = [entry for entry in outcomes.entries.values() if entry["key"] in self._lines]
+        entries = [entry for entry in outcomes.entries.values() if entry["key"] in self._rows]
         self._retried = {entry["run"] for entry in entries if retry and entry["status"] == "failed"}
         stale = {place for entry in entries if (place := self._stale(entry))}
-        outcomes.update(self._lines, stale)
+        for entry in entries:
+            self._restore(entry)
+        outcomes.update(self._rows, stale)
         self.progress = Progress(sum(item.num_images for item in plan.items))
         for entry in self.entries():
             self._count(entry)
@@ -100,9 +103,17 @@ class Batch:
         is_stale = entry["run"] in self._retried or (run and run.status != entry["status"])
         return (entry["key"], entry["image"]) if is_stale else None
 
+    def _restore(self, entry: Entry) -> None:
+        """Write the files of an entry again that are neither where it says nor in the folder."""
+        paths = [Path(entry[name]) for name in FILES if entry.get(name)]
+        folder = self._outcomes.folder
+        if not all(path.exists() or (folder / path.name).exists() for path in paths):
+            for run in self._runs.get_some([entry["run"]]).values():
+                _deliver(run, self._places, folder)
+
     def entries(self) -> list[Entry]:
         """Return the outcomes of the rows of this file, in the order of their lines."""
-        entries = (entry for entry in self._outcomes.entries.values() if entry["key"] in self._lines)
+        entries = (entry for entry in self._outcomes.entries.values() if entry["key"] in self._rows)
         return sorted(entries, key=lambda entry: (entry["line"], entry["image"]))
 
     def left(self) -> list[Item]:
@@ -129,7 +140,7 @@ class Batch:
                     break
                 if stop_on_error and endings.intersection(ERRORS):
                     break
-            self._outcomes.update(self._lines)
+            self._outcomes.update(self._rows)
 
     def _execute_item(self, item: Item, watch: Watch, stop: threading.Event) -> set[str]:
         """Execute the runs of a row; return how they ended.
@@ -166,10 +177,11 @@ class Batch:
             self.progress.seconds += [time.monotonic() - started] if run.status not in OPEN else []
         if run.status in OPEN:
             return self._end(item, "waiting", f"`pleinair runs answer {run.id}` answers it", watch)
-        if has_ended:
-            _deliver_missing(run, self._places)
+        if has_ended and not all(path.exists() for path in files(run, read_request(run.request_json))):
+            _deliver(run, self._places)
         view = view_of(run, self._places)
-        about = {"line": item.row.line, "id": item.row.id, "key": item.row.key, "image": number}
+        row = item.row
+        about = {"line": row.line, "id": row.id, "key": row.key, "image": number, "columns": row.columns}
         entry = about | view.model_dump(mode="json")
         self._outcomes.append(entry)
         self._count(entry)
@@ -198,9 +210,9 @@ class Batch:
         self.progress.endings[entry["status"]] += 1
 
 
-def _deliver_missing(run: Run, places: Paths) -> None:
-    """Write the files of a run that ended earlier where they have been deleted since."""
-    request = read_request(run.request_json)
+def _deliver(run: Run, places: Paths, out: Path | None = None) -> None:
+    """Write the files of a run that has ended, to its folder or another, if it has an image."""
     ends = payloads(read_readable(places.events(run.id)).events, Ended)
-    if run.status != "failed" and ends and not all(path.exists() for path in files(run, request)):
-        deliver(run, request, ends[-1], ArtifactStore(places.run(run.id) / "pictures"))
+    if run.status != "failed" and ends:
+        store = ArtifactStore(places.run(run.id) / "pictures")
+        deliver(run, read_request(run.request_json), ends[-1], store, out)

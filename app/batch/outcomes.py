@@ -5,17 +5,19 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from pleinair.app.batch.rows import Row
 from pleinair.app.runs.store import Busy
 from pleinair.app.texts import printable_json
 from pleinair.tools.storage.files import explain, write_whole
 from pleinair.tools.types import BadInput
 
 OUTCOMES = "outcomes.jsonl"
-Entry = dict[str, Any]  # line, id, key, image, and the fields of `RunView`
+FILES = ("picture", "sidecar", "original")  # fields of an entry
+Entry = dict[str, Any]  # line, id, key, image, columns, and the fields of `RunView`
 Place = tuple[str, int]  # a row's key, and the number of an image
 
 
@@ -56,22 +58,22 @@ class Outcomes:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._path = folder, folder / OUTCOMES
+        self.folder, self._path = folder, folder / OUTCOMES
         self._lock = -1
         self.entries: dict[Place, Entry] = {}
 
     def __enter__(self) -> Self:
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self._folder, os.O_RDONLY)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.folder, os.O_RDONLY)
         except OSError as error:
-            raise explain(error, self._folder) from error
+            raise explain(error, self.folder) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.entries = read_entries(self._folder)
+            self.entries = read_entries(self.folder)
         except BlockingIOError as error:
             os.close(self._lock)
-            raise Busy(f"{self._folder}: another batch is writing to this folder") from error
+            raise Busy(f"{self.folder}: another batch is writing to this folder") from error
         except BaseException:
             os.close(self._lock)
             raise
@@ -80,20 +82,26 @@ class Outcomes:
     def __exit__(self, *_: object) -> None:
         os.close(self._lock)
 
-    def update(self, lines: dict[str, int], stale: Collection[Place] = ()) -> None:
-        """Rewrite the file by line, with the present lines of the rows, unless it is so.
+    def update(self, rows: Mapping[str, Row], stale: Collection[Place] = ()) -> None:
+        """Rewrite the file by line, with what the rows and the folder are by now, unless it is so.
 
         Args:
-            lines: of the file of prompts, by the keys of the rows; the line of a row that is gone is null.
+            rows: of the file of prompts, by their keys; the line of a row that is gone is null.
             stale: outcomes that are removed.
         """
-        kept = [entry for place, entry in self.entries.items() if place not in stale]
-        moved = [{**entry, "line": lines.get(entry["key"])} for entry in kept]
+        fresh = [entry for place, entry in self.entries.items() if place not in stale]
+        moved = [{**entry, **self._present(entry, rows.get(entry["key"]))} for entry in fresh]
         moved.sort(key=lambda entry: (entry["line"] is None, entry["line"] or 0, entry["image"]))
         text = _text(moved)
         if not self._path.exists() or self._path.read_bytes() != text:
             write_whole(self._path, text)
         self.entries = {place_of(entry): entry for entry in moved}
+
+    def _present(self, entry: Entry, row: Row | None) -> Entry:
+        """Return the fields of an entry that change with the file and the place of the folder."""
+        paths = {name: self.folder / Path(entry[name]).name for name in FILES if entry.get(name)}
+        files = {name: str(path) for name, path in paths.items() if path.exists()}
+        return files | ({"line": row.line, "columns": row.columns} if row else {"line": None})
 
     def append(self, entry: Entry) -> None:
         """Write an entry to the end of the file, on disk on return; raise `DiskFull` and keep the file."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pleinair.app import api
-from pleinair.app.batch.rows import BadRows, Fault, Row
+from pleinair.app.batch.rows import Row
+from pleinair.app.batch.source import BadRows, Fault
 from pleinair.app.estimate.cost import Range
 from pleinair.app.estimate.estimate import Estimate, estimate_of
 from pleinair.app.paths import Paths
@@ -52,6 +53,7 @@ class Item:
             "seed": self.seed,
             "overrides": self.row.overrides,
             "out": str(self.out),
+            "name": self.row.id,
             "idempotency_key": self.idempotency_key,
         }
         return runs.keyed(self.idempotency_key) or api.submit_images(self.row.prompt, **options)
@@ -92,7 +94,7 @@ def plan_of(
         try:
             request = _request(row, out)
         except BadInput as error:
-            faults.append(Fault(row.line, str(error)))
+            faults.append(Fault(row.line, error.message, error.remedy))
             continue
         kind = _kind(request)
         requests.setdefault(kind, request)

@@ -47,6 +47,7 @@ StopOnError = Annotated[
     bool, typer.Option("--stop-on-error", help="Stop at the first run that fails or is refused.")
 ]
 Retry = Annotated[bool, typer.Option("--retry-failed", help="Try failed runs again from their last step.")]
+MOST_NAMES = 500  # characters of the names of columns
 MOST_WORDS = 60  # characters of a prompt in a line of progress
 
 
@@ -103,11 +104,15 @@ def _folder(out: str) -> Path:
 
 def _planned(file: str, options: dict[str, Any], overrides: dict[str, Any], folder: Path, seed: int) -> Plan:
     from pleinair.app.batch.plan import plan_of
-    from pleinair.app.batch.rows import open_source, read_rows
+    from pleinair.app.batch.rows import read_rows
+    from pleinair.app.batch.source import open_source
 
     source = open_source(file, sys.stdin.buffer.read)
     with _listed_faults():
         rows = read_rows(source, options, overrides)
+        if columns := dict.fromkeys(name for row in rows for name in row.columns):
+            names = printable(", ".join(columns))[:MOST_NAMES]
+            say(f"your own columns, only copied to the outcomes: {names}", err=True)
         with progress_bar("Checking rows") as on_row:
             return plan_of(source.name, rows, folder, seed, on_row)
 
@@ -115,7 +120,7 @@ def _planned(file: str, options: dict[str, Any], overrides: dict[str, Any], fold
 @contextmanager
 def _listed_faults() -> Iterator[None]:
     """Print the faults of a file, each on its line, and exit with the code of bad input."""
-    from pleinair.app.batch.rows import BadRows
+    from pleinair.app.batch.source import BadRows
 
     try:
         yield

@@ -83,6 +83,7 @@ class DrawRequest(Value):
     # what the prompt was typed with beside its text, and what is worth telling before it is drawn
     prompt_options: tuple[PromptOption, ...] = Field(default=(), exclude_if=lambda options: not options)
     notes: tuple[Note, ...] = Field(default=(), exclude_if=lambda notes: not notes)
+    name: str = Field(default="", exclude_if=lambda name: not name)  # in those of its files
     idempotency_key: str | None = Field(default=None, exclude=True)
 
     @property
@@ -92,7 +93,9 @@ class DrawRequest(Value):
 
     @property
     def slug(self) -> str:
-        """The prompt as a part of a file name, at most 40 characters."""
+        """The name, or else the prompt, as a part of a file name: at most 40 characters."""
+        if name := re.sub(r"[^\w.]+", "-", self.name)[:40].strip("-."):
+            return f"{name}-{self.number}" if self.num_images > 1 else name
         words = re.sub(r"[^a-z0-9]+", "-", self.prompt.lower()).strip("-")
         return words[:40].strip("-") or "picture"
 

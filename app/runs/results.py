@@ -82,7 +82,8 @@ def result_of(run: Run) -> Result:
 
 def files(run: Run, request: DrawRequest, out: Path | None = None) -> tuple[Path, Path]:
     """Return the paths of the image and the sidecar, which depend only on the row and the request."""
-    stem = (out or Path(request.out)) / f"{run.id}-{request.slug}"
+    name = f"{request.slug}-{run.id}" if request.name else f"{run.id}-{request.slug}"
+    stem = (out or Path(request.out)) / name
     return stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".json")
 
 

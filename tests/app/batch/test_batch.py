@@ -15,7 +15,8 @@ from pleinair.app.api import home, run_table
 from pleinair.app.batch.execute import Batch
 from pleinair.app.batch.outcomes import OUTCOMES, Outcomes
 from pleinair.app.batch.plan import Item, plan_of
-from pleinair.app.batch.rows import Source, read_rows
+from pleinair.app.batch.rows import read_rows
+from pleinair.app.batch.source import Source
 from pleinair.app.cli.main import app
 from pleinair.app.runs.events import Event
 from pleinair.app.runs.store import Run
@@ -237,6 +238,42 @@ def test_deleted_images_come_back_without_being_drawn(prompts: Path) -> None:
     assert batch().exit_code == 0
     assert (effects(), images()) == (drawn, first)
     assert all(Path(entry["picture"]).exists() for entry in entries())
+
+
+def test_an_image_is_called_like_its_row_and_the_author_s_columns_come_along(place: Path) -> None:
+    table = "id;prompt;n;graph;Größe\nN° 1/cover;two things;2;direct;klein\n"
+    assert batch(file="-", stdin=json.dumps({"prompt": "two things", "id": "../x"})).exit_code == 0
+    Path("p.csv").write_text(table, encoding="utf-8")
+    result = batch(file="p.csv")
+    assert result.exit_code == 0
+    assert "your own columns, only copied to the outcomes: Größe" in result.stderr
+    done = {(entry["id"], entry["image"]): entry for entry in entries()}
+    names = [Path(done[place]["picture"]).name for place in sorted(done)]
+    runs = [done[place]["run"] for place in sorted(done)]
+    assert names == [f"x-{runs[0]}.png", f"N-1-cover-1-{runs[1]}.png", f"N-1-cover-2-{runs[2]}.png"]
+    assert done["N° 1/cover", 2]["columns"] == {"Größe": "klein"}
+
+    Path("p.csv").write_text("\n" + table.replace("klein", "mittel"), encoding="utf-8")
+    drawn = effects()
+    assert batch(file="p.csv").exit_code == 0
+    assert effects() == drawn
+    assert [(entry["line"], entry["columns"]) for entry in entries()][0] == (3, {"Größe": "mittel"})
+
+
+def test_a_folder_that_has_moved_has_its_files(prompts: Path) -> None:
+    batch()
+    drawn, first = effects(), images()
+    Path("out").rename("elsewhere")
+    moved = [Path(entry["picture"]).name for entry in entries(Path("elsewhere"))]
+    (Path("elsewhere") / moved[0]).unlink()
+    assert CliRunner().invoke(app, ["batch", "prompts.txt", "--out", "elsewhere"]).exit_code == 0
+    Path("elsewhere").rename("out")
+    assert batch().exit_code == 0
+    assert (effects(), images()) == (drawn, first)
+    folder = Path("out").absolute()
+    assert [entry["picture"] for entry in entries()] == [str(folder / name) for name in moved]
+    assert all(Path(entry[name]).exists() for entry in entries() for name in ("picture", "sidecar"))
+    assert str(folder.parent) not in (folder / "index.html").read_text("utf-8")
 
 
 def test_all_rows_are_checked_before_any_is_drawn(place: Path) -> None:

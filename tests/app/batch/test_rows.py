@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pleinair.app.batch.rows import MOST_FAULTS, BadRows, Row, Source, open_source, read_rows
+from pleinair.app.batch.rows import Row, read_rows
+from pleinair.app.batch.source import MOST_FAULTS, BadRows, Source, open_source
 from pleinair.tools.types import BadInput
 
 
@@ -28,7 +29,7 @@ def test_a_text_file_has_a_prompt_a_line() -> None:
 
 def test_an_object_has_a_prompt_and_options() -> None:
     fields = {"prompt": "a wren", "seed": 7, "guidance_scale": 2, "id": 12, "retrieval.k": 4, "width": None}
-    (row,) = read(json.dumps(fields), "jsonl", graph="direct")
+    (row,) = read(json.dumps(fields), "json", graph="direct")
     assert row.options == {"seed": 7, "guidance_scale": 2, "graph": "direct"}
     assert (row.id, row.overrides) == ("12", {"retrieval.k": 4})
 
@@ -77,8 +78,8 @@ def test_every_fault_of_every_line_is_named() -> None:
         {"seed": True},
     ]
     text = "\n".join(map(json.dumps, rows)) + '\n{"prompt": "f"\n{"prompt": "g", "prompt": "h"}\n'
-    found = faults(text, "jsonl")
-    assert [line for line, _ in found] == [1, 2, 3, 3, 4, 6, 7, 8, 8, 9, 10]
+    found = faults(text, "json")
+    assert [line for line, _ in found] == [1, 2, 3, 3, 4, 6, 8, 8, 9, 10]
     texts = [text for _, text in found]
     assert "Did you mean `seed`?" in texts[0]
     assert "must be a whole number" in texts[1]
@@ -87,11 +88,14 @@ def test_every_fault_of_every_line_is_named() -> None:
 
 
 def test_many_faults_are_counted_and_equal_ones_are_one() -> None:
-    text = "prompt,x\n" + "a,1\n" * 9 + "".join(f"a\ud7ff,,{number}\n" for number in range(2))
+    text = "prompt,sede\n" + "a,1\n" * 9 + "".join(f"a\ud7ff,,{number}\n" for number in range(2))
     with pytest.raises(BadRows) as caught:
         read(text, "csv")
     lines = list(caught.value.lines())
-    assert lines[0].startswith("lines 2, 3, 4, 5, 6 and 4 more: 'x': unknown column.")
+    assert (
+        lines[0]
+    assert lines[0].startswith("lines 2, 3, 4, 5, 6 and 4 more: 'sede': unknown column.")
+    )
     assert len(lines) == 2
     with pytest.raises(BadRows) as caught:
         read("prompt,seed\n" + "".join(f"a,x{number}\n" for number in range(30)), "csv")
@@ -110,8 +114,84 @@ def test_equal_rows_have_numbers_and_moved_rows_keep_their_keys() -> None:
 def test_input_images_are_files_beside_the_table() -> None:
     (row,) = read("prompt,input_images\na,x.png | /y.png\n", "csv")
     assert row.options["input_images"] == ["/prompts/x.png", "/y.png"]
-    (row,) = read('{"prompt": "a", "input_images": "x.png"}', "jsonl")
+    (row,) = read('{"prompt": "a", "input_images": "x.png"}', "json")
     assert row.options["input_images"] == ["/prompts/x.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "prompts"),
+    [
+        ('"two wrens, ""old"" ones"\n"a" and "b"\n', ['two wrens, "old" ones', '"a" and "b"']),
+        ("1. a wren\n2) a tit\n\n3. a finch\n", ["a wren", "a tit", "a finch"]),
+        ("- a wren\n- a tit\n", ["a wren", "a tit"]),
+        ("1. FC wins\na wren\n", ["1. FC wins", "a wren"]),
+        ("2. a wren\n3. a tit\n", ["2. a wren", "3. a tit"]),
+        ("- a wren\n", ["- a wren"]),
+    ],
+)
+def test_quotes_around_a_line_and_the_marks_of_a_list_are_no_prompt(text: str, prompts: list[str]) -> None:
+    assert [row.prompt for row in read(text, "txt")] == prompts
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"a"\n{"prompt": "b", "seed": 2.0}\n',
+        '"a",\n{"prompt": "b", "seed": 2},\n',
+        '["a", {"prompt": "b",\n "seed": 2}]\n',
+        '[\n  "a",\r\n  {"prompt": "b", "seed": 2},\n]',
+    ],
+    ids=["lines", "commas at their ends", "an array", "an array over lines"],
+)
+def test_json_is_read_as_lines_or_as_an_array(text: str) -> None:
+    assert [(row.prompt, row.options) for row in read(text, "json")] == [("a", {}), ("b", {"seed": 2})]
+
+
+def test_broken_json_is_named_by_line_and_character() -> None:
+    text = '[{"prompt": "a"},\n{"prompt": "b",},\n7,\n{"prompt": "c"}'
+    expected = [
+        (2, "not JSON: Expecting property name enclosed in double quotes, at character 16 of the row"),
+        (3, "7: must be an object or a string"),
+        (4, "the array has no end; `]` is missing"),
+    ]
+    assert faults(text, "json") == expected
+
+
+def test_usual_names_of_columns_are_read() -> None:
+    (row,) = read("Caption,Negative,n,Steps,size,references\na,fog,2,9,512 x 256,x.png\n", "csv")
+    assert row.prompt == "a"
+    assert row.options == {
+        "negative_prompt": "fog",
+        "num_images": 2,
+        "num_inference_steps": 9,
+        "width": 512,
+        "height": 256,
+        "input_images": ["/prompts/x.png"],
+    }
+    assert [text.split(":")[0] for _, text in faults("text,caption\na,b\n", "csv")] == ["'caption'"]
+    assert len(faults("prompt,model,size,seeed\na,x,big,1\n", "csv")) == 3
+
+
+def test_columns_of_the_author_come_along_and_are_no_part_of_the_key() -> None:
+    text = "Größe,Caption,,prompt,Nr.\nklein,mine,0,a,7\n"
+    (row,) = read(text, "csv")
+    assert row.columns == {"Größe": "klein", "Caption": "mine", "column 3": "0", "Nr.": "7"}
+    (edited,) = read(text.replace("mine", "another"), "csv")
+    assert edited.key == row.key
+    (row,) = read('{"prompt": "a", "meta": {"x": [1]}}', "json")
+    assert row.columns == {"meta": {"x": [1]}}
+
+
+def test_what_stands_above_the_names_of_columns_is_passed_over() -> None:
+    rows = read("# birds, of May\n\nprompt,seed\n#1 wren,3\n", "csv")
+    assert [(row.line, row.prompt, row.options) for row in rows] == [(4, "#1 wren", {"seed": 3})]
+    (row,) = read('#, prompt\n1, "a, b"\n', "csv")
+    assert (row.prompt, row.columns) == ("a, b", {"#": "1"})
+
+
+def test_a_table_without_names_of_columns_has_one_fault() -> None:
+    ((line, text),) = faults("a wren\n" * 9, "csv")
+    assert line == 1 and "must be the names of the columns, one of them `prompt`" in text
 
 
 @pytest.mark.parametrize("text", ["", "# none\n", "\n\n"])
@@ -123,14 +203,16 @@ def test_a_file_without_a_prompt_is_refused(text: str) -> None:
 def test_another_encoding_is_refused_with_its_line() -> None:
     with pytest.raises(BadInput, match="line 2: not in UTF-8"):
         read("a\nübel\n".encode("latin-1"), "txt")
+    with pytest.raises(BadInput, match="line 1: not in UTF-8"):
+        read("a wren\n".encode("utf-16-le"), "txt")
 
 
 def test_files_are_known_by_their_names_and_standard_input_by_its_first_sign(tmp_path: Path) -> None:
     (tmp_path / "p.CSV").write_text("prompt\na\n", encoding="utf-8")
     assert open_source(str(tmp_path / "p.CSV"), bytes).kind == "csv"
-    assert open_source("-", lambda: b'\n{"prompt": "a"}').kind == "jsonl"
+    assert open_source("-", lambda: b'\n{"prompt": "a"}').kind == "json"
     assert open_source("-", lambda: b"a wren").kind == "txt"
-    with pytest.raises(BadInput, match=r"must be a name that ends in \.txt, \.csv, \.jsonl"):
+    with pytest.raises(BadInput, match=r"must be a name that ends in \.txt, \.csv, \.tsv, \.jsonl"):
         open_source("prompts.xlsx", bytes)
     with pytest.raises(BadInput, match="cannot be read: No such file"):
         open_source(str(tmp_path / "none.txt"), bytes)
