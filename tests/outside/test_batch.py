@@ -25,7 +25,7 @@ PROMPTS = (
 def write_prompts(file: Path) -> None:
     """Write the rows, of few diffusion steps; every tenth is judged and generated again by the whole loop."""
     rows = [
-        {"prompt": PROMPTS[number % len(PROMPTS)], "id": f"row {number}", "num_inference_steps": 2}
+        {"prompt": PROMPTS[number % len(PROMPTS)], "id": f"row {number}", "num_inference_steps": 1}
         | ({"budget.attempts": 2} if number % (ROWS // CHECKED) == 0 else {"graph": "direct"})
         for number in range(ROWS)
     ]

@@ -92,10 +92,7 @@ def test_many_faults_are_counted_and_equal_ones_are_one() -> None:
     with pytest.raises(BadRows) as caught:
         read(text, "csv")
     lines = list(caught.value.lines())
-    assert (
-        lines[0]
     assert lines[0].startswith("lines 2, 3, 4, 5, 6 and 4 more: 'sede': unknown column.")
-    )
     assert len(lines) == 2
     with pytest.raises(BadRows) as caught:
         read("prompt,seed\n" + "".join(f"a,x{number}\n" for number in range(30)), "csv")
