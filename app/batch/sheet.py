@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import io
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,15 +9,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from markupsafe import Markup
 from PIL import Image
 
 from pleinair.app.batch.outcomes import Entry
 from pleinair.app.library.gaps import Gap
 from pleinair.app.storyboard.gallery import LARGEST, ShownImage
-from pleinair.app.storyboard.html import TEMPLATES, environment
+from pleinair.app.storyboard.html import render_page
 from pleinair.app.storyboard.png import COLOURS, EDGE, ENDINGS, GAP, PAPER, SCALE, SOFT, Column
-from pleinair.app.texts import printable
+from pleinair.app.texts import counted, printable
 from pleinair.tools.storage.files import write_whole
 
 ACROSS, DOWN = 5, 8  # images of a page
@@ -85,14 +82,12 @@ def _image(entry: Entry) -> ShownImage | None:
 
 def _html(folder: Path, entries: Sequence[Entry], gaps: Sequence[Gap]) -> str:
     """Return a page that shows the images from their files, without scripts."""
-    style = (TEMPLATES / "storyboard.css").read_text("utf-8") + (TEMPLATES / "contact.css").read_text("utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    cells = [_html_cell(folder, entry) for entry in entries]
-    return (
-        environment()
-        .get_template("contact.html")
-        .render(cells=cells, gaps=gaps, style=Markup(style), digest=Markup(f"sha256-{digest}"))
-    )
+    values = {
+        "heading": counted(len(entries), "image"),
+        "cells": [_html_cell(folder, entry) for entry in entries],
+        "gaps": gaps,
+    }
+    return render_page("contact.html", ["storyboard.css", "contact.css"], values)
 
 
 def _html_cell(folder: Path, entry: Entry) -> dict[str, Any]:

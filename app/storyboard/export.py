@@ -5,19 +5,15 @@ The HTML has no script and loads nothing; all text in it is escaped.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-
-from markupsafe import Markup
 
 from pleinair.app.paths import Paths
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.store import Run
 from pleinair.app.storyboard.gallery import Gallery
-from pleinair.app.storyboard.html import TEMPLATES, environment, run_values
+from pleinair.app.storyboard.html import render_page, run_values
 from pleinair.app.storyboard.png import render_png
 from pleinair.app.texts import printable_json
 from pleinair.app.trace.calls import steps_with_calls, usage_by_attempt
@@ -55,10 +51,4 @@ def exported(run: Run, places: Paths, kind: str) -> bytes:
 
 def render_html(trace: Trace, gallery: Gallery, costs: Mapping[int, str] = MappingProxyType({})) -> str:
     """Return a storyboard as a page; its images are data URIs."""
-    style = (TEMPLATES / "storyboard.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return (
-        environment()
-        .get_template("storyboard.html")
-        .render(run_values(trace, gallery, costs), style=Markup(style), digest=Markup(f"sha256-{digest}"))
-    )
+    return render_page("storyboard.html", ["storyboard.css"], run_values(trace, gallery, costs))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -30,6 +32,14 @@ def environment(*folders: Path) -> Environment:
     created = Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=StrictUndefined)
     created.filters["breakable"] = _breakable
     return created
+
+
+def render_page(template: str, styles: Sequence[str], values: Mapping[str, Any]) -> str:
+    """Return a page of its own, by a template that extends `document.html`, with style sheets in it."""
+    style = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in styles)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    own = {"style": Markup(style), "digest": Markup(f"sha256-{digest}")}
+    return environment().get_template(template).render({**values, **own})
 
 
 def _breakable(text: str) -> Markup:
