@@ -64,7 +64,7 @@ class CheckedGraph(StateGraph[Any, Any, Any, Any]):
     def context_of(self, context: Any, name: str) -> Context:
         """Return the context of a run of this graph, which is registered as `name`.
 
-        It may be a `Context`, a dict of its fields, or what `pleinair.app.langgraph_server.context_of` takes,
+        It may be a `Context`, a dict of its fields, or what `pleinair.app.served.graphs.context_of` takes,
         which None is too; or any object or dict that has one of these as `pleinair`.
 
         Raises:

@@ -18,6 +18,7 @@ from pleinair.agent.state import State
 from pleinair.tools.images.crops import choose_crop
 from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.retrieval.filters import Wrapper
+from pleinair.tools.retrieve import open_image
 from pleinair.tools.types import (
     Attempt,
     Hit,
@@ -223,7 +224,7 @@ class Unavailable(Exception):
 def open_hit(hit: Hit, context: Context) -> Image:
     """Open the image of a hit; raise `Unavailable` if it was deleted, changed or damaged since."""
     try:
-        return context.retriever.open(hit.id)
+        return open_image(context.retriever, hit.id)
     except (BadPicture, NoLibrary, OSError) as error:
         raise Unavailable(hit.id, str(error)) from error
 

@@ -29,7 +29,8 @@ from pleinair.app.runs.request import (
 )
 from pleinair.app.runs.store import Busy, Finished, Run, Runs, Waiting, no_question
 from pleinair.app.runs.tables import OPEN
-from pleinair.app.settings import OnPreview, Renamed, license_setting, load
+from pleinair.app.settings import OnPreview, Renamed, checked_overrides, license_setting, load
+from pleinair.tools.registry import did_you_mean
 from pleinair.tools.retrieval.licenses import Licenses
 from pleinair.tools.types import BadInput, ImageOptions, NotFound
 
@@ -52,7 +53,7 @@ class DrawOptions(OwnParts, total=False):
     guidance_scale: float | None
     reference_strength: float | None  # 0 to 1
     negative_prompt: str | None  # what the image must not show, if the generator accepts one
-    out: str | None  # the folder for the results
+    out: str | Path | None  # the folder for the results
     license: Licenses | None  # of references: "any", "known", or "free" to use commercially and to change
     name: str  # in those of the files, before the run's id; the prompt after it by default
     overrides: Mapping[str, Any] | None  # dotted settings, such as {"retrieval.k": 8}
@@ -198,7 +199,8 @@ def _request(
     if "pictures" in fields:
         warnings.warn("pictures is now called input_images", Renamed, stacklevel=5)
         fields.setdefault("input_images", fields.pop("pictures"))
-    files, overrides = fields.pop("input_images", ()), dict(fields.pop("overrides", None) or {})
+    _require_options(fields)
+    files, overrides = fields.pop("input_images", ()), checked_overrides(fields.pop("overrides", None))
     base, mask = fields.pop("base", None), fields.pop("mask", None)
     is_edit = base is not None or mask is not None
     overrides |= license_setting(fields.pop("license", None))
@@ -220,6 +222,15 @@ def _request(
         return request, images, None
     base_image, settings = fit_base(read_base(base, mask), request.settings)
     return request.model_copy(update={"settings": settings}), images, base_image
+
+
+def _require_options(fields: Mapping[str, Any]) -> None:
+    """Raise `BadInput` for a keyword argument that is no option of a request."""
+    for name in fields:
+        if name not in DrawOptions.__annotations__ and name not in DrawRequest.model_fields:
+            accepted = sorted(DrawOptions.__annotations__)
+            hint = did_you_mean(name, accepted)
+            raise BadInput(f"{name}: unknown option; accepted: {', '.join(accepted)}.{hint}", field=name)
 
 
 def finish(

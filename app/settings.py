@@ -234,7 +234,19 @@ def load(
     is done with the keys of `./pleinair.toml` that need trust. Raises `BadInput` with the key, the value,
     where it was set and what is accepted.
     """
-    return _checked(_layers(profile, overrides or {}, untrusted, origin))
+    if not isinstance(profile, str | None):
+        raise BadInput(f"profile = {profile!r}: must be the name or the file of one, as a text")
+    return _checked(_layers(profile, checked_overrides(overrides), untrusted, origin))
+
+
+def checked_overrides(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a copy of overrides; raises `BadInput` for what is no table with texts as keys."""
+    if overrides is None:
+        return {}
+    if isinstance(overrides, Mapping) and all(isinstance(key, str) for key in overrides):
+        return dict(overrides)
+    remedy = 'Pass a table of dotted settings, such as {"retrieval.k": 8}.'
+    raise BadInput(f"overrides = {repr(overrides)[:80]}: must be a table with texts as keys", remedy)
 
 
 def _layers(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -96,8 +96,9 @@ async def astream(
 ) -> AsyncGenerator[Event]:
     """Execute a request and yield its events as `stream` does; a cancelled task cancels the run."""
     run = await asyncio.to_thread(api.submit, prompt, **options)
-    async for event in aexecute(run, on_preview, **split_parts(options)):
-        yield event
+    async with aclosing(aexecute(run, on_preview, **split_parts(options))) as events:
+        async for event in events:
+            yield event
 
 
 async def aexecute(

@@ -84,7 +84,7 @@ def test_events_and_own_parts_are_as_the_page_on_python_shows(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     page = (ROOT / "docs" / "python.md").read_text("utf-8")
     section = page.partition("## Events\n")[2].partition("## Approval\n")[0]
-    events, parts = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    events, parts, documents = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
     results: dict[str, Any] = {}
     exec(compile(events, "python.md", "exec"), results)
     assert [line.split()[1] for line in capsys.readouterr().out.splitlines()][-1] == "ended"
@@ -92,3 +92,5 @@ def test_events_and_own_parts_are_as_the_page_on_python_shows(
     assert results["result"]._repr_png_().startswith(b"\x89PNG")
     exec(compile(parts, "python.md", "exec"), results)
     assert "program:" in results["result"].sidecar.read_text("utf-8")
+    exec(compile(documents, "python.md", "exec"), results)
+    assert "program:Documents" in results["result"].sidecar.read_text("utf-8")

@@ -51,9 +51,9 @@ def _fault(name: str, part: object) -> str:
 
 def _method_fault(part: object, method: str, parameters: tuple[str, ...]) -> str:
     kind = type(part).__name__
-    if _static(part, method) is _MISSING:
+    function = _MISSING if _static(part, method) is _MISSING else getattr(part, method, _MISSING)
+    if function is _MISSING:
         return f"{kind} has no method `{method}`"
-    function = getattr(part, method)
     if not callable(function):
         return f"`{method}` of {kind} is no method"
     if inspect.iscoroutinefunction(function):

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pleinair.tools.retrieval.fusion import distinct, fuse
-from pleinair.tools.types import BadInput, Concept, Hit, NoLibrary, Retrieval, Retriever, Searcher, is_match
+from pleinair.tools.types import (
+    BadInput,
+    Concept,
+    Hit,
+    ImageSource,
+    ModelFault,
+    NoLibrary,
+    Retrieval,
+    Retriever,
+    Searcher,
+    is_match,
+)
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 def retrieve(
@@ -88,9 +103,36 @@ def _by_caption(hits: Iterable[Hit]) -> list[Hit]:
 
 
 def search(searcher: Searcher, query: str, k: int, seed: int) -> list[Hit]:
-    """Search for up to `k` images; pass the run's seed if `searcher.search` has a parameter `seed`."""
+    """Search for up to `k` images; pass the run's seed if `searcher.search` has a parameter `seed`.
+
+    Raises `ModelFault` for what is no list of hits.
+    """
     seeded = "seed" in inspect.signature(searcher.search).parameters
-    return searcher.search(query, k, **({"seed": seed} if seeded else {}))
+    return _checked_hits(searcher.search(query, k, **({"seed": seed} if seeded else {})), searcher)
+
+
+def _checked_hits(hits: Any, searcher: Searcher) -> list[Hit]:
+    if isinstance(hits, Sequence) and all(isinstance(hit, Hit) for hit in hits):
+        return list(hits)
+    kinds = [type(hit).__name__ for hit in hits if not isinstance(hit, Hit)] if isinstance(hits, list) else []
+    raise ModelFault(
+        f"retriever: `search` of {type(searcher).__name__} returned a {type(hits).__name__}"
+        + (f" with a {kinds[0]}" if kinds else ""),
+        "It has to return a list of pleinair.tools.types.Hit, an empty one where nothing matches.",
+    )
+
+
+def open_image(source: ImageSource, id: str) -> Image:
+    """Open an image of a source; raises `ModelFault` for what is no PIL image."""
+    from PIL import Image
+
+    image: Any = source.open(id)
+    if isinstance(image, Image.Image):
+        return image
+    raise ModelFault(
+        f"retriever: `open` of {type(source).__name__} returned a {type(image).__name__} for {id!r}",
+        "It has to return a PIL image.",
+    )
 
 
 def check_query(query: str, k: int) -> None:

@@ -33,7 +33,7 @@ from pleinair.agent.react.state import (
     to_json,
 )
 from pleinair.agent.state import IMAGE_AND_CRITIQUE, MLLM_CALL, changed
-from pleinair.tools.mllm.ask import usage_of
+from pleinair.tools.mllm.ask import call, usage_of
 from pleinair.tools.types import BadInput, Ending, ModelFault, Outcome, Refused, Usage
 
 _PARALLEL = "retrieve"  # calls whose cost need not be counted between them
@@ -68,8 +68,8 @@ def _call_model(state: ReactState, context: Context) -> tuple[CheckedReply, Usag
     """Send the conversation to the model and check its reply; a failed call costs too."""
     started, offered = perf_counter(), tools.offered_tools(context)
     try:
-        model = _without_streaming(context.model).bind_tools(offered)
-        reply = model.invoke(messages.conversation(state, context))
+        model = _without_streaming(context.model)
+        reply = call(model.bind_tools(offered), messages.conversation(state, context), model)
     except (Refused, ModelFault) as fault:
         usage = Usage.total([fault.spent, Usage(mllm_calls=1, seconds=perf_counter() - started)])
         return messages.failed_reply(str(fault), str(fault) if isinstance(fault, Refused) else ""), usage

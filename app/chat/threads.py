@@ -18,6 +18,7 @@ from pleinair.app.paths import Paths
 from pleinair.app.runs.history import state_of
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.store import Busy, Run, Runs
+from pleinair.app.settings import checked_overrides
 from pleinair.tools.types import BadInput, NotFound
 
 LOCK_SECONDS = 30.0  # that a session waits for another one at the same thread
@@ -38,7 +39,7 @@ class Threads:
         id: str = "",
     ) -> Thread:
         """Store an empty thread and return it; with the id of a thread that there is, return that one."""
-        thread = Thread.begin(profile=profile, out=out, overrides=dict(overrides or {}))
+        thread = Thread.begin(profile=profile, out=out, overrides=checked_overrides(overrides))
         thread = thread.model_copy(update={"id": id or thread.id})
         with self._locked(thread.id):
             if id and (stored := self._read(id)):

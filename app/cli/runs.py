@@ -17,6 +17,7 @@ from pleinair.tools.types import BadInput
 runs_app = typer.Typer(help="List, show, credit, resume and cancel runs.", no_args_is_help=True)
 
 INTERRUPTED = "interrupted"  # its process has died or released its lease before the end
+PROGRAM_ONLY = "by program"  # interrupted, and made with objects of a Python program
 
 Group = Annotated[bool, typer.Option("--group", help="All images of the run's request.")]
 
@@ -37,8 +38,11 @@ def list_runs(
     for row in rows:
         image = f"[image {row['image']} of group {row['group']}]  " if "group" in row else ""
         say(f"{row['run']}  {_standing(row):<11}  {image}{printable(row['prompt'])[:70]}", indent=4)
-    if any(row["interrupted"] for row in rows):
+    by_program = {row["by_program"] for row in rows if row["interrupted"]}
+    if False in by_program:
         say(f"{INTERRUPTED}: `pleinair runs resume RUN` continues from the last step", err=True)
+    if True in by_program:
+        say(f"{PROGRAM_ONLY}: its Python program continues it, by `resume` with its objects", err=True)
 
 
 @runs_app.command()
@@ -57,7 +61,7 @@ def show(run_id: RunId, as_json: Json = False) -> None:
             typer.echo(printable_json(facts if run.damage else view_of(run, home()).model_dump(mode="json")))
             return
     facts["status"] = _standing(facts)
-    del facts["interrupted"]
+    del facts["interrupted"], facts["by_program"]
     for key, value in facts.items():
         if value is not None:
             say(f"{key:<10} {printable(str(value))}", indent=11)
@@ -123,4 +127,6 @@ def _find_all(name: str, group: bool) -> list[Run]:
 
 
 def _standing(facts: dict[str, Any]) -> str:
-    return INTERRUPTED if facts["interrupted"] else str(facts["status"])
+    if not facts["interrupted"]:
+        return str(facts["status"])
+    return PROGRAM_ONLY if facts["by_program"] else INTERRUPTED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -49,6 +49,13 @@ def _inpaints(profile: str) -> bool:
     return False
 
 
+def require_image_file(file: Any, name: str, field: str) -> None:
+    """Raise `BadInput` for what is neither a path nor the content of a file, such as a PIL image."""
+    if not isinstance(file, (str, Path, bytes)):
+        message = f"{name}: {type(file).__name__}; must be the path of a file, or its bytes"
+        raise BadInput(message, "Save an image as a PNG first.", field=field)
+
+
 def read_base(base: ImageFile | None, mask: ImageFile | None) -> Image:
     """Return a base image as RGBA, of which alpha 0 is what changes; writes nothing.
 
@@ -73,6 +80,7 @@ def _read(file: ImageFile, option: str, *, alpha: bool) -> Image:
     from pleinair.tools.images.reading import BadPicture, ReadOptions
     from pleinair.tools.images.sandbox import read_untrusted
 
+    require_image_file(file, option, option)
     name = "" if isinstance(file, bytes) else f" {str(file)!r}"
     try:
         source = file if isinstance(file, bytes) else Path(file).expanduser()

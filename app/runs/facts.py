@@ -17,14 +17,16 @@ from pleinair.tools.types import BadInput
 def summary_of(run: Run) -> dict[str, Any]:
     """Return what a list of runs shows of one, as JSON values; a damaged row has its column in the prompt."""
     if run.damage:
-        facts = {"run": run.id, "status": run.status, "interrupted": False, "created": _when(run.created)}
-        return facts | {"prompt": f"(column {run.damage} of its row cannot be read)"}
+        prompt = f"(column {run.damage} of its row cannot be read)"
+        facts = {"run": run.id, "status": run.status, "interrupted": False, "by_program": False}
+        return facts | {"prompt": prompt, "created": _when(run.created)}
     request = json.loads(run.request_json)
     count = request.get("num_images", 1)
     return {
         "run": run.id,
         "status": run.status,
         "interrupted": _interrupted(run),
+        "by_program": is_by_program(run),
         "prompt": str(request.get("prompt", "")),
         "created": _when(run.created),
         **({"group": run.group, "image": f"{request.get('number', 1)} of {count}"} if count > 1 else {}),
@@ -49,7 +51,7 @@ def details_of(run: Run) -> dict[str, Any]:
     if run.owner:
         facts["owner"] = f"{run.owner}, until {_when(run.lease_until)}"
     if facts["interrupted"]:
-        command = "its program, by `resume`," if is_by_program(run) else f"`pleinair runs resume {run.id}`"
+        command = "its program, by `resume`," if facts["by_program"] else f"`pleinair runs resume {run.id}`"
         facts["resume"] = f"{command} continues from the last step"
     if run.outcome is None:
         return facts

@@ -15,7 +15,7 @@ from pleinair.agent.state import MAX_SEED, check_prompt
 from pleinair.app.engines import check, declared_capabilities, encoder_training, require_library
 from pleinair.app.parts import has_own_retriever
 from pleinair.app.paths import Paths
-from pleinair.app.runs.edits import has_input, require_edits
+from pleinair.app.runs.edits import has_input, require_edits, require_image_file
 from pleinair.app.runs.notes import Note
 from pleinair.app.runs.prices import require_prices
 from pleinair.app.settings import Settings, renamed
@@ -110,7 +110,7 @@ class DrawRequest(Value):
         return [(text, first + number) for number, text in enumerate(texts)]
 
 
-def new_request(*, settings: Settings, out: str | None = None, **fields: Any) -> DrawRequest:
+def new_request(*, settings: Settings, out: str | Path | None = None, **fields: Any) -> DrawRequest:
     """Build and validate a request; writes nothing and loads no model.
 
     Args:
@@ -121,7 +121,9 @@ def new_request(*, settings: Settings, out: str | None = None, **fields: Any) ->
     Raises:
         BadInput: a value is unusable; the message has it and what is accepted.
     """
-    folder = checked_path(out or settings.paths.out, "out").absolute()
+    if not isinstance(out, str | Path | None):
+        raise BadInput(f"out = {repr(out)[:80]}: must be the path of a folder", field="out")
+    folder = checked_path(str(out or settings.paths.out), "out").absolute()
     absolute = settings.model_copy(update={"library": settings.library.absolute()})
     try:
         request = DrawRequest(settings=absolute, out=str(folder), **fields)
@@ -224,6 +226,9 @@ def read_input_images(files: Sequence[str | Path | bytes], graph: str) -> list[I
     Raises:
         BadInput: a file is not a usable image, there are too many, or the graph accepts none.
     """
+    if isinstance(files, (str, Path, bytes)) or not isinstance(files, Sequence):
+        message = f"input_images: {type(files).__name__}; must be a list of files"
+        raise BadInput(message, "Put a single file into a list.", field=INPUT_IMAGES)
     if not files:
         return []
     if not takes_input_images(graph):
@@ -260,6 +265,7 @@ def read_input_image(file: str | Path | bytes, name: str = "") -> Image.Image:
     from pleinair.tools.images.reading import BadPicture
     from pleinair.tools.images.sandbox import read_untrusted
 
+    require_image_file(file, "input image", INPUT_IMAGES)
     try:
         return read_untrusted(file if isinstance(file, bytes) else Path(file).expanduser())
     except BadPicture as error:

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.agent.state import UNTRACKED
 from pleinair.app.engines import DEVICE, backend_choices, build, import_libraries, index_folder
-from pleinair.app.parts import NO_PARTS, PROGRAM, OwnParts, Parts, has_own_retriever, require_parts
+from pleinair.app.parts import (
+    NO_PARTS,
+    PROGRAM,
+    OwnParts,
+    Parts,
+    has_own_retriever,
+    has_parts,
+    require_parts,
+)
 from pleinair.app.paths import Paths
 from pleinair.app.runs.device import device_held, device_of
 from pleinair.app.runs.events import (
@@ -207,7 +215,9 @@ def _given_up(work: Work) -> tuple[Work, Outcome] | None:
     """Return the outcome of a run whose processes died again and again, None for any other."""
     if (deaths := work.lease.guard().deaths) < MOST_DEATHS or not (rest := _as_logged(work)):
         return None
-    remedy = f"`pleinair runs resume {work.run.id}` tries it once more."
+    by_program = has_parts(work.request.settings)
+    command = "Its program, by `resume`," if by_program else f"`pleinair runs resume {work.run.id}`"
+    remedy = f"{command} tries it once more."
     return rest, _failure("failed", PleinairError(f"its process died {deaths} times", remedy), rest)
 
 
@@ -308,7 +318,7 @@ def _run(work: Work) -> End:
     except Exception as error:  # the only place where a bug becomes an outcome instead of a crash
         with suppress(OSError):  # a full disk must not hide the bug itself
             (work.folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
-        return _failure("failed", PleinairError(f"{type(error).__name__}: {error}"), work)
+        return _failure("failed", PleinairError(f"{type(error).__name__}: {error}".removesuffix(": ")), work)
 
 
 def _failure(ending: Ending, error: PleinairError, work: Work, limit: Limit | None = None) -> Outcome:

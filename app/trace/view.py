@@ -45,6 +45,7 @@ class RunView(Value):
     status: str  # queued, running, waiting, or how it ended
     has_ended: bool
     interrupted: bool = False  # it has begun, and no process works on it
+    by_program: bool = False  # only a Python program executes it: it has handed over objects
     owner: str = ""  # process that works on it, and until when its lease is
     reason: str = ""  # of its end
     limit: str | None = None  # of the budget, which ended it

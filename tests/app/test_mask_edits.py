@@ -292,7 +292,7 @@ def test_requests_without_a_base_are_stored_and_hashed_as_before(place: Path) ->
 
 
 def test_a_langgraph_program_sets_the_base_of_its_input(files: Path) -> None:
-    from pleinair.app.langgraph_server import context_of
+    from pleinair.app.served.graphs import context_of
     from pleinair.graphs.direct import graph
 
     context = context_of({"settings": INPAINTS}, "direct", "file")

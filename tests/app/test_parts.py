@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.documents import Document
+from langchain_core.language_models import BaseChatModel
+from langchain_core.retrievers import BaseRetriever
 from PIL import Image
 from support import tiny_pipelines
 from support.fake_engines import ListRetriever
@@ -16,12 +19,15 @@ from typer.testing import CliRunner
 from pleinair.app.api import answer, cancel, draw, enqueue, estimate, finish, home, resume, run_table, submit
 from pleinair.app.chat.threads import Threads
 from pleinair.app.cli.main import app
+from pleinair.app.runs.edits import read_base
 from pleinair.app.runs.facts import details_of
+from pleinair.app.runs.store import Run
 from pleinair.app.runs.worker import work
 from pleinair.app.server.decisions import decisions_of
 from pleinair.app.streams import adraw, start, stream
 from pleinair.app.trace.fork import fork, submit_fork
 from pleinair.app.trace.replay import redraw
+from pleinair.app.trace.view import view_of
 from pleinair.tools.types import BadInput, Hit
 
 PROMPT = "first thing and second thing"
@@ -110,11 +116,19 @@ class NoSearch:
     def entries(self) -> list[Hit]: ...  # type: ignore[empty-body]
 
 
+class Documents(BaseRetriever):
+    """Retriever of LangChain, whose documents are texts."""
+
+    def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
+        return []
+
+
 WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [  # parts, overrides, message
     ({"model": "gpt-5"}, {}, "model: str is no chat model; wanted a LangChain chat model"),
     ({"generator": "klein"}, {}, "generator: str has no method `generate`; wanted .*or a loaded pipeline"),
     ({"generator": Stripes}, {}, "generator: Stripes is a class; pass an instance"),
     ({"retriever": NoSearch()}, {}, "retriever: NoSearch has no method `search`; wanted a Retriever"),
+    ({"retriever": Documents()}, {}, "retriever: Documents has no method `search`; wanted a Retriever"),
     ({"generator": Stripes()}, {"generator.fault": "x"}, r"generator\.fault: set beside generator="),
     ({"model": critic()}, {"mllm.pause": 1}, r"mllm\.pause: set beside model="),
     ({"retriever": Album()}, {"retrieval.method": "dense"}, r"retrieval\.method: set beside retriever="),
@@ -130,6 +144,84 @@ def test_what_is_no_part_is_refused_before_anything_is_written(
     with pytest.raises(BadInput, match=message):
         draw(PROMPT, seed=1, overrides=overrides, **parts)
     assert not run_table().newest(1)
+
+
+def test_arguments_of_another_type_are_refused_before_anything_is_written(place: Path) -> None:
+    for options, message in (
+        ({"sede": 1}, "sede: unknown option; accepted: .* Did you mean `seed`"),
+        ({"overrides": ["retrieval.k=8"]}, "overrides = .*must be a table"),
+        ({"overrides": {1: 2}}, "overrides = .*must be a table"),
+        ({"profile": 3}, "profile = 3: must be the name or the file"),
+        ({"out": 3}, "out = 3: must be the path"),
+        ({"input_images": "wren.png"}, "input_images: str; must be a list of files"),
+        ({"input_images": [speckled(16, (9, 9, 9))]}, "input image: Image; must be the path of a file"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            draw(PROMPT, **options)
+    with pytest.raises(BadInput, match="base: Image; must be the path of a file"):
+        read_base(speckled(16, (9, 9, 9)), None)  # type: ignore[arg-type]
+    assert not run_table().newest(1)
+
+
+def test_results_are_written_to_a_path_object(place: Path) -> None:
+    result = draw(PROMPT, seed=1, out=place / "elsewhere")
+    assert Path(result.picture or "").parent == place / "elsewhere"
+
+
+class Answers(Album):
+    """Retriever that answers with what a test hands it."""
+
+    def __init__(self, hits: Any = HITS, image: Any = None) -> None:
+        super().__init__()
+        self._answer, self._image = hits, image
+
+    def search(self, query: str, k: int) -> list[Hit]:
+        answer: list[Hit] = self._answer
+        return answer
+
+    def open(self, id: str) -> Image.Image:
+        return Image.open(id) if self._image is None else self._image
+
+
+@pytest.mark.parametrize(
+    ("retriever", "reason"),
+    [
+        (Answers(hits=None), "`search` of Answers returned a NoneType. It has to return a list of"),
+        (Answers(hits=[{"id": "mine.png"}]), "`search` of Answers returned a list with a dict"),
+        (Answers(image="https://example.org/mine.png"), "`open` of Answers returned a str for 'mine.png'"),
+    ],
+)
+def test_what_a_retriever_returns_is_checked(place: Path, retriever: Answers, reason: str) -> None:
+    outcome = draw(PROMPT, seed=1, retriever=retriever, model=critic(satisfied=False)).outcome
+    assert (outcome.ending, reason in outcome.reason) == ("failed", True), outcome.reason
+    assert outcome.best  # the draft is not lost
+
+
+def test_images_of_a_retriever_that_are_missing_are_left_out(place: Path) -> None:
+    result = draw(PROMPT, seed=1, retriever=Answers(), model=critic(satisfied=False))
+    assert result.outcome.ending != "failed"
+    assert not sidecar_of(result)["references"]
+
+
+class Asynchronous(BaseChatModel):
+    """Chat model without a synchronous call."""
+
+    def _generate(self, *args: Any, **options: Any) -> Any:
+        raise NotImplementedError
+
+    def bind_tools(self, tools: Any, **options: Any) -> Any:
+        return self
+
+    @property
+    def _llm_type(self) -> str:
+        return "asynchronous"
+
+
+@pytest.mark.parametrize("graph", ["pleinair", "react"])
+def test_a_model_that_is_asynchronous_only_is_reported(place: Path, graph: str) -> None:
+    outcome = draw(PROMPT, seed=1, graph=graph, model=Asynchronous()).outcome
+    assert outcome.ending == "failed"
+    assert "Asynchronous cannot be called synchronously. Give it a `_generate`" in outcome.reason
 
 
 @pytest.mark.parametrize("queue", [start, lambda *args, **options: enqueue(*args, client="c", **options)])
@@ -174,11 +266,27 @@ def test_a_run_can_be_cancelled_without_its_parts(place: Path) -> None:
     assert cancel(submit(PROMPT, seed=1, model=critic()).id).status == "cancelled"
 
 
-def test_an_interrupted_run_says_who_can_resume_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = submit(PROMPT, seed=1, generator=Counting())
-    with run_table().transaction() as db:
-        db.execute("UPDATE runs SET status='running', fence=1 WHERE id=?", (run.id,))
-    assert details_of(run_table().get(run.id))["resume"].startswith("its program, by `resume`")
+def test_an_interrupted_run_says_who_can_resume_it(place: Path) -> None:
+    by_program, by_command = submit(PROMPT, seed=1, generator=Counting()), submit(PROMPT, seed=1)
+
+    def interrupt(*runs: Run) -> None:
+        with run_table().transaction() as db:
+            for run in runs:
+                db.execute("UPDATE runs SET status='running', fence=1 WHERE id=?", (run.id,))
+
+    interrupt(by_program)
+    view = view_of(run_table().get(by_program.id), home())
+    assert (view.interrupted, view.by_program) == (True, True)
+    assert details_of(run_table().get(by_program.id))["resume"].startswith("its program, by `resume`")
+    listed = CliRunner().invoke(app, ["runs", "list"]).output
+    assert "by program: its Python program continues it" in " ".join(listed.split())
+    assert "pleinair runs resume" not in listed
+    interrupt(by_program, by_command)
+    listed = CliRunner().invoke(app, ["runs", "list"]).output
+    assert "by program:" in listed
+    assert "interrupted: `pleinair runs resume RUN`" in " ".join(listed.split())
+    rows = json.loads(CliRunner().invoke(app, ["runs", "list", "--json"]).stdout)
+    assert {row["run"]: row["by_program"] for row in rows} == {by_program.id: True, by_command.id: False}
 
 
 def test_a_fork_has_the_parts_handed_over_again_or_other_backends(place: Path) -> None:

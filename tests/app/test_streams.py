@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,21 @@ def test_a_closed_stream_cancels_its_run(place: Path, monkeypatch: pytest.Monkey
     (run,) = run_table().newest(1)
     assert run.status == "cancelled"
     assert not any(thread.name == f"run {run.id}" for thread in threading.enumerate())
+
+
+def test_a_closed_asynchronous_stream_has_cancelled_its_run(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLEINAIR_GENERATOR__PAUSE", "0.2")
+
+    async def close() -> str:
+        async with aclosing(astream(PROMPT, seed=1)) as events:
+            async for event in events:
+                if event.kind == "step_started":
+                    break
+        return run_table().newest(1)[0].status
+
+    assert asyncio.run(close()) == "cancelled"
 
 
 def test_a_cancelled_task_cancels_its_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from pleinair.tools.errors import EmptyAnswer, InvalidAnswer
+from pleinair.tools.errors import EmptyAnswer, InvalidAnswer, Unavailable
 from pleinair.tools.mllm.content import Answer, fitted
 from pleinair.tools.mllm.reading import value_of
 from pleinair.tools.types import PleinairError, Refused, Usage, Value
@@ -22,10 +22,12 @@ from pleinair.tools.types import PleinairError, Refused, Usage, Value
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+    from langchain_core.runnables import Runnable
 
 log = logging.getLogger(__name__)
 
 _Read = TypeVar("_Read")
+_Reply = TypeVar("_Reply")
 Payload = dict[str, Any]  # the data of a call, sent as fenced JSON
 
 # Controls but tab and line ends, unpaired surrogates, and what is invisible: marks that turn the direction of
@@ -106,12 +108,21 @@ def call_model(
     """Call the model and count what it cost, whatever the reply is; `read_answer` takes the reply."""
     started = perf_counter()
     try:
-        reply = model.with_structured_output(schema, include_raw=True).invoke(list(request))
+        reply = call(model.with_structured_output(schema, include_raw=True), list(request), model)
     except PleinairError as error:
         error.spent = Usage.total([error.spent, Usage(mllm_calls=1, seconds=perf_counter() - started)])
         raise
     assert isinstance(reply, dict)  # because of include_raw
     return reply, usage_of(reply["raw"], perf_counter() - started)
+
+
+def call(runnable: Runnable[Any, _Reply], request: list[BaseMessage], model: BaseChatModel) -> _Reply:
+    """Call what was made of a model; raises `Unavailable` for a model that is asynchronous only."""
+    try:
+        return runnable.invoke(request)
+    except NotImplementedError as error:
+        message = f"model: {type(model).__name__} cannot be called synchronously: {error}".removesuffix(": ")
+        raise Unavailable(message, "Give it a `_generate` beside its `_agenerate`.") from error
 
 
 def usage_of(raw: AIMessage, seconds: float) -> Usage:

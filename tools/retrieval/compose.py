@@ -10,7 +10,7 @@ returns an object with `search`. Licenses and copies are filtered before hits ar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from operator import not_
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -31,6 +31,7 @@ from pleinair.tools.retrieval.filters import (
 from pleinair.tools.retrieval.fusion import Same, distinct, fuse
 from pleinair.tools.retrieval.lexical import CaptionOrder, Lexical
 from pleinair.tools.retrieval.rerank import EACH, interleave
+from pleinair.tools.retrieve import open_image
 from pleinair.tools.types import BadInput, Encoder, Hit, Retriever, Value
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ def _filtered(
     vector: Callable[[str], Vectors] | None,
     images: Images | None = None,
 ) -> Retriever:
-    images = images or Images(retriever.open)
+    images = images or Images(partial(open_image, retriever))
     if options.licenses:
         retriever = Filtered(retriever, by_license(options.licenses))
     if vector is None:

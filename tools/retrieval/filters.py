@@ -18,7 +18,7 @@ from pleinair.tools.realrag import Training, search_away, training_of
 from pleinair.tools.retrieval.fusion import Keep, Same
 from pleinair.tools.retrieval.licenses import admits
 from pleinair.tools.retrieval.near_copies import Thumbnail, is_near_copy, thumbnail
-from pleinair.tools.retrieve import search, unlicensed_of
+from pleinair.tools.retrieve import open_image, search, unlicensed_of
 from pleinair.tools.types import Hit, ImageSource, Retriever, Searcher
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Wrapper:
 
     def open(self, id: str) -> Image:
         """Open an image of the library."""
-        return self._source.open(id)
+        return open_image(self._source, id)
 
     def entries(self) -> Sequence[Hit]:
         """List the images of the library."""
@@ -196,9 +196,9 @@ class _Look:
 def _look(open: Callable[[str], Image], id: str) -> _Look | None:
     try:
         image = open(id)
-    except BadPicture:
+        digest = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
+    except (BadPicture, OSError):
         return None
-    digest = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
     return _Look(digest, thumbnail(image))
 
 

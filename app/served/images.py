@@ -12,7 +12,7 @@ from starlette.responses import FileResponse
 from starlette.routing import Route
 
 from pleinair.app.api import home
-from pleinair.app.langgraph_server import pictures
+from pleinair.app.served.graphs import pictures
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Picture
 

@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 from support.source_tree import ROOT
 
 from pleinair.app.api import home
-from pleinair.app.langgraph_server import served
-from pleinair.app.served_images import app
+from pleinair.app.served.graphs import served
+from pleinair.app.served.images import app
 from pleinair.tools.registry import names, resolve
 from pleinair.tools.types import BadInput
 
