@@ -18,6 +18,7 @@ from typing import Any, Self, cast
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import RunnableConfig, ensure_config, merge_configs
 from langchain_core.tools import BaseTool, StructuredTool
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import get_runtime
@@ -32,6 +33,7 @@ from pleinair.tools.registry import resolve
 from pleinair.tools.tracing import without_images
 from pleinair.tools.types import BadInput, Side
 
+_CHECKPOINTER = "__pregel_checkpointer"  # LangGraph's key for that of a graph around this one
 Graph = CompiledStateGraph[Any, Any, Any, Any]
 _DESCRIPTION = "Generate an image of a prompt; returns where it is stored and whether it shows everything."
 
@@ -155,10 +157,20 @@ class CheckedCompiledGraph(Graph):
         builder = cast(CheckedGraph, self.builder)
         is_node = bool((config or {}).get("configurable", {}).get("checkpoint_ns"))
         run_context = builder.context_of(_inherited() if context is None else context, self.name)
+        if run_context.approve:
+            _require_checkpointer(self.checkpointer, config)
         values = read_input(builder.input_schema, values, run_context, config, is_node=is_node)
         run_context = replace(run_context, stop=Stop(run_context.stop))
         config = config if run_context.trace_images else without_images(config)
         return values, _with_stop(config, run_context.stop), run_context
+
+
+def _require_checkpointer(checkpointer: object, config: RunnableConfig | None) -> None:
+    """Raise `BadInput` if an interrupted run could not be resumed."""
+    inherited = ensure_config(config).get("configurable", {}).get(_CHECKPOINTER)
+    if not isinstance(checkpointer, BaseCheckpointSaver) and not inherited:
+        remedy = "Compile the graph with one, such as `builder.compile(InMemorySaver())`."
+        raise BadInput("approve: asks by an interrupt, which needs a checkpointer", remedy)
 
 
 def _stopping(parts: Iterator[Any], stop: Stop) -> Iterator[Any]:

@@ -226,11 +226,12 @@ def _request(
 
 def _require_options(fields: Mapping[str, Any]) -> None:
     """Raise `BadInput` for a keyword argument that is no option of a request."""
-    for name in fields:
+    for name, value in fields.items():
         if name not in DrawOptions.__annotations__ and name not in DrawRequest.model_fields:
-            accepted = sorted(DrawOptions.__annotations__)
+            accepted = sorted(DrawOptions.__annotations__.keys() - {"pictures"})
             hint = did_you_mean(name, accepted)
-            raise BadInput(f"{name}: unknown option; accepted: {', '.join(accepted)}.{hint}", field=name)
+            message = f"{name} = {repr(value)[:80]}: unknown option; accepted: {', '.join(accepted)}.{hint}"
+            raise BadInput(message, field=name)
 
 
 def finish(

@@ -148,7 +148,7 @@ def test_what_is_no_part_is_refused_before_anything_is_written(
 
 def test_arguments_of_another_type_are_refused_before_anything_is_written(place: Path) -> None:
     for options, message in (
-        ({"sede": 1}, "sede: unknown option; accepted: .* Did you mean `seed`"),
+        ({"sede": 1}, "sede = 1: unknown option; accepted: .* Did you mean `seed`"),
         ({"overrides": ["retrieval.k=8"]}, "overrides = .*must be a table"),
         ({"overrides": {1: 2}}, "overrides = .*must be a table"),
         ({"profile": 3}, "profile = 3: must be the name or the file"),

@@ -1,10 +1,11 @@
 """Approval by a person in the loop: what is asked, and what each answer changes."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
 from langgraph.types import Command
 from support.fake_engines import SquareGenerator, decomposition, make_context, rows
 
@@ -37,6 +38,14 @@ class Critic:
         return rows(question, lambda name: number > 1)
 
 
+class Parent(TypedDict, total=False):
+    """State of a graph around ours."""
+
+    prompt: str
+    seed: int
+    outcome: dict[str, Any]
+
+
 class Run:
     """Run of the loop that stops at its questions."""
 
@@ -58,6 +67,23 @@ class Run:
 
 def used(output: Any, number: int = -1) -> dict[str, str]:
     return {reference.concept: reference.hit.id for reference in output.attempts[number].request.references}
+
+
+def test_a_graph_that_could_not_be_resumed_does_not_begin(tmp_path: Path) -> None:
+    run = Run(tmp_path, "references")
+    with pytest.raises(BadInput, match=r"approve: .* needs a checkpointer.*builder\.compile"):
+        builder.compile().invoke({"prompt": PROMPT}, context=run.context)
+    assert not run.generator.requests
+
+
+def test_a_subgraph_asks_by_the_checkpointer_around_it(tmp_path: Path) -> None:
+    run = Run(tmp_path, "references")
+    parent: Any = StateGraph(Parent)
+    parent.add_node("draw", builder.compile(context=run.context))
+    parent.add_edge(START, "draw")
+    graph = parent.compile(InMemorySaver())
+    assert graph.invoke({"prompt": PROMPT, "seed": 7}, CONFIG)["__interrupt__"]
+    assert graph.invoke(Command(resume=True), CONFIG)["outcome"]["ending"] == "accepted"
 
 
 def test_references_are_asked_for_before_they_are_used(tmp_path: Path) -> None:
