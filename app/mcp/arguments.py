@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, TypeVar
+import re
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pleinair.agent.state import MAX_SEED
 from pleinair.app.judging import MAX_CONCEPTS
@@ -15,13 +16,14 @@ from pleinair.app.settings import profiles
 from pleinair.tools import registry
 from pleinair.tools.arguments import complaint
 from pleinair.tools.retrieval.licenses import Licenses
-from pleinair.tools.types import Approve, BadInput
+from pleinair.tools.types import Approve, BadInput, Ending
 
 MOST_RUNS = 50  # of a list
 MOST_HITS = 24  # of a search
 MOST_SECONDS = 300.0  # of one `wait`
 SECONDS = 50.0  # which ends before the limit of most clients, 60 seconds
 COUNTED_UP = 1_000_000
+IMAGE = "SHA-256 of a stored image, run id (its best image) or, for a local client, absolute path"
 _Arguments = TypeVar("_Arguments", bound="Arguments")
 
 
@@ -35,7 +37,14 @@ def _decoded(value: Any) -> Any:
     return value
 
 
+def _size(value: str) -> str:
+    if not re.fullmatch(r"[0-9]{1,5}x[0-9]{1,5}", value):
+        raise ValueError("must be WIDTHxHEIGHT in pixels, such as 1024x768")
+    return value
+
+
 Decoded = BeforeValidator(_decoded)
+Size = Annotated[str, AfterValidator(_size)]
 Names = Annotated[tuple[str, ...], Decoded]
 ByConcept = Annotated[dict[str, str], Decoded]
 RunId = Annotated[str, Field(max_length=64, description="Run id, its beginning, or `last`.")]
@@ -57,22 +66,24 @@ class Start(Arguments):
     n: int | None = Field(
         None, ge=1, le=MAX_IMAGES, description="Number of images; each is a run of its own."
     )
-    graph: str = Field(
-        "pleinair",
-        description="`pleinair` judges the image and repairs it with references from the library; `direct` "
-        "only generates.",
+    graph: str | None = Field(
+        None,
+        description="`pleinair`, the default, judges the image and repairs it with references from the "
+        "library; `direct` only generates.",
     )
     profile: Profile = None
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Random if omitted.")
-    size: str | None = Field(
-        None, pattern=r"^[0-9]{1,5}x[0-9]{1,5}$", description="WIDTHxHEIGHT in pixels, such as 1024x768."
-    )
+    size: Size | None = Field(None, description="WIDTHxHEIGHT in pixels, such as 1024x768.")
     negative_prompt: str | None = Field(None, description="What the image must not show.")
     input_images: Names = Field(
         (),
         max_length=MAX_INPUT_IMAGES,
-        description="The user's own images as first references: each a SHA-256 of a stored image or, for a "
-        "local client, the path of a file.",
+        description=f"The user's own images as first references: each {IMAGE}.",
+    )
+    base: str = Field("", description=f"Image of which only a part is to change (graph `direct`): {IMAGE}.")
+    mask: str = Field(
+        "",
+        description="PNG of the base's size, transparent where it changes; the base's alpha if omitted.",
     )
     approve: Approve = Field(
         "", description="Ask a person before the first image with `references`, or before the `draft` too."
@@ -109,9 +120,7 @@ class Answer(Arguments):
     vetoes: Names = Field((), description="HITs never to be used in this run.")
     hits: ByConcept = Field({}, description="HIT that is to show a concept, by concept.")
     without: Names = Field((), description="Concepts that get no reference.")
-    input_images: ByConcept = Field(
-        {}, description="The user's own image by concept: SHA-256 or, for a local client, path."
-    )
+    input_images: ByConcept = Field({}, description="The user's own image by concept, named as in start.")
     concepts: ByConcept = Field({}, description="New names by concept; references are retrieved anew.")
     prompt: str = Field("", description="Prompt in place of the run's.")
     question: str = Field(
@@ -138,7 +147,7 @@ class ListRuns(Arguments):
     """Arguments of `list_runs`."""
 
     search: str = Field("", max_length=MAX_QUERY, description="Words of the prompt.")
-    status: str = Field("", max_length=20, description="Such as running, waiting, accepted or failed.")
+    status: Literal["queued", "running", Ending] | None = None
     limit: int = Field(10, ge=1, le=MOST_RUNS)
     offset: int = Field(0, ge=0, le=COUNTED_UP)
 
@@ -146,9 +155,7 @@ class ListRuns(Arguments):
 class Critique(Arguments):
     """Arguments of `critique`."""
 
-    image: str = Field(
-        description="SHA-256 of a stored image, a run id (its best image) or, for a local client, a path."
-    )
+    image: str = Field(description=f"{IMAGE}.")
     prompt: str = Field("", description="What the image must show; a run's own prompt if omitted.")
     concepts: Names = Field(
         (), max_length=MAX_CONCEPTS, description="What to judge; read from the prompt if omitted."

@@ -1,4 +1,4 @@
-"""What a tool returns: text always, small images, links to whole ones, and values."""
+"""What a tool returns: text always, small images, links to whole ones, and values for programs."""
 
 from __future__ import annotations
 
@@ -19,30 +19,36 @@ LOSSLESS = 512 * 512  # pixels; larger images are mostly too large as PNG
 SMALL = 256  # pixels of the side of one of several images
 MOST_SMALL = 24_000  # characters of one of several images
 PNG = "image/png"
+VALUES = "pleinair/values"  # of the metadata of a result
 TEMPLATE = "pleinair://images/{sha256}"
 _QUALITIES = (90, 75, 50)  # of JPEG
 
 
-def result(
-    lines: Iterable[str], values: Mapping[str, Any] | None, more: Sequence[ContentBlock] = ()
+def result(lines: Iterable[str], values: Mapping[str, Any]) -> CallToolResult:
+    """Return the result of a call whose values have all that its lines of text have."""
+    return CallToolResult(content=[text_block(*lines)], structured_content=dict(values))
+
+
+def shown_result(
+    lines: Iterable[str], values: Mapping[str, Any], more: Sequence[ContentBlock] = ()
 ) -> CallToolResult:
-    """Return the result of a call: lines of text, further content, and values."""
-    text = TextContent(text="\n".join(map(printable, lines)))
-    return CallToolResult(content=[text, *more], structured_content=dict(values) if values else None)
+    """Return the result of a call that a model must read and see: lines of text, further content, values.
+
+    The values, for programs, are metadata: of a result with structured content many clients show a model
+    nothing else, so that it would see no image.
+    """
+    return CallToolResult(content=[text_block(*lines), *more], _meta={VALUES: dict(values)})
 
 
 def failure(error: PleinairError) -> CallToolResult:
     """Return the result of a call that failed, with what to do about it."""
     remedy = [f"What to do: {error.remedy}"] if error.remedy else []
-    return CallToolResult(
-        content=[TextContent(text="\n".join(map(printable, [f"Error: {error.message}", *remedy])))],
-        is_error=True,
-    )
+    return CallToolResult(content=[text_block(f"Error: {error.message}", *remedy)], is_error=True)
 
 
-def text_block(line: str) -> TextContent:
-    """Return a line between images."""
-    return TextContent(text=printable(line))
+def text_block(*lines: str) -> TextContent:
+    """Return lines of text, as of a result or between its images."""
+    return TextContent(text="\n".join(map(printable, lines)))
 
 
 def small_preview(image: Image.Image) -> ImageContent:

@@ -146,6 +146,9 @@ def new_server(access: GetAccess) -> Server[Any]:
             )
         except PleinairError as error:
             return failure(error)
+        except OSError as error:  # a folder that cannot be written to, a full disk
+            fault = f"{error.filename or 'pleinair'}: {error.strerror or error}"
+            return failure(PleinairError(fault, "Check the disk and PLEINAIR_HOME, which is where runs are."))
         except Exception:
             traceback.print_exc(file=sys.stderr)
             remedy = "Nothing that was stored is lost. Its standard error has the details."

@@ -9,7 +9,7 @@ from mcp_types import CallToolResult, ContentBlock
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.app.api import home, run_table
 from pleinair.app.mcp.access import Access
-from pleinair.app.mcp.content import links, preview, result, small_preview, text_block
+from pleinair.app.mcp.content import links, preview, shown_result, small_preview, text_block
 from pleinair.app.mcp.resources import storyboard_link
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Progress, StepStarted, read_readable
@@ -42,7 +42,7 @@ def shown(run: Run, access: Access, attempt: int | None = None) -> CallToolResul
     if run.question:
         lines += ["The user must decide. Question:", *lines_of(run.question)]
         content += _hit_images(run, run.question)
-    return result([*lines, next_step(run, view)], view.model_dump(mode="json"), content)
+    return shown_result([*lines, next_step(run, view)], view.model_dump(mode="json"), content)
 
 
 def standing(run: Run, places: Paths) -> str:

@@ -17,38 +17,43 @@ from pleinair.app.judging import judge
 from pleinair.app.library.opened import OpenLibrary, SearchResult
 from pleinair.app.mcp import arguments
 from pleinair.app.mcp.access import Access
-from pleinair.app.mcp.content import SMALL, result, small_preview, text_block
+from pleinair.app.mcp.content import SMALL, TEMPLATE, result, shown_result, small_preview, text_block
 from pleinair.app.mcp.shown import row_line, shown, standing
 from pleinair.app.runs.facts import summary_of
 from pleinair.app.runs.follow import Follower
-from pleinair.app.runs.images import image_file, is_sha256, stored_image
+from pleinair.app.runs.images import image_file, is_sha256
 from pleinair.app.runs.listing import RunFilter, page_of
 from pleinair.app.runs.question import hit_id
-from pleinair.app.runs.request import read_input_image
+from pleinair.app.runs.request import DIRECT, read_input_image
+from pleinair.app.runs.store import Run
 from pleinair.app.runs.tables import OPEN, WAITING
 from pleinair.app.settings import POCKET, load, require_profile
 from pleinair.app.texts import counted
 from pleinair.app.trace.trace import license_text, score_text
 from pleinair.app.trace.view import view_of
 from pleinair.tools.storage.artifacts import encode_png
-from pleinair.tools.types import BadInput, PleinairError
+from pleinair.tools.types import BadInput, NotFound, PleinairError
 
 OnProgress = Callable[[float, float, str], Awaitable[None]]  # seconds, of how many, what the run does
 POLL = 0.2  # seconds between two looks at a run
 PERIOD = 2.0  # seconds between two notices, also when nothing has happened
+PLEINAIR = "pleinair"  # the graph, if none is named
+_REMEDY = "Pass the SHA-256 that show prints, a run id or, as a local client, an absolute path."
 _RUN = re.compile(r"[0-9a-f-]+|last")  # the id of a run, or its beginning
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 
 
 def start(call: arguments.Start, access: Access) -> CallToolResult:
     """Queue runs and return their ids at once."""
     _require_profile(call.profile)
     width, height = map(int, call.size.split("x")) if call.size else (None, None)
+    base, mask = (_file(image, access) if image else None for image in (call.base, call.mask))
     runs = api.enqueue(
         call.prompt,
         client=access.client,
         most=access.most,
         num_images=call.n,
-        graph=call.graph,
+        graph=call.graph or (DIRECT if base or mask else PLEINAIR),
         profile=call.profile,
         seed=call.seed,
         width=width,
@@ -59,6 +64,8 @@ def start(call: arguments.Start, access: Access) -> CallToolResult:
         overrides={"approve": call.approve} if call.approve else None,
         idempotency_key=call.idempotency_key,
         input_images=[_file(image, access) for image in call.input_images],
+        base=base,
+        mask=mask,
     )
     access.wake()
     ids = [run.id for run in runs]
@@ -68,14 +75,14 @@ def start(call: arguments.Start, access: Access) -> CallToolResult:
 
 async def wait(call: arguments.Wait, access: Access, on_progress: OnProgress) -> CallToolResult:
     """Wait until a run ends or asks, and report what it does meanwhile, by time."""
-    run = await asyncio.to_thread(api.find, call.run)
+    run = await asyncio.to_thread(_find, call.run)
     follower = Follower(api.run_table(), api.home(), run.id)
     begin, reported = time.monotonic(), -PERIOD
     while True:
         _, is_final = await asyncio.to_thread(follower.look)
         seconds = time.monotonic() - begin
         if is_final:
-            return await asyncio.to_thread(lambda: shown(api.find(run.id), access))
+            return await asyncio.to_thread(lambda: shown(_find(run.id), access))
         if seconds >= call.seconds or access.is_closing():
             return await asyncio.to_thread(_still_open, run.id)
         if seconds - reported >= PERIOD:
@@ -96,17 +103,17 @@ def _report(run_id: str, access: Access) -> str:
 def _still_open(run_id: str) -> CallToolResult:
     run = api.run_table().get(run_id)
     lines = [f"Run {run.id}: {standing(run, api.home())}", f'Next: wait(run="{run.id}") again.']
-    return result(lines, view_of(run, api.home()).model_dump(mode="json"))
+    return shown_result(lines, view_of(run, api.home()).model_dump(mode="json"))
 
 
 def show(call: arguments.Show, access: Access) -> CallToolResult:
     """Show a run."""
-    return shown(api.find(call.run), access, call.attempt)
+    return shown(_find(call.run), access, call.attempt)
 
 
 def answer(call: arguments.Answer, access: Access) -> CallToolResult:
     """Answer the question of a run, which a worker then continues."""
-    run = api.find(call.run)
+    run = _find(call.run)
     fields = call.model_dump(include={"stop", "without", "concepts", "prompt"})
     if run.question:
         fields["vetoes"] = [hit_id(run.question, value) for value in call.vetoes]
@@ -119,14 +126,14 @@ def answer(call: arguments.Answer, access: Access) -> CallToolResult:
 
 def cancel(call: arguments.Cancel, access: Access) -> CallToolResult:
     """End a run: cancelled or, with its best image, accepted."""
-    run = api.find(call.run)
+    run = _find(call.run)
     if call.accept:
         run = api.accept(run.id)
     elif run.status in OPEN:
         run = api.cancel(run.id)
     if run.status in OPEN:
         lines = [f"Run {run.id} ends at its next step.", f'Next: wait(run="{run.id}").']
-        return result(lines, {"run": run.id, "status": run.status})
+        return shown_result(lines, view_of(run, api.home()).model_dump(mode="json"))
     return shown(run, access)
 
 
@@ -146,7 +153,7 @@ def search_library(call: arguments.SearchLibrary, access: Access) -> CallToolRes
     if not access.files:
         for hit in values["hits"]:
             del hit["file"]
-    return result(_search_lines(found), values, content)
+    return shown_result(_search_lines(found), values, content)
 
 
 def _search_lines(found: SearchResult) -> list[str]:
@@ -166,7 +173,7 @@ def _search_lines(found: SearchResult) -> list[str]:
 
 def list_runs(call: arguments.ListRuns, access: Access) -> CallToolResult:
     """List runs, newest first."""
-    which = RunFilter(search=call.search, status=call.status)
+    which = RunFilter(search=call.search, status=call.status or "")
     page = page_of(api.run_table(), which, call.limit, call.offset)
     rows = [summary_of(run) for run in page.runs]
     lines = [f"{counted(page.total, 'run')}; {len(rows)} shown, newest first:"]
@@ -179,36 +186,50 @@ def list_runs(call: arguments.ListRuns, access: Access) -> CallToolResult:
 def critique(call: arguments.Critique, access: Access) -> CallToolResult:
     """Judge an image against a prompt."""
     _require_profile(call.profile)
-    png, prompt = _image_and_prompt(call.image, access)
-    judgement = judge(png, call.prompt or prompt, concepts=call.concepts, profile=call.profile)
+    image = read_input_image(_file(call.image, access))
+    prompt = call.prompt or (view_of(_find(call.image), api.home()).prompt if _is_run(call.image) else "")
+    judgement = judge(encode_png(image), prompt, concepts=call.concepts, profile=call.profile)
     rows = [row_line(row) + (f" Advice: {row.advice}" if row.advice else "") for row in judgement.ledger]
     verdict = "The image shows everything." if judgement.shows_all else "The image does not show everything."
     return result([verdict, *rows], judgement.model_dump(mode="json") | {"shows_all": judgement.shows_all})
 
 
-def _image_and_prompt(name: str, access: Access) -> tuple[bytes, str]:
-    """Return the PNG of an image by its SHA-256, run or path, and the prompt if it is that of a run."""
-    if is_sha256(name):
-        return stored_image(name, api.home()), ""
-    if not _RUN.fullmatch(name):
-        return encode_png(read_input_image(_file(name, access))), ""
-    run = api.find(name)
-    view = view_of(run, api.home())
-    if view.best_attempt is None:
-        raise BadInput(f"run {run.id}: it has no image yet", f'Call wait(run="{run.id}").')
-    return stored_image(view.best_attempt.image.sha256, api.home()), view.prompt
-
-
 def _file(name: str, access: Access) -> Path:
-    """Return the file of an image that a client names; raises `BadInput`."""
-    if is_sha256(name):
-        return image_file(name, api.home())
+    """Return the file of an image by its SHA-256, resource, run or path; raises `BadInput`."""
+    sha256 = name.removeprefix(TEMPLATE.partition("{")[0])
+    if is_sha256(sha256):
+        return image_file(sha256, api.home())
+    if _is_run(name):
+        return _best_image(_find(name))
+    is_path = Path(name).is_absolute() or name.startswith("~/")
+    if not is_path and (access.files or _URL.match(name)):
+        raise BadInput(f"image {name[:80]!r}: no SHA-256, run id or absolute path", _REMEDY)
     if not access.files:
         raise BadInput(
             f"image {name[:80]!r}: a client over HTTP cannot name files of this machine",
-            "Pass the SHA-256 of an image, which `show` prints.",
+            _REMEDY,
         )
     return Path(name)
+
+
+def _is_run(name: str) -> bool:
+    return bool(_RUN.fullmatch(name))
+
+
+def _best_image(run: Run) -> Path:
+    view = view_of(run, api.home())
+    if view.best_attempt:
+        return image_file(view.best_attempt.image.sha256, api.home())
+    remedy = "" if view.has_ended else f'Call wait(run="{run.id}").'
+    raise BadInput(f"run {run.id}: it has no image", remedy)
+
+
+def _find(name: str) -> Run:
+    """Return a run by its id, its beginning, or as `last`; raises `BadInput`."""
+    try:
+        return api.find(name)
+    except NotFound as error:
+        raise NotFound(error.message, "list_runs shows them.") from error
 
 
 def _require_profile(name: str | None) -> None:

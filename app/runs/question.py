@@ -39,5 +39,5 @@ def hit_id(question: ApprovalRequest, value: str) -> str:
         return value
     if value.isdecimal() and 1 <= int(value) <= len(hits):
         return hits[int(value) - 1].id
-    accepted = f"a number from 1 to {len(hits)}, an id or a file" if hits else "a file"
+    accepted = f"a number from 1 to {len(hits)}, an id or an image file" if hits else "an image file"
     raise BadInput(f"{value!r}: no reference of this run; accepted: {accepted}")

@@ -16,6 +16,7 @@ from mcp.client.stdio import StdioServerParameters
 from PIL import Image
 from support.detached_workers import detached_workers_ended
 from support.html_form import Forms
+from support.mcp_clients import values_of
 from support.servers import serving
 
 from pleinair.app import streams
@@ -31,9 +32,7 @@ async def call(tool: str, **arguments: Any) -> dict[str, Any]:
     server = StdioServerParameters(command=COMMAND[0], args=[*COMMAND[1:], "mcp"], env=dict(os.environ))
     async with Client(server) as client:
         result = await client.call_tool(tool, arguments)
-    assert not result.is_error and result.structured_content is not None, result.content
-    content: dict[str, Any] = result.structured_content
-    return content
+    return values_of(result)
 
 
 def approve_on_the_page(address: str, run: str) -> None:

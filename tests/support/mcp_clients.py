@@ -9,6 +9,7 @@ from mcp.client import Client
 from mcp_types import CallToolResult, ImageContent, ResourceLink, TextContent
 
 from pleinair.app.mcp.access import Access
+from pleinair.app.mcp.content import VALUES
 from pleinair.app.mcp.server import new_server
 
 LATEST, BEFORE = "2026-07-28", "legacy"  # modes of a client: the newest specification, and those before
@@ -45,8 +46,8 @@ def links_of(result: CallToolResult) -> list[ResourceLink]:
 
 
 def values_of(result: CallToolResult) -> dict[str, Any]:
-    """Return the values of a result that is no error."""
+    """Return the values for programs of a result that is no error."""
     assert not result.is_error, text_of(result)
-    values: Any = result.structured_content
+    values: Any = result.structured_content or (result.meta or {}).get(VALUES)
     assert isinstance(values, dict)
     return values

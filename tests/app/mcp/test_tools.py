@@ -12,7 +12,7 @@ import pytest
 from mcp.client import Client, advertise
 from mcp.server.apps import APP_MIME_TYPE, EXTENSION_ID
 from mcp_types import CallToolResult, TextResourceContents
-from PIL import Image
+from PIL import Image, ImageChops
 from support.mcp_clients import (
     BEFORE,
     LATEST,
@@ -73,6 +73,8 @@ def test_a_client_of_each_generation_sees_eight_tools(place: Path) -> None:
     assert (start["required"], start["additionalProperties"]) == (["prompt"], False)
     assert '"null"' not in json.dumps([tool.input_schema for tool in tools.tools])
     assert all(tool.description and tool.annotations for tool in tools.tools)
+    told = [[tool.name, tool.description, tool.input_schema] for tool in tools.tools]
+    assert len(json.dumps(told)) < 9_000, "which models pay for with every request: about 2,200 tokens"
     reading = {name for name, tool in by_name.items() if tool.annotations.read_only_hint}
     assert reading == {"wait", "show", "search_library", "list_runs", "critique"}
     assert [name for name, tool in by_name.items() if tool.annotations.destructive_hint] == ["cancel"]
@@ -87,6 +89,7 @@ def test_a_run_is_shown_with_text_image_link_and_values(place: Path, mode: str) 
     view = view_of(api.find(run), api.home())
     assert view.best_attempt
     assert values_of(result) == view.model_dump(mode="json")
+    assert result.structured_content is None, "many clients show a model nothing else, so no image"
     assert f"Run {run}: accepted" in text_of(result)
     assert f"File: {view.picture}" in text_of(result)
     assert f"Credit line: {view.credit_line}" in text_of(result)
@@ -245,7 +248,7 @@ def test_the_library_is_searched_as_a_run_does(place: Path) -> None:
         result = call(access, "search_library", query="picture 3", k=2)
         hits = values_of(result)["hits"]
         assert [("file" in hit) for hit in hits] == [access.files] * 2
-        assert len(images_of(result)) == 2
+        assert len(images_of(result)) == 2 and result.structured_content is None
         assert f"1: {hits[0]['hit']['id']}" in text_of(result)
     Path(values_of(call(LOCAL, "search_library", query="picture 3", k=2))["hits"][0]["file"]).write_bytes(b"")
     assert "indexed" in text_of(call(LOCAL, "search_library", query="picture 3", k=2))
@@ -258,8 +261,9 @@ def test_an_image_is_judged_by_run_by_content_and_by_path(place: Path) -> None:
     by_run = values_of(call(REMOTE, "critique", image=run))
     assert by_run["shows_all"] and by_run["prompt"] == PROMPT
     by_content = values_of(call(REMOTE, "critique", image=sha256, prompt=PROMPT))
+    by_uri = values_of(call(REMOTE, "critique", image=f"pleinair://images/{sha256}", prompt=PROMPT))
     by_path = values_of(call(LOCAL, "critique", image=shown["picture"], prompt=PROMPT))
-    assert by_run["ledger"] == by_content["ledger"] == by_path["ledger"]
+    assert by_run["ledger"] == by_content["ledger"] == by_uri["ledger"] == by_path["ledger"]
     draft = shown["attempts"][0]["image"]["sha256"]
     concepts = ["first thing", "second thing"]
     lacking = call(LOCAL, "critique", image=draft, prompt=PROMPT, concepts=concepts)
@@ -289,7 +293,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "an unknown graph": ("start", {"prompt": PROMPT, "graph": "plainair"}, "Did you mean `pleinair`?"),
     "an unknown profile": ("start", {"prompt": PROMPT, "profile": "none"}, "no such profile; accepted:"),
     "a file as profile": ("start", {"prompt": PROMPT, "profile": "/tmp/a.toml"}, "no such profile"),
-    "an odd size": ("start", {"prompt": PROMPT, "size": "large"}, "must match"),
+    "an odd size": ("start", {"prompt": PROMPT, "size": "large"}, "must be WIDTHxHEIGHT"),
     "an impossible size": ("start", {"prompt": PROMPT, "size": "63x63"}, "multiple of 8"),
     "a graph that asks nobody": (
         "start",
@@ -298,8 +302,27 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "an image that is no file": ("start", {"prompt": PROMPT, "input_images": ["a\0b"]}, "Error: "),
     "an image that is not there": ("start", {"prompt": PROMPT, "input_images": [NO_IMAGE]}, "no run has it"),
+    "an image in the call": (
+        "start",
+        {"prompt": PROMPT, "input_images": ["data:image/png;base64,AA"]},
+        "no SHA-256",
+    ),
+    "an image of the web": (
+        "critique",
+        {"image": "https://example.com/a.png", "prompt": PROMPT},
+        "no SHA-256",
+    ),
+    "a relative path": ("critique", {"image": "a.png", "prompt": PROMPT}, "an absolute path"),
+    "no name of an image": ("critique", {"image": "", "prompt": PROMPT}, "an absolute path"),
+    "an edit by a graph that does none": (
+        "start",
+        {"prompt": PROMPT, "base": "last", "graph": "pleinair"},
+        "takes no base image",
+    ),
+    "an edit by a generator that does none": ("start", {"prompt": PROMPT, "base": "last"}, "cannot inpaint"),
+    "an unknown status": ("list_runs", {"status": "broken"}, "'accepted'"),
     "images in broken JSON": ("start", {"prompt": PROMPT, "input_images": "[1"}, "must be a list"),
-    "an unknown run": ("wait", {"run": "20991231"}, "there is none"),
+    "an unknown run": ("wait", {"run": "20991231"}, "there is none\nWhat to do: list_runs shows them."),
     "a path as run": ("show", {"run": "../../etc/passwd"}, "there is none"),
     "an endless wait": ("wait", {"run": "last", "seconds": 1e9}, "must be at most 300"),
     "no number of seconds": ("wait", {"run": "last", "seconds": "NaN"}, "seconds"),
@@ -332,6 +355,42 @@ def test_bad_arguments_are_explained_and_nothing_is_written(place: Path) -> None
         assert result.is_error and BAD[kind][2] in text, (kind, text)
         assert text.startswith("Error: ") and "Traceback" not in text and "unexpected" not in text, kind
     assert [row.id for row in api.run_table().newest(9)] == [run]
+
+
+def test_a_part_of_a_run_s_image_is_changed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLEINAIR_GENERATOR__INPAINT", "true")
+    first = finished(graph="direct")
+    view = view_of(api.find(first), api.home())
+    assert view.best_attempt
+    mask = Image.new("RGBA", (view.best_attempt.image.width, view.best_attempt.image.height), "black")
+    mask.paste((0, 0, 0, 0), (0, 0, 8, 8))
+    mask.save(place / "mask.png")
+    edit: dict[str, Any] = {"base": first, "mask": str(place / "mask.png"), "input_images": [first]}
+    run = finished(**edit)
+    with (
+        Image.open(view.picture or "") as before,
+        Image.open(view_of(api.find(run), api.home()).picture or "") as after,
+    ):
+        assert ImageChops.difference(before.convert("RGB"), after.convert("RGB")).getbbox() == (0, 0, 8, 8)
+    refused = call(REMOTE, "start", prompt=PROMPT, **edit)
+    assert refused.is_error and "cannot name files of this machine" in text_of(refused)
+
+
+def test_a_home_that_cannot_be_written_to_is_an_error_with_its_path(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "file").write_text("")
+    monkeypatch.setenv("PLEINAIR_PATHS__HOME", str(place / "file"))
+    monkeypatch.setenv("PLEINAIR_HOME", str(place / "file"))
+    monkeypatch.setenv("PLEINAIR_LIBRARY__FOLDER", "pocket")
+    for name, given in (
+        ("start", {"prompt": PROMPT}),
+        ("search_library", {"query": "wren"}),
+        ("list_runs", {}),
+    ):
+        result = call(LOCAL, name, **given)
+        assert result.is_error and str(place / "file") in text_of(result), name
+        assert "unexpected" not in text_of(result)
 
 
 def test_a_client_elsewhere_names_no_files(place: Path) -> None:
