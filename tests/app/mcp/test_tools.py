@@ -365,7 +365,11 @@ def test_a_part_of_a_run_s_image_is_changed(place: Path, monkeypatch: pytest.Mon
     mask = Image.new("RGBA", (view.best_attempt.image.width, view.best_attempt.image.height), "black")
     mask.paste((0, 0, 0, 0), (0, 0, 8, 8))
     mask.save(place / "mask.png")
-    edit: dict[str, Any] = {"base": first, "mask": str(place / "mask.png"), "input_images": [first]}
+    edit: dict[str, Any] = {
+        "base": first,
+        "mask": str(place / "mask.png"),
+        "input_images": [str(place / "library" / "0.png")],
+    }
     run = finished(**edit)
     with (
         Image.open(view.picture or "") as before,
