@@ -282,7 +282,8 @@ def _check_token(scope: Scope, headers: Headers, rules: Rules) -> None:
         return
     if scheme.lower() == "bearer" and rules.accepts(token.strip(), address):
         return
-    raise Refusal(401, "This server needs a token.")
+    is_wrong = bool(headers.get("authorization"))
+    raise Refusal(401, "This is not the server's token." if is_wrong else "This server needs a token.")
 
 
 def has_cookie(values: Iterable[str], rules: Rules) -> bool:

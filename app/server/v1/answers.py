@@ -25,6 +25,7 @@ from pleinair.app.server.feed import are_final
 from pleinair.app.server.site import Site
 from pleinair.app.server.v1.errors import ApiFault
 from pleinair.app.server.v1.schemas import (
+    BEST,
     CompletedImage,
     Format,
     ImageData,
@@ -91,7 +92,7 @@ class Answer:
         """
         runs = [self.site.runs.get(run_id) for run_id in self.ids]
         views = [view_of(run, self.site.places) for run in runs]
-        images = [(view, data) for view in views if (data := self._image(view))]
+        images = [(view, data) for view in views if (data := image_of(self.site, view))]
         if not images:
             raise without_image(views[0])
         shown = {view.run for view, _ in images}
@@ -105,24 +106,17 @@ class Answer:
             pleinair=[view for view in views if view.run not in shown],
         )
 
-    def _image(self, view: RunView) -> bytes | None:
-        """Return the best image of a run as the PNG that is delivered, None if it has none."""
-        places = self.site.places
-        store = ArtifactStore(places.run(view.run) / "pictures")
-        ends = payloads(read_readable(places.events(view.run)).events, Ended)
-        if not (ends and (best := ends[-1].outcome.best)):
-            return None
-        request = read_request(self.site.runs.get(view.run).request_json)
-        with suppress(BadArtifact):
-            return png_of(best, request, ends[-1], store)
-        return None
-
     def _data(self, view: RunView, png: bytes) -> ImageData:
         attempt = view.best_attempt
         assert attempt
-        url = self.address_of(f"/runs/{view.run}/images/{attempt.image.sha256}.png")
-        image = {"url": url} if self.fields.is_by_url else {"b64_json": self._encoded(png)}
+        image = {"url": self._url(view)} if self.fields.is_by_url else {"b64_json": self._encoded(png)}
         return ImageData(revised_prompt=attempt.prompt, pleinair=view, **image)
+
+    def _url(self, view: RunView) -> str:
+        url = self.address_of(f"/v1/images/{view.run}.{self.fields.output_format}")
+        if self.fields.output_compression == BEST:
+            return url
+        return f"{url}{'&' if '?' in url else '?'}compression={self.fields.output_compression}"
 
     def _encoded(self, png: bytes) -> str:
         data = converted(png, self.fields.output_format, self.fields.output_compression)
@@ -181,7 +175,7 @@ class Answer:
             view = view_of(run, self.site.places)
         except PleinairError as error:
             raise ApiFault(error.message, "not_found", status=404, remedy=error.remedy) from error
-        attempt, data = view.best_attempt, self._image(view)
+        attempt, data = view.best_attempt, image_of(self.site, view)
         if not (attempt and data):
             raise without_image(view)
         return CompletedImage(
@@ -204,6 +198,18 @@ class Answer:
             remedy="" if self.has_key else "An Idempotency-Key would lead to the same run.",
             retry=self.has_key,
         )
+
+
+def image_of(site: Site, view: RunView) -> bytes | None:
+    """Return the best image of a run that has ended as the PNG that is delivered, None if it has none."""
+    store = ArtifactStore(site.places.run(view.run) / "pictures")
+    ends = payloads(read_readable(site.places.events(view.run)).events, Ended)
+    if not (ends and (best := ends[-1].outcome.best)):
+        return None
+    request = read_request(site.runs.get(view.run).request_json)
+    with suppress(BadArtifact):
+        return png_of(best, request, ends[-1], store)
+    return None
 
 
 def without_image(view: RunView) -> ApiFault:

@@ -37,7 +37,10 @@ _CODES = {  # by pydantic's type of an error
 }
 
 
-SERVED = "POST /v1/images/generations, POST /v1/images/edits, GET /v1/models, GET /v1/models/{name}"
+SERVED = (
+    "POST /v1/images/generations, POST /v1/images/edits, GET /v1/images/{run_id}.{kind}, GET /v1/models, "
+    "GET /v1/models/{name}"
+)
 PARAMS = {  # by the field of an error of the core
     "prompt": "prompt",
     "num_images": "n",

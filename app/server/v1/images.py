@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
@@ -18,11 +18,19 @@ from pleinair.app.runs.store import Run
 from pleinair.app.server.clients import client_of
 from pleinair.app.server.feed import streamed
 from pleinair.app.server.requests import IdempotencyKey
-from pleinair.app.server.site import Site, site_of
-from pleinair.app.server.v1.answers import Answer, Kind
+from pleinair.app.server.site import IMMUTABLE, Site, site_of
+from pleinair.app.server.v1.answers import Answer, Kind, converted, image_of, without_image
 from pleinair.app.server.v1.errors import ERRORS, ApiFault, json_response
 from pleinair.app.server.v1.files import PARTS, Files, of_form, of_json
-from pleinair.app.server.v1.schemas import EditRequest, ImageRequest, ImagesAnswer
+from pleinair.app.server.v1.schemas import (
+    BEST,
+    Compression,
+    EditRequest,
+    Format,
+    ImageRequest,
+    ImagesAnswer,
+)
+from pleinair.app.trace.view import view_of
 
 JSON = "application/json"
 KEY = TypeAdapter(IdempotencyKey)
@@ -61,6 +69,11 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
+FILES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {f"image/{kind}": {} for kind in get_args(Format)}}
+}
+
+
 @router.post(
     "/v1/images/generations",
     responses=ANSWERS,
@@ -86,6 +99,17 @@ async def edit(request: Request) -> Response:
     kind = _require_type(request, *PARTS)
     values, files = of_json(_object(await request.body())) if kind == JSON else await of_form(request)
     return await _answered(request, _validated(EditRequest, values), files, "image_edit")
+
+
+@router.get("/v1/images/{run_id}.{kind}", response_class=Response, responses=FILES)
+def image(request: Request, run_id: str, kind: Format, compression: Compression = BEST) -> Response:
+    """Send the best image of a run that has ended."""
+    site = site_of(request)
+    view = view_of(site.runs.get(run_id), site.places)
+    data = image_of(site, view)
+    if data is None:
+        raise without_image(view)
+    return Response(converted(data, kind, compression), media_type=f"image/{kind}", headers=IMMUTABLE)
 
 
 def _require_type(request: Request, *accepted: str) -> str:

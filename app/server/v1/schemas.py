@@ -31,6 +31,8 @@ BUILT_IN = (  # sizes of OpenAI's models
     "1792x1024",
 )
 Format = Literal["png", "webp", "jpeg"]
+BEST = 100
+Compression = Annotated[int, Field(ge=0, le=BEST)]  # quality of webp and jpeg
 
 
 class PleinairOptions(BaseModel):
@@ -65,7 +67,7 @@ class ImageRequest(BaseModel):
     ] = AUTO  # fmt: skip
     response_format: Literal["b64_json", "url"] | None = None
     output_format: Format = "png"
-    output_compression: Annotated[int, Field(ge=0, le=100)] = 100
+    output_compression: Compression = BEST
     background: Literal["auto", "opaque"] = AUTO
     stream: bool = False
     partial_images: Annotated[int, Field(ge=0, le=3)] = 0
@@ -84,11 +86,9 @@ class ImageRequest(BaseModel):
     @model_validator(mode="after")
     def _combined(self) -> ImageRequest:
         """Raise `ApiFault` for values that exclude each other."""
-        if self.response_format == "url" and self.output_format != "png":
-            raise _unsupported("output_format", f"{self.output_format!r}: an address is of a PNG")
         if self.response_format == "url" and self.stream:
             raise _unsupported("response_format", "'url': a stream has the images themselves")
-        if self.output_format == "png" and self.output_compression != 100:
+        if self.output_format == "png" and self.output_compression != BEST:
             raise _unsupported("output_compression", f"{self.output_compression}: only of webp and jpeg")
         return self
 
@@ -96,7 +96,7 @@ class ImageRequest(BaseModel):
     def is_by_url(self) -> bool:
         """Whether images are answered by their addresses, as the models DALL·E do by default."""
         if self.response_format is None:
-            return self.model in BY_URL and self.output_format == "png"
+            return self.model in BY_URL
         return self.response_format == "url"
 
     @property

@@ -81,9 +81,10 @@ def test_addresses_of_several_images(client: TestClient) -> None:
     assert [data["pleinair"]["seed"] for data in answer["data"]] == [3, 4]
     assert {read_request(run.request_json).graph for run in stored()} == {"direct"}
     for data in answer["data"]:
-        assert data["url"].startswith("https://127.0.0.1:8800/runs/") and "b64_json" not in data
+        assert data["url"].startswith("https://127.0.0.1:8800/v1/images/") and "b64_json" not in data
         image = client.get(data["url"].removeprefix("https://127.0.0.1:8800"))
         assert image.headers["content-type"] == "image/png"
+        assert data["pleinair"]["run"] in Image.open(io.BytesIO(image.content)).info["pleinair"]
     size = read_request(stored()[0].request_json).settings.image
     assert (size.width, size.height, answer["quality"]) == (24, 32, "low")
 
@@ -96,6 +97,20 @@ def test_formats(client: TestClient, kind: str, quality: int) -> None:
     assert image_of(data).format == kind.upper()
     assert b"trainedAlgorithmicMedia" in image_of(data).info["xmp"]
     assert answer.json()["output_format"] == kind
+    fields = DRAFT | {"output_format": kind, "output_compression": quality, "response_format": "url"}
+    url = client.post(GENERATE, json=fields | {"pleinair": {"seed": data["pleinair"]["seed"]}}).json()[
+        "data"
+    ][0]["url"]
+    assert client.get(url).headers["content-type"] == f"image/{kind}"
+    assert (
+        abs(len(client.get(url).content) - len(base64.b64decode(data["b64_json"]))) < 50
+    )  # another id in it
+
+
+def test_there_is_no_image_of_what_has_not_ended(client: TestClient) -> None:
+    run = api.enqueue(PROMPT, client="another")[0]
+    assert error(client.get(f"/v1/images/{run.id}.png")) == (400, "queued", None)
+    assert error(client.get("/v1/images/none.png"))[:2] == (404, "not_found")
 
 
 BAD_FIELDS: list[tuple[dict[str, Any], str | None, str | None]] = [
@@ -111,7 +126,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str | None, str | None]] = [
     ({"background": "transparent"}, "unsupported_value", "background"),
     ({"style": "oil"}, "unsupported_value", "style"),
     ({"output_format": "gif"}, "unsupported_value", "output_format"),
-    ({"output_format": "webp", "response_format": "url"}, "unsupported_value", "output_format"),
+    ({"output_compression": 50, "response_format": "url"}, "unsupported_value", "output_compression"),
     ({"output_compression": 50}, "unsupported_value", "output_compression"),
     ({"stream": True, "response_format": "url"}, "unsupported_value", "response_format"),
     ({"partial_images": 4}, "invalid_value", "partial_images"),
