@@ -106,6 +106,8 @@ def image(request: Request, run_id: str, kind: Format, compression: Compression 
     """Send the best image of a run that has ended."""
     site = site_of(request)
     view = view_of(site.runs.get(run_id), site.places)
+    if not view.has_ended:
+        raise ApiFault(f"run {run_id}: {view.status}, so it has no image yet", view.status, status=404)
     data = image_of(site, view)
     if data is None:
         raise without_image(view)
