@@ -6,7 +6,7 @@ Sub-queries that no caption contains are retrieved by their looks, with the loop
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import compress, islice
 from time import perf_counter
 from typing import Annotated
 
@@ -41,7 +41,8 @@ from pleinair.agent.state import (
 from pleinair.tools import crossmodal
 from pleinair.tools.retrieval.crossmodal.dense import SearchScorer
 from pleinair.tools.retrieval.crossmodal.joint import Joint, retrieve_jointly
-from pleinair.tools.retrieve import no_retrieval
+from pleinair.tools.retrieval.crossmodal.sparse import satisfaction
+from pleinair.tools.retrieve import excluding, no_retrieval, unlicensed_of
 from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import (
     Concept,
@@ -133,9 +134,13 @@ def search(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     started = perf_counter()
     try:
         joint = _search_jointly(state, runtime.context.of_papers)
+        excluded = _excluded(joint, runtime.context.of_papers)
     except NoLibrary as error:
         return changed(retrievals=[no_retrieval(concept, error) for concept in state.concepts])
-    retrievals = [_retrieval(joint, name, column) for column, name in enumerate(state.concept_names)]
+    retrievals = [
+        excluding(_retrieval(joint, name, column), excluded.get(name, ()))
+        for column, name in enumerate(state.concept_names)
+    ]
     usage = Usage(seconds=perf_counter() - started)
     return changed(joint=joint, retrievals=retrievals, usage=[usage])
 
@@ -152,6 +157,24 @@ def _search_jointly(state: CrossmodalState, context: Context) -> Joint:
         k=context.generator.capabilities.slots,
         seed=state.seed,
     )
+
+
+def _excluded(joint: Joint, context: Context) -> dict[str, tuple[str, ...]]:
+    """Return the images whose captions contain an uncovered sub-query, and which their licenses exclude.
+
+    Of each sub-query the first `context.k`, in the library's order.
+    """
+    unlicensed = unlicensed_of(context.retriever) if joint.uncovered else None
+    if unlicensed is None:
+        return {}
+    entries = unlicensed.entries()
+    vectors = satisfaction([entry.caption for entry in entries], joint.uncovered)
+    columns = zip(*vectors, strict=True) if vectors else ()
+    ids = [entry.id for entry in entries]
+    return {
+        name: tuple(islice(compress(ids, column), context.k))
+        for name, column in zip(joint.uncovered, columns, strict=False)
+    }
 
 
 def retrieve(state: RetrieveTask, runtime: Runtime[Context]) -> Update:
@@ -252,10 +275,14 @@ def _report(state: CrossmodalState) -> str:
     """Return the sub-queries that no caption contains, what was done, and any warning about the method."""
     if state.joint is None:
         return ""
-    results = {
-        retrieval.concept: "nothing found" if retrieval.abstained else "looked up instead"
-        for retrieval in state.retrievals
-    }
+    results = {retrieval.concept: _found(retrieval) for retrieval in state.retrievals}
     missing = ", ".join(f"{name!r} ({results[name]})" for name in state.joint.uncovered)
     lines = (f"no caption contains {missing}" if missing else "", state.joint.warning)
     return "; ".join(filter(None, lines))
+
+
+def _found(retrieval: Retrieval) -> str:
+    """Return in words what was done about a sub-query that no caption contains."""
+    if not retrieval.abstained:
+        return "looked up instead"
+    return retrieval.reason if retrieval.excluded_by_license else "nothing found"

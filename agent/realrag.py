@@ -17,8 +17,19 @@ from pleinair.agent.nodes import Update
 from pleinair.agent.select import Pick, free_slots, make_references, until_available
 from pleinair.agent.state import IMAGE, State, changed
 from pleinair.tools.realrag import require, search_away, training_of
-from pleinair.tools.retrieve import no_retrieval, search
-from pleinair.tools.types import Concept, Hit, Limit, NoLibrary, Outcome, Reference, Repair, Retrieval, Usage
+from pleinair.tools.retrieve import NOTHING, excluding, no_retrieval, search, unlicensed_of
+from pleinair.tools.types import (
+    Concept,
+    Hit,
+    Limit,
+    NoLibrary,
+    Outcome,
+    Reference,
+    Repair,
+    Retrieval,
+    Retriever,
+    Usage,
+)
 
 _WHY = "every image is generated from what the prompt retrieves"
 
@@ -37,7 +48,7 @@ def retrieve(state: State, runtime: Runtime[Context]) -> Update:
         return {}
     started = perf_counter()
     try:
-        retrieval = Retrieval(concept=state.prompt, query=state.prompt, hits=tuple(_search(state, context)))
+        retrieval = _retrieval(state, context)
     except NoLibrary as error:
         retrieval = no_retrieval(Concept(name=state.prompt, caption=state.prompt), error)
     return changed(retrievals=[retrieval], usage=[Usage(seconds=perf_counter() - started)])
@@ -48,14 +59,25 @@ def _require_engines(context: Context) -> None:
     require(context.realrag, training_of(context.retriever), context.generator.capabilities)
 
 
-def _search(state: State, context: Context) -> list[Hit]:
+def _retrieval(state: State, context: Context) -> Retrieval:
+    """Retrieve by the prompt; abstain only if the library has no image, or none with an accepted license."""
+    hits, prompt = tuple(_search(state, context, context.retriever)), state.prompt
+    if hits:
+        return Retrieval(concept=prompt, query=prompt, hits=hits)
+    retrieval = Retrieval(concept=prompt, query=prompt, hits=(), abstained=True, reason=NOTHING)
+    unlicensed = unlicensed_of(context.retriever)
+    others = _search(state, context, unlicensed) if unlicensed else []
+    return excluding(retrieval, tuple(hit.id for hit in others))
+
+
+def _search(state: State, context: Context, retriever: Retriever) -> list[Hit]:
     """Return the images near the prompt, and if there is a draft those that are also far from it."""
     options, k = context.realrag, max(context.k, context.realrag.references)
     newest = ledger.latest(state.attempts)
     if newest is None:
-        return search(context.retriever, state.prompt, k, state.seed)
+        return search(retriever, state.prompt, k, state.seed)
     image = context.store.open(newest.picture)
-    return search_away(context.retriever, state.prompt, image, weight=options.weight, k=k)
+    return search_away(retriever, state.prompt, image, weight=options.weight, k=k)
 
 
 def select(state: State, runtime: Runtime[Context]) -> Update:
@@ -72,7 +94,7 @@ def select(state: State, runtime: Runtime[Context]) -> Update:
     references, retrievals = until_available(state, build)
     request = nodes.new_request(state, context, references=references)
     repair = Repair(concept=state.retrievals[0].concept, action="add_reference", why=_WHY)
-    return changed(request=request, repairs=[repair], retrievals=retrievals)
+    return changed(request=request, repairs=[repair] if references else [], retrievals=retrievals)
 
 
 def finish(state: State, runtime: Runtime[Context]) -> Update:

@@ -23,6 +23,8 @@ from pleinair.tools.types import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+NOTHING = "no image in the library was found"
+
 
 def retrieve(
     concept: Concept,
@@ -49,18 +51,24 @@ def retrieve(
             excluded = tuple(hit.id for hit in others if is_match(hit, threshold))
     except NoLibrary as error:
         return no_retrieval(concept, error)
-    if excluded:
-        count = "1 image that matches is" if len(excluded) == 1 else f"{len(excluded)} images that match are"
-        reason = f"{count} excluded by license"
-    return Retrieval(
+    retrieval = Retrieval(
         concept=concept.name,
         query=concept.caption,
         hits=hits,
         threshold=threshold,
         abstained=bool(reason),
         reason=reason,
-        excluded_by_license=excluded,
     )
+    return excluding(retrieval, excluded)
+
+
+def excluding(retrieval: Retrieval, ids: tuple[str, ...]) -> Retrieval:
+    """Return a retrieval that abstains for the licenses of some images alone; unchanged for no `ids`."""
+    if not ids:
+        return retrieval
+    count = "1 image that matches is" if len(ids) == 1 else f"{len(ids)} images that match are"
+    update = {"abstained": True, "reason": f"{count} excluded by license", "excluded_by_license": ids}
+    return retrieval.model_copy(update=update)
 
 
 def unlicensed_of(retriever: object) -> Retriever | None:
@@ -145,7 +153,7 @@ def check_query(query: str, k: int) -> None:
 
 def _reason_to_abstain(hits: tuple[Hit, ...], threshold: float) -> str:
     if not hits:
-        return "no image in the library was found"
+        return NOTHING
     if any(is_match(hit, threshold) for hit in hits):
         return ""
     best = best_score(hits)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from pleinair.app.credits.sheet import NO_AUTHOR, NO_LICENSE, NO_REFERENCES, ImageCredit, Sheet
 from pleinair.app.texts import printable
-from pleinair.tools.retrieval.licenses import UNKNOWN
+from pleinair.tools.retrieval.licenses import is_stated
 
 ROLES = {"input": "input image", "pinned": "pinned", "retrieved": "retrieved"}
 COLUMNS = (
@@ -73,7 +73,7 @@ def _parts(sheet: Sheet) -> Iterator[tuple[str, Sequence[ImageCredit]]]:
 
 
 def _facts(credit: ImageCredit) -> list[str]:
-    license = NO_LICENSE if credit.license in ("", UNKNOWN) else printable(credit.license)
+    license = printable(credit.license) if is_stated(credit.license) else NO_LICENSE
     name = credit.license_name if credit.license_name != license else ""
     facts = (
         f'"{credit.title}"',
@@ -87,7 +87,7 @@ def _facts(credit: ImageCredit) -> list[str]:
 
 
 def _markdown(credit: ImageCredit) -> str:
-    license = NO_LICENSE if credit.license in ("", UNKNOWN) else credit.license
+    license = credit.license if is_stated(credit.license) else NO_LICENSE
     facts = (
         f"“{_escaped(credit.title)}”",
         _escaped(f"by {credit.author}" if credit.author else NO_AUTHOR),

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from pleinair.app.texts import printable
 from pleinair.tools.model_files.licenses import license_of
-from pleinair.tools.retrieval.licenses import UNKNOWN, name_and_address
+from pleinair.tools.retrieval.licenses import UNKNOWN, is_stated, name_and_address
 from pleinair.tools.types import Attempt, Box, Hit, Reference, Value
 
 Role = Literal["input", "pinned", "retrieved"]
@@ -132,7 +132,7 @@ def _entry(credit: ImageCredit) -> str:
     if credit.role == "input" and credit.id == credit.sha256:
         return f"{_quoted(credit.title)} (an input image)"
     author = _part(credit.author) or NO_AUTHOR
-    license = NO_LICENSE if credit.license in ("", UNKNOWN) else _part(credit.license)
+    license = _part(credit.license) if is_stated(credit.license) else NO_LICENSE
     terms = ", ".join(filter(None, (license, _part(credit.source))))
     return f"{_quoted(credit.title)} by {author} ({terms})"
 

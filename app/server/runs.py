@@ -15,16 +15,18 @@ from pleinair.app.runs.request import read_request
 from pleinair.app.runs.tables import OPEN
 from pleinair.app.server.decisions import decisions_of
 from pleinair.app.server.feed import key_of
-from pleinair.app.server.site import png, site_of, stored_png
+from pleinair.app.server.site import IMMUTABLE, png, site_of, stored_original, stored_png
 from pleinair.app.trace.view import RunView, view_of
 from pleinair.tools.images.crops import cut
 from pleinair.tools.images.reading import read_picture
+from pleinair.tools.images.signed import SUFFIXES
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import PleinairError
 
 router = APIRouter()
 PAGE: dict[int | str, dict[str, Any]] = {200: {"model": RunView, "content": {"text/html": {}}}}
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
+SIGNED: dict[int | str, dict[str, Any]] = {200: {"content": {kind: {} for kind in SUFFIXES.values()}}}
 WEBP: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}}}
 
 
@@ -58,6 +60,19 @@ def image(request: Request, run_id: str, name: str, crop: str = "") -> Response:
     except (ValueError, OverflowError):
         return png(None)
     return png(file.getvalue())
+
+
+@router.get("/runs/{run_id}/originals/{name}", response_class=Response, responses=SIGNED)
+def original(request: Request, run_id: str, name: str) -> Response:
+    """Send the file in which a server sent and signed an image, unchanged, by the SHA-256 of the image."""
+    site = site_of(request)
+    run = site.runs.get(run_id)
+    signed = stored_original(ArtifactStore(site.places.run(run.id) / "pictures"), name)
+    if signed is None:
+        return Response(status_code=404)
+    file = f"{run.id}-{read_request(run.request_json).slug}-original{signed.suffix}"
+    headers = {"content-disposition": f'attachment; filename="{file}"'} | IMMUTABLE
+    return Response(signed.data, media_type=SUFFIXES[signed.suffix], headers=headers)
 
 
 @router.get("/runs/{run_id}/hits/{name}.webp", response_class=Response, responses=WEBP)

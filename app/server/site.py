@@ -32,7 +32,7 @@ from pleinair.app.storyboard.gallery import SMALL
 from pleinair.app.storyboard.html import environment, run_values
 from pleinair.app.trace.calls import inline_calls, steps_with_calls, usage_by_attempt
 from pleinair.app.trace.trace import device_ahead, trace_begun
-from pleinair.tools.storage.artifacts import ArtifactStore, BadArtifact
+from pleinair.tools.storage.artifacts import ArtifactStore, BadArtifact, Original
 from pleinair.tools.storage.files import stamp_of
 from pleinair.tools.types import BadInput, Box, Hit, Picture
 
@@ -193,12 +193,13 @@ class Site:
         try:
             trace = trace_begun(run, self.places)
         except BadInput:
-            return {"attempts": [], "origin": None, "others": []}
-        parent = trace.run.parent
+            return {"attempts": [], "originals": [], "origin": None, "others": []}
+        parent, store = trace.run.parent, ArtifactStore(self.places.run(run.id) / "pictures")
         newest = [self.row(other) for other in self.runs.newest(MOST_OFFERED) if other.id != run.id]
         origins = self.runs.get_some([parent.run]) if parent else {}
         return {
             "attempts": trace.attempt_traces,
+            "originals": [each for each in trace.attempt_traces if store.original(each.attempt.picture)],
             "origin": self.row(origins[parent.run]) if parent and parent.run in origins else None,
             "others": [row for row in newest if row.image and not (parent and row.id == parent.run)],
         }
@@ -237,6 +238,11 @@ def stored_png(store: ArtifactStore, name: str) -> bytes | None:
         return store.read(Picture(sha256=name, width=1, height=1))
     except BadArtifact:
         return None
+
+
+def stored_original(store: ArtifactStore, name: str) -> Original | None:
+    """Return the signed file in which the image of a SHA-256 was received, None where there is none."""
+    return store.original(Picture(sha256=name, width=1, height=1)) if _SHA256.fullmatch(name) else None
 
 
 def png(data: bytes | None) -> Response:

@@ -295,3 +295,16 @@ def test_the_pocket_chat_model_lists_subqueries(tmp_path: Path) -> None:
     )
     call(graph, context, "a red finch beside an old coupe in the snow")
     assert studio.used == ["2.png", "3.png"]
+
+
+@pytest.mark.parametrize("fallback", [True, False])
+def test_what_only_a_license_excludes_is_the_reason(tmp_path: Path, fallback: bool) -> None:
+    studio = Studio(tmp_path, FINCH, "walrus", fallback=fallback)
+    studio.context = replace(studio.context, retriever=ListRetriever({}))
+    studio.context.retriever.unlicensed = ListRetriever(dict(HITS))  # type: ignore[attr-defined]
+    output = studio.run()
+    finch, walrus = output.retrievals
+    assert finch.excluded_by_license == (("5.png", "2.png") if fallback else ("1.png", "2.png"))
+    assert walrus.excluded_by_license == (("4.png",) if fallback else ())
+    assert output.outcome and output.outcome.ending == "stopped"
+    assert "'red finch' (2 images that match are excluded by license)" in output.outcome.reason

@@ -189,3 +189,16 @@ def test_a_resumed_run_keeps_its_retrieval(tmp_path: Path) -> None:
     studio.retriever.hits = {PROMPT: [Hit(id="new.png", score=1.0)]}
     saved.invoke(None, thread, context=studio.context)
     assert studio.used == [["far.png"]]
+
+
+def test_a_library_without_a_licensed_image_is_the_reason_for_no_reference(tmp_path: Path) -> None:
+    studio = Studio(tmp_path)
+    every, studio.retriever.hits[PROMPT] = Trained(TRAINING), []
+    assert studio.end() == ("stopped", "drawn without a reference: no image in the library was found", 0)
+    studio.retriever.unlicensed = every  # type: ignore[attr-defined]
+    output = studio.run()
+    (retrieval,) = output.retrievals
+    assert retrieval.excluded_by_license == ("far.png", "farther.png", "last.png")
+    assert output.outcome is not None and output.outcome.limit is None
+    assert output.attempts[-1].repairs == ()
+    assert output.outcome.reason == "drawn without a reference: 3 images that match are excluded by license"

@@ -16,6 +16,7 @@ from pleinair.app.server.v1.models import profile_of
 from pleinair.app.settings import load
 from pleinair.app.trace.view import RunView
 from pleinair.tools.generate import check_options
+from pleinair.tools.retrieval.licenses import Licenses
 from pleinair.tools.types import BadInput, ImageOptions
 
 AUTO: Literal["auto"] = "auto"
@@ -44,6 +45,7 @@ class PleinairOptions(BaseModel):
     seed: int | None = None
     negative_prompt: str | None = None
     reference_strength: float | None = None
+    license: Licenses | None = None  # of references
 
 
 def _without_empty(values: Any) -> Any:
@@ -117,6 +119,7 @@ class ImageRequest(BaseModel):
             "seed": self.pleinair.seed,
             "negative_prompt": self.pleinair.negative_prompt,
             "reference_strength": self.pleinair.reference_strength,
+            "license": self.pleinair.license,
         }
         if self.size != AUTO:
             width, height = self._size(options["profile"])

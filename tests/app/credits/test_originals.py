@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from io import BytesIO
@@ -13,6 +14,7 @@ from zipfile import ZipFile
 
 import pytest
 from PIL import Image
+from starlette.testclient import TestClient
 from support.fault_server import FaultServer, reply
 from support.signed_files import encoded, signed
 
@@ -21,6 +23,8 @@ from pleinair.app.runs.download import zip_of
 from pleinair.app.runs.events import Event, StepFinished
 from pleinair.app.runs.results import Result
 from pleinair.app.runs.retention import delete
+from pleinair.app.server.app import create
+from pleinair.app.server.site import Options
 from pleinair.app.trace.fork import fork
 from pleinair.app.trace.replay import replay
 from pleinair.app.trace.view import view_of
@@ -118,3 +122,17 @@ def test_replay_and_download_have_it_and_deletion_removes_it(hosted: Draw, tmp_p
     assert list(folder.rglob("*-original.webp"))
     delete(run_table(), home(), [result.run_id])
     assert not list(home().home.rglob("*-original*"))
+
+
+def test_the_page_of_a_run_offers_it(hosted: Draw) -> None:
+    data = signed(IMAGE, "JPEG")
+    result, plain = hosted(data), hosted(encoded(IMAGE, "JPEG"))
+    with TestClient(create(Options(workers=0), home()), base_url="http://127.0.0.1:8800") as client:
+        client.headers |= {"accept": "text/html"}
+        text = client.get(f"/runs/{result.run_id}").text
+        (address,) = re.findall(r'href="(/runs/[^"]+/originals/[0-9a-f]{64})" download', text)
+        response = client.get(address)
+        assert response.content == data and response.headers["content-type"] == "image/jpeg"
+        assert '-original.jpg"' in response.headers["content-disposition"]
+        assert client.get(address[:-1] + "g").status_code == 404
+        assert "originals" not in client.get(f"/runs/{plain.run_id}").text

@@ -6,10 +6,11 @@ from support.fake_retriever import FakeRetriever, corpus, ids
 
 from pleinair.tools.retrieval.compose import RetrievalOptions, compose
 from pleinair.tools.retrieval.filters import Filtered, without
-from pleinair.tools.retrieval.licenses import admits, is_free, name_and_address
+from pleinair.tools.retrieval.licenses import admits, is_free, name_and_address, spdx
 from pleinair.tools.retrieve import retrieve, unlicensed_of
 from pleinair.tools.types import Concept
 
+CC = "https://creativecommons.org/licenses/"
 IDENTIFIERS = [entry["id"] for entry in LICENSES.values()]
 
 
@@ -30,12 +31,57 @@ def test_free_are_the_licenses_of_creative_commons_without_nc_and_nd() -> None:
         ("GFDL-1.3-invariants-only", False),
         ("GFDL-1.3-no-invariants-only", True),
         ("CC-BY-4.0 unless sold", False),
+        ("CC BY 4.0 restricted", False),
+        ("CC BY 4.0 NC", False),
+        ("CC BY", True),
+        ("cc-by-sa", True),
+        ("CC BY 2.0 DE", True),
+        ("cc by-nc", False),
+        ("CC BY-NC-ND", False),
+        ("GFDL", True),
+        ("CC BY-SA 3.0 or GFDL", True),
+        ("CC BY-NC 4.0 or GFDL", True),
+        ("CC BY 4.0 or ask the author", False),
+        ("https://creativecommons.org/licenses/by/2.5/scotland/", True),
+        ("https://creativecommons.org/licenses/by-nc/2.5/scotland/", False),
+        (
+            "https://creativecommons.org/licenses/by/4.0/, https://creativecommons.org/licenses/by-nc/4.0/",
+            False,
+        ),
+        ("https://example.org/creativecommons.org/licenses/by/4.0/", False),
+        ("All rights reserved", False),
+        ("Unsplash License", False),
+        ("© 2020 someone", False),
         ("CC-BY-4.0\nCC-BY-NC-4.0", False),
         ("x" * 10_000, False),
     ],
 )
 def test_a_license_is_free_as_a_whole(license: str, free: bool) -> None:
     assert is_free(license) == free
+
+
+@pytest.mark.parametrize(
+    ("text", "license"),
+    [
+        ("Attribution 4.0 International (CC BY 4.0)", "CC-BY-4.0"),
+        ("CC0 1.0 Universal (CC0 1.0) Public Domain Dedication", "CC0-1.0"),
+        ("Attribution 4.0 International (CC BY-NC 4.0)", "Attribution 4.0 International (CC BY-NC 4.0)"),
+        ("The MIT License (MIT)", "MIT"),
+        ("CC BY\u2011SA\u00a04.0", "CC-BY-SA-4.0"),
+        ("CC-PD-Mark", "CC-PDM-1.0"),
+        ("GNU Free Documentation License, version 1.2", "GFDL-1.2"),
+        ("Open Government Licence v3.0", "OGL-UK-3.0"),
+        ("https://www.apache.org/licenses/LICENSE-2.0", "Apache-2.0"),
+        *((text, "unknown") for text in ("N/A", " Unknown", "none", "NaN", "-")),
+    ],
+)
+def test_licenses_are_read_as_people_write_them(text: str, license: str) -> None:
+    assert spdx(text) == license
+
+
+@pytest.mark.parametrize("text", ["", " ", "unknown", "Unknown", "N/A", "null", "nan", "-"])
+def test_what_states_no_license_is_not_known(text: str) -> None:
+    assert not admits(("known",), text) and not is_free(text)
 
 
 @pytest.mark.parametrize(
@@ -64,13 +110,21 @@ def test_a_choice_admits_licenses(accepted: tuple[str, ...], passing: set[str]) 
         ("cc-by-3.0-de", "Creative Commons Attribution 3.0 DE", "creativecommons.org/licenses/by/3.0/de/"),
         ("mit", "MIT License", "spdx.org/licenses/MIT.html"),
         ("ISC", "", "spdx.org/licenses/ISC.html"),
+        ("GFDL-1.2+", "", "spdx.org/licenses/GFDL-1.2.html"),
+        ("Unsplash License", "Unsplash License", "unsplash.com/license"),
+        ("https://creativecommons.org/licenses/by/2.5/scotland/", "",
+         "creativecommons.org/licenses/by/2.5/scotland/"),
+        ("http://creativecommons.org/licenses/by-sa/3.0/igo/",
+         "Creative Commons Attribution-ShareAlike 3.0 IGO", "creativecommons.org/licenses/by-sa/3.0/igo/"),
     ],
 )  # fmt: skip
 def test_a_license_has_a_name_and_an_address(license: str, name: str, address: str) -> None:
     assert name_and_address(license) == (name, f"https://{address}")
 
 
-@pytest.mark.parametrize("license", ["unknown", "", "mine", "MIT OR ISC", "https://example.org/terms"])
+@pytest.mark.parametrize(
+    "license", ["unknown", "", "mine", "MIT OR ISC", "https://example.org/terms", "LicenseRef-Mine"]
+)
 def test_what_is_no_license_of_the_list_has_no_address(license: str) -> None:
     assert name_and_address(license) == ("", "")
 

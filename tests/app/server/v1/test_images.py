@@ -139,6 +139,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str | None, str | None]] = [
     ({"prompt": " "}, None, "prompt"),
     ({"prompt": "a\0b"}, None, "prompt"),
     ({"prompt": f"{PROMPT} --ar 99:1"}, None, "prompt"),
+    ({"pleinair": {"license": "gratis"}}, "unsupported_value", "pleinair.license"),
     ({"prompt": "\ud800"}, "invalid_value", None),
     ({"\ud800": 1}, "invalid_value", None),
     ({"pleinair": {"reference_strength": float("nan")}}, "invalid_value", None),
@@ -185,6 +186,7 @@ def test_an_unknown_model(client: TestClient, name: str) -> None:
 def test_input_images_are_references_in_their_order(client: TestClient, quality: str) -> None:
     fields = {"prompt": PROMPT, "quality": quality, "pleinair[seed]": "5", "n": "1", "model": ""}
     parts = [*files("one", part="image"), *files("two", part="image[1]")]
+    fields |= {"pleinair[license]": "free"}
     answer = client.post(EDIT, data=fields, files=parts)
     (data,) = answer.json()["data"]
     references = data["pleinair"]["attempts"][0]["references"]
@@ -194,6 +196,7 @@ def test_input_images_are_references_in_their_order(client: TestClient, quality:
     colours = [Image.open(io.BytesIO(image)).getpixel((0, 0)) for image in images]
     assert colours == [colour("one"), colour("two")]
     assert data["pleinair"]["seed"] == 5
+    assert read_request(stored()[0].request_json).settings.retrieval.licenses == ("free",)
     assert len(data["pleinair"]["attempts"]) == 1 or quality == "auto"
 
 
