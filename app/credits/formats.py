@@ -11,7 +11,7 @@ from pleinair.app.credits.sheet import NO_AUTHOR, NO_LICENSE, NO_REFERENCES, Ima
 from pleinair.app.texts import printable
 from pleinair.tools.retrieval.licenses import is_stated
 
-ROLES = {"input": "input image", "pinned": "pinned", "retrieved": "retrieved"}
+ROLES = {"input": "input image", "pinned": "pinned", "retrieved": "retrieved", "base": "changed in part"}
 COLUMNS = (
     "image", "concept", "role", "title", "author", "license", "license_name", "license_url", "source",
     "cropped", "id", "sha256",

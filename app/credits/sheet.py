@@ -1,7 +1,8 @@
 """Credit sheet of a run: whose images its generator was shown, under which licenses, and which models.
 
 What is stated about an image was written by whoever made its library, and is repeated here, not checked. The
-credit line has title, author, license and source of each reference, as Creative Commons recommends.
+credit line has title, author, license with its address, and source of each reference, as Creative Commons
+recommends, and says what was changed: the base image of an edit.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pleinair.tools.model_files.licenses import license_of
 from pleinair.tools.retrieval.licenses import UNKNOWN, is_stated, name_and_address
 from pleinair.tools.types import Attempt, Box, Hit, Reference, Value
 
-Role = Literal["input", "pinned", "retrieved"]
+Role = Literal["input", "pinned", "retrieved", "base"]  # "base": a part of it was generated anew
 MAX_TITLE = 80  # characters of a caption that serves as a title
 MAX_PART = 200  # characters of an author, a license or a source in the credit line
 MAX_LINE = 4_000  # characters of the credit line
@@ -81,7 +82,7 @@ def credit_of(reference: Reference, chosen: Chosen = NOTHING) -> ImageCredit:
         license=hit.license,
         source=hit.source,
         author=hit.author,
-        title=_title(hit),
+        title=_title(hit, reference.picture.sha256),
         license_name=name,
         license_url=address,
         role=_role(reference, chosen),
@@ -99,6 +100,8 @@ def sheet_of(
 ) -> Sheet:
     """Return the credits of a run, which may have no image yet."""
     used = [credit_of(reference, chosen) for reference in (best.request.references if best else ())]
+    if best and best.request.inpaint and best.request.inpaint.masked:
+        used.insert(0, _base_credit(best.request.inpaint.picture.sha256))
     every = (reference for attempt in attempts for reference in attempt.request.references)
     others = [credit_of(reference, chosen) for reference in every]
     shown = {credit.sha256 for credit in used}
@@ -112,6 +115,11 @@ def sheet_of(
         ),
         line=credit_line(used),
     )
+
+
+def _base_credit(sha256: str) -> ImageCredit:
+    """Return the credit of the base image of an edit, about which nothing but its content is known."""
+    return ImageCredit(concept="base image", id=sha256, sha256=sha256, title=_short(sha256), role="base")
 
 
 def credit_line(credits: Sequence[ImageCredit]) -> str:
@@ -129,10 +137,14 @@ def credit_line(credits: Sequence[ImageCredit]) -> str:
 
 def _entry(credit: ImageCredit) -> str:
     """Return title, author, license and source of an image, and plainly what is not stated."""
+    if credit.role == "base":
+        return f"{_quoted(credit.title)} (the base image, changed in part)"
     if credit.role == "input" and credit.id == credit.sha256:
         return f"{_quoted(credit.title)} (an input image)"
     author = _part(credit.author) or NO_AUTHOR
     license = _part(credit.license) if is_stated(credit.license) else NO_LICENSE
+    if credit.license_url and credit.license_url != license:
+        license = f"{license} {credit.license_url}"
     terms = ", ".join(filter(None, (license, _part(credit.source))))
     return f"{_quoted(credit.title)} by {author} ({terms})"
 
@@ -147,11 +159,15 @@ def _part(text: str) -> str:
     return text if len(text) <= MAX_PART else f"{text[: MAX_PART - 1]}…"
 
 
-def _title(hit: Hit) -> str:
+def _title(hit: Hit, sha256: str) -> str:
     caption = printable(hit.caption)
     if caption and not hit.caption_model and len(caption) <= MAX_TITLE:
         return caption
-    return _part(PurePosixPath(hit.id).name or hit.id)
+    return _short(sha256) if hit.id == sha256 else _part(PurePosixPath(hit.id).name or hit.id)
+
+
+def _short(sha256: str) -> str:
+    return f"{sha256[:12]}…"
 
 
 def _role(reference: Reference, chosen: Chosen) -> Role:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pleinair.app.otel.images import ImageLinks
-from pleinair.app.otel.span import Span, span_id, trace_id
+from pleinair.app.otel.span import Span, cut, span_id, trace_id
 from pleinair.app.otel.spans import ROOT, Source, spans_of
 from pleinair.app.paths import Paths
 from pleinair.app.runs.calls import read_calls
@@ -42,6 +42,7 @@ EXIT_WAIT = 2.0  # seconds that the end of a program is delayed at most
 MOST_TURNS = 1000  # of a chat, whose first request names it
 MISSING = "OpenTelemetry is not installed"
 REMEDY = "Run `pip install 'pleinair[otel]'`."
+CHECK = "Check that a collector takes OTLP over HTTP there; a key goes into OTEL_EXPORTER_OTLP_HEADERS."
 _EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 _LOGGERS = (_EXPORTER, "opentelemetry.exporter.otlp.common.http")
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def export_run(run: Run, places: Paths, endpoint: str = "") -> int:
     with _silent() as remarks:
         is_sent = _send(exporter, spans)
     if not is_sent:
-        raise PleinairError(f"The trace was not sent to {_address(exporter)}: {_reason(remarks)}")
+        raise PleinairError(f"The trace was not sent to {_address(exporter)}: {_reason(remarks)}", CHECK)
     return len(spans)
 
 
@@ -303,4 +304,4 @@ def _silent() -> Iterator[list[str]]:
 
 
 def _reason(remarks: list[str]) -> str:
-    return remarks[0][:300] if remarks else "no reason given"
+    return cut(remarks[0], 300) if remarks else "no reason given"

@@ -22,6 +22,7 @@ class Collector(ThreadingHTTPServer):
         self.bodies: list[bytes] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
+        self.status = 200  # of every answer
         self.answering = threading.Event()  # a silent one answers once it is set
         if not is_silent:
             self.answering.set()
@@ -53,7 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
         self.server.paths.append(self.path)
         self.server.answering.wait()
-        self.send_response(200)
+        self.send_response(self.server.status)
         self.end_headers()
 
     def log_message(self, *_: Any) -> None: ...

@@ -54,7 +54,11 @@ def test_the_credit_line_has_title_author_license_and_source() -> None:
     stated = reference(
         caption="Saverel wren", author="A. Author", license="CC-BY-4.0", source="https://example.org/1"
     )
-    assert line_of(stated) == ('References: "Saverel wren" by A. Author (CC-BY-4.0, https://example.org/1).')
+    terms = "CC-BY-4.0 https://creativecommons.org/licenses/by/4.0/, https://example.org/1"
+    assert line_of(stated) == f'References: "Saverel wren" by A. Author ({terms}).'
+    assert line_of(reference(license="N/A")) == line_of(reference())
+    mine = input_reference("me", image(3), "")
+    assert line_of(mine) == 'References: "000000000000…" (an input image).'
     assert line_of(reference()) == 'References: "1.png" by unknown author (license not stated).'
     assert line_of(input_reference("me", image(3), "me.jpg")) == 'References: "me.jpg" (an input image).'
     assert line_of() == "No references."
@@ -160,7 +164,7 @@ def test_the_sheet_is_on_the_command_line_in_the_files_and_on_the_storyboard(pla
     assert result.picture is not None
     sidecar = json.loads(result.sidecar.read_text("utf-8"))
     line = sidecar["credits"]["line"]
-    assert line.startswith('References: "') and "CC0-1.0, https://example.org/" in line
+    assert line.startswith('References: "') and "publicdomain/zero/1.0/, https://example.org/" in line
     view = view_of(find(result.run_id), home())
     assert view.credit_line == line and view.best_attempt is not None
     assert list(view.best_attempt.references) == sidecar["references"]

@@ -165,3 +165,11 @@ def test_the_command_sends_a_run_and_explains_what_is_missing(collector: Collect
     submit(PROMPT, seed=2)
     waiting = CliRunner().invoke(app, ["trace", "export", "last", "--otlp", collector.address])
     assert waiting.exit_code == 2 and "no trace yet" in waiting.stderr
+
+
+def test_what_a_collector_refuses_has_a_reason_and_a_remedy(collector: Collector) -> None:
+    draw(PROMPT, seed=1, graph="direct")
+    collector.status = 401
+    refused = CliRunner().invoke(app, ["trace", "export", "last", "--otlp", collector.address])
+    assert refused.exit_code == 5 and "401" in refused.stderr
+    assert "OTEL_EXPORTER_OTLP_HEADERS" in refused.stderr
