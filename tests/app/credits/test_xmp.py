@@ -109,7 +109,7 @@ def test_an_edit_with_a_mask_is_a_composite(place: Path) -> None:
     assert result.picture is not None
     with Image.open(result.picture) as image:
         assert properties(image.info[KEY])["type"] == COMPOSITE
-        assert "(the base image, changed in part)" in properties(image.info[KEY])["credit"]
+        assert "(the base image, changed in part)" in str(properties(image.info[KEY])["credit"])
     view = view_of(find(result.run_id), home())
     assert view.digital_source_type == COMPOSITE and view.credit_line.startswith("References: ")
 
