@@ -56,7 +56,8 @@ $(OUTSIDE): $(STAMP) requirements-outside.lock
 	touch $@
 
 test-outside: $(OUTSIDE) ## install Debian packages and a model server, and run the tests that need them
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest tests/outside $(ARGS)
+	OMP_NUM_THREADS=1 PIP_COMPILE=0 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest tests/outside \
+		-n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP) ## lint, check format and types, report sizes and wording
 	$(BIN)/ruff check .

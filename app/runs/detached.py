@@ -27,8 +27,6 @@ def ensure_worker(places: Paths) -> int | None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return None
-        # the worker inherits the lock, so that no second one is started before it is present
-        os.set_inheritable(file.fileno(), True)
         with (places.home / LOG).open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "pleinair.app.runs.detached", str(file.fileno())],
@@ -37,7 +35,7 @@ def ensure_worker(places: Paths) -> int | None:
                 stderr=log,
                 cwd=places.home,
                 env={**os.environ, "PLEINAIR_HOME": str(places.home)},
-                pass_fds=(file.fileno(),),
+                pass_fds=(file.fileno(),),  # the worker has the lock, so that no second one is started
                 start_new_session=True,
             )
     threading.Thread(target=process.wait, daemon=True, name="reaper").start()  # where it ends before this one
@@ -46,12 +44,26 @@ def ensure_worker(places: Paths) -> int | None:
 
 def main() -> None:
     """Execute queued runs; the only argument is the number of the open lock file."""
-    from pleinair.app.api import home, run_table
-    from pleinair.app.runs.worker import SIGNALS, stopped_by_signals, work
+    from pleinair.app.runs.worker import SIGNALS, stopped_by_signals
 
-    fcntl.flock(int(sys.argv[1]), fcntl.LOCK_SH)
     with stopped_by_signals(*SIGNALS) as stop:
+        work_until_idle(int(sys.argv[1]), stop)
+
+
+def work_until_idle(lock: int, stop: threading.Event) -> None:
+    """Execute queued runs until there was none for `IDLE` seconds; `lock` is the open lock file.
+
+    A run that was queued after the last look, by a program that saw the lock, is executed too.
+    """
+    from pleinair.app.api import home, run_table
+    from pleinair.app.runs.worker import work
+
+    is_idle = False
+    while not (is_idle or stop.is_set()):
+        fcntl.flock(lock, fcntl.LOCK_SH)
         work(run_table(), home(), stop, IDLE)
+        fcntl.flock(lock, fcntl.LOCK_UN)  # before the look: who queues a run now starts a worker
+        is_idle = not run_table().unfinished()
 
 
 if __name__ == "__main__":

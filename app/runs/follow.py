@@ -42,12 +42,12 @@ class Follower:
         return self._new(), is_final
 
     def _new(self) -> list[Event]:
-        path = self.places.events(self.run_id)
-        if not path.exists():
+        try:
+            with self.places.events(self.run_id).open("rb") as file:
+                file.seek(self._read)
+                text = file.read()
+        except FileNotFoundError:  # it has not begun, or is being deleted
             return []
-        with path.open("rb") as file:
-            file.seek(self._read)
-            text = file.read()
         complete = text[: text.rfind(b"\n") + 1]
         self._read += len(complete)
         events = [event for event in parse(complete).events if event.seq > self.after]

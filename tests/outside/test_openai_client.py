@@ -19,7 +19,7 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types import ImagesResponse
 from PIL import Image, ImageChops
-from support.servers import Server, serving
+from support.servers import Server, own_folders, serving
 from support.source_tree import ROOT
 
 from pleinair.app.api import run_table
@@ -32,12 +32,8 @@ TOKEN = "a-long-token"
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Set a home and an out folder, for this process and the servers."""
-    folder = tmp_path_factory.mktemp("place")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLEINAIR_HOME", str(folder / "home"))
-        patch.setenv("PLEINAIR_PATHS__OUT", str(folder / "out"))
-        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    """Set the folders of this process and the servers."""
+    with own_folders(tmp_path_factory.mktemp("place")) as folder:
         yield folder
 
 

@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from support.servers import Server, serving
+from support.servers import Server, own_folders, serving
 
 SMALL = "16x16"  # pixels; any other size that a request has would take minutes
 EXAMPLES = 12  # requests of each kind
@@ -26,13 +26,8 @@ EXAMPLES = 12  # requests of each kind
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Serve a home with the pocket models."""
-    folder = tmp_path_factory.mktemp("place")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLEINAIR_HOME", str(folder / "home"))
-        patch.setenv("PLEINAIR_PATHS__OUT", str(folder / "out"))
-        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
-        with serving(queue=8) as server:
-            yield server
+    with own_folders(tmp_path_factory.mktemp("place")), serving(queue=8) as server:
+        yield server
 
 
 def _make_quick(body: Any) -> None:

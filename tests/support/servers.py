@@ -12,10 +12,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
 import psutil
+import pytest
 
 SERVE = """
 import json, sys
@@ -79,6 +81,16 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
+
+
+@contextmanager
+def own_folders(folder: Path) -> Iterator[Path]:
+    """Set the home, out and configuration folders for the block, for this process and those that it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLEINAIR_HOME", str(folder / "home"))
+        patch.setenv("PLEINAIR_PATHS__OUT", str(folder / "out"))
+        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+        yield folder
 
 
 @contextmanager

@@ -1,16 +1,21 @@
 """Detached workers: one for a home, which outlives the program that queued the runs."""
 
+import fcntl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.detached_workers import detached_workers, detached_workers_ended
 
-from pleinair.app.api import enqueue, home
-from pleinair.app.runs.detached import ensure_worker
+from pleinair.app.api import enqueue, home, run_table
+from pleinair.app.runs import detached, worker
+from pleinair.app.runs.detached import ensure_worker, work_until_idle
+from pleinair.app.runs.presence import lock_file
 from pleinair.app.streams import follow
 
 PROMPT = "first thing and second thing"
@@ -53,3 +58,24 @@ def test_a_home_gets_one_worker(ending: Path) -> None:
         started = [pid for pid in threads.map(lambda _: ensure_worker(home()), range(8)) if pid]
     assert started == [worker.pid for worker in detached_workers()]
     assert ensure_worker(home()) is None
+
+
+def test_a_run_queued_while_its_worker_ends_is_executed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    late: list[str] = []
+
+    def work(*arguments: Any) -> None:
+        real_work(*arguments)
+        if not late:  # after the last look
+            late.append(enqueue(PROMPT, client="a", seed=1)[0].id)
+            assert ensure_worker(home()) is None
+
+    real_work = worker.work
+    monkeypatch.setattr(worker, "work", work)
+    monkeypatch.setattr(detached, "IDLE", 0.01)
+    lock_file(home()).parent.mkdir(parents=True, exist_ok=True)
+    with lock_file(home()).open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        work_until_idle(file.fileno(), threading.Event())
+        assert run_table().get(late[0]).status == "accepted"
+        with lock_file(home()).open("ab") as other:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it is absent now
