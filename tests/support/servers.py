@@ -85,7 +85,7 @@ def free_port() -> int:
 
 @contextmanager
 def own_folders(folder: Path) -> Iterator[Path]:
-    """Set the home, out and configuration folders for the block, for this process and those that it starts."""
+    """Set the home, out and configuration folders for the block, here and in processes that start in it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLEINAIR_HOME", str(folder / "home"))
         patch.setenv("PLEINAIR_PATHS__OUT", str(folder / "out"))
