@@ -8,19 +8,22 @@ import sqlite3
 # LangGraph reads this at its first import; `PLAIN` below works even after it
 os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
+from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.graph.state import CompiledStateGraph, StateGraph
 
 from pleinair.app.runs.database import connect, connect_read_only, unusable
+from pleinair.tools.registry import resolve
 from pleinair.tools.types import BadInput
 
+Graph = CompiledStateGraph[Any, Any, Any, Any]
 PLAIN = JsonPlusSerializer(allowed_msgpack_modules=None, allowed_json_modules=None)
 
 
@@ -53,23 +56,13 @@ class FencedSaver(SqliteSaver):
         except (ValueError, TypeError, LookupError) as error:  # of msgpack and JSON
             raise BadInput(f"{self._path} is damaged: {type(error).__name__}: {error}") from error
 
-    def put(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        """Save a checkpoint."""
-        self._guard()
-        return super().put(config, checkpoint, metadata, new_versions)
-
-    def put_writes(
-        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
-    ) -> None:
-        """Save the writes of one task."""
-        self._guard()
-        super().put_writes(config, writes, task_id, task_path)
+    @contextmanager
+    def cursor(self, transaction: bool = True) -> Iterator[sqlite3.Cursor]:
+        """Yield a cursor; `transaction` says that it is for writing."""
+        if transaction:
+            self._guard()
+        with super().cursor(transaction) as cursor:
+            yield cursor
 
 
 def _refuse_to_write() -> None:
@@ -92,3 +85,10 @@ def open_saver(path: Path, guard: Callable[[], object] | None = None) -> Iterato
                 saver.conn.close()
     except sqlite3.Error as error:
         raise unusable(error, path) from error
+
+
+def compiled(name: str, saver: FencedSaver) -> Graph:
+    """Compile a graph of the registry with a checkpointer."""
+    # not by the builder's own method: the request has been validated
+    graph: Graph = StateGraph.compile(resolve("graph", name).builder, checkpointer=saver, name=name)
+    return graph

@@ -45,8 +45,7 @@ def steps_of(run: Run, places: Paths) -> list[Step]:
 
     Raises `BadInput` when the graph is not installed any more.
     """
-    from pleinair.app.runs.checkpoints import open_saver
-    from pleinair.app.runs.runner import compiled
+    from pleinair.app.runs.checkpoints import compiled, open_saver
 
     path = places.run(run.id) / "checkpoints.sqlite"
     if not path.exists():

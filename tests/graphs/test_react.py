@@ -21,7 +21,7 @@ from pleinair.agent.context import Context
 from pleinair.agent.react.messages import CUT_OFF, NO_CALL, NO_JSON
 from pleinair.agent.react.state import ReactState
 from pleinair.agent.state import Output, changed
-from pleinair.app.runs.runner import STEPS
+from pleinair.app.runs.execution import STEPS
 from pleinair.graphs import pleinair
 from pleinair.graphs.react import builder, graph
 from pleinair.tools.errors import CutOff, Filtered
