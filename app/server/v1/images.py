@@ -61,10 +61,15 @@ def _described(model: type[BaseModel], parts: Mapping[str, Mapping[str, Any]]) -
     return {"requestBody": {"required": True, "content": bodies}, "parameters": [key]}
 
 
+EVENT = {  # of a stream; `data` is the JSON of a preview, an image or an error
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "model": ImagesAnswer,
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": EVENT}},
     },
 }
 
