@@ -44,8 +44,11 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """The seconds that the rest takes by the median of this call's runs, None before the first."""
-        return (self.total - self.done) * median(self.seconds) if self.seconds else None
+        """The seconds that the rest takes by the median of this call's runs, None before the first.
+
+        The first run counts only while it is the only one: it loads the models.
+        """
+        return (self.total - self.done) * median(self.seconds[1:] or self.seconds) if self.seconds else None
 
 
 def left_of(plan: Plan, entries: Collection[Place]) -> list[Item]:

@@ -16,7 +16,7 @@ from pleinair.app.estimate.cost import Range
 from pleinair.app.estimate.estimate import Estimate, estimate_of
 from pleinair.app.paths import Paths
 from pleinair.app.runs.prices import is_hosted, is_paid
-from pleinair.app.runs.request import DrawRequest
+from pleinair.app.runs.request import OUT, DrawRequest
 from pleinair.app.runs.store import Run, Runs
 from pleinair.app.texts import counted
 from pleinair.tools.types import BadInput, Value
@@ -85,6 +85,7 @@ def plan_of(
 
     Raises:
         BadRows: with the fault of every row that has one; nothing was written.
+        BadInput: `out` cannot be written to.
     """
     items: list[Item] = []
     faults: list[Fault] = []
@@ -94,6 +95,8 @@ def plan_of(
         try:
             request = _request(row, out)
         except BadInput as error:
+            if error.field == OUT:  # no row's own
+                raise
             faults.append(Fault(row.line, error.message, error.remedy))
             continue
         kind = _kind(request)

@@ -36,7 +36,8 @@ MAX_INPUT_IMAGES = 16  # no generator takes more
 DIRECT = "direct"  # the graph without retrieval
 REALRAG = "realrag"  # the graph that may require a trained retriever
 INPUT_FIELD = "pictures"  # of a graph's input
-INPUT_IMAGES = "input_images"  # the argument of `draw`
+INPUT_IMAGES = "input_images"  # arguments of `draw`
+OUT = "out"
 
 
 class Parent(Value):
@@ -122,7 +123,7 @@ def new_request(*, settings: Settings, out: str | Path | None = None, **fields: 
         BadInput: a value is unusable; the message has it and what is accepted.
     """
     if not isinstance(out, str | Path | None):
-        raise BadInput(f"out = {repr(out)[:80]}: must be the path of a folder", field="out")
+        raise BadInput(f"out = {repr(out)[:80]}: must be the path of a folder", field=OUT)
     folder = checked_path(str(out or settings.paths.out), "out").absolute()
     absolute = settings.model_copy(update={"library": settings.library.absolute()})
     try:
@@ -203,13 +204,12 @@ def _check_library(settings: Settings, graph: str) -> None:
 
 def _check_out(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise BadInput(f"out {str(folder)!r}: it is a file; must be a folder")
+        raise BadInput(f"out {str(folder)!r}: it is a file; must be a folder", field=OUT)
     try:
         require_writable(folder)
     except PleinairError as error:
-        raise BadInput(
-            f"out {str(folder)!r}: {error.message}", "Choose a folder that can be written to."
-        ) from error
+        message = f"out {str(folder)!r}: {error.message}"
+        raise BadInput(message, "Choose a folder that can be written to.", field=OUT) from error
 
 
 def read_request(text: str) -> DrawRequest:

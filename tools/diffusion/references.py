@@ -75,18 +75,17 @@ def insert_placeholders(prompt: str, concepts: Sequence[str], count: int, placeh
 
 
 def scale_reference(image: Image, longest: int, shortest: int = 1) -> Image:
-    """Scale a reference down, never up, to a longest side: its tokens cost as much as the new image's.
+    """Scale a reference down to a longest side: its tokens cost as much as the new image's.
 
-    Raises `BadInput` if a side would have fewer pixels than `shortest`.
+    Where a side would have fewer pixels than `shortest`, as with a strip, white is added at both of its ends.
     """
+    from PIL import ImageOps
+
     small = image.convert("RGB")
     small.thumbnail((longest, longest))
-    if min(small.size) < shortest:
-        raise BadInput(
-            f"A reference of {image.width} × {image.height} pixels is too narrow.",
-            "Crop it closer to a square.",
-        )
-    return small
+    if min(small.size) >= shortest:
+        return small
+    return ImageOps.pad(small, (max(small.width, shortest), max(small.height, shortest)), color="white")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -217,6 +217,13 @@ def test_a_row_that_fails_stops_no_other_and_is_tried_again(
     assert len(run_table().newest(9)) == 3
 
 
+def test_a_folder_that_cannot_be_written_to_is_one_fault(prompts: Path) -> None:
+    Path("out").touch()
+    result = batch()
+    assert result.exit_code == 2
+    assert "must be a folder" in result.stderr and "line" not in result.stderr
+
+
 def test_a_run_that_ends_elsewhere_changes_its_outcome(prompts: Path) -> None:
     batch()
     run = entries()[0]["run"]

@@ -146,6 +146,7 @@ def test_a_size_that_the_class_would_round_is_refused(tmp_path: Path) -> None:
         draw(omnigen(tmp_path), width=24)
 
 
-def test_a_reference_too_narrow_for_a_token_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="512 × 4 pixels is too narrow"):
-        draw(omnigen(tmp_path), images=[Image.new("RGB", (512, 4))])
+def test_a_reference_narrower_than_a_token_is_used(tmp_path: Path) -> None:
+    engine = omnigen(tmp_path, reference_size=128)
+    draw(engine, images=[Image.new("RGB", (512, 4))])
+    draw(engine, images=[Image.new("RGB", (1, 1))])
