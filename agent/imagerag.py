@@ -34,6 +34,7 @@ from pleinair.agent.select import (
 )
 from pleinair.agent.state import IMAGE, MLLM_CALL, RetrieveTask, State, changed
 from pleinair.tools import imagerag
+from pleinair.tools.diffusion.references import without_placeholders
 from pleinair.tools.mllm.schemas import Decision
 from pleinair.tools.retrieval.lexical import score_captions
 from pleinair.tools.retrieval.rerank import EACH
@@ -95,7 +96,7 @@ def find_missing(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
 def caption(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     """Write captions of the missing concepts; if none is missing, the prompt is the caption."""
     options, usage = runtime.context.imagerag, list[Usage]()
-    names = state.missing or [imagerag.one_line(state.prompt)]
+    names = state.missing or [without_placeholders(state.prompt) or imagerag.one_line(state.prompt)]
     concepts = [Concept(name=name, caption=name) for name in names]
     if state.missing and options.retrieve_by == "captions":
         try:

@@ -41,6 +41,7 @@ from pleinair.tools.callbacks import ReportsOffloadLevels
 from pleinair.tools.critique import critique as judge_image
 from pleinair.tools.deadline import OutOfTime
 from pleinair.tools.decompose import decompose as list_concepts
+from pleinair.tools.diffusion.references import check_placeholders
 from pleinair.tools.generate import check_options, cost
 from pleinair.tools.generate import generate as generate_image
 from pleinair.tools.mllm.ask import adding_usage
@@ -320,8 +321,10 @@ def begin(state: AnyState, runtime: Runtime[Context]) -> Update:
     where nothing has changed.
 
     Raises:
-        BadInput: the input has an image option that the generator lacks, or its capabilities are unusable.
+        BadInput: the input has an image option that the generator lacks, or its capabilities are unusable,
+            or the prompt names an input image that does not exist.
     """
+    check_placeholders(state.prompt, len(state.pictures))
     runtime.context.capabilities(state.image)  # are they usable?
     if state.image != ImageOptions():
         check_options(state.image, runtime.context.generator.capabilities)

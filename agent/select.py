@@ -20,6 +20,7 @@ from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.retrieval.filters import Wrapper
 from pleinair.tools.retrieve import open_image
 from pleinair.tools.types import (
+    INPUT_SOURCE,
     Attempt,
     Hit,
     NoLibrary,
@@ -41,7 +42,6 @@ Built = TypeVar("Built")
 Candidates = Mapping[str, Sequence[Hit]]  # concept -> its usable hits, best first
 Scores = Mapping[str, float]  # concept -> score of one image for it
 
-INPUT_SOURCE = "given with the prompt"  # of an input image, in its hit
 REFERENCE_ACTIONS = ("add_reference", "swap_reference")  # repairs that show the generator another image
 
 
@@ -82,7 +82,7 @@ def input_references(pictures: Iterable[Picture]) -> tuple[Reference, ...]:
     """Return input images as references; every request has them, before the retrieved ones."""
     return tuple(
         Reference(
-            concept=f"own picture {number}",
+            concept=f"input image {number}",
             hit=Hit(id=picture.sha256, score=1.0, source=INPUT_SOURCE),
             picture=picture,
         )

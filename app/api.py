@@ -30,6 +30,7 @@ from pleinair.app.runs.request import (
 from pleinair.app.runs.store import Busy, Finished, Run, Runs, Waiting, no_question
 from pleinair.app.runs.tables import OPEN
 from pleinair.app.settings import OnPreview, Renamed, checked_overrides, license_setting, load
+from pleinair.tools.diffusion.references import check_placeholders
 from pleinair.tools.registry import did_you_mean
 from pleinair.tools.retrieval.licenses import Licenses
 from pleinair.tools.types import BadInput, ImageOptions, NotFound
@@ -218,6 +219,7 @@ def _request(
     images = read_input_images(files, request.graph)
     if images:
         require_slots(len(images), request.settings, beside_base=is_edit)
+    check_placeholders(request.prompt, len(images))
     if not is_edit:
         return request, images, None
     base_image, settings = fit_base(read_base(base, mask), request.settings)

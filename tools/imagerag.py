@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from pleinair.tools.diffusion.references import PLACEHOLDER, announce, image_numbers
 from pleinair.tools.errors import EmptyAnswer
 from pleinair.tools.mllm.ask import Exchange, ask, call_model, messages, read_answer, with_temperature
 from pleinair.tools.mllm.content import Answer, match_names, matched
@@ -224,14 +225,17 @@ def merge(retrievals: Sequence[Retrieval]) -> Retrieval:
 def augment(template: Template, prompt: str, captions: Sequence[str], before: int = 0) -> str:
     """Return the second pass's prompt for references with `captions`, after `before` input images.
 
-    "examples" is the paper's sentence, "images" the authors' program's with OmniGen's placeholders, "image"
-    theirs for a single image beside the prompt, "plain" the unchanged prompt.
+    "examples" is the paper's sentence, "images" the authors' program's with OmniGen's placeholders, also for
+    the input images that the prompt does not name, "image" theirs for a single image beside the prompt,
+    "plain" the unchanged prompt.
     """
     if template == "plain" or not captions:
         return prompt
     names = [one_line(caption).rstrip(" .") for caption in captions]
     if template == "image":
         return f"According to this image of {names[0]}, generate {prompt}"
-    place = "image {}" if template == "examples" else "<img><|image_{}|></img>"
-    pairs = (f"{name}: {place.format(number)}" for number, name in enumerate(names, before + 1))
-    return f"According to these {template} of {', '.join(pairs)}, generate {prompt}"
+    labels = dict(enumerate(names, before + 1))
+    if template == "examples":
+        return announce(labels, prompt, "examples", "image {}")
+    inputs = set(range(1, before + 1)) - image_numbers(prompt)
+    return announce({**dict.fromkeys(sorted(inputs), ""), **labels}, prompt, "images", PLACEHOLDER)

@@ -37,6 +37,7 @@ Strength = Annotated[float, Field(ge=0, le=1)]  # of references; at 0 they are i
 ScoreKind = Literal["", "cosine", "bm25", "rrf"]  # "": the retriever does not tell
 _ARTICLE = re.compile(r"^(?:an?|the)\s+(?=\S)", re.IGNORECASE)
 Match = Literal["", "caption", "similarity", "both"]
+INPUT_SOURCE = "given with the prompt"  # of an input image, in its hit
 OnStep = Callable[[int, int], None]  # receives the steps done and the total; may raise to stop
 
 
@@ -118,13 +119,18 @@ class Hit(Value):
 
 
 class Reference(Value):
-    """Library image that shows the generator one concept."""
+    """Library image that shows the generator one concept, or an input image, which the prompt explains."""
 
     concept: str
     hit: Hit
     picture: Picture
     box: Box | None = None  # where in the generated image it acts; None: everywhere
     crop: Box | None = None  # the part of `picture` that is sent; None: all of it
+
+    @property
+    def label(self) -> str:
+        """Return what a generator is told that the image shows; "" of an input image."""
+        return "" if self.hit.source == INPUT_SOURCE else self.concept
 
 
 class Retrieval(Value):

@@ -32,7 +32,7 @@ from pleinair.tools.diffusion.ip_adapter import IpAdapter
 from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.realrag import Training
 from pleinair.tools.storage.artifacts import ArtifactStore
-from pleinair.tools.types import Attempt, Generator, Hit
+from pleinair.tools.types import Attempt, BadInput, Generator, Hit
 
 # diffusers' own: SDXL's scheduler uses an old numpy interface, FLUX.1's branch imports an old name
 pytestmark = [
@@ -99,9 +99,11 @@ def studio(folder: Path, generator: Generator, **options: Any) -> Context:
     )
 
 
-def run_imagerag(context: Context) -> tuple[list[Attempt], list[np.ndarray]]:
+def run_imagerag(
+    context: Context, prompt: str = PROMPT, **inputs: Any
+) -> tuple[list[Attempt], list[np.ndarray]]:
     """Run the graph; return its two attempts and their pixels."""
-    output = run(imagerag.graph, context, PROMPT, seed=7)
+    output = run(imagerag.graph, context, prompt, seed=7, **inputs)
     return output.attempts, pixels(context, output)
 
 
@@ -132,6 +134,75 @@ def test_imagerag_passes_omnigen_three_images_by_their_placeholders(
     assert {(call["guidance_scale"], call["img_guidance_scale"]) for call in calls} == {(2.5, 1.6)}
     assert draft.request.seed == final.request.seed == 7
     assert not np.array_equal(first, second)
+
+
+CAT, OTHER = PLACE.format(1), PLACE.format(2)
+FINCH = f"a photo of a finch: {PLACE.format(2)}"
+
+
+@pytest.mark.parametrize("calls", [["OmniGenPipeline"]], indirect=True)
+@pytest.mark.parametrize(
+    ("prompt", "sent"),
+    [
+        (
+            "my cat riding a finch",
+            [
+                f"According to these images of {CAT}, generate my cat riding a finch",
+                f"According to these images of {CAT}, {FINCH}, generate my cat riding a finch",
+            ],
+        ),
+        *(
+            (
+                f"my cat {name} riding a finch",
+                [
+                    f"my cat {CAT} riding a finch",
+                    f"According to these images of {FINCH}, generate my cat {CAT} riding a finch",
+                ],
+            )
+            for name in ("<|image_1|>", CAT)
+        ),
+    ],
+)
+def test_imagerag_personalises_with_omnigen_however_the_prompt_names_the_input_image(
+    tmp_path: Path, calls: list[dict[str, Any]], prompt: str, sent: list[str]
+) -> None:
+    values = profile_arguments("omnigen", "pipeline", "guidance_scale", "options")
+    engine = InContext(str(tiny.save(tiny.omnigen, tmp_path / "model")), slots=2, **values, **SMALL)
+    context = studio(tmp_path, engine, **load("omnigen").imagerag.model_dump())
+    cat = Image.radial_gradient("L").convert("RGB")
+    (draft, final), (first, second) = run_imagerag(context, prompt, pictures=[context.store.put(cat)])
+    assert [call["prompt"] for call in calls] == sent
+    shown = [[image.getpixel((0, 0)) for image in call["input_images"]] for call in calls]
+    assert [len(images) for images in shown] == [1, 2]
+    assert shown[0][0] == shown[1][0] != shown[1][1]  # the cat first
+    assert [len(attempt.request.references) for attempt in (draft, final)] == [1, 2]
+    assert not np.array_equal(first, second)
+
+
+def test_a_query_by_the_prompt_has_no_placeholder(tmp_path: Path) -> None:
+    values = profile_arguments("omnigen", "pipeline", "options")
+    engine = InContext(str(tiny.save(tiny.omnigen, tmp_path / "model")), slots=2, **values, **SMALL)
+    context = studio(tmp_path, engine, template="images", retrieve_by="prompt")
+    cat = context.store.put(Image.radial_gradient("L").convert("RGB"))
+    output = run(imagerag.graph, context, "a finch by a <|image_1|> coupe", seed=7, pictures=[cat])
+    assert [retrieval.query for retrieval in output.retrievals] == [PROMPT]
+    sentence = f"According to these images of {PROMPT}: {OTHER}, generate"
+    assert output.attempts[1].request.prompt == f"{sentence} a finch by a <|image_1|> coupe"
+
+
+def test_a_placeholder_of_no_input_image_is_refused_before_the_draft(tmp_path: Path) -> None:
+    values = profile_arguments("omnigen", "pipeline", "options")
+    engine = InContext(str(tiny.save(tiny.omnigen, tmp_path / "model")), **values, **SMALL)
+    context = studio(tmp_path, engine)
+    with pytest.raises(BadInput, match=r"<\|image_2\|> names an image that does not exist; 1 input image"):
+        run(
+            imagerag.graph,
+            context,
+            "my cat <|image_2|>",
+            pictures=[context.store.put(Image.new("RGB", (8, 8)))],
+        )
+    model: Any = context.model
+    assert not model.calls
 
 
 @pytest.mark.parametrize("calls", [["StableDiffusionXLPipeline"]], indirect=True)

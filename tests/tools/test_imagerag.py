@@ -218,8 +218,8 @@ def test_merged_abstentions_name_all_that_licenses_exclude() -> None:
         ("examples", "According to these examples of a finch: image 2, a coupe: image 3, generate a b"),
         (
             "images",
-            "According to these images of a finch: <img><|image_2|></img>, a coupe: <img><|image_3|></img>, "
-            "generate a b",
+            "According to these images of <img><|image_1|></img>, a finch: <img><|image_2|></img>, "
+            "a coupe: <img><|image_3|></img>, generate a b",
         ),
         ("image", "According to this image of a finch, generate a b"),
     ],
@@ -227,6 +227,13 @@ def test_merged_abstentions_name_all_that_licenses_exclude() -> None:
 def test_each_template_numbers_the_references_after_the_input_images(template: Any, prompt: str) -> None:
     assert augment(template, "a b", ["a finch.", "a coupe"], before=1) == prompt
     assert augment(template, "a b", []) == "a b"
+
+
+@pytest.mark.parametrize("name", ["<|image_1|>", "<img><|image_1|></img>"])
+def test_an_input_image_that_the_prompt_names_is_not_announced_again(name: str) -> None:
+    prompt = augment("images", f"my cat {name}", ["a finch"], before=1)
+    sentence = "According to these images of a finch: <img><|image_2|></img>, generate"
+    assert prompt == f"{sentence} my cat {name}"
 
 
 @pytest.mark.parametrize("options", [{"tries": 4}, {"captions": 0}, {"threshold": 2}, {"mode": "personal"}])

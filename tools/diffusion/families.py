@@ -24,7 +24,7 @@ class Family:
     negative_prompt: bool = False  # whether it has an argument of that name that works
     default_negative_prompt: str | None = None  # sent if the request has none
     area: str = ""  # argument for height × width, without which such a class chooses a size of its own
-    placeholder: str = ""  # what the prompt must contain for each reference, with {} for its number from 1
+    placeholders: bool = False  # whether the prompt must contain a placeholder for each reference
     wording: str = ""  # sentence behind the prompt for each reference, with {number} and {concept}
     text_pipeline: str = ""  # class that generates without references from the same parts; empty: this one
     patch: int = 2  # side of a token in latent pixels; sides in pixels are multiples of it × autoencoder's
@@ -112,7 +112,7 @@ IN_CONTEXT = {
         text_pipeline="QwenImagePipeline",
         reference_area=1024 * 1024,
     ),
-    "OmniGenPipeline": Family(slots=3, images="input_images", placeholder="<img><|image_{}|></img>"),
+    "OmniGenPipeline": Family(slots=3, images="input_images", placeholders=True),
     # it encodes references in bfloat16 whatever the autoencoder was loaded in
     "ZImageOmniPipeline": Family(
         slots=4,

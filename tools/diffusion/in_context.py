@@ -94,10 +94,10 @@ class InContext(DiffusersEngine):
     def condition(self, pipeline: Any, request: GenerateRequest, images: Sequence[Image]) -> dict[str, Any]:
         """Return the scaled references, and the prompt that announces them as the family demands."""
         family, wording = self.family, self.settings.wording
-        prompt, concepts = request.prompt, [reference.concept for reference in request.references]
+        prompt, concepts = request.prompt, [reference.label for reference in request.references]
         base_in_sequence = self._base_in_sequence(request)
-        if family.placeholder:
-            prompt = insert_placeholders(prompt, concepts, len(images), family.placeholder)
+        if family.placeholders:
+            prompt = insert_placeholders(prompt, concepts, len(images))
         elif concepts:
             sentence = family.wording if wording is None else wording
             prompt = append_sentences(prompt, concepts, sentence, first=2 if base_in_sequence else 1)

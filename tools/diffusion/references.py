@@ -1,15 +1,15 @@
 """How references are sent: their size, their tokens in the sequence, and the words that announce them.
 
 OmniGen's prompts contain a placeholder for each image. Editing models are told about "image 1"; without such
-a sentence they must guess which image belongs to which words. Not covered: roles other than showing a
-concept, such as a style.
+a sentence they must guess which image belongs to which words. An input image has no words of its own: the
+prompt says what it is for. Not covered: roles other than showing a concept, such as a style.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Size = tuple[int, int]  # width and height in pixels
 
 REFERENCE_SENTENCE = "Image {number} shows {concept}."
+PLACEHOLDER = "<img><|image_{}|></img>"  # of OmniGen, for the number of an image, from 1
+_PLACEHOLDERS = re.compile(r"(?:<img>\s*)?<\|image_(\d+)\|>(?:\s*</img>)?")  # also without its frame
 SHARES = (1.0, 0.75, 0.5, 0.375, 0.25)  # of the declared size, tried in this order
 MIN_TOKENS = 4  # a side; a reference below that shows nothing
 
@@ -30,13 +32,14 @@ def append_sentences(prompt: str, concepts: Sequence[str], sentence: str, first:
 
     Args:
         prompt: any prompt.
-        concepts: what the references show, in their order.
+        concepts: what the references show, in their order; "" for one without a sentence.
         sentence: template with `{number}` and `{concept}`.
         first: number of the first reference; 2 if the image to inpaint precedes them.
     """
-    if not sentence or not concepts:
+    numbered = [(number, concept) for number, concept in enumerate(concepts, first) if concept]
+    if not sentence or not numbered:
         return prompt
-    sentences = [sentence.format(number=number, concept=text) for number, text in enumerate(concepts, first)]
+    sentences = [sentence.format(number=number, concept=concept) for number, concept in numbered]
     return " ".join([prompt if prompt.endswith((".", "!", "?")) else f"{prompt}.", *sentences])
 
 
@@ -51,27 +54,58 @@ def check_sentence(sentence: str | None) -> str | None:
     return sentence
 
 
-def insert_placeholders(prompt: str, concepts: Sequence[str], count: int, placeholder: str) -> str:
-    """Return a prompt with each reference's placeholder; one that has them all is left unchanged.
+def image_numbers(prompt: str) -> set[int]:
+    """Return the numbers of the images that a prompt names by placeholders, with `<img>` or without."""
+    return {int(number) for number in _PLACEHOLDERS.findall(prompt)}
+
+
+def without_placeholders(prompt: str) -> str:
+    """Return a prompt without its placeholders, such as a query that is embedded as text."""
+    return " ".join(_PLACEHOLDERS.sub(" ", prompt).split())
+
+
+def check_placeholders(prompt: str, count: int) -> None:
+    """Raise `BadInput` for a prompt that names an image beyond the `count` images that come with it."""
+    if missing := sorted(image_numbers(prompt) - set(range(1, count + 1))):
+        name = f"<|image_{missing[0]}|>"
+        raise BadInput(
+            f"prompt: {name} names an image that does not exist; {count or 'no'} input "
+            f"{'image comes' if count == 1 else 'images come'} with it",
+            "Number the input images from 1, in their order.",
+            field="prompt",
+        )
+
+
+def insert_placeholders(prompt: str, concepts: Sequence[str], count: int) -> str:
+    """Return a prompt with a placeholder for each reference; those that it has stay, in OmniGen's form.
 
     Args:
-        prompt: with all placeholders, 1 to `count`, or with none.
-        concepts: what the references show, in their order; may be shorter than `count`.
+        prompt: with any of the placeholders 1 to `count`; `<|image_1|>` stands for `<img><|image_1|></img>`.
+        concepts: what the references show, in their order; "" if the prompt says it; may be shorter.
         count: number of references.
-        placeholder: template with `{}` for the number.
 
     Raises:
-        BadInput: the prompt has placeholders for other references than those sent.
+        BadInput: the prompt names other images than those sent.
     """
-    pattern = re.escape(placeholder).replace(re.escape("{}"), r"(\d+)")
-    numbers = {int(number) for number in re.findall(pattern, prompt)}
-    if numbers == set(range(1, count + 1)):  # without references: a prompt without placeholders
+    check_placeholders(prompt, count)
+    missing = [number for number in range(1, count + 1) if number not in image_numbers(prompt)]
+    prompt = _PLACEHOLDERS.sub(lambda match: PLACEHOLDER.format(int(match[1])), prompt)
+    labels = dict(enumerate(concepts, 1))
+    return announce({number: labels.get(number, "") for number in missing}, prompt)
+
+
+def announce(labels: Mapping[int, str], prompt: str, kind: str = "images", place: str = PLACEHOLDER) -> str:
+    """Return ImageRAG's sentence for references by their numbers, with what each shows, before a prompt.
+
+    `kind` is the paper's "examples" or "images", as in the authors' program; `place` stands for an image.
+    """
+    if not labels:
         return prompt
-    if numbers:
-        raise BadInput(f"The prompt refers to images {sorted(numbers)}, but {count} are sent: {prompt!r}.")
-    labels = [f"{concept}: " for concept in concepts[:count]] + [""] * (count - len(concepts))
-    pairs = ", ".join(f"{label}{placeholder.format(number)}" for number, label in enumerate(labels, 1))
-    return f"According to these images of {pairs}, generate {prompt}"
+    parts = [
+        f"{label}: {place.format(number)}" if label else place.format(number)
+        for number, label in labels.items()
+    ]
+    return f"According to these {kind} of {', '.join(parts)}, generate {prompt}"
 
 
 def scale_reference(image: Image, longest: int, shortest: int = 1) -> Image:

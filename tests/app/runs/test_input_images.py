@@ -160,6 +160,15 @@ def test_an_unusable_file_is_refused_before_anything_is_written(
     assert not home().home.exists()
 
 
+@pytest.mark.parametrize("graph", ["imagerag", "pleinair", "direct"])
+def test_a_placeholder_without_its_image_is_refused_before_anything_is_written(
+    image: Path, graph: str
+) -> None:
+    with pytest.raises(BadInput, match=r"<\|image_2\|> names an image that does not exist; 1 input image"):
+        submit("my cat <|image_2|> riding a finch", graph=graph, input_images=[image])
+    assert not home().home.exists()
+
+
 def test_too_many_are_refused(image: Path) -> None:
     with pytest.raises(BadInput, match=f"input images: 17; must be at most {MAX_INPUT_IMAGES}"):
         submit(PROMPT, graph="imagerag", input_images=[image] * 17)

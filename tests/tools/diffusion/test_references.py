@@ -31,6 +31,7 @@ from pleinair.tools.diffusion.references import (
     scale_reference,
     scaled_size,
     sequence_length,
+    without_placeholders,
 )
 from pleinair.tools.types import BadInput
 
@@ -40,7 +41,7 @@ SQUARE = (1024, 1024)
 PHOTO = (4000, 3000)
 SIDES = st.integers(16, 3000)
 LAYERS = {"text_encoder_out_layers": (0, 1)}
-PLACEHOLDER = "<img><|image_{}|></img>"
+FIRST, SECOND = "<img><|image_1|></img>", "<img><|image_2|></img>"
 
 
 @pytest.mark.parametrize(
@@ -165,22 +166,48 @@ def test_the_engine_refuses_before_the_first_step(tmp_path: Path) -> None:
 
 
 def test_placeholders_name_what_each_reference_shows() -> None:
-    prompt = insert_placeholders("a finch on ice", ["finch"], 2, PLACEHOLDER)
-    first, second = PLACEHOLDER.format(1), PLACEHOLDER.format(2)
-    assert prompt == f"According to these images of finch: {first}, {second}, generate a finch on ice"
+    prompt = insert_placeholders("a finch on ice", ["finch"], 2)
+    assert prompt == f"According to these images of finch: {FIRST}, {SECOND}, generate a finch on ice"
 
 
 def test_a_prompt_with_its_placeholders_is_unchanged() -> None:
-    prompt = f"a finch like {PLACEHOLDER.format(1)} on ice"
-    assert insert_placeholders(prompt, ["finch"], 1, PLACEHOLDER) == prompt
-    assert insert_placeholders("a finch", [], 0, PLACEHOLDER) == "a finch"
+    prompt = f"a finch like {FIRST} on ice"
+    assert insert_placeholders(prompt, ["finch"], 1) == prompt
+    assert insert_placeholders("a finch", [], 0) == "a finch"
 
 
-def test_placeholders_of_other_references_are_refused() -> None:
-    with pytest.raises(BadInput, match=r"refers to images \[2\], but 1 are sent"):
-        insert_placeholders(f"like {PLACEHOLDER.format(2)}", [], 1, PLACEHOLDER)
-    with pytest.raises(BadInput, match=r"refers to images \[1\], but 0 are sent"):
-        insert_placeholders(f"like {PLACEHOLDER.format(1)}", [], 0, PLACEHOLDER)
+@pytest.mark.parametrize("name", ["<|image_1|>", "<img><|image_1|></img>", "<img> <|image_1|> </img>"])
+def test_a_placeholder_is_understood_without_its_frame_and_the_others_are_added(name: str) -> None:
+    assert insert_placeholders(f"my cat {name} on ice", [], 1) == f"my cat {FIRST} on ice"
+    prompt = insert_placeholders(f"my cat {name} by a finch", ["", "finch"], 2)
+    assert prompt == f"According to these images of finch: {SECOND}, generate my cat {FIRST} by a finch"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "count", "words"),
+    [
+        ("like <|image_2|>", 1, r"<\|image_2\|> names an image that does not exist; 1 input image comes"),
+        (f"like {FIRST}", 0, r"<\|image_1\|> names .*; no input images come with it"),
+        (
+            "like <|image_0|>",
+            2,
+            r"<\|image_0\|> names .*; 2 input images come .*Number the input images from 1",
+        ),
+    ],
+)
+def test_placeholders_of_other_references_are_refused(prompt: str, count: int, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        insert_placeholders(prompt, [], count)
+
+
+def test_a_query_has_no_placeholders() -> None:
+    assert without_placeholders(f"my cat <|image_1|> by {SECOND}, on ice") == "my cat by , on ice"
+
+
+def test_an_input_image_has_no_sentence_and_keeps_its_number() -> None:
+    prompt = append_sentences("my cat by a finch", ["", "finch"], REFERENCE_SENTENCE)
+    assert prompt == "my cat by a finch. Image 2 shows finch."
+    assert append_sentences("my cat", [""], REFERENCE_SENTENCE) == "my cat"
 
 
 def test_sentences_name_what_each_reference_shows() -> None:
