@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
 
 Interval = tuple[float, float]
 RESAMPLES = 9_999
+_NUMBERS = 10_000_000  # of the resamples that are in memory at a time
+_EQUAL = 1e-12  # difference of means that rounding makes
 
 
 def mean(values: Sequence[float]) -> float | None:
@@ -23,38 +29,79 @@ def ratio(part: int, total: int) -> float | None:
 
 
 def estimate(
-    values: Sequence[float], low: float, high: float, *, seed: int = 0, name: str = "mean"
+    values: Sequence[float],
+    low: float,
+    high: float,
+    *,
+    seed: int = 0,
+    name: str = "mean",
+    groups: Sequence[Hashable] | None = None,
 ) -> dict[str, Any]:
-    """Return the mean under `name`, its 95 % interval (`ci`) and the number of values (`n`)."""
-    ci = interval(values, low, high, seed)
-    return {name: mean(values), "ci": ci and list(ci), "n": len(values)}
+    """Return the mean under `name`, its 95 % interval (`ci`) and the number of values (`n`).
+
+    With `groups`, the number of different ones is added (`groups`): see `interval`.
+    """
+    ci = interval(values, low, high, seed, groups)
+    clusters = {} if groups is None else {"groups": len(set(groups))}
+    return {name: mean(values), "ci": ci and list(ci), "n": len(values), **clusters}
 
 
-def interval(values: Sequence[float], low: float, high: float, seed: int = 0) -> Interval | None:
+def interval(
+    values: Sequence[float],
+    low: float,
+    high: float,
+    seed: int = 0,
+    groups: Sequence[Hashable] | None = None,
+) -> Interval | None:
     """Return a 95 % interval of the mean of values that lie in [low, high]; None for no values.
 
-    Bias-corrected and accelerated bootstrap (Efron, 1987) over the values, resampled with `seed`. Values that
-    are all equal have no bootstrap: see `_interval_of_equals`. Not covered: values that depend on each other,
-    such as cases about one species, for which the true interval is wider.
+    Bias-corrected and accelerated bootstrap (Efron, 1987) over the values, resampled with `seed`. With
+    `groups`, one for each value, whole groups are resampled (cluster bootstrap; Davison and Hinkley, 1997,
+    section 3.8), so that values of one group may depend on each other. Groups whose means are all equal
+    have no bootstrap: see `_interval_of_equals`. Not covered: fewer than some 30 groups, for which the
+    interval is too narrow; state their number beside it.
     """
+    import numpy as np
     from scipy.stats import bootstrap
 
-    sample = [float(value) for value in values]
-    if not sample:
+    if not len(values):
         return None
-    if len(set(sample)) > 1:
-        result = bootstrap((sample,), np.mean, n_resamples=RESAMPLES, method="BCa", rng=seed, vectorized=True)
-        ends = result.confidence_interval
-        if isfinite(ends.low) and isfinite(ends.high):
-            return float(ends.low), float(ends.high)
-    return _interval_of_equals(sample[0], len(sample), low, high)
+    sums, sizes = _by_group(values, groups)
+    center = float(sums.sum() / sizes.sum())
+    ends = _interval_of_equals(center, len(sums), low, high)
+    if np.ptp(sums / sizes) > _EQUAL:
+        result = bootstrap(
+            (sums, sizes),
+            lambda sums, sizes, axis: sums.sum(axis) / sizes.sum(axis),
+            n_resamples=RESAMPLES,
+            batch=max(_NUMBERS // len(sums), 1),
+            method="BCa",
+            paired=True,
+            rng=seed,
+            vectorized=True,
+        )
+        bounds = float(result.confidence_interval.low), float(result.confidence_interval.high)
+        ends = bounds if all(map(isfinite, bounds)) else ends
+    return max(low, ends[0]), min(high, ends[1])
+
+
+def _by_group(values: Sequence[float], groups: Sequence[Hashable] | None) -> tuple[Array, Array]:
+    """Return the sum and the number of the values of each group; without groups every value is one."""
+    import numpy as np
+
+    places: dict[Hashable, int] = {}
+    names = range(len(values)) if groups is None else groups
+    rows = [places.setdefault(name, len(places)) for name, _ in zip(names, values, strict=True)]
+    sums: Array = np.bincount(rows, np.asarray(values, dtype=np.float64)).astype(np.float64)
+    return sums, np.bincount(rows).astype(np.float64)
 
 
 def _interval_of_equals(value: float, n: int, low: float, high: float) -> Interval:
-    """Bound the mean if n samples all equal `value`.
+    """Bound the mean if n samples, or the means of n groups, all equal `value`.
 
     By Clopper and Pearson (1934), other values have probability at most u = 1 - 0.025 ** (1 / n), so the
-    mean lies in [value - u (value - low), value + u (high - value)]. For shares this is the exact interval.
+    mean lies in [value - u (value - low), value + u (high - value)]. For shares this is the exact interval;
+    for groups it is that of values which are the same within a group, the widest.
     """
     other = 1 - 0.025 ** (1 / n)
     return value - other * (value - low), value + other * (high - value)

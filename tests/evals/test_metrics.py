@@ -83,6 +83,62 @@ def test_estimate_has_mean_interval_and_n() -> None:
     assert metrics.estimate(values, 0, 1, seed=5, name="gain") == {"gain": 0.75, "ci": list(ci), "n": 4}
 
 
+def test_values_that_agree_within_a_group_count_as_one_value_each() -> None:
+    """Ten copies of each value in one group leave the interval, a multiple of 1/30, about as it is."""
+    values = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    copies = [value for value in values for _ in range(10)]
+    groups = [str(value) for value in copies]
+    expected = metrics.interval(values, 0, 1, 3)
+    assert metrics.interval(copies, 0, 1, 3, groups) == pytest.approx(expected, abs=0.04)
+    treated_as_independent = metrics.interval(copies, 0, 1, 3)
+    assert treated_as_independent is not None
+    assert treated_as_independent[1] - treated_as_independent[0] < 0.25
+
+
+def test_every_value_in_a_group_of_its_own_is_the_plain_bootstrap() -> None:
+    values = [0.0, 1.0, 1.0, 0.0, 1.0]
+    assert metrics.interval(values, 0, 1, 3, range(5)) == metrics.interval(values, 0, 1, 3)
+
+
+def test_the_interval_by_groups_has_about_its_nominal_coverage() -> None:
+    """30 groups of 2 to 8 values that agree within a group: a plain bootstrap covers 6 of 10."""
+    rng, covered, plain = random.Random(2), 0, 0
+    for _ in range(60):
+        sizes = [rng.randint(2, 8) for _ in range(30)]
+        groups = [group for group, size in enumerate(sizes) for _ in range(size)]
+        hits = [float(rng.random() < 0.7) for _ in sizes]
+        values = [hits[group] for group in groups]
+        ends, independent = metrics.interval(values, 0, 1, 0, groups), metrics.interval(values, 0, 1)
+        assert ends is not None
+        assert independent is not None
+        covered += ends[0] <= 0.7 <= ends[1]
+        plain += independent[0] <= 0.7 <= independent[1]
+    assert covered >= 50
+    assert plain < 48
+
+
+def test_groups_of_equal_means_have_the_interval_of_so_many_values() -> None:
+    expected = metrics.interval_of_share(12, 12)
+    assert metrics.interval([1.0] * 70, 0, 1, 0, [n % 12 for n in range(70)]) == pytest.approx(expected)
+    of_one_group = metrics.interval([0.0, 1.0, 1.0, 0.0], 0, 1, 0, ["wren"] * 4)
+    assert of_one_group == pytest.approx((0.5 - 0.4875, 0.5 + 0.4875))
+
+
+def test_the_ends_stay_in_range() -> None:
+    assert metrics.interval([1.1, 1.1], 0, 1) == pytest.approx((1.1 * 0.025**0.5, 1))
+
+
+def test_an_estimate_by_groups_has_their_number() -> None:
+    estimate = metrics.estimate([0.0, 1.0, 1.0, 1.0], 0, 1, groups=["finch", "finch", "wren", "wren"])
+    assert (estimate["n"], estimate["groups"]) == (4, 2)
+    assert "groups" not in metrics.estimate([0.0, 1.0], 0, 1)
+
+
+def test_a_group_for_each_value_is_required() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        metrics.interval([0.0, 1.0], 0, 1, 0, ["wren"])
+
+
 def test_unequal_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="zip"):
         metrics.calibration([1.0], [])
