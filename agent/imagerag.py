@@ -34,8 +34,8 @@ from pleinair.agent.select import (
 )
 from pleinair.agent.state import IMAGE, MLLM_CALL, RetrieveTask, State, changed
 from pleinair.tools import imagerag
-from pleinair.tools.diffusion.references import without_placeholders
 from pleinair.tools.mllm.schemas import Decision
+from pleinair.tools.prompt_options import without_placeholders
 from pleinair.tools.retrieval.lexical import score_captions
 from pleinair.tools.retrieval.rerank import EACH
 from pleinair.tools.retrieval.rerank import rerank as rerank_hits

@@ -41,10 +41,10 @@ from pleinair.tools.callbacks import ReportsOffloadLevels
 from pleinair.tools.critique import critique as judge_image
 from pleinair.tools.deadline import OutOfTime
 from pleinair.tools.decompose import decompose as list_concepts
-from pleinair.tools.diffusion.references import check_placeholders
 from pleinair.tools.generate import check_options, cost
 from pleinair.tools.generate import generate as generate_image
 from pleinair.tools.mllm.ask import adding_usage
+from pleinair.tools.prompt_options import check_placeholders
 from pleinair.tools.retrieve import retrieve as retrieve_concept
 from pleinair.tools.types import (
     Attempt,

@@ -30,7 +30,7 @@ from pleinair.app.runs.request import (
 from pleinair.app.runs.store import Busy, Finished, Run, Runs, Waiting, no_question
 from pleinair.app.runs.tables import OPEN
 from pleinair.app.settings import OnPreview, Renamed, checked_overrides, license_setting, load
-from pleinair.tools.diffusion.references import check_placeholders
+from pleinair.tools.prompt_options import check_placeholders
 from pleinair.tools.registry import did_you_mean
 from pleinair.tools.retrieval.licenses import Licenses
 from pleinair.tools.types import BadInput, ImageOptions, NotFound

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from pleinair.tools.diffusion.references import PLACEHOLDER, announce, image_numbers
+from pleinair.tools.diffusion.references import PLACEHOLDER, announce
 from pleinair.tools.errors import EmptyAnswer
 from pleinair.tools.mllm.ask import Exchange, ask, call_model, messages, read_answer, with_temperature
 from pleinair.tools.mllm.content import Answer, match_names, matched
 from pleinair.tools.mllm.schemas import Captions, Decision, MissingConcepts, Rephrasing
+from pleinair.tools.prompt_options import image_numbers
 from pleinair.tools.retrieval.rerank import interleave
 from pleinair.tools.types import Concept, Refused, Retrieval, Usage, Value
 

@@ -5,6 +5,8 @@ prompt: …`), sizes, ratios, formats, seeds and a number of images in words. Wh
 part of the scene ("a 4x4 truck", "(rare) wren", "a town square", "a clock at 10:30"), stays. A prompt without
 an option comes back unchanged. Not covered: other languages than English, prompt editing (`[a:b:0.5]`), words
 that only a model can understand ("a wide image").
+
+Placeholders of input images (`<|image_1|>`) are no options: they stay where they are.
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Literal, cast
 
-from pleinair.tools.types import Value
+from pleinair.tools.types import BadInput, Value
+
+# of an image in OmniGen's prompts, also without its frame
+PLACEHOLDERS = re.compile(r"(?:<img>\s*)?<\|image_(\d+)\|>(?:\s*</img>)?")
 
 OptionName = Literal[
     "size",
@@ -328,3 +333,25 @@ _RULES: tuple[tuple[re.Pattern[str], _Read], ...] = (
     (_LISTED_RATIO, _read_scene_ratio),
     (_SIZE, _read_size),
 )
+
+
+def image_numbers(prompt: str) -> set[int]:
+    """Return the numbers of the images that a prompt names by placeholders, with `<img>` or without."""
+    return {int(number) for number in PLACEHOLDERS.findall(prompt)}
+
+
+def without_placeholders(prompt: str) -> str:
+    """Return a prompt without its placeholders, such as a query that is embedded as text."""
+    return " ".join(PLACEHOLDERS.sub(" ", prompt).split())
+
+
+def check_placeholders(prompt: str, count: int) -> None:
+    """Raise `BadInput` for a prompt that names an image beyond the `count` images that come with it."""
+    if missing := sorted(image_numbers(prompt) - set(range(1, count + 1))):
+        name = f"<|image_{missing[0]}|>"
+        raise BadInput(
+            f"prompt: {name} names an image that does not exist; {count or 'no'} input "
+            f"{'image comes' if count == 1 else 'images come'} with it",
+            "Number the input images from 1, in their order.",
+            field="prompt",
+        )

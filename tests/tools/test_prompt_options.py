@@ -196,3 +196,10 @@ def test_any_text_is_read_and_a_prompt_with_no_option_is_unchanged(text: str) ->
 def test_reading_takes_linear_time(part: str) -> None:
     text = (part * 2000)[:2000]
     assert len(parse_prompt_options(text).prompt) <= 2000
+
+
+@pytest.mark.parametrize("name", ["<|image_1|>", "<img><|image_1|></img>"])
+def test_a_placeholder_of_an_input_image_is_no_option(name: str) -> None:
+    prompt = f"my cat {name} riding a finch"
+    text, options = parse_prompt_options(prompt)
+    assert (text, list(options)) == (prompt, [])

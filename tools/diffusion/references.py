@@ -8,11 +8,11 @@ prompt says what it is for. Not covered: roles other than showing a concept, suc
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from pleinair.tools.prompt_options import PLACEHOLDERS, check_placeholders, image_numbers
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ Size = tuple[int, int]  # width and height in pixels
 
 REFERENCE_SENTENCE = "Image {number} shows {concept}."
 PLACEHOLDER = "<img><|image_{}|></img>"  # of OmniGen, for the number of an image, from 1
-_PLACEHOLDERS = re.compile(r"(?:<img>\s*)?<\|image_(\d+)\|>(?:\s*</img>)?")  # also without its frame
 SHARES = (1.0, 0.75, 0.5, 0.375, 0.25)  # of the declared size, tried in this order
 MIN_TOKENS = 4  # a side; a reference below that shows nothing
 
@@ -54,28 +53,6 @@ def check_sentence(sentence: str | None) -> str | None:
     return sentence
 
 
-def image_numbers(prompt: str) -> set[int]:
-    """Return the numbers of the images that a prompt names by placeholders, with `<img>` or without."""
-    return {int(number) for number in _PLACEHOLDERS.findall(prompt)}
-
-
-def without_placeholders(prompt: str) -> str:
-    """Return a prompt without its placeholders, such as a query that is embedded as text."""
-    return " ".join(_PLACEHOLDERS.sub(" ", prompt).split())
-
-
-def check_placeholders(prompt: str, count: int) -> None:
-    """Raise `BadInput` for a prompt that names an image beyond the `count` images that come with it."""
-    if missing := sorted(image_numbers(prompt) - set(range(1, count + 1))):
-        name = f"<|image_{missing[0]}|>"
-        raise BadInput(
-            f"prompt: {name} names an image that does not exist; {count or 'no'} input "
-            f"{'image comes' if count == 1 else 'images come'} with it",
-            "Number the input images from 1, in their order.",
-            field="prompt",
-        )
-
-
 def insert_placeholders(prompt: str, concepts: Sequence[str], count: int) -> str:
     """Return a prompt with a placeholder for each reference; those that it has stay, in OmniGen's form.
 
@@ -89,7 +66,7 @@ def insert_placeholders(prompt: str, concepts: Sequence[str], count: int) -> str
     """
     check_placeholders(prompt, count)
     missing = [number for number in range(1, count + 1) if number not in image_numbers(prompt)]
-    prompt = _PLACEHOLDERS.sub(lambda match: PLACEHOLDER.format(int(match[1])), prompt)
+    prompt = PLACEHOLDERS.sub(lambda match: PLACEHOLDER.format(int(match[1])), prompt)
     labels = dict(enumerate(concepts, 1))
     return announce({number: labels.get(number, "") for number in missing}, prompt)
 

@@ -31,8 +31,8 @@ from pleinair.tools.diffusion.references import (
     scale_reference,
     scaled_size,
     sequence_length,
-    without_placeholders,
 )
+from pleinair.tools.prompt_options import without_placeholders
 from pleinair.tools.types import BadInput
 
 KLEIN = TokenRule(unit=16, text=512)
