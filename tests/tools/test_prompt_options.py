@@ -201,5 +201,5 @@ def test_reading_takes_linear_time(part: str) -> None:
 @pytest.mark.parametrize("name", ["<|image_1|>", "<img><|image_1|></img>"])
 def test_a_placeholder_of_an_input_image_is_no_option(name: str) -> None:
     prompt = f"my cat {name} riding a finch"
-    text, options = parse_prompt_options(prompt)
-    assert (text, list(options)) == (prompt, [])
+    parsed = parse_prompt_options(prompt)
+    assert (parsed.prompt, parsed.options) == (prompt, ())
