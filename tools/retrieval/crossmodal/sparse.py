@@ -1,10 +1,10 @@
 """Match sub-queries with captions: Cross-modal RAG's sparse stage (Zhu et al. 2025, definition 3.1).
 
 The paper does not define "contains". Here a caption contains a sub-query if the sub-query's words are in it,
-all of them, in their order and next to each other. A word is a run of letters and digits, with its inner
-apostrophes; case (Unicode case folding), compatibility forms (NFKC) and punctuation make no difference, and a
-leading article of the sub-query is ignored. Words are not stemmed: "finches" is not "finch". Not covered:
-synonyms, and languages written without spaces.
+all of them, in their order and next to each other, in one line: an image's several captions are lines. A word
+is a run of letters and digits, with its inner apostrophes; case (Unicode case folding), compatibility forms
+(NFKC) and punctuation make no difference, and a leading article of the sub-query is ignored. Words are not
+stemmed: "finches" is not "finch". Not covered: synonyms, and languages written without spaces.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 def satisfaction(captions: Sequence[str], subqueries: Sequence[str]) -> list[Vector]:
     """Return the satisfaction vector of each caption; raise `BadInput` for a sub-query without a word."""
     needles = [needle(subquery) for subquery in subqueries]
-    return [tuple(words in text for words in needles) for text in map(padded_words, captions)]
+    return [tuple(words in text for words in needles) for text in map(_padded_lines, captions)]
+
+
+def _padded_lines(caption: str) -> str:
+    """Return the padded words of each line, so that no needle matches across two lines."""
+    return "\n".join(map(padded_words, caption.splitlines()))
 
 
 def needle(subquery: str) -> str:

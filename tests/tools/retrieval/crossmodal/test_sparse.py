@@ -24,6 +24,8 @@ def has(caption: str, subquery: str) -> bool:
         ("the dog’s bowl", "dog's bowl"),
         ("red car", "a red car"),
         ("group a", "a"),
+        ("a red car\na finch on snow", "finch"),
+        ("a finch on snow\n\na red car", "red car"),
     ],
 )
 def test_a_caption_contains_the_words_of_the_subquery(caption: str, subquery: str) -> None:
@@ -39,6 +41,9 @@ def test_a_caption_contains_the_words_of_the_subquery(caption: str, subquery: st
         ("a red and blue finch", "red finch"),
         ("a finch and a red", "red finch"),
         ("", "finch"),
+        ("a finch in red\ncar by a lake", "red car"),
+        ("a finch in red\u2028car by a lake", "red car"),
+        ("\n", "finch"),
     ],
 )
 def test_other_words_or_another_order_do_not_match(caption: str, subquery: str) -> None:
