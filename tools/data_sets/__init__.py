@@ -1,0 +1,1 @@
+"""Published data sets in their own layouts: class names, captions and splits from their own lists."""

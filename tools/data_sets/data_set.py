@@ -1,0 +1,84 @@
+"""Data set as its publisher lays it out: examples with class names, captions and splits of its lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from pleinair.tools.types import BadInput
+
+if TYPE_CHECKING:
+    from pleinair.tools.data_sets.place import Place
+
+Split = Literal["train", "val", "test", ""]  # "": the data set has none, or keeps the image apart from all
+NO_FACTS: Mapping[str, str] = {}  # one for all examples without facts
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Image of a data set with what its lists say of it."""
+
+    path: str  # below the data set's folder, with "/" between folders
+    class_name: str = ""  # readable, as in the data set's list; never a folder's code
+    captions: tuple[str, ...] = ()
+    split: Split = ""
+    # such as artist, license, code of the class
+    facts: Mapping[str, str] = field(default_factory=lambda: NO_FACTS, hash=False)
+
+
+class Contents(NamedTuple):
+    """What a layout's reader has read."""
+
+    class_names: tuple[str, ...]
+    examples: tuple[Example, ...]
+    problems: tuple[str, ...] = ()  # what is left out, with counts
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Published data set: what it is, where it comes from, and how its folder is read."""
+
+    name: str
+    title: str
+    size: str  # images and bytes
+    license: str
+    source: str  # who publishes it, and where
+    needs: tuple[str, ...]  # files and folders that it is recognised by
+    find: Callable[[Place], str] = field(repr=False)  # path of what it is recognised by, "" for none
+    read: Callable[[Place], Contents] = field(repr=False)
+    captions: str = ""  # where its captions come from, if not from its own archive
+
+    def missing(self, file: str, archive: str) -> BadInput:
+        """Return the error for a file that is not there; `archive` is what contains it."""
+        return BadInput(
+            f"{self.title}: `{file}` is missing.",
+            f"It is in {archive}, published by {self.source}; size of the data set: {self.size}; license: "
+            f"{self.license}.",
+        )
+
+    def wrong(self, text: str) -> BadInput:
+        """Return the error for lists that contradict themselves or the images."""
+        return BadInput(
+            f"{self.title}: {text}.", f"Unpack the archives again; they are published by {self.source}."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """Data set in a folder. Its examples are in the order of its lists, else of their paths."""
+
+    layout: Layout
+    folder: Path
+    class_names: tuple[str, ...]  # in the list's order; () where it has none
+    examples: tuple[Example, ...]
+    problems: tuple[str, ...] = ()  # what is left out, with counts
+
+    def split(self, *names: Split) -> tuple[Example, ...]:
+        """Return the examples of some splits."""
+        return tuple(example for example in self.examples if example.split in names)
+
+    def file(self, example: Example) -> Path:
+        """Return the file of an example."""
+        return self.folder / example.path

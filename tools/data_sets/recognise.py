@@ -1,0 +1,58 @@
+"""Recognise which published data set a folder holds, and read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from pleinair.tools.data_sets import coco, cub, flowers, imagenet
+from pleinair.tools.data_sets.data_set import Contents, DataSet, Layout
+from pleinair.tools.data_sets.place import Faults, Place
+from pleinair.tools.types import BadInput
+
+_SHOWN = 12  # names in a folder that are listed
+LAYOUTS: Mapping[str, Layout] = MappingProxyType(
+    {module.LAYOUT.name: module.LAYOUT for module in (imagenet, cub, flowers, coco)}
+)
+
+
+def recognise(folder: Path, layout: str = "") -> DataSet:
+    """Return the data set in a folder; of several in one folder that of a named layout.
+
+    Raises:
+        BadInput: there is no folder or layout, none or several data sets, or a list that is missing or wrong.
+    """
+    if layout and layout not in LAYOUTS:
+        raise BadInput(f"layout = {layout!r}: unknown; accepted: {', '.join(LAYOUTS)}.")
+    place = Place(Path(folder).expanduser())
+    marks = {name: mark for name, each in LAYOUTS.items() if (mark := each.find(place))}
+    if "imagenet_lt" in marks and not layout:  # its lists lie over ImageNet's folders
+        marks.pop("imagenet", None)
+    if not marks or layout not in ("", *marks):
+        raise BadInput(_unknown(place), "Name the folder that one of these archives was unpacked in.")
+    if len(marks) > 1 and not layout:
+        names = ", ".join(f"{name} (by {mark})" for name, mark in marks.items())
+        raise BadInput(f"{folder} holds several data sets: {names}.", "Name the folder of one of them.")
+    chosen = LAYOUTS[layout or next(iter(marks))]
+    contents = chosen.read(place)
+    return DataSet(chosen, place.folder, *contents[:2], (*contents.problems, *_without_images(contents)))
+
+
+def _without_images(contents: Contents) -> tuple[str, ...]:
+    present, faults = {example.class_name for example in contents.examples}, Faults()
+    for name in contents.class_names:
+        if name not in present:
+            faults.add("classes without an image", name)
+    return faults.texts()
+
+
+def _unknown(place: Place) -> str:
+    names = [*(f"{name}/" for name in place.folders("")), *place.files()]
+    present = f"{', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''}" or "nothing"
+    layouts = "".join(
+        f"\n  {layout.name}: {layout.title}, {layout.size}; needs {', '.join(layout.needs)}; published by "
+        f"{layout.source}; license: {layout.license}"
+        for layout in LAYOUTS.values()
+    )
+    return f"No data set is recognised in {place.folder}, which has {present}. Accepted:{layouts}"
