@@ -195,9 +195,8 @@ def select(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     retained = retained_references(ledger.latest(state.attempts), state.concept_names)
     retained = retained[: _free_slots(state, context) - len(picks)]
     references = order_by_prompt((*retained, *made), state.prompt)
-    # a reference's caption is the first one of its concept
-    queries = {retrieval.concept: retrieval.query.splitlines()[0] for retrieval in state.retrievals}
-    captions = [queries[reference.concept] for reference in references]
+    found = {retrieval.concept: retrieval for retrieval in state.retrievals}
+    captions = [found[reference.concept].query_of(reference.hit) for reference in references]
     prompt = imagerag.augment(context.imagerag.template, state.prompt, captions, before=len(state.pictures))
     request = nodes.new_request(state, context, references=references, prompt=prompt)
     concepts = {pick.concept for pick in picks}

@@ -148,6 +148,8 @@ class Retrieval(Value):
     unavailable: dict[str, str] = Field(default_factory=dict, exclude_if=not_)
     # by id of an image that was left out: the better hit of which it is a copy
     near_copies: dict[str, str] = Field(default_factory=dict, exclude_if=not_)
+    # by id of a hit: the line of the query that found it, where the query has several
+    found_by: dict[str, str] = Field(default_factory=dict, exclude_if=not_)
     # ids of the images that would have counted; retrieval abstained for their licenses alone
     excluded_by_license: tuple[str, ...] = Field(default=(), exclude_if=not_)
 
@@ -166,6 +168,10 @@ class Retrieval(Value):
         if hit.id in self.unavailable:
             return False
         return self.threshold is None or is_match(hit, self.threshold)
+
+    def query_of(self, hit: Hit) -> str:
+        """Return the line of the query that found a hit; of one that was found otherwise the first."""
+        return self.found_by.get(hit.id) or self.query.split("\n", 1)[0]
 
     def without(self, id: str, why: str) -> Retrieval:
         """Return the retrieval with a hit that cannot be read; without another one it abstains."""

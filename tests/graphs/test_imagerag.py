@@ -169,9 +169,25 @@ def test_several_captions_fill_the_slots_concept_by_concept(tmp_path: Path) -> N
     answers = ImageRAGAnswers(
         "x", "coupe", Captions=[{"captions": [*pair, {"name": "coupe", "caption": PROMPT}]}]
     )
-    studio = Studio(tmp_path, answers, slots=3, captions=2)
+    studio = Studio(tmp_path, answers, slots=3, captions=2, template="examples")
     studio.run()
     assert sorted(studio.used[1]) == ["by-name.png", "by-prompt.png", "finch.png"]
+    captions = {"finch.png": "a photo of a finch", "by-name.png": "finch", "by-prompt.png": PROMPT}
+    told = ", ".join(f"{captions[id]}: image {number}" for number, id in enumerate(studio.used[1], 1))
+    assert studio.requests[1].prompt == f"According to these examples of {told}, generate {PROMPT}"
+
+
+def test_a_reference_of_a_later_round_has_the_caption_that_found_it(tmp_path: Path) -> None:
+    pair = [{"name": "x", "caption": "finch"}, {"name": "x", "caption": "a photo of a finch"}]
+    answers = ImageRAGAnswers("x", Captions=[{"captions": pair}] * 2)
+    studio = Studio(tmp_path, answers, slots=2, captions=2, rounds=2, template="examples")
+    studio.run()
+    assert studio.used[1:] == [["by-name.png", "finch.png"], ["finch-2.png"]]
+    told = [request.prompt.split(", generate")[0] for request in studio.requests[1:]]
+    assert told == [
+        "According to these examples of finch: image 1, a photo of a finch: image 2",
+        "According to these examples of a photo of a finch: image 1",
+    ]
 
 
 def test_references_follow_the_order_of_their_concepts_in_the_prompt(tmp_path: Path) -> None:

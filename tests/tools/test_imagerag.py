@@ -1,5 +1,6 @@
 """ImageRAG's MLLM calls: one conversation, captions paired by name, rising temperatures, templates."""
 
+import re
 from typing import Any
 
 import pytest
@@ -8,10 +9,12 @@ from support.fake_engines import ScriptedChat
 from support.recording_chat import ImageRAGAnswers, RecordingChat, answers_of, images_of, payloads, recording
 
 from pleinair.tools.imagerag import (
+    CAPTION,
     DECIDE,
     DECIDE_EDIT,
     MISSING,
     NEEDED,
+    REPHRASE,
     Conversation,
     ImageRAGOptions,
     augment,
@@ -71,6 +74,40 @@ def test_with_input_images_the_decision_is_about_the_edit() -> None:
     decide(conversation(model, inputs=(b"mine",)))
     sent = model.conversation("Decision")
     assert (payloads(sent)[0]["question"], images_of(sent)) == (DECIDE_EDIT, [[b"mine", b"png"]])
+
+
+@pytest.mark.parametrize(
+    ("question", "points"),
+    [
+        (DECIDE, ("match the prompt", "in content and in style", "both must match")),
+        (
+            DECIDE_EDIT,
+            ("the user's own", "what the prompt asks", "in content and in style", "both must match"),
+        ),
+        (MISSING, ("the image lacks", "objects, attributes and styles", "at_most", "example")),
+        (NEEDED, ("no image yet", "objects, attributes and styles", "at_most", "example")),
+        (
+            CAPTION,
+            (
+                "this concept only",
+                "stand alone",
+                "knows neither the image nor the prompt",
+                "`each`",
+                "a style",
+            ),
+        ),
+        (REPHRASE, ("describe rare words", "do not change the meaning")),
+    ],
+)
+def test_a_question_asks_what_the_authors_asks(question: str, points: tuple[str, ...]) -> None:
+    missing = [point for point in points if point not in question.casefold()]
+    assert not missing, question
+
+
+def test_the_worked_example_of_a_list_is_no_part_of_the_authors_program() -> None:
+    """Theirs has a sheep and a car in an oil painting, and an elephant with a ball."""
+    for question in (MISSING, NEEDED):
+        assert {"heron", "charcoal drawing"} <= set(re.findall(r"'([^']+)'", question))
 
 
 @pytest.mark.parametrize("match", [True, False])
@@ -201,6 +238,15 @@ def test_the_first_hits_of_all_captions_come_before_the_second_ones() -> None:
         "none",
         "a 1",
     )
+
+
+def test_each_hit_has_the_caption_that_found_it_first() -> None:
+    merged = merge([retrieval("a 1", "x", "y"), retrieval("a 2", "z", "x", "w")])
+    assert merged.found_by == {"x": "a 1", "z": "a 2", "y": "a 1", "w": "a 2"}
+    assert [merged.query_of(hit) for hit in merged.hits] == ["a 1", "a 2", "a 1", "a 2"]
+    alone = merge([retrieval("a 1", "x")])
+    assert alone.query_of(alone.hits[0]) == "a 1"
+    assert "found_by" not in alone.model_dump()
 
 
 def test_merged_abstentions_name_all_that_licenses_exclude() -> None:
