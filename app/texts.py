@@ -10,6 +10,12 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "�" for char in " ".join(text.split()))
 
 
+def short_caption(caption: str) -> str:
+    """Return the first of an image's captions, which are one a line, and how many more there are."""
+    first, *others = caption.split("\n")
+    return f"{first} (+{len(others)} captions)" if others else first
+
+
 def printable_json(value: object) -> str:
     """Return JSON on one line with control characters escaped; it parses to the same value."""
     text = json.dumps(value, ensure_ascii=False)

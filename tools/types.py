@@ -107,7 +107,7 @@ class Hit(Value):
     matched_by: Match = Field(default="", exclude_if=not_)  # why hybrid retrieval counts it; "": it does not
     # the cosine of a hit whose score is by rank fusion
     similarity: float | None = Field(default=None, exclude_if=lambda value: value is None)
-    caption: str = ""
+    caption: str = ""  # one a line
     # name of the MLLM that wrote the caption of a library's image; "": none did
     caption_model: str = Field(default="", exclude_if=not_)
     license: str = "unknown"
@@ -116,6 +116,11 @@ class Hit(Value):
     boxes: dict[str, Box] = Field(default_factory=dict)  # of named objects in it
     # ids that a retriever left out for this one; `Retrieval.near_copies` has them once it is recorded
     near_copies: tuple[str, ...] = Field(default=(), exclude_if=not_)
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """Return the captions of the image, one a line of `caption`."""
+        return tuple(self.caption.splitlines())
 
 
 class Reference(Value):

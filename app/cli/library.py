@@ -8,7 +8,7 @@ import typer
 
 from pleinair.app.cli.options import Json, Library, Profile, Setting
 from pleinair.app.cli.terminal import explained, progress_bar, say
-from pleinair.app.texts import counted, printable, printable_json
+from pleinair.app.texts import counted, printable, printable_json, short_caption
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
@@ -180,7 +180,11 @@ def _score(each: SearchHit) -> str:
 def _facts(each: SearchHit) -> list[str]:
     hit = each.hit
     credits = (("license", hit.license), ("author", hit.author), ("source", hit.source))
-    facts = (hit.caption, "; ".join(f"{name} {value}" for name, value in credits if value), each.file)
+    facts = (
+        short_caption(hit.caption),
+        "; ".join(f"{name} {value}" for name, value in credits if value),
+        each.file,
+    )
     return list(filter(None, facts))
 
 

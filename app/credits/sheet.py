@@ -160,7 +160,7 @@ def _part(text: str) -> str:
 
 
 def _title(hit: Hit, sha256: str) -> str:
-    caption = printable(hit.caption)
+    caption = printable(hit.caption.partition("\n")[0])
     if caption and not hit.caption_model and len(caption) <= MAX_TITLE:
         return caption
     return _short(sha256) if hit.id == sha256 else _part(PurePosixPath(hit.id).name or hit.id)

@@ -28,7 +28,7 @@ from pleinair.app.runs.request import DIRECT, read_input_image
 from pleinair.app.runs.store import Run
 from pleinair.app.runs.tables import OPEN, WAITING
 from pleinair.app.settings import POCKET, load, require_profile
-from pleinair.app.texts import counted
+from pleinair.app.texts import counted, short_caption
 from pleinair.app.trace.trace import license_text, score_text
 from pleinair.app.trace.view import view_of
 from pleinair.tools.storage.artifacts import encode_png
@@ -164,7 +164,7 @@ def _search_lines(found: SearchResult) -> list[str]:
         lines = [f"Nothing fits {found.query!r}: {found.reason}. A run would use none of these:"]
     for number, each in enumerate(found.hits, 1):
         use = " (a run would not use it)" if each.accepted is False and not found.abstained else ""
-        caption = f" {each.hit.caption!r}" if each.hit.caption else ""
+        caption = f" {short_caption(each.hit.caption)!r}" if each.hit.caption else ""
         lines.append(
             f"{number}: {each.hit.id}{caption}, {score_text(each.hit)}, {license_text(each.hit)}{use}"
         )

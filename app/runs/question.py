@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pleinair.agent.approval.types import ApprovalRequest
+from pleinair.app.texts import short_caption
 from pleinair.tools.types import BadInput, Hit
 
 
@@ -26,7 +27,7 @@ def lines_of(question: ApprovalRequest) -> Iterator[str]:
         hits = [hit for found in question.retrievals if found.concept == concept.name for hit in found.hits]
         for hit in hits:
             mark = "*" if used.get(concept.name) == hit.id else " "
-            yield f" {mark}{numbers[hit.id]:>3}  {hit.id}  {hit.caption[:60]}  ({hit.license})"
+            yield f" {mark}{numbers[hit.id]:>3}  {hit.id}  {short_caption(hit.caption)[:60]}  ({hit.license})"
         if not hits:
             yield "      no references"
     yield "(* proposed)" if used else "(no references are proposed)"

@@ -17,6 +17,7 @@ from pleinair.agent.repairs.leaks import LeakOptions
 from pleinair.app.credits.formats import web_address
 from pleinair.app.credits.sheet import Chosen
 from pleinair.app.storyboard import words
+from pleinair.app.texts import short_caption
 from pleinair.app.trace.trace import SIGNS, Trace, credits_of, score_text
 from pleinair.tools.types import Box, Hit, Picture
 
@@ -31,6 +32,7 @@ def environment(*folders: Path) -> Environment:
     loader = FileSystemLoader([*folders, TEMPLATES])
     created = Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=StrictUndefined)
     created.filters["breakable"] = _breakable
+    created.filters["short_caption"] = short_caption
     return created
 
 

@@ -33,7 +33,7 @@ def calibrate(dense: Retriever, sample: int = 200) -> Calibration:
 
     Raise `BadInput` if the library has fewer than two different captions.
     """
-    captions = list(dict.fromkeys(entry.caption for entry in dense.entries() if entry.caption.strip()))
+    captions = list(dict.fromkeys(entry.captions[0] for entry in dense.entries() if entry.caption.strip()))
     if len(captions) < 2:
         raise BadInput(f"The library has {len(captions)} captions; a threshold needs 2 or more.")
     captions = captions[:: -(-len(captions) // sample)]
@@ -57,9 +57,11 @@ def _best_scores(caption: str, hits: Sequence[Hit]) -> tuple[float, float]:
 
     If no hit is unrelated, the last one's score replaces it, since an unrelated one's is no higher.
     """
-    related = max((hit.score for hit in hits if hit.caption == caption), default=_MISSED)
+    related = max((hit.score for hit in hits if caption in hit.captions), default=_MISSED)
     terms = set(words(caption))
-    unrelated = [hit.score for hit in hits if hit.caption != caption and terms.isdisjoint(words(hit.caption))]
+    unrelated = [
+        hit.score for hit in hits if caption not in hit.captions and terms.isdisjoint(words(hit.caption))
+    ]
     return related, max(unrelated, default=hits[-1].score if len(hits) == _DEPTH else _MISSED)
 
 

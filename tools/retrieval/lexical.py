@@ -1,9 +1,10 @@
 """Retrieve images by the words of their captions with BM25.
 
-After Robertson et al. (1994) in Lucene's form, k1 1.5, b 0.75. A word is a run of letters and digits, without
-case, accents, possessive and plural endings; English function words and words for "picture" are ignored. Not
-covered: synonyms, other word endings, and languages written without spaces. Indexing 100,000 captions of ten
-words takes some six seconds, once a process.
+After Robertson et al. (1994) in Lucene's form, k1 1.5, b 0.75. A word is a run of letters and digits,
+without case, accents, possessive and plural endings; English function words and words for "picture" are
+ignored. Of several captions of an image each counts by itself, and the best one decides. Not covered:
+synonyms, other word endings, and languages written without spaces. Indexing 100,000 captions of ten words
+takes some six seconds, once a process.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import accumulate
 from threading import Lock
 from typing import Any
 from unicodedata import normalize
+
+import numpy as np
 
 from pleinair.tools.retrieval.filters import Wrapper
 from pleinair.tools.retrieve import check_query
@@ -76,7 +80,7 @@ def _stem(word: str) -> str:
 
 
 def score_captions(entries: Sequence[Hit], query: str) -> list[float]:
-    """Score each entry's caption for a query; 0 if they share no word that counts."""
+    """Score each entry's caption for a query, the best of several; 0 if they share no word that counts."""
     return _captions_of(entries).scores(query)
 
 
@@ -85,23 +89,28 @@ class _Captions:
     """Captions of a library with their words, how many captions have each, and the BM25 index of them."""
 
     texts: list[list[str]]
+    starts: list[int]  # of each image, the row of its first caption; its others follow
     counts: Counter[str]
     index: Any  # None if no caption has a word that counts
 
     def scores(self, query: str) -> list[float]:
         terms = words(query)
         if self.index is None or not terms:
-            return [0.0] * len(self.texts)
-        scores: list[float] = self.index.get_scores(terms).tolist()
-        return scores
+            return [0.0] * len(self.starts)
+        best: list[float] = np.maximum.reduceat(self.index.get_scores(terms), self.starts).tolist()
+        return best
 
-    def is_match(self, row: int, query: str) -> bool:
-        """Return whether a caption has the distinctive words of a query, by the weights of the words.
+    def is_match(self, image: int, query: str) -> bool:
+        """Return whether a caption of an image, by itself, has the distinctive words of a query.
 
         It must have half of them, of all or of those that name the thing; or its own words are all of the
         query, the thing's last word among them. A word in no caption weighs most.
         """
-        terms, caption = words(query), set(self.texts[row])
+        end = self.starts[image + 1] if image + 1 < len(self.starts) else len(self.texts)
+        return any(self._matches(set(text), query) for text in self.texts[self.starts[image] : end])
+
+    def _matches(self, caption: set[str], query: str) -> bool:
+        terms = words(query)
         core = next(filter(None, map(words, _PLACE.split(query.casefold()))), terms)
         if max(self._share(terms, caption), self._share(core, caption)) >= _SHARE:
             return True
@@ -181,11 +190,13 @@ def _captions_of(entries: Sequence[Hit]) -> _Captions:
 def _index(captions: tuple[str, ...]) -> _Captions:
     import bm25s
 
-    texts = [words(caption) for caption in captions]
+    lines = [caption.split("\n") for caption in captions]
+    starts = list(accumulate(map(len, lines[:-1]), initial=0)) if lines else []
+    texts = [words(line) for of_image in lines for line in of_image]
     counts = Counter(word for text in texts for word in set(text))
     if not counts:
-        return _Captions(texts, counts, None)
+        return _Captions(texts, starts, counts, None)
     logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG
     index = bm25s.BM25()
     index.index(texts, show_progress=False)
-    return _Captions(texts, counts, index)
+    return _Captions(texts, starts, counts, index)

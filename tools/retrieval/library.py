@@ -48,7 +48,7 @@ class Item:
     id: str
     size: int  # bytes
     mtime_ns: int
-    caption: str = ""
+    caption: str = ""  # one a line where there are several
     license: str = UNKNOWN  # an SPDX identifier where there is one
     source: str = ""
     author: str = ""

@@ -121,7 +121,7 @@ def test_every_faulty_line_is_reported_with_its_number(tmp_path: Path) -> None:
     library = Library.open(tmp_path)
     assert [problem.line for problem in library.problems] == [1, 3, 4, 5, 8, 9, 10]
     assert "absent.png" in library.problems[3].text
-    assert library.items["a.png"].caption == "a finch; again"
+    assert library.items["a.png"].caption == "a finch\nagain"
 
 
 def test_invalid_bytes_invalidate_their_line_only(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ SIDECARS: list[tuple[dict[str, str | bytes], str, str]] = [
     ({"wren.png.xmp": XMP.encode("utf-8-sig")}, "a small wren", "sidecars"),
     ({"wren.xmp": "no XMP", "train.csv": "file,text\nwren.png,a small wren"}, "a small wren", "other_tables"),
     ({"wren.txt": "beside", "train.csv": "file,text\nwren.png,in a table"}, "beside", "sidecars"),
-    ({"metadata.csv": "file,text\nwren.png,a\nwren.png,a\nwren.png,b"}, "a; b", "csv"),
+    ({"metadata.csv": "file,text\nwren.png,a\nwren.png,a\nwren.png,b"}, "a\nb", "csv"),
     ({"wren.txt": "крапивник".encode("cp1251")}, "wren", "file_names"),
     ({"wren.txt": "ミソサザイ".encode("shift_jis")}, "wren", "file_names"),
     ({"wren.txt": "A wren.\nde.utf8=Ein Zaunkönig.\n"}, "A wren.", "sidecars"),

@@ -45,7 +45,7 @@ class Description:
     """What one reader found about one image; an empty field is none."""
 
     image: str  # its path in the folder, one of `Folder.images`
-    caption: str = ""
+    caption: str = ""  # one a line where there are several
     license: str = ""  # an SPDX identifier where there is one
     source: str = ""
     author: str = ""

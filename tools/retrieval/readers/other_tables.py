@@ -22,7 +22,7 @@ class OtherTables:
         readers: dict[str, Table] = {
             table.suffix: table for table in (JsonLines(), JsonTable(), Csv(), Tsv())
         }
-        readers[".txt"] = Tsv()
+        readers[".txt"] = readers[".token"] = Tsv()  # the latter is Flickr30K's
         for file in sorted(set(folder.files) - folder.used, key=lambda file: (-file.count("/"), file)):
             table = readers.get(os.path.splitext(file)[1].lower())
             if table and not folder.find_beside(file):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import unescape
 from reprlib import Repr
 from typing import Any
@@ -40,6 +40,7 @@ AUTHOR_KEYS = (
     *("author", "authors", "creator", "artist", "photographer", "by", "attribution", "uploader"),
     "user",
 )
+_LINES = frozenset(CAPTION_KEYS) - {"label", "tags", "tag_string", "keywords"}  # a list of them: captions
 KEYS = frozenset((*FILE_KEYS, *CAPTION_KEYS, *LICENSE_KEYS, *SOURCE_KEYS, *AUTHOR_KEYS, "boxes"))
 
 REPLACEMENT = "\ufffd"  # for bytes that are no text
@@ -62,7 +63,9 @@ def describe(
     record = {normal_key(key): value for key, value in record.items()}
     faults: list[_Fault] = []
     values: dict[str, Any] = {
-        "caption": _without_tags(_first(record, CAPTION_KEYS, MAX_CAPTION, faults)),
+        "caption": join_captions(
+            map(_without_tags, _first(record, CAPTION_KEYS, MAX_CAPTION, faults).split("\n"))
+        ),
         "license": spdx(_first(record, LICENSE_KEYS, MAX_TEXT, faults)),
         "source": _first(record, SOURCE_KEYS, MAX_TEXT, faults),
         "author": _first(record, AUTHOR_KEYS, MAX_TEXT, faults),
@@ -74,6 +77,18 @@ def describe(
     for field, reason in faults:
         folder.report(Problem(file, reason, line, field))
     return Description(image, **values)
+
+
+def join_captions(captions: Iterable[str]) -> str:
+    """Return the lines of captions, each once, as many as fit into `MAX_CAPTION` characters."""
+    lines = [line for text in captions for line in text.split("\n") if line]
+    joined, size = list[str](), 0
+    for line in dict.fromkeys(lines):
+        size += len(line) + 1
+        if size > MAX_CAPTION + 1:
+            break
+        joined.append(line)
+    return "\n".join(joined)
 
 
 def load_json(text: str, otherwise: object = None) -> Any:
@@ -118,7 +133,7 @@ def _first(record: Mapping[str, object], keys: tuple[str, ...], limit: int, faul
     """Return the first of several fields that is usable and not blank."""
     for key in keys:
         try:
-            text = _text(_simplified(key, record.get(key)), limit)
+            text = _text(_simplified(key, record.get(key)), limit, "\n" if key in _LINES else "; ")
         except ValueError as error:
             faults.append((key, f"`{key}` {error}"))
             continue
@@ -135,21 +150,29 @@ def _without_tags(text: str) -> str:
 
 
 def _simplified(key: str, value: object) -> object:
-    """Return the answers of a conversation, a person's name, a license's address or name; else the value."""
+    """Return the texts of a conversation or of sentences, a person's name, a license's address or name.
+
+    Any other value is returned as it is.
+    """
     if key == "conversations" and isinstance(value, list):
         turns = [turn for turn in value if isinstance(turn, dict)]
         return [turn.get("value") for turn in turns if turn.get("from") in ("gpt", "assistant")]
+    if key in _LINES and isinstance(value, list) and all(isinstance(part, dict) for part in value):
+        return [part.get("raw") or part.get("caption") or part.get("text") or "" for part in value]
     names = _NAMES if key in AUTHOR_KEYS else ("spdx_id", "url", "name") if key in LICENSE_KEYS else ()
     usable = (value[name] for name in names if isinstance(value, dict) and value.get(name))
     return next(usable, value)
 
 
-def _text(value: object, limit: int) -> str:
+def _text(value: object, limit: int, between: str) -> str:
+    """Return a value's text, the parts of a list with `between` between them."""
     if value is None or (isinstance(value, float) and math.isnan(value)):  # an empty cell
         return ""
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        parts = [clean(part, limit) for part in value[: limit + 1]]
-        return clean("; ".join(part for part in parts if part), limit)
+        text = between.join(filter(None, (clean(part, limit) for part in value[: limit + 1])))
+        if len(text) > limit:
+            raise ValueError(f"has {len(text):,} characters; accepted: at most {limit:,}")
+        return text
     if not isinstance(value, str):
         raise ValueError(f"is {_repr.repr(value)}, not a string")
     return clean(value, limit)

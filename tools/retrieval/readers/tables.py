@@ -22,9 +22,9 @@ from pleinair.tools.retrieval.readers.records import (
     CAPTION_KEYS,
     FILE_KEYS,
     KEYS,
-    MAX_CAPTION,
     describe,
     file_of,
+    join_captions,
     load_json,
     normal_key,
 )
@@ -57,7 +57,7 @@ class Table:
             yield from self.read_table(folder, file)
 
     def read_table(self, folder: Folder, file: str) -> list[Description]:
-        """Return what a table says of images; captions in several rows of one image are joined."""
+        """Return what a table says of images; captions in several rows of one image become lines."""
         data = folder.read(file)
         described: dict[str, Description] = {}
         further: list[Description] = []
@@ -71,9 +71,9 @@ class Table:
                 continue
             description = describe(folder, file, image, record, line)
             first = described.setdefault(image, description)
-            if description.caption not in first.caption:
-                captions = "; ".join(filter(None, (first.caption, description.caption)))
-                described[image] = replace(first, caption=captions[:MAX_CAPTION])
+            if description.caption and first is not description:
+                caption = join_captions((first.caption, description.caption))
+                described[image] = replace(first, caption=caption)
             if first is not description:
                 further.append(description)
         return [*described.values(), *further]
