@@ -92,6 +92,27 @@ class _Writer:
         (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
         savemat(self.folder / path, dict(variables))
 
+    def table(
+        self,
+        path: str,
+        key: str,
+        fields: Sequence[str],
+        rows: Sequence[Sequence[object]],
+        more: Mapping[str, object] | None = None,
+    ) -> None:
+        """Write rows as a struct array of MATLAB."""
+        import numpy as np
+
+        table = np.array([tuple(row) for row in rows], dtype=[(field, "O") for field in fields])
+        self.mat(path, {key: table, **(more or {})})
+
+    @staticmethod
+    def cells(texts: Sequence[str]) -> object:
+        """Return texts as a cell array of MATLAB."""
+        import numpy as np
+
+        return np.array([*texts], dtype=object)
+
     def texts(self, name: str, number: int, count: int) -> tuple[str, ...]:
         texts = self.captions or tuple(f"view {n} of the {{}}, image {number}" for n in range(count))
         return tuple(text.format(name) for text in texts)
@@ -186,6 +207,100 @@ def _imagenet_flat(writer: _Writer) -> Iterator[Example]:
     writer.text("ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt", truth)
 
 
+def _inaturalist(writer: _Writer) -> Iterator[Example]:
+    """Write the lists of 2018, which hide the names, and `categories.json` with them."""
+    url, categories = "http://creativecommons.org/licenses/by/4.0/", list[dict[str, object]]()
+    parts: dict[str, dict[str, list[object]]] = {}
+    for n, name in enumerate(writer.classes):
+        categories.append({"id": n, "name": name, "supercategory": "Aves", "genus": "Avis"})
+    for count, (index, name, number, split) in enumerate(writer.each("val"), start=1):
+        licenses: list[object] = [{"id": 4, "name": "Attribution", "url": url}]
+        hidden: list[object] = [{**each, "name": f"Aves {each['id']}"} for each in categories]
+        lists = {"images": [], "annotations": [], "licenses": licenses, "categories": hidden}
+        value, path = parts.setdefault(split, lists), f"train_val2018/Aves/{index}/{count:032x}.jpg"
+        writer.image(path, name, number)
+        value["images"].append({"id": count, "file_name": path, "license": 4, "rights_holder": "Ada"})
+        value["annotations"].append({"id": count, "image_id": count, "category_id": index})
+        yield Example(path, name, (), split, {"code": str(index), "license": url, "author": "Ada"})
+    for part, value in parts.items():
+        writer.text(f"{part}2018.json", json.dumps(value))
+    writer.text("categories.json", json.dumps(categories))
+
+
+def _inaturalist_2021(writer: _Writer) -> Iterator[Example]:
+    """Write folders of 2021 with the ranks in their names, without a list; the class is genus and species."""
+    for index, name, number, split in writer.each("val"):
+        taxon = f"{index:05d}_Animalia_Chordata_Aves_Passeriformes_Avidae_{'_'.join(name.split()[-2:])}"
+        path = f"{split}/{taxon}/{number}.jpg"
+        writer.image(path, name, number)
+        yield Example(path, " ".join(name.split()[-2:]), (), split, {"code": f"{index:05d}"})
+
+
+def _aircraft(writer: _Writer) -> Iterator[Example]:
+    """Write the archive; the banner at the bottom of its images is in what `draw` returns, if anywhere."""
+    lists: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for count, (_, name, number, split) in enumerate(writer.each(), start=1):
+        path = f"fgvc-aircraft-2013b/data/images/{count:07d}.jpg"
+        writer.image(path, name, number)
+        lists[split].append(f"{count:07d} {name}")
+        yield Example(path, name, split=split)
+    for key, lines in lists.items():
+        writer.text(f"fgvc-aircraft-2013b/data/images_variant_{key}.txt", lines)
+    writer.text("fgvc-aircraft-2013b/data/variants.txt", writer.classes)
+
+
+def _cars(writer: _Writer) -> Iterator[Example]:
+    """Write the archives: two folders, the devkit, and the labels of test."""
+    rows: dict[str, list[tuple[object, ...]]] = {"train": [], "test": []}
+    for index, name, number, split in writer.each():
+        file = f"{len(rows[split]) + 1:05d}.jpg"
+        writer.image(f"cars_{split}/{file}", name, number)
+        rows[split].append((1, 1, 9, 9, index + 1, file))
+        yield Example(f"cars_{split}/{file}", name, split=split)
+    fields = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "fname")
+    writer.table("devkit/cars_train_annos.mat", "annotations", fields, rows["train"])
+    writer.table("cars_test_annos_withlabels.mat", "annotations", fields, rows["test"])
+    writer.mat("devkit/cars_meta.mat", {"class_names": writer.cells(writer.classes)})
+
+
+def _cars_in_one_list(writer: _Writer) -> Iterator[Example]:
+    """Write `car_ims` with `cars_annos.mat`."""
+    rows: list[tuple[object, ...]] = []
+    for index, name, number, split in writer.each():
+        path = f"car_ims/{len(rows) + 1:06d}.jpg"
+        writer.image(path, name, number)
+        rows.append((path, index + 1, int(split == "test")))
+        yield Example(path, name, split=split)
+    more = {"class_names": writer.cells(writer.classes)}
+    writer.table("cars_annos.mat", "annotations", ("relative_im_path", "class", "test"), rows, more)
+
+
+def _car_folders(writer: _Writer) -> Iterator[Example]:
+    """Write class folders with the names of cars, made of the classes'."""
+    for _, name, number, split in writer.each():
+        car = f"Audi {name} 2012"
+        path = f"car_data/car_data/{split}/{car}/{number:05d}.jpg"
+        writer.image(path, name, number)
+        yield Example(path, car, split=split)
+
+
+def _dogs(writer: _Writer, lists: bool = True) -> Iterator[Example]:
+    """Write the folders of breeds, with the two MATLAB lists."""
+    paths: dict[str, list[str]] = {"train": [], "test": []}
+    for index, name, number, split in writer.each():
+        folder = f"{_synset(index)}-{name.replace(' ', '_')}"
+        path = f"{folder}/{_synset(index)}_{number}.jpg"
+        writer.image(f"Images/{path}", name, number)
+        paths[split].append(path)
+        yield Example(f"Images/{path}", name, (), split if lists else "", {"code": _synset(index)})
+    for key, listed in paths.items() if lists else ():
+        writer.mat(f"{key}_list.mat", {"file_list": writer.cells(listed)})
+
+
+def _dogs_without_lists(writer: _Writer) -> Iterator[Example]:
+    return _dogs(writer, lists=False)
+
+
 def _coco(writer: _Writer) -> Iterator[Example]:
     """Write the archives of 2017."""
     licenses = [{"id": 3, "url": "http://creativecommons.org/licenses/by-nc-nd/2.0/", "name": "NoDerivs"}]
@@ -224,6 +339,98 @@ def _coco_karpathy(writer: _Writer) -> Iterator[Example]:
     yield from (*examples[:-1], replace(examples[-1], split=""))
 
 
+def _flickr(writer: _Writer) -> Iterator[Example]:
+    """Write Karpathy's list with the images."""
+    examples, entries = zip(*_karpathy_entries(writer, "flickr30k-images"), strict=True)
+    writer.text("dataset_flickr30k.json", json.dumps({"dataset": "flickr30k", "images": entries}))
+    yield from examples
+
+
+def _flickr_table(writer: _Writer) -> Iterator[Example]:
+    """Write the table that copies Karpathy's list."""
+    lines = ["raw,sentids,split,filename,img_id"]
+    for count, (example, _) in enumerate(_karpathy_entries(writer, "flickr30k-images")):
+        cell = json.dumps(example.captions).replace('"', '""')
+        lines.append(f'"{cell}","[0]",{example.split},{Path(example.path).name},{count}')
+        yield example
+    writer.text("flickr_annotations_30k.csv", lines)
+
+
+def _flickr_tokens(writer: _Writer) -> Iterator[Example]:
+    """Write the archive's list, which has no splits."""
+    lines = list[str]()
+    for example, _ in _karpathy_entries(writer, "flickr30k-images"):
+        lines += [f"{Path(example.path).name}#{n}\t{text}" for n, text in enumerate(example.captions)]
+        yield replace(example, split="")
+    writer.text("flickr30k/results_20130124.token", lines)
+
+
+def _flickr_results(writer: _Writer) -> Iterator[Example]:
+    """Write the list of another copy, one line of which lacks a bar."""
+    lines = ["image_name| comment_number| comment"]
+    for example, _ in _karpathy_entries(writer, "flickr30k_images/flickr30k_images"):
+        lines += [f"{Path(example.path).name}| {n}| {text}" for n, text in enumerate(example.captions)]
+        yield replace(example, split="")
+    lines[-1] = "".join(lines[-1].rsplit("|", 1))
+    writer.text("flickr30k_images/results.csv", lines)
+
+
+_STYLES = ("Impressionism", "Cubism")
+
+
+def _wikiart(writer: _Writer, suffix: str = "-1916") -> Iterator[Example]:
+    """Write folders of styles: a class is the title of paintings, and the artist is Ada Lovelace."""
+    for index, name, number, _ in writer.each():
+        style, title = _STYLES[index % 2], f"{name} {number}"
+        path = f"wikiart/{style}/ada-lovelace_{title.replace(' ', '-')}{suffix}.jpg"
+        writer.image(path, name, number)
+        facts = {"artist": "Ada Lovelace", "title": title, "style": style}
+        yield Example(path, style, (f"{title} in the style of Ada Lovelace",), "", facts)
+
+
+def _wikiart_lists(writer: _Writer) -> Iterator[Example]:
+    """Write the lists of train and val, too."""
+    lists: dict[str, list[str]] = {"train": [], "val": []}
+    for example, (index, *_, split) in zip(_wikiart(writer), writer.each("val"), strict=True):
+        lists[split].append(f"{example.path.removeprefix('wikiart/')},{index % 2}")
+        yield replace(example, split=split)
+    for key, lines in lists.items():
+        writer.text(f"wikiart_csv/style_{key}.csv", lines)
+
+
+def _wikiart_table(writer: _Writer) -> Iterator[Example]:
+    """Write a table with titles and artists, whose spelling the files' names do not have."""
+    lines = ["file_name,title,artistName"]
+    for example in _wikiart(writer, suffix=""):
+        title = f"The {example.facts['title']}, Op. 1"
+        lines.append(f'{example.path.removeprefix("wikiart/")},"{title}",Ada King-Noël')
+        facts = {**example.facts, "title": title, "artist": "Ada King-Noël"}
+        yield replace(example, captions=(f"{title} in the style of Ada King-Noël",), facts=facts)
+    writer.text("wikiart/metadata.csv", lines)
+
+
+def _imagenet_lt(writer: _Writer) -> Iterator[Example]:
+    """Write ImageNet's folders with the lists of train and test, test being images of val."""
+    lists: dict[str, list[str]] = {"train": [], "test": []}
+    for example, (index, *_, split) in zip(_imagenet(writer), writer.each(), strict=True):
+        lists[split].append(f"{example.path} {index}")
+        yield replace(example, split=split)
+    for key, lines in lists.items():
+        writer.text(f"ImageNet_LT_{key}.txt", lines)
+
+
+def _imagenet_lt_flat(writer: _Writer) -> Iterator[Example]:
+    """Write the lists over a flat folder `val`."""
+    lists: dict[str, list[str]] = {"train": [], "test": []}
+    for example, (index, *_, split) in zip(_imagenet_flat(writer), writer.each(), strict=True):
+        name = Path(example.path).name
+        path = example.path if split == "train" else f"val/{_synset(index)}/{name}"
+        lists[split].append(f"{path} {index}")
+        yield replace(example, split=split)
+    for key, lines in lists.items():
+        writer.text(f"ImageNet_LT_{key}.txt", lines)
+
+
 WRITERS: Mapping[str, Callable[[_Writer], Iterator[Example]]] = {
     "imagenet": _imagenet,
     "imagenet:flat": _imagenet_flat,
@@ -231,6 +438,23 @@ WRITERS: Mapping[str, Callable[[_Writer], Iterator[Example]]] = {
     "cub:without_captions": _cub_without_captions,
     "flowers": _flowers,
     "flowers:folders": _flower_folders,
+    "inaturalist": _inaturalist,
+    "inaturalist:2021": _inaturalist_2021,
+    "aircraft": _aircraft,
+    "cars": _cars,
+    "cars:one_list": _cars_in_one_list,
+    "cars:folders": _car_folders,
+    "dogs": _dogs,
+    "dogs:without_lists": _dogs_without_lists,
+    "flickr30k": _flickr,
+    "flickr30k:table": _flickr_table,
+    "flickr30k:tokens": _flickr_tokens,
+    "flickr30k:results": _flickr_results,
+    "wikiart": _wikiart,
+    "wikiart:lists": _wikiart_lists,
+    "wikiart:table": _wikiart_table,
+    "imagenet_lt": _imagenet_lt,
+    "imagenet_lt:flat": _imagenet_lt_flat,
     "coco": _coco,
     "coco:karpathy": _coco_karpathy,
 }

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pleinair.tools.data_sets.data_set import NO_FACTS, Contents, Example, Layout, Split
-from pleinair.tools.data_sets.lists import only_present
+from pleinair.tools.data_sets.lists import licenses_of, only_present, records
 from pleinair.tools.data_sets.place import Faults, Place
 
 _SPLITS: tuple[Split, ...] = ("train", "val")
@@ -37,19 +37,18 @@ def karpathy_images(
     place: Place, layout: Layout, file: str
 ) -> Iterator[tuple[dict[str, Any], tuple[str, ...], Split]]:
     """Yield each image of a list of Karpathy's with its captions and split."""
-    value = place.json(file)
     faults = Faults()
-    for image in value.get("images", ()) if isinstance(value, dict) else ():
-        split, name = image.get("split"), image.get("filename", "")
-        captions = tuple(" ".join(each.get("raw", "").split()) for each in image.get("sentences", ()))
+    for image in records(layout, file, place.json(file), "images", "filename", "split", "sentences"):
+        split, name = image["split"], image["filename"]
+        raw = (each["raw"] for each in records(layout, file, image, "sentences", "raw"))
+        captions = tuple(" ".join(str(text).split()) for text in raw)
         if split not in KARPATHY:
             faults.add(f"splits that are none of {', '.join(KARPATHY)}", split)
-        elif not name or not any(captions):
-            faults.add("images without a name or a caption", name)
+        elif not any(captions):
+            faults.add("images without a caption", name)
         else:
             yield image, captions, KARPATHY[split]
-    if faults.texts():
-        raise layout.wrong(f"{file}: {faults}")
+    layout.check(faults, file)
 
 
 def _karpathy(place: Place, file: str) -> Iterator[Example]:
@@ -86,19 +85,18 @@ def _archives(place: Place) -> Iterator[Example]:
 def _of_archive(place: Place, file: str, folder: str, split: Split) -> Iterator[Example]:
     value, faults = place.json(file), Faults()
     root = place.find_folder(folder) or f"{folder}/"
-    images = {image["id"]: image for image in value.get("images", ())}
+    images = {each["id"]: each for each in records(LAYOUT, file, value, "images", "id", "file_name")}
     captions: dict[object, list[str]] = {number: [] for number in images}
-    for note in value.get("annotations", ()):
+    for note in records(LAYOUT, file, value, "annotations", "image_id", "caption"):
         if note["image_id"] not in captions:
             faults.add("captions of images that are not listed", note["image_id"])
         else:
-            captions[note["image_id"]].append(" ".join(note["caption"].split()))
+            captions[note["image_id"]].append(" ".join(str(note["caption"]).split()))
     for number, texts in captions.items():
         if not texts:
             faults.add("images without a caption", images[number]["file_name"])
-    if faults.texts() or not images:
-        raise LAYOUT.wrong(f"{file}: {faults if images else 'no images'}")
-    licenses = {each["id"]: each.get("url") or each.get("name", "") for each in value.get("licenses", ())}
+    LAYOUT.check(faults, file)
+    licenses = licenses_of(LAYOUT, file, value)
     for number, image in images.items():
         facts = {"license": licenses.get(image.get("license"), ""), "source": image.get("flickr_url", "")}
         used = {key: text for key, text in facts.items() if text} or NO_FACTS

@@ -58,8 +58,7 @@ def _check(
             faults.add("images without 0 or 1 in train_test_split.txt", path)
     for number in labels.keys() - paths.keys():
         faults.add("images in image_class_labels.txt that are not in images.txt", number)
-    if faults.texts():
-        raise LAYOUT.wrong(str(faults))
+    LAYOUT.check(faults)
 
 
 def _captions(place: Place, paths: list[str]) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:

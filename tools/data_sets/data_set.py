@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
-    from pleinair.tools.data_sets.place import Place
+    from pleinair.tools.data_sets.place import Faults, Place
 
 Split = Literal["train", "val", "test", ""]  # "": the data set has none, or keeps the image apart from all
 NO_FACTS: Mapping[str, str] = {}  # one for all examples without facts
@@ -49,6 +49,7 @@ class Layout:
     find: Callable[[Place], str] = field(repr=False)  # path of what it is recognised by, "" for none
     read: Callable[[Place], Contents] = field(repr=False)
     captions: str = ""  # where its captions come from, if not from its own archive
+    banner: int = 0  # pixels at the bottom of each image that are no part of it
 
     def missing(self, file: str, archive: str) -> BadInput:
         """Return the error for a file that is not there; `archive` is what contains it."""
@@ -57,6 +58,11 @@ class Layout:
             f"It is in {archive}, published by {self.source}; size of the data set: {self.size}; license: "
             f"{self.license}.",
         )
+
+    def check(self, faults: Faults, file: str = "") -> None:
+        """Raise `wrong` if there are faults, of one list or of several."""
+        if texts := str(faults):
+            raise self.wrong(f"{file}: {texts}" if file else texts)
 
     def wrong(self, text: str) -> BadInput:
         """Return the error for lists that contradict themselves or the images."""

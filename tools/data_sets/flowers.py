@@ -71,8 +71,7 @@ def _lists(place: Place, classes: int) -> tuple[dict[int, int], dict[int, Split]
             faults.add(f"labels outside 1 to {classes} in imagelabels.mat", label)
     for number in sorted(labels.keys() ^ splits.keys()):
         faults.add("images in only one of imagelabels.mat and setid.mat", number)
-    if faults.texts():
-        raise LAYOUT.wrong(str(faults))
+    LAYOUT.check(faults)
     return labels, splits
 
 

@@ -39,7 +39,7 @@ def synset_folders(place: Place) -> dict[str, list[str]]:
     return {
         below or "./": names
         for below, names in parents.items()
-        if any(is_image(name) for name in os.listdir(place.folder / below / names[0]))
+        if any(is_image(file) for name in names[:3] for file in os.listdir(place.folder / below / name))
     }
 
 
@@ -55,10 +55,9 @@ def _read(place: Place) -> Contents:
     for synset in present:
         if synset not in names:
             unknown.add("class folders that are in no list of names", synset)
-    if unknown.texts():
-        raise LAYOUT.wrong(str(unknown))
+    LAYOUT.check(unknown)
     class_names, facts = class_names_of(names), facts_of(names)
-    problems = _equal_names(class_names)
+    problems: tuple[str, ...] = ()
     examples = [
         Example(path, class_names[synset], split=_split_of(below), facts=facts[synset])
         for below, synsets in folders.items()
@@ -69,7 +68,7 @@ def _read(place: Place) -> Contents:
     if labels is None and not examples:
         raise LAYOUT.missing("ILSVRC2012_validation_ground_truth.txt", _DEVKIT)
     if labels is None:
-        problems += ("images of val left out: ILSVRC2012_validation_ground_truth.txt is missing",)
+        problems = ("images of val left out: ILSVRC2012_validation_ground_truth.txt is missing",)
     if labels:
         examples += _flat_examples(place, flat, labels, class_names, facts)
     return Contents(tuple(class_names.values()), tuple(examples), problems)
@@ -140,12 +139,6 @@ def facts_of(names: Mapping[str, str]) -> dict[str, dict[str, str]]:
     return {synset: {"code": synset, "names": text} for synset, text in names.items()}
 
 
-def _equal_names(class_names: Mapping[str, str]) -> tuple[str, ...]:
-    counts = Counter(class_names.values())
-    equal = [f"{name} ({count})" for name, count in counts.items() if count > 1]
-    return (f"classes of one name, told apart by `code`: {', '.join(equal)}",) if equal else ()
-
-
 def _val_labels(place: Place) -> dict[int, str] | None:
     """Return the synsets of the images of val by their numbers from 1, None without a list of them."""
     if file := place.find("LOC_val_solution.csv"):
@@ -163,8 +156,7 @@ def _val_labels(place: Place) -> dict[int, str] | None:
     for number, line in enumerate(lines, start=1):
         if not line.isdecimal() or int(line) not in synsets:
             faults.add(f"labels in {truth} that are not in {meta}", f"line {number}: {line}")
-    if faults.texts():
-        raise LAYOUT.wrong(str(faults))
+    LAYOUT.check(faults)
     return {number: synsets[int(line)] for number, line in enumerate(lines, start=1)}
 
 
@@ -183,8 +175,7 @@ def _flat_examples(
             faults.add("images of val without a label of the list of names", path)
         else:
             yield Example(path, class_names[synset], split="val", facts=facts[synset])
-    if faults.texts():
-        raise LAYOUT.wrong(str(faults))
+    LAYOUT.check(faults)
 
 
 LAYOUT = Layout(

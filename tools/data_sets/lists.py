@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from pleinair.tools.data_sets.data_set import Example, Layout
 from pleinair.tools.data_sets.place import Faults, Place
@@ -20,16 +21,40 @@ def numbered(place: Place, layout: Layout, file: str) -> dict[int, str]:
             faults.add("numbers that are there twice", f"line {line}: {text}")
         else:
             entries[int(number)] = value.strip()
-    if faults.texts():
-        raise layout.wrong(f"{file}: {faults}")
+    layout.check(faults, file)
     return entries
+
+
+def records(layout: Layout, file: str, value: object, key: str, *fields: str) -> list[dict[str, Any]]:
+    """Return the objects of a list in a JSON object; raise `BadInput` where they have another form."""
+    entries = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(entries, list):
+        raise layout.wrong(f"{file} is no object with a list `{key}`")
+    faults = Faults()
+    for number, entry in enumerate(entries, start=1):
+        if not isinstance(entry, dict) or not entry.keys() >= set(fields):
+            faults.add(f"entries of `{key}` without {', '.join(fields)}", f"number {number}: {entry}")
+    layout.check(faults, file)
+    return entries
+
+
+def licenses_of(layout: Layout, file: str, value: object) -> dict[object, str]:
+    """Return the licenses of a JSON object in COCO's form by their ids: addresses, else names."""
+    if not isinstance(value, dict) or "licenses" not in value:
+        return {}
+    entries = records(layout, file, value, "licenses", "id")
+    return {each["id"]: str(each.get("url") or each.get("name") or "") for each in entries}
 
 
 def only_present(
     place: Place, layout: Layout, listed: Iterable[Example]
 ) -> tuple[tuple[Example, ...], tuple[str, ...]]:
     """Return the examples whose images are there, and a text about the others; raise `BadInput` for none."""
-    listed, faults = list(listed), Faults()
+    listed, faults, outside = list(listed), Faults(), Faults()
+    for example in listed:
+        if example.path.startswith("/") or ".." in example.path.split("/"):
+            outside.add("paths that leave the data set's folder", example.path)
+    layout.check(outside)
     present = place.present(example.path for example in listed)
     examples = []
     for example in listed:

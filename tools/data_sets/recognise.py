@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from pleinair.tools.data_sets import coco, cub, flowers, imagenet
+from pleinair.tools.data_sets import (
+    aircraft,
+    cars,
+    coco,
+    cub,
+    dogs,
+    flickr30k,
+    flowers,
+    imagenet,
+    imagenet_lt,
+    inaturalist,
+    wikiart,
+)
 from pleinair.tools.data_sets.data_set import Contents, DataSet, Layout
 from pleinair.tools.data_sets.place import Faults, Place
 from pleinair.tools.types import BadInput
 
 _SHOWN = 12  # names in a folder that are listed
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
-    {module.LAYOUT.name: module.LAYOUT for module in (imagenet, cub, flowers, coco)}
+    {
+        module.LAYOUT.name: module.LAYOUT
+        for module in (
+            *(imagenet, inaturalist, cub, aircraft, cars, dogs, flowers),
+            *(coco, flickr30k, wikiart, imagenet_lt),
+        )
+    }
 )
 
 
@@ -36,14 +55,18 @@ def recognise(folder: Path, layout: str = "") -> DataSet:
         raise BadInput(f"{folder} holds several data sets: {names}.", "Name the folder of one of them.")
     chosen = LAYOUTS[layout or next(iter(marks))]
     contents = chosen.read(place)
-    return DataSet(chosen, place.folder, *contents[:2], (*contents.problems, *_without_images(contents)))
+    return DataSet(chosen, place.folder, *contents[:2], (*contents.problems, *_about_classes(contents)))
 
 
-def _without_images(contents: Contents) -> tuple[str, ...]:
+def _about_classes(contents: Contents) -> tuple[str, ...]:
+    """Return texts about classes without an image, and about several of one name."""
     present, faults = {example.class_name for example in contents.examples}, Faults()
     for name in contents.class_names:
         if name not in present:
             faults.add("classes without an image", name)
+    for name, count in Counter(contents.class_names).items():
+        if count > 1:
+            faults.add("names of several classes, which `code` tells apart", name)
     return faults.texts()
 
 
