@@ -337,6 +337,20 @@ def save_dinov2(folder: Path) -> Path:
     return save(lambda: transformers.Dinov2Model(config), folder)
 
 
+def save_dino(folder: Path) -> Path:
+    """Save a ViT in DINO's format, of two small layers, with its preprocessing, and return its folder."""
+    config = transformers.ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=32,
+        patch_size=8,
+    )
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return save(lambda: transformers.ViTModel(config, add_pooling_layer=False), folder)
+
+
 TEXT = {"max_sequence_length": 24}
 FLUX2 = {**TEXT, "text_encoder_out_layers": (0, 1)}
 TEXT_ONLY: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {  # class → its model, options of its call
