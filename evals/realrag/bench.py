@@ -28,11 +28,12 @@ from PIL.Image import Image
 
 from pleinair.agent.context import Context
 from pleinair.evals.cases import Case
-from pleinair.evals.experiments.similarity import frechet, style_loss
 from pleinair.evals.papers.cases import look_alike, write_item
 from pleinair.evals.papers.report import Record
 from pleinair.evals.pocket.oracle import Oracle
 from pleinair.evals.run import invoke, show_progress
+from pleinair.evals.scores.frechet import frechet
+from pleinair.evals.scores.style import style_loss
 from pleinair.graphs import direct, realrag
 from pleinair.tools.pocket.library import write_novel
 from pleinair.tools.pocket.prompts import PLACES, caption
@@ -56,7 +57,7 @@ from pleinair.tools.retrieval.realrag.reflective import (
 from pleinair.tools.retrieval.realrag.training import train
 
 if TYPE_CHECKING:
-    from pleinair.evals.experiments.similarity import Maps
+    from pleinair.evals.scores.style import Maps
     from pleinair.tools.types import Encoder, Vectors
 
 TIERS = ("known", "rare", "novel")

@@ -8,13 +8,13 @@ its weights afterwards.
 from __future__ import annotations
 
 import filecmp
-import hashlib
 import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pleinair.evals.scores.weights import device_of, digest_of
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.model_files.open_clip import LOCAL, PINNED, WEIGHTS, hub_location
 from pleinair.tools.types import BadInput
@@ -47,7 +47,6 @@ class DinoEncoder:
         Raises:
             BadInput: the folder contains no such model.
         """
-        import torch
         from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
         if not Path(folder).is_dir():
@@ -68,12 +67,10 @@ class DinoEncoder:
             raise BadInput(
                 f"{kind}: {folder!r} is no such folder: {reason}", f"Fetch {_FETCH[kind]}."
             ) from error
-        self._device = torch.device(
-            device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        )
+        self._device = device_of(device)
         self._model.eval().to(self._device)
         preparing = self._prepare.to_json_string().encode()
-        self.id = f"{kind}:{Path(folder).name}@{_digest(self._model, preparing)}"
+        self.id = f"{kind}:{Path(folder).name}@{digest_of(self._model.state_dict(), preparing)}"
 
     def encode_images(self, images: Sequence[Image]) -> Vectors:
         """Embed images: float32 [n, dim], rows of length 1."""
@@ -84,15 +81,6 @@ class DinoEncoder:
             rows = self._model(**pixels.to(self._device)).last_hidden_state[:, 0]  # the class token
         vectors: Vectors = torch.nn.functional.normalize(rows.float(), dim=-1).cpu().numpy()
         return vectors
-
-
-def _digest(model: Any, start: bytes) -> str:
-    """Return twelve digits of a model's weights and of what else its vectors depend on."""
-    digest = hashlib.sha256(start)
-    for key, tensor in model.state_dict().items():
-        digest.update(key.encode())
-        digest.update(tensor.detach().cpu().float().contiguous().numpy())
-    return digest.hexdigest()[:12]
 
 
 @lru_cache(maxsize=4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isnan, nan
 from pathlib import Path
 from typing import Protocol
@@ -77,10 +78,7 @@ def score(
             them, or only some have a group; before anything is read.
     """
     _check(items, scorers)
-    return [
-        _score(items, scorer, seed, lambda done, total, name=scorer.name: on_progress(name, done, total))  # type: ignore[misc]
-        for scorer in scorers
-    ]
+    return [_score(items, scorer, seed, partial(on_progress, scorer.name)) for scorer in scorers]
 
 
 def _check(items: Sequence[Generated], scorers: Sequence[Scorer]) -> None:

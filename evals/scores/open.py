@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pleinair.app.paths import places
 from pleinair.evals.scores.encoders import open_clip_encoder, open_dino
 from pleinair.evals.scores.features import Features
+from pleinair.evals.scores.frechet import FrechetDistance, KernelDistance
+from pleinair.evals.scores.gptscore import QUESTIONS, GptScore
+from pleinair.evals.scores.inception import open_inception
 from pleinair.evals.scores.items import Scorer
 from pleinair.evals.scores.similarity import Diversity, ImageSimilarity, Recognition, TextSimilarity
+from pleinair.evals.scores.style import StyleLoss, open_vgg
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from langchain_core.language_models import BaseChatModel
 
+    from pleinair.evals.scores.features import ImageEncoder
+    from pleinair.tools.retrieval.encoder import OpenClipEncoder
 
+    OpenEncoder = Callable[[str], OpenClipEncoder]
+
+_BY_FEATURES = ("dino", "dinov2", "fid", "frechet", "diversity")
 _TITLES = {"clip": "CLIP", "siglip": "SigLIP", "dino": "DINO", "dinov2": "DINOv2"}
 FORMS = {  # of the text of a scorer, with what it measures
     "clip:MODEL=WEIGHTS": "cosine to the prompt, and to real images (CLIP-T, CLIP-I)",
@@ -24,6 +36,10 @@ FORMS = {  # of the text of a scorer, with what it measures
     "dinov2:FOLDER": "the same by DINOv2",
     "accuracy:clip:MODEL=WEIGHTS": "share of images whose class name is the nearest of all",
     "diversity:ENCODER": "mean of 1 - cosine among the images of one prompt",
+    "fid:WEIGHTS.pth": "FID and KID by the Inception-v3 of torch-fidelity",
+    "frechet:ENCODER": "Fréchet distance by another encoder, which is not FID",
+    "style:WEIGHTS.pth": "style loss to real images by torchvision's VGG-19",
+    "gptscore": "ratings by a language model: concept preservation, prompt following",
 }
 
 
@@ -50,29 +66,51 @@ def open_scorer(
     """
     folder = cache or places().cache / "scores"
     kind, _, rest = text.partition(":")
-    if kind in ("clip", "siglip") and rest:
-        encoder = open_clip_encoder(rest, retriever, allow_same=allow_same)
-        features = Features(encoder, folder)
-        title = _TITLES[kind]
-        return [TextSimilarity(f"{title}-T", encoder, features), ImageSimilarity(f"{title}-I", features)]
-    if kind in ("dino", "dinov2") and rest:
-        return [ImageSimilarity(_TITLES[kind], Features(open_dino(kind, rest), folder))]
-    if kind == "accuracy" and rest.startswith(("clip:", "siglip:")):
-        encoder = open_clip_encoder(rest.partition(":")[2], retriever, allow_same=allow_same)
-        return [Recognition(encoder, Features(encoder, folder))]
-    if kind == "diversity" and rest:
-        return [Diversity(_features(rest, retriever, allow_same, folder))]
+    open_encoder = partial(open_clip_encoder, retriever=retriever, allow_same=allow_same)
+    match kind:
+        case "clip" | "siglip" if rest:
+            encoder = open_encoder(rest)
+            features, title = Features(encoder, folder), _TITLES[kind]
+            return [TextSimilarity(f"{title}-T", encoder, features), ImageSimilarity(f"{title}-I", features)]
+        case "accuracy" if rest.startswith(("clip:", "siglip:")):
+            encoder = open_encoder(rest.partition(":")[2])
+            return [Recognition(encoder, Features(encoder, folder))]
+        case "style" if rest:
+            return [StyleLoss(open_vgg(rest))]
+        case "gptscore" if not rest:
+            return [GptScore(question, _required(model), folder) for question in QUESTIONS]
+        case _ if kind in _BY_FEATURES and rest:
+            return _by_features(kind, rest, open_encoder, folder)
     raise _unknown(text)
 
 
-def _features(text: str, retriever: str, allow_same: bool, folder: Path) -> Features:
-    """Open the vectors by an encoder that is named after another score."""
+def _by_features(kind: str, rest: str, open_encoder: OpenEncoder, folder: Path) -> list[Scorer]:
+    """Open the scores that need vectors of images alone."""
+    match kind:
+        case "dino" | "dinov2":
+            return [ImageSimilarity(_TITLES[kind], Features(open_dino(kind, rest), folder))]
+        case "fid":
+            features = Features(open_inception(rest), folder)
+            return [FrechetDistance("FID", features), KernelDistance("KID", features)]
+    encoder = _image_encoder(rest, open_encoder)
+    features = Features(encoder, folder)
+    return [Diversity(features) if kind == "diversity" else FrechetDistance("Fréchet distance", features)]
+
+
+def _image_encoder(text: str, open_encoder: OpenEncoder) -> ImageEncoder:
+    """Open an encoder that is named as the score by it."""
     kind, _, rest = text.partition(":")
     if kind in ("clip", "siglip") and rest:
-        return Features(open_clip_encoder(rest, retriever, allow_same=allow_same), folder)
+        return open_encoder(rest)
     if kind in ("dino", "dinov2") and rest:
-        return Features(open_dino(kind, rest), folder)
+        return open_dino(kind, rest)
     raise _unknown(text)
+
+
+def _required(model: BaseChatModel | None) -> BaseChatModel:
+    if model is None:
+        raise BadInput("gptscore needs a language model that sees images.", "Name a profile that has one.")
+    return model
 
 
 def _unknown(text: str) -> BadInput:
