@@ -193,7 +193,9 @@ def select(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     (picks, references), retrievals = until_available(state, build)
     subqueries = [[pick.concept, *pick.others] for pick in picks]
     prompt = crossmodal.instruct(context.crossmodal.template, state.prompt, subqueries, len(state.pictures))
-    request = nodes.new_request(state, context, references=references, prompt=prompt)
+    request = nodes.new_request(
+        state, context, references=references, prompt=prompt, announced=prompt != state.prompt
+    )
     return changed(request=request, retrievals=retrievals)
 
 

@@ -198,7 +198,9 @@ def select(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     found = {retrieval.concept: retrieval for retrieval in state.retrievals}
     captions = [found[reference.concept].query_of(reference.hit) for reference in references]
     prompt = imagerag.augment(context.imagerag.template, state.prompt, captions, before=len(state.pictures))
-    request = nodes.new_request(state, context, references=references, prompt=prompt)
+    request = nodes.new_request(
+        state, context, references=references, prompt=prompt, announced=prompt != state.prompt
+    )
     concepts = {pick.concept for pick in picks}
     repairs = [repair for repair in state.repairs if repair.concept in concepts]
     return _set_request(state, request, repairs) | changed(retrievals=retrievals)

@@ -237,10 +237,12 @@ def new_request(
     references: tuple[Reference, ...] = (),
     prompt: str = "",
     number: int = 0,
+    announced: bool = False,
 ) -> GenerateRequest:
     """Build a request with the image options, the generator's values and the noise of attempt `number`.
 
-    The input images come before its references.
+    The input images come before its references. A generator adds no sentences about what the references show
+    to a prompt that is `announced` to say it.
     """
     capabilities, options = context.capabilities(state.image), context.image.merged(state.image)
     references = (*input_references(state.pictures), *references)
@@ -255,6 +257,7 @@ def new_request(
         guidance_scale=capabilities.guidance_scale,
         reference_strength=options.reference_strength,
         negative_prompt=options.negative_prompt or "",
+        announced=announced,
         seed=noise_seed(state.seed, number),
     )
 

@@ -61,7 +61,7 @@ def check_options(options: ImageOptions, capabilities: Capabilities) -> None:
     """
     accepted = [*capabilities.accepts, *(["negative_prompt"] if capabilities.negative_prompt else [])]
     for name, value in options.model_dump(exclude_none=True).items():
-        if name not in accepted:
+        if name not in accepted and value != "":  # an empty negative prompt is none
             raise BadInput(
                 f"image.{name} = {value!r}: generator `{capabilities.id}` does not take it; accepted: "
                 f"{', '.join(accepted) or 'none'}",

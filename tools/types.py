@@ -247,6 +247,7 @@ class GenerateRequest(Value):
     reference_strength: Strength | None = Field(
         default=None, exclude_if=lambda value: value is None
     )  # None: the generator's own
+    announced: bool = Field(default=False, exclude_if=not_)  # whether the prompt says what references show
     seed: int = Field(ge=0, lt=2**63)
     inpaint: Inpaint | None = Field(default=None, validation_alias=AliasChoices("inpaint", "repaint"))
 

@@ -2,15 +2,18 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from openai.types import image_model
 from openai.types.shared import chat_model
 
-from pleinair.app.engines import build_backend, check
+from pleinair.app.engines import build_backend, check, declared_capabilities
 from pleinair.app.settings import Settings, load, profiles
 from pleinair.tools.diffusion.families import IN_CONTEXT
 from pleinair.tools.http.prices import price_of
+from pleinair.tools.imagerag import ImageRAGOptions
+from pleinair.tools.model_files.open_clip import hub_location
 from pleinair.tools.types import BadInput, Generator
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -63,7 +66,68 @@ def test_hub_models_are_never_at_a_branch(settings: Settings) -> None:
 def test_all_profiles_share_their_encoder_and_language_model(settings: Settings) -> None:
     first = load(NAMES[0])
     assert (settings.encoder, settings.mllm) == (first.encoder, first.mllm)
-    assert settings.encoder.arguments["model"] == "ViT-B-32"  # ImageRAG's
+    assert settings.encoder.arguments == {"model": "ViT-B-32", "revision": "openai"}  # ImageRAG's
+    assert hub_location(settings.encoder.arguments) == (
+        "timm/vit_base_patch32_clip_224.openai",
+        "a6f597a30f7b82c51704746581f9a4e41421e878",
+    )
+
+
+# as ImageRAG's authors run OmniGen and SDXL
+AUTHORS = "monochrome, lowres, bad anatomy, worst quality, low quality"
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "omnigen": {
+        "generator": {
+            "slots": 3,
+            "guidance_scale": 2.5,
+            "options": {"img_guidance_scale": 1.6},
+            "num_inference_steps": 50,
+            "reference_size": 1024,
+            "height": 1024,
+            "width": 1024,
+        },
+        "template": "images",
+        "negative_prompt": None,
+    },
+    "sdxl": {
+        "generator": {
+            "slots": 1,
+            "scale": 0.5,
+            "num_inference_steps": 50,
+            "adapter_weight": "ip-adapter-plus_sdxl_vit-h.safetensors",
+            "adapter_subfolder": "sdxl_models",
+            "image_encoder": "models/image_encoder",
+        },
+        "template": "image",
+        "negative_prompt": AUTHORS,
+    },
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_profiles_of_imagerag_have_its_published_values(name: str) -> None:
+    settings, published = load(name), PUBLISHED[name]
+    arguments = settings.generator.arguments
+    assert {key: arguments[key] for key in published["generator"]} == published["generator"]
+    assert settings.imagerag == ImageRAGOptions(template=published["template"])
+    assert settings.image.negative_prompt == published["negative_prompt"]
+
+
+def test_every_profile_with_references_has_a_template_of_imagerag_that_fits(settings: Settings) -> None:
+    capabilities = declared_capabilities(settings)
+    pipeline = settings.generator.arguments.get("pipeline", "")
+    expected = "images" if pipeline in IN_CONTEXT and IN_CONTEXT[pipeline].placeholders else "examples"
+    if settings.generator.backend in ("ip_adapter", "controlnet"):
+        expected = "image"
+    assert settings.imagerag.template == (expected if capabilities.slots else "plain")
+
+
+def test_a_request_replaces_the_negative_prompt_of_a_profile() -> None:
+    for value in ("snow", ""):
+        assert load("sdxl", {"image.negative_prompt": value}).image.negative_prompt == value
+    check(load("klein", {"image.negative_prompt": ""}))  # none, which any generator takes
+    with pytest.raises(BadInput, match=r"image.negative_prompt = 'snow': generator .* does not take it"):
+        check(load("klein", {"image.negative_prompt": "snow"}))
 
 
 @pytest.mark.parametrize("name", ["vllm_omni", "sglang"])

@@ -92,6 +92,7 @@ def test_by_default_one_image_is_generated_from_the_pareto_set(tmp_path: Path) -
         f"{PROMPT}\nUse only {FINCH} in the 1st retrieved image.\n"
         f"Use only {COUPE} in the 2nd retrieved image."
     )
+    assert studio.requests[0].announced  # so no generator adds a sentence of its own
 
 
 def test_each_subquery_has_a_retrieval_with_its_own_cosines(tmp_path: Path) -> None:

@@ -219,9 +219,11 @@ def test_imagerag_passes_sdxl_one_image_by_ip_adapter_plus_at_half_scale(
     values = profile_arguments("sdxl", "pipeline", "slots", "guidance_scale", "scale", "image_encoder")
     engine = IpAdapter(str(folder), **values, **adapter, **SMALL)
     context = studio(tmp_path, engine, **load("sdxl").imagerag.model_dump())
-    _, (first, second) = run_imagerag(context)
+    _, (first, second) = run_imagerag(replace(context, image=load("sdxl").image))
     prompt = f"According to this image of a photo of a finch, generate {PROMPT}"
     assert [call["prompt"] for call in calls] == [PROMPT, prompt]
+    negative = "monochrome, lowres, bad anatomy, worst quality, low quality"
+    assert [call["negative_prompt"] for call in calls] == [negative] * 2
     ((shown,),) = calls[1]["ip_adapter_image"]
     assert shown.size == (32, 32)
     assert scales(engine) == {0.5}
@@ -241,8 +243,11 @@ def test_imagerag_passes_flux1_one_image_in_context(tmp_path: Path, calls: list[
     values = profile_arguments("kontext", "pipeline", "slots", "guidance_scale")
     small: dict[str, Any] = {"max_sequence_length": 24, "options": {"_auto_resize": False}}
     engine = InContext(str(tiny.save(tiny.kontext, tmp_path / "model")), **values, **small, **SMALL)
-    _, (first, second) = run_imagerag(studio(tmp_path, engine))
+    context = studio(tmp_path, engine, **load("kontext").imagerag.model_dump())
+    _, (first, second) = run_imagerag(context)
     assert [call.get("image") is not None for call in calls] == [False, True]
+    prompt = f"According to these examples of a photo of a finch: image 1, generate {PROMPT}"
+    assert [call["prompt"] for call in calls] == [PROMPT, prompt]
     assert not np.array_equal(first, second)
 
 

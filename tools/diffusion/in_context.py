@@ -98,7 +98,7 @@ class InContext(DiffusersEngine):
         base_in_sequence = self._base_in_sequence(request)
         if family.placeholders:
             prompt = insert_placeholders(prompt, concepts, len(images))
-        elif concepts:
+        elif concepts and not request.announced:
             sentence = family.wording if wording is None else wording
             prompt = append_sentences(prompt, concepts, sentence, first=2 if base_in_sequence else 1)
         unit = pipeline.vae_scale_factor * family.patch

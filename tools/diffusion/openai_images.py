@@ -161,7 +161,7 @@ class OpenAIImages:
         prepared = prepare(request, images)
         inputs = [prepared.base] if prepared.base else []
         inputs += [scale_reference(image, self.reference_size) for image in prepared.images]
-        names = [reference.label for reference in prepared.request.references]
+        names = [] if request.announced else [item.label for item in prepared.request.references]
         prompt = append_sentences(request.prompt, names, self.wording, first=2 if prepared.base else 1)
         request = request.model_copy(update={"prompt": prompt})
         files = [_png(image, number) for number, image in enumerate(inputs)]

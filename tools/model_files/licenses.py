@@ -18,6 +18,7 @@ LICENSES = {  # as their pages named them; a pull asks the hub
     "stabilityai/stable-diffusion-3-medium-diffusers": "stability ai community, gated",
     "stabilityai/stable-diffusion-xl-base-1.0": "openrail++",
     "stable-diffusion-v1-5/stable-diffusion-v1-5": "creativeml-openrail-m",
+    "timm/vit_base_patch32_clip_224.openai": "apache-2.0",
     "xinsir/controlnet-tile-sdxl-1.0": "apache-2.0",
 }
 _SHIPPED = "pocket"  # first part of the names of this package's own models

@@ -16,6 +16,10 @@ PREFERRED = (WEIGHTS, "open_clip_pytorch_model.safetensors")  # open_clip loads 
 FILES = (WEIGHTS, CONFIG, "*.json", "*.txt", "*.model")  # the last three include a tokenizer's
 # the profiles' models, at commits that public projects pin
 PINNED = {
+    "ViT-B-32/openai": (
+        "timm/vit_base_patch32_clip_224.openai",
+        "a6f597a30f7b82c51704746581f9a4e41421e878",
+    ),
     "ViT-B-32/laion2b_s34b_b79k": (
         "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
         "1a25a446712ba5ee05982a381eed697ef9b435cf",

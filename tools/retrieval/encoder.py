@@ -105,7 +105,8 @@ class OpenClipEncoder:
         self._threads = threads
         self._name, self._batch = model, batch
         self._device = _device(device)
-        self._model, transform, self._tokenize = _load(_folder(model, revision, commit), self._device)
+        folder = _folder(model, revision, commit)
+        self._model, transform, self._tokenize = _load(folder, self._device, _quick_gelu(model, revision))
         self._prepare = preparer(transform)
         self._label = f"{model}/{revision}" if revision else _label(model)
         self._text_lock = threading.RLock()  # a tokenizer stores the length it truncates to
@@ -267,14 +268,24 @@ def _check_tag(model: str, tag: str) -> None:
 
 
 @serialized
-def _load(folder: Path, device: str) -> tuple[Any, Any, Any]:
+def _quick_gelu(model: str, tag: str) -> bool:
+    """Return whether a tag's weights, such as OpenAI's, need QuickGELU, whatever the folder's config says."""
+    import open_clip
+
+    return bool((open_clip.get_pretrained_cfg(model, tag) or {}).get("quick_gelu"))
+
+
+@serialized
+def _load(folder: Path, device: str, quick_gelu: bool) -> tuple[Any, Any, Any]:
     import open_clip
 
     source = f"{LOCAL}{folder}"
     if may_load_pickle(folder):
         raise BadInput(f"open_clip cannot load {source!r}: it has no {WEIGHTS}, and a pickle is never read.")
     try:
-        model, preprocess = open_clip.create_model_from_pretrained(source, device=device)
+        model, preprocess = open_clip.create_model_from_pretrained(
+            source, device=device, force_quick_gelu=quick_gelu
+        )
     except (FileNotFoundError, ValueError, RuntimeError) as error:
         raise BadInput(f"open_clip cannot load {source!r}: {error}") from error
     return model.eval(), preprocess, open_clip.get_tokenizer(source)

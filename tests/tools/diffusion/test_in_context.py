@@ -14,6 +14,7 @@ from support import tiny_pipelines as tiny
 from support.generator_requests import (
     REFERENCES,
     draw,
+    make_reference,
     make_request,
     noise_from_another_thread,
     stop_after,
@@ -103,6 +104,13 @@ def test_references_are_numbered_as_the_class_itself_numbers_them() -> None:
     wording = IN_CONTEXT["QwenImageEditPlusPipeline"].wording
     prompt = append_sentences("A park.", ["finch", "coupe"], wording)
     assert prompt == "A park. Picture 1 shows finch. Picture 2 shows coupe."
+
+
+def test_a_prompt_that_says_what_the_references_show_gets_no_sentences(engine: InContext) -> None:
+    references = (make_reference("fig"),)
+    plain = draw(engine, images=REFERENCES[:1], references=references)
+    announced = draw(engine, images=REFERENCES[:1], references=references, announced=True)
+    assert np.array_equal(plain, announced) == (not engine.family.wording)
 
 
 def test_the_image_depends_on_seed_prompt_and_references(engine: InContext) -> None:

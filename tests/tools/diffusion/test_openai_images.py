@@ -125,6 +125,13 @@ def test_references_are_an_edit_with_all_of_them_in_order(server: ImagesServer) 
     assert second.tobytes() == scale_reference(LINEAR, 64).tobytes()
 
 
+def test_a_prompt_that_says_what_the_references_show_gets_no_sentences(server: ImagesServer) -> None:
+    server.acts = [picture()]
+    request = make_request(references=(make_reference(),), announced=True)
+    server.generator(slots=1).generate(request, [RADIAL], no_callback)
+    assert server.fields()["prompt"] == ["a finch"]
+
+
 def test_a_box_is_an_edit_with_a_mask_and_changes_nothing_outside(server: ImagesServer) -> None:
     server.acts = [picture(LINEAR.rotate(90))]
     generator = server.generator(slots=1, inpaint=True)

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import save_file
+from support.fake_hub import COMMIT, cached
 from support.tiny_clip import CLIP, WIDTH, save
 
+from pleinair.tools.model_files.open_clip import hub_location
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 
 CONTEXT = 8
@@ -119,3 +122,25 @@ def test_a_caption_over_clips_77_tokens_is_truncated_and_logged(
     truncated = [record.args for record in caplog.records if record.args]
     assert truncated == [(77, "cat " * 76), (77, "a dog's bowl " * 40)]
     assert clip.encode_images([Image.new("L", (50, 70))]).shape == (1, WIDTH)
+
+
+@pytest.mark.parametrize(("tag", "is_quick"), [("openai", True), ("laion2b_s34b_b79k", False)])
+def test_a_tags_activation_is_used_whatever_the_folders_config_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tag: str, is_quick: bool
+) -> None:
+    """OpenAI's weights were trained with QuickGELU, which open_clip's ViT-B-32 does not have by itself."""
+    import open_clip
+
+    place = tmp_path / "model"
+    place.mkdir()
+    save(place, CLIP, "CLIP")
+    hub_id, _ = hub_location({"model": "ViT-B-32", "revision": tag})
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    cached(tmp_path / "hub", hub_id, {path.name: path.read_bytes() for path in place.iterdir()})
+    encoder = OpenClipEncoder("ViT-B-32", tag, device="cpu", commit=COMMIT)
+    model = open_clip.create_model(f"local-dir:{place}", force_quick_gelu=is_quick).eval()
+    expected = model.encode_text(open_clip.get_tokenizer("ViT-B-32")(["a finch"]), normalize=True)
+    np.testing.assert_allclose(encoder.encode_text(["a finch"]), expected.detach().numpy(), atol=1e-6)
+    other = open_clip.create_model(f"local-dir:{place}", force_quick_gelu=not is_quick).eval()
+    different = other.encode_text(open_clip.get_tokenizer("ViT-B-32")(["a finch"]), normalize=True)
+    assert np.abs(encoder.encode_text(["a finch"]) - different.detach().numpy()).max() > 1e-4
