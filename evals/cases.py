@@ -60,6 +60,15 @@ def _choose_species(rng: random.Random, tier: Tier, number: int) -> tuple[str, .
     return tuple(rng.sample(pair, 2))
 
 
+def cluster(case: Case) -> str:
+    """Return the species that groups a case for intervals: the first rare one of its prompt, else the first.
+
+    Cases about one species share its look and its references, so they are not independent.
+    """
+    rare = species_of("rare")
+    return next((name for name in case.species if name in rare), case.species[0])
+
+
 def species_of(tier: str) -> list[str]:
     """Return the names of the species in one of the world's tiers."""
     return [species.name for species in SPECIES if species.tier == tier]

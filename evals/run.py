@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from PIL.Image import Image
 
@@ -21,8 +21,13 @@ GRAPHS = {  # column: graph of the registry; RealRAG needs a training first and 
     "base": "direct",
     "imagerag": "imagerag",
     "crossmodal": "crossmodal",
+    "crossmodal_satisfied": "crossmodal",
     "react": "react",
     "pleinair": "pleinair",
+}
+SCORED: Mapping[str, Literal["all", "satisfied"]] = {  # sub-queries in S: the paper's, and ours
+    "crossmodal": "all",
+    "crossmodal_satisfied": "satisfied",
 }
 STEPS = 100  # LangGraph's recursion limit, far above what the default budget needs
 
@@ -85,7 +90,15 @@ def warm_up(graphs: Mapping[str, Any], context: Context) -> None:
     """Run every graph once, unmeasured: models are loaded and the library is indexed at their first use."""
     case = make_case("rare", 0, seed=-1)
     for column, graph in graphs.items():
-        invoke(case, graph, context, f"{column}/{case.id}")
+        invoke(case, graph, context_of(column, context), f"{column}/{case.id}")
+
+
+def context_of(column: str, context: Context) -> Context:
+    """Return the context of a column: the two of Cross-modal RAG differ in the sub-queries that S counts."""
+    if column not in SCORED:
+        return context
+    options = context.crossmodal.model_copy(update={"scored": SCORED[column]})
+    return replace(context, crossmodal=options)
 
 
 def run_cases(
@@ -100,7 +113,7 @@ def run_cases(
 def run_case(case: Case, column: str, graph: Any, context: Context, judge: Judge) -> Result:
     """Run one case and judge its images; an error of an engine is a failed result, a bug raises."""
     started = perf_counter()
-    output = invoke(case, graph, context, f"{column}/{case.id}")
+    output = invoke(case, graph, context_of(column, context), f"{column}/{case.id}")
     seconds = perf_counter() - started
     outcome = output.outcome or Outcome(ending="failed", reason="the graph ended without an outcome")
     best = outcome.best

@@ -1,7 +1,7 @@
 import pytest
 from support.species import species_named
 
-from pleinair.evals.cases import TIERS, Case, make_cases
+from pleinair.evals.cases import TIERS, Case, cluster, make_cases
 from pleinair.tools.pocket.prompts import parse_prompt
 from pleinair.tools.types import BadInput
 
@@ -39,6 +39,12 @@ def test_two_subjects_differ() -> None:
 def test_known_subject_comes_first_and_last() -> None:
     firsts = {species_named(case.species[0]).tier for case in CASES if tier_of(case) == ["known", "rare"]}
     assert firsts == {"known", "rare"}
+
+
+def test_a_case_is_grouped_by_its_rare_species() -> None:
+    for case in CASES:
+        rare = [name for name in case.species if species_named(name).tier == "rare"]
+        assert cluster(case) == (rare or case.species)[0]
 
 
 def test_same_seed_same_cases() -> None:

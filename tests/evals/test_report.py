@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from pleinair.evals.cases import TIERS, make_cases
+from pleinair.evals.metrics import interval
 from pleinair.evals.report import percent, plain, plot, plot_examples, summarise, write_markdown
 from pleinair.evals.run import GRAPHS, Judgement, Result
 from pleinair.tools.images.reading import read_picture
@@ -21,7 +22,7 @@ def make_results(picture: Picture | None = None) -> list[Result]:
     """Return results in which the loop is right more often than ImageRAG, and that more than the base."""
     rng, results = random.Random(1), []
     for case in CASES:
-        for column, chance in zip(GRAPHS, (0.2, 0.5, 0.6, 0.8, 0.9), strict=True):
+        for column, chance in zip(GRAPHS, (0.2, 0.5, 0.5, 0.6, 0.8, 0.9), strict=True):
             right = rng.random() < chance
             judgements = (Judgement(True, 0.9, right),) if column == "pleinair" else ()
             ending = "accepted" if column == "pleinair" else "stopped"
@@ -40,9 +41,19 @@ PAGE = write_markdown(FIGURES)
 @pytest.mark.parametrize("column", GRAPHS)
 def test_every_accuracy_has_its_interval_and_n(tier: str, column: str) -> None:
     score = FIGURES[tier][column]
-    assert set(score) == {"accuracy", "ci", "n"}
+    assert set(score) == {"accuracy", "ci", "n", "groups"}
     assert 0 <= score["ci"][0] <= score["accuracy"] <= score["ci"][1] <= 1
     assert score["n"] == 10
+
+
+def test_intervals_are_over_species_whose_number_is_beside_them() -> None:
+    rare = [result for result in RESULTS if (result.case.tier, result.column) == ("rare", "imagerag")]
+    species = [result.case.species[0] for result in rare]
+    score = FIGURES["rare"]["imagerag"]
+    assert score["groups"] == len(set(species)) < score["n"]
+    assert score["ci"] == pytest.approx(interval([r.right for r in rare], 0, 1, 4, species))
+    assert score["ci"] != pytest.approx(interval([r.right for r in rare], 0, 1, 4))
+    assert "| n | species |" in PAGE
 
 
 def test_accuracy_counts_the_right_images() -> None:

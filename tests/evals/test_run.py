@@ -10,7 +10,7 @@ from support.fake_engines import decomposition, make_context, rows
 
 from pleinair.agent.context import Context
 from pleinair.evals.cases import Case
-from pleinair.evals.run import load_graphs, run_case, run_cases
+from pleinair.evals.run import context_of, load_graphs, run_case, run_cases
 from pleinair.tools.types import ModelFault
 
 CASE = Case("rare-0", "rare", "a velmora finch", ("velmora finch",), 3)
@@ -89,6 +89,13 @@ def test_a_bug_raises(tmp_path: Path) -> None:
 
     with pytest.raises(ZeroDivisionError):
         run_case(CASE, "pleinair", GRAPHS["pleinair"], make_context(tmp_path, policy), YesJudge())
+
+
+def test_crossmodal_scores_as_published_and_in_another_column_as_the_pocket_profile(context: Context) -> None:
+    assert context_of("crossmodal", context).crossmodal.scored == "all"
+    assert context_of("crossmodal_satisfied", context).crossmodal.scored == "satisfied"
+    assert context_of("pleinair", context) is context
+    assert {GRAPHS[column].name for column in ("crossmodal", "crossmodal_satisfied")} == {"crossmodal"}
 
 
 def test_every_case_runs_through_every_graph_with_the_same_noise(context: Context) -> None:
