@@ -86,7 +86,10 @@ def decompose(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
         return {}
     try:
         subqueries, usage = crossmodal.list_subqueries(
-            state.prompt, model=runtime.context.model, calls=state.calls_left
+            state.prompt,
+            model=runtime.context.model,
+            calls=state.calls_left,
+            decomposition=runtime.context.crossmodal.decomposition,
         )
     except Refused as refusal:
         return changed(outcome=Outcome(ending="refused", reason=str(refusal)), usage=[refusal.spent])

@@ -13,7 +13,7 @@ from pleinair.agent.context import Context
 from pleinair.agent.crossmodal import CrossmodalOutput
 from pleinair.agent.state import changed
 from pleinair.graphs.crossmodal import builder, graph
-from pleinair.tools.crossmodal import CrossmodalOptions
+from pleinair.tools.crossmodal import DECOMPOSITIONS, CrossmodalOptions
 from pleinair.tools.images.crops import CropOptions
 from pleinair.tools.pocket.chat import PocketChat
 from pleinair.tools.storage.artifacts import ArtifactStore
@@ -166,6 +166,16 @@ def test_with_too_few_slots_a_greedy_cover_keeps_the_images_that_serve_most(tmp_
     assert "Use only red finch, finch, night in the 1st retrieved image." in studio.requests[0].prompt
 
 
+@pytest.mark.parametrize(("cosine", "used"), [(0.7, "2.png"), (0.9, "3.png")])
+def test_of_images_that_serve_as_many_the_one_of_the_higher_cosine_is_kept(
+    cosine: float, used: str, tmp_path: Path
+) -> None:
+    studio = Studio(tmp_path, FINCH, COUPE, slots=1)
+    studio.context.retriever.hits[COUPE] = hits(n3=cosine)  # type: ignore[attr-defined]
+    studio.run()
+    assert studio.used == [used]  # 2.png has .8 for the finch
+
+
 def test_an_image_for_two_subqueries_is_cropped_to_both(tmp_path: Path) -> None:
     studio = Studio(tmp_path, FINCH, "night", slots=1)
     boxes = {"red finch": (0.0, 0.0, 0.5, 0.5), "night": (0.0, 0.5, 0.5, 1.0), "cod": (0.75, 0.0, 1.0, 1.0)}
@@ -185,6 +195,13 @@ def test_within_the_slots_the_whole_set_is_used(tmp_path: Path) -> None:
     output = studio.run()
     assert output.joint is not None and len(output.joint.members) == 2
     assert studio.used == ["2.png", "3.png"]
+
+
+def test_the_option_chooses_the_kind_of_sub_queries(tmp_path: Path) -> None:
+    for decomposition, (instruction, _) in DECOMPOSITIONS.items():
+        studio = Studio(tmp_path, decomposition=decomposition)
+        studio.run()
+        assert str(studio.model.conversation("SubQueries")[0].content) == instruction
 
 
 @pytest.mark.parametrize(

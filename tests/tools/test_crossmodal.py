@@ -14,6 +14,8 @@ from support.recording_chat import RecordingChat, answers_of, images_of, payload
 from pleinair.tools.crossmodal import (
     EXAMPLES,
     INSTRUCTION,
+    WHOLE_PHRASE_EXAMPLES,
+    WHOLE_PHRASES,
     CrossmodalOptions,
     checked,
     in_order,
@@ -29,11 +31,24 @@ from pleinair.tools.pocket.world import SPECIES
 from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer, LazyScorer, SearchScorer
 from pleinair.tools.retrieval.crossmodal.joint import Joint, retrieve_jointly
+from pleinair.tools.retrieval.crossmodal.sparse import needle, padded_words, satisfaction, words
 from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import BadInput, Hit, ModelFault, Refused
 
 Numbers = NDArray[np.float32]
 FINCH, COUPE = "velmora finch", "old coupe"
+RULES = (  # of the paper, as the instruction has them
+    "the visible objects that it names",
+    "a noun with the modifiers that say its size, colour, material or location, copied from the prompt word",
+    "Leave out how many there are, what they do and what state they are in",
+    "What a person wears or holds is a sub-query of its own, apart from the person.",
+    "Leave out what is no object of the image, such as 'a photo of' or 'an overhead shot'",
+    "words that only stand for an object named before, such as 'one' and 'the other'",
+)
+DROPPED = set(  # counts, states, scaffolding, and words between objects
+    "two five one other large small are grazing leans wearing photo overhead shot "
+    "a an the of on in over beside against and".split()
+)
 LIBRARY = {
     "a.png": ("a velmora finch on snow", (0.5, 0.3)),
     "b.png": ("a velmora finch at night", (0.7, 0.0)),
@@ -86,9 +101,41 @@ def test_the_instruction_has_the_rules_and_six_worked_examples() -> None:
     sent = model.conversation("SubQueries")
     assert [payload["prompt"] for payload in payloads(sent)[:-1]] == [text for text, _ in EXAMPLES]
     assert [tuple(answer["subqueries"]) for answer in answers_of(sent)] == [parts for _, parts in EXAMPLES]
-    for rule in ("size, colour, material and place", "a photo of", "overhead shot", "'one' and 'the other'"):
+    for rule in RULES:
         assert rule in INSTRUCTION
     assert len(EXAMPLES) == 6
+
+
+@pytest.mark.parametrize("text", [text for text, _ in EXAMPLES])
+def test_an_examples_answers_are_its_objects_with_all_their_modifiers(text: str) -> None:
+    """What is left of the prompt are counts, states, scaffolding and words between the objects."""
+    answers = dict(EXAMPLES)[text]
+    left = padded_words(text)
+    for answer in sorted(answers, key=len, reverse=True):
+        assert left.count(needle(answer)) == 1
+        left = left.replace(needle(answer), " | ")
+    assert set(left.split()) - {"|"} <= DROPPED
+    assert not set(" ".join(answers).split()) & DROPPED
+    assert list(answers) == in_order(text, answers)
+
+
+def test_the_examples_show_every_rule() -> None:
+    """Each rule drops or separates something in one of the examples at least."""
+    dropped = {word for text, answers in EXAMPLES for word in words(text) if word not in " ".join(answers)}
+    assert {"five", "two", "grazing", "leans", "photo", "shot", "one", "other", "wearing"} <= dropped
+    answers = {answer for _, parts in EXAMPLES for answer in parts}
+    assert {"boy", "yellow raincoat", "tall glass lamp", "wooden desk", "garden wall"} <= answers
+
+
+def test_whole_phrases_is_an_option_whose_examples_stand_in_their_prompts() -> None:
+    model = answering("three red cars")
+    list_subqueries("three red cars", model=model, decomposition="whole_phrases")
+    sent = model.conversation("SubQueries")
+    assert str(sent[0].content) == WHOLE_PHRASES
+    assert [tuple(answer["subqueries"]) for answer in answers_of(sent)] == [
+        parts for _, parts in WHOLE_PHRASE_EXAMPLES
+    ]
+    assert all(satisfaction([text], parts) == [(True,) * len(parts)] for text, parts in WHOLE_PHRASE_EXAMPLES)
 
 
 def test_a_comma_in_an_entity_splits_nothing() -> None:

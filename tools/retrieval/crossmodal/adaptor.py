@@ -4,7 +4,8 @@ After Zhu et al. 2025 (arXiv v2, section 3.2): learnable tokens attend to the im
 the sub-query's embedding; an MLP and a LayerNorm compute v, and the score is cos(v, t). The paper gives no
 sizes, heads or feature layer. Ours: the last layer's patches, four tokens, the encoder's width. As a
 sub-query is one vector, which would receive all attention, a zero is added beside it: so each head can ignore
-a text that does not fit the image.
+a text that does not fit the image. Over CLIP ViT-L/14 it has 7.68 million parameters; the paper counts 7.31
+in a row of its table 3, and 5.93 by the difference of two others.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from support.recording_chat import recording
 
+from pleinair.tools.retrieval.crossmodal import adaptor
 from pleinair.tools.retrieval.crossmodal.adaptor import AdaptorNet, AdaptorScorer, Shape, load, open_scorer
 from pleinair.tools.retrieval.crossmodal.adaptor_training import (
     AdaptorOptions,
@@ -143,6 +144,34 @@ def test_the_score_is_cos_of_v_and_t_and_depends_on_both(trained: tuple[Path, li
         by_hand = (v / v.norm(dim=-1, keepdim=True) * texts).sum(dim=-1)
         assert net.cosines(tokens, texts).numpy() == pytest.approx(by_hand.numpy(), abs=1e-5)
         assert not torch.allclose(v[0, 0], v[1, 0]) and not torch.allclose(v[0, 0], v[0, 1])
+
+
+def test_v_is_the_output_of_a_layer_norm(trained: tuple[Path, list[float]]) -> None:
+    net, _ = load(trained[0])
+    toy = Toy()
+    with torch.no_grad():
+        tokens = net.gather(torch.from_numpy(toy.encode_patches([open_image("0-1-0"), open_image("2-3-0")])))
+        v = net(tokens, torch.from_numpy(toy.encode_text(THINGS)))
+        normalised = (v - net.norm.bias) / net.norm.weight
+    assert normalised.mean(dim=-1).abs().max() < 1e-4
+    assert normalised.var(dim=-1, unbiased=False).numpy() == pytest.approx(1, abs=1e-2)
+
+
+def test_a_head_can_look_away_from_the_text() -> None:
+    """Attention to the text alone would be 1 whatever its key is, and the key would have no gradient."""
+    torch.manual_seed(0)
+    net = AdaptorNet(Shape.of(DIM, DIM))
+    net(net.gather(torch.randn(2, PATCHES, DIM)), torch.randn(3, DIM)).square().sum().backward()
+    gradient = net.text.in_proj_weight.grad
+    assert gradient is not None
+    assert gradient[DIM : 2 * DIM].abs().max() > 1e-6
+
+
+def test_over_vit_l_14_it_has_the_number_of_parameters_that_is_documented() -> None:
+    with torch.device("meta"):
+        net = AdaptorNet(Shape.of(768, 768))
+    assert sum(weights.numel() for weights in net.parameters()) == 7_684_608
+    assert "7.68 million parameters" in (adaptor.__doc__ or "")
 
 
 def test_scores_do_not_depend_on_the_batch_and_an_image_is_encoded_once(
