@@ -1,0 +1,213 @@
+"""What each reference of an image contributed: its redrawn versions, and what follows from their ledgers.
+
+A reference's contribution to a concept is measured by leaving it out: the critic's belief that the image shows
+the concept, with all references minus without this one. Where every combination was drawn, as with up to three
+references, the Shapley value (Shapley, 1953) is there too: the mean gain of adding the reference to any of the
+others, which divides among the references what they bring together. Not covered: chance. One seed is one
+sample, and a critic may be wrong about either image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import combinations
+from math import comb
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from pleinair.tools.storage.files import write_whole
+from pleinair.tools.types import BadInput, Limit, Picture, Reference, Row, Usage, Value, belief
+
+FILE = "attribution.json"  # in the folder of the run
+MARGIN = 0.25  # of belief; a smaller drop is no loss of a concept
+MOST_ALONE = 3  # references up to which each is drawn alone, too
+Subset = tuple[int, ...]  # numbers of references, from 0, in order
+
+
+def planned_subsets(count: int) -> list[Subset]:
+    """Return the references that the redrawn images have: all but one, none, and up to three also one each."""
+    every = range(count)
+    subsets = [tuple(number for number in every if number != left_out) for left_out in every]
+    subsets.append(())
+    if count <= MOST_ALONE:
+        subsets += [(number,) for number in every]
+    return list(dict.fromkeys(subset for subset in subsets if len(subset) < count))
+
+
+class Redrawn(Value):
+    """The image drawn again with some of its references, with the same seed, prompt and settings."""
+
+    references: Subset  # that it was drawn with
+    prompt: str  # as sent
+    picture: Picture
+    difference: float  # mean absolute difference of its pixels to the accepted image's, 0 to 1
+    rows: tuple[Row, ...] = ()  # its ledger; empty until it is judged
+    usage: Usage = Usage()
+
+
+class Contribution(Value):
+    """What one reference contributes to one concept, as differences of belief, -1 to 1."""
+
+    concept: str
+    reference: int
+    drop: float  # all references minus all but this one
+    shapley: float | None = None  # None: not all combinations were drawn
+
+
+class Attribution(Value):
+    """References of the best image of a run, with the images that were drawn without some of them."""
+
+    format: Literal[1] = 1
+    run: str
+    attempt: int
+    prompt: str  # of the run
+    picture: Picture
+    references: tuple[Reference, ...]
+    concepts: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = ()  # ledger of the accepted image
+    # difference of the image drawn again with all references, which is 0 where the generator repeats itself
+    repeated: float | None = None
+    redrawn: tuple[Redrawn, ...] = ()  # in the order of `planned_subsets`
+    usage: Usage = Usage()  # of all of it
+    limit: Limit | None = None  # of the budget, which stopped it
+
+    @property
+    def finished(self) -> bool:
+        """Return whether every planned image is drawn and judged."""
+        judged = [each.references for each in self.redrawn if each.rows]
+        return bool(self.rows) and judged == planned_subsets(len(self.references))
+
+    @cached_property
+    def _rows(self) -> dict[Subset, tuple[Row, ...]]:
+        everything = tuple(range(len(self.references)))
+        return {everything: self.rows} | {each.references: each.rows for each in self.redrawn}
+
+    def belief(self, concept: str, references: Subset) -> float | None:
+        """Return the belief that the image with some references shows a concept; None if it is not judged."""
+        return next((belief(row) for row in self._rows.get(references, ()) if row.concept == concept), None)
+
+    @property
+    def contributions(self) -> list[Contribution]:
+        """Return the contribution of each reference to each concept, as far as they are judged."""
+        return [
+            contribution
+            for concept in self.concepts
+            for number in range(len(self.references))
+            if (contribution := self._contribution(concept, number))
+        ]
+
+    def _contribution(self, concept: str, number: int) -> Contribution | None:
+        everything = tuple(range(len(self.references)))
+        complete = self.belief(concept, everything)
+        without = self.belief(concept, tuple(other for other in everything if other != number))
+        if complete is None or without is None:
+            return None
+        shapley = self._shapley(concept, number)
+        return Contribution(concept=concept, reference=number, drop=complete - without, shapley=shapley)
+
+    def _shapley(self, concept: str, number: int) -> float | None:
+        others = [other for other in range(len(self.references)) if other != number]
+        total = 0.0
+        for size in range(len(others) + 1):
+            for subset in combinations(others, size):
+                before = self.belief(concept, subset)
+                after = self.belief(concept, tuple(sorted((*subset, number))))
+                if before is None or after is None:
+                    return None
+                total += (after - before) / comb(len(others), size)
+        return total / len(self.references)
+
+    def carrier(self, concept: str) -> int | None:
+        """Return the reference whose removal loses the concept: the largest drop over `MARGIN`, None if none is.
+
+        Of several the one with the largest Shapley value, where that is known.
+        """
+        lost = [each for each in self.contributions if each.concept == concept and each.drop > MARGIN]
+        best = max(lost, key=lambda each: each.drop if each.shapley is None else each.shapley, default=None)
+        return best.reference if best else None
+
+    def verdict(self, concept: str) -> str:
+        """Return who carries a concept, in a sentence for people; "" while it is not known."""
+        if not self.finished:
+            return ""
+        carrier, count = self.carrier(concept), len(self.references)
+        if carrier is not None:
+            return f"“{concept}” is lost without {self.name(carrier)}, which carries it."
+        complete, bare = self.belief(concept, tuple(range(count))), self.belief(concept, ())
+        if complete is not None and bare is not None and complete - bare > MARGIN:
+            return f"No reference alone carries “{concept}”: it is lost only without several of them."
+        return f"No reference carries “{concept}”: the image without any shows it as well."
+
+    def name(self, number: int) -> str:
+        """Return how people are told about a reference."""
+        reference = self.references[number]
+        return f"reference {number + 1} ({reference.concept})"
+
+    def title(self, references: Subset) -> str:
+        """Return the title of an image with some of the references."""
+        count = len(self.references)
+        if len(references) == count:
+            return "With all references" if count > 1 else "With its reference"
+        if not references:
+            return "Without any reference" if count > 1 else "Without its reference"
+        left_out = [number for number in range(count) if number not in references]
+        return (
+            f"Without reference {left_out[0] + 1}"
+            if len(left_out) == 1
+            else f"Only reference {', '.join(str(number + 1) for number in references)}"
+        )
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines for a terminal."""
+        for number, reference in enumerate(self.references):
+            yield f"reference {number + 1}  {reference.concept} ← {reference.hit.id}"
+        for each in self.redrawn:
+            changes = (self._change(concept, each) for concept in self.concepts)
+            yield f"{self.title(each.references)}: {'; '.join(filter(None, changes)) or 'not judged'}"
+        yield from (text for concept in self.concepts if (text := self.verdict(concept)))
+        if self.note:
+            yield self.note
+
+    def _change(self, concept: str, redrawn: Redrawn) -> str:
+        before = self.belief(concept, tuple(range(len(self.references))))
+        after = self.belief(concept, redrawn.references)
+        return "" if before is None or after is None else f"{concept} {before:.0%} → {after:.0%}"
+
+    @property
+    def note(self) -> str:
+        """Return how far the differences may be chance, "" where the generator repeats its image."""
+        if not self.repeated:
+            return ""
+        return (
+            "The generator does not repeat its image: drawn again with all references, it differs by "
+            f"{self.repeated:.1%} of the range of its pixels. Smaller differences mean nothing."
+        )
+
+    def plain(self) -> dict[str, object]:
+        """Return all of it as JSON values, with the contributions and the carriers."""
+        return {
+            **self.model_dump(mode="json"),
+            "finished": self.finished,
+            "contributions": [each.model_dump(mode="json") for each in self.contributions],
+            "carriers": {concept: self.carrier(concept) for concept in self.concepts},
+            "verdicts": {concept: self.verdict(concept) for concept in self.concepts},
+        }
+
+
+def read_attribution(folder: Path) -> Attribution | None:
+    """Return what is stored in the folder of a run, None where there is nothing; raise `BadInput` if damaged."""
+    path = folder / FILE
+    try:
+        return Attribution.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise BadInput(f"{path}: it cannot be read", "Delete it; the images are drawn again.") from error
+
+
+def write_attribution(attribution: Attribution, folder: Path) -> None:
+    """Write the file in the folder of a run; raises `PleinairError` if the disk is full."""
+    write_whole(folder / FILE, attribution.model_dump_json(indent=2).encode())

@@ -1,0 +1,100 @@
+"""Request of an image without some of its references, with its prompt built anew by what has built it.
+
+Prompts of ImageRAG and Cross-modal RAG number the references. They are built again by the functions of their
+graphs, from the run's prompt and what it retrieved; before that, the prompt of all references is built and
+must be the one that was sent. Placeholders of input images in a prompt are renumbered, and those of the ones
+left out are removed. Not covered: numbers that a person or a driving model has written in plain words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pleinair.app.runs.request import DrawRequest
+from pleinair.app.trace.trace import Trace
+from pleinair.tools import crossmodal, imagerag
+from pleinair.tools.prompt_options import renumbered
+from pleinair.tools.types import INPUT_SOURCE, BadInput, GenerateRequest, Reference
+
+
+def reduced(
+    request: GenerateRequest, without: Sequence[Reference], draw_request: DrawRequest, trace: Trace
+) -> GenerateRequest:
+    """Return the request of an image without the references that are among `without`.
+
+    Raises `BadInput` where the prompt numbers the references and cannot be built again.
+    """
+    references = tuple(reference for reference in request.references if reference not in without)
+    if references == request.references:
+        return request
+    prompt = _prompt(request, references, draw_request, trace)
+    return request.model_copy(update={"references": references, "prompt": prompt})
+
+
+def _prompt(
+    request: GenerateRequest, references: tuple[Reference, ...], draw_request: DrawRequest, trace: Trace
+) -> str:
+    if _has_template(draw_request) and request.prompt != draw_request.prompt:
+        if _built(request, request.references, draw_request, trace) != request.prompt:
+            raise BadInput(
+                f"run {trace.run.run}: the prompt as sent numbers its references, and cannot be built again "
+                "from what the run has stored",
+                "Attribute the run that it was forked from, or draw it again.",
+            )
+        return _built(request, references, draw_request, trace)
+    return _renumbered(request.prompt, request, references)
+
+
+def _has_template(draw_request: DrawRequest) -> bool:
+    """Return whether the graph puts references into words."""
+    settings = draw_request.settings
+    templates = {"imagerag": settings.imagerag.template, "crossmodal": settings.crossmodal.template}
+    return templates.get(draw_request.graph, "plain") != "plain"
+
+
+def _built(
+    request: GenerateRequest, references: tuple[Reference, ...], draw_request: DrawRequest, trace: Trace
+) -> str:
+    """Return the prompt that the graph builds for these of the request's references."""
+    prompt, settings = _renumbered(draw_request.prompt, request, references), draw_request.settings
+    retrieved = [reference for reference in references if not _is_input(reference)]
+    before = len(references) - len(retrieved)
+    if draw_request.graph == "imagerag":
+        captions = _captions(retrieved, trace)
+        return imagerag.augment(settings.imagerag.template, prompt, captions, before)
+    return crossmodal.instruct(settings.crossmodal.template, prompt, _served(retrieved, trace), before)
+
+
+def _captions(references: Sequence[Reference], trace: Trace) -> list[str]:
+    """Return the caption that each reference was retrieved by."""
+    queries = {each.concept: each.query.splitlines()[0] for each in trace.retrievals.values()}
+    return [queries.get(reference.concept, reference.concept) for reference in references]
+
+
+def _served(references: Sequence[Reference], trace: Trace) -> list[list[str]]:
+    """Return the sub-queries that each reference was retrieved for, its own first."""
+    hits = {each.concept: [hit.id for hit in each.hits] for each in trace.retrievals.values()}
+    names = [concept.name for concept in trace.concepts]
+    first = {reference.concept for reference in references}
+    return [
+        [
+            reference.concept,
+            *(
+                name
+                for name in names
+                if name != reference.concept and reference.hit.id in hits.get(name, ()) and name not in first
+            ),
+        ]
+        for reference in references
+    ]
+
+
+def _renumbered(prompt: str, request: GenerateRequest, references: tuple[Reference, ...]) -> str:
+    """Return a prompt whose placeholders name the input images that are left."""
+    inputs = [reference for reference in request.references if _is_input(reference)]
+    places = [number for number, each in enumerate(inputs, 1) if each in references]
+    return renumbered(prompt, {old: new for new, old in enumerate(places, 1)}) if inputs else prompt
+
+
+def _is_input(reference: Reference) -> bool:
+    return reference.hit.source == INPUT_SOURCE
