@@ -12,7 +12,7 @@ Placeholders of input images (`<|image_1|>`) are no options: they stay where the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, cast
 
 from pleinair.tools.types import BadInput, Value
@@ -343,6 +343,20 @@ def image_numbers(prompt: str) -> set[int]:
 def without_placeholders(prompt: str) -> str:
     """Return a prompt without its placeholders, such as a query that is embedded as text."""
     return " ".join(PLACEHOLDERS.sub(" ", prompt).split())
+
+
+def renumbered(prompt: str, numbers: Mapping[int, int]) -> str:
+    """Return a prompt whose placeholders have other numbers, without those that `numbers` does not have.
+
+    Placeholders keep their form, with `<img>` or without.
+    """
+
+    def changed(match: re.Match[str]) -> str:
+        number = numbers.get(int(match[1]))
+        return "" if number is None else match[0].replace(f"_{match[1]}|", f"_{number}|")
+
+    text = PLACEHOLDERS.sub(changed, prompt)
+    return text if image_numbers(prompt) <= numbers.keys() else " ".join(text.split())
 
 
 def check_placeholders(prompt: str, count: int) -> None:

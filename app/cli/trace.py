@@ -1,4 +1,4 @@
-"""Commands for the trace of a run: show, diff, replay, fork, export."""
+"""Commands for the trace of a run: show, diff, replay, fork, attribute, export."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from pleinair.app.cli.terminal import EXITS, explained, say
 from pleinair.app.texts import printable, printable_json
 
 if TYPE_CHECKING:
+    from pleinair.app.trace.attribute import Plan
+    from pleinair.app.trace.attribution import Attribution
     from pleinair.app.trace.references import Choice
 
 trace_app = typer.Typer(
-    help="Show, compare, replay, fork and export traces of runs.", no_args_is_help=True, rich_markup_mode=None
+    help="Show, compare, replay, fork, attribute and export traces of runs.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Out = Annotated[str | None, typer.Option(help="The folder for results; that of the run if unset.")]
@@ -143,6 +147,81 @@ def _choices(texts: list[str]) -> dict[str, Choice]:
         else:
             choices[concept] = value
     return choices
+
+
+@trace_app.command()
+def attribute(
+    run: RunId,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Estimate images, calls, time and cost; write nothing.")
+    ] = False,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A limit, such as budget.images=8; repeatable."),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the strip to a .png, .html or .json file.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what each reference contributed to the best image of a finished run.
+
+    The image is drawn again without each of its references, without any, and up to three also from each
+    alone, with the same seed, prompt and settings, and judged by the run's own MLLM. All of it is stored
+    with the run: a second call costs nothing, one that was stopped goes on, and the storyboard shows the
+    strip. The limits of the run's budget count for it by itself.
+
+    Exit codes: 0 done; 2 bad input; 3 stopped by a limit; 5 failed; 6 another process attributes the run; 130
+    stopped by you.
+    """
+    from pleinair.app.api import home
+    from pleinair.app.cli.terminal import leave, progress_bar, quiet
+    from pleinair.app.settings import assignments
+    from pleinair.app.storyboard.export import export_strip, require_kind
+    from pleinair.app.trace.attribute import attribute as attribute_run
+    from pleinair.app.trace.attribute import plan_attribution
+    from pleinair.tools.types import limit_reached
+
+    quiet()
+    with explained():
+        if out:
+            require_kind(Path(out))
+        plan = plan_attribution(run, assignments(setting))
+        if dry_run:
+            _print_estimate(plan, as_json)
+            return
+        with progress_bar("Attribution") as progress:
+            result = attribute_run(
+                plan.run.id,
+                overrides=assignments(setting),
+                on_progress=lambda done, total, text: progress(done, total),
+            )
+        if out:
+            export_strip(result, plan.run, home(), Path(out))
+    _print_attribution(result, out, as_json)
+    if result.limit:
+        say(f"pleinair: {limit_reached(result.limit)}; the same command with a larger one goes on", err=True)
+        leave("stopped")
+
+
+def _print_estimate(plan: Plan, as_json: bool) -> None:
+    from pleinair.app.cli.terminal import say_all
+    from pleinair.app.trace.attribute import estimate_lines
+
+    if as_json:
+        typer.echo(printable_json({name: part.model_dump() for name, part in plan.estimate.items()}))
+    else:
+        say_all(estimate_lines(plan))
+
+
+def _print_attribution(result: Attribution, out: str | None, as_json: bool) -> None:
+    from pleinair.app.cli.terminal import say_all
+
+    if as_json:
+        typer.echo(printable_json(result.plain()))
+        return
+    say_all(result.lines())
+    say(printable(out) if out else f"`pleinair trace export {result.run} FILE` shows the images.")
 
 
 @trace_app.command()

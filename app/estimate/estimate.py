@@ -73,15 +73,7 @@ def estimate_of(request: DrawRequest, paths: Paths) -> Estimate:
     budget = settings.budget
     images = _images(request.graph, settings).limited(budget.images, "images")
     calls = _calls(request.graph, settings, images, runs).limited(budget.mllm_calls, "mllm_calls")
-    call_tokens = None if runs else tokens_of_call(request.graph, request.prompt, settings.mllm)
-    tokens = _tokens(calls, runs, call_tokens).limited(budget.tokens, "tokens")
-    ranges = {
-        "pictures": images,
-        "calls": calls,
-        "tokens": tokens,
-        "seconds": _seconds(images, calls, runs).limited(budget.seconds, "seconds"),
-        "usd": cost(settings, images, calls, tokens, runs, call_tokens).limited(budget.usd, "usd"),
-    }
+    ranges = _ranges(request, images, calls, runs)
     count = request.num_images
     return Estimate(
         graph=request.graph,
@@ -96,6 +88,24 @@ def estimate_of(request: DrawRequest, paths: Paths) -> Estimate:
         notes=request.notes,
         **{name: product(part, count, count, part.note, 6) for name, part in ranges.items()},
     )
+
+
+def estimate_work(request: DrawRequest, paths: Paths, images: Range, calls: Range) -> dict[str, Range]:
+    """Estimate what so many more images and MLLM calls of a run's kind take, by the fields of `Estimate`."""
+    return _ranges(request, images, calls, past_runs(request, paths))
+
+
+def _ranges(request: DrawRequest, images: Range, calls: Range, runs: Sequence[PastRun]) -> dict[str, Range]:
+    settings, budget = request.settings, request.settings.budget
+    call_tokens = None if runs else tokens_of_call(request.graph, request.prompt, settings.mllm)
+    tokens = _tokens(calls, runs, call_tokens).limited(budget.tokens, "tokens")
+    return {
+        "pictures": images,
+        "calls": calls,
+        "tokens": tokens,
+        "seconds": _seconds(images, calls, runs).limited(budget.seconds, "seconds"),
+        "usd": cost(settings, images, calls, tokens, runs, call_tokens).limited(budget.usd, "usd"),
+    }
 
 
 def _images(graph: str, settings: Settings) -> Range:

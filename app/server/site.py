@@ -28,6 +28,7 @@ from pleinair.app.runs.store import Run, Runs
 from pleinair.app.runs.tables import OPEN, QUEUED, RUNNING
 from pleinair.app.server.decisions import decisions_of, hit_address
 from pleinair.app.server.watch import Version, Watcher
+from pleinair.app.storyboard.export import attribution_of
 from pleinair.app.storyboard.gallery import SMALL
 from pleinair.app.storyboard.html import environment, run_values
 from pleinair.app.trace.calls import inline_calls, steps_with_calls, usage_by_attempt
@@ -184,7 +185,7 @@ class Site:
         gallery = LinkedGallery(run.id, read_request(run.request_json))
         preview = stamp_of(self.places.run(run.id) / "preview.png")
         steps = steps_with_calls(run, self.places)
-        values = run_values(trace, gallery, usage_by_attempt(steps))
+        values = run_values(trace, gallery, usage_by_attempt(steps), attribution_of(run, self.places))
         values |= {"steps": steps, "inline": inline_calls(steps), "parent": trace.run.parent}
         return Markup(self.render("run_part.html", run=run, preview=preview, **values))
 

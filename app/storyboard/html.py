@@ -18,6 +18,8 @@ from pleinair.app.credits.formats import web_address
 from pleinair.app.credits.sheet import Chosen
 from pleinair.app.storyboard import words
 from pleinair.app.texts import short_caption
+from pleinair.app.storyboard.strip import NOTE, cells_of
+from pleinair.app.trace.attribution import Attribution
 from pleinair.app.trace.trace import SIGNS, Trace, credits_of, score_text
 from pleinair.tools.types import Box, Hit, Picture
 
@@ -80,9 +82,15 @@ class Images(Protocol):
 
 
 def run_values(
-    trace: Trace, gallery: Images, costs: Mapping[int, str] = MappingProxyType({})
+    trace: Trace,
+    gallery: Images,
+    costs: Mapping[int, str] = MappingProxyType({}),
+    attribution: Attribution | None = None,
 ) -> dict[str, Any]:
-    """Return what the template `run.html` needs of a run; `costs` are those of attempts, in words."""
+    """Return what the template `run.html` needs of a run; `costs` are those of attempts, in words.
+
+    `attribution` is what its references contributed, if it is stored.
+    """
     attempts = words.attempts_of(trace)
     return {
         "trace": trace,
@@ -99,4 +107,11 @@ def run_values(
         "web_address": web_address,
         "marked": any(words.box_marks(attempt) for attempt in attempts),
         "score_text": score_text,
+        **strip_values(attribution, gallery),
     }
+
+
+def strip_values(attribution: Attribution | None, gallery: Images) -> dict[str, Any]:
+    """Return what the template `attribution.html` needs."""
+    cells = cells_of(attribution) if attribution else []
+    return {"attribution": attribution, "cells": cells, "note": NOTE, "gallery": gallery, "words": words}

@@ -100,16 +100,22 @@ def wrapped(text: str, face: Font, width: float) -> Iterator[str]:
         yield line
 
 
-def render_png(trace: Trace, gallery: Gallery) -> bytes:
-    """Return a storyboard as PNG: a heading, at most eight attempts side by side, and a footer."""
+def render_png(trace: Trace, gallery: Gallery, below: Image.Image | None = None) -> bytes:
+    """Return a storyboard as PNG: a heading, at most eight attempts side by side, an image, and a footer."""
     heading, *attempts, footer = columns(trace, gallery)
     images = [attempt.image() for attempt in attempts]
     top, height = round((EDGE + heading.y + GAP) * SCALE), max((image.height for image in images), default=0)
+    beside = top + height
+    if below:
+        height += below.height + GAP * SCALE
     end = top + height + round((footer.y + EDGE) * SCALE)
-    sheet = Image.new("RGB", ((heading.width + 2 * EDGE) * SCALE, end), PAPER)
+    width = max(heading.width * SCALE, below.width if below else 0) + 2 * EDGE * SCALE
+    sheet = Image.new("RGB", (width, end), PAPER)
     sheet.paste(heading.image(), (EDGE * SCALE, EDGE * SCALE))
     for number, (attempt, image) in enumerate(zip(attempts, images, strict=True)):
         sheet.paste(image, ((EDGE + number * (attempt.width + GAP)) * SCALE, top))
+    if below:
+        sheet.paste(below, (EDGE * SCALE, beside + GAP * SCALE))
     sheet.paste(footer.image(), (EDGE * SCALE, top + height))
     file = io.BytesIO()
     sheet.save(file, "PNG", optimize=True)

@@ -167,3 +167,9 @@ def corners(x0: float, y0: float, x1: float, y1: float) -> Iterator[tuple[float,
     reach = REACH * max(min(x1 - x0, y1 - y0), 0)
     for x, y, right, down in ((x0, y0, 1, 1), (x1, y0, -1, 1), (x1, y1, -1, -1), (x0, y1, 1, -1)):
         yield x, y + down * reach, x, y, x + right * reach, y
+
+
+def points(change: float) -> str:
+    """Return a change of a share, -1 to 1, in percentage points with its sign; "±0" if it rounds to 0."""
+    rounded = round(100 * change)
+    return f"{rounded:+d}".replace("-", "−") if rounded else "±0"

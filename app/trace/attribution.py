@@ -1,10 +1,10 @@
 """What each reference of an image contributed: its redrawn versions, and what follows from their ledgers.
 
-A reference's contribution to a concept is measured by leaving it out: the critic's belief that the image shows
-the concept, with all references minus without this one. Where every combination was drawn, as with up to three
-references, the Shapley value (Shapley, 1953) is there too: the mean gain of adding the reference to any of the
-others, which divides among the references what they bring together. Not covered: chance. One seed is one
-sample, and a critic may be wrong about either image.
+A reference's contribution to a concept is measured by leaving it out: the critic's belief that the image
+shows the concept, with all references minus without this one. Where every combination was drawn, as with up
+to three references, the Shapley value (Shapley, 1953) is there too: the mean gain of adding the reference to
+any of the others, which divides among the references what they bring together. Not covered: chance. One seed
+is one sample, and a critic may be wrong about either image.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Subset = tuple[int, ...]  # numbers of references, from 0, in order
 
 
 def planned_subsets(count: int) -> list[Subset]:
-    """Return the references that the redrawn images have: all but one, none, and up to three also one each."""
+    """Return the references of the redrawn images: all but one, none, and up to three also one each."""
     every = range(count)
     subsets = [tuple(number for number in every if number != left_out) for left_out in every]
     subsets.append(())
@@ -87,7 +87,11 @@ class Attribution(Value):
 
     def belief(self, concept: str, references: Subset) -> float | None:
         """Return the belief that the image with some references shows a concept; None if it is not judged."""
-        return next((belief(row) for row in self._rows.get(references, ()) if row.concept == concept), None)
+        return next((belief(row) for row in self.rows_of(references) if row.concept == concept), None)
+
+    def rows_of(self, references: Subset) -> tuple[Row, ...]:
+        """Return the ledger of the image with some references, empty if it is not judged."""
+        return self._rows.get(references, ())
 
     @property
     def contributions(self) -> list[Contribution]:
@@ -121,9 +125,9 @@ class Attribution(Value):
         return total / len(self.references)
 
     def carrier(self, concept: str) -> int | None:
-        """Return the reference whose removal loses the concept: the largest drop over `MARGIN`, None if none is.
+        """Return the reference whose removal loses the concept, by more than `MARGIN`; None if none does.
 
-        Of several the one with the largest Shapley value, where that is known.
+        Of several the one with the largest Shapley value, or drop where that is not known.
         """
         lost = [each for each in self.contributions if each.concept == concept and each.drop > MARGIN]
         best = max(lost, key=lambda each: each.drop if each.shapley is None else each.shapley, default=None)
@@ -198,7 +202,7 @@ class Attribution(Value):
 
 
 def read_attribution(folder: Path) -> Attribution | None:
-    """Return what is stored in the folder of a run, None where there is nothing; raise `BadInput` if damaged."""
+    """Return what is stored in the folder of a run, None for nothing; raise `BadInput` if it is damaged."""
     path = folder / FILE
     try:
         return Attribution.model_validate_json(path.read_bytes())

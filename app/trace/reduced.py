@@ -14,7 +14,7 @@ from pleinair.app.runs.request import DrawRequest
 from pleinair.app.trace.trace import Trace
 from pleinair.tools import crossmodal, imagerag
 from pleinair.tools.prompt_options import renumbered
-from pleinair.tools.types import INPUT_SOURCE, BadInput, GenerateRequest, Reference
+from pleinair.tools.types import INPUT_SOURCE, BadInput, GenerateRequest, Reference, Retrieval
 
 
 def reduced(
@@ -67,26 +67,32 @@ def _built(
 
 def _captions(references: Sequence[Reference], trace: Trace) -> list[str]:
     """Return the caption that each reference was retrieved by."""
-    queries = {each.concept: each.query.splitlines()[0] for each in trace.retrievals.values()}
-    return [queries.get(reference.concept, reference.concept) for reference in references]
+    retrievals = {each.concept: each for each in trace.retrievals.values()}
+    return [
+        retrievals[each.concept].query_of(each.hit) if each.concept in retrievals else each.concept
+        for each in references
+    ]
 
 
 def _served(references: Sequence[Reference], trace: Trace) -> list[list[str]]:
-    """Return the sub-queries that each reference was retrieved for, its own first."""
-    hits = {each.concept: [hit.id for hit in each.hits] for each in trace.retrievals.values()}
-    names = [concept.name for concept in trace.concepts]
-    first = {reference.concept for reference in references}
+    """Return the sub-queries that each reference was a candidate for."""
+    retrievals = {each.concept: each for each in trace.retrievals.values()}
+    candidates = {
+        concept.name: _candidates(retrievals[concept.name])
+        for concept in trace.concepts
+        if concept.name in retrievals
+    }
     return [
-        [
-            reference.concept,
-            *(
-                name
-                for name in names
-                if name != reference.concept and reference.hit.id in hits.get(name, ()) and name not in first
-            ),
-        ]
+        [name for name, ids in candidates.items() if reference.hit.id in ids] or [reference.concept]
         for reference in references
     ]
+
+
+def _candidates(retrieval: Retrieval) -> list[str]:
+    """Return the images that could serve a sub-query: all that contain it, or the best one by looks."""
+    ids = [hit.id for hit in retrieval.hits if not retrieval.abstained and retrieval.accepts(hit)]
+    by_looks = retrieval.threshold is not None
+    return ids[:1] if by_looks else ids
 
 
 def _renumbered(prompt: str, request: GenerateRequest, references: tuple[Reference, ...]) -> str:

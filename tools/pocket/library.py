@@ -38,6 +38,17 @@ def cached_library(cache: Path) -> Path:
     return folder
 
 
+def shown_species(
+    *, seed: int = 0, size: int = 2000, tiers: Sequence[str] = ("known", "rare")
+) -> dict[str, tuple[str, ...]]:
+    """Return the species that each image of `write_library` shows, by file name."""
+    items = _items(random.Random(f"library-{seed}"), _of_tiers(tiers), size)
+    return {
+        _file_name(index): tuple(subject.species.name for subject in scene.subjects)
+        for index, (scene, _) in enumerate(items)
+    }
+
+
 def write_library(
     folder: Path, *, seed: int = 0, size: int = 2000, tiers: Sequence[str] = ("known", "rare")
 ) -> None:
@@ -118,7 +129,7 @@ def _write(folder: Path, items: Iterable[Item], seed: int) -> None:
 def _write_item(folder: Path, index: int, item: Item, seed: int) -> str:
     """Write one image and return its line of `metadata.jsonl`."""
     scene, text = item
-    name = f"{index:05d}.png"
+    name = _file_name(index)
     render(scene).save(folder / name)
     record: dict[str, object] = {
         "file_name": name,
@@ -130,6 +141,10 @@ def _write_item(folder: Path, index: int, item: Item, seed: int) -> str:
     if named_boxes := _named_boxes(scene, text):
         record["boxes"] = named_boxes
     return json.dumps(record) + "\n"
+
+
+def _file_name(index: int) -> str:
+    return f"{index:05d}.png"
 
 
 def _named_boxes(scene: Scene, text: str) -> dict[str, list[float]]:

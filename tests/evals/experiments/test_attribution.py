@@ -1,0 +1,49 @@
+"""Benchmark of attribution: the reference that shows a species is named, and the truth is the world's own."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pleinair.evals.__main__ import main
+from pleinair.evals.experiments.attribution import Answer, report
+from pleinair.tools.pocket.library import shown_species, write_library
+
+
+def test_the_carriers_of_a_pocket_image_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "answers.json"
+    assert main(["attribute", "--images", "1", "--json", str(file)]) == 0
+    answers = json.loads(file.read_text(encoding="utf-8"))
+    assert len(answers) == 2
+    assert all(answer["carrier"] in answer["true"] for answer in answers)
+    text = capsys.readouterr().out
+    assert "images with every carrier right: 1 of 1, 100.0 % [2.5, 100.0]" in text
+
+
+def test_a_wrong_answer_is_reported() -> None:
+    answers = [
+        Answer("two-0", "finch", 0, (1,)),
+        Answer("two-0", "wren", 1, (1,)),
+        Answer("two-1", "owl", None, ()),
+    ]
+    lines = list(report(answers))
+    assert lines[0].startswith("images with every carrier right: 1 of 2, 50.0 %")
+    assert lines[1].startswith("concepts with the carrier right: 2 of 3")
+    assert lines[2:] == [
+        "concepts that no reference shows: 1, that both show: 0",
+        "wrong: two-0, finch: named 0, shown by (1,)",
+    ]
+
+
+def test_the_species_of_a_library_are_those_of_its_captions(tmp_path: Path) -> None:
+    folder = tmp_path / "library"
+    write_library(folder, seed=3, size=60)
+    shown = shown_species(seed=3, size=60)
+    records = [
+        json.loads(line) for line in (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert list(shown) == [record["file_name"] for record in records]
+    named = [record for record in records if record.get("boxes")]
+    assert len(named) > 20
+    right = [set(record["boxes"]) <= set(shown[record["file_name"]]) for record in named]
+    assert all(right)
