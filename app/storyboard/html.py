@@ -17,8 +17,8 @@ from pleinair.agent.repairs.leaks import LeakOptions
 from pleinair.app.credits.formats import web_address
 from pleinair.app.credits.sheet import Chosen
 from pleinair.app.storyboard import words
-from pleinair.app.texts import short_caption
 from pleinair.app.storyboard.strip import NOTE, cells_of
+from pleinair.app.texts import short_caption
 from pleinair.app.trace.attribution import Attribution
 from pleinair.app.trace.trace import SIGNS, Trace, credits_of, score_text
 from pleinair.tools.types import Box, Hit, Picture
