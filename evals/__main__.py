@@ -1,4 +1,4 @@
-"""Run a benchmark: `python -m pleinair.evals pocket`, `overhead`, `papers`, `gpu` or one of the server."""
+"""Run a benchmark: `python -m pleinair.evals pocket`, `papers`, `imagerag`, `gpu` and others."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pleinair.evals.cases import make_cases
 from pleinair.evals.experiments import attribution, first_event, heap, overhead, serving
 from pleinair.evals.papers import run as papers
 from pleinair.evals.report import plain, plot, plot_examples, summarise, write_markdown, write_report
+from pleinair.evals.reproduce import command as reproduce
 from pleinair.evals.run import GRAPHS, Result, load_graphs, pocket_context, run_cases, show_progress, warm_up
 from pleinair.tools.types import PleinairError
 
@@ -41,8 +42,11 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     for module in (overhead, first_event, serving, heap, attribution):
         module.add(commands)
     papers.add(commands)
+    reproduce.add(commands)
     gpu.add(commands)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.words = tuple(sys.argv[1:] if arguments is None else arguments)
+    return options
 
 
 def _run_pocket(options: argparse.Namespace) -> None:

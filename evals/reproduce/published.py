@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Literal
@@ -19,9 +19,10 @@ class Figure:
 
     value: float
     error: float | None = None
+    text: str = field(default="", compare=False)  # as printed
 
     def __str__(self) -> str:
-        return f"{self.value:g}" if self.error is None else f"{self.value:g} ± {self.error:g}"
+        return self.text.replace("±", " ± ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +70,4 @@ def _figure(text: str) -> Figure | None:
     if text == "-":
         return None
     value, _, error = text.partition("±")
-    return Figure(float(value), float(error) if error else None)
+    return Figure(float(value), float(error) if error else None, text)

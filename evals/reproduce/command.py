@@ -1,0 +1,394 @@
+"""Make the tables of a paper anew on your own copy of its data, beside the published figures.
+
+What is missing is named all at once, before anything is generated. The estimate comes first. Every image and
+every score is appended to a file at once, so that a stopped command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pleinair.app.engines import build_backend, check
+from pleinair.app.settings import BackendChoice, Settings, assignments, load
+from pleinair.evals.report import versions, write_report
+from pleinair.evals.reproduce import imagerag
+from pleinair.evals.reproduce import page as html
+from pleinair.evals.reproduce.estimates import forecast, require_budget
+from pleinair.evals.reproduce.experiment import Experiment, Extra, Options, Setup
+from pleinair.evals.reproduce.generate import Studio, Work, generate_all, work_of
+from pleinair.evals.reproduce.plan import DOMAIN, GENERIC, Arm, Line, Sheet, Test, arms_of, choose
+from pleinair.evals.reproduce.pools import (
+    digest_of,
+    domain_folder,
+    generic_folder,
+    write_domain,
+    write_generic,
+)
+from pleinair.evals.reproduce.records import key_of
+from pleinair.evals.reproduce.report import LEFT_OUT, Report, plot, warning, write_markdown
+from pleinair.evals.reproduce.results import cells, failures, measure_all
+from pleinair.evals.reproduce.sources import (
+    attempts,
+    find_data_sets,
+    missing_data,
+    missing_weights,
+    require_all,
+)
+from pleinair.evals.run import show_progress
+from pleinair.tools.data_sets.data_set import DataSet
+from pleinair.tools.types import BadInput, Usage
+
+if TYPE_CHECKING:
+    from pleinair.evals.scores.items import Scorer
+
+EXPERIMENTS = {
+    "imagerag": (imagerag.EXPERIMENT, "make ImageRAG's tables on its data sets"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a command does, before any of it is done."""
+
+    sheets: Sequence[Sheet]
+    extras: Sequence[Extra]
+    arms: Mapping[Arm, Line]  # to be run
+    not_run: Mapping[Arm, str]  # why
+    data_sets: Mapping[str, DataSet]
+    tests: Mapping[str, Test]
+
+
+def reproduce(experiment: Experiment, options: Options) -> None:
+    """Carry out a command, or with `--estimate` only say what it takes.
+
+    Raises:
+        BadInput: an option is unusable, something is missing, or money has no limit; nothing was generated.
+    """
+    settings = load(options.profile, assignments(options.overrides))
+    plan = plan_of(experiment, settings, options)
+    studio = Studio(options.out.absolute(), options.max_usd)
+    works = [_work(experiment, plan, settings, arm, options) for arm in plan.arms]
+    setup = Setup(options, settings, plan.data_sets, plan.tests, studio)
+    expected = forecast(studio, works, experiment.samples(setup, works), _calls(plan, setup))
+    sys.stderr.write("".join(f"{line}\n" for line in expected.lines()))
+    scorers, missing = _open_scorers(experiment, settings, options)
+    missing = [
+        *dict.fromkeys([*missing, *(line for work in works for line in missing_weights(work.settings))])
+    ]
+    if options.estimate:
+        sys.stderr.write("".join(f"missing: {line}\n" for line in missing))
+        return
+    require_all(missing)
+    require_budget(expected, settings, options.max_usd)
+    check(settings)
+    _write_pools(plan, works, options)
+    generate_all(studio, works, partial(experiment.train, setup))
+    measured = [part for extra in plan.extras for part in extra.measure(setup)]
+    scores = measure_all(
+        studio,
+        works,
+        scorers,
+        options.seed,
+        lambda name, done, total: show_progress(f"{name}: {done}/{total}"),
+    )
+    generator, is_published = published_generator(experiment, settings)
+    by_arm = {work.arm: work for work in works}
+    tables = [
+        (each, cells(each, scores, by_arm, experiment.measures, generator, plan.not_run))
+        for each in plan.sheets
+    ]
+    report = Report(
+        paper=experiment.title,
+        command=options.command,
+        model=settings.generator.label,
+        generator=generator,
+        is_published_model=is_published,
+        limits=_limits(experiment, plan, options),
+        arms={str(work.arm): _changes(work) for work in works},
+        tables=[*tables, *measured],
+        failures=failures(studio, works),
+        scorers=[scorer.name for scorer in scorers],
+        cost=_cost(studio),
+        versions=versions(),
+        seed=options.seed,
+        examples=html.examples(studio, works),
+    )
+    _write(report, experiment, options.out)
+
+
+def plan_of(experiment: Experiment, settings: Settings, options: Options) -> Plan:
+    """Return what a command does; reads the lists of the data sets and nothing else.
+
+    Raises:
+        BadInput: an unknown table, row or data set, or data sets that are missing.
+    """
+    extras = experiment.extras(settings, options)
+    every = [*experiment.sheets(settings, options), *(each for extra in extras for each in extra.sheets)]
+    chosen = choose(every, options.only, experiment.paper)
+    ids = {each.id for each in chosen}
+    sheets = [each for each in chosen if not any(each.id in _ids(extra) for extra in extras)]
+    extras = [extra for extra in extras if ids & _ids(extra)]
+    wanted = [column.partition(" ")[0] for each in chosen for column in each.columns]
+    if unknown := [name for name in options.data_sets if name not in wanted]:
+        accepted = ", ".join(dict.fromkeys(wanted))
+        raise BadInput(f"--data-sets {unknown[0]!r}: in no table that was chosen; accepted: {accepted}")
+    present = find_data_sets(options.data)
+    wanted = [name for name in wanted if not options.data_sets or name in options.data_sets]
+    require_all(missing_data(wanted, present))
+    data_sets = {name: present[name] for name in dict.fromkeys(wanted)}
+    arms = arms_of(sheets)
+    not_run = {arm: why for arm in arms if (why := _why_not(arm, data_sets, options))}
+    generated = {arm.data_set for arm in arms if arm not in not_run} | {
+        name for extra in extras for name in extra.data_sets if name in data_sets
+    }
+    tests = {name: experiment.test(data_sets[name], options) for name in data_sets if name in generated}
+    return Plan(
+        sheets,
+        extras,
+        {arm: line for arm, line in arms.items() if arm not in not_run},
+        not_run,
+        data_sets,
+        tests,
+    )
+
+
+def _ids(extra: Extra) -> set[str]:
+    return {each.id for each in extra.sheets}
+
+
+def _why_not(arm: Arm, data_sets: Mapping[str, DataSet], options: Options) -> str:
+    """Return why an arm is not run, "" if it is."""
+    if arm.data_set not in data_sets:
+        return LEFT_OUT
+    if arm.pool.startswith(GENERIC) and options.generic is None:
+        return "needs a generic pool, --generic FOLDER"
+    return ""
+
+
+def _work(experiment: Experiment, plan: Plan, settings: Settings, arm: Arm, options: Options) -> Work:
+    test, pools, digest = plan.tests[arm.data_set], list[Path](), ""
+    if arm.pool == DOMAIN:
+        names = [*plan.tests] if experiment.joined else [arm.data_set]
+        pools = [_pool_folder(plan, name, options) for name in names]
+        digest = key_of([digest_of(plan.tests[name].pool) for name in names])
+    elif arm.pool.startswith(GENERIC) and options.generic:
+        size = int(arm.pool.partition(":")[2] or 0)
+        pools = [generic_folder(options.generic, size, options.out, options.seed)]
+        digest = key_of(str(options.generic.absolute()), size, options.seed)
+    return work_of(arm, plan.arms[arm], settings, pools, digest, test.subjects)
+
+
+def _pool_folder(plan: Plan, name: str, options: Options) -> Path:
+    return domain_folder(plan.data_sets[name], plan.tests[name], options.out)
+
+
+def _write_pools(plan: Plan, works: Sequence[Work], options: Options) -> None:
+    """Write the pools that arms need; one that is there already is brought up to date."""
+    truth = {path for test in plan.tests.values() for subject in test.subjects for path in subject.truth}
+    pools = {work.arm.pool for work in works}
+    if DOMAIN in pools:
+        for name in plan.tests:
+            write_domain(
+                plan.data_sets[name], plan.tests[name], options.out, partial(_show, f"pool of {name}")
+            )
+    for pool in sorted(pools):
+        if pool.startswith(GENERIC) and options.generic:
+            size = int(pool.partition(":")[2] or 0)
+            write_generic(options.generic, size, options.out, options.seed, truth)
+
+
+def _show(what: str, done: int, total: int) -> None:
+    show_progress(f"{what}: {done}/{total}")
+
+
+def _calls(plan: Plan, setup: Setup) -> int:
+    """Return the MLLM calls of further measurements and of a paid score, at most."""
+    images = sum(len(plan.tests[arm.data_set].subjects) for arm in plan.arms)
+    paid = any(text.startswith("gptscore") for text in setup.options.scorers)
+    return sum(extra.calls(setup) for extra in plan.extras) + images * paid
+
+
+def _open_scorers(
+    experiment: Experiment, settings: Settings, options: Options
+) -> tuple[list[Scorer], list[str]]:
+    """Return the scorers, and what is missing of them."""
+    from pleinair.evals.scores.open import open_scorer
+
+    retriever = encoder_text(settings.encoder)
+    texts = [text for text in options.scorers or experiment.scorers if text != "none"]
+    model = build_backend("mllm", settings.mllm) if any(map(_is_paid, texts)) else None
+    makers = {
+        f"scorer {text}": partial(
+            open_scorer, text, retriever=retriever, model=model, allow_same=options.allow_same
+        )
+        for text in texts
+    }
+    made, missing = attempts(makers)
+    if not options.scorers:
+        missing += [f"scorer {form}: {what}" for form, what in experiment.unnamed.items()]
+    return [scorer for group in made.values() for scorer in group], missing
+
+
+def _is_paid(text: str) -> bool:
+    return text.startswith("gptscore")
+
+
+def encoder_text(choice: BackendChoice) -> str:
+    """Return an encoder as the text of a scorer is written: `MODEL=WEIGHTS`, or its folder."""
+    model, weights = (str(choice.arguments.get(name, "")) for name in ("model", "revision"))
+    return f"{model}={weights}" if weights and ":" not in model else model
+
+
+def published_generator(experiment: Experiment, settings: Settings) -> tuple[str, bool]:
+    """Return the paper's generator whose figures are shown beside, and whether the profile's is that one."""
+    label = settings.generator.label.lower()
+    for name, parts in experiment.generators.items():
+        if any(part in label for part in parts):
+            return name, True
+    return next(iter(experiment.generators)), False
+
+
+def _limits(experiment: Experiment, plan: Plan, options: Options) -> tuple[str, ...]:
+    """Return what is not as in the paper."""
+    parts = [f"{name}: {test.how}" for name, test in plan.tests.items()] if options.limit else []
+    if options.images not in (None, experiment.images):
+        parts.append(f"{options.images} images of each instead of {experiment.images}")
+    own = any(arm.pool == DOMAIN for arm in plan.arms)
+    if experiment.paper == "imagerag" and options.generic is None and own:
+        parts.append(
+            "no generic pool (--generic): tables that have one in the paper search the data set's own"
+        )
+    return tuple(parts)
+
+
+def _changes(work: Work) -> dict[str, Any]:
+    changes = dict(work.line.variant.settings)
+    return {"graph": work.line.variant.graph} | changes | ({"pool": work.arm.pool} if work.arm.pool else {})
+
+
+def _cost(studio: Studio) -> dict[str, float]:
+    """Return what all entries took, also those of earlier commands; a shared draft counts in each."""
+    usage = Usage.total([Usage(**entry["usage"]) for entry in studio.records])
+    return usage.model_dump() | {"images made by this command": studio.made[0]}
+
+
+def _write(report: Report, experiment: Experiment, out: Path) -> None:
+    text, path = write_markdown(report), out / f"{experiment.paper}.md"
+    write_report(report.figures(), text, out / f"{experiment.paper}.json", path)
+    image_page = html.write_page(report, warning(report), out / f"{experiment.paper}.html")
+    sys.stderr.write("\n")
+    sys.stdout.write("\n".join([text, *map(str, (path, image_page, *plot(report, out)))]) + "\n")
+
+
+def add(commands: Any) -> None:
+    """Add the commands of the three papers and their options."""
+    for name, (experiment, help) in EXPERIMENTS.items():
+        parser = commands.add_parser(name, help=help, description=f"{help}. {__doc__}")
+        _add_options(parser, experiment)
+        parser.set_defaults(run=partial(_run, name))
+
+
+def _add_options(parser: argparse.ArgumentParser, experiment: Experiment) -> None:
+    numbers = ", ".join(experiment.numbers)
+    add = parser.add_argument
+    add(
+        "--data",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="DIR",
+        help="a data set's folder, or one of several; repeatable",
+    )
+    add("--profile", default=None, help="profile of the engines (that of pleinair.toml, else pocket)")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, as in `pleinair draw`")
+    add("--only", default="", metavar="TABLE[:ROW],ROW,…", help=f"tables and rows (all): {numbers}")
+    add("--data-sets", default="", metavar="NAME,…", help="of those that the tables need (all)")
+    add("--limit", type=_positive, metavar="N", help="the first N classes of a data set (the paper's number)")
+    add("--images", type=_positive, metavar="N", help=f"images of a class or query ({experiment.images})")
+    add("--seed", type=int, default=0, help="from which each prompt's seed derives (0)")
+    add(
+        "--scorer",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help=f"a score's model, repeatable, or none (the paper's: {', '.join(experiment.scorers)})",
+    )
+    add("--allow-same-encoder", action="store_true", help="score with the retrieval's own encoder, too")
+    add(
+        "--out",
+        type=Path,
+        default=Path(f"reports/{experiment.paper}"),
+        help="folder of everything that is made",
+    )
+    add("--max-usd", type=float, metavar="USD", help="US dollars of all commands with this --out, at most")
+    add("--estimate", action="store_true", help="print what it takes and what is missing, and stop")
+    if experiment.paper == "imagerag":
+        add(
+            "--generic",
+            type=Path,
+            metavar="DIR",
+            help="library of images of any kind, such as a part of LAION",
+        )
+        add("--pool-sizes", default="1000,10000,100000,350000", help="of figure 16, in images (%(default)s)")
+        add(
+            "--vlm-check",
+            action="store_true",
+            help="appendix E.5: 780 decisions of the MLLM, nothing generated",
+        )
+    if experiment.paper == "realrag":
+        add(
+            "--train",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="an option of the retrievers' training, such as epochs=10",
+        )
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def _run(name: str, options: argparse.Namespace) -> None:
+    experiment, _ = EXPERIMENTS[name]
+    reproduce(experiment, read_options(options, name))
+
+
+def read_options(options: argparse.Namespace, name: str) -> Options:
+    """Return the options of a parsed command line."""
+    sizes = _listed(getattr(options, "pool_sizes", ""))
+    if not all(size.isdecimal() for size in sizes):
+        raise BadInput(f"--pool-sizes {options.pool_sizes!r}: must be numbers of images, such as 1000,10000")
+    return Options(
+        data=tuple(options.data),
+        out=options.out,
+        profile=options.profile,
+        overrides=tuple(options.set),
+        only=_listed(options.only),
+        data_sets=_listed(options.data_sets),
+        limit=options.limit,
+        images=options.images,
+        seed=options.seed,
+        scorers=tuple(options.scorer),
+        allow_same=options.allow_same_encoder,
+        generic=getattr(options, "generic", None),
+        pool_sizes=tuple(map(int, sizes)),
+        vlm_check=getattr(options, "vlm_check", False),
+        training=tuple(getattr(options, "train", ())),
+        max_usd=options.max_usd,
+        estimate=options.estimate,
+        command=shlex.join(["python", "-m", "pleinair.evals", *options.words]),
+    )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,0 +1,98 @@
+"""Experiments of a paper as the command uses them: tables, test prompts, scorers and further measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pleinair.app.settings import Settings
+from pleinair.evals.reproduce.plan import Sheet, Test
+from pleinair.evals.reproduce.published import Paper
+from pleinair.tools.data_sets.data_set import DataSet
+
+if TYPE_CHECKING:
+    from pleinair.evals.reproduce.generate import Studio, Work
+    from pleinair.evals.reproduce.results import Cell, Measures
+
+Measured = tuple[Sheet, "list[Cell]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line sets."""
+
+    data: tuple[Path, ...]
+    out: Path
+    profile: str | None = None
+    overrides: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    data_sets: tuple[str, ...] = ()  # to use; empty: all that the tables need
+    limit: int | None = None  # classes of a data set; None: the paper's
+    images: int | None = None  # of a class or query; None: the paper's
+    seed: int = 0
+    scorers: tuple[str, ...] = ()  # empty: the paper's
+    allow_same: bool = False
+    generic: Path | None = None
+    pool_sizes: tuple[int, ...] = ()
+    vlm_check: bool = False
+    training: tuple[str, ...] = ()  # options of RealRAG's training
+    max_usd: float | None = None
+    estimate: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What further measurements work with."""
+
+    options: Options
+    settings: Settings
+    data_sets: Mapping[str, DataSet]
+    tests: Mapping[str, Test]
+    studio: Studio
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """Measurement that generates nothing: its tables, the MLLM calls that it may take, and how it is made."""
+
+    sheets: tuple[Sheet, ...]
+    data_sets: tuple[str, ...]
+    calls: Callable[[Setup], int]
+    measure: Callable[[Setup], list[Measured]]
+
+
+def no_samples(setup: Setup, works: Sequence[Work]) -> int:
+    """Return that no training generates anything."""
+    return 0
+
+
+def no_training(setup: Setup, work: Work) -> None:
+    """Do nothing: no arm needs a training."""
+
+
+def no_extras(settings: Settings, options: Options) -> Sequence[Extra]:
+    """Return that nothing is measured but what is generated."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """One paper's experiments."""
+
+    paper: Paper
+    title: str
+    sheets: Callable[[Settings, Options], Sequence[Sheet]]
+    test: Callable[[DataSet, Options], Test]
+    measures: Measures
+    scorers: tuple[str, ...]  # the paper's, or where it names none ours
+    unnamed: Mapping[str, str]  # scorers that are files of the user's, and what to fetch
+    generators: Mapping[str, tuple[str, ...]]  # the paper's, by parts of the names of their weights
+    numbers: tuple[str, ...]  # of the tables
+    images: int = 1  # of a class or query
+    joined: bool = False  # whether the pools of all data sets are searched as one
+    extras: Callable[[Settings, Options], Sequence[Extra]] = no_extras
+    samples: Callable[[Setup, Sequence[Work]], int] = no_samples  # images that a training generates
+    train: Callable[[Setup, Work], None] = no_training  # what an arm needs before its first image

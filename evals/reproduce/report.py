@@ -1,0 +1,223 @@
+"""Report of a command: a Markdown table for each table of the paper, plots, and all figures as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pleinair.evals.report import COLOURS, Figures, table
+from pleinair.evals.reproduce.plan import Sheet
+from pleinair.evals.reproduce.results import Cell
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LEFT_OUT = "not among --data-sets"  # why a cell is empty that the user did not ask for
+_FEW = 30  # groups, under which a bootstrap over them is too narrow
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a command measured."""
+
+    paper: str
+    command: str
+    model: str  # the profile's generator
+    generator: str  # the paper's whose figures are beside
+    is_published_model: bool
+    limits: tuple[str, ...]  # what was not as in the paper: classes, images, pools
+    arms: Mapping[str, Mapping[str, Any]]  # the settings that each differs in
+    tables: Sequence[tuple[Sheet, Sequence[Cell]]]
+    failures: Mapping[str, int]  # prompts without an image, by arm
+    scorers: Sequence[str]
+    cost: Mapping[str, float]
+    versions: Mapping[str, str]
+    seed: int = 0
+    examples: Sequence[Mapping[str, Any]] = field(default_factory=tuple)  # of the page of images
+
+    def figures(self) -> Figures:
+        """Return all figures as JSON."""
+        facts = asdict(self)
+        del facts["tables"], facts["examples"]
+        return facts | {
+            "tables": {
+                each.id: [asdict(cell) | {"difference": cell.difference} for cell in cells]
+                for each, cells in self.tables
+            }
+        }
+
+
+def write_markdown(report: Report) -> str:
+    """Return the page: what was measured, then each table beside the paper's."""
+    lines = [*_opening(report)]
+    for each, cells in report.tables:
+        lines += ["", *_table(each, cells, report)]
+    return "\n".join((*lines, "", *_settings(report))) + "\n"
+
+
+def warning(report: Report) -> str:
+    """Return what keeps the figures from being compared with the paper's, "" for nothing."""
+    reasons = []
+    if not report.is_published_model:
+        reasons.append(f"the images are by {report.model}, which the paper does not use")
+    reasons += report.limits
+    if not reasons:
+        return ""
+    return f"**These figures are not comparable with the published ones**: {'; '.join(reasons)}."
+
+
+def _opening(report: Report) -> Iterator[str]:
+    yield f"# Tables of {report.paper} made anew\n"
+    if text := warning(report):
+        yield f"{text}\n"
+    yield "Ours are means with 95 % intervals by a bootstrap over groups (classes, species or artists); the"
+    yield "paper's ± are standard errors. Not all of its scorers are named, so values may differ."
+    yield f"Published figures are of {report.generator}. Seed {report.seed}.\n"
+    yield f"```sh\n{report.command}\n```\n"
+    yield f"Generator: {report.model}. Scores: {'; '.join(report.scorers) or 'none'}.\n"
+    yield f"Cost: {', '.join(f'{name} {value:,.6g}' for name, value in report.cost.items())}.\n"
+    yield ", ".join(f"{name} {number}" for name, number in report.versions.items())
+    for arm, count in report.failures.items():
+        yield f"\n{arm}: {count} prompts gave no image and are in no figure."
+
+
+def _table(each: Sheet, cells: Sequence[Cell], report: Report) -> Iterator[str]:
+    _, _, number = each.id.partition("/")
+    name = f"Table {each.printed.number}" if each.printed else f"Figure {number}"
+    yield f"## {name}: {each.title}\n"
+    printed = each.printed
+    for note in printed.notes if printed else ():
+        yield f"- {note}"
+    for group in _few(cells):
+        yield f"- {group}"
+    if printed and printed.notes or _few(cells):
+        yield ""
+    yield from table(_rows(cells, report))
+    left_out = list(dict.fromkeys(cell.data_set for cell in cells if cell.why == LEFT_OUT))
+    if left_out:
+        yield f"\nNot run, {LEFT_OUT}: {', '.join(left_out)}."
+    others = [
+        row
+        for row in (printed.rows if printed else ())
+        if row not in {line.published.get(report.generator) for line in each.lines}
+    ]
+    if printed and others:
+        yield "\nPublished rows of other models or settings, not run:\n"
+        yield from table(
+            {"row": f"{row} (no target)" if row in printed.not_targets else row}
+            | {column: printed.figure(row, column) or "–" for column in each.columns}
+            for row in others
+        )
+
+
+def _few(cells: Sequence[Cell]) -> list[str]:
+    counts = {cell.data_set: cell.groups for cell in cells if cell.mean is not None and cell.groups < _FEW}
+    return [
+        f"{name}: {count} groups, so that its intervals are too narrow." for name, count in counts.items()
+    ]
+
+
+def _rows(cells: Sequence[Cell], report: Report) -> Iterator[dict[str, object]]:
+    """Yield a row a cell; a difference is shown only for the paper's own generator."""
+    for cell in cells:
+        if cell.why == LEFT_OUT:
+            continue
+        difference = cell.difference if report.is_published_model else None
+        yield {
+            "row": cell.row,
+            "data set": cell.data_set,
+            "measure": cell.measure,
+            "ours": f"not run: {cell.why}" if cell.mean is None else number(cell.mean),
+            "95 %": "–" if cell.interval is None else " to ".join(map(number, cell.interval)),
+            "n (groups)": f"{cell.n} ({cell.groups})" if cell.n else "–",
+            "published": cell.published or "–",
+            "difference": "–" if difference is None else number(difference, sign=True),
+        }
+
+
+def number(value: float, sign: bool = False) -> str:
+    """Return a value with three digits behind the point, of large ones with two."""
+    digits = 2 if abs(value) >= 10 else 3
+    return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+
+
+def _settings(report: Report) -> Iterator[str]:
+    yield "## Settings of the rows\n"
+    yield "What each row changes in the profile's settings; its pool is a folder of the command's own.\n"
+    yield from table(
+        {
+            "images of": arm,
+            "settings": ", ".join(f"`{key} = {value}`" for key, value in changes.items()) or "–",
+        }
+        for arm, changes in report.arms.items()
+    )
+
+
+def plot(report: Report, folder: Path) -> list[Path]:
+    """Write a plot of each table that has a figure, bars or the curve of pool sizes; return their paths."""
+    from matplotlib.figure import Figure
+
+    paths = []
+    for each, cells in report.tables:
+        measured = [cell for cell in cells if cell.mean is not None]
+        if not measured:
+            continue
+        measures = list(dict.fromkeys(cell.measure for cell in measured))
+        figure = Figure(
+            figsize=(max(6, 1.2 * len(measured) / len(measures) + 2), 3 * len(measures)), layout="constrained"
+        )
+        axes = figure.subplots(len(measures), 1, squeeze=False)[:, 0]
+        draw = _curve if each.id == "imagerag/16" else _bars
+        for place, measure in zip(axes, measures, strict=True):
+            draw(place, [cell for cell in measured if cell.measure == measure])
+            place.set_ylabel(measure)
+        axes[0].legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+        figure.supxlabel(f"{report.model}; 95 % intervals; ◇ published: {report.generator}", fontsize=8)
+        paths.append(folder / f"{each.id.replace('/', '-')}.png")
+        figure.savefig(paths[-1], dpi=130)
+    return paths
+
+
+def _bars(axes: Axes, cells: Sequence[Cell]) -> None:
+    """Plot a bar a row in groups of data sets, with the published figures as marks."""
+    sets, rows = (list(dict.fromkeys(getattr(cell, name) for cell in cells)) for name in ("data_set", "row"))
+    width = 0.8 / len(rows)
+    for place, row in enumerate(rows):
+        of_row = [cell for cell in cells if cell.row == row]
+        spots = [sets.index(cell.data_set) + width * (place - (len(rows) - 1) / 2) for cell in of_row]
+        colour = COLOURS[place % len(COLOURS)]
+        means = [cell.mean or 0.0 for cell in of_row]
+        axes.bar(spots, means, 0.9 * width, color=colour, label=row, yerr=_errors(of_row), capsize=2)
+        marks = [
+            (spot, cell.published.value) for spot, cell in zip(spots, of_row, strict=True) if cell.published
+        ]
+        if marks:
+            axes.scatter(*zip(*marks, strict=True), marker="D", facecolor="none", edgecolor="black", zorder=3)
+    axes.set_xticks(range(len(sets)), sets)
+
+
+def _curve(axes: Axes, cells: Sequence[Cell]) -> None:
+    """Plot a line a data set over the sizes of the pool; the base model is a dotted line."""
+    for place, name in enumerate(dict.fromkeys(cell.data_set for cell in cells)):
+        of_set = [cell for cell in cells if cell.data_set == name and cell.mean is not None]
+        colour = COLOURS[(place * 2 + 1) % len(COLOURS)]
+        sized = [cell for cell in of_set if "images" in cell.row]
+        sizes = [int(cell.row.partition(" ")[0].replace(",", "")) for cell in sized]
+        axes.errorbar(
+            sizes, [cell.mean or 0 for cell in sized], _errors(sized), color=colour, marker="o", label=name
+        )
+        for cell in of_set:
+            if cell not in sized and cell.mean is not None:
+                axes.axhline(cell.mean, color=colour, linestyle=":", label=f"{name}, {cell.row}")
+    axes.set(xscale="log", xlabel="images in the pool")
+
+
+def _errors(cells: Sequence[Cell]) -> list[list[float]]:
+    """Return how far the intervals reach below and above the means."""
+    pairs = [(cell.mean or 0.0, cell.interval or (cell.mean or 0.0,) * 2) for cell in cells]
+    return [
+        [max(mean - ends[0], 0) for mean, ends in pairs],
+        [max(ends[1] - mean, 0) for mean, ends in pairs],
+    ]
