@@ -23,6 +23,7 @@ from pleinair.app.paths import Paths, places
 from pleinair.app.settings import Settings
 from pleinair.app.texts import counted
 from pleinair.tools.callbacks import no_callback
+from pleinair.tools.data_sets.recognise import layouts_of
 from pleinair.tools.retrieval.library import Library, raw_files
 from pleinair.tools.retrieval.walk import RAW
 from pleinair.tools.types import Encoder, Retriever
@@ -64,6 +65,7 @@ def bring_up_to_date(
     others = f"; {len(index.skipped)} cannot be used" if index.skipped else ""
     yield f"{counted(len(index), 'image')} of {library.title} {are} indexed under {encoder.id}{others}"
     yield from describe(library)
+    yield from _of_data_sets(library)
     yield from _problems(library, index, every_problem)
     if calibrated:
         yield _suggested_threshold(IndexRetriever(library, index, encoder))
@@ -76,6 +78,14 @@ def open_indexed(settings: Settings, home: Paths, watch: Watch) -> tuple[Library
     with watch("Indexing images") as on_index:
         encoder = build_encoder(settings)
         return library, encoder, fresh_index(settings, home, library, encoder, on_index)
+
+
+def _of_data_sets(library: Library) -> Iterator[str]:
+    """Yield lines about each folder in the layout of a published data set, whose lists name its classes."""
+    for folder in library.folders:
+        if titles := " and ".join(layout.title for layout in layouts_of(folder)):
+            yield f"{folder} seems to be {titles}: `python -m pleinair.evals data` reads its own lists, and "
+            yield "    writes a library with its class names, captions and credits (--library)"
 
 
 def describe(library: Library) -> Iterator[str]:

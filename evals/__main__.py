@@ -1,4 +1,4 @@
-"""Run a benchmark: `python -m pleinair.evals pocket`, `papers`, `imagerag`, `gpu` and others."""
+"""Run a benchmark: `python -m pleinair.evals pocket`, `papers`, `imagerag`, `data` and others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pleinair.evals import gpu
+from pleinair.evals import data_sets, gpu
 from pleinair.evals.cases import make_cases
 from pleinair.evals.experiments import attribution, first_event, heap, overhead, serving
 from pleinair.evals.papers import run as papers
@@ -41,6 +41,7 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     pocket.set_defaults(run=_run_pocket)
     for module in (overhead, first_event, serving, heap, attribution):
         module.add(commands)
+    data_sets.add(commands)
     papers.add(commands)
     reproduce.add(commands)
     gpu.add(commands)

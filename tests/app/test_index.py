@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 from support.captioned_files import exif, iptc, jpeg, png
+from support.data_set_folders import write_data_set
 from support.quick_engines import speckled
 from typer.testing import CliRunner
 
@@ -108,3 +109,13 @@ def test_doctor_takes_a_library(place: Path, tmp_path: Path) -> None:
     Image.effect_noise((64, 64), 64).save(other / "a.png")
     result = CliRunner().invoke(app, ["doctor", "--library", str(other)])
     assert f"1 image in {other}, " in result.stdout
+
+
+def test_a_published_data_set_is_named_with_the_command_that_reads_its_lists(place: Path) -> None:
+    write_data_set("cub", place / "birds")
+    lines = _lines(place / "birds")
+    assert "class_folders: 9 captions" in lines
+    assert any(
+        line.startswith(f"{place / 'birds'} seems to be CUB-200-2011: `python -m pl") for line in lines
+    )
+    assert not any("seems to be" in line for line in _lines(place / "library"))

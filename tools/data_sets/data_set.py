@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pleinair.tools.data_sets.place import Faults, Place
 
 Split = Literal["train", "val", "test", ""]  # "": the data set has none, or keeps the image apart from all
+MARK = "data_set.json"  # in the folder of a library that was written from a data set
 NO_FACTS: Mapping[str, str] = {}  # one for all examples without facts
 
 

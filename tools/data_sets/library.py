@@ -16,14 +16,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from pleinair.tools.callbacks import no_callback
-from pleinair.tools.data_sets.data_set import DataSet, Example
+from pleinair.tools.data_sets.data_set import MARK, DataSet, Example
 from pleinair.tools.images.limits import MAX_PIXELS
 from pleinair.tools.images.reading import ReadOptions
 from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.storage.files import RESERVE, write_whole
 from pleinair.tools.types import BadInput
 
-MARK = "data_set.json"  # in a folder that is written here
 TABLE = "metadata.jsonl"  # in every folder of images: one of all of ImageNet would be over a table's limit
 _PAUSE = 1000  # images between two calls of `on_progress`
 

@@ -20,7 +20,7 @@ from pleinair.tools.data_sets import (
     inaturalist,
     wikiart,
 )
-from pleinair.tools.data_sets.data_set import Contents, DataSet, Layout
+from pleinair.tools.data_sets.data_set import MARK, Contents, DataSet, Layout
 from pleinair.tools.data_sets.place import Faults, Place
 from pleinair.tools.types import BadInput
 
@@ -45,9 +45,10 @@ def recognise(folder: Path, layout: str = "") -> DataSet:
     if layout and layout not in LAYOUTS:
         raise BadInput(f"layout = {layout!r}: unknown; accepted: {', '.join(LAYOUTS)}.")
     place = Place(Path(folder).expanduser())
-    marks = {name: mark for name, each in LAYOUTS.items() if (mark := each.find(place))}
-    if "imagenet_lt" in marks and not layout:  # its lists lie over ImageNet's folders
-        marks.pop("imagenet", None)
+    if MARK in place.files():
+        remedy = "Name the data set's own folder."
+        raise BadInput(f"{folder} is a library that was written from a data set.", remedy)
+    marks = _marks(place, layout)
     if not marks or layout not in ("", *marks):
         raise BadInput(_unknown(place), "Name the folder that one of these archives was unpacked in.")
     if len(marks) > 1 and not layout:
@@ -56,6 +57,20 @@ def recognise(folder: Path, layout: str = "") -> DataSet:
     chosen = LAYOUTS[layout or next(iter(marks))]
     contents = chosen.read(place)
     return DataSet(chosen, place.folder, *contents[:2], (*contents.problems, *_about_classes(contents)))
+
+
+def layouts_of(folder: Path) -> tuple[Layout, ...]:
+    """Return the layouts that a folder seems to have, by its names alone; none of a written library."""
+    place = Place(folder)
+    return () if MARK in place.files() else tuple(LAYOUTS[name] for name in _marks(place))
+
+
+def _marks(place: Place, layout: str = "") -> dict[str, str]:
+    """Return by what each layout is recognised."""
+    marks = {name: mark for name, each in LAYOUTS.items() if (mark := each.find(place))}
+    if "imagenet_lt" in marks and not layout:  # its lists lie over ImageNet's folders
+        marks.pop("imagenet", None)
+    return marks
 
 
 def _about_classes(contents: Contents) -> tuple[str, ...]:

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 from support.data_set_folders import CLASSES, WRITERS, write_data_set
 
-from pleinair.tools.data_sets.recognise import LAYOUTS, recognise
+from pleinair.tools.data_sets.library import write_library
+from pleinair.tools.data_sets.recognise import LAYOUTS, layouts_of, recognise
+from pleinair.tools.retrieval.library import Item
+from pleinair.tools.retrieval.readers.folder import Folder
+from pleinair.tools.retrieval.readers.names import ClassFolders
+from pleinair.tools.retrieval.realrag.data import pairs_by_caption, pairs_by_folder
+from pleinair.tools.types import BadInput
 
 
 @pytest.mark.parametrize("writer", sorted(WRITERS))
@@ -40,3 +46,61 @@ def test_a_layout_says_what_it_is_where_it_is_from_and_under_which_license(layou
     each = LAYOUTS[layout]
     assert all((each.title, each.size, each.license, each.source, each.needs))
     assert layout in WRITERS
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["Holiday 2019/a.jpg", "Grandpa 2012/b.jpg"],
+        ["Realism/a.jpg", "other/b.jpg"],
+        ["images/001/a.jpg", "images/002.cat/b.jpg"],
+        ["train/cat/a.jpg", "val/dog/b.jpg", "categories.txt"],
+        ["a.jpg", "metadata.jsonl", "results.csv", "metadata.csv"],
+        ["train/n12/a.jpg", "n0144076/b.jpg"],
+    ],
+)
+def test_a_folder_of_ones_own_is_no_data_set(tmp_path: Path, paths: list[str]) -> None:
+    for path in paths:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("title,artist\n", "utf-8")
+    assert layouts_of(tmp_path) == ()
+
+
+def test_a_written_library_is_no_data_set(tmp_path: Path) -> None:
+    write_data_set("cub", tmp_path / "data")
+    data_set = recognise(tmp_path / "data")
+    assert [layout.name for layout in layouts_of(tmp_path / "data")] == ["cub"]
+    assert layouts_of(write_library(data_set, data_set.examples, tmp_path / "library")) == ()
+    with pytest.raises(BadInput, match="is a library that was written from a data set"):
+        recognise(tmp_path / "library")
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("n02085620-Chihuahua", "Chihuahua"),
+        ("n02086240-Shih-Tzu", "Shih-Tzu"),
+        ("n02098105-soft-coated_wheaten_terrier", "soft-coated wheaten terrier"),
+        ("001.Black_footed_Albatross", "Black footed Albatross"),
+        ("n01440764", ""),
+        (
+            "00000_Animalia_Annelida_Clitellata_Haplotaxida_Lumbricidae_Lumbricus_rubellus",
+            "Lumbricus rubellus",
+        ),
+        ("saverel_wren", "saverel wren"),
+        ("2761", ""),
+    ],
+)
+def test_a_code_in_a_folders_name_is_no_class(folder: str, name: str) -> None:
+    described = list(ClassFolders().read(Folder(Path(), [f"{folder}/a.jpg"])))
+    assert [each.caption for each in described] == ([name] if name else [])
+    items = [Item(f"train/{folder}/a.jpg", 1, 1)]
+    expected = [f"a photo of a {name}"] if name else []
+    assert [pair.prompt for pair in pairs_by_folder(items)] == expected
+
+
+def test_each_caption_of_an_image_is_a_prompt_of_its_own() -> None:
+    items = [Item("a.jpg", 1, 1, caption="a wren\na brown bird"), Item("b.jpg", 1, 1)]
+    pairs = pairs_by_caption(items)
+    assert [(pair.id, pair.prompt) for pair in pairs] == [("a.jpg", "a wren"), ("a.jpg", "a brown bird")]
+    assert len({pair.label for pair in pairs}) == 1

@@ -13,6 +13,7 @@ from PIL import Image
 from support.data_set_folders import WRITERS, write_data_set
 
 from pleinair.tools.data_sets import library as written
+from pleinair.tools.data_sets.data_set import MARK
 from pleinair.tools.data_sets.library import write_library
 from pleinair.tools.data_sets.recognise import recognise
 from pleinair.tools.retrieval.library import Library
@@ -20,7 +21,7 @@ from pleinair.tools.types import BadInput
 
 
 def state(folder: Path) -> dict[str, tuple[int, int]]:
-    files = {path: path.stat() for path in folder.rglob("*") if path.is_file() and path.name != written.MARK}
+    files = {path: path.stat() for path in folder.rglob("*") if path.is_file() and path.name != MARK}
     return {str(path.relative_to(folder)): (each.st_ino, each.st_mtime_ns) for path, each in files.items()}
 
 

@@ -39,6 +39,11 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 _COUNTER = re.compile(r"(?:\d+|v\d+|\d+x\d+|\d+px|x\d+|[a-z]\d+|\d+[a-z]|\d+mm|wa\d+)", re.IGNORECASE)
 
 
+_CODE = re.compile(r"n\d{8}-|\d{3}\.(?=[A-Z])")  # before the name of a class: Stanford Dogs', CUB's
+_ONLY_CODE = re.compile(r"n\d{8}|\d+")
+_TAXON = re.compile(r"\d{5}_(?:[A-Z][a-z]+_){4,5}([A-Z][a-z]+)_([a-z-]+)")
+
+
 class ClassFolders:
     """Reader of class folders: `birds/saverel wren/001.jpg` is a saverel wren; the nearest name counts."""
 
@@ -71,8 +76,26 @@ def _of_folder(folder: str, captions: dict[str, str]) -> str:
         ancestry.append(os.path.dirname(ancestry[-1]))
     caption = captions[ancestry[-1]]
     for place in reversed(ancestry[:-1]):
-        caption = captions[place] = subject_of(os.path.basename(place)) or caption
+        caption = captions[place] = _class_of(os.path.basename(place)) or caption
     return captions[folder]
+
+
+def without_code(folder: str) -> str:
+    """Return a class folder's name without the code that a data set gives it, "" where there is nothing else.
+
+    "n02086240-Shih-Tzu" is "Shih-Tzu", "001.Black_footed_Albatross" "Black footed Albatross", a folder with
+    all ranks of a species (iNaturalist's of 2021) is the species, and "n01440764" and "2761" are nothing.
+    """
+    if match := _TAXON.fullmatch(folder):
+        return f"{match[1]} {match[2]}"
+    name = " ".join(_CODE.sub("", folder, count=1).split("_"))
+    return "" if _ONLY_CODE.fullmatch(name) else name
+
+
+def _class_of(folder: str) -> str:
+    """Return the class that a folder's name states, "" for none."""
+    name = without_code(folder)
+    return name if _CODE.match(folder) and subject_of(name) else subject_of(name)
 
 
 def subject_of(name: str) -> str:

@@ -23,6 +23,7 @@ import numpy as np
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.generate import generate
 from pleinair.tools.retrieval.library import Item, Library
+from pleinair.tools.retrieval.readers.names import without_code
 from pleinair.tools.types import BadInput, Encoder, GenerateRequest, Generator, Picture
 
 if TYPE_CHECKING:
@@ -75,13 +76,23 @@ class TrainingSet:
 
 
 def pairs_by_caption(items: Iterable[Item]) -> list[Pair]:
-    """Use every caption as a prompt and as a class of its own; images without one are dropped."""
-    return [Pair(item.id, item.caption, item.caption.casefold()) for item in items if item.caption]
+    """Use every caption as a prompt, and those of an image as a class of its own.
+
+    Images without a caption are dropped.
+    """
+    return [
+        Pair(item.id, caption, item.caption.casefold())
+        for item in items
+        for caption in item.caption.splitlines()
+    ]
 
 
 def pairs_by_folder(items: Iterable[Item]) -> list[Pair]:
-    """Use the name of an image's folder as its class; images in the library's own folder are dropped."""
-    labels = ((item.id, PurePosixPath(item.id).parent.name.replace("_", " ")) for item in items)
+    """Use the name of an image's folder as its class; images in a folder without one are dropped.
+
+    A code is no name: "n02085620-Chihuahua" is "Chihuahua", and "n01440764" nothing.
+    """
+    labels = ((item.id, without_code(PurePosixPath(item.id).parent.name)) for item in items)
     return [Pair(id, prompt_for(label), label) for id, label in labels if label]
 
 
