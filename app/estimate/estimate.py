@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pleinair.app.estimate.cost import Range, cost, product, tokens_of_calls
 from pleinair.app.estimate.history import PastRun, Span, basis, past_runs, per_call, span
+from pleinair.app.estimate.imagerag import imagerag_calls
 from pleinair.app.estimate.tokens import CallTokens, tokens_of_call
 from pleinair.app.paths import Paths
 from pleinair.app.runs.notes import Note, option_lines
@@ -134,13 +135,13 @@ def _calls(graph: str, settings: Settings, images: Range, runs: Sequence[PastRun
         return Range(low=1 + images.low, high=RETRIED * (1 + images.high))
     if graph == "crossmodal":
         return Range(low=1, high=RETRIED + settings.crossmodal.captions)
-    least = 1 if graph == "imagerag" and settings.imagerag.mode == "draft_first" else None
+    if graph == "imagerag":
+        return imagerag_calls(settings, images)
     past = span([run.calls for run in runs])
     if past is None:
-        return Range(low=least, note=f"this graph sets no bound, and there is {NO_RUN}")
-    low = past[0] if least is None else least
+        return Range(note=f"this graph sets no bound, and there is {NO_RUN}")
     note = f"what {counted(len(runs), 'past run')} took; this graph sets no bound"
-    return Range(low=low, high=past[1], note=note)
+    return Range(low=past[0], high=past[1], note=note)
 
 
 def _tokens(calls: Range, runs: Sequence[PastRun], call_tokens: CallTokens | None) -> Range:

@@ -71,6 +71,8 @@ BAD: list[tuple[str, Any, str]] = [
     ("imagerag.rounds", 0, "imagerag.rounds = 0"),
     ("realrag.weight", float("inf"), "realrag.weight = inf"),
     ("crossmodal.alpha_", 1, "crossmodal"),
+    ("crossmodal.grid_steps", 2, "crossmodal.grid_steps = 2.*must be 0, or 16 to 21"),
+    ("crossmodal.grid_steps", 22, "crossmodal.grid_steps = 22.*must be 0, or 16 to 21"),
     ("output.previews", 1, "output.previews = 1"),
     ("paths.out", "", "paths.out = ''"),
     ("image.width", 63, "image.width = 63"),

@@ -172,8 +172,17 @@ def test_a_table_in_use_is_read_with_its_newest_rows(place: Path) -> None:
         ("crossmodal", {"crossmodal__captions": 5}, (1, 1), (1, 7)),
         ("crossmodal", {"crossmodal__rag": False}, (1, 1), (0, 0)),
         ("realrag", {"realrag__method": "self_contrast"}, (2, 2), (0, 0)),
-        ("imagerag", {"imagerag__rounds": 4}, (1, 3), (1, None)),
-        ("imagerag", {"imagerag__mode": "generation"}, (1, 1), (None, None)),
+        ("imagerag", {}, (1, 2), (1, 7)),
+        ("imagerag", {"imagerag__rounds": 4}, (1, 3), (1, 16)),
+        ("imagerag", {"imagerag__mode": "generation"}, (1, 1), (2, 5)),
+        ("imagerag", {"imagerag__mode": "generation", "imagerag__tries": 1}, (1, 1), (1, 3)),
+        ("imagerag", {"imagerag__retrieve_by": "prompt"}, (1, 2), (1, 2)),
+        ("imagerag", {"imagerag__rephrase_only": True, "imagerag__rerank": True}, (1, 2), (1, 4)),
+        ("imagerag", {"imagerag__rerank": True}, (1, 2), (1, 9)),
+        ("imagerag", {"imagerag__rerank": True, "imagerag__template": "image"}, (1, 2), (1, 8)),
+        ("imagerag", {"imagerag__rerank": "captions"}, (1, 2), (1, 19)),
+        ("imagerag", {"budget__attempts": 1}, (1, 1), (1, 2)),
+        ("imagerag", {"budget__mllm_calls": 4}, (1, 2), (1, 4)),
         ("react", {"budget__mllm_calls": 9}, (1, 3), (None, 9)),
     ],
 )
@@ -184,9 +193,12 @@ def test_images_and_calls_of_each_graph(
     assert (bounds(result.pictures), bounds(result.calls)) == (pictures, calls)
 
 
-def test_a_graph_without_a_bound_is_estimated_from_past_runs(place: Path) -> None:
-    draw("two things", graph="imagerag", seed=7)
-    result = estimate_with("imagerag")
+def test_a_graph_without_a_bound_is_estimated_from_past_runs(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLEINAIR_MLLM__BACKEND", "talker")
+    draw("a saverel wren", graph="react", seed=7)
+    result = estimate_with("react")
     assert result.calls.high == similar_runs(result)[0].calls > 1
     assert "1 past run took" in result.calls.note
 

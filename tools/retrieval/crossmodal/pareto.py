@@ -17,6 +17,7 @@ from pleinair.tools.retrieval.crossmodal.sparse import Vector
 from pleinair.tools.types import BadInput
 
 _MOST_POINTS = 200_000  # of a grid; seven sub-queries need 18,564 and eight 245,157
+FINEST_GRID = 21  # steps with fewer points than that for any number of sub-queries
 _BLOCK = 4096  # grid points compared at a time
 
 
@@ -44,7 +45,8 @@ def scalarised(vectors: Sequence[Vector], scores: Sequence[float], beta: float, 
         vectors: the satisfaction vectors of D̃, n flags each.
         scores: S of each, the mean of its n cosines.
         beta: the weight of the dense part.
-        steps: the grid's α are multiples of 1 / `steps`, all above 0; 0 means `grid_needed`.
+        steps: the grid's α are multiples of 1 / `steps`, all above 0; 0 means `grid_needed`, or
+            `FINEST_GRID` where that has too many points.
 
     Raises:
         BadInput: fewer steps than sub-queries, or a grid of more than 200,000 points.
@@ -66,7 +68,8 @@ def scalarised(vectors: Sequence[Vector], scores: Sequence[float], beta: float, 
 
 def _checked_steps(n: int, steps: int) -> int:
     """Return the grid's steps for `n` sub-queries; raise `BadInput` for too few or too many points."""
-    steps = steps or grid_needed(n)
+    needed = grid_needed(n)
+    steps = steps or (needed if comb(needed - 1, n - 1) <= _MOST_POINTS else FINEST_GRID)
     if steps < n:
         raise BadInput(f"A grid of {steps} steps has no point for {n} sub-queries; accepted: {n} or more.")
     if (points := comb(steps - 1, n - 1)) > _MOST_POINTS:

@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pleinair.tools.retrieval.crossmodal.pareto import (
+    FINEST_GRID,
     beta_limit,
     dominates,
     exact,
@@ -122,7 +123,13 @@ def test_a_grid_too_coarse_or_too_large_is_refused() -> None:
     with pytest.raises(BadInput, match="2 steps has no point for 3 sub-queries"):
         scalarised([(True, False, True)], [0.5], 0.015, steps=2)
     with pytest.raises(BadInput, match="245,157 points"):
-        scalarised([(True,) * 8], [0.5], 0.001)
+        scalarised([(True,) * 8], [0.5], 0.001, steps=24)
+
+
+def test_no_number_of_subqueries_needs_too_many_points() -> None:
+    assert max(comb(FINEST_GRID - 1, n - 1) for n in range(1, 17)) <= 200_000 < comb(FINEST_GRID, 10)
+    assert scalarised([(True,) * 8, (True,) * 7 + (False,)], [0.5, 0.9], 0.001) == [0]
+    assert "a grid of 21 steps is coarser than the 24" in warning(8, [0.5], 0.001)
 
 
 def test_an_empty_library_has_an_empty_set() -> None:
