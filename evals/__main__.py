@@ -1,4 +1,4 @@
-"""Run a benchmark: `python -m pleinair.evals pocket`, `papers`, `imagerag`, `data` and others."""
+"""Run a benchmark: `python -m pleinair.evals pocket`, `papers`, `imagerag`, `data`, `scores` and others."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pleinair.evals.papers import run as papers
 from pleinair.evals.report import plain, plot, plot_examples, summarise, write_markdown, write_report
 from pleinair.evals.reproduce import command as reproduce
 from pleinair.evals.run import GRAPHS, Result, load_graphs, pocket_context, run_cases, show_progress, warm_up
+from pleinair.evals.scores import command as scores
 from pleinair.tools.types import PleinairError
 
 
@@ -45,6 +46,7 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     papers.add(commands)
     reproduce.add(commands)
     gpu.add(commands)
+    scores.add(commands)
     options = parser.parse_args(arguments)
     options.words = tuple(sys.argv[1:] if arguments is None else arguments)
     return options

@@ -18,7 +18,7 @@ from pleinair.evals.scores.style import StyleLoss, open_vgg
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from langchain_core.language_models import BaseChatModel
 
@@ -48,6 +48,7 @@ def open_scorer(
     *,
     retriever: str,
     model: BaseChatModel | None = None,
+    classes: Sequence[str] = (),
     allow_same: bool = False,
     cache: Path | None = None,
 ) -> list[Scorer]:
@@ -58,6 +59,7 @@ def open_scorer(
             `local-dir:FOLDER`. ENCODER is `clip:…`, `siglip:…`, `dino:…` or `dinov2:…`.
         retriever: the retrieval's encoder, which is refused; "" if there was no retrieval.
         model: the language model of `gptscore`.
+        classes: all class names that `accuracy` chooses from; those of the images unless given.
         allow_same: accept the retrieval's encoder.
         cache: folder of the vectors; in the home's cache unless given.
 
@@ -74,7 +76,7 @@ def open_scorer(
             return [TextSimilarity(f"{title}-T", encoder, features), ImageSimilarity(f"{title}-I", features)]
         case "accuracy" if rest.startswith(("clip:", "siglip:")):
             encoder = open_encoder(rest.partition(":")[2])
-            return [Recognition(encoder, Features(encoder, folder))]
+            return [Recognition(encoder, Features(encoder, folder), classes)]
         case "style" if rest:
             return [StyleLoss(open_vgg(rest))]
         case "gptscore" if not rest:

@@ -64,21 +64,21 @@ class ImageSimilarity:
 class Recognition:
     """Share of images whose class name is the nearest of all: RealRAG's accuracy by zero-shot CLIP.
 
-    The names are the groups of the images, in RealRAG's prompt. A class without a generated image is no
-    candidate, so that a part of a data set has a higher accuracy than all of it.
+    The class of an image is its group, and every name is compared in RealRAG's prompt.
     """
 
     needs_truth = False
     bounds: Interval = SHARE
 
-    def __init__(self, encoder: Encoder, features: Features) -> None:
+    def __init__(self, encoder: Encoder, features: Features, classes: Sequence[str] = ()) -> None:
+        """Take the names of all classes; without them those of the images, which makes it easier."""
         self.name = f"accuracy, {encoder.id}"
-        self._encoder, self._features = encoder, features
+        self._encoder, self._features, self._classes = encoder, features, classes
         self.note = ""
 
     def score(self, items: Sequence[Generated], on_progress: OnProgress) -> list[float]:
         """Return 1.0 for each image that is recognised, else 0.0; raise `BadInput` without groups."""
-        names = list(dict.fromkeys(item.group for item in items))
+        names = list(dict.fromkeys((*self._classes, *(item.group for item in items))))
         if len(names) < 2 or "" in names:
             raise BadInput(
                 f"{self.name}: the images have {len(set(filter(None, names)))} classes; use at least 2.",
