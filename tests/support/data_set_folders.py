@@ -243,9 +243,11 @@ def _aircraft(writer: _Writer) -> Iterator[Example]:
         path = f"fgvc-aircraft-2013b/data/images/{count:07d}.jpg"
         writer.image(path, name, number)
         lists[split].append(f"{count:07d} {name}")
-        yield Example(path, name, split=split)
+        yield Example(path, name, (), split, {"manufacturer": "Ada Works"})
     for key, lines in lists.items():
+        makers = [f"{line.partition(' ')[0]} Ada Works" for line in lines]
         writer.text(f"fgvc-aircraft-2013b/data/images_variant_{key}.txt", lines)
+        writer.text(f"fgvc-aircraft-2013b/data/images_manufacturer_{key}.txt", makers)
     writer.text("fgvc-aircraft-2013b/data/variants.txt", writer.classes)
 
 

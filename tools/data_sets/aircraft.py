@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pleinair.tools.data_sets.data_set import Contents, Example, Layout, Split
+from pleinair.tools.data_sets.data_set import NO_FACTS, Contents, Example, Layout, Split
 from pleinair.tools.data_sets.lists import only_present
 from pleinair.tools.data_sets.place import Faults, Place
 
@@ -32,14 +32,23 @@ def _of_split(place: Place, split: Split, names: frozenset[str]) -> Iterator[Exa
     file = place.find(f"images_variant_{split}.txt")
     if not file:
         raise LAYOUT.missing(f"images_variant_{split}.txt", _ARCHIVE)
+    facts = _manufacturers(place, split)
     root, faults = f"{file.rpartition('/')[0]}/images/".lstrip("/"), Faults()
     for line, text in enumerate(place.lines(file), start=1):
         number, _, name = text.partition(" ")
         if name not in names:
             faults.add(f"variants in {file} that are not in variants.txt", f"line {line}: {text}")
         else:
-            yield Example(f"{root}{number}.jpg", name, split=split)
+            yield Example(f"{root}{number}.jpg", name, split=split, facts=facts.get(number, NO_FACTS))
     LAYOUT.check(faults)
+
+
+def _manufacturers(place: Place, split: Split) -> dict[str, dict[str, str]]:
+    """Return the manufacturer of each image, which a variant's name lacks ("707-320"), where it is listed."""
+    file = place.find(f"images_manufacturer_{split}.txt")
+    pairs = (line.partition(" ") for line in place.lines(file)) if file else ()
+    of_name: dict[str, dict[str, str]] = {}  # one object for all images of a manufacturer
+    return {number: of_name.setdefault(name, {"manufacturer": name}) for number, _, name in pairs}
 
 
 LAYOUT = Layout(

@@ -73,9 +73,11 @@ def _archives(place: Place) -> Iterator[Example]:
     years = [year for year in _YEARS if any(place.find(f"captions_{split}{year}.json") for split in _SPLITS)]
     if not years:
         raise LAYOUT.missing("annotations/captions_train2017.json", _ARCHIVE)
-    if len(years) > 1:
+    if len(years) > 1:  # of the same images; those that are there decide
+        years = [year for year in years if place.find_folder(f"train{year}", f"val{year}")]
+    if len(years) != 1:
         raise LAYOUT.wrong(
-            "captions of 2017 and of 2014 are there, of the same images; keep those of one year"
+            "captions of 2017 and of 2014 are there; keep the captions or the images of one year"
         )
     for split in _SPLITS:
         if file := place.find(f"captions_{split}{years[0]}.json"):

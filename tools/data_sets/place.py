@@ -120,7 +120,7 @@ class Place:
         """Yield the paths of the images in a folder and all below it, sorted within each folder."""
         folders = []
         for entry in sorted(_entries(self.folder / below), key=lambda entry: entry.name):
-            if entry.is_dir():
+            if entry.is_dir(follow_symlinks=False):
                 folders.append(f"{below}{entry.name}/")
             elif is_image(entry.name):
                 yield f"{below}{entry.name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,46 @@ def test_a_folder_is_recognised_with_all_its_examples(tmp_path: Path, writer: st
     assert set(data_set.class_names) == set(names)
     if layout not in ("wikiart", "coco", "flickr30k") and variant not in ("2021", "folders"):
         assert [name.lower() for name in data_set.class_names] == [*CLASSES]
+
+
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_names_keep_their_spelling(tmp_path: Path, layout: str) -> None:
+    names = [
+        "ruby-lipped cattleya",
+        "colt's foot",
+        "grebe of ærø",
+        "f/a-18" if layout == "aircraft" else "r4",
+    ]
+    variant = "table" if layout == "wikiart" else ""  # a file's name has no hyphens of its own
+    written = write_data_set(layout, tmp_path, names, train=1, test=1, variant=variant)
+    data_set = recognise(tmp_path)
+    assert {(e.path, e.class_name, e.captions) for e in data_set.examples} == {
+        (e.path, e.class_name, e.captions) for e in written
+    }
+
+
+def test_with_captions_of_two_years_the_images_decide(tmp_path: Path) -> None:
+    write_data_set("coco", tmp_path)
+    for split in ("train", "val"):
+        file = tmp_path / f"annotations/captions_{split}2017.json"
+        file.with_name(f"captions_{split}2014.json").write_bytes(file.read_bytes())
+    assert {e.path.partition("/")[0] for e in recognise(tmp_path).examples} == {"train2017", "val2017"}
+    (tmp_path / "train2014").mkdir()
+    with pytest.raises(BadInput, match="of 2017 and of 2014"):
+        recognise(tmp_path)
+
+
+def test_karpathys_list_finds_the_images_by_their_names_of_2017(tmp_path: Path) -> None:
+    written = write_data_set("coco", tmp_path, variant="karpathy")
+    listed = json.loads((tmp_path / "dataset_coco.json").read_text("utf-8"))
+    for image in listed["images"]:
+        image["filename"] = f"COCO_val2014_{image['filename']}"
+    (tmp_path / "dataset_coco.json").write_text(json.dumps(listed), "utf-8")
+    (tmp_path / "val2014").rename(tmp_path / "train2017")
+    examples = recognise(tmp_path).examples
+    assert [(e.path, e.captions, e.split) for e in examples] == [
+        (e.path.replace("val2014", "train2017"), e.captions, e.split) for e in written
+    ]
 
 
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
