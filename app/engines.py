@@ -334,7 +334,13 @@ def _open_scorer(settings: Settings, places: Paths, on_index: OnProgress) -> Sco
         return IndexScorer(_dense_retriever(settings, places, on_index).vector, encoder)
     from pleinair.tools.retrieval.crossmodal.adaptor import open_scorer as open_adaptor
 
-    return open_adaptor(settings.crossmodal.adaptor, encoder, open_library(settings, places).picture)
+    library = open_library(settings, places)
+
+    def stamp(id: str) -> str:
+        return f"{library.path(id)}\n{library.items[id].stamp}"
+
+    cache = places.cache / "adaptor-tokens.sqlite"
+    return open_adaptor(settings.crossmodal.adaptor, encoder, library.picture, cache, stamp)
 
 
 def fresh_index(

@@ -1,4 +1,4 @@
-"""Training of retrievers and adaptors from settings, for the commands of `pleinair train`."""
+"""Training of RealRAG's retriever from settings, for `pleinair train retriever`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from pleinair.app.engines import (
     Watch,
-    build_backend,
     build_encoder,
     build_generator,
     check,
@@ -24,7 +23,6 @@ from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, Encoder
 
 if TYPE_CHECKING:
-    from pleinair.tools.retrieval.crossmodal.adaptor_training import AdaptorOptions
     from pleinair.tools.retrieval.library import Library
     from pleinair.tools.retrieval.realrag.data import Pair, TrainingSet
     from pleinair.tools.retrieval.realrag.reflective import ReflectiveOptions, TrainingConfig
@@ -122,27 +120,3 @@ def _read_names(file: str) -> list[str]:
 
 def _write_lines(path: Path, records: Iterable[object]) -> None:
     write_whole(path, "".join(json.dumps(record) + "\n" for record in records).encode())
-
-
-def train_adaptor(settings: Settings, out: Path, options: AdaptorOptions) -> Iterator[str]:
-    """Train Cross-modal RAG's dense adaptor on the library's captions; yield a line an epoch.
-
-    The MLLM splits each caption into sub-queries once, within `budget.mllm_calls`; its answers are stored in
-    `out`. Raise `BadInput` for an encoder without patch features or fewer than two usable images.
-    """
-    from pleinair.tools.retrieval.crossmodal.adaptor import require_tower
-    from pleinair.tools.retrieval.crossmodal.adaptor_training import make_examples, train
-
-    check(settings)
-    tower = require_tower(build_encoder(settings))
-    library = open_library(settings, places(settings.paths.home))
-    captions = {item.id: item.caption for item in library.items.values() if item.caption}
-    model = build_backend("mllm", settings.mllm)
-    attempts = make_examples(captions, out, model, settings.budget.mllm_calls)
-    examples = [example for example in attempts if example]
-    failed = len(captions) - len(examples)
-    yield f"{len(examples)} of {len(library.items)} images have sub-queries; {failed} captions gave none"
-    losses = train(examples, out, tower=tower, open=library.picture, options=options)
-    for epoch, loss in enumerate(losses, start=1):
-        yield f"epoch {epoch} of {options.epochs}: loss {loss:.4f}"
-    yield f"--set crossmodal.adaptor={out} uses it"

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from pleinair.app.cli.options import Profile, Setting
-from pleinair.app.cli.terminal import explained, progress_bar
+from pleinair.app.cli.terminal import explained, leave, progress_bar, say
 
 train_app = typer.Typer(help="Train an adaptor or a retriever on your library.", no_args_is_help=True)
 
@@ -32,21 +32,39 @@ def adaptor(
     out: Out,
     profile: Profile = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over all images.")] = 12,
-    learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam; 5e-5 in the paper.")] = 5e-5,
+    learning_rate: Annotated[
+        float, typer.Option(min=1e-9, help="Learning rate of Adam; 5e-5 in the paper.")
+    ] = 5e-5,
     batch: Annotated[int, typer.Option(min=2, help="Images per batch.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the initial weights and the order.")] = 0,
+    device: Annotated[str, typer.Option(help="A torch device; auto: a GPU if there is one.")] = "auto",
+    at_once: Annotated[int, typer.Option(min=1, max=64, help="MLLM calls beside each other.")] = 8,
+    restart: Annotated[bool, typer.Option(help="Replace another training's adaptor in --out.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Show the estimate only.")] = False,
     setting: Setting = None,
 ) -> None:
-    """Train Cross-modal RAG's dense adaptor on a library; the MLLM decomposes its captions."""
+    """Train Cross-modal RAG's dense adaptor on a library; the MLLM decomposes its captions.
+
+    The same command goes on after a stop: the MLLM's answers are stored one by one, weights every epoch.
+    """
+    from pleinair.app.adaptor import OverBudget, train_adaptor
     from pleinair.app.settings import assignments, load
-    from pleinair.app.training import train_adaptor
     from pleinair.tools.retrieval.crossmodal.adaptor_training import AdaptorOptions
 
     with explained():
         settings = load(profile, assignments(setting, {"library.folder": library}))
-        options = AdaptorOptions(epochs=epochs, learning_rate=learning_rate, batch=batch, seed=seed)
-        for line in train_adaptor(settings, out, options):
-            typer.echo(line)
+        options = AdaptorOptions(
+            epochs=epochs, learning_rate=learning_rate, batch=batch, seed=seed, device=device
+        )
+        lines = train_adaptor(
+            settings, out, options, progress_bar, at_once=at_once, restart=restart, dry_run=dry_run
+        )
+        try:
+            for line in lines:
+                typer.echo(line)
+        except OverBudget as error:
+            say(str(error), err=True)
+            leave("stopped")
 
 
 @train_app.command()

@@ -47,6 +47,16 @@ def tokens_of_caption(choice: BackendChoice) -> CallTokens | None:
     return _tokens_of([(CAPTION + json.dumps(described(PictureCaption)), 1)], choice)
 
 
+def tokens_of_subqueries(caption: str, choice: BackendChoice) -> CallTokens | None:
+    """Estimate a call that lists a caption's sub-queries; None for a backend that this does not cover."""
+    from pleinair.agent.mllm.request import described
+    from pleinair.tools.crossmodal import EXAMPLES, INSTRUCTION
+    from pleinair.tools.mllm.schemas import SubQueries
+
+    text = INSTRUCTION + str(EXAMPLES) + caption + json.dumps(described(SubQueries))
+    return _tokens_of([(text, 0)], choice)
+
+
 def _tokens_of(calls: Sequence[tuple[str, int]], choice: BackendChoice) -> CallTokens | None:
     if choice.backend != "openai":
         return None

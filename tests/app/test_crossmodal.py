@@ -25,7 +25,13 @@ def draw(*words: str) -> dict[str, Any]:
 
 def train(place: Path, *words: str) -> Result:
     library, out = str(place / "library"), str(place / "trained")
-    return call("train", "adaptor", "--library", library, "--out", out, "--epochs", "2", *words)
+    epochs = () if "--epochs" in words else ("--epochs", "2")
+    return call("train", "adaptor", "--library", library, "--out", out, *epochs, *words)
+
+
+def questions(place: Path) -> int:
+    """Return the number of MLLM calls that were made."""
+    return (place / "effects.log").read_text("utf-8").count("question")
 
 
 def ids(sidecar: dict[str, Any]) -> list[str]:
@@ -64,9 +70,50 @@ def test_a_training_prints_its_epochs_and_a_run_uses_its_adaptor(place: Path) ->
 
 def test_a_training_stays_within_the_budget_of_mllm_calls(place: Path) -> None:
     done = train(place, "--set", "budget.mllm_calls=3")
-    assert "3 of 6 images have sub-queries; 3 captions gave none" in done.stdout
-    assert (place / "effects.log").read_text("utf-8").count("question") == 3
+    assert (done.exit_code, questions(place)) == (3, 3)
+    assert "3 captions have no sub-queries yet. The same command goes on with them." in done.stderr
+    assert not (place / "trained" / "model.safetensors").exists()
     assert "6 of 6" in train(place, "--set", "budget.mllm_calls=3").stdout
+    assert questions(place) == 6
+
+
+def test_the_estimate_comes_first_and_alone_in_a_dry_run(place: Path) -> None:
+    done = train(place, "--dry-run", "--batch", "4")
+    assert (done.exit_code, done.stdout.splitlines()[0].split()) == (0, ["MLLM", "calls", "6", "to", "12"])
+    assert done.stdout.splitlines()[-1].split()[:2] == ["batches", "4"]
+    assert not (place / "trained").exists() and not (place / "effects.log").exists()
+
+
+def test_a_stopped_training_goes_on_and_another_one_is_refused_before_a_call(place: Path) -> None:
+    assert train(place).exit_code == 0
+    more = train(place, "--epochs", "3")
+    assert (more.exit_code, questions(place)) == (0, 6)
+    assert [line for line in more.stdout.splitlines() if line.startswith("epoch")][0][:12] == "epoch 3 of 3"
+    refused = train(place, "--set", "crossmodal.decomposition=whole_phrases")
+    assert (refused.exit_code, questions(place)) == (2, 6)
+    assert "another training" in refused.stderr
+    again = train(place, "--set", "crossmodal.decomposition=whole_phrases", "--restart")
+    assert (again.exit_code, questions(place)) == (0, 12)
+
+
+def test_every_line_of_a_caption_gives_sub_queries(place: Path) -> None:
+    rows = [{"file_name": f"{n}.png", "caption": [f"picture {n}", f"photo {n}"]} for n in range(6)]
+    table = "".join(json.dumps(row) + "\n" for row in rows)
+    (place / "library" / "metadata.jsonl").write_text(table, "utf-8")
+    done = train(place)
+    assert "6 of 6 images have sub-queries; 0" in done.stdout, done.output
+    lines = (place / "trained" / "subqueries.jsonl").read_text("utf-8").splitlines()
+    assert len([line for line in lines if line]) == 12
+
+
+def test_a_later_run_takes_the_tokens_of_images_from_the_cache(place: Path) -> None:
+    train(place)
+    setting = f"crossmodal.adaptor={json.dumps(str(place / 'trained'))}"
+    draw("--set", setting)
+    (cache,) = place.rglob("adaptor-tokens.sqlite")
+    before = cache.read_bytes()
+    draw("--set", setting)
+    assert cache.read_bytes() == before
 
 
 def test_a_missing_adaptor_is_refused_before_the_run(place: Path) -> None:

@@ -13,6 +13,7 @@ from pleinair.tools.pocket.training.scenes import TAUGHT
 from pleinair.tools.pocket.training.streams import training_rng
 from pleinair.tools.pocket.world import Scene, random_scene, render
 from pleinair.tools.retrieval.crossmodal import adaptor_training
+from pleinair.tools.retrieval.crossmodal.examples import Example
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 
 FIRST_INDEX = 700_000_000
@@ -28,16 +29,19 @@ def train(run: Run) -> None:
         scene = random_scene(rng, rng.sample(TAUGHT, 2), relation=rng.choice(RELATIONS))
         text = caption(rng, scene, by_name=True)
         scenes[str(index)] = scene
-        examples.append(adaptor_training.Example(str(index), text, parse_prompt(text).subjects))
+        examples.append(Example(str(index), text, parse_prompt(text).subjects))
 
     def open_image(id: str) -> Image.Image:
         return render(scenes[id])
 
     folder, tower = run.out / "adaptor", OpenClipEncoder(f"local-dir:{run.out / 'encoder'}")
-    options = adaptor_training.AdaptorOptions(epochs=run.size(EPOCHS, 1), learning_rate=RATE)
-    losses = adaptor_training.train(examples, folder, tower=tower, open=open_image, options=options)
-    for epoch, loss in enumerate(losses, start=1):
+    options = adaptor_training.AdaptorOptions(epochs=run.size(EPOCHS, 1), learning_rate=RATE, device="cpu")
+    epochs = adaptor_training.train(
+        examples, folder, tower=tower, open=open_image, options=options, restart=True
+    )
+    for epoch, loss in epochs:
         run.say(f"adaptor: epoch {epoch} of {options.epochs}, loss {loss:.4f}")
+    (folder / adaptor_training.CHECKPOINT).unlink()  # three times the weights, which are shipped
     facts = {
         "epochs": f"{options.epochs}, batches of {options.batch}, Adam {RATE:g}",
         "scenes": f"{len(scenes):,} of two species, with captions that name them",

@@ -10,6 +10,7 @@ in a row of its table 3, and 5.93 by the difference of two others.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from pleinair.tools.locks import serialized
 from pleinair.tools.model_files.folders import locate
+from pleinair.tools.retrieval.crossmodal.token_cache import TokenCache
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, Value
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from pleinair.tools.types import Cosines, Features, Vectors
 
 _BLOCK = 32  # images in one pass
+_REMEMBERED = 30_000  # images whose tokens are in memory: 370 MB over ViT-L/14
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 _TRAIN = "`pleinair train adaptor` trains one."
 
@@ -116,40 +119,87 @@ class AdaptorNet(nn.Module):
 
 
 class AdaptorScorer:
-    """Scorer by a trained adaptor, which caches the tokens of each image."""
+    """Scorer by a trained adaptor, which encodes an image once: its tokens are cached, on disk if it may."""
 
-    def __init__(self, net: AdaptorNet, tower: Tower, open: Callable[[str], Image]) -> None:
-        """Score by the network and its encoder; `open` reads an image by its id."""
-        self._net, self._tower, self._open = net.eval(), tower, open
+    def __init__(
+        self,
+        net: AdaptorNet,
+        tower: Tower,
+        open: Callable[[str], Image],
+        cache: TokenCache | None = None,
+        device: str = "auto",
+    ) -> None:
+        """Score by the network and its encoder.
+
+        Args:
+            net: the trained network.
+            tower: the encoder that it was trained on.
+            open: reads an image by its id.
+            cache: keeps tokens beyond this process.
+            device: a torch device; auto: CUDA if there is one.
+        """
+        self._device = find_device(device)
+        self._net, self._tower, self._open, self._cache = net.to(self._device).eval(), tower, open, cache
         self._tokens: dict[str, Tensor] = {}
 
     @torch.inference_mode()
     def score(self, texts: Sequence[str], ids: Sequence[str]) -> Cosines:
         """Return cos(v, t) of every image for every text, [images, texts]."""
-        embedded = torch.from_numpy(self._tower.encode_text(texts))
+        embedded = torch.from_numpy(self._tower.encode_text(texts)).to(self._device)
         rows = [torch.zeros(0, len(texts))]
         for start in range(0, len(ids), _BLOCK):
-            tokens = torch.stack(self._tokens_of(ids[start : start + _BLOCK]))
-            rows.append(self._net.cosines(tokens, embedded))
+            tokens = torch.stack(self._tokens_of(ids[start : start + _BLOCK])).to(self._device)
+            rows.append(self._net.cosines(tokens, embedded).cpu())
         cosines: Cosines = torch.cat(rows).numpy()
         return cosines
 
     def _tokens_of(self, ids: Sequence[str]) -> list[Tensor]:
-        if missing := [id for id in ids if id not in self._tokens]:
-            features = self._tower.encode_patches([self._open(id) for id in missing])
-            self._tokens |= dict(zip(missing, self._net.gather(torch.from_numpy(features)), strict=True))
-        return [self._tokens[id] for id in ids]
+        tokens = {id: self._tokens[id] for id in ids if id in self._tokens}
+        if self._cache and (missing := [id for id in ids if id not in tokens]):
+            tokens |= self._cache.read(missing, self._net.queries.shape)
+        if missing := [id for id in ids if id not in tokens]:
+            features = torch.from_numpy(self._tower.encode_patches([self._open(id) for id in missing]))
+            encoded = self._net.gather(features.to(self._device)).cpu()
+            tokens |= (new := dict(zip(missing, encoded, strict=True)))
+            if self._cache:
+                self._cache.write(new)
+        if len(self._tokens) > _REMEMBERED:
+            self._tokens.clear()
+        self._tokens |= tokens
+        return [tokens[id] for id in ids]
 
 
-def open_scorer(folder: str, encoder: object, open: Callable[[str], Image]) -> AdaptorScorer:
-    """Open a checkpoint for an encoder; raise `BadInput` if it is none or another encoder's."""
+def find_device(name: str) -> torch.device:
+    """Return a torch device, CUDA if there is one for auto; raise `BadInput` for an unknown name."""
+    try:
+        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    except RuntimeError as error:
+        raise BadInput(f"device = {name!r}: no torch device; accepted: auto, cpu, cuda, cuda:1, …") from error
+
+
+def open_scorer(
+    folder: str,
+    encoder: object,
+    open: Callable[[str], Image],
+    cache: Path | None = None,
+    stamp: Callable[[str], str] | None = None,
+) -> AdaptorScorer:
+    """Open a checkpoint for an encoder; raise `BadInput` if it is none or another encoder's.
+
+    With `cache`, a file, the tokens of images are kept in it under the encoder, the adaptor's weights and
+    `stamp`, which identifies an image's content by its id.
+    """
     tower = require_tower(encoder)
-    net, config = load(locate(folder))
+    place = locate(folder)
+    net, config = load(place)
     if config.encoder != tower.id:
         raise BadInput(
             f"The adaptor in {folder} is of encoder `{config.encoder}`, not of `{tower.id}`.", _TRAIN
         )
-    return AdaptorScorer(net, tower, open)
+    if cache is None or stamp is None:
+        return AdaptorScorer(net, tower, open)
+    weights = hashlib.sha256((place / _WEIGHTS).read_bytes()).hexdigest()
+    return AdaptorScorer(net, tower, open, TokenCache(cache, f"{tower.id}\n{weights}", stamp))
 
 
 def require_tower(encoder: object) -> Tower:
@@ -159,11 +209,21 @@ def require_tower(encoder: object) -> Tower:
     return encoder
 
 
+def require_free(folder: Path, restart: bool = False) -> None:
+    """Raise `BadInput` for a folder with an adaptor, unless that is to be replaced."""
+    if not restart and (folder / _CONFIG).exists():
+        what = "other images, sub-queries, encoder, learning rate, batch or seed"
+        raise BadInput(
+            f"{folder} has an adaptor of another training: {what}.",
+            "Choose another folder, or replace what is in it with --restart.",
+        )
+
+
 def save(folder: Path, net: AdaptorNet, config: Config) -> None:
     """Write a checkpoint, the weights first, each file atomically."""
     from safetensors.torch import save as serialize
 
-    weights = {key: tensor.contiguous() for key, tensor in net.state_dict().items()}
+    weights = {key: tensor.cpu().contiguous() for key, tensor in net.state_dict().items()}
     write_whole(folder / _WEIGHTS, serialize(weights))
     write_whole(folder / _CONFIG, json.dumps(config.model_dump(mode="json"), indent=1).encode())
 

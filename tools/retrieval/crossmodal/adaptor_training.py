@@ -4,14 +4,16 @@ InfoNCE at τ .07, Adam at 5e-5, the rate times .6 every three epochs; positives
 logarithm, as in the paper's equation. The negatives of a sub-query are the other images of the batch *under
 the same sub-query*. The paper only says "mismatched pairs"; those of another text teach nothing about images,
 since v is computed from the text and can copy it. Epochs and batch are not published. Not covered: images
-that show a sub-query which their caption lacks; they count as negatives.
+that show a sub-query which their caption lacks, which count as negatives; several GPUs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,28 +22,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pleinair.tools.crossmodal import list_subqueries
-from pleinair.tools.retrieval.crossmodal.adaptor import AdaptorNet, Config, Shape, Tower, save
+from pleinair.tools.callbacks import no_callback
+from pleinair.tools.retrieval.crossmodal.adaptor import (
+    AdaptorNet,
+    Config,
+    Shape,
+    Tower,
+    find_device,
+    require_free,
+    save,
+)
+from pleinair.tools.retrieval.crossmodal.examples import Example
 from pleinair.tools.retrieval.crossmodal.sparse import satisfaction
-from pleinair.tools.types import BadInput, Refused
+from pleinair.tools.storage.files import write_whole
+from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
-    from langchain_core.language_models import BaseChatModel
     from PIL.Image import Image
 
 _TAU = 0.07
 _STEP, _GAMMA = 3, 0.6
 _CACHE = 2 * 2**30  # bytes of features that are cached instead of computed in every epoch
-_SUBQUERIES = "subqueries.jsonl"
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """Image with its caption and the caption's sub-queries."""
-
-    id: str
-    caption: str
-    subqueries: tuple[str, ...]
+_READERS = 4  # threads that open the images of a batch
+CHECKPOINT = "training.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,67 +55,32 @@ class AdaptorOptions:
     learning_rate: float = 5e-5
     batch: int = 64  # images, and sub-queries at most
     seed: int = 0
+    device: str = "auto"  # a torch device; auto: CUDA if there is one
 
 
 class _Features:
     """Patch features of images in half precision; all are cached if they fit in memory."""
 
-    def __init__(self, tower: Tower, open: Callable[[str], Image], ids: Sequence[str]) -> None:
-        self._tower, self._open = tower, open
+    def __init__(
+        self, tower: Tower, open: Callable[[str], Image], ids: Sequence[str], device: torch.device
+    ) -> None:
+        self._tower, self._open, self.device = tower, open, device
         first = self._encode(ids[:1])
         self.channels = first.shape[2]
         self._cache: dict[str, Tensor] | None = {} if first.nbytes * len(ids) <= _CACHE else None
 
     def of(self, ids: Sequence[str]) -> Tensor:
-        """Return float32 [n, patches, channels]."""
+        """Return float32 [n, patches, channels] on the device."""
         if self._cache is None:
-            return self._encode(ids).float()
+            return self._encode(ids).to(self.device).float()
         if missing := [id for id in ids if id not in self._cache]:
             self._cache |= dict(zip(missing, self._encode(missing), strict=True))
-        return torch.stack([self._cache[id] for id in ids]).float()
+        return torch.stack([self._cache[id] for id in ids]).to(self.device).float()
 
     def _encode(self, ids: Sequence[str]) -> Tensor:
-        return torch.from_numpy(self._tower.encode_patches([self._open(id) for id in ids])).half()
-
-
-def make_examples(
-    captions: Mapping[str, str], folder: Path, model: BaseChatModel, max_calls: int | None = None
-) -> Generator[Example | None, None, None]:
-    """Yield each image's example, or None if the model declined its caption or no MLLM call is left.
-
-    `captions` are by image id. Each answer is a line of `subqueries.jsonl` in `folder` as soon as it is paid
-    for, and is not requested again, so a stopped run continues.
-    """
-    answers = _read_answers(folder / _SUBQUERIES)
-    folder.mkdir(parents=True, exist_ok=True)
-    calls = 0
-    with (folder / _SUBQUERIES).open("a", encoding="utf-8") as file:
-        file.write("\n")  # ends a truncated line
-        for id, caption in captions.items():
-            if caption not in answers and (max_calls is None or calls < max_calls):
-                calls, answers[caption] = calls + 1, _list_subqueries(caption, model)
-                file.write(json.dumps({"caption": caption, "subqueries": answers[caption]}) + "\n")
-                file.flush()
-            yield Example(id, caption, answers[caption]) if answers.get(caption) else None
-
-
-def _list_subqueries(caption: str, model: BaseChatModel) -> tuple[str, ...]:
-    try:
-        return tuple(list_subqueries(caption, model=model)[0])
-    except Refused:
-        return ()
-
-
-def _read_answers(path: Path) -> dict[str, tuple[str, ...]]:
-    """Read the stored answers by caption; truncated lines are ignored."""
-    answers: dict[str, tuple[str, ...]] = {}
-    for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
-        try:
-            record = json.loads(line)
-            answers[record["caption"]] = tuple(record["subqueries"])
-        except (ValueError, LookupError, TypeError):
-            continue
-    return answers
+        with ThreadPoolExecutor(_READERS) as pool:  # decoding releases the interpreter's lock
+            images = list(pool.map(self._open, ids))
+        return torch.from_numpy(self._tower.encode_patches(images)).half()
 
 
 def train(
@@ -122,63 +90,155 @@ def train(
     tower: Tower,
     open: Callable[[str], Image],
     options: AdaptorOptions = AdaptorOptions(),
-) -> Iterator[float]:
-    """Train an adaptor, write it to `folder` after every epoch and yield the epoch's mean loss.
+    restart: bool = False,
+    on_progress: Callable[[int, int], None] = no_callback,
+) -> Iterator[tuple[int, float]]:
+    """Train an adaptor, from the checkpoint in `folder` if any; yield each epoch's number and mean loss.
 
-    The same options on the same machine give the same weights.
+    The adaptor and a checkpoint with Adam's state are written after every epoch. An epoch's order depends on
+    seed and epoch alone, so on a CPU a stopped training ends byte for byte as an uninterrupted one; on a GPU,
+    up to the rounding of its kernels. A finished training goes on if more epochs are asked for.
 
     Args:
         examples: images with sub-queries, at least two.
-        folder: for the checkpoint.
+        folder: for the adaptor and the checkpoint.
         tower: the frozen encoder.
-        open: opens an image by its id.
-        options: epochs, learning rate, batch and seed.
+        open: opens an image by its id; called by threads.
+        options: epochs, learning rate, batch, seed and device.
+        restart: replace what is in the folder instead of continuing.
+        on_progress: receives the batches done and in total, of all epochs; may raise to stop.
 
     Raises:
-        BadInput: fewer than two examples.
+        BadInput: fewer than two examples, or a folder with an adaptor of another training.
     """
     if len(examples) < 2:
         raise BadInput(f"{len(examples)} images have sub-queries in their captions; accepted: 2 or more.")
-    features = _Features(tower, open, [example.id for example in examples])
-    torch.manual_seed(options.seed)
-    shape = Shape.of(features.channels, tower.encode_text(["a"]).shape[1])
-    net = AdaptorNet(shape).train()
-    optimizer = torch.optim.Adam(net.parameters(), lr=options.learning_rate)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, _STEP, _GAMMA)
-    losses: list[float] = []
-    for epoch in range(options.epochs):
-        batches = _shuffle(examples, options.batch, random.Random(f"{options.seed}/{epoch}"))
-        steps = [_step(net, optimizer, tower, features, batch, options.batch) for batch in batches]
-        scheduler.step()
+    run = _Run(examples, folder, tower, open, options)
+    losses = [] if restart else run.resume()
+    orders = [_shuffle(examples, options, epoch) for epoch in range(options.epochs)]
+    total, done = sum(map(len, orders)), sum(map(len, orders[: len(losses)]))
+    for order in orders[len(losses) :]:
+        run.set_rate(len(losses))
+        steps = []
+        for batch in order:
+            on_progress(done, total)
+            steps.append(run.step(batch))
+            done += 1
         losses.append(float(np.mean(steps)))
-        facts = _facts(options, examples, losses)
-        save(folder, net, Config(encoder=tower.id, shape=shape, training=facts))
-        yield losses[-1]
+        run.save(losses)
+        yield len(losses), losses[-1]
+    on_progress(total, total)
 
 
-def _shuffle(examples: Sequence[Example], size: int, rng: random.Random) -> list[list[Example]]:
-    """Split the shuffled examples into batches; a last one of a single image is dropped."""
-    order = rng.sample(examples, len(examples))
-    batches = [order[start : start + size] for start in range(0, len(order), size)]
+class _Run:
+    """State of a training: the network and its optimizer, with what they are trained on."""
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        folder: Path,
+        tower: Tower,
+        open: Callable[[str], Image],
+        options: AdaptorOptions,
+    ) -> None:
+        self._examples, self._folder, self._tower, self._options = examples, folder, tower, options
+        device = find_device(options.device)
+        self._features = _Features(tower, open, [example.id for example in examples], device)
+        torch.manual_seed(options.seed)
+        self._shape = Shape.of(self._features.channels, tower.encode_text(["a"]).shape[1])
+        self._net = AdaptorNet(self._shape).to(device).train()
+        self._optimizer = torch.optim.Adam(self._net.parameters(), lr=options.learning_rate)
+
+    def set_rate(self, epoch: int) -> None:
+        """Set the learning rate of an epoch, counted from 0."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._options.learning_rate * _GAMMA ** (epoch // _STEP)
+
+    def step(self, batch: Sequence[Example]) -> float:
+        """Train on one batch; return its loss."""
+        device = self._features.device
+        names = dict.fromkeys(text for example in batch for text in example.subqueries)
+        texts = list(names)[: self._options.batch]
+        embedded = torch.from_numpy(self._tower.encode_text(texts)).to(device)
+        tokens = self._net.gather(self._features.of([example.id for example in batch]))
+        loss = contrastive_loss(self._net.cosines(tokens, embedded), positives(batch, texts).to(device))
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        return float(loss.detach())
+
+    def save(self, losses: Sequence[float]) -> None:
+        """Write the checkpoint, then the adaptor; a training that is stopped in between writes it again."""
+        from safetensors.torch import save as serialize
+
+        tensors = {f"net.{name}": value for name, value in self._net.state_dict().items()}
+        for number, state in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{number}.{name}": value for name, value in state.items()}
+        stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        facts = {"training": self._identity(), "losses": list(losses)}
+        metadata = {"facts": json.dumps(facts)}  # one key, as the file has several in any order
+        write_whole(self._folder / CHECKPOINT, serialize(stored, metadata))
+        self._save_adaptor(losses)
+
+    def resume(self) -> list[float]:
+        """Continue from the folder's checkpoint; return the losses of its epochs, none without one."""
+        checkpoint = _read_checkpoint(self._folder, self._identity())
+        if checkpoint is None:
+            return []
+        tensors, losses = checkpoint
+        weights: dict[str, Tensor] = {}
+        states: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            part, _, name = key.partition(".")
+            if part == "net":
+                weights[name] = value
+            else:
+                number, _, name = name.partition(".")
+                states.setdefault(int(number), {})[name] = value
+        self._net.load_state_dict(weights)
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": states, "param_groups": groups})
+        self._save_adaptor(losses)
+        return losses
+
+    def _save_adaptor(self, losses: Sequence[float]) -> None:
+        facts = {name: value for name, value in asdict(self._options).items() if name != "device"}
+        facts |= {"step": _STEP, "gamma": _GAMMA, "tau": _TAU, "pictures": len(self._examples)}
+        facts |= {"epochs": len(losses), "losses": [round(loss, 4) for loss in losses]}
+        save(self._folder, self._net, Config(encoder=self._tower.id, shape=self._shape, training=facts))
+
+    def _identity(self) -> str:
+        """Return a digest of what a checkpoint depends on: all but the number of epochs and the device."""
+        options = self._options
+        facts = [self._tower.id, options.learning_rate, options.batch, options.seed, _STEP, _GAMMA, _TAU]
+        rows = [[example.id, example.caption, example.subqueries] for example in self._examples]
+        return hashlib.sha256(json.dumps([facts, rows]).encode()).hexdigest()
+
+
+def _read_checkpoint(folder: Path, identity: str) -> tuple[dict[str, Tensor], list[float]] | None:
+    """Read a checkpoint's tensors and losses, None without one; raise `BadInput` for another training's."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / CHECKPOINT
+    try:
+        if path.is_file():
+            with safe_open(path, framework="pt") as file:
+                facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+                if facts.get("training") == identity:
+                    names = file.keys()
+                    return {name: file.get_tensor(name) for name in names}, facts["losses"]
+    except SafetensorError as error:
+        remedy = "Train from the start with --restart."
+        raise BadInput(f"The checkpoint in {folder} is damaged ({error}).", remedy) from error
+    require_free(folder)
+    return None
+
+
+def _shuffle(examples: Sequence[Example], options: AdaptorOptions, epoch: int) -> list[list[Example]]:
+    """Split the examples, shuffled for an epoch, into batches; a last one of a single image is dropped."""
+    order = random.Random(f"{options.seed}/{epoch}").sample(examples, len(examples))
+    batches = [order[start : start + options.batch] for start in range(0, len(order), options.batch)]
     return [batch for batch in batches if len(batch) > 1]
-
-
-def _step(
-    net: AdaptorNet,
-    optimizer: torch.optim.Optimizer,
-    tower: Tower,
-    features: _Features,
-    batch: Sequence[Example],
-    max_texts: int,
-) -> float:
-    texts = list(dict.fromkeys(text for example in batch for text in example.subqueries))[:max_texts]
-    embedded = torch.from_numpy(tower.encode_text(texts))
-    cosines = net.cosines(net.gather(features.of([example.id for example in batch])), embedded)
-    loss = contrastive_loss(cosines, positives(batch, texts))
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    return float(loss.detach())
 
 
 def positives(batch: Sequence[Example], texts: Sequence[str]) -> Tensor:
@@ -197,10 +257,3 @@ def contrastive_loss(cosines: Tensor, positive: Tensor, tau: float = _TAU) -> Te
     scaled = cosines / tau
     matching = scaled.masked_fill(~positive, float("-inf"))
     return (scaled.logsumexp(dim=0) - matching.logsumexp(dim=0)).mean()
-
-
-def _facts(
-    options: AdaptorOptions, examples: Sequence[Example], losses: Sequence[float]
-) -> dict[str, object]:
-    progress = {"pictures": len(examples), "epochs": len(losses), "losses": [round(x, 4) for x in losses]}
-    return {**asdict(options), "step": _STEP, "gamma": _GAMMA, "tau": _TAU, **progress}

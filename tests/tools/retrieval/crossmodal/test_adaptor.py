@@ -1,4 +1,4 @@
-"""The dense adaptor on a toy encoder: training from images, scores, checkpoints and examples."""
+"""The dense adaptor on a toy encoder: training from images, scores, checkpoints and cached tokens."""
 
 import json
 import math
@@ -13,18 +13,18 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file
-from support.recording_chat import recording
 
 from pleinair.tools.retrieval.crossmodal import adaptor
 from pleinair.tools.retrieval.crossmodal.adaptor import AdaptorNet, AdaptorScorer, Shape, load, open_scorer
 from pleinair.tools.retrieval.crossmodal.adaptor_training import (
+    CHECKPOINT,
     AdaptorOptions,
-    Example,
     contrastive_loss,
-    make_examples,
     positives,
     train,
 )
+from pleinair.tools.retrieval.crossmodal.examples import Example
+from pleinair.tools.retrieval.crossmodal.token_cache import TokenCache
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 from pleinair.tools.types import BadInput
 
@@ -80,8 +80,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]
     """Train on 256 images once."""
     folder = tmp_path_factory.mktemp("adaptor")
     options = AdaptorOptions(epochs=12, learning_rate=2e-3, batch=32)
-    losses = list(train(examples(256, 1), folder, tower=Toy(), open=open_image, options=options))
-    return folder, losses
+    epochs = list(train(examples(256, 1), folder, tower=Toy(), open=open_image, options=options))
+    assert [epoch for epoch, _ in epochs] == list(range(1, 13))
+    return folder, [loss for _, loss in epochs]
 
 
 def held_out(folder: Path) -> tuple[list[Example], Numbers]:
@@ -238,26 +239,137 @@ def test_a_single_image_is_refused(tmp_path: Path) -> None:
         list(train(examples(1, 1), tmp_path, tower=Toy(), open=open_image))
 
 
-def test_stopped_examples_continue_without_repeating_calls(tmp_path: Path) -> None:
-    model = recording(
-        lambda _, payload: "I may not." if payload["prompt"] == "bad" else {"subqueries": [payload["prompt"]]}
+class Stop(Exception):
+    """What a progress callback raises to stop a training."""
+
+
+def run(folder: Path, stop_at: int = 0, epochs: int = 4, **options: Any) -> tuple[list[int], int]:
+    """Train on eight images in three batches; return the epochs that were yielded, and the images encoded."""
+    toy, yielded = Toy(), list[int]()
+
+    def stop(done: int, total: int) -> None:
+        assert total == 3 * epochs
+        if stop_at and done == stop_at:
+            raise Stop
+
+    restart = options.pop("restart", False)
+    chosen = AdaptorOptions(epochs=epochs, batch=3, **options)
+    arguments: Any = {"tower": toy, "open": open_image, "restart": restart, "on_progress": stop}
+    try:
+        for epoch, _ in train(examples(8, 1), folder, options=chosen, **arguments):
+            yielded.append(epoch)
+    except Stop:
+        pass
+    return yielded, toy.encoded
+
+
+@pytest.mark.parametrize("stop_at", [3, 5, 10])
+def test_a_stopped_training_ends_byte_for_byte_as_an_uninterrupted_one(stop_at: int, tmp_path: Path) -> None:
+    assert run(tmp_path / "once") == ([1, 2, 3, 4], 9)  # eight images, and one for the sizes
+    done = stop_at // 3
+    assert run(tmp_path / "twice", stop_at)[0] == list(range(1, done + 1))
+    assert run(tmp_path / "twice")[0] == list(range(done + 1, 5))
+    for name in ("config.json", "model.safetensors", CHECKPOINT):
+        assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "twice" / name).read_bytes()
+
+
+def test_a_training_killed_between_checkpoint_and_adaptor_writes_the_adaptor_again(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(b"of the epoch before")
+    assert run(tmp_path)[0] == []
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+def test_a_finished_training_goes_on_to_more_epochs(tmp_path: Path) -> None:
+    run(tmp_path / "once", epochs=5)
+    run(tmp_path / "twice", epochs=4)
+    assert run(tmp_path / "twice", epochs=5)[0] == [5]
+    once, twice = (load_file(tmp_path / name / "model.safetensors") for name in ("once", "twice"))
+    assert all(torch.equal(once[key], twice[key]) for key in once)
+
+
+def test_another_trainings_folder_is_refused_unless_it_is_replaced(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    with pytest.raises(BadInput, match=r"has an adaptor of another training: .* or seed.*--restart"):
+        run(tmp_path, seed=1)
+    (tmp_path / CHECKPOINT).unlink()  # an adaptor alone, such as the shipped one
+    with pytest.raises(BadInput, match="another training"):
+        run(tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    assert run(tmp_path, seed=1, restart=True)[0] == [1, 2, 3, 4]
+
+
+def test_a_damaged_checkpoint_and_an_unknown_device_are_refused(tmp_path: Path) -> None:
+    (tmp_path / CHECKPOINT).write_bytes(b"{")
+    with pytest.raises(BadInput, match="checkpoint in .* is damaged"):
+        run(tmp_path)
+    with pytest.raises(BadInput, match="device = 'gpu9'"):
+        run(tmp_path, device="gpu9")
+
+
+def test_training_and_scores_are_computed_on_the_device(tmp_path: Path) -> None:
+    """A device without numbers: a training that stayed on the CPU would not notice it."""
+    with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+        run(tmp_path, device="meta")
+    scorer = AdaptorScorer(AdaptorNet(Shape.of(DIM, DIM)), Toy(), open_image, device="meta")
+    with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+        scorer.score(THINGS[:1], ["0-1-0"])
+
+
+def stamped(folder: Path, cache: Path, toy: Toy, stamp: str = "1") -> AdaptorScorer:
+    return open_scorer(str(folder), toy, open_image, cache, lambda id: f"{id} {stamp}")
+
+
+def test_an_image_is_encoded_once_for_all_processes(
+    trained: tuple[Path, list[float]], tmp_path: Path
+) -> None:
+    toy, ids = Toy(), [example.id for example in examples(40, 3)]
+    cache = tmp_path / "cache" / "tokens.sqlite"
+    first = stamped(trained[0], cache, toy).score(THINGS, ids)
+    assert toy.encoded == len(ids)
+    again = stamped(trained[0], cache, toy).score(THINGS[:3], ids[::-1])
+    assert toy.encoded == len(ids)
+    assert np.array_equal(again[::-1], first[:, :3])
+
+
+def test_a_changed_image_or_adaptor_is_encoded_again(
+    trained: tuple[Path, list[float]], tmp_path: Path
+) -> None:
+    toy, cache = Toy(), tmp_path / "tokens.sqlite"
+    stamped(trained[0], cache, toy).score(THINGS, ["0-1-0"])
+    stamped(trained[0], cache, toy, stamp="2").score(THINGS, ["0-1-0"])
+    assert toy.encoded == 2
+    run(tmp_path / "other")
+    other = stamped(tmp_path / "other", cache, toy).score(THINGS, ["0-1-0"])
+    assert toy.encoded == 3
+    assert other == pytest.approx(
+        open_scorer(str(tmp_path / "other"), toy, open_image).score(THINGS, ["0-1-0"]), abs=1e-6
     )
-    captions = {"1.png": "cat", "2.png": "bad", "3.png": "cat", "4.png": "dog"}
-    first = make_examples(captions, tmp_path, model)
-    assert [next(first), next(first)] == [Example("1.png", "cat", ("cat",)), None]
-    first.close()
-    with (tmp_path / "subqueries.jsonl").open("a", encoding="utf-8") as file:
-        file.write('{"caption": "dog", "subq')
-    rest = [example.subqueries if example else () for example in make_examples(captions, tmp_path, model)]
-    assert rest == [("cat",), (), ("cat",), ("dog",)]
-    assert len(model.schemas) == 3
 
 
-def test_examples_keep_to_the_limit_of_calls(tmp_path: Path) -> None:
-    model = recording(lambda _, payload: {"subqueries": [payload["prompt"]]})
-    captions = {"1.png": "cat", "2.png": "dog", "3.png": "cat"}
-    limited = list(make_examples(captions, tmp_path, model, max_calls=1))
-    assert [example.id if example else None for example in limited] == ["1.png", None, "3.png"]
+def test_the_cache_drops_the_oldest_tokens_over_its_limit(tmp_path: Path) -> None:
+    cache = TokenCache(tmp_path / "tokens.sqlite", "toy", str, most_bytes=3 * 2 * 4)
+    for number in range(5):
+        cache.write({str(number): torch.full((1, 2), float(number))})
+    stored = cache.read([str(number) for number in range(5)], (1, 2))
+    assert {id: tokens.tolist() for id, tokens in stored.items()} == {
+        "2": [[2.0, 2.0]],
+        "3": [[3.0, 3.0]],
+        "4": [[4.0, 4.0]],
+    }
+
+
+def test_without_a_usable_cache_images_are_scored_and_it_is_logged_once(
+    trained: tuple[Path, list[float]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "tokens.sqlite").write_bytes(b"no database" * 100)
+    scorer = stamped(trained[0], tmp_path / "tokens.sqlite", Toy())
+    assert scorer.score(THINGS, ["0-1-0", "2-3-0"]).shape == (2, 8)
+    assert [record.message.split(" in ")[0] for record in caplog.records] == [
+        "tokens of images are not cached"
+    ]
 
 
 def test_the_pocket_encoder_has_a_feature_for_each_patch() -> None:
