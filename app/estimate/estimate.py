@@ -98,7 +98,10 @@ def estimate_work(request: DrawRequest, paths: Paths, images: Range, calls: Rang
 
 def _ranges(request: DrawRequest, images: Range, calls: Range, runs: Sequence[PastRun]) -> dict[str, Range]:
     settings, budget = request.settings, request.settings.budget
-    call_tokens = None if runs else tokens_of_call(request.graph, request.prompt, settings.mllm)
+    reranks = request.graph == "imagerag" and settings.imagerag.rerank is True
+    call_tokens = (
+        None if runs else tokens_of_call(request.graph, request.prompt, settings.mllm, reranks=reranks)
+    )
     tokens = _tokens(calls, runs, call_tokens).limited(budget.tokens, "tokens")
     return {
         "pictures": images,

@@ -32,9 +32,14 @@ class CallTokens(Value):
     note: ClassVar[str] = "an estimate from the length of what is sent, with answers up to mllm.max_tokens"
 
 
-def tokens_of_call(graph: str, prompt: str, choice: BackendChoice) -> CallTokens | None:
-    """Estimate one call of a graph; None for a backend or a graph that this does not cover."""
-    calls = [(text + prompt, images) for text, images in _calls(graph)]
+def tokens_of_call(
+    graph: str, prompt: str, choice: BackendChoice, *, reranks: bool = False
+) -> CallTokens | None:
+    """Estimate one call of a graph; None for a backend or a graph that this does not cover.
+
+    With `reranks` the model also orders the images that ImageRAG retrieves.
+    """
+    calls = [(text + prompt, images) for text, images in _calls(graph, reranks)]
     return _tokens_of(calls, choice) if calls else None
 
 
@@ -72,11 +77,12 @@ def _tokens_of(calls: Sequence[tuple[str, int]], choice: BackendChoice) -> CallT
     return CallTokens(read=(least, text + image), written=(SHORTEST, cap or None))
 
 
-def _calls(graph: str) -> Iterator[tuple[str, int]]:
+def _calls(graph: str, reranks: bool) -> Iterator[tuple[str, int]]:
     """Yield each kind of call: its text with the schema of its answer, and the number of its images."""
     from pleinair.agent.mllm.request import described
     from pleinair.tools import critique, crossmodal, decompose, imagerag
     from pleinair.tools.mllm import schemas as answers
+    from pleinair.tools.retrieval import rerank
 
     conversation = (imagerag.DECIDE, imagerag.MISSING, imagerag.CAPTION)  # repeated in each call
     kinds: Mapping[str, tuple[tuple[str, type[Value], int], ...]] = {
@@ -94,5 +100,6 @@ def _calls(graph: str) -> Iterator[tuple[str, int]]:
             (crossmodal.CAPTION, answers.PictureCaption, 1),
         ),
     }
-    for text, schema, images in kinds.get(graph, ()):
+    ranking = ((rerank.INSTRUCTION, answers.Ranking, 2 * rerank.EACH),) if reranks else ()
+    for text, schema, images in (*kinds.get(graph, ()), *ranking):
         yield text + json.dumps(described(schema)), images

@@ -318,6 +318,16 @@ def test_tokens_of_other_graphs_are_estimated_too(place: Path, graph: str) -> No
     assert result.tokens.low and result.tokens.high and result.usd.high
 
 
+def test_a_re_ranking_sends_the_tokens_of_six_images(place: Path) -> None:
+    without, ranked = (
+        estimate_with("imagerag", **PRICED, imagerag__rerank=value, budget__mllm_calls=1)
+        for value in (False, True)
+    )
+    assert without.tokens.high and ranked.tokens.high
+    side = 512  # pixels, to which images are scaled by default
+    assert ranked.tokens.high - without.tokens.high > 3 * 2.46 * (side / 32) ** 2
+
+
 def test_the_price_of_images_is_in_the_sum(place: Path) -> None:
     painter = {"generator__backend": "openai_images", "generator__model": "m"}
     local = estimate_with(**PRICED)
