@@ -44,7 +44,7 @@ def synset_folders(place: Place) -> dict[str, list[str]]:
 
 
 def _flat_val(place: Place) -> str:
-    return place.find("ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000001.jpg")
+    return place.find_like(r"ILSVRC2012_val_\d{8}\.jpe?g")
 
 
 def _read(place: Place) -> Contents:
