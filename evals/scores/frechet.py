@@ -1,9 +1,8 @@
 """Fréchet and kernel distances of two sets of images: FID and KID by Inception, and the same by any encoder.
 
-FID is by one network only: Inception-v3 as Heusel et al. (2017) converted it from TensorFlow, in
-torch-fidelity's port, whose weights are a file that the user names. The distance by another encoder's vectors
-is called Fréchet distance, never FID. Not covered: FID by torchvision's or Keras' Inception, which gives
-other figures.
+FID is by one network only, that of Heusel et al. (2017) in `inception`; the distance by another encoder's
+vectors is called Fréchet distance, never FID. Not covered: FID by torchvision's or Keras' Inception, which
+gives other figures.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ FORMS = {  # of the text of a scorer, with what it measures
     "dinov2:FOLDER": "the same by DINOv2",
     "accuracy:clip:MODEL=WEIGHTS": "share of images whose class name is the nearest of all",
     "diversity:ENCODER": "mean of 1 - cosine among the images of one prompt",
-    "fid:WEIGHTS.pth": "FID and KID by the Inception-v3 of torch-fidelity",
+    "fid:WEIGHTS.pth": "FID and KID by TensorFlow's Inception-v3",
     "frechet:ENCODER": "Fréchet distance by another encoder, which is not FID",
     "style:WEIGHTS.pth": "style loss to real images by torchvision's VGG-19",
     "gptscore": "ratings by a language model: concept preservation, prompt following",
