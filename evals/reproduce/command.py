@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 from pleinair.app.engines import build_backend, check
 from pleinair.app.settings import BackendChoice, Settings, assignments, load
 from pleinair.evals.report import versions, write_report
-from pleinair.evals.reproduce import imagerag
+from pleinair.evals.reproduce import crossmodal, imagerag, realrag
 from pleinair.evals.reproduce import page as html
 from pleinair.evals.reproduce.estimates import forecast, require_budget
 from pleinair.evals.reproduce.experiment import Experiment, Extra, Options, Setup
 from pleinair.evals.reproduce.generate import Studio, Work, generate_all, work_of
-from pleinair.evals.reproduce.plan import DOMAIN, GENERIC, Arm, Line, Sheet, Test, arms_of, choose
+from pleinair.evals.reproduce.plan import DOMAIN, GENERIC, Arm, Line, Queries, Sheet, arms_of, choose
 from pleinair.evals.reproduce.pools import (
     digest_of,
     domain_folder,
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 EXPERIMENTS = {
     "imagerag": (imagerag.EXPERIMENT, "make ImageRAG's tables on its data sets"),
+    "crossmodal": (crossmodal.EXPERIMENT, "make Cross-modal RAG's tables on its data sets"),
+    "realrag": (realrag.EXPERIMENT, "make RealRAG's tables on its data sets"),
 }
 
 
@@ -62,7 +64,7 @@ class Plan:
     arms: Mapping[Arm, Line]  # to be run
     not_run: Mapping[Arm, str]  # why
     data_sets: Mapping[str, DataSet]
-    tests: Mapping[str, Test]
+    tests: Mapping[str, Queries]
 
 
 def reproduce(experiment: Experiment, options: Options) -> None:
@@ -98,6 +100,8 @@ def reproduce(experiment: Experiment, options: Options) -> None:
         options.seed,
         lambda name, done, total: show_progress(f"{name}: {done}/{total}"),
     )
+    for work in works:
+        scores[work.arm] |= experiment.own_scores(setup, work)
     generator, is_published = published_generator(experiment, settings)
     by_arm = {work.arm: work for work in works}
     tables = [
@@ -175,14 +179,18 @@ def _why_not(arm: Arm, data_sets: Mapping[str, DataSet], options: Options) -> st
 def _work(experiment: Experiment, plan: Plan, settings: Settings, arm: Arm, options: Options) -> Work:
     test, pools, digest = plan.tests[arm.data_set], list[Path](), ""
     if arm.pool == DOMAIN:
-        names = [*plan.tests] if experiment.joined else [arm.data_set]
+        names = (
+            [name for name, each in plan.tests.items() if each.pool] if experiment.joined else [arm.data_set]
+        )
         pools = [_pool_folder(plan, name, options) for name in names]
         digest = key_of([digest_of(plan.tests[name].pool) for name in names])
     elif arm.pool.startswith(GENERIC) and options.generic:
         size = int(arm.pool.partition(":")[2] or 0)
         pools = [generic_folder(options.generic, size, options.out, options.seed)]
         digest = key_of(str(options.generic.absolute()), size, options.seed)
-    return work_of(arm, plan.arms[arm], settings, pools, digest, test.subjects)
+    line = plan.arms[arm]
+    changes = {**line.variant.settings, **experiment.changes(settings, options, line, digest)}
+    return work_of(arm, line, settings, changes, pools, digest, test.subjects)
 
 
 def _pool_folder(plan: Plan, name: str, options: Options) -> Path:
@@ -194,7 +202,7 @@ def _write_pools(plan: Plan, works: Sequence[Work], options: Options) -> None:
     truth = {path for test in plan.tests.values() for subject in test.subjects for path in subject.truth}
     pools = {work.arm.pool for work in works}
     if DOMAIN in pools:
-        for name in plan.tests:
+        for name in filter(lambda name: plan.tests[name].pool, plan.tests):
             write_domain(
                 plan.data_sets[name], plan.tests[name], options.out, partial(_show, f"pool of {name}")
             )
@@ -269,8 +277,11 @@ def _limits(experiment: Experiment, plan: Plan, options: Options) -> tuple[str, 
 
 
 def _changes(work: Work) -> dict[str, Any]:
-    changes = dict(work.line.variant.settings)
-    return {"graph": work.line.variant.graph} | changes | ({"pool": work.arm.pool} if work.arm.pool else {})
+    return (
+        {"graph": work.line.variant.graph}
+        | dict(work.changes)
+        | ({"pool": work.arm.pool} if work.arm.pool else {})
+    )
 
 
 def _cost(studio: Studio) -> dict[str, float]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pleinair.app.settings import Settings
-from pleinair.evals.reproduce.plan import Sheet, Test
+from pleinair.evals.reproduce.plan import Line, Queries, Sheet
 from pleinair.evals.reproduce.published import Paper
 from pleinair.tools.data_sets.data_set import DataSet
 
 if TYPE_CHECKING:
     from pleinair.evals.reproduce.generate import Studio, Work
     from pleinair.evals.reproduce.results import Cell, Measures
+    from pleinair.evals.scores.items import Score
 
 Measured = tuple[Sheet, "list[Cell]"]
 
@@ -50,7 +51,7 @@ class Setup:
     options: Options
     settings: Settings
     data_sets: Mapping[str, DataSet]
-    tests: Mapping[str, Test]
+    tests: Mapping[str, Queries]
     studio: Studio
 
 
@@ -64,6 +65,11 @@ class Extra:
     measure: Callable[[Setup], list[Measured]]
 
 
+def no_changes(settings: Settings, options: Options, line: Line, pool: str) -> Mapping[str, Any]:
+    """Return that a line changes nothing but what it lists."""
+    return {}
+
+
 def no_samples(setup: Setup, works: Sequence[Work]) -> int:
     """Return that no training generates anything."""
     return 0
@@ -71,6 +77,11 @@ def no_samples(setup: Setup, works: Sequence[Work]) -> int:
 
 def no_training(setup: Setup, work: Work) -> None:
     """Do nothing: no arm needs a training."""
+
+
+def no_scores(setup: Setup, work: Work) -> dict[str, Score]:
+    """Return that entries have no score of their own."""
+    return {}
 
 
 def no_extras(settings: Settings, options: Options) -> Sequence[Extra]:
@@ -85,7 +96,7 @@ class Experiment:
     paper: Paper
     title: str
     sheets: Callable[[Settings, Options], Sequence[Sheet]]
-    test: Callable[[DataSet, Options], Test]
+    test: Callable[[DataSet, Options], Queries]
     measures: Measures
     scorers: tuple[str, ...]  # the paper's, or where it names none ours
     unnamed: Mapping[str, str]  # scorers that are files of the user's, and what to fetch
@@ -94,5 +105,8 @@ class Experiment:
     images: int = 1  # of a class or query
     joined: bool = False  # whether the pools of all data sets are searched as one
     extras: Callable[[Settings, Options], Sequence[Extra]] = no_extras
+    # what a line changes besides, by the digest of its pool
+    changes: Callable[[Settings, Options, Line, str], Mapping[str, Any]] = no_changes
     samples: Callable[[Setup, Sequence[Work]], int] = no_samples  # images that a training generates
+    own_scores: Callable[[Setup, Work], dict[str, Score]] = no_scores  # of an arm, by their titles
     train: Callable[[Setup, Work], None] = no_training  # what an arm needs before its first image

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
+from pydantic import BaseModel
 
 from pleinair.agent.state import Output, changed
 from pleinair.app.engines import build
@@ -65,6 +66,7 @@ class Work:
     arm: Arm
     line: Line
     settings: Settings
+    changes: Mapping[str, Any]  # of the profile's settings
     identity: str  # of all that its images depend on, but for the prompt
     subjects: tuple[Subject, ...]
 
@@ -77,18 +79,17 @@ def work_of(
     arm: Arm,
     line: Line,
     settings: Settings,
+    changes: Mapping[str, Any],
     pools: Sequence[Path],
     pool_digest: str,
     subjects: tuple[Subject, ...],
 ) -> Work:
     """Return an arm's work: the settings with what the line changes and with its pool."""
     folders = [str(pool.absolute()) for pool in pools]
-    changes = dict(line.variant.settings) | ({"library.folder": folders} if folders else {})
-    changed_settings = altered(settings, changes) if changes else settings
+    changed_settings = altered(settings, {**changes, **({"library.folder": folders} if folders else {})})
     facts = changed_settings.model_dump(mode="json", exclude=_NOT_OF_AN_IMAGE)
-    return Work(
-        arm, line, changed_settings, key_of(str(arm), line.variant.graph, pool_digest, facts), subjects
-    )
+    identity = key_of(str(arm), line.variant.graph, pool_digest, facts)
+    return Work(arm, line, changed_settings, changes, identity, subjects)
 
 
 @dataclass
@@ -175,7 +176,7 @@ class Studio:
             references=_references(outcome.best),
             sent=outcome.best.request.prompt if outcome.best else "",
             queries=[retrieval.query for retrieval in output.retrievals],
-            joint=joint and joint.model_dump(mode="json"),
+            joint=joint.model_dump(mode="json") if isinstance(joint, BaseModel) else joint,
             usage=Usage.total(output.usage).model_dump(),
             seconds=round(perf_counter() - started, 3),
         )

@@ -11,14 +11,15 @@ from itertools import islice
 from typing import Any
 
 from pleinair.app.settings import BackendChoice, Settings
-from pleinair.evals.reproduce.experiment import Experiment, Options
+from pleinair.evals.reproduce.decisions import decisions
+from pleinair.evals.reproduce.experiment import Experiment, Extra, Options
 from pleinair.evals.reproduce.plan import (
     DOMAIN,
     GENERIC,
     NO_POOL,
     Line,
+    Queries,
     Sheet,
-    Test,
     Variant,
     numbered,
     sheet,
@@ -57,6 +58,8 @@ def _second(settings: Settings) -> BackendChoice:
 
 def sheets(settings: Settings, options: Options) -> list[Sheet]:
     """Return the tables; without a generic pool those that use one search the data set's own."""
+    if options.vlm_check:
+        return []
     generic = options.generic is not None
     base, captions = Variant("base", "direct"), Variant("captions", "imagerag")
     pool = GENERIC if generic else DOMAIN
@@ -116,7 +119,7 @@ def _pool_curve(plain: Line, captions: Variant, sizes: Sequence[int]) -> Sheet:
     return Sheet("imagerag/16", title, columns, (plain, *lines))
 
 
-def class_test(data_set: DataSet, options: Options) -> Test:
+def class_test(data_set: DataSet, options: Options) -> Queries:
     """Return a prompt a class, with real images of its test split; the pool is the split for training."""
     examples = data_set.split("test") or data_set.split("val")
     by_class: dict[str, list[Any]] = {name: [] for name in data_set.class_names}
@@ -135,7 +138,13 @@ def class_test(data_set: DataSet, options: Options) -> Test:
         f"{len(names)} of {len(data_set.class_names)} classes, images of each: {images}; own pool: "
         f"{len(pool):,} images of these classes to train"
     )
-    return Test(subjects, pool, how)
+    return Queries(subjects, pool, how)
+
+
+def extras(settings: Settings, options: Options) -> Sequence[Extra]:
+    """Return the decisions of appendix E.5 where they are asked for."""
+    named = any(text.removeprefix("imagerag/").startswith("E.5") for text in options.only)
+    return (decisions(settings, options),) if options.vlm_check or named else ()
 
 
 EXPERIMENT = Experiment(
@@ -147,5 +156,6 @@ EXPERIMENT = Experiment(
     scorers=("clip:ViT-L-14=laion2b_s32b_b82k", "siglip:ViT-B-16-SigLIP=webli"),
     unnamed={"dino:FOLDER": "facebook/dino-vits16, 85 MB; license: Apache-2.0"},
     generators=GENERATORS,
-    numbers=("1", "2", "3", "4", "5", "6", "8", "16"),
+    numbers=("1", "2", "3", "4", "5", "6", "8", "16", "E.5"),
+    extras=extras,
 )

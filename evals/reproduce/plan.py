@@ -30,7 +30,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Test prompt, with the real images that its image is compared with."""
+    """Queries prompt, with the real images that its image is compared with."""
 
     prompt: str
     group: str  # class, species or artist: a cluster of the intervals
@@ -40,7 +40,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class Queries:
     """Prompts of a data set, and the images of its own that may be references."""
 
     subjects: tuple[Subject, ...]
@@ -70,6 +70,10 @@ class Line:
         default_factory=dict
     )  # the row's name in print, by the paper's generator
 
+    def printed_row(self, generator: str) -> str:
+        """Return the paper's row for one of its generators, or for all of them; "" for none."""
+        return self.published.get(generator, self.published.get("", ""))
+
     def arm(self, column: str) -> Arm:
         """Return what a column needs, which begins with its data set."""
         return Arm(column.partition(" ")[0], self.variant.name, self.pool)
@@ -91,7 +95,7 @@ class Sheet:
 
     def figure(self, line: Line, column: str, generator: str) -> Figure | None:
         """Return the paper's figure of a cell for one of its generators; None where it has none."""
-        row = line.published.get(generator, "")
+        row = line.printed_row(generator)
         return self.printed.figure(row, column) if self.printed and row else None
 
     def arms(self) -> dict[Arm, Line]:

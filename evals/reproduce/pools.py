@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pleinair.evals.reproduce.plan import GENERIC, Subject, Test
+from pleinair.evals.reproduce.plan import GENERIC, Queries, Subject
 from pleinair.evals.reproduce.records import key_of
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.data_sets.data_set import DataSet, Example
@@ -30,12 +30,12 @@ def digest_of(pool: Iterable[Example]) -> str:
     return key_of([(example.path, example.class_name, example.captions) for example in pool])
 
 
-def domain_folder(data_set: DataSet, test: Test, out: Path) -> Path:
+def domain_folder(data_set: DataSet, test: Queries, out: Path) -> Path:
     """Return where a data set's own pool is."""
     return out / "pools" / f"{data_set.layout.name}-{digest_of(test.pool)}"
 
 
-def write_domain(data_set: DataSet, test: Test, out: Path, on_progress: OnProgress = no_callback) -> None:
+def write_domain(data_set: DataSet, test: Queries, out: Path, on_progress: OnProgress = no_callback) -> None:
     """Write a data set's own pool.
 
     Raises:

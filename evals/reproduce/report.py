@@ -101,7 +101,7 @@ def _table(each: Sheet, cells: Sequence[Cell], report: Report) -> Iterator[str]:
     others = [
         row
         for row in (printed.rows if printed else ())
-        if row not in {line.published.get(report.generator) for line in each.lines}
+        if row not in {line.printed_row(report.generator) for line in each.lines}
     ]
     if printed and others:
         yield "\nPublished rows of other models or settings, not run:\n"
@@ -113,7 +113,7 @@ def _table(each: Sheet, cells: Sequence[Cell], report: Report) -> Iterator[str]:
 
 
 def _few(cells: Sequence[Cell]) -> list[str]:
-    counts = {cell.data_set: cell.groups for cell in cells if cell.mean is not None and cell.groups < _FEW}
+    counts = {cell.data_set: cell.groups for cell in cells if 0 < cell.groups < _FEW}
     return [
         f"{name}: {count} groups, so that its intervals are too narrow." for name, count in counts.items()
     ]
@@ -131,7 +131,7 @@ def _rows(cells: Sequence[Cell], report: Report) -> Iterator[dict[str, object]]:
             "measure": cell.measure,
             "ours": f"not run: {cell.why}" if cell.mean is None else number(cell.mean),
             "95 %": "–" if cell.interval is None else " to ".join(map(number, cell.interval)),
-            "n (groups)": f"{cell.n} ({cell.groups})" if cell.n else "–",
+            "n (groups)": f"{cell.n} ({cell.groups})" if cell.groups else cell.n or "–",
             "published": cell.published or "–",
             "difference": "–" if difference is None else number(difference, sign=True),
         }

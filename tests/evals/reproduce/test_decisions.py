@@ -1,0 +1,74 @@
+"""Appendix E.5 of ImageRAG on a tiny iNaturalist, and the guard of money."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.paper_data import CLASSES, write_data
+
+from pleinair.evals.__main__ import main
+from pleinair.evals.reproduce.records import Records
+
+
+def command(data: Path, out: Path, *words: str) -> list[str]:
+    return [
+        "imagerag",
+        "--data",
+        str(data),
+        "--profile",
+        "pocket",
+        "--scorer",
+        "none",
+        "--out",
+        str(out),
+        *words,
+    ]
+
+
+def test_every_class_is_asked_for_alone_with_each_other_and_in_place_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_data(tmp_path / "data", "inaturalist", train=1, test=1)
+    out, words = tmp_path / "out", ("--vlm-check", "--data-sets", "inaturalist")
+    assert main(command(data, out, *words, "--estimate")) == 0
+    assert "MLLM calls  15" in capsys.readouterr().err
+    assert main(command(data, out, *words)) == 0
+    entries = list(Records(out / "records.jsonl"))
+    assert len(entries) == 3 + 6 + 6 and not (out / "images/steps").exists()
+    names = [entry["prompt"] for entry in entries if " and " not in entry["prompt"]]
+    assert all(sum(name in prompt for prompt in names) == 3 for name in CLASSES)
+    (table,) = json.loads((out / "imagerag.json").read_text("utf-8"))["tables"].values()
+    by_column = {cell["measure"]: cell for cell in table}
+    assert [cell["n"] for cell in table] == [3, 6, 6]
+    for column, match in (("a photo of a X", True), ("X and a Y", False), ("a photo of a Y", False)):
+        right = [
+            (entry["answer"] == "match") == match
+            for entry in entries
+            if (" and " in entry["prompt"]) == ("and" in column)
+            and (column != "a photo of a X" or entry in own(entries))
+            and (column != "a photo of a Y" or entry not in own(entries))
+        ]
+        assert by_column[column]["mean"] == pytest.approx(100 * sum(right) / len(right))
+    lines = (out / "records.jsonl").read_text("utf-8")
+    assert main(command(data, out, *words)) == 0
+    assert (out / "records.jsonl").read_text("utf-8") == lines
+
+
+def own(entries: list[dict[str, object]]) -> list[dict[str, object]]:
+    """Return the questions about the image's own class: the first of each five."""
+    return entries[::5]
+
+
+def test_a_model_that_costs_money_needs_a_limit_and_a_price(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    data = write_data(tmp_path / "data", "cub", train=1, test=1)
+    words = ["--only", "3", "--data-sets", "cub", "--set", 'mllm={backend="openai",model="gpt-unheard-of"}']
+    assert main(command(data, tmp_path / "out", *words)) == 1
+    assert "Pass --max-usd" in capsys.readouterr().err
+    assert main(command(data, tmp_path / "out", *words, "--max-usd", "1")) == 1
+    assert "no price is known" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
