@@ -44,7 +44,7 @@ def synset_folders(place: Place) -> dict[str, list[str]]:
 
 
 def _flat_val(place: Place) -> str:
-    return place.find_like(r"ILSVRC2012_val_\d{8}\.jpe?g")
+    return place.find_like(rf"(?<!{SYNSET}/)ILSVRC2012_val_\d{{8}}\.jpe?g")
 
 
 def _read(place: Place) -> Contents:

@@ -56,10 +56,10 @@ class Place:
         return next((found for path in paths for found in self._all(path.lower(), self._files)), "")
 
     def find_like(self, pattern: str) -> str:
-        """Return the first file whose name matches, at the upmost level, "" for none."""
-        matches = re.compile(pattern, re.IGNORECASE).fullmatch
+        """Return the first file whose path ends like a pattern, at the upmost level, "" for none."""
+        matches = re.compile(rf"(?:.*/)?{pattern}", re.IGNORECASE).fullmatch
         paths = (f"{below}{name}" for below, names in self._files.items() for name in names.values())
-        return next((path for path in paths if matches(path.rpartition("/")[2])), "")
+        return next(filter(matches, paths), "")
 
     def find_folder(self, *paths: str) -> str:
         """Return the first of several folders that is there, at the upmost level, with `/`; "" for none."""
