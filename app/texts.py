@@ -13,7 +13,7 @@ def printable(text: str) -> str:
 def short_caption(caption: str) -> str:
     """Return the first of an image's captions, which are one a line, and how many more there are."""
     first, *others = caption.split("\n")
-    return f"{first} (+{len(others)} captions)" if others else first
+    return f"{first} (+{counted(len(others), 'caption')})" if others else first
 
 
 def printable_json(value: object) -> str:

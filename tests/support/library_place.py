@@ -37,7 +37,7 @@ def _add_images(library: Path) -> None:
     facts = [
         {"file_name": HOSTILE, "text": CAPTION, "license": "<i>mine</i>", "author": '"><img src=x>'},
         {"file_name": "copy of 1.png", "text": "another picture", "license": "CC BY-NC 4.0"},
-        {"file_name": "unlicensed.png", "text": "a kestrel over a field"},
+        {"file_name": "unlicensed.png", "captions": ["a kestrel over a field", "a falcon in the wind"]},
     ]
     lines = (library / "metadata.jsonl").read_text("utf-8").splitlines()
     (library / "metadata.jsonl").write_text("\n".join([*lines, *map(json.dumps, facts)]), "utf-8")

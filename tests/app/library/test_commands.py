@@ -19,7 +19,9 @@ def run(*arguments: object, code: int = 0) -> str:
 def test_search_by_words_images_and_likeness(shelf: Path) -> None:
     text = run("search", "kestrel", "-k", 2)
     assert text.index("unlicensed.png") < text.index("a run uses no hit below this line (threshold 0.90)")
-    assert "a kestrel over a field" in text and str(shelf / "library" / "unlicensed.png") in text
+    assert (
+        "a kestrel over a field (+1 caption)\n" in text and str(shelf / "library" / "unlicensed.png") in text
+    )
     facts = json.loads(run("search", "--image", shelf / "library" / "2.png", "-k", 1, "--json"))
     assert facts["hits"][0]["hit"]["id"] == "2.png" and facts["threshold"] is None
     assert "copy of 1.png" in run("search", "--like", "1.png")

@@ -97,7 +97,7 @@ def test_an_id_that_is_no_image_is_refused(client: TestClient, indexed: None, id
 
 def test_search_shows_hits_and_the_threshold(client: TestClient, indexed: None) -> None:
     text = page(client, "/library/search?words=kestrel")
-    assert text.index("a kestrel over a field") < text.index(
+    assert text.index("a kestrel over a field (+1 caption)") < text.index(
         "Threshold 0.90: a run uses none of the following"
     )
     assert "1 of 4 at or over the threshold of 0.90" in text and "More like this" in text
@@ -128,6 +128,8 @@ def test_the_page_of_an_image_has_its_facts_and_runs(client: TestClient, drawn: 
     text = page(client, f"/library/image?id={quote(HOSTILE)}")
     assert "&lt;i&gt;mine&lt;/i&gt;" in text and "None that has ended" in text
     assert f'name="id" value="{HOSTILE}"' in unescape(text)
+    text = page(client, "/library/image?id=unlicensed.png")
+    assert "a kestrel over a field<br>a falcon in the wind" in text
 
 
 def test_the_gap_report_links_to_runs_and_searches(client: TestClient, drawn: Result) -> None:
