@@ -17,6 +17,7 @@ from pleinair.evals.report import plain, plot, plot_examples, summarise, write_m
 from pleinair.evals.reproduce import command as reproduce
 from pleinair.evals.run import GRAPHS, Result, load_graphs, pocket_context, run_cases, show_progress, warm_up
 from pleinair.evals.scores import command as scores
+from pleinair.evals.scores import recall
 from pleinair.tools.types import PleinairError
 
 
@@ -47,6 +48,7 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     reproduce.add(commands)
     gpu.add(commands)
     scores.add(commands)
+    recall.add(commands)
     options = parser.parse_args(arguments)
     options.words = tuple(sys.argv[1:] if arguments is None else arguments)
     return options
