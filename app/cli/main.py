@@ -18,6 +18,7 @@ from pleinair.app.cli.chat import chat
 from pleinair.app.cli.doctor import doctor
 from pleinair.app.cli.draw import draw
 from pleinair.app.cli.index import index
+from pleinair.app.cli.judge import judge
 from pleinair.app.cli.library import library_app
 from pleinair.app.cli.mcp import mcp
 from pleinair.app.cli.models import models_app
@@ -42,7 +43,7 @@ app.add_typer(library_app, name="library")
 app.add_typer(train_app, name="train")
 app.command(help=f"Generate an image of PROMPT; `-` reads it from standard input.\n\n{EXITS}")(draw)
 app.command(help=f"Generate the images of a file of prompts; the same command goes on.\n\n{EXITS}")(batch)
-for command in (chat, serve, worker, mcp, index, doctor, setup, trust, settings, skill):
+for command in (chat, serve, worker, judge, mcp, index, doctor, setup, trust, settings, skill):
     app.command()(command)
 
 

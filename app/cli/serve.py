@@ -49,10 +49,10 @@ def serve(
 
         token = os.environ.pop(TOKEN, "")  # the workers' environment has none
         options = Options(host, port, token, tuple(host_name or ()), queue, workers)
-        serve(options, home(), lambda options: _greet(options, open_page), _say_what_goes_on)
+        serve(options, home(), lambda options: greet(options, open_page), _say_what_goes_on)
 
 
-def _greet(options: Options, open_page: bool) -> None:
+def greet(options: Options, open_page: bool) -> None:
     """Print the addresses, with port and how to stop."""
     from pleinair.app.server.serve import is_open
 
@@ -64,7 +64,7 @@ def _greet(options: Options, open_page: bool) -> None:
         say(f"               {address}")
     if options.token:
         say("A browser asks for the token once; programs send it as a bearer token.")
-    if not options.workers:
+    if not (options.workers or options.is_judging):
         say("Without workers: `pleinair worker` executes the runs.")
     if open_page:
         import webbrowser

@@ -40,6 +40,7 @@ from pleinair.tools.types import BadInput, Box, Hit, Picture
 TEMPLATES = Path(__file__).with_name("templates")
 MOST_OFFERED = 24  # newest runs that can be compared with
 STATIC = Path(__file__).with_name("static")
+PAGES = {"Chat": "/", "Runs": "/runs", "Library": "/library"}  # in the navigation
 IMMUTABLE = {"cache-control": "private, max-age=31536000, immutable"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -55,6 +56,7 @@ class Options:
         names: further names in the `Host` header.
         queue: runs that may wait.
         workers: processes that execute runs; 0 where `pleinair worker` runs elsewhere.
+        is_judging: whether there are the pages of a study and no others.
     """
 
     host: str = "127.0.0.1"
@@ -63,6 +65,7 @@ class Options:
     names: tuple[str, ...] = ()
     queue: int = 64
     workers: int = 1
+    is_judging: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,7 @@ class Site:
         templates = environment(TEMPLATES)
         templates.filters["quoted"] = shlex.quote
         templates.globals["has_token"] = bool(self.options.token)
+        templates.globals["pages"] = {} if self.options.is_judging else PAGES
         return templates
 
     def render(self, template: str, **values: Any) -> str:

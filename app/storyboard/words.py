@@ -172,4 +172,4 @@ def corners(x0: float, y0: float, x1: float, y1: float) -> Iterator[tuple[float,
 def points(change: float) -> str:
     """Return a change of a share, -1 to 1, in percentage points with its sign; "±0" if it rounds to 0."""
     rounded = round(100 * change)
-    return f"{rounded:+d}".replace("-", "−") if rounded else "±0"
+    return f"{rounded:+d}" if rounded else "±0"

@@ -44,8 +44,19 @@ from pleinair.tools.critique import critique
 from pleinair.tools.deadline import OutOfTime, check_deadline, deadline
 from pleinair.tools.decompose import decompose
 from pleinair.tools.generate import cost, generate
+from pleinair.tools.images.crops import cut, is_box
 from pleinair.tools.storage.artifacts import ArtifactStore, BadArtifact
-from pleinair.tools.types import Attempt, BadInput, Concept, GenerateRequest, Limit, Picture, Reference, Usage
+from pleinair.tools.types import (
+    Attempt,
+    BadInput,
+    Box,
+    Concept,
+    GenerateRequest,
+    Limit,
+    Picture,
+    Reference,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from pleinair.agent.context import Context
@@ -387,6 +398,7 @@ class _Work:
             prompt=requests[-1].prompt,
             picture=picture,
             difference=self._difference(picture),
+            regions=self._regions(picture),
             usage=Usage.total(spent),
         )
 
@@ -402,10 +414,17 @@ class _Work:
         self._done += 1
         return picture, Usage.total([Usage(images=1, seconds=seconds), paid])
 
-    def _difference(self, picture: Picture) -> float:
+    def _difference(self, picture: Picture, box: Box | None = None) -> float:
         """Return the mean absolute difference of an image's pixels to the accepted image's, 0 to 1."""
         from PIL import ImageChops, ImageStat
 
-        images = (self._store.open(each).convert("RGB") for each in (picture, self._plan.best.picture))
+        images = (cut(self._store.open(each), box) for each in (picture, self._plan.best.picture))
         means = ImageStat.Stat(ImageChops.difference(*images)).mean
         return sum(means) / len(means) / 255
+
+    def _regions(self, picture: Picture) -> dict[str, float]:
+        """Return the difference by concept, in the boxes of the accepted image's ledger."""
+        boxes = {row.concept: row.box for row in self._result.rows}
+        return {
+            concept: self._difference(picture, box) for concept, box in boxes.items() if box and is_box(box)
+        }

@@ -3,8 +3,9 @@
 A reference's contribution to a concept is measured by leaving it out: the critic's belief that the image
 shows the concept, with all references minus without this one. Where every combination was drawn, as with up
 to three references, the Shapley value (Shapley, 1953) is there too: the mean gain of adding the reference to
-any of the others, which divides among the references what they bring together. Not covered: chance. One seed
-is one sample, and a critic may be wrong about either image.
+any of the others, which divides among the references what they bring together. A critic can miss that a
+subject has changed, or doubt one that has not; so where its ledger says where a concept is, the change of the
+pixels there counts, too. Not covered: chance. One seed is one sample.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from pleinair.tools.types import BadInput, Limit, Picture, Reference, Row, Usage
 
 FILE = "attribution.json"  # in the folder of the run
 MARGIN = 0.25  # of belief; a smaller drop is no loss of a concept
+CHANGE = 0.03  # of pixels in the box of a concept, 0 to 1; with less it is what it was
+DOMINANT = 2.0  # how many times more than without the others a concept changes without its carrier
 MOST_ALONE = 3  # references up to which each is drawn alone, too
 Subset = tuple[int, ...]  # numbers of references, from 0, in order
 
@@ -44,6 +47,8 @@ class Redrawn(Value):
     prompt: str  # as sent
     picture: Picture
     difference: float  # mean absolute difference of its pixels to the accepted image's, 0 to 1
+    # the same by concept, in the box that the accepted image's ledger has for it
+    regions: dict[str, float] = {}
     rows: tuple[Row, ...] = ()  # its ledger; empty until it is judged
     usage: Usage = Usage()
 
@@ -55,6 +60,18 @@ class Contribution(Value):
     reference: int
     drop: float  # all references minus all but this one
     shapley: float | None = None  # None: not all combinations were drawn
+    region: float | None = None  # mean absolute change of the concept's pixels, 0 to 1; None: no box is known
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether the concept is lost without the reference: by the critic, and by the pixels if known."""
+        return self.drop > MARGIN and (self.region is None or self.region > CHANGE)
+
+    @property
+    def weight(self) -> float:
+        """What decides between references that both lose a concept."""
+        weights = (self.region, self.shapley, self.drop)
+        return next(weight for weight in weights if weight is not None)
 
 
 class Attribution(Value):
@@ -109,8 +126,15 @@ class Attribution(Value):
         without = self.belief(concept, tuple(other for other in everything if other != number))
         if complete is None or without is None:
             return None
-        shapley = self._shapley(concept, number)
-        return Contribution(concept=concept, reference=number, drop=complete - without, shapley=shapley)
+        others = tuple(other for other in everything if other != number)
+        regions = next((each.regions for each in self.redrawn if each.references == others), {})
+        return Contribution(
+            concept=concept,
+            reference=number,
+            drop=complete - without,
+            shapley=self._shapley(concept, number),
+            region=regions.get(concept),
+        )
 
     def _shapley(self, concept: str, number: int) -> float | None:
         others = [other for other in range(len(self.references)) if other != number]
@@ -125,25 +149,48 @@ class Attribution(Value):
         return total / len(self.references)
 
     def carrier(self, concept: str) -> int | None:
-        """Return the reference whose removal loses the concept, by more than `MARGIN`; None if none does.
+        """Return the reference whose removal loses the concept, None if none does.
 
-        Of several the one with the largest Shapley value, or drop where that is not known.
+        Of several the one without which its pixels change most, or where no box is known that of the largest
+        Shapley value. Where the critic loses it only without several of them, it is the one without which
+        its pixels change by far the most.
         """
-        lost = [each for each in self.contributions if each.concept == concept and each.drop > MARGIN]
-        best = max(lost, key=lambda each: each.drop if each.shapley is None else each.shapley, default=None)
-        return best.reference if best else None
+        of_concept = [each for each in self.contributions if each.concept == concept]
+        lost = [each for each in of_concept if each.is_loss]
+        if lost:
+            return max(lost, key=lambda each: each.weight).reference
+        if not self._is_needed(concept):
+            return None
+        ranked = sorted(((each.region or 0.0, each.reference) for each in of_concept), reverse=True)
+        (first, reference), second = ranked[0], max((region for region, _ in ranked[1:]), default=0.0)
+        return reference if first > CHANGE and first >= DOMINANT * second else None
+
+    def _is_needed(self, concept: str) -> bool:
+        """Return whether the concept is lost without any reference, and not merely doubted."""
+        everything = tuple(range(len(self.references)))
+        complete, bare = self.belief(concept, everything), self.belief(concept, ())
+        regions = next((each.regions for each in self.redrawn if not each.references), {})
+        if complete is None or bare is None:
+            return False
+        return complete - bare > MARGIN and regions.get(concept, 1.0) > CHANGE
 
     def verdict(self, concept: str) -> str:
         """Return who carries a concept, in a sentence for people; "" while it is not known."""
         if not self.finished:
             return ""
-        carrier, count = self.carrier(concept), len(self.references)
-        if carrier is not None:
-            return f"“{concept}” is lost without {self.name(carrier)}, which carries it."
-        complete, bare = self.belief(concept, tuple(range(count))), self.belief(concept, ())
-        if complete is not None and bare is not None and complete - bare > MARGIN:
+        carrier = self.carrier(concept)
+        drops = {each.reference: each.drop for each in self.contributions if each.concept == concept}
+        if carrier is None and self._is_needed(concept):
             return f"No reference alone carries “{concept}”: it is lost only without several of them."
-        return f"No reference carries “{concept}”: the image without any shows it as well."
+        if carrier is None and max(drops.values(), default=0.0) > MARGIN:
+            return (
+                f"No reference carries “{concept}”: the critic doubts it without one, but it hardly changes."
+            )
+        if carrier is None:
+            return f"No reference carries “{concept}”: the image without any shows it as well."
+        if drops[carrier] > MARGIN:
+            return f"“{concept}” is lost without {self.name(carrier)}, which carries it."
+        return f"“{concept}” changes without {self.name(carrier)}, which carries it; the critic accepts both."
 
     def name(self, number: int) -> str:
         """Return how people are told about a reference."""

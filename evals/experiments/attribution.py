@@ -32,6 +32,7 @@ class Answer:
 
     case: str
     concept: str
+    tier: str
     carrier: int | None
     true: tuple[int, ...]  # references that show the species
 
@@ -94,12 +95,12 @@ def measure(images: int, seed: int) -> Iterator[Answer]:
 
 def answers_of(case: Case, attribution: Attribution, shown: Mapping[str, Sequence[str]]) -> Iterator[Answer]:
     """Yield what an attribution says about the concepts that are species."""
-    names = {species.name for species in SPECIES}
+    tiers = {species.name: species.tier for species in SPECIES}
     for concept in attribution.concepts:
-        if concept in names:
+        if concept in tiers:
             references = enumerate(attribution.references)
             true = tuple(number for number, each in references if concept in shown[each.hit.id])
-            yield Answer(case.id, concept, attribution.carrier(concept), true)
+            yield Answer(case.id, concept, tiers[concept], attribution.carrier(concept), true)
 
 
 def report(answers: Sequence[Answer]) -> Iterator[str]:
@@ -110,6 +111,9 @@ def report(answers: Sequence[Answer]) -> Iterator[str]:
     right = [all(answer.right for answer in each) for each in by_image.values()]
     yield f"images with every carrier right: {_share(sum(right), len(right))}"
     yield f"concepts with the carrier right: {_share(sum(each.right for each in answers), len(answers))}"
+    known = [each for each in answers if each.tier == "known"]
+    right_known = sum(each.right for each in known)
+    yield f"of these, species that the generator knows by name: {right_known} of {len(known)}"
     bare = sum(not answer.true for answer in answers)
     both = sum(len(answer.true) > 1 for answer in answers)
     yield f"concepts that no reference shows: {bare}, that both show: {both}"

@@ -22,14 +22,15 @@ def test_the_carriers_of_a_pocket_image_are_named(tmp_path: Path, capsys: pytest
 
 def test_a_wrong_answer_is_reported() -> None:
     answers = [
-        Answer("two-0", "finch", 0, (1,)),
-        Answer("two-0", "wren", 1, (1,)),
-        Answer("two-1", "owl", None, ()),
+        Answer("two-0", "finch", "rare", 0, (1,)),
+        Answer("two-0", "wren", "known", 1, (1,)),
+        Answer("two-1", "owl", "rare", None, ()),
     ]
     lines = list(report(answers))
     assert lines[0].startswith("images with every carrier right: 1 of 2, 50.0 %")
     assert lines[1].startswith("concepts with the carrier right: 2 of 3")
     assert lines[2:] == [
+        "of these, species that the generator knows by name: 1 of 1",
         "concepts that no reference shows: 1, that both show: 0",
         "wrong: two-0, finch: named 0, shown by (1,)",
     ]

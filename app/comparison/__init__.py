@@ -1,0 +1,1 @@
+"""Pairs of images for people to compare: sources, votes and results."""
