@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 _TAU = 0.07
 _STEP, _GAMMA = 3, 0.6
 _CACHE = 2 * 2**30  # bytes of features that are cached instead of computed in every epoch
+_BLOCK = 64  # images encoded at a time for the cache
 _READERS = 4  # threads that open the images of a batch
 CHECKPOINT = "training.safetensors"
 
@@ -59,7 +60,11 @@ class AdaptorOptions:
 
 
 class _Features:
-    """Patch features of images in half precision; all are cached if they fit in memory."""
+    """Patch features of images in half precision; all are cached if they fit in memory.
+
+    Their last digits depend on the images beside them, so all are encoded in one order: a training that was
+    stopped has the features that it had.
+    """
 
     def __init__(
         self, tower: Tower, open: Callable[[str], Image], ids: Sequence[str], device: torch.device
@@ -68,14 +73,20 @@ class _Features:
         first = self._encode(ids[:1])
         self.channels = first.shape[2]
         self._cache: dict[str, Tensor] | None = {} if first.nbytes * len(ids) <= _CACHE else None
+        self._waiting = list(ids) if self._cache is not None else []
 
     def of(self, ids: Sequence[str]) -> Tensor:
         """Return float32 [n, patches, channels] on the device."""
         if self._cache is None:
             return self._encode(ids).to(self.device).float()
-        if missing := [id for id in ids if id not in self._cache]:
-            self._cache |= dict(zip(missing, self._encode(missing), strict=True))
         return torch.stack([self._cache[id] for id in ids]).to(self.device).float()
+
+    def fill(self) -> bool:
+        """Encode the next images for the cache; return False if it has all that it will have."""
+        block, self._waiting = self._waiting[:_BLOCK], self._waiting[_BLOCK:]
+        if block and self._cache is not None:
+            self._cache |= dict(zip(block, self._encode(block), strict=True))
+        return bool(block)
 
     def _encode(self, ids: Sequence[str]) -> Tensor:
         with ThreadPoolExecutor(_READERS) as pool:  # decoding releases the interpreter's lock
@@ -117,6 +128,8 @@ def train(
     losses = [] if restart else run.resume()
     orders = [_shuffle(examples, options, epoch) for epoch in range(options.epochs)]
     total, done = sum(map(len, orders)), sum(map(len, orders[: len(losses)]))
+    while done < total and run.features.fill():
+        on_progress(done, total)
     for order in orders[len(losses) :]:
         run.set_rate(len(losses))
         steps = []
@@ -143,9 +156,12 @@ class _Run:
     ) -> None:
         self._examples, self._folder, self._tower, self._options = examples, folder, tower, options
         device = find_device(options.device)
-        self._features = _Features(tower, open, [example.id for example in examples], device)
+        self.features = _Features(tower, open, [example.id for example in examples], device)
         torch.manual_seed(options.seed)
-        self._shape = Shape.of(self._features.channels, tower.encode_text(["a"]).shape[1])
+        names = list(dict.fromkeys(text for example in examples for text in example.subqueries))
+        self._rows = {text: row for row, text in enumerate(names)}
+        self._texts = torch.from_numpy(tower.encode_text(names))  # all in one order, as the images
+        self._shape = Shape.of(self.features.channels, self._texts.shape[1])
         self._net = AdaptorNet(self._shape).to(device).train()
         self._optimizer = torch.optim.Adam(self._net.parameters(), lr=options.learning_rate)
 
@@ -156,11 +172,11 @@ class _Run:
 
     def step(self, batch: Sequence[Example]) -> float:
         """Train on one batch; return its loss."""
-        device = self._features.device
+        device = self.features.device
         names = dict.fromkeys(text for example in batch for text in example.subqueries)
         texts = list(names)[: self._options.batch]
-        embedded = torch.from_numpy(self._tower.encode_text(texts)).to(device)
-        tokens = self._net.gather(self._features.of([example.id for example in batch]))
+        embedded = self._texts[[self._rows[text] for text in texts]].to(device)
+        tokens = self._net.gather(self.features.of([example.id for example in batch]))
         loss = contrastive_loss(self._net.cosines(tokens, embedded), positives(batch, texts).to(device))
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -61,6 +61,16 @@ class Toy:
         return patches
 
 
+class Rounding(Toy):
+    """Tower whose rows depend a little on what is encoded beside them, as those of real ones do."""
+
+    def encode_text(self, texts: Sequence[str]) -> Numbers:
+        return super().encode_text(texts) + np.float32(len(texts) / 100)
+
+    def encode_patches(self, images: Sequence[Image.Image]) -> Numbers:
+        return super().encode_patches(images) + np.float32(len(images) / 100)
+
+
 def open_image(id: str) -> Image.Image:
     """Return the image of `1-5-7`: things 1 and 5, and a seed."""
     return Image.new("RGB", (1, 1), tuple(map(int, id.split("-"))))
@@ -245,7 +255,7 @@ class Stop(Exception):
 
 def run(folder: Path, stop_at: int = 0, epochs: int = 4, **options: Any) -> tuple[list[int], int]:
     """Train on eight images in three batches; return the epochs that were yielded, and the images encoded."""
-    toy, yielded = Toy(), list[int]()
+    toy, yielded = Rounding(), list[int]()
 
     def stop(done: int, total: int) -> None:
         assert total == 3 * epochs
