@@ -24,7 +24,7 @@ _HEAD = "image_name|"
 def _find(place: Place) -> str:
     named = place.find("dataset_flickr30k.json", "flickr_annotations_30k.csv", "results_20130124.token")
     results = place.find("results.csv")
-    return named or (results if results and place.text(results).startswith(_HEAD) else "")
+    return named or (results if results and place.head(results).startswith(_HEAD) else "")
 
 
 def _read(place: Place) -> Contents:

@@ -21,6 +21,7 @@ from pleinair.tools.types import BadInput
 _DEPTH = 6  # levels of folders that are searched
 _MOST = 500  # folders that are searched
 _CLASSES = 60  # folders in a folder of classes, from which on it is not searched
+_HEAD = 4096  # bytes
 _SHOWN = 3  # faults that are quoted
 _SUFFIXES = frozenset(SUFFIXES)
 
@@ -89,6 +90,11 @@ class Place:
     def text(self, file: str) -> str:
         """Return a file's text."""
         return decode(_read(self.folder / file))
+
+    def head(self, file: str) -> str:
+        """Return a file's first line, as far as it is in the first bytes; no file is read whole for it."""
+        lines = decode(_read(self.folder / file, _HEAD)).splitlines()
+        return lines[0] if lines else ""
 
     def lines(self, file: str) -> list[str]:
         """Return the lines of a file that are not blank."""
@@ -195,8 +201,9 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return []
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, limit: int = -1) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(limit)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}.", "Make the file readable.") from None

@@ -24,7 +24,8 @@ _STYLES = (
     "Pop_Art|Post_Impressionism|Realism|Rococo|Romanticism|Symbolism|Synthetic_Cubism|Ukiyo_e"
 )
 _LEAST_STYLES = 2  # folders of styles by which the data set is recognised
-_TABLES = ("metadata.csv", "wikiart.csv", "classes.csv")
+_KAGGLES = "classes.csv"
+_TABLES = ("metadata.csv", "wikiart.csv", _KAGGLES)
 _COLUMNS = {  # by what they mean
     "file": ("filename", "file_name", "file", "path", "image"),
     "title": ("title", "description"),
@@ -47,10 +48,10 @@ def _table(place: Place) -> str:
     """Return the table with the artist's name and the title, "" for none."""
     for name in _TABLES:
         if file := place.find(name):
-            head = {cell.strip().lower() for cell in place.text(file).partition("\n")[0].split(",")}
+            head = {cell.strip().lower() for cell in place.head(file).split(",")}
             if all(head & {*_COLUMNS[key]} for key in ("file", "title", "artist")) and "artistname" in head:
                 return file
-            if {"filename", "artist", "description"} <= head:  # of Kaggle's copy
+            if name == _KAGGLES and {"filename", "artist", "description"} <= head:
                 return file
     return ""
 

@@ -103,7 +103,7 @@ def test_a_layout_says_what_it_is_where_it_is_from_and_under_which_license(layou
 def test_a_folder_of_ones_own_is_no_data_set(tmp_path: Path, paths: list[str]) -> None:
     for path in paths:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text("title,artist\n", "utf-8")
+        (tmp_path / path).write_text("filename,artist,title,description\n", "utf-8")
     assert layouts_of(tmp_path) == ()
 
 
