@@ -43,7 +43,7 @@ from pleinair.evals.reproduce.sources import (
 )
 from pleinair.evals.run import show_progress
 from pleinair.tools.data_sets.data_set import DataSet
-from pleinair.tools.types import BadInput, Usage
+from pleinair.tools.types import BadInput, Cancelled, Usage
 
 if TYPE_CHECKING:
     from pleinair.evals.scores.items import Scorer
@@ -81,9 +81,8 @@ def reproduce(experiment: Experiment, options: Options) -> None:
     expected = forecast(studio, works, experiment.samples(setup, works), _calls(plan, setup))
     sys.stderr.write("".join(f"{line}\n" for line in expected.lines()))
     scorers, missing = _open_scorers(experiment, settings, options)
-    missing = [
-        *dict.fromkeys([*missing, *(line for work in works for line in missing_weights(work.settings))])
-    ]
+    weights = (line for work in works for line in missing_weights(work.settings, settings))
+    missing = [*dict.fromkeys([*missing, *weights])]
     if options.estimate:
         sys.stderr.write("".join(f"missing: {line}\n" for line in missing))
         return
@@ -92,6 +91,14 @@ def reproduce(experiment: Experiment, options: Options) -> None:
     check(settings)
     _write_pools(plan, works, options)
     generate_all(studio, works, partial(experiment.train, setup))
+    _write(_measure(experiment, setup, plan, works, scorers), experiment, options.out)
+
+
+def _measure(
+    experiment: Experiment, setup: Setup, plan: Plan, works: Sequence[Work], scorers: Sequence[Scorer]
+) -> Report:
+    """Score what was generated, make the further measurements, and return all figures."""
+    settings, options, studio = setup.settings, setup.options, setup.studio
     measured = [part for extra in plan.extras for part in extra.measure(setup)]
     scores = measure_all(
         studio,
@@ -108,10 +115,11 @@ def reproduce(experiment: Experiment, options: Options) -> None:
         (each, cells(each, scores, by_arm, experiment.measures, generator, plan.not_run))
         for each in plan.sheets
     ]
-    report = Report(
+    return Report(
         paper=experiment.title,
         command=options.command,
         model=settings.generator.label,
+        engines=f"MLLM {settings.mllm.label}, encoder {settings.encoder.label}",
         generator=generator,
         is_published_model=is_published,
         limits=_limits(experiment, plan, options),
@@ -124,7 +132,6 @@ def reproduce(experiment: Experiment, options: Options) -> None:
         seed=options.seed,
         examples=html.examples(studio, works),
     )
-    _write(report, experiment, options.out)
 
 
 def plan_of(experiment: Experiment, settings: Settings, options: Options) -> Plan:
@@ -238,10 +245,19 @@ def _open_scorers(
         )
         for text in texts
     }
-    made, missing = attempts(makers)
-    if not options.scorers:
-        missing += [f"scorer {form}: {what}" for form, what in experiment.unnamed.items()]
-    return [scorer for group in made.values() for scorer in group], missing
+    made, faults = attempts(makers)
+    scorers = [scorer for group in made.values() for scorer in group]
+    if options.scorers:
+        return scorers, [f"{name}: {error}" for name, error in faults.items()]
+    return scorers, [
+        _to_fetch(text, experiment.scorers[text]) for text in texts if f"scorer {text}" in faults
+    ]
+
+
+def _to_fetch(text: str, what: str) -> str:
+    """Return what a scorer of the paper lacks: a file of the user's, or a commit of the hub."""
+    place = f"; name its commit: --scorer {text}@COMMIT" if "=" in text else ""
+    return f"scorer {text}: {what}{place}"
 
 
 def _is_paid(text: str) -> bool:
@@ -266,6 +282,8 @@ def published_generator(experiment: Experiment, settings: Settings) -> tuple[str
 def _limits(experiment: Experiment, plan: Plan, options: Options) -> tuple[str, ...]:
     """Return what is not as in the paper."""
     parts = [f"{name}: {test.how}" for name, test in plan.tests.items()] if options.limit else []
+    for name, data_set in plan.data_sets.items():
+        parts += [f"{name}: {problem}" for problem in data_set.problems]
     if options.images not in (None, experiment.images):
         parts.append(f"{options.images} images of each instead of {experiment.images}")
     own = any(arm.pool == DOMAIN for arm in plan.arms)
@@ -371,10 +389,13 @@ def _positive(text: str) -> int:
 
 def _run(name: str, options: argparse.Namespace) -> None:
     experiment, _ = EXPERIMENTS[name]
-    reproduce(experiment, read_options(options, name))
+    try:
+        reproduce(experiment, read_options(options))
+    except KeyboardInterrupt:
+        raise Cancelled("Stopped.", "The same command goes on where it was.") from None
 
 
-def read_options(options: argparse.Namespace, name: str) -> Options:
+def read_options(options: argparse.Namespace) -> Options:
     """Return the options of a parsed command line."""
     sizes = _listed(getattr(options, "pool_sizes", ""))
     if not all(size.isdecimal() for size in sizes):

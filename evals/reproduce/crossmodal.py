@@ -250,8 +250,9 @@ EXPERIMENT = Experiment(
     sheets=sheets,
     test=query_test,
     measures=MEASURES,
-    scorers=("clip:ViT-L-14=openai", "siglip:ViT-SO400M-14-SigLIP-384=webli"),
-    unnamed={
+    scorers={
+        "clip:ViT-L-14=openai": "timm/vit_large_patch14_clip_224.openai, 1.7 GB; license: Apache-2.0",
+        "siglip:ViT-SO400M-14-SigLIP-384=webli": "timm/ViT-SO400M-14-SigLIP-384, 3.5 GB; license: Apache-2.0",
         "dinov2:FOLDER": "facebook/dinov2-large, 1.2 GB; license: Apache-2.0",
         "style:WEIGHTS.pth": "torchvision's vgg19-dcbb9e9d.pth, 575 MB; license: BSD-3-Clause",
     },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from pleinair.app.estimate.cost import Range
 from pleinair.app.estimate.estimate import Estimate, estimate_of
@@ -52,7 +53,7 @@ def forecast(studio: Studio, works: Sequence[Work], samples: int = 0, extra_call
         images=_images(studio, parts, samples),
         samples=samples,
         calls=_plus(_sum([_times(part.calls, count) for _, count, part in parts]), extra_calls),
-        seconds=_sum([_times(part.seconds, count) for _, count, part in parts]),
+        seconds=_seconds(studio, parts),
         usd=_sum([_times(part.usd, count) for _, count, part in parts]),
         is_paid=any(_is_paid(work.settings, part) for work, _, part in parts)
         or bool(extra_calls and works and is_hosted(works[0].settings.mllm)),
@@ -84,6 +85,17 @@ def _images(studio: Studio, parts: Sequence[tuple[Work, int, Estimate]], samples
     return _plus(others, len(drafts - generated))
 
 
+def _seconds(studio: Studio, parts: Sequence[tuple[Work, int, Estimate]]) -> Range:
+    """Estimate by the prompts of the same row that this folder has, else by past runs of the same graph."""
+    ranges = []
+    for work, count, part in parts:
+        past = [entry["seconds"] for entry in studio.records if entry["arm"].endswith(f"/{work.arm.variant}")]
+        past += [entry["seconds"] for entry in studio.records if f"/{work.arm.variant}/" in entry["arm"]]
+        each = Range(low=median(past), high=median(past)) if past else part.seconds
+        ranges.append(_times(each, count))
+    return _sum(ranges)
+
+
 def _shares_draft(work: Work) -> bool:
     return work.line.variant.graph in _DRAFTS and work.settings.imagerag.mode == "draft_first"
 
@@ -106,7 +118,7 @@ def _sum(parts: Sequence[Range]) -> Range:
     return Range(
         low=None if None in lows else round(sum(filter(None, lows)), 6),
         high=None if None in highs else round(sum(filter(None, highs)), 6),
-        note="; ".join(dict.fromkeys(part.note for part in parts if part.note)),
+        note="; ".join(dict.fromkeys(part.note for part in parts if part.note and part.high is None)),
     )
 
 

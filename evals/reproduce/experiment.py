@@ -98,8 +98,7 @@ class Experiment:
     sheets: Callable[[Settings, Options], Sequence[Sheet]]
     test: Callable[[DataSet, Options], Queries]
     measures: Measures
-    scorers: tuple[str, ...]  # the paper's, or where it names none ours
-    unnamed: Mapping[str, str]  # scorers that are files of the user's, and what to fetch
+    scorers: Mapping[str, str]  # the paper's, or where it names none ours, with what to fetch
     generators: Mapping[str, tuple[str, ...]]  # the paper's, by parts of the names of their weights
     numbers: tuple[str, ...]  # of the tables
     images: int = 1  # of a class or query

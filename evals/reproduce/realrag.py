@@ -152,9 +152,10 @@ EXPERIMENT = Experiment(
     sheets=sheets,
     test=class_test,
     measures=MEASURES,
-    scorers=(_CLIP, f"accuracy:{_CLIP}"),
-    unnamed={
-        "fid:WEIGHTS.pth": "torch-fidelity's weights-inception-2015-12-05-6726825d.pth, 95 MB; Apache-2.0"
+    scorers={
+        _CLIP: "laion/CLIP-ViT-L-14-laion2B-s32B-b82K, 1.7 GB; license: MIT",
+        f"accuracy:{_CLIP}": "the same weights",
+        "fid:WEIGHTS.pth": "torch-fidelity's weights-inception-2015-12-05-6726825d.pth, 95 MB; Apache-2.0",
     },
     generators=GENERATORS,
     numbers=("1", "2", "3", "5"),

@@ -25,6 +25,7 @@ class Report:
     paper: str
     command: str
     model: str  # the profile's generator
+    engines: str  # the others, in words
     generator: str  # the paper's whose figures are beside
     is_published_model: bool
     limits: tuple[str, ...]  # what was not as in the paper: classes, images, pools
@@ -76,7 +77,7 @@ def _opening(report: Report) -> Iterator[str]:
     yield "paper's ± are standard errors. Not all of its scorers are named, so values may differ."
     yield f"Published figures are of {report.generator}. Seed {report.seed}.\n"
     yield f"```sh\n{report.command}\n```\n"
-    yield f"Generator: {report.model}. Scores: {'; '.join(report.scorers) or 'none'}.\n"
+    yield f"Generator {report.model}, {report.engines}. Scores: {'; '.join(report.scorers) or 'none'}.\n"
     yield f"Cost: {', '.join(f'{name} {value:,.6g}' for name, value in report.cost.items())}.\n"
     yield ", ".join(f"{name} {number}" for name, number in report.versions.items())
     for arm, count in report.failures.items():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from pleinair.app.models.inventory import is_absent, profile_models
-from pleinair.app.settings import Settings
+from pleinair.app.models.inventory import ProfileModel, is_absent, profile_models
+from pleinair.app.settings import BackendChoice, Settings
 from pleinair.tools.data_sets.data_set import DataSet
 from pleinair.tools.data_sets.recognise import LAYOUTS, recognise
 from pleinair.tools.types import BadInput, PleinairError
@@ -52,29 +53,41 @@ def missing_data(wanted: Iterable[str], present: Mapping[str, DataSet]) -> list[
     ]
 
 
-def missing_weights(settings: Settings) -> list[str]:
-    """Return what the profile's models lack on this machine."""
+def missing_weights(settings: Settings, profile: Settings) -> list[str]:
+    """Return what the models of a row lack on this machine; those of the profile are pulled with it."""
     try:
         models = profile_models(settings)
     except PleinairError as error:
         return [str(error)]
+    second = settings.encoder if settings.encoder != profile.encoder else settings.retrieval.second
+    own = {model.model for model in profile_models(profile)}
     return [
-        f"{model.role} {model.model}: `pleinair models pull {settings.profile}` fetches and checks it"
-        + (f"; license: {model.license}" if model.license else "")
+        _to_pull(model, settings.profile, None if model.model in own else second)
         for model in models
         if (model.on_hub and not model.revision) or is_absent(model)
     ]
 
 
-def attempts(makers: Mapping[str, Callable[[], T]]) -> tuple[dict[str, T], list[str]]:
-    """Return what could be made, and a line about each that could not."""
+def _to_pull(model: ProfileModel, profile: str, second: BackendChoice | None) -> str:
+    """Return how to fetch a model; a second encoder is a setting of its own."""
+    license = f"; license: {model.license}" if model.license else ""
+    command = f"pleinair models pull {profile}"
+    if second is None:
+        return f"{model.role} {model.model}: `{command}` shows its size, fetches and checks it{license}"
+    table = ", ".join(f"{key}={json.dumps(value)}" for key, value in second.model_dump().items())
+    setting = f"--set 'retrieval.second={{{table}}}'"
+    return f"second encoder {model.model}: `{command} {setting}`, and the same --set here{license}"
+
+
+def attempts(makers: Mapping[str, Callable[[], T]]) -> tuple[dict[str, T], dict[str, PleinairError]]:
+    """Return what could be made, and the errors of the others."""
     made: dict[str, T] = {}
-    faults: list[str] = []
+    faults: dict[str, PleinairError] = {}
     for name, make in makers.items():
         try:
             made[name] = make()
         except PleinairError as error:
-            faults.append(f"{name}: {error}")
+            faults[name] = error
     return made, faults
 
 
@@ -83,6 +96,6 @@ def require_all(missing: Sequence[str]) -> None:
     if missing:
         lines = "".join(f"\n  {line}" for line in missing)
         raise BadInput(
-            f"{len(missing)} things are missing, and nothing was generated:{lines}\n",
+            f"{len(missing)} things are missing, and nothing was generated:{lines}",
             "Fetch them, or leave them out: by --only (tables, rows), --data-sets, --scorer.",
         )
