@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pleinair.app.paths import places
-from pleinair.evals.scores.inputs import MATCHES, pair, read_generated, read_real
+from pleinair.evals.scores.inputs import MATCHES, class_names, pair, read_generated, read_real
 from pleinair.evals.scores.items import Generated, Score, Scorer, score
 from pleinair.evals.scores.open import FORMS, open_scorer
 from pleinair.tools.storage.files import write_whole
@@ -71,7 +71,8 @@ def _run(options: argparse.Namespace) -> None:
     real = read_real(options.real, options.split, cache) if options.real else []
     items = pair(generated.items, real, options.match) if options.real else list(generated.items)
     retrievers = (*generated.retrievers, *options.retriever)
-    classes = tuple(dict.fromkeys(image.class_name for image in real if image.class_name))
+    names = class_names(real)
+    classes = names if {item.group for item in items} <= set(names) else ()
     scorers = [scorer for text in options.scorer for scorer in _open(text, retrievers, classes, options)]
     if not options.real:
         scorers = _without_truth(scorers)

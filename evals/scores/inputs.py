@@ -153,15 +153,31 @@ def pair(items: Sequence[Generated], real: Sequence[Real], match: Match = "auto"
             return _by_caption(items, captions)
         if match == "caption":
             raise _unmatched(items, unmatched, "caption")
-    classes = _by_key((image.class_name, image.image) for image in real if image.class_name) or captions
-    titles = {_key(image.class_name): image.class_name for image in real}
+    texts = _class_texts(real)
+    classes = _by_key((text, image.image) for image, own in zip(real, texts, strict=True) for text in own)
     keys = [_class_of(item.prompt, classes) for item in items]
     if unmatched := [item for item, key in zip(items, keys, strict=True) if not key]:
         raise _unmatched(items, unmatched, "caption or class" if match == "auto" else "class")
+    titles = {_key(name): name for name in class_names(real)}
     return [
-        replace(item, truth=classes[key], group=titles.get(key) or " ".join(key))
-        for item, key in zip(items, keys, strict=True)
+        replace(item, truth=classes[key], group=titles[key]) for item, key in zip(items, keys, strict=True)
     ]
+
+
+def class_names(real: Sequence[Real]) -> tuple[str, ...]:
+    """Return the different names of classes; captions, such as folders' names, stand for missing ones."""
+    names = dict[tuple[str, ...], str]()
+    for own in _class_texts(real):
+        for text in own:
+            names.setdefault(_key(text), text)
+    return tuple(names.values())
+
+
+def _class_texts(real: Sequence[Real]) -> list[tuple[str, ...]]:
+    """Return the names of each image's class."""
+    if any(image.class_name for image in real):
+        return [(image.class_name,) if image.class_name else () for image in real]
+    return [image.captions for image in real]
 
 
 def _by_caption(

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from support.data_set_folders import write_data_set
 
-from pleinair.evals.scores.inputs import Real, pair, read_generated, read_real
+from pleinair.evals.scores.inputs import Real, class_names, pair, read_generated, read_real
 from pleinair.evals.scores.items import Generated
 from pleinair.tools.images.reading import read_picture
 from pleinair.tools.types import BadInput
@@ -139,6 +139,12 @@ def test_a_prompt_that_names_a_class_has_the_images_of_that_class() -> None:
     assert [item.truth for item in items] == [(Path("c"),), (Path("a"), Path("d")), (Path("b"),)]
     assert [item.group for item in items] == ["Black footed Albatross", "Tern", "Elegant Tern"]
     assert pair(drawn("a tern"), BIRDS, "class")[0].truth == (Path("a"), Path("d"))
+
+
+def test_captions_stand_for_classes_where_there_are_none() -> None:
+    assert class_names(BIRDS) == ("Tern", "Elegant Tern", "Black footed Albatross")
+    plain = [Real(Path("a"), captions=("Tern",)), Real(Path("b"), captions=("tern", "auk"))]
+    assert class_names(plain) == ("Tern", "auk")
 
 
 def test_folders_of_a_library_are_classes(tmp_path: Path) -> None:
