@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 ImageUrl = Literal["file", "data", "link"]
 _REQUIRED = ("model", "generator", "retriever", "store")
 _PARTS = (*_REQUIRED, "paper_retriever", "scorer")  # objects; the other fields are values
-_DECLARED = {"width", "height", "num_inference_steps", "guidance_scale"}  # of capabilities
 
 
 @runtime_checkable
@@ -116,8 +115,7 @@ class Context:
                 f"context.generator: `capabilities` is a {type(declared).__name__}; wanted a Capabilities of "
                 "pleinair.tools.types"
             )
-        values = self.image.merged(options).model_dump(include=_DECLARED, exclude_none=True)
-        return declared.model_copy(update=values)
+        return declared.with_options(self.image.merged(options))
 
     @property
     def asks_first(self) -> bool:

@@ -36,14 +36,14 @@ _WHY = "every image is generated from what the prompt retrieves"
 
 def draft(state: State, runtime: Runtime[Context]) -> Update:
     """Generate an image without references, for the retrieval to keep away from."""
-    _require_engines(runtime.context)
+    _require_engines(state, runtime.context)
     return {} if _obstacle(state, runtime.context) else nodes.draft(state, runtime)
 
 
 def retrieve(state: State, runtime: Runtime[Context]) -> Update:
     """Retrieve by the raw prompt; the first hits are used whatever their scores."""
     context = runtime.context.of_papers
-    _require_engines(context)
+    _require_engines(state, context)
     if _obstacle(state, context):
         return {}
     started = perf_counter()
@@ -54,9 +54,10 @@ def retrieve(state: State, runtime: Runtime[Context]) -> Update:
     return changed(retrievals=[retrieval], usage=[Usage(seconds=perf_counter() - started)])
 
 
-def _require_engines(context: Context) -> None:
+def _require_engines(state: State, context: Context) -> None:
     """Raise `BadInput` for a retriever, or a number of references, that the run cannot use."""
-    require(context.realrag, training_of(context.retriever), context.generator.capabilities)
+    negative = context.image.merged(state.image).negative_prompt or ""
+    require(context.realrag, training_of(context.retriever), context.capabilities(state.image), negative)
 
 
 def _retrieval(state: State, context: Context) -> Retrieval:

@@ -225,9 +225,11 @@ def build_generator(settings: Settings) -> Generator:
     return cast(Generator, build_backend("generator", settings.generator, grace))
 
 
-def _generator_id(settings: Settings) -> str:
+def sampling_capabilities(settings: Settings) -> Capabilities:
+    """Return the generator's capabilities with the values that `image` sets."""
     by_program = settings.generator.backend == PROGRAM
-    return (declared_capabilities(settings) if by_program else build_generator(settings).capabilities).id
+    declared = declared_capabilities(settings) if by_program else build_generator(settings).capabilities
+    return declared.with_options(settings.image)
 
 
 def build_encoder(settings: Settings) -> Encoder:
@@ -322,7 +324,7 @@ def _dense_retriever(
     library = opened() if opened else open_library(settings, places, on_index)
     encoder = started(build_encoder(settings), on_index)
     if training := training_of(encoder):
-        require_generator(training, _generator_id(settings))
+        require_generator(training, sampling_capabilities(settings), settings.image.negative_prompt or "")
     index = fresh_index(settings, places, library, encoder, on_index)
     return IndexRetriever(library, index, encoder)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,17 +14,19 @@ from pleinair.app.engines import (
     check,
     fresh_index,
     open_library,
+    sampling_capabilities,
 )
 from pleinair.app.paths import places
 from pleinair.app.settings import POCKET, Settings
-from pleinair.tools.realrag import training_of
+from pleinair.tools.realrag import Sampling, training_of
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, Encoder
 
 if TYPE_CHECKING:
     from pleinair.tools.retrieval.library import Library
-    from pleinair.tools.retrieval.realrag.data import Pair, TrainingSet
+    from pleinair.tools.retrieval.realrag.data import Sample, TrainingSet
+    from pleinair.tools.retrieval.realrag.pairs import Pair
     from pleinair.tools.retrieval.realrag.reflective import ReflectiveOptions, TrainingConfig
 
 
@@ -33,34 +35,39 @@ def train_retriever(
 ) -> Iterator[str]:
     """Train RealRAG's retriever (ICML 2025) on the library for the generator; yield a line a stage and epoch.
 
-    Samples are cached in the home folder, for all trainings. Raise `BadInput` for classes with too few pairs,
-    an encoder that is trained already, or a folder with another training.
+    Samples are cached in the home folder, for all trainings.
+
+    Args:
+        settings: with the library, the frozen encoder, and the generator with the options of its images.
+        out: folder of the training; a stopped one continues.
+        options: of the training.
+        classes: captions, folders, pocket, or a file of names; "" detects them from the library.
+        watch: shows the progress of a stage.
+
+    Raises:
+        BadInput: classes with too few pairs or without names, an encoder that is trained already, or a folder
+            with another training.
     """
-    from pleinair.tools.retrieval.realrag import data
-    from pleinair.tools.retrieval.realrag.reflective import TrainingConfig, save_config
+    from pleinair.tools.retrieval.realrag.data import describe_pairs
+    from pleinair.tools.retrieval.realrag.reflective import TrainingConfig, require_same, save_config
 
     check(settings)
-    home = places(settings.paths.home)
-    library = open_library(settings, home)
-    pairs = find_pairs(library, classes or ("pocket" if settings.library.folder == POCKET else "captions"))
-    encoder, generator = _frozen_encoder(settings), build_generator(settings)
-    with watch("Indexing images") as on_index:
-        index = fresh_index(settings, home, library, encoder, on_index)
-    prompts = list(dict.fromkeys(pair.prompt for pair in pairs))
-    yield f"{len(pairs)} images with {len(prompts)} prompts, of {len(index)} in {library.title}"
-    store, samples = ArtifactStore(home.cache / "samples"), []
+    library = open_library(settings, places(settings.paths.home))
+    if not classes and settings.library.folder == POCKET:
+        classes = "pocket"
+    pairs, database = find_pairs(library, classes)
+    encoder, capabilities = _frozen_encoder(settings), sampling_capabilities(settings)
+    sampling = None
     if options.loss == "reflective":
-        with watch("Generating samples") as on_sample:
-            samples = data.generate_samples(
-                prompts, generator=generator, store=store, each=options.samples, on_progress=on_sample
-            )
-        yield f"{len(samples)} samples of {generator.capabilities.id}"
-    training_set = data.build_training_set(
-        pairs, samples, index=index, encoder=encoder, store=store, options=options
+        sampling = Sampling.of(capabilities, settings.image.negative_prompt or "")
+    require_same(out, choices=options, encoder=encoder.id, sampling=sampling)
+    training_set, samples = yield from _make_training_set(
+        settings, library, pairs, database, encoder, sampling, options, watch
     )
     config = TrainingConfig(
         choices=options,
-        generator=generator.capabilities.id,
+        generator=capabilities.id,
+        sampling=sampling,
         encoder=encoder.id,
         engine=settings.encoder.backend,
         arguments=settings.encoder.arguments,
@@ -70,16 +77,70 @@ def train_retriever(
     save_config(out, config)
     facts = ({**sample.facts(), "generator": config.generator} for sample in samples)
     _write_lines(out / "samples.jsonl", facts)
-    _write_lines(out / "pairs.jsonl", data.describe_pairs(training_set, library, index.ids))
-    yield from _run_epochs(training_set, config, out)
+    _write_lines(out / "pairs.jsonl", describe_pairs(training_set, library))
+    yield from _run_epochs(training_set, config, out, getattr(encoder, "device", "cpu"))
 
 
-def _run_epochs(training_set: TrainingSet, config: TrainingConfig, out: Path) -> Iterator[str]:
+def _make_training_set(
+    settings: Settings,
+    library: Library,
+    pairs: Sequence[Pair],
+    database: Collection[str],
+    encoder: Encoder,
+    sampling: Sampling | None,
+    options: ReflectiveOptions,
+    watch: Watch,
+) -> Generator[str, None, tuple[TrainingSet, list[Sample]]]:
+    """Index the library, generate and embed the samples; yield a line a stage."""
+    from pleinair.tools.retrieval.realrag import data
+
+    home = places(settings.paths.home)
+    with watch("Indexing images") as on_index:
+        index = fresh_index(settings, home, library, encoder, on_index)
+    prompts = list(dict.fromkeys(pair.prompt for pair in pairs))
+    images = len({pair.id for pair in pairs})
+    yield f"{images} images with {len(prompts)} prompts, of {len(index)} in {library.title}"
+    store = ArtifactStore(home.cache / "samples")
+    samples: list[Sample] = []
+    if sampling:
+        generator = build_generator(settings)
+        with watch("Generating samples") as on_sample:
+            samples = data.generate_samples(
+                prompts,
+                generator=generator,
+                sampling=sampling,
+                store=store,
+                each=options.samples,
+                on_progress=on_sample,
+            )
+        yield f"{len(samples)} samples of {generator.capabilities.id}"
+    with watch("Embedding samples") as on_embedded:
+        training_set = data.build_training_set(
+            pairs,
+            samples,
+            index=index,
+            encoder=encoder,
+            store=store,
+            options=options,
+            database=database,
+            on_progress=on_embedded,
+        )
+    return training_set, samples
+
+
+def _run_epochs(training_set: TrainingSet, config: TrainingConfig, out: Path, device: str) -> Iterator[str]:
     from pleinair.tools.retrieval.realrag.training import train
 
-    for epoch, loss in train(training_set, config, out):
+    for epoch, loss in train(training_set, config, out, device):
         yield f"epoch {epoch} of {config.choices.epochs}: loss {loss:.4f}"
-    yield f"The retriever is in {out}, for this generator only; a profile uses it by"
+    sampling = config.sampling
+    whose = "any generator"
+    if sampling:
+        whose = (
+            f"{sampling.sampler} at {sampling.width} × {sampling.height} pixels, "
+            f"{sampling.num_inference_steps} steps and guidance {sampling.guidance_scale:g}"
+        )
+    yield f"The retriever is in {out}, for {whose}; a profile uses it by"
     yield f'[encoder]\nbackend = "reflective"\nfolder = {json.dumps(str(out.absolute()))}'
     yield f'[realrag]\nmethod = "{config.choices.loss}"'
 
@@ -93,29 +154,77 @@ def _frozen_encoder(settings: Settings) -> Encoder:
     return encoder
 
 
-def find_pairs(library: Library, classes: str) -> list[Pair]:
-    """Return the pairs of a library; `classes` is captions, folders, pocket, or a file of names."""
-    from pleinair.tools.retrieval.realrag import data
+def find_pairs(library: Library, classes: str) -> tuple[list[Pair], frozenset[str]]:
+    """Return the pairs of a library, and the ids of the images that may be negatives, empty for all.
+
+    Of a published data set these are its images to train on, and the classes are those of its own list.
+    `classes` is captions, folders, pocket, or a file of names; "" means the classes of a data set, else
+    captions.
+    """
+    from pleinair.tools.retrieval.realrag import pairs
 
     items = library.items.values()
-    if classes == "captions":
-        return data.pairs_by_caption(items)
-    if classes == "folders":
-        return data.pairs_by_folder(items)
     if classes == "pocket":
         from pleinair.tools.pocket.world import SPECIES
 
-        return data.pairs_by_name(items, [species.name for species in SPECIES])
-    return data.pairs_by_name(items, _read_names(classes))
+        return pairs.pairs_by_name(items, [species.name for species in SPECIES]), frozenset()
+    if classes not in ("", "captions", "folders"):
+        names = _read_names(classes)
+        if isinstance(names, dict):
+            return pairs.pairs_by_folder(items, names), frozenset()
+        return pairs.pairs_by_name(items, names), frozenset()
+    return _pairs_of_folder(library, classes) or _pairs_of_items(library, classes)
 
 
-def _read_names(file: str) -> list[str]:
+def _pairs_of_items(library: Library, classes: str) -> tuple[list[Pair], frozenset[str]]:
+    from pleinair.tools.retrieval.realrag import pairs
+
+    read = pairs.pairs_by_folder if classes == "folders" else pairs.pairs_by_caption
+    return read(library.items.values()), frozenset()
+
+
+def _pairs_of_folder(library: Library, classes: str) -> tuple[list[Pair], frozenset[str]] | None:
+    """Return the pairs of a published data set, or of a library written from one; None for other folders."""
+    from pleinair.tools.retrieval.realrag import pairs
+
+    if len(library.folders) != 1:
+        return None
+    folder = library.folder
+    if classes != "captions" and (from_table := pairs.pairs_by_table(folder)):
+        return from_table, frozenset()
+    try:
+        data_set = pairs.data_set_in(folder)
+    except BadInput:
+        if classes != "captions":
+            raise
+        return None
+    if data_set is None or (classes == "captions" and not pairs.has_captions(data_set.examples)):
+        return None
+    captions = classes == "captions" or (not classes and not pairs.has_classes(data_set.examples))
+    of_data_set = pairs.pairs_of_data_set(data_set, captions)
+    return of_data_set, frozenset(pair.id for pair in of_data_set)
+
+
+def _read_names(file: str) -> list[str] | dict[str, str]:
+    """Read names, one a line, or folders with their names, a tab between them."""
     try:
         lines = Path(file).expanduser().read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
-        accepted = "'captions', 'folders', 'pocket', or a file of names, one a line"
+        accepted = (
+            "'captions', 'folders', 'pocket', or a file with a name a line, or with a folder, a tab and its "
+            "name a line"
+        )
         raise BadInput(f"classes = {file!r}: no readable file; accepted: {accepted}") from None
-    return [line.strip() for line in lines if line.strip()]
+    names = [line.strip() for line in lines if line.strip()]
+    if not any("\t" in name for name in names):
+        return names
+    if wrong := [name for name in names if "\t" not in name]:
+        raise BadInput(
+            f"classes = {file!r}: the line {wrong[0]!r} has no tab, others have.",
+            "Write a folder, a tab and its name in every line.",
+        )
+    cells = (name.split("\t") for name in names)
+    return {row[0].strip(): row[1].strip() for row in cells}
 
 
 def _write_lines(path: Path, records: Iterable[object]) -> None:

@@ -110,12 +110,13 @@ def generate(
     generator: Generator,
     store: ArtifactStore,
     run_id: str = "",
+    identity: str = "",
     on_step: Callable[[int, int], None],
 ) -> Picture:
     """Generate the image of a request, or return the one that this run made of it before a crash.
 
     It is stored under run, generator and request, so a repeated step neither pays nor writes twice. With an
-    empty `run_id` equal requests of all runs share an image.
+    empty `run_id` equal requests of all runs share an image. `identity` replaces the generator's id there.
 
     Raises:
         BadInput: as of `check_request`, before anything is generated.
@@ -144,7 +145,7 @@ def generate(
             raise fault
         return image
 
-    return store.once(_step_key(run_id, capabilities.id, request), make)
+    return store.once(_step_key(run_id, identity or capabilities.id, request), make)
 
 
 def as_image(value: Any, generator_id: str) -> Image:

@@ -44,11 +44,31 @@ class RealRAGOptions(Value):
     weight: float = Field(default=0.5, ge=0, le=4)  # of the cosine to the generator's own image
 
 
+class Sampling(Value):
+    """All that a generator's samples depend on, beside prompt and seed."""
+
+    sampler: str  # model, weights and arguments, as in `Capabilities`
+    width: int  # pixels
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    negative_prompt: str = ""
+
+    @classmethod
+    def of(cls, capabilities: Capabilities, negative_prompt: str = "") -> Sampling:
+        """Return that of a generator, whose capabilities have the values that a run sets."""
+        names = ("width", "height", "num_inference_steps", "guidance_scale")
+        values = {name: getattr(capabilities, name) for name in names}
+        sampler = capabilities.sampler or capabilities.id
+        return cls(sampler=sampler, negative_prompt=negative_prompt, **values)
+
+
 class Training(Value):
-    """Loss and generator that a retriever was trained with."""
+    """Loss that a retriever was trained with, and whose samples."""
 
     loss: Loss
     generator: str  # the id of its capabilities
+    sampling: Sampling | None = None  # None: a training before 0.2, for which the generator's id counts
     any_generator: bool = False  # the user allows others too
 
 
@@ -72,26 +92,53 @@ def declared_training(
     return None if built_in else training_of(build())
 
 
-def require_generator(training: Training | None, generator: str) -> None:
-    """Raise `BadInput` for a retriever that was trained for another generator.
+def require_generator(
+    training: Training | None, capabilities: Capabilities, negative_prompt: str = ""
+) -> None:
+    """Raise `BadInput` for a retriever that was trained on samples which the run's generator would not make.
 
-    Its negatives are that generator's faults. `generator` is the id of its capabilities; `any_generator`
-    allows all.
+    Its negatives are that generator's faults. A training with the normal loss has no samples, and with
+    `any_generator` all are allowed. What only acts on references does not count.
+
+    Args:
+        training: of the retriever, None for an untrained one.
+        capabilities: of the generator, with the values that the run sets.
+        negative_prompt: of the run.
     """
-    if training is None or training.any_generator or training.generator == generator:
+    if training is None or training.any_generator or training.loss == "normal":
         return
-    raise BadInput(
-        f"The retriever was trained for generator `{training.generator}`, the run has `{generator}`.",
-        f"{_TRAIN} for it, and encoder.any_generator = true uses this one all the same.",
-    )
+    if training.sampling is None:
+        differences = {"generator": (training.generator, capabilities.id)}
+    else:
+        trained, actual = training.sampling, Sampling.of(capabilities, negative_prompt)
+        differences = {name: (value, getattr(actual, name)) for name, value in trained}
+    texts = [f"{name} `{old}`, the run has `{new}`" for name, (old, new) in differences.items() if old != new]
+    if texts:
+        raise BadInput(
+            f"The retriever was trained for {'; '.join(texts)}.",
+            f"{_TRAIN} for it, and encoder.any_generator = true uses this one all the same.",
+        )
 
 
-def require(options: RealRAGOptions, training: Training | None, capabilities: Capabilities) -> None:
-    """Raise `BadInput` for options that the retriever or the generator does not support."""
+def require_references(options: RealRAGOptions, capabilities: Capabilities) -> None:
+    """Raise `BadInput` for more references than the generator takes."""
     if options.references > capabilities.slots:
-        limit = f"`{capabilities.id}` accepts {capabilities.slots} at most"
-        raise BadInput(f"realrag.references = {options.references}: {limit}.")
-    require_generator(training, capabilities.id)
+        raise BadInput(
+            f"realrag.references = {options.references}: `{capabilities.id}` accepts {capabilities.slots} at "
+            "most.",
+            field="realrag.references",
+        )
+
+
+def require(
+    options: RealRAGOptions,
+    training: Training | None,
+    capabilities: Capabilities,
+    negative_prompt: str = "",
+) -> None:
+    """Raise `BadInput` for options that the retriever or the generator does not support."""
+    require_references(options, capabilities)
+    require_generator(training, capabilities, negative_prompt)
     require_training(options, training)
 
 

@@ -339,6 +339,8 @@ class Capabilities(Value):
     """Abilities of a generator; planning and selection depend on these and never on a model's name."""
 
     id: str  # backend, model and revision; stored with every image
+    # what an image without references depends on beside the request: model, weights, arguments; "": the id
+    sampler: str = ""
     slots: int = Field(ge=0)  # references that fit beside the prompt
     accepts: tuple[str, ...] = ("width", "height", "num_inference_steps", "guidance_scale")  # image options
     negative_prompt: bool = False
@@ -353,6 +355,11 @@ class Capabilities(Value):
     draft_steps: int | None = None  # of the draft; None: all steps
     guidance_scale: float
     charged: bool = False  # whether an image may cost money
+
+    def with_options(self, options: ImageOptions) -> Capabilities:
+        """Return them with the size, steps and guidance that some options set."""
+        names = {"width", "height", "num_inference_steps", "guidance_scale"}
+        return self.model_copy(update=options.model_dump(include=names, exclude_none=True))
 
 
 class Generator(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,7 +19,10 @@ Library = Annotated[
 Out = Annotated[Path, typer.Option(help="The folder for the trained weights.")]
 Classes = Annotated[
     str,
-    typer.Option(help="captions, folders, pocket, or a file of names; detected from the library if unset."),
+    typer.Option(
+        help="captions, folders, pocket, or a file: a name a line, or a folder, a tab and its name a line. "
+        "Unset: the classes of a known data set, else captions."
+    ),
 ]
 Loss = Annotated[
     Literal["reflective", "normal"],
@@ -80,18 +84,31 @@ def retriever(
     batch: Annotated[int, typer.Option(min=2, help="Pairs per batch.")] = 64,
     tau: Annotated[float, typer.Option(min=1e-3, help="Temperature of the loss.")] = 0.07,
     as_printed: Annotated[bool, typer.Option(help="No temperature in the reflective term.")] = False,
-    not_of_class: Annotated[bool, typer.Option(help="Exclude negatives of the positive's class.")] = False,
+    collisions: Annotated[
+        Literal["class", "image"],
+        typer.Option(help="What is never a negative: images of the positive's class, or only its copies."),
+    ] = "class",
+    not_of_class: Annotated[
+        bool, typer.Option(hidden=True, help="Deprecated: --collisions class, the default.")
+    ] = False,
     seed: Annotated[
         int, typer.Option(min=0, max=2**31 - 1, help="Seed of the initial weights and the order.")
     ] = 0,
     setting: Setting = None,
 ) -> None:
-    """Train RealRAG's retriever: close to the prompt, far from images generated without references."""
-    from pleinair.app.settings import assignments, load
+    """Train RealRAG's retriever: close to the prompt, far from images generated without references.
+
+    It is for the generator, size, steps and guidance of the profile. The same command goes on after a stop.
+    A library folder with a known data set, such as CUB or ImageNet, is trained on by its own class names and
+    split.
+    """
+    from pleinair.app.settings import Renamed, assignments, load
     from pleinair.app.training import train_retriever
     from pleinair.tools.retrieval.realrag.reflective import ReflectiveOptions
 
     with explained():
+        if not_of_class:
+            warnings.warn("--not-of-class is the default now: --collisions class", Renamed, stacklevel=2)
         settings = load(profile, assignments(setting, {"library.folder": library}))
         options = ReflectiveOptions(
             loss=loss,
@@ -100,7 +117,7 @@ def retriever(
             learning_rate=learning_rate,
             tau=tau,
             tau_on_reflective=not as_printed,
-            collisions="class" if not_of_class else "image",
+            collisions="class" if not_of_class else collisions,
             samples=samples,
             seed=seed,
         )

@@ -19,6 +19,7 @@ from pleinair.app.engines import (
     build_generator,
     index_folder,
     open_library,
+    sampling_capabilities,
     with_second,
 )
 from pleinair.app.models.inventory import ProfileModel, encoder_model, find_faults, is_absent, profile_models
@@ -203,7 +204,7 @@ def _retriever(settings: Settings) -> str:
     training = training_of(build_encoder(settings))
     if training is None:
         return ""
-    require_generator(training, build_generator(settings).capabilities.id)
+    require_generator(training, sampling_capabilities(settings), settings.image.negative_prompt or "")
     whose = "any generator" if training.any_generator else "this generator"
     return f"trained with the {training.loss} loss, for {whose}"
 

@@ -22,7 +22,7 @@ from pleinair.app.settings import Settings, renamed
 from pleinair.tools import registry
 from pleinair.tools.arguments import complaint
 from pleinair.tools.prompt_options import PromptOption
-from pleinair.tools.realrag import require_training
+from pleinair.tools.realrag import require_references, require_training
 from pleinair.tools.storage.files import checked_path, require_writable
 from pleinair.tools.types import BadInput, Budget, Hit, Picture, PleinairError, Reference, Value
 
@@ -162,6 +162,8 @@ def check_settings(settings: Settings, graph: str) -> None:
     check(settings)
     if graph == REALRAG and not has_own_retriever(settings):
         require_training(settings.realrag, encoder_training(settings))
+    if graph == REALRAG:
+        require_references(settings.realrag, declared_capabilities(settings))
     require_prices(settings)
     _check_approval(settings, graph)
     _check_library(settings, graph)

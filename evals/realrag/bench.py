@@ -38,15 +38,14 @@ from pleinair.graphs import direct, realrag
 from pleinair.tools.pocket.library import write_novel
 from pleinair.tools.pocket.prompts import PLACES, caption
 from pleinair.tools.pocket.world import SPECIES, Species, fingerprint, random_scene
-from pleinair.tools.realrag import Loss, RealRAGOptions
+from pleinair.tools.realrag import Loss, RealRAGOptions, Sampling
 from pleinair.tools.retrieval.index import Index, IndexRetriever, build_index
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.realrag.data import (
     build_training_set,
     generate_samples,
-    pairs_by_name,
-    prompt_for,
 )
+from pleinair.tools.retrieval.realrag.pairs import pairs_by_name, prompt_for
 from pleinair.tools.retrieval.realrag.reflective import (
     ReflectiveEncoder,
     ReflectiveOptions,
@@ -173,6 +172,7 @@ def train_retriever(bench: Bench, library: Library, index: Index, loss: Loss, se
     samples = generate_samples(  # all seeds share them
         [prompt_for(name) for name in NAMES] if loss == "reflective" else [],
         generator=generator,
+        sampling=Sampling.of(generator.capabilities),
         store=store,
         each=choices.samples,
         on_progress=lambda done, total: show_progress(f"sample {done} of {total}"),
@@ -182,6 +182,7 @@ def train_retriever(bench: Bench, library: Library, index: Index, loss: Loss, se
     config = TrainingConfig(
         choices=choices,
         generator=generator.capabilities.id,
+        sampling=Sampling.of(generator.capabilities) if loss == "reflective" else None,
         encoder=encoder.id,
         engine="open_clip",
         arguments=ENCODER,

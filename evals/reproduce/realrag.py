@@ -21,7 +21,7 @@ from pleinair.evals.reproduce.records import key_of
 from pleinair.evals.reproduce.results import Measures
 from pleinair.evals.run import show_progress
 from pleinair.tools.data_sets.data_set import DataSet, Example
-from pleinair.tools.retrieval.realrag.data import prompt_for
+from pleinair.tools.retrieval.realrag.pairs import prompt_for
 
 PROMPT = "A photo of a {}"
 IMAGES = 10  # of a class

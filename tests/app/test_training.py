@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.data_set_folders import write_data_set
+from support.quick_engines import colour, speckled
 from typer.testing import CliRunner, Result
 
 from pleinair.app.api import run_table
 from pleinair.app.cli.main import app
-from pleinair.app.settings import BackendChoice, load
+from pleinair.app.settings import BackendChoice, Renamed, load
 from pleinair.app.training import find_pairs
 from pleinair.tools.realrag import declared_training
 from pleinair.tools.retrieval.library import Library
@@ -21,8 +23,8 @@ def call(*words: str) -> Result:
 
 
 def train(place: Path, *words: str, out: str = "trained") -> Result:
-    library = str(place / "library")
-    return call("train", "retriever", "--library", library, "--out", out, "--epochs", "2", *words)
+    library = () if "--library" in words else ("--library", str(place / "library"))
+    return call("train", "retriever", *library, "--out", out, "--epochs", "2", *words)
 
 
 def generated(place: Path) -> int:
@@ -37,6 +39,18 @@ def trained(place: Path) -> list[str]:
 
 def draw(place: Path, *words: str) -> Result:
     return call("draw", "picture 1", "--graph", "realrag", "--json", *trained(place), *words)
+
+
+def config(folder: Path) -> dict[str, Any]:
+    """Return what `retriever.json` says of a training."""
+    fields: dict[str, Any] = json.loads((folder / "retriever.json").read_text("utf-8"))
+    return fields
+
+
+def change_generator(place: Path) -> None:
+    """Make the training one for another generator."""
+    file = place / "trained" / "retriever.json"
+    file.write_text(file.read_text("utf-8").replace('"stripes"', '"dots"'), encoding="utf-8")
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -93,22 +107,20 @@ def test_a_run_uses_the_trained_retriever(place: Path) -> None:
 
 def test_the_retriever_of_another_generator_is_refused_without_the_flag(place: Path) -> None:
     train(place)
-    file = place / "trained" / "retriever.json"
-    file.write_text(file.read_text("utf-8").replace('"stripes"', '"dots"'), encoding="utf-8")
+    change_generator(place)
     before = generated(place)
     refused = draw(place)
     assert refused.exit_code not in (0, 3)
-    assert "trained for generator `dots`, the run has `stripes`" in refused.stderr
+    assert "trained for sampler `dots`, the run has `stripes`" in refused.stderr
     assert generated(place) == before
     assert draw(place, "--set", "encoder.any_generator=true").exit_code == 0
 
 
 def test_other_graphs_refuse_it_too(place: Path) -> None:
     train(place)
-    file = place / "trained" / "retriever.json"
-    file.write_text(file.read_text("utf-8").replace('"stripes"', '"dots"'), encoding="utf-8")
+    change_generator(place)
     refused = call("draw", "two things", *trained(place))
-    assert "trained for generator `dots`" in refused.stderr
+    assert "trained for sampler `dots`" in refused.stderr
 
 
 def test_without_a_trained_retriever_the_method_is_refused(place: Path) -> None:
@@ -161,7 +173,8 @@ def test_unusable_classes_are_refused(place: Path, words: tuple[str, ...], messa
 
 def test_names_come_from_a_file(place: Path) -> None:
     (place / "names.txt").write_text("picture 2\n\npicture 4\n", encoding="utf-8")
-    pairs = find_pairs(Library.open(place / "library"), "names.txt")
+    pairs, database = find_pairs(Library.open(place / "library"), "names.txt")
+    assert not database
     assert [(pair.id, pair.label) for pair in pairs] == [("2.png", "picture 2"), ("4.png", "picture 4")]
 
 
@@ -183,3 +196,163 @@ def test_a_training_is_declared_without_loading_it(place: Path) -> None:
     assert training is not None
     assert (training.loss, training.generator) == ("reflective", "stripes")
     assert declared_training("open_clip", {"model": "ViT-B-32"}, build) is None
+
+
+def test_the_defaults_of_the_command_are_recorded(place: Path) -> None:
+    train(place)
+    assert config(place / "trained")["choices"] == {
+        "loss": "reflective",
+        "epochs": 2,
+        "batch": 64,
+        "learning_rate": 1e-3,
+        "tau": 0.07,
+        "tau_on_reflective": True,
+        "collisions": "class",
+        "width": 256,
+        "samples": 1,
+        "seed": 0,
+    }
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "epoch-002.safetensors").read_bytes()
+
+
+@pytest.fixture
+def classes(place: Path) -> Path:
+    """Write a library of two classes with three images each, in folders with their names."""
+    for name in ("robin", "wren"):
+        (place / "classes" / name).mkdir(parents=True)
+        for number in range(3):
+            image = speckled(16, colour(f"{name} {number}"))
+            image.save(place / "classes" / name / f"{number}.png")
+    return place
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        (("--as-printed",), "tau_on_reflective", False),
+        (("--collisions", "image"), "collisions", "image"),
+        (("--loss", "normal"), "loss", "normal"),
+        (("--tau", "0.2"), "tau", 0.2),
+    ],
+)
+def test_an_option_is_recorded_and_changes_the_training(
+    classes: Path, words: tuple[str, ...], field: str, value: object
+) -> None:
+    library = ("--library", str(classes / "classes"), "--classes", "folders")
+    train(classes, *library, out="plain")
+    done = train(classes, *library, *words, out="other")
+    assert done.exit_code == 0, done.output
+    assert config(classes / "other")["choices"] == config(classes / "plain")["choices"] | {field: value}
+    assert weights(classes / "plain") != weights(classes / "other")
+
+
+def test_the_old_flag_still_works(classes: Path) -> None:
+    with pytest.warns(Renamed, match="--not-of-class is the default now"):
+        train(classes, "--collisions", "image", "--not-of-class")
+    assert config(classes / "trained")["choices"]["collisions"] == "class"
+
+
+def test_negatives_are_of_other_classes(classes: Path) -> None:
+    train(classes, "--library", str(classes / "classes"), "--classes", "folders")
+    pairs = lines(classes / "trained" / "pairs.jsonl")
+    assert len(pairs) == 6
+    assert all(pair["class"] not in pair["negative"] for pair in pairs)
+
+
+def test_a_retriever_is_for_the_steps_and_the_size_that_it_was_trained_with(place: Path) -> None:
+    train(place)
+    sampling = config(place / "trained")["sampling"]
+    assert sampling == {
+        "sampler": "stripes",
+        "width": 16,
+        "height": 16,
+        "num_inference_steps": 3,
+        "guidance_scale": 1.0,
+        "negative_prompt": "",
+    }
+    refused = draw(place, "--set", "image.num_inference_steps=2")
+    assert "trained for num_inference_steps `3`, the run has `2`" in refused.stderr
+    assert refused.exit_code not in (0, 3)
+    assert train(place, "--set", "image.num_inference_steps=2", out="other").exit_code == 0
+    assert config(place / "other")["sampling"] == sampling | {"num_inference_steps": 2}
+
+
+def test_another_samples_folder_is_refused_before_a_sample_is_generated(place: Path) -> None:
+    train(place)
+    before = generated(place)
+    refused = train(place, "--set", "image.num_inference_steps=2")
+    assert refused.exit_code == 2
+    assert "has another training (other sampling)" in refused.stderr
+    assert generated(place) == before
+
+
+def test_a_retriever_of_an_earlier_version_is_for_the_generator_with_its_id(place: Path) -> None:
+    train(place)
+    file = place / "trained" / "retriever.json"
+    fields = config(place / "trained")
+    del fields["sampling"]
+    for generator, is_accepted in (("stripes", True), ("dots", False)):
+        file.write_text(json.dumps(fields | {"version": 1, "generator": generator}), encoding="utf-8")
+        done = draw(place, "--set", "image.num_inference_steps=2")
+        assert (done.exit_code == 0) is is_accepted, done.output
+    assert "trained for generator `dots`, the run has `stripes`" in done.stderr
+
+
+def test_the_device_of_the_encoder_is_the_trainings(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = list[str]()
+
+    def record(training_set: object, config: object, folder: Path, device: str) -> list[tuple[int, float]]:
+        devices.append(device)
+        return []
+
+    monkeypatch.setattr("pleinair.tools.retrieval.realrag.training.train", record)
+    train(place)
+    monkeypatch.setattr("support.quick_engines.Hashes.device", "cuda:1", raising=False)
+    train(place, out="other")
+    assert devices == ["cpu", "cuda:1"]
+
+
+@pytest.mark.parametrize("layout", ["dogs", "cub", "imagenet", "inaturalist"])
+def test_a_data_set_is_trained_on_by_its_names_and_split(place: Path, layout: str) -> None:
+    examples = write_data_set(layout, place / "set")
+    done = call("train", "retriever", "--library", str(place / "set"), "--out", "trained", "--epochs", "2")
+    assert done.exit_code == 0, done.output
+    trained = {example.path: example.class_name for example in examples if example.split == "train"}
+    pairs = lines(place / "trained" / "pairs.jsonl")
+    assert {pair["picture"]: pair["prompt"] for pair in pairs} == {
+        path: f"A photo of a {name}" for path, name in trained.items()
+    }
+    assert {pair["negative"] for pair in pairs} <= trained.keys()
+
+
+def test_unknown_codes_are_refused_before_anything_is_written(classes: Path) -> None:
+    (classes / "classes" / "wren").rename(classes / "classes" / "n01531178")
+    refused = train(classes, "--library", str(classes / "classes"), "--classes", "folders")
+    assert refused.exit_code == 2
+    for words in ("'n01531178' is named by a code", "--classes FILE", "n01531178, a tab, and its name"):
+        assert words in " ".join(refused.stderr.split())
+    assert not (classes / "trained").exists()
+    (classes / "names.txt").write_text("n01531178\tgoldfinch\nrobin\trobin\n", encoding="utf-8")
+    library = str(classes / "classes")
+    done = call("train", "retriever", "--library", library, "--out", "trained", "--classes", "names.txt")
+    assert done.exit_code == 0, done.output
+    prompts = {pair["prompt"] for pair in lines(classes / "trained" / "pairs.jsonl")}
+    assert prompts == {"A photo of a goldfinch", "A photo of a robin"}
+
+
+def test_a_file_with_a_line_without_a_tab_is_refused(classes: Path) -> None:
+    (classes / "names.txt").write_text("wren\tWren\nrobin\n", encoding="utf-8")
+    refused = train(classes, "--classes", "names.txt")
+    assert (refused.exit_code, "the line 'robin' has no tab" in refused.stderr) == (2, True)
+
+
+def test_too_many_references_are_bad_input_and_no_run(place: Path) -> None:
+    words = ("--set", "realrag.method=zero", "--set", "realrag.references=3")
+    refused = call("draw", "picture 1", "--graph", "realrag", *words)
+    assert refused.exit_code == 2
+    assert "realrag.references = 3: `stripes` accepts 2 at most" in refused.stderr
+    assert not run_table().newest(9)
+    assert generated(place) == 0

@@ -12,6 +12,7 @@ from support.fake_engines import ListRetriever
 
 from pleinair.tools.realrag import (
     RealRAGOptions,
+    Sampling,
     Training,
     require,
     require_generator,
@@ -22,7 +23,6 @@ from pleinair.tools.retrieval.index import IndexRetriever
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput, Capabilities
 
-TRAINING = Training(loss="reflective", generator="square@1")
 RED = Image.new("RGB", (8, 8), (255, 0, 0))
 
 
@@ -30,6 +30,9 @@ def capabilities(slots: int = 2) -> Capabilities:
     return Capabilities(
         id="square@1", slots=slots, height=16, width=16, num_inference_steps=1, guidance_scale=1
     )
+
+
+TRAINING = Training(loss="reflective", generator="square@1", sampling=Sampling.of(capabilities()))
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +56,53 @@ def test_other_values_are_refused(key: str, value: object) -> None:
 
 
 def test_a_retriever_is_accepted_for_its_own_generator() -> None:
-    require_generator(TRAINING, "square@1")
-    require_generator(None, "anything")
+    require_generator(TRAINING, capabilities())
+    require_generator(None, capabilities())
 
 
 def test_a_generator_with_other_weights_is_another_one() -> None:
-    with pytest.raises(BadInput, match=r"`square@1`, the run has `square@2`.*any_generator = true"):
-        require_generator(TRAINING, "square@2")
-    require_generator(TRAINING.model_copy(update={"any_generator": True}), "square@2")
+    other = capabilities().model_copy(update={"id": "square@2"})
+    for training in (TRAINING, TRAINING.model_copy(update={"sampling": None})):
+        with pytest.raises(BadInput, match=r"`square@1`, the run has `square@2`.*any_generator = true"):
+            require_generator(training, other)
+        require_generator(training.model_copy(update={"any_generator": True}), other)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_accepted"),
+    [
+        ("width", 32, False),
+        ("height", 32, False),
+        ("num_inference_steps", 2, False),
+        ("guidance_scale", 3.0, False),
+        ("sampler", "other", False),
+        ("slots", 0, True),
+        ("boxes", True, True),
+        ("draft_steps", 1, True),
+        ("id", "square@1+branch:0.7", True),
+    ],
+)
+def test_a_retriever_is_for_what_changes_its_samples(name: str, value: object, is_accepted: bool) -> None:
+    made = capabilities().model_copy(update={"sampler": "square@1"})
+    training = Training(loss="reflective", generator=made.id, sampling=Sampling.of(made))
+    changed = made.model_copy(update={name: value})
+    if is_accepted:
+        require_generator(training, changed)
+        return
+    with pytest.raises(BadInput, match=rf"trained for {name} `.*`, the run has `{value}`"):
+        require_generator(training, changed)
+
+
+def test_a_negative_prompt_is_part_of_the_samples() -> None:
+    training = Training(loss="reflective", generator="", sampling=Sampling.of(capabilities(), "blur"))
+    require_generator(training, capabilities(), "blur")
+    with pytest.raises(BadInput, match="negative_prompt `blur`, the run has ``"):
+        require_generator(training, capabilities())
+
+
+def test_a_training_without_samples_is_for_any_generator() -> None:
+    training = TRAINING.model_copy(update={"loss": "normal", "sampling": None, "generator": "circle"})
+    require_generator(training, capabilities())
 
 
 def test_a_method_without_its_retriever_is_refused_with_the_remedy() -> None:

@@ -6,6 +6,7 @@ arguments, and what it loads beside the pipeline. Not covered: several images a 
 
 from __future__ import annotations
 
+import json
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,6 +50,15 @@ REQUEST_ARGUMENTS = frozenset(
     "callback_on_step_end".split()
 )
 PLACEHOLDER = "0" * 40  # a commit
+# beginnings of arguments that only act on references
+_REFERENCE_OPTIONS = (
+    "control",
+    "guess_mode",
+    "image_guidance",
+    "img_guidance",
+    "ip_adapter",
+    "use_input_image",
+)
 
 
 class DiffusersSettings(ModelLocation):
@@ -189,7 +199,19 @@ class DiffusersEngine(ABC):
 
     def identities(self) -> list[str]:
         """List the ids of the models that are loaded."""
-        return [self.loaded.id if self.loaded else self.source.id]
+        return [self._base_id]
+
+    @property
+    def _base_id(self) -> str:
+        return self.loaded.id if self.loaded else self.source.id
+
+    @property
+    def sampler(self) -> str:
+        """Return class, weights and arguments of an image without references, whatever the backend."""
+        options = self.settings.call_options.items()
+        used = {name: value for name, value in options if not name.startswith(_REFERENCE_OPTIONS)}
+        arguments = json.dumps(used, sort_keys=True, default=str) if used else ""
+        return f"{self.family.text_pipeline or self.settings.pipeline}:{self._base_id}{arguments}"
 
     @cached_property
     def capabilities(self) -> Capabilities:
@@ -205,6 +227,7 @@ class DiffusersEngine(ABC):
         }
         return Capabilities(
             id=f"{self.backend}:{'+'.join(self.identities())}",
+            sampler=self.sampler,
             slots=slots,
             accepts=tuple(option for option, is_accepted in accepts.items() if is_accepted),
             negative_prompt=self.family.negative_prompt,

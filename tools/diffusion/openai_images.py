@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -125,6 +126,7 @@ class OpenAIImages:
         self._price = price_of(self.model, self.prices, "generator")
         self.capabilities = Capabilities(
             id=f"openai_images:{self.model}@{self._address.url}",
+            sampler=self._sampler,
             slots=self.slots,
             accepts=("width", "height", *(("num_inference_steps", "guidance_scale") * self.diffusion)),
             negative_prompt=self.diffusion and self.negative_prompt,
@@ -136,6 +138,12 @@ class OpenAIImages:
             guidance_scale=self.guidance_scale,
             charged=self.price_per_picture != 0 and not is_here(self._address.url),
         )
+
+    @property
+    def _sampler(self) -> str:
+        """Return server, model and further fields of a request."""
+        fields = json.dumps(dict(self.options), sort_keys=True, default=str) if self.options else ""
+        return f"openai_images:{self.model}@{self._address.url}{fields}"
 
     @classmethod
     def declare(cls, **arguments: Any) -> Capabilities:

@@ -134,6 +134,11 @@ class OpenClipEncoder:
             _ = self.id
             self._model = self._model.to(getattr(torch, self.precision))
 
+    @property
+    def device(self) -> str:
+        """Return the torch device of the model."""
+        return self._device
+
     @cached_property
     def id(self) -> str:
         """Return the model's name and twelve digits of its weights, whatever the device and the precision."""

@@ -35,6 +35,7 @@ class EncoderFacts(NamedTuple):
     image_side: int  # pixels; 0 if it does not say
     training: Training | None
     has_patches: bool
+    device: str  # of torch
 
 
 def serve(descriptor: int) -> None:
@@ -76,7 +77,8 @@ class _LogSender(logging.Handler):
 
 def _facts_of(encoder: Any) -> EncoderFacts:
     side, has_patches = getattr(encoder, "image_side", 0), hasattr(encoder, "encode_patches")
-    return EncoderFacts(encoder.id, side, training_of(encoder), has_patches)
+    device = getattr(encoder, "device", "cpu")
+    return EncoderFacts(encoder.id, side, training_of(encoder), has_patches, device)
 
 
 def _encode(_: Connection, encoder: Any, method: str, items: Sequence[Any]) -> Vectors | Features:

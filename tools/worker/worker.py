@@ -255,6 +255,11 @@ class EncoderWorker(Worker[EncoderFacts]):
         return self.facts.training
 
     @property
+    def device(self) -> str:
+        """Return the torch device of the encoder."""
+        return self.facts.device
+
+    @property
     def has_patches(self) -> bool:
         """Return whether the encoder has `encode_patches`."""
         return self.facts.has_patches

@@ -1,25 +1,37 @@
 """The comparison of RealRAG's retrievers: its queries, its figures and the verdicts on the paper's order."""
 
+import hashlib
 import itertools
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from PIL import Image
+from support.fake_engines import SquareGenerator, make_context
 
+from pleinair.evals.pocket.oracle import Oracle
 from pleinair.evals.realrag.bench import (
     COLUMNS,
+    ENCODER,
+    LOSSES,
     TIERS,
+    Bench,
+    Trained,
     names_of,
     queries,
     recalls,
     species_in_turn,
+    train_retriever,
     write_library,
 )
 from pleinair.evals.realrag.run import read_options, summarise, write_markdown
 from pleinair.tools.pocket.world import SPECIES
+from pleinair.tools.registry import resolve
 from pleinair.tools.retrieval.library import Library
+from pleinair.tools.retrieval.realrag.reflective import ReflectiveOptions
+from pleinair.tools.types import GenerateRequest
 
 ABOUT: dict[str, Any] = {
     "command": "python …",
@@ -166,3 +178,47 @@ def test_look_alikes_have_no_name_and_come_last(tmp_path: Path) -> None:
 def test_the_defaults_are_three_seeds() -> None:
     options = read_options([])
     assert (options.seeds, options.prompts, options.collisions) == (3, 36, "class")
+
+
+class TintGenerator(SquareGenerator):
+    """Generator of one colour for each prompt."""
+
+    def generate(self, request: GenerateRequest, *rest: Any) -> Image.Image:
+        tint = tuple(hashlib.sha256(request.prompt.encode()).digest()[:3])
+        return Image.blend(super().generate(request, *rest), Image.new("RGB", (16, 16), tint), 0.9)
+
+
+@pytest.fixture(scope="module")
+def trainings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
+    """Train both retrievers of the comparison for two epochs, on the miniature world's encoder."""
+    work = tmp_path_factory.mktemp("realrag")
+    context = make_context(work, lambda *_: "", generator=TintGenerator())
+    encoder = resolve("encoder", "open_clip")(**ENCODER)
+    choices = ReflectiveOptions(epochs=2, learning_rate=1e-2)
+    bench = Bench(
+        work=work,
+        choices=choices,
+        each=1,
+        look_alikes=0,
+        context=context,
+        encoder=encoder,
+        oracle=cast(Oracle, None),
+    )
+    library = bench.library(0)
+    index = bench.index(library, encoder)
+    return {loss: train_retriever(bench, library, index, loss, seed=0) for loss in LOSSES}
+
+
+def test_the_comparison_trains_each_column_with_its_own_loss(trainings: dict[str, Trained]) -> None:
+    assert {column: config.choices.loss for column, (config, _) in trainings.items()} == {
+        "normal": "normal",
+        "reflective": "reflective",
+    }
+    weights = [(folder / "epoch-002.safetensors").read_bytes() for _, folder in trainings.values()]
+    assert weights[0] != weights[1]
+
+
+def test_only_the_reflective_retriever_is_tied_to_samples(trainings: dict[str, Trained]) -> None:
+    samplings = {column: config.sampling for column, (config, _) in trainings.items()}
+    assert samplings["normal"] is None
+    assert samplings["reflective"] is not None and samplings["reflective"].sampler == "square"

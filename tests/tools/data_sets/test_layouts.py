@@ -13,7 +13,7 @@ from pleinair.tools.data_sets.recognise import LAYOUTS, layouts_of, recognise
 from pleinair.tools.retrieval.library import Item
 from pleinair.tools.retrieval.readers.folder import Folder
 from pleinair.tools.retrieval.readers.names import ClassFolders
-from pleinair.tools.retrieval.realrag.data import pairs_by_caption, pairs_by_folder
+from pleinair.tools.retrieval.realrag.pairs import pairs_by_caption, pairs_by_folder
 from pleinair.tools.types import BadInput
 
 
@@ -136,8 +136,11 @@ def test_a_code_in_a_folders_name_is_no_class(folder: str, name: str) -> None:
     described = list(ClassFolders().read(Folder(Path(), [f"{folder}/a.jpg"])))
     assert [each.caption for each in described] == ([name] if name else [])
     items = [Item(f"train/{folder}/a.jpg", 1, 1)]
-    expected = [f"a photo of a {name}"] if name else []
-    assert [pair.prompt for pair in pairs_by_folder(items)] == expected
+    if name:
+        assert [pair.prompt for pair in pairs_by_folder(items)] == [f"A photo of a {name}"]
+    else:
+        with pytest.raises(BadInput, match=f"'{folder}' is named by a code"):
+            pairs_by_folder(items)
 
 
 def test_each_caption_of_an_image_is_a_prompt_of_its_own() -> None:

@@ -10,42 +10,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.generate import generate
-from pleinair.tools.retrieval.library import Item, Library
-from pleinair.tools.retrieval.readers.names import without_code
+from pleinair.tools.retrieval.realrag.pairs import Pair
 from pleinair.tools.types import BadInput, Encoder, GenerateRequest, Generator, Picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pleinair.tools.realrag import Sampling
     from pleinair.tools.retrieval.index import Index
+    from pleinair.tools.retrieval.library import Library
     from pleinair.tools.retrieval.realrag.reflective import ReflectiveOptions
     from pleinair.tools.storage.artifacts import ArtifactStore
     from pleinair.tools.types import Vectors
 
     Numbers = NDArray[np.int64]
 
-BLOCK = 1024  # rows compared with the library at a time
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Library image with the prompt that it answers and its class."""
-
-    id: str
-    prompt: str
-    label: str
+BATCH = 64  # texts or images embedded at a time
+CELLS = 2**26  # cosines in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,73 +57,38 @@ class TrainingSet:
     """All input of a training as numbers: the towers are frozen, so nothing is embedded twice."""
 
     pairs: tuple[Pair, ...]  # n of them
-    pool: Vectors  # [m, dim], every image of the library
+    ids: tuple[str, ...]  # m of them, the pool's
+    pool: Vectors  # [m, dim], every image that may be a negative
     contents: Numbers  # [m], equal for images of the same bytes
     labels: Numbers  # [m], the image's class, -1 for none
     rows: Numbers  # [n], the pairs' images as rows of the pool
-    texts: Vectors  # [n, dim], the pairs' prompts
+    texts: Vectors  # [t, dim], the different prompts
+    prompts: Numbers  # [n], the pairs' prompts as rows of the texts
     negatives: Numbers  # [n], rows of the pool, -1 if no image may be one
     digest: str  # of images, prompts, classes and negatives
-
-
-def pairs_by_caption(items: Iterable[Item]) -> list[Pair]:
-    """Use every caption as a prompt, and those of an image as a class of its own.
-
-    Images without a caption are dropped.
-    """
-    return [
-        Pair(item.id, caption, item.caption.casefold())
-        for item in items
-        for caption in item.caption.splitlines()
-    ]
-
-
-def pairs_by_folder(items: Iterable[Item]) -> list[Pair]:
-    """Use the name of an image's folder as its class; images in a folder without one are dropped.
-
-    A code is no name: "n02085620-Chihuahua" is "Chihuahua", and "n01440764" nothing.
-    """
-    labels = ((item.id, without_code(PurePosixPath(item.id).parent.name)) for item in items)
-    return [Pair(id, prompt_for(label), label) for id, label in labels if label]
-
-
-def pairs_by_name(items: Iterable[Item], names: Sequence[str]) -> list[Pair]:
-    """Use the name in an image's caption as its class; captions with none or with several are dropped."""
-    words = {name: re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE) for name in names}
-    matches = ((item.id, [name for name in names if words[name].search(item.caption)]) for item in items)
-    return [Pair(id, prompt_for(match[0]), match[0]) for id, match in matches if len(match) == 1]
-
-
-def prompt_for(label: str) -> str:
-    """Return the paper's prompt for a class (section 4)."""
-    return f"a photo of a {label}"
 
 
 def generate_samples(
     prompts: Sequence[str],
     *,
     generator: Generator,
+    sampling: Sampling,
     store: ArtifactStore,
     each: int,
     on_progress: Callable[[int, int], None],
 ) -> list[Sample]:
     """Generate an image without references for every prompt and each of `each` seeds.
 
-    Size, steps and guidance are the generator's own. The store caches an image under the generator's id and
-    the whole request, seed included.
+    The store caches an image under prompt, seed and `sampling`, so that trainings share them, also of
+    generators that differ only in how they use references.
     """
-    capabilities, samples = generator.capabilities, list[Sample]()
+    samples, values = list[Sample](), sampling.model_dump(exclude={"sampler"})
     for prompt in prompts:
         for seed in range(each):
-            request = GenerateRequest(
-                prompt=prompt,
-                height=capabilities.height,
-                width=capabilities.width,
-                num_inference_steps=capabilities.num_inference_steps,
-                guidance_scale=capabilities.guidance_scale,
-                seed=seed,
+            request = GenerateRequest(prompt=prompt, seed=seed, **values)
+            picture = generate(
+                request, generator=generator, store=store, identity=sampling.sampler, on_step=no_callback
             )
-            picture = generate(request, generator=generator, store=store, on_step=no_callback)
             samples.append(Sample(prompt, seed, picture))
             on_progress(len(samples), len(prompts) * each)
     return samples
@@ -146,46 +102,65 @@ def build_training_set(
     encoder: Encoder,
     store: ArtifactStore,
     options: ReflectiveOptions,
+    database: Collection[str] = (),
+    on_progress: Callable[[int, int], None] = no_callback,
 ) -> TrainingSet:
     """Embed prompts and samples and select each pair's negative; the library's vectors are the index's.
 
-    Pairs whose image the index skipped are dropped. Without samples there are no negatives. Raise `BadInput`
-    if fewer than two classes remain.
+    Pairs whose image the index skipped are dropped. Without samples there are no negatives.
+
+    Args:
+        pairs: images with their prompts.
+        samples: of each prompt one or more, or none at all.
+        index: of the library.
+        encoder: the frozen one of the index.
+        store: with the samples' images.
+        options: of the training.
+        database: ids of the images that may be negatives, such as a data set's to train on; empty: all.
+        on_progress: receives the samples embedded and in total.
+
+    Raises:
+        BadInput: fewer than two classes remain.
     """
-    row_of = {id: row for row, id in enumerate(index.ids)}
+    chosen = frozenset(database)
+    ids = [id for id in index.ids if not chosen or id in chosen]
+    row_of = {id: row for row, id in enumerate(ids)}
     pairs = [pair for pair in pairs if pair.id in row_of]
     rows = np.array([row_of[pair.id] for pair in pairs], dtype=np.int64)
     labels = _labels(pairs, rows, len(row_of))
-    pool = np.stack([index.vector(id) for id in index.ids])
-    hashes = [file.sha256 for file in index.manifest.files]
+    pool = np.stack([index.vector(id) for id in ids])
+    hash_of = dict(zip(index.ids, (file.sha256 for file in index.manifest.files), strict=True))
+    hashes = [hash_of[id] for id in ids]
     contents = np.unique(hashes, return_inverse=True)[1]
+    prompts, prompt_of = np.unique([pair.prompt for pair in pairs], return_inverse=True)
     negatives = np.full(len(rows), -1, dtype=np.int64)
     if samples:
-        embedded = _embed_samples(pairs, samples, encoder, store)
-        negatives = find_negatives(embedded, rows, pool, contents, labels, options.collisions)
+        images = _embed_samples(samples, encoder, store, on_progress)
+        numbers = _samples_of(pairs, samples)
+        negatives = find_negatives(images, numbers, rows, pool, contents, labels, options.collisions)
     facts = [hashes, [(pair.id, pair.prompt, pair.label) for pair in pairs], negatives.tolist()]
     return TrainingSet(
         pairs=tuple(pairs),
+        ids=tuple(ids),
         pool=pool,
         contents=contents,
         labels=labels,
         rows=rows,
-        texts=encoder.encode_text([pair.prompt for pair in pairs]),
+        texts=_embed_texts(prompts.tolist(), encoder),
+        prompts=prompt_of,
         negatives=negatives,
         digest=hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16],
     )
 
 
-def describe_pairs(
-    training_set: TrainingSet, library: Library, ids: Sequence[str]
-) -> list[dict[str, str | None]]:
-    """Return for every pair the origin of its image and its negative; `ids` are the pool's."""
+def describe_pairs(training_set: TrainingSet, library: Library) -> list[dict[str, str | None]]:
+    """Return for every pair the origin of its image and its negative."""
     return [
         {
             "picture": pair.id,
             "prompt": pair.prompt,
             "class": pair.label,
-            "negative": ids[negative] if negative >= 0 else None,
+            "negative": training_set.ids[negative] if negative >= 0 else None,
             "license": library.items[pair.id].license,
             "source": library.items[pair.id].source,
             "author": library.items[pair.id].author,
@@ -204,32 +179,77 @@ def _labels(pairs: Sequence[Pair], rows: Numbers, size: int) -> Numbers:
     return labels
 
 
+def _embed_texts(texts: Sequence[str], encoder: Encoder) -> Vectors:
+    parts = [encoder.encode_text(texts[start : start + BATCH]) for start in range(0, len(texts), BATCH)]
+    vectors: Vectors = np.concatenate(parts)
+    return vectors
+
+
 def _embed_samples(
-    pairs: Sequence[Pair], samples: Sequence[Sample], encoder: Encoder, store: ArtifactStore
+    samples: Sequence[Sample],
+    encoder: Encoder,
+    store: ArtifactStore,
+    on_progress: Callable[[int, int], None],
 ) -> Vectors:
-    """Embed for each pair the next of its prompt's samples, from the first again after the last: [n, dim]."""
-    vectors = np.concatenate([encoder.encode_images([store.open(sample.picture)]) for sample in samples])
-    rows: dict[str, list[int]] = defaultdict(list)
-    for row, sample in enumerate(samples):
-        rows[sample.prompt].append(row)
-    turns = {prompt: cycle(of_prompt) for prompt, of_prompt in rows.items()}
-    embedded: Vectors = vectors[[next(turns[pair.prompt]) for pair in pairs]]
+    """Embed the samples, a batch at a time: [s, dim]."""
+    vectors = list[Any]()
+    for start in range(0, len(samples), BATCH):
+        images = [store.open(sample.picture) for sample in samples[start : start + BATCH]]
+        vectors.append(encoder.encode_images(images))
+        on_progress(start + len(images), len(samples))
+    embedded: Vectors = np.concatenate(vectors)
     return embedded
 
 
-def find_negatives(
-    samples: Vectors, rows: Numbers, pool: Vectors, contents: Numbers, labels: Numbers, collisions: str
-) -> Numbers:
-    """Return for each pair the pool's row nearest to its sample (equation 4), -1 for none.
+def _samples_of(pairs: Sequence[Pair], samples: Sequence[Sample]) -> Numbers:
+    """Return the number of each pair's sample, [n]: its prompt's next, after the last the first again."""
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for number, sample in enumerate(samples):
+        numbers[sample.prompt].append(number)
+    turns = {prompt: cycle(of_prompt) for prompt, of_prompt in numbers.items()}
+    return np.array([next(turns[pair.prompt]) for pair in pairs], dtype=np.int64)
 
-    Never the positive or a copy of it, and with `collisions` "class" nothing of its class.
+
+def find_negatives(
+    samples: Vectors,
+    numbers: Numbers,
+    rows: Numbers,
+    pool: Vectors,
+    contents: Numbers,
+    labels: Numbers,
+    collisions: str,
+) -> Numbers:
+    """Return for each pair the pool's row that is most similar to its sample (equation 4), -1 for none.
+
+    Never the positive or a copy of it, and with `collisions` "class" nothing of its class. The pairs of a
+    sample and class are compared with the pool once.
+
+    Args:
+        samples: embedded, [s, dim].
+        numbers: of each pair's sample, [n].
+        rows: of each pair's image in the pool, [n].
+        pool: the library's images, [m, dim].
+        contents: of the pool's images, equal for copies, [m].
+        labels: their classes, -1 for none, [m].
+        collisions: "image" or "class".
     """
-    negatives = np.empty(len(rows), dtype=np.int64)
-    for start in range(0, len(rows), BLOCK):
-        positive = rows[start : start + BLOCK, None]
-        excluded = contents[None] == contents[positive]
+    negatives = np.full(len(rows), -1, dtype=np.int64)
+    groups, group_of = np.unique(np.stack([numbers, labels[rows]]), axis=1, return_inverse=True)
+    members = np.split(np.argsort(group_of, kind="stable"), np.cumsum(np.bincount(group_of))[:-1])
+    block = max(1, CELLS // len(pool))
+    for start in range(0, len(members), block):
+        sample, label = groups[:, start : start + block]
+        cosines = samples[sample] @ pool.T
         if collisions == "class":
-            excluded |= labels[None] == labels[positive]
-        cosines = np.where(excluded, -np.inf, samples[start : start + BLOCK] @ pool.T)
-        negatives[start : start + BLOCK] = np.where(excluded.all(1), -1, cosines.argmax(1))
+            cosines[labels[None] == label[:, None]] = -np.inf
+        for row, pairs in zip(cosines, members[start : start + block], strict=True):
+            first = _best(row)
+            second = _best(np.where(contents == contents[first], -np.inf, row))
+            negatives[pairs] = np.where(contents[rows[pairs]] == contents[first], second, first)
     return negatives
+
+
+def _best(cosines: Any) -> int:
+    """Return the place of the highest cosine, -1 if all are excluded."""
+    place = int(cosines.argmax())
+    return place if np.isfinite(cosines[place]) else -1

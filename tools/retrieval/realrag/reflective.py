@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from pleinair.tools.arguments import complaint
 from pleinair.tools.locks import serialized
-from pleinair.tools.realrag import Loss, Training
+from pleinair.tools.realrag import Loss, Sampling, Training
 from pleinair.tools.registry import resolve
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, Encoder, Value
@@ -37,7 +37,8 @@ class ReflectiveOptions(Value):
 
     `tau_on_reflective` divides the reflective cosine by `tau` like the others; without it the loss is as
     printed in equation 7, whose reflective term is at most e. `collisions` says what is never a negative:
-    another copy of the positive, or anything of its class; the paper has no rule.
+    anything of the positive's class, or only another copy of it. The paper has no rule; with "image" the
+    reflective loss was measured worse than the normal one, as it pushes images of the right class away.
     """
 
     loss: Loss = "reflective"
@@ -46,18 +47,22 @@ class ReflectiveOptions(Value):
     learning_rate: float = Field(default=1e-3, gt=0)
     tau: float = Field(default=0.07, gt=0)
     tau_on_reflective: bool = True
-    collisions: Literal["image", "class"] = "image"
+    collisions: Literal["class", "image"] = "class"
     width: int = Field(default=256, ge=1)  # of the MLP
     samples: int = Field(default=1, ge=1)  # of the generator, for each prompt
     seed: int = Field(default=0, ge=0, lt=2**31)
 
 
 class TrainingConfig(Value):
-    """Contents of `retriever.json`: options, generator, frozen encoder and training set of a training."""
+    """Contents of `retriever.json`: options, generator, frozen encoder and training set of a training.
 
-    version: Literal[1] = 1
+    Version 1 has no `sampling`; such a retriever is for the generator with the same id.
+    """
+
+    version: Literal[1, 2] = 2
     choices: ReflectiveOptions
     generator: str  # the id of its capabilities
+    sampling: Sampling | None = None  # of the samples
     encoder: str  # the id of the frozen one
     engine: str  # its backend
     arguments: dict[str, Any] = Field(default_factory=dict)
@@ -92,12 +97,19 @@ class ReflectiveEncoder:
     def declare(folder: str, any_generator: bool = False, **_: Any) -> Training:
         """Return the training of such an encoder without loading it; raise `BadInput` if there is none."""
         config = _load_config(Path(folder).expanduser())
-        return Training(loss=config.choices.loss, generator=config.generator, any_generator=any_generator)
+        return Training(
+            loss=config.choices.loss,
+            generator=config.generator,
+            sampling=config.sampling,
+            any_generator=any_generator,
+        )
 
     @property
     def id(self) -> str:
-        """Return the frozen encoder's id after twelve digits of checkpoint, loss and generator."""
-        digest = hashlib.sha256(f"{self._config.choices.loss}\n{self._config.generator}\n".encode())
+        """Return the frozen encoder's id after twelve digits of checkpoint, loss and samples' generator."""
+        sampling, loss = self._config.sampling, self._config.choices.loss
+        generator = sampling.model_dump_json() if sampling else self._config.generator
+        digest = hashlib.sha256(f"{loss}\n{generator}\n".encode())
         for key, tensor in self._head.state_dict().items():
             digest.update(key.encode())
             digest.update(tensor.contiguous().numpy())
@@ -130,15 +142,27 @@ def _load_config(folder: Path) -> TrainingConfig:
         raise BadInput(f"{folder / _CONFIG} is damaged: {complaint(error)}.") from None
 
 
+def require_same(folder: Path, **values: object) -> bool:
+    """Return whether a folder has a training; raise `BadInput` if one with other values than these."""
+    if not (folder / _CONFIG).exists():
+        return False
+    stored = _load_config(folder)
+    changed = [name for name, value in values.items() if getattr(stored, name) != value]
+    if changed:
+        raise BadInput(
+            f"{folder} has another training (other {', '.join(changed)}).", "Choose another folder."
+        )
+    return True
+
+
 def save_config(folder: Path, config: TrainingConfig) -> None:
-    """Write the configuration; raise `BadInput` if the folder has another training."""
-    if (folder / _CONFIG).exists():
-        stored = _load_config(folder).model_dump()
-        changed = [key for key, value in config.model_dump().items() if stored[key] != value]
-        if changed:
-            message = f"{folder} has another training (other {', '.join(changed)})."
-            raise BadInput(message, "Choose another folder.")
-    write_whole(folder / _CONFIG, config.model_dump_json(indent=1).encode())
+    """Write the configuration; raise `BadInput` if the folder has another training.
+
+    The encoder's arguments may differ, such as its device, and for samples `sampling` counts.
+    """
+    ignored = {"arguments", *({"generator"} if config.sampling else ())}
+    if not require_same(folder, **{name: value for name, value in config if name not in ignored}):
+        write_whole(folder / _CONFIG, config.model_dump_json(indent=1).encode())
 
 
 def epochs_done(folder: Path) -> list[int]:

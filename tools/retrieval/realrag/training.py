@@ -1,7 +1,8 @@
 """Train the MLP of a reflective retriever (RealRAG, Lyu et al., ICML 2025, equations 4 to 8).
 
 Text tower and vision tower are frozen and their embeddings computed before, so an epoch is a few matrix
-products on the CPU. Not covered: other optimisers than Adam, GPUs.
+products. The embeddings stay in the host's memory, and a batch at a time goes to the device. Not covered:
+other optimisers than Adam, several GPUs.
 """
 
 from __future__ import annotations
@@ -28,15 +29,18 @@ from pleinair.tools.retrieval.realrag.reflective import (
 from pleinair.tools.storage.files import write_whole
 
 
-def train(training_set: TrainingSet, config: TrainingConfig, folder: Path) -> Iterator[tuple[int, float]]:
+def train(
+    training_set: TrainingSet, config: TrainingConfig, folder: Path, device: str = "cpu"
+) -> Iterator[tuple[int, float]]:
     """Train from the newest checkpoint in `folder` to the last epoch; yield each one's number and mean loss.
 
     The order of an epoch depends on seed and epoch alone, and a checkpoint includes Adam's state, so a
-    stopped training ends as it would have. Raise `BadInput` if the folder has another training.
+    stopped training ends as it would have, on the same device. Raise `BadInput` if the folder has another
+    training.
     """
     save_config(folder, config)
     options = config.choices
-    head = Head(config.dim, options.width, options.seed)
+    head = Head(config.dim, options.width, options.seed).to(device)
     optimiser = torch.optim.Adam(head.parameters(), lr=options.learning_rate)
     done = max(epochs_done(folder), default=0)
     if done:
@@ -55,23 +59,25 @@ class PairTensors:
     def __init__(self, training_set: TrainingSet, *, reflective: bool) -> None:
         self.rows = torch.from_numpy(training_set.rows)
         self.texts = torch.from_numpy(training_set.texts)
+        self.prompts = torch.from_numpy(training_set.prompts)
         self.pool = torch.from_numpy(np.ascontiguousarray(training_set.pool))
         self.contents = torch.from_numpy(training_set.contents)
         self.labels = torch.from_numpy(training_set.labels)
         self.negatives = torch.from_numpy(training_set.negatives) if reflective else None
 
     def loss(self, head: Head, batch: Tensor, options: ReflectiveOptions) -> Tensor:
-        """Compute the mean loss of the pairs with the numbers `batch`, [b]."""
+        """Compute the mean loss of the pairs with the numbers `batch`, [b], on the MLP's device."""
+        device = head.up.weight.device
         rows, negatives, present = self.rows[batch], None, None
         if self.negatives is not None:
             numbers = self.negatives[batch]
-            present = numbers >= 0
-            negatives = head(self.pool[numbers.clamp(min=0)])
+            present = (numbers >= 0).to(device)
+            negatives = head(self.pool[numbers.clamp(min=0)].to(device))
         return reflective_loss(
-            self.texts[batch],
-            head(self.pool[rows]),
+            self.texts[self.prompts[batch]].to(device),
+            head(self.pool[rows].to(device)),
             negatives,
-            others=self.others(rows, options.collisions),
+            others=self.others(rows, options.collisions).to(device),
             present=present,
             tau=options.tau,
             tau_on_reflective=options.tau_on_reflective,
@@ -140,9 +146,9 @@ def _run_epoch(
 
 def _state_of(head: Head, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return all tensors that a training needs to continue: weights, and Adam's state by parameter."""
-    tensors = {f"head.{name}": value for name, value in head.state_dict().items()}
+    tensors = {f"head.{name}": value.cpu() for name, value in head.state_dict().items()}
     for number, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"adam.{number}.{name}": value for name, value in state.items()}
+        tensors |= {f"adam.{number}.{name}": value.cpu() for name, value in state.items()}
     return tensors
 
 

@@ -1,6 +1,6 @@
 """The reflective retriever: its exact loss, its training set, its checkpoints and its index."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import e, exp, log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,116 +9,36 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.colour_encoder import COLOURS, ColourEncoder, paint, write_squares
-from support.fake_engines import SquareGenerator
+from support.colour_encoder import COLOURS, paint, write_squares
+from support.retriever_trainings import LOOKS, Bench, BlueGenerator, WordEncoder
 from torch.nn import functional
 
 from pleinair.tools.retrieval.index import Index, IndexRetriever, build_index
-from pleinair.tools.retrieval.library import Item, Library
+from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.realrag import reflective
 from pleinair.tools.retrieval.realrag.data import (
-    Pair,
-    TrainingSet,
     build_training_set,
     describe_pairs,
     find_negatives,
-    generate_samples,
-    pairs_by_caption,
-    pairs_by_folder,
-    pairs_by_name,
 )
 from pleinair.tools.retrieval.realrag.head import Head
+from pleinair.tools.retrieval.realrag.pairs import Pair, pairs_by_folder
 from pleinair.tools.retrieval.realrag.reflective import (
     ReflectiveEncoder,
     ReflectiveOptions,
-    TrainingConfig,
     epochs_done,
     load_head,
 )
 from pleinair.tools.retrieval.realrag.training import PairTensors, reflective_logits, reflective_loss, train
-from pleinair.tools.storage.artifacts import ArtifactStore
-from pleinair.tools.types import BadInput, GenerateRequest
+from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
-    from pleinair.tools.types import Vectors
+    pass
 
-LOOKS = {"crimson": "red", "emerald": "green", "azure": "blue"}
-MISREAD = {"crimson": (20, 255, 0), "emerald": (0, 20, 255), "azure": (255, 0, 20)}  # by the frozen encoder
 TEXTS = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
 IMAGES = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
 NEGATIVES = torch.tensor([[0.6, 0.8], [1.0, 0.0]])
 OTHERS = ~torch.eye(2, dtype=torch.bool)
-
-
-class WordEncoder(ColourEncoder):
-    """Encoder of a text by the colour of its last word, which is wrong for three words."""
-
-    def encode_text(self, texts: Sequence[str]) -> "Vectors":
-        colours = COLOURS | MISREAD
-        return self._rows([np.asarray(colours[text.split()[-1]], float) for text in texts])
-
-
-class BlueGenerator(SquareGenerator):
-    """Generator of blue images, slightly different for every prompt."""
-
-    def generate(self, request: GenerateRequest, *rest: Any) -> Image.Image:
-        grey = super().generate(request, *rest).getchannel(0)
-        tint = grey.point(lambda value: value // 8 + sum(request.prompt.encode()) % 50)
-        return Image.merge("RGB", (Image.new("L", grey.size), tint, Image.new("L", grey.size, 255)))
-
-
-class Bench:
-    """A small library with its index, samples of a generator, and trainings on them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.encoder, self.generator = folder, WordEncoder(), BlueGenerator()
-        self.store = ArtifactStore(folder / "samples")
-        self.library = folder / "library"
-        self.library.mkdir()
-        for name, look in LOOKS.items():
-            (self.library / name).mkdir()
-            for number in range(3):
-                red, green, blue = COLOURS[look]
-                colour = (abs(red - 20 * number), abs(green - 20 * number), abs(blue - 20 * number))
-                paint(self.library / name, f"{number}.png", colour)
-
-    @property
-    def index(self) -> Index:
-        return build_index(Library.open(self.library), self.encoder, self.folder / "index")
-
-    def training_set(self, **changes: Any) -> TrainingSet:
-        pairs = pairs_by_folder(Library.open(self.library).items.values())
-        options = ReflectiveOptions(**changes)
-        samples = generate_samples(
-            list(dict.fromkeys(pair.prompt for pair in pairs)),
-            generator=self.generator,
-            store=self.store,
-            each=options.samples,
-            on_progress=lambda done, total: None,
-        )
-        return build_training_set(
-            pairs,
-            samples if options.loss == "reflective" else [],
-            index=self.index,
-            encoder=self.encoder,
-            store=self.store,
-            options=options,
-        )
-
-    def config(self, training_set: TrainingSet, **changes: Any) -> TrainingConfig:
-        return TrainingConfig(
-            choices=ReflectiveOptions(**changes),
-            generator=self.generator.capabilities.id,
-            encoder=self.encoder.id,
-            engine="words",
-            dim=training_set.pool.shape[1],
-            lesson=training_set.digest,
-        )
-
-    def train(self, out: str, **changes: Any) -> Path:
-        training_set, folder = self.training_set(**changes), self.folder / out
-        list(train(training_set, self.config(training_set, **changes), folder))
-        return folder
 
 
 @pytest.fixture
@@ -184,24 +104,38 @@ def test_neither_the_positive_nor_a_copy_nor_optionally_its_class_is_a_negative(
     collisions: str, expected: int
 ) -> None:
     samples, rows = POOL[:1], np.asarray([0])
-    assert find_negatives(samples, rows, POOL, COPIES, CLASSES, collisions).tolist() == [expected]
+    assert find_negatives(samples, rows, rows, POOL, COPIES, CLASSES, collisions).tolist() == [expected]
 
 
 def test_the_negative_is_the_nearest_image_to_the_sample() -> None:
     samples = np.asarray([[0.6, 0.8], [1, 0]], dtype=np.float32)
-    assert find_negatives(samples, np.asarray([0, 3]), POOL, COPIES, CLASSES, "image").tolist() == [2, 0]
+    numbers, rows = np.asarray([0, 1]), np.asarray([0, 3])
+    assert find_negatives(samples, numbers, rows, POOL, COPIES, CLASSES, "image").tolist() == [2, 0]
 
 
 def test_a_pair_has_no_negative_if_every_image_collides() -> None:
     rows, one_class = np.asarray([0]), np.zeros(4, dtype=np.int64)
-    assert find_negatives(POOL[:1], rows, POOL, COPIES, one_class, "class").tolist() == [-1]
+    assert find_negatives(POOL[:1], rows, rows, POOL, COPIES, one_class, "class").tolist() == [-1]
 
 
-def test_many_pairs_are_compared_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = np.asarray([0, 1, 2, 3, 0])
-    expected = find_negatives(POOL[rows], rows, POOL, COPIES, CLASSES, "image")
-    monkeypatch.setattr("pleinair.tools.retrieval.realrag.data.BLOCK", 2)
-    np.testing.assert_array_equal(find_negatives(POOL[rows], rows, POOL, COPIES, CLASSES, "image"), expected)
+@pytest.mark.parametrize("collisions", ["image", "class"])
+@pytest.mark.parametrize("cells", [1, 100, 2**26])
+def test_negatives_are_those_of_a_search_pair_by_pair(
+    collisions: str, cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pleinair.tools.retrieval.realrag.data.CELLS", cells)
+    rng = np.random.default_rng(0)
+    pool, samples = rng.normal(size=(40, 4)).astype(np.float32), rng.normal(size=(5, 4)).astype(np.float32)
+    contents, labels = rng.integers(0, 25, 40), rng.integers(-1, 4, 40)
+    numbers, rows = rng.integers(0, 5, 30), rng.integers(0, 40, 30)
+    expected = []
+    for number, row in zip(numbers, rows, strict=True):
+        excluded = contents == contents[row]
+        if collisions == "class":
+            excluded |= labels == labels[row]
+        expected.append(int(np.where(excluded, -np.inf, pool @ samples[number]).argmax()))
+    negatives = find_negatives(samples, numbers, rows, pool, contents, labels, collisions)
+    assert negatives.tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -214,34 +148,6 @@ def test_the_same_rule_holds_within_a_batch(bench: Bench, collisions: str, allow
     object.__setattr__(training_set, "labels", np.zeros(size, dtype=np.int64))
     others = PairTensors(training_set, reflective=True).others(torch.tensor([0, 1, 2]), collisions)
     assert others.int().tolist() == allowed
-
-
-def item(id: str, caption: str = "") -> Item:
-    return Item(id=id, size=1, mtime_ns=1, caption=caption)
-
-
-@pytest.mark.parametrize(
-    ("pairs", "expected"),
-    [
-        (
-            pairs_by_caption([item("1", "A red car"), item("2"), item("3", "a red car")]),
-            [Pair("1", "A red car", "a red car"), Pair("3", "a red car", "a red car")],
-        ),
-        (
-            pairs_by_folder([item("cars/audi_a4/1.png"), item("loose.png")]),
-            [Pair("cars/audi_a4/1.png", "a photo of a audi a4", "audi a4")],
-        ),
-        (
-            pairs_by_name(
-                [item("1", "the Wren."), item("2", "a wrench"), item("3", "a wren, a cod"), item("4")],
-                ["wren", "cod"],
-            ),
-            [Pair("1", "a photo of a wren", "wren")],
-        ),
-    ],
-)
-def test_pairs_are_read_from_a_library(pairs: list[Pair], expected: list[Pair]) -> None:
-    assert pairs == expected
 
 
 def test_samples_are_generated_once_for_all_trainings(bench: Bench) -> None:
@@ -272,7 +178,7 @@ def test_a_lost_sample_is_generated_again(bench: Bench) -> None:
 
 
 def test_the_generators_fault_is_the_negative(bench: Bench) -> None:
-    pairs = describe_pairs(bench.training_set(), Library.open(bench.library), bench.index.ids)
+    pairs = describe_pairs(bench.training_set(collisions="image"), Library.open(bench.library))
     assert {pair["class"] for pair in pairs} == set(LOOKS)
     assert {str(pair["negative"]).split("/")[0] for pair in pairs} == {"azure"}
     assert all(pair["negative"] != pair["picture"] for pair in pairs)
@@ -281,7 +187,7 @@ def test_the_generators_fault_is_the_negative(bench: Bench) -> None:
 
 def test_the_class_rule_excludes_the_pairs_own_class(bench: Bench) -> None:
     training_set = bench.training_set(collisions="class")
-    pairs = describe_pairs(training_set, Library.open(bench.library), bench.index.ids)
+    pairs = describe_pairs(training_set, Library.open(bench.library))
     assert all(str(pair["negative"]).split("/")[0] != pair["class"] for pair in pairs)
 
 
@@ -293,7 +199,7 @@ def test_a_library_of_one_class_is_refused(bench: Bench) -> None:
 
 
 def first_for(encoder: Any, index: Index, name: str) -> str:
-    ((id, _),) = index.search(encoder.encode_text([f"a photo of a {name}"]), 1)
+    ((id, _),) = index.search(encoder.encode_text([f"A photo of a {name}"]), 1)
     return id.split("/")[0]
 
 
@@ -361,7 +267,7 @@ def test_a_grown_library_is_another_training_set(bench: Bench) -> None:
 def test_the_training_of_another_generator_has_its_own_folder_and_id(bench: Bench) -> None:
     first = ReflectiveEncoder(str(bench.train("out", epochs=2)))
     bench.generator.capabilities = bench.generator.capabilities.model_copy(update={"id": "square@2"})
-    with pytest.raises(BadInput, match=r"other generator\)"):
+    with pytest.raises(BadInput, match=r"other sampling\)"):
         bench.train("out", epochs=2)
     second = ReflectiveEncoder(str(bench.train("other", epochs=2)))
     assert (first.training.generator, second.training.generator) == ("square", "square@2")
