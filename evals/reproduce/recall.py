@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from pleinair.evals.reproduce.plan import Line, Sheet, Variant, sheet
 from pleinair.evals.reproduce.records import key_of
 from pleinair.evals.reproduce.results import Cell
 from pleinair.evals.run import show_progress
+from pleinair.evals.scores.recall import ranks
 from pleinair.tools.crossmodal import list_subqueries
 from pleinair.tools.data_sets.data_set import DataSet, Example
 from pleinair.tools.data_sets.library import write_library
@@ -42,7 +44,6 @@ _ROWS = {
     "adaptor": "adaptor, longest caption",
 }
 _ENCODERS = {"vit-l-14": "CLIP ViT-L/14", "so400m-14-siglip-384": "SigLIP SO400M/14@384"}
-_BATCH = 256  # texts
 
 
 def recall(settings: Settings) -> Extra:
@@ -161,24 +162,18 @@ def _measure_recall(setup: Setup) -> list[Measured]:
                     if name not in by_name
                     else "needs --set crossmodal.adaptor=FOLDER"
                 )
-                cells.append(_with(cell, why=why))
+                cells.append(replace(cell, why=why))
                 continue
             ranks, groups = by_name[name][kind]
             depth = int(measure.partition("@")[2])
             values = [100.0 * (rank < depth) for rank in ranks]
             ends = interval(values, 0, 100, setup.options.seed, groups)
             cells.append(
-                _with(
+                replace(
                     cell, mean=sum(values) / len(values), interval=ends, n=len(values), groups=len({*groups})
                 )
             )
     return [(each, cells)]
-
-
-def _with(cell: Cell, **facts: Any) -> Cell:
-    from dataclasses import replace
-
-    return replace(cell, **facts)
 
 
 def _ranks(setup: Setup, name: str) -> dict[str, tuple[list[int], list[str]]]:
@@ -186,7 +181,8 @@ def _ranks(setup: Setup, name: str) -> dict[str, tuple[list[int], list[str]]]:
     corpus = _Corpus(setup, name)
     results = {}
     for kind, queries in (("every", _every(setup, name)), ("longest", _longest(setup, name))):
-        results[kind] = ([*_by_encoder(corpus, queries)], [corpus.ids[place] for place, _ in queries])
+        found = ranks(corpus.encoder.encode_text, corpus.vectors, [(text, place) for place, text in queries])
+        results[kind] = (found.tolist(), [corpus.ids[place] for place, _ in queries])
     if _adaptor(setup.settings):
         queries = _longest(setup, name)
         ranked = [*_by_adaptor(setup, corpus, name, queries)]
@@ -194,17 +190,9 @@ def _ranks(setup: Setup, name: str) -> dict[str, tuple[list[int], list[str]]]:
     return results
 
 
-def _by_encoder(corpus: _Corpus, queries: Sequence[tuple[int, str]]) -> Iterator[int]:
-    for start in range(0, len(queries), _BATCH):
-        some = queries[start : start + _BATCH]
-        cosines = corpus.encoder.encode_text([text for _, text in some]) @ corpus.vectors.T
-        yield from (rank_of(row, place) for row, (place, _) in zip(cosines, some, strict=True))
-
-
-def rank_of(scores: Any, place: int) -> int:
-    """Return how many images score higher than that of a place; the later of equal ones rank behind."""
-    values = np.asarray(scores)
-    return int((values > values[place]).sum() + (values[:place] == values[place]).sum())
+def rank_of(scores: Vectors, place: int) -> int:
+    """Return how many other images score at least as high as that of a place."""
+    return int((scores >= scores[place]).sum()) - 1
 
 
 def _by_adaptor(

@@ -175,7 +175,8 @@ def plot(report: Report, folder: Path) -> list[Path]:
             draw(place, [cell for cell in measured if cell.measure == measure])
             place.set_ylabel(measure)
         axes[0].legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
-        figure.supxlabel(f"{report.model}; 95 % intervals; ◇ published: {report.generator}", fontsize=8)
+        beside = f"; ◇ published: {report.generator}" if any(cell.published for cell in measured) else ""
+        figure.supxlabel(f"{report.model}; 95 % intervals{beside}", fontsize=8)
         paths.append(folder / f"{each.id.replace('/', '-')}.png")
         figure.savefig(paths[-1], dpi=130)
     return paths
@@ -204,15 +205,24 @@ def _curve(axes: Axes, cells: Sequence[Cell]) -> None:
     for place, name in enumerate(dict.fromkeys(cell.data_set for cell in cells)):
         of_set = [cell for cell in cells if cell.data_set == name and cell.mean is not None]
         colour = COLOURS[(place * 2 + 1) % len(COLOURS)]
-        sized = [cell for cell in of_set if "images" in cell.row]
-        sizes = [int(cell.row.partition(" ")[0].replace(",", "")) for cell in sized]
+        sized = [cell for cell in of_set if _size(cell)]
+        sizes = [_size(cell) for cell in sized]
         axes.errorbar(
             sizes, [cell.mean or 0 for cell in sized], _errors(sized), color=colour, marker="o", label=name
         )
         for cell in of_set:
             if cell not in sized and cell.mean is not None:
                 axes.axhline(cell.mean, color=colour, linestyle=":", label=f"{name}, {cell.row}")
+    sizes = sorted({size for cell in cells if (size := _size(cell))})
     axes.set(xscale="log", xlabel="images in the pool")
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.minorticks_off()
+
+
+def _size(cell: Cell) -> int:
+    """Return the images of the pool of a row of figure 16, 0 for the base model."""
+    number = cell.row.partition(" images")[0].replace(",", "")
+    return int(number) if number.isdecimal() else 0
 
 
 def _errors(cells: Sequence[Cell]) -> list[list[float]]:
