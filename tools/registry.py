@@ -15,7 +15,9 @@ from typing import Any, Literal, get_args
 
 from pleinair.tools.types import BadInput, PleinairError
 
-Kind = Literal["generator", "encoder", "retriever", "mllm", "graph", "reader", "context", "exporter"]
+Kind = Literal[
+    "generator", "encoder", "retriever", "mllm", "graph", "reader", "context", "exporter", "command"
+]
 
 
 class BrokenPlugin(PleinairError):

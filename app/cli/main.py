@@ -22,6 +22,7 @@ from pleinair.app.cli.judge import judge
 from pleinair.app.cli.library import library_app
 from pleinair.app.cli.mcp import mcp
 from pleinair.app.cli.models import models_app
+from pleinair.app.cli.plugins import PluginGroup
 from pleinair.app.cli.runs import runs_app
 from pleinair.app.cli.serve import serve, worker
 from pleinair.app.cli.setup import setup
@@ -35,7 +36,13 @@ from pleinair.app.texts import printable
 HELP = (
     f"Generate images from reference images: critique, retrieve what is missing, generate again.\n\n{EXITS}"
 )
-app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(
+    cls=PluginGroup,
+    help=HELP,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 app.add_typer(runs_app, name="runs")
 app.add_typer(trace_app, name="trace")
 app.add_typer(models_app, name="models")

@@ -1,0 +1,205 @@
+"""`pleinair evaluate`: does retrieval help on your library, with your generator?"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pleinair.app.cli.options import Json, Profile, Setting
+from pleinair.app.cli.terminal import explained, leave, progress_bar, quiet, say, say_all
+from pleinair.tools.types import BadInput
+
+if TYPE_CHECKING:
+    from pleinair.app.settings import Settings
+    from pleinair.evals.evaluate.columns import LibraryStudio
+    from pleinair.evals.evaluate.findings import Findings
+    from pleinair.evals.evaluate.report import Facts
+    from pleinair.evals.evaluate.split import Split
+    from pleinair.evals.reproduce.estimates import Forecast
+    from pleinair.evals.reproduce.generate import Work
+    from pleinair.evals.scores.items import Scorer
+    from pleinair.tools.retrieval.library import Library
+
+
+def evaluate(
+    library: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FOLDER", help="Your images; the configured library if omitted; repeatable."),
+    ] = None,
+    profile: Profile = None,
+    setting: Setting = None,
+    concepts: Annotated[int, typer.Option(min=1, help="Concepts to evaluate, at most.")] = 40,
+    concept: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="A concept that captions name, instead of those found; repeatable."
+        ),
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="True images to score against, of each concept.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Prompts of each concept, each with its own seed.")] = 3,
+    seed: Annotated[int, typer.Option(help="From which the choice of images and all seeds derive.")] = 0,
+    scorer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="A score, such as dinov2:FOLDER; the first decides; repeatable."),
+    ] = None,
+    allow_same_encoder: Annotated[
+        bool, typer.Option("--allow-same-encoder", help="Score with retrieval's own encoder, too.")
+    ] = False,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of all results.")] = "pleinair-evaluate",
+    max_usd: Annotated[
+        float | None, typer.Option(metavar="USD", min=0, help="US dollars for all commands with this --out.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show concepts and estimate; generate nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell whether retrieval helps on your library, with your generator.
+
+    Images of each concept are held out. Equal prompts and seeds are generated without a reference, with the
+    retrieved image, with a true image, and by the loop, and scored by a model that retrieval does not use.
+    The same command goes on where it was stopped.
+    """
+    from pleinair.app.engines import check
+    from pleinair.app.settings import assignments, load
+    from pleinair.evals.evaluate.columns import LibraryStudio, works_of
+    from pleinair.evals.evaluate.judges import open_scorers
+    from pleinair.evals.reproduce.estimates import forecast, require_budget
+    from pleinair.evals.reproduce.generate import generate_all
+    from pleinair.tools.storage.files import checked_path
+
+    quiet()
+    with explained():
+        settings = load(profile, assignments(setting, {"library.folder": library}))
+        check(settings)
+        folder = _folder(checked_path(out, "--out").absolute())
+        opened = _open(settings)
+        split = _split(opened, concept or (), concepts, images, seeds, seed)
+        works = works_of(split, settings)
+        studio = LibraryStudio(folder, max_usd, split=split)
+        paid_score = len(split.subjects) * len(works) * ("gptscore" in (scorer or ()))
+        expected = forecast(studio, works, extra_calls=paid_score)
+        _say_plan(split, expected)
+        scorers = open_scorers(scorer or (), settings, allow_same_encoder)
+        if dry_run:
+            return
+        require_budget(expected, settings, max_usd)
+        folder.mkdir(parents=True, exist_ok=True)
+        split = _without_copies(split, folder)
+        studio.split, works = split, works_of(split, settings)
+        try:
+            generate_all(studio, works, lambda work: None)
+        except BadInput as error:
+            if max_usd is None or studio.spent < max_usd:
+                raise
+            say(f"\npleinair: {error}", err=True)
+            leave("stopped")
+        findings = _find(studio, works, scorers, settings, seed)
+        facts = _facts(split, settings, seed)
+        _finish(findings, facts, studio, works, as_json)
+
+
+def _folder(folder: Path) -> Path:
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"--out {str(folder)!r}: it is a file; must be a folder")
+    return folder
+
+
+def _open(settings: Settings) -> Library:
+    """Open the library of the settings."""
+    from pleinair.app.engines import open_library
+    from pleinair.app.paths import places
+
+    with progress_bar("Reading the library") as show:
+        return open_library(settings, places(settings.paths.home), show)
+
+
+def _split(
+    library: Library, names: list[str] | tuple[str, ...], most: int, images: int, seeds: int, seed: int
+) -> Split:
+    from pleinair.evals.evaluate.concepts import concepts_of
+    from pleinair.evals.evaluate.split import split_library
+
+    return split_library(
+        library, concepts_of(library, names), most=most, images=images, seeds=seeds, seed=seed
+    )
+
+
+def _without_copies(split: Split, folder: Path) -> Split:
+    from pleinair.evals.evaluate.split import without_copies
+    from pleinair.evals.reproduce.records import Records
+
+    with progress_bar("Looking for copies of held-out images") as show:
+        return without_copies(split, Records(folder / "copies.jsonl"), show)
+
+
+def _say_plan(split: Split, expected: Forecast) -> None:
+    usable, small = split.concepts.usable, split.concepts.too_small
+    say(
+        f"{len(split.parts)} of {len(usable)} concepts by {split.concepts.origin}, such as "
+        f"{', '.join(part.concept for part in split.parts[:4])}; {len(small)} have a single image",
+        err=True,
+    )
+    for line in expected.lines():
+        say(line, err=True)
+
+
+def _find(
+    studio: LibraryStudio, works: list[Work], scorers: list[Scorer], settings: Settings, seed: int
+) -> Findings:
+    from pleinair.evals.evaluate.findings import find
+    from pleinair.evals.evaluate.judges import is_independent
+    from pleinair.evals.reproduce.results import measure_all
+
+    say("", err=True)
+    with progress_bar("Scoring") as show:
+        by_arm = measure_all(studio, works, scorers, seed, lambda name, done, total: show(done, total))
+    return find(
+        studio,
+        works,
+        scorers,
+        {arm.variant: scores for arm, scores in by_arm.items()},
+        seed=seed,
+        copied=settings.leak.copied,
+        independent=is_independent(scorers[0]),
+    )
+
+
+def _facts(split: Split, settings: Settings, seed: int) -> Facts:
+    from pleinair.evals.evaluate.report import Facts
+    from pleinair.evals.report import versions
+
+    concepts, library = split.concepts, split.library
+    return Facts(
+        command=shlex.join(["pleinair", *sys.argv[1:]]),
+        library=library.title,
+        images=len(library.items),
+        origin=concepts.origin,
+        too_small=tuple(concept.name for concept in concepts.too_small),
+        not_chosen=len(concepts.usable) - len(split.parts),
+        held_out=len(split.excluded) - len(split.copies),
+        copies=len(split.copies),
+        generator=settings.generator.label,
+        encoder=settings.encoder.label,
+        mllm=settings.mllm.label,
+        profile=settings.profile,
+        seed=seed,
+        versions=versions(),
+    )
+
+
+def _finish(
+    findings: Findings, facts: Facts, studio: LibraryStudio, works: list[Work], as_json: bool
+) -> None:
+    from pleinair.evals.evaluate.report import write_all, write_text
+
+    text, page, data = write_all(findings, facts, studio, works, studio.out)
+    if as_json:
+        typer.echo(data.read_text("utf-8"), nl=False)
+    else:
+        say_all(write_text(findings, facts).splitlines())
+        say_all(["", str(page), str(data), str(text)])

@@ -1,0 +1,146 @@
+"""Concepts of a library: classes of a data set or of class folders, names of boxes, or subjects of captions.
+
+A caption's subject is its first noun phrase: what comes before the first verb form or preposition, without its
+article or number. No model is asked. Not covered: concepts that stand later in a caption, captions in other
+languages than English, and plurals, which are other concepts than their singulars.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from pleinair.tools.types import BadInput
+
+if TYPE_CHECKING:
+    from pleinair.tools.retrieval.library import Item, Library
+
+Origin = Literal["data set", "class folders", "boxes", "captions", "names"]  # names: the user's own
+LEAST = 2  # images of a concept: one to score against, one to be a reference
+_WORDS = 4  # of a subject, at most
+_OPENING = re.compile(
+    r"^(?:draw |paint )?(?:(?:an?|the) )?(?:close-?up |[a-z]+ )?"
+    r"(?:photo(?:graph)?|picture|image|drawing|painting|view) of "
+)
+_DETERMINER = re.compile(
+    r"^(?:(?:an?|the|this|that|his|her|its|their|some|several|many|one|two|three|four|five|six|group of|"
+    r"pair of|couple of|\d+) )+"
+)
+_END = re.compile(
+    r"[^\w' -]|\b(?:in|on|at|by|with|and|or|to|under|over|near|next|beside|behind|above|below|of|from|for|into|"
+    r"through|against|around|along|across|between|before|after|while|who|that|which|left|right|is|are|was|"
+    r"were|has|have|stands?|sits?|runs?|lies?|walks?|plays?|jumps?|holds?|rides?|looks?|wears?|flies|fly|"
+    r"\w{2,}ing)\b"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """What images of a library have in common; `images` are their ids, sorted."""
+
+    name: str
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Concepts:
+    """Concepts of a library, sorted by name, and those of too few images."""
+
+    origin: Origin
+    usable: tuple[Concept, ...]
+    too_small: tuple[Concept, ...] = ()
+    of_image: Mapping[str, frozenset[str]] = field(default_factory=dict, hash=False)  # names, by image
+
+
+def concepts_of(library: Library, names: Sequence[str] = ()) -> Concepts:
+    """Return the concepts of a library.
+
+    Args:
+        library: opened.
+        names: concepts to look for in the captions instead.
+
+    Raises:
+        BadInput: no concept has two images.
+    """
+    origin, by_image = _named(library, names) if names else _found(library)
+    images: dict[str, list[str]] = {name: [] for name in names}
+    for id in sorted(by_image):
+        for name in sorted(by_image[id]):
+            images.setdefault(name, []).append(id)
+    every = [Concept(name, tuple(ids)) for name, ids in sorted(images.items())]
+    usable = tuple(concept for concept in every if len(concept.images) >= LEAST)
+    if not usable:
+        raise BadInput(
+            f"{library.title}: no concept has {LEAST} images, of {len(library.items)} images and "
+            f"{len(every)} concepts by {origin}.",
+            "Sort the images into folders by class, caption them (`pleinair index --caption`), or name what "
+            "their captions contain: --concept NAME.",
+        )
+    return Concepts(origin, usable, tuple(c for c in every if len(c.images) < LEAST), by_image)
+
+
+def _found(library: Library) -> tuple[Origin, dict[str, frozenset[str]]]:
+    """Return the best source of concepts, and the names of each image."""
+    if classes := _classes(library):
+        return "data set", classes
+    items = library.items.values()
+    captioned = [item for item in items if item.caption]
+    of_folders = [item for item in captioned if item.captioned_by == "class_folders"]
+    if of_folders and 2 * len(of_folders) > len(captioned):
+        return "class folders", {item.id: frozenset([item.caption.lower()]) for item in of_folders}
+    boxed = [item for item in items if item.boxes]
+    if boxed and 2 * len(boxed) > len(captioned):
+        return "boxes", {item.id: frozenset(map(str.lower, item.boxes)) for item in boxed}
+    subjects = {item.id: _subjects(item) for item in captioned}
+    return "captions", {id: names for id, names in subjects.items() if names}
+
+
+def _classes(library: Library) -> dict[str, frozenset[str]]:
+    """Return the classes of a data set in one of the published layouts, nothing for other folders."""
+    from pleinair.tools.data_sets.recognise import layouts_of, recognise
+
+    if len(library.folders) != 1 or not layouts_of(library.folder):
+        return {}
+    data_set = recognise(library.folder)
+    return {
+        example.path: frozenset([example.class_name])
+        for example in data_set.examples
+        if example.class_name and example.path in library.items
+    }
+
+
+def _named(library: Library, names: Sequence[str]) -> tuple[Origin, dict[str, frozenset[str]]]:
+    patterns = {name: re.compile(rf"\b{re.escape(name)}\b", re.IGNORECASE) for name in names}
+    shown = {
+        item.id: frozenset(name for name, pattern in patterns.items() if _line(item, pattern))
+        for item in library.items.values()
+    }
+    return "names", {id: found for id, found in shown.items() if found}
+
+
+def _subjects(item: Item) -> frozenset[str]:
+    return frozenset(filter(None, map(subject_of, item.caption.splitlines())))
+
+
+def subject_of(caption: str) -> str:
+    """Return the first noun phrase of a caption in lower case, at most four words; "" if it has none."""
+    text = " ".join(caption.lower().split())
+    text = _DETERMINER.sub("", _OPENING.sub("", text))
+    end = _END.search(text)
+    words = (text[: end.start()] if end else text).split()
+    return " ".join(words[-_WORDS:])
+
+
+def prompt_of(item: Item, concept: str, origin: Origin) -> str:
+    """Return the prompt for an image: its caption that names the concept, else "a photo of a …"."""
+    if origin in ("captions", "boxes", "names"):
+        pattern = re.compile(rf"\b{re.escape(concept)}\b", re.IGNORECASE)
+        if line := _line(item, pattern):
+            return line
+    return f"a photo of {'an' if concept[:1].lower() in 'aeiou' else 'a'} {concept}"
+
+
+def _line(item: Item, pattern: re.Pattern[str]) -> str:
+    return next((line.strip() for line in item.caption.splitlines() if pattern.search(line)), "")
