@@ -36,7 +36,7 @@ def evaluate(
     concept: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="A concept that captions name, instead of those found; repeatable."
+            metavar="NAME", help="A concept that captions name; repeatable; found in them if omitted."
         ),
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="True images to score against, of each concept.")] = 3,
@@ -64,46 +64,38 @@ def evaluate(
     retrieved image, with a true image, and by the loop, and scored by a model that retrieval does not use.
     The same command goes on where it was stopped.
     """
-    from pleinair.app.engines import check
-    from pleinair.app.settings import assignments, load
-    from pleinair.evals.evaluate.columns import LibraryStudio, works_of
+    from pleinair.evals.evaluate.columns import LibraryStudio
     from pleinair.evals.evaluate.judges import open_scorers
-    from pleinair.evals.reproduce.estimates import forecast, require_budget
-    from pleinair.evals.reproduce.generate import generate_all
-    from pleinair.tools.storage.files import checked_path
+    from pleinair.evals.reproduce.estimates import require_budget
 
     quiet()
     with explained():
-        settings = load(profile, assignments(setting, {"library.folder": library}))
-        check(settings)
-        folder = _folder(checked_path(out, "--out").absolute())
-        opened = _open(settings)
-        split = _split(opened, concept or (), concepts, images, seeds, seed)
-        works = works_of(split, settings)
-        studio = LibraryStudio(folder, max_usd, split=split)
-        paid_score = len(split.subjects) * len(works) * ("gptscore" in (scorer or ()))
-        expected = forecast(studio, works, extra_calls=paid_score)
-        _say_plan(split, expected)
+        settings, folder = _settings(profile, setting, library), _folder(out)
+        split = _split(_open(settings), concept or (), concepts, images, seeds, seed)
+        plan = _plan(split, settings, LibraryStudio(folder, max_usd, split=split), scorer or ())
         scorers = open_scorers(scorer or (), settings, allow_same_encoder)
         if dry_run:
             return
-        require_budget(expected, settings, max_usd)
-        folder.mkdir(parents=True, exist_ok=True)
-        split = _without_copies(split, folder)
-        studio.split, works = split, works_of(split, settings)
-        try:
-            generate_all(studio, works, lambda work: None)
-        except BadInput as error:
-            if max_usd is None or studio.spent < max_usd:
-                raise
-            say(f"\npleinair: {error}", err=True)
-            leave("stopped")
+        require_budget(plan, settings, max_usd)
+        studio = LibraryStudio(folder, max_usd, split=_without_copies(split, folder))
+        works = _generate(studio, settings)
         findings = _find(studio, works, scorers, settings, seed)
-        facts = _facts(split, settings, seed)
-        _finish(findings, facts, studio, works, as_json)
+        _finish(findings, _facts(studio, settings, seed), studio, works, as_json)
 
 
-def _folder(folder: Path) -> Path:
+def _settings(profile: str | None, setting: list[str] | None, library: list[str] | None) -> Settings:
+    from pleinair.app.engines import check
+    from pleinair.app.settings import assignments, load
+
+    settings = load(profile, assignments(setting, {"library.folder": library}))
+    check(settings)
+    return settings
+
+
+def _folder(out: str) -> Path:
+    from pleinair.tools.storage.files import checked_path
+
+    folder = checked_path(out, "--out").absolute()
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"--out {str(folder)!r}: it is a file; must be a folder")
     return folder
@@ -137,15 +129,42 @@ def _without_copies(split: Split, folder: Path) -> Split:
         return without_copies(split, Records(folder / "copies.jsonl"), show)
 
 
-def _say_plan(split: Split, expected: Forecast) -> None:
+def _plan(
+    split: Split, settings: Settings, studio: LibraryStudio, texts: list[str] | tuple[str, ...]
+) -> Forecast:
+    """Print what would be done, and return the estimate of it."""
+    from pleinair.evals.evaluate.columns import works_of
+    from pleinair.evals.reproduce.estimates import forecast
+
+    works = works_of(split, settings)
+    ratings = len(split.subjects) * len(works) * ("gptscore" in texts)
+    expected = forecast(studio, works, extra_calls=ratings)
     usable, small = split.concepts.usable, split.concepts.too_small
     say(
         f"{len(split.parts)} of {len(usable)} concepts by {split.concepts.origin}, such as "
-        f"{', '.join(part.concept for part in split.parts[:4])}; {len(small)} have a single image",
+        f"{', '.join(part.concept for part in split.parts[:4])}; {len(small)} others have a single image",
         err=True,
     )
     for line in expected.lines():
         say(line, err=True)
+    return expected
+
+
+def _generate(studio: LibraryStudio, settings: Settings) -> list[Work]:
+    """Generate what is left; exit with the code of a limit if the money is used up."""
+    from pleinair.evals.evaluate.columns import works_of
+    from pleinair.evals.reproduce.generate import generate_all
+
+    assert studio.split is not None
+    works = works_of(studio.split, settings)
+    try:
+        generate_all(studio, works, lambda work: None)
+    except BadInput as error:
+        if studio.max_usd is None or studio.spent < studio.max_usd:
+            raise
+        say(f"\npleinair: {error}", err=True)
+        leave("stopped")
+    return works
 
 
 def _find(
@@ -169,10 +188,12 @@ def _find(
     )
 
 
-def _facts(split: Split, settings: Settings, seed: int) -> Facts:
+def _facts(studio: LibraryStudio, settings: Settings, seed: int) -> Facts:
     from pleinair.evals.evaluate.report import Facts
     from pleinair.evals.report import versions
 
+    split = studio.split
+    assert split is not None
     concepts, library = split.concepts, split.library
     return Facts(
         command=shlex.join(["pleinair", *sys.argv[1:]]),
@@ -181,7 +202,7 @@ def _facts(split: Split, settings: Settings, seed: int) -> Facts:
         origin=concepts.origin,
         too_small=tuple(concept.name for concept in concepts.too_small),
         not_chosen=len(concepts.usable) - len(split.parts),
-        held_out=len(split.excluded) - len(split.copies),
+        held_out=len(split.held_out),
         copies=len(split.copies),
         generator=settings.generator.label,
         encoder=settings.encoder.label,

@@ -1,13 +1,14 @@
 """Concepts of a library: classes of a data set or of class folders, names of boxes, or subjects of captions.
 
-A caption's subject is its first noun phrase: what comes before the first verb form or preposition, without its
-article or number. No model is asked. Not covered: concepts that stand later in a caption, captions in other
-languages than English, and plurals, which are other concepts than their singulars.
+A caption's subject is its first noun phrase: what comes before the first verb form or preposition, without
+its article or number. No model is asked. Not covered: concepts that stand later in a caption, captions in
+other languages than English, and plurals, which are other concepts than their singulars.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -29,10 +30,10 @@ _DETERMINER = re.compile(
     r"pair of|couple of|\d+) )+"
 )
 _END = re.compile(
-    r"[^\w' -]|\b(?:in|on|at|by|with|and|or|to|under|over|near|next|beside|behind|above|below|of|from|for|into|"
-    r"through|against|around|along|across|between|before|after|while|who|that|which|left|right|is|are|was|"
+    r"[^\w' -]|\b(?:in|on|at|by|with|and|or|to|under|over|near|next|beside|behind|above|below|of|from|for|"
+    r"into|through|against|around|along|across|between|before|after|while|who|that|which|left|right|is|are|was|"
     r"were|has|have|stands?|sits?|runs?|lies?|walks?|plays?|jumps?|holds?|rides?|looks?|wears?|flies|fly|"
-    r"\w{2,}ing)\b"
+    r"a|an|the)\b|(?<=\w )\w{2,}ing\b"
 )
 
 
@@ -94,7 +95,7 @@ def _found(library: Library) -> tuple[Origin, dict[str, frozenset[str]]]:
     if boxed and 2 * len(boxed) > len(captioned):
         return "boxes", {item.id: frozenset(map(str.lower, item.boxes)) for item in boxed}
     subjects = {item.id: _subjects(item) for item in captioned}
-    return "captions", {id: names for id, names in subjects.items() if names}
+    return "captions", _merged({id: names for id, names in subjects.items() if names})
 
 
 def _classes(library: Library) -> dict[str, frozenset[str]]:
@@ -122,6 +123,20 @@ def _named(library: Library, names: Sequence[str]) -> tuple[Origin, dict[str, fr
 
 def _subjects(item: Item) -> frozenset[str]:
     return frozenset(filter(None, map(subject_of, item.caption.splitlines())))
+
+
+def _merged(by_image: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+    """Return subjects of one image under a shorter subject of others: "white cat sleeps" is a "white cat"."""
+    counts = Counter(name for names in by_image.values() for name in names)
+
+    def merge(name: str) -> str:
+        words = name.split()
+        shorter = [words[:end] for end in range(len(words) - 1, 0, -1)]
+        shorter += [words[start:] for start in range(1, len(words))]
+        known = (" ".join(part) for part in shorter if " ".join(part) in counts)
+        return name if counts[name] >= LEAST else next(known, name)
+
+    return {id: frozenset(map(merge, names)) for id, names in by_image.items()}
 
 
 def subject_of(caption: str) -> str:

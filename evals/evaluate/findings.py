@@ -1,4 +1,4 @@
-"""What an evaluation found: the verdict with its interval, the columns, gaps, leaks and harm, all as fields."""
+"""What an evaluation found, as fields: the verdict with its interval, the columns, gaps, leaks and harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scorers of an evaluation: those that the user names, or the profile's own judge, independent of retrieval."""
+"""Scorers of an evaluation, independent of retrieval: those that the user names, or the profile's own."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def write_text(findings: Findings, facts: Facts) -> str:
 
 def _lines(findings: Findings, facts: Facts) -> Iterator[str]:
     yield f"{first_sentence(findings)}\n"
-    yield from table(_filled(rows(findings)))
+    yield from table(iter(_filled(rows(findings))))
     yield ""
     yield from explanations(findings, facts)
 
@@ -128,25 +128,28 @@ def _filled(of_columns: list[dict[str, object]]) -> list[dict[str, object]]:
 def explanations(findings: Findings, facts: Facts) -> Iterator[str]:
     """Yield sentences about what the table leaves open."""
     if findings.gain.concepts < 30:
-        yield f"{findings.gain.concepts} concepts: intervals by a bootstrap over fewer than 30 are too narrow."
+        yield f"{findings.gain.concepts} concepts: with fewer than 30 the intervals are too narrow."
     if not findings.is_independent:
         yield "The score is by the MLLM that is the loop's critic too: it is not independent of the loop."
     for harm in findings.harm[:SHOWN]:
         yield f"Harm: {harm_text(harm, findings.unit)}"
     if findings.gaps:
         count = len(findings.gaps)
-        yield f"Gaps: the library does not serve {count} of {findings.gain.concepts} concepts in every prompt:"
+        yield f"Gaps: {count} of {findings.gain.concepts} concepts are not served in every prompt:"
         yield from (f"  {gap_text(gap)}" for gap in map(asdict, findings.gaps[:SHOWN]))
         if count > SHOWN:
             yield f"  and {count - SHOWN} more, which the page and the JSON have."
     yield leaks_text(findings)
     yield (
         f"Library: {facts.images:,} images; concepts by {facts.origin}; {facts.held_out} images held out, "
-        f"{facts.copies} near copies of them in no pool; {len(facts.too_small)} concepts have one image and are "
-        f"left out{': ' + _names(facts.too_small) if facts.too_small else ''}; {facts.not_chosen} more by "
-        "--concepts."
+        f"{facts.copies} near copies of them in no pool; {len(facts.too_small)} concepts have one image and "
+        f"are left out{': ' + _names(facts.too_small) if facts.too_small else ''}; {facts.not_chosen} more "
+        "by --concepts."
     )
-    yield f"Generator {facts.generator}; retrieval {facts.encoder}; MLLM {facts.mllm}; profile {facts.profile}."
+    yield (
+        f"Generator {facts.generator}; retrieval {facts.encoder}; MLLM {facts.mllm}; profile "
+        f"{facts.profile}; seed {facts.seed}."
+    )
     yield "All columns share prompts and seeds; a draft that two share is generated once and counted in both."
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,12 @@ class Split:
     @cached_property
     def excluded(self) -> frozenset[str]:
         """Return the ids that no retrieval may return."""
-        return frozenset(self.copies).union(*(_held(part) for part in self.parts))
+        return self.held_out | frozenset(self.copies)
+
+    @cached_property
+    def held_out(self) -> frozenset[str]:
+        """Return the ids of images to score against and of true references outside the pool."""
+        return frozenset().union(*(_held(part) for part in self.parts))
 
     @cached_property
     def part(self) -> dict[str, Part]:
@@ -64,8 +69,8 @@ class Split:
 
     @property
     def identity(self) -> str:
-        """Return what tells this split from others: the library's files and what is held out."""
-        return _identity(self.library, sorted(self.excluded), [part.reference for part in self.parts])
+        """Return what tells this split from others; near copies follow from it."""
+        return _identity(self.library, sorted(self.held_out), [part.reference for part in self.parts])
 
 
 def _held(part: Part) -> set[str]:
@@ -131,9 +136,7 @@ def without_copies(split: Split, records: Records, on_progress: OnProgress = no_
 
     A file that cannot be read is no copy. Memory holds one image of the pool at a time.
     """
-    from dataclasses import replace
-
-    held = sorted(split.excluded)
+    held = sorted(split.held_out)
     key = _identity(split.library, held, "copies")
     entry = records.get(key) or records.add(key, copies=[*_copies(split.library, held, on_progress)])
     return replace(split, copies=tuple(entry["copies"]))
