@@ -92,6 +92,7 @@ class Findings:
     unit: float  # what a score is multiplied by for print: 100 for a share
     gain: Change
     columns: tuple[Column, ...]
+    of_concepts: Mapping[str, float]  # gain of each concept
     harm: tuple[Harm, ...]
     gaps: tuple[Gap, ...]
     leaks: tuple[LeakFinding, ...]
@@ -191,6 +192,7 @@ def find(
         for name in of_column
     }
     gain = gains[RETRIEVED, first]
+    changes = _by_concept(values[first], concepts, bounds, seed)
     return Findings(
         verdict=verdict_of(gain, bounds),
         scorer=by_title[first].name,
@@ -198,7 +200,8 @@ def find(
         unit=1.0 if bounds[0] < 0 else 100.0 / bounds[1],
         gain=gain,
         columns=tuple(_column(studio, work, scores, gains, list(by_title)) for work in works),
-        harm=_harm(values[first], concepts, bounds, seed),
+        of_concepts={concept: change.mean for concept, change in changes.items()},
+        harm=_harm(changes),
         gaps=_gaps(studio, next(work for work in works if work.arm.variant == RETRIEVED)),
         leaks=tuple(_leaks(studio, works, copied)),
         seeds=len(concepts) // max(len(set(concepts)), 1),
@@ -232,22 +235,25 @@ def _column(
     )
 
 
-def _harm(values: Values, concepts: Sequence[str], bounds: Interval, seed: int) -> tuple[Harm, ...]:
-    """Return the concepts that the retrieved image made worse, the worst first."""
-    found = []
+def _by_concept(values: Values, concepts: Sequence[str], bounds: Interval, seed: int) -> dict[str, Change]:
+    """Return the gain of each concept with the retrieved image, its interval by a bootstrap over prompts."""
+    changes, span = {}, bounds[1] - bounds[0]
     for concept in dict.fromkeys(concepts):
-        after, before = (
-            {number: value for number, value in values[name].items() if concepts[number] == concept}
-            for name in (RETRIEVED, NONE)
-        )
-        numbers = sorted(after.keys() & before.keys())
+        after, before = values[RETRIEVED], values[NONE]
+        numbers = [n for n in sorted(after.keys() & before.keys()) if concepts[n] == concept]
         differences = [after[number] - before[number] for number in numbers]
-        mean, span = sum(differences) / max(len(differences), 1), bounds[1] - bounds[0]
-        if mean < 0:
-            ends = interval(differences, -span, span, seed)
-            change = Change(mean, ends, len(differences), 1)
-            found.append(Harm(concept, change, bool(ends and ends[1] < 0)))
-    return tuple(sorted(found, key=lambda harm: harm.change.mean))
+        mean = sum(differences) / max(len(differences), 1)
+        changes[concept] = Change(mean, interval(differences, -span, span, seed), len(differences), 1)
+    return changes
+
+
+def _harm(changes: Mapping[str, Change]) -> tuple[Harm, ...]:
+    """Return the concepts that the retrieved image made worse, the worst first."""
+    worse = [(concept, change) for concept, change in changes.items() if change.mean < 0]
+    return tuple(
+        Harm(concept, change, bool(change.interval and change.interval[1] < 0))
+        for concept, change in sorted(worse, key=lambda pair: pair[1].mean)
+    )
 
 
 def _gaps(studio: LibraryStudio, work: Work) -> tuple[Gap, ...]:

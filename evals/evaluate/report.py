@@ -73,7 +73,11 @@ def change_text(change: Change, unit: float) -> str:
     points = unit != 1
     ends = change.interval
     mean = f"{change.mean * unit:+.0f} points" if points else f"{change.mean:+.3f}"
-    return f"{mean} {_ends(ends, unit)}".rstrip()
+    return f"{mean.replace('-', '−')} {_ends(ends, unit)}".rstrip()
+
+
+def _prompts(count: int) -> str:
+    return f"{count} prompt" if count == 1 else f"{count} prompts"
 
 
 def _ends(ends: Interval | None, unit: float) -> str:
@@ -156,14 +160,14 @@ def explanations(findings: Findings, facts: Facts) -> Iterator[str]:
 def harm_text(harm: Harm, unit: float) -> str:
     """Return what was lost on a concept."""
     certain = "" if harm.is_certain else ", which may be chance"
-    return f"{harm.concept}: {change_text(harm.change, unit)} over {harm.change.n} prompts{certain}"
+    return f"{harm.concept}: {change_text(harm.change, unit)} over {_prompts(harm.change.n)}{certain}"
 
 
 def gap_text(gap: Mapping[str, Any]) -> str:
     """Return what was found for a concept instead of it."""
     parts = [f"{count} showed {name}" for name, count in gap["others"].items()]
     nothing = [f"{gap['nothing']} found nothing"] if gap["nothing"] else []
-    return f"{gap['concept']}: of {gap['prompts']} prompts {', '.join([*nothing, *parts])}"
+    return f"{gap['concept']}: of {_prompts(gap['prompts'])} {', '.join([*nothing, *parts])}"
 
 
 def leaks_text(findings: Findings) -> str:
@@ -196,7 +200,7 @@ def _page(findings: Findings, facts: Facts, studio: LibraryStudio, works: Sequen
     source = files("pleinair.evals").joinpath("data/evaluate.html").read_text("utf-8")
     template = Environment(autoescape=True, trim_blocks=True, undefined=StrictUndefined).from_string(source)
     shown = []
-    for group in _chosen(findings, works[0]):
+    for group in _chosen(findings):
         subjects = tuple(subject for subject in works[0].subjects if subject.group == group)[:1]
         shown += [
             example | {"concept": group, "notes": _notes(findings, group)}
@@ -213,11 +217,12 @@ def _page(findings: Findings, facts: Facts, studio: LibraryStudio, works: Sequen
     )
 
 
-def _chosen(findings: Findings, work: Work) -> list[str]:
-    """Return the concepts of the page: those of harm, gaps and leaks first."""
+def _chosen(findings: Findings) -> list[str]:
+    """Return the concepts of the page: those of harm, gaps and leaks, then those that gained most."""
     first = [harm.concept for harm in findings.harm] + [gap.concept for gap in findings.gaps]
     first += [each.concept for each in findings.leaks]
-    return list(dict.fromkeys([*first, *(subject.group for subject in work.subjects)]))[:EXAMPLES]
+    gained = sorted(findings.of_concepts, key=lambda concept: -findings.of_concepts[concept])
+    return list(dict.fromkeys([*first, *gained]))[:EXAMPLES]
 
 
 def _notes(findings: Findings, concept: str) -> list[str]:
