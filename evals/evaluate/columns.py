@@ -34,6 +34,7 @@ def works_of(split: Split, settings: Settings) -> list[Work]:
             Arm("", name, ""),
             Line(title, Variant(name, graph, changes)),
             settings,
+            changes,
             (),
             split.identity,
             split.subjects,

@@ -13,7 +13,7 @@ from pleinair.evals.reproduce.generate import Work
 from pleinair.evals.reproduce.results import title_of
 from pleinair.evals.scores.items import Score, Scorer
 
-WORTH = 0.05  # of a score's range: a smaller gain is none; of a cosine, whose range is rarely used, a fifth
+WORTH_OF_SHARE, WORTH_OF_COSINE = 0.1, 0.02  # of the range; the least gain that matters
 ENOUGH = 10  # concepts, under which "does not help" is not concluded
 
 
@@ -114,8 +114,8 @@ def verdict_of(gain: Change, bounds: Interval) -> Verdict:
 
 
 def worth_of(bounds: Interval) -> float:
-    """Return the least gain that matters: 5 points of a share, 0.02 of a cosine."""
-    return WORTH * (bounds[1] - bounds[0]) / (5 if bounds[0] < 0 else 1)
+    """Return the least gain that matters: 10 points of a share, 0.02 of a cosine."""
+    return WORTH_OF_COSINE if bounds[0] < 0 else WORTH_OF_SHARE * (bounds[1] - bounds[0])
 
 
 Values = dict[str, dict[int, float]]  # by column: the value of each prompt, by its number
