@@ -1,4 +1,4 @@
-"""The verdict on the pocket library and on the same one with captions and images shuffled, n = 66 concepts."""
+"""The verdict on the pocket library, and on the same one with captions and images shuffled: 66 concepts."""
 
 import json
 import random

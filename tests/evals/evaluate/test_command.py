@@ -11,8 +11,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pleinair.app.cli.main import app
+from pleinair.app.settings import load
+from pleinair.evals.evaluate.judges import open_scorers
 from pleinair.evals.reproduce.records import Records
 from pleinair.tools.pocket.library import write_library
+from pleinair.tools.types import BadInput
 
 QUICK = ("--set", "generator.num_inference_steps=4", "--images", "2", "--seeds", "1", "--concepts", "8")
 
@@ -150,9 +153,8 @@ def test_bad_input_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_generator_of_another_world_needs_weights_that_are_named(library: Path, tmp_path: Path) -> None:
-    words = ("--set", "generator.folder=somewhere/else")
-    result = call(library, tmp_path / "out", *words)
-    assert result.exit_code == 2
-    assert "dinov2:FOLDER" in result.stderr
-    assert not (tmp_path / "out").exists()
+def test_a_generator_of_another_world_needs_weights_that_are_named() -> None:
+    with pytest.raises(BadInput) as error:
+        open_scorers((), load("sdxl"), allow_same=False)
+    assert "dinov2:FOLDER" in error.value.remedy
+    assert "346 MB" in error.value.remedy
