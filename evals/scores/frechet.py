@@ -7,7 +7,7 @@ gives other figures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass, field
 from itertools import chain
 from math import inf
@@ -77,8 +77,7 @@ def distance(first: Statistics, second: Statistics) -> float:
     Raises:
         BadInput: a set has fewer than two images.
     """
-    if min(first.n, second.n) < 2:
-        raise BadInput(f"{first.n} and {second.n} images: use at least 2 of each.")
+    _check(range(first.n), range(second.n))
     values, vectors = np.linalg.eigh(first.covariance)
     root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T  # negative values are rounding errors
     shared = np.sqrt(np.clip(np.linalg.eigvalsh(root @ second.covariance @ root), 0, None)).sum()
@@ -98,15 +97,19 @@ def kernel_distance(generated: Rows, real: Rows, seed: int = 0) -> float:
     The mean over 100 subsets of at most 1,000 images, drawn by `seed`; unlike FID its expectation does not
     depend on the number of images. Raise `BadInput` under two of either.
     """
+    _check(generated, real)
     size = min(len(generated), len(real), _SUBSET_SIZE)
-    if size < 2:
-        raise BadInput(f"{len(generated)} and {len(real)} images: use at least 2 of each.")
     rng = np.random.default_rng(seed)
     subsets = (
         [rows[rng.choice(len(rows), size, replace=False)].astype(np.float64) for rows in (generated, real)]
         for _ in range(_SUBSETS)
     )
     return float(np.mean([_squared_mmd(first, second) for first, second in subsets]))
+
+
+def _check(generated: Sized, real: Sized) -> None:
+    if min(len(generated), len(real)) < 2:
+        raise BadInput(f"{len(generated)} and {len(real)} images: use at least 2 of each.")
 
 
 def _squared_mmd(first: Matrix, second: Matrix) -> float:
@@ -130,6 +133,10 @@ class FrechetDistance:
         self.note = ""
         self._features = features
 
+    def check(self, items: Sequence[Generated]) -> None:
+        """Raise `BadInput` under two images of either set."""
+        _check(*_sets(items))
+
     def score(self, items: Sequence[Generated], on_progress: OnProgress) -> float:
         """Return the distance; the note states both numbers of images, on which it depends."""
         generated, real = _sets(items)
@@ -149,6 +156,10 @@ class KernelDistance:
         self.name = f"{title}, {features.encoder.id}"
         self.note = ""
         self._features = features
+
+    def check(self, items: Sequence[Generated]) -> None:
+        """Raise `BadInput` under two images of either set."""
+        _check(*_sets(items))
 
     def score(self, items: Sequence[Generated], on_progress: OnProgress) -> float:
         """Return the distance, which may be under 0 as it is unbiased."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import isnan, nan
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pleinair.evals.metrics import Interval, interval
 from pleinair.tools.callbacks import no_callback
@@ -45,6 +45,14 @@ class Scorer(Protocol):
         """Return the values of the images, or that of the set."""
 
 
+@runtime_checkable
+class ChecksItems(Protocol):
+    """Scorer that refuses some images before anything is read."""
+
+    def check(self, items: Sequence[Generated]) -> None:
+        """Raise `BadInput` for images that cannot be scored."""
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """Mean of a score over images, or the score of the set of them."""
@@ -78,6 +86,9 @@ def score(
             them, or only some have a group; before anything is read.
     """
     _check(items, scorers)
+    for scorer in scorers:
+        if isinstance(scorer, ChecksItems):
+            scorer.check(items)
     return [_score(items, scorer, seed, partial(on_progress, scorer.name)) for scorer in scorers]
 
 

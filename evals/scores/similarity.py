@@ -76,16 +76,20 @@ class Recognition:
         self._encoder, self._features, self._classes = encoder, features, classes
         self.note = ""
 
-    def score(self, items: Sequence[Generated], on_progress: OnProgress) -> list[float]:
-        """Return 1.0 for each image that is recognised, else 0.0; raise `BadInput` without groups."""
-        names = list(dict.fromkeys((*self._classes, *(item.group for item in items))))
-        if len(names) < 2 or "" in names:
+    def check(self, items: Sequence[Generated]) -> None:
+        """Raise `BadInput` for images without a class, or of fewer than two classes in all."""
+        groups = {item.group for item in items}
+        if "" in groups or len({*groups, *self._classes}) < 2:
             raise BadInput(
-                f"{self.name}: the images have {len(set(filter(None, names)))} classes; use at least 2.",
+                f"{self.name}: the images have {len(groups - {''})} classes; use at least 2.",
                 "Compare with real images in folders by class, or leave this score out.",
             )
-        self.note = f"of {len(names)} classes"
+
+    def score(self, items: Sequence[Generated], on_progress: OnProgress) -> list[float]:
+        """Return 1.0 for each image that is recognised, else 0.0."""
         self._features.add([item.image for item in items], on_progress)
+        names = list(dict.fromkeys((*self._classes, *(item.group for item in items))))
+        self.note = f"of {len(names)} classes"
         texts = self._encoder.encode_text([CLASS_PROMPT.format(name) for name in names])
         rows = self._features.stream([item.image for item in items])
         nearest = [place for vectors in rows for place in (vectors @ texts.T).argmax(axis=1)]

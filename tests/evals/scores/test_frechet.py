@@ -150,6 +150,9 @@ def test_fid_states_its_numbers_of_images(weights: Path, tmp_path: Path) -> None
     assert (fid.n, fid.real, fid.interval, fid.values) == (2, 2, None, ())
     assert fid.note.startswith("2 generated, 2 real: under 10,000 it is too large; compare only with")
     assert (kid.n, kid.note) == (2, "2 generated, 2 real")
+    for scorer in (FrechetDistance("FID", features), KernelDistance("KID", features)):
+        with pytest.raises(BadInput, match="2 and 1 images"):
+            score([Generated(path, "noise", (paths[0],)) for path in paths[:2]], [scorer])
 
 
 def test_other_weights_and_code_are_refused_with_what_to_fetch(tmp_path: Path) -> None:

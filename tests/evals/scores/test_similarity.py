@@ -146,8 +146,16 @@ def test_prompts_are_nearer_to_their_own_images(
 
 
 def test_a_recognition_needs_classes(encoder: OpenClipEncoder, files: list[Path], tmp_path: Path) -> None:
+    features = Features(encoder, tmp_path)
+    scorer = Recognition(encoder, features)
     with pytest.raises(BadInput, match="the images have 0 classes"):
-        Recognition(encoder, Features(encoder, tmp_path)).score([Generated(files[0], "a bird")], no_callback)
+        score([Generated(files[0], "a bird")], [scorer])
+    with pytest.raises(BadInput, match="the images have 1 classes"):
+        score([Generated(files[0], "a bird", group="bird")], [scorer])
+    assert not (tmp_path / "vectors.sqlite").exists()
+    among = Recognition(encoder, features, NAMES)
+    assert values(among, generated(files[:1], prompts=PROMPTS[:1])) == [1.0]
+    assert among.note == "of 6 classes"
 
 
 def test_images_of_a_prompt_are_diverse_if_they_differ(
