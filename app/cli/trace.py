@@ -206,12 +206,13 @@ def attribute(
 
 def _print_estimate(plan: Plan, as_json: bool) -> None:
     from pleinair.app.cli.terminal import say_all
-    from pleinair.app.trace.attribute import estimate_lines
+    from pleinair.app.estimate.attribution import attribution_lines, estimate_attribution
 
     if as_json:
-        typer.echo(printable_json({name: part.model_dump() for name, part in plan.estimate.items()}))
+        parts = estimate_attribution(plan)
+        typer.echo(printable_json({name: part.model_dump() for name, part in parts.items()}))
     else:
-        say_all(estimate_lines(plan))
+        say_all(attribution_lines(plan))
 
 
 def _print_attribution(result: Attribution, out: str | None, as_json: bool) -> None:

@@ -19,8 +19,6 @@ from typing_extensions import Unpack
 from pleinair.agent.state import IMAGE, MLLM_CALL, spending_limit
 from pleinair.app.api import find, home
 from pleinair.app.engines import DEVICE, build, check
-from pleinair.app.estimate.cost import Range
-from pleinair.app.estimate.estimate import RETRIED, estimate_work
 from pleinair.app.models.ready import require_ready
 from pleinair.app.parts import OwnParts, Parts, require_parts
 from pleinair.app.paths import Paths
@@ -28,7 +26,6 @@ from pleinair.app.runs.device import device_held, device_of
 from pleinair.app.runs.request import DrawRequest, check_budget, read_request
 from pleinair.app.runs.store import Busy, Run
 from pleinair.app.settings import altered
-from pleinair.app.texts import counted
 from pleinair.app.trace.attribution import (
     Attribution,
     Redrawn,
@@ -90,15 +87,6 @@ class Plan:
         judged = {each.references for each in self.stored.redrawn if each.rows}
         return len(self.requests.keys() - judged) + (not self.stored.rows)
 
-    @property
-    def estimate(self) -> dict[str, Range]:
-        """Return what is still to be spent, by the fields of `Estimate`."""
-        listing = int(not self.stored.concepts)
-        least = self.critiques + listing
-        images = Range(low=self.images, high=self.images)
-        calls = Range(low=least, high=RETRIED * least)
-        return estimate_work(self.request, self.places, images, calls)
-
 
 def plan_attribution(run: str, overrides: Mapping[str, Any] | None = None) -> Plan:
     """Check what an attribution of a run needs, and return its work; loads no model and writes nothing.
@@ -134,14 +122,6 @@ def plan_attribution(run: str, overrides: Mapping[str, Any] | None = None) -> Pl
     if stored is None or stored.picture != best.picture or stored.references != references:
         stored = _begun(row, trace, best)
     return Plan(row, places, request, trace, best, requests, stored)
-
-
-def estimate_lines(plan: Plan) -> Iterator[str]:
-    """Yield the lines of an estimate for a terminal."""
-    labels = {"pictures": "images", "calls": "MLLM calls", "usd": "US dollars"}
-    references = counted(len(plan.stored.references), "reference")
-    yield f"run {plan.run.id}, attempt {plan.best.number}: {references}. Nothing is generated."
-    yield from (part.line(labels.get(name, name)) for name, part in plan.estimate.items())
 
 
 def _require_images(run: Run, best: Attempt, store: ArtifactStore) -> None:
