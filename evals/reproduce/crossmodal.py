@@ -40,6 +40,7 @@ MEASURES: Measures = {
     "coverage": ((COVERAGE,), 1),
     **{f"BM25 top-{depth}": ((f"BM25 top-{depth}",), 1) for depth in DEPTHS},
 }
+_Key = tuple[str, tuple[str, ...]]  # what two captions have in common
 _PUBLISHED = {"crossmodal.scored": "all"}  # S over all sub-queries, whatever a profile prefers
 
 
@@ -144,25 +145,32 @@ def _cub(data_set: DataSet, options: Options) -> Queries:
 def _near_captions(birds: Sequence[Example]) -> Iterator[tuple[Example, str]]:
     """Yield each image with its first caption that differs by one token at most from another image's."""
     split = [(place, text, tuple(words(text))) for place, bird in enumerate(birds) for text in bird.captions]
-    owners: dict[tuple[object, ...], set[int]] = defaultdict(set)
+    owners: dict[_Key, set[int]] = defaultdict(set)
     for place, _, tokens in split:
-        for key in _neighbours(tokens):
+        for key in ("all", tokens), *(("less", rest) for _, rest in _shortened(tokens)), *_masked(tokens):
             owners[key].add(place)
     done: set[int] = set()
     for place, text, tokens in split:
-        is_near = any(owners[key] - {place} for key in _neighbours(tokens))
-        if place not in done and is_near:
+        keys = (
+            ("all", tokens),  # the same
+            ("less", tokens),  # of one that has a token more
+            *(("all", rest) for _, rest in _shortened(tokens)),
+            *_masked(tokens),
+        )
+        if place not in done and any(owners.get(key, set()) - {place} for key in keys):
             done.add(place)
             yield birds[place], text
 
 
-def _neighbours(tokens: tuple[str, ...]) -> Iterator[tuple[object, ...]]:
-    """Yield keys of which two captions share one if, and only if, they differ by one token or by none."""
-    yield ("all", *tokens)
+def _shortened(tokens: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield each place with the tokens without that one."""
     for place in range(len(tokens)):
-        rest = tokens[:place] + tokens[place + 1 :]
-        yield ("changed", place, *rest)
-        yield ("all", *rest)
+        yield place, tokens[:place] + tokens[place + 1 :]
+
+
+def _masked(tokens: tuple[str, ...]) -> Iterator[_Key]:
+    """Yield keys that captions share which differ in the token of one place."""
+    return ((f"changed {place}", rest) for place, rest in _shortened(tokens))
 
 
 def _imagenet_lt(data_set: DataSet, options: Options) -> Queries:

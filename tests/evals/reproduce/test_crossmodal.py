@@ -177,6 +177,7 @@ def test_of_two_nearly_equal_titles_the_first_is_the_query_and_the_other_in_the_
         ("a red bird", "a red", True),
         ("a red bird", "a small blue bird", False),
         ("a red bird", "bird red a", False),
+        ("a red bird", "red bird blue", False),
         ("a red bird", "a red bird", True),
     ],
 )
