@@ -228,6 +228,9 @@ def test_an_inpainted_image_is_drawn_from_its_beginning(place: Path) -> None:
     assert best and best.request.inpaint
     effects(place)
     attribution = attribute(run)
+    assert all(
+        0 < each.regions.get(row.concept, 1) <= 1 for each in attribution.redrawn for row in attribution.rows
+    )
     # the draft had no reference, so it stays; only the box is painted again, without its reference
     assert [line for line in effects(place) if line.startswith("picture")] == ["picture 7 2", "picture 7 1"]
     assert attribution.carrier(SECOND) == 0
@@ -276,8 +279,11 @@ def references(count: int) -> tuple[Reference, ...]:
     )
 
 
-def attribution_of(beliefs: dict[tuple[int, ...], float], count: int) -> Attribution:
-    """Return an attribution of one concept with these beliefs, by the references of an image."""
+Beliefs = dict[tuple[int, ...], float]
+
+
+def attribution_of(beliefs: Beliefs, count: int, regions: Beliefs | None = None) -> Attribution:
+    """Return an attribution of one concept with these beliefs, and changes in its box, by the references."""
 
     def ledger(share: float) -> tuple[Row, ...]:
         return (Row(concept="finch", status="present", confidence=share),)
@@ -292,7 +298,14 @@ def attribution_of(beliefs: dict[tuple[int, ...], float], count: int) -> Attribu
         concepts=("finch",),
         rows=ledger(beliefs[tuple(range(count))]),
         redrawn=tuple(
-            Redrawn(references=each, prompt="a", picture=picture, difference=0, rows=ledger(beliefs[each]))
+            Redrawn(
+                references=each,
+                prompt="a",
+                picture=picture,
+                difference=0,
+                regions={"finch": regions[each]} if regions else {},
+                rows=ledger(beliefs[each]),
+            )
             for each in planned_subsets(count)
         ),
     )
@@ -316,6 +329,29 @@ def test_of_two_references_that_are_both_needed_the_one_that_brings_more_carries
     attribution = attribution_of({(0, 1): 1.0, (0,): 0.0, (1,): 0.4, (): 0.0}, 2)
     drops = [each.drop for each in attribution.contributions]
     assert drops == pytest.approx([0.6, 1.0]) and attribution.carrier("finch") == 1
+
+
+def test_of_two_references_that_both_lose_a_concept_the_pixels_decide() -> None:
+    beliefs = {(0, 1): 1.0, (0,): 0.0, (1,): 0.4, (): 0.0}  # by the critic alone it is the second
+    regions = {(1,): 0.2, (0,): 0.1, (): 0.2}
+    assert attribution_of(beliefs, 2, regions).carrier("finch") == 0
+    assert [each.region for each in attribution_of(beliefs, 2, regions).contributions] == [0.2, 0.1]
+
+
+def test_a_concept_that_hardly_changes_is_not_lost() -> None:
+    beliefs = {(0, 1): 1.0, (0,): 1.0, (1,): 0.5, (): 0.5}
+    doubted = attribution_of(beliefs, 2, {(1,): 0.01, (0,): 0.01, (): 0.01})
+    assert doubted.carrier("finch") is None and "doubts it" in doubted.verdict("finch")
+    assert attribution_of(beliefs, 2, {(1,): 0.1, (0,): 0.01, (): 0.1}).carrier("finch") == 0
+
+
+def test_what_the_critic_misses_the_pixels_show() -> None:
+    beliefs = {(0, 1): 1.0, (0,): 1.0, (1,): 1.0, (): 0.0}
+    changed = attribution_of(beliefs, 2, {(1,): 0.05, (0,): 0.2, (): 0.2})
+    assert changed.carrier("finch") == 1 and "accepts both" in changed.verdict("finch")
+    assert attribution_of(beliefs, 2, {(1,): 0.15, (0,): 0.2, (): 0.2}).carrier("finch") is None
+    unneeded = beliefs | {(): 1.0}
+    assert attribution_of(unneeded, 2, {(1,): 0.0, (0,): 0.2, (): 0.2}).carrier("finch") is None
 
 
 def test_no_reference_alone_carries_what_each_of_two_shows() -> None:
